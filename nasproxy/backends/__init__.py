@@ -1,0 +1,1 @@
+"""What runs trials: one protocol, one module for each engine."""

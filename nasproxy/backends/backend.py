@@ -1,0 +1,55 @@
+"""The protocol of all backends: they run trials by key and never read a metric."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from nasproxy.trial import TrialSpec
+
+
+class Backend(Protocol):
+    """Runs submitted trials on its slots; a trial's own files say how far it came.
+
+    One thread, the controller's, calls it.
+    """
+
+    @property
+    def slots(self) -> int:
+        """Trials that run at once."""
+        ...
+
+    def rehearse(self, specs: Sequence[TrialSpec]) -> None:
+        """Put trials together without training them, where they would run.
+
+        Raises:
+            ConfigError: One cannot be trained as it is configured.
+        """
+        ...
+
+    def submit(self, key: str, digest: str) -> None:
+        """Have the trial run as far as its request says; nothing happens if it runs or waits already.
+
+        Args:
+            key: A trial of the store.
+            digest: Digest of its config, from `TrialStore.create`.
+        """
+        ...
+
+    def live(self) -> set[str]:
+        """Keys of the trials that run or wait for a slot."""
+        ...
+
+    def running(self) -> set[str]:
+        """Keys of the trials that run."""
+        ...
+
+    def wait(self, seconds: float) -> set[str]:
+        """Let trials run until one ends, or for so many seconds at most; returns the keys that ended."""
+        ...
+
+    def cancel(self, key: str) -> None:
+        """Take the trial from the queue, or end its worker now; what it did since its last checkpoint is lost."""
+        ...
+
+    def close(self) -> None:
+        """Cancel what still runs and give everything back."""
+        ...

@@ -1,0 +1,105 @@
+"""Which GPUs there are, and leases on them that hold between all processes of one machine."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from nasproxy.errors import ConfigError
+from nasproxy.storage import Lease
+
+
+def visible_gpus() -> tuple[str, ...]:
+    """Names of the GPUs this process may use, without starting CUDA; empty where there are none."""
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if chosen is not None:
+        return tuple(name.strip() for name in chosen.split(",") if name.strip() not in ("", "-1"))
+    if shutil.which("nvidia-smi") is None:
+        return ()
+    listed = subprocess.run(
+        ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return tuple(listed.stdout.split()) if listed.returncode == 0 else ()
+
+
+def lease_folder() -> Path:
+    """Where this machine's leases lie: one folder a user, shared by all studies."""
+    return Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()) / f"nasproxy-gpus-{os.getuid()}"
+
+
+UNITS = 24
+"""Parts a GPU is handed out in: enough for halves, thirds, quarters, sixths, eighths and twelfths to live together."""
+
+
+@dataclass(frozen=True)
+class GpuPool:
+    """GPUs to hand out, whole or in shares.
+
+    Attributes:
+        gpus: Names as CUDA_VISIBLE_DEVICES takes them.
+        per_trial: GPUs a trial gets: a whole number, or a fraction that divides one.
+        folder: Where the leases lie.
+    """
+
+    gpus: tuple[str, ...]
+    per_trial: float
+    folder: Path
+
+    def __post_init__(self) -> None:
+        units = self.per_trial * (UNITS if self.per_trial < 1 else 1)
+        if not (units > 0 and abs(units - round(units)) < 1e-3 and (units >= 1)):
+            raise ConfigError(
+                f"backend.gpus_per_trial must be a whole number or a fraction that divides one GPU into at most "
+                f"{UNITS}, got {self.per_trial:g}: give 1, 2, 0.5, 0.25 or 0.125"
+            )
+        if self.per_trial > len(self.gpus):
+            raise ConfigError(
+                f"backend.gpus_per_trial asks for {self.per_trial:g} GPUs, got {len(self.gpus)}: ask for fewer"
+            )
+
+    @property
+    def slots(self) -> int:
+        """Trials that fit at once."""
+        return int(len(self.gpus) / self.per_trial + 1e-3)
+
+    @contextmanager
+    def lease(self) -> Iterator[str]:
+        """Hold a trial's share, waiting for it; sets CUDA_VISIBLE_DEVICES, so CUDA must not have started."""
+        while (held := self._try()) is None:
+            time.sleep(0.2)
+        names, leases = held
+        with leases:
+            os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(names)
+            yield "cuda"
+
+    def _try(self) -> tuple[list[str], ExitStack] | None:
+        units = UNITS if self.per_trial >= 1 else round(UNITS * self.per_trial)
+        names: list[str] = []
+        # One process chooses at a time: two that each took half of what they need would both go without.
+        with Lease(self.folder / "choosing.lock").hold("the GPUs", wait_seconds=None), ExitStack() as taken:
+            for gpu in self.gpus:
+                with ExitStack() as part:
+                    if self._take(gpu, units, part):
+                        names.append(gpu)
+                        taken.push(part.pop_all())
+                if len(names) >= self.per_trial:
+                    return names, taken.pop_all()
+        return None
+
+    def _take(self, gpu: str, units: int, part: ExitStack) -> bool:
+        for unit in range(UNITS):
+            lease = Lease(self.folder / f"gpu{gpu}.unit{unit}.lock")
+            if lease.acquire():
+                part.callback(lease.release)
+                units -= 1
+                if units == 0:
+                    return True
+        return False

@@ -1,0 +1,137 @@
+"""The warm fork server: fresh worker processes that need not import torch first.
+
+One server lives beside each controller process. It has loaded torch, Lightning and timm, has run nothing and has
+not touched CUDA, so that a process forked from it starts within milliseconds and may still choose its device.
+"""
+
+import multiprocessing
+import os
+import sys
+import types
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+
+from nasproxy.backends.devices import GpuPool
+from nasproxy.errors import NasproxyError
+from nasproxy.trial import TrialSpec
+
+EXIT_ENDED = 0
+"""The worker wrote its own end."""
+EXIT_BUSY = 75
+"""Another living worker has the trial; nothing was touched."""
+FRAMEWORKS = ("torch", "pytorch_lightning", "timm", "nasproxy.worker")
+
+
+@dataclass(frozen=True)
+class WorkOrder:
+    """One trial to run, as submitted.
+
+    Attributes:
+        folder: The trial's folder.
+        digest: Digest of the config that was submitted; a folder with another is not run.
+        trusted_modules: Top-level modules that the config may name as targets.
+        threads: Threads of the trial.
+        gpus: Where to lease GPUs; None trains on the CPU.
+        max_attempts: Failures after which the trial is given up.
+        environment: Variables to set before anything starts.
+    """
+
+    folder: Path
+    digest: str
+    trusted_modules: tuple[str, ...]
+    threads: int = 1
+    gpus: GpuPool | None = None
+    max_attempts: int = 2
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+class TrialHost:
+    """Starts workers from the warm server."""
+
+    def __init__(self, preload: Sequence[str] = ()) -> None:
+        """Name what the server imports beside the frameworks.
+
+        Args:
+            preload: Modules, such as those of the trainer and of the dataset's loader.
+        """
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload([*FRAMEWORKS, *preload])
+
+    def warm(self) -> None:
+        """Start the server, and wait until it has imported everything."""
+        self._start(_nothing, ()).join()
+
+    def start(self, order: WorkOrder) -> ForkServerProcess:
+        """Start a worker; it is a fresh process that knows nothing of this one but the order."""
+        return self._start(_work, (order,))
+
+    def rehearse(self, specs: Sequence[TrialSpec]) -> str | None:
+        """Put each trial together without training it; returns what is wrong, in words, or None."""
+        ours, theirs = self._context.Pipe(duplex=False)
+        process = self._start(_rehearse, (theirs, tuple(specs)))
+        theirs.close()
+        try:
+            problem: str | None = ours.recv()
+        except EOFError:
+            problem = "the process that puts a trial together died: is there enough memory for data and model?"
+        process.join()
+        return problem
+
+    def _start(self, target: object, arguments: tuple[object, ...]) -> ForkServerProcess:
+        process = self._context.Process(target=target, args=arguments)  # type: ignore[arg-type]
+        with _without_main_module(), _importable_as_here():
+            process.start()
+        return process
+
+
+def _work(order: WorkOrder) -> None:
+    from nasproxy import worker
+
+    worker.run(order)
+
+
+def _rehearse(answer: Connection, specs: Sequence[TrialSpec]) -> None:
+    from nasproxy import worker
+
+    try:
+        for spec in specs:
+            worker.rehearse(spec)
+    except NasproxyError as error:
+        answer.send(str(error))
+    except Exception as error:  # models and loaders are the user's code and may raise anything
+        answer.send(f"a trial cannot be put together: {type(error).__name__}: {error}")
+    else:
+        answer.send(None)
+
+
+def _nothing() -> None:
+    """What a process does that is only to prove the server warm."""
+
+
+@contextmanager
+def _without_main_module() -> Iterator[None]:
+    """Hide the program's main module: a child would import it again, and with it Hydra or pytest."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
+@contextmanager
+def _importable_as_here() -> Iterator[None]:
+    """Let a server that starts now find the modules that this process finds."""
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = before

@@ -1,0 +1,220 @@
+"""Trials as fresh processes on this machine, one for each slot."""
+
+import os
+import signal
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from multiprocessing.connection import wait as wait_for_any
+from multiprocessing.context import ForkServerProcess
+
+from nasproxy.backends.devices import GpuPool, lease_folder, visible_gpus
+from nasproxy.backends.host import EXIT_BUSY, EXIT_ENDED, TrialHost, WorkOrder
+from nasproxy.errors import ConfigError
+from nasproxy.storage import (
+    FolderTrialStore,
+    Lease,
+    is_held,
+    last_step,
+    read_record,
+    settle,
+    wall_seconds,
+    write_record,
+)
+from nasproxy.trial import Cause, State, Status, TrialFolder, TrialSpec
+
+FOREIGN_POLL_SECONDS = 0.2
+"""How often to look after workers that another controller left behind: they are not our children."""
+
+
+@dataclass
+class _Running:
+    process: ForkServerProcess
+    order: WorkOrder
+    started: float
+
+
+class LocalBackend:
+    """Runs trials on this machine's cores and GPUs."""
+
+    def __init__(
+        self,
+        store: FolderTrialStore,
+        *,
+        slots: int | None = None,
+        gpus: int | None = None,
+        gpus_per_trial: float = 1.0,
+        device_type: str = "cpu",
+        max_attempts: int = 2,
+        hang_seconds: float | None = 1800.0,
+        trusted_modules: Sequence[str] = ("nasproxy",),
+        preload: Sequence[str] = (),
+    ) -> None:
+        """Divide the machine.
+
+        Args:
+            store: Where the trials' folders are.
+            slots: Trials at once; None for one a core, or as many as the GPUs hold.
+            gpus: How many of the visible GPUs to use; None for all.
+            gpus_per_trial: GPUs of one trial, a whole number or a fraction.
+            device_type: `cpu` or `cuda`.
+            max_attempts: Attempts of a trial that crashes or is lost.
+            hang_seconds: A worker that writes nothing for so long is taken for hung; None waits for ever.
+            trusted_modules: Top-level modules that a trial's config may name.
+            preload: Modules that the warm server imports.
+
+        Raises:
+            ConfigError: There are fewer slots or GPUs than asked for.
+        """
+        self._store = store
+        self._gpus = _pool(gpus, gpus_per_trial) if device_type == "cuda" else None
+        cores = len(os.sched_getaffinity(0))
+        self._slots = slots if slots is not None else (self._gpus.slots if self._gpus else cores)
+        if self._slots < 1:
+            raise ConfigError(f"backend.slots must be at least 1, got {self._slots}")
+        self._threads = max(1, cores // self._slots)
+        self._max_attempts = max_attempts
+        self._hang_seconds = hang_seconds
+        self._trusted = tuple(trusted_modules)
+        self._host = TrialHost(preload)
+        self._queue: OrderedDict[str, WorkOrder] = OrderedDict()
+        self._running: dict[str, _Running] = {}
+        self._foreign: set[str] = set()
+
+    @property
+    def slots(self) -> int:
+        """Trials that run at once."""
+        return self._slots
+
+    def rehearse(self, specs: Sequence[TrialSpec]) -> None:
+        """Put trials together in a process like a worker's, without training them."""
+        problem = self._host.rehearse(specs)
+        if problem is not None:
+            raise ConfigError(problem)
+
+    def submit(self, key: str, digest: str) -> None:
+        """Queue the trial; one that a worker of an earlier controller still trains is taken over as it is."""
+        if key in self.live():
+            return
+        folder = self._store.folder(key)
+        if is_held(folder.lock):
+            self._foreign.add(key)
+            return
+        self._queue[key] = WorkOrder(
+            folder=folder.path,
+            digest=digest,
+            trusted_modules=self._trusted,
+            threads=self._threads,
+            gpus=self._gpus,
+            max_attempts=self._max_attempts,
+        )
+        self._fill()
+
+    def live(self) -> set[str]:
+        """Keys of the trials that run or wait for a slot."""
+        return {*self._queue, *self._running, *self._foreign}
+
+    def running(self) -> set[str]:
+        """Keys of the trials that run."""
+        return {*self._running, *self._foreign}
+
+    def wait(self, seconds: float) -> set[str]:
+        """Let trials run until one of ours ends, or for so many seconds at most."""
+        self._fill()
+        timeout = min(seconds, FOREIGN_POLL_SECONDS) if self._foreign else seconds
+        sentinels = [running.process.sentinel for running in self._running.values()]
+        if sentinels:
+            wait_for_any(sentinels, timeout)
+        elif self._foreign:
+            time.sleep(timeout)
+        return self._reap()
+
+    def cancel(self, key: str) -> None:
+        """Take the trial from the queue, or kill its worker and all that the worker started."""
+        self._queue.pop(key, None)
+        running = self._running.get(key)
+        if running is not None:
+            _kill_group(running.process)
+            running.process.join()
+            self._ended(key, is_cancelled=True)
+
+    def close(self) -> None:
+        """Cancel what still runs."""
+        for key in self.live():
+            self.cancel(key)
+
+    def _fill(self) -> None:
+        while self._queue and len(self._running) + len(self._foreign) < self._slots:
+            key, order = self._queue.popitem(last=False)
+            self._running[key] = _Running(self._host.start(order), order, time.time())
+
+    def _reap(self) -> set[str]:
+        ended = {key for key in self._foreign if not is_held(self._store.folder(key).lock)}
+        self._foreign -= ended
+        for key in ended:
+            self._settle(self._store.folder(key), exitcode=0)
+        for key, running in list(self._running.items()):
+            if running.process.is_alive() and self._is_hung(running):
+                _kill_group(running.process)
+                running.process.join()
+            if not running.process.is_alive():
+                ended.add(key)
+                self._ended(key)
+        self._fill()
+        return ended
+
+    def _ended(self, key: str, *, is_cancelled: bool = False) -> None:
+        running = self._running.pop(key)
+        running.process.join()
+        exitcode = running.process.exitcode
+        running.process.close()
+        self._settle(TrialFolder(running.order.folder), exitcode, is_cancelled=is_cancelled)
+
+    def _settle(self, folder: TrialFolder, exitcode: int | None, *, is_cancelled: bool = False) -> None:
+        """Write the end of a worker that could not write its own."""
+        lock = Lease(folder.lock)
+        if not lock.acquire():
+            return  # another controller's worker has it already
+        try:
+            before = read_record(folder.status, Status) or Status()
+            if is_cancelled and before.state is State.RUNNING:
+                seconds = wall_seconds(folder, before)
+                after = replace(before, state=State.PENDING, wall_seconds=seconds, started_at=None)
+            elif (
+                not is_cancelled and before.state is not State.RUNNING and exitcode not in (EXIT_ENDED, EXIT_BUSY, None)
+            ):
+                message = f"its worker ended with exit status {exitcode}, see {folder.log.name}"
+                after = before.failed(Cause.LOST, message, step=last_step(folder), max_attempts=self._max_attempts)
+            else:
+                after = settle(folder, max_attempts=self._max_attempts)
+            if after != before:
+                write_record(folder.status, after)
+        finally:
+            lock.release()
+
+    def _is_hung(self, running: _Running) -> bool:
+        if self._hang_seconds is None:
+            return False
+        folder = TrialFolder(running.order.folder)
+        signs = [path.stat().st_mtime for path in (folder.status, folder.metrics) if path.exists()]
+        return time.time() - max([running.started, *signs]) > self._hang_seconds
+
+
+def _pool(count: int | None, per_trial: float) -> GpuPool:
+    visible = visible_gpus()
+    if count is not None and count > len(visible):
+        raise ConfigError(f"backend.gpus asks for {count} GPUs, and {len(visible)} are visible: ask for fewer")
+    return GpuPool(visible if count is None else visible[:count], per_trial, lease_folder())
+
+
+def _kill_group(process: ForkServerProcess) -> None:
+    """Kill a worker with all that it started; a worker leads a group of its own once it is set up."""
+    pid = process.pid
+    if pid is None:
+        return
+    try:
+        leads_group = os.getpgid(pid) == pid
+        (os.killpg if leads_group else os.kill)(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return

@@ -1,0 +1,186 @@
+"""The one loop of all controllers: decide, act, record. A fresh start and a resume are the same path."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, Protocol, TypeVar
+
+from nasproxy.backends.backend import Backend
+from nasproxy.storage import TrialStore
+from nasproxy.tracking.tracker import Progress, Tracker
+from nasproxy.trial import Request, State, TrialRecord, TrialSpec
+
+S = TypeVar("S")
+Records = Mapping[str, TrialRecord]
+
+
+@dataclass(frozen=True)
+class Train:
+    """Have trials trained until a step each; whatever else runs is asked to stop.
+
+    Attributes:
+        until: Step to reach by trial key, in order of urgency.
+    """
+
+    until: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Decide(Generic[S]):
+    """Take a decision: the state with it, and what it is in words (None for one not worth a line)."""
+
+    state: S
+    message: str | None = None
+
+
+class Controller(Protocol[S]):
+    """A resumable decision loop over trials."""
+
+    name: str
+
+    def load(self) -> S:
+        """The state as stored, or a fresh one."""
+        ...
+
+    def save(self, state: S) -> S:
+        """Store the state, atomically; returns it with what others have decided meanwhile."""
+        ...
+
+    def specs(self, state: S) -> Sequence[TrialSpec]:
+        """The trials whose records the next decision needs."""
+        ...
+
+    def next_action(self, state: S, records: Records) -> Train | Decide[S] | None:
+        """What to do next, or None when all is decided. Pure: no file, no clock.
+
+        Args:
+            state: Decisions so far.
+            records: What is known of the trials of `specs(state)`, by key.
+
+        Raises:
+            StageStoppedError: The stage cannot give its result.
+        """
+        ...
+
+    def progress(self, state: S, records: Records) -> Progress:
+        """How far the stage is, for the eye."""
+        ...
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """What controllers work with.
+
+    Attributes:
+        store: Where trials live.
+        backend: What runs them.
+        tracker: Who watches.
+        lease: File whose lease says that this process lives; trials stop when it is gone.
+        poll_seconds: How often to look for new checks.
+        grace_seconds: How long trials may take to finish their cycle when the study is interrupted.
+    """
+
+    store: TrialStore
+    backend: Backend
+    tracker: Tracker
+    lease: Path | None = None
+    poll_seconds: float = 0.25
+    grace_seconds: float = 10.0
+
+
+def run(controller: Controller[S], workshop: Workshop) -> S:
+    """Run a controller to its end, from wherever its stored state stands.
+
+    Returns:
+        The final state.
+
+    Raises:
+        StageStoppedError: The stage cannot give its result.
+    """
+    desk = _Desk(workshop)
+    with desk.tidied_up():
+        state = controller.load()
+        while True:
+            records = desk.records(controller.specs(state))
+            workshop.tracker.progress(controller.progress(state, records), workshop.backend.running())
+            action = controller.next_action(state, records)
+            if action is None:
+                return state
+            if isinstance(action, Decide):
+                state = controller.save(action.state)
+                if action.message:
+                    workshop.tracker.say(action.message)
+            else:
+                desk.act(action)
+
+
+class _Desk:
+    """Knows the trials of one run: asks of them what was decided, and keeps their records fresh."""
+
+    def __init__(self, workshop: Workshop) -> None:
+        self._shop = workshop
+        self._digests: dict[str, str] = {}
+        self._specs: dict[str, TrialSpec] = {}
+        self._records: dict[str, TrialRecord] = {}
+
+    def records(self, specs: Sequence[TrialSpec]) -> Records:
+        """Records by key; only trials that live are read again."""
+        for spec in specs:
+            if spec.key not in self._records:
+                self._specs[spec.key] = spec
+                self._refresh(spec.key)
+        return {spec.key: self._records[spec.key] for spec in specs}
+
+    def act(self, action: Train) -> None:
+        """Ask for what was decided, then wait for something to happen."""
+        backend, store = self._shop.backend, self._shop.store
+        for key in backend.live() - set(action.until):
+            self._stop(key)
+        for key, until in action.until.items():
+            record = self._records[key]
+            if record.reached(until) or record.status.state in (State.DONE, State.FAILED):
+                continue
+            if key not in self._digests:
+                self._digests[key] = store.create(self._specs[key])
+            store.request(key, Request(until_step=until, lease=self._lease))
+            backend.submit(key, self._digests[key])
+        self._wait(self._shop.poll_seconds)
+
+    @contextmanager
+    def tidied_up(self) -> Iterator[None]:
+        """Leave no trial running behind a stage, however the stage ends."""
+        try:
+            yield
+        finally:
+            backend = self._shop.backend
+            waited = 0.0
+            while backend.live() and waited < self._shop.grace_seconds:
+                for key in backend.live():
+                    self._stop(key)
+                waited += self._shop.poll_seconds
+                self._wait(self._shop.poll_seconds)
+            for key in backend.live():
+                backend.cancel(key)
+
+    @property
+    def _lease(self) -> str | None:
+        return None if self._shop.lease is None else str(self._shop.lease)
+
+    def _stop(self, key: str) -> None:
+        if key in self._shop.backend.running():
+            self._shop.store.request(key, Request(stop=True, lease=self._lease))
+        else:
+            self._shop.backend.cancel(key)
+
+    def _wait(self, seconds: float) -> None:
+        live = self._shop.backend.live()
+        ended = self._shop.backend.wait(seconds)
+        for key in live | ended:
+            if key in self._specs:
+                self._refresh(key)
+        for key in ended & set(self._specs):
+            self._shop.tracker.trial(self._specs[key], self._records[key])
+
+    def _refresh(self, key: str) -> None:
+        self._records[key] = self._shop.store.read(key)

@@ -1,0 +1,391 @@
+"""Proxy search: train the reference models under each proxy task until they rank as full training ranks them.
+
+The cloud tool's third tool, with its stopping states. A check counts once every model has reached it, so that what
+is decided does not hang on which model was fastest.
+"""
+
+import enum
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import numpy.typing as npt
+
+from nasproxy.controllers.base import Decide, Records, Train
+from nasproxy.controllers.selection import Reference
+from nasproxy.controllers.vertex_files import write_search_controller_state
+from nasproxy.errors import ConfigError
+from nasproxy.proxy import ProxyTask
+from nasproxy.statistics.acceptance import Criterion, Evidence, Verdict, VerdictKind
+from nasproxy.statistics.rank_correlation import RankCorrelation, kendall_tau, rank_failed_last
+from nasproxy.storage import read_record, write_record
+from nasproxy.tracking.tracker import Progress
+from nasproxy.trial import Check, Recipe, Split, TrialRecord, TrialSpec
+
+POLICIES = ("sequential",)
+
+
+class StoppingState(str, enum.Enum):
+    """Why a proxy task's judgement ended, in the cloud tool's words."""
+
+    MET_CORRELATION = "Met desired correlation"
+    MET_ACCURACY = "Met desired accuracy"
+    EXCEEDED_TIME_LIMIT = "Exceeded training time limit"
+    EXCEEDED_BEST_TIME = "Exceeded best training time"
+    EXCESS_FAILURES = "Excess trial failures"
+    RAN_TO_COMPLETION = "Ran till completion"
+
+    @property
+    def is_success(self) -> bool:
+        """Whether the proxy task may be chosen."""
+        return self in (StoppingState.MET_CORRELATION, StoppingState.MET_ACCURACY)
+
+
+@dataclass
+class ProxySearchSettings:
+    """How to search.
+
+    Attributes:
+        policy: `sequential`: one proxy task after the other, in the grid's order.
+        early_stop_if_not_best: Stop a task that can no longer be cheaper than the best one.
+        desired_score: Accept a task whose median score reaches this as well; None for correlation only.
+        train_seconds_limit: Stop a task whose models have trained so long; None for no limit.
+        time_tolerance: A task must be cheaper than the best by more than this share to replace it.
+        advance_fraction: Share of training that the models go on by between looks, where slots are too few for
+            all of them at once.
+        min_models: Fewest models with a score.
+        min_valid_ratio: Smallest share of the reference models with a score.
+    """
+
+    policy: str = "sequential"
+    early_stop_if_not_best: bool = True
+    desired_score: float | None = None
+    train_seconds_limit: float | None = None
+    time_tolerance: float = 0.05
+    advance_fraction: float = 0.1
+    min_models: int = 5
+    min_valid_ratio: float = 0.7
+
+    def check(self) -> None:
+        """Refuse what cannot work.
+
+        Raises:
+            ConfigError: A number is out of range.
+        """
+        if self.policy not in POLICIES:
+            raise ConfigError(f"proxy_search.policy must be one of {POLICIES}, got {self.policy!r}")
+        for name in ("time_tolerance", "min_valid_ratio", "advance_fraction"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"proxy_search.{name} must lie in [0, 1], got {getattr(self, name):g}")
+        if self.train_seconds_limit is not None and not self.train_seconds_limit > 0:
+            raise ConfigError(
+                f"proxy_search.train_seconds_limit must be above 0, got {self.train_seconds_limit:g}: "
+                f"give null for no limit"
+            )
+        if self.min_models < 3:
+            raise ConfigError(f"proxy_search.min_models must be at least 3, got {self.min_models}")
+
+
+@dataclass(frozen=True)
+class TaskCheck:
+    """What a proxy task showed at one step.
+
+    Attributes:
+        step: Finished optimizer steps.
+        correlation: Rank correlation with the reference scores; None where undefined.
+        median_score: Median score of the models.
+        median_train_seconds: Median training time of the models up to here, validation excluded.
+    """
+
+    step: int
+    correlation: RankCorrelation | None
+    median_score: float
+    median_train_seconds: float
+
+
+@dataclass(frozen=True)
+class TaskState:
+    """What is known and decided of one proxy task.
+
+    Attributes:
+        name: Its name.
+        proxy_task: Its setting.
+        judged_by: The rules it was judged by; under others it is judged anew, on the same trials.
+        keys: Its trials, in the order of the references.
+        total_steps: Steps of its whole training.
+        checks: What it showed so far.
+        verdict: The criterion's last word.
+        stopping_state: Why its judgement ended; None while it goes on.
+        final_step: The step it was stopped at.
+        final_train_seconds: Median training time up to there.
+    """
+
+    name: str
+    proxy_task: ProxyTask
+    judged_by: str
+    keys: tuple[str, ...]
+    total_steps: int
+    checks: tuple[TaskCheck, ...] = ()
+    verdict: Verdict | None = None
+    stopping_state: StoppingState | None = None
+    final_step: int | None = None
+    final_train_seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class ProxySearchState:
+    """All proxy tasks that the study knows, this controller's own in the order of its grid."""
+
+    tasks: Mapping[str, TaskState] = field(default_factory=dict)
+
+
+def best_task(tasks: Mapping[str, TaskState], *, time_tolerance: float = 0.0) -> TaskState | None:
+    """The accepted proxy task that trains shortest; of those alike within the tolerance, the first.
+
+    Returns:
+        The task, or None where none was accepted.
+    """
+    best: TaskState | None = None
+    for task in tasks.values():
+        if task.stopping_state is None or not task.stopping_state.is_success or task.final_train_seconds is None:
+            continue
+        if best is None or best.final_train_seconds is None or task.final_train_seconds < best.final_train_seconds * (1 - time_tolerance):
+            best = task
+    return best
+
+
+class ProxySearchController:
+    """Judges proxy tasks one after the other."""
+
+    name = "proxy_search"
+
+    def __init__(
+        self,
+        settings: ProxySearchSettings,
+        *,
+        tasks: Mapping[str, ProxyTask],
+        criterion: Criterion,
+        judged_by: str,
+        references: Sequence[Reference],
+        recipe: Recipe,
+        seed: int,
+        slots: int,
+        folder: Path,
+    ) -> None:
+        """Say what to judge.
+
+        Args:
+            settings: How.
+            tasks: Proxy tasks by name, in the order to try them.
+            criterion: When a task is good.
+            judged_by: The criterion and the settings in words, to know a change of them by.
+            references: Models with full-training scores.
+            recipe: The study's trainings.
+            seed: Seed of every proxy training; another than the references'.
+            slots: Trials that run at once.
+            folder: Where each task's state lives.
+        """
+        settings.check()
+        self._settings = settings
+        self._proxy_tasks = dict(tasks)
+        self._criterion = criterion
+        self._judged_by = judged_by
+        self._references = tuple(references)
+        self._recipe = recipe
+        self._seed = seed
+        self._slots = slots
+        self._folder = folder
+        self._specs = {name: self._task_specs(task) for name, task in self._proxy_tasks.items()}
+        # Applying the overrides of every task now refuses a wrong one before the first trial.
+
+    def load(self) -> ProxySearchState:
+        """All tasks that the study has judged, and this controller's own."""
+        known = read_tasks(self._folder)
+        own = {name: self._known_or_new(name, known.get(name)) for name in self._proxy_tasks}
+        return ProxySearchState({**own, **{name: task for name, task in known.items() if name not in own}})
+
+    def save(self, state: ProxySearchState) -> ProxySearchState:
+        """Store the own tasks that changed, each in its file, and learn what others have decided."""
+        known = read_tasks(self._folder)
+        for name in self._proxy_tasks:
+            if known.get(name) != state.tasks[name]:
+                write_record(self._folder / f"{name}.json", state.tasks[name])
+        others = {name: task for name, task in known.items() if name not in self._proxy_tasks}
+        merged = ProxySearchState({**state.tasks, **others})
+        write_search_controller_state(
+            self._folder.parent / "SEARCH_CONTROLLER_STATE.json",
+            merged.tasks,
+            best_task(merged.tasks, time_tolerance=self._settings.time_tolerance),
+        )
+        return merged
+
+    def specs(self, state: ProxySearchState) -> list[TrialSpec]:
+        """The trials of the task that is being judged."""
+        current = self._current(state)
+        return [] if current is None else list(self._specs[current.name])
+
+    def next_action(self, state: ProxySearchState, records: Records) -> Train | Decide[ProxySearchState] | None:
+        """Judge the first undecided task at each check that all its models have reached."""
+        task = self._current(state)
+        if task is None:
+            return None
+        judged = self._judge(task, records, self._time_to_beat(state, task))
+        if judged != task:
+            return Decide(ProxySearchState({**state.tasks, task.name: judged}), _outcome(judged))
+        return Train(self._advance(task, records))
+
+    def progress(self, state: ProxySearchState, records: Records) -> Progress:
+        """Steps of the tasks that are yet to be judged, at most."""
+        task = self._current(state)
+        own = [state.tasks[name] for name in self._proxy_tasks]
+        open_tasks = [t for t in own if t.stopping_state is None]
+        decided = len(own) - len(open_tasks)
+        shown = next((c.correlation for c in reversed(task.checks)), None) if task else None
+        return Progress(
+            stage=self.name,
+            detail="" if task is None else f"{task.name} ({decided + 1} of {len(own)})",
+            trials_done=decided * len(self._references),
+            trials_total=len(own) * len(self._references),
+            steps_done=sum(record.step for record in records.values()),
+            steps_total=sum(t.total_steps * len(t.keys) for t in open_tasks),
+            tau=None if shown is None else shown.tau,
+        )
+
+    def _task_specs(self, task: ProxyTask) -> tuple[TrialSpec, ...]:
+        return tuple(
+            TrialSpec(reference.architecture, task, Split.SEARCH, self._seed, self._recipe)
+            for reference in self._references
+        )
+
+    def _known_or_new(self, name: str, known: TaskState | None) -> TaskState:
+        specs = self._specs[name]
+        keys = tuple(spec.key for spec in specs)
+        if known is not None and known.keys == keys and known.judged_by == self._judged_by:
+            return known
+        return TaskState(name, self._proxy_tasks[name], self._judged_by, keys, specs[0].total_steps)
+
+    def _current(self, state: ProxySearchState) -> TaskState | None:
+        return next((state.tasks[n] for n in self._proxy_tasks if state.tasks[n].stopping_state is None), None)
+
+    def _time_to_beat(self, state: ProxySearchState, task: TaskState) -> float | None:
+        if not self._settings.early_stop_if_not_best:
+            return None
+        others = {name: other for name, other in state.tasks.items() if name != task.name}
+        best = best_task(others, time_tolerance=self._settings.time_tolerance)
+        if best is None or best.final_train_seconds is None:
+            return None
+        return best.final_train_seconds * (1 - self._settings.time_tolerance)
+
+    def _advance(self, task: TaskState, records: Records) -> dict[str, int]:
+        steps = self._specs[task.name][0].check_steps
+        until = steps[-1]
+        if len(task.keys) > self._slots:
+            # With fewer slots than models they take turns, or the last model would begin when the first has ended
+            # and no early stop could save anything.
+            reached = task.checks[-1].step if task.checks else 0
+            stride = max(1, round(self._settings.advance_fraction * until))
+            until = next(step for step in steps if step >= min((reached // stride + 1) * stride, until))
+        return {key: until for key in task.keys if not (records[key].is_failed or records[key].reached(until))}
+
+    def _judge(self, task: TaskState, records: Records, time_to_beat: float | None) -> TaskState:
+        """The task with the next check that all models have reached, and its end if that decides it."""
+        present = [key for key in task.keys if not _is_missing(records[key])]
+        needed = max(self._settings.min_models, math.ceil(self._settings.min_valid_ratio * len(task.keys)))
+        if len(present) < needed:
+            return replace(task, stopping_state=StoppingState.EXCESS_FAILURES)
+        steps = self._specs[task.name][0].check_steps
+        number = len(task.checks)
+        if number == len(steps) or not all(_has_reached(records[key], steps[number]) for key in present):
+            return task
+        checks = (*task.checks, self._measure(task, records, steps[number]))
+        verdict = self._criterion.judge(self._evidence(task, records, steps, number + 1))
+        stopping = self._stopping_state(checks, verdict, time_to_beat, is_last=number + 1 == len(steps))
+        judged = replace(task, checks=checks, verdict=verdict, stopping_state=stopping)
+        if stopping is None:
+            return judged
+        last = checks[-1]
+        return replace(judged, final_step=last.step, final_train_seconds=last.median_train_seconds)
+
+    def _measure(self, task: TaskState, records: Records, step: int) -> TaskCheck:
+        at_step = [check for key in task.keys if (check := _check(records[key], step)) is not None]
+        scores = self._scores(task, records, (step,))[0]
+        return TaskCheck(
+            step=step,
+            correlation=kendall_tau(scores, self._reference_scores(), min_pairs=self._settings.min_models),
+            median_score=median(check.score for check in at_step),
+            median_train_seconds=median(check.train_seconds for check in at_step),
+        )
+
+    def _evidence(self, task: TaskState, records: Records, steps: Sequence[int], looks: int) -> Evidence:
+        return Evidence(
+            reference=self._reference_scores(),
+            proxy=self._scores(task, records, steps[:looks]),
+            fractions=np.array(steps[:looks]) / steps[-1],
+            looks_planned=len(steps),
+            tasks_planned=len(self._proxy_tasks),
+        )
+
+    def _reference_scores(self) -> npt.NDArray[np.float64]:
+        return np.array([reference.score for reference in self._references])
+
+    def _scores(self, task: TaskState, records: Records, steps: Sequence[int]) -> npt.NDArray[np.float64]:
+        rows = []
+        for step in steps:
+            checks = [_check(records[key], step) for key in task.keys]
+            failed = [
+                records[k].is_failed and c is None and not _is_missing(records[k])
+                for k, c in zip(task.keys, checks, strict=True)
+            ]
+            scores = np.array([np.nan if check is None else check.score for check in checks])
+            rows.append(rank_failed_last(scores, np.array(failed)))
+        return np.array(rows)
+
+    def _stopping_state(
+        self, checks: Sequence[TaskCheck], verdict: Verdict, time_to_beat: float | None, *, is_last: bool
+    ) -> StoppingState | None:
+        last, settings = checks[-1], self._settings
+        if verdict.kind is VerdictKind.ACCEPTED:
+            return StoppingState.MET_CORRELATION
+        if settings.desired_score is not None and last.median_score >= settings.desired_score:
+            return StoppingState.MET_ACCURACY
+        if settings.train_seconds_limit is not None and last.median_train_seconds >= settings.train_seconds_limit:
+            return StoppingState.EXCEEDED_TIME_LIMIT
+        if time_to_beat is not None and last.median_train_seconds >= time_to_beat:
+            return StoppingState.EXCEEDED_BEST_TIME
+        return StoppingState.RAN_TO_COMPLETION if is_last else None
+
+
+def read_tasks(folder: Path) -> dict[str, TaskState]:
+    """Every proxy task that a study has a state of, by name.
+
+    Raises:
+        CorruptFileError: One of them cannot be read.
+    """
+    tasks = (read_record(path, TaskState) for path in sorted(folder.glob("*.json")))
+    return {task.name: task for task in tasks if task is not None}
+
+
+def _is_missing(record: TrialRecord) -> bool:
+    """Whether the trial's scores are missing for a reason that is not the model's."""
+    cause = record.status.cause
+    return record.is_failed and cause is not None and not cause.is_models_fault
+
+
+def _has_reached(record: TrialRecord, step: int) -> bool:
+    return record.is_failed or record.reached(step)
+
+
+def _check(record: TrialRecord, step: int) -> Check | None:
+    return None if _is_missing(record) else record.check_at(step)
+
+
+def _outcome(task: TaskState) -> str | None:
+    if task.stopping_state is None:
+        return None
+    last = task.checks[-1].correlation if task.checks else None
+    tau = "" if last is None else f", tau {last.tau:.2f}"
+    seconds = "" if task.final_train_seconds is None else f" after {task.final_train_seconds:.1f} s of training"
+    return f"{task.name}: {task.stopping_state.value}{seconds}{tau}"

@@ -1,0 +1,1 @@
+"""Datasets: what they are, their splits and nested subsets, and the embedded one."""

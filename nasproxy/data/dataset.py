@@ -1,0 +1,288 @@
+"""Images in memory: what a dataset must be, its two splits, and subsets that nest by construction."""
+
+import hashlib
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from nasproxy.errors import DataError
+from nasproxy.trial import Split
+
+Images: TypeAlias = npt.NDArray[np.float32]
+Labels: TypeAlias = npt.NDArray[np.int64]
+Order: TypeAlias = npt.NDArray[np.int64]
+Balance: TypeAlias = Literal["proportional", "equal"]
+ResizeMode: TypeAlias = Literal["resize", "crop"]
+
+
+@dataclass(frozen=True, eq=False)
+class ImageDataset:
+    """Labelled images: those to train on, and those that score a full training.
+
+    Attributes:
+        train_images: float32, shape (n_train, channels, height, width).
+        train_labels: int64 classes from 0, shape (n_train,).
+        valid_images: float32, shape (n_valid, channels, height, width), sides as in `train_images`.
+        valid_labels: int64, shape (n_valid,), each a class of the training images.
+
+    Raises:
+        DataError: An array is of another kind or shape, empty, or not finite; there are fewer than 2 classes;
+            or validation holds a class that training lacks.
+    """
+
+    train_images: Images
+    train_labels: Labels
+    valid_images: Images
+    valid_labels: Labels
+
+    def __post_init__(self) -> None:
+        _check_part("train", self.train_images, self.train_labels)
+        _check_part("valid", self.valid_images, self.valid_labels)
+        if self.train_images.shape[1:] != self.valid_images.shape[1:]:
+            raise DataError(
+                f"train and valid images must have one shape, got {self.train_images.shape[1:]} and "
+                f"{self.valid_images.shape[1:]}: resize one of them"
+            )
+        classes = np.unique(self.train_labels)
+        if len(classes) < 2:
+            raise DataError(f"train_labels must hold at least 2 classes, got {len(classes)}: add images")
+        unknown = np.setdiff1d(self.valid_labels, classes)
+        if len(unknown):
+            raise DataError(
+                f"valid_labels must be classes of train_labels, got {unknown[:5].tolist()} too: add such "
+                f"training images, or drop those of validation"
+            )
+
+    @property
+    def num_classes(self) -> int:
+        """Outputs that a model needs: one more than the largest label."""
+        return int(self.train_labels.max()) + 1
+
+    @property
+    def channels(self) -> int:
+        """Channels of an image."""
+        return int(self.train_images.shape[1])
+
+    @property
+    def image_size_px(self) -> int:
+        """The longer side of an image."""
+        return int(max(self.train_images.shape[2:]))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256, in hex, over the type, shape and content of all arrays."""
+        digest = hashlib.sha256()
+        for array in (self.train_images, self.train_labels, self.valid_images, self.valid_labels):
+            little_endian = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+            digest.update(f"{little_endian.dtype.str}{little_endian.shape}".encode())
+            digest.update(little_endian.data)
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSplit:
+    """What one trial sees: the images it trains on, and those that score it; arrays as in `ImageDataset`."""
+
+    train_images: Images
+    train_labels: Labels
+    valid_images: Images
+    valid_labels: Labels
+
+
+def take(
+    dataset: ImageDataset,
+    *,
+    split: Split,
+    data_fraction: float,
+    holdout_fraction: float,
+    order_seed: int,
+    balance: Balance = "proportional",
+) -> ImageSplit:
+    """Choose the images of a trial: the same for every model and training seed.
+
+    Args:
+        dataset: Where they come from.
+        split: `SEARCH` trains on the first part of the training images in `proportional_order` and scores on
+            the rest; `FULL` trains on all of them and scores on the validation images.
+        data_fraction: Share of the split's training part that is kept, in (0, 1]: a prefix of its order, so
+            that a smaller fraction's images are among a larger one's. The scoring images stay whole.
+        holdout_fraction: Share of the training images that scores the search split, in (0, 1).
+        order_seed: Shuffles the order; part of the data, not of a training.
+        balance: Whether a prefix is `proportional` to the classes, or `equal` over them while they last.
+
+    Raises:
+        DataError: A fraction lies outside its range, or the search split would leave a part empty.
+    """
+    _check_fraction("data_fraction", data_fraction)
+    part = np.arange(len(dataset.train_labels))
+    valid_images, valid_labels = dataset.valid_images, dataset.valid_labels
+    if split is Split.SEARCH:
+        part, held_out = _hold_out(dataset.train_labels, holdout_fraction, order_seed)
+        valid_images, valid_labels = dataset.train_images[held_out], dataset.train_labels[held_out]
+    kept = part[_order(dataset.train_labels[part], order_seed, balance)]
+    kept = kept[: subset_size(len(kept), data_fraction)]
+    return ImageSplit(dataset.train_images[kept], dataset.train_labels[kept], valid_images, valid_labels)
+
+
+def proportional_order(labels: npt.ArrayLike, seed: int) -> Order:
+    """Shuffle so that every prefix holds the classes in proportion.
+
+    Image number r of a class of n (r from 0, at random) stands at (r + 1/2) / n; images are sorted by this
+    place, ties at random. Of C classes and N images, a prefix of k then holds k n / N of the class,
+    give or take (1 + (C - 2) n / N) / 2: less than 1 where classes are of equal size.
+
+    Args:
+        labels: Classes, shape (n_images,).
+        seed: Which shuffle.
+
+    Returns:
+        Indices into `labels`, each once.
+    """
+    rank, size, ties = _shuffled_ranks(np.asarray(labels), seed)
+    # One rounded division of whole numbers: equal places are equal floats, so ties are found exactly.
+    return np.lexsort((ties, (2 * rank + 1) / (2 * size))).astype(np.int64)
+
+
+def equal_order(labels: npt.ArrayLike, seed: int) -> Order:
+    """Shuffle so that every prefix holds as many of one class as of another, give or take 1, while they last.
+
+    Args:
+        labels: Classes, shape (n_images,).
+        seed: Which shuffle.
+
+    Returns:
+        Indices into `labels`, each once.
+    """
+    rank, _, ties = _shuffled_ranks(np.asarray(labels), seed)
+    return np.lexsort((ties, rank)).astype(np.int64)
+
+
+def subset_size(n: int, fraction: float) -> int:
+    """How many of `n` images a fraction is: `n * fraction` rounded to nearest, half up, and at least 1.
+
+    The fraction is read as the decimal that is written, so that 0.15 of 10 is 2, not what 0.15 is in binary.
+
+    Raises:
+        DataError: There are no images, or the fraction is not in (0, 1].
+
+    >>> subset_size(1797, 0.25), subset_size(10, 0.15), subset_size(10, 0.001), subset_size(10, 1.0)
+    (449, 2, 1, 10)
+    """
+    if n < 1:
+        raise DataError(f"a subset needs at least 1 image to choose from, got {n}: add images")
+    _check_fraction("data_fraction", fraction)
+    return max(1, math.floor(n * Fraction(repr(float(fraction))) + Fraction(1, 2)))
+
+
+def resize(images: Images, image_size_px: int, mode: ResizeMode = "resize") -> Images:
+    """Bring images to another size.
+
+    Args:
+        images: Shape (n, channels, height, width).
+        image_size_px: The longer side afterwards; the shorter one keeps the proportion in mode `resize`, and
+            is cut to at most this in mode `crop`.
+        mode: `resize` interpolates linearly, with a filter that widens when shrinking so that no pixel is
+            left out; `crop` cuts out the centre.
+
+    Returns:
+        float32 images; the same array where nothing changes.
+
+    Raises:
+        DataError: The size is below 1, a crop is larger than the image, or the mode is unknown.
+    """
+    height, width = images.shape[2:]
+    if image_size_px < 1:
+        raise DataError(f"image_size_px must be at least 1, got {image_size_px}: raise image_size")
+    if mode == "crop":
+        return _crop(images, image_size_px)
+    if mode != "resize":
+        raise DataError(f"image_mode must be 'resize' or 'crop', got {mode!r}: choose one")
+    longer = max(height, width)
+    if image_size_px == longer:
+        return images
+    rows = _interpolation(height, max(1, round(height * image_size_px / longer)))
+    columns = _interpolation(width, max(1, round(width * image_size_px / longer)))
+    return np.ascontiguousarray(rows @ images @ columns.T, dtype=np.float32)
+
+
+def _crop(images: Images, image_size_px: int) -> Images:
+    height, width = images.shape[2:]
+    if image_size_px > max(height, width):
+        raise DataError(f"a crop must fit into {height}x{width} pixels, got {image_size_px}: lower it")
+    new_height, new_width = min(height, image_size_px), min(width, image_size_px)
+    top, left = (height - new_height) // 2, (width - new_width) // 2
+    if (new_height, new_width) == (height, width):
+        return images
+    return np.ascontiguousarray(images[:, :, top : top + new_height, left : left + new_width])
+
+
+def _interpolation(source: int, target: int) -> Images:
+    """Weights of linear interpolation, shape (target, source); a triangle as wide as the larger pixel."""
+    scale = source / target
+    centres = (np.arange(target) + 0.5) * scale - 0.5
+    distance = np.abs(centres[:, None] - np.arange(source)[None, :]) / max(scale, 1.0)
+    weights = np.maximum(0.0, 1.0 - distance)
+    normalised: Images = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    return normalised
+
+
+def _order(labels: Labels, seed: int, balance: Balance) -> Order:
+    if balance == "proportional":
+        return proportional_order(labels, seed)
+    if balance == "equal":
+        return equal_order(labels, seed)
+    raise DataError(f"balance must be 'proportional' or 'equal', got {balance!r}: choose one")
+
+
+def _hold_out(labels: Labels, holdout_fraction: float, seed: int) -> tuple[Order, Order]:
+    if not 0 < holdout_fraction < 1:
+        raise DataError(
+            f"holdout_fraction must lie in (0, 1), got {holdout_fraction:g}: give the share of the training "
+            f"images that scores a search, such as 0.1"
+        )
+    order = proportional_order(labels, seed)
+    train_size = len(order) - subset_size(len(order), holdout_fraction)
+    if train_size < 1:
+        raise DataError(f"the search split needs an image to train on, got {len(order)} in all: add images")
+    return order[:train_size], order[train_size:]
+
+
+def _shuffled_ranks(labels: npt.NDArray[Any], seed: int) -> tuple[Order, Order, Order]:
+    """Of each image: its random rank in its class, the size of the class, and a random number for ties."""
+    generator = np.random.default_rng(seed)
+    shuffled = generator.permutation(len(labels))
+    _, classes, sizes = np.unique(labels[shuffled], return_inverse=True, return_counts=True)
+    by_class = np.argsort(classes, kind="stable")
+    starts = np.cumsum(sizes) - sizes
+    rank = np.empty(len(labels), dtype=np.int64)
+    rank[shuffled[by_class]] = np.arange(len(labels)) - starts[classes[by_class]]
+    size = np.empty(len(labels), dtype=np.int64)
+    size[shuffled] = sizes[classes]
+    return rank, size, generator.permutation(len(labels)).astype(np.int64)
+
+
+def _check_fraction(name: str, fraction: float) -> None:
+    if not 0 < fraction <= 1:
+        raise DataError(f"{name} must lie in (0, 1], got {fraction:g}: give a fraction such as 0.5")
+
+
+def _check_part(part: str, images: Images, labels: Labels) -> None:
+    if images.dtype != np.float32 or images.ndim != 4 or 0 in images.shape:
+        raise DataError(
+            f"{part}_images must be float32 of shape (n, channels, height, width) with no side empty, got "
+            f"{images.dtype} {images.shape}: convert them"
+        )
+    if labels.dtype != np.int64 or labels.shape != images.shape[:1]:
+        raise DataError(
+            f"{part}_labels must be int64 of shape ({len(images)},), one for each image, got {labels.dtype} "
+            f"{labels.shape}: convert them"
+        )
+    if labels.min() < 0:
+        raise DataError(f"{part}_labels must be classes from 0, got {labels.min()}: number the classes anew")
+    if not np.isfinite(images).all():
+        raise DataError(f"{part}_images must be finite, got NaN or infinity: remove or repair these images")

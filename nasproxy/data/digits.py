@@ -1,0 +1,83 @@
+"""The embedded dataset: scikit-learn's handwritten digits, made harder by shifts and noise."""
+
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.datasets import load_digits
+
+from nasproxy.data.dataset import ImageDataset, Images, resize
+from nasproxy.errors import DataError
+
+SOURCE_MAXIMUM = 16.0
+
+
+@lru_cache(maxsize=8)
+def load(
+    *,
+    train_size: int = 1000,
+    digit_px: int = 16,
+    canvas_px: int = 20,
+    noise: float = 0.1,
+    valid_renders: int = 1,
+    seed: int = 0,
+) -> ImageDataset:
+    """Render the digits, the same for equal arguments; nothing is downloaded.
+
+    Every source digit serves training or validation, never both. It is enlarged, pasted at a random place of
+    an empty canvas, and covered with noise.
+
+    Args:
+        train_size: How many of the 1,797 digits train; the others validate.
+        digit_px: Side of an enlarged digit; the source has 8.
+        canvas_px: Side of an image.
+        noise: Standard deviation of the Gaussian noise on pixels in [0, 1].
+        valid_renders: How often each validation digit is rendered, each at a place of its own: finer scores.
+            Training digits, and with them those that a search holds out, are rendered once, so that no digit
+            can stand on both sides of a search's split.
+        seed: Which digits train, where they are pasted, and their noise.
+
+    Returns:
+        10 classes of single-channel images of about zero mean.
+
+    Raises:
+        DataError: A size, the noise or the number of renders is out of range.
+    """
+    source, labels = load_digits(return_X_y=True)
+    if not 0 < train_size < len(labels):
+        raise DataError(f"train_size must lie in [1, {len(labels) - 1}], got {train_size}: some digits must validate")
+    _check_rendering(digit_px, canvas_px, noise, valid_renders)
+    digits = resize((source.reshape(-1, 1, 8, 8) / SOURCE_MAXIMUM).astype(np.float32), digit_px)
+    generator = np.random.default_rng(seed)
+    order = generator.permutation(len(labels))
+    train, valid = order[:train_size], np.repeat(order[train_size:], valid_renders)
+    return ImageDataset(
+        train_images=_render(digits[train], canvas_px, noise, generator),
+        train_labels=labels[train].astype(np.int64),
+        valid_images=_render(digits[valid], canvas_px, noise, generator),
+        valid_labels=labels[valid].astype(np.int64),
+    )
+
+
+def _render(digits: Images, canvas_px: int, noise: float, generator: np.random.Generator) -> Images:
+    count, _, side, _ = digits.shape
+    rows = _places(generator, count, canvas_px - side, side)
+    columns = _places(generator, count, canvas_px - side, side)
+    canvas = np.zeros((count, 1, canvas_px, canvas_px), dtype=np.float32)
+    canvas[np.arange(count)[:, None, None], 0, rows[:, :, None], columns[:, None, :]] = digits[:, 0]
+    canvas += noise * generator.standard_normal(canvas.shape, dtype=np.float32)
+    return canvas
+
+
+def _places(generator: np.random.Generator, count: int, room: int, side: int) -> npt.NDArray[np.int64]:
+    """Rows (or columns) of the canvas that each digit covers, shape (count, side)."""
+    return generator.integers(0, room + 1, size=(count, 1)) + np.arange(side)
+
+
+def _check_rendering(digit_px: int, canvas_px: int, noise: float, valid_renders: int) -> None:
+    if not 1 <= digit_px <= canvas_px:
+        raise DataError(f"digit_px must lie in [1, canvas_px], got {digit_px} on {canvas_px}: enlarge the canvas")
+    if noise < 0:
+        raise DataError(f"noise must be at least 0, got {noise:g}: it is a standard deviation")
+    if valid_renders < 1:
+        raise DataError(f"valid_renders must be at least 1, got {valid_renders}: 1 renders each digit once")

@@ -1,0 +1,49 @@
+"""Everything that nasproxy raises on purpose: each message says what was needed, what came and what to do."""
+
+
+class NasproxyError(Exception):
+    """Base of all errors that a user can act on; shown without a traceback."""
+
+
+class ConfigError(NasproxyError):
+    """The configuration cannot be carried out."""
+
+
+class SpaceError(NasproxyError):
+    """The search space is unusable, or cannot give what was asked of it."""
+
+
+class DataError(NasproxyError):
+    """The dataset is unusable, or is not the one the study was begun with."""
+
+
+class CorruptFileError(NasproxyError):
+    """A file of the study cannot be read; nothing was changed."""
+
+
+class StudyBusyError(NasproxyError):
+    """Another process works on the study."""
+
+
+class StudyChangedError(NasproxyError):
+    """The study was begun with another base configuration."""
+
+
+class StageStoppedError(NasproxyError):
+    """A stage ended without the result that later stages need."""
+
+
+class MissingExtraError(NasproxyError):
+    """An optional package is needed."""
+
+
+class NonFiniteScoreError(NasproxyError):
+    """A trial reported a score that is not a finite number."""
+
+
+class UntrustedTrialError(NasproxyError):
+    """A worker was pointed at a trial folder that is not what was submitted."""
+
+
+class TooFewTrialsError(NasproxyError):
+    """A statistic was asked for on fewer trials than it needs."""

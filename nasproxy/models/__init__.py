@@ -1,0 +1,1 @@
+"""Architectures turned into modules, and the scaling of their widths and depths."""

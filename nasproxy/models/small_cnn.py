@@ -1,0 +1,205 @@
+"""Small convolutional networks for small images: two stages of searched blocks behind a strided stem."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from torch import Tensor, nn
+
+from nasproxy.errors import SpaceError
+from nasproxy.models.scaling import scale_channels, scale_repeats
+from nasproxy.trial import Choice
+
+T = TypeVar("T", int, str)
+
+DIVISOR = 4
+"""Channels are multiples of this: fine enough to tell the widths of small networks apart."""
+STEM_CHANNELS = 16
+STAGES = ("stage1", "stage2")
+KERNELS = (1, 3, 5, 7)
+ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = {"relu": nn.ReLU, "silu": nn.SiLU}
+
+
+class ConvNormAct(nn.Sequential):
+    """Convolution that keeps the size (but for its stride), batch normalisation, activation."""
+
+    def __init__(
+        self, inputs: int, outputs: int, *, kernel: int, activation: str, stride: int = 1, groups: int = 1
+    ) -> None:
+        super().__init__(
+            nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, groups=groups, bias=False),
+            nn.BatchNorm2d(outputs),
+            ACTIVATIONS[activation](),
+        )
+
+
+class Residual(nn.Module):
+    """Adds a block's input to its output."""
+
+    def __init__(self, block: nn.Module) -> None:
+        super().__init__()
+        self.block = block
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Run the block; input and output have one shape."""
+        output: Tensor = x + self.block(x)
+        return output
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What the choices say about one stage, its width and depth scaled."""
+
+    block: str
+    channels: int
+    repeats: int
+    kernel: int
+    activation: str
+
+    def layers(self, inputs: int, *, stride: int) -> list[nn.Module]:
+        """Its blocks: the first brings inputs to the stage's shape, the others add to what they are given."""
+        layers = [self._block(inputs, stride)]
+        return layers + [Residual(self._block(self.channels, 1)) for _ in range(self.repeats - 1)]
+
+    def _block(self, inputs: int, stride: int) -> nn.Module:
+        return BLOCKS[self.block](inputs, self.channels, self.kernel, self.activation, stride)
+
+
+def conv_block(inputs: int, outputs: int, kernel: int, activation: str, stride: int) -> nn.Module:
+    """One full convolution."""
+    return ConvNormAct(inputs, outputs, kernel=kernel, activation=activation, stride=stride)
+
+
+def separable_block(inputs: int, outputs: int, kernel: int, activation: str, stride: int) -> nn.Module:
+    """A convolution of each channel alone, then one across channels."""
+    return nn.Sequential(
+        ConvNormAct(inputs, inputs, kernel=kernel, activation=activation, stride=stride, groups=inputs),
+        ConvNormAct(inputs, outputs, kernel=1, activation=activation),
+    )
+
+
+BLOCKS: Mapping[str, Callable[[int, int, int, str, int], nn.Module]] = {
+    "conv": conv_block,
+    "separable": separable_block,
+}
+
+
+class SmallCnn(nn.Module):
+    """Stem at half the image's side, stage 1 at the same, stage 2 at a quarter, average pool, linear head.
+
+    Attributes:
+        num_classes: Outputs.
+        num_features: Channels before the head.
+    """
+
+    def __init__(
+        self, stem: ConvNormAct, stages: list[Stage], *, inputs: int, num_classes: int, dropout: float
+    ) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.stem = stem
+        layers: list[nn.Module] = []
+        for position, stage in enumerate(stages):
+            layers += stage.layers(inputs, stride=1 if position == 0 else 2)
+            inputs = stage.channels
+        self.stages = nn.Sequential(*layers)
+        self.num_features = inputs
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(inputs, num_classes)
+
+    def get_classifier(self) -> nn.Module:
+        """The last layer, as timm's models give it."""
+        return self.classifier
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Map images (n, channels, height, width) to features (n, num_features, height / 4, width / 4)."""
+        features: Tensor = self.stages(self.stem(x))
+        return features
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Map features to logits (n, num_classes), or to what the last layer is given."""
+        pooled: Tensor = self.dropout(x.mean(dim=(2, 3)))
+        if pre_logits:
+            return pooled
+        logits: Tensor = self.classifier(pooled)
+        return logits
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images (n, channels, height, width) to logits (n, num_classes)."""
+        return self.forward_head(self.forward_features(x))
+
+
+def build(
+    architecture: Mapping[str, Choice],
+    *,
+    width: float,
+    depth: float,
+    num_classes: int,
+    channels: int,
+    image_size_px: int,
+    dropout: float = 0.0,
+) -> nn.Module:
+    """Build the network of an architecture; its weights are drawn from torch's own generator.
+
+    Args:
+        architecture: `activation`, `stem.kernel`, and `block`, `channels`, `repeats`, `kernel` of `stage1`
+            and of `stage2`.
+        width: Multiplier of all channels.
+        depth: Multiplier of the repeats.
+        num_classes: Outputs.
+        channels: Channels of an image.
+        image_size_px: Side of an image; the network takes any, and pools over what is left of it.
+        dropout: Probability with which a feature is dropped before the head.
+
+    Raises:
+        SpaceError: A choice is missing or unknown, or has a value that no layer can be built from.
+        ConfigError: A multiplier is not above 0.
+    """
+    del image_size_px
+    _check_names(architecture)
+    activation = _one_of(architecture, "activation", tuple(ACTIVATIONS))
+    stages = [_stage(architecture, name, activation, width, depth) for name in STAGES]
+    inputs = scale_channels(STEM_CHANNELS, width, DIVISOR)
+    kernel = _one_of(architecture, "stem.kernel", KERNELS)
+    stem = ConvNormAct(channels, inputs, kernel=kernel, activation=activation, stride=2)
+    return SmallCnn(stem, stages, inputs=inputs, num_classes=num_classes, dropout=dropout)
+
+
+def _stage(architecture: Mapping[str, Choice], name: str, activation: str, width: float, depth: float) -> Stage:
+    return Stage(
+        block=_one_of(architecture, f"{name}.block", tuple(BLOCKS)),
+        channels=scale_channels(_count(architecture, f"{name}.channels"), width, DIVISOR),
+        repeats=scale_repeats(_count(architecture, f"{name}.repeats"), depth),
+        kernel=_one_of(architecture, f"{name}.kernel", KERNELS),
+        activation=activation,
+    )
+
+
+CHOICES = (
+    "activation",
+    "stem.kernel",
+    *(f"{stage}.{part}" for stage in STAGES for part in ("block", "channels", "repeats", "kernel")),
+)
+
+
+def _check_names(architecture: Mapping[str, Choice]) -> None:
+    missing = [name for name in CHOICES if name not in architecture]
+    unknown = [name for name in architecture if name not in CHOICES]
+    if missing:
+        raise SpaceError(f"small_cnn needs the choice {missing[0]!r}, got {', '.join(architecture)}: add it")
+    if unknown:
+        raise SpaceError(f"small_cnn has no choice {unknown[0]!r}, only {', '.join(CHOICES)}: remove it")
+
+
+def _one_of(architecture: Mapping[str, Choice], name: str, allowed: tuple[T, ...]) -> T:
+    for value in allowed:
+        if value == architecture[name]:
+            return value
+    raise SpaceError(f"{name} must be one of {allowed}, got {architecture[name]!r}: change the search space")
+
+
+def _count(architecture: Mapping[str, Choice], name: str) -> int:
+    value = architecture[name]
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise SpaceError(f"{name} must be a whole number from 1, got {value!r}: change the search space")
+    return value

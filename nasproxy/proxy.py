@@ -1,0 +1,210 @@
+"""Proxy tasks: settings of the fidelity dimensions, the grids they span and the names they bear."""
+
+import itertools
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal, get_args
+
+from nasproxy.errors import ConfigError
+
+Override = bool | int | float | str | None
+NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+SHORT_NAMES = {
+    "data_fraction": "data",
+    "width": "width",
+    "depth": "depth",
+    "image_size": "image",
+    "augmentation": "augment",
+    "regularisation": "regular",
+}
+ResizeMode = Literal["resize", "crop"]
+
+
+@dataclass(frozen=True)
+class ProxyTask:
+    """One cheap training setting; the defaults reduce nothing.
+
+    Attributes:
+        data_fraction: Share of the training images, in (0, 1].
+        width: Multiplier of the channels, above 0.
+        depth: Multiplier of the repeats of a block, above 0.
+        image_size: Multiplier of the image's side, in (0, 1].
+        image_mode: How images shrink: `resize`, or `crop` the centre.
+        augmentation: Strength of augmentation against the trainer's own, at least 0.
+        regularisation: Strength of weight decay and dropout against the trainer's own, at least 0.
+        overrides: Values of the configuration by dotted path, such as `trainer.batch_size`.
+    """
+
+    data_fraction: float = 1.0
+    width: float = 1.0
+    depth: float = 1.0
+    image_size: float = 1.0
+    image_mode: ResizeMode = "resize"
+    augmentation: float = 1.0
+    regularisation: float = 1.0
+    overrides: Mapping[str, Override] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in SHORT_NAMES:
+            _check_number(name, getattr(self, name))
+        if self.image_mode not in get_args(ResizeMode):
+            raise ConfigError(f"proxy.image_mode must be one of {get_args(ResizeMode)}, got {self.image_mode!r}")
+
+    @property
+    def default_name(self) -> str:
+        """The name that the setting gives itself: `data50_width25`, or `full` where nothing is reduced."""
+        parts = [
+            f"{short}{_percent(getattr(self, name))}"
+            for name, short in SHORT_NAMES.items()
+            if getattr(self, name) != 1.0
+        ]
+        parts += [f"{path.rsplit('.', 1)[-1]}-{value}" for path, value in sorted(self.overrides.items())]
+        return re.sub(r"[^A-Za-z0-9._-]", "-", "_".join(parts))[:64] or "full"
+
+
+DIMENSIONS = tuple(f.name for f in fields(ProxyTask) if f.name != "overrides")
+
+
+def _percent(fraction: float) -> str:
+    return f"{fraction * 100:g}"
+
+
+def _check_number(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ConfigError(f"proxy.{name} must be a number, got {value!r}: give one such as 0.5, or a list of them")
+    advice = f"give a fraction, {value / 100:g}, not a percentage" if value > 1 else "give a fraction such as 0.5"
+    if name in ("data_fraction", "image_size") and not 0 < value <= 1:
+        raise ConfigError(f"proxy.{name} must lie in (0, 1], got {value:g}: {advice}")
+    if name in ("width", "depth") and not 0 < value <= 10:
+        raise ConfigError(f"proxy.{name} must be a multiplier in (0, 10], got {value:g}: {advice}")
+    if name in ("augmentation", "regularisation") and not 0 <= value <= 10:
+        raise ConfigError(f"proxy.{name} must be a strength in [0, 10], got {value:g}: {advice}")
+
+
+def named(tasks: Sequence[tuple[str | None, ProxyTask]]) -> dict[str, ProxyTask]:
+    """Give every proxy task its name, in order.
+
+    Raises:
+        ConfigError: There is none, or two bear one name, or a name does not fit a file name.
+    """
+    result: dict[str, ProxyTask] = {}
+    for given, task in tasks:
+        name = given or task.default_name
+        if not NAME_PATTERN.fullmatch(name):
+            raise ConfigError(
+                f"a proxy task's name must be 1 to 64 letters, digits, '.', '_' or '-', got {name!r}: rename it"
+            )
+        if name in result:
+            raise ConfigError(
+                f"every proxy task needs a name of its own, got {name!r} twice: rename one of them, or remove "
+                f"the repeated value from the grid"
+            )
+        result[name] = task
+    if not result:
+        raise ConfigError(
+            "proxy needs at least one proxy task, got an empty grid: give every axis a value, such as "
+            "proxy.data_fraction=[0.25,0.5]"
+        )
+    return result
+
+
+def grid(settings: Mapping[str, Any]) -> dict[str, ProxyTask]:
+    """Span the proxy tasks of a `proxy` configuration.
+
+    Args:
+        settings: The dimensions of `ProxyTask`, each one value or a list (an axis of the grid; the last one
+            varies fastest), and `tasks`: named settings that are no product, each a mapping with `name`,
+            dimensions and dotted overrides. Where `tasks` is given, the axes must be left alone.
+
+    Returns:
+        Proxy tasks by name, in the order in which they are tried.
+
+    Raises:
+        ConfigError: A value, name or key is wrong, or the grid is empty.
+    """
+    listed = settings.get("tasks")
+    axes = {name: settings[name] for name in DIMENSIONS if settings.get(name) is not None}
+    unknown = sorted(set(settings) - set(DIMENSIONS) - {"tasks", "generator"})
+    if unknown:
+        raise ConfigError(f"proxy has no {unknown[0]!r}: its dimensions are {', '.join(DIMENSIONS)}")
+    if listed is not None:
+        if axes:
+            raise ConfigError(
+                f"proxy takes axes or a list of tasks, not both, got {', '.join(axes)} beside tasks: set the "
+                f"dimension inside each task"
+            )
+        if isinstance(listed, Mapping | str) or not isinstance(listed, Sequence):
+            raise ConfigError(f"proxy.tasks must be a list of settings, got {listed!r}")
+        return named([from_mapping(entry) for entry in listed])
+    values = [value if isinstance(value, list | tuple) else [value] for value in axes.values()]
+    empty = [name for name, axis in zip(axes, values, strict=True) if not axis]
+    if empty:
+        raise ConfigError(f"proxy.{empty[0]} must hold at least one value, got an empty list: the grid would be empty")
+    points = (dict(zip(axes, point, strict=True)) for point in itertools.product(*values))
+    return named([(None, ProxyTask(**point)) for point in points])
+
+
+def from_mapping(entry: Any) -> tuple[str | None, ProxyTask]:
+    """Read one named setting: dimensions by name, anything else an override of the configuration.
+
+    Raises:
+        ConfigError: The entry is no mapping, or a key is neither a dimension nor a dotted path.
+    """
+    if not isinstance(entry, Mapping):
+        raise ConfigError(f"a proxy task must be a mapping such as {{name: small, width: 0.5}}, got {entry!r}")
+    content = dict(entry)
+    name = content.pop("name", None)
+    setting = {key: content.pop(key) for key in DIMENSIONS if key in content}
+    overrides = flatten(content)
+    wrong = [path for path in overrides if "." not in path]
+    if wrong:
+        raise ConfigError(
+            f"proxy task {name!r} has no dimension {wrong[0]!r}: the dimensions are {', '.join(DIMENSIONS)}; "
+            f"anything else is an override by path, such as trainer.batch_size"
+        )
+    return name, replace(ProxyTask(**setting), overrides=overrides)
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Write a nested mapping as one level of dotted paths."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        path = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            flat.update(flatten(value, f"{path}."))
+        else:
+            flat[path] = value
+    return flat
+
+
+def override(tree: Mapping[str, Any], overrides: Mapping[str, Override]) -> dict[str, Any]:
+    """Copy a configuration with values replaced by dotted path.
+
+    Raises:
+        ConfigError: A path does not exist, or the new value is of another kind than the old one.
+    """
+    result = {key: dict(value) if isinstance(value, Mapping) else value for key, value in tree.items()}
+    for path, value in overrides.items():
+        head, _, tail = path.partition(".")
+        if head not in result or (tail and not isinstance(result[head], dict)):
+            raise ConfigError(
+                f"a proxy task overrides {path!r}, which the configuration does not have: it has "
+                f"{', '.join(sorted(flatten(tree)))}"
+            )
+        if tail:
+            result[head] = override(result[head], {tail: value})
+            continue
+        old = result[head]
+        if old is not None and not _same_kind(old, value):
+            raise ConfigError(f"a proxy task overrides {path!r} with {value!r}: a value like {old!r} was needed")
+        result[head] = value
+    return result
+
+
+def _same_kind(old: Any, new: Any) -> bool:
+    if isinstance(old, bool) or isinstance(new, bool):
+        return isinstance(old, bool) and isinstance(new, bool)
+    if isinstance(old, int | float):
+        return isinstance(new, int) or (isinstance(new, float) and isinstance(old, float))
+    return isinstance(new, type(old))

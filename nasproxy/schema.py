@@ -1,0 +1,145 @@
+"""The typed shape of the configuration: an unknown key or a wrong type stops at composition."""
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from nasproxy.controllers.proxy_search import ProxySearchSettings
+from nasproxy.controllers.selection import SelectionSettings
+from nasproxy.controllers.variance import VarianceSettings
+from nasproxy.errors import ConfigError
+
+
+class Step(Enum):
+    """One thing that a job does."""
+
+    measure_variance = "measure_variance"
+    select_models = "select_models"
+    search_proxy_task = "search_proxy_task"
+    report = "report"
+    list_trials = "list_trials"
+
+
+class Balance(Enum):
+    """How a part of the training images is balanced over the classes."""
+
+    proportional = "proportional"
+    equal = "equal"
+
+
+class Device(Enum):
+    """What trains."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+@dataclass
+class JobConfig:
+    """What a run does, in order."""
+
+    name: str = MISSING
+    steps: list[Step] = MISSING
+
+
+@dataclass
+class SearchSpaceConfig:
+    """Architectures, and how each becomes a module."""
+
+    name: str = MISSING
+    model: dict[str, Any] = MISSING
+    choices: dict[str, Any] = MISSING
+    baseline: dict[str, Any] | None = None
+
+
+@dataclass
+class ProxyConfig:
+    """Dimensions of the proxy tasks, each a value or a list of them (an axis); or tasks that are no product.
+
+    Typed loosely, since a structured configuration cannot say "number or list": `nasproxy.proxy.grid` checks.
+    """
+
+    data_fraction: Any = None
+    width: Any = None
+    depth: Any = None
+    image_size: Any = None
+    image_mode: Any = None
+    augmentation: Any = None
+    regularisation: Any = None
+    tasks: Any = None
+    generator: dict[str, Any] | None = None
+
+
+@dataclass
+class DataConfig:
+    """The dataset and its splits; without a loader the trainer brings its own data, named by a fingerprint."""
+
+    loader: dict[str, Any] | None = MISSING
+    holdout_fraction: float = 0.1
+    order_seed: int = 0
+    balance: Balance = Balance.proportional
+    fingerprint: str | None = None
+
+
+@dataclass
+class TrainingConfig:
+    """How long a full training is, and how it runs."""
+
+    total_steps: int = MISSING
+    check_every_steps: int = MISSING
+    precision: str = "32-true"
+    device: Device = Device.auto
+
+
+@dataclass
+class RunConfig:
+    """How the loop runs."""
+
+    poll_seconds: float = 0.25
+    grace_seconds: float = 10.0
+
+
+@dataclass
+class Config:
+    """A study and what to do with it."""
+
+    study: str = MISSING
+    studies_dir: str = MISSING
+    seed: int = 0
+    job: JobConfig = field(default_factory=JobConfig)
+    search_space: SearchSpaceConfig = field(default_factory=SearchSpaceConfig)
+    proxy: ProxyConfig = field(default_factory=ProxyConfig)
+    trainer: dict[str, Any] = field(default_factory=dict)
+    data: DataConfig = field(default_factory=DataConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    variance: VarianceSettings = field(default_factory=VarianceSettings)
+    selection: SelectionSettings = field(default_factory=SelectionSettings)
+    proxy_search: ProxySearchSettings = field(default_factory=ProxySearchSettings)
+    criterion: dict[str, Any] = field(default_factory=dict)
+    backend: dict[str, Any] = field(default_factory=dict)
+    tracking: dict[str, Any] = field(default_factory=dict)
+    run: RunConfig = field(default_factory=RunConfig)
+
+
+def register() -> None:
+    """Make the schema known to Hydra as `schema`."""
+    ConfigStore.instance().store(name="schema", node=Config)
+
+
+def read(config: Any) -> Config:
+    """Turn a composed configuration into plain objects.
+
+    Raises:
+        ConfigError: A value that must be given is not.
+    """
+    try:
+        result = OmegaConf.to_object(config)
+    except OmegaConfBaseException as error:
+        raise ConfigError(str(error).splitlines()[0]) from None
+    assert isinstance(result, Config)
+    return result

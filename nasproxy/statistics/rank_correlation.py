@@ -1,0 +1,231 @@
+"""How well the scores of a proxy task rank the reference models."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+from nasproxy.errors import TooFewTrialsError
+from nasproxy.statistics.missing import Floats, as_vector, as_vectors
+
+Z_95 = 1.96
+"""Standard normal quantile of a two-sided 95 % interval."""
+FIELLER_VARIANCE = 0.437
+"""Variance of atanh(tau) times (n - 4), after Fieller, Hartley and Pearson (1957)."""
+
+
+@dataclass(frozen=True)
+class RankCorrelation:
+    """Kendall's tau-b with its uncertainty.
+
+    Attributes:
+        tau: Tau-b, in [-1, 1].
+        p_value: Two-sided probability of a tau at least as far from 0 if the two rankings were unrelated.
+        low: Lower end of the 95 % interval.
+        high: Upper end of the 95 % interval.
+        n: Models that had both scores.
+    """
+
+    tau: float
+    p_value: float
+    low: float
+    high: float
+    n: int
+
+
+def kendall_tau(proxy: ArrayLike, reference: ArrayLike, *, min_pairs: int = 5) -> RankCorrelation | None:
+    """Measure how well proxy scores rank the reference models.
+
+    The p-value is exact for small sets without ties. The interval is meant for |tau| below 0.8, and on
+    published learning curves of 10 models it was too narrow: do not rest a decision on it alone.
+
+    Args:
+        proxy: Proxy scores, shape (n_models,), higher is better; NaN where a model has none.
+        reference: Full-training scores, same shape and order.
+        min_pairs: Fewest models with both scores.
+
+    Returns:
+        Tau-b with its interval, or None where one side is constant (undefined, not 0).
+
+    Raises:
+        TooFewTrialsError: Fewer than `min_pairs` such models.
+        ValueError: The shapes differ, or a score is infinite.
+
+    Source: Kendall (1945); interval after Fieller (1957) and Bonett and Wright (2000).
+
+    >>> round(kendall_tau([1, 2, 3, 5, 4], [10, 20, 30, 40, 50]).tau, 3)
+    0.8
+    """
+    proxy, reference = _pairs(proxy, reference, min_pairs)
+    if _is_constant(proxy) or _is_constant(reference):
+        return None
+    tau, p_value = (float(value) for value in stats.kendalltau(proxy, reference))
+    low, high = _tau_interval(tau, proxy.size)
+    return RankCorrelation(tau=tau, p_value=p_value, low=low, high=high, n=proxy.size)
+
+
+def spearman(proxy: ArrayLike, reference: ArrayLike, *, min_pairs: int = 5) -> float | None:
+    """Spearman's rho between proxy and reference scores.
+
+    Args:
+        proxy: Proxy scores, shape (n_models,), higher is better; NaN where a model has none.
+        reference: Full-training scores, same shape and order.
+        min_pairs: Fewest models with both scores.
+
+    Returns:
+        Rho in [-1, 1], or None where one side is constant.
+
+    Raises:
+        TooFewTrialsError: Fewer than `min_pairs` such models.
+        ValueError: The shapes differ, or a score is infinite.
+
+    Source: Spearman (1904).
+    """
+    proxy, reference = _pairs(proxy, reference, min_pairs)
+    if _is_constant(proxy) or _is_constant(reference):
+        return None
+    return float(stats.spearmanr(proxy, reference).statistic)
+
+
+def weighted_tau(proxy: ArrayLike, reference: ArrayLike, *, min_pairs: int = 5) -> float | None:
+    """Kendall's tau in which exchanges among the best models weigh more, hyperbolically by rank.
+
+    Args:
+        proxy: Proxy scores, shape (n_models,), higher is better; NaN where a model has none.
+        reference: Full-training scores, same shape and order.
+        min_pairs: Fewest models with both scores.
+
+    Returns:
+        Weighted tau in [-1, 1], the mean over ranking by either side; None where one side is constant.
+
+    Raises:
+        TooFewTrialsError: Fewer than `min_pairs` such models.
+        ValueError: The shapes differ, or a score is infinite.
+
+    Source: Vigna (2015).
+    """
+    proxy, reference = _pairs(proxy, reference, min_pairs)
+    if _is_constant(proxy) or _is_constant(reference):
+        return None
+    return float(stats.weightedtau(proxy, reference).statistic)
+
+
+def top_k_regret(proxy: ArrayLike, reference: ArrayLike, k: int = 3) -> float:
+    """What is lost by training fully only the proxy's top `k` models.
+
+    Proxy scores that tie at the edge of the top are taken against the proxy: the worse model is in.
+
+    Args:
+        proxy: Proxy scores, shape (n_models,), higher is better; NaN where a model has none.
+        reference: Full-training scores, same shape and order.
+        k: Models that would be trained fully, at least 1.
+
+    Returns:
+        Best reference score less the best among the proxy's top `k`, in units of the score; at least 0.
+
+    Raises:
+        TooFewTrialsError: Fewer than `k` models have both scores.
+        ValueError: `k` is below 1, the shapes differ, or a score is infinite.
+
+    >>> top_k_regret([4, 3, 2, 1], [0.5, 0.75, 0.25, 1.0], k=2)
+    0.25
+    """
+    if k < 1:
+        raise ValueError(f"k must be at least 1, got {k}: give the number of models to train fully")
+    proxy, reference = _pairs(proxy, reference, k)
+    best_first = np.lexsort((reference, -proxy))
+    return float(reference.max() - reference[best_first[:k]].max())
+
+
+def tau_in_better_half(proxy: ArrayLike, reference: ArrayLike, *, min_pairs: int = 3) -> RankCorrelation | None:
+    """Kendall's tau-b among the better half of the reference models, where a search must discriminate.
+
+    Args:
+        proxy: Proxy scores, shape (n_models,), higher is better; NaN where a model has none.
+        reference: Full-training scores, same shape and order.
+        min_pairs: Fewest models in the better half.
+
+    Returns:
+        Tau-b with its interval, or None where one side is constant.
+
+    Raises:
+        TooFewTrialsError: The better half of the models with both scores has fewer than `min_pairs`.
+        ValueError: The shapes differ, or a score is infinite.
+    """
+    proxy, reference = _pairs(proxy, reference, 1)
+    is_better = is_in_better_half(reference)
+    return kendall_tau(proxy[is_better], reference[is_better], min_pairs=min_pairs)
+
+
+def is_in_better_half(scores: Floats) -> NDArray[np.bool_]:
+    """Which scores are in the better half: the median of an odd number, and all that tie at its edge, too.
+
+    Args:
+        scores: Shape (n,), n at least 1, none missing.
+
+    Returns:
+        Mask of shape (n,).
+    """
+    return np.asarray(scores >= np.sort(scores)[scores.size // 2], dtype=np.bool_)
+
+
+def rank_failed_last(scores: ArrayLike, failed_mask: ArrayLike) -> Floats:
+    """Give models that failed by their own fault one score below all others: they rank last, and tie.
+
+    Made for ranks: the stand-in is no measurement, so keep it out of means and deviations.
+
+    Args:
+        scores: Shape (n_models,), higher is better; NaN where a model has none.
+        failed_mask: Same shape and order, true where the model failed.
+
+    Returns:
+        Scores, shape (n_models,): replaced where the model failed, NaN where missing for other reasons.
+
+    Raises:
+        ValueError: The shapes differ, or a score is infinite.
+
+    >>> rank_failed_last([0.5, float("nan"), 0.25], [False, True, False]).tolist()
+    [0.5, -0.75, 0.25]
+    """
+    has_failed = np.asarray(failed_mask, dtype=np.bool_)
+    ranked = as_vector("scores", scores).copy()
+    if has_failed.shape != ranked.shape:
+        raise ValueError(
+            f"failed_mask must have the shape of scores, {ranked.shape}, got {has_failed.shape}: give one value a model"
+        )
+    others = ranked[~has_failed & ~np.isnan(ranked)]
+    lowest = float(others.min()) if others.size else 0.0
+    ranked[has_failed] = lowest - max(1.0, abs(lowest))  # relative: 1 less than 1e17 is 1e17
+    return ranked
+
+
+def _pairs(proxy: ArrayLike, reference: ArrayLike, min_pairs: int) -> tuple[Floats, Floats]:
+    """The models that have both scores."""
+    proxies, references = as_vectors(proxy=proxy, reference=reference)
+    has_both = ~(np.isnan(proxies) | np.isnan(references))
+    n = int(has_both.sum())
+    if n < min_pairs:
+        raise TooFewTrialsError(
+            f"a rank correlation needs {min_pairs} models with both a proxy and a reference score, "
+            f"got {n} of {proxies.size}: add models, or see why trials have no score"
+        )
+    return proxies[has_both], references[has_both]
+
+
+def _is_constant(scores: Floats) -> bool:
+    return bool((scores == scores[:1]).all())
+
+
+def _tau_interval(tau: float, n: int) -> tuple[float, float]:
+    """The 95 % interval of tau: all of [-1, 1] where 4 or fewer models say nothing.
+
+    At |tau| = 1, where atanh ends, it is taken half a discordant pair short of 1, then made to hold tau.
+    """
+    if n <= 4:
+        return -1.0, 1.0
+    farthest = 1.0 - 2.0 / (n * (n - 1))
+    centre = math.atanh(min(max(tau, -farthest), farthest))
+    reach = Z_95 * math.sqrt(FIELLER_VARIANCE / (n - 4))
+    return min(math.tanh(centre - reach), tau), max(math.tanh(centre + reach), tau)

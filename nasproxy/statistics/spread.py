@@ -1,0 +1,158 @@
+"""Selection of reference models for spread: train all a little, drop the most crowded, train the rest on."""
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from nasproxy.errors import ConfigError
+from nasproxy.statistics.missing import Floats, as_vector, as_vectors
+
+MIN_REMAINING = 2
+"""Models that are never removed: a closest pair has no third to be judged by."""
+EPSILON = float(np.finfo(np.float32).eps)
+"""Keeps the scaling of equal values from dividing by zero."""
+
+
+def remove_closest(accuracy: ArrayLike, latency_ms: ArrayLike | None, n_remove: int) -> list[int]:
+    """Choose the models to drop so that the rest lies spread out.
+
+    Accuracy and latency are scaled to [0, 1] once. Then, again and again, the closest pair is taken, and of
+    its two members the one that has its second neighbour nearer is removed.
+
+    Args:
+        accuracy: Scores, shape (n_models,), none missing.
+        latency_ms: Latencies, same shape and order, none missing; None spreads by accuracy alone.
+        n_remove: Models to remove; fewer where only 2 would remain.
+
+    Returns:
+        Indices of the removed models, in order of removal.
+
+    Raises:
+        ValueError: The shapes differ, a value is missing or infinite, or `n_remove` is negative.
+
+    Source: the filter of Vertex AI NAS (model selection).
+
+    >>> remove_closest([0.0, 0.5, 0.6, 1.0], None, n_remove=1)
+    [2]
+    """
+    if n_remove < 0:
+        raise ValueError(f"n_remove must be at least 0, got {n_remove}: give a number of models")
+    points = _scaled_points(accuracy, latency_ms)
+    distances = np.sqrt(np.square(points[:, None, :] - points[None, :, :]).sum(axis=-1))
+    np.fill_diagonal(distances, np.inf)
+    remaining = list(range(len(points)))
+    removed: list[int] = []
+    while len(removed) < n_remove and len(remaining) > MIN_REMAINING:
+        crowded = remaining[_most_crowded(distances[np.ix_(remaining, remaining)])]
+        remaining.remove(crowded)
+        removed.append(crowded)
+    return removed
+
+
+def removal_count(n_valid: int, n_invalid: int, *, per_iteration: int = 5, final: int = 10) -> int:
+    """Valid models to remove after one iteration; invalid ones count as removed already.
+
+    Args:
+        n_valid: Models with all their scores.
+        n_invalid: Models without, which leave in any case.
+        per_iteration: Models that leave an iteration.
+        final: Models to end with.
+
+    Returns:
+        A count of at least 0 that leaves at least 2 valid models, where there are as many.
+
+    Raises:
+        ConfigError: `per_iteration` or `final` is below 1.
+
+    Source: Vertex AI NAS (model selection).
+
+    >>> removal_count(28, 2)
+    3
+    """
+    _check_plan(per_iteration, final)
+    wanted = max(0, min(per_iteration, n_valid + n_invalid - final) - n_invalid)
+    return min(wanted, max(0, n_valid - MIN_REMAINING))
+
+
+def pool_sizes(start: int = 30, final: int = 10, per_iteration: int = 5) -> list[int]:
+    """Models of each iteration, if none fails, from `start` down to `final`.
+
+    Raises:
+        ConfigError: A number is below 1.
+
+    >>> pool_sizes()
+    [30, 25, 20, 15, 10]
+    """
+    _check_plan(per_iteration, final)
+    if start < 1:
+        raise ConfigError(f"selection must start with 1 model or more, got {start}: give a number like 30")
+    sizes = [start]
+    while sizes[-1] > final:
+        sizes.append(max(final, sizes[-1] - per_iteration))
+    return sizes
+
+
+def cumulative_fractions(start: int = 30, final: int = 10, per_iteration: int = 5) -> list[float]:
+    """How far each iteration trains its models, as a fraction of full training in (0, 1].
+
+    An iteration of K models goes 1/K of a training further, so that it costs one training; the last goes to
+    the end.
+
+    Raises:
+        ConfigError: A number is below 1, or the models would be trained fully before the last iteration.
+
+    Source: Vertex AI NAS (model selection).
+
+    >>> [round(fraction, 4) for fraction in cumulative_fractions()]
+    [0.0333, 0.0733, 0.1233, 0.19, 1.0]
+    """
+    sizes = pool_sizes(start, final, per_iteration)
+    fractions = np.cumsum([1.0 / size for size in sizes[:-1]]).tolist()
+    if fractions and fractions[-1] >= 1.0:
+        raise ConfigError(
+            f"selection from {start} to {final} models must leave training for its last iteration, got "
+            f"{fractions[-1]:.2f} trainings a model before it: start with fewer, or remove more than "
+            f"{per_iteration} an iteration"
+        )
+    return [*fractions, 1.0]
+
+
+def selection_cost(start: int = 30, final: int = 10, per_iteration: int = 5) -> float:
+    """Price of a selection in full trainings, where trainings continue from their full state.
+
+    Raises:
+        ConfigError: A number is below 1, or the models would be trained fully before the last iteration.
+
+    >>> round(selection_cost(), 6)
+    12.1
+    """
+    fractions = cumulative_fractions(start, final, per_iteration)
+    return float(np.dot(pool_sizes(start, final, per_iteration), np.diff(fractions, prepend=0.0)))
+
+
+def _check_plan(per_iteration: int, final: int) -> None:
+    for name, value in (("per_iteration", per_iteration), ("final", final)):
+        if value < 1:
+            raise ConfigError(f"selection.{name} must be at least 1, got {value}: give a number of models")
+
+
+def _scaled_points(accuracy: ArrayLike, latency_ms: ArrayLike | None) -> Floats:
+    """Points of shape (n_models, dimensions), each dimension in [0, 1]."""
+    axes = (
+        [as_vector("accuracy", accuracy)]
+        if latency_ms is None
+        else as_vectors(accuracy=accuracy, latency_ms=latency_ms)
+    )
+    points = np.stack(axes, axis=1)
+    if np.isnan(points).any():
+        raise ValueError("accuracy and latency_ms must have no missing values, got NaN: leave these models out first")
+    if not points.size:
+        return points
+    return np.asarray((points - points.min(axis=0)) / (np.ptp(points, axis=0) + EPSILON), dtype=np.float64)
+
+
+def _most_crowded(distances: Floats) -> int:
+    """The member of the closest pair whose second neighbour is nearer; on a tie the later found."""
+    nearest_two = np.partition(distances, 1, axis=1)
+    first = int(nearest_two[:, 0].argmin())
+    other = int(distances[first].argmin())
+    return first if nearest_two[first, 1] < nearest_two[other, 1] else other

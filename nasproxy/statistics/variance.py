@@ -1,0 +1,234 @@
+"""How much a score varies from seed to seed, and how smooth learning curves are."""
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import stats
+
+from nasproxy.errors import ConfigError, TooFewTrialsError
+from nasproxy.statistics.missing import Floats, as_vector, as_vectors, present
+
+SECTIONS = (0.0, 0.7, 0.9, 1.0)
+"""Ends of the sections of a training in which slopes are sampled: more densely towards its end."""
+POINTS_PER_SECTION = 10
+CONFIDENCE = 0.95
+
+Curve = tuple[ArrayLike, ArrayLike]
+"""Steps and scores of a learning curve, both of shape (checks,)."""
+
+
+@dataclass(frozen=True)
+class SeedDeviation:
+    """How much the score of one architecture varies from seed to seed.
+
+    Attributes:
+        sd: Sample standard deviation (ddof 1), in units of the score.
+        low: Lower end of its 95 % interval.
+        high: Upper end of its 95 % interval.
+        n: Seeds.
+    """
+
+    sd: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True)
+class VarianceVerdict:
+    """Whether trainings are steady enough to rank models by them.
+
+    Attributes:
+        variation: Coefficient of variation of the final scores; None where undefined.
+        smoothness: Mean smoothness of the curves that have one, lower is smoother; None where none has.
+        has_low_variation: The variation is defined and at most the limit.
+        is_smooth: Every curve could be judged, and the mean smoothness is at most the limit.
+        advice: What to do, a sentence each; empty where all is well.
+    """
+
+    variation: float | None
+    smoothness: float | None
+    has_low_variation: bool
+    is_smooth: bool
+    advice: tuple[str, ...]
+
+    @property
+    def is_good(self) -> bool:
+        """Whether both variation and smoothness are within their limits."""
+        return self.has_low_variation and self.is_smooth
+
+
+def coefficient_of_variation(final_scores: ArrayLike) -> float | None:
+    """Population standard deviation of the scores over their mean.
+
+    The mean counts without its sign, so that scores below zero, such as a negated loss, can be judged too.
+
+    Args:
+        final_scores: Last score of each seed, shape (n_seeds,); NaN is left out.
+
+    Returns:
+        The coefficient, at least 0; None for fewer than 2 scores or a mean of zero.
+
+    Raises:
+        ValueError: The scores are not one-dimensional, or one is infinite.
+
+    Source: the formula of Vertex AI NAS (variance measurement), which divides by the signed mean.
+
+    >>> round(coefficient_of_variation([0.1, 0.2, 0.3, 0.4, 0.5]), 2)
+    0.47
+    """
+    scores = present("final_scores", final_scores)
+    if scores.size < 2 or scores.mean() == 0.0:
+        return None
+    return float(scores.std() / abs(scores.mean()))
+
+
+def smoothness(steps: ArrayLike, scores: ArrayLike) -> float | None:
+    """How much a learning curve goes down on its way up; 0 for one that never does.
+
+    Steps and scores are scaled to [0, 1] and joined by straight lines; the slope is read at 10 evenly spaced
+    points from the start of each of [0, 0.7), [0.7, 0.9) and [0.9, 1), to the right of a check that a point
+    falls on; the negative slopes are added up, not multiplied by the spacing. It grows with the number of
+    checks: compare only curves that were checked equally often.
+
+    Args:
+        steps: Finished optimizer steps of each check, shape (checks,), increasing.
+        scores: Scores, same shape, higher is better; checks that are NaN are left out.
+
+    Returns:
+        Magnitude of the sum, at least 0; None for a flat curve or fewer than 2 checks.
+
+    Raises:
+        ValueError: The shapes differ, the steps do not increase, or a value is infinite.
+
+    Source: the formula of Vertex AI NAS (variance measurement), in float64 instead of float32.
+
+    >>> round(smoothness([0, 70, 90, 100], [0.0, 1.0, 0.5, 1.0]), 3)
+    25.0
+    """
+    x, y = as_vectors(steps=steps, scores=scores)
+    if not (np.diff(x) > 0).all():
+        raise ValueError(f"steps must increase from check to check, got {x.tolist()}: give checks in order")
+    x, y = x[~np.isnan(y)], y[~np.isnan(y)]
+    if y.size < 2 or y.min() == y.max():
+        return None
+    x, y = (x - x[0]) / (x[-1] - x[0]), (y - y.min()) / (y.max() - y.min())
+    slopes = np.diff(y) / np.diff(x)
+    sampled = slopes[np.searchsorted(x, _sample_points(), side="right") - 1]
+    return float(abs(sampled[sampled < 0].sum()))
+
+
+def seed_deviation(scores: ArrayLike) -> SeedDeviation:
+    """Standard deviation of one architecture's score over seeds, with its 95 % interval.
+
+    Args:
+        scores: Scores at one step, shape (n_seeds,); NaN is left out.
+
+    Raises:
+        TooFewTrialsError: Fewer than 2 scores.
+        ValueError: The scores are not one-dimensional, or one is infinite.
+
+    Source: (n - 1) s^2 / sigma^2 is chi-square with n - 1 degrees of freedom for normal scores.
+    """
+    known = present("scores", scores)
+    if known.size < 2:
+        raise TooFewTrialsError(
+            f"a seed deviation needs the scores of 2 seeds, got {known.size}: train the model with more seeds"
+        )
+    freedom = known.size - 1
+    is_constant = known.min() == known.max()
+    sd = 0.0 if is_constant else float(known.std(ddof=1))  # the mean of equal scores may be off by rounding
+    tail = (1 - CONFIDENCE) / 2
+    low, high = (sd * math.sqrt(freedom / stats.chi2.ppf(share, freedom)) for share in (1 - tail, tail))
+    return SeedDeviation(sd=sd, low=low, high=high, n=known.size)
+
+
+def judge_variance(
+    curves: Sequence[Curve], *, max_variation: float = 0.4, max_smoothness: float = 10.0
+) -> VarianceVerdict:
+    """Judge whether the learning curves of one architecture's seeds agree and rise steadily.
+
+    Args:
+        curves: Steps and scores of each seed, its last check last.
+        max_variation: Largest coefficient of variation of the final scores that is good.
+        max_smoothness: Largest mean smoothness that is good.
+
+    Raises:
+        ConfigError: A limit is not above 0.
+        ValueError: A curve's shapes differ, its steps do not increase, or a value is infinite.
+
+    Source: measures and limits of Vertex AI NAS (variance measurement).
+    """
+    _check_limit("max_variation", max_variation)
+    _check_limit("max_smoothness", max_smoothness)
+    variation = coefficient_of_variation([_final_score(scores) for _, scores in curves])
+    measured = [smoothness(steps, scores) for steps, scores in curves]
+    judged = [value for value in measured if value is not None]
+    mean_smoothness = float(np.mean(judged)) if judged else None
+    n_unjudged = len(measured) - len(judged)
+    return VarianceVerdict(
+        variation=variation,
+        smoothness=mean_smoothness,
+        has_low_variation=variation is not None and variation <= max_variation,
+        is_smooth=mean_smoothness is not None and not n_unjudged and mean_smoothness <= max_smoothness,
+        advice=(
+            *_variation_advice(variation, max_variation),
+            *_smoothness_advice(mean_smoothness, max_smoothness),
+            *_unjudged_advice(n_unjudged, len(curves)),
+        ),
+    )
+
+
+def _sample_points() -> Floats:
+    sections = itertools.pairwise(SECTIONS)
+    return np.concatenate([np.linspace(a, b, POINTS_PER_SECTION, endpoint=False) for a, b in sections])
+
+
+def _final_score(scores: ArrayLike) -> float:
+    """The last score of a curve, NaN where it has none."""
+    vector = as_vector("scores", scores)
+    return float(vector[-1]) if vector.size else math.nan
+
+
+def _check_limit(name: str, value: float) -> None:
+    if not value > 0:
+        raise ConfigError(f"{name} must be above 0, got {value}: leave it out for the usual limit")
+
+
+def _variation_advice(variation: float | None, limit: float) -> list[str]:
+    if variation is None:
+        return ["The variation is undefined: give the final scores of 2 or more seeds whose mean is not 0."]
+    if variation <= limit:
+        return []
+    return [
+        f"Seeds of one architecture end far apart: their scores vary by {variation:.2f} of the mean, "
+        f"more than {limit:g}.",
+        "Let the learning rate fall to 0 by cosine decay over exactly the steps of this training.",
+        "Average the weights over the last steps (EMA or SWA), and validate the average.",
+        "Validate on more data: a small validation set is noisy by itself.",
+        "Train for more steps: models that have just begun to learn differ most from seed to seed.",
+    ]
+
+
+def _smoothness_advice(value: float | None, limit: float) -> list[str]:
+    if value is None or value <= limit:
+        return []
+    return [
+        f"Learning curves go up and down: their smoothness is {value:.1f}, more than {limit:g}.",
+        "Let the learning rate fall by cosine decay step by step, not epoch by epoch, or start it lower.",
+        "Average the weights (EMA or SWA), or validate on more data.",
+        "Check less often: every check adds its noise to this measure.",
+    ]
+
+
+def _unjudged_advice(n_unjudged: int, n_curves: int) -> list[str]:
+    if not n_unjudged:
+        return []
+    return [
+        f"{n_unjudged} of {n_curves} learning curves are flat or have fewer than 2 checks: see whether the "
+        "model learns at all, train for more steps, or check more often."
+    ]

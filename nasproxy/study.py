@@ -1,0 +1,157 @@
+"""A study: one design effort, in one folder, worked on by one controller or by the controllers of one sweep."""
+
+import errno
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nasproxy.errors import ConfigError, StudyChangedError
+from nasproxy.proxy import NAME_PATTERN, flatten
+from nasproxy.storage import Lease, read_record, write_record
+
+UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG)
+
+
+@dataclass(frozen=True)
+class StudyRecord:
+    """What a study was begun with.
+
+    Attributes:
+        base: The base configuration, by dotted path.
+        rehearsed: Digests of trials that were put together once, and need not be again.
+    """
+
+    base: Mapping[str, Any]
+    rehearsed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class StudyFolder:
+    """Where everything of a study lies."""
+
+    path: Path
+
+    @property
+    def record(self) -> Path:
+        """What it was begun with."""
+        return self.path / "study.json"
+
+    @property
+    def lease(self) -> Path:
+        """Held by the controllers that work on it."""
+        return self.path / "study.lock"
+
+    @property
+    def trials(self) -> Path:
+        """A folder for each trial."""
+        return self.path / "trials"
+
+    @property
+    def variance(self) -> Path:
+        """The variance measurement."""
+        return self.path / "variance"
+
+    @property
+    def selection(self) -> Path:
+        """The selection of the reference models."""
+        return self.path / "selection"
+
+    @property
+    def proxy_tasks(self) -> Path:
+        """A file for each proxy task."""
+        return self.path / "proxy_search" / "tasks"
+
+    @property
+    def report(self) -> Path:
+        """The page and its pictures."""
+        return self.path / "report"
+
+
+@dataclass
+class Study:
+    """An open study; nobody else works on it, but for the other jobs of one sweep."""
+
+    folder: StudyFolder
+    is_shared: bool = False
+    rehearsed: set[str] = field(default_factory=set)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Hold one stage of the study; in a sweep one job leads and the others wait for its result."""
+        lease = Lease(self.folder.path / f"{name}.lock")
+        with lease.hold(f"stage {name} of study {self.folder.path.name}", wait_seconds=None if self.is_shared else 5.0):
+            yield
+
+    def add_rehearsed(self, digests: Sequence[str]) -> None:
+        """Remember trials that were put together."""
+        with self.stage("rehearsal"):
+            record = read_record(self.folder.record, StudyRecord)
+            if record is not None:
+                self.rehearsed = {*record.rehearsed, *digests}
+                write_record(self.folder.record, StudyRecord(record.base, tuple(sorted(self.rehearsed))))
+
+
+@contextmanager
+def open_study(root: Path, name: str, base: Mapping[str, Any], *, is_shared: bool) -> Iterator[Study]:
+    """Open a study, or begin it.
+
+    Args:
+        root: Where studies live.
+        name: The study's name, its folder's name too.
+        base: The base configuration: all that must stay as it is while the study lasts.
+        is_shared: Work on it together with the other jobs of a sweep.
+
+    Raises:
+        ConfigError: The name is no folder's name, or the folder cannot be written.
+        StudyBusyError: Another process works on it.
+        StudyChangedError: It was begun with another base configuration.
+    """
+    if not NAME_PATTERN.fullmatch(name):
+        raise ConfigError(f"study must be a name of 1 to 64 letters, digits, '.', '_' or '-', got {name!r}")
+    folder = StudyFolder(root / name)
+    try:
+        folder.trials.mkdir(parents=True, exist_ok=True)
+        lease = Lease(folder.lease)
+        with lease.hold(f"study {name}", shared=is_shared, wait_seconds=2.0):
+            yield _begun(folder, base, is_shared)
+    except OSError as error:
+        if error.errno not in UNWRITABLE or not str(error.filename).startswith(str(root)):
+            raise
+        raise ConfigError(
+            f"study {name} needs a folder it can write to, got {folder.path}: {error.strerror}; choose another place "
+            f"with studies_dir=FOLDER"
+        ) from error
+
+
+def _begun(folder: StudyFolder, base: Mapping[str, Any], is_shared: bool) -> Study:
+    study = Study(folder, is_shared)
+    with study.stage("record"):
+        record = read_record(folder.record, StudyRecord)
+        if record is None:
+            record = StudyRecord(flatten(base))
+            write_record(folder.record, record)
+    changed = differences(record.base, flatten(base))
+    if changed:
+        raise StudyChangedError(
+            f"study {folder.path.name} was begun with another configuration ({'; '.join(changed)}): "
+            f"set that back, or begin another study with study=NAME"
+        )
+    study.rehearsed = set(record.rehearsed)
+    return study
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Each path whose value differs, with both values; a path that is not there is `absent`."""
+    paths = [path for path in {**old, **new} if not _equal(old.get(path), new.get(path))]
+    return [f"{path}: {old.get(path, 'absent')} -> {new.get(path, 'absent')}" for path in paths]
+
+
+def _equal(old: Any, new: Any) -> bool:
+    if isinstance(old, float) and isinstance(new, float):
+        return math.isclose(old, new, rel_tol=1e-12)
+    if isinstance(old, list | tuple) and isinstance(new, list | tuple):
+        return list(old) == list(new)
+    return bool(old == new)

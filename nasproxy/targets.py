@@ -1,0 +1,106 @@
+"""Hydra's `_target_` nodes: what they name, whether their arguments fit, and building them."""
+
+import inspect
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from hydra.errors import InstantiationException
+from hydra.utils import get_method, instantiate
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.errors import PydanticSchemaGenerationError
+
+from nasproxy.errors import ConfigError, NasproxyError
+
+
+def targets(node: Any) -> list[str]:
+    """Every `_target_` in a nested configuration."""
+    if isinstance(node, Mapping):
+        own = [str(node["_target_"])] if node.get("_target_") else []
+        return own + [target for value in node.values() for target in targets(value)]
+    if isinstance(node, list | tuple):
+        return [target for value in node for target in targets(value)]
+    return []
+
+
+def build(name: str, node: Mapping[str, Any], **arguments: Any) -> Any:
+    """Build what a node names.
+
+    Args:
+        name: Where the node stands in the configuration, for the error.
+        node: Mapping with `_target_` and its arguments, perhaps nested.
+        **arguments: What the configuration does not say.
+
+    Raises:
+        ConfigError: The target cannot be imported, or does not take these arguments.
+        NasproxyError: Whatever the target itself raises of ours.
+    """
+    check_arguments(name, node, given=arguments)
+    try:
+        return instantiate(dict(node), **arguments, _convert_="all")
+    except InstantiationException as error:
+        cause: BaseException = error
+        while cause.__cause__ is not None and not isinstance(cause, NasproxyError):
+            cause = cause.__cause__
+        if isinstance(cause, NasproxyError):
+            raise cause from None
+        raise ConfigError(f"{name} cannot be built from {node.get('_target_')}: {cause}") from error
+
+
+def load(name: str, node: Mapping[str, Any]) -> Callable[..., Any]:
+    """Import the function or class that a node names.
+
+    Raises:
+        ConfigError: The node has no `_target_`, or it cannot be imported.
+    """
+    target = node.get("_target_")
+    if not isinstance(target, str):
+        raise ConfigError(f"{name} needs a _target_, the dotted path of a function or class, got {target!r}")
+    try:
+        found: Callable[..., Any] = get_method(target)
+    except Exception as error:  # importing runs the user's code, which may raise anything
+        reason = str(error.__cause__ or error).splitlines()[0]
+        raise ConfigError(f"{name}._target_ must be importable, got {target!r}: {reason}") from error
+    return found
+
+
+def check_arguments(name: str, node: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    """Hold a node's arguments against the target's own signature and type hints.
+
+    Raises:
+        ConfigError: An argument is unknown, missing, or of another type than the target says.
+    """
+    target = load(name, node)
+    try:
+        signature = inspect.signature(target)
+        hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
+    except (TypeError, ValueError, NameError):
+        return  # a builtin, or hints that cannot be read: the call itself will tell
+    parameters = signature.parameters
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    arguments = {key: value for key, value in node.items() if not key.startswith("_")}
+    for key, value in arguments.items():
+        if key not in parameters and not takes_any:
+            known = ", ".join(sorted(set(parameters) - set(given)))
+            raise ConfigError(f"{name} has no {key!r}: {node['_target_']} takes {known}")
+        if key in hints and not (isinstance(value, Mapping) and "_target_" in value):
+            _check_type(f"{name}.{key}", value, hints[key])
+    for key, parameter in parameters.items():
+        needed = parameter.default is parameter.empty and parameter.kind in (
+            parameter.KEYWORD_ONLY,
+            parameter.POSITIONAL_OR_KEYWORD,
+        )
+        if needed and key not in arguments and key not in given:
+            raise ConfigError(f"{name} needs {key!r}, which {node['_target_']} takes: set {name}.{key}")
+
+
+def _check_type(path: str, value: Any, hint: Any) -> None:
+    if isinstance(value, Mapping | list) or value == "???":
+        return
+    try:
+        TypeAdapter(hint, config=ConfigDict(strict=True)).validate_python(value)
+    except ValidationError as error:
+        wanted = getattr(hint, "__name__", str(hint).replace("typing.", ""))
+        raise ConfigError(f"{path} must be {wanted}, got {value!r}: {error.errors()[0]['msg']}") from None
+    except PydanticSchemaGenerationError:
+        return  # a type of the user's own, which only the target can judge

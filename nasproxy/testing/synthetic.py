@@ -1,0 +1,89 @@
+"""A trainer that trains nothing: curves from a formula, seconds from a formula, and faults on demand.
+
+It makes the calls of a real trainer, in a real process, on real files, and takes next to no time. What an
+architecture's choices mean here: `quality` orders the final scores, `fault` names what goes wrong halfway.
+"""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Mapping
+
+import numpy as np
+
+from nasproxy import hooks
+from nasproxy.errors import ConfigError
+from nasproxy.storage import replace_text
+from nasproxy.trial import Recipe, Split
+from nasproxy.worker import TrialContext
+
+FAULTS = ("none", "oom", "nan", "crash", "die", "die_once", "hang")
+
+
+def recipe(*, total_steps: int = 100, check_every_steps: int = 10, **arguments: float) -> Recipe:
+    """A recipe whose trials this module trains; it has no data and no model."""
+    return Recipe(
+        model={},
+        trainer={"_target_": f"{__name__}.train", "version": 1, **arguments},
+        data={"loader": None},
+        data_fingerprint="synthetic",
+        total_steps=total_steps,
+        check_every_steps=check_every_steps,
+    )
+
+
+def train(trial: TrialContext, *, check_seconds: float = 0.0, noise: float = 0.01) -> None:
+    """Report the curve of the trial's architecture.
+
+    Args:
+        trial: What to train.
+        check_seconds: Seconds that a cycle really takes; what is reported as training time is another matter.
+        noise: Standard deviation of a score between seeds.
+    """
+    position = hooks.get_checkpoint_dir(trial.model_dir) / "position.json"
+    done = int(json.loads(position.read_text())["step"]) if position.exists() else 0
+    while not hooks.get_stop_training(trial.model_dir, done - 1, trial.total_steps):
+        step = next(step for step in trial.check_steps if step > done)
+        time.sleep(check_seconds)
+        if 2 * step >= trial.total_steps:
+            _go_wrong(str(trial.architecture.get("fault", "none")), trial)
+        seconds = (step - done) * seconds_per_step(trial.architecture, trial.proxy_task.width)
+        score = curve(trial, step, noise)
+        hooks.update_trial_training_accuracy_metric(trial.model_dir, score, done, step - 1, seconds, trial.total_steps)
+        replace_text(position, json.dumps({"step": step}))
+        done = step
+
+
+def seconds_per_step(architecture: Mapping[str, object], width: float) -> float:
+    """Reported seconds of a step: dearer for wide models, a little so for good ones."""
+    quality = architecture.get("quality", 0)
+    return 0.01 * width * (1 + 0.01 * float(quality if isinstance(quality, int | float) else 0))
+
+
+def curve(trial: TrialContext, step: int, noise: float) -> float:
+    """Score after `step` steps: early on the ranks are another order, later those of `quality`."""
+    quality = float(trial.architecture["quality"])
+    progress = step / trial.total_steps
+    settled = min(1.0, progress / (0.8 - 0.4 * trial.proxy_task.data_fraction * trial.proxy_task.width))
+    shuffled = float(np.random.default_rng(int(quality)).random())
+    seed = [trial.seed, step, int(quality), int(trial.spec.split is Split.FULL)]
+    jitter = float(np.random.default_rng(seed).normal(0.0, noise))
+    return 0.5 * progress + 0.4 * (settled * quality / 100 + (1 - settled) * shuffled) + jitter
+
+
+def _go_wrong(fault: str, trial: TrialContext) -> None:
+    marker = trial.model_dir / "died.once"
+    if fault not in FAULTS:
+        raise ConfigError(f"fault must be one of {FAULTS}, got {fault!r}")
+    if fault == "oom":
+        raise MemoryError("no memory left for this architecture")
+    if fault == "nan":
+        raise FloatingPointError("the loss is not finite")
+    if fault == "crash":
+        raise RuntimeError("the trainer has a mistake")
+    if fault == "hang":
+        time.sleep(3600)
+    if fault == "die" or (fault == "die_once" and not marker.exists()):
+        marker.touch()
+        os.kill(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,1 @@
+"""Who watches a study: the console, CSV files, Weights & Biases."""

@@ -1,0 +1,317 @@
+"""What a trial is: one training of one architecture under one proxy task with one seed; its identity and folder."""
+
+import enum
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from nasproxy.proxy import ProxyTask, flatten, override
+
+Choice = bool | int | float | str
+Architecture = Mapping[str, Choice]
+
+IDENTITY_SCHEMA = 1
+NOT_IDENTITY = re.compile(r"(^|\.)(root|cache_dir|num_workers|pin_memory)$")
+"""Paths of the recipe that say where or how fast, not what: they leave a trial's key as it is."""
+
+
+class Split(str, enum.Enum):
+    """Which images train and which score a trial."""
+
+    SEARCH = "search"
+    """Train on one part of the training images, score on the other: what an architecture search may see."""
+    FULL = "full"
+    """Train on all training images, score on the validation images: what reference scores need."""
+
+
+class State(str, enum.Enum):
+    """Where a trial stands."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    PAUSED = "paused"
+    DONE = "done"
+    FAILED = "failed"
+
+
+class Cause(str, enum.Enum):
+    """Why a trial failed; the first two are the model's own fault."""
+
+    OOM = "oom"
+    NAN = "nan"
+    CRASH = "crash"
+    LOST = "lost"
+
+    @property
+    def is_models_fault(self) -> bool:
+        """Whether another attempt would end the same way."""
+        return self in (Cause.OOM, Cause.NAN)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that a study's trials have in common: what is trained, on what, how, and for how long.
+
+    Attributes:
+        model: Hydra node that builds a model from an architecture.
+        trainer: Hydra node that trains it; its `version` tells results of changed trainers apart.
+        data: Hydra node that loads the dataset, with the fractions of its splits.
+        data_fingerprint: What the dataset was when the study began.
+        total_steps: Optimizer steps of a whole training.
+        check_every_steps: Steps between two checks; the last step is always checked.
+        device_type: `cpu` or `cuda`; numbers differ between them.
+        precision: Numbers of the forward pass, in Lightning's words.
+        micro_batch: Images a device holds at once; None for the trainer's batch.
+    """
+
+    model: Mapping[str, Any]
+    trainer: Mapping[str, Any]
+    data: Mapping[str, Any]
+    data_fingerprint: str
+    total_steps: int
+    check_every_steps: int
+    device_type: str = "cpu"
+    precision: str = "32-true"
+    micro_batch: int | None = None
+
+    def under(self, task: ProxyTask) -> "Recipe":
+        """The recipe with a proxy task's overrides applied.
+
+        Raises:
+            ConfigError: An override names what does not exist, or gives a value of another kind.
+        """
+        if not task.overrides:
+            return self
+        tree = {
+            "model": self.model,
+            "trainer": self.trainer,
+            "data": self.data,
+            "training": {"total_steps": self.total_steps, "check_every_steps": self.check_every_steps},
+        }
+        changed = override(tree, task.overrides)
+        training = changed.pop("training")
+        return replace(self, **changed, **training)
+
+
+@dataclass(frozen=True)
+class TrialSpec:
+    """One training, told in full: equal specs are one trial, and are trained once."""
+
+    architecture: Architecture
+    proxy_task: ProxyTask
+    split: Split
+    seed: int
+    recipe: Recipe
+
+    @cached_property
+    def key(self) -> str:
+        """Name of the trial's folder: a hash of all that decides its result."""
+        return self.digest[:16]
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over the canonical JSON of all that decides the result."""
+        recipe = self.recipe.under(self.proxy_task)
+        content = {
+            "schema": IDENTITY_SCHEMA,
+            "architecture": dict(self.architecture),
+            "proxy_task": {k: v for k, v in vars(self.proxy_task).items() if k != "overrides"},
+            "split": self.split.value,
+            "seed": self.seed,
+            "recipe": {k: v for k, v in flatten(_plain(vars(recipe))).items() if not NOT_IDENTITY.search(k)},
+        }
+        return hashlib.sha256(canonical(content).encode()).hexdigest()
+
+    @property
+    def total_steps(self) -> int:
+        """Optimizer steps of this training, overrides applied."""
+        return self.recipe.under(self.proxy_task).total_steps
+
+    @property
+    def check_steps(self) -> tuple[int, ...]:
+        """Steps after which the trial is validated, the last step among them."""
+        recipe = self.recipe.under(self.proxy_task)
+        return check_steps(recipe.total_steps, recipe.check_every_steps)
+
+
+def check_steps(total_steps: int, every: int) -> tuple[int, ...]:
+    """Steps after which a training is validated: every so many, and the last.
+
+    >>> check_steps(50, 20)
+    (20, 40, 50)
+    """
+    steps = list(range(every, total_steps + 1, every))
+    return (*steps, *([] if steps and steps[-1] == total_steps else [total_steps]))
+
+
+def canonical(content: Any) -> str:
+    """JSON that is equal for equal content: sorted keys, no spaces, 1 and 1.0 alike."""
+    return json.dumps(_plain(content), sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, enum.Enum):
+        return value.value
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
+
+
+@dataclass(frozen=True)
+class Check:
+    """One validation of a trial: a point of its learning curve.
+
+    Attributes:
+        step: Finished optimizer steps.
+        score: Validation metric, higher is better.
+        train_seconds: Training time up to here over all attempts, validation excluded.
+    """
+
+    step: int
+    score: float
+    train_seconds: float
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the controller asks of a trial; only controllers write it.
+
+    Attributes:
+        until_step: Stop at the first check at or after this step; None runs to the end.
+        until_seconds: Stop at the first check at or after this training time; None sets no limit.
+        stop: Stop at the next check.
+        lease: File whose lease says that the controller lives; without it the trial stops at its next check.
+    """
+
+    until_step: int | None = None
+    until_seconds: float | None = None
+    stop: bool = False
+    lease: str | None = None
+
+
+@dataclass(frozen=True)
+class Status:
+    """What became of a trial; only its worker writes it while one lives.
+
+    Attributes:
+        state: Where it stands; failed is final, a failure that will be tried again is pending.
+        failures: Attempts in a row that failed without a new check.
+        failed_at_step: The last check that was there when it failed last.
+        wall_seconds: Time of all its workers that ended, start-up, validation and lost work included.
+        started_at: When the living worker began, in seconds since 1970.
+        cause: Why it failed last.
+        message: That failure's own words.
+    """
+
+    state: State = State.PENDING
+    failures: int = 0
+    failed_at_step: int = -1
+    wall_seconds: float = 0.0
+    started_at: float | None = None
+    cause: Cause | None = None
+    message: str | None = None
+
+    def failed(self, cause: Cause, message: str, *, step: int, max_attempts: int) -> "Status":
+        """The status after one more failure: pending while another attempt is allowed and could help.
+
+        An attempt that got further than the one before counts as the first again: a trial that is often lost,
+        but moves, is never given up.
+        """
+        failures = 1 if step > self.failed_at_step else self.failures + 1
+        retry = not cause.is_models_fault and failures < max_attempts
+        return replace(
+            self,
+            state=State.PENDING if retry else State.FAILED,
+            failures=failures,
+            failed_at_step=step,
+            started_at=None,
+            cause=cause,
+            message=message,
+        )
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """What is known of a trial: its status, and its checks in order of steps."""
+
+    status: Status = field(default_factory=Status)
+    checks: tuple[Check, ...] = ()
+
+    @property
+    def step(self) -> int:
+        """The last step that was checked; 0 before the first check."""
+        return self.checks[-1].step if self.checks else 0
+
+    @property
+    def is_failed(self) -> bool:
+        """Whether no more checks will come because it failed."""
+        return self.status.state is State.FAILED
+
+    def reached(self, step: int) -> bool:
+        """Whether there is a check at or after `step`."""
+        return self.step >= step
+
+    def check_at(self, step: int) -> Check | None:
+        """The check after exactly `step` steps."""
+        return next((check for check in self.checks if check.step == step), None)
+
+    @property
+    def score(self) -> float | None:
+        """The last check's score."""
+        return self.checks[-1].score if self.checks else None
+
+
+@dataclass(frozen=True)
+class TrialFolder:
+    """Where a trial lives; the one place that knows the names of its files."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """All that decides the result."""
+        return self.path / "config.yaml"
+
+    @property
+    def metrics(self) -> Path:
+        """One check a line."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def request(self) -> Path:
+        """From the controller."""
+        return self.path / "request.json"
+
+    @property
+    def status(self) -> Path:
+        """From the worker."""
+        return self.path / "status.json"
+
+    @property
+    def latency(self) -> Path:
+        """Measured latency."""
+        return self.path / "latency.json"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where to continue from."""
+        return self.path / "checkpoints"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the living worker."""
+        return self.path / "worker.lock"
+
+    @property
+    def log(self) -> Path:
+        """What the worker printed."""
+        return self.path / "worker.log"

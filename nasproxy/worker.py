@@ -1,0 +1,242 @@
+"""Runs one trial in a process of its own: sets the process up, calls the trainer, writes down how it ended."""
+
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nasproxy.backends.host import EXIT_BUSY, EXIT_ENDED, WorkOrder
+from nasproxy.data.dataset import ImageDataset, ImageSplit, resize, take
+from nasproxy.errors import ConfigError, DataError, NonFiniteScoreError, UntrustedTrialError
+from nasproxy.proxy import ProxyTask
+from nasproxy.storage import (
+    Lease,
+    config_digest,
+    is_held,
+    last_step,
+    read_record,
+    read_spec,
+    settle,
+    write_record,
+)
+from nasproxy.targets import build, check_arguments, load, targets
+from nasproxy.trial import Architecture, Cause, Request, State, Status, TrialFolder, TrialSpec
+
+
+@dataclass(frozen=True)
+class TrialContext:
+    """What a trainer gets: which trial it trains, where, and with what.
+
+    Attributes:
+        model_dir: The trial's folder, for the hooks.
+        spec: What the trial is.
+        device: Torch's name of the device.
+        threads: CPU threads the trial may use.
+    """
+
+    model_dir: Path
+    spec: TrialSpec
+    device: str = "cpu"
+    threads: int = 1
+
+    @property
+    def architecture(self) -> Architecture:
+        """The architecture to train."""
+        return self.spec.architecture
+
+    @property
+    def proxy_task(self) -> ProxyTask:
+        """The fidelity to train at; its overrides are applied already."""
+        return self.spec.proxy_task
+
+    @property
+    def seed(self) -> int:
+        """Seed of weights, batches and augmentation."""
+        return self.spec.seed
+
+    @property
+    def total_steps(self) -> int:
+        """Optimizer steps of the whole training."""
+        return self.spec.total_steps
+
+    @property
+    def check_steps(self) -> tuple[int, ...]:
+        """Steps after which to validate; the last is `total_steps`."""
+        return self.spec.check_steps
+
+    def load_data(self) -> ImageSplit:
+        """The images to train on and to be scored on, at this trial's data fraction and image size.
+
+        Raises:
+            DataError: The dataset is not the one that the study was begun with.
+        """
+        dataset = load_dataset(self.spec.recipe.data)
+        if dataset.fingerprint != self.spec.recipe.data_fingerprint:
+            raise DataError(
+                f"the dataset was {self.spec.recipe.data_fingerprint[:12]} when the study began and is "
+                f"{dataset.fingerprint[:12]} now: restore it, or begin another study"
+            )
+        data, task = self.spec.recipe.data, self.proxy_task
+        split = take(
+            dataset,
+            split=self.spec.split,
+            data_fraction=task.data_fraction,
+            holdout_fraction=data["holdout_fraction"],
+            order_seed=data["order_seed"],
+            balance=data["balance"],
+        )
+        if task.image_size == 1.0:
+            return split
+        side = max(1, round(dataset.image_size_px * task.image_size))
+        return replace(
+            split,
+            train_images=resize(split.train_images, side, task.image_mode),
+            valid_images=resize(split.valid_images, side, task.image_mode),
+        )
+
+    def build_model(self, data: ImageSplit) -> torch.nn.Module:
+        """The architecture as a module, at this trial's width and depth, its weights drawn from the seed."""
+        torch.manual_seed(self.seed)
+        model: torch.nn.Module = build(
+            "search_space.model",
+            self.spec.recipe.model,
+            architecture=dict(self.architecture),
+            width=self.proxy_task.width,
+            depth=self.proxy_task.depth,
+            num_classes=data.num_classes,
+            channels=data.train_images.shape[1],
+            image_size_px=data.train_images.shape[2],
+        )
+        return model
+
+
+def load_dataset(data: Mapping[str, Any]) -> ImageDataset:
+    """Load the dataset of a `data` node."""
+    dataset: ImageDataset = build("data.loader", data["loader"])
+    return dataset
+
+
+def run(order: WorkOrder) -> None:
+    """Run one trial in this process and exit; the status tells the rest."""
+    os.setsid()  # the terminal's Ctrl-C is for the controller, and killing this group ends all it started
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ.update(order.environment)
+    folder = TrialFolder(order.folder)
+    lock = Lease(folder.lock)
+    if not lock.acquire(wait_seconds=1.0):
+        sys.exit(EXIT_BUSY)
+    with folder.log.open("ab", buffering=0) as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+    _train(order, folder)
+    sys.stdout.flush()
+    os._exit(EXIT_ENDED)  # nothing is left to tidy, and the interpreter's own tidying costs tens of milliseconds
+
+
+def _train(order: WorkOrder, folder: TrialFolder) -> None:
+    status = settle(folder, max_attempts=order.max_attempts)
+    if status.state is State.FAILED:
+        write_record(folder.status, status)
+        return
+    started = time.time()
+    write_record(folder.status, replace(status, state=State.RUNNING, started_at=started))
+
+    def end(ended: Status) -> None:
+        seconds = status.wall_seconds + time.time() - started
+        write_record(folder.status, replace(ended, wall_seconds=seconds, started_at=None))
+
+    def fail(cause: Cause, message: str) -> None:
+        end(status.failed(cause, message, step=last_step(folder), max_attempts=order.max_attempts))
+
+    try:
+        end(replace(status, state=_call_trainer(order, folder)))
+    except (NonFiniteScoreError, FloatingPointError) as error:
+        fail(Cause.NAN, str(error))
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        fail(Cause.OOM, str(error) or "out of memory")
+    except Exception as error:  # whatever a trainer raises ends its own trial, with the reason on record
+        traceback.print_exc()
+        fail(Cause.CRASH, f"{type(error).__name__}: {error}")
+
+
+def _call_trainer(order: WorkOrder, folder: TrialFolder) -> State:
+    spec = _trusted_spec(order, folder)
+    torch.set_num_threads(order.threads)
+    with _device(order, spec) as device:
+        context = TrialContext(folder.path, spec, device, order.threads)
+        load("trainer", spec.recipe.trainer)(trial=context, **_arguments(spec.recipe.trainer))
+    step = last_step(folder)
+    if step >= spec.total_steps:
+        return State.DONE
+    request = read_record(folder.request, Request) or Request()
+    if not _was_asked_to_stop(request, step):
+        raise ConfigError(
+            f"the trainer must train until step {request.until_step or spec.total_steps}, and returned after step "
+            f"{step}: stop only where get_stop_training says so"
+        )
+    return State.PAUSED
+
+
+def _arguments(trainer: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in trainer.items() if key not in ("_target_", "version")}
+
+
+def rehearse(spec: TrialSpec) -> None:
+    """Put together all that a trial needs, without training it.
+
+    Raises:
+        NasproxyError: Something cannot be found, does not fit its type, or does not fit together.
+    """
+    trainer = spec.recipe.trainer
+    check_arguments("trainer", {"_target_": trainer.get("_target_"), **_arguments(trainer)}, given={"trial": None})
+    context = TrialContext(Path(), spec)
+    if spec.recipe.data.get("loader") is None:
+        return  # a trainer with data of its own
+    data = context.load_data()
+    model = context.build_model(data).eval()
+    with torch.no_grad():
+        shape = tuple(model(torch.zeros(1, *data.train_images.shape[1:])).shape)
+    if shape != (1, data.num_classes):
+        raise ConfigError(
+            f"search_space.model must give scores of shape (images, {data.num_classes}), got (images, "
+            f"{', '.join(map(str, shape[1:]))}): build its head with num_classes outputs"
+        )
+
+
+def _was_asked_to_stop(request: Request, step: int) -> bool:
+    if request.stop or request.until_seconds is not None:
+        return True
+    if request.until_step is not None and step >= request.until_step:
+        return True
+    return request.lease is not None and not is_held(Path(request.lease))
+
+
+def _device(order: WorkOrder, spec: TrialSpec) -> AbstractContextManager[str]:
+    if spec.recipe.device_type == "cpu" or order.gpus is None:
+        return nullcontext("cpu")
+    return order.gpus.lease()
+
+
+def _trusted_spec(order: WorkOrder, folder: TrialFolder) -> TrialSpec:
+    text = folder.config.read_text(encoding="utf-8")
+    if config_digest(text) != order.digest:
+        raise UntrustedTrialError(
+            f"{folder.config} is not the config that was submitted (digest {config_digest(text)[:12]}, submitted "
+            f"{order.digest[:12]}): remove the folder, and the study will make it again"
+        )
+    spec = read_spec(folder.config)
+    for target in targets(vars(spec.recipe)):
+        if target.partition(".")[0] not in order.trusted_modules:
+            raise UntrustedTrialError(
+                f"{folder.config} names {target}, which the study's configuration does not: trusted are "
+                f"{', '.join(order.trusted_modules)}"
+            )
+    return spec

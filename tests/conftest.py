@@ -1,0 +1,29 @@
+"""What several tests start from."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nasproxy.backends.local import LocalBackend
+from nasproxy.controllers.base import Workshop
+from nasproxy.storage import FolderTrialStore
+from nasproxy.tracking.tracker import Silent
+
+MakeWorkshop = Callable[..., Workshop]
+
+
+@pytest.fixture
+def make_workshop() -> Iterator[MakeWorkshop]:
+    """Workshops on real folders with a real local backend."""
+    made: list[LocalBackend] = []
+
+    def make(folder: Path, **backend: Any) -> Workshop:
+        store = FolderTrialStore(folder / "trials")
+        made.append(LocalBackend(store, **{"slots": 2, **backend}))
+        return Workshop(store, made[-1], Silent(study=folder), poll_seconds=0.1, grace_seconds=5.0)
+
+    yield make
+    for backend in made:
+        backend.close()

@@ -1,0 +1,245 @@
+"""The three controllers on a real backend, with trials whose curves come from a formula."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nasproxy.controllers import base
+from nasproxy.controllers.base import Workshop
+from nasproxy.controllers.proxy_search import (
+    ProxySearchController,
+    ProxySearchSettings,
+    ProxySearchState,
+    StoppingState,
+    best_task,
+)
+from nasproxy.controllers.selection import Reference, SelectionController, SelectionSettings, SelectionState
+from nasproxy.controllers.variance import VarianceController, VarianceSettings, VarianceState, enforce
+from nasproxy.errors import StageStoppedError
+from nasproxy.proxy import ProxyTask
+from nasproxy.statistics.acceptance import FirstCrossing
+from nasproxy.testing import synthetic
+from nasproxy.trial import Architecture, State
+
+MakeWorkshop = Callable[..., Workshop]
+RECIPE = synthetic.recipe(total_steps=100, check_every_steps=4, noise=0.01)
+HOPELESS = ProxyTask(overrides={"trainer.noise": 50.0})
+"""Ranks by chance alone."""
+
+
+def architectures(count: int, faults: dict[int, str] | None = None) -> list[Architecture]:
+    qualities = [(37 * i) % 100 for i in range(count)]
+    return [{"quality": quality, "fault": (faults or {}).get(i, "none")} for i, quality in enumerate(qualities)]
+
+
+def measure(folder: Path, workshop: Workshop, candidates: list[Architecture], **settings: Any) -> VarianceState:
+    controller = VarianceController(
+        VarianceSettings(**settings), recipe=RECIPE, candidates=candidates, seed=0, folder=folder / "variance"
+    )
+    return base.run(controller, workshop)
+
+
+def select(folder: Path, workshop: Workshop, candidates: list[Architecture], **settings: Any) -> SelectionState:
+    controller = SelectionController(
+        SelectionSettings(**settings),
+        recipe=RECIPE,
+        candidates=candidates,
+        baseline={"quality": 60, "fault": "none"},
+        seed=0,
+        folder=folder / "selection",
+    )
+    return base.run(controller, workshop)
+
+
+@dataclass(frozen=True)
+class Search:
+    """A proxy search on ten references of known order."""
+
+    folder: Path
+    workshop: Workshop
+
+    def run(self, tasks: dict[str, ProxyTask], target: float = 0.65, **settings: Any) -> ProxySearchState:
+        faults = settings.pop("faults", None)
+        references = [
+            Reference(i, architecture, f"reference{i}", float(str(architecture["quality"])), 1.0)
+            for i, architecture in enumerate(architectures(10, faults))
+        ]
+        controller = ProxySearchController(
+            ProxySearchSettings(**settings),
+            tasks=tasks,
+            criterion=FirstCrossing(target=target),
+            judged_by=f"first crossing {target} {sorted(settings.items())}",
+            references=references,
+            recipe=RECIPE,
+            seed=1,
+            slots=self.workshop.backend.slots,
+            folder=self.folder / "proxy_search" / "tasks",
+        )
+        return base.run(controller, self.workshop)
+
+
+@pytest.fixture
+def search(tmp_path: Path, make_workshop: MakeWorkshop) -> Search:
+    return Search(tmp_path, make_workshop(tmp_path, max_attempts=1))
+
+
+class TestVariance:
+    def test_measures_five_seeds_of_one_model(self, tmp_path: Path, make_workshop: MakeWorkshop) -> None:
+        workshop = make_workshop(tmp_path)
+        result = measure(tmp_path, workshop, architectures(10)).result
+        assert result is not None
+        assert len(set(result.final_scores)) == 5
+        assert result.verdict.is_good
+        assert len(workshop.store.keys()) == 5, "the hunt's candidate is the first of the five copies"
+        written = json.loads((tmp_path / "variance" / "variance_and_smoothness.json").read_text())
+        assert written["variance_value"] == result.verdict.variation
+
+    def test_passes_over_candidates_that_do_not_train(self, tmp_path: Path, make_workshop: MakeWorkshop) -> None:
+        candidates = architectures(10, {0: "oom", 1: "nan"})
+        state = measure(tmp_path, make_workshop(tmp_path), candidates, workable_fraction=0.6)
+        assert (state.unworkable, state.workable) == ((0, 1), 2)
+
+    def test_stops_when_no_candidate_trains(self, tmp_path: Path, make_workshop: MakeWorkshop) -> None:
+        candidates = architectures(3, {0: "oom", 1: "oom", 2: "oom"})
+        with pytest.raises(StageStoppedError, match="and 3 candidates failed"):
+            measure(tmp_path, make_workshop(tmp_path), candidates, workable_fraction=0.6)
+
+    def test_a_noisy_training_stops_at_the_gate_unless_it_only_warns(
+        self, tmp_path: Path, make_workshop: MakeWorkshop
+    ) -> None:
+        strict = VarianceSettings(max_variation=1e-6)
+        state = measure(tmp_path, make_workshop(tmp_path), architectures(10), max_variation=1e-6)
+        with pytest.raises(StageStoppedError, match="variance stopped the study"):
+            enforce(state, strict)
+        enforce(state, replace(strict, gate="warn"))
+
+
+class TestSelection:
+    def test_follows_the_cloud_tools_schedule(self, tmp_path: Path, make_workshop: MakeWorkshop) -> None:
+        state = select(tmp_path, make_workshop(tmp_path), architectures(30))
+        assert [len(iteration.candidates) for iteration in state.iterations] == [30, 25, 20, 15, 10]
+        shares = [round(100 * iteration.fraction, 3) for iteration in state.iterations]
+        assert shares == [3.333, 7.333, 12.333, 19.0, 100.0]
+        assert [iteration.until_step for iteration in state.iterations] == [4, 8, 16, 20, 100]
+        assert state.references is not None
+        assert len(state.references) == 10
+        assert state.baseline is not None
+        written = json.loads((tmp_path / "selection" / "MODEL_SELECTION_STATE.json").read_text())
+        assert [iteration["num_trials"] for iteration in written["iterations"]] == [30, 25, 20, 15, 10]
+
+    def test_no_step_is_trained_twice(self, tmp_path: Path, make_workshop: MakeWorkshop) -> None:
+        workshop = make_workshop(tmp_path)
+        select(tmp_path, workshop, architectures(30))
+        for key in workshop.store.keys():
+            steps = [check.step for check in workshop.store.read(key).checks]
+            assert steps == sorted(set(steps))
+
+    def test_failed_candidates_count_as_dropped(self, tmp_path: Path, make_workshop: MakeWorkshop) -> None:
+        workshop = make_workshop(tmp_path, max_attempts=1)
+        state = select(tmp_path, workshop, architectures(12, {3: "oom"}), start_models=12, final_models=6)
+        assert state.references is not None
+        assert 3 not in {reference.number for reference in state.references}
+
+    def test_too_many_failures_stop_with_a_diagnosis(self, tmp_path: Path, make_workshop: MakeWorkshop) -> None:
+        faults = dict.fromkeys(range(4), "oom") | {4: "nan"}
+        with pytest.raises(StageStoppedError, match=r"(?s)allows 20% of 12 candidates.*by oom.*smaller batches"):
+            select(tmp_path, make_workshop(tmp_path), architectures(12, faults), start_models=12, final_models=12)
+
+
+class TestProxySearch:
+    def test_accepts_at_the_first_check_that_reaches_the_target(self, search: Search) -> None:
+        state = search.run({"wide": ProxyTask()})
+        task = state.tasks["wide"]
+        assert task.stopping_state is StoppingState.MET_CORRELATION
+        taus = [check.correlation.tau for check in task.checks if check.correlation is not None]
+        assert taus[-1] >= 0.65
+        assert all(tau < 0.65 for tau in taus[:-1])
+        assert task.final_step == task.checks[-1].step < RECIPE.total_steps
+
+    def test_a_stop_stops(self, search: Search) -> None:
+        state = search.run({"wide": ProxyTask()})
+        task = state.tasks["wide"]
+        steps = [search.workshop.store.read(key).step for key in task.keys]
+        assert task.final_step is not None
+        assert max(steps) <= task.final_step + 12, "no trial goes on to the end"
+
+    def test_takes_the_cheapest_and_stops_what_cannot_be_cheaper(self, search: Search) -> None:
+        tasks = {"half": ProxyTask(width=0.5), "full": ProxyTask(), "tenth": ProxyTask(data_fraction=0.1)}
+        state = search.run(tasks)
+        best = best_task(state.tasks, time_tolerance=0.05)
+        assert best is not None
+        for task in state.tasks.values():
+            if task.stopping_state is StoppingState.EXCEEDED_BEST_TIME:
+                assert task.checks[-1].median_train_seconds >= 0.95 * (best.final_train_seconds or 0)
+        written = json.loads((search.folder / "proxy_search" / "SEARCH_CONTROLLER_STATE.json").read_text())
+        assert written["best_proxy_task_name"] == best.name
+        assert written["proxy_tasks_map"][best.name]["proxy_task_stats"]["final_training_steps"] == best.final_step - 1
+
+    def test_without_early_stopping_every_task_is_judged_to_its_own_end(self, search: Search) -> None:
+        tasks = {"half": ProxyTask(width=0.5), "full": ProxyTask()}
+        state = search.run(tasks, early_stop_if_not_best=False)
+        assert {task.stopping_state for task in state.tasks.values()} == {StoppingState.MET_CORRELATION}
+
+    def test_the_last_check_is_judged(self, search: Search) -> None:
+        state = search.run({"hopeless": HOPELESS}, target=1.0)
+        task = state.tasks["hopeless"]
+        assert [check.step for check in task.checks] == list(range(4, 101, 4))
+        assert task.stopping_state is StoppingState.RAN_TO_COMPLETION
+
+    def test_the_time_limit_stops_a_task(self, search: Search) -> None:
+        state = search.run({"hopeless": HOPELESS}, target=1.0, train_seconds_limit=0.3)
+        task = state.tasks["hopeless"]
+        assert task.stopping_state is StoppingState.EXCEEDED_TIME_LIMIT
+        assert task.checks[-2].median_train_seconds < 0.3 <= task.checks[-1].median_train_seconds
+
+    def test_a_median_score_accepts_as_well(self, search: Search) -> None:
+        state = search.run({"hopeless": HOPELESS}, target=1.0, desired_score=-100.0)
+        assert state.tasks["hopeless"].stopping_state is StoppingState.MET_ACCURACY
+
+    def test_a_model_that_fails_by_itself_ranks_last(self, search: Search) -> None:
+        state = search.run({"hopeless": HOPELESS}, target=1.0, faults={0: "nan"})
+        correlation = state.tasks["hopeless"].checks[-1].correlation
+        assert correlation is not None
+        assert correlation.n == 10
+
+    def test_lost_models_leave_the_set_until_too_few_remain(self, search: Search) -> None:
+        state = search.run({"hopeless": HOPELESS}, target=1.0, faults=dict.fromkeys(range(3), "crash"))
+        correlation = state.tasks["hopeless"].checks[-1].correlation
+        assert correlation is not None
+        assert correlation.n == 7
+        state = search.run({"hopeless": HOPELESS}, target=1.0, faults=dict.fromkeys(range(4), "crash"))
+        assert state.tasks["hopeless"].stopping_state is StoppingState.EXCESS_FAILURES
+
+    def test_a_larger_grid_extends_and_trains_nothing_again(self, search: Search) -> None:
+        first = search.run({"half": ProxyTask(width=0.5)})
+        stamps = {key: search.workshop.store.read(key) for key in first.tasks["half"].keys}
+        second = search.run({"half": ProxyTask(width=0.5), "quarter": ProxyTask(width=0.25)})
+        assert second.tasks["half"] == first.tasks["half"]
+        assert second.tasks["quarter"].stopping_state is not None
+        assert {key: search.workshop.store.read(key) for key in stamps} == stamps
+
+    def test_another_target_judges_the_same_trials_anew(self, search: Search) -> None:
+        strict = search.run({"half": ProxyTask(width=0.5)}, target=0.9)
+        lax = search.run({"half": ProxyTask(width=0.5)}, target=0.5)
+        assert lax.tasks["half"].keys == strict.tasks["half"].keys
+        assert (lax.tasks["half"].final_step or 0) <= (strict.tasks["half"].final_step or 0)
+
+    def test_the_verdict_does_not_hang_on_the_number_of_slots(
+        self, tmp_path: Path, make_workshop: MakeWorkshop
+    ) -> None:
+        tasks = {"half": ProxyTask(width=0.5), "full": ProxyTask()}
+        states = [
+            Search(tmp_path / str(slots), make_workshop(tmp_path / str(slots), slots=slots)).run(tasks)
+            for slots in (2, 10)
+        ]
+        assert states[0].tasks == states[1].tasks
+
+    def test_no_trial_is_left_running(self, search: Search) -> None:
+        state = search.run({"wide": ProxyTask()})
+        assert not search.workshop.backend.live()
+        states = {search.workshop.store.read(key).status.state for key in state.tasks["wide"].keys}
+        assert states <= {State.PAUSED, State.DONE}
