@@ -17,8 +17,8 @@ from omegaconf import DictConfig
 
 from nasproxy import proxy, schema
 from nasproxy.backends.backend import Backend
-from nasproxy.backends.devices import visible_gpus
 from nasproxy.controllers import base, proxy_search, selection, variance
+from nasproxy.devices import visible_gpus
 from nasproxy.errors import ConfigError, NasproxyError, StageStoppedError
 from nasproxy.proxy import ProxyTask
 from nasproxy.schema import Config, Step
@@ -29,7 +29,7 @@ from nasproxy.storage import FolderTrialStore
 from nasproxy.study import Study, open_study
 from nasproxy.targets import build, load, targets
 from nasproxy.tracking.console import Console
-from nasproxy.tracking.tracker import Tracker, Trackers
+from nasproxy.tracking.tracker import Progress, Tracker, Trackers
 from nasproxy.trial import Architecture, Recipe, Split, TrialSpec, canonical
 
 PROXY_SEED_OFFSET = 1
@@ -100,7 +100,8 @@ class Design:
     def space(self) -> SearchSpace:
         """The architectures."""
         space = self.config.search_space
-        return SearchSpace(name=space.name, choices=space.choices, baseline=space.baseline)
+        baseline = None if space.baseline is None else proxy.flatten(space.baseline)
+        return SearchSpace(name=space.name, choices=proxy.flatten(space.choices), baseline=baseline)
 
     @cached_property
     def candidates(self) -> list[Architecture]:
@@ -202,7 +203,8 @@ class Job:
             seed=config.seed,
             folder=self.study.folder.variance,
         )
-        self._rehearse()
+        with self.study.stage("rehearsal"):
+            self._rehearse()
         with self.study.stage(controller.name):
             self._variance = base.run(controller, self._workshop)
         variance.enforce(self._variance, config.variance)
@@ -285,6 +287,7 @@ class Job:
             specs += [TrialSpec(first, task, Split.SEARCH, seed, recipe) for task in self.design.tasks.values()]
         new = [spec for spec in specs if spec.digest not in self.study.rehearsed]
         if new:
+            self._tracker.progress(Progress("warming up", "loading the trainer, the data and a model"), set())
             self._backend.rehearse(new)
             self.study.add_rehearsed([spec.digest for spec in new])
 

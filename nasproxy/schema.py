@@ -8,9 +8,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from nasproxy.controllers.proxy_search import ProxySearchSettings
-from nasproxy.controllers.selection import SelectionSettings
-from nasproxy.controllers.variance import VarianceSettings
+from nasproxy.controllers.settings import ProxySearchSettings, SelectionSettings, VarianceSettings
 from nasproxy.errors import ConfigError
 
 

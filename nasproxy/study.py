@@ -12,7 +12,7 @@ from nasproxy.errors import ConfigError, StudyChangedError
 from nasproxy.proxy import NAME_PATTERN, flatten
 from nasproxy.storage import Lease, read_record, write_record
 
-UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG)
+UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG)
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Study:
 
     def add_rehearsed(self, digests: Sequence[str]) -> None:
         """Remember trials that were put together."""
-        with self.stage("rehearsal"):
+        with self.stage("record"):
             record = read_record(self.folder.record, StudyRecord)
             if record is not None:
                 self.rehearsed = {*record.rehearsed, *digests}
@@ -130,7 +130,7 @@ def _begun(folder: StudyFolder, base: Mapping[str, Any], is_shared: bool) -> Stu
     study = Study(folder, is_shared)
     with study.stage("record"):
         record = read_record(folder.record, StudyRecord)
-        if record is None:
+        if record is None or not any(folder.trials.iterdir()):  # nothing rests on it yet
             record = StudyRecord(flatten(base))
             write_record(folder.record, record)
     changed = differences(record.base, flatten(base))

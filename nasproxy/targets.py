@@ -1,12 +1,13 @@
 """Hydra's `_target_` nodes: what they name, whether their arguments fit, and building them."""
 
 import inspect
+import pydoc
 import typing
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from hydra.errors import InstantiationException
-from hydra.utils import get_method, instantiate
+from hydra.utils import instantiate
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticSchemaGenerationError
 
@@ -57,10 +58,14 @@ def load(name: str, node: Mapping[str, Any]) -> Callable[..., Any]:
     if not isinstance(target, str):
         raise ConfigError(f"{name} needs a _target_, the dotted path of a function or class, got {target!r}")
     try:
-        found: Callable[..., Any] = get_method(target)
-    except Exception as error:  # importing runs the user's code, which may raise anything
-        reason = str(error.__cause__ or error).splitlines()[0]
-        raise ConfigError(f"{name}._target_ must be importable, got {target!r}: {reason}") from error
+        found: Callable[..., Any] | None = pydoc.locate(target)  # type: ignore[assignment]
+    except pydoc.ErrorDuringImport as error:
+        raise ConfigError(f"{name}._target_ must be importable, got {target!r}: {error.value}") from error
+    if not callable(found):
+        raise ConfigError(
+            f"{name}._target_ must name a function or class, got {target!r}: there is none of that name; is its "
+            f"folder on PYTHONPATH?"
+        )
     return found
 
 

@@ -1,4 +1,7 @@
-"""Runs one trial in a process of its own: sets the process up, calls the trainer, writes down how it ended."""
+"""Runs one trial in a process of its own: sets the process up, calls the trainer, writes down how it ended.
+
+Torch is imported where it is used: the controller's process imports this module to start workers, and stays light.
+"""
 
 import os
 import signal
@@ -6,15 +9,12 @@ import sys
 import time
 import traceback
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from nasproxy.backends.host import EXIT_BUSY, EXIT_ENDED, WorkOrder
 from nasproxy.data.dataset import ImageDataset, ImageSplit, resize, take
+from nasproxy.devices import Pool
 from nasproxy.errors import ConfigError, DataError, NonFiniteScoreError, UntrustedTrialError
 from nasproxy.proxy import ProxyTask
 from nasproxy.storage import (
@@ -29,6 +29,37 @@ from nasproxy.storage import (
 )
 from nasproxy.targets import build, check_arguments, load, targets
 from nasproxy.trial import Architecture, Cause, Request, State, Status, TrialFolder, TrialSpec
+
+if TYPE_CHECKING:
+    import torch
+
+EXIT_ENDED = 0
+"""The worker wrote its own end."""
+EXIT_BUSY = 75
+"""Another living worker has the trial; nothing was touched."""
+
+
+@dataclass(frozen=True)
+class WorkOrder:
+    """One trial to run, as submitted.
+
+    Attributes:
+        folder: The trial's folder.
+        digest: Digest of the config that was submitted; a folder with another is not run.
+        trusted_modules: Top-level modules that the config may name as targets.
+        threads: Threads of the trial.
+        pool: Where to lease what the trial runs on.
+        max_attempts: Failures after which the trial is given up.
+        environment: Variables to set before anything starts.
+    """
+
+    folder: Path
+    digest: str
+    trusted_modules: tuple[str, ...]
+    pool: Pool
+    threads: int = 1
+    max_attempts: int = 2
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -102,8 +133,10 @@ class TrialContext:
             valid_images=resize(split.valid_images, side, task.image_mode),
         )
 
-    def build_model(self, data: ImageSplit) -> torch.nn.Module:
+    def build_model(self, data: ImageSplit) -> "torch.nn.Module":
         """The architecture as a module, at this trial's width and depth, its weights drawn from the seed."""
+        import torch
+
         torch.manual_seed(self.seed)
         model: torch.nn.Module = build(
             "search_space.model",
@@ -136,12 +169,15 @@ def run(order: WorkOrder) -> None:
     with folder.log.open("ab", buffering=0) as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
-    _train(order, folder)
+    with order.pool.lease() as device:
+        _train(order, folder, device)
     sys.stdout.flush()
     os._exit(EXIT_ENDED)  # nothing is left to tidy, and the interpreter's own tidying costs tens of milliseconds
 
 
-def _train(order: WorkOrder, folder: TrialFolder) -> None:
+def _train(order: WorkOrder, folder: TrialFolder, device: str) -> None:
+    import torch
+
     status = settle(folder, max_attempts=order.max_attempts)
     if status.state is State.FAILED:
         write_record(folder.status, status)
@@ -157,7 +193,7 @@ def _train(order: WorkOrder, folder: TrialFolder) -> None:
         end(status.failed(cause, message, step=last_step(folder), max_attempts=order.max_attempts))
 
     try:
-        end(replace(status, state=_call_trainer(order, folder)))
+        end(replace(status, state=_call_trainer(order, folder, device)))
     except (NonFiniteScoreError, FloatingPointError) as error:
         fail(Cause.NAN, str(error))
     except (torch.OutOfMemoryError, MemoryError) as error:
@@ -167,12 +203,13 @@ def _train(order: WorkOrder, folder: TrialFolder) -> None:
         fail(Cause.CRASH, f"{type(error).__name__}: {error}")
 
 
-def _call_trainer(order: WorkOrder, folder: TrialFolder) -> State:
+def _call_trainer(order: WorkOrder, folder: TrialFolder, device: str) -> State:
+    import torch
+
     spec = _trusted_spec(order, folder)
     torch.set_num_threads(order.threads)
-    with _device(order, spec) as device:
-        context = TrialContext(folder.path, spec, device, order.threads)
-        load("trainer", spec.recipe.trainer)(trial=context, **_arguments(spec.recipe.trainer))
+    context = TrialContext(folder.path, spec, device, order.threads)
+    load("trainer", spec.recipe.trainer)(trial=context, **_arguments(spec.recipe.trainer))
     step = last_step(folder)
     if step >= spec.total_steps:
         return State.DONE
@@ -195,6 +232,8 @@ def rehearse(spec: TrialSpec) -> None:
     Raises:
         NasproxyError: Something cannot be found, does not fit its type, or does not fit together.
     """
+    import torch
+
     trainer = spec.recipe.trainer
     check_arguments("trainer", {"_target_": trainer.get("_target_"), **_arguments(trainer)}, given={"trial": None})
     context = TrialContext(Path(), spec)
@@ -217,12 +256,6 @@ def _was_asked_to_stop(request: Request, step: int) -> bool:
     if request.until_step is not None and step >= request.until_step:
         return True
     return request.lease is not None and not is_held(Path(request.lease))
-
-
-def _device(order: WorkOrder, spec: TrialSpec) -> AbstractContextManager[str]:
-    if spec.recipe.device_type == "cpu" or order.gpus is None:
-        return nullcontext("cpu")
-    return order.gpus.lease()
 
 
 def _trusted_spec(order: WorkOrder, folder: TrialFolder) -> TrialSpec:

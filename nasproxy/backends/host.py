@@ -8,45 +8,17 @@ import multiprocessing
 import os
 import sys
 import types
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
-from nasproxy.backends.devices import GpuPool
 from nasproxy.errors import NasproxyError
 from nasproxy.trial import TrialSpec
+from nasproxy.worker import WorkOrder, rehearse, run
 
-EXIT_ENDED = 0
-"""The worker wrote its own end."""
-EXIT_BUSY = 75
-"""Another living worker has the trial; nothing was touched."""
 FRAMEWORKS = ("torch", "pytorch_lightning", "timm", "nasproxy.worker")
-
-
-@dataclass(frozen=True)
-class WorkOrder:
-    """One trial to run, as submitted.
-
-    Attributes:
-        folder: The trial's folder.
-        digest: Digest of the config that was submitted; a folder with another is not run.
-        trusted_modules: Top-level modules that the config may name as targets.
-        threads: Threads of the trial.
-        gpus: Where to lease GPUs; None trains on the CPU.
-        max_attempts: Failures after which the trial is given up.
-        environment: Variables to set before anything starts.
-    """
-
-    folder: Path
-    digest: str
-    trusted_modules: tuple[str, ...]
-    threads: int = 1
-    gpus: GpuPool | None = None
-    max_attempts: int = 2
-    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 class TrialHost:
@@ -67,7 +39,7 @@ class TrialHost:
 
     def start(self, order: WorkOrder) -> ForkServerProcess:
         """Start a worker; it is a fresh process that knows nothing of this one but the order."""
-        return self._start(_work, (order,))
+        return self._start(run, (order,))
 
     def rehearse(self, specs: Sequence[TrialSpec]) -> str | None:
         """Put each trial together without training it; returns what is wrong, in words, or None."""
@@ -83,23 +55,15 @@ class TrialHost:
 
     def _start(self, target: object, arguments: tuple[object, ...]) -> ForkServerProcess:
         process = self._context.Process(target=target, args=arguments)  # type: ignore[arg-type]
-        with _without_main_module(), _importable_as_here():
+        with _without_main_module(), _by_forkserver(), _importable_as_here():
             process.start()
         return process
 
 
-def _work(order: WorkOrder) -> None:
-    from nasproxy import worker
-
-    worker.run(order)
-
-
 def _rehearse(answer: Connection, specs: Sequence[TrialSpec]) -> None:
-    from nasproxy import worker
-
     try:
         for spec in specs:
-            worker.rehearse(spec)
+            rehearse(spec)
     except NasproxyError as error:
         answer.send(str(error))
     except Exception as error:  # models and loaders are the user's code and may raise anything
@@ -121,6 +85,17 @@ def _without_main_module() -> Iterator[None]:
         yield
     finally:
         sys.modules["__main__"] = main
+
+
+@contextmanager
+def _by_forkserver() -> Iterator[None]:
+    """Tell the child a start method that it knows: inside joblib's workers the default is one of joblib's own."""
+    before = multiprocessing.get_start_method(allow_none=True)
+    multiprocessing.set_start_method("forkserver", force=True)
+    try:
+        yield
+    finally:
+        multiprocessing.set_start_method(before, force=True)
 
 
 @contextmanager

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from multiprocessing.connection import wait as wait_for_any
 from multiprocessing.context import ForkServerProcess
 
-from nasproxy.backends.devices import GpuPool, lease_folder, visible_gpus
-from nasproxy.backends.host import EXIT_BUSY, EXIT_ENDED, TrialHost, WorkOrder
+from nasproxy.backends.host import TrialHost
+from nasproxy.devices import CorePool, GpuPool, Pool, lease_folder, visible_gpus
 from nasproxy.errors import ConfigError
 from nasproxy.storage import (
     FolderTrialStore,
@@ -23,6 +23,7 @@ from nasproxy.storage import (
     write_record,
 )
 from nasproxy.trial import Cause, State, Status, TrialFolder, TrialSpec
+from nasproxy.worker import EXIT_BUSY, EXIT_ENDED, WorkOrder
 
 FOREIGN_POLL_SECONDS = 0.2
 """How often to look after workers that another controller left behind: they are not our children."""
@@ -68,11 +69,13 @@ class LocalBackend:
             ConfigError: There are fewer slots or GPUs than asked for.
         """
         self._store = store
-        self._gpus = _pool(gpus, gpus_per_trial) if device_type == "cuda" else None
         cores = len(os.sched_getaffinity(0))
-        self._slots = slots if slots is not None else (self._gpus.slots if self._gpus else cores)
-        if self._slots < 1:
-            raise ConfigError(f"backend.slots must be at least 1, got {self._slots}")
+        if slots is not None and slots < 1:
+            raise ConfigError(f"backend.slots must be at least 1, got {slots}")
+        gpus_pool = _gpu_pool(gpus, gpus_per_trial) if device_type == "cuda" else None
+        self._slots = slots or (gpus_pool.slots if gpus_pool else cores)
+        # The controllers of a sweep share the slots through the study's folder, as they share its trials.
+        self._pool: Pool = gpus_pool or CorePool(self._slots, store.root.parent / "slots")
         self._threads = max(1, cores // self._slots)
         self._max_attempts = max_attempts
         self._hang_seconds = hang_seconds
@@ -105,8 +108,8 @@ class LocalBackend:
             folder=folder.path,
             digest=digest,
             trusted_modules=self._trusted,
+            pool=self._pool,
             threads=self._threads,
-            gpus=self._gpus,
             max_attempts=self._max_attempts,
         )
         self._fill()
@@ -197,11 +200,14 @@ class LocalBackend:
         if self._hang_seconds is None:
             return False
         folder = TrialFolder(running.order.folder)
-        signs = [path.stat().st_mtime for path in (folder.status, folder.metrics) if path.exists()]
-        return time.time() - max([running.started, *signs]) > self._hang_seconds
+        status = read_record(folder.status, Status)
+        if status is None or status.state is not State.RUNNING:
+            return False  # it waits for its share of the machine
+        last_sign = max(path.stat().st_mtime for path in (folder.status, folder.metrics) if path.exists())
+        return time.time() - max(running.started, last_sign) > self._hang_seconds
 
 
-def _pool(count: int | None, per_trial: float) -> GpuPool:
+def _gpu_pool(count: int | None, per_trial: float) -> GpuPool:
     visible = visible_gpus()
     if count is not None and count > len(visible):
         raise ConfigError(f"backend.gpus asks for {count} GPUs, and {len(visible)} are visible: ask for fewer")

@@ -16,16 +16,14 @@ import numpy.typing as npt
 
 from nasproxy.controllers.base import Decide, Records, Train
 from nasproxy.controllers.selection import Reference
+from nasproxy.controllers.settings import ProxySearchSettings
 from nasproxy.controllers.vertex_files import write_search_controller_state
-from nasproxy.errors import ConfigError
 from nasproxy.proxy import ProxyTask
 from nasproxy.statistics.acceptance import Criterion, Evidence, Verdict, VerdictKind
 from nasproxy.statistics.rank_correlation import RankCorrelation, kendall_tau, rank_failed_last
-from nasproxy.storage import read_record, write_record
+from nasproxy.storage import Lease, read_record, write_record
 from nasproxy.tracking.tracker import Progress
 from nasproxy.trial import Check, Recipe, Split, TrialRecord, TrialSpec
-
-POLICIES = ("sequential",)
 
 
 class StoppingState(str, enum.Enum):
@@ -42,51 +40,6 @@ class StoppingState(str, enum.Enum):
     def is_success(self) -> bool:
         """Whether the proxy task may be chosen."""
         return self in (StoppingState.MET_CORRELATION, StoppingState.MET_ACCURACY)
-
-
-@dataclass
-class ProxySearchSettings:
-    """How to search.
-
-    Attributes:
-        policy: `sequential`: one proxy task after the other, in the grid's order.
-        early_stop_if_not_best: Stop a task that can no longer be cheaper than the best one.
-        desired_score: Accept a task whose median score reaches this as well; None for correlation only.
-        train_seconds_limit: Stop a task whose models have trained so long; None for no limit.
-        time_tolerance: A task must be cheaper than the best by more than this share to replace it.
-        advance_fraction: Share of training that the models go on by between looks, where slots are too few for
-            all of them at once.
-        min_models: Fewest models with a score.
-        min_valid_ratio: Smallest share of the reference models with a score.
-    """
-
-    policy: str = "sequential"
-    early_stop_if_not_best: bool = True
-    desired_score: float | None = None
-    train_seconds_limit: float | None = None
-    time_tolerance: float = 0.05
-    advance_fraction: float = 0.1
-    min_models: int = 5
-    min_valid_ratio: float = 0.7
-
-    def check(self) -> None:
-        """Refuse what cannot work.
-
-        Raises:
-            ConfigError: A number is out of range.
-        """
-        if self.policy not in POLICIES:
-            raise ConfigError(f"proxy_search.policy must be one of {POLICIES}, got {self.policy!r}")
-        for name in ("time_tolerance", "min_valid_ratio", "advance_fraction"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"proxy_search.{name} must lie in [0, 1], got {getattr(self, name):g}")
-        if self.train_seconds_limit is not None and not self.train_seconds_limit > 0:
-            raise ConfigError(
-                f"proxy_search.train_seconds_limit must be above 0, got {self.train_seconds_limit:g}: "
-                f"give null for no limit"
-            )
-        if self.min_models < 3:
-            raise ConfigError(f"proxy_search.min_models must be at least 3, got {self.min_models}")
 
 
 @dataclass(frozen=True)
@@ -149,11 +102,12 @@ def best_task(tasks: Mapping[str, TaskState], *, time_tolerance: float = 0.0) ->
         The task, or None where none was accepted.
     """
     best: TaskState | None = None
+    best_seconds = float("inf")
     for task in tasks.values():
-        if task.stopping_state is None or not task.stopping_state.is_success or task.final_train_seconds is None:
-            continue
-        if best is None or best.final_train_seconds is None or task.final_train_seconds < best.final_train_seconds * (1 - time_tolerance):
-            best = task
+        seconds = task.final_train_seconds
+        is_accepted = task.stopping_state is not None and task.stopping_state.is_success
+        if is_accepted and seconds is not None and (best is None or seconds < best_seconds * (1 - time_tolerance)):
+            best, best_seconds = task, seconds
     return best
 
 
@@ -209,17 +163,16 @@ class ProxySearchController:
 
     def save(self, state: ProxySearchState) -> ProxySearchState:
         """Store the own tasks that changed, each in its file, and learn what others have decided."""
-        known = read_tasks(self._folder)
-        for name in self._proxy_tasks:
-            if known.get(name) != state.tasks[name]:
-                write_record(self._folder / f"{name}.json", state.tasks[name])
-        others = {name: task for name, task in known.items() if name not in self._proxy_tasks}
-        merged = ProxySearchState({**state.tasks, **others})
-        write_search_controller_state(
-            self._folder.parent / "SEARCH_CONTROLLER_STATE.json",
-            merged.tasks,
-            best_task(merged.tasks, time_tolerance=self._settings.time_tolerance),
-        )
+        # Jobs of one sweep write one file together: without the lease the slower would undo the faster.
+        with Lease(self._folder.parent / "merge.lock").hold("the proxy search", wait_seconds=None):
+            known = read_tasks(self._folder)
+            for name in self._proxy_tasks:
+                if known.get(name) != state.tasks[name]:
+                    write_record(self._folder / f"{name}.json", state.tasks[name])
+            others = {name: task for name, task in known.items() if name not in self._proxy_tasks}
+            merged = ProxySearchState({**state.tasks, **others})
+            best = best_task(merged.tasks, time_tolerance=self._settings.time_tolerance)
+            write_search_controller_state(self._folder.parent / "SEARCH_CONTROLLER_STATE.json", merged.tasks, best)
         return merged
 
     def specs(self, state: ProxySearchState) -> list[TrialSpec]:

@@ -12,46 +12,14 @@ from pathlib import Path
 import numpy as np
 
 from nasproxy.controllers.base import Decide, Records, Train
+from nasproxy.controllers.settings import SelectionSettings
 from nasproxy.controllers.vertex_files import write_model_selection_state
-from nasproxy.errors import ConfigError, StageStoppedError
+from nasproxy.errors import StageStoppedError
 from nasproxy.proxy import ProxyTask
 from nasproxy.statistics.spread import removal_count, remove_closest
 from nasproxy.storage import read_record, write_record
 from nasproxy.tracking.tracker import Progress
 from nasproxy.trial import Architecture, Recipe, Split, State, TrialSpec
-
-
-@dataclass
-class SelectionSettings:
-    """How to select the reference models.
-
-    Attributes:
-        start_models: Random candidates to begin with.
-        final_models: Reference models to end with.
-        remove_per_iteration: Candidates dropped in each iteration.
-        max_failure_ratio: Share of the candidates that may fail before the stage stops.
-    """
-
-    start_models: int = 30
-    final_models: int = 10
-    remove_per_iteration: int = 5
-    max_failure_ratio: float = 0.2
-
-    def check(self) -> None:
-        """Refuse what cannot work.
-
-        Raises:
-            ConfigError: A number is out of range.
-        """
-        if not 2 <= self.final_models <= self.start_models:
-            raise ConfigError(
-                f"selection needs 2 <= final_models <= start_models, got final_models {self.final_models} and "
-                f"start_models {self.start_models}"
-            )
-        if self.remove_per_iteration < 1:
-            raise ConfigError(f"selection.remove_per_iteration must be at least 1, got {self.remove_per_iteration}")
-        if not 0 <= self.max_failure_ratio <= 1:
-            raise ConfigError(f"selection.max_failure_ratio must lie in [0, 1], got {self.max_failure_ratio:g}")
 
 
 @dataclass(frozen=True)

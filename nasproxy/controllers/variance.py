@@ -9,58 +9,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nasproxy.controllers.base import Decide, Records, Train
+from nasproxy.controllers.settings import VarianceSettings
 from nasproxy.controllers.vertex_files import write_variance_and_smoothness
-from nasproxy.errors import ConfigError, StageStoppedError
+from nasproxy.errors import StageStoppedError
 from nasproxy.proxy import ProxyTask
 from nasproxy.statistics.variance import SeedDeviation, VarianceVerdict, judge_variance, seed_deviation
 from nasproxy.storage import read_record, write_record
 from nasproxy.tracking.tracker import Progress
 from nasproxy.trial import Architecture, Recipe, Split, State, TrialSpec
-
-GATES = ("stop", "warn")
-
-
-@dataclass
-class VarianceSettings:
-    """How to measure variance.
-
-    Attributes:
-        copies: Trainings of the workable model, a seed each.
-        min_copies: Copies that must end well for a verdict.
-        max_tries: Candidates to try for a workable model.
-        workable_fraction: Share of the training after which a candidate counts as workable.
-        total_steps: The short schedule to measure on; None for the schedule of full training.
-        max_variation: Largest coefficient of variation that passes.
-        max_smoothness: Largest mean smoothness that passes.
-        gate: What a failed verdict does: `stop` the study, or `warn`.
-    """
-
-    copies: int = 5
-    min_copies: int = 3
-    max_tries: int = 10
-    workable_fraction: float = 0.01
-    total_steps: int | None = None
-    max_variation: float = 0.4
-    max_smoothness: float = 10.0
-    gate: str = "stop"
-
-    def check(self) -> None:
-        """Refuse what cannot work.
-
-        Raises:
-            ConfigError: A number is out of range.
-        """
-        if not 2 <= self.min_copies <= self.copies:
-            raise ConfigError(
-                f"variance needs 2 <= min_copies <= copies, got min_copies {self.min_copies} and copies "
-                f"{self.copies}: one copy has no variance"
-            )
-        if not 0 < self.workable_fraction <= 1:
-            raise ConfigError(f"variance.workable_fraction must lie in (0, 1], got {self.workable_fraction:g}")
-        if self.max_tries < 1:
-            raise ConfigError(f"variance.max_tries must be at least 1, got {self.max_tries}")
-        if self.gate not in GATES:
-            raise ConfigError(f"variance.gate must be one of {GATES}, got {self.gate!r}")
 
 
 @dataclass(frozen=True)
@@ -154,7 +110,7 @@ class VarianceController:
         specs = self.specs(state)
         if all(records[spec.key].status.state in (State.DONE, State.FAILED) for spec in specs):
             result = self._judge(specs, records)
-            return Decide(replace(state, result=result), " ".join(result.verdict.advice))
+            return Decide(replace(state, result=result), _outcome(result))
         return Train({spec.key: spec.total_steps for spec in specs})
 
     def progress(self, state: VarianceState, records: Records) -> Progress:
@@ -206,6 +162,17 @@ class VarianceController:
             curves, max_variation=self._settings.max_variation, max_smoothness=self._settings.max_smoothness
         )
         return VarianceResult(tuple(ended), final_scores, seed_deviation(final_scores), verdict)
+
+
+def _outcome(result: VarianceResult) -> str:
+    verdict = result.verdict
+    variation = "undefined" if verdict.variation is None else f"{verdict.variation:.3f}"
+    smoothness = "undefined" if verdict.smoothness is None else f"{verdict.smoothness:.1f}"
+    words = "good enough to rank by" if verdict.is_good else " ".join(verdict.advice)
+    return (
+        f"variance: coefficient of variation {variation}, smoothness {smoothness}, standard deviation over seeds "
+        f"{result.deviation.sd:.4f}: {words}"
+    )
 
 
 def enforce(state: VarianceState, settings: VarianceSettings) -> None:

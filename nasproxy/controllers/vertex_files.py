@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nasproxy.controllers.settings import SelectionSettings
 from nasproxy.statistics.variance import VarianceVerdict
 from nasproxy.storage import replace_text
 
 if TYPE_CHECKING:
     from nasproxy.controllers.proxy_search import TaskState
-    from nasproxy.controllers.selection import SelectionSettings, SelectionState
+    from nasproxy.controllers.selection import SelectionState
 
 SECONDS_PER_HOUR = 3600.0
 

@@ -86,12 +86,16 @@ class ImageDataset:
 
 @dataclass(frozen=True, eq=False)
 class ImageSplit:
-    """What one trial sees: the images it trains on, and those that score it; arrays as in `ImageDataset`."""
+    """What one trial sees: the images it trains on, and those that score it; arrays as in `ImageDataset`.
+
+    `num_classes` counts the classes of the whole dataset: a small part may lack one.
+    """
 
     train_images: Images
     train_labels: Labels
     valid_images: Images
     valid_labels: Labels
+    num_classes: int
 
 
 def take(
@@ -126,7 +130,9 @@ def take(
         valid_images, valid_labels = dataset.train_images[held_out], dataset.train_labels[held_out]
     kept = part[_order(dataset.train_labels[part], order_seed, balance)]
     kept = kept[: subset_size(len(kept), data_fraction)]
-    return ImageSplit(dataset.train_images[kept], dataset.train_labels[kept], valid_images, valid_labels)
+    return ImageSplit(
+        dataset.train_images[kept], dataset.train_labels[kept], valid_images, valid_labels, dataset.num_classes
+    )
 
 
 def proportional_order(labels: npt.ArrayLike, seed: int) -> Order:

@@ -12,13 +12,13 @@ from nasproxy.controllers import base
 from nasproxy.controllers.base import Workshop
 from nasproxy.controllers.proxy_search import (
     ProxySearchController,
-    ProxySearchSettings,
     ProxySearchState,
     StoppingState,
     best_task,
 )
-from nasproxy.controllers.selection import Reference, SelectionController, SelectionSettings, SelectionState
-from nasproxy.controllers.variance import VarianceController, VarianceSettings, VarianceState, enforce
+from nasproxy.controllers.selection import Reference, SelectionController, SelectionState
+from nasproxy.controllers.settings import ProxySearchSettings, SelectionSettings, VarianceSettings
+from nasproxy.controllers.variance import VarianceController, VarianceState, enforce
 from nasproxy.errors import StageStoppedError
 from nasproxy.proxy import ProxyTask
 from nasproxy.statistics.acceptance import FirstCrossing

@@ -1,4 +1,4 @@
-"""Which GPUs there are, and leases on them that hold between all processes of one machine."""
+"""What a trial runs on: cores and GPUs, leased so that processes of ours never crowd each other out."""
 
 import os
 import shutil
@@ -6,12 +6,16 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from nasproxy.errors import ConfigError
 from nasproxy.storage import Lease
+
+POLL_SECONDS = 0.1
+"""Between two looks whether a share has become free."""
 
 
 def visible_gpus() -> tuple[str, ...]:
@@ -33,6 +37,43 @@ def visible_gpus() -> tuple[str, ...]:
 def lease_folder() -> Path:
     """Where this machine's leases lie: one folder a user, shared by all studies."""
     return Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()) / f"nasproxy-gpus-{os.getuid()}"
+
+
+class Pool(Protocol):
+    """Something that several trials share, each on a lease of its own."""
+
+    @property
+    def slots(self) -> int:
+        """Trials that fit at once."""
+        ...
+
+    def lease(self) -> AbstractContextManager[str]:
+        """Hold a trial's share, waiting for it; gives Torch's name of the device."""
+        ...
+
+
+@dataclass(frozen=True)
+class CorePool:
+    """The cores of this machine, in as many slots as trials may run at once.
+
+    Attributes:
+        slots: Trials at once.
+        folder: Where the leases lie; all who share it share the slots.
+    """
+
+    slots: int
+    folder: Path
+
+    @contextmanager
+    def lease(self) -> Iterator[str]:
+        """Hold one slot, waiting for it."""
+        leases = [Lease(self.folder / f"slot{slot}.lock") for slot in range(self.slots)]
+        while not any((taken := lease).acquire() for lease in leases):
+            time.sleep(POLL_SECONDS)
+        try:
+            yield "cpu"
+        finally:
+            taken.release()
 
 
 UNITS = 24
@@ -74,7 +115,7 @@ class GpuPool:
     def lease(self) -> Iterator[str]:
         """Hold a trial's share, waiting for it; sets CUDA_VISIBLE_DEVICES, so CUDA must not have started."""
         while (held := self._try()) is None:
-            time.sleep(0.2)
+            time.sleep(POLL_SECONDS)
         names, leases = held
         with leases:
             os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(names)

@@ -1,0 +1,46 @@
+# make run     environment, then the embedded study, then the report's path; ARGS="proxy=data50" overrides
+# make test    environment, then every check that gates
+# make check   a developer's fast loop: linters and fast tests
+# make slow    the tests that take minutes
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+WORKERS ?= 2
+
+.PHONY: run test check slow lint install install-dev clean
+
+run: install
+	$(BIN)/python run.py $(ARGS)
+
+test: lint
+	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow"
+
+check: lint
+	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow and not gate"
+
+slow: install-dev
+	$(BIN)/python -m pytest -n $(WORKERS) -m slow
+
+lint: install-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+install: $(VENV)/installed
+install-dev: $(VENV)/installed-dev
+
+$(VENV)/installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 14))' || { \
+	  echo "nasproxy needs Python 3.10 to 3.13, got $$($(PYTHON) --version 2>&1): make PYTHON=python3.12 run"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { \
+	  echo "nasproxy needs Python's venv module: on Debian, apt-get install python3-venv"; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) studies

@@ -1,0 +1,104 @@
+"""What it costs to start a trial: from submit to the first line of trainer code, in a fresh process.
+
+    python -m benchmarks.overhead [--trials 20]
+
+Ours starts from the warm fork server; Ray Tune is measured beside it, in the same run, where Ray is installed.
+"""
+
+import argparse
+import importlib.util
+import json
+import os
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+from nasproxy import hooks
+from nasproxy.backends.local import LocalBackend
+from nasproxy.proxy import ProxyTask
+from nasproxy.storage import FolderTrialStore
+from nasproxy.trial import Recipe, Split, State, TrialSpec
+from nasproxy.worker import TrialContext
+
+
+MODULE = "benchmarks.overhead"
+"""This module's name in a worker, where it is not `__main__`."""
+
+
+def stamp(trial: TrialContext) -> None:
+    """A trainer that notes when it began; the machine's monotonic clock is one for all processes."""
+    now = time.monotonic()
+    (trial.model_dir / "began").write_text(repr(now))
+    hooks.update_trial_training_accuracy_metric(trial.model_dir, 0.5, 0, trial.total_steps - 1, 0.0, trial.total_steps)
+
+
+def ours(trials: int) -> dict[str, float]:
+    """Milliseconds with the local backend."""
+    recipe = Recipe({}, {"_target_": f"{MODULE}.stamp"}, {"loader": None}, "none", 1, 1)
+    with tempfile.TemporaryDirectory() as folder:
+        store = FolderTrialStore(Path(folder))
+        backend = LocalBackend(store, slots=1, trusted_modules=["benchmarks"], preload=[MODULE])
+        began = time.monotonic()
+        backend.rehearse([])
+        warm_ms = 1000 * (time.monotonic() - began)
+        starts, whole = [], []
+        for seed in range(trials):
+            spec = TrialSpec({"choice": 0}, ProxyTask(), Split.FULL, seed, recipe)
+            digest = store.create(spec)
+            submitted = time.monotonic()
+            backend.submit(spec.key, digest)
+            while backend.live():
+                backend.wait(1.0)
+            whole.append(1000 * (time.monotonic() - submitted))
+            assert store.read(spec.key).status.state is State.DONE
+            starts.append(1000 * (float((store.folder(spec.key).path / "began").read_text()) - submitted))
+        backend.close()
+    return {
+        "server_warm_up_ms": warm_ms,
+        "start_ms_median": median(starts),
+        "start_ms_worst": max(starts),
+        "trial_ms_median": median(whole),
+    }
+
+
+def ray_tune(trials: int) -> dict[str, float] | None:
+    """Milliseconds with Ray Tune for a trial that imports torch; None where Ray is not installed."""
+    if importlib.util.find_spec("ray") is None:
+        return None
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    import ray
+    from ray import tune
+
+    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+
+    def trainable(config: dict[str, float]) -> None:
+        import torch  # noqa: F401  a trial needs it before its own first line
+
+        now = time.monotonic()
+        Path(f"{config['folder']}/{config['number']}").write_text(repr(now))
+
+    with tempfile.TemporaryDirectory() as folder:
+        starts = []
+        for number in range(trials):
+            submitted = time.monotonic()
+            space = {"number": number, "folder": folder}
+            tune.Tuner(trainable, param_space=space, run_config=tune.RunConfig(storage_path=folder, verbose=0)).fit()
+            starts.append(1000 * (float(Path(f"{folder}/{number}").read_text()) - submitted))
+    ray.shutdown()
+    return {"start_ms_median": median(starts), "start_ms_worst": max(starts)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trials", type=int, default=20)
+    trials = parser.parse_args().trials
+    result = {"nasproxy": ours(trials), "ray_tune": ray_tune(min(trials, 5))}
+    for name, figures in result.items():
+        for what, value in (figures or {"not installed": float("nan")}).items():
+            print(f"{name:10} {what:20} {value:10.1f}")
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

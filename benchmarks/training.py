@@ -1,0 +1,178 @@
+"""How fast is a trial in Lightning, against a bare PyTorch loop? `python -m benchmarks.training`.
+
+Both train the same model on the same batches. The trial's time is that of its whole fit: Trainer, callbacks,
+checks, reports and checkpoints; only the model's own work on validation images is taken off.
+"""
+
+import json
+import logging
+import statistics
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from nasproxy.data.dataset import ImageSplit
+from nasproxy.proxy import ProxyTask
+from nasproxy.trial import Recipe, Split, TrialSpec
+from nasproxy.worker import TrialContext
+from trainers import image_classifier, recipe
+
+SETTINGS = recipe.Settings(
+    batch_size=64, learning_rate=0.01, weight_decay=5e-4, momentum=0.9, optimizer="sgd", schedule="cosine"
+)
+IMAGES, VALIDATION_IMAGES, SIDE_PX = 1024, 256, 16
+REPEATS = 5
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A model of a given cost.
+
+    Attributes:
+        name: What the table calls it.
+        channels: Channels of every convolution.
+        layers: Convolutions.
+        steps: Optimizer steps of one run.
+        goal: Least share of the bare loop's speed.
+    """
+
+    name: str
+    channels: int
+    layers: int
+    steps: int
+    goal: float
+
+
+WORKLOADS = (
+    Workload("about 1.5 ms a step", channels=8, layers=2, steps=600, goal=0.65),
+    Workload("about 10 ms a step", channels=20, layers=4, steps=300, goal=0.93),
+)
+
+
+class Timed(nn.Module):
+    """A model that adds up its time outside training."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self.validation_seconds = 0.0
+
+    def forward(self, images: Tensor) -> Tensor:
+        if self.training:
+            return self.model(images)
+        started = time.perf_counter()
+        scores = self.model(images)
+        self.validation_seconds += time.perf_counter() - started
+        return scores
+
+
+class Trial(TrialContext):
+    """A trial on random images."""
+
+    def load_data(self) -> ImageSplit:
+        random = np.random.default_rng(0)
+        shape = (IMAGES + VALIDATION_IMAGES, 1, SIDE_PX, SIDE_PX)
+        images, labels = random.normal(size=shape).astype(np.float32), random.integers(0, 10, shape[0])
+        return ImageSplit(images[:IMAGES], labels[:IMAGES], images[IMAGES:], labels[IMAGES:], num_classes=10)
+
+    def build_model(self, data: ImageSplit) -> nn.Module:
+        torch.manual_seed(self.seed)
+        self.architecture["built"].append(Timed(_model(self.architecture["workload"])))
+        return self.architecture["built"][-1]
+
+
+def _model(workload: Workload) -> nn.Module:
+    layers: list[nn.Module] = []
+    inputs = 1
+    for number in range(workload.layers):
+        conv = nn.Conv2d(inputs, workload.channels, 3, stride=1 if number else 2, padding=1, bias=False)
+        layers += [conv, nn.BatchNorm2d(workload.channels), nn.ReLU()]
+        inputs = workload.channels
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, 10))
+
+
+def bare_loop(workload: Workload) -> float:
+    """Steps a second of a loop that only trains."""
+    data = Trial(Path(), _spec(workload)).load_data()
+    images, labels = torch.from_numpy(data.train_images), torch.from_numpy(data.train_labels)
+    model = _model(workload).train()
+    optimizer = recipe.make_optimizer(model, SETTINGS)
+    batches = torch.randint(0, IMAGES, (workload.steps, SETTINGS.batch_size))
+    started = time.perf_counter()
+    for batch in batches:
+        loss = nn.functional.cross_entropy(model(images.index_select(0, batch)), labels.index_select(0, batch))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return workload.steps / (time.perf_counter() - started)
+
+
+def lightning_trial(workload: Workload) -> float:
+    """Steps a second of a whole trial, without its model's work on validation images."""
+    spec = _spec(workload)
+    with tempfile.TemporaryDirectory() as folder:
+        started = time.perf_counter()
+        image_classifier.train(Trial(Path(folder), spec), **vars(SETTINGS))
+        seconds = time.perf_counter() - started
+    return workload.steps / (seconds - spec.architecture["built"][-1].validation_seconds)
+
+
+def _spec(workload: Workload) -> TrialSpec:
+    common = Recipe(
+        model={},
+        trainer={},
+        data={},
+        data_fingerprint="",
+        total_steps=workload.steps,
+        check_every_steps=workload.steps // 5,
+    )
+    architecture: dict[str, Any] = {"workload": workload, "built": []}
+    return TrialSpec(architecture, ProxyTask(), Split.SEARCH, 0, common)
+
+
+def measure(workload: Workload) -> dict[str, Any]:
+    """Run both by turns, so that what else the machine does touches both alike."""
+    runs: dict[str, Callable[[Workload], float]] = {"bare": bare_loop, "lightning": lightning_trial}
+    speeds: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(REPEATS):
+        for name, run in runs.items():
+            speeds[name].append(run(workload))
+    bare, lightning = (statistics.median(speeds[name]) for name in runs)
+    ratio = statistics.median(b / a for a, b in zip(*speeds.values(), strict=True))
+    return {
+        "workload": workload.name,
+        "bare_ms_per_step": round(1e3 / bare, 3),
+        "bare_steps_per_second": round(bare, 1),
+        "lightning_steps_per_second": round(lightning, 1),
+        "ratio": round(ratio, 3),
+        "goal": workload.goal,
+    }
+
+
+def main() -> None:
+    warnings.filterwarnings("ignore")
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    torch.set_num_threads(1)
+    print(f"{'model':22}{'bare ms/step':>14}{'bare steps/s':>14}{'trial steps/s':>15}{'ratio':>8}{'goal':>7}")
+    results = []
+    for workload in WORKLOADS:
+        lightning_trial(workload)  # the first fit pays for imports
+        result = measure(workload)
+        results.append(result)
+        print(
+            f"{result['workload']:22}{result['bare_ms_per_step']:14.2f}{result['bare_steps_per_second']:14.0f}"
+            f"{result['lightning_steps_per_second']:15.0f}{result['ratio']:8.2f}{result['goal']:7.2f}"
+        )
+    print(json.dumps({"benchmark": "training", "results": results}))
+
+
+if __name__ == "__main__":
+    main()

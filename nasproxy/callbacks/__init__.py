@@ -1,0 +1,6 @@
+"""What a Lightning user adds to a Trainer: one callback, and the path to resume from."""
+
+from nasproxy.callbacks.checkpoint import resume_path
+from nasproxy.callbacks.trial import TrialCallback
+
+__all__ = ["TrialCallback", "resume_path"]

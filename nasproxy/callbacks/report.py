@@ -1,0 +1,79 @@
+"""What a check says: the score of a validation, and the cycle of training that led to it."""
+
+import math
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from nasproxy.clock import Clock, Stopwatch
+from nasproxy.errors import ConfigError
+from nasproxy.hooks import ModelDir, update_trial_training_accuracy_metric
+
+
+class CycleReporter:
+    """Reports a training's checks; keeps the step at which each cycle began, and its time.
+
+    Steps are counts of finished optimizer steps.
+    """
+
+    def __init__(self, model_dir: ModelDir, total_steps: int, clock: Clock | None = None) -> None:
+        self._model_dir = model_dir
+        self._total_steps = total_steps
+        self._watch = Stopwatch(clock)
+        self._begin = 0
+
+    def start(self, step: int) -> None:
+        """Training begins, or goes on from a checkpoint, after `step` steps."""
+        self._begin = step
+        self._watch.start()
+
+    def pause(self) -> None:
+        """Training waits, for validation or for a checkpoint."""
+        self._watch.pause()
+
+    def go_on(self) -> None:
+        """Training goes on."""
+        self._watch.start()
+
+    def is_new(self, step: int) -> bool:
+        """Whether there was training since the last check."""
+        return step > self._begin
+
+    def check(self, step: int, score: float, *, write: bool = True) -> None:
+        """Report the score after `step` steps.
+
+        Args:
+            step: Finished steps.
+            score: Validation metric, higher is better.
+            write: Whether this process is the one that writes.
+
+        Raises:
+            NonFiniteScoreError: The score is NaN or infinite.
+        """
+        seconds, begin, self._begin = self._watch.lap(), self._begin, step
+        if write:
+            update_trial_training_accuracy_metric(
+                self._model_dir, score, begin, step - 1, seconds, self._total_steps
+            )
+
+
+def monitored_score(metrics: Mapping[str, Tensor], monitor: str, loss_sum: Tensor | None) -> float:
+    """The score of a validation; NaN where a training loss since the last one was not finite.
+
+    Args:
+        metrics: What was logged, by name.
+        monitor: Name of the score, higher is better.
+        loss_sum: Sum of the training losses since the last validation; None where training gives none.
+
+    Raises:
+        ConfigError: Nothing was logged under that name.
+    """
+    if monitor not in metrics:
+        logged = ", ".join(sorted(metrics)) or "nothing"
+        raise ConfigError(
+            f"TrialCallback needs the metric {monitor!r} after each validation, got {logged}: "
+            f"self.log({monitor!r}, ...) it in the validation, or name another with monitor="
+        )
+    if loss_sum is not None and not math.isfinite(float(loss_sum)):
+        return math.nan
+    return float(metrics[monitor])

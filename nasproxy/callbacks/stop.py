@@ -1,0 +1,25 @@
+"""When a training stops: at a check, where the trial's controller says so."""
+
+import pytorch_lightning as pl
+
+from nasproxy.errors import ConfigError
+from nasproxy.hooks import ModelDir, get_stop_training
+
+
+def is_stop_requested(model_dir: ModelDir, step: int, total_steps: int) -> bool:
+    """Whether to stop after `step` finished steps."""
+    return get_stop_training(model_dir, step - 1, total_steps)
+
+
+def check_can_stop(trainer: pl.Trainer) -> None:
+    """Make sure that Lightning will obey.
+
+    Raises:
+        ConfigError: The Trainer has a least number of steps or epochs, before which it ignores every stop.
+    """
+    for name, least in (("min_steps", trainer.min_steps), ("min_epochs", trainer.min_epochs)):
+        if least:
+            raise ConfigError(
+                f"TrialCallback must be able to stop the Trainer at any check, got Trainer({name}={least}), "
+                f"which ignores a stop before: leave {name} out"
+            )

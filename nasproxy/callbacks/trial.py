@@ -1,0 +1,134 @@
+"""The one callback that makes a Lightning training a trial."""
+
+import math
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.trainer.states import TrainerFn
+from torch import Tensor
+
+from nasproxy.callbacks.checkpoint import SavingTimer, beside, checkpoint_path
+from nasproxy.callbacks.report import CycleReporter, monitored_score
+from nasproxy.callbacks.stop import check_can_stop, is_stop_requested
+from nasproxy.clock import Clock
+from nasproxy.errors import ConfigError
+from nasproxy.hooks import ModelDir
+
+
+class TrialCallback(pl.Callback):
+    """Reports every validation as a check, stops where the trial's controller says so, and saves checkpoints.
+
+    The last step is always validated. Continue a trial with
+
+        trainer.fit(module, ckpt_path=resume_path(model_dir), weights_only=True)
+    """
+
+    def __init__(
+        self,
+        *,
+        model_dir: ModelDir,
+        total_steps: int,
+        monitor: str = "score",
+        checkpoint_every_seconds: float = 30.0,
+        clock: Clock | None = None,
+    ) -> None:
+        """Tie a training to its trial.
+
+        Args:
+            model_dir: The trial's folder.
+            total_steps: Optimizer steps of the whole training, the Trainer's `max_steps`.
+            monitor: Name under which the module logs its validation score, higher is better.
+            checkpoint_every_seconds: A check saves a checkpoint if the last one is so old; one that stops
+                always does.
+            clock: Where seconds come from; None for the machine's clock.
+
+        Raises:
+            ConfigError: A number is out of range.
+        """
+        if total_steps < 1:
+            raise ConfigError(f"TrialCallback needs total_steps of at least 1, got {total_steps}")
+        if not (math.isfinite(checkpoint_every_seconds) and checkpoint_every_seconds >= 0):
+            raise ConfigError(
+                f"TrialCallback needs checkpoint_every_seconds of at least 0, got {checkpoint_every_seconds}: "
+                f"0 saves at every check"
+            )
+        self.model_dir = model_dir
+        self.total_steps = total_steps
+        self.monitor = monitor
+        self._reporter = CycleReporter(model_dir, total_steps, clock)
+        self._timer = SavingTimer(checkpoint_every_seconds, clock)
+        self._loss_sum: Tensor | None = None
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the time; train nothing where the controller has asked to stop already."""
+        check_can_stop(trainer)
+        self._loss_sum = None
+        self._timer.restart()
+        self._reporter.start(trainer.global_step)
+        self._stop_if_asked(trainer)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Keep the loss for the next check; have the last step validated."""
+        if isinstance(outputs, dict) and isinstance(loss := outputs.get("loss"), Tensor):
+            self._loss_sum = loss if self._loss_sum is None else self._loss_sum + loss
+        if trainer.global_step >= self.total_steps:
+            trainer.should_stop = True  # Lightning validates before it stops, at a step of no interval too
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop the time once the device has done its work."""
+        if _is_check(trainer):
+            _wait_for(trainer.strategy.root_device)
+            self._reporter.pause()
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Report the check, ask whether to stop, and save a checkpoint if so or if it is time, in this order."""
+        if not _is_check(trainer):
+            return
+        if self._reporter.is_new(trainer.global_step):
+            self._report(trainer)
+        self._stop_if_asked(trainer)
+        # What is killed before the checkpoint is trained again to the same check, which then changes nothing.
+        if trainer.should_stop or trainer.strategy.broadcast(self._timer.is_due()):
+            self._save(trainer)
+        self._reporter.go_on()
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Make sure that what was trained was checked.
+
+        Raises:
+            ConfigError: Training ended without a validation after its last step.
+        """
+        if self._reporter.is_new(trainer.global_step):
+            raise ConfigError(
+                f"a trial's last step must be validated, got an end after step {trainer.global_step} of "
+                f"{self.total_steps} without: give the Trainer max_steps={self.total_steps} and validation data"
+            )
+
+    def _report(self, trainer: pl.Trainer) -> None:
+        score = monitored_score(trainer.callback_metrics, self.monitor, self._loss_sum)
+        self._loss_sum = None
+        self._reporter.check(trainer.global_step, score, write=trainer.is_global_zero)
+
+    def _stop_if_asked(self, trainer: pl.Trainer) -> None:
+        stop = trainer.is_global_zero and is_stop_requested(self.model_dir, trainer.global_step, self.total_steps)
+        if trainer.strategy.broadcast(stop):  # several processes must stop at the same step
+            trainer.should_stop = True
+
+    def _save(self, trainer: pl.Trainer) -> None:
+        path = checkpoint_path(self.model_dir)
+        trainer.save_checkpoint(beside(path), weights_only=False)
+        if trainer.is_global_zero:
+            beside(path).replace(path)
+        self._timer.restart()
+
+
+def _is_check(trainer: pl.Trainer) -> bool:
+    return trainer.state.fn is TrainerFn.FITTING and not trainer.sanity_checking
+
+
+def _wait_for(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -1,0 +1,86 @@
+"""Batches and random numbers as functions of (seed, step): the position in a training is its step, nothing else."""
+
+import numpy as np
+import numpy.typing as npt
+
+from nasproxy.errors import DataError
+
+ORDER_STREAM = 1
+"""Sets the shuffles apart from anything else that is drawn from the same seed."""
+MASK = (1 << 64) - 1
+
+
+class BatchStream:
+    """The batches of one training, any of them at once.
+
+    Every epoch is a shuffle of its own; the batches are cut from the epochs laid end to end, so that a batch may
+    hold the end of one and the start of the next, or several epochs where there are fewer images than a batch
+    holds. The shuffle in use is kept: going from step to step costs a slice.
+    """
+
+    def __init__(self, n_images: int, batch_size: int, seed: int) -> None:
+        """Name the stream.
+
+        Args:
+            n_images: Images to draw from.
+            batch_size: Images of a batch.
+            seed: Which shuffles, at least 0.
+
+        Raises:
+            DataError: A number is out of range.
+        """
+        for name, value, least in (("n_images", n_images, 1), ("batch_size", batch_size, 1), ("seed", seed, 0)):
+            if value < least:
+                raise DataError(f"a stream of batches needs {name} of at least {least}, got {value}")
+        self.n_images = n_images
+        self.batch_size = batch_size
+        self.seed = seed
+        self._epoch = -1
+        self._order = np.empty(0, dtype=np.int64)
+
+    def indices(self, step: int) -> npt.NDArray[np.int64]:
+        """Images of the batch that follows `step` finished steps.
+
+        Returns:
+            Indices, shape (batch_size,).
+        """
+        first = step * self.batch_size
+        epoch, offset = divmod(first, self.n_images)
+        if offset + self.batch_size <= self.n_images:
+            return self._shuffle(epoch)[offset : offset + self.batch_size]
+        last = (first + self.batch_size - 1) // self.n_images
+        epochs = np.concatenate([self._shuffle(number) for number in range(epoch, last + 1)])
+        return epochs[offset : offset + self.batch_size]
+
+    def _shuffle(self, epoch: int) -> npt.NDArray[np.int64]:
+        if epoch != self._epoch:
+            generator = np.random.default_rng((self.seed, ORDER_STREAM, epoch))
+            self._epoch, self._order = epoch, generator.permutation(self.n_images).astype(np.int64, copy=False)
+        return self._order
+
+
+def batch_indices(n_images: int, batch_size: int, seed: int, step: int) -> npt.NDArray[np.int64]:
+    """Images of one batch of a `BatchStream`, for whoever needs only one."""
+    return BatchStream(n_images, batch_size, seed).indices(step)
+
+
+def step_seed(seed: int, step: int) -> int:
+    """Seed of the random numbers of one step, such as augmentation and dropout.
+
+    Args:
+        seed: The trial's.
+        step: Finished steps.
+
+    Returns:
+        An integer in [0, 2**63), its bits well mixed, since some generators look at the lowest 32 only.
+
+    Source: SplitMix64 (Steele, Lea and Flood, 2014), applied to the seed and then to the step.
+    """
+    return _mixed(_mixed(seed) ^ step) >> 1
+
+
+def _mixed(number: int) -> int:
+    number = (number + 0x9E3779B97F4A7C15) & MASK
+    number = ((number ^ (number >> 30)) * 0xBF58476D1CE4E5B9) & MASK
+    number = ((number ^ (number >> 27)) * 0x94D049BB133111EB) & MASK
+    return number ^ (number >> 31)

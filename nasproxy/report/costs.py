@@ -1,0 +1,117 @@
+"""What a study cost, what a proxy task saves, and after how many models the one has paid for the other.
+
+Two prices, never mixed: `train_seconds` is training alone; `wall_seconds` is all that trials took from the machine,
+validation, start-up and lost work included. Both add up over trials: of trials side by side, each counts in full.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from nasproxy.controllers.proxy_search import TaskState
+from nasproxy.report.findings import Findings, Stage, Trial
+from nasproxy.trial import TrialRecord
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What trials cost together.
+
+    Attributes:
+        trials: How many.
+        steps: Optimizer steps up to their last checks.
+        train_seconds: Training time up to there.
+        wall_seconds: Time of all their workers that ended.
+        failed: Trials that failed for good.
+        causes: How many of these failed for which cause, most frequent first.
+    """
+
+    trials: int
+    steps: int
+    train_seconds: float
+    wall_seconds: float
+    failed: int
+    causes: tuple[tuple[str, int], ...]
+
+    @classmethod
+    def of(cls, trials: Sequence[Trial]) -> "Cost":
+        """Add up trials."""
+        failed = [trial.record for trial in trials if trial.record.is_failed]
+        causes = Counter("unknown" if r.status.cause is None else r.status.cause.value for r in failed)
+        return cls(
+            trials=len(trials),
+            steps=sum(trial.record.step for trial in trials),
+            train_seconds=sum(train_seconds(trial.record) for trial in trials),
+            wall_seconds=sum(trial.record.status.wall_seconds for trial in trials),
+            failed=len(failed),
+            causes=tuple(causes.most_common()),
+        )
+
+
+@dataclass(frozen=True)
+class Saving:
+    """What a model costs under a proxy task at its last step, against full training.
+
+    Attributes:
+        full_seconds: Full training of a reference model, median.
+        proxy_seconds: A proxy training up to the step, median.
+    """
+
+    full_seconds: float
+    proxy_seconds: float
+
+    @property
+    def ratio(self) -> float:
+        """How many times cheaper the proxy task is."""
+        return self.full_seconds / self.proxy_seconds
+
+    def break_even(self, study_seconds: float) -> int | None:
+        """Models to search until the study has paid for itself; None where the proxy task saves nothing."""
+        saved = self.full_seconds - self.proxy_seconds
+        return math.ceil(study_seconds / saved) if saved > 0 else None
+
+
+def train_seconds(record: TrialRecord) -> float:
+    """Training time of a trial up to its last check."""
+    return record.checks[-1].train_seconds if record.checks else 0.0
+
+
+def stage_costs(findings: Findings) -> dict[tuple[Stage, str | None], Cost]:
+    """Cost of each stage, and of each proxy task apart; a trial counts where it was used first."""
+    grouped: dict[tuple[Stage, str | None], list[Trial]] = {}
+    for trial in findings.trials.values():
+        grouped.setdefault((trial.stage, trial.task), []).append(trial)
+    order = list(Stage)
+    stages = sorted(grouped, key=lambda stage: (order.index(stage[0]), stage[1] or ""))
+    return {stage: Cost.of(grouped[stage]) for stage in stages}
+
+
+def train_saving(findings: Findings, task: TaskState) -> Saving | None:
+    """What is saved of training time; None before the task has ended or the references are trained."""
+    if not findings.references or not task.final_train_seconds:
+        return None
+    return Saving(median(reference.train_seconds for reference in findings.references), task.final_train_seconds)
+
+
+def wall_saving(findings: Findings, task: TaskState) -> Saving | None:
+    """What is saved with all costs counted; None where these are not known.
+
+    A trial that went on beyond the task's last step counts in proportion to its steps.
+    """
+    if task.final_step is None:
+        return None
+    full = _median_wall_seconds(findings, (reference.key for reference in findings.references), None)
+    proxy = _median_wall_seconds(findings, task.keys, task.final_step)
+    return None if full is None or proxy is None else Saving(full, proxy)
+
+
+def _median_wall_seconds(findings: Findings, keys: Iterable[str], step: int | None) -> float | None:
+    records = [findings.trials[key].record for key in keys if key in findings.trials]
+    seconds = [
+        record.status.wall_seconds * (1.0 if step is None else step / record.step)
+        for record in records
+        if record.reached(step or 1) and record.status.wall_seconds > 0
+    ]
+    return median(seconds) if seconds else None

@@ -1,0 +1,257 @@
+"""All that a study knows so far, read from its folder into one object; any part may not be there yet."""
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nasproxy.controllers.proxy_search import TaskCheck, TaskState, best_task, read_tasks
+from nasproxy.controllers.selection import Reference, SelectionState
+from nasproxy.controllers.variance import VarianceResult, VarianceState
+from nasproxy.errors import TooFewTrialsError
+from nasproxy.statistics.ceiling import NoiseCeiling, RangeCheck, noise_ceiling, range_check
+from nasproxy.statistics.missing import Floats
+from nasproxy.statistics.rank_correlation import RankCorrelation, kendall_tau, rank_failed_last
+from nasproxy.storage import FolderTrialStore, TrialStore, read_record
+from nasproxy.study import StudyFolder, StudyRecord
+from nasproxy.trial import Split, TrialRecord, TrialSpec, canonical
+
+
+class Stage(str, Enum):
+    """What a trial was trained for first."""
+
+    VARIANCE = "variance"
+    SELECTION = "selection"
+    PROXY_SEARCH = "proxy search"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A trial and what it was for.
+
+    Attributes:
+        spec: What it is.
+        record: What became of it.
+        stage: The first stage that used it; trials that several stages share count there alone.
+        task: The proxy task's name; None in the other stages.
+    """
+
+    spec: TrialSpec
+    record: TrialRecord
+    stage: Stage
+    task: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class ModelScores:
+    """Scores of a proxy task's models at one step, each of shape (n_models,), in the order of its trials.
+
+    Attributes:
+        proxy: Scores under the proxy task; NaN where a model has none.
+        reference: Full-training scores; NaN where unknown.
+        has_failed: The model failed by its own fault before the step: it ranks last.
+    """
+
+    proxy: Floats
+    reference: Floats
+    has_failed: NDArray[np.bool_]
+
+    @property
+    def ranked(self) -> Floats:
+        """Proxy scores with the failed models below all others."""
+        return rank_failed_last(self.proxy, self.has_failed)
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All that a study knows.
+
+    Attributes:
+        name: The study's name.
+        base: What it was begun with, by dotted path; empty where unknown.
+        variance: The variance measurement, if begun.
+        selection: The selection of the reference models, if begun.
+        tasks: Proxy tasks that were judged at least once, by name.
+        trials: All trials by key.
+        time_tolerance: A task must be cheaper than the best by more than this share to replace it.
+    """
+
+    name: str
+    base: Mapping[str, Any]
+    variance: VarianceState | None
+    selection: SelectionState | None
+    tasks: Mapping[str, TaskState]
+    trials: Mapping[str, Trial]
+    time_tolerance: float
+
+    @property
+    def measured(self) -> VarianceResult | None:
+        """The measured variance, once there."""
+        return None if self.variance is None else self.variance.result
+
+    @property
+    def seed_sd(self) -> float | None:
+        """Standard deviation over seeds, in units of the score."""
+        return None if self.measured is None else self.measured.deviation.sd
+
+    @property
+    def references(self) -> tuple[Reference, ...]:
+        """The reference models, best first; empty before they are trained."""
+        return () if self.selection is None else self.selection.references or ()
+
+    @property
+    def is_spread(self) -> bool:
+        """Whether the reference models were chosen for their spread."""
+        return self.selection is not None and any(iteration.removed for iteration in self.selection.iterations)
+
+    @cached_property
+    def best(self) -> TaskState | None:
+        """The accepted proxy task that trains shortest."""
+        return best_task(self.tasks, time_tolerance=self.time_tolerance)
+
+    @cached_property
+    def full_steps(self) -> int | None:
+        """Optimizer steps of a full training."""
+        if "training.total_steps" in self.base:
+            return int(self.base["training.total_steps"])
+        keys = (reference.key for reference in self.references)
+        return next((self.trials[key].spec.total_steps for key in keys if key in self.trials), None)
+
+    @cached_property
+    def ceiling(self) -> NoiseCeiling | None:
+        """The tau that seed noise lets a perfect proxy reach, once both sides of it are measured."""
+        if self.measured is None or len(self.references) < 2:
+            return None
+        return noise_ceiling([reference.score for reference in self.references], self.measured.deviation)
+
+    @cached_property
+    def range(self) -> RangeCheck | None:
+        """Whether seed noise can tell the reference scores apart."""
+        if self.seed_sd is None or not self.references:
+            return None
+        return range_check([reference.score for reference in self.references], self.seed_sd)
+
+    def scores_at(self, task: TaskState, step: int) -> ModelScores:
+        """Scores of a proxy task's models at a step, beside their full-training scores."""
+        scores = np.full(len(task.keys), math.nan)
+        has_failed = np.zeros(len(task.keys), dtype=np.bool_)
+        for place, key in enumerate(task.keys):
+            record = self.trials[key].record if key in self.trials else TrialRecord()
+            cause, check = record.status.cause, record.check_at(step)
+            is_own_fault = cause is None or cause.is_models_fault
+            has_failed[place] = record.is_failed and is_own_fault and check is None
+            if check is not None and (is_own_fault or not record.is_failed):
+                scores[place] = check.score
+        return ModelScores(scores, self._reference_scores(task), has_failed)
+
+    def full_training_curve(self) -> Iterator[tuple[int, float, RankCorrelation]]:
+        """How early full training ranks as it ends: step, median training time and tau of each check.
+
+        Optimistic, since a training is compared with its own end: the same seed, the same images.
+        """
+        records = [self.trials[r.key].record for r in self.references if r.key in self.trials]
+        final = [reference.score for reference in self.references if reference.key in self.trials]
+        for check in records[0].checks if records else ():
+            checks = [record.check_at(check.step) for record in records]
+            scores = [math.nan if c is None else c.score for c in checks]
+            try:
+                correlation = kendall_tau(scores, final)
+            except TooFewTrialsError:
+                continue
+            if correlation is not None:
+                yield check.step, float(np.median([c.train_seconds for c in checks if c])), correlation
+
+    def _reference_scores(self, task: TaskState) -> Floats:
+        known = {canonical(reference.architecture): reference.score for reference in self.references}
+        architectures = [self.trials[key].spec.architecture if key in self.trials else {} for key in task.keys]
+        return np.array([known.get(canonical(architecture), math.nan) for architecture in architectures])
+
+
+def read_findings(folder: StudyFolder, *, time_tolerance: float) -> Findings:
+    """Read a study, changing nothing.
+
+    Args:
+        folder: The study.
+        time_tolerance: A proxy task must be cheaper than the best by more than this share to replace it.
+
+    Raises:
+        CorruptFileError: A file of the study cannot be read.
+    """
+    record = read_record(folder.record, StudyRecord)
+    base = {} if record is None else record.base
+    variance = read_record(folder.variance / "state.json", VarianceState)
+    selection = read_record(folder.selection / "state.json", SelectionState)
+    tasks = read_tasks(folder.proxy_tasks)
+    purposes = _Purposes(base, variance, selection, tasks)
+    trials = _read_trials(FolderTrialStore(folder.trials), purposes)
+    return Findings(folder.path.name, base, variance, selection, tasks, trials, time_tolerance)
+
+
+def decided_at(task: TaskState) -> TaskCheck | None:
+    """The check that a proxy task was stopped at, or its last one so far; None before the first."""
+    last = task.checks[-1] if task.checks else None
+    return next((check for check in task.checks if check.step == task.final_step), last)
+
+
+def criterion(task: TaskState) -> Mapping[str, Any]:
+    """The criterion's settings that a proxy task was judged by; empty where they are not on record."""
+    try:
+        rules = json.loads(task.judged_by)
+    except ValueError:
+        return {}
+    settings = rules.get("criterion") if isinstance(rules, dict) else None
+    return settings if isinstance(settings, dict) else {}
+
+
+def target(task: TaskState) -> float | None:
+    """The tau that a proxy task had to reach."""
+    value = criterion(task).get("target")
+    return float(value) if isinstance(value, int | float) else None
+
+
+class _Purposes:
+    """Knows which stage used a trial first."""
+
+    def __init__(
+        self,
+        base: Mapping[str, Any],
+        variance: VarianceState | None,
+        selection: SelectionState | None,
+        tasks: Mapping[str, TaskState],
+    ) -> None:
+        self._variance_steps = base.get("variance.total_steps") or base.get("training.total_steps")
+        self._variance = variance
+        self._selection = selection
+        self._task_of = {key: task.name for task in reversed(tasks.values()) for key in task.keys}
+        tried = () if variance is None or selection is None else variance.unworkable
+        self._hunted = {canonical(selection.architectures[n]) for n in tried} if selection else set()
+        if variance is not None and variance.architecture is not None:
+            self._hunted.add(canonical(variance.architecture))
+
+    def of(self, key: str, spec: TrialSpec) -> tuple[Stage, str | None]:
+        """The stage, and the proxy task's name."""
+        if spec.split is Split.SEARCH:
+            return Stage.PROXY_SEARCH, self._task_of.get(key, spec.proxy_task.default_name)
+        return (Stage.VARIANCE if self._measures_variance(spec) else Stage.SELECTION), None
+
+    def _measures_variance(self, spec: TrialSpec) -> bool:
+        if self._variance_steps is not None and spec.total_steps != self._variance_steps:
+            return False
+        if self._selection is None and (self._variance is None or self._variance.result is None):
+            return True
+        return canonical(spec.architecture) in self._hunted
+
+
+def _read_trials(store: TrialStore, purposes: _Purposes) -> dict[str, Trial]:
+    trials = {}
+    for key in store.keys():
+        spec = store.spec(key)
+        stage, task = purposes.of(key, spec)
+        trials[key] = Trial(spec, store.read(key), stage, task)
+    return trials

@@ -1,0 +1,246 @@
+"""The report's tables: rows of plain values for programs, columns that say how people read them."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from nasproxy.controllers.proxy_search import TaskState
+from nasproxy.errors import TooFewTrialsError
+from nasproxy.report import wording
+from nasproxy.report.costs import Cost, stage_costs, train_saving, train_seconds, wall_saving
+from nasproxy.report.findings import Findings, ModelScores, Stage, Trial, decided_at
+from nasproxy.statistics.rank_correlation import spearman, tau_in_better_half, top_k_regret, weighted_tau
+
+Row = dict[str, Any]
+T = TypeVar("T")
+
+TOP_K = 3
+"""Models that would be trained fully after a search, for the regret."""
+LONGEST_MESSAGE = 300
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column as people read it.
+
+    Attributes:
+        heading: Its name.
+        text: From a row to the text of a cell.
+        is_number: Aligned to the right.
+    """
+
+    heading: str
+    text: Callable[[Row], str]
+    is_number: bool = True
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows, and how to read them.
+
+    Attributes:
+        rows: Plain values by name; None where missing.
+        columns: What is shown of them.
+        emphasised: Places of the rows that stand out.
+    """
+
+    rows: Sequence[Row]
+    columns: Sequence[Column]
+    emphasised: frozenset[int] = field(default_factory=frozenset)
+
+
+def proxy_tasks(findings: Findings) -> Table:
+    """All proxy tasks, the accepted ones first, each group from cheap to dear."""
+    rows = [_proxy_task(findings, task) for task in findings.tasks.values()]
+    never = float("inf")
+    rows.sort(key=lambda row: (not row["is_accepted"], never if row["train_seconds"] is None else row["train_seconds"]))
+    best = frozenset(place for place, row in enumerate(rows) if row["is_best"])
+    columns = [
+        Column("proxy task", lambda row: row["proxy_task"], is_number=False),
+        Column("tau-b", lambda row: wording.tau(row["tau"])),
+        Column("95 % interval", lambda row: wording.interval(row["tau_low"], row["tau_high"])),
+        Column("p", lambda row: wording.p_value(row["p_value"])),
+        Column("models", lambda row: wording.number(row["models"])),
+        Column("Spearman", lambda row: wording.tau(row["spearman"])),
+        Column("weighted tau", lambda row: wording.tau(row["weighted_tau"])),
+        Column("tau, better half", lambda row: wording.tau(row["tau_better_half"])),
+        Column(f"top-{TOP_K} regret", lambda row: wording.number(row["top_regret"], 2)),
+        Column("steps", lambda row: wording.number(row["step"])),
+        Column("training", lambda row: wording.duration(row["train_seconds"])),
+        Column("cheaper", lambda row: wording.times(row["train_ratio"])),
+        Column("all counted", lambda row: wording.times(row["wall_ratio"])),
+        Column("ended", lambda row: row["state"] or "not yet", is_number=False),
+    ]
+    return Table(rows, columns, best)
+
+
+def references(findings: Findings) -> Table:
+    """The reference models, best first, and the baseline model."""
+    baseline = findings.selection.baseline if findings.selection else None
+    models = [*findings.references, *([] if baseline is None else [baseline])]
+    models.sort(key=lambda model: -model.score)
+    rows: list[Row] = [
+        {
+            "model": "baseline" if model is baseline else f"candidate {model.number}",
+            "architecture": wording.architecture(model.architecture),
+            "score": model.score,
+            "train_seconds": model.train_seconds,
+            "trial": model.key,
+        }
+        for model in models
+    ]
+    columns = [
+        Column("model", lambda row: row["model"], is_number=False),
+        Column("architecture", lambda row: row["architecture"], is_number=False),
+        Column("score", lambda row: wording.number(row["score"])),
+        Column("training", lambda row: wording.duration(row["train_seconds"])),
+        Column("trial", lambda row: row["trial"], is_number=False),
+    ]
+    return Table(rows, columns, frozenset(i for i, model in enumerate(models) if model is baseline))
+
+
+def costs(findings: Findings) -> Table:
+    """What each stage cost, each proxy task apart, and the sum."""
+    rows = [_cost(findings, stage.value, task, cost) for (stage, task), cost in stage_costs(findings).items()]
+    rows.append(_cost(findings, "total", None, Cost.of(list(findings.trials.values()))))
+    columns = [
+        Column("stage", lambda row: row["stage"], is_number=False),
+        Column("proxy task", lambda row: row["proxy_task"] or "", is_number=False),
+        Column("trials", lambda row: wording.number(row["trials"])),
+        Column("steps", lambda row: wording.number(row["steps"])),
+        Column("trainings' worth of steps", lambda row: _fixed(row["trainings"])),
+        Column("training", lambda row: wording.duration(row["train_seconds"])),
+        Column("all counted", lambda row: wording.duration(row["wall_seconds"])),
+        Column("failed", lambda row: wording.number(row["failed"])),
+        Column("causes", lambda row: row["causes"], is_number=False),
+    ]
+    return Table(rows, columns, frozenset([len(rows) - 1]))
+
+
+def trials(findings: Findings) -> Table:
+    """All trials, failed ones too: by stage, then by score, those without one last."""
+    order = list(Stage)
+    ranked = sorted(findings.trials.items(), key=lambda item: _rank(order.index(item[1].stage), item[1]))
+    rows = [_trial(key, trial) for key, trial in ranked]
+    columns = [
+        Column("trial", lambda row: row["trial"], is_number=False),
+        Column("stage", lambda row: row["stage"], is_number=False),
+        Column("proxy task", lambda row: row["proxy_task"] or "", is_number=False),
+        Column("architecture", lambda row: row["architecture"], is_number=False),
+        Column("seed", lambda row: str(row["seed"])),
+        Column("state", lambda row: row["state"], is_number=False),
+        Column("steps", lambda row: f"{row['step']}/{row['total_steps']}"),
+        Column("score", lambda row: wording.number(row["score"])),
+        Column("training", lambda row: wording.duration(row["train_seconds"])),
+        Column("all counted", lambda row: wording.duration(row["wall_seconds"])),
+        Column("cause", lambda row: _cause(row), is_number=False),
+    ]
+    return Table(rows, columns)
+
+
+def failures(findings: Findings) -> Table:
+    """The trials that failed for good, in their own words."""
+    every = trials(findings)
+    rows = [row for row in every.rows if row["state"] == "failed"]
+    shown = ("trial", "stage", "proxy task", "architecture", "steps")
+    columns = [column for column in every.columns if column.heading in shown]
+    message = Column("cause", lambda row: _cause(row, LONGEST_MESSAGE), is_number=False)
+    return Table(rows, [*columns, message])
+
+
+def settings(findings: Findings) -> Table:
+    """What the study was begun with."""
+    rows: list[Row] = [{"path": path, "value": value} for path, value in sorted(findings.base.items())]
+    columns = [
+        Column("setting", lambda row: row["path"], is_number=False),
+        Column("value", lambda row: json.dumps(row["value"], ensure_ascii=False), is_number=False),
+    ]
+    return Table(rows, columns)
+
+
+def _proxy_task(findings: Findings, task: TaskState) -> Row:
+    check = decided_at(task)
+    found = None if check is None else check.correlation
+    scores = None if check is None else findings.scores_at(task, check.step)
+    train, wall = train_saving(findings, task), wall_saving(findings, task)
+    half = _measured(scores, tau_in_better_half)
+    return {
+        "proxy_task": task.name,
+        "is_best": task is findings.best,
+        "is_accepted": task.stopping_state is not None and task.stopping_state.is_success,
+        "state": None if task.stopping_state is None else task.stopping_state.value,
+        "tau": found and found.tau,
+        "tau_low": found and found.low,
+        "tau_high": found and found.high,
+        "p_value": found and found.p_value,
+        "models": found and found.n,
+        "spearman": _measured(scores, spearman),
+        "weighted_tau": _measured(scores, weighted_tau),
+        "tau_better_half": half and half.tau,
+        "top_regret": _measured(scores, lambda proxy, full: top_k_regret(proxy, full, TOP_K)),
+        "step": check and check.step,
+        "total_steps": task.total_steps,
+        "median_score": check and check.median_score,
+        "train_seconds": check and check.median_train_seconds,
+        "wall_seconds": wall and wall.proxy_seconds,
+        "train_ratio": train and train.ratio,
+        "wall_ratio": wall and wall.ratio,
+    }
+
+
+def _measured(scores: ModelScores | None, measure: Callable[[Any, Any], T | None]) -> T | None:
+    """A statistic of proxy and full-training scores, None where there are too few of them."""
+    if scores is None:
+        return None
+    try:
+        return measure(scores.ranked, scores.reference)
+    except TooFewTrialsError:
+        return None
+
+
+def _cost(findings: Findings, stage: str, task: str | None, cost: Cost) -> Row:
+    return {
+        "stage": stage,
+        "proxy_task": task,
+        "trials": cost.trials,
+        "steps": cost.steps,
+        "trainings": None if findings.full_steps is None else cost.steps / findings.full_steps,
+        "train_seconds": cost.train_seconds,
+        "wall_seconds": cost.wall_seconds,
+        "failed": cost.failed,
+        "causes": ", ".join(f"{number} {cause}" for cause, number in cost.causes),
+    }
+
+
+def _trial(key: str, trial: Trial) -> Row:
+    status = trial.record.status
+    return {
+        "trial": key,
+        "stage": trial.stage.value,
+        "proxy_task": trial.task,
+        "architecture": wording.architecture(trial.spec.architecture),
+        "seed": trial.spec.seed,
+        "state": status.state.value,
+        "step": trial.record.step,
+        "total_steps": trial.spec.total_steps,
+        "score": trial.record.score,
+        "train_seconds": train_seconds(trial.record),
+        "wall_seconds": status.wall_seconds,
+        "cause": None if status.cause is None else status.cause.value,
+        "message": status.message,
+    }
+
+
+def _rank(stage: int, trial: Trial) -> tuple[int, str, bool, float]:
+    score = trial.record.score
+    is_last = trial.record.is_failed or score is None
+    return stage, trial.task or "", is_last, 0.0 if score is None else -score
+
+
+def _cause(row: Mapping[str, Any], longest: int = 60) -> str:
+    return ": ".join(wording.one_line(text, longest) for text in (row["cause"], row["message"]) if text)
+
+
+def _fixed(value: float | None) -> str:
+    return wording.MISSING if value is None else f"{value:,.1f}"

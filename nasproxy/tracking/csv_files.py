@@ -1,0 +1,120 @@
+"""Every check of every trial, and the study's tables, as CSV files."""
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence, Set
+from pathlib import Path
+from typing import Any
+
+from nasproxy.errors import CorruptFileError
+from nasproxy.proxy import DIMENSIONS
+from nasproxy.storage import replace_text
+from nasproxy.tracking.lines import SharedLines
+from nasproxy.tracking.tables import Rows, cells, columns
+from nasproxy.tracking.tracker import Progress
+from nasproxy.trial import Check, State, TrialRecord, TrialSpec, canonical
+
+CHECKS = "trials"
+FIELDS = (
+    *("key", "split", "seed"),
+    *DIMENSIONS,
+    *("overrides", "architecture", "step", "score", "train_seconds", "state", "cause"),
+)
+
+
+class CsvTracker:
+    """Writes `tracking/trials.csv`, a row for each check, and `tracking/TABLE.csv` for each table of the study.
+
+    A row's state is the trial's when the row was written. A failure that brings no new check gets a row
+    without step and score. The file is continued after a restart, and shared by the jobs of a sweep: no
+    check is written twice.
+    """
+
+    def __init__(self, *, study: Path) -> None:
+        """Begin or continue the files.
+
+        Args:
+            study: The study's folder.
+        """
+        self._folder = study / "tracking"
+        self._lines = SharedLines(self._folder / f"{CHECKS}.csv")
+        self._has_header = False
+        self._last_step: dict[str, int] = {}
+        self._failed: set[str] = set()
+
+    def progress(self, progress: Progress, running: Set[str]) -> None:
+        """Nothing to write."""
+
+    def say(self, message: str) -> None:
+        """Nothing to write."""
+
+    def trial(self, spec: TrialSpec, record: TrialRecord) -> None:
+        """Append the checks that are not there yet.
+
+        Raises:
+            CorruptFileError: The file is not one that this version writes.
+        """
+        with self._lines.turn() as lines:
+            self._remember(lines)
+            rows = self._new_rows(spec, record)
+            if rows:
+                header = [] if self._has_header else [FIELDS]
+                self._lines.append(_written([*header, *rows]).splitlines())
+                self._has_header = True
+                self._note(spec.key, record.step, record.status.state.value)
+
+    def result(self, tables: Mapping[str, Rows], pictures: Sequence[Path]) -> None:
+        """Write each table, in place of its last version."""
+        for name, rows in tables.items():
+            file_name = f"{name}_table.csv" if name == CHECKS else f"{name}.csv"
+            replace_text(self._folder / file_name, _written([columns(rows), *cells(rows)]))
+
+    def close(self) -> None:
+        """Nothing is open between two calls."""
+
+    def _new_rows(self, spec: TrialSpec, record: TrialRecord) -> list[list[Any]]:
+        known = self._last_step.get(spec.key, 0)
+        new: list[Check | None] = [check for check in record.checks if check.step > known]
+        if not new and record.is_failed and spec.key not in self._failed:
+            new = [None]
+        return _rows(spec, new, record) if new else []
+
+    def _remember(self, lines: list[str]) -> None:
+        if lines and not self._has_header:
+            if lines[0] != ",".join(FIELDS):
+                raise CorruptFileError(
+                    f"{self._lines.path} needs the columns {', '.join(FIELDS)}, got {lines[0][:200]!r}: it was "
+                    f"written by another version or another program; move it away to have a new one begun"
+                )
+            self._has_header = True
+            lines = lines[1:]
+        try:
+            for row in csv.DictReader(lines, fieldnames=FIELDS):
+                self._note(row["key"], int(row["step"] or 0), row["state"])
+        except ValueError as error:
+            raise CorruptFileError(
+                f"{self._lines.path} needs a whole number or nothing as step, got a row that differs ({error}): "
+                f"restore the file, or move it away to have a new one begun"
+            ) from error
+
+    def _note(self, key: str, step: int, state: str) -> None:
+        self._last_step[key] = max(step, self._last_step.get(key, 0))
+        if state == State.FAILED.value:
+            self._failed.add(key)
+
+
+def _rows(spec: TrialSpec, checks: Sequence[Check | None], record: TrialRecord) -> list[list[Any]]:
+    task, status = spec.proxy_task, record.status
+    what = [spec.key, spec.split.value, spec.seed, *(getattr(task, name) for name in DIMENSIONS)]
+    what += [canonical(task.overrides), canonical(spec.architecture)]
+    state = [status.state.value, None if status.cause is None else status.cause.value]
+    return [
+        [*what, *((None, None, None) if check is None else (check.step, check.score, check.train_seconds)), *state]
+        for check in checks
+    ]
+
+
+def _written(rows: Iterable[Iterable[Any]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()

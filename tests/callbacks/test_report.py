@@ -1,0 +1,85 @@
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from nasproxy.callbacks.checkpoint import SavingTimer
+from nasproxy.callbacks.report import CycleReporter, monitored_score
+from nasproxy.callbacks.stop import is_stop_requested
+from nasproxy.clock import VirtualClock
+from nasproxy.errors import ConfigError, CorruptFileError, NonFiniteScoreError
+from nasproxy.storage import read_checks, write_record
+from nasproxy.trial import Check, Request, TrialFolder
+
+
+def test_a_cycle_is_timed_without_its_pauses(tmp_path: Path) -> None:
+    clock = VirtualClock()
+    reporter = CycleReporter(tmp_path, 20, clock)
+    reporter.start(0)
+    for score in (0.25, 0.5):
+        clock.sleep(3.0)
+        reporter.pause()
+        clock.sleep(100.0)
+        reporter.check(10 if score < 0.5 else 20, score)
+        clock.sleep(100.0)
+        reporter.go_on()
+    assert read_checks(TrialFolder(tmp_path).metrics) == (Check(10, 0.25, 3.0), Check(20, 0.5, 6.0))
+
+
+def test_a_trial_that_goes_on_reports_from_where_it_stands(tmp_path: Path) -> None:
+    reporter = CycleReporter(tmp_path, 20, VirtualClock())
+    reporter.start(10)
+    assert not reporter.is_new(10)
+    assert reporter.is_new(11)
+    reporter.check(15, 0.5)
+    assert read_checks(TrialFolder(tmp_path).metrics)[-1].step == 15
+
+
+def test_only_the_process_that_writes_writes(tmp_path: Path) -> None:
+    reporter = CycleReporter(tmp_path, 20, VirtualClock())
+    reporter.start(0)
+    reporter.check(10, 0.5, write=False)
+    assert read_checks(TrialFolder(tmp_path).metrics) == ()
+
+
+def test_a_score_that_is_no_number_is_refused(tmp_path: Path) -> None:
+    reporter = CycleReporter(tmp_path, 20, VirtualClock())
+    reporter.start(0)
+    with pytest.raises(NonFiniteScoreError, match="finite score, got nan"):
+        reporter.check(10, math.nan)
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf])
+def test_a_loss_that_is_no_number_makes_the_score_none(loss: float) -> None:
+    metrics = {"score": torch.tensor(0.5)}
+    assert math.isnan(monitored_score(metrics, "score", torch.tensor(loss)))
+    assert monitored_score(metrics, "score", torch.tensor(1.0)) == 0.5
+    assert monitored_score(metrics, "score", None) == 0.5
+
+
+def test_a_score_that_nobody_logged_is_named_with_what_was() -> None:
+    with pytest.raises(ConfigError, match=r"'score' after each validation, got accuracy, loss: self.log"):
+        monitored_score({"loss": torch.tensor(0.0), "accuracy": torch.tensor(0.0)}, "score", None)
+
+
+def test_a_stop_is_asked_for_in_finished_steps(tmp_path: Path) -> None:
+    write_record(TrialFolder(tmp_path).request, Request(until_step=10))
+    assert [is_stop_requested(tmp_path, step, 20) for step in (0, 9, 10, 20)] == [False, False, True, True]
+
+
+def test_an_unreadable_request_stops_with_an_error(tmp_path: Path) -> None:
+    TrialFolder(tmp_path).request.write_text("{")
+    with pytest.raises(CorruptFileError, match=r"request.json cannot be read"):
+        is_stop_requested(tmp_path, 10, 20)
+
+
+def test_a_checkpoint_is_due_after_its_time() -> None:
+    clock = VirtualClock()
+    timer = SavingTimer(30.0, clock)
+    clock.sleep(29.0)
+    assert not timer.is_due()
+    clock.sleep(1.0)
+    assert timer.is_due()
+    timer.restart()
+    assert not timer.is_due()

@@ -1,0 +1,238 @@
+"""The callback in a Lightning user's own training: automatic optimization, a scheduler, averaged weights."""
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import EarlyStopping, EMAWeightAveraging
+from torch import Tensor, nn
+
+from nasproxy.callbacks import TrialCallback, resume_path
+from nasproxy.clock import VirtualClock
+from nasproxy.errors import ConfigError, CorruptFileError, NonFiniteScoreError
+from nasproxy.storage import read_checks, write_record
+from nasproxy.trial import Request, TrialFolder
+
+STEPS = 25
+
+
+class Line(pl.LightningModule):
+    """Learns a line, with whatever Lightning does by itself."""
+
+    def __init__(self, poison_step: int | None = None) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = nn.Linear(2, 1)
+        self.poison_step = poison_step
+        self.trained: list[int] = []
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        self.trained.append(self.global_step)
+        loss = nn.functional.mse_loss(self.layer(batch[0])[:, 0], batch[1])
+        return loss * torch.nan if self.global_step == self.poison_step else loss
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        error = nn.functional.mse_loss(self.layer(batch[0])[:, 0], batch[1])
+        self.log("score", torch.nan_to_num(-error, nan=-9.0))
+
+    def configure_optimizers(self) -> Any:
+        optimizer = torch.optim.Adam(self.parameters(), 0.05)
+        scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+class Batches:
+    """Batches of the steps to come; an epoch has 10."""
+
+    def __init__(self, module: Line, epoch: int = 10) -> None:
+        self.module = module
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.epoch
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        first = self.module.trainer.global_step
+        for step in range(first, first - first % self.epoch + self.epoch):
+            inputs = torch.randn(8, 2, generator=torch.Generator().manual_seed(step))
+            yield inputs, inputs @ torch.tensor([1.0, -2.0])
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        pass
+
+
+def fit(
+    folder: Path,
+    *callbacks: pl.Callback,
+    until: int | None = None,
+    module: Line | None = None,
+    callback: dict[str, Any] | None = None,
+    **trainer: Any,
+) -> Line:
+    """Train until a step, or to the end, with checks every 4 steps."""
+    write_record(TrialFolder(folder).request, Request(until_step=until))
+    module = module or Line()
+    arguments = {"model_dir": folder, "total_steps": STEPS, **(callback or {})}
+    settings: dict[str, Any] = {"max_steps": STEPS, "val_check_interval": 4, "num_sanity_val_steps": 1, **trainer}
+    pl.Trainer(
+        accelerator="cpu",
+        devices=1,
+        check_val_every_n_epoch=None,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[*callbacks, TrialCallback(**arguments)],
+        **settings,
+    ).fit(module, Batches(module), Batches(module, 2), ckpt_path=resume_path(folder), weights_only=True)
+    return module
+
+
+def curve(folder: Path) -> list[tuple[int, float]]:
+    return [(check.step, check.score) for check in read_checks(TrialFolder(folder).metrics)]
+
+
+@pytest.mark.parametrize("averaging", [None, partial(EMAWeightAveraging, decay=0.9, update_starting_at_step=3)])
+def test_a_training_paused_inside_epochs_has_the_checks_of_one_never_paused(
+    tmp_path: Path, averaging: Any
+) -> None:
+    def callbacks() -> list[pl.Callback]:
+        return [averaging()] if averaging else []
+
+    whole = fit(tmp_path / "whole", *callbacks())
+    trained = []
+    for until in (1, 8, 11, 16, None):
+        last = fit(tmp_path / "parts", *callbacks(), until=until)
+        trained += last.trained
+    assert [step for step, _ in curve(tmp_path / "whole")] == [4, 8, 12, 16, 20, 24, 25]
+    assert curve(tmp_path / "parts") == curve(tmp_path / "whole")
+    assert torch.equal(last.layer.weight, whole.layer.weight)
+    assert trained == list(range(STEPS)), "no step is trained twice, none is left out"
+
+
+def test_a_stop_is_honoured_at_the_next_check(tmp_path: Path) -> None:
+    module = fit(tmp_path, until=5)
+    assert [step for step, _ in curve(tmp_path)] == [4, 8]
+    assert module.trained == list(range(8))
+
+
+def test_a_trial_that_is_to_stop_before_it_begins_trains_nothing(tmp_path: Path) -> None:
+    fit(tmp_path, until=8)
+    assert fit(tmp_path, until=8).trained == []
+    assert [step for step, _ in curve(tmp_path)] == [4, 8]
+
+
+def test_a_training_killed_between_check_and_checkpoint_is_replayed_and_changes_nothing(tmp_path: Path) -> None:
+    fit(tmp_path / "whole")
+    fit(tmp_path / "killed", until=8)
+    checkpoint = resume_path(tmp_path / "killed")
+    assert checkpoint is not None
+    old = checkpoint.read_bytes()
+    fit(tmp_path / "killed", until=16)
+    checks = TrialFolder(tmp_path / "killed").metrics.read_bytes()
+    checkpoint.write_bytes(old)
+    module = fit(tmp_path / "killed", until=16)
+    assert module.trained == list(range(8, 16))
+    assert TrialFolder(tmp_path / "killed").metrics.read_bytes() == checks
+    fit(tmp_path / "killed")
+    assert curve(tmp_path / "killed") == curve(tmp_path / "whole")
+
+
+def test_checkpoints_come_at_their_time_after_the_check_and_are_replaced(tmp_path: Path) -> None:
+    clock = VirtualClock()
+
+    class Slow(Line):
+        def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+            clock.sleep(1.0)
+            return super().training_step(batch, batch_idx)
+
+        def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+            saved.append((checkpoint["global_step"], curve(tmp_path)[-1][0]))
+            clock.sleep(100.0)
+
+    saved: list[tuple[int, int]] = []
+    fit(tmp_path, module=Slow(), callback={"clock": clock, "checkpoint_every_seconds": 7.0})
+    assert saved == [(8, 8), (16, 16), (24, 24), (25, 25)]
+    assert [path.name for path in TrialFolder(tmp_path).checkpoints.iterdir()] == ["last.ckpt"]
+    assert read_checks(TrialFolder(tmp_path).metrics)[-1].train_seconds == STEPS, "saving is no training time"
+
+
+def test_a_loss_that_was_no_number_once_fails_at_the_next_check(tmp_path: Path) -> None:
+    with pytest.raises(NonFiniteScoreError, match="got nan after step 7"):
+        fit(tmp_path, module=Line(poison_step=5))
+    assert [step for step, _ in curve(tmp_path)] == [4]
+
+
+def test_another_callback_that_stops_is_not_overruled(tmp_path: Path) -> None:
+    fit(tmp_path, EarlyStopping("score", mode="max", patience=99, stopping_threshold=-99.0))
+    assert [step for step, _ in curve(tmp_path)] == [4]
+    assert resume_path(tmp_path) is not None
+
+
+def test_an_unreadable_request_raises(tmp_path: Path) -> None:
+    module = Line()
+    write_record(TrialFolder(tmp_path).request, Request())
+    TrialFolder(tmp_path).request.write_text("{}")
+    trainer = pl.Trainer(logger=False, enable_checkpointing=False, enable_progress_bar=False, accelerator="cpu",
+                         max_steps=STEPS, callbacks=[TrialCallback(model_dir=tmp_path, total_steps=STEPS)])  # fmt: skip
+    with pytest.raises(CorruptFileError, match=r"request.json cannot be read"):
+        trainer.fit(module, Batches(module), Batches(module, 2))
+
+
+@pytest.mark.parametrize("content", [b"", b"no checkpoint", b"half"])
+def test_an_unreadable_checkpoint_raises_and_stays(tmp_path: Path, content: bytes) -> None:
+    fit(tmp_path, until=4)
+    path = resume_path(tmp_path)
+    assert path is not None
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2] if content == b"half" else content)
+    before = path.read_bytes()
+    with pytest.raises(CorruptFileError, match=r"last.ckpt must be a checkpoint .* remove it to train"):
+        resume_path(tmp_path)
+    assert path.read_bytes() == before
+
+
+def test_a_checkpoint_that_would_run_code_is_refused(tmp_path: Path) -> None:
+    fit(tmp_path, until=4)
+    path = resume_path(tmp_path)
+    assert path is not None
+    torch.save({"callback": Path("anything but a tensor"), "code": partial(print, "run")}, path)
+    with pytest.raises(CorruptFileError, match="loads weights-only"):
+        resume_path(tmp_path)
+
+
+def test_a_fresh_trial_has_nothing_to_resume_from(tmp_path: Path) -> None:
+    assert resume_path(tmp_path) is None
+
+
+@pytest.mark.parametrize("least", ["min_steps", "min_epochs"])
+def test_a_trainer_that_would_not_stop_is_refused(tmp_path: Path, least: str) -> None:
+    with pytest.raises(ConfigError, match=rf"stop the Trainer at any check, got Trainer\({least}="):
+        fit(tmp_path, **{least: 2})
+
+
+def test_a_training_that_ends_unchecked_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="last step must be validated, got an end after step 25"):
+        fit(tmp_path, limit_val_batches=0)
+    with pytest.raises(ConfigError, match="last step must be validated, got an end after step 10 of 25"):
+        fit(tmp_path / "short", max_steps=10)
+
+
+def test_a_score_under_another_name_must_be_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="needs the metric 'accuracy' after each validation, got score"):
+        fit(tmp_path, callback={"monitor": "accuracy"})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [({"total_steps": 0}, "total_steps of at least 1"), ({"checkpoint_every_seconds": -1.0}, "at least 0, got -1")],
+)
+def test_wrong_numbers_are_refused_at_once(tmp_path: Path, arguments: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        TrialCallback(**{"model_dir": tmp_path, "total_steps": 1, **arguments})

@@ -1,0 +1,59 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nasproxy.data.stream import BatchStream, batch_indices, step_seed
+from nasproxy.errors import DataError
+
+SIZES = st.integers(1, 40)
+SEEDS = st.integers(0, 2**40)
+
+
+@given(n_images=SIZES, batch_size=SIZES, seed=SEEDS, start=st.integers(0, 30))
+def test_a_stream_entered_at_any_step_goes_on_as_one_begun_at_step_0(n_images, batch_size, seed, start):
+    from_0, entered = (BatchStream(n_images, batch_size, seed) for _ in range(2))
+    whole = [from_0.indices(step) for step in range(start + 5)]
+    part = [entered.indices(step) for step in range(start, start + 5)]
+    np.testing.assert_array_equal(whole[start:], part)
+    np.testing.assert_array_equal(batch_indices(n_images, batch_size, seed, start), part[0])
+
+
+@given(n_images=SIZES, batch_size=SIZES, seed=SEEDS)
+def test_every_epoch_holds_every_image_once(n_images, batch_size, seed):
+    stream = BatchStream(n_images, batch_size, seed)
+    steps = -(-3 * n_images // batch_size)
+    drawn = np.concatenate([stream.indices(step) for step in range(steps)])[: 3 * n_images]
+    for epoch in drawn.reshape(3, n_images):
+        assert sorted(epoch) == list(range(n_images))
+
+
+def test_epochs_and_seeds_shuffle_differently():
+    stream, other = BatchStream(100, 100, seed=0), BatchStream(100, 100, seed=1)
+    assert not np.array_equal(stream.indices(0), stream.indices(1))
+    assert not np.array_equal(stream.indices(0), other.indices(0))
+
+
+def test_a_batch_is_of_64_bit_integers_of_the_size_that_was_asked_for():
+    batch = batch_indices(3, 10, seed=0, step=2)
+    assert batch.dtype == np.int64
+    assert batch.shape == (10,)
+
+
+@given(seed=SEEDS, step=st.integers(0, 2**40))
+def test_the_seed_of_a_step_fits_every_generator(seed, step):
+    assert 0 <= step_seed(seed, step) < 2**63
+    assert step_seed(seed, step) == step_seed(seed, step)
+
+
+def test_steps_and_seeds_share_no_seed_in_the_bits_that_a_generator_looks_at():
+    seeds = {step_seed(seed, step) & 0xFFFFFFFF for seed in range(20) for step in range(100)}
+    assert len(seeds) > 1990  # 32 bits: 2,000 draws collide about never
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"), [((0, 1, 0), "n_images"), ((1, 0, 0), "batch_size"), ((1, 1, -1), "seed")]
+)
+def test_a_stream_of_nothing_is_refused(arguments, name):
+    with pytest.raises(DataError, match=f"{name} of at least"):
+        BatchStream(*arguments)

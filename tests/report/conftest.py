@@ -1,0 +1,206 @@
+"""Studies without training: the real controllers decide, and a backend writes the curves of a formula at once."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nasproxy.controllers import base
+from nasproxy.controllers.base import Workshop
+from nasproxy.controllers.proxy_search import ProxySearchController, ProxySearchSettings, ProxySearchState
+from nasproxy.controllers.selection import SelectionController, SelectionSettings, SelectionState
+from nasproxy.controllers.variance import VarianceController, VarianceSettings, VarianceState
+from nasproxy.proxy import ProxyTask, flatten
+from nasproxy.statistics.acceptance import FirstCrossing
+from nasproxy.storage import FolderTrialStore, append_check, read_record, write_record
+from nasproxy.study import StudyFolder, StudyRecord
+from nasproxy.testing import synthetic
+from nasproxy.tracking.tracker import Silent
+from nasproxy.trial import Architecture, Cause, Check, Request, State, Status, TrialSpec, canonical
+
+TOTAL_STEPS, CHECK_EVERY = 500, 20
+RECIPE = synthetic.recipe(total_steps=TOTAL_STEPS, check_every_steps=CHECK_EVERY)
+HOSTILE = "<script>alert('no memory')</script>\n$x$ \x1b[31m[red]"
+MESSAGES = {Cause.OOM: HOSTILE, Cause.NAN: "the loss is not finite"}
+
+
+class InstantBackend:
+    """Runs a trial within its submission: writes the files that a worker would have written."""
+
+    slots = 4
+
+    def __init__(self, store: FolderTrialStore) -> None:
+        self._store = store
+        self._ended: set[str] = set()
+
+    def submit(self, key: str, digest: str) -> None:
+        folder, spec, record = self._store.folder(key), self._store.spec(key), self._store.read(key)
+        request = read_record(folder.request, Request)
+        assert request is not None
+        assert request.until_step is not None
+        cause = spec.architecture.get("cause")
+        seconds = record.checks[-1].train_seconds if record.checks else 0.0
+        status = Status(State.PAUSED, wall_seconds=record.status.wall_seconds + 0.6)
+        until = next(step for step in spec.check_steps if step >= request.until_step)
+        for step in spec.check_steps:
+            if record.step < step <= until and status.state is not State.FAILED:
+                seconds += CHECK_EVERY * seconds_per_step(spec)
+                status = replace(status, wall_seconds=status.wall_seconds + 1.2 * CHECK_EVERY * seconds_per_step(spec))
+                if cause and step > 20:
+                    status = replace(status, state=State.FAILED, cause=Cause(cause), message=MESSAGES[Cause(cause)])
+                else:
+                    append_check(folder.metrics, Check(step, score(spec, step), seconds))
+        if self._store.read(key).step == spec.total_steps:
+            status = replace(status, state=State.DONE)
+        write_record(folder.status, status)
+        self._ended.add(key)
+
+    def rehearse(self, specs: Sequence[TrialSpec]) -> None: ...
+
+    def live(self) -> set[str]:
+        return set()
+
+    def running(self) -> set[str]:
+        return set()
+
+    def wait(self, seconds: float) -> set[str]:
+        ended, self._ended = self._ended, set()
+        return ended
+
+    def cancel(self, key: str) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def noise(*seeds: Any) -> float:
+    digest = [ord(character) for character in canonical(seeds)]
+    return float(np.random.default_rng(digest).normal())
+
+
+def seconds_per_step(spec: TrialSpec) -> float:
+    depth = float(spec.architecture["depth"])
+    return 0.02 * (0.25 + 0.75 * spec.proxy_task.width**2) * (0.7 + 0.15 * depth)
+
+
+def score(spec: TrialSpec, step: int) -> float:
+    """A learning curve that saturates; ranks settle sooner the less the proxy task reduces."""
+    task, progress = spec.proxy_task, step / TOTAL_STEPS
+    quality = float(spec.architecture["quality"])
+    reduced = (1 - task.data_fraction) + 1.2 * (1 - task.width)
+    blur = 0.06 * math.exp(-10 * progress) + 0.022 * reduced
+    own = blur * noise("model", spec.architecture, task.default_name)
+    top = 0.88 + 0.10 * quality - 0.08 * reduced
+    seed = (0.004 + 0.012 * math.exp(-6 * progress)) * noise("seed", spec.seed, spec.architecture, step, spec.split.value)
+    return round(min(0.999, max(0.1, 0.1 + (top - 0.1) * (1 - math.exp(-9 * progress)) + own + seed)) * 360) / 360
+
+
+def candidates(count: int, causes: Mapping[int, str] | None = None) -> list[Architecture]:
+    kernels = ("3", "5", "3x3")
+    return [
+        {
+            "depth": 1 + i % 4,
+            "kernel": kernels[i % 3],
+            "quality": round((37 * i % 101) / 100, 2),
+            **({"cause": causes[i]} if causes and i in causes else {}),
+        }
+        for i in range(count)
+    ]
+
+
+@dataclass
+class Author:
+    """Writes a study, stage by stage."""
+
+    folder: StudyFolder
+    architectures: list[Architecture]
+
+    def begin(self) -> None:
+        training = {"total_steps": TOTAL_STEPS, "check_every_steps": CHECK_EVERY}
+        settings = {"seed": 0, "training": training, "data": {"loader": {"root": "<b>images</b>"}}}
+        write_record(self.folder.record, StudyRecord(flatten(settings)))
+
+    def measure_variance(self, **settings: Any) -> VarianceState:
+        controller = VarianceController(
+            VarianceSettings(**settings),
+            recipe=RECIPE,
+            candidates=self.architectures,
+            seed=0,
+            folder=self.folder.variance,
+        )
+        return base.run(controller, self.workshop)
+
+    def select_models(self, **settings: Any) -> SelectionState:
+        controller = SelectionController(
+            SelectionSettings(**settings),
+            recipe=RECIPE,
+            candidates=self.architectures,
+            baseline={"depth": 2, "kernel": "<i>own</i>", "quality": 0.7},
+            seed=0,
+            folder=self.folder.selection,
+        )
+        return base.run(controller, self.workshop)
+
+    def search(self, tasks: Mapping[str, ProxyTask], target: float = 0.65, **settings: Any) -> ProxySearchState:
+        state = read_record(self.folder.selection / "state.json", SelectionState)
+        assert state is not None
+        assert state.references is not None
+        criterion = {"_target_": "nasproxy.statistics.acceptance.FirstCrossing", "target": target}
+        controller = ProxySearchController(
+            ProxySearchSettings(**settings),
+            tasks=tasks,
+            criterion=FirstCrossing(target=target),
+            judged_by=canonical({"criterion": criterion}),
+            references=state.references,
+            recipe=RECIPE,
+            seed=1,
+            slots=4,
+            folder=self.folder.proxy_tasks,
+        )
+        return base.run(controller, self.workshop)
+
+    @property
+    def workshop(self) -> Workshop:
+        store = FolderTrialStore(self.folder.trials)
+        return Workshop(store, InstantBackend(store), Silent(study=self.folder.path))
+
+
+NewStudy = Callable[..., Author]
+TASKS = {
+    "data50": ProxyTask(data_fraction=0.5),
+    "width50": ProxyTask(width=0.5),
+    "data25_width50": ProxyTask(data_fraction=0.25, width=0.5),
+}
+
+
+@pytest.fixture(scope="session")
+def new_study(tmp_path_factory: pytest.TempPathFactory) -> NewStudy:
+    """Begins a study with so many candidates, some of which fail for a cause."""
+
+    def begin(count: int = 30, causes: Mapping[int, str] | None = None) -> Author:
+        folder: Path = tmp_path_factory.mktemp("studies") / "made-up"
+        author = Author(StudyFolder(folder), candidates(count, causes))
+        author.begin()
+        return author
+
+    return begin
+
+
+@pytest.fixture(scope="session")
+def tasks() -> dict[str, ProxyTask]:
+    return TASKS
+
+
+@pytest.fixture(scope="session")
+def full_study(new_study: NewStudy, tasks: dict[str, ProxyTask]) -> Author:
+    """A study with every stage done, two failed candidates and an accepted proxy task."""
+    author = new_study(30, {4: "oom", 11: "nan"})
+    author.measure_variance()
+    author.select_models()
+    author.search(tasks)
+    return author
+
+

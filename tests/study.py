@@ -1,0 +1,47 @@
+"""Runs the program as its user does, in a process of its own, on a study small enough for a test."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+SMALL = (
+    "data.loader.train_size=200",
+    "training.total_steps=60",
+    "training.check_every_steps=10",
+    "variance.copies=2",
+    "variance.min_copies=2",
+    "variance.gate=warn",
+    "selection.start_models=7",
+    "selection.final_models=5",
+    "selection.remove_per_iteration=1",
+    "proxy.data_fraction=[0.5,1.0]",
+    "proxy.width=[0.5]",
+    "run.grace_seconds=5",
+)
+"""Real images, real models and real trainings of a few tenths of a second."""
+
+
+def environment() -> dict[str, str]:
+    """The tests' own modules can be named as targets."""
+    return {**os.environ, "PYTHONPATH": str(ROOT / "tests"), "COLUMNS": "200"}
+
+
+def start(*overrides: str, folder: Path) -> "subprocess.Popen[str]":
+    """Start `python run.py` with overrides, on studies in `folder`."""
+    command = [sys.executable, "run.py", *_flags_first(overrides), f"studies_dir={folder}"]
+    return subprocess.Popen(
+        command, cwd=ROOT, env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+
+
+def run(*overrides: str, folder: Path, seconds: float = 300.0) -> tuple[int, str]:
+    """Run it to its end; returns exit status and output."""
+    process = start(*overrides, folder=folder)
+    output, _ = process.communicate(timeout=seconds)
+    return process.returncode, output
+
+
+def _flags_first(overrides: tuple[str, ...]) -> list[str]:
+    return sorted(overrides, key=lambda override: not override.startswith("-"))

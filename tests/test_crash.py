@@ -1,0 +1,113 @@
+"""SIGKILL at any moment, of controller or worker, ends as an undisturbed run does."""
+
+import os
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import study
+from nasproxy.controllers.proxy_search import best_task, read_tasks
+from nasproxy.controllers.selection import SelectionState
+from nasproxy.storage import FolderTrialStore, is_held, read_record
+from nasproxy.study import StudyFolder
+
+SETTING = (*study.SMALL, "job=search_proxy_task", "study=crash", "trainer=plain_pytorch", "trainer._target_=steady.train")
+
+
+def decisions(folder: Path) -> dict[str, object]:
+    """All that the study decided."""
+    lies = StudyFolder(folder / "crash")
+    selected = read_record(lies.selection / "state.json", SelectionState)
+    assert selected is not None
+    tasks = read_tasks(lies.proxy_tasks)
+    best = best_task(tasks, time_tolerance=0.05)
+    return {
+        "iterations": selected.iterations,
+        "references": [(reference.key, reference.score) for reference in selected.references or ()],
+        "tasks": {name: (task.stopping_state, task.final_step, task.checks) for name, task in tasks.items()},
+        "best": best and best.name,
+    }
+
+
+def curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """Every trial's checks."""
+    store = FolderTrialStore(StudyFolder(folder / "crash").trials)
+    return {key: [(check.step, check.score) for check in store.read(key).checks] for key in store.keys()}  # noqa: SIM118
+
+
+def living_workers(folder: Path) -> list[int]:
+    """Process ids of the workers that live now."""
+    locks = [lock for lock in (folder / "crash" / "trials").glob("*/worker.lock") if is_held(lock)]
+    words = [lock.read_text().split() for lock in locks]
+    return [int(parts[1]) for parts in words if len(parts) > 1]
+
+
+def kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def strike(process: "subprocess.Popen[str]", folder: Path, chance: random.Random) -> str:
+    """Kill the controller or a worker at a random moment; half of the workers while they write a checkpoint."""
+    target = chance.choice(["controller", "worker", "checkpoint"])
+    deadline = time.monotonic() + chance.uniform(0.0, 4.0)
+    while process.poll() is None and not living_workers(folder):
+        time.sleep(0.005)
+    while process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    while target == "checkpoint" and process.poll() is None:
+        writing = list((folder / "crash" / "trials").glob("*/checkpoints/.*.tmp"))
+        if writing:
+            lock = writing[0].parent.parent / "worker.lock"
+            kill(int(lock.read_text().split()[1]))
+            return target
+    if target == "worker":
+        for pid in living_workers(folder)[:1]:
+            kill(pid)
+    if target == "controller":
+        kill(process.pid)
+        process.wait()
+    return target
+
+
+def survive(folder: Path, strikes: int, seed: int) -> list[str]:
+    """Run the study to its end under so many kills; returns what was killed."""
+    chance, done = random.Random(seed), []
+    while True:
+        process = study.start(*SETTING, folder=folder)
+        while process.poll() is None and len(done) < strikes:
+            done.append(strike(process, folder, chance))
+        output, _ = process.communicate(timeout=300)
+        if process.returncode == 0:
+            return done
+        assert process.returncode == -signal.SIGKILL, output
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    code, output = study.run(*SETTING, folder=folder)
+    assert code == 0, output
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("strikes", "seed"), [pytest.param(5, 1, marks=pytest.mark.gate), pytest.param(20, 2, marks=pytest.mark.slow)]
+)
+def test_killed_at_random_moments_it_decides_the_same_on_the_same_trials(
+    undisturbed: Path, tmp_path: Path, strikes: int, seed: int
+) -> None:
+    killed = survive(tmp_path, strikes, seed)
+    assert decisions(tmp_path) == decisions(undisturbed), killed
+    expected, found = curves(undisturbed), curves(tmp_path)
+    assert set(found) == set(expected)
+    for key, curve in found.items():
+        steps = [step for step, _ in curve]
+        assert steps == sorted(set(steps)), "no check is doubled"
+        both = min(len(curve), len(expected[key]))
+        assert curve[:both] == expected[key][:both], "no check is lost, or other than it was"

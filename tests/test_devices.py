@@ -1,0 +1,68 @@
+import multiprocessing
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nasproxy.devices import GpuPool
+from nasproxy.errors import ConfigError
+
+
+def _hold(pool: GpuPool, taken: Any, release: Any) -> None:
+    with pool.lease():
+        taken.put(os.environ["CUDA_VISIBLE_DEVICES"])
+        release.wait(60)
+
+
+def held_by(processes: int, pool: GpuPool) -> list[str]:
+    """What each of several processes, started at once, was given while all of them held on."""
+    context = multiprocessing.get_context("spawn")
+    taken, release = context.Queue(), context.Event()
+    started = [context.Process(target=_hold, args=(pool, taken, release)) for _ in range(processes)]
+    for process in started:
+        process.start()
+    given = sorted(taken.get(timeout=60) for _ in started)
+    release.set()
+    for process in started:
+        process.join()
+    return given
+
+
+def test_two_processes_never_share_a_whole_gpu(tmp_path: Path) -> None:
+    assert held_by(2, GpuPool(("0", "1"), 1, tmp_path)) == ["0", "1"]
+
+
+def test_halves_fill_a_gpu_before_the_next(tmp_path: Path) -> None:
+    assert held_by(3, GpuPool(("0", "1"), 0.5, tmp_path)) == ["0", "0", "1"]
+
+
+def test_several_gpus_for_one_trial(tmp_path: Path) -> None:
+    with GpuPool(("0", "1", "2"), 2, tmp_path).lease():
+        assert os.environ.pop("CUDA_VISIBLE_DEVICES") == "0,1"
+
+
+def test_shares_of_different_sizes_never_overfill(tmp_path: Path) -> None:
+    quarter, half, whole = (GpuPool(("0",), share, tmp_path) for share in (0.25, 0.5, 1))
+    with quarter.lease(), half.lease():
+        assert whole._try() is None
+        assert half._try() is None
+        with quarter.lease():
+            assert quarter._try() is None
+    os.environ.pop("CUDA_VISIBLE_DEVICES")
+
+
+@pytest.mark.parametrize(("share", "slots"), [(1, 4), (2, 2), (0.5, 8), (1 / 3, 12), (0.125, 32)])
+def test_slots_are_what_fits(tmp_path: Path, share: float, slots: int) -> None:
+    assert GpuPool(("0", "1", "2", "3"), share, tmp_path).slots == slots
+
+
+@pytest.mark.parametrize("share", [0, -1, 1.5, 0.3, 0.01])
+def test_a_share_must_divide(tmp_path: Path, share: float) -> None:
+    with pytest.raises(ConfigError, match=r"whole number or a fraction that divides"):
+        GpuPool(("0", "1"), share, tmp_path)
+
+
+def test_more_than_there_are_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="asks for 3 GPUs, got 2"):
+        GpuPool(("0", "1"), 3, tmp_path)

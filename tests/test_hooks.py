@@ -1,0 +1,99 @@
+from pathlib import Path
+
+import pytest
+
+from nasproxy.errors import ConfigError, CorruptFileError, NonFiniteScoreError
+from nasproxy.hooks import (
+    get_checkpoint_dir,
+    get_stop_training,
+    update_trial_training_accuracy_metric,
+    update_trial_training_latency_metric,
+)
+from nasproxy.storage import Lease, read_checks, write_record
+from nasproxy.trial import Check, Request, TrialFolder
+
+
+def report(folder: Path, begin: int, end: int, score: float = 0.5, seconds: float = 2.0) -> None:
+    update_trial_training_accuracy_metric(folder, score, begin, end, seconds, 100)
+
+
+def test_a_cycle_becomes_a_check_counted_in_finished_steps(tmp_path: Path) -> None:
+    report(tmp_path, 0, 9, 0.25)
+    report(tmp_path, 10, 19, 0.0)
+    checks = read_checks(TrialFolder(tmp_path).metrics)
+    assert checks == (Check(10, 0.25, 2.0), Check(20, 0.0, 4.0)), "a score of 0 is a score"
+
+
+def test_a_replayed_check_changes_nothing(tmp_path: Path) -> None:
+    report(tmp_path, 0, 9, 0.25)
+    report(tmp_path, 10, 19, 0.5)
+    before = TrialFolder(tmp_path).metrics.read_bytes()
+    report(tmp_path, 0, 9, 0.9)
+    report(tmp_path, 10, 19, 0.9)
+    assert TrialFolder(tmp_path).metrics.read_bytes() == before
+
+
+def test_an_unreadable_file_raises_and_erases_nothing(tmp_path: Path) -> None:
+    metrics = TrialFolder(tmp_path).metrics
+    metrics.write_text("not a check\n")
+    with pytest.raises(CorruptFileError, match=r"metrics.jsonl cannot be read"):
+        report(tmp_path, 0, 9)
+    assert metrics.read_text() == "not a check\n"
+    TrialFolder(tmp_path).request.write_text("{")
+    with pytest.raises(CorruptFileError, match=r"request.json cannot be read"):
+        get_stop_training(tmp_path, 9, 100)
+
+
+@pytest.mark.parametrize("score", [float("nan"), float("inf")])
+def test_a_score_that_is_no_number_raises(tmp_path: Path, score: float) -> None:
+    with pytest.raises(NonFiniteScoreError, match="needs a finite score"):
+        report(tmp_path, 0, 9, score)
+
+
+@pytest.mark.parametrize(("begin", "end", "seconds"), [(-1, 9, 1.0), (10, 9, 1.0), (0, 100, 1.0), (0, 9, -1.0)])
+def test_a_cycle_that_is_none_raises(tmp_path: Path, begin: int, end: int, seconds: float) -> None:
+    with pytest.raises(ConfigError, match="a training cycle needs"):
+        report(tmp_path, begin, end, seconds=seconds)
+
+
+@pytest.mark.parametrize(
+    ("request_", "end", "stops"),
+    [
+        (Request(), 9, False),
+        (Request(), 99, True),
+        (Request(until_step=20), 18, False),
+        (Request(until_step=20), 19, True),
+        (Request(until_step=0), -1, True),
+        (Request(stop=True), -1, True),
+        (Request(until_seconds=3.0), 9, False),
+        (Request(until_seconds=2.0), 9, True),
+    ],
+)
+def test_a_trial_stops_where_it_was_asked_to(tmp_path: Path, request_: Request, end: int, stops: bool) -> None:
+    report(tmp_path, 0, 9)
+    write_record(TrialFolder(tmp_path).request, request_)
+    assert get_stop_training(tmp_path, end, 100) is stops
+
+
+def test_without_a_request_it_goes_on(tmp_path: Path) -> None:
+    assert not get_stop_training(tmp_path, 0, 100)
+
+
+def test_a_trial_stops_when_its_controller_is_gone(tmp_path: Path) -> None:
+    lease = Lease(tmp_path / "study.lock")
+    lease.acquire()
+    write_record(TrialFolder(tmp_path).request, Request(lease=str(lease.path)))
+    assert not get_stop_training(tmp_path, 9, 100)
+    lease.release()
+    assert get_stop_training(tmp_path, 9, 100)
+
+
+def test_latency_is_a_number_of_milliseconds(tmp_path: Path) -> None:
+    update_trial_training_latency_metric(tmp_path, 12.5)
+    assert '"latency_ms": 12.5' in TrialFolder(tmp_path).latency.read_text()
+    with pytest.raises(ConfigError, match="milliseconds above 0, got -1"):
+        update_trial_training_latency_metric(tmp_path, -1)
+
+
+def test_the_checkpoint_folder_is_there(tmp_path: Path) -> None:
+    assert list(get_checkpoint_dir(tmp_path).iterdir()) == []

@@ -1,0 +1,155 @@
+import multiprocessing
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nasproxy.errors import CorruptFileError, StudyBusyError
+from nasproxy.proxy import ProxyTask
+from nasproxy.storage import (
+    FolderTrialStore,
+    Lease,
+    append_check,
+    append_line,
+    is_held,
+    read_checks,
+    read_lines,
+    read_record,
+    read_spec,
+    write_record,
+    write_spec,
+)
+from nasproxy.testing import synthetic
+from nasproxy.trial import Cause, Check, Request, Split, State, Status, TrialSpec
+
+SPEC = TrialSpec({"quality": 1, "fault": "none"}, ProxyTask(width=0.5), Split.SEARCH, 3, synthetic.recipe(noise=0.1))
+
+
+def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
+    status = Status(State.FAILED, 2, 10, 1.5, None, Cause.OOM, "no <memory>")
+    write_record(tmp_path / "status.json", status)
+    assert read_record(tmp_path / "status.json", Status) == status
+    assert read_record(tmp_path / "absent.json", Status) is None
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"schema": 99}', '{"schema": 1, "state": "odd"}'])
+def test_an_unreadable_record_raises_and_stays_as_it_is(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "status.json"
+    path.write_text(text)
+    with pytest.raises(CorruptFileError, match=r"status.json cannot be read.*Nothing was changed"):
+        read_record(path, Status)
+    assert path.read_text() == text
+
+
+def test_a_line_cut_short_is_not_read_and_not_kept(tmp_path: Path) -> None:
+    path = tmp_path / "lines"
+    append_line(path, "one")
+    path.write_bytes(path.read_bytes() + b"tw")
+    assert read_lines(path) == ["one"]
+    append_line(path, "three")
+    assert read_lines(path) == ["one", "three"]
+
+
+@given(st.lists(st.tuples(st.integers(1, 9), st.floats(-1e6, 1e6), st.floats(0, 1e6)), max_size=5), st.integers(0, 40))
+def test_whatever_a_kill_leaves_is_a_prefix_of_the_checks(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[int, float, float]], cut: int
+) -> None:
+    path = tmp_path_factory.mktemp("checks") / "metrics.jsonl"
+    checks = [Check(*row) for row in rows]
+    for check in checks:
+        append_check(path, check)
+    if checks:
+        path.write_bytes(path.read_bytes()[: -cut or None])
+    read = list(read_checks(path))
+    assert read == checks[: len(read)]
+
+
+def test_a_whole_line_that_is_no_check_raises(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": "many"}\n')
+    with pytest.raises(CorruptFileError, match="a line is no check"):
+        read_checks(path)
+
+
+def _hold(path: Path, ready: Any) -> None:
+    Lease(path).acquire()
+    ready.set()
+    signal.pause()
+
+
+def test_a_lease_ends_with_its_process(tmp_path: Path) -> None:
+    path, context = tmp_path / "lease", multiprocessing.get_context("spawn")
+    ready = context.Event()
+    process = context.Process(target=_hold, args=(path, ready))
+    process.start()
+    assert ready.wait(30)
+    assert is_held(path)
+    with (
+        pytest.raises(StudyBusyError, match=rf"study x is being worked on by process {process.pid} on"),
+        Lease(path).hold("study x"),
+    ):
+        pass
+    os.kill(process.pid or 0, signal.SIGKILL)
+    process.join()
+    assert not is_held(path)
+    with Lease(path).hold("study x"):
+        assert is_held(path)
+
+
+def test_a_shared_lease_keeps_out_whoever_wants_it_alone(tmp_path: Path) -> None:
+    first, second, alone = (Lease(tmp_path / "lease") for _ in range(3))
+    assert first.acquire(shared=True)
+    assert second.acquire(shared=True)
+    assert not alone.acquire()
+    first.release()
+    second.release()
+    assert alone.acquire()
+
+
+def test_a_spec_comes_back_with_its_key_and_its_overrides_applied(tmp_path: Path) -> None:
+    spec = TrialSpec(
+        SPEC.architecture, ProxyTask(overrides={"trainer.noise": 5.0}), Split.FULL, 0, synthetic.recipe(noise=0.1)
+    )
+    (tmp_path / "config.yaml").write_text(write_spec(spec))
+    read = read_spec(tmp_path / "config.yaml")
+    assert read.key == spec.key
+    assert read.recipe.trainer["noise"] == 5.0
+
+
+@pytest.mark.parametrize(("old", "new"), [("seed: 3", "seed: 4"), ("schema: 1", "schema: 2"), ("key:", "lock:")])
+def test_a_changed_config_is_refused(tmp_path: Path, old: str, new: str) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(write_spec(SPEC).replace(old, new))
+    with pytest.raises(CorruptFileError, match=r"config.yaml cannot be read"):
+        read_spec(path)
+
+
+class TestFolderTrialStore:
+    def test_creating_twice_makes_one_trial(self, tmp_path: Path) -> None:
+        store = FolderTrialStore(tmp_path)
+        assert store.create(SPEC) == store.create(SPEC)
+        assert store.keys() == [SPEC.key]
+        assert store.spec(SPEC.key).key == SPEC.key
+
+    def test_an_unknown_trial_is_pending(self, tmp_path: Path) -> None:
+        record = FolderTrialStore(tmp_path).read("unknown")
+        assert (record.status.state, record.checks, record.score) == (State.PENDING, (), None)
+
+    def test_what_changes_on_disk_is_seen(self, tmp_path: Path) -> None:
+        store = FolderTrialStore(tmp_path)
+        store.create(SPEC)
+        assert store.read(SPEC.key) is store.read(SPEC.key), "what has not changed is not read again"
+        append_check(store.folder(SPEC.key).metrics, Check(10, 0.5, 1.0))
+        assert store.read(SPEC.key).score == 0.5
+        write_record(store.folder(SPEC.key).status, Status(State.DONE))
+        assert store.read(SPEC.key).status.state is State.DONE
+
+    def test_a_request_replaces_the_one_before(self, tmp_path: Path) -> None:
+        store = FolderTrialStore(tmp_path)
+        store.request(SPEC.key, Request(until_step=5))
+        store.request(SPEC.key, Request(stop=True))
+        assert read_record(store.folder(SPEC.key).request, Request) == Request(stop=True)

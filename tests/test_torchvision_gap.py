@@ -1,0 +1,97 @@
+import pickle
+import subprocess
+import sys
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+
+import pytest
+import torch
+
+from nasproxy import torchvision_gap
+from nasproxy.torchvision_gap import GapFinder, close_gap, install, loads
+
+LINE = Path(torchvision_gap.__file__).with_suffix(".pth").read_text(encoding="utf-8")
+
+
+def run(program: str, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *options, "-c", program]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd="/", timeout=120)
+
+
+def cannot_load(path: str) -> None:
+    raise OSError(f"could not load {path}")
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> str:
+    """A folder with a compiled half."""
+    (tmp_path / f"_C{EXTENSION_SUFFIXES[-1]}").touch()
+    return str(tmp_path)
+
+
+def test_a_process_that_unpickles_a_model_first_of_all_can(tmp_path: Path) -> None:
+    import timm
+
+    torch.manual_seed(0)
+    model = timm.create_model("test_resnet")
+    (tmp_path / "model").write_bytes(pickle.dumps(model))
+    ended = run(f"import pickle; print(type(pickle.load(open({str(tmp_path / 'model')!r}, 'rb'))).__name__)")
+    assert (ended.stdout.strip(), ended.returncode) == ("ResNet", 0), ended.stderr
+
+
+def test_starting_python_imports_nothing_heavy() -> None:
+    ended = run("import sys; print({'torch', 'numpy', 'typing', 'pathlib', 'importlib.abc'} & set(sys.modules))", "-I")
+    installed = run("import sys; print(any('GapFinder' in str(finder) for finder in sys.meta_path))")
+    assert installed.stdout.strip() == "True", "the .pth file is not in site-packages: install the project again"
+    assert ended.stdout.strip() == "set()", ended.stderr
+
+
+def test_the_pth_line_is_silent_where_nasproxy_is_gone() -> None:
+    ended = run(LINE, "-I", "-S")
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+
+
+def test_the_pth_file_is_one_line_that_site_executes() -> None:
+    assert LINE.startswith("import ")
+    assert LINE.count("\n") == 1
+
+
+def test_a_torchvision_whose_compiled_half_loads_is_left_alone(library: str) -> None:
+    loaded: list[str] = []
+    assert not close_gap([library], loaded.append)
+    assert loaded == [str(next(Path(library).iterdir()))]
+
+
+def test_a_compiled_half_that_does_not_load_or_is_missing_has_its_operators_declared(
+    library: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    assert not loads([library], cannot_load)
+    assert not loads([str(tmp_path_factory.mktemp("empty"))], print)
+    assert close_gap([library], cannot_load)
+    for name in torchvision_gap.MISSING_OPERATORS:
+        schema = str(getattr(torch.ops.torchvision, name).default._schema)
+        assert schema == f"torchvision::{name}{torchvision_gap.SCHEMA}"
+
+
+def test_torchvision_looks_as_if_nobody_had_touched_it() -> None:
+    import torchvision
+
+    assert type(torchvision.__spec__.loader).__module__ != torchvision_gap.__name__
+    assert torchvision.__loader__ is torchvision.__spec__.loader
+
+
+def test_the_finder_finds_torchvision_only() -> None:
+    finder = GapFinder()
+    assert finder.find_spec("torch") is None
+    assert finder.find_spec("torchvision.ops") is None
+    spec = finder.find_spec("torchvision")
+    assert spec is not None
+    assert spec.name == "torchvision"
+
+
+def test_installing_twice_installs_once() -> None:
+    before = list(sys.meta_path)
+    install()
+    install()
+    assert sum(isinstance(finder, GapFinder) for finder in sys.meta_path) <= 1
+    sys.meta_path[:] = before

@@ -1,0 +1,85 @@
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nasproxy.proxy import ProxyTask
+from nasproxy.trial import Cause, Recipe, Split, State, Status, TrialSpec, canonical, check_steps
+
+RECIPE = Recipe(
+    model={"_target_": "models.build", "dropout": 0.0},
+    trainer={"_target_": "trainers.train", "version": 1, "batch_size": 64, "num_workers": 2},
+    data={"loader": {"_target_": "data.load", "root": "/data"}, "holdout_fraction": 0.1},
+    data_fingerprint="f",
+    total_steps=100,
+    check_every_steps=20,
+)
+SPEC = TrialSpec({"kernel": 3, "width": 16}, ProxyTask(), Split.SEARCH, 0, RECIPE)
+
+
+def test_the_key_is_the_same_everywhere() -> None:
+    assert SPEC.key == "731869e5a5e9294d"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(SPEC, architecture={"kernel": 5, "width": 16}),
+        replace(SPEC, proxy_task=ProxyTask(width=0.5)),
+        replace(SPEC, split=Split.FULL),
+        replace(SPEC, seed=1),
+        replace(SPEC, recipe=replace(RECIPE, trainer={**RECIPE.trainer, "version": 2})),
+        replace(SPEC, recipe=replace(RECIPE, total_steps=50)),
+        replace(SPEC, recipe=replace(RECIPE, device_type="cuda")),
+        replace(SPEC, recipe=replace(RECIPE, precision="bf16-mixed")),
+        replace(SPEC, recipe=replace(RECIPE, data_fingerprint="g")),
+        replace(SPEC, recipe=replace(RECIPE, micro_batch=32)),
+    ],
+)
+def test_what_decides_the_result_decides_the_key(other: TrialSpec) -> None:
+    assert other.key != SPEC.key
+
+
+def test_paths_and_workers_do_not_decide_the_key() -> None:
+    moved = replace(
+        RECIPE,
+        data={"loader": {"_target_": "data.load", "root": "/elsewhere"}, "holdout_fraction": 0.1},
+        trainer={**RECIPE.trainer, "num_workers": 8},
+    )
+    assert replace(SPEC, recipe=moved).key == SPEC.key
+
+
+def test_the_order_of_choices_does_not_decide_the_key() -> None:
+    assert replace(SPEC, architecture={"width": 16, "kernel": 3}).key == SPEC.key
+
+
+def test_an_override_is_the_same_trial_as_the_value_itself() -> None:
+    overridden = replace(SPEC, proxy_task=ProxyTask(overrides={"trainer.batch_size": 32, "training.total_steps": 60}))
+    direct = replace(SPEC, recipe=replace(RECIPE, trainer={**RECIPE.trainer, "batch_size": 32}, total_steps=60))
+    assert overridden.key == direct.key != SPEC.key
+    assert overridden.total_steps == 60
+
+
+@given(st.integers(1, 1000), st.integers(1, 1000))
+def test_the_last_step_is_always_checked(total: int, every: int) -> None:
+    steps = check_steps(total, every)
+    assert steps[-1] == total
+    assert list(steps) == sorted(set(steps))
+    assert all(step % every == 0 for step in steps[:-1])
+
+
+def test_canonical_json_knows_no_order_and_no_kind_of_number() -> None:
+    assert canonical({"b": 1.0, "a": [1, 2.5]}) == canonical({"a": (1, 2.5), "b": 1}) == '{"a":[1,2.5],"b":1}'
+
+
+def test_an_attempt_that_gets_further_counts_as_the_first_again() -> None:
+    status = Status()
+    for step in (10, 20, 30, 40):
+        status = status.failed(Cause.LOST, "gone", step=step, max_attempts=2)
+        assert status.state is State.PENDING
+    assert status.failed(Cause.LOST, "gone", step=40, max_attempts=2).state is State.FAILED
+
+
+def test_the_models_own_fault_is_not_tried_again() -> None:
+    assert Status().failed(Cause.OOM, "", step=0, max_attempts=9).state is State.FAILED

@@ -1,0 +1,157 @@
+import io
+from dataclasses import replace
+
+import pytest
+import rich.console
+
+from nasproxy.clock import VirtualClock
+from nasproxy.tracking.console import Console, Pace
+from nasproxy.tracking.tracker import Progress
+
+START = Progress("proxy_search", "data50 (1 of 2)", trials_done=0, trials_total=20, steps_done=1000, steps_total=5000)
+HIDE_CURSOR, SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
+
+
+@pytest.fixture
+def clock() -> VirtualClock:
+    return VirtualClock(500.0)
+
+
+@pytest.fixture
+def file() -> io.StringIO:
+    return io.StringIO()
+
+
+@pytest.fixture
+def plain(file: io.StringIO, clock: VirtualClock) -> Console:
+    return Console(console=rich.console.Console(file=file, width=60), clock=clock)
+
+
+@pytest.fixture
+def live(file: io.StringIO, clock: VirtualClock) -> Console:
+    terminal = rich.console.Console(file=file, force_terminal=True, width=120, height=30)
+    return Console(console=terminal, live=True, clock=clock)
+
+
+def test_the_pace_ignores_steps_done_before_this_process(clock: VirtualClock) -> None:
+    pace = Pace(clock)
+    pace.see(START)
+    assert pace.seconds_left is None
+    clock.sleep(10)
+    pace.see(replace(START, steps_done=1200))
+    assert pace.elapsed_seconds == 10
+    assert pace.seconds_left == pytest.approx(3800 / 20)
+
+
+def test_the_pace_ignores_jumps_between_proxy_tasks_but_keeps_what_was_gained(clock: VirtualClock) -> None:
+    pace = Pace(clock)
+    pace.see(START)
+    clock.sleep(10)
+    pace.see(replace(START, steps_done=1200))
+    pace.see(replace(START, detail="data75 (2 of 2)", steps_done=4000))
+    clock.sleep(10)
+    pace.see(replace(START, detail="data75 (2 of 2)", steps_done=4200))
+    assert pace.seconds_left == pytest.approx(800 / (400 / 20))
+
+
+def test_the_pace_of_a_new_stage_starts_afresh(clock: VirtualClock) -> None:
+    pace = Pace(clock)
+    pace.see(START)
+    clock.sleep(10)
+    pace.see(replace(START, steps_done=2000))
+    pace.see(Progress("report"))
+    assert pace.seconds_left is None
+    assert pace.elapsed_seconds == 0
+
+
+def test_steps_that_fall_and_totals_of_nothing_do_no_harm(plain: Console, clock: VirtualClock) -> None:
+    plain.progress(START, set())
+    clock.sleep(60)
+    plain.progress(replace(START, steps_done=0, steps_total=0), set())
+    plain.close()
+
+
+def test_plain_output_is_a_line_at_every_change_of_place_and_else_one_every_ten_seconds(
+    plain: Console, file: io.StringIO, clock: VirtualClock
+) -> None:
+    for step in range(100):  # 25 seconds
+        plain.progress(replace(START, steps_done=1000 + step, tau=0.456), {"a", "b"})
+        clock.sleep(0.25)
+    plain.progress(replace(START, detail="data75 (2 of 2)"), {"a"})
+    assert file.getvalue().splitlines() == [
+        "proxy_search: data50 (1 of 2), 0/20 trials, 2 running, tau 0.46, 1000/5000 steps, 0:00 elapsed",
+        "proxy_search: data50 (1 of 2), 0/20 trials, 2 running, tau 0.46, 1040/5000 steps, 0:10 elapsed, "
+        "at most 16:30 left",
+        "proxy_search: data50 (1 of 2), 0/20 trials, 2 running, tau 0.46, 1080/5000 steps, 0:20 elapsed, "
+        "at most 16:20 left",
+        "proxy_search: data75 (2 of 2), 0/20 trials, 1 running, 1000/5000 steps, 0:25 elapsed, at most 16:50 left",
+    ]
+
+
+def test_plain_output_is_silent_while_nothing_changes(plain: Console, file: io.StringIO, clock: VirtualClock) -> None:
+    for _ in range(10):
+        plain.progress(START, {"a"})
+        clock.sleep(30)
+    assert len(file.getvalue().splitlines()) == 1
+    plain.progress(START, {"a", "b"})
+    assert len(file.getvalue().splitlines()) == 2
+
+
+@pytest.mark.parametrize("message", ["got [red]50[/red], [/nothing] open", "a long line " * 20, ":smile: 0.5"])
+def test_messages_are_printed_as_they_are(plain: Console, file: io.StringIO, message: str) -> None:
+    plain.say(message)
+    assert file.getvalue() == message + "\n"
+
+
+def test_every_plain_line_is_flushed(clock: VirtualClock) -> None:
+    raw = io.BytesIO()
+    file = io.TextIOWrapper(raw, encoding="utf-8", write_through=False)
+    console = Console(console=rich.console.Console(file=file), clock=clock)
+    console.say("accepted")
+    assert raw.getvalue() == b"accepted\n"
+    console.progress(START, set())
+    assert raw.getvalue().count(b"\n") == 2
+
+
+def test_live_output_shows_all_and_says_lines_above(live: Console, file: io.StringIO, clock: VirtualClock) -> None:
+    live.progress(START, {"a"})
+    clock.sleep(1)
+    live.progress(replace(START, steps_done=2000, trials_done=3, tau=-0.2), {"a", "b"})
+    live.say("data50 [dropped]: tau 0.1")
+    shown = file.getvalue()
+    assert "proxy_search: data50 (1 of 2)  3/20 trials, 2 running, tau -0.20" in shown
+    assert "40%  0:01 elapsed, at most 0:03 left" in shown
+    assert shown.index("data50 [dropped]: tau 0.1") < shown.rindex("3/20 trials")
+    live.close()
+
+
+def test_live_output_redraws_at_most_four_times_a_second(live: Console, file: io.StringIO, clock: VirtualClock) -> None:
+    live.progress(START, set())
+    before = len(file.getvalue())
+    for _ in range(20):
+        clock.sleep(0.01)
+        live.progress(replace(START, steps_done=1500), set())
+    assert len(file.getvalue()) == before
+    clock.sleep(0.1)
+    live.progress(replace(START, steps_done=1500), set())
+    assert len(file.getvalue()) > before
+    live.close()
+
+
+def test_closing_gives_the_cursor_back_however_often(live: Console, file: io.StringIO) -> None:
+    live.progress(START, set())
+    assert file.getvalue().count(HIDE_CURSOR) == 1
+    assert SHOW_CURSOR not in file.getvalue()
+    live.close()
+    live.close()
+    assert file.getvalue().count(SHOW_CURSOR) == 1
+
+
+def test_colours_forced_on_a_file_make_no_terminal(
+    file: io.StringIO, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    console = Console(console=rich.console.Console(file=file), clock=clock)
+    console.progress(START, set())
+    console.say("accepted")
+    assert "\x1b" not in file.getvalue()

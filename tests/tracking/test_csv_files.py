@@ -1,0 +1,137 @@
+import csv
+import json
+import os
+import signal
+from collections.abc import Callable
+from multiprocessing import get_context
+from pathlib import Path
+
+import pytest
+
+from nasproxy.errors import CorruptFileError
+from nasproxy.tracking.csv_files import FIELDS, CsvTracker
+from nasproxy.trial import Cause, State, TrialRecord, TrialSpec
+
+Make = Callable[..., TrialSpec]
+Record = Callable[..., TrialRecord]
+
+
+def rows(study: Path, name: str = "trials") -> list[dict[str, str]]:
+    with (study / "tracking" / f"{name}.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_each_check_is_a_row_with_all_that_is_known(study: Path, make_spec: Make, make_record: Record) -> None:
+    spec = make_spec(seed=3, data_fraction=0.5, overrides={"trainer.batch_size": 32})
+    CsvTracker(study=study).trial(spec, make_record([20, 40]))
+    first, second = rows(study)
+    assert first["key"] == spec.key
+    assert (first["seed"], first["split"], first["data_fraction"], first["state"]) == ("3", "search", "0.5", "paused")
+    assert json.loads(first["architecture"]) == {"width": 8, "kind": "a,b"}
+    assert json.loads(first["overrides"]) == {"trainer.batch_size": 32}
+    assert [(row["step"], row["score"], row["train_seconds"]) for row in (first, second)] == [
+        ("20", "0.2", "10.0"),
+        ("40", "0.4", "20.0"),
+    ]
+
+
+def test_no_row_is_doubled_by_repeats_and_restarts(study: Path, make_spec: Make, make_record: Record) -> None:
+    spec, other = make_spec(), make_spec(seed=1)
+    tracker = CsvTracker(study=study)
+    tracker.trial(spec, make_record([20]))
+    tracker.trial(spec, make_record([20, 40]))
+    tracker.trial(other, make_record([20]))
+    tracker.close()
+    again = CsvTracker(study=study)
+    again.trial(other, make_record([20]))
+    again.trial(spec, make_record([20, 40, 60], State.DONE))
+    again.trial(spec, make_record([20, 40, 60], State.DONE))
+    assert [(row["key"], row["step"], row["state"]) for row in rows(study)] == [
+        (spec.key, "20", "paused"),
+        (spec.key, "40", "paused"),
+        (other.key, "20", "paused"),
+        (spec.key, "60", "done"),
+    ]
+
+
+def test_a_failure_without_a_new_check_is_one_row_without_a_score(
+    study: Path, make_spec: Make, make_record: Record
+) -> None:
+    for _ in range(2):
+        tracker = CsvTracker(study=study)
+        tracker.trial(make_spec(), make_record([20]))
+        tracker.trial(make_spec(), make_record([20], State.FAILED, Cause.NAN))
+        tracker.trial(make_spec(), make_record([20], State.FAILED, Cause.NAN))
+    assert [(row["step"], row["score"], row["state"], row["cause"]) for row in rows(study)] == [
+        ("20", "0.2", "paused", ""),
+        ("", "", "failed", "nan"),
+    ]
+
+
+def test_a_line_cut_short_by_a_kill_is_written_again(study: Path, make_spec: Make, make_record: Record) -> None:
+    CsvTracker(study=study).trial(make_spec(), make_record([20, 40]))
+    path = study / "tracking" / "trials.csv"
+    whole = path.read_bytes()
+    for cut in range(len(whole)):
+        path.write_bytes(whole[:cut])
+        CsvTracker(study=study).trial(make_spec(), make_record([20, 40]))
+        assert path.read_bytes() == whole
+
+
+def test_jobs_of_a_sweep_share_the_file(study: Path, make_spec: Make, make_record: Record) -> None:
+    one, two = CsvTracker(study=study), CsvTracker(study=study)
+    one.trial(make_spec(), make_record([20]))
+    two.trial(make_spec(), make_record([20, 40]))
+    one.trial(make_spec(), make_record([20, 40]))
+    assert [row["step"] for row in rows(study)] == ["20", "40"]
+
+
+def write_for_ever(study: Path, spec: TrialSpec, record: TrialRecord) -> None:
+    tracker = CsvTracker(study=study)
+    for length in range(1, len(record.checks) + 1):
+        tracker.trial(spec, TrialRecord(record.status, record.checks[:length]))
+        if length == 50:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_killed_writer_leaves_a_file_that_goes_on(study: Path, make_spec: Make, make_record: Record) -> None:
+    record = make_record(range(1, 101))
+    writer = get_context("fork").Process(target=write_for_ever, args=(study, make_spec(), record))
+    writer.start()
+    writer.join()
+    assert writer.exitcode == -signal.SIGKILL
+    CsvTracker(study=study).trial(make_spec(), record)
+    assert [int(row["step"]) for row in rows(study)] == list(range(1, 101))
+
+
+def test_tables_are_replaced_as_a_whole(study: Path) -> None:
+    tracker = CsvTracker(study=study)
+    tracker.result({"proxy_tasks": [{"name": "full"}, {"name": "old"}]}, [])
+    tracker.result({"proxy_tasks": [{"name": "full", "tau": None}, {"name": "a\nb", "tau": 0.5, "w": {"x": 1}}]}, [])
+    assert rows(study, "proxy_tasks") == [
+        {"name": "full", "tau": "", "w": ""},
+        {"name": "a\nb", "tau": "0.5", "w": '{"x":1}'},
+    ]
+
+
+def test_a_table_named_like_the_trials_leaves_them_alone(study: Path, make_spec: Make, make_record: Record) -> None:
+    tracker = CsvTracker(study=study)
+    tracker.trial(make_spec(), make_record([20]))
+    tracker.result({"trials": [{"key": "x"}]}, [])
+    assert rows(study, "trials_table") == [{"key": "x"}]
+    assert len(rows(study)) == 1
+
+
+def test_a_file_of_other_columns_is_refused(study: Path, make_spec: Make, make_record: Record) -> None:
+    (study / "tracking").mkdir()
+    (study / "tracking" / "trials.csv").write_text("key,score\n")
+    with pytest.raises(CorruptFileError, match=r"needs the columns key, split.*got 'key,score'.*move it away"):
+        CsvTracker(study=study).trial(make_spec(), make_record([20]))
+
+
+def test_a_damaged_row_is_refused(study: Path, make_spec: Make, make_record: Record) -> None:
+    (study / "tracking").mkdir()
+    row = ",".join("x" for _ in FIELDS)
+    (study / "tracking" / "trials.csv").write_text(f"{','.join(FIELDS)}\n{row}\n")
+    with pytest.raises(CorruptFileError, match=r"needs a whole number or nothing as step"):
+        CsvTracker(study=study).trial(make_spec(), make_record([20]))

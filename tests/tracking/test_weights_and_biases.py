@@ -1,0 +1,355 @@
+import json
+import os
+import signal
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from nasproxy.errors import ConfigError, CorruptFileError, MissingExtraError
+from nasproxy.targets import build
+from nasproxy.tracking import weights_and_biases
+from nasproxy.tracking.weights_and_biases import WandbTracker, run_id
+from nasproxy.trial import Cause, State, TrialRecord, TrialSpec
+
+pytest.importorskip("wandb")
+
+Make = Callable[..., TrialSpec]
+Record = Callable[..., TrialRecord]
+DEAD_SERVER = "http://127.0.0.1:9"
+KEY = "0" * 40
+
+
+@dataclass
+class Run:
+    """What one file of an offline run holds."""
+
+    id: str = ""
+    name: str = ""
+    group: str = ""
+    project: str = ""
+    job_type: str = ""
+    started: float = 0.0
+    config: dict[str, Any] = field(default_factory=dict)
+    history: list[dict[str, Any]] = field(default_factory=list)
+    summary: dict[str, Any] = field(default_factory=dict)
+    exit_code: int | None = None
+    folder: Path = Path()
+
+    def curve(self) -> list[tuple[int, float, float]]:
+        assert all(point["_step"] == point["step"] for point in self.history)
+        return [(point["step"], point["score"], point["train_seconds"]) for point in self.history]
+
+    def lines(self) -> list[str]:
+        return [point["decision"] for point in self.history if "decision" in point]
+
+
+def records(content: bytes) -> Iterator[Any]:
+    """Records of a log of 32 KiB blocks: chunks with a header of checksum, length and kind."""
+    from wandb.proto import wandb_internal_pb2
+
+    position, record = 7, b""
+    while position + 7 <= len(content):
+        left = 32768 - position % 32768
+        _, length, kind = struct.unpack("<IHB", content[position : position + 7]) if left >= 7 else (0, 0, 0)
+        if kind == 0:
+            position += left
+            continue
+        record += content[position + 7 : position + 7 + length]
+        position += 7 + length
+        if kind in (1, 4):  # whole, or the last part
+            message = wandb_internal_pb2.Record()
+            message.ParseFromString(record)
+            yield message
+            record = b""
+
+
+def values(items: Any) -> dict[str, Any]:
+    return {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in items}
+
+
+def read_run(path: Path) -> Run:
+    run = Run(folder=path.parent)
+    for record in records(path.read_bytes()):
+        kind = record.WhichOneof("record_type")
+        if kind == "run":
+            head = record.run
+            run.id, run.name, run.group = head.run_id, head.display_name, head.run_group
+            run.project, run.job_type = head.project, head.job_type
+            run.config = values(head.config.update)
+            run.started = head.start_time.seconds + head.start_time.nanos / 1e9
+        elif kind == "history":
+            run.history.append(values(record.history.item))
+        elif kind == "summary":
+            run.summary.update(values(record.summary.update))
+        elif kind == "exit":
+            run.exit_code = record.exit.exit_code
+    return run
+
+
+def read_runs(study: Path, job_type: str, *, killed: int = 0) -> list[Run]:
+    """Runs of one kind, a file each, in order of time; all are ended but those of killed processes."""
+    for _ in range(500):  # wandb's own process writes the end of a file a moment after `finish` returns
+        runs = [read_run(path) for path in (study / "tracking" / "wandb").glob("offline-run-*/*.wandb")]
+        if sum(run.exit_code is None for run in runs) <= killed:
+            return sorted((run for run in runs if run.job_type == job_type), key=lambda run: run.started)
+        time.sleep(0.01)
+    raise AssertionError(f"a run did not end: {runs}")
+
+
+@pytest.fixture(autouse=True)
+def apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "home").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("NETRC", str(tmp_path / "home" / "netrc"))
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    path = tmp_path / "tau.png"
+    Image.new("RGB", (4, 3)).save(path)
+    return path
+
+
+def offline(study: Path) -> WandbTracker:
+    return WandbTracker(study=study, project="digits", mode="offline")
+
+
+def test_a_finished_trial_is_a_run_with_its_config_and_curve(study: Path, make_spec: Make, make_record: Record) -> None:
+    spec = make_spec(seed=3, data_fraction=0.5, overrides={"trainer.batch_size": 32})
+    tracker = offline(study)
+    tracker.trial(spec, make_record([20, 40, 60], State.DONE))
+    tracker.close()
+    (run,) = read_runs(study, "trial")
+    assert run.curve() == [(20, 0.2, 10.0), (40, 0.4, 20.0), (60, 0.6, 30.0)]
+    assert (run.id, run.group, run.project) == (run_id("digits", spec.key), "digits", "digits")
+    assert run.name == f"data50_batch_size-32 search seed 3 {spec.key[:6]}"
+    assert run.config["architecture"] == {"width": 8, "kind": "a,b"}
+    assert run.config["proxy_task"]["data_fraction"] == 0.5
+    assert (run.config["split"], run.config["seed"], run.config["key"]) == ("search", 3, spec.key)
+    assert run.config["recipe"]["trainer"]["batch_size"] == 32
+    assert (run.summary["state"], run.summary["score"], run.exit_code) == ("done", 0.6, 0)
+
+
+def test_a_paused_trial_waits_until_the_controller_ends(study: Path, make_spec: Make, make_record: Record) -> None:
+    spec = make_spec()
+    tracker = offline(study)
+    tracker.trial(spec, make_record([20]))
+    tracker.trial(make_spec(seed=1), make_record([60], State.DONE))
+    tracker.trial(spec, make_record([20, 40]))
+    tracker.close()
+    done, paused = read_runs(study, "trial")
+    assert (done.summary["state"], paused.summary["state"]) == ("done", "paused")
+    assert [step for step, _, _ in paused.curve()] == [20, 40]
+
+
+def test_a_resumed_study_goes_on_in_the_same_runs_and_tells_nothing_twice(
+    study: Path, make_spec: Make, make_record: Record, picture: Path
+) -> None:
+    paused, done = make_spec(), make_spec(seed=1)
+    tables = {"proxy_tasks": [{"name": "full", "tau": 0.7}]}
+    tracker = offline(study)
+    tracker.say("first")
+    tracker.trial(paused, make_record([20]))
+    tracker.trial(done, make_record([20, 60], State.DONE))
+    tracker.result(tables, [picture])
+    tracker.close()
+    for _ in range(2):
+        tracker = offline(study)
+        tracker.trial(done, make_record([20, 60], State.DONE))
+        tracker.trial(paused, make_record([20, 40]))
+        tracker.trial(paused, make_record([20, 40, 60], State.DONE))
+        tracker.result(tables, [picture])
+        tracker.close()
+    tracker = offline(study)
+    tracker.say("second")
+    tracker.close()
+
+    runs = read_runs(study, "trial")
+    parts = {key: [run.curve() for run in runs if run.id == run_id("digits", key)] for key in (paused.key, done.key)}
+    assert [[point[0] for point in part] for part in parts[paused.key]] == [[20], [40, 60]]
+    assert [[point[0] for point in part] for part in parts[done.key]] == [[20, 60]]
+    controllers = read_runs(study, "controller")
+    assert {run.id for run in controllers} == {run_id("digits", "controller")}
+    assert [line for run in controllers for line in run.lines()] == ["first", "second"]
+    steps = [point["_step"] for run in controllers for point in run.history]
+    assert steps == [0, 1, 2]
+    assert sum("tables/proxy_tasks/_type" in point for run in controllers for point in run.history) == 1
+
+
+def test_tables_and_pictures_lie_in_the_controllers_run(study: Path, picture: Path, tmp_path: Path) -> None:
+    rows = [{"name": "full", "tau": None, "w": {"x": 1}}, {"name": "half", "tau": 0.5, "note": "kept"}]
+    vector = tmp_path / "ranks.svg"
+    vector.write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
+    tracker = offline(study)
+    tracker.say("data50 is accepted")
+    tracker.result({"proxy_tasks": rows, "mixed": [{"a": 1}, {"a": "b"}]}, [picture, vector])
+    tracker.say("report: page.html")
+    tracker.close()
+    (run,) = read_runs(study, "controller")
+    assert (run.group, run.name) == ("digits", "digits")
+    assert run.lines() == ["data50 is accepted", "report: page.html"]
+    (shown,) = (point for point in run.history if "tables/proxy_tasks/_type" in point)
+    assert shown["tables/proxy_tasks/_type"] == "table-file"
+    assert shown["pictures/ranks/_type"] == "html-file"
+    table = json.loads((run.folder / "files" / shown["tables/proxy_tasks/path"]).read_text())
+    assert table["columns"] == ["name", "tau", "w", "note"]
+    assert table["data"] == [["full", None, '{"x":1}', None], ["half", 0.5, None, "kept"]]
+    image = run.folder / "files" / shown["pictures/tau/path"]
+    assert image.read_bytes() == picture.read_bytes()
+
+
+def test_all_files_lie_in_the_study(study: Path, make_spec: Make, make_record: Record, tmp_path: Path) -> None:
+    tracker = offline(study)
+    tracker.trial(make_spec(), make_record([20], State.DONE))
+    tracker.result({"t": [{"a": 1}]}, [])
+    tracker.close()
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+    assert not (tmp_path / "home" / ".local").exists()
+    assert {path.name for path in study.iterdir()} == {"tracking"}
+
+
+def test_a_failed_trial_is_a_failed_run(study: Path, make_spec: Make, make_record: Record) -> None:
+    for _ in range(2):
+        tracker = offline(study)
+        tracker.trial(make_spec(), make_record([], State.FAILED, Cause.OOM))
+        tracker.close()
+    (run,) = read_runs(study, "trial")
+    assert (run.summary["state"], run.summary["cause"], run.exit_code) == ("failed", "oom", 1)
+
+
+def test_one_job_of_a_sweep_holds_the_controllers_run_and_tells_the_lines_of_all(study: Path) -> None:
+    one, two = offline(study), offline(study)
+    one.say("from one")
+    one._work[-1].result()
+    two.say("from two")
+    two.close()
+    one.close()
+    (run,) = read_runs(study, "controller")
+    assert run.lines() == ["from one", "from two"]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from nasproxy.tracking.weights_and_biases import WandbTracker
+tracker = WandbTracker(study=Path(sys.argv[1]), mode="offline")
+tracker.say("before the kill")
+tracker._work[-1].result()
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_line_said_before_a_kill_is_told_under_its_step(study: Path) -> None:
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(study)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    tracker = offline(study)
+    tracker.say("after")
+    tracker.close()
+    last = read_runs(study, "controller", killed=1)[-1]
+    assert last.lines() == ["before the kill", "after"]
+    assert [point["_step"] for point in last.history] == [0, 1]
+
+
+def test_nothing_is_opened_where_nothing_happened(study: Path) -> None:
+    offline(study).close()
+    assert not (study / "tracking" / "wandb").exists()
+
+
+def test_without_an_api_key_auto_is_offline(study: Path, make_spec: Make, make_record: Record) -> None:
+    tracker = WandbTracker(study=study)
+    tracker.trial(make_spec(), make_record([20], State.DONE))
+    tracker.close()
+    assert len(read_runs(study, "trial")) == 1
+
+
+@pytest.mark.parametrize("host", ["api.wandb.ai", "127.0.0.1:9"])
+def test_with_an_api_key_auto_is_online_for_its_own_server_only(
+    host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from types import SimpleNamespace
+
+    private = SimpleNamespace(api_key=None, base_url=DEAD_SERVER)
+    (tmp_path / "home" / "netrc").write_text(f"machine {host}\n login user\n password {KEY}\n")
+    assert weights_and_biases._mode("auto", private) == ("online" if host == "127.0.0.1:9" else "offline")
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    assert weights_and_biases._mode("auto", private) == "online"
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    assert weights_and_biases._mode("auto", private) == "offline"
+
+
+def test_online_without_an_api_key_is_refused(study: Path) -> None:
+    with pytest.raises(ConfigError, match=r"online needs an API key.*wandb login.*offline"):
+        WandbTracker(study=study, mode="online")
+
+
+@pytest.fixture
+def dead_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    import wandb
+
+    for name, value in (("init_timeout", 0.5), ("base_url", DEAD_SERVER), ("api_key", KEY)):
+        monkeypatch.setitem(weights_and_biases.QUIET, name, value)
+    with monkeypatch.context() as patch:
+        patch.setenv("WANDB_API_KEY", KEY)
+        yield
+    wandb.teardown()
+
+
+@pytest.mark.usefixtures("dead_network")
+@pytest.mark.parametrize("is_said_first", [True, False])
+def test_a_dead_network_neither_ends_the_study_nor_loses_anything(
+    is_said_first: bool, study: Path, make_spec: Make, make_record: Record
+) -> None:
+    def work() -> None:
+        tracker = WandbTracker(study=study, mode="online")
+        if is_said_first:
+            tracker.say("a line")
+        tracker.trial(make_spec(), make_record([20], State.DONE))
+        tracker.say("another line")
+        tracker.close()
+
+    with pytest.warns(UserWarning, match=r"cannot be reached \(.*\): .*upload them with `wandb sync`"):
+        work()
+    assert [run.curve() for run in read_runs(study, "trial")] == [[(20, 0.2, 10.0)]]
+    (controller,) = read_runs(study, "controller")
+    assert controller.lines() == ["a line", "another line"][not is_said_first :]
+
+
+def test_a_missing_package_is_named(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'nasproxy\[wandb\]'"):
+        WandbTracker(study=study)
+
+
+def test_a_damaged_journal_stops_the_study_with_advice(study: Path) -> None:
+    (study / "tracking").mkdir()
+    (study / "tracking" / "wandb.jsonl").write_text("{}\nno json\n")
+    with pytest.raises(CorruptFileError, match=r"needs a JSON object in every line, got .*: restore the file"):
+        offline(study).say("a line")
+
+
+@pytest.mark.parametrize("choice", ["none", "csv", "wandb"])
+def test_every_choice_builds(choice: str, study: Path) -> None:
+    import yaml
+
+    conf = Path(__file__).parents[2] / "conf" / "tracking" / f"{choice}.yaml"
+    tracker = build("tracking", yaml.safe_load(conf.read_text()), study=study)
+    tracker.say("a line")
+    tracker.close()
+
+
+def test_a_wrong_mode_is_refused(study: Path) -> None:
+    node = {"_target_": "nasproxy.tracking.weights_and_biases.WandbTracker", "mode": "on-line"}
+    with pytest.raises(ConfigError, match=r"tracking.mode must be .*got 'on-line'"):
+        build("tracking", node, study=study)

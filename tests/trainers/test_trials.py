@@ -1,0 +1,165 @@
+"""What both trainers promise: the same checks however often a trial is paused, and the same as each other."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from nasproxy.errors import ConfigError, CorruptFileError, NonFiniteScoreError
+from nasproxy.proxy import ProxyTask
+from nasproxy.storage import read_checks
+from nasproxy.trial import TrialFolder
+from tests.trainers import tiny_trials
+from tests.trainers.tiny_trials import TRAINERS, DivergedTrial, curve, tiny_trial, train, weights
+
+both = pytest.mark.parametrize("trainer", list(TRAINERS))
+
+
+def same(left: list[torch.Tensor], right: list[torch.Tensor]) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(left, right, strict=True))
+
+
+@both
+@pytest.mark.parametrize("pauses", [(4,), (24,), (1, 9, 11), (4, 8, 12, 16, 20, 24)])
+def test_a_trial_paused_and_resumed_is_bit_equal_to_one_never_paused(
+    tmp_path: Path, trainer: str, pauses: tuple[int, ...]
+) -> None:
+    whole, parts = tiny_trial(tmp_path / "whole"), tiny_trial(tmp_path / "parts")
+    checks = train(whole, trainer)
+    for until in (*pauses, None):
+        paused = train(parts, trainer, until)
+        assert paused[-1].step == min(step for step in whole.check_steps if step >= (until or 25))
+    assert curve(paused) == curve(checks)
+    assert same(weights(parts), weights(whole))
+
+
+def test_a_trial_resumed_in_a_new_process_is_bit_equal_to_one_never_paused(tmp_path: Path) -> None:
+    for trainer in TRAINERS:
+        train(tiny_trial(tmp_path / trainer), trainer, until=9)
+    subprocess.run([sys.executable, tiny_trials.__file__, str(tmp_path)], check=True, timeout=120)
+    for trainer in TRAINERS:
+        whole = tiny_trial(tmp_path / f"whole-{trainer}")
+        checks = train(whole, trainer)
+        assert curve(read_checks(TrialFolder(tmp_path / trainer).metrics)) == curve(checks)
+        assert same(weights(tiny_trial(tmp_path / trainer)), weights(whole))
+
+
+@pytest.mark.parametrize(
+    ("settings", "recipe"),
+    [
+        ({}, {}),
+        ({"optimizer": "adamw", "schedule": "constant", "learning_rate": 0.01}, {}),
+        ({"clip_norm": 0.1, "shift_px": 0, "momentum": 0.0}, {}),
+        ({}, {"precision": "bf16-mixed"}),
+        ({}, {"micro_batch": 5}),
+        ({"batch_size": 70}, {"total_steps": 9, "check_every_steps": 20}),
+    ],
+)
+def test_lightning_and_the_plain_loop_are_bit_equal(
+    tmp_path: Path, settings: dict[str, Any], recipe: dict[str, Any]
+) -> None:
+    trials = {name: tiny_trial(tmp_path / name, **recipe) for name in TRAINERS}
+    curves = [curve(train(trial, name, **settings)) for name, trial in trials.items()]
+    assert curves[0] == curves[1]
+    assert len(curves[0]) == len(trials["plain"].check_steps)
+    assert same(*(weights(trial) for trial in trials.values()))
+
+
+def test_micro_batches_train_as_the_whole_batch_does(tmp_path: Path) -> None:
+    class WithoutNorm(tiny_trials.TinyTrial):
+        def build_model(self, data: Any) -> torch.nn.Module:
+            torch.manual_seed(self.seed)
+            return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3))
+
+    whole, parts = (
+        tiny_trial(tmp_path / str(size), kind=WithoutNorm, micro_batch=size) for size in (None, 5)
+    )
+    for trial in (whole, parts):
+        train(trial, "lightning")
+    for left, right in zip(weights(whole), weights(parts), strict=True):
+        torch.testing.assert_close(left, right)
+
+
+@both
+def test_a_trial_learns(tmp_path: Path, trainer: str) -> None:
+    assert train(tiny_trial(tmp_path, total_steps=100, check_every_steps=50), trainer)[-1].score > 0.6
+
+
+@both
+def test_a_stop_is_honoured_at_the_next_check(tmp_path: Path, trainer: str) -> None:
+    assert [check.step for check in train(tiny_trial(tmp_path), trainer, until=5)] == [4, 8]
+    assert [check.step for check in train(tiny_trial(tmp_path), trainer, until=8)] == [4, 8]
+
+
+@both
+@pytest.mark.parametrize(("every", "steps"), [(4, [4, 8, 10]), (5, [5, 10]), (10, [10]), (99, [10]), (9, [9, 10])])
+def test_the_last_step_is_always_checked_once(tmp_path: Path, trainer: str, every: int, steps: list[int]) -> None:
+    checks = train(tiny_trial(tmp_path, total_steps=10, check_every_steps=every), trainer)
+    assert [check.step for check in checks] == steps
+
+
+@both
+def test_a_trial_killed_between_check_and_checkpoint_is_replayed_and_changes_nothing(
+    tmp_path: Path, trainer: str
+) -> None:
+    whole = curve(train(tiny_trial(tmp_path / "whole"), trainer))
+    trial = tiny_trial(tmp_path / "killed")
+    train(trial, trainer, until=8)
+    (checkpoint,) = TrialFolder(trial.model_dir).checkpoints.iterdir()
+    old = checkpoint.read_bytes()
+    before = train(trial, trainer, until=16)
+    checkpoint.write_bytes(old)
+    assert train(trial, trainer, until=16) == before
+    assert curve(train(trial, trainer)) == whole
+
+
+@both
+def test_a_model_that_diverges_fails_at_its_first_check(tmp_path: Path, trainer: str) -> None:
+    with pytest.raises(NonFiniteScoreError, match="got nan after step 3"):
+        train(tiny_trial(tmp_path, kind=DivergedTrial), trainer)
+
+
+@both
+def test_an_unreadable_request_raises(tmp_path: Path, trainer: str) -> None:
+    TrialFolder(tmp_path).request.write_text("{}")
+    with pytest.raises(CorruptFileError, match=r"request.json cannot be read"):
+        TRAINERS[trainer](tiny_trial(tmp_path), **tiny_trials.SETTINGS)
+
+
+@both
+def test_an_unreadable_checkpoint_raises_and_stays(tmp_path: Path, trainer: str) -> None:
+    trial = tiny_trial(tmp_path)
+    train(trial, trainer, until=4)
+    (checkpoint,) = TrialFolder(tmp_path).checkpoints.iterdir()
+    checkpoint.write_bytes(half := checkpoint.read_bytes()[:500])
+    with pytest.raises(CorruptFileError, match="remove it to train the trial again"):
+        train(trial, trainer)
+    assert checkpoint.read_bytes() == half
+
+
+@both
+def test_the_proxy_task_scales_decay_shift_and_dropout(tmp_path: Path, trainer: str) -> None:
+    task = ProxyTask(augmentation=0.0, regularisation=0.0)
+    scaled = train(tiny_trial(tmp_path / "scaled", task=task), trainer)
+
+    class WithoutDropout(tiny_trials.TinyTrial):
+        def build_model(self, data: Any) -> torch.nn.Module:
+            model = super().build_model(data)
+            model[4].p = 0.0
+            return model
+
+    by_hand = train(tiny_trial(tmp_path / "hand", kind=WithoutDropout), trainer, weight_decay=0.0, shift_px=0)
+    assert curve(scaled) == curve(by_hand)
+
+
+def test_the_plain_loop_names_the_precisions_that_it_knows(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="32-true or bf16-mixed, got 16-mixed"):
+        train(tiny_trial(tmp_path, precision="16-mixed"), "plain")
+
+
+def test_lightning_refuses_to_clip_what_is_scaled(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="clip_norm needs gradients in their own scale, got 16-mixed"):
+        train(tiny_trial(tmp_path, precision="16-mixed"), "lightning", clip_norm=1.0)

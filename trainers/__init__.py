@@ -1,0 +1,1 @@
+"""Trainers that a configuration can name: whatever trains one trial and calls the hooks."""
