@@ -310,7 +310,7 @@ class Job:
     def _tracker(self) -> Tracker:
         config = self.design.config
         chosen: Tracker = build("tracking", config.tracking, study=self.study.folder.path)
-        tracker = Trackers([Console(), chosen])
+        tracker = Trackers([Console(live=False if self.study.is_shared else None), chosen])
         self._stack.callback(tracker.close)
         return tracker
 

@@ -184,22 +184,25 @@ def override(tree: Mapping[str, Any], overrides: Mapping[str, Override]) -> dict
     Raises:
         ConfigError: A path does not exist, or the new value is of another kind than the old one.
     """
-    result = {key: dict(value) if isinstance(value, Mapping) else value for key, value in tree.items()}
+    result = _copy(tree)
     for path, value in overrides.items():
-        head, _, tail = path.partition(".")
-        if head not in result or (tail and not isinstance(result[head], dict)):
+        *parents, last = path.split(".")
+        node: Any = result
+        for parent in parents:
+            node = node.get(parent) if isinstance(node, dict) else None
+        if not isinstance(node, dict) or last not in node:
             raise ConfigError(
                 f"a proxy task overrides {path!r}, which the configuration does not have: it has "
                 f"{', '.join(sorted(flatten(tree)))}"
             )
-        if tail:
-            result[head] = override(result[head], {tail: value})
-            continue
-        old = result[head]
-        if old is not None and not _same_kind(old, value):
-            raise ConfigError(f"a proxy task overrides {path!r} with {value!r}: a value like {old!r} was needed")
-        result[head] = value
+        if node[last] is not None and not _same_kind(node[last], value):
+            raise ConfigError(f"a proxy task overrides {path!r} with {value!r}: a value like {node[last]!r} was needed")
+        node[last] = value
     return result
+
+
+def _copy(tree: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: _copy(value) if isinstance(value, Mapping) else value for key, value in tree.items()}
 
 
 def _same_kind(old: Any, new: Any) -> bool:

@@ -52,7 +52,7 @@ class SearchSpaceConfig:
     name: str = MISSING
     model: dict[str, Any] = MISSING
     choices: dict[str, Any] = MISSING
-    baseline: dict[str, Any] | None = None
+    baseline: Any = None
 
 
 @dataclass
@@ -70,14 +70,14 @@ class ProxyConfig:
     augmentation: Any = None
     regularisation: Any = None
     tasks: Any = None
-    generator: dict[str, Any] | None = None
+    generator: Any = None
 
 
 @dataclass
 class DataConfig:
     """The dataset and its splits; without a loader the trainer brings its own data, named by a fingerprint."""
 
-    loader: dict[str, Any] | None = MISSING
+    loader: Any = None
     holdout_fraction: float = 0.1
     order_seed: int = 0
     balance: Balance = Balance.proportional

@@ -30,10 +30,20 @@ def environment() -> dict[str, str]:
 
 def start(*overrides: str, folder: Path) -> "subprocess.Popen[str]":
     """Start `python run.py` with overrides, on studies in `folder`."""
-    command = [sys.executable, "run.py", *_flags_first(overrides), f"studies_dir={folder}"]
+    return start_plain(*_flags_first(overrides), f"studies_dir={folder}")
+
+
+def start_plain(*arguments: str) -> "subprocess.Popen[str]":
+    """Start `python run.py` with just these arguments."""
+    command = [sys.executable, "run.py", *arguments]
     return subprocess.Popen(
         command, cwd=ROOT, env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
+
+
+def python(*arguments: str) -> int:
+    """Run the interpreter; returns its exit status."""
+    return subprocess.run([sys.executable, *arguments], cwd=ROOT, env=environment(), check=False).returncode
 
 
 def run(*overrides: str, folder: Path, seconds: float = 300.0) -> tuple[int, str]:

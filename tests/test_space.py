@@ -53,9 +53,7 @@ def test_a_huge_space_is_sampled_without_enumeration():
 
 def test_samples_are_uniform():
     searched = space()
-    counts = Counter(
-        searched.key(architecture) for seed in range(2000) for architecture in searched.sample(2, seed)
-    )
+    counts = Counter(searched.key(architecture) for seed in range(2000) for architecture in searched.sample(2, seed))
     assert len(counts) == 8
     assert all(400 < count < 600 for count in counts.values())
 

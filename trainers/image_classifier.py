@@ -129,7 +129,7 @@ class ImageSteps(pl.LightningDataModule):
     def train_dataloader(self) -> "_Loader":
         """The batches of all steps to come."""
         assert self.trainer is not None
-        first = 0
+        first = self.trainer.global_step  # restored by now
         return _Loader(self.total_steps, lambda: map(self.images.batch, range(first, self.total_steps)))
 
     def val_dataloader(self) -> "_Loader":

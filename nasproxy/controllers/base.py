@@ -130,6 +130,9 @@ class _Desk:
             if spec.key not in self._records:
                 self._specs[spec.key] = spec
                 self._refresh(spec.key)
+                if self._records[spec.key].checks or self._records[spec.key].is_failed:
+                    # It may have ended while no controller lived to tell of it; trackers ignore what they know.
+                    self._shop.tracker.trial(spec, self._records[spec.key])
         return {spec.key: self._records[spec.key] for spec in specs}
 
     def act(self, action: Train) -> None:

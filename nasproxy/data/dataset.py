@@ -29,6 +29,8 @@ class ImageDataset:
         train_labels: int64 classes from 0, shape (n_train,).
         valid_images: float32, shape (n_valid, channels, height, width), sides as in `train_images`.
         valid_labels: int64, shape (n_valid,), each a class of the training images.
+        renders: How many training images in a row show one source, such as the same digit at several places;
+            splits and subsets keep these together, so that no source trains and scores at once.
 
     Raises:
         DataError: An array is of another kind or shape, empty, or not finite; there are fewer than 2 classes;
@@ -39,6 +41,7 @@ class ImageDataset:
     train_labels: Labels
     valid_images: Images
     valid_labels: Labels
+    renders: int = 1
 
     def __post_init__(self) -> None:
         _check_part("train", self.train_images, self.train_labels)
@@ -48,6 +51,7 @@ class ImageDataset:
                 f"train and valid images must have one shape, got {self.train_images.shape[1:]} and "
                 f"{self.valid_images.shape[1:]}: resize one of them"
             )
+        _check_renders(self.train_labels, self.renders)
         classes = np.unique(self.train_labels)
         if len(classes) < 2:
             raise DataError(f"train_labels must hold at least 2 classes, got {len(classes)}: add images")
@@ -75,12 +79,13 @@ class ImageDataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256, in hex, over the type, shape and content of all arrays."""
+        """SHA-256, in hex, over the type, shape and content of all arrays, and `renders`."""
         digest = hashlib.sha256()
         for array in (self.train_images, self.train_labels, self.valid_images, self.valid_labels):
             little_endian = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
             digest.update(f"{little_endian.dtype.str}{little_endian.shape}".encode())
             digest.update(little_endian.data)
+        digest.update(f"renders={self.renders}".encode())
         return digest.hexdigest()
 
 
@@ -123,13 +128,15 @@ def take(
         DataError: A fraction lies outside its range, or the search split would leave a part empty.
     """
     _check_fraction("data_fraction", data_fraction)
-    part = np.arange(len(dataset.train_labels))
+    labels = dataset.train_labels[:: dataset.renders]
+    sources = np.arange(len(labels))
     valid_images, valid_labels = dataset.valid_images, dataset.valid_labels
     if split is Split.SEARCH:
-        part, held_out = _hold_out(dataset.train_labels, holdout_fraction, order_seed)
-        valid_images, valid_labels = dataset.train_images[held_out], dataset.train_labels[held_out]
-    kept = part[_order(dataset.train_labels[part], order_seed, balance)]
-    kept = kept[: subset_size(len(kept), data_fraction)]
+        sources, held_out = _hold_out(labels, holdout_fraction, order_seed)
+        scoring = _images_of(held_out, dataset.renders)
+        valid_images, valid_labels = dataset.train_images[scoring], dataset.train_labels[scoring]
+    sources = sources[_order(labels[sources], order_seed, balance)]
+    kept = _images_of(sources[: subset_size(len(sources), data_fraction)], dataset.renders)
     return ImageSplit(
         dataset.train_images[kept], dataset.train_labels[kept], valid_images, valid_labels, dataset.num_classes
     )
@@ -237,6 +244,10 @@ def _interpolation(source: int, target: int) -> Images:
     return normalised
 
 
+def _images_of(sources: Order, renders: int) -> Order:
+    return (sources[:, None] * renders + np.arange(renders)).reshape(-1)
+
+
 def _order(labels: Labels, seed: int, balance: Balance) -> Order:
     if balance == "proportional":
         return proportional_order(labels, seed)
@@ -275,6 +286,19 @@ def _shuffled_ranks(labels: npt.NDArray[Any], seed: int) -> tuple[Order, Order, 
 def _check_fraction(name: str, fraction: float) -> None:
     if not 0 < fraction <= 1:
         raise DataError(f"{name} must lie in (0, 1], got {fraction:g}: give a fraction such as 0.5")
+
+
+def _check_renders(labels: Labels, renders: int) -> None:
+    if renders < 1 or len(labels) % renders:
+        raise DataError(
+            f"renders must be at least 1 and part the {len(labels)} training images evenly, got {renders}: "
+            f"give 1 where every image is a source of its own"
+        )
+    if (labels.reshape(-1, renders) != labels[::renders, None]).any():
+        raise DataError(
+            f"the {renders} renders of a training source must have one label, got different ones: put the "
+            f"renders of a source in a row"
+        )
 
 
 def _check_part(part: str, images: Images, labels: Labels) -> None:

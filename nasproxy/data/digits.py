@@ -19,6 +19,7 @@ def load(
     digit_px: int = 16,
     canvas_px: int = 20,
     noise: float = 0.1,
+    train_renders: int = 1,
     valid_renders: int = 1,
     seed: int = 0,
 ) -> ImageDataset:
@@ -32,9 +33,9 @@ def load(
         digit_px: Side of an enlarged digit; the source has 8.
         canvas_px: Side of an image.
         noise: Standard deviation of the Gaussian noise on pixels in [0, 1].
-        valid_renders: How often each validation digit is rendered, each at a place of its own: finer scores.
-            Training digits, and with them those that a search holds out, are rendered once, so that no digit
-            can stand on both sides of a search's split.
+        train_renders: How often each training digit is rendered, each time at a place and with noise of its
+            own: more to learn from. A digit's renders stay together when a search holds some out.
+        valid_renders: How often each validation digit is rendered: finer scores.
         seed: Which digits train, where they are pasted, and their noise.
 
     Returns:
@@ -46,16 +47,18 @@ def load(
     source, labels = load_digits(return_X_y=True)
     if not 0 < train_size < len(labels):
         raise DataError(f"train_size must lie in [1, {len(labels) - 1}], got {train_size}: some digits must validate")
-    _check_rendering(digit_px, canvas_px, noise, valid_renders)
+    _check_rendering(digit_px, canvas_px, noise, min(train_renders, valid_renders))
     digits = resize((source.reshape(-1, 1, 8, 8) / SOURCE_MAXIMUM).astype(np.float32), digit_px)
     generator = np.random.default_rng(seed)
     order = generator.permutation(len(labels))
-    train, valid = order[:train_size], np.repeat(order[train_size:], valid_renders)
+    train = np.repeat(order[:train_size], train_renders)
+    valid = np.repeat(order[train_size:], valid_renders)
     return ImageDataset(
         train_images=_render(digits[train], canvas_px, noise, generator),
         train_labels=labels[train].astype(np.int64),
         valid_images=_render(digits[valid], canvas_px, noise, generator),
         valid_labels=labels[valid].astype(np.int64),
+        renders=train_renders,
     )
 
 
@@ -74,10 +77,10 @@ def _places(generator: np.random.Generator, count: int, room: int, side: int) ->
     return generator.integers(0, room + 1, size=(count, 1)) + np.arange(side)
 
 
-def _check_rendering(digit_px: int, canvas_px: int, noise: float, valid_renders: int) -> None:
+def _check_rendering(digit_px: int, canvas_px: int, noise: float, renders: int) -> None:
     if not 1 <= digit_px <= canvas_px:
         raise DataError(f"digit_px must lie in [1, canvas_px], got {digit_px} on {canvas_px}: enlarge the canvas")
     if noise < 0:
         raise DataError(f"noise must be at least 0, got {noise:g}: it is a standard deviation")
-    if valid_renders < 1:
-        raise DataError(f"valid_renders must be at least 1, got {valid_renders}: 1 renders each digit once")
+    if renders < 1:
+        raise DataError(f"a digit must have at least 1 render, got {renders}: 1 renders each digit once")

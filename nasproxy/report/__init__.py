@@ -1,1 +1,1 @@
-"""What a study found, for people: one page, its pictures, and a list of its trials. Reads the study, changes nothing."""
+"""What a study found, for people: one page, its pictures, and a list of its trials. Only reads the study."""

@@ -25,7 +25,8 @@ from nasproxy.statistics.ceiling import NoiseCeiling
 
 BLACK, BLUE, SKY, GREEN = "#000000", "#0072B2", "#56B4E9", "#009E73"
 ORANGE, VERMILION, PURPLE, GREY = "#E69F00", "#D55E00", "#CC79A7", "#8C8C8C"
-SERIES = tuple(itertools.product(("-", "--", ":"), zip((BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION), "osD^vP")))
+MARKED = ((BLUE, "o"), (ORANGE, "s"), (GREEN, "D"), (PURPLE, "^"), (SKY, "v"), (VERMILION, "P"))
+SERIES = tuple(itertools.product(("-", "--", ":"), MARKED))
 SMALL, WIDE = (3.5, 2.8), (7.2, 3.1)
 DPI = 200
 STYLE = {
@@ -97,7 +98,9 @@ def task_names(task: TaskState) -> list[str]:
     """Names of a proxy task's pictures, in order."""
     prefix, check = f"proxy_task_{task.name}_accuracy", decided_at(task)
     kinds = [f"{kind}vs_{over.value}" for kind in ("correlation_", "") for over in Over]
-    return [f"{prefix}_{kind}" for kind in kinds] + ([] if check is None else [f"{prefix}_correlation_at_step_{check.step}"])
+    return [f"{prefix}_{kind}" for kind in kinds] + (
+        [] if check is None else [f"{prefix}_correlation_at_step_{check.step}"]
+    )
 
 
 def variance_curves(findings: Findings) -> Figure:
@@ -106,14 +109,23 @@ def variance_curves(findings: Findings) -> Figure:
     assert result is not None
     figure = Figure(figsize=WIDE, dpi=DPI)
     whole, end = figure.subplots(1, 2)
-    records = [(findings.trials[key].spec.seed, findings.trials[key].record) for key in result.keys if key in findings.trials]
+    records = [
+        (findings.trials[key].spec.seed, findings.trials[key].record) for key in result.keys if key in findings.trials
+    ]
     for (dashes, (colour, marker)), (seed, record) in zip(SERIES, records, strict=False):
         steps, scores = [check.step for check in record.checks], [check.score for check in record.checks]
         late = slice(2 * len(steps) // 3, None)
         whole.plot(steps, scores, dashes, color=colour, marker=marker, label=f"seed {seed}")
         end.plot(steps[late], scores[late], dashes, color=colour, marker=marker)
     mean, deviation = float(np.mean(result.final_scores)), result.deviation
-    end.axhspan(mean - deviation.sd, mean + deviation.sd, color=BLACK, alpha=0.08, linewidth=0, label="mean \N{PLUS-MINUS SIGN} SD of the final scores")
+    end.axhspan(
+        mean - deviation.sd,
+        mean + deviation.sd,
+        color=BLACK,
+        alpha=0.08,
+        linewidth=0,
+        label="mean \N{PLUS-MINUS SIGN} SD of the final scores",
+    )
     whole.set(xlabel="training steps", ylabel="score", title="whole training")
     end.set(xlabel="training steps", title="last third")
     verdict = result.verdict
@@ -149,7 +161,7 @@ def selection_scatter(findings: Findings, iteration: Iteration) -> Figure:
 
 def reference_scores(findings: Findings) -> Figure:
     """Full-training scores, best first, with seed noise, beside the baseline model's."""
-    figure, axes = _figure((4.6, 3.0))
+    figure, axes = _figure(WIDE)
     scores, sd = [reference.score for reference in findings.references], findings.seed_sd
     ranks = np.arange(1, len(scores) + 1)
     noise = "" if sd is None else f", \N{PLUS-MINUS SIGN} one seed SD ({sd:.2g})"
@@ -193,7 +205,9 @@ def median_score(findings: Findings, task: TaskState, over: Over) -> Figure:
     """Median score of a proxy task's models at each check."""
     figure, axes = _figure(SMALL)
     x, label = _places(task.checks, over)
-    axes.plot(x, [check.median_score for check in task.checks], color=BLUE, marker="s", label="median under the proxy task")
+    axes.plot(
+        x, [check.median_score for check in task.checks], color=BLUE, marker="s", label="median under the proxy task"
+    )
     if findings.references:
         full = float(np.median([reference.score for reference in findings.references]))
         axes.axhline(full, color=BLACK, linestyle=":", label=f"median of full training ({full:.4g})")
@@ -211,7 +225,14 @@ def proxy_against_full(findings: Findings, task: TaskState) -> Figure:
     assert check is not None
     scores = findings.scores_at(task, check.step)
     look: dict[str, Any] = {"color": BLUE, "ecolor": GREY, "elinewidth": 0.8}
-    axes.errorbar(scores.reference, scores.proxy, xerr=findings.seed_sd, fmt="o", label="model, \N{PLUS-MINUS SIGN} one seed SD", **look)
+    axes.errorbar(
+        scores.reference,
+        scores.proxy,
+        xerr=findings.seed_sd,
+        fmt="o",
+        label="model, \N{PLUS-MINUS SIGN} one seed SD",
+        **look,
+    )
     if scores.has_failed.any():
         failed = {"color": VERMILION, "marker": "v", "s": 20, "clip_on": False, "transform": axes.get_xaxis_transform()}
         x = scores.reference[scores.has_failed]

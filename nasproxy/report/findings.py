@@ -2,11 +2,11 @@
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,8 @@ from nasproxy.statistics.rank_correlation import RankCorrelation, kendall_tau, r
 from nasproxy.storage import FolderTrialStore, TrialStore, read_record
 from nasproxy.study import StudyFolder, StudyRecord
 from nasproxy.trial import Split, TrialRecord, TrialSpec, canonical
+
+T = TypeVar("T")
 
 
 class Stage(str, Enum):
@@ -62,10 +64,22 @@ class ModelScores:
     reference: Floats
     has_failed: NDArray[np.bool_]
 
+    @classmethod
+    def none(cls) -> "ModelScores":
+        """No model at all."""
+        return cls(np.zeros(0), np.zeros(0), np.zeros(0, dtype=np.bool_))
+
     @property
     def ranked(self) -> Floats:
         """Proxy scores with the failed models below all others."""
         return rank_failed_last(self.proxy, self.has_failed)
+
+    def measure(self, statistic: Callable[[Floats, Floats], T | None]) -> T | None:
+        """A statistic of proxy and full-training scores; None where it is undefined or there are too few of them."""
+        try:
+            return statistic(self.ranked, self.reference)
+        except TooFewTrialsError:
+            return None
 
 
 @dataclass(frozen=True)

@@ -3,17 +3,15 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 from nasproxy.controllers.proxy_search import TaskState
-from nasproxy.errors import TooFewTrialsError
 from nasproxy.report import wording
 from nasproxy.report.costs import Cost, stage_costs, train_saving, train_seconds, wall_saving
 from nasproxy.report.findings import Findings, ModelScores, Stage, Trial, decided_at
 from nasproxy.statistics.rank_correlation import spearman, tau_in_better_half, top_k_regret, weighted_tau
 
 Row = dict[str, Any]
-T = TypeVar("T")
 
 TOP_K = 3
 """Models that would be trained fully after a search, for the regret."""
@@ -58,7 +56,7 @@ def proxy_tasks(findings: Findings) -> Table:
     best = frozenset(place for place, row in enumerate(rows) if row["is_best"])
     columns = [
         Column("proxy task", lambda row: row["proxy_task"], is_number=False),
-        Column("tau-b", lambda row: wording.tau(row["tau"])),
+        Column("tau", lambda row: wording.tau(row["tau"])),
         Column("95 % interval", lambda row: wording.interval(row["tau_low"], row["tau_high"])),
         Column("p", lambda row: wording.p_value(row["p_value"])),
         Column("models", lambda row: wording.number(row["models"])),
@@ -162,9 +160,9 @@ def settings(findings: Findings) -> Table:
 def _proxy_task(findings: Findings, task: TaskState) -> Row:
     check = decided_at(task)
     found = None if check is None else check.correlation
-    scores = None if check is None else findings.scores_at(task, check.step)
+    scores = ModelScores.none() if check is None else findings.scores_at(task, check.step)
     train, wall = train_saving(findings, task), wall_saving(findings, task)
-    half = _measured(scores, tau_in_better_half)
+    half = scores.measure(tau_in_better_half)
     return {
         "proxy_task": task.name,
         "is_best": task is findings.best,
@@ -175,10 +173,10 @@ def _proxy_task(findings: Findings, task: TaskState) -> Row:
         "tau_high": found and found.high,
         "p_value": found and found.p_value,
         "models": found and found.n,
-        "spearman": _measured(scores, spearman),
-        "weighted_tau": _measured(scores, weighted_tau),
+        "spearman": scores.measure(spearman),
+        "weighted_tau": scores.measure(weighted_tau),
         "tau_better_half": half and half.tau,
-        "top_regret": _measured(scores, lambda proxy, full: top_k_regret(proxy, full, TOP_K)),
+        "top_regret": scores.measure(lambda proxy, full: top_k_regret(proxy, full, TOP_K)),
         "step": check and check.step,
         "total_steps": task.total_steps,
         "median_score": check and check.median_score,
@@ -187,16 +185,6 @@ def _proxy_task(findings: Findings, task: TaskState) -> Row:
         "train_ratio": train and train.ratio,
         "wall_ratio": wall and wall.ratio,
     }
-
-
-def _measured(scores: ModelScores | None, measure: Callable[[Any, Any], T | None]) -> T | None:
-    """A statistic of proxy and full-training scores, None where there are too few of them."""
-    if scores is None:
-        return None
-    try:
-        return measure(scores.ranked, scores.reference)
-    except TooFewTrialsError:
-        return None
 
 
 def _cost(findings: Findings, stage: str, task: str | None, cost: Cost) -> Row:

@@ -51,7 +51,7 @@ class WandbTracker:
     holds it, and tells the lines of the others too.
 
     What was told is noted in `tracking/wandb.jsonl` after the run was finished. A kill between the two has
-    it told again under the same run and the same steps, so that it can be told from new checks.
+    it told again, under the same run and the same steps.
     """
 
     def __init__(

@@ -107,9 +107,7 @@ def test_a_subset_of_nothing_is_refused():
 
 
 @given(FRACTIONS, FRACTIONS, SEEDS, st.sampled_from(list(Split)), st.sampled_from(["proportional", "equal"]))
-def test_a_smaller_fraction_is_a_prefix_of_a_larger_one_and_validation_never_shrinks(
-    a, b, seed, split, balance
-):
+def test_a_smaller_fraction_is_a_prefix_of_a_larger_one_and_validation_never_shrinks(a, b, seed, split, balance):
     smaller, larger = (
         taken(counted_images(), split=split, data_fraction=fraction, order_seed=seed, balance=balance)
         for fraction in sorted((a, b))
@@ -198,6 +196,19 @@ def test_unusable_data_is_refused(part, change, message):
     dataset = counted_images()
     with pytest.raises(DataError, match=message):
         replace(dataset, **{part: change(getattr(dataset, part))})
+
+
+@pytest.mark.parametrize(
+    ("renders", "message"),
+    [
+        (0, "renders must be at least 1 and part the 40 training images evenly, got 0"),
+        (3, "part the 40 training images evenly, got 3"),
+        (2, "the 2 renders of a training source must have one label"),
+    ],
+)
+def test_renders_that_are_no_groups_are_refused(renders, message):
+    with pytest.raises(DataError, match=message):
+        replace(counted_images(), renders=renders)
 
 
 @given(st.integers(1, 40), st.integers(1, 40))

@@ -1,10 +1,14 @@
 """The embedded dataset: deterministic, and honest about who trains and who validates."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 
+from nasproxy.data.dataset import take
 from nasproxy.data.digits import load
 from nasproxy.errors import DataError
+from nasproxy.trial import Split
 
 
 def test_equal_arguments_give_equal_images_without_rendering_twice():
@@ -44,6 +48,17 @@ def test_noise_has_the_deviation_asked_for():
     assert noise.std() == pytest.approx(0.3, rel=0.01)
 
 
+@pytest.mark.parametrize("data_fraction", [0.25, 1.0])
+def test_no_digit_trains_and_scores_in_a_search(data_fraction):
+    dataset = load(digit_px=8, canvas_px=8, noise=0.0, train_renders=3)
+    search = take(dataset, split=Split.SEARCH, data_fraction=data_fraction, holdout_fraction=0.25, order_seed=0)
+    train = Counter(image.tobytes() for image in search.train_images)
+    scoring = Counter(image.tobytes() for image in search.valid_images)
+    assert train.keys().isdisjoint(scoring.keys())
+    assert set(train.values()) == set(scoring.values()) == {3}
+    assert (len(train), len(scoring)) == (round(750 * data_fraction), 250)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -51,7 +66,8 @@ def test_noise_has_the_deviation_asked_for():
         ({"train_size": 0}, "train_size must lie in"),
         ({"digit_px": 21}, r"digit_px must lie in \[1, canvas_px\], got 21 on 20"),
         ({"noise": -0.1}, "noise must be at least 0, got -0.1"),
-        ({"valid_renders": 0}, "valid_renders must be at least 1, got 0"),
+        ({"train_renders": 0}, "a digit must have at least 1 render, got 0"),
+        ({"valid_renders": 0}, "a digit must have at least 1 render, got 0"),
     ],
 )
 def test_arguments_out_of_range_are_refused(arguments, message):

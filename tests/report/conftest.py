@@ -94,7 +94,9 @@ def score(spec: TrialSpec, step: int) -> float:
     blur = 0.06 * math.exp(-10 * progress) + 0.022 * reduced
     own = blur * noise("model", spec.architecture, task.default_name)
     top = 0.88 + 0.10 * quality - 0.08 * reduced
-    seed = (0.004 + 0.012 * math.exp(-6 * progress)) * noise("seed", spec.seed, spec.architecture, step, spec.split.value)
+    seed = (0.004 + 0.012 * math.exp(-6 * progress)) * noise(
+        "seed", spec.seed, spec.architecture, step, spec.split.value
+    )
     return round(min(0.999, max(0.1, 0.1 + (top - 0.1) * (1 - math.exp(-9 * progress)) + own + seed)) * 360) / 360
 
 
@@ -202,5 +204,3 @@ def full_study(new_study: NewStudy, tasks: dict[str, ProxyTask]) -> Author:
     author.select_models()
     author.search(tasks)
     return author
-
-

@@ -1,0 +1,111 @@
+"""The report: one page that holds everything, and its pictures as files beside it."""
+
+import base64
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from nasproxy.errors import TooFewTrialsError
+from nasproxy.report import figures, tables, verdict, wording
+from nasproxy.report.figures import Picture
+from nasproxy.report.findings import Findings, read_findings
+from nasproxy.report.tables import Table
+from nasproxy.statistics.ceiling import spread_over_noise
+from nasproxy.storage import replace_text
+from nasproxy.study import StudyFolder
+
+TEMPLATE = "page.html.jinja"
+OWN_PICTURES = ("variance_*.png", "filtered_trial_scores_*.png", "reference_scores.png", "proxy_task*.png")
+"""Pictures of earlier reports: those that a new one no longer has would tell of what is no longer so."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """A written report.
+
+    Attributes:
+        path: The page.
+        verdict: What it says first, in plain text.
+        tables: Its tables by name, each a list of rows.
+        pictures: Its pictures' files.
+    """
+
+    path: Path
+    verdict: str
+    tables: Mapping[str, Sequence[Mapping[str, Any]]]
+    pictures: Sequence[Path]
+
+
+def write_report(folder: StudyFolder, *, time_tolerance: float) -> Page:
+    """Write the report of what a study knows so far; any part of it may be missing.
+
+    Args:
+        folder: The study, which is only read but for its `report` folder.
+        time_tolerance: A proxy task must be cheaper than the best by more than this share to replace it.
+
+    Raises:
+        CorruptFileError: A file of the study cannot be read.
+    """
+    findings = read_findings(folder, time_tolerance=time_tolerance)
+    words = verdict.judge(findings)
+    pictures = list(figures.draw_all(findings))
+    shown = {
+        "proxy_tasks": tables.proxy_tasks(findings),
+        "references": tables.references(findings),
+        "costs": tables.costs(findings),
+        "failures": tables.failures(findings),
+        "settings": tables.settings(findings),
+    }
+    html = _render(findings, words, shown, pictures)
+    written = _write_pictures(folder.report, pictures)
+    path = folder.report / "index.html"
+    replace_text(path, html)
+    rows = {name: table.rows for name, table in shown.items()}
+    return Page(path, words.text, {**rows, "trials": tables.trials(findings).rows}, written)
+
+
+def _render(findings: Findings, words: verdict.Verdict, shown: Mapping[str, Table], pictures: Iterable[Picture]) -> str:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals.update(wording=wording, task_names=figures.task_names, selection_name=figures.selection_name)
+    return environment.get_template(TEMPLATE).render(
+        study=findings,
+        verdict=words,
+        tables=shown,
+        pictures={Path(picture.name).stem: _inlined(picture) for picture in pictures},
+        spread=_spread_over_noise(findings),
+    )
+
+
+def _inlined(picture: Picture) -> Mapping[str, str]:
+    return {"alt": picture.alt, "data": base64.b64encode(picture.png).decode("ascii")}
+
+
+def _spread_over_noise(findings: Findings) -> float | None:
+    if findings.seed_sd is None:
+        return None
+    try:
+        return spread_over_noise([reference.score for reference in findings.references], findings.seed_sd)
+    except TooFewTrialsError:
+        return None
+
+
+def _write_pictures(folder: Path, pictures: Sequence[Picture]) -> list[Path]:
+    folder.mkdir(parents=True, exist_ok=True)
+    written = [folder / picture.name for picture in pictures]
+    for path, picture in zip(written, pictures, strict=True):
+        temporary = path.with_name(f".{path.name}.tmp")
+        temporary.write_bytes(picture.png)
+        temporary.replace(path)
+    for pattern in OWN_PICTURES:
+        for path in set(folder.glob(pattern)) - set(written):
+            path.unlink(missing_ok=True)
+    return written

@@ -1,0 +1,11 @@
+"""Things that users bring, for the command line to find by their dotted paths."""
+
+import numpy as np
+
+from nasproxy.data.dataset import ImageDataset
+
+
+def one_class() -> ImageDataset:
+    """A dataset that nothing can be learnt from."""
+    images, labels = np.zeros((4, 1, 8, 8), dtype=np.float32), np.zeros(4, dtype=np.int64)
+    return ImageDataset(images, labels, images, labels)

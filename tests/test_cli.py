@@ -1,0 +1,170 @@
+"""The program as its user meets it: the mistakes, the resume, the sweep."""
+
+import json
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import study
+from nasproxy.controllers.proxy_search import read_tasks
+from nasproxy.storage import FolderTrialStore, is_held
+from nasproxy.study import StudyFolder
+from nasproxy.trial import State
+
+DEBUG = ("experiment=debug", "selection.start_models=12", "selection.final_models=8")
+
+
+def keys(folder: Path, name: str = "debug") -> list[str]:
+    return FolderTrialStore(StudyFolder(folder / name).trials).keys()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["trainr=1"], "Key 'trainr' not in 'Config'"),
+        (["trainer.batchsize=1"], "Key 'batchsize' is not in struct"),
+        (["training.total_steps=many"], "'many' of type 'str' could not be converted to Integer"),
+        (["training.check_every_steps=0"], "needs 1 <= check_every_steps <= total_steps, got check_every_steps 0"),
+        (["proxy=nosuch"], "Could not find 'proxy/nosuch'"),
+        (["proxy.data_fraction=[]"], "must hold at least one value, got an empty list"),
+        (["proxy.data_fraction=50"], "must lie in (0, 1], got 50: give a fraction, 0.5, not a percentage"),
+        (["proxy=custom"], "needs at least one proxy task, got an empty grid"),
+        (["proxy=custom", "proxy.tasks=[{name: a}, {name: a, width: 0.5}]"], "a name of its own, got 'a' twice"),
+        (["proxy=custom", "proxy.tasks=[{name: a, trainer.colour: 1}]"], "overrides 'trainer.colour', which"),
+        (["proxy=generator", "proxy.generator._target_=os.nothing"], "there is none of that name"),
+        (["search_space.choices.quality=[1]", "search_space.choices.twin=[0]", "search_space.baseline=null"], "1 architecture"),
+        (["selection.start_models=3000"], "3000"),
+        (["variance.gate=close"], "variance.gate must be one of ('stop', 'warn'), got 'close'"),
+        (["criterion.target=high"], "criterion.target must be float, got 'high'"),
+        (["criterion.target=65"], "must lie in (0, 1], got 65"),
+        (["study=../elsewhere"], "study must be a name of 1 to 64 letters"),
+        (["studies_dir=/proc/nowhere"], "needs a folder it can write to, got /proc/nowhere"),
+        (["studies_dir=/etc/hostname/below"], "needs a folder it can write to, got /etc/hostname/below"),
+        (["backend.slots=0"], "backend.slots must be at least 1, got 0"),
+        (["trainer.noise=loud"], "trainer.noise must be float, got 'loud'"),
+        (["trainer._target_=nasproxy.nothing"], "trainer._target_ must name a function or class"),
+        (["data=digits", "data.loader.train_size=0"], "train_size"),
+        (["data.loader={_target_: cases.one_class}"], "classes"),
+    ],
+)
+def test_a_mistake_stops_before_the_first_trial_in_a_line_or_two(
+    tmp_path: Path, overrides: list[str], message: str
+) -> None:
+    elsewhere = [] if any(override.startswith("studies_dir") for override in overrides) else [f"studies_dir={tmp_path}"]
+    process = study.start_plain("experiment=debug", *overrides, *elsewhere)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode not in (0, None)
+    assert message in output
+    assert "Traceback" not in output
+    assert len([line for line in output.splitlines() if line.startswith("nasproxy: ")]) <= 1
+    assert not list(tmp_path.glob("*/trials/*")), "nothing was trained"
+
+
+def test_the_whole_way_then_again_in_no_time(tmp_path: Path) -> None:
+    code, output = study.run(*DEBUG, folder=tmp_path)
+    assert code == 0, output
+    page = tmp_path / "debug" / "report" / "index.html"
+    assert f"report: {page}" in output.replace("\n", "")
+    assert page.stat().st_size > 10_000
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "debug" / "trials").rglob("metrics.jsonl")}
+    began = time.monotonic()
+    code, output = study.run(*DEBUG, folder=tmp_path)
+    assert code == 0, output
+    assert time.monotonic() - began < 20
+    assert {path: path.stat().st_mtime_ns for path in before} == before, "nothing was trained again"
+    code, output = study.run(*DEBUG, "job=list_trials", folder=tmp_path)
+    assert code == 0, output
+    assert all(key[:8] in output for key in keys(tmp_path))
+
+
+def test_a_larger_grid_extends_the_study_and_a_changed_base_is_refused(tmp_path: Path) -> None:
+    job = (*DEBUG, "job=search_proxy_task")
+    code, output = study.run(*job, "proxy=width50", folder=tmp_path)
+    assert code == 0, output
+    before = set(keys(tmp_path))
+    code, output = study.run(*job, "proxy.data_fraction=[0.5,1.0]", "proxy.width=0.5", folder=tmp_path)
+    assert code == 0, output
+    assert len(set(keys(tmp_path)) - before) == 8, "one more proxy task on eight models"
+    assert set(read_tasks(StudyFolder(tmp_path / "debug").proxy_tasks)) == {"width50", "data50_width50"}
+    code, output = study.run(*job, "training.total_steps=200", folder=tmp_path)
+    assert code == 2
+    assert "was begun with another configuration (training.total_steps: 100 -> 200)" in output
+    code, output = study.run(*job, "backend.slots=1", "proxy=width50", folder=tmp_path)
+    assert code == 0, "where trials run is not what they are"
+
+
+def test_a_mistaken_beginning_does_not_bind_a_study_without_trials(tmp_path: Path) -> None:
+    assert study.run(*DEBUG, "trainer.noise=loud", "job=measure_variance", folder=tmp_path)[0] == 2
+    code, output = study.run(*DEBUG, "job=measure_variance", folder=tmp_path)
+    assert code == 0, output
+
+
+@pytest.mark.gate
+@pytest.mark.parametrize("launcher", ["basic", "joblib"])
+def test_the_jobs_of_a_sweep_share_one_study(tmp_path: Path, launcher: str) -> None:
+    sweep = ("-m", *DEBUG, "job=search_proxy_task", "proxy=data25,data50,data75", f"hydra/launcher={launcher}")
+    code, output = study.run(*sweep, folder=tmp_path)
+    assert code == 0, output
+    tasks = read_tasks(StudyFolder(tmp_path / "debug").proxy_tasks)
+    assert set(tasks) == {"data25", "data50", "data75"}
+    assert all(task.stopping_state is not None for task in tasks.values())
+    state = json.loads((tmp_path / "debug" / "proxy_search" / "SEARCH_CONTROLLER_STATE.json").read_text())
+    assert set(state["proxy_tasks_map"]) == set(tasks)
+    assert state["best_proxy_task_name"] in tasks
+    assert len(keys(tmp_path)) <= 5 + 12 + 1 + 3 * 8, "shared stages were trained once"
+
+
+def test_a_second_controller_is_refused_by_name(tmp_path: Path) -> None:
+    slow = (*DEBUG, "job=select_models", "trainer.check_seconds=0.2")
+    first = study.start(*slow, folder=tmp_path)
+    try:
+        wait_until(lambda: bool(keys(tmp_path)), first)
+        code, output = study.run(*slow, folder=tmp_path)
+        assert code == 2
+        assert f"study debug is being worked on by process {first.pid} on" in output
+    finally:
+        first.kill()
+        first.communicate()
+
+
+@pytest.mark.parametrize("polite", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_leaves_no_worker_and_a_study_to_resume(tmp_path: Path, polite: signal.Signals) -> None:
+    slow = (*DEBUG, "job=select_models", "trainer.check_seconds=0.3")
+    process = study.start(*slow, folder=tmp_path)
+    trials = tmp_path / "debug" / "trials"
+    wait_until(lambda: any(trials.glob("*/metrics.jsonl")), process)
+    process.send_signal(polite)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, output
+    assert "the same command goes on from here" in output
+    assert not [lock for lock in trials.glob("*/worker.lock") if is_held(lock)]
+    store = FolderTrialStore(trials)
+    states = {store.read(key).status.state for key in store.keys()}  # noqa: SIM118
+    assert State.RUNNING not in states
+    code, output = study.run(*DEBUG, "job=select_models", "trainer.check_seconds=0.3", folder=tmp_path)
+    assert code == 0, output
+
+
+def wait_until(condition: object, process: object, seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():  # type: ignore[operator]
+        assert process.poll() is None, process.communicate()[0]  # type: ignore[attr-defined]
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_help_and_the_composed_configuration_read_well(tmp_path: Path) -> None:
+    process = study.start_plain("--help")
+    output, _ = process.communicate(timeout=60)
+    assert "which cheap training setting" in output
+    for group in ("job", "search_space", "proxy", "trainer", "data", "criterion", "backend", "tracking", "experiment"):
+        assert f"{group}: " in output
+    process = study.start_plain("--cfg", "job")
+    output, _ = process.communicate(timeout=60)
+    assert "_target_: trainers.image_classifier.train" in output
+
+
+def test_importing_the_package_loads_no_torch() -> None:
+    code = "import sys, nasproxy.app; sys.exit('torch' in sys.modules)"
+    assert study.python("-c", code) == 0
