@@ -21,7 +21,6 @@ from nasproxy.storage import FolderTrialStore
 from nasproxy.trial import Recipe, Split, State, TrialSpec
 from nasproxy.worker import TrialContext
 
-
 MODULE = "benchmarks.overhead"
 """This module's name in a worker, where it is not `__main__`."""
 

@@ -53,7 +53,7 @@ class Workload:
 
 WORKLOADS = (
     Workload("about 1.5 ms a step", channels=8, layers=2, steps=600, goal=0.65),
-    Workload("about 10 ms a step", channels=20, layers=4, steps=300, goal=0.93),
+    Workload("about 10 ms a step", channels=22, layers=4, steps=400, goal=0.93),
 )
 
 

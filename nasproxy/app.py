@@ -35,6 +35,9 @@ from nasproxy.trial import Architecture, Recipe, Split, TrialSpec, canonical
 PROXY_SEED_OFFSET = 1
 """Proxy trainings have another seed than the references, so that equal settings do not make equal trainings."""
 
+LOOKING = {Step.report, Step.list_trials}
+"""Steps that train nothing: they show a study as it is, whatever else is configured."""
+
 
 def main(config: DictConfig) -> None:
     """Run a job; an error that the user can act on ends the program with its message alone."""
@@ -60,10 +63,13 @@ def run(config: Config, *, is_shared: bool = False) -> None:
         NasproxyError: Something was wanted that cannot be had; nothing finished is lost.
     """
     design = Design(config)
-    design.check()
+    is_work = not set(config.job.steps) <= LOOKING
+    if is_work:
+        design.check()
     root = Path(config.studies_dir).absolute()
     with ExitStack() as stack:
-        study = stack.enter_context(open_study(root, config.study, design.base, is_shared=is_shared))
+        begun_with = design.base if is_work else None
+        study = stack.enter_context(open_study(root, config.study, begun_with, is_shared=is_shared))
         stack.enter_context(_terminable())
         job = Job(design, study, stack)
         for step in config.job.steps:

@@ -95,23 +95,26 @@ class Study:
 
 
 @contextmanager
-def open_study(root: Path, name: str, base: Mapping[str, Any], *, is_shared: bool) -> Iterator[Study]:
+def open_study(root: Path, name: str, base: Mapping[str, Any] | None, *, is_shared: bool) -> Iterator[Study]:
     """Open a study, or begin it.
 
     Args:
         root: Where studies live.
         name: The study's name, its folder's name too.
-        base: The base configuration: all that must stay as it is while the study lasts.
+        base: The base configuration: all that must stay as it is while the study lasts; None only looks at it.
         is_shared: Work on it together with the other jobs of a sweep.
 
     Raises:
-        ConfigError: The name is no folder's name, or the folder cannot be written.
+        ConfigError: The name is no folder's name, the folder cannot be written, or there is nothing to look at.
         StudyBusyError: Another process works on it.
         StudyChangedError: It was begun with another base configuration.
     """
     if not NAME_PATTERN.fullmatch(name):
         raise ConfigError(f"study must be a name of 1 to 64 letters, digits, '.', '_' or '-', got {name!r}")
     folder = StudyFolder(root / name)
+    if base is None:
+        yield _known(folder)
+        return
     try:
         folder.trials.mkdir(parents=True, exist_ok=True)
         lease = Lease(folder.lease)
@@ -124,6 +127,16 @@ def open_study(root: Path, name: str, base: Mapping[str, Any], *, is_shared: boo
             f"study {name} needs a folder it can write to, got {folder.path}: {error.strerror}; choose another place "
             f"with studies_dir=FOLDER"
         ) from error
+
+
+def _known(folder: StudyFolder) -> Study:
+    if not folder.record.exists():
+        others = sorted(path.parent.name for path in folder.path.parent.glob("*/study.json"))
+        raise ConfigError(
+            f"study {folder.path.name} must exist to be looked at, and {folder.path.parent} holds "
+            f"{', '.join(others) or 'none'}: name one of them, or begin it with job=design"
+        )
+    return Study(folder)
 
 
 def _begun(folder: StudyFolder, base: Mapping[str, Any], is_shared: bool) -> Study:

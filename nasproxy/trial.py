@@ -208,6 +208,7 @@ class Status:
         failed_at_step: The last check that was there when it failed last.
         wall_seconds: Time of all its workers that ended, start-up, validation and lost work included.
         started_at: When the living worker began, in seconds since 1970.
+        threads: CPU threads it began with, and keeps: another number of them gives other last bits.
         cause: Why it failed last.
         message: That failure's own words.
     """
@@ -217,6 +218,7 @@ class Status:
     failed_at_step: int = -1
     wall_seconds: float = 0.0
     started_at: float | None = None
+    threads: int | None = None
     cause: Cause | None = None
     message: str | None = None
 

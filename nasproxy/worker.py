@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 from nasproxy.data.dataset import ImageDataset, ImageSplit, resize, take
 from nasproxy.devices import Pool
 from nasproxy.errors import ConfigError, DataError, NonFiniteScoreError, UntrustedTrialError
+from nasproxy.hooks import get_stop_training
 from nasproxy.proxy import ProxyTask
 from nasproxy.storage import (
     Lease,
     config_digest,
-    is_held,
     last_step,
     read_record,
     read_spec,
@@ -182,6 +182,7 @@ def _train(order: WorkOrder, folder: TrialFolder, device: str) -> None:
     if status.state is State.FAILED:
         write_record(folder.status, status)
         return
+    status = replace(status, threads=status.threads or order.threads)
     started = time.time()
     write_record(folder.status, replace(status, state=State.RUNNING, started_at=started))
 
@@ -193,7 +194,7 @@ def _train(order: WorkOrder, folder: TrialFolder, device: str) -> None:
         end(status.failed(cause, message, step=last_step(folder), max_attempts=order.max_attempts))
 
     try:
-        end(replace(status, state=_call_trainer(order, folder, device)))
+        end(replace(status, state=_call_trainer(order, folder, device, status.threads or 1)))
     except (NonFiniteScoreError, FloatingPointError) as error:
         fail(Cause.NAN, str(error))
     except (torch.OutOfMemoryError, MemoryError) as error:
@@ -203,18 +204,20 @@ def _train(order: WorkOrder, folder: TrialFolder, device: str) -> None:
         fail(Cause.CRASH, f"{type(error).__name__}: {error}")
 
 
-def _call_trainer(order: WorkOrder, folder: TrialFolder, device: str) -> State:
+def _call_trainer(order: WorkOrder, folder: TrialFolder, device: str, threads: int) -> State:
     import torch
 
     spec = _trusted_spec(order, folder)
-    torch.set_num_threads(order.threads)
-    context = TrialContext(folder.path, spec, device, order.threads)
+    torch.set_num_threads(threads)
+    context = TrialContext(folder.path, spec, device, threads)
+    before = last_step(folder)
     load("trainer", spec.recipe.trainer)(trial=context, **_arguments(spec.recipe.trainer))
     step = last_step(folder)
     if step >= spec.total_steps:
         return State.DONE
-    request = read_record(folder.request, Request) or Request()
-    if not _was_asked_to_stop(request, step):
+    # A request may be extended after the trainer has obeyed it, so only a trainer that did nothing is at fault.
+    if step == before and not get_stop_training(folder.path, step - 1, spec.total_steps):
+        request = read_record(folder.request, Request) or Request()
         raise ConfigError(
             f"the trainer must train until step {request.until_step or spec.total_steps}, and returned after step "
             f"{step}: stop only where get_stop_training says so"
@@ -248,14 +251,6 @@ def rehearse(spec: TrialSpec) -> None:
             f"search_space.model must give scores of shape (images, {data.num_classes}), got (images, "
             f"{', '.join(map(str, shape[1:]))}): build its head with num_classes outputs"
         )
-
-
-def _was_asked_to_stop(request: Request, step: int) -> bool:
-    if request.stop or request.until_seconds is not None:
-        return True
-    if request.until_step is not None and step >= request.until_step:
-        return True
-    return request.lease is not None and not is_held(Path(request.lease))
 
 
 def _trusted_spec(order: WorkOrder, folder: TrialFolder) -> TrialSpec:

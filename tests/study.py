@@ -25,12 +25,13 @@ SMALL = (
 
 def environment() -> dict[str, str]:
     """The tests' own modules can be named as targets."""
-    return {**os.environ, "PYTHONPATH": str(ROOT / "tests"), "COLUMNS": "200"}
+    path = os.pathsep.join([str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
+    return {**os.environ, "PYTHONPATH": path, "COLUMNS": "200"}
 
 
 def start(*overrides: str, folder: Path) -> "subprocess.Popen[str]":
     """Start `python run.py` with overrides, on studies in `folder`."""
-    return start_plain(*_flags_first(overrides), f"studies_dir={folder}")
+    return start_plain(*overrides, f"studies_dir={folder}")
 
 
 def start_plain(*arguments: str) -> "subprocess.Popen[str]":
@@ -51,7 +52,3 @@ def run(*overrides: str, folder: Path, seconds: float = 300.0) -> tuple[int, str
     process = start(*overrides, folder=folder)
     output, _ = process.communicate(timeout=seconds)
     return process.returncode, output
-
-
-def _flags_first(overrides: tuple[str, ...]) -> list[str]:
-    return sorted(overrides, key=lambda override: not override.startswith("-"))

@@ -7,12 +7,15 @@ from pathlib import Path
 
 import pytest
 import study
+
 from nasproxy.controllers.proxy_search import read_tasks
 from nasproxy.storage import FolderTrialStore, is_held
 from nasproxy.study import StudyFolder
 from nasproxy.trial import State
 
 DEBUG = ("experiment=debug", "selection.start_models=12", "selection.final_models=8")
+
+FEW_CHECKS = ("training.total_steps=20", "training.check_every_steps=10", "selection.start_models=8")
 
 
 def keys(folder: Path, name: str = "debug") -> list[str]:
@@ -33,7 +36,10 @@ def keys(folder: Path, name: str = "debug") -> list[str]:
         (["proxy=custom", "proxy.tasks=[{name: a}, {name: a, width: 0.5}]"], "a name of its own, got 'a' twice"),
         (["proxy=custom", "proxy.tasks=[{name: a, trainer.colour: 1}]"], "overrides 'trainer.colour', which"),
         (["proxy=generator", "proxy.generator._target_=os.nothing"], "there is none of that name"),
-        (["search_space.choices.quality=[1]", "search_space.choices.twin=[0]", "search_space.baseline=null"], "1 architecture"),
+        (
+            ["search_space.choices.quality=[1]", "search_space.choices.twin=[0]", "search_space.baseline=null"],
+            "at least 2 architectures to rank",
+        ),
         (["selection.start_models=3000"], "3000"),
         (["variance.gate=close"], "variance.gate must be one of ('stop', 'warn'), got 'close'"),
         (["criterion.target=high"], "criterion.target must be float, got 'high'"),
@@ -130,7 +136,7 @@ def test_a_second_controller_is_refused_by_name(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("polite", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_leaves_no_worker_and_a_study_to_resume(tmp_path: Path, polite: signal.Signals) -> None:
-    slow = (*DEBUG, "job=select_models", "trainer.check_seconds=0.3")
+    slow = (*DEBUG, "job=select_models", "trainer.check_seconds=0.3", *FEW_CHECKS)
     process = study.start(*slow, folder=tmp_path)
     trials = tmp_path / "debug" / "trials"
     wait_until(lambda: any(trials.glob("*/metrics.jsonl")), process)
@@ -140,9 +146,9 @@ def test_an_interrupt_leaves_no_worker_and_a_study_to_resume(tmp_path: Path, pol
     assert "the same command goes on from here" in output
     assert not [lock for lock in trials.glob("*/worker.lock") if is_held(lock)]
     store = FolderTrialStore(trials)
-    states = {store.read(key).status.state for key in store.keys()}  # noqa: SIM118
+    states = {store.read(key).status.state for key in store.keys()}
     assert State.RUNNING not in states
-    code, output = study.run(*DEBUG, "job=select_models", "trainer.check_seconds=0.3", folder=tmp_path)
+    code, output = study.run(*slow, folder=tmp_path)
     assert code == 0, output
 
 

@@ -9,12 +9,19 @@ from pathlib import Path
 
 import pytest
 import study
+
 from nasproxy.controllers.proxy_search import best_task, read_tasks
 from nasproxy.controllers.selection import SelectionState
 from nasproxy.storage import FolderTrialStore, is_held, read_record
 from nasproxy.study import StudyFolder
 
-SETTING = (*study.SMALL, "job=search_proxy_task", "study=crash", "trainer=plain_pytorch", "trainer._target_=steady.train")
+SETTING = (
+    *study.SMALL,
+    "job=search_proxy_task",
+    "study=crash",
+    "trainer=plain_pytorch",
+    "trainer._target_=steady.train",
+)
 
 
 def decisions(folder: Path) -> dict[str, object]:
@@ -35,7 +42,7 @@ def decisions(folder: Path) -> dict[str, object]:
 def curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
     """Every trial's checks."""
     store = FolderTrialStore(StudyFolder(folder / "crash").trials)
-    return {key: [(check.step, check.score) for check in store.read(key).checks] for key in store.keys()}  # noqa: SIM118
+    return {key: [(check.step, check.score) for check in store.read(key).checks] for key in store.keys()}
 
 
 def living_workers(folder: Path) -> list[int]:

@@ -30,7 +30,7 @@ SPEC = TrialSpec({"quality": 1, "fault": "none"}, ProxyTask(width=0.5), Split.SE
 
 
 def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
-    status = Status(State.FAILED, 2, 10, 1.5, None, Cause.OOM, "no <memory>")
+    status = Status(State.FAILED, failures=2, wall_seconds=1.5, threads=1, cause=Cause.OOM, message="no <memory>")
     write_record(tmp_path / "status.json", status)
     assert read_record(tmp_path / "status.json", Status) == status
     assert read_record(tmp_path / "absent.json", Status) is None

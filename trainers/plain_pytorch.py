@@ -73,9 +73,7 @@ def _fit(trial: TrialContext, model: nn.Module, images: recipe.Images, settings:
         loss = _train_cycle(trial, model, optimizer, images, settings, range(begin, end))
         watch.pause()
         score = _score(trial, model, images) if math.isfinite(loss) else math.nan
-        update_trial_training_accuracy_metric(
-            trial.model_dir, score, begin, end - 1, watch.lap(), trial.total_steps
-        )
+        update_trial_training_accuracy_metric(trial.model_dir, score, begin, end - 1, watch.lap(), trial.total_steps)
         step = end
         _save(path, model, optimizer, step)
 

@@ -52,9 +52,7 @@ class CycleReporter:
         """
         seconds, begin, self._begin = self._watch.lap(), self._begin, step
         if write:
-            update_trial_training_accuracy_metric(
-                self._model_dir, score, begin, step - 1, seconds, self._total_steps
-            )
+            update_trial_training_accuracy_metric(self._model_dir, score, begin, step - 1, seconds, self._total_steps)
 
 
 def monitored_score(metrics: Mapping[str, Tensor], monitor: str, loss_sum: Tensor | None) -> float:

@@ -205,12 +205,10 @@ def median_score(findings: Findings, task: TaskState, over: Over) -> Figure:
     """Median score of a proxy task's models at each check."""
     figure, axes = _figure(SMALL)
     x, label = _places(task.checks, over)
-    axes.plot(
-        x, [check.median_score for check in task.checks], color=BLUE, marker="s", label="median under the proxy task"
-    )
+    axes.plot(x, [check.median_score for check in task.checks], color=BLUE, marker="s", label="proxy task")
     if findings.references:
         full = float(np.median([reference.score for reference in findings.references]))
-        axes.axhline(full, color=BLACK, linestyle=":", label=f"median of full training ({full:.4g})")
+        axes.axhline(full, color=BLACK, linestyle=":", label=f"full training: {full:.4g}")
     axes.set(xlabel=label, ylabel="median score")
     axes.set_xlim(left=0)
     axes.set_title(task.name)
@@ -328,8 +326,8 @@ def _draw_all_taus(axes: Any, findings: Findings, tasks: Sequence[TaskState]) ->
             axes.scatter(x[-1:], taus[-1:], s=60, facecolors="none", edgecolors=BLACK, zorder=4)
     full = list(findings.full_training_curve())
     if full:
-        x, taus = [seconds / size for _, seconds, _ in full], [found.tau for _, _, found in full]
-        axes.plot(x, taus, ":", color=BLACK, label="full training's own checks (optimistic)")
+        places, own = [seconds / size for _, seconds, _ in full], [found.tau for _, _, found in full]
+        axes.plot(places, own, ":", color=BLACK, label="full training's own checks (optimistic)")
     _draw_bounds(axes, target(tasks[0]), findings.ceiling)
     axes.set(xlabel=f"median training time ({unit})", ylabel="rank correlation (tau-b)", ylim=(None, 1.05))
     axes.set_xlim(0, 1.1 * longest / size)

@@ -242,7 +242,7 @@ class _Purposes:
         self._variance_steps = base.get("variance.total_steps") or base.get("training.total_steps")
         self._variance = variance
         self._selection = selection
-        self._task_of = {key: task.name for task in reversed(tasks.values()) for key in task.keys}
+        self._task_of = {key: task.name for task in reversed(list(tasks.values())) for key in task.keys}
         tried = () if variance is None or selection is None else variance.unworkable
         self._hunted = {canonical(selection.architectures[n]) for n in tried} if selection else set()
         if variance is not None and variance.architecture is not None:
@@ -264,7 +264,7 @@ class _Purposes:
 
 def _read_trials(store: TrialStore, purposes: _Purposes) -> dict[str, Trial]:
     trials = {}
-    for key in store.keys():
+    for key in list(store.keys()):
         spec = store.spec(key)
         stage, task = purposes.of(key, spec)
         trials[key] = Trial(spec, store.read(key), stage, task)

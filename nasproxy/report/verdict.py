@@ -207,11 +207,11 @@ def _sampling_remark(found: RankCorrelation, wanted: float | None) -> Remark:
         else ""
     )
     reach = (found.high - found.low) / 2
-    title = f"{found.n} models prove little." if found.n < FEW_MODELS else "Tau is an estimate."
+    title = f"{found.n} models prove little." if found.n < FEW_MODELS else f"{found.n} models estimate tau."
     return Remark(
         title,
-        f"{found.n} models measure tau to about \N{PLUS-MINUS SIGN}{reach:.1f}: the 95 % interval runs from "
-        f"{wording.interval(found.low, found.high)}{misses}. It makes no allowance for having chosen among checks and "
+        f"They measure tau to about \N{PLUS-MINUS SIGN}{reach:.1f}: the 95 % interval runs from "
+        f"{wording.interval(found.low, found.high)}{misses}. The interval makes no allowance for having chosen among checks and "
         f"proxy tasks. The p-value speaks against unrelated rankings, not for the target.",
     )
 
@@ -307,10 +307,12 @@ def _advice(findings: Findings) -> Iterator[str]:
         "Add proxy tasks that reduce less, such as proxy.data_fraction=[0.75,1.0] or proxy.width=[0.75,1.0], to the "
         "same study: what is trained is not trained again."
     )
-    if findings.ceiling is not None and any((target(t) or 0.0) > findings.ceiling.low for t in findings.tasks.values()):
+    ceiling = findings.ceiling
+    targets = [wanted for task in findings.tasks.values() if (wanted := target(task)) is not None]
+    if ceiling is not None and targets and max(targets) > ceiling.low:
         yield (
-            f"Seed noise may be in the way: the noise ceiling is {wording.tau(findings.ceiling.tau)}, and may be as low "
-            f"as {wording.tau(findings.ceiling.low)}. Train longer, average the weights, or validate on more images."
+            f"Seed noise may be in the way: the noise ceiling is {wording.tau(ceiling.tau)}, and may be as low as "
+            f"{wording.tau(ceiling.low)}. Train longer, average the weights, or validate on more images."
         )
     yield "Do not lower the target to fit what was found; a search on full training is the honest alternative."
 

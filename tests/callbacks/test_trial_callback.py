@@ -100,9 +100,7 @@ def curve(folder: Path) -> list[tuple[int, float]]:
 
 
 @pytest.mark.parametrize("averaging", [None, partial(EMAWeightAveraging, decay=0.9, update_starting_at_step=3)])
-def test_a_training_paused_inside_epochs_has_the_checks_of_one_never_paused(
-    tmp_path: Path, averaging: Any
-) -> None:
+def test_a_training_paused_inside_epochs_has_the_checks_of_one_never_paused(tmp_path: Path, averaging: Any) -> None:
     def callbacks() -> list[pl.Callback]:
         return [averaging()] if averaging else []
 

@@ -20,7 +20,7 @@ from nasproxy.storage import FolderTrialStore, append_check, read_record, write_
 from nasproxy.study import StudyFolder, StudyRecord
 from nasproxy.testing import synthetic
 from nasproxy.tracking.tracker import Silent
-from nasproxy.trial import Architecture, Cause, Check, Request, State, Status, TrialSpec, canonical
+from nasproxy.trial import Architecture, Cause, Check, Request, Split, State, Status, TrialSpec, canonical
 
 TOTAL_STEPS, CHECK_EVERY = 500, 20
 RECIPE = synthetic.recipe(total_steps=TOTAL_STEPS, check_every_steps=CHECK_EVERY)
@@ -42,7 +42,7 @@ class InstantBackend:
         request = read_record(folder.request, Request)
         assert request is not None
         assert request.until_step is not None
-        cause = spec.architecture.get("cause")
+        cause = spec.architecture.get("cause" if spec.split is Split.FULL else "proxy_cause")
         seconds = record.checks[-1].train_seconds if record.checks else 0.0
         status = Status(State.PAUSED, wall_seconds=record.status.wall_seconds + 0.6)
         until = next(step for step in spec.check_steps if step >= request.until_step)
@@ -94,10 +94,10 @@ def score(spec: TrialSpec, step: int) -> float:
     blur = 0.06 * math.exp(-10 * progress) + 0.022 * reduced
     own = blur * noise("model", spec.architecture, task.default_name)
     top = 0.88 + 0.10 * quality - 0.08 * reduced
-    seed = (0.004 + 0.012 * math.exp(-6 * progress)) * noise(
-        "seed", spec.seed, spec.architecture, step, spec.split.value
-    )
-    return round(min(0.999, max(0.1, 0.1 + (top - 0.1) * (1 - math.exp(-9 * progress)) + own + seed)) * 360) / 360
+    chance = noise("seed", spec.seed, spec.architecture, step, spec.split.value)
+    seed = (0.004 + 0.012 * math.exp(-6 * progress)) * chance
+    value = 0.1 + (top - 0.1) * (1 - math.exp(-9 * progress)) + own + seed
+    return round(min(0.999, max(0.1, value)) * 360) / 360
 
 
 def candidates(count: int, causes: Mapping[int, str] | None = None) -> list[Architecture]:

@@ -33,9 +33,7 @@ def test_the_first_check_that_reaches_the_target_is_accepted() -> None:
     verdict = FirstCrossing().judge(evidence(TURNED, REFERENCE, TURNED))
     assert (verdict.kind, verdict.check, verdict.models_needed) == (VerdictKind.ACCEPTED, 1, None)
     assert verdict.correlation == kendall_tau(REFERENCE, REFERENCE)
-    assert verdict.reason == (
-        "tau is 1.000 on 10 models after 20 % of training, the first check to reach 0.65"
-    )
+    assert verdict.reason == ("tau is 1.000 on 10 models after 20 % of training, the first check to reach 0.65")
 
 
 def test_a_proxy_task_with_looks_left_is_undecided() -> None:
@@ -75,10 +73,7 @@ def test_a_tau_that_is_the_target_but_for_rounding_reaches_it() -> None:
 
 @given(arrays(np.float64, (4, 8), elements=st.sampled_from([0.0, 0.1, 0.2, 0.3, 0.4, 0.5, NAN])))
 def test_an_accepted_task_stays_accepted_as_checks_come_in(proxy: np.ndarray) -> None:
-    kinds = [
-        FirstCrossing(target=0.3).judge(evidence(*proxy[:seen], reference=np.arange(8.0)))
-        for seen in range(5)
-    ]
+    kinds = [FirstCrossing(target=0.3).judge(evidence(*proxy[:seen], reference=np.arange(8.0))) for seen in range(5)]
     accepted = [verdict for verdict in kinds if verdict.kind is VerdictKind.ACCEPTED]
     assert kinds[-1].kind is not VerdictKind.UNDECIDED
     assert [verdict.kind for verdict in kinds].count(VerdictKind.REJECTED) <= 1

@@ -61,15 +61,11 @@ def test_tau_changes_sign_with_the_direction_of_a_score(scores: tuple[list[float
     assume(straight is not None)
     assert straight is not None
     assert turned is not None
-    assert (turned.tau, turned.low, turned.high) == pytest.approx(
-        (-straight.tau, -straight.high, -straight.low)
-    )
+    assert (turned.tau, turned.low, turned.high) == pytest.approx((-straight.tau, -straight.high, -straight.low))
 
 
 @given(score_pairs(), st.data())
-def test_the_order_of_models_does_not_matter(
-    scores: tuple[list[float], list[float]], data: st.DataObject
-) -> None:
+def test_the_order_of_models_does_not_matter(scores: tuple[list[float], list[float]], data: st.DataObject) -> None:
     order = data.draw(st.permutations(range(len(scores[0]))))
     proxy, reference = (np.array(side)[order] for side in scores)
     assert kendall_tau(proxy, reference) == kendall_tau(*scores)

@@ -14,9 +14,7 @@ from nasproxy.statistics.spread import (
     selection_cost,
 )
 
-POINTS = st.lists(
-    st.tuples(st.integers(0, 12).map(float), st.integers(0, 12).map(float)), min_size=1, max_size=12
-)
+POINTS = st.lists(st.tuples(st.integers(0, 12).map(float), st.integers(0, 12).map(float)), min_size=1, max_size=12)
 
 
 def scaled(values: list[float]) -> list[float]:
@@ -32,9 +30,7 @@ def remove_literally(accuracy: list[float], latency_ms: list[float], n_remove: i
         if len(points) <= 2:
             break
         neighbours = {
-            a: sorted(
-                (math.sqrt((p[0] - q[0]) ** 2 + (p[1] - q[1]) ** 2), b) for b, q in points.items() if b != a
-            )
+            a: sorted((math.sqrt((p[0] - q[0]) ** 2 + (p[1] - q[1]) ** 2), b) for b, q in points.items() if b != a)
             for a, p in points.items()
         }
         i = min(neighbours, key=lambda a: neighbours[a][0][0])
@@ -49,9 +45,7 @@ def remove_literally(accuracy: list[float], latency_ms: list[float], n_remove: i
 def test_the_rule_is_carried_out_to_the_letter(points: list[tuple[float, float]], n_remove: int) -> None:
     accuracy, latency_ms = ([point[axis] for point in points] for axis in (0, 1))
     assert remove_closest(accuracy, latency_ms, n_remove) == remove_literally(accuracy, latency_ms, n_remove)
-    assert remove_closest(accuracy, None, n_remove) == remove_literally(
-        accuracy, [0.0] * len(accuracy), n_remove
-    )
+    assert remove_closest(accuracy, None, n_remove) == remove_literally(accuracy, [0.0] * len(accuracy), n_remove)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -61,22 +55,16 @@ def test_thirty_random_models_are_thinned_to_the_letter(seed: int) -> None:
 
 
 @given(POINTS, st.integers(0, 14))
-def test_two_models_always_remain_and_none_leaves_twice(
-    points: list[tuple[float, float]], n_remove: int
-) -> None:
+def test_two_models_always_remain_and_none_leaves_twice(points: list[tuple[float, float]], n_remove: int) -> None:
     removed = remove_closest([a for a, _ in points], [b for _, b in points], n_remove)
     assert len(removed) == len(set(removed)) == min(n_remove, max(0, len(points) - 2))
     assert set(removed) <= set(range(len(points)))
 
 
 @given(POINTS, st.integers(0, 6))
-def test_asking_for_more_removes_the_same_models_first(
-    points: list[tuple[float, float]], n_remove: int
-) -> None:
+def test_asking_for_more_removes_the_same_models_first(points: list[tuple[float, float]], n_remove: int) -> None:
     accuracy = [a for a, _ in points]
-    assert remove_closest(accuracy, None, n_remove + 1)[:n_remove] == (
-        remove_closest(accuracy, None, n_remove)
-    )
+    assert remove_closest(accuracy, None, n_remove + 1)[:n_remove] == (remove_closest(accuracy, None, n_remove))
 
 
 def test_the_more_crowded_of_the_closest_pair_leaves() -> None:
@@ -116,9 +104,7 @@ def test_invalid_models_count_as_removed(n_valid: int, n_invalid: int, expected:
 
 
 @given(st.integers(0, 60), st.integers(0, 60), st.integers(1, 40), st.integers(1, 20))
-def test_removal_leaves_two_where_there_are_two(
-    n_valid: int, n_invalid: int, per_iteration: int, final: int
-) -> None:
+def test_removal_leaves_two_where_there_are_two(n_valid: int, n_invalid: int, per_iteration: int, final: int) -> None:
     count = removal_count(n_valid, n_invalid, per_iteration=per_iteration, final=final)
     assert 0 <= count <= per_iteration
     assert n_valid - count >= min(n_valid, 2)

@@ -81,9 +81,7 @@ def test_a_slope_at_a_check_is_the_one_after_it() -> None:
 @pytest.mark.parametrize(
     ("sd", "n_checks", "published"), [(0.01, 10, 0.63), (0.01, 30, 4.8), (0.01, 100, 18.2), (0.02, 30, 11.3)]
 )
-def test_smoothness_of_noisy_curves_is_near_the_published_means(
-    sd: float, n_checks: int, published: float
-) -> None:
+def test_smoothness_of_noisy_curves_is_near_the_published_means(sd: float, n_checks: int, published: float) -> None:
     values = [smoothness(*noisy_curve(sd, n_checks, seed)) for seed in range(30)]
     assert np.mean([v for v in values if v is not None]) == pytest.approx(published, rel=0.6)
 

@@ -113,9 +113,7 @@ def test_gradients_of_micro_batches_add_up_to_those_of_the_batch() -> None:
     found = []
     for size in (None, 3):
         model.zero_grad()
-        loss = recipe.add_gradients(
-            model, batch, settings(), micro_batch=size, backward=torch.autograd.backward
-        )
+        loss = recipe.add_gradients(model, batch, settings(), micro_batch=size, backward=torch.autograd.backward)
         found.append((loss, model[1].weight.grad.clone()))
     torch.testing.assert_close(*found)
 

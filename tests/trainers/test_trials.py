@@ -74,9 +74,7 @@ def test_micro_batches_train_as_the_whole_batch_does(tmp_path: Path) -> None:
             torch.manual_seed(self.seed)
             return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3))
 
-    whole, parts = (
-        tiny_trial(tmp_path / str(size), kind=WithoutNorm, micro_batch=size) for size in (None, 5)
-    )
+    whole, parts = (tiny_trial(tmp_path / str(size), kind=WithoutNorm, micro_batch=size) for size in (None, 5))
     for trial in (whole, parts):
         train(trial, "lightning")
     for left, right in zip(weights(whole), weights(parts), strict=True):

@@ -1,0 +1,79 @@
+"""What the report reads out of a study, and what it makes of it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nasproxy.proxy import ProxyTask
+from nasproxy.report import tables
+from nasproxy.report.costs import Saving, wall_saving
+from nasproxy.report.figures import proxy_against_full, selection_scatter
+from nasproxy.report.findings import decided_at, read_findings, target
+from nasproxy.statistics.rank_correlation import kendall_tau
+
+
+@pytest.fixture(scope="module")
+def with_a_failure(new_study: Callable[..., Any]) -> Any:
+    """A study in which one reference model trains fully, but not under the proxy task."""
+    author = new_study(8)
+    author.architectures[3] = {**author.architectures[3], "proxy_cause": "nan"}
+    author.measure_variance()
+    author.select_models(start_models=8, final_models=8)
+    author.search({"width50": ProxyTask(width=0.5)}, target=0.9)
+    return author
+
+
+def test_the_reports_scores_give_the_controllers_tau(with_a_failure: Any) -> None:
+    findings = read_findings(with_a_failure.folder, time_tolerance=0.05)
+    task = findings.tasks["width50"]
+    check = decided_at(task)
+    assert check is not None
+    assert check.correlation is not None
+    scores = findings.scores_at(task, check.step)
+    assert scores.has_failed.sum() == 1
+    assert np.isnan(scores.proxy[scores.has_failed]).all()
+    (row,) = tables.proxy_tasks(findings).rows
+    assert (row["tau"], row["models"]) == (check.correlation.tau, 8)
+    assert scores.measure(kendall_tau) == check.correlation
+
+
+def test_failed_models_are_drawn_apart(with_a_failure: Any, full_study: Any) -> None:
+    findings = read_findings(with_a_failure.folder, time_tolerance=0.05)
+    axes = proxy_against_full(findings, findings.tasks["width50"]).axes[0]
+    assert "failed, ranks last" in axes.get_legend_handles_labels()[1]
+    selection = read_findings(full_study.folder, time_tolerance=0.05)
+    assert selection.selection is not None
+    (iteration,) = [iteration for iteration in selection.selection.iterations if iteration.failed]
+    labels = selection_scatter(selection, iteration).axes[0].get_legend_handles_labels()[1]
+    assert labels == [f"kept ({len(iteration.kept or ())})", "dropped: like another (4)", "failed, no score (1)"]
+
+
+def test_the_references_own_curve_ends_at_one(full_study: Any) -> None:
+    findings = read_findings(full_study.folder, time_tolerance=0.05)
+    *_, (step, seconds, correlation) = findings.full_training_curve()
+    assert (step, correlation.tau) == (500, pytest.approx(1.0))
+    assert seconds == pytest.approx(np.median([reference.train_seconds for reference in findings.references]))
+
+
+def test_a_trial_that_went_on_counts_in_proportion_to_its_steps(full_study: Any) -> None:
+    findings = read_findings(full_study.folder, time_tolerance=0.05)
+    task = findings.best
+    assert task is not None
+    assert task.final_step is not None
+    saving = wall_saving(findings, task)
+    assert saving is not None
+    records = [findings.trials[key].record for key in task.keys]
+    expected = np.median([record.status.wall_seconds * task.final_step / record.step for record in records])
+    assert saving.proxy_seconds == pytest.approx(expected)
+
+
+def test_targets_come_from_the_record(full_study: Any) -> None:
+    findings = read_findings(full_study.folder, time_tolerance=0.05)
+    assert {target(task) for task in findings.tasks.values()} == {0.65}
+
+
+@pytest.mark.parametrize(("full", "proxy", "models"), [(10.0, 2.0, 13), (10.0, 10.0, None), (10.0, 20.0, None)])
+def test_a_study_pays_for_itself_only_by_what_each_model_saves(full: float, proxy: float, models: int | None) -> None:
+    assert Saving(full, proxy).break_even(100.0) == models

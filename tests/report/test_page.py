@@ -1,0 +1,275 @@
+"""The report's page: complete, self-contained, and true to the states it was made from."""
+
+import json
+import shlex
+import shutil
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from nasproxy.controllers.proxy_search import TaskState, read_tasks
+from nasproxy.errors import CorruptFileError
+from nasproxy.proxy import ProxyTask, from_mapping
+from nasproxy.report import verdict, wording
+from nasproxy.report.findings import Stage, read_findings
+from nasproxy.report.page import Page, write_report
+from nasproxy.study import StudyFolder
+
+NewStudy = Callable[..., Any]
+
+
+class Reader(HTMLParser):
+    """Collects a page's tags with their attributes, and its text."""
+
+    def __init__(self, page: Page) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.feed(page.path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+def report(author: Any) -> Page:
+    return write_report(author.folder, time_tolerance=0.05)
+
+
+def best_of(author: Any) -> TaskState:
+    best = read_findings(author.folder, time_tolerance=0.05).best
+    assert best is not None
+    return best
+
+
+@pytest.fixture(scope="module")
+def hopeless_study(new_study: NewStudy) -> Any:
+    """A study whose one proxy task was not accepted."""
+    author = new_study(8)
+    author.measure_variance()
+    author.select_models(start_models=8, final_models=6)
+    author.search({"width25": ProxyTask(width=0.25)}, target=1.0)
+    return author
+
+
+@pytest.fixture(scope="module")
+def hopeless_page(hopeless_study: Any) -> Page:
+    return report(hopeless_study)
+
+
+@pytest.fixture(scope="module")
+def page(full_study: Any) -> Page:
+    return report(full_study)
+
+
+class TestPage:
+    def test_is_one_file_that_needs_nothing_else(self, page: Page) -> None:
+        reader = Reader(page)
+        sources = [attrs[name] for _, attrs in reader.tags for name in ("src", "href", "srcset") if name in attrs]
+        assert all((source or "").startswith(("data:image/png;base64,", "#")) for source in sources)
+        assert "://" not in page.path.read_text(encoding="utf-8")
+        assert not {"script", "link", "iframe"} & {tag for tag, _ in reader.tags}
+
+    def test_shows_every_picture_and_leaves_it_as_a_file(self, page: Page) -> None:
+        images = [attrs for tag, attrs in Reader(page).tags if tag == "img"]
+        assert len(images) == len(page.pictures)
+        assert all(attrs["alt"] for attrs in images)
+        assert all(path.read_bytes().startswith(b"\x89PNG") for path in page.pictures)
+
+    def test_its_pictures_bear_the_cloud_tools_names(self, page: Page, full_study: Any) -> None:
+        best = best_of(full_study)
+        names = {path.name for path in page.pictures}
+        prefix = f"proxy_task_{best.name}_accuracy"
+        assert names >= {
+            f"{prefix}_correlation_vs_training_steps.png",
+            f"{prefix}_correlation_vs_training_time.png",
+            f"{prefix}_vs_training_steps.png",
+            f"{prefix}_vs_training_time.png",
+            f"{prefix}_correlation_at_step_{best.final_step}.png",
+            "filtered_trial_scores_iteration_1.png",
+        }
+
+    def test_free_text_stays_text(self, page: Page) -> None:
+        html = page.path.read_text(encoding="utf-8")
+        assert "&lt;script&gt;alert(" in html
+        assert "&lt;i&gt;own&lt;/i&gt;" in html
+        assert "&lt;b&gt;images&lt;/b&gt;" in html
+        assert "\x1b" not in html
+
+    def test_the_verdict_comes_first_and_its_numbers_come_from_the_states(self, page: Page, full_study: Any) -> None:
+        best = best_of(full_study)
+        text = Reader(page).text
+        found = best.checks[-1].correlation
+        assert found is not None
+        assert text.index(f"Accepted: {best.name}, stopped after {best.final_step} of 500 steps") < text.index("Noise:")
+        interval = f"95 % interval {wording.tau(found.low)} to {wording.tau(found.high)}"
+        assert f"{found.tau:.2f} ({interval}; target 0.65)" in text
+        assert f"tau-b {found.tau:.2f} ({interval}, p {found.p_value:.3f}) on {found.n} models" in page.verdict
+
+    def test_both_ratios_are_medians_over_the_models(self, page: Page, full_study: Any) -> None:
+        findings, best = read_findings(full_study.folder, time_tolerance=0.05), best_of(full_study)
+        (row,) = [row for row in page.tables["proxy_tasks"] if row["is_best"]]
+        full = sorted(reference.train_seconds for reference in findings.references)
+        assert best.final_train_seconds is not None
+        assert row["train_ratio"] == pytest.approx((full[4] + full[5]) / 2 / best.final_train_seconds)
+        assert row["wall_ratio"] < row["train_ratio"], "start-up and validation cost the proxy task more"
+        text = Reader(page).text
+        assert wording.times(row["train_ratio"]) in text
+        assert wording.times(row["wall_ratio"]) in text
+
+    def test_a_trial_that_stages_share_counts_once(self, page: Page, full_study: Any) -> None:
+        *stages, total = page.tables["costs"]
+        assert (
+            total["trials"] == len(list(full_study.folder.trials.glob("*/config.yaml"))) == len(page.tables["trials"])
+        )
+        for name in ("trials", "steps", "train_seconds", "wall_seconds", "failed"):
+            assert sum(row[name] for row in stages) == pytest.approx(total[name])
+        assert [row["trials"] for row in stages if row["stage"] == "variance"] == [5]
+        assert [row["trials"] for row in stages if row["stage"] == "selection"] == [30], "29 and the baseline model"
+        assert total["trainings"] == total["steps"] / 500
+
+    def test_failures_are_counted_by_cause(self, page: Page) -> None:
+        assert page.tables["costs"][-1]["causes"] == "1 oom"
+        assert [row["cause"] for row in page.tables["failures"]] == ["oom"]
+
+    def test_tells_what_the_verdict_hangs_on(self, page: Page) -> None:
+        text = Reader(page).text
+        for words in ("10 models prove little", "single crossing", "chosen for their spread", "Not confirmed yet"):
+            assert words in text
+
+
+class TestFiles:
+    def test_the_same_study_gives_the_same_page(self, hopeless_study: Any, hopeless_page: Page) -> None:
+        before = hopeless_page.path.read_bytes()
+        assert report(hopeless_study).path.read_bytes() == before
+
+    def test_pictures_that_no_longer_hold_are_removed_and_other_files_stay(self, new_study: NewStudy) -> None:
+        author = new_study()
+        stale = author.folder.report / "proxy_task_old_accuracy_vs_training_steps.png"
+        own = author.folder.report / "mine.png"
+        author.folder.report.mkdir()
+        for path in (stale, own):
+            path.write_bytes(b"")
+        report(author)
+        assert (stale.exists(), own.exists()) == (False, True)
+
+
+class TestPartialStudies:
+    def test_a_study_that_has_only_begun(self, new_study: NewStudy) -> None:
+        page = report(new_study())
+        assert page.verdict.startswith("The study is not finished. Not there yet: the variance measurement")
+        assert Reader(page).text.count("Not there yet") >= 4
+        assert not page.pictures
+
+    def test_a_folder_without_anything(self, tmp_path: Path) -> None:
+        assert "not finished" in write_report(StudyFolder(tmp_path), time_tolerance=0.05).verdict
+
+    def test_after_the_first_stage(self, new_study: NewStudy) -> None:
+        author = new_study()
+        author.measure_variance()
+        page = report(author)
+        assert "Done: the variance measurement." in page.verdict
+        assert [path.name for path in page.pictures] == ["variance_learning_curves.png"]
+
+    def test_too_noisy_a_training_is_told(self, new_study: NewStudy) -> None:
+        author = new_study()
+        author.measure_variance(max_variation=1e-6)
+        assert "That is too noisy. Seeds of one architecture end far apart" in Reader(report(author)).text
+
+    def test_after_the_second_stage(self, new_study: NewStudy) -> None:
+        author = new_study(8)
+        author.measure_variance()
+        author.select_models(start_models=8, final_models=6)
+        page = report(author)
+        assert "and the selection of reference models. Not there yet: the proxy search." in page.verdict
+        assert "Range check:" in Reader(page).text
+
+    def test_hunted_models_that_failed_belong_to_the_first_stage(self, new_study: NewStudy) -> None:
+        author = new_study(30, {0: "oom"})
+        author.measure_variance(workable_fraction=0.1)
+        author.select_models()
+        trials = read_findings(author.folder, time_tolerance=0.05).trials.values()
+        assert sum(trial.stage is Stage.VARIANCE for trial in trials) == 6
+
+    def test_a_broken_file_is_named(self, new_study: NewStudy) -> None:
+        author = new_study()
+        author.folder.variance.mkdir()
+        (author.folder.variance / "state.json").write_text("{")
+        with pytest.raises(CorruptFileError, match="restore the file"):
+            report(author)
+
+
+class TestNothingAccepted:
+    def test_says_so_and_what_to_do(self, hopeless_study: Any, hopeless_page: Page) -> None:
+        page = hopeless_page
+        (task,) = read_tasks(hopeless_study.folder.proxy_tasks).values()
+        highest = max(check.correlation.tau for check in task.checks if check.correlation is not None)
+        assert "No proxy task was accepted. None of 1 proxy task ranks" in page.verdict
+        assert f"width25 came closest: tau-b {wording.tau(highest)}" in page.verdict
+        assert "Add proxy tasks that reduce less" in page.verdict
+        assert "proxy=" not in page.verdict.split("Add proxy tasks")[0]
+
+    def test_a_search_that_goes_on_is_undecided(self, hopeless_study: Any, tmp_path: Path) -> None:
+        folder = StudyFolder(Path(shutil.copytree(hopeless_study.folder.path, tmp_path / "copy")))
+        path = folder.proxy_tasks / "width25.json"
+        state = json.loads(path.read_text())
+        state.update(stopping_state=None, final_step=None, final_train_seconds=None, checks=state["checks"][:2])
+        path.write_text(json.dumps(state))
+        words = verdict.judge(read_findings(folder, time_tolerance=0.05))
+        assert words.headline == "Undecided: no proxy task is accepted yet"
+
+
+class TestAcceptedByScore:
+    def test_is_told_apart_from_acceptance_by_ranks(self, new_study: NewStudy) -> None:
+        author = new_study(8)
+        author.measure_variance()
+        author.select_models(start_models=8, final_models=6)
+        author.search({"data50": ProxyTask(data_fraction=0.5)}, target=1.0, desired_score=0.2)
+        words = verdict.judge(read_findings(author.folder, time_tolerance=0.05))
+        titles = {remark.title for remark in words.remarks}
+        assert titles >= {"Accepted for its score, not for its ranks.", "Less data does not make a step cheaper."}
+
+
+TASK = ProxyTask(
+    data_fraction=0.5, overrides={"trainer.name": 'it\'s "a b"', "model.kind": "small", "trainer.flag": None}
+)
+
+
+class TestOverrides:
+    def test_hydra_reads_them_as_they_are_meant(self) -> None:
+        lines = verdict.overrides(TASK, 120)
+        overrides = OverridesParser.create().parse_overrides([unquoted(line) for line in lines])
+        values = {override.key_or_group: override.value() for override in overrides}
+        assert values.pop("trainer.name") == 'it\'s "a b"'
+        assert values == {
+            "proxy": "full",
+            "proxy.data_fraction": 0.5,
+            "search_space.model.kind": "small",
+            "trainer.flag": None,
+            "training.total_steps": 120,
+        }
+
+    def test_the_confirmation_is_the_same_task_on_a_schedule_that_ends_there(self) -> None:
+        lines = verdict.confirmation("d" * 64, TASK, 120)
+        _, tasks = OverridesParser.create().parse_overrides([unquoted(line) for line in lines])
+        (entry,) = tasks.value()
+        name, task = from_mapping({str(key): value for key, value in entry.items()})
+        assert name == "d" * 50 + "_confirm"
+        assert task.data_fraction == 0.5
+        steps = {"training.total_steps": 120, "training.check_every_steps": 120}
+        assert task.overrides == {**TASK.overrides, **steps}
+
+
+def unquoted(line: str) -> str:
+    (word,) = shlex.split(line)
+    return word

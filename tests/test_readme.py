@@ -1,0 +1,81 @@
+"""The README's worked examples, run as they stand there."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import study
+
+from nasproxy.controllers.proxy_search import read_tasks
+from nasproxy.study import StudyFolder
+
+README = (study.ROOT / "README.md").read_text()
+SHORT = (
+    "training.total_steps=40",
+    "training.check_every_steps=10",
+    "variance.copies=2",
+    "variance.min_copies=2",
+    "variance.gate=warn",
+    "selection.start_models=7",
+    "selection.final_models=5",
+    "selection.remove_per_iteration=1",
+    "proxy=width50",
+    "criterion.target=0.1",
+)
+
+
+def section(title: str) -> str:
+    """The text between a heading and the next."""
+    found = re.search(rf"### {title}\n(.*?)\n##", README, flags=re.DOTALL)
+    assert found, title
+    return found.group(1)
+
+
+def blocks(text: str) -> dict[str, str]:
+    """Code blocks by the file that their first line names; the command has none."""
+    found = re.findall(r"```\w*\n(.*?)```", text, flags=re.DOTALL)
+    named = {}
+    for block in found:
+        first = re.match(r"# (\S+)\n", block)
+        named[first.group(1) if first else "command"] = block
+    return named
+
+
+@pytest.mark.gate
+@pytest.mark.parametrize("title", ["Your own model", "Your own data", "Your own trainer"])
+def test_a_worked_example_designs_a_proxy_task(tmp_path: Path, title: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    example = blocks(section(title))
+    words = shlex.split(example.pop("command"))
+    assert words[:2] == ["python", "run.py"]
+    for name, text in example.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    code, output = study.run("--config-dir", str(tmp_path / "conf"), *words[2:], *SHORT, folder=tmp_path / "studies")
+    assert code == 0, output
+    (folder,) = (tmp_path / "studies").iterdir()
+    assert set(read_tasks(StudyFolder(folder).proxy_tasks)) == {"width50"}
+    assert (folder / "report" / "index.html").exists()
+
+
+def test_every_override_that_the_readme_shows_composes() -> None:
+    commands = [
+        shlex.split(line, comments=True)[2:]
+        for line in section_use().splitlines()
+        if line.startswith("python run.py") and "--help" not in line
+    ]
+    assert len(commands) > 8
+    for overrides in commands:
+        if overrides[:1] == ["-m"]:
+            overrides = [override.replace("data25,data50,data75", "data25") for override in overrides[1:]]
+        process = study.start_plain("--cfg", "job", *overrides)
+        output, _ = process.communicate(timeout=60)
+        assert process.returncode == 0, (overrides, output)
+
+
+def section_use() -> str:
+    found = re.search(r"## Use\n(.*?)\n## ", README, flags=re.DOTALL)
+    assert found
+    return found.group(1)
