@@ -1,0 +1,94 @@
+"""The embedded study keeps what the README says of it."""
+
+from pathlib import Path
+
+import pytest
+import study
+from nasproxy.controllers.proxy_search import TaskState, best_task, read_tasks
+from nasproxy.controllers.selection import SelectionState
+from nasproxy.controllers.variance import VarianceState
+from nasproxy.statistics.ceiling import noise_ceiling, spread_over_noise
+from nasproxy.storage import FolderTrialStore, read_record
+from nasproxy.study import StudyFolder
+from nasproxy.trial import State
+
+
+@pytest.fixture(scope="module")
+def embedded(tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
+    folder = tmp_path_factory.mktemp("embedded")
+    code, output = study.run(folder=folder, seconds=900)
+    assert code == 0, output
+    return StudyFolder(folder / "digits")
+
+
+@pytest.mark.gate
+def test_it_picks_a_proxy_task_that_is_cheaper_with_all_costs_counted(embedded: StudyFolder) -> None:
+    tasks = read_tasks(embedded.proxy_tasks)
+    assert len(tasks) >= 6
+    best = best_task(tasks, time_tolerance=0.05)
+    assert best is not None
+    store = FolderTrialStore(embedded.trials)
+    selected = read_record(embedded.selection / "state.json", SelectionState)
+    assert selected is not None
+    full = [store.read(reference.key).status.wall_seconds for reference in selected.references or ()]
+    proxy = [store.read(key).status.wall_seconds for key in best.keys]
+    assert sum(proxy) / len(proxy) < 0.5 * sum(full) / len(full)
+
+
+@pytest.mark.gate
+def test_its_ranks_are_neither_noise_nor_carried_by_crippled_networks(embedded: StudyFolder) -> None:
+    selected = read_record(embedded.selection / "state.json", SelectionState)
+    measured = read_record(embedded.variance / "state.json", VarianceState)
+    assert selected is not None
+    assert selected.references is not None
+    assert measured is not None
+    assert measured.result is not None
+    scores = [reference.score for reference in selected.references]
+    ceiling = noise_ceiling(scores, measured.result.deviation)
+    assert ceiling is not None
+    assert ceiling.tau >= 0.85
+    spread = spread_over_noise(scores, measured.result.deviation.sd)
+    assert spread is not None
+    assert spread >= 2
+
+
+@pytest.mark.gate
+def test_it_trains_nothing_twice_and_leaves_nothing_running(embedded: StudyFolder) -> None:
+    store = FolderTrialStore(embedded.trials)
+    for key in store.keys():
+        record = store.read(key)
+        steps = [check.step for check in record.checks]
+        assert steps == list(store.spec(key).check_steps[: len(steps)])
+        assert record.status.state in (State.DONE, State.PAUSED)
+
+
+def outcome(folder: Path, trainer: str, *overrides: str) -> dict[str, object]:
+    """What a study decides with a trainer, where seconds decide nothing."""
+    timeless = ("proxy_search.early_stop_if_not_best=false", "job=search_proxy_task", "study=one")
+    code, output = study.run(*timeless, f"trainer={trainer}", *overrides, folder=folder, seconds=900)
+    assert code == 0, output
+    lies = StudyFolder(folder / "one")
+    selected = read_record(lies.selection / "state.json", SelectionState)
+    assert selected is not None
+    return {
+        "iterations": selected.iterations,
+        "references": [(reference.number, reference.score) for reference in selected.references or ()],
+        "tasks": {name: judged(task) for name, task in read_tasks(lies.proxy_tasks).items()},
+    }
+
+
+def judged(task: TaskState) -> tuple[object, ...]:
+    return (task.stopping_state, task.final_step, [(check.step, check.correlation) for check in task.checks])
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        pytest.param(study.SMALL, id="small", marks=pytest.mark.gate),
+        pytest.param((), id="whole", marks=pytest.mark.slow),
+    ],
+)
+def test_lightning_and_the_plain_loop_decide_the_same(tmp_path: Path, overrides: tuple[str, ...]) -> None:
+    lightning = outcome(tmp_path / "lightning", "image_classifier", *overrides)
+    plain = outcome(tmp_path / "plain", "plain_pytorch", *overrides)
+    assert lightning == plain

@@ -1,0 +1,63 @@
+from pathlib import Path
+
+import pytest
+
+from nasproxy.errors import ConfigError, StudyBusyError, StudyChangedError
+from nasproxy.study import differences, open_study
+
+BASE = {"seed": 0, "trainer": {"batch_size": 64, "lr": 0.1}}
+
+
+def begin(root: Path, *, trials: bool = True) -> None:
+    with open_study(root, "one", BASE, is_shared=False) as study:
+        if trials:
+            (study.folder.trials / "key").mkdir()
+
+
+def test_the_same_base_opens_again(tmp_path: Path) -> None:
+    begin(tmp_path)
+    with open_study(tmp_path, "one", BASE, is_shared=False) as study:
+        assert study.folder.path == tmp_path / "one"
+
+
+def test_a_changed_base_is_refused_with_the_difference(tmp_path: Path) -> None:
+    begin(tmp_path)
+    changed = {"seed": 0, "trainer": {"batch_size": 32, "lr": 0.1, "clip": 1}}
+    with (
+        pytest.raises(StudyChangedError, match=r"trainer.batch_size: 64 -> 32; trainer.clip: absent -> 1"),
+        open_study(tmp_path, "one", changed, is_shared=False),
+    ):
+        pass
+
+
+def test_a_study_without_trials_may_still_change(tmp_path: Path) -> None:
+    begin(tmp_path, trials=False)
+    with open_study(tmp_path, "one", {"seed": 1}, is_shared=False):
+        pass
+
+
+def test_jobs_of_a_sweep_open_together_and_keep_others_out(tmp_path: Path) -> None:
+    with (
+        open_study(tmp_path, "one", BASE, is_shared=True),
+        open_study(tmp_path, "one", BASE, is_shared=True),
+        pytest.raises(StudyBusyError, match="study one is being worked on by process"),
+        open_study(tmp_path, "one", BASE, is_shared=False),
+    ):
+        pass
+
+
+def test_looking_at_a_study_needs_one(tmp_path: Path) -> None:
+    begin(tmp_path)
+    with open_study(tmp_path, "one", None, is_shared=False) as study:
+        assert study.folder.record.exists()
+    with (
+        pytest.raises(ConfigError, match="study two must exist to be looked at, and .* holds one"),
+        open_study(tmp_path, "two", None, is_shared=False),
+    ):
+        pass
+    assert not (tmp_path / "two").exists()
+
+
+def test_differences_name_both_values() -> None:
+    assert differences({"a": 1, "b": [1, 2]}, {"a": 1.0, "b": (1, 2), "c": None}) == []
+    assert differences({"a": 1}, {"a": "1"}) == ["a: 1 -> 1"]

@@ -1,0 +1,70 @@
+from typing import Literal
+
+import pytest
+
+from nasproxy.errors import ConfigError, DataError
+from nasproxy.targets import build, check_arguments, load, targets
+
+
+def make(size: int, *, rate: float = 0.1, mode: Literal["a", "b"] = "a", given: object = None) -> tuple[object, ...]:
+    return (size, rate, mode, given)
+
+
+def refuse() -> None:
+    raise DataError("data needs images, got none: add some")
+
+
+def fail() -> None:
+    raise RuntimeError("boom")
+
+
+@pytest.fixture(autouse=True)
+def importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "targets_under_test", sys.modules[__name__])
+
+
+def node(name: str, **arguments: object) -> dict[str, object]:
+    return {"_target_": f"targets_under_test.{name}", **arguments}
+
+
+def test_a_node_is_built_with_what_the_configuration_does_not_say() -> None:
+    assert build("thing", node("make", size=3, rate=1), given="x") == (3, 1, "a", "x")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "thing needs 'size', which"),
+        ({"size": "big"}, "thing.size must be int, got 'big'"),
+        ({"size": 1.5}, "thing.size must be int, got 1.5"),
+        ({"size": 1, "rate": "fast"}, "thing.rate must be float, got 'fast'"),
+        ({"size": 1, "mode": "c"}, "thing.mode must be .*got 'c'"),
+        ({"size": 1, "colour": 2}, "thing has no 'colour': .* takes mode, rate, size"),
+    ],
+)
+def test_arguments_are_held_against_the_signature(arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        check_arguments("thing", node("make", **arguments), given={"given": None})
+
+
+@pytest.mark.parametrize("target", [None, "nothing", "os.nothing", "math.pi", "no.such.module"])
+def test_a_target_that_is_none_is_refused(target: str | None) -> None:
+    with pytest.raises(ConfigError, match=r"thing(\._target_ must name| needs a _target_)"):
+        load("thing", {"_target_": target})
+
+
+def test_an_error_of_ours_comes_through_as_it_is() -> None:
+    with pytest.raises(DataError, match="data needs images, got none"):
+        build("thing", node("refuse"))
+
+
+def test_an_error_of_theirs_names_the_node() -> None:
+    with pytest.raises(ConfigError, match=r"thing cannot be built from targets_under_test.fail: boom"):
+        build("thing", node("fail"))
+
+
+def test_every_target_of_a_tree_is_found() -> None:
+    tree = {"a": {"_target_": "x.y", "b": [{"_target_": "z"}]}, "c": 1}
+    assert targets(tree) == ["x.y", "z"]
