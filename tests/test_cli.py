@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 
 import pytest
-import study
 
+import study
 from nasproxy.controllers.proxy_search import read_tasks
 from nasproxy.storage import FolderTrialStore, is_held
 from nasproxy.study import StudyFolder

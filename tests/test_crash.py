@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
-import study
 
+import study
 from nasproxy.controllers.proxy_search import best_task, read_tasks
 from nasproxy.controllers.selection import SelectionState
 from nasproxy.storage import FolderTrialStore, is_held, read_record

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 import study
 from nasproxy.controllers.proxy_search import TaskState, best_task, read_tasks
 from nasproxy.controllers.selection import SelectionState

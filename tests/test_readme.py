@@ -5,8 +5,8 @@ import shlex
 from pathlib import Path
 
 import pytest
-import study
 
+import study
 from nasproxy.controllers.proxy_search import read_tasks
 from nasproxy.study import StudyFolder
 

@@ -51,7 +51,7 @@ def test_looking_at_a_study_needs_one(tmp_path: Path) -> None:
     with open_study(tmp_path, "one", None, is_shared=False) as study:
         assert study.folder.record.exists()
     with (
-        pytest.raises(ConfigError, match="study two must exist to be looked at, and .* holds one"),
+        pytest.raises(ConfigError, match=r"study two must exist to be looked at, and .* holds one"),
         open_study(tmp_path, "two", None, is_shared=False),
     ):
         pass

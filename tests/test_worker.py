@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 import yaml
-from study import ROOT
 
 from nasproxy import proxy
-from nasproxy.errors import ConfigError
+from nasproxy.errors import ConfigError, DataError
 from nasproxy.trial import Recipe, Split, TrialSpec
 from nasproxy.worker import TrialContext, load_dataset, rehearse
+from study import ROOT
 
 POINTS = ["data25", "data50", "data75", "data95", "width50", "depth50", "image75", "full"]
 
@@ -63,8 +63,6 @@ def test_an_argument_that_the_trainer_does_not_take_is_refused() -> None:
 
 
 def test_a_dataset_that_changed_since_the_study_began_is_refused() -> None:
-    from nasproxy.errors import DataError
-
     with pytest.raises(DataError, match="the dataset was other when the study began"):
         rehearse(make_spec(proxy.ProxyTask(), data_fingerprint="other"))
 

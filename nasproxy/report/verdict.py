@@ -211,8 +211,8 @@ def _sampling_remark(found: RankCorrelation, wanted: float | None) -> Remark:
     return Remark(
         title,
         f"They measure tau to about \N{PLUS-MINUS SIGN}{reach:.1f}: the 95 % interval runs from "
-        f"{wording.interval(found.low, found.high)}{misses}. The interval makes no allowance for having chosen among checks and "
-        f"proxy tasks. The p-value speaks against unrelated rankings, not for the target.",
+        f"{wording.interval(found.low, found.high)}{misses}. The interval makes no allowance for having chosen among "
+        f"checks and proxy tasks. The p-value speaks against unrelated rankings, not for the target.",
     )
 
 
