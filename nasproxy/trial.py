@@ -267,6 +267,20 @@ class TrialRecord:
         return next((check for check in self.checks if check.step == step), None)
 
     @property
+    def is_missing(self) -> bool:
+        """Whether it failed for a reason that is not the model's: it then says nothing about the model."""
+        cause = self.status.cause
+        return self.is_failed and cause is not None and not cause.is_models_fault
+
+    def counted_check(self, step: int) -> Check | None:
+        """The check after exactly `step` steps, unless the trial is missing."""
+        return None if self.is_missing else self.check_at(step)
+
+    def has_failed_by(self, step: int) -> bool:
+        """Whether the model failed, by its own fault, before it could be checked after `step` steps."""
+        return self.is_failed and not self.is_missing and self.check_at(step) is None
+
+    @property
     def score(self) -> float | None:
         """The last check's score."""
         return self.checks[-1].score if self.checks else None

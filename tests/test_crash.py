@@ -59,36 +59,42 @@ def kill(pid: int) -> None:
         return
 
 
-def strike(process: "subprocess.Popen[str]", folder: Path, chance: random.Random) -> str:
-    """Kill the controller or a worker at a random moment; half of the workers while they write a checkpoint."""
+def strike(process: "subprocess.Popen[str]", folder: Path, chance: random.Random) -> str | None:
+    """Kill the controller or a worker at a random moment; some of the workers while they write a checkpoint.
+
+    Returns:
+        What was killed, or None where the study ended before.
+    """
     target = chance.choice(["controller", "worker", "checkpoint"])
-    deadline = time.monotonic() + chance.uniform(0.0, 4.0)
-    while process.poll() is None and not living_workers(folder):
-        time.sleep(0.005)
-    while process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.005)
-    while target == "checkpoint" and process.poll() is None:
-        writing = list((folder / "crash" / "trials").glob("*/checkpoints/.*.tmp"))
-        if writing:
-            lock = writing[0].parent.parent / "worker.lock"
-            kill(int(lock.read_text().split()[1]))
+    until = time.monotonic() + chance.uniform(0.0, 1.5)
+    while process.poll() is None and (time.monotonic() < until or not living_workers(folder)):
+        time.sleep(0.002)
+    while process.poll() is None:
+        if target == "controller":
+            kill(process.pid)
+            process.wait()
             return target
-    if target == "worker":
-        for pid in living_workers(folder)[:1]:
+        writing = (folder / "crash" / "trials").glob("*/checkpoints/.*.tmp")
+        pids = living_workers(folder) if target == "worker" else [writer(path) for path in writing]
+        for pid in pids[:1]:
             kill(pid)
-    if target == "controller":
-        kill(process.pid)
-        process.wait()
-    return target
+            return target
+    return None
 
 
-def survive(folder: Path, strikes: int, seed: int) -> list[str]:
-    """Run the study to its end under so many kills; returns what was killed."""
-    chance, done = random.Random(seed), []
+def writer(checkpoint: Path) -> int:
+    """Process id of the worker whose checkpoint it is."""
+    return int((checkpoint.parent.parent / "worker.lock").read_text().split()[1])
+
+
+def survive(folder: Path, strikes: int, chance: random.Random) -> list[str]:
+    """Run the study to its end under at most so many kills; returns what was killed."""
+    done: list[str] = []
     while True:
         process = study.start(*SETTING, folder=folder)
         while process.poll() is None and len(done) < strikes:
-            done.append(strike(process, folder, chance))
+            target = strike(process, folder, chance)
+            done += [target] if target else []
         output, _ = process.communicate(timeout=300)
         if process.returncode == 0:
             return done
@@ -109,10 +115,19 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_killed_at_random_moments_it_decides_the_same_on_the_same_trials(
     undisturbed: Path, tmp_path: Path, strikes: int, seed: int
 ) -> None:
-    killed = survive(tmp_path, strikes, seed)
-    assert decisions(tmp_path) == decisions(undisturbed), killed
-    expected, found = curves(undisturbed), curves(tmp_path)
-    assert set(found) == set(expected)
+    chance, killed = random.Random(seed), list[str]()
+    while len(killed) < strikes:  # a study that ends before it was killed often enough is followed by another
+        folder = tmp_path / str(len(killed))
+        now = survive(folder, strikes - len(killed), chance)
+        assert now, "a study that nothing was killed in proves nothing"
+        killed += now
+        assert decisions(folder) == decisions(undisturbed), killed
+        compare(curves(folder), curves(undisturbed))
+    assert len(killed) == strikes
+
+
+def compare(found: dict[str, list[tuple[int, float]]], expected: dict[str, list[tuple[int, float]]]) -> None:
+    assert set(found) == set(expected), "the same trials"
     for key, curve in found.items():
         steps = [step for step, _ in curve]
         assert steps == sorted(set(steps)), "no check is doubled"

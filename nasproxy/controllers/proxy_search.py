@@ -23,7 +23,7 @@ from nasproxy.statistics.acceptance import Criterion, Evidence, Verdict, Verdict
 from nasproxy.statistics.rank_correlation import RankCorrelation, kendall_tau, rank_failed_last
 from nasproxy.storage import Lease, read_record, write_record
 from nasproxy.tracking.tracker import Progress
-from nasproxy.trial import Check, Recipe, Split, TrialRecord, TrialSpec
+from nasproxy.trial import Recipe, Split, TrialRecord, TrialSpec
 
 
 class StoppingState(str, enum.Enum):
@@ -65,6 +65,7 @@ class TaskState:
 
     Attributes:
         name: Its name.
+        number: Its place in the grid, after those that the study knew already.
         proxy_task: Its setting.
         judged_by: The rules it was judged by; under others it is judged anew, on the same trials.
         keys: Its trials, in the order of the references.
@@ -77,6 +78,7 @@ class TaskState:
     """
 
     name: str
+    number: int
     proxy_task: ProxyTask
     judged_by: str
     keys: tuple[str, ...]
@@ -158,8 +160,8 @@ class ProxySearchController:
     def load(self) -> ProxySearchState:
         """All tasks that the study has judged, and this controller's own."""
         known = read_tasks(self._folder)
-        own = {name: self._known_or_new(name, known.get(name)) for name in self._proxy_tasks}
-        return ProxySearchState({**own, **{name: task for name, task in known.items() if name not in own}})
+        own = {name: self._known_or_new(name, known) for name in self._proxy_tasks}
+        return ProxySearchState(_in_order({**known, **own}))
 
     def save(self, state: ProxySearchState) -> ProxySearchState:
         """Store the own tasks that changed, each in its file, and learn what others have decided."""
@@ -170,7 +172,7 @@ class ProxySearchController:
                 if known.get(name) != state.tasks[name]:
                     write_record(self._folder / f"{name}.json", state.tasks[name])
             others = {name: task for name, task in known.items() if name not in self._proxy_tasks}
-            merged = ProxySearchState({**state.tasks, **others})
+            merged = ProxySearchState(_in_order({**state.tasks, **others}))
             best = best_task(merged.tasks, time_tolerance=self._settings.time_tolerance)
             write_search_controller_state(self._folder.parent / "SEARCH_CONTROLLER_STATE.json", merged.tasks, best)
         return merged
@@ -213,12 +215,14 @@ class ProxySearchController:
             for reference in self._references
         )
 
-    def _known_or_new(self, name: str, known: TaskState | None) -> TaskState:
-        specs = self._specs[name]
+    def _known_or_new(self, name: str, all_known: Mapping[str, TaskState]) -> TaskState:
+        specs, known = self._specs[name], all_known.get(name)
         keys = tuple(spec.key for spec in specs)
         if known is not None and known.keys == keys and known.judged_by == self._judged_by:
             return known
-        return TaskState(name, self._proxy_tasks[name], self._judged_by, keys, specs[0].total_steps)
+        new = [other for other in self._proxy_tasks if other not in all_known]
+        number = known.number if known is not None else len(all_known) + new.index(name)
+        return TaskState(name, number, self._proxy_tasks[name], self._judged_by, keys, specs[0].total_steps)
 
     def _current(self, state: ProxySearchState) -> TaskState | None:
         return next((state.tasks[n] for n in self._proxy_tasks if state.tasks[n].stopping_state is None), None)
@@ -245,7 +249,7 @@ class ProxySearchController:
 
     def _judge(self, task: TaskState, records: Records, time_to_beat: float | None) -> TaskState:
         """The task with the next check that all models have reached, and its end if that decides it."""
-        present = [key for key in task.keys if not _is_missing(records[key])]
+        present = [key for key in task.keys if not records[key].is_missing]
         needed = max(self._settings.min_models, math.ceil(self._settings.min_valid_ratio * len(task.keys)))
         if len(present) < needed:
             return replace(task, stopping_state=StoppingState.EXCESS_FAILURES)
@@ -263,7 +267,7 @@ class ProxySearchController:
         return replace(judged, final_step=last.step, final_train_seconds=last.median_train_seconds)
 
     def _measure(self, task: TaskState, records: Records, step: int) -> TaskCheck:
-        at_step = [check for key in task.keys if (check := _check(records[key], step)) is not None]
+        at_step = [check for key in task.keys if (check := records[key].counted_check(step)) is not None]
         scores = self._scores(task, records, (step,))[0]
         return TaskCheck(
             step=step,
@@ -287,11 +291,8 @@ class ProxySearchController:
     def _scores(self, task: TaskState, records: Records, steps: Sequence[int]) -> npt.NDArray[np.float64]:
         rows = []
         for step in steps:
-            checks = [_check(records[key], step) for key in task.keys]
-            failed = [
-                records[k].is_failed and c is None and not _is_missing(records[k])
-                for k, c in zip(task.keys, checks, strict=True)
-            ]
+            checks = [records[key].counted_check(step) for key in task.keys]
+            failed = [records[key].has_failed_by(step) for key in task.keys]
             scores = np.array([np.nan if check is None else check.score for check in checks])
             rows.append(rank_failed_last(scores, np.array(failed)))
         return np.array(rows)
@@ -317,22 +318,17 @@ def read_tasks(folder: Path) -> dict[str, TaskState]:
     Raises:
         CorruptFileError: One of them cannot be read.
     """
-    tasks = (read_record(path, TaskState) for path in sorted(folder.glob("*.json")))
-    return {task.name: task for task in tasks if task is not None}
+    tasks = (read_record(path, TaskState) for path in folder.glob("*.json"))
+    return _in_order({task.name: task for task in tasks if task is not None})
 
 
-def _is_missing(record: TrialRecord) -> bool:
-    """Whether the trial's scores are missing for a reason that is not the model's."""
-    cause = record.status.cause
-    return record.is_failed and cause is not None and not cause.is_models_fault
+def _in_order(tasks: Mapping[str, TaskState]) -> dict[str, TaskState]:
+    """As the grid has them: of tasks that cost alike the first is taken, by every reader."""
+    return dict(sorted(tasks.items(), key=lambda item: (item[1].number, item[0])))
 
 
 def _has_reached(record: TrialRecord, step: int) -> bool:
     return record.is_failed or record.reached(step)
-
-
-def _check(record: TrialRecord, step: int) -> Check | None:
-    return None if _is_missing(record) else record.check_at(step)
 
 
 def _outcome(task: TaskState) -> str | None:

@@ -153,15 +153,10 @@ class Findings:
 
     def scores_at(self, task: TaskState, step: int) -> ModelScores:
         """Scores of a proxy task's models at a step, beside their full-training scores."""
-        scores = np.full(len(task.keys), math.nan)
-        has_failed = np.zeros(len(task.keys), dtype=np.bool_)
-        for place, key in enumerate(task.keys):
-            record = self.trials[key].record if key in self.trials else TrialRecord()
-            cause, check = record.status.cause, record.check_at(step)
-            is_own_fault = cause is None or cause.is_models_fault
-            has_failed[place] = record.is_failed and is_own_fault and check is None
-            if check is not None and (is_own_fault or not record.is_failed):
-                scores[place] = check.score
+        records = [self.trials[key].record if key in self.trials else TrialRecord() for key in task.keys]
+        checks = [record.counted_check(step) for record in records]
+        scores = np.array([math.nan if check is None else check.score for check in checks])
+        has_failed = np.array([record.has_failed_by(step) for record in records])
         return ModelScores(scores, self._reference_scores(task), has_failed)
 
     def full_training_curve(self) -> Iterator[tuple[int, float, RankCorrelation]]:

@@ -220,8 +220,8 @@ def _crossing_remark(findings: Findings, best: TaskState) -> Remark:
     looks, judged = len(best.checks), len(findings.tasks)
     return Remark(
         "A single crossing was enough.",
-        f"The target was met at check {looks}, the first to reach it, and {best.name} is the cheapest of "
-        f"{wording.count(judged, 'proxy task')} judged so. Every check and every task is another chance to cross by "
+        f"The target was met at check {looks}, the first to reach it. Of {wording.count(judged, 'proxy task')} judged, "
+        f"{best.name} is the cheapest that met it. Every check and every task is another chance to cross by "
         f"luck, and the first to cross looks better than it is. With 10 random models and 16 checks on published "
         f"learning curves, up to 39 % of such acceptances, by data set, had a true tau more than 0.1 below the target.",
     )
@@ -278,7 +278,9 @@ def _undecided(findings: Findings) -> Verdict:
 
 def _none_accepted(findings: Findings) -> Verdict:
     closest = _closest(list(findings.tasks.values()))
-    sentence = f"None of {wording.count(len(findings.tasks), 'proxy task')} ranks the reference models well enough."
+    sentence = (
+        f"{wording.count(len(findings.tasks), 'proxy task')} judged, none ranks the reference models well enough."
+    )
     if closest is not None:
         name, step, found = closest
         ends = wording.interval(found.low, found.high)

@@ -214,7 +214,7 @@ class TestNothingAccepted:
         page = hopeless_page
         (task,) = read_tasks(hopeless_study.folder.proxy_tasks).values()
         highest = max(check.correlation.tau for check in task.checks if check.correlation is not None)
-        assert "No proxy task was accepted. None of 1 proxy task ranks" in page.verdict
+        assert "No proxy task was accepted. 1 proxy task judged, none ranks" in page.verdict
         assert f"width25 came closest: tau-b {wording.tau(highest)}" in page.verdict
         assert "Add proxy tasks that reduce less" in page.verdict
         assert "proxy=" not in page.verdict.split("Add proxy tasks")[0]
