@@ -18,6 +18,7 @@ from omegaconf import DictConfig
 from nasproxy import proxy, schema
 from nasproxy.backends.backend import Backend
 from nasproxy.controllers import base, proxy_search, selection, variance
+from nasproxy.controllers.states import SelectionState, VarianceState
 from nasproxy.devices import visible_gpus
 from nasproxy.errors import ConfigError, NasproxyError, StageStoppedError
 from nasproxy.proxy import ProxyTask
@@ -196,8 +197,8 @@ class Job:
         self.design = design
         self.study = study
         self._stack = stack
-        self._variance: variance.VarianceState | None = None
-        self._selection: selection.SelectionState | None = None
+        self._variance: VarianceState | None = None
+        self._selection: SelectionState | None = None
 
     def measure_variance(self) -> None:
         """Stage 1."""

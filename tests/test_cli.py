@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import study
-from nasproxy.controllers.proxy_search import read_tasks
+from nasproxy.controllers.states import read_tasks
 from nasproxy.storage import FolderTrialStore, is_held
 from nasproxy.study import StudyFolder
 from nasproxy.trial import State

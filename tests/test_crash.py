@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 import study
-from nasproxy.controllers.proxy_search import best_task, read_tasks
-from nasproxy.controllers.selection import SelectionState
+from nasproxy.controllers.states import SelectionState, best_task, read_tasks
 from nasproxy.storage import FolderTrialStore, is_held, read_record
 from nasproxy.study import StudyFolder
 

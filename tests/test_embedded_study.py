@@ -5,9 +5,7 @@ from pathlib import Path
 import pytest
 
 import study
-from nasproxy.controllers.proxy_search import TaskState, best_task, read_tasks
-from nasproxy.controllers.selection import SelectionState
-from nasproxy.controllers.variance import VarianceState
+from nasproxy.controllers.states import SelectionState, TaskState, VarianceState, best_task, read_tasks
 from nasproxy.statistics.ceiling import noise_ceiling, spread_over_noise
 from nasproxy.storage import FolderTrialStore, read_record
 from nasproxy.study import StudyFolder

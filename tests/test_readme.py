@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import study
-from nasproxy.controllers.proxy_search import read_tasks
+from nasproxy.controllers.states import read_tasks
 from nasproxy.study import StudyFolder
 
 README = (study.ROOT / "README.md").read_text()

@@ -4,10 +4,9 @@ The cloud tool's third tool, with its stopping states. A check counts once every
 is decided does not hang on which model was fastest.
 """
 
-import enum
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
@@ -15,102 +14,24 @@ import numpy as np
 import numpy.typing as npt
 
 from nasproxy.controllers.base import Decide, Records, Train
-from nasproxy.controllers.selection import Reference
 from nasproxy.controllers.settings import ProxySearchSettings
+from nasproxy.controllers.states import (
+    ProxySearchState,
+    Reference,
+    StoppingState,
+    TaskCheck,
+    TaskState,
+    best_task,
+    in_order,
+    read_tasks,
+)
 from nasproxy.controllers.vertex_files import write_search_controller_state
 from nasproxy.proxy import ProxyTask
 from nasproxy.statistics.acceptance import Criterion, Evidence, Verdict, VerdictKind
-from nasproxy.statistics.rank_correlation import RankCorrelation, kendall_tau, rank_failed_last
-from nasproxy.storage import Lease, read_record, write_record
+from nasproxy.statistics.rank_correlation import kendall_tau, rank_failed_last
+from nasproxy.storage import Lease, write_record
 from nasproxy.tracking.tracker import Progress
 from nasproxy.trial import Recipe, Split, TrialRecord, TrialSpec
-
-
-class StoppingState(str, enum.Enum):
-    """Why a proxy task's judgement ended, in the cloud tool's words."""
-
-    MET_CORRELATION = "Met desired correlation"
-    MET_ACCURACY = "Met desired accuracy"
-    EXCEEDED_TIME_LIMIT = "Exceeded training time limit"
-    EXCEEDED_BEST_TIME = "Exceeded best training time"
-    EXCESS_FAILURES = "Excess trial failures"
-    RAN_TO_COMPLETION = "Ran till completion"
-
-    @property
-    def is_success(self) -> bool:
-        """Whether the proxy task may be chosen."""
-        return self in (StoppingState.MET_CORRELATION, StoppingState.MET_ACCURACY)
-
-
-@dataclass(frozen=True)
-class TaskCheck:
-    """What a proxy task showed at one step.
-
-    Attributes:
-        step: Finished optimizer steps.
-        correlation: Rank correlation with the reference scores; None where undefined.
-        median_score: Median score of the models.
-        median_train_seconds: Median training time of the models up to here, validation excluded.
-    """
-
-    step: int
-    correlation: RankCorrelation | None
-    median_score: float
-    median_train_seconds: float
-
-
-@dataclass(frozen=True)
-class TaskState:
-    """What is known and decided of one proxy task.
-
-    Attributes:
-        name: Its name.
-        number: Its place in the grid, after those that the study knew already.
-        proxy_task: Its setting.
-        judged_by: The rules it was judged by; under others it is judged anew, on the same trials.
-        keys: Its trials, in the order of the references.
-        total_steps: Steps of its whole training.
-        checks: What it showed so far.
-        verdict: The criterion's last word.
-        stopping_state: Why its judgement ended; None while it goes on.
-        final_step: The step it was stopped at.
-        final_train_seconds: Median training time up to there.
-    """
-
-    name: str
-    number: int
-    proxy_task: ProxyTask
-    judged_by: str
-    keys: tuple[str, ...]
-    total_steps: int
-    checks: tuple[TaskCheck, ...] = ()
-    verdict: Verdict | None = None
-    stopping_state: StoppingState | None = None
-    final_step: int | None = None
-    final_train_seconds: float | None = None
-
-
-@dataclass(frozen=True)
-class ProxySearchState:
-    """All proxy tasks that the study knows, this controller's own in the order of its grid."""
-
-    tasks: Mapping[str, TaskState] = field(default_factory=dict)
-
-
-def best_task(tasks: Mapping[str, TaskState], *, time_tolerance: float = 0.0) -> TaskState | None:
-    """The accepted proxy task that trains shortest; of those alike within the tolerance, the first.
-
-    Returns:
-        The task, or None where none was accepted.
-    """
-    best: TaskState | None = None
-    best_seconds = float("inf")
-    for task in tasks.values():
-        seconds = task.final_train_seconds
-        is_accepted = task.stopping_state is not None and task.stopping_state.is_success
-        if is_accepted and seconds is not None and (best is None or seconds < best_seconds * (1 - time_tolerance)):
-            best, best_seconds = task, seconds
-    return best
 
 
 class ProxySearchController:
@@ -161,7 +82,7 @@ class ProxySearchController:
         """All tasks that the study has judged, and this controller's own."""
         known = read_tasks(self._folder)
         own = {name: self._known_or_new(name, known) for name in self._proxy_tasks}
-        return ProxySearchState(_in_order({**known, **own}))
+        return ProxySearchState(in_order({**known, **own}))
 
     def save(self, state: ProxySearchState) -> ProxySearchState:
         """Store the own tasks that changed, each in its file, and learn what others have decided."""
@@ -172,7 +93,7 @@ class ProxySearchController:
                 if known.get(name) != state.tasks[name]:
                     write_record(self._folder / f"{name}.json", state.tasks[name])
             others = {name: task for name, task in known.items() if name not in self._proxy_tasks}
-            merged = ProxySearchState(_in_order({**state.tasks, **others}))
+            merged = ProxySearchState(in_order({**state.tasks, **others}))
             best = best_task(merged.tasks, time_tolerance=self._settings.time_tolerance)
             write_search_controller_state(self._folder.parent / "SEARCH_CONTROLLER_STATE.json", merged.tasks, best)
         return merged
@@ -310,21 +231,6 @@ class ProxySearchController:
         if time_to_beat is not None and last.median_train_seconds >= time_to_beat:
             return StoppingState.EXCEEDED_BEST_TIME
         return StoppingState.RAN_TO_COMPLETION if is_last else None
-
-
-def read_tasks(folder: Path) -> dict[str, TaskState]:
-    """Every proxy task that a study has a state of, by name.
-
-    Raises:
-        CorruptFileError: One of them cannot be read.
-    """
-    tasks = (read_record(path, TaskState) for path in folder.glob("*.json"))
-    return _in_order({task.name: task for task in tasks if task is not None})
-
-
-def _in_order(tasks: Mapping[str, TaskState]) -> dict[str, TaskState]:
-    """As the grid has them: of tasks that cost alike the first is taken, by every reader."""
-    return dict(sorted(tasks.items(), key=lambda item: (item[1].number, item[0])))
 
 
 def _has_reached(record: TrialRecord, step: int) -> bool:

@@ -6,13 +6,14 @@ The cloud tool's second tool, with trainings that continue where they paused ins
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from nasproxy.controllers.base import Decide, Records, Train
 from nasproxy.controllers.settings import SelectionSettings
+from nasproxy.controllers.states import Iteration, Reference, SelectionState
 from nasproxy.controllers.vertex_files import write_model_selection_state
 from nasproxy.errors import StageStoppedError
 from nasproxy.proxy import ProxyTask
@@ -20,58 +21,6 @@ from nasproxy.statistics.spread import removal_count, remove_closest
 from nasproxy.storage import read_record, write_record
 from nasproxy.tracking.tracker import Progress
 from nasproxy.trial import Architecture, Recipe, Split, State, TrialSpec
-
-
-@dataclass(frozen=True)
-class Iteration:
-    """One round: candidates trained to the same step, and what was decided then.
-
-    Attributes:
-        candidates: Numbers of the candidates that took part.
-        fraction: Share of the training that they were to reach.
-        until_step: The check they were compared at.
-        kept: Candidates that go on, once decided.
-        removed: Candidates dropped for being like another.
-        failed: Candidates that failed.
-    """
-
-    candidates: tuple[int, ...]
-    fraction: float
-    until_step: int
-    kept: tuple[int, ...] | None = None
-    removed: tuple[int, ...] = ()
-    failed: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True)
-class Reference:
-    """A candidate with a full-training score."""
-
-    number: int
-    architecture: Architecture
-    key: str
-    score: float
-    train_seconds: float
-
-
-@dataclass(frozen=True)
-class SelectionState:
-    """Decisions so far.
-
-    Attributes:
-        architectures: All candidates; a candidate's number is its place here.
-        keys: Their trials' keys.
-        iterations: The rounds, the last one perhaps undecided.
-        references: The reference models, best first, once trained.
-        baseline: The user's own architecture among them, if given.
-    """
-
-    architectures: tuple[Architecture, ...]
-    keys: tuple[str, ...]
-    iterations: tuple[Iteration, ...]
-    references: tuple[Reference, ...] | None = None
-    baseline: Reference | None = None
-
 
 BASELINE = -1
 """The baseline model's number: it is no candidate."""

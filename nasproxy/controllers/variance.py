@@ -5,52 +5,19 @@ how much its final scores vary and how smooth its curves are.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from nasproxy.controllers.base import Decide, Records, Train
 from nasproxy.controllers.settings import VarianceSettings
+from nasproxy.controllers.states import VarianceResult, VarianceState
 from nasproxy.controllers.vertex_files import write_variance_and_smoothness
 from nasproxy.errors import StageStoppedError
 from nasproxy.proxy import ProxyTask
-from nasproxy.statistics.variance import SeedDeviation, VarianceVerdict, judge_variance, seed_deviation
+from nasproxy.statistics.variance import judge_variance, seed_deviation
 from nasproxy.storage import read_record, write_record
 from nasproxy.tracking.tracker import Progress
 from nasproxy.trial import Architecture, Recipe, Split, State, TrialSpec
-
-
-@dataclass(frozen=True)
-class VarianceResult:
-    """What was measured.
-
-    Attributes:
-        keys: Trials that ended well.
-        final_scores: Their last scores, in the same order.
-        deviation: Standard deviation over seeds, with interval.
-        verdict: The judgement.
-    """
-
-    keys: tuple[str, ...]
-    final_scores: tuple[float, ...]
-    deviation: SeedDeviation
-    verdict: VarianceVerdict
-
-
-@dataclass(frozen=True)
-class VarianceState:
-    """Decisions so far.
-
-    Attributes:
-        unworkable: Candidates that failed, by number.
-        workable: The first candidate that trained, by number.
-        architecture: That candidate.
-        result: The measurement, once all copies ended.
-    """
-
-    unworkable: tuple[int, ...] = ()
-    workable: int | None = None
-    architecture: Architecture | None = None
-    result: VarianceResult | None = None
 
 
 class VarianceController:

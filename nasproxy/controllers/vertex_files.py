@@ -6,15 +6,12 @@ Its dialect lives here and in the hooks: percent of training, hours, 0-based inc
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nasproxy.controllers.settings import SelectionSettings
+from nasproxy.controllers.states import SelectionState, TaskState
 from nasproxy.statistics.variance import VarianceVerdict
 from nasproxy.storage import replace_text
-
-if TYPE_CHECKING:
-    from nasproxy.controllers.proxy_search import TaskState
-    from nasproxy.controllers.selection import SelectionState
 
 SECONDS_PER_HOUR = 3600.0
 
@@ -32,7 +29,7 @@ def write_variance_and_smoothness(path: Path, verdict: VarianceVerdict) -> None:
     )
 
 
-def write_model_selection_state(path: Path, state: "SelectionState", settings: "SelectionSettings") -> None:
+def write_model_selection_state(path: Path, state: SelectionState, settings: SelectionSettings) -> None:
     """Write `MODEL_SELECTION_STATE.json`; trial numbers count from 1 in each iteration, as there."""
     iterations = []
     for iteration in state.iterations:
@@ -62,7 +59,7 @@ def write_model_selection_state(path: Path, state: "SelectionState", settings: "
     )
 
 
-def write_search_controller_state(path: Path, tasks: Mapping[str, "TaskState"], best: "TaskState | None") -> None:
+def write_search_controller_state(path: Path, tasks: Mapping[str, TaskState], best: TaskState | None) -> None:
     """Write `SEARCH_CONTROLLER_STATE.json`."""
     _write(
         path,
@@ -73,7 +70,7 @@ def write_search_controller_state(path: Path, tasks: Mapping[str, "TaskState"], 
     )
 
 
-def _proxy_task(task: "TaskState") -> dict[str, Any]:
+def _proxy_task(task: TaskState) -> dict[str, Any]:
     correlations = [check.correlation for check in task.checks]
     seconds = task.final_train_seconds
     return {

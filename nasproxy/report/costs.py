@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from nasproxy.controllers.proxy_search import TaskState
+from nasproxy.controllers.states import TaskState
 from nasproxy.report.findings import Findings, Stage, Trial
 from nasproxy.trial import TrialRecord
 

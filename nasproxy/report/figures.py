@@ -16,8 +16,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from nasproxy.controllers.proxy_search import TaskCheck, TaskState
-from nasproxy.controllers.selection import Iteration
+from nasproxy.controllers.states import Iteration, TaskCheck, TaskState
 from nasproxy.report import wording
 from nasproxy.report.costs import train_saving
 from nasproxy.report.findings import Findings, decided_at, target

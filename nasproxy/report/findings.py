@@ -11,9 +11,16 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from nasproxy.controllers.proxy_search import TaskCheck, TaskState, best_task, read_tasks
-from nasproxy.controllers.selection import Reference, SelectionState
-from nasproxy.controllers.variance import VarianceResult, VarianceState
+from nasproxy.controllers.states import (
+    Reference,
+    SelectionState,
+    TaskCheck,
+    TaskState,
+    VarianceResult,
+    VarianceState,
+    best_task,
+    read_tasks,
+)
 from nasproxy.errors import TooFewTrialsError
 from nasproxy.statistics.ceiling import NoiseCeiling, RangeCheck, noise_ceiling, range_check
 from nasproxy.statistics.missing import Floats

@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from nasproxy.controllers.proxy_search import StoppingState, TaskState
+from nasproxy.controllers.states import StoppingState, TaskState
 from nasproxy.proxy import SHORT_NAMES, Override, ProxyTask
 from nasproxy.report import wording
 from nasproxy.report.costs import Cost, Saving, train_saving, wall_saving

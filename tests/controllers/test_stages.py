@@ -10,15 +10,18 @@ import pytest
 
 from nasproxy.controllers import base
 from nasproxy.controllers.base import Workshop
-from nasproxy.controllers.proxy_search import (
-    ProxySearchController,
+from nasproxy.controllers.proxy_search import ProxySearchController
+from nasproxy.controllers.selection import SelectionController
+from nasproxy.controllers.settings import ProxySearchSettings, SelectionSettings, VarianceSettings
+from nasproxy.controllers.states import (
     ProxySearchState,
+    Reference,
+    SelectionState,
     StoppingState,
+    VarianceState,
     best_task,
 )
-from nasproxy.controllers.selection import Reference, SelectionController, SelectionState
-from nasproxy.controllers.settings import ProxySearchSettings, SelectionSettings, VarianceSettings
-from nasproxy.controllers.variance import VarianceController, VarianceState, enforce
+from nasproxy.controllers.variance import VarianceController, enforce
 from nasproxy.errors import StageStoppedError
 from nasproxy.proxy import ProxyTask
 from nasproxy.statistics.acceptance import FirstCrossing

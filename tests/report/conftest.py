@@ -11,9 +11,11 @@ import pytest
 
 from nasproxy.controllers import base
 from nasproxy.controllers.base import Workshop
-from nasproxy.controllers.proxy_search import ProxySearchController, ProxySearchSettings, ProxySearchState
-from nasproxy.controllers.selection import SelectionController, SelectionSettings, SelectionState
-from nasproxy.controllers.variance import VarianceController, VarianceSettings, VarianceState
+from nasproxy.controllers.proxy_search import ProxySearchController
+from nasproxy.controllers.selection import SelectionController
+from nasproxy.controllers.settings import ProxySearchSettings, SelectionSettings, VarianceSettings
+from nasproxy.controllers.states import ProxySearchState, SelectionState, VarianceState
+from nasproxy.controllers.variance import VarianceController
 from nasproxy.proxy import ProxyTask, flatten
 from nasproxy.statistics.acceptance import FirstCrossing
 from nasproxy.storage import FolderTrialStore, append_check, read_record, write_record

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from nasproxy.controllers.proxy_search import TaskState, read_tasks
+from nasproxy.controllers.states import TaskState, read_tasks
 from nasproxy.errors import CorruptFileError
 from nasproxy.proxy import ProxyTask, from_mapping
 from nasproxy.report import verdict, wording

@@ -1,0 +1,200 @@
+"""What the controllers have decided, as it is stored; what a report reads."""
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nasproxy.proxy import ProxyTask
+from nasproxy.statistics.acceptance import Verdict
+from nasproxy.statistics.rank_correlation import RankCorrelation
+from nasproxy.statistics.variance import SeedDeviation, VarianceVerdict
+from nasproxy.storage import read_record
+from nasproxy.trial import Architecture
+
+
+@dataclass(frozen=True)
+class VarianceResult:
+    """What was measured.
+
+    Attributes:
+        keys: Trials that ended well.
+        final_scores: Their last scores, in the same order.
+        deviation: Standard deviation over seeds, with interval.
+        verdict: The judgement.
+    """
+
+    keys: tuple[str, ...]
+    final_scores: tuple[float, ...]
+    deviation: SeedDeviation
+    verdict: VarianceVerdict
+
+
+@dataclass(frozen=True)
+class VarianceState:
+    """Decisions so far.
+
+    Attributes:
+        unworkable: Candidates that failed, by number.
+        workable: The first candidate that trained, by number.
+        architecture: That candidate.
+        result: The measurement, once all copies ended.
+    """
+
+    unworkable: tuple[int, ...] = ()
+    workable: int | None = None
+    architecture: Architecture | None = None
+    result: VarianceResult | None = None
+
+
+@dataclass(frozen=True)
+class Iteration:
+    """One round: candidates trained to the same step, and what was decided then.
+
+    Attributes:
+        candidates: Numbers of the candidates that took part.
+        fraction: Share of the training that they were to reach.
+        until_step: The check they were compared at.
+        kept: Candidates that go on, once decided.
+        removed: Candidates dropped for being like another.
+        failed: Candidates that failed.
+    """
+
+    candidates: tuple[int, ...]
+    fraction: float
+    until_step: int
+    kept: tuple[int, ...] | None = None
+    removed: tuple[int, ...] = ()
+    failed: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A candidate with a full-training score."""
+
+    number: int
+    architecture: Architecture
+    key: str
+    score: float
+    train_seconds: float
+
+
+@dataclass(frozen=True)
+class SelectionState:
+    """Decisions so far.
+
+    Attributes:
+        architectures: All candidates; a candidate's number is its place here.
+        keys: Their trials' keys.
+        iterations: The rounds, the last one perhaps undecided.
+        references: The reference models, best first, once trained.
+        baseline: The user's own architecture among them, if given.
+    """
+
+    architectures: tuple[Architecture, ...]
+    keys: tuple[str, ...]
+    iterations: tuple[Iteration, ...]
+    references: tuple[Reference, ...] | None = None
+    baseline: Reference | None = None
+
+
+class StoppingState(str, enum.Enum):
+    """Why a proxy task's judgement ended, in the cloud tool's words."""
+
+    MET_CORRELATION = "Met desired correlation"
+    MET_ACCURACY = "Met desired accuracy"
+    EXCEEDED_TIME_LIMIT = "Exceeded training time limit"
+    EXCEEDED_BEST_TIME = "Exceeded best training time"
+    EXCESS_FAILURES = "Excess trial failures"
+    RAN_TO_COMPLETION = "Ran till completion"
+
+    @property
+    def is_success(self) -> bool:
+        """Whether the proxy task may be chosen."""
+        return self in (StoppingState.MET_CORRELATION, StoppingState.MET_ACCURACY)
+
+
+@dataclass(frozen=True)
+class TaskCheck:
+    """What a proxy task showed at one step.
+
+    Attributes:
+        step: Finished optimizer steps.
+        correlation: Rank correlation with the reference scores; None where undefined.
+        median_score: Median score of the models.
+        median_train_seconds: Median training time of the models up to here, validation excluded.
+    """
+
+    step: int
+    correlation: RankCorrelation | None
+    median_score: float
+    median_train_seconds: float
+
+
+@dataclass(frozen=True)
+class TaskState:
+    """What is known and decided of one proxy task.
+
+    Attributes:
+        name: Its name.
+        number: Its place in the grid, after those that the study knew already.
+        proxy_task: Its setting.
+        judged_by: The rules it was judged by; under others it is judged anew, on the same trials.
+        keys: Its trials, in the order of the references.
+        total_steps: Steps of its whole training.
+        checks: What it showed so far.
+        verdict: The criterion's last word.
+        stopping_state: Why its judgement ended; None while it goes on.
+        final_step: The step it was stopped at.
+        final_train_seconds: Median training time up to there.
+    """
+
+    name: str
+    number: int
+    proxy_task: ProxyTask
+    judged_by: str
+    keys: tuple[str, ...]
+    total_steps: int
+    checks: tuple[TaskCheck, ...] = ()
+    verdict: Verdict | None = None
+    stopping_state: StoppingState | None = None
+    final_step: int | None = None
+    final_train_seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class ProxySearchState:
+    """All proxy tasks that the study knows, this controller's own in the order of its grid."""
+
+    tasks: Mapping[str, TaskState] = field(default_factory=dict)
+
+
+def best_task(tasks: Mapping[str, TaskState], *, time_tolerance: float = 0.0) -> TaskState | None:
+    """The accepted proxy task that trains shortest; of those alike within the tolerance, the first.
+
+    Returns:
+        The task, or None where none was accepted.
+    """
+    best: TaskState | None = None
+    best_seconds = float("inf")
+    for task in tasks.values():
+        seconds = task.final_train_seconds
+        is_accepted = task.stopping_state is not None and task.stopping_state.is_success
+        if is_accepted and seconds is not None and (best is None or seconds < best_seconds * (1 - time_tolerance)):
+            best, best_seconds = task, seconds
+    return best
+
+
+def read_tasks(folder: Path) -> dict[str, TaskState]:
+    """Every proxy task that a study has a state of, by name.
+
+    Raises:
+        CorruptFileError: One of them cannot be read.
+    """
+    tasks = (read_record(path, TaskState) for path in folder.glob("*.json"))
+    return in_order({task.name: task for task in tasks if task is not None})
+
+
+def in_order(tasks: Mapping[str, TaskState]) -> dict[str, TaskState]:
+    """As the grid has them: of tasks that cost alike the first is taken, by every reader."""
+    return dict(sorted(tasks.items(), key=lambda item: (item[1].number, item[0])))
