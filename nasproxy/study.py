@@ -42,7 +42,12 @@ class StudyFolder:
     @property
     def lease(self) -> Path:
         """Held by the controllers that work on it."""
-        return self.path / "study.lock"
+        return self.locks / "study.lock"
+
+    @property
+    def locks(self) -> Path:
+        """Leases: held by living processes, so that the files themselves mean nothing."""
+        return self.path / "locks"
 
     @property
     def trials(self) -> Path:
@@ -81,7 +86,7 @@ class Study:
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Hold one stage of the study; in a sweep one job leads and the others wait for its result."""
-        lease = Lease(self.folder.path / f"{name}.lock")
+        lease = Lease(self.folder.locks / f"{name}.lock")
         with lease.hold(f"stage {name} of study {self.folder.path.name}", wait_seconds=None if self.is_shared else 5.0):
             yield
 

@@ -75,7 +75,7 @@ class LocalBackend:
         gpus_pool = _gpu_pool(gpus, gpus_per_trial) if device_type == "cuda" else None
         self._slots = slots or (gpus_pool.slots if gpus_pool else cores)
         # The controllers of a sweep share the slots through the study's folder, as they share its trials.
-        self._pool: Pool = gpus_pool or CorePool(self._slots, store.root.parent / "slots")
+        self._pool: Pool = gpus_pool or CorePool(self._slots, store.root.parent / "locks")
         self._threads = max(1, cores // self._slots)
         self._max_attempts = max_attempts
         self._hang_seconds = hang_seconds

@@ -98,7 +98,8 @@ def train_saving(findings: Findings, task: TaskState) -> Saving | None:
 def wall_saving(findings: Findings, task: TaskState) -> Saving | None:
     """What is saved with all costs counted; None where these are not known.
 
-    A trial that went on beyond the task's last step counts in proportion to its steps.
+    Of a trial that went on beyond the task's last step the training beyond it is left out; what it spent beside
+    training (start-up, pauses, validation, lost work) counts whole, so that the saving is rather under- than overstated.
     """
     if task.final_step is None:
         return None
@@ -110,8 +111,13 @@ def wall_saving(findings: Findings, task: TaskState) -> Saving | None:
 def _median_wall_seconds(findings: Findings, keys: Iterable[str], step: int | None) -> float | None:
     records = [findings.trials[key].record for key in keys if key in findings.trials]
     seconds = [
-        record.status.wall_seconds * (1.0 if step is None else step / record.step)
+        record.status.wall_seconds - _seconds_beyond(record, step)
         for record in records
         if record.reached(step or 1) and record.status.wall_seconds > 0
     ]
     return median(seconds) if seconds else None
+
+
+def _seconds_beyond(record: TrialRecord, step: int | None) -> float:
+    check = None if step is None else record.check_at(step)
+    return 0.0 if check is None else train_seconds(record) - check.train_seconds
