@@ -96,7 +96,7 @@ def train_saving(findings: Findings, task: TaskState) -> Saving | None:
 
 
 def wall_saving(findings: Findings, task: TaskState) -> Saving | None:
-    """What is saved with all costs counted; None where these are not known.
+    """What is saved with all costs counted; None where these are not known, or trainers report seconds of their own.
 
     Of a trial that went on beyond the task's last step the training beyond it is left out; what it spent beside
     training (start-up, pauses, validation, lost work) counts whole, so that the saving is rather under- than overstated.
@@ -113,7 +113,7 @@ def _median_wall_seconds(findings: Findings, keys: Iterable[str], step: int | No
     seconds = [
         record.status.wall_seconds - _seconds_beyond(record, step)
         for record in records
-        if record.reached(step or 1) and record.status.wall_seconds > 0
+        if record.reached(step or 1) and record.status.wall_seconds > train_seconds(record)
     ]
     return median(seconds) if seconds else None
 

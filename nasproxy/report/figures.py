@@ -133,7 +133,8 @@ def variance_curves(findings: Findings) -> Figure:
         f"{deviation.sd:.3g} (95 % interval {deviation.low:.3g} to {deviation.high:.3g}, {deviation.n} seeds)",
         fontsize=STYLE["font.size"],
     )
-    figure.legend(loc="outside lower center", ncols=6)
+    if any(axes.get_legend_handles_labels()[0] for axes in figure.axes):
+        figure.legend(loc="outside lower center", ncols=6)
     return figure
 
 
