@@ -1,11 +1,14 @@
 """From a composed configuration to objects, and through the job's steps."""
 
+import hashlib
+import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from enum import Enum
 from functools import cached_property
 from pathlib import Path
@@ -26,12 +29,14 @@ from nasproxy.schema import Config, Step
 from nasproxy.space import SearchSpace
 from nasproxy.statistics.acceptance import Criterion
 from nasproxy.statistics.ceiling import NoiseCeiling, noise_ceiling
-from nasproxy.storage import FolderTrialStore
+from nasproxy.statistics.spread import cumulative_fractions
+from nasproxy.storage import FolderTrialStore, Lease, revive
 from nasproxy.study import Study, open_study
-from nasproxy.targets import build, load, targets
+from nasproxy.targets import build, check_arguments, load, targets
 from nasproxy.tracking.console import Console
 from nasproxy.tracking.tracker import Progress, Tracker, Trackers
 from nasproxy.trial import Architecture, Recipe, Split, TrialSpec, canonical
+from nasproxy.worker import load_dataset
 
 PROXY_SEED_OFFSET = 1
 """Proxy trainings have another seed than the references, so that equal settings do not make equal trainings."""
@@ -72,6 +77,8 @@ def run(config: Config, *, is_shared: bool = False) -> None:
         begun_with = design.base if is_work else None
         study = stack.enter_context(open_study(root, config.study, begun_with, is_shared=is_shared))
         stack.enter_context(_terminable())
+        if is_work:
+            revive(study.folder.trials)
         job = Job(design, study, stack)
         for step in config.job.steps:
             getattr(job, step.value)()
@@ -99,6 +106,23 @@ class Design:
                 f"training needs 1 <= check_every_steps <= total_steps, got check_every_steps "
                 f"{training.check_every_steps} and total_steps {training.total_steps}"
             )
+        if config.seed < 0:
+            raise ConfigError(f"seed must be at least 0, got {config.seed}")
+        if config.run.poll_seconds <= 0 or config.run.grace_seconds < 0:
+            raise ConfigError(
+                f"run needs poll_seconds above 0 and grace_seconds of at least 0, got {config.run.poll_seconds:g} and "
+                f"{config.run.grace_seconds:g}"
+            )
+        is_search = Step.search_proxy_task in config.job.steps
+        if is_search and config.selection.final_models < config.proxy_search.min_models:
+            raise ConfigError(
+                f"selection.final_models must be at least proxy_search.min_models, got {config.selection.final_models} "
+                f"and {config.proxy_search.min_models}: too few models to rank"
+            )
+        chosen = config.selection
+        cumulative_fractions(chosen.start_models, chosen.final_models, chosen.remove_per_iteration)
+        if config.variance.total_steps is not None:
+            replace(self.recipe, total_steps=config.variance.total_steps)
         for task in self.tasks.values():
             self.recipe.under(task)
         _ = (self.space, self.candidates, self.criterion)
@@ -123,8 +147,7 @@ class Design:
         settings = asdict(self.config.proxy)
         generator = settings.pop("generator", None)
         if generator is not None:
-            arguments = {key: value for key, value in generator.items() if key != "_target_"}
-            settings["tasks"] = load("proxy.generator", generator)(**arguments)
+            settings["tasks"] = _generate(generator)
         return proxy.grid(settings)
 
     @cached_property
@@ -183,8 +206,7 @@ class Design:
     def _fingerprint(self) -> str:
         data = self.config.data
         if data.loader is not None:
-            fingerprint: str = build("data.loader", data.loader).fingerprint
-            return fingerprint
+            return load_dataset({"loader": data.loader}).fingerprint
         if data.fingerprint is None:
             raise ConfigError("data needs a loader, or a fingerprint that names the trainer's own data: got neither")
         return data.fingerprint
@@ -248,8 +270,9 @@ class Job:
             folder=self.study.folder.proxy_tasks,
         )
         with ExitStack() as held:
-            for name in sorted(self.design.tasks):
-                held.enter_context(self.study.stage(f"proxy_task_{name}"))
+            # Named by their settings: two jobs of a sweep that call one setting differently share its trials.
+            for digest in sorted(task_digest(task) for task in self.design.tasks.values()):
+                held.enter_context(self.study.stage(f"proxy_task_{digest}"))
             base.run(controller, self._workshop)
 
     def report(self) -> None:
@@ -308,10 +331,19 @@ class Job:
             store=FolderTrialStore(self.study.folder.trials),
             device_type=self.design.device_type,
             trusted_modules=sorted({target.partition(".")[0] for target in named}),
-            preload=sorted({target.rpartition(".")[0] for target in named}),
+            preload=sorted({target.rpartition(".")[0] for target in named} - {""}),
         )
         self._stack.callback(backend.close)
         return backend
+
+    @cached_property
+    def _lease(self) -> Path:
+        """This controller's own lease: what it leaves behind stops, even if another one takes the study over."""
+        lease = Lease(self.study.folder.locks / f"controller-{os.getpid()}-{time.time_ns()}.lock")
+        lease.acquire()
+        self._stack.callback(lease.path.unlink, missing_ok=True)
+        self._stack.callback(lease.release)
+        return lease.path
 
     @cached_property
     def _tracker(self) -> Tracker:
@@ -327,10 +359,31 @@ class Job:
             store=FolderTrialStore(self.study.folder.trials),
             backend=self._backend,
             tracker=self._tracker,
-            lease=self.study.folder.lease,
+            lease=self._lease,
             poll_seconds=self.design.config.run.poll_seconds,
             grace_seconds=self.design.config.run.grace_seconds,
         )
+
+
+def task_digest(task: ProxyTask) -> str:
+    """A short name of a proxy task's setting."""
+    return hashlib.sha256(canonical(vars(task)).encode()).hexdigest()[:16]
+
+
+def _generate(generator: Mapping[str, Any]) -> list[Any]:
+    """Call the user's function that makes proxy tasks."""
+    function = load("proxy.generator", generator)
+    check_arguments("proxy.generator", generator, given={})
+    try:
+        made = function(**{key: value for key, value in generator.items() if key != "_target_"})
+        return list(made)
+    except NasproxyError:
+        raise
+    except Exception as error:  # the function is the user's code and may raise anything
+        raise ConfigError(
+            f"proxy.generator must return a list of settings, and {generator['_target_']} failed: "
+            f"{type(error).__name__}: {error}"
+        ) from error
 
 
 def _plain(value: Any) -> Any:

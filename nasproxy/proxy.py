@@ -95,6 +95,11 @@ def named(tasks: Sequence[tuple[str | None, ProxyTask]]) -> dict[str, ProxyTask]
             raise ConfigError(
                 f"a proxy task's name must be 1 to 64 letters, digits, '.', '_' or '-', got {name!r}: rename it"
             )
+        same = next((other for other, setting in result.items() if setting == task and other != name), None)
+        if same is not None:
+            raise ConfigError(
+                f"proxy tasks must differ in more than their names, got {same!r} and {name!r} of one setting: drop one"
+            )
         if name in result:
             raise ConfigError(
                 f"every proxy task needs a name of its own, got {name!r} twice: rename one of them, or remove "
@@ -137,6 +142,11 @@ def grid(settings: Mapping[str, Any]) -> dict[str, ProxyTask]:
         if isinstance(listed, Mapping | str) or not isinstance(listed, Sequence):
             raise ConfigError(f"proxy.tasks must be a list of settings, got {listed!r}")
         return named([from_mapping(entry) for entry in listed])
+    if not axes:
+        raise ConfigError(
+            "proxy needs at least one proxy task, got none: choose one, such as proxy=data50, or proxy=full to reduce "
+            "nothing"
+        )
     values = [value if isinstance(value, list | tuple) else [value] for value in axes.values()]
     empty = [name for name, axis in zip(axes, values, strict=True) if not axis]
     if empty:
@@ -160,7 +170,7 @@ def from_mapping(entry: Any) -> tuple[str | None, ProxyTask]:
     wrong = [path for path in overrides if "." not in path]
     if wrong:
         raise ConfigError(
-            f"proxy task {name!r} has no dimension {wrong[0]!r}: the dimensions are {', '.join(DIMENSIONS)}; "
+            f"proxy task {name or ''!r} has no dimension {wrong[0]!r}: the dimensions are {', '.join(DIMENSIONS)}; "
             f"anything else is an override by path, such as trainer.batch_size"
         )
     return name, replace(ProxyTask(**setting), overrides=overrides)

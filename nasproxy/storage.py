@@ -144,6 +144,12 @@ class Lease:
             os.close(self._descriptor)
             self._descriptor = None
 
+    def owner_pid(self) -> int | None:
+        """Process id of whoever took it last, if that was on this machine."""
+        words = self.owner().split()
+        is_here = len(words) == 4 and words[3] == os.uname().nodename
+        return int(words[1]) if is_here else None
+
     def owner(self) -> str:
         """Who took it last, in words."""
         try:
@@ -213,7 +219,6 @@ class FolderTrialStore:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._requested: dict[str, Request] = {}
         self._read: dict[str, tuple[tuple[int, ...], TrialRecord]] = {}
 
     def folder(self, key: str) -> TrialFolder:
@@ -254,10 +259,8 @@ class FolderTrialStore:
         return known[1]
 
     def request(self, key: str, request: Request) -> None:
-        """Replace the trial's request, atomically, if it is another than the last."""
-        if self._requested.get(key) != request:
-            write_record(self.folder(key).request, request)
-            self._requested[key] = request
+        """Replace the trial's request, atomically."""
+        write_record(self.folder(key).request, request)
 
 
 def _stamp(path: Path) -> tuple[int, ...]:
@@ -270,9 +273,7 @@ def _stamp(path: Path) -> tuple[int, ...]:
 
 def write_spec(spec: TrialSpec) -> str:
     """A trial's config as YAML."""
-    # Overrides are written applied, so that one key has one text however its setting was spelled.
-    plain = replace(spec, recipe=spec.recipe.under(spec.proxy_task), proxy_task=replace(spec.proxy_task, overrides={}))
-    content = _adapter(TrialSpec).dump_python(plain, mode="json")
+    content = _adapter(TrialSpec).dump_python(spec.applied(), mode="json")
     return yaml.safe_dump({"schema": SCHEMA, "key": spec.key, **content}, sort_keys=False, allow_unicode=True)
 
 
@@ -344,3 +345,22 @@ def wall_seconds(folder: TrialFolder, status: Status) -> float:
         return status.wall_seconds
     last_sign = max(path.stat().st_mtime for path in (folder.status, folder.metrics) if path.exists())
     return status.wall_seconds + max(0.0, last_sign - status.started_at)
+
+
+def revive(root: Path) -> int:
+    """Give trials that crashed or were lost another set of attempts; returns how many.
+
+    Whoever runs the same command again has mended something, or hopes so; a model's own fault stays.
+    """
+    revived = 0
+    for path in root.glob("*/status.json"):
+        folder = TrialFolder(path.parent)
+        status = read_record(path, Status)
+        if status is None or status.state is not State.FAILED or status.cause is None or status.cause.is_models_fault:
+            continue
+        lock = Lease(folder.lock)
+        if lock.acquire():
+            write_record(path, replace(status, state=State.PENDING, failures=0))
+            lock.release()
+            revived += 1
+    return revived

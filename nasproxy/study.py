@@ -148,7 +148,8 @@ def _begun(folder: StudyFolder, base: Mapping[str, Any], is_shared: bool) -> Stu
     study = Study(folder, is_shared)
     with study.stage("record"):
         record = read_record(folder.record, StudyRecord)
-        if record is None or not any(folder.trials.iterdir()):  # nothing rests on it yet
+        is_free = not is_shared and not any(folder.trials.glob("*/metrics.jsonl"))
+        if record is None or is_free:  # nothing rests on it yet
             record = StudyRecord(flatten(base))
             write_record(folder.record, record)
     changed = differences(record.base, flatten(base))

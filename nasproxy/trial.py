@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from nasproxy.errors import ConfigError
 from nasproxy.proxy import ProxyTask, flatten, override
 
 Choice = bool | int | float | str
@@ -79,6 +80,13 @@ class Recipe:
     precision: str = "32-true"
     micro_batch: int | None = None
 
+    def __post_init__(self) -> None:
+        if self.total_steps < 1 or self.check_every_steps < 1:
+            raise ConfigError(
+                f"training needs total_steps and check_every_steps of at least 1, got {self.total_steps} and "
+                f"{self.check_every_steps}"
+            )
+
     def under(self, task: ProxyTask) -> "Recipe":
         """The recipe with a proxy task's overrides applied.
 
@@ -107,6 +115,14 @@ class TrialSpec:
     split: Split
     seed: int
     recipe: Recipe
+
+    def applied(self) -> "TrialSpec":
+        """The same trial with its overrides applied: one key, told in one way however its setting was spelled."""
+        return replace(
+            self,
+            recipe=self.recipe.under(self.proxy_task),
+            proxy_task=replace(self.proxy_task, overrides={}),
+        )
 
     @cached_property
     def key(self) -> str:
@@ -205,7 +221,7 @@ class Status:
     Attributes:
         state: Where it stands; failed is final, a failure that will be tried again is pending.
         failures: Attempts in a row that failed without a new check.
-        failed_at_step: The last check that was there when it failed last.
+        failed_at_step: The last check that was there when it failed last; None before it ever did.
         wall_seconds: Time of all its workers that ended, start-up, validation and lost work included.
         started_at: When the living worker began, in seconds since 1970.
         threads: CPU threads it began with, and keeps: another number of them gives other last bits.
@@ -215,7 +231,7 @@ class Status:
 
     state: State = State.PENDING
     failures: int = 0
-    failed_at_step: int = -1
+    failed_at_step: int | None = None
     wall_seconds: float = 0.0
     started_at: float | None = None
     threads: int | None = None
@@ -228,7 +244,8 @@ class Status:
         An attempt that got further than the one before counts as the first again: a trial that is often lost,
         but moves, is never given up.
         """
-        failures = 1 if step > self.failed_at_step else self.failures + 1
+        has_moved = self.failed_at_step is None or step > self.failed_at_step
+        failures = 1 if has_moved else self.failures + 1
         retry = not cause.is_models_fault and failures < max_attempts
         return replace(
             self,
@@ -266,19 +283,14 @@ class TrialRecord:
         """The check after exactly `step` steps."""
         return next((check for check in self.checks if check.step == step), None)
 
-    @property
-    def is_missing(self) -> bool:
-        """Whether it failed for a reason that is not the model's: it then says nothing about the model."""
+    def is_missing_at(self, step: int) -> bool:
+        """Whether it failed before this check for a reason that is not the model's: it then says nothing of it."""
         cause = self.status.cause
-        return self.is_failed and cause is not None and not cause.is_models_fault
-
-    def counted_check(self, step: int) -> Check | None:
-        """The check after exactly `step` steps, unless the trial is missing."""
-        return None if self.is_missing else self.check_at(step)
+        return self.is_failed and self.check_at(step) is None and cause is not None and not cause.is_models_fault
 
     def has_failed_by(self, step: int) -> bool:
         """Whether the model failed, by its own fault, before it could be checked after `step` steps."""
-        return self.is_failed and not self.is_missing and self.check_at(step) is None
+        return self.is_failed and self.check_at(step) is None and not self.is_missing_at(step)
 
     @property
     def score(self) -> float | None:

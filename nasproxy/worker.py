@@ -153,7 +153,11 @@ class TrialContext:
 
 def load_dataset(data: Mapping[str, Any]) -> ImageDataset:
     """Load the dataset of a `data` node."""
-    dataset: ImageDataset = build("data.loader", data["loader"])
+    dataset = build("data.loader", data["loader"])
+    if not isinstance(dataset, ImageDataset):
+        raise DataError(
+            f"data.loader must return a nasproxy.data.dataset.ImageDataset, got {type(dataset).__name__}: wrap it"
+        )
     return dataset
 
 
@@ -211,6 +215,8 @@ def _call_trainer(order: WorkOrder, folder: TrialFolder, device: str, threads: i
     torch.set_num_threads(threads)
     context = TrialContext(folder.path, spec, device, threads)
     before = last_step(folder)
+    if before < spec.total_steps and get_stop_training(folder.path, before - 1, spec.total_steps):
+        return State.PAUSED  # asked to stop, or left by its controller, before it began
     load("trainer", spec.recipe.trainer)(trial=context, **_arguments(spec.recipe.trainer))
     step = last_step(folder)
     if step >= spec.total_steps:
@@ -237,13 +243,17 @@ def rehearse(spec: TrialSpec) -> None:
     """
     import torch
 
+    spec = spec.applied()
     trainer = spec.recipe.trainer
     check_arguments("trainer", {"_target_": trainer.get("_target_"), **_arguments(trainer)}, given={"trial": None})
     context = TrialContext(Path(), spec)
     if spec.recipe.data.get("loader") is None:
         return  # a trainer with data of its own
     data = context.load_data()
-    model = context.build_model(data).eval()
+    model = context.build_model(data)
+    if not isinstance(model, torch.nn.Module):
+        raise ConfigError(f"search_space.model must return a torch.nn.Module, got {type(model).__name__}")
+    model.eval()
     with torch.no_grad():
         shape = tuple(model(torch.zeros(1, *data.train_images.shape[1:])).shape)
     if shape != (1, data.num_classes):

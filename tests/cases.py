@@ -16,3 +16,13 @@ def three_outputs(**_: object) -> object:
     from torch import nn
 
     return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.LazyLinear(3))
+
+
+def no_dataset() -> tuple[int, int]:
+    """What a loader in a hurry returns."""
+    return (1, 2)
+
+
+def broken() -> list[object]:
+    """A generator function with a mistake."""
+    raise RuntimeError("no luck")

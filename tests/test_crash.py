@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import study
-from nasproxy.controllers.states import SelectionState, best_task, read_tasks
+from nasproxy.controllers.states import SelectionState, best_task, read_rules, read_tasks
 from nasproxy.storage import FolderTrialStore, is_held, read_record
 from nasproxy.study import StudyFolder
 
@@ -29,7 +29,7 @@ def decisions(folder: Path) -> dict[str, object]:
     selected = read_record(lies.selection / "state.json", SelectionState)
     assert selected is not None
     tasks = read_tasks(lies.proxy_tasks)
-    best = best_task(tasks, time_tolerance=0.05)
+    best = best_task(tasks, read_rules(lies.proxy_tasks), time_tolerance=0.05)
     return {
         "iterations": selected.iterations,
         "references": [(reference.key, reference.score) for reference in selected.references or ()],

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import study
-from nasproxy.controllers.states import SelectionState, TaskState, VarianceState, best_task, read_tasks
+from nasproxy.controllers.states import SelectionState, TaskState, VarianceState, best_task, read_rules, read_tasks
 from nasproxy.statistics.ceiling import noise_ceiling, spread_over_noise
 from nasproxy.storage import FolderTrialStore, read_record
 from nasproxy.study import StudyFolder
@@ -24,7 +24,7 @@ def embedded(tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
 def test_it_picks_a_proxy_task_that_is_cheaper_with_all_costs_counted(embedded: StudyFolder) -> None:
     tasks = read_tasks(embedded.proxy_tasks)
     assert len(tasks) >= 6
-    best = best_task(tasks, time_tolerance=0.05)
+    best = best_task(tasks, read_rules(embedded.proxy_tasks), time_tolerance=0.05)
     assert best is not None
     store = FolderTrialStore(embedded.trials)
     selected = read_record(embedded.selection / "state.json", SelectionState)

@@ -15,7 +15,6 @@ def test_a_scalar_is_one_setting_and_a_list_is_an_axis() -> None:
 
 def test_nothing_reduced_is_called_full() -> None:
     assert list(grid({"data_fraction": 1.0})) == ["full"]
-    assert list(grid({})) == ["full"]
 
 
 @given(st.lists(st.integers(1, 100), min_size=1, max_size=6, unique=True))
@@ -36,6 +35,8 @@ def test_every_point_of_a_grid_has_a_name_of_its_own(percents: list[int]) -> Non
         ({"data_fraction": [0.5, 0.5]}, "a name of its own, got 'data50' twice"),
         ({"image_mode": "stretch"}, "image_mode must be one of"),
         ({"colour": 1}, "proxy has no 'colour'"),
+        ({}, "at least one proxy task, got none"),
+        ({"tasks": [{"name": "a", "width": 0.5}, {"name": "b", "width": 0.5}]}, "got 'a' and 'b' of one setting"),
         ({"tasks": []}, "at least one proxy task"),
         ({"tasks": [{"name": "a"}, {"name": "a", "width": 0.5}]}, "got 'a' twice"),
         ({"tasks": [{"name": "a"}], "width": 0.5}, "axes or a list of tasks, not both"),

@@ -12,6 +12,7 @@ def begin(root: Path, *, trials: bool = True) -> None:
     with open_study(root, "one", BASE, is_shared=False) as study:
         if trials:
             (study.folder.trials / "key").mkdir()
+            (study.folder.trials / "key" / "metrics.jsonl").touch()
 
 
 def test_the_same_base_opens_again(tmp_path: Path) -> None:

@@ -129,16 +129,18 @@ class LocalBackend:
         sentinels = [running.process.sentinel for running in self._running.values()]
         if sentinels:
             wait_for_any(sentinels, timeout)
-        elif self._foreign:
+        else:
             time.sleep(timeout)
         return self._reap()
 
     def cancel(self, key: str) -> None:
         """Take the trial from the queue, or kill its worker and all that the worker started."""
         self._queue.pop(key, None)
+        if key in self._foreign:
+            self._kill_foreign(key)
         running = self._running.get(key)
         if running is not None:
-            _kill_group(running.process)
+            _kill_group(running.process.pid)
             running.process.join()
             self._ended(key, is_cancelled=True)
 
@@ -153,13 +155,17 @@ class LocalBackend:
             self._running[key] = _Running(self._host.start(order), order, time.time())
 
     def _reap(self) -> set[str]:
+        for key in self._foreign:
+            if self._is_hung(self._store.folder(key)):
+                self._kill_foreign(key)
         ended = {key for key in self._foreign if not is_held(self._store.folder(key).lock)}
         self._foreign -= ended
         for key in ended:
             self._settle(self._store.folder(key), exitcode=0)
         for key, running in list(self._running.items()):
-            if running.process.is_alive() and self._is_hung(running):
-                _kill_group(running.process)
+            folder = TrialFolder(running.order.folder)
+            if running.process.is_alive() and self._is_hung(folder, running.started):
+                _kill_group(running.process.pid)
                 running.process.join()
             if not running.process.is_alive():
                 ended.add(key)
@@ -196,15 +202,20 @@ class LocalBackend:
         finally:
             lock.release()
 
-    def _is_hung(self, running: _Running) -> bool:
+    def _kill_foreign(self, key: str) -> None:
+        """Kill a worker that an earlier controller left behind; its lock says which process it is."""
+        lock = self._store.folder(key).lock
+        if is_held(lock):
+            _kill_group(Lease(lock).owner_pid())
+
+    def _is_hung(self, folder: TrialFolder, started: float = 0.0) -> bool:
         if self._hang_seconds is None:
             return False
-        folder = TrialFolder(running.order.folder)
         status = read_record(folder.status, Status)
         if status is None or status.state is not State.RUNNING:
             return False  # it waits for its share of the machine
         last_sign = max(path.stat().st_mtime for path in (folder.status, folder.metrics) if path.exists())
-        return time.time() - max(running.started, last_sign) > self._hang_seconds
+        return time.time() - max(started, last_sign) > self._hang_seconds
 
 
 def _gpu_pool(count: int | None, per_trial: float) -> GpuPool:
@@ -214,9 +225,8 @@ def _gpu_pool(count: int | None, per_trial: float) -> GpuPool:
     return GpuPool(visible if count is None else visible[:count], per_trial, lease_folder())
 
 
-def _kill_group(process: ForkServerProcess) -> None:
+def _kill_group(pid: int | None) -> None:
     """Kill a worker with all that it started; a worker leads a group of its own once it is set up."""
-    pid = process.pid
     if pid is None:
         return
     try:

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from nasproxy.backends.backend import Backend
+from nasproxy.clock import Clock, SystemClock
 from nasproxy.storage import TrialStore
 from nasproxy.tracking.tracker import Progress, Tracker
 from nasproxy.trial import Request, State, TrialRecord, TrialSpec
@@ -87,6 +88,7 @@ class Workshop:
     lease: Path | None = None
     poll_seconds: float = 0.25
     grace_seconds: float = 10.0
+    clock: Clock = field(default_factory=SystemClock)
 
 
 def run(controller: Controller[S], workshop: Workshop) -> S:
@@ -106,7 +108,7 @@ def run(controller: Controller[S], workshop: Workshop) -> S:
             workshop.tracker.progress(controller.progress(state, records), workshop.backend.running())
             action = controller.next_action(state, records)
             if action is None:
-                return state
+                return controller.save(state)  # what is derived from it may have been lost with an earlier process
             if isinstance(action, Decide):
                 state = controller.save(action.state)
                 if action.message:
@@ -123,6 +125,7 @@ class _Desk:
         self._digests: dict[str, str] = {}
         self._specs: dict[str, TrialSpec] = {}
         self._records: dict[str, TrialRecord] = {}
+        self._asked: dict[str, Request] = {}
 
     def records(self, specs: Sequence[TrialSpec]) -> Records:
         """Records by key; only trials that live are read again."""
@@ -146,7 +149,7 @@ class _Desk:
                 continue
             if key not in self._digests:
                 self._digests[key] = store.create(self._specs[key])
-            store.request(key, Request(until_step=until, lease=self._lease))
+            self._ask(key, Request(until_step=until, lease=self._lease))
             backend.submit(key, self._digests[key])
         self._wait(self._shop.poll_seconds)
 
@@ -157,11 +160,10 @@ class _Desk:
             yield
         finally:
             backend = self._shop.backend
-            waited = 0.0
-            while backend.live() and waited < self._shop.grace_seconds:
+            deadline = self._shop.clock.now() + self._shop.grace_seconds
+            while backend.live() and self._shop.clock.now() < deadline:
                 for key in backend.live():
                     self._stop(key)
-                waited += self._shop.poll_seconds
                 self._wait(self._shop.poll_seconds)
             for key in backend.live():
                 backend.cancel(key)
@@ -172,13 +174,20 @@ class _Desk:
 
     def _stop(self, key: str) -> None:
         if key in self._shop.backend.running():
-            self._shop.store.request(key, Request(stop=True, lease=self._lease))
+            self._ask(key, Request(stop=True, lease=self._lease))
         else:
             self._shop.backend.cancel(key)
+
+    def _ask(self, key: str, request: Request) -> None:
+        if self._asked.get(key) != request:
+            self._shop.store.request(key, request)
+            self._asked[key] = request
 
     def _wait(self, seconds: float) -> None:
         live = self._shop.backend.live()
         ended = self._shop.backend.wait(seconds)
+        for key in ended:
+            self._asked.pop(key, None)  # another job of a sweep may ask something of it before we do again
         for key in live | ended:
             if key in self._specs:
                 self._refresh(key)

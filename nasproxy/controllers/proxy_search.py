@@ -18,6 +18,7 @@ from nasproxy.controllers.settings import ProxySearchSettings
 from nasproxy.controllers.states import (
     ProxySearchState,
     Reference,
+    Rules,
     StoppingState,
     TaskCheck,
     TaskState,
@@ -26,6 +27,7 @@ from nasproxy.controllers.states import (
     read_tasks,
 )
 from nasproxy.controllers.vertex_files import write_search_controller_state
+from nasproxy.errors import ConfigError
 from nasproxy.proxy import ProxyTask
 from nasproxy.statistics.acceptance import Criterion, Evidence, Verdict, VerdictKind
 from nasproxy.statistics.rank_correlation import kendall_tau, rank_failed_last
@@ -94,7 +96,8 @@ class ProxySearchController:
                     write_record(self._folder / f"{name}.json", state.tasks[name])
             others = {name: task for name, task in known.items() if name not in self._proxy_tasks}
             merged = ProxySearchState(in_order({**state.tasks, **others}))
-            best = best_task(merged.tasks, time_tolerance=self._settings.time_tolerance)
+            write_record(self._folder.parent / "rules.json", Rules(self._judged_by))
+            best = self._best(merged.tasks)
             write_search_controller_state(self._folder.parent / "SEARCH_CONTROLLER_STATE.json", merged.tasks, best)
         return merged
 
@@ -138,9 +141,15 @@ class ProxySearchController:
 
     def _known_or_new(self, name: str, all_known: Mapping[str, TaskState]) -> TaskState:
         specs, known = self._specs[name], all_known.get(name)
+        if known is not None and known.proxy_task != self._proxy_tasks[name]:
+            raise ConfigError(
+                f"proxy task {name!r} must stay what it is in this study, and was another setting before: give the new "
+                f"setting a name of its own"
+            )
         keys = tuple(spec.key for spec in specs)
-        if known is not None and known.keys == keys and known.judged_by == self._judged_by:
-            return known
+        is_same = known is not None and known.keys == keys and known.judged_by == self._judged_by
+        if known is not None and is_same and known.stopping_state is not StoppingState.EXCESS_FAILURES:
+            return known  # what failed from outside may have been mended, and is looked at again
         new = [other for other in self._proxy_tasks if other not in all_known]
         number = known.number if known is not None else len(all_known) + new.index(name)
         return TaskState(name, number, self._proxy_tasks[name], self._judged_by, keys, specs[0].total_steps)
@@ -152,10 +161,13 @@ class ProxySearchController:
         if not self._settings.early_stop_if_not_best:
             return None
         others = {name: other for name, other in state.tasks.items() if name != task.name}
-        best = best_task(others, time_tolerance=self._settings.time_tolerance)
+        best = self._best(others)
         if best is None or best.final_train_seconds is None:
             return None
         return best.final_train_seconds * (1 - self._settings.time_tolerance)
+
+    def _best(self, tasks: Mapping[str, TaskState]) -> TaskState | None:
+        return best_task(tasks, self._judged_by, time_tolerance=self._settings.time_tolerance)
 
     def _advance(self, task: TaskState, records: Records) -> dict[str, int]:
         steps = self._specs[task.name][0].check_steps
@@ -170,15 +182,17 @@ class ProxySearchController:
 
     def _judge(self, task: TaskState, records: Records, time_to_beat: float | None) -> TaskState:
         """The task with the next check that all models have reached, and its end if that decides it."""
-        present = [key for key in task.keys if not records[key].is_missing]
-        needed = max(self._settings.min_models, math.ceil(self._settings.min_valid_ratio * len(task.keys)))
-        if len(present) < needed:
-            return replace(task, stopping_state=StoppingState.EXCESS_FAILURES)
-        steps = self._specs[task.name][0].check_steps
-        number = len(task.checks)
-        if number == len(steps) or not all(_has_reached(records[key], steps[number]) for key in present):
+        steps, number = self._specs[task.name][0].check_steps, len(task.checks)
+        if number == len(steps):
             return task
-        checks = (*task.checks, self._measure(task, records, steps[number]))
+        step = steps[number]
+        present = [key for key in task.keys if not records[key].is_missing_at(step)]
+        needed = max(self._settings.min_models, math.ceil(self._settings.min_valid_ratio * len(task.keys)))
+        if len(present) < needed or all(records[key].has_failed_by(step) for key in present):
+            return replace(task, stopping_state=StoppingState.EXCESS_FAILURES)
+        if not all(_has_reached(records[key], step) for key in present):
+            return task
+        checks = (*task.checks, self._measure(task, records, step))
         verdict = self._criterion.judge(self._evidence(task, records, steps, number + 1))
         stopping = self._stopping_state(checks, verdict, time_to_beat, is_last=number + 1 == len(steps))
         judged = replace(task, checks=checks, verdict=verdict, stopping_state=stopping)
@@ -188,7 +202,7 @@ class ProxySearchController:
         return replace(judged, final_step=last.step, final_train_seconds=last.median_train_seconds)
 
     def _measure(self, task: TaskState, records: Records, step: int) -> TaskCheck:
-        at_step = [check for key in task.keys if (check := records[key].counted_check(step)) is not None]
+        at_step = [check for key in task.keys if (check := records[key].check_at(step)) is not None]
         scores = self._scores(task, records, (step,))[0]
         return TaskCheck(
             step=step,
@@ -212,7 +226,7 @@ class ProxySearchController:
     def _scores(self, task: TaskState, records: Records, steps: Sequence[int]) -> npt.NDArray[np.float64]:
         rows = []
         for step in steps:
-            checks = [records[key].counted_check(step) for key in task.keys]
+            checks = [records[key].check_at(step) for key in task.keys]
             failed = [records[key].has_failed_by(step) for key in task.keys]
             scores = np.array([np.nan if check is None else check.score for check in checks])
             rows.append(rank_failed_last(scores, np.array(failed)))

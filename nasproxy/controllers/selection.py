@@ -20,7 +20,7 @@ from nasproxy.proxy import ProxyTask
 from nasproxy.statistics.spread import removal_count, remove_closest
 from nasproxy.storage import read_record, write_record
 from nasproxy.tracking.tracker import Progress
-from nasproxy.trial import Architecture, Recipe, Split, State, TrialSpec
+from nasproxy.trial import Architecture, Recipe, Split, TrialSpec
 
 BASELINE = -1
 """The baseline model's number: it is no candidate."""
@@ -97,7 +97,8 @@ class SelectionController:
         if waiting:
             return Train(waiting)
         if iteration.fraction == 1.0:
-            return Decide(self._finish(state, records), None)
+            finished = self._finish(state, records)
+            return Decide(finished, _outcome(finished, records))
         return self._drop_alike(state, records)
 
     def progress(self, state: SelectionState, records: Records) -> Progress:
@@ -145,11 +146,11 @@ class SelectionController:
 
     def _finish(self, state: SelectionState, records: Records) -> SelectionState:
         iteration = state.iterations[-1]
-        kept = tuple(n for n in iteration.candidates if records[state.keys[n]].status.state is State.DONE)
+        kept = tuple(n for n in iteration.candidates if records[state.keys[n]].reached(iteration.until_step))
         failed = tuple(n for n in iteration.candidates if n not in kept)
         references = [self._reference(n, state.architectures[n], state.keys[n], records) for n in kept]
         baseline = None
-        if self._baseline is not None and records[self._baseline.key].status.state is State.DONE:
+        if self._baseline is not None and records[self._baseline.key].reached(iteration.until_step):
             baseline = self._reference(BASELINE, self._baseline.architecture, self._baseline.key, records)
         decided = replace(iteration, kept=kept, failed=failed)
         best_first = tuple(sorted(references, key=lambda reference: -reference.score))
@@ -172,6 +173,14 @@ class SelectionController:
             f"fail, and {failed} did ({diagnosis}; {ADVICE[causes.most_common(1)[0][0]]}): mend the cause, "
             f"or raise selection.max_failure_ratio"
         )
+
+
+def _outcome(state: SelectionState, records: Records) -> str:
+    failed = state.iterations[-1].failed
+    causes = Counter(cause.value for n in failed if (cause := records[state.keys[n]].status.cause))
+    words = ", ".join(f"{count} by {cause}" for cause, count in causes.most_common())
+    lost = f"; {len(failed)} of the last {len(state.iterations[-1].candidates)} failed ({words})" if failed else ""
+    return f"{len(state.references or ())} reference models are trained{lost}"
 
 
 ADVICE = {

@@ -125,5 +125,7 @@ class ProxySearchSettings:
                 f"proxy_search.train_seconds_limit must be above 0, got {self.train_seconds_limit:g}: "
                 f"give null for no limit"
             )
-        if self.min_models < 3:
-            raise ConfigError(f"proxy_search.min_models must be at least 3, got {self.min_models}")
+        if self.min_models < 5:
+            raise ConfigError(
+                f"proxy_search.min_models must be at least 5, got {self.min_models}: fewer models tell nothing"
+            )

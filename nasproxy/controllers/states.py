@@ -35,13 +35,11 @@ class VarianceState:
     """Decisions so far.
 
     Attributes:
-        unworkable: Candidates that failed, by number.
         workable: The first candidate that trained, by number.
         architecture: That candidate.
         result: The measurement, once all copies ended.
     """
 
-    unworkable: tuple[int, ...] = ()
     workable: int | None = None
     architecture: Architecture | None = None
     result: VarianceResult | None = None
@@ -169,8 +167,22 @@ class ProxySearchState:
     tasks: Mapping[str, TaskState] = field(default_factory=dict)
 
 
-def best_task(tasks: Mapping[str, TaskState], *, time_tolerance: float = 0.0) -> TaskState | None:
+@dataclass(frozen=True)
+class Rules:
+    """The rules that proxy tasks were last judged by; a task judged by others is no candidate beside them."""
+
+    judged_by: str
+
+
+def best_task(
+    tasks: Mapping[str, TaskState], judged_by: str | None, *, time_tolerance: float = 0.0
+) -> TaskState | None:
     """The accepted proxy task that trains shortest; of those alike within the tolerance, the first.
+
+    Args:
+        tasks: Proxy tasks, in the order of the grid.
+        judged_by: The rules that count; None where the study has judged nothing yet.
+        time_tolerance: Share by which a later task must be shorter.
 
     Returns:
         The task, or None where none was accepted.
@@ -180,9 +192,17 @@ def best_task(tasks: Mapping[str, TaskState], *, time_tolerance: float = 0.0) ->
     for task in tasks.values():
         seconds = task.final_train_seconds
         is_accepted = task.stopping_state is not None and task.stopping_state.is_success
-        if is_accepted and seconds is not None and (best is None or seconds < best_seconds * (1 - time_tolerance)):
+        if not is_accepted or task.judged_by != judged_by or seconds is None:
+            continue
+        if best is None or seconds < best_seconds * (1 - time_tolerance):
             best, best_seconds = task, seconds
     return best
+
+
+def read_rules(folder: Path) -> str | None:
+    """The rules that a study's proxy tasks were last judged by, from the folder of their states."""
+    rules = read_record(folder.parent / "rules.json", Rules)
+    return None if rules is None else rules.judged_by
 
 
 def read_tasks(folder: Path) -> dict[str, TaskState]:

@@ -4,6 +4,7 @@ The cloud tool's first tool: hunt a model that trains at all, train it five time
 how much its final scores vary and how smooth its curves are.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from nasproxy.proxy import ProxyTask
 from nasproxy.statistics.variance import judge_variance, seed_deviation
 from nasproxy.storage import read_record, write_record
 from nasproxy.tracking.tracker import Progress
-from nasproxy.trial import Architecture, Recipe, Split, State, TrialSpec
+from nasproxy.trial import Architecture, Recipe, Split, TrialSpec
 
 
 class VarianceController:
@@ -45,7 +46,8 @@ class VarianceController:
         """
         settings.check()
         self._settings = settings
-        self._recipe = replace(recipe, total_steps=settings.total_steps or recipe.total_steps)
+        steps = recipe.total_steps if settings.total_steps is None else settings.total_steps
+        self._recipe = replace(recipe, total_steps=steps)
         self._candidates = tuple(candidates[: settings.max_tries])
         self._seed = seed
         self._folder = folder
@@ -62,10 +64,9 @@ class VarianceController:
         return state
 
     def specs(self, state: VarianceState) -> list[TrialSpec]:
-        """The candidate on trial, or the copies of the workable one."""
+        """The candidates, or the copies of the workable one."""
         if state.workable is None:
-            tried = len(state.unworkable)
-            return [self._spec(self._candidates[tried], 0)] if tried < len(self._candidates) else []
+            return [self._spec(candidate, 0) for candidate in self._candidates]
         return [self._spec(self._candidates[state.workable], copy) for copy in range(self._settings.copies)]
 
     def next_action(self, state: VarianceState, records: Records) -> Train | Decide[VarianceState] | None:
@@ -75,7 +76,7 @@ class VarianceController:
         if state.workable is None:
             return self._hunt(state, records)
         specs = self.specs(state)
-        if all(records[spec.key].status.state in (State.DONE, State.FAILED) for spec in specs):
+        if all(records[spec.key].is_failed or records[spec.key].reached(spec.total_steps) for spec in specs):
             result = self._judge(specs, records)
             return Decide(replace(state, result=result), _outcome(result))
         return Train({spec.key: spec.total_steps for spec in specs})
@@ -96,29 +97,26 @@ class VarianceController:
         return TrialSpec(architecture, ProxyTask(), Split.FULL, self._seed + copy, self._recipe)
 
     def _hunt(self, state: VarianceState, records: Records) -> Train | Decide[VarianceState]:
-        tried = len(state.unworkable)
-        if tried == len(self._candidates):
-            raise StageStoppedError(
-                f"variance needs a model that trains for {self._settings.workable_fraction:.0%} of its steps, and "
-                f"{tried} candidates failed: look into the newest trials' worker.log, and mend the trainer, the data "
-                f"or the search space"
-            )
-        (spec,) = self.specs(state)
-        until = max(1, round(self._settings.workable_fraction * spec.total_steps))
-        record = records[spec.key]
-        if record.is_failed:
-            words = f"candidate {tried + 1} does not train ({record.status.cause}): {record.status.message}"
-            return Decide(replace(state, unworkable=(*state.unworkable, tried)), words)
-        if record.reached(until):
-            return Decide(replace(state, workable=tried, architecture=spec.architecture))
-        return Train({spec.key: until})
+        """Take the first candidate that trains; which ones do not is told by their trials, not by the state."""
+        until = max(1, round(self._settings.workable_fraction * self._recipe.total_steps))
+        for number, spec in enumerate(self.specs(state)):
+            record = records[spec.key]
+            if record.reached(until):
+                return Decide(replace(state, workable=number, architecture=spec.architecture))
+            if not record.is_failed:
+                return Train({spec.key: until})
+        raise StageStoppedError(
+            f"variance needs a model that trains for {self._settings.workable_fraction:.0%} of its steps, and "
+            f"{len(self._candidates)} candidates failed ({_reasons(self.specs(state), records)}): mend the trainer, "
+            f"the data or the search space, and run the same command again"
+        )
 
     def _judge(self, specs: Sequence[TrialSpec], records: Records) -> VarianceResult:
-        ended = [spec.key for spec in specs if records[spec.key].status.state is State.DONE]
+        ended = [spec.key for spec in specs if records[spec.key].reached(spec.total_steps)]
         if len(ended) < self._settings.min_copies:
             raise StageStoppedError(
                 f"variance needs {self._settings.min_copies} seeds that train to the end, and {len(ended)} of "
-                f"{len(specs)} did: look into their worker.log, and mend the trainer"
+                f"{len(specs)} did ({_reasons(specs, records)}): mend the trainer, and run the same command again"
             )
         curves = [
             ([check.step for check in records[key].checks], [check.score for check in records[key].checks])
@@ -129,6 +127,14 @@ class VarianceController:
             curves, max_variation=self._settings.max_variation, max_smoothness=self._settings.max_smoothness
         )
         return VarianceResult(tuple(ended), final_scores, seed_deviation(final_scores), verdict)
+
+
+def _reasons(specs: Sequence[TrialSpec], records: Records) -> str:
+    """Why trials failed, and where to read more, in words."""
+    failed = {spec.key: records[spec.key].status for spec in specs if records[spec.key].is_failed}
+    messages = Counter(str(status.message).strip().split("\n", 1)[0] for status in failed.values())
+    words = "; ".join(f"{count} x {message}" for message, count in messages.most_common(3))
+    return f"{words}; see trials/{next(reversed(failed))}/worker.log" if failed else "none failed"
 
 
 def _outcome(result: VarianceResult) -> str:

@@ -55,6 +55,11 @@ class ImageDataset:
         classes = np.unique(self.train_labels)
         if len(classes) < 2:
             raise DataError(f"train_labels must hold at least 2 classes, got {len(classes)}: add images")
+        if len(classes) != self.num_classes:
+            absent = sorted(set(range(self.num_classes)) - set(classes.tolist()))
+            raise DataError(
+                f"train_labels must count the classes from 0 without a gap, got no image of {absent[:5]}: renumber them"
+            )
         unknown = np.setdiff1d(self.valid_labels, classes)
         if len(unknown):
             raise DataError(

@@ -96,7 +96,7 @@ def train_saving(findings: Findings, task: TaskState) -> Saving | None:
 
 
 def wall_saving(findings: Findings, task: TaskState) -> Saving | None:
-    """What is saved with all costs counted; None where these are not known, or trainers report seconds of their own.
+    """What is saved with all costs counted; None where these are not known, or trainers made up their seconds.
 
     Of a trial that went on beyond the task's last step the training beyond it is left out; what it spent beside
     training (start-up, pauses, validation, lost work) counts whole, so that the saving is rather under- than overstated.

@@ -19,6 +19,7 @@ from nasproxy.controllers.states import (
     VarianceResult,
     VarianceState,
     best_task,
+    read_rules,
     read_tasks,
 )
 from nasproxy.errors import TooFewTrialsError
@@ -101,6 +102,7 @@ class Findings:
         tasks: Proxy tasks that were judged at least once, by name.
         trials: All trials by key.
         time_tolerance: A task must be cheaper than the best by more than this share to replace it.
+        judged_by: The rules that proxy tasks were last judged by; None before.
     """
 
     name: str
@@ -110,6 +112,7 @@ class Findings:
     tasks: Mapping[str, TaskState]
     trials: Mapping[str, Trial]
     time_tolerance: float
+    judged_by: str | None
 
     @property
     def measured(self) -> VarianceResult | None:
@@ -134,7 +137,7 @@ class Findings:
     @cached_property
     def best(self) -> TaskState | None:
         """The accepted proxy task that trains shortest."""
-        return best_task(self.tasks, time_tolerance=self.time_tolerance)
+        return best_task(self.tasks, self.judged_by, time_tolerance=self.time_tolerance)
 
     @cached_property
     def full_steps(self) -> int | None:
@@ -161,7 +164,7 @@ class Findings:
     def scores_at(self, task: TaskState, step: int) -> ModelScores:
         """Scores of a proxy task's models at a step, beside their full-training scores."""
         records = [self.trials[key].record if key in self.trials else TrialRecord() for key in task.keys]
-        checks = [record.counted_check(step) for record in records]
+        checks = [record.check_at(step) for record in records]
         scores = np.array([math.nan if check is None else check.score for check in checks])
         has_failed = np.array([record.has_failed_by(step) for record in records])
         return ModelScores(scores, self._reference_scores(task), has_failed)
@@ -206,7 +209,8 @@ def read_findings(folder: StudyFolder, *, time_tolerance: float) -> Findings:
     tasks = read_tasks(folder.proxy_tasks)
     purposes = _Purposes(base, variance, selection, tasks)
     trials = _read_trials(FolderTrialStore(folder.trials), purposes)
-    return Findings(folder.path.name, base, variance, selection, tasks, trials, time_tolerance)
+    judged_by = read_rules(folder.proxy_tasks)
+    return Findings(folder.path.name, base, variance, selection, tasks, trials, time_tolerance, judged_by)
 
 
 def decided_at(task: TaskState) -> TaskCheck | None:
@@ -245,7 +249,7 @@ class _Purposes:
         self._variance = variance
         self._selection = selection
         self._task_of = {key: task.name for task in reversed(list(tasks.values())) for key in task.keys}
-        tried = () if variance is None or selection is None else variance.unworkable
+        tried = () if variance is None or selection is None else tuple(range(variance.workable or 0))
         self._hunted = {canonical(selection.architectures[n]) for n in tried} if selection else set()
         if variance is not None and variance.architecture is not None:
             self._hunted.add(canonical(variance.architecture))

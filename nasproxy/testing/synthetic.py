@@ -18,7 +18,7 @@ from nasproxy.storage import replace_text
 from nasproxy.trial import Recipe, Split
 from nasproxy.worker import TrialContext
 
-FAULTS = ("none", "oom", "nan", "crash", "die", "die_once", "hang")
+FAULTS = ("none", "oom", "nan", "crash", "crash_after", "broken", "die", "die_once", "hang")
 
 
 def recipe(*, total_steps: int = 100, check_every_steps: int = 10, **arguments: float) -> Recipe:
@@ -53,6 +53,8 @@ def train(trial: TrialContext, *, check_seconds: float = 0.0, noise: float = 0.0
         hooks.update_trial_training_accuracy_metric(trial.model_dir, score, done, step - 1, seconds, trial.total_steps)
         replace_text(position, json.dumps({"step": step}))
         done = step
+    if trial.architecture.get("fault") == "crash_after" and done == trial.total_steps:
+        raise RuntimeError("the trainer has a mistake at its end")
 
 
 def seconds_per_step(architecture: Mapping[str, object], width: float) -> float:
@@ -82,6 +84,8 @@ def _go_wrong(fault: str, trial: TrialContext) -> None:
         raise FloatingPointError("the loss is not finite")
     if fault == "crash":
         raise RuntimeError("the trainer has a mistake")
+    if fault == "broken" and not (trial.model_dir.parent.parent / "mended").exists():
+        raise RuntimeError("the trainer waits to be mended")
     if fault == "hang":
         time.sleep(3600)
     if fault == "die" or (fault == "die_once" and not marker.exists()):

@@ -1,11 +1,15 @@
+import multiprocessing
+import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from nasproxy.backends.local import LocalBackend
-from nasproxy.storage import FolderTrialStore
-from nasproxy.testing.backend_contract import BackendContract
+from nasproxy.storage import FolderTrialStore, Lease, is_held
+from nasproxy.testing.backend_contract import BackendContract, make_spec
+from nasproxy.trial import Cause, Request, State, TrialSpec
 
 
 class TestLocalBackend(BackendContract):
@@ -20,3 +24,49 @@ class TestLocalBackend(BackendContract):
         yield make
         for backend in made:
             backend.close()
+
+
+def abandon(store: FolderTrialStore, spec: TrialSpec) -> "multiprocessing.process.BaseProcess":
+    """Start a worker from a controller that is then killed; returns the dead controller."""
+    context = multiprocessing.get_context("spawn")
+    controller = context.Process(target=_control, args=(store.root, spec))
+    controller.start()
+    while not is_held(store.folder(spec.key).lock) or not store.read(spec.key).checks:
+        time.sleep(0.02)
+    controller.kill()
+    controller.join()
+    return controller
+
+
+def _control(root: Path, spec: TrialSpec) -> None:
+    store = FolderTrialStore(root)
+    lease = Lease(root.parent / "controller.lock")
+    lease.acquire()
+    store.request(spec.key, Request(lease=str(lease.path)))
+    backend = LocalBackend(store, slots=1)
+    backend.submit(spec.key, store.create(spec))
+    while True:
+        backend.wait(1.0)
+
+
+def test_a_worker_whose_controller_is_killed_stops_at_its_next_check(tmp_path: Path) -> None:
+    store, spec = FolderTrialStore(tmp_path / "trials"), make_spec(check_seconds=0.3)
+    abandon(store, spec)
+    deadline = time.monotonic() + 20
+    while is_held(store.folder(spec.key).lock):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert store.read(spec.key).status.state is State.PAUSED
+
+
+def test_a_hung_worker_of_a_dead_controller_is_killed_and_its_trial_is_lost(tmp_path: Path) -> None:
+    store, spec = FolderTrialStore(tmp_path / "trials"), make_spec(fault="hang")
+    abandon(store, spec)
+    backend = LocalBackend(store, slots=1, hang_seconds=1.0, max_attempts=1)
+    backend.submit(spec.key, store.create(spec))
+    assert backend.live() == {spec.key}, "it is taken over as it is"
+    deadline = time.monotonic() + 30
+    while backend.live():
+        assert time.monotonic() < deadline
+        backend.wait(0.1)
+    assert store.read(spec.key).status.cause is Cause.LOST

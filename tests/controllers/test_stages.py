@@ -22,11 +22,12 @@ from nasproxy.controllers.states import (
     best_task,
 )
 from nasproxy.controllers.variance import VarianceController, enforce
-from nasproxy.errors import StageStoppedError
+from nasproxy.errors import ConfigError, StageStoppedError
 from nasproxy.proxy import ProxyTask
 from nasproxy.statistics.acceptance import FirstCrossing
+from nasproxy.storage import revive
 from nasproxy.testing import synthetic
-from nasproxy.trial import Architecture, State
+from nasproxy.trial import Architecture, Check, State, Status, TrialRecord
 
 MakeWorkshop = Callable[..., Workshop]
 RECIPE = synthetic.recipe(total_steps=100, check_every_steps=4, noise=0.01)
@@ -104,7 +105,7 @@ class TestVariance:
     def test_passes_over_candidates_that_do_not_train(self, tmp_path: Path, make_workshop: MakeWorkshop) -> None:
         candidates = architectures(10, {0: "oom", 1: "nan"})
         state = measure(tmp_path, make_workshop(tmp_path), candidates, workable_fraction=0.6)
-        assert (state.unworkable, state.workable) == ((0, 1), 2)
+        assert state.workable == 2
 
     def test_stops_when_no_candidate_trains(self, tmp_path: Path, make_workshop: MakeWorkshop) -> None:
         candidates = architectures(3, {0: "oom", 1: "oom", 2: "oom"})
@@ -119,6 +120,21 @@ class TestVariance:
         with pytest.raises(StageStoppedError, match="variance stopped the study"):
             enforce(state, strict)
         enforce(state, replace(strict, gate="warn"))
+
+    def test_a_trainer_that_fails_after_its_last_check_has_trained(
+        self, tmp_path: Path, make_workshop: MakeWorkshop
+    ) -> None:
+        state = measure(tmp_path, make_workshop(tmp_path), architectures(10, dict.fromkeys(range(10), "crash_after")))
+        assert state.result is not None
+        assert len(state.result.keys) == 5
+
+    def test_a_mended_trainer_is_tried_again(self, tmp_path: Path, make_workshop: MakeWorkshop) -> None:
+        workshop, broken = make_workshop(tmp_path, max_attempts=1), architectures(2, {0: "broken", 1: "broken"})
+        with pytest.raises(StageStoppedError, match=r"2 candidates failed \(2 x RuntimeError: .*worker.log"):
+            measure(tmp_path, workshop, broken, workable_fraction=0.6)
+        (tmp_path / "mended").touch()
+        assert revive(tmp_path / "trials") == 2
+        assert measure(tmp_path, workshop, broken, workable_fraction=0.6).workable == 0
 
 
 class TestSelection:
@@ -152,6 +168,31 @@ class TestSelection:
         with pytest.raises(StageStoppedError, match=r"(?s)allows 20% of 12 candidates.*by oom.*smaller batches"):
             select(tmp_path, make_workshop(tmp_path), architectures(12, faults), start_models=12, final_models=12)
 
+    def test_a_model_whose_last_check_is_there_is_a_reference_before_its_worker_has_ended(self, tmp_path: Path) -> None:
+        controller = SelectionController(
+            SelectionSettings(start_models=6, final_models=6),
+            recipe=RECIPE,
+            candidates=architectures(6),
+            baseline=None,
+            seed=0,
+            folder=tmp_path,
+        )
+        state = controller.load()
+        checks = tuple(Check(step, 0.5, 1.0) for step in (96, 100))
+        states = [State.RUNNING, *[State.DONE] * 5]
+        records = {key: TrialRecord(Status(s), checks) for key, s in zip(state.keys, states, strict=True)}
+        action = controller.next_action(state, records)
+        assert isinstance(action, base.Decide)
+        assert len(action.state.references or ()) == 6
+
+    def test_a_lost_result_file_is_written_again(self, tmp_path: Path, make_workshop: MakeWorkshop) -> None:
+        workshop = make_workshop(tmp_path)
+        small = {"start_models": 6, "final_models": 6}
+        select(tmp_path, workshop, architectures(6), **small)
+        (tmp_path / "selection" / "MODEL_SELECTION_STATE.json").unlink()
+        select(tmp_path, workshop, architectures(6), **small)
+        assert (tmp_path / "selection" / "MODEL_SELECTION_STATE.json").exists()
+
 
 class TestProxySearch:
     def test_accepts_at_the_first_check_that_reaches_the_target(self, search: Search) -> None:
@@ -173,7 +214,7 @@ class TestProxySearch:
     def test_takes_the_cheapest_and_stops_what_cannot_be_cheaper(self, search: Search) -> None:
         tasks = {"half": ProxyTask(width=0.5), "full": ProxyTask(), "tenth": ProxyTask(data_fraction=0.1)}
         state = search.run(tasks)
-        best = best_task(state.tasks, time_tolerance=0.05)
+        best = best_task(state.tasks, state.tasks["half"].judged_by, time_tolerance=0.05)
         assert best is not None
         for task in state.tasks.values():
             if task.stopping_state is StoppingState.EXCEEDED_BEST_TIME:
@@ -216,6 +257,28 @@ class TestProxySearch:
         assert correlation.n == 7
         state = search.run({"hopeless": HOPELESS}, target=1.0, faults=dict.fromkeys(range(4), "crash"))
         assert state.tasks["hopeless"].stopping_state is StoppingState.EXCESS_FAILURES
+
+    def test_models_that_all_fail_end_the_task_and_not_the_study(self, search: Search) -> None:
+        state = search.run({"hopeless": HOPELESS}, target=1.0, faults=dict.fromkeys(range(10), "nan"))
+        assert state.tasks["hopeless"].stopping_state is StoppingState.EXCESS_FAILURES
+
+    def test_a_failure_does_not_change_the_checks_before_it(self, search: Search) -> None:
+        faults = dict.fromkeys(range(4), "crash")
+        task = search.run({"hopeless": HOPELESS}, target=1.0, faults=faults).tasks["hopeless"]
+        assert task.stopping_state is StoppingState.EXCESS_FAILURES
+        assert [check.step for check in task.checks] == list(range(4, 49, 4)), "until the step that they failed at"
+        assert all(check.correlation is not None and check.correlation.n == 10 for check in task.checks)
+
+    def test_a_task_accepted_by_other_rules_stops_nobody(self, search: Search) -> None:
+        lax = search.run({"half": ProxyTask(width=0.5)}, target=0.01)
+        assert lax.tasks["half"].stopping_state is StoppingState.MET_CORRELATION
+        strict = search.run({"hopeless": HOPELESS}, target=1.0)
+        assert strict.tasks["hopeless"].stopping_state is StoppingState.RAN_TO_COMPLETION
+
+    def test_a_name_keeps_its_setting(self, search: Search) -> None:
+        search.run({"mine": ProxyTask(width=0.5)})
+        with pytest.raises(ConfigError, match="proxy task 'mine' must stay what it is"):
+            search.run({"mine": ProxyTask(width=0.25)})
 
     def test_a_larger_grid_extends_and_trains_nothing_again(self, search: Search) -> None:
         first = search.run({"half": ProxyTask(width=0.5)})
