@@ -99,7 +99,7 @@ def wall_saving(findings: Findings, task: TaskState) -> Saving | None:
     """What is saved with all costs counted; None where these are not known, or trainers made up their seconds.
 
     Of a trial that went on beyond the task's last step the training beyond it is left out; what it spent beside
-    Of a trial that went on beyond the last step the training beyond it is left out; what it spent beside
+    training (start-up, pauses, validation, lost work) counts whole: the saving is rather under- than overstated.
     """
     if task.final_step is None:
         return None
