@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from nasproxy.errors import ConfigError, StudyBusyError, StudyChangedError
-from nasproxy.study import differences, open_study
+from nasproxy.storage import read_record
+from nasproxy.study import StudyRecord, differences, open_study
 
 BASE = {"seed": 0, "trainer": {"batch_size": 64, "lr": 0.1}}
 
@@ -33,7 +34,18 @@ def test_a_changed_base_is_refused_with_the_difference(tmp_path: Path) -> None:
 
 def test_a_study_without_trials_may_still_change(tmp_path: Path) -> None:
     begin(tmp_path, trials=False)
-    with open_study(tmp_path, "one", {"seed": 1}, is_shared=False):
+    with open_study(tmp_path, "one", {"seed": 1}, is_shared=False) as study:
+        record = read_record(study.folder.record, StudyRecord)
+    assert record is not None
+    assert record.base == {"seed": 1}
+
+
+def test_a_sweep_over_the_base_does_not_mix_two_studies(tmp_path: Path) -> None:
+    begin(tmp_path, trials=False)
+    with (
+        pytest.raises(StudyChangedError, match="seed: 0 -> 1"),
+        open_study(tmp_path, "one", {**BASE, "seed": 1}, is_shared=True),
+    ):
         pass
 
 
