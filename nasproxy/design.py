@@ -1,0 +1,176 @@
+"""What a configuration describes: the objects it stands for, checked before anything starts."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from enum import Enum
+from functools import cached_property
+from typing import Any
+
+from nasproxy import proxy
+from nasproxy.devices import visible_gpus
+from nasproxy.errors import ConfigError, NasproxyError
+from nasproxy.proxy import ProxyTask
+from nasproxy.schema import Config, Step
+from nasproxy.space import SearchSpace
+from nasproxy.statistics.acceptance import Criterion
+from nasproxy.statistics.spread import cumulative_fractions
+from nasproxy.targets import build, check_arguments, load
+from nasproxy.trial import Architecture, Recipe, canonical
+from nasproxy.worker import load_dataset
+
+
+class Design:
+    """The objects that a configuration describes, built when first needed and checked before anything starts."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    def check(self) -> None:
+        """Build everything that can be wrong.
+
+        Raises:
+            NasproxyError: Something is.
+        """
+        config = self.config
+        config.variance.check()
+        config.selection.check()
+        config.proxy_search.check()
+        training = config.training
+        if training.total_steps < 1 or not 1 <= training.check_every_steps <= training.total_steps:
+            raise ConfigError(
+                f"training needs 1 <= check_every_steps <= total_steps, got check_every_steps "
+                f"{training.check_every_steps} and total_steps {training.total_steps}"
+            )
+        if config.seed < 0:
+            raise ConfigError(f"seed must be at least 0, got {config.seed}")
+        if config.run.poll_seconds <= 0 or config.run.grace_seconds < 0:
+            raise ConfigError(
+                f"run needs poll_seconds above 0 and grace_seconds of at least 0, got {config.run.poll_seconds:g} and "
+                f"{config.run.grace_seconds:g}"
+            )
+        is_search = Step.search_proxy_task in config.job.steps
+        if is_search and config.selection.final_models < config.proxy_search.min_models:
+            raise ConfigError(
+                f"selection.final_models must be at least proxy_search.min_models, got {config.selection.final_models} "
+                f"and {config.proxy_search.min_models}: too few models to rank"
+            )
+        chosen = config.selection
+        cumulative_fractions(chosen.start_models, chosen.final_models, chosen.remove_per_iteration)
+        if config.variance.total_steps is not None:
+            replace(self.recipe, total_steps=config.variance.total_steps)
+        for task in self.tasks.values():
+            self.recipe.under(task)
+        _ = (self.space, self.candidates, self.criterion)
+
+    @cached_property
+    def space(self) -> SearchSpace:
+        """The architectures."""
+        space = self.config.search_space
+        baseline = None if space.baseline is None else proxy.flatten(space.baseline)
+        return SearchSpace(name=space.name, choices=proxy.flatten(space.choices), baseline=baseline)
+
+    @cached_property
+    def candidates(self) -> list[Architecture]:
+        """Random architectures, the same for every stage."""
+        wanted = max(self.config.selection.start_models, self.config.variance.max_tries)
+        needed = self.config.selection.start_models
+        return list(self.space.sample(min(wanted, max(needed, self.space.size)), self.config.seed))
+
+    @cached_property
+    def tasks(self) -> dict[str, ProxyTask]:
+        """The proxy tasks to judge, by name."""
+        settings = asdict(self.config.proxy)
+        generator = settings.pop("generator", None)
+        if generator is not None:
+            settings["tasks"] = _generate(generator)
+        return proxy.grid(settings)
+
+    @cached_property
+    def criterion(self) -> Criterion:
+        """When a proxy task is good."""
+        criterion: Criterion = build("criterion", self.config.criterion)
+        return criterion
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """What all trials have in common."""
+        config = self.config
+        return Recipe(
+            model=config.search_space.model,
+            trainer=config.trainer,
+            data=_plain(asdict(config.data)),
+            data_fingerprint=self._fingerprint,
+            total_steps=config.training.total_steps,
+            check_every_steps=config.training.check_every_steps,
+            device_type=self.device_type,
+            precision=config.training.precision,
+        )
+
+    @cached_property
+    def device_type(self) -> str:
+        """`cpu` or `cuda`."""
+        device = self.config.training.device.value
+        return device if device != "auto" else ("cuda" if visible_gpus() else "cpu")
+
+    @cached_property
+    def base(self) -> dict[str, Any]:
+        """All that must stay as it is while the study lasts."""
+        config = self.config
+        gateless = {key: value for key, value in asdict(config.variance).items() if key != "gate"}
+        return {
+            "seed": config.seed,
+            "search_space": asdict(config.search_space),
+            "trainer": config.trainer,
+            "data": {**_plain(asdict(config.data)), "fingerprint": self._fingerprint},
+            "training": {**_plain(asdict(config.training)), "device": self.device_type},
+            "variance": gateless,
+            "selection": asdict(config.selection),
+        }
+
+    @property
+    def judged_by(self) -> str:
+        """The rules of the proxy search, in words."""
+        rules = {
+            key: value
+            for key, value in asdict(self.config.proxy_search).items()
+            if key not in ("policy", "advance_fraction")
+        }
+        return canonical({"criterion": self.config.criterion, **rules})
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        data = self.config.data
+        if data.loader is not None:
+            return load_dataset({"loader": data.loader}).fingerprint
+        if data.fingerprint is None:
+            raise ConfigError("data needs a loader, or a fingerprint that names the trainer's own data: got neither")
+        return data.fingerprint
+
+
+def task_digest(task: ProxyTask) -> str:
+    """A short name of a proxy task's setting."""
+    return hashlib.sha256(canonical(vars(task)).encode()).hexdigest()[:16]
+
+
+def _generate(generator: Mapping[str, Any]) -> list[Any]:
+    """Call the user's function that makes proxy tasks."""
+    function = load("proxy.generator", generator)
+    check_arguments("proxy.generator", generator, given={})
+    try:
+        made = function(**{key: value for key, value in generator.items() if key != "_target_"})
+        return list(made)
+    except NasproxyError:
+        raise
+    except Exception as error:  # the function is the user's code and may raise anything
+        raise ConfigError(
+            f"proxy.generator must return a list of settings, and {generator['_target_']} failed: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+
+
+def _plain(value: Any) -> Any:
+    """Enumerations as their values."""
+    if isinstance(value, Mapping):
+        return {key: _plain(entry) for key, entry in value.items()}
+    return value.value if isinstance(value, Enum) else value
