@@ -281,7 +281,11 @@ class TrialRecord:
 
     def check_at(self, step: int) -> Check | None:
         """The check after exactly `step` steps."""
-        return next((check for check in self.checks if check.step == step), None)
+        return self._by_step.get(step)
+
+    @cached_property
+    def _by_step(self) -> Mapping[int, Check]:
+        return {check.step: check for check in self.checks}
 
     def is_missing_at(self, step: int) -> bool:
         """Whether it failed before this check for a reason that is not the model's: it then says nothing of it."""
