@@ -23,11 +23,13 @@ class Plan:
         looks: Checks of one proxy task.
         tasks: Proxy tasks that are judged on these references.
         models_max: References that a task may be judged on at most.
+        sizes: Sizes of the set of references at which one check may be judged.
     """
 
     looks: int
     tasks: int
     models_max: int
+    sizes: int
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,7 @@ class Judge:
             looks_planned=plan.looks,
             tasks_planned=plan.tasks,
             models_max=plan.models_max,
+            sizes_planned=plan.sizes,
         )
         verdict = self.criterion.judge(evidence)
         at_step = [check for record in models.records if (check := record.check_at(step)) is not None]

@@ -255,7 +255,12 @@ class ProxySearchController:
         """The task with its next check, and its end or its wish for more references if that follows."""
         steps, step = self._steps[task.name], self._next_step(task)
         looks = steps.index(step) + 1
-        plan = Plan(len(steps), len(state.tasks), self._reserve.largest(len(task.keys), task))
+        plan = Plan(
+            looks=len(steps),
+            tasks=len(state.tasks),
+            models_max=self._reserve.largest(len(task.keys), task),
+            sizes=self._reserve.sizes(len(self._references)),
+        )
         check, verdict = self._judge.look(models, steps, looks, pace, plan)
         is_last = looks == len(steps)
         judged = replace(task, checks=(*task.checks[: looks - 1], check), verdict=verdict)

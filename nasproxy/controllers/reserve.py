@@ -1,5 +1,6 @@
 """Candidates that an undecided proxy task may call up as further reference models, and whether that pays. Pure."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -33,6 +34,11 @@ class Reserve:
         """References that a task of so many models could be judged on."""
         left = len(self.candidates) - task.asked
         return max(models, min(self.maximum, models + left))
+
+    def sizes(self, selected: int) -> int:
+        """Sizes of the set at which one check may be judged, if so many references were selected."""
+        most = min(self.maximum, selected + len(self.candidates))
+        return 1 + max(0, math.ceil((most - selected) / self.step))
 
     def called_up(self, task: TaskState) -> Sequence[TrialSpec]:
         """Full trainings that the task waits for."""

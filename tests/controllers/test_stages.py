@@ -26,7 +26,8 @@ from nasproxy.controllers.states import (
 from nasproxy.controllers.variance import VarianceController, enforce
 from nasproxy.errors import ConfigError, StageStoppedError
 from nasproxy.proxy import ProxyTask
-from nasproxy.statistics.acceptance import Evidence, FirstCrossing, Verdict, VerdictKind
+from nasproxy.statistics.acceptance import Evidence, Verdict, VerdictKind
+from nasproxy.statistics.criteria.first_crossing import FirstCrossing
 from nasproxy.storage import revive
 from nasproxy.testing import synthetic
 from nasproxy.trial import Architecture, Check, Split, State, Status, TrialRecord, TrialSpec
@@ -255,11 +256,11 @@ class Unsure:
         self._enough = enough
 
     def judge(self, evidence: Evidence) -> Verdict:
-        last, models = len(evidence.fractions) - 1, len(evidence.reference)
+        models = len(evidence.reference)
         if models >= self._enough:
-            return Verdict(VerdictKind.ACCEPTED, check=last, correlation=None, reason="enough")
-        more = 5 if models < evidence.models_max else None
-        return Verdict(VerdictKind.UNDECIDED, check=None, correlation=None, reason="too few", models_needed=more)
+            return Verdict(VerdictKind.ACCEPTED, None, "enough")
+        more = 5 if models < (evidence.models_max or 0) else None
+        return Verdict(VerdictKind.UNDECIDED, None, "too few", models_needed=more)
 
 
 def reserve(count: int, faults: dict[int, str] | None = None, **settings: Any) -> Reserve:

@@ -18,7 +18,7 @@ from nasproxy.controllers.spread_selection import SpreadSelection, SpreadSelecti
 from nasproxy.controllers.states import ProxySearchState, SelectionState, VarianceState
 from nasproxy.controllers.variance import VarianceController
 from nasproxy.proxy import ProxyTask, flatten
-from nasproxy.statistics.acceptance import FirstCrossing
+from nasproxy.statistics.criteria.first_crossing import FirstCrossing
 from nasproxy.storage import FolderTrialStore, append_check, read_record, write_record
 from nasproxy.study import StudyFolder, StudyRecord
 from nasproxy.testing import synthetic
@@ -153,7 +153,7 @@ class Author:
         state = read_record(self.folder.selection / "state.json", SelectionState)
         assert state is not None
         assert state.references is not None
-        criterion = {"_target_": "nasproxy.statistics.acceptance.FirstCrossing", "target": target}
+        criterion = {"_target_": "nasproxy.statistics.criteria.first_crossing.FirstCrossing", "target": target}
         controller = ProxySearchController(
             ProxySearchSettings(**settings),
             tasks=tasks,

@@ -1,0 +1,26 @@
+"""Accept at the first crossing of the target."""
+
+from nasproxy.statistics.acceptance import Evidence, Verdict, check_target, decide
+
+
+class FirstCrossing:
+    """Accept at the first check whose tau reaches the target: the usual practice, and an optimistic one.
+
+    A single crossing is enough, however noisy; there is no allowance for the number of models, checks or proxy tasks.
+
+    Args:
+        target: Tau to reach, in (0, 1].
+
+    Raises:
+        ConfigError: The target lies outside.
+
+    Source: the stop rule of Vertex AI NAS (proxy-task search controller).
+    """
+
+    def __init__(self, *, target: float = 0.65) -> None:
+        check_target(target)
+        self.target = target
+
+    def judge(self, evidence: Evidence) -> Verdict:
+        """Accept if the last check reaches the target."""
+        return decide(evidence, lambda n: self.target, target=self.target)

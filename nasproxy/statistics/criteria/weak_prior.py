@@ -1,0 +1,51 @@
+"""A rule that leans on what learning curves have in common: tau rises with training."""
+
+import math
+
+from nasproxy.statistics.acceptance import Evidence, Verdict, check_target, decide
+from nasproxy.statistics.deviation import MIN_MODELS, tau_lower_limit
+
+PRIOR_VARIANCE = 0.5
+"""Of atanh(tau) about the prior's mean, over proxy tasks and fractions: weak, against 0.12 of ten models."""
+FACTOR, FACTOR_ADAPTIVE = 2.0, 2.1
+"""Deviations that tau must lie above the floor; more where models may be added, since that is another look."""
+MARGINS = ((10, 0.10), (15, 0.05), (20, 0.03), (25, 0.01))
+"""What few models must show beyond the target and 0.05."""
+
+
+class WeakPrior:
+    """Accept where tau lies two deviations above the floor, after a weak prior on how tau grows.
+
+    Its constants were fitted to published learning curves at 16 checks and a target of 0.65; more checks, proxy tasks
+    or a higher target make it err more often. Kept to compare with.
+
+    Args:
+        target: Tau that a good proxy task reaches, in (0.1, 0.9].
+
+    Raises:
+        ConfigError: The target lies outside (0, 1].
+
+    Source: measured on nine tables of published curves.
+    """
+
+    def __init__(self, *, target: float = 0.65) -> None:
+        check_target(target)
+        self.target = target
+
+    def judge(self, evidence: Evidence) -> Verdict:
+        """Hold tau against the need at this fraction of training."""
+        factor = FACTOR if evidence.sizes_planned == 1 else FACTOR_ADAPTIVE
+        fraction = float(evidence.fractions[-1])
+        correlation = evidence.correlation
+        limit = None if correlation is None else tau_lower_limit(correlation.tau, correlation.n)
+        return decide(evidence, lambda n: self._needed(n, fraction, factor), target=self.target, lower_limit=limit)
+
+    def _needed(self, n: int, fraction: float, factor: float) -> float | None:
+        if n < MIN_MODELS:
+            return None
+        variance, floor = 0.48 / (n - 6), math.atanh(self.target - 0.10)
+        prior = 1.6 + 0.35 * math.log(fraction)
+        share = variance / PRIOR_VARIANCE
+        bound = floor + factor * math.sqrt(variance * (1 + share)) - share * (prior - floor)
+        margin = next((extra for models, extra in MARGINS if n <= models), 0.0)
+        return max(math.tanh(bound), self.target + 0.05 + margin)
