@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
+from statistics import median
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -17,8 +18,9 @@ from omegaconf import DictConfig
 from nasproxy import schema
 from nasproxy.backends.backend import Backend
 from nasproxy.backends.replay import ReplayBackend
-from nasproxy.controllers import base, proxy_search, selection, variance
-from nasproxy.controllers.states import SelectionState, VarianceState
+from nasproxy.controllers import base, proxy_search, variance
+from nasproxy.controllers.reserve import Reserve
+from nasproxy.controllers.states import Reference, SelectionState, VarianceState
 from nasproxy.design import Design, task_digest
 from nasproxy.errors import NasproxyError, StageStoppedError
 from nasproxy.proxy import ProxyTask
@@ -114,8 +116,7 @@ class Job:
     def select_models(self) -> None:
         """Stage 2."""
         config = self.design.config
-        controller = selection.SelectionController(
-            config.selection,
+        controller = self.design.selection.controller(
             recipe=self.design.recipe,
             candidates=self.design.candidates,
             baseline=self.design.space.baseline,
@@ -137,6 +138,7 @@ class Job:
             criterion=self.design.criterion,
             judged_by=self.design.judged_by,
             references=self._selection.references,
+            reserve=self._reserve(self._selection.references),
             recipe=self.design.recipe,
             seed=config.seed + PROXY_SEED_OFFSET,
             slots=self._backend.slots,
@@ -173,6 +175,17 @@ class Job:
             return None
         scores = [reference.score for reference in self._selection.references]
         return noise_ceiling(scores, self._variance.result.deviation)
+
+    def _reserve(self, references: Sequence[Reference]) -> Reserve:
+        config, recipe = self.design.config, self.design.recipe
+        return Reserve(
+            candidates=[TrialSpec(a, ProxyTask(), Split.FULL, config.seed, recipe) for a in self.design.reserve],
+            first_number=self.design.selection.candidates,
+            step=config.references.step,
+            maximum=config.references.max,
+            search_trials=config.search.trials,
+            full_seconds=median(reference.train_seconds for reference in references),
+        )
 
     def _refuse_unreachable(self) -> None:
         ceiling, target = self.ceiling, self.design.criterion.target

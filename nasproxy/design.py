@@ -1,6 +1,7 @@
 """What a configuration describes: the objects it stands for, checked before anything starts."""
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from enum import Enum
@@ -9,19 +10,22 @@ from typing import Any
 
 from nasproxy import proxy
 from nasproxy.backends.backend import Backend
+from nasproxy.controllers.settings import Selection
 from nasproxy.devices import visible_gpus
 from nasproxy.errors import ConfigError, NasproxyError
 from nasproxy.proxy import ProxyTask
 from nasproxy.schema import Config, Step
 from nasproxy.space import SearchSpace
 from nasproxy.statistics.acceptance import Criterion
-from nasproxy.statistics.spread import cumulative_fractions
 from nasproxy.storage import FolderTrialStore, TrialStore
 from nasproxy.study import StudyFolder
 from nasproxy.targets import build, check_arguments, load, targets
 from nasproxy.tracking.tracker import Tracker
 from nasproxy.trial import Architecture, Recipe, canonical
 from nasproxy.worker import load_dataset
+
+RESERVE_SHARE = 1.25
+"""Candidates kept ready for each reference that may be added: one in five may fail."""
 
 
 class Design:
@@ -38,7 +42,9 @@ class Design:
         """
         config = self.config
         config.variance.check()
-        config.selection.check()
+        self.selection.check()
+        config.references.check()
+        config.search.check()
         config.proxy_search.check()
         training = config.training
         if training.total_steps < 1 or not 1 <= training.check_every_steps <= training.total_steps:
@@ -54,13 +60,11 @@ class Design:
                 f"{config.run.grace_seconds:g}"
             )
         is_search = Step.search_proxy_task in config.job.steps
-        if is_search and config.selection.final_models < config.proxy_search.min_models:
+        if is_search and self.selection.models < config.proxy_search.min_models:
             raise ConfigError(
-                f"selection.final_models must be at least proxy_search.min_models, got {config.selection.final_models} "
-                f"and {config.proxy_search.min_models}: too few models to rank"
+                f"selection must give at least proxy_search.min_models reference models, got "
+                f"{self.selection.models} and {config.proxy_search.min_models}: too few models to rank"
             )
-        chosen = config.selection
-        cumulative_fractions(chosen.start_models, chosen.final_models, chosen.remove_per_iteration)
         if config.variance.total_steps is not None:
             replace(self.recipe, total_steps=config.variance.total_steps)
         for task in self.tasks.values():
@@ -75,10 +79,26 @@ class Design:
         return SearchSpace(name=space.name, choices=proxy.flatten(space.choices), baseline=baseline)
 
     @cached_property
+    def selection(self) -> Selection:
+        """How the reference models are selected."""
+        selection: Selection = build("selection", self.config.selection)
+        return selection
+
+    @cached_property
     def candidates(self) -> list[Architecture]:
         """Random architectures, the same for every stage."""
-        wanted = max(self.config.selection.start_models, self.config.variance.max_tries)
-        needed = self.config.selection.start_models
+        return self._sample[: max(self.selection.candidates, self.config.variance.max_tries)]
+
+    @property
+    def reserve(self) -> list[Architecture]:
+        """Random architectures after those that the selection draws on: they may be added to the references."""
+        return self._sample[self.selection.candidates :] if self.selection.is_random else []
+
+    @cached_property
+    def _sample(self) -> list[Architecture]:
+        needed = self.selection.models if self.selection.is_random else self.selection.candidates
+        added = max(0, self.config.references.max - self.selection.models)
+        wanted = max(self.selection.candidates + math.ceil(RESERVE_SHARE * added), self.config.variance.max_tries)
         return list(self.space.sample(min(wanted, max(needed, self.space.size)), self.config.seed))
 
     @property
@@ -175,7 +195,7 @@ class Design:
             "data": {**_plain(asdict(config.data)), "fingerprint": self._fingerprint},
             "training": {**_plain(asdict(config.training)), "device": self.device_type},
             "variance": gateless,
-            "selection": asdict(config.selection),
+            "selection": {"_target_": config.selection["_target_"], **self.selection.base},
         }
 
     @property
@@ -184,9 +204,10 @@ class Design:
         rules = {
             key: value
             for key, value in asdict(self.config.proxy_search).items()
-            if key not in ("policy", "advance_fraction")
+            if key not in ("policy", "rung_growth")
         }
-        return canonical({"criterion": self.config.criterion, **rules})
+        references, trials = asdict(self.config.references), self.config.search.trials
+        return canonical({"criterion": self.config.criterion, "references": references, "trials": trials, **rules})
 
     @cached_property
     def _fingerprint(self) -> str:

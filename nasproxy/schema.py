@@ -10,7 +10,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from nasproxy.controllers.settings import ProxySearchSettings, SelectionSettings, VarianceSettings
+from nasproxy.controllers.settings import ProxySearchSettings, ReferencesSettings, SearchSettings, VarianceSettings
 from nasproxy.errors import ConfigError
 from nasproxy.proxy import NAME_PATTERN
 
@@ -120,7 +120,9 @@ class Config:
     data: DataConfig = field(default_factory=DataConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     variance: VarianceSettings = field(default_factory=VarianceSettings)
-    selection: SelectionSettings = field(default_factory=SelectionSettings)
+    selection: dict[str, Any] = field(default_factory=dict)
+    references: ReferencesSettings = field(default_factory=ReferencesSettings)
+    search: SearchSettings = field(default_factory=SearchSettings)
     proxy_search: ProxySearchSettings = field(default_factory=ProxySearchSettings)
     criterion: dict[str, Any] = field(default_factory=dict)
     backend: dict[str, Any] = field(default_factory=dict)

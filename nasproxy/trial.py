@@ -4,7 +4,6 @@ import enum
 import hashlib
 import json
 import re
-from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
@@ -311,8 +310,11 @@ class TrialRecord:
 
     def check_at(self, step: int) -> Check | None:
         """The check after exactly `step` steps."""
-        place = bisect_left(self.checks, step, key=lambda check: check.step)
-        return self.checks[place] if place < len(self.checks) and self.checks[place].step == step else None
+        return self._by_step.get(step)
+
+    @cached_property
+    def _by_step(self) -> Mapping[int, Check]:
+        return {check.step: check for check in self.checks}
 
     def is_missing_at(self, step: int) -> bool:
         """Whether it failed before this check for a reason that is not the model's: it then says nothing of it."""

@@ -13,9 +13,9 @@ from nasproxy.storage import FolderTrialStore, is_held
 from nasproxy.study import StudyFolder
 from nasproxy.trial import State
 
-DEBUG = ("experiment=debug", "selection.start_models=12", "selection.final_models=8")
+DEBUG = ("experiment=debug", "selection.models=8")
 
-FEW_CHECKS = ("training.total_steps=20", "training.check_every_steps=10", "selection.start_models=8")
+FEW_CHECKS = ("training.total_steps=20", "training.check_every_steps=10")
 
 
 def keys(folder: Path, name: str = "debug") -> list[str]:
@@ -40,9 +40,14 @@ def keys(folder: Path, name: str = "debug") -> list[str]:
             ["search_space.choices.quality=[1]", "search_space.choices.twin=[0]", "search_space.baseline=null"],
             "at least 2 architectures to rank",
         ),
-        (["selection.start_models=3000"], "3000"),
-        (["selection.final_models=4"], "at least proxy_search.min_models, got 4 and 5"),
-        (["selection.start_models=40", "selection.remove_per_iteration=1"], "40"),
+        (["selection.models=3000"], "3000"),
+        (["selection=spread", "selection.start_models=3000"], "3000"),
+        (["selection.models=4"], "at least proxy_search.min_models reference models, got 4 and 5"),
+        (["selection=spread", "selection.start_models=40", "selection.remove_per_iteration=1"], "40"),
+        (["references.step=0"], "references needs step of at least 1"),
+        (["search.trials=0"], "search.trials must be at least 1, got 0"),
+        (["proxy_search.policy=fastest"], "must be one of ('race', 'sequential'), got 'fastest'"),
+        (["proxy_search.rung_growth=1"], "proxy_search.rung_growth must be above 1, got 1"),
         (["seed=-1"], "seed must be at least 0, got -1"),
         (["proxy=[]"], "needs at least one proxy task, got none"),
         (["proxy=custom", "proxy.tasks=[{name: a, training.total_steps: 0}]"], "at least 1, got 0"),

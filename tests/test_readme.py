@@ -17,9 +17,8 @@ SHORT = (
     "variance.copies=2",
     "variance.min_copies=2",
     "variance.gate=warn",
-    "selection.start_models=7",
-    "selection.final_models=5",
-    "selection.remove_per_iteration=1",
+    "selection.models=5",
+    "references.max=0",
     "proxy=width50",
     "criterion.target=0.1",
 )

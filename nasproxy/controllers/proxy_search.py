@@ -1,19 +1,19 @@
 """Proxy search: train the reference models under each proxy task until they rank as full training ranks them.
 
-The cloud tool's third tool, with its stopping states. A check counts once every model has reached it, so that what
-is decided does not hang on which model was fastest.
+All proxy tasks race in lockstep of training time, or are tried one after the other. Their checks are judged in the
+order of that time, each once every model has reached it, so that what is decided hangs neither on which trial was
+fastest nor on how many run at once.
 """
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from statistics import median
 
-import numpy as np
-import numpy.typing as npt
-
+from nasproxy.controllers import race
 from nasproxy.controllers.base import Decide, Records, Train
+from nasproxy.controllers.judge import Judge, Models, Plan
+from nasproxy.controllers.race import Pace
+from nasproxy.controllers.reserve import Reserve
 from nasproxy.controllers.settings import ProxySearchSettings
 from nasproxy.controllers.states import (
     ProxySearchState,
@@ -29,15 +29,14 @@ from nasproxy.controllers.states import (
 from nasproxy.controllers.vertex_files import write_search_controller_state
 from nasproxy.errors import ConfigError
 from nasproxy.proxy import ProxyTask
-from nasproxy.statistics.acceptance import Criterion, Evidence, Verdict, VerdictKind
-from nasproxy.statistics.rank_correlation import kendall_tau, rank_failed_last
+from nasproxy.statistics.acceptance import Criterion, Verdict, VerdictKind
 from nasproxy.storage import Lease, write_record
 from nasproxy.tracking.tracker import Progress
-from nasproxy.trial import Recipe, Split, TrialRecord, TrialSpec
+from nasproxy.trial import Recipe, Split, TrialSpec
 
 
 class ProxySearchController:
-    """Judges proxy tasks one after the other."""
+    """Judges proxy tasks, in a race or one after the other."""
 
     name = "proxy_search"
 
@@ -49,6 +48,7 @@ class ProxySearchController:
         criterion: Criterion,
         judged_by: str,
         references: Sequence[Reference],
+        reserve: Reserve,
         recipe: Recipe,
         seed: int,
         slots: int,
@@ -58,10 +58,11 @@ class ProxySearchController:
 
         Args:
             settings: How.
-            tasks: Proxy tasks by name, in the order to try them.
+            tasks: Proxy tasks by name, in the order of the grid.
             criterion: When a task is good.
             judged_by: The criterion and the settings in words, to know a change of them by.
             references: Models with full-training scores.
+            reserve: Candidates that may become references while a verdict is undecided.
             recipe: The study's trainings.
             seed: Seed of every proxy training; another than the references'.
             slots: Trials that run at once.
@@ -70,15 +71,17 @@ class ProxySearchController:
         settings.check()
         self._settings = settings
         self._proxy_tasks = dict(tasks)
-        self._criterion = criterion
+        self._judge = Judge(criterion, settings.min_models, settings.min_valid_ratio)
         self._judged_by = judged_by
         self._references = tuple(references)
+        self._reserve = reserve
         self._recipe = recipe
         self._seed = seed
         self._slots = slots
         self._folder = folder
-        self._specs = {name: self._task_specs(task) for name, task in self._proxy_tasks.items()}
+        self._specs: dict[tuple[str, int], TrialSpec] = {}
         # Applying the overrides of every task now refuses a wrong one before the first trial.
+        self._steps = {name: self._spec(name, self._references[0]).check_steps for name in self._proxy_tasks}
 
     def load(self) -> ProxySearchState:
         """All tasks that the study has judged, and this controller's own."""
@@ -102,159 +105,218 @@ class ProxySearchController:
         return merged
 
     def specs(self, state: ProxySearchState) -> list[TrialSpec]:
-        """The trials of the task that is being judged."""
-        current = self._current(state)
-        return [] if current is None else list(self._specs[current.name])
+        """The trials of the tasks that are being judged, and of candidates called up as references."""
+        contenders = self._contenders(state)
+        proxies = [spec for task in contenders for spec in self._task_specs(task)]
+        return [*proxies, *(spec for task in contenders for spec in self._reserve.called_up(task))]
 
     def next_action(self, state: ProxySearchState, records: Records) -> Train | Decide[ProxySearchState] | None:
-        """Judge the first undecided task at each check that all its models have reached."""
-        task = self._current(state)
-        if task is None:
+        """Judge the check that comes first in training time, once all models of its task have reached it."""
+        contenders = {task.name: task for task in self._contenders(state)}
+        if not contenders:
             return None
-        judged = self._judge(task, records, self._time_to_beat(state, task))
-        if judged != task:
-            return Decide(ProxySearchState({**state.tasks, task.name: judged}), _outcome(judged))
-        return Train(self._advance(task, records))
+        models = {name: self._models(task, records) for name, task in contenders.items()}
+        paces = {name: self._pace(name, models[name]) for name in contenders}
+        for name, task in contenders.items():
+            until = race.rated_until(self._steps[name])
+            if paces[name] is None and models[name].have_reached(until):
+                return self._decide(state, replace(task, stopping_state=StoppingState.EXCESS_FAILURES))
+        known = {name: pace for name, pace in paces.items() if pace is not None}
+        if len(known) < len(contenders):
+            return Train(self._unrated(contenders, known, records))
+        times = {name: known[name].seconds_at(self._next_step(task)) for name, task in contenders.items()}
+        first = race.earliest(times)
+        task, step = contenders[first], self._next_step(contenders[first])
+        limit = self._time_to_beat(state, first)
+        if limit is not None and times[first] >= limit:
+            return self._decide(state, _ended(task, StoppingState.EXCEEDED_BEST_TIME))
+        if task.asked > task.settled:
+            grown = self._grown(task, records)
+            return Train(self._rung(contenders, known, times, records)) if grown is None else self._decide(state, grown)
+        if not self._judge.has_enough(models[first], step):
+            return self._decide(state, replace(task, stopping_state=StoppingState.EXCESS_FAILURES))
+        if models[first].have_reached(step):
+            return self._decide(state, self._judged(state, task, models[first], known[first]))
+        return Train(self._rung(contenders, known, times, records))
 
     def progress(self, state: ProxySearchState, records: Records) -> Progress:
         """Steps of the tasks that are yet to be judged, at most."""
-        task = self._current(state)
         own = [state.tasks[name] for name in self._proxy_tasks]
-        open_tasks = [t for t in own if t.stopping_state is None]
+        open_tasks = [task for task in own if task.stopping_state is None]
+        contenders = self._contenders(state)
         decided = len(own) - len(open_tasks)
-        shown = next((c.correlation for c in reversed(task.checks)), None) if task else None
+        leader = max(contenders, key=lambda task: len(task.checks), default=None)
+        shown = next((c.correlation for c in reversed(leader.checks)), None) if leader else None
         return Progress(
             stage=self.name,
-            detail="" if task is None else f"{task.name} ({decided + 1} of {len(own)})",
-            trials_done=decided * len(self._references),
-            trials_total=len(own) * len(self._references),
-            steps_done=sum(record.step for record in records.values()),
-            steps_total=sum(t.total_steps * len(t.keys) for t in open_tasks),
+            detail=_detail(contenders, decided, len(own)),
+            trials_done=sum(len(task.keys) for task in own if task.stopping_state is not None),
+            trials_total=sum(len(task.keys) for task in own),
+            steps_done=sum(records[spec.key].step for task in contenders for spec in self._task_specs(task)),
+            steps_total=sum(task.total_steps * len(task.keys) for task in open_tasks),
             tau=None if shown is None else shown.tau,
         )
 
-    def _task_specs(self, task: ProxyTask) -> tuple[TrialSpec, ...]:
-        return tuple(
-            TrialSpec(reference.architecture, task, Split.SEARCH, self._seed, self._recipe)
-            for reference in self._references
-        )
+    def _contenders(self, state: ProxySearchState) -> list[TaskState]:
+        """The own tasks that are judged now."""
+        open_tasks = [state.tasks[name] for name in self._proxy_tasks if state.tasks[name].stopping_state is None]
+        return open_tasks if self._settings.policy == "race" else open_tasks[:1]
+
+    def _spec(self, name: str, model: Reference) -> TrialSpec:
+        # Specs hash themselves once; a race looks at all of them again and again.
+        if (name, model.number) not in self._specs:
+            task = self._proxy_tasks[name]
+            spec = TrialSpec(model.architecture, task, Split.SEARCH, self._seed, self._recipe)
+            self._specs[name, model.number] = spec
+        return self._specs[name, model.number]
+
+    def _task_specs(self, task: TaskState) -> list[TrialSpec]:
+        return [self._spec(task.name, model) for model in (*self._references, *task.added)]
+
+    def _models(self, task: TaskState, records: Records) -> Models:
+        return Models((*self._references, *task.added), tuple(records[key] for key in task.keys))
 
     def _known_or_new(self, name: str, all_known: Mapping[str, TaskState]) -> TaskState:
-        specs, known = self._specs[name], all_known.get(name)
+        known = all_known.get(name)
         if known is not None and known.proxy_task != self._proxy_tasks[name]:
             raise ConfigError(
                 f"proxy task {name!r} must stay what it is in this study, and was another setting before: give the new "
                 f"setting a name of its own"
             )
-        keys = tuple(spec.key for spec in specs)
-        is_same = known is not None and known.keys == keys and known.judged_by == self._judged_by
+        keys = tuple(self._spec(name, model).key for model in self._references)
+        is_same = known is not None and known.keys[: len(keys)] == keys and known.judged_by == self._judged_by
         if known is not None and is_same and known.stopping_state is not StoppingState.EXCESS_FAILURES:
             return known  # what failed from outside may have been mended, and is looked at again
         new = [other for other in self._proxy_tasks if other not in all_known]
         number = known.number if known is not None else len(all_known) + new.index(name)
-        return TaskState(name, number, self._proxy_tasks[name], self._judged_by, keys, specs[0].total_steps)
+        return TaskState(name, number, self._proxy_tasks[name], self._judged_by, keys, self._steps[name][-1])
 
-    def _current(self, state: ProxySearchState) -> TaskState | None:
-        return next((state.tasks[n] for n in self._proxy_tasks if state.tasks[n].stopping_state is None), None)
+    def _pace(self, name: str, models: Models) -> Pace | None:
+        """The pace of the selected references: models that are added later do not change what is on record."""
+        return race.pace(self._steps[name], models.records[: len(self._references)])
 
-    def _time_to_beat(self, state: ProxySearchState, task: TaskState) -> float | None:
+    def _next_step(self, task: TaskState) -> int:
+        """The step to judge next; the last one again where references were added after it."""
+        is_to_judge_again = bool(task.checks) and (task.checks[-1].models < len(task.keys) or task.asked > task.settled)
+        return self._steps[task.name][len(task.checks) - is_to_judge_again]
+
+    def _time_to_beat(self, state: ProxySearchState, name: str) -> float | None:
         if not self._settings.early_stop_if_not_best:
             return None
-        others = {name: other for name, other in state.tasks.items() if name != task.name}
-        best = self._best(others)
-        if best is None or best.final_train_seconds is None:
+        best = self._best({other: task for other, task in state.tasks.items() if other != name})
+        if best is None or best.final_rated_seconds is None:
             return None
-        return best.final_train_seconds * (1 - self._settings.time_tolerance)
+        return best.final_rated_seconds * (1 - self._settings.time_tolerance)
 
     def _best(self, tasks: Mapping[str, TaskState]) -> TaskState | None:
         return best_task(tasks, self._judged_by, time_tolerance=self._settings.time_tolerance)
 
-    def _advance(self, task: TaskState, records: Records) -> dict[str, int]:
-        steps = self._specs[task.name][0].check_steps
-        until = steps[-1]
-        if len(task.keys) > self._slots:
-            # With fewer slots than models they take turns, or the last model would begin when the first has ended
-            # and no early stop could save anything.
-            reached = task.checks[-1].step if task.checks else 0
-            stride = max(1, round(self._settings.advance_fraction * until))
-            until = next(step for step in steps if step >= min((reached // stride + 1) * stride, until))
-        return {key: until for key in task.keys if not (records[key].is_failed or records[key].reached(until))}
+    def _unrated(
+        self, contenders: Mapping[str, TaskState], known: Mapping[str, Pace], records: Records
+    ) -> dict[str, int]:
+        """Trials to train until the speed of every task is known."""
+        waiting = {name: race.rated_until(self._steps[name]) for name in contenders if name not in known}
+        return self._open(((contenders[name], until) for name, until in waiting.items()), records)
 
-    def _judge(self, task: TaskState, records: Records, time_to_beat: float | None) -> TaskState:
-        """The task with the next check that all models have reached, and its end if that decides it."""
-        steps, number = self._specs[task.name][0].check_steps, len(task.checks)
-        if number == len(steps):
-            return task
-        step = steps[number]
-        present = [key for key in task.keys if not records[key].is_missing_at(step)]
-        needed = max(self._settings.min_models, math.ceil(self._settings.min_valid_ratio * len(task.keys)))
-        if len(present) < needed or all(records[key].has_failed_by(step) for key in present):
-            return replace(task, stopping_state=StoppingState.EXCESS_FAILURES)
-        if not all(_has_reached(records[key], step) for key in present):
-            return task
-        checks = (*task.checks, self._measure(task, records, step))
-        verdict = self._criterion.judge(self._evidence(task, records, steps, number + 1))
-        stopping = self._stopping_state(checks, verdict, time_to_beat, is_last=number + 1 == len(steps))
-        judged = replace(task, checks=checks, verdict=verdict, stopping_state=stopping)
-        if stopping is None:
-            return judged
-        last = checks[-1]
-        return replace(judged, final_step=last.step, final_train_seconds=last.median_train_seconds)
+    def _rung(
+        self,
+        contenders: Mapping[str, TaskState],
+        paces: Mapping[str, Pace],
+        times: Mapping[str, float],
+        records: Records,
+    ) -> dict[str, int]:
+        """What to train before the next judgement: candidates called up first, then all tasks to the rung's end."""
+        first = race.earliest(times)
+        called = {
+            spec.key: spec.total_steps
+            for spec in self._reserve.called_up(contenders[first])
+            if not (records[spec.key].is_failed or records[spec.key].reached(spec.total_steps))
+        }
+        start = max(pace.seconds_at(race.rated_until(pace.check_steps)) for pace in paces.values())
+        end = race.horizon(times[first], start, self._settings.rung_growth)
+        if sum(len(task.keys) for task in contenders.values()) <= self._slots:
+            end = float("inf")  # nobody waits for a slot, so a pause would only cost a start
+        in_turn = sorted(contenders, key=lambda name: times[name])
+        until = {
+            name: max(paces[name].last_check_within(end), self._next_step(contenders[first]) if name == first else 0)
+            for name in in_turn
+        }
+        return {**called, **self._open(((contenders[name], until[name]) for name in in_turn), records)}
 
-    def _measure(self, task: TaskState, records: Records, step: int) -> TaskCheck:
-        at_step = [check for key in task.keys if (check := records[key].check_at(step)) is not None]
-        scores = self._scores(task, records, (step,))[0]
-        return TaskCheck(
-            step=step,
-            correlation=kendall_tau(scores, self._reference_scores(), min_pairs=self._settings.min_models),
-            median_score=median(check.score for check in at_step),
-            median_train_seconds=median(check.train_seconds for check in at_step),
-        )
+    def _open(self, wanted: Iterable[tuple[TaskState, int]], records: Records) -> dict[str, int]:
+        return {
+            key: until
+            for task, until in wanted
+            for key in task.keys
+            if not (records[key].is_failed or records[key].reached(until))
+        }
 
-    def _evidence(self, task: TaskState, records: Records, steps: Sequence[int], looks: int) -> Evidence:
-        return Evidence(
-            reference=self._reference_scores(),
-            proxy=self._scores(task, records, steps[:looks]),
-            fractions=np.array(steps[:looks]) / steps[-1],
-            looks_planned=len(steps),
-            tasks_planned=len(self._proxy_tasks),
-        )
+    def _judged(self, state: ProxySearchState, task: TaskState, models: Models, pace: Pace) -> TaskState:
+        """The task with its next check, and its end or its wish for more references if that follows."""
+        steps, step = self._steps[task.name], self._next_step(task)
+        looks = steps.index(step) + 1
+        plan = Plan(len(steps), len(state.tasks), self._reserve.largest(len(task.keys), task))
+        check, verdict = self._judge.look(models, steps, looks, pace, plan)
+        is_last = looks == len(steps)
+        judged = replace(task, checks=(*task.checks[: looks - 1], check), verdict=verdict)
+        trained = max((other.settled for other in state.tasks.values()), default=0)
+        if verdict.kind is not VerdictKind.ACCEPTED:
+            asked = self._reserve.ask(judged, verdict, len(task.keys), trained, is_last_look=is_last)
+            if asked > task.asked:
+                return replace(judged, asked=asked)
+        stopping = self._stopping_state(check, verdict, is_last=is_last)
+        return judged if stopping is None else _ended(judged, stopping)
 
-    def _reference_scores(self) -> npt.NDArray[np.float64]:
-        return np.array([reference.score for reference in self._references])
+    def _grown(self, task: TaskState, records: Records) -> TaskState | None:
+        """The task with the references that were called up for it; None while these still train."""
+        workable = self._reserve.workable(task, records)
+        if workable is None:
+            return None
+        keys = tuple(self._spec(task.name, model).key for model in workable)
+        return replace(task, added=(*task.added, *workable), keys=(*task.keys, *keys), settled=task.asked)
 
-    def _scores(self, task: TaskState, records: Records, steps: Sequence[int]) -> npt.NDArray[np.float64]:
-        rows = []
-        for step in steps:
-            checks = [records[key].check_at(step) for key in task.keys]
-            failed = [records[key].has_failed_by(step) for key in task.keys]
-            scores = np.array([np.nan if check is None else check.score for check in checks])
-            rows.append(rank_failed_last(scores, np.array(failed)))
-        return np.array(rows)
-
-    def _stopping_state(
-        self, checks: Sequence[TaskCheck], verdict: Verdict, time_to_beat: float | None, *, is_last: bool
-    ) -> StoppingState | None:
-        last, settings = checks[-1], self._settings
+    def _stopping_state(self, check: TaskCheck, verdict: Verdict, *, is_last: bool) -> StoppingState | None:
+        settings = self._settings
         if verdict.kind is VerdictKind.ACCEPTED:
             return StoppingState.MET_CORRELATION
-        if settings.desired_score is not None and last.median_score >= settings.desired_score:
+        if settings.desired_score is not None and check.median_score >= settings.desired_score:
             return StoppingState.MET_ACCURACY
-        if settings.train_seconds_limit is not None and last.median_train_seconds >= settings.train_seconds_limit:
+        if settings.train_seconds_limit is not None and check.rated_seconds >= settings.train_seconds_limit:
             return StoppingState.EXCEEDED_TIME_LIMIT
-        if time_to_beat is not None and last.median_train_seconds >= time_to_beat:
-            return StoppingState.EXCEEDED_BEST_TIME
         return StoppingState.RAN_TO_COMPLETION if is_last else None
 
+    def _decide(self, state: ProxySearchState, task: TaskState) -> Decide[ProxySearchState]:
+        before = state.tasks[task.name]
+        return Decide(ProxySearchState({**state.tasks, task.name: task}), _outcome(before, task))
 
-def _has_reached(record: TrialRecord, step: int) -> bool:
-    return record.is_failed or record.reached(step)
+
+def _ended(task: TaskState, stopping: StoppingState) -> TaskState:
+    last = task.checks[-1] if task.checks else None
+    return replace(
+        task,
+        stopping_state=stopping,
+        final_step=None if last is None else last.step,
+        final_train_seconds=None if last is None else last.median_train_seconds,
+    )
 
 
-def _outcome(task: TaskState) -> str | None:
+def _detail(contenders: Sequence[TaskState], decided: int, total: int) -> str:
+    if not contenders:
+        return ""
+    names = contenders[0].name if len(contenders) == 1 else f"{len(contenders)} tasks race"
+    calls = sum(task.asked - task.settled for task in contenders)
+    more = f", {calls} more references" if calls else ""
+    return f"{names} ({decided} of {total} decided{more})"
+
+
+def _outcome(before: TaskState, task: TaskState) -> str | None:
+    if task.asked > before.asked:
+        tau = "" if task.checks[-1].correlation is None else f" at tau {task.checks[-1].correlation.tau:.2f}"
+        called = task.asked - before.asked
+        return f"{task.name}: undecided{tau} on {len(task.keys)} models, {called} more are trained fully"
     if task.stopping_state is None:
         return None
     last = task.checks[-1].correlation if task.checks else None
-    tau = "" if last is None else f", tau {last.tau:.2f}"
+    tau = "" if last is None else f", tau {last.tau:.2f} on {last.n} models"
     seconds = "" if task.final_train_seconds is None else f" after {task.final_train_seconds:.1f} s of training"
     return f"{task.name}: {task.stopping_state.value}{seconds}{tau}"

@@ -1,11 +1,14 @@
 """What can be chosen about each stage; every constant of a stage is here and in `conf/config.yaml`."""
 
 from dataclasses import dataclass
+from typing import Any, Protocol
 
+from nasproxy.controllers.base import Controller
+from nasproxy.controllers.states import SelectionState
 from nasproxy.errors import ConfigError
 
 GATES = ("stop", "warn")
-POLICIES = ("sequential",)
+POLICIES = ("race", "sequential")
 
 
 @dataclass
@@ -51,21 +54,29 @@ class VarianceSettings:
             raise ConfigError(f"variance.gate must be one of {GATES}, got {self.gate!r}")
 
 
-@dataclass
-class SelectionSettings:
-    """How to select the reference models.
+class Selection(Protocol):
+    """A way to select the reference models, with its settings.
 
     Attributes:
-        start_models: Random candidates to begin with.
-        final_models: Reference models to end with.
-        remove_per_iteration: Candidates dropped in each iteration.
-        max_failure_ratio: Share of the candidates that may fail before the stage stops.
+        is_random: Whether they are a random sample of the search space, so that random ones may be added to them.
     """
 
-    start_models: int = 30
-    final_models: int = 10
-    remove_per_iteration: int = 5
-    max_failure_ratio: float = 0.2
+    is_random: bool
+
+    @property
+    def candidates(self) -> int:
+        """Candidates that it draws on."""
+        ...
+
+    @property
+    def models(self) -> int:
+        """Reference models that it ends with."""
+        ...
+
+    @property
+    def base(self) -> dict[str, Any]:
+        """What must stay as it is while a study lasts."""
+        ...
 
     def check(self) -> None:
         """Refuse what cannot work.
@@ -73,15 +84,60 @@ class SelectionSettings:
         Raises:
             ConfigError: A number is out of range.
         """
-        if not 2 <= self.final_models <= self.start_models:
+        ...
+
+    def controller(self, **context: Any) -> Controller[SelectionState]:
+        """The controller that selects so.
+
+        Args:
+            **context: `recipe`, `candidates`, `baseline`, `seed` and `folder`.
+        """
+        ...
+
+
+@dataclass
+class ReferencesSettings:
+    """How far an undecided verdict may add reference models.
+
+    Attributes:
+        max: Reference models that a proxy task may be judged on; that of the selection or less adds none.
+        step: Models that are added at a time.
+    """
+
+    max: int = 30
+    step: int = 5
+
+    def check(self) -> None:
+        """Refuse what cannot work.
+
+        Raises:
+            ConfigError: A number is out of range.
+        """
+        if self.step < 1 or self.max < 0:
             raise ConfigError(
-                f"selection needs 2 <= final_models <= start_models, got final_models {self.final_models} and "
-                f"start_models {self.start_models}"
+                f"references needs step of at least 1 and max of at least 0, got {self.step} and {self.max}: "
+                f"references.max=0 adds none"
             )
-        if self.remove_per_iteration < 1:
-            raise ConfigError(f"selection.remove_per_iteration must be at least 1, got {self.remove_per_iteration}")
-        if not 0 <= self.max_failure_ratio <= 1:
-            raise ConfigError(f"selection.max_failure_ratio must lie in [0, 1], got {self.max_failure_ratio:g}")
+
+
+@dataclass
+class SearchSettings:
+    """The search that the proxy task is for.
+
+    Attributes:
+        trials: Models that it will train.
+    """
+
+    trials: int = 2000
+
+    def check(self) -> None:
+        """Refuse what cannot work.
+
+        Raises:
+            ConfigError: A number is out of range.
+        """
+        if self.trials < 1:
+            raise ConfigError(f"search.trials must be at least 1, got {self.trials}")
 
 
 @dataclass
@@ -89,23 +145,24 @@ class ProxySearchSettings:
     """How to search.
 
     Attributes:
-        policy: `sequential`: one proxy task after the other, in the grid's order.
+        policy: `race`: all proxy tasks in lockstep of training time; `sequential`: one after the other, in the grid's
+            order.
         early_stop_if_not_best: Stop a task that can no longer be cheaper than the best one.
         desired_score: Accept a task whose median score reaches this as well; None for correlation only.
         train_seconds_limit: Stop a task whose models have trained so long; None for no limit.
         time_tolerance: A task must be cheaper than the best by more than this share to replace it.
-        advance_fraction: Share of training that the models go on by between looks, where slots are too few for
-            all of them at once.
+        rung_growth: How many times further each rung of the lockstep ends than the one before, where slots are too
+            few for all trials at once.
         min_models: Fewest models with a score.
         min_valid_ratio: Smallest share of the reference models with a score.
     """
 
-    policy: str = "sequential"
+    policy: str = "race"
     early_stop_if_not_best: bool = True
     desired_score: float | None = None
     train_seconds_limit: float | None = None
     time_tolerance: float = 0.05
-    advance_fraction: float = 0.1
+    rung_growth: float = 1.5
     min_models: int = 5
     min_valid_ratio: float = 0.7
 
@@ -117,7 +174,7 @@ class ProxySearchSettings:
         """
         if self.policy not in POLICIES:
             raise ConfigError(f"proxy_search.policy must be one of {POLICIES}, got {self.policy!r}")
-        for name in ("time_tolerance", "min_valid_ratio", "advance_fraction"):
+        for name in ("time_tolerance", "min_valid_ratio"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"proxy_search.{name} must lie in [0, 1], got {getattr(self, name):g}")
         if self.train_seconds_limit is not None and not self.train_seconds_limit > 0:
@@ -125,6 +182,8 @@ class ProxySearchSettings:
                 f"proxy_search.train_seconds_limit must be above 0, got {self.train_seconds_limit:g}: "
                 f"give null for no limit"
             )
+        if self.rung_growth <= 1:
+            raise ConfigError(f"proxy_search.rung_growth must be above 1, got {self.rung_growth:g}")
         if self.min_models < 5:
             raise ConfigError(
                 f"proxy_search.min_models must be at least 5, got {self.min_models}: fewer models tell nothing"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from nasproxy.proxy import ProxyTask
 from nasproxy.statistics.acceptance import Verdict
+from nasproxy.statistics.confirmation import ConfirmationTest
 from nasproxy.statistics.rank_correlation import RankCorrelation
 from nasproxy.statistics.variance import SeedDeviation, VarianceVerdict
 from nasproxy.storage import read_record
@@ -118,15 +119,51 @@ class TaskCheck:
 
     Attributes:
         step: Finished optimizer steps.
+        models: Reference models that it was judged on.
         correlation: Rank correlation with the reference scores; None where undefined.
+        needed: The tau that the criterion asked for here; None where it asks for none.
+        lower_limit: The criterion's one-sided lower limit of the true tau; None where it has none.
         median_score: Median score of the models.
         median_train_seconds: Median training time of the models up to here, validation excluded.
+        rated_seconds: The same by the seconds per step that were measured first: what races are decided on.
     """
 
     step: int
+    models: int
     correlation: RankCorrelation | None
+    needed: float | None
+    lower_limit: float | None
     median_score: float
     median_train_seconds: float
+    rated_seconds: float
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """What a winner showed when its training was compressed to the steps that a search would take.
+
+    Attributes:
+        keys: Trials of the compressed training, in the order of the task's models.
+        total_steps: Their steps.
+        test: What the test of the pooled evidence found.
+        correlation: Rank correlation of the compressed training with the reference scores.
+        fresh: Models that were trained for this alone, fully and under the proxy task; empty where none were asked for.
+        fresh_keys: Their compressed trainings.
+        fresh_correlation: Rank correlation on them alone; None where undefined.
+    """
+
+    keys: tuple[str, ...]
+    total_steps: int
+    test: ConfirmationTest
+    correlation: RankCorrelation | None
+    fresh: tuple[Reference, ...] = ()
+    fresh_keys: tuple[str, ...] = ()
+    fresh_correlation: RankCorrelation | None = None
+
+    @property
+    def stands(self) -> bool:
+        """Whether the verdict stands."""
+        return not self.test.is_contradicted
 
 
 @dataclass(frozen=True)
@@ -138,13 +175,17 @@ class TaskState:
         number: Its place in the grid, after those that the study knew already.
         proxy_task: Its setting.
         judged_by: The rules it was judged by; under others it is judged anew, on the same trials.
-        keys: Its trials, in the order of the references.
+        keys: Its trials, in the order of its models: the references, then those that were added.
         total_steps: Steps of its whole training.
+        added: References that were added to the selected ones while its verdict was undecided.
+        asked: Candidates of the reserve that it called up for that.
+        settled: How many of these have been trained fully, or failed.
         checks: What it showed so far.
         verdict: The criterion's last word.
         stopping_state: Why its judgement ended; None while it goes on.
         final_step: The step it was stopped at.
         final_train_seconds: Median training time up to there.
+        confirmation: What became of it when its training was compressed; None before.
     """
 
     name: str
@@ -153,11 +194,26 @@ class TaskState:
     judged_by: str
     keys: tuple[str, ...]
     total_steps: int
+    added: tuple[Reference, ...] = ()
+    asked: int = 0
+    settled: int = 0
     checks: tuple[TaskCheck, ...] = ()
     verdict: Verdict | None = None
     stopping_state: StoppingState | None = None
     final_step: int | None = None
     final_train_seconds: float | None = None
+    confirmation: Confirmation | None = None
+
+    @property
+    def is_accepted(self) -> bool:
+        """Whether it may be chosen: it ended well, and was not refuted since."""
+        has_ended_well = self.stopping_state is not None and self.stopping_state.is_success
+        return has_ended_well and (self.confirmation is None or self.confirmation.stands)
+
+    @property
+    def final_rated_seconds(self) -> float | None:
+        """Training time up to the step it was stopped at, as races count it."""
+        return next((check.rated_seconds for check in self.checks if check.step == self.final_step), None)
 
 
 @dataclass(frozen=True)
@@ -190,9 +246,8 @@ def best_task(
     best: TaskState | None = None
     best_seconds = float("inf")
     for task in tasks.values():
-        seconds = task.final_train_seconds
-        is_accepted = task.stopping_state is not None and task.stopping_state.is_success
-        if not is_accepted or task.judged_by != judged_by or seconds is None:
+        seconds = task.final_rated_seconds
+        if not task.is_accepted or task.judged_by != judged_by or seconds is None:
             continue
         if best is None or seconds < best_seconds * (1 - time_tolerance):
             best, best_seconds = task, seconds

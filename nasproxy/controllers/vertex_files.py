@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nasproxy.controllers.settings import SelectionSettings
 from nasproxy.controllers.states import SelectionState, TaskState
 from nasproxy.statistics.variance import VarianceVerdict
 from nasproxy.storage import replace_text
@@ -29,7 +28,9 @@ def write_variance_and_smoothness(path: Path, verdict: VarianceVerdict) -> None:
     )
 
 
-def write_model_selection_state(path: Path, state: SelectionState, settings: SelectionSettings) -> None:
+def write_model_selection_state(
+    path: Path, state: SelectionState, *, final_models: int, removed_per_iteration: int
+) -> None:
     """Write `MODEL_SELECTION_STATE.json`; trial numbers count from 1 in each iteration, as there."""
     iterations = []
     for iteration in state.iterations:
@@ -49,9 +50,9 @@ def write_model_selection_state(path: Path, state: SelectionState, settings: Sel
     _write(
         path,
         {
-            "start_num_models": settings.start_models,
-            "final_num_models": settings.final_models,
-            "num_models_to_remove_per_iter": settings.remove_per_iteration,
+            "start_num_models": len(state.iterations[0].candidates),
+            "final_num_models": final_models,
+            "num_models_to_remove_per_iter": removed_per_iteration,
             "iterations": iterations,
             "accuracy_metric_id": "score",
             "latency_metric_id": None,

@@ -187,7 +187,7 @@ class Findings:
                 yield check.step, float(np.median([c.train_seconds for c in checks if c])), correlation
 
     def _reference_scores(self, task: TaskState) -> Floats:
-        known = {canonical(reference.architecture): reference.score for reference in self.references}
+        known = {canonical(model.architecture): model.score for model in (*self.references, *task.added)}
         architectures = [self.trials[key].spec.architecture if key in self.trials else {} for key in task.keys]
         return np.array([known.get(canonical(architecture), math.nan) for architecture in architectures])
 

@@ -43,6 +43,7 @@ class Evidence:
     fractions: Floats
     looks_planned: int
     tasks_planned: int
+    models_max: int = 1
 
     def __post_init__(self) -> None:
         expected = (*self.fractions.shape, *self.reference.shape)
@@ -81,6 +82,15 @@ class Verdict:
     correlation: RankCorrelation | None
     reason: str
     models_needed: int | None = None
+    needed: float | None = None
+    lower_limit: float | None = None
+
+
+def models_to_add(verdict: Verdict, models: int, *, step: int, maximum: int) -> int:
+    """Interim."""
+    if verdict.models_needed is None:
+        return 0
+    return min(step, maximum - models)
 
 
 class Criterion(Protocol):

@@ -12,8 +12,9 @@ import pytest
 from nasproxy.controllers import base
 from nasproxy.controllers.base import Workshop
 from nasproxy.controllers.proxy_search import ProxySearchController
-from nasproxy.controllers.selection import SelectionController
-from nasproxy.controllers.settings import ProxySearchSettings, SelectionSettings, VarianceSettings
+from nasproxy.controllers.reserve import Reserve
+from nasproxy.controllers.settings import ProxySearchSettings, VarianceSettings
+from nasproxy.controllers.spread_selection import SpreadSelection, SpreadSelectionController
 from nasproxy.controllers.states import ProxySearchState, SelectionState, VarianceState
 from nasproxy.controllers.variance import VarianceController
 from nasproxy.proxy import ProxyTask, flatten
@@ -138,8 +139,8 @@ class Author:
         return base.run(controller, self.workshop)
 
     def select_models(self, **settings: Any) -> SelectionState:
-        controller = SelectionController(
-            SelectionSettings(**settings),
+        controller = SpreadSelectionController(
+            SpreadSelection(**settings),
             recipe=RECIPE,
             candidates=self.architectures,
             baseline={"depth": 2, "kernel": "<i>own</i>", "quality": 0.7},
@@ -159,6 +160,7 @@ class Author:
             criterion=FirstCrossing(target=target),
             judged_by=canonical({"criterion": criterion}),
             references=state.references,
+            reserve=NO_RESERVE,
             recipe=RECIPE,
             seed=1,
             slots=4,
@@ -171,6 +173,8 @@ class Author:
         store = FolderTrialStore(self.folder.trials)
         return Workshop(store, InstantBackend(store), Silent(study=self.folder.path))
 
+
+NO_RESERVE = Reserve([], 0, step=5, maximum=0, search_trials=1, full_seconds=1.0)
 
 NewStudy = Callable[..., Author]
 TASKS = {

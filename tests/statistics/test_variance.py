@@ -38,7 +38,9 @@ def test_variation_is_population_deviation_over_mean() -> None:
 def test_variation_has_no_unit_and_no_sign(scores: list[float], factor: float) -> None:
     variation = coefficient_of_variation(scores)
     for scaled in ([factor * s for s in scores], [-s for s in scores]):
-        assert coefficient_of_variation(scaled) == (variation and pytest.approx(variation))
+        assert coefficient_of_variation(scaled) == (
+            variation if variation is None else pytest.approx(variation, abs=1e-12)
+        )
 
 
 @pytest.mark.parametrize("scores", [[], [0.5], [0.5, NAN], [0.0, 0.0], [-1.0, 1.0]])

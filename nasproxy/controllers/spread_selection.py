@@ -4,36 +4,87 @@ The cloud tool's second tool, with trainings that continue where they paused ins
 """
 
 import math
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 
 from nasproxy.controllers.base import Decide, Records, Train
-from nasproxy.controllers.settings import SelectionSettings
-from nasproxy.controllers.states import Iteration, Reference, SelectionState
+from nasproxy.controllers.references import BASELINE, check_failure_ratio, outcome, reference, refuse_excess_failures
+from nasproxy.controllers.states import Iteration, SelectionState
 from nasproxy.controllers.vertex_files import write_model_selection_state
-from nasproxy.errors import StageStoppedError
+from nasproxy.errors import ConfigError, StageStoppedError
 from nasproxy.proxy import ProxyTask
-from nasproxy.statistics.spread import removal_count, remove_closest
+from nasproxy.statistics.spread import cumulative_fractions, removal_count, remove_closest
 from nasproxy.storage import read_record, write_record
 from nasproxy.tracking.tracker import Progress
 from nasproxy.trial import Architecture, Recipe, Split, TrialSpec
 
-BASELINE = -1
-"""The baseline model's number: it is no candidate."""
+
+@dataclass
+class SpreadSelection:
+    """How to select reference models for their spread.
+
+    Attributes:
+        start_models: Random candidates to begin with.
+        final_models: Reference models to end with.
+        remove_per_iteration: Candidates dropped in each iteration.
+        max_failure_ratio: Share of the candidates that may fail before the stage stops.
+    """
+
+    start_models: int = 30
+    final_models: int = 10
+    remove_per_iteration: int = 5
+    max_failure_ratio: float = 0.2
+
+    is_random: ClassVar[bool] = False
+
+    @property
+    def candidates(self) -> int:
+        """Candidates that it draws on."""
+        return self.start_models
+
+    @property
+    def models(self) -> int:
+        """Reference models that it ends with."""
+        return self.final_models
+
+    @property
+    def base(self) -> dict[str, Any]:
+        """What must stay as it is while a study lasts."""
+        return asdict(self)
+
+    def check(self) -> None:
+        """Refuse what cannot work.
+
+        Raises:
+            ConfigError: A number is out of range.
+        """
+        if not 2 <= self.final_models <= self.start_models:
+            raise ConfigError(
+                f"selection needs 2 <= final_models <= start_models, got final_models {self.final_models} and "
+                f"start_models {self.start_models}"
+            )
+        if self.remove_per_iteration < 1:
+            raise ConfigError(f"selection.remove_per_iteration must be at least 1, got {self.remove_per_iteration}")
+        check_failure_ratio(self.max_failure_ratio)
+        cumulative_fractions(self.start_models, self.final_models, self.remove_per_iteration)
+
+    def controller(self, **context: Any) -> "SpreadSelectionController":
+        """The controller that selects so, with the context it takes."""
+        return SpreadSelectionController(self, **context)
 
 
-class SelectionController:
+class SpreadSelectionController:
     """Selects reference models for their spread, and trains them fully."""
 
     name = "selection"
 
     def __init__(
         self,
-        settings: SelectionSettings,
+        settings: SpreadSelection,
         *,
         recipe: Recipe,
         candidates: Sequence[Architecture],
@@ -71,7 +122,12 @@ class SelectionController:
     def save(self, state: SelectionState) -> SelectionState:
         """Store the state, and the cloud tool's file beside it."""
         write_record(self._folder / "state.json", state)
-        write_model_selection_state(self._folder / "MODEL_SELECTION_STATE.json", state, self._settings)
+        write_model_selection_state(
+            self._folder / "MODEL_SELECTION_STATE.json",
+            state,
+            final_models=self._settings.final_models,
+            removed_per_iteration=self._settings.remove_per_iteration,
+        )
         return state
 
     def specs(self, state: SelectionState) -> list[TrialSpec]:
@@ -93,12 +149,12 @@ class SelectionController:
             for spec in specs
             if not (records[spec.key].is_failed or records[spec.key].reached(iteration.until_step))
         }
-        self._refuse_excess_failures(state, records)
+        refuse_excess_failures(state, records, self._settings.max_failure_ratio)
         if waiting:
             return Train(waiting)
         if iteration.fraction == 1.0:
             finished = self._finish(state, records)
-            return Decide(finished, _outcome(finished, records))
+            return Decide(finished, outcome(finished, records))
         return self._drop_alike(state, records)
 
     def progress(self, state: SelectionState, records: Records) -> Progress:
@@ -148,47 +204,13 @@ class SelectionController:
         iteration = state.iterations[-1]
         kept = tuple(n for n in iteration.candidates if records[state.keys[n]].reached(iteration.until_step))
         failed = tuple(n for n in iteration.candidates if n not in kept)
-        references = [self._reference(n, state.architectures[n], state.keys[n], records) for n in kept]
+        references = [reference(n, self._spec(state.architectures[n]), records) for n in kept]
         baseline = None
         if self._baseline is not None and records[self._baseline.key].reached(iteration.until_step):
-            baseline = self._reference(BASELINE, self._baseline.architecture, self._baseline.key, records)
+            baseline = reference(BASELINE, self._baseline, records)
         decided = replace(iteration, kept=kept, failed=failed)
         best_first = tuple(sorted(references, key=lambda reference: -reference.score))
         return replace(state, iterations=(*state.iterations[:-1], decided), references=best_first, baseline=baseline)
-
-    def _reference(self, number: int, architecture: Architecture, key: str, records: Records) -> Reference:
-        last = records[key].checks[-1]
-        return Reference(number, architecture, key, last.score, last.train_seconds)
-
-    def _refuse_excess_failures(self, state: SelectionState, records: Records) -> None:
-        earlier = {number for iteration in state.iterations for number in iteration.failed}
-        now = {n for n in state.iterations[-1].candidates if records[state.keys[n]].is_failed}
-        failed = len(earlier | now)
-        if failed <= self._settings.max_failure_ratio * len(state.architectures):
-            return
-        causes = Counter(cause.value for n in sorted(now) if (cause := records[state.keys[n]].status.cause))
-        diagnosis = ", ".join(f"{count} by {cause}" for cause, count in causes.most_common())
-        raise StageStoppedError(
-            f"selection allows {self._settings.max_failure_ratio:.0%} of {len(state.architectures)} candidates to "
-            f"fail, and {failed} did ({diagnosis}; {ADVICE[causes.most_common(1)[0][0]]}): mend the cause, "
-            f"or raise selection.max_failure_ratio"
-        )
-
-
-def _outcome(state: SelectionState, records: Records) -> str:
-    failed = state.iterations[-1].failed
-    causes = Counter(cause.value for n in failed if (cause := records[state.keys[n]].status.cause))
-    words = ", ".join(f"{count} by {cause}" for cause, count in causes.most_common())
-    lost = f"; {len(failed)} of the last {len(state.iterations[-1].candidates)} failed ({words})" if failed else ""
-    return f"{len(state.references or ())} reference models are trained{lost}"
-
-
-ADVICE = {
-    "oom": "take smaller batches or drop the largest choices of the search space",
-    "nan": "lower the learning rate, warm up, or clip gradients",
-    "crash": "read the newest worker.log: the model or the trainer raises",
-    "lost": "workers died from outside: look for a memory limit or a full disk",
-}
 
 
 def _score_at(records: Records, key: str, step: int) -> float:

@@ -1,0 +1,105 @@
+"""What the checks of a proxy task say: its measures at a step, and the criterion's verdict on them. Pure."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+
+import numpy as np
+
+from nasproxy.controllers.race import Pace
+from nasproxy.controllers.states import Reference, TaskCheck
+from nasproxy.statistics.acceptance import Criterion, Evidence, Verdict
+from nasproxy.statistics.missing import Floats
+from nasproxy.statistics.rank_correlation import kendall_tau, rank_failed_last
+from nasproxy.trial import TrialRecord
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much a criterion will be asked.
+
+    Attributes:
+        looks: Checks of one proxy task.
+        tasks: Proxy tasks that are judged on these references.
+        models_max: References that a task may be judged on at most.
+    """
+
+    looks: int
+    tasks: int
+    models_max: int
+
+
+@dataclass(frozen=True)
+class Models:
+    """The models of a proxy task: references with the records of their proxy trainings, in one order."""
+
+    references: tuple[Reference, ...]
+    records: tuple[TrialRecord, ...]
+
+    def present_at(self, step: int) -> tuple[TrialRecord, ...]:
+        """Those that were not lost before a step."""
+        return tuple(record for record in self.records if not record.is_missing_at(step))
+
+    def have_reached(self, step: int) -> bool:
+        """Whether each of them has been checked at a step, or never will be."""
+        return all(record.is_failed or record.reached(step) for record in self.records)
+
+    def scores_at(self, step: int) -> Floats:
+        """Proxy scores, shape (models,): models that failed by their own fault below all others, NaN where lost."""
+        checks = [record.check_at(step) for record in self.records]
+        failed = [record.has_failed_by(step) for record in self.records]
+        return rank_failed_last([math.nan if check is None else check.score for check in checks], failed)
+
+    @property
+    def reference_scores(self) -> Floats:
+        """Full-training scores, shape (models,)."""
+        return np.array([reference.score for reference in self.references])
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Judges proxy tasks by a criterion.
+
+    Attributes:
+        criterion: When a task is good.
+        min_models: Fewest models with a score.
+        min_valid_ratio: Smallest share of the models with a score.
+    """
+
+    criterion: Criterion
+    min_models: int
+    min_valid_ratio: float
+
+    def has_enough(self, models: Models, step: int) -> bool:
+        """Whether enough models are left at a step, and not all of them failed."""
+        present = models.present_at(step)
+        needed = max(self.min_models, math.ceil(self.min_valid_ratio * len(models.records)))
+        return len(present) >= needed and not all(record.has_failed_by(step) for record in present)
+
+    def look(
+        self, models: Models, steps: Sequence[int], looks: int, pace: Pace, plan: Plan
+    ) -> tuple[TaskCheck, Verdict]:
+        """What a task shows at its `looks`-th check, which all of its models have reached."""
+        step = steps[looks - 1]
+        evidence = Evidence(
+            reference=models.reference_scores,
+            proxy=np.array([models.scores_at(earlier) for earlier in steps[:looks]]),
+            fractions=np.array(steps[:looks]) / steps[-1],
+            looks_planned=plan.looks,
+            tasks_planned=plan.tasks,
+            models_max=plan.models_max,
+        )
+        verdict = self.criterion.judge(evidence)
+        at_step = [check for record in models.records if (check := record.check_at(step)) is not None]
+        shown = TaskCheck(
+            step=step,
+            models=len(models.records),
+            correlation=kendall_tau(models.scores_at(step), models.reference_scores, min_pairs=self.min_models),
+            needed=verdict.needed,
+            lower_limit=verdict.lower_limit,
+            median_score=median(check.score for check in at_step),
+            median_train_seconds=median(check.train_seconds for check in at_step),
+            rated_seconds=pace.seconds_at(step),
+        )
+        return shown, verdict

@@ -1,0 +1,169 @@
+"""Random selection of the reference models: the first workable ones of a random sample, all trained fully.
+
+Verdicts rest on these: models that were chosen for their spread are easier to rank than those that a search meets.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+from nasproxy.controllers.base import Decide, Records, Train
+from nasproxy.controllers.references import (
+    BASELINE,
+    check_failure_ratio,
+    outcome,
+    reference,
+    refuse_excess_failures,
+)
+from nasproxy.controllers.states import Iteration, SelectionState
+from nasproxy.controllers.vertex_files import write_model_selection_state
+from nasproxy.errors import ConfigError
+from nasproxy.proxy import ProxyTask
+from nasproxy.storage import read_record, write_record
+from nasproxy.tracking.tracker import Progress
+from nasproxy.trial import Architecture, Recipe, Split, TrialSpec
+
+
+@dataclass
+class RandomSelection:
+    """How to take reference models at random.
+
+    Attributes:
+        models: Workable models to end with.
+        max_failure_ratio: Share of the candidates that may fail before the stage stops.
+    """
+
+    models: int = 10
+    max_failure_ratio: float = 0.2
+
+    is_random: ClassVar[bool] = True
+
+    @property
+    def candidates(self) -> int:
+        """Candidates that it draws on, if as many fail as may."""
+        return self.models + math.ceil(self.models * self.max_failure_ratio / max(1 - self.max_failure_ratio, 0.01))
+
+    @property
+    def base(self) -> dict[str, Any]:
+        """What must stay as it is while a study lasts; models may be added."""
+        return {key: value for key, value in asdict(self).items() if key != "models"}
+
+    def check(self) -> None:
+        """Refuse what cannot work.
+
+        Raises:
+            ConfigError: A number is out of range.
+        """
+        if self.models < 2:
+            raise ConfigError(f"selection.models must be at least 2, got {self.models}: one model has no rank")
+        check_failure_ratio(self.max_failure_ratio)
+
+    def controller(self, **context: Any) -> "RandomSelectionController":
+        """The controller that selects so, with the context it takes."""
+        return RandomSelectionController(self, **context)
+
+
+class RandomSelectionController:
+    """Trains random candidates fully until enough of them are workable."""
+
+    name = "selection"
+
+    def __init__(
+        self,
+        settings: RandomSelection,
+        *,
+        recipe: Recipe,
+        candidates: Sequence[Architecture],
+        baseline: Architecture | None,
+        seed: int,
+        folder: Path,
+    ) -> None:
+        """Say what to select from.
+
+        Args:
+            settings: How.
+            recipe: The study's trainings.
+            candidates: Random architectures, taken in order; those beyond the first `models` stand in for failures.
+            baseline: The user's own architecture, trained fully beside the references.
+            seed: Seed of every training.
+            folder: Where the state lives.
+        """
+        settings.check()
+        self._settings = settings
+        self._recipe = recipe
+        self._candidates = tuple(candidates[: settings.candidates])
+        self._baseline = None if baseline is None else TrialSpec(baseline, ProxyTask(), Split.FULL, seed, recipe)
+        self._seed = seed
+        self._folder = folder
+        self._specs = tuple(self._spec(candidate) for candidate in self._candidates)
+
+    def load(self) -> SelectionState:
+        """The state as stored, a fresh one, or the stored one reopened where more models are wanted now."""
+        stored = read_record(self._folder / "state.json", SelectionState)
+        keys = tuple(spec.key for spec in self._specs)
+        if stored is not None and len(stored.references or ()) >= self._settings.models:
+            return stored
+        numbers = tuple(range(min(self._settings.models, len(self._candidates))))
+        return SelectionState(self._candidates, keys, (Iteration(numbers, 1.0, self._recipe.total_steps),))
+
+    def save(self, state: SelectionState) -> SelectionState:
+        """Store the state, and the cloud tool's file beside it."""
+        write_record(self._folder / "state.json", state)
+        path = self._folder / "MODEL_SELECTION_STATE.json"
+        write_model_selection_state(path, state, final_models=self._settings.models, removed_per_iteration=0)
+        return state
+
+    def specs(self, state: SelectionState) -> list[TrialSpec]:
+        """The candidates that are tried, and the baseline."""
+        tried = [self._specs[number] for number in state.iterations[-1].candidates if number < len(self._specs)]
+        return tried if self._baseline is None else [*tried, self._baseline]
+
+    def next_action(self, state: SelectionState, records: Records) -> Train | Decide[SelectionState] | None:
+        """Train as many candidates as are wanted, and another for each that fails."""
+        if state.references is not None:
+            return None
+        tried = state.iterations[-1].candidates
+        failed = tuple(number for number in tried if records[state.keys[number]].is_failed)
+        wanted = min(self._settings.models + len(failed), len(self._candidates))
+        if len(tried) < wanted:
+            more = replace(state.iterations[-1], candidates=tuple(range(wanted)))
+            return Decide(replace(state, iterations=(more,)))
+        refuse_excess_failures(state, records, self._settings.max_failure_ratio)
+        waiting = {
+            spec.key: spec.total_steps
+            for spec in self.specs(state)
+            if not (records[spec.key].is_failed or records[spec.key].reached(spec.total_steps))
+        }
+        if waiting:
+            return Train(waiting)
+        finished = self._finish(state, records)
+        return Decide(finished, outcome(finished, records))
+
+    def progress(self, state: SelectionState, records: Records) -> Progress:
+        """Steps of all that are tried."""
+        total = self._recipe.total_steps
+        return Progress(
+            stage=self.name,
+            detail=f"{len(state.iterations[-1].candidates)} random models, fully",
+            trials_done=sum(record.reached(total) for record in records.values()),
+            trials_total=len(records),
+            steps_done=sum(record.step for record in records.values()),
+            steps_total=len(records) * total,
+        )
+
+    def _spec(self, architecture: Architecture) -> TrialSpec:
+        return TrialSpec(architecture, ProxyTask(), Split.FULL, self._seed, self._recipe)
+
+    def _finish(self, state: SelectionState, records: Records) -> SelectionState:
+        iteration = state.iterations[-1]
+        kept = tuple(n for n in iteration.candidates if records[state.keys[n]].reached(iteration.until_step))
+        failed = tuple(n for n in iteration.candidates if n not in kept)
+        references = [reference(number, self._specs[number], records) for number in kept]
+        baseline = None
+        if self._baseline is not None and records[self._baseline.key].reached(iteration.until_step):
+            baseline = reference(BASELINE, self._baseline, records)
+        decided = replace(iteration, kept=kept, failed=failed)
+        best_first = tuple(sorted(references, key=lambda model: -model.score))
+        return replace(state, iterations=(decided,), references=best_first, baseline=baseline)

@@ -1,0 +1,70 @@
+"""Candidates that an undecided proxy task may call up as further reference models, and whether that pays. Pure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from nasproxy.controllers.references import reference
+from nasproxy.controllers.states import Reference, TaskState
+from nasproxy.statistics.acceptance import Verdict, models_to_add
+from nasproxy.trial import TrialRecord, TrialSpec
+
+
+@dataclass(frozen=True)
+class Reserve:
+    """Candidates beyond the selected references, and what more references are worth.
+
+    Attributes:
+        candidates: Their full trainings, in the order they are called up in.
+        first_number: The first one's number.
+        step: References that are added at a time.
+        maximum: References that a task may be judged on.
+        search_trials: Models that the search will train with the accepted proxy task.
+        full_seconds: Full training of a reference, median.
+    """
+
+    candidates: Sequence[TrialSpec]
+    first_number: int
+    step: int
+    maximum: int
+    search_trials: int
+    full_seconds: float
+
+    def largest(self, models: int, task: TaskState) -> int:
+        """References that a task of so many models could be judged on."""
+        left = len(self.candidates) - task.asked
+        return max(models, min(self.maximum, models + left))
+
+    def called_up(self, task: TaskState) -> Sequence[TrialSpec]:
+        """Full trainings that the task waits for."""
+        return self.candidates[task.settled : task.asked]
+
+    def ask(self, task: TaskState, verdict: Verdict, models: int, trained: int, *, is_last_look: bool) -> int:
+        """How many of the reserve a task shall have called up in all after a look.
+
+        Waiting for a later check instead lets every model of the search train longer, by about as long again: so
+        references are added while they cost less than that. At the last look there is no later check to wait for.
+
+        Args:
+            task: The task, with its last check.
+            verdict: What the criterion said there.
+            models: References that it was judged on.
+            trained: Candidates of the reserve that are trained fully already, for whichever task.
+            is_last_look: Whether this was the last check.
+        """
+        wanted = models_to_add(verdict, models, step=self.step, maximum=self.maximum)
+        asked = min(task.asked + wanted, len(self.candidates))
+        seconds = task.checks[-1].rated_seconds
+        price = max(0, asked - max(trained, task.asked)) * self.full_seconds + (asked - task.asked) * seconds
+        is_worth_it = is_last_look or price <= self.search_trials * seconds
+        return asked if is_worth_it else task.asked
+
+    def workable(self, task: TaskState, records: Mapping[str, TrialRecord]) -> tuple[Reference, ...] | None:
+        """The references that those called up have become; None while one of them still trains."""
+        called = self.called_up(task)
+        if not all(records[spec.key].is_failed or records[spec.key].reached(spec.total_steps) for spec in called):
+            return None
+        return tuple(
+            reference(self.first_number + task.settled + place, spec, records)
+            for place, spec in enumerate(called)
+            if records[spec.key].reached(spec.total_steps)
+        )

@@ -1,0 +1,58 @@
+"""The arithmetic of the lockstep."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nasproxy.controllers import race
+from nasproxy.trial import Cause, Check, State, Status, TrialRecord
+
+STEPS = (10, 20, 30, 40)
+
+
+def trained(*seconds: float, failed: bool = False) -> TrialRecord:
+    """A trial with checks every ten steps at these training times."""
+    status = Status(State.FAILED, cause=Cause.NAN) if failed else Status()
+    return TrialRecord(status, tuple(Check(10 * (i + 1), 0.5, second) for i, second in enumerate(seconds)))
+
+
+def test_speed_is_taken_between_the_first_checks_when_a_trial_is_warm() -> None:
+    pace = race.pace(STEPS, [trained(5.0, 6.0, 9.0)])
+    assert pace is not None
+    assert pace.seconds_per_step == pytest.approx(0.1)
+    assert pace.seconds_at(40) == pytest.approx(4.0)
+
+
+def test_later_checks_do_not_change_a_pace() -> None:
+    assert race.pace(STEPS, [trained(1.0, 2.0)]) == race.pace(STEPS, [trained(1.0, 2.0, 30.0, 40.0)])
+
+
+def test_there_is_no_pace_before_all_models_have_shown_theirs() -> None:
+    assert race.pace(STEPS, [trained(1.0, 2.0), trained(1.0)]) is None
+    assert race.pace(STEPS, [trained(1.0, 2.0), trained(1.0, failed=True)]) is not None
+    assert race.pace(STEPS, [trained(failed=True)]) is None
+
+
+def test_a_training_of_one_check_has_a_pace() -> None:
+    pace = race.pace((10,), [trained(3.0)])
+    assert pace is not None
+    assert pace.seconds_per_step == pytest.approx(0.3)
+
+
+def test_the_earliest_check_comes_first_and_of_equals_the_first_of_the_grid() -> None:
+    assert race.earliest({"slow": 2.0, "fast": 1.0, "too": 1.0}) == "fast"
+
+
+@given(st.floats(0.01, 1e6), st.floats(0.01, 100), st.floats(1.01, 4))
+def test_a_rung_ends_after_the_next_check_and_less_than_its_growth_further(
+    moment: float, start: float, growth: float
+) -> None:
+    end = race.horizon(moment, start, growth)
+    assert end >= moment * (1 - 1e-6)
+    assert end == start or end <= moment * growth * (1 + 1e-6)
+
+
+def test_within_a_rung_a_task_trains_to_its_last_check() -> None:
+    pace = race.Pace(STEPS, 0.1)
+    assert pace.last_check_within(3.5) == 30
+    assert pace.last_check_within(0.1) == 10, "no task is left without a check"
