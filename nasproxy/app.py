@@ -17,17 +17,19 @@ from omegaconf import DictConfig
 
 from nasproxy import schema
 from nasproxy.backends.backend import Backend
+from nasproxy.backends.replay import ReplayBackend
 from nasproxy.controllers import base, proxy_search, variance
 from nasproxy.controllers.reserve import Reserve
 from nasproxy.controllers.states import Reference, SelectionState, VarianceState
 from nasproxy.design import Design, task_digest
 from nasproxy.errors import NasproxyError, StageStoppedError
 from nasproxy.proxy import ProxyTask
+from nasproxy.replay import ReplayDesign
 from nasproxy.schema import Config, Step
 from nasproxy.statistics.ceiling import NoiseCeiling, noise_ceiling
-from nasproxy.storage import FolderTrialStore, Lease, revive
+from nasproxy.storage import Lease, TrialStore, revive
 from nasproxy.study import Study, open_study
-from nasproxy.targets import build, targets
+from nasproxy.targets import build, load
 from nasproxy.tracking.console import Console
 from nasproxy.tracking.tracker import Progress, Tracker, Trackers
 from nasproxy.trial import Split, TrialSpec
@@ -62,7 +64,7 @@ def run(config: Config, *, is_shared: bool = False) -> None:
     Raises:
         NasproxyError: Something was wanted that cannot be had; nothing finished is lost.
     """
-    design = Design(config)
+    design = _design(config)
     is_work = not set(config.job.steps) <= LOOKING
     if is_work:
         design.check()
@@ -74,7 +76,9 @@ def run(config: Config, *, is_shared: bool = False) -> None:
         if is_work:
             revive(study.folder.trials)
         job = Job(design, study, stack)
-        for step in config.job.steps:
+        if is_work:
+            job.tell(design.notes)
+        for step in design.config.job.steps:
             getattr(job, step.value)()
 
 
@@ -88,13 +92,18 @@ class Job:
         self._variance: VarianceState | None = None
         self._selection: SelectionState | None = None
 
+    def tell(self, notes: Sequence[str]) -> None:
+        """Say what to know before anything starts."""
+        for note in notes:
+            self._tracker.say(note)
+
     def measure_variance(self) -> None:
         """Stage 1."""
         config = self.design.config
         controller = variance.VarianceController(
             config.variance,
             recipe=self.design.recipe,
-            candidates=self.design.candidates,
+            candidates=self.design.variance_candidates,
             seed=config.seed,
             folder=self.study.folder.variance,
         )
@@ -145,7 +154,8 @@ class Job:
         """Write the page, and say where it is."""
         from nasproxy.report.page import write_report
 
-        page = write_report(self.study.folder, time_tolerance=self.design.config.proxy_search.time_tolerance)
+        tolerance = self.design.config.proxy_search.time_tolerance
+        page = write_report(self.study.folder, time_tolerance=tolerance, store=self._store)
         self._tracker.result(page.tables, page.pictures)
         self._tracker.say(page.verdict)
         self._tracker.say(f"report: {page.path}")
@@ -154,7 +164,7 @@ class Job:
         """Print a table of all trials."""
         from nasproxy.report.trials import print_trials
 
-        print_trials(self.study.folder)
+        print_trials(self.study.folder, self._store)
 
     @property
     def ceiling(self) -> NoiseCeiling | None:
@@ -199,17 +209,12 @@ class Job:
             self.study.add_rehearsed([spec.digest for spec in new])
 
     @cached_property
+    def _store(self) -> TrialStore:
+        return self.design.open_store(self.study.folder)
+
+    @cached_property
     def _backend(self) -> Backend:
-        config, recipe = self.design.config, self.design.recipe
-        named = targets([recipe.model, recipe.trainer, recipe.data])
-        backend: Backend = build(
-            "backend",
-            config.backend,
-            store=FolderTrialStore(self.study.folder.trials),
-            device_type=self.design.device_type,
-            trusted_modules=sorted({target.partition(".")[0] for target in named}),
-            preload=sorted({target.rpartition(".")[0] for target in named} - {""}),
-        )
+        backend = self.design.open_backend(self._store)
         self._stack.callback(backend.close)
         return backend
 
@@ -226,20 +231,27 @@ class Job:
     def _tracker(self) -> Tracker:
         config = self.design.config
         chosen: Tracker = build("tracking", config.tracking, study=self.study.folder.path)
-        tracker = Trackers([Console(live=False if self.study.is_shared else None), chosen])
+        console = Console(live=False if self.study.is_shared else None)
+        tracker = Trackers([console, chosen, *self.design.trackers(self.study.folder)])
         self._stack.callback(tracker.close)
         return tracker
 
     @cached_property
     def _workshop(self) -> base.Workshop:
         return base.Workshop(
-            store=FolderTrialStore(self.study.folder.trials),
+            store=self._store,
             backend=self._backend,
             tracker=self._tracker,
             lease=self._lease,
-            poll_seconds=self.design.config.run.poll_seconds,
+            poll_seconds=self.design.poll_seconds,
             grace_seconds=self.design.config.run.grace_seconds,
         )
+
+
+def _design(config: Config) -> Design:
+    """A table of learning curves decides what is trained; without one the configuration does."""
+    backend = load("backend", config.backend)
+    return (ReplayDesign if backend is ReplayBackend else Design)(config)
 
 
 @contextmanager

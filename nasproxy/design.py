@@ -2,13 +2,14 @@
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from enum import Enum
 from functools import cached_property
 from typing import Any
 
 from nasproxy import proxy
+from nasproxy.backends.backend import Backend
 from nasproxy.controllers.settings import Selection
 from nasproxy.devices import visible_gpus
 from nasproxy.errors import ConfigError, NasproxyError
@@ -16,7 +17,10 @@ from nasproxy.proxy import ProxyTask
 from nasproxy.schema import Config, Step
 from nasproxy.space import SearchSpace
 from nasproxy.statistics.acceptance import Criterion
-from nasproxy.targets import build, check_arguments, load
+from nasproxy.storage import FolderTrialStore, TrialStore
+from nasproxy.study import StudyFolder
+from nasproxy.targets import build, check_arguments, load, targets
+from nasproxy.tracking.tracker import Tracker
 from nasproxy.trial import Architecture, Recipe, canonical
 from nasproxy.worker import load_dataset
 
@@ -97,6 +101,11 @@ class Design:
         wanted = max(self.selection.candidates + math.ceil(RESERVE_SHARE * added), self.config.variance.max_tries)
         return list(self.space.sample(min(wanted, max(needed, self.space.size)), self.config.seed))
 
+    @property
+    def variance_candidates(self) -> Sequence[Architecture]:
+        """Architectures to measure variance on, in the order to try them."""
+        return self.candidates
+
     @cached_property
     def tasks(self) -> dict[str, ProxyTask]:
         """The proxy tasks to judge, by name."""
@@ -123,6 +132,7 @@ class Design:
             data_fingerprint=self._fingerprint,
             total_steps=config.training.total_steps,
             check_every_steps=config.training.check_every_steps,
+            check_at=None if config.training.check_at is None else tuple(config.training.check_at),
             device_type=self.device_type,
             precision=config.training.precision,
         )
@@ -132,6 +142,46 @@ class Design:
         """`cpu` or `cuda`."""
         device = self.config.training.device.value
         return device if device != "auto" else ("cuda" if visible_gpus() else "cpu")
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What to know before anything starts, in lines."""
+        return ()
+
+    @property
+    def poll_seconds(self) -> float:
+        """Seconds between two looks for new checks."""
+        return self.config.run.poll_seconds
+
+    def open_store(self, folder: StudyFolder) -> TrialStore:
+        """Where the study's trials live.
+
+        Raises:
+            ConfigError: They live nowhere but in a table.
+        """
+        if folder.replayed.exists():
+            raise ConfigError(
+                f"study {folder.path.name} was replayed from a table, and its trials stand nowhere else: add "
+                f"backend=replay backend.table=FILE"
+            )
+        return FolderTrialStore(folder.trials)
+
+    def open_backend(self, store: TrialStore) -> Backend:
+        """What runs the trials."""
+        named = targets([self.recipe.model, self.recipe.trainer, self.recipe.data])
+        backend: Backend = build(
+            "backend",
+            self.config.backend,
+            store=store,
+            device_type=self.device_type,
+            trusted_modules=sorted({target.partition(".")[0] for target in named}),
+            preload=sorted({target.rpartition(".")[0] for target in named} - {""}),
+        )
+        return backend
+
+    def trackers(self, folder: StudyFolder) -> list[Tracker]:
+        """Who watches besides those that are configured."""
+        return []
 
     @cached_property
     def base(self) -> dict[str, Any]:

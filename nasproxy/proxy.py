@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 
 from nasproxy.errors import ConfigError
 
-Override = bool | int | float | str | None
+Override = bool | int | float | str | tuple[int, ...] | None
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 SHORT_NAMES = {
     "data_fraction": "data",
@@ -89,14 +89,15 @@ def named(tasks: Sequence[tuple[str | None, ProxyTask]]) -> dict[str, ProxyTask]
         ConfigError: There is none, or two bear one name, or a name does not fit a file name.
     """
     result: dict[str, ProxyTask] = {}
+    names: dict[object, str] = {}
     for given, task in tasks:
         name = given or task.default_name
         if not NAME_PATTERN.fullmatch(name):
             raise ConfigError(
                 f"a proxy task's name must be 1 to 64 letters, digits, '.', '_' or '-', got {name!r}: rename it"
             )
-        same = next((other for other, setting in result.items() if setting == task and other != name), None)
-        if same is not None:
+        same = names.setdefault(_setting(task), name)
+        if same != name:
             raise ConfigError(
                 f"proxy tasks must differ in more than their names, got {same!r} and {name!r} of one setting: drop one"
             )
@@ -112,6 +113,11 @@ def named(tasks: Sequence[tuple[str | None, ProxyTask]]) -> dict[str, ProxyTask]
             "proxy.data_fraction=[0.25,0.5]"
         )
     return result
+
+
+def _setting(task: ProxyTask) -> tuple[object, ...]:
+    """What tells a task from others, to look it up by."""
+    return (*(getattr(task, name) for name in DIMENSIONS), *sorted(task.overrides.items()))
 
 
 def grid(settings: Mapping[str, Any]) -> dict[str, ProxyTask]:
@@ -166,7 +172,7 @@ def from_mapping(entry: Any) -> tuple[str | None, ProxyTask]:
     content = dict(entry)
     name = content.pop("name", None)
     setting = {key: content.pop(key) for key in DIMENSIONS if key in content}
-    overrides = flatten(content)
+    overrides = {path: tuple(v) if isinstance(v, list) else v for path, v in flatten(content).items()}
     wrong = [path for path in overrides if "." not in path]
     if wrong:
         raise ConfigError(

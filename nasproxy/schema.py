@@ -1,7 +1,9 @@
 """The typed shape of the configuration: an unknown key or a wrong type stops at composition."""
 
+import re
 from dataclasses import dataclass, field
 from enum import Enum
+from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -10,6 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from nasproxy.controllers.settings import ProxySearchSettings, ReferencesSettings, SearchSettings, VarianceSettings
 from nasproxy.errors import ConfigError
+from nasproxy.proxy import NAME_PATTERN
 
 
 class Step(Enum):
@@ -90,6 +93,7 @@ class TrainingConfig:
 
     total_steps: int = MISSING
     check_every_steps: int = MISSING
+    check_at: list[int] | None = None
     precision: str = "32-true"
     device: Device = Device.auto
 
@@ -127,8 +131,15 @@ class Config:
 
 
 def register() -> None:
-    """Make the schema known to Hydra as `schema`."""
+    """Make the schema known to Hydra as `schema`, and how a study on a table is called."""
+    OmegaConf.register_new_resolver("table_name", _table_name, replace=True)
     ConfigStore.instance().store(name="schema", node=Config)
+
+
+def _table_name(path: str | None) -> str:
+    """The file's name without its ending, as a study may be called."""
+    name = re.sub(r"[^A-Za-z0-9._-]", "-", Path(path).stem)[:64] if path else ""
+    return name if NAME_PATTERN.fullmatch(name) else "replay"
 
 
 def read(config: Any) -> Config:

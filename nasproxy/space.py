@@ -111,7 +111,7 @@ class SearchSpace:
 
     def _declared(self, choice: str, value: Any) -> Choice:
         for declared in self.choices[choice]:
-            if _same(declared, value):
+            if _identity(declared) == _identity(value):
                 return declared
         raise SpaceError(
             f"choice {choice!r} of {self.name!r} must be one of {list(self.choices[choice])}, got {value!r}: "
@@ -134,19 +134,21 @@ def _distinct(n: int, size: int, seed: int) -> list[int]:
 def _check_values(space: str, choice: str, values: Any) -> None:
     if isinstance(values, str) or not isinstance(values, Sequence) or not values:
         raise SpaceError(f"choice {choice!r} of {space!r} needs a list of values, got {values!r}: list some")
-    for i, value in enumerate(values):
+    seen: set[tuple[bool, Choice]] = set()
+    for value in values:
         if not isinstance(value, bool | int | float | str) or value != value:
             raise SpaceError(
                 f"choice {choice!r} of {space!r} takes true, false, numbers and text, got {value!r}: name "
                 f"the alternatives, and let the model's builder translate"
             )
-        if any(_same(value, earlier) for earlier in values[:i]):
+        if _identity(value) in seen:
             raise SpaceError(
                 f"choice {choice!r} of {space!r} needs different values, got {value!r} twice: remove one, "
                 f"since it would be drawn twice as often"
             )
+        seen.add(_identity(value))
 
 
-def _same(a: Any, b: Any) -> bool:
-    """Equal, and the same thing to a model: 1 is 1.0 but not true."""
-    return bool(a == b) and isinstance(a, bool) == isinstance(b, bool)
+def _identity(value: Choice) -> tuple[bool, Choice]:
+    """Equal for what is the same thing to a model: 1 is 1.0 but not true."""
+    return isinstance(value, bool), value

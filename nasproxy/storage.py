@@ -20,6 +20,9 @@ from nasproxy.trial import Cause, Check, Request, State, Status, TrialFolder, Tr
 SCHEMA = 1
 """Version of every file the project writes; another version is refused, never guessed at."""
 
+PENDING = TrialRecord()
+UNLIMITED = Request()
+
 Record = TypeVar("Record")
 
 
@@ -191,7 +194,7 @@ def is_held(path: Path) -> bool:
 
 
 class TrialStore(Protocol):
-    """Where a study's trials live: folders here; objects in a bucket, or memory, elsewhere."""
+    """Where a study's trials live: folders or memory here; objects in a bucket elsewhere."""
 
     def create(self, spec: TrialSpec) -> str:
         """Make the trial known, once; the same spec again changes nothing. Returns the digest of its config."""
@@ -261,6 +264,48 @@ class FolderTrialStore:
     def request(self, key: str, request: Request) -> None:
         """Replace the trial's request, atomically."""
         write_record(self.folder(key).request, request)
+
+
+class MemoryTrialStore:
+    """Trials in this process's memory: what is replayed can be replayed again, and needs no files."""
+
+    def __init__(self) -> None:
+        self._specs: dict[str, TrialSpec] = {}
+        self._records: dict[str, TrialRecord] = {}
+        self._requests: dict[str, Request] = {}
+
+    def create(self, spec: TrialSpec) -> str:
+        """Remember the trial; returns the digest of what it is."""
+        self._specs.setdefault(spec.key, spec)
+        return spec.digest
+
+    def keys(self) -> list[str]:
+        """Keys of all trials that were created, sorted."""
+        return sorted(self._specs)
+
+    def spec(self, key: str) -> TrialSpec:
+        """What the trial is.
+
+        Raises:
+            KeyError: It was never created.
+        """
+        return self._specs[key]
+
+    def read(self, key: str) -> TrialRecord:
+        """What is known of the trial."""
+        return self._records.get(key, PENDING)
+
+    def request(self, key: str, request: Request) -> None:
+        """Replace the trial's request."""
+        self._requests[key] = request
+
+    def asked(self, key: str) -> Request:
+        """What is asked of the trial: to run to its end, where nothing else is."""
+        return self._requests.get(key, UNLIMITED)
+
+    def write(self, key: str, record: TrialRecord) -> None:
+        """Replace what is known of the trial; only its backend calls this."""
+        self._records[key] = record
 
 
 def _stamp(path: Path) -> tuple[int, ...]:

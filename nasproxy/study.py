@@ -55,6 +55,11 @@ class StudyFolder:
         return self.path / "trials"
 
     @property
+    def replayed(self) -> Path:
+        """Which trials were replayed from a table, a line each; they have no folders."""
+        return self.path / "replayed.jsonl"
+
+    @property
     def variance(self) -> Path:
         """The variance measurement."""
         return self.path / "variance"
@@ -148,7 +153,8 @@ def _begun(folder: StudyFolder, base: Mapping[str, Any], is_shared: bool) -> Stu
     study = Study(folder, is_shared)
     with study.stage("record"):
         record = read_record(folder.record, StudyRecord)
-        is_free = not is_shared and not any(folder.trials.glob("*/metrics.jsonl"))
+        has_trials = folder.replayed.exists() or any(folder.trials.glob("*/metrics.jsonl"))
+        is_free = not is_shared and not has_trials
         if record is None or is_free:  # nothing rests on it yet
             record = StudyRecord(flatten(base))
             write_record(folder.record, record)

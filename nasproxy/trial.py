@@ -5,13 +5,14 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from nasproxy.errors import ConfigError
-from nasproxy.proxy import ProxyTask, flatten, override
+from nasproxy.proxy import Override, ProxyTask, flatten, override
 
 Choice = bool | int | float | str
 Architecture = Mapping[str, Choice]
@@ -65,6 +66,7 @@ class Recipe:
         data_fingerprint: What the dataset was when the study began.
         total_steps: Optimizer steps of a whole training.
         check_every_steps: Steps between two checks; the last step is always checked.
+        check_at: The steps to check at, where they are not evenly spaced; the last is `total_steps`.
         device_type: `cpu` or `cuda`; numbers differ between them.
         precision: Numbers of the forward pass, in Lightning's words.
         micro_batch: Images a device holds at once; None for the trainer's batch.
@@ -79,12 +81,19 @@ class Recipe:
     device_type: str = "cpu"
     precision: str = "32-true"
     micro_batch: int | None = None
+    check_at: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.total_steps < 1 or self.check_every_steps < 1:
             raise ConfigError(
                 f"training needs total_steps and check_every_steps of at least 1, got {self.total_steps} and "
                 f"{self.check_every_steps}"
+            )
+        steps = (0, *(self.check_at or (self.total_steps,)))
+        if steps[-1] != self.total_steps or any(step >= following for step, following in pairwise(steps)):
+            raise ConfigError(
+                f"training.check_at must rise from at least 1 to training.total_steps {self.total_steps}, got "
+                f"{list(steps[1:])}: give the steps in order, the last one among them"
             )
 
     def under(self, task: ProxyTask) -> "Recipe":
@@ -95,11 +104,32 @@ class Recipe:
         """
         if not task.overrides:
             return self
+        setting = tuple(sorted(task.overrides.items()))
+        if setting not in self._changed:
+            self._changed[setting] = self._change(task)
+        return self._changed[setting]
+
+    @cached_property
+    def identity(self) -> str:
+        """Canonical JSON of what decides a result; made once, for a study has many trials of few recipes."""
+        content = flatten(_plain({field.name: getattr(self, field.name) for field in fields(self)}))
+        return canonical({path: value for path, value in content.items() if not NOT_IDENTITY.search(path)})
+
+    @cached_property
+    def _changed(self) -> dict[tuple[tuple[str, Override], ...], "Recipe"]:
+        """Recipes made by overrides, to make each once."""
+        return {}
+
+    def _change(self, task: ProxyTask) -> "Recipe":
         tree = {
             "model": self.model,
             "trainer": self.trainer,
             "data": self.data,
-            "training": {"total_steps": self.total_steps, "check_every_steps": self.check_every_steps},
+            "training": {
+                "total_steps": self.total_steps,
+                "check_every_steps": self.check_every_steps,
+                "check_at": self.check_at,
+            },
         }
         changed = override(tree, task.overrides)
         training = changed.pop("training")
@@ -132,14 +162,13 @@ class TrialSpec:
     @cached_property
     def digest(self) -> str:
         """SHA-256 over the canonical JSON of all that decides the result."""
-        recipe = self.recipe.under(self.proxy_task)
         content = {
             "schema": IDENTITY_SCHEMA,
             "architecture": dict(self.architecture),
             "proxy_task": {k: v for k, v in vars(self.proxy_task).items() if k != "overrides"},
             "split": self.split.value,
             "seed": self.seed,
-            "recipe": {k: v for k, v in flatten(_plain(vars(recipe))).items() if not NOT_IDENTITY.search(k)},
+            "recipe": self.recipe.under(self.proxy_task).identity,
         }
         return hashlib.sha256(canonical(content).encode()).hexdigest()
 
@@ -152,7 +181,7 @@ class TrialSpec:
     def check_steps(self) -> tuple[int, ...]:
         """Steps after which the trial is validated, the last step among them."""
         recipe = self.recipe.under(self.proxy_task)
-        return check_steps(recipe.total_steps, recipe.check_every_steps)
+        return recipe.check_at or check_steps(recipe.total_steps, recipe.check_every_steps)
 
 
 def check_steps(total_steps: int, every: int) -> tuple[int, ...]:

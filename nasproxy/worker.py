@@ -9,7 +9,7 @@ import sys
 import time
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -271,7 +271,7 @@ def _trusted_spec(order: WorkOrder, folder: TrialFolder) -> TrialSpec:
             f"{order.digest[:12]}): remove the folder, and the study will make it again"
         )
     spec = read_spec(folder.config)
-    for target in targets(vars(spec.recipe)):
+    for target in targets(asdict(spec.recipe)):
         if target.partition(".")[0] not in order.trusted_modules:
             raise UntrustedTrialError(
                 f"{folder.config} names {target}, which the study's configuration does not: trusted are "

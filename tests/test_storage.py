@@ -13,6 +13,7 @@ from nasproxy.proxy import ProxyTask
 from nasproxy.storage import (
     FolderTrialStore,
     Lease,
+    MemoryTrialStore,
     append_check,
     append_line,
     is_held,
@@ -24,9 +25,8 @@ from nasproxy.storage import (
     write_spec,
 )
 from nasproxy.testing import synthetic
-from nasproxy.trial import Cause, Check, Request, Split, State, Status, TrialSpec
-
-SPEC = TrialSpec({"quality": 1, "fault": "none"}, ProxyTask(width=0.5), Split.SEARCH, 3, synthetic.recipe(noise=0.1))
+from nasproxy.testing.store_contract import SPEC, StoreContract, Write
+from nasproxy.trial import Cause, Check, Request, Split, State, Status, TrialRecord, TrialSpec
 
 
 def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
@@ -128,28 +128,38 @@ def test_a_changed_config_is_refused(tmp_path: Path, old: str, new: str) -> None
         read_spec(path)
 
 
-class TestFolderTrialStore:
-    def test_creating_twice_makes_one_trial(self, tmp_path: Path) -> None:
-        store = FolderTrialStore(tmp_path)
-        assert store.create(SPEC) == store.create(SPEC)
-        assert store.keys() == [SPEC.key]
-        assert store.spec(SPEC.key).key == SPEC.key
+class TestFolderTrialStore(StoreContract):
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> FolderTrialStore:
+        return FolderTrialStore(tmp_path)
 
-    def test_an_unknown_trial_is_pending(self, tmp_path: Path) -> None:
-        record = FolderTrialStore(tmp_path).read("unknown")
-        assert (record.status.state, record.checks, record.score) == (State.PENDING, (), None)
+    @pytest.fixture
+    def write(self, store: FolderTrialStore) -> Write:
+        def write(key: str, record: TrialRecord) -> None:
+            folder = store.folder(key)
+            for check in record.checks[len(read_checks(folder.metrics)) :]:
+                append_check(folder.metrics, check)
+            write_record(folder.status, record.status)
 
-    def test_what_changes_on_disk_is_seen(self, tmp_path: Path) -> None:
-        store = FolderTrialStore(tmp_path)
-        store.create(SPEC)
-        assert store.read(SPEC.key) is store.read(SPEC.key), "what has not changed is not read again"
-        append_check(store.folder(SPEC.key).metrics, Check(10, 0.5, 1.0))
-        assert store.read(SPEC.key).score == 0.5
-        write_record(store.folder(SPEC.key).status, Status(State.DONE))
-        assert store.read(SPEC.key).status.state is State.DONE
+        return write
 
-    def test_a_request_replaces_the_one_before(self, tmp_path: Path) -> None:
-        store = FolderTrialStore(tmp_path)
+    def test_a_request_replaces_the_one_before(self, store: FolderTrialStore) -> None:
         store.request(SPEC.key, Request(until_step=5))
         store.request(SPEC.key, Request(stop=True))
         assert read_record(store.folder(SPEC.key).request, Request) == Request(stop=True)
+
+
+class TestMemoryTrialStore(StoreContract):
+    @pytest.fixture
+    def store(self) -> MemoryTrialStore:
+        return MemoryTrialStore()
+
+    @pytest.fixture
+    def write(self, store: MemoryTrialStore) -> Write:
+        return store.write
+
+    def test_a_request_replaces_the_one_before(self, store: MemoryTrialStore) -> None:
+        assert store.asked(SPEC.key) == Request(), "to run to the end, where nothing is asked"
+        store.request(SPEC.key, Request(until_step=5))
+        store.request(SPEC.key, Request(stop=True))
+        assert store.asked(SPEC.key) == Request(stop=True)

@@ -192,12 +192,13 @@ class Findings:
         return np.array([known.get(canonical(architecture), math.nan) for architecture in architectures])
 
 
-def read_findings(folder: StudyFolder, *, time_tolerance: float) -> Findings:
+def read_findings(folder: StudyFolder, *, time_tolerance: float, store: TrialStore | None = None) -> Findings:
     """Read a study, changing nothing.
 
     Args:
         folder: The study.
         time_tolerance: A proxy task must be cheaper than the best by more than this share to replace it.
+        store: Its trials; None for those of its folder.
 
     Raises:
         CorruptFileError: A file of the study cannot be read.
@@ -208,7 +209,7 @@ def read_findings(folder: StudyFolder, *, time_tolerance: float) -> Findings:
     selection = read_record(folder.selection / "state.json", SelectionState)
     tasks = read_tasks(folder.proxy_tasks)
     purposes = _Purposes(base, variance, selection, tasks)
-    trials = _read_trials(FolderTrialStore(folder.trials), purposes)
+    trials = _read_trials(store or FolderTrialStore(folder.trials), purposes)
     judged_by = read_rules(folder.proxy_tasks)
     return Findings(folder.path.name, base, variance, selection, tasks, trials, time_tolerance, judged_by)
 

@@ -14,7 +14,7 @@ from nasproxy.report.figures import Picture
 from nasproxy.report.findings import Findings, read_findings
 from nasproxy.report.tables import Table
 from nasproxy.statistics.ceiling import spread_over_noise
-from nasproxy.storage import replace_text
+from nasproxy.storage import TrialStore, replace_text
 from nasproxy.study import StudyFolder
 
 TEMPLATE = "page.html.jinja"
@@ -39,17 +39,18 @@ class Page:
     pictures: Sequence[Path]
 
 
-def write_report(folder: StudyFolder, *, time_tolerance: float) -> Page:
+def write_report(folder: StudyFolder, *, time_tolerance: float, store: TrialStore | None = None) -> Page:
     """Write the report of what a study knows so far; any part of it may be missing.
 
     Args:
         folder: The study, which is only read but for its `report` folder.
         time_tolerance: A proxy task must be cheaper than the best by more than this share to replace it.
+        store: Its trials; None for those of its folder.
 
     Raises:
         CorruptFileError: A file of the study cannot be read.
     """
-    findings = read_findings(folder, time_tolerance=time_tolerance)
+    findings = read_findings(folder, time_tolerance=time_tolerance, store=store)
     words = verdict.judge(findings)
     pictures = list(figures.draw_all(findings))
     shown = {

@@ -7,19 +7,24 @@ from rich.text import Text
 from nasproxy.report import tables
 from nasproxy.report.findings import read_findings
 from nasproxy.report.tables import Table
+from nasproxy.storage import TrialStore
 from nasproxy.study import StudyFolder
 
 FOLDED = ("trial", "stage", "proxy task", "state")
 """Columns of a terminal's table whose words are not broken."""
 
 
-def print_trials(folder: StudyFolder) -> None:
+def print_trials(folder: StudyFolder, store: TrialStore | None = None) -> None:
     """Print all trials by stage and score: a table on a terminal, else one line each with tabs between the cells.
+
+    Args:
+        folder: The study.
+        store: Its trials; None for those of its folder.
 
     Raises:
         CorruptFileError: A file of the study cannot be read.
     """
-    content = tables.trials(read_findings(folder, time_tolerance=0.0))
+    content = tables.trials(read_findings(folder, time_tolerance=0.0, store=store))
     console = Console(highlight=False)
     if console.is_terminal:
         console.print(_drawn(content, f"{len(content.rows)} trials of {folder.path.name}"))

@@ -1,4 +1,8 @@
-"""The contract of all backends, as a test class: inherit it and give a `make_backend` fixture."""
+"""The contract of all backends, as test classes: inherit one and give a `make_backend` fixture.
+
+`BackendContract` is what controllers rely on, in real or virtual time; `ProcessBackendContract` adds what holds where
+trials are processes that work on folders.
+"""
 
 import time
 from collections.abc import Callable
@@ -9,11 +13,12 @@ import pytest
 
 from nasproxy.backends.backend import Backend
 from nasproxy.proxy import ProxyTask
-from nasproxy.storage import FolderTrialStore
+from nasproxy.storage import FolderTrialStore, TrialStore
 from nasproxy.testing import synthetic
 from nasproxy.trial import Cause, Choice, Request, Split, State, TrialRecord, TrialSpec
 
 MakeBackend = Callable[..., Backend]
+MakeSpec = Callable[..., TrialSpec]
 
 
 def make_spec(seed: int = 0, fault: str = "none", **recipe: Any) -> TrialSpec:
@@ -26,11 +31,16 @@ class BackendContract:
     """What controllers rely on."""
 
     @pytest.fixture
-    def store(self, tmp_path: Path) -> FolderTrialStore:
+    def store(self, tmp_path: Path) -> TrialStore:
         """A store of its own for each test."""
         return FolderTrialStore(tmp_path / "trials")
 
-    def finish(self, backend: Backend, store: FolderTrialStore, key: str, seconds: float = 60.0) -> TrialRecord:
+    @pytest.fixture
+    def make_spec(self) -> MakeSpec:
+        """Trials with curves of the synthetic trainer; a backend that trains others has to give its own."""
+        return make_spec
+
+    def finish(self, backend: Backend, store: TrialStore, key: str, seconds: float = 60.0) -> TrialRecord:
         """Wait until a trial no longer lives."""
         deadline = time.monotonic() + seconds
         while key in backend.live():
@@ -38,7 +48,7 @@ class BackendContract:
             backend.wait(0.1)
         return store.read(key)
 
-    def test_a_trial_runs_to_its_end(self, make_backend: MakeBackend, store: FolderTrialStore) -> None:
+    def test_a_trial_runs_to_its_end(self, make_backend: MakeBackend, store: TrialStore, make_spec: MakeSpec) -> None:
         backend, spec = make_backend(store), make_spec()
         backend.submit(spec.key, store.create(spec))
         record = self.finish(backend, store, spec.key)
@@ -47,7 +57,7 @@ class BackendContract:
         assert record.status.wall_seconds > 0
 
     def test_a_trial_pauses_where_it_is_asked_to_and_goes_on_from_there(
-        self, make_backend: MakeBackend, store: FolderTrialStore
+        self, make_backend: MakeBackend, store: TrialStore, make_spec: MakeSpec
     ) -> None:
         backend, spec = make_backend(store), make_spec()
         digest = store.create(spec)
@@ -59,7 +69,9 @@ class BackendContract:
             assert record.step == (40 if until else 100)
         assert [check.step for check in record.checks] == list(spec.check_steps)
 
-    def test_submitting_twice_runs_once(self, make_backend: MakeBackend, store: FolderTrialStore) -> None:
+    def test_submitting_twice_runs_once(
+        self, make_backend: MakeBackend, store: TrialStore, make_spec: MakeSpec
+    ) -> None:
         backend, spec = make_backend(store), make_spec(check_seconds=0.05)
         digest = store.create(spec)
         backend.submit(spec.key, digest)
@@ -68,7 +80,9 @@ class BackendContract:
         record = self.finish(backend, store, spec.key)
         assert [check.step for check in record.checks] == list(spec.check_steps)
 
-    def test_no_more_trials_run_than_there_are_slots(self, make_backend: MakeBackend, store: FolderTrialStore) -> None:
+    def test_no_more_trials_run_than_there_are_slots(
+        self, make_backend: MakeBackend, store: TrialStore, make_spec: MakeSpec
+    ) -> None:
         backend = make_backend(store, slots=2)
         specs = [make_spec(seed, check_seconds=0.02) for seed in range(5)]
         for spec in specs:
@@ -80,7 +94,9 @@ class BackendContract:
         assert most == 2
         assert all(store.read(spec.key).status.state is State.DONE for spec in specs)
 
-    def test_a_running_trial_stops_at_its_next_check(self, make_backend: MakeBackend, store: FolderTrialStore) -> None:
+    def test_a_running_trial_stops_at_its_next_check(
+        self, make_backend: MakeBackend, store: TrialStore, make_spec: MakeSpec
+    ) -> None:
         backend, spec = make_backend(store), make_spec(check_seconds=0.2)
         backend.submit(spec.key, store.create(spec))
         while not store.read(spec.key).checks:
@@ -91,7 +107,7 @@ class BackendContract:
         assert 10 <= record.step <= 30
 
     def test_a_cancelled_trial_ends_and_can_be_run_again(
-        self, make_backend: MakeBackend, store: FolderTrialStore
+        self, make_backend: MakeBackend, store: TrialStore, make_spec: MakeSpec
     ) -> None:
         backend, spec = make_backend(store), make_spec(check_seconds=0.2)
         digest = store.create(spec)
@@ -107,7 +123,7 @@ class BackendContract:
 
     @pytest.mark.parametrize(("fault", "cause"), [("oom", Cause.OOM), ("nan", Cause.NAN)])
     def test_a_models_own_fault_is_final(
-        self, make_backend: MakeBackend, store: FolderTrialStore, fault: str, cause: Cause
+        self, make_backend: MakeBackend, store: TrialStore, make_spec: MakeSpec, fault: str, cause: Cause
     ) -> None:
         backend, spec = make_backend(store), make_spec(fault=fault)
         backend.submit(spec.key, store.create(spec))
@@ -116,7 +132,7 @@ class BackendContract:
 
     @pytest.mark.parametrize(("fault", "cause"), [("crash", Cause.CRASH), ("die", Cause.LOST)])
     def test_a_crashed_or_lost_worker_costs_one_attempt(
-        self, make_backend: MakeBackend, store: FolderTrialStore, fault: str, cause: Cause
+        self, make_backend: MakeBackend, store: TrialStore, make_spec: MakeSpec, fault: str, cause: Cause
     ) -> None:
         backend, spec = make_backend(store, max_attempts=2), make_spec(fault=fault)
         digest = store.create(spec)
@@ -124,6 +140,23 @@ class BackendContract:
             backend.submit(spec.key, digest)
             status = self.finish(backend, store, spec.key).status
             assert (status.state, status.cause, status.failures) == (state, cause, failures)
+
+    def test_closing_leaves_nothing_running(
+        self, make_backend: MakeBackend, store: TrialStore, make_spec: MakeSpec
+    ) -> None:
+        backend, spec = make_backend(store), make_spec(check_seconds=0.2)
+        backend.submit(spec.key, store.create(spec))
+        while not store.read(spec.key).checks:
+            backend.wait(0.02)
+        backend.close()
+        assert not backend.live()
+        checks = store.read(spec.key).checks
+        backend.wait(0.5)
+        assert store.read(spec.key).checks == checks
+
+
+class ProcessBackendContract(BackendContract):
+    """What holds besides where trials are processes that work on folders."""
 
     def test_a_lost_trial_goes_on_from_its_checkpoint(self, make_backend: MakeBackend, store: FolderTrialStore) -> None:
         backend, spec = make_backend(store), make_spec(fault="die_once")
@@ -152,14 +185,3 @@ class BackendContract:
         status = self.finish(backend, store, spec.key).status
         assert status.state is State.FAILED
         assert "is not the config that was submitted" in str(status.message)
-
-    def test_closing_leaves_no_worker(self, make_backend: MakeBackend, store: FolderTrialStore) -> None:
-        backend, spec = make_backend(store), make_spec(check_seconds=0.2)
-        backend.submit(spec.key, store.create(spec))
-        while not store.read(spec.key).checks:
-            backend.wait(0.02)
-        backend.close()
-        assert not backend.live()
-        checks = store.read(spec.key).checks
-        time.sleep(0.5)
-        assert store.read(spec.key).checks == checks

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -258,7 +259,7 @@ def trial_config(spec: TrialSpec) -> dict[str, Any]:
                 "proxy_task": {"name": spec.proxy_task.default_name, **vars(spec.proxy_task)},
                 "split": spec.split,
                 "seed": spec.seed,
-                "recipe": vars(spec.recipe.under(spec.proxy_task)),
+                "recipe": asdict(spec.recipe.under(spec.proxy_task)),
             }
         )
     )

@@ -8,11 +8,11 @@ import pytest
 
 from nasproxy.backends.local import LocalBackend
 from nasproxy.storage import FolderTrialStore, Lease, is_held
-from nasproxy.testing.backend_contract import BackendContract, make_spec
+from nasproxy.testing.backend_contract import ProcessBackendContract, make_spec
 from nasproxy.trial import Cause, Request, State, TrialSpec
 
 
-class TestLocalBackend(BackendContract):
+class TestLocalBackend(ProcessBackendContract):
     @pytest.fixture
     def make_backend(self) -> Iterator[Callable[..., LocalBackend]]:
         made: list[LocalBackend] = []

@@ -1,0 +1,301 @@
+"""Trials whose learning curves stand in a table: nothing is trained, and time is counted, not waited for."""
+
+import heapq
+import math
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from nasproxy.clock import VirtualClock
+from nasproxy.curves import Curve, Direction, Training, read_table
+from nasproxy.errors import ConfigError
+from nasproxy.proxy import Override, ProxyTask
+from nasproxy.storage import MemoryTrialStore
+from nasproxy.trial import Request, Split, State, Status, TrialRecord, TrialSpec
+
+CHOICE = "architecture"
+"""The one choice of a table's search space: which of its architectures."""
+REFERENCE = "full"
+"""The proxy that reduces nothing, as tables call it."""
+LOOKS = 20
+"""Looks at a full training while it runs: an early stop is late by this share of it, and by a check."""
+
+
+class ReplayBackend:
+    """Shows the controllers the trainings of a table as if they ran now, in virtual time."""
+
+    def __init__(
+        self,
+        store: MemoryTrialStore,
+        *,
+        table: str | None,
+        direction: Direction = "max",
+        reference: str | None = None,
+        proxies: list[str] | None = None,
+        slots: int | None = None,
+        max_attempts: int = 1,
+        seed: int = 0,
+    ) -> None:
+        """Read the table.
+
+        Args:
+            store: Where the trials live.
+            table: Path of a CSV or Parquet file of learning curves.
+            direction: Whether its scores are better when high (`max`) or low (`min`).
+            reference: The proxy that is full training; None for `full`, or for the table's only one.
+            proxies: The proxies to judge, in order; None for all others, or for the reference where it is alone.
+            slots: Trials at once; None for all.
+            max_attempts: Attempts of a trial that crashed or was lost; the table knows how all of them end.
+            seed: The study's seed, which stands for the first that a training has in the table.
+
+        Raises:
+            ConfigError: There is no table, or a proxy is not in it.
+            DataError: The table cannot be used.
+        """
+        if table is None:
+            raise ConfigError(
+                "backend.table must name a table of learning curves, got none: python run.py backend=replay "
+                "backend.table=FILE; docs/replay.md shows how to make one"
+            )
+        if slots is not None and slots < 1:
+            raise ConfigError(f"backend.slots must be at least 1, got {slots}")
+        self.store = store
+        self.table = read_table(table, direction)
+        self.reference = self._known_reference(reference)
+        self.proxies = self._known_proxies(proxies)
+        self._slots = slots or len(self.table.curves)
+        self._max_attempts = max_attempts
+        self._seed = seed
+        self._clock = VirtualClock()
+        self._queue: OrderedDict[str, None] = OrderedDict()
+        self._running: dict[str, _Run] = {}
+
+    @property
+    def slots(self) -> int:
+        """Trials that run at once."""
+        return self._slots
+
+    @cached_property
+    def look_seconds(self) -> float:
+        """Virtual seconds between two looks of a controller at trials that run."""
+        curves = self.table.curves.items()
+        return median(curve.end_seconds for training, curve in curves if training.proxy == self.reference) / LOOKS
+
+    @property
+    def trainer(self) -> dict[str, Any]:
+        """What a trial's identity says of its training, beside the table's fingerprint."""
+        return {"version": 1, "direction": self.table.direction, "proxy": self.reference, "first_seed": self._seed}
+
+    def proxy_task(self, proxy: str) -> ProxyTask:
+        """A proxy of the table as a proxy task."""
+        steps = self.table.check_steps[proxy]
+        overrides: dict[str, Override] = {
+            "trainer.proxy": proxy,
+            "training.total_steps": steps[-1],
+            "training.check_at": steps,
+        }
+        return ProxyTask(overrides=overrides)
+
+    def rehearse(self, specs: Sequence[TrialSpec]) -> None:
+        """See whether the table has these trials."""
+        for spec in specs:
+            self._curve(spec)
+
+    def submit(self, key: str, digest: str) -> None:
+        """Queue the trial; nothing happens if it runs or waits already, or has failed."""
+        if key not in self._running and not self.store.read(key).is_failed:
+            self._queue[key] = None
+            self._fill()
+
+    def live(self) -> set[str]:
+        """Keys of the trials that run or wait for a slot."""
+        return {*self._queue, *self._running}
+
+    def running(self) -> set[str]:
+        """Keys of the trials that run."""
+        return set(self._running)
+
+    def wait(self, seconds: float) -> set[str]:
+        """Let virtual time pass: so many seconds, or until nothing lives; returns the keys that ended."""
+        deadline = self._clock.now() + seconds
+        ended: set[str] = set()
+        self._foresee()
+        ends = [(run.ends, key) for key, run in self._running.items()]
+        heapq.heapify(ends)
+        while ends and ends[0][0] <= deadline:
+            moment, key = heapq.heappop(ends)
+            self._clock.seconds = max(moment, self._clock.now())
+            self._end(key)
+            ended.add(key)
+            for begun in self._fill():
+                heapq.heappush(ends, (self._running[begun].ends, begun))
+        if self._running:
+            self._clock.seconds = deadline
+        for key, run in self._running.items():
+            self._show(key, run, run.checks_by(deadline))
+        return ended
+
+    def cancel(self, key: str) -> None:
+        """Take the trial from the queue or from its slot; the checks that it made stay."""
+        self._queue.pop(key, None)
+        run = self._running.pop(key, None)
+        if run is not None:
+            seconds = run.train_seconds_by(self._clock.now())
+            status = replace(run.status, state=State.PENDING, wall_seconds=seconds)
+            self.store.write(key, TrialRecord(status, self.store.read(key).checks))
+
+    def close(self) -> None:
+        """Cancel what still runs."""
+        for key in self.live():
+            self.cancel(key)
+
+    def _fill(self) -> list[str]:
+        """Give free slots to those who wait; returns who got one."""
+        begun = []
+        while self._queue and len(self._running) < self._slots:
+            key, _ = self._queue.popitem(last=False)
+            record, curve = self.store.read(key), self._curve(self.store.spec(key))
+            run = _Run(curve, began=self._clock.now(), done=len(record.checks), status=record.status)
+            run.foresee(self.store.asked(key), run.done)
+            self._running[key] = run
+            self._show(key, run, run.done)
+            begun.append(key)
+        return begun
+
+    def _foresee(self) -> None:
+        """Take note of what has been asked anew of the trials that run."""
+        for key, run in self._running.items():
+            request = self.store.asked(key)
+            if request is not run.request:
+                # A trainer asks after each check whether to stop; the cycle that is under way is finished first.
+                run.foresee(request, run.checks_by(self._clock.now()) + 1)
+
+    def _show(self, key: str, run: "_Run", checks: int) -> None:
+        record = self.store.read(key)
+        if len(record.checks) != checks or record.status.state is not State.RUNNING:
+            self.store.write(key, TrialRecord(replace(run.status, state=State.RUNNING), run.curve.checks[:checks]))
+
+    def _end(self, key: str) -> None:
+        run = self._running.pop(key)
+        status, cause = replace(run.status, wall_seconds=run.train_seconds), run.curve.cause
+        if not run.is_whole:
+            status = replace(status, state=State.PAUSED)
+        elif cause is None:
+            status = replace(status, state=State.DONE)
+        else:
+            checks = run.curve.checks
+            step = checks[-1].step if checks else 0
+            status = status.failed(cause, "as the table says", step=step, max_attempts=self._max_attempts)
+        self.store.write(key, TrialRecord(status, run.curve.checks[: run.checks]))
+
+    def _curve(self, spec: TrialSpec) -> Curve:
+        """What the table has of a trial.
+
+        Raises:
+            ConfigError: Nothing.
+        """
+        recipe, architecture = spec.recipe.under(spec.proxy_task), str(spec.architecture[CHOICE])
+        proxy = str(recipe.trainer["proxy"])
+        steps = self.table.check_steps[proxy]
+        if spec.check_steps != steps:
+            raise ConfigError(
+                f"a replay needs trainings of {steps[-1]} steps with {len(steps)} checks, as the table has them under "
+                f"{proxy!r}, got one of {spec.total_steps} steps with {len(spec.check_steps)}: leave the schedule alone"
+            )
+        seeds, number = self.table.seeds.get((architecture, proxy), ()), spec.seed - self._seed
+        if spec.split is Split.SEARCH:
+            number = min(number, len(seeds) - 1)
+        if not 0 <= number < len(seeds):
+            raise ConfigError(
+                f"a replay needs seed number {number + 1} of architecture {architecture!r} under proxy {proxy!r}, and "
+                f"the table has {len(seeds)}: ask for fewer seeds, or add it to the table"
+            )
+        return self.table.curves[Training(architecture, proxy, seeds[number])]
+
+    def _known_reference(self, wanted: str | None) -> str:
+        known = list(self.table.check_steps)
+        reference = wanted if wanted is not None else known[0] if len(known) == 1 else REFERENCE
+        if reference not in known:
+            raise ConfigError(
+                f"backend.reference must be one of the table's proxies ({', '.join(known)}), got {reference!r}: name "
+                f"the one that is full training"
+            )
+        return reference
+
+    def _known_proxies(self, wanted: list[str] | None) -> tuple[str, ...]:
+        known = list(self.table.check_steps)
+        others = [proxy for proxy in known if proxy != self.reference]
+        proxies = wanted if wanted is not None else others or [self.reference]
+        unknown = [proxy for proxy in proxies if proxy not in known]
+        if unknown or not proxies:
+            raise ConfigError(
+                f"backend.proxies must list proxies of the table ({', '.join(known)}), got "
+                f"{unknown[0] if unknown else 'none'!r}: name some of these, or give null for all"
+            )
+        return tuple(proxies)
+
+
+@dataclass
+class _Run:
+    """A trial on a slot.
+
+    Attributes:
+        curve: What it will show.
+        began: When it came to the slot.
+        done: How many of its checks it had made then.
+        status: Its status then.
+        request: What was asked of it when its end was foreseen.
+        checks: How many checks it will have made when it ends.
+        is_whole: Whether it ends because the training does, well or not.
+        train_seconds: Training time when it ends.
+    """
+
+    curve: Curve
+    began: float
+    done: int
+    status: Status
+    request: Request | None = None
+    checks: int = 0
+    is_whole: bool = False
+    train_seconds: float = 0.0
+
+    @property
+    def ends(self) -> float:
+        """The moment at which it ends."""
+        return self.began + max(0.0, self.train_seconds - self._seconds_at(self.done))
+
+    def foresee(self, request: Request, earliest: int) -> None:
+        """Find out where it ends.
+
+        Args:
+            request: What is asked of it now.
+            earliest: Checks after which it learns of that.
+        """
+        curve, stop = self.curve, float(earliest if request.stop else math.inf)
+        if request.until_step is not None:
+            stop = min(stop, 1 + int(np.searchsorted(curve.steps, request.until_step)))
+        if request.until_seconds is not None:
+            stop = min(stop, 1 + int(np.searchsorted(curve.train_seconds, request.until_seconds)))
+        stop, last = max(stop, earliest), len(curve.steps)
+        self.request = request
+        self.is_whole = stop > last or (stop == last and curve.cause is None)
+        self.checks = last if self.is_whole else int(stop)
+        self.train_seconds = curve.end_seconds if self.is_whole else self._seconds_at(self.checks)
+
+    def train_seconds_by(self, moment: float) -> float:
+        """Training time by then."""
+        return self._seconds_at(self.done) + moment - self.began
+
+    def checks_by(self, moment: float) -> int:
+        """How many checks are made by then."""
+        seconds = self.train_seconds_by(moment)
+        return max(self.done, int(np.searchsorted(self.curve.train_seconds, seconds, side="right")))
+
+    def _seconds_at(self, checks: int) -> float:
+        """Training time at so many checks."""
+        return float(self.curve.train_seconds[checks - 1]) if checks else 0.0

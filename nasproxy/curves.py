@@ -1,0 +1,338 @@
+"""Learning curves from a table: a long-form CSV or Parquet file, a row for each check of each training.
+
+Columns: architecture, proxy, seed, step, score, train_seconds (cumulative), and perhaps latency_ms and status. Others
+are ignored. Whatever is wrong with a table is refused with its row and a remedy before anything starts.
+"""
+
+import csv
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from nasproxy.curve_files import FIRST_ROW, IDS, NUMBERS, chunks, fingerprint
+from nasproxy.errors import DataError
+from nasproxy.trial import Cause, Check
+
+Direction = Literal["max", "min"]
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+
+STATUSES = ("", "done", *(cause.value for cause in Cause))
+
+
+@dataclass(frozen=True)
+class Training:
+    """Which training: an architecture under a proxy task with one of the table's own seeds."""
+
+    architecture: str
+    proxy: str
+    seed: int
+
+    def __str__(self) -> str:
+        return f"architecture {self.architecture!r} under proxy {self.proxy!r} with seed {self.seed}"
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """What one training showed.
+
+    Attributes:
+        steps: Steps of its checks, shape (n_checks,), rising.
+        scores: Scores at them, higher is better.
+        train_seconds: Cumulative training time at them.
+        end_seconds: Training time at which it ended or failed.
+        cause: Why it failed; None where it ended well.
+        latency_ms: Latency of its model; None where the table has none.
+    """
+
+    steps: Integers
+    scores: Floats
+    train_seconds: Floats
+    end_seconds: float
+    cause: Cause | None = None
+    latency_ms: float | None = None
+
+    @cached_property
+    def checks(self) -> tuple[Check, ...]:
+        """Its checks, in order."""
+        columns = (self.steps.tolist(), self.scores.tolist(), self.train_seconds.tolist())
+        return tuple(Check(*values) for values in zip(*columns, strict=True))
+
+
+@dataclass(frozen=True, eq=False)
+class CurveTable:
+    """The trainings of a table.
+
+    Attributes:
+        name: The file's name without its ending.
+        fingerprint: SHA-256 of the file.
+        direction: Whether its scores are better when high or low; those of the curves are better when high.
+        curves: Each training's curve, in the order of the table.
+        check_steps: Steps of a whole training, by proxy task in the order of the table.
+    """
+
+    name: str
+    fingerprint: str
+    direction: Direction
+    curves: Mapping[Training, Curve]
+    check_steps: Mapping[str, tuple[int, ...]]
+
+    @cached_property
+    def seeds(self) -> Mapping[tuple[str, str], tuple[int, ...]]:
+        """Seeds of each architecture under each proxy task, rising."""
+        found: dict[tuple[str, str], list[int]] = {}
+        for training in self.curves:
+            found.setdefault((training.architecture, training.proxy), []).append(training.seed)
+        return {pair: tuple(sorted(seeds)) for pair, seeds in found.items()}
+
+    def architectures(self, proxies: Sequence[str]) -> tuple[str, ...]:
+        """Those that were trained under every one of the proxy tasks, in the order of the table."""
+        every = dict.fromkeys(training.architecture for training in self.curves)
+        return tuple(name for name in every if all((name, proxy) in self.seeds for proxy in proxies))
+
+
+def read_table(path: str | Path, direction: Direction = "max") -> CurveTable:
+    """Read a table of learning curves.
+
+    Args:
+        path: A `.csv` or `.parquet` file.
+        direction: Whether scores are better when high (`max`) or low (`min`).
+
+    Raises:
+        DataError: The file cannot be read, or a row or a column of it cannot be used.
+        MissingExtraError: It is a Parquet file, and pyarrow is not installed.
+    """
+    path = Path(path)
+    if direction not in get_args(Direction):
+        raise DataError(f"backend.direction must be max or min, got {direction!r}: say which scores are better")
+    try:
+        rows = _Rows(path, chunks(path))
+        digest = fingerprint(path)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise DataError(
+            f"backend.table needs a file with a table of learning curves, got {path}: {reason}; give the path of a "
+            f"CSV or Parquet file"
+        ) from error
+    curves, check_steps = rows.trainings(sign=1.0 if direction == "max" else -1.0)
+    return CurveTable(path.stem, digest, direction, curves, check_steps)
+
+
+class _Rows:
+    """A table's columns as arrays, a value a row; it knows how to complain about one."""
+
+    def __init__(self, path: Path, chunks: Iterator[Mapping[str, Sequence[str]]]) -> None:
+        self._path = path
+        self._names: dict[str, dict[str, int]] = {name: {} for name in (*IDS, "status")}
+        columns: dict[str, list[Any]] = {}
+        first = 0
+        for chunk in chunks:
+            length = len(chunk["step"])
+            for name, codes in self._names.items():
+                texts = chunk.get(name) or [""] * length
+                columns.setdefault(name, []).append(self._codes(name, codes, texts, first))
+            for name in NUMBERS:
+                values = chunk.get(name) or [""] * length
+                columns.setdefault(name, []).append(self._numbers(name, values, first))
+            first += length
+        if not first:
+            raise DataError(f"{path} needs a row for each check of each training, got none below its header: add them")
+        self._columns = {name: np.concatenate(parts) for name, parts in columns.items()}
+        self._causes = [Cause(s) if s not in ("", "done") else None for s in self._names["status"]]
+        self._has_failed = np.array([cause is not None for cause in self._causes])[self._columns["status"]]
+
+    def trainings(self, sign: float) -> tuple[dict[Training, Curve], dict[str, tuple[int, ...]]]:
+        """Each training's curve, and the steps of each proxy task.
+
+        Raises:
+            DataError: A row cannot be used.
+        """
+        self._check_numbers()
+        order = self._order()
+        is_first = np.ones(len(order), dtype=np.bool_)
+        ids = np.stack([self._columns[name][order] for name in IDS])
+        is_first[1:] = np.any(ids[:, 1:] != ids[:, :-1], axis=0)
+        self._check_neighbours(order, is_first)
+        begins = np.flatnonzero(is_first)
+        ends = np.append(begins[1:], len(order))
+        curves = dict(self._curves(order, begins, ends, sign))
+        return curves, self._check_steps(curves, [order[a:b] for a, b in zip(begins, ends, strict=True)])
+
+    def _order(self) -> Integers:
+        """Rows by training, as these first appear, and by step; a failure without a step comes last."""
+        columns = self._columns
+        step = np.where(np.isnan(columns["step"]), np.inf, columns["step"])
+        return np.lexsort((self._has_failed, step, *(columns[name] for name in reversed(IDS))))
+
+    def _curves(
+        self, order: Integers, begins: Integers, ends: Integers, sign: float
+    ) -> Iterator[tuple[Training, Curve]]:
+        columns, names = self._columns, {name: list(texts) for name, texts in self._names.items()}
+        step, score = columns["step"][order], sign * columns["score"][order]
+        seconds, latency = columns["train_seconds"][order], columns["latency_ms"][order]
+        has_latency = not np.all(np.isnan(latency))
+        whole = np.nan_to_num(step).astype(np.int64)
+        for begin, end in zip(begins.tolist(), ends.tolist(), strict=True):
+            architecture, proxy, seed = (names[name][columns[name][order[begin]]] for name in IDS)
+            last = end - 1 if np.isnan(score[end - 1]) else end  # a failure without a score is no check
+            known = seconds[begin:end] if np.isnan(seconds[end - 1]) else seconds[end - 1 : end]
+            yield (
+                Training(architecture, proxy, int(seed)),
+                Curve(
+                    steps=whole[begin:last],
+                    scores=score[begin:last],
+                    train_seconds=seconds[begin:last],
+                    end_seconds=float(np.nanmax(known, initial=0.0)),
+                    cause=self._causes[columns["status"][order[end - 1]]],
+                    latency_ms=_median(latency[begin:end]) if has_latency else None,
+                ),
+            )
+
+    def _codes(self, name: str, codes: dict[str, int], texts: Sequence[str], first: int) -> Integers:
+        """Places of texts in the order of their first appearance."""
+        found: list[int] = []
+        for text in texts:
+            if text not in codes:
+                self._check_text(name, text, first + len(found))
+                codes[text] = len(codes)
+            found.append(codes[text])
+        return np.array(found, dtype=np.int64)
+
+    def _check_text(self, name: str, text: str, place: int) -> None:
+        if name == "status" and text not in STATUSES:
+            raise self._wrong(
+                place, f"status must be one of {', '.join(STATUSES[1:])} or empty, got {text!r}", "use these words"
+            )
+        if name in ("architecture", "proxy") and not text:
+            raise self._wrong(place, f"{name} must name one, got nothing", "fill it in")
+        if name == "seed":
+            try:
+                is_same = str(int(text)) == text
+            except ValueError:
+                is_same = False
+            if not is_same:
+                raise self._wrong(place, f"seed must be a whole number, got {text!r}", "number the seeds")
+
+    def _numbers(self, name: str, values: Sequence[str], first: int) -> Floats:
+        """Numbers, NaN where there is none."""
+        try:
+            return np.array([value or "nan" for value in values], dtype=np.float64)
+        except ValueError:
+            place = next(i for i, value in enumerate(values) if not _is_number(value or "nan"))
+            raise self._wrong(
+                first + place, f"{name} must be a number, got {values[place]!r}", "remove the text from the column"
+            ) from None
+
+    def _check_numbers(self) -> None:
+        columns, is_check = self._columns, ~(self._has_failed & np.isnan(self._columns["score"]))
+        for name in ("step", "score", "train_seconds"):
+            self._refuse(
+                is_check & np.isnan(columns[name]),
+                f"{name} must be a number, got nothing or NaN",
+                "drop the row, or say in `status` that the training failed there (nan, oom, crash or lost)",
+            )
+            self._refuse(np.isinf(columns[name]), f"{name} must be finite, got infinity", "drop the row")
+        step, seconds, latency = columns["step"], columns["train_seconds"], columns["latency_ms"]
+        lowest = np.where(is_check, 1, 0)
+        self._refuse(
+            (step < lowest) | (step != np.floor(step)) & ~np.isnan(step),
+            "step must be a whole number of at least 1, got {step:g}",
+            "count finished optimizer steps or epochs from 1",
+        )
+        self._refuse(
+            is_check & (seconds <= 0),
+            "train_seconds must be above 0, got {train_seconds:g}",
+            "give the training time since the training began; where it was not logged, the step will do",
+        )
+        self._refuse(latency <= 0, "latency_ms must be above 0, got {latency_ms:g}", "leave it empty where unknown")
+
+    def _check_neighbours(self, order: Integers, is_first: npt.NDArray[np.bool_]) -> None:
+        """Hold each row of a training against the one before."""
+        follows = ~is_first[1:]
+        before, after = order[:-1], order[1:]
+        step, seconds = self._columns["step"], self._columns["train_seconds"]
+        is_check = ~np.isnan(self._columns["score"])
+        self._refuse_rows(
+            after[follows & is_check[after] & (step[after] == step[before])],
+            "a training must have one check a step, got step {step:g} of {training} twice",
+            "drop one of the two, or give the second training a seed of its own",
+        )
+        self._refuse_rows(
+            after[follows & (seconds[after] < seconds[before])],
+            "train_seconds must not fall, got {train_seconds:g} at step {step:g} of {training} and more before it",
+            "give the time since the training began, not that of each step",
+        )
+        self._refuse_rows(
+            before[follows & self._has_failed[before]],
+            "only the last row of a training may say that it failed, got later ones of {training}",
+            "drop what comes after the failure",
+        )
+
+    def _check_steps(self, curves: Mapping[Training, Curve], parts: Sequence[Integers]) -> dict[str, tuple[int, ...]]:
+        """The steps that all trainings of a proxy task share."""
+        votes: dict[str, Counter[bytes]] = {proxy: Counter() for proxy in self._names["proxy"]}
+        for training, curve in curves.items():
+            if curve.cause is None:
+                votes[training.proxy][curve.steps.tobytes()] += 1
+        for proxy, counted in votes.items():
+            if not counted:
+                raise DataError(
+                    f"{self._path}: proxy {proxy!r} needs a training that did not fail, got none: drop the proxy"
+                )
+        usual = {proxy: np.frombuffer(counted.most_common(1)[0][0], dtype=np.int64) for proxy, counted in votes.items()}
+        for (training, curve), rows in zip(curves.items(), parts, strict=True):
+            self._check_equal(training, curve, usual[training.proxy], rows)
+        return {proxy: tuple(steps.tolist()) for proxy, steps in usual.items()}
+
+    def _check_equal(self, training: Training, curve: Curve, usual: Integers, rows: Integers) -> None:
+        wanted = usual if curve.cause is None else usual[: len(curve.steps)]
+        if curve.steps.tobytes() == wanted.tobytes():
+            return
+        shared = min(len(curve.steps), len(wanted))
+        differs = np.flatnonzero(curve.steps[:shared] != wanted[:shared])
+        if differs.size:
+            place = int(differs[0])
+            found = f"got step {curve.steps[place]} where {wanted[place]} was due"
+        else:
+            place = min(shared, len(curve.steps) - 1)
+            found = f"got {len(curve.steps)} checks where {len(wanted)} were due"
+        raise self._wrong(
+            int(rows[place]),
+            f"trainings of one proxy need the same steps, {found} ({training})",
+            "say in `status` that it failed (oom, nan, crash or lost), or drop the training or the odd checks",
+        )
+
+    def _refuse(self, is_wrong: npt.NDArray[np.bool_], message: str, remedy: str) -> None:
+        self._refuse_rows(np.flatnonzero(is_wrong), message, remedy)
+
+    def _refuse_rows(self, places: Integers, message: str, remedy: str) -> None:
+        """Complain about the first of these rows."""
+        if not places.size:
+            return
+        place = int(places.min())
+        values = {name: float(self._columns[name][place]) for name in NUMBERS}
+        architecture, proxy, seed = (list(self._names[name])[self._columns[name][place]] for name in IDS)
+        training = Training(architecture, proxy, int(seed))
+        raise self._wrong(place, message.format(training=training, **values), remedy)
+
+    def _wrong(self, place: int, message: str, remedy: str) -> DataError:
+        return DataError(f"{self._path}, row {place + FIRST_ROW}: {message}: {remedy}")
+
+
+def _median(values: Floats) -> float | None:
+    known = values[~np.isnan(values)]
+    return float(np.median(known)) if known.size else None
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,226 @@
+"""A study on a table of learning curves: what the table decides instead of the configuration, and what was replayed."""
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from nasproxy.backends.backend import Backend
+from nasproxy.backends.replay import CHOICE, ReplayBackend
+from nasproxy.design import Design
+from nasproxy.errors import ConfigError, CorruptFileError
+from nasproxy.proxy import ProxyTask
+from nasproxy.schema import Config, DataConfig, Device, ProxyConfig, SearchSpaceConfig, Step
+from nasproxy.space import SearchSpace
+from nasproxy.storage import MemoryTrialStore, TrialStore, append_line, read_lines, read_record
+from nasproxy.study import StudyFolder, StudyRecord
+from nasproxy.targets import build
+from nasproxy.tracking.tracker import Silent, Tracker
+from nasproxy.trial import Architecture, Request, Split, State, TrialRecord, TrialSpec
+
+
+class ReplayDesign(Design):
+    """The objects of a configuration whose search space, schedule and proxy tasks stand in a table."""
+
+    def __init__(self, config: Config) -> None:
+        """Read the table.
+
+        Raises:
+            NasproxyError: It cannot be used, or the configuration chooses what the table decides.
+        """
+        self._replay: ReplayBackend = build("backend", config.backend, store=MemoryTrialStore(), seed=config.seed)
+        super().__init__(_fitted(config, self._replay))
+        self._wanted = config
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What to know of a study on this table."""
+        return tuple(self._notes())
+
+    @cached_property
+    def space(self) -> SearchSpace:
+        """The architectures that were trained under every proxy task of the study."""
+        return SearchSpace(self.config.search_space.name, {CHOICE: self._architectures})
+
+    @cached_property
+    def variance_candidates(self) -> list[Architecture]:
+        """Architectures with seeds enough, those of the other stages first."""
+        first = [str(candidate[CHOICE]) for candidate in self.candidates]
+        enough = [name for name in dict.fromkeys([*first, *self._architectures]) if self._has_copies(name)]
+        return [{CHOICE: name} for name in enough[: self.config.variance.max_tries]]
+
+    @cached_property
+    def base(self) -> dict[str, Any]:
+        """All that must stay as it is while the study lasts; the table by its fingerprint."""
+        name = self.config.search_space.name
+        return {
+            **super().base,
+            "search_space": {"name": name, "architectures": len(self._architectures)},
+            "replay": {"reference_seeds": _most_seeds(self._replay, self._architectures)},
+        }
+
+    @property
+    def poll_seconds(self) -> float:
+        """Virtual seconds between two looks for new checks."""
+        return self._replay.look_seconds
+
+    def open_store(self, folder: StudyFolder) -> TrialStore:
+        """The trials that the study replayed before, replayed.
+
+        Raises:
+            ConfigError: The study is not one of this table.
+        """
+        record = read_record(folder.record, StudyRecord)
+        begun_with = None if record is None else record.base.get("data.fingerprint")
+        if begun_with != self._replay.table.fingerprint:
+            raise ConfigError(
+                f"study {folder.path.name} must be one of the table {self._wanted.backend['table']}, and was begun "
+                f"with other data: give its own table, or name the study with study=NAME"
+            )
+        store = self._replay.store
+        for spec, until in self._replayed(folder):
+            store.request(spec.key, Request(until_step=until))
+            self._replay.submit(spec.key, store.create(spec))
+        self._replay.wait(math.inf)
+        return store
+
+    def open_backend(self, store: TrialStore) -> Backend:
+        """What replays the trials."""
+        assert store is self._replay.store
+        return self._replay
+
+    def trackers(self, folder: StudyFolder) -> list[Tracker]:
+        """What remembers which trials were replayed."""
+        return [Ledger(folder.replayed)]
+
+    @cached_property
+    def _architectures(self) -> tuple[str, ...]:
+        return _trained(self._replay)
+
+    def _has_copies(self, name: str) -> bool:
+        seeds = self._replay.table.seeds[name, self._replay.reference]
+        return len(seeds) >= self.config.variance.copies
+
+    def _replayed(self, folder: StudyFolder) -> Iterator[tuple[TrialSpec, int | None]]:
+        for trial, until in read_ledger(folder.replayed).items():
+            architecture, proxy, split, seed = trial
+            task = ProxyTask() if proxy is None else self._replay.proxy_task(proxy)
+            yield TrialSpec({CHOICE: architecture}, task, Split(split), seed, self.recipe), until
+
+    def _notes(self) -> Iterator[str]:
+        replay, wanted = self._replay, self._wanted
+        left_out = len(replay.table.architectures([replay.reference])) - len(self._architectures)
+        if left_out:
+            yield f"{left_out} architectures of the table were not trained under every proxy and are left out"
+        if wanted.job.steps != self.config.job.steps:
+            yield (
+                f"the table has {_most_seeds(replay, self._architectures)} of {wanted.variance.min_copies} seeds of a "
+                f"training: seed noise cannot be measured, and the noise ceiling stays unknown"
+            )
+        if replay.reference in replay.proxies and _most_seeds(replay, self._architectures) == 1:
+            yield (
+                f"proxy {replay.reference!r} is the reference itself, and the table has one seed of it: each training "
+                f"is compared with its own end, which flatters"
+            )
+
+
+Trained = tuple[str, str | None, str, int]
+"""Architecture, proxy (None for the reference's own trainings), split and seed."""
+
+
+class Ledger(Silent):
+    """Which trials were replayed, and how far: the trials themselves are in the table."""
+
+    def __init__(self, path: Path) -> None:
+        """Continue the file."""
+        super().__init__(study=path.parent)
+        self._path = path
+        self._known: dict[Trained, int | None] = read_ledger(path)
+
+    def trial(self, spec: TrialSpec, record: TrialRecord) -> None:
+        """Note how far it came, unless that is known."""
+        proxy = spec.proxy_task.overrides.get("trainer.proxy")
+        trained = (str(spec.architecture[CHOICE]), None if proxy is None else str(proxy), spec.split.value, spec.seed)
+        until = None if record.status.state in (State.DONE, State.FAILED) else record.step
+        if trained not in self._known or self._known[trained] != until:
+            self._known[trained] = until
+            append_line(self._path, json.dumps([*trained, until], ensure_ascii=False))
+
+
+def read_ledger(path: Path) -> dict[Trained, int | None]:
+    """How far each trial came; None for its end.
+
+    Raises:
+        CorruptFileError: A line is no trial's.
+    """
+    known: dict[Trained, int | None] = {}
+    try:
+        for line in read_lines(path):
+            architecture, proxy, split, seed, until = json.loads(line)
+            known[architecture, proxy, Split(split).value, int(seed)] = None if until is None else int(until)
+    except (ValueError, TypeError) as error:
+        raise CorruptFileError(
+            f"{path} cannot be read: {error}. Nothing was changed; restore the file, or move the study away and run "
+            f"its command again: a replay takes seconds"
+        ) from error
+    return known
+
+
+def _fitted(config: Config, replay: ReplayBackend) -> Config:
+    """The configuration with what the table decides in place of what it cannot choose.
+
+    Raises:
+        ConfigError: It chooses nevertheless.
+    """
+    _refuse_choices(config, replay)
+    steps = replay.table.check_steps[replay.reference]
+    training = replace(
+        config.training, total_steps=steps[-1], check_every_steps=steps[-1], check_at=list(steps), device=Device.cpu
+    )
+    seeds = _most_seeds(replay, _trained(replay))
+    variance, kept = config.variance, config.job.steps
+    if seeds >= variance.min_copies:
+        variance = replace(variance, copies=min(variance.copies, seeds))
+    else:
+        kept = [step for step in kept if step is not Step.measure_variance]
+    return replace(
+        config,
+        search_space=SearchSpaceConfig(name=replay.table.name, model={}, choices={}),
+        trainer=replay.trainer,
+        data=DataConfig(fingerprint=replay.table.fingerprint),
+        training=training,
+        proxy=ProxyConfig(tasks=[{"name": p, **replay.proxy_task(p).overrides} for p in replay.proxies]),
+        variance=variance,
+        job=replace(config.job, steps=kept),
+    )
+
+
+def _refuse_choices(config: Config, replay: ReplayBackend) -> None:
+    chosen: dict[str, Mapping[str, Any]] = {
+        "proxy": vars(config.proxy),
+        "search_space": {"choices": config.search_space.choices, "baseline": config.search_space.baseline},
+        "trainer": config.trainer,
+        "data": {"loader": config.data.loader},
+        "variance": {"total_steps": config.variance.total_steps},
+        "training": {"check_at": config.training.check_at},
+    }
+    for group, values in chosen.items():
+        name = next((name for name, value in values.items() if value not in (None, {})), None)
+        if name is not None:
+            raise ConfigError(
+                f"{group}.{name} must be left alone where a table says what was trained, got {values[name]!r}: choose "
+                f"among the table's proxies ({', '.join(replay.table.check_steps)}) with backend.proxies=[...]"
+            )
+
+
+def _trained(replay: ReplayBackend) -> tuple[str, ...]:
+    """Architectures that were trained under the reference and every proxy of the study."""
+    return replay.table.architectures([replay.reference, *replay.proxies])
+
+
+def _most_seeds(replay: ReplayBackend, architectures: tuple[str, ...]) -> int:
+    """Seeds of the full training that was repeated most."""
+    return max((len(replay.table.seeds[name, replay.reference]) for name in architectures), default=0)

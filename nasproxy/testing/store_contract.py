@@ -1,0 +1,64 @@
+"""The contract of all trial stores, as a test class: inherit it and give `store` and `write` fixtures."""
+
+from collections.abc import Callable
+
+from nasproxy.proxy import ProxyTask
+from nasproxy.storage import TrialStore
+from nasproxy.testing import synthetic
+from nasproxy.trial import Cause, Check, Request, Split, State, Status, TrialRecord, TrialSpec
+
+Write = Callable[[str, TrialRecord], None]
+"""What a backend does to the store under test: puts down what is known of a trial."""
+
+SPEC = TrialSpec({"quality": 1, "fault": "none"}, ProxyTask(width=0.5), Split.SEARCH, 3, synthetic.recipe(noise=0.1))
+CHECKS = (Check(10, 0.5, 1.0), Check(20, 0.25, 2.5))
+
+
+class StoreContract:
+    """What controllers rely on."""
+
+    def test_creating_twice_makes_one_trial(self, store: TrialStore) -> None:
+        assert store.create(SPEC) == store.create(SPEC)
+        assert store.keys() == [SPEC.key]
+
+    def test_other_trials_have_other_digests_and_keys(self, store: TrialStore) -> None:
+        specs = [TrialSpec(SPEC.architecture, SPEC.proxy_task, SPEC.split, seed, SPEC.recipe) for seed in range(5)]
+        assert len({store.create(spec) for spec in specs}) == 5
+        assert store.keys() == sorted(spec.key for spec in specs)
+
+    def test_a_spec_comes_back(self, store: TrialStore) -> None:
+        store.create(SPEC)
+        found = store.spec(SPEC.key)
+        assert found.key == SPEC.key
+        assert dict(found.architecture) == SPEC.architecture
+        assert (found.check_steps, found.seed, found.split) == (SPEC.check_steps, SPEC.seed, SPEC.split)
+
+    def test_an_unknown_trial_is_pending_without_checks(self, store: TrialStore) -> None:
+        record = store.read("unknown")
+        assert (record.status.state, record.checks, record.score) == (State.PENDING, (), None)
+        assert store.keys() == []
+
+    def test_what_was_written_is_read(self, store: TrialStore, write: Write) -> None:
+        store.create(SPEC)
+        assert store.read(SPEC.key) == TrialRecord()
+        for record in (
+            TrialRecord(Status(State.RUNNING, wall_seconds=1.5), CHECKS[:1]),
+            TrialRecord(Status(State.FAILED, failures=2, cause=Cause.OOM, message="no <memory>"), CHECKS),
+        ):
+            write(SPEC.key, record)
+            assert store.read(SPEC.key) == record
+
+    def test_what_has_not_changed_is_not_read_again(self, store: TrialStore, write: Write) -> None:
+        store.create(SPEC)
+        write(SPEC.key, TrialRecord(Status(State.PAUSED), CHECKS))
+        assert store.read(SPEC.key) is store.read(SPEC.key)
+
+    def test_asking_before_and_after_a_trial_is_known_leaves_its_record_alone(
+        self, store: TrialStore, write: Write
+    ) -> None:
+        store.request(SPEC.key, Request(until_step=5))
+        store.create(SPEC)
+        write(SPEC.key, TrialRecord(Status(State.PAUSED), CHECKS))
+        store.request(SPEC.key, Request(stop=True))
+        assert store.read(SPEC.key) == TrialRecord(Status(State.PAUSED), CHECKS)
+        assert store.keys() == [SPEC.key]
