@@ -44,11 +44,38 @@ def tau_b(concordance: Floats, untied_in_scores: Floats, untied_in_reference: Fl
 
     Args:
         concordance: Concordant less discordant pairs, any shape.
-        untied_in_scores: Pairs that do not tie in the scores, same shape.
-        untied_in_reference: Pairs that do not tie in the reference, same shape.
+        untied_in_scores: Pairs that do not tie in the scores; a shape that broadcasts.
+        untied_in_reference: Pairs that do not tie in the reference; a shape that broadcasts.
     """
     pairs = np.sqrt(untied_in_scores * untied_in_reference)  # of the product: exact where neither side has ties
-    return np.divide(concordance, pairs, out=np.full_like(pairs, np.nan), where=pairs > 0)
+    taus: Floats = np.divide(concordance, pairs, out=np.full(concordance.shape, np.nan), where=pairs > 0)
+    return taus
+
+
+def pair_signs(scores: Floats) -> Floats:
+    """The order of all pairs of models: 1 or -1, and 0 where they tie or one is NaN.
+
+    Args:
+        scores: Shape (rows, n_models).
+
+    Returns:
+        Shape (rows, pairs), with pairs as `model_pairs` gives them; few models only.
+    """
+    first, second = model_pairs(scores.shape[1])
+    return order(scores[:, first], scores[:, second]).astype(np.float64)
+
+
+def has_both_scores(scores: Floats) -> NDArray[np.bool_]:
+    """Which pairs of models have both scores, shape (rows, pairs), with pairs as `model_pairs` gives them."""
+    first, second = model_pairs(scores.shape[1])
+    is_known = ~np.isnan(scores)
+    return is_known[:, first] & is_known[:, second]
+
+
+def model_pairs(n: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """First and second model of all pairs of n models, both of shape (pairs,)."""
+    first, second = np.triu_indices(n, 1)
+    return first, second
 
 
 def order(left: Floats, right: Floats) -> Signs:
