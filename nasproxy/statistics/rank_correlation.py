@@ -8,12 +8,11 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from nasproxy.errors import TooFewTrialsError
+from nasproxy.statistics.fisher import FIELLER, fisher_z
 from nasproxy.statistics.missing import Floats, as_vector, as_vectors
 
 Z_95 = 1.96
 """Standard normal quantile of a two-sided 95 % interval."""
-FIELLER_VARIANCE = 0.437
-"""Variance of atanh(tau) times (n - 4), after Fieller, Hartley and Pearson (1957)."""
 
 
 @dataclass(frozen=True)
@@ -132,11 +131,37 @@ def top_k_regret(proxy: ArrayLike, reference: ArrayLike, k: int = 3) -> float:
     >>> top_k_regret([4, 3, 2, 1], [0.5, 0.75, 0.25, 1.0], k=2)
     0.25
     """
-    if k < 1:
-        raise ValueError(f"k must be at least 1, got {k}: give the number of models to train fully")
-    proxy, reference = _pairs(proxy, reference, k)
-    best_first = np.lexsort((reference, -proxy))
-    return float(reference.max() - reference[best_first[:k]].max())
+    proxy, reference = _pairs_for_top(proxy, reference, k)
+    return float(reference.max() - reference[_best_first(proxy, reference)[:k]].max())
+
+
+def top_k_precision(proxy: ArrayLike, reference: ArrayLike, k: int = 3) -> float:
+    """Share of the true top `k` models that the proxy's top `k` holds.
+
+    Proxy scores that tie at the edge of the top are taken against the proxy: the worse model is in. Reference
+    scores that tie at the edge of the true top are as good as each other: any of them fills a free place.
+
+    Args:
+        proxy: Proxy scores, shape (n_models,), higher is better; NaN where a model has none.
+        reference: Full-training scores, same shape and order.
+        k: Models in the top, at least 1.
+
+    Returns:
+        A share in [0, 1]; guessing gets k / n on average.
+
+    Raises:
+        TooFewTrialsError: Fewer than `k` models have both scores.
+        ValueError: `k` is below 1, the shapes differ, or a score is infinite.
+
+    >>> top_k_precision([4, 3, 2, 1], [0.5, 0.75, 0.25, 1.0], k=2)
+    0.5
+    """
+    proxy, reference = _pairs_for_top(proxy, reference, k)
+    chosen = reference[_best_first(proxy, reference)[:k]]
+    edge = np.sort(reference)[-k]
+    places_at_edge = k - int((reference > edge).sum())
+    hits = int((chosen > edge).sum()) + min(int((chosen == edge).sum()), places_at_edge)
+    return hits / k
 
 
 def tau_in_better_half(proxy: ArrayLike, reference: ArrayLike, *, min_pairs: int = 3) -> RankCorrelation | None:
@@ -214,6 +239,17 @@ def _pairs(proxy: ArrayLike, reference: ArrayLike, min_pairs: int) -> tuple[Floa
     return proxies[has_both], references[has_both]
 
 
+def _pairs_for_top(proxy: ArrayLike, reference: ArrayLike, k: int) -> tuple[Floats, Floats]:
+    if k < 1:
+        raise ValueError(f"k must be at least 1, got {k}: give the number of models to train fully")
+    return _pairs(proxy, reference, k)
+
+
+def _best_first(proxy: Floats, reference: Floats) -> NDArray[np.intp]:
+    """The models by falling proxy score; of a tie, the worse first."""
+    return np.lexsort((reference, -proxy))
+
+
 def _is_constant(scores: Floats) -> bool:
     return bool((scores == scores[:1]).all())
 
@@ -221,11 +257,10 @@ def _is_constant(scores: Floats) -> bool:
 def _tau_interval(tau: float, n: int) -> tuple[float, float]:
     """The 95 % interval of tau: all of [-1, 1] where 4 or fewer models say nothing.
 
-    At |tau| = 1, where atanh ends, it is taken half a discordant pair short of 1, then made to hold tau.
+    At |tau| = 1 Fisher's z is taken a little short of 1, so the interval is made to hold tau.
     """
-    if n <= 4:
+    if n <= FIELLER.offset:
         return -1.0, 1.0
-    farthest = 1.0 - 2.0 / (n * (n - 1))
-    centre = math.atanh(min(max(tau, -farthest), farthest))
-    reach = Z_95 * math.sqrt(FIELLER_VARIANCE / (n - 4))
+    centre = float(fisher_z(tau, n))
+    reach = Z_95 * FIELLER.sd(n)
     return min(math.tanh(centre - reach), tau), max(math.tanh(centre + reach), tau)
