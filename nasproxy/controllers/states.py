@@ -7,7 +7,6 @@ from pathlib import Path
 
 from nasproxy.proxy import ProxyTask
 from nasproxy.statistics.acceptance import Verdict
-from nasproxy.statistics.confirmation import ConfirmationTest
 from nasproxy.statistics.rank_correlation import RankCorrelation
 from nasproxy.statistics.variance import SeedDeviation, VarianceVerdict
 from nasproxy.storage import read_record
@@ -139,34 +138,6 @@ class TaskCheck:
 
 
 @dataclass(frozen=True)
-class Confirmation:
-    """What a winner showed when its training was compressed to the steps that a search would take.
-
-    Attributes:
-        keys: Trials of the compressed training, in the order of the task's models.
-        total_steps: Their steps.
-        test: What the test of the pooled evidence found.
-        correlation: Rank correlation of the compressed training with the reference scores.
-        fresh: Models that were trained for this alone, fully and under the proxy task; empty where none were asked for.
-        fresh_keys: Their compressed trainings.
-        fresh_correlation: Rank correlation on them alone; None where undefined.
-    """
-
-    keys: tuple[str, ...]
-    total_steps: int
-    test: ConfirmationTest
-    correlation: RankCorrelation | None
-    fresh: tuple[Reference, ...] = ()
-    fresh_keys: tuple[str, ...] = ()
-    fresh_correlation: RankCorrelation | None = None
-
-    @property
-    def stands(self) -> bool:
-        """Whether the verdict stands."""
-        return not self.test.is_contradicted
-
-
-@dataclass(frozen=True)
 class TaskState:
     """What is known and decided of one proxy task.
 
@@ -185,7 +156,6 @@ class TaskState:
         stopping_state: Why its judgement ended; None while it goes on.
         final_step: The step it was stopped at.
         final_train_seconds: Median training time up to there.
-        confirmation: What became of it when its training was compressed; None before.
     """
 
     name: str
@@ -202,13 +172,11 @@ class TaskState:
     stopping_state: StoppingState | None = None
     final_step: int | None = None
     final_train_seconds: float | None = None
-    confirmation: Confirmation | None = None
 
     @property
     def is_accepted(self) -> bool:
-        """Whether it may be chosen: it ended well, and was not refuted since."""
-        has_ended_well = self.stopping_state is not None and self.stopping_state.is_success
-        return has_ended_well and (self.confirmation is None or self.confirmation.stands)
+        """Whether it may be chosen."""
+        return self.stopping_state is not None and self.stopping_state.is_success
 
     @property
     def final_rated_seconds(self) -> float | None:

@@ -10,6 +10,7 @@ from nasproxy.proxy import SHORT_NAMES, Override, ProxyTask
 from nasproxy.report import wording
 from nasproxy.report.costs import Cost, Saving, train_saving, wall_saving
 from nasproxy.report.findings import Findings, criterion, decided_at, target
+from nasproxy.statistics.criteria.alpha_spending import MARGIN
 from nasproxy.statistics.rank_correlation import RankCorrelation, kendall_tau, tau_in_better_half
 
 PLACES = {"model.": "search_space.model."}
@@ -172,6 +173,18 @@ def _remarks(findings: Findings, best: TaskState, final_step: int, found: RankCo
         yield _sampling_remark(found, wanted)
     if str(criterion(best).get("_target_", "")).endswith("FirstCrossing"):
         yield _crossing_remark(findings, best)
+    if isinstance(alpha := criterion(best).get("alpha"), float) and wanted is not None and not findings.is_spread:
+        yield Remark(
+            "The error is stated.",
+            f"Were its true tau {wanted - MARGIN:.2f} throughout, a proxy task would be accepted at any check of any "
+            f"task with a probability of {alpha:g} at most.",
+        )
+    if best.added:
+        yield Remark(
+            "Reference models were added.",
+            f"The verdict was undecided on {len(best.keys) - len(best.added)}, so "
+            f"{wording.count(len(best.added), 'random model')} more were trained fully; their cost is counted.",
+        )
     if findings.is_spread:
         yield Remark(
             "The reference models were chosen for their spread.",

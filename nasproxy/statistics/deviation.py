@@ -2,6 +2,8 @@
 
 import math
 
+from nasproxy.statistics.fisher import WIDE, fisher_z
+
 MIN_MODELS = 8
 """Below this a tau says next to nothing: its deviation grows without bound towards 6 models."""
 Z_ONE_SIDED_95 = 1.6448536269514722
@@ -22,7 +24,7 @@ def atanh_deviation(n: int) -> float | None:
 
     Source: 0.48 / (n - 6) after published learning curves; holds up to a tau of 0.8.
     """
-    return math.sqrt(0.48 / (n - 6)) if n >= MIN_MODELS else None
+    return WIDE.sd(n) if n >= MIN_MODELS else None
 
 
 def tau_lower_limit(tau: float, n: int) -> float | None:
@@ -33,10 +35,4 @@ def tau_lower_limit(tau: float, n: int) -> float | None:
         n: Models.
     """
     deviation = atanh_deviation(n)
-    return None if deviation is None else math.tanh(_atanh(tau, n) - Z_ONE_SIDED_95 * deviation)
-
-
-def _atanh(tau: float, n: int) -> float:
-    """At |tau| = 1, where atanh ends, half a discordant pair short of it."""
-    farthest = 1.0 - 2.0 / (n * (n - 1))
-    return math.atanh(min(max(tau, -farthest), farthest))
+    return None if deviation is None else math.tanh(float(fisher_z(tau, n)) - Z_ONE_SIDED_95 * deviation)

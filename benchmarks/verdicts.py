@@ -1,0 +1,227 @@
+"""How often is a rule of acceptance wrong on published learning curves? `python -m benchmarks.verdicts --table FILE`.
+
+Every draw takes reference models from the table, as a study would, and asks each rule at each check, as the controller
+does. *Population tau* at a check is that of all architectures of the table. A draw is **wrong** where a rule accepts
+though the population tau at that check lies more than 0.10 below the target; shares are of all draws. The **oracle** is
+the first check from which the population tau stays at or above the target; **stop** is the median, over the draws that
+were accepted, of the accepted check over the oracle. A table without an oracle has nothing right to accept.
+"""
+
+import argparse
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from scipy import stats
+
+from nasproxy.curves import CurveTable, Training, read_table
+from nasproxy.errors import NasproxyError
+from nasproxy.statistics.acceptance import Criterion, Evidence, VerdictKind, models_to_add
+from nasproxy.statistics.criteria.alpha_spending import MARGIN, AlphaSpending
+from nasproxy.statistics.criteria.first_crossing import FirstCrossing
+from nasproxy.statistics.criteria.group_sequential import GroupSequential
+from nasproxy.statistics.criteria.weak_prior import WeakPrior
+from nasproxy.statistics.missing import Floats
+from nasproxy.statistics.rank_correlation import kendall_tau
+from nasproxy.statistics.spread import cumulative_fractions, removal_count, remove_closest
+
+RULES: dict[str, Callable[[float], Criterion]] = {
+    "first_crossing": lambda target: FirstCrossing(target=target),
+    "weak_prior": lambda target: WeakPrior(target=target),
+    "alpha_spending": lambda target: AlphaSpending(target=target),
+    "group_sequential": lambda target: GroupSequential(target=target),
+}
+STEP, MAXIMUM = 5, 30
+SPREAD_POOL = 30
+
+
+@dataclass(frozen=True)
+class Population:
+    """All architectures of a table.
+
+    Attributes:
+        scores: Shape (checks, architectures), at every check of the table.
+        reference: Full-training scores, shape (architectures,).
+        steps: Of the checks.
+        looks: Which of the checks are looked at.
+    """
+
+    scores: Floats
+    reference: Floats
+    steps: Sequence[int]
+    looks: Sequence[int]
+
+    @property
+    def fractions(self) -> Floats:
+        """Of training, at each look."""
+        return np.array([self.steps[look] for look in self.looks]) / self.steps[-1]
+
+    @cached_property
+    def taus(self) -> list[float]:
+        """Population tau at each look."""
+        found = [kendall_tau(self.scores[look], self.reference) for look in self.looks]
+        return [float("nan") if correlation is None else correlation.tau for correlation in found]
+
+    def oracle(self, target: float) -> float | None:
+        """Fraction of training from which the population tau stays at the target."""
+        below = [place for place, tau in enumerate(self.taus) if not tau >= target]
+        first = below[-1] + 1 if below else 0
+        return None if first == len(self.looks) else float(self.fractions[first])
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a rule made of one draw: the look it accepted at, if any, and the references it added."""
+
+    look: int | None
+    added: int
+
+
+def read(table: CurveTable, looks: int, proxy: str | None) -> Population:
+    """The curves of one proxy against full training: `full`, or the table's only proxy."""
+    proxies = list(table.check_steps)
+    full = "full" if "full" in proxies else proxies[0]
+    judged = proxy or full
+    steps = table.check_steps[judged]
+    columns, finals = [], []
+    for architecture in table.architectures([full, judged]):
+        reference_seed = table.seeds[architecture, full][0]
+        seeds = table.seeds[architecture, judged]
+        seed = seeds[1] if judged == full and len(seeds) > 1 else seeds[0]
+        reference = table.curves[Training(architecture, full, reference_seed)]
+        curve = table.curves[Training(architecture, judged, seed)]
+        if len(curve.scores) == len(steps) and len(reference.scores) == len(table.check_steps[full]):
+            columns.append(curve.scores)
+            finals.append(reference.scores[-1])
+    return Population(np.array(columns).T, np.array(finals), steps, geometric(steps, looks))
+
+
+def geometric(steps: Sequence[int], looks: int) -> list[int]:
+    """Checks spaced geometrically from 1 % to 98 % of training, each the first at or after its place; none twice."""
+    wanted = np.geomspace(0.01, 0.98, looks) * steps[-1]
+    return sorted({min(int(np.searchsorted(steps, place - 1e-9)), len(steps) - 1) for place in wanted})
+
+
+def references(population: Population, n: int, way: str, random: np.random.Generator) -> list[int]:
+    """Architectures that a study would judge on, and behind them those it may add."""
+    order = random.permutation(population.reference.size).tolist()
+    if way == "random":
+        return order
+    pool = order[:SPREAD_POOL]
+    for fraction in cumulative_fractions(SPREAD_POOL, n)[:-1]:
+        wanted = fraction * population.steps[-1]
+        check = min(int(np.searchsorted(population.steps, wanted - 1e-9)), len(population.steps) - 1)
+        count = removal_count(len(pool), 0, final=n)
+        removed = set(remove_closest(population.scores[check, pool], None, count))
+        pool = [model for place, model in enumerate(pool) if place not in removed]
+    return pool
+
+
+def judge(population: Population, order: Sequence[int], n: int, rule: Criterion, *, is_adaptive: bool) -> Outcome:
+    """Look by look, as the controller does."""
+    models, most = n, MAXIMUM if is_adaptive else n
+    sizes = 1 + max(0, -(-(most - n) // STEP))
+    for look in range(len(population.looks)):
+        while True:
+            chosen = list(order[:models])
+            evidence = Evidence(
+                reference=population.reference[chosen],
+                proxy=population.scores[np.ix_(population.looks[: look + 1], chosen)],
+                fractions=population.fractions[: look + 1],
+                looks_planned=len(population.looks),
+                tasks_planned=1,
+                models_max=min(most, len(order)),
+                sizes_planned=sizes,
+            )
+            verdict = rule.judge(evidence)
+            if verdict.kind is VerdictKind.ACCEPTED:
+                return Outcome(look, models - n)
+            more = models_to_add(verdict, models, step=STEP, maximum=most)
+            if not more:
+                break
+            models += more
+    return Outcome(None, models - n)
+
+
+def summary(population: Population, outcomes: Sequence[Outcome], target: float) -> dict[str, Any]:
+    """Shares of all draws; the upper limit of the share wrong is one-sided, of 95 % (Clopper and Pearson)."""
+    oracle = population.oracle(target)
+    accepted = [outcome.look for outcome in outcomes if outcome.look is not None]
+    figures: dict[str, Any] = {"accepted": len(accepted) / len(outcomes)}
+    if oracle is None:
+        return {**figures, "wrong": None, "wrong_upper95": None, "stop_over_oracle": None, "references_added": None}
+    wrong = sum(population.taus[look] < target - MARGIN for look in accepted)
+    upper = 1.0 if wrong == len(outcomes) else float(stats.beta.ppf(0.95, wrong + 1, len(outcomes) - wrong))
+    stops = [population.fractions[look] / oracle for look in accepted]
+    return {
+        **figures,
+        "wrong": wrong / len(outcomes),
+        "wrong_upper95": upper,
+        "stop_over_oracle": float(np.median(stops)) if stops else None,
+        "references_added": float(np.mean([outcome.added for outcome in outcomes])),
+    }
+
+
+def measure(population: Population, arguments: argparse.Namespace) -> dict[str, Any]:
+    """All rules on the same draws."""
+    rules = {name: make(arguments.target) for name, make in RULES.items()}
+    outcomes: dict[str, list[Outcome]] = {name: [] for name in rules}
+    random = np.random.default_rng(arguments.seed)
+    for _ in range(arguments.draws):
+        order = references(population, arguments.models, arguments.references, random)
+        for name, rule in rules.items():
+            outcomes[name].append(judge(population, order, arguments.models, rule, is_adaptive=arguments.adaptive))
+    found = {name: summary(population, of_rule, arguments.target) for name, of_rule in outcomes.items()}
+    return {"oracle": population.oracle(arguments.target), "rules": found}
+
+
+def rows(found: dict[str, Any]) -> Iterator[list[str]]:
+    """For the eye."""
+    for name, figures in found["rules"].items():
+        yield [name, *("" if value is None else f"{value:.3g}" for value in figures.values())]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--table", required=True, help="CSV or Parquet, one check a row (docs/replay.md)")
+    parser.add_argument("--models", type=int, default=10, help="reference models of a study")
+    parser.add_argument("--target", type=float, default=0.65)
+    parser.add_argument("--draws", type=int, default=500)
+    parser.add_argument("--looks", type=int, default=16)
+    parser.add_argument("--direction", choices=("max", "min"), default="max", help="which scores are better")
+    parser.add_argument("--references", choices=("random", "spread"), default="random")
+    parser.add_argument("--adaptive", action="store_true", help=f"add {STEP} models at a time, up to {MAXIMUM}")
+    parser.add_argument("--proxy", help="the proxy to judge; `full`, or the table's only one, unless given")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", action="store_true", help="end with one line of JSON")
+    arguments = parser.parse_args()
+    try:
+        table = read_table(arguments.table, arguments.direction)
+    except NasproxyError as error:
+        parser.exit(2, f"{error}\n")
+    if arguments.proxy is not None and arguments.proxy not in table.check_steps:
+        parser.error(f"--proxy must be one of {', '.join(table.check_steps)}, got {arguments.proxy}")
+    if arguments.adaptive and arguments.references == "spread":
+        parser.error("--adaptive adds random models, so it needs --references random")
+    if min(arguments.draws, arguments.looks) < 1:
+        parser.error("--draws and --looks must be at least 1")
+    population = read(table, arguments.looks, arguments.proxy)
+    needed = SPREAD_POOL if arguments.references == "spread" else arguments.models
+    if not 5 <= arguments.models <= needed <= population.reference.size:
+        parser.error(f"--models must lie between 5 and {population.reference.size}, got {arguments.models}")
+    found = measure(population, arguments)
+    shown = Table("rule", *next(iter(found["rules"].values())), title=f"oracle at {found['oracle']} of training")
+    for row in rows(found):
+        shown.add_row(*row)
+    Console(width=120).print(shown)
+    if arguments.json:
+        print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()

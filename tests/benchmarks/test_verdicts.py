@@ -1,0 +1,103 @@
+"""The benchmark of the rules, against a plain recomputation of its definitions."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+import study
+from benchmarks.verdicts import Population, geometric, judge
+from nasproxy.statistics.criteria.first_crossing import FirstCrossing
+from nasproxy.statistics.criteria.group_sequential import GroupSequential
+
+
+def run(*arguments: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", "benchmarks.verdicts", *arguments, "--json"]
+    done = subprocess.run(command, cwd=study.ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("table") / "curves.csv"
+    command = [sys.executable, "-m", "nasproxy.testing.curves", str(path), "--architectures", "60", "--checks", "40"]
+    subprocess.run([*command, "--late-noise", "0.05"], cwd=study.ROOT, check=True, timeout=120)
+    return path
+
+
+def made(taus: list[float], n: int = 400) -> Population:
+    """Checks whose population tau is about as given."""
+    random = np.random.default_rng(0)
+    reference = random.standard_normal(n)
+    rows = []
+    for tau in taus:
+        rho = np.sin(np.pi * tau / 2)
+        rows.append(rho * reference + np.sqrt(1 - rho**2) * random.standard_normal(n))
+    steps = list(range(1, len(taus) + 1))
+    return Population(np.array(rows), reference, steps, list(range(len(taus))))
+
+
+def test_the_last_line_is_json_with_every_rule(table: Path) -> None:
+    found = run("--table", str(table), "--draws", "20")
+    assert 0 < found["oracle"] <= 1
+    assert list(found["rules"]) == ["first_crossing", "weak_prior", "alpha_spending", "group_sequential"]
+    for figures in found["rules"].values():
+        assert list(figures) == ["accepted", "wrong", "wrong_upper95", "stop_over_oracle", "references_added"]
+        assert figures["wrong"] <= figures["wrong_upper95"]
+    upper = found["rules"]["group_sequential"]["wrong_upper95"]
+    wrong = round(20 * found["rules"]["group_sequential"]["wrong"])
+    assert upper == pytest.approx(stats.binomtest(wrong, 20, alternative="less").proportion_ci(0.95).high)
+
+
+def test_adding_references_is_counted(table: Path) -> None:
+    plain = run("--table", str(table), "--draws", "20")["rules"]["group_sequential"]
+    adaptive = run("--table", str(table), "--draws", "20", "--adaptive")["rules"]["group_sequential"]
+    assert plain["references_added"] == 0
+    assert adaptive["references_added"] > 0
+
+
+def test_spread_references_are_taken_from_thirty(table: Path) -> None:
+    assert (
+        run("--table", str(table), "--draws", "5", "--references", "spread")["rules"]["first_crossing"]["accepted"] > 0
+    )
+
+
+def test_the_oracle_is_where_tau_stays_at_the_target() -> None:
+    assert made([0.8, 0.3, 0.8, 0.9]).oracle(0.65) == 0.75
+    assert made([0.8, 0.9]).oracle(0.65) == 0.5
+    assert made([0.8, 0.3]).oracle(0.65) is None
+
+
+def test_population_tau_is_of_all_architectures() -> None:
+    population = made([0.5])
+    assert population.taus == [pytest.approx(stats.kendalltau(population.scores[0], population.reference).statistic)]
+
+
+def test_the_first_crossing_is_the_first_look_of_the_drawn_models_at_the_target() -> None:
+    population = made([0.1, 0.5, 0.7, 0.9])
+    for draw in range(20):
+        order = np.random.default_rng(draw).permutation(400).tolist()
+        taus = [
+            stats.kendalltau(row[order[:10]], population.reference[order[:10]]).statistic for row in population.scores
+        ]
+        expected = next((look for look, tau in enumerate(taus) if tau >= 0.65 - 1e-12), None)
+        assert judge(population, order, 10, FirstCrossing(), is_adaptive=False).look == expected
+
+
+def test_added_models_are_the_next_of_the_draw_and_stop_at_thirty() -> None:
+    order = list(range(400))
+    outcomes = [judge(made([0.6, 0.72]), order[k:], 10, GroupSequential(), is_adaptive=True) for k in range(0, 200, 10)]
+    assert {outcome.added for outcome in outcomes} <= {0, 5, 10, 15, 20}
+    assert max(outcome.added for outcome in outcomes) > 0
+
+
+def test_looks_are_geometric_and_none_is_twice() -> None:
+    assert geometric(list(range(1, 101)), 3) == [0, 9, 97]
+    assert geometric([10, 20], 16) == [0, 1]
