@@ -13,7 +13,7 @@ from nasproxy.storage import FolderTrialStore, is_held
 from nasproxy.study import StudyFolder
 from nasproxy.trial import State
 
-DEBUG = ("experiment=debug", "selection.models=8")
+DEBUG = ("experiment=debug", "selection.models=8", "references.max=0")
 
 FEW_CHECKS = ("training.total_steps=20", "training.check_every_steps=10")
 

@@ -20,6 +20,7 @@ SHORT = (
     "selection.models=5",
     "references.max=0",
     "proxy=width50",
+    "criterion=first_crossing",
     "criterion.target=0.1",
 )
 
