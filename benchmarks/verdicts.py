@@ -21,7 +21,7 @@ from scipy import stats
 
 from nasproxy.curves import CurveTable, Training, read_table
 from nasproxy.errors import NasproxyError
-from nasproxy.statistics.acceptance import Criterion, Evidence, VerdictKind, models_to_add
+from nasproxy.statistics.acceptance import Criterion, Evidence, Plan, VerdictKind, models_to_add
 from nasproxy.statistics.criteria.alpha_spending import MARGIN, AlphaSpending
 from nasproxy.statistics.criteria.first_crossing import FirstCrossing
 from nasproxy.statistics.criteria.group_sequential import GroupSequential
@@ -102,9 +102,10 @@ def read(table: CurveTable, looks: int, proxy: str | None) -> Population:
 
 
 def geometric(steps: Sequence[int], looks: int) -> list[int]:
-    """Checks spaced geometrically from 1 % to 98 % of training, each the first at or after its place; none twice."""
-    wanted = np.geomspace(0.01, 0.98, looks) * steps[-1]
-    return sorted({min(int(np.searchsorted(steps, place - 1e-9)), len(steps) - 1) for place in wanted})
+    """Checks nearest to places spaced geometrically from 1 % of training, or the first check, to 98 %; none twice."""
+    wanted = np.geomspace(max(steps[0], 0.01 * steps[-1]), 0.98 * steps[-1], looks)
+    places = np.abs(np.array(steps)[None, :] - wanted[:, None]).argmin(axis=1)
+    return sorted(set(places.tolist()))
 
 
 def references(population: Population, n: int, way: str, random: np.random.Generator) -> list[int]:
@@ -124,21 +125,13 @@ def references(population: Population, n: int, way: str, random: np.random.Gener
 
 def judge(population: Population, order: Sequence[int], n: int, rule: Criterion, *, is_adaptive: bool) -> Outcome:
     """Look by look, as the controller does."""
-    models, most = n, MAXIMUM if is_adaptive else n
-    sizes = 1 + max(0, -(-(most - n) // STEP))
+    models, most = n, max(n, min(MAXIMUM, len(order))) if is_adaptive else n
+    plan = Plan(tuple(population.fractions.tolist()), sizes=(*range(n, most, STEP), most))
     for look in range(len(population.looks)):
         while True:
             chosen = list(order[:models])
-            evidence = Evidence(
-                reference=population.reference[chosen],
-                proxy=population.scores[np.ix_(population.looks[: look + 1], chosen)],
-                fractions=population.fractions[: look + 1],
-                looks_planned=len(population.looks),
-                tasks_planned=1,
-                models_max=min(most, len(order)),
-                sizes_planned=sizes,
-            )
-            verdict = rule.judge(evidence)
+            proxy = population.scores[np.ix_(population.looks[: look + 1], chosen)]
+            verdict = rule.judge(Evidence(population.reference[chosen], proxy, plan))
             if verdict.kind is VerdictKind.ACCEPTED:
                 return Outcome(look, models - n)
             more = models_to_add(verdict, models, step=STEP, maximum=most)

@@ -9,27 +9,10 @@ import numpy as np
 
 from nasproxy.controllers.race import Pace
 from nasproxy.controllers.states import Reference, TaskCheck
-from nasproxy.statistics.acceptance import Criterion, Evidence, Verdict
+from nasproxy.statistics.acceptance import Criterion, Evidence, Plan, Verdict
 from nasproxy.statistics.missing import Floats
 from nasproxy.statistics.rank_correlation import kendall_tau, rank_failed_last
 from nasproxy.trial import TrialRecord
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How much a criterion will be asked.
-
-    Attributes:
-        looks: Checks of one proxy task.
-        tasks: Proxy tasks that are judged on these references.
-        models_max: References that a task may be judged on at most.
-        sizes: Sizes of the set of references at which one check may be judged.
-    """
-
-    looks: int
-    tasks: int
-    models_max: int
-    sizes: int
 
 
 @dataclass(frozen=True)
@@ -79,21 +62,11 @@ class Judge:
         needed = max(self.min_models, math.ceil(self.min_valid_ratio * len(models.records)))
         return len(present) >= needed and not all(record.has_failed_by(step) for record in present)
 
-    def look(
-        self, models: Models, steps: Sequence[int], looks: int, pace: Pace, plan: Plan
-    ) -> tuple[TaskCheck, Verdict]:
-        """What a task shows at its `looks`-th check, which all of its models have reached."""
-        step = steps[looks - 1]
-        evidence = Evidence(
-            reference=models.reference_scores,
-            proxy=np.array([models.scores_at(earlier) for earlier in steps[:looks]]),
-            fractions=np.array(steps[:looks]) / steps[-1],
-            looks_planned=plan.looks,
-            tasks_planned=plan.tasks,
-            models_max=plan.models_max,
-            sizes_planned=plan.sizes,
-        )
-        verdict = self.criterion.judge(evidence)
+    def look(self, models: Models, steps: Sequence[int], pace: Pace, plan: Plan) -> tuple[TaskCheck, Verdict]:
+        """What a task shows at the last of some steps, which all of its models have reached."""
+        step = steps[-1]
+        proxy = np.array([models.scores_at(earlier) for earlier in steps])
+        verdict = self.criterion.judge(Evidence(models.reference_scores, proxy, plan))
         at_step = [check for record in models.records if (check := record.check_at(step)) is not None]
         shown = TaskCheck(
             step=step,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from nasproxy.controllers import race
 from nasproxy.controllers.base import Decide, Records, Train
-from nasproxy.controllers.judge import Judge, Models, Plan
+from nasproxy.controllers.judge import Judge, Models
 from nasproxy.controllers.race import Pace
 from nasproxy.controllers.reserve import Reserve
 from nasproxy.controllers.settings import ProxySearchSettings
@@ -29,7 +29,7 @@ from nasproxy.controllers.states import (
 from nasproxy.controllers.vertex_files import write_search_controller_state
 from nasproxy.errors import ConfigError
 from nasproxy.proxy import ProxyTask
-from nasproxy.statistics.acceptance import Criterion, Verdict, VerdictKind
+from nasproxy.statistics.acceptance import Criterion, Plan, Verdict, VerdictKind
 from nasproxy.storage import Lease, write_record
 from nasproxy.tracking.tracker import Progress
 from nasproxy.trial import Recipe, Split, TrialSpec
@@ -256,12 +256,11 @@ class ProxySearchController:
         steps, step = self._steps[task.name], self._next_step(task)
         looks = steps.index(step) + 1
         plan = Plan(
-            looks=len(steps),
+            fractions=tuple(each / steps[-1] for each in steps),
             tasks=len(state.tasks),
-            models_max=self._reserve.largest(len(task.keys), task),
             sizes=self._reserve.sizes(len(self._references)),
         )
-        check, verdict = self._judge.look(models, steps, looks, pace, plan)
+        check, verdict = self._judge.look(models, steps[:looks], pace, plan)
         is_last = looks == len(steps)
         judged = replace(task, checks=(*task.checks[: looks - 1], check), verdict=verdict)
         trained = max((other.settled for other in state.tasks.values()), default=0)

@@ -1,6 +1,5 @@
 """Candidates that an undecided proxy task may call up as further reference models, and whether that pays. Pure."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -30,15 +29,10 @@ class Reserve:
     search_trials: int
     full_seconds: float
 
-    def largest(self, models: int, task: TaskState) -> int:
-        """References that a task of so many models could be judged on."""
-        left = len(self.candidates) - task.asked
-        return max(models, min(self.maximum, models + left))
-
-    def sizes(self, selected: int) -> int:
-        """Sizes of the set at which one check may be judged, if so many references were selected."""
+    def sizes(self, selected: int) -> tuple[int, ...]:
+        """Sizes that the set may have, if so many references were selected."""
         most = min(self.maximum, selected + len(self.candidates))
-        return 1 + max(0, math.ceil((most - selected) / self.step))
+        return (*range(selected, most, self.step), max(selected, most))
 
     def called_up(self, task: TaskState) -> Sequence[TrialSpec]:
         """Full trainings that the task waits for."""

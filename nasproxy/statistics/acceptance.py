@@ -1,9 +1,10 @@
 """When a proxy task ranks well enough: what is known, what is decided, and the interface of the rules."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
+from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
@@ -14,6 +15,8 @@ from nasproxy.statistics.rank_correlation import RankCorrelation, kendall_tau
 
 ROUNDING = 1e-12
 """Tau is a ratio of counts, computed through square roots: 27/45 may come out just below 0.6."""
+MOST_MODELS = 200
+"""Reference models beyond which a verdict asks for no more: nobody trains so many fully."""
 
 
 class VerdictKind(str, Enum):
@@ -24,53 +27,70 @@ class VerdictKind(str, Enum):
     UNDECIDED = "undecided"
 
 
+@dataclass(frozen=True)
+class Plan:
+    """How often a criterion may be asked, which is what its error is divided over.
+
+    Attributes:
+        fractions: Fraction of training at each check of a proxy task, in (0, 1], rising.
+        tasks: Proxy tasks that are judged on the same reference models.
+        sizes: Sizes that the set of reference models may have, rising: one where it may not grow.
+
+    Raises:
+        ValueError: Fractions or sizes do not rise, or a number is out of range.
+    """
+
+    fractions: tuple[float, ...]
+    tasks: int = 1
+    sizes: tuple[int, ...] = (10,)
+
+    def __post_init__(self) -> None:
+        if not _is_rising((0.0, *self.fractions)) or self.fractions[-1] > 1:
+            raise ValueError(f"fractions must rise within (0, 1], got {self.fractions}: give steps over total steps")
+        if self.tasks < 1 or not _is_rising((0, *self.sizes)):
+            raise ValueError(
+                f"a plan needs a task or more and sizes that rise, got {self.tasks} and {self.sizes}: count the "
+                f"present ones too"
+            )
+
+
 @dataclass(frozen=True, eq=False)
 class Evidence:
     """What is known about one proxy task so far.
 
     Attributes:
         reference: Full-training scores, shape (n_models,); NaN where missing.
-        proxy: Scores under the proxy task, shape (checks, n_models), same order; NaN where missing.
-        fractions: Fraction of the training at each check, shape (checks,), in (0, 1], increasing.
-        looks_planned: Checks that there will be at most.
-        tasks_planned: Proxy tasks that are judged on these reference models.
-        models_max: Reference models that the set may grow to; None where it may not grow.
-        sizes_planned: Sizes of the set at which one check may be judged: 1 where it may not grow.
+        proxy: Scores under the proxy task at the first checks, shape (checks, n_models), same order; NaN where missing.
+        plan: How often it may be judged.
 
     Raises:
-        ValueError: Shapes do not fit, fractions are not increasing in (0, 1], or a plan is below 1.
+        ValueError: Shapes do not fit, or there are more checks than planned.
     """
 
     reference: Floats
     proxy: Floats
-    fractions: Floats
-    looks_planned: int
-    tasks_planned: int
-    models_max: int | None = None
-    sizes_planned: int = 1
+    plan: Plan
 
     def __post_init__(self) -> None:
-        expected = (*self.fractions.shape, *self.reference.shape)
-        if len(expected) != 2 or self.proxy.shape != expected:
+        if self.reference.ndim != 1 or self.proxy.ndim != 2 or self.proxy.shape[1:] != self.reference.shape:
             raise ValueError(
-                f"proxy must have shape (checks, models), got {self.proxy.shape} with fractions of shape "
-                f"{self.fractions.shape} and reference of shape {self.reference.shape}: set NaN where missing"
+                f"proxy must have shape (checks, models), got {self.proxy.shape} with a reference of shape "
+                f"{self.reference.shape}: set NaN where missing"
             )
-        bounds = np.concatenate([[0.0], self.fractions])
-        if not ((np.diff(bounds) > 0).all() and bounds[-1] <= 1):
+        if len(self.proxy) > len(self.plan.fractions):
             raise ValueError(
-                f"fractions must increase within (0, 1], got {self.fractions.tolist()}: give steps over total steps"
+                f"proxy has {len(self.proxy)} checks, and {len(self.plan.fractions)} were planned: plan all of them"
             )
-        if min(self.looks_planned, self.tasks_planned, self.sizes_planned) < 1:
-            raise ValueError(
-                f"looks_planned, tasks_planned and sizes_planned must be at least 1, got {self.looks_planned}, "
-                f"{self.tasks_planned} and {self.sizes_planned}: count the present ones too"
-            )
+
+    @property
+    def fractions(self) -> Floats:
+        """Fraction of training at each check so far, shape (checks,)."""
+        return np.array(self.plan.fractions[: len(self.proxy)])
 
     @property
     def is_last_look(self) -> bool:
         """Whether no further check will come."""
-        return len(self.fractions) >= self.looks_planned
+        return len(self.proxy) == len(self.plan.fractions)
 
     @cached_property
     def correlation(self) -> RankCorrelation | None:
@@ -86,7 +106,7 @@ class Verdict:
     """The decision on a proxy task at its last check.
 
     Attributes:
-        kind: Accepted, rejected (no further check, and more models would not help) or undecided.
+        kind: Accepted, rejected (no further check, and more models would hardly help) or undecided.
         correlation: Rank correlation there; None where undefined.
         reason: The decision in words.
         models_needed: Reference models to add before asking again; None where these would not help.
@@ -151,7 +171,7 @@ def decide(
     if limit is not None and tau >= limit - ROUNDING:
         reason = f"tau is {tau:.3f} on {n} models {where}, and {limit:.3f} is needed"
         return Verdict(VerdictKind.ACCEPTED, correlation, reason, needed=limit, lower_limit=lower_limit)
-    more = _models_needed(evidence, n, tau, needed) if tau >= target - ROUNDING else None
+    more = _models_needed(n, tau, needed) if tau >= target - ROUNDING else None
     wanted = f"no tau is enough on {n} models" if limit is None else f"{limit:.3f} is needed on {n} models"
     reason = f"tau is {tau:.3f} {where}, and {wanted}" + ("" if more is None else f": {more} more models might do")
     kind = pending if more is None else VerdictKind.UNDECIDED
@@ -159,7 +179,7 @@ def decide(
 
 
 def models_to_add(verdict: Verdict, models: int, *, step: int, maximum: int) -> int:
-    """How many reference models an undecided verdict calls for now.
+    """How many reference models an undecided verdict calls for now; 0 where even the most allowed would not decide.
 
     Args:
         verdict: What the criterion said.
@@ -167,14 +187,19 @@ def models_to_add(verdict: Verdict, models: int, *, step: int, maximum: int) -> 
         step: Models that are added at a time.
         maximum: Models that there may be.
     """
-    return 0 if verdict.models_needed is None else max(0, min(step, maximum - models))
+    if verdict.models_needed is None or models + verdict.models_needed > maximum:
+        return 0
+    return min(step, maximum - models)
 
 
-def _models_needed(evidence: Evidence, n: int, tau: float, needed: Callable[[int], float | None]) -> int | None:
-    """The fewest models to add at which this tau would be enough."""
-    room = (evidence.models_max or 0) - len(evidence.reference)
-    for more in range(1, room + 1):
+def _models_needed(n: int, tau: float, needed: Callable[[int], float | None]) -> int | None:
+    """The fewest models to add at which this tau would be enough; None where no number that can be had would do."""
+    for more in range(1, MOST_MODELS - n + 1):
         limit = needed(n + more)
         if limit is not None and tau >= limit - ROUNDING:
             return more
     return None
+
+
+def _is_rising(values: Sequence[float]) -> bool:
+    return len(values) > 1 and all(before < after for before, after in pairwise(values))

@@ -259,7 +259,7 @@ class Unsure:
         models = len(evidence.reference)
         if models >= self._enough:
             return Verdict(VerdictKind.ACCEPTED, None, "enough")
-        more = 5 if models < (evidence.models_max or 0) else None
+        more = 5 if models < evidence.plan.sizes[-1] else None
         return Verdict(VerdictKind.UNDECIDED, None, "too few", models_needed=more)
 
 

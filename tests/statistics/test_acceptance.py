@@ -1,9 +1,10 @@
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
-from nasproxy.statistics.acceptance import Evidence, VerdictKind, decide, models_to_add
+from nasproxy.statistics.acceptance import Evidence, Plan, VerdictKind, decide, models_to_add
 from nasproxy.statistics.rank_correlation import kendall_tau
 
 NAN = float("nan")
@@ -12,14 +13,9 @@ TURNED = REFERENCE[::-1].copy()
 FLAT = np.full(10, 0.5)
 
 
-def evidence(*checks: np.ndarray, looks_planned: int = 4, reference: np.ndarray = REFERENCE) -> Evidence:
-    return Evidence(
-        reference=reference,
-        proxy=np.array(checks).reshape(len(checks), reference.size),
-        fractions=np.arange(1, len(checks) + 1) / 10,
-        looks_planned=looks_planned,
-        tasks_planned=3,
-    )
+def evidence(*checks: np.ndarray, planned: int = 4, reference: np.ndarray = REFERENCE) -> Evidence:
+    plan = Plan(tuple((np.arange(1, planned + 1) / 10).tolist()), tasks=3)
+    return Evidence(reference, np.array(checks).reshape(len(checks), reference.size), plan)
 
 
 def test_tau_is_that_of_the_last_check() -> None:
@@ -47,17 +43,17 @@ def test_a_tau_that_is_what_is_needed_but_for_rounding_reaches_it() -> None:
 def test_a_task_with_looks_left_is_undecided_and_one_without_is_rejected() -> None:
     undecided = decide(evidence(REFERENCE, TURNED), lambda n: 0.9, target=0.65)
     assert undecided.kind is VerdictKind.UNDECIDED
-    rejected = decide(evidence(TURNED, TURNED, looks_planned=2), lambda n: 0.9, target=0.65)
+    rejected = decide(evidence(TURNED, TURNED, planned=2), lambda n: 0.9, target=0.65)
     assert rejected.kind is VerdictKind.REJECTED
     assert rejected.reason == "tau is -1.000 after 20 % of training, and 0.900 is needed on 10 models"
 
 
 def test_more_models_are_asked_for_where_they_would_decide() -> None:
     near = REFERENCE[[1, 0, 2, 3, 5, 4, 6, 7, 9, 8]]  # tau 39/45
-    seen = replace(evidence(near, looks_planned=1), models_max=30)
+    seen = evidence(near, planned=1)
     verdict = decide(seen, lambda n: 1.0 - n / 100, target=0.65)
     assert (verdict.kind, verdict.models_needed) == (VerdictKind.UNDECIDED, 4), "1 - 14/100 is below 0.867"
-    assert decide(replace(seen, models_max=13), lambda n: 1.0 - n / 100, target=0.65).kind is VerdictKind.REJECTED
+    assert decide(seen, lambda n: 0.9, target=0.65).kind is VerdictKind.REJECTED, "no number of models would do"
     assert decide(seen, lambda n: 1.0 - n / 100, target=0.9).models_needed is None, "tau is below the target itself"
 
 
@@ -68,24 +64,32 @@ def test_too_few_models_for_any_tau_say_so() -> None:
 
 
 def test_models_are_added_step_by_step_up_to_the_most() -> None:
-    asks = decide(replace(evidence(REFERENCE), models_max=30), lambda n: 1.1 if n < 25 else 0.5, target=0.65)
+    asks = decide(evidence(REFERENCE), lambda n: 1.1 if n < 25 else 0.5, target=0.65)
     assert asks.models_needed == 15
     assert models_to_add(asks, 10, step=5, maximum=30) == 5
-    assert models_to_add(asks, 28, step=5, maximum=30) == 2
+    assert models_to_add(replace(asks, models_needed=2), 28, step=5, maximum=30) == 2
     assert models_to_add(replace(asks, models_needed=None), 10, step=5, maximum=30) == 0
 
 
-def test_scores_that_do_not_fit_the_checks_are_refused() -> None:
+def test_no_models_are_added_where_the_most_of_them_would_not_decide() -> None:
+    asks = decide(evidence(REFERENCE), lambda n: 1.1 if n < 25 else 0.5, target=0.65)
+    assert models_to_add(asks, 10, step=5, maximum=24) == 0
+
+
+def test_scores_that_do_not_fit_the_models_or_the_plan_are_refused() -> None:
     with pytest.raises(ValueError, match=r"proxy must have shape \(checks, models\), got \(10, 2\)"):
-        Evidence(REFERENCE, np.zeros((10, 2)), np.array([0.1, 0.2]), looks_planned=4, tasks_planned=1)
+        Evidence(REFERENCE, np.zeros((10, 2)), Plan((0.5, 1.0)))
+    with pytest.raises(ValueError, match="proxy has 3 checks, and 2 were planned"):
+        Evidence(REFERENCE, np.zeros((3, 10)), Plan((0.5, 1.0)))
 
 
-@pytest.mark.parametrize("fractions", [[0.0, 0.5], [0.5, 0.5], [0.5, 50.0], [0.5, NAN]], ids=str)
-def test_fractions_that_do_not_increase_to_one_are_refused(fractions: list[float]) -> None:
-    with pytest.raises(ValueError, match=r"fractions must increase within \(0, 1\], got"):
-        Evidence(REFERENCE, np.zeros((2, 10)), np.array(fractions), looks_planned=4, tasks_planned=1)
+@pytest.mark.parametrize("fractions", [(0.0, 0.5), (0.5, 0.5), (0.5, 50.0), (0.5, NAN), ()], ids=str)
+def test_fractions_that_do_not_rise_to_one_are_refused(fractions: tuple[float, ...]) -> None:
+    with pytest.raises(ValueError, match=r"fractions must rise within \(0, 1\], got"):
+        Plan(fractions)
 
 
-def test_a_plan_without_looks_is_refused() -> None:
-    with pytest.raises(ValueError, match="must be at least 1, got 0, 1 and 1"):
-        Evidence(REFERENCE, np.zeros((0, 10)), np.zeros(0), looks_planned=0, tasks_planned=1)
+@pytest.mark.parametrize("plan", [{"tasks": 0}, {"sizes": ()}, {"sizes": (10, 10)}, {"sizes": (0, 5)}], ids=str)
+def test_a_plan_of_nothing_is_refused(plan: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="a plan needs a task or more and sizes that rise, got"):
+        Plan((0.5, 1.0), **plan)

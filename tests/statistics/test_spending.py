@@ -32,7 +32,7 @@ def test_the_published_bounds_are_crossed_as_often_as_a_look_may_spend(
     times = np.array(FIFTHS[:3])
     correlation = np.sqrt(np.minimum.outer(times, times) / np.maximum.outer(times, times))
     crossed = [1 - stats.multivariate_normal(cov=correlation[:k, :k]).cdf(np.array(bounds[:k])) for k in range(1, 4)]
-    np.testing.assert_allclose(spend(times, 0.025), crossed, atol=3e-6)
+    np.testing.assert_allclose(spend(times, 0.025), crossed, atol=1e-5)  # SciPy integrates by random points
 
 
 @given(st.sampled_from(FUNCTIONS), st.lists(st.floats(0, 1), min_size=2), st.floats(0.001, 0.5))

@@ -8,6 +8,7 @@ from scipy import stats
 from nasproxy.errors import ConfigError
 from nasproxy.statistics.acceptance import Evidence, Verdict, check_target, decide
 from nasproxy.statistics.deviation import atanh_deviation, tau_lower_limit
+from nasproxy.statistics.spending import linear_spending
 
 MARGIN = 0.10
 """A proxy task is wrongly accepted where its true tau lies more than this below the target."""
@@ -39,9 +40,9 @@ class AlphaSpending:
         """Hold tau against the need of this check."""
         correlation = evidence.correlation
         limit = None if correlation is None else tau_lower_limit(correlation.tau, correlation.n)
-        share = self.alpha / (evidence.tasks_planned * evidence.sizes_planned)
-        spent = float(np.diff(evidence.fractions, prepend=0.0)[-1])
-        quantile = float(stats.norm.isf(share * spent))
+        share = self.alpha / (evidence.plan.tasks * len(evidence.plan.sizes))
+        spent = float(np.diff(linear_spending(evidence.fractions, share), prepend=0.0)[-1])
+        quantile = float(stats.norm.isf(spent))
         return decide(evidence, lambda n: tau_above(self.target, n, quantile), target=self.target, lower_limit=limit)
 
 

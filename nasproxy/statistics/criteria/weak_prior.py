@@ -34,7 +34,7 @@ class WeakPrior:
 
     def judge(self, evidence: Evidence) -> Verdict:
         """Hold tau against the need at this fraction of training."""
-        factor = FACTOR if evidence.sizes_planned == 1 else FACTOR_ADAPTIVE
+        factor = FACTOR if len(evidence.plan.sizes) == 1 else FACTOR_ADAPTIVE
         fraction = float(evidence.fractions[-1])
         correlation = evidence.correlation
         limit = None if correlation is None else tau_lower_limit(correlation.tau, correlation.n)
