@@ -123,22 +123,39 @@ def references(population: Population, n: int, way: str, random: np.random.Gener
     return pool
 
 
-def judge(population: Population, order: Sequence[int], n: int, rule: Criterion, *, is_adaptive: bool) -> Outcome:
+class Draw:
+    """One study's models, and what rules may ask of them: the rules of one draw share the work."""
+
+    def __init__(self, population: Population, order: Sequence[int], n: int, *, is_adaptive: bool) -> None:
+        most = max(n, min(MAXIMUM, len(order))) if is_adaptive else n
+        self.plan = Plan(tuple(population.fractions.tolist()), sizes=(*range(n, most, STEP), most))
+        self._population = population
+        self._order = list(order)
+        self._known: dict[tuple[int, int], Evidence] = {}
+
+    def evidence(self, look: int, models: int) -> Evidence:
+        """What the first models show up to a look."""
+        if (look, models) not in self._known:
+            chosen, looks = self._order[:models], self._population.looks[: look + 1]
+            proxy = self._population.scores[np.ix_(looks, chosen)]
+            self._known[look, models] = Evidence(self._population.reference[chosen], proxy, self.plan)
+        return self._known[look, models]
+
+
+def judge(draw: Draw, rule: Criterion) -> Outcome:
     """Look by look, as the controller does."""
-    models, most = n, max(n, min(MAXIMUM, len(order))) if is_adaptive else n
-    plan = Plan(tuple(population.fractions.tolist()), sizes=(*range(n, most, STEP), most))
-    for look in range(len(population.looks)):
+    first, most = draw.plan.sizes[0], draw.plan.sizes[-1]
+    models = first
+    for look in range(len(draw.plan.fractions)):
         while True:
-            chosen = list(order[:models])
-            proxy = population.scores[np.ix_(population.looks[: look + 1], chosen)]
-            verdict = rule.judge(Evidence(population.reference[chosen], proxy, plan))
+            verdict = rule.judge(draw.evidence(look, models))
             if verdict.kind is VerdictKind.ACCEPTED:
-                return Outcome(look, models - n)
+                return Outcome(look, models - first)
             more = models_to_add(verdict, models, step=STEP, maximum=most)
             if not more:
                 break
             models += more
-    return Outcome(None, models - n)
+    return Outcome(None, models - first)
 
 
 def summary(population: Population, outcomes: Sequence[Outcome], target: float) -> dict[str, Any]:
@@ -167,8 +184,9 @@ def measure(population: Population, arguments: argparse.Namespace) -> dict[str, 
     random = np.random.default_rng(arguments.seed)
     for _ in range(arguments.draws):
         order = references(population, arguments.models, arguments.references, random)
+        draw = Draw(population, order, arguments.models, is_adaptive=arguments.adaptive)
         for name, rule in rules.items():
-            outcomes[name].append(judge(population, order, arguments.models, rule, is_adaptive=arguments.adaptive))
+            outcomes[name].append(judge(draw, rule))
     found = {name: summary(population, of_rule, arguments.target) for name, of_rule in outcomes.items()}
     return {"oracle": population.oracle(arguments.target), "rules": found}
 

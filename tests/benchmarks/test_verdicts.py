@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 
 import study
-from benchmarks.verdicts import Population, geometric, judge
+from benchmarks.verdicts import Draw, Population, geometric, judge
 from nasproxy.statistics.criteria.first_crossing import FirstCrossing
 from nasproxy.statistics.criteria.group_sequential import GroupSequential
 
@@ -88,12 +88,13 @@ def test_the_first_crossing_is_the_first_look_of_the_drawn_models_at_the_target(
             stats.kendalltau(row[order[:10]], population.reference[order[:10]]).statistic for row in population.scores
         ]
         expected = next((look for look, tau in enumerate(taus) if tau >= 0.65 - 1e-12), None)
-        assert judge(population, order, 10, FirstCrossing(), is_adaptive=False).look == expected
+        assert judge(Draw(population, order, 10, is_adaptive=False), FirstCrossing()).look == expected
 
 
 def test_added_models_are_the_next_of_the_draw_and_stop_at_thirty() -> None:
     order = list(range(400))
-    outcomes = [judge(made([0.6, 0.72]), order[k:], 10, GroupSequential(), is_adaptive=True) for k in range(0, 200, 10)]
+    draws = [Draw(made([0.6, 0.72]), order[k:], 10, is_adaptive=True) for k in range(0, 200, 10)]
+    outcomes = [judge(draw, GroupSequential()) for draw in draws]
     assert {outcome.added for outcome in outcomes} <= {0, 5, 10, 15, 20}
     assert max(outcome.added for outcome in outcomes) > 0
 
@@ -101,3 +102,6 @@ def test_added_models_are_the_next_of_the_draw_and_stop_at_thirty() -> None:
 def test_looks_are_geometric_and_none_is_twice() -> None:
     assert geometric(list(range(1, 101)), 3) == [0, 9, 97]
     assert geometric([10, 20], 16) == [0, 1]
+    assert geometric(list(range(1, 51)), 8) == [0, 1, 2, 4, 8, 15, 27, 48], (
+        "from the first check, where 1 % is before it"
+    )
