@@ -19,6 +19,10 @@ NOISE_SHARES = (0.0, 1.0)
 """How much of a check's deviation is its own noise: nothing, all of it. The boundary holds for both."""
 LOOKS_APART = 1.12
 """Looks that are nearer together than this are simulated as one: they show the same, smoothed."""
+FEW_MODELS = 10
+"""On so many models, or fewer, the whole error is spent."""
+STRICTER_WHILE_FEW = 0.25
+"""Power of its deviation by which the boundary of a smaller set lies further out: more models are near at hand."""
 HALVINGS = 12
 HIGHEST = 8.0
 """No boundary lies so many deviations out."""
@@ -29,10 +33,11 @@ class GroupSequential:
 
     The test looks at the mean of Fisher's z over the last check and its neighbours before it, for one check alone is
     noisy, and the more checks there are, the likelier is one that is lucky. It rejects where this mean lies so many
-    deviations above the floor, the same number at every check and on every size of the reference set. The number is
-    simulated: were the true tau target - 0.10 from the first check to the last, the worst case, a proxy task would be
-    accepted at any check, on any number of models that may be added, with probability `alpha` divided by the proxy
-    tasks; so over all of them it is `alpha` at most. Less than alpha is spent on a tau that only rises that far.
+    deviations above the floor, the same number at every check, and a few more on a set that may still grow. The number
+    is simulated: were the true tau target - 0.10 from the first check to the last, the worst case, a proxy task would
+    be accepted at any check, on any number of models that may be added, with probability `alpha` divided by the proxy
+    tasks; so over all of them it is `alpha` at most. What models beyond ten give goes partly into a smaller error, by
+    the cube root of their number, and partly into earlier stops.
 
     Holds for random reference models, and for scores whose ranks are related as those of normal variables.
 
@@ -43,7 +48,8 @@ class GroupSequential:
     Raises:
         ConfigError: A number is out of range.
 
-    Source: a constant boundary after Pocock (1977), calibrated by simulation.
+    Source: a boundary that is constant over looks, after Pocock (1977), and falls over sizes, after Wang and Tsiatis
+        (1987); calibrated by simulation.
     """
 
     def __init__(self, *, target: float = 0.65, alpha: float = 0.2) -> None:
@@ -57,16 +63,35 @@ class GroupSequential:
         correlation = evidence.correlation
         limit = None if correlation is None else tau_lower_limit(correlation.tau, correlation.n)
         before, floor = earlier_z(evidence), math.atanh(self.target - MARGIN)
-        quantile = boundary(evidence.plan, self.target, self.alpha / evidence.plan.tasks)
+        quantile = boundary(evidence.plan, self.target, self.error_spent(evidence.plan))
 
         def needed(n: int) -> float | None:
-            deviation = atanh_deviation(n)
-            if deviation is None:
+            limit = above_floor(n, evidence.plan.sizes[-1], quantile)
+            if limit is None:
                 return None
-            z = (before.size + 1) * (floor + quantile * deviation) - float(before.sum())
+            z = (before.size + 1) * (floor + limit) - float(before.sum())
             return max(self.target, math.tanh(z)) if z <= fisher_z(1.0, n) else None
 
         return decide(evidence, needed, target=self.target, lower_limit=limit)
+
+    def error_spent(self, plan: Plan) -> float:
+        """The error that one proxy task may spend on sets of reference models of these sizes."""
+        models = sum(plan.sizes) / len(plan.sizes)
+        return self.alpha / plan.tasks * min(1.0, math.pow(FEW_MODELS / models, 1 / 3))
+
+
+def above_floor(n: int, most: int, quantile: float) -> float | None:
+    """How far above the floor the smoothed z of n models must lie; None where they are too few for any.
+
+    Args:
+        n: Models.
+        most: Models that there may be in the end.
+        quantile: Deviations that it takes on the most of them.
+    """
+    deviation, least = atanh_deviation(n), atanh_deviation(max(n, most))
+    if deviation is None or least is None:
+        return None
+    return quantile * deviation * math.pow(deviation / least, STRICTER_WHILE_FEW)
 
 
 def earlier_z(evidence: Evidence) -> Floats:
@@ -111,17 +136,16 @@ class _Studies:
         floor = target - MARGIN
         taus = simulated_taus(floor, fractions, sizes, noise_share=noise_share, studies=studies_of(sizes[-1]))
         models = np.array(sizes)[:, None, None]
-        deviations = np.array([atanh_deviation(size) or np.nan for size in sizes])
         above = smoothed(fisher_z(taus, models), fractions) - math.atanh(floor)
         self._above = np.where(taus >= target - 1e-6, above, -np.inf)  # float32 taus
-        self._deviations = deviations
+        self._units = np.array([above_floor(size, sizes[-1], 1.0) or np.inf for size in sizes])
 
     def accepted(self, quantile: float) -> float:
         """Share that is accepted at any look; undecided ones add models as long as the most of them might decide."""
         _, studies, looks = self._above.shape
         size = np.zeros(studies, dtype=np.intp)
         is_open = np.ones(studies, dtype=np.bool_)
-        limits = quantile * self._deviations
+        limits = quantile * self._units
         for look in range(looks):
             for place, limit in enumerate(limits):
                 asked = np.flatnonzero(is_open & (size == place))

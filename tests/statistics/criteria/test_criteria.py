@@ -18,7 +18,7 @@ from nasproxy.errors import ConfigError
 from nasproxy.statistics.acceptance import Criterion, Evidence, Plan, VerdictKind, models_to_add
 from nasproxy.statistics.criteria.alpha_spending import AlphaSpending
 from nasproxy.statistics.criteria.first_crossing import FirstCrossing
-from nasproxy.statistics.criteria.group_sequential import GroupSequential, boundary
+from nasproxy.statistics.criteria.group_sequential import GroupSequential, above_floor, boundary
 from nasproxy.statistics.criteria.weak_prior import WeakPrior
 from nasproxy.statistics.deviation import atanh_deviation, tau_lower_limit
 
@@ -120,7 +120,7 @@ def test_the_need_counts_the_checks_shortly_before() -> None:
     assert near_bad is not None
     assert near_good is not None
     assert near_good < near_bad, "one just before does"
-    quantile = boundary(plan, 0.65, 0.2)
+    quantile = boundary(plan, 0.65, rule.error_spent(plan))
     bound = math.atanh(0.55) + quantile * math.sqrt(0.48 / 14)
     tau = stats.kendalltau(swapped, reference).statistic
     assert near_bad == pytest.approx(math.tanh(2 * bound - math.atanh(tau)))
@@ -225,3 +225,17 @@ def test_the_config_builds_the_criterion(path: Path) -> None:
     assert module.endswith(f"criteria.{path.stem}")
     criterion: Criterion = getattr(importlib.import_module(module), name)(**config)
     assert criterion.target == 0.65
+
+
+def test_more_models_spend_less_and_tasks_share_what_is_spent() -> None:
+    rule = GroupSequential(alpha=0.2)
+    assert rule.error_spent(Plan((1.0,), sizes=(8,))) == 0.2
+    assert rule.error_spent(Plan((1.0,), sizes=(10,), tasks=4)) == pytest.approx(0.05)
+    assert rule.error_spent(Plan((1.0,), sizes=(10, 150))) == pytest.approx(0.1), "80 on average: half"
+
+
+def test_a_set_that_may_grow_needs_more_while_it_is_small() -> None:
+    alone, growing = (above_floor(10, most, 2.0) for most in (10, 30))
+    assert alone == pytest.approx(2.0 * math.sqrt(0.48 / 4))
+    assert growing == pytest.approx(2.0 * math.sqrt(0.48 / 4) * (24 / 4) ** 0.125)
+    assert above_floor(40, 30, 2.0) == above_floor(40, 40, 2.0), "more models than planned are the most of them"
