@@ -2,13 +2,16 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from nasproxy.controllers.states import TaskState
+from nasproxy.report import cloud_tool as cloud_tool_costs
 from nasproxy.report import wording
 from nasproxy.report.costs import Cost, stage_costs, train_saving, train_seconds, wall_saving
 from nasproxy.report.findings import Findings, ModelScores, Stage, Trial, decided_at
+from nasproxy.report.outcomes import Outcome, outcome, reason
+from nasproxy.report.rules import by_path
 from nasproxy.statistics.rank_correlation import spearman, tau_in_better_half, top_k_regret, weighted_tau
 
 Row = dict[str, Any]
@@ -58,6 +61,7 @@ def proxy_tasks(findings: Findings) -> Table:
         Column("proxy task", lambda row: row["proxy_task"], is_number=False),
         Column("tau", lambda row: wording.tau(row["tau"])),
         Column("95 % interval", lambda row: wording.interval(row["tau_low"], row["tau_high"])),
+        Column("needed", lambda row: wording.tau(row["needed"])),
         Column("p", lambda row: wording.p_value(row["p_value"])),
         Column("models", lambda row: wording.number(row["models"])),
         Column("Spearman", lambda row: wording.tau(row["spearman"])),
@@ -68,9 +72,38 @@ def proxy_tasks(findings: Findings) -> Table:
         Column("training", lambda row: wording.duration(row["train_seconds"])),
         Column("cheaper", lambda row: wording.times(row["train_ratio"])),
         Column("all counted", lambda row: wording.times(row["wall_ratio"])),
-        Column("ended", lambda row: row["state"] or "not yet", is_number=False),
+        Column("what became of it", lambda row: row["outcome"], is_number=False),
     ]
+    if any(row["lost"] for row in rows):
+        columns.insert(3, Column("whatever lost models scored", _lost_bounds))
     return Table(rows, columns, best)
+
+
+def not_chosen(findings: Findings) -> Table:
+    """Every proxy task that was not chosen: what became of it, what it showed last against what it needed, and why."""
+    tasks = [task for task in findings.tasks.values() if outcome(findings, task) is not Outcome.CHOSEN]
+    columns = [
+        Column("proxy task", lambda row: row["proxy_task"], is_number=False),
+        Column("what became of it", lambda row: row["outcome"], is_number=False),
+        Column("last look, step", lambda row: wording.number(row["step"])),
+        Column("tau there", lambda row: wording.tau(row["tau"])),
+        Column("needed there", lambda row: wording.tau(row["needed"])),
+        Column("models", lambda row: wording.number(row["models"])),
+        Column("why", lambda row: f"{row['reason']}.", is_number=False),
+    ]
+    return Table([_not_chosen(findings, task) for task in tasks], columns)
+
+
+def cloud_tool(findings: Findings) -> Table:
+    """This study's price beside that of the cloud tool's way, as it is and with its faults mended."""
+    rows = [_compared(row) for row in cloud_tool_costs.compare(findings)]
+    ways = {"study": "this study", "as_it_is": "cloud tool as it is", "mended": "cloud tool, both faults mended"}
+    columns = [
+        Column("stage", lambda row: row["stage"], is_number=False),
+        Column("proxy task", lambda row: row["proxy_task"] or "", is_number=False),
+        *(_effort_column(way, heading, unit) for way, heading in ways.items() for unit in ("trainings", "seconds")),
+    ]
+    return Table(rows, columns, frozenset([len(rows) - 1] if rows else []))
 
 
 def references(findings: Findings) -> Table:
@@ -149,7 +182,16 @@ def failures(findings: Findings) -> Table:
 
 def settings(findings: Findings) -> Table:
     """What the study was begun with."""
-    rows: list[Row] = [{"path": path, "value": value} for path, value in sorted(findings.base.items())]
+    return _settings(findings.base)
+
+
+def rules(findings: Findings) -> Table:
+    """What its proxy tasks were last judged by."""
+    return _settings(by_path(findings.judged_by, findings.policy))
+
+
+def _settings(values: Mapping[str, Any]) -> Table:
+    rows: list[Row] = [{"path": path, "value": value} for path, value in sorted(values.items())]
     columns = [
         Column("setting", lambda row: row["path"], is_number=False),
         Column("value", lambda row: json.dumps(row["value"], ensure_ascii=False), is_number=False),
@@ -163,16 +205,22 @@ def _proxy_task(findings: Findings, task: TaskState) -> Row:
     scores = ModelScores.none() if check is None else findings.scores_at(task, check.step)
     train, wall = train_saving(findings, task), wall_saving(findings, task)
     half = scores.measure(tau_in_better_half)
+    bounds = None if check is None else findings.lost_bounds(task, check.step)
     return {
         "proxy_task": task.name,
         "is_best": task is findings.best,
         "is_accepted": task.stopping_state is not None and task.stopping_state.is_success,
         "state": None if task.stopping_state is None else task.stopping_state.value,
+        "outcome": outcome(findings, task).value,
         "tau": found and found.tau,
         "tau_low": found and found.low,
         "tau_high": found and found.high,
         "p_value": found and found.p_value,
         "models": found and found.n,
+        "needed": check and check.needed,
+        "lost": bounds and bounds.lost,
+        "lost_tau_low": bounds and bounds.low,
+        "lost_tau_high": bounds and bounds.high,
         "spearman": scores.measure(spearman),
         "weighted_tau": scores.measure(weighted_tau),
         "tau_better_half": half and half.tau,
@@ -185,6 +233,45 @@ def _proxy_task(findings: Findings, task: TaskState) -> Row:
         "train_ratio": train and train.ratio,
         "wall_ratio": wall and wall.ratio,
     }
+
+
+def _lost_bounds(row: Row) -> str:
+    if not row["lost"]:
+        return wording.MISSING
+    return f"{wording.interval(row['lost_tau_low'], row['lost_tau_high'])} ({row['lost']} lost)"
+
+
+def _not_chosen(findings: Findings, task: TaskState) -> Row:
+    check = decided_at(task)
+    found = None if check is None else check.correlation
+    return {
+        "proxy_task": task.name,
+        "outcome": outcome(findings, task).value,
+        "step": check and check.step,
+        "tau": found and found.tau,
+        "needed": check and check.needed,
+        "models": found and found.n,
+        "reason": reason(findings, task),
+    }
+
+
+def _compared(row: cloud_tool_costs.Compared) -> Row:
+    return {
+        "stage": row.stage,
+        "proxy_task": row.task,
+        **{way: None if (effort := getattr(row, way)) is None else asdict(effort) for way in cloud_tool_costs.WAYS},
+    }
+
+
+def _effort_column(way: str, heading: str, unit: str) -> Column:
+    def text(row: Row) -> str:
+        effort = row[way]
+        if effort is None:
+            return wording.MISSING
+        amount = wording.about(effort["trainings"]) if unit == "trainings" else wording.duration(effort["seconds"])
+        return f"\N{GREATER-THAN OR EQUAL TO}\N{NO-BREAK SPACE}{amount}" if effort["is_at_least"] else amount
+
+    return Column(f"{heading}: {'trainings' if unit == 'trainings' else 'training time'}", text)
 
 
 def _cost(findings: Findings, stage: str, task: str | None, cost: Cost) -> Row:

@@ -37,6 +37,15 @@ def number(value: float | None, digits: int = 4) -> str:
     return MISSING if value is None else f"{value:,}" if isinstance(value, int) else f"{value:.{digits}g}"
 
 
+def about(value: float) -> str:
+    """A mean or an estimate: three figures at most, no more than one of them behind the point.
+
+    >>> about(1.54), about(412.3), about(12345.0)
+    ('1.5', '412', '12,345')
+    """
+    return f"{value:,.1f}" if value < 100 else f"{value:,.0f}"
+
+
 def tau(value: float | None) -> str:
     """A correlation, with a true minus sign.
 
