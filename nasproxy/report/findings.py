@@ -136,6 +136,16 @@ class Findings:
         return () if self.selection is None else self.selection.references or ()
 
     @property
+    def added(self) -> tuple[Reference, ...]:
+        """References that were added to them while a verdict was undecided, whichever proxy task asked."""
+        return tuple({model.key: model for task in self.tasks.values() for model in task.added}.values())
+
+    @property
+    def is_replayed(self) -> bool:
+        """Whether the trainings come from a table of learning curves."""
+        return any(path.startswith("replay.") for path in self.base)
+
+    @property
     def is_spread(self) -> bool:
         """Whether the reference models were chosen for their spread."""
         return self.selection is not None and any(iteration.removed for iteration in self.selection.iterations)

@@ -5,7 +5,7 @@ from enum import Enum
 
 from nasproxy.controllers.states import StoppingState, TaskCheck, TaskState
 from nasproxy.report import wording
-from nasproxy.report.findings import Findings, decided_at
+from nasproxy.report.findings import Findings, decided_at, target
 from nasproxy.statistics.acceptance import VerdictKind
 
 
@@ -60,15 +60,14 @@ def reason(findings: Findings, task: TaskState) -> str:
         return _dropped(findings, check)
     if what is Outcome.ACCEPTED:
         return _accepted_too(findings, task)
-    if what is Outcome.TIMED_OUT:
-        limit_words = "" if findings.time_limit is None else f" of {wording.duration(findings.time_limit)}"
-        return f"Reached proxy_search.train_seconds_limit{limit_words}: {shortfall(check)}"
-    if what is Outcome.RUNNING:
-        return "No check that all of its models have reached" if check is None else f"So far {shortfall(check)}"
-    more = None if task.verdict is None else task.verdict.models_needed
-    if what is Outcome.UNDECIDED and more is not None:
-        return f"Ran to its end: {shortfall(check)}; {wording.count(more, 'more reference model')} might decide it"
-    return f"Ran to its end: {shortfall(check)}"
+    if what is Outcome.RUNNING and check is None:
+        return "No check that all of its models have reached"
+    limit = "" if findings.time_limit is None else f" of {wording.duration(findings.time_limit)}"
+    ended = {
+        Outcome.TIMED_OUT: f"Reached proxy_search.train_seconds_limit{limit}: ",
+        Outcome.RUNNING: "So far ",
+    }
+    return f"{ended.get(what, 'Ran to its end: ')}{shortfall(check)}{_more_models(task, check)}"
 
 
 def shortfall(check: TaskCheck | None) -> str:
@@ -81,6 +80,19 @@ def shortfall(check: TaskCheck | None) -> str:
     if check.needed is None:
         return f"{shown}, too few for any tau to be enough"
     return f"{shown}, and {wording.tau(check.needed)} was needed"
+
+
+def _more_models(task: TaskState, check: TaskCheck | None) -> str:
+    """Whether more reference models might decide, and how many as far as the criterion says."""
+    if check is None or check.correlation is None or check.needed is None:
+        return ""
+    more = None if task.verdict is None else task.verdict.models_needed
+    if more is not None:
+        return f"; {wording.count(more, 'more reference model')} might decide it"
+    wanted = target(task)
+    if wanted is not None and wanted <= check.correlation.tau < check.needed:
+        return f"; since it reached the target of {wanted:g}, more than references.max models might decide it"
+    return ""
 
 
 def _dropped(findings: Findings, check: TaskCheck | None) -> str:

@@ -14,7 +14,7 @@ from nasproxy.report.additions import additions
 from nasproxy.report.figures import gallery
 from nasproxy.report.figures.style import Picture
 from nasproxy.report.findings import Findings, read_findings
-from nasproxy.report.prospect import prospect
+from nasproxy.report.prospect import Prospect, prospect
 from nasproxy.report.tables import Table
 from nasproxy.statistics.ceiling import spread_over_noise
 from nasproxy.storage import TrialStore, replace_text
@@ -54,10 +54,11 @@ def write_report(folder: StudyFolder, *, time_tolerance: float, store: TrialStor
         CorruptFileError: A file of the study cannot be read.
     """
     findings = read_findings(folder, time_tolerance=time_tolerance, store=store)
-    words = verdict.judge(findings)
+    words, expected = verdict.judge(findings), prospect(findings)
     pictures = list(gallery.draw_all(findings))
     shown = {
         "proxy_tasks": tables.proxy_tasks(findings),
+        "search": tables.search(expected),
         "not_chosen": tables.not_chosen(findings),
         "references": tables.references(findings),
         "costs": tables.costs(findings),
@@ -66,7 +67,7 @@ def write_report(folder: StudyFolder, *, time_tolerance: float, store: TrialStor
         "settings": tables.settings(findings),
         "rules": tables.rules(findings),
     }
-    html = _render(findings, words, shown, pictures)
+    html = _render(findings, words, expected, shown, pictures)
     written = _write_pictures(folder.report, pictures)
     path = folder.report / "index.html"
     replace_text(path, html)
@@ -74,7 +75,13 @@ def write_report(folder: StudyFolder, *, time_tolerance: float, store: TrialStor
     return Page(path, words.text, {**rows, "trials": tables.trials(findings).rows}, written)
 
 
-def _render(findings: Findings, words: verdict.Verdict, shown: Mapping[str, Table], pictures: Iterable[Picture]) -> str:
+def _render(
+    findings: Findings,
+    words: verdict.Verdict,
+    expected: Prospect | None,
+    shown: Mapping[str, Table],
+    pictures: Iterable[Picture],
+) -> str:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -89,7 +96,7 @@ def _render(findings: Findings, words: verdict.Verdict, shown: Mapping[str, Tabl
         tables=shown,
         pictures={Path(picture.name).stem: _inlined(picture) for picture in pictures},
         spread=_spread_over_noise(findings),
-        prospect=prospect(findings),
+        prospect=expected,
         additions=[addition.sentence(findings.search_trials) for addition in additions(findings)],
     )
 

@@ -54,15 +54,13 @@ class Prospect:
         return tuple(self._sentences())
 
     def _sentences(self) -> Iterator[str]:
-        for price in self.prices:
-            yield self._price(price)
         if self.tau is None:
             return
-        limit = "" if self.lower_limit is None else f", and {_pairs(self.lower_limit)} if the true tau is its lower"
-        end = "" if self.lower_limit is None else f" limit, {wording.tau(self.lower_limit)}"
+        limit = self.lower_limit
+        at_limit = "" if limit is None else f", {_pairs(limit)} if the true tau is no more than {wording.tau(limit)}"
         yield (
-            f"Of 100 pairs of random models the proxy task ranks {_pairs(self.tau)} as full training does{limit}{end}; "
-            f"a coin would rank 50."
+            f"Of 100 pairs of random models the proxy task orders {_pairs(self.tau)} as full training does at a tau of "
+            f"{wording.tau(self.tau)}{at_limit}; a coin orders 50."
         )
         yield from self._best_found(self.tau)
 
@@ -70,7 +68,7 @@ class Prospect:
         top = min(TOP, self.trials)
         ranks = [search_outcome(value, self.trials, top=top).best_rank for value in self._taus(tau)]
         ends = [_rank(rank, self.trials) for rank in ranks]
-        lower = f", and {ends[1]} if the true tau is its lower limit" if len(ends) > 1 else ""
+        lower = f", or {ends[1]} at the lower limit of tau" if len(ends) > 1 else ""
         bought = ""
         if self.prices and self.prices[0].full_models >= 1:
             models = min(float(self.trials), self.prices[0].full_models)
@@ -88,19 +86,6 @@ class Prospect:
 
     def _taus(self, tau: float) -> list[float]:
         return [tau] if self.lower_limit is None else [tau, self.lower_limit]
-
-    def _price(self, price: Price) -> str:
-        trainings = self.trials * price.proxy_seconds / price.full_seconds
-        paid = (
-            "the study never pays for itself"
-            if price.break_even is None
-            else f"the study has paid for itself after {wording.count(price.break_even, 'searched model')}"
-        )
-        return (
-            f"By {price.name}, the search and the full training of its top {min(TOP, self.trials)} cost "
-            f"{wording.duration(price.proxy_seconds)}, as much as {wording.about(trainings)} full trainings; all "
-            f"{self.trials:,} models trained fully cost {wording.duration(price.full_seconds)}. So {paid}."
-        )
 
 
 def prospect(findings: Findings) -> Prospect | None:

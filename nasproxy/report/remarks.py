@@ -69,16 +69,16 @@ def remarks(findings: Findings, best: TaskState, final_step: int, found: RankCor
             f"task with a probability of {alpha:g} at most.",
         )
     if best.added:
-        own = [addition for addition in additions(findings) if addition.task == best.name]
-        yield Remark("Reference models were added.", " ".join(a.sentence(findings.search_trials) for a in own))
+        yield _added_remark(findings, best)
     if findings.is_spread:
         yield _spread_remark()
     if findings.policy == "sequential" and len(findings.tasks) > 1:
         yield _sequential_remark(findings, best)
+    how = "" if findings.is_replayed else " with the overrides above"
     yield Remark(
         "Not confirmed yet.",
         f"Tau was measured {_position(best, final_step)}. A training of {final_step:,} steps in all runs through its "
-        f"whole learning-rate schedule by then and may rank otherwise: confirm it once with the overrides above.",
+        f"whole learning-rate schedule by then and may rank otherwise: confirm it once{how}.",
     )
     yield from noise_remarks(findings, found)
     yield from _better_half_remark(findings, best, final_step)
@@ -124,6 +124,24 @@ def _crossing_remark(findings: Findings, best: TaskState) -> Remark:
     )
 
 
+def _added_remark(findings: Findings, best: TaskState) -> Remark:
+    selected = len(best.keys) - len(best.added)
+    seconds = sum(model.train_seconds for model in best.added)
+    own = [addition for addition in additions(findings) if addition.task == best.name and not addition.is_last]
+    waiting = (
+        f" To wait instead, for a verdict in about twice the training time, would have cost the search of "
+        f"{findings.search_trials:,} models {wording.duration(own[0].waiting_seconds)}."
+        if own
+        else ""
+    )
+    return Remark(
+        "Reference models were added.",
+        f"Undecided on {wording.count(selected, 'model')}, it was judged on {len(best.keys)} in the end; the "
+        f"{wording.count(len(best.added), 'full training')} of random models that this took cost "
+        f"{wording.duration(seconds)}.{waiting} Each addition stands under Costs.",
+    )
+
+
 def _spread_remark() -> Remark:
     return Remark(
         "The reference models were chosen for their spread.",
@@ -136,12 +154,16 @@ def _sequential_remark(findings: Findings, best: TaskState) -> Remark:
     before = {task.name for task in findings.tasks.values() if task.number < best.number}
     proxies = [trial for trial in findings.trials.values() if trial.stage is Stage.PROXY_SEARCH]
     spent, early = Cost.of(proxies), Cost.of([trial for trial in proxies if trial.task in before])
+    where = (
+        f"{wording.duration(early.train_seconds)} of {wording.duration(spent.train_seconds)} of proxy training went to "
+        f"{wording.count(len(before), 'task')} listed before {best.name}, and a race would have ended them when "
+        f"{best.name} was accepted"
+        if before
+        else f"it was least here, since {best.name} stands first"
+    )
     return Remark(
         "The proxy tasks were judged one after the other.",
-        f"That changes no single verdict, but the price hangs on the order of the grid: "
-        f"{wording.duration(early.train_seconds)} of {wording.duration(spent.train_seconds)} of proxy training went "
-        f"to {wording.count(len(before), 'task')} listed before {best.name}. In a race all would have ended when "
-        f"{best.name} was accepted.",
+        f"That changes no single verdict, but the price hangs on the order of the grid: {where}.",
     )
 
 

@@ -11,6 +11,7 @@ from nasproxy.report import wording
 from nasproxy.report.costs import Cost, stage_costs, train_saving, train_seconds, wall_saving
 from nasproxy.report.findings import Findings, ModelScores, Stage, Trial, decided_at
 from nasproxy.report.outcomes import Outcome, outcome, reason
+from nasproxy.report.prospect import TOP, Prospect
 from nasproxy.report.rules import by_path
 from nasproxy.statistics.rank_correlation import spearman, tau_in_better_half, top_k_regret, weighted_tau
 
@@ -29,11 +30,13 @@ class Column:
         heading: Its name.
         text: From a row to the text of a cell.
         is_number: Aligned to the right.
+        is_prose: Words enough to need room, however narrow the page.
     """
 
     heading: str
     text: Callable[[Row], str]
     is_number: bool = True
+    is_prose: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,11 +60,11 @@ def proxy_tasks(findings: Findings) -> Table:
     never = float("inf")
     rows.sort(key=lambda row: (not row["is_accepted"], never if row["train_seconds"] is None else row["train_seconds"]))
     best = frozenset(place for place, row in enumerate(rows) if row["is_best"])
+    all_counted = Column("all counted", lambda row: wording.times(row["wall_ratio"]))
     columns = [
         Column("proxy task", lambda row: row["proxy_task"], is_number=False),
         Column("tau", lambda row: wording.tau(row["tau"])),
         Column("95 % interval", lambda row: wording.interval(row["tau_low"], row["tau_high"])),
-        Column("needed", lambda row: wording.tau(row["needed"])),
         Column("p", lambda row: wording.p_value(row["p_value"])),
         Column("models", lambda row: wording.number(row["models"])),
         Column("Spearman", lambda row: wording.tau(row["spearman"])),
@@ -71,7 +74,7 @@ def proxy_tasks(findings: Findings) -> Table:
         Column("steps", lambda row: wording.number(row["step"])),
         Column("training", lambda row: wording.duration(row["train_seconds"])),
         Column("cheaper", lambda row: wording.times(row["train_ratio"])),
-        Column("all counted", lambda row: wording.times(row["wall_ratio"])),
+        *([all_counted] if any(row["wall_ratio"] for row in rows) else []),
         Column("what became of it", lambda row: row["outcome"], is_number=False),
     ]
     if any(row["lost"] for row in rows):
@@ -89,7 +92,7 @@ def not_chosen(findings: Findings) -> Table:
         Column("tau there", lambda row: wording.tau(row["tau"])),
         Column("needed there", lambda row: wording.tau(row["needed"])),
         Column("models", lambda row: wording.number(row["models"])),
-        Column("why", lambda row: f"{row['reason']}.", is_number=False),
+        Column("why", lambda row: f"{row['reason']}.", is_number=False, is_prose=True),
     ]
     return Table([_not_chosen(findings, task) for task in tasks], columns)
 
@@ -106,14 +109,28 @@ def cloud_tool(findings: Findings) -> Table:
     return Table(rows, columns, frozenset([len(rows) - 1] if rows else []))
 
 
+def search(expected: Prospect | None) -> Table:
+    """What the search costs, with the proxy task and without."""
+    rows: list[Row] = [] if expected is None else [{**asdict(price)} for price in expected.prices]
+    columns = [
+        Column("the search by", lambda row: row["name"], is_number=False),
+        Column(f"with the proxy task, and its top {TOP} trained fully", lambda row: _hours(row["proxy_seconds"])),
+        Column("as many full trainings", lambda row: wording.about(row["full_models"])),
+        Column("all models trained fully", lambda row: _hours(row["full_seconds"])),
+        Column("the study pays from", lambda row: _pays_from(row["break_even"])),
+    ]
+    return Table(rows, columns)
+
+
 def references(findings: Findings) -> Table:
     """The reference models, best first, and the baseline model."""
     baseline = findings.selection.baseline if findings.selection else None
-    models = [*findings.references, *([] if baseline is None else [baseline])]
+    models = [*findings.references, *findings.added, *([] if baseline is None else [baseline])]
     models.sort(key=lambda model: -model.score)
     rows: list[Row] = [
         {
             "model": "baseline" if model is baseline else f"candidate {model.number}",
+            "is_added": model in findings.added,
             "architecture": wording.architecture(model.architecture),
             "score": model.score,
             "train_seconds": model.train_seconds,
@@ -122,8 +139,8 @@ def references(findings: Findings) -> Table:
         for model in models
     ]
     columns = [
-        Column("model", lambda row: row["model"], is_number=False),
-        Column("architecture", lambda row: row["architecture"], is_number=False),
+        Column("model", lambda row: row["model"] + (", added" if row["is_added"] else ""), is_number=False),
+        Column("architecture", lambda row: row["architecture"], is_number=False, is_prose=True),
         Column("score", lambda row: wording.number(row["score"])),
         Column("training", lambda row: wording.duration(row["train_seconds"])),
         Column("trial", lambda row: row["trial"], is_number=False),
@@ -158,7 +175,7 @@ def trials(findings: Findings) -> Table:
         Column("trial", lambda row: row["trial"], is_number=False),
         Column("stage", lambda row: row["stage"], is_number=False),
         Column("proxy task", lambda row: row["proxy_task"] or "", is_number=False),
-        Column("architecture", lambda row: row["architecture"], is_number=False),
+        Column("architecture", lambda row: row["architecture"], is_number=False, is_prose=True),
         Column("seed", lambda row: str(row["seed"])),
         Column("state", lambda row: row["state"], is_number=False),
         Column("steps", lambda row: f"{row['step']}/{row['total_steps']}"),
@@ -233,6 +250,14 @@ def _proxy_task(findings: Findings, task: TaskState) -> Row:
         "train_ratio": train and train.ratio,
         "wall_ratio": wall and wall.ratio,
     }
+
+
+def _hours(seconds: float) -> str:
+    return f"{wording.about(seconds / 3600)} h" if seconds >= 360 else wording.duration(seconds)
+
+
+def _pays_from(models: int | None) -> str:
+    return "never" if models is None else f"{wording.count(models, 'searched model')} on"
 
 
 def _lost_bounds(row: Row) -> str:

@@ -105,8 +105,8 @@ def _accepted(findings: Findings, best: TaskState, final_step: int) -> Verdict:
         headline=f"Accepted: {best.name}, stopped {where}",
         sentence=f"It {met}{_correlation(found)}{cheaper}{counted}.",
         facts=tuple(_facts(findings, best, final_step, found, train, wall)),
-        use=" ".join(overrides(best.proxy_task, final_step)),
-        confirm=" ".join(confirmation(best.name, best.proxy_task, final_step)),
+        use="" if findings.is_replayed else " ".join(overrides(best.proxy_task, final_step)),
+        confirm="" if findings.is_replayed else " ".join(confirmation(best.name, best.proxy_task, final_step)),
         remarks=tuple(remarks(findings, best, final_step, found)),
         warning=cloud_tool_warning(findings),
     )
@@ -131,6 +131,12 @@ def _facts(
         wanted, ends = target(best), wording.interval(found.low, found.high)
         goal = "" if wanted is None else f"; target {wanted:g}"
         yield "tau-b", f"{wording.tau(found.tau)} (95 % interval {ends}{goal})"
+        check = decided_at(best)
+        if check is not None and check.needed is not None:
+            yield "tau that was needed there", wording.tau(check.needed)
+        if check is not None and check.lower_limit is not None:
+            limit = f"{wording.tau(check.lower_limit)} (one-sided 95 %, this look alone)"
+            yield "lower limit of the true tau", limit
         bounds = findings.lost_bounds(best, final_step)
         if bounds is not None:
             lost = wording.count(bounds.lost, "lost model")
@@ -173,8 +179,8 @@ def _none_accepted(findings: Findings) -> Verdict:
     )
     if closest is not None:
         name, step, found = closest
-        ends = wording.interval(found.low, found.high)
-        sentence += f" {name} came closest: tau-b {wording.tau(found.tau)} after {step:,} steps (95 % interval {ends})."
+        ends, where = wording.interval(found.low, found.high), wording.count(step, "step")
+        sentence += f" {name} came closest: tau-b {wording.tau(found.tau)} after {where} (95 % interval {ends})."
     return Verdict(
         is_accepted=False,
         headline="No proxy task was accepted",

@@ -15,7 +15,7 @@ def draw_all(findings: Findings) -> Iterator[Picture]:
     if findings.measured is not None:
         yield picture("variance_learning_curves", "Learning curves of one model's seeds", variance_curves, findings)
     for number, iteration in enumerate(findings.selection.iterations if findings.selection else (), start=1):
-        if iteration.kept is not None:
+        if iteration.kept is not None and (number > 1 or iteration.fraction < 1.0):  # else `reference_scores` has it
             alt = f"Scores of the candidates in iteration {number}, kept, dropped and failed"
             yield picture(selection_name(number), alt, selection_scatter, findings, iteration)
     if findings.references:

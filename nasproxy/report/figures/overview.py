@@ -48,42 +48,44 @@ def overview(findings: Findings, tasks: Sequence[TaskState]) -> Figure:
 
 
 def _draw_taus(axes: Any, findings: Findings, tasks: Sequence[TaskState]) -> None:
-    longest = max(check.median_train_seconds for task in tasks for check in task.checks)
+    longest = max(check.rated_seconds for task in tasks for check in task.checks)
     size, unit = wording.time_unit(longest)
-    marked: set[str] = set()
+    ends: list[tuple[float, float, Outcome]] = []
     for (dashes, (colour, marker)), task in zip(itertools.cycle(SERIES), tasks, strict=False):
-        known = [(c.median_train_seconds / size, c.correlation.tau) for c in task.checks if c.correlation is not None]
+        known = [(c.rated_seconds / size, c.correlation.tau) for c in task.checks if c.correlation is not None]
         if not known:
             continue
         x, taus = zip(*known, strict=True)
         axes.plot(x, taus, dashes, color=colour, marker=marker, markersize=2.5, label=task.name)
-        _mark_end(axes, x[-1], taus[-1], outcome(findings, task), marked)
+        ends.append((x[-1], taus[-1], outcome(findings, task)))
+    _mark_ends(axes, ends)
     full = list(findings.full_training_curve())
     if full:
         places, own = [seconds / size for _, seconds, _ in full], [found.tau for _, _, found in full]
         axes.plot(places, own, ":", color=BLACK, label="full training's own checks (optimistic)")
     draw_bounds(axes, target(tasks[0]), findings.ceiling)
     _draw_finish(axes, findings, size)
-    axes.set(xlabel=f"median training time ({unit})", ylabel="rank correlation (tau-b)", ylim=(None, 1.08))
+    axes.set(xlabel=f"training time, rated ({unit})", ylabel="rank correlation (tau-b)", ylim=(None, 1.08))
     axes.set_xlim(0, 1.1 * longest / size)
 
 
-def _mark_end(axes: Any, x: float, tau: float, what: Outcome, marked: set[str]) -> None:
-    look = ENDS.get(what)
-    if look is None:
-        return
-    name = "accepted" if what.is_accepted else what.value
-    axes.scatter([x], [tau], zorder=5, label=None if name in marked else name, **look)
-    marked.add(name)
+def _mark_ends(axes: Any, ends: Sequence[tuple[float, float, Outcome]]) -> None:
+    """Mark how each curve ended, each way with one line in the legend, after those of the curves."""
+    marked: set[str] = set()
+    for x, tau, what in ends:
+        if what in ENDS:
+            name = "accepted" if what.is_accepted else what.value
+            axes.scatter([x], [tau], zorder=5, label=None if name in marked else name, **ENDS[what])
+            marked.add(name)
 
 
 def _draw_finish(axes: Any, findings: Findings, size: float) -> None:
     """Where the race ended: no other task could be cheaper from there on."""
     best = findings.best
-    if best is None or best.final_train_seconds is None:
+    if best is None or best.final_rated_seconds is None:
         return
     what = "chosen" if findings.policy == "sequential" else "end of the race"
-    place = best.final_train_seconds / size
+    place = best.final_rated_seconds / size
     axes.axvline(place, color=BLACK, linewidth=0.8, alpha=0.6, zorder=1)
     axes.annotate(
         what,

@@ -72,16 +72,22 @@ def selection_scatter(findings: Findings, iteration: Iteration) -> Figure:
 def reference_scores(findings: Findings) -> Figure:
     """Full-training scores, best first, with seed noise, beside the baseline model's."""
     figure, axes = new_figure(WIDE)
-    scores, sd = [reference.score for reference in findings.references], findings.seed_sd
-    ranks = np.arange(1, len(scores) + 1)
+    models, sd = sorted((*findings.references, *findings.added), key=lambda model: -model.score), findings.seed_sd
     noise = "" if sd is None else f", \N{PLUS-MINUS SIGN} one seed SD ({sd:.2g})"
-    axes.errorbar(ranks, scores, yerr=sd, fmt="o", color=BLACK, elinewidth=1, capsize=2.5, label=f"reference{noise}")
+    look: dict[str, Any] = {"fmt": "o", "color": BLACK, "elinewidth": 1, "capsize": 2.5}
+    for group, label, face in (
+        (findings.references, f"reference{noise}", BLACK),
+        (findings.added, "added while a verdict was undecided", "white"),
+    ):
+        if group:
+            ranks = [models.index(model) + 1 for model in group]
+            axes.errorbar(ranks, [m.score for m in group], yerr=sd, label=label, markerfacecolor=face, **look)
     baseline = findings.selection.baseline if findings.selection else None
     if baseline is not None:
         axes.axhline(baseline.score, color=VERMILION, linestyle="--", label=f"baseline model ({baseline.score:.4g})")
         if sd is not None:
             axes.axhspan(baseline.score - sd, baseline.score + sd, color=VERMILION, alpha=0.12, linewidth=0)
-    axes.set(xlabel="reference model, best first", ylabel="full-training score", xticks=ranks)
+    axes.set(xlabel="reference model, best first", ylabel="full-training score", xticks=range(1, len(models) + 1))
     axes.legend(loc="best")
     return figure
 

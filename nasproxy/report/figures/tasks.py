@@ -35,14 +35,16 @@ def correlation(findings: Findings, task: TaskState, over: Over) -> Figure:
     figure, axes = new_figure(TALL)
     x, label = _places(task.checks, over)
     taus, lows, highs = (_of_correlation(task.checks, end) for end in ("tau", "low", "high"))
-    axes.fill_between(x, lows, highs, color=BLUE, alpha=0.15, linewidth=0, label="95 % interval")
+    width = 6.0 if len(x) == 1 else 0.0  # a band of one look has no width
+    axes.fill_between(x, lows, highs, color=BLUE, alpha=0.15, linewidth=width, label="95 % interval")
     size = 3.5 if len(x) < MANY_LOOKS else 1.8
     axes.plot(x, taus, color=BLUE, marker="o", markersize=size, label="tau-b, a dot a look")
     _draw_needs(axes, x, task)
     draw_bounds(axes, None if _is_constant_need(task) else target(task), findings.ceiling)
     _draw_growth(axes, x, task)
     _draw_decision(axes, x, findings, task)
-    floor = np.nanmin(lows) if np.isfinite(lows).any() else 0.0
+    limits = [check.lower_limit for check in task.checks if check.lower_limit is not None]
+    floor = min([0.0, *lows[np.isfinite(lows)].tolist(), *limits])
     axes.set(xlabel=label, ylabel="rank correlation (tau-b)", ylim=(min(-0.1, floor - 0.05), 1.08))
     axes.set_xlim(left=0)
     axes.set_title(task.name)
@@ -133,8 +135,9 @@ def _draw_growth(axes: Any, x: Sequence[float], task: TaskState) -> None:
             f"+{after - before}",
             (place, 0.01),
             xycoords=("data", "axes fraction"),
-            xytext=(2, 0),
+            xytext=(-1.5, 0),
             textcoords="offset points",
+            ha="right",
             fontsize=7,
             color="#A85100",
             va="bottom",
@@ -146,7 +149,8 @@ def _draw_decision(axes: Any, x: Sequence[float], findings: Findings, task: Task
     if check is None or check.correlation is None:
         return
     what = outcome(findings, task)
-    words = "last look" if what in (Outcome.RUNNING, Outcome.OTHER_RULES) else what.value
+    is_open = what in (Outcome.RUNNING, Outcome.OTHER_RULES)
+    words = "last look" if is_open else "accepted" if what.is_accepted else what.value
     ring = {"s": 60, "facecolors": "none", "edgecolors": BLACK, "linewidths": 1.2, "zorder": 4}
     place, tau = x[task.checks.index(check)], check.correlation.tau
-    axes.scatter([place], [tau], label=f"{words} at {wording.tau(tau)}", **ring)
+    axes.scatter([place], [tau], label=f"{words}: tau {wording.tau(tau)}", **ring)
