@@ -19,6 +19,7 @@ from nasproxy.controllers.spread_selection import SpreadSelection, SpreadSelecti
 from nasproxy.controllers.states import ProxySearchState, SelectionState, VarianceState
 from nasproxy.controllers.variance import VarianceController
 from nasproxy.proxy import ProxyTask, flatten
+from nasproxy.report.page import Page, write_report
 from nasproxy.statistics.acceptance import Criterion
 from nasproxy.statistics.criteria.first_crossing import FirstCrossing
 from nasproxy.statistics.criteria.group_sequential import GroupSequential
@@ -251,6 +252,21 @@ def cloud_study(new_study: NewStudy, tasks: dict[str, ProxyTask]) -> Author:
     author.select_models()
     author.search(tasks, policy="sequential")
     return author
+
+
+@pytest.fixture(scope="session")
+def grown_page(grown_study: Author) -> Page:
+    return write_report(grown_study.folder, time_tolerance=0.05)
+
+
+@pytest.fixture(scope="session")
+def cloud_page(cloud_study: Author) -> Page:
+    return write_report(cloud_study.folder, time_tolerance=0.05)
+
+
+@pytest.fixture(scope="session")
+def page(full_study: Author) -> Page:
+    return write_report(full_study.folder, time_tolerance=0.05)
 
 
 @pytest.fixture(scope="session")
