@@ -122,12 +122,13 @@ def _copies(findings: Findings, full_steps: int) -> Effort | None:
 def _stops(findings: Findings, trainings: Mapping[str, "_Trainings"], wanted: float) -> dict[str, int | None]:
     """The step each task would be stopped at, one after the other; None where this study did not train so far."""
     settings, limit = read_settings(findings.judged_by), findings.time_limit
+    score = settings.get("desired_score")
     stops_early = bool(settings.get("early_stop_if_not_best", ProxySearchSettings.early_stop_if_not_best))
     best: float | None = None
     stops: dict[str, int | None] = {}
     for name, known in trainings.items():
         ends = [seconds for seconds in (limit, best if stops_early else None) if seconds is not None]
-        stops[name], has_crossed = known.first_stop(wanted, min(ends, default=None))
+        stops[name], has_crossed = known.first_stop(wanted, score, min(ends, default=None))
         stop = stops[name]
         if has_crossed and stop is not None:
             seconds = known.median_seconds(stop)
@@ -157,12 +158,12 @@ class _Trainings:
         is_shown = [bool(record.checks) or record.is_failed for record in self.records]
         return len(is_shown) == len(self.scores) and all(is_shown) and any(r.checks for r in self.records)
 
-    def first_stop(self, wanted: float, longest: float | None) -> tuple[int | None, bool]:
-        """The first step at which tau is high enough or the time is up, and whether it was tau."""
+    def first_stop(self, wanted: float, score: float | None, longest: float | None) -> tuple[int | None, bool]:
+        """The first step at which tau or the score is high enough or time is up, and whether it was high enough."""
         for step in self.check_steps:
             if not all(record.reached(step) or record.is_failed for record in self.records):
                 return None, False
-            if self._has_crossed(step, wanted):
+            if self._has_crossed(step, wanted) or (score is not None and self._median_score(step) >= score):
                 return step, True
             if longest is not None and self.median_seconds(step) >= longest:
                 return step, False
@@ -193,6 +194,10 @@ class _Trainings:
     @property
     def _common_step(self) -> int:
         return min((record.step for record in self.records if not record.is_failed), default=0)
+
+    def _median_score(self, step: int) -> float:
+        scores = [check.score for record in self.records if (check := record.check_at(step)) is not None]
+        return median(scores) if scores else float("-inf")
 
     def _has_crossed(self, step: int, wanted: float) -> bool:
         checks = [record.check_at(step) for record in self.records]

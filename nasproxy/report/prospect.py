@@ -7,6 +7,7 @@ from nasproxy.controllers.states import TaskState
 from nasproxy.report import wording
 from nasproxy.report.costs import Cost, Saving, train_saving, wall_saving
 from nasproxy.report.findings import Findings, decided_at
+from nasproxy.statistics.rank_correlation import tau_in_better_half
 from nasproxy.statistics.search_outcome import random_best_rank, search_outcome
 
 TOP = 10
@@ -41,12 +42,14 @@ class Prospect:
         prices: What it costs, training time first.
         tau: As measured; None where undefined.
         lower_limit: One-sided 95 % lower limit of the true tau; None where unknown.
+        tau_better_half: Tau among the better half of the reference models; None where undefined.
     """
 
     trials: int
     prices: tuple[Price, ...]
     tau: float | None
     lower_limit: float | None
+    tau_better_half: float | None = None
 
     @property
     def sentences(self) -> tuple[str, ...]:
@@ -81,8 +84,14 @@ class Prospect:
             f"If {self.trials:,} random models are ranked by it and the top {top} of them are trained fully, the best "
             f"of these stands on average {ends[0]} by full training{lower}. Full training of all finds rank 1, at the "
             f"price above.{bought} This takes both scores for normally distributed; where good models lie closer "
-            f"together than that, it is too hopeful."
+            f"together than that, it is too hopeful{self._better_half}."
         )
+
+    @property
+    def _better_half(self) -> str:
+        if self.tau_better_half is None:
+            return ""
+        return f" (tau among the better half of the reference models: {wording.tau(self.tau_better_half)})"
 
     def _taus(self, tau: float) -> list[float]:
         return [tau] if self.lower_limit is None else [tau, self.lower_limit]
@@ -97,7 +106,10 @@ def prospect(findings: Findings) -> Prospect | None:
     found = check.correlation
     tau, low = (None, None) if found is None else (found.tau, found.low)
     limit = low if check.lower_limit is None else check.lower_limit
-    return Prospect(findings.search_trials, tuple(_prices(findings, best)), tau, limit)
+    half = findings.scores_at(best, check.step).measure(tau_in_better_half)
+    return Prospect(
+        findings.search_trials, tuple(_prices(findings, best)), tau, limit, None if half is None else half.tau
+    )
 
 
 def _prices(findings: Findings, best: TaskState) -> Iterator[Price]:
@@ -127,4 +139,4 @@ def _pairs(tau: float) -> str:
 
 def _rank(rank: float, trials: int) -> str:
     share = 100 * rank / trials
-    return f"at rank {wording.about(rank)} of {trials:,} (the best {share:.2g} %)"
+    return f"at rank {wording.about(rank)} of {trials:,} (the best {share:.{2 if share >= 1 else 1}g} %)"

@@ -112,11 +112,12 @@ def cloud_tool(findings: Findings) -> Table:
 def search(expected: Prospect | None) -> Table:
     """What the search costs, with the proxy task and without."""
     rows: list[Row] = [] if expected is None else [{**asdict(price)} for price in expected.prices]
+    with_proxy = f"with the proxy task, and its top {TOP} trained fully"
     columns = [
         Column("the search by", lambda row: row["name"], is_number=False),
-        Column(f"with the proxy task, and its top {TOP} trained fully", lambda row: _hours(row["proxy_seconds"])),
+        Column(with_proxy, lambda row: wording.duration(row["proxy_seconds"])),
         Column("as many full trainings", lambda row: wording.about(row["full_models"])),
-        Column("all models trained fully", lambda row: _hours(row["full_seconds"])),
+        Column("all models trained fully", lambda row: wording.duration(row["full_seconds"])),
         Column("the study pays from", lambda row: _pays_from(row["break_even"])),
     ]
     return Table(rows, columns)
@@ -250,10 +251,6 @@ def _proxy_task(findings: Findings, task: TaskState) -> Row:
         "train_ratio": train and train.ratio,
         "wall_ratio": wall and wall.ratio,
     }
-
-
-def _hours(seconds: float) -> str:
-    return f"{wording.about(seconds / 3600)} h" if seconds >= 360 else wording.duration(seconds)
 
 
 def _pays_from(models: int | None) -> str:

@@ -53,6 +53,8 @@ def test_pairs_and_the_best_model_are_told_at_tau_and_at_its_lower_limit(full_st
     for tau in (expected.tau, expected.lower_limit):
         assert f"at rank {wording.about(search_outcome(tau, 300).best_rank)} of 300" in best
     assert "This takes both scores for normally distributed" in best
+    (row,) = [row for row in tables.proxy_tasks(findings_of(full_study)).rows if row["is_best"]]
+    assert f"better half of the reference models: {wording.tau(row['tau_better_half'])})" in best
 
 
 def test_the_criterions_lower_limit_comes_before_that_of_the_interval(grown_study: Any) -> None:
