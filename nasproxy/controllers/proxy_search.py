@@ -99,7 +99,7 @@ class ProxySearchController:
                     write_record(self._folder / f"{name}.json", state.tasks[name])
             others = {name: task for name, task in known.items() if name not in self._proxy_tasks}
             merged = ProxySearchState(in_order({**state.tasks, **others}))
-            write_record(self._folder.parent / "rules.json", Rules(self._judged_by))
+            write_record(self._folder.parent / "rules.json", Rules(self._judged_by, self._settings.policy))
             best = self._best(merged.tasks)
             write_search_controller_state(self._folder.parent / "SEARCH_CONTROLLER_STATE.json", merged.tasks, best)
         return merged

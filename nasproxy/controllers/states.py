@@ -193,9 +193,15 @@ class ProxySearchState:
 
 @dataclass(frozen=True)
 class Rules:
-    """The rules that proxy tasks were last judged by; a task judged by others is no candidate beside them."""
+    """The rules that proxy tasks were last judged by; a task judged by others is no candidate beside them.
+
+    Attributes:
+        judged_by: The rules in words.
+        policy: In what order the tasks were judged, which changes no verdict; None where it is not on record.
+    """
 
     judged_by: str
+    policy: str | None = None
 
 
 def best_task(
@@ -226,6 +232,12 @@ def read_rules(folder: Path) -> str | None:
     """The rules that a study's proxy tasks were last judged by, from the folder of their states."""
     rules = read_record(folder.parent / "rules.json", Rules)
     return None if rules is None else rules.judged_by
+
+
+def read_policy(folder: Path) -> str | None:
+    """In what order a study's proxy tasks were last judged, from the folder of their states."""
+    rules = read_record(folder.parent / "rules.json", Rules)
+    return None if rules is None else rules.policy
 
 
 def read_tasks(folder: Path) -> dict[str, TaskState]:

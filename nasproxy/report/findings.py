@@ -1,6 +1,5 @@
 """All that a study knows so far, read from its folder into one object; any part may not be there yet."""
 
-import json
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from nasproxy.controllers.settings import SearchSettings
 from nasproxy.controllers.states import (
     Reference,
     SelectionState,
@@ -19,13 +19,16 @@ from nasproxy.controllers.states import (
     VarianceResult,
     VarianceState,
     best_task,
+    read_policy,
     read_rules,
     read_tasks,
 )
 from nasproxy.errors import TooFewTrialsError
+from nasproxy.report.rules import read_settings
 from nasproxy.statistics.ceiling import NoiseCeiling, RangeCheck, noise_ceiling, range_check
 from nasproxy.statistics.missing import Floats
 from nasproxy.statistics.rank_correlation import RankCorrelation, kendall_tau, rank_failed_last
+from nasproxy.statistics.worst_case import TauBounds, worst_case_tau
 from nasproxy.storage import FolderTrialStore, TrialStore, read_record
 from nasproxy.study import StudyFolder, StudyRecord
 from nasproxy.trial import Split, TrialRecord, TrialSpec, canonical
@@ -38,6 +41,7 @@ class Stage(str, Enum):
 
     VARIANCE = "variance"
     SELECTION = "selection"
+    ADDED_REFERENCES = "added references"
     PROXY_SEARCH = "proxy search"
 
 
@@ -103,6 +107,7 @@ class Findings:
         trials: All trials by key.
         time_tolerance: A task must be cheaper than the best by more than this share to replace it.
         judged_by: The rules that proxy tasks were last judged by; None before.
+        policy: In what order they were judged: `race` or `sequential`; None where it is not on record.
     """
 
     name: str
@@ -113,6 +118,7 @@ class Findings:
     trials: Mapping[str, Trial]
     time_tolerance: float
     judged_by: str | None
+    policy: str | None = None
 
     @property
     def measured(self) -> VarianceResult | None:
@@ -130,9 +136,31 @@ class Findings:
         return () if self.selection is None else self.selection.references or ()
 
     @property
+    def added(self) -> tuple[Reference, ...]:
+        """References that were added to them while a verdict was undecided, whichever proxy task asked."""
+        return tuple({model.key: model for task in self.tasks.values() for model in task.added}.values())
+
+    @property
+    def is_replayed(self) -> bool:
+        """Whether the trainings come from a table of learning curves."""
+        return any(path.startswith("replay.") for path in self.base)
+
+    @property
     def is_spread(self) -> bool:
         """Whether the reference models were chosen for their spread."""
         return self.selection is not None and any(iteration.removed for iteration in self.selection.iterations)
+
+    @property
+    def search_trials(self) -> int:
+        """Models of the search that the proxy task is for."""
+        trials = read_settings(self.judged_by).get("trials")
+        return trials if isinstance(trials, int) else SearchSettings().trials
+
+    @property
+    def time_limit(self) -> float | None:
+        """Training time of a model at which a proxy task had to stop, in seconds; None for no limit."""
+        limit = read_settings(self.judged_by).get("train_seconds_limit")
+        return float(limit) if isinstance(limit, int | float) else None
 
     @cached_property
     def best(self) -> TaskState | None:
@@ -168,6 +196,13 @@ class Findings:
         scores = np.array([math.nan if check is None else check.score for check in checks])
         has_failed = np.array([record.has_failed_by(step) for record in records])
         return ModelScores(scores, self._reference_scores(task), has_failed)
+
+    def lost_bounds(self, task: TaskState, step: int) -> TauBounds | None:
+        """The taus that models without a score leave open at a step; None where none was lost."""
+        scores = self.scores_at(task, step)
+        if not (np.isnan(scores.ranked) | np.isnan(scores.reference)).any():
+            return None
+        return scores.measure(worst_case_tau)
 
     def full_training_curve(self) -> Iterator[tuple[int, float, RankCorrelation]]:
         """How early full training ranks as it ends: step, median training time and tau of each check.
@@ -210,8 +245,8 @@ def read_findings(folder: StudyFolder, *, time_tolerance: float, store: TrialSto
     tasks = read_tasks(folder.proxy_tasks)
     purposes = _Purposes(base, variance, selection, tasks)
     trials = _read_trials(store or FolderTrialStore(folder.trials), purposes)
-    judged_by = read_rules(folder.proxy_tasks)
-    return Findings(folder.path.name, base, variance, selection, tasks, trials, time_tolerance, judged_by)
+    judged_by, policy = read_rules(folder.proxy_tasks), read_policy(folder.proxy_tasks)
+    return Findings(folder.path.name, base, variance, selection, tasks, trials, time_tolerance, judged_by, policy)
 
 
 def decided_at(task: TaskState) -> TaskCheck | None:
@@ -222,11 +257,7 @@ def decided_at(task: TaskState) -> TaskCheck | None:
 
 def criterion(task: TaskState) -> Mapping[str, Any]:
     """The criterion's settings that a proxy task was judged by; empty where they are not on record."""
-    try:
-        rules = json.loads(task.judged_by)
-    except ValueError:
-        return {}
-    settings = rules.get("criterion") if isinstance(rules, dict) else None
+    settings = read_settings(task.judged_by).get("criterion")
     return settings if isinstance(settings, dict) else {}
 
 
@@ -254,12 +285,16 @@ class _Purposes:
         self._hunted = {canonical(selection.architectures[n]) for n in tried} if selection else set()
         if variance is not None and variance.architecture is not None:
             self._hunted.add(canonical(variance.architecture))
+        self._selected = _selected(base, selection)
 
     def of(self, key: str, spec: TrialSpec) -> tuple[Stage, str | None]:
         """The stage, and the proxy task's name."""
         if spec.split is Split.SEARCH:
             return Stage.PROXY_SEARCH, self._task_of.get(key, spec.proxy_task.default_name)
-        return (Stage.VARIANCE if self._measures_variance(spec) else Stage.SELECTION), None
+        if self._measures_variance(spec):
+            return Stage.VARIANCE, None
+        is_added = self._selected is not None and canonical(spec.architecture) not in self._selected
+        return (Stage.ADDED_REFERENCES if is_added else Stage.SELECTION), None
 
     def _measures_variance(self, spec: TrialSpec) -> bool:
         if self._variance_steps is not None and spec.total_steps != self._variance_steps:
@@ -267,6 +302,16 @@ class _Purposes:
         if self._selection is None and (self._variance is None or self._variance.result is None):
             return True
         return canonical(spec.architecture) in self._hunted
+
+
+def _selected(base: Mapping[str, Any], selection: SelectionState | None) -> set[str] | None:
+    """What the selection trained, the baseline model too; None where there is none to tell others from."""
+    if selection is None:
+        return None
+    path = "search_space.baseline."
+    baseline = {name.removeprefix(path): value for name, value in base.items() if name.startswith(path)}
+    known = {canonical(architecture) for architecture in (*selection.architectures, baseline)}
+    return known if selection.baseline is None else known | {canonical(selection.baseline.architecture)}
 
 
 def _read_trials(store: TrialStore, purposes: _Purposes) -> dict[str, Trial]:

@@ -9,9 +9,12 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from nasproxy.errors import TooFewTrialsError
-from nasproxy.report import figures, tables, verdict, wording
-from nasproxy.report.figures import Picture
+from nasproxy.report import tables, verdict, wording
+from nasproxy.report.additions import additions
+from nasproxy.report.figures import gallery
+from nasproxy.report.figures.style import Picture
 from nasproxy.report.findings import Findings, read_findings
+from nasproxy.report.prospect import Prospect, prospect
 from nasproxy.report.tables import Table
 from nasproxy.statistics.ceiling import spread_over_noise
 from nasproxy.storage import TrialStore, replace_text
@@ -51,16 +54,20 @@ def write_report(folder: StudyFolder, *, time_tolerance: float, store: TrialStor
         CorruptFileError: A file of the study cannot be read.
     """
     findings = read_findings(folder, time_tolerance=time_tolerance, store=store)
-    words = verdict.judge(findings)
-    pictures = list(figures.draw_all(findings))
+    words, expected = verdict.judge(findings), prospect(findings)
+    pictures = list(gallery.draw_all(findings))
     shown = {
         "proxy_tasks": tables.proxy_tasks(findings),
+        "search": tables.search(expected),
+        "not_chosen": tables.not_chosen(findings),
         "references": tables.references(findings),
         "costs": tables.costs(findings),
+        "cloud_tool": tables.cloud_tool(findings),
         "failures": tables.failures(findings),
         "settings": tables.settings(findings),
+        "rules": tables.rules(findings),
     }
-    html = _render(findings, words, shown, pictures)
+    html = _render(findings, words, expected, shown, pictures)
     written = _write_pictures(folder.report, pictures)
     path = folder.report / "index.html"
     replace_text(path, html)
@@ -68,7 +75,13 @@ def write_report(folder: StudyFolder, *, time_tolerance: float, store: TrialStor
     return Page(path, words.text, {**rows, "trials": tables.trials(findings).rows}, written)
 
 
-def _render(findings: Findings, words: verdict.Verdict, shown: Mapping[str, Table], pictures: Iterable[Picture]) -> str:
+def _render(
+    findings: Findings,
+    words: verdict.Verdict,
+    expected: Prospect | None,
+    shown: Mapping[str, Table],
+    pictures: Iterable[Picture],
+) -> str:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -76,13 +89,15 @@ def _render(findings: Findings, words: verdict.Verdict, shown: Mapping[str, Tabl
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals.update(wording=wording, task_names=figures.task_names, selection_name=figures.selection_name)
+    environment.globals.update(wording=wording, task_names=gallery.task_names, selection_name=gallery.selection_name)
     return environment.get_template(TEMPLATE).render(
         study=findings,
         verdict=words,
         tables=shown,
         pictures={Path(picture.name).stem: _inlined(picture) for picture in pictures},
         spread=_spread_over_noise(findings),
+        prospect=expected,
+        additions=[addition.sentence(findings.search_trials) for addition in additions(findings)],
     )
 
 

@@ -2,13 +2,17 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from nasproxy.controllers.states import TaskState
+from nasproxy.report import cloud_tool as cloud_tool_costs
 from nasproxy.report import wording
 from nasproxy.report.costs import Cost, stage_costs, train_saving, train_seconds, wall_saving
 from nasproxy.report.findings import Findings, ModelScores, Stage, Trial, decided_at
+from nasproxy.report.outcomes import Outcome, outcome, reason
+from nasproxy.report.prospect import TOP, Prospect
+from nasproxy.report.rules import by_path
 from nasproxy.statistics.rank_correlation import spearman, tau_in_better_half, top_k_regret, weighted_tau
 
 Row = dict[str, Any]
@@ -26,11 +30,13 @@ class Column:
         heading: Its name.
         text: From a row to the text of a cell.
         is_number: Aligned to the right.
+        is_prose: Words enough to need room, however narrow the page.
     """
 
     heading: str
     text: Callable[[Row], str]
     is_number: bool = True
+    is_prose: bool = False
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,7 @@ def proxy_tasks(findings: Findings) -> Table:
     never = float("inf")
     rows.sort(key=lambda row: (not row["is_accepted"], never if row["train_seconds"] is None else row["train_seconds"]))
     best = frozenset(place for place, row in enumerate(rows) if row["is_best"])
+    all_counted = Column("all counted", lambda row: wording.times(row["wall_ratio"]))
     columns = [
         Column("proxy task", lambda row: row["proxy_task"], is_number=False),
         Column("tau", lambda row: wording.tau(row["tau"])),
@@ -67,20 +74,64 @@ def proxy_tasks(findings: Findings) -> Table:
         Column("steps", lambda row: wording.number(row["step"])),
         Column("training", lambda row: wording.duration(row["train_seconds"])),
         Column("cheaper", lambda row: wording.times(row["train_ratio"])),
-        Column("all counted", lambda row: wording.times(row["wall_ratio"])),
-        Column("ended", lambda row: row["state"] or "not yet", is_number=False),
+        *([all_counted] if any(row["wall_ratio"] for row in rows) else []),
+        Column("what became of it", lambda row: row["outcome"], is_number=False),
     ]
+    if any(row["lost"] for row in rows):
+        columns.insert(3, Column("whatever lost models scored", _lost_bounds))
     return Table(rows, columns, best)
+
+
+def not_chosen(findings: Findings) -> Table:
+    """Every proxy task that was not chosen: what became of it, what it showed last against what it needed, and why."""
+    tasks = [task for task in findings.tasks.values() if outcome(findings, task) is not Outcome.CHOSEN]
+    columns = [
+        Column("proxy task", lambda row: row["proxy_task"], is_number=False),
+        Column("what became of it", lambda row: row["outcome"], is_number=False),
+        Column("last look, step", lambda row: wording.number(row["step"])),
+        Column("tau there", lambda row: wording.tau(row["tau"])),
+        Column("needed there", lambda row: wording.tau(row["needed"])),
+        Column("models", lambda row: wording.number(row["models"])),
+        Column("why", lambda row: f"{row['reason']}.", is_number=False, is_prose=True),
+    ]
+    return Table([_not_chosen(findings, task) for task in tasks], columns)
+
+
+def cloud_tool(findings: Findings) -> Table:
+    """This study's price beside that of the cloud tool's way, as it is and with its faults mended."""
+    rows = [_compared(row) for row in cloud_tool_costs.compare(findings)]
+    ways = {"study": "this study", "as_it_is": "cloud tool as it is", "mended": "cloud tool, both faults mended"}
+    columns = [
+        Column("stage", lambda row: row["stage"], is_number=False),
+        Column("proxy task", lambda row: row["proxy_task"] or "", is_number=False),
+        *(_effort_column(way, heading, unit) for way, heading in ways.items() for unit in ("trainings", "seconds")),
+    ]
+    return Table(rows, columns, frozenset([len(rows) - 1] if rows else []))
+
+
+def search(expected: Prospect | None) -> Table:
+    """What the search costs, with the proxy task and without."""
+    rows: list[Row] = [] if expected is None else [{**asdict(price)} for price in expected.prices]
+    with_proxy = f"with the proxy task, and its top {TOP} trained fully"
+    columns = [
+        Column("the search by", lambda row: row["name"], is_number=False),
+        Column(with_proxy, lambda row: wording.duration(row["proxy_seconds"])),
+        Column("as many full trainings", lambda row: wording.about(row["full_models"])),
+        Column("all models trained fully", lambda row: wording.duration(row["full_seconds"])),
+        Column("the study pays from", lambda row: _pays_from(row["break_even"])),
+    ]
+    return Table(rows, columns)
 
 
 def references(findings: Findings) -> Table:
     """The reference models, best first, and the baseline model."""
     baseline = findings.selection.baseline if findings.selection else None
-    models = [*findings.references, *([] if baseline is None else [baseline])]
+    models = [*findings.references, *findings.added, *([] if baseline is None else [baseline])]
     models.sort(key=lambda model: -model.score)
     rows: list[Row] = [
         {
             "model": "baseline" if model is baseline else f"candidate {model.number}",
+            "is_added": model in findings.added,
             "architecture": wording.architecture(model.architecture),
             "score": model.score,
             "train_seconds": model.train_seconds,
@@ -89,8 +140,8 @@ def references(findings: Findings) -> Table:
         for model in models
     ]
     columns = [
-        Column("model", lambda row: row["model"], is_number=False),
-        Column("architecture", lambda row: row["architecture"], is_number=False),
+        Column("model", lambda row: row["model"] + (", added" if row["is_added"] else ""), is_number=False),
+        Column("architecture", lambda row: row["architecture"], is_number=False, is_prose=True),
         Column("score", lambda row: wording.number(row["score"])),
         Column("training", lambda row: wording.duration(row["train_seconds"])),
         Column("trial", lambda row: row["trial"], is_number=False),
@@ -125,7 +176,7 @@ def trials(findings: Findings) -> Table:
         Column("trial", lambda row: row["trial"], is_number=False),
         Column("stage", lambda row: row["stage"], is_number=False),
         Column("proxy task", lambda row: row["proxy_task"] or "", is_number=False),
-        Column("architecture", lambda row: row["architecture"], is_number=False),
+        Column("architecture", lambda row: row["architecture"], is_number=False, is_prose=True),
         Column("seed", lambda row: str(row["seed"])),
         Column("state", lambda row: row["state"], is_number=False),
         Column("steps", lambda row: f"{row['step']}/{row['total_steps']}"),
@@ -149,7 +200,16 @@ def failures(findings: Findings) -> Table:
 
 def settings(findings: Findings) -> Table:
     """What the study was begun with."""
-    rows: list[Row] = [{"path": path, "value": value} for path, value in sorted(findings.base.items())]
+    return _settings(findings.base)
+
+
+def rules(findings: Findings) -> Table:
+    """What its proxy tasks were last judged by."""
+    return _settings(by_path(findings.judged_by, findings.policy))
+
+
+def _settings(values: Mapping[str, Any]) -> Table:
+    rows: list[Row] = [{"path": path, "value": value} for path, value in sorted(values.items())]
     columns = [
         Column("setting", lambda row: row["path"], is_number=False),
         Column("value", lambda row: json.dumps(row["value"], ensure_ascii=False), is_number=False),
@@ -163,16 +223,22 @@ def _proxy_task(findings: Findings, task: TaskState) -> Row:
     scores = ModelScores.none() if check is None else findings.scores_at(task, check.step)
     train, wall = train_saving(findings, task), wall_saving(findings, task)
     half = scores.measure(tau_in_better_half)
+    bounds = None if check is None else findings.lost_bounds(task, check.step)
     return {
         "proxy_task": task.name,
         "is_best": task is findings.best,
         "is_accepted": task.stopping_state is not None and task.stopping_state.is_success,
         "state": None if task.stopping_state is None else task.stopping_state.value,
+        "outcome": outcome(findings, task).value,
         "tau": found and found.tau,
         "tau_low": found and found.low,
         "tau_high": found and found.high,
         "p_value": found and found.p_value,
         "models": found and found.n,
+        "needed": check and check.needed,
+        "lost": bounds and bounds.lost,
+        "lost_tau_low": bounds and bounds.low,
+        "lost_tau_high": bounds and bounds.high,
         "spearman": scores.measure(spearman),
         "weighted_tau": scores.measure(weighted_tau),
         "tau_better_half": half and half.tau,
@@ -185,6 +251,49 @@ def _proxy_task(findings: Findings, task: TaskState) -> Row:
         "train_ratio": train and train.ratio,
         "wall_ratio": wall and wall.ratio,
     }
+
+
+def _pays_from(models: int | None) -> str:
+    return "never" if models is None else f"{wording.count(models, 'searched model')} on"
+
+
+def _lost_bounds(row: Row) -> str:
+    if not row["lost"]:
+        return wording.MISSING
+    return f"{wording.interval(row['lost_tau_low'], row['lost_tau_high'])} ({row['lost']} lost)"
+
+
+def _not_chosen(findings: Findings, task: TaskState) -> Row:
+    check = decided_at(task)
+    found = None if check is None else check.correlation
+    return {
+        "proxy_task": task.name,
+        "outcome": outcome(findings, task).value,
+        "step": check and check.step,
+        "tau": found and found.tau,
+        "needed": check and check.needed,
+        "models": found and found.n,
+        "reason": reason(findings, task),
+    }
+
+
+def _compared(row: cloud_tool_costs.Compared) -> Row:
+    return {
+        "stage": row.stage,
+        "proxy_task": row.task,
+        **{way: None if (effort := getattr(row, way)) is None else asdict(effort) for way in cloud_tool_costs.WAYS},
+    }
+
+
+def _effort_column(way: str, heading: str, unit: str) -> Column:
+    def text(row: Row) -> str:
+        effort = row[way]
+        if effort is None:
+            return wording.MISSING
+        amount = wording.about(effort["trainings"]) if unit == "trainings" else wording.duration(effort["seconds"])
+        return f"\N{GREATER-THAN OR EQUAL TO}\N{NO-BREAK SPACE}{amount}" if effort["is_at_least"] else amount
+
+    return Column(f"{heading}: {'trainings' if unit == 'trainings' else 'training time'}", text)
 
 
 def _cost(findings: Findings, stage: str, task: str | None, cost: Cost) -> Row:

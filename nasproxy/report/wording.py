@@ -37,6 +37,16 @@ def number(value: float | None, digits: int = 4) -> str:
     return MISSING if value is None else f"{value:,}" if isinstance(value, int) else f"{value:.{digits}g}"
 
 
+def about(value: float) -> str:
+    """A mean or an estimate, with no more than one figure behind the point, and none from 100 on.
+
+    >>> about(1.54), about(412.3), about(12345.0)
+    ('1.5', '412', '12,345')
+    """
+    rounded = round(value + 1e-9, 1)  # 18.15 is a little less than itself
+    return f"{rounded:,.1f}" if rounded < 100 else f"{value:,.0f}"
+
+
 def tau(value: float | None) -> str:
     """A correlation, with a true minus sign.
 

@@ -116,17 +116,24 @@ def cumulative_fractions(start: int = 30, final: int = 10, per_iteration: int = 
     return [*fractions, 1.0]
 
 
-def selection_cost(start: int = 30, final: int = 10, per_iteration: int = 5) -> float:
-    """Price of a selection in full trainings, where trainings continue from their full state.
+def selection_cost(start: int = 30, final: int = 10, per_iteration: int = 5, *, is_resumed: bool = True) -> float:
+    """Price of a selection in full trainings.
+
+    Args:
+        start: Models to begin with.
+        final: Models to end with.
+        per_iteration: Models that leave an iteration.
+        is_resumed: Whether trainings continue from their full state; else each iteration trains from the beginning.
 
     Raises:
         ConfigError: A number is below 1, or the models would be trained fully before the last iteration.
 
-    >>> round(selection_cost(), 6)
-    12.1
+    >>> round(selection_cost(), 6), round(selection_cost(is_resumed=False), 6)
+    (12.1, 18.15)
     """
     fractions = cumulative_fractions(start, final, per_iteration)
-    return float(np.dot(pool_sizes(start, final, per_iteration), np.diff(fractions, prepend=0.0)))
+    trained = np.diff(fractions, prepend=0.0) if is_resumed else fractions
+    return float(np.dot(pool_sizes(start, final, per_iteration), trained))
 
 
 def _check_plan(per_iteration: int, final: int) -> None:

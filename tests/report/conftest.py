@@ -12,13 +12,17 @@ import pytest
 from nasproxy.controllers import base
 from nasproxy.controllers.base import Workshop
 from nasproxy.controllers.proxy_search import ProxySearchController
+from nasproxy.controllers.random_selection import RandomSelection, RandomSelectionController
 from nasproxy.controllers.reserve import Reserve
 from nasproxy.controllers.settings import ProxySearchSettings, VarianceSettings
 from nasproxy.controllers.spread_selection import SpreadSelection, SpreadSelectionController
 from nasproxy.controllers.states import ProxySearchState, SelectionState, VarianceState
 from nasproxy.controllers.variance import VarianceController
 from nasproxy.proxy import ProxyTask, flatten
+from nasproxy.report.page import Page, write_report
+from nasproxy.statistics.acceptance import Criterion
 from nasproxy.statistics.criteria.first_crossing import FirstCrossing
+from nasproxy.statistics.criteria.group_sequential import GroupSequential
 from nasproxy.storage import FolderTrialStore, append_check, read_record, write_record
 from nasproxy.study import StudyFolder, StudyRecord
 from nasproxy.testing import synthetic
@@ -28,7 +32,7 @@ from nasproxy.trial import Architecture, Cause, Check, Request, Split, State, St
 TOTAL_STEPS, CHECK_EVERY = 500, 20
 RECIPE = synthetic.recipe(total_steps=TOTAL_STEPS, check_every_steps=CHECK_EVERY)
 HOSTILE = "<script>alert('no memory')</script>\n$x$ \x1b[31m[red]"
-MESSAGES = {Cause.OOM: HOSTILE, Cause.NAN: "the loss is not finite"}
+MESSAGES = {Cause.OOM: HOSTILE, Cause.NAN: "the loss is not finite", Cause.LOST: "the machine went away"}
 
 
 class InstantBackend:
@@ -149,18 +153,44 @@ class Author:
         )
         return base.run(controller, self.workshop)
 
-    def search(self, tasks: Mapping[str, ProxyTask], target: float = 0.65, **settings: Any) -> ProxySearchState:
+    def select_randomly(self) -> SelectionState:
+        controller = RandomSelectionController(
+            RandomSelection(),
+            recipe=RECIPE,
+            candidates=self.architectures,
+            baseline=None,
+            seed=0,
+            folder=self.folder.selection,
+        )
+        return base.run(controller, self.workshop)
+
+    def reserve(self, maximum: int) -> Reserve:
+        """What is left of the candidates after a random selection."""
+        drawn_on = RandomSelection().candidates
+        full = [TrialSpec(a, ProxyTask(), Split.FULL, 0, RECIPE) for a in self.architectures[drawn_on:]]
+        return Reserve(full, drawn_on, step=5, maximum=maximum, search_trials=SEARCH_TRIALS, full_seconds=10.0)
+
+    def search(
+        self,
+        tasks: Mapping[str, ProxyTask],
+        target: float = 0.65,
+        criterion: Criterion | None = None,
+        reserve: Reserve | None = None,
+        **settings: Any,
+    ) -> ProxySearchState:
         state = read_record(self.folder.selection / "state.json", SelectionState)
         assert state is not None
         assert state.references is not None
-        criterion = {"_target_": "nasproxy.statistics.criteria.first_crossing.FirstCrossing", "target": target}
+        rule = criterion or FirstCrossing(target=target)
+        chosen = {"_target_": f"{type(rule).__module__}.{type(rule).__name__}", **vars(rule)}
+        limit = settings.get("train_seconds_limit")
         controller = ProxySearchController(
             ProxySearchSettings(**settings),
             tasks=tasks,
-            criterion=FirstCrossing(target=target),
-            judged_by=canonical({"criterion": criterion}),
+            criterion=rule,
+            judged_by=canonical({"criterion": chosen, "trials": SEARCH_TRIALS, "train_seconds_limit": limit}),
             references=state.references,
-            reserve=NO_RESERVE,
+            reserve=reserve or NO_RESERVE,
             recipe=RECIPE,
             seed=1,
             slots=4,
@@ -174,6 +204,7 @@ class Author:
         return Workshop(store, InstantBackend(store), Silent(study=self.folder.path))
 
 
+SEARCH_TRIALS = 300
 NO_RESERVE = Reserve([], 0, step=5, maximum=0, search_trials=1, full_seconds=1.0)
 
 NewStudy = Callable[..., Author]
@@ -200,6 +231,42 @@ def new_study(tmp_path_factory: pytest.TempPathFactory) -> NewStudy:
 @pytest.fixture(scope="session")
 def tasks() -> dict[str, ProxyTask]:
     return TASKS
+
+
+@pytest.fixture(scope="session")
+def grown_study(new_study: NewStudy) -> Author:
+    """A study with random references, to which more were added while the verdict was undecided."""
+    author = new_study(40)
+    author.measure_variance()
+    author.select_randomly()
+    proxies = {"width50": ProxyTask(width=0.5), "data50": ProxyTask(data_fraction=0.5)}
+    author.search(proxies, criterion=GroupSequential(target=0.65), reserve=author.reserve(maximum=20))
+    return author
+
+
+@pytest.fixture(scope="session")
+def cloud_study(new_study: NewStudy, tasks: dict[str, ProxyTask]) -> Author:
+    """A study in the cloud tool's way: spread, first crossing, one proxy task after the other."""
+    author = new_study(30)
+    author.measure_variance()
+    author.select_models()
+    author.search(tasks, policy="sequential")
+    return author
+
+
+@pytest.fixture(scope="session")
+def grown_page(grown_study: Author) -> Page:
+    return write_report(grown_study.folder, time_tolerance=0.05)
+
+
+@pytest.fixture(scope="session")
+def cloud_page(cloud_study: Author) -> Page:
+    return write_report(cloud_study.folder, time_tolerance=0.05)
+
+
+@pytest.fixture(scope="session")
+def page(full_study: Author) -> Page:
+    return write_report(full_study.folder, time_tolerance=0.05)
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,8 @@ import pytest
 from nasproxy.proxy import ProxyTask
 from nasproxy.report import tables
 from nasproxy.report.costs import Saving, wall_saving
-from nasproxy.report.figures import proxy_against_full, selection_scatter
+from nasproxy.report.figures.stages import selection_scatter
+from nasproxy.report.figures.tasks import proxy_against_full
 from nasproxy.report.findings import decided_at, read_findings, target
 from nasproxy.statistics.rank_correlation import kendall_tau
 

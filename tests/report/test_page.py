@@ -67,11 +67,6 @@ def hopeless_page(hopeless_study: Any) -> Page:
     return report(hopeless_study)
 
 
-@pytest.fixture(scope="module")
-def page(full_study: Any) -> Page:
-    return report(full_study)
-
-
 class TestPage:
     def test_is_one_file_that_needs_nothing_else(self, page: Page) -> None:
         reader = Reader(page)

@@ -1,0 +1,89 @@
+"""Reference models that were added while a verdict was undecided: when, at what price, and what waiting would cost."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from nasproxy.controllers.states import Reference, TaskCheck, TaskState
+from nasproxy.report import wording
+from nasproxy.report.findings import Findings
+
+
+@dataclass(frozen=True)
+class Addition:
+    """References that one proxy task had added at one check.
+
+    Attributes:
+        task: Its name.
+        check: The check that was judged again with them.
+        is_last: Whether no later check was to come.
+        before: References it was judged on before.
+        models: Those that were added.
+        trained: Those of them that no other proxy task had had trained before.
+        waiting_seconds: What a verdict later on would cost the search, by the rule that called them up.
+    """
+
+    task: str
+    check: TaskCheck
+    is_last: bool
+    before: int
+    models: tuple[Reference, ...]
+    trained: tuple[Reference, ...]
+    waiting_seconds: float
+
+    @property
+    def full_seconds(self) -> float:
+        """Full trainings of those that were trained for it."""
+        return sum(model.train_seconds for model in self.trained)
+
+    @property
+    def proxy_seconds(self) -> float:
+        """Their proxy trainings up to the check, rated."""
+        return len(self.models) * self.check.rated_seconds
+
+    def sentence(self, search_trials: int) -> str:
+        """When, how many and for what price, against what waiting would have cost."""
+        shared = len(self.models) - len(self.trained)
+        already = f" ({shared} of them trained before for another proxy task)" if shared else ""
+        full = f"{wording.count(len(self.trained), 'full training')}, {wording.duration(self.full_seconds)}"
+        proxy = wording.duration(self.proxy_seconds)
+        price = f"{full}, and {proxy} of proxy training" if self.trained else f"{proxy} of proxy training"
+        instead = (
+            "it was the last check, so there was nothing to wait for"
+            if self.is_last
+            else f"to wait instead, until training has taken about twice as long, would cost the search of "
+            f"{search_trials:,} models {wording.duration(self.waiting_seconds)}"
+        )
+        return (
+            f"{self.task}, step {self.check.step:,}: undecided on {wording.count(self.before, 'model')}, so "
+            f"{wording.count(len(self.models), 'random model')} more were added{already}. Price: {price}; {instead}."
+        )
+
+
+def additions(findings: Findings) -> list[Addition]:
+    """All that were added, in the order of the race: who asked first had them trained."""
+    every = [event for task in findings.tasks.values() for event in _of_task(findings, task)]
+    every.sort(key=lambda event: event[1].rated_seconds)
+    trained: set[str] = set()
+    result = []
+    for task, check, before, models in every:
+        new = tuple(model for model in models if model.key not in trained)
+        trained.update(model.key for model in new)
+        is_last = check.step == task.total_steps
+        waiting = findings.search_trials * check.rated_seconds
+        result.append(Addition(task.name, check, is_last, before, models, new, waiting))
+    return result
+
+
+def grown_at(task: TaskState) -> Iterator[tuple[TaskCheck, int, int]]:
+    """The checks at which references were added: the check, the references before it and with it."""
+    before = len(task.keys) - len(task.added)
+    for check in task.checks:
+        if check.models > before:
+            yield check, before, check.models
+            before = check.models
+
+
+def _of_task(findings: Findings, task: TaskState) -> Iterator[tuple[TaskState, TaskCheck, int, tuple[Reference, ...]]]:
+    selected = len(task.keys) - len(task.added)
+    for check, before, after in grown_at(task):
+        yield task, check, before, task.added[before - selected : after - selected]

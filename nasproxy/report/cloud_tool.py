@@ -1,0 +1,228 @@
+"""What the same study would have cost in the way of the cloud tool, from the seconds that this one measured.
+
+Twice: as that tool is, whose resume restores weights alone and whose stop message is never written, and with both of
+these faults mended. Computed from its published constants and this study's trainings; it was not run.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, median
+
+from nasproxy.controllers.settings import ProxySearchSettings
+from nasproxy.controllers.spread_selection import SpreadSelection
+from nasproxy.controllers.states import TaskState
+from nasproxy.errors import TooFewTrialsError
+from nasproxy.report.costs import Cost, stage_costs, train_seconds
+from nasproxy.report.findings import Findings, Stage, target
+from nasproxy.report.rules import read_settings
+from nasproxy.statistics.acceptance import ROUNDING
+from nasproxy.statistics.rank_correlation import kendall_tau
+from nasproxy.statistics.spread import selection_cost
+from nasproxy.trial import TrialRecord
+
+COPIES = 5
+"""Trainings of its variance measurement."""
+WAYS = ("study", "as_it_is", "mended")
+
+
+@dataclass(frozen=True)
+class Effort:
+    """What trainings cost.
+
+    Attributes:
+        trainings: Full trainings with as many steps.
+        seconds: Training time.
+        is_at_least: Whether it would have gone on beyond what this study trained.
+    """
+
+    trainings: float
+    seconds: float
+    is_at_least: bool = False
+
+    def __add__(self, other: "Effort") -> "Effort":
+        is_at_least = self.is_at_least or other.is_at_least
+        return Effort(self.trainings + other.trainings, self.seconds + other.seconds, is_at_least)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A stage, or one proxy task, in three ways; None where a way has no such stage.
+
+    Attributes:
+        stage: Its name.
+        task: The proxy task's name.
+        study: What it cost in this study.
+        as_it_is: What it would cost with the cloud tool.
+        mended: The same without its two faults.
+    """
+
+    stage: str
+    task: str | None
+    study: Effort | None
+    as_it_is: Effort | None
+    mended: Effort | None
+
+
+def compare(findings: Findings) -> list[Compared]:
+    """Every stage in three ways, then their sums; empty where this study has not all that it takes to tell."""
+    tasks = list(findings.tasks.values())
+    full_steps, wanted = findings.full_steps, _target(findings)
+    if not (tasks and findings.references and full_steps) or wanted is None:
+        return []
+    if any(task.stopping_state is None for task in tasks):
+        return []
+    full_seconds = median(reference.train_seconds for reference in findings.references)
+    trainings = [_Trainings.of(findings, task, full_steps) for task in tasks]
+    if full_seconds <= 0 or not all(known.is_complete for known in trainings):
+        return []
+    rows = list(_rows(findings, full_steps, full_seconds, dict(zip(findings.tasks, trainings, strict=True)), wanted))
+    sums = [_sum(getattr(row, way) for row in rows) for way in WAYS]
+    return [*rows, Compared("total", None, *sums)]
+
+
+def _rows(
+    findings: Findings, full_steps: int, full_seconds: float, trainings: Mapping[str, "_Trainings"], wanted: float
+) -> Iterator[Compared]:
+    models = min(SpreadSelection().final_models, len(findings.references))
+    settings = SpreadSelection()
+    plan = settings.start_models, models, settings.remove_per_iteration
+    resumed, restarted = selection_cost(*plan), selection_cost(*plan, is_resumed=False)
+    as_it_is: dict[tuple[Stage, str | None], Effort] = {}
+    mended: dict[tuple[Stage, str | None], Effort] = {}
+    as_it_is[Stage.SELECTION, None] = Effort(restarted, restarted * full_seconds)
+    mended[Stage.SELECTION, None] = Effort(resumed, resumed * full_seconds)
+    copies = _copies(findings, full_steps)
+    if copies is not None:
+        as_it_is[Stage.VARIANCE, None] = mended[Stage.VARIANCE, None] = copies
+    stops = _stops(findings, trainings, wanted)
+    for name, known in trainings.items():
+        as_it_is[Stage.PROXY_SEARCH, name] = known.to_the_end(models, findings.time_limit)
+        mended[Stage.PROXY_SEARCH, name] = known.until(stops[name], models)
+    study = {place: _effort(cost, full_steps) for place, cost in stage_costs(findings).items()}
+    order = list(Stage)
+    names = list(trainings)
+    places = sorted(
+        study.keys() | as_it_is.keys(),
+        key=lambda place: (order.index(place[0]), names.index(place[1]) if place[1] in names else len(names)),
+    )
+    for stage, task in places:
+        place = (stage, task)
+        yield Compared(stage.value, task, study.get(place), as_it_is.get(place), mended.get(place))
+
+
+def _copies(findings: Findings, full_steps: int) -> Effort | None:
+    measured = findings.measured
+    trials = [] if measured is None else [findings.trials[key] for key in measured.keys if key in findings.trials]
+    if not trials:
+        return None
+    seconds = fmean(train_seconds(trial.record) for trial in trials)
+    return Effort(COPIES * trials[0].spec.total_steps / full_steps, COPIES * seconds)
+
+
+def _stops(findings: Findings, trainings: Mapping[str, "_Trainings"], wanted: float) -> dict[str, int | None]:
+    """The step each task would be stopped at, one after the other; None where this study did not train so far."""
+    settings, limit = read_settings(findings.judged_by), findings.time_limit
+    score = settings.get("desired_score")
+    stops_early = bool(settings.get("early_stop_if_not_best", ProxySearchSettings.early_stop_if_not_best))
+    best: float | None = None
+    stops: dict[str, int | None] = {}
+    for name, known in trainings.items():
+        ends = [seconds for seconds in (limit, best if stops_early else None) if seconds is not None]
+        stops[name], has_crossed = known.first_stop(wanted, score, min(ends, default=None))
+        stop = stops[name]
+        if has_crossed and stop is not None:
+            seconds = known.median_seconds(stop)
+            best = seconds if best is None else min(best, seconds)
+    return stops
+
+
+@dataclass(frozen=True)
+class _Trainings:
+    """The selected references' trainings under one proxy task, as this study has them."""
+
+    records: Sequence[TrialRecord]
+    scores: Sequence[float]
+    check_steps: Sequence[int]
+    full_steps: int
+
+    @classmethod
+    def of(cls, findings: Findings, task: TaskState, full_steps: int) -> "_Trainings":
+        keys = [key for key in task.keys[: len(task.keys) - len(task.added)] if key in findings.trials]
+        steps = findings.trials[keys[0]].spec.check_steps if keys else ()
+        records = [findings.trials[key].record for key in keys]
+        return cls(records, [reference.score for reference in findings.references], steps, full_steps)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every training's speed is known, but for those that failed before they showed it."""
+        is_shown = [bool(record.checks) or record.is_failed for record in self.records]
+        return len(is_shown) == len(self.scores) and all(is_shown) and any(r.checks for r in self.records)
+
+    def first_stop(self, wanted: float, score: float | None, longest: float | None) -> tuple[int | None, bool]:
+        """The first step at which tau or the score is high enough or time is up, and whether it was high enough."""
+        for step in self.check_steps:
+            if not all(record.reached(step) or record.is_failed for record in self.records):
+                return None, False
+            if self._has_crossed(step, wanted) or (score is not None and self._median_score(step) >= score):
+                return step, True
+            if longest is not None and self.median_seconds(step) >= longest:
+                return step, False
+        return self.check_steps[-1], False
+
+    def median_seconds(self, step: int) -> float:
+        """Median training time of the models that reached a step; infinite where none did."""
+        checks = [check for record in self.records if (check := record.check_at(step)) is not None]
+        return median(check.train_seconds for check in checks) if checks else float("inf")
+
+    def until(self, stop: int | None, models: int) -> Effort:
+        """What so many of such trainings cost up to a step; None stands for as far as all were trained."""
+        step = stop if stop is not None else self._common_step
+        checks = [self._last_within(record, step) for record in self.records]
+        return self._mean(checks, models, is_at_least=stop is None)
+
+    def to_the_end(self, models: int, limit: float | None) -> Effort:
+        """What so many of such trainings cost to their end, or to a time limit each, at the pace they have shown."""
+        ends = []
+        for record in self.records:
+            step, seconds = self._last_within(record, self.check_steps[-1])
+            longer = self.check_steps[-1] / step if step and not record.is_failed else 1.0
+            if limit is not None and seconds * longer > limit:
+                longer = limit / seconds
+            ends.append((step * longer, seconds * longer))
+        return self._mean(ends, models, is_at_least=False)
+
+    @property
+    def _common_step(self) -> int:
+        return min((record.step for record in self.records if not record.is_failed), default=0)
+
+    def _median_score(self, step: int) -> float:
+        scores = [check.score for record in self.records if (check := record.check_at(step)) is not None]
+        return median(scores) if scores else float("-inf")
+
+    def _has_crossed(self, step: int, wanted: float) -> bool:
+        checks = [record.check_at(step) for record in self.records]
+        try:
+            found = kendall_tau([float("nan") if c is None else c.score for c in checks], self.scores)
+        except TooFewTrialsError:
+            return False
+        return found is not None and found.tau >= wanted - ROUNDING
+
+    def _last_within(self, record: TrialRecord, step: int) -> tuple[float, float]:
+        within = [check for check in record.checks if check.step <= step]
+        return (float(within[-1].step), within[-1].train_seconds) if within else (0.0, 0.0)
+
+    def _mean(self, ends: Sequence[tuple[float, float]], models: int, *, is_at_least: bool) -> Effort:
+        steps, seconds = (fmean(values) for values in zip(*ends, strict=True))
+        return Effort(models * steps / self.full_steps, models * seconds, is_at_least)
+
+
+def _target(findings: Findings) -> float | None:
+    return next((target(task) for task in findings.tasks.values() if task.judged_by == findings.judged_by), None)
+
+
+def _effort(cost: Cost, full_steps: int) -> Effort:
+    return Effort(cost.steps / full_steps, cost.train_seconds)
+
+
+def _sum(efforts: Iterator[Effort | None]) -> Effort:
+    return sum((effort for effort in efforts if effort is not None), Effort(0.0, 0.0))

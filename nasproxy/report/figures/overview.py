@@ -1,0 +1,123 @@
+"""All proxy tasks in one picture: how they rank over training time, how each ended, and what a model costs."""
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from nasproxy.controllers.states import TaskState
+from nasproxy.report import wording
+from nasproxy.report.costs import train_saving
+from nasproxy.report.figures.style import BLACK, BLUE, DPI, GREY, ORANGE, SERIES, VERMILION, WIDE, draw_bounds
+from nasproxy.report.findings import Findings, decided_at, target
+from nasproxy.report.outcomes import Outcome, outcome
+
+RING = {"marker": "o", "facecolors": "none", "edgecolors": BLACK, "s": 70, "linewidths": 1.2}
+CROSS = {"marker": "x", "color": BLACK, "s": 55, "linewidths": 1.6}
+SQUARE = {"marker": "s", "facecolors": "none", "edgecolors": VERMILION, "s": 65, "linewidths": 1.3}
+ENDS: dict[Outcome, dict[str, Any]] = {
+    Outcome.CHOSEN: RING,
+    Outcome.ACCEPTED: RING,
+    Outcome.DROPPED: CROSS,
+    Outcome.TIMED_OUT: CROSS,
+    Outcome.REJECTED: SQUARE,
+    Outcome.UNDECIDED: SQUARE,
+}
+"""How the end of a curve is marked; what is not marked goes on, or could not be judged."""
+BARS: dict[Outcome, dict[str, Any]] = {
+    Outcome.CHOSEN: {"color": BLUE},
+    Outcome.ACCEPTED: {"color": BLUE, "alpha": 0.45},
+    Outcome.DROPPED: {"color": "#E8E8E8", "hatch": "////", "edgecolor": GREY},
+    Outcome.REJECTED: {"color": "#FBE3D6", "hatch": "xxxx", "edgecolor": VERMILION},
+    Outcome.UNDECIDED: {"color": "#FBEBCB", "hatch": "....", "edgecolor": ORANGE},
+}
+OTHER_BAR = {"color": "#E8E8E8"}
+
+
+def overview(findings: Findings, tasks: Sequence[TaskState]) -> Figure:
+    """Tau of all proxy tasks over training time, and what a model costs under each."""
+    height = max(WIDE[1] + 0.3, 0.24 * len(tasks) + 2.2)
+    figure = Figure(figsize=(WIDE[0], height), dpi=DPI)
+    left, right = figure.subplots(1, 2, width_ratios=(1.35, 1))
+    _draw_taus(left, findings, tasks)
+    _draw_costs(right, findings, tasks)
+    figure.legend(loc="outside lower center", ncols=4, columnspacing=1.2)
+    return figure
+
+
+def _draw_taus(axes: Any, findings: Findings, tasks: Sequence[TaskState]) -> None:
+    longest = max(check.rated_seconds for task in tasks for check in task.checks)
+    size, unit = wording.time_unit(longest)
+    ends: list[tuple[float, float, Outcome]] = []
+    for (dashes, (colour, marker)), task in zip(itertools.cycle(SERIES), tasks, strict=False):
+        known = [(c.rated_seconds / size, c.correlation.tau) for c in task.checks if c.correlation is not None]
+        if not known:
+            continue
+        x, taus = zip(*known, strict=True)
+        axes.plot(x, taus, dashes, color=colour, marker=marker, markersize=2.5, label=task.name)
+        ends.append((x[-1], taus[-1], outcome(findings, task)))
+    _mark_ends(axes, ends)
+    full = list(findings.full_training_curve())
+    if full:
+        places, own = [seconds / size for _, seconds, _ in full], [found.tau for _, _, found in full]
+        axes.plot(places, own, ":", color=BLACK, label="full training's own checks (optimistic)")
+    draw_bounds(axes, target(tasks[0]), findings.ceiling)
+    _draw_finish(axes, findings, size)
+    axes.set(xlabel=f"training time, rated ({unit})", ylabel="rank correlation (tau-b)", ylim=(None, 1.08))
+    axes.set_xlim(0, 1.1 * longest / size)
+
+
+def _mark_ends(axes: Any, ends: Sequence[tuple[float, float, Outcome]]) -> None:
+    """Mark how each curve ended, each way with one line in the legend, after those of the curves."""
+    marked: set[str] = set()
+    for x, tau, what in ends:
+        if what in ENDS:
+            name = "accepted" if what.is_accepted else what.value
+            axes.scatter([x], [tau], zorder=5, label=None if name in marked else name, **ENDS[what])
+            marked.add(name)
+
+
+def _draw_finish(axes: Any, findings: Findings, size: float) -> None:
+    """Where the race ended: no other task could be cheaper from there on."""
+    best = findings.best
+    if best is None or best.final_rated_seconds is None:
+        return
+    what = "chosen" if findings.policy == "sequential" else "end of the race"
+    place = best.final_rated_seconds / size
+    axes.axvline(place, color=BLACK, linewidth=0.8, alpha=0.6, zorder=1)
+    axes.annotate(
+        what,
+        (place, 0.02),
+        xycoords=("data", "axes fraction"),
+        xytext=(3, 0),
+        textcoords="offset points",
+        rotation=90,
+        fontsize=6.5,
+        color="#404040",
+        va="bottom",
+    )
+
+
+def _draw_costs(axes: Any, findings: Findings, tasks: Sequence[TaskState]) -> None:
+    rows = [(task, check.median_train_seconds) for task in tasks if (check := decided_at(task)) is not None]
+    rows.sort(key=lambda row: row[1])
+    full = [reference.train_seconds for reference in findings.references]
+    longest = max([seconds for _, seconds in rows] + ([float(np.median(full))] if full else []))
+    size, unit = wording.time_unit(longest)
+    for place, (task, seconds) in enumerate(rows):
+        what = outcome(findings, task)
+        axes.barh(place, seconds / size, height=0.65, linewidth=0, **BARS.get(what, OTHER_BAR))
+        saving = train_saving(findings, task) if what.is_accepted else None
+        note = what.value if saving is None else f"{what.value}, {wording.times(saving.ratio)} cheaper"
+        axes.annotate(note, (seconds / size, place), (3, 0), textcoords="offset points", va="center", fontsize=6.5)
+    names = [task.name for task, _ in rows]
+    if full:
+        axes.barh(len(rows), float(np.median(full)) / size, height=0.65, color=BLACK)
+        names.append("full training")
+    axes.set_yticks(range(len(names)), names)
+    axes.set(xlabel=f"training time of a model ({unit})")
+    axes.grid(visible=False, axis="y")
+    axes.margins(x=0.12)
+    axes.invert_yaxis()

@@ -1,0 +1,110 @@
+"""Pictures of the first two stages: seed noise, the selection, and the reference models."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from nasproxy.controllers.states import Iteration
+from nasproxy.report import wording
+from nasproxy.report.figures.style import BLACK, BLUE, DPI, ORANGE, SERIES, SMALL, STYLE, VERMILION, WIDE, new_figure
+from nasproxy.report.findings import Findings
+
+
+def variance_curves(findings: Findings) -> Figure:
+    """Learning curves of one model's seeds, whole and, where they lie too close to be told apart, their end."""
+    result = findings.measured
+    assert result is not None
+    figure = Figure(figsize=WIDE, dpi=DPI)
+    whole, end = figure.subplots(1, 2)
+    records = [
+        (findings.trials[key].spec.seed, findings.trials[key].record) for key in result.keys if key in findings.trials
+    ]
+    for (dashes, (colour, marker)), (seed, record) in zip(SERIES, records, strict=False):
+        steps, scores = [check.step for check in record.checks], [check.score for check in record.checks]
+        late = slice(2 * len(steps) // 3, None)
+        whole.plot(steps, scores, dashes, color=colour, marker=marker, label=f"seed {seed}")
+        end.plot(steps[late], scores[late], dashes, color=colour, marker=marker)
+    mean, deviation = float(np.mean(result.final_scores)), result.deviation
+    end.axhspan(
+        mean - deviation.sd,
+        mean + deviation.sd,
+        color=BLACK,
+        alpha=0.08,
+        linewidth=0,
+        label="mean \N{PLUS-MINUS SIGN} SD of the final scores",
+    )
+    whole.set(xlabel="training steps", ylabel="score", title="whole training")
+    end.set(xlabel="training steps", title="last third")
+    verdict = result.verdict
+    figure.suptitle(
+        f"CV {wording.number(verdict.variation, 3)}, smoothness {wording.number(verdict.smoothness, 3)}, seed SD "
+        f"{deviation.sd:.3g} (95 % interval {deviation.low:.3g} to {deviation.high:.3g}, {deviation.n} seeds)",
+        fontsize=STYLE["font.size"],
+    )
+    if any(axes.get_legend_handles_labels()[0] for axes in figure.axes):
+        figure.legend(loc="outside lower center", ncols=6)
+    return figure
+
+
+def selection_scatter(findings: Findings, iteration: Iteration) -> Figure:
+    """Candidates of one iteration by their scores at the deciding check; who failed has none and stands apart."""
+    figure, axes = new_figure(SMALL)
+    kept_label = "reference model" if iteration.fraction == 1.0 else "kept"
+    groups = (
+        (iteration.kept or (), kept_label, {"color": BLUE, "marker": "o"}),
+        (iteration.removed, "dropped: like another", {"color": ORANGE, "marker": "x"}),
+    )
+    for numbers, label, look in groups:
+        points = [(score, n) for n in numbers if (score := _candidate_score(findings, n, iteration)) is not None]
+        if points:
+            axes.scatter(*zip(*points, strict=True), label=f"{label} ({len(points)})", s=18, linewidths=1.2, **look)
+    if iteration.failed:
+        _draw_failed_candidates(axes, iteration.failed)
+    axes.set(xlabel=f"score at step {iteration.until_step}", ylabel="candidate's number")
+    axes.yaxis.get_major_locator().set_params(integer=True)
+    axes.set_title(f"{len(iteration.candidates)} models to {100 * iteration.fraction:.3g} % of training")
+    figure.legend(loc="outside lower center", ncols=3, handletextpad=0.2, columnspacing=1.0)
+    return figure
+
+
+def reference_scores(findings: Findings) -> Figure:
+    """Full-training scores, best first, with seed noise, beside the baseline model's."""
+    figure, axes = new_figure(WIDE)
+    models, sd = sorted((*findings.references, *findings.added), key=lambda model: -model.score), findings.seed_sd
+    noise = "" if sd is None else f", \N{PLUS-MINUS SIGN} one seed SD ({sd:.2g})"
+    look: dict[str, Any] = {"fmt": "o", "color": BLACK, "elinewidth": 1, "capsize": 2.5}
+    for group, label, face in (
+        (findings.references, f"reference{noise}", BLACK),
+        (findings.added, "added while a verdict was undecided", "white"),
+    ):
+        if group:
+            ranks = [models.index(model) + 1 for model in group]
+            axes.errorbar(ranks, [m.score for m in group], yerr=sd, label=label, markerfacecolor=face, **look)
+    baseline = findings.selection.baseline if findings.selection else None
+    if baseline is not None:
+        axes.axhline(baseline.score, color=VERMILION, linestyle="--", label=f"baseline model ({baseline.score:.4g})")
+        if sd is not None:
+            axes.axhspan(baseline.score - sd, baseline.score + sd, color=VERMILION, alpha=0.12, linewidth=0)
+    axes.set(xlabel="reference model, best first", ylabel="full-training score", xticks=range(1, len(models) + 1))
+    axes.legend(loc="best")
+    return figure
+
+
+def _draw_failed_candidates(axes: Any, numbers: Sequence[int]) -> None:
+    """Draw who has no score in a strip of its own, or it would be read as a low score."""
+    strip = 0.1
+    low, high = axes.get_xlim()
+    axes.set_xlim(low - (high - low) * strip / (1 - strip), high)
+    place = axes.get_yaxis_transform()
+    axes.axvspan(0, strip, transform=axes.transAxes, color=VERMILION, alpha=0.1, linewidth=0)
+    look = {"color": VERMILION, "marker": "v", "s": 20, "transform": place}
+    axes.scatter([strip / 2] * len(numbers), numbers, label=f"failed, no score ({len(numbers)})", **look)
+
+
+def _candidate_score(findings: Findings, number: int, iteration: Iteration) -> float | None:
+    assert findings.selection is not None
+    trial = findings.trials.get(findings.selection.keys[number])
+    check = None if trial is None else trial.record.check_at(iteration.until_step)
+    return None if check is None else check.score

@@ -1,0 +1,156 @@
+"""Pictures of one proxy task: its tau at every look, its scores, and its models against full training."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from nasproxy.controllers.states import TaskCheck, TaskState
+from nasproxy.report import wording
+from nasproxy.report.additions import grown_at
+from nasproxy.report.figures.style import (
+    BLACK,
+    BLUE,
+    GREY,
+    ORANGE,
+    SKY,
+    SMALL,
+    TALL,
+    VERMILION,
+    Over,
+    draw_bounds,
+    new_figure,
+)
+from nasproxy.report.findings import Findings, decided_at, target
+from nasproxy.report.outcomes import Outcome, outcome
+from nasproxy.statistics.missing import Floats
+
+MANY_LOOKS = 40
+"""From here on their dots are drawn small, or they run into one another."""
+
+
+def correlation(findings: Findings, task: TaskState, over: Over) -> Figure:
+    """Tau of a proxy task at each look, with what was needed there, the noise ceiling and the deciding look."""
+    figure, axes = new_figure(TALL)
+    x, label = _places(task.checks, over)
+    taus, lows, highs = (_of_correlation(task.checks, end) for end in ("tau", "low", "high"))
+    width = 6.0 if len(x) == 1 else 0.0  # a band of one look has no width
+    axes.fill_between(x, lows, highs, color=BLUE, alpha=0.15, linewidth=width, label="95 % interval")
+    size = 3.5 if len(x) < MANY_LOOKS else 1.8
+    axes.plot(x, taus, color=BLUE, marker="o", markersize=size, label="tau-b, a dot a look")
+    _draw_needs(axes, x, task)
+    draw_bounds(axes, None if _is_constant_need(task) else target(task), findings.ceiling)
+    _draw_growth(axes, x, task)
+    _draw_decision(axes, x, findings, task)
+    limits = [check.lower_limit for check in task.checks if check.lower_limit is not None]
+    floor = min([0.0, *lows[np.isfinite(lows)].tolist(), *limits])
+    axes.set(xlabel=label, ylabel="rank correlation (tau-b)", ylim=(min(-0.1, floor - 0.05), 1.08))
+    axes.set_xlim(left=0)
+    axes.set_title(task.name)
+    figure.legend(loc="outside lower center", ncols=2, columnspacing=1.0, labelspacing=0.3)
+    return figure
+
+
+def median_score(findings: Findings, task: TaskState, over: Over) -> Figure:
+    """Median score of a proxy task's models at each check."""
+    figure, axes = new_figure(SMALL)
+    x, label = _places(task.checks, over)
+    axes.plot(x, [check.median_score for check in task.checks], color=BLUE, marker="s", label="proxy task")
+    if findings.references:
+        full = float(np.median([reference.score for reference in findings.references]))
+        axes.axhline(full, color=BLACK, linestyle=":", label=f"full training: {full:.4g}")
+    axes.set(xlabel=label, ylabel="median score")
+    axes.set_xlim(left=0)
+    axes.set_title(task.name)
+    figure.legend(loc="outside lower center", ncols=2)
+    return figure
+
+
+def proxy_against_full(findings: Findings, task: TaskState) -> Figure:
+    """Each model's proxy score at the deciding check against its full-training score."""
+    figure, axes = new_figure(SMALL)
+    check = decided_at(task)
+    assert check is not None
+    scores = findings.scores_at(task, check.step)
+    look: dict[str, Any] = {"color": BLUE, "ecolor": GREY, "elinewidth": 0.8}
+    axes.errorbar(
+        scores.reference,
+        scores.proxy,
+        xerr=findings.seed_sd,
+        fmt="o",
+        label="model" if findings.seed_sd is None else "model, \N{PLUS-MINUS SIGN} one seed SD",
+        **look,
+    )
+    if scores.has_failed.any():
+        failed = {"color": VERMILION, "marker": "v", "s": 20, "clip_on": False, "transform": axes.get_xaxis_transform()}
+        x = scores.reference[scores.has_failed]
+        axes.scatter(x, np.zeros(x.size), label="failed, ranks last", **failed)
+    shown = check.correlation
+    found = "tau undefined" if shown is None else f"tau {wording.tau(shown.tau)}, {wording.count(shown.n, 'model')}"
+    axes.set(xlabel="full-training score", ylabel="proxy score", title=f"{task.name}, step {check.step}: {found}")
+    figure.legend(loc="outside lower center", ncols=2)
+    return figure
+
+
+def _of_correlation(checks: Sequence[TaskCheck], name: str) -> Floats:
+    return np.array([np.nan if c.correlation is None else getattr(c.correlation, name) for c in checks], dtype=float)
+
+
+def _places(checks: Sequence[TaskCheck], over: Over) -> tuple[list[float], str]:
+    """Where checks lie on the axis, and the axis's label."""
+    if over is Over.STEPS:
+        return [float(check.step) for check in checks], "training steps"
+    seconds = [check.median_train_seconds for check in checks]
+    size, unit = wording.time_unit(max(seconds))
+    return [second / size for second in seconds], f"median training time ({unit})"
+
+
+def _is_constant_need(task: TaskState) -> bool:
+    """Whether nothing but the target was ever needed: then it needs no line of its own."""
+    return all(check.needed is not None and check.needed == target(task) for check in task.checks)
+
+
+def _draw_needs(axes: Any, x: Sequence[float], task: TaskState) -> None:
+    needs, limits = (
+        np.array([np.nan if (value := getattr(check, name)) is None else value for check in task.checks])
+        for name in ("needed", "lower_limit")
+    )
+    if np.isfinite(needs).any():
+        axes.step(x, needs, where="mid", color=VERMILION, linewidth=1.1, label="tau needed at the look")
+        if len(x) == 1:  # a step needs two ends to be seen
+            axes.plot(x, needs, "_", color=VERMILION, markersize=12)
+    if np.isfinite(limits).any():
+        look = {"color": SKY, "linestyle": "--", "linewidth": 1.0, "marker": "." if len(x) == 1 else ""}
+        axes.plot(x, limits, label="lower limit of the true tau", **look)
+
+
+def _draw_growth(axes: Any, x: Sequence[float], task: TaskState) -> None:
+    """Mark the looks at which references were added, each with their number."""
+    for number, (check, before, after) in enumerate(grown_at(task)):
+        place = x[task.checks.index(check)]
+        name = "references added" if number == 0 else None
+        axes.axvline(place, color=ORANGE, linewidth=0.9, linestyle=(0, (1, 1.5)), zorder=1, label=name)
+        axes.annotate(
+            f"+{after - before}",
+            (place, 0.01),
+            xycoords=("data", "axes fraction"),
+            xytext=(-1.5, 0),
+            textcoords="offset points",
+            ha="right",
+            fontsize=7,
+            color="#A85100",
+            va="bottom",
+        )
+
+
+def _draw_decision(axes: Any, x: Sequence[float], findings: Findings, task: TaskState) -> None:
+    check = decided_at(task)
+    if check is None or check.correlation is None:
+        return
+    what = outcome(findings, task)
+    is_open = what in (Outcome.RUNNING, Outcome.OTHER_RULES)
+    words = "last look" if is_open else "accepted" if what.is_accepted else what.value
+    ring = {"s": 60, "facecolors": "none", "edgecolors": BLACK, "linewidths": 1.2, "zorder": 4}
+    place, tau = x[task.checks.index(check)], check.correlation.tau
+    axes.scatter([place], [tau], label=f"{words}: tau {wording.tau(tau)}", **ring)

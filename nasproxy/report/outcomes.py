@@ -1,0 +1,121 @@
+"""What became of each proxy task, and why it was not chosen."""
+
+from collections import Counter
+from enum import Enum
+
+from nasproxy.controllers.states import StoppingState, TaskCheck, TaskState
+from nasproxy.report import wording
+from nasproxy.report.findings import Findings, decided_at, target
+from nasproxy.statistics.acceptance import VerdictKind
+
+
+class Outcome(str, Enum):
+    """What became of a proxy task."""
+
+    CHOSEN = "chosen"
+    ACCEPTED = "accepted, not chosen"
+    DROPPED = "dropped"
+    UNDECIDED = "undecided"
+    REJECTED = "rejected"
+    TIMED_OUT = "out of time"
+    FAILED = "failed"
+    RUNNING = "not yet ended"
+    OTHER_RULES = "other rules"
+
+    @property
+    def is_accepted(self) -> bool:
+        """Whether it was good enough."""
+        return self in (Outcome.CHOSEN, Outcome.ACCEPTED)
+
+
+ENDED = {
+    StoppingState.EXCEEDED_BEST_TIME: Outcome.DROPPED,
+    StoppingState.EXCEEDED_TIME_LIMIT: Outcome.TIMED_OUT,
+    StoppingState.EXCESS_FAILURES: Outcome.FAILED,
+}
+
+
+def outcome(findings: Findings, task: TaskState) -> Outcome:
+    """What became of a proxy task."""
+    if task is findings.best:
+        return Outcome.CHOSEN
+    if task.judged_by != findings.judged_by:
+        return Outcome.OTHER_RULES
+    if task.stopping_state is None:
+        return Outcome.RUNNING
+    if task.is_accepted:
+        return Outcome.ACCEPTED
+    is_open = task.verdict is not None and task.verdict.kind is VerdictKind.UNDECIDED
+    return ENDED.get(task.stopping_state, Outcome.UNDECIDED if is_open else Outcome.REJECTED)
+
+
+def reason(findings: Findings, task: TaskState) -> str:
+    """Why a proxy task was not chosen, in a sentence without its full stop."""
+    check, what = decided_at(task), outcome(findings, task)
+    if what is Outcome.OTHER_RULES:
+        return "Judged by other rules than the study's last ones: run its grid again to compare it"
+    if what is Outcome.FAILED:
+        return _failed(findings, task)
+    if what is Outcome.DROPPED:
+        return _dropped(findings, check)
+    if what is Outcome.ACCEPTED:
+        return _accepted_too(findings, task)
+    if what is Outcome.RUNNING and check is None:
+        return "No check that all of its models have reached"
+    limit = "" if findings.time_limit is None else f" of {wording.duration(findings.time_limit)}"
+    ended = {
+        Outcome.TIMED_OUT: f"Reached proxy_search.train_seconds_limit{limit}: ",
+        Outcome.RUNNING: "So far ",
+    }
+    return f"{ended.get(what, 'Ran to its end: ')}{shortfall(check)}{_more_models(task, check)}"
+
+
+def shortfall(check: TaskCheck | None) -> str:
+    """What a check showed against what it needed."""
+    if check is None:
+        return "it has no check"
+    if check.correlation is None:
+        return "tau was undefined there, since scores did not differ"
+    shown = f"tau was {wording.tau(check.correlation.tau)} on {wording.count(check.correlation.n, 'model')}"
+    if check.needed is None:
+        return f"{shown}, too few for any tau to be enough"
+    return f"{shown}, and {wording.tau(check.needed)} was needed"
+
+
+def _more_models(task: TaskState, check: TaskCheck | None) -> str:
+    """Whether more reference models might decide, and how many as far as the criterion says."""
+    if check is None or check.correlation is None or check.needed is None:
+        return ""
+    more = None if task.verdict is None else task.verdict.models_needed
+    if more is not None:
+        return f"; {wording.count(more, 'more reference model')} might decide it"
+    wanted = target(task)
+    if wanted is not None and wanted <= check.correlation.tau < check.needed:
+        return f"; since it reached the target of {wanted:g}, more than references.max models might decide it"
+    return ""
+
+
+def _dropped(findings: Findings, check: TaskCheck | None) -> str:
+    best = findings.best
+    seconds = None if best is None else best.final_rated_seconds
+    name = "one accepted before" if best is None or seconds is None else f"{best.name} ({wording.duration(seconds)})"
+    when = "before its first check" if check is None else f"after {wording.duration(check.rated_seconds)} of training"
+    return f"Dropped {when}: no later check of it could be cheaper than {name}; how well it would rank is not known"
+
+
+def _accepted_too(findings: Findings, task: TaskState) -> str:
+    best, seconds = findings.best, task.final_rated_seconds
+    if best is None or best.final_rated_seconds is None or seconds is None:
+        return "Accepted too"
+    ends = f"{wording.duration(seconds)} of training a model against {wording.duration(best.final_rated_seconds)}"
+    if seconds > best.final_rated_seconds:
+        return f"Accepted too, but dearer than {best.name}: {ends}"
+    return f"Accepted too, but no more than {findings.time_tolerance:.0%} cheaper than {best.name}: {ends}"
+
+
+def _failed(findings: Findings, task: TaskState) -> str:
+    records = [findings.trials[key].record for key in task.keys if key in findings.trials]
+    causes = Counter(r.status.cause.value if r.status.cause else "unknown" for r in records if r.is_failed)
+    words = ", ".join(f"{number} {cause}" for cause, number in causes.most_common())
+    failed = f"{causes.total()} of {len(task.keys)} trainings failed" + (f" ({words})" if words else "")
+    return f"Too few models were left to judge it: {failed}"

@@ -1,0 +1,142 @@
+"""What a verdict means for the search that it is for: its price, the pairs it ranks right, the model it will find."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from nasproxy.controllers.states import TaskState
+from nasproxy.report import wording
+from nasproxy.report.costs import Cost, Saving, train_saving, wall_saving
+from nasproxy.report.findings import Findings, decided_at
+from nasproxy.statistics.rank_correlation import tau_in_better_half
+from nasproxy.statistics.search_outcome import random_best_rank, search_outcome
+
+TOP = 10
+"""Models that are trained fully after a search."""
+
+
+@dataclass(frozen=True)
+class Price:
+    """What a search costs.
+
+    Attributes:
+        name: Whether it is training time alone, or all that trials took.
+        proxy_seconds: Of the search with the proxy task, the full training of its best models included.
+        full_seconds: Of the search on full training.
+        full_models: Full trainings that the first would pay for.
+        break_even: Models to search until the study has paid for itself; None where the proxy task saves nothing.
+    """
+
+    name: str
+    proxy_seconds: float
+    full_seconds: float
+    full_models: float
+    break_even: int | None
+
+
+@dataclass(frozen=True)
+class Prospect:
+    """How a search of so many models by the proxy task may go.
+
+    Attributes:
+        trials: Models that it trains.
+        prices: What it costs, training time first.
+        tau: As measured; None where undefined.
+        lower_limit: One-sided 95 % lower limit of the true tau; None where unknown.
+        tau_better_half: Tau among the better half of the reference models; None where undefined.
+    """
+
+    trials: int
+    prices: tuple[Price, ...]
+    tau: float | None
+    lower_limit: float | None
+    tau_better_half: float | None = None
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """What it means in plain words, a paragraph each."""
+        return tuple(self._sentences())
+
+    def _sentences(self) -> Iterator[str]:
+        if self.tau is None:
+            return
+        limit = self.lower_limit
+        at_limit = "" if limit is None else f", {_pairs(limit)} if the true tau is no more than {wording.tau(limit)}"
+        yield (
+            f"Of 100 pairs of random models the proxy task orders {_pairs(self.tau)} as full training does at a tau of "
+            f"{wording.tau(self.tau)}{at_limit}; a coin orders 50."
+        )
+        yield from self._best_found(self.tau)
+
+    def _best_found(self, tau: float) -> Iterator[str]:
+        top = min(TOP, self.trials)
+        ranks = [search_outcome(value, self.trials, top=top).best_rank for value in self._taus(tau)]
+        ends = [_rank(rank, self.trials) for rank in ranks]
+        lower = f", or {ends[1]} at the lower limit of tau" if len(ends) > 1 else ""
+        bought = ""
+        if self.prices and self.prices[0].full_models >= 1:
+            models = min(float(self.trials), self.prices[0].full_models)
+            rank = random_best_rank(self.trials, models)
+            bought = (
+                f" The same training time would train {wording.count(round(models), 'random model')} fully, the best "
+                f"of which would stand {_rank(rank, self.trials)}."
+            )
+        yield (
+            f"If {self.trials:,} random models are ranked by it and the top {top} of them are trained fully, the best "
+            f"of these stands on average {ends[0]} by full training{lower}. Full training of all finds rank 1, at the "
+            f"price above.{bought} This takes both scores for normally distributed; where good models lie closer "
+            f"together than that, it is too hopeful{self._better_half}."
+        )
+
+    @property
+    def _better_half(self) -> str:
+        if self.tau_better_half is None:
+            return ""
+        return f" (tau among the better half of the reference models: {wording.tau(self.tau_better_half)})"
+
+    def _taus(self, tau: float) -> list[float]:
+        return [tau] if self.lower_limit is None else [tau, self.lower_limit]
+
+
+def prospect(findings: Findings) -> Prospect | None:
+    """What the chosen proxy task means for the search; None where none is chosen."""
+    best = findings.best
+    check = None if best is None else decided_at(best)
+    if best is None or check is None:
+        return None
+    found = check.correlation
+    tau, low = (None, None) if found is None else (found.tau, found.low)
+    limit = low if check.lower_limit is None else check.lower_limit
+    half = findings.scores_at(best, check.step).measure(tau_in_better_half)
+    return Prospect(
+        findings.search_trials, tuple(_prices(findings, best)), tau, limit, None if half is None else half.tau
+    )
+
+
+def _prices(findings: Findings, best: TaskState) -> Iterator[Price]:
+    spent = Cost.of(list(findings.trials.values()))
+    for name, saving, study_seconds in (
+        ("training time", train_saving(findings, best), spent.train_seconds),
+        ("all costs counted", wall_saving(findings, best), spent.wall_seconds),
+    ):
+        if saving is not None and saving.full_seconds > 0:
+            yield _price(findings.search_trials, name, saving, study_seconds)
+
+
+def _price(trials: int, name: str, saving: Saving, study_seconds: float) -> Price:
+    proxy = trials * saving.proxy_seconds + min(TOP, trials) * saving.full_seconds
+    return Price(
+        name=name,
+        proxy_seconds=proxy,
+        full_seconds=trials * saving.full_seconds,
+        full_models=proxy / saving.full_seconds,
+        break_even=saving.break_even(study_seconds),
+    )
+
+
+def _pairs(tau: float) -> str:
+    return f"{50 * (1 + tau):.0f}"
+
+
+def _rank(rank: float, trials: int) -> str:
+    share = 100 * rank / trials
+    return f"at rank {wording.about(rank)} of {trials:,} (the best {share:.{2 if share >= 1 else 1}g} %)"

@@ -1,0 +1,219 @@
+"""How far a verdict can be trusted, in remarks of a title and a few sentences."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from nasproxy.controllers.states import StoppingState, TaskState
+from nasproxy.proxy import SHORT_NAMES, Override, ProxyTask
+from nasproxy.report import wording
+from nasproxy.report.additions import additions
+from nasproxy.report.costs import Cost
+from nasproxy.report.findings import Findings, Stage, criterion, target
+from nasproxy.statistics.criteria.alpha_spending import MARGIN
+from nasproxy.statistics.rank_correlation import RankCorrelation, kendall_tau, tau_in_better_half
+
+MUCH_LESS = 0.2
+"""Of tau in the better half of the models against all of them: worth a remark."""
+FEW_MODELS = 20
+
+
+@dataclass(frozen=True)
+class Remark:
+    """Something to bear in mind: a few words, and a few sentences."""
+
+    title: str
+    text: str
+
+
+def cloud_tool_warning(findings: Findings) -> Remark | None:
+    """What it means that all three habits of the cloud tool meet; None where they do not."""
+    judged = [task for task in findings.tasks.values() if task.judged_by == findings.judged_by]
+    is_its_way = findings.is_spread and findings.policy == "sequential" and any(map(is_first_crossing, judged))
+    if not is_its_way:
+        return None
+    return Remark(
+        "Judged the cloud tool's way: do not rest a search on this.",
+        "Reference models chosen for their spread, acceptance at the first crossing, one proxy task after the other. "
+        "On published learning curves of 10 models up to 76 % of such acceptances, by data set, were proxies whose "
+        "true tau lay more than 0.1 below the target; with random reference models up to 39 %. To know, run the study "
+        "under another name without experiment=cloud_tool: random reference models, and the default criterion.",
+    )
+
+
+def is_first_crossing(task: TaskState) -> bool:
+    """Whether one crossing of the target was enough."""
+    return str(criterion(task).get("_target_", "")).endswith("FirstCrossing")
+
+
+def remarks(findings: Findings, best: TaskState, final_step: int, found: RankCorrelation | None) -> Iterator[Remark]:
+    """How far to trust an accepted proxy task, the weightiest first."""
+    wanted = target(best)
+    waiting = sum(task.stopping_state is None for task in findings.tasks.values())
+    if waiting:
+        yield Remark(
+            "The search is not finished.", f"{wording.count(waiting, 'proxy task')} not yet judged to the end."
+        )
+    if best.stopping_state is StoppingState.MET_ACCURACY:
+        yield Remark(
+            "Accepted for its score, not for its ranks.",
+            "The models' median score reached proxy_search.desired_score; tau did not decide.",
+        )
+    if found is not None:
+        yield _sampling_remark(found, wanted)
+    if is_first_crossing(best):
+        yield _crossing_remark(findings, best)
+    if isinstance(alpha := criterion(best).get("alpha"), float) and wanted is not None and not findings.is_spread:
+        yield Remark(
+            "The error is stated.",
+            f"Were its true tau {wanted - MARGIN:.2f} throughout, a proxy task would be accepted at any check of any "
+            f"task with a probability of {alpha:g} at most.",
+        )
+    if best.added:
+        yield _added_remark(findings, best)
+    if findings.is_spread:
+        yield _spread_remark()
+    if findings.policy == "sequential" and len(findings.tasks) > 1:
+        yield _sequential_remark(findings, best)
+    how = "" if findings.is_replayed else " with the overrides above"
+    yield Remark(
+        "Not confirmed yet.",
+        f"Tau was measured {_position(best, final_step)}. A training of {final_step:,} steps in all runs through its "
+        f"whole learning-rate schedule by then and may rank otherwise: confirm it once{how}.",
+    )
+    yield from noise_remarks(findings, found)
+    yield from _better_half_remark(findings, best, final_step)
+    yield from _data_remark(best, final_step)
+    yield Remark(
+        "What the seconds are.",
+        "Training time leaves validation out. All costs counted is the time of the trials' processes: validation, "
+        "start-up and lost work too. Both were taken with trials side by side on this study's machines, and one seed "
+        "a model.",
+    )
+
+
+def _position(best: TaskState, final_step: int) -> str:
+    if final_step < best.total_steps:
+        return f"after {final_step:,} steps inside a training of {best.total_steps:,}"
+    return "at the end of the whole training"
+
+
+def _sampling_remark(found: RankCorrelation, wanted: float | None) -> Remark:
+    misses = (
+        f", so the true tau may well lie below the target of {wanted:g}"
+        if wanted is not None and found.low < wanted
+        else ""
+    )
+    reach = (found.high - found.low) / 2
+    title = f"{found.n} models prove little." if found.n < FEW_MODELS else f"{found.n} models estimate tau."
+    return Remark(
+        title,
+        f"They measure tau to about \N{PLUS-MINUS SIGN}{reach:.1f}: the 95 % interval runs from "
+        f"{wording.interval(found.low, found.high)}{misses}. The interval makes no allowance for having chosen among "
+        f"checks and proxy tasks. The p-value speaks against unrelated rankings, not for the target.",
+    )
+
+
+def _crossing_remark(findings: Findings, best: TaskState) -> Remark:
+    looks, judged = len(best.checks), len(findings.tasks)
+    return Remark(
+        "A single crossing was enough.",
+        f"The target was met at check {looks}, the first to reach it. Of {wording.count(judged, 'proxy task')} judged, "
+        f"{best.name} is the cheapest that met it. Every check and every task is another chance to cross by "
+        f"luck, and the first to cross looks better than it is. With 10 random models and 16 checks on published "
+        f"learning curves, up to 39 % of such acceptances, by data set, had a true tau more than 0.1 below the target.",
+    )
+
+
+def _added_remark(findings: Findings, best: TaskState) -> Remark:
+    selected = len(best.keys) - len(best.added)
+    seconds = sum(model.train_seconds for model in best.added)
+    own = [addition for addition in additions(findings) if addition.task == best.name and not addition.is_last]
+    waiting = (
+        f" To wait instead, for a verdict in about twice the training time, would have cost the search of "
+        f"{findings.search_trials:,} models {wording.duration(own[0].waiting_seconds)}."
+        if own
+        else ""
+    )
+    return Remark(
+        "Reference models were added.",
+        f"Undecided on {wording.count(selected, 'model')}, it was judged on {len(best.keys)} in the end; the "
+        f"{wording.count(len(best.added), 'full training')} of random models that this took cost "
+        f"{wording.duration(seconds)}.{waiting} Each addition stands under Costs.",
+    )
+
+
+def _spread_remark() -> Remark:
+    return Remark(
+        "The reference models were chosen for their spread.",
+        "That makes them easier to rank than the models a search meets: on published learning curves it raised "
+        "tau by 0.1 to 0.35 in the first fifth of training. By the first crossing up to 76 % of acceptances, by data "
+        "set, then had a true tau more than 0.1 below the target, and by a stricter rule still up to 14 %.",
+    )
+
+
+def _sequential_remark(findings: Findings, best: TaskState) -> Remark:
+    before = {task.name for task in findings.tasks.values() if task.number < best.number}
+    proxies = [trial for trial in findings.trials.values() if trial.stage is Stage.PROXY_SEARCH]
+    spent, early = Cost.of(proxies), Cost.of([trial for trial in proxies if trial.task in before])
+    where = (
+        f"{wording.duration(early.train_seconds)} of {wording.duration(spent.train_seconds)} of proxy training went to "
+        f"{wording.count(len(before), 'task')} listed before {best.name}, and a race would have ended them when "
+        f"{best.name} was accepted"
+        if before
+        else f"it was least here, since {best.name} stands first"
+    )
+    return Remark(
+        "The proxy tasks were judged one after the other.",
+        f"That changes no single verdict, but the price hangs on the order of the grid: {where}.",
+    )
+
+
+def noise_remarks(findings: Findings, found: RankCorrelation | None) -> Iterator[Remark]:
+    """Where seed noise stands in the way."""
+    ceiling = findings.ceiling
+    if ceiling is not None and found is not None and found.tau > ceiling.tau:
+        yield Remark(
+            "Tau lies above the noise ceiling.",
+            f"Seed noise lets even a perfect proxy expect {wording.tau(ceiling.tau)} on these models: part of the "
+            f"{wording.tau(found.tau)} is luck.",
+        )
+    if findings.range is not None and not findings.range.is_usable:
+        yield Remark("The reference scores lie close together.", f"{_sentence(findings.range.message)}")
+    measured = findings.measured
+    if measured is not None and not measured.verdict.is_good:
+        yield Remark("Training is noisy.", " ".join(measured.verdict.advice))
+
+
+def _better_half_remark(findings: Findings, best: TaskState, final_step: int) -> Iterator[Remark]:
+    scores = findings.scores_at(best, final_step)
+    whole, half = scores.measure(kendall_tau), scores.measure(tau_in_better_half)
+    if half is not None and whole is not None and half.tau < whole.tau - MUCH_LESS:
+        yield Remark(
+            "It tells good from bad better than best from good.",
+            f"Among the better half of the models tau is {wording.tau(half.tau)} ({wording.count(half.n, 'model')}): "
+            f"train several of a search's best models fully, not one.",
+        )
+
+
+def _data_remark(best: TaskState, final_step: int) -> Iterator[Remark]:
+    reduced = reduced_dimensions(best.proxy_task)
+    if set(reduced) == {"data_fraction"}:
+        yield Remark(
+            "Less data does not make a step cheaper.",
+            f"The number of steps is kept, so what is saved comes from stopping after {final_step:,} of "
+            f"{best.total_steps:,} steps, not from training on {best.proxy_task.data_fraction:.0%} of the images.",
+        )
+    elif not reduced and not best.proxy_task.overrides:
+        yield Remark("Nothing is reduced.", "What is saved comes from stopping early alone.")
+
+
+def reduced_dimensions(task: ProxyTask) -> dict[str, Override]:
+    """The dimensions that the task reduces, by name."""
+    reduced: dict[str, Override] = {n: getattr(task, n) for n in SHORT_NAMES if getattr(task, n) != 1.0}
+    if "image_size" in reduced:
+        reduced["image_mode"] = task.image_mode
+    return reduced
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."

@@ -1,0 +1,117 @@
+"""What became of each proxy task, and why it was not chosen."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from nasproxy.proxy import ProxyTask
+from nasproxy.report import tables, verdict, wording
+from nasproxy.report.findings import read_findings
+from nasproxy.report.outcomes import Outcome, outcome, reason
+from nasproxy.statistics.criteria.group_sequential import GroupSequential
+
+
+def rows(author: Any) -> dict[str, dict[str, Any]]:
+    findings = read_findings(author.folder, time_tolerance=0.05)
+    return {row["proxy_task"]: row for row in tables.not_chosen(findings).rows}
+
+
+def rewrite(author: Any, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change what a study says of its one proxy task."""
+    path = author.folder.proxy_tasks / "width25.json"
+    state = json.loads(path.read_text())
+    change(state)
+    path.write_text(json.dumps(state))
+
+
+@pytest.fixture
+def small_study(new_study: Any) -> Any:
+    author = new_study(8)
+    author.measure_variance()
+    author.select_models(start_models=8, final_models=8)
+    return author
+
+
+def test_a_dropped_task_is_told_what_it_could_no_longer_beat(full_study: Any) -> None:
+    findings = read_findings(full_study.folder, time_tolerance=0.05)
+    assert findings.best is not None
+    assert findings.best.name == "width50"
+    dropped = rows(full_study)
+    assert list(dropped) == ["data50", "data25_width50"], "all but the chosen one"
+    last = findings.tasks["data50"].checks[-1]
+    assert last.correlation is not None
+    assert dropped["data50"]["outcome"] == "dropped"
+    assert (dropped["data50"]["tau"], dropped["data50"]["needed"]) == (last.correlation.tau, 0.65)
+    best_seconds = wording.duration(findings.best.final_rated_seconds)
+    assert f"no later check of it could be cheaper than width50 ({best_seconds})" in dropped["data50"]["reason"]
+
+
+def test_a_task_that_was_accepted_too_is_told_what_it_costs_more(cloud_study: Any) -> None:
+    row = rows(cloud_study)["data50"]
+    assert row["outcome"] == "accepted, not chosen"
+    assert row["reason"].startswith("Accepted too, but dearer than width50: ")
+
+
+def test_a_rejected_task_ran_to_its_end_below_what_was_needed(small_study: Any) -> None:
+    small_study.search({"width25": ProxyTask(width=0.25)}, target=1.0)
+    row = rows(small_study)["width25"]
+    assert row["outcome"] == "rejected"
+    assert row["reason"] == f"Ran to its end: tau was {wording.tau(row['tau'])} on 8 models, and 1.00 was needed"
+
+
+def test_a_task_above_the_target_but_below_its_need_would_take_more_models(new_study: Any) -> None:
+    author = new_study(40)
+    author.measure_variance()
+    author.select_randomly()
+    strict, reserve = GroupSequential(target=0.4, alpha=1e-9), author.reserve(maximum=15)
+    author.search({"width25": ProxyTask(width=0.25)}, criterion=strict, reserve=reserve)
+    row = rows(author)["width25"]
+    assert (row["outcome"], row["models"]) == ("rejected", 10), "no number up to the maximum would have done"
+    assert 0.4 <= row["tau"] < row["needed"]
+    assert row["reason"].endswith("reached the target of 0.4, more than references.max models might decide it")
+
+
+def test_an_undecided_task_says_how_many_models_it_needs(small_study: Any) -> None:
+    small_study.search({"width25": ProxyTask(width=0.25)}, target=1.0)
+    rewrite(small_study, lambda state: state["verdict"].update(kind="undecided", models_needed=4))
+    row = rows(small_study)["width25"]
+    assert row["outcome"] == "undecided"
+    assert row["reason"].endswith("1.00 was needed; 4 more reference models might decide it")
+    advice = verdict.judge(read_findings(small_study.folder, time_tolerance=0.05)).next_steps
+    assert any(step.startswith("Undecided, not rejected: width25.") for step in advice)
+
+
+def test_a_failed_task_names_the_causes(new_study: Any) -> None:
+    author = new_study(8)
+    for number, cause in ((3, "lost"), (4, "lost"), (5, "lost"), (6, "nan")):
+        author.architectures[number]["proxy_cause"] = cause
+    author.measure_variance()
+    author.select_models(start_models=8, final_models=8)
+    author.search({"width50": ProxyTask(width=0.5)}, target=0.99)
+    row = rows(author)["width50"]
+    assert row["outcome"] == "failed"
+    assert row["reason"] == "Too few models were left to judge it: 4 of 8 trainings failed (3 lost, 1 nan)"
+
+
+def test_a_task_out_of_time_names_the_limit(small_study: Any) -> None:
+    small_study.search({"width25": ProxyTask(width=0.25)}, target=1.0, train_seconds_limit=1.0)
+    row = rows(small_study)["width25"]
+    assert row["outcome"] == "out of time"
+    assert row["reason"].startswith("Reached proxy_search.train_seconds_limit of 1 s: tau was ")
+
+
+def test_a_task_judged_by_other_rules_is_no_candidate(small_study: Any) -> None:
+    small_study.search({"data50": ProxyTask(data_fraction=0.5)}, target=0.6)
+    small_study.search({"width50": ProxyTask(width=0.5)}, target=0.65)
+    assert rows(small_study)["data50"]["reason"].startswith("Judged by other rules than the study's last ones")
+
+
+def test_a_task_that_goes_on_is_not_yet_ended(small_study: Any) -> None:
+    small_study.search({"width25": ProxyTask(width=0.25)}, target=1.0)
+    rewrite(small_study, lambda state: state.update(stopping_state=None, final_step=None, final_train_seconds=None))
+    findings = read_findings(small_study.folder, time_tolerance=0.05)
+    assert outcome(findings, findings.tasks["width25"]) is Outcome.RUNNING
+    assert reason(findings, findings.tasks["width25"]).startswith("So far tau was ")
+    assert verdict.judge(findings).headline.startswith("Undecided")

@@ -1,0 +1,63 @@
+"""How good the best model is that a search by a proxy task brings to full training."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nasproxy.statistics.search_outcome import random_best_rank, search_outcome
+
+
+def played(tau: float, trials: int, top: int, searches: int) -> tuple[float, float]:
+    """The mean rank of the best of the top in searches played out model by model, and its standard error."""
+    random = np.random.default_rng(7)
+    correlation = math.sin(math.pi * tau / 2)
+    ranks = []
+    for _ in range(searches):
+        proxy, own = random.standard_normal((2, trials))
+        full = correlation * proxy + math.sqrt(1 - correlation**2) * own
+        ranks.append(1 + (full > full[np.argsort(-proxy)[:top]].max()).sum())
+    return float(np.mean(ranks)), float(np.std(ranks) / math.sqrt(searches))
+
+
+@pytest.mark.parametrize(("tau", "trials", "top"), [(0.65, 2000, 10), (0.3, 500, 10), (0.8, 100, 1), (-0.2, 100, 3)])
+def test_agrees_with_searches_played_out_model_by_model(tau: float, trials: int, top: int) -> None:
+    mean, error = played(tau, trials, top, searches=1500)
+    found = search_outcome(tau, trials, top=top).best_rank
+    assert found == pytest.approx(mean, abs=4 * math.hypot(error, error))
+
+
+@pytest.mark.parametrize(("trials", "top"), [(50, 1), (2000, 10)])
+def test_a_proxy_without_any_relation_finds_what_chance_finds(trials: int, top: int) -> None:
+    found = search_outcome(0.0, trials, top=top, draws=8000).best_rank
+    assert found == pytest.approx(random_best_rank(trials, top), rel=0.04)
+
+
+@settings(deadline=None, max_examples=25)
+@given(tau=st.floats(-0.9, 0.9), trials=st.integers(1, 10**6), top=st.integers(1, 20))
+def test_a_better_proxy_finds_better_models(tau: float, trials: int, top: int) -> None:
+    worse, better = (search_outcome(value, trials, top=top, draws=400) for value in (tau, tau + 0.1))
+    assert 1 <= better.best_rank <= worse.best_rank * 1.02 <= trials * 1.02
+    assert better.best_share == better.best_rank / trials
+
+
+def test_equal_ranks_find_the_best_and_so_does_training_all() -> None:
+    assert search_outcome(1.0, 2000).best_rank == 1
+    assert search_outcome(-0.5, 8, top=10).best_rank == 1
+
+
+def test_the_same_search_is_the_same() -> None:
+    assert search_outcome(0.5, 300) == search_outcome(0.5, 300)
+
+
+@pytest.mark.parametrize(("tau", "trials", "top"), [(1.2, 10, 1), (0.5, 0, 1), (0.5, 10, 0)])
+def test_what_is_no_search_is_refused(tau: float, trials: int, top: int) -> None:
+    with pytest.raises(ValueError, match=r"needs a tau in \[-1, 1\] and at least 1 of trials, top"):
+        search_outcome(tau, trials, top=top)
+
+
+def test_the_best_of_no_model_is_refused() -> None:
+    with pytest.raises(ValueError, match="of no model there is no best"):
+        random_best_rank(100, 0)
