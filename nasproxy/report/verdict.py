@@ -7,29 +7,20 @@ from dataclasses import dataclass
 
 from nasproxy.controllers.states import StoppingState, TaskState
 from nasproxy.proxy import SHORT_NAMES, Override, ProxyTask
-from nasproxy.report import wording
+from nasproxy.report import confirmation, wording
 from nasproxy.report.costs import Cost, Saving, train_saving, wall_saving
 from nasproxy.report.findings import Findings, criterion, decided_at, target
+from nasproxy.report.wording import Remark
 from nasproxy.statistics.criteria.alpha_spending import MARGIN
 from nasproxy.statistics.rank_correlation import RankCorrelation, kendall_tau, tau_in_better_half
 
 PLACES = {"model.": "search_space.model."}
 """Where a trial's settings lie in the configuration, for those that lie elsewhere."""
-LONGEST_STEM = 50
-"""Of a proxy task's name, so that a longer one can be made of it."""
 MUCH_LESS = 0.2
 """Of tau in the better half of the models against all of them: worth a remark."""
 FEW_MODELS = 20
 PLAIN_WORD = re.compile(r"(?!(null|true|false|nan|inf)$)[A-Za-z_][A-Za-z0-9_./-]*", re.IGNORECASE)
 """Text that Hydra's grammar takes for text without quotes."""
-
-
-@dataclass(frozen=True)
-class Remark:
-    """Something to bear in mind: a few words, and a few sentences."""
-
-    title: str
-    text: str
 
 
 @dataclass(frozen=True)
@@ -42,7 +33,6 @@ class Verdict:
         sentence: The answer with its numbers.
         facts: Those numbers, each with its name.
         use: Overrides that give a search the proxy task; empty without one.
-        confirm: Overrides of the study's own command that judge the proxy task once more, as a search would use it.
         remarks: How far to trust it, the weightiest first.
         next_steps: What to do where there is no proxy task to use.
     """
@@ -52,7 +42,6 @@ class Verdict:
     sentence: str
     facts: tuple[tuple[str, str], ...] = ()
     use: str = ""
-    confirm: str = ""
     remarks: tuple[Remark, ...] = ()
     next_steps: tuple[str, ...] = ()
 
@@ -85,15 +74,6 @@ def overrides(task: ProxyTask, final_step: int) -> list[str]:
     return ["proxy=full", *(shlex.quote(f"{path}={_literal(value)}") for path, value in settings.items())]
 
 
-def confirmation(name: str, task: ProxyTask, final_step: int) -> list[str]:
-    """The overrides that judge a proxy task once more, trained on a schedule that ends at its final step."""
-    others = {path: value for path, value in task.overrides.items() if not path.startswith("training.")}
-    steps = {"training.total_steps": final_step, "training.check_every_steps": final_step}
-    settings = {"name": f"{name[:LONGEST_STEM]}_confirm", **_dimensions(task), **others, **steps}
-    listed = ", ".join(f"{path}: {_literal(value)}" for path, value in settings.items())
-    return ["proxy=custom", shlex.quote(f"proxy.tasks=[{{{listed}}}]")]
-
-
 def _accepted(findings: Findings, best: TaskState, final_step: int) -> Verdict:
     check = decided_at(best)
     found = None if check is None else check.correlation
@@ -110,10 +90,9 @@ def _accepted(findings: Findings, best: TaskState, final_step: int) -> Verdict:
     return Verdict(
         is_accepted=True,
         headline=f"Accepted: {best.name}, stopped {where}",
-        sentence=f"It {met}{_correlation(found)}{cheaper}{counted}.",
+        sentence=f"It {met}{_correlation(found)}{cheaper}{counted}.{confirmation.sentence(findings, best)}",
         facts=tuple(_facts(findings, best, final_step, found, train, wall)),
         use=" ".join(overrides(best.proxy_task, final_step)),
-        confirm=" ".join(confirmation(best.name, best.proxy_task, final_step)),
         remarks=tuple(_remarks(findings, best, final_step, found)),
     )
 
@@ -191,11 +170,7 @@ def _remarks(findings: Findings, best: TaskState, final_step: int, found: RankCo
             "That makes them easier to rank than the models a search meets: on published learning curves it raised "
             "tau by 0.1 to 0.35 in the first fifth of training.",
         )
-    yield Remark(
-        "Not confirmed yet.",
-        f"Tau was measured {_position(best, final_step)}. A training of {final_step:,} steps in all runs through its "
-        f"whole learning-rate schedule by then and may rank otherwise: confirm it once with the overrides above.",
-    )
+    yield from confirmation.remarks(findings, best)
     yield from _noise_remarks(findings, found)
     yield from _better_half_remark(findings, best, final_step)
     yield from _data_remark(best, final_step)
@@ -205,12 +180,6 @@ def _remarks(findings: Findings, best: TaskState, final_step: int, found: RankCo
         "start-up and lost work too. Both were taken with trials side by side on this study's machines, and one seed "
         "a model.",
     )
-
-
-def _position(best: TaskState, final_step: int) -> str:
-    if final_step < best.total_steps:
-        return f"after {final_step:,} steps inside a training of {best.total_steps:,}"
-    return "at the end of the whole training"
 
 
 def _sampling_remark(found: RankCorrelation, wanted: float | None) -> Remark:
@@ -284,7 +253,8 @@ def _undecided(findings: Findings) -> Verdict:
         is_accepted=False,
         headline="Undecided: no proxy task is accepted yet",
         sentence=f"{len(judged)} of {wording.count(len(findings.tasks), 'proxy task')} on record have been judged to "
-        f"their end, none of them well enough.",
+        f"their end, none of them well enough."
+        + "".join(f" {words}" for words in confirmation.contradictions(findings)),
         next_steps=("Run the study's command again: it goes on where it stopped.",),
     )
 
@@ -298,6 +268,7 @@ def _none_accepted(findings: Findings) -> Verdict:
         name, step, found = closest
         ends = wording.interval(found.low, found.high)
         sentence += f" {name} came closest: tau-b {wording.tau(found.tau)} after {step:,} steps (95 % interval {ends})."
+    sentence = " ".join([sentence, *confirmation.contradictions(findings)])
     return Verdict(
         is_accepted=False,
         headline="No proxy task was accepted",

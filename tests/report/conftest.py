@@ -11,11 +11,22 @@ import pytest
 
 from nasproxy.controllers import base
 from nasproxy.controllers.base import Workshop
+from nasproxy.controllers.confirmation import ConfirmationController
+from nasproxy.controllers.judge import Judge
 from nasproxy.controllers.proxy_search import ProxySearchController
 from nasproxy.controllers.reserve import Reserve
-from nasproxy.controllers.settings import ProxySearchSettings, VarianceSettings
+from nasproxy.controllers.settings import ConfirmSettings, ProxySearchSettings, VarianceSettings
 from nasproxy.controllers.spread_selection import SpreadSelection, SpreadSelectionController
-from nasproxy.controllers.states import ProxySearchState, SelectionState, VarianceState
+from nasproxy.controllers.states import (
+    ConfirmationState,
+    ProxySearchState,
+    SelectionState,
+    VarianceState,
+    best_task,
+    read_confirmations,
+    read_rules,
+    read_tasks,
+)
 from nasproxy.controllers.variance import VarianceController
 from nasproxy.proxy import ProxyTask, flatten
 from nasproxy.statistics.criteria.first_crossing import FirstCrossing
@@ -28,7 +39,7 @@ from nasproxy.trial import Architecture, Cause, Check, Request, Split, State, St
 TOTAL_STEPS, CHECK_EVERY = 500, 20
 RECIPE = synthetic.recipe(total_steps=TOTAL_STEPS, check_every_steps=CHECK_EVERY)
 HOSTILE = "<script>alert('no memory')</script>\n$x$ \x1b[31m[red]"
-MESSAGES = {Cause.OOM: HOSTILE, Cause.NAN: "the loss is not finite"}
+MESSAGES = {Cause.OOM: HOSTILE, Cause.NAN: "the loss is not finite", Cause.CRASH: "the trainer has a mistake"}
 
 
 class InstantBackend:
@@ -45,7 +56,7 @@ class InstantBackend:
         request = read_record(folder.request, Request)
         assert request is not None
         assert request.until_step is not None
-        cause = spec.architecture.get("cause" if spec.split is Split.FULL else "proxy_cause")
+        cause = spec.architecture.get(_cause_name(spec))
         seconds = record.checks[-1].train_seconds if record.checks else 0.0
         status = Status(State.PAUSED, wall_seconds=record.status.wall_seconds + 0.6)
         until = next(step for step in spec.check_steps if step >= request.until_step)
@@ -79,6 +90,12 @@ class InstantBackend:
     def close(self) -> None: ...
 
 
+def _cause_name(spec: TrialSpec) -> str:
+    if spec.split is Split.FULL:
+        return "cause"
+    return "proxy_cause" if spec.total_steps == TOTAL_STEPS else "compressed_cause"
+
+
 def noise(*seeds: Any) -> float:
     digest = [ord(character) for character in canonical(seeds)]
     return float(np.random.default_rng(digest).normal())
@@ -90,9 +107,13 @@ def seconds_per_step(spec: TrialSpec) -> float:
 
 
 def score(spec: TrialSpec, step: int) -> float:
-    """A learning curve that saturates; ranks settle sooner the less the proxy task reduces."""
+    """A learning curve that saturates; ranks settle sooner the less the proxy task reduces.
+
+    An architecture's `compressed` is its quality where a schedule is shorter than full training.
+    """
     task, progress = spec.proxy_task, step / TOTAL_STEPS
-    quality = float(spec.architecture["quality"])
+    is_short = spec.total_steps < TOTAL_STEPS
+    quality = float(spec.architecture.get("compressed" if is_short else "quality", spec.architecture["quality"]))
     reduced = (1 - task.data_fraction) + 1.2 * (1 - task.width)
     blur = 0.06 * math.exp(-10 * progress) + 0.022 * reduced
     own = blur * noise("model", spec.architecture, task.default_name)
@@ -158,6 +179,7 @@ class Author:
             ProxySearchSettings(**settings),
             tasks=tasks,
             criterion=FirstCrossing(target=target),
+            confirmations=read_confirmations(self.folder.confirmation),
             judged_by=canonical({"criterion": criterion}),
             references=state.references,
             reserve=NO_RESERVE,
@@ -165,6 +187,26 @@ class Author:
             seed=1,
             slots=4,
             folder=self.folder.proxy_tasks,
+        )
+        return base.run(controller, self.workshop)
+
+    def confirm(self, *, target: float = 0.65, **settings: Any) -> ConfirmationState:
+        """Confirm the best proxy task, as if its verdict stated a tau of `target`."""
+        state = read_record(self.folder.selection / "state.json", SelectionState)
+        best = best_task(read_tasks(self.folder.proxy_tasks), read_rules(self.folder.proxy_tasks), time_tolerance=0.05)
+        assert state is not None
+        assert state.references is not None
+        assert best is not None
+        controller = ConfirmationController(
+            ConfirmSettings(**settings),
+            task=best,
+            references=state.references,
+            fresh=[{"depth": 5, "kernel": "3", "quality": place / 4} for place in range(8)],
+            judge=Judge(FirstCrossing(target=target), 5, 0.7),
+            recipe=RECIPE,
+            full_seed=0,
+            proxy_seed=1,
+            folder=self.folder.confirmation,
         )
         return base.run(controller, self.workshop)
 
