@@ -238,4 +238,5 @@ def _tau_words(result: Confirmation) -> str:
     if result.p_value is None or result.noticeable_tau is None:
         return found
     power = f"a true tau of {result.noticeable_tau:.2f} would have been noticed with 80 % power"
-    return f"{found}, p {result.p_value:.3f} (target {result.stated_tau:g}; {power})"
+    p_value = "p < 0.001" if result.p_value < 0.001 else f"p {result.p_value:.3f}"
+    return f"{found}, {p_value} (target {result.stated_tau:g}; {power})"

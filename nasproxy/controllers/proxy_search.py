@@ -336,6 +336,8 @@ def _outcome(before: TaskState, task: TaskState) -> str | None:
         return f"{task.name}: undecided{tau} on {len(task.keys)} models, {called} more are trained fully"
     if task.stopping_state is None:
         return None if before.stopping_state is None else f"{task.name}: goes on, for {before.beaten_by} is no winner"
+    if task.stopping_state is StoppingState.CONTRADICTED:
+        return None  # the confirmation has said so
     last = task.checks[-1].correlation if task.checks else None
     tau = "" if last is None else f", tau {last.tau:.2f} on {last.n} models"
     seconds = "" if task.final_train_seconds is None else f" after {task.final_train_seconds:.1f} s of training"
