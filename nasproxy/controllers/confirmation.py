@@ -86,11 +86,8 @@ class ConfirmationController:
             return new
         if stored.outcome is Outcome.EXCESS_FAILURES:
             return new
-        is_fresh_enough = stored.fresh is None or (
-            stored.fresh.wanted >= self._settings.fresh_models
-            and (stored.fresh.result is not None or not stored.fresh.is_judged)
-        )
-        return stored if is_fresh_enough else replace(stored, fresh=None)
+        is_known = stored.fresh is None or self._settings.fresh_models == 0 or self._is_enough(stored.fresh)
+        return stored if is_known else replace(stored, fresh=None)
 
     def save(self, state: ConfirmationState) -> ConfirmationState:
         """Store the state."""
@@ -152,15 +149,24 @@ class ConfirmationController:
             truncated=truncated,
         )
 
+    def _is_enough(self, fresh: FreshModels) -> bool:
+        """Whether fresh models need not be tried anew: more may be asked for, and failures may have been mended."""
+        if fresh.is_judged:
+            return fresh.wanted >= self._settings.fresh_models and fresh.result is not None
+        return fresh == self._begun_fresh()
+
+    def _begun_fresh(self) -> FreshModels:
+        full, proxy = (tuple(spec.key for spec in specs) for specs in (self._fresh_full, self._fresh_proxy))
+        return FreshModels(self._settings.fresh_models, full, proxy)
+
     def _wants_fresh(self, state: ConfirmationState) -> bool:
         is_judged = state.fresh is not None and state.fresh.is_judged
         return state.outcome is Outcome.STANDS and self._settings.fresh_models > 0 and not is_judged
 
     def _next_of_fresh(self, state: ConfirmationState, records: Records) -> Train | Decide[ConfirmationState]:
         if state.fresh is None:
-            full, proxy = (tuple(s.key for s in specs) for specs in (self._fresh_full, self._fresh_proxy))
-            fresh = FreshModels(self._settings.fresh_models, full, proxy)
-            return Decide(replace(state, fresh=fresh), f"{state.task}: {fresh.wanted} fresh models train fully")
+            words = f"{state.task}: {self._settings.fresh_models} fresh models train fully"
+            return Decide(replace(state, fresh=self._begun_fresh()), words)
         waiting = _waiting(self._tried(records), records)
         return Train(waiting) if waiting else self._fresh_judged(state, state.fresh, records)
 

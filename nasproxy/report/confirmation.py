@@ -50,20 +50,27 @@ def sentence(findings: Findings, task: TaskState) -> str:
     state = findings.confirmation_of(task)
     if state is None or state.outcome is not Outcome.STANDS or state.result is None:
         return ""
-    return f" Trained on a schedule of its own it does not lose this verdict{_correlation(state.result)}."
+    return f" Retrained on a schedule of its own it is not contradicted{_correlation(state.result)}."
+
+
+def warnings(findings: Findings, task: TaskState) -> Iterator[Remark]:
+    """What speaks against a verdict that stands: it comes before all else."""
+    state = findings.confirmation_of(task)
+    if state is not None and state.fresh is not None and _is_against(state.fresh):
+        yield _fresh(state.fresh)
+    fallen = list(contradictions(findings))
+    if fallen:
+        yield Remark("An earlier winner was contradicted.", " ".join(fallen))
 
 
 def remarks(findings: Findings, task: TaskState) -> Iterator[Remark]:
     """How far the verdict can be trusted for what a confirmation did or did not find."""
-    fallen = list(contradictions(findings))
-    if fallen:
-        yield Remark("An earlier winner was contradicted.", " ".join(fallen))
     state = findings.confirmation_of(task)
     if state is None or state.outcome is None:
         yield _not_confirmed(findings, task)
         return
     yield _lost(state) if state.result is None else _stands(state, state.result)
-    if state.fresh is not None and state.fresh.is_judged:
+    if state.fresh is not None and state.fresh.is_judged and not _is_against(state.fresh):
         yield _fresh(state.fresh)
 
 
@@ -149,7 +156,7 @@ def _fresh(fresh: FreshModels) -> Remark:
     tried = f"{wording.count(fresh.workable, 'new random model')} of {fresh.wanted} asked for trained fully"
     if fresh.result is None:
         return Remark("Fresh models say nothing.", f"{tried}, and too few have both scores.{failed}")
-    title = "Fresh models contradict it." if fresh.result.is_contradicted else "Fresh models do not contradict it."
+    title = "Fresh models contradict it." if _is_against(fresh) else "Fresh models do not contradict it."
     return Remark(
         title,
         f"{tried} and under it{_correlation(fresh.result)}. No choice rests on them, so nothing flatters this tau."
@@ -162,7 +169,11 @@ def _fresh_outcome(fresh: FreshModels) -> str:
         return OUTCOMES[None]
     if fresh.result is None:
         return "too few have scores"
-    return "contradicted" if fresh.result.is_contradicted else "stands"
+    return "they contradict it" if _is_against(fresh) else "they do not contradict it"
+
+
+def _is_against(fresh: FreshModels) -> bool:
+    return fresh.result is not None and fresh.result.is_contradicted
 
 
 def _correlation(result: Confirmation) -> str:

@@ -138,6 +138,7 @@ def _facts(
 
 def _remarks(findings: Findings, best: TaskState, final_step: int, found: RankCorrelation | None) -> Iterator[Remark]:
     wanted = target(best)
+    yield from confirmation.warnings(findings, best)
     waiting = sum(task.stopping_state is None for task in findings.tasks.values())
     if waiting:
         yield Remark(

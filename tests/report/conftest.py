@@ -190,8 +190,8 @@ class Author:
         )
         return base.run(controller, self.workshop)
 
-    def confirm(self, *, target: float = 0.65, **settings: Any) -> ConfirmationState:
-        """Confirm the best proxy task, as if its verdict stated a tau of `target`."""
+    def confirm(self, fresh: Mapping[str, Callable[[float], Any]] | None = None, **settings: Any) -> ConfirmationState:
+        """Confirm the best proxy task; fresh models have choices that are functions of their quality."""
         state = read_record(self.folder.selection / "state.json", SelectionState)
         best = best_task(read_tasks(self.folder.proxy_tasks), read_rules(self.folder.proxy_tasks), time_tolerance=0.05)
         assert state is not None
@@ -201,8 +201,11 @@ class Author:
             ConfirmSettings(**settings),
             task=best,
             references=state.references,
-            fresh=[{"depth": 5, "kernel": "3", "quality": place / 4} for place in range(8)],
-            judge=Judge(FirstCrossing(target=target), 5, 0.7),
+            fresh=[
+                {"depth": 5, "kernel": "3", "quality": q, **{name: make(q) for name, make in (fresh or {}).items()}}
+                for q in (3 * place % 10 / 10 for place in range(10))
+            ],
+            judge=Judge(FirstCrossing(target=0.65), 5, 0.7),
             recipe=RECIPE,
             full_seed=0,
             proxy_seed=1,

@@ -8,7 +8,7 @@ import pytest
 
 from nasproxy.controllers.states import ConfirmationState, StoppingState, read_tasks
 from nasproxy.proxy import ProxyTask
-from nasproxy.report import wording
+from nasproxy.report import verdict, wording
 from nasproxy.report.findings import Stage, read_findings
 from nasproxy.report.page import Page, write_report
 from nasproxy.storage import read_record, write_record
@@ -74,7 +74,7 @@ class TestConfirmed:
         assert f"A true tau of {noticeable} would have contradicted the verdict with a probability of 80 %" in text
         assert "Fresh models do not contradict it." in text
         assert "Not confirmed yet" not in text
-        assert "Trained on a schedule of its own it does not lose this verdict" in page.verdict
+        assert "Retrained on a schedule of its own it is not contradicted: tau-b" in page.verdict
 
     def test_its_trials_are_counted_as_a_stage(self, confirmed: Any) -> None:
         page, state = report(confirmed), only_confirmation(confirmed)
@@ -82,6 +82,15 @@ class TestConfirmed:
         assert (row["trials"], row["proxy_task"]) == (8 + 2 * 6, state.task)
         assert row["steps"] == 14 * state.final_step + 6 * 500
         assert page.tables["costs"][-1]["trials"] == len(list(confirmed.folder.trials.glob("*/config.yaml")))
+
+    def test_fresh_models_that_contradict_it_come_first(self, new_study: NewStudy) -> None:
+        author = searched(new_study)
+        author.confirm(fresh_models=8, fresh={"compressed": lambda quality: 1 - quality})
+        findings = read_findings(author.folder, time_tolerance=0.05)
+        words = verdict.judge(findings)
+        assert words.is_accepted, "they are judged apart"
+        assert words.remarks[0].title == "Fresh models contradict it."
+        assert "8 new random models of 8 asked for" in words.remarks[0].text
 
 
 class TestContradicted:
