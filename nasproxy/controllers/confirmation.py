@@ -27,7 +27,7 @@ from nasproxy.statistics.confirmation import Confirmation, confirm
 from nasproxy.statistics.rank_correlation import RankCorrelation
 from nasproxy.storage import read_record, write_record
 from nasproxy.tracking.tracker import Progress
-from nasproxy.trial import Architecture, Recipe, Split, TrialSpec
+from nasproxy.trial import Architecture, Recipe, Split, TrialRecord, TrialSpec
 
 
 class ConfirmationController:
@@ -104,7 +104,7 @@ class ConfirmationController:
         """Retrain all models, judge them, then do the same with fresh ones."""
         if not state.is_begun:
             words = f"{state.task}: its models train once more, {self._final_step:,} steps in all"
-            return Decide(replace(state, is_begun=True), words)
+            return Decide(replace(state, is_begun=True), None if state.is_trained_already else words)
         if state.outcome is None:
             waiting = _waiting(self._specs, records)
             return Train(waiting) if waiting else self._judged(state, records)
@@ -180,7 +180,7 @@ class ConfirmationController:
     def _taken(self, records: Records) -> list[TrialSpec]:
         taken: list[TrialSpec] = []
         for spec in self._fresh_full:
-            if sum(not records[other.key].is_failed for other in taken) == self._settings.fresh_models:
+            if sum(not _is_lost(records[other.key], other) for other in taken) == self._settings.fresh_models:
                 break
             taken.append(spec)
         return taken
@@ -200,7 +200,7 @@ class ConfirmationController:
             result = self._confirm(models, None)
         except TooFewTrialsError:
             result = None
-        tried = [records[spec.key].status for spec in self._tried(records) if records[spec.key].is_failed]
+        tried = [records[spec.key].status for spec in self._tried(records) if _is_lost(records[spec.key], spec)]
         causes = Counter(status.cause.value for status in tried if status.cause is not None)
         judged = replace(
             fresh, is_judged=True, workable=len(workable), failed=tuple(causes.most_common()), result=result
@@ -222,6 +222,10 @@ def compress(task: ProxyTask, recipe: Recipe, final_step: int) -> ProxyTask:
     if whole.check_at is not None:
         steps["training.check_at"] = tuple(step for step in whole.check_at if step <= final_step)
     return replace(task, overrides={**task.overrides, **steps})
+
+
+def _is_lost(record: TrialRecord, spec: TrialSpec) -> bool:
+    return record.is_failed and not record.reached(spec.total_steps)
 
 
 def _waiting(specs: Sequence[TrialSpec], records: Records) -> Mapping[str, int]:

@@ -260,6 +260,11 @@ class ConfirmationState:
     result: Confirmation | None = None
     fresh: FreshModels | None = None
 
+    @property
+    def is_trained_already(self) -> bool:
+        """Whether the verdict rests on trainings to their end, so that none had to be trained again."""
+        return self.keys == self.judged_keys
+
     def is_of(self, task: TaskState) -> bool:
         """Whether it is about this verdict, and no other of the same proxy task."""
         mine = (self.task, self.final_step, self.judged_by, self.judged_keys)

@@ -48,7 +48,7 @@ def table(findings: Findings) -> Table:
 def sentence(findings: Findings, task: TaskState) -> str:
     """What to add to a verdict's sentence; empty where it was not confirmed."""
     state = findings.confirmation_of(task)
-    if state is None or state.outcome is not Outcome.STANDS or state.result is None:
+    if state is None or state.outcome is not Outcome.STANDS or state.result is None or state.is_trained_already:
         return ""
     return f" Retrained on a schedule of its own it is not contradicted{_correlation(state.result)}."
 
@@ -136,6 +136,12 @@ def _lost(state: ConfirmationState) -> Remark:
 
 
 def _stands(state: ConfirmationState, result: Confirmation) -> Remark:
+    if state.is_trained_already:
+        return Remark(
+            "Nothing had to be confirmed.",
+            f"It was accepted at the end of its training of {state.final_step:,} steps, so its tau is that of the "
+            f"schedule that a search will have.",
+        )
     together = (
         ""
         if result.pooled is None

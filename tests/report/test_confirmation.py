@@ -1,7 +1,7 @@
 """What the report says of a winner on a schedule of its own."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -22,7 +22,7 @@ def report(author: Any) -> Page:
     return write_report(author.folder, time_tolerance=0.05)
 
 
-def searched(new_study: NewStudy, **changes: Any) -> Any:
+def searched(new_study: NewStudy, tasks: Mapping[str, ProxyTask] = TASKS, **changes: Any) -> Any:
     """A study of eight models with an accepted proxy task; what changes does so for the n-th of them."""
     author = new_study(8)
     for place in range(8):
@@ -30,7 +30,7 @@ def searched(new_study: NewStudy, **changes: Any) -> Any:
         author.architectures[place] = {**author.architectures[place], **changed}
     author.measure_variance()
     author.select_models(start_models=8, final_models=8)
-    author.search(TASKS)
+    author.search(tasks)
     return author
 
 
@@ -82,6 +82,13 @@ class TestConfirmed:
         assert (row["trials"], row["proxy_task"]) == (8 + 2 * 6, state.task)
         assert row["steps"] == 14 * state.final_step + 6 * 500
         assert page.tables["costs"][-1]["trials"] == len(list(confirmed.folder.trials.glob("*/config.yaml")))
+
+    def test_a_task_that_was_accepted_at_its_end_had_nothing_to_confirm(self, new_study: NewStudy) -> None:
+        author = searched(new_study, {"full": ProxyTask(overrides={"training.check_every_steps": 500})})
+        author.confirm()
+        text = report(author).path.read_text(encoding="utf-8")
+        assert "Nothing had to be confirmed." in text
+        assert "were trained once more" not in text
 
     def test_fresh_models_that_contradict_it_come_first(self, new_study: NewStudy) -> None:
         author = searched(new_study)
