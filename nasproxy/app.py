@@ -19,8 +19,19 @@ from nasproxy import schema
 from nasproxy.backends.backend import Backend
 from nasproxy.backends.replay import ReplayBackend
 from nasproxy.controllers import base, proxy_search, variance
+from nasproxy.controllers.confirmation import ConfirmationController
+from nasproxy.controllers.judge import Judge
 from nasproxy.controllers.reserve import Reserve
-from nasproxy.controllers.states import Reference, SelectionState, VarianceState
+from nasproxy.controllers.states import (
+    ConfirmationState,
+    Reference,
+    SelectionState,
+    TaskState,
+    VarianceState,
+    best_task,
+    read_confirmations,
+    read_tasks,
+)
 from nasproxy.design import Design, task_digest
 from nasproxy.errors import NasproxyError, StageStoppedError
 from nasproxy.proxy import ProxyTask
@@ -143,12 +154,20 @@ class Job:
             seed=config.seed + PROXY_SEED_OFFSET,
             slots=self._backend.slots,
             folder=self.study.folder.proxy_tasks,
+            confirmations=read_confirmations(self.study.folder.confirmation),
         )
         with ExitStack() as held:
             # Named by their settings: two jobs of a sweep that call one setting differently share its trials.
             for digest in sorted(task_digest(task) for task in self.design.tasks.values()):
                 held.enter_context(self.study.stage(f"proxy_task_{digest}"))
             base.run(controller, self._workshop)
+
+    def confirm(self) -> None:
+        """Stage 4: the winner, and while one is contradicted the search and the next winner."""
+        if not self.design.config.confirm.enabled:
+            return
+        while (winner := self._confirmed()) is not None and winner[1].contradicts(winner[0]):
+            self.search_proxy_task()
 
     def report(self) -> None:
         """Write the page, and say where it is."""
@@ -175,6 +194,29 @@ class Job:
             return None
         scores = [reference.score for reference in self._selection.references]
         return noise_ceiling(scores, self._variance.result.deviation)
+
+    def _confirmed(self) -> tuple[TaskState, ConfirmationState] | None:
+        """The study's best proxy task and what became of it; None without one, or where another job judges it."""
+        config, folder = self.design.config, self.study.folder
+        assert self._selection is not None
+        assert self._selection.references is not None
+        with self.study.stage(ConfirmationController.name):
+            tasks, tolerance = read_tasks(folder.proxy_tasks), config.proxy_search.time_tolerance
+            best = best_task(tasks, self.design.judged_by, time_tolerance=tolerance)
+            if best is None or best.name not in self.design.tasks:
+                return None
+            controller = ConfirmationController(
+                config.confirm,
+                task=best,
+                references=self._selection.references,
+                fresh=self.design.fresh,
+                judge=Judge(self.design.criterion, config.proxy_search.min_models, config.proxy_search.min_valid_ratio),
+                recipe=self.design.recipe,
+                full_seed=config.seed,
+                proxy_seed=config.seed + PROXY_SEED_OFFSET,
+                folder=folder.confirmation,
+            )
+            return best, base.run(controller, self._workshop)
 
     def _reserve(self, references: Sequence[Reference]) -> Reserve:
         config, recipe = self.design.config, self.design.recipe

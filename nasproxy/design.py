@@ -25,7 +25,7 @@ from nasproxy.trial import Architecture, Recipe, canonical
 from nasproxy.worker import load_dataset
 
 RESERVE_SHARE = 1.25
-"""Candidates kept ready for each reference that may be added: one in five may fail."""
+"""Candidates kept ready for each reference that may be added, and for each fresh model: one in five may fail."""
 
 
 class Design:
@@ -46,6 +46,7 @@ class Design:
         config.references.check()
         config.search.check()
         config.proxy_search.check()
+        config.confirm.check()
         training = config.training
         if training.total_steps < 1 or not 1 <= training.check_every_steps <= training.total_steps:
             raise ConfigError(
@@ -70,6 +71,11 @@ class Design:
         for task in self.tasks.values():
             self.recipe.under(task)
         _ = (self.space, self.candidates, self.criterion)
+        if is_search and len(self.fresh) < config.confirm.fresh_models:
+            raise ConfigError(
+                f"confirm.fresh_models needs {config.confirm.fresh_models} architectures that no other stage draws on, "
+                f"and the search space leaves {len(self.fresh)}: ask for fewer, or lower references.max"
+            )
 
     @cached_property
     def space(self) -> SearchSpace:
@@ -92,13 +98,23 @@ class Design:
     @property
     def reserve(self) -> list[Architecture]:
         """Random architectures after those that the selection draws on: they may be added to the references."""
-        return self._sample[self.selection.candidates :] if self.selection.is_random else []
+        return self._sample[self.selection.candidates : self._drawn_on] if self.selection.is_random else []
+
+    @property
+    def fresh(self) -> list[Architecture]:
+        """Random architectures after all that other stages may draw on: no verdict rests on them."""
+        return self._sample[self._drawn_on :]
+
+    @property
+    def _drawn_on(self) -> int:
+        """Random architectures that selection, the reserve and the hunt for a workable model may draw on."""
+        added = max(0, self.config.references.max - self.selection.models)
+        return max(self.selection.candidates + math.ceil(RESERVE_SHARE * added), self.config.variance.max_tries)
 
     @cached_property
     def _sample(self) -> list[Architecture]:
         needed = self.selection.models if self.selection.is_random else self.selection.candidates
-        added = max(0, self.config.references.max - self.selection.models)
-        wanted = max(self.selection.candidates + math.ceil(RESERVE_SHARE * added), self.config.variance.max_tries)
+        wanted = self._drawn_on + math.ceil(RESERVE_SHARE * self.config.confirm.fresh_models)
         return list(self.space.sample(min(wanted, max(needed, self.space.size)), self.config.seed))
 
     @property
@@ -207,7 +223,16 @@ class Design:
             if key not in ("policy", "rung_growth")
         }
         references, trials = asdict(self.config.references), self.config.search.trials
-        return canonical({"criterion": self.config.criterion, "references": references, "trials": trials, **rules})
+        contradicted_at = self.config.confirm.alpha
+        return canonical(
+            {
+                "criterion": self.config.criterion,
+                "references": references,
+                "trials": trials,
+                "contradicted_at": contradicted_at,
+                **rules,
+            }
+        )
 
     @cached_property
     def _fingerprint(self) -> str:

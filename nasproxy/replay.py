@@ -115,10 +115,15 @@ class ReplayDesign(Design):
         left_out = len(replay.table.architectures([replay.reference])) - len(self._architectures)
         if left_out:
             yield f"{left_out} architectures of the table were not trained under every proxy and are left out"
-        if wanted.job.steps != self.config.job.steps:
+        if set(wanted.job.steps) - set(self.config.job.steps) >= {Step.measure_variance}:
             yield (
                 f"the table has {_most_seeds(replay, self._architectures)} of {wanted.variance.min_copies} seeds of a "
                 f"training: seed noise cannot be measured, and the noise ceiling stays unknown"
+            )
+        if Step.confirm in wanted.job.steps and wanted.confirm.enabled:
+            yield (
+                "the table has no trainings on schedules that end where a proxy task was stopped: its winner cannot be "
+                "confirmed"
             )
         if replay.reference in replay.proxies and _most_seeds(replay, self._architectures) == 1:
             yield (
@@ -181,7 +186,8 @@ def _fitted(config: Config, replay: ReplayBackend) -> Config:
         config.training, total_steps=steps[-1], check_every_steps=steps[-1], check_at=list(steps), device=Device.cpu
     )
     seeds = _most_seeds(replay, _trained(replay))
-    variance, kept = config.variance, config.job.steps
+    variance = config.variance
+    kept: list[Step] = [step for step in config.job.steps if step is not Step.confirm]
     if seeds >= variance.min_copies:
         variance = replace(variance, copies=min(variance.copies, seeds))
     else:

@@ -10,7 +10,13 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from nasproxy.controllers.settings import ProxySearchSettings, ReferencesSettings, SearchSettings, VarianceSettings
+from nasproxy.controllers.settings import (
+    ConfirmSettings,
+    ProxySearchSettings,
+    ReferencesSettings,
+    SearchSettings,
+    VarianceSettings,
+)
 from nasproxy.errors import ConfigError
 from nasproxy.proxy import NAME_PATTERN
 
@@ -21,6 +27,7 @@ class Step(Enum):
     measure_variance = "measure_variance"
     select_models = "select_models"
     search_proxy_task = "search_proxy_task"
+    confirm = "confirm"
     report = "report"
     list_trials = "list_trials"
 
@@ -124,6 +131,7 @@ class Config:
     references: ReferencesSettings = field(default_factory=ReferencesSettings)
     search: SearchSettings = field(default_factory=SearchSettings)
     proxy_search: ProxySearchSettings = field(default_factory=ProxySearchSettings)
+    confirm: ConfirmSettings = field(default_factory=ConfirmSettings)
     criterion: dict[str, Any] = field(default_factory=dict)
     backend: dict[str, Any] = field(default_factory=dict)
     tracking: dict[str, Any] = field(default_factory=dict)

@@ -75,6 +75,11 @@ class StudyFolder:
         return self.path / "proxy_search" / "tasks"
 
     @property
+    def confirmation(self) -> Path:
+        """A file for each verdict that was confirmed or contradicted."""
+        return self.path / "confirmation"
+
+    @property
     def report(self) -> Path:
         """The page and its pictures."""
         return self.path / "report"

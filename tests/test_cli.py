@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 import study
-from nasproxy.controllers.states import read_tasks
+from nasproxy.controllers.states import (
+    Outcome,
+    StoppingState,
+    best_task,
+    read_confirmations,
+    read_rules,
+    read_tasks,
+)
 from nasproxy.storage import FolderTrialStore, is_held
 from nasproxy.study import StudyFolder
 from nasproxy.trial import State
@@ -48,6 +55,12 @@ def keys(folder: Path, name: str = "debug") -> list[str]:
         (["search.trials=0"], "search.trials must be at least 1, got 0"),
         (["proxy_search.policy=fastest"], "must be one of ('race', 'sequential'), got 'fastest'"),
         (["proxy_search.rung_growth=1"], "proxy_search.rung_growth must be above 1, got 1"),
+        (["confirm.alpha=5"], "confirm.alpha must lie in (0, 0.5), got 5: give 0.05 for 5 %"),
+        (["confirm.fresh_models=3"], "confirm.fresh_models must be 0 or at least 5, got 3"),
+        (
+            ["search_space.choices.twin=[0]", "search_space.baseline=null", "confirm.fresh_models=20"],
+            "architectures that no other stage draws on, and the search space leaves 13",
+        ),
         (["seed=-1"], "seed must be at least 0, got -1"),
         (["proxy=[]"], "needs at least one proxy task, got none"),
         (["proxy=custom", "proxy.tasks=[{name: a, training.total_steps: 0}]"], "at least 1, got 0"),
@@ -114,6 +127,47 @@ def test_a_larger_grid_extends_the_study_and_a_changed_base_is_refused(tmp_path:
     assert code == 0, "where trials run is not what they are"
 
 
+TRICKY = (
+    "criterion=first_crossing",
+    "proxy=custom",
+    "proxy.tasks=[{name: half, width: 0.5, trainer.reversed_below: 100}, {name: full}]",
+)
+"""The cheaper proxy task ranks in reverse on any schedule shorter than full training's."""
+
+
+def test_a_contradicted_winner_gives_way_to_the_next(tmp_path: Path) -> None:
+    job = (*DEBUG, *TRICKY, "job=confirm")
+    code, output = study.run(*job, "confirm.enabled=false", folder=tmp_path)
+    assert code == 0, output
+    folder = StudyFolder(tmp_path / "debug")
+    assert read_tasks(folder.proxy_tasks)["half"].stopping_state is StoppingState.MET_CORRELATION
+    code, output = study.run(*job, "confirm.fresh_models=5", folder=tmp_path)
+    assert code == 0, output
+    for words in ("half: contradicted, tau -1.00", "full: goes on", "full: the verdict stands", "full: 5 fresh models"):
+        assert words in output
+    assert read_tasks(folder.proxy_tasks)["half"].stopping_state is StoppingState.CONTRADICTED
+    assert {state.task: state.outcome for state in read_confirmations(folder.confirmation)} == {
+        "half": Outcome.CONTRADICTED,
+        "full": Outcome.STANDS,
+    }
+    before = set(keys(tmp_path))
+    code, output = study.run(*job, "confirm.fresh_models=5", folder=tmp_path)
+    assert code == 0, output
+    assert "contradicted" not in output, "nothing is decided again"
+    assert set(keys(tmp_path)) == before
+
+
+def test_a_replayed_study_says_that_it_confirms_nothing(tmp_path: Path) -> None:
+    table = tmp_path / "curves.csv"
+    assert study.python("-m", "nasproxy.testing.curves", str(table), "--architectures", "30", "--checks", "10") == 0
+    code, output = study.run("backend=replay", f"backend.table={table}", "job=confirm", folder=tmp_path)
+    assert code == 0, output
+    assert "its winner cannot be confirmed" in output
+    folder = StudyFolder(tmp_path / "curves")
+    assert read_tasks(folder.proxy_tasks)
+    assert not folder.confirmation.exists()
+
+
 def test_a_mistaken_beginning_does_not_bind_a_study_without_trials(tmp_path: Path) -> None:
     assert study.run(*DEBUG, "trainer.noise=loud", "job=measure_variance", folder=tmp_path)[0] == 2
     code, output = study.run(*DEBUG, "job=measure_variance", folder=tmp_path)
@@ -133,6 +187,19 @@ def test_the_jobs_of_a_sweep_share_one_study(tmp_path: Path, launcher: str) -> N
     assert set(state["proxy_tasks_map"]) == set(tasks)
     assert state["best_proxy_task_name"] in tasks
     assert len(keys(tmp_path)) <= 5 + 12 + 1 + 3 * 8, "shared stages were trained once"
+
+
+@pytest.mark.gate
+def test_a_job_of_a_sweep_confirms_the_studys_best_if_it_is_its_own(tmp_path: Path) -> None:
+    sweep = ("-m", *DEBUG, "job=confirm", "criterion=first_crossing", "proxy=width50,data25,full")
+    code, output = study.run(*sweep, folder=tmp_path)
+    assert code == 0, output
+    folder = StudyFolder(tmp_path / "debug")
+    best = best_task(read_tasks(folder.proxy_tasks), read_rules(folder.proxy_tasks), time_tolerance=0.05)
+    assert best is not None
+    confirmed = {state.task: state for state in read_confirmations(folder.confirmation)}
+    assert confirmed[best.name].outcome is Outcome.STANDS
+    assert set(confirmed) < {"width50", "data25", "full"}, "who could not be cheaper is no winner"
 
 
 def test_a_second_controller_is_refused_by_name(tmp_path: Path) -> None:

@@ -10,13 +10,15 @@ from pathlib import Path
 import pytest
 
 import study
-from nasproxy.controllers.states import SelectionState, best_task, read_rules, read_tasks
+from nasproxy.controllers.states import SelectionState, best_task, read_confirmations, read_rules, read_tasks
 from nasproxy.storage import FolderTrialStore, is_held, read_record
 from nasproxy.study import StudyFolder
 
 SETTING = (
     *study.SMALL,
-    "job=search_proxy_task",
+    "job=confirm",
+    "criterion=first_crossing",
+    "criterion.target=0.3",
     "study=crash",
     "trainer=plain_pytorch",
     "trainer._target_=steady.train",
@@ -35,6 +37,7 @@ def decisions(folder: Path) -> dict[str, object]:
         "references": [(reference.key, reference.score) for reference in selected.references or ()],
         "tasks": {name: (task.stopping_state, task.final_step, task.checks) for name, task in tasks.items()},
         "best": best and best.name,
+        "confirmations": read_confirmations(lies.confirmation),
     }
 
 
@@ -105,6 +108,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("undisturbed")
     code, output = study.run(*SETTING, folder=folder)
     assert code == 0, output
+    assert decisions(folder)["confirmations"], "what is not reached cannot be killed"
     return folder
 
 

@@ -59,8 +59,11 @@ class Judge:
     def has_enough(self, models: Models, step: int) -> bool:
         """Whether enough models are left at a step, and not all of them failed."""
         present = models.present_at(step)
-        needed = max(self.min_models, math.ceil(self.min_valid_ratio * len(models.records)))
-        return len(present) >= needed and not all(record.has_failed_by(step) for record in present)
+        return len(present) >= self.needed(models) and not all(record.has_failed_by(step) for record in present)
+
+    def needed(self, models: Models) -> int:
+        """How many models must not have been lost."""
+        return max(self.min_models, math.ceil(self.min_valid_ratio * len(models.records)))
 
     def look(self, models: Models, steps: Sequence[int], pace: Pace, plan: Plan) -> tuple[TaskCheck, Verdict]:
         """What a task shows at the last of some steps, which all of its models have reached."""

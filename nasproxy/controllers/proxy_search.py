@@ -6,16 +6,17 @@ fastest nor on how many run at once.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from nasproxy.controllers import race
+from nasproxy.controllers import contradiction, race
 from nasproxy.controllers.base import Decide, Records, Train
 from nasproxy.controllers.judge import Judge, Models
 from nasproxy.controllers.race import Pace
 from nasproxy.controllers.reserve import Reserve
 from nasproxy.controllers.settings import ProxySearchSettings
 from nasproxy.controllers.states import (
+    ConfirmationState,
     ProxySearchState,
     Reference,
     Rules,
@@ -53,6 +54,7 @@ class ProxySearchController:
         seed: int,
         slots: int,
         folder: Path,
+        confirmations: Sequence[ConfirmationState] = (),
     ) -> None:
         """Say what to judge.
 
@@ -67,6 +69,7 @@ class ProxySearchController:
             seed: Seed of every proxy training; another than the references'.
             slots: Trials that run at once.
             folder: Where each task's state lives.
+            confirmations: What became of earlier winners: a contradicted one is none.
         """
         settings.check()
         self._settings = settings
@@ -79,6 +82,7 @@ class ProxySearchController:
         self._seed = seed
         self._slots = slots
         self._folder = folder
+        self._confirmations = tuple(confirmations)
         self._specs: dict[tuple[str, int], TrialSpec] = {}
         # Applying the overrides of every task now refuses a wrong one before the first trial.
         self._steps = {name: self._spec(name, self._references[0]).check_steps for name in self._proxy_tasks}
@@ -112,6 +116,9 @@ class ProxySearchController:
 
     def next_action(self, state: ProxySearchState, records: Records) -> Train | Decide[ProxySearchState] | None:
         """Judge the check that comes first in training time, once all models of its task have reached it."""
+        changed = contradiction.next_change(state.tasks, self._proxy_tasks, self._confirmations)
+        if changed is not None:
+            return self._decide(state, changed)
         contenders = {task.name: task for task in self._contenders(state)}
         if not contenders:
             return None
@@ -127,9 +134,9 @@ class ProxySearchController:
         times = {name: known[name].seconds_at(self._next_step(task)) for name, task in contenders.items()}
         first = race.earliest(times)
         task, step = contenders[first], self._next_step(contenders[first])
-        limit = self._time_to_beat(state, first)
-        if limit is not None and times[first] >= limit:
-            return self._decide(state, _ended(task, StoppingState.EXCEEDED_BEST_TIME))
+        best = self._to_beat(state, first)
+        if best is not None and times[first] >= best.seconds:
+            return self._decide(state, replace(_ended(task, StoppingState.EXCEEDED_BEST_TIME), beaten_by=best.name))
         if task.asked > task.settled:
             grown = self._grown(task, records)
             return Train(self._rung(contenders, known, times, records)) if grown is None else self._decide(state, grown)
@@ -200,13 +207,13 @@ class ProxySearchController:
         is_to_judge_again = bool(task.checks) and (task.checks[-1].models < len(task.keys) or task.asked > task.settled)
         return self._steps[task.name][len(task.checks) - is_to_judge_again]
 
-    def _time_to_beat(self, state: ProxySearchState, name: str) -> float | None:
+    def _to_beat(self, state: ProxySearchState, name: str) -> "_Best | None":
         if not self._settings.early_stop_if_not_best:
             return None
         best = self._best({other: task for other, task in state.tasks.items() if other != name})
         if best is None or best.final_rated_seconds is None:
             return None
-        return best.final_rated_seconds * (1 - self._settings.time_tolerance)
+        return _Best(best.name, best.final_rated_seconds * (1 - self._settings.time_tolerance))
 
     def _best(self, tasks: Mapping[str, TaskState]) -> TaskState | None:
         return best_task(tasks, self._judged_by, time_tolerance=self._settings.time_tolerance)
@@ -294,6 +301,14 @@ class ProxySearchController:
         return Decide(ProxySearchState({**state.tasks, task.name: task}), _outcome(before, task))
 
 
+@dataclass(frozen=True)
+class _Best:
+    """The accepted task that others must be cheaper than, and the training time they must stay below."""
+
+    name: str
+    seconds: float
+
+
 def _ended(task: TaskState, stopping: StoppingState) -> TaskState:
     last = task.checks[-1] if task.checks else None
     return replace(
@@ -319,7 +334,9 @@ def _outcome(before: TaskState, task: TaskState) -> str | None:
         called = task.asked - before.asked
         return f"{task.name}: undecided{tau} on {len(task.keys)} models, {called} more are trained fully"
     if task.stopping_state is None:
-        return None
+        return None if before.stopping_state is None else f"{task.name}: goes on, for {before.beaten_by} is no winner"
+    if task.stopping_state is StoppingState.CONTRADICTED:
+        return None  # the confirmation has said so
     last = task.checks[-1].correlation if task.checks else None
     tau = "" if last is None else f", tau {last.tau:.2f} on {last.n} models"
     seconds = "" if task.final_train_seconds is None else f" after {task.final_train_seconds:.1f} s of training"

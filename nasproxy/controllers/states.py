@@ -7,6 +7,7 @@ from pathlib import Path
 
 from nasproxy.proxy import ProxyTask
 from nasproxy.statistics.acceptance import Verdict
+from nasproxy.statistics.confirmation import Confirmation
 from nasproxy.statistics.rank_correlation import RankCorrelation
 from nasproxy.statistics.variance import SeedDeviation, VarianceVerdict
 from nasproxy.storage import read_record
@@ -105,6 +106,8 @@ class StoppingState(str, enum.Enum):
     EXCEEDED_BEST_TIME = "Exceeded best training time"
     EXCESS_FAILURES = "Excess trial failures"
     RAN_TO_COMPLETION = "Ran till completion"
+    CONTRADICTED = "Contradicted by its confirmation"
+    """Accepted first; the cloud tool, which does not confirm, has no word for it."""
 
     @property
     def is_success(self) -> bool:
@@ -156,6 +159,7 @@ class TaskState:
         stopping_state: Why its judgement ended; None while it goes on.
         final_step: The step it was stopped at.
         final_train_seconds: Median training time up to there.
+        beaten_by: The accepted task that it could no longer be cheaper than, if that ended it.
     """
 
     name: str
@@ -172,6 +176,7 @@ class TaskState:
     stopping_state: StoppingState | None = None
     final_step: int | None = None
     final_train_seconds: float | None = None
+    beaten_by: str | None = None
 
     @property
     def is_accepted(self) -> bool:
@@ -202,6 +207,78 @@ class Rules:
 
     judged_by: str
     policy: str | None = None
+
+
+class Outcome(str, enum.Enum):
+    """What a confirmation ended with."""
+
+    STANDS = "stands"
+    CONTRADICTED = "contradicted"
+    EXCESS_FAILURES = "excess trial failures"
+
+
+@dataclass(frozen=True)
+class FreshModels:
+    """Models that no verdict rests on, trained fully and under the confirmed proxy task.
+
+    Attributes:
+        wanted: Workable models that were asked for.
+        full_keys: Full trainings of the candidates, in the order they are taken in.
+        proxy_keys: Their trainings under the proxy task, in the same order.
+        is_judged: Whether all that were tried have ended.
+        workable: Models that trained fully.
+        failed: Trials that failed by cause, full and proxy trainings together.
+        result: What they say; None before, and where too few have scores.
+    """
+
+    wanted: int
+    full_keys: tuple[str, ...]
+    proxy_keys: tuple[str, ...]
+    is_judged: bool = False
+    workable: int = 0
+    failed: tuple[tuple[str, int], ...] = ()
+    result: Confirmation | None = None
+
+
+@dataclass(frozen=True)
+class ConfirmationState:
+    """What is known of the retraining of an accepted proxy task on a schedule that ends where it was stopped.
+
+    Attributes:
+        task: The proxy task's name.
+        final_step: The step it was stopped at.
+        judged_by: The rules it was accepted by, and is confirmed by.
+        judged_keys: The trials it was accepted on.
+        keys: Their retrainings, in the same order.
+        is_begun: Whether anything was decided yet.
+        outcome: What became of the verdict; None while the models train.
+        result: The judgement; None before, and where too many trials failed.
+        fresh: What fresh models say, where they were asked for.
+    """
+
+    task: str
+    final_step: int
+    judged_by: str
+    judged_keys: tuple[str, ...]
+    keys: tuple[str, ...]
+    is_begun: bool = False
+    outcome: Outcome | None = None
+    result: Confirmation | None = None
+    fresh: FreshModels | None = None
+
+    @property
+    def is_trained_already(self) -> bool:
+        """Whether the verdict rests on trainings to their end, so that none had to be trained again."""
+        return self.keys == self.judged_keys
+
+    def is_of(self, task: TaskState) -> bool:
+        """Whether it is about this verdict, and no other of the same proxy task."""
+        mine = (self.task, self.final_step, self.judged_by, self.judged_keys)
+        return mine == (task.name, task.final_step, task.judged_by, task.keys)
+
+    def contradicts(self, task: TaskState) -> bool:
+        """Whether this verdict cannot stand."""
+        return self.outcome is Outcome.CONTRADICTED and self.is_of(task)
 
 
 def best_task(
@@ -248,6 +325,16 @@ def read_tasks(folder: Path) -> dict[str, TaskState]:
     """
     tasks = (read_record(path, TaskState) for path in folder.glob("*.json"))
     return in_order({task.name: task for task in tasks if task is not None})
+
+
+def read_confirmations(folder: Path) -> list[ConfirmationState]:
+    """Every confirmation of a study, also of verdicts that no longer hold.
+
+    Raises:
+        CorruptFileError: One of them cannot be read.
+    """
+    states = (read_record(path, ConfirmationState) for path in sorted(folder.glob("*.json")))
+    return [state for state in states if state is not None]
 
 
 def in_order(tasks: Mapping[str, TaskState]) -> dict[str, TaskState]:

@@ -8,11 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nasproxy.controllers.states import SelectionState, TaskState
+from nasproxy.controllers.states import SelectionState, StoppingState, TaskState
 from nasproxy.statistics.variance import VarianceVerdict
 from nasproxy.storage import replace_text
 
 SECONDS_PER_HOUR = 3600.0
+NEAREST_WORDS = {StoppingState.CONTRADICTED: StoppingState.RAN_TO_COMPLETION.value}
+"""Of what the tool has no word for."""
 
 
 def write_variance_and_smoothness(path: Path, verdict: VarianceVerdict) -> None:
@@ -73,7 +75,7 @@ def write_search_controller_state(path: Path, tasks: Mapping[str, TaskState], be
 
 def _proxy_task(task: TaskState) -> dict[str, Any]:
     correlations = [check.correlation for check in task.checks]
-    seconds = task.final_train_seconds
+    seconds, stopping = task.final_train_seconds, task.stopping_state
     return {
         "proxy_task_stats": {
             "training_steps": [check.step - 1 for check in task.checks],
@@ -85,7 +87,7 @@ def _proxy_task(task: TaskState) -> dict[str, Any]:
             ],
             "latency_correlation": None,
             "latency_correlation_p_value": None,
-            "stopping_state": "" if task.stopping_state is None else task.stopping_state.value,
+            "stopping_state": "" if stopping is None else NEAREST_WORDS.get(stopping, stopping.value),
             "posted_stop_trials_message": task.stopping_state is not None,
             "final_training_time_in_hours": None if seconds is None else seconds / SECONDS_PER_HOUR,
             "final_training_steps": None if task.final_step is None else task.final_step - 1,

@@ -1,7 +1,7 @@
 """All that a study knows so far, read from its folder into one object; any part may not be there yet."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
@@ -10,8 +10,10 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from nasproxy.controllers import contradiction
 from nasproxy.controllers.settings import SearchSettings
 from nasproxy.controllers.states import (
+    ConfirmationState,
     Reference,
     SelectionState,
     TaskCheck,
@@ -19,6 +21,7 @@ from nasproxy.controllers.states import (
     VarianceResult,
     VarianceState,
     best_task,
+    read_confirmations,
     read_policy,
     read_rules,
     read_tasks,
@@ -43,6 +46,7 @@ class Stage(str, Enum):
     SELECTION = "selection"
     ADDED_REFERENCES = "added references"
     PROXY_SEARCH = "proxy search"
+    CONFIRMATION = "confirmation"
 
 
 @dataclass(frozen=True)
@@ -108,6 +112,7 @@ class Findings:
         time_tolerance: A task must be cheaper than the best by more than this share to replace it.
         judged_by: The rules that proxy tasks were last judged by; None before.
         policy: In what order they were judged: `race` or `sequential`; None where it is not on record.
+        confirmations: What became of accepted proxy tasks on a schedule of their own.
     """
 
     name: str
@@ -119,6 +124,7 @@ class Findings:
     time_tolerance: float
     judged_by: str | None
     policy: str | None = None
+    confirmations: Sequence[ConfirmationState] = ()
 
     @property
     def measured(self) -> VarianceResult | None:
@@ -189,6 +195,10 @@ class Findings:
             return None
         return range_check([reference.score for reference in self.references], self.seed_sd)
 
+    def confirmation_of(self, task: TaskState) -> ConfirmationState | None:
+        """What is known of a proxy task's verdict on a schedule of its own."""
+        return next((state for state in self.confirmations if state.is_of(task)), None)
+
     def scores_at(self, task: TaskState, step: int) -> ModelScores:
         """Scores of a proxy task's models at a step, beside their full-training scores."""
         records = [self.trials[key].record if key in self.trials else TrialRecord() for key in task.keys]
@@ -242,11 +252,23 @@ def read_findings(folder: StudyFolder, *, time_tolerance: float, store: TrialSto
     base = {} if record is None else record.base
     variance = read_record(folder.variance / "state.json", VarianceState)
     selection = read_record(folder.selection / "state.json", SelectionState)
-    tasks = read_tasks(folder.proxy_tasks)
-    purposes = _Purposes(base, variance, selection, tasks)
+    confirmations = read_confirmations(folder.confirmation)
+    tasks = contradiction.settled(read_tasks(folder.proxy_tasks), confirmations)
+    purposes = _Purposes(base, variance, selection, tasks, confirmations)
     trials = _read_trials(store or FolderTrialStore(folder.trials), purposes)
     judged_by, policy = read_rules(folder.proxy_tasks), read_policy(folder.proxy_tasks)
-    return Findings(folder.path.name, base, variance, selection, tasks, trials, time_tolerance, judged_by, policy)
+    return Findings(
+        folder.path.name,
+        base,
+        variance,
+        selection,
+        tasks,
+        trials,
+        time_tolerance,
+        judged_by,
+        policy,
+        confirmations,
+    )
 
 
 def decided_at(task: TaskState) -> TaskCheck | None:
@@ -276,11 +298,14 @@ class _Purposes:
         variance: VarianceState | None,
         selection: SelectionState | None,
         tasks: Mapping[str, TaskState],
+        confirmations: Sequence[ConfirmationState],
     ) -> None:
         self._variance_steps = base.get("variance.total_steps") or base.get("training.total_steps")
         self._variance = variance
         self._selection = selection
         self._task_of = {key: task.name for task in reversed(list(tasks.values())) for key in task.keys}
+        self._confirmed = {key: state.task for state in reversed(confirmations) for key in _trained_for(state)}
+        self._selected_keys = set(selection.keys) if selection else set()
         tried = () if variance is None or selection is None else tuple(range(variance.workable or 0))
         self._hunted = {canonical(selection.architectures[n]) for n in tried} if selection else set()
         if variance is not None and variance.architecture is not None:
@@ -289,6 +314,8 @@ class _Purposes:
 
     def of(self, key: str, spec: TrialSpec) -> tuple[Stage, str | None]:
         """The stage, and the proxy task's name."""
+        if key in self._confirmed and key not in self._task_of and key not in self._selected_keys:
+            return Stage.CONFIRMATION, self._confirmed[key]
         if spec.split is Split.SEARCH:
             return Stage.PROXY_SEARCH, self._task_of.get(key, spec.proxy_task.default_name)
         if self._measures_variance(spec):
@@ -312,6 +339,10 @@ def _selected(base: Mapping[str, Any], selection: SelectionState | None) -> set[
     baseline = {name.removeprefix(path): value for name, value in base.items() if name.startswith(path)}
     known = {canonical(architecture) for architecture in (*selection.architectures, baseline)}
     return known if selection.baseline is None else known | {canonical(selection.baseline.architecture)}
+
+
+def _trained_for(state: ConfirmationState) -> tuple[str, ...]:
+    return state.keys if state.fresh is None else (*state.keys, *state.fresh.full_keys, *state.fresh.proxy_keys)
 
 
 def _read_trials(store: TrialStore, purposes: _Purposes) -> dict[str, Trial]:

@@ -5,7 +5,7 @@ from enum import Enum
 
 from nasproxy.controllers.states import StoppingState, TaskCheck, TaskState
 from nasproxy.report import wording
-from nasproxy.report.findings import Findings, decided_at, target
+from nasproxy.report.findings import Findings, decided_at
 from nasproxy.statistics.acceptance import VerdictKind
 
 
@@ -83,16 +83,13 @@ def shortfall(check: TaskCheck | None) -> str:
 
 
 def _more_models(task: TaskState, check: TaskCheck | None) -> str:
-    """Whether more reference models might decide, and how many as far as the criterion says."""
-    if check is None or check.correlation is None or check.needed is None:
-        return ""
+    """How many more reference models might decide, if any number would."""
     more = None if task.verdict is None else task.verdict.models_needed
-    if more is not None:
+    if check is None or more is None:
+        return ""
+    if task.stopping_state is None:
         return f"; {wording.count(more, 'more reference model')} might decide it"
-    wanted = target(task)
-    if wanted is not None and wanted <= check.correlation.tau < check.needed:
-        return f"; since it reached the target of {wanted:g}, more than references.max models might decide it"
-    return ""
+    return f"; {wording.count(more, 'more reference model')} than references.max allows might decide it"
 
 
 def _dropped(findings: Findings, check: TaskCheck | None) -> str:

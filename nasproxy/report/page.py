@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from nasproxy.errors import TooFewTrialsError
-from nasproxy.report import tables, verdict, wording
+from nasproxy.report import confirmation, tables, verdict, wording
 from nasproxy.report.additions import additions
 from nasproxy.report.figures import gallery
 from nasproxy.report.figures.style import Picture
@@ -60,6 +60,7 @@ def write_report(folder: StudyFolder, *, time_tolerance: float, store: TrialStor
         "proxy_tasks": tables.proxy_tasks(findings),
         "search": tables.search(expected),
         "not_chosen": tables.not_chosen(findings),
+        "confirmations": confirmation.table(findings),
         "references": tables.references(findings),
         "costs": tables.costs(findings),
         "cloud_tool": tables.cloud_tool(findings),

@@ -1,28 +1,20 @@
 """How far a verdict can be trusted, in remarks of a title and a few sentences."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from nasproxy.controllers.states import StoppingState, TaskState
 from nasproxy.proxy import SHORT_NAMES, Override, ProxyTask
-from nasproxy.report import wording
+from nasproxy.report import confirmation, wording
 from nasproxy.report.additions import additions
 from nasproxy.report.costs import Cost
 from nasproxy.report.findings import Findings, Stage, criterion, target
+from nasproxy.report.wording import Remark
 from nasproxy.statistics.criteria.alpha_spending import MARGIN
 from nasproxy.statistics.rank_correlation import RankCorrelation, kendall_tau, tau_in_better_half
 
 MUCH_LESS = 0.2
 """Of tau in the better half of the models against all of them: worth a remark."""
 FEW_MODELS = 20
-
-
-@dataclass(frozen=True)
-class Remark:
-    """Something to bear in mind: a few words, and a few sentences."""
-
-    title: str
-    text: str
 
 
 def cloud_tool_warning(findings: Findings) -> Remark | None:
@@ -48,6 +40,7 @@ def is_first_crossing(task: TaskState) -> bool:
 def remarks(findings: Findings, best: TaskState, final_step: int, found: RankCorrelation | None) -> Iterator[Remark]:
     """How far to trust an accepted proxy task, the weightiest first."""
     wanted = target(best)
+    yield from confirmation.warnings(findings, best)
     waiting = sum(task.stopping_state is None for task in findings.tasks.values())
     if waiting:
         yield Remark(
@@ -74,12 +67,7 @@ def remarks(findings: Findings, best: TaskState, final_step: int, found: RankCor
         yield _spread_remark()
     if findings.policy == "sequential" and len(findings.tasks) > 1:
         yield _sequential_remark(findings, best)
-    how = "" if findings.is_replayed else " with the overrides above"
-    yield Remark(
-        "Not confirmed yet.",
-        f"Tau was measured {_position(best, final_step)}. A training of {final_step:,} steps in all runs through its "
-        f"whole learning-rate schedule by then and may rank otherwise: confirm it once{how}.",
-    )
+    yield from confirmation.remarks(findings, best)
     yield from noise_remarks(findings, found)
     yield from _better_half_remark(findings, best, final_step)
     yield from _data_remark(best, final_step)
@@ -89,12 +77,6 @@ def remarks(findings: Findings, best: TaskState, final_step: int, found: RankCor
         "start-up and lost work too. Both were taken with trials side by side on this study's machines, and one seed "
         "a model.",
     )
-
-
-def _position(best: TaskState, final_step: int) -> str:
-    if final_step < best.total_steps:
-        return f"after {final_step:,} steps inside a training of {best.total_steps:,}"
-    return "at the end of the whole training"
 
 
 def _sampling_remark(found: RankCorrelation, wanted: float | None) -> Remark:

@@ -7,17 +7,16 @@ from dataclasses import dataclass
 
 from nasproxy.controllers.states import StoppingState, TaskState
 from nasproxy.proxy import Override, ProxyTask
-from nasproxy.report import wording
+from nasproxy.report import confirmation, wording
 from nasproxy.report.costs import Cost, Saving, train_saving, wall_saving
 from nasproxy.report.findings import Findings, decided_at, target
 from nasproxy.report.outcomes import Outcome, outcome
-from nasproxy.report.remarks import Remark, cloud_tool_warning, noise_remarks, reduced_dimensions, remarks
+from nasproxy.report.remarks import cloud_tool_warning, noise_remarks, reduced_dimensions, remarks
+from nasproxy.report.wording import Remark
 from nasproxy.statistics.rank_correlation import RankCorrelation
 
 PLACES = {"model.": "search_space.model."}
 """Where a trial's settings lie in the configuration, for those that lie elsewhere."""
-LONGEST_STEM = 50
-"""Of a proxy task's name, so that a longer one can be made of it."""
 PLAIN_WORD = re.compile(r"(?!(null|true|false|nan|inf)$)[A-Za-z_][A-Za-z0-9_./-]*", re.IGNORECASE)
 """Text that Hydra's grammar takes for text without quotes."""
 
@@ -32,7 +31,6 @@ class Verdict:
         sentence: The answer with its numbers.
         facts: Those numbers, each with its name.
         use: Overrides that give a search the proxy task; empty without one.
-        confirm: Overrides of the study's own command that judge the proxy task once more, as a search would use it.
         remarks: How far to trust it, the weightiest first.
         next_steps: What to do where there is no proxy task to use.
         warning: What to know before all else.
@@ -43,7 +41,6 @@ class Verdict:
     sentence: str
     facts: tuple[tuple[str, str], ...] = ()
     use: str = ""
-    confirm: str = ""
     remarks: tuple[Remark, ...] = ()
     next_steps: tuple[str, ...] = ()
     warning: Remark | None = None
@@ -78,15 +75,6 @@ def overrides(task: ProxyTask, final_step: int) -> list[str]:
     return ["proxy=full", *(shlex.quote(f"{path}={_literal(value)}") for path, value in settings.items())]
 
 
-def confirmation(name: str, task: ProxyTask, final_step: int) -> list[str]:
-    """The overrides that judge a proxy task once more, trained on a schedule that ends at its final step."""
-    others = {path: value for path, value in task.overrides.items() if not path.startswith("training.")}
-    steps = {"training.total_steps": final_step, "training.check_every_steps": final_step}
-    settings = {"name": f"{name[:LONGEST_STEM]}_confirm", **reduced_dimensions(task), **others, **steps}
-    listed = ", ".join(f"{path}: {_literal(value)}" for path, value in settings.items())
-    return ["proxy=custom", shlex.quote(f"proxy.tasks=[{{{listed}}}]")]
-
-
 def _accepted(findings: Findings, best: TaskState, final_step: int) -> Verdict:
     check = decided_at(best)
     found = None if check is None else check.correlation
@@ -103,10 +91,9 @@ def _accepted(findings: Findings, best: TaskState, final_step: int) -> Verdict:
     return Verdict(
         is_accepted=True,
         headline=f"Accepted: {best.name}, stopped {where}",
-        sentence=f"It {met}{_correlation(found)}{cheaper}{counted}.",
+        sentence=f"It {met}{_correlation(found)}{cheaper}{counted}.{confirmation.sentence(findings, best)}",
         facts=tuple(_facts(findings, best, final_step, found, train, wall)),
         use="" if findings.is_replayed else " ".join(overrides(best.proxy_task, final_step)),
-        confirm="" if findings.is_replayed else " ".join(confirmation(best.name, best.proxy_task, final_step)),
         remarks=tuple(remarks(findings, best, final_step, found)),
         warning=cloud_tool_warning(findings),
     )
@@ -167,7 +154,8 @@ def _undecided(findings: Findings) -> Verdict:
         is_accepted=False,
         headline="Undecided: no proxy task is accepted yet",
         sentence=f"{len(judged)} of {wording.count(len(findings.tasks), 'proxy task')} on record have been judged to "
-        f"their end, none of them well enough.",
+        f"their end, none of them well enough."
+        + "".join(f" {words}" for words in confirmation.contradictions(findings)),
         next_steps=("Run the study's command again: it goes on where it stopped.",),
     )
 
@@ -181,6 +169,7 @@ def _none_accepted(findings: Findings) -> Verdict:
         name, step, found = closest
         ends, where = wording.interval(found.low, found.high), wording.count(step, "step")
         sentence += f" {name} came closest: tau-b {wording.tau(found.tau)} after {where} (95 % interval {ends})."
+    sentence = " ".join([sentence, *confirmation.contradictions(findings)])
     return Verdict(
         is_accepted=False,
         headline="No proxy task was accepted",

@@ -1,10 +1,19 @@
 """Numbers, architectures and messages as a reader wants them; what is missing is a dash."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 MISSING = "\N{EN DASH}"
 TIME_UNITS = ((3600.0, "h"), (60.0, "min"), (1.0, "s"))
+
+
+@dataclass(frozen=True)
+class Remark:
+    """Something to bear in mind: a few words, and a few sentences."""
+
+    title: str
+    text: str
 
 
 def time_unit(seconds: float) -> tuple[float, str]:

@@ -33,13 +33,14 @@ def recipe(*, total_steps: int = 100, check_every_steps: int = 10, **arguments: 
     )
 
 
-def train(trial: TrialContext, *, check_seconds: float = 0.0, noise: float = 0.01) -> None:
+def train(trial: TrialContext, *, check_seconds: float = 0.0, noise: float = 0.01, reversed_below: int = 0) -> None:
     """Report the curve of the trial's architecture.
 
     Args:
         trial: What to train.
         check_seconds: Seconds that a cycle really takes; what is reported as training time is another matter.
         noise: Standard deviation of a score between seeds.
+        reversed_below: A whole training of fewer steps than this ranks the models in reverse.
     """
     position = hooks.get_checkpoint_dir(trial.model_dir) / "position.json"
     done = int(json.loads(position.read_text())["step"]) if position.exists() else 0
@@ -49,7 +50,7 @@ def train(trial: TrialContext, *, check_seconds: float = 0.0, noise: float = 0.0
         if 2 * step >= trial.total_steps:
             _go_wrong(str(trial.architecture.get("fault", "none")), trial)
         seconds = (step - done) * seconds_per_step(trial.architecture, trial.proxy_task.width)
-        score = curve(trial, step, noise)
+        score = curve(trial, step, noise, is_reversed=trial.total_steps < reversed_below)
         hooks.update_trial_training_accuracy_metric(trial.model_dir, score, done, step - 1, seconds, trial.total_steps)
         replace_text(position, json.dumps({"step": step}))
         done = step
@@ -63,15 +64,19 @@ def seconds_per_step(architecture: Mapping[str, object], width: float) -> float:
     return 0.01 * width * (1 + 0.01 * float(quality if isinstance(quality, int | float) else 0))
 
 
-def curve(trial: TrialContext, step: int, noise: float) -> float:
-    """Score after `step` steps: early on the ranks are another order, later those of `quality`."""
+def curve(trial: TrialContext, step: int, noise: float, *, is_reversed: bool = False) -> float:
+    """Score after `step` steps: early on the ranks are another order, later those of `quality`, or their reverse."""
     quality = float(trial.architecture["quality"])
     progress = step / trial.total_steps
     settled = min(1.0, progress / (0.8 - 0.4 * trial.proxy_task.data_fraction * trial.proxy_task.width))
     shuffled = float(np.random.default_rng(int(quality)).random())
     seed = [trial.seed, step, int(quality), int(trial.spec.split is Split.FULL)]
     jitter = float(np.random.default_rng(seed).normal(0.0, noise))
-    return 0.5 * progress + 0.4 * (settled * quality / 100 + (1 - settled) * shuffled) + jitter
+    return (
+        0.5 * progress
+        + 0.4 * (settled * (100 - quality if is_reversed else quality) / 100 + (1 - settled) * shuffled)
+        + jitter
+    )
 
 
 def _go_wrong(fault: str, trial: TrialContext) -> None:

@@ -11,18 +11,29 @@ import pytest
 
 from nasproxy.controllers import base
 from nasproxy.controllers.base import Workshop
+from nasproxy.controllers.confirmation import ConfirmationController
+from nasproxy.controllers.judge import Judge
 from nasproxy.controllers.proxy_search import ProxySearchController
 from nasproxy.controllers.random_selection import RandomSelection, RandomSelectionController
 from nasproxy.controllers.reserve import Reserve
-from nasproxy.controllers.settings import ProxySearchSettings, VarianceSettings
+from nasproxy.controllers.settings import ConfirmSettings, ProxySearchSettings, VarianceSettings
 from nasproxy.controllers.spread_selection import SpreadSelection, SpreadSelectionController
-from nasproxy.controllers.states import ProxySearchState, SelectionState, VarianceState
+from nasproxy.controllers.states import (
+    ConfirmationState,
+    ProxySearchState,
+    SelectionState,
+    VarianceState,
+    best_task,
+    read_confirmations,
+    read_rules,
+    read_tasks,
+)
 from nasproxy.controllers.variance import VarianceController
 from nasproxy.proxy import ProxyTask, flatten
 from nasproxy.report.page import Page, write_report
 from nasproxy.statistics.acceptance import Criterion
+from nasproxy.statistics.criteria.alpha_spending import AlphaSpending
 from nasproxy.statistics.criteria.first_crossing import FirstCrossing
-from nasproxy.statistics.criteria.group_sequential import GroupSequential
 from nasproxy.storage import FolderTrialStore, append_check, read_record, write_record
 from nasproxy.study import StudyFolder, StudyRecord
 from nasproxy.testing import synthetic
@@ -32,7 +43,12 @@ from nasproxy.trial import Architecture, Cause, Check, Request, Split, State, St
 TOTAL_STEPS, CHECK_EVERY = 500, 20
 RECIPE = synthetic.recipe(total_steps=TOTAL_STEPS, check_every_steps=CHECK_EVERY)
 HOSTILE = "<script>alert('no memory')</script>\n$x$ \x1b[31m[red]"
-MESSAGES = {Cause.OOM: HOSTILE, Cause.NAN: "the loss is not finite", Cause.LOST: "the machine went away"}
+MESSAGES = {
+    Cause.OOM: HOSTILE,
+    Cause.NAN: "the loss is not finite",
+    Cause.CRASH: "the trainer has a mistake",
+    Cause.LOST: "the machine went away",
+}
 
 
 class InstantBackend:
@@ -49,7 +65,7 @@ class InstantBackend:
         request = read_record(folder.request, Request)
         assert request is not None
         assert request.until_step is not None
-        cause = spec.architecture.get("cause" if spec.split is Split.FULL else "proxy_cause")
+        cause = spec.architecture.get(_cause_name(spec))
         seconds = record.checks[-1].train_seconds if record.checks else 0.0
         status = Status(State.PAUSED, wall_seconds=record.status.wall_seconds + 0.6)
         until = next(step for step in spec.check_steps if step >= request.until_step)
@@ -83,6 +99,12 @@ class InstantBackend:
     def close(self) -> None: ...
 
 
+def _cause_name(spec: TrialSpec) -> str:
+    if spec.split is Split.FULL:
+        return "cause"
+    return "proxy_cause" if spec.total_steps == TOTAL_STEPS else "compressed_cause"
+
+
 def noise(*seeds: Any) -> float:
     digest = [ord(character) for character in canonical(seeds)]
     return float(np.random.default_rng(digest).normal())
@@ -94,9 +116,13 @@ def seconds_per_step(spec: TrialSpec) -> float:
 
 
 def score(spec: TrialSpec, step: int) -> float:
-    """A learning curve that saturates; ranks settle sooner the less the proxy task reduces."""
+    """A learning curve that saturates; ranks settle sooner the less the proxy task reduces.
+
+    An architecture's `compressed` is its quality where a schedule is shorter than full training.
+    """
     task, progress = spec.proxy_task, step / TOTAL_STEPS
-    quality = float(spec.architecture["quality"])
+    is_short = spec.total_steps < TOTAL_STEPS
+    quality = float(spec.architecture.get("compressed" if is_short else "quality", spec.architecture["quality"]))
     reduced = (1 - task.data_fraction) + 1.2 * (1 - task.width)
     blur = 0.06 * math.exp(-10 * progress) + 0.022 * reduced
     own = blur * noise("model", spec.architecture, task.default_name)
@@ -188,6 +214,7 @@ class Author:
             ProxySearchSettings(**settings),
             tasks=tasks,
             criterion=rule,
+            confirmations=read_confirmations(self.folder.confirmation),
             judged_by=canonical({"criterion": chosen, "trials": SEARCH_TRIALS, "train_seconds_limit": limit}),
             references=state.references,
             reserve=reserve or NO_RESERVE,
@@ -195,6 +222,29 @@ class Author:
             seed=1,
             slots=4,
             folder=self.folder.proxy_tasks,
+        )
+        return base.run(controller, self.workshop)
+
+    def confirm(self, fresh: Mapping[str, Callable[[float], Any]] | None = None, **settings: Any) -> ConfirmationState:
+        """Confirm the best proxy task; fresh models have choices that are functions of their quality."""
+        state = read_record(self.folder.selection / "state.json", SelectionState)
+        best = best_task(read_tasks(self.folder.proxy_tasks), read_rules(self.folder.proxy_tasks), time_tolerance=0.05)
+        assert state is not None
+        assert state.references is not None
+        assert best is not None
+        controller = ConfirmationController(
+            ConfirmSettings(**settings),
+            task=best,
+            references=state.references,
+            fresh=[
+                {"depth": 5, "kernel": "3", "quality": q, **{name: make(q) for name, make in (fresh or {}).items()}}
+                for q in (3 * place % 10 / 10 for place in range(10))
+            ],
+            judge=Judge(FirstCrossing(target=0.65), 5, 0.7),
+            recipe=RECIPE,
+            full_seed=0,
+            proxy_seed=1,
+            folder=self.folder.confirmation,
         )
         return base.run(controller, self.workshop)
 
@@ -240,7 +290,7 @@ def grown_study(new_study: NewStudy) -> Author:
     author.measure_variance()
     author.select_randomly()
     proxies = {"width50": ProxyTask(width=0.5), "data50": ProxyTask(data_fraction=0.5)}
-    author.search(proxies, criterion=GroupSequential(target=0.65), reserve=author.reserve(maximum=20))
+    author.search(proxies, criterion=AlphaSpending(target=0.65), reserve=author.reserve(maximum=20))
     return author
 
 

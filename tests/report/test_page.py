@@ -13,7 +13,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from nasproxy.controllers.states import TaskState, read_tasks
 from nasproxy.errors import CorruptFileError
-from nasproxy.proxy import ProxyTask, from_mapping
+from nasproxy.proxy import ProxyTask
 from nasproxy.report import verdict, wording
 from nasproxy.report.findings import Stage, read_findings
 from nasproxy.report.page import Page, write_report
@@ -253,16 +253,6 @@ class TestOverrides:
             "trainer.flag": None,
             "training.total_steps": 120,
         }
-
-    def test_the_confirmation_is_the_same_task_on_a_schedule_that_ends_there(self) -> None:
-        lines = verdict.confirmation("d" * 64, TASK, 120)
-        _, tasks = OverridesParser.create().parse_overrides([unquoted(line) for line in lines])
-        (entry,) = tasks.value()
-        name, task = from_mapping({str(key): value for key, value in entry.items()})
-        assert name == "d" * 50 + "_confirm"
-        assert task.data_fraction == 0.5
-        steps = {"training.total_steps": 120, "training.check_every_steps": 120}
-        assert task.overrides == {**TASK.overrides, **steps}
 
 
 def unquoted(line: str) -> str:

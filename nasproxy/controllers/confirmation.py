@@ -1,0 +1,252 @@
+"""Confirmation: retrain the winner's models on a schedule that ends where it was stopped, and judge them at its end.
+
+The proxy search reads a training that was cut short; a search will train on a schedule of so many steps in all, which
+may rank otherwise. Asked for, new random models are trained fully and so, and judged apart.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from nasproxy.controllers.base import Decide, Records, Train
+from nasproxy.controllers.judge import Judge, Models
+from nasproxy.controllers.references import reference
+from nasproxy.controllers.settings import ConfirmSettings
+from nasproxy.controllers.states import (
+    ConfirmationState,
+    FreshModels,
+    Outcome,
+    Reference,
+    StoppingState,
+    TaskState,
+)
+from nasproxy.errors import TooFewTrialsError
+from nasproxy.proxy import Override, ProxyTask
+from nasproxy.statistics.confirmation import Confirmation, confirm
+from nasproxy.statistics.rank_correlation import RankCorrelation
+from nasproxy.storage import read_record, write_record
+from nasproxy.tracking.tracker import Progress
+from nasproxy.trial import Architecture, Recipe, Split, TrialRecord, TrialSpec
+
+
+class ConfirmationController:
+    """Confirms one accepted proxy task."""
+
+    name = "confirmation"
+
+    def __init__(
+        self,
+        settings: ConfirmSettings,
+        *,
+        task: TaskState,
+        references: Sequence[Reference],
+        fresh: Sequence[Architecture],
+        judge: Judge,
+        recipe: Recipe,
+        full_seed: int,
+        proxy_seed: int,
+        folder: Path,
+    ) -> None:
+        """Say what to confirm.
+
+        Args:
+            settings: How.
+            task: The proxy task, accepted.
+            references: The selected reference models, in the order of the task's trials.
+            fresh: Random architectures that no stage draws on, in the order they are taken in.
+            judge: What the task was judged by.
+            recipe: The study's trainings.
+            full_seed: Seed of full trainings.
+            proxy_seed: Seed of the proxy search's trainings, and of the retrainings.
+            folder: Where the state of every confirmation lives.
+        """
+        settings.check()
+        assert task.final_step is not None
+        self._settings = settings
+        self._task = task
+        self._final_step = task.final_step
+        self._judge = judge
+        self._path = folder / f"{task.name}_{task.final_step}.json"
+        self._references = (*references, *task.added)
+        compressed = compress(task.proxy_task, recipe, task.final_step)
+        self._specs = tuple(
+            TrialSpec(model.architecture, compressed, Split.SEARCH, proxy_seed, recipe) for model in self._references
+        )
+        self._fresh_full = tuple(TrialSpec(a, ProxyTask(), Split.FULL, full_seed, recipe) for a in fresh)
+        self._fresh_proxy = tuple(TrialSpec(a, compressed, Split.SEARCH, proxy_seed, recipe) for a in fresh)
+
+    def load(self) -> ConfirmationState:
+        """The state as stored where it is of this verdict; what failures from outside left undone is done again."""
+        keys = tuple(spec.key for spec in self._specs)
+        task = self._task
+        new = ConfirmationState(task.name, self._final_step, task.judged_by, task.keys, keys)
+        stored = read_record(self._path, ConfirmationState)
+        if stored is None or not stored.is_of(task) or stored.keys != keys:
+            return new
+        if stored.outcome is Outcome.EXCESS_FAILURES:
+            return new
+        is_known = stored.fresh is None or self._settings.fresh_models == 0 or self._is_enough(stored.fresh)
+        return stored if is_known else replace(stored, fresh=None)
+
+    def save(self, state: ConfirmationState) -> ConfirmationState:
+        """Store the state."""
+        write_record(self._path, state)
+        return state
+
+    def specs(self, state: ConfirmationState) -> list[TrialSpec]:
+        """The retrainings; once the verdict stands, those of fresh models."""
+        if state.outcome is None:
+            return list(self._specs)
+        return [*self._fresh_full, *self._fresh_proxy] if self._wants_fresh(state) else []
+
+    def next_action(self, state: ConfirmationState, records: Records) -> Train | Decide[ConfirmationState] | None:
+        """Retrain all models, judge them, then do the same with fresh ones."""
+        if not state.is_begun:
+            words = f"{state.task}: its models train once more, {self._final_step:,} steps in all"
+            return Decide(replace(state, is_begun=True), None if state.is_trained_already else words)
+        if state.outcome is None:
+            waiting = _waiting(self._specs, records)
+            return Train(waiting) if waiting else self._judged(state, records)
+        return self._next_of_fresh(state, records) if self._wants_fresh(state) else None
+
+    def progress(self, state: ConfirmationState, records: Records) -> Progress:
+        """Steps of all that are trained now."""
+        specs = {spec.key: spec.total_steps for spec in self.specs(state)}
+        if state.outcome is not None:
+            specs = {spec.key: spec.total_steps for spec in self._tried(records)} if specs else {}
+        return Progress(
+            stage=self.name,
+            detail=self._task.name if state.outcome is None else f"{self._task.name}, fresh models",
+            trials_done=sum(records[key].reached(total) for key, total in specs.items()),
+            trials_total=len(specs),
+            steps_done=sum(records[key].step for key in specs),
+            steps_total=sum(specs.values()),
+        )
+
+    @property
+    def _stated_tau(self) -> float | None:
+        """The tau that the verdict states; a task that was accepted for its score states none."""
+        return self._judge.criterion.target if self._task.stopping_state is StoppingState.MET_CORRELATION else None
+
+    def _judged(self, state: ConfirmationState, records: Records) -> Decide[ConfirmationState]:
+        models = Models(self._references, tuple(records[spec.key] for spec in self._specs))
+        present = len(models.present_at(self._final_step))
+        if present < self._judge.needed(models):
+            failed = replace(state, outcome=Outcome.EXCESS_FAILURES)
+            return Decide(failed, f"{state.task}: too many trials were lost to confirm it, {present} are left")
+        last = self._task.checks[-1].correlation if self._task.checks else None
+        result = self._confirm(models, last)
+        outcome = Outcome.CONTRADICTED if result.is_contradicted else Outcome.STANDS
+        return Decide(replace(state, outcome=outcome, result=result), f"{state.task}: {_words(outcome, result)}")
+
+    def _confirm(self, models: Models, truncated: RankCorrelation | None) -> Confirmation:
+        return confirm(
+            models.scores_at(self._final_step),
+            models.reference_scores,
+            stated_tau=self._stated_tau,
+            alpha=self._settings.alpha,
+            truncated=truncated,
+        )
+
+    def _is_enough(self, fresh: FreshModels) -> bool:
+        """Whether fresh models need not be tried anew: more may be asked for, and failures may have been mended."""
+        if fresh.is_judged:
+            return fresh.wanted >= self._settings.fresh_models and fresh.result is not None
+        return fresh == self._begun_fresh()
+
+    def _begun_fresh(self) -> FreshModels:
+        full, proxy = (tuple(spec.key for spec in specs) for specs in (self._fresh_full, self._fresh_proxy))
+        return FreshModels(self._settings.fresh_models, full, proxy)
+
+    def _wants_fresh(self, state: ConfirmationState) -> bool:
+        is_judged = state.fresh is not None and state.fresh.is_judged
+        return state.outcome is Outcome.STANDS and self._settings.fresh_models > 0 and not is_judged
+
+    def _next_of_fresh(self, state: ConfirmationState, records: Records) -> Train | Decide[ConfirmationState]:
+        if state.fresh is None:
+            words = f"{state.task}: {self._settings.fresh_models} fresh models train fully"
+            return Decide(replace(state, fresh=self._begun_fresh()), words)
+        waiting = _waiting(self._tried(records), records)
+        return Train(waiting) if waiting else self._fresh_judged(state, state.fresh, records)
+
+    def _tried(self, records: Records) -> list[TrialSpec]:
+        """Full trainings of as many as are wanted, with another for each that failed; then those of the proxy task."""
+        full = self._taken(records)
+        if _waiting(full, records):
+            return full
+        return [*full, *(proxy for _, proxy in self._workable(records))]
+
+    def _taken(self, records: Records) -> list[TrialSpec]:
+        taken: list[TrialSpec] = []
+        for spec in self._fresh_full:
+            if sum(not _is_lost(records[other.key], other) for other in taken) == self._settings.fresh_models:
+                break
+            taken.append(spec)
+        return taken
+
+    def _workable(self, records: Records) -> list[tuple[TrialSpec, TrialSpec]]:
+        """Both trainings of each candidate that trained fully."""
+        pairs = zip(self._taken(records), self._fresh_proxy, strict=False)
+        return [(full, proxy) for full, proxy in pairs if records[full.key].reached(full.total_steps)]
+
+    def _fresh_judged(
+        self, state: ConfirmationState, fresh: FreshModels, records: Records
+    ) -> Decide[ConfirmationState]:
+        workable = self._workable(records)
+        references = tuple(reference(number, full, records) for number, (full, _) in enumerate(workable))
+        models = Models(references, tuple(records[proxy.key] for _, proxy in workable))
+        try:
+            result = self._confirm(models, None)
+        except TooFewTrialsError:
+            result = None
+        tried = [records[spec.key].status for spec in self._tried(records) if _is_lost(records[spec.key], spec)]
+        causes = Counter(status.cause.value for status in tried if status.cause is not None)
+        judged = replace(
+            fresh, is_judged=True, workable=len(workable), failed=tuple(causes.most_common()), result=result
+        )
+        words = "too few have scores" if result is None else _tau_words(result)
+        return Decide(replace(state, fresh=judged), f"{state.task}: {len(workable)} fresh models: {words}")
+
+
+def compress(task: ProxyTask, recipe: Recipe, final_step: int) -> ProxyTask:
+    """The proxy task with a schedule that ends at a step that it checks, checked on its way there as before.
+
+    Without those checks a long training could neither be paused, nor be told from one that hangs. A task that was
+    accepted at its end is trained so already.
+    """
+    whole = recipe.under(task)
+    if final_step == whole.total_steps:
+        return task
+    steps: dict[str, Override] = {"training.total_steps": final_step}
+    if whole.check_at is not None:
+        steps["training.check_at"] = tuple(step for step in whole.check_at if step <= final_step)
+    return replace(task, overrides={**task.overrides, **steps})
+
+
+def _is_lost(record: TrialRecord, spec: TrialSpec) -> bool:
+    return record.is_failed and not record.reached(spec.total_steps)
+
+
+def _waiting(specs: Sequence[TrialSpec], records: Records) -> Mapping[str, int]:
+    return {
+        spec.key: spec.total_steps
+        for spec in specs
+        if not (records[spec.key].is_failed or records[spec.key].reached(spec.total_steps))
+    }
+
+
+def _words(outcome: Outcome, result: Confirmation) -> str:
+    verdict = "contradicted" if outcome is Outcome.CONTRADICTED else "the verdict stands"
+    return f"{verdict}, {_tau_words(result)}"
+
+
+def _tau_words(result: Confirmation) -> str:
+    if result.correlation is None:
+        return "tau is undefined"
+    found = f"tau {result.correlation.tau:.2f} on {result.correlation.n} models"
+    if result.p_value is None or result.noticeable_tau is None:
+        return found
+    power = f"a true tau of {result.noticeable_tau:.2f} would have been noticed with 80 % power"
+    p_value = "p < 0.001" if result.p_value < 0.001 else f"p {result.p_value:.3f}"
+    return f"{found}, {p_value} (target {result.stated_tau:g}; {power})"

@@ -1,0 +1,378 @@
+"""Confirmation on a real backend: trials whose curves come from a formula, some of them other on short schedules."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nasproxy.controllers import base
+from nasproxy.controllers.base import Workshop
+from nasproxy.controllers.confirmation import ConfirmationController, compress
+from nasproxy.controllers.judge import Judge
+from nasproxy.controllers.proxy_search import ProxySearchController
+from nasproxy.controllers.reserve import Reserve
+from nasproxy.controllers.settings import ConfirmSettings, ProxySearchSettings
+from nasproxy.controllers.states import (
+    ConfirmationState,
+    Outcome,
+    ProxySearchState,
+    Reference,
+    StoppingState,
+    TaskState,
+    best_task,
+    read_confirmations,
+    read_tasks,
+)
+from nasproxy.errors import ConfigError
+from nasproxy.proxy import ProxyTask
+from nasproxy.statistics.acceptance import Criterion, Evidence, Verdict, VerdictKind
+from nasproxy.statistics.criteria.first_crossing import FirstCrossing
+from nasproxy.storage import FolderTrialStore, revive
+from nasproxy.testing import synthetic
+from nasproxy.trial import Architecture, TrialRecord
+
+MakeWorkshop = Callable[..., Workshop]
+RECIPE = synthetic.recipe(total_steps=100, check_every_steps=4, noise=0.01, reversed_below=0)
+REVERSED = {"trainer.reversed_below": 100}
+"""Ranks the models in reverse on any schedule shorter than full training's."""
+TRICKY = {"half": ProxyTask(width=0.5, overrides=REVERSED), "full": ProxyTask()}
+"""The cheaper one wins, and is contradicted."""
+NO_RESERVE = Reserve([], 0, step=5, maximum=0, search_trials=1, full_seconds=1.0)
+
+
+def architectures(count: int, faults: dict[int, str] | None = None) -> list[Architecture]:
+    return [{"quality": (37 * i) % 100, "fault": (faults or {}).get(i, "none")} for i in range(count)]
+
+
+@dataclass(frozen=True)
+class At:
+    """Accepts at the n-th check, whatever it shows."""
+
+    look: int
+    target: float = 0.65
+
+    def judge(self, evidence: Evidence) -> Verdict:
+        kind = VerdictKind.ACCEPTED if len(evidence.fractions) == self.look else VerdictKind.UNDECIDED
+        return Verdict(kind, evidence.correlation, "because")
+
+
+@dataclass
+class Study:
+    """A proxy search on ten references of known order, and the confirmation of its winner."""
+
+    folder: Path
+    workshop: Workshop
+    faults: dict[int, str] | None = None
+    fresh_faults: dict[int, str] | None = None
+    target: float = 0.65
+    criterion: Criterion | None = None
+    alpha: float = 0.05
+
+    @property
+    def references(self) -> list[Reference]:
+        return [
+            Reference(i, architecture, f"reference{i}", float(str(architecture["quality"])), 1.0)
+            for i, architecture in enumerate(architectures(10, self.faults))
+        ]
+
+    @property
+    def judge(self) -> Judge:
+        return Judge(self.criterion or FirstCrossing(target=self.target), 5, 0.7)
+
+    def search(self, tasks: dict[str, ProxyTask], **settings: Any) -> ProxySearchState:
+        controller = ProxySearchController(
+            ProxySearchSettings(**settings),
+            tasks=tasks,
+            criterion=self.judge.criterion,
+            judged_by=f"{self.target} {self.alpha}",
+            references=self.references,
+            reserve=NO_RESERVE,
+            recipe=RECIPE,
+            seed=1,
+            slots=self.workshop.backend.slots,
+            folder=self.folder / "proxy_search" / "tasks",
+            confirmations=read_confirmations(self.folder / "confirmation"),
+        )
+        return base.run(self.watched(controller), self.workshop)
+
+    def controller(self, task: TaskState, **settings: Any) -> ConfirmationController:
+        fresh = [
+            {"quality": (41 * i + 3) % 100, "fault": (self.fresh_faults or {}).get(i, "none"), "twin": 1}
+            for i in range(12)
+        ]
+        return ConfirmationController(
+            ConfirmSettings(alpha=self.alpha, **settings),
+            task=task,
+            references=self.references,
+            fresh=fresh,
+            judge=self.judge,
+            recipe=RECIPE,
+            full_seed=0,
+            proxy_seed=1,
+            folder=self.folder / "confirmation",
+        )
+
+    def confirm(self, task: TaskState, **settings: Any) -> ConfirmationState:
+        return base.run(self.watched(self.controller(task, **settings)), self.workshop)
+
+    def watched(self, controller: Any) -> Any:
+        return controller
+
+    def best(self) -> TaskState:
+        best = best_task(read_tasks(self.folder / "proxy_search" / "tasks"), f"{self.target} {self.alpha}")
+        assert best is not None
+        return best
+
+    def records(self) -> dict[str, TrialRecord]:
+        store = FolderTrialStore(self.folder / "trials")
+        return {key: store.read(key) for key in store.keys()}
+
+
+@pytest.fixture
+def study(tmp_path: Path, make_workshop: MakeWorkshop) -> Study:
+    return Study(tmp_path, make_workshop(tmp_path, max_attempts=1))
+
+
+class TestTheRetraining:
+    def test_trains_the_same_models_on_a_schedule_that_ends_where_the_winner_was_stopped(self, study: Study) -> None:
+        task = study.search({"half": ProxyTask(width=0.5)}).tasks["half"]
+        state = study.confirm(task)
+        assert state.outcome is Outcome.STANDS
+        assert len(state.keys) == 10
+        assert not set(state.keys) & set(task.keys), "another schedule is another training"
+        for mine, theirs in zip(state.keys, task.keys, strict=True):
+            retrained, searched = study.workshop.store.spec(mine), study.workshop.store.spec(theirs)
+            assert retrained.total_steps == task.final_step
+            assert retrained.check_steps == tuple(step for step in searched.check_steps if step <= task.final_step)
+            assert (retrained.seed, retrained.architecture, retrained.split) == (
+                searched.seed,
+                searched.architecture,
+                searched.split,
+            )
+            assert study.workshop.store.read(mine).step == task.final_step
+
+    def test_says_how_much_it_could_have_shown(self, study: Study) -> None:
+        task = study.search({"half": ProxyTask(width=0.5)}).tasks["half"]
+        result = study.confirm(task).result
+        assert result is not None
+        assert result.correlation is not None
+        assert result.pooled is not None
+        assert result.stated_tau == 0.65
+        assert result.noticeable_tau == pytest.approx(0.10, abs=0.01), "ten models notice little"
+        assert result.p_value is not None
+        assert result.p_value > 0.05
+
+    def test_a_task_that_was_accepted_at_its_end_is_trained_so_already(self, study: Study) -> None:
+        study.criterion = At(25)
+        task = study.search({"half": ProxyTask(width=0.5)}).tasks["half"]
+        before = study.records()
+        state = study.confirm(task)
+        assert state.keys == task.keys
+        assert study.records() == before
+        assert state.outcome is Outcome.STANDS
+
+    def test_checks_that_are_not_evenly_spaced_are_kept(self) -> None:
+        uneven = synthetic.recipe(total_steps=100)
+        uneven = uneven.under(ProxyTask(overrides={"training.check_at": (5, 20, 50, 100)}))
+        assert uneven.under(compress(ProxyTask(), uneven, 20)).check_at == (5, 20)
+
+    def test_a_task_that_was_accepted_for_its_score_states_no_tau(self, study: Study) -> None:
+        study.target = 1.0
+        task = study.search({"half": TRICKY["half"]}, desired_score=-100.0).tasks["half"]
+        assert task.stopping_state is StoppingState.MET_ACCURACY
+        state = study.confirm(task)
+        assert state.outcome is Outcome.STANDS
+        assert state.result is not None
+        assert state.result.p_value is None
+
+
+class TestContradiction:
+    def test_the_winner_falls_and_who_was_stopped_for_it_goes_on(self, study: Study) -> None:
+        first = study.search(TRICKY)
+        assert study.best().name == "half"
+        assert first.tasks["full"].stopping_state is StoppingState.EXCEEDED_BEST_TIME
+        assert first.tasks["full"].beaten_by == "half"
+        state = study.confirm(study.best())
+        assert state.outcome is Outcome.CONTRADICTED
+        assert state.result is not None
+        assert state.result.correlation is not None
+        assert state.result.correlation.tau < 0
+        second = study.search(TRICKY)
+        assert second.tasks["half"].stopping_state is StoppingState.CONTRADICTED
+        assert second.tasks["full"].stopping_state is StoppingState.MET_CORRELATION
+        stopped_at = len(first.tasks["full"].checks)
+        assert second.tasks["full"].checks[:stopped_at] == first.tasks["full"].checks
+        assert study.best().name == "full"
+        assert study.confirm(study.best()).outcome is Outcome.STANDS
+        written = json.loads((study.folder / "proxy_search" / "SEARCH_CONTROLLER_STATE.json").read_text())
+        assert written["best_proxy_task_name"] == "full"
+
+    def test_a_task_that_ended_for_another_reason_stays_ended(self, study: Study) -> None:
+        hopeless = ProxyTask(overrides={"trainer.noise": 50.0})
+        before = study.search({**TRICKY, "hopeless": hopeless}, early_stop_if_not_best=False)
+        study.confirm(study.best())
+        after = study.search({**TRICKY, "hopeless": hopeless}, early_stop_if_not_best=False)
+        assert {name: task for name, task in after.tasks.items() if name != "half"} == {
+            name: task for name, task in before.tasks.items() if name != "half"
+        }
+
+    def test_the_same_rules_do_not_try_it_again(self, study: Study) -> None:
+        study.search(TRICKY)
+        study.confirm(study.best())
+        after, trained = study.search(TRICKY), study.records()
+        assert study.search(TRICKY) == after
+        assert study.records() == trained
+
+    def test_other_rules_do_and_train_nothing_again(self, study: Study) -> None:
+        hopeless = {"hopeless": ProxyTask(overrides={"trainer.noise": 50.0})}
+        study.criterion = At(5)
+        study.search(hopeless)
+        first = study.confirm(study.best())
+        assert first.outcome is Outcome.CONTRADICTED
+        assert not study.search(hopeless).tasks["hopeless"].is_accepted
+        trained = study.records()
+        study.alpha = 1e-6
+        assert study.search(hopeless).tasks["hopeless"].is_accepted
+        second = study.confirm(study.best())
+        assert (second.keys, second.outcome) == (first.keys, Outcome.STANDS)
+        assert study.records() == trained
+
+    def test_models_that_all_fail_on_the_short_schedule_contradict_it(self, study: Study) -> None:
+        study.faults = dict.fromkeys(range(10), "nan")  # halfway, where the first schedule never came
+        state = study.confirm(study.search({"half": ProxyTask(width=0.5)}).tasks["half"])
+        assert state.result is not None
+        assert (state.outcome, state.result.correlation) == (Outcome.CONTRADICTED, None)
+
+
+class TestFailures:
+    def test_a_model_that_fails_by_itself_ranks_last(self, study: Study) -> None:
+        study.faults = {0: "oom"}
+        state = study.confirm(study.search({"half": ProxyTask(width=0.5)}).tasks["half"])
+        assert state.result is not None
+        assert state.result.correlation is not None
+        assert state.result.correlation.n == 10
+
+    def test_models_that_are_lost_leave_it_open_until_they_are_mended(self, study: Study) -> None:
+        study.faults = dict.fromkeys(range(4), "broken")
+        task = study.search({"half": ProxyTask(width=0.5)}).tasks["half"]
+        assert study.confirm(task).outcome is Outcome.EXCESS_FAILURES
+        (study.folder / "mended").touch()
+        assert revive(study.folder / "trials") == 4
+        state = study.confirm(task)
+        assert state.outcome is Outcome.STANDS
+        assert state.result is not None
+        assert state.result.correlation is not None
+        assert state.result.correlation.n == 10
+
+
+class TestFreshModels:
+    def test_are_trained_fully_and_under_the_winner_and_judged_apart(self, study: Study) -> None:
+        task = study.search({"half": ProxyTask(width=0.5)}).tasks["half"]
+        before = set(study.records())
+        state = study.confirm(task, fresh_models=6)
+        assert state.fresh is not None
+        assert (state.fresh.workable, state.fresh.failed) == (6, ())
+        new = set(study.records()) - before - set(state.keys)
+        assert new == {*state.fresh.full_keys[:6], *state.fresh.proxy_keys[:6]}
+        specs = [study.workshop.store.spec(key) for key in new]
+        assert sorted(spec.total_steps for spec in specs) == [task.final_step] * 6 + [100] * 6
+        assert not {str(spec.architecture) for spec in specs} & {str(model.architecture) for model in study.references}
+        assert state.fresh.result is not None
+        assert state.fresh.result.correlation is not None
+        assert state.fresh.result.correlation.n == 6
+        assert state.result is not None
+        assert state.result.correlation is not None
+        assert state.result.correlation.n == 10, "apart from the verdict's own models"
+
+    def test_another_stands_in_for_one_that_fails_and_failures_are_counted(self, study: Study) -> None:
+        study.fresh_faults = {1: "oom", 4: "nan"}
+        task = study.search({"half": ProxyTask(width=0.5)}).tasks["half"]
+        fresh = study.confirm(task, fresh_models=6).fresh
+        assert fresh is not None
+        assert (fresh.workable, dict(fresh.failed)) == (6, {"oom": 1, "nan": 1})
+
+    def test_may_be_asked_for_later_and_more_of_them(self, study: Study) -> None:
+        task = study.search({"half": ProxyTask(width=0.5)}).tasks["half"]
+        plain = study.confirm(task)
+        trained = study.records()
+        five = study.confirm(task, fresh_models=5)
+        assert five.result == plain.result
+        assert len(study.records()) == len(trained) + 10
+        eight = study.confirm(task, fresh_models=8)
+        assert eight.fresh is not None
+        assert eight.fresh.workable == 8
+        assert len(study.records()) == len(trained) + 16, "the first five are not trained again"
+        assert study.confirm(task) == eight, "what is known is not forgotten"
+
+    def test_are_not_trained_for_a_winner_that_falls(self, study: Study) -> None:
+        study.search(TRICKY)
+        before = set(study.records())
+        state = study.confirm(study.best(), fresh_models=5)
+        assert state.fresh is None
+        assert set(study.records()) - before == set(state.keys)
+
+    def test_four_are_refused(self) -> None:
+        with pytest.raises(ConfigError, match="must be 0 or at least 5, got 4"):
+            ConfirmSettings(fresh_models=4).check()
+
+
+class KilledError(Exception):
+    """Stands for a kill."""
+
+
+@dataclass
+class Fragile(Study):
+    """Is killed twice at every decision: before it is written, and after."""
+
+    kills: int = 0
+
+    def watched(self, controller: Any) -> Any:
+        save = controller.save
+
+        def killed(state: Any) -> Any:
+            is_news = state != controller.load()
+            self.kills += is_news
+            if is_news and self.kills % 2 == 1:
+                raise KilledError
+            saved = save(state)
+            if is_news:
+                raise KilledError
+            return saved
+
+        controller.save = killed
+        return controller
+
+
+def finish(study: Study) -> None:
+    """Confirm and search on until a winner stands, as a job does."""
+    study.search(TRICKY)
+    while (state := study.confirm(study.best(), fresh_models=5)).outcome is Outcome.CONTRADICTED:
+        assert state.contradicts(study.best())
+        study.search(TRICKY)
+
+
+def test_killed_at_every_decision_it_ends_with_the_same(tmp_path: Path, make_workshop: MakeWorkshop) -> None:
+    calm = Study(tmp_path / "calm", make_workshop(tmp_path / "calm", slots=20))
+    finish(calm)
+    folder = tmp_path / "fragile"
+    workshop = make_workshop(folder, slots=20)
+    Study(folder, workshop).search(TRICKY)
+    fragile = Fragile(folder, workshop)
+    while fragile.kills < 500:
+        try:
+            finish(fragile)
+            break
+        except KilledError:
+            continue
+    assert 16 < fragile.kills < 500
+    folders = [study.folder / "proxy_search" / "tasks" for study in (calm, fragile)]
+    assert read_tasks(folders[0]) == read_tasks(folders[1])
+    confirmations = [read_confirmations(study.folder / "confirmation") for study in (calm, fragile)]
+    assert confirmations[0] == confirmations[1]
+    assert set(calm.records()) == set(fragile.records())
+    for record in fragile.records().values():
+        steps = [check.step for check in record.checks]
+        assert steps == sorted(set(steps)), "nothing is trained twice"

@@ -1,0 +1,147 @@
+"""What the report says of a winner on a schedule of its own."""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+
+from nasproxy.controllers.states import ConfirmationState, StoppingState, read_tasks
+from nasproxy.proxy import ProxyTask
+from nasproxy.report import verdict, wording
+from nasproxy.report.findings import Stage, read_findings
+from nasproxy.report.page import Page, write_report
+from nasproxy.storage import read_record, write_record
+from nasproxy.study import StudyRecord
+
+NewStudy = Callable[..., Any]
+TASKS = {"width50": ProxyTask(width=0.5), "data50": ProxyTask(data_fraction=0.5)}
+
+
+def report(author: Any) -> Page:
+    return write_report(author.folder, time_tolerance=0.05)
+
+
+def searched(new_study: NewStudy, tasks: Mapping[str, ProxyTask] = TASKS, **changes: Any) -> Any:
+    """A study of eight models with an accepted proxy task; what changes does so for the n-th of them."""
+    author = new_study(8)
+    for place in range(8):
+        changed = {name: make(place) for name, make in changes.items()}
+        author.architectures[place] = {**author.architectures[place], **changed}
+    author.measure_variance()
+    author.select_models(start_models=8, final_models=8)
+    author.search(tasks)
+    return author
+
+
+@pytest.fixture(scope="module")
+def confirmed(new_study: NewStudy) -> Any:
+    author = searched(new_study)
+    author.confirm(fresh_models=6)
+    return author
+
+
+@pytest.fixture(scope="module")
+def contradicted(new_study: NewStudy) -> Any:
+    """A study whose proxy tasks rank in another order where their schedules are short."""
+    author = searched(new_study, compressed=lambda place: 1 - (37 * place % 101) / 100)
+    author.confirm()
+    return author
+
+
+def only_confirmation(author: Any) -> ConfirmationState:
+    (path,) = author.folder.confirmation.iterdir()
+    state = read_record(path, ConfirmationState)
+    assert state is not None
+    return state
+
+
+class TestConfirmed:
+    def test_both_taus_stand_side_by_side_with_what_the_test_could_show(self, confirmed: Any) -> None:
+        page, state = report(confirmed), only_confirmation(confirmed)
+        assert state.result is not None
+        assert state.result.correlation is not None
+        models, fresh = page.tables["confirmations"]
+        task = read_tasks(confirmed.folder.proxy_tasks)[state.task]
+        assert task.checks[-1].correlation is not None
+        assert models["tau_truncated"] == task.checks[-1].correlation.tau
+        assert models["tau"] == state.result.correlation.tau
+        assert models["noticeable_tau"] == state.result.noticeable_tau
+        assert (fresh["kind"], fresh["models"], fresh["tau_truncated"]) == ("fresh models", 6, None)
+        text = page.path.read_text(encoding="utf-8")
+        assert "Confirmed: its own schedule does not contradict it." in text
+        noticeable = wording.tau(state.result.noticeable_tau)
+        assert f"A true tau of {noticeable} would have contradicted the verdict with a probability of 80 %" in text
+        assert "Fresh models do not contradict it." in text
+        assert "Not confirmed yet" not in text
+        assert "Retrained on a schedule of its own it is not contradicted: tau-b" in page.verdict
+
+    def test_its_trials_are_counted_as_a_stage(self, confirmed: Any) -> None:
+        page, state = report(confirmed), only_confirmation(confirmed)
+        (row,) = [row for row in page.tables["costs"] if row["stage"] == Stage.CONFIRMATION.value]
+        assert (row["trials"], row["proxy_task"]) == (8 + 2 * 6, state.task)
+        assert row["steps"] == 14 * state.final_step + 6 * 500
+        assert page.tables["costs"][-1]["trials"] == len(list(confirmed.folder.trials.glob("*/config.yaml")))
+
+    def test_a_task_that_was_accepted_at_its_end_had_nothing_to_confirm(self, new_study: NewStudy) -> None:
+        author = searched(new_study, {"full": ProxyTask(overrides={"training.check_every_steps": 500})})
+        author.confirm()
+        text = report(author).path.read_text(encoding="utf-8")
+        assert "Nothing had to be confirmed." in text
+        assert "were trained once more" not in text
+
+    def test_fresh_models_that_contradict_it_come_first(self, new_study: NewStudy) -> None:
+        author = searched(new_study)
+        author.confirm(fresh_models=8, fresh={"compressed": lambda quality: 1 - quality})
+        findings = read_findings(author.folder, time_tolerance=0.05)
+        words = verdict.judge(findings)
+        assert words.is_accepted, "they are judged apart"
+        assert words.remarks[0].title == "Fresh models contradict it."
+        assert "8 new random models of 8 asked for" in words.remarks[0].text
+
+
+class TestContradicted:
+    def test_is_no_winner_even_before_the_search_goes_on(self, contradicted: Any) -> None:
+        """As a kill between the two would leave it."""
+        name = only_confirmation(contradicted).task
+        assert read_tasks(contradicted.folder.proxy_tasks)[name].is_accepted
+        findings = read_findings(contradicted.folder, time_tolerance=0.05)
+        assert findings.best is None
+        page = report(contradicted)
+        assert page.verdict.startswith("Undecided"), "the other task was stopped for one that is no winner"
+        assert f"{name} was accepted after" in page.verdict
+        (row,) = [row for row in page.tables["proxy_tasks"] if row["proxy_task"] == name]
+        assert (row["state"], row["is_accepted"]) == (StoppingState.CONTRADICTED.value, False)
+
+    def test_the_next_winner_is_told_of_it_and_none_is_left_at_the_end(self, contradicted: Any) -> None:
+        first = only_confirmation(contradicted).task
+        contradicted.search(TASKS)
+        page = report(contradicted)
+        assert page.verdict.startswith("Accepted: ")
+        text = page.path.read_text(encoding="utf-8")
+        assert "An earlier winner was contradicted." in text
+        assert "Not confirmed yet." in text
+        contradicted.confirm()
+        contradicted.search(TASKS)
+        page = report(contradicted)
+        assert page.verdict.startswith("No proxy task was accepted.")
+        assert page.verdict.count("contradicted when") == 2
+        state = json.loads((contradicted.folder.proxy_tasks.parent / "SEARCH_CONTROLLER_STATE.json").read_text())
+        assert state["best_proxy_task_name"] == ""
+        stopped = state["proxy_tasks_map"][first]["proxy_task_stats"]["stopping_state"]
+        assert stopped == "Ran till completion", "the cloud tool has no word for it"
+
+
+class TestNotConfirmed:
+    def test_models_that_were_lost_confirm_nothing(self, new_study: NewStudy) -> None:
+        author = searched(new_study, compressed_cause=lambda place: "crash" if place < 4 else "")
+        author.confirm()
+        assert "It could not be confirmed." in report(author).path.read_text(encoding="utf-8")
+
+    def test_says_how_to_unless_a_table_was_replayed(self, new_study: NewStudy) -> None:
+        author = searched(new_study)
+        assert "job=confirm trains the models so" in report(author).path.read_text(encoding="utf-8")
+        record = read_record(author.folder.record, StudyRecord)
+        assert record is not None
+        write_record(author.folder.record, StudyRecord({**record.base, "replay.reference_seeds": 1}))
+        assert "A table of learning curves has no such trainings" in report(author).path.read_text(encoding="utf-8")

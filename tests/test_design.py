@@ -1,0 +1,34 @@
+"""Which architectures each stage draws on."""
+
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+
+from nasproxy import schema
+from nasproxy.design import Design
+from nasproxy.trial import canonical
+
+CONF = Path(__file__).resolve().parent.parent / "conf"
+
+
+def design(*overrides: str) -> Design:
+    schema.register()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return Design(schema.read(compose("config", ["experiment=debug", *overrides])))
+
+
+def test_fresh_models_are_none_that_another_stage_may_draw_on() -> None:
+    for selection in ("random", "spread"):
+        chosen = design("confirm.fresh_models=8", f"selection={selection}")
+        drawn_on = {canonical(a) for a in (*chosen.candidates, *chosen.reserve, *chosen.variance_candidates)}
+        fresh = [canonical(a) for a in chosen.fresh]
+        assert len(fresh) == len(set(fresh)) == 10, "two in reserve for failures"
+        assert not drawn_on & set(fresh)
+
+
+def test_asking_for_more_of_them_keeps_the_first_and_changes_no_other_stage() -> None:
+    few, many = design("confirm.fresh_models=8"), design("confirm.fresh_models=16")
+    assert many.fresh[: len(few.fresh)] == few.fresh
+    assert (many.candidates, many.reserve) == (few.candidates, few.reserve)
+    assert design().fresh == []
+    assert design().base == many.base
