@@ -32,7 +32,8 @@ from nasproxy.study import Study, open_study
 from nasproxy.targets import build, load
 from nasproxy.tracking.console import Console
 from nasproxy.tracking.tracker import Progress, Tracker, Trackers
-from nasproxy.trial import Split, TrialSpec
+from nasproxy.trial import Architecture, Split, TrialSpec
+from nasproxy.zero_cost import ZeroCost, ZeroCostScores, add_scores
 
 PROXY_SEED_OFFSET = 1
 """Proxy trainings have another seed than the references, so that equal settings do not make equal trainings."""
@@ -125,6 +126,7 @@ class Job:
         )
         with self.study.stage(controller.name):
             self._selection = base.run(controller, self._workshop)
+        self._score_untrained(self._selection.references or ())
 
     def search_proxy_task(self) -> None:
         """Stage 3."""
@@ -148,7 +150,8 @@ class Job:
             # Named by their settings: two jobs of a sweep that call one setting differently share its trials.
             for digest in sorted(task_digest(task) for task in self.design.tasks.values()):
                 held.enter_context(self.study.stage(f"proxy_task_{digest}"))
-            base.run(controller, self._workshop)
+            state = base.run(controller, self._workshop)
+        self._score_untrained([model for task in state.tasks.values() for model in task.added])
 
     def report(self) -> None:
         """Write the page, and say where it is."""
@@ -186,6 +189,19 @@ class Job:
             search_trials=config.search.trials,
             full_seconds=median(reference.train_seconds for reference in references),
         )
+
+    def _score_untrained(self, models: Sequence[Reference]) -> None:
+        """Give reference models the scores that cost nothing, unless they have them."""
+        self._zero_costs([model.architecture for model in models])
+
+    def _zero_costs(self, architectures: Sequence[Architecture]) -> ZeroCostScores:
+        recipe, seed = self.design.recipe, self.design.config.seed
+
+        def measure(new: Sequence[Architecture]) -> Sequence[ZeroCost | None]:
+            return self._backend.zero_costs([TrialSpec(a, ProxyTask(), Split.FULL, seed, recipe) for a in new])
+
+        with self.study.stage("zero_cost"):
+            return add_scores(self.study.folder.zero_cost, architectures, measure)
 
     def _refuse_unreachable(self) -> None:
         ceiling, target = self.ceiling, self.design.criterion.target

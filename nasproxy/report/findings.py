@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
 from typing import Any, TypeVar
@@ -29,6 +29,7 @@ from nasproxy.statistics.rank_correlation import RankCorrelation, kendall_tau, r
 from nasproxy.storage import FolderTrialStore, TrialStore, read_record
 from nasproxy.study import StudyFolder, StudyRecord
 from nasproxy.trial import Split, TrialRecord, TrialSpec, canonical
+from nasproxy.zero_cost import ZeroCostScores, read_scores
 
 T = TypeVar("T")
 
@@ -103,6 +104,7 @@ class Findings:
         trials: All trials by key.
         time_tolerance: A task must be cheaper than the best by more than this share to replace it.
         judged_by: The rules that proxy tasks were last judged by; None before.
+        zero_cost: Scores of the models without training.
     """
 
     name: str
@@ -113,6 +115,7 @@ class Findings:
     trials: Mapping[str, Trial]
     time_tolerance: float
     judged_by: str | None
+    zero_cost: ZeroCostScores = field(default_factory=ZeroCostScores)
 
     @property
     def measured(self) -> VarianceResult | None:
@@ -211,7 +214,8 @@ def read_findings(folder: StudyFolder, *, time_tolerance: float, store: TrialSto
     purposes = _Purposes(base, variance, selection, tasks)
     trials = _read_trials(store or FolderTrialStore(folder.trials), purposes)
     judged_by = read_rules(folder.proxy_tasks)
-    return Findings(folder.path.name, base, variance, selection, tasks, trials, time_tolerance, judged_by)
+    zero_cost = read_scores(folder.zero_cost)
+    return Findings(folder.path.name, base, variance, selection, tasks, trials, time_tolerance, judged_by, zero_cost)
 
 
 def decided_at(task: TaskState) -> TaskCheck | None:

@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from nasproxy.errors import TooFewTrialsError
-from nasproxy.report import figures, tables, verdict, wording
+from nasproxy.report import figures, tables, verdict, wording, zero_cost
 from nasproxy.report.figures import Picture
 from nasproxy.report.findings import Findings, read_findings
 from nasproxy.report.tables import Table
@@ -55,6 +55,7 @@ def write_report(folder: StudyFolder, *, time_tolerance: float, store: TrialStor
     pictures = list(figures.draw_all(findings))
     shown = {
         "proxy_tasks": tables.proxy_tasks(findings),
+        "zero_cost": zero_cost.baselines(findings),
         "references": tables.references(findings),
         "costs": tables.costs(findings),
         "failures": tables.failures(findings),

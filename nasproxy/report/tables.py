@@ -9,7 +9,13 @@ from nasproxy.controllers.states import TaskState
 from nasproxy.report import wording
 from nasproxy.report.costs import Cost, stage_costs, train_saving, train_seconds, wall_saving
 from nasproxy.report.findings import Findings, ModelScores, Stage, Trial, decided_at
-from nasproxy.statistics.rank_correlation import spearman, tau_in_better_half, top_k_regret, weighted_tau
+from nasproxy.statistics.rank_correlation import (
+    RankCorrelation,
+    spearman,
+    tau_in_better_half,
+    top_k_regret,
+    weighted_tau,
+)
 
 Row = dict[str, Any]
 
@@ -56,6 +62,19 @@ def proxy_tasks(findings: Findings) -> Table:
     best = frozenset(place for place, row in enumerate(rows) if row["is_best"])
     columns = [
         Column("proxy task", lambda row: row["proxy_task"], is_number=False),
+        *rank_columns(),
+        Column("steps", lambda row: wording.number(row["step"])),
+        Column("training", lambda row: wording.duration(row["train_seconds"])),
+        Column("cheaper", lambda row: wording.times(row["train_ratio"])),
+        Column("all counted", lambda row: wording.times(row["wall_ratio"])),
+        Column("ended", lambda row: row["state"] or "not yet", is_number=False),
+    ]
+    return Table(rows, columns, best)
+
+
+def rank_columns() -> list[Column]:
+    """How well something ranks the reference models."""
+    return [
         Column("tau", lambda row: wording.tau(row["tau"])),
         Column("95 % interval", lambda row: wording.interval(row["tau_low"], row["tau_high"])),
         Column("p", lambda row: wording.p_value(row["p_value"])),
@@ -64,13 +83,23 @@ def proxy_tasks(findings: Findings) -> Table:
         Column("weighted tau", lambda row: wording.tau(row["weighted_tau"])),
         Column("tau, better half", lambda row: wording.tau(row["tau_better_half"])),
         Column(f"top-{TOP_K} regret", lambda row: wording.number(row["top_regret"], 2)),
-        Column("steps", lambda row: wording.number(row["step"])),
-        Column("training", lambda row: wording.duration(row["train_seconds"])),
-        Column("cheaper", lambda row: wording.times(row["train_ratio"])),
-        Column("all counted", lambda row: wording.times(row["wall_ratio"])),
-        Column("ended", lambda row: row["state"] or "not yet", is_number=False),
     ]
-    return Table(rows, columns, best)
+
+
+def rank_measures(scores: ModelScores, found: RankCorrelation | None) -> Row:
+    """How well scores rank the reference models, for `rank_columns`; None where that is undefined."""
+    half = scores.measure(tau_in_better_half)
+    return {
+        "tau": found and found.tau,
+        "tau_low": found and found.low,
+        "tau_high": found and found.high,
+        "p_value": found and found.p_value,
+        "models": found and found.n,
+        "spearman": scores.measure(spearman),
+        "weighted_tau": scores.measure(weighted_tau),
+        "tau_better_half": half and half.tau,
+        "top_regret": scores.measure(lambda proxy, full: top_k_regret(proxy, full, TOP_K)),
+    }
 
 
 def references(findings: Findings) -> Table:
@@ -162,21 +191,12 @@ def _proxy_task(findings: Findings, task: TaskState) -> Row:
     found = None if check is None else check.correlation
     scores = ModelScores.none() if check is None else findings.scores_at(task, check.step)
     train, wall = train_saving(findings, task), wall_saving(findings, task)
-    half = scores.measure(tau_in_better_half)
     return {
         "proxy_task": task.name,
         "is_best": task is findings.best,
         "is_accepted": task.stopping_state is not None and task.stopping_state.is_success,
         "state": None if task.stopping_state is None else task.stopping_state.value,
-        "tau": found and found.tau,
-        "tau_low": found and found.low,
-        "tau_high": found and found.high,
-        "p_value": found and found.p_value,
-        "models": found and found.n,
-        "spearman": scores.measure(spearman),
-        "weighted_tau": scores.measure(weighted_tau),
-        "tau_better_half": half and half.tau,
-        "top_regret": scores.measure(lambda proxy, full: top_k_regret(proxy, full, TOP_K)),
+        **rank_measures(scores, found),
         "step": check and check.step,
         "total_steps": task.total_steps,
         "median_score": check and check.median_score,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from nasproxy.controllers.states import StoppingState, TaskState
 from nasproxy.proxy import SHORT_NAMES, Override, ProxyTask
-from nasproxy.report import wording
+from nasproxy.report import wording, zero_cost
 from nasproxy.report.costs import Cost, Saving, train_saving, wall_saving
 from nasproxy.report.findings import Findings, criterion, decided_at, target
 from nasproxy.statistics.criteria.alpha_spending import MARGIN
@@ -198,6 +198,7 @@ def _remarks(findings: Findings, best: TaskState, final_step: int, found: RankCo
     )
     yield from _noise_remarks(findings, found)
     yield from _better_half_remark(findings, best, final_step)
+    yield from (Remark(*words) for words in zero_cost.remarks(findings, best, final_step))
     yield from _data_remark(best, final_step)
     yield Remark(
         "What the seconds are.",
