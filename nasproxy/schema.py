@@ -10,7 +10,13 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from nasproxy.controllers.settings import ProxySearchSettings, ReferencesSettings, SearchSettings, VarianceSettings
+from nasproxy.controllers.settings import (
+    CostSettings,
+    ProxySearchSettings,
+    ReferencesSettings,
+    SearchSettings,
+    VarianceSettings,
+)
 from nasproxy.errors import ConfigError
 from nasproxy.proxy import NAME_PATTERN
 
@@ -113,6 +119,7 @@ class Config:
     study: str = MISSING
     studies_dir: str = MISSING
     seed: int = 0
+    dry_run: bool = False
     job: JobConfig = field(default_factory=JobConfig)
     search_space: SearchSpaceConfig = field(default_factory=SearchSpaceConfig)
     proxy: ProxyConfig = field(default_factory=ProxyConfig)
@@ -127,6 +134,7 @@ class Config:
     criterion: dict[str, Any] = field(default_factory=dict)
     backend: dict[str, Any] = field(default_factory=dict)
     tracking: dict[str, Any] = field(default_factory=dict)
+    cost: CostSettings = field(default_factory=CostSettings)
     run: RunConfig = field(default_factory=RunConfig)
 
 

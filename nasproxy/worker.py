@@ -270,6 +270,9 @@ def zero_costs(specs: Sequence[TrialSpec]) -> list[ZeroCost | None]:
     Raises:
         NasproxyError: The data cannot be loaded.
     """
+    import torch
+
+    torch.set_num_threads(1)  # single images are too little work to share
     splits: dict[str, ImageSplit] = {}
     return [_zero_cost(spec.applied(), splits) for spec in specs]
 

@@ -25,6 +25,7 @@ SMALL = (
     "proxy.data_fraction=[0.5,1.0]",
     "proxy.width=[0.5]",
     "run.grace_seconds=5",
+    "cost.estimate_first=false",
 )
 """Real images, real models and real trainings of a few tenths of a second."""
 

@@ -23,6 +23,7 @@ from nasproxy.controllers.states import (
     read_tasks,
 )
 from nasproxy.errors import TooFewTrialsError
+from nasproxy.estimate.estimate import Estimate
 from nasproxy.statistics.ceiling import NoiseCeiling, RangeCheck, noise_ceiling, range_check
 from nasproxy.statistics.missing import Floats
 from nasproxy.statistics.rank_correlation import RankCorrelation, kendall_tau, rank_failed_last
@@ -105,6 +106,7 @@ class Findings:
         time_tolerance: A task must be cheaper than the best by more than this share to replace it.
         judged_by: The rules that proxy tasks were last judged by; None before.
         zero_cost: Scores of the models without training.
+        estimate: What the study was expected to cost; None where that was not asked before it began.
     """
 
     name: str
@@ -116,6 +118,7 @@ class Findings:
     time_tolerance: float
     judged_by: str | None
     zero_cost: ZeroCostScores = field(default_factory=ZeroCostScores)
+    estimate: Estimate | None = None
 
     @property
     def measured(self) -> VarianceResult | None:
@@ -214,8 +217,18 @@ def read_findings(folder: StudyFolder, *, time_tolerance: float, store: TrialSto
     purposes = _Purposes(base, variance, selection, tasks)
     trials = _read_trials(store or FolderTrialStore(folder.trials), purposes)
     judged_by = read_rules(folder.proxy_tasks)
-    zero_cost = read_scores(folder.zero_cost)
-    return Findings(folder.path.name, base, variance, selection, tasks, trials, time_tolerance, judged_by, zero_cost)
+    return Findings(
+        name=folder.path.name,
+        base=base,
+        variance=variance,
+        selection=selection,
+        tasks=tasks,
+        trials=trials,
+        time_tolerance=time_tolerance,
+        judged_by=judged_by,
+        zero_cost=read_scores(folder.zero_cost),
+        estimate=read_record(folder.estimate, Estimate),
+    )
 
 
 def decided_at(task: TaskState) -> TaskCheck | None:

@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from nasproxy.errors import TooFewTrialsError
-from nasproxy.report import figures, tables, verdict, wording, zero_cost
+from nasproxy.report import estimates, figures, tables, verdict, wording, zero_cost
 from nasproxy.report.figures import Picture
 from nasproxy.report.findings import Findings, read_findings
 from nasproxy.report.tables import Table
@@ -58,6 +58,7 @@ def write_report(folder: StudyFolder, *, time_tolerance: float, store: TrialStor
         "zero_cost": zero_cost.baselines(findings),
         "references": tables.references(findings),
         "costs": tables.costs(findings),
+        "estimate": estimates.compared(findings),
         "failures": tables.failures(findings),
         "settings": tables.settings(findings),
     }
@@ -84,6 +85,7 @@ def _render(findings: Findings, words: verdict.Verdict, shown: Mapping[str, Tabl
         tables=shown,
         pictures={Path(picture.name).stem: _inlined(picture) for picture in pictures},
         spread=_spread_over_noise(findings),
+        assumptions=[] if findings.estimate is None else estimates.assumptions(findings.estimate),
     )
 
 
