@@ -30,7 +30,7 @@ from nasproxy.report.terminal import print_table
 from nasproxy.schema import Config, Step
 from nasproxy.statistics.ceiling import NoiseCeiling, noise_ceiling
 from nasproxy.storage import Lease, TrialStore, revive, write_record
-from nasproxy.study import Study, open_study
+from nasproxy.study import Study, StudyFolder, open_study
 from nasproxy.targets import build, load
 from nasproxy.tracking.console import Console
 from nasproxy.tracking.tracker import Progress, Tracker, Trackers
@@ -290,6 +290,8 @@ def _tell_costs(design: Design, *, is_sweep: bool) -> None:
     print_table(estimates.forecast(estimate), "What the study would cost: as assumed, and at the least and most")
     for line in estimates.assumptions(estimate):
         print(line)
+    if StudyFolder(Path(design.config.studies_dir) / design.config.study).record.exists():
+        print(f"study {design.config.study} has begun: what it has trained is counted here, and not trained again")
 
 
 @contextmanager

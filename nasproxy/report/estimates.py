@@ -32,7 +32,7 @@ def compared(findings: Findings) -> Table:
     estimate = findings.estimate
     if estimate is None:
         return Table([], [])
-    actual = _actual(findings)
+    actual = _actual(findings, estimate)
     rows = [_compared(findings, estimate, actual, name, stage) for name, stage in _with_total(estimate).items()]
     columns = [
         Column("stage", lambda row: row["stage"], is_number=False),
@@ -120,19 +120,18 @@ def _compared(
     }
 
 
-def _actual(findings: Findings) -> dict[str, Cost]:
+def _actual(findings: Findings, estimate: Estimate) -> dict[str, Cost]:
     """Costs by stage as estimates have them: references that a proxy task called up belong to the proxy search."""
     grouped: dict[str, list[Trial]] = {}
     for key, trial in findings.trials.items():
-        is_added = trial.stage is Stage.SELECTION and not _is_selected(findings, key)
-        stage = Stage.PROXY_SEARCH if is_added else trial.stage
-        grouped.setdefault(stage.value, []).append(trial)
+        is_own = trial.stage.value in estimate.stages and _is_selected(findings, key, trial)
+        grouped.setdefault(trial.stage.value if is_own else Stage.PROXY_SEARCH.value, []).append(trial)
     return {**{name: Cost.of(trials) for name, trials in grouped.items()}, TOTAL: Cost.of([*findings.trials.values()])}
 
 
-def _is_selected(findings: Findings, key: str) -> bool:
+def _is_selected(findings: Findings, key: str, trial: Trial) -> bool:
     selection = findings.selection
-    if selection is None:
+    if selection is None or trial.stage is not Stage.SELECTION:
         return True
     return key in selection.keys or (selection.baseline is not None and key == selection.baseline.key)
 

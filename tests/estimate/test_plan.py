@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nasproxy.controllers.race import Pace
 from nasproxy.controllers.random_selection import RandomSelection
@@ -96,6 +98,18 @@ def test_with_slots_for_all_nobody_pauses_or_runs_ahead() -> None:
     full, half, _ = course.middle
     assert (full.steps, full.starts) == (10 * 50, 10)
     assert half.steps == 10 * 100
+
+
+@given(
+    step=st.sampled_from(range(10, 101, 10)),
+    added=st.integers(0, 20),
+    growth=st.floats(1.1, 4.0),
+    slots=st.integers(1, 40),
+)
+def test_the_middle_lies_between_the_ends(step: int, added: int, growth: float, slots: int) -> None:
+    course = plan.proxy_search(race(slots, rung_growth=growth), Acceptance("half", step, added))
+    for count in (trials, steps, lambda works: sum(work.starts for work in works)):
+        assert count(course.low) <= count(course.middle) <= count(course.high)
 
 
 def test_where_nothing_is_accepted_everything_is_trained_to_its_end() -> None:
