@@ -53,9 +53,10 @@ class Sample:
         spare = [replace(models[len(models) // 2], seed=self._seed + SPARE_SEEDS + copy) for copy in range(copies)]
         specs = [*models, *settings, *spare]
         results = measure(specs, open_backend, self._cycle(len(specs)))
-        of_models = [*results[: len(models)], *results[len(models) + len(settings) :]]
+        end = len(models) + len(settings)
+        of_models = [*results[: len(models)], *results[end:]]
         timed = self._timed([*models, *spare], of_models)
-        of_settings = dict(zip(map(_key, self.settings), results[len(models) :], strict=False))
+        of_settings = dict(zip(map(_key, self.settings[:MAX_SETTINGS]), results[len(models) : end], strict=True))
         factors = {name: self._factor(task, timed, of_settings) for name, task in self.design.tasks.items()}
         sizes = {text: float(score.size) for text, score in self.scores.scores.items() if score is not None}
         failures = [result for result in results if isinstance(result, Failure)]

@@ -16,6 +16,8 @@ CYCLES = 6
 """Checks of a throwaway trial; what comes before the first is taken for its start."""
 LONGEST_CYCLE = 50
 """Steps: more tell nothing new."""
+SEEN_CYCLES = 2
+"""Cycles that must have been seen to tell them from the start."""
 POLL_SECONDS = 0.02
 """Between two looks at what has been checked: when a check was written tells what it cost beside its training."""
 
@@ -119,10 +121,10 @@ def _timing(record: TrialRecord, seen: Seen, cycle: int) -> Timing:
     """Split what a trial took into starts, steps and checks."""
     count, trained = len(record.checks), record.checks[-1].train_seconds
     first = min(seen, default=count)
-    if first < count:
+    if count - first >= SEEN_CYCLES:
         whole = (seen[count] - seen[first]) / (count - first)
         step = (trained - record.checks[first - 1].train_seconds) / (count - first)
-    else:  # too fast to be seen at work
+    else:  # too fast to be seen at work: its start is spread over its checks
         whole, step = record.status.wall_seconds / count, trained / count
     step = min(step, whole)  # a trainer may report seconds that it made up
     start = max(0.0, record.status.wall_seconds - whole * count)
