@@ -80,6 +80,12 @@ class Race:
         """Architectures that are added if as many are as may."""
         return self.reserve[: max(0, self.maximum - len(self.models))]
 
+    def last_step(self, name: str) -> int:
+        """The last check of a proxy task: that of its training, or the first at its time limit."""
+        pace, limit = self.paces[name], self.settings.train_seconds_limit
+        late = (step for step in pace.check_steps if limit is not None and pace.seconds_at(step) >= limit)
+        return next(late, pace.check_steps[-1])
+
 
 def check_steps(recipe: Recipe, task: ProxyTask | None = None) -> tuple[int, ...]:
     """The steps of the checks of a training."""
@@ -138,7 +144,7 @@ def proxy_search(run: Race, expected: Acceptance) -> Course:
     n, first = len(run.models), {name: race.rated_until(pace.check_steps) for name, pace in run.paces.items()}
     low = [_until(run, name, first[name], n) for name in run.paces]
     most = run.added_at_most
-    high = [_until(run, name, pace.check_steps[-1], n + len(most)) for name, pace in run.paces.items()]
+    high = [_until(run, name, run.last_step(name), n + len(most)) for name in run.paces]
     reached = _reached(run, expected)
     middle = [
         _until(run, name, max(step, first[name]), n + (expected.added if name == expected.task else 0))
@@ -178,13 +184,13 @@ def confirmation(run: Race, expected: Acceptance, fresh: Models) -> Course:
 def _reached(run: Race, expected: Acceptance) -> dict[str, int]:
     """How far each task is trained when one is accepted: to the end of the rung, in lockstep of training time."""
     if expected.step is None:
-        return {name: pace.check_steps[-1] for name, pace in run.paces.items()}
+        return {name: run.last_step(name) for name in run.paces}
     seconds = run.paces[expected.task].seconds_at(expected.step)
     start = max(pace.seconds_at(race.rated_until(pace.check_steps)) for pace in run.paces.values())
     end = race.horizon(seconds, start, run.settings.rung_growth)
     if run.settings.policy != "race" or _has_slots_for_all(run):
         end = seconds  # nobody runs ahead
-    return {name: pace.last_check_within(end) for name, pace in run.paces.items()}
+    return {name: min(pace.last_check_within(end), run.last_step(name)) for name, pace in run.paces.items()}
 
 
 def _has_slots_for_all(run: Race) -> bool:

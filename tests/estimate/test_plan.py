@@ -117,6 +117,13 @@ def test_where_nothing_is_accepted_everything_is_trained_to_its_end() -> None:
     assert steps(course.middle) == 2 * 10 * 100
 
 
+def test_a_time_limit_ends_a_task_at_the_first_check_that_reaches_it() -> None:
+    course = plan.proxy_search(race(maximum=0, train_seconds_limit=4.5), Acceptance("full", step=None, added=0))
+    full, half, _ = course.high
+    assert (full.steps, half.steps) == (10 * 30, 10 * 50)
+    assert course.middle[:2] == course.high[:2]
+
+
 def test_references_that_may_not_grow_are_not_added() -> None:
     course = plan.proxy_search(race(maximum=0), Acceptance("full", step=40, added=0))
     assert trials(course.high) == 2 * 10
