@@ -15,7 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from nasproxy import schema
+from nasproxy import dry_run, schema
 from nasproxy.backends.backend import Backend
 from nasproxy.backends.replay import ReplayBackend
 from nasproxy.controllers import base, proxy_search, variance
@@ -36,10 +36,12 @@ from nasproxy.design import Design, task_digest
 from nasproxy.errors import NasproxyError, StageStoppedError
 from nasproxy.proxy import ProxyTask
 from nasproxy.replay import ReplayDesign
+from nasproxy.report import estimates
+from nasproxy.report.terminal import print_table
 from nasproxy.schema import Config, Step
 from nasproxy.statistics.ceiling import NoiseCeiling, noise_ceiling
-from nasproxy.storage import Lease, TrialStore, revive
-from nasproxy.study import Study, open_study
+from nasproxy.storage import Lease, TrialStore, revive, write_record
+from nasproxy.study import Study, StudyFolder, open_study
 from nasproxy.targets import build, load
 from nasproxy.tracking.console import Console
 from nasproxy.tracking.tracker import Progress, Tracker, Trackers
@@ -79,6 +81,9 @@ def run(config: Config, *, is_shared: bool = False) -> None:
     is_work = not set(config.job.steps) <= LOOKING
     if is_work:
         design.check()
+    if config.dry_run:
+        _tell_costs(design, is_sweep=is_shared)
+        return
     root = Path(config.studies_dir).absolute()
     with ExitStack() as stack:
         begun_with = design.base if is_work else None
@@ -89,6 +94,7 @@ def run(config: Config, *, is_shared: bool = False) -> None:
         job = Job(design, study, stack)
         if is_work:
             job.tell(design.notes)
+            job.estimate()
         for step in design.config.job.steps:
             getattr(job, step.value)()
 
@@ -107,6 +113,21 @@ class Job:
         """Say what to know before anything starts."""
         for note in notes:
             self._tracker.say(note)
+
+    def estimate(self) -> None:
+        """Keep with a new study what it should cost; one that has begun, or is shared by jobs, has no such moment."""
+        is_new = not (self.study.is_shared or self.study.folder.estimate.exists() or self._store.keys())
+        if self.design.is_replay or not self.design.config.cost.estimate_first or not is_new:
+            return
+        self._rehearse()
+        self._tracker.progress(Progress("estimate", "a few steps of a few models"), set())
+        try:
+            estimate = dry_run.estimate(self.design, self._backend, self.study.folder)
+        except StageStoppedError as error:
+            self._tracker.say(f"no estimate: {error}")
+            return
+        write_record(self.study.folder.estimate, estimate)
+        self._tracker.say(estimates.sentence(estimate))
 
     def measure_variance(self) -> None:
         """Stage 1."""
@@ -136,6 +157,7 @@ class Job:
         )
         with self.study.stage(controller.name):
             self._selection = base.run(controller, self._workshop)
+        self._score_untrained(self._selection.references or ())
 
     def search_proxy_task(self) -> None:
         """Stage 3."""
@@ -160,7 +182,8 @@ class Job:
             # Named by their settings: two jobs of a sweep that call one setting differently share its trials.
             for digest in sorted(task_digest(task) for task in self.design.tasks.values()):
                 held.enter_context(self.study.stage(f"proxy_task_{digest}"))
-            base.run(controller, self._workshop)
+            state = base.run(controller, self._workshop)
+        self._score_untrained([model for task in state.tasks.values() for model in task.added])
 
     def confirm(self) -> None:
         """Stage 4: the winner, and while one is contradicted the search and the next winner."""
@@ -229,6 +252,12 @@ class Job:
             full_seconds=median(reference.train_seconds for reference in references),
         )
 
+    def _score_untrained(self, models: Sequence[Reference]) -> None:
+        """Give reference models the scores that cost nothing, unless they have them."""
+        with self.study.stage("zero_cost"):
+            architectures = [model.architecture for model in models]
+            dry_run.zero_costs(self.design, self._backend, self.study.folder, architectures)
+
     def _refuse_unreachable(self) -> None:
         ceiling, target = self.ceiling, self.design.criterion.target
         if ceiling is not None and target > ceiling.high:
@@ -240,11 +269,7 @@ class Job:
 
     def _rehearse(self) -> None:
         """Put one trial of every kind together before the first is trained, unless that was done before."""
-        first, recipe, seed = self.design.candidates[0], self.design.recipe, self.design.config.seed
-        specs = [TrialSpec(first, ProxyTask(), Split.FULL, seed, recipe)]
-        if Step.search_proxy_task in self.design.config.job.steps:
-            specs += [TrialSpec(first, task, Split.SEARCH, seed, recipe) for task in self.design.tasks.values()]
-        new = [spec for spec in specs if spec.digest not in self.study.rehearsed]
+        new = [spec for spec in self.design.rehearsal if spec.digest not in self.study.rehearsed]
         if new:
             self._tracker.progress(Progress("warming up", "loading the trainer, the data and a model"), set())
             self._backend.rehearse(new)
@@ -294,6 +319,21 @@ def _design(config: Config) -> Design:
     """A table of learning curves decides what is trained; without one the configuration does."""
     backend = load("backend", config.backend)
     return (ReplayDesign if backend is ReplayBackend else Design)(config)
+
+
+def _tell_costs(design: Design, *, is_sweep: bool) -> None:
+    """Print what a study would cost; it is not begun."""
+    dry_run.check(design, is_sweep=is_sweep)
+    with ExitStack() as stack:
+        stack.enter_context(_terminable())
+        console = Console()
+        stack.callback(console.close)
+        estimate = dry_run.dry_run(design, console)
+    print_table(estimates.forecast(estimate), "What the study would cost: as assumed, and at the least and most")
+    for line in estimates.assumptions(estimate):
+        print(line)
+    if StudyFolder(Path(design.config.studies_dir) / design.config.study).record.exists():
+        print(f"study {design.config.study} has begun: what it has trained is counted here, and not trained again")
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from enum import Enum
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 from nasproxy import proxy
 from nasproxy.backends.backend import Backend
@@ -21,7 +21,7 @@ from nasproxy.storage import FolderTrialStore, TrialStore
 from nasproxy.study import StudyFolder
 from nasproxy.targets import build, check_arguments, load, targets
 from nasproxy.tracking.tracker import Tracker
-from nasproxy.trial import Architecture, Recipe, canonical
+from nasproxy.trial import Architecture, Recipe, Split, TrialSpec, canonical
 from nasproxy.worker import load_dataset
 
 RESERVE_SHARE = 1.25
@@ -29,7 +29,13 @@ RESERVE_SHARE = 1.25
 
 
 class Design:
-    """The objects that a configuration describes, built when first needed and checked before anything starts."""
+    """The objects that a configuration describes, built when first needed and checked before anything starts.
+
+    Attributes:
+        is_replay: Whether a table says what was trained, so that nothing is.
+    """
+
+    is_replay: ClassVar[bool] = False
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -47,6 +53,7 @@ class Design:
         config.search.check()
         config.proxy_search.check()
         config.confirm.check()
+        config.cost.check()
         training = config.training
         if training.total_steps < 1 or not 1 <= training.check_every_steps <= training.total_steps:
             raise ConfigError(
@@ -131,6 +138,15 @@ class Design:
             settings["tasks"] = _generate(generator)
         return proxy.grid(settings)
 
+    @property
+    def rehearsal(self) -> list[TrialSpec]:
+        """One trial of every kind, to put together before the first is trained."""
+        first, recipe, seed = self.candidates[0], self.recipe, self.config.seed
+        specs = [TrialSpec(first, ProxyTask(), Split.FULL, seed, recipe)]
+        if Step.search_proxy_task in self.config.job.steps:
+            specs += [TrialSpec(first, task, Split.SEARCH, seed, recipe) for task in self.tasks.values()]
+        return specs
+
     @cached_property
     def criterion(self) -> Criterion:
         """When a proxy task is good."""
@@ -194,6 +210,10 @@ class Design:
             preload=sorted({target.rpartition(".")[0] for target in named} - {""}),
         )
         return backend
+
+    def devices_per_slot(self, slots: int) -> float:
+        """Devices that a trial holds: GPUs, or its share of the machine where it runs on cores."""
+        return float(self.config.backend.get("gpus_per_trial", 1.0)) if self.device_type == "cuda" else 1 / slots
 
     def trackers(self, folder: StudyFolder) -> list[Tracker]:
         """Who watches besides those that are configured."""

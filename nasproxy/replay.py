@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from nasproxy.backends.backend import Backend
 from nasproxy.backends.replay import CHOICE, ReplayBackend
@@ -24,6 +24,8 @@ from nasproxy.trial import Architecture, Request, Split, State, TrialRecord, Tri
 
 class ReplayDesign(Design):
     """The objects of a configuration whose search space, schedule and proxy tasks stand in a table."""
+
+    is_replay: ClassVar[bool] = True
 
     def __init__(self, config: Config) -> None:
         """Read the table.

@@ -12,6 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from nasproxy.controllers.settings import (
     ConfirmSettings,
+    CostSettings,
     ProxySearchSettings,
     ReferencesSettings,
     SearchSettings,
@@ -120,6 +121,7 @@ class Config:
     study: str = MISSING
     studies_dir: str = MISSING
     seed: int = 0
+    dry_run: bool = False
     job: JobConfig = field(default_factory=JobConfig)
     search_space: SearchSpaceConfig = field(default_factory=SearchSpaceConfig)
     proxy: ProxyConfig = field(default_factory=ProxyConfig)
@@ -135,6 +137,7 @@ class Config:
     criterion: dict[str, Any] = field(default_factory=dict)
     backend: dict[str, Any] = field(default_factory=dict)
     tracking: dict[str, Any] = field(default_factory=dict)
+    cost: CostSettings = field(default_factory=CostSettings)
     run: RunConfig = field(default_factory=RunConfig)
 
 

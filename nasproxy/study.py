@@ -80,6 +80,16 @@ class StudyFolder:
         return self.path / "confirmation"
 
     @property
+    def zero_cost(self) -> Path:
+        """Scores of models without training."""
+        return self.path / "zero_cost.json"
+
+    @property
+    def estimate(self) -> Path:
+        """What the study was expected to cost."""
+        return self.path / "estimate.json"
+
+    @property
     def report(self) -> Path:
         """The page and its pictures."""
         return self.path / "report"

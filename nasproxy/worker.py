@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +28,8 @@ from nasproxy.storage import (
     write_record,
 )
 from nasproxy.targets import build, check_arguments, load, targets
-from nasproxy.trial import Architecture, Cause, Request, State, Status, TrialFolder, TrialSpec
+from nasproxy.trial import Architecture, Cause, Request, State, Status, TrialFolder, TrialSpec, canonical
+from nasproxy.zero_cost import ZeroCost
 
 if TYPE_CHECKING:
     import torch
@@ -261,6 +262,34 @@ def rehearse(spec: TrialSpec) -> None:
             f"search_space.model must give scores of shape (images, {data.num_classes}), got (images, "
             f"{', '.join(map(str, shape[1:]))}): build its head with num_classes outputs"
         )
+
+
+def zero_costs(specs: Sequence[TrialSpec]) -> list[ZeroCost | None]:
+    """Score the models of trials without training them; None where the trainer brings its own, or one cannot be built.
+
+    Raises:
+        NasproxyError: The data cannot be loaded.
+    """
+    import torch
+
+    torch.set_num_threads(1)  # single images are too little work to share
+    splits: dict[str, ImageSplit] = {}
+    return [_zero_cost(spec.applied(), splits) for spec in specs]
+
+
+def _zero_cost(spec: TrialSpec, splits: dict[str, ImageSplit]) -> ZeroCost | None:
+    from nasproxy.models.zero_cost import measure
+
+    if spec.recipe.data.get("loader") is None:
+        return None
+    context, task = TrialContext(Path(), spec), spec.proxy_task
+    shape = canonical([spec.recipe.data, task.image_size, task.image_mode])
+    if shape not in splits:
+        splits[shape] = context.load_data()
+    try:
+        return measure(context.build_model(splits[shape]), splits[shape].train_images.shape[1:])
+    except Exception:  # the model is the user's code: one that cannot be built fails as a trial, with its reason
+        return None
 
 
 def _trusted_spec(order: WorkOrder, folder: TrialFolder) -> TrialSpec:

@@ -4,6 +4,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+
+import yaml
+
+from nasproxy.proxy import ProxyTask, flatten
+from nasproxy.trial import Recipe, Split, TrialSpec
+from nasproxy.worker import load_dataset
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = (
@@ -18,6 +25,7 @@ SMALL = (
     "proxy.data_fraction=[0.5,1.0]",
     "proxy.width=[0.5]",
     "run.grace_seconds=5",
+    "cost.estimate_first=false",
 )
 """Real images, real models and real trainings of a few tenths of a second."""
 
@@ -51,3 +59,24 @@ def run(*overrides: str, folder: Path, seconds: float = 300.0) -> tuple[int, str
     process = start(*overrides, folder=folder)
     output, _ = process.communicate(timeout=seconds)
     return process.returncode, output
+
+
+def conf(name: str) -> Any:
+    """A file of the configuration."""
+    return yaml.safe_load((ROOT / "conf" / f"{name}.yaml").read_text())
+
+
+def digits_spec(task: ProxyTask, **recipe: Any) -> TrialSpec:
+    """A trial of the embedded study's baseline model, short enough for a test."""
+    space, data = conf("search_space/digits_cnn"), conf("data/digits")
+    trainer = conf("trainer/plain_pytorch")
+    settings = {
+        "model": space["model"],
+        "trainer": trainer,
+        "data": data,
+        "data_fingerprint": load_dataset(data).fingerprint,
+        "total_steps": 20,
+        "check_every_steps": 10,
+        **recipe,
+    }
+    return TrialSpec(flatten(space["baseline"]), task, Split.SEARCH, 0, Recipe(**settings))

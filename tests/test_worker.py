@@ -1,49 +1,27 @@
 """Every named proxy task of `conf/proxy` makes a trial that can be put together."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
 from nasproxy import proxy
 from nasproxy.errors import ConfigError, DataError
-from nasproxy.trial import Recipe, Split, TrialSpec
-from nasproxy.worker import TrialContext, load_dataset, rehearse
-from study import ROOT
+from nasproxy.worker import TrialContext, rehearse
+from study import conf, digits_spec
 
 POINTS = ["data25", "data50", "data75", "data95", "width50", "depth50", "image75", "full"]
-
-
-def conf(name: str) -> Any:
-    return yaml.safe_load((ROOT / "conf" / f"{name}.yaml").read_text())
-
-
-def make_spec(task: proxy.ProxyTask, **recipe: Any) -> TrialSpec:
-    space, data = conf("search_space/digits_cnn"), conf("data/digits")
-    trainer = conf("trainer/plain_pytorch")
-    settings = {
-        "model": space["model"],
-        "trainer": trainer,
-        "data": data,
-        "data_fingerprint": load_dataset(data).fingerprint,
-        "total_steps": 20,
-        "check_every_steps": 10,
-        **recipe,
-    }
-    return TrialSpec(proxy.flatten(space["baseline"]), task, Split.SEARCH, 0, Recipe(**settings))
 
 
 @pytest.mark.parametrize("name", POINTS)
 def test_a_named_proxy_task_can_be_put_together(name: str) -> None:
     (task,) = proxy.grid(conf(f"proxy/{name}")).values()
-    rehearse(make_spec(task))
+    rehearse(digits_spec(task))
 
 
 def test_fidelity_reaches_data_and_model() -> None:
     full, small = (
-        make_spec(proxy.ProxyTask()),
-        make_spec(proxy.ProxyTask(data_fraction=0.5, width=0.5, image_size=0.75)),
+        digits_spec(proxy.ProxyTask()),
+        digits_spec(proxy.ProxyTask(data_fraction=0.5, width=0.5, image_size=0.75)),
     )
     whole, half = (TrialContext(Path(), spec).load_data() for spec in (full, small))
     assert len(half.train_images) == len(whole.train_images) // 2
@@ -59,14 +37,14 @@ def test_fidelity_reaches_data_and_model() -> None:
 
 def test_an_argument_that_the_trainer_does_not_take_is_refused() -> None:
     with pytest.raises(ConfigError, match="trainer has no 'colour'"):
-        rehearse(make_spec(proxy.ProxyTask(), trainer={**conf("trainer/plain_pytorch"), "colour": 1}))
+        rehearse(digits_spec(proxy.ProxyTask(), trainer={**conf("trainer/plain_pytorch"), "colour": 1}))
 
 
 def test_a_dataset_that_changed_since_the_study_began_is_refused() -> None:
     with pytest.raises(DataError, match="the dataset was other when the study began"):
-        rehearse(make_spec(proxy.ProxyTask(), data_fingerprint="other"))
+        rehearse(digits_spec(proxy.ProxyTask(), data_fingerprint="other"))
 
 
 def test_a_model_with_the_wrong_number_of_outputs_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"must give scores of shape \(images, 10\), got \(images, 3\)"):
-        rehearse(make_spec(proxy.ProxyTask(), model={"_target_": "cases.three_outputs"}))
+        rehearse(digits_spec(proxy.ProxyTask(), model={"_target_": "cases.three_outputs"}))

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from nasproxy.trial import TrialSpec
+from nasproxy.zero_cost import ZeroCost
 
 
 class Backend(Protocol):
@@ -22,6 +23,17 @@ class Backend(Protocol):
 
         Raises:
             ConfigError: One cannot be trained as it is configured.
+        """
+        ...
+
+    def zero_costs(self, specs: Sequence[TrialSpec]) -> list[ZeroCost | None]:
+        """Score the trials' models without training them, in their order.
+
+        Returns:
+            Scores; None for a trial whose model is not built here, or cannot be.
+
+        Raises:
+            ConfigError: The data cannot be loaded.
         """
         ...
 

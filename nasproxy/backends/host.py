@@ -8,15 +8,17 @@ import multiprocessing
 import os
 import sys
 import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from typing import Any
 
-from nasproxy.errors import NasproxyError
+from nasproxy.errors import ConfigError, NasproxyError
 from nasproxy.trial import TrialSpec
-from nasproxy.worker import WorkOrder, rehearse, run
+from nasproxy.worker import WorkOrder, rehearse, run, zero_costs
+from nasproxy.zero_cost import ZeroCost
 
 FRAMEWORKS = ("torch", "pytorch_lightning", "timm", "nasproxy.worker")
 
@@ -41,17 +43,37 @@ class TrialHost:
         """Start a worker; it is a fresh process that knows nothing of this one but the order."""
         return self._start(run, (order,))
 
-    def rehearse(self, specs: Sequence[TrialSpec]) -> str | None:
-        """Put each trial together without training it; returns what is wrong, in words, or None."""
+    def rehearse(self, specs: Sequence[TrialSpec]) -> None:
+        """Put each trial together without training it.
+
+        Raises:
+            ConfigError: One cannot be put together.
+        """
+        self._ask(_rehearse, specs)
+
+    def zero_costs(self, specs: Sequence[TrialSpec]) -> list[ZeroCost | None]:
+        """Score the trials' models without training them.
+
+        Raises:
+            ConfigError: The data cannot be loaded.
+        """
+        scores: list[ZeroCost | None] = self._ask(zero_costs, specs)
+        return scores
+
+    def _ask(self, work: Callable[[Sequence[TrialSpec]], Any], specs: Sequence[TrialSpec]) -> Any:
+        """Have a process like a worker's do something with trials, and give back its result."""
         ours, theirs = self._context.Pipe(duplex=False)
-        process = self._start(_rehearse, (theirs, tuple(specs)))
+        process = self._start(_answer, (theirs, work, tuple(specs)))
         theirs.close()
         try:
-            problem: str | None = ours.recv()
+            result, problem = ours.recv()
         except EOFError:
+            result = None
             problem = "the process that puts a trial together died: is there enough memory for data and model?"
         process.join()
-        return problem
+        if problem is not None:
+            raise ConfigError(problem)
+        return result
 
     def _start(self, target: object, arguments: tuple[object, ...]) -> ForkServerProcess:
         process = self._context.Process(target=target, args=arguments)  # type: ignore[arg-type]
@@ -60,16 +82,20 @@ class TrialHost:
         return process
 
 
-def _rehearse(answer: Connection, specs: Sequence[TrialSpec]) -> None:
+def _answer(answer: Connection, work: Callable[[Sequence[TrialSpec]], Any], specs: Sequence[TrialSpec]) -> None:
     try:
-        for spec in specs:
-            rehearse(spec)
+        result = work(specs)
     except NasproxyError as error:
-        answer.send(str(error))
+        answer.send((None, str(error)))
     except Exception as error:  # models and loaders are the user's code and may raise anything
-        answer.send(f"a trial cannot be put together: {type(error).__name__}: {error}")
+        answer.send((None, f"a trial cannot be put together: {type(error).__name__}: {error}"))
     else:
-        answer.send(None)
+        answer.send((result, None))
+
+
+def _rehearse(specs: Sequence[TrialSpec]) -> None:
+    for spec in specs:
+        rehearse(spec)
 
 
 def _nothing() -> None:

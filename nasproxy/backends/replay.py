@@ -17,6 +17,7 @@ from nasproxy.errors import ConfigError
 from nasproxy.proxy import Override, ProxyTask
 from nasproxy.storage import MemoryTrialStore
 from nasproxy.trial import Request, Split, State, Status, TrialRecord, TrialSpec
+from nasproxy.zero_cost import ZeroCost
 
 CHOICE = "architecture"
 """The one choice of a table's search space: which of its architectures."""
@@ -105,6 +106,10 @@ class ReplayBackend:
         """See whether the table has these trials."""
         for spec in specs:
             self._curve(spec)
+
+    def zero_costs(self, specs: Sequence[TrialSpec]) -> list[ZeroCost | None]:
+        """None for each: a table has no models."""
+        return [None for _ in specs]
 
     def submit(self, key: str, digest: str) -> None:
         """Queue the trial; nothing happens if it runs or waits already, or has failed."""

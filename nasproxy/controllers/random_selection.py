@@ -46,6 +46,11 @@ class RandomSelection:
         return self.models + math.ceil(self.models * self.max_failure_ratio / max(1 - self.max_failure_ratio, 0.01))
 
     @property
+    def rounds(self) -> tuple[tuple[int, float], ...]:
+        """All models are trained fully."""
+        return ((self.models, 1.0),)
+
+    @property
     def base(self) -> dict[str, Any]:
         """What must stay as it is while a study lasts; models may be added."""
         return {key: value for key, value in asdict(self).items() if key != "models"}

@@ -1,5 +1,7 @@
 """What can be chosen about each stage; every constant of a stage is here and in `conf/config.yaml`."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -67,6 +69,11 @@ class Selection(Protocol):
     @property
     def candidates(self) -> int:
         """Candidates that it draws on."""
+        ...
+
+    @property
+    def rounds(self) -> Sequence[tuple[int, float]]:
+        """How many models are trained how far, as a fraction of training; models of a round go on in the next."""
         ...
 
     @property
@@ -139,6 +146,30 @@ class SearchSettings:
         """
         if self.trials < 1:
             raise ConfigError(f"search.trials must be at least 1, got {self.trials}")
+
+
+@dataclass
+class CostSettings:
+    """What a study may be told to cost.
+
+    Attributes:
+        price_per_hour: Price of an hour of one device: a GPU, or the machine where trials run on its cores; None for
+            no price.
+        estimate_first: Time a few steps before a new study begins, and keep what it should cost with it.
+    """
+
+    price_per_hour: float | None = None
+    estimate_first: bool = True
+
+    def check(self) -> None:
+        """Refuse what cannot work.
+
+        Raises:
+            ConfigError: A number is out of range.
+        """
+        price = self.price_per_hour
+        if price is not None and not (math.isfinite(price) and price >= 0):
+            raise ConfigError(f"cost.price_per_hour must be at least 0, got {price:g}: give null for no price")
 
 
 @dataclass

@@ -17,7 +17,7 @@ from nasproxy.controllers.states import Iteration, SelectionState
 from nasproxy.controllers.vertex_files import write_model_selection_state
 from nasproxy.errors import ConfigError, StageStoppedError
 from nasproxy.proxy import ProxyTask
-from nasproxy.statistics.spread import cumulative_fractions, removal_count, remove_closest
+from nasproxy.statistics.spread import cumulative_fractions, pool_sizes, removal_count, remove_closest
 from nasproxy.storage import read_record, write_record
 from nasproxy.tracking.tracker import Progress
 from nasproxy.trial import Architecture, Recipe, Split, TrialSpec
@@ -50,6 +50,12 @@ class SpreadSelection:
     def models(self) -> int:
         """Reference models that it ends with."""
         return self.final_models
+
+    @property
+    def rounds(self) -> tuple[tuple[int, float], ...]:
+        """Ever fewer models are trained ever further."""
+        plan = (self.start_models, self.final_models, self.remove_per_iteration)
+        return tuple(zip(pool_sizes(*plan), cumulative_fractions(*plan), strict=True))
 
     @property
     def base(self) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
 from typing import Any, TypeVar
@@ -27,6 +27,7 @@ from nasproxy.controllers.states import (
     read_tasks,
 )
 from nasproxy.errors import TooFewTrialsError
+from nasproxy.estimate.estimate import Estimate
 from nasproxy.report.rules import read_settings
 from nasproxy.statistics.ceiling import NoiseCeiling, RangeCheck, noise_ceiling, range_check
 from nasproxy.statistics.missing import Floats
@@ -35,6 +36,7 @@ from nasproxy.statistics.worst_case import TauBounds, worst_case_tau
 from nasproxy.storage import FolderTrialStore, TrialStore, read_record
 from nasproxy.study import StudyFolder, StudyRecord
 from nasproxy.trial import Split, TrialRecord, TrialSpec, canonical
+from nasproxy.zero_cost import ZeroCostScores, read_scores
 
 T = TypeVar("T")
 
@@ -113,6 +115,8 @@ class Findings:
         judged_by: The rules that proxy tasks were last judged by; None before.
         policy: In what order they were judged: `race` or `sequential`; None where it is not on record.
         confirmations: What became of accepted proxy tasks on a schedule of their own.
+        zero_cost: Scores of the models without training.
+        estimate: What the study was expected to cost; None where that was not asked before it began.
     """
 
     name: str
@@ -125,6 +129,8 @@ class Findings:
     judged_by: str | None
     policy: str | None = None
     confirmations: Sequence[ConfirmationState] = ()
+    zero_cost: ZeroCostScores = field(default_factory=ZeroCostScores)
+    estimate: Estimate | None = None
 
     @property
     def measured(self) -> VarianceResult | None:
@@ -256,18 +262,19 @@ def read_findings(folder: StudyFolder, *, time_tolerance: float, store: TrialSto
     tasks = contradiction.settled(read_tasks(folder.proxy_tasks), confirmations)
     purposes = _Purposes(base, variance, selection, tasks, confirmations)
     trials = _read_trials(store or FolderTrialStore(folder.trials), purposes)
-    judged_by, policy = read_rules(folder.proxy_tasks), read_policy(folder.proxy_tasks)
     return Findings(
-        folder.path.name,
-        base,
-        variance,
-        selection,
-        tasks,
-        trials,
-        time_tolerance,
-        judged_by,
-        policy,
-        confirmations,
+        name=folder.path.name,
+        base=base,
+        variance=variance,
+        selection=selection,
+        tasks=tasks,
+        trials=trials,
+        time_tolerance=time_tolerance,
+        judged_by=read_rules(folder.proxy_tasks),
+        policy=read_policy(folder.proxy_tasks),
+        confirmations=confirmations,
+        zero_cost=read_scores(folder.zero_cost),
+        estimate=read_record(folder.estimate, Estimate),
     )
 
 

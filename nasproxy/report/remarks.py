@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from nasproxy.controllers.states import StoppingState, TaskState
 from nasproxy.proxy import SHORT_NAMES, Override, ProxyTask
-from nasproxy.report import confirmation, wording
+from nasproxy.report import confirmation, wording, zero_cost
 from nasproxy.report.additions import additions
 from nasproxy.report.costs import Cost
 from nasproxy.report.findings import Findings, Stage, criterion, target
@@ -70,6 +70,7 @@ def remarks(findings: Findings, best: TaskState, final_step: int, found: RankCor
     yield from confirmation.remarks(findings, best)
     yield from noise_remarks(findings, found)
     yield from _better_half_remark(findings, best, final_step)
+    yield from zero_cost.remarks(findings, best, final_step)
     yield from _data_remark(best, final_step)
     yield Remark(
         "What the seconds are.",

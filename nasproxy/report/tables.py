@@ -13,7 +13,13 @@ from nasproxy.report.findings import Findings, ModelScores, Stage, Trial, decide
 from nasproxy.report.outcomes import Outcome, outcome, reason
 from nasproxy.report.prospect import TOP, Prospect
 from nasproxy.report.rules import by_path
-from nasproxy.statistics.rank_correlation import spearman, tau_in_better_half, top_k_regret, weighted_tau
+from nasproxy.statistics.rank_correlation import (
+    RankCorrelation,
+    spearman,
+    tau_in_better_half,
+    top_k_regret,
+    weighted_tau,
+)
 
 Row = dict[str, Any]
 
@@ -63,14 +69,7 @@ def proxy_tasks(findings: Findings) -> Table:
     all_counted = Column("all counted", lambda row: wording.times(row["wall_ratio"]))
     columns = [
         Column("proxy task", lambda row: row["proxy_task"], is_number=False),
-        Column("tau", lambda row: wording.tau(row["tau"])),
-        Column("95 % interval", lambda row: wording.interval(row["tau_low"], row["tau_high"])),
-        Column("p", lambda row: wording.p_value(row["p_value"])),
-        Column("models", lambda row: wording.number(row["models"])),
-        Column("Spearman", lambda row: wording.tau(row["spearman"])),
-        Column("weighted tau", lambda row: wording.tau(row["weighted_tau"])),
-        Column("tau, better half", lambda row: wording.tau(row["tau_better_half"])),
-        Column(f"top-{TOP_K} regret", lambda row: wording.number(row["top_regret"], 2)),
+        *rank_columns(),
         Column("steps", lambda row: wording.number(row["step"])),
         Column("training", lambda row: wording.duration(row["train_seconds"])),
         Column("cheaper", lambda row: wording.times(row["train_ratio"])),
@@ -80,6 +79,36 @@ def proxy_tasks(findings: Findings) -> Table:
     if any(row["lost"] for row in rows):
         columns.insert(3, Column("whatever lost models scored", _lost_bounds))
     return Table(rows, columns, best)
+
+
+def rank_columns() -> list[Column]:
+    """How well something ranks the reference models."""
+    return [
+        Column("tau", lambda row: wording.tau(row["tau"])),
+        Column("95 % interval", lambda row: wording.interval(row["tau_low"], row["tau_high"])),
+        Column("p", lambda row: wording.p_value(row["p_value"])),
+        Column("models", lambda row: wording.number(row["models"])),
+        Column("Spearman", lambda row: wording.tau(row["spearman"])),
+        Column("weighted tau", lambda row: wording.tau(row["weighted_tau"])),
+        Column("tau, better half", lambda row: wording.tau(row["tau_better_half"])),
+        Column(f"top-{TOP_K} regret", lambda row: wording.number(row["top_regret"], 2)),
+    ]
+
+
+def rank_measures(scores: ModelScores, found: RankCorrelation | None) -> Row:
+    """How well scores rank the reference models, for `rank_columns`; None where that is undefined."""
+    half = scores.measure(tau_in_better_half)
+    return {
+        "tau": found and found.tau,
+        "tau_low": found and found.low,
+        "tau_high": found and found.high,
+        "p_value": found and found.p_value,
+        "models": found and found.n,
+        "spearman": scores.measure(spearman),
+        "weighted_tau": scores.measure(weighted_tau),
+        "tau_better_half": half and half.tau,
+        "top_regret": scores.measure(lambda proxy, full: top_k_regret(proxy, full, TOP_K)),
+    }
 
 
 def not_chosen(findings: Findings) -> Table:
@@ -222,7 +251,6 @@ def _proxy_task(findings: Findings, task: TaskState) -> Row:
     found = None if check is None else check.correlation
     scores = ModelScores.none() if check is None else findings.scores_at(task, check.step)
     train, wall = train_saving(findings, task), wall_saving(findings, task)
-    half = scores.measure(tau_in_better_half)
     bounds = None if check is None else findings.lost_bounds(task, check.step)
     return {
         "proxy_task": task.name,
@@ -230,19 +258,11 @@ def _proxy_task(findings: Findings, task: TaskState) -> Row:
         "is_accepted": task.stopping_state is not None and task.stopping_state.is_success,
         "state": None if task.stopping_state is None else task.stopping_state.value,
         "outcome": outcome(findings, task).value,
-        "tau": found and found.tau,
-        "tau_low": found and found.low,
-        "tau_high": found and found.high,
-        "p_value": found and found.p_value,
-        "models": found and found.n,
+        **rank_measures(scores, found),
         "needed": check and check.needed,
         "lost": bounds and bounds.lost,
         "lost_tau_low": bounds and bounds.low,
         "lost_tau_high": bounds and bounds.high,
-        "spearman": scores.measure(spearman),
-        "weighted_tau": scores.measure(weighted_tau),
-        "tau_better_half": half and half.tau,
-        "top_regret": scores.measure(lambda proxy, full: top_k_regret(proxy, full, TOP_K)),
         "step": check and check.step,
         "total_steps": task.total_steps,
         "median_score": check and check.median_score,

@@ -141,6 +141,12 @@ class BackendContract:
             status = self.finish(backend, store, spec.key).status
             assert (status.state, status.cause, status.failures) == (state, cause, failures)
 
+    def test_every_model_has_zero_cost_scores_or_none(
+        self, make_backend: MakeBackend, store: TrialStore, make_spec: MakeSpec
+    ) -> None:
+        specs = [make_spec(0), make_spec(1)]
+        assert make_backend(store).zero_costs(specs) == [None, None], "these trainers bring their own models"
+
     def test_closing_leaves_nothing_running(
         self, make_backend: MakeBackend, store: TrialStore, make_spec: MakeSpec
     ) -> None:

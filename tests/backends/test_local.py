@@ -1,15 +1,18 @@
 import multiprocessing
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from nasproxy.backends.local import LocalBackend
+from nasproxy.proxy import ProxyTask
 from nasproxy.storage import FolderTrialStore, Lease, is_held
 from nasproxy.testing.backend_contract import ProcessBackendContract, make_spec
 from nasproxy.trial import Cause, Request, State, TrialSpec
+from study import digits_spec
 
 
 class TestLocalBackend(ProcessBackendContract):
@@ -70,3 +73,18 @@ def test_a_hung_worker_of_a_dead_controller_is_killed_and_its_trial_is_lost(tmp_
         assert time.monotonic() < deadline
         backend.wait(0.1)
     assert store.read(spec.key).status.cause is Cause.LOST
+
+
+def test_models_are_scored_where_they_would_train(tmp_path: Path) -> None:
+    full = digits_spec(ProxyTask())
+    narrow, small = digits_spec(ProxyTask(width=0.5)), digits_spec(ProxyTask(image_size=0.5))
+    broken = replace(full, architecture={**full.architecture, "stage1.repeats": 0})
+    backend = LocalBackend(FolderTrialStore(tmp_path / "trials"), slots=1)
+    scores = backend.zero_costs([full, narrow, small, broken])
+    assert scores[3] is None, "a model that cannot be built is no reason to stop"
+    whole, thin, tiny = (score for score in scores[:3] if score is not None)
+    assert whole.parameters == tiny.parameters > thin.parameters
+    assert whole.flops is not None
+    assert tiny.flops is not None
+    assert whole.flops > 3 * tiny.flops
+    assert whole.synflow is not None

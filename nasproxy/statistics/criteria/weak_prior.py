@@ -13,6 +13,15 @@ MARGINS = ((10, 0.10), (15, 0.05), (20, 0.03), (25, 0.01))
 """What few models must show beyond the target and 0.05."""
 
 
+def prior_mean(fraction: float) -> float:
+    """Mean of atanh(tau) after a fraction of training, over published learning curves.
+
+    >>> round(math.tanh(prior_mean(0.1)), 2)
+    0.66
+    """
+    return 1.6 + 0.35 * math.log(fraction)
+
+
 class WeakPrior:
     """Accept where tau lies two deviations above the floor, after a weak prior on how tau grows.
 
@@ -44,8 +53,7 @@ class WeakPrior:
         if n < MIN_MODELS:
             return None
         variance, floor = 0.48 / (n - 6), math.atanh(self.target - 0.10)
-        prior = 1.6 + 0.35 * math.log(fraction)
         share = variance / PRIOR_VARIANCE
-        bound = floor + factor * math.sqrt(variance * (1 + share)) - share * (prior - floor)
+        bound = floor + factor * math.sqrt(variance * (1 + share)) - share * (prior_mean(fraction) - floor)
         margin = next((extra for models, extra in MARGINS if n <= models), 0.0)
         return max(math.tanh(bound), self.target + 0.05 + margin)

@@ -1,0 +1,83 @@
+"""A dry run: what a study will cost, told before anything of it starts."""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from nasproxy.backends.backend import Backend
+from nasproxy.design import Design
+from nasproxy.errors import ConfigError
+from nasproxy.estimate.estimate import Estimate
+from nasproxy.estimate.forecast import forecast
+from nasproxy.proxy import ProxyTask
+from nasproxy.schema import Step
+from nasproxy.study import StudyFolder
+from nasproxy.tracking.tracker import Progress, Tracker
+from nasproxy.trial import Architecture, Split, TrialSpec
+from nasproxy.zero_cost import ZeroCostScores, add_scores
+
+TRAINING = (Step.measure_variance, Step.select_models, Step.search_proxy_task)
+
+
+def check(design: Design, *, is_sweep: bool) -> None:
+    """Refuse a dry run of what has no cost of its own.
+
+    Raises:
+        ConfigError: The job trains nothing, or is one of many.
+    """
+    if design.is_replay:
+        raise ConfigError(
+            "dry_run tells what trainings will cost, got backend=replay, which trains nothing: just run it"
+        )
+    if is_sweep:
+        raise ConfigError(
+            "dry_run estimates one job, got a sweep (-m), whose jobs share what they train: give the same grid as "
+            "lists, such as proxy.data_fraction=[0.25,0.5], without -m"
+        )
+    if not set(TRAINING) & set(design.config.job.steps):
+        raise ConfigError(
+            f"dry_run needs a job that trains, got job={design.config.job.name}: choose another, such as job=design"
+        )
+
+
+def dry_run(design: Design, tracker: Tracker) -> Estimate:
+    """Estimate a study that is not begun; nothing of it stays.
+
+    Raises:
+        NasproxyError: Its trials cannot be put together, or none can be timed.
+    """
+    with tempfile.TemporaryDirectory(prefix="nasproxy-dry-run-") as path:
+        folder = StudyFolder(Path(path))
+        backend = design.open_backend(design.open_store(folder))
+        try:
+            tracker.progress(Progress("warming up", "loading the trainer, the data and a model"), set())
+            backend.rehearse(design.rehearsal)
+            tracker.progress(Progress("dry run", "a few steps of a few models"), set())
+            return estimate(design, backend, folder)
+        finally:
+            backend.close()
+
+
+def estimate(design: Design, backend: Backend, folder: StudyFolder) -> Estimate:
+    """Estimate a study; scores of its models are kept in its folder.
+
+    Raises:
+        StageStoppedError: No model could be timed.
+    """
+
+    def score(architectures: Sequence[Architecture]) -> ZeroCostScores:
+        return zero_costs(design, backend, folder, architectures)
+
+    return forecast(design, backend, design.open_backend, score)
+
+
+def zero_costs(
+    design: Design, backend: Backend, folder: StudyFolder, architectures: Sequence[Architecture]
+) -> ZeroCostScores:
+    """Score models without training them, those that the study has not scored before."""
+    recipe, seed = design.recipe, design.config.seed
+    return add_scores(
+        folder.zero_cost,
+        architectures,
+        lambda new: backend.zero_costs([TrialSpec(a, ProxyTask(), Split.FULL, seed, recipe) for a in new]),
+    )

@@ -1,0 +1,1 @@
+"""What a study will cost: counted from its settings, timed on a few steps, told before it starts."""

@@ -1,0 +1,110 @@
+"""When a proxy task is likely to be accepted: the study's own criterion, asked about a tau that is assumed. Pure."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from statistics import NormalDist
+
+from nasproxy.controllers.judge import Judge, Models
+from nasproxy.controllers.race import Pace
+from nasproxy.controllers.reserve import Reserve
+from nasproxy.controllers.states import Reference, TaskState
+from nasproxy.proxy import ProxyTask
+from nasproxy.statistics.acceptance import Plan, VerdictKind
+from nasproxy.statistics.criteria.weak_prior import PRIOR_VARIANCE, prior_mean
+from nasproxy.trial import Check, TrialRecord
+
+
+@dataclass(frozen=True)
+class Acceptance:
+    """When the proxy search is expected to end.
+
+    Attributes:
+        task: The proxy task that is accepted.
+        step: At which of its steps; None where none is accepted.
+        added: Reference models that are added until then.
+    """
+
+    task: str
+    step: int | None
+    added: int
+
+
+def assumed_tau(fraction: float, tasks: int) -> float:
+    """The tau of the best of some proxy tasks after a fraction of their training.
+
+    Proxy tasks are taken to rank as they do on published learning curves, with the mean and the variance by which
+    `WeakPrior` knows them; the best of several lies as far above the mean as the largest of as many normal deviations.
+
+    Args:
+        fraction: Of the training, in (0, 1].
+        tasks: Proxy tasks that are judged.
+
+    Source: expected largest of normal deviations after Blom (1958).
+
+    >>> round(assumed_tau(0.1, 1), 2), round(assumed_tau(0.1, 6), 2)
+    (0.66, 0.94)
+    """
+    above = NormalDist().inv_cdf((tasks - 0.375) / (tasks + 0.25))
+    return math.tanh(prior_mean(fraction) + above * math.sqrt(PRIOR_VARIANCE))
+
+
+def expected_acceptance(
+    name: str, pace: Pace, *, judge: Judge, reserve: Reserve, models: int, tasks: int
+) -> Acceptance:
+    """Ask the criterion at every check about models that rank with the assumed tau, and add references as it asks.
+
+    Args:
+        name: The proxy task.
+        pace: Its checks, and its seconds per step.
+        judge: What it is judged by.
+        reserve: Candidates that may be added to the references.
+        models: Reference models to begin with.
+        tasks: Proxy tasks that are judged.
+    """
+    steps, size = pace.check_steps, models
+    blank = TaskState(name, 0, ProxyTask(), "", (), steps[-1])
+    plan = Plan(tuple(step / steps[-1] for step in steps), tasks, reserve.sizes(models))
+    for looks in range(1, len(steps) + 1):
+        while True:
+            check, verdict = judge.look(_assumed(size, pace, tasks), steps[:looks], pace, plan)
+            if verdict.kind is VerdictKind.ACCEPTED:
+                return Acceptance(name, steps[looks - 1], size - models)
+            task = replace(_grown(blank, size - models), checks=(check,))
+            asked = reserve.ask(task, verdict, size, size - models, is_last_look=looks == len(steps))
+            if asked == size - models:
+                break
+            size = models + asked
+    return Acceptance(name, None, size - models)
+
+
+def ranking(n: int, tau: float) -> Sequence[int]:
+    """An order of n models that agrees with 0 to n - 1 to a tau, exchanges spread over all ranks.
+
+    >>> ranking(5, 0.6)
+    [1, 0, 3, 2, 4]
+    """
+    order = list(range(n))
+    exchanges = round((1 - tau) / 2 * n * (n - 1) / 2)
+    for turn in range(n):
+        for place in range(turn % 2, n - 1, 2):
+            if exchanges:
+                order[place], order[place + 1] = order[place + 1], order[place]
+                exchanges -= 1
+    return order
+
+
+def _grown(task: TaskState, added: int) -> TaskState:
+    return replace(task, asked=added, settled=added)
+
+
+def _assumed(n: int, pace: Pace, tasks: int) -> Models:
+    """Models whose proxy scores rank with the assumed tau at each check."""
+    last = pace.check_steps[-1]
+    ranks = {step: ranking(n, assumed_tau(step / last, tasks)) for step in pace.check_steps}
+    references = tuple(Reference(model, {}, "", float(model), 0.0) for model in range(n))
+    records = tuple(
+        TrialRecord(checks=tuple(Check(step, float(ranks[step][m]), pace.seconds_at(step)) for step in ranks))
+        for m in range(n)
+    )
+    return Models(references, records)

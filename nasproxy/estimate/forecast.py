@@ -1,0 +1,107 @@
+"""From a design to what it will cost: time a few steps, count the rest, multiply."""
+
+from nasproxy.backends.backend import Backend
+from nasproxy.controllers.judge import Judge
+from nasproxy.controllers.race import Pace
+from nasproxy.controllers.reserve import Reserve
+from nasproxy.design import Design
+from nasproxy.estimate import plan
+from nasproxy.estimate.acceptance import Acceptance, expected_acceptance
+from nasproxy.estimate.estimate import Assumption, Estimate, stage_estimate
+from nasproxy.estimate.plan import Course, Race, check_steps
+from nasproxy.estimate.sample import OpenBackend, Sample, Score, architectures
+from nasproxy.estimate.speed import Speeds
+from nasproxy.proxy import ProxyTask
+from nasproxy.schema import Step
+from nasproxy.trial import Split, TrialSpec
+
+
+def forecast(design: Design, backend: Backend, open_backend: OpenBackend, score: Score) -> Estimate:
+    """Estimate what a design will cost, by training a few of its models for a few steps.
+
+    Args:
+        design: What is to be studied.
+        backend: What would run its trials.
+        open_backend: Opens what runs throwaway trials, on a store of theirs.
+        score: Gives models their zero-cost scores.
+
+    Raises:
+        StageStoppedError: No model could be timed.
+        ConfigError: The data cannot be loaded.
+    """
+    sample = Sample(design, backend, score(architectures(design)))
+    speeds, notes = sample.speeds(open_backend)
+    steps = set(design.config.job.steps)
+    stages: dict[str, Course] = {}
+    if Step.measure_variance in steps:
+        stages["variance"] = plan.variance(design.config.variance, design.recipe, design.variance_candidates)
+    if Step.select_models in steps:
+        stages["selection"] = _selection(design)
+    assumption = None
+    if Step.search_proxy_task in steps:
+        run = _race(design, speeds, backend.slots)
+        expected = _expected(design, run, speeds)
+        stages["proxy search"] = plan.proxy_search(run, expected)
+        total = run.paces[expected.task].check_steps[-1]
+        assumption = Assumption(expected.task, expected.step, total, expected.added)
+        confirm = design.config.confirm
+        if Step.confirm in steps and confirm.enabled:
+            fresh = tuple(design.fresh[: confirm.fresh_models])
+            stages["confirmation"] = plan.confirmation(run, expected, fresh)
+    return Estimate(
+        stages={name: stage_estimate(course, speeds, backend.slots) for name, course in stages.items()},
+        full_steps=design.recipe.total_steps,
+        devices_per_slot=design.devices_per_slot(backend.slots),
+        price_per_hour=design.config.cost.price_per_hour,
+        assumption=assumption,
+        timed=tuple(model.timing for model in speeds.models),
+        notes=notes,
+    )
+
+
+def _selection(design: Design) -> Course:
+    is_first_trained = Step.measure_variance in design.config.job.steps and design.config.variance.total_steps is None
+    return plan.selection(
+        design.selection,
+        design.recipe,
+        design.candidates,
+        design.space.baseline,
+        is_first_trained=is_first_trained,
+    )
+
+
+def _race(design: Design, speeds: Speeds, slots: int) -> Race:
+    models = tuple(design.candidates[: design.selection.models])
+    paces = {
+        name: Pace(check_steps(design.recipe, task), speeds.timing(models, name).step_seconds)
+        for name, task in design.tasks.items()
+    }
+    return Race(
+        paces=paces,
+        models=models,
+        reserve=tuple(design.reserve),
+        maximum=design.config.references.max,
+        slots=slots,
+        full_steps=check_steps(design.recipe),
+        settings=design.config.proxy_search,
+    )
+
+
+def _expected(design: Design, run: Race, speeds: Speeds) -> Acceptance:
+    """When the task whose whole training is of middle length would be accepted."""
+    config, recipe = design.config, design.recipe
+    whole = sorted(run.paces, key=lambda name: run.paces[name].seconds_at(run.paces[name].check_steps[-1]))
+    name = whole[len(whole) // 2]
+    full_seconds = recipe.total_steps * speeds.timing(run.models, None).step_seconds
+    reserve = Reserve(
+        candidates=[TrialSpec(a, ProxyTask(), Split.FULL, config.seed, recipe) for a in run.reserve],
+        first_number=design.selection.candidates,
+        step=config.references.step,
+        maximum=config.references.max,
+        search_trials=config.search.trials,
+        full_seconds=full_seconds,
+    )
+    judge = Judge(design.criterion, config.proxy_search.min_models, config.proxy_search.min_valid_ratio)
+    return expected_acceptance(
+        name, run.paces[name], judge=judge, reserve=reserve, models=len(run.models), tasks=len(run.paces)
+    )

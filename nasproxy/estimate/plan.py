@@ -1,0 +1,221 @@
+"""What a study will train: trials, steps and starts of each stage, counted from the settings its controllers use. Pure.
+
+Each stage is counted three times: at the least, as is assumed, and at most.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from nasproxy.controllers import race
+from nasproxy.controllers.race import Pace
+from nasproxy.controllers.settings import ProxySearchSettings, Selection, VarianceSettings
+from nasproxy.estimate.acceptance import Acceptance
+from nasproxy.proxy import ProxyTask
+from nasproxy.trial import Architecture, Recipe, Split, TrialSpec
+
+Models = tuple[Architecture, ...]
+
+
+@dataclass(frozen=True)
+class Work:
+    """Trials of one kind, together.
+
+    Attributes:
+        models: Architectures that they train; the mean over these stands for each.
+        task: The proxy task that they train under; None for full training.
+        trials: How many are new; those of an earlier round go on.
+        starts: Processes that are started for them: a trial that was paused starts anew.
+        steps: Optimizer steps of all of them.
+        checks: Validations of all of them.
+    """
+
+    models: Models
+    task: str | None
+    trials: int
+    starts: int
+    steps: int
+    checks: int
+
+
+@dataclass(frozen=True)
+class Course:
+    """What a stage may train.
+
+    Attributes:
+        low: At the least.
+        middle: As is assumed.
+        high: At most.
+    """
+
+    low: tuple[Work, ...]
+    middle: tuple[Work, ...]
+    high: tuple[Work, ...]
+
+
+@dataclass(frozen=True)
+class Race:
+    """The proxy tasks and the models that they are judged on.
+
+    Attributes:
+        paces: Checks and speed of each proxy task.
+        models: The selected reference models.
+        reserve: Architectures that may be added to them.
+        maximum: Reference models that there may be.
+        slots: Trials that run at once.
+        full_steps: The checks of a full training.
+        settings: How the search is held.
+    """
+
+    paces: Mapping[str, Pace]
+    models: Models
+    reserve: Models
+    maximum: int
+    slots: int
+    full_steps: tuple[int, ...]
+    settings: ProxySearchSettings
+
+    @property
+    def added_at_most(self) -> Models:
+        """Architectures that are added if as many are as may."""
+        return self.reserve[: max(0, self.maximum - len(self.models))]
+
+    def last_step(self, name: str) -> int:
+        """The last check of a proxy task: that of its training, or the first at its time limit."""
+        pace, limit = self.paces[name], self.settings.train_seconds_limit
+        late = (step for step in pace.check_steps if limit is not None and pace.seconds_at(step) >= limit)
+        return next(late, pace.check_steps[-1])
+
+
+def check_steps(recipe: Recipe, task: ProxyTask | None = None) -> tuple[int, ...]:
+    """The steps of the checks of a training."""
+    return TrialSpec({}, task or ProxyTask(), Split.FULL, 0, recipe).check_steps
+
+
+def variance(settings: VarianceSettings, recipe: Recipe, candidates: Sequence[Architecture]) -> Course:
+    """The copies of the first candidate; at most, all other tries fail when they have nearly counted as workable."""
+    total = recipe.total_steps if settings.total_steps is None else settings.total_steps
+    steps = check_steps(replace(recipe, total_steps=total))
+    # The first copy is paused at the check that shows it to train, and goes on with the others.
+    copies = replace(_whole(tuple(candidates[:1]), None, steps, settings.copies), starts=settings.copies + 1)
+    hunted = _checks_until(steps, settings.workable_fraction * total)
+    others = tuple(candidates[1 : settings.max_tries])
+    hunt = _trained(others, None, len(others), steps, 0, hunted)
+    return Course((copies,), (copies,), (copies, hunt))
+
+
+def selection(
+    settings: Selection,
+    recipe: Recipe,
+    candidates: Sequence[Architecture],
+    baseline: Architecture | None,
+    *,
+    is_first_trained: bool,
+) -> Course:
+    """The reference models and the baseline; at most, as many more candidates as may fail do so at their end.
+
+    Args:
+        settings: How they are selected.
+        recipe: The study's trainings.
+        candidates: Random architectures.
+        baseline: The user's own; None for none.
+        is_first_trained: Whether variance trains the first candidate fully, so that it costs nothing here.
+    """
+    steps, shared = check_steps(recipe), int(is_first_trained)
+    begun = settings.rounds[0][0]
+    pool, works, reached = tuple(candidates[shared:begun]), [], 0
+    for models, fraction in settings.rounds:
+        until = _checks_until(steps, fraction * steps[-1])
+        work = _trained(pool, None, models - shared, steps, reached, until)
+        works.append(work if not reached else replace(work, trials=0))
+        reached = until
+    if baseline is not None:
+        works.append(_whole((baseline,), None, steps, 1))
+    failed = _whole(tuple(candidates[begun : settings.candidates]), None, steps, settings.candidates - begun)
+    return Course(tuple(works), tuple(works), (*works, failed))
+
+
+def proxy_search(run: Race, expected: Acceptance) -> Course:
+    """The models under each proxy task.
+
+    At the least each task is accepted at its first check, and has shown its speed at the second. At most each goes
+    to its end, on as many references as there may be. In between the race ends where it is expected to.
+    """
+    n, first = len(run.models), {name: race.rated_until(pace.check_steps) for name, pace in run.paces.items()}
+    low = [_until(run, name, first[name], n) for name in run.paces]
+    most = run.added_at_most
+    high = [_until(run, name, run.last_step(name), n + len(most)) for name in run.paces]
+    reached = _reached(run, expected)
+    middle = [
+        _until(run, name, max(step, first[name]), n + (expected.added if name == expected.task else 0))
+        for name, step in reached.items()
+    ]
+    added = run.reserve[: expected.added]
+    return Course(
+        tuple(low),
+        (*middle, _whole(added, None, run.full_steps, len(added))),
+        (*high, _whole(most, None, run.full_steps, len(most))),
+    )
+
+
+def confirmation(run: Race, expected: Acceptance, fresh: Models) -> Course:
+    """The accepted task's models once more, on a schedule that ends where it was stopped.
+
+    Args:
+        run: The proxy tasks.
+        expected: When the proxy search ends.
+        fresh: Architectures that are trained besides, fully and under the proxy task.
+    """
+    pace, n = run.paces[expected.task], len(run.models)
+    fully = _whole(fresh, None, run.full_steps, len(fresh))
+
+    def again(step: int | None, models: int) -> tuple[Work, ...]:
+        if step is None:
+            return ()  # nothing was accepted
+        trials, checks = models + len(fresh), _checks_until(pace.check_steps, step)
+        return (Work(run.models, expected.task, trials, trials, trials * step, trials * checks), fully)
+
+    most = n + len(run.added_at_most)
+    return Course(
+        again(pace.check_steps[0], n), again(expected.step, n + expected.added), again(pace.check_steps[-1], most)
+    )
+
+
+def _reached(run: Race, expected: Acceptance) -> dict[str, int]:
+    """How far each task is trained when one is accepted: to the end of the rung, in lockstep of training time."""
+    if expected.step is None:
+        return {name: run.last_step(name) for name in run.paces}
+    seconds = run.paces[expected.task].seconds_at(expected.step)
+    start = max(pace.seconds_at(race.rated_until(pace.check_steps)) for pace in run.paces.values())
+    end = race.horizon(seconds, start, run.settings.rung_growth)
+    if run.settings.policy != "race" or _has_slots_for_all(run):
+        end = seconds  # nobody runs ahead
+    return {name: min(pace.last_check_within(end), run.last_step(name)) for name, pace in run.paces.items()}
+
+
+def _has_slots_for_all(run: Race) -> bool:
+    return len(run.models) * len(run.paces) <= run.slots
+
+
+def _until(run: Race, name: str, step: int, models: int) -> Work:
+    """So many models under a task, to a step, paused at the end of each rung on the way."""
+    steps, growth = run.paces[name].check_steps, run.settings.rung_growth
+    further = math.log(step / race.rated_until(steps)) / math.log(growth)
+    rungs = 0 if _has_slots_for_all(run) else max(0, math.ceil(further - 1e-9))
+    work = _trained(run.models, name, models, steps, 0, _checks_until(steps, step))
+    return replace(work, starts=models * (1 + rungs))
+
+
+def _whole(models: Models, task: str | None, steps: tuple[int, ...], trials: int) -> Work:
+    return _trained(models, task, trials, steps, 0, len(steps))
+
+
+def _trained(models: Models, task: str | None, trials: int, steps: tuple[int, ...], begin: int, end: int) -> Work:
+    """Trials that go on from one of their checks to another, told by their places."""
+    done = steps[begin - 1] if begin else 0
+    return Work(models, task, trials, trials, trials * (steps[end - 1] - done), trials * (end - begin))
+
+
+def _checks_until(steps: tuple[int, ...], wanted: float) -> int:
+    """How many checks there are up to the first at or after a step."""
+    return next(place for place, step in enumerate(steps, 1) if step >= wanted - 1e-9)

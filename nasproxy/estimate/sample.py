@@ -1,0 +1,164 @@
+"""Chooses what to time: the smallest, a middle and the largest model, and the middle one under proxy tasks."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from statistics import median_low
+
+from nasproxy.backends.backend import Backend
+from nasproxy.design import Design
+from nasproxy.errors import StageStoppedError
+from nasproxy.estimate.speed import Speeds, Timed, Timing, interpolated
+from nasproxy.estimate.timing import Failure, cycle_steps, measure
+from nasproxy.proxy import ProxyTask
+from nasproxy.storage import TrialStore
+from nasproxy.trial import Architecture, Split, TrialSpec, canonical
+from nasproxy.zero_cost import ZeroCost, ZeroCostScores
+
+BUDGET_SHARE = 0.05
+"""Of the steps of variance and selection: what the throwaway trials take together."""
+MAX_SETTINGS = 6
+"""Proxy tasks of different steps that are timed; the others' steps are taken to grow with the model's size."""
+SPARE_SEEDS = 1000
+"""Above the study's: of trials that only keep a slot busy."""
+
+OpenBackend = Callable[[TrialStore], Backend]
+Score = Callable[[Sequence[Architecture]], ZeroCostScores]
+Result = Timing | Failure
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What is known of a design's models before one is trained.
+
+    Attributes:
+        design: What is to be studied.
+        backend: What would run its trials.
+        scores: Zero-cost scores of the models.
+    """
+
+    design: Design
+    backend: Backend
+    scores: ZeroCostScores
+
+    def speeds(self, open_backend: OpenBackend) -> tuple[Speeds, tuple[str, ...]]:
+        """Time a few models; returns the speeds of all, and what went wrong in lines.
+
+        Raises:
+            StageStoppedError: No model could be timed.
+        """
+        models = [self._full(architecture) for architecture in self.chosen]
+        settings = [self._under(setting) for setting in self.settings[:MAX_SETTINGS]]
+        copies = -(len(models) + len(settings)) % self.backend.slots
+        spare = [replace(models[len(models) // 2], seed=self._seed + SPARE_SEEDS + copy) for copy in range(copies)]
+        specs = [*models, *settings, *spare]
+        results = measure(specs, open_backend, self._cycle(len(specs)))
+        end = len(models) + len(settings)
+        of_models = [*results[: len(models)], *results[end:]]
+        timed = self._timed([*models, *spare], of_models)
+        of_settings = dict(zip(map(_key, self.settings[:MAX_SETTINGS]), results[len(models) : end], strict=True))
+        factors = {name: self._factor(task, timed, of_settings) for name, task in self.design.tasks.items()}
+        sizes = {text: float(score.size) for text, score in self.scores.scores.items() if score is not None}
+        failures = [result for result in results if isinstance(result, Failure)]
+        return Speeds(timed, factors, sizes), tuple(map(_words, failures))
+
+    @cached_property
+    def chosen(self) -> list[Architecture]:
+        """The smallest, a middle and the largest architecture; the first three where sizes are not known."""
+        every = architectures(self.design)
+        sizes = {canonical(each): self._size(each) for each in every}
+        if any(size is None for size in sizes.values()):
+            return every[:3]
+        known = [size for size in sizes.values() if size is not None]
+        wanted = dict.fromkeys([min(known), median_low(known), max(known)])
+        return [next(each for each in every if sizes[canonical(each)] == size) for size in wanted]
+
+    @cached_property
+    def settings(self) -> list[ProxyTask]:
+        """Proxy tasks whose steps differ: less data makes no step cheaper."""
+        steps = [_step_setting(task) for task in self.design.tasks.values()]
+        return list({_key(setting): setting for setting in steps}.values())
+
+    @cached_property
+    def _sizes_under(self) -> Mapping[str, int | None]:
+        """Sizes of the middle model under proxy tasks, where there are too many to time each."""
+        settings = self.settings[MAX_SETTINGS:]
+        scores: list[ZeroCost | None] = self.backend.zero_costs([self._under(s) for s in settings]) if settings else []
+        return {_key(s): None if score is None else score.size for s, score in zip(settings, scores, strict=True)}
+
+    def _factor(
+        self, task: ProxyTask, timed: Sequence[Timed], of_settings: Mapping[str, Result]
+    ) -> tuple[float, float]:
+        """Seconds per step and per check under a proxy task, against the middle model's in full training."""
+        key, size = _key(_step_setting(task)), self._size(self._middle)
+        whole = interpolated(timed, size)
+        result = of_settings.get(key)
+        if not isinstance(result, Timing):
+            reduced = self._sizes_under.get(key)
+            result = whole if reduced is None or size is None else interpolated(timed, reduced)
+        return _ratio(result.step_seconds, whole.step_seconds), _ratio(result.check_seconds, whole.check_seconds)
+
+    def _timed(self, specs: Sequence[TrialSpec], results: Sequence[Result]) -> list[Timed]:
+        timed = [
+            Timed(self._size(spec.architecture), result)
+            for spec, result in zip(specs, results, strict=True)
+            if isinstance(result, Timing)
+        ]
+        if not timed:
+            (failure, *_) = (result for result in results if isinstance(result, Failure))
+            raise StageStoppedError(
+                f"an estimate needs a model that trains for a few steps, and {len(specs)} did not ({failure.reason}): "
+                f"mend the trainer, the data or the search space"
+            )
+        return timed
+
+    def _cycle(self, trials: int) -> int:
+        recipe, config = self.design.recipe, self.design.config
+        trainings = config.variance.copies + self.design.selection.models
+        shortest = min(spec.total_steps for spec in [self._full(self._middle), *map(self._under, self.settings)])
+        return cycle_steps(shortest, trials=trials, budget_steps=BUDGET_SHARE * trainings * recipe.total_steps)
+
+    def _size(self, architecture: Architecture) -> float | None:
+        score = self.scores.of(architecture)
+        return None if score is None else float(score.size)
+
+    @property
+    def _middle(self) -> Architecture:
+        return self.chosen[len(self.chosen) // 2]
+
+    @property
+    def _seed(self) -> int:
+        return self.design.config.seed
+
+    def _full(self, architecture: Architecture) -> TrialSpec:
+        return TrialSpec(architecture, ProxyTask(), Split.FULL, self._seed, self.design.recipe)
+
+    def _under(self, task: ProxyTask) -> TrialSpec:
+        return TrialSpec(self._middle, task, Split.SEARCH, self._seed + 1, self.design.recipe)
+
+
+def architectures(design: Design) -> list[Architecture]:
+    """All that a study of the design may train."""
+    baseline = [] if design.space.baseline is None else [design.space.baseline]
+    every = [*design.candidates, *design.reserve, *baseline]
+    return list({canonical(architecture): architecture for architecture in every}.values())
+
+
+def _step_setting(task: ProxyTask) -> ProxyTask:
+    """What of a proxy task decides the cost of a step."""
+    others = {path: value for path, value in task.overrides.items() if not path.startswith("training.")}
+    return replace(task, data_fraction=1.0, overrides=others)
+
+
+def _key(task: ProxyTask) -> str:
+    return canonical(vars(task))
+
+
+def _ratio(part: float, whole: float) -> float:
+    return part / whole if whole > 0 else 1.0
+
+
+def _words(failure: Failure) -> str:
+    spec = failure.spec
+    choices = " ".join(f"{name}={value}" for name, value in spec.architecture.items())
+    return f"not timed: {choices} under {spec.proxy_task.default_name} failed ({failure.reason})"

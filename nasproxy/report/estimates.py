@@ -1,0 +1,162 @@
+"""What a study was expected to cost: before it starts as a table of its own, afterwards beside what it did cost."""
+
+from collections.abc import Mapping
+
+from nasproxy.estimate.estimate import Amount, Estimate, StageEstimate
+from nasproxy.report import wording
+from nasproxy.report.costs import Cost
+from nasproxy.report.findings import Findings, Stage, Trial
+from nasproxy.report.tables import Column, Row, Table
+
+TOTAL = "total"
+ENDS = ("low", "middle", "high")
+
+
+def forecast(estimate: Estimate) -> Table:
+    """Each stage and the sum: what it takes as is assumed, and in brackets at the least and at most."""
+    rows = [_forecast(estimate, name, stage) for name, stage in _with_total(estimate).items()]
+    columns = [
+        Column("stage", lambda row: row["stage"], is_number=False),
+        Column("trials", lambda row: _ranged(row, "trials")),
+        Column("trainings' worth of steps", lambda row: _ranged(row, "trainings")),
+        Column("time", lambda row: _ranged(row, "elapsed_seconds")),
+        Column("device time", lambda row: _ranged(row, "device_seconds")),
+    ]
+    if estimate.price_per_hour is not None:
+        columns.append(Column("money", lambda row: _ranged(row, "money")))
+    return Table(rows, columns, frozenset([len(rows) - 1]))
+
+
+def compared(findings: Findings) -> Table:
+    """What was expected of each stage, what it took, and the one over the other where the stage has ended."""
+    estimate = findings.estimate
+    if estimate is None:
+        return Table([], [])
+    actual = _actual(findings, estimate)
+    rows = [_compared(findings, estimate, actual, name, stage) for name, stage in _with_total(estimate).items()]
+    columns = [
+        Column("stage", lambda row: row["stage"], is_number=False),
+        Column("trials, estimated", lambda row: _ranged(row, "trials")),
+        Column("trials", lambda row: wording.number(row["actual_trials"])),
+        Column("trainings' worth, estimated", lambda row: _ranged(row, "trainings")),
+        Column("trainings' worth", lambda row: _text("trainings", row["actual_trainings"])),
+        Column("device time, estimated", lambda row: _ranged(row, "device_seconds")),
+        Column("device time", lambda row: wording.duration(row["actual_device_seconds"])),
+        Column("actual / estimated", lambda row: _text("ratio", row["ratio"])),
+    ]
+    return Table(rows, columns, frozenset([len(rows) - 1]))
+
+
+def sentence(estimate: Estimate) -> str:
+    """The sum in a line."""
+    row = _forecast(estimate, TOTAL, estimate.total)
+    money = "" if estimate.price_per_hour is None else f", {_ranged(row, 'money')} in money"
+    return (
+        f"estimate: {_ranged(row, 'trials')} trials, {_ranged(row, 'trainings')} trainings' worth of steps, "
+        f"{_ranged(row, 'device_seconds')} of device time{money}"
+    )
+
+
+def assumptions(estimate: Estimate) -> list[str]:
+    """What the estimate rests on, in sentences."""
+    words = []
+    assumed = estimate.assumption
+    if assumed is not None:
+        ends = (
+            f"{assumed.task} is accepted after {assumed.step:,} of {assumed.total_steps:,} steps"
+            if assumed.step is not None
+            else "no proxy task is accepted"
+        )
+        words.append(
+            f"The middle estimate takes proxy tasks to rank as they do on published learning curves, and the best of "
+            f"them as the best of so many draws: then, by this study's criterion, {ends}, with "
+            f"{wording.count(assumed.added, 'reference model')} added. At the "
+            f"least every proxy task is accepted at its first check, at most each is trained to its end on all "
+            f"references that there may be."
+        )
+    words.append(
+        "Device time is that of busy slots: of GPUs, or of the machine where trials share its cores. The range is that "
+        "of what may be trained; a step is taken to cost what it cost in the timing."
+    )
+    return [*words, *estimate.notes]
+
+
+def _with_total(estimate: Estimate) -> Mapping[str, StageEstimate]:
+    return {**estimate.stages, TOTAL: estimate.total}
+
+
+def _forecast(estimate: Estimate, name: str, stage: StageEstimate) -> Row:
+    amounts = {"low": stage.low, "middle": stage.middle, "high": stage.high}
+    row: Row = {"stage": name}
+    for end, amount in amounts.items():
+        row.update({f"{quantity}_{end}": value for quantity, value in _quantities(estimate, amount).items()})
+    return row
+
+
+def _quantities(estimate: Estimate, amount: Amount) -> Mapping[str, float | None]:
+    return {
+        "trials": amount.trials,
+        "trainings": amount.steps / estimate.full_steps,
+        "elapsed_seconds": amount.elapsed_seconds,
+        "device_seconds": estimate.device_seconds(amount),
+        "money": estimate.price(amount),
+    }
+
+
+def _compared(
+    findings: Findings, estimate: Estimate, actual: Mapping[str, Cost], name: str, stage: StageEstimate
+) -> Row:
+    row = _forecast(estimate, name, stage)
+    cost = actual.get(name)
+    seconds = None if cost is None else cost.wall_seconds * estimate.devices_per_slot
+    expected = row["device_seconds_middle"]
+    has_ended = name in _ended(findings) or (name == TOTAL and set(estimate.stages) <= _ended(findings))
+    return {
+        **row,
+        "actual_trials": None if cost is None else cost.trials,
+        "actual_trainings": None if cost is None else cost.steps / estimate.full_steps,
+        "actual_device_seconds": seconds,
+        "ratio": seconds / expected if has_ended and seconds is not None and expected > 0 else None,
+    }
+
+
+def _actual(findings: Findings, estimate: Estimate) -> dict[str, Cost]:
+    """Costs by stage as estimates have them: references that a proxy task called up belong to the proxy search."""
+    grouped: dict[str, list[Trial]] = {}
+    for key, trial in findings.trials.items():
+        is_own = trial.stage.value in estimate.stages and _is_selected(findings, key, trial)
+        grouped.setdefault(trial.stage.value if is_own else Stage.PROXY_SEARCH.value, []).append(trial)
+    return {**{name: Cost.of(trials) for name, trials in grouped.items()}, TOTAL: Cost.of([*findings.trials.values()])}
+
+
+def _is_selected(findings: Findings, key: str, trial: Trial) -> bool:
+    selection = findings.selection
+    if selection is None or trial.stage is not Stage.SELECTION:
+        return True
+    return key in selection.keys or (selection.baseline is not None and key == selection.baseline.key)
+
+
+def _ended(findings: Findings) -> set[str]:
+    ended = set()
+    if findings.measured is not None:
+        ended.add(Stage.VARIANCE.value)
+    if findings.references:
+        ended.add(Stage.SELECTION.value)
+    if findings.tasks and all(task.stopping_state is not None for task in findings.tasks.values()):
+        ended.add(Stage.PROXY_SEARCH.value)
+        if findings.best is None or findings.confirmation_of(findings.best) is not None:
+            ended.add(Stage.CONFIRMATION.value)
+    return ended
+
+
+def _ranged(row: Row, quantity: str) -> str:
+    low, middle, high = (_text(quantity, row[f"{quantity}_{end}"]) for end in ENDS)
+    return middle if low == high else f"{middle} ({low} to {high})"
+
+
+def _text(quantity: str, value: float | None) -> str:
+    if value is None:
+        return wording.MISSING
+    if quantity.endswith("seconds"):
+        return wording.duration(value)
+    return {"trials": f"{value:,.0f}", "trainings": f"{value:,.1f}"}.get(quantity, f"{value:,.2f}")

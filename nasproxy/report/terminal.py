@@ -1,0 +1,41 @@
+"""Tables on standard output: drawn on a terminal, else a line for each row with tabs between the cells."""
+
+from collections.abc import Collection
+
+from rich.console import Console
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from nasproxy.report.tables import Table
+
+
+def print_table(content: Table, title: str, whole_words: Collection[str] = ()) -> None:
+    """Print a table.
+
+    Args:
+        content: The table.
+        title: What a terminal shows above it.
+        whole_words: Headings of columns whose words are not broken.
+    """
+    console = Console(highlight=False)
+    if console.is_terminal:
+        console.print(_drawn(content, title, whole_words))
+        return
+    for line in _lines(content):
+        print(line)
+
+
+def _drawn(content: Table, title: str, whole_words: Collection[str]) -> RichTable:
+    table = RichTable(title=title, title_justify="left")
+    for column in content.columns:
+        justify = "right" if column.is_number else "left"
+        table.add_column(column.heading, justify=justify, no_wrap=column.heading in whole_words)  # type: ignore[arg-type]
+    for row in content.rows:
+        # Text, not markup: a message may hold brackets.
+        table.add_row(*(Text(column.text(row)) for column in content.columns))
+    return table
+
+
+def _lines(content: Table) -> list[str]:
+    rows = [[column.text(row) for column in content.columns] for row in content.rows]
+    return ["\t".join(cells) for cells in [[column.heading for column in content.columns], *rows]]

@@ -1,0 +1,127 @@
+"""How well models are ranked without any training: what a proxy task has to beat."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from nasproxy.controllers.states import Reference, TaskState
+from nasproxy.errors import TooFewTrialsError
+from nasproxy.report import wording
+from nasproxy.report.findings import Findings, ModelScores
+from nasproxy.report.tables import Column, Row, Table, rank_columns, rank_measures
+from nasproxy.report.wording import Remark
+from nasproxy.statistics.bootstrap import bootstrap_taus
+from nasproxy.statistics.missing import Floats
+from nasproxy.statistics.rank_correlation import RankCorrelation, kendall_tau
+from nasproxy.zero_cost import ZeroCost
+
+NAMES = {"parameters": "parameters", "flops": "FLOPs", "synflow": "synflow"}
+"""The scores, and what they are called."""
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Lead:
+    """How much better a proxy task ranks than a score without training, on the same models.
+
+    Attributes:
+        score: The score's name.
+        untrained: How it ranks.
+        tau: The proxy task's tau less the score's.
+        low: Lower end of the difference's 95 % interval, over the models; None where it cannot be drawn.
+        high: Upper end of it.
+    """
+
+    score: str
+    untrained: RankCorrelation
+    tau: float
+    low: float | None
+    high: float | None
+
+
+def baselines(findings: Findings) -> Table:
+    """How each zero-cost score ranks the reference models: those of the best proxy task, or else all of them."""
+    models = _models(findings)
+    rows = [_row(findings, name, models) for name in NAMES]
+    rows = [row for row in rows if row["models"]]
+    name = Column("no training at all", lambda row: row["baseline"], is_number=False)
+    return Table(rows, [name, *rank_columns()])
+
+
+def remarks(findings: Findings, best: TaskState, step: int) -> Iterator[Remark]:
+    """What to say where a score without training ranks as well as the accepted proxy task, or nearly so."""
+    leads = list(_leads(findings, best, step))
+    if not leads:
+        return
+    least = min(leads, key=lambda lead: lead.tau)
+    how = f"{least.score} alone rank" if least.score == "parameters" else f"{least.score} alone ranks"
+    compared = (
+        f"{how[:1].upper()}{how[1:]} the same {wording.count(least.untrained.n, 'model')} with a tau of "
+        f"{wording.tau(least.untrained.tau)}, at no cost"
+    )
+    if least.tau <= 0:
+        yield Remark(
+            "Counting ranks as well as this proxy task.",
+            f"{compared}: that is no worse. Before a search pays for proxy trainings, see whether it needs them.",
+        )
+    elif least.low is not None and least.low <= 0:
+        yield Remark(
+            "That training beats counting is not shown.",
+            f"{compared}. The proxy task's tau is {wording.tau(least.tau)} higher, but on other models of this space "
+            f"the difference could be anything from {wording.interval(least.low, least.high)}.",
+        )
+
+
+def _leads(findings: Findings, best: TaskState, step: int) -> Iterator[Lead]:
+    """The proxy task against each score, on the models that have both."""
+    models = [*findings.references, *best.added]
+    if len(models) != len(best.keys):
+        return
+    trained = findings.scores_at(best, step)
+    for name in NAMES:
+        untrained = _scores(findings, name, models)
+        has_both = ~(np.isnan(untrained) | np.isnan(trained.ranked) | np.isnan(trained.reference))
+        both = np.array([trained.ranked[has_both], untrained[has_both]])
+        reference = trained.reference[has_both]
+        try:
+            proxy, score = (kendall_tau(row, reference) for row in both)
+            drawn = bootstrap_taus(both, reference)
+        except TooFewTrialsError:
+            continue
+        if proxy is not None and score is not None:
+            low, high = _interval(drawn[:, 0] - drawn[:, 1])
+            yield Lead(NAMES[name], score, proxy.tau - score.tau, low, high)
+
+
+def _interval(differences: Floats) -> tuple[float, float] | tuple[None, None]:
+    known = differences[np.isfinite(differences)]
+    if not known.size:
+        return None, None
+    tail = (1 - LEVEL) / 2
+    return float(np.quantile(known, tail)), float(np.quantile(known, 1 - tail))
+
+
+def _models(findings: Findings) -> list[Reference]:
+    """Reference models with those that were added: for the best task, or for whichever."""
+    tasks = [findings.best] if findings.best is not None else list(findings.tasks.values())
+    added = {model.key: model for task in tasks for model in task.added}
+    return [*findings.references, *added.values()]
+
+
+def _scores(findings: Findings, name: str, models: list[Reference]) -> Floats:
+    known = [findings.zero_cost.of(model.architecture) for model in models]
+    return np.array([_value(scores, name) for scores in known])
+
+
+def _value(scores: ZeroCost | None, name: str) -> float:
+    value = None if scores is None else getattr(scores, name)
+    return math.nan if value is None else float(value)
+
+
+def _row(findings: Findings, name: str, models: list[Reference]) -> Row:
+    reference = np.array([model.score for model in models])
+    scores = ModelScores(_scores(findings, name, models), reference, np.zeros(len(models), dtype=np.bool_))
+    found = scores.measure(kendall_tau)
+    return {"baseline": NAMES[name], **rank_measures(scores, found), "train_seconds": 0.0}

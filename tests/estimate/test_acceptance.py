@@ -1,0 +1,69 @@
+"""When the search is expected to end: by the study's own criterion."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nasproxy.controllers.judge import Judge
+from nasproxy.controllers.race import Pace
+from nasproxy.controllers.reserve import Reserve
+from nasproxy.estimate.acceptance import Acceptance, assumed_tau, expected_acceptance, ranking
+from nasproxy.proxy import ProxyTask
+from nasproxy.statistics.acceptance import Criterion
+from nasproxy.statistics.criteria.first_crossing import FirstCrossing
+from nasproxy.statistics.criteria.group_sequential import GroupSequential
+from nasproxy.statistics.rank_correlation import kendall_tau
+from nasproxy.testing import synthetic
+from nasproxy.trial import Split, TrialSpec
+
+PACE = Pace(tuple(range(4, 101, 4)), 0.01)
+
+
+def expected(criterion: Criterion, maximum: int = 0, tasks: int = 1) -> Acceptance:
+    recipe = synthetic.recipe()
+    reserve = Reserve(
+        candidates=[TrialSpec({"quality": q}, ProxyTask(), Split.FULL, 0, recipe) for q in range(25)],
+        first_number=10,
+        step=5,
+        maximum=maximum,
+        search_trials=2000,
+        full_seconds=1.0,
+    )
+    judge = Judge(criterion, min_models=5, min_valid_ratio=0.7)
+    return expected_acceptance("half", PACE, judge=judge, reserve=reserve, models=10, tasks=tasks)
+
+
+@given(n=st.integers(5, 40), tau=st.floats(-1, 1))
+def test_an_assumed_ranking_has_its_tau_as_nearly_as_pairs_allow(n: int, tau: float) -> None:
+    found = kendall_tau(ranking(n, tau), range(n))
+    assert found is not None
+    assert abs(found.tau - tau) <= 2 / (n * (n - 1) / 2)
+
+
+def test_a_first_crossing_ends_where_the_assumed_tau_crosses_the_target() -> None:
+    ends = expected(FirstCrossing(target=0.65))
+    first = next(step for step in PACE.check_steps if assumed_tau(step / 100, 1) >= 0.63)
+    assert ends.step is not None
+    assert abs(ends.step - first) <= 4
+    assert ends.added == 0
+
+
+def test_an_honest_criterion_takes_longer_and_adds_references_where_it_may() -> None:
+    alone, grown = expected(GroupSequential()), expected(GroupSequential(), maximum=30)
+    crossing = expected(FirstCrossing(target=0.65))
+    assert crossing.step is not None
+    assert grown.step is not None
+    assert grown.step > crossing.step
+    assert grown.added > 0
+    assert alone.added == 0
+    assert alone.step is None or alone.step > grown.step
+
+
+def test_the_best_of_several_proxy_tasks_is_accepted_sooner() -> None:
+    one, six = expected(FirstCrossing(target=0.85)), expected(FirstCrossing(target=0.85), tasks=6)
+    assert one.step is not None
+    assert six.step is not None
+    assert six.step < one.step
+
+
+def test_a_target_that_nothing_reaches_is_never_accepted() -> None:
+    assert expected(FirstCrossing(target=1.0)).step is None

@@ -1,0 +1,87 @@
+"""What is timed of a design, and what is made of it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from nasproxy import schema
+from nasproxy.backends.local import LocalBackend
+from nasproxy.design import Design
+from nasproxy.estimate.sample import MAX_SETTINGS, Sample, architectures
+from nasproxy.estimate.speed import interpolated
+from nasproxy.proxy import ProxyTask
+from nasproxy.storage import FolderTrialStore
+from nasproxy.trial import Split, TrialSpec, canonical
+from nasproxy.zero_cost import ZeroCost, ZeroCostScores
+from study import ROOT, SMALL
+
+
+def design(*overrides: str) -> Design:
+    schema.register()
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return Design(schema.read(compose("config", [*SMALL, *overrides])))
+
+
+@pytest.fixture
+def backend(tmp_path: Path) -> Iterator[LocalBackend]:
+    made = LocalBackend(FolderTrialStore(tmp_path / "trials"), slots=2)
+    yield made
+    made.close()
+
+
+def scored(of: Design, sizes: dict[int, int]) -> ZeroCostScores:
+    """Sizes of some of the design's architectures by their place, 50 for the others."""
+    every = architectures(of)
+    return ZeroCostScores({canonical(a): ZeroCost(1, sizes.get(place, 50), None) for place, a in enumerate(every)})
+
+
+def test_the_smallest_a_middle_and_the_largest_model_are_timed(backend: LocalBackend) -> None:
+    of = design("training.total_steps=60")
+    every = architectures(of)
+    sample = Sample(of, backend, scored(of, {2: 10, 4: 900}))
+    smallest, middle, largest = sample.chosen
+    assert (smallest, largest) == (every[2], every[4])
+    assert middle not in (smallest, largest)
+    assert of.space.baseline in every
+
+
+def test_models_of_unknown_size_are_taken_as_they_come(backend: LocalBackend) -> None:
+    of = design()
+    assert Sample(of, backend, ZeroCostScores()).chosen == architectures(of)[:3]
+
+
+def test_proxy_tasks_that_differ_in_data_or_schedule_alone_are_timed_once(backend: LocalBackend) -> None:
+    of = design("proxy.data_fraction=[0.25,0.5,1.0]", "proxy.width=[0.5,1.0]")
+    assert Sample(of, backend, ZeroCostScores()).settings == [ProxyTask(width=0.5), ProxyTask()]
+    tasks = (
+        "proxy.tasks=[{name: a, training.total_steps: 30}, {name: b, trainer.batch_size: 32}, {name: c, width: 0.5}]"
+    )
+    of = design("proxy=custom", "proxy.data_fraction=null", "proxy.width=null", tasks)
+    assert Sample(of, backend, ZeroCostScores()).settings == [
+        ProxyTask(),
+        ProxyTask(overrides={"trainer.batch_size": 32}),
+        ProxyTask(width=0.5),
+    ]
+
+
+def test_of_a_large_grid_the_rest_goes_by_its_size(tmp_path: Path) -> None:
+    of = design("proxy.data_fraction=1.0", "proxy.width=[2.0,1.0,0.9,0.8,0.7,0.6,0.25]")
+    backend = of.open_backend(FolderTrialStore(tmp_path / "trials"))
+    try:
+        full = [TrialSpec(a, ProxyTask(), Split.FULL, 0, of.recipe) for a in architectures(of)]
+        scores = dict(zip((canonical(spec.architecture) for spec in full), backend.zero_costs(full), strict=True))
+        sample = Sample(of, backend, ZeroCostScores(scores))
+        speeds, notes = sample.speeds(of.open_backend)
+        middle = sample.chosen[1]
+        (narrow,) = backend.zero_costs([TrialSpec(middle, ProxyTask(width=0.25), Split.SEARCH, 1, of.recipe)])
+    finally:
+        backend.close()
+    assert notes == ()
+    assert set(speeds.factors) == set(of.tasks)
+    assert len(sample.settings) == MAX_SETTINGS + 1
+    assert narrow is not None
+    whole, reduced = (interpolated(speeds.models, size) for size in (speeds.sizes[canonical(middle)], narrow.size))
+    assert speeds.factors["width25"][0] == pytest.approx(reduced.step_seconds / whole.step_seconds)
+    assert all(timed.timing.step_seconds > 0 for timed in speeds.models)

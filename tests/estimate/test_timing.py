@@ -1,0 +1,68 @@
+"""Throwaway trials, run for real."""
+
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from nasproxy.backends.local import LocalBackend
+from nasproxy.estimate.speed import Timing
+from nasproxy.estimate.timing import Failure, cycle_steps, measure, throwaway
+from nasproxy.proxy import ProxyTask
+from nasproxy.storage import FolderTrialStore, TrialStore
+from nasproxy.testing.backend_contract import make_spec
+from nasproxy.trial import Split, TrialSpec
+from study import digits_spec
+
+
+def two_slots(store: TrialStore) -> LocalBackend:
+    assert isinstance(store, FolderTrialStore)
+    return LocalBackend(store, slots=2, trusted_modules=("nasproxy", "trainers"))
+
+
+def test_steps_checks_and_starts_of_a_real_training_are_told_apart(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    specs = [digits_spec(ProxyTask(), total_steps=600), digits_spec(ProxyTask(width=0.25), total_steps=600)]
+    full, narrow = measure(specs, two_slots, cycle=10)
+    assert isinstance(full, Timing)
+    assert isinstance(narrow, Timing)
+    assert 0 < full.step_seconds < 1
+    assert full.check_seconds > 0
+    assert full.start_seconds > 0
+    assert not list(tmp_path.glob("nasproxy-*")), "nothing is left"
+
+
+def test_what_a_cycle_takes_beside_its_training_is_its_check() -> None:
+    (timing,) = measure([make_spec(check_seconds=0.2)], two_slots, cycle=2)
+    assert isinstance(timing, Timing)
+    assert timing.step_seconds == pytest.approx(0.015), "what the trainer reports"
+    assert timing.check_seconds >= 0.2 - 2 * 0.015 - 0.01, "a cycle sleeps so long at least"
+
+
+def test_seconds_that_a_trainer_made_up_are_not_believed() -> None:
+    (timing,) = measure([make_spec(total_steps=10_000)], two_slots, cycle=50)
+    assert isinstance(timing, Timing)
+    assert timing.step_seconds < 0.015, "it reports more than passed"
+
+
+def test_a_trial_that_fails_is_told_with_its_reason_and_the_others_are_timed() -> None:
+    bad, good = make_spec(fault="crash", total_steps=12), make_spec(total_steps=12)
+    failure, timing = measure([bad, good], two_slots, cycle=2)
+    assert isinstance(failure, Failure)
+    assert failure.reason == "crash: RuntimeError: the trainer has a mistake"
+    assert isinstance(timing, Timing)
+
+
+def test_the_schedule_stays_and_only_the_checks_move() -> None:
+    task = ProxyTask(overrides={"training.total_steps": 50, "training.check_every_steps": 25})
+    spec = throwaway(TrialSpec({"quality": 1}, task, Split.SEARCH, 0, make_spec().recipe), cycle=3)
+    assert (spec.total_steps, spec.check_steps[:3]) == (50, (3, 6, 9))
+
+
+def test_a_cycle_is_neither_longer_than_needed_nor_than_the_training() -> None:
+    assert cycle_steps(600, trials=5, budget_steps=300) == 10
+    assert cycle_steps(100_000, trials=5, budget_steps=1e9) == 50
+    assert cycle_steps(12, trials=5, budget_steps=300) == 2
+    assert cycle_steps(3, trials=5, budget_steps=1) == 1

@@ -1,0 +1,73 @@
+"""What was expected, before a study and beside it."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nasproxy.estimate.estimate import Amount, Assumption, Estimate, StageEstimate
+from nasproxy.report import estimates
+from nasproxy.report.findings import read_findings
+from nasproxy.report.page import write_report
+from nasproxy.storage import write_record
+from nasproxy.study import StudyFolder
+
+
+def amounts(low: float, middle: float, high: float) -> StageEstimate:
+    return StageEstimate(*(Amount(round(x), round(500 * x), 60.0 * x, 30.0 * x) for x in (low, middle, high)))
+
+
+ESTIMATE = Estimate(
+    stages={"variance": amounts(5, 5, 6), "selection": amounts(12, 12, 12), "proxy search": amounts(2, 10, 90)},
+    full_steps=500,
+    devices_per_slot=0.25,
+    price_per_hour=2.0,
+    assumption=Assumption("data50", 120, 500, 5),
+    notes=("not timed: quality=1 under full failed (oom)",),
+)
+
+
+def test_the_forecast_shows_the_middle_with_its_range_and_the_money() -> None:
+    table = estimates.forecast(ESTIMATE)
+    shown = [[column.text(row) for column in table.columns] for row in table.rows]
+    assert [cells[0] for cells in shown] == ["variance", "selection", "proxy search", "total"]
+    assert shown[2][1:] == [
+        "10 (2 to 90)",
+        "10.0 (2.0 to 90.0)",
+        "5 min (1 min to 45 min)",
+        "2.5 min (30 s to 22.5 min)",
+        "0.08 (0.02 to 0.75)",
+    ]
+    assert shown[1][1] == "12", "where nothing is uncertain there is no range"
+    assert table.rows[-1]["money_middle"] == pytest.approx(27 * 60 * 0.25 / 3600 * 2)
+    (assumed, *_, failed) = estimates.assumptions(ESTIMATE)
+    assert "data50 is accepted after 120 of 500 steps, with 5 reference models added" in assumed
+    assert failed.startswith("not timed")
+
+
+def test_a_finished_study_stands_beside_what_was_expected(full_study: Any, tmp_path: Path) -> None:
+    folder = StudyFolder(Path(shutil.copytree(full_study.folder.path, tmp_path / "copy")))
+    assert not estimates.compared(read_findings(folder, time_tolerance=0.05)).rows
+    write_record(folder.estimate, ESTIMATE)
+    page = write_report(folder, time_tolerance=0.05)
+    costs = {row["stage"]: row for row in page.tables["costs"] if row["proxy_task"] is None}
+    rows = {row["stage"]: row for row in page.tables["estimate"]}
+    assert list(rows) == ["variance", "selection", "proxy search", "total"]
+    for name in ("variance", "total"):
+        assert rows[name]["actual_trials"] == costs[name]["trials"]
+        assert rows[name]["actual_device_seconds"] == pytest.approx(costs[name]["wall_seconds"] * 0.25)
+        expected = rows[name]["device_seconds_middle"]
+        assert rows[name]["ratio"] == pytest.approx(rows[name]["actual_device_seconds"] / expected)
+    assert "What it was expected to cost" in page.path.read_text()
+
+
+def test_a_stage_that_has_not_ended_has_no_ratio(new_study: Any) -> None:
+    author = new_study()
+    author.measure_variance()
+    write_record(author.folder.estimate, ESTIMATE)
+    rows = {row["stage"]: row for row in estimates.compared(read_findings(author.folder, time_tolerance=0.05)).rows}
+    assert rows["variance"]["ratio"] is not None
+    assert rows["selection"]["actual_trials"] is None
+    assert rows["selection"]["ratio"] is None
+    assert rows["total"]["ratio"] is None

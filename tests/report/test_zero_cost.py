@@ -1,0 +1,78 @@
+"""What the report says of rankings that cost nothing."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nasproxy.report import verdict
+from nasproxy.report.findings import Findings, read_findings
+from nasproxy.report.page import write_report
+from nasproxy.report.zero_cost import baselines
+from nasproxy.storage import write_record
+from nasproxy.study import StudyFolder
+from nasproxy.trial import canonical
+from nasproxy.zero_cost import ZeroCost, ZeroCostScores
+
+Scored = Callable[..., StudyFolder]
+
+
+def findings(folder: StudyFolder) -> Findings:
+    return read_findings(folder, time_tolerance=0.05)
+
+
+@pytest.fixture
+def scored(full_study: Any, tmp_path: Path) -> Scored:
+    """The study, its models scored by a function of their place among the references, 0 for the best."""
+
+    def score(function: Callable[[int], ZeroCost | None]) -> StudyFolder:
+        folder = StudyFolder(Path(shutil.copytree(full_study.folder.path, tmp_path / "copy")))
+        models = findings(folder).references
+        scores = {canonical(model.architecture): function(place) for place, model in enumerate(models)}
+        write_record(folder.zero_cost, ZeroCostScores(scores))
+        return folder
+
+    return score
+
+
+def remark(folder: StudyFolder) -> str:
+    remarks = verdict.judge(findings(folder)).remarks
+    return " ".join(f"{remark.title} {remark.text}" for remark in remarks if "ounting" in remark.title)
+
+
+def test_baselines_stand_below_the_proxy_tasks_with_their_signs(scored: Scored) -> None:
+    folder = scored(lambda place: ZeroCost(100 - place, flops=place, synflow=None))
+    parameters, flops = baselines(findings(folder)).rows
+    assert (parameters["baseline"], flops["baseline"]) == ("parameters", "FLOPs")
+    assert parameters["tau"] > 0.9
+    assert flops["tau"] == -parameters["tau"], "a ranking the wrong way round is shown as one"
+    assert (parameters["models"], parameters["top_regret"], parameters["train_seconds"]) == (10, 0.0, 0.0)
+    page = write_report(folder, time_tolerance=0.05)
+    assert page.tables["zero_cost"] == [parameters, flops]
+    assert "Baselines that cost nothing" in page.path.read_text()
+
+
+def test_a_score_that_ranks_no_worse_than_the_proxy_task_is_named(scored: Scored) -> None:
+    text = remark(scored(lambda place: ZeroCost(100 - place, flops=place, synflow=1.0)))
+    assert text.startswith("Counting ranks as well as this proxy task. Parameters alone rank the same 10 models")
+
+
+def test_a_score_that_may_rank_as_well_is_named_with_the_interval_of_the_difference(scored: Scored) -> None:
+    turned = [2, 1, 0, 5, 4, 3, 8, 7, 6, 9]
+    text = remark(scored(lambda place: ZeroCost(1, flops=10 - turned[place], synflow=None)))
+    assert text.startswith("That training beats counting is not shown. FLOPs alone ranks the same 10 models with a tau")
+    low = float(text.partition("anything from ")[2].split()[0].replace("\N{MINUS SIGN}", "-"))
+    assert low <= 0, "with ten models a difference of 0.2 may be chance"
+
+
+def test_a_score_that_clearly_ranks_worse_needs_no_remark(scored: Scored) -> None:
+    assert remark(scored(lambda place: ZeroCost(place, flops=place, synflow=float(place)))) == ""
+
+
+def test_models_that_could_not_be_scored_have_no_baseline(scored: Scored) -> None:
+    folder = scored(lambda place: None)
+    assert not baselines(findings(folder)).rows
+    assert remark(folder) == ""
+    assert "Baselines that cost nothing" not in write_report(folder, time_tolerance=0.05).path.read_text()

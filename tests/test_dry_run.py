@@ -1,0 +1,112 @@
+"""What a study will cost, told before it starts and kept with it."""
+
+from pathlib import Path
+
+import pytest
+
+import study
+from nasproxy.estimate.estimate import Estimate
+from nasproxy.report import estimates
+from nasproxy.report.findings import read_findings
+from nasproxy.storage import FolderTrialStore, read_record
+from nasproxy.study import StudyFolder
+from nasproxy.zero_cost import read_scores
+
+DEBUG = ("experiment=debug", "selection.models=8", "references.max=0", "criterion=first_crossing")
+
+
+def rows(output: str) -> dict[str, list[str]]:
+    """The table's rows by stage."""
+    lines = [line.split("\t") for line in output.splitlines() if "\t" in line]
+    return {cells[0]: cells[1:] for cells in lines}
+
+
+def test_a_dry_run_of_real_models_prints_the_stages_and_begins_nothing(tmp_path: Path) -> None:
+    code, output = study.run(*study.SMALL, "dry_run=true", "cost.price_per_hour=3", folder=tmp_path / "studies")
+    assert code == 0, output
+    table = rows(output)
+    assert list(table) == ["stage", "variance", "selection", "proxy search", "total"]
+    assert table["stage"] == ["trials", "trainings' worth of steps", "time", "device time", "money"]
+    assert table["variance"][:2] == ["2 (2 to 11)", "2.0 (2.0 to 3.5)"], "nine may fail at their first check, a sixth"
+    assert table["selection"][:2] == ["5 (5 to 7)", "5.0 (5.0 to 7.0)"], "four candidates more, and the baseline"
+    assert table["proxy search"][:2] == ["10", "10.0 (3.3 to 10.0)"], "too few models to accept by the default"
+    assert not (tmp_path / "studies").exists()
+
+
+def test_a_trial_that_cannot_be_timed_is_told_and_the_rest_is_estimated(tmp_path: Path) -> None:
+    faults = ("search_space.choices.fault=[none,crash]", "training.total_steps=12", "training.check_every_steps=1")
+    code, output = study.run(*DEBUG, *faults, "dry_run=true", folder=tmp_path)
+    assert code == 0, output
+    assert "total" in rows(output)
+    assert "not timed: quality=" in output
+    assert "failed (crash: RuntimeError: the trainer has a mistake)" in output
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ["search_space.choices.fault=[crash]", "search_space.baseline=null", "training.total_steps=12"],
+            "did not (crash",
+        ),
+        (["cost.price_per_hour=-1"], "cost.price_per_hour must be at least 0, got -1"),
+        (["cost.price_per_hour=cheap"], "could not be converted to Float"),
+        (["job=report"], "dry_run needs a job that trains, got job=report"),
+        (["-m", "proxy=data25,data50"], "dry_run estimates one job, got a sweep"),
+        (["backend=replay", "backend.table=TABLE"], "got backend=replay, which trains nothing"),
+    ],
+)
+def test_what_has_no_estimate_says_why(tmp_path: Path, overrides: list[str], message: str) -> None:
+    overrides = [override.replace("TABLE", str(table(tmp_path))) for override in overrides]
+    flags, others = [o for o in overrides if o == "-m"], [o for o in overrides if o != "-m"]
+    debug = () if "backend=replay" in overrides else (*DEBUG, "training.check_every_steps=1")
+    code, output = study.run(*flags, *debug, *others, "dry_run=true", folder=tmp_path)
+    assert code != 0
+    assert message in output
+    assert "Traceback" not in output
+
+
+def table(folder: Path) -> Path:
+    """Learning curves of some architectures."""
+    path = folder / "curves.csv"
+    lines = [
+        f"a{model},{proxy},0,{step},{0.1 * model + 0.01 * step},{step}"
+        for model in range(15)
+        for proxy in ("full", "half")
+        for step in (1, 2, 3)
+    ]
+    path.write_text("\n".join(["architecture,proxy,seed,step,score,train_seconds", *lines]) + "\n")
+    return path
+
+
+def test_a_study_keeps_its_estimate_from_its_first_day_and_is_held_against_it(tmp_path: Path) -> None:
+    code, output = study.run(*DEBUG, folder=tmp_path)
+    assert code == 0, output
+    assert output.index("estimate: ") < output.index("variance: ")
+    folder = StudyFolder(tmp_path / "debug")
+    estimate = read_record(folder.estimate, Estimate)
+    assert estimate is not None
+    findings = read_findings(folder, time_tolerance=0.05)
+    compared = {row["stage"]: row for row in estimates.compared(findings).rows}
+    trials = FolderTrialStore(folder.trials).keys()
+    assert compared["total"]["actual_trials"] == len(trials)
+    for stage in ("variance", "selection"):
+        assert compared[stage]["actual_trials"] == compared[stage]["trials_middle"]
+        assert compared[stage]["actual_trainings"] == compared[stage]["trainings_middle"]
+    assert compared["total"]["ratio"] is not None
+    before = folder.estimate.read_bytes(), folder.zero_cost.stat().st_mtime_ns
+    assert len(read_scores(folder.zero_cost).scores) >= 8
+    code, output = study.run(*DEBUG, "proxy=full", folder=tmp_path)
+    assert code == 0, output
+    assert "estimate: " not in output
+    assert (folder.estimate.read_bytes(), folder.zero_cost.stat().st_mtime_ns) == before, "measured once"
+    code, output = study.run(*DEBUG, "dry_run=true", folder=tmp_path)
+    assert "study debug has begun: what it has trained is counted here" in output
+    assert folder.estimate.read_bytes() == before[0]
+    assert FolderTrialStore(folder.trials).keys() == trials, "the same proxy task, judged before"
+
+
+def test_whoever_does_not_want_an_estimate_gets_none(tmp_path: Path) -> None:
+    code, output = study.run(*DEBUG, "job=measure_variance", "cost.estimate_first=false", folder=tmp_path)
+    assert code == 0, output
+    assert not StudyFolder(tmp_path / "debug").estimate.exists()
