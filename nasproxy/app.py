@@ -141,7 +141,6 @@ class Job:
             reserve=self._reserve(self._selection.references),
             recipe=self.design.recipe,
             seed=config.seed + PROXY_SEED_OFFSET,
-            slots=self._backend.slots,
             folder=self.study.folder.proxy_tasks,
         )
         with ExitStack() as held:

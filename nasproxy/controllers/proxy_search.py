@@ -51,7 +51,6 @@ class ProxySearchController:
         reserve: Reserve,
         recipe: Recipe,
         seed: int,
-        slots: int,
         folder: Path,
     ) -> None:
         """Say what to judge.
@@ -65,7 +64,6 @@ class ProxySearchController:
             reserve: Candidates that may become references while a verdict is undecided.
             recipe: The study's trainings.
             seed: Seed of every proxy training; another than the references'.
-            slots: Trials that run at once.
             folder: Where each task's state lives.
         """
         settings.check()
@@ -77,7 +75,6 @@ class ProxySearchController:
         self._reserve = reserve
         self._recipe = recipe
         self._seed = seed
-        self._slots = slots
         self._folder = folder
         self._specs: dict[tuple[str, int], TrialSpec] = {}
         # Applying the overrides of every task now refuses a wrong one before the first trial.
@@ -132,12 +129,16 @@ class ProxySearchController:
             return self._decide(state, _ended(task, StoppingState.EXCEEDED_BEST_TIME))
         if task.asked > task.settled:
             grown = self._grown(task, records)
-            return Train(self._rung(contenders, known, times, records)) if grown is None else self._decide(state, grown)
+            return (
+                Train(self._rung(contenders, known, times, limit, records))
+                if grown is None
+                else self._decide(state, grown)
+            )
         if not self._judge.has_enough(models[first], step):
             return self._decide(state, replace(task, stopping_state=StoppingState.EXCESS_FAILURES))
         if models[first].have_reached(step):
             return self._decide(state, self._judged(state, task, models[first], known[first]))
-        return Train(self._rung(contenders, known, times, records))
+        return Train(self._rung(contenders, known, times, limit, records))
 
     def progress(self, state: ProxySearchState, records: Records) -> Progress:
         """Steps of the tasks that are yet to be judged, at most."""
@@ -223,9 +224,14 @@ class ProxySearchController:
         contenders: Mapping[str, TaskState],
         paces: Mapping[str, Pace],
         times: Mapping[str, float],
+        limit: float | None,
         records: Records,
     ) -> dict[str, int]:
-        """What to train before the next judgement: candidates called up first, then all tasks to the rung's end."""
+        """What to train before the next judgement: candidates called up first, then all tasks to the rung's end.
+
+        Where each trial has a slot the small models are paused too: else they train far beyond the check that the
+        slowest still has to reach.
+        """
         first = race.earliest(times)
         called = {
             spec.key: spec.total_steps
@@ -234,8 +240,8 @@ class ProxySearchController:
         }
         start = max(pace.seconds_at(race.rated_until(pace.check_steps)) for pace in paces.values())
         end = race.horizon(times[first], start, self._settings.rung_growth)
-        if sum(len(task.keys) for task in contenders.values()) <= self._slots:
-            end = float("inf")  # nobody waits for a slot, so a pause would only cost a start
+        if limit is not None:
+            end = min(end, limit)  # a check that comes later could not be cheaper, and is never judged
         in_turn = sorted(contenders, key=lambda name: times[name])
         until = {
             name: max(paces[name].last_check_within(end), self._next_step(contenders[first]) if name == first else 0)

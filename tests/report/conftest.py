@@ -163,7 +163,6 @@ class Author:
             reserve=NO_RESERVE,
             recipe=RECIPE,
             seed=1,
-            slots=4,
             folder=self.folder.proxy_tasks,
         )
         return base.run(controller, self.workshop)
