@@ -129,16 +129,12 @@ class ProxySearchController:
             return self._decide(state, _ended(task, StoppingState.EXCEEDED_BEST_TIME))
         if task.asked > task.settled:
             grown = self._grown(task, records)
-            return (
-                Train(self._rung(contenders, known, times, limit, records))
-                if grown is None
-                else self._decide(state, grown)
-            )
+            return self._rung(contenders, known, times, limit, records) if grown is None else self._decide(state, grown)
         if not self._judge.has_enough(models[first], step):
             return self._decide(state, replace(task, stopping_state=StoppingState.EXCESS_FAILURES))
         if models[first].have_reached(step):
             return self._decide(state, self._judged(state, task, models[first], known[first]))
-        return Train(self._rung(contenders, known, times, limit, records))
+        return self._rung(contenders, known, times, limit, records)
 
     def progress(self, state: ProxySearchState, records: Records) -> Progress:
         """Steps of the tasks that are yet to be judged, at most."""
@@ -226,7 +222,7 @@ class ProxySearchController:
         times: Mapping[str, float],
         limit: float | None,
         records: Records,
-    ) -> dict[str, int]:
+    ) -> Train:
         """What to train before the next judgement: candidates called up first, then all tasks to the rung's end.
 
         Where each trial has a slot the small models are paused too: else they train far beyond the check that the
@@ -242,12 +238,13 @@ class ProxySearchController:
         end = race.horizon(times[first], start, self._settings.rung_growth)
         if limit is not None:
             end = min(end, limit)  # a check that comes later could not be cheaper, and is never judged
+        step = self._next_step(contenders[first])
         in_turn = sorted(contenders, key=lambda name: times[name])
-        until = {
-            name: max(paces[name].last_check_within(end), self._next_step(contenders[first]) if name == first else 0)
-            for name in in_turn
-        }
-        return {**called, **self._open(((contenders[name], until[name]) for name in in_turn), records)}
+        until = {name: max(paces[name].last_check_within(end), step if name == first else 0) for name in in_turn}
+        return Train(
+            until={**called, **self._open(((contenders[name], until[name]) for name in in_turn), records)},
+            awaited=called or self._open([(contenders[first], step)], records),
+        )
 
     def _open(self, wanted: Iterable[tuple[TaskState, int]], records: Records) -> dict[str, int]:
         return {
