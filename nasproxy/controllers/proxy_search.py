@@ -16,6 +16,7 @@ from nasproxy.controllers.race import Pace
 from nasproxy.controllers.reserve import Reserve
 from nasproxy.controllers.settings import ProxySearchSettings
 from nasproxy.controllers.states import (
+    KnownTasks,
     ProxySearchState,
     Reference,
     Rules,
@@ -24,13 +25,14 @@ from nasproxy.controllers.states import (
     TaskState,
     best_task,
     in_order,
+    read_rules,
     read_tasks,
 )
 from nasproxy.controllers.vertex_files import write_search_controller_state
 from nasproxy.errors import ConfigError
 from nasproxy.proxy import ProxyTask
 from nasproxy.statistics.acceptance import Criterion, Verdict, VerdictKind
-from nasproxy.storage import Lease, write_record
+from nasproxy.storage import Lease, stamp, write_record
 from nasproxy.tracking.tracker import Progress
 from nasproxy.trial import Recipe, Split, TrialSpec
 
@@ -76,6 +78,7 @@ class ProxySearchController:
         self._recipe = recipe
         self._seed = seed
         self._folder = folder
+        self._known: KnownTasks = {}
         self._specs: dict[tuple[str, int], TrialSpec] = {}
         # Applying the overrides of every task now refuses a wrong one before the first trial.
         self._steps = {name: self._spec(name, self._references[0]).check_steps for name in self._proxy_tasks}
@@ -87,18 +90,23 @@ class ProxySearchController:
         return ProxySearchState(in_order({**known, **own}))
 
     def save(self, state: ProxySearchState) -> ProxySearchState:
-        """Store the own tasks that changed, each in its file, and learn what others have decided."""
+        """Store the own tasks that changed, each in its file, and learn what others have decided.
+
+        The cloud tool's file, which tells all checks of all tasks, is written when a task has ended and in the end.
+        """
         # Jobs of one sweep write one file together: without the lease the slower would undo the faster.
         with Lease(self._folder.parent / "merge.lock").hold("the proxy search", wait_seconds=None):
-            known = read_tasks(self._folder)
-            for name in self._proxy_tasks:
-                if known.get(name) != state.tasks[name]:
-                    write_record(self._folder / f"{name}.json", state.tasks[name])
-            others = {name: task for name, task in known.items() if name not in self._proxy_tasks}
+            stored = read_tasks(self._folder, self._known)
+            changed = [state.tasks[name] for name in self._proxy_tasks if stored.get(name) != state.tasks[name]]
+            for task in changed:
+                self._write(task)
+            others = {name: task for name, task in stored.items() if name not in self._proxy_tasks}
             merged = ProxySearchState(in_order({**state.tasks, **others}))
-            write_record(self._folder.parent / "rules.json", Rules(self._judged_by))
-            best = self._best(merged.tasks)
-            write_search_controller_state(self._folder.parent / "SEARCH_CONTROLLER_STATE.json", merged.tasks, best)
+            if read_rules(self._folder) != self._judged_by:
+                write_record(self._folder.parent / "rules.json", Rules(self._judged_by))
+            if not changed or any(task.stopping_state is not None for task in changed):
+                best = self._best(merged.tasks)
+                write_search_controller_state(self._folder.parent / "SEARCH_CONTROLLER_STATE.json", merged.tasks, best)
         return merged
 
     def specs(self, state: ProxySearchState) -> list[TrialSpec]:
@@ -153,6 +161,11 @@ class ProxySearchController:
             steps_total=sum(task.total_steps * len(task.keys) for task in open_tasks),
             tau=None if shown is None else shown.tau,
         )
+
+    def _write(self, task: TaskState) -> None:
+        path = self._folder / f"{task.name}.json"
+        write_record(path, task)
+        self._known[path] = stamp(path), task
 
     def _contenders(self, state: ProxySearchState) -> list[TaskState]:
         """The own tasks that are judged now."""
