@@ -174,7 +174,6 @@ class Job:
             reserve=self._reserve(self._selection.references),
             recipe=self.design.recipe,
             seed=config.seed + PROXY_SEED_OFFSET,
-            slots=self._backend.slots,
             folder=self.study.folder.proxy_tasks,
             confirmations=read_confirmations(self.study.folder.confirmation),
         )

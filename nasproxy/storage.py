@@ -251,11 +251,11 @@ class FolderTrialStore:
     def read(self, key: str) -> TrialRecord:
         """Read status and checks."""
         folder = self.folder(key)
-        stamp = (*_stamp(folder.status), *_stamp(folder.metrics))
+        version = (*stamp(folder.status), *stamp(folder.metrics))
         known = self._read.get(key)
-        if known is None or known[0] != stamp:
+        if known is None or known[0] != version:
             known = (
-                stamp,
+                version,
                 TrialRecord(read_record(folder.status, Status) or Status(), read_checks(folder.metrics)),
             )
             self._read[key] = known
@@ -308,7 +308,8 @@ class MemoryTrialStore:
         self._records[key] = record
 
 
-def _stamp(path: Path) -> tuple[int, ...]:
+def stamp(path: Path) -> tuple[int, ...]:
+    """What tells a file's versions apart without reading it; the same for every file that is not there."""
     try:
         stat = path.stat()
     except FileNotFoundError:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from nasproxy.clock import VirtualClock
-from nasproxy.curves import Curve, Direction, Training, read_table
+from nasproxy.curves import Curve, CurveTable, Direction, Training, read_table
 from nasproxy.errors import ConfigError
 from nasproxy.proxy import Override, ProxyTask
 from nasproxy.storage import MemoryTrialStore
@@ -34,7 +34,8 @@ class ReplayBackend:
         self,
         store: MemoryTrialStore,
         *,
-        table: str | None,
+        table: str | None = None,
+        curves: CurveTable | None = None,
         direction: Direction = "max",
         reference: str | None = None,
         proxies: list[str] | None = None,
@@ -47,6 +48,7 @@ class ReplayBackend:
         Args:
             store: Where the trials live.
             table: Path of a CSV or Parquet file of learning curves.
+            curves: The table itself, where it was read before.
             direction: Whether its scores are better when high (`max`) or low (`min`).
             reference: The proxy that is full training; None for `full`, or for the table's only one.
             proxies: The proxies to judge, in order; None for all others, or for the reference where it is alone.
@@ -58,15 +60,12 @@ class ReplayBackend:
             ConfigError: There is no table, or a proxy is not in it.
             DataError: The table cannot be used.
         """
-        if table is None:
-            raise ConfigError(
-                "backend.table must name a table of learning curves, got none: python run.py backend=replay "
-                "backend.table=FILE; docs/replay.md shows how to make one"
-            )
+        if curves is None:
+            curves = self._read(table, direction)
         if slots is not None and slots < 1:
             raise ConfigError(f"backend.slots must be at least 1, got {slots}")
         self.store = store
-        self.table = read_table(table, direction)
+        self.table = curves
         self.reference = self._known_reference(reference)
         self.proxies = self._known_proxies(proxies)
         self._slots = slots or len(self.table.curves)
@@ -75,6 +74,15 @@ class ReplayBackend:
         self._clock = VirtualClock()
         self._queue: OrderedDict[str, None] = OrderedDict()
         self._running: dict[str, _Run] = {}
+
+    @staticmethod
+    def _read(table: str | None, direction: Direction) -> CurveTable:
+        if table is None:
+            raise ConfigError(
+                "backend.table must name a table of learning curves, got none: python run.py backend=replay "
+                "backend.table=FILE; docs/replay.md shows how to make one"
+            )
+        return read_table(table, direction)
 
     @property
     def slots(self) -> int:

@@ -15,6 +15,11 @@ from nasproxy.trial import Request, State, TrialRecord, TrialSpec
 S = TypeVar("S")
 Records = Mapping[str, TrialRecord]
 
+FAILURE_SHARE = 0.01
+"""Share of the awaited trials that may fail before the controller is asked again; one in a small study."""
+PROGRESS_SHARE = 0.1
+"""Share of the trials of which something new is known when progress is told again: it counts all of them."""
+
 
 @dataclass(frozen=True)
 class Train:
@@ -22,9 +27,11 @@ class Train:
 
     Attributes:
         until: Step to reach by trial key, in order of urgency.
+        awaited: The steps, by trial key, without which there is nothing to decide; None for all of `until`.
     """
 
     until: Mapping[str, int]
+    awaited: Mapping[str, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -104,7 +111,8 @@ def run(controller: Controller[S], workshop: Workshop) -> S:
     with desk.tidied_up():
         state = controller.load()
         while True:
-            records = desk.records(controller.specs(state))
+            specs = controller.specs(state)
+            records = desk.records(specs)
             workshop.tracker.progress(controller.progress(state, records), workshop.backend.running())
             action = controller.next_action(state, records)
             if action is None:
@@ -113,8 +121,34 @@ def run(controller: Controller[S], workshop: Workshop) -> S:
                 state = controller.save(action.state)
                 if action.message:
                     workshop.tracker.say(action.message)
-            else:
-                desk.act(action)
+                continue
+            for _ in desk.act(action):
+                progress = controller.progress(state, desk.records(specs))
+                workshop.tracker.progress(progress, workshop.backend.running())
+
+
+class _Awaited:
+    """What has still to happen before there is something to decide."""
+
+    def __init__(self, steps: Mapping[str, int], records: Records) -> None:
+        self._left = {key: step for key, step in steps.items() if not _is_settled(records[key], step)}
+        # Each failure may call for another decision, but not for one that looks at all trials each time.
+        self._failures_left = max(1, round(FAILURE_SHARE * len(self._left)))
+
+    def note(self, key: str, record: TrialRecord) -> None:
+        """Take note of what became of a trial."""
+        if key in self._left and _is_settled(record, self._left[key]):
+            del self._left[key]
+            self._failures_left -= record.is_failed
+
+    @property
+    def is_over(self) -> bool:
+        """Whether to decide now."""
+        return not self._left or self._failures_left <= 0
+
+
+def _is_settled(record: TrialRecord, step: int) -> bool:
+    return record.reached(step) or record.status.state in (State.DONE, State.FAILED)
 
 
 class _Desk:
@@ -138,20 +172,29 @@ class _Desk:
                     self._shop.tracker.trial(spec, self._records[spec.key])
         return {spec.key: self._records[spec.key] for spec in specs}
 
-    def act(self, action: Train) -> None:
-        """Ask for what was decided, then wait for something to happen."""
-        backend, store = self._shop.backend, self._shop.store
-        for key in backend.live() - set(action.until):
+    def act(self, action: Train) -> Iterator[None]:
+        """Ask for what was decided, and wait until there is something to decide; yields when progress is worth telling.
+
+        Nothing in here looks at all trials of the study at each turn: a study of many would spend its time on that.
+        """
+        for key in self._shop.backend.live() - set(action.until):
             self._stop(key)
         for key, until in action.until.items():
-            record = self._records[key]
-            if record.reached(until) or record.status.state in (State.DONE, State.FAILED):
-                continue
-            if key not in self._digests:
-                self._digests[key] = store.create(self._specs[key])
-            self._ask(key, Request(until_step=until, lease=self._lease))
-            backend.submit(key, self._digests[key])
-        self._wait(self._shop.poll_seconds)
+            self._start(key, until)
+        awaited = _Awaited(action.until if action.awaited is None else action.awaited, self._records)
+        news = 0
+        while True:
+            seen, ended = self._wait(self._shop.poll_seconds)
+            for key in seen:
+                awaited.note(key, self._records[key])
+            if awaited.is_over:
+                return
+            for key in ended & set(action.until):
+                self._start(key, action.until[key])  # it was lost, or paused by another job of a sweep
+            news += len(seen)
+            if news >= PROGRESS_SHARE * len(self._records):
+                news = 0
+                yield
 
     @contextmanager
     def tidied_up(self) -> Iterator[None]:
@@ -183,16 +226,27 @@ class _Desk:
             self._shop.store.request(key, request)
             self._asked[key] = request
 
-    def _wait(self, seconds: float) -> None:
-        live = self._shop.backend.live()
+    def _start(self, key: str, until: int) -> None:
+        """Have a trial run, unless it has come so far or will come no further."""
+        if _is_settled(self._records[key], until):
+            return
+        if key not in self._digests:
+            self._digests[key] = self._shop.store.create(self._specs[key])
+        self._ask(key, Request(until_step=until, lease=self._lease))
+        self._shop.backend.submit(key, self._digests[key])
+
+    def _wait(self, seconds: float) -> tuple[set[str], set[str]]:
+        """Wait for something to happen; returns the known trials that ran meanwhile, and those of them that ended."""
+        running = self._shop.backend.running()
         ended = self._shop.backend.wait(seconds)
         for key in ended:
             self._asked.pop(key, None)  # another job of a sweep may ask something of it before we do again
-        for key in live | ended:
-            if key in self._specs:
-                self._refresh(key)
-        for key in ended & set(self._specs):
+        seen = {key for key in running | ended | self._shop.backend.running() if key in self._specs}
+        for key in seen:
+            self._refresh(key)
+        for key in ended & seen:
             self._shop.tracker.trial(self._specs[key], self._records[key])
+        return seen, ended & seen
 
     def _refresh(self, key: str) -> None:
         self._records[key] = self._shop.store.read(key)

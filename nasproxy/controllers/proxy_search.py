@@ -17,6 +17,7 @@ from nasproxy.controllers.reserve import Reserve
 from nasproxy.controllers.settings import ProxySearchSettings
 from nasproxy.controllers.states import (
     ConfirmationState,
+    KnownTasks,
     ProxySearchState,
     Reference,
     Rules,
@@ -25,13 +26,15 @@ from nasproxy.controllers.states import (
     TaskState,
     best_task,
     in_order,
+    read_policy,
+    read_rules,
     read_tasks,
 )
 from nasproxy.controllers.vertex_files import write_search_controller_state
 from nasproxy.errors import ConfigError
 from nasproxy.proxy import ProxyTask
 from nasproxy.statistics.acceptance import Criterion, Plan, Verdict, VerdictKind
-from nasproxy.storage import Lease, write_record
+from nasproxy.storage import Lease, stamp, write_record
 from nasproxy.tracking.tracker import Progress
 from nasproxy.trial import Recipe, Split, TrialSpec
 
@@ -52,7 +55,6 @@ class ProxySearchController:
         reserve: Reserve,
         recipe: Recipe,
         seed: int,
-        slots: int,
         folder: Path,
         confirmations: Sequence[ConfirmationState] = (),
     ) -> None:
@@ -67,7 +69,6 @@ class ProxySearchController:
             reserve: Candidates that may become references while a verdict is undecided.
             recipe: The study's trainings.
             seed: Seed of every proxy training; another than the references'.
-            slots: Trials that run at once.
             folder: Where each task's state lives.
             confirmations: What became of earlier winners: a contradicted one is none.
         """
@@ -80,9 +81,9 @@ class ProxySearchController:
         self._reserve = reserve
         self._recipe = recipe
         self._seed = seed
-        self._slots = slots
         self._folder = folder
         self._confirmations = tuple(confirmations)
+        self._known: KnownTasks = {}
         self._specs: dict[tuple[str, int], TrialSpec] = {}
         # Applying the overrides of every task now refuses a wrong one before the first trial.
         self._steps = {name: self._spec(name, self._references[0]).check_steps for name in self._proxy_tasks}
@@ -94,18 +95,24 @@ class ProxySearchController:
         return ProxySearchState(in_order({**known, **own}))
 
     def save(self, state: ProxySearchState) -> ProxySearchState:
-        """Store the own tasks that changed, each in its file, and learn what others have decided."""
+        """Store the own tasks that changed, each in its file, and learn what others have decided.
+
+        The cloud tool's file, which tells all checks of all tasks, is written when a task has ended and in the end.
+        """
         # Jobs of one sweep write one file together: without the lease the slower would undo the faster.
         with Lease(self._folder.parent / "merge.lock").hold("the proxy search", wait_seconds=None):
-            known = read_tasks(self._folder)
-            for name in self._proxy_tasks:
-                if known.get(name) != state.tasks[name]:
-                    write_record(self._folder / f"{name}.json", state.tasks[name])
-            others = {name: task for name, task in known.items() if name not in self._proxy_tasks}
+            stored = read_tasks(self._folder, self._known)
+            changed = [state.tasks[name] for name in self._proxy_tasks if stored.get(name) != state.tasks[name]]
+            for task in changed:
+                self._write(task)
+            others = {name: task for name, task in stored.items() if name not in self._proxy_tasks}
             merged = ProxySearchState(in_order({**state.tasks, **others}))
-            write_record(self._folder.parent / "rules.json", Rules(self._judged_by, self._settings.policy))
-            best = self._best(merged.tasks)
-            write_search_controller_state(self._folder.parent / "SEARCH_CONTROLLER_STATE.json", merged.tasks, best)
+            rules = Rules(self._judged_by, self._settings.policy)
+            if (read_rules(self._folder), read_policy(self._folder)) != (rules.judged_by, rules.policy):
+                write_record(self._folder.parent / "rules.json", rules)
+            if not changed or any(task.stopping_state is not None for task in changed):
+                best = self._best(merged.tasks)
+                write_search_controller_state(self._folder.parent / "SEARCH_CONTROLLER_STATE.json", merged.tasks, best)
         return merged
 
     def specs(self, state: ProxySearchState) -> list[TrialSpec]:
@@ -139,12 +146,12 @@ class ProxySearchController:
             return self._decide(state, replace(_ended(task, StoppingState.EXCEEDED_BEST_TIME), beaten_by=best.name))
         if task.asked > task.settled:
             grown = self._grown(task, records)
-            return Train(self._rung(contenders, known, times, records)) if grown is None else self._decide(state, grown)
+            return self._rung(contenders, known, times, best, records) if grown is None else self._decide(state, grown)
         if not self._judge.has_enough(models[first], step):
             return self._decide(state, replace(task, stopping_state=StoppingState.EXCESS_FAILURES))
         if models[first].have_reached(step):
             return self._decide(state, self._judged(state, task, models[first], known[first]))
-        return Train(self._rung(contenders, known, times, records))
+        return self._rung(contenders, known, times, best, records)
 
     def progress(self, state: ProxySearchState, records: Records) -> Progress:
         """Steps of the tasks that are yet to be judged, at most."""
@@ -163,6 +170,11 @@ class ProxySearchController:
             steps_total=sum(task.total_steps * len(task.keys) for task in open_tasks),
             tau=None if shown is None else shown.tau,
         )
+
+    def _write(self, task: TaskState) -> None:
+        path = self._folder / f"{task.name}.json"
+        write_record(path, task)
+        self._known[path] = stamp(path), task
 
     def _contenders(self, state: ProxySearchState) -> list[TaskState]:
         """The own tasks that are judged now."""
@@ -230,9 +242,14 @@ class ProxySearchController:
         contenders: Mapping[str, TaskState],
         paces: Mapping[str, Pace],
         times: Mapping[str, float],
+        best: "_Best | None",
         records: Records,
-    ) -> dict[str, int]:
-        """What to train before the next judgement: candidates called up first, then all tasks to the rung's end."""
+    ) -> Train:
+        """What to train before the next judgement: candidates called up first, then all tasks to the rung's end.
+
+        Where each trial has a slot the small models are paused too: else they train far beyond the check that the
+        slowest still has to reach.
+        """
         first = race.earliest(times)
         called = {
             spec.key: spec.total_steps
@@ -241,14 +258,15 @@ class ProxySearchController:
         }
         start = max(pace.seconds_at(race.rated_until(pace.check_steps)) for pace in paces.values())
         end = race.horizon(times[first], start, self._settings.rung_growth)
-        if sum(len(task.keys) for task in contenders.values()) <= self._slots:
-            end = float("inf")  # nobody waits for a slot, so a pause would only cost a start
+        if best is not None:
+            end = min(end, best.seconds)  # a check that comes later could not be cheaper, and is never judged
+        step = self._next_step(contenders[first])
         in_turn = sorted(contenders, key=lambda name: times[name])
-        until = {
-            name: max(paces[name].last_check_within(end), self._next_step(contenders[first]) if name == first else 0)
-            for name in in_turn
-        }
-        return {**called, **self._open(((contenders[name], until[name]) for name in in_turn), records)}
+        until = {name: max(paces[name].last_check_within(end), step if name == first else 0) for name in in_turn}
+        return Train(
+            until={**called, **self._open(((contenders[name], until[name]) for name in in_turn), records)},
+            awaited=called or self._open([(contenders[first], step)], records),
+        )
 
     def _open(self, wanted: Iterable[tuple[TaskState, int]], records: Records) -> dict[str, int]:
         return {

@@ -183,8 +183,7 @@ class ProxySearchSettings:
         desired_score: Accept a task whose median score reaches this as well; None for correlation only.
         train_seconds_limit: Stop a task whose models have trained so long; None for no limit.
         time_tolerance: A task must be cheaper than the best by more than this share to replace it.
-        rung_growth: How many times further each rung of the lockstep ends than the one before, where slots are too
-            few for all trials at once.
+        rung_growth: How many times further each rung of the lockstep ends than the one before.
         min_models: Fewest models with a score.
         min_valid_ratio: Smallest share of the reference models with a score.
     """

@@ -10,7 +10,7 @@ from nasproxy.statistics.acceptance import Verdict
 from nasproxy.statistics.confirmation import Confirmation
 from nasproxy.statistics.rank_correlation import RankCorrelation
 from nasproxy.statistics.variance import SeedDeviation, VarianceVerdict
-from nasproxy.storage import read_record
+from nasproxy.storage import read_record, stamp
 from nasproxy.trial import Architecture
 
 
@@ -317,14 +317,31 @@ def read_policy(folder: Path) -> str | None:
     return None if rules is None else rules.policy
 
 
-def read_tasks(folder: Path) -> dict[str, TaskState]:
+KnownTasks = dict[Path, tuple[tuple[int, ...], TaskState]]
+"""States of proxy tasks by file, with the version of the file that they were read from."""
+
+
+def read_tasks(folder: Path, known: KnownTasks | None = None) -> dict[str, TaskState]:
     """Every proxy task that a study has a state of, by name.
+
+    Args:
+        folder: Where each has its file.
+        known: States that were read before, to read only what has changed; what is read is added.
 
     Raises:
         CorruptFileError: One of them cannot be read.
     """
-    tasks = (read_record(path, TaskState) for path in folder.glob("*.json"))
-    return in_order({task.name: task for task in tasks if task is not None})
+    known = {} if known is None else known
+    tasks: dict[str, TaskState] = {}
+    for path in folder.glob("*.json"):
+        version = stamp(path)
+        if path not in known or known[path][0] != version:
+            task = read_record(path, TaskState)
+            if task is None:
+                continue
+            known[path] = version, task
+        tasks[known[path][1].name] = known[path][1]
+    return in_order(tasks)
 
 
 def read_confirmations(folder: Path) -> list[ConfirmationState]:

@@ -39,7 +39,7 @@ def forecast(design: Design, backend: Backend, open_backend: OpenBackend, score:
         stages["selection"] = _selection(design)
     assumption = None
     if Step.search_proxy_task in steps:
-        run = _race(design, speeds, backend.slots)
+        run = _race(design, speeds)
         expected = _expected(design, run, speeds)
         stages["proxy search"] = plan.proxy_search(run, expected)
         total = run.paces[expected.task].check_steps[-1]
@@ -70,7 +70,7 @@ def _selection(design: Design) -> Course:
     )
 
 
-def _race(design: Design, speeds: Speeds, slots: int) -> Race:
+def _race(design: Design, speeds: Speeds) -> Race:
     models = tuple(design.candidates[: design.selection.models])
     paces = {
         name: Pace(check_steps(design.recipe, task), speeds.timing(models, name).step_seconds)
@@ -81,7 +81,6 @@ def _race(design: Design, speeds: Speeds, slots: int) -> Race:
         models=models,
         reserve=tuple(design.reserve),
         maximum=design.config.references.max,
-        slots=slots,
         full_steps=check_steps(design.recipe),
         settings=design.config.proxy_search,
     )

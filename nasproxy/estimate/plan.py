@@ -62,7 +62,6 @@ class Race:
         models: The selected reference models.
         reserve: Architectures that may be added to them.
         maximum: Reference models that there may be.
-        slots: Trials that run at once.
         full_steps: The checks of a full training.
         settings: How the search is held.
     """
@@ -71,7 +70,6 @@ class Race:
     models: Models
     reserve: Models
     maximum: int
-    slots: int
     full_steps: tuple[int, ...]
     settings: ProxySearchSettings
 
@@ -188,20 +186,16 @@ def _reached(run: Race, expected: Acceptance) -> dict[str, int]:
     seconds = run.paces[expected.task].seconds_at(expected.step)
     start = max(pace.seconds_at(race.rated_until(pace.check_steps)) for pace in run.paces.values())
     end = race.horizon(seconds, start, run.settings.rung_growth)
-    if run.settings.policy != "race" or _has_slots_for_all(run):
+    if run.settings.policy != "race":
         end = seconds  # nobody runs ahead
     return {name: min(pace.last_check_within(end), run.last_step(name)) for name, pace in run.paces.items()}
-
-
-def _has_slots_for_all(run: Race) -> bool:
-    return len(run.models) * len(run.paces) <= run.slots
 
 
 def _until(run: Race, name: str, step: int, models: int) -> Work:
     """So many models under a task, to a step, paused at the end of each rung on the way."""
     steps, growth = run.paces[name].check_steps, run.settings.rung_growth
     further = math.log(step / race.rated_until(steps)) / math.log(growth)
-    rungs = 0 if _has_slots_for_all(run) else max(0, math.ceil(further - 1e-9))
+    rungs = max(0, math.ceil(further - 1e-9))
     work = _trained(run.models, name, models, steps, 0, _checks_until(steps, step))
     return replace(work, starts=models * (1 + rungs))
 

@@ -1,13 +1,10 @@
 """How far the tau of a few models strays from the true one, on the scale of atanh(tau)."""
 
-import math
-
-from nasproxy.statistics.fisher import WIDE, fisher_z
+from nasproxy.statistics.fisher import WIDE
+from nasproxy.statistics.score_test import score_lower_limits
 
 MIN_MODELS = 8
 """Below this a tau says next to nothing: its deviation grows without bound towards 6 models."""
-Z_ONE_SIDED_95 = 1.6448536269514722
-"""Standard normal quantile of a one-sided 95 % limit."""
 
 
 def atanh_deviation(n: int) -> float | None:
@@ -28,11 +25,10 @@ def atanh_deviation(n: int) -> float | None:
 
 
 def tau_lower_limit(tau: float, n: int) -> float | None:
-    """One-sided 95 % lower limit of the true tau; None on fewer than 8 models.
+    """One-sided 95 % lower limit of the true tau, by the score test; None on fewer than 8 models.
 
     Args:
         tau: Observed tau-b.
         n: Models.
     """
-    deviation = atanh_deviation(n)
-    return None if deviation is None else math.tanh(float(fisher_z(tau, n)) - Z_ONE_SIDED_95 * deviation)
+    return float(score_lower_limits(tau, n)) if n >= MIN_MODELS else None

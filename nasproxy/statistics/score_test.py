@@ -1,4 +1,9 @@
-"""Whether tau lies above a bar, by its exact deviation at the bar: holds near tau 1, where Fisher's z does not."""
+"""Whether tau lies above a bar, by its exact deviation at the bar: holds near tau 1, where Fisher's z does not.
+
+The distance to the bar is measured between arcsines. On the scale of tau itself the upper tail is shorter than a normal
+one, so that a test errs less than it says; on that of atanh(tau), Fisher's, it is longer. The arcsine stands between.
+Tau moves in steps of 4 / (n (n - 1)), and half a step is taken off what was observed.
+"""
 
 import math
 
@@ -37,8 +42,9 @@ def tau_deviation(tau: ArrayLike, n: ArrayLike) -> Floats:
 def score_p_values(taus: ArrayLike, null_tau: float, n: ArrayLike) -> Floats:
     """Probability of a tau at least as high as the observed one, were the true one at the bar.
 
-    Simulated with normal scores whose true tau is the bar, from 0.3 to 0.8, p was below 5 % in 0.6 to 4.1 % of
-    samples of 10 models, and in 2.8 to 4.3 % of 20 or 30.
+    Simulated with normal scores whose true tau is the bar, at 41 places from 0.3 to 0.8, p was below 5 % in 1.2 to
+    5.5 % of samples of 10 models (3.6 % on average over the bars), of 20 in 3.3 to 5.1 % (4.3 %), and of 30 in 3.4 to
+    4.6 % (4.1 %); it was below 0.5 % in 0.0 to 0.7 %, 0.2 to 0.4 % and 0.1 to 0.3 %.
 
     Args:
         taus: Observed taus, any shape; NaN stays NaN.
@@ -49,13 +55,13 @@ def score_p_values(taus: ArrayLike, null_tau: float, n: ArrayLike) -> Floats:
         ValueError: The bar is out of range.
         TooFewTrialsError: Fewer than 5 models.
 
-    Source: normal score test, deviation after Esscher (1924).
+    Source: normal score test on the arcsine of tau, deviation after Esscher (1924), continuity correction of Yates.
     """
     if not -1 < null_tau < 1:
         raise ValueError(f"null_tau must lie in (-1, 1), got {null_tau}: no number of models can show a tau of 1")
     _check_models(n)
-    deviation = tau_deviation(null_tau, n)
-    return np.asarray(stats.norm.sf((np.asarray(taus, dtype=np.float64) - null_tau) / deviation), dtype=np.float64)
+    above = _reduced(taus, n) - np.arcsin(null_tau)
+    return np.asarray(stats.norm.sf(above / _arcsine_deviation(null_tau, n)), dtype=np.float64)
 
 
 def score_lower_limits(taus: ArrayLike, n: ArrayLike, *, alpha: float = 0.05) -> Floats:
@@ -73,22 +79,37 @@ def score_lower_limits(taus: ArrayLike, n: ArrayLike, *, alpha: float = 0.05) ->
         ValueError: alpha is out of range.
         TooFewTrialsError: Fewer than 5 models.
 
-    Source: inverted score test, deviation after Esscher (1924).
+    Source: `score_p_values`, inverted. With 10 models tau moves in steps of 4 %, which at a true tau of 0.8 hold 6 % of
+        samples: there no limit made from tau alone covers just 95 %.
 
     >>> score_lower_limits([0.6, 1.0], 10).round(3).tolist()
-    [0.207, 0.845]
+    [0.213, 0.882]
     """
     if not 0 < alpha <= 0.5:
         raise ValueError(f"alpha must lie in (0, 0.5], got {alpha}: give 0.05 for 5 %")
     _check_models(n)
-    observed = np.asarray(taus, dtype=np.float64)
+    observed = _reduced(taus, n)
     reach = float(stats.norm.isf(alpha))
-    low, high = np.full(observed.shape, -1.0), observed.copy()
+    low, high = np.full(observed.shape, -math.pi / 2), observed.copy()
     for _ in range(HALVINGS):
         middle = (low + high) / 2
-        is_passed = observed - middle > reach * tau_deviation(middle, n)
+        is_passed = observed - middle > reach * _arcsine_deviation(np.sin(middle), n)
         low, high = np.where(is_passed, middle, low), np.where(is_passed, high, middle)
-    return np.where(np.isnan(observed), np.nan, low)
+    return np.where(np.isnan(observed), np.nan, np.sin(low))
+
+
+def _reduced(taus: ArrayLike, n: ArrayLike) -> Floats:
+    """Arcsines of observed taus, half a step taken off."""
+    models = np.asarray(n, dtype=np.float64)
+    reduced = np.asarray(taus, dtype=np.float64) - 2 / (models * (models - 1))
+    return np.asarray(np.arcsin(np.maximum(reduced, -1.0)), dtype=np.float64)
+
+
+def _arcsine_deviation(tau: ArrayLike, n: ArrayLike) -> Floats:
+    """Standard deviation of the arcsine of tau, by its slope at the true tau; towards 1 both vanish alike."""
+    true, models = np.asarray(tau, dtype=np.float64), np.asarray(n, dtype=np.float64)
+    slope = np.sqrt(np.maximum(1 - true**2, 1e-12))
+    return np.asarray(np.maximum(tau_deviation(true, models) / slope, np.sqrt(2 / (models * (models - 1)))))
 
 
 def _check_models(n: ArrayLike) -> None:

@@ -19,6 +19,8 @@ Floats = npt.NDArray[np.float64]
 COLUMNS = ("architecture", "proxy", "seed", "step", "score", "train_seconds", "status")
 CAUSES = ("oom", "nan", "crash", "lost")
 REFERENCE = "full"
+PROXY_COST = 0.5
+"""Seconds of a proxy's step over those of full training, unless told otherwise."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,7 @@ def generate(
     architectures: int = 400,
     checks: int = 90,
     proxies: Mapping[str, str] | None = None,
+    costs: Mapping[str, float] | None = None,
     seeds: int = 1,
     noise: Noise | None = None,
     failures: float = 0.0,
@@ -91,7 +94,8 @@ def generate(
     Args:
         architectures: How many models.
         checks: Checks of a whole training, one a step.
-        proxies: Kind by proxy, besides the reference `full`, which is steady; a proxy costs half of full training.
+        proxies: Kind by proxy, besides the reference `full`, which is steady.
+        costs: Seconds of a proxy's step over those of full training; 0.5 unless given.
         seeds: Trainings of each model under each proxy.
         noise: How noisy scores are.
         failures: Share of the trainings that fail, before their first check or after any but the last.
@@ -105,7 +109,7 @@ def generate(
     progress = steps / checks
     sd = noise.late + (noise.early - noise.late) * (1 - np.sqrt(progress))
     for proxy, kind in {REFERENCE: "steady", **(proxies or {})}.items():
-        cost = step_seconds if proxy == REFERENCE else 0.5 * step_seconds
+        cost = step_seconds * (1.0 if proxy == REFERENCE else (costs or {}).get(proxy, PROXY_COST))
         for number in range(seeds):
             shown = KINDS[kind](models, progress) + sd * random.normal(size=(architectures, checks))
             shown += noise.seed * random.normal(size=(architectures, 1))
@@ -138,6 +142,14 @@ def write(path: Path, rows: Iterator[tuple[str, str, int, int, float, float, str
         writer.writerows(rows)
 
 
+def _cost(text: str) -> float:
+    """A cost as the command line gives it; one that is no number is none, 0."""
+    try:
+        return float(text) if text else PROXY_COST
+    except ValueError:
+        return 0.0
+
+
 def main() -> None:
     """Write a table as the command line asks for it."""
     parser = argparse.ArgumentParser(
@@ -152,8 +164,9 @@ def main() -> None:
         "--proxy",
         action="append",
         default=[],
-        metavar="NAME=KIND",
-        help=f"a proxy besides full, and its kind: {', '.join(KINDS)}; may be given more than once",
+        metavar="NAME=KIND[:COST]",
+        help=f"a proxy besides full, its kind ({', '.join(KINDS)}), and the seconds of its step over those of full "
+        f"training ({PROXY_COST} unless given); may be given more than once",
     )
     parser.add_argument("--failures", type=float, default=0.0, help="share of the trainings that fail")
     parser.add_argument("--early-noise", type=float, default=Noise.early, help="of a score when training begins")
@@ -161,16 +174,22 @@ def main() -> None:
     parser.add_argument("--seed-noise", type=float, default=Noise.seed, help="between seeds")
     parser.add_argument("--seed", type=int, default=0, help="which table")
     given = parser.parse_args()
-    proxies = dict(text.partition("=")[::2] for text in given.proxy)
-    for name, kind in proxies.items():
-        if kind not in KINDS:
-            parser.error(f"--proxy needs NAME=KIND with a kind of {', '.join(KINDS)}, got {name}={kind}")
+    proxies, costs = {}, {}
+    for text in given.proxy:
+        name, _, setting = text.partition("=")
+        proxies[name], _, cost = setting.partition(":")
+        costs[name] = _cost(cost)
+        if proxies[name] not in KINDS or not costs[name] > 0:
+            parser.error(
+                f"--proxy needs NAME=KIND[:COST] with a kind of {', '.join(KINDS)} and a cost above 0, got {text}"
+            )
     if given.architectures < 1 or given.checks < 1 or given.seeds < 1 or not 0 <= given.failures <= 1:
         parser.error("architectures, checks and seeds must be at least 1, failures a share from 0 to 1")
     rows = generate(
         architectures=given.architectures,
         checks=given.checks,
         proxies=proxies,
+        costs=costs,
         seeds=given.seeds,
         noise=Noise(given.early_noise, given.late_noise, given.seed_noise),
         failures=given.failures,

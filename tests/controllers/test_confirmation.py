@@ -92,7 +92,6 @@ class Study:
             reserve=NO_RESERVE,
             recipe=RECIPE,
             seed=1,
-            slots=self.workshop.backend.slots,
             folder=self.folder / "proxy_search" / "tasks",
             confirmations=read_confirmations(self.folder / "confirmation"),
         )

@@ -64,14 +64,13 @@ def test_spread_selection_costs_what_its_own_formula_says() -> None:
     assert [work.starts for work in course.middle] == [30, 25, 20, 15, 10], "paused after each round"
 
 
-def race(slots: int = 2, maximum: int = 30, **settings: object) -> Race:
+def race(maximum: int = 30, **settings: object) -> Race:
     checks = tuple(range(10, 101, 10))
     return Race(
         paces={"full": Pace(checks, 0.2), "half": Pace(checks, 0.1)},
         models=tuple(CANDIDATES[:10]),
         reserve=tuple(CANDIDATES[10:40]),
         maximum=maximum,
-        slots=slots,
         full_steps=checks,
         settings=ProxySearchSettings(**settings),  # type: ignore[arg-type]
     )
@@ -93,21 +92,13 @@ def test_in_between_all_train_as_long_as_the_accepted_one_to_the_end_of_its_rung
     assert full.starts == 15 * 2, "paused once, at the second check"
 
 
-def test_with_slots_for_all_nobody_pauses_or_runs_ahead() -> None:
-    course = plan.proxy_search(race(slots=20, rung_growth=1.9), Acceptance("full", step=50, added=0))
-    full, half, _ = course.middle
-    assert (full.steps, full.starts) == (10 * 50, 10)
-    assert half.steps == 10 * 100
-
-
 @given(
     step=st.sampled_from(range(10, 101, 10)),
     added=st.integers(0, 20),
     growth=st.floats(1.1, 4.0),
-    slots=st.integers(1, 40),
 )
-def test_the_middle_lies_between_the_ends(step: int, added: int, growth: float, slots: int) -> None:
-    course = plan.proxy_search(race(slots, rung_growth=growth), Acceptance("half", step, added))
+def test_the_middle_lies_between_the_ends(step: int, added: int, growth: float) -> None:
+    course = plan.proxy_search(race(rung_growth=growth), Acceptance("half", step, added))
     for count in (trials, steps, lambda works: sum(work.starts for work in works)):
         assert count(course.low) <= count(course.middle) <= count(course.high)
 

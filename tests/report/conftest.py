@@ -223,7 +223,6 @@ class Author:
             reserve=reserve or NO_RESERVE,
             recipe=RECIPE,
             seed=1,
-            slots=4,
             folder=self.folder.proxy_tasks,
         )
         return base.run(controller, self.workshop)

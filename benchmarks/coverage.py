@@ -1,0 +1,206 @@
+"""Do verdicts hold what they state? `python -m benchmarks.coverage`: simulations on normal scores of known tau.
+
+**Coverage**: in how many samples the one-sided 95 % lower limit that verdicts state lies at or below the true tau. With
+few models tau moves in wide steps, so coverage jumps by up to 6 % from one true tau to the next whatever the limit: the
+smallest, the largest and the mean over the true taus are given.
+
+**False acceptance**: in how many studies a criterion accepts any of several proxy tasks at any look, where the true tau
+of all of them is target - 0.20 throughout. The judge of the controllers decides, by each criterion of
+`conf/criterion` with its own settings. A model's deviations at fractions f and g of training are correlated min(f, g) /
+max(f, g), as `group_sequential` takes them to be, or independent.
+"""
+
+import argparse
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from rich.console import Console
+from rich.table import Table
+from scipy import stats
+
+from nasproxy.controllers.judge import Judge, Models
+from nasproxy.controllers.race import Pace
+from nasproxy.controllers.states import Reference
+from nasproxy.statistics.acceptance import ROUNDING, Criterion, Plan, VerdictKind
+from nasproxy.statistics.concordance import kendall_taus
+from nasproxy.statistics.deviation import tau_lower_limit
+from nasproxy.statistics.missing import Floats
+from nasproxy.targets import build
+from nasproxy.trial import Check, State, Status, TrialRecord
+
+CRITERIA = Path(__file__).resolve().parent.parent / "conf" / "criterion"
+TRUE_TAUS = tuple(np.arange(0.30, 0.801, 0.025).round(3).tolist())
+GAP = 0.20
+"""How far below the target the true tau of a proxy task lies that must not be accepted."""
+TOTAL_STEPS = 10_000
+MIN_MODELS, MIN_VALID_RATIO = 5, 0.7
+
+
+def sampled_taus(tau: float, n: int, draws: int, random: np.random.Generator) -> Floats:
+    """Taus of samples of n models with normal scores of that true tau, shape (draws,)."""
+    reference = random.standard_normal((draws, n))
+    proxy = related(reference, tau, random.standard_normal((draws, n)))
+    in_order = np.argsort(reference, axis=1)  # sorted by the reference, all samples share one
+    return kendall_taus(np.take_along_axis(proxy, in_order, axis=1), np.arange(n, dtype=np.float64))
+
+
+def related(reference: Floats, tau: float, noise: Floats) -> Floats:
+    """Scores whose true tau with the reference is as given (Greiner 1909); shapes that broadcast."""
+    rho = math.sin(math.pi / 2 * tau)
+    return rho * reference + math.sqrt(1 - rho**2) * noise
+
+
+def coverage(n: int, tau: float, draws: int, random: np.random.Generator) -> float:
+    """Share of samples whose stated lower limit lies at or below the true tau."""
+    values, counts = np.unique(sampled_taus(tau, n, draws, random).round(9), return_counts=True)
+    limits = [tau_lower_limit(value, n) for value in values.tolist()]
+    is_covered = [limit is not None and limit <= tau for limit in limits]
+    return float(counts[is_covered].sum() / draws)
+
+
+def criteria(target: float) -> dict[str, Criterion]:
+    """Every criterion that can be configured, by its name there."""
+    nodes = {path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted(CRITERIA.glob("*.yaml"))}
+    return {name: build("criterion", {**node, "target": target}) for name, node in nodes.items()}
+
+
+@dataclass(frozen=True)
+class Family:
+    """A study whose proxy tasks must not be accepted.
+
+    Attributes:
+        target: Tau that a good one reaches.
+        models: Reference models.
+        looks: Checks of a proxy task, spaced geometrically from 1 % to 98 % of training.
+        tasks: Proxy tasks.
+        is_correlated: Whether what a model shows at neighbouring checks hangs together.
+    """
+
+    target: float
+    models: int
+    looks: int
+    tasks: int
+    is_correlated: bool
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """Of the checks."""
+        return tuple((TOTAL_STEPS * np.geomspace(0.01, 0.98, self.looks)).round().astype(int).tolist())
+
+    def draw(self, random: np.random.Generator) -> tuple[Floats, Floats]:
+        """Reference scores, shape (models,), and proxy scores, shape (tasks, looks, models)."""
+        reference = random.standard_normal(self.models)
+        steps = np.array(self.steps)
+        fresh = random.standard_normal((self.looks, self.tasks, self.models))
+        noise = [fresh[0]]
+        for before, step, new in zip(steps, steps[1:], fresh[1:], strict=False):
+            kept = float(before / step) if self.is_correlated else 0.0
+            noise.append(kept * noise[-1] + math.sqrt(1 - kept**2) * new)
+        return reference, related(reference, self.target - GAP, np.stack(noise, axis=1))
+
+    def accepts(self, rule: Criterion, reference: Floats, scores: Floats) -> bool:
+        """Whether the judge accepts any proxy task at any look.
+
+        It is not asked where tau lies below the target, for no criterion accepts there.
+        """
+        judge = Judge(rule, MIN_MODELS, MIN_VALID_RATIO)
+        plan = Plan(tuple(step / TOTAL_STEPS for step in self.steps), self.tasks, (self.models,))
+        references = tuple(Reference(i, {}, str(i), float(score), 1.0) for i, score in enumerate(reference))
+        for task in scores:
+            hopeful = np.flatnonzero(kendall_taus(task, reference) >= self.target - ROUNDING)
+            models = Models(references, tuple(self._records(task))) if hopeful.size else None
+            for look in hopeful.tolist():
+                assert models is not None
+                _, verdict = judge.look(models, self.steps[: look + 1], Pace(self.steps, 1.0), plan)
+                if verdict.kind is VerdictKind.ACCEPTED:
+                    return True
+        return False
+
+    def _records(self, task: Floats) -> Iterator[TrialRecord]:
+        for scores in task.T.tolist():
+            checks = (Check(step, score, float(step)) for step, score in zip(self.steps, scores, strict=False))
+            yield TrialRecord(Status(State.RUNNING), tuple(checks))
+
+
+def false_acceptances(family: Family, draws: int, seed: int) -> dict[str, int]:
+    """Studies in which each criterion accepts a proxy task, all criteria on the same draws."""
+    random, rules = np.random.default_rng(seed), criteria(family.target)
+    counts = dict.fromkeys(rules, 0)
+    for _ in range(draws):
+        reference, scores = family.draw(random)
+        for name, rule in rules.items():
+            counts[name] += family.accepts(rule, reference, scores)
+    return counts
+
+
+def upper95(count: int, draws: int) -> float:
+    """One-sided 95 % upper limit of a share (Clopper and Pearson)."""
+    return 1.0 if count == draws else float(stats.beta.ppf(0.95, count + 1, draws - count))
+
+
+def measure_coverage(models: Sequence[int], draws: int, seed: int) -> list[dict[str, Any]]:
+    """Smallest, largest and mean coverage over the true taus, by number of models."""
+    random, found = np.random.default_rng(seed), []
+    for n in models:
+        by_tau = {tau: coverage(n, tau, draws, random) for tau in TRUE_TAUS}
+        values = list(by_tau.values())
+        found.append({"models": n, "low": min(values), "high": max(values), "mean": float(np.mean(values))})
+        found[-1]["by_tau"] = by_tau
+    return found
+
+
+def measure_acceptance(given: argparse.Namespace) -> list[dict[str, Any]]:
+    """Share of studies with a false acceptance, by number of models, correlation and criterion."""
+    found = []
+    for n in given.models:
+        for is_correlated in (True, False):
+            family = Family(given.target, n, given.looks, given.tasks, is_correlated)
+            for name, count in false_acceptances(family, given.studies, given.seed).items():
+                shares = {"share": count / given.studies, "upper95": upper95(count, given.studies)}
+                found.append({"models": n, "correlated": is_correlated, "criterion": name, **shares})
+    return found
+
+
+def show(found: dict[str, Any]) -> None:
+    """For the eye."""
+    console = Console(width=120)
+    limits = Table("models", "smallest", "mean", "largest", title="coverage of the stated 95 % lower limit")
+    for row in found["coverage"]:
+        limits.add_row(str(row["models"]), *(f"{row[name]:.3f}" for name in ("low", "mean", "high")))
+    accepted = Table("models", "looks", "criterion", "share", "upper 95 %", title="studies with a false acceptance")
+    for row in found["false_acceptance"]:
+        looks = "correlated" if row["correlated"] else "independent"
+        accepted.add_row(str(row["models"]), looks, row["criterion"], f"{row['share']:.1%}", f"{row['upper95']:.1%}")
+    console.print(limits, accepted)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", type=int, nargs="+", default=[10, 20, 30], help="reference models of a study")
+    parser.add_argument("--draws", type=int, default=20_000, help="samples for coverage")
+    parser.add_argument("--studies", type=int, default=1000, help="studies for false acceptance")
+    parser.add_argument("--target", type=float, default=0.65)
+    parser.add_argument("--looks", type=int, default=20)
+    parser.add_argument("--tasks", type=int, default=8)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", action="store_true", help="end with one line of JSON")
+    given = parser.parse_args()
+    if min(given.draws, given.studies, given.looks, given.tasks) < 1 or min(given.models) < 8:
+        parser.error("--models must be at least 8, --draws, --studies, --looks and --tasks at least 1")
+    found = {
+        "coverage": measure_coverage(given.models, given.draws, given.seed),
+        "false_acceptance": measure_acceptance(given),
+    }
+    show(found)
+    if given.json:
+        print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,170 @@
+"""How long do decisions take? `python -m benchmarks.decisions`: processor seconds of the controllers, without training.
+
+**judgement**: the judge's word on the last check of every proxy task, with cold caches. **decision**: the controller's
+next action at that check and its record on disk. **search**: all decisions of the proxy search up to there, a check
+after the other. **replay**: a whole study of so many trials on a made-up table, selection and search, reading the table
+left out; its seconds a trial must not grow.
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.coverage import criteria
+from nasproxy.backends.replay import CHOICE, ReplayBackend
+from nasproxy.controllers import base
+from nasproxy.controllers.base import Decide
+from nasproxy.controllers.judge import Judge, Models
+from nasproxy.controllers.proxy_search import ProxySearchController
+from nasproxy.controllers.race import Pace
+from nasproxy.controllers.random_selection import RandomSelection
+from nasproxy.controllers.reserve import Reserve
+from nasproxy.controllers.settings import ProxySearchSettings
+from nasproxy.controllers.states import ProxySearchState, Reference
+from nasproxy.curves import CurveTable, read_table
+from nasproxy.statistics.acceptance import Plan
+from nasproxy.storage import MemoryTrialStore
+from nasproxy.testing import curves
+from nasproxy.tracking.tracker import Silent
+from nasproxy.trial import Recipe, TrialRecord
+
+TARGET = 0.65
+DEFAULT = "group_sequential"
+
+
+class Study:
+    """Selection and proxy search on a table, as a replayed study runs them."""
+
+    def __init__(self, table: CurveTable, models: int, folder: Path, slots: int | None = None) -> None:
+        steps = table.check_steps["full"]
+        self.table, self.models, self.folder = table, models, folder
+        self.store = MemoryTrialStore()
+        self.backend = ReplayBackend(self.store, curves=table, slots=slots)
+        self.recipe = Recipe({}, self.backend.trainer, {}, table.fingerprint, steps[-1], steps[-1], check_at=steps)
+        poll = self.backend.look_seconds
+        self.workshop = base.Workshop(self.store, self.backend, Silent(study=folder), poll_seconds=poll)
+
+    def select(self) -> tuple[Reference, ...]:
+        """The references."""
+        selection = RandomSelection(models=self.models)
+        candidates = [{CHOICE: name} for name in self.table.architectures(list(self.table.check_steps))]
+        context = {"recipe": self.recipe, "candidates": candidates, "baseline": None, "seed": 0}
+        state = base.run(selection.controller(**context, folder=self.folder / "selection"), self.workshop)
+        return state.references or ()
+
+    def controller(self, references: tuple[Reference, ...]) -> ProxySearchController:
+        """The proxy search, its own one."""
+        return ProxySearchController(
+            ProxySearchSettings(),
+            tasks={proxy: self.backend.proxy_task(proxy) for proxy in self.backend.proxies},
+            criterion=criteria(TARGET)[DEFAULT],
+            judged_by="the benchmark",
+            references=references,
+            reserve=Reserve([], len(references), step=5, maximum=0, search_trials=1, full_seconds=1.0),
+            recipe=self.recipe,
+            seed=0,
+            folder=self.folder / "proxy_search" / "tasks",
+        )
+
+
+def made(folder: Path, architectures: int, checks: int, proxies: int) -> CurveTable:
+    """A made-up table whose proxies are hopeless, so that every check of all of them is judged."""
+    kinds = {f"proxy{number}": "hopeless" for number in range(proxies)}
+    path = folder / f"{architectures}.csv"
+    curves.write(path, curves.generate(architectures=architectures, checks=checks, proxies=kinds))
+    return read_table(path)
+
+
+def seconds(work: Callable[[], Any]) -> tuple[float, Any]:
+    """Processor seconds of a piece of work, and what came of it."""
+    began = time.process_time()
+    result = work()
+    return time.process_time() - began, result
+
+
+def judge_last_checks(study: Study, references: tuple[Reference, ...]) -> None:
+    """Every proxy task's last check, by a judge that has judged nothing before."""
+    judge = Judge(criteria(TARGET)[DEFAULT], min_models=5, min_valid_ratio=0.7)
+    proxies = study.backend.proxies
+    for proxy in proxies:
+        steps = study.table.check_steps[proxy]
+        found = [study.table.curves[key].checks for key in study.table.curves if key.proxy == proxy]
+        models = Models(references, tuple(TrialRecord(checks=checks) for checks in found[: len(references)]))
+        plan = Plan(tuple(step / steps[-1] for step in steps), len(proxies), (len(references),))
+        judge.look(models, steps, Pace(steps, 1.0), plan)
+
+
+def decide_last_check(study: Study, controller: ProxySearchController, state: ProxySearchState) -> None:
+    """The last decision of a search that has ended, once more: the next action, and its record."""
+    name, task = next(iter(state.tasks.items()))
+    open_task = replace(task, checks=task.checks[:-1], stopping_state=None)
+    before = ProxySearchState({**state.tasks, name: open_task})
+    records = {spec.key: study.store.read(spec.key) for spec in controller.specs(before)}
+    action = controller.next_action(before, records)
+    assert isinstance(action, Decide)
+    controller.save(action.state)
+
+
+def measure_decisions(models: int, checks: int, proxies: int) -> dict[str, float]:
+    """Seconds of the judgement, the decision and the search."""
+    with tempfile.TemporaryDirectory() as folder:
+        study = Study(made(Path(folder), models, checks, proxies), models, Path(folder))
+        references = study.select()
+        judged, _ = seconds(lambda: judge_last_checks(study, references))
+        controller = study.controller(references)
+        searched, state = seconds(lambda: base.run(controller, study.workshop))
+        assert all(len(task.checks) == checks for task in state.tasks.values())
+        decided, _ = seconds(lambda: decide_last_check(study, controller, state))
+    return {"judgement": judged, "decision": decided, "search": searched, "searched_a_check": searched / checks}
+
+
+def measure_replay(trials: int, checks: int, proxies: int, slots: int) -> dict[str, float]:
+    """Seconds of a study of so many trials, in all and a trial."""
+    with tempfile.TemporaryDirectory() as folder:
+        models = trials // (proxies + 1)
+        table = made(Path(folder), models, checks, proxies)
+        study = Study(table, models, Path(folder), slots)
+
+        def work() -> int:
+            base.run(study.controller(study.select()), study.workshop)
+            return len(study.store.keys())
+
+        taken, count = seconds(work)
+    return {"trials": count, "seconds": taken, "milliseconds_a_trial": 1000 * taken / count}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", type=int, default=10)
+    parser.add_argument("--checks", type=int, default=200)
+    parser.add_argument("--proxies", type=int, default=20)
+    parser.add_argument("--trials", type=int, nargs="+", default=[25_000, 50_000, 100_000], help="of replayed studies")
+    parser.add_argument("--slots", type=int, default=100, help="of replayed studies")
+    parser.add_argument("--json", action="store_true", help="end with one line of JSON")
+    given = parser.parse_args()
+    numbers = (given.checks, given.proxies, given.slots, *given.trials)
+    if given.models < 8 or min(numbers) < 1:
+        parser.error("--models must be at least 8, --checks, --proxies, --slots and --trials at least 1")
+    decisions = measure_decisions(given.models, given.checks, given.proxies)
+    replays = [measure_replay(trials, 5, 3, given.slots) for trials in given.trials]
+    shown = Table("what", "processor seconds")
+    for name, value in decisions.items():
+        shown.add_row(name, f"{value:.3f}")
+    for replay in replays:
+        each = f"{replay['seconds']:.1f} ({replay['milliseconds_a_trial']:.2f} ms a trial)"
+        shown.add_row(f"replay of {replay['trials']} trials", each)
+    Console(width=120).print(shown)
+    if given.json:
+        print(json.dumps({"decisions": decisions, "replays": replays}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,180 @@
+"""Published learning curves as tables to replay: `python -m benchmarks.published KIND FILE TABLE`.
+
+The publishers wrote a row for each training and a column for each check; this writes a row for each check, with the
+columns that docs/replay.md names. Most of them left out how long training took: there a step counts as long as a model
+of its size would need, in units of their mean. Rows that did not train become failures, repeats of a setting further
+seeds.
+"""
+
+import argparse
+import csv
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nasproxy.errors import DataError, NasproxyError
+
+COLUMNS = ("architecture", "proxy", "seed", "step", "score", "train_seconds", "status")
+Row = Mapping[str, str]
+
+DIVERGED = 0.006
+"""TinyImageNet has 200 classes: a network that ends below this never left chance."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """One row of a published table.
+
+    Attributes:
+        architecture: A name for what was trained.
+        proxy: Under which setting.
+        seconds: Of its whole training, in any unit.
+        scores: At each check; empty text where it has none.
+        is_diverged: Whether it never trained.
+    """
+
+    architecture: str
+    proxy: str
+    seconds: float
+    scores: Sequence[str]
+    is_diverged: bool = False
+
+
+def naap(row: Row) -> Training:
+    """Small networks on CIFAR-10, accuracy after each of 90 epochs (higher is better)."""
+    return Training(row["model_id"], "full", float(row["macs"]), _scores(row, "acc_ep"))
+
+
+def metaqnn(row: Row) -> Training:
+    """Random networks on CIFAR-10, accuracy after each of 20 epochs (higher is better)."""
+    name = f"p{row['num_params']}_d{row['depth']}_lr{row['lr']}"
+    return Training(name, "full", float(row["num_params"]), _scores(row, "acc_"))
+
+
+def wikitext2(row: Row) -> Training:
+    """Recurrent cells on WikiText-2, validation loss after each of 50 epochs: `--direction min`."""
+    return Training(row["recipe"], "full", float(row["total_seconds"]), _scores(row, "val_loss_ep"))
+
+
+def resnets(row: Row) -> Training:
+    """ResNets on TinyImageNet (higher is better), none of them a proxy of another."""
+    return _resnet(row, "b{num_blocks}_f{num_filters}_k{filter_size}", "full")
+
+
+def resnets_width(row: Row) -> Training:
+    """The same, told by their width: what has 20 filters is full training, fewer are proxy tasks."""
+    proxy = "full" if row["num_filters"] == "20" else f"filters{row['num_filters']}"
+    return _resnet(row, "b{num_blocks}_k{filter_size}", proxy)
+
+
+def resnets_depth(row: Row) -> Training:
+    """The same, told by their depth: what has 8 blocks is full training, fewer are proxy tasks."""
+    proxy = "full" if row["num_blocks"] == "8" else f"blocks{row['num_blocks']}"
+    return _resnet(row, "f{num_filters}_k{filter_size}", proxy)
+
+
+KINDS: Mapping[str, Callable[[Row], Training]] = {
+    "naap": naap,
+    "metaqnn": metaqnn,
+    "wikitext2": wikitext2,
+    "resnets": resnets,
+    "resnets-width": resnets_width,
+    "resnets-depth": resnets_depth,
+}
+
+
+def _resnet(row: Row, name: str, proxy: str) -> Training:
+    work = float(row["num_blocks"]) * (float(row["num_filters"]) * float(row["filter_size"])) ** 2
+    scores = _scores(row, "acc_")
+    return Training(name.format(**row), proxy, work, scores, is_diverged=float(scores[-1]) <= DIVERGED)
+
+
+def _scores(row: Row, prefix: str) -> list[str]:
+    """The columns of a prefix by the number after it; a check before the first step is left out."""
+    places = sorted(
+        int(name[len(prefix) :]) for name in row if name.startswith(prefix) and name[len(prefix) :].isdigit()
+    )
+    return [row[f"{prefix}{place}"] for place in places if place > 0]
+
+
+def rows(trainings: Sequence[Training], every: int) -> Iterator[tuple[str, str, int, int, str, float, str]]:
+    """A row for every so many checks and for the last, and one for the failure of what failed.
+
+    Args:
+        trainings: What was published.
+        every: Checks from one that is written to the next.
+    """
+    seeds: Counter[tuple[str, str]] = Counter()
+    mean = sum(training.seconds for training in trainings) / len(trainings)
+    for training in trainings:
+        seed = seeds[training.architecture, training.proxy]
+        seeds[training.architecture, training.proxy] += 1
+        checks = len(training.scores)
+        names = (training.architecture, training.proxy, seed)
+        cost = training.seconds / mean / checks
+        if training.is_diverged:
+            yield (*names, 1, "", cost, "nan")
+            continue
+        for step in range(1, checks + 1):
+            if not training.scores[step - 1]:
+                yield (*names, step, "", step * cost, "nan")
+                break
+            if step % every == 0 or step == checks:
+                yield (*names, step, training.scores[step - 1], step * cost, "")
+
+
+def convert(kind: str, path: Path, *, every: int = 1, schedule: str | None = None) -> Iterator[tuple[object, ...]]:
+    """A published table as rows of a table to replay.
+
+    Args:
+        kind: Which, of `KINDS`.
+        path: The publishers' file, as it came.
+        every: Checks from one that is written to the next.
+        schedule: Of the ResNets, which `ss`; None for the most frequent.
+
+    Raises:
+        DataError: The file lacks a column of its kind, or rows of that schedule.
+    """
+    with path.open(encoding="utf-8", newline="") as file:
+        found: list[Row] = list(csv.DictReader(file))
+    try:
+        if kind.startswith("resnets"):
+            wanted = schedule or Counter(row["ss"] for row in found).most_common(1)[0][0]
+            found = [row for row in found if row["ss"] == wanted]
+        trainings = [KINDS[kind](row) for row in found]
+    except (KeyError, ValueError, IndexError) as error:
+        raise DataError(f"{path} must be the published table {kind}, and lacks {error}: give its own file") from error
+    if not trainings:
+        raise DataError(f"{path} has no training of schedule {schedule}: leave --schedule out for the most frequent")
+    yield from rows(trainings, every)
+
+
+def write(path: Path, converted: Iterator[tuple[object, ...]]) -> None:
+    """Write rows as a CSV file."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows(converted)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "kind", choices=KINDS, help="; ".join(f"{name}: {kind.__doc__}" for name, kind in KINDS.items())
+    )
+    parser.add_argument("file", type=Path, help="as it was published")
+    parser.add_argument("table", type=Path, help="the CSV file to write")
+    parser.add_argument("--every", type=int, default=1, help="checks from one that is written to the next")
+    parser.add_argument("--schedule", help="of the ResNets, which `ss`; the most frequent unless given")
+    given = parser.parse_args()
+    if given.every < 1:
+        parser.error(f"--every must be at least 1, got {given.every}")
+    try:
+        write(given.table, convert(given.kind, given.file, every=given.every, schedule=given.schedule))
+    except (NasproxyError, OSError) as error:
+        parser.exit(2, f"{error}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,247 @@
+"""What does a race of proxy tasks save? `python -m benchmarks.race --table FILE --proxies a,b,c`.
+
+Every draw takes reference models from the table, and searches its proxy tasks four ways, each by the controller itself
+on the replay backend in virtual time: in a race; one after the other, stopping what can no longer be cheaper, in the
+best and in other orders of the grid; and one after the other without that. Counted are the trained seconds of all
+trials, up to their last check. The best order has the winner first. **ratio** is a way's mean over that of the best
+order; **same** the share of draws whose verdict is the race's: the same proxy task accepted at the same step, or one
+that is cheaper by less than `proxy_search.time_tolerance`, or none.
+"""
+
+import argparse
+import itertools
+import json
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.verdicts import RULES
+from nasproxy.backends.replay import CHOICE, ReplayBackend
+from nasproxy.controllers import base
+from nasproxy.controllers.proxy_search import ProxySearchController
+from nasproxy.controllers.reserve import Reserve
+from nasproxy.controllers.settings import ProxySearchSettings
+from nasproxy.controllers.states import ProxySearchState, Reference, best_task
+from nasproxy.curves import CurveTable, Training, read_table
+from nasproxy.errors import NasproxyError
+from nasproxy.statistics.acceptance import Criterion
+from nasproxy.storage import MemoryTrialStore
+from nasproxy.tracking.tracker import Silent
+from nasproxy.trial import Recipe
+
+WAYS = ("race", "best_order", "mean_order", "worst_order", "no_early_stop")
+LOOKS_PER_CHECK = 2
+"""Looks of the controller at its trials in the time that a median one takes from one check to the next."""
+JUDGED_BY = "the benchmark"
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a proxy search came to.
+
+    Attributes:
+        winner: The accepted proxy task; None where none was.
+        step: The step it was accepted at.
+        seconds: Its rated training time up to there.
+        trained_seconds: Of all trials.
+        trained_steps: Of all trials.
+    """
+
+    winner: str | None
+    step: int | None
+    seconds: float | None
+    trained_seconds: float
+    trained_steps: int
+
+    def is_same_verdict(self, other: "Found", tolerance: float) -> bool:
+        """Whether the two accepted the same, or two that cost alike."""
+        if self.seconds is None or other.seconds is None:
+            return self.winner == other.winner
+        is_same = (self.winner, self.step) == (other.winner, other.step)
+        return is_same or abs(self.seconds - other.seconds) <= tolerance * max(self.seconds, other.seconds)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Proxy tasks of a table, and the models they are judged on.
+
+    Attributes:
+        table: Learning curves of full training, `full`, and of the proxies.
+        models: Architectures that are the references.
+        criterion: When a proxy task is good.
+        slots: Trials at once; None for all.
+    """
+
+    table: CurveTable
+    models: Sequence[str]
+    criterion: Criterion
+    slots: int | None = None
+
+    def search(self, proxies: Sequence[str], **settings: Any) -> Found:
+        """Search proxies in this order, with the controller's own settings."""
+        store = MemoryTrialStore()
+        backend = ReplayBackend(store, curves=self.table, proxies=list(proxies), slots=self.slots)
+        with tempfile.TemporaryDirectory() as folder:
+            controller = self._controller(backend, ProxySearchSettings(**settings), Path(folder) / "tasks")
+            shop = base.Workshop(store, backend, Silent(study=Path(folder)), poll_seconds=self._poll_seconds(proxies))
+            state = base.run(controller, shop)
+        return _found(state, store)
+
+    def _controller(self, backend: ReplayBackend, settings: ProxySearchSettings, folder: Path) -> ProxySearchController:
+        steps = self.table.check_steps[backend.reference]
+        references = [self._reference(number, name, backend.reference) for number, name in enumerate(self.models)]
+        return ProxySearchController(
+            settings,
+            tasks={proxy: backend.proxy_task(proxy) for proxy in backend.proxies},
+            criterion=self.criterion,
+            judged_by=JUDGED_BY,
+            references=references,
+            reserve=Reserve([], len(references), step=5, maximum=0, search_trials=1, full_seconds=1.0),
+            recipe=Recipe({}, backend.trainer, {}, self.table.fingerprint, steps[-1], steps[-1], check_at=steps),
+            seed=1,
+            folder=folder,
+        )
+
+    def _reference(self, number: int, name: str, proxy: str) -> Reference:
+        curve = self.table.curves[Training(name, proxy, self.table.seeds[name, proxy][0])]
+        last = curve.checks[-1]
+        return Reference(number, {CHOICE: name}, f"{name} fully", last.score, last.train_seconds)
+
+    def _poll_seconds(self, proxies: Sequence[str]) -> float:
+        keys = [(name, proxy) for name in self.models for proxy in proxies]
+        curves = [self.table.curves[Training(*key, self.table.seeds[key][0])] for key in keys]
+        return median(curve.end_seconds / len(curve.checks) for curve in curves if curve.checks) / LOOKS_PER_CHECK
+
+
+def _found(state: ProxySearchState, store: MemoryTrialStore) -> Found:
+    best = best_task(state.tasks, JUDGED_BY, time_tolerance=ProxySearchSettings.time_tolerance)
+    last = [record.checks[-1] for key in store.keys() if (record := store.read(key)).checks]
+    return Found(
+        winner=None if best is None else best.name,
+        step=None if best is None else best.final_step,
+        seconds=None if best is None else best.final_rated_seconds,
+        trained_seconds=sum(check.train_seconds for check in last),
+        trained_steps=sum(check.step for check in last),
+    )
+
+
+def compare(grid: Grid, proxies: Sequence[str], orders: Sequence[Sequence[str]]) -> dict[str, list[Found]]:
+    """One draw, all ways; those that try several orders have a search for each."""
+    raced = grid.search(proxies, policy="race")
+    first = [raced.winner] if raced.winner else []
+    best = [*first, *(proxy for proxy in proxies if proxy not in first)]
+    tried = [grid.search(order, policy="sequential") for order in orders]
+    found = [grid.search(best, policy="sequential"), *tried]
+    return {
+        "race": [raced],
+        "best_order": [min(found, key=lambda one: one.trained_seconds)],
+        "mean_order": tried,
+        "worst_order": [max(found, key=lambda one: one.trained_seconds)],
+        "no_early_stop": [grid.search(proxies, policy="sequential", early_stop_if_not_best=False)],
+    }
+
+
+def candidates(table: CurveTable, proxies: Sequence[str]) -> list[str]:
+    """Architectures that were trained under all proxies, and fully: what may be a reference."""
+    full = {t.architecture for t, curve in table.curves.items() if t.proxy == "full" and curve.cause is None}
+    return [name for name in table.architectures(["full", *proxies]) if name in full]
+
+
+def orders_of(proxies: Sequence[str], count: int, random: np.random.Generator) -> list[tuple[str, ...]]:
+    """All orders of a grid, or so many random ones where there are more."""
+    whole = list(itertools.islice(itertools.permutations(proxies), count + 1))
+    if len(whole) <= count:
+        return whole
+    return [tuple(random.permutation(list(proxies)).tolist()) for _ in range(count)]
+
+
+def summary(draws: Sequence[dict[str, list[Found]]]) -> dict[str, Any]:
+    """Each way's mean trained seconds, over draws that accepted a proxy task and over those that did not."""
+    tolerance = ProxySearchSettings.time_tolerance
+    accepted = [draw for draw in draws if draw["race"][0].winner is not None]
+    figures: dict[str, Any] = {"accepted": len(accepted) / len(draws), "ways": {}}
+    for way in WAYS:
+        costs = [_mean(draw[way]) for draw in accepted]
+        bests = [_mean(draw["best_order"]) for draw in accepted]
+        ratios = [cost / best for cost, best in zip(costs, bests, strict=True)]
+        same = [one.is_same_verdict(draw["race"][0], tolerance) for draw in draws for one in draw[way]]
+        figures["ways"][way] = {
+            "trained_seconds": float(np.mean(costs)) if costs else None,
+            "ratio": float(np.sum(costs) / np.sum(bests)) if costs else None,
+            "ratio_largest": max(ratios, default=None),
+            "same": float(np.mean(same)),
+        }
+    return figures
+
+
+def _mean(found: Sequence[Found]) -> float:
+    return float(np.mean([one.trained_seconds for one in found]))
+
+
+def measure(table: CurveTable, proxies: Sequence[str], given: argparse.Namespace) -> dict[str, Any]:
+    """Draws with all slots and with few."""
+    random = np.random.default_rng(given.seed)
+    names = candidates(table, proxies)
+    drawn = [random.choice(names, given.models, replace=False).tolist() for _ in range(given.draws)]
+    orders = orders_of(proxies, given.orders, random)
+    found = {}
+    for slots in (None, given.slots):
+        draws = []
+        for models in drawn:
+            grid = Grid(table, models, RULES[given.rule](given.target), slots)
+            draws.append(compare(grid, proxies, orders))
+        found["all" if slots is None else str(slots)] = summary(draws)
+    return {**{k: v for k, v in vars(given).items() if k != "json"}, "architectures": len(names), "slots": found}
+
+
+def rows(found: dict[str, Any]) -> Iterator[list[str]]:
+    """For the eye."""
+    for slots, figures in found["slots"].items():
+        for way, values in figures["ways"].items():
+            shown = ("" if value is None else f"{value:.3g}" for value in values.values())
+            yield [slots, f"{figures['accepted']:.0%}", way, *shown]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--table", required=True, help="CSV or Parquet with several proxies (docs/replay.md)")
+    parser.add_argument("--proxies", help="names of proxies, by commas; all but `full` unless given")
+    parser.add_argument("--direction", choices=("max", "min"), default="max", help="which scores are better")
+    parser.add_argument("--rule", choices=RULES, default="group_sequential")
+    parser.add_argument("--target", type=float, default=0.65)
+    parser.add_argument("--models", type=int, default=10, help="reference models of a study")
+    parser.add_argument("--draws", type=int, default=20)
+    parser.add_argument("--orders", type=int, default=24, help="orders of the grid to try; all where there are no more")
+    parser.add_argument("--slots", type=int, default=2, help="the few slots to compare with one for each trial")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", action="store_true", help="end with one line of JSON")
+    given = parser.parse_args()
+    try:
+        table = read_table(given.table, given.direction)
+    except NasproxyError as error:
+        parser.exit(2, f"{error}\n")
+    proxies = given.proxies.split(",") if given.proxies else [name for name in table.check_steps if name != "full"]
+    unknown = [proxy for proxy in ("full", *proxies) if proxy not in table.check_steps]
+    if unknown or not proxies:
+        parser.error(f"the table needs full training, `full`, and proxies; it has {', '.join(table.check_steps)}")
+    available = len(candidates(table, proxies))
+    if not 5 <= given.models <= available or min(given.draws, given.orders, given.slots) < 1:
+        parser.error(f"--models must lie between 5 and {available}, --draws, --orders and --slots be at least 1")
+    found = measure(table, proxies, given)
+    shown = Table("slots", "accepted", "way", "seconds", "ratio", "largest ratio", "same", title=f"{given.table}")
+    for row in rows(found):
+        shown.add_row(*row)
+    Console(width=120).print(shown)
+    if given.json:
+        print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()

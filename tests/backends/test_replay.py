@@ -1,0 +1,164 @@
+"""The replay backend, held to the contract of all backends in virtual time."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nasproxy.backends.backend import Backend
+from nasproxy.backends.replay import CHOICE, ReplayBackend
+from nasproxy.curves import CurveTable, read_table
+from nasproxy.errors import ConfigError
+from nasproxy.proxy import ProxyTask
+from nasproxy.storage import MemoryTrialStore
+from nasproxy.testing.backend_contract import BackendContract, MakeBackend, MakeSpec
+from nasproxy.testing.store_contract import StoreContract, Write
+from nasproxy.trial import Recipe, Request, Split, State, TrialSpec
+
+STEPS = tuple(range(10, 101, 10))
+CAUSES = {"none": "", "oom": "oom", "nan": "nan", "crash": "crash", "die": "lost"}
+
+
+def rows() -> list[tuple[object, ...]]:
+    """A training of each fault and seed, that fails halfway; the proxy `half` takes half the time."""
+    made: list[tuple[object, ...]] = []
+    for proxy, cost in (("full", 0.01), ("half", 0.005)):
+        for name, cause in CAUSES.items():
+            for seed in range(5):
+                steps = STEPS if not cause else STEPS[:4]
+                made += [(name, proxy, seed, step, step / 100, step * cost, "", 3.5) for step in steps]
+                if cause:
+                    made.append((name, proxy, seed, "", "", "", cause, ""))
+    return made
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> CurveTable:
+    path = tmp_path_factory.mktemp("replay") / "curves.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        columns = ("architecture", "proxy", "seed", "step", "score", "train_seconds", "status", "latency_ms")
+        writer.writerows([columns, *rows()])
+    return read_table(path)
+
+
+def recipe(proxy: str = "full") -> Recipe:
+    trainer = {"version": 1, "direction": "max", "proxy": proxy, "first_seed": 0}
+    return Recipe({}, trainer, {}, "a table", STEPS[-1], STEPS[-1], check_at=STEPS)
+
+
+def spec(seed: int = 0, fault: str = "none", **_: Any) -> TrialSpec:
+    return TrialSpec({CHOICE: fault}, ProxyTask(), Split.FULL, seed, recipe())
+
+
+class TestReplayBackend(BackendContract):
+    @pytest.fixture
+    def store(self) -> MemoryTrialStore:
+        return MemoryTrialStore()
+
+    @pytest.fixture
+    def make_spec(self) -> MakeSpec:
+        return spec
+
+    @pytest.fixture
+    def make_backend(self, table: CurveTable) -> MakeBackend:
+        def make(store: MemoryTrialStore, **settings: Any) -> Backend:
+            return ReplayBackend(store, curves=table, **settings)
+
+        return make
+
+
+class TestMemoryTrialStore(StoreContract):
+    @pytest.fixture
+    def store(self) -> MemoryTrialStore:
+        return MemoryTrialStore()
+
+    @pytest.fixture
+    def write(self, store: MemoryTrialStore) -> Write:
+        return store.write
+
+
+def test_time_is_counted_and_not_waited_for(table: CurveTable) -> None:
+    store = MemoryTrialStore()
+    backend, one = ReplayBackend(store, curves=table, slots=1), spec()
+    backend.submit(one.key, store.create(one))
+    assert backend.wait(0.45) == set()
+    assert store.read(one.key).step == 40, "45 of 100 virtual hundredths have passed"
+    assert backend.wait(1e9) == {one.key}
+    assert store.read(one.key).status.wall_seconds == pytest.approx(1.0)
+
+
+def test_a_slot_that_comes_free_is_taken_at_once(table: CurveTable) -> None:
+    store = MemoryTrialStore()
+    backend, specs = ReplayBackend(store, curves=table, slots=1), [spec(seed) for seed in range(3)]
+    for one in specs:
+        backend.submit(one.key, store.create(one))
+    assert backend.wait(2.5) == {specs[0].key, specs[1].key}
+    assert store.read(specs[2].key).step == 50
+
+
+def test_a_request_by_seconds_ends_at_the_first_check_after_them(table: CurveTable) -> None:
+    store = MemoryTrialStore()
+    backend, one = ReplayBackend(store, curves=table), spec()
+    store.request(one.key, Request(until_seconds=0.25))
+    backend.submit(one.key, store.create(one))
+    backend.wait(10.0)
+    assert (store.read(one.key).status.state, store.read(one.key).step) == (State.PAUSED, 30)
+
+
+def test_a_failure_keeps_the_checks_before_it(table: CurveTable) -> None:
+    store = MemoryTrialStore()
+    backend, one = ReplayBackend(store, curves=table), spec(fault="nan")
+    backend.submit(one.key, store.create(one))
+    backend.wait(10.0)
+    assert [check.step for check in store.read(one.key).checks] == list(STEPS[:4])
+    assert store.read(one.key).status.message == "as the table says"
+
+
+def test_a_proxy_task_shows_its_own_curves(table: CurveTable) -> None:
+    store = MemoryTrialStore()
+    backend = ReplayBackend(store, curves=table)
+    one = TrialSpec({CHOICE: "none"}, backend.proxy_task("half"), Split.SEARCH, 1, recipe())
+    backend.submit(one.key, store.create(one))
+    backend.wait(10.0)
+    assert store.read(one.key).checks[-1].train_seconds == pytest.approx(0.5)
+
+
+def test_a_seed_that_the_table_lacks_is_refused(table: CurveTable) -> None:
+    backend = ReplayBackend(MemoryTrialStore(), curves=table)
+    with pytest.raises(ConfigError, match=r"needs seed number 10 of architecture 'none'.*the table has 5"):
+        backend.rehearse([spec(seed=9)])
+
+
+def test_another_schedule_than_the_tables_is_refused(table: CurveTable) -> None:
+    backend = ReplayBackend(MemoryTrialStore(), curves=table)
+    other = TrialSpec({CHOICE: "none"}, ProxyTask(overrides={"training.check_at": (50, 100)}), Split.FULL, 0, recipe())
+    with pytest.raises(ConfigError, match=r"100 steps with 10 checks.*got one of 100 steps with 2"):
+        backend.rehearse([other])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"slots": 0}, "backend.slots must be at least 1, got 0"),
+        ({"reference": "whole"}, r"backend.reference must be one of .*full, half.*got 'whole'"),
+        ({"proxies": ["half", "third"]}, r"backend.proxies must list proxies of the table.*got 'third'"),
+        ({"proxies": []}, r"backend.proxies must list proxies of the table.*got 'none'"),
+    ],
+)
+def test_what_the_table_does_not_have_is_refused(table: CurveTable, settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        ReplayBackend(MemoryTrialStore(), curves=table, **settings)
+
+
+def test_a_replay_without_a_table_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"backend\.table must name a table of learning curves, got none"):
+        ReplayBackend(MemoryTrialStore(), table=None)
+
+
+def test_lower_is_better_turns_the_scores_round(tmp_path: Path) -> None:
+    path = tmp_path / "loss.csv"
+    path.write_text("architecture,proxy,seed,step,score,train_seconds\na,full,0,1,0.7,1\na,full,0,2,0.4,2\n")
+    scores = next(iter(read_table(path, "min").curves.values())).scores
+    assert scores.tolist() == [-0.7, -0.4]

@@ -1,0 +1,83 @@
+"""The loop of all controllers: how often it asks, counted on replays of tables of several sizes."""
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+
+from benchmarks.decisions import Study
+from nasproxy.controllers import base, states
+from nasproxy.controllers.proxy_search import ProxySearchController
+from nasproxy.controllers.random_selection import RandomSelectionController
+from nasproxy.curves import CurveTable, read_table
+from nasproxy.testing import curves
+
+MakeTable = Callable[..., CurveTable]
+
+
+@pytest.fixture
+def make_table(tmp_path: Path) -> MakeTable:
+    def make(architectures: int, failures: float = 0.0) -> CurveTable:
+        path = tmp_path / f"{architectures}.csv"
+        proxies = {"one": "hopeless", "two": "hopeless"}
+        curves.write(path, curves.generate(architectures=architectures, checks=4, proxies=proxies, failures=failures))
+        return read_table(path)
+
+    return make
+
+
+def asked(study: Study) -> Counter[str]:
+    """How often each controller of a study was asked what to do next."""
+    counts: Counter[str] = Counter()
+
+    def counting(kind: type) -> Callable[..., object]:
+        original = kind.next_action
+
+        def next_action(self: object, *arguments: object) -> object:
+            counts[kind.__name__] += 1
+            return original(self, *arguments)
+
+        return next_action
+
+    kinds = (RandomSelectionController, ProxySearchController)
+    with (
+        patch.object(kinds[0], "next_action", counting(kinds[0])),
+        patch.object(kinds[1], "next_action", counting(kinds[1])),
+    ):
+        base.run(study.controller(study.select()), study.workshop)
+    return counts
+
+
+def test_a_controller_is_asked_no_more_often_where_there_are_more_trials(make_table: MakeTable, tmp_path: Path) -> None:
+    small, large = (asked(Study(make_table(count), count, tmp_path / str(count), slots=5)) for count in (40, 160))
+    assert large == small, "each question looks at all trials, so their number must not grow with these"
+
+
+def test_a_failure_is_answered_while_others_train(make_table: MakeTable, tmp_path: Path) -> None:
+    study = Study(make_table(60, failures=0.1), 40, tmp_path, slots=5)
+    references = study.select()
+    assert len(references) == 40, "others stand in for those that failed"
+
+
+def test_states_of_proxy_tasks_are_read_once(make_table: MakeTable, tmp_path: Path) -> None:
+    study = Study(make_table(10), 10, tmp_path)
+    controller = study.controller(study.select())
+    with patch.object(states, "read_record", wraps=states.read_record) as reading:
+        state = base.run(controller, study.workshop)
+    assert sum(len(task.checks) for task in state.tasks.values()) == 8
+    kinds = Counter(call.args[1].__name__ for call in reading.call_args_list)
+    assert kinds["TaskState"] == 0, "what this process wrote it knows"
+
+
+def test_what_another_job_wrote_is_read(make_table: MakeTable, tmp_path: Path) -> None:
+    table = make_table(10)
+    first, second = (Study(table, 10, tmp_path) for _ in range(2))
+    one, two = (study.controller(study.select()) for study in (first, second))
+    state = two.save(two.load())
+    ended = base.run(one, first.workshop)
+    known = states.read_tasks(tmp_path / "proxy_search" / "tasks")
+    assert known == ended.tasks
+    assert state.tasks != ended.tasks
+    assert two.load().tasks == ended.tasks

@@ -1,0 +1,106 @@
+"""Replays from the command line, as docs/replay.md tells of them."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import study
+from nasproxy.testing import curves
+
+KINDS = {"fast": "steady", "never": "hopeless"}
+COSTS = {"fast": 0.2, "never": 0.4}
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("replay") / "curves.csv"
+    noise = curves.Noise(early=0.5, late=0.02)
+    curves.write(path, curves.generate(architectures=60, checks=12, proxies=KINDS, costs=COSTS, noise=noise))
+    return path
+
+
+def replay(table: Path, folder: Path, *overrides: str) -> tuple[int, str]:
+    small = ("references.max=0", "criterion=first_crossing")
+    return study.run("backend=replay", f"backend.table={table}", *small, *overrides, folder=folder)
+
+
+def decided(folder: Path, name: str) -> dict[str, Any]:
+    """What was decided of each proxy task."""
+    tasks = (folder / name / "proxy_search" / "tasks").glob("*.json")
+    return {path.stem: json.loads(path.read_text()) for path in sorted(tasks)}
+
+
+def test_a_study_on_a_table_ends_with_a_report_and_resumes_to_the_same(table: Path, tmp_path: Path) -> None:
+    status, output = replay(table, tmp_path, "study=one")
+    assert status == 0, output
+    assert "Accepted: fast" in output
+    assert (tmp_path / "one" / "report" / "index.html").exists()
+    first = decided(tmp_path, "one")
+    status, output = replay(table, tmp_path, "study=one")
+    assert status == 0, output
+    assert decided(tmp_path, "one") == first
+
+
+def test_a_larger_grid_extends_a_study(table: Path, tmp_path: Path) -> None:
+    assert replay(table, tmp_path, "study=one", "backend.proxies=[fast]")[0] == 0
+    first = decided(tmp_path, "one")["fast"]
+    status, output = replay(table, tmp_path, "study=one", "backend.proxies=[fast,never]")
+    assert status == 0, output
+    both = decided(tmp_path, "one")
+    assert (both["fast"], set(both)) == (first, {"fast", "never"})
+
+
+def test_the_proxies_of_a_table_are_swept(table: Path, tmp_path: Path) -> None:
+    status, output = replay(table, tmp_path, "-m", "study=swept", "backend.proxies=[fast],[never]")
+    assert status == 0, output
+    assert set(decided(tmp_path, "swept")) == {"fast", "never"}
+
+
+def test_another_table_is_refused_for_a_study_that_is_begun(table: Path, tmp_path: Path) -> None:
+    assert replay(table, tmp_path, "study=one")[0] == 0
+    other = tmp_path / "curves.csv"
+    other.write_text(table.read_text().replace("model000001", "another"))
+    status, output = replay(other, tmp_path, "study=one")
+    assert status == 2
+    assert re.search("nasproxy: .*one", output)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("backend.table=nowhere.csv", "backend.table needs a file with a table of learning curves, got nowhere.csv"),
+        ("backend.direction=up", "backend.direction"),
+        ("backend.proxies=[third]", "backend.proxies must list proxies of the table"),
+        ("training.check_at=[1,2]", "training.check_at must be left alone where a table says what was trained"),
+    ],
+)
+def test_what_cannot_be_replayed_is_refused_in_one_line(
+    table: Path, tmp_path: Path, override: str, message: str
+) -> None:
+    status, output = replay(table, tmp_path, override)
+    assert status == 2, output
+    assert message in output
+    assert "Traceback" not in output
+
+
+def test_the_script_of_the_docs_makes_a_table_of_logs(tmp_path: Path) -> None:
+    script = re.search(r"```python\n(.*?)```", (study.ROOT / "docs" / "replay.md").read_text(), re.DOTALL)
+    assert script is not None
+    random = np.random.default_rng(0)
+    for model in range(30):
+        for proxy, cost in (("full", 1.0), ("small", 0.25)):
+            log = tmp_path / "logs" / f"model{model}" / proxy / "0.jsonl"
+            log.parent.mkdir(parents=True)
+            scores = (model * step / 300 + 0.05 * random.normal() for step in range(1, 9))
+            checks = [{"step": i + 1, "accuracy": score, "seconds": cost * (i + 1)} for i, score in enumerate(scores)]
+            log.write_text("".join(json.dumps(check) + "\n" for check in checks))
+    subprocess.run([sys.executable, "-c", script[1]], cwd=tmp_path, check=True)
+    status, output = replay(tmp_path / "curves.csv", tmp_path / "studies", "study=logs")
+    assert status == 0, output
+    assert "Accepted: small" in output
