@@ -27,7 +27,9 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def replay(table: Path, folder: Path, *overrides: str) -> tuple[int, str]:
     small = ("references.max=0", "criterion=first_crossing")
-    return study.run("backend=replay", f"backend.table={table}", *small, *overrides, folder=folder)
+    flags = [override for override in overrides if override.startswith("-")]  # Hydra wants them before all overrides
+    others = [override for override in overrides if override not in flags]
+    return study.run(*flags, "backend=replay", f"backend.table={table}", *small, *others, folder=folder)
 
 
 def decided(folder: Path, name: str) -> dict[str, Any]:
