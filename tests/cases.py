@@ -1,8 +1,12 @@
 """Things that users bring, for the command line to find by their dotted paths."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from nasproxy.data.dataset import ImageDataset
+from nasproxy.statistics.acceptance import Evidence, Verdict, decide
+from nasproxy.statistics.deviation import tau_lower_limit
 
 
 def one_class() -> ImageDataset:
@@ -26,3 +30,16 @@ def no_dataset() -> tuple[int, int]:
 def broken() -> list[object]:
     """A generator function with a mistake."""
     raise RuntimeError("no luck")
+
+
+class LessOfMore:
+    """Needs a tau by the number of models, so that what a test shows hangs on no statistics."""
+
+    def __init__(self, needs: Mapping[int, float]) -> None:
+        self.target = 0.65
+        self.needs = {str(models): tau for models, tau in needs.items()}
+        self.alpha = 0.2
+
+    def judge(self, evidence: Evidence) -> Verdict:
+        limit = None if evidence.correlation is None else tau_lower_limit(evidence.correlation.tau, 10)
+        return decide(evidence, lambda n: self.needs.get(str(n)), target=self.target, lower_limit=limit)

@@ -162,7 +162,9 @@ class _Trainings:
         """The first step at which tau or the score is high enough or time is up, and whether it was high enough."""
         for step in self.check_steps:
             if not all(record.reached(step) or record.is_failed for record in self.records):
-                return None, False
+                # Time is up there at the pace that was shown, whatever the scores would have been.
+                is_late = longest is not None and self._paced_seconds(step) >= longest
+                return (step if is_late else None), False
             if self._has_crossed(step, wanted) or (score is not None and self._median_score(step) >= score):
                 return step, True
             if longest is not None and self.median_seconds(step) >= longest:
@@ -177,18 +179,15 @@ class _Trainings:
     def until(self, stop: int | None, models: int) -> Effort:
         """What so many of such trainings cost up to a step; None stands for as far as all were trained."""
         step = stop if stop is not None else self._common_step
-        checks = [self._last_within(record, step) for record in self.records]
-        return self._mean(checks, models, is_at_least=stop is None)
+        return self._mean([self._paced(record, step) for record in self.records], models, is_at_least=stop is None)
 
     def to_the_end(self, models: int, limit: float | None) -> Effort:
         """What so many of such trainings cost to their end, or to a time limit each, at the pace they have shown."""
         ends = []
         for record in self.records:
-            step, seconds = self._last_within(record, self.check_steps[-1])
-            longer = self.check_steps[-1] / step if step and not record.is_failed else 1.0
-            if limit is not None and seconds * longer > limit:
-                longer = limit / seconds
-            ends.append((step * longer, seconds * longer))
+            step, seconds = self._paced(record, self.check_steps[-1])
+            share = 1.0 if limit is None or seconds <= limit else limit / seconds
+            ends.append((step * share, seconds * share))
         return self._mean(ends, models, is_at_least=False)
 
     @property
@@ -207,9 +206,17 @@ class _Trainings:
             return False
         return found is not None and found.tau >= wanted - ROUNDING
 
-    def _last_within(self, record: TrialRecord, step: int) -> tuple[float, float]:
+    def _paced_seconds(self, step: int) -> float:
+        return median(self._paced(record, step)[1] for record in self.records if record.checks)
+
+    def _paced(self, record: TrialRecord, step: int) -> tuple[float, float]:
+        """Steps and seconds up to a step, beyond the last check at the pace shown; what failed goes no further."""
         within = [check for check in record.checks if check.step <= step]
-        return (float(within[-1].step), within[-1].train_seconds) if within else (0.0, 0.0)
+        if not within:
+            return 0.0, 0.0
+        last = within[-1]
+        longer = 1.0 if record.reached(step) or record.is_failed else step / last.step
+        return last.step * longer, last.train_seconds * longer
 
     def _mean(self, ends: Sequence[tuple[float, float]], models: int, *, is_at_least: bool) -> Effort:
         steps, seconds = (fmean(values) for values in zip(*ends, strict=True))

@@ -98,6 +98,25 @@ def score_lower_limits(taus: ArrayLike, n: ArrayLike, *, alpha: float = 0.05) ->
     return np.where(np.isnan(observed), np.nan, np.sin(low))
 
 
+def score_critical_tau(null_tau: float, n: int, alpha: float) -> float | None:
+    """The lowest tau at which the test rejects that the true one lies at the bar; None where no tau is enough.
+
+    Args:
+        null_tau: The bar, in (-1, 1).
+        n: Models, at least 5.
+        alpha: Probability of rejecting it where it is true, in (0, 0.5].
+
+    Source: `score_p_values`, inverted.
+
+    >>> round(score_critical_tau(0.55, 20, 0.05), 3)
+    0.728
+    """
+    _check_models(n)
+    angle = math.asin(null_tau) + float(stats.norm.isf(alpha) * _arcsine_deviation(null_tau, n))
+    tau = math.sin(min(angle, math.pi / 2)) + 2 / (n * (n - 1))
+    return tau if tau <= 1 else None
+
+
 def _reduced(taus: ArrayLike, n: ArrayLike) -> Floats:
     """Arcsines of observed taus, half a step taken off."""
     models = np.asarray(n, dtype=np.float64)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cases import LessOfMore
 from nasproxy.controllers import base
 from nasproxy.controllers.base import Workshop
 from nasproxy.controllers.confirmation import ConfirmationController
@@ -32,7 +33,6 @@ from nasproxy.controllers.variance import VarianceController
 from nasproxy.proxy import ProxyTask, flatten
 from nasproxy.report.page import Page, write_report
 from nasproxy.statistics.acceptance import Criterion
-from nasproxy.statistics.criteria.alpha_spending import AlphaSpending
 from nasproxy.statistics.criteria.first_crossing import FirstCrossing
 from nasproxy.storage import FolderTrialStore, append_check, read_record, write_record
 from nasproxy.study import StudyFolder, StudyRecord
@@ -292,7 +292,7 @@ def grown_study(new_study: NewStudy) -> Author:
     author.measure_variance()
     author.select_randomly()
     proxies = {"width50": ProxyTask(width=0.5), "data50": ProxyTask(data_fraction=0.5)}
-    author.search(proxies, criterion=AlphaSpending(target=0.65), reserve=author.reserve(maximum=20))
+    author.search(proxies, criterion=LessOfMore({10: 0.93, 15: 0.86, 20: 0.8}), reserve=author.reserve(maximum=20))
     return author
 
 

@@ -8,7 +8,7 @@ from scipy import stats
 
 from nasproxy.errors import TooFewTrialsError
 from nasproxy.statistics.concordance import kendall_taus
-from nasproxy.statistics.score_test import score_lower_limits, score_p_values, tau_deviation
+from nasproxy.statistics.score_test import score_critical_tau, score_lower_limits, score_p_values, tau_deviation
 
 
 def simulated_taus(tau: float, n: int, samples: int = 4000) -> np.ndarray:
@@ -86,3 +86,14 @@ def test_four_models_are_too_few_for_a_normal_test() -> None:
         score_lower_limits([0.5, 1.0], [10, 4])
     with pytest.raises(TooFewTrialsError, match="score test of tau needs 5 models, got 3"):
         score_p_values([0.5], 0.0, 3)
+
+
+@pytest.mark.parametrize("n", [10, 20, 30])
+def test_the_critical_tau_is_the_one_whose_p_value_is_the_error(n: int) -> None:
+    tau = score_critical_tau(0.55, n, 0.05)
+    assert tau is not None
+    assert score_p_values(tau, 0.55, n) == pytest.approx(0.05)
+
+
+def test_where_no_tau_is_enough_there_is_no_critical_one() -> None:
+    assert score_critical_tau(0.55, 8, 1e-6) is None

@@ -1,13 +1,11 @@
 """A fixed error, spent over the checks as training goes on, as if every check were a test of its own."""
 
-import math
-
 import numpy as np
-from scipy import stats
 
 from nasproxy.errors import ConfigError
 from nasproxy.statistics.acceptance import Evidence, Verdict, check_target, decide
-from nasproxy.statistics.deviation import atanh_deviation, tau_lower_limit
+from nasproxy.statistics.deviation import MIN_MODELS, tau_lower_limit
+from nasproxy.statistics.score_test import score_critical_tau
 from nasproxy.statistics.spending import linear_spending
 
 MARGIN = 0.10
@@ -27,7 +25,7 @@ class AlphaSpending:
     Raises:
         ConfigError: A number is out of range.
 
-    Source: Lan and DeMets (1983), with linear spending.
+    Source: Lan and DeMets (1983), with linear spending; the score test of `nasproxy.statistics.score_test`.
     """
 
     def __init__(self, *, target: float = 0.65, alpha: float = 0.2) -> None:
@@ -42,22 +40,12 @@ class AlphaSpending:
         limit = None if correlation is None else tau_lower_limit(correlation.tau, correlation.n)
         share = self.alpha / (evidence.plan.tasks * len(evidence.plan.sizes))
         spent = float(np.diff(linear_spending(evidence.fractions, share), prepend=0.0)[-1])
-        quantile = float(stats.norm.isf(spent))
-        return decide(evidence, lambda n: tau_above(self.target, n, quantile), target=self.target, lower_limit=limit)
 
+        def needed(n: int) -> float | None:
+            tau = score_critical_tau(self.target - MARGIN, n, spent) if n >= MIN_MODELS else None
+            return None if tau is None else max(self.target, tau)
 
-def tau_above(target: float, n: int, quantile: float) -> float | None:
-    """The tau that lies so many deviations above the floor, and not below the target; None on too few models.
-
-    Args:
-        target: Tau that a good proxy task reaches.
-        n: Models.
-        quantile: Deviations.
-    """
-    deviation = atanh_deviation(n)
-    if deviation is None:
-        return None
-    return max(target, math.tanh(math.atanh(target - MARGIN) + quantile * deviation))
+        return decide(evidence, needed, target=self.target, lower_limit=limit)
 
 
 def check_error(target: float, alpha: float) -> None:
