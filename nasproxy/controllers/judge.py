@@ -36,6 +36,14 @@ class Models:
         failed = [record.has_failed_by(step) for record in self.records]
         return rank_failed_last([math.nan if check is None else check.score for check in checks], failed)
 
+    def scores_over(self, steps: Sequence[int]) -> Floats:
+        """Proxy scores at some steps, shape (steps, models), each row as of `scores_at`."""
+        checks = [[record.check_at(step) for step in steps] for record in self.records]
+        table = np.array([[math.nan if check is None else check.score for check in row] for row in checks]).T
+        for place in np.flatnonzero(np.isnan(table).any(axis=1)):
+            table[place] = self.scores_at(steps[place])
+        return table
+
     @property
     def reference_scores(self) -> Floats:
         """Full-training scores, shape (models,)."""
@@ -68,13 +76,13 @@ class Judge:
     def look(self, models: Models, steps: Sequence[int], pace: Pace, plan: Plan) -> tuple[TaskCheck, Verdict]:
         """What a task shows at the last of some steps, which all of its models have reached."""
         step = steps[-1]
-        proxy = np.array([models.scores_at(earlier) for earlier in steps])
-        verdict = self.criterion.judge(Evidence(models.reference_scores, proxy, plan))
+        scores = models.scores_over(steps)
+        verdict = self.criterion.judge(Evidence(models.reference_scores, scores, plan))
         at_step = [check for record in models.records if (check := record.check_at(step)) is not None]
         shown = TaskCheck(
             step=step,
             models=len(models.records),
-            correlation=kendall_tau(models.scores_at(step), models.reference_scores, min_pairs=self.min_models),
+            correlation=kendall_tau(scores[-1], models.reference_scores, min_pairs=self.min_models),
             needed=verdict.needed,
             lower_limit=verdict.lower_limit,
             median_score=median(check.score for check in at_step),

@@ -2,17 +2,20 @@
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import stats
 
 from nasproxy.statistics.missing import Floats, as_vector
 
 Signs = NDArray[np.int8]
+MOST_BY_PAIRS = 1000
+"""Models beyond which comparing all pairs takes longer than sorting, row after row."""
 
 
 def kendall_taus(scores: ArrayLike, reference: ArrayLike) -> Floats:
     """Measure how well each row of scores ranks the reference models.
 
-    Each row is judged on the models that it has scores of. The work is that of all pairs, so this is meant
-    for up to about a thousand models, of which there are many rows.
+    Each row is judged on the models that it has scores of. Up to a thousand models are compared pair by pair, all rows
+    at once; of more, each row is sorted by itself.
 
     Args:
         scores: Scores, shape (rows, n_models), higher is better; NaN where a model has none.
@@ -30,6 +33,8 @@ def kendall_taus(scores: ArrayLike, reference: ArrayLike) -> Floats:
     [1.0, -0.333, nan]
     """
     table, known = complete_columns(scores, reference)
+    if known.size > MOST_BY_PAIRS:
+        return np.array([_sorted_tau(row, known) for row in table])
     concordance = np.zeros(len(table))
     untied = np.zeros(len(table))
     for i in range(known.size - 1):  # a model at a time: the memory of all pairs would be too much
@@ -37,6 +42,12 @@ def kendall_taus(scores: ArrayLike, reference: ArrayLike) -> Floats:
         concordance += signs @ order(known[i + 1 :], known[i]).astype(np.float64)
         untied += np.count_nonzero(signs, axis=1)
     return tau_b(concordance, untied, _untied_in_reference(table, known))
+
+
+def _sorted_tau(row: Floats, reference: Floats) -> float:
+    """Tau-b of one row on the models that it has scores of; NaN where it is undefined."""
+    is_known = ~np.isnan(row)
+    return float(stats.kendalltau(row[is_known], reference[is_known], method="asymptotic").statistic)
 
 
 def tau_b(concordance: Floats, untied_in_scores: Floats, untied_in_reference: Floats) -> Floats:

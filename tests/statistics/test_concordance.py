@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import stats
 
-from nasproxy.statistics.concordance import kendall_taus
+from nasproxy.statistics.concordance import MOST_BY_PAIRS, kendall_taus
 from nasproxy.statistics.rank_correlation import kendall_tau
 
 NAN = float("nan")
@@ -60,3 +60,11 @@ def test_rows_of_other_models_are_refused() -> None:
 def test_an_infinite_score_is_refused() -> None:
     with pytest.raises(ValueError, match="scores must be finite, or NaN where missing"):
         kendall_taus([[1, float("inf")]], [1, 2])
+
+
+def test_beyond_a_thousand_models_nothing_changes_but_the_way() -> None:
+    rng = np.random.default_rng(1)
+    scores, reference = rng.integers(0, 500, (3, MOST_BY_PAIRS + 50)).astype(float), rng.normal(size=MOST_BY_PAIRS + 50)
+    scores[1, :60], scores[2] = NAN, 7.0
+    expected = [stats.kendalltau(row, reference, nan_policy="omit").statistic for row in scores]
+    np.testing.assert_allclose(kendall_taus(scores, reference), expected, rtol=0, atol=1e-12)

@@ -23,6 +23,8 @@ FEW_MODELS = 10
 """On so many models, or fewer, the whole error is spent."""
 STRICTER_WHILE_FEW = 0.25
 """Power of its deviation by which the boundary of a smaller set lies further out: more models are near at hand."""
+SIMULATED_MODELS = 60
+"""Larger sets are simulated at this size, smaller ones of one plan in proportion: by then tau is all but normal."""
 HALVINGS = 12
 HIGHEST = 8.0
 """No boundary lies so many deviations out."""
@@ -117,8 +119,7 @@ def boundary(plan: Plan, target: float, alpha: float) -> float:
         The lowest boundary that at most so many simulated studies cross, however noisy their single checks are.
     """
     fractions = [plan.fractions[place] for place in apart(plan.fractions, LOOKS_APART)]
-    sizes = [size for size in plan.sizes if size >= MIN_MODELS] or [MIN_MODELS]
-    studies = [_Studies(fractions, sizes, target, share) for share in NOISE_SHARES]
+    studies = [_Studies(fractions, simulated_sizes(plan.sizes), target, share) for share in NOISE_SHARES]
     low, high = 0.0, HIGHEST
     for _ in range(HALVINGS):
         middle = (low + high) / 2
@@ -127,6 +128,16 @@ def boundary(plan: Plan, target: float, alpha: float) -> float:
         else:
             low = middle
     return high
+
+
+def simulated_sizes(sizes: Sequence[int]) -> list[int]:
+    """The sizes that are simulated for a plan.
+
+    >>> simulated_sizes((10, 15, 20)), simulated_sizes((100, 200)), simulated_sizes((5, 6))
+    ([10, 15, 20], [30, 60], [8])
+    """
+    share = min(1.0, SIMULATED_MODELS / sizes[-1])
+    return sorted({max(MIN_MODELS, round(size * share)) for size in sizes})
 
 
 class _Studies:

@@ -239,3 +239,8 @@ def test_a_set_that_may_grow_needs_more_while_it_is_small() -> None:
     assert alone == pytest.approx(2.0 * math.sqrt(0.48 / 4))
     assert growing == pytest.approx(2.0 * math.sqrt(0.48 / 4) * (24 / 4) ** 0.125)
     assert above_floor(40, 30, 2.0) == above_floor(40, 40, 2.0), "more models than planned are the most of them"
+
+
+def test_a_thousand_models_take_no_longer_than_sixty() -> None:
+    assert boundary(Plan((0.5, 1.0), sizes=(1000,)), 0.65, 0.05) == boundary(Plan((0.5, 1.0), sizes=(60,)), 0.65, 0.05)
+    assert needed(GroupSequential(), 1000, (0.5, 1.0)) == 0.65, "so many tell 0.65 from 0.55 by themselves"
