@@ -40,7 +40,7 @@ class Models:
         """Proxy scores at some steps, shape (steps, models), each row as of `scores_at`."""
         checks = [[record.check_at(step) for step in steps] for record in self.records]
         table = np.array([[math.nan if check is None else check.score for check in row] for row in checks]).T
-        for place in np.flatnonzero(np.isnan(table).any(axis=1)):
+        for place in np.flatnonzero(np.isnan(table).any(axis=1)).tolist():
             table[place] = self.scores_at(steps[place])
         return table
 
