@@ -117,7 +117,7 @@ class ConfirmationController:
             specs = {spec.key: spec.total_steps for spec in self._tried(records)} if specs else {}
         return Progress(
             stage=self.name,
-            detail=self._task.name if state.outcome is None else f"{self._task.name}, fresh models",
+            detail=f"{self._task.name}, fresh models" if specs and state.outcome is not None else self._task.name,
             trials_done=sum(records[key].reached(total) for key, total in specs.items()),
             trials_total=len(specs),
             steps_done=sum(records[key].step for key in specs),

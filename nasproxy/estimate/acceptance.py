@@ -34,7 +34,8 @@ def assumed_tau(fraction: float, tasks: int) -> float:
     """The tau of the best of some proxy tasks after a fraction of their training.
 
     Proxy tasks are taken to rank as they do on published learning curves, with the mean and the variance by which
-    `WeakPrior` knows them; the best of several lies as far above the mean as the largest of as many normal deviations.
+    `WeakPrior` knows them; the best of several lies as far above the mean as the largest of some normal deviations: of
+    the square root of their number, since tasks of one grid rank alike.
 
     Args:
         fraction: Of the training, in (0, 1].
@@ -43,9 +44,10 @@ def assumed_tau(fraction: float, tasks: int) -> float:
     Source: expected largest of normal deviations after Blom (1958).
 
     >>> round(assumed_tau(0.1, 1), 2), round(assumed_tau(0.1, 6), 2)
-    (0.66, 0.94)
+    (0.66, 0.87)
     """
-    above = NormalDist().inv_cdf((tasks - 0.375) / (tasks + 0.25))
+    alike = math.sqrt(tasks)
+    above = NormalDist().inv_cdf((alike - 0.375) / (alike + 0.25))
     return math.tanh(prior_mean(fraction) + above * math.sqrt(PRIOR_VARIANCE))
 
 

@@ -34,6 +34,10 @@ def compared(findings: Findings) -> Table:
         return Table([], [])
     actual = _actual(findings, estimate)
     rows = [_compared(findings, estimate, actual, name, stage) for name, stage in _with_total(estimate).items()]
+    expected = [row["same_steps_seconds"] for row in rows[:-1]]
+    rows[-1]["same_steps_seconds"] = sum(expected) if all(seconds is not None for seconds in expected) else None
+    for row in rows:
+        row["price_ratio"] = _ratio(row["actual_device_seconds"], row["same_steps_seconds"])
     columns = [
         Column("stage", lambda row: row["stage"], is_number=False),
         Column("trials, estimated", lambda row: _ranged(row, "trials")),
@@ -43,6 +47,7 @@ def compared(findings: Findings) -> Table:
         Column("device time, estimated", lambda row: _ranged(row, "device_seconds")),
         Column("device time", lambda row: wording.duration(row["actual_device_seconds"])),
         Column("actual / estimated", lambda row: _text("ratio", row["ratio"])),
+        Column("of the same steps", lambda row: _text("ratio", row["price_ratio"])),
     ]
     return Table(rows, columns, frozenset([len(rows) - 1]))
 
@@ -69,8 +74,8 @@ def assumptions(estimate: Estimate) -> list[str]:
         )
         words.append(
             f"The middle estimate takes proxy tasks to rank as they do on published learning curves, and the best of "
-            f"them as the best of so many draws: then, by this study's criterion, {ends}, with "
-            f"{wording.count(assumed.added, 'reference model')} added. At the "
+            f"them as the best of a few draws, since those of one grid rank alike: by this study's criterion, {ends}, "
+            f"with {wording.count(assumed.added, 'reference model')} added. At the "
             f"least every proxy task is accepted at its first check, at most each is trained to its end on all "
             f"references that there may be."
         )
@@ -109,15 +114,20 @@ def _compared(
     row = _forecast(estimate, name, stage)
     cost = actual.get(name)
     seconds = None if cost is None else cost.wall_seconds * estimate.devices_per_slot
-    expected = row["device_seconds_middle"]
+    expected, steps = row["device_seconds_middle"], stage.middle.steps
     has_ended = name in _ended(findings) or (name == TOTAL and set(estimate.stages) <= _ended(findings))
     return {
         **row,
         "actual_trials": None if cost is None else cost.trials,
         "actual_trainings": None if cost is None else cost.steps / estimate.full_steps,
         "actual_device_seconds": seconds,
-        "ratio": seconds / expected if has_ended and seconds is not None and expected > 0 else None,
+        "same_steps_seconds": 0.0 if cost is None else expected / steps * cost.steps if steps else None,
+        "ratio": _ratio(seconds, expected) if has_ended else None,
     }
+
+
+def _ratio(actual: float | None, expected: float | None) -> float | None:
+    return actual / expected if actual is not None and expected else None
 
 
 def _actual(findings: Findings, estimate: Estimate) -> dict[str, Cost]:

@@ -59,6 +59,15 @@ def test_a_finished_study_stands_beside_what_was_expected(full_study: Any, tmp_p
         assert rows[name]["actual_device_seconds"] == pytest.approx(costs[name]["wall_seconds"] * 0.25)
         expected = rows[name]["device_seconds_middle"]
         assert rows[name]["ratio"] == pytest.approx(rows[name]["actual_device_seconds"] / expected)
+    same = {
+        name: row["device_seconds_middle"] / row["trainings_middle"] * row["actual_trainings"]
+        for name, row in rows.items()
+    }
+    assert rows["variance"]["price_ratio"] == pytest.approx(
+        rows["variance"]["actual_device_seconds"] / same["variance"]
+    )
+    stages = sum(seconds for name, seconds in same.items() if name != "total")
+    assert rows["total"]["price_ratio"] == pytest.approx(rows["total"]["actual_device_seconds"] / stages)
     assert "What it was expected to cost" in page.path.read_text()
 
 
