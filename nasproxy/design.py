@@ -73,6 +73,12 @@ class Design:
                 f"selection must give at least proxy_search.min_models reference models, got "
                 f"{self.selection.models} and {config.proxy_search.min_models}: too few models to rank"
             )
+        most = max(self.selection.models, config.references.max if self.selection.is_random else 0)
+        if is_search and most < self.criterion.min_models:
+            raise ConfigError(
+                f"criterion needs {self.criterion.min_models} reference models to accept anything, got {most} at most: "
+                f"raise selection.models or references.max, or take criterion=first_crossing"
+            )
         if config.variance.total_steps is not None:
             replace(self.recipe, total_steps=config.variance.total_steps)
         for task in self.tasks.values():

@@ -22,6 +22,7 @@ SMALL = (
     "variance.gate=warn",
     "selection.models=5",
     "references.max=0",
+    "criterion=first_crossing",
     "proxy.data_fraction=[0.5,1.0]",
     "proxy.width=[0.5]",
     "run.grace_seconds=5",

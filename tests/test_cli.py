@@ -51,6 +51,7 @@ def keys(folder: Path, name: str = "debug") -> list[str]:
         (["selection=spread", "selection.start_models=3000"], "3000"),
         (["selection.models=4"], "at least proxy_search.min_models reference models, got 4 and 5"),
         (["selection=spread", "selection.start_models=40", "selection.remove_per_iteration=1"], "40"),
+        (["selection.models=5", "references.max=0"], "criterion needs 8 reference models to accept anything, got 5"),
         (["references.step=0"], "references needs step of at least 1"),
         (["search.trials=0"], "search.trials must be at least 1, got 0"),
         (["proxy_search.policy=fastest"], "must be one of ('race', 'sequential'), got 'fastest'"),
@@ -94,17 +95,15 @@ def test_a_mistake_stops_before_the_first_trial_in_a_line_or_two(
     assert not list(tmp_path.glob("*/trials/*")), "nothing was trained"
 
 
-def test_the_whole_way_then_again_in_no_time(tmp_path: Path) -> None:
+def test_the_whole_way_then_again_without_training(tmp_path: Path) -> None:
     code, output = study.run(*DEBUG, folder=tmp_path)
     assert code == 0, output
     page = tmp_path / "debug" / "report" / "index.html"
     assert f"report: {page}" in output.replace("\n", "")
     assert page.stat().st_size > 10_000
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "debug" / "trials").rglob("metrics.jsonl")}
-    began = time.monotonic()
     code, output = study.run(*DEBUG, folder=tmp_path)
     assert code == 0, output
-    assert time.monotonic() - began < 20
     assert {path: path.stat().st_mtime_ns for path in before} == before, "nothing was trained again"
     code, output = study.run(*DEBUG, "job=list_trials", folder=tmp_path)
     assert code == 0, output

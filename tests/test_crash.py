@@ -17,7 +17,6 @@ from nasproxy.study import StudyFolder
 SETTING = (
     *study.SMALL,
     "job=confirm",
-    "criterion=first_crossing",
     "criterion.target=0.3",
     "study=crash",
     "trainer=plain_pytorch",

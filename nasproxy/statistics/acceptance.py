@@ -127,9 +127,11 @@ class Criterion(Protocol):
 
     Attributes:
         target: The tau that a good proxy task reaches.
+        min_models: Reference models without which it never accepts.
     """
 
     target: float
+    min_models: int
 
     def judge(self, evidence: Evidence) -> Verdict:
         """Decide at the last check; it is asked after every check, and again where models were added."""

@@ -28,6 +28,8 @@ class AlphaSpending:
     Source: Lan and DeMets (1983), with linear spending; the score test of `nasproxy.statistics.score_test`.
     """
 
+    min_models = MIN_MODELS
+
     def __init__(self, *, target: float = 0.65, alpha: float = 0.2) -> None:
         check_target(target)
         check_error(target, alpha)

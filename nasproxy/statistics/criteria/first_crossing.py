@@ -17,6 +17,8 @@ class FirstCrossing:
     Source: the stop rule of Vertex AI NAS (proxy-task search controller).
     """
 
+    min_models = 5
+
     def __init__(self, *, target: float = 0.65) -> None:
         check_target(target)
         self.target = target

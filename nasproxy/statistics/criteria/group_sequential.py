@@ -54,6 +54,8 @@ class GroupSequential:
         (1987); calibrated by simulation.
     """
 
+    min_models = MIN_MODELS
+
     def __init__(self, *, target: float = 0.65, alpha: float = 0.2) -> None:
         check_target(target)
         check_error(target, alpha)

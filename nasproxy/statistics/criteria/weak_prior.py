@@ -37,6 +37,8 @@ class WeakPrior:
     Source: measured on nine tables of published curves.
     """
 
+    min_models = MIN_MODELS
+
     def __init__(self, *, target: float = 0.65) -> None:
         check_target(target)
         self.target = target
