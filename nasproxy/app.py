@@ -122,7 +122,8 @@ class Job:
         self._rehearse()
         self._tracker.progress(Progress("estimate", "a few steps of a few models"), set())
         try:
-            estimate = dry_run.estimate(self.design, self._backend, self.study.folder)
+            # Of all steps, whichever this job takes: the report holds the whole study against it.
+            estimate = dry_run.estimate(self.design, self._backend, self.study.folder, dry_run.TRAINING)
         except StageStoppedError as error:
             self._tracker.say(f"no estimate: {error}")
             return

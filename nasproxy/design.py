@@ -84,7 +84,8 @@ class Design:
         for task in self.tasks.values():
             self.recipe.under(task)
         _ = (self.space, self.candidates, self.criterion)
-        if is_search and len(self.fresh) < config.confirm.fresh_models:
+        is_confirmed = Step.confirm in config.job.steps and config.confirm.enabled
+        if is_confirmed and len(self.fresh) < config.confirm.fresh_models:
             raise ConfigError(
                 f"confirm.fresh_models needs {config.confirm.fresh_models} architectures that no other stage draws on, "
                 f"and the search space leaves {len(self.fresh)}: ask for fewer, or lower references.max"

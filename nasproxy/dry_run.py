@@ -1,7 +1,7 @@
 """A dry run: what a study will cost, told before anything of it starts."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from nasproxy.backends.backend import Backend
@@ -16,7 +16,8 @@ from nasproxy.tracking.tracker import Progress, Tracker
 from nasproxy.trial import Architecture, Split, TrialSpec
 from nasproxy.zero_cost import ZeroCostScores, add_scores
 
-TRAINING = (Step.measure_variance, Step.select_models, Step.search_proxy_task)
+TRAINING = (Step.measure_variance, Step.select_models, Step.search_proxy_task, Step.confirm)
+"""Steps that train, all of a study."""
 
 
 def check(design: Design, *, is_sweep: bool) -> None:
@@ -53,13 +54,13 @@ def dry_run(design: Design, tracker: Tracker) -> Estimate:
             tracker.progress(Progress("warming up", "loading the trainer, the data and a model"), set())
             backend.rehearse(design.rehearsal)
             tracker.progress(Progress("dry run", "a few steps of a few models"), set())
-            return estimate(design, backend, folder)
+            return estimate(design, backend, folder, design.config.job.steps)
         finally:
             backend.close()
 
 
-def estimate(design: Design, backend: Backend, folder: StudyFolder) -> Estimate:
-    """Estimate a study; scores of its models are kept in its folder.
+def estimate(design: Design, backend: Backend, folder: StudyFolder, steps: Collection[Step]) -> Estimate:
+    """Estimate some steps of a study; scores of its models are kept in its folder.
 
     Raises:
         StageStoppedError: No model could be timed.
@@ -68,7 +69,7 @@ def estimate(design: Design, backend: Backend, folder: StudyFolder) -> Estimate:
     def score(architectures: Sequence[Architecture]) -> ZeroCostScores:
         return zero_costs(design, backend, folder, architectures)
 
-    return forecast(design, backend, design.open_backend, score)
+    return forecast(design, backend, design.open_backend, score, steps)
 
 
 def zero_costs(

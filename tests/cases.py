@@ -1,5 +1,6 @@
 """Things that users bring, for the command line to find by their dotted paths."""
 
+import os
 from collections.abc import Mapping
 
 import numpy as np
@@ -20,6 +21,24 @@ def three_outputs(**_: object) -> object:
     from torch import nn
 
     return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.LazyLinear(3))
+
+
+def mortal(**_: object) -> object:
+    """A model that ends its process where numbers are doubles."""
+    import torch
+    from torch import nn
+
+    class Mortal(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(1, 10)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            if images.dtype is torch.float64:
+                os._exit(9)
+            return self.head(images.mean(dim=(2, 3)))
+
+    return Mortal()
 
 
 def no_dataset() -> tuple[int, int]:

@@ -23,6 +23,10 @@ from nasproxy.zero_cost import ZeroCost
 FRAMEWORKS = ("torch", "pytorch_lightning", "timm", "nasproxy.worker")
 
 
+class _DiedError(ConfigError):
+    """A process ended without an answer."""
+
+
 class TrialHost:
     """Starts workers from the warm server."""
 
@@ -57,7 +61,10 @@ class TrialHost:
         Raises:
             ConfigError: The data cannot be loaded.
         """
-        scores: list[ZeroCost | None] = self._ask(zero_costs, specs)
+        try:
+            scores: list[ZeroCost | None] = self._ask(zero_costs, specs)
+        except _DiedError:  # a model is too large to score, or ends its process: it goes without, alone
+            return [None] if len(specs) == 1 else [self.zero_costs([spec])[0] for spec in specs]
         return scores
 
     def _ask(self, work: Callable[[Sequence[TrialSpec]], Any], specs: Sequence[TrialSpec]) -> Any:
@@ -68,8 +75,10 @@ class TrialHost:
         try:
             result, problem = ours.recv()
         except EOFError:
-            result = None
-            problem = "the process that puts a trial together died: is there enough memory for data and model?"
+            process.join()
+            raise _DiedError(
+                "the process that puts a trial together died: is there enough memory for data and model?"
+            ) from None
         process.join()
         if problem is not None:
             raise ConfigError(problem)

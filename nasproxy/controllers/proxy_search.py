@@ -282,7 +282,7 @@ class ProxySearchController:
         looks = steps.index(step) + 1
         plan = Plan(
             fractions=tuple(each / steps[-1] for each in steps),
-            tasks=len(state.tasks),
+            tasks=max(len(state.tasks), self._settings.tasks_planned or 0),
             sizes=self._reserve.sizes(len(self._references)),
         )
         check, verdict = self._judge.look(models, steps[:looks], pace, plan)
@@ -302,7 +302,9 @@ class ProxySearchController:
         if workable is None:
             return None
         keys = tuple(self._spec(task.name, model).key for model in workable)
-        return replace(task, added=(*task.added, *workable), keys=(*task.keys, *keys), settled=task.asked)
+        grown = replace(task, added=(*task.added, *workable), keys=(*task.keys, *keys), settled=task.asked)
+        has_more_to_judge = bool(workable) or len(task.checks) < len(self._steps[task.name])
+        return grown if has_more_to_judge else _ended(grown, StoppingState.RAN_TO_COMPLETION)
 
     def _stopping_state(self, check: TaskCheck, verdict: Verdict, *, is_last: bool) -> StoppingState | None:
         settings = self._settings

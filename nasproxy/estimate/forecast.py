@@ -1,5 +1,7 @@
 """From a design to what it will cost: time a few steps, count the rest, multiply."""
 
+from collections.abc import Collection
+
 from nasproxy.backends.backend import Backend
 from nasproxy.controllers.judge import Judge
 from nasproxy.controllers.race import Pace
@@ -16,7 +18,9 @@ from nasproxy.schema import Step
 from nasproxy.trial import Split, TrialSpec
 
 
-def forecast(design: Design, backend: Backend, open_backend: OpenBackend, score: Score) -> Estimate:
+def forecast(
+    design: Design, backend: Backend, open_backend: OpenBackend, score: Score, steps: Collection[Step]
+) -> Estimate:
     """Estimate what a design will cost, by training a few of its models for a few steps.
 
     Args:
@@ -24,6 +28,7 @@ def forecast(design: Design, backend: Backend, open_backend: OpenBackend, score:
         backend: What would run its trials.
         open_backend: Opens what runs throwaway trials, on a store of theirs.
         score: Gives models their zero-cost scores.
+        steps: What is to be estimated.
 
     Raises:
         StageStoppedError: No model could be timed.
@@ -31,12 +36,11 @@ def forecast(design: Design, backend: Backend, open_backend: OpenBackend, score:
     """
     sample = Sample(design, backend, score(architectures(design)))
     speeds, notes = sample.speeds(open_backend)
-    steps = set(design.config.job.steps)
     stages: dict[str, Course] = {}
     if Step.measure_variance in steps:
         stages["variance"] = plan.variance(design.config.variance, design.recipe, design.variance_candidates)
     if Step.select_models in steps:
-        stages["selection"] = _selection(design)
+        stages["selection"] = _selection(design, has_variance=Step.measure_variance in steps)
     assumption = None
     if Step.search_proxy_task in steps:
         run = _race(design, speeds)
@@ -59,8 +63,8 @@ def forecast(design: Design, backend: Backend, open_backend: OpenBackend, score:
     )
 
 
-def _selection(design: Design) -> Course:
-    is_first_trained = Step.measure_variance in design.config.job.steps and design.config.variance.total_steps is None
+def _selection(design: Design, *, has_variance: bool) -> Course:
+    is_first_trained = has_variance and design.config.variance.total_steps is None
     return plan.selection(
         design.selection,
         design.recipe,

@@ -159,36 +159,45 @@ def proxy_search(run: Race, expected: Acceptance) -> Course:
 def confirmation(run: Race, expected: Acceptance, fresh: Models) -> Course:
     """The accepted task's models once more, on a schedule that ends where it was stopped.
 
+    At the least nothing is accepted. At most each task is, at its last check but one, and contradicted but for one.
+
     Args:
         run: The proxy tasks.
         expected: When the proxy search ends.
         fresh: Architectures that are trained besides, fully and under the proxy task.
     """
-    pace, n = run.paces[expected.task], len(run.models)
+    n = len(run.models)
     fully = _whole(fresh, None, run.full_steps, len(fresh))
 
-    def again(step: int | None, models: int) -> tuple[Work, ...]:
-        if step is None:
-            return ()  # nothing was accepted
-        trials, checks = models + len(fresh), _checks_until(pace.check_steps, step)
-        return (Work(run.models, expected.task, trials, trials, trials * step, trials * checks), fully)
+    def again(name: str, step: int, models: int) -> Work:
+        # What was accepted at its end is trained so already.
+        steps = run.paces[name].check_steps
+        trials, checks = 0 if step == steps[-1] else models + len(fresh), _checks_until(steps, step)
+        return Work(run.models, name, trials, trials, trials * step, trials * checks)
 
     most = n + len(run.added_at_most)
-    return Course(
-        again(pace.check_steps[0], n), again(expected.step, n + expected.added), again(pace.check_steps[-1], most)
-    )
+    latest = [again(name, pace.check_steps[-2:][0], most) for name, pace in run.paces.items()]
+    middle = () if expected.step is None else (again(expected.task, expected.step, n + expected.added), fully)
+    return Course((), middle, (*latest, fully))
 
 
 def _reached(run: Race, expected: Acceptance) -> dict[str, int]:
     """How far each task is trained when one is accepted: to the end of the rung, in lockstep of training time."""
     if expected.step is None:
         return {name: run.last_step(name) for name in run.paces}
+    if not run.settings.early_stop_if_not_best:
+        share = expected.step / run.paces[expected.task].check_steps[-1]
+        return {name: _at_share(pace.check_steps, share) for name, pace in run.paces.items()}
     seconds = run.paces[expected.task].seconds_at(expected.step)
     start = max(pace.seconds_at(race.rated_until(pace.check_steps)) for pace in run.paces.values())
     end = race.horizon(seconds, start, run.settings.rung_growth)
     if run.settings.policy != "race":
         end = seconds  # nobody runs ahead
     return {name: min(pace.last_check_within(end), run.last_step(name)) for name, pace in run.paces.items()}
+
+
+def _at_share(steps: tuple[int, ...], share: float) -> int:
+    return steps[_checks_until(steps, share * steps[-1]) - 1]
 
 
 def _until(run: Race, name: str, step: int, models: int) -> Work:

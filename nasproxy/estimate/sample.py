@@ -22,6 +22,9 @@ MAX_SETTINGS = 6
 SPARE_SEEDS = 1000
 """Above the study's: of trials that only keep a slot busy."""
 
+SCHEDULE = ("training.total_steps", "training.check_every_steps", "training.check_at")
+"""Overrides that change how many steps there are, not what one costs."""
+
 OpenBackend = Callable[[TrialStore], Backend]
 Score = Callable[[Sequence[Architecture]], ZeroCostScores]
 Result = Timing | Failure
@@ -146,7 +149,7 @@ def architectures(design: Design) -> list[Architecture]:
 
 def _step_setting(task: ProxyTask) -> ProxyTask:
     """What of a proxy task decides the cost of a step."""
-    others = {path: value for path, value in task.overrides.items() if not path.startswith("training.")}
+    others = {path: value for path, value in task.overrides.items() if path not in SCHEDULE}
     return replace(task, data_fraction=1.0, overrides=others)
 
 

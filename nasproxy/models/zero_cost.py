@@ -69,7 +69,7 @@ def synflow(model: nn.Module, image_shape: tuple[int, int, int]) -> float | None
     model.zero_grad()
     try:
         model(torch.ones(1, *image_shape, dtype=torch.float64)).sum().backward()
-    except RuntimeError:
+    except Exception:  # the model is the user's code, and may refuse doubles in its own way
         return None
     flows = [w.detach() * w.grad for w in model.parameters() if w.ndim > 1 and w.grad is not None]
     score = math.fsum(float(flow.abs().sum()) for flow in flows)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from nasproxy.controllers.states import TaskState
 from nasproxy.estimate.estimate import Amount, Estimate, StageEstimate
 from nasproxy.report import wording
 from nasproxy.report.costs import Cost
@@ -154,9 +155,16 @@ def _ended(findings: Findings) -> set[str]:
         ended.add(Stage.SELECTION.value)
     if findings.tasks and all(task.stopping_state is not None for task in findings.tasks.values()):
         ended.add(Stage.PROXY_SEARCH.value)
-        if findings.best is None or findings.confirmation_of(findings.best) is not None:
+        if findings.best is None or _is_confirmed(findings, findings.best):
             ended.add(Stage.CONFIRMATION.value)
     return ended
+
+
+def _is_confirmed(findings: Findings, best: TaskState) -> bool:
+    state = findings.confirmation_of(best)
+    if state is None or state.outcome is None:
+        return False
+    return state.fresh is None or state.fresh.is_judged
 
 
 def _ranged(row: Row, quantity: str) -> str:

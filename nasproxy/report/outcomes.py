@@ -19,6 +19,7 @@ class Outcome(str, Enum):
     REJECTED = "rejected"
     TIMED_OUT = "out of time"
     FAILED = "failed"
+    CONTRADICTED = "contradicted"
     RUNNING = "not yet ended"
     OTHER_RULES = "other rules"
 
@@ -32,6 +33,7 @@ ENDED = {
     StoppingState.EXCEEDED_BEST_TIME: Outcome.DROPPED,
     StoppingState.EXCEEDED_TIME_LIMIT: Outcome.TIMED_OUT,
     StoppingState.EXCESS_FAILURES: Outcome.FAILED,
+    StoppingState.CONTRADICTED: Outcome.CONTRADICTED,
 }
 
 
@@ -58,6 +60,8 @@ def reason(findings: Findings, task: TaskState) -> str:
         return _failed(findings, task)
     if what is Outcome.DROPPED:
         return _dropped(findings, check)
+    if what is Outcome.CONTRADICTED:
+        return _contradicted(findings, task)
     if what is Outcome.ACCEPTED:
         return _accepted_too(findings, task)
     if what is Outcome.RUNNING and check is None:
@@ -108,6 +112,14 @@ def _accepted_too(findings: Findings, task: TaskState) -> str:
     if seconds > best.final_rated_seconds:
         return f"Accepted too, but dearer than {best.name}: {ends}"
     return f"Accepted too, but no more than {findings.time_tolerance:.0%} cheaper than {best.name}: {ends}"
+
+
+def _contradicted(findings: Findings, task: TaskState) -> str:
+    state = findings.confirmation_of(task)
+    found = None if state is None or state.result is None else state.result.correlation
+    tau = "" if found is None else f": tau was {wording.tau(found.tau)}"
+    steps = wording.number(task.final_step)
+    return f"Accepted after {steps} steps, and contradicted by its models on a schedule of {steps} steps{tau}"
 
 
 def _failed(findings: Findings, task: TaskState) -> str:

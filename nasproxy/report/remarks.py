@@ -59,7 +59,7 @@ def remarks(findings: Findings, best: TaskState, final_step: int, found: RankCor
         yield Remark(
             "The error is stated.",
             f"Were its true tau {wanted - MARGIN:.2f} throughout, a proxy task would be accepted at any check of any "
-            f"task with a probability of {alpha:g} at most.",
+            f"task of one grid with a probability of {alpha:g} at most; a grid that grew, or a sweep, spends more.",
         )
     if best.added:
         yield _added_remark(findings, best)

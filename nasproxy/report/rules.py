@@ -6,7 +6,12 @@ from typing import Any
 
 from nasproxy.proxy import flatten
 
-ELSEWHERE = {"criterion": "criterion", "references": "references", "trials": "search.trials"}
+ELSEWHERE = {
+    "criterion": "criterion",
+    "references": "references",
+    "trials": "search.trials",
+    "contradicted_at": "confirm.alpha",
+}
 """Where settings lie in the configuration, for those that are none of the proxy search."""
 
 

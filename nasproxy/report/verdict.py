@@ -162,14 +162,14 @@ def _undecided(findings: Findings) -> Verdict:
 
 def _none_accepted(findings: Findings) -> Verdict:
     closest = _closest(list(findings.tasks.values()))
-    sentence = (
-        f"{wording.count(len(findings.tasks), 'proxy task')} judged, none ranks the reference models well enough."
-    )
-    if closest is not None:
+    fallen = list(confirmation.contradictions(findings))
+    what = "none ranks the reference models well enough" + (" on a schedule of its own" if fallen else "")
+    sentence = f"{wording.count(len(findings.tasks), 'proxy task')} judged, {what}."
+    if closest is not None and not fallen:
         name, step, found = closest
         ends, where = wording.interval(found.low, found.high), wording.count(step, "step")
         sentence += f" {name} came closest: tau-b {wording.tau(found.tau)} after {where} (95 % interval {ends})."
-    sentence = " ".join([sentence, *confirmation.contradictions(findings)])
+    sentence = " ".join([sentence, *fallen])
     return Verdict(
         is_accepted=False,
         headline="No proxy task was accepted",
@@ -191,6 +191,11 @@ def _advice(findings: Findings) -> Iterator[str]:
         yield "Too many trials failed to judge some proxy tasks: mend the causes listed under Failures."
     if StoppingState.EXCEEDED_TIME_LIMIT in states:
         yield "Some were stopped by proxy_search.train_seconds_limit: raise it to judge them to their end."
+    if StoppingState.CONTRADICTED in states:
+        yield (
+            "A shorter schedule ranked otherwise than the beginning of the whole one: raise criterion.target, so that "
+            "tasks are stopped later, or search on the whole schedule and stop each training early."
+        )
     undecided = [task for task in findings.tasks.values() if outcome(findings, task) is Outcome.UNDECIDED]
     if undecided:
         names = ", ".join(task.name for task in undecided)

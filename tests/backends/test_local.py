@@ -88,3 +88,12 @@ def test_models_are_scored_where_they_would_train(tmp_path: Path) -> None:
     assert tiny.flops is not None
     assert whole.flops > 3 * tiny.flops
     assert whole.synflow is not None
+
+
+def test_a_model_whose_scoring_ends_the_process_goes_without_and_the_others_have_theirs(tmp_path: Path) -> None:
+    full = digits_spec(ProxyTask())
+    mortal = replace(full, recipe=replace(full.recipe, model={"_target_": "cases.mortal"}))
+    scores = LocalBackend(FolderTrialStore(tmp_path / "trials"), slots=1).zero_costs([full, mortal, full])
+    assert scores[1] is None
+    assert scores[0] is not None
+    assert scores[0] == scores[2]

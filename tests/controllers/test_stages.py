@@ -300,6 +300,15 @@ class TestAddedReferences:
         task = search.run(tasks, criterion=Unsure(15), reserve=reserve(30, search_trials=1)).tasks["wide"]
         assert [check.models for check in task.checks] == [10] * 24 + [15]
 
+    def test_a_task_whose_added_models_all_fail_ends_at_its_last_look(
+        self, tmp_path: Path, make_workshop: MakeWorkshop
+    ) -> None:
+        search = Search(tmp_path, make_workshop(tmp_path, max_attempts=1))
+        failing = reserve(5, dict.fromkeys(range(5), "nan"), search_trials=1)
+        task = search.run({"wide": ProxyTask()}, criterion=Unsure(15), reserve=failing).tasks["wide"]
+        assert task.stopping_state is StoppingState.RAN_TO_COMPLETION
+        assert (len(task.checks), task.added, task.settled) == (25, (), 5)
+
     def test_a_second_task_finds_the_added_models_trained(self, search: Search) -> None:
         tasks = {"half": ProxyTask(width=0.5), "full": ProxyTask()}
         state = search.run(tasks, criterion=Unsure(15), reserve=reserve(30), early_stop_if_not_best=False)
@@ -308,6 +317,26 @@ class TestAddedReferences:
     def test_a_search_that_is_run_again_decides_the_same(self, search: Search) -> None:
         first = search.run({"wide": ProxyTask()}, criterion=Unsure(20), reserve=reserve(30))
         assert search.run({"wide": ProxyTask()}, criterion=Unsure(20), reserve=reserve(30)) == first
+
+
+class Counting:
+    """Remembers how many proxy tasks it was told of."""
+
+    target = 0.65
+
+    def __init__(self) -> None:
+        self.tasks: set[int] = set()
+
+    def judge(self, evidence: Evidence) -> Verdict:
+        self.tasks.add(evidence.plan.tasks)
+        return Verdict(VerdictKind.ACCEPTED, None, "whatever it is")
+
+
+def test_a_job_of_a_sweep_can_be_told_of_the_whole_grid(search: Search) -> None:
+    alone, told = Counting(), Counting()
+    search.run({"wide": ProxyTask()}, criterion=alone)
+    search.run({"wide": ProxyTask()}, criterion=told, tasks_planned=4)
+    assert (alone.tasks, told.tasks) == ({1}, {4})
 
 
 RACERS = {"full": ProxyTask(), "half": ProxyTask(width=0.5), "tenth": ProxyTask(data_fraction=0.1)}

@@ -93,14 +93,15 @@ def test_in_between_all_train_as_long_as_the_accepted_one_to_the_end_of_its_rung
 
 
 @given(
-    step=st.sampled_from(range(10, 101, 10)),
+    step=st.sampled_from([None, *range(10, 101, 10)]),
     added=st.integers(0, 20),
     growth=st.floats(1.1, 4.0),
 )
-def test_the_middle_lies_between_the_ends(step: int, added: int, growth: float) -> None:
-    course = plan.proxy_search(race(rung_growth=growth), Acceptance("half", step, added))
-    for count in (trials, steps, lambda works: sum(work.starts for work in works)):
-        assert count(course.low) <= count(course.middle) <= count(course.high)
+def test_the_middle_lies_between_the_ends(step: int | None, added: int, growth: float) -> None:
+    run, expected, fresh = race(rung_growth=growth), Acceptance("half", step, added), tuple(CANDIDATES[40:43])
+    for course in (plan.proxy_search(run, expected), plan.confirmation(run, expected, fresh)):
+        for count in (trials, steps, lambda works: sum(work.starts for work in works)):
+            assert count(course.low) <= count(course.middle) <= count(course.high)
 
 
 def test_where_nothing_is_accepted_everything_is_trained_to_its_end() -> None:
@@ -126,3 +127,12 @@ def test_a_confirmation_trains_the_accepted_tasks_models_once_and_fresh_ones_twi
     assert (again.trials, again.steps, again.checks, again.task) == (18, 18 * 40, 18 * 4, "half")
     assert (fully.trials, fully.steps, fully.task) == (3, 300, None)
     assert not plan.confirmation(race(), Acceptance("half", step=None, added=0), fresh=()).middle
+    at_its_end = plan.confirmation(race(), Acceptance("half", step=100, added=0), fresh=())
+    assert trials(at_its_end.middle) == 0, "what was accepted at its end is trained so already"
+    assert trials(at_its_end.high) == 2 * 30, "each task may be accepted, and contradicted"
+
+
+def test_without_early_stopping_each_task_is_taken_to_be_accepted_as_far_into_its_training() -> None:
+    run = race(early_stop_if_not_best=False)
+    full, half, _ = plan.proxy_search(run, Acceptance("half", step=40, added=0)).middle
+    assert full.steps == half.steps == 10 * 40

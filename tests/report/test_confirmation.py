@@ -126,6 +126,11 @@ class TestContradicted:
         page = report(contradicted)
         assert page.verdict.startswith("No proxy task was accepted.")
         assert page.verdict.count("contradicted when") == 2
+        assert "none ranks the reference models well enough on a schedule of its own" in page.verdict
+        assert "A shorter schedule ranked otherwise" in page.verdict
+        for row in page.tables["not_chosen"]:
+            assert row["outcome"] == "contradicted"
+            assert row["reason"].startswith(f"Accepted after {row['step']} steps, and contradicted by its models on")
         state = json.loads((contradicted.folder.proxy_tasks.parent / "SEARCH_CONTROLLER_STATE.json").read_text())
         assert state["best_proxy_task_name"] == ""
         stopped = state["proxy_tasks_map"][first]["proxy_task_stats"]["stopping_state"]

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
+from scipy import stats
 
 from nasproxy.statistics.acceptance import Evidence, Plan, Verdict, check_target, decide
 from nasproxy.statistics.concordance import kendall_taus
@@ -25,6 +26,8 @@ STRICTER_WHILE_FEW = 0.25
 """Power of its deviation by which the boundary of a smaller set lies further out: more models are near at hand."""
 SIMULATED_MODELS = 60
 """Larger sets are simulated at this size, smaller ones of one plan in proportion: by then tau is all but normal."""
+LEAST_ACCEPTED = 20
+"""Simulated studies that must be accepted for their share to be believed; rarer errors are extrapolated."""
 HALVINGS = 12
 HIGHEST = 8.0
 """No boundary lies so many deviations out."""
@@ -121,15 +124,22 @@ def boundary(plan: Plan, target: float, alpha: float) -> float:
         The lowest boundary that at most so many simulated studies cross, however noisy their single checks are.
     """
     fractions = [plan.fractions[place] for place in apart(plan.fractions, LOOKS_APART)]
-    studies = [_Studies(fractions, simulated_sizes(plan.sizes), target, share) for share in NOISE_SHARES]
+    simulated = [_Studies(fractions, simulated_sizes(plan.sizes), target, share) for share in NOISE_SHARES]
+    told_apart = max(alpha, LEAST_ACCEPTED / min(studies.number for studies in simulated))
     low, high = 0.0, HIGHEST
     for _ in range(HALVINGS):
         middle = (low + high) / 2
-        if max(simulated.accepted(middle) for simulated in studies) <= alpha:
+        if max(studies.accepted(middle) for studies in simulated) <= told_apart:
             high = middle
         else:
             low = middle
-    return high
+    return high if told_apart == alpha else _further_out(high, told_apart, alpha)
+
+
+def _further_out(quantile: float, known: float, alpha: float) -> float:
+    """The boundary of a rarer error: as many independent looks as cross the known one so often would cross it."""
+    looks = max(1.0, known / float(stats.norm.sf(quantile)))
+    return max(quantile, float(stats.norm.isf(alpha / looks)))
 
 
 def simulated_sizes(sizes: Sequence[int]) -> list[int]:
@@ -145,13 +155,20 @@ def simulated_sizes(sizes: Sequence[int]) -> list[int]:
 class _Studies:
     """Simulated studies of a proxy task whose true tau lies on the floor."""
 
-    def __init__(self, fractions: Sequence[float], sizes: Sequence[int], target: float, noise_share: float) -> None:
-        floor = target - MARGIN
-        taus = simulated_taus(floor, fractions, sizes, noise_share=noise_share, studies=studies_of(sizes[-1]))
+    def __init__(
+        self, fractions: Sequence[float], sizes: Sequence[int], target: float, noise_share: float, seed: int = 0
+    ) -> None:
+        floor, number = target - MARGIN, studies_of(sizes[-1])
+        taus = simulated_taus(floor, fractions, sizes, noise_share=noise_share, studies=number, seed=seed)
         models = np.array(sizes)[:, None, None]
         above = smoothed(fisher_z(taus, models), fractions) - math.atanh(floor)
         self._above = np.where(taus >= target - 1e-6, above, -np.inf)  # float32 taus
         self._units = np.array([above_floor(size, sizes[-1], 1.0) or np.inf for size in sizes])
+
+    @property
+    def number(self) -> int:
+        """How many there are."""
+        return int(self._above.shape[1])
 
     def accepted(self, quantile: float) -> float:
         """Share that is accepted at any look; undecided ones add models as long as the most of them might decide."""

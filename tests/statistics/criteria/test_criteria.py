@@ -18,7 +18,7 @@ from nasproxy.errors import ConfigError
 from nasproxy.statistics.acceptance import Criterion, Evidence, Plan, VerdictKind, models_to_add
 from nasproxy.statistics.criteria.alpha_spending import AlphaSpending
 from nasproxy.statistics.criteria.first_crossing import FirstCrossing
-from nasproxy.statistics.criteria.group_sequential import GroupSequential, above_floor, boundary
+from nasproxy.statistics.criteria.group_sequential import GroupSequential, _Studies, above_floor, boundary
 from nasproxy.statistics.criteria.weak_prior import WeakPrior
 from nasproxy.statistics.deviation import atanh_deviation, tau_lower_limit
 from nasproxy.statistics.score_test import score_critical_tau
@@ -244,3 +244,20 @@ def test_a_set_that_may_grow_needs_more_while_it_is_small() -> None:
 def test_a_thousand_models_take_no_longer_than_sixty() -> None:
     assert boundary(Plan((0.5, 1.0), sizes=(1000,)), 0.65, 0.05) == boundary(Plan((0.5, 1.0), sizes=(60,)), 0.65, 0.05)
     assert needed(GroupSequential(), 1000, (0.5, 1.0)) == 0.65, "so many tell 0.65 from 0.55 by themselves"
+
+
+@pytest.mark.parametrize("sizes", [[10], [20], [10, 15, 20, 25, 30]], ids=str)
+@pytest.mark.parametrize("looks", [8, 16, 40])
+def test_other_simulated_studies_cross_the_boundary_as_often(sizes: list[int], looks: int) -> None:
+    fractions, alpha = np.geomspace(0.01, 0.98, looks).tolist(), 0.1
+    quantile = boundary(Plan(tuple(fractions), sizes=tuple(sizes)), 0.65, alpha)
+    shares = [_Studies(fractions, sizes, 0.65, share, seed=77).accepted(quantile) for share in (0.0, 0.5, 1.0)]
+    assert max(shares) <= 1.3 * alpha
+    assert max(shares) >= 0.4 * alpha, "nor is it wasted, as far as few models have taus to choose from"
+
+
+def test_an_error_too_rare_to_simulate_lies_further_out_the_rarer_it_is() -> None:
+    plan = Plan((0.1, 0.2, 0.5, 1.0), sizes=(30,))
+    found = [boundary(plan, 0.65, alpha) for alpha in (0.05, 0.01, 1e-3, 1e-4, 1e-5)]
+    assert found == sorted(set(found))
+    assert stats.norm.isf(1e-5) < found[-1] < stats.norm.isf(1e-5 / 8)
