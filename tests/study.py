@@ -1,6 +1,7 @@
 """Runs the program as its user does, in a process of its own, on a study small enough for a test."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -45,9 +46,14 @@ def start(*overrides: str, folder: Path) -> "subprocess.Popen[str]":
 def start_plain(*arguments: str) -> "subprocess.Popen[str]":
     """Start `python run.py` with just these arguments."""
     command = [sys.executable, "run.py", *arguments]
-    return subprocess.Popen(
-        command, cwd=ROOT, env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
+    # Shells let background jobs ignore Ctrl-C, and tests that run as one would hand that down.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return subprocess.Popen(
+            command, cwd=ROOT, env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def python(*arguments: str) -> int:

@@ -29,13 +29,14 @@ class TestLocalBackend(ProcessBackendContract):
             backend.close()
 
 
-def abandon(store: FolderTrialStore, spec: TrialSpec) -> "multiprocessing.process.BaseProcess":
-    """Start a worker from a controller that is then killed; returns the dead controller."""
+def abandon(store: FolderTrialStore, spec: TrialSpec, *, after_step: int = 1) -> "multiprocessing.process.BaseProcess":
+    """Start a worker from a controller that is killed after a check; returns the dead controller."""
     context = multiprocessing.get_context("spawn")
     controller = context.Process(target=_control, args=(store.root, spec))
     controller.start()
-    while not is_held(store.folder(spec.key).lock) or not store.read(spec.key).checks:
+    while not is_held(store.folder(spec.key).lock) or store.read(spec.key).step < after_step:
         time.sleep(0.02)
+    time.sleep(0.2)  # until the worker has asked whether to go on, and is in its next cycle
     controller.kill()
     controller.join()
     return controller
@@ -64,7 +65,7 @@ def test_a_worker_whose_controller_is_killed_stops_at_its_next_check(tmp_path: P
 
 def test_a_hung_worker_of_a_dead_controller_is_killed_and_its_trial_is_lost(tmp_path: Path) -> None:
     store, spec = FolderTrialStore(tmp_path / "trials"), make_spec(fault="hang")
-    abandon(store, spec)
+    abandon(store, spec, after_step=40)  # it hangs in the next cycle
     backend = LocalBackend(store, slots=1, hang_seconds=1.0, max_attempts=1)
     backend.submit(spec.key, store.create(spec))
     assert backend.live() == {spec.key}, "it is taken over as it is"
