@@ -46,8 +46,10 @@ def table(findings: Findings) -> Table:
 
 
 def sentence(findings: Findings, task: TaskState) -> str:
-    """What to add to a verdict's sentence; empty where it was not confirmed."""
+    """What to add to a verdict's sentence; empty where there was nothing to confirm, or nothing to do it with."""
     state = findings.confirmation_of(task)
+    if (state is None or state.outcome is None) and not findings.is_replayed:
+        return " It is not confirmed yet."
     if state is None or state.outcome is not Outcome.STANDS or state.result is None or state.is_trained_already:
         return ""
     return f" Retrained on a schedule of its own it is not contradicted{_correlation(state.result)}."

@@ -121,6 +121,7 @@ class TestContradicted:
         text = page.path.read_text(encoding="utf-8")
         assert "An earlier winner was contradicted." in text
         assert "Not confirmed yet." in text
+        assert "It is not confirmed yet." in page.verdict
         contradicted.confirm()
         contradicted.search(TASKS)
         page = report(contradicted)
