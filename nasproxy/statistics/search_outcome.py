@@ -28,11 +28,6 @@ class SearchOutcome:
     top: int
     best_rank: float
 
-    @property
-    def best_share(self) -> float:
-        """The same as a share of all models, in (0, 1]: 0.01 is among the best hundredth."""
-        return self.best_rank / self.trials
-
 
 def search_outcome(tau: float, trials: int, *, top: int = 10, draws: int = 2000, seed: int = 0) -> SearchOutcome:
     """Simulate searches whose proxy scores are related to full training by a tau.

@@ -40,7 +40,6 @@ def test_a_proxy_without_any_relation_finds_what_chance_finds(trials: int, top: 
 def test_a_better_proxy_finds_better_models(tau: float, trials: int, top: int) -> None:
     worse, better = (search_outcome(value, trials, top=top, draws=400) for value in (tau, tau + 0.1))
     assert 1 <= better.best_rank <= worse.best_rank * 1.02 <= trials * 1.02
-    assert better.best_share == better.best_rank / trials
 
 
 def test_equal_ranks_find_the_best_and_so_does_training_all() -> None:

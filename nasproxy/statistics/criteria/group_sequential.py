@@ -41,8 +41,8 @@ class GroupSequential:
     deviations above the floor, the same number at every check, and a few more on a set that may still grow. The number
     is simulated: were the true tau target - 0.10 from the first check to the last, the worst case, a proxy task would
     be accepted at any check, on any number of models that may be added, with probability `alpha` divided by the proxy
-    tasks; so over all of them it is `alpha` at most. What models beyond ten give goes partly into a smaller error, by
-    the cube root of their number, and partly into earlier stops.
+    tasks; so over all proxy tasks of one grid it is `alpha` at most. What models beyond ten give goes partly into a
+    smaller error, by the cube root of their number, and partly into earlier stops.
 
     Holds for random reference models, and for scores whose ranks are related as those of normal variables.
 
