@@ -174,6 +174,8 @@ class Design:
             check_at=None if config.training.check_at is None else tuple(config.training.check_at),
             device_type=self.device_type,
             precision=config.training.precision,
+            micro_batch=config.training.micro_batch,
+            devices=config.training.devices,
         )
 
     @cached_property

@@ -17,6 +17,7 @@ SHORT_NAMES = {
     "image_size": "image",
     "augmentation": "augment",
     "regularisation": "regular",
+    "batch_size": "batch",
 }
 ResizeMode = Literal["resize", "crop"]
 
@@ -33,6 +34,8 @@ class ProxyTask:
         image_mode: How images shrink: `resize`, or `crop` the centre.
         augmentation: Strength of augmentation against the trainer's own, at least 0.
         regularisation: Strength of weight decay and dropout against the trainer's own, at least 0.
+        batch_size: Multiplier of the trainer's batch, above 0; its learning rate follows.
+        devices: Devices that a training is spread over; None for as many as full training takes.
         overrides: Values of the configuration by dotted path, such as `trainer.batch_size`.
     """
 
@@ -43,11 +46,17 @@ class ProxyTask:
     image_mode: ResizeMode = "resize"
     augmentation: float = 1.0
     regularisation: float = 1.0
+    batch_size: float = 1.0
+    devices: int | None = None
     overrides: Mapping[str, Override] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in SHORT_NAMES:
             _check_number(name, getattr(self, name))
+        if self.devices is not None and (isinstance(self.devices, bool) or not isinstance(self.devices, int)):
+            raise ConfigError(f"proxy.devices must be a whole number, got {self.devices!r}: give one such as 2")
+        if self.devices is not None and self.devices < 1:
+            raise ConfigError(f"proxy.devices must be at least 1, got {self.devices}: null takes training.devices")
         if self.image_mode not in get_args(ResizeMode):
             raise ConfigError(f"proxy.image_mode must be one of {get_args(ResizeMode)}, got {self.image_mode!r}")
 
@@ -59,6 +68,7 @@ class ProxyTask:
             for name, short in SHORT_NAMES.items()
             if getattr(self, name) != 1.0
         ]
+        parts += [] if self.devices is None else [f"devices{self.devices}"]
         parts += [f"{path.rsplit('.', 1)[-1]}-{value}" for path, value in sorted(self.overrides.items())]
         return re.sub(r"[^A-Za-z0-9._-]", "-", "_".join(parts))[:64] or "full"
 
@@ -76,7 +86,7 @@ def _check_number(name: str, value: Any) -> None:
     advice = f"give a fraction, {value / 100:g}, not a percentage" if value > 1 else "give a fraction such as 0.5"
     if name in ("data_fraction", "image_size") and not 0 < value <= 1:
         raise ConfigError(f"proxy.{name} must lie in (0, 1], got {value:g}: {advice}")
-    if name in ("width", "depth") and not 0 < value <= 10:
+    if name in ("width", "depth", "batch_size") and not 0 < value <= 10:
         raise ConfigError(f"proxy.{name} must be a multiplier in (0, 10], got {value:g}: {advice}")
     if name in ("augmentation", "regularisation") and not 0 <= value <= 10:
         raise ConfigError(f"proxy.{name} must be a strength in [0, 10], got {value:g}: {advice}")

@@ -80,6 +80,8 @@ class ProxyConfig:
     image_mode: Any = None
     augmentation: Any = None
     regularisation: Any = None
+    batch_size: Any = None
+    devices: Any = None
     tasks: Any = None
     generator: Any = None
 
@@ -103,6 +105,8 @@ class TrainingConfig:
     check_every_steps: int = MISSING
     check_at: list[int] | None = None
     precision: str = "32-true"
+    micro_batch: int | None = None
+    devices: int = 1
     device: Device = Device.auto
 
 

@@ -17,7 +17,7 @@ from nasproxy.proxy import Override, ProxyTask, flatten, override
 Choice = bool | int | float | str
 Architecture = Mapping[str, Choice]
 
-IDENTITY_SCHEMA = 1
+IDENTITY_SCHEMA = 2
 NOT_IDENTITY = re.compile(r"(^|\.)(root|cache_dir|num_workers|pin_memory)$")
 """Paths of the recipe that say where or how fast, not what: they leave a trial's key as it is."""
 
@@ -66,6 +66,7 @@ class Recipe:
         data_fingerprint: What the dataset was when the study began.
         total_steps: Optimizer steps of a whole training.
         check_every_steps: Steps between two checks; the last step is always checked.
+        devices: Devices that one training is spread over.
         check_at: The steps to check at, where they are not evenly spaced; the last is `total_steps`.
         device_type: `cpu` or `cuda`; numbers differ between them.
         precision: Numbers of the forward pass, in Lightning's words.
@@ -81,6 +82,7 @@ class Recipe:
     device_type: str = "cpu"
     precision: str = "32-true"
     micro_batch: int | None = None
+    devices: int = 1
     check_at: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
@@ -88,6 +90,11 @@ class Recipe:
             raise ConfigError(
                 f"training needs total_steps and check_every_steps of at least 1, got {self.total_steps} and "
                 f"{self.check_every_steps}"
+            )
+        if self.devices < 1 or (self.micro_batch is not None and self.micro_batch < 1):
+            raise ConfigError(
+                f"training needs devices and micro_batch of at least 1, got {self.devices} and {self.micro_batch}: "
+                f"micro_batch=null passes a batch through at once"
             )
         steps = (0, *(self.check_at or (self.total_steps,)))
         if steps[-1] != self.total_steps or any(step >= following for step, following in pairwise(steps)):
@@ -129,6 +136,7 @@ class Recipe:
                 "total_steps": self.total_steps,
                 "check_every_steps": self.check_every_steps,
                 "check_at": self.check_at,
+                "micro_batch": self.micro_batch,
             },
         }
         changed = override(tree, task.overrides)
@@ -171,6 +179,11 @@ class TrialSpec:
             "recipe": self.recipe.under(self.proxy_task).identity,
         }
         return hashlib.sha256(canonical(content).encode()).hexdigest()
+
+    @property
+    def devices(self) -> int:
+        """Devices that this training is spread over."""
+        return self.proxy_task.devices or self.recipe.devices
 
     @property
     def total_steps(self) -> int:

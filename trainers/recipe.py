@@ -66,10 +66,12 @@ class Settings:
         _check("clip_norm", self.clip_norm, "above 0 or null", self.clip_norm is None or self.clip_norm > 0)
 
     def under(self, task: ProxyTask) -> "Settings":
-        """The settings at a proxy task's strengths of regularisation and augmentation, and its image size."""
+        """The settings at a proxy task's strengths of regularisation and augmentation, image size and batch."""
         scale = task.image_size if task.image_mode == "resize" else 1.0
         return replace(
             self,
+            batch_size=max(1, round(self.batch_size * task.batch_size)),
+            learning_rate=self.learning_rate * task.batch_size,
             weight_decay=self.weight_decay * task.regularisation,
             shift_px=round(self.shift_px * task.augmentation * scale),
         )
