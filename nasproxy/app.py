@@ -22,6 +22,7 @@ from nasproxy.controllers import base, proxy_search, variance
 from nasproxy.controllers.confirmation import ConfirmationController
 from nasproxy.controllers.judge import Judge
 from nasproxy.controllers.reserve import Reserve
+from nasproxy.controllers.schedules import SchedulesController, compared
 from nasproxy.controllers.states import (
     ConfirmationState,
     Reference,
@@ -191,6 +192,20 @@ class Job:
             return
         while (winner := self._confirmed()) is not None and winner[1].contradicts(winner[0]):
             self.search_proxy_task()
+
+    def compare_schedules(self) -> None:
+        """Train one model under each schedule."""
+        controller = SchedulesController(
+            compared(self.design.config.compare_schedules),
+            recipe=self.design.recipe,
+            architecture=self.design.showpiece,
+            seed=self.design.config.seed,
+            folder=self.study.folder.schedules,
+        )
+        with self.study.stage("rehearsal"):
+            self._rehearse()
+        with self.study.stage(controller.name):
+            base.run(controller, self._workshop)
 
     def report(self) -> None:
         """Write the page, and say where it is."""

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from nasproxy import proxy
 from nasproxy.backends.backend import Backend
+from nasproxy.controllers.schedules import compared
 from nasproxy.controllers.settings import Selection
 from nasproxy.devices import visible_gpus
 from nasproxy.errors import ConfigError, NasproxyError
@@ -79,6 +80,8 @@ class Design:
                 f"criterion needs {self.criterion.min_models} reference models to accept anything, got {most} at most: "
                 f"raise selection.models or references.max, or take criterion=first_crossing"
             )
+        if Step.compare_schedules in config.job.steps:
+            config.compare_schedules.check(config.trainer)
         if config.variance.total_steps is not None:
             replace(self.recipe, total_steps=config.variance.total_steps)
         for task in self.tasks.values():
@@ -146,12 +149,20 @@ class Design:
         return proxy.grid(settings)
 
     @property
+    def showpiece(self) -> Architecture:
+        """What schedules are compared on: the user's own architecture, or the first candidate."""
+        return self.candidates[0] if self.space.baseline is None else self.space.baseline
+
+    @property
     def rehearsal(self) -> list[TrialSpec]:
         """One trial of every kind, to put together before the first is trained."""
         first, recipe, seed = self.candidates[0], self.recipe, self.config.seed
         specs = [TrialSpec(first, ProxyTask(), Split.FULL, seed, recipe)]
         if Step.search_proxy_task in self.config.job.steps:
             specs += [TrialSpec(first, task, Split.SEARCH, seed, recipe) for task in self.tasks.values()]
+        if Step.compare_schedules in self.config.job.steps:
+            tasks = compared(self.config.compare_schedules).values()
+            specs += [TrialSpec(self.showpiece, task, Split.FULL, seed, recipe) for task in tasks]
         return specs
 
     @cached_property

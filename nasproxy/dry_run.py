@@ -17,7 +17,7 @@ from nasproxy.trial import Architecture, Split, TrialSpec
 from nasproxy.zero_cost import ZeroCostScores, add_scores
 
 TRAINING = (Step.measure_variance, Step.select_models, Step.search_proxy_task, Step.confirm)
-"""Steps that train, all of a study."""
+"""Steps that train, all of a study that designs a proxy task."""
 
 
 def check(design: Design, *, is_sweep: bool) -> None:
@@ -35,7 +35,7 @@ def check(design: Design, *, is_sweep: bool) -> None:
             "dry_run estimates one job, got a sweep (-m), whose jobs share what they train: give the same grid as "
             "lists, such as proxy.data_fraction=[0.25,0.5], without -m"
         )
-    if not set(TRAINING) & set(design.config.job.steps):
+    if not {*TRAINING, Step.compare_schedules} & set(design.config.job.steps):
         raise ConfigError(
             f"dry_run needs a job that trains, got job={design.config.job.name}: choose another, such as job=design"
         )

@@ -11,6 +11,7 @@ from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from nasproxy.controllers.settings import (
+    CompareSchedulesSettings,
     ConfirmSettings,
     CostSettings,
     ProxySearchSettings,
@@ -31,6 +32,7 @@ class Step(Enum):
     confirm = "confirm"
     report = "report"
     list_trials = "list_trials"
+    compare_schedules = "compare_schedules"
 
 
 class Balance(Enum):
@@ -141,6 +143,7 @@ class Config:
     criterion: dict[str, Any] = field(default_factory=dict)
     backend: dict[str, Any] = field(default_factory=dict)
     tracking: dict[str, Any] = field(default_factory=dict)
+    compare_schedules: CompareSchedulesSettings = field(default_factory=CompareSchedulesSettings)
     cost: CostSettings = field(default_factory=CostSettings)
     run: RunConfig = field(default_factory=RunConfig)
 

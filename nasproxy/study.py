@@ -80,6 +80,11 @@ class StudyFolder:
         return self.path / "confirmation"
 
     @property
+    def schedules(self) -> Path:
+        """The comparison of schedules."""
+        return self.path / "schedules"
+
+    @property
     def zero_cost(self) -> Path:
         """Scores of models without training."""
         return self.path / "zero_cost.json"

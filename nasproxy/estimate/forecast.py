@@ -6,6 +6,7 @@ from nasproxy.backends.backend import Backend
 from nasproxy.controllers.judge import Judge
 from nasproxy.controllers.race import Pace
 from nasproxy.controllers.reserve import Reserve
+from nasproxy.controllers.schedules import compared
 from nasproxy.design import Design
 from nasproxy.estimate import plan
 from nasproxy.estimate.acceptance import Acceptance, expected_acceptance
@@ -37,6 +38,9 @@ def forecast(
     sample = Sample(design, backend, score(architectures(design)))
     speeds, notes = sample.speeds(open_backend)
     stages: dict[str, Course] = {}
+    if Step.compare_schedules in steps:
+        trainings = len(compared(design.config.compare_schedules))
+        stages["schedules"] = plan.schedules(design.recipe, design.showpiece, trainings)
     if Step.measure_variance in steps:
         stages["variance"] = plan.variance(design.config.variance, design.recipe, design.variance_candidates)
     if Step.select_models in steps:

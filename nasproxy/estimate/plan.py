@@ -102,6 +102,12 @@ def variance(settings: VarianceSettings, recipe: Recipe, candidates: Sequence[Ar
     return Course((copies,), (copies,), (copies, hunt))
 
 
+def schedules(recipe: Recipe, architecture: Architecture, trainings: int) -> Course:
+    """Full trainings of one model under schedules of their own."""
+    work = (_whole((architecture,), None, check_steps(recipe), trainings),)
+    return Course(work, work, work)
+
+
 def selection(
     settings: Selection,
     recipe: Recipe,

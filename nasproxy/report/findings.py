@@ -15,6 +15,7 @@ from nasproxy.controllers.settings import SearchSettings
 from nasproxy.controllers.states import (
     ConfirmationState,
     Reference,
+    SchedulesState,
     SelectionState,
     TaskCheck,
     TaskState,
@@ -49,6 +50,7 @@ class Stage(str, Enum):
     ADDED_REFERENCES = "added references"
     PROXY_SEARCH = "proxy search"
     CONFIRMATION = "confirmation"
+    SCHEDULES = "schedules"
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,7 @@ class Findings:
         confirmations: What became of accepted proxy tasks on a schedule of their own.
         zero_cost: Scores of the models without training.
         estimate: What the study was expected to cost; None where that was not asked before it began.
+        schedules: The comparison of schedules, once measured.
     """
 
     name: str
@@ -131,6 +134,7 @@ class Findings:
     confirmations: Sequence[ConfirmationState] = ()
     zero_cost: ZeroCostScores = field(default_factory=ZeroCostScores)
     estimate: Estimate | None = None
+    schedules: SchedulesState | None = None
 
     @property
     def measured(self) -> VarianceResult | None:
@@ -260,7 +264,8 @@ def read_findings(folder: StudyFolder, *, time_tolerance: float, store: TrialSto
     selection = read_record(folder.selection / "state.json", SelectionState)
     confirmations = read_confirmations(folder.confirmation)
     tasks = contradiction.settled(read_tasks(folder.proxy_tasks), confirmations)
-    purposes = _Purposes(base, variance, selection, tasks, confirmations)
+    schedules = read_record(folder.schedules / "state.json", SchedulesState)
+    purposes = _Purposes(base, variance, selection, tasks, confirmations, schedules)
     trials = _read_trials(store or FolderTrialStore(folder.trials), purposes)
     return Findings(
         name=folder.path.name,
@@ -275,6 +280,7 @@ def read_findings(folder: StudyFolder, *, time_tolerance: float, store: TrialSto
         confirmations=confirmations,
         zero_cost=read_scores(folder.zero_cost),
         estimate=read_record(folder.estimate, Estimate),
+        schedules=schedules if schedules is not None and schedules.is_measured else None,
     )
 
 
@@ -306,7 +312,9 @@ class _Purposes:
         selection: SelectionState | None,
         tasks: Mapping[str, TaskState],
         confirmations: Sequence[ConfirmationState],
+        schedules: SchedulesState | None,
     ) -> None:
+        self._schedules = _compared_only(schedules, selection)
         self._variance_steps = base.get("variance.total_steps") or base.get("training.total_steps")
         self._variance = variance
         self._selection = selection
@@ -321,6 +329,8 @@ class _Purposes:
 
     def of(self, key: str, spec: TrialSpec) -> tuple[Stage, str | None]:
         """The stage, and the proxy task's name."""
+        if key in self._schedules:
+            return Stage.SCHEDULES, None
         if key in self._confirmed and key not in self._task_of and key not in self._selected_keys:
             return Stage.CONFIRMATION, self._confirmed[key]
         if spec.split is Split.SEARCH:
@@ -346,6 +356,15 @@ def _selected(base: Mapping[str, Any], selection: SelectionState | None) -> set[
     baseline = {name.removeprefix(path): value for name, value in base.items() if name.startswith(path)}
     known = {canonical(architecture) for architecture in (*selection.architectures, baseline)}
     return known if selection.baseline is None else known | {canonical(selection.baseline.architecture)}
+
+
+def _compared_only(schedules: SchedulesState | None, selection: SelectionState | None) -> set[str]:
+    """Trials that only the comparison of schedules needs: one of them may be full training as the study has it."""
+    if schedules is None:
+        return set()
+    baseline = selection.baseline if selection else None
+    used = set() if selection is None else {*selection.keys, *([] if baseline is None else [baseline.key])}
+    return {curve.key for curve in schedules.curves} - used
 
 
 def _trained_for(state: ConfirmationState) -> tuple[str, ...]:

@@ -21,7 +21,13 @@ from nasproxy.storage import TrialStore, replace_text
 from nasproxy.study import StudyFolder
 
 TEMPLATE = "page.html.jinja"
-OWN_PICTURES = ("variance_*.png", "filtered_trial_scores_*.png", "reference_scores.png", "proxy_task*.png")
+OWN_PICTURES = (
+    "variance_*.png",
+    "filtered_trial_scores_*.png",
+    "reference_scores.png",
+    "proxy_task*.png",
+    "schedules.png",
+)
 """Pictures of earlier reports: those that a new one no longer has would tell of what is no longer so."""
 
 
@@ -63,6 +69,7 @@ def write_report(folder: StudyFolder, *, time_tolerance: float, store: TrialStor
         "not_chosen": tables.not_chosen(findings),
         "confirmations": confirmation.table(findings),
         "references": tables.references(findings),
+        "schedules": tables.schedules(findings),
         "costs": tables.costs(findings),
         "cloud_tool": tables.cloud_tool(findings),
         "estimate": estimates.compared(findings),

@@ -178,6 +178,22 @@ def references(findings: Findings) -> Table:
     return Table(rows, columns, frozenset(i for i, model in enumerate(models) if model is baseline))
 
 
+def schedules(findings: Findings) -> Table:
+    """The comparison of schedules, the smoothest curve first."""
+    curves = [] if findings.schedules is None else list(findings.schedules.curves)
+    rows: list[Row] = [asdict(curve) for curve in curves]
+    never = float("inf")
+    rows.sort(key=lambda row: (row["score"] is None, never if row["smoothness"] is None else row["smoothness"]))
+    columns = [
+        Column("schedule", lambda row: row["schedule"], is_number=False),
+        Column("smoothing of the weights", lambda row: row["smoothing"], is_number=False),
+        Column("smoothness", lambda row: wording.number(row["smoothness"], 3)),
+        Column("last score", lambda row: "failed" if row["score"] is None else wording.number(row["score"])),
+        Column("trial", lambda row: row["key"], is_number=False),
+    ]
+    return Table(rows, columns)
+
+
 def costs(findings: Findings) -> Table:
     """What each stage cost, each proxy task apart, and the sum."""
     rows = [_cost(findings, stage.value, task, cost) for (stage, task), cost in stage_costs(findings).items()]

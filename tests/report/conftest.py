@@ -17,11 +17,13 @@ from nasproxy.controllers.judge import Judge
 from nasproxy.controllers.proxy_search import ProxySearchController
 from nasproxy.controllers.random_selection import RandomSelection, RandomSelectionController
 from nasproxy.controllers.reserve import Reserve
+from nasproxy.controllers.schedules import SchedulesController
 from nasproxy.controllers.settings import ConfirmSettings, ProxySearchSettings, VarianceSettings
 from nasproxy.controllers.spread_selection import SpreadSelection, SpreadSelectionController
 from nasproxy.controllers.states import (
     ConfirmationState,
     ProxySearchState,
+    SchedulesState,
     SelectionState,
     VarianceState,
     best_task,
@@ -168,6 +170,12 @@ class Author:
             candidates=self.architectures,
             seed=0,
             folder=self.folder.variance,
+        )
+        return base.run(controller, self.workshop)
+
+    def compare_schedules(self, tasks: Mapping[tuple[str, str], ProxyTask]) -> SchedulesState:
+        controller = SchedulesController(
+            tasks, recipe=RECIPE, architecture=self.architectures[0], seed=0, folder=self.folder.schedules
         )
         return base.run(controller, self.workshop)
 

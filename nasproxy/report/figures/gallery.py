@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from nasproxy.controllers.states import TaskState
 from nasproxy.report.figures.overview import overview
-from nasproxy.report.figures.stages import reference_scores, selection_scatter, variance_curves
+from nasproxy.report.figures.stages import reference_scores, schedule_curves, selection_scatter, variance_curves
 from nasproxy.report.figures.style import Over, Picture, picture
 from nasproxy.report.figures.tasks import correlation, median_score, proxy_against_full
 from nasproxy.report.findings import Findings, decided_at
@@ -14,6 +14,9 @@ def draw_all(findings: Findings) -> Iterator[Picture]:
     """Draw every picture that the study has the numbers for."""
     if findings.measured is not None:
         yield picture("variance_learning_curves", "Learning curves of one model's seeds", variance_curves, findings)
+    if findings.schedules is not None:
+        alt = "Learning curves of one model under each schedule, without smoothed weights and with"
+        yield picture("schedules", alt, schedule_curves, findings)
     for number, iteration in enumerate(findings.selection.iterations if findings.selection else (), start=1):
         if iteration.kept is not None and (number > 1 or iteration.fraction < 1.0):  # else `reference_scores` has it
             alt = f"Scores of the candidates in iteration {number}, kept, dropped and failed"

@@ -1,5 +1,6 @@
 """Pictures of the first two stages: seed noise, the selection, and the reference models."""
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,7 +9,18 @@ from matplotlib.figure import Figure
 
 from nasproxy.controllers.states import Iteration
 from nasproxy.report import wording
-from nasproxy.report.figures.style import BLACK, BLUE, DPI, ORANGE, SERIES, SMALL, STYLE, VERMILION, WIDE, new_figure
+from nasproxy.report.figures.style import (
+    BLACK,
+    BLUE,
+    DPI,
+    ORANGE,
+    SERIES,
+    SMALL,
+    STYLE,
+    VERMILION,
+    WIDE,
+    new_figure,
+)
 from nasproxy.report.findings import Findings
 
 
@@ -45,6 +57,30 @@ def variance_curves(findings: Findings) -> Figure:
     )
     if any(axes.get_legend_handles_labels()[0] for axes in figure.axes):
         figure.legend(loc="outside lower center", ncols=6)
+    return figure
+
+
+def schedule_curves(findings: Findings) -> Figure:
+    """Learning curves of one model under each schedule: a pair of axes for each way to smooth the weights."""
+    assert findings.schedules is not None
+    curves = [curve for curve in findings.schedules.curves if curve.key in findings.trials]
+    smoothings = list(dict.fromkeys(curve.smoothing for curve in curves))
+    looks = dict(zip(dict.fromkeys(curve.schedule for curve in curves), itertools.cycle(SERIES), strict=False))
+    figure = Figure(figsize=WIDE, dpi=DPI)
+    every = figure.subplots(1, len(smoothings), sharey=True, squeeze=False)[0]
+    for axes, smoothing in zip(every, smoothings, strict=True):
+        for curve in curves:
+            if curve.smoothing != smoothing:
+                continue
+            checks = findings.trials[curve.key].record.checks
+            dashes, (colour, marker) = looks[curve.schedule]
+            words = "failed" if curve.score is None else f"smoothness {wording.number(curve.smoothness, 3)}"
+            steps, scores = [check.step for check in checks], [check.score for check in checks]
+            axes.plot(steps, scores, dashes, color=colour, marker=marker, label=f"{curve.schedule} ({words})")
+        weights = "weights as they are" if smoothing == "none" else f"weights smoothed: {smoothing}"
+        axes.set(xlabel="training steps", title=weights)
+        axes.legend(loc="lower right")
+    every[0].set(ylabel="score")
     return figure
 
 

@@ -1,0 +1,124 @@
+"""Comparison of learning-rate schedules: one model trained under each, with and without smoothed weights.
+
+The cloud tool's documents advise a decaying rate and averaged weights where curves are rough; this shows what they do.
+"""
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from nasproxy.controllers.base import Decide, Records, Train
+from nasproxy.controllers.settings import CompareSchedulesSettings
+from nasproxy.controllers.states import ScheduleCurve, SchedulesState
+from nasproxy.errors import StageStoppedError
+from nasproxy.proxy import ProxyTask
+from nasproxy.statistics.variance import smoothness
+from nasproxy.storage import read_record, write_record
+from nasproxy.tracking.tracker import Progress
+from nasproxy.trial import Architecture, Recipe, Split, TrialRecord, TrialSpec
+
+Pair = tuple[str, str]
+"""A schedule, and a way to smooth the weights."""
+
+
+def compared(settings: CompareSchedulesSettings) -> dict[Pair, ProxyTask]:
+    """Full training under each schedule with each smoothing."""
+    pairs = itertools.product(settings.schedule, settings.smoothing)
+    return {
+        (schedule, smoothing): ProxyTask(overrides={"trainer.schedule": schedule, "trainer.smoothing": smoothing})
+        for schedule, smoothing in pairs
+    }
+
+
+class SchedulesController:
+    """Trains one model under each schedule, and measures how smooth its curves are."""
+
+    name = "schedules"
+
+    def __init__(
+        self,
+        tasks: Mapping[Pair, ProxyTask],
+        *,
+        recipe: Recipe,
+        architecture: Architecture,
+        seed: int,
+        folder: Path,
+    ) -> None:
+        """Say what to compare.
+
+        Args:
+            tasks: What `compared` gives.
+            recipe: The study's trainings.
+            architecture: What to train.
+            seed: Seed of every training.
+            folder: Where the state lives.
+        """
+        self._architecture = architecture
+        self._folder = folder
+        self._specs = {pair: TrialSpec(architecture, task, Split.FULL, seed, recipe) for pair, task in tasks.items()}
+
+    def load(self) -> SchedulesState:
+        """The state as stored, or a fresh one where other trainings are wanted now."""
+        fresh = SchedulesState(
+            self._architecture,
+            tuple(ScheduleCurve(*pair, spec.key) for pair, spec in self._specs.items()),
+        )
+        stored = read_record(self._folder / "state.json", SchedulesState)
+        is_same = stored is not None and [c.key for c in stored.curves] == [c.key for c in fresh.curves]
+        return stored if stored is not None and is_same else fresh
+
+    def save(self, state: SchedulesState) -> SchedulesState:
+        """Store the state."""
+        write_record(self._folder / "state.json", state)
+        return state
+
+    def specs(self, state: SchedulesState) -> list[TrialSpec]:
+        """One training for each pair."""
+        return list(self._specs.values())
+
+    def next_action(self, state: SchedulesState, records: Records) -> Train | Decide[SchedulesState] | None:
+        """Train all to their ends, then measure their curves."""
+        if state.is_measured:
+            return None
+        waiting = {
+            spec.key: spec.total_steps
+            for spec in self._specs.values()
+            if not (records[spec.key].is_failed or records[spec.key].reached(spec.total_steps))
+        }
+        if waiting:
+            return Train(waiting)
+        curves = tuple(_measured(curve, records[curve.key]) for curve in state.curves)
+        if all(curve.score is None for curve in curves):
+            raise StageStoppedError(
+                f"schedules need a model that trains under one of them, and all {len(curves)} trainings failed: see "
+                f"trials/{curves[-1].key}/worker.log"
+            )
+        return Decide(replace(state, curves=curves, is_measured=True), _outcome(curves))
+
+    def progress(self, state: SchedulesState, records: Records) -> Progress:
+        """Steps of all trainings."""
+        return Progress(
+            stage=self.name,
+            detail=f"one model under {len(records)} schedules",
+            trials_done=sum(records[spec.key].reached(spec.total_steps) for spec in self._specs.values()),
+            trials_total=len(records),
+            steps_done=sum(record.step for record in records.values()),
+            steps_total=sum(spec.total_steps for spec in self._specs.values()),
+        )
+
+
+def _measured(curve: ScheduleCurve, record: TrialRecord) -> ScheduleCurve:
+    if record.is_failed:
+        return curve
+    steps, scores = [check.step for check in record.checks], [check.score for check in record.checks]
+    return replace(curve, smoothness=smoothness(steps, scores), score=record.score)
+
+
+def _outcome(curves: tuple[ScheduleCurve, ...]) -> str:
+    words = "; ".join(f"{curve.name} {_number(curve.smoothness, 2)} ({_number(curve.score, 3)})" for curve in curves)
+    return f"smoothness, 0 is smoothest (last score): {words}"
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "failed" if value is None else f"{value:.{digits}f}"

@@ -1,0 +1,67 @@
+"""The report shows compared schedules: a curve each, how smooth it is, and what it ended with."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from nasproxy.proxy import ProxyTask
+from nasproxy.report import tables
+from nasproxy.report.figures.stages import schedule_curves
+from nasproxy.report.findings import Stage, read_findings
+from nasproxy.report.page import write_report
+
+TASKS = {
+    ("constant", "none"): ProxyTask(width=0.7),
+    ("constant", "ema"): ProxyTask(width=0.5),
+    ("cosine", "none"): ProxyTask(),
+    ("cosine", "ema"): ProxyTask(data_fraction=0.5),
+}
+
+
+@pytest.fixture(scope="module")
+def compared(new_study: Callable[..., Any]) -> Any:
+    author = new_study(8)
+    author.compare_schedules(TASKS)
+    return author
+
+
+def test_the_picture_has_a_curve_for_each_schedule_and_a_half_for_each_smoothing(compared: Any) -> None:
+    findings = read_findings(compared.folder, time_tolerance=0.05)
+    assert findings.schedules is not None
+    plain, smoothed = schedule_curves(findings).axes
+    assert (plain.get_title(), smoothed.get_title()) == ("weights as they are", "weights smoothed: ema")
+    for axes, smoothing in ((plain, "none"), (smoothed, "ema")):
+        shown = [curve for curve in findings.schedules.curves if curve.smoothing == smoothing]
+        assert [line.get_label() for line in axes.lines] == [
+            f"{curve.schedule} (smoothness {curve.smoothness:.3g})" for curve in shown
+        ]
+        record = findings.trials[shown[0].key].record
+        assert axes.lines[0].get_ydata().tolist() == [check.score for check in record.checks]
+
+
+def test_the_table_has_the_smoothest_first_and_the_page_shows_both(compared: Any) -> None:
+    page = write_report(compared.folder, time_tolerance=0.05)
+    rows = page.tables["schedules"]
+    assert [row["smoothness"] for row in rows] == sorted(row["smoothness"] for row in rows)
+    assert "Schedules compared" in page.path.read_text()
+    assert (compared.folder.report / "schedules.png").exists()
+
+
+def test_their_trainings_are_a_cost_of_their_own_but_for_the_one_that_another_stage_has(compared: Any) -> None:
+    findings = read_findings(compared.folder, time_tolerance=0.05)
+    assert {trial.stage for trial in findings.trials.values()} == {Stage.SCHEDULES}
+    compared.measure_variance()
+    compared.select_models(start_models=8, final_models=6)
+    after = read_findings(compared.folder, time_tolerance=0.05)
+    assert after.schedules is not None
+    shared = next(curve.key for curve in after.schedules.curves if curve.name == "cosine")
+    others = [curve.key for curve in after.schedules.curves if curve.key != shared]
+    assert after.trials[shared].stage is not Stage.SCHEDULES, "full training as the study has it"
+    assert {after.trials[key].stage for key in others} == {Stage.SCHEDULES}
+
+
+def test_a_study_that_compared_none_shows_none(new_study: Callable[..., Any]) -> None:
+    author = new_study(8)
+    assert tables.schedules(read_findings(author.folder, time_tolerance=0.05)).rows == []
+    assert "Schedules compared" not in write_report(author.folder, time_tolerance=0.05).path.read_text()
