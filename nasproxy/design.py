@@ -98,8 +98,7 @@ class Design:
     def space(self) -> SearchSpace:
         """The architectures."""
         space = self.config.search_space
-        baseline = None if space.baseline is None else proxy.flatten(space.baseline)
-        return SearchSpace(name=space.name, choices=proxy.flatten(space.choices), baseline=baseline)
+        return SearchSpace(name=space.name, choices=space.choices, baseline=space.baseline)
 
     @cached_property
     def selection(self) -> Selection:

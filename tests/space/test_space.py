@@ -11,7 +11,8 @@ from nasproxy.errors import SpaceError
 from nasproxy.space import SearchSpace
 
 VALUES = st.lists(st.integers(0, 20), min_size=1, max_size=5, unique=True)
-CHOICES = st.dictionaries(st.text("abcdef.", min_size=1, max_size=5), VALUES, min_size=1, max_size=4).filter(
+NAMES = st.text("abc", min_size=1, max_size=2)
+CHOICES = st.dictionaries(st.tuples(NAMES, NAMES).map(".".join), VALUES, min_size=1, max_size=4).filter(
     lambda choices: any(len(values) > 1 for values in choices.values())
 )
 SEEDS = st.integers(0, 2**32)

@@ -1,0 +1,260 @@
+"""What can be chosen at one place of a search space, one value or several: counted, ordered and varied."""
+
+import random
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from math import comb, perm
+
+from nasproxy.trial import Choice
+
+Picked = tuple[Choice, ...]
+"""What was chosen at one place: a value for each of its slots."""
+
+
+def identity(value: Choice) -> tuple[bool, Choice]:
+    """Equal for what is the same thing to a model: 1 is 1.0 but not true."""
+    return isinstance(value, bool), value
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """One of some values, all different."""
+
+    values: Picked
+
+    @property
+    def points(self) -> int:
+        """How many values there are."""
+        return len(self.values)
+
+    @property
+    def size(self) -> int:
+        """How many values there are."""
+        return len(self.values)
+
+    def __str__(self) -> str:
+        return f"one of {list(self.values)}"
+
+    def names(self, path: str) -> tuple[str, ...]:
+        """The choice has one slot, called as itself."""
+        return (path,)
+
+    def admit(self, picked: Sequence[object]) -> Picked | None:
+        """The value as declared; None where it is not one of them."""
+        place = self._place(picked[0])
+        return None if place is None else (self.values[place],)
+
+    def unrank(self, rank: int) -> Picked:
+        """The value at a place."""
+        return (self.values[rank],)
+
+    def rank(self, picked: Picked) -> int:
+        """The value's place."""
+        return self._places[identity(picked[0])]
+
+    def vary(self, picked: Picked, generator: random.Random) -> Picked:
+        """Any other value."""
+        other = generator.randrange(self.size - 1)
+        return self.unrank(other + (other >= self.rank(picked)))
+
+    def _place(self, value: object) -> int | None:
+        return self._places.get(identity(value)) if isinstance(value, bool | int | float | str) else None
+
+    @cached_property
+    def _places(self) -> Mapping[tuple[bool, Choice], int]:
+        return {identity(value): place for place, value in enumerate(self.values)}
+
+
+@dataclass(frozen=True)
+class ManyOf:
+    """Several of some values, each in a slot of its own.
+
+    Attributes:
+        values: The entries; a value may stand there more than once where they are distinct and in any order.
+        k: How many are chosen.
+        is_distinct: Whether each entry is chosen once at most.
+        is_sorted: Whether they stand in the order in which they were declared, so that their order says nothing.
+    """
+
+    values: Picked
+    k: int
+    is_distinct: bool = True
+    is_sorted: bool = False
+
+    @cached_property
+    def points(self) -> int:
+        """Ways to choose, each entry counted for itself."""
+        n = len(self.values)
+        if self.is_distinct:
+            return comb(n, self.k) if self.is_sorted else perm(n, self.k)
+        return comb(n + self.k - 1, self.k) if self.is_sorted else int(n**self.k)
+
+    @cached_property
+    def size(self) -> int:
+        """Ways that differ in their values."""
+        return sum(ways for _, ways in self._next(()))
+
+    def __str__(self) -> str:
+        which = f"{self.k} entries" if self.is_distinct else f"{self.k} values, each as often as you like,"
+        return f"{which} of {list(self.values)} in {'declared' if self.is_sorted else 'any'} order"
+
+    def names(self, path: str) -> tuple[str, ...]:
+        """The slots are numbered from 0."""
+        return tuple(f"{path}.{slot}" for slot in range(self.k))
+
+    def admit(self, picked: Sequence[object]) -> Picked | None:
+        """The values as declared, sorted where their order says nothing; None where they cannot be chosen so."""
+        known = [self._places.get(identity(value)) for value in picked if isinstance(value, bool | int | float | str)]
+        places = self._order(place for place in known if place is not None)
+        return self._values(places) if len(places) == self.k and self._fits(places) else None
+
+    def unrank(self, rank: int) -> Picked:
+        """What stands at a place, the last slot varying fastest."""
+        places: list[int] = []
+        for _ in range(self.k):
+            for place, ways in self._next(places):
+                if rank < ways:
+                    places.append(place)
+                    break
+                rank -= ways
+        return self._values(places)
+
+    def rank(self, picked: Picked) -> int:
+        """The place of some values, as `unrank` numbers them."""
+        places = [self._places[identity(value)] for value in picked]
+        return sum(
+            ways for slot, chosen in enumerate(places) for place, ways in self._next(places[:slot]) if place < chosen
+        )
+
+    def vary(self, picked: Picked, generator: random.Random) -> Picked:
+        """Another value in one slot, or two slots that swap their values: any of these that fits, all as likely."""
+        places = tuple(self._places[identity(value)] for value in picked)
+        near = {self._order(moved) for moved in self._moved(places)} - {places}
+        return self._values(generator.choice(sorted(moved for moved in near if self._fits(moved))))
+
+    def _moved(self, places: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+        for slot in range(self.k):
+            yield from ((*places[:slot], place, *places[slot + 1 :]) for place in range(len(self._copies)))
+            for other in range(slot):
+                swapped = list(places)
+                swapped[slot], swapped[other] = places[other], places[slot]
+                yield tuple(swapped)
+
+    def _next(self, places: Sequence[int]) -> Iterator[tuple[int, int]]:
+        """What the slot after some others may hold, each with the number of ways to fill the slots after it."""
+        n, rest = len(self._copies), self.k - len(places) - 1
+        if self.is_distinct and self.is_sorted:
+            first = places[-1] + 1 if places else 0
+            yield from ((place, comb(n - place - 1, rest)) for place in range(first, n))
+        elif self.is_distinct:
+            used = Counter(places)
+            left = [copies - used[place] for place, copies in enumerate(self._copies)]
+            ways = {copies: arrangements(_one_less(left, copies), rest) for copies in set(left) if copies}
+            yield from ((place, ways[copies]) for place, copies in enumerate(left) if copies)
+        elif self.is_sorted:
+            first = places[-1] if places else 0
+            yield from ((place, comb(n - place + rest - 1, rest)) for place in range(first, n))
+        else:
+            yield from ((place, n**rest) for place in range(n))
+
+    def _fits(self, places: Sequence[int]) -> bool:
+        return not self.is_distinct or all(n <= self._copies[place] for place, n in Counter(places).items())
+
+    def _order(self, places: Iterable[int]) -> tuple[int, ...]:
+        return tuple(sorted(places) if self.is_sorted else places)
+
+    def _values(self, places: Iterable[int]) -> Picked:
+        return tuple(self._different[place] for place in places)
+
+    @cached_property
+    def _places(self) -> Mapping[tuple[bool, Choice], int]:
+        """Each value's place among the different ones."""
+        return {key: place for place, key in enumerate(dict.fromkeys(map(identity, self.values)))}
+
+    @cached_property
+    def _different(self) -> Picked:
+        return tuple(value for _, value in self._places)
+
+    @cached_property
+    def _copies(self) -> tuple[int, ...]:
+        """Entries of each different value."""
+        return tuple(Counter(map(identity, self.values)).values())
+
+
+Options = OneOf | ManyOf
+"""What can be chosen at one place.
+
+Both tell `points` (ways to choose, each entry counted for itself) and `size` (ways that differ), bring values into
+their declared form, number the ways that differ from 0 to `size` - 1, and vary one.
+"""
+
+
+@lru_cache(maxsize=100_000)
+def arrangements(copies: tuple[int, ...], length: int) -> int:
+    """How many different sequences of a length can be made of things of which there are so many copies.
+
+    >>> arrangements((2, 1), 2)  # aa ab ba
+    3
+
+    Source: the coefficient of x^length / length! in the product of the truncated exponential series.
+    """
+    single = copies.count(1)
+    ways = [perm(single, n) for n in range(length + 1)]
+    for most in (number for number in copies if number > 1):
+        ways = [sum(comb(n, of_it) * ways[n - of_it] for of_it in range(min(most, n) + 1)) for n in range(length + 1)]
+    return ways[length]
+
+
+def _one_less(copies: Sequence[int], number: int) -> tuple[int, ...]:
+    """The copies that are left after one of a thing with `number` of them, in an order that equal rests share."""
+    left = sorted(each for each in copies if each)
+    left.remove(number)
+    return tuple(sorted([*left, number - 1] if number > 1 else left))
+
+
+@dataclass(frozen=True)
+class Condition:
+    """Another choice must have one of some values.
+
+    Attributes:
+        path: A single choice that was declared before.
+        values: Some of its values.
+    """
+
+    path: str
+    values: Picked
+
+    def holds(self, architecture: Mapping[str, Choice]) -> bool:
+        """Whether the other choice is there, with such a value."""
+        return self.path in architecture and identity(architecture[self.path]) in self.identities
+
+    @cached_property
+    def identities(self) -> frozenset[tuple[bool, Choice]]:
+        """The values, to look one up."""
+        return frozenset(map(identity, self.values))
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One choice of a space.
+
+    Attributes:
+        path: Where it stands, dotted.
+        options: What can be chosen.
+        conditions: What must all hold for it to exist.
+    """
+
+    path: str
+    options: Options
+    conditions: tuple[Condition, ...] = ()
+
+    @cached_property
+    def slots(self) -> tuple[str, ...]:
+        """Paths of the values in an architecture."""
+        return self.options.names(self.path)
+
+    def exists(self, architecture: Mapping[str, Choice]) -> bool:
+        """Whether it does beside the choices before it."""
+        return all(condition.holds(architecture) for condition in self.conditions)

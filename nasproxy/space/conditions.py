@@ -1,0 +1,110 @@
+"""What each choice of a space hangs on: finds the choices that `when` names, from its place outwards."""
+
+from collections.abc import Iterator, Sequence
+
+from nasproxy.errors import SpaceError
+from nasproxy.space.choice import Condition, Decision, OneOf, Picked, identity
+from nasproxy.space.language import Group, Leaf, Node, When, below
+
+Scoped = tuple[str, When]
+"""What is under a `when`, with the path of the group from which its names are looked up."""
+
+
+def decide(space: str, tree: Group) -> tuple[Decision, ...]:
+    """The choices of a tree in declared order, with what each hangs on.
+
+    Args:
+        space: Its name, for messages.
+        tree: What was read.
+
+    Raises:
+        SpaceError: A condition names nothing that a choice can hang on.
+    """
+    resolver = _Resolver(space, tree)
+    return tuple(Decision(path, leaf.options, resolver.conditions(path, whens)) for path, leaf, whens in _leaves(tree))
+
+
+class _Resolver:
+    def __init__(self, space: str, tree: Group) -> None:
+        self._space = space
+        self._options = {path: leaf.options for path, leaf, _ in _leaves(tree)}
+        self._order = {path: place for place, path in enumerate(self._options)}
+        self._slots = {slot: path for path, options in self._options.items() for slot in options.names(path)}
+        self._groups = set(_groups(tree))
+
+    def conditions(self, path: str, whens: Sequence[Scoped]) -> tuple[Condition, ...]:
+        """What a choice hangs on, by each `when` of its groups and its own."""
+        found: dict[str, Picked] = {}
+        for scope, when in whens:
+            for name, values in when.items():
+                other = self._find(path, scope, name)
+                self._check(path, other, values)
+                found[other] = _both(found[other], values) if other in found else values
+                if not found[other]:
+                    raise self._error(path, f"has conditions on {other!r} that never hold together: change one")
+        return tuple(Condition(other, values) for other, values in found.items())
+
+    def _find(self, path: str, scope: str, name: str) -> str:
+        candidates = [below(around, name) for around in _outward(scope)]
+        for candidate in candidates:
+            if candidate in self._options or candidate in self._slots:
+                return self._slots.get(candidate, candidate)
+        if any(candidate in self._groups for candidate in candidates):
+            raise self._error(path, f"has a condition on {name!r}, which is a group: name one of its choices")
+        raise self._error(
+            path, f"has a condition on {name!r}, which neither its group nor one around it has: correct it"
+        )
+
+    def _check(self, path: str, other: str, values: Picked) -> None:
+        options = self._options[other]
+        if not isinstance(options, OneOf):
+            raise self._error(
+                path,
+                f"has a condition on {other!r}, which chooses several: add a choice of one value before both, and let "
+                f"both hang on that",
+            )
+        if self._order[other] >= self._order[path]:
+            raise self._error(path, f"has a condition on something later, {other!r}: declare that one before it")
+        strange = [value for value in values if options.admit([value]) is None]
+        if strange:
+            raise self._error(
+                path,
+                f"has a condition on {other!r} being {strange[0]!r}, which is not among its values "
+                f"{list(options.values)}: correct it",
+            )
+
+    def _error(self, path: str, why: str) -> SpaceError:
+        return SpaceError(f"choice {path!r} of {self._space!r} {why}")
+
+
+def _both(some: Picked, others: Picked) -> Picked:
+    known = set(map(identity, others))
+    return tuple(value for value in some if identity(value) in known)
+
+
+def _outward(path: str) -> Iterator[str]:
+    """A group and those around it."""
+    while path:
+        yield path
+        path = path.rpartition(".")[0]
+    yield ""
+
+
+def _leaves(
+    node: Node, path: str = "", whens: tuple[Scoped, ...] = ()
+) -> Iterator[tuple[str, Leaf, tuple[Scoped, ...]]]:
+    """Choices in order, each with what its groups hang on, and itself."""
+    scope = path.rpartition(".")[0]
+    own = (*whens, (scope, node.when)) if node.when else whens
+    if isinstance(node, Leaf):
+        yield path, node, own
+        return
+    for name, member in node.members.items():
+        yield from _leaves(member, below(path, name), own)
+
+
+def _groups(node: Node, path: str = "") -> Iterator[str]:
+    if isinstance(node, Group):
+        yield path
+        for name, member in node.members.items():
+            yield from _groups(member, below(path, name))
