@@ -34,7 +34,7 @@ from nasproxy.controllers.states import (
     read_tasks,
 )
 from nasproxy.design import Design, task_digest
-from nasproxy.errors import NasproxyError, StageStoppedError
+from nasproxy.errors import ConfigError, NasproxyError, StageStoppedError
 from nasproxy.proxy import ProxyTask
 from nasproxy.replay import ReplayDesign
 from nasproxy.report import estimates
@@ -47,12 +47,13 @@ from nasproxy.targets import build, load
 from nasproxy.tracking.console import Console
 from nasproxy.tracking.tracker import Progress, Tracker, Trackers
 from nasproxy.trial import Split, TrialSpec
+from nasproxy.zero_cost import ZeroCost
 
 PROXY_SEED_OFFSET = 1
 """Proxy trainings have another seed than the references, so that equal settings do not make equal trainings."""
 
-LOOKING = {Step.report, Step.list_trials}
-"""Steps that train nothing: they show a study as it is, whatever else is configured."""
+LOOKING = {Step.report, Step.list_trials, Step.describe_space}
+"""Steps that train nothing: they show a study or its space as it is, whatever else is configured."""
 
 
 def main(config: DictConfig) -> None:
@@ -85,6 +86,11 @@ def run(config: Config, *, is_shared: bool = False) -> None:
     if config.dry_run:
         _tell_costs(design, is_sweep=is_shared)
         return
+    if Step.describe_space in config.job.steps:
+        _describe_space(design)
+    steps = [step for step in design.config.job.steps if step is not Step.describe_space]
+    if not steps:
+        return
     root = Path(config.studies_dir).absolute()
     with ExitStack() as stack:
         begun_with = design.base if is_work else None
@@ -96,7 +102,7 @@ def run(config: Config, *, is_shared: bool = False) -> None:
         if is_work:
             job.tell(design.notes)
             job.estimate()
-        for step in design.config.job.steps:
+        for step in steps:
             getattr(job, step.value)()
 
 
@@ -349,6 +355,31 @@ def _tell_costs(design: Design, *, is_sweep: bool) -> None:
         print(line)
     if StudyFolder(Path(design.config.studies_dir) / design.config.study).record.exists():
         print(f"study {design.config.study} has begun: what it has trained is counted here, and not trained again")
+
+
+def _describe_space(design: Design) -> None:
+    """Print the search space, and a few architectures with their sizes; no study is begun."""
+    from nasproxy.report.space import Sample, print_space, samples
+
+    space, wanted = design.space, design.config.job.samples
+    if wanted < 0:
+        raise ConfigError(f"job.samples must be at least 0, got {wanted}: say how many architectures to show")
+    print_space(space)
+    drawn = {str(place): drawn for place, drawn in enumerate(space.sample(min(wanted, space.size), design.config.seed))}
+    shown = drawn if space.baseline is None else {"baseline": space.baseline, **drawn}
+    scores: list[ZeroCost | None] = [None] * len(shown)
+    problem = None
+    if design.config.data.loader is not None and not design.is_replay and shown:
+        with ExitStack() as stack:
+            stack.enter_context(_terminable())
+            console = Console()
+            stack.callback(console.close)
+            scores, problem = dry_run.look(design, list(shown.values()), console)
+    if shown:
+        rows = [Sample(name, each, known) for (name, each), known in zip(shown.items(), scores, strict=True)]
+        print_table(samples(rows), f"Architectures of {space.name}")
+    if problem is not None:
+        print(f"a model could not be built: {problem}")
 
 
 @contextmanager

@@ -245,7 +245,7 @@ class Design:
         gateless = {key: value for key, value in asdict(config.variance).items() if key != "gate"}
         return {
             "seed": config.seed,
-            "search_space": asdict(config.search_space),
+            "search_space": {**asdict(config.search_space), "baseline": self.space.baseline},
             "trainer": config.trainer,
             "data": {**_plain(asdict(config.data)), "fingerprint": self._fingerprint},
             "training": {**_plain(asdict(config.training)), "device": self.device_type},

@@ -1,7 +1,8 @@
 """A dry run: what a study will cost, told before anything of it starts."""
 
 import tempfile
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from nasproxy.backends.backend import Backend
@@ -14,7 +15,7 @@ from nasproxy.schema import Step
 from nasproxy.study import StudyFolder
 from nasproxy.tracking.tracker import Progress, Tracker
 from nasproxy.trial import Architecture, Split, TrialSpec
-from nasproxy.zero_cost import ZeroCostScores, add_scores
+from nasproxy.zero_cost import ZeroCost, ZeroCostScores, add_scores
 
 TRAINING = (Step.measure_variance, Step.select_models, Step.search_proxy_task, Step.confirm)
 """Steps that train, all of a study that designs a proxy task."""
@@ -47,14 +48,46 @@ def dry_run(design: Design, tracker: Tracker) -> Estimate:
     Raises:
         NasproxyError: Its trials cannot be put together, or none can be timed.
     """
+    with _passing(design) as (folder, backend):
+        tracker.progress(Progress("warming up", "loading the trainer, the data and a model"), set())
+        backend.rehearse(design.rehearsal)
+        tracker.progress(Progress("dry run", "a few steps of a few models"), set())
+        return estimate(design, backend, folder, design.config.job.steps)
+
+
+def look(
+    design: Design, architectures: Sequence[Architecture], tracker: Tracker
+) -> tuple[list[ZeroCost | None], str | None]:
+    """Score models of a study that is not begun; nothing of it stays.
+
+    Returns:
+        Their scores, and why the first that has none could not be put together, where that is so.
+
+    Raises:
+        ConfigError: The data cannot be loaded.
+    """
+    with _passing(design) as (folder, backend):
+        tracker.progress(Progress("warming up", "loading the data, building the models"), set())
+        known = zero_costs(design, backend, folder, architectures)
+        scores = [known.of(architecture) for architecture in architectures]
+        if all(scores):
+            return scores, None
+        failed = architectures[scores.index(None)]
+        try:
+            backend.rehearse([TrialSpec(failed, ProxyTask(), Split.FULL, design.config.seed, design.recipe)])
+        except ConfigError as error:
+            return scores, str(error)
+        return scores, None
+
+
+@contextmanager
+def _passing(design: Design) -> Iterator[tuple[StudyFolder, Backend]]:
+    """A study's folder and backend that are gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="nasproxy-dry-run-") as path:
         folder = StudyFolder(Path(path))
         backend = design.open_backend(design.open_store(folder))
         try:
-            tracker.progress(Progress("warming up", "loading the trainer, the data and a model"), set())
-            backend.rehearse(design.rehearsal)
-            tracker.progress(Progress("dry run", "a few steps of a few models"), set())
-            return estimate(design, backend, folder, design.config.job.steps)
+            yield folder, backend
         finally:
             backend.close()
 

@@ -33,6 +33,7 @@ class Step(Enum):
     report = "report"
     list_trials = "list_trials"
     compare_schedules = "compare_schedules"
+    describe_space = "describe_space"
 
 
 class Balance(Enum):
@@ -52,10 +53,11 @@ class Device(Enum):
 
 @dataclass
 class JobConfig:
-    """What a run does, in order."""
+    """What a run does, in order; the samples are what a description of the space shows."""
 
     name: str = MISSING
     steps: list[Step] = MISSING
+    samples: int = 5
 
 
 @dataclass

@@ -1,0 +1,240 @@
+"""A search space on standard output: how large it is, what is chosen in it, and architectures drawn from it."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from rich.console import Console
+from rich.text import Text
+from rich.tree import Tree
+
+from nasproxy.report import wording
+from nasproxy.report.tables import Column, Table
+from nasproxy.space import SearchSpace
+from nasproxy.space.choice import ManyOf, Options, Picked
+from nasproxy.space.language import Group, Leaf, Node, Repeat, When, below
+from nasproxy.trial import Architecture, Choice
+from nasproxy.zero_cost import ZeroCost
+
+MANY_ARCHITECTURES = 10**20
+"""Beyond this a search sees too little of a space."""
+MANY_VALUES = 10
+"""Beyond this a search tries each value of a choice too seldom."""
+SHOWN_VALUES = 12
+
+
+@dataclass(frozen=True)
+class Sample:
+    """An architecture to show.
+
+    Attributes:
+        name: What it is called.
+        architecture: Its choices.
+        scores: What is known of it without training; None where nothing is.
+    """
+
+    name: str
+    architecture: Architecture
+    scores: ZeroCost | None
+
+
+def print_space(space: SearchSpace) -> None:
+    """Print how large a space is, what to think of that, and its choices as a tree."""
+    for line in (size(space), *advice(space)):
+        print(line)
+    Console(highlight=False).print(drawn(space), soft_wrap=True)
+
+
+def size(space: SearchSpace) -> str:
+    """How many decisions, points and architectures a space has."""
+    counted = f"{space.name}: {wording.count(space.decisions, 'decision')}, {_exactly(space.points)} points"
+    if space.size == space.points:
+        return f"{counted}, all different architectures"
+    return f"{counted}, {_exactly(space.size)} different architectures"
+
+
+def advice(space: SearchSpace) -> Iterator[str]:
+    """What to change in a space that is hard to search."""
+    if space.size > MANY_ARCHITECTURES:
+        yield (
+            f"advice: more than {MANY_ARCHITECTURES:.0e} architectures are too many to search well: divide the space; "
+            f"search blocks first, scaling second"
+        )
+    many = {path: len(leaf.options.values) for path, leaf in _folded(space.tree) if _is_many(leaf.options)}
+    if many:
+        named = ", ".join(f"{path} ({values})" for path, values in many.items())
+        yield (
+            f"advice: more than {MANY_VALUES} values of a choice are each tried too seldom: {named}; take coarser "
+            f"steps, or leave out what is nearly the same"
+        )
+
+
+def drawn(space: SearchSpace) -> Tree:
+    """The choices with their values and conditions; members of a repeated group that are alike are drawn once."""
+    tree = Tree(Text("choices"))
+    _draw(tree, space.tree)
+    return tree
+
+
+def samples(shown: Sequence[Sample]) -> Table:
+    """Architectures, a row each, with what is known of them without training."""
+    rows = [
+        {
+            "name": sample.name,
+            "architecture": outline(sample.architecture),
+            "parameters": None if sample.scores is None else sample.scores.parameters,
+            "flops": None if sample.scores is None else sample.scores.flops,
+        }
+        for sample in shown
+    ]
+    columns = [
+        Column("", lambda row: row["name"], is_number=False),
+        Column("architecture", lambda row: row["architecture"], is_number=False, is_prose=True),
+    ]
+    if any(sample.scores for sample in shown):
+        columns += [
+            Column("parameters", lambda row: wording.number(row["parameters"])),
+            Column("MFLOPs", lambda row: wording.number(_millions(row["flops"]))),
+        ]
+    return Table(rows, columns)
+
+
+def outline(architecture: Architecture) -> str:
+    """An architecture in one line, its groups apart.
+
+    >>> outline({"act": "relu", "stem.kernel": 3, "stem.channels": 8, "inputs.0": 1, "inputs.1": 4})
+    'act=relu; stem: kernel=3 channels=8; inputs: 1 4'
+    """
+    groups = groupby(architecture.items(), key=lambda entry: entry[0].rpartition(".")[0])
+    return wording.one_line("; ".join(_group(path, dict(entries)) for path, entries in groups))
+
+
+def _group(path: str, entries: Mapping[str, Choice]) -> str:
+    names = [name.rpartition(".")[2] for name in entries]
+    if path and all(name.isdigit() for name in names):
+        return f"{path}: {' '.join(map(_value, entries.values()))}"
+    told = " ".join(f"{name}={_value(value)}" for name, value in zip(names, entries.values(), strict=True))
+    return f"{path}: {told}" if path else told
+
+
+def _draw(tree: Tree, group: Group) -> None:
+    for name, node in group.members.items():
+        _draw_node(tree, name, node)
+
+
+def _draw_node(tree: Tree, name: str, node: Node) -> None:
+    if isinstance(node, Repeat):
+        _draw_repeat(tree, name, node)
+    elif isinstance(node, Group):
+        _draw(tree.add(Text(f"{name}{_when(node.when)}")), node)
+    else:
+        tree.add(Text(f"{name}: {_leaf(node)}"))
+
+
+def _draw_repeat(tree: Tree, name: str, repeat: Repeat) -> None:
+    label = f"{name}.{_span(repeat)}"
+    if isinstance(repeat.each, Group):
+        branch = tree.add(Text(f"{label}{_when(repeat.when)}{_when(repeat.each.when)}"))
+        if isinstance(repeat.each, Repeat):
+            _draw_repeat(branch, "", repeat.each)
+        else:
+            _draw(branch, repeat.each)
+    else:
+        branch = tree.add(Text(f"{label}: {_leaf(repeat.each)}{_when(repeat.when)}"))
+    for members, changes in _exceptions(repeat).items():
+        own = branch.add(Text(f"but {', '.join(changes_of) if (changes_of := members) else ''}"))
+        for change in changes:
+            own.add(Text(change))
+
+
+def _exceptions(repeat: Repeat) -> dict[tuple[str, ...], tuple[str, ...]]:
+    """How some members differ from the others, those of one difference together."""
+    usual = set(_lines(repeat.each))
+    by_change: dict[tuple[str, ...], list[str]] = {}
+    for name, member in repeat.members.items():
+        change = tuple(line for line in _lines(member) if line not in usual)
+        if change:
+            by_change.setdefault(change, []).append(name)
+    return {tuple(names): change for change, names in by_change.items()}
+
+
+def _lines(node: Node, path: str = "") -> Iterator[str]:
+    """What stands below a node, each line with its path."""
+    if isinstance(node, Leaf):
+        yield f"{path or 'chooses'}: {_leaf(node)}"
+        return
+    if node.when:
+        yield f"{path}{_when(node.when)}".lstrip(", ")
+    for name, member in node.members.items():
+        yield from _lines(member, below(path, name))
+
+
+def _folded(node: Node, path: str = "") -> Iterator[tuple[str, Leaf]]:
+    """The choices, those of a repeated group once, and again where a member differs."""
+    if isinstance(node, Leaf):
+        yield path, node
+    elif isinstance(node, Repeat):
+        usual = {leaf.options.values for _, leaf in _folded(node.each)}
+        yield from _folded(node.each, below(path, _span(node)))
+        for name, member in node.members.items():
+            yield from ((p, leaf) for p, leaf in _folded(member, below(path, name)) if leaf.options.values not in usual)
+    else:
+        for name, member in node.members.items():
+            yield from _folded(member, below(path, name))
+
+
+def _span(repeat: Repeat) -> str:
+    return f"0-{len(repeat.members) - 1}" if len(repeat.members) > 1 else "0"
+
+
+def _leaf(leaf: Leaf) -> str:
+    return f"{_options(leaf.options)}{_when(leaf.when)}"
+
+
+def _options(options: Options) -> str:
+    values = _values(options.values)
+    if not isinstance(options, ManyOf):
+        return values
+    often = "each once" if options.is_distinct else "each as often as you like"
+    return f"{options.k} of {values}, {often}, {'in this' if options.is_sorted else 'in any'} order"
+
+
+def _values(values: Picked) -> str:
+    if len(values) <= SHOWN_VALUES:
+        return " | ".join(map(_value, values))
+    first = " | ".join(map(_value, values[: SHOWN_VALUES - 2]))
+    return f"{first} | \N{HORIZONTAL ELLIPSIS} | {_value(values[-1])} ({len(values):,} values)"
+
+
+def _value(value: Choice) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _when(when: When) -> str:
+    conditions = " and ".join(f"{path} is {' or '.join(map(_value, values))}" for path, values in when.items())
+    return f", if {conditions}" if conditions else ""
+
+
+def _is_many(options: Options) -> bool:
+    return len(options.values) > MANY_VALUES
+
+
+def _exactly(number: int) -> str:
+    """A count, and about how much that is where it is long.
+
+    >>> _exactly(432), _exactly(9749755840167936)
+    ('432', '9,749,755,840,167,936 (9.75e+15)')
+    """
+    return f"{number:,}" if number < 10**6 else f"{number:,} ({_scientific(number)})"
+
+
+def _scientific(number: int) -> str:
+    """The first three digits and the power of ten, of however large a number."""
+    power = len(str(number)) - 1
+    leading = round(number / 10 ** (power - 2)) / 100
+    return f"{leading:.2f}e{power}"
+
+
+def _millions(flops: int | None) -> float | None:
+    return None if flops is None else flops / 1e6
