@@ -1,0 +1,85 @@
+"""The MnasNet search space: seven stages around MobileNetV2 or MnasNet-A1, built by timm."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+from torch import nn
+
+from nasproxy.models.choices import Choices
+from nasproxy.models.stages import Activation, Scale, Stage, bases, efficientnet, read_stage
+from nasproxy.trial import Choice
+
+STRIDES = (1, 2, 2, 2, 1, 2, 1)
+REFERENCES = {
+    "mobilenet_v2": bases((1, 2, 3, 4, 3, 3, 1), (16, 24, 32, 64, 96, 160, 320), STRIDES),
+    "mnasnet_a1": bases((1, 2, 3, 4, 2, 3, 1), (16, 24, 40, 80, 112, 160, 320), STRIDES),
+}
+
+
+def stages(architecture: Mapping[str, Choice], reference: str, scale: Scale) -> list[Stage]:
+    """The stages of an architecture.
+
+    Args:
+        architecture: `blocks.N.op` (conv or mbconv), `.kernel`, `.repeats` (an offset to the reference's), `.filters`
+            (a multiplier of the reference's) of each of the seven blocks, and `.expand` and `.se` of an mbconv.
+        reference: A name of `REFERENCES`.
+        scale: Of the proxy task.
+
+    Raises:
+        SpaceError: A choice is missing or without effect, or has a value that no stage can be built from.
+    """
+    choices = Choices(architecture, "mnasnet")
+    read = [
+        read_stage(choices, f"blocks.{n}", base, scale, ops=("conv", "mbconv"))
+        for n, base in enumerate(REFERENCES[reference])
+    ]
+    choices.finish()
+    return read
+
+
+def build(
+    architecture: Mapping[str, Choice],
+    *,
+    width: float,
+    depth: float,
+    num_classes: int,
+    channels: int,
+    image_size_px: int,
+    reference: Literal["mobilenet_v2", "mnasnet_a1"] = "mobilenet_v2",
+    activation: Activation = "relu",
+    dropout: float = 0.0,
+    drop_path: float = 0.0,
+    divisor: int = 4,
+) -> nn.Module:
+    """Build the network of an architecture; its weights are drawn from torch's own generator.
+
+    Args:
+        architecture: As `stages` takes it.
+        width: Multiplier of all channels, those of stem and head too.
+        depth: Multiplier of the repeats.
+        num_classes: Outputs.
+        channels: Channels of an image.
+        image_size_px: Side of an image; the network takes any, and leaves a 32nd of it.
+        reference: Network whose repeats and filters the choices start from.
+        activation: Of all layers.
+        dropout: Probability with which a feature is dropped before the last layer.
+        drop_path: Probability with which the last block is skipped; it rises to this from 0 at the first.
+        divisor: What channels are a multiple of.
+
+    Raises:
+        SpaceError: A choice is missing or without effect, or has a value that no stage can be built from.
+        ConfigError: A multiplier, rate or divisor is out of range.
+
+    Source: Tan et al. (2019), MnasNet.
+    """
+    del image_size_px
+    scale = Scale(width, depth, divisor)
+    return efficientnet(
+        stages(architecture, reference, scale),
+        scale,
+        num_classes=num_classes,
+        channels=channels,
+        activation=activation,
+        dropout=dropout,
+        drop_path=drop_path,
+    )
