@@ -154,9 +154,9 @@ def bases(repeats: Sequence[int], channels: Sequence[int], strides: Sequence[int
     return tuple(Base(*stage) for stage in zip(repeats, channels, strides, strict=True))
 
 
-def block_args(stages: Sequence[Stage]) -> Any:
-    """What timm's networks take for their blocks."""
-    return decode_arch_def([[stage.definition] for stage in stages])
+def block_args(stages: Sequence[Sequence[Stage]]) -> Any:
+    """What timm's networks take for their blocks: stages that share timm's count of one are listed together."""
+    return decode_arch_def([[part.definition for part in stage] for stage in stages])
 
 
 def efficientnet(
@@ -185,7 +185,7 @@ def efficientnet(
     """
     check_rate("drop_path", drop_path)
     model: nn.Module = EfficientNet(
-        block_args(stages),
+        block_args([[stage] for stage in stages]),
         num_classes=num_classes,
         in_chans=channels,
         stem_size=scale.channels(STEM_CHANNELS),

@@ -1,0 +1,127 @@
+"""The search space of Once-for-all around MobileNetV3-large: every block has its own kernel and expansion."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+
+from timm.layers import get_act_layer
+from timm.models._efficientnet_blocks import SqueezeExcite
+from timm.models._efficientnet_builder import round_channels
+from timm.models.mobilenetv3 import MobileNetV3
+from torch import nn
+
+from nasproxy.models.choices import Choices
+from nasproxy.models.dropout import add_dropout, check_rate
+from nasproxy.models.stages import Activation, Scale, Stage, block_args
+from nasproxy.trial import Choice
+
+STEM_CHANNELS = 16
+LAST_CHANNELS = 960
+HEAD_CHANNELS = 1280
+MAX_DEPTH = 4
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """What is not searched of a stage: it is MobileNetV3-large's."""
+
+    channels: int
+    stride: int
+    activation: Activation
+    se: float
+
+
+STAGES = (
+    Fixed(24, 2, "relu", 0.0),
+    Fixed(40, 2, "relu", 0.25),
+    Fixed(80, 2, "hard_swish", 0.0),
+    Fixed(112, 1, "hard_swish", 0.25),
+    Fixed(160, 2, "hard_swish", 0.25),
+)
+
+
+def stages(architecture: Mapping[str, Choice], scale: Scale) -> list[list[Stage]]:
+    """The stages of an architecture, each a list of blocks.
+
+    Args:
+        architecture: `stages.N.depth` (1 to 4) of each of the five stages, and `stages.N.kernelM` and
+            `stages.N.expandM` of each of its blocks, M from 1 to its depth.
+        scale: Of the proxy task: less depth leaves out a stage's last blocks, more repeats its last one.
+
+    Raises:
+        SpaceError: A choice is missing or without effect, or has a value that no block can be built from.
+    """
+    choices = Choices(architecture, "mobilenet_v3")
+    read = [_searched(choices, f"stages.{n}", fixed, scale) for n, fixed in enumerate(STAGES)]
+    choices.finish()
+    first = Stage(op="mbconv", repeats=1, kernel=3, stride=1, channels=scale.channels(STEM_CHANNELS), activation="relu")
+    last = Stage(op="conv", repeats=1, kernel=1, stride=1, channels=scale.channels(LAST_CHANNELS))
+    return [[first], *read, [last]]
+
+
+def _searched(choices: Choices, name: str, fixed: Fixed, scale: Scale) -> list[Stage]:
+    blocks = [
+        Stage(
+            op="mbconv",
+            repeats=1,
+            kernel=choices.odd(f"{name}.kernel{block}"),
+            stride=fixed.stride if block == 1 else 1,
+            channels=scale.channels(fixed.channels),
+            expand=choices.number(f"{name}.expand{block}", least=1, most=20),
+            se=fixed.se,
+            activation=fixed.activation,
+        )
+        for block in range(1, 1 + choices.one_of(f"{name}.depth", range(1, 1 + MAX_DEPTH)))
+    ]
+    repeats = scale.repeats(len(blocks))
+    blocks[-1] = replace(blocks[-1], repeats=1 + max(0, repeats - len(blocks)))
+    return blocks[:repeats]
+
+
+def build(
+    architecture: Mapping[str, Choice],
+    *,
+    width: float,
+    depth: float,
+    num_classes: int,
+    channels: int,
+    image_size_px: int,
+    dropout: float = 0.0,
+    drop_path: float = 0.0,
+    divisor: int = 8,
+) -> nn.Module:
+    """Build the network of an architecture; its weights are drawn from torch's own generator.
+
+    Args:
+        architecture: As `stages` takes it.
+        width: Multiplier of all channels, those of stem and head too.
+        depth: Multiplier of the blocks of a stage.
+        num_classes: Outputs.
+        channels: Channels of an image.
+        image_size_px: Side of an image; the network takes any, and leaves a 32nd of it.
+        dropout: Probability with which a feature is dropped before the last layer.
+        drop_path: Probability with which the last block is skipped; it rises to this from 0 at the first.
+        divisor: What channels are a multiple of.
+
+    Raises:
+        SpaceError: A choice is missing or without effect, or has a value that no block can be built from.
+        ConfigError: A multiplier, rate or divisor is out of range.
+
+    Source: Howard et al. (2019), MobileNetV3; Cai et al. (2020), Once-for-all.
+    """
+    del image_size_px
+    check_rate("drop_path", drop_path)
+    scale = Scale(width, depth, divisor)
+    model: nn.Module = MobileNetV3(
+        block_args(stages(architecture, scale)),
+        num_classes=num_classes,
+        in_chans=channels,
+        stem_size=scale.channels(STEM_CHANNELS),
+        num_features=scale.channels(HEAD_CHANNELS),
+        round_chs_fn=int,  # they are rounded already
+        act_layer=get_act_layer("hard_swish"),
+        se_layer=partial(SqueezeExcite, gate_layer="hard_sigmoid", force_act_layer=nn.ReLU, rd_round_fn=round_channels),
+        drop_path_rate=drop_path,
+    )
+    add_dropout(model, dropout)
+    return model
