@@ -2,15 +2,12 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
 
 from torch import Tensor, nn
 
-from nasproxy.errors import SpaceError
+from nasproxy.models.choices import Choices
 from nasproxy.models.scaling import scale_channels, scale_repeats
 from nasproxy.trial import Choice
-
-T = TypeVar("T", int, str)
 
 DIVISOR = 4
 """Channels are multiples of this: fine enough to tell the widths of small networks apart."""
@@ -156,50 +153,21 @@ def build(
         ConfigError: A multiplier is not above 0.
     """
     del image_size_px
-    _check_names(architecture)
-    activation = _one_of(architecture, "activation", tuple(ACTIVATIONS))
-    stages = [_stage(architecture, name, activation, width, depth) for name in STAGES]
+    choices = Choices(architecture, "small_cnn")
+    activation = choices.one_of("activation", tuple(ACTIVATIONS))
+    kernel = choices.one_of("stem.kernel", KERNELS)
+    stages = [_stage(choices, name, activation, width, depth) for name in STAGES]
+    choices.finish()
     inputs = scale_channels(STEM_CHANNELS, width, DIVISOR)
-    kernel = _one_of(architecture, "stem.kernel", KERNELS)
     stem = ConvNormAct(channels, inputs, kernel=kernel, activation=activation, stride=2)
     return SmallCnn(stem, stages, inputs=inputs, num_classes=num_classes, dropout=dropout)
 
 
-def _stage(architecture: Mapping[str, Choice], name: str, activation: str, width: float, depth: float) -> Stage:
+def _stage(choices: Choices, name: str, activation: str, width: float, depth: float) -> Stage:
     return Stage(
-        block=_one_of(architecture, f"{name}.block", tuple(BLOCKS)),
-        channels=scale_channels(_count(architecture, f"{name}.channels"), width, DIVISOR),
-        repeats=scale_repeats(_count(architecture, f"{name}.repeats"), depth),
-        kernel=_one_of(architecture, f"{name}.kernel", KERNELS),
+        block=choices.one_of(f"{name}.block", tuple(BLOCKS)),
+        channels=scale_channels(choices.whole(f"{name}.channels", least=1), width, DIVISOR),
+        repeats=scale_repeats(choices.whole(f"{name}.repeats", least=1), depth),
+        kernel=choices.one_of(f"{name}.kernel", KERNELS),
         activation=activation,
     )
-
-
-CHOICES = (
-    "activation",
-    "stem.kernel",
-    *(f"{stage}.{part}" for stage in STAGES for part in ("block", "channels", "repeats", "kernel")),
-)
-
-
-def _check_names(architecture: Mapping[str, Choice]) -> None:
-    missing = [name for name in CHOICES if name not in architecture]
-    unknown = [name for name in architecture if name not in CHOICES]
-    if missing:
-        raise SpaceError(f"small_cnn needs the choice {missing[0]!r}, got {', '.join(architecture)}: add it")
-    if unknown:
-        raise SpaceError(f"small_cnn has no choice {unknown[0]!r}, only {', '.join(CHOICES)}: remove it")
-
-
-def _one_of(architecture: Mapping[str, Choice], name: str, allowed: tuple[T, ...]) -> T:
-    for value in allowed:
-        if value == architecture[name]:
-            return value
-    raise SpaceError(f"{name} must be one of {allowed}, got {architecture[name]!r}: change the search space")
-
-
-def _count(architecture: Mapping[str, Choice], name: str) -> int:
-    value = architecture[name]
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise SpaceError(f"{name} must be a whole number from 1, got {value!r}: change the search space")
-    return value

@@ -1,0 +1,105 @@
+"""Existing timm models as a search space: a name, and keywords of the model's own."""
+
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+import timm
+from timm.layers import get_act_layer
+from timm.models import get_pretrained_cfg
+from torch import nn
+
+from nasproxy.errors import SpaceError
+from nasproxy.models.dropout import add_dropout
+from nasproxy.models.timm_scaling import create
+from nasproxy.trial import Choice
+
+OURS = ("num_classes", "in_chans", "img_size")
+REFUSED = (
+    "pretrained",
+    "pretrained_cfg",
+    "pretrained_cfg_overlay",
+    "checkpoint_path",
+    "cache_dir",
+    "features_only",
+    "device",
+    "dtype",
+)
+"""Architectures are ranked by what they learn from the same start, on the study's own data and device."""
+
+
+def build(
+    architecture: Mapping[str, Choice],
+    *,
+    width: float,
+    depth: float,
+    num_classes: int,
+    channels: int,
+    image_size_px: int,
+    fixed: Mapping[str, Any] | None = None,
+) -> nn.Module:
+    """Build a timm model, untrained; its weights are drawn from torch's own generator.
+
+    Args:
+        architecture: `model`, a name that `timm.list_models()` has; anything else is a keyword of the model, such as
+            `drop_path_rate` or `act_layer`.
+        width: Multiplier of the channels.
+        depth: Multiplier of the blocks.
+        num_classes: Outputs.
+        channels: Channels of an image.
+        image_size_px: Side of an image; given on to models that are built for one size.
+        fixed: Keywords of every model that are not searched.
+
+    Raises:
+        SpaceError: There is no such model, or it does not take these keywords.
+        ConfigError: The model has no width or depth to scale.
+    """
+    name = _name(architecture)
+    keywords = _keywords(architecture, fixed or {})
+    dropout = keywords.pop("drop_rate", 0.0)
+    size = {"img_size": image_size_px} if _has_fixed_size(name) else {}
+    keywords |= {"num_classes": num_classes, "in_chans": channels, **size}
+    model = create(name, keywords, width=width, depth=depth)
+    add_dropout(model, dropout)
+    return model
+
+
+def _name(architecture: Mapping[str, Choice]) -> str:
+    if "model" not in architecture:
+        raise SpaceError(
+            f"timm_family needs the choice 'model', got {', '.join(architecture)}: list names of timm's models"
+        )
+    name = architecture["model"]
+    if not isinstance(name, str) or not timm.is_model(name):
+        close = difflib.get_close_matches(str(name), timm.list_models(), n=3)
+        hint = f"did you mean {', '.join(close)}?" if close else "timm.list_models() has the names"
+        raise SpaceError(f"timm {timm.__version__} has no model {name!r}: {hint}")
+    return name
+
+
+def _keywords(architecture: Mapping[str, Choice], fixed: Mapping[str, Any]) -> dict[str, Any]:
+    searched = {key: value for key, value in architecture.items() if key != "model"}
+    for key in [*searched, *fixed]:
+        if key in OURS:
+            raise SpaceError(f"timm_family sets {key} itself, from the data: remove it")
+        if key in REFUSED:
+            raise SpaceError(f"timm_family takes no {key}: models are trained from the start, on the study's own data")
+        if key in searched and key in fixed:
+            raise SpaceError(f"{key} is a choice and fixed too: remove one of them")
+    keywords = {**fixed, **searched}
+    if isinstance(keywords.get("act_layer"), str):
+        keywords["act_layer"] = _activation(keywords["act_layer"])
+    return keywords
+
+
+def _activation(name: str) -> Any:
+    """Some models take an activation's class only."""
+    try:
+        return get_act_layer(name)
+    except KeyError:
+        raise SpaceError(f"timm has no act_layer {name!r}: take one such as relu, silu, gelu or hard_swish") from None
+
+
+def _has_fixed_size(name: str) -> bool:
+    pretrained = get_pretrained_cfg(name)
+    return bool(pretrained and pretrained.fixed_input_size)

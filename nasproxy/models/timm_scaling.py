@@ -1,0 +1,132 @@
+"""Widths and depths of timm's models, where these have such knobs."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from types import FunctionType
+from typing import Any
+
+import timm
+import torch
+from timm.models import model_entrypoint
+from timm.models.convnext import ConvNeXt
+from timm.models.resnet import ResNet
+from timm.models.vision_transformer import VisionTransformer
+from torch import nn
+
+from nasproxy.errors import ConfigError, SpaceError
+from nasproxy.models.scaling import scale_channels, scale_repeats
+
+Knobs = Callable[[Any, float, float], dict[str, Any]]
+
+
+def create(name: str, keywords: Mapping[str, Any], *, width: float, depth: float) -> nn.Module:
+    """Create a timm model with its channels and repeats multiplied.
+
+    Args:
+        name: Of the model.
+        keywords: Of the model.
+        width: Multiplier of the channels; of EfficientNets and MobileNets timm's own `channel_multiplier`, of ResNets
+            the stages' `channels`, of ConvNeXts `dims`, of vision transformers `embed_dim` at the same heads.
+        depth: Multiplier of the repeats, rounded up; timm's own `depth_multiplier`, `layers`, `depths` or `depth`.
+
+    Raises:
+        SpaceError: The model does not take these keywords.
+        ConfigError: The model has no such knob.
+    """
+    if width == 1 and depth == 1:
+        return _call(name, timm.create_model, name, **keywords)
+    generator = _generator(model_entrypoint(name))
+    if generator is not None:
+        scaled = _with_multipliers(name, model_entrypoint(name), generator, width, depth)
+        return _call(name, scaled, **keywords)
+    with torch.device("meta"):
+        full = _call(name, timm.create_model, name, **keywords)
+    for family, knobs in KNOBS.items():
+        if isinstance(full, family):
+            return _call(name, timm.create_model, name, **{**keywords, **knobs(full, width, depth)})
+    raise _no_knob(name, "width" if width != 1 else "depth")
+
+
+def _call(name: str, make: Callable[..., nn.Module], *arguments: Any, **keywords: Any) -> nn.Module:
+    try:
+        return make(*arguments, **keywords)
+    except (TypeError, ValueError, AssertionError) as error:
+        given = ", ".join(f"{key}={getattr(value, '__name__', value)}" for key, value in keywords.items())
+        raise SpaceError(f"timm cannot build {name} with {given}: {error}") from error
+
+
+def _no_knob(name: str, dimension: str) -> ConfigError:
+    return ConfigError(
+        f"a proxy task scales {dimension}, and timm has no knob for the {dimension} of {name}: leave "
+        f"proxy.{dimension} at 1, or take the model out of the search space; ResNets, ConvNeXts, vision transformers, "
+        f"EfficientNets and MobileNets have one"
+    )
+
+
+def _generator(entrypoint: FunctionType) -> str | None:
+    """The function that an entrypoint hands its multipliers to, where it has one."""
+    for name in entrypoint.__code__.co_names:
+        if name.startswith("_gen_"):
+            parameters = inspect.signature(entrypoint.__globals__[name]).parameters
+            return name if "channel_multiplier" in parameters else None
+    return None
+
+
+def _with_multipliers(
+    name: str, entrypoint: FunctionType, generator: str, width: float, depth: float
+) -> Callable[..., nn.Module]:
+    """A copy of an entrypoint whose generator gets both multipliers multiplied: the entrypoint itself fixes them."""
+    generate = entrypoint.__globals__[generator]
+    signature = inspect.signature(generate)
+
+    def scaled(*arguments: Any, **keywords: Any) -> nn.Module:
+        call = signature.bind(*arguments, **keywords)
+        call.apply_defaults()
+        for dimension, knob, factor in (("width", "channel_multiplier", width), ("depth", "depth_multiplier", depth)):
+            if factor == 1:
+                continue
+            if not isinstance(call.arguments.get(knob), int | float):
+                raise _no_knob(name, dimension)
+            call.arguments[knob] *= factor
+        model: nn.Module = generate(*call.args, **call.kwargs)
+        return model
+
+    namespace = {**entrypoint.__globals__, generator: scaled}
+    return FunctionType(
+        entrypoint.__code__, namespace, entrypoint.__name__, entrypoint.__defaults__, entrypoint.__closure__
+    )
+
+
+def _resnet(full: Any, width: float, depth: float) -> dict[str, Any]:
+    stages = [getattr(full, f"layer{n}") for n in range(1, len(full.feature_info))]
+    planes = [info["num_chs"] // stage[0].expansion for info, stage in zip(full.feature_info[1:], stages, strict=True)]
+    knobs: dict[str, Any] = {
+        "layers": tuple(scale_repeats(len(stage), depth) for stage in stages),
+        "channels": tuple(scale_channels(channels, width) for channels in planes),
+    }
+    if isinstance(full.conv1, nn.Sequential):  # a stem of one convolution has 64 channels, whatever the width
+        second: Any = full.conv1[3]
+        knobs["stem_width"] = scale_channels(second.out_channels, width)
+    return knobs
+
+
+def _convnext(full: Any, width: float, depth: float) -> dict[str, Any]:
+    return {
+        "depths": tuple(scale_repeats(len(stage.blocks), depth) for stage in full.stages),
+        "dims": tuple(scale_channels(info["num_chs"], width) for info in full.feature_info),
+    }
+
+
+def _vision_transformer(full: Any, width: float, depth: float) -> dict[str, Any]:
+    heads = full.blocks[0].attn.num_heads
+    return {
+        "depth": scale_repeats(len(full.blocks), depth),
+        "embed_dim": scale_channels(full.embed_dim, width, 8 * heads),
+    }
+
+
+KNOBS: Mapping[type[nn.Module], Knobs] = {
+    ResNet: _resnet,
+    ConvNeXt: _convnext,
+    VisionTransformer: _vision_transformer,
+}
