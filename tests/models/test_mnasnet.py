@@ -1,0 +1,158 @@
+"""The MnasNet search space's networks: what each choice does to them."""
+
+import pytest
+import torch
+from timm.layers import BatchNormAct2d
+from timm.models._efficientnet_blocks import ConvBnAct, DepthwiseSeparableConv, InvertedResidual, SqueezeExcite
+from torch import nn
+
+from nasproxy.errors import SpaceError
+from nasproxy.models.mnasnet import build, stages
+from nasproxy.models.stages import Scale
+from networks import CONV, FULL, MBCONV, MOBILENET_V2, blocks, shapes
+
+
+def definitions(architecture, *, reference="mobilenet_v2", **scale):
+    return [stage.definition for stage in stages(architecture, reference, Scale(**{"divisor": 4, **scale}))]
+
+
+def network(architecture, **settings):
+    return build(architecture, **{**FULL, **settings})
+
+
+def changed(**choices):
+    """MobileNetV2 with other choices for its third block."""
+    return {**MOBILENET_V2, **{f"blocks.2.{name}": value for name, value in choices.items()}}
+
+
+def test_the_reference_is_written_as_timm_writes_it():
+    assert definitions(MOBILENET_V2) == [
+        "ds_r1_k3_s1_c16",
+        "ir_r2_k3_s2_e6_c24",
+        "ir_r3_k3_s2_e6_c32",
+        "ir_r4_k3_s2_e6_c64",
+        "ir_r3_k3_s1_e6_c96",
+        "ir_r3_k3_s2_e6_c160",
+        "ir_r1_k3_s1_e6_c320",
+    ]
+
+
+def test_one_architecture_is_another_network_around_another_reference():
+    assert definitions(MOBILENET_V2, reference="mnasnet_a1")[4] == "ir_r2_k3_s1_e6_c112"
+
+
+@pytest.mark.parametrize(
+    ("choices", "definition"),
+    [
+        ({"kernel": 5}, "ir_r3_k5_s2_e6_c32"),
+        ({"expand": 3}, "ir_r3_k3_s2_e3_c32"),
+        ({"expand": 1}, "ds_r3_k3_s2_c32"),
+        ({"se": 0.25}, "ir_r3_k3_s2_e6_c32_se0.25"),
+        ({"expand": 1, "se": 0.25}, "ds_r3_k3_s2_c32_se0.25"),
+        ({"repeats": -1}, "ir_r2_k3_s2_e6_c32"),
+        ({"repeats": 1}, "ir_r4_k3_s2_e6_c32"),
+        ({"filters": 0.75}, "ir_r3_k3_s2_e6_c24"),
+        ({"filters": 1.25}, "ir_r3_k3_s2_e6_c40"),
+    ],
+)
+def test_each_choice_is_written_into_its_stage(choices, definition):
+    written = definitions(changed(**choices))
+    assert written[2] == definition
+    assert written[:2] + written[3:] == definitions(MOBILENET_V2)[:2] + definitions(MOBILENET_V2)[3:]
+
+
+def test_a_conv_has_neither_expansion_nor_squeeze():
+    plain = blocks(*[CONV] * 7)
+    assert definitions(plain)[2] == "cn_r3_k3_s2_c32_skip"
+    with pytest.raises(
+        SpaceError, match=r"mnasnet has no choice 'blocks.2.expand' here, only .*`when` it has an effect"
+    ):
+        stages({**plain, "blocks.2.expand": 6}, "mobilenet_v2", Scale())
+
+
+@pytest.mark.parametrize("reference", ["mobilenet_v2", "mnasnet_a1"])
+def test_filters_have_an_effect_in_every_block(reference):
+    for block in range(7):
+        widths = {
+            definitions({**MOBILENET_V2, f"blocks.{block}.filters": filters}, reference=reference)[block]
+            for filters in (0.75, 1, 1.25)
+        }
+        assert len(widths) == 3
+
+
+def test_a_divisor_of_8_rounds_filters_of_the_first_blocks_away():
+    fewer = {**MOBILENET_V2, "blocks.0.filters": 0.75}
+    assert definitions(fewer, divisor=8) == definitions(MOBILENET_V2, divisor=8)
+    assert definitions(fewer, divisor=4) != definitions(MOBILENET_V2, divisor=4)
+
+
+def test_width_and_filters_are_rounded_once():
+    assert definitions(changed(filters=1.25), width=0.5)[2] == "ir_r3_k3_s2_e6_c20"
+    assert definitions(changed(filters=1.25), width=0.5, divisor=8)[2] == "ir_r3_k3_s2_e6_c24"
+
+
+def test_depth_rounds_repeats_up():
+    assert definitions(MOBILENET_V2, depth=0.5)[2:4] == ["ir_r2_k3_s2_e6_c32", "ir_r2_k3_s2_e6_c64"]
+    assert definitions(MOBILENET_V2, depth=0.5)[0] == "ds_r1_k3_s1_c16"
+
+
+def test_modules_are_what_the_choices_say():
+    architecture = blocks(
+        {**MBCONV, "expand": 1},
+        {**MBCONV, "kernel": 5, "se": 0.25},
+        {**CONV, "kernel": 5},
+        *[MBCONV] * 4,
+    )
+    built = network(architecture).blocks
+    assert isinstance(built[0][0], DepthwiseSeparableConv)
+    assert all(isinstance(block, InvertedResidual) for block in built[1])
+    assert all(isinstance(block, ConvBnAct) for block in built[2])
+    assert [block.conv_dw.kernel_size for block in built[1]] == [(5, 5)] * 2
+    assert [block.conv.kernel_size for block in built[2]] == [(5, 5)] * 3
+    assert [isinstance(block.se, SqueezeExcite) for block in (*built[1], *built[3])] == [True] * 2 + [False] * 4
+
+
+def test_repeats_of_a_conv_add_to_their_input():
+    stage = network(blocks(*[CONV] * 7)).blocks[2]
+    assert [block.has_skip for block in stage] == [False, True, True]
+    nn.init.zeros_(stage[1].conv.weight)
+    stage.eval()
+    features = torch.rand(1, 32, 4, 4)
+    assert torch.equal(stage[1](features), features)
+
+
+@pytest.mark.parametrize(("activation", "layer"), [("relu", nn.ReLU), ("swish", nn.SiLU), ("hard_swish", nn.Hardswish)])
+def test_the_activation_is_that_of_all_layers(activation, layer):
+    built = network(MOBILENET_V2, activation=activation, width=0.25, depth=0.5)
+    layers = {type(module.act) for module in built.modules() if isinstance(module, BatchNormAct2d)}
+    assert layers == {layer, nn.Identity}  # projections have none
+
+
+@pytest.mark.parametrize(
+    ("choices", "message"),
+    [
+        ({"op": "fused_mbconv"}, r"blocks.2.op must be one of \('conv', 'mbconv'\), got 'fused_mbconv'"),
+        ({"kernel": 4}, "blocks.2.kernel must be an odd whole number, got 4"),
+        ({"kernel": True}, "blocks.2.kernel must be an odd whole number, got True"),
+        ({"expand": 0.5}, "blocks.2.expand must be a number from 1 to 20, got 0.5"),
+        ({"expand": "6"}, "blocks.2.expand must be a number from 1 to 20, got '6'"),
+        ({"se": 2}, "blocks.2.se must be a number from 0 to 1, got 2"),
+        ({"repeats": -3}, "blocks.2.repeats must leave a block of the reference's 3, got -3"),
+        ({"repeats": 0.5}, "blocks.2.repeats must be a whole number, got 0.5"),
+        ({"filters": 0}, "blocks.2.filters must be a number from 0.05 to 20, got 0"),
+        ({"stride": 2}, "mnasnet has no choice 'blocks.2.stride' here"),
+    ],
+)
+def test_an_architecture_that_cannot_be_built_is_refused(choices, message):
+    with pytest.raises(SpaceError, match=message):
+        network(changed(**choices))
+
+
+def test_a_missing_choice_is_named():
+    without = {name: value for name, value in MOBILENET_V2.items() if name != "blocks.6.se"}
+    with pytest.raises(SpaceError, match=r"mnasnet needs the choice 'blocks.6.se', .* add it, with a single value"):
+        network(without)
+
+
+def test_architectures_that_differ_are_networks_that_differ():
+    assert shapes(network(changed(kernel=5))) != shapes(network(MOBILENET_V2))
