@@ -1,0 +1,113 @@
+"""All search spaces of conf/search_space: what they hold is built, trained and counted."""
+
+from functools import cache
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from torch.nn.functional import cross_entropy
+
+from nasproxy import schema
+from nasproxy.models.zero_cost import flops
+from nasproxy.space import SearchSpace
+from nasproxy.targets import build
+from networks import weights
+from study import ROOT
+
+CLASSES, CHANNELS, SIDE = 10, 3, 32
+SPACES = sorted(path.stem for path in (ROOT / "conf" / "search_space").glob("*.yaml"))
+WITHOUT_MODEL = ["synthetic", "table"]
+"""Spaces whose trainers train no model."""
+WITH_MODEL = [name for name in SPACES if name not in WITHOUT_MODEL]
+
+
+@cache
+def config(name):
+    """A file of conf/search_space, as the program reads it."""
+    schema.register()
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return OmegaConf.to_container(compose("config", [f"search_space={name}"]).search_space, resolve=True)
+
+
+def space(name):
+    node = config(name)
+    return SearchSpace(name=node["name"], choices=node["choices"], baseline=node["baseline"])
+
+
+def network(name, architecture, *, width=1.0, depth=1.0):
+    return build(
+        "search_space.model",
+        config(name)["model"],
+        architecture=dict(architecture),
+        width=width,
+        depth=depth,
+        num_classes=CLASSES,
+        channels=CHANNELS,
+        image_size_px=SIDE,
+    )
+
+
+def train_and_count(name, architecture):
+    """Build an architecture, run it forward and backward, and count it on shapes alone."""
+    model = network(name, architecture)
+    scores = model(torch.randn(2, CHANNELS, SIDE, SIDE))
+    assert scores.shape == (2, CLASSES), architecture
+    cross_entropy(scores, torch.tensor([0, 1])).backward()
+    for parameter_name, parameter in model.named_parameters():
+        assert parameter.grad is not None, f"{parameter_name} takes no part in {architecture}"
+        assert torch.isfinite(parameter.grad).all(), f"{parameter_name} has no finite gradient in {architecture}"
+    with torch.device("meta"):
+        shapes = network(name, architecture).eval()
+    assert weights(shapes) == weights(model)
+    assert flops(shapes, (CHANNELS, SIDE, SIDE)) > 0, architecture
+
+
+@pytest.mark.parametrize("name", WITHOUT_MODEL)
+def test_spaces_that_are_not_built_have_no_model(name):
+    assert "_target_" not in config(name)["model"]
+
+
+@pytest.mark.gate
+@pytest.mark.parametrize("name", WITH_MODEL)
+def test_the_baseline_and_some_samples_train(name):
+    examined = space(name)
+    train_and_count(name, examined.baseline)
+    for architecture in examined.sample(3, seed=0):
+        train_and_count(name, architecture)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", WITH_MODEL)
+def test_two_hundred_samples_train(name):
+    examined = space(name)
+    for architecture in examined.sample(min(200, examined.size), seed=1):
+        train_and_count(name, architecture)
+
+
+@pytest.mark.parametrize("name", WITH_MODEL)
+def test_proxy_tasks_make_the_baseline_smaller(name):
+    baseline = space(name).baseline
+    full, narrow, shallow = (network(name, baseline, **scale) for scale in ({}, {"width": 0.5}, {"depth": 0.5}))
+    assert weights(narrow) < 0.6 * weights(full)
+    assert weights(shallow) <= weights(full)
+
+
+@pytest.mark.parametrize(
+    ("name", "points", "size"),
+    [
+        ("mnasnet", 9_749_755_840_167_936, 224_084_231_917_056),
+        ("mnasnet_a1", 9_749_755_840_167_936, 224_084_231_917_056),
+        ("efficientnet_v2", 24_346_898_290_704_384, 24_346_898_290_704_384),
+    ],
+)
+def test_sizes_are_those_of_the_cloud_tool(name, points, size):
+    """216 or 144 points of a block, of which 126 or 84 differ, to the power of the blocks; 576 or 384."""
+    assert space(name).points == points
+    assert space(name).size == size
+    assert space(name).decisions == 42
+
+
+def test_mobilenet_v3_has_the_size_of_once_for_all():
+    assert space("mobilenet_v3").size == sum((3 * 3) ** depth for depth in (2, 3, 4)) ** 5
+    assert space("mobilenet_v3").decisions == 5 * (1 + 2 * 4)
