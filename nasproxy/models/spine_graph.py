@@ -1,0 +1,140 @@
+"""The graph that a SpineNet architecture describes: which block computes which feature, from which others."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from nasproxy.errors import SpaceError
+from nasproxy.trial import Choice
+
+STEM_FEATURES = 2
+OUTPUT_LEVELS = (3, 4, 5, 6, 7)
+MIDDLE_LEVEL = 5
+LEVELS = (1, 7)
+"""The finest and the coarsest level of a block."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """One block; it computes the feature that follows those of the blocks before it.
+
+    Attributes:
+        level: Of its feature: the image's side is divided by 2 to the power of it.
+        function: What it computes with.
+        inputs: The two features it draws on.
+        is_output: Whether its feature goes to the head.
+        extra: Features that are added to its inputs as they are: nothing else draws on them.
+        is_needed: Whether its feature reaches an output.
+    """
+
+    level: int
+    function: str
+    inputs: tuple[int, int]
+    is_output: bool = False
+    extra: tuple[int, ...] = ()
+    is_needed: bool = True
+
+
+def read_graph(architecture: Mapping[str, Choice], functions: Sequence[str]) -> tuple[Block, ...]:
+    """The blocks of an architecture, in the order in which they are computed.
+
+    Args:
+        architecture: As `nasproxy.models.spinenet.build` takes it.
+        functions: Block functions that can be built.
+
+    Raises:
+        SpaceError: A choice is missing or unknown, or has a value that makes no graph.
+    """
+    count = sum(name.startswith("levels.") for name in architecture)
+    _check_names(architecture, count)
+    read = _Reader(architecture, functions)
+    blocks = [
+        read.block(f"blocks.{i}", STEM_FEATURES + i, base=f"levels.{i}", offset=f"blocks.{i}.level_offset")
+        for i in range(count)
+    ]
+    for i in range(len(OUTPUT_LEVELS)):
+        output = read.block(f"outputs.{i}", STEM_FEATURES + count + i, base=f"output_levels.{i}")
+        blocks.append(replace(output, is_output=True))
+    levels = sorted(block.level for block in blocks if block.is_output)
+    if tuple(levels) != OUTPUT_LEVELS:
+        raise SpaceError(f"output_levels must hold each of {OUTPUT_LEVELS} once, got {levels}: change the search space")
+    return _marked(_joined(blocks))
+
+
+class _Reader:
+    """Takes values out of an architecture, and refuses those that make no block."""
+
+    def __init__(self, architecture: Mapping[str, Choice], functions: Sequence[str]) -> None:
+        self._architecture = architecture
+        self._functions = functions
+
+    def block(self, name: str, number: int, *, base: str, offset: str | None = None) -> Block:
+        """The block that computes feature `number`."""
+        level = self._whole(base) + (self._whole(offset) if offset else 0)
+        function = self._architecture[f"{name}.block_fn"]
+        first, second = (self._whole(f"{name}.inputs.{i}") for i in range(2))
+        if not LEVELS[0] <= level <= LEVELS[1]:
+            raise SpaceError(f"{name} must have a level from {LEVELS[0]} to {LEVELS[1]}, got {level}: change {base}")
+        if function not in self._functions:
+            raise SpaceError(f"{name}.block_fn must be one of {tuple(self._functions)}, got {function!r}: change it")
+        if first == second or not all(0 <= feature < number for feature in (first, second)):
+            raise SpaceError(
+                f"{name}.inputs must be two of the features 0 to {number - 1}, got {first} and {second}: a block "
+                f"draws on what comes before it"
+            )
+        return Block(level, str(function), (first, second))
+
+    def _whole(self, name: str) -> int:
+        value = self._architecture[name]
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise SpaceError(f"{name} must be a whole number, got {value!r}: change the search space")
+        return value
+
+
+def _check_names(architecture: Mapping[str, Choice], count: int) -> None:
+    parts = ("block_fn", "inputs.0", "inputs.1")
+    known = [f"levels.{i}" for i in range(count)]
+    known += [f"blocks.{i}.{part}" for i in range(count) for part in ("level_offset", *parts)]
+    for i in range(len(OUTPUT_LEVELS)):
+        known += [f"output_levels.{i}", *(f"outputs.{i}.{part}" for part in parts)]
+    missing = [name for name in known if name not in architecture]
+    unknown = sorted(set(architecture) - set(known))
+    if missing:
+        raise SpaceError(f"spinenet needs the choice {missing[0]!r}, got {len(architecture)} others: add it")
+    if unknown:
+        raise SpaceError(f"spinenet has no choice {unknown[0]!r} with {count} blocks: remove it")
+
+
+def _joined(blocks: Sequence[Block]) -> list[Block]:
+    """Add to each output the features of its own shape that nothing draws on when it is computed."""
+    is_drawn_on = [False] * (STEM_FEATURES + len(blocks))
+    joined: list[Block] = []
+    for block in blocks:
+        for feature in block.inputs:
+            is_drawn_on[feature] = True
+        extra = [
+            number
+            for number, other in enumerate(joined, start=STEM_FEATURES)
+            if block.is_output and not is_drawn_on[number] and _are_alike(other, block)
+        ]
+        for feature in extra:
+            is_drawn_on[feature] = True
+        joined.append(replace(block, extra=tuple(extra)))
+    return joined
+
+
+def _are_alike(one: Block, other: Block) -> bool:
+    """Whether their features can be added."""
+    widens = [block.function == "bottleneck" for block in (one, other)]
+    return one.level == other.level and widens[0] == widens[1]
+
+
+def _marked(blocks: Sequence[Block]) -> tuple[Block, ...]:
+    """Say of each block whether an output needs it."""
+    needed: set[int] = set()
+    marked: list[Block] = []
+    for number, block in reversed(list(enumerate(blocks, start=STEM_FEATURES))):
+        is_needed = block.is_output or number in needed
+        if is_needed:
+            needed.update(block.inputs, block.extra)
+        marked.append(replace(block, is_needed=is_needed))
+    return tuple(reversed(marked))
