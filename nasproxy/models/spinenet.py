@@ -23,7 +23,7 @@ from nasproxy.models.small_cnn import ACTIVATIONS, ConvNormAct
 from nasproxy.models.spine_graph import MIDDLE_LEVEL, STEM_FEATURES, Block, read_graph
 from nasproxy.trial import Choice
 
-EXPANSION = {"residual": 1, "bottleneck": Bottleneck.expansion, "mbconv": 1}
+EXPANSION: Mapping[str, int] = {"residual": 1, "bottleneck": Bottleneck.expansion, "mbconv": 1}
 """Channels of a block's feature, in filters of its level."""
 MBCONV_EXPANSION = 6
 SQUEEZE = 0.2
@@ -66,6 +66,7 @@ class Shape:
         activation: Name of the activation function.
         head_convs: Convolutions between the averaged outputs and the pool.
         head_filters: Channels of these.
+        image_size: Side at which the network sees an image, as a share of the image's own.
     """
 
     family: Family
@@ -76,6 +77,7 @@ class Shape:
     activation: str
     head_convs: int
     head_filters: int
+    image_size: float
 
     def filters(self, level: int) -> int:
         """Filters of a block at a level."""
@@ -186,7 +188,6 @@ class SpineBlock(nn.Module):
         super().__init__()
         self.inputs = block.inputs
         self.extra = block.extra
-        self.level = block.level
         outputs = shape.channels(block)
         self.resamples = nn.ModuleList(
             Resample(
@@ -253,15 +254,18 @@ class SpineNet(nn.Module):
     def __init__(self, graph: Sequence[Block], shape: Shape, *, channels: int, num_classes: int) -> None:
         super().__init__()
         self.num_classes = num_classes
+        self.image_size = shape.image_size
         self.stem = Stem(channels, shape)
         stem_function = "mbconv" if shape.family.is_mobile else "bottleneck"
         sources = dict(enumerate(Block(level, stem_function, (0, 0)) for level in shape.family.stem_levels))
         widths = dict(enumerate(self.stem.channels))
         self.blocks = nn.ModuleDict()
+        self.levels: dict[str, int] = {}
         for number, block in enumerate(graph, start=STEM_FEATURES):
             sources[number], widths[number] = block, shape.channels(block)
             if block.is_needed:
                 inputs = [sources[i] for i in block.inputs]
+                self.levels[str(number)] = block.level
                 self.blocks[str(number)] = SpineBlock(block, inputs, [widths[i] for i in block.inputs], shape)
         self.output_features = {b.level: n for n, b in enumerate(graph, start=STEM_FEATURES) if b.is_output}
         self.outputs = Outputs({level: widths[n] for level, n in self.output_features.items()}, shape)
@@ -279,6 +283,9 @@ class SpineNet(nn.Module):
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Map images (n, channels, height, width) to features (n, num_features, height / 32, width / 32)."""
+        if self.image_size != 1.0:
+            sides = [max(1, round(side * self.image_size)) for side in x.shape[2:]]
+            x = nn.functional.interpolate(x, sides, mode="bilinear", antialias=True)
         height, width = x.shape[2:]
 
         def size(level: int) -> tuple[int, int]:
@@ -286,7 +293,7 @@ class SpineNet(nn.Module):
 
         features = dict(enumerate(self.stem(x)))
         for number, block in self.blocks.items():
-            features[int(number)] = block(features, size(block.level))
+            features[int(number)] = block(features, size(self.levels[number]))
         outputs = {level: features[number] for level, number in self.output_features.items()}
         averaged: Tensor = self.head(self.outputs(outputs, size(MIDDLE_LEVEL)))
         return averaged
@@ -320,6 +327,7 @@ def build(
     endpoint_filters: int = 256,
     head_convs: int = 0,
     head_filters: int = 256,
+    image_size: float = 1.0,
 ) -> nn.Module:
     """Build the network of an architecture; its weights are drawn from torch's own generator.
 
@@ -339,6 +347,7 @@ def build(
         endpoint_filters: Channels that every output is brought to.
         head_convs: Convolutions between the averaged outputs and the pool.
         head_filters: Channels of these.
+        image_size: Side at which the network sees an image, as a share of the image's own; it resizes what it gets.
 
     Raises:
         SpaceError: A choice is missing or unknown, or has a value that no block can be built from.
@@ -360,5 +369,6 @@ def build(
         activation=activation,
         head_convs=head_convs,
         head_filters=scale_channels(head_filters, width),
+        image_size=image_size,
     )
     return SpineNet(graph, shape, channels=channels, num_classes=num_classes)

@@ -1,0 +1,198 @@
+"""A fixed model whose training images pass an augmentation policy: what is searched is the policy."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from nasproxy.errors import ConfigError, SpaceError
+from nasproxy.models.augmentation import COLOURS, OPERATIONS, PixelRange, Policy, Step
+from nasproxy.proxy import flatten
+from nasproxy.trial import Choice
+
+ModelBuilder = Callable[..., nn.Module]
+
+
+class Augmented(nn.Module):
+    """A model behind a policy that acts in training mode only; in evaluation it is the model, and nothing else.
+
+    What the model offers beside `forward`, such as timm's `get_classifier` and `num_features`, is offered too.
+    """
+
+    def __init__(self, policy: Policy, model: nn.Module) -> None:
+        super().__init__()
+        self.policy = policy
+        self.model = model
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name == "model":
+                raise
+            return getattr(self.model, name)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images (n, channels, height, width) to the model's logits."""
+        logits: Tensor = self.model(self._augmented(x))
+        return logits
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Map images to the model's features."""
+        features: Tensor = self.model.forward_features(self._augmented(x))  # type: ignore[operator]
+        return features
+
+    def _augmented(self, images: Tensor) -> Tensor:
+        policed: Tensor = self.policy(images) if self.training else images
+        return policed
+
+
+def build(
+    architecture: Mapping[str, Choice],
+    *,
+    model: ModelBuilder,
+    fixed: Mapping[str, Any],
+    low: float,
+    high: float,
+    fill: float,
+    width: float,
+    depth: float,
+    num_classes: int,
+    channels: int,
+    image_size_px: int,
+) -> nn.Module:
+    """Build the fixed model behind an AutoAugment policy; its weights are drawn from torch's own generator.
+
+    Args:
+        architecture: The policy: `sub_policies.I.ops.J.` with `probability` and, where that is above 0, `op` and,
+            where it has one, `magnitude`. An image draws a sub-policy, and undergoes its operations in turn.
+        model: Builds the model, by the interface of this function.
+        fixed: Its architecture, nested or by path.
+        low: Value of a black pixel.
+        high: Value of a white one; operations on colours clamp to the two.
+        fill: Value of a pixel that is moved or cut away.
+        width: Passed on to the model, as all that follows.
+        depth: Multiplier of repeats.
+        num_classes: Outputs.
+        channels: Channels of an image, 1 or 3.
+        image_size_px: Side of an image.
+
+    Raises:
+        SpaceError: A choice is missing or unknown, or a value is out of range.
+        ConfigError: The images have neither 1 nor 3 channels.
+    """
+    policy = Policy(read_sub_policies(architecture), times=1, pixels=PixelRange(low, high, fill))
+    inner = _build_model(model, fixed, width, depth, num_classes, channels, image_size_px)
+    return Augmented(policy, inner)
+
+
+def build_random(
+    architecture: Mapping[str, Choice],
+    *,
+    ops: Sequence[str],
+    model: ModelBuilder,
+    fixed: Mapping[str, Any],
+    low: float,
+    high: float,
+    fill: float,
+    width: float,
+    depth: float,
+    num_classes: int,
+    channels: int,
+    image_size_px: int,
+) -> nn.Module:
+    """Build the fixed model behind a RandAugment policy, as `build` does.
+
+    Args:
+        architecture: `num_ops`, how many operations an image draws, and `magnitude`, that of all.
+        ops: What is drawn from.
+        model: Builds the model.
+        fixed: Its architecture, nested or by path.
+        low: Value of a black pixel.
+        high: Value of a white one.
+        fill: Value of a pixel that is moved or cut away.
+        width: Passed on to the model, as all that follows.
+        depth: Multiplier of repeats.
+        num_classes: Outputs.
+        channels: Channels of an image, 1 or 3.
+        image_size_px: Side of an image.
+
+    Raises:
+        SpaceError: A choice is missing or unknown, or a value is out of range.
+        ConfigError: The images have neither 1 nor 3 channels.
+    """
+    if set(architecture) != {"num_ops", "magnitude"}:
+        raise SpaceError(f"randaugment needs the choices num_ops and magnitude, got {', '.join(architecture)}")
+    times, magnitude = architecture["num_ops"], architecture["magnitude"]
+    if isinstance(times, bool) or not isinstance(times, int) or times < 1 or not ops:
+        raise SpaceError(f"randaugment needs num_ops of at least 1 out of some ops, got {times!r} out of {list(ops)}")
+    steps = [[Step(op, magnitude=magnitude)] for op in ops]  # type: ignore[arg-type]  # Step checks it
+    policy = Policy(steps, times=times, pixels=PixelRange(low, high, fill))
+    inner = _build_model(model, fixed, width, depth, num_classes, channels, image_size_px)
+    return Augmented(policy, inner)
+
+
+def read_sub_policies(architecture: Mapping[str, Choice]) -> list[list[Step]]:
+    """The sub-policies of an AutoAugment architecture; a step of probability 0 is left out.
+
+    Raises:
+        SpaceError: A choice is missing or unknown, or a value is out of range.
+    """
+    unread = dict(architecture)
+    sub_policies: list[list[Step]] = []
+    while any(name.startswith(f"sub_policies.{len(sub_policies)}.") for name in unread):
+        prefix = f"sub_policies.{len(sub_policies)}.ops"
+        steps: list[Step | None] = []
+        while f"{prefix}.{len(steps)}.probability" in unread:
+            steps.append(_take_step(unread, f"{prefix}.{len(steps)}"))
+        sub_policies.append([step for step in steps if step is not None])
+        if not steps:
+            break
+    if unread or not sub_policies:
+        raise SpaceError(
+            f"autoaugment takes sub_policies.I.ops.J. with probability, op and magnitude, counted from 0, got "
+            f"{next(iter(unread), 'none')!r}: change the search space"
+        )
+    return sub_policies
+
+
+def _take_step(unread: dict[str, Choice], name: str) -> Step | None:
+    probability = unread.pop(f"{name}.probability")
+    if isinstance(probability, bool) or not isinstance(probability, int | float):
+        raise SpaceError(f"{name}.probability must be a number, got {probability!r}: change the search space")
+    if probability == 0:
+        return None
+    op = str(_take(unread, f"{name}.op"))
+    if op in OPERATIONS and not OPERATIONS[op].has_magnitude:
+        return Step(op, probability)
+    return Step(op, probability, _take(unread, f"{name}.magnitude"))  # type: ignore[arg-type]  # Step checks it
+
+
+def _take(unread: dict[str, Choice], name: str) -> Choice:
+    if name not in unread:
+        raise SpaceError(f"autoaugment needs the choice {name!r}: add it to the search space")
+    return unread.pop(name)
+
+
+def _build_model(
+    model: ModelBuilder,
+    fixed: Mapping[str, Any],
+    width: float,
+    depth: float,
+    num_classes: int,
+    channels: int,
+    image_size_px: int,
+) -> nn.Module:
+    if channels not in COLOURS:
+        raise ConfigError(
+            f"an augmentation policy needs images of 1 or 3 channels, grey or colour, got {channels}: choose other "
+            f"data, or another search space"
+        )
+    return model(
+        flatten(fixed),
+        width=width,
+        depth=depth,
+        num_classes=num_classes,
+        channels=channels,
+        image_size_px=image_size_px,
+    )
