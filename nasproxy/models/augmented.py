@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from nasproxy.errors import ConfigError, SpaceError
 from nasproxy.models.augmentation import COLOURS, OPERATIONS, PixelRange, Policy, Step
-from nasproxy.proxy import flatten
+from nasproxy.models.fixed import spelled_out
 from nasproxy.trial import Choice
 
 ModelBuilder = Callable[..., nn.Module]
@@ -189,7 +189,7 @@ def _build_model(
             f"data, or another search space"
         )
     return model(
-        flatten(fixed),
+        spelled_out(fixed),
         width=width,
         depth=depth,
         num_classes=num_classes,

@@ -7,7 +7,7 @@ from torch import nn
 
 from nasproxy.errors import SpaceError
 from nasproxy.models import spinenet
-from nasproxy.proxy import flatten
+from nasproxy.models.fixed import spelled_out
 from nasproxy.trial import Choice
 
 RATIOS = ("image_size", "filter_scale", "resample_alpha")
@@ -52,7 +52,7 @@ def build(
     if ratios["image_size"] > 1:
         raise SpaceError(f"image_size must be a share in (0, 1], got {ratios['image_size']}: 1 is the images' own side")
     return spinenet.build(
-        flatten(fixed),
+        spelled_out(fixed),
         width=width,
         depth=depth,
         num_classes=num_classes,

@@ -204,5 +204,5 @@ def test_a_step_out_of_range_is_refused(step, message):
 
 
 def test_a_range_without_extent_is_refused():
-    with pytest.raises(SpaceError, match="high must be above low, got 0.5 and 0.5"):
+    with pytest.raises(SpaceError, match=r"high must be above low, got 0.5 and 0.5"):
         PixelRange(0.5, 0.5, 0.0)

@@ -8,6 +8,7 @@ from torch import nn
 
 from nasproxy.errors import ConfigError, SpaceError
 from nasproxy.models import augmented, small_cnn
+from nasproxy.models.fixed import spelled_out
 from nasproxy.models.zero_cost import measure
 
 FIXED = {
@@ -58,7 +59,7 @@ def images(n=8):
 def plain():
     torch.manual_seed(0)
     given = {name: SETTINGS[name] for name in ("width", "depth", "num_classes", "channels", "image_size_px")}
-    return small_cnn.build(augmented.flatten(FIXED), **given)
+    return small_cnn.build(spelled_out(FIXED), **given)
 
 
 def test_the_policy_acts_in_training_and_not_in_evaluation():

@@ -278,12 +278,12 @@ def test_an_architecture_that_cannot_be_built_is_refused(change, message):
 
 def test_a_missing_choice_is_named():
     without = {name: value for name, value in described(SPINENET_49).items() if name != "blocks.3.inputs.1"}
-    with pytest.raises(SpaceError, match="spinenet needs the choice 'blocks.3.inputs.1'"):
+    with pytest.raises(SpaceError, match=r"spinenet needs the choice 'blocks.3.inputs.1'"):
         network(without)
 
 
 def test_an_unknown_family_and_a_width_of_zero_are_refused():
-    with pytest.raises(SpaceError, match="family spinenet or mobile .* got 'resnet' and 'silu'"):
+    with pytest.raises(SpaceError, match=r"family spinenet or mobile .* got 'resnet' and 'silu'"):
         network(family="resnet")
     with pytest.raises(ConfigError, match="width must be a finite number above 0"):
         network(width=0.0)

@@ -1,0 +1,26 @@
+"""An architecture that a search space's model node holds fixed, as people write it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from nasproxy.proxy import flatten
+from nasproxy.trial import Choice
+
+
+def spelled_out(fixed: Mapping[str, Any]) -> dict[str, Choice]:
+    """Write an architecture by path, as builders take it.
+
+    Args:
+        fixed: Nested mappings and lists, or paths.
+
+    >>> spelled_out({"stem": {"kernel": 3}, "levels": [2, 4]})
+    {'stem.kernel': 3, 'levels.0': 2, 'levels.1': 4}
+    """
+    return flatten(_numbered(fixed))
+
+
+def _numbered(tree: Any) -> Any:
+    """Lists as mappings by place."""
+    if isinstance(tree, list | tuple):
+        tree = dict(enumerate(tree))
+    return {key: _numbered(value) for key, value in tree.items()} if isinstance(tree, Mapping) else tree
