@@ -188,6 +188,7 @@ class SpineBlock(nn.Module):
         super().__init__()
         self.inputs = block.inputs
         self.extra = block.extra
+        self.level = block.level
         outputs = shape.channels(block)
         self.resamples = nn.ModuleList(
             Resample(
