@@ -38,7 +38,7 @@ from nasproxy.errors import ConfigError, NasproxyError, StageStoppedError
 from nasproxy.proxy import ProxyTask
 from nasproxy.replay import ReplayDesign
 from nasproxy.report import estimates
-from nasproxy.report.terminal import print_table
+from nasproxy.report.terminal import busy, print_table
 from nasproxy.schema import Config, Step
 from nasproxy.statistics.ceiling import NoiseCeiling, noise_ceiling
 from nasproxy.storage import Lease, TrialStore, revive, write_record
@@ -370,11 +370,8 @@ def _describe_space(design: Design) -> None:
     scores: list[ZeroCost | None] = [None] * len(shown)
     problem = None
     if design.config.data.loader is not None and not design.is_replay and shown:
-        with ExitStack() as stack:
-            stack.enter_context(_terminable())
-            console = Console()
-            stack.callback(console.close)
-            scores, problem = dry_run.look(design, list(shown.values()), console)
+        with _terminable(), busy("loading the data, building the models"):
+            scores, problem = dry_run.look(design, list(shown.values()))
     if shown:
         rows = [Sample(name, each, known) for (name, each), known in zip(shown.items(), scores, strict=True)]
         print_table(samples(rows), f"Architectures of {space.name}")

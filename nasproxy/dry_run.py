@@ -55,9 +55,7 @@ def dry_run(design: Design, tracker: Tracker) -> Estimate:
         return estimate(design, backend, folder, design.config.job.steps)
 
 
-def look(
-    design: Design, architectures: Sequence[Architecture], tracker: Tracker
-) -> tuple[list[ZeroCost | None], str | None]:
+def look(design: Design, architectures: Sequence[Architecture]) -> tuple[list[ZeroCost | None], str | None]:
     """Score models of a study that is not begun; nothing of it stays.
 
     Returns:
@@ -67,7 +65,6 @@ def look(
         ConfigError: The data cannot be loaded.
     """
     with _passing(design) as (folder, backend):
-        tracker.progress(Progress("warming up", "loading the data, building the models"), set())
         known = zero_costs(design, backend, folder, architectures)
         scores = [known.of(architecture) for architecture in architectures]
         if all(scores):

@@ -41,25 +41,24 @@ class Sample:
 
 def print_space(space: SearchSpace) -> None:
     """Print how large a space is, what to think of that, and its choices as a tree."""
-    for line in (size(space), *advice(space)):
+    for line in (*size(space), *advice(space)):
         print(line)
     Console(highlight=False).print(drawn(space), soft_wrap=True)
 
 
-def size(space: SearchSpace) -> str:
+def size(space: SearchSpace) -> Iterator[str]:
     """How many decisions, points and architectures a space has."""
-    counted = f"{space.name}: {wording.count(space.decisions, 'decision')}, {_exactly(space.points)} points"
-    if space.size == space.points:
-        return f"{counted}, all different architectures"
-    return f"{counted}, {_exactly(space.size)} different architectures"
+    yield f"{space.name}: {wording.count(space.decisions, 'decision')}"
+    yield f"points: {_exactly(space.points)}"
+    yield f"different architectures: {_exactly(space.size)}"
 
 
 def advice(space: SearchSpace) -> Iterator[str]:
     """What to change in a space that is hard to search."""
     if space.size > MANY_ARCHITECTURES:
         yield (
-            f"advice: more than {MANY_ARCHITECTURES:.0e} architectures are too many to search well: divide the space; "
-            f"search blocks first, scaling second"
+            f"advice: more than {_scientific(MANY_ARCHITECTURES)} architectures are too many to search well: divide "
+            f"the space; search blocks first, scaling second"
         )
     many = {path: len(leaf.options.values) for path, leaf in _folded(space.tree) if _is_many(leaf.options)}
     if many:
@@ -73,7 +72,7 @@ def advice(space: SearchSpace) -> Iterator[str]:
 def drawn(space: SearchSpace) -> Tree:
     """The choices with their values and conditions; members of a repeated group that are alike are drawn once."""
     tree = Tree(Text("choices"))
-    _draw(tree, space.tree)
+    _draw_members(tree, space.tree)
     return tree
 
 
@@ -118,34 +117,34 @@ def _group(path: str, entries: Mapping[str, Choice]) -> str:
     return f"{path}: {told}" if path else told
 
 
-def _draw(tree: Tree, group: Group) -> None:
+def _draw_members(tree: Tree, group: Group) -> None:
+    if isinstance(group, Repeat):
+        _draw_repeat(tree, "", group)
+        return
     for name, node in group.members.items():
-        _draw_node(tree, name, node)
+        _draw(tree, name, node)
 
 
-def _draw_node(tree: Tree, name: str, node: Node) -> None:
-    if isinstance(node, Repeat):
-        _draw_repeat(tree, name, node)
-    elif isinstance(node, Group):
-        _draw(tree.add(Text(f"{name}{_when(node.when)}")), node)
-    else:
+def _draw(tree: Tree, name: str, node: Node) -> None:
+    if isinstance(node, Leaf):
         tree.add(Text(f"{name}: {_leaf(node)}"))
+    elif isinstance(node, Repeat):
+        _draw_repeat(tree, name, node)
+    else:
+        _draw_members(tree.add(Text(f"{name}{_when(node.when)}")), node)
 
 
 def _draw_repeat(tree: Tree, name: str, repeat: Repeat) -> None:
-    label = f"{name}.{_span(repeat)}"
-    if isinstance(repeat.each, Group):
-        branch = tree.add(Text(f"{label}{_when(repeat.when)}{_when(repeat.each.when)}"))
-        if isinstance(repeat.each, Repeat):
-            _draw_repeat(branch, "", repeat.each)
-        else:
-            _draw(branch, repeat.each)
+    label, each = below(name, _span(repeat)), repeat.each
+    if isinstance(each, Leaf):
+        branch = tree.add(Text(f"{label}: {_leaf(each)}{_when(repeat.when)}"))
     else:
-        branch = tree.add(Text(f"{label}: {_leaf(repeat.each)}{_when(repeat.when)}"))
+        branch = tree.add(Text(f"{label}{_when(repeat.when)}{_when(each.when)}"))
+        _draw_members(branch, each)
     for members, changes in _exceptions(repeat).items():
-        own = branch.add(Text(f"but {', '.join(changes_of) if (changes_of := members) else ''}"))
+        different = branch.add(Text(f"but {', '.join(members)}"))
         for change in changes:
-            own.add(Text(change))
+            different.add(Text(change))
 
 
 def _exceptions(repeat: Repeat) -> dict[tuple[str, ...], tuple[str, ...]]:
@@ -224,7 +223,7 @@ def _exactly(number: int) -> str:
     """A count, and about how much that is where it is long.
 
     >>> _exactly(432), _exactly(9749755840167936)
-    ('432', '9,749,755,840,167,936 (9.75e+15)')
+    ('432', '9,749,755,840,167,936 (9.75e15)')
     """
     return f"{number:,}" if number < 10**6 else f"{number:,} ({_scientific(number)})"
 
@@ -233,7 +232,7 @@ def _scientific(number: int) -> str:
     """The first three digits and the power of ten, of however large a number."""
     power = len(str(number)) - 1
     leading = round(number / 10 ** (power - 2)) / 100
-    return f"{leading:.2f}e{power}"
+    return f"{leading:g}e{power}"
 
 
 def _millions(flops: int | None) -> float | None:

@@ -1,8 +1,9 @@
-"""Tables on standard output: drawn on a terminal, else a line for each row with tabs between the cells."""
+"""Standard output: tables, drawn on a terminal, else a line for each row with tabs between the cells; what goes on."""
 
 from collections.abc import Collection
 
 from rich.console import Console
+from rich.status import Status
 from rich.table import Table as RichTable
 from rich.text import Text
 
@@ -23,6 +24,11 @@ def print_table(content: Table, title: str, whole_words: Collection[str] = ()) -
         return
     for line in _lines(content):
         print(line)
+
+
+def busy(doing: str) -> Status:
+    """Say on a terminal what is being done, while it is."""
+    return Console().status(doing)
 
 
 def _drawn(content: Table, title: str, whole_words: Collection[str]) -> RichTable:

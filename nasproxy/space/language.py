@@ -2,7 +2,7 @@
 
 A choice is a list of values (one of them), `{oneof: [...]}` or `{manyof: [...], k: 2, distinct: true, sorted: false}`.
 A mapping of names is a group; `{repeat: 7, each: ..., but: {0: ...}}` is one with members 0 to 6 that are alike, except
-for what `but` replaces. Choices and groups may carry `when`: paths of earlier choices, each with the values it must have.
+for what `but` replaces. Choices and groups may carry `when`: paths of earlier choices, with the values these must have.
 """
 
 import math

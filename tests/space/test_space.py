@@ -1,12 +1,14 @@
-"""Search spaces: counted, sampled without repeats, and strict about what belongs to them."""
+"""Search spaces: counted, sampled without repeats, changed, and strict about what belongs to them."""
 
+import json
 import pickle
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
+import spaces
 from nasproxy.errors import SpaceError
 from nasproxy.space import SearchSpace
 
@@ -15,12 +17,174 @@ NAMES = st.text("abc", min_size=1, max_size=2)
 CHOICES = st.dictionaries(st.tuples(NAMES, NAMES).map(".".join), VALUES, min_size=1, max_size=4).filter(
     lambda choices: any(len(values) > 1 for values in choices.values())
 )
+LARGE = {"mnasnet": spaces.MNASNET, "spinenet": spaces.SPINENET, "autoaugment": spaces.AUTOAUGMENT}
 SEEDS = st.integers(0, 2**32)
 SMALL = {"kernel": [3, 5], "block": ["conv", "separable"], "rate": [0.5, 1]}
 
 
 def space(choices=SMALL, baseline=None):
     return SearchSpace("test", choices, baseline)
+
+
+def choice_of(tree, slot):
+    """The choice whose value stands in a slot."""
+    return slot if slot in tree else slot.rpartition(".")[0]
+
+
+def made_up(tree):
+    """The space of a tree that Hypothesis made up, where it is one."""
+    try:
+        return space(tree)
+    except SpaceError as error:
+        assume("never hold together" not in str(error) and "a single one" not in str(error))
+        raise
+
+
+@given(spaces.trees())
+def test_the_size_is_that_of_all_points_without_what_has_no_effect(tree):
+    searched, points = made_up(tree), spaces.points(tree)
+    different = {searched.key(spaces.spelled_out(tree, spaces.effective(tree, point))) for point in points}
+    assert searched.points == len(points)
+    assert searched.size == len(different)
+    assert {searched.key(spaces.spelled_out(tree, point)) for point in points} == different
+    assert {searched.key(searched.architecture(place)) for place in range(searched.size)} == different
+
+
+@given(spaces.trees())
+def test_each_place_has_an_architecture_that_is_found_there(tree):
+    searched = made_up(tree)
+    for place in range(searched.size):
+        architecture = searched.architecture(place)
+        assert searched.index(architecture) == place
+        assert list(searched.canonical(architecture).items()) == list(architecture.items())
+        assert searched.from_json(searched.to_json(architecture)) == architecture
+
+
+@given(spaces.trees(), SEEDS)
+def test_a_whole_space_is_sampled_each_architecture_once(tree, seed):
+    searched = made_up(tree)
+    sample = searched.sample(searched.size, seed)
+    assert sorted(map(searched.index, sample)) == list(range(searched.size))
+
+
+@given(spaces.trees(), SEEDS, st.data())
+def test_a_mutation_is_another_architecture_that_differs_in_one_choice(tree, seed, data):
+    searched = made_up(tree)
+    old = searched.architecture(data.draw(st.integers(0, searched.size - 1)))
+    new = searched.mutate(old, seed)
+    assert new == searched.mutate(old, seed) == searched.canonical(new) != old
+    changed = {choice_of(tree, slot) for slot in {*old} & {*new} if old[slot] != new[slot]}
+    assert len(changed) == 1, "all others are new, gone or as they were"
+
+
+def test_mutations_reach_the_whole_space():
+    tree = {name: spaces.FEATURES[name] for name in ("activation", "inputs", "order", "head")}
+    searched = space(tree)
+    seen = {0}
+    for seed in range(3000):
+        seen.add(searched.index(searched.mutate(searched.architecture(sorted(seen)[seed % len(seen)]), seed)))
+    assert len(seen) == searched.size == (2 + 1) * 6 * 3
+
+
+def test_what_a_mutation_brings_into_existence_has_random_values():
+    searched = space({"op": ["conv", "mbconv"], "expand": {"oneof": [1, 3, 6], "when": {"op": "mbconv"}}})
+    mutated = Counter(searched.mutate({"op": "conv"}, seed)["expand"] for seed in range(600))
+    assert all(150 < mutated[value] < 250 for value in (1, 3, 6))
+
+
+def test_mnasnet_is_as_large_as_its_paper_says_and_few_of_its_points_differ():
+    searched = space(spaces.MNASNET)
+    assert searched.decisions == 42
+    assert searched.points == 2**2 * 3**5 * (2 * 3 * 2 * 2 * 3) ** 7 == 9_749_755_840_167_936
+    assert searched.size == 2**2 * 3**5 * (2 * 3 * (1 + 3 * 2)) ** 7 == 224_084_231_917_056
+
+
+def test_permuted_orders_and_augmentations_are_counted():
+    spinenet, autoaugment = space(spaces.SPINENET), space(spaces.AUTOAUGMENT)
+    orders = 39_916_800 * 120
+    assert spinenet.points == (4 * 2 * 6) ** 11 * 6**5 * orders
+    assert spinenet.size == spinenet.points // (6 * 120 * 2)
+    assert autoaugment.size == autoaugment.points == (13 * 11 * 11) ** 10
+    assert autoaugment.decisions == 30
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_a_large_space_is_sampled_and_found_again(name):
+    searched = space(LARGE[name])
+    sample = searched.sample(200, 0)
+    assert [searched.architecture(searched.index(architecture)) for architecture in sample] == sample
+    mutated = [searched.mutate(architecture, seed) for seed, architecture in enumerate(sample)]
+    assert all(searched.canonical(new) == new != old for new, old in zip(mutated, sample, strict=True))
+
+
+def test_conditional_choices_do_not_make_their_conditions_likelier():
+    searched = space(spaces.MNASNET)
+    sample = searched.sample(4000, 0)
+    share = sum(architecture["blocks.3.block_fn"] == "mbconv" for architecture in sample) / 4000
+    assert 0.83 < share < 0.88, "six of seven different blocks are of this kind"
+
+
+def test_an_architecture_travels_as_text():
+    searched = space(spaces.FEATURES)
+    (architecture,) = searched.sample(1, 0)
+    text = searched.to_json(architecture)
+    assert list(json.loads(text)) == list(architecture)
+    assert searched.from_json(text) == architecture
+    assert searched.from_json(json.dumps(dict(reversed(architecture.items())))) == architecture
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "an architecture of 'test' must be JSON, got '{'"),
+        ("[3]", r"must map its choices to values, got \[3\]"),
+        ('{"kernel": 3, "block": "conv"}', "needs a value for each choice, got none for rate"),
+        ('{"kernel": 3, "block": "conv", "rate": NaN}', "must be one of .* got nan"),
+        ('{"kernel": 3, "block": "conv", "rate": {"a": 1}}', "got rate.a too"),
+    ],
+)
+def test_text_of_something_else_is_refused(text, message):
+    with pytest.raises(SpaceError, match=message):
+        space().from_json(text)
+
+
+def test_values_of_choices_that_do_not_exist_are_dropped_whatever_they_are():
+    searched = space({"op": ["conv", "mbconv"], "expand": {"oneof": [1, 3], "when": {"op": "mbconv"}}})
+    assert searched.canonical({"expand": "nonsense", "op": "conv"}) == {"op": "conv"}
+    assert searched.key({"expand": 1, "op": "conv"}) == searched.key({"expand": 3, "op": "conv"})
+    with pytest.raises(SpaceError, match=r"must be one of .* got 'nonsense'"):
+        searched.canonical({"expand": "nonsense", "op": "mbconv"})
+
+
+def test_values_whose_order_says_nothing_are_sorted_as_declared():
+    searched = space({"inputs": {"manyof": [4, 2, 3], "k": 2, "sorted": True}})
+    assert searched.canonical({"inputs.0": 3, "inputs.1": 4}) == {"inputs.0": 4, "inputs.1": 3}
+    with pytest.raises(SpaceError, match=r"must be 2 entries of \[4, 2, 3\] in declared order, got \[3, 3\]"):
+        searched.canonical({"inputs.0": 3, "inputs.1": 3})
+
+
+def test_a_baseline_may_be_nested_with_lists_for_what_is_numbered():
+    blocks = [{"op": "conv"}, {"op": "mbconv", "expand": 6}]
+    common = {"activation": "silu", "stem": {"kernel": 3}, "inputs": [1, 4], "order": [3, 2, 3]}
+    flat = {"blocks.0.op": "conv", "blocks.1.op": "mbconv", "blocks.1.expand": 6, "activation": "silu"}
+    baseline = space(spaces.FEATURES, {**common, "blocks": blocks}).baseline
+    assert {path: baseline[path] for path in flat} == flat
+    assert baseline == space(spaces.FEATURES, {**common, "blocks": dict(enumerate(blocks))}).baseline
+    with pytest.raises(SpaceError, match="must map its choices to values, got 3"):
+        space(baseline=3)
+
+
+def test_a_space_as_long_as_a_table_is_built_and_sampled():
+    searched = space({"architecture": [f"model{i}" for i in range(100_000)]})
+    assert searched.size == 100_000
+    assert searched.index({"architecture": "model99999"}) == 99_999
+
+
+def test_a_thousand_choices_are_no_deeper_than_a_few():
+    kernel = {"oneof": [3, 5], "when": {"skip": False}}
+    searched = space({"layers": {"repeat": 1000, "each": {"skip": [True, False], "kernel": kernel}}})
+    assert searched.size == 3**1000
+    assert searched.index(searched.architecture(3**999)) == 3**999
 
 
 @given(CHOICES)
