@@ -32,3 +32,12 @@ def test_asking_for_more_of_them_keeps_the_first_and_changes_no_other_stage() ->
     assert (many.candidates, many.reserve) == (few.candidates, few.reserve)
     assert design().fresh == []
     assert design().base == many.base
+
+
+def test_a_study_rests_on_the_tree_of_choices_and_on_the_baseline_however_it_is_spelled() -> None:
+    tree = "search_space.choices={op: [conv, mbconv], expand: {oneof: [1, 3], when: {op: mbconv}}}"
+    plain = design(tree, "search_space.baseline={op: conv}").base["search_space"]
+    told = design(tree, "search_space.baseline={expand: 3, op: conv}").base["search_space"]
+    assert told == plain
+    assert plain["baseline"] == {"op": "conv"}
+    assert plain["choices"]["expand"] == {"oneof": [1, 3], "when": {"op": "mbconv"}}

@@ -161,7 +161,7 @@ def _exceptions(repeat: Repeat) -> dict[tuple[str, ...], tuple[str, ...]]:
 def _lines(node: Node, path: str = "") -> Iterator[str]:
     """What stands below a node, each line with its path."""
     if isinstance(node, Leaf):
-        yield f"{path or 'chooses'}: {_leaf(node)}"
+        yield f"{path}: {_leaf(node)}".lstrip(": ")
         return
     if node.when:
         yield f"{path}{_when(node.when)}".lstrip(", ")

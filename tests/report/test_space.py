@@ -1,0 +1,116 @@
+"""What a description of a search space says."""
+
+import pytest
+from rich.console import Console
+
+import spaces
+from nasproxy.report import space as report
+from nasproxy.report import wording
+from nasproxy.space import SearchSpace
+from nasproxy.zero_cost import ZeroCost
+
+
+def described(choices):
+    return SearchSpace("test", choices)
+
+
+def tree(choices):
+    console = Console(width=200)
+    with console.capture() as capture:
+        console.print(report.drawn(described(choices)), soft_wrap=True)
+    return [line.rstrip() for line in capture.get().splitlines()]
+
+
+def test_the_tree_shows_values_conditions_and_repeated_groups_once():
+    assert tree(spaces.FEATURES) == [
+        "choices",
+        "├── activation: relu | silu",
+        "├── stem",
+        "│   └── kernel: 3 | 5",
+        "├── blocks.0-1",
+        "│   ├── op: conv | mbconv",
+        "│   ├── expand: 1 | 3, if op is mbconv",
+        "│   ├── deep, if expand is 3",
+        "│   │   └── se: true | false",
+        "│   └── but 1",
+        "│       └── expand: 3 | 6",
+        "├── inputs: 2 of 1 | 2 | 3 | 4, each once, in this order",
+        "├── order: 3 of 2 | 3 | 3, each once, in any order",
+        "├── free: 2 of a | b, each as often as you like, in any order, if stem.kernel is 5",
+        "└── head, if activation is relu",
+        "    └── dropout: 0.0 | 0.2",
+    ]
+
+
+def test_members_that_differ_in_one_way_are_named_together():
+    assert tree(spaces.MNASNET)[-2:] == ["    └── but 0, 6", "        └── repeats: 0 | 1"]
+
+
+def test_a_member_with_a_condition_of_its_own_is_named():
+    each = {"kernel": [3, 5]}
+    drawn = tree({"depth": [1, 2], "layers": {"repeat": 2, "each": each, "but": {1: {"when": {"depth": 2}}}}})
+    assert drawn[-2:] == ["    └── but 1", "        └── if depth is 2"]
+
+
+def test_repeated_choices_are_drawn_within_repeated_groups():
+    drawn = tree({"stages": {"repeat": 2, "each": {"repeat": 3, "each": [1, 2], "but": {0: [3]}}, "but": {}}})
+    assert drawn == [
+        "choices",
+        "└── stages.0-1",
+        "    └── 0-2: 1 | 2",
+        "        └── but 0",
+        "            └── 3",
+    ]
+
+
+def test_long_lists_of_values_are_cut():
+    assert tree({"size": list(range(100))})[1].endswith("8 | 9 | … | 99 (100 values)")
+
+
+def test_a_space_tells_how_large_it_is():
+    assert list(report.size(described(spaces.MNASNET))) == [
+        "test: 42 decisions",
+        "points: 9,749,755,840,167,936 (9.75e15)",
+        "different architectures: 224,084,231,917,056 (2.24e14)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("choices", "advice"),
+    [
+        (spaces.FEATURES, []),
+        ({"layers": {"repeat": 20, "each": list(range(10))}}, []),
+        ({"layers": {"repeat": 21, "each": list(range(10))}}, ["more than 1e20 architectures are too many"]),
+        (
+            {"layers": {"repeat": 2, "each": {"size": list(range(11)), "skip": [0, 1]}}, "other": list(range(12))},
+            ["more than 10 values of a choice are each tried too seldom: layers.0-1.size (11), other (12);"],
+        ),
+        (
+            {"layers": {"repeat": 2, "each": {"size": [1, 2]}, "but": {1: {"size": list(range(11))}}}},
+            ["more than 10 values of a choice are each tried too seldom: layers.1.size (11);"],
+        ),
+    ],
+)
+def test_advice_is_given_where_a_space_is_hard_to_search(choices, advice):
+    given = list(report.advice(described(choices)))
+    assert len(given) == len(advice)
+    assert all(part in line for part, line in zip(advice, given, strict=True))
+
+
+def test_an_architecture_reads_group_by_group():
+    blocks = {"blocks.0.op": "conv", "blocks.1.op": "mbconv", "blocks.1.se": True}
+    architecture = {"activation": "relu", **blocks, "inputs.0": 1, "inputs.1": 4}
+    assert report.outline(architecture) == (
+        "activation=relu; blocks.0: op=conv; blocks.1: op=mbconv se=true; inputs: 1 4"
+    )
+
+
+def test_sizes_of_models_stand_beside_them_where_they_are_known():
+    known = report.Sample("0", {"a": 1}, ZeroCost(1234, 2_500_000, None))
+    unknown = report.Sample("1", {"a": 2}, None)
+    table = report.samples([known, unknown])
+    assert [[column.text(row) for column in table.columns] for row in table.rows] == [
+        ["0", "a=1", "1,234", "2.5"],
+        ["1", "a=2", wording.MISSING, wording.MISSING],
+    ]
+    assert len(report.samples([unknown]).columns) == 2
