@@ -82,6 +82,23 @@ def test_equal_seeds_give_equal_bits():
     assert not torch.equal(results[0], results[2])
 
 
+def test_a_training_that_is_resumed_ends_in_the_bits_of_one_that_is_not():
+    def train(model, steps):
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        for step in steps:
+            torch.manual_seed(step)  # as a trainer begins each step anew
+            optimizer.zero_grad()
+            model(images()).square().sum().backward()
+            optimizer.step()
+        return model
+
+    whole, paused, resumed = train(network(), range(4)), train(network(), range(2)), network()
+    resumed.load_state_dict(paused.state_dict())
+    train(resumed, range(2, 4))
+    for one, other in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True):
+        assert torch.equal(one, other)
+
+
 def test_the_policy_brings_no_weights_and_no_state():
     model, inner = network(), plain()
     assert list(model.state_dict()) == [f"model.{name}" for name in inner.state_dict()]

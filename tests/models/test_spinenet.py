@@ -106,6 +106,7 @@ def test_the_published_networks_have_the_published_numbers_of_weights(settings, 
     assert weights(model) / 1e6 == pytest.approx(millions, abs=0.05)
 
 
+@pytest.mark.gate
 @pytest.mark.parametrize("family", ["spinenet", "mobile"])
 @pytest.mark.parametrize("seed", range(10))
 def test_random_graphs_are_built_and_every_weight_gets_a_gradient(family, seed):
