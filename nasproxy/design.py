@@ -56,10 +56,11 @@ class Design:
         config.confirm.check()
         config.cost.check()
         training = config.training
-        if training.total_steps < 1 or not 1 <= training.check_every_steps <= training.total_steps:
+        every = training.total_steps if training.check_every_steps is None else training.check_every_steps
+        if training.total_steps < 1 or not 1 <= every <= training.total_steps:
             raise ConfigError(
-                f"training needs 1 <= check_every_steps <= total_steps, got check_every_steps "
-                f"{training.check_every_steps} and total_steps {training.total_steps}"
+                f"training needs 1 <= check_every_steps <= total_steps, got check_every_steps {every} and total_steps "
+                f"{training.total_steps}: null checks the last step alone"
             )
         if config.seed < 0:
             raise ConfigError(f"seed must be at least 0, got {config.seed}")

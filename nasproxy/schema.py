@@ -106,7 +106,7 @@ class TrainingConfig:
     """How long a full training is, and how it runs."""
 
     total_steps: int = MISSING
-    check_every_steps: int = MISSING
+    check_every_steps: int | None = MISSING
     check_at: list[int] | None = None
     precision: str = "32-true"
     micro_batch: int | None = None

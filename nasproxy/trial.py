@@ -65,7 +65,7 @@ class Recipe:
         data: Hydra node that loads the dataset, with the fractions of its splits.
         data_fingerprint: What the dataset was when the study began.
         total_steps: Optimizer steps of a whole training.
-        check_every_steps: Steps between two checks; the last step is always checked.
+        check_every_steps: Steps between two checks; the last step is always checked, and alone where this is None.
         devices: Devices that one training is spread over.
         check_at: The steps to check at, where they are not evenly spaced; the last is `total_steps`.
         device_type: `cpu` or `cuda`; numbers differ between them.
@@ -78,7 +78,7 @@ class Recipe:
     data: Mapping[str, Any]
     data_fingerprint: str
     total_steps: int
-    check_every_steps: int
+    check_every_steps: int | None
     device_type: str = "cpu"
     precision: str = "32-true"
     micro_batch: int | None = None
@@ -86,7 +86,7 @@ class Recipe:
     check_at: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
-        if self.total_steps < 1 or self.check_every_steps < 1:
+        if self.total_steps < 1 or (self.check_every_steps is not None and self.check_every_steps < 1):
             raise ConfigError(
                 f"training needs total_steps and check_every_steps of at least 1, got {self.total_steps} and "
                 f"{self.check_every_steps}"
@@ -197,12 +197,14 @@ class TrialSpec:
         return recipe.check_at or check_steps(recipe.total_steps, recipe.check_every_steps)
 
 
-def check_steps(total_steps: int, every: int) -> tuple[int, ...]:
+def check_steps(total_steps: int, every: int | None) -> tuple[int, ...]:
     """Steps after which a training is validated: every so many, and the last.
 
-    >>> check_steps(50, 20)
-    (20, 40, 50)
+    >>> check_steps(50, 20), check_steps(50, None)
+    ((20, 40, 50), (50,))
     """
+    if every is None:
+        return (total_steps,)
     steps = list(range(every, total_steps + 1, every))
     return (*steps, *([] if steps and steps[-1] == total_steps else [total_steps]))
 
@@ -379,6 +381,11 @@ class TrialFolder:
     def checkpoints(self) -> Path:
         """Where to continue from."""
         return self.path / "checkpoints"
+
+    @property
+    def weights(self) -> Path:
+        """What the last check scored, for `load_state_dict`; there once a training has reached its end."""
+        return self.checkpoints / "weights.pt"
 
     @property
     def lock(self) -> Path:

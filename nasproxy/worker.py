@@ -71,13 +71,17 @@ class TrialContext:
         model_dir: The trial's folder, for the hooks.
         spec: What the trial is.
         device: Torch's name of the device.
-        threads: CPU threads the trial may use.
+        threads: CPU threads this process may use.
+        rank: Which process of the trial this is; only rank 0 writes files and calls the hooks.
+        world_size: Processes of the trial, one for each of its devices.
     """
 
     model_dir: Path
     spec: TrialSpec
     device: str = "cpu"
     threads: int = 1
+    rank: int = 0
+    world_size: int = 1
 
     @property
     def architecture(self) -> Architecture:
@@ -248,6 +252,9 @@ def rehearse(spec: TrialSpec) -> None:
     trainer = spec.recipe.trainer
     check_arguments("trainer", {"_target_": trainer.get("_target_"), **_arguments(trainer)}, given={"trial": None})
     context = TrialContext(Path(), spec)
+    check = getattr(load("trainer", trainer), "check", None)
+    if check is not None:  # a trainer may know more of its arguments than their types
+        check(trial=context, **_arguments(trainer))
     if spec.recipe.data.get("loader") is None:
         return  # a trainer with data of its own
     data = context.load_data()

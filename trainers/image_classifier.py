@@ -6,69 +6,42 @@ next step. Epochs of the data are the stream's affair.
 
 import inspect
 import logging
+import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.plugins.environments import LightningEnvironment  # type: ignore[attr-defined]
+from pytorch_lightning.strategies import DDPStrategy
 from torch import Tensor, nn
 
 from nasproxy.callbacks import TrialCallback, resume_path
-from nasproxy.errors import ConfigError
+from nasproxy.trial import TrialFolder
 from nasproxy.worker import TrialContext
-from trainers import recipe
+from trainers import ranks, recipe
 
 
-def train(
-    trial: TrialContext,
-    *,
-    batch_size: int,
-    learning_rate: float,
-    weight_decay: float,
-    momentum: float,
-    optimizer: recipe.Optimizer,
-    schedule: recipe.Schedule,
-    warmup_steps: int = 0,
-    label_smoothing: float = 0.0,
-    shift_px: int = 0,
-    clip_norm: float | None = None,
-) -> None:
+@recipe.with_settings
+def train(trial: TrialContext, settings: recipe.Settings) -> None:
     """Train one trial until its controller says stop; arguments as in `trainers.recipe.Settings`.
 
     Raises:
-        ConfigError: An argument is out of range, or does not go with the precision.
+        ConfigError: An argument is out of range, or does not go with the device.
         NonFiniteScoreError: Training has diverged.
         CorruptFileError: The checkpoint cannot be read.
     """
-    settings = recipe.Settings(
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        weight_decay=weight_decay,
-        momentum=momentum,
-        optimizer=optimizer,
-        schedule=schedule,
-        warmup_steps=warmup_steps,
-        label_smoothing=label_smoothing,
-        shift_px=shift_px,
-        clip_norm=clip_norm,
-    ).under(trial.proxy_task)
-    if clip_norm is not None and trial.spec.recipe.precision.startswith("16"):
-        raise ConfigError(
-            f"trainer.clip_norm needs gradients in their own scale, got {trial.spec.recipe.precision}: "
-            f"choose bf16-mixed, or leave clip_norm out"
-        )
     device = torch.device(trial.device)
     recipe.repeat_exactly(device)
     data = trial.load_data()
-    model = trial.build_model(data)
-    recipe.scale_dropout(model, trial.proxy_task.regularisation)
-    images = recipe.Images(data, settings, seed=trial.seed, device=device)
-    module = ImageClassifier(model, settings, trial.total_steps, micro_batch=trial.spec.recipe.micro_batch)
+    model = recipe.prepare(
+        trial.build_model(data), settings, regularisation=trial.proxy_task.regularisation, device=device
+    )
+    images = recipe.open_images(trial, data, settings, device)
     with _quiet():
         _trainer(trial, device).fit(
-            module,
+            ImageClassifier(model, settings, trial),
             datamodule=ImageSteps(images, trial.total_steps),
             ckpt_path=resume_path(trial.model_dir),
             weights_only=True,
@@ -76,32 +49,49 @@ def train(
 
 
 class ImageClassifier(pl.LightningModule):
-    """A model with its optimizer, learning rate and score."""
+    """A model with its optimizer, learning rate, averaged weights and score."""
 
-    def __init__(
-        self, model: nn.Module, settings: recipe.Settings, total_steps: int, *, micro_batch: int | None = None
-    ) -> None:
+    def __init__(self, model: nn.Module, settings: recipe.Settings, trial: TrialContext) -> None:
         super().__init__()
         self.automatic_optimization = False  # one batch is one optimizer step, however many micro-batches it takes
         self.model = model
         self.settings = settings
-        self.total_steps = total_steps
-        self.micro_batch = micro_batch
+        self.trial = trial
+        self.average = recipe.Average(model, settings, trial.total_steps)
+        if settings.compile:
+            model.compile()
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """The optimizer; the learning rate is a function of the step, which needs no scheduler's state."""
-        return recipe.make_optimizer(self.model, self.settings)
+        optimizer = recipe.make_optimizer(self.model, self.settings)
+        self._schedule = recipe.make_schedule(optimizer, self.settings, self.trial.total_steps)
+        return optimizer
+
+    def on_train_start(self) -> None:
+        """Find what a step needs."""
+        self._optimizer: Any = self.optimizers()
+        self._hold_back = getattr(self.trainer.strategy.model, "no_sync", nullcontext)
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        self._scale = None if scaler is None else scaler.get_scale
+        self._aim_at_next_check()
 
     def training_step(self, batch: recipe.Batch, batch_idx: int) -> Tensor:
         """Take the optimizer step that follows `batch_idx` finished ones."""
-        optimizer: Any = self.optimizers()
-        rate = recipe.learning_rate(self.settings, batch_idx, self.total_steps)
-        recipe.set_learning_rate(optimizer, rate)
+        optimizer = self._optimizer
+        self._schedule.step_update(batch_idx)
         optimizer.zero_grad()
         loss = recipe.add_gradients(
-            self.model, batch, self.settings, micro_batch=self.micro_batch, backward=self.manual_backward
+            self.model,
+            batch,
+            self.settings,
+            micro_batch=self.trial.spec.recipe.micro_batch,
+            backward=self.manual_backward,
+            world_size=self.trial.world_size,
+            hold_back=self._hold_back,
+            scale=self._scale,
         )
         optimizer.step()
+        self.average.update(batch_idx + 1)
         return loss
 
     # Lightning reads the signature at every step: one that is there spares making it, 25 us a time.
@@ -115,17 +105,39 @@ class ImageClassifier(pl.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Begin to count."""
+        ranks.share_statistics(self.model, self.average.model)
         self._right = torch.zeros((), device=self.device)
-        self._seen = 0
+        self._seen = torch.zeros((), device=self.device)
 
     def validation_step(self, batch: recipe.Batch, batch_idx: int) -> None:
         """Count what is classified right."""
-        self._right += recipe.hits(self.model, batch)
+        self._right += recipe.hits(self.average.model, batch)
         self._seen += len(batch[1])
 
     def on_validation_epoch_end(self) -> None:
-        """Log the share of images that were classified right."""
-        self.log("score", self._right / self._seen)
+        """Log the share of images that were classified right; keep the weights that the last score is of."""
+        score = ranks.total(self._right) / ranks.total(self._seen)
+        self.log("score", score)
+        is_last = self.trainer.global_step == self.trial.total_steps
+        if is_last and self.trial.rank == 0 and math.isfinite(score):
+            recipe.save_weights(self.average.model, TrialFolder(self.trial.model_dir).weights)
+
+    def on_validation_end(self) -> None:
+        """Set the next check."""
+        self._aim_at_next_check()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the averaged weights."""
+        checkpoint["average"] = self.average.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on with the averaged weights."""
+        self.average.load_state_dict(checkpoint["average"])
+
+    def _aim_at_next_check(self) -> None:
+        """Have Lightning validate next at the trial's next check: it does at multiples of what it is told."""
+        done = self.trainer.global_step
+        self.trainer.val_check_batch = next((step for step in self.trial.check_steps if step > done), None) or done
 
 
 class ImageSteps(pl.LightningDataModule):
@@ -140,7 +152,7 @@ class ImageSteps(pl.LightningDataModule):
         """The batches of all steps to come."""
         assert self.trainer is not None
         first = self.trainer.global_step  # restored by now
-        return _Loader(self.total_steps, lambda: map(self.images.batch, range(first, self.total_steps)))
+        return _Loader(self.total_steps, lambda: self.images.batches(first, self.total_steps))
 
     def val_dataloader(self) -> "_Loader":
         """The validation images."""
@@ -175,13 +187,14 @@ class _Loader:
 def _trainer(trial: TrialContext, device: torch.device) -> pl.Trainer:
     return pl.Trainer(
         accelerator="gpu" if device.type == "cuda" else device.type,
-        devices=[device.index or 0] if device.type == "cuda" else 1,
+        devices=list(range(trial.world_size)) if device.type == "cuda" else trial.world_size,
+        strategy=_strategy(trial, device),
         precision=trial.spec.recipe.precision,  # type: ignore[arg-type]  # Lightning checks it
         max_steps=trial.total_steps,
-        val_check_interval=trial.check_steps[0],
+        val_check_interval=trial.check_steps[0],  # the first; the module sets each after it
         check_val_every_n_epoch=None,  # the interval counts steps over the whole training
         callbacks=[TrialCallback(model_dir=trial.model_dir, total_steps=trial.total_steps)],
-        plugins=[LightningEnvironment()],  # inside a SLURM job too, a trial is one process
+        plugins=[LightningEnvironment()],  # inside a SLURM job too, a trial's processes are its worker's affair
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
         logger=False,
@@ -190,6 +203,14 @@ def _trainer(trial: TrialContext, device: torch.device) -> pl.Trainer:
         enable_model_summary=False,
         enable_autolog_hparams=False,
     )
+
+
+def _strategy(trial: TrialContext, device: torch.device) -> DDPStrategy | str:
+    if trial.world_size == 1:
+        return "auto"
+    ranks.stay_on_this_machine()
+    # Norms' statistics are rank 0's, and given to the others where they are read: at a check.
+    return DDPStrategy(process_group_backend="nccl" if device.type == "cuda" else "gloo", broadcast_buffers=False)
 
 
 @contextmanager

@@ -6,146 +6,156 @@ checkpoint to continue from. All else is the user's.
 
 import math
 import pickle
-from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from nasproxy.clock import Stopwatch
-from nasproxy.errors import ConfigError, CorruptFileError
+from nasproxy.errors import CorruptFileError
 from nasproxy.hooks import get_checkpoint_dir, get_stop_training, update_trial_training_accuracy_metric
+from nasproxy.trial import TrialFolder
 from nasproxy.worker import TrialContext
-from trainers import recipe
+from trainers import ranks, recipe
 
 
-def train(
-    trial: TrialContext,
-    *,
-    batch_size: int,
-    learning_rate: float,
-    weight_decay: float,
-    momentum: float,
-    optimizer: recipe.Optimizer,
-    schedule: recipe.Schedule,
-    warmup_steps: int = 0,
-    label_smoothing: float = 0.0,
-    shift_px: int = 0,
-    clip_norm: float | None = None,
-) -> None:
+@recipe.with_settings
+def train(trial: TrialContext, settings: recipe.Settings) -> None:
     """Train one trial until its controller says stop; arguments as in `trainers.recipe.Settings`.
 
     Raises:
-        ConfigError: An argument is out of range, or the precision is none of this loop's.
+        ConfigError: An argument is out of range, or does not go with the device.
         NonFiniteScoreError: Training has diverged.
         CorruptFileError: The checkpoint cannot be read.
     """
-    settings = recipe.Settings(
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        weight_decay=weight_decay,
-        momentum=momentum,
-        optimizer=optimizer,
-        schedule=schedule,
-        warmup_steps=warmup_steps,
-        label_smoothing=label_smoothing,
-        shift_px=shift_px,
-        clip_norm=clip_norm,
-    ).under(trial.proxy_task)
     device = torch.device(trial.device)
     recipe.repeat_exactly(device)
+    ranks.join(trial)
     data = trial.load_data()
-    model = trial.build_model(data).to(device)
-    recipe.scale_dropout(model, trial.proxy_task.regularisation)
-    images = recipe.Images(data, settings, seed=trial.seed, device=device)
-    _fit(trial, model, images, settings)
-
-
-def _fit(trial: TrialContext, model: nn.Module, images: recipe.Images, settings: recipe.Settings) -> None:
-    optimizer = recipe.make_optimizer(model, settings)
-    path = get_checkpoint_dir(trial.model_dir) / "last.pt"
-    step = _load(path, model, optimizer)
-    while not get_stop_training(trial.model_dir, step - 1, trial.total_steps):
-        begin, end = step, next(check for check in trial.check_steps if check > step)
-        watch = Stopwatch()
-        watch.start()
-        loss = _train_cycle(trial, model, optimizer, images, settings, range(begin, end))
-        watch.pause()
-        score = _score(trial, model, images) if math.isfinite(loss) else math.nan
-        update_trial_training_accuracy_metric(trial.model_dir, score, begin, end - 1, watch.lap(), trial.total_steps)
-        step = end
-        _save(path, model, optimizer, step)
-
-
-def _train_cycle(
-    trial: TrialContext,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    images: recipe.Images,
-    settings: recipe.Settings,
-    steps: range,
-) -> float:
-    """Train some steps; returns the sum of their losses, once the device has done its work."""
-    model.train()
-    losses = torch.zeros((), device=trial.device)
-    for step in steps:
-        batch = images.batch(step)
-        recipe.set_learning_rate(optimizer, recipe.learning_rate(settings, step, trial.total_steps))
-        optimizer.zero_grad()
-        with _precision(trial):
-            losses += recipe.add_gradients(
-                model,
-                batch,
-                settings,
-                micro_batch=trial.spec.recipe.micro_batch,
-                backward=torch.autograd.backward,
-            )
-        optimizer.step()
-    return float(losses)
-
-
-@torch.no_grad()
-def _score(trial: TrialContext, model: nn.Module, images: recipe.Images) -> float:
-    model.eval()
-    right, seen = torch.zeros((), device=trial.device), 0
-    with _precision(trial):
-        for batch in images.validation():
-            right += recipe.hits(model, batch)
-            seen += len(batch[1])
-    return float(right / seen)
-
-
-def _precision(trial: TrialContext) -> AbstractContextManager[Any]:
-    precision = trial.spec.recipe.precision
-    if precision == "32-true":
-        return nullcontext()
-    if precision == "bf16-mixed":
-        return torch.autocast(torch.device(trial.device).type, dtype=torch.bfloat16)
-    raise ConfigError(
-        f"trainers.plain_pytorch trains in 32-true or bf16-mixed, got {precision}: "
-        f"choose one, or trainer=image_classifier"
+    model = recipe.prepare(
+        trial.build_model(data), settings, regularisation=trial.proxy_task.regularisation, device=device
     )
+    _Training(trial, settings, model, recipe.open_images(trial, data, settings, device)).run()
+    ranks.leave()
 
 
-def _save(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step}, temporary)
-    temporary.replace(path)  # a kill leaves the old checkpoint or the new one, whole
+class _Training:
+    """One model with all that changes while it trains."""
+
+    def __init__(self, trial: TrialContext, settings: recipe.Settings, model: nn.Module, images: recipe.Images) -> None:
+        self.trial = trial
+        self.settings = settings
+        self.device = torch.device(trial.device)
+        self.model = model
+        self.images = images
+        self.optimizer = recipe.make_optimizer(model, settings)
+        self.schedule = recipe.make_schedule(self.optimizer, settings, trial.total_steps)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=trial.spec.recipe.precision == "16-mixed")
+        self.average = recipe.Average(model, settings, trial.total_steps)
+        self.path = get_checkpoint_dir(trial.model_dir) / "last.pt"
+        self.step = self._load()
+        if settings.compile:
+            model.compile()
+        self.parallel = _parallel(trial, model)
+
+    def run(self) -> None:
+        """Train from check to check."""
+        trial = self.trial
+        while not self._is_to_stop():
+            begin, end = self.step, next(check for check in trial.check_steps if check > self.step)
+            watch = Stopwatch()
+            watch.start()
+            loss = self._train_until(end)
+            watch.pause()
+            score = self._score() if math.isfinite(loss) else math.nan
+            if trial.rank == 0:
+                self._report(score, begin, watch.lap())
+
+    def _is_to_stop(self) -> bool:
+        trial = self.trial
+        stop = trial.rank == 0 and get_stop_training(trial.model_dir, self.step - 1, trial.total_steps)
+        return ranks.agreed(stop, self.device)
+
+    def _train_until(self, end: int) -> float:
+        """Train some steps; returns the sum of their losses, once the device has done its work."""
+        self.model.train()
+        losses = torch.zeros((), device=self.device)
+        for batch in self.images.batches(self.step, end):
+            losses += self._train_step(batch)
+        return float(ranks.total(losses))
+
+    def _train_step(self, batch: recipe.Batch) -> torch.Tensor:
+        trial, scaler = self.trial, self.scaler
+        self.schedule.step_update(self.step)
+        self.optimizer.zero_grad()
+        with recipe.autocast(trial.spec.recipe.precision, self.device):
+            loss = recipe.add_gradients(
+                self.parallel,
+                batch,
+                self.settings,
+                micro_batch=trial.spec.recipe.micro_batch,
+                backward=lambda loss: scaler.scale(loss).backward(),
+                world_size=trial.world_size,
+                hold_back=getattr(self.parallel, "no_sync", nullcontext),
+                scale=scaler.get_scale if scaler.is_enabled() else None,
+            )
+        scaler.step(self.optimizer)
+        scaler.update()
+        self.step += 1
+        self.average.update(self.step)
+        return loss
+
+    @torch.no_grad()
+    def _score(self) -> float:
+        model = self.average.model.eval()
+        ranks.share_statistics(self.model, self.average.model)
+        right, seen = torch.zeros((), device=self.device), torch.zeros((), device=self.device)
+        with recipe.autocast(self.trial.spec.recipe.precision, self.device):
+            for batch in self.images.validation():
+                right += recipe.hits(model, batch)
+                seen += len(batch[1])
+        return float(ranks.total(right) / ranks.total(seen))
+
+    def _report(self, score: float, begin: int, seconds: float) -> None:
+        folder, total = self.trial.model_dir, self.trial.total_steps
+        if self.step == total and math.isfinite(score):
+            recipe.save_weights(self.average.model, TrialFolder(folder).weights)
+        update_trial_training_accuracy_metric(folder, score, begin, self.step - 1, seconds, total)
+        self._save()
+
+    def _save(self) -> None:
+        temporary = self.path.with_name(f".{self.path.name}.tmp")
+        state = {name: part.state_dict() for name, part in self._parts.items()}
+        torch.save({**state, "step": self.step}, temporary)
+        temporary.replace(self.path)  # a kill leaves the old checkpoint or the new one, whole
+
+    @property
+    def _parts(self) -> dict[str, Any]:
+        return {"model": self.model, "optimizer": self.optimizer, "average": self.average, "scaler": self.scaler}
+
+    def _load(self) -> int:
+        """Restore the checkpoint, if there is one; returns its finished steps."""
+        if not self.path.exists():
+            return 0
+        try:
+            saved = torch.load(self.path, map_location="cpu", weights_only=True)
+            for name, part in self._parts.items():
+                part.load_state_dict(saved[name])
+            return int(saved["step"])
+        except (pickle.UnpicklingError, RuntimeError, ValueError, OSError, EOFError, KeyError) as error:
+            reason = str(error).strip().split("\n", 1)[0]
+            raise CorruptFileError(
+                f"{self.path} must be this trainer's checkpoint, got: {reason}. Nothing was changed; remove it to "
+                f"train the trial again from its start, its known checks stay"
+            ) from error
 
 
-def _load(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
-    """Restore the checkpoint, if there is one; returns its finished steps."""
-    if not path.exists():
-        return 0
-    try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
-        model.load_state_dict(saved["model"])
-        optimizer.load_state_dict(saved["optimizer"])
-        return int(saved["step"])
-    except (pickle.UnpicklingError, RuntimeError, ValueError, OSError, EOFError, KeyError) as error:
-        reason = str(error).strip().split("\n", 1)[0]
-        raise CorruptFileError(
-            f"{path} must be this trainer's checkpoint, got: {reason}. Nothing was changed; remove it to train "
-            f"the trial again from its start, its known checks stay"
-        ) from error
+def _parallel(trial: TrialContext, model: nn.Module) -> nn.Module:
+    """The model as it trains: one whose gradients are averaged, where there are several devices."""
+    if trial.world_size == 1:
+        return model
+    index = torch.device(trial.device).index
+    # Norms' statistics are rank 0's, and given to the others where they are read: at a check.
+    return DistributedDataParallel(model, device_ids=None if index is None else [index], broadcast_buffers=False)

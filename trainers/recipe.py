@@ -1,178 +1,102 @@
 """The mathematics of a training step, shared by the trainers: each function is of its arguments alone."""
 
-import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
 
+import timm.layers
+import timm.optim
 import torch
+from timm.scheduler import CosineLRScheduler, StepLRScheduler
+from timm.scheduler.scheduler import Scheduler
 from torch import Tensor, nn
 
-from nasproxy.data.dataset import ImageSplit
-from nasproxy.data.stream import BatchStream, step_seed
 from nasproxy.errors import ConfigError
-from nasproxy.proxy import ProxyTask
+from trainers.augmentation import Batch
+from trainers.images import Images, open_images
+from trainers.settings import Settings, with_settings
+from trainers.smoothing import Average
 
-Optimizer = Literal["sgd", "adamw"]
-Schedule = Literal["cosine", "constant"]
-Batch = tuple[Tensor, Tensor]
-
-VALIDATION_BATCH = 256
-DEVICE_SHARE = 0.25
-"""Share of a GPU's free memory that images may take; other trials may train beside this one."""
+__all__ = ["Average", "Batch", "Images", "Settings", "open_images", "with_settings"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """How to train an image classifier.
-
-    Attributes:
-        batch_size: Images of one optimizer step.
-        learning_rate: At its highest.
-        weight_decay: Of weights; norms and biases are left alone.
-        momentum: Of SGD, with Nesterov's look ahead; AdamW takes it for its first beta.
-        optimizer: `sgd` or `adamw`.
-        schedule: `cosine` down to 0 at the end, or `constant`.
-        warmup_steps: Steps over which the learning rate rises from near 0.
-        label_smoothing: Share of the target that is spread over all classes, in [0, 1).
-        shift_px: Largest random shift of a training image at its full size, in pixels.
-        clip_norm: Largest norm of the gradient; None leaves it as it is.
-
-    Raises:
-        ConfigError: A value is out of range.
-    """
-
-    batch_size: int
-    learning_rate: float
-    weight_decay: float
-    momentum: float
-    optimizer: Optimizer
-    schedule: Schedule
-    warmup_steps: int = 0
-    label_smoothing: float = 0.0
-    shift_px: int = 0
-    clip_norm: float | None = None
-
-    def __post_init__(self) -> None:
-        _check("batch_size", self.batch_size, "at least 1", self.batch_size >= 1)
-        _check("learning_rate", self.learning_rate, "above 0", self.learning_rate > 0)
-        _check("weight_decay", self.weight_decay, "at least 0", self.weight_decay >= 0)
-        _check("momentum", self.momentum, "in [0, 1)", 0 <= self.momentum < 1)
-        _check("optimizer", self.optimizer, "sgd or adamw", self.optimizer in ("sgd", "adamw"))
-        _check("schedule", self.schedule, "cosine or constant", self.schedule in ("cosine", "constant"))
-        _check("warmup_steps", self.warmup_steps, "at least 0", self.warmup_steps >= 0)
-        _check("label_smoothing", self.label_smoothing, "in [0, 1)", 0 <= self.label_smoothing < 1)
-        _check("shift_px", self.shift_px, "at least 0", self.shift_px >= 0)
-        _check("clip_norm", self.clip_norm, "above 0 or null", self.clip_norm is None or self.clip_norm > 0)
-
-    def under(self, task: ProxyTask) -> "Settings":
-        """The settings at a proxy task's strengths of regularisation and augmentation, image size and batch."""
-        scale = task.image_size if task.image_mode == "resize" else 1.0
-        return replace(
-            self,
-            batch_size=max(1, round(self.batch_size * task.batch_size)),
-            learning_rate=self.learning_rate * task.batch_size,
-            weight_decay=self.weight_decay * task.regularisation,
-            shift_px=round(self.shift_px * task.augmentation * scale),
-        )
-
-
-class Images:
-    """A trial's images on its device, and its batches by step."""
-
-    def __init__(self, split: ImageSplit, settings: Settings, *, seed: int, device: torch.device) -> None:
-        self._device = device
-        self._seed = seed
-        self._shift_px = settings.shift_px
-        self._stream = BatchStream(len(split.train_labels), settings.batch_size, seed)
-        home = device if _fits(split, device) else torch.device("cpu")
-        self._train = tuple(torch.from_numpy(part).to(home) for part in (split.train_images, split.train_labels))
-        self._valid = tuple(torch.from_numpy(part).to(home) for part in (split.valid_images, split.valid_labels))
-
-    def batch(self, step: int) -> Batch:
-        """Images and labels of the step that follows `step` finished ones, augmented.
-
-        The device's random numbers begin anew from (seed, step), so that dropout too depends on nothing else.
-        """
-        seed_generator(step_seed(self._seed, step), self._device)
-        images, labels = _select(self._train, torch.from_numpy(self._stream.indices(step)), self._device)
-        return (shifted(images, self._shift_px) if self._shift_px else images), labels
-
-    def validation(self) -> Iterator[Batch]:
-        """All validation images and labels, in batches of one order."""
-        for images, labels in zip(*(torch.split(part, VALIDATION_BATCH) for part in self._valid), strict=True):
-            yield images.to(self._device), labels.to(self._device)
-
-    @property
-    def validation_batches(self) -> int:
-        """How many batches `validation` gives."""
-        return math.ceil(len(self._valid[1]) / VALIDATION_BATCH)
-
-
-def seed_generator(seed: int, device: torch.device) -> None:
-    """Begin the device's random numbers anew; `torch.manual_seed` does it for all devices in 0.12 ms a call."""
-    torch.default_generator.manual_seed(seed)
-    if device.type == "cuda":
-        with torch.cuda.device(device):
-            torch.cuda.manual_seed(seed)
-
-
-def shifted(images: Tensor, shift_px: int) -> Tensor:
-    """Shift each image by up to `shift_px` pixels along both axes, at random, edges filled with 0.
-
-    Args:
-        images: Shape (n, channels, height, width).
-        shift_px: Largest shift.
-
-    Returns:
-        Same shape.
-    """
-    count, _, height, width = images.shape
-    padded = nn.functional.pad(images, (shift_px,) * 4)
-    corner = torch.randint(0, 2 * shift_px + 1, (2, count, 1), device=images.device)
-    rows = corner[0] + torch.arange(height, device=images.device)
-    columns = corner[1] + torch.arange(width, device=images.device)
-    image = torch.arange(count, device=images.device)[:, None, None]
-    return padded.permute(0, 2, 3, 1)[image, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2).contiguous()
+def prepare(model: nn.Module, settings: Settings, *, regularisation: float, device: torch.device) -> nn.Module:
+    """Bring a model to its device, in the form that the settings want; its weights keep their names."""
+    scale_dropout(model, regularisation)
+    if settings.sync_batch_norm and device.type == "cuda":
+        model = timm.layers.convert_sync_batchnorm(model)
+    return model.to(device, memory_format=torch.channels_last if settings.channels_last else torch.preserve_format)
 
 
 def make_optimizer(model: nn.Module, settings: Settings) -> torch.optim.Optimizer:
-    """An optimizer that decays weights, and leaves norms and biases alone."""
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": settings.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    if settings.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(settings.momentum, 0.999))
-    nesterov = settings.momentum > 0
-    return torch.optim.SGD(groups, lr=settings.learning_rate, momentum=settings.momentum, nesterov=nesterov)
+    """An optimizer that decays weights, and leaves norms and biases alone.
+
+    Raises:
+        ConfigError: It does not take one of its options.
+    """
+    info = timm.optim.get_optimizer_info(settings.optimizer)
+    options: dict[str, Any] = dict(settings.optimizer_options)
+    if info.has_betas and info.num_betas == 2:
+        options.setdefault("betas", (settings.momentum, 0.999))
+    if settings.momentum == 0 and (info.defaults or {}).get("nesterov"):
+        options.setdefault("nesterov", False)  # there is nothing to look ahead with
+    try:
+        optimizer: torch.optim.Optimizer = timm.optim.create_optimizer_v2(
+            model,
+            settings.optimizer,
+            lr=settings.learning_rate,
+            weight_decay=settings.weight_decay,
+            momentum=settings.momentum,
+            **options,
+        )
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"trainer.optimizer_options must be arguments of timm's {settings.optimizer}, got "
+            f"{dict(settings.optimizer_options)}: {error}"
+        ) from error
+    return optimizer
 
 
-def learning_rate(settings: Settings, step: int, total_steps: int) -> float:
-    """The learning rate of the step that follows `step` finished ones."""
-    warmup = min(1.0, (step + 1) / (settings.warmup_steps + 1))
-    if settings.schedule == "constant":
-        return settings.learning_rate * warmup
-    progress = max(0, step - settings.warmup_steps) / max(1, total_steps - settings.warmup_steps)
-    return settings.learning_rate * warmup * 0.5 * (1 + math.cos(math.pi * progress))
+def make_schedule(optimizer: torch.optim.Optimizer, settings: Settings, total_steps: int) -> Scheduler:
+    """The learning rate as a function of the step: `step_update(n)` sets that of the step after `n` finished ones.
 
-
-def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Set all of an optimizer's learning rates."""
-    for group in optimizer.param_groups:
-        group["lr"] = rate
+    Cosine falls from the end of the warm-up to the last step; steps fall by the whole training's clock, of which the
+    warm-up hides the first part.
+    """
+    warmup = round(settings.warmup_fraction * total_steps)
+    common: dict[str, Any] = {
+        "warmup_t": warmup,
+        "warmup_lr_init": settings.learning_rate / (warmup + 1),  # the first step trains too
+        "t_in_epochs": False,
+    }
+    if settings.schedule == "cosine":
+        lowest = settings.final_rate_fraction * settings.learning_rate
+        return CosineLRScheduler(optimizer, max(1, total_steps - warmup), lr_min=lowest, warmup_prefix=True, **common)
+    rate = settings.decay_rate if settings.schedule == "step" else 1.0
+    every = settings.decay_every_fraction * total_steps
+    return StepLRScheduler(optimizer, every, decay_rate=rate, warmup_prefix=False, **common)
 
 
 def scale_dropout(model: nn.Module, strength: float) -> None:
-    """Multiply every dropout of a model, by weight or by path, by the proxy task's regularisation."""
+    """Multiply every dropout of a model, by weight or by path, by the proxy task's regularisation.
+
+    timm's models hold the rate of some dropouts as a number of their own, `drop_rate`.
+    """
     if strength == 1.0:
         return
     for module in model.modules():
-        for name in ("p", "drop_prob"):
+        names = ["drop_rate", *(("p", "drop_prob") if "Drop" in type(module).__name__ else ())]
+        for name in names:
             rate = getattr(module, name, None)
-            if "Drop" in type(module).__name__ and isinstance(rate, float):
+            if isinstance(rate, float):
                 setattr(module, name, min(rate * strength, 0.95))
+
+
+def autocast(precision: str, device: torch.device) -> AbstractContextManager[Any]:
+    """The numbers of the forward pass."""
+    kinds = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+    return torch.autocast(device.type, dtype=kinds[precision]) if precision in kinds else nullcontext()
 
 
 def add_gradients(
@@ -182,29 +106,36 @@ def add_gradients(
     *,
     micro_batch: int | None,
     backward: Callable[[Tensor], object],
+    world_size: int = 1,
+    hold_back: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    scale: Callable[[], float] | None = None,
 ) -> Tensor:
     """Add the gradients of a batch's mean loss to the model's parameters, then clip them.
 
     Args:
         model: What is trained.
-        batch: Images and labels of one optimizer step.
+        batch: Images and labels of one optimizer step; this rank's part of them.
         settings: How.
         micro_batch: Images that pass through the model at once; None for all.
         backward: Propagates a loss back.
+        world_size: Ranks whose gradients are averaged; a part weighs as many images as it has.
+        hold_back: Keeps gradients from being averaged, for all micro-batches but the last.
+        scale: What `backward` has scaled the gradients by; None for nothing.
 
     Returns:
-        The mean loss, detached.
+        The mean loss, detached; this rank's share of it, times `world_size`.
     """
-    size = len(batch[1])
+    parts = list(zip(*(torch.split(part, micro_batch or len(batch[1])) for part in batch), strict=True))
     total: Tensor | None = None
-    for images, labels in zip(*(torch.split(part, micro_batch or size) for part in batch), strict=True):
-        loss = nn.functional.cross_entropy(model(images), labels, label_smoothing=settings.label_smoothing)
-        if len(labels) < size:
-            loss = loss * (len(labels) / size)
-        backward(loss)
+    for number, (images, labels) in enumerate(parts, start=1):
+        with nullcontext() if number == len(parts) else hold_back():
+            loss = nn.functional.cross_entropy(model(images), labels, label_smoothing=settings.label_smoothing)
+            if (weight := len(labels) * world_size / settings.batch_size) != 1.0:
+                loss = loss * weight
+            backward(loss)
         total = loss.detach() if total is None else total + loss.detach()
     if settings.clip_norm is not None:
-        nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm)
+        nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm * (1.0 if scale is None else scale()))
     assert total is not None
     return total
 
@@ -224,20 +155,8 @@ def repeat_exactly(device: torch.device) -> None:
         torch.backends.cudnn.benchmark = False
 
 
-def _select(parts: tuple[Tensor, ...], indices: Tensor, device: torch.device) -> Batch:
-    home = parts[0].device
-    indices = indices.to(home, non_blocking=True)
-    images, labels = (part.index_select(0, indices).to(device, non_blocking=True) for part in parts)
-    return images, labels
-
-
-def _fits(split: ImageSplit, device: torch.device) -> bool:
-    if device.type != "cuda":
-        return True
-    free, _ = torch.cuda.mem_get_info(device)
-    return bool(split.train_images.nbytes + split.valid_images.nbytes <= DEVICE_SHARE * free)
-
-
-def _check(name: str, value: object, needed: str, is_right: bool) -> None:
-    if not is_right:
-        raise ConfigError(f"trainer.{name} must be {needed}, got {value}")
+def save_weights(model: nn.Module, path: Path) -> None:
+    """Write a model's weights, for `load_state_dict` of the same architecture; replaced as one act."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    torch.save(model.state_dict(), temporary)
+    temporary.replace(path)

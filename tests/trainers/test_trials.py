@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from nasproxy.errors import ConfigError, CorruptFileError, NonFiniteScoreError
 from nasproxy.proxy import ProxyTask
 from nasproxy.storage import read_checks
 from nasproxy.trial import TrialFolder
 from tests.trainers import tiny_trials
-from tests.trainers.tiny_trials import TRAINERS, DivergedTrial, curve, tiny_trial, train, weights
+from tests.trainers.tiny_trials import TRAINERS, DivergedTrial, curve, kept, tiny_trial, train, weights
 
 both = pytest.mark.parametrize("trainer", list(TRAINERS))
 
@@ -153,11 +154,68 @@ def test_the_proxy_task_scales_decay_shift_and_dropout(tmp_path: Path, trainer: 
     assert curve(scaled) == curve(by_hand)
 
 
-def test_the_plain_loop_names_the_precisions_that_it_knows(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="32-true or bf16-mixed, got 16-mixed"):
-        train(tiny_trial(tmp_path, precision="16-mixed"), "plain")
+@both
+def test_a_precision_that_the_device_lacks_is_refused_by_name(tmp_path: Path, trainer: str) -> None:
+    with pytest.raises(ConfigError, match="precision=16-mixed needs a GPU, got the CPU"):
+        train(tiny_trial(tmp_path, precision="16-mixed"), trainer)
 
 
-def test_lightning_refuses_to_clip_what_is_scaled(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="clip_norm needs gradients in their own scale, got 16-mixed"):
-        train(tiny_trial(tmp_path, precision="16-mixed"), "lightning", clip_norm=1.0)
+MORE_SETTINGS = [
+    {"smoothing": "ema", "smoothing_decay": 0.9, "smoothing_start_fraction": 0.2},
+    {"smoothing": "swa", "smoothing_start_fraction": 0.5},
+    {"mixup": 0.4, "cutmix": 1.0, "flip": True, "erase": 0.5, "label_smoothing": 0.1},
+    {"optimizer": "rmsproptf", "schedule": "step", "decay_every_fraction": 0.1, "learning_rate": 0.01},
+    {"channels_last": True},
+]
+
+
+@pytest.mark.parametrize("settings", MORE_SETTINGS, ids=lambda settings: next(iter(settings.values())))
+def test_both_trainers_take_every_setting_alike_and_go_on_exactly(tmp_path: Path, settings: dict[str, Any]) -> None:
+    curves = []
+    for trainer in TRAINERS:
+        whole, parts = tiny_trial(tmp_path / f"whole-{trainer}"), tiny_trial(tmp_path / f"parts-{trainer}")
+        curves.append(curve(train(whole, trainer, **settings)))
+        for until in (4, 12, 20, None):
+            paused = train(parts, trainer, until, **settings)
+        assert curve(paused) == curves[-1]
+        assert same(weights(parts), weights(whole))
+        assert same(kept(parts), kept(whole))
+    assert curves[0] == curves[1]
+    assert curves[0] != curve(train(tiny_trial(tmp_path / "other"), "plain")) or "channels_last" in settings
+
+
+@both
+@pytest.mark.parametrize("smoothing", ["none", "ema", "swa"])
+def test_the_weights_that_are_kept_are_those_that_the_last_check_scored(
+    tmp_path: Path, trainer: str, smoothing: str
+) -> None:
+    trial = tiny_trial(tmp_path)
+    train(trial, trainer, 24, smoothing=smoothing, smoothing_decay=0.8)
+    assert not TrialFolder(tmp_path).weights.exists()
+    checks = train(trial, trainer, smoothing=smoothing, smoothing_decay=0.8)
+    data = trial.load_data()
+    model = trial.build_model(data)
+    model.load_state_dict(torch.load(TrialFolder(tmp_path).weights, weights_only=True))
+    with torch.no_grad():
+        right = model.eval()(torch.from_numpy(data.valid_images)).argmax(1) == torch.from_numpy(data.valid_labels)
+    assert float(right.float().mean()) == pytest.approx(checks[-1].score)
+    is_trained = same(list(model.state_dict().values()), weights(trial))
+    assert is_trained == (smoothing == "none"), "averaged weights are others"
+
+
+@both
+def test_a_trial_may_be_checked_once_at_its_end_or_at_uneven_steps(tmp_path: Path, trainer: str) -> None:
+    every = curve(train(tiny_trial(tmp_path / "every"), trainer))
+    assert curve(train(tiny_trial(tmp_path / "once", check_every_steps=None), trainer)) == every[-1:]
+    uneven = tiny_trial(tmp_path / "uneven", check_every_steps=None, check_at=(4, 12, 16, 25))
+    train(uneven, trainer, until=5)
+    assert curve(train(uneven, trainer)) == [check for check in every if check[0] in (4, 12, 16, 25)]
+
+
+@both
+def test_compiling_changes_no_name_of_a_weight(tmp_path: Path, trainer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[nn.Module] = []
+    monkeypatch.setattr(nn.Module, "compile", lambda self: compiled.append(self))  # the real one takes a minute here
+    checks = train(tiny_trial(tmp_path / "compiled"), trainer, compile=True)
+    assert len(compiled) == 1
+    assert curve(checks) == curve(train(tiny_trial(tmp_path / "eager"), trainer))

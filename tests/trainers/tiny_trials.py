@@ -24,7 +24,7 @@ SETTINGS = {
     "momentum": 0.9,
     "optimizer": "sgd",
     "schedule": "cosine",
-    "warmup_steps": 3,
+    "warmup_fraction": 0.12,
     "label_smoothing": 0.1,
     "shift_px": 1,
 }
@@ -88,6 +88,11 @@ def weights(trial: TinyTrial) -> list[torch.Tensor]:
     (path,) = TrialFolder(trial.model_dir).checkpoints.glob("last.*")
     saved = torch.load(path, weights_only=True)
     return list(saved.get("state_dict", saved.get("model")).values())
+
+
+def kept(trial: TinyTrial) -> list[torch.Tensor]:
+    """The weights that a whole training leaves."""
+    return list(torch.load(TrialFolder(trial.model_dir).weights, weights_only=True).values())
 
 
 if __name__ == "__main__":

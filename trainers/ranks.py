@@ -1,0 +1,53 @@
+"""What the processes of one training on several devices tell each other; each call is nothing where there is one."""
+
+import os
+import socket
+
+import torch
+from torch import Tensor, distributed, nn
+
+from nasproxy.worker import TrialContext
+
+
+def join(trial: TrialContext) -> None:
+    """Meet the other ranks at the port that the worker has set."""
+    if trial.world_size > 1:
+        stay_on_this_machine()
+        distributed.init_process_group("nccl" if trial.device.startswith("cuda") else "gloo")
+
+
+def leave() -> None:
+    """Part, once all have come so far."""
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
+def stay_on_this_machine() -> None:
+    """Have ranks speak over the loopback interface: else gloo wants the host's name to be known to the network."""
+    loopback = next((name for _, name in socket.if_nameindex() if name.startswith("lo")), None)
+    if loopback is not None:
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback)
+
+
+def total(value: Tensor) -> Tensor:
+    """The sum over all ranks."""
+    if distributed.is_initialized():
+        distributed.all_reduce(value)
+    return value
+
+
+def agreed(decision: bool, device: torch.device) -> bool:
+    """What rank 0 has decided."""
+    if not distributed.is_initialized():
+        return decision
+    word = torch.tensor(int(decision), device=device)
+    distributed.broadcast(word, 0)
+    return bool(word)
+
+
+def share_statistics(*models: nn.Module) -> None:
+    """Give all ranks what rank 0's norms have counted; weights are the same on all."""
+    if distributed.is_initialized():
+        for model in models:
+            for buffer in model.buffers():
+                distributed.broadcast(buffer, 0)
