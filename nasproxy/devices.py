@@ -47,9 +47,31 @@ class Pool(Protocol):
         """Trials that fit at once."""
         ...
 
-    def lease(self) -> AbstractContextManager[str]:
-        """Hold a trial's share, waiting for it; gives Torch's name of the device."""
+    @property
+    def most(self) -> int:
+        """Devices that one trial can be spread over at most."""
         ...
+
+    def lease(self, devices: int = 1) -> AbstractContextManager[str]:
+        """Hold the shares of a trial on so many devices, waiting for them; gives Torch's name of the device.
+
+        Raises:
+            ConfigError: There are not so many.
+        """
+        ...
+
+
+def check_fits(pool: Pool, devices: int) -> None:
+    """Make sure that a trial can have its devices.
+
+    Raises:
+        ConfigError: There are not so many.
+    """
+    if devices > pool.most:
+        raise ConfigError(
+            f"a trial asks for {devices} devices, and the backend has {pool.most}: lower training.devices or "
+            f"proxy.devices, or raise backend.slots on cores, backend.gpus on GPUs"
+        )
 
 
 @dataclass(frozen=True)
@@ -64,16 +86,31 @@ class CorePool:
     slots: int
     folder: Path
 
+    @property
+    def most(self) -> int:
+        """Every slot can be a device of one trial."""
+        return self.slots
+
     @contextmanager
-    def lease(self) -> Iterator[str]:
-        """Hold one slot, waiting for it."""
-        leases = [Lease(self.folder / f"slot{slot}.lock") for slot in range(self.slots)]
-        while not any((taken := lease).acquire() for lease in leases):
+    def lease(self, devices: int = 1) -> Iterator[str]:
+        """Hold a slot for each device, waiting for them."""
+        check_fits(self, devices)
+        while (held := self._try(devices)) is None:
             time.sleep(POLL_SECONDS)
-        try:
+        with held:
             yield "cpu"
-        finally:
-            taken.release()
+
+    def _try(self, devices: int) -> ExitStack | None:
+        # One process chooses at a time: two that each took half of what they need would both go without.
+        with Lease(self.folder / "choosing.lock").hold("the slots", wait_seconds=None), ExitStack() as taken:
+            for slot in range(self.slots):
+                lease = Lease(self.folder / f"slot{slot}.lock")
+                if lease.acquire():
+                    taken.callback(lease.release)
+                    devices -= 1
+                if devices == 0:
+                    return taken.pop_all()
+        return None
 
 
 UNITS = 24
@@ -111,18 +148,28 @@ class GpuPool:
         """Trials that fit at once."""
         return int(len(self.gpus) / self.per_trial + 1e-3)
 
+    @property
+    def most(self) -> int:
+        """Every GPU can be a device of one trial."""
+        return len(self.gpus)
+
     @contextmanager
-    def lease(self) -> Iterator[str]:
-        """Hold a trial's share, waiting for it; sets CUDA_VISIBLE_DEVICES, so CUDA must not have started."""
-        while (held := self._try()) is None:
+    def lease(self, devices: int = 1) -> Iterator[str]:
+        """Hold a trial's share, or a whole GPU for each of several devices, waiting for it.
+
+        Sets CUDA_VISIBLE_DEVICES, so CUDA must not have started.
+        """
+        check_fits(self, devices)
+        share = self.per_trial if devices == 1 else max(devices, self.per_trial)
+        while (held := self._try(share)) is None:
             time.sleep(POLL_SECONDS)
         names, leases = held
         with leases:
             os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(names)
             yield "cuda"
 
-    def _try(self) -> tuple[list[str], ExitStack] | None:
-        units = UNITS if self.per_trial >= 1 else round(UNITS * self.per_trial)
+    def _try(self, share: float) -> tuple[list[str], ExitStack] | None:
+        units = UNITS if share >= 1 else round(UNITS * share)
         names: list[str] = []
         # One process chooses at a time: two that each took half of what they need would both go without.
         with Lease(self.folder / "choosing.lock").hold("the GPUs", wait_seconds=None), ExitStack() as taken:
@@ -131,7 +178,7 @@ class GpuPool:
                     if self._take(gpu, units, part):
                         names.append(gpu)
                         taken.push(part.pop_all())
-                if len(names) >= self.per_trial:
+                if len(names) >= share:
                     return names, taken.pop_all()
         return None
 

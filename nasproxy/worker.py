@@ -9,6 +9,7 @@ import sys
 import time
 import traceback
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from nasproxy.devices import Pool
 from nasproxy.errors import ConfigError, DataError, NonFiniteScoreError, UntrustedTrialError
 from nasproxy.hooks import get_stop_training
 from nasproxy.proxy import ProxyTask
+from nasproxy.ranks import Failure, Ranks
 from nasproxy.storage import (
     Lease,
     config_digest,
@@ -48,7 +50,7 @@ class WorkOrder:
         folder: The trial's folder.
         digest: Digest of the config that was submitted; a folder with another is not run.
         trusted_modules: Top-level modules that the config may name as targets.
-        threads: Threads of the trial.
+        threads: Threads of the trial, on each of its devices.
         pool: Where to lease what the trial runs on.
         max_attempts: Failures after which the trial is given up.
         environment: Variables to set before anything starts.
@@ -178,51 +180,92 @@ def run(order: WorkOrder) -> None:
     with folder.log.open("ab", buffering=0) as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
-    with order.pool.lease() as device:
-        _train(order, folder, device)
+    _train(order, folder)
     sys.stdout.flush()
     os._exit(EXIT_ENDED)  # nothing is left to tidy, and the interpreter's own tidying costs tens of milliseconds
 
 
-def _train(order: WorkOrder, folder: TrialFolder, device: str) -> None:
-    import torch
-
+def _train(order: WorkOrder, folder: TrialFolder) -> None:
     status = settle(folder, max_attempts=order.max_attempts)
     if status.state is State.FAILED:
         write_record(folder.status, status)
         return
-    status = replace(status, threads=status.threads or order.threads)
-    started = time.time()
-    write_record(folder.status, replace(status, state=State.RUNNING, started_at=started))
-
-    def end(ended: Status) -> None:
-        seconds = status.wall_seconds + time.time() - started
-        write_record(folder.status, replace(ended, wall_seconds=seconds, started_at=None))
-
-    def fail(cause: Cause, message: str) -> None:
-        end(status.failed(cause, message, step=last_step(folder), max_attempts=order.max_attempts))
-
-    try:
-        end(replace(status, state=_call_trainer(order, folder, device, status.threads or 1)))
-    except (NonFiniteScoreError, FloatingPointError) as error:
-        fail(Cause.NAN, str(error))
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        fail(Cause.OOM, str(error) or "out of memory")
-    except Exception as error:  # whatever a trainer raises ends its own trial, with the reason on record
-        traceback.print_exc()
-        fail(Cause.CRASH, f"{type(error).__name__}: {error}")
+    attempt = _Attempt(order, folder, replace(status, threads=status.threads or order.threads))
+    with ExitStack() as held:
+        try:
+            spec = _trusted_spec(order, folder)
+            device = held.enter_context(order.pool.lease(spec.devices))
+            attempt.begin()
+            attempt.end(_call_trainer(attempt, spec, device))
+        except Exception as error:  # whatever a trainer raises ends its own trial, with the reason on record
+            failure = _failure(error)
+            if failure.cause is Cause.CRASH:
+                traceback.print_exc()
+            attempt.fail(failure)
 
 
-def _call_trainer(order: WorkOrder, folder: TrialFolder, device: str, threads: int) -> State:
+class _Attempt:
+    """One worker's try at a trial, and how it goes into the trial's status."""
+
+    def __init__(self, order: WorkOrder, folder: TrialFolder, status: Status) -> None:
+        self.order = order
+        self.folder = folder
+        self.threads = status.threads or 1
+        self._status = status
+        self._started = time.time()
+
+    def begin(self) -> None:
+        """It has its devices."""
+        self._started = time.time()
+        write_record(self.folder.status, replace(self._status, state=State.RUNNING, started_at=self._started))
+
+    def end(self, state: State) -> None:
+        """It has come as far as it was asked to."""
+        self._write(replace(self._status, state=state))
+
+    def fail(self, failure: Failure) -> None:
+        """It has failed."""
+        step, attempts = last_step(self.folder), self.order.max_attempts
+        self._write(self._status.failed(failure.cause, failure.message, step=step, max_attempts=attempts))
+
+    def fail_at_once(self, failure: Failure) -> None:
+        """It has failed while this process waits, perhaps for ever."""
+        self.fail(failure)
+        sys.stdout.flush()
+        os._exit(EXIT_ENDED)
+
+    def _write(self, ended: Status) -> None:
+        seconds = self._status.wall_seconds + time.time() - self._started
+        write_record(self.folder.status, replace(ended, wall_seconds=seconds, started_at=None))
+
+
+def _failure(error: Exception) -> Failure:
     import torch
 
-    spec = _trusted_spec(order, folder)
-    torch.set_num_threads(threads)
-    context = TrialContext(folder.path, spec, device, threads)
+    if isinstance(error, NonFiniteScoreError | FloatingPointError):
+        return Failure(Cause.NAN, str(error))
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return Failure(Cause.OOM, str(error) or "out of memory")
+    return Failure(Cause.CRASH, f"{type(error).__name__}: {error}")
+
+
+def _call_trainer(attempt: _Attempt, spec: TrialSpec, device: str) -> State:
+    folder = attempt.folder
     before = last_step(folder)
     if before < spec.total_steps and get_stop_training(folder.path, before - 1, spec.total_steps):
         return State.PAUSED  # asked to stop, or left by its controller, before it began
-    load("trainer", spec.recipe.trainer)(trial=context, **_arguments(spec.recipe.trainer))
+
+    def train(rank: int) -> None:
+        import torch
+
+        torch.set_num_threads(attempt.threads)
+        name = f"{device}:{rank}" if device == "cuda" and spec.devices > 1 else device
+        context = TrialContext(folder.path, spec, name, attempt.threads, rank, spec.devices)
+        load("trainer", spec.recipe.trainer)(trial=context, **_arguments(spec.recipe.trainer))
+
+    # Ranks are forked before Torch has started threads or a GPU, neither of which a fork survives.
+    with Ranks(spec.devices, train, _failure, attempt.fail_at_once) if spec.devices > 1 else nullcontext():
+        train(0)
     step = last_step(folder)
     if step >= spec.total_steps:
         return State.DONE

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from nasproxy.devices import GpuPool
+from nasproxy.devices import CorePool, GpuPool
 from nasproxy.errors import ConfigError
 
 
@@ -45,10 +45,10 @@ def test_several_gpus_for_one_trial(tmp_path: Path) -> None:
 def test_shares_of_different_sizes_never_overfill(tmp_path: Path) -> None:
     quarter, half, whole = (GpuPool(("0",), share, tmp_path) for share in (0.25, 0.5, 1))
     with quarter.lease(), half.lease():
-        assert whole._try() is None
-        assert half._try() is None
+        assert whole._try(1) is None
+        assert half._try(0.5) is None
         with quarter.lease():
-            assert quarter._try() is None
+            assert quarter._try(0.25) is None
     os.environ.pop("CUDA_VISIBLE_DEVICES")
 
 
@@ -66,3 +66,28 @@ def test_a_share_must_divide(tmp_path: Path, share: float) -> None:
 def test_more_than_there_are_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="asks for 3 GPUs, got 2"):
         GpuPool(("0", "1"), 3, tmp_path)
+
+
+def test_a_trial_on_several_gpus_takes_whole_ones_whatever_others_take(tmp_path: Path) -> None:
+    pool = GpuPool(("0", "1", "2"), 0.5, tmp_path)
+    with pool.lease():
+        assert os.environ.pop("CUDA_VISIBLE_DEVICES") == "0"
+        with pool.lease(2):
+            assert os.environ.pop("CUDA_VISIBLE_DEVICES") == "1,2"
+            assert pool._try(2) is None
+
+
+def test_a_trial_on_several_devices_takes_as_many_slots_or_none(tmp_path: Path) -> None:
+    pool = CorePool(3, tmp_path)
+    with pool.lease(2):
+        assert pool._try(2) is None
+        with pool.lease():
+            assert pool._try(1) is None
+    with pool.lease(3):
+        assert pool._try(1) is None
+
+
+@pytest.mark.parametrize("pool", [CorePool(2, Path()), GpuPool(("0", "1"), 0.5, Path())])
+def test_more_devices_for_a_trial_than_there_are_is_refused(pool: CorePool | GpuPool) -> None:
+    with pytest.raises(ConfigError, match="a trial asks for 3 devices, and the backend has 2"), pool.lease(3):
+        pass

@@ -23,15 +23,10 @@ PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 def optimizers() -> tuple[str, ...]:
     """Names of timm's optimizers that a trial can take.
 
-    Left out are those that other packages bring, those that need second derivatives, and those that keep numbers
-    outside their state, which no checkpoint would restore.
+    Left out are those that other packages bring, and those that need second derivatives.
     """
-    return tuple(name for name in timm.optim.list_optimizers() if _is_usable(name))
-
-
-def _is_usable(name: str) -> bool:
-    info = timm.optim.get_optimizer_info(name)
-    return not (isinstance(info.opt_class, str) or info.second_order or name.startswith("kron"))
+    infos = {name: timm.optim.get_optimizer_info(name) for name in timm.optim.list_optimizers()}
+    return tuple(name for name, info in infos.items() if not (isinstance(info.opt_class, str) or info.second_order))
 
 
 @dataclass(frozen=True, kw_only=True)

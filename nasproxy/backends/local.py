@@ -10,7 +10,7 @@ from multiprocessing.connection import wait as wait_for_any
 from multiprocessing.context import ForkServerProcess
 
 from nasproxy.backends.host import TrialHost
-from nasproxy.devices import CorePool, GpuPool, Pool, lease_folder, visible_gpus
+from nasproxy.devices import CorePool, GpuPool, Pool, check_fits, lease_folder, visible_gpus
 from nasproxy.errors import ConfigError
 from nasproxy.storage import (
     FolderTrialStore,
@@ -92,7 +92,13 @@ class LocalBackend:
         return self._slots
 
     def rehearse(self, specs: Sequence[TrialSpec]) -> None:
-        """Put trials together in a process like a worker's, without training them."""
+        """Put trials together in a process like a worker's, without training them.
+
+        Raises:
+            ConfigError: One cannot be put together, or asks for more devices than there are.
+        """
+        for spec in specs:
+            check_fits(self._pool, spec.devices)
         self._host.rehearse(specs)
 
     def zero_costs(self, specs: Sequence[TrialSpec]) -> list[ZeroCost | None]:

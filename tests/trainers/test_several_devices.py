@@ -1,0 +1,195 @@
+"""A training on several devices is the training on one, shared out: here on processes of this machine's cores."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from nasproxy.backends.local import LocalBackend
+from nasproxy.errors import ConfigError
+from nasproxy.proxy import ProxyTask
+from nasproxy.storage import FolderTrialStore, is_held
+from nasproxy.trial import Cause, Recipe, Request, Split, State, TrialRecord, TrialSpec
+from nasproxy.worker import load_dataset
+from study import conf
+
+TRAINERS = ("image_classifier", "plain_pytorch")
+SETTINGS = {"batch_size": 15, "optimizer": "sgd", "learning_rate": 0.05, "shift_px": 1, "flip": True, "mixup": 0.0}
+DATA = {"loader": {"_target_": "several.dataset"}, "holdout_fraction": 0.1, "order_seed": 0, "balance": "proportional"}
+both = pytest.mark.parametrize("trainer", TRAINERS)
+
+
+@pytest.fixture(scope="module")
+def fingerprint() -> str:
+    return load_dataset(DATA).fingerprint
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> FolderTrialStore:
+    return FolderTrialStore(tmp_path / "trials")
+
+
+@pytest.fixture
+def backend(store: FolderTrialStore) -> Iterator[LocalBackend]:
+    made = LocalBackend(store, slots=2, max_attempts=1, trusted_modules=("trainers", "several"))
+    yield made
+    made.close()
+
+
+def spec(
+    fingerprint: str,
+    trainer: str,
+    *,
+    devices: int = 2,
+    model: Any = "plain",
+    seed: int = 0,
+    total_steps: int = 12,
+    micro_batch: int | None = None,
+    **changes: Any,
+) -> TrialSpec:
+    node = {**conf(f"trainer/{trainer}"), **SETTINGS, **changes}
+    of_model = {"_target_": f"several.{model}"} if isinstance(model, str) else model
+    recipe = Recipe(
+        of_model,
+        node,
+        DATA,
+        fingerprint,
+        total_steps=total_steps,
+        check_every_steps=4,
+        micro_batch=micro_batch,
+        devices=devices,
+    )
+    return TrialSpec({"x": 1}, ProxyTask(), Split.FULL, seed, recipe)
+
+
+def finish(store: FolderTrialStore, backend: LocalBackend, *specs: TrialSpec, until: int | None = None) -> TrialRecord:
+    """Train until a step, or to the end; returns the record of the last trial."""
+    for one in specs:
+        digest = store.create(one)
+        store.request(one.key, Request(until_step=until))
+        backend.submit(one.key, digest)
+    deadline = time.monotonic() + 120
+    while backend.live():
+        assert time.monotonic() < deadline
+        backend.wait(1.0)
+    return store.read(specs[-1].key)
+
+
+def curve(record: TrialRecord) -> list[tuple[int, float]]:
+    assert record.status.state is State.DONE, record.status
+    return [(check.step, check.score) for check in record.checks]
+
+
+def weights(store: FolderTrialStore, one: TrialSpec) -> list[torch.Tensor]:
+    return list(torch.load(store.folder(one.key).weights, weights_only=True).values())
+
+
+@both
+@pytest.mark.gate
+@pytest.mark.parametrize("micro_batch", [None, 3])
+def test_two_devices_train_what_one_trains(
+    store: FolderTrialStore, backend: LocalBackend, fingerprint: str, trainer: str, micro_batch: int | None
+) -> None:
+    one = spec(fingerprint, trainer, devices=1)
+    two = spec(fingerprint, trainer, devices=2, micro_batch=micro_batch)
+    alone, together = (finish(store, backend, each) for each in (one, two))
+    assert dict(curve(together)) == pytest.approx(dict(curve(alone)), abs=1e-5)
+    assert len({score for _, score in curve(alone)}) > 1, "it learns, so that the scores tell something"
+    for left, right in zip(weights(store, one), weights(store, two), strict=True):
+        torch.testing.assert_close(left, right, atol=1e-5, rtol=0)
+
+
+@both
+@pytest.mark.gate
+def test_a_trial_on_two_devices_that_was_paused_is_bit_equal_to_one_that_was_not(
+    store: FolderTrialStore, backend: LocalBackend, fingerprint: str, trainer: str, tmp_path: Path
+) -> None:
+    given = {"model": "normed", "smoothing": "ema", "mixup": 0.2, "batch_size": 14, "clip_norm": 1.0}
+    whole = spec(fingerprint, trainer, **given)
+    checks = curve(finish(store, backend, whole))
+    kept = weights(store, whole)
+    other = FolderTrialStore(tmp_path / "other" / "trials")
+    again = LocalBackend(other, slots=2, max_attempts=1, trusted_modules=("trainers", "several"))
+    for until in (4, 8):
+        assert finish(other, again, whole, until=until).status.state is State.PAUSED
+    assert curve(finish(other, again, whole)) == checks
+    assert all(torch.equal(left, right) for left, right in zip(weights(other, whole), kept, strict=True))
+
+
+@pytest.mark.gate
+def test_lightning_and_the_plain_loop_are_equal_on_two_devices(
+    store: FolderTrialStore, backend: LocalBackend, fingerprint: str
+) -> None:
+    specs = [spec(fingerprint, trainer, model="normed") for trainer in TRAINERS]
+    finish(store, backend, *specs)
+    first, second = (curve(store.read(one.key)) for one in specs)
+    assert first == second
+
+
+@pytest.mark.gate
+def test_two_trials_on_two_devices_each_live_side_by_side(
+    store: FolderTrialStore, fingerprint: str, tmp_path: Path
+) -> None:
+    backend = LocalBackend(store, slots=4, max_attempts=1, trusted_modules=("trainers", "several"))
+    specs = [spec(fingerprint, "plain_pytorch", seed=seed) for seed in range(3)]
+    finish(store, backend, *specs)
+    assert [len(curve(store.read(one.key))) for one in specs] == [3, 3, 3]
+
+
+@both
+@pytest.mark.gate
+@pytest.mark.parametrize(
+    ("rank", "fault", "cause", "message"),
+    [
+        ("1", "raise", Cause.CRASH, "RuntimeError: no luck"),
+        ("0", "raise", Cause.CRASH, "RuntimeError: no luck"),
+        ("1", "oom", Cause.OOM, "no room"),
+        ("1", "die", Cause.LOST, "ended without a word, with exit status 9"),
+    ],
+)
+def test_a_rank_that_fails_ends_the_trial_with_its_cause(
+    store: FolderTrialStore,
+    backend: LocalBackend,
+    fingerprint: str,
+    trainer: str,
+    rank: str,
+    fault: str,
+    cause: Cause,
+    message: str,
+) -> None:
+    model = {"_target_": "several.faulty", "rank": rank, "fault": fault}
+    one = spec(fingerprint, trainer, model=model)
+    status = finish(store, backend, one).status
+    assert (status.state, status.cause) == (State.FAILED, cause), status
+    assert message in (status.message or "")
+    assert not is_held(store.folder(one.key).lock), "no process of it is left"
+
+
+@pytest.mark.gate
+def test_no_rank_outlives_the_worker(store: FolderTrialStore, fingerprint: str) -> None:
+    backend = LocalBackend(store, slots=3, max_attempts=1, trusted_modules=("trainers", "several"))
+    long = spec(fingerprint, "plain_pytorch", devices=3, total_steps=10**6)
+    backend.submit(long.key, store.create(long))
+    deadline = time.monotonic() + 60
+    while store.read(long.key).step == 0:
+        assert time.monotonic() < deadline
+        backend.wait(0.1)
+    (running,) = backend._running.values()
+    os.kill(running.process.pid, signal.SIGKILL)
+    while is_held(store.folder(long.key).lock):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    backend.wait(0.1)
+    assert store.read(long.key).status.cause is Cause.LOST
+
+
+def test_more_devices_than_there_are_is_refused_before_anything_trains(
+    store: FolderTrialStore, backend: LocalBackend, fingerprint: str
+) -> None:
+    with pytest.raises(ConfigError, match="asks for 3 devices, and the backend has 2"):
+        backend.rehearse([spec(fingerprint, "plain_pytorch", devices=3)])
