@@ -330,6 +330,7 @@ class Job:
             store=self._store,
             backend=self._backend,
             tracker=self._tracker,
+            succession=self.design.succession,
             lease=self._lease,
             poll_seconds=self.design.poll_seconds,
             grace_seconds=self.design.config.run.grace_seconds,

@@ -12,6 +12,7 @@ from nasproxy import proxy
 from nasproxy.backends.backend import Backend
 from nasproxy.controllers.schedules import compared
 from nasproxy.controllers.settings import Selection
+from nasproxy.controllers.successor import Successor, successor
 from nasproxy.devices import visible_gpus
 from nasproxy.errors import ConfigError, NasproxyError
 from nasproxy.proxy import ProxyTask
@@ -22,7 +23,7 @@ from nasproxy.storage import FolderTrialStore, TrialStore
 from nasproxy.study import StudyFolder
 from nasproxy.targets import build, check_arguments, load, targets
 from nasproxy.tracking.tracker import Tracker
-from nasproxy.trial import Architecture, Recipe, Split, TrialSpec, canonical
+from nasproxy.trial import Architecture, Cause, Recipe, Split, TrialSpec, canonical
 from nasproxy.worker import load_dataset
 
 RESERVE_SHARE = 1.25
@@ -55,6 +56,7 @@ class Design:
         config.proxy_search.check()
         config.confirm.check()
         config.cost.check()
+        config.failures.check(config.trainer)
         training = config.training
         every = training.total_steps if training.check_every_steps is None else training.check_every_steps
         if training.total_steps < 1 or not 1 <= every <= training.total_steps:
@@ -231,6 +233,10 @@ class Design:
         )
         return backend
 
+    def succession(self, spec: TrialSpec, causes: Sequence[Cause]) -> Successor | None:
+        """What stands in for a trial that failed by its own fault."""
+        return successor(spec, causes, self.config.failures)
+
     def devices_per_slot(self, slots: int) -> float:
         """Devices that a trial holds: GPUs, or its share of the machine where it runs on cores."""
         return float(self.config.backend.get("gpus_per_trial", 1.0)) if self.device_type == "cuda" else 1 / slots
@@ -250,6 +256,7 @@ class Design:
             "trainer": config.trainer,
             "data": {**_plain(asdict(config.data)), "fingerprint": self._fingerprint},
             "training": {**_plain(asdict(config.training)), "device": self.device_type},
+            "failures": asdict(config.failures),
             "variance": gateless,
             "selection": {"_target_": config.selection["_target_"], **self.selection.base},
         }

@@ -60,6 +60,10 @@ class ProxyTask:
         if self.image_mode not in get_args(ResizeMode):
             raise ConfigError(f"proxy.image_mode must be one of {get_args(ResizeMode)}, got {self.image_mode!r}")
 
+    def batch(self, size: int) -> int:
+        """Images of one optimizer step, where the trainer's own batch has so many."""
+        return max(1, round(size * self.batch_size))
+
     @property
     def default_name(self) -> str:
         """The name that the setting gives itself: `data50_width25`, or `full` where nothing is reduced."""

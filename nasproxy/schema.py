@@ -14,6 +14,7 @@ from nasproxy.controllers.settings import (
     CompareSchedulesSettings,
     ConfirmSettings,
     CostSettings,
+    FailureSettings,
     ProxySearchSettings,
     ReferencesSettings,
     SearchSettings,
@@ -138,6 +139,7 @@ class Config:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     variance: VarianceSettings = field(default_factory=VarianceSettings)
     selection: dict[str, Any] = field(default_factory=dict)
+    failures: FailureSettings = field(default_factory=FailureSettings)
     references: ReferencesSettings = field(default_factory=ReferencesSettings)
     search: SearchSettings = field(default_factory=SearchSettings)
     proxy_search: ProxySearchSettings = field(default_factory=ProxySearchSettings)

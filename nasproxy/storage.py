@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,7 +16,18 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from nasproxy.errors import CorruptFileError, StudyBusyError
-from nasproxy.trial import Cause, Check, Request, State, Status, TrialFolder, TrialRecord, TrialSpec
+from nasproxy.trial import (
+    Cause,
+    Check,
+    Replacement,
+    Request,
+    State,
+    Status,
+    TrialFolder,
+    TrialRecord,
+    TrialSpec,
+    as_one,
+)
 
 SCHEMA = 1
 """Version of every file the project writes; another version is refused, never guessed at."""
@@ -209,7 +221,15 @@ class TrialStore(Protocol):
         ...
 
     def read(self, key: str) -> TrialRecord:
-        """What is known of the trial; an unknown one is pending without checks."""
+        """What is known of the trial and of those that stand in for it; an unknown one is pending without checks."""
+        ...
+
+    def read_alone(self, key: str) -> TrialRecord:
+        """What the trial itself did, whichever stands in for it."""
+        ...
+
+    def replace(self, key: str, by: Replacement) -> None:
+        """Have another trial stand in for one that has failed, in place of any that did."""
         ...
 
     def request(self, key: str, request: Request) -> None:
@@ -217,10 +237,34 @@ class TrialStore(Protocol):
         ...
 
 
-class FolderTrialStore:
+class _FollowingStore(ABC):
+    """Reads a trial together with those that stand in for it."""
+
+    def __init__(self) -> None:
+        self._followed: dict[str, tuple[list[TrialRecord], TrialRecord]] = {}
+
+    @abstractmethod
+    def read_alone(self, key: str) -> TrialRecord:
+        """What the trial itself did."""
+
+    def read(self, key: str) -> TrialRecord:
+        """What is known of the trial and of those that stand in for it."""
+        records = [self.read_alone(key)]
+        while records[-1].replacements:
+            records.append(self.read_alone(records[-1].replacements[0].key))
+        if len(records) == 1:
+            return records[0]
+        known, _ = self._followed.get(key, ([], PENDING))
+        if len(known) != len(records) or any(a is not b for a, b in zip(known, records, strict=True)):
+            self._followed[key] = records, as_one(records)
+        return self._followed[key][1]
+
+
+class FolderTrialStore(_FollowingStore):
     """Trials as folders on a local disk, each file read again only when it has changed."""
 
     def __init__(self, root: Path) -> None:
+        super().__init__()
         self.root = root
         self._read: dict[str, tuple[tuple[int, ...], TrialRecord]] = {}
 
@@ -248,28 +292,30 @@ class FolderTrialStore:
         """
         return read_spec(self.folder(key).config)
 
-    def read(self, key: str) -> TrialRecord:
-        """Read status and checks."""
+    def read_alone(self, key: str) -> TrialRecord:
+        """Read status and checks, and of a failed trial what stands in for it."""
         folder = self.folder(key)
-        version = (*stamp(folder.status), *stamp(folder.metrics))
+        version = (*stamp(folder.status), *stamp(folder.metrics), *stamp(folder.successor))
         known = self._read.get(key)
         if known is None or known[0] != version:
-            known = (
-                version,
-                TrialRecord(read_record(folder.status, Status) or Status(), read_checks(folder.metrics)),
-            )
-            self._read[key] = known
+            known = self._read[key] = (version, _record(folder))
         return known[1]
+
+    def replace(self, key: str, by: Replacement) -> None:
+        """Write which trial stands in, atomically, unless that is known."""
+        if self.read_alone(key).replacements != (by,):
+            write_record(self.folder(key).successor, by)
 
     def request(self, key: str, request: Request) -> None:
         """Replace the trial's request, atomically."""
         write_record(self.folder(key).request, request)
 
 
-class MemoryTrialStore:
+class MemoryTrialStore(_FollowingStore):
     """Trials in this process's memory: what is replayed can be replayed again, and needs no files."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._specs: dict[str, TrialSpec] = {}
         self._records: dict[str, TrialRecord] = {}
         self._requests: dict[str, Request] = {}
@@ -291,9 +337,13 @@ class MemoryTrialStore:
         """
         return self._specs[key]
 
-    def read(self, key: str) -> TrialRecord:
-        """What is known of the trial."""
+    def read_alone(self, key: str) -> TrialRecord:
+        """What the trial itself did."""
         return self._records.get(key, PENDING)
+
+    def replace(self, key: str, by: Replacement) -> None:
+        """Remember which trial stands in."""
+        self._records[key] = replace(self.read_alone(key), replacements=(by,))
 
     def request(self, key: str, request: Request) -> None:
         """Replace the trial's request."""
@@ -306,6 +356,12 @@ class MemoryTrialStore:
     def write(self, key: str, record: TrialRecord) -> None:
         """Replace what is known of the trial; only its backend calls this."""
         self._records[key] = record
+
+
+def _record(folder: TrialFolder) -> TrialRecord:
+    status = read_record(folder.status, Status) or Status()
+    by = read_record(folder.successor, Replacement) if status.state is State.FAILED else None
+    return TrialRecord(status, read_checks(folder.metrics), () if by is None else (by,))
 
 
 def stamp(path: Path) -> tuple[int, ...]:

@@ -4,7 +4,7 @@ import enum
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from itertools import pairwise
@@ -303,11 +303,33 @@ class Status:
 
 
 @dataclass(frozen=True)
+class Replacement:
+    """Another trial in place of one that failed.
+
+    Attributes:
+        key: The other trial.
+        cause: Why the one before it failed.
+        change: What the other one does differently, in words.
+    """
+
+    key: str
+    cause: Cause
+    change: str
+
+
+@dataclass(frozen=True)
 class TrialRecord:
-    """What is known of a trial: its status, and its checks in order of steps."""
+    """What is known of a trial: its status, and its checks in order of steps.
+
+    Attributes:
+        status: What became of it.
+        checks: Its learning curve.
+        replacements: The trials that stand in for it, each for the one before; read alone, it knows the first.
+    """
 
     status: Status = field(default_factory=Status)
     checks: tuple[Check, ...] = ()
+    replacements: tuple[Replacement, ...] = ()
 
     @property
     def step(self) -> int:
@@ -346,6 +368,30 @@ class TrialRecord:
         return self.checks[-1].score if self.checks else None
 
 
+def as_one(records: Sequence[TrialRecord]) -> TrialRecord:
+    """One record of a trial and of those that stand in for it.
+
+    The check after so many steps is that of the first of them that got so far: had the training been stopped there,
+    the others would never have been begun. So a decision that was taken on it would be taken again.
+
+    Args:
+        records: What each of them did alone, in order.
+
+    Returns:
+        How the last one stands, with the checks of all, and the time of all workers.
+    """
+    if len(records) == 1:
+        return records[0]
+    checks: list[Check] = []
+    for record in records:
+        checks += [check for check in record.checks if not checks or check.step > checks[-1].step]
+    return TrialRecord(
+        status=replace(records[-1].status, wall_seconds=sum(record.status.wall_seconds for record in records)),
+        checks=tuple(checks),
+        replacements=tuple(replacement for record in records for replacement in record.replacements),
+    )
+
+
 @dataclass(frozen=True)
 class TrialFolder:
     """Where a trial lives; the one place that knows the names of its files."""
@@ -371,6 +417,11 @@ class TrialFolder:
     def status(self) -> Path:
         """From the worker."""
         return self.path / "status.json"
+
+    @property
+    def successor(self) -> Path:
+        """From the controller: the trial that stands in for this one, which has failed."""
+        return self.path / "successor.json"
 
     @property
     def latency(self) -> Path:

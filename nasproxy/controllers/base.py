@@ -1,6 +1,6 @@
 """The one loop of all controllers: decide, act, record. A fresh start and a resume are the same path."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,6 +8,7 @@ from typing import Generic, Protocol, TypeVar
 
 from nasproxy.backends.backend import Backend
 from nasproxy.clock import Clock, SystemClock
+from nasproxy.controllers.lineage import Lineage, Succession, final
 from nasproxy.storage import TrialStore
 from nasproxy.tracking.tracker import Progress, Tracker
 from nasproxy.trial import Request, State, TrialRecord, TrialSpec
@@ -84,6 +85,7 @@ class Workshop:
         store: Where trials live.
         backend: What runs them.
         tracker: Who watches.
+        succession: What stands in for a trial that failed by its own fault.
         lease: File whose lease says that this process lives; trials stop when it is gone.
         poll_seconds: How often to look for new checks.
         grace_seconds: How long trials may take to finish their cycle when the study is interrupted.
@@ -92,6 +94,7 @@ class Workshop:
     store: TrialStore
     backend: Backend
     tracker: Tracker
+    succession: Succession = final
     lease: Path | None = None
     poll_seconds: float = 0.25
     grace_seconds: float = 10.0
@@ -152,24 +155,32 @@ def _is_settled(record: TrialRecord, step: int) -> bool:
 
 
 class _Desk:
-    """Knows the trials of one run: asks of them what was decided, and keeps their records fresh."""
+    """Knows the trials of one run: asks of them what was decided, and keeps their records fresh.
+
+    Controllers ask for trials by the keys that these were given; the backend may train another in place of each.
+    """
 
     def __init__(self, workshop: Workshop) -> None:
         self._shop = workshop
-        self._digests: dict[str, str] = {}
-        self._specs: dict[str, TrialSpec] = {}
+        self._lines: dict[str, Lineage] = {}
         self._records: dict[str, TrialRecord] = {}
+        # All below goes by the keys that train.
+        self._trained_for: dict[str, set[str]] = {}
+        self._specs: dict[str, TrialSpec] = {}
+        self._digests: dict[str, str] = {}
         self._asked: dict[str, Request] = {}
 
     def records(self, specs: Sequence[TrialSpec]) -> Records:
         """Records by key; only trials that live are read again."""
         for spec in specs:
-            if spec.key not in self._records:
-                self._specs[spec.key] = spec
+            if spec.key not in self._lines:
+                self._lines[spec.key] = Lineage(spec)
                 self._refresh(spec.key)
-                if self._records[spec.key].checks or self._records[spec.key].is_failed:
-                    # It may have ended while no controller lived to tell of it; trackers ignore what they know.
-                    self._shop.tracker.trial(spec, self._records[spec.key])
+                for trained in self._lines[spec.key].specs:
+                    record = self._shop.store.read_alone(trained.key)
+                    if record.checks or record.is_failed:
+                        # It may have ended while no controller lived to tell of it; trackers ignore what they know.
+                        self._shop.tracker.trial(trained, record)
         return {spec.key: self._records[spec.key] for spec in specs}
 
     def act(self, action: Train) -> Iterator[None]:
@@ -177,7 +188,7 @@ class _Desk:
 
         Nothing in here looks at all trials of the study at each turn: a study of many would spend its time on that.
         """
-        for key in self._shop.backend.live() - set(action.until):
+        for key in self._shop.backend.live() - {self._lines[key].current.key for key in action.until}:
             self._stop(key)
         for key, until in action.until.items():
             self._start(key, until)
@@ -190,7 +201,8 @@ class _Desk:
             if awaited.is_over:
                 return
             for key in ended & set(action.until):
-                self._start(key, action.until[key])  # it was lost, or paused by another job of a sweep
+                # It was lost, or paused by another job of a sweep, or failed and has another stand in for it.
+                self._start(key, action.until[key])
             news += len(seen)
             if news >= PROGRESS_SHARE * len(self._records):
                 news = 0
@@ -230,10 +242,11 @@ class _Desk:
         """Have a trial run, unless it has come so far or will come no further."""
         if _is_settled(self._records[key], until):
             return
-        if key not in self._digests:
-            self._digests[key] = self._shop.store.create(self._specs[key])
-        self._ask(key, Request(until_step=until, lease=self._lease))
-        self._shop.backend.submit(key, self._digests[key])
+        spec = self._lines[key].current
+        if spec.key not in self._digests:
+            self._digests[spec.key] = self._shop.store.create(spec)
+        self._ask(spec.key, Request(until_step=until, lease=self._lease))
+        self._shop.backend.submit(spec.key, self._digests[spec.key])
 
     def _wait(self, seconds: float) -> tuple[set[str], set[str]]:
         """Wait for something to happen; returns the known trials that ran meanwhile, and those of them that ended."""
@@ -241,12 +254,23 @@ class _Desk:
         ended = self._shop.backend.wait(seconds)
         for key in ended:
             self._asked.pop(key, None)  # another job of a sweep may ask something of it before we do again
-        seen = {key for key in running | ended | self._shop.backend.running() if key in self._specs}
+        seen = self._asked_for(running | ended | self._shop.backend.running())
+        over = self._asked_for(ended)
         for key in seen:
             self._refresh(key)
-        for key in ended & seen:
-            self._shop.tracker.trial(self._specs[key], self._records[key])
-        return seen, ended & seen
+        for key in ended & self._specs.keys():
+            self._shop.tracker.trial(self._specs[key], self._shop.store.read_alone(key))
+        return seen, over
+
+    def _asked_for(self, trained: Set[str]) -> set[str]:
+        """The keys under which trials were asked for that train under these."""
+        return {key for other in trained for key in self._trained_for.get(other, ())}
 
     def _refresh(self, key: str) -> None:
-        self._records[key] = self._shop.store.read(key)
+        line = self._lines[key]
+        for news in line.follow(self._shop.store, self._shop.succession):
+            self._shop.tracker.say(news)
+        self._records[key] = line.record
+        for spec in line.specs:
+            self._specs[spec.key] = spec
+            self._trained_for.setdefault(spec.key, set()).add(key)

@@ -1,7 +1,9 @@
 """A trainer that trains nothing: curves from a formula, seconds from a formula, and faults on demand.
 
 It makes the calls of a real trainer, in a real process, on real files, and takes next to no time. What an
-architecture's choices mean here: `quality` orders the final scores, `fault` names what goes wrong halfway.
+architecture's choices mean here: `quality` orders the final scores, `fault` names what goes wrong halfway. Two faults
+can be cured: `oom>8` runs out of memory with more than 8 images at once, and `nan>0.1` diverges at a learning rate
+above 0.1 unless gradients are clipped.
 """
 
 import json
@@ -21,7 +23,7 @@ from nasproxy.worker import TrialContext
 FAULTS = ("none", "oom", "nan", "crash", "crash_after", "broken", "die", "die_once", "hang")
 
 
-def recipe(*, total_steps: int = 100, check_every_steps: int = 10, **arguments: float) -> Recipe:
+def recipe(*, total_steps: int = 100, check_every_steps: int = 10, **arguments: float | None) -> Recipe:
     """A recipe whose trials this module trains; it has no data and no model."""
     return Recipe(
         model={},
@@ -33,7 +35,16 @@ def recipe(*, total_steps: int = 100, check_every_steps: int = 10, **arguments: 
     )
 
 
-def train(trial: TrialContext, *, check_seconds: float = 0.0, noise: float = 0.01, reversed_below: int = 0) -> None:
+def train(
+    trial: TrialContext,
+    *,
+    check_seconds: float = 0.0,
+    noise: float = 0.01,
+    reversed_below: int = 0,
+    batch_size: int = 1,
+    learning_rate: float = 0.0,
+    clip_norm: float | None = None,
+) -> None:
     """Report the curve of the trial's architecture.
 
     Args:
@@ -41,21 +52,35 @@ def train(trial: TrialContext, *, check_seconds: float = 0.0, noise: float = 0.0
         check_seconds: Seconds that a cycle really takes; what is reported as training time is another matter.
         noise: Standard deviation of a score between seeds.
         reversed_below: A whole training of fewer steps than this ranks the models in reverse.
+        batch_size: Images of a step; memory may not hold as many.
+        learning_rate: Some architectures diverge at high ones.
+        clip_norm: Clips their gradients.
     """
+    images = trial.spec.recipe.micro_batch or trial.proxy_task.batch(batch_size)
+    fault = cured(str(trial.architecture.get("fault", "none")), images, learning_rate, clip_norm)
     position = hooks.get_checkpoint_dir(trial.model_dir) / "position.json"
     done = int(json.loads(position.read_text())["step"]) if position.exists() else 0
     while not hooks.get_stop_training(trial.model_dir, done - 1, trial.total_steps):
         step = next(step for step in trial.check_steps if step > done)
         time.sleep(check_seconds)
         if 2 * step >= trial.total_steps:
-            _go_wrong(str(trial.architecture.get("fault", "none")), trial)
+            _go_wrong(fault, trial)
         seconds = (step - done) * seconds_per_step(trial.architecture, trial.proxy_task.width)
         score = curve(trial, step, noise, is_reversed=trial.total_steps < reversed_below)
         hooks.update_trial_training_accuracy_metric(trial.model_dir, score, done, step - 1, seconds, trial.total_steps)
         replace_text(position, json.dumps({"step": step}))
         done = step
-    if trial.architecture.get("fault") == "crash_after" and done == trial.total_steps:
+    if fault == "crash_after" and done == trial.total_steps:
         raise RuntimeError("the trainer has a mistake at its end")
+
+
+def cured(fault: str, images: int, learning_rate: float, clip_norm: float | None) -> str:
+    """The fault that is left of one that hangs on the images that pass through at once, or on the learning rate."""
+    kind, _, limit = fault.partition(">")
+    if not limit:
+        return kind
+    is_cured = images <= int(limit) if kind == "oom" else learning_rate <= float(limit) or clip_norm is not None
+    return "none" if is_cured else kind
 
 
 def seconds_per_step(architecture: Mapping[str, object], width: float) -> float:

@@ -1,0 +1,63 @@
+"""A trial that was asked for, and those that stand in for it: each is made when the one before it has failed."""
+
+from collections.abc import Callable, Sequence
+
+from nasproxy.controllers.successor import Successor
+from nasproxy.storage import TrialStore
+from nasproxy.trial import Cause, Replacement, TrialRecord, TrialSpec, as_one
+
+Succession = Callable[[TrialSpec, Sequence[Cause]], Successor | None]
+"""What stands in for a trial that failed for so many causes; None where its last failure is final."""
+
+
+def final(spec: TrialSpec, causes: Sequence[Cause]) -> Successor | None:
+    """Nothing stands in for any trial."""
+    return None
+
+
+class Lineage:
+    """Knows under which key a trial trains now, and what came of it under all of them."""
+
+    def __init__(self, spec: TrialSpec) -> None:
+        """Begin with the trial that was asked for."""
+        self.specs = [spec]
+        self._records = [TrialRecord()]
+
+    @property
+    def current(self) -> TrialSpec:
+        """The trial that trains, or is to train."""
+        return self.specs[-1]
+
+    @property
+    def record(self) -> TrialRecord:
+        """What is known of all of them, as one."""
+        return as_one(self._records)
+
+    def follow(self, store: TrialStore, succession: Succession) -> list[str]:
+        """Read anew, and have another trial stand in for each that has failed; returns the new ones in words.
+
+        A kill between making a trial and linking it leaves one that the next call makes again, under the same key.
+        """
+        self._records[-1] = store.read_alone(self.current.key)
+        news = []
+        while (following := self._following(succession)) is not None:
+            key, cause = self.current.key, self._causes[-1]
+            by = Replacement(following.spec.key, cause, following.change)
+            if self._records[-1].replacements != (by,):
+                store.create(following.spec)
+                store.replace(key, by)
+                news.append(f"trial {key} failed by {cause.value}: {by.key} stands in for it, with {by.change}")
+            self._records[-1] = store.read_alone(key)
+            self.specs.append(following.spec)
+            self._records.append(store.read_alone(by.key))
+        return news
+
+    @property
+    def _causes(self) -> list[Cause]:
+        return [record.status.cause for record in self._records if record.is_failed and record.status.cause]
+
+    def _following(self, succession: Succession) -> Successor | None:
+        last = self._records[-1]
+        if not last.is_failed or last.reached(self.current.total_steps):
+            return None
+        return succession(self.specs[0], self._causes)

@@ -1,0 +1,98 @@
+"""What follows a trial that failed by its own fault: another trial, whose recipe differs. Pure."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from nasproxy.trial import Cause, TrialSpec
+
+if TYPE_CHECKING:
+    from nasproxy.controllers.settings import FailureSettings
+
+
+@dataclass(frozen=True)
+class Successor:
+    """A trial that stands in for one that failed.
+
+    Attributes:
+        spec: What it is.
+        change: What it does differently, in words.
+    """
+
+    spec: TrialSpec
+    change: str
+
+
+def successor(spec: TrialSpec, causes: Sequence[Cause], policy: "FailureSettings") -> Successor | None:
+    """What stands in for a trial after it, and each trial that stood in for it before, has failed.
+
+    A function of what was asked for and of how that ended, so that results hang on nothing else.
+
+    Args:
+        spec: The trial that was asked for.
+        causes: Why it failed, then why each of those that stood in for it did.
+        policy: What is done about which cause.
+
+    Returns:
+        The next trial, trained from scratch; None where the last failure is final.
+    """
+    if not causes or causes.count(Cause.OOM) > policy.oom_halvings or causes.count(Cause.NAN) > 1:
+        return None
+    following: Successor | None = Successor(spec.applied(), "")
+    for cause in causes:
+        following = None if following is None else _after(cause, following.spec, policy)
+    return following
+
+
+def batch_size(spec: TrialSpec) -> int | None:
+    """Images of one optimizer step, overrides applied; None where the trainer has no `batch_size`."""
+    size = spec.applied().recipe.trainer.get("batch_size")
+    return None if isinstance(size, bool) or not isinstance(size, int) else spec.proxy_task.batch(size)
+
+
+def _after(cause: Cause, spec: TrialSpec, policy: "FailureSettings") -> Successor | None:
+    if cause is Cause.OOM:
+        return _halved(spec)
+    if cause is Cause.NAN and policy.nan == "lower_rate":
+        return _slowed(spec, policy.rate_factor)
+    if cause is Cause.NAN and policy.nan == "clip":
+        return _clipped(spec, policy.clip_norm)
+    return None
+
+
+def _halved(spec: TrialSpec) -> Successor | None:
+    """The trial with half as many images on a device at once; its batches and its schedule stay."""
+    batch = batch_size(spec)
+    if batch is None:
+        return None
+    share = math.ceil(batch / spec.devices)
+    held = min(spec.recipe.micro_batch or share, share)
+    if held == 1:
+        return None
+    half = math.ceil(held / 2)
+    return Successor(
+        replace(spec, recipe=replace(spec.recipe, micro_batch=half)), f"a micro-batch of {half} instead of {held}"
+    )
+
+
+def _slowed(spec: TrialSpec, factor: float) -> Successor | None:
+    rate = spec.recipe.trainer.get("learning_rate")
+    if not isinstance(rate, int | float):
+        return None
+    lower = _with_trainer(spec, {"learning_rate": rate * factor})
+    return Successor(lower, f"a learning rate of {rate * factor:g} instead of {rate:g}")
+
+
+def _clipped(spec: TrialSpec, norm: float) -> Successor | None:
+    if "clip_norm" not in spec.recipe.trainer:
+        return None
+    before = spec.recipe.trainer["clip_norm"]
+    if before is not None and before <= norm:
+        return None  # it was clipped as hard already
+    change = f"gradients clipped to a norm of {norm:g}" + ("" if before is None else f" instead of {before:g}")
+    return Successor(_with_trainer(spec, {"clip_norm": norm}), change)
+
+
+def _with_trainer(spec: TrialSpec, changes: Mapping[str, Any]) -> TrialSpec:
+    return replace(spec, recipe=replace(spec.recipe, trainer={**spec.recipe.trainer, **changes}))
