@@ -421,17 +421,20 @@ def append_check(path: Path, check: Check) -> None:
     append_line(path, _adapter(Check).dump_json(check).decode())
 
 
-def settle(folder: TrialFolder, *, max_attempts: int) -> Status:
+def settle(folder: TrialFolder, *, max_attempts: int, why: str = "its worker ended without a word") -> Status:
     """The status of a trial without a living worker: one that died counts as a lost attempt.
 
     Only whoever holds the trial's lock may call this, and write what it returns.
+
+    Args:
+        folder: The trial's.
+        max_attempts: Failures after which it is given up.
+        why: What is known of a worker's death.
     """
     status = read_record(folder.status, Status) or Status()
     if status.state is not State.RUNNING:
         return status
-    lost = status.failed(
-        Cause.LOST, "its worker ended without a word", step=last_step(folder), max_attempts=max_attempts
-    )
+    lost = status.failed(Cause.LOST, why, step=last_step(folder), max_attempts=max_attempts)
     return replace(lost, wall_seconds=wall_seconds(folder, status))
 
 

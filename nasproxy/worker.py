@@ -4,6 +4,7 @@ Torch is imported where it is used: the controller's process imports this module
 """
 
 import os
+import resource
 import signal
 import sys
 import time
@@ -40,6 +41,15 @@ EXIT_ENDED = 0
 """The worker wrote its own end."""
 EXIT_BUSY = 75
 """Another living worker has the trial; nothing was touched."""
+NO_MEMORY = (
+    "can't allocate memory",
+    "not enough memory",
+    "Cannot allocate memory",
+    "out of memory",
+    "ALLOC_FAILED",
+    "bad_alloc",
+)
+"""Words of errors that mean that memory ran out: of PyTorch on either device, CUDA's libraries, the kernel, and C++."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +64,7 @@ class WorkOrder:
         pool: Where to lease what the trial runs on.
         max_attempts: Failures after which the trial is given up.
         environment: Variables to set before anything starts.
+        memory_gib: CPU memory that the worker may take; None for no limit.
     """
 
     folder: Path
@@ -63,6 +74,7 @@ class WorkOrder:
     threads: int = 1
     max_attempts: int = 2
     environment: Mapping[str, str] = field(default_factory=dict)
+    memory_gib: float | None = None
 
 
 @dataclass(frozen=True)
@@ -199,9 +211,40 @@ def _train(order: WorkOrder, folder: TrialFolder) -> None:
             attempt.end(_call_trainer(attempt, spec, device))
         except Exception as error:  # whatever a trainer raises ends its own trial, with the reason on record
             failure = _failure(error)
-            if failure.cause is Cause.CRASH:
+            if failure.cause is not Cause.NAN:
                 traceback.print_exc()
             attempt.fail(failure)
+
+
+def cause_of(error: BaseException) -> Cause:
+    """Why a training failed, by what it raised; libraries that wrap an error name it as their cause.
+
+    Only CUDA's allocator has an error of its own: the CPU's, cuBLAS, cuDNN and oneDNN are known by their words.
+    """
+    import torch
+
+    if isinstance(error, NonFiniteScoreError | FloatingPointError):
+        return Cause.NAN
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in str(error) for words in NO_MEMORY):
+        return Cause.OOM
+    return Cause.CRASH if error.__cause__ is None else cause_of(error.__cause__)
+
+
+def bound_memory(gib: float) -> None:
+    """Have this process fail where it asks for more memory, in place of being killed.
+
+    Raises:
+        ConfigError: It holds more already.
+    """
+    held = int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
+    limit = int(gib * 2**30)
+    if held > limit:
+        raise ConfigError(
+            f"backend.memory_gib must hold a worker before it trains, which takes {held / 2**30:.2f} GiB, got {gib:g}: "
+            f"give more, or null for no limit"
+        )
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
 
 
 class _Attempt:
@@ -240,17 +283,15 @@ class _Attempt:
 
 
 def _failure(error: Exception) -> Failure:
-    import torch
-
-    if isinstance(error, NonFiniteScoreError | FloatingPointError):
-        return Failure(Cause.NAN, str(error))
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return Failure(Cause.OOM, str(error) or "out of memory")
-    return Failure(Cause.CRASH, f"{type(error).__name__}: {error}")
+    cause = cause_of(error)
+    message = f"{type(error).__name__}: {error}" if cause is Cause.CRASH else str(error) or "out of memory"
+    return Failure(cause, message)
 
 
 def _call_trainer(attempt: _Attempt, spec: TrialSpec, device: str) -> State:
     folder = attempt.folder
+    if attempt.order.memory_gib is not None:
+        bound_memory(attempt.order.memory_gib)  # for the ranks that are forked too, each of them
     before = last_step(folder)
     if before < spec.total_steps and get_stop_training(folder.path, before - 1, spec.total_steps):
         return State.PAUSED  # asked to stop, or left by its controller, before it began

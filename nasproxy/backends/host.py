@@ -10,6 +10,7 @@ import sys
 import types
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any
 
 from nasproxy.errors import ConfigError, NasproxyError
 from nasproxy.trial import TrialSpec
-from nasproxy.worker import WorkOrder, rehearse, run, zero_costs
+from nasproxy.worker import WorkOrder, bound_memory, rehearse, run, zero_costs
 from nasproxy.zero_cost import ZeroCost
 
 FRAMEWORKS = ("torch", "pytorch_lightning", "timm", "nasproxy.worker")
@@ -47,13 +48,13 @@ class TrialHost:
         """Start a worker; it is a fresh process that knows nothing of this one but the order."""
         return self._start(run, (order,))
 
-    def rehearse(self, specs: Sequence[TrialSpec]) -> None:
-        """Put each trial together without training it.
+    def rehearse(self, specs: Sequence[TrialSpec], memory_gib: float | None = None) -> None:
+        """Put each trial together without training it, in as much memory.
 
         Raises:
             ConfigError: One cannot be put together.
         """
-        self._ask(_rehearse, specs)
+        self._ask(partial(_rehearse, memory_gib=memory_gib), specs)
 
     def zero_costs(self, specs: Sequence[TrialSpec]) -> list[ZeroCost | None]:
         """Score the trials' models without training them.
@@ -102,7 +103,9 @@ def _answer(answer: Connection, work: Callable[[Sequence[TrialSpec]], Any], spec
         answer.send((result, None))
 
 
-def _rehearse(specs: Sequence[TrialSpec]) -> None:
+def _rehearse(specs: Sequence[TrialSpec], *, memory_gib: float | None) -> None:
+    if memory_gib is not None:
+        bound_memory(memory_gib)
     for spec in specs:
         rehearse(spec)
 

@@ -26,6 +26,8 @@ from nasproxy.trial import Cause, State, Status, TrialFolder, TrialSpec
 from nasproxy.worker import EXIT_BUSY, EXIT_ENDED, WorkOrder
 from nasproxy.zero_cost import ZeroCost
 
+QUIET = (EXIT_ENDED, EXIT_BUSY)
+"""Exit statuses that say nothing of a trial."""
 FOREIGN_POLL_SECONDS = 0.2
 """How often to look after workers that another controller left behind: they are not our children."""
 
@@ -50,6 +52,7 @@ class LocalBackend:
         device_type: str = "cpu",
         max_attempts: int = 2,
         hang_seconds: float | None = 1800.0,
+        memory_gib: float | None = None,
         trusted_modules: Sequence[str] = ("nasproxy",),
         preload: Sequence[str] = (),
     ) -> None:
@@ -63,16 +66,19 @@ class LocalBackend:
             device_type: `cpu` or `cuda`.
             max_attempts: Attempts of a trial that crashes or is lost.
             hang_seconds: A worker that writes nothing for so long is taken for hung; None waits for ever.
+            memory_gib: CPU memory of a trial's worker, beyond which its training is out of memory; None for no limit.
             trusted_modules: Top-level modules that a trial's config may name.
             preload: Modules that the warm server imports.
 
         Raises:
-            ConfigError: There are fewer slots or GPUs than asked for.
+            ConfigError: There are fewer slots or GPUs than asked for, or no memory.
         """
         self._store = store
         cores = len(os.sched_getaffinity(0))
         if slots is not None and slots < 1:
             raise ConfigError(f"backend.slots must be at least 1, got {slots}")
+        if memory_gib is not None and not memory_gib > 0:
+            raise ConfigError(f"backend.memory_gib must be above 0, got {memory_gib:g}: give null for no limit")
         gpus_pool = _gpu_pool(gpus, gpus_per_trial) if device_type == "cuda" else None
         self._slots = slots or (gpus_pool.slots if gpus_pool else cores)
         # The controllers of a sweep share the slots through the study's folder, as they share its trials.
@@ -80,6 +86,7 @@ class LocalBackend:
         self._threads = max(1, cores // self._slots)
         self._max_attempts = max_attempts
         self._hang_seconds = hang_seconds
+        self._memory_gib = memory_gib
         self._trusted = tuple(trusted_modules)
         self._host = TrialHost(preload)
         self._queue: OrderedDict[str, WorkOrder] = OrderedDict()
@@ -99,7 +106,7 @@ class LocalBackend:
         """
         for spec in specs:
             check_fits(self._pool, spec.devices)
-        self._host.rehearse(specs)
+        self._host.rehearse(specs, self._memory_gib)
 
     def zero_costs(self, specs: Sequence[TrialSpec]) -> list[ZeroCost | None]:
         """Score the trials' models in a process like a worker's, without training them."""
@@ -120,6 +127,7 @@ class LocalBackend:
             pool=self._pool,
             threads=self._threads,
             max_attempts=self._max_attempts,
+            memory_gib=self._memory_gib,
         )
         self._fill()
 
@@ -170,26 +178,28 @@ class LocalBackend:
         ended = {key for key in self._foreign if not is_held(self._store.folder(key).lock)}
         self._foreign -= ended
         for key in ended:
-            self._settle(self._store.folder(key), exitcode=0)
+            self._settle(self._store.folder(key), EXIT_ENDED, _why(EXIT_ENDED))
         for key, running in list(self._running.items()):
             folder = TrialFolder(running.order.folder)
-            if running.process.is_alive() and self._is_hung(folder, running.started):
+            is_hung = running.process.is_alive() and self._is_hung(folder, running.started)
+            if is_hung:
                 _kill_group(running.process.pid)
                 running.process.join()
             if not running.process.is_alive():
                 ended.add(key)
-                self._ended(key)
+                self._ended(key, is_hung=is_hung)
         self._fill()
         return ended
 
-    def _ended(self, key: str, *, is_cancelled: bool = False) -> None:
+    def _ended(self, key: str, *, is_cancelled: bool = False, is_hung: bool = False) -> None:
         running = self._running.pop(key)
         running.process.join()
         exitcode = running.process.exitcode
         running.process.close()
-        self._settle(TrialFolder(running.order.folder), exitcode, is_cancelled=is_cancelled)
+        why = f"its worker wrote nothing for {self._hang_seconds:g} s and was killed" if is_hung else _why(exitcode)
+        self._settle(TrialFolder(running.order.folder), exitcode, why, is_cancelled=is_cancelled)
 
-    def _settle(self, folder: TrialFolder, exitcode: int | None, *, is_cancelled: bool = False) -> None:
+    def _settle(self, folder: TrialFolder, exitcode: int | None, why: str, *, is_cancelled: bool = False) -> None:
         """Write the end of a worker that could not write its own."""
         lock = Lease(folder.lock)
         if not lock.acquire():
@@ -199,13 +209,10 @@ class LocalBackend:
             if is_cancelled and before.state is State.RUNNING:
                 seconds = wall_seconds(folder, before)
                 after = replace(before, state=State.PENDING, wall_seconds=seconds, started_at=None)
-            elif (
-                not is_cancelled and before.state is not State.RUNNING and exitcode not in (EXIT_ENDED, EXIT_BUSY, None)
-            ):
-                message = f"its worker ended with exit status {exitcode}, see {folder.log.name}"
-                after = before.failed(Cause.LOST, message, step=last_step(folder), max_attempts=self._max_attempts)
+            elif not is_cancelled and before.state is not State.RUNNING and exitcode not in (*QUIET, None):
+                after = before.failed(Cause.LOST, why, step=last_step(folder), max_attempts=self._max_attempts)
             else:
-                after = settle(folder, max_attempts=self._max_attempts)
+                after = settle(folder, max_attempts=self._max_attempts, why=why)
             if after != before:
                 write_record(folder.status, after)
         finally:
@@ -225,6 +232,18 @@ class LocalBackend:
             return False  # it waits for its share of the machine
         last_sign = max(path.stat().st_mtime for path in (folder.status, folder.metrics) if path.exists())
         return time.time() - max(started, last_sign) > self._hang_seconds
+
+
+def _why(exitcode: int | None) -> str:
+    """What a worker's exit status says of its death."""
+    if exitcode in (*QUIET, None):
+        return "its worker ended without a word"
+    if exitcode == -signal.SIGKILL:
+        return (
+            "its worker was killed from outside, as the kernel does when memory runs out: with backend.memory_gib set, "
+            "a trial that is too large fails as oom instead"
+        )
+    return f"its worker ended with exit status {exitcode}, see worker.log"
 
 
 def _gpu_pool(count: int | None, per_trial: float) -> GpuPool:

@@ -1,6 +1,7 @@
 """What all ways of selecting reference models share: how a candidate becomes one, and when too many failed. Pure."""
 
 from collections import Counter
+from collections.abc import Sequence
 
 from nasproxy.controllers.base import Records
 from nasproxy.controllers.states import Reference, SelectionState
@@ -11,9 +12,9 @@ BASELINE = -1
 """The baseline model's number: it is no candidate."""
 
 ADVICE = {
-    "oom": "take smaller batches or drop the largest choices of the search space",
-    "nan": "lower the learning rate, warm up, or clip gradients",
-    "crash": "read the newest worker.log: the model or the trainer raises",
+    "oom": "lower training.micro_batch, or drop the largest choices of the search space",
+    "nan": "try failures.nan=lower_rate or clip, lower trainer.learning_rate, or warm up",
+    "crash": "read worker.log there: the model or the trainer raises",
     "lost": "workers died from outside: look for a memory limit or a full disk",
 }
 
@@ -35,22 +36,37 @@ def check_failure_ratio(ratio: float) -> None:
 
 
 def refuse_excess_failures(state: SelectionState, records: Records, max_ratio: float) -> None:
-    """Stop where more candidates failed than may.
+    """Stop where more candidates failed than may; one that another trial stands in for has not.
 
     Raises:
-        StageStoppedError: With the causes, and advice for the most frequent one.
+        StageStoppedError: With a table of the causes, what to do about each, and where to look.
     """
     earlier = {number for iteration in state.iterations for number in iteration.failed}
     now = {n for n in state.iterations[-1].candidates if records[state.keys[n]].is_failed}
     failed, tried = len(earlier | now), len(state.iterations[0].candidates)
     if failed <= max_ratio * tried:
         return
-    causes = Counter(cause.value for n in sorted(now) if (cause := records[state.keys[n]].status.cause))
-    diagnosis = ", ".join(f"{count} by {cause}" for cause, count in causes.most_common())
     raise StageStoppedError(
-        f"selection allows {max_ratio:.0%} of {tried} candidates to fail, and {failed} did ({diagnosis}; "
-        f"{ADVICE[causes.most_common(1)[0][0]]}): mend the cause, or raise selection.max_failure_ratio"
+        f"selection allows {max_ratio:.0%} of {tried} candidates to fail, and {failed} did ({failed / tried:.0%}):\n"
+        f"{_by_cause([state.keys[n] for n in sorted(now)], records)}\n"
+        f"Mend the causes, or raise selection.max_failure_ratio, now {max_ratio:g}."
     )
+
+
+def _by_cause(keys: Sequence[str], records: Records) -> str:
+    """A table of failed candidates in plain text, the most frequent cause first."""
+    folders: dict[str, list[str]] = {}
+    for key in keys:
+        record = records[key]
+        cause = "unknown" if record.status.cause is None else record.status.cause.value
+        folders.setdefault(cause, []).append(f"trials/{record.replacements[-1].key if record.replacements else key}")
+    rows = [("cause", "candidates", "for example", "what to do")]
+    rows += [
+        (cause, str(len(of)), of[0], ADVICE.get(cause, ADVICE["crash"]))
+        for cause, of in sorted(folders.items(), key=lambda item: -len(item[1]))
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    return "\n".join("  ".join(["", *map(str.ljust, row, widths), row[3]]) for row in rows)
 
 
 def outcome(state: SelectionState, records: Records) -> str:

@@ -37,14 +37,14 @@ class Cost:
 
     @classmethod
     def of(cls, trials: Sequence[Trial]) -> "Cost":
-        """Add up trials."""
-        failed = [trial.record for trial in trials if trial.record.is_failed]
+        """Add up trials, those among them that others stand in for."""
+        failed = [trial.alone for trial in trials if trial.alone.is_failed and not trial.alone.replacements]
         causes = Counter("unknown" if r.status.cause is None else r.status.cause.value for r in failed)
         return cls(
             trials=len(trials),
-            steps=sum(trial.record.step for trial in trials),
-            train_seconds=sum(train_seconds(trial.record) for trial in trials),
-            wall_seconds=sum(trial.record.status.wall_seconds for trial in trials),
+            steps=sum(trial.alone.step for trial in trials),
+            train_seconds=sum(train_seconds(trial.alone) for trial in trials),
+            wall_seconds=sum(trial.alone.status.wall_seconds for trial in trials),
             failed=len(failed),
             causes=tuple(causes.most_common()),
         )

@@ -59,13 +59,15 @@ class Trial:
 
     Attributes:
         spec: What it is.
-        record: What became of it.
+        record: What became of it, and of those that stand in for it.
+        alone: What it did itself.
         stage: The first stage that used it; trials that several stages share count there alone.
         task: The proxy task's name; None in the other stages.
     """
 
     spec: TrialSpec
     record: TrialRecord
+    alone: TrialRecord
     stage: Stage
     task: str | None = None
 
@@ -372,9 +374,13 @@ def _trained_for(state: ConfirmationState) -> tuple[str, ...]:
 
 
 def _read_trials(store: TrialStore, purposes: _Purposes) -> dict[str, Trial]:
+    alone = {key: store.read_alone(key) for key in store.keys()}
+    stands_in_for = {by.key: key for key, record in alone.items() for by in record.replacements}
     trials = {}
-    for key in list(store.keys()):
-        spec = store.spec(key)
-        stage, task = purposes.of(key, spec)
-        trials[key] = Trial(spec, store.read(key), stage, task)
+    for key, record in alone.items():
+        asked_for = key
+        while asked_for in stands_in_for:  # it was trained for what the first of its line was asked for
+            asked_for = stands_in_for[asked_for]
+        stage, task = purposes.of(asked_for, store.spec(asked_for))
+        trials[key] = Trial(store.spec(key), store.read(key), record, stage, task)
     return trials

@@ -11,6 +11,7 @@ from nasproxy.report.findings import Findings, Stage, criterion, target
 from nasproxy.report.wording import Remark
 from nasproxy.statistics.criteria.alpha_spending import MARGIN
 from nasproxy.statistics.rank_correlation import RankCorrelation, kendall_tau, tau_in_better_half
+from nasproxy.trial import Cause
 
 MUCH_LESS = 0.2
 """Of tau in the better half of the models against all of them: worth a remark."""
@@ -69,6 +70,7 @@ def remarks(findings: Findings, best: TaskState, final_step: int, found: RankCor
         yield _sequential_remark(findings, best)
     yield from confirmation.remarks(findings, best)
     yield from noise_remarks(findings, found)
+    yield from replacement_remarks(findings)
     yield from _better_half_remark(findings, best, final_step)
     yield from zero_cost.remarks(findings, best, final_step)
     yield from _data_remark(best, final_step)
@@ -165,6 +167,27 @@ def noise_remarks(findings: Findings, found: RankCorrelation | None) -> Iterator
     measured = findings.measured
     if measured is not None and not measured.verdict.is_good:
         yield Remark("Training is noisy.", " ".join(measured.verdict.advice))
+
+
+def replacement_remarks(findings: Findings) -> Iterator[Remark]:
+    """What it means that some trials stand in for others, which ran out of memory or diverged."""
+    trained = {key: trial for key, trial in findings.trials.items() if trial.record.replacements}
+    followed = {by.key for trial in trained.values() for by in trial.record.replacements}
+    causes = [{by.cause for by in trial.record.replacements} for key, trial in trained.items() if key not in followed]
+    oom, nan = (sum(cause in of for of in causes) for cause in (Cause.OOM, Cause.NAN))
+    if oom:
+        yield Remark(
+            "Some models did not fit into memory at once.",
+            f"{wording.count(oom, 'trial')} ran out of memory and began anew with smaller micro-batches: as many "
+            f"images a step, on the same schedule, but statistics of batch norm are taken over a micro-batch, so that "
+            f"their scores may differ a little from what whole batches give. The list of trials names them.",
+        )
+    if nan:
+        yield Remark(
+            "Some models trained by another recipe.",
+            f"{wording.count(nan, 'trial')} diverged and began anew with a lower learning rate or clipped gradients "
+            f"(failures.nan): a search must do the same with such models for its ranks to be these.",
+        )
 
 
 def _better_half_remark(findings: Findings, best: TaskState, final_step: int) -> Iterator[Remark]:

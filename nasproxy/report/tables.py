@@ -347,31 +347,37 @@ def _cost(findings: Findings, stage: str, task: str | None, cost: Cost) -> Row:
 
 
 def _trial(key: str, trial: Trial) -> Row:
-    status = trial.record.status
+    record, status = trial.alone, trial.alone.status
+    by = record.replacements[0] if record.replacements else None
     return {
         "trial": key,
         "stage": trial.stage.value,
         "proxy_task": trial.task,
         "architecture": wording.architecture(trial.spec.architecture),
         "seed": trial.spec.seed,
-        "state": status.state.value,
-        "step": trial.record.step,
+        "micro_batch": trial.spec.recipe.micro_batch,
+        "state": status.state.value if by is None else "replaced",
+        "step": record.step,
         "total_steps": trial.spec.total_steps,
-        "score": trial.record.score,
-        "train_seconds": train_seconds(trial.record),
+        "score": record.score,
+        "train_seconds": train_seconds(record),
         "wall_seconds": status.wall_seconds,
         "cause": None if status.cause is None else status.cause.value,
         "message": status.message,
+        "replaced_by": by and by.key,
+        "change": by and by.change,
     }
 
 
 def _rank(stage: int, trial: Trial) -> tuple[int, str, bool, float]:
-    score = trial.record.score
-    is_last = trial.record.is_failed or score is None
+    score = trial.alone.score
+    is_last = trial.alone.is_failed or score is None
     return stage, trial.task or "", is_last, 0.0 if score is None else -score
 
 
 def _cause(row: Mapping[str, Any], longest: int = 60) -> str:
+    if row["replaced_by"] is not None:
+        return f"{row['cause']}: {row['replaced_by']} stands in for it, with {row['change']}"
     return ": ".join(wording.one_line(text, longest) for text in (row["cause"], row["message"]) if text)
 
 

@@ -11,7 +11,7 @@ from nasproxy.report import confirmation, wording
 from nasproxy.report.costs import Cost, Saving, train_saving, wall_saving
 from nasproxy.report.findings import Findings, decided_at, target
 from nasproxy.report.outcomes import Outcome, outcome
-from nasproxy.report.remarks import cloud_tool_warning, noise_remarks, reduced_dimensions, remarks
+from nasproxy.report.remarks import cloud_tool_warning, noise_remarks, reduced_dimensions, remarks, replacement_remarks
 from nasproxy.report.wording import Remark
 from nasproxy.statistics.rank_correlation import RankCorrelation
 
@@ -174,7 +174,7 @@ def _none_accepted(findings: Findings) -> Verdict:
         is_accepted=False,
         headline="No proxy task was accepted",
         sentence=sentence,
-        remarks=tuple(noise_remarks(findings, None)),
+        remarks=(*noise_remarks(findings, None), *replacement_remarks(findings)),
         next_steps=tuple(_advice(findings)),
         warning=cloud_tool_warning(findings),
     )
@@ -227,7 +227,7 @@ def _unfinished(findings: Findings) -> Verdict:
         is_accepted=False,
         headline="The study is not finished",
         sentence=f"{so_far}Not there yet: {', '.join(missing)}.",
-        remarks=tuple(noise_remarks(findings, None)),
+        remarks=(*noise_remarks(findings, None), *replacement_remarks(findings)),
         next_steps=("Run the study's command with job=design: it goes on where it stopped.",),
     )
 

@@ -18,7 +18,7 @@ CHECKS = "trials"
 FIELDS = (
     *("key", "split", "seed"),
     *DIMENSIONS,
-    *("overrides", "architecture", "step", "score", "train_seconds", "state", "cause"),
+    *("overrides", "architecture", "micro_batch", "step", "score", "train_seconds", "state", "cause", "replaced_by"),
 )
 
 
@@ -26,8 +26,8 @@ class CsvTracker:
     """Writes `tracking/trials.csv`, a row for each check, and `tracking/TABLE.csv` for each table of the study.
 
     A row's state is the trial's when the row was written. A failure that brings no new check gets a row
-    without step and score. The file is continued after a restart, and shared by the jobs of a sweep: no
-    check is written twice.
+    without step and score, and names the trial that stands in for the failed one, if any. The file is
+    continued after a restart, and shared by the jobs of a sweep: no check is written twice.
     """
 
     def __init__(self, *, study: Path) -> None:
@@ -106,8 +106,9 @@ class CsvTracker:
 def _rows(spec: TrialSpec, checks: Sequence[Check | None], record: TrialRecord) -> list[list[Any]]:
     task, status = spec.proxy_task, record.status
     what = [spec.key, spec.split.value, spec.seed, *(getattr(task, name) for name in DIMENSIONS)]
-    what += [canonical(task.overrides), canonical(spec.architecture)]
+    what += [canonical(task.overrides), canonical(spec.architecture), spec.recipe.under(task).micro_batch]
     state = [status.state.value, None if status.cause is None else status.cause.value]
+    state.append(record.replacements[0].key if record.replacements else None)
     return [
         [*what, *((None, None, None) if check is None else (check.step, check.score, check.train_seconds)), *state]
         for check in checks

@@ -140,7 +140,10 @@ class WandbTracker:
         for check in checks:
             run.log({"step": check.step, "score": check.score, "train_seconds": check.train_seconds}, step=check.step)
         cause = record.status.cause
-        run.summary.update({"state": state.value, "cause": None if cause is None else cause.value})
+        summary = {"state": state.value, "cause": None if cause is None else cause.value}
+        for by in record.replacements:
+            summary |= {"replaced_by": by.key, "change": by.change}
+        run.summary.update(summary)
         _finish(run, exit_code=int(record.is_failed))
         self._journal.add_trial(spec.key, Told(record.step, state))
 
