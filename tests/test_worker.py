@@ -1,12 +1,15 @@
 """Every named proxy task of `conf/proxy` makes a trial that can be put together."""
 
+import errno
 from pathlib import Path
 
 import pytest
+import torch
 
 from nasproxy import proxy
-from nasproxy.errors import ConfigError, DataError
-from nasproxy.worker import TrialContext, rehearse
+from nasproxy.errors import ConfigError, DataError, NonFiniteScoreError
+from nasproxy.trial import Cause
+from nasproxy.worker import TrialContext, cause_of, rehearse
 from study import conf, digits_spec
 
 POINTS = ["data25", "data50", "data75", "data95", "width50", "depth50", "image75", "full"]
@@ -48,3 +51,38 @@ def test_a_dataset_that_changed_since_the_study_began_is_refused() -> None:
 def test_a_model_with_the_wrong_number_of_outputs_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"must give scores of shape \(images, 10\), got \(images, 3\)"):
         rehearse(digits_spec(proxy.ProxyTask(), model={"_target_": "cases.three_outputs"}))
+
+
+def raised(error: Exception, cause: Exception | None = None) -> Exception:
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        (MemoryError(), Cause.OOM),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB."), Cause.OOM),
+        (RuntimeError("CUDA error: out of memory"), Cause.OOM),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9"), Cause.OOM),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory: you tried to allocate 9"), Cause.OOM),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), Cause.OOM),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), Cause.OOM),
+        (RuntimeError("std::bad_alloc"), Cause.OOM),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), Cause.OOM),
+        (raised(ValueError("the step failed"), raised(RuntimeError("in a rank"), MemoryError())), Cause.OOM),
+        (NonFiniteScoreError("got nan"), Cause.NAN),
+        (FloatingPointError("overflow"), Cause.NAN),
+        (raised(RuntimeError("a callback failed"), NonFiniteScoreError("got nan")), Cause.NAN),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), Cause.CRASH),
+        (raised(RuntimeError("the loader failed"), KeyError("path")), Cause.CRASH),
+    ],
+)
+def test_a_failure_has_the_cause_that_its_error_names(error: Exception, cause: Cause) -> None:
+    assert cause_of(error) is cause
+
+
+def test_the_cpu_says_that_memory_ran_out_in_the_words_that_are_looked_for() -> None:
+    with pytest.raises(RuntimeError, match="allocate") as caught:
+        torch.empty(2**60, dtype=torch.uint8)
+    assert cause_of(caught.value) is Cause.OOM

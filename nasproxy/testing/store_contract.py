@@ -1,17 +1,21 @@
 """The contract of all trial stores, as a test class: inherit it and give `store` and `write` fixtures."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from nasproxy.proxy import ProxyTask
 from nasproxy.storage import TrialStore
 from nasproxy.testing import synthetic
-from nasproxy.trial import Cause, Check, Request, Split, State, Status, TrialRecord, TrialSpec
+from nasproxy.trial import Cause, Check, Replacement, Request, Split, State, Status, TrialRecord, TrialSpec
 
 Write = Callable[[str, TrialRecord], None]
 """What a backend does to the store under test: puts down what is known of a trial."""
 
 SPEC = TrialSpec({"quality": 1, "fault": "none"}, ProxyTask(width=0.5), Split.SEARCH, 3, synthetic.recipe(noise=0.1))
 CHECKS = (Check(10, 0.5, 1.0), Check(20, 0.25, 2.5))
+FAILED = Status(State.FAILED, failures=1, wall_seconds=3.0, cause=Cause.OOM, message="no memory")
+OTHERS = [replace(SPEC, seed=seed) for seed in (4, 5)]
+FIRST, SECOND = (Replacement(spec.key, Cause.OOM, f"seed {spec.seed}") for spec in OTHERS)
 
 
 class StoreContract:
@@ -62,3 +66,38 @@ class StoreContract:
         store.request(SPEC.key, Request(stop=True))
         assert store.read(SPEC.key) == TrialRecord(Status(State.PAUSED), CHECKS)
         assert store.keys() == [SPEC.key]
+
+    def test_a_failed_trial_is_read_as_those_that_stand_in_for_it(self, store: TrialStore, write: Write) -> None:
+        for spec in (SPEC, *OTHERS):
+            store.create(spec)
+        write(SPEC.key, TrialRecord(FAILED, CHECKS[:1]))
+        store.replace(SPEC.key, FIRST)
+        assert store.read(SPEC.key) == TrialRecord(Status(wall_seconds=3.0), CHECKS[:1], (FIRST,))
+        write(OTHERS[0].key, TrialRecord(FAILED))
+        store.replace(OTHERS[0].key, SECOND)
+        rest = (Check(10, 0.75, 2.0), Check(20, 0.5, 4.0))
+        write(OTHERS[1].key, TrialRecord(Status(State.DONE, wall_seconds=5.0), rest))
+        whole = TrialRecord(Status(State.DONE, wall_seconds=11.0), (CHECKS[0], rest[1]), (FIRST, SECOND))
+        assert store.read(SPEC.key) == whole
+        assert store.read(OTHERS[1].key) == store.read_alone(OTHERS[1].key), "nothing stands in for the last one"
+
+    def test_what_a_trial_did_itself_stays_as_it_was(self, store: TrialStore, write: Write) -> None:
+        write(SPEC.key, TrialRecord(FAILED, CHECKS[:1]))
+        assert store.read_alone(SPEC.key) == store.read(SPEC.key) == TrialRecord(FAILED, CHECKS[:1])
+        store.replace(SPEC.key, FIRST)
+        store.replace(SPEC.key, FIRST)
+        assert store.read_alone(SPEC.key) == TrialRecord(FAILED, CHECKS[:1], (FIRST,))
+
+    def test_another_stand_in_takes_the_place_of_the_first(self, store: TrialStore, write: Write) -> None:
+        write(SPEC.key, TrialRecord(FAILED))
+        store.replace(SPEC.key, FIRST)
+        store.replace(SPEC.key, SECOND)
+        assert store.read(SPEC.key).replacements == (SECOND,)
+
+    def test_a_line_of_trials_that_has_not_changed_is_not_made_again(self, store: TrialStore, write: Write) -> None:
+        write(SPEC.key, TrialRecord(FAILED))
+        store.replace(SPEC.key, FIRST)
+        assert store.read(SPEC.key) is store.read(SPEC.key)
+        before = store.read(SPEC.key)
+        write(OTHERS[0].key, TrialRecord(Status(State.PAUSED), CHECKS))
+        assert store.read(SPEC.key) != before

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from nasproxy.backends.local import LocalBackend
+from nasproxy.errors import ConfigError
 from nasproxy.proxy import ProxyTask
 from nasproxy.storage import FolderTrialStore, Lease, is_held
 from nasproxy.testing.backend_contract import ProcessBackendContract, make_spec
-from nasproxy.trial import Cause, Request, State, TrialSpec
+from nasproxy.trial import Cause, Request, State, Status, TrialSpec
 from study import digits_spec
 
 
@@ -98,3 +99,36 @@ def test_a_model_whose_scoring_ends_the_process_goes_without_and_the_others_have
     assert scores[1] is None
     assert scores[0] is not None
     assert scores[0] == scores[2]
+
+
+def end(backend: LocalBackend, store: FolderTrialStore, spec: TrialSpec) -> Status:
+    """Run a trial until its worker has ended."""
+    backend.submit(spec.key, store.create(spec))
+    while backend.live():
+        backend.wait(0.1)
+    return store.read(spec.key).status
+
+
+def test_a_worker_that_was_killed_is_lost_and_says_who_mostly_kills(tmp_path: Path) -> None:
+    store = FolderTrialStore(tmp_path / "trials")
+    status = end(LocalBackend(store, slots=1, max_attempts=1), store, make_spec(fault="die"))
+    assert status.cause is Cause.LOST
+    assert "as the kernel does when memory runs out: with backend.memory_gib set" in str(status.message)
+
+
+def test_a_hung_worker_that_was_killed_is_not_taken_for_one_without_memory(tmp_path: Path) -> None:
+    store = FolderTrialStore(tmp_path / "trials")
+    status = end(LocalBackend(store, slots=1, max_attempts=1, hang_seconds=1.0), store, make_spec(fault="hang"))
+    assert status.cause is Cause.LOST
+    assert status.message == "its worker wrote nothing for 1 s and was killed"
+
+
+def test_a_limit_of_no_memory_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"backend.memory_gib must be above 0, got 0: give null"):
+        LocalBackend(FolderTrialStore(tmp_path / "trials"), memory_gib=0.0)
+
+
+def test_a_limit_that_no_worker_fits_into_is_refused_before_anything_trains(tmp_path: Path) -> None:
+    backend = LocalBackend(FolderTrialStore(tmp_path / "trials"), memory_gib=0.01)
+    with pytest.raises(ConfigError, match=r"must hold a worker before it trains, which takes 0\.\d\d GiB, got 0.01"):
+        backend.rehearse([make_spec()])

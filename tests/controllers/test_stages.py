@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from nasproxy.controllers.base import Workshop
 from nasproxy.controllers.proxy_search import ProxySearchController
 from nasproxy.controllers.random_selection import RandomSelection, RandomSelectionController
 from nasproxy.controllers.reserve import Reserve
-from nasproxy.controllers.settings import ProxySearchSettings, VarianceSettings
+from nasproxy.controllers.settings import FailureSettings, ProxySearchSettings, VarianceSettings
 from nasproxy.controllers.spread_selection import SpreadSelection, SpreadSelectionController
 from nasproxy.controllers.states import (
     ProxySearchState,
@@ -23,6 +24,7 @@ from nasproxy.controllers.states import (
     VarianceState,
     best_task,
 )
+from nasproxy.controllers.successor import successor
 from nasproxy.controllers.variance import VarianceController, enforce
 from nasproxy.errors import ConfigError, StageStoppedError
 from nasproxy.proxy import ProxyTask
@@ -30,7 +32,7 @@ from nasproxy.statistics.acceptance import Evidence, Verdict, VerdictKind
 from nasproxy.statistics.criteria.first_crossing import FirstCrossing
 from nasproxy.storage import revive
 from nasproxy.testing import synthetic
-from nasproxy.trial import Architecture, Check, Split, State, Status, TrialRecord, TrialSpec
+from nasproxy.trial import Architecture, Check, Recipe, Split, State, Status, TrialRecord, TrialSpec
 
 MakeWorkshop = Callable[..., Workshop]
 RECIPE = synthetic.recipe(total_steps=100, check_every_steps=4, noise=0.01)
@@ -173,7 +175,7 @@ class TestSelection:
 
     def test_too_many_failures_stop_with_a_diagnosis(self, tmp_path: Path, make_workshop: MakeWorkshop) -> None:
         faults = dict.fromkeys(range(4), "oom") | {4: "nan"}
-        with pytest.raises(StageStoppedError, match=r"(?s)allows 20% of 12 candidates.*by oom.*smaller batches"):
+        with pytest.raises(StageStoppedError, match=r"(?s)allows 20% of 12 candidates.*oom .*training.micro_batch"):
             select(tmp_path, make_workshop(tmp_path), architectures(12, faults), start_models=12, final_models=12)
 
     def test_a_model_whose_last_check_is_there_is_a_reference_before_its_worker_has_ended(self, tmp_path: Path) -> None:
@@ -203,10 +205,18 @@ class TestSelection:
 
 
 class TestRandomSelection:
-    def take(self, folder: Path, workshop: Workshop, candidates: list[Architecture], **settings: Any) -> SelectionState:
+    def take(
+        self,
+        folder: Path,
+        workshop: Workshop,
+        candidates: list[Architecture],
+        *,
+        recipe: Recipe = RECIPE,
+        **settings: Any,
+    ) -> SelectionState:
         controller = RandomSelectionController(
             RandomSelection(**settings),
-            recipe=RECIPE,
+            recipe=recipe,
             candidates=candidates,
             baseline={"quality": 60, "fault": "none"},
             seed=0,
@@ -232,8 +242,38 @@ class TestRandomSelection:
 
     def test_too_many_failures_stop_with_a_diagnosis(self, tmp_path: Path, make_workshop: MakeWorkshop) -> None:
         candidates = architectures(20, dict.fromkeys(range(4), "oom"))
-        with pytest.raises(StageStoppedError, match=r"(?s)allows 20% of .* candidates to fail.*by oom"):
+        with pytest.raises(StageStoppedError, match=r"(?s)allows 20% of .* candidates to fail.*oom"):
             self.take(tmp_path, make_workshop(tmp_path), candidates, models=6)
+
+    def test_the_diagnosis_is_a_table_of_causes_with_what_to_do_and_where_to_look(
+        self, tmp_path: Path, make_workshop: MakeWorkshop
+    ) -> None:
+        workshop = make_workshop(tmp_path, max_attempts=1)
+        candidates = architectures(20, {0: "nan", 1: "oom", 2: "oom", 3: "crash"})
+        with pytest.raises(StageStoppedError) as stopped:
+            self.take(tmp_path, workshop, candidates, models=20, max_failure_ratio=0.15)
+        first, heading, *rows, last = str(stopped.value).splitlines()
+        assert first == "selection allows 15% of 20 candidates to fail, and 4 did (20%):"
+        assert heading.split() == ["cause", "candidates", "for", "example", "what", "to", "do"]
+        assert [row.split()[:2] for row in rows] == [["oom", "2"], ["nan", "1"], ["crash", "1"]]
+        assert [row[heading.index("what")] for row in rows] == ["l", "t", "r"], "the columns are straight"
+        for row in rows:
+            cause, _, folder = row.split()[:3]
+            status = workshop.store.read(folder.removeprefix("trials/")).status
+            assert status.cause is not None
+            assert status.cause.value == cause
+        assert last == "Mend the causes, or raise selection.max_failure_ratio, now 0.15."
+
+    def test_a_candidate_that_another_trial_stands_in_for_has_not_failed(
+        self, tmp_path: Path, make_workshop: MakeWorkshop
+    ) -> None:
+        succession = partial(successor, policy=FailureSettings())
+        workshop = replace(make_workshop(tmp_path, max_attempts=1), succession=succession)
+        candidates = architectures(20, dict.fromkeys(range(3), "oom>8"))
+        recipe = synthetic.recipe(total_steps=100, check_every_steps=4, noise=0.01, batch_size=16)
+        state = self.take(tmp_path, workshop, candidates, recipe=recipe, models=6)
+        assert {model.number for model in state.references or ()} == set(range(6))
+        assert state.keys[0] in {model.key for model in state.references or ()}, "they keep the keys they were given"
 
     def test_more_models_go_on_from_those_that_are_there(self, tmp_path: Path, make_workshop: MakeWorkshop) -> None:
         workshop = make_workshop(tmp_path)

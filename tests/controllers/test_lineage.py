@@ -1,0 +1,177 @@
+"""Trials that stand in for failed ones, in the loop of all controllers, on a real backend."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from errand import Errand
+from nasproxy.controllers import base
+from nasproxy.controllers.base import Workshop
+from nasproxy.controllers.settings import FailureSettings
+from nasproxy.controllers.successor import successor
+from nasproxy.proxy import ProxyTask
+from nasproxy.storage import FolderTrialStore, revive
+from nasproxy.testing import synthetic
+from nasproxy.tracking.tracker import Silent
+from nasproxy.trial import Cause, Choice, Replacement, Split, State, TrialRecord, TrialSpec
+
+MakeWorkshop = Callable[..., Workshop]
+BATCH = 16
+
+
+@dataclass
+class Notes(Silent):
+    """Keeps what a tracker is told."""
+
+    told: list[tuple[str, State, tuple[Replacement, ...]]] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        super().__init__(study=Path())
+
+    def trial(self, spec: TrialSpec, record: TrialRecord) -> None:
+        self.told.append((spec.key, record.status.state, record.replacements))
+
+    def say(self, message: str) -> None:
+        self.said.append(message)
+
+
+def make_spec(fault: str = "none", task: ProxyTask | None = None, quality: int = 50, **recipe: Any) -> TrialSpec:
+    architecture: dict[str, Choice] = {"quality": quality, "fault": fault}
+    settings = {"batch_size": BATCH, "learning_rate": 0.1, "clip_norm": None, **recipe}
+    return TrialSpec(architecture, task or ProxyTask(), Split.SEARCH, 0, synthetic.recipe(**settings))
+
+
+def halved(spec: TrialSpec, *, times: int = 1) -> TrialSpec:
+    return replace(spec.applied(), recipe=replace(spec.applied().recipe, micro_batch=BATCH // 2**times))
+
+
+@pytest.fixture
+def make_shop(tmp_path: Path, make_workshop: MakeWorkshop) -> MakeWorkshop:
+    def make(**policy: Any) -> Workshop:
+        succession = partial(successor, policy=FailureSettings(**policy))
+        return replace(make_workshop(tmp_path), succession=succession, tracker=Notes())
+
+    return make
+
+
+def run(shop: Workshop, *specs: TrialSpec, until: int = 100) -> list[TrialRecord]:
+    errand = Errand(specs, until)
+    base.run(errand, shop)
+    records = [shop.store.read(spec.key) for spec in specs]
+    for spec, record in zip(specs, records, strict=True):
+        seen = errand.records[spec.key]
+        assert (seen.checks, seen.replacements) == (record.checks, record.replacements), "the loop and others agree"
+    return records
+
+
+def test_a_trial_out_of_memory_trains_to_its_end_on_smaller_micro_batches(make_shop: MakeWorkshop) -> None:
+    shop, spec, sound = make_shop(), make_spec("oom>4"), make_spec(quality=10)
+    record, other = run(shop, spec, sound)
+    line = [spec, halved(spec), halved(spec, times=2)]
+    assert shop.store.keys() == sorted(trial.key for trial in (*line, sound))
+    assert (record.status.state, [check.step for check in record.checks]) == (State.DONE, list(spec.check_steps))
+    assert [(by.key, by.cause, by.change) for by in record.replacements] == [
+        (line[1].key, Cause.OOM, "a micro-batch of 8 instead of 16"),
+        (line[2].key, Cause.OOM, "a micro-batch of 4 instead of 8"),
+    ]
+    assert other.replacements == ()
+    alone = [shop.store.read_alone(trial.key) for trial in line]
+    assert [one.status.state for one in alone] == [State.FAILED, State.FAILED, State.DONE]
+    assert record.status.wall_seconds == sum(one.status.wall_seconds for one in alone), "all of it was paid"
+
+
+def test_a_check_from_before_the_failure_stays_since_a_training_stopped_there_would_have_it(
+    make_shop: MakeWorkshop,
+) -> None:
+    shop, spec = make_shop(), make_spec("oom>8")
+    (early,) = run(shop, spec, until=40)
+    (record,) = run(shop, spec, until=100)
+    assert early.replacements == (), "it fails at step 50"
+    assert record.checks[:4] == early.checks
+    rest = shop.store.read_alone(halved(spec).key).checks
+    assert [check.step for check in rest] == list(spec.check_steps), "the other trial is trained from scratch"
+    assert record.checks[4:] == rest[4:]
+
+
+@pytest.mark.parametrize(
+    ("policy", "state"), [("fail", State.FAILED), ("lower_rate", State.DONE), ("clip", State.DONE)]
+)
+def test_a_loss_that_is_not_finite_follows_the_policy(make_shop: MakeWorkshop, policy: str, state: State) -> None:
+    shop = make_shop(nan=policy)
+    (record,) = run(shop, make_spec("nan>0.06"))
+    assert (record.status.state, len(record.replacements)) == (state, int(policy != "fail"))
+
+
+def test_what_no_successor_cures_fails_for_good(make_shop: MakeWorkshop) -> None:
+    shop = make_shop(oom_halvings=2, nan="lower_rate")
+    memory, diverged, crashed = run(shop, make_spec("oom>1"), make_spec("nan>0.01"), make_spec("crash"))
+    assert (memory.status.cause, len(memory.replacements)) == (Cause.OOM, 2)
+    assert (diverged.status.cause, len(diverged.replacements)) == (Cause.NAN, 1)
+    assert (crashed.status.cause, crashed.replacements) == (Cause.CRASH, ())
+
+
+def test_trackers_are_told_of_each_training_under_its_own_key_and_of_each_change_once(make_shop: MakeWorkshop) -> None:
+    shop, again, spec = make_shop(), make_shop(), make_spec("oom>8")
+    run(shop, spec)
+    run(again, spec)
+    by = Replacement(halved(spec).key, Cause.OOM, "a micro-batch of 8 instead of 16")
+    for notes in (shop.tracker, again.tracker):
+        assert isinstance(notes, Notes)
+        assert notes.told == [(spec.key, State.FAILED, (by,)), (by.key, State.DONE, ())]
+    assert shop.tracker.said == [  # type: ignore[attr-defined]
+        f"trial {spec.key} failed by oom: {by.key} stands in for it, with a micro-batch of 8 instead of 16"
+    ]
+    assert again.tracker.said == []  # type: ignore[attr-defined]
+
+
+def test_a_controller_that_comes_back_goes_on_with_the_trial_that_stands_in(make_shop: MakeWorkshop) -> None:
+    shop, spec = make_shop(), make_spec("oom>8")
+    run(shop, spec, until=60)
+    assert shop.store.read_alone(halved(spec).key).status.state is State.PAUSED
+    (record,) = run(make_shop(), spec)
+    assert record.status.state is State.DONE
+    assert len(shop.store.keys()) == 2
+
+
+def test_a_successor_that_was_made_and_not_linked_is_found_again(make_shop: MakeWorkshop) -> None:
+    final, spec = make_shop(oom_halvings=0), make_spec("oom>8")
+    run(final, spec)
+    final.store.create(halved(spec))  # as a kill between the two acts leaves it
+    (record,) = run(make_shop(), spec)
+    assert record.status.state is State.DONE
+    assert len(final.store.keys()) == 2
+
+
+def test_two_trials_share_one_that_stands_in_for_the_first_and_is_the_second(make_shop: MakeWorkshop) -> None:
+    shop, whole = make_shop(), make_spec("oom>8")
+    small = make_spec("oom>8", ProxyTask(overrides={"training.micro_batch": 8}))
+    assert small.key == halved(whole).key
+    first, second = run(shop, whole, small)
+    assert first.status.state is second.status.state is State.DONE
+    assert len(shop.store.keys()) == 2
+
+
+def test_a_trial_that_has_its_last_check_is_not_trained_again(make_shop: MakeWorkshop) -> None:
+    shop, spec = make_shop(), make_spec("oom_after")
+    (record,) = run(shop, spec)
+    assert (record.status.cause, record.step) == (Cause.OOM, spec.total_steps)
+    assert shop.store.keys() == [spec.key]
+
+
+def test_reviving_gives_a_crashed_successor_another_set_of_attempts_and_leaves_its_predecessor(
+    make_shop: MakeWorkshop, tmp_path: Path
+) -> None:
+    shop, spec = make_shop(), make_spec("oom>8 broken")
+    (record,) = run(shop, spec)
+    assert (record.status.cause, len(record.replacements)) == (Cause.CRASH, 1)
+    assert revive(tmp_path / "trials") == 1
+    (tmp_path / "mended").touch()
+    (record,) = run(make_shop(), spec)
+    assert record.status.state is State.DONE
+    assert isinstance(shop.store, FolderTrialStore)
+    assert shop.store.read_alone(spec.key).status.cause is Cause.OOM

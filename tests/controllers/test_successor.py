@@ -1,0 +1,137 @@
+"""What follows a failed trial, as a function of what was asked for and of how it ended."""
+
+import math
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nasproxy.controllers.settings import FailureSettings
+from nasproxy.controllers.successor import Successor, batch_size, successor
+from nasproxy.errors import ConfigError
+from nasproxy.proxy import ProxyTask
+from nasproxy.testing import synthetic
+from nasproxy.trial import Cause, Split, TrialSpec
+
+OOM, NAN = Cause.OOM, Cause.NAN
+TRAINER = {"batch_size": 64, "learning_rate": 0.1, "clip_norm": None}
+
+
+def make_spec(task: ProxyTask | None = None, micro_batch: int | None = None, **trainer: Any) -> TrialSpec:
+    recipe = synthetic.recipe(**{**TRAINER, **trainer})
+    return TrialSpec({"quality": 1}, task or ProxyTask(), Split.SEARCH, 3, replace(recipe, micro_batch=micro_batch))
+
+
+def after(spec: TrialSpec, *causes: Cause, **policy: Any) -> Successor:
+    found = successor(spec, causes, FailureSettings(**policy))
+    assert found is not None
+    return found
+
+
+def micro_batches(spec: TrialSpec, **policy: Any) -> list[int | None]:
+    """The micro-batches of all trials that follow one that always runs out of memory."""
+    settings, sizes = FailureSettings(**policy), list[int | None]()
+    while (found := successor(spec, [OOM] * (len(sizes) + 1), settings)) is not None:
+        sizes.append(found.spec.recipe.micro_batch)
+    return sizes
+
+
+@pytest.mark.parametrize(
+    ("spec", "sizes"),
+    [
+        (make_spec(), [32, 16, 8, 4]),
+        (make_spec(micro_batch=24), [12, 6, 3, 2]),
+        (make_spec(micro_batch=100), [32, 16, 8, 4]),
+        (make_spec(batch_size=5), [3, 2, 1]),
+        (make_spec(batch_size=1), []),
+        (make_spec(ProxyTask(devices=3)), [11, 6, 3, 2]),
+        (make_spec(ProxyTask(batch_size=0.25)), [8, 4, 2, 1]),
+        (make_spec(ProxyTask(batch_size=0.25, overrides={"trainer.batch_size": 16})), [2, 1]),
+        (make_spec(ProxyTask(overrides={"training.micro_batch": 7})), [4, 2, 1]),
+    ],
+)
+def test_out_of_memory_halves_what_a_device_holds_at_once(spec: TrialSpec, sizes: list[int]) -> None:
+    assert micro_batches(spec) == sizes
+
+
+@given(st.integers(1, 4096), st.integers(1, 8), st.one_of(st.none(), st.integers(1, 5000)), st.integers(0, 20))
+def test_halvings_end_at_one_image_or_at_the_limit(batch: int, devices: int, micro: int | None, limit: int) -> None:
+    spec = make_spec(ProxyTask(devices=devices), micro, batch_size=batch)
+    sizes = [min(micro or batch, math.ceil(batch / devices)), *micro_batches(spec, oom_halvings=limit)]
+    assert len(sizes) <= limit + 1
+    assert all(after == math.ceil(before / 2) < before for before, after in pairwise(sizes))
+    assert sizes[-1] == 1 or len(sizes) == limit + 1
+
+
+@given(st.lists(st.sampled_from(list(Cause)), max_size=8), st.sampled_from(["fail", "lower_rate", "clip"]))
+def test_nothing_but_the_recipe_differs_and_its_batch_and_schedule_stay(causes: list[Cause], nan: str) -> None:
+    spec, policy = (
+        make_spec(ProxyTask(width=0.5, overrides={"trainer.noise": 0.5}), noise=0.1),
+        FailureSettings(nan=nan),
+    )
+    found = successor(spec, causes, policy)
+    if found is None:
+        return
+    assert found == successor(spec.applied(), causes, policy), "however its setting was spelled"
+    before, after = spec.applied(), found.spec
+    assert replace(after, recipe=before.recipe) == before
+    assert (after.check_steps, batch_size(after)) == (spec.check_steps, batch_size(spec))
+    assert after.key != spec.key
+    line = [successor(spec, causes[:end], policy) for end in range(1, len(causes) + 1)]
+    keys = {spec.key, *(one.spec.key for one in line if one is not None)}
+    assert len(keys) == len(causes) + 1, "each trial of the line is another one"
+
+
+def test_a_loss_that_is_not_finite_is_final_unless_a_policy_says_otherwise() -> None:
+    assert successor(make_spec(), [NAN], FailureSettings()) is None
+    slower = after(make_spec(), NAN, nan="lower_rate")
+    assert slower.spec.recipe.trainer["learning_rate"] == 0.05
+    assert slower.change == "a learning rate of 0.05 instead of 0.1"
+    clipped = after(make_spec(), NAN, nan="clip", clip_norm=2.0)
+    assert clipped.spec.recipe.trainer["clip_norm"] == 2.0
+    assert clipped.change == "gradients clipped to a norm of 2"
+
+
+@pytest.mark.parametrize("nan", ["lower_rate", "clip"])
+def test_it_is_cured_once_and_memory_beside_it(nan: str) -> None:
+    assert successor(make_spec(), [NAN, NAN], FailureSettings(nan=nan)) is None
+    assert successor(make_spec(), [NAN, OOM, NAN], FailureSettings(nan=nan)) is None
+    both = after(make_spec(), OOM, NAN, OOM, nan=nan)
+    assert both.spec.recipe.micro_batch == 16
+    assert both.spec.recipe.trainer != make_spec().recipe.trainer
+
+
+def test_gradients_that_are_clipped_as_hard_already_are_not_clipped_again() -> None:
+    assert successor(make_spec(clip_norm=0.5), [NAN], FailureSettings(nan="clip")) is None
+    assert after(make_spec(clip_norm=5.0), NAN, nan="clip").change == "gradients clipped to a norm of 1 instead of 5"
+
+
+@pytest.mark.parametrize("cause", [Cause.CRASH, Cause.LOST])
+def test_what_is_not_the_models_fault_has_no_successor(cause: Cause) -> None:
+    assert successor(make_spec(), [cause], FailureSettings(nan="clip")) is None
+    assert successor(make_spec(), [OOM, cause], FailureSettings(nan="clip")) is None
+
+
+def test_a_trainer_without_the_argument_fails_for_good() -> None:
+    bare = TrialSpec({}, ProxyTask(), Split.SEARCH, 0, synthetic.recipe())
+    for policy in ("fail", "lower_rate", "clip"):
+        assert all(successor(bare, [cause], FailureSettings(nan=policy)) is None for cause in (OOM, NAN))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"oom_halvings": -1}, "failures.oom_halvings must be at least 0, got -1"),
+        ({"nan": "retry"}, "failures.nan must be one of fail, lower_rate, clip, got 'retry'"),
+        ({"rate_factor": 1.0}, "failures.rate_factor must lie between 0 and 1, got 1"),
+        ({"clip_norm": 0.0}, "failures.clip_norm must be above 0, got 0"),
+        ({"nan": "clip"}, "failures.nan=clip changes trainer.clip_norm, which trainer mine.train does not have"),
+        ({"nan": "lower_rate"}, "failures.nan=lower_rate changes trainer.learning_rate, which"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        FailureSettings(**settings).check({"_target_": "mine.train"})

@@ -1,0 +1,39 @@
+"""The smallest controller: has trials trained until a step, and decides nothing."""
+
+from collections.abc import Sequence
+
+from nasproxy.controllers.base import Decide, Records, Train
+from nasproxy.tracking.tracker import Progress
+from nasproxy.trial import TrialSpec
+
+
+class Errand:
+    """Waits for some trials, and keeps what became of them."""
+
+    name = "errand"
+
+    def __init__(self, specs: Sequence[TrialSpec], until: int) -> None:
+        self._specs = list(specs)
+        self._until = until
+        self.records: Records = {}
+
+    def load(self) -> None:
+        return None
+
+    def save(self, state: None) -> None:
+        return state
+
+    def specs(self, state: None) -> list[TrialSpec]:
+        return self._specs
+
+    def next_action(self, state: None, records: Records) -> Train | Decide[None] | None:
+        self.records = records
+        waiting = {
+            spec.key: self._until
+            for spec in self._specs
+            if not (records[spec.key].is_failed or records[spec.key].reached(self._until))
+        }
+        return Train(waiting) if waiting else None
+
+    def progress(self, state: None, records: Records) -> Progress:
+        return Progress(self.name)

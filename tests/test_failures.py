@@ -1,0 +1,94 @@
+"""Real trainings that run out of real memory, or diverge, and end on another recipe."""
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from errand import Errand
+from nasproxy.backends.local import LocalBackend
+from nasproxy.controllers import base
+from nasproxy.controllers.base import Workshop
+from nasproxy.controllers.settings import FailureSettings
+from nasproxy.controllers.successor import successor
+from nasproxy.errors import ConfigError
+from nasproxy.proxy import ProxyTask
+from nasproxy.storage import FolderTrialStore
+from nasproxy.trial import Cause, State, TrialRecord, TrialSpec
+from study import conf, digits_spec
+
+MakeWorkshop = Callable[..., Workshop]
+TRAINED = ("nasproxy", "trainers")
+TRAINERS = ("plain_pytorch", "image_classifier")
+HUGE_BATCH = 8192
+ABSURD = {"optimizer": "sgd", "weight_decay": 0.0, "learning_rate": 1e20}
+
+
+def make_spec(trainer: str = "plain_pytorch", **settings: Any) -> TrialSpec:
+    node = {**conf(f"trainer/{trainer}"), **settings}
+    return digits_spec(ProxyTask(), trainer=node, total_steps=3, check_every_steps=2)
+
+
+def run(shop: Workshop, spec: TrialSpec, **policy: Any) -> TrialRecord:
+    succession = partial(successor, policy=FailureSettings(**policy))
+    base.run(Errand([spec], spec.total_steps), replace(shop, succession=succession))
+    return shop.store.read(spec.key)
+
+
+@pytest.fixture(scope="module")
+def fresh_gib(tmp_path_factory: pytest.TempPathFactory) -> float:
+    """Memory of a worker before it trains."""
+    backend = LocalBackend(FolderTrialStore(tmp_path_factory.mktemp("fresh")), memory_gib=0.01)
+    with pytest.raises(ConfigError, match="takes") as refused:
+        backend.rehearse([make_spec()])
+    (held,) = re.findall(r"takes ([\d.]+) GiB", str(refused.value))
+    return float(held)
+
+
+@pytest.mark.gate
+@pytest.mark.parametrize("trainer", TRAINERS)
+def test_a_training_that_memory_does_not_hold_ends_on_smaller_micro_batches(
+    tmp_path: Path, make_workshop: MakeWorkshop, fresh_gib: float, trainer: str
+) -> None:
+    spec = make_spec(trainer, batch_size=HUGE_BATCH)
+    small = make_workshop(tmp_path / "small", memory_gib=fresh_gib + 0.15, trusted_modules=TRAINED, slots=1)
+    record = run(small, spec, oom_halvings=8)
+    assert record.status.state is State.DONE
+    assert {by.cause for by in record.replacements} == {Cause.OOM}
+    assert "can't allocate memory" in str(small.store.read_alone(spec.key).status.message)
+    assert [check.step for check in record.checks] == [2, 3], "as many steps and checks as it was asked for"
+    trained = small.store.spec(record.replacements[-1].key)
+    assert trained.recipe.micro_batch == HUGE_BATCH // 2 ** len(record.replacements)
+    assert trained.recipe.trainer["batch_size"] == HUGE_BATCH, "a step is of as many images"
+
+    large = make_workshop(tmp_path / "large", trusted_modules=TRAINED, slots=1)
+    assert run(large, spec).replacements == (), "it is the limit that it ran into"
+
+
+@pytest.mark.parametrize(
+    ("policy", "change"),
+    [
+        ({"nan": "lower_rate", "rate_factor": 1e-21}, "a learning rate of 0.1 instead of 1e+20"),
+        ({"nan": "clip", "clip_norm": 1e-21}, "gradients clipped to a norm of 1e-21"),
+    ],
+)
+def test_a_training_that_diverges_ends_on_a_calmer_recipe(
+    tmp_path: Path, make_workshop: MakeWorkshop, policy: dict[str, Any], change: str
+) -> None:
+    spec, shop = make_spec(**ABSURD), make_workshop(tmp_path, trusted_modules=TRAINED, slots=1)
+    record = run(shop, spec, **policy)
+    assert "got nan after step 1" in str(shop.store.read_alone(spec.key).status.message)
+    assert record.status.state is State.DONE
+    assert [(by.cause, by.change) for by in record.replacements] == [(Cause.NAN, change)]
+    assert [check.step for check in record.checks] == [2, 3]
+
+
+def test_a_training_that_diverges_fails_where_nothing_else_was_asked_for(
+    tmp_path: Path, make_workshop: MakeWorkshop
+) -> None:
+    record = run(make_workshop(tmp_path, trusted_modules=TRAINED, slots=1), make_spec(**ABSURD))
+    assert (record.status.state, record.status.cause, record.replacements) == (State.FAILED, Cause.NAN, ())
