@@ -5,6 +5,7 @@ import random
 import signal
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,24 @@ SETTING = (
     "trainer=plain_pytorch",
     "trainer._target_=steady.train",
 )
+
+FAULTY = (
+    "experiment=debug",
+    "job=confirm",
+    "study=crash",
+    "selection.models=8",
+    "references.max=0",
+    "criterion=first_crossing",
+    "criterion.target=0.5",
+    "proxy.data_fraction=[0.5]",
+    "proxy.width=[0.5,1.0]",
+    "search_space.choices.fault=[none,'oom>4','nan>0.1']",
+    "trainer.batch_size=16",
+    "trainer.learning_rate=0.2",
+    "trainer.check_seconds=0.01",
+    "failures.nan=lower_rate",
+)
+"""Two of three models fail at first, and other trials stand in for them."""
 
 
 def decisions(folder: Path) -> dict[str, object]:
@@ -88,11 +107,11 @@ def writer(checkpoint: Path) -> int:
     return int((checkpoint.parent.parent / "worker.lock").read_text().split()[1])
 
 
-def survive(folder: Path, strikes: int, chance: random.Random) -> list[str]:
+def survive(folder: Path, strikes: int, chance: random.Random, setting: Sequence[str] = SETTING) -> list[str]:
     """Run the study to its end under at most so many kills; returns what was killed."""
     done: list[str] = []
     while True:
-        process = study.start(*SETTING, folder=folder)
+        process = study.start(*setting, folder=folder)
         while process.poll() is None and len(done) < strikes:
             target = strike(process, folder, chance)
             done += [target] if target else []
@@ -135,3 +154,13 @@ def compare(found: dict[str, list[tuple[int, float]]], expected: dict[str, list[
         assert steps == sorted(set(steps)), "no check is doubled"
         both = min(len(curve), len(expected[key]))
         assert curve[:both] == expected[key][:both], "no check is lost, or other than it was"
+
+
+@pytest.mark.gate
+def test_killed_while_other_trials_stand_in_for_failed_ones_it_decides_the_same(tmp_path: Path) -> None:
+    code, output = study.run(*FAULTY, folder=tmp_path / "undisturbed")
+    assert code == 0, output
+    assert "stands in for it" in output
+    assert survive(tmp_path / "killed", 6, random.Random(3), FAULTY)
+    assert decisions(tmp_path / "killed") == decisions(tmp_path / "undisturbed")
+    compare(curves(tmp_path / "killed"), curves(tmp_path / "undisturbed"))

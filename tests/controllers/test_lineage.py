@@ -1,5 +1,8 @@
 """Trials that stand in for failed ones, in the loop of all controllers, on a real backend."""
 
+import multiprocessing
+import os
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -9,15 +12,16 @@ from typing import Any
 import pytest
 
 from errand import Errand
+from nasproxy.backends.local import LocalBackend
 from nasproxy.controllers import base
 from nasproxy.controllers.base import Workshop
 from nasproxy.controllers.settings import FailureSettings
 from nasproxy.controllers.successor import successor
 from nasproxy.proxy import ProxyTask
-from nasproxy.storage import FolderTrialStore, revive
+from nasproxy.storage import FolderTrialStore, Lease, revive
 from nasproxy.testing import synthetic
 from nasproxy.tracking.tracker import Silent
-from nasproxy.trial import Cause, Choice, Replacement, Split, State, TrialRecord, TrialSpec
+from nasproxy.trial import Cause, Choice, Replacement, Request, Split, State, TrialRecord, TrialSpec
 
 MakeWorkshop = Callable[..., Workshop]
 BATCH = 16
@@ -175,3 +179,54 @@ def test_reviving_gives_a_crashed_successor_another_set_of_attempts_and_leaves_i
     assert record.status.state is State.DONE
     assert isinstance(shop.store, FolderTrialStore)
     assert shop.store.read_alone(spec.key).status.cause is Cause.OOM
+
+
+class DyingStore(FolderTrialStore):
+    """Takes its process with it at an act of making another trial stand in."""
+
+    def __init__(self, root: Path, moment: str) -> None:
+        super().__init__(root)
+        self._moment = moment
+
+    def create(self, spec: TrialSpec) -> str:
+        digest = super().create(spec)
+        self._die("made", is_now=spec.recipe.micro_batch is not None)
+        return digest
+
+    def replace(self, key: str, by: Replacement) -> None:
+        super().replace(key, by)
+        self._die("linked")
+
+    def request(self, key: str, request: Request) -> None:
+        super().request(key, request)
+        self._die("asked", is_now=self.spec(key).recipe.micro_batch is not None)
+
+    def _die(self, moment: str, *, is_now: bool = True) -> None:
+        if moment == self._moment and is_now:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _control(folder: Path, moment: str, specs: list[TrialSpec]) -> None:
+    store = DyingStore(folder / "trials", moment)
+    lease = Lease(folder / "controller.lock")
+    lease.acquire()
+    shop = Workshop(store, LocalBackend(store, slots=2), Silent(study=folder), lease=lease.path)
+    base.run(Errand(specs, 100), replace(shop, succession=partial(successor, policy=FailureSettings())))
+
+
+@pytest.mark.parametrize("moment", ["made", "linked", "asked"])
+def test_a_kill_while_another_trial_is_put_in_place_changes_nothing(
+    make_shop: MakeWorkshop, make_workshop: MakeWorkshop, tmp_path: Path, moment: str
+) -> None:
+    specs = [make_spec("oom>4"), make_spec("oom>8", quality=10)]
+    killed = multiprocessing.get_context("spawn").Process(target=_control, args=(tmp_path, moment, specs))
+    killed.start()
+    killed.join()
+    assert killed.exitcode == -signal.SIGKILL
+    shop = make_shop()
+    found = run(shop, *specs)
+    whole = replace(make_workshop(tmp_path / "undisturbed"), succession=shop.succession, tracker=Notes())
+    expected = run(whole, *specs)
+    assert shop.store.keys() == whole.store.keys()
+    for one, other in zip(found, expected, strict=True):
+        assert (one.checks, one.replacements) == (other.checks, other.replacements)
