@@ -16,6 +16,9 @@ from nasproxy.controllers.states import (
     read_rules,
     read_tasks,
 )
+from nasproxy.report.costs import Cost
+from nasproxy.report.findings import read_findings
+from nasproxy.report.verdict import judge
 from nasproxy.storage import FolderTrialStore, is_held
 from nasproxy.study import StudyFolder
 from nasproxy.trial import State
@@ -69,6 +72,12 @@ def keys(folder: Path, name: str = "debug") -> list[str]:
         (["proxy=custom", "proxy.tasks=[{name: a, trainer._target_: nowhere.train}]"], "there is none of that name"),
         (["proxy=generator", "proxy.generator._target_=cases.broken"], "cases.broken failed: RuntimeError: no luck"),
         (["data.loader={_target_: cases.no_dataset}"], "must return a nasproxy.data.dataset.ImageDataset, got tuple"),
+        (["failures.nan=retry"], "failures.nan must be one of fail, lower_rate, clip, got 'retry'"),
+        (
+            ["~trainer.learning_rate", "failures.nan=lower_rate"],
+            "failures.nan=lower_rate changes trainer.learning_r",
+        ),
+        (["backend.memory_gib=0.01"], "backend.memory_gib must hold a worker before it trains, which takes"),
         (["variance.gate=close"], "variance.gate must be one of ('stop', 'warn'), got 'close'"),
         (["criterion.target=high"], "criterion.target must be float, got 'high'"),
         (["criterion.target=65"], "must lie in (0, 1], got 65"),
@@ -108,6 +117,48 @@ def test_the_whole_way_then_again_without_training(tmp_path: Path) -> None:
     code, output = study.run(*DEBUG, "job=list_trials", folder=tmp_path)
     assert code == 0, output
     assert all(key[:8] in output for key in keys(tmp_path))
+
+
+FAULTY = (*DEBUG, "trainer.batch_size=16", "trainer.learning_rate=0.2", "cost.estimate_first=false")
+
+
+def test_too_many_failures_stop_selection_with_a_table_of_causes(tmp_path: Path) -> None:
+    faults = ("search_space.choices.fault=['oom>1','nan>0.1']", "search_space.baseline=null")
+    code, output = study.run(*FAULTY, *faults, "job.steps=[select_models]", "failures.oom_halvings=1", folder=tmp_path)
+    assert code == 2
+    lines = output[output.index("nasproxy: selection allows 20% of") :].splitlines()
+    assert lines[1].split() == ["cause", "candidates", "for", "example", "what", "to", "do"]
+    causes = {line.split()[0]: line for line in lines[2:-1]}
+    assert set(causes) <= {"oom", "nan"}
+    assert lines[-1].startswith("Mend the causes, or raise selection.max_failure_ratio, now 0.2")
+    for line in causes.values():
+        assert (tmp_path / "debug" / line.split()[2] / "worker.log").exists(), "it says where to look"
+    code, output = study.run(*DEBUG, "job=list_trials", folder=tmp_path)
+    assert code == 0, output
+
+
+def test_a_study_whose_trials_have_others_stand_in_for_them_says_so(tmp_path: Path) -> None:
+    faults = ("search_space.choices.fault=[none,'oom>4','oom>8 nan>0.1']", "failures.nan=lower_rate")
+    code, output = study.run(*FAULTY, *faults, "criterion=first_crossing", "criterion.target=0.4", folder=tmp_path)
+    assert code == 0, output
+    assert "stands in for it, with a micro-batch of 8 instead of 16" in output
+    findings = read_findings(StudyFolder(tmp_path / "debug"), time_tolerance=0.05)
+    assert len(findings.references) == 8, "none of the models is lost"
+    assert all(findings.trials[model.key].record.step == 100 for model in findings.references)
+    alone = [trial.alone for trial in findings.trials.values()]
+    whole = Cost.of(list(findings.trials.values()))
+    assert whole.failed == 0
+    assert whole.wall_seconds == sum(record.status.wall_seconds for record in alone), "each training is paid once"
+    titles = [remark.title for remark in judge(findings).remarks]
+    assert "Some models did not fit into memory at once." in titles
+    assert "Some models trained by another recipe." in titles
+    code, output = study.run(*DEBUG, "job=list_trials", folder=tmp_path)
+    assert code == 0, output
+    lines = [line.split("\t") for line in output.splitlines() if "replaced" in line.split("\t")]
+    assert len(lines) == sum(bool(record.replacements) for record in alone)
+    assert any("stands in for it, with a learning rate of 0.1 instead of 0.2" in line[-1] for line in lines)
+    assert "micro-batch" in output[output.index("trial\tstage") :].splitlines()[0].split("\t")
+    assert not any("failed" in line.split("\t") for line in output.splitlines())
 
 
 def test_a_larger_grid_extends_the_study_and_a_changed_base_is_refused(tmp_path: Path) -> None:

@@ -217,12 +217,14 @@ def trials(findings: Findings) -> Table:
     order = list(Stage)
     ranked = sorted(findings.trials.items(), key=lambda item: _rank(order.index(item[1].stage), item[1]))
     rows = [_trial(key, trial) for key, trial in ranked]
+    has_micro_batches = any(row["micro_batch"] is not None for row in rows)
     columns = [
         Column("trial", lambda row: row["trial"], is_number=False),
         Column("stage", lambda row: row["stage"], is_number=False),
         Column("proxy task", lambda row: row["proxy_task"] or "", is_number=False),
         Column("architecture", lambda row: row["architecture"], is_number=False, is_prose=True),
         Column("seed", lambda row: str(row["seed"])),
+        *([Column("micro-batch", lambda row: wording.number(row["micro_batch"]))] if has_micro_batches else []),
         Column("state", lambda row: row["state"], is_number=False),
         Column("steps", lambda row: f"{row['step']}/{row['total_steps']}"),
         Column("score", lambda row: wording.number(row["score"])),

@@ -3,6 +3,7 @@ import json
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from nasproxy.errors import CorruptFileError
 from nasproxy.tracking.csv_files import FIELDS, CsvTracker
-from nasproxy.trial import Cause, State, TrialRecord, TrialSpec
+from nasproxy.trial import Cause, Replacement, State, TrialRecord, TrialSpec
 
 Make = Callable[..., TrialSpec]
 Record = Callable[..., TrialRecord]
@@ -51,6 +52,20 @@ def test_no_row_is_doubled_by_repeats_and_restarts(study: Path, make_spec: Make,
         (spec.key, "40", "paused"),
         (other.key, "20", "paused"),
         (spec.key, "60", "done"),
+    ]
+
+
+def test_a_failed_trial_names_the_one_that_stands_in_for_it_and_that_one_its_micro_batch(
+    study: Path, make_spec: Make, make_record: Record
+) -> None:
+    failed = make_record([], State.FAILED, Cause.OOM)
+    small = make_spec(overrides={"training.micro_batch": 8})
+    tracker = CsvTracker(study=study)
+    tracker.trial(make_spec(), replace(failed, replacements=(Replacement(small.key, Cause.OOM, "8 instead of 16"),)))
+    tracker.trial(small, make_record([20]))
+    assert [(row["key"], row["micro_batch"], row["replaced_by"]) for row in rows(study)] == [
+        (make_spec().key, "", small.key),
+        (small.key, "8", ""),
     ]
 
 

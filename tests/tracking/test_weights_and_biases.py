@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from nasproxy.errors import ConfigError, CorruptFileError, MissingExtraError
 from nasproxy.targets import build
 from nasproxy.tracking import weights_and_biases
 from nasproxy.tracking.weights_and_biases import WandbTracker, run_id
-from nasproxy.trial import Cause, State, TrialRecord, TrialSpec
+from nasproxy.trial import Cause, Replacement, State, TrialRecord, TrialSpec
 
 pytest.importorskip("wandb")
 
@@ -227,6 +227,15 @@ def test_a_failed_trial_is_a_failed_run(study: Path, make_spec: Make, make_recor
         tracker.close()
     (run,) = read_runs(study, "trial")
     assert (run.summary["state"], run.summary["cause"], run.exit_code) == ("failed", "oom", 1)
+
+
+def test_a_failed_trial_names_the_one_that_stands_in_for_it(study: Path, make_spec: Make, make_record: Record) -> None:
+    by = Replacement("other", Cause.OOM, "a micro-batch of 8 instead of 16")
+    tracker = offline(study)
+    tracker.trial(make_spec(), replace(make_record([], State.FAILED, Cause.OOM), replacements=(by,)))
+    tracker.close()
+    (run,) = read_runs(study, "trial")
+    assert (run.summary["replaced_by"], run.summary["change"]) == (by.key, by.change)
 
 
 def test_one_job_of_a_sweep_holds_the_controllers_run_and_tells_the_lines_of_all(study: Path) -> None:
