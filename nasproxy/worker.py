@@ -327,6 +327,8 @@ def _arguments(trainer: Mapping[str, Any]) -> dict[str, Any]:
 def rehearse(spec: TrialSpec) -> None:
     """Put together all that a trial needs, without training it.
 
+    A trainer may bring a check of its own: a function at its attribute `check`, with the same arguments.
+
     Raises:
         NasproxyError: Something cannot be found, does not fit its type, or does not fit together.
     """

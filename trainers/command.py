@@ -1,0 +1,220 @@
+"""Trains by running any program: its arguments and environment are filled from the trial, its reports become checks.
+
+docs/your_own_trainer.md says what a program is told, and what it has to do.
+"""
+
+import json
+import math
+import os
+import shutil
+import signal
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal
+
+from nasproxy.errors import ConfigError
+from nasproxy.hooks import get_checkpoint_dir, get_stop_training
+from nasproxy.worker import TrialContext
+from trainers import placeholders
+from trainers.program import Program
+from trainers.reports import Checks, LostReportError, ProgramError, ReportFile
+
+Reports = Literal["stdout", "file", "hooks"]
+
+LOOK_SECONDS = 0.5
+"""Between two looks at a file of reports, or at what the hooks wrote."""
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How to run the program; its attributes are the arguments of `train`."""
+
+    command: Sequence[str]
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    values: Mapping[str, Any] = field(default_factory=dict)
+    reports: Reports = "stdout"
+    report_file: str | None = None
+    grace_seconds: float = 30.0
+    working_dir: str | None = None
+
+    def check(self, trial: TrialContext) -> None:
+        """Find what can be found wrong without starting the program.
+
+        Raises:
+            ConfigError: Something is.
+        """
+        if not isinstance(self.command, list | tuple) or not self.command:
+            raise ConfigError(
+                f"trainer.command must be a list of the program and its arguments, got {self.command!r}: give one such "
+                f'as [perl, train.pl, "--seed={{seed}}"]'
+            )
+        if self.reports not in ("stdout", "file", "hooks"):
+            raise ConfigError(f"trainer.reports must be stdout, file or hooks, got {self.reports!r}: choose one")
+        if (self.report_file is None) == (self.reports == "file"):
+            raise ConfigError(
+                f"trainer.report_file must name a file where reports is file, and is null elsewhere, got "
+                f"{self.report_file!r} with reports {self.reports}"
+            )
+        if not (math.isfinite(self.grace_seconds) and self.grace_seconds >= 0):
+            raise ConfigError(f"trainer.grace_seconds must be at least 0, got {self.grace_seconds:g}")
+        if not self.folder.is_dir():
+            raise ConfigError(f"trainer.working_dir must be a folder, got {self.working_dir}: make it, or give another")
+        filled, environment = self.filled(trial)
+        path = environment.get("PATH", os.defpath)
+        program = str(self.folder / filled[0]) if os.sep in filled[0] else filled[0]
+        if shutil.which(program, path=path) is None:
+            raise ConfigError(
+                f"trainer.command must begin with a program, got {filled[0]!r}, which is none on PATH or below "
+                f"{self.folder}: install it, or give its path"
+            )
+
+    @property
+    def folder(self) -> Path:
+        """Where the program runs."""
+        return Path(self.working_dir or ".").resolve()
+
+    def filled(self, trial: TrialContext) -> tuple[list[str], dict[str, str]]:
+        """The command and its environment for one trial.
+
+        Raises:
+            ConfigError: A placeholder is unknown.
+        """
+        known = placeholders.values(trial, self.values)
+        command = [placeholders.fill(f"trainer.command[{i}]", part, known) for i, part in enumerate(self.command)]
+        own = {
+            name: placeholders.fill(f"trainer.environment.{name}", placeholders.as_text(value), known)
+            for name, value in self.environment.items()
+        }
+        told = placeholders.describe(trial)
+        return command, {
+            **os.environ,
+            "PYTHONUNBUFFERED": "1",  # a line must arrive when it is printed
+            "OMP_NUM_THREADS": str(trial.threads),
+            "NASPROXY_MODEL_DIR": told["model_dir"],
+            "NASPROXY_CHECKPOINT_DIR": told["checkpoint_dir"],
+            "NASPROXY_TRIAL": json.dumps({**told, "values": dict(self.values)}),
+            **own,
+        }
+
+
+def train(
+    trial: TrialContext,
+    *,
+    command: list[str],
+    environment: Mapping[str, Any] = NOTHING,
+    values: Mapping[str, Any] = NOTHING,
+    reports: Reports = "stdout",
+    report_file: str | None = None,
+    grace_seconds: float = 30.0,
+    working_dir: str | None = None,
+) -> None:
+    """Run the program until it has trained to the end, or until its controller says stop.
+
+    Args:
+        trial: What to train.
+        command: The program and its arguments, with placeholders.
+        environment: Variables for the program, with placeholders.
+        values: Values of the user's own, by the names of their placeholders.
+        reports: Where checks come from: lines of JSON on `stdout` or in a `file`, or `hooks` that the program calls.
+        report_file: The file, relative to the trial's folder.
+        grace_seconds: What the program has to end after SIGTERM, before it is killed.
+        working_dir: Where it runs; None for where the study was started.
+
+    Raises:
+        ConfigError: An argument is wrong.
+        ProgramError: The program ended before its training did, or reported what cannot be.
+        NonFiniteScoreError: A score is no finite number, or the program reported `nan`.
+        MemoryError: The program reported `oom`.
+    """
+    settings = Settings(
+        command=command,
+        environment=environment,
+        values=values,
+        reports=reports,
+        report_file=report_file,
+        grace_seconds=grace_seconds,
+        working_dir=working_dir,
+    )
+    settings.check(trial)
+    checkpoints = get_checkpoint_dir(trial.model_dir)
+    try:
+        _run(trial, settings, Checks(trial, is_fresh=not any(checkpoints.iterdir())))
+    except LostReportError as lost:
+        aside = checkpoints.with_name(f"{checkpoints.name}.lost")
+        print(f"{lost}; it was lost with an earlier process: {aside.name} keeps the checkpoints, the program starts anew")
+        shutil.rmtree(aside, ignore_errors=True)
+        checkpoints.rename(aside)
+        get_checkpoint_dir(trial.model_dir)
+        _run(trial, settings, Checks(trial, is_fresh=True))
+
+
+def check(trial: TrialContext, **arguments: Any) -> None:
+    """Find what is wrong with the arguments of `train` before anything is trained.
+
+    Raises:
+        ConfigError: Something is.
+    """
+    Settings(**arguments).check(trial)
+
+
+train.check = check  # type: ignore[attr-defined]  # where a rehearsal looks for it
+
+
+def _run(trial: TrialContext, settings: Settings, checks: Checks) -> None:
+    """Run the program once, until it ends."""
+    command, environment = settings.filled(trial)
+    file = None if settings.report_file is None else ReportFile(trial.model_dir / settings.report_file)
+    if file is not None:
+        checks.recover(file.begin())
+        if get_stop_training(trial.model_dir, checks.step - 1, trial.total_steps):
+            return  # what was recovered is all that is wanted
+    with Program(
+        command, environment=environment, working_dir=settings.folder, grace_seconds=settings.grace_seconds
+    ) as program:
+        _follow(trial, settings, program, checks, file)
+        if not program.is_stopping:
+            _judge_end(trial, checks, command[0], program)
+
+
+def _follow(
+    trial: TrialContext, settings: Settings, program: Program, checks: Checks, file: ReportFile | None
+) -> None:
+    """Take the program's reports until it ends, and ask it to end once its controller wants no more of them."""
+    # A program that calls the hooks asks them itself, and is asked to end only where it has not by then.
+    patience = settings.grace_seconds if settings.reports == "hooks" else 0.0
+    stop_at = math.inf
+    for line in program.lines(LOOK_SECONDS):
+        is_news = line is None
+        if line is None:
+            for written in file.new() if file else ():
+                checks.take(written)
+        elif not (is_news := checks.take(line, only_failures=settings.reports != "stdout")):
+            print(line, flush=True)
+        if is_news:
+            is_wanted = not _is_asked_to_stop(trial, checks.step)
+            stop_at = math.inf if is_wanted else min(stop_at, time.monotonic() + patience)
+            if time.monotonic() >= stop_at:
+                program.stop()
+
+
+def _is_asked_to_stop(trial: TrialContext, step: int) -> bool:
+    """Whether to stop before the end; a training that is complete ends by itself."""
+    return 0 < step < trial.total_steps and get_stop_training(trial.model_dir, step - 1, trial.total_steps)
+
+
+def _judge_end(trial: TrialContext, checks: Checks, name: str, program: Program) -> None:
+    status, step = program.exit_status, checks.step
+    if status != 0:
+        how = f"exit status {status}" if status > 0 else f"signal {signal.Signals(-status).name}"
+        words = program.last_words
+        raise ProgramError(f"{name} ended with {how} after step {step}" + (f": {words}" if words else ""))
+    # A request may be extended after the program has obeyed it, so only one that did nothing is at fault.
+    if not checks.has_grown and not get_stop_training(trial.model_dir, step - 1, trial.total_steps):
+        raise checks.miss(
+            f"{name} must train until step {trial.total_steps} or until it is asked to stop, and ended by itself "
+            f"without a check after step {step}"
+        )

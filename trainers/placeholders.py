@@ -1,0 +1,103 @@
+"""Placeholders of a command: what a trial says of itself to a program, in text."""
+
+import json
+import string
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from nasproxy.errors import ConfigError
+from nasproxy.proxy import DIMENSIONS
+from nasproxy.worker import TrialContext
+
+ARCHITECTURE = "architecture."
+
+
+def describe(trial: TrialContext) -> dict[str, Any]:
+    """All that a program may need to know of its trial, as JSON can hold it.
+
+    Sizes of the proxy task are multipliers of full training's, as everywhere; `devices` is a count.
+    """
+    task, recipe = trial.proxy_task, trial.spec.recipe
+    return {
+        "model_dir": str(trial.model_dir.resolve()),
+        "checkpoint_dir": str((trial.model_dir / "checkpoints").resolve()),
+        "architecture": dict(trial.architecture),
+        "seed": trial.seed,
+        "split": trial.spec.split.value,
+        "total_steps": trial.total_steps,
+        "check_every_steps": recipe.check_every_steps,
+        "check_steps": list(trial.check_steps),
+        "proxy_task": {name: getattr(task, name) for name in DIMENSIONS},
+        "device": trial.device,
+        "devices": trial.spec.devices,
+        "threads": trial.threads,
+        "precision": recipe.precision,
+        "micro_batch": recipe.micro_batch,
+    }
+
+
+def values(trial: TrialContext, own: Mapping[str, Any]) -> dict[str, Any]:
+    """What each placeholder stands for.
+
+    Args:
+        trial: The trial.
+        own: The user's values, by the names of their placeholders.
+
+    Raises:
+        ConfigError: A value of the user's bears the name of one of the trial's.
+    """
+    told = describe(trial)
+    choices = {f"{ARCHITECTURE}{choice}": value for choice, value in trial.architecture.items()}
+    known = {**told["proxy_task"], **told, **choices, "python": sys.executable}
+    taken = sorted(set(own) & set(known))
+    if taken:
+        raise ConfigError(f"trainer.values has {taken[0]!r}, which the trial itself says: give it another name")
+    return {**known, **own}
+
+
+def fill(name: str, template: str, known: Mapping[str, Any]) -> str:
+    """Put values into a text such as `--width={width}`; `{width:.2f}` formats, `{{` is a brace.
+
+    Args:
+        name: Where the text stands in the configuration, for the error.
+        template: The text.
+        known: Values by placeholder.
+
+    Raises:
+        ConfigError: A placeholder is unknown, or its format does not fit the value.
+    """
+    if not isinstance(template, str):
+        raise ConfigError(f"{name} must be text, got {template!r}: put it in quotes")
+    try:
+        return "".join(before + _filled(*rest, known) for before, *rest in string.Formatter().parse(template))
+    except KeyError as error:
+        raise ConfigError(
+            f"{name} has no placeholder {{{error.args[0]}}}: there are {_listed(known)}; write {{{{ for a brace"
+        ) from None
+    except ValueError as error:
+        raise ConfigError(
+            f"{name} must be text with placeholders such as {{seed}} or {{width:.2f}}, got {template!r}: {error}; "
+            f"write {{{{ and }}}} for braces"
+        ) from None
+
+
+def _filled(field: str | None, form: str | None, conversion: str | None, known: Mapping[str, Any]) -> str:
+    if field is None:
+        return ""
+    if conversion is not None:
+        raise ValueError(f"!{conversion} converts nothing here")
+    return format(known[field], form) if form else as_text(known[field])
+
+
+def as_text(value: Any) -> str:
+    """A value as a program reads it: text as it is, a list of numbers with commas, anything else as JSON."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list | tuple):
+        return ",".join(map(as_text, value))
+    return json.dumps(value)
+
+
+def _listed(known: Iterable[str]) -> str:
+    return ", ".join(sorted(known))
