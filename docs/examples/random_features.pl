@@ -24,7 +24,8 @@ my @valid = points(2, 500);
 srand($given{seed} + 1);
 my $count    = int($given{features} * $given{width} + 0.5) || 1;
 my @features = map { [gauss() * $given{frequency}, gauss() * $given{frequency}, 2 * $pi * rand] } 1 .. $count;
-my ($step, @weights) = restored();
+my ($step, @weights) = restored();    # followed by their running mean, which is what is scored
+my @mean = splice @weights, $count + 1;
 
 my $seconds = 0;
 my $began   = clock();
@@ -50,14 +51,17 @@ sub train_step {
         $slope[$_] += $error * $inputs[$_] / 32 for 0 .. $#inputs;
     }
     my $rate = $given{learning_rate} * (1 - $step / $given{total_steps});
-    $weights[$_] -= $rate * $slope[$_] for 0 .. $#weights;
+    for (0 .. $#weights) {
+        $weights[$_] -= $rate * $slope[$_];
+        $mean[$_] += 0.01 * ($weights[$_] - $mean[$_]);
+    }
 }
 
 sub accuracy {
     my $hits = 0;
     for (@valid) {
         my ($x, $y, $label) = @$_;
-        my $is_inside = sum_of_products(\@weights, [1, features($x, $y)]) > 0;
+        my $is_inside = sum_of_products(\@mean, [1, features($x, $y)]) > 0;
         $hits++ if $is_inside == $label;
     }
     return $hits / @valid;
@@ -66,7 +70,7 @@ sub accuracy {
 sub features {
     my ($x, $y) = @_;
     my @waves = map { $_->[0] * $x + $_->[1] * $y + $_->[2] } @features;
-    return $given{shape} eq "wave" ? map { cos $_ } @waves : map { $_ > $pi ? 1 : 0 } @waves;
+    return $given{shape} eq "cosine" ? map { cos $_ } @waves : map { cos($_) > 0 ? 1 : -1 } @waves;
 }
 
 sub points {
@@ -91,13 +95,13 @@ sub sum_of_products {
 # Whole or not at all: a kill leaves the old file or the new one.
 sub save {
     open my $out, ">", "$file.new" or die "$file.new: $!\n";
-    print $out join("\n", $step, map { sprintf "%.17g", $_ } @weights), "\n";
+    print $out join("\n", $step, map { sprintf "%.17g", $_ } @weights, @mean), "\n";
     close $out or die "$file.new: $!\n";
     rename "$file.new", $file or die "$file: $!\n";
 }
 
 sub restored {
-    return (0, (0) x ($count + 1)) unless -e $file;
+    return (0, (0) x (2 * $count + 2)) unless -e $file;
     open my $in, "<", $file or die "$file: $!\n";
     chomp(my @lines = <$in>);
     return @lines;
