@@ -145,7 +145,9 @@ def train(
         _run(trial, settings, Checks(trial, is_fresh=not any(checkpoints.iterdir())))
     except LostReportError as lost:
         aside = checkpoints.with_name(f"{checkpoints.name}.lost")
-        print(f"{lost}; it was lost with an earlier process: {aside.name} keeps the checkpoints, the program starts anew")
+        print(
+            f"{lost}; it was lost with an earlier process: {aside.name} keeps the checkpoints, the program starts anew"
+        )
         shutil.rmtree(aside, ignore_errors=True)
         checkpoints.rename(aside)
         get_checkpoint_dir(trial.model_dir)
@@ -180,9 +182,7 @@ def _run(trial: TrialContext, settings: Settings, checks: Checks) -> None:
             _judge_end(trial, checks, command[0], program)
 
 
-def _follow(
-    trial: TrialContext, settings: Settings, program: Program, checks: Checks, file: ReportFile | None
-) -> None:
+def _follow(trial: TrialContext, settings: Settings, program: Program, checks: Checks, file: ReportFile | None) -> None:
     """Take the program's reports until it ends, and ask it to end once its controller wants no more of them."""
     # A program that calls the hooks asks them itself, and is asked to end only where it has not by then.
     patience = settings.grace_seconds if settings.reports == "hooks" else 0.0

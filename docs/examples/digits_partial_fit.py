@@ -47,7 +47,7 @@ def main() -> None:
         for end in (check for check in trial["check_steps"] if check > step):
             began = time.perf_counter()
             while step < end:
-                # The images of a step hang on the seed and the step alone: a training may be left and taken up anywhere.
+                # A step's images hang on seed and step alone: a training may be left and taken up anywhere.
                 batch = np.random.default_rng((trial["seed"], step)).choice(train, BATCH_SIZE)
                 classifier.partial_fit(inputs[batch], labels[batch], classes=np.arange(10))
                 step += 1

@@ -1,0 +1,407 @@
+"""Any program as a trainer: real programs of a few lines, real processes, real files."""
+
+import json
+import os
+import signal
+import time
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nasproxy.backends.local import LocalBackend
+from nasproxy.errors import ConfigError, NonFiniteScoreError
+from nasproxy.proxy import ProxyTask
+from nasproxy.storage import FolderTrialStore, read_checks, write_record
+from nasproxy.trial import Cause, Recipe, Request, Split, State, TrialFolder, TrialSpec
+from nasproxy.worker import TrialContext, rehearse
+from study import ROOT, conf
+from trainers import command, placeholders
+from trainers.reports import ProgramError
+
+ARCHITECTURE = {"kernel": 3, "blocks.0.kind": "conv", "blocks.0.bias": True}
+
+COUNTER = """
+import json, os, signal, sys, time
+trial = json.loads(os.environ["NASPROXY_TRIAL"])
+position = trial["checkpoint_dir"] + "/step"
+step = int(open(position).read()) if os.path.exists(position) else 0
+over = []
+signal.signal(signal.SIGTERM, lambda *_: over.append(1))
+print("begins at", step)
+for end in (check for check in trial["check_steps"] if check > step):
+    print(json.dumps({"step": end, "score": end / 100, "train_seconds": (end - step) * 2.0}))
+    open(position, "w").write(str(end))
+    time.sleep(0.2)
+    if over:
+        sys.exit()
+"""
+"""Counts to the end and reports on stdout; a step takes two seconds, as it says."""
+
+
+def spec(**changes: Any) -> TrialSpec:
+    recipe = Recipe(
+        model={},
+        trainer={"_target_": "trainers.command.train", "version": 1, "command": ["true"]},
+        data={"loader": None},
+        data_fingerprint="own",
+        total_steps=25,
+        check_every_steps=10,
+    )
+    task = ProxyTask(data_fraction=0.5, width=0.25)
+    return TrialSpec(ARCHITECTURE, task, Split.SEARCH, 7, replace(recipe, **changes))
+
+
+def trial(folder: Path, **changes: Any) -> TrialContext:
+    folder.mkdir(exist_ok=True)
+    return TrialContext(folder, spec(**changes))
+
+
+def python(code: str) -> list[str]:
+    return ["{python}", "-c", code.replace("{", "{{").replace("}", "}}")]
+
+
+def shell(code: str) -> list[str]:
+    return ["sh", "-c", code.replace("{", "{{").replace("}", "}}")]
+
+
+def run(trial: TrialContext, code: str | list[str], until: int | None = None, **arguments: Any) -> list[Any]:
+    write_record(TrialFolder(trial.model_dir).request, Request(until_step=until))
+    command.train(trial, command=python(code) if isinstance(code, str) else code, **arguments)
+    return curve(trial)
+
+
+def curve(trial: TrialContext) -> list[Any]:
+    checks = read_checks(TrialFolder(trial.model_dir).metrics)
+    return [(check.step, check.score, check.train_seconds) for check in checks]
+
+
+WHOLE = [(10, 0.1, 20.0), (20, 0.2, 40.0), (25, 0.25, 50.0)]
+
+
+def test_lines_of_json_are_checks_and_all_else_goes_to_the_log(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run(trial(tmp_path), COUNTER) == WHOLE
+    assert capfd.readouterr().out == "begins at 0\n"
+
+
+def test_a_stopped_program_continues_from_its_folder(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    parts = trial(tmp_path)
+    assert run(parts, COUNTER, until=5) == WHOLE[:1]
+    assert run(parts, COUNTER, until=20) == WHOLE[:2]
+    assert run(parts, COUNTER) == WHOLE
+    assert capfd.readouterr().out.splitlines() == ["begins at 0", "begins at 10", "begins at 20"]
+
+
+def test_what_was_reported_before_changes_nothing_when_it_is_repeated(tmp_path: Path) -> None:
+    parts = trial(tmp_path)
+    run(parts, COUNTER, until=20)
+    (tmp_path / "checkpoints" / "step").write_text("0")
+    assert run(parts, COUNTER) == WHOLE
+
+
+def test_a_report_that_was_lost_on_its_way_is_made_again(tmp_path: Path) -> None:
+    parts = trial(tmp_path)
+    run(parts, COUNTER, until=10)
+    (tmp_path / "checkpoints" / "step").write_text("20")  # as if killed before the report of step 20 was read
+    assert [step for step, _, _ in run(parts, COUNTER)] == [10, 20, 25]
+    assert (tmp_path / "checkpoints.lost" / "step").read_text() == "25"
+
+
+def test_a_last_report_that_was_lost_is_made_again(tmp_path: Path) -> None:
+    parts = trial(tmp_path)
+    run(parts, COUNTER, until=20)
+    (tmp_path / "checkpoints" / "step").write_text("25")
+    assert [step for step, _, _ in run(parts, COUNTER)] == [10, 20, 25]
+
+
+def test_reports_may_come_from_a_file(tmp_path: Path) -> None:
+    code = COUNTER.replace("print(json", "print(file=open(trial['model_dir'] + '/log.jsonl', 'a'), *[json").replace(
+        "* 2.0}))", "* 2.0})])"
+    )
+    parts = trial(tmp_path)
+    arguments = {"reports": "file", "report_file": "log.jsonl"}
+    first = run(parts, code, until=5, **arguments)
+    assert first == WHOLE[: len(first)]
+    assert first
+    assert run(parts, code, **arguments) == WHOLE
+
+
+def test_what_stands_in_the_file_unread_is_read_first_and_half_a_line_is_cut_off(tmp_path: Path) -> None:
+    parts = trial(tmp_path)
+    lines = [{"step": 10, "score": 0.5, "train_seconds": 1.0}, {"step": 20, "score": 0.6, "train_seconds": 2.0}]
+    (tmp_path / "log.jsonl").write_text("\n".join(map(json.dumps, lines)) + '\n{"step": 2')
+    code = """import os
+print('{"step": 25, "score": 0.7}', file=open(os.environ["NASPROXY_MODEL_DIR"] + "/log.jsonl", "a"))"""
+    found = run(parts, code, reports="file", report_file="log.jsonl")
+    assert found[:2] == [(10, 0.5, 1.0), (20, 0.6, 2.0)]
+    assert found[2][:2] == (25, 0.7)
+
+
+def test_a_python_program_may_call_the_hooks_itself(tmp_path: Path) -> None:
+    code = """
+import os
+from nasproxy import hooks
+folder, begin = os.environ["NASPROXY_MODEL_DIR"], 0
+while not hooks.get_stop_training(folder, begin - 1, 25):
+    end = min(begin + 10, 25)
+    hooks.update_trial_training_accuracy_metric(folder, end / 100, begin, end - 1, 2.0 * (end - begin), 25)
+    begin = end
+"""
+    parts = trial(tmp_path)
+    assert run(parts, code, until=15, reports="hooks") == WHOLE[:2]
+    assert run(parts, code, reports="hooks") == WHOLE
+
+
+def test_a_program_that_does_not_ask_the_hooks_is_stopped(tmp_path: Path) -> None:
+    code = """
+import os, time
+from nasproxy import hooks
+hooks.update_trial_training_accuracy_metric(os.environ["NASPROXY_MODEL_DIR"], 0.5, 0, 9, 1.0, 25)
+time.sleep(600)
+"""
+    assert run(trial(tmp_path), code, until=10, reports="hooks", grace_seconds=0.5) == [(10, 0.5, 1.0)]
+
+
+def test_a_program_that_ignores_the_request_is_killed_with_all_that_it_started(tmp_path: Path) -> None:
+    code = f"trap '' TERM; sleep 600 & echo $! > {tmp_path}/pid; echo '{{\"step\": 10, \"score\": 1}}'; wait; sleep 600"
+    began = time.monotonic()
+    assert [step for step, _, _ in run(trial(tmp_path), shell(code), until=10, grace_seconds=0.3)] == [10]
+    assert time.monotonic() - began < 60
+    assert not is_alive(int((tmp_path / "pid").read_text()))
+
+
+def test_what_a_program_leaves_behind_ends_with_it(tmp_path: Path) -> None:
+    code = (
+        f'sleep 600 & echo $! > {tmp_path}/pid; for s in 10 20 25; do echo "{{\\"step\\": $s, \\"score\\": 1}}"; done'
+    )
+    assert [step for step, _, _ in run(trial(tmp_path), shell(code))] == [10, 20, 25]
+    assert not is_alive(int((tmp_path / "pid").read_text()))
+
+
+def test_without_train_seconds_the_time_between_reports_counts(tmp_path: Path) -> None:
+    code = """import time
+for step in (10, 20, 25):
+    time.sleep(0.1)
+    print('{"step": %d, "score": 1}' % step)"""
+    seconds = [0.0] + [seconds for _, _, seconds in run(trial(tmp_path), code)]
+    assert all(after - before >= 0.05 for before, after in pairwise(seconds))
+
+
+def test_a_latency_may_stand_beside_the_score(tmp_path: Path) -> None:
+    run(trial(tmp_path), shell('echo \'{"step": 10, "score": 1, "latency_ms": 3.5}\''))
+    assert json.loads((tmp_path / "latency.json").read_text())["latency_ms"] == 3.5
+
+
+@pytest.mark.parametrize(
+    ("lines", "error", "message"),
+    [
+        (['{"step": 10, "score": NaN}'], NonFiniteScoreError, "got nan after step 9"),
+        (['{"step": 10, "score": null}'], NonFiniteScoreError, "got nan after step 9"),
+        (['{"failure": "nan", "message": "loss is inf"}'], NonFiniteScoreError, "loss is inf"),
+        (['{"failure": "oom"}'], MemoryError, "oom"),
+        (['{"failure": "tired"}'], ProgramError, "failure: Input should be 'oom' or 'nan'"),
+        (['{"step": "ten", "score": 1}'], ProgramError, "step: Input should be a valid integer"),
+        (['{"step": 20, "score": 1}'], ProgramError, "must report a check after step 10, got none before step 20"),
+        (['{"step": 10, "score": 1}', '{"step": 10, "score": 1}'], ProgramError, "got step 10 after step 10"),
+        (['{"step": 9, "score": 1}', '{"step": 19, "score": 1}'], ProgramError, "a check after step 10, got none"),
+        (
+            [f'{{"step": {step}, "score": 1}}' for step in (10, 20, 25, 30)],
+            ProgramError,
+            "must end after step 25, got a report of step 30",
+        ),
+        (
+            ['{"step": 10, "score": 1, "train_seconds": 9}', '{"step": 20, "score": 1, "train_seconds": 4}'],
+            ProgramError,
+            "train_seconds since its start, 9 or more by now, got 4 after step 20",
+        ),
+        (["nothing to say"], ProgramError, "ended by itself without a check after step 0"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_words(tmp_path: Path, lines: list[str], error: Any, message: str) -> None:
+    with pytest.raises(error, match=message):
+        run(trial(tmp_path), shell("\n".join(f"echo '{line}'" for line in lines)))
+
+
+def test_reports_between_the_checks_are_left_out(tmp_path: Path) -> None:
+    lines = "\n".join(
+        f'echo \'{{"step": {step}, "score": {step}, "train_seconds": {step}}}\'' for step in range(5, 26, 5)
+    )
+    assert run(trial(tmp_path), shell(lines)) == [(10, 10, 10), (20, 20, 20), (25, 25, 25)]
+
+
+def test_a_program_that_fails_is_quoted(tmp_path: Path) -> None:
+    with pytest.raises(ProgramError, match=r"sh ended with exit status 3 after step 10: no such layer: conv9$"):
+        run(trial(tmp_path), shell("echo '{\"step\": 10, \"score\": 1}'; echo 'no such layer: conv9' >&2; exit 3"))
+    with pytest.raises(ProgramError, match="sh ended with signal SIGKILL after step 10"):
+        run(trial(tmp_path), shell("kill -KILL $$"))
+
+
+def test_arguments_and_environment_are_filled_from_the_trial(tmp_path: Path) -> None:
+    one = trial(tmp_path, micro_batch=16, devices=2)
+    run(
+        one,
+        [
+            *shell(
+                'printf "%s\\n" "$0" "$@" "$SEED" "$NASPROXY_MODEL_DIR" "$OMP_NUM_THREADS" > "$1"/told; '
+                'for s in 10 20 25; do echo "{\\"step\\": $s, \\"score\\": 1}"; done'
+            ),
+            "{architecture.blocks.0.kind}-{architecture.kernel}",
+            "{model_dir}",
+            "{width:.2f} {depth} {data_fraction} {split} {check_steps}",
+            "{architecture.blocks.0.bias} {micro_batch} {devices} {rate} {{}}",
+            "{architecture}",
+        ],
+        environment={"SEED": "{seed}"},
+        values={"rate": 0.1},
+    )
+    assert (tmp_path / "told").read_text().splitlines() == [
+        "conv-3",
+        str(tmp_path),
+        "0.25 1.0 0.5 search 10,20,25",
+        "true 16 2 0.1 {}",
+        json.dumps(ARCHITECTURE),
+        "7",
+        str(tmp_path),
+        "1",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            {"command": ["sh", "{colour}"]},
+            r"trainer.command\[1\] has no placeholder {colour}: there are architecture, ",
+        ),
+        ({"command": ["sh", "{architecture.stride}"]}, r"no placeholder {architecture.stride}"),
+        ({"command": ["sh", "{width"]}, "must be text with placeholders such as"),
+        ({"command": ["sh", "{seed:s}"]}, "must be text with placeholders such as"),
+        ({"command": ["sh", 3]}, r"trainer.command\[1\] must be text, got 3"),
+        ({"command": []}, "must be a list of the program and its arguments, got"),
+        ({"command": ["no-such-program"]}, "must begin with a program, got 'no-such-program', which is none on PATH"),
+        ({"command": ["sh"], "environment": {"A": "{colour}"}}, "trainer.environment.A has no placeholder {colour}"),
+        ({"command": ["sh"], "values": {"width": 2}}, "trainer.values has 'width', which the trial itself says"),
+        ({"command": ["sh"], "reports": "file"}, "report_file must name a file where reports is file"),
+        ({"command": ["sh"], "report_file": "log"}, "report_file must name a file where reports is file"),
+        ({"command": ["sh"], "reports": "mail"}, "trainer.reports must be"),
+        ({"command": ["sh"], "grace_seconds": -1.0}, "grace_seconds must be at least 0, got -1"),
+        ({"command": ["sh"], "working_dir": "/nowhere"}, "working_dir must be a folder, got /nowhere"),
+    ],
+)
+def test_a_wrong_argument_is_found_by_the_rehearsal(arguments: dict[str, Any], message: str) -> None:
+    node = {"_target_": "trainers.command.train", "version": 1, **arguments}
+    with pytest.raises(ConfigError, match=message):
+        rehearse(spec(trainer=node))
+
+
+def test_a_command_that_fits_passes_the_rehearsal() -> None:
+    node = {**conf("trainer/command"), "command": ["{python}", "x.py", "--lr={rate}"], "values": {"rate": 0.1}}
+    rehearse(spec(trainer=node))
+
+
+def test_every_placeholder_of_the_documentation_is_there() -> None:
+    known = placeholders.values(TrialContext(Path(), spec()), {})
+    text = (ROOT / "docs" / "your_own_trainer.md").read_text()
+    table = text[text.index("| placeholder |") : text.index("The environment")]
+    named = {word for word in table.replace("`", " ").split() if word.startswith("{")}
+    assert len(named) > 20
+    for word in named:
+        placeholders.fill("docs", word.replace("PATH", "kernel"), known)
+    assert {f"{{{name}}}" for name in known if not name.startswith("architecture.")} <= named
+
+
+def submit(tmp_path: Path, code: str, **settings: Any) -> tuple[LocalBackend, FolderTrialStore, str]:
+    store = FolderTrialStore(tmp_path / "trials")
+    node = {"_target_": "trainers.command.train", "version": 1, "command": python(code)}
+    backend = LocalBackend(store, slots=1, trusted_modules=("trainers",), **settings)
+    one = spec(trainer=node)
+    backend.submit(one.key, store.create(one))
+    return backend, store, one.key
+
+
+def run_out(backend: LocalBackend) -> None:
+    while backend.live():
+        backend.wait(0.2)
+
+
+def test_a_failing_program_is_a_crash_and_its_words_are_kept(tmp_path: Path) -> None:
+    backend, store, key = submit(tmp_path, "raise SystemExit('no such layer')", max_attempts=1)
+    run_out(backend)
+    status = store.read(key).status
+    assert (status.state, status.cause, status.failures) == (State.FAILED, Cause.CRASH, 1)
+    assert "no such layer" in str(status.message)
+
+
+def test_a_programs_own_out_of_memory_is_the_models_fault(tmp_path: Path) -> None:
+    backend, store, key = submit(tmp_path, """print('{"failure": "oom", "message": "9 GB"}')""")
+    run_out(backend)
+    status = store.read(key).status
+    assert (status.state, status.cause, status.message) == (State.FAILED, Cause.OOM, "9 GB")
+
+
+SLEEPER = """
+import os, pathlib, subprocess, time
+child = subprocess.Popen(["sleep", "600"])
+folder = pathlib.Path(os.environ["NASPROXY_MODEL_DIR"])
+(folder / "pids.new").write_text(f"{os.getpid()} {child.pid}")
+(folder / "pids.new").rename(folder / "pids")
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("way", ["cancelled", "killed alone"])
+def test_a_program_dies_with_its_worker(tmp_path: Path, way: str) -> None:
+    backend, store, key = submit(tmp_path, SLEEPER, max_attempts=1)
+    pids = store.folder(key).path / "pids"
+    wait_until(pids.exists)
+    if way == "cancelled":
+        backend.cancel(key)
+    else:
+        os.kill(int(store.folder(key).lock.read_text().split()[1]), signal.SIGKILL)
+        run_out(backend)
+        assert store.read(key).status.cause is Cause.LOST
+    wait_until(lambda: not any(is_alive(int(pid)) for pid in pids.read_text().split()))
+
+
+def wait_until(condition: Any, seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+EXAMPLES = {
+    "example_perl": ("random_features.pl", "weights.txt"),
+    "example_sklearn": ("digits_partial_fit.py", "classifier.joblib"),
+}
+
+
+@pytest.mark.parametrize("name", list(EXAMPLES))
+def test_an_example_paused_and_resumed_ends_as_one_never_paused(tmp_path: Path, name: str) -> None:
+    content = conf(f"experiment/{name}")
+    arguments = {**conf("trainer/command"), **content["trainer"]}
+    node = {key: value for key, value in arguments.items() if key not in ("_target_", "version")}
+    whole, parts = (
+        TrialContext(tmp_path / way, replace(spec(), architecture=content["search_space"]["baseline"]))
+        for way in ("whole", "parts")
+    )
+    for one, pauses in ((whole, (None,)), (parts, (10, 15, None))):
+        one.model_dir.mkdir()
+        for until in pauses:
+            write_record(TrialFolder(one.model_dir).request, Request(until_step=until))
+            command.train(one, **node)
+    assert [check[:2] for check in curve(parts)] == [check[:2] for check in curve(whole)]
+    assert [step for step, _, _ in curve(whole)] == [10, 20, 25]
+    checkpoint = Path("checkpoints", EXAMPLES[name][1])
+    assert (parts.model_dir / checkpoint).read_bytes() == (whole.model_dir / checkpoint).read_bytes()
