@@ -1,6 +1,7 @@
 """Proxy tasks: settings of the fidelity dimensions, the grids they span and the names they bear."""
 
 import itertools
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -20,6 +21,13 @@ SHORT_NAMES = {
     "batch_size": "batch",
 }
 ResizeMode = Literal["resize", "crop"]
+COMPOUND_BASES = {"width": 1.1, "depth": 1.2, "image_size": 1.15}
+"""EfficientNet's beta, alpha and gamma: each dimension's multiplier is its base to the power of phi."""
+FOLLOW = "follow"
+"""A strength that follows the scale of the task, see `followed_strength`."""
+STRENGTHS = ("augmentation", "regularisation")
+DIGITS = 4
+"""Decimals that are kept of multipliers and strengths that a rule gives."""
 
 
 @dataclass(frozen=True)
@@ -67,17 +75,25 @@ class ProxyTask:
     @property
     def default_name(self) -> str:
         """The name that the setting gives itself: `data50_width25`, or `full` where nothing is reduced."""
+        return self._name()
+
+    def _name(self, phi: float = 0.0) -> str:
+        """The name, in which `compound-2` stands for the dimensions that a compound scaling by -2 gave."""
         parts = [
             f"{short}{_percent(getattr(self, name))}"
             for name, short in SHORT_NAMES.items()
-            if getattr(self, name) != 1.0
+            if getattr(self, name) != 1.0 and not (phi and name in COMPOUND_BASES)
         ]
+        if phi:
+            parts.insert(0 if self.data_fraction == 1.0 else 1, f"compound{phi:g}")
         parts += [] if self.devices is None else [f"devices{self.devices}"]
         parts += [f"{path.rsplit('.', 1)[-1]}-{value}" for path, value in sorted(self.overrides.items())]
         return re.sub(r"[^A-Za-z0-9._-]", "-", "_".join(parts))[:64] or "full"
 
 
 DIMENSIONS = tuple(f.name for f in fields(ProxyTask) if f.name != "overrides")
+AXES = ("data_fraction", "compound", *(name for name in DIMENSIONS if name != "data_fraction"))
+"""What a `proxy` configuration may set, in the order of the grid."""
 
 
 def _percent(fraction: float) -> str:
@@ -138,9 +154,10 @@ def grid(settings: Mapping[str, Any]) -> dict[str, ProxyTask]:
     """Span the proxy tasks of a `proxy` configuration.
 
     Args:
-        settings: The dimensions of `ProxyTask`, each one value or a list (an axis of the grid; the last one
-            varies fastest), and `tasks`: named settings that are no product, each a mapping with `name`,
-            dimensions and dotted overrides. Where `tasks` is given, the axes must be left alone.
+        settings: The dimensions of `ProxyTask` and `compound`, each one value or a list (an axis of the grid; the last
+            one varies fastest), and `tasks`: named settings that are no product, each a mapping with `name`,
+            dimensions and dotted overrides. Where `tasks` is given, the axes must be left alone. Where a strength
+            that follows the scale comes out as one that stands in the grid already, the point is left out.
 
     Returns:
         Proxy tasks by name, in the order in which they are tried.
@@ -149,10 +166,10 @@ def grid(settings: Mapping[str, Any]) -> dict[str, ProxyTask]:
         ConfigError: A value, name or key is wrong, or the grid is empty.
     """
     listed = settings.get("tasks")
-    axes = {name: settings[name] for name in DIMENSIONS if settings.get(name) is not None}
-    unknown = sorted(set(settings) - set(DIMENSIONS) - {"tasks", "generator"})
+    axes = {name: settings[name] for name in AXES if settings.get(name) is not None}
+    unknown = sorted(set(settings) - set(AXES) - {"tasks", "generator"})
     if unknown:
-        raise ConfigError(f"proxy has no {unknown[0]!r}: its dimensions are {', '.join(DIMENSIONS)}")
+        raise ConfigError(f"proxy has no {unknown[0]!r}: its dimensions are {', '.join(AXES)}")
     if listed is not None:
         if axes:
             raise ConfigError(
@@ -171,8 +188,85 @@ def grid(settings: Mapping[str, Any]) -> dict[str, ProxyTask]:
     empty = [name for name, axis in zip(axes, values, strict=True) if not axis]
     if empty:
         raise ConfigError(f"proxy.{empty[0]} must hold at least one value, got an empty list: the grid would be empty")
-    points = (dict(zip(axes, point, strict=True)) for point in itertools.product(*values))
-    return named([(None, ProxyTask(**point)) for point in points])
+    points = [dict(zip(axes, point, strict=True)) for point in itertools.product(*values)]
+    return named(_without_echoes([(point, *_resolved(point)) for point in points]))
+
+
+def _without_echoes(points: Sequence[tuple[Mapping[str, Any], str, ProxyTask]]) -> list[tuple[str | None, ProxyTask]]:
+    """Leave out what only follows to a setting that another point has; what is written twice stays, to be refused."""
+    kept = {_setting(task) for point, _, task in points if FOLLOW not in point.values()}
+    written = [point for point, _, _ in points]
+    tasks: list[tuple[str | None, ProxyTask]] = []
+    for point, name, task in points:
+        is_echo = FOLLOW in point.values() and _setting(task) in kept and written.count(point) == 1
+        if not is_echo:
+            kept.add(_setting(task))
+            tasks.append((name, task))
+    return tasks
+
+
+def _resolved(setting: Mapping[str, Any]) -> tuple[str, ProxyTask]:
+    """A task of which all values are numbers, and its name: compound scaling first, then what follows the scale."""
+    values = dict(setting)
+    phi = values.pop("compound", None)
+    if phi is not None:
+        beside = [name for name in COMPOUND_BASES if values.get(name) is not None]
+        if beside:
+            raise ConfigError(
+                f"proxy.compound sets width, depth and image_size together, got {beside[0]} beside it: leave one out"
+            )
+        values.update(compound(phi))
+    following = [name for name in STRENGTHS if values.get(name) == FOLLOW]
+    task = ProxyTask(**{name: value for name, value in values.items() if name not in following})
+    strength = followed_strength(task.width, task.depth, task.image_size)
+    task = replace(task, **dict.fromkeys(following, strength))
+    return task._name(phi or 0.0), task
+
+
+def compound(phi: Any) -> dict[str, float]:
+    """Width, depth and image size of EfficientNet's compound scaling.
+
+    Args:
+        phi: Below 0 for smaller models on smaller images; each -1 about halves the work of a step.
+
+    Returns:
+        Multipliers 1.1, 1.2 and 1.15 to the power of phi, rounded to 4 decimals.
+
+    Raises:
+        ConfigError: Phi is no number, or above 0.
+
+    Source: Tan and Le, EfficientNet (2019), equation 3 and section 4.
+
+    >>> compound(-2)
+    {'width': 0.8264, 'depth': 0.6944, 'image_size': 0.7561}
+    """
+    if isinstance(phi, bool) or not isinstance(phi, int | float) or not math.isfinite(phi):
+        raise ConfigError(f"proxy.compound must be a number, got {phi!r}: give one such as -1, or a list of them")
+    if phi > 0:
+        raise ConfigError(
+            f"proxy.compound must be at most 0, got {phi:g}: images cannot be larger than full training's; to enlarge "
+            f"the model alone set proxy.width and proxy.depth"
+        )
+    return {name: round(base**phi, DIGITS) for name, base in COMPOUND_BASES.items()}
+
+
+def followed_strength(width: float, depth: float, image_size: float) -> float:
+    """Strength of augmentation or regularisation that fits a smaller model or image, as a share of the trainer's own.
+
+    The work of a step goes with `width**2 * depth * image_size**2`; each halving of it takes a quarter of the strength.
+
+    Returns:
+        A share in [0, 1], rounded to 4 decimals.
+
+    Source: EfficientNet (Tan and Le, 2019) raises dropout evenly from 0.2 for B0 to 0.5 for B7, which has 95 times the
+    FLOPs: by 0.23 of B0's with each doubling. EfficientNetV2 (Tan and Le, 2021, table 6) trains its S at 128 px with
+    RandAugment 5 and dropout 0.1, at 300 px with 15 and 0.3; this rule gives 5.8 and 0.12.
+
+    >>> followed_strength(1.0, 1.0, 128 / 300), followed_strength(0.5, 1.0, 1.0)
+    (0.3856, 0.5)
+    """
+    doublings = math.log2(width**2 * depth * image_size**2)
+    return round(min(1.0, max(0.0, 1.0 + doublings / 4)), DIGITS)
 
 
 def from_mapping(entry: Any) -> tuple[str | None, ProxyTask]:
@@ -185,15 +279,17 @@ def from_mapping(entry: Any) -> tuple[str | None, ProxyTask]:
         raise ConfigError(f"a proxy task must be a mapping such as {{name: small, width: 0.5}}, got {entry!r}")
     content = dict(entry)
     name = content.pop("name", None)
-    setting = {key: content.pop(key) for key in DIMENSIONS if key in content}
+    setting = {key: content.pop(key) for key in AXES if key in content}
     overrides = {path: tuple(v) if isinstance(v, list) else v for path, v in flatten(content).items()}
     wrong = [path for path in overrides if "." not in path]
     if wrong:
         raise ConfigError(
-            f"proxy task {name or ''!r} has no dimension {wrong[0]!r}: the dimensions are {', '.join(DIMENSIONS)}; "
+            f"proxy task {name or ''!r} has no dimension {wrong[0]!r}: the dimensions are {', '.join(AXES)}; "
             f"anything else is an override by path, such as trainer.batch_size"
         )
-    return name, replace(ProxyTask(**setting), overrides=overrides)
+    _, task = _resolved(setting)
+    task = replace(task, overrides=overrides)
+    return name or task._name(setting.get("compound") or 0.0), task
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -83,6 +83,7 @@ class ProxyConfig:
     depth: Any = None
     image_size: Any = None
     image_mode: Any = None
+    compound: Any = None
     augmentation: Any = None
     regularisation: Any = None
     batch_size: Any = None

@@ -1,9 +1,16 @@
+import math
+from pathlib import Path
+
 import pytest
+from hydra import compose, initialize_config_dir
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nasproxy import schema
+from nasproxy.design import Design
 from nasproxy.errors import ConfigError
-from nasproxy.proxy import ProxyTask, from_mapping, grid, override
+from nasproxy.proxy import ProxyTask, compound, followed_strength, from_mapping, grid, override
+from study import ROOT
 
 
 def test_a_scalar_is_one_setting_and_a_list_is_an_axis() -> None:
@@ -35,6 +42,15 @@ def test_every_point_of_a_grid_has_a_name_of_its_own(percents: list[int]) -> Non
         ({"data_fraction": [0.5, 0.5]}, "a name of its own, got 'data50' twice"),
         ({"image_mode": "stretch"}, "image_mode must be one of"),
         ({"colour": 1}, "proxy has no 'colour'"),
+        ({"compound": "small"}, "proxy.compound must be a number, got 'small'"),
+        ({"compound": math.nan}, "proxy.compound must be a number, got nan"),
+        ({"compound": [-1, 1]}, "must be at most 0, got 1: images cannot be larger than full training's"),
+        ({"compound": -1, "depth": 0.5}, "sets width, depth and image_size together, got depth beside it"),
+        ({"tasks": [{"compound": -1, "width": [0.5]}]}, "sets width, depth and image_size together, got width"),
+        ({"compound": [-1, -1]}, "a name of its own, got 'compound-1' twice"),
+        ({"augmentation": "strong"}, "proxy.augmentation must be a number, got 'strong'"),
+        ({"width": "follow"}, "proxy.width must be a number, got 'follow'"),
+        ({"width": 0.5, "augmentation": ["follow", "follow"]}, "a name of its own, got 'width50_augment50' twice"),
         ({}, "at least one proxy task, got none"),
         ({"tasks": [{"name": "a", "width": 0.5}, {"name": "b", "width": 0.5}]}, "got 'a' and 'b' of one setting"),
         ({"tasks": []}, "at least one proxy task"),
@@ -75,3 +91,112 @@ def test_overrides_change_a_copy() -> None:
 def test_an_override_must_fit(path: str, value: object, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         override({"trainer": {"batch_size": 64}}, {path: value})  # type: ignore[dict-item]
+
+
+def test_compound_scaling_is_efficientnets() -> None:
+    assert compound(0) == {"width": 1.0, "depth": 1.0, "image_size": 1.0}
+    task = grid({"compound": -1})["compound-1"]
+    assert task == ProxyTask(width=0.9091, depth=0.8333, image_size=0.8696)
+    for phi in (-1, -2, -3):
+        scaled = compound(phi)
+        work = scaled["width"] ** 2 * scaled["depth"] * scaled["image_size"] ** 2
+        assert work == pytest.approx((1.1**2 * 1.2 * 1.15**2) ** phi, rel=1e-3)
+
+
+def test_a_compound_scaling_is_one_axis_under_one_name() -> None:
+    tasks = grid({"data_fraction": [0.5, 1.0], "compound": [-2, -0.5, 0], "batch_size": 0.5})
+    assert list(tasks) == [
+        "data50_compound-2_batch50",
+        "data50_compound-0.5_batch50",
+        "data50_batch50",
+        "compound-2_batch50",
+        "compound-0.5_batch50",
+        "batch50",
+    ]
+    assert tasks["compound-2_batch50"] == ProxyTask(width=0.8264, depth=0.6944, image_size=0.7561, batch_size=0.5)
+
+
+def test_a_named_task_may_scale_by_the_compound_rule() -> None:
+    listed = [{"name": "b-1", "compound": -1, "image_mode": "crop"}, {"compound": -2, "trainer.batch_size": 8}]
+    tasks = grid({"tasks": listed})
+    assert tasks["b-1"] == ProxyTask(**compound(-1), image_mode="crop")
+    assert tasks["compound-2_batch_size-8"] == ProxyTask(**compound(-2), overrides={"trainer.batch_size": 8})
+
+
+def test_equal_settings_are_one_task_however_they_were_written() -> None:
+    with pytest.raises(ConfigError, match="got 'a' and 'b' of one setting"):
+        grid({"tasks": [{"name": "a", "compound": -1}, {"name": "b", **compound(-1)}]})
+
+
+@pytest.mark.parametrize(
+    ("scale", "strength"),
+    [
+        ({}, 1.0),
+        ({"width": 0.5}, 0.5),  # a quarter of the work
+        ({"depth": 0.5}, 0.75),
+        ({"image_size": 0.5}, 0.5),
+        ({"image_size": 0.75}, 0.7925),
+        ({"width": 0.25, "image_size": 0.5}, 0.0),
+        ({"width": 2.0}, 1.0),
+        ({"compound": -1}, 0.7647),
+    ],
+)
+def test_a_strength_follows_the_work_of_a_step(scale: dict[str, float], strength: float) -> None:
+    ((_, task),) = grid({**scale, "regularisation": "follow", "augmentation": "follow"}).items()
+    assert task.regularisation == task.augmentation == pytest.approx(strength, abs=1e-3)
+    assert from_mapping({**scale, "regularisation": "follow"})[1].regularisation == task.regularisation
+
+
+def test_strengths_agree_with_how_efficientnets_are_trained() -> None:
+    largest_image = followed_strength(1.0, 1.0, 1.0)
+    smallest_image = followed_strength(1.0, 1.0, 128 / 300)
+    assert 15 * smallest_image / largest_image == pytest.approx(5, abs=1), "EfficientNetV2-S: RandAugment from 5 to 15"
+    assert 0.3 * smallest_image == pytest.approx(0.1, abs=0.02), "and dropout from 0.1 to 0.3"
+    doublings = math.log2(37 / 0.39)  # FLOPs of B7 against those of B0
+    assert (0.5 - 0.2) / 0.2 / doublings == pytest.approx(0.25, abs=0.03), (
+        "B0 to B7: a quarter of B0's with each doubling"
+    )
+
+
+def test_a_strength_that_follows_may_stand_in_a_list() -> None:
+    tasks = grid({"width": [0.5, 1.0], "regularisation": ["follow", 1.0]})
+    assert {name: task.regularisation for name, task in tasks.items()} == {
+        "width50_regular50": 0.5,
+        "width50": 1.0,
+        "full": 1.0,
+    }, "at full width there is nothing to follow, and one point is left"
+
+
+def composed(*overrides: str) -> dict[str, ProxyTask]:
+    schema.register()
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return Design(schema.read(compose("config", list(overrides)))).tasks
+
+
+FILES = sorted(path.stem for path in Path(ROOT, "conf", "proxy").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name not in ("custom", "generator", "table")])
+def test_every_file_of_the_group_spans_a_grid_and_says_what_it_is(name: str) -> None:
+    tasks = composed(f"proxy={name}")
+    assert Path(ROOT, "conf", "proxy", f"{name}.yaml").read_text().startswith("# ")
+    is_axis = name in (
+        "augmentation",
+        "batch",
+        "compound",
+        "data",
+        "depth",
+        "devices",
+        "image",
+        "regularisation",
+        "width",
+    )
+    assert (len(tasks) > 1) == is_axis
+    if not is_axis and name != "follow":
+        assert list(tasks) == [name.replace("_minus", "-").removesuffix("_crop")], "a file bears its task's name"
+
+
+def test_files_combine() -> None:
+    assert list(composed("proxy=[data50,compound_minus1,follow]")) == ["data50_compound-1_augment76.47_regular76.47"]
+    assert list(composed("proxy=[image75,follow]", "proxy.augmentation=null")) == ["image75_regular79.25"]
+    assert list(composed("proxy=data50", "proxy.compound=-1.5")) == ["data50_compound-1.5"]

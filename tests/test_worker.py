@@ -10,15 +10,15 @@ from nasproxy import proxy
 from nasproxy.errors import ConfigError, DataError, NonFiniteScoreError
 from nasproxy.trial import Cause
 from nasproxy.worker import TrialContext, cause_of, rehearse
-from study import conf, digits_spec
+from study import ROOT, conf, digits_spec
 
-POINTS = ["data25", "data50", "data75", "data95", "width50", "depth50", "image75", "full"]
+FILES = sorted(path.stem for path in (ROOT / "conf" / "proxy").glob("*.yaml"))
 
 
-@pytest.mark.parametrize("name", POINTS)
+@pytest.mark.parametrize("name", [name for name in FILES if name not in ("custom", "generator", "table")])
 def test_a_named_proxy_task_can_be_put_together(name: str) -> None:
-    (task,) = proxy.grid(conf(f"proxy/{name}")).values()
-    rehearse(digits_spec(task))
+    for task in proxy.grid(conf(f"proxy/{name}")).values():
+        rehearse(digits_spec(task))
 
 
 def test_fidelity_reaches_data_and_model() -> None:

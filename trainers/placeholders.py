@@ -59,6 +59,8 @@ def values(trial: TrialContext, own: Mapping[str, Any]) -> dict[str, Any]:
 def fill(name: str, template: str, known: Mapping[str, Any]) -> str:
     """Put values into a text such as `--width={width}`; `{width:.2f}` formats, `{{` is a brace.
 
+    A choice that not every architecture has is written with what stands in for it: `{architecture.kernel?3}`.
+
     Args:
         name: Where the text stands in the configuration, for the error.
         template: The text.
@@ -87,7 +89,10 @@ def _filled(field: str | None, form: str | None, conversion: str | None, known: 
         return ""
     if conversion is not None:
         raise ValueError(f"!{conversion} converts nothing here")
-    return format(known[field], form) if form else as_text(known[field])
+    name, mark, instead = field.partition("?")
+    if mark and name.startswith(ARCHITECTURE) and name not in known:
+        return instead
+    return format(known[name], form) if form else as_text(known[name])
 
 
 def as_text(value: Any) -> str:

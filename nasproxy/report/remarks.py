@@ -214,10 +214,12 @@ def _data_remark(best: TaskState, final_step: int) -> Iterator[Remark]:
 
 
 def reduced_dimensions(task: ProxyTask) -> dict[str, Override]:
-    """The dimensions that the task reduces, by name."""
+    """The dimensions that the task sets otherwise than full training, by name."""
     reduced: dict[str, Override] = {n: getattr(task, n) for n in SHORT_NAMES if getattr(task, n) != 1.0}
     if "image_size" in reduced:
         reduced["image_mode"] = task.image_mode
+    if task.devices is not None:
+        reduced["devices"] = task.devices
     return reduced
 
 

@@ -270,6 +270,13 @@ def test_arguments_and_environment_are_filled_from_the_trial(tmp_path: Path) -> 
     ]
 
 
+def test_a_choice_that_an_architecture_lacks_has_a_stand_in() -> None:
+    known = placeholders.values(TrialContext(Path(), spec()), {})
+    assert placeholders.fill("x", "{architecture.kernel?5} {architecture.stride?2}{architecture.pad?}", known) == "3 2"
+    with pytest.raises(ConfigError, match=r"no placeholder {colour}"):
+        placeholders.fill("x", "{colour?red}", known)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
