@@ -217,9 +217,9 @@ def _resolved(setting: Mapping[str, Any]) -> tuple[str, ProxyTask]:
             )
         values.update(compound(phi))
     following = [name for name in STRENGTHS if values.get(name) == FOLLOW]
-    task = ProxyTask(**{name: value for name, value in values.items() if name not in following})
-    strength = followed_strength(task.width, task.depth, task.image_size)
-    task = replace(task, **dict.fromkeys(following, strength))
+    scale = ProxyTask(**{name: value for name, value in values.items() if name not in following})
+    strength = followed_strength(scale.width, scale.depth, scale.image_size)
+    task = ProxyTask(**{**values, **dict.fromkeys(following, strength)})
     return task._name(phi or 0.0), task
 
 

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from nasproxy.controllers.states import TaskState, read_tasks
 from nasproxy.errors import CorruptFileError
-from nasproxy.proxy import ProxyTask
+from nasproxy.proxy import ProxyTask, grid
 from nasproxy.report import verdict, wording
 from nasproxy.report.findings import Stage, read_findings
 from nasproxy.report.page import Page, write_report
@@ -253,6 +254,22 @@ class TestOverrides:
             "trainer.flag": None,
             "training.total_steps": 120,
         }
+
+    def test_they_hold_what_rules_gave_and_span_the_same_task(self) -> None:
+        ((_, task),) = grid({"compound": -2, "regularisation": "follow", "devices": 2}).items()
+        lines = verdict.overrides(task, 120)
+        assert lines == [
+            "proxy=full",
+            "proxy.width=0.8264",
+            "proxy.depth=0.6944",
+            "proxy.image_size=0.7561",
+            "proxy.regularisation=0.5292",
+            "proxy.image_mode=resize",
+            "proxy.devices=2",
+            "training.total_steps=120",
+        ]
+        pasted = {name: yaml.safe_load(value) for name, value in (line[6:].split("=") for line in lines[1:-1])}
+        assert list(grid({"data_fraction": 1.0, **pasted}).values()) == [task]
 
 
 def unquoted(line: str) -> str:
