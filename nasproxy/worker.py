@@ -15,7 +15,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nasproxy.data.dataset import ImageDataset, ImageSplit, resize, take
+from nasproxy.data.dataset import Dataset, ImageDataset, ImageSplit, TrialImages, take
+from nasproxy.data.image_folder import FileSplit, ImageFolder
 from nasproxy.devices import Pool
 from nasproxy.errors import ConfigError, DataError, NonFiniteScoreError, UntrustedTrialError
 from nasproxy.hooks import get_stop_training
@@ -122,8 +123,11 @@ class TrialContext:
         """Steps after which to validate; the last is `total_steps`."""
         return self.spec.check_steps
 
-    def load_data(self) -> ImageSplit:
+    def load_data(self) -> ImageSplit | FileSplit:
         """The images to train on and to be scored on, at this trial's data fraction and image size.
+
+        Returns:
+            Arrays where the dataset lies in memory, lists of files where it is an image folder.
 
         Raises:
             DataError: The dataset is not the one that the study was begun with.
@@ -143,19 +147,13 @@ class TrialContext:
             order_seed=data["order_seed"],
             balance=data["balance"],
         )
-        if task.image_size == 1.0:
-            return split
-        side = max(1, round(dataset.image_size_px * task.image_size))
-        return replace(
-            split,
-            train_images=resize(split.train_images, side, task.image_mode),
-            valid_images=resize(split.valid_images, side, task.image_mode),
-        )
+        return split if task.image_size == 1.0 else split.resized(task.image_size, task.image_mode)
 
-    def build_model(self, data: ImageSplit) -> "torch.nn.Module":
+    def build_model(self, data: TrialImages) -> "torch.nn.Module":
         """The architecture as a module, at this trial's width and depth, its weights drawn from the seed."""
         import torch
 
+        channels, *sides = data.image_shape
         torch.manual_seed(self.seed)
         model: torch.nn.Module = build(
             "search_space.model",
@@ -164,18 +162,19 @@ class TrialContext:
             width=self.proxy_task.width,
             depth=self.proxy_task.depth,
             num_classes=data.num_classes,
-            channels=data.train_images.shape[1],
-            image_size_px=data.train_images.shape[2],
+            channels=channels,
+            image_size_px=max(sides),
         )
         return model
 
 
-def load_dataset(data: Mapping[str, Any]) -> ImageDataset:
+def load_dataset(data: Mapping[str, Any]) -> Dataset[ImageSplit | FileSplit]:
     """Load the dataset of a `data` node."""
     dataset = build("data.loader", data["loader"])
-    if not isinstance(dataset, ImageDataset):
+    if not isinstance(dataset, ImageDataset | ImageFolder):
         raise DataError(
-            f"data.loader must return a nasproxy.data.dataset.ImageDataset, got {type(dataset).__name__}: wrap it"
+            f"data.loader must return a nasproxy.data.dataset.ImageDataset, or an ImageFolder of "
+            f"nasproxy.data.image_folder, got {type(dataset).__name__}: wrap it"
         )
     return dataset
 
@@ -349,7 +348,7 @@ def rehearse(spec: TrialSpec) -> None:
         raise ConfigError(f"search_space.model must return a torch.nn.Module, got {type(model).__name__}")
     model.eval()
     with torch.no_grad():
-        shape = tuple(model(torch.zeros(1, *data.train_images.shape[1:])).shape)
+        shape = tuple(model(torch.zeros(1, *data.image_shape)).shape)
     if shape != (1, data.num_classes):
         raise ConfigError(
             f"search_space.model must give scores of shape (images, {data.num_classes}), got (images, "
@@ -366,11 +365,11 @@ def zero_costs(specs: Sequence[TrialSpec]) -> list[ZeroCost | None]:
     import torch
 
     torch.set_num_threads(1)  # single images are too little work to share
-    splits: dict[str, ImageSplit] = {}
+    splits: dict[str, TrialImages] = {}
     return [_zero_cost(spec.applied(), splits) for spec in specs]
 
 
-def _zero_cost(spec: TrialSpec, splits: dict[str, ImageSplit]) -> ZeroCost | None:
+def _zero_cost(spec: TrialSpec, splits: dict[str, TrialImages]) -> ZeroCost | None:
     from nasproxy.models.zero_cost import measure
 
     if spec.recipe.data.get("loader") is None:
@@ -380,7 +379,7 @@ def _zero_cost(spec: TrialSpec, splits: dict[str, ImageSplit]) -> ZeroCost | Non
     if shape not in splits:
         splits[shape] = context.load_data()
     try:
-        return measure(context.build_model(splits[shape]), splits[shape].train_images.shape[1:])
+        return measure(context.build_model(splits[shape]), splits[shape].image_shape)
     except Exception:  # the model is the user's code: one that cannot be built fails as a trial, with its reason
         return None
 

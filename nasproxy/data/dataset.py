@@ -1,11 +1,11 @@
-"""Images in memory: what a dataset must be, its two splits, and subsets that nest by construction."""
+"""Images in memory, and what any dataset must be: its two splits, and subsets that nest by construction."""
 
 import hashlib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,51 @@ Labels: TypeAlias = npt.NDArray[np.int64]
 Order: TypeAlias = npt.NDArray[np.int64]
 Balance: TypeAlias = Literal["proportional", "equal"]
 ResizeMode: TypeAlias = Literal["resize", "crop"]
+Shape: TypeAlias = tuple[int, int, int]
+"""Channels, height and width of an image."""
+S = TypeVar("S", covariant=True)
+T = TypeVar("T", bound="TrialImages")
+
+
+class TrialImages(Protocol):
+    """What one trial sees, wherever its images lie: what its model must fit."""
+
+    @property
+    def num_classes(self) -> int:
+        """Classes of the whole dataset: a small part may lack one."""
+        ...
+
+    @property
+    def image_shape(self) -> Shape:
+        """Channels, height and width of the images that the model is given."""
+        ...
+
+    def resized(self: T, scale: float, mode: ResizeMode) -> T:
+        """The same images at another size; `scale` multiplies the longer side, and leaves at least 1 pixel."""
+        ...
+
+
+class Dataset(Protocol[S]):
+    """Labelled images, wherever they lie: what the splits of trials are taken from."""
+
+    @property
+    def train_labels(self) -> Labels:
+        """int64 classes from 0 of the training images, shape (n_train,)."""
+        ...
+
+    @property
+    def renders(self) -> int:
+        """How many training images in a row show one source, and stay together."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """What tells this dataset from any other."""
+        ...
+
+    def part(self, train: Order, scoring: Order | None) -> S:
+        """Choose by index: training images to train on, and others to score on; None for the validation images."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +138,15 @@ class ImageDataset:
         digest.update(f"renders={self.renders}".encode())
         return digest.hexdigest()
 
+    def part(self, train: Order, scoring: Order | None) -> "ImageSplit":
+        """Choose by index: training images to train on, and others to score on; None for the validation images."""
+        valid_images, valid_labels = self.valid_images, self.valid_labels
+        if scoring is not None:
+            valid_images, valid_labels = self.train_images[scoring], self.train_labels[scoring]
+        return ImageSplit(
+            self.train_images[train], self.train_labels[train], valid_images, valid_labels, self.num_classes
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class ImageSplit:
@@ -107,16 +161,36 @@ class ImageSplit:
     valid_labels: Labels
     num_classes: int
 
+    @property
+    def image_shape(self) -> Shape:
+        """Channels, height and width of an image."""
+        channels, height, width = self.train_images.shape[1:]
+        return channels, height, width
+
+    def resized(self, scale: float, mode: ResizeMode) -> "ImageSplit":
+        """The same images at another size; `scale` multiplies the longer side, and leaves at least 1 pixel."""
+        side = scaled_side(max(self.image_shape[1:]), scale)
+        return replace(
+            self,
+            train_images=resize(self.train_images, side, mode),
+            valid_images=resize(self.valid_images, side, mode),
+        )
+
+
+def scaled_side(side_px: int, scale: float) -> int:
+    """The side of an image at a proxy task's image size: rounded, at least 1 pixel."""
+    return max(1, round(side_px * scale))
+
 
 def take(
-    dataset: ImageDataset,
+    dataset: Dataset[S],
     *,
     split: Split,
     data_fraction: float,
     holdout_fraction: float,
     order_seed: int,
     balance: Balance = "proportional",
-) -> ImageSplit:
+) -> S:
     """Choose the images of a trial: the same for every model and training seed.
 
     Args:
@@ -134,17 +208,12 @@ def take(
     """
     _check_fraction("data_fraction", data_fraction)
     labels = dataset.train_labels[:: dataset.renders]
-    sources = np.arange(len(labels))
-    valid_images, valid_labels = dataset.valid_images, dataset.valid_labels
+    sources, scoring = np.arange(len(labels)), None
     if split is Split.SEARCH:
         sources, held_out = _hold_out(labels, holdout_fraction, order_seed)
         scoring = _images_of(held_out, dataset.renders)
-        valid_images, valid_labels = dataset.train_images[scoring], dataset.train_labels[scoring]
     sources = sources[_order(labels[sources], order_seed, balance)]
-    kept = _images_of(sources[: subset_size(len(sources), data_fraction)], dataset.renders)
-    return ImageSplit(
-        dataset.train_images[kept], dataset.train_labels[kept], valid_images, valid_labels, dataset.num_classes
-    )
+    return dataset.part(_images_of(sources[: subset_size(len(sources), data_fraction)], dataset.renders), scoring)
 
 
 def proportional_order(labels: npt.ArrayLike, seed: int) -> Order:

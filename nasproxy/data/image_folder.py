@@ -1,0 +1,266 @@
+"""Images in files, too many for memory: ROOT/train/CLASS/* and ROOT/val/CLASS/*, as ImageNet is unpacked."""
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar, Literal, TypeAlias, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from nasproxy.data.dataset import Labels, Order, ResizeMode, Shape, scaled_side
+from nasproxy.errors import DataError
+
+Paths: TypeAlias = npt.NDArray[np.bytes_]
+"""Paths below the root, '/' between their parts, encoded as the file system does: one compact array."""
+Policy: TypeAlias = Literal["none", "trivial", "rand"]
+
+TRAIN, VALID = "train", "val"
+ENDINGS = frozenset({"bmp", "jpeg", "jpg", "png", "ppm", "tif", "tiff", "webp"})
+LAYOUT = f"ROOT/{TRAIN}/CLASS/* and ROOT/{VALID}/CLASS/*"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How an image file becomes a model's input; random parts are those of training alone.
+
+    Attributes:
+        view_px: Side of what is cut out of an image: of a random part in training; in validation of the centre,
+            once the image's shorter side is 8/7 as long (256 for 224).
+        image_size_px: Side of what the model is given: the centre of that view; by default all of it.
+        min_area: Smallest share of the image that a random view shows, in (0, 1].
+        flip: Probability that an image is mirrored.
+        policy: What changes colour and form at random: `none`, `trivial` (TrivialAugment, wide) or `rand`
+            (RandAugment, 2 operations at magnitude 9 of 30).
+        erase: Probability that a random rectangle is blotted out.
+        num_workers: Processes that read images; 0 reads in the trial's own. The images are the same.
+
+    Raises:
+        DataError: A value is out of range.
+    """
+
+    view_px: int
+    image_size_px: int
+    min_area: float = 0.08
+    flip: float = 0.5
+    policy: Policy = "none"
+    erase: float = 0.0
+    num_workers: int = 0
+
+    def __post_init__(self) -> None:
+        _check("image_size_px", self.image_size_px, "at least 1", 1 <= self.image_size_px <= self.view_px)
+        _check("min_area", self.min_area, "in (0, 1]", 0 < self.min_area <= 1)
+        _check("flip", self.flip, "a probability", 0 <= self.flip <= 1)
+        _check("policy", self.policy, " or ".join(get_args(Policy)), self.policy in get_args(Policy))
+        _check("erase", self.erase, "a probability", 0 <= self.erase <= 1)
+        _check("num_workers", self.num_workers, "at least 0", self.num_workers >= 0)
+
+    def resized(self, scale: float, mode: ResizeMode) -> "Reading":
+        """The same views at another size: whole, of fewer pixels; or in mode `crop` their centre, as it is."""
+        side = scaled_side(self.image_size_px, scale)
+        if mode == "crop":
+            return replace(self, image_size_px=side)
+        return replace(self, image_size_px=side, view_px=max(side, scaled_side(self.view_px, scale)))
+
+
+@dataclass(frozen=True, eq=False)
+class FileSplit:
+    """What one trial sees: the files it trains on, and those that score it; nothing of them is decoded.
+
+    Attributes:
+        root: Folder that the paths begin in.
+        train_paths: Shape (n_train,).
+        train_labels: int64 classes, shape (n_train,).
+        valid_paths: Shape (n_valid,).
+        valid_labels: int64 classes, shape (n_valid,).
+        num_classes: Classes of the whole dataset: a small part may lack one.
+        reading: How they become a model's input.
+    """
+
+    root: Path
+    train_paths: Paths
+    train_labels: Labels
+    valid_paths: Paths
+    valid_labels: Labels
+    num_classes: int
+    reading: Reading
+
+    @property
+    def image_shape(self) -> Shape:
+        """Channels, height and width of the images that the model is given."""
+        return 3, self.reading.image_size_px, self.reading.image_size_px
+
+    def resized(self, scale: float, mode: ResizeMode) -> "FileSplit":
+        """The same files, read at another size; `scale` multiplies the side, and leaves at least 1 pixel."""
+        return replace(self, reading=self.reading.resized(scale, mode))
+
+
+@dataclass(frozen=True, eq=False)
+class ImageFolder:
+    """Labelled image files: those to train on, and those that score a full training.
+
+    Attributes:
+        root: Folder that the paths begin in.
+        classes: Names of the classes, sorted; a label is a place in them.
+        train_paths: Sorted, shape (n_train,).
+        train_labels: int64 classes, shape (n_train,).
+        train_bytes: int64 sizes of the files, shape (n_train,).
+        valid_paths: Sorted, shape (n_valid,).
+        valid_labels: int64 classes, shape (n_valid,).
+        valid_bytes: int64 sizes of the files, shape (n_valid,).
+        reading: How they become a model's input.
+    """
+
+    renders: ClassVar[int] = 1
+
+    root: Path
+    classes: tuple[str, ...]
+    train_paths: Paths
+    train_labels: Labels
+    train_bytes: npt.NDArray[np.int64]
+    valid_paths: Paths
+    valid_labels: Labels
+    valid_bytes: npt.NDArray[np.int64]
+    reading: Reading
+
+    @property
+    def num_classes(self) -> int:
+        """Outputs that a model needs."""
+        return len(self.classes)
+
+    @property
+    def image_size_px(self) -> int:
+        """Side of what a model is given."""
+        return self.reading.image_size_px
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256, in hex, over the paths below the root and the sizes of all files; their content is not read."""
+        digest = hashlib.sha256()
+        for paths, sizes in ((self.train_paths, self.train_bytes), (self.valid_paths, self.valid_bytes)):
+            lines = (b"%s\0%d\n" % entry for entry in zip(paths.tolist(), sizes.tolist(), strict=True))
+            digest.update(b"".join(lines))
+        return digest.hexdigest()
+
+    def part(self, train: Order, scoring: Order | None) -> FileSplit:
+        """Choose by index: training files to train on, and others to score on; None for the validation files."""
+        valid_paths, valid_labels = self.valid_paths, self.valid_labels
+        if scoring is not None:
+            valid_paths, valid_labels = self.train_paths[scoring], self.train_labels[scoring]
+        return FileSplit(
+            self.root,
+            self.train_paths[train],
+            self.train_labels[train],
+            valid_paths,
+            valid_labels,
+            self.num_classes,
+            self.reading,
+        )
+
+
+def load(
+    root: str,
+    *,
+    image_size_px: int = 224,
+    min_area: float = 0.08,
+    flip: float = 0.5,
+    policy: Policy = "none",
+    erase: float = 0.0,
+    num_workers: int = 0,
+) -> ImageFolder:
+    """List an image folder: one look at every folder, none into an image.
+
+    Args:
+        root: Folder with a folder for each class in `train`, and in `val`; the classes are those of `train`.
+        image_size_px: Side of what a model is given in full training.
+        min_area: As in `Reading`, like all that follow.
+        flip: See there.
+        policy: See there.
+        erase: See there.
+        num_workers: See there.
+
+    Raises:
+        DataError: A folder is missing, or holds what is no image; a class is empty, or has no training images;
+            or a value is out of range.
+    """
+    reading = Reading(
+        view_px=image_size_px,
+        image_size_px=image_size_px,
+        min_area=min_area,
+        flip=flip,
+        policy=policy,
+        erase=erase,
+        num_workers=num_workers,
+    )
+    folder = Path(root).expanduser().absolute()
+    train, valid = (_class_folders(folder, part) for part in (TRAIN, VALID))
+    classes = tuple(sorted(train, key=os.fsencode))
+    if len(classes) < 2:
+        raise DataError(f"{folder / TRAIN} must hold at least 2 folders of classes, got {len(classes)}: add classes")
+    unknown = sorted(set(valid) - set(train))
+    if unknown:
+        raise DataError(
+            f"{folder / VALID} must hold classes that {folder / TRAIN} holds, got {', '.join(unknown[:5])} too: add "
+            f"such training images, or remove those folders"
+        )
+    labels = {name: label for label, name in enumerate(classes)}
+    return ImageFolder(folder, classes, *_list(folder, train, labels), *_list(folder, valid, labels), reading)
+
+
+def _class_folders(root: Path, part: str) -> dict[str, Path]:
+    folder = root / part
+    if not folder.is_dir():
+        raise DataError(f"data.loader.root must hold {LAYOUT}, and there is no folder {folder}: set data.loader.root")
+    with os.scandir(folder) as entries:
+        visible = [entry for entry in entries if not entry.name.startswith(".")]
+    strays = sorted(entry.name for entry in visible if not entry.is_dir())
+    if strays:
+        raise DataError(
+            f"{folder} must hold a folder for each class and nothing else, got the file {strays[0]}: move it into the "
+            f"folder of its class, or remove it"
+        )
+    if not visible:
+        raise DataError(f"{folder} must hold a folder for each class, got none: the layout is {LAYOUT}")
+    return {entry.name: Path(entry.path) for entry in visible}
+
+
+def _list(
+    root: Path, folders: Mapping[str, Path], labels: Mapping[str, int]
+) -> tuple[Paths, Labels, npt.NDArray[np.int64]]:
+    """Paths, labels and sizes of the files of all classes, in order."""
+    paths: list[bytes] = []
+    sizes: list[int] = []
+    counts: list[int] = []
+    classes = sorted(folders, key=labels.__getitem__)
+    for name in classes:
+        files = _files(folders[name])
+        prefix = os.fsencode(folders[name].relative_to(root).as_posix()) + b"/"
+        paths += [prefix + os.fsencode(file) for file, _ in files]
+        sizes += [size for _, size in files]
+        counts.append(len(files))
+    numbers = np.array([labels[name] for name in classes], dtype=np.int64)
+    return np.array(paths, dtype=np.bytes_), np.repeat(numbers, counts), np.array(sizes, dtype=np.int64)
+
+
+def _files(folder: Path) -> list[tuple[str, int]]:
+    """Names and sizes of a class's images, sorted by name."""
+    with os.scandir(folder) as entries:
+        files = sorted((entry.name, entry.stat().st_size) for entry in entries if not entry.name.startswith("."))
+    if not files:
+        raise DataError(f"{folder} must hold an image of its class, got none: add images, or remove the folder")
+    for name, size in files:
+        if name.rpartition(".")[2].lower() not in ENDINGS:
+            raise DataError(
+                f"{folder / name} must be an image ({', '.join(sorted(ENDINGS))}): remove it, or give it its ending"
+            )
+        if size == 0:
+            raise DataError(f"{folder / name} must be an image, got an empty file: restore or remove it")
+    return files
+
+
+def _check(name: str, value: object, needed: str, is_right: bool) -> None:
+    if not is_right:
+        raise DataError(f"data.loader.{name} must be {needed}, got {value}")
