@@ -114,11 +114,26 @@ def _corrupt(path: Path, why: str) -> CorruptFileError:
     )
 
 
+_HELD: set[int] = set()
+"""Descriptors of the leases that this process holds."""
+
+
+def _let_go() -> None:
+    """Close what a fork has copied: the kernel holds a lock for as long as anybody has its descriptor."""
+    for descriptor in _HELD:
+        os.close(descriptor)
+    _HELD.clear()
+
+
+os.register_at_fork(after_in_child=_let_go)
+
+
 class Lease:
     """A lock on a file that lasts as long as its process holds it, and not longer.
 
-    One owner at a time, or several that share it. The file names the last owner for the error message
-    only: whether the lease is held is the kernel's word, so a dead owner never blocks anyone.
+    One owner at a time, or several that share it; processes that the owner forks do not hold it on. The file
+    names the last owner for the error message only: whether the lease is held is the kernel's word, so a dead
+    owner never blocks anyone.
     """
 
     def __init__(self, path: Path) -> None:
@@ -149,6 +164,7 @@ class Lease:
                     return False
                 time.sleep(0.05)
         self._descriptor = descriptor
+        _HELD.add(descriptor)
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"process {os.getpid()} on {os.uname().nodename}\n".encode(), 0)
         return True
@@ -156,6 +172,7 @@ class Lease:
     def release(self) -> None:
         """Give the lease back; nothing happens if it is not held."""
         if self._descriptor is not None:
+            _HELD.discard(self._descriptor)
             os.close(self._descriptor)
             self._descriptor = None
 

@@ -11,6 +11,7 @@ from typing import Any
 from nasproxy.errors import ConfigError, StudyChangedError
 from nasproxy.proxy import NAME_PATTERN, flatten
 from nasproxy.storage import Lease, read_record, write_record
+from nasproxy.trial import NOT_IDENTITY
 
 UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG)
 
@@ -189,8 +190,13 @@ def _begun(folder: StudyFolder, base: Mapping[str, Any], is_shared: bool) -> Stu
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Each path whose value differs, with both values; a path that is not there is `absent`."""
-    paths = [path for path in {**old, **new} if not _equal(old.get(path), new.get(path))]
+    """Each path whose value differs, with both values; a path that is not there is `absent`.
+
+    Paths that say where or how fast, not what, may change at any time.
+    """
+    paths = [
+        path for path in {**old, **new} if not NOT_IDENTITY.search(path) and not _equal(old.get(path), new.get(path))
+    ]
     return [f"{path}: {old.get(path, 'absent')} -> {new.get(path, 'absent')}" for path in paths]
 
 

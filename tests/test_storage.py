@@ -81,6 +81,11 @@ def _hold(path: Path, ready: Any) -> None:
     signal.pause()
 
 
+def _wait(ready: Any, ended: Any) -> None:
+    ready.set()
+    ended.wait(30)
+
+
 def test_a_lease_ends_with_its_process(tmp_path: Path) -> None:
     path, context = tmp_path / "lease", multiprocessing.get_context("spawn")
     ready = context.Event()
@@ -98,6 +103,22 @@ def test_a_lease_ends_with_its_process(tmp_path: Path) -> None:
     assert not is_held(path)
     with Lease(path).hold("study x"):
         assert is_held(path)
+
+
+def test_a_lease_does_not_live_on_in_processes_that_its_owner_forked(tmp_path: Path) -> None:
+    lease, context = Lease(tmp_path / "lease"), multiprocessing.get_context("fork")
+    assert lease.acquire()
+    ready, ended = context.Event(), context.Event()
+    process = context.Process(target=_wait, args=(ready, ended))
+    process.start()
+    assert ready.wait(30)
+    assert is_held(lease.path)
+    lease.release()
+    try:
+        assert not is_held(lease.path)
+    finally:
+        ended.set()
+        process.join()
 
 
 def test_a_shared_lease_keeps_out_whoever_wants_it_alone(tmp_path: Path) -> None:

@@ -71,6 +71,11 @@ def test_looking_at_a_study_needs_one(tmp_path: Path) -> None:
     assert not (tmp_path / "two").exists()
 
 
+def test_where_data_lies_and_how_many_read_it_is_no_difference() -> None:
+    old = {"data.loader.root": "/here", "data.loader.num_workers": 0}
+    assert differences(old, {"data.loader.root": "/there", "data.loader.num_workers": 8}) == []
+
+
 def test_differences_name_both_values() -> None:
     assert differences({"a": 1, "b": [1, 2]}, {"a": 1.0, "b": (1, 2), "c": None}) == []
     assert differences({"a": 1}, {"a": "1"}) == ["a: 1 -> 1"]

@@ -1,0 +1,206 @@
+"""Batches of image files are functions of (seed, step): whoever reads them, from wherever, in whatever parts."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from nasproxy.data import generated
+from nasproxy.data.dataset import take
+from nasproxy.data.image_folder import FileSplit
+from nasproxy.errors import DataError
+from nasproxy.trial import Split
+from trainers.image_files import DEVIATION, MEAN, ImageFiles, read_image, shard, training_transform
+
+CPU = torch.device("cpu")
+Batches = list[tuple[torch.Tensor, torch.Tensor]]
+
+
+@pytest.fixture(scope="module")
+def split(tmp_path_factory: pytest.TempPathFactory) -> FileSplit:
+    """18 images to train on, so that an epoch ends inside a batch of 8, and 6 to score on; all that is random is on."""
+    folder = generated.folder(
+        images=24,
+        classes=3,
+        image_size_px=16,
+        policy="trivial",
+        erase=0.5,
+        cache_dir=str(tmp_path_factory.mktemp("images")),
+    )
+    return take(folder, split=Split.SEARCH, data_fraction=1.0, holdout_fraction=0.25, order_seed=0)
+
+
+def files(split: FileSplit, **settings: Any) -> ImageFiles:
+    return ImageFiles(split, **{"batch_size": 8, "seed": 3, "device": CPU, **settings})
+
+
+def reading(split: FileSplit, **changes: Any) -> FileSplit:
+    return replace(split, reading=replace(split.reading, **changes))
+
+
+def same(left: Batches, right: Batches) -> bool:
+    pairs = zip(left, right, strict=True)
+    return all(torch.equal(a, b) for one, other in pairs for a, b in zip(one, other, strict=True))
+
+
+def plain(split: FileSplit) -> FileSplit:
+    """Nothing random."""
+    return reading(split, min_area=1.0, flip=0.0, policy="none", erase=0.0)
+
+
+def test_batches_are_the_models_inputs(split: FileSplit) -> None:
+    images, labels = next(files(split).batches(0, 1))
+    assert (images.shape, images.dtype, labels.dtype) == ((8, 3, 16, 16), torch.float32, torch.int64)
+    grey = Image.new("RGB", (48, 48), (100, 150, 200))
+    pixels = training_transform(plain(split).reading, 1.0)(grey)
+    assert pixels.unique().tolist() == [100, 150, 200]
+
+
+def test_pixels_are_normalised_as_imagenets(split: FileSplit, tmp_path: Path) -> None:
+    Image.new("RGB", (40, 30), (100, 150, 200)).save(tmp_path / "one.png")
+    one = replace(split, root=tmp_path, valid_paths=np.array([b"one.png"]), valid_labels=np.array([0]))
+    ((images, _),) = files(one).validation()
+    expected = [(c / 255 - m) / d for c, m, d in zip((100, 150, 200), MEAN, DEVIATION, strict=True)]
+    torch.testing.assert_close(images[0, :, 7, 7], torch.tensor(expected))
+
+
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_any_number_of_workers_reads_the_same(split: FileSplit, num_workers: int) -> None:
+    alone, helped = files(split), files(reading(split, num_workers=num_workers))
+    assert same(list(alone.batches(0, 7)), list(helped.batches(0, 7)))
+    assert same(list(alone.validation()), list(helped.validation()))
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_training_goes_on_from_the_middle_with_the_same_batches(split: FileSplit, num_workers: int) -> None:
+    whole = list(files(split).batches(0, 7))
+    assert same(list(files(reading(split, num_workers=num_workers)).batches(4, 7)), whole[4:])
+
+
+def test_a_batch_is_of_its_step_and_seed_alone(split: FileSplit) -> None:
+    torch.manual_seed(99)
+    (left,) = files(split).batches(5, 6)
+    torch.manual_seed(1)
+    (right,), (other,), (later,) = (
+        files(split).batches(5, 6),
+        files(split, seed=4).batches(5, 6),
+        files(split).batches(6, 7),
+    )
+    assert same([left], [right])
+    assert not same([left], [other])
+    assert not same([left], [later])
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_dropout_too_draws_by_step(split: FileSplit, num_workers: int) -> None:
+    drawn = []
+    for first in (0, 2):
+        source = files(reading(split, num_workers=num_workers)).batches(first, 3)
+        drawn.append([torch.rand(3) for _ in source][-1])
+    assert torch.equal(*drawn)
+
+
+def test_an_image_is_augmented_anew_every_time_and_shuffled(split: FileSplit) -> None:
+    batches = list(files(split, batch_size=18).batches(0, 2))
+    assert sorted(batches[0][1].tolist()) == sorted(batches[1][1].tolist())
+    assert batches[0][1].tolist() != batches[1][1].tolist()
+    seen = {image.numpy().tobytes() for images, _ in batches for image in images}
+    assert len(seen) == 36
+
+
+def test_labels_stay_with_their_images(split: FileSplit) -> None:
+    known = {}
+    for images, labels in files(plain(split), augmentation=0.0, batch_size=18).batches(0, 1):
+        known = {image.numpy().tobytes(): label for image, label in zip(images, labels.tolist(), strict=True)}
+    for images, labels in files(plain(split), batch_size=5).batches(0, 6):
+        assert [known[image.numpy().tobytes()] for image in images] == labels.tolist()
+
+
+def test_without_augmentation_a_view_is_the_centre(split: FileSplit) -> None:
+    (one,), (other,) = (files(split, augmentation=0.0, batch_size=18).batches(epoch, epoch + 1) for epoch in (0, 1))
+    assert {image.numpy().tobytes() for image in one[0]} == {image.numpy().tobytes() for image in other[0]}
+
+
+@pytest.mark.parametrize("policy", ["none", "trivial", "rand"])
+@pytest.mark.parametrize("strength", [0.0, 0.5, 1.0, 1.5, 3.0])
+def test_every_strength_of_every_policy_gives_images(split: FileSplit, policy: str, strength: float) -> None:
+    images, _ = next(files(reading(split, policy=policy), augmentation=strength).batches(0, 1))
+    assert images.shape == (8, 3, 16, 16)
+
+
+@pytest.mark.parametrize(("mode", "scale", "side"), [("resize", 0.5, 8), ("crop", 0.5, 8), ("resize", 0.75, 12)])
+def test_a_smaller_image_is_read_smaller(split: FileSplit, mode: Any, scale: float, side: int) -> None:
+    small = split.resized(scale, mode)
+    for images, _ in (next(files(small).batches(0, 1)), next(files(small).validation())):
+        assert images.shape[1:] == small.image_shape == (3, side, side)
+
+
+def test_a_cropped_image_is_the_centre_of_the_whole_one(split: FileSplit) -> None:
+    ((whole, _),), ((centre, _),) = (files(part).validation() for part in (split, split.resized(0.5, "crop")))
+    assert torch.equal(whole[:, :, 4:12, 4:12], centre)
+    still = reading(split, policy="none", erase=0.0, flip=0.0)
+    ((whole, _),), ((centre, _),) = (files(part).batches(0, 1) for part in (still, still.resized(0.5, "crop")))
+    assert torch.equal(whole[:, :, 4:12, 4:12], centre)
+
+
+@pytest.mark.parametrize("world_size", [2, 3])
+def test_the_parts_of_the_ranks_make_up_the_batch(split: FileSplit, world_size: int) -> None:
+    whole = list(files(split).batches(0, 3))
+    ranks = [list(files(split, rank=rank, world_size=world_size).batches(0, 3)) for rank in range(world_size)]
+    joined = [tuple(torch.cat(parts) for parts in zip(*step, strict=True)) for step in zip(*ranks, strict=True)]
+    assert same(whole, joined)  # type: ignore[arg-type]
+    assert [shard(8, rank, 3) for rank in range(3)] == [range(0, 2), range(2, 5), range(5, 8)]
+
+
+def test_the_parts_of_the_ranks_make_up_validation(split: FileSplit) -> None:
+    ((images, labels),) = files(split).validation()
+    parts = [next(files(split, rank=rank, world_size=2).validation()) for rank in range(2)]
+    assert torch.equal(torch.cat([part[0] for part in parts]), images)
+    assert torch.equal(torch.cat([part[1] for part in parts]), labels)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_broken_image_is_named(split: FileSplit, tmp_path: Path, num_workers: int) -> None:
+    whole = (split.root / split.train_paths[0].decode()).read_bytes()
+    (tmp_path / "broken.png").write_bytes(whole[: len(whole) // 2])
+    broken = replace(
+        reading(split, num_workers=num_workers),
+        root=tmp_path,
+        train_paths=np.array([b"broken.png"]),
+        train_labels=np.array([0]),
+        valid_paths=np.array([b"missing.png"]),
+        valid_labels=np.array([0]),
+    )
+    with pytest.raises(DataError, match=r"^\S*broken\.png must be an image that can be read, got .*: restore or"):
+        list(files(broken).batches(0, 1))
+    with pytest.raises(DataError, match=r"^\S*missing\.png must be an image that can be read, got .*No such file"):
+        list(files(broken).validation())
+
+
+@pytest.mark.parametrize(("mode", "colour"), [("L", 7), ("CMYK", (1, 2, 3, 4)), ("RGBA", (1, 2, 3, 4)), ("P", 3)])
+def test_every_kind_of_image_is_read_as_rgb(tmp_path: Path, mode: str, colour: Any) -> None:
+    Image.new(mode, (8, 6), colour).save(tmp_path / "one.tif")
+    image = read_image(tmp_path, b"one.tif")
+    assert (image.mode, image.size) == ("RGB", (8, 6))
+
+
+def test_nothing_is_read_before_a_batch_is_asked_for(split: FileSplit, tmp_path: Path) -> None:
+    gone = replace(split, root=tmp_path)
+    assert files(gone).validation_batches == 1
+    source = files(gone).batches(0, 1)
+    with pytest.raises(DataError, match=r"No such file"):
+        next(source)
+
+
+def test_workers_end_with_whoever_asked_for_batches(split: FileSplit) -> None:
+    import multiprocessing
+
+    source = files(reading(split, num_workers=2)).batches(0, 100)
+    next(source)
+    assert len(multiprocessing.active_children()) == 2
+    source.close()
+    assert multiprocessing.active_children() == []
