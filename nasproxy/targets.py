@@ -73,7 +73,7 @@ def check_arguments(name: str, node: Mapping[str, Any], given: Mapping[str, Any]
     """Hold a node's arguments against the target's own signature and type hints.
 
     Raises:
-        ConfigError: An argument is unknown, missing, left at `???`, or of another type than the target says.
+        ConfigError: An argument is unknown, missing, or of another type than the target says.
     """
     target = load(name, node)
     try:
@@ -88,8 +88,6 @@ def check_arguments(name: str, node: Mapping[str, Any], given: Mapping[str, Any]
         if key not in parameters and not takes_any:
             known = ", ".join(sorted(set(parameters) - set(given)))
             raise ConfigError(f"{name} has no {key!r}: {node['_target_']} takes {known}")
-        if value == "???":
-            raise ConfigError(f"{name}.{key} must be given, and nobody can guess it: add {name}.{key}=VALUE")
         if key in hints and not (isinstance(value, Mapping) and "_target_" in value):
             _check_type(f"{name}.{key}", value, hints[key])
     for key, parameter in parameters.items():
@@ -102,7 +100,7 @@ def check_arguments(name: str, node: Mapping[str, Any], given: Mapping[str, Any]
 
 
 def _check_type(path: str, value: Any, hint: Any) -> None:
-    if isinstance(value, Mapping | list):
+    if isinstance(value, Mapping | list) or value == "???":
         return
     try:
         TypeAdapter(hint, config=ConfigDict(strict=True)).validate_python(value)

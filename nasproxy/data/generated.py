@@ -79,9 +79,7 @@ def folder(
     cache_dir: str | None = None,
     image_size_px: int = 32,
     min_area: float = 0.08,
-    flip: float = 0.5,
     policy: image_folder.Policy = "none",
-    erase: float = 0.0,
     num_workers: int = 0,
 ) -> ImageFolder:
     """Write a small image folder, once, and list it as `nasproxy.data.image_folder.load` does.
@@ -97,9 +95,7 @@ def folder(
         cache_dir: Where to write it; None for the machine's folder of temporary files.
         image_size_px: As in `nasproxy.data.image_folder.load`, like all that follow.
         min_area: See there.
-        flip: See there.
         policy: See there.
-        erase: See there.
         num_workers: See there.
 
     Raises:
@@ -129,9 +125,7 @@ def folder(
         str(root),
         image_size_px=image_size_px,
         min_area=min_area,
-        flip=flip,
         policy=policy,
-        erase=erase,
         num_workers=num_workers,
     )
 
@@ -188,7 +182,7 @@ def _draw_chunk(
     shapes = math.ceil(math.sqrt(classes))
     lobes = np.where(labels % shapes == 0, 0, labels % shapes + 1)
     texture = labels // shapes
-    axis = (2 * np.arange(side, dtype=np.float32) + 1) / side - 1
+    axis = np.linspace(1 / side - 1, 1 - 1 / side, side, dtype=np.float32)  # centres of pixels, of an image of side 2
     dx = axis - _uniform(generator, count, -0.3, 0.3)  # (n, 1, side)
     dy = axis[:, None] - _uniform(generator, count, -0.3, 0.3)  # (n, side, 1)
     inside = _outline(dx, dy, lobes, generator)

@@ -25,17 +25,15 @@ LAYOUT = f"ROOT/{TRAIN}/CLASS/* and ROOT/{VALID}/CLASS/*"
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """How an image file becomes a model's input; random parts are those of training alone.
+    """How an image file becomes pixels of one size; what a trainer does to batches of them is its own affair.
 
     Attributes:
         view_px: Side of what is cut out of an image: of a random part in training; in validation of the centre,
             once the image's shorter side is 8/7 as long (256 for 224).
         image_size_px: Side of what the model is given: the centre of that view; by default all of it.
         min_area: Smallest share of the image that a random view shows, in (0, 1].
-        flip: Probability that an image is mirrored.
-        policy: What changes colour and form at random: `none`, `trivial` (TrivialAugment, wide) or `rand`
-            (RandAugment, 2 operations at magnitude 9 of 30).
-        erase: Probability that a random rectangle is blotted out.
+        policy: What changes colour and form in training, at random: `none`, `trivial` (TrivialAugment, wide) or
+            `rand` (RandAugment, 2 operations at magnitude 9 of 30).
         num_workers: Processes that read images; 0 reads in the trial's own. The images are the same.
 
     Raises:
@@ -45,17 +43,13 @@ class Reading:
     view_px: int
     image_size_px: int
     min_area: float = 0.08
-    flip: float = 0.5
     policy: Policy = "none"
-    erase: float = 0.0
     num_workers: int = 0
 
     def __post_init__(self) -> None:
         _check("image_size_px", self.image_size_px, "at least 1", 1 <= self.image_size_px <= self.view_px)
         _check("min_area", self.min_area, "in (0, 1]", 0 < self.min_area <= 1)
-        _check("flip", self.flip, "a probability", 0 <= self.flip <= 1)
         _check("policy", self.policy, " or ".join(get_args(Policy)), self.policy in get_args(Policy))
-        _check("erase", self.erase, "a probability", 0 <= self.erase <= 1)
         _check("num_workers", self.num_workers, "at least 0", self.num_workers >= 0)
 
     def resized(self, scale: float, mode: ResizeMode) -> "Reading":
@@ -166,9 +160,7 @@ def load(
     *,
     image_size_px: int = 224,
     min_area: float = 0.08,
-    flip: float = 0.5,
     policy: Policy = "none",
-    erase: float = 0.0,
     num_workers: int = 0,
 ) -> ImageFolder:
     """List an image folder: one look at every folder, none into an image.
@@ -177,9 +169,7 @@ def load(
         root: Folder with a folder for each class in `train`, and in `val`; the classes are those of `train`.
         image_size_px: Side of what a model is given in full training.
         min_area: As in `Reading`, like all that follow.
-        flip: See there.
         policy: See there.
-        erase: See there.
         num_workers: See there.
 
     Raises:
@@ -190,9 +180,7 @@ def load(
         view_px=image_size_px,
         image_size_px=image_size_px,
         min_area=min_area,
-        flip=flip,
         policy=policy,
-        erase=erase,
         num_workers=num_workers,
     )
     folder = Path(root).expanduser().absolute()

@@ -201,8 +201,6 @@ def test_one_class_is_refused(tmp_path: Path) -> None:
     [
         ("image_size_px", 0, "at least 1"),
         ("min_area", 0.0, r"in \(0, 1\]"),
-        ("flip", 1.5, "a probability"),
-        ("erase", -0.5, "a probability"),
         ("policy", "auto", "none or trivial or rand"),
         ("num_workers", -1, "at least 0"),
     ],
