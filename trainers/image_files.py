@@ -1,4 +1,4 @@
-"""Image files as batches: read and augmented by processes of their own, each batch a function of (seed, step) alone."""
+"""Image files as batches: read by processes of their own, each batch a function of (seed, step) alone."""
 
 import math
 import os
@@ -14,9 +14,10 @@ from torchvision.transforms import v2
 
 from nasproxy.data.image_folder import FileSplit, Reading
 from nasproxy.data.stream import BatchStream, step_seed
-from nasproxy.errors import DataError
-
-Batch = tuple[Tensor, Tensor]
+from nasproxy.errors import ConfigError, DataError
+from trainers.augmentation import Augmentation, Batch
+from trainers.images import VALIDATION_BATCH, seed_generator, shard, validation_shard
+from trainers.settings import Settings
 
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """ImageNet's, of colours in [0, 1]: what models of such images are used to."""
@@ -25,21 +26,20 @@ CENTRE = 0.875
 ASPECT = 4 / 3
 """Largest ratio of a random view's sides, before it is brought to a square."""
 RAND_OPERATIONS, RAND_MAGNITUDE, MAGNITUDES = 2, 9, 31
-VALIDATION_BATCH = 256
 
 
 class ImageFiles:
-    """A trial's image files: batches by step, on its device, normalised.
+    """A trial's image files: batches by step, on its device, normalised and augmented.
 
-    Attributes:
-        validation_batches: How many batches `validation` gives.
+    A rank reads its own part of a batch alone, so that what is done to whole batches, such as mixing them, is done to
+    that part: a training on two devices is another than one on one.
     """
 
     def __init__(
         self,
         split: FileSplit,
+        settings: Settings,
         *,
-        batch_size: int,
         seed: int,
         device: torch.device,
         augmentation: float = 1.0,
@@ -50,36 +50,54 @@ class ImageFiles:
 
         Args:
             split: The files.
-            batch_size: Images of one optimizer step, over all ranks.
+            settings: How they are trained on.
             seed: The trial's.
             device: Where batches go.
-            augmentation: Strength, 1 for what the split says; 0 cuts out the centre.
+            augmentation: Strength of what is random in reading; 0 cuts out the centre.
             rank: Which part of every batch is this process's.
-            world_size: Parts; they are contiguous, and as equal as can be.
+            world_size: Parts.
+
+        Raises:
+            ConfigError: A part cannot be mixed, or has no validation images.
         """
+        own = shard(settings.batch_size, rank, world_size)
+        if settings.mixes and (own.stop - own.start) % 2:
+            raise ConfigError(
+                f"mixup and cutmix need an even number of images on every device, got {own.stop - own.start} of "
+                f"trainer.batch_size {settings.batch_size} on one of {world_size}: make it a multiple of "
+                f"{2 * world_size}"
+            )
+        self._seed = seed
+        self._rank = rank if world_size > 1 else None
         self._device = device
         self._num_workers = split.reading.num_workers
-        self._train = _TrainBatches(split, batch_size, seed, augmentation, rank, world_size)
-        self._valid = _ValidationBatches(split, rank, world_size)
-        self._seed = seed
+        self._train = _TrainBatches(split, settings.batch_size, seed, own, augmentation)
+        self._valid = _ValidationBatches(split, validation_shard(len(split.valid_labels), rank, world_size))
+        self._augment = Augmentation(settings, split.num_classes, device)
         self._mean = 255 * torch.tensor(MEAN, device=device).reshape(3, 1, 1)
         self._deviation = 255 * torch.tensor(DEVIATION, device=device).reshape(3, 1, 1)
 
     def batches(self, first: int, last: int) -> Iterator[Batch]:
-        """Images, shape (n, 3, side, side), and labels of the steps that follow `first`, ..., `last` - 1 finished ones.
+        """The batches of the steps after `first` finished ones, up to `last`: this rank's part of them.
 
-        The device's random numbers begin anew from (seed, step) before each, so that dropout too depends on nothing
-        else.
+        Each begins the device's random numbers anew from (seed, step), so that dropout too depends on nothing else.
 
         Raises:
             DataError: An image cannot be read.
         """
         for step, batch in zip(range(first, last), self._read(self._train, range(first, last)), strict=True):
-            seed_generator(step_seed(self._seed, step), self._device)
-            yield batch
+            seed = step_seed(self._seed, step)
+            if self._rank is not None:
+                seed = step_seed(seed, self._rank)  # no two ranks drop out the same
+            seed_generator(seed, self._device)
+            yield self._augment(*batch, seed)
 
     def validation(self) -> Iterator[Batch]:
-        """All validation images and labels, in batches of one order."""
+        """All validation images and labels of this rank, in batches of one order.
+
+        Raises:
+            DataError: An image cannot be read.
+        """
         return self._read(self._valid, range(self.validation_batches))
 
     @property
@@ -89,16 +107,15 @@ class ImageFiles:
 
     def _read(self, batches: "_Batches", numbers: range) -> Iterator[Batch]:
         """Read batches ahead of their use, and bring them to the device."""
-        is_cuda = self._device.type == "cuda"
         loader = DataLoader(
             batches,
             sampler=numbers,
             batch_size=None,  # an item is a batch
             num_workers=self._num_workers,
-            pin_memory=is_cuda,
+            pin_memory=self._device.type == "cuda",
             # A trial's process was forked by a server, and does not know how to import itself anew.
             multiprocessing_context="fork" if self._num_workers else None,
-            generator=torch.Generator(),  # its seed is drawn from the trial's own random numbers otherwise
+            generator=torch.Generator(),  # without one, its seed is drawn from the trial's own random numbers
         )
         for pixels, labels in loader:
             if isinstance(pixels, str):
@@ -110,7 +127,7 @@ class ImageFiles:
 class _Batches(Dataset[tuple[Tensor | str, Tensor]]):
     """Batches by number, as bytes; in place of one that cannot be read, why not.
 
-    An error that a worker raises reaches its trial with a traceback for a message.
+    An error that a worker raised would reach its trial with a traceback for a message.
     """
 
     def __getitem__(self, number: int) -> tuple[Tensor | str, Tensor]:
@@ -124,40 +141,38 @@ class _Batches(Dataset[tuple[Tensor | str, Tensor]]):
 
 
 class _TrainBatches(_Batches):
-    """Batches by step."""
+    """A rank's part of the batches, by step."""
 
-    def __init__(
-        self, split: FileSplit, batch_size: int, seed: int, augmentation: float, rank: int, world_size: int
-    ) -> None:
+    def __init__(self, split: FileSplit, batch_size: int, seed: int, own: slice, augmentation: float) -> None:
         self._split = split
         self._stream = BatchStream(len(split.train_labels), batch_size, seed)
         self._seed = seed
+        self._own = own
         self._transform = training_transform(split.reading, augmentation)
-        self._positions = shard(batch_size, rank, world_size)
 
     def _batch(self, step: int) -> Batch:
-        indices = self._stream.indices(step)[self._positions.start : self._positions.stop]
+        indices = self._stream.indices(step)[self._own]
         seed = step_seed(self._seed, step)
         images = [
             self._image(self._split.train_paths[index], step_seed(seed, position))
-            for position, index in zip(self._positions, indices, strict=True)
+            for position, index in enumerate(indices, start=self._own.start)
         ]
         return torch.stack(images), torch.from_numpy(self._split.train_labels[indices])
 
     def _image(self, path: bytes, seed: int) -> Tensor:
+        image = read_image(self._split.root, path)
         torch.default_generator.manual_seed(seed)  # all that torchvision's transforms draw from
-        image: Tensor = self._transform(read_image(self._split.root, path))
-        return image
+        changed: Tensor = self._transform(image)
+        return changed
 
 
 class _ValidationBatches(_Batches):
-    """Validation batches by number."""
+    """A rank's validation images, in batches by number."""
 
-    def __init__(self, split: FileSplit, rank: int, world_size: int) -> None:
-        mine = shard(len(split.valid_labels), rank, world_size)
+    def __init__(self, split: FileSplit, own: slice) -> None:
         self._root = split.root
-        self._paths = split.valid_paths[mine.start : mine.stop]
-        self._labels = split.valid_labels[mine.start : mine.stop]
+        self._paths = split.valid_paths[own]
+        self._labels = split.valid_labels[own]
         self._transform = validation_transform(split.reading)
 
     def __len__(self) -> int:
@@ -167,15 +182,6 @@ class _ValidationBatches(_Batches):
         part = slice(number * VALIDATION_BATCH, (number + 1) * VALIDATION_BATCH)
         images = [self._transform(read_image(self._root, path)) for path in self._paths[part]]
         return torch.stack(images), torch.from_numpy(self._labels[part])
-
-
-def shard(size: int, rank: int, world_size: int) -> range:
-    """Positions of a rank's contiguous part: the parts differ by 1 at most, and make up the whole.
-
-    >>> [shard(5, rank, 2) for rank in range(2)]
-    [range(0, 2), range(2, 5)]
-    """
-    return range(size * rank // world_size, size * (rank + 1) // world_size)
 
 
 def read_image(root: Path, path: bytes) -> Image.Image:
@@ -196,22 +202,17 @@ def training_transform(reading: Reading, strength: float) -> v2.Transform:
     """From an image to bytes, shape (3, side, side), at random.
 
     Strength s scales what is random, 1 leaving it as `reading` says: a view shows min_area ** s of the image at least,
-    its sides are as 3:4 to the power of s at most; mirroring and erasing are s times as likely (mirroring no more
-    than at strength 1), RandAugment is s times as strong, and TrivialAugment changes s things instead of one.
+    its sides are as 3:4 to the power of s at most, RandAugment is s times as strong, and TrivialAugment changes s
+    things instead of one.
     """
     aspect = ASPECT**strength
+    area = reading.min_area**strength
     steps: list[Any] = [
-        v2.RandomResizedCrop(
-            reading.view_px, scale=(reading.min_area**strength, 1.0), ratio=(1 / aspect, aspect), antialias=True
-        ),
+        v2.RandomResizedCrop(reading.view_px, scale=(area, 1.0), ratio=(1 / aspect, aspect), antialias=True),
         v2.CenterCrop(reading.image_size_px),
-        v2.RandomHorizontalFlip(reading.flip * min(1.0, strength)),
         *_policy(reading, strength),
         v2.PILToTensor(),
     ]
-    if reading.erase:
-        mean = [round(255 * colour) for colour in MEAN]
-        steps.append(v2.RandomErasing(min(1.0, reading.erase * strength), value=mean))
     return v2.Compose(steps)
 
 
@@ -230,11 +231,3 @@ def validation_transform(reading: Reading) -> v2.Transform:
     """From an image to the bytes of its centre, shape (3, side, side)."""
     shorter_side = round(reading.view_px / CENTRE)
     return v2.Compose([v2.Resize(shorter_side, antialias=True), v2.CenterCrop(reading.image_size_px), v2.PILToTensor()])
-
-
-def seed_generator(seed: int, device: torch.device) -> None:
-    """Begin the device's random numbers anew."""
-    torch.default_generator.manual_seed(seed)
-    if device.type == "cuda":
-        with torch.cuda.device(device):
-            torch.cuda.manual_seed(seed)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from nasproxy.data.dataset import ImageSplit
+from nasproxy.data.image_folder import FileSplit
 from nasproxy.data.stream import BatchStream, step_seed
 from nasproxy.errors import ConfigError
 from nasproxy.worker import TrialContext
@@ -39,8 +40,20 @@ class Images(Protocol):
         ...
 
 
-def open_images(trial: TrialContext, data: ImageSplit, settings: Settings, device: torch.device) -> Images:
-    """The images of a trial."""
+def open_images(trial: TrialContext, data: ImageSplit | FileSplit, settings: Settings, device: torch.device) -> Images:
+    """The images of a trial, from memory or from files."""
+    if isinstance(data, FileSplit):
+        from trainers.image_files import ImageFiles  # which shares this module's shards
+
+        return ImageFiles(
+            data,
+            settings,
+            seed=trial.seed,
+            device=device,
+            augmentation=trial.proxy_task.augmentation,
+            rank=trial.rank,
+            world_size=trial.world_size,
+        )
     return ImageArrays(data, settings, seed=trial.seed, device=device, rank=trial.rank, world_size=trial.world_size)
 
 

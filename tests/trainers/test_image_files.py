@@ -12,9 +12,10 @@ from PIL import Image
 from nasproxy.data import generated
 from nasproxy.data.dataset import take
 from nasproxy.data.image_folder import FileSplit
-from nasproxy.errors import DataError
+from nasproxy.errors import ConfigError, DataError
 from nasproxy.trial import Split
-from trainers.image_files import DEVIATION, MEAN, ImageFiles, read_image, shard, training_transform
+from trainers.image_files import DEVIATION, MEAN, ImageFiles, read_image, training_transform
+from trainers.settings import Settings
 
 CPU = torch.device("cpu")
 Batches = list[tuple[torch.Tensor, torch.Tensor]]
@@ -28,14 +29,18 @@ def split(tmp_path_factory: pytest.TempPathFactory) -> FileSplit:
         classes=3,
         image_size_px=16,
         policy="trivial",
-        erase=0.5,
         cache_dir=str(tmp_path_factory.mktemp("images")),
     )
     return take(folder, split=Split.SEARCH, data_fraction=1.0, holdout_fraction=0.25, order_seed=0)
 
 
-def files(split: FileSplit, **settings: Any) -> ImageFiles:
-    return ImageFiles(split, **{"batch_size": 8, "seed": 3, "device": CPU, **settings})
+def files(split: FileSplit, *, batch_size: int = 8, trainer: Any = None, **changes: Any) -> ImageFiles:
+    given: dict[str, Any] = {"optimizer": "sgd", "learning_rate": 0.1, "weight_decay": 0.0, "momentum": 0.9}
+    settings = Settings(**{**given, "schedule": "cosine", "batch_size": batch_size, **(trainer or {})})
+    return ImageFiles(split, settings, **{"seed": 3, "device": CPU, **changes})
+
+
+RANDOM = {"flip": True, "erase": 0.5, "shift_px": 1, "mixup": 0.2}
 
 
 def reading(split: FileSplit, **changes: Any) -> FileSplit:
@@ -49,7 +54,7 @@ def same(left: Batches, right: Batches) -> bool:
 
 def plain(split: FileSplit) -> FileSplit:
     """Nothing random."""
-    return reading(split, min_area=1.0, flip=0.0, policy="none", erase=0.0)
+    return reading(split, min_area=1.0, policy="none")
 
 
 def test_batches_are_the_models_inputs(split: FileSplit) -> None:
@@ -70,15 +75,15 @@ def test_pixels_are_normalised_as_imagenets(split: FileSplit, tmp_path: Path) ->
 
 @pytest.mark.parametrize("num_workers", [1, 2])
 def test_any_number_of_workers_reads_the_same(split: FileSplit, num_workers: int) -> None:
-    alone, helped = files(split), files(reading(split, num_workers=num_workers))
+    alone, helped = (files(reading(split, num_workers=number), trainer=RANDOM) for number in (0, num_workers))
     assert same(list(alone.batches(0, 7)), list(helped.batches(0, 7)))
     assert same(list(alone.validation()), list(helped.validation()))
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_a_training_goes_on_from_the_middle_with_the_same_batches(split: FileSplit, num_workers: int) -> None:
-    whole = list(files(split).batches(0, 7))
-    assert same(list(files(reading(split, num_workers=num_workers)).batches(4, 7)), whole[4:])
+    whole = list(files(split, trainer=RANDOM).batches(0, 7))
+    assert same(list(files(reading(split, num_workers=num_workers), trainer=RANDOM).batches(4, 7)), whole[4:])
 
 
 def test_a_batch_is_of_its_step_and_seed_alone(split: FileSplit) -> None:
@@ -142,18 +147,40 @@ def test_a_smaller_image_is_read_smaller(split: FileSplit, mode: Any, scale: flo
 def test_a_cropped_image_is_the_centre_of_the_whole_one(split: FileSplit) -> None:
     ((whole, _),), ((centre, _),) = (files(part).validation() for part in (split, split.resized(0.5, "crop")))
     assert torch.equal(whole[:, :, 4:12, 4:12], centre)
-    still = reading(split, policy="none", erase=0.0, flip=0.0)
+    still = reading(split, policy="none")
     ((whole, _),), ((centre, _),) = (files(part).batches(0, 1) for part in (still, still.resized(0.5, "crop")))
     assert torch.equal(whole[:, :, 4:12, 4:12], centre)
 
 
-@pytest.mark.parametrize("world_size", [2, 3])
-def test_the_parts_of_the_ranks_make_up_the_batch(split: FileSplit, world_size: int) -> None:
+@pytest.mark.parametrize(("world_size", "sizes"), [(2, [4, 4]), (3, [2, 3, 3])])
+def test_the_parts_of_the_ranks_make_up_the_batch(split: FileSplit, world_size: int, sizes: list[int]) -> None:
     whole = list(files(split).batches(0, 3))
     ranks = [list(files(split, rank=rank, world_size=world_size).batches(0, 3)) for rank in range(world_size)]
     joined = [tuple(torch.cat(parts) for parts in zip(*step, strict=True)) for step in zip(*ranks, strict=True)]
     assert same(whole, joined)  # type: ignore[arg-type]
-    assert [shard(8, rank, 3) for rank in range(3)] == [range(0, 2), range(2, 5), range(5, 8)]
+    assert [len(batches[0][1]) for batches in ranks] == sizes
+
+
+def test_no_two_ranks_draw_the_same(split: FileSplit) -> None:
+    drawn = [torch.rand(3) for rank in range(2) for _ in files(split, rank=rank, world_size=2).batches(0, 1)]
+    assert not torch.equal(*drawn)
+
+
+def test_what_is_done_to_a_batch_is_done_to_files_too(split: FileSplit) -> None:
+    (plainly,), (mixed,) = (files(split, trainer=trainer).batches(0, 1) for trainer in ({}, {"mixup": 1.0}))
+    assert mixed[1].shape == (8, 3)
+    torch.testing.assert_close(mixed[1].sum(dim=1), torch.ones(8))
+    assert not torch.equal(mixed[0], plainly[0])
+
+
+def test_parts_that_cannot_be_mixed_are_refused(split: FileSplit) -> None:
+    with pytest.raises(ConfigError, match=r"even number of images on every device, got 3 of trainer\.batch_size 6"):
+        files(split, batch_size=6, trainer={"mixup": 1.0}, rank=0, world_size=2)
+
+
+def test_a_rank_without_a_validation_image_is_refused(split: FileSplit) -> None:
+    with pytest.raises(ConfigError, match=r"every device of a trial needs a validation image, got 6 images on 7"):
+        files(split, rank=0, world_size=7)
 
 
 def test_the_parts_of_the_ranks_make_up_validation(split: FileSplit) -> None:
