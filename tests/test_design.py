@@ -1,6 +1,8 @@
 """Which architectures each stage draws on."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from hydra import compose, initialize_config_dir
 
@@ -35,9 +37,12 @@ def test_asking_for_more_of_them_keeps_the_first_and_changes_no_other_stage() ->
 
 
 def test_a_study_rests_on_the_tree_of_choices_and_on_the_baseline_however_it_is_spelled() -> None:
-    tree = "search_space.choices={op: [conv, mbconv], expand: {oneof: [1, 3], when: {op: mbconv}}}"
-    plain = design(tree, "search_space.baseline={op: conv}").base["search_space"]
-    told = design(tree, "search_space.baseline={expand: 3, op: conv}").base["search_space"]
-    assert told == plain
-    assert plain["baseline"] == {"op": "conv"}
-    assert plain["choices"]["expand"] == {"oneof": [1, 3], "when": {"op": "mbconv"}}
+    config = design().config
+    choices = {"op": ["conv", "mbconv"], "expand": {"oneof": [1, 3], "when": {"op": "mbconv"}}}
+
+    def base(baseline: dict[str, Any]) -> Any:
+        space = replace(config.search_space, choices=choices, baseline=baseline)
+        return Design(replace(config, search_space=space)).base["search_space"]
+
+    assert base({"op": "conv"}) == base({"expand": 3, "op": "conv"})
+    assert (base({"op": "conv"})["choices"], base({"op": "conv"})["baseline"]) == (choices, {"op": "conv"})

@@ -5,12 +5,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from rich.console import Console
 from rich.text import Text
 from rich.tree import Tree
 
 from nasproxy.report import wording
 from nasproxy.report.tables import Column, Table
+from nasproxy.report.terminal import print_tree
 from nasproxy.space import SearchSpace
 from nasproxy.space.choice import ManyOf, Options, Picked
 from nasproxy.space.language import Group, Leaf, Node, Repeat, When, below
@@ -43,7 +43,7 @@ def print_space(space: SearchSpace) -> None:
     """Print how large a space is, what to think of that, and its choices as a tree."""
     for line in (*size(space), *advice(space)):
         print(line)
-    Console(highlight=False).print(drawn(space), soft_wrap=True)
+    print_tree(drawn(space))
 
 
 def size(space: SearchSpace) -> Iterator[str]:
@@ -61,7 +61,7 @@ def advice(space: SearchSpace) -> Iterator[str]:
             f"the space; search blocks first, scaling second"
         )
     many = {path: len(leaf.options.values) for path, leaf in _folded(space.tree) if _is_many(leaf.options)}
-    if many:
+    if many and space.decisions > 1:  # one alone is a list of models
         named = ", ".join(f"{path} ({values})" for path, values in many.items())
         yield (
             f"advice: more than {MANY_VALUES} values of a choice are each tried too seldom: {named}; take coarser "

@@ -6,8 +6,12 @@ from rich.console import Console
 from rich.status import Status
 from rich.table import Table as RichTable
 from rich.text import Text
+from rich.tree import Tree
 
 from nasproxy.report.tables import Table
+
+UNBROKEN = 100_000
+"""Characters that no line has."""
 
 
 def print_table(content: Table, title: str, whole_words: Collection[str] = ()) -> None:
@@ -24,6 +28,19 @@ def print_table(content: Table, title: str, whole_words: Collection[str] = ()) -
         return
     for line in _lines(content):
         print(line)
+
+
+def print_tree(tree: Tree) -> None:
+    """Print a tree: broken into lines on a terminal, else a line for each branch."""
+    console = Console(highlight=False)
+    if console.is_terminal:
+        console.print(tree)
+        return
+    whole = Console(highlight=False, width=UNBROKEN)
+    with whole.capture() as capture:
+        whole.print(tree)
+    for line in capture.get().splitlines():
+        print(line.rstrip())
 
 
 def busy(doing: str) -> Status:

@@ -1,11 +1,11 @@
 """What a description of a search space says."""
 
 import pytest
-from rich.console import Console
 
 import spaces
 from nasproxy.report import space as report
 from nasproxy.report import wording
+from nasproxy.report.terminal import print_tree
 from nasproxy.space import SearchSpace
 from nasproxy.zero_cost import ZeroCost
 
@@ -14,14 +14,18 @@ def described(choices):
     return SearchSpace("test", choices)
 
 
-def tree(choices):
-    console = Console(width=200)
-    with console.capture() as capture:
-        console.print(report.drawn(described(choices)), soft_wrap=True)
-    return [line.rstrip() for line in capture.get().splitlines()]
+@pytest.fixture
+def tree(capsys):
+    """The lines of a tree of choices, where the output is no terminal."""
+
+    def lines(choices):
+        print_tree(report.drawn(described(choices)))
+        return capsys.readouterr().out.splitlines()
+
+    return lines
 
 
-def test_the_tree_shows_values_conditions_and_repeated_groups_once():
+def test_the_tree_shows_values_conditions_and_repeated_groups_once(tree):
     assert tree(spaces.FEATURES) == [
         "choices",
         "├── activation: relu | silu",
@@ -42,17 +46,17 @@ def test_the_tree_shows_values_conditions_and_repeated_groups_once():
     ]
 
 
-def test_members_that_differ_in_one_way_are_named_together():
+def test_members_that_differ_in_one_way_are_named_together(tree):
     assert tree(spaces.MNASNET)[-2:] == ["    └── but 0, 6", "        └── repeats: 0 | 1"]
 
 
-def test_a_member_with_a_condition_of_its_own_is_named():
+def test_a_member_with_a_condition_of_its_own_is_named(tree):
     each = {"kernel": [3, 5]}
     drawn = tree({"depth": [1, 2], "layers": {"repeat": 2, "each": each, "but": {1: {"when": {"depth": 2}}}}})
     assert drawn[-2:] == ["    └── but 1", "        └── if depth is 2"]
 
 
-def test_repeated_choices_are_drawn_within_repeated_groups():
+def test_repeated_choices_are_drawn_within_repeated_groups(tree):
     drawn = tree({"stages": {"repeat": 2, "each": {"repeat": 3, "each": [1, 2], "but": {0: [3]}}, "but": {}}})
     assert drawn == [
         "choices",
@@ -63,8 +67,9 @@ def test_repeated_choices_are_drawn_within_repeated_groups():
     ]
 
 
-def test_long_lists_of_values_are_cut():
+def test_long_lists_of_values_are_cut(tree):
     assert tree({"size": list(range(100))})[1].endswith("8 | 9 | … | 99 (100 values)")
+    assert tree({"size": ["x" * 100, "y" * 100]})[1] == f"└── size: {'x' * 100} | {'y' * 100}"
 
 
 def test_a_space_tells_how_large_it_is():
@@ -79,6 +84,7 @@ def test_a_space_tells_how_large_it_is():
     ("choices", "advice"),
     [
         (spaces.FEATURES, []),
+        ({"model": list(range(1000))}, []),
         ({"layers": {"repeat": 20, "each": list(range(10))}}, []),
         ({"layers": {"repeat": 21, "each": list(range(10))}}, ["more than 1e20 architectures are too many"]),
         (
