@@ -366,8 +366,9 @@ def _describe_space(design: Design) -> None:
     if wanted < 0:
         raise ConfigError(f"job.samples must be at least 0, got {wanted}: say how many architectures to show")
     print_space(space)
-    drawn = {str(place): drawn for place, drawn in enumerate(space.sample(min(wanted, space.size), design.config.seed))}
-    shown = drawn if space.baseline is None else {"baseline": space.baseline, **drawn}
+    shown = {} if space.baseline is None else {"baseline": space.baseline}
+    for place, architecture in enumerate(space.sample(min(wanted, space.size), design.config.seed)):
+        shown[str(place)] = architecture
     scores: list[ZeroCost | None] = [None] * len(shown)
     problem = None
     if design.config.data.loader is not None and not design.is_replay and shown:
