@@ -1,5 +1,7 @@
 """The MnasNet search space's networks: what each choice does to them."""
 
+import itertools
+
 import pytest
 import torch
 from timm.layers import BatchNormAct2d
@@ -9,7 +11,7 @@ from torch import nn
 from nasproxy.errors import SpaceError
 from nasproxy.models.mnasnet import build, stages
 from nasproxy.models.stages import Scale
-from networks import CONV, FULL, MBCONV, MOBILENET_V2, blocks, shapes
+from networks import CONV, FULL, MBCONV, MOBILENET_V2, blocks
 
 
 def definitions(architecture, *, reference="mobilenet_v2", **scale):
@@ -154,5 +156,19 @@ def test_a_missing_choice_is_named():
         network(without)
 
 
-def test_architectures_that_differ_are_networks_that_differ():
-    assert shapes(network(changed(kernel=5))) != shapes(network(MOBILENET_V2))
+@pytest.mark.parametrize("reference", ["mobilenet_v2", "mnasnet_a1"])
+@pytest.mark.parametrize(("block", "count"), [(0, 84), (1, 126), (2, 126), (3, 126), (4, 126), (5, 126), (6, 84)])
+def test_no_two_architectures_of_a_block_are_one_network(reference, block, count):
+    rest = {name: value for name, value in MOBILENET_V2.items() if not name.startswith(f"blocks.{block}.")}
+    offsets = (0, 1) if block in (0, 6) else (-1, 0, 1)
+    convs = itertools.product(["conv"], (3, 5), offsets, (0.75, 1, 1.25))
+    mbconvs = itertools.product(["mbconv"], (3, 5), offsets, (0.75, 1, 1.25), (1, 3, 6), (0, 0.25))
+    names = ("op", "kernel", "repeats", "filters", "expand", "se")
+    written = [
+        definitions(
+            {**rest, **{f"blocks.{block}.{name}": value for name, value in zip(names, point, strict=False)}},
+            reference=reference,
+        )[block]
+        for point in (*convs, *mbconvs)
+    ]
+    assert len(written) == len(set(written)) == count
