@@ -1,0 +1,46 @@
+"""A study of augmentation policies: what is searched is done to the images, and proxy tasks train to their end."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+import study
+from nasproxy.proxy import grid
+
+EXPERIMENT = study.conf("experiment/augmentation_search")
+SMALL = (
+    "data.loader.train_size=200",
+    "training.total_steps=40",
+    "training.check_every_steps=10",
+    "variance.copies=2",
+    "variance.min_copies=2",
+    "variance.gate=warn",
+    "selection.models=5",
+    "references.max=0",
+    "criterion=first_crossing",
+    "cost.estimate_first=false",
+    "proxy.tasks=[{name: half, data_fraction: 0.5, training.total_steps: 20, training.check_every_steps: 20}]",
+)
+
+
+def test_a_proxy_task_has_as_many_epochs_as_full_training_and_is_checked_at_its_end_alone() -> None:
+    total_steps = study.conf("config")["training"]["total_steps"]
+    for task in grid(EXPERIMENT["proxy"]).values():
+        assert task.overrides["training.total_steps"] == total_steps * task.data_fraction
+        assert task.overrides["training.check_every_steps"] == task.overrides["training.total_steps"]
+
+
+@pytest.mark.gate
+@pytest.mark.parametrize("space", ["autoaugment", "randaugment"])
+def test_policies_are_ranked_by_trainings_that_end(tmp_path: Path, space: str) -> None:
+    code, output = study.run(
+        "experiment=augmentation_search", f"search_space={space}", *SMALL, "study=small", folder=tmp_path
+    )
+    assert code == 0, output
+    assert "half: " in output
+    assert "5 reference models are trained" in output
+    curves = [path.read_text().splitlines() for path in (tmp_path / "small" / "trials").glob("*/metrics.jsonl")]
+    steps = [[json.loads(line)["step"] for line in curve] for curve in curves]
+    assert steps.count([20]) >= 5, "the proxy task's trials, each checked once"
+    assert steps.count([10, 20, 30, 40]) >= 5
