@@ -1,21 +1,26 @@
 """How fast is a trial in Lightning, against a bare PyTorch loop? `python -m benchmarks.training`.
 
-Both train the same model on the same batches. The trial's time is that of its whole fit: Trainer, callbacks,
+Small networks show what the framework adds to a step; models of timm, what is left of it where a step takes 10 ms or
+more. Both train the same model on the same batches. The trial's time is that of its whole fit: Trainer, callbacks,
 checks, reports and checkpoints; only the model's own work on validation images is taken off.
 The ratio of processor times stands beside that of the clock: it holds on a machine that does other work too.
 """
 
+import argparse
 import json
 import logging
 import statistics
 import tempfile
 import time
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import timm
 import torch
 from torch import Tensor, nn
 
@@ -28,7 +33,7 @@ from trainers import image_classifier, recipe
 SETTINGS = recipe.Settings(
     batch_size=64, learning_rate=0.01, weight_decay=5e-4, momentum=0.9, optimizer="sgd", schedule="cosine"
 )
-IMAGES, VALIDATION_IMAGES, SIDE_PX = 1024, 256, 16
+IMAGES, VALIDATION_IMAGES = 1024, 256
 REPEATS = 5
 
 
@@ -38,22 +43,40 @@ class Workload:
 
     Attributes:
         name: What the table calls it.
-        channels: Channels of every convolution.
-        layers: Convolutions.
+        build: Makes the model, for images of 3 channels and 10 classes.
+        side_px: Side of an image.
         steps: Optimizer steps of one run.
         goal: Least share of the bare loop's speed.
     """
 
     name: str
-    channels: int
-    layers: int
+    build: Callable[[], nn.Module]
+    side_px: int
     steps: int
     goal: float
 
 
+def chain(channels: int, layers: int) -> nn.Module:
+    """Convolutions one after the other."""
+    made: list[nn.Module] = []
+    inputs = 3
+    for number in range(layers):
+        conv = nn.Conv2d(inputs, channels, 3, stride=1 if number else 2, padding=1, bias=False)
+        made += [conv, nn.BatchNorm2d(channels), nn.ReLU()]
+        inputs = channels
+    return nn.Sequential(*made, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, 10))
+
+
+def of_timm(name: str) -> Callable[[], nn.Module]:
+    """A model of timm by its name."""
+    return partial(timm.create_model, name, num_classes=10)
+
+
 WORKLOADS = (
-    Workload("about 1.5 ms a step", channels=8, layers=2, steps=600, goal=0.65),
-    Workload("about 10 ms a step", channels=22, layers=4, steps=400, goal=0.93),
+    Workload("about 1.5 ms a step", partial(chain, 8, 2), side_px=16, steps=600, goal=0.65),
+    Workload("about 10 ms a step", partial(chain, 22, 4), side_px=16, steps=400, goal=0.93),
+    Workload("mobilenetv3_small_050", of_timm("mobilenetv3_small_050"), side_px=32, steps=200, goal=0.98),
+    Workload("resnet10t", of_timm("resnet10t"), side_px=32, steps=100, goal=0.98),
 )
 
 
@@ -97,31 +120,23 @@ class Trial(TrialContext):
 
     def load_data(self) -> ImageSplit:
         random = np.random.default_rng(0)
-        shape = (IMAGES + VALIDATION_IMAGES, 1, SIDE_PX, SIDE_PX)
+        side_px = self.architecture["workload"].side_px
+        shape = (IMAGES + VALIDATION_IMAGES, 3, side_px, side_px)
         images, labels = random.normal(size=shape).astype(np.float32), random.integers(0, 10, shape[0])
         return ImageSplit(images[:IMAGES], labels[:IMAGES], images[IMAGES:], labels[IMAGES:], num_classes=10)
 
     def build_model(self, data: ImageSplit) -> nn.Module:
         torch.manual_seed(self.seed)
-        self.architecture["built"].append(Timed(_model(self.architecture["workload"])))
+        self.architecture["built"].append(Timed(self.architecture["workload"].build()))
         return self.architecture["built"][-1]
-
-
-def _model(workload: Workload) -> nn.Module:
-    layers: list[nn.Module] = []
-    inputs = 1
-    for number in range(workload.layers):
-        conv = nn.Conv2d(inputs, workload.channels, 3, stride=1 if number else 2, padding=1, bias=False)
-        layers += [conv, nn.BatchNorm2d(workload.channels), nn.ReLU()]
-        inputs = workload.channels
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, 10))
 
 
 def bare_loop(workload: Workload) -> Seconds:
     """Time of a loop that only trains."""
     data = Trial(Path(), _spec(workload)).load_data()
     images, labels = torch.from_numpy(data.train_images), torch.from_numpy(data.train_labels)
-    model = _model(workload).train()
+    torch.manual_seed(0)
+    model = workload.build().train()
     optimizer = recipe.make_optimizer(model, SETTINGS)
     batches = torch.randint(0, IMAGES, (workload.steps, SETTINGS.batch_size))
     started = now()
@@ -155,10 +170,10 @@ def _spec(workload: Workload) -> TrialSpec:
     return TrialSpec(architecture, ProxyTask(), Split.SEARCH, 0, common)
 
 
-def measure(workload: Workload) -> dict[str, Any]:
+def measure(workload: Workload, repeats: int) -> dict[str, Any]:
     """Run both by turns, so that what else the machine does touches both alike."""
     bare, trial = [], []
-    for _ in range(REPEATS):
+    for _ in range(repeats):
         bare.append(bare_loop(workload))
         trial.append(lightning_trial(workload))
     pairs = list(zip(bare, trial, strict=True))
@@ -176,14 +191,18 @@ def main() -> None:
     warnings.filterwarnings("ignore")
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     torch.set_num_threads(1)
-    print(f"{'model':20}{'bare ms/step':>14}{'trial ms/step':>15}{'speed ratio':>13}{'processor':>11}{'goal':>7}")
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--workloads", nargs="+", choices=[one.name for one in WORKLOADS], help="all by default")
+    parser.add_argument("--repeats", type=int, default=REPEATS, help="runs of each, by turns (default: %(default)s)")
+    arguments = parser.parse_args()
+    print(f"{'model':24}{'bare ms/step':>14}{'trial ms/step':>15}{'speed ratio':>13}{'processor':>11}{'goal':>7}")
     results = []
-    for workload in WORKLOADS:
+    for workload in [one for one in WORKLOADS if one.name in (arguments.workloads or [one.name])]:
         lightning_trial(workload)  # the first fit pays for imports
-        result = measure(workload)
+        result = measure(workload, arguments.repeats)
         results.append(result)
         print(
-            f"{result['workload']:20}{result['bare_ms_per_step']:14.2f}{result['trial_ms_per_step']:15.2f}"
+            f"{result['workload']:24}{result['bare_ms_per_step']:14.2f}{result['trial_ms_per_step']:15.2f}"
             f"{result['ratio']:13.2f}{result['processor_ratio']:11.2f}{result['goal']:7.2f}"
         )
     print(json.dumps({"benchmark": "training", "results": results}))

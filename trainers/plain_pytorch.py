@@ -157,5 +157,4 @@ def _parallel(trial: TrialContext, model: nn.Module) -> nn.Module:
     if trial.world_size == 1:
         return model
     index = torch.device(trial.device).index
-    # Norms' statistics are rank 0's, and given to the others where they are read: at a check.
-    return DistributedDataParallel(model, device_ids=None if index is None else [index], broadcast_buffers=False)
+    return DistributedDataParallel(model, device_ids=None if index is None else [index], **ranks.options())

@@ -1,10 +1,12 @@
 """What the processes of one training on several devices tell each other; each call is nothing where there is one."""
 
+import inspect
 import os
 import socket
 
 import torch
 from torch import Tensor, distributed, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from nasproxy.worker import TrialContext
 
@@ -27,6 +29,15 @@ def stay_on_this_machine() -> None:
     loopback = next((name for _, name in socket.if_nameindex() if name.startswith("lo")), None)
     if loopback is not None:
         os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback)
+
+
+def options() -> dict[str, bool]:
+    """Options of DDP: norms' statistics are rank 0's, and given to the others where they are read, at a check.
+
+    Left to itself it sends them before each forward pass, of which ranks have not all as many at a check.
+    """
+    known = inspect.signature(DistributedDataParallel).parameters
+    return {"forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers": False}
 
 
 def total(value: Tensor) -> Tensor:
