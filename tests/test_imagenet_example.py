@@ -1,0 +1,53 @@
+"""The documents' whole example: its numbers, and its debug form from end to end."""
+
+from pathlib import Path
+
+import pytest
+
+import study
+from nasproxy.controllers.states import SelectionState, read_confirmations, read_tasks
+from nasproxy.data.dataset import subset_size
+from nasproxy.storage import FolderTrialStore, read_record
+from nasproxy.study import StudyFolder
+from nasproxy.trial import State
+
+DEBUG = ("experiment=imagenet_mnasnet_debug", "search_space=digits_cnn")
+TRAIN_IMAGES = 1_281_167
+
+
+def test_its_numbers_are_the_documents() -> None:
+    example = study.conf("experiment/imagenet_mnasnet")
+    training, trainer = example["training"], example["trainer"]
+    assert round(trainer["warmup_fraction"] * training["total_steps"]) == 6256
+    assert training["total_steps"] == 350 * (TRAIN_IMAGES // trainer["batch_size"])
+    assert example["proxy_search"]["train_seconds_limit"] == 3 * 3600
+    assert subset_size(TRAIN_IMAGES, example["data"]["holdout_fraction"]) == 64_058
+    searched = TRAIN_IMAGES - 64_058
+    for fraction in example["proxy"]["data_fraction"]:
+        assert abs(subset_size(searched, fraction) - fraction * searched) <= 0.5
+
+
+def test_it_asks_for_imagenet_before_anything_starts(tmp_path: Path) -> None:
+    code, output = study.run("experiment=imagenet_mnasnet", "search_space=digits_cnn", folder=tmp_path)
+    assert code == 2
+    assert "data.loader.root must be given: add data.loader.root=VALUE" in output
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.gate
+def test_its_debug_form_runs_all_stages_on_two_devices_a_training(tmp_path: Path) -> None:
+    cache = f"data.loader.cache_dir={tmp_path / 'images'}"
+    code, output = study.run(*DEBUG, cache, folder=tmp_path, seconds=600)
+    assert code == 0, output
+    folder = StudyFolder(tmp_path / "imagenet_mnasnet_debug")
+    selected = read_record(folder.selection / "state.json", SelectionState)
+    assert selected is not None
+    assert len(selected.references or ()) == 5
+    assert set(read_tasks(folder.proxy_tasks)) == {"data50", "data95"}
+    assert len(read_confirmations(folder.confirmation)) == 1
+    assert (folder.report / "index.html").exists()
+    store = FolderTrialStore(folder.trials)
+    states = {store.read(key).status.state for key in store.keys()}
+    assert states <= {State.DONE, State.PAUSED}
+    assert {store.spec(key).devices for key in store.keys()} == {2}
+    assert len(list((tmp_path / "images").rglob("*.png"))) == 24
