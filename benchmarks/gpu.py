@@ -1,0 +1,295 @@
+"""What does a GPU give? `python -m benchmarks.gpu`; without one it says so.
+
+1. One training as it should be (bf16, channels last, images on the GPU) against a plain loop (32 bit, images sent
+   batch by batch).
+2. Small trainings as processes side by side on one GPU: how many make the most steps a second together?
+3. Five seeds of one architecture as one batched training, against one seed alone.
+
+`--device cpu` runs the same in small on cores: what it says there is that it runs.
+"""
+
+import argparse
+import json
+import multiprocessing
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, stack_module_state, vmap
+
+from benchmarks.training import chain, of_timm
+from nasproxy.data.dataset import ImageSplit
+from nasproxy.data.stream import batch_indices
+from trainers import recipe
+from trainers.images import ImageArrays
+
+SEEDS = 5
+LARGE_GOAL, SMALL_GOAL, SEEDS_GOAL = 1.0, 3.0, 2.0
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is measured.
+
+    Attributes:
+        large: Model of the first measurement.
+        large_side_px: Side of its images.
+        large_batch: Images of its steps.
+        small: Model of the others; images of 16 pixels, 64 a step.
+        images: Training images.
+        steps: Steps of one run.
+        processes: Trainings side by side, each number in turn.
+        repeats: Runs, of which the median counts.
+    """
+
+    large: Callable[[], nn.Module]
+    large_side_px: int
+    large_batch: int
+    small: Callable[[], nn.Module]
+    images: int
+    steps: int
+    processes: tuple[int, ...]
+    repeats: int
+
+
+SIZES = {
+    "cuda": Sizes(of_timm("resnet50"), 128, 256, partial(chain, 32, 4), 4096, 200, (1, 2, 3, 4, 6, 8), 3),
+    "cpu": Sizes(partial(chain, 4, 2), 16, 16, partial(chain, 4, 2), 128, 4, (1, 2), 1),
+}
+SETTINGS = recipe.Settings(
+    batch_size=64, learning_rate=0.01, weight_decay=5e-4, momentum=0.9, optimizer="sgd", schedule="constant"
+)
+
+
+def split(images: int, side_px: int) -> ImageSplit:
+    """Random images of 10 classes."""
+    random = np.random.default_rng(0)
+    pixels = random.normal(size=(images, 3, side_px, side_px)).astype(np.float32)
+    labels = random.integers(0, 10, images)
+    return ImageSplit(pixels, labels, pixels[:10], labels[:10], num_classes=10)
+
+
+def synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+class Training:
+    """One training, a step at a time.
+
+    Attributes:
+        batches: What it trains on.
+        precision: Numbers of its forward pass.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        settings: recipe.Settings,
+        batches: Iterator[recipe.Batch],
+        device: torch.device,
+        precision: str = "32-true",
+    ) -> None:
+        self.model = recipe.prepare(model, settings, regularisation=1.0, device=device).train()
+        self.optimizer = recipe.make_optimizer(self.model, settings)
+        self.settings = settings
+        self.batches = batches
+        self.device = device
+        self.precision = precision
+
+    def step(self) -> None:
+        self.optimizer.zero_grad()
+        with recipe.autocast(self.precision, self.device):
+            recipe.add_gradients(
+                self.model, next(self.batches), self.settings, micro_batch=None, backward=torch.autograd.backward
+            )
+        self.optimizer.step()
+
+
+def seconds(step: Callable[[], None], steps: int, device: torch.device, warm_up: int = 5) -> float:
+    """Time of so many steps, once the first have been taken."""
+    for _ in range(warm_up):
+        step()
+    synchronize(device)
+    started = time.perf_counter()
+    for _ in range(steps):
+        step()
+    synchronize(device)
+    return time.perf_counter() - started
+
+
+def sent(data: ImageSplit, batch_size: int, device: torch.device) -> Iterator[recipe.Batch]:
+    """Batches that lie in the host's memory, and are sent to the device one by one."""
+    images, labels = torch.from_numpy(data.train_images), torch.from_numpy(data.train_labels)
+    for step in range(sys.maxsize):
+        chosen = torch.from_numpy(batch_indices(len(labels), batch_size, 0, step))
+        yield images[chosen].to(device), labels[chosen].to(device)
+
+
+def resident(data: ImageSplit, settings: recipe.Settings, device: torch.device) -> Iterator[recipe.Batch]:
+    """Batches of images that lie on the device."""
+    return ImageArrays(data, settings, seed=0, device=device).batches(0, sys.maxsize)
+
+
+def large(sizes: Sizes, device: torch.device) -> dict[str, Any]:
+    """One training as it should be, against a plain loop, by turns."""
+    data = split(sizes.images, sizes.large_side_px)
+    plain = replace(SETTINGS, batch_size=sizes.large_batch)
+    fast = replace(plain, channels_last=True)
+    trainings = {
+        "plain": Training(sizes.large(), plain, sent(data, sizes.large_batch, device), device),
+        "fast": Training(sizes.large(), fast, resident(data, fast, device), device, "bf16-mixed"),
+    }
+    times: dict[str, list[float]] = {name: [] for name in trainings}
+    for _ in range(sizes.repeats):
+        for name, training in trainings.items():
+            times[name].append(seconds(training.step, sizes.steps, device))
+    rates = {name: sizes.steps / statistics.median(found) for name, found in times.items()}
+    speed_up = rates["fast"] / rates["plain"]
+    return {"steps_per_second": rates, "speed_up": speed_up, "is_reached": speed_up > LARGE_GOAL}
+
+
+def small(sizes: Sizes, device: torch.device) -> dict[str, Any]:
+    """Steps a second of all processes together, by how many there are."""
+    rates = {count: statistics.median(_together(count, sizes, device)) for count in sizes.processes}
+    best = max(rates, key=lambda count: rates[count])
+    speed_up = rates[best] / rates[1]
+    return {"steps_per_second": rates, "best": best, "speed_up": speed_up, "is_reached": speed_up >= SMALL_GOAL}
+
+
+def _together(count: int, sizes: Sizes, device: torch.device) -> list[float]:
+    context = multiprocessing.get_context("spawn")  # CUDA has started here, which a fork would not survive
+    barrier, times = context.Barrier(count), context.Queue()
+    started = [
+        context.Process(target=_train_beside, args=(barrier, times, sizes, str(device), seed)) for seed in range(count)
+    ]
+    for process in started:
+        process.start()
+    found = [times.get(timeout=600) for _ in started]
+    for process in started:
+        process.join()
+    return [
+        count * sizes.steps / (max(one[run][1] for one in found) - min(one[run][0] for one in found))
+        for run in range(sizes.repeats)
+    ]
+
+
+def _train_beside(barrier: Any, times: Any, sizes: Sizes, device_name: str, seed: int) -> None:
+    """Train as often as asked for, each time with the others; tells when each run began and ended."""
+    torch.set_num_threads(1)
+    torch.manual_seed(seed)
+    device = torch.device(device_name)
+    training = Training(sizes.small(), SETTINGS, resident(split(sizes.images, 16), SETTINGS, device), device)
+    found = []
+    for _ in range(sizes.repeats):
+        seconds(training.step, 0, device)
+        barrier.wait(600)
+        began = time.monotonic()  # one clock for all processes of a machine
+        seconds(training.step, sizes.steps, device, warm_up=0)
+        found.append((began, time.monotonic()))
+    times.put(found)
+
+
+class SeedsAtOnce:
+    """Several seeds of one architecture as one training: their weights stacked, their steps taken together.
+
+    The statistics of batch norm are stacked too, so each seed has its own. A seed's weights and batches never meet
+    another's: what comes out is what each would give alone, but for the order of sums.
+    """
+
+    def __init__(self, models: list[nn.Module], batches: list[Iterator[recipe.Batch]], device: torch.device) -> None:
+        self.model = models[0].to(device).train()
+        parameters, buffers = stack_module_state([model.to(device).train() for model in models])
+        self.parameters: Mapping[str, Tensor] = parameters
+        self.buffers: Mapping[str, Tensor] = buffers
+        self.batches = batches
+        decayed = [parameters[name] for name, one in self.model.named_parameters() if one.ndim > 1]
+        spared = [parameters[name] for name, one in self.model.named_parameters() if one.ndim <= 1]
+        self.optimizer = torch.optim.SGD(
+            [{"params": decayed, "weight_decay": SETTINGS.weight_decay}, {"params": spared}],
+            lr=SETTINGS.learning_rate,
+            momentum=SETTINGS.momentum,
+            nesterov=True,
+        )
+        self._losses = vmap(self._loss, randomness="different")
+
+    def step(self) -> None:
+        images, labels = (torch.stack(parts) for parts in zip(*(next(one) for one in self.batches), strict=True))
+        self.optimizer.zero_grad()
+        # The sum's gradient by one seed's weights is that of its own loss.
+        self._losses(self.parameters, self.buffers, images, labels).sum().backward()
+        self.optimizer.step()
+
+    def _loss(
+        self, parameters: Mapping[str, Tensor], buffers: Mapping[str, Tensor], images: Tensor, labels: Tensor
+    ) -> Tensor:
+        scores = functional_call(self.model, (dict(parameters), dict(buffers)), (images,))
+        return nn.functional.cross_entropy(scores, labels)
+
+
+def seeded(build: Callable[[], nn.Module], seed: int) -> nn.Module:
+    """A model with the weights of a seed."""
+    torch.manual_seed(seed)
+    return build()
+
+
+def streams(data: ImageSplit, device: torch.device) -> list[Iterator[recipe.Batch]]:
+    """The batches of each seed, on the device."""
+    images = [ImageArrays(data, SETTINGS, seed=seed, device=device) for seed in range(SEEDS)]
+    return [one.batches(0, sys.maxsize) for one in images]
+
+
+def seeds(sizes: Sizes, device: torch.device) -> dict[str, Any]:
+    """Five seeds at once against one alone, by turns."""
+    data = split(sizes.images, 16)
+    alone = Training(seeded(sizes.small, 0), SETTINGS, streams(data, device)[0], device)
+    models = [seeded(sizes.small, seed) for seed in range(SEEDS)]
+    together = SeedsAtOnce(models, streams(data, device), device)
+    times: dict[str, list[float]] = {"alone": [], "together": []}
+    for _ in range(sizes.repeats):
+        times["alone"].append(seconds(alone.step, sizes.steps, device))
+        times["together"].append(seconds(together.step, sizes.steps, device))
+    medians = {name: statistics.median(found) for name, found in times.items()}
+    ratio = medians["together"] / medians["alone"]
+    return {"seconds": medians, "times_one_seed": ratio, "is_reached": ratio <= SEEDS_GOAL}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", choices=list(SIZES), default="cuda", help="(default: %(default)s)")
+    name = parser.parse_args().device
+    if name == "cuda" and not torch.cuda.is_available():
+        print("There is no GPU here, so nothing was measured: run this where torch.cuda.is_available().")
+        print(json.dumps({"benchmark": "gpu", "device": None, "results": {}}))
+        return
+    torch.set_num_threads(1)
+    torch.backends.cudnn.benchmark = True
+    sizes, device = SIZES[name], torch.device(name)
+    results = {"large": large(sizes, device), "small": small(sizes, device), "seeds": seeds(sizes, device)}
+    words = {
+        "large": f"bf16, channels last, images on the device: {results['large']['speed_up']:.2f} times the plain loop",
+        "small": (
+            f"{results['small']['best']} small trainings at once: {results['small']['speed_up']:.2f} times the steps "
+            f"of one at a time (goal {SMALL_GOAL:g})"
+        ),
+        "seeds": f"{SEEDS} seeds at once: {results['seeds']['times_one_seed']:.2f} times one seed's time "
+        f"(goal at most {SEEDS_GOAL:g})",
+    }
+    for line in words.values():
+        print(line)
+    print(json.dumps({"benchmark": "gpu", "device": _device_name(device), "results": results}))
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
+if __name__ == "__main__":
+    main()

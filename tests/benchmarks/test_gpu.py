@@ -1,0 +1,63 @@
+"""What the GPU benchmark measures is what it says: shown in small, on cores."""
+
+import json
+import subprocess
+import sys
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+
+import study
+from benchmarks import gpu
+from benchmarks.training import chain
+
+CPU = torch.device("cpu")
+
+
+def run(*arguments: str) -> str:
+    command = [sys.executable, "-m", "benchmarks.gpu", *arguments]
+    return subprocess.run(command, cwd=study.ROOT, check=True, capture_output=True, text=True, timeout=300).stdout
+
+
+@pytest.mark.gate
+def test_it_runs_whole_on_cores() -> None:
+    lines = run("--device", "cpu").splitlines()
+    found = json.loads(lines[-1])
+    assert list(found["results"]) == ["large", "small", "seeds"]
+    assert all(rate > 0 for rate in found["results"]["small"]["steps_per_second"].values())
+    assert "5 seeds at once" in lines[-2]
+
+
+@pytest.mark.gate
+def test_without_a_gpu_it_says_so_and_is_content(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    said = run()
+    assert said.startswith("There is no GPU here, so nothing was measured")
+    assert json.loads(said.splitlines()[-1])["results"] == {}
+
+
+def test_seeds_that_train_at_once_end_as_each_alone() -> None:
+    data, build = gpu.split(128, 16), partial(chain, 4, 2)
+    together = gpu.SeedsAtOnce([gpu.seeded(build, seed) for seed in range(gpu.SEEDS)], gpu.streams(data, CPU), CPU)
+    alone = [
+        gpu.Training(gpu.seeded(build, seed), gpu.SETTINGS, batches, CPU)
+        for seed, batches in enumerate(gpu.streams(data, CPU))
+    ]
+    for training in (together, *alone):
+        for _ in range(5):
+            training.step()
+    stacked = {**together.parameters, **together.buffers}
+    for seed, training in enumerate(alone):
+        for name, tensor in training.model.state_dict().items():
+            torch.testing.assert_close(stacked[name][seed], tensor, atol=1e-5, rtol=1e-4)
+    assert any(isinstance(module, nn.BatchNorm2d) for module in together.model.modules())
+
+
+def test_batches_that_are_sent_hold_the_images_of_those_that_stay() -> None:
+    data = gpu.split(100, 16)
+    sent, resident = gpu.sent(data, 64, CPU), gpu.resident(data, gpu.SETTINGS, CPU)
+    for _ in range(3):
+        for left, right in zip(next(sent), next(resident), strict=True):
+            assert torch.equal(left, right)
