@@ -341,6 +341,10 @@ class TrialRecord:
         """Whether no more checks will come because it failed."""
         return self.status.state is State.FAILED
 
+    def trained_as(self, key: str) -> str:
+        """The key of the last that stands in for the trial of this key, or its own."""
+        return self.replacements[-1].key if self.replacements else key
+
     def reached(self, step: int) -> bool:
         """Whether there is a check at or after `step`."""
         return self.step >= step

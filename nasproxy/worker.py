@@ -218,7 +218,7 @@ def _train(order: WorkOrder, folder: TrialFolder) -> None:
 def cause_of(error: BaseException) -> Cause:
     """Why a training failed, by what it raised; libraries that wrap an error name it as their cause.
 
-    Only CUDA's allocator has an error of its own: the CPU's, cuBLAS, cuDNN and oneDNN are known by their words.
+    Only CUDA's allocator has an error of its own: that of the CPU, cuBLAS and cuDNN are known by their words.
     """
     import torch
 
@@ -283,8 +283,8 @@ class _Attempt:
 
 def _failure(error: Exception) -> Failure:
     cause = cause_of(error)
-    message = f"{type(error).__name__}: {error}" if cause is Cause.CRASH else str(error) or "out of memory"
-    return Failure(cause, message)
+    has_words = cause is not Cause.CRASH and str(error)
+    return Failure(cause, str(error) if has_words else f"{type(error).__name__}: {error}")
 
 
 def _call_trainer(attempt: _Attempt, spec: TrialSpec, device: str) -> State:

@@ -59,7 +59,7 @@ def _by_cause(keys: Sequence[str], records: Records) -> str:
     for key in keys:
         record = records[key]
         cause = "unknown" if record.status.cause is None else record.status.cause.value
-        folders.setdefault(cause, []).append(f"trials/{record.replacements[-1].key if record.replacements else key}")
+        folders.setdefault(cause, []).append(f"trials/{record.trained_as(key)}")
     rows = [("cause", "candidates", "for example", "what to do")]
     rows += [
         (cause, str(len(of)), of[0], ADVICE.get(cause, ADVICE["crash"]))

@@ -222,8 +222,8 @@ class FailureSettings:
         argument = NAN_ARGUMENTS[self.nan]
         if argument is not None and argument not in trainer:
             raise ConfigError(
-                f"failures.nan={self.nan} changes trainer.{argument}, which trainer {trainer.get('_target_')} does not "
-                f"have: give it one, or take failures.nan=fail"
+                f"failures.nan={self.nan} changes trainer.{argument}, which the study's trainer does not have: give it "
+                f"one, or take failures.nan=fail"
             )
 
 

@@ -131,7 +131,8 @@ class VarianceController:
 
 def _reasons(specs: Sequence[TrialSpec], records: Records) -> str:
     """Why trials failed, and where to read more, in words."""
-    failed = {spec.key: records[spec.key].status for spec in specs if records[spec.key].is_failed}
+    ended = {spec.key: records[spec.key] for spec in specs if records[spec.key].is_failed}
+    failed = {record.trained_as(key): record.status for key, record in ended.items()}
     messages = Counter(str(status.message).strip().split("\n", 1)[0] for status in failed.values())
     words = "; ".join(f"{count} x {message}" for message, count in messages.most_common(3))
     return f"{words}; see trials/{next(reversed(failed))}/worker.log" if failed else "none failed"

@@ -128,7 +128,7 @@ def test_a_trainer_without_the_argument_fails_for_good() -> None:
         ({"nan": "retry"}, "failures.nan must be one of fail, lower_rate, clip, got 'retry'"),
         ({"rate_factor": 1.0}, "failures.rate_factor must lie between 0 and 1, got 1"),
         ({"clip_norm": 0.0}, "failures.clip_norm must be above 0, got 0"),
-        ({"nan": "clip"}, "failures.nan=clip changes trainer.clip_norm, which trainer mine.train does not have"),
+        ({"nan": "clip"}, "failures.nan=clip changes trainer.clip_norm, which the study's trainer does not have"),
         ({"nan": "lower_rate"}, "failures.nan=lower_rate changes trainer.learning_rate, which"),
     ],
 )
