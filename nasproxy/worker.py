@@ -88,7 +88,7 @@ class TrialContext:
         device: Torch's name of the device.
         threads: CPU threads this process may use.
         rank: Which process of the trial this is; only rank 0 writes files and calls the hooks.
-        world_size: Processes of the trial, one for each of its devices.
+        world_size: Processes of the trial: one for each of its devices where the trainer has `runs_as_ranks`, else 1.
     """
 
     model_dir: Path
@@ -295,16 +295,20 @@ def _call_trainer(attempt: _Attempt, spec: TrialSpec, device: str) -> State:
     if before < spec.total_steps and get_stop_training(folder.path, before - 1, spec.total_steps):
         return State.PAUSED  # asked to stop, or left by its controller, before it began
 
+    trainer = load("trainer", spec.recipe.trainer)
+    # One that does not know of ranks has all devices to itself, as a program that starts its own processes needs them.
+    world_size = spec.devices if getattr(trainer, "runs_as_ranks", False) else 1
+
     def train(rank: int) -> None:
         import torch
 
         torch.set_num_threads(attempt.threads)
-        name = f"{device}:{rank}" if device == "cuda" and spec.devices > 1 else device
-        context = TrialContext(folder.path, spec, name, attempt.threads, rank, spec.devices)
-        load("trainer", spec.recipe.trainer)(trial=context, **_arguments(spec.recipe.trainer))
+        name = f"{device}:{rank}" if device == "cuda" and world_size > 1 else device
+        context = TrialContext(folder.path, spec, name, attempt.threads, rank, world_size)
+        trainer(trial=context, **_arguments(spec.recipe.trainer))
 
     # Ranks are forked before Torch has started threads or a GPU, neither of which a fork survives.
-    with Ranks(spec.devices, train, _failure, attempt.fail_at_once) if spec.devices > 1 else nullcontext():
+    with Ranks(world_size, train, _failure, attempt.fail_at_once) if world_size > 1 else nullcontext():
         train(0)
     step = last_step(folder)
     if step >= spec.total_steps:

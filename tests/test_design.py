@@ -46,3 +46,9 @@ def test_a_study_rests_on_the_tree_of_choices_and_on_the_baseline_however_it_is_
 
     assert base({"op": "conv"}) == base({"expand": 3, "op": "conv"})
     assert (base({"op": "conv"})["choices"], base({"op": "conv"})["baseline"]) == (choices, {"op": "conv"})
+
+
+def test_a_study_may_check_the_last_step_alone() -> None:
+    chosen = design("training.check_every_steps=null")
+    chosen.check()
+    assert chosen.rehearsal[0].check_steps == (100,)

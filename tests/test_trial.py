@@ -35,6 +35,7 @@ def test_the_key_is_the_same_everywhere() -> None:
         replace(SPEC, recipe=replace(RECIPE, precision="bf16-mixed")),
         replace(SPEC, recipe=replace(RECIPE, data_fingerprint="g")),
         replace(SPEC, recipe=replace(RECIPE, micro_batch=32)),
+        replace(SPEC, recipe=replace(RECIPE, check_every_steps=None)),
     ],
 )
 def test_what_decides_the_result_decides_the_key(other: TrialSpec) -> None:
@@ -83,3 +84,8 @@ def test_an_attempt_that_gets_further_counts_as_the_first_again() -> None:
 
 def test_the_models_own_fault_is_not_tried_again() -> None:
     assert Status().failed(Cause.OOM, "", step=0, max_attempts=9).state is State.FAILED
+
+
+def test_without_a_distance_between_checks_the_last_step_alone_is_checked() -> None:
+    assert check_steps(50, None) == (50,)
+    assert replace(SPEC, recipe=replace(RECIPE, check_every_steps=None)).check_steps == (100,)

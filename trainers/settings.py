@@ -20,6 +20,7 @@ Smoothing = Literal["none", "ema", "swa"]
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 
 
+@functools.cache
 def optimizers() -> tuple[str, ...]:
     """Names of timm's optimizers that a trial can take.
 
@@ -166,7 +167,7 @@ def with_settings(train: Trainer) -> Callable[..., None]:
     """Have a trainer take the fields of `Settings` as its arguments, and get them as they are under its trial.
 
     They are named in one place so, and `check` of what comes back, which takes the same arguments, says what is wrong
-    with them before anything trains.
+    with them before anything trains. `runs_as_ranks` has the worker start it once for each device of a trial.
     """
 
     def settings_of(trial: TrialContext, arguments: Mapping[str, Any]) -> Settings:
@@ -189,6 +190,7 @@ def with_settings(train: Trainer) -> Callable[..., None]:
     train_with.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     train_with.__annotations__ = {name: hints[name] for name in ("trial", *(f.name for f in fields(Settings)))}
     train_with.check = check  # type: ignore[attr-defined]
+    train_with.runs_as_ranks = True  # type: ignore[attr-defined]
     return train_with
 
 

@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from nasproxy.backends.local import LocalBackend
 from nasproxy.errors import ConfigError
 from nasproxy.proxy import ProxyTask
 from nasproxy.storage import FolderTrialStore, is_held
+from nasproxy.testing.backend_contract import make_spec
 from nasproxy.trial import Cause, Recipe, Request, Split, State, TrialRecord, TrialSpec
 from nasproxy.worker import load_dataset
 from study import conf
@@ -186,6 +188,15 @@ def test_no_rank_outlives_the_worker(store: FolderTrialStore, fingerprint: str) 
         time.sleep(0.05)
     backend.wait(0.1)
     assert store.read(long.key).status.cause is Cause.LOST
+
+
+def test_a_trainer_that_knows_of_no_ranks_runs_once_on_all_its_devices(
+    store: FolderTrialStore,
+) -> None:
+    one = make_spec()
+    one = replace(one, recipe=replace(one.recipe, devices=2))
+    made = LocalBackend(store, slots=2, max_attempts=1)
+    assert [step for step, _ in curve(finish(store, made, one))] == list(one.check_steps)
 
 
 def test_more_devices_than_there_are_is_refused_before_anything_trains(
