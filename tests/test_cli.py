@@ -71,7 +71,7 @@ def keys(folder: Path, name: str = "debug") -> list[str]:
         (["trainer._target_=json"], "must name a function"),
         (["proxy=custom", "proxy.tasks=[{name: a, trainer._target_: nowhere.train}]"], "there is none of that name"),
         (["proxy=generator", "proxy.generator._target_=cases.broken"], "cases.broken failed: RuntimeError: no luck"),
-        (["data.loader={_target_: cases.no_dataset}"], "must return a nasproxy.data.dataset.ImageDataset, got tuple"),
+        (["data.loader={_target_: cases.no_dataset}"], "or an ImageFolder of nasproxy.data.image_folder, got tuple"),
         (["failures.nan=retry"], "failures.nan must be one of fail, lower_rate, clip, got 'retry'"),
         (
             ["~trainer.learning_rate", "failures.nan=lower_rate"],
