@@ -11,7 +11,7 @@ from nasproxy.storage import FolderTrialStore, read_record
 from nasproxy.study import StudyFolder
 from nasproxy.trial import State
 
-DEBUG = ("experiment=imagenet_mnasnet_debug", "search_space=digits_cnn")
+DEBUG = ("experiment=imagenet_mnasnet_debug",)
 TRAIN_IMAGES = 1_281_167
 
 
@@ -28,7 +28,7 @@ def test_its_numbers_are_the_documents() -> None:
 
 
 def test_it_asks_for_imagenet_before_anything_starts(tmp_path: Path) -> None:
-    code, output = study.run("experiment=imagenet_mnasnet", "search_space=digits_cnn", folder=tmp_path)
+    code, output = study.run("experiment=imagenet_mnasnet", folder=tmp_path)
     assert code == 2
     assert "data.loader.root must be given: add data.loader.root=VALUE" in output
     assert not list(tmp_path.iterdir())
