@@ -1,4 +1,4 @@
-"""Trains an image classifier with Lightning, on images in memory that are batched by index.
+"""Trains an image classifier with Lightning, on images that are batched by index, in memory or in files.
 
 A training is one Lightning epoch, and its batch n is step n, so that a checkpoint of any check continues at the
 next step. Epochs of the data are the stream's affair.
