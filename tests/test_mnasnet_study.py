@@ -79,7 +79,7 @@ def check_everything(folder: StudyFolder) -> None:
     assert trained("cropped", "smoothing") == {"swa"}
     assert trained("small_batch", "optimizer") == {"lamb"}
     assert {store.spec(key).devices for key in tasks["two_devices"].keys} == {2}
-    (compound,) = {store.spec(key).proxy_task for key in tasks["compound"].keys if True}
+    compound = store.spec(tasks["compound"].keys[0]).proxy_task
     assert (compound.width, compound.depth, compound.image_size) == (0.8264, 0.6944, 0.7561)
     assert compound.augmentation == compound.regularisation < 1
     hot = [store.read(key) for key in tasks["too_hot"].keys]
