@@ -57,13 +57,7 @@ class Design:
         config.confirm.check()
         config.cost.check()
         config.failures.check(config.trainer)
-        training = config.training
-        every = training.total_steps if training.check_every_steps is None else training.check_every_steps
-        if training.total_steps < 1 or not 1 <= every <= training.total_steps:
-            raise ConfigError(
-                f"training needs 1 <= check_every_steps <= total_steps, got check_every_steps {every} and total_steps "
-                f"{training.total_steps}: null checks the last step alone"
-            )
+        self._check_training()
         if config.seed < 0:
             raise ConfigError(f"seed must be at least 0, got {config.seed}")
         if config.run.poll_seconds <= 0 or config.run.grace_seconds < 0:
@@ -71,6 +65,34 @@ class Design:
                 f"run needs poll_seconds above 0 and grace_seconds of at least 0, got {config.run.poll_seconds:g} and "
                 f"{config.run.grace_seconds:g}"
             )
+        if Step.compare_schedules in config.job.steps:
+            config.compare_schedules.check(config.trainer)
+        for task in self.tasks.values():
+            self.recipe.under(task)
+        _ = (self.space, self.candidates, self.criterion)
+        self._check_models()
+
+    def _check_training(self) -> None:
+        """Refuse trainings that have no steps, or too few checks to measure what they are measured for."""
+        config, training = self.config, self.config.training
+        every = training.total_steps if training.check_every_steps is None else training.check_every_steps
+        if training.total_steps < 1 or not 1 <= every <= training.total_steps:
+            raise ConfigError(
+                f"training needs 1 <= check_every_steps <= total_steps, got check_every_steps {every} and total_steps "
+                f"{training.total_steps}: null checks the last step alone"
+            )
+        steps = training.total_steps if config.variance.total_steps is None else config.variance.total_steps
+        checks = TrialSpec({}, ProxyTask(), Split.FULL, 0, replace(self.recipe, total_steps=steps)).check_steps
+        is_gated = Step.measure_variance in config.job.steps and config.variance.gate == "stop"
+        if is_gated and len(checks) < 2:
+            raise ConfigError(
+                f"variance needs 2 checks of a training to measure how smooth it is, got {len(checks)} in {steps} "
+                f"steps: lower training.check_every_steps, or go on without with variance.gate=warn"
+            )
+
+    def _check_models(self) -> None:
+        """Refuse to judge on fewer models than are needed."""
+        config = self.config
         is_search = Step.search_proxy_task in config.job.steps
         if is_search and self.selection.models < config.proxy_search.min_models:
             raise ConfigError(
@@ -83,13 +105,6 @@ class Design:
                 f"criterion needs {self.criterion.min_models} reference models to accept anything, got {most} at most: "
                 f"raise selection.models or references.max, or take criterion=first_crossing"
             )
-        if Step.compare_schedules in config.job.steps:
-            config.compare_schedules.check(config.trainer)
-        if config.variance.total_steps is not None:
-            replace(self.recipe, total_steps=config.variance.total_steps)
-        for task in self.tasks.values():
-            self.recipe.under(task)
-        _ = (self.space, self.candidates, self.criterion)
         is_confirmed = Step.confirm in config.job.steps and config.confirm.enabled
         if is_confirmed and len(self.fresh) < config.confirm.fresh_models:
             raise ConfigError(

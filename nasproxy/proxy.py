@@ -73,6 +73,11 @@ class ProxyTask:
         return max(1, round(size * self.batch_size))
 
     @property
+    def plain(self) -> "ProxyTask":
+        """The same setting without what says nothing: how images shrink where they do not."""
+        return replace(self, image_mode="resize") if self.image_size == 1.0 else self
+
+    @property
     def default_name(self) -> str:
         """The name that the setting gives itself: `data50_width25`, or `full` where nothing is reduced."""
         return self._name()
@@ -147,7 +152,7 @@ def named(tasks: Sequence[tuple[str | None, ProxyTask]]) -> dict[str, ProxyTask]
 
 def _setting(task: ProxyTask) -> tuple[object, ...]:
     """What tells a task from others, to look it up by."""
-    return (*(getattr(task, name) for name in DIMENSIONS), *sorted(task.overrides.items()))
+    return (*(getattr(task.plain, name) for name in DIMENSIONS), *sorted(task.overrides.items()))
 
 
 def grid(settings: Mapping[str, Any]) -> dict[str, ProxyTask]:
@@ -304,8 +309,15 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def numbered(tree: Any) -> Any:
+    """Write lists in a nested mapping as mappings by place, from 0: their entries have paths then."""
+    if isinstance(tree, list | tuple):
+        tree = dict(enumerate(tree))
+    return {key: numbered(value) for key, value in tree.items()} if isinstance(tree, Mapping) else tree
+
+
 def override(tree: Mapping[str, Any], overrides: Mapping[str, Override]) -> dict[str, Any]:
-    """Copy a configuration with values replaced by dotted path.
+    """Copy a configuration with values replaced by dotted path; any may become null.
 
     Raises:
         ConfigError: A path does not exist, or the new value is of another kind than the old one.
@@ -316,13 +328,15 @@ def override(tree: Mapping[str, Any], overrides: Mapping[str, Override]) -> dict
         node: Any = result
         for parent in parents:
             node = node.get(parent) if isinstance(node, dict) else None
-        if not isinstance(node, dict) or last not in node:
+        is_open = node == {}  # further arguments, such as an optimizer's, have no names beforehand
+        if not isinstance(node, dict) or (last not in node and not is_open):
             raise ConfigError(
                 f"a proxy task overrides {path!r}, which the configuration does not have: it has "
                 f"{', '.join(sorted(flatten(tree)))}"
             )
-        if node[last] is not None and not _same_kind(node[last], value):
-            raise ConfigError(f"a proxy task overrides {path!r} with {value!r}: a value like {node[last]!r} was needed")
+        old = node.get(last)
+        if None not in (old, value) and not _same_kind(old, value):
+            raise ConfigError(f"a proxy task overrides {path!r} with {value!r}: a value like {old!r} was needed")
         node[last] = value
     return result
 

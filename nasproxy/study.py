@@ -195,7 +195,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     Paths that say where or how fast, not what, may change at any time.
     """
     paths = [
-        path for path in {**old, **new} if not NOT_IDENTITY.search(path) and not _equal(old.get(path), new.get(path))
+        path for path in {**old, **new} if not NOT_IDENTITY.fullmatch(path) and not _equal(old.get(path), new.get(path))
     ]
     return [f"{path}: {old.get(path, 'absent')} -> {new.get(path, 'absent')}" for path in paths]
 

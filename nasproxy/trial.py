@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from nasproxy.errors import ConfigError
-from nasproxy.proxy import Override, ProxyTask, flatten, override
+from nasproxy.proxy import ProxyTask, flatten, override
 
 Choice = bool | int | float | str
 Architecture = Mapping[str, Choice]
 
 IDENTITY_SCHEMA = 2
-NOT_IDENTITY = re.compile(r"(^|\.)(root|cache_dir|num_workers|pin_memory)$")
+NOT_IDENTITY = re.compile(
+    r"data\.(.+\.)?(root|cache_dir|num_workers|pin_memory)|trainer\.(num_workers|pin_memory|grace_seconds|working_dir)"
+)
 """Paths of the recipe that say where or how fast, not what: they leave a trial's key as it is."""
 
 
@@ -104,14 +106,15 @@ class Recipe:
             )
 
     def under(self, task: ProxyTask) -> "Recipe":
-        """The recipe with a proxy task's overrides applied.
+        """The recipe with a proxy task's overrides applied, and on its devices.
 
         Raises:
             ConfigError: An override names what does not exist, or gives a value of another kind.
         """
-        if not task.overrides:
+        devices = task.devices or self.devices
+        if not task.overrides and devices == self.devices:
             return self
-        setting = tuple(sorted(task.overrides.items()))
+        setting = (devices, *sorted(task.overrides.items()))
         if setting not in self._changed:
             self._changed[setting] = self._change(task)
         return self._changed[setting]
@@ -120,10 +123,10 @@ class Recipe:
     def identity(self) -> str:
         """Canonical JSON of what decides a result; made once, for a study has many trials of few recipes."""
         content = flatten(_plain({field.name: getattr(self, field.name) for field in fields(self)}))
-        return canonical({path: value for path, value in content.items() if not NOT_IDENTITY.search(path)})
+        return canonical({path: value for path, value in content.items() if not NOT_IDENTITY.fullmatch(path)})
 
     @cached_property
-    def _changed(self) -> dict[tuple[tuple[str, Override], ...], "Recipe"]:
+    def _changed(self) -> dict[tuple[object, ...], "Recipe"]:
         """Recipes made by overrides, to make each once."""
         return {}
 
@@ -137,11 +140,12 @@ class Recipe:
                 "check_every_steps": self.check_every_steps,
                 "check_at": self.check_at,
                 "micro_batch": self.micro_batch,
+                "precision": self.precision,
             },
         }
         changed = override(tree, task.overrides)
         training = changed.pop("training")
-        return replace(self, **changed, **training)
+        return replace(self, devices=task.devices or self.devices, **changed, **training)
 
 
 @dataclass(frozen=True)
@@ -159,7 +163,7 @@ class TrialSpec:
         return replace(
             self,
             recipe=self.recipe.under(self.proxy_task),
-            proxy_task=replace(self.proxy_task, overrides={}),
+            proxy_task=replace(self.proxy_task.plain, devices=None, overrides={}),
         )
 
     @cached_property
@@ -170,20 +174,21 @@ class TrialSpec:
     @cached_property
     def digest(self) -> str:
         """SHA-256 over the canonical JSON of all that decides the result."""
+        spec = self.applied()
         content = {
             "schema": IDENTITY_SCHEMA,
-            "architecture": dict(self.architecture),
-            "proxy_task": {k: v for k, v in vars(self.proxy_task).items() if k != "overrides"},
-            "split": self.split.value,
-            "seed": self.seed,
-            "recipe": self.recipe.under(self.proxy_task).identity,
+            "architecture": dict(spec.architecture),
+            "proxy_task": {k: v for k, v in vars(spec.proxy_task).items() if k not in ("overrides", "devices")},
+            "split": spec.split.value,
+            "seed": spec.seed,
+            "recipe": spec.recipe.identity,
         }
         return hashlib.sha256(canonical(content).encode()).hexdigest()
 
     @property
     def devices(self) -> int:
         """Devices that this training is spread over."""
-        return self.proxy_task.devices or self.recipe.devices
+        return self.recipe.under(self.proxy_task).devices
 
     @property
     def total_steps(self) -> int:

@@ -4,10 +4,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hydra import compose, initialize_config_dir
 
 from nasproxy import schema
 from nasproxy.design import Design
+from nasproxy.errors import ConfigError
 from nasproxy.trial import canonical
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
@@ -49,6 +51,11 @@ def test_a_study_rests_on_the_tree_of_choices_and_on_the_baseline_however_it_is_
 
 
 def test_a_study_may_check_the_last_step_alone() -> None:
-    chosen = design("training.check_every_steps=null")
+    chosen = design("training.check_every_steps=null", "variance.gate=warn")
     chosen.check()
     assert chosen.rehearsal[0].check_steps == (100,)
+
+
+def test_variance_of_trainings_that_are_checked_once_is_refused_before_they_are_trained() -> None:
+    with pytest.raises(ConfigError, match="variance needs 2 checks of a training to measure how smooth it is, got 1"):
+        design("training.check_every_steps=null").check()

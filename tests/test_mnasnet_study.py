@@ -18,7 +18,7 @@ TASKS = (
     "{name: small_batch, batch_size: 0.5, depth: 0.5, trainer.optimizer: lamb, trainer.schedule: constant}",
     "{name: two_devices, devices: 2, width: 0.5, data_fraction: 0.5}",
     "{name: too_hot, width: 0.5, trainer.learning_rate: 1.0e+20, trainer.weight_decay: 0.0}",
-    "{name: half, width: 0.5, trainer.channels_last: false, training.check_every_steps: 1000}",
+    "{name: half, width: 0.5, trainer.channels_last: false, training.check_every_steps: null}",
 )
 EVERYTHING = (
     "experiment=mnasnet",

@@ -73,6 +73,17 @@ def test_a_named_task_may_override_anything() -> None:
     assert task == ProxyTask(width=0.5, overrides={"trainer.batch_size": 32, "training.total_steps": 9})
 
 
+def test_any_value_may_be_overridden_with_null_and_further_arguments_be_named() -> None:
+    tree = {"trainer": {"clip_norm": 1.0, "optimizer_options": {}}}
+    changed = override(tree, {"trainer.clip_norm": None, "trainer.optimizer_options.eps": 0.001})
+    assert changed == {"trainer": {"clip_norm": None, "optimizer_options": {"eps": 0.001}}}
+
+
+def test_how_images_shrink_makes_no_two_tasks_where_they_do_not() -> None:
+    with pytest.raises(ConfigError, match="of one setting"):
+        grid({"tasks": [{"name": "a", "width": 0.5}, {"name": "b", "width": 0.5, "image_mode": "crop"}]})
+
+
 def test_overrides_change_a_copy() -> None:
     tree = {"trainer": {"batch_size": 64, "schedule": {"name": "cosine"}}}
     assert override(tree, {"trainer.schedule.name": "step"})["trainer"]["schedule"]["name"] == "step"

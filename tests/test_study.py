@@ -74,6 +74,7 @@ def test_looking_at_a_study_needs_one(tmp_path: Path) -> None:
 def test_where_data_lies_and_how_many_read_it_is_no_difference() -> None:
     old = {"data.loader.root": "/here", "data.loader.num_workers": 0}
     assert differences(old, {"data.loader.root": "/there", "data.loader.num_workers": 8}) == []
+    assert differences({"search_space.choices.root": 1}, {"search_space.choices.root": 2}) != []
 
 
 def test_differences_name_both_values() -> None:

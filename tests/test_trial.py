@@ -19,7 +19,7 @@ SPEC = TrialSpec({"kernel": 3, "width": 16}, ProxyTask(), Split.SEARCH, 0, RECIP
 
 
 def test_the_key_is_the_same_everywhere() -> None:
-    assert SPEC.key == "82305df45c872d63"
+    assert SPEC.key == "e71ba95401d3df3d"
 
 
 @pytest.mark.parametrize(
@@ -49,6 +49,28 @@ def test_paths_and_workers_do_not_decide_the_key() -> None:
         trainer={**RECIPE.trainer, "num_workers": 8},
     )
     assert replace(SPEC, recipe=moved).key == SPEC.key
+
+
+def test_a_program_may_be_given_more_time_to_end_and_another_folder_to_run_in() -> None:
+    timed = replace(RECIPE, trainer={**RECIPE.trainer, "grace_seconds": 60, "working_dir": "/there"})
+    assert replace(SPEC, recipe=timed).key == SPEC.key
+
+
+@pytest.mark.parametrize("part", ["model", "trainer"])
+def test_a_name_that_data_use_for_a_place_may_decide_elsewhere(part: str) -> None:
+    one, other = (replace(RECIPE, **{part: {**getattr(RECIPE, part), "root": value}}) for value in (1, 2))
+    assert replace(SPEC, recipe=one).key != replace(SPEC, recipe=other).key
+
+
+@pytest.mark.parametrize("task", [ProxyTask(devices=1), ProxyTask(image_mode="crop")])
+def test_a_setting_that_changes_nothing_is_the_same_trial(task: ProxyTask) -> None:
+    assert replace(SPEC, proxy_task=task).key == SPEC.key
+
+
+def test_a_proxy_tasks_devices_are_the_trainings() -> None:
+    spread = replace(SPEC, proxy_task=ProxyTask(devices=2))
+    assert spread.key == replace(SPEC, recipe=replace(RECIPE, devices=2)).key != SPEC.key
+    assert spread.applied().devices == spread.devices == 2
 
 
 def test_the_order_of_choices_does_not_decide_the_key() -> None:

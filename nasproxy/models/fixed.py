@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from nasproxy.proxy import flatten
+from nasproxy.proxy import flatten, numbered
 from nasproxy.trial import Choice
 
 
@@ -16,11 +16,4 @@ def spelled_out(fixed: Mapping[str, Any]) -> dict[str, Choice]:
     >>> spelled_out({"stem": {"kernel": 3}, "levels": [2, 4]})
     {'stem.kernel': 3, 'levels.0': 2, 'levels.1': 4}
     """
-    return flatten(_numbered(fixed))
-
-
-def _numbered(tree: Any) -> Any:
-    """Lists as mappings by place."""
-    if isinstance(tree, list | tuple):
-        tree = dict(enumerate(tree))
-    return {key: _numbered(value) for key, value in tree.items()} if isinstance(tree, Mapping) else tree
+    return flatten(numbered(fixed))

@@ -9,7 +9,7 @@ from math import prod
 from typing import Any
 
 from nasproxy.errors import SpaceError
-from nasproxy.proxy import flatten
+from nasproxy.proxy import flatten, numbered
 from nasproxy.space import language
 from nasproxy.space.choice import Decision, OneOf
 from nasproxy.space.conditions import decide
@@ -211,7 +211,7 @@ class SearchSpace:
             raise SpaceError(
                 f"an architecture of {self.name!r} must map its choices to values, got {architecture!r}: name each"
             )
-        return flatten(_numbered(architecture))
+        return flatten(numbered(architecture))
 
     def _admitted(self, decision: Decision, architecture: Architecture) -> dict[str, Choice]:
         values = [architecture[slot] for slot in decision.slots]
@@ -236,13 +236,6 @@ class SearchSpace:
 
 def _some(names: list[str]) -> str:
     return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
-
-
-def _numbered(tree: Any) -> Any:
-    """Lists as mappings by place."""
-    if isinstance(tree, list | tuple):
-        tree = dict(enumerate(tree))
-    return {key: _numbered(value) for key, value in tree.items()} if isinstance(tree, Mapping) else tree
 
 
 def _distinct(n: int, size: int, seed: int) -> list[int]:
