@@ -8,7 +8,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -245,8 +245,8 @@ class TrialStore(Protocol):
         """What the trial itself did, whichever stands in for it."""
         ...
 
-    def replace(self, key: str, by: Replacement) -> None:
-        """Have another trial stand in for one that has failed, in place of any that did."""
+    def replace(self, key: str, line: tuple[Replacement, ...]) -> None:
+        """Have others stand in for a trial that has failed, each for the one before, in place of any that did."""
         ...
 
     def request(self, key: str, request: Request) -> None:
@@ -266,11 +266,10 @@ class _FollowingStore(ABC):
 
     def read(self, key: str) -> TrialRecord:
         """What is known of the trial and of those that stand in for it."""
-        records = [self.read_alone(key)]
-        while records[-1].replacements:
-            records.append(self.read_alone(records[-1].replacements[0].key))
-        if len(records) == 1:
-            return records[0]
+        first = self.read_alone(key)
+        if not first.replacements:
+            return first
+        records = [first, *(self.read_alone(by.key) for by in first.replacements)]
         known, _ = self._followed.get(key, ([], PENDING))
         if len(known) != len(records) or any(a is not b for a, b in zip(known, records, strict=True)):
             self._followed[key] = records, as_one(records)
@@ -312,16 +311,16 @@ class FolderTrialStore(_FollowingStore):
     def read_alone(self, key: str) -> TrialRecord:
         """Read status and checks, and of a failed trial what stands in for it."""
         folder = self.folder(key)
-        version = (*stamp(folder.status), *stamp(folder.metrics), *stamp(folder.successor))
+        version = (*stamp(folder.status), *stamp(folder.metrics), *stamp(folder.successors))
         known = self._read.get(key)
         if known is None or known[0] != version:
             known = self._read[key] = (version, _record(folder))
         return known[1]
 
-    def replace(self, key: str, by: Replacement) -> None:
-        """Write which trial stands in, atomically, unless that is known."""
-        if self.read_alone(key).replacements != (by,):
-            write_record(self.folder(key).successor, by)
+    def replace(self, key: str, line: tuple[Replacement, ...]) -> None:
+        """Write which trials stand in, atomically, unless that is known."""
+        if self.read_alone(key).replacements != line:
+            write_record(self.folder(key).successors, _Line(line))
 
     def request(self, key: str, request: Request) -> None:
         """Replace the trial's request, atomically."""
@@ -358,9 +357,9 @@ class MemoryTrialStore(_FollowingStore):
         """What the trial itself did."""
         return self._records.get(key, PENDING)
 
-    def replace(self, key: str, by: Replacement) -> None:
-        """Remember which trial stands in."""
-        self._records[key] = replace(self.read_alone(key), replacements=(by,))
+    def replace(self, key: str, line: tuple[Replacement, ...]) -> None:
+        """Remember which trials stand in."""
+        self._records[key] = replace(self.read_alone(key), replacements=line)
 
     def request(self, key: str, request: Request) -> None:
         """Replace the trial's request."""
@@ -375,10 +374,15 @@ class MemoryTrialStore(_FollowingStore):
         self._records[key] = record
 
 
+@dataclass(frozen=True)
+class _Line:
+    replacements: tuple[Replacement, ...]
+
+
 def _record(folder: TrialFolder) -> TrialRecord:
     status = read_record(folder.status, Status) or Status()
-    by = read_record(folder.successor, Replacement) if status.state is State.FAILED else None
-    return TrialRecord(status, read_checks(folder.metrics), () if by is None else (by,))
+    line = read_record(folder.successors, _Line) if status.state is State.FAILED else None
+    return TrialRecord(status, read_checks(folder.metrics), () if line is None else line.replacements)
 
 
 def stamp(path: Path) -> tuple[int, ...]:

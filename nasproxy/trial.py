@@ -329,7 +329,7 @@ class TrialRecord:
     Attributes:
         status: What became of it.
         checks: Its learning curve.
-        replacements: The trials that stand in for it, each for the one before; read alone, it knows the first.
+        replacements: The trials that stand in for it, each for the one before.
     """
 
     status: Status = field(default_factory=Status)
@@ -384,20 +384,18 @@ def as_one(records: Sequence[TrialRecord]) -> TrialRecord:
     the others would never have been begun. So a decision that was taken on it would be taken again.
 
     Args:
-        records: What each of them did alone, in order.
+        records: What each of them did alone, in order; the first knows those that stand in for it.
 
     Returns:
         How the last one stands, with the checks of all, and the time of all workers.
     """
-    if len(records) == 1:
-        return records[0]
     checks: list[Check] = []
     for record in records:
         checks += [check for check in record.checks if not checks or check.step > checks[-1].step]
     return TrialRecord(
         status=replace(records[-1].status, wall_seconds=sum(record.status.wall_seconds for record in records)),
         checks=tuple(checks),
-        replacements=tuple(replacement for record in records for replacement in record.replacements),
+        replacements=records[0].replacements[: len(records) - 1],
     )
 
 
@@ -428,9 +426,9 @@ class TrialFolder:
         return self.path / "status.json"
 
     @property
-    def successor(self) -> Path:
-        """From the controller: the trial that stands in for this one, which has failed."""
-        return self.path / "successor.json"
+    def successors(self) -> Path:
+        """From the controller: the trials that stand in for this one, which has failed."""
+        return self.path / "successors.json"
 
     @property
     def latency(self) -> Path:

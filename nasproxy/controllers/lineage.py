@@ -22,6 +22,7 @@ class Lineage:
         """Begin with the trial that was asked for."""
         self.specs = [spec]
         self._records = [TrialRecord()]
+        self._line: list[Replacement] = []
 
     @property
     def current(self) -> TrialSpec:
@@ -37,20 +38,28 @@ class Lineage:
         """Read anew, and have another trial stand in for each that has failed; returns the new ones in words.
 
         A kill between making a trial and linking it leaves one that the next call makes again, under the same key.
+        A trial may stand in for another one and be asked for itself: fewer failures count for it then, so that more
+        may follow. So each has a line of its own, and what was asked for is read along its own line alone.
         """
         self._records[-1] = store.read_alone(self.current.key)
         news = []
         while (following := self._following(succession)) is not None:
             key, cause = self.current.key, self._causes[-1]
             by = Replacement(following.spec.key, cause, following.change)
-            if self._records[-1].replacements != (by,):
+            if self._records[-1].replacements[:1] != (by,):
                 store.create(following.spec)
-                store.replace(key, by)
                 news.append(f"trial {key} failed by {cause.value}: {by.key} stands in for it, with {by.change}")
-            self._records[-1] = store.read_alone(key)
             self.specs.append(following.spec)
-            self._records.append(store.read_alone(by.key))
+            self._line.append(by)
+            self._link(store)
+            self._records = [store.read_alone(spec.key) for spec in self.specs]
         return news
+
+    def _link(self, store: TrialStore) -> None:
+        for place, spec in enumerate(self.specs[:-1]):
+            line = tuple(self._line[place:])
+            if store.read_alone(spec.key).replacements[: len(line)] != line:
+                store.replace(spec.key, line)
 
     @property
     def _causes(self) -> list[Cause]:

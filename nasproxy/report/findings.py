@@ -375,12 +375,12 @@ def _trained_for(state: ConfirmationState) -> tuple[str, ...]:
 
 def _read_trials(store: TrialStore, purposes: _Purposes) -> dict[str, Trial]:
     alone = {key: store.read_alone(key) for key in store.keys()}
-    stands_in_for = {by.key: key for key, record in alone.items() for by in record.replacements}
+    # What stands in for a trial was trained for what that one was asked for: the first of the longest line it is in.
+    by_length = sorted(alone.items(), key=lambda item: len(item[1].replacements))
+    asked_for = {by.key: key for key, record in by_length for by in record.replacements}
     trials = {}
     for key, record in alone.items():
-        asked_for = key
-        while asked_for in stands_in_for:  # it was trained for what the first of its line was asked for
-            asked_for = stands_in_for[asked_for]
-        stage, task = purposes.of(asked_for, store.spec(asked_for))
+        asked = asked_for.get(key, key)
+        stage, task = purposes.of(asked, store.spec(asked))
         trials[key] = Trial(store.spec(key), store.read(key), record, stage, task)
     return trials

@@ -71,10 +71,12 @@ class StoreContract:
         for spec in (SPEC, *OTHERS):
             store.create(spec)
         write(SPEC.key, TrialRecord(FAILED, CHECKS[:1]))
-        store.replace(SPEC.key, FIRST)
+        store.replace(SPEC.key, (FIRST,))
         assert store.read(SPEC.key) == TrialRecord(Status(wall_seconds=3.0), CHECKS[:1], (FIRST,))
         write(OTHERS[0].key, TrialRecord(FAILED))
-        store.replace(OTHERS[0].key, SECOND)
+        store.replace(OTHERS[0].key, (SECOND,))
+        assert store.read(SPEC.key).is_failed, "its own line alone is followed"
+        store.replace(SPEC.key, (FIRST, SECOND))
         rest = (Check(10, 0.75, 2.0), Check(20, 0.5, 4.0))
         write(OTHERS[1].key, TrialRecord(Status(State.DONE, wall_seconds=5.0), rest))
         whole = TrialRecord(Status(State.DONE, wall_seconds=11.0), (CHECKS[0], rest[1]), (FIRST, SECOND))
@@ -84,19 +86,19 @@ class StoreContract:
     def test_what_a_trial_did_itself_stays_as_it_was(self, store: TrialStore, write: Write) -> None:
         write(SPEC.key, TrialRecord(FAILED, CHECKS[:1]))
         assert store.read_alone(SPEC.key) == store.read(SPEC.key) == TrialRecord(FAILED, CHECKS[:1])
-        store.replace(SPEC.key, FIRST)
-        store.replace(SPEC.key, FIRST)
+        store.replace(SPEC.key, (FIRST,))
+        store.replace(SPEC.key, (FIRST,))
         assert store.read_alone(SPEC.key) == TrialRecord(FAILED, CHECKS[:1], (FIRST,))
 
     def test_another_stand_in_takes_the_place_of_the_first(self, store: TrialStore, write: Write) -> None:
         write(SPEC.key, TrialRecord(FAILED))
-        store.replace(SPEC.key, FIRST)
-        store.replace(SPEC.key, SECOND)
+        store.replace(SPEC.key, (FIRST,))
+        store.replace(SPEC.key, (SECOND,))
         assert store.read(SPEC.key).replacements == (SECOND,)
 
     def test_a_line_of_trials_that_has_not_changed_is_not_made_again(self, store: TrialStore, write: Write) -> None:
         write(SPEC.key, TrialRecord(FAILED))
-        store.replace(SPEC.key, FIRST)
+        store.replace(SPEC.key, (FIRST,))
         assert store.read(SPEC.key) is store.read(SPEC.key)
         before = store.read(SPEC.key)
         write(OTHERS[0].key, TrialRecord(Status(State.PAUSED), CHECKS))

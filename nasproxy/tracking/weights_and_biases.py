@@ -141,7 +141,7 @@ class WandbTracker:
             run.log({"step": check.step, "score": check.score, "train_seconds": check.train_seconds}, step=check.step)
         cause = record.status.cause
         summary = {"state": state.value, "cause": None if cause is None else cause.value}
-        for by in record.replacements:
+        for by in record.replacements[:1]:
             summary |= {"replaced_by": by.key, "change": by.change}
         run.summary.update(summary)
         _finish(run, exit_code=int(record.is_failed))

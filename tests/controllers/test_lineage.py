@@ -160,6 +160,22 @@ def test_two_trials_share_one_that_stands_in_for_the_first_and_is_the_second(mak
     assert len(shop.store.keys()) == 2
 
 
+def test_a_trial_that_stands_in_and_fails_goes_on_only_where_it_was_asked_for_itself(
+    make_shop: MakeWorkshop, tmp_path: Path
+) -> None:
+    shop = make_shop(nan="lower_rate", rate_factor=0.5)
+    fast, slow = (
+        make_spec("nan>0.15", ProxyTask(overrides={"trainer.learning_rate": rate})) for rate in (0.4, 0.2)
+    )
+    first, second = run(shop, fast, slow)
+    assert (first.status.state, first.status.cause) == (State.FAILED, Cause.NAN), "a rate is lowered once"
+    assert [by.key for by in first.replacements] == [slow.key]
+    assert (second.status.state, len(second.replacements)) == (State.DONE, 1)
+    again = FolderTrialStore(tmp_path / "trials")
+    assert [again.read(spec.key).status.state for spec in (fast, slow)] == [State.FAILED, State.DONE]
+    assert [record.checks for record in run(make_shop(nan="lower_rate"), fast)] == [first.checks]
+
+
 def test_a_trial_that_has_its_last_check_is_not_trained_again(make_shop: MakeWorkshop) -> None:
     shop, spec = make_shop(), make_spec("oom_after")
     (record,) = run(shop, spec)
@@ -193,9 +209,10 @@ class DyingStore(FolderTrialStore):
         self._die("made", is_now=spec.recipe.micro_batch is not None)
         return digest
 
-    def replace(self, key: str, by: Replacement) -> None:
-        super().replace(key, by)
+    def replace(self, key: str, line: tuple[Replacement, ...]) -> None:
+        super().replace(key, line)
         self._die("linked")
+        self._die("half linked", is_now=len(line) > 1)
 
     def request(self, key: str, request: Request) -> None:
         super().request(key, request)
@@ -214,7 +231,7 @@ def _control(folder: Path, moment: str, specs: list[TrialSpec]) -> None:
     base.run(Errand(specs, 100), replace(shop, succession=partial(successor, policy=FailureSettings())))
 
 
-@pytest.mark.parametrize("moment", ["made", "linked", "asked"])
+@pytest.mark.parametrize("moment", ["made", "linked", "half linked", "asked"])
 def test_a_kill_while_another_trial_is_put_in_place_changes_nothing(
     make_shop: MakeWorkshop, make_workshop: MakeWorkshop, tmp_path: Path, moment: str
 ) -> None:
