@@ -330,11 +330,13 @@ class TrialRecord:
         status: What became of it.
         checks: Its learning curve.
         replacements: The trials that stand in for it, each for the one before.
+        trainings: What it and each that stands in for it did alone; empty where it was read alone.
     """
 
     status: Status = field(default_factory=Status)
     checks: tuple[Check, ...] = ()
     replacements: tuple[Replacement, ...] = ()
+    trainings: tuple["TrialRecord", ...] = field(default=(), compare=False, repr=False)
 
     @property
     def step(self) -> int:
@@ -381,7 +383,8 @@ def as_one(records: Sequence[TrialRecord]) -> TrialRecord:
     """One record of a trial and of those that stand in for it.
 
     The check after so many steps is that of the first of them that got so far: had the training been stopped there,
-    the others would never have been begun. So a decision that was taken on it would be taken again.
+    the others would never have been begun. So a decision that was taken on it would be taken again. Its training time
+    is that of all trainings up to it, for each that was replaced was paid too.
 
     Args:
         records: What each of them did alone, in order; the first knows those that stand in for it.
@@ -390,12 +393,17 @@ def as_one(records: Sequence[TrialRecord]) -> TrialRecord:
         How the last one stands, with the checks of all, and the time of all workers.
     """
     checks: list[Check] = []
+    step, paid = 0, 0.0
     for record in records:
-        checks += [check for check in record.checks if not checks or check.step > checks[-1].step]
+        new = [check for check in record.checks if check.step > step]
+        checks += [replace(check, train_seconds=check.train_seconds + paid) for check in new] if paid else new
+        step = max(step, record.step)
+        paid += record.checks[-1].train_seconds if record.checks else 0.0
     return TrialRecord(
         status=replace(records[-1].status, wall_seconds=sum(record.status.wall_seconds for record in records)),
         checks=tuple(checks),
         replacements=records[0].replacements[: len(records) - 1],
+        trainings=tuple(records),
     )
 
 

@@ -56,7 +56,9 @@ def pace(check_steps: tuple[int, ...], records: Sequence[TrialRecord]) -> Pace |
 
 
 def _seconds_per_step(record: TrialRecord, until: int) -> float | None:
-    shown = [check for check in record.checks if check.step <= until]
+    # A training that stands in for another begins anew: speed is that of one alone, the first to come so far.
+    alone = max(record.trainings or (record,), key=lambda training: min(training.step, until))
+    shown = [check for check in alone.checks if check.step <= until]
     if len(shown) < 2:
         return shown[0].train_seconds / shown[0].step if shown else None
     first, second = shown[-2:]

@@ -79,7 +79,7 @@ class StoreContract:
         store.replace(SPEC.key, (FIRST, SECOND))
         rest = (Check(10, 0.75, 2.0), Check(20, 0.5, 4.0))
         write(OTHERS[1].key, TrialRecord(Status(State.DONE, wall_seconds=5.0), rest))
-        whole = TrialRecord(Status(State.DONE, wall_seconds=11.0), (CHECKS[0], rest[1]), (FIRST, SECOND))
+        whole = TrialRecord(Status(State.DONE, wall_seconds=11.0), (CHECKS[0], Check(20, 0.5, 5.0)), (FIRST, SECOND))
         assert store.read(SPEC.key) == whole
         assert store.read(OTHERS[1].key) == store.read_alone(OTHERS[1].key), "nothing stands in for the last one"
 

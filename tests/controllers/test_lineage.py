@@ -99,7 +99,9 @@ def test_a_check_from_before_the_failure_stays_since_a_training_stopped_there_wo
     assert record.checks[:4] == early.checks
     rest = shop.store.read_alone(halved(spec).key).checks
     assert [check.step for check in rest] == list(spec.check_steps), "the other trial is trained from scratch"
-    assert record.checks[4:] == rest[4:]
+    assert [check.score for check in record.checks[4:]] == [check.score for check in rest[4:]]
+    paid = early.checks[-1].train_seconds
+    assert [check.train_seconds for check in record.checks[4:]] == [check.train_seconds + paid for check in rest[4:]]
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nasproxy.controllers import race
-from nasproxy.trial import Cause, Check, State, Status, TrialRecord
+from nasproxy.trial import Cause, Check, State, Status, TrialRecord, as_one
 
 STEPS = (10, 20, 30, 40)
 
@@ -31,6 +31,15 @@ def test_there_is_no_pace_before_all_models_have_shown_theirs() -> None:
     assert race.pace(STEPS, [trained(1.0, 2.0), trained(1.0)]) is None
     assert race.pace(STEPS, [trained(1.0, 2.0), trained(1.0, failed=True)]) is not None
     assert race.pace(STEPS, [trained(failed=True)]) is None
+
+
+def test_speed_is_that_of_one_training_where_another_stands_in() -> None:
+    slow, fast = trained(9.0, failed=True), trained(1.0, 2.0, 3.0)
+    whole = as_one([slow, fast])
+    assert [check.train_seconds for check in whole.checks] == [9.0, 11.0, 12.0], "both were paid"
+    assert race.pace(STEPS, [whole]) == race.pace(STEPS, [fast])
+    again = as_one([slow, trained(1.0, 2.0, failed=True), trained(5.0, 10.0, 15.0)])
+    assert race.pace(STEPS, [again]) == race.pace(STEPS, [fast]), "the first to come so far decides, for good"
 
 
 def test_a_training_of_one_check_has_a_pace() -> None:
