@@ -58,15 +58,20 @@ class SchedulesController:
         self._folder = folder
         self._specs = {pair: TrialSpec(architecture, task, Split.FULL, seed, recipe) for pair, task in tasks.items()}
 
+    @property
+    def _total_steps(self) -> dict[str, int]:
+        return {spec.key: spec.total_steps for spec in self._specs.values()}
+
     def load(self) -> SchedulesState:
-        """The state as stored, or a fresh one where other trainings are wanted now."""
+        """The state as stored, or a fresh one where other trainings are wanted now, or one that failed may go on."""
         fresh = SchedulesState(
             self._architecture,
             tuple(ScheduleCurve(*pair, spec.key) for pair, spec in self._specs.items()),
         )
         stored = read_record(self._folder / "state.json", SchedulesState)
-        is_same = stored is not None and [c.key for c in stored.curves] == [c.key for c in fresh.curves]
-        return stored if stored is not None and is_same else fresh
+        if stored is None or [curve.key for curve in stored.curves] != [curve.key for curve in fresh.curves]:
+            return fresh
+        return fresh if any(curve.score is None for curve in stored.curves) else stored
 
     def save(self, state: SchedulesState) -> SchedulesState:
         """Store the state."""
@@ -82,13 +87,13 @@ class SchedulesController:
         if state.is_measured:
             return None
         waiting = {
-            spec.key: spec.total_steps
-            for spec in self._specs.values()
-            if not (records[spec.key].is_failed or records[spec.key].reached(spec.total_steps))
+            key: step
+            for key, step in self._total_steps.items()
+            if not (records[key].is_failed or records[key].reached(step))
         }
         if waiting:
             return Train(waiting)
-        curves = tuple(_measured(curve, records[curve.key]) for curve in state.curves)
+        curves = tuple(_measured(curve, records[curve.key], self._total_steps[curve.key]) for curve in state.curves)
         if all(curve.score is None for curve in curves):
             raise StageStoppedError(
                 f"schedules need a model that trains under one of them, and all {len(curves)} trainings failed: see "
@@ -108,17 +113,20 @@ class SchedulesController:
         )
 
 
-def _measured(curve: ScheduleCurve, record: TrialRecord) -> ScheduleCurve:
-    if record.is_failed:
+def _measured(curve: ScheduleCurve, record: TrialRecord, total_steps: int) -> ScheduleCurve:
+    if not record.reached(total_steps):
         return curve
     steps, scores = [check.step for check in record.checks], [check.score for check in record.checks]
     return replace(curve, smoothness=smoothness(steps, scores), score=record.score)
 
 
 def _outcome(curves: tuple[ScheduleCurve, ...]) -> str:
-    words = "; ".join(f"{curve.name} {_number(curve.smoothness, 2)} ({_number(curve.score, 3)})" for curve in curves)
+    words = "; ".join(f"{curve.name} {_ending(curve)}" for curve in curves)
     return f"smoothness, 0 is smoothest (last score): {words}"
 
 
-def _number(value: float | None, digits: int) -> str:
-    return "failed" if value is None else f"{value:.{digits}f}"
+def _ending(curve: ScheduleCurve) -> str:
+    if curve.score is None:
+        return "failed"
+    smooth = "undefined" if curve.smoothness is None else f"{curve.smoothness:.2f}"
+    return f"{smooth} ({curve.score:.3f})"

@@ -105,7 +105,7 @@ class ScheduleCurve:
         schedule: How the learning rate moved.
         smoothing: How the weights were smoothed.
         key: Its trial.
-        smoothness: Of its learning curve, lower is smoother; None where it has none, or failed.
+        smoothness: Of its learning curve, lower is smoother; None where it is undefined, or it failed.
         score: Its last score; None where it failed.
     """
 

@@ -1,19 +1,22 @@
 """Schedules are compared on a real backend, with trials whose curves come from a formula."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from nasproxy.controllers import base
-from nasproxy.controllers.base import Workshop
+from nasproxy.controllers.base import Decide, Workshop
 from nasproxy.controllers.schedules import SchedulesController, compared
 from nasproxy.controllers.settings import CompareSchedulesSettings
 from nasproxy.controllers.states import SchedulesState
 from nasproxy.errors import ConfigError, StageStoppedError
 from nasproxy.proxy import ProxyTask
+from nasproxy.storage import revive
 from nasproxy.testing import synthetic
+from nasproxy.trial import Architecture, Cause, Check, State, Status, TrialRecord
 
 MakeWorkshop = Callable[..., Workshop]
 RECIPE = synthetic.recipe(total_steps=100, check_every_steps=4, noise=0.01)
@@ -23,10 +26,12 @@ TRAINER = {"_target_": "trainers.plain_pytorch.train", "schedule": "cosine", "sm
 
 
 def compare(folder: Path, workshop: Workshop, tasks: Any = TASKS, fault: str = "none") -> SchedulesState:
-    controller = SchedulesController(
-        tasks, recipe=RECIPE, architecture={"quality": 60, "fault": fault}, seed=0, folder=folder / "schedules"
-    )
-    return base.run(controller, workshop)
+    return base.run(controller_of(folder, tasks, fault), workshop)
+
+
+def controller_of(folder: Path, tasks: Any = TASKS, fault: str = "none") -> SchedulesController:
+    architecture: Architecture = {"quality": 60, "fault": fault}
+    return SchedulesController(tasks, recipe=RECIPE, architecture=architecture, seed=0, folder=folder / "schedules")
 
 
 def test_a_rough_curve_is_told_from_a_smooth_one(tmp_path: Path, make_workshop: MakeWorkshop) -> None:
@@ -53,6 +58,47 @@ def test_a_model_that_trains_under_no_schedule_stops_the_comparison(
 ) -> None:
     with pytest.raises(StageStoppedError, match="all 2 trainings failed: see trials/"):
         compare(tmp_path, make_workshop(tmp_path), fault="nan")
+
+
+def test_a_training_that_crashed_is_measured_once_its_cause_is_mended(
+    tmp_path: Path, make_workshop: MakeWorkshop
+) -> None:
+    mended = tmp_path / "mended"
+    mended.touch()
+    compare(tmp_path, make_workshop(tmp_path), {STEADY: TASKS[STEADY]}, fault="broken")
+    mended.unlink()
+    half = compare(tmp_path, make_workshop(tmp_path), fault="broken")
+    assert [curve.score is None for curve in half.curves] == [False, True]
+    mended.touch()
+    revive(tmp_path / "trials")
+    whole = compare(tmp_path, make_workshop(tmp_path), fault="broken")
+    assert whole.curves[0] == half.curves[0]
+    assert whole.curves[1].score is not None
+
+
+def test_a_training_that_failed_after_its_last_check_is_measured_and_a_flat_curve_has_no_smoothness(
+    tmp_path: Path,
+) -> None:
+    controller = controller_of(tmp_path)
+    state = controller.load()
+    risen, flat = ([Check(step, score, 1.0) for step in (50, 100)] for score in (0.25, 0.5))
+    risen[1] = replace(risen[1], score=0.75)
+    crashed = Status(State.FAILED, cause=Cause.CRASH)
+    records = dict(
+        zip(
+            [curve.key for curve in state.curves],
+            [TrialRecord(crashed, tuple(risen)), TrialRecord(Status(State.DONE), tuple(flat))],
+            strict=True,
+        )
+    )
+    decision = controller.next_action(state, records)
+    assert isinstance(decision, Decide)
+    assert [curve.score for curve in decision.state.curves] == [0.75, 0.5]
+    assert decision.message.endswith("steady 0.00 (0.750); rough undefined (0.500)")
+    records[state.curves[1].key] = TrialRecord(crashed, tuple(flat[:1]))
+    decision = controller.next_action(state, records)
+    assert isinstance(decision, Decide)
+    assert decision.message.endswith("; rough failed")
 
 
 def test_every_schedule_is_compared_with_every_smoothing() -> None:
