@@ -132,12 +132,18 @@ def _ratio(actual: float | None, expected: float | None) -> float | None:
 
 
 def _actual(findings: Findings, estimate: Estimate) -> dict[str, Cost]:
-    """Costs by stage as estimates have them: references that a proxy task called up belong to the proxy search."""
+    """Costs by stage as estimates have them: references that a proxy task called up belong to the proxy search.
+
+    A comparison of schedules that was not estimated is left out, of the sum too.
+    """
     grouped: dict[str, list[Trial]] = {}
     for key, trial in findings.trials.items():
-        is_own = trial.stage.value in estimate.stages and _is_selected(findings, key, trial)
-        grouped.setdefault(trial.stage.value if is_own else Stage.PROXY_SEARCH.value, []).append(trial)
-    return {**{name: Cost.of(trials) for name, trials in grouped.items()}, TOTAL: Cost.of([*findings.trials.values()])}
+        if trial.stage is Stage.SCHEDULES and trial.stage.value not in estimate.stages:
+            continue
+        is_called_up = trial.stage is Stage.ADDED_REFERENCES or not _is_selected(findings, key, trial)
+        grouped.setdefault((Stage.PROXY_SEARCH if is_called_up else trial.stage).value, []).append(trial)
+    every = [trial for trials in grouped.values() for trial in trials]
+    return {**{name: Cost.of(trials) for name, trials in grouped.items()}, TOTAL: Cost.of(every)}
 
 
 def _is_selected(findings: Findings, key: str, trial: Trial) -> bool:

@@ -316,7 +316,7 @@ class _Purposes:
         confirmations: Sequence[ConfirmationState],
         schedules: SchedulesState | None,
     ) -> None:
-        self._schedules = _compared_only(schedules, selection)
+        self._schedules = _compared_only(schedules, variance, selection)
         self._variance_steps = base.get("variance.total_steps") or base.get("training.total_steps")
         self._variance = variance
         self._selection = selection
@@ -360,12 +360,15 @@ def _selected(base: Mapping[str, Any], selection: SelectionState | None) -> set[
     return known if selection.baseline is None else known | {canonical(selection.baseline.architecture)}
 
 
-def _compared_only(schedules: SchedulesState | None, selection: SelectionState | None) -> set[str]:
+def _compared_only(
+    schedules: SchedulesState | None, variance: VarianceState | None, selection: SelectionState | None
+) -> set[str]:
     """Trials that only the comparison of schedules needs: one of them may be full training as the study has it."""
     if schedules is None:
         return set()
     baseline = selection.baseline if selection else None
-    used = set() if selection is None else {*selection.keys, *([] if baseline is None else [baseline.key])}
+    copies = () if variance is None or variance.result is None else variance.result.keys
+    used = {*copies, *(selection.keys if selection else ()), *([] if baseline is None else [baseline.key])}
     return {curve.key for curve in schedules.curves} - used
 
 

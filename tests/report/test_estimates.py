@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from nasproxy.estimate.estimate import Amount, Assumption, Estimate, StageEstimate
+from nasproxy.proxy import ProxyTask
 from nasproxy.report import estimates
-from nasproxy.report.findings import read_findings
+from nasproxy.report.findings import Stage, read_findings
 from nasproxy.report.page import write_report
 from nasproxy.storage import write_record
 from nasproxy.study import StudyFolder
@@ -69,6 +70,17 @@ def test_a_finished_study_stands_beside_what_was_expected(full_study: Any, tmp_p
     stages = sum(seconds for name, seconds in same.items() if name != "total")
     assert rows["total"]["price_ratio"] == pytest.approx(rows["total"]["actual_device_seconds"] / stages)
     assert "What it was expected to cost" in page.path.read_text()
+
+
+def test_a_comparison_of_schedules_that_was_not_estimated_is_left_out(new_study: Any) -> None:
+    author = new_study()
+    author.measure_variance()
+    write_record(author.folder.estimate, ESTIMATE)
+    before = estimates.compared(read_findings(author.folder, time_tolerance=0.05)).rows
+    author.compare_schedules({("cosine", "none"): ProxyTask(), ("constant", "none"): ProxyTask(width=0.5)})
+    findings = read_findings(author.folder, time_tolerance=0.05)
+    assert Stage.SCHEDULES in {trial.stage for trial in findings.trials.values()}
+    assert estimates.compared(findings).rows == before
 
 
 def test_a_stage_that_has_not_ended_has_no_ratio(new_study: Any) -> None:

@@ -52,6 +52,9 @@ def test_their_trainings_are_a_cost_of_their_own_but_for_the_one_that_another_st
     findings = read_findings(compared.folder, time_tolerance=0.05)
     assert {trial.stage for trial in findings.trials.values()} == {Stage.SCHEDULES}
     compared.measure_variance()
+    measured = read_findings(compared.folder, time_tolerance=0.05)
+    assert measured.measured is not None
+    assert {measured.trials[key].stage for key in measured.measured.keys} == {Stage.VARIANCE}
     compared.select_models(start_models=8, final_models=6)
     after = read_findings(compared.folder, time_tolerance=0.05)
     assert after.schedules is not None
