@@ -49,7 +49,8 @@ def refuse_excess_failures(state: SelectionState, records: Records, max_ratio: f
     raise StageStoppedError(
         f"selection allows {max_ratio:.0%} of {tried} candidates to fail, and {failed} did ({failed / tried:.0%}):\n"
         f"{_by_cause([state.keys[n] for n in sorted(now)], records)}\n"
-        f"Mend the causes, or raise selection.max_failure_ratio, now {max_ratio:g}."
+        f"Mend the causes, or raise selection.max_failure_ratio, now {max_ratio:g}. With another trainer, training or "
+        f"failures setting it is another study: begin it with study=NAME."
     )
 
 

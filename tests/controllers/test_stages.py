@@ -262,7 +262,10 @@ class TestRandomSelection:
             status = workshop.store.read(folder.removeprefix("trials/")).status
             assert status.cause is not None
             assert status.cause.value == cause
-        assert last == "Mend the causes, or raise selection.max_failure_ratio, now 0.15."
+        assert last == (
+            "Mend the causes, or raise selection.max_failure_ratio, now 0.15. With another trainer, training or "
+            "failures setting it is another study: begin it with study=NAME."
+        )
 
     def test_a_candidate_that_another_trial_stands_in_for_has_not_failed(
         self, tmp_path: Path, make_workshop: MakeWorkshop
