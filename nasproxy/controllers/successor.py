@@ -1,14 +1,17 @@
 """What follows a trial that failed by its own fault: another trial, whose recipe differs. Pure."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nasproxy.trial import Cause, TrialSpec
 
 if TYPE_CHECKING:
     from nasproxy.controllers.settings import FailureSettings
+
+
+MICRO_BATCH = "training.micro_batch"
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ def successor(spec: TrialSpec, causes: Sequence[Cause], policy: "FailureSettings
     """
     if not causes or causes.count(Cause.OOM) > policy.oom_halvings or causes.count(Cause.NAN) > 1:
         return None
-    following: Successor | None = Successor(spec.applied(), "")
+    following: Successor | None = Successor(spec, "")
     for cause in causes:
         following = None if following is None else _after(cause, following.spec, policy)
     return following
@@ -67,32 +70,41 @@ def _halved(spec: TrialSpec) -> Successor | None:
     if batch is None:
         return None
     share = math.ceil(batch / spec.devices)
-    held = min(spec.recipe.micro_batch or share, share)
+    held = min(spec.applied().recipe.micro_batch or share, share)
     if held == 1:
         return None
     half = math.ceil(held / 2)
-    return Successor(
-        replace(spec, recipe=replace(spec.recipe, micro_batch=half)), f"a micro-batch of {half} instead of {held}"
-    )
+    smaller = replace(_overridden(spec, MICRO_BATCH, half), recipe=replace(spec.recipe, micro_batch=half))
+    return Successor(smaller, f"a micro-batch of {half} instead of {held}")
 
 
 def _slowed(spec: TrialSpec, factor: float) -> Successor | None:
-    rate = spec.recipe.trainer.get("learning_rate")
+    rate = spec.applied().recipe.trainer.get("learning_rate")
     if not isinstance(rate, int | float):
         return None
-    lower = _with_trainer(spec, {"learning_rate": rate * factor})
+    lower = _with_trainer(spec, "learning_rate", rate * factor)
     return Successor(lower, f"a learning rate of {rate * factor:g} instead of {rate:g}")
 
 
 def _clipped(spec: TrialSpec, norm: float) -> Successor | None:
-    if "clip_norm" not in spec.recipe.trainer:
+    trainer = spec.applied().recipe.trainer
+    if "clip_norm" not in trainer:
         return None
-    before = spec.recipe.trainer["clip_norm"]
+    before = trainer["clip_norm"]
     if before is not None and before <= norm:
         return None  # it was clipped as hard already
     change = f"gradients clipped to a norm of {norm:g}" + ("" if before is None else f" instead of {before:g}")
-    return Successor(_with_trainer(spec, {"clip_norm": norm}), change)
+    return Successor(_with_trainer(spec, "clip_norm", norm), change)
 
 
-def _with_trainer(spec: TrialSpec, changes: Mapping[str, Any]) -> TrialSpec:
-    return replace(spec, recipe=replace(spec.recipe, trainer={**spec.recipe.trainer, **changes}))
+def _with_trainer(spec: TrialSpec, name: str, value: float) -> TrialSpec:
+    recipe = replace(spec.recipe, trainer={**spec.recipe.trainer, name: value})
+    return replace(_overridden(spec, f"trainer.{name}", value), recipe=recipe)
+
+
+def _overridden(spec: TrialSpec, path: str, value: float) -> TrialSpec:
+    """The trial with another value where its proxy task gives one; else the task stays what readers group it by."""
+    task = spec.proxy_task
+    if path not in task.overrides:
+        return spec
+    return replace(spec, proxy_task=replace(task, overrides={**task.overrides, path: value}))

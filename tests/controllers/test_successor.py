@@ -75,8 +75,11 @@ def test_nothing_but_the_recipe_differs_and_its_batch_and_schedule_stay(causes: 
     found = successor(spec, causes, policy)
     if found is None:
         return
-    assert found == successor(spec.applied(), causes, policy), "however its setting was spelled"
-    before, after = spec.applied(), found.spec
+    same = successor(spec.applied(), causes, policy)
+    assert same is not None
+    assert (found.spec.key, found.change) == (same.spec.key, same.change), "however its setting was spelled"
+    assert found.spec.proxy_task == spec.proxy_task
+    before, after = spec.applied(), found.spec.applied()
     assert replace(after, recipe=before.recipe) == before
     assert (after.check_steps, batch_size(after)) == (spec.check_steps, batch_size(spec))
     assert after.key != spec.key
@@ -93,6 +96,19 @@ def test_a_loss_that_is_not_finite_is_final_unless_a_policy_says_otherwise() -> 
     clipped = after(make_spec(), NAN, nan="clip", clip_norm=2.0)
     assert clipped.spec.recipe.trainer["clip_norm"] == 2.0
     assert clipped.change == "gradients clipped to a norm of 2"
+
+
+def test_it_stays_under_its_proxy_task_whose_overrides_say_what_changed() -> None:
+    overrides = {"trainer.noise": 0.5, "trainer.learning_rate": 0.4, "training.micro_batch": 8}
+    spec = make_spec(ProxyTask(width=0.5, overrides=overrides), noise=0.1, learning_rate=1.0)
+    slower = after(spec, OOM, NAN, nan="lower_rate").spec
+    changed = {"trainer.learning_rate": 0.2, "training.micro_batch": 4}
+    assert slower.proxy_task == ProxyTask(width=0.5, overrides={**overrides, **changed})
+    assert slower.applied().recipe.trainer["learning_rate"] == 0.2
+    assert slower.applied().recipe.micro_batch == 4
+    clipped = after(spec, NAN, nan="clip").spec
+    assert clipped.proxy_task == spec.proxy_task, "what it did not override is no part of it"
+    assert clipped.applied().recipe.trainer["clip_norm"] == 1.0
 
 
 @pytest.mark.parametrize("nan", ["lower_rate", "clip"])
