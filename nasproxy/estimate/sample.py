@@ -55,7 +55,7 @@ class Sample:
         copies = -(len(models) + len(settings)) % self.backend.slots
         spare = [replace(models[len(models) // 2], seed=self._seed + SPARE_SEEDS + copy) for copy in range(copies)]
         specs = [*models, *settings, *spare]
-        results = measure(specs, open_backend, self._cycle(len(specs)))
+        results = measure(specs, open_backend, self._cycle(len(specs)), self.design.succession)
         end = len(models) + len(settings)
         of_models = [*results[: len(models)], *results[end:]]
         timed = self._timed([*models, *spare], of_models)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nasproxy.backends.backend import Backend
+from nasproxy.controllers.lineage import Lineage, Succession, final
 from nasproxy.estimate.speed import Timing
 from nasproxy.storage import FolderTrialStore, Lease, TrialStore
 from nasproxy.study import StudyFolder
@@ -46,7 +47,10 @@ def throwaway(spec: TrialSpec, cycle: int) -> TrialSpec:
 
 
 def measure(
-    specs: Sequence[TrialSpec], open_backend: Callable[[TrialStore], Backend], cycle: int
+    specs: Sequence[TrialSpec],
+    open_backend: Callable[[TrialStore], Backend],
+    cycle: int,
+    succession: Succession = final,
 ) -> list[Timing | Failure]:
     """Train each trial for a few cycles, all side by side, in a folder that is gone afterwards.
 
@@ -54,23 +58,24 @@ def measure(
         specs: Different trials.
         open_backend: Opens what runs them.
         cycle: Steps between two checks.
+        succession: What stands in for a trial that fails by its own fault, and is timed in its place.
 
     Returns:
         What each took, in the order of `specs`.
     """
-    short = [throwaway(spec, cycle) for spec in specs]
+    lines = [Lineage(throwaway(spec, cycle)) for spec in specs]
     with _workplace() as (store, lease):
         backend = open_backend(store)
         try:
-            seen = _run(short, store, backend, lease, until=CYCLES * cycle)
+            seen = _run(lines, store, backend, lease, CYCLES * cycle, succession)
         finally:
             backend.close()
-        records = [store.read(spec.key) for spec in short]
+        records = [store.read_alone(line.current.key) for line in lines]
     return [
-        _timing(record, seen[spec.key], cycle)
-        if record.reached(min(CYCLES * cycle, spec.total_steps))
-        else Failure(spec, _reason(record))
-        for spec, record in zip(short, records, strict=True)
+        _timing(record, seen[line.current.key], cycle)
+        if record.reached(min(CYCLES * cycle, line.current.total_steps))
+        else Failure(line.specs[0], _reason(record))
+        for line, record in zip(lines, records, strict=True)
     ]
 
 
@@ -92,17 +97,32 @@ def _workplace() -> Iterator[tuple[FolderTrialStore, Lease]]:
 
 
 def _run(
-    specs: Sequence[TrialSpec], store: FolderTrialStore, backend: Backend, lease: Lease, until: int
+    lines: Sequence[Lineage],
+    store: FolderTrialStore,
+    backend: Backend,
+    lease: Lease,
+    until: int,
+    succession: Succession,
 ) -> dict[str, Seen]:
-    for spec in specs:
-        digest = store.create(spec)
-        store.request(spec.key, Request(until_step=until, lease=str(lease.path)))
-        backend.submit(spec.key, digest)
-    seen: dict[str, Seen] = {spec.key: {} for spec in specs}
+    seen: dict[str, Seen] = {}
+
+    def begin(spec: TrialSpec) -> None:
+        if spec.key not in seen:
+            seen[spec.key] = {}
+            digest = store.create(spec)
+            store.request(spec.key, Request(until_step=until, lease=str(lease.path)))
+            backend.submit(spec.key, digest)
+
+    for line in lines:
+        begin(line.current)
     while live := backend.live():
         ended = backend.wait(POLL_SECONDS)
         for key in live | ended:
             _look(store, key, seen[key])
+        for line in lines:
+            if line.current.key in ended:
+                line.follow(store, succession)
+                begin(line.current)
     return seen
 
 
@@ -112,7 +132,7 @@ def _look(store: FolderTrialStore, key: str, seen: Seen) -> None:
     if not path.exists():
         return
     written = path.stat().st_mtime
-    checks = len(store.read(key).checks)
+    checks = len(store.read_alone(key).checks)
     if path.stat().st_mtime == written:
         seen.setdefault(checks, written)
 

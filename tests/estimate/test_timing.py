@@ -1,11 +1,14 @@
 """Throwaway trials, run for real."""
 
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from nasproxy.backends.local import LocalBackend
+from nasproxy.controllers.settings import FailureSettings
+from nasproxy.controllers.successor import successor
 from nasproxy.estimate.speed import Timing
 from nasproxy.estimate.timing import Failure, cycle_steps, measure, throwaway
 from nasproxy.proxy import ProxyTask
@@ -53,6 +56,18 @@ def test_a_trial_that_fails_is_told_with_its_reason_and_the_others_are_timed() -
     assert isinstance(failure, Failure)
     assert failure.reason == "crash: RuntimeError: the trainer has a mistake"
     assert isinstance(timing, Timing)
+
+
+def test_a_trial_that_runs_out_of_memory_is_timed_by_what_stands_in_for_it() -> None:
+    spec = make_spec(fault="oom>4", total_steps=12, batch_size=16)
+    (failure,) = measure([spec], two_slots, cycle=2)
+    assert isinstance(failure, Failure)
+    assert failure.reason.startswith("oom")
+    (timing,) = measure([spec], two_slots, 2, partial(successor, policy=FailureSettings()))
+    assert isinstance(timing, Timing)
+    (failure,) = measure([spec], two_slots, 2, partial(successor, policy=FailureSettings(oom_halvings=1)))
+    assert isinstance(failure, Failure)
+    assert failure.spec.recipe.micro_batch is None, "the one that was asked for is named"
 
 
 def test_the_schedule_stays_and_only_the_checks_move() -> None:
