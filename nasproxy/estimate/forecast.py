@@ -11,7 +11,7 @@ from nasproxy.design import Design
 from nasproxy.estimate import plan
 from nasproxy.estimate.acceptance import Acceptance, expected_acceptance
 from nasproxy.estimate.estimate import Assumption, Estimate, stage_estimate
-from nasproxy.estimate.plan import Course, Race, check_steps
+from nasproxy.estimate.plan import Course, Race, checked_at
 from nasproxy.estimate.sample import OpenBackend, Sample, Score, architectures
 from nasproxy.estimate.speed import Speeds
 from nasproxy.proxy import ProxyTask
@@ -81,7 +81,7 @@ def _selection(design: Design, *, has_variance: bool) -> Course:
 def _race(design: Design, speeds: Speeds) -> Race:
     models = tuple(design.candidates[: design.selection.models])
     paces = {
-        name: Pace(check_steps(design.recipe, task), speeds.timing(models, name).step_seconds)
+        name: Pace(checked_at(design.recipe, task), speeds.timing(models, name).step_seconds)
         for name, task in design.tasks.items()
     }
     return Race(
@@ -89,7 +89,7 @@ def _race(design: Design, speeds: Speeds) -> Race:
         models=models,
         reserve=tuple(design.reserve),
         maximum=design.config.references.max,
-        full_steps=check_steps(design.recipe),
+        full_steps=checked_at(design.recipe),
         settings=design.config.proxy_search,
     )
 

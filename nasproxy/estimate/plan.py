@@ -85,7 +85,7 @@ class Race:
         return next(late, pace.check_steps[-1])
 
 
-def check_steps(recipe: Recipe, task: ProxyTask | None = None) -> tuple[int, ...]:
+def checked_at(recipe: Recipe, task: ProxyTask | None = None) -> tuple[int, ...]:
     """The steps of the checks of a training."""
     return TrialSpec({}, task or ProxyTask(), Split.FULL, 0, recipe).check_steps
 
@@ -93,7 +93,7 @@ def check_steps(recipe: Recipe, task: ProxyTask | None = None) -> tuple[int, ...
 def variance(settings: VarianceSettings, recipe: Recipe, candidates: Sequence[Architecture]) -> Course:
     """The copies of the first candidate; at most, all other tries fail when they have nearly counted as workable."""
     total = recipe.total_steps if settings.total_steps is None else settings.total_steps
-    steps = check_steps(replace(recipe, total_steps=total))
+    steps = checked_at(replace(recipe, total_steps=total))
     # The first copy is paused at the check that shows it to train, and goes on with the others.
     copies = replace(_whole(tuple(candidates[:1]), None, steps, settings.copies), starts=settings.copies + 1)
     hunted = _checks_until(steps, settings.workable_fraction * total)
@@ -104,7 +104,7 @@ def variance(settings: VarianceSettings, recipe: Recipe, candidates: Sequence[Ar
 
 def schedules(recipe: Recipe, architecture: Architecture, trainings: int) -> Course:
     """Full trainings of one model under schedules of their own."""
-    work = (_whole((architecture,), None, check_steps(recipe), trainings),)
+    work = (_whole((architecture,), None, checked_at(recipe), trainings),)
     return Course(work, work, work)
 
 
@@ -125,7 +125,7 @@ def selection(
         baseline: The user's own; None for none.
         is_first_trained: Whether variance trains the first candidate fully, so that it costs nothing here.
     """
-    steps, shared = check_steps(recipe), int(is_first_trained)
+    steps, shared = checked_at(recipe), int(is_first_trained)
     begun = settings.rounds[0][0]
     pool, works, reached = tuple(candidates[shared:begun]), [], 0
     for models, fraction in settings.rounds:

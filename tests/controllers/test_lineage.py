@@ -166,9 +166,7 @@ def test_a_trial_that_stands_in_and_fails_goes_on_only_where_it_was_asked_for_it
     make_shop: MakeWorkshop, tmp_path: Path
 ) -> None:
     shop = make_shop(nan="lower_rate", rate_factor=0.5)
-    fast, slow = (
-        make_spec("nan>0.15", ProxyTask(overrides={"trainer.learning_rate": rate})) for rate in (0.4, 0.2)
-    )
+    fast, slow = (make_spec("nan>0.15", ProxyTask(overrides={"trainer.learning_rate": rate})) for rate in (0.4, 0.2))
     first, second = run(shop, fast, slow)
     assert (first.status.state, first.status.cause) == (State.FAILED, Cause.NAN), "a rate is lowered once"
     assert [by.key for by in first.replacements] == [slow.key]
