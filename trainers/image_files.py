@@ -16,7 +16,7 @@ from nasproxy.data.image_folder import FileSplit, Reading
 from nasproxy.data.stream import BatchStream, step_seed
 from nasproxy.errors import ConfigError, DataError
 from trainers.augmentation import Augmentation, Batch
-from trainers.images import VALIDATION_BATCH, seed_generator, shard, validation_shard
+from trainers.images import seed_generator, shard, validation_batch, validation_shard
 from trainers.settings import Settings
 
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -45,6 +45,7 @@ class ImageFiles:
         augmentation: float = 1.0,
         rank: int = 0,
         world_size: int = 1,
+        micro_batch: int | None = None,
     ) -> None:
         """Name the batches; nothing is read yet.
 
@@ -56,6 +57,7 @@ class ImageFiles:
             augmentation: Strength of what is random in reading; 0 cuts out the centre.
             rank: Which part of every batch is this process's.
             world_size: Parts.
+            micro_batch: Images that training holds at once; None for its part of a batch.
 
         Raises:
             ConfigError: A part cannot be mixed, or has no validation images.
@@ -72,7 +74,11 @@ class ImageFiles:
         self._device = device
         self._num_workers = split.reading.num_workers
         self._train = _TrainBatches(split, settings.batch_size, seed, own, augmentation)
-        self._valid = _ValidationBatches(split, validation_shard(len(split.valid_labels), rank, world_size))
+        self._valid = _ValidationBatches(
+            split,
+            validation_shard(len(split.valid_labels), rank, world_size),
+            validation_batch(settings.batch_size, world_size, micro_batch),
+        )
         self._augment = Augmentation(settings, split.num_classes, device)
         self._mean = 255 * torch.tensor(MEAN, device=device).reshape(3, 1, 1)
         self._deviation = 255 * torch.tensor(DEVIATION, device=device).reshape(3, 1, 1)
@@ -169,17 +175,18 @@ class _TrainBatches(_Batches):
 class _ValidationBatches(_Batches):
     """A rank's validation images, in batches by number."""
 
-    def __init__(self, split: FileSplit, own: slice) -> None:
+    def __init__(self, split: FileSplit, own: slice, batch_size: int) -> None:
+        self._batch_size = batch_size
         self._root = split.root
         self._paths = split.valid_paths[own]
         self._labels = split.valid_labels[own]
         self._transform = validation_transform(split.reading)
 
     def __len__(self) -> int:
-        return math.ceil(len(self._labels) / VALIDATION_BATCH)
+        return math.ceil(len(self._labels) / self._batch_size)
 
     def _batch(self, number: int) -> Batch:
-        part = slice(number * VALIDATION_BATCH, (number + 1) * VALIDATION_BATCH)
+        part = slice(number * self._batch_size, (number + 1) * self._batch_size)
         images = [self._transform(read_image(self._root, path)) for path in self._paths[part]]
         return torch.stack(images), torch.from_numpy(self._labels[part])
 

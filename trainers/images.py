@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from trainers.augmentation import Augmentation, Batch
 from trainers.settings import Settings
 
 VALIDATION_BATCH = 256
+"""Images that pass through the model at once in validation, where training holds half as many or more."""
 DEVICE_SHARE = 0.25
 """Share of a GPU's free memory that images may take; other trials may train beside this one."""
 
@@ -42,19 +43,18 @@ class Images(Protocol):
 
 def open_images(trial: TrialContext, data: ImageSplit | FileSplit, settings: Settings, device: torch.device) -> Images:
     """The images of a trial, from memory or from files."""
+    part: dict[str, Any] = {
+        "seed": trial.seed,
+        "device": device,
+        "rank": trial.rank,
+        "world_size": trial.world_size,
+        "micro_batch": trial.spec.recipe.micro_batch,
+    }
     if isinstance(data, FileSplit):
         from trainers.image_files import ImageFiles  # which shares this module's shards
 
-        return ImageFiles(
-            data,
-            settings,
-            seed=trial.seed,
-            device=device,
-            augmentation=trial.proxy_task.augmentation,
-            rank=trial.rank,
-            world_size=trial.world_size,
-        )
-    return ImageArrays(data, settings, seed=trial.seed, device=device, rank=trial.rank, world_size=trial.world_size)
+        return ImageFiles(data, settings, augmentation=trial.proxy_task.augmentation, **part)
+    return ImageArrays(data, settings, **part)
 
 
 class ImageArrays:
@@ -69,6 +69,7 @@ class ImageArrays:
         device: torch.device,
         rank: int = 0,
         world_size: int = 1,
+        micro_batch: int | None = None,
     ) -> None:
         self._device = device
         self._seed = seed
@@ -77,6 +78,7 @@ class ImageArrays:
         self._stream = BatchStream(len(split.train_labels), settings.batch_size, seed)
         self._augment = Augmentation(settings, split.num_classes, device)
         home = device if _fits(split, device) else torch.device("cpu")
+        self._valid_batch = validation_batch(settings.batch_size, world_size, micro_batch)
         scoring = validation_shard(len(split.valid_labels), rank, world_size)
         self._train = tuple(torch.from_numpy(part).to(home) for part in (split.train_images, split.train_labels))
         self._valid = tuple(
@@ -103,13 +105,13 @@ class ImageArrays:
 
     def validation(self) -> Iterator[Batch]:
         """All validation images and labels of this rank, in batches of one order."""
-        for images, labels in zip(*(torch.split(part, VALIDATION_BATCH) for part in self._valid), strict=True):
+        for images, labels in zip(*(torch.split(part, self._valid_batch) for part in self._valid), strict=True):
             yield images.to(self._device), labels.to(self._device)
 
     @property
     def validation_batches(self) -> int:
         """How many batches `validation` gives."""
-        return math.ceil(len(self._valid[1]) / VALIDATION_BATCH)
+        return math.ceil(len(self._valid[1]) / self._valid_batch)
 
 
 def shard(count: int, rank: int, world_size: int) -> slice:
@@ -119,6 +121,19 @@ def shard(count: int, rank: int, world_size: int) -> slice:
     [slice(0, 2, None), slice(2, 5, None)]
     """
     return slice(rank * count // world_size, (rank + 1) * count // world_size)
+
+
+def validation_batch(batch_size: int, world_size: int, micro_batch: int | None) -> int:
+    """Images that pass through the model at once in validation: at most twice as many as in training.
+
+    A training step needs three times the memory of a forward pass without gradients, or more: so validation never
+    runs out of memory where training does not.
+
+    >>> validation_batch(1024, 1, None), validation_batch(1024, 1, 16), validation_batch(64, 4, 100)
+    (256, 32, 32)
+    """
+    share = math.ceil(batch_size / world_size)
+    return min(VALIDATION_BATCH, 2 * min(micro_batch or share, share))
 
 
 def validation_shard(count: int, rank: int, world_size: int) -> slice:

@@ -190,6 +190,15 @@ def test_the_parts_of_the_ranks_make_up_validation(split: FileSplit) -> None:
     assert torch.equal(torch.cat([part[1] for part in parts]), labels)
 
 
+@pytest.mark.parametrize(("parts", "sizes"), [({}, [6]), ({"micro_batch": 2}, [4, 2]), ({"world_size": 4}, [1])])
+def test_validation_holds_twice_as_many_images_as_training_at_most(
+    split: FileSplit, parts: dict[str, int], sizes: list[int]
+) -> None:
+    source = files(split, batch_size=8, **parts)
+    assert [len(labels) for _, labels in source.validation()] == sizes
+    assert source.validation_batches == len(sizes)
+
+
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_a_broken_image_is_named(split: FileSplit, tmp_path: Path, num_workers: int) -> None:
     whole = (split.root / split.train_paths[0].decode()).read_bytes()

@@ -9,12 +9,13 @@ import pytest
 import torch
 from torch import nn
 
+from nasproxy.data.dataset import ImageSplit
 from nasproxy.errors import ConfigError, CorruptFileError, NonFiniteScoreError
 from nasproxy.proxy import ProxyTask
 from nasproxy.storage import read_checks
 from nasproxy.trial import TrialFolder
 from tests.trainers import tiny_trials
-from tests.trainers.tiny_trials import TRAINERS, DivergedTrial, curve, kept, tiny_trial, train, weights
+from tests.trainers.tiny_trials import TRAINERS, DivergedTrial, TinyTrial, curve, kept, tiny_trial, train, weights
 
 both = pytest.mark.parametrize("trainer", list(TRAINERS))
 
@@ -219,3 +220,21 @@ def test_compiling_changes_no_name_of_a_weight(tmp_path: Path, trainer: str, mon
     checks = train(tiny_trial(tmp_path / "compiled"), trainer, compile=True)
     assert len(compiled) == 1
     assert curve(checks) == curve(train(tiny_trial(tmp_path / "eager"), trainer))
+
+
+@pytest.mark.parametrize(("changes", "sizes"), [({}, {32, 28}), ({"micro_batch": 5}, {10}), ({"batch_size": 3}, {6})])
+@both
+def test_a_check_holds_twice_as_many_images_as_a_training_step_at_most(
+    tmp_path: Path, trainer: str, changes: dict[str, int], sizes: set[int]
+) -> None:
+    seen: set[int] = set()
+
+    class WatchedTrial(TinyTrial):
+        def build_model(self, data: ImageSplit) -> nn.Module:
+            model = super().build_model(data)
+            model.register_forward_pre_hook(lambda module, given: None if module.training else seen.add(len(given[0])))
+            return model
+
+    micro_batch, settings = changes.get("micro_batch"), {k: v for k, v in changes.items() if k != "micro_batch"}
+    train(tiny_trial(tmp_path, kind=WatchedTrial, micro_batch=micro_batch), trainer, until=4, **settings)
+    assert seen == sizes
