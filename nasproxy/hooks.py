@@ -13,6 +13,7 @@ The checkpoint comes last: whatever is killed between is trained again to the sa
 
 import math
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,11 @@ from nasproxy.storage import append_check, is_held, read_checks, read_record, wr
 from nasproxy.trial import Check, Request, TrialFolder
 
 ModelDir = str | os.PathLike[str]
+
+ALIVE_SECONDS = 0.5
+"""Between two signs of life, at least."""
+_alive_at: dict[str, float] = {}
+"""When this process has last given one, by the trial's folder."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +109,17 @@ def update_trial_training_accuracy_metric(
     if before.step >= step:
         return
     append_check(metrics, Check(step, float(accuracy), before.train_seconds + float(training_cycle_time_in_secs)))
+
+
+def report_alive(model_dir: ModelDir) -> None:
+    """Say that the trial trains or validates, as it does between checks; cheap enough for every batch.
+
+    A trial that neither reports a check nor says so for longer than `backend.hang_seconds` is taken for hung.
+    """
+    name, now = os.fspath(model_dir), time.monotonic()
+    if now - _alive_at.get(name, -math.inf) >= ALIVE_SECONDS:
+        _alive_at[name] = now
+        TrialFolder(Path(name)).heartbeat.touch()
 
 
 def update_trial_training_latency_metric(model_dir: ModelDir, latency: float) -> None:

@@ -434,6 +434,11 @@ class TrialFolder:
         return self.path / "status.json"
 
     @property
+    def heartbeat(self) -> Path:
+        """Touched by the trainer while it trains; empty."""
+        return self.path / "heartbeat"
+
+    @property
     def successors(self) -> Path:
         """From the controller: the trials that stand in for this one, which has failed."""
         return self.path / "successors.json"

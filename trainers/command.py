@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from nasproxy.errors import ConfigError
-from nasproxy.hooks import get_checkpoint_dir, get_stop_training
+from nasproxy.hooks import get_checkpoint_dir, get_stop_training, report_alive
 from nasproxy.worker import TrialContext
 from trainers import placeholders
 from trainers.program import Program
@@ -189,6 +189,8 @@ def _follow(trial: TrialContext, settings: Settings, program: Program, checks: C
     stop_at = math.inf
     for line in program.lines(LOOK_SECONDS):
         is_news = line is None
+        if line is not None:
+            report_alive(trial.model_dir)
         if line is None:
             for written in file.new() if file else ():
                 checks.take(written)

@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from nasproxy.clock import Stopwatch
 from nasproxy.errors import CorruptFileError
-from nasproxy.hooks import get_checkpoint_dir, get_stop_training, update_trial_training_accuracy_metric
+from nasproxy.hooks import get_checkpoint_dir, get_stop_training, report_alive, update_trial_training_accuracy_metric
 from nasproxy.trial import TrialFolder
 from nasproxy.worker import TrialContext
 from trainers import ranks, recipe
@@ -84,6 +84,7 @@ class _Training:
         losses = torch.zeros((), device=self.device)
         for batch in self.images.batches(self.step, end):
             losses += self._train_step(batch)
+            self._report_alive()
         return float(ranks.total(losses))
 
     def _train_step(self, batch: recipe.Batch) -> torch.Tensor:
@@ -116,7 +117,12 @@ class _Training:
             for batch in self.images.validation():
                 right += recipe.hits(model, batch)
                 seen += len(batch[1])
+                self._report_alive()
         return float(ranks.total(right) / ranks.total(seen))
+
+    def _report_alive(self) -> None:
+        if self.trial.rank == 0:
+            report_alive(self.trial.model_dir)
 
     def _report(self, score: float, begin: int, seconds: float) -> None:
         folder, total = self.trial.model_dir, self.trial.total_steps

@@ -65,7 +65,8 @@ class LocalBackend:
             gpus_per_trial: GPUs of one trial, a whole number or a fraction.
             device_type: `cpu` or `cuda`.
             max_attempts: Attempts of a trial that crashes or is lost.
-            hang_seconds: A worker that writes nothing for so long is taken for hung; None waits for ever.
+            hang_seconds: A worker that gives no sign of life for so long, such as a check, `hooks.report_alive` or
+                output, is taken for hung; None waits for ever.
             memory_gib: CPU memory of a trial's worker, beyond which its training is out of memory; None for no limit.
             trusted_modules: Top-level modules that a trial's config may name.
             preload: Modules that the warm server imports.
@@ -172,13 +173,14 @@ class LocalBackend:
             self._running[key] = _Running(self._host.start(order), order, time.time())
 
     def _reap(self) -> set[str]:
-        for key in self._foreign:
-            if self._is_hung(self._store.folder(key)):
-                self._kill_foreign(key)
+        hung = {key for key in self._foreign if self._is_hung(self._store.folder(key))}
+        for key in hung:
+            self._kill_foreign(key)
         ended = {key for key in self._foreign if not is_held(self._store.folder(key).lock)}
         self._foreign -= ended
         for key in ended:
-            self._settle(self._store.folder(key), EXIT_ENDED, _why(EXIT_ENDED))
+            why = self._why_hung if key in hung else _why(EXIT_ENDED)
+            self._settle(self._store.folder(key), EXIT_ENDED, why)
         for key, running in list(self._running.items()):
             folder = TrialFolder(running.order.folder)
             is_hung = running.process.is_alive() and self._is_hung(folder, running.started)
@@ -196,7 +198,7 @@ class LocalBackend:
         running.process.join()
         exitcode = running.process.exitcode
         running.process.close()
-        why = f"its worker wrote nothing for {self._hang_seconds:g} s and was killed" if is_hung else _why(exitcode)
+        why = self._why_hung if is_hung else _why(exitcode)
         self._settle(TrialFolder(running.order.folder), exitcode, why, is_cancelled=is_cancelled)
 
     def _settle(self, folder: TrialFolder, exitcode: int | None, why: str, *, is_cancelled: bool = False) -> None:
@@ -230,8 +232,16 @@ class LocalBackend:
         status = read_record(folder.status, Status)
         if status is None or status.state is not State.RUNNING:
             return False  # it waits for its share of the machine
-        last_sign = max(path.stat().st_mtime for path in (folder.status, folder.metrics) if path.exists())
+        signs = (folder.status, folder.metrics, folder.heartbeat, folder.log)
+        last_sign = max(path.stat().st_mtime for path in signs if path.exists())
         return time.time() - max(started, last_sign) > self._hang_seconds
+
+    @property
+    def _why_hung(self) -> str:
+        return (
+            f"its worker gave no sign of life for {self._hang_seconds:g} s and was killed: if it was training, call "
+            f"nasproxy.hooks.report_alive between checks, or raise backend.hang_seconds"
+        )
 
 
 def _why(exitcode: int | None) -> str:

@@ -13,7 +13,7 @@ from nasproxy.callbacks.report import CycleReporter, monitored_score
 from nasproxy.callbacks.stop import check_can_stop, is_stop_requested
 from nasproxy.clock import Clock
 from nasproxy.errors import ConfigError
-from nasproxy.hooks import ModelDir
+from nasproxy.hooks import ModelDir, report_alive
 
 
 class TrialCallback(pl.Callback):
@@ -72,6 +72,8 @@ class TrialCallback(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Keep the loss for the next check; have the last step validated."""
+        if trainer.is_global_zero:
+            report_alive(self.model_dir)
         if isinstance(outputs, dict) and isinstance(loss := outputs.get("loss"), Tensor):
             self._loss_sum = loss if self._loss_sum is None else self._loss_sum + loss
         if trainer.global_step >= self.total_steps:
@@ -82,6 +84,11 @@ class TrialCallback(pl.Callback):
         if _is_check(trainer):
             _wait_for(trainer.strategy.root_device)
             self._reporter.pause()
+
+    def on_validation_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        """Say that a long validation goes on."""
+        if trainer.is_global_zero:
+            report_alive(self.model_dir)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Report the check, ask whether to stop, and save a checkpoint if so or if it is time, in this order."""

@@ -74,7 +74,9 @@ def test_a_hung_worker_of_a_dead_controller_is_killed_and_its_trial_is_lost(tmp_
     while backend.live():
         assert time.monotonic() < deadline
         backend.wait(0.1)
-    assert store.read(spec.key).status.cause is Cause.LOST
+    status = store.read(spec.key).status
+    assert status.cause is Cause.LOST
+    assert "raise backend.hang_seconds" in str(status.message)
 
 
 def test_models_are_scored_where_they_would_train(tmp_path: Path) -> None:
@@ -120,7 +122,18 @@ def test_a_hung_worker_that_was_killed_is_not_taken_for_one_without_memory(tmp_p
     store = FolderTrialStore(tmp_path / "trials")
     status = end(LocalBackend(store, slots=1, max_attempts=1, hang_seconds=1.0), store, make_spec(fault="hang"))
     assert status.cause is Cause.LOST
-    assert status.message == "its worker wrote nothing for 1 s and was killed"
+    assert str(status.message).startswith("its worker gave no sign of life for 1 s and was killed: ")
+    assert "raise backend.hang_seconds" in str(status.message)
+
+
+@pytest.mark.parametrize("sign", ["alive", "output"])
+def test_a_worker_that_goes_on_without_checks_is_not_hung(tmp_path: Path, sign: str) -> None:
+    trainer = {"_target_": "cases.long_cycle", "version": 1, "seconds": 3.0, "sign": sign}
+    spec = make_spec()
+    spec = replace(spec, recipe=replace(spec.recipe, trainer=trainer, check_every_steps=None))
+    store = FolderTrialStore(tmp_path / "trials")
+    backend = LocalBackend(store, slots=1, max_attempts=1, hang_seconds=1.5, trusted_modules=("cases",))
+    assert end(backend, store, spec).state is State.DONE
 
 
 def test_a_limit_of_no_memory_is_refused(tmp_path: Path) -> None:

@@ -91,6 +91,12 @@ def test_lines_of_json_are_checks_and_all_else_goes_to_the_log(
     assert capfd.readouterr().out == "begins at 0\n"
 
 
+def test_a_line_of_output_shows_that_the_program_goes_on(tmp_path: Path) -> None:
+    with pytest.raises(ProgramError, match="without a check"):
+        run(trial(tmp_path), "print('epoch 1 of 90')")
+    assert TrialFolder(tmp_path).heartbeat.exists()
+
+
 def test_a_stopped_program_continues_from_its_folder(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     parts = trial(tmp_path)
     assert run(parts, COUNTER, until=5) == WHOLE[:1]

@@ -238,3 +238,20 @@ def test_a_check_holds_twice_as_many_images_as_a_training_step_at_most(
     micro_batch, settings = changes.get("micro_batch"), {k: v for k, v in changes.items() if k != "micro_batch"}
     train(tiny_trial(tmp_path, kind=WatchedTrial, micro_batch=micro_batch), trainer, until=4, **settings)
     assert seen == sizes
+
+
+@both
+def test_a_training_shows_that_it_goes_on_before_its_first_check(tmp_path: Path, trainer: str) -> None:
+    def refuse_to_validate(module: nn.Module, _: object) -> None:
+        if not module.training:
+            raise RuntimeError("no check is reported")
+
+    class UncheckedTrial(TinyTrial):
+        def build_model(self, data: ImageSplit) -> nn.Module:
+            model = super().build_model(data)
+            model.register_forward_pre_hook(refuse_to_validate)
+            return model
+
+    with pytest.raises(RuntimeError, match="no check is reported"):
+        train(tiny_trial(tmp_path, kind=UncheckedTrial), trainer)
+    assert TrialFolder(tmp_path).heartbeat.exists()
