@@ -52,6 +52,10 @@ class Pool(Protocol):
         """Devices that one trial can be spread over at most."""
         ...
 
+    def slots_of(self, devices: int) -> float:
+        """Slots that a trial on so many devices takes up."""
+        ...
+
     def lease(self, devices: int = 1) -> AbstractContextManager[str]:
         """Hold the shares of a trial on so many devices, waiting for them; gives Torch's name of the device.
 
@@ -90,6 +94,10 @@ class CorePool:
     def most(self) -> int:
         """Every slot can be a device of one trial."""
         return self.slots
+
+    def slots_of(self, devices: int) -> float:
+        """One for each device."""
+        return devices
 
     @contextmanager
     def lease(self, devices: int = 1) -> Iterator[str]:
@@ -153,6 +161,13 @@ class GpuPool:
         """Every GPU can be a device of one trial."""
         return len(self.gpus)
 
+    def slots_of(self, devices: int) -> float:
+        """One for a trial's share of GPUs; of several devices each is a whole GPU."""
+        return self._gpus_of(devices) / self.per_trial
+
+    def _gpus_of(self, devices: int) -> float:
+        return self.per_trial if devices == 1 else max(devices, self.per_trial)
+
     @contextmanager
     def lease(self, devices: int = 1) -> Iterator[str]:
         """Hold a trial's share, or a whole GPU for each of several devices, waiting for it.
@@ -160,7 +175,7 @@ class GpuPool:
         Sets CUDA_VISIBLE_DEVICES, so CUDA must not have started.
         """
         check_fits(self, devices)
-        share = self.per_trial if devices == 1 else max(devices, self.per_trial)
+        share = self._gpus_of(devices)
         while (held := self._try(share)) is None:
             time.sleep(POLL_SECONDS)
         names, leases = held

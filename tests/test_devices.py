@@ -57,6 +57,21 @@ def test_slots_are_what_fits(tmp_path: Path, share: float, slots: int) -> None:
     assert GpuPool(("0", "1", "2", "3"), share, tmp_path).slots == slots
 
 
+@pytest.mark.parametrize(
+    ("share", "devices", "slots"), [(1, 1, 1), (1, 2, 2), (2, 1, 1), (2, 2, 1), (2, 4, 2), (0.5, 1, 1), (0.5, 2, 4)]
+)
+def test_a_trial_takes_the_slots_of_its_gpus(tmp_path: Path, share: float, devices: int, slots: int) -> None:
+    pool = GpuPool(("0", "1", "2", "3"), share, tmp_path)
+    assert pool.slots_of(devices) == slots
+    with pool.lease(devices):
+        held = os.environ.pop("CUDA_VISIBLE_DEVICES").split(",")
+    assert len(held) == max(1, slots * share)
+
+
+def test_a_trial_takes_a_slot_for_each_core(tmp_path: Path) -> None:
+    assert CorePool(4, tmp_path).slots_of(3) == 3
+
+
 @pytest.mark.parametrize("share", [0, -1, 1.5, 0.3, 0.01])
 def test_a_share_must_divide(tmp_path: Path, share: float) -> None:
     with pytest.raises(ConfigError, match=r"whole number or a fraction that divides"):

@@ -11,7 +11,7 @@ from multiprocessing.context import ForkServerProcess
 
 from nasproxy.backends.host import TrialHost
 from nasproxy.devices import CorePool, GpuPool, Pool, check_fits, lease_folder, visible_gpus
-from nasproxy.errors import ConfigError
+from nasproxy.errors import ConfigError, CorruptFileError
 from nasproxy.storage import (
     FolderTrialStore,
     Lease,
@@ -75,16 +75,15 @@ class LocalBackend:
             ConfigError: There are fewer slots or GPUs than asked for, or no memory.
         """
         self._store = store
-        cores = len(os.sched_getaffinity(0))
+        self._cores = len(os.sched_getaffinity(0))
         if slots is not None and slots < 1:
             raise ConfigError(f"backend.slots must be at least 1, got {slots}")
         if memory_gib is not None and not memory_gib > 0:
             raise ConfigError(f"backend.memory_gib must be above 0, got {memory_gib:g}: give null for no limit")
         gpus_pool = _gpu_pool(gpus, gpus_per_trial) if device_type == "cuda" else None
-        self._slots = slots or (gpus_pool.slots if gpus_pool else cores)
+        self._slots = slots or (gpus_pool.slots if gpus_pool else self._cores)
         # The controllers of a sweep share the slots through the study's folder, as they share its trials.
         self._pool: Pool = gpus_pool or CorePool(self._slots, store.root.parent / "locks")
-        self._threads = max(1, cores // self._slots)
         self._max_attempts = max_attempts
         self._hang_seconds = hang_seconds
         self._memory_gib = memory_gib
@@ -126,7 +125,7 @@ class LocalBackend:
             digest=digest,
             trusted_modules=self._trusted,
             pool=self._pool,
-            threads=self._threads,
+            threads=self._threads_on(self._devices_of(key)),
             max_attempts=self._max_attempts,
             memory_gib=self._memory_gib,
         )
@@ -166,6 +165,17 @@ class LocalBackend:
         """Cancel what still runs."""
         for key in self.live():
             self.cancel(key)
+
+    def _devices_of(self, key: str) -> int:
+        try:
+            return self._store.spec(key).devices
+        except CorruptFileError:
+            return 1  # the worker will say what is wrong
+
+    def _threads_on(self, devices: int) -> int:
+        """Threads of each process of a trial on so many devices, when the machine is full of such trials."""
+        at_once = min(self._slots, self._pool.slots / self._pool.slots_of(devices))
+        return max(1, int(self._cores / (at_once * devices) + 1e-3))
 
     def _fill(self) -> None:
         while self._queue and len(self._running) + len(self._foreign) < self._slots:

@@ -1,4 +1,5 @@
 import multiprocessing
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -134,6 +135,28 @@ def test_a_worker_that_goes_on_without_checks_is_not_hung(tmp_path: Path, sign: 
     store = FolderTrialStore(tmp_path / "trials")
     backend = LocalBackend(store, slots=1, max_attempts=1, hang_seconds=1.5, trusted_modules=("cases",))
     assert end(backend, store, spec).state is State.DONE
+
+
+@pytest.mark.parametrize(
+    ("settings", "devices", "processes"),
+    [
+        ({"gpus_per_trial": 2}, 1, 1),
+        ({"gpus_per_trial": 2}, 2, 2),
+        ({"gpus_per_trial": 1}, 1, 2),
+        ({"gpus_per_trial": 1}, 2, 2),
+        ({"gpus_per_trial": 1, "slots": 1}, 2, 2),
+        ({"gpus_per_trial": 0.5}, 2, 2),
+    ],
+)
+def test_all_processes_on_all_gpus_together_have_a_thread_for_each_core(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], devices: int, processes: int
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    store, spec = FolderTrialStore(tmp_path / "trials"), make_spec()
+    spec = replace(spec, recipe=replace(spec.recipe, devices=devices))
+    status = end(LocalBackend(store, device_type="cuda", **settings), store, spec)
+    assert (status.state, status.threads) == (State.DONE, max(1, len(os.sched_getaffinity(0)) // processes))
 
 
 def test_a_limit_of_no_memory_is_refused(tmp_path: Path) -> None:
