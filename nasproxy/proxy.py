@@ -68,9 +68,14 @@ class ProxyTask:
         if self.image_mode not in get_args(ResizeMode):
             raise ConfigError(f"proxy.image_mode must be one of {get_args(ResizeMode)}, got {self.image_mode!r}")
 
-    def batch(self, size: int) -> int:
-        """Images of one optimizer step, where the trainer's own batch has so many."""
-        return max(1, round(size * self.batch_size))
+    def batch(self, size: int, multiple: int = 1) -> int:
+        """Images of one optimizer step, where the trainer's own batch has so many; one of another size is a multiple.
+
+        >>> half = ProxyTask(batch_size=0.5)
+        >>> half.batch(12), half.batch(12, multiple=4), ProxyTask().batch(6, multiple=4)
+        (6, 8, 6)
+        """
+        return size if self.batch_size == 1.0 else multiple * max(1, round(size * self.batch_size / multiple))
 
     @property
     def plain(self) -> "ProxyTask":

@@ -24,6 +24,13 @@ def plain(**_: Any) -> Any:
     return nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 3))
 
 
+def colours(**_: Any) -> Any:
+    """A model of images in colour."""
+    from torch import nn
+
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 3))
+
+
 def normed(**_: Any) -> Any:
     """A model with both."""
     from torch import nn

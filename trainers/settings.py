@@ -118,14 +118,17 @@ class Settings:
         """Whether training images are mixed, and their labels with them."""
         return self.mixup > 0 or self.cutmix > 0
 
-    def under(self, task: ProxyTask) -> "Settings":
-        """The settings at a proxy task's strengths of regularisation and augmentation, image size and batch."""
+    def under(self, task: ProxyTask, devices: int = 1) -> "Settings":
+        """The settings at a proxy task's strengths of regularisation and augmentation, image size and batch.
+
+        Images are mixed in pairs, which must not be parted by the devices.
+        """
         scale = task.image_size if task.image_mode == "resize" else 1.0
         mixup, cutmix = self.mixup * task.augmentation, self.cutmix * task.augmentation
-        multiple = 2 if mixup > 0 or cutmix > 0 else 1
+        multiple = 2 * devices if mixup > 0 or cutmix > 0 else 1
         return replace(
             self,
-            batch_size=multiple * max(1, round(self.batch_size * task.batch_size / multiple)),
+            batch_size=task.batch(self.batch_size, multiple),
             learning_rate=self.learning_rate * task.batch_size,
             weight_decay=self.weight_decay * task.regularisation,
             mixup=mixup,
@@ -171,7 +174,7 @@ def with_settings(train: Trainer) -> Callable[..., None]:
     """
 
     def settings_of(trial: TrialContext, arguments: Mapping[str, Any]) -> Settings:
-        settings = Settings(**arguments).under(trial.proxy_task)
+        settings = Settings(**arguments).under(trial.proxy_task, trial.spec.devices)
         settings.check(trial.spec)
         return settings
 
@@ -180,9 +183,15 @@ def with_settings(train: Trainer) -> Callable[..., None]:
         train(trial, settings_of(trial, arguments))
 
     def check(trial: TrialContext, **arguments: Any) -> None:
+        from trainers.images import open_images
         from trainers.recipe import make_optimizer
 
-        make_optimizer(torch.nn.Linear(1, 1), settings_of(trial, arguments))
+        settings, devices = settings_of(trial, arguments), trial.spec.devices
+        make_optimizer(torch.nn.Linear(1, 1), settings)
+        if devices > 1 and trial.spec.recipe.data.get("loader") is not None:
+            data = trial.load_data()
+            for rank in range(devices):  # each must be able to have its part of the images
+                open_images(replace(trial, rank=rank, world_size=devices), data, settings, torch.device("cpu"))
 
     hints = {"trial": TrialContext, **typing.get_type_hints(Settings)}
     parameters = [inspect.Parameter("trial", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=TrialContext)]

@@ -50,8 +50,12 @@ def successor(spec: TrialSpec, causes: Sequence[Cause], policy: "FailureSettings
 
 def batch_size(spec: TrialSpec) -> int | None:
     """Images of one optimizer step, overrides applied; None where the trainer has no `batch_size`."""
-    size = spec.applied().recipe.trainer.get("batch_size")
-    return None if isinstance(size, bool) or not isinstance(size, int) else spec.proxy_task.batch(size)
+    trainer = spec.applied().recipe.trainer
+    size = trainer.get("batch_size")
+    if isinstance(size, bool) or not isinstance(size, int):
+        return None
+    is_mixed = any((trainer.get(name) or 0) * spec.proxy_task.augmentation > 0 for name in ("mixup", "cutmix"))
+    return spec.proxy_task.batch(size, multiple=2 * spec.devices if is_mixed else 1)
 
 
 def _after(cause: Cause, spec: TrialSpec, policy: "FailureSettings") -> Successor | None:

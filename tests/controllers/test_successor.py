@@ -15,6 +15,7 @@ from nasproxy.errors import ConfigError
 from nasproxy.proxy import ProxyTask
 from nasproxy.testing import synthetic
 from nasproxy.trial import Cause, Split, TrialSpec
+from trainers.settings import Settings
 
 OOM, NAN = Cause.OOM, Cause.NAN
 TRAINER = {"batch_size": 64, "learning_rate": 0.1, "clip_norm": None}
@@ -151,3 +152,20 @@ def test_a_trainer_without_the_argument_fails_for_good() -> None:
 def test_settings_that_cannot_work_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         FailureSettings(**settings).check({"_target_": "mine.train"})
+
+
+@pytest.mark.parametrize(
+    ("task", "trainer", "size"),
+    [
+        (ProxyTask(batch_size=0.5, devices=2), {}, 9),
+        (ProxyTask(batch_size=0.5, devices=2), {"mixup": 0.2}, 8),
+        (ProxyTask(batch_size=0.5), {"cutmix": 1.0}, 8),
+        (ProxyTask(batch_size=0.5, devices=2, augmentation=0.0), {"mixup": 0.2}, 9),
+        (ProxyTask(devices=4), {"mixup": 0.2}, 18),
+    ],
+)
+def test_a_batch_is_counted_as_the_trainers_make_it(task: ProxyTask, trainer: dict[str, float], size: int) -> None:
+    spec = make_spec(task, batch_size=18, **trainer)
+    assert batch_size(spec) == size
+    given = {"optimizer": "sgd", "learning_rate": 0.1, "weight_decay": 0.0, "momentum": 0.9, "schedule": "cosine"}
+    assert Settings(**given, batch_size=18, **trainer).under(task, spec.devices).batch_size == size  # type: ignore[arg-type]

@@ -9,8 +9,11 @@ import pytest
 import torch
 
 from nasproxy.data import generated
-from nasproxy.errors import DataError
+from nasproxy.errors import ConfigError, DataError
 from nasproxy.proxy import ProxyTask
+from nasproxy.trial import TrialSpec
+from nasproxy.worker import rehearse
+from study import conf
 from tests.trainers.tiny_trials import TRAINERS, TinyTrial, curve, tiny_trial, train, weights
 
 both = pytest.mark.parametrize("trainer", list(TRAINERS))
@@ -92,3 +95,29 @@ def test_the_proxy_task_scales_image_and_data(tmp_path: Path) -> None:
     task = ProxyTask(data_fraction=0.5, image_size=0.75, image_mode="crop")
     data = folder_trial(tmp_path / "trial", tmp_path / "images", task=task).load_data()
     assert (len(data.train_paths), len(data.valid_paths), data.image_shape) == (9, 6, (3, 6, 6))
+
+
+def spread(images: Path, devices: int, task: ProxyTask | None = None, **settings: Any) -> TrialSpec:
+    """A trial on several devices as a study would begin it."""
+    spec = folder_trial(images, images, task=task).spec
+    node = {**conf("trainer/plain_pytorch"), "mixup": 0.2, **settings}
+    model = {"_target_": "several.colours"}
+    return replace(spec, recipe=replace(spec.recipe, trainer=node, devices=devices, model=model))
+
+
+@pytest.mark.parametrize(
+    ("devices", "batch_size", "problem"),
+    [
+        (2, 6, r"an even number of images on every device, got 3 of trainer\.batch_size 6"),
+        (7, 14, r"every device of a trial needs a validation image, got 6 images on 7"),
+    ],
+)
+def test_images_that_cannot_be_shared_out_are_refused_before_anything_trains(
+    tmp_path: Path, devices: int, batch_size: int, problem: str
+) -> None:
+    with pytest.raises(ConfigError, match=problem):
+        rehearse(spread(tmp_path, devices, batch_size=batch_size))
+
+
+def test_a_proxy_task_of_smaller_batches_can_be_mixed_on_every_device(tmp_path: Path) -> None:
+    rehearse(spread(tmp_path, 2, ProxyTask(batch_size=0.5), batch_size=12))

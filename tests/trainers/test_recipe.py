@@ -93,6 +93,8 @@ def test_a_batch_that_is_mixed_stays_even_under_every_proxy_task() -> None:
     assert settings(batch_size=6, mixup=0.2).under(ProxyTask(batch_size=0.5)).batch_size == 4
     assert settings(batch_size=6, mixup=0.2).under(ProxyTask(batch_size=0.1)).batch_size == 2
     assert settings(batch_size=6).under(ProxyTask(batch_size=0.5)).batch_size == 3
+    assert settings(batch_size=24, mixup=0.2).under(ProxyTask(batch_size=0.5), devices=4).batch_size == 16
+    assert settings(batch_size=6, mixup=0.2).under(ProxyTask(), devices=4).batch_size == 6, "it is left as it is"
 
 
 def rates(total: int, **changes: Any) -> list[float]:
