@@ -13,7 +13,7 @@ from nasproxy.backends.backend import Backend
 from nasproxy.controllers.schedules import compared
 from nasproxy.controllers.settings import Selection
 from nasproxy.controllers.successor import Successor, successor
-from nasproxy.devices import visible_gpus
+from nasproxy.devices import gpus_of, visible_gpus
 from nasproxy.errors import ConfigError, NasproxyError
 from nasproxy.proxy import ProxyTask
 from nasproxy.schema import Config, Step
@@ -253,8 +253,17 @@ class Design:
         return successor(spec, causes, self.config.failures)
 
     def devices_per_slot(self, slots: int) -> float:
-        """Devices that a trial holds: GPUs, or its share of the machine where it runs on cores."""
-        return float(self.config.backend.get("gpus_per_trial", 1.0)) if self.device_type == "cuda" else 1 / slots
+        """Devices that a slot has: GPUs, or its share of the machine where trials run on cores."""
+        return self._gpus_per_trial if self.device_type == "cuda" else 1 / slots
+
+    def slots_of(self, devices: int) -> float:
+        """Slots that a trial on so many devices takes up, as the backend's pool has it."""
+        share = self._gpus_per_trial
+        return gpus_of(devices, share) / share if self.device_type == "cuda" else devices
+
+    @property
+    def _gpus_per_trial(self) -> float:
+        return float(self.config.backend.get("gpus_per_trial", 1.0))
 
     def trackers(self, folder: StudyFolder) -> list[Tracker]:
         """Who watches besides those that are configured."""

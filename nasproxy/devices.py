@@ -121,6 +121,11 @@ class CorePool:
         return None
 
 
+def gpus_of(devices: int, per_trial: float) -> float:
+    """GPUs that a trial holds: its share, and of several devices each is a whole GPU."""
+    return per_trial if devices == 1 else max(devices, per_trial)
+
+
 UNITS = 24
 """Parts a GPU is handed out in: enough for halves, thirds, quarters, sixths, eighths and twelfths to live together."""
 
@@ -162,11 +167,8 @@ class GpuPool:
         return len(self.gpus)
 
     def slots_of(self, devices: int) -> float:
-        """One for a trial's share of GPUs; of several devices each is a whole GPU."""
-        return self._gpus_of(devices) / self.per_trial
-
-    def _gpus_of(self, devices: int) -> float:
-        return self.per_trial if devices == 1 else max(devices, self.per_trial)
+        """One for each share of GPUs that it holds."""
+        return gpus_of(devices, self.per_trial) / self.per_trial
 
     @contextmanager
     def lease(self, devices: int = 1) -> Iterator[str]:
@@ -175,7 +177,7 @@ class GpuPool:
         Sets CUDA_VISIBLE_DEVICES, so CUDA must not have started.
         """
         check_fits(self, devices)
-        share = self._gpus_of(devices)
+        share = gpus_of(devices, self.per_trial)
         while (held := self._try(share)) is None:
             time.sleep(POLL_SECONDS)
         names, leases = held

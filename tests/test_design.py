@@ -59,3 +59,11 @@ def test_a_study_may_check_the_last_step_alone() -> None:
 def test_variance_of_trainings_that_are_checked_once_is_refused_before_they_are_trained() -> None:
     with pytest.raises(ConfigError, match="variance needs 2 checks of a training to measure how smooth it is, got 1"):
         design("training.check_every_steps=null").check()
+
+
+def test_a_trial_takes_up_the_slots_that_its_backend_gives_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")
+    for share, slots in ((1, 2.0), (2, 1.0), (0.5, 4.0)):
+        on_gpus = design("training.device=cuda", f"backend.gpus_per_trial={share}")
+        assert (on_gpus.slots_of(1), on_gpus.slots_of(2)) == (1.0, slots)
+    assert design().slots_of(2) == 2

@@ -110,3 +110,15 @@ def test_whoever_does_not_want_an_estimate_gets_none(tmp_path: Path) -> None:
     code, output = study.run(*DEBUG, "job=measure_variance", "cost.estimate_first=false", folder=tmp_path)
     assert code == 0, output
     assert not StudyFolder(tmp_path / "debug").estimate.exists()
+
+
+def test_a_study_on_all_devices_at_once_is_expected_to_hold_the_whole_machine(tmp_path: Path) -> None:
+    spread = ("training.devices=2", "backend.slots=2", "job=measure_variance")
+    code, output = study.run(*DEBUG, *spread, folder=tmp_path)
+    assert code == 0, output
+    estimate = read_record(StudyFolder(tmp_path / "debug").estimate, Estimate)
+    assert estimate is not None
+    assert estimate.slots_by_devices["2"] == 2.0
+    total = estimate.total.middle
+    assert total.slot_seconds == pytest.approx(2 * total.elapsed_seconds), "one trial at a time, on two slots"
+    assert estimate.device_seconds(total) == pytest.approx(total.elapsed_seconds)

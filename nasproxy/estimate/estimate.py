@@ -1,8 +1,8 @@
 """What a study is expected to cost, stage by stage: seconds from counts and speeds, and money from these. Pure."""
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 
 from nasproxy.estimate.plan import Course, Work
 from nasproxy.estimate.speed import Speeds, Timing
@@ -70,6 +70,7 @@ class Estimate:
         stages: By name, in their order.
         full_steps: Optimizer steps of a full training.
         devices_per_slot: Devices that a busy slot holds: GPUs, or a share of the machine.
+        slots_by_devices: Slots that a trial takes up, by the number of its devices; one where it is not told.
         price_per_hour: Price of one device's hour; None for none.
         assumption: What the middle estimate of the proxy search rests on; None without that stage.
         timed: What the timed models took, in full training, from small to large.
@@ -83,6 +84,11 @@ class Estimate:
     assumption: Assumption | None = None
     timed: tuple[Timing, ...] = ()
     notes: tuple[str, ...] = ()
+    slots_by_devices: Mapping[str, float] = field(default_factory=dict)
+
+    def slots_of(self, devices: int) -> float:
+        """Slots that a trial on so many devices takes up."""
+        return self.slots_by_devices.get(str(devices), 1.0)
 
     @property
     def total(self) -> StageEstimate:
@@ -103,21 +109,25 @@ class Estimate:
         return None if self.price_per_hour is None else self.device_seconds(amount) / 3600 * self.price_per_hour
 
 
-def stage_estimate(course: Course, speeds: Speeds, slots: int) -> StageEstimate:
+SlotsOf = Callable[[str | None], float]
+"""Slots that a training under a proxy task takes up; None for full training."""
+
+
+def stage_estimate(course: Course, speeds: Speeds, slots: int, slots_of: SlotsOf = lambda _: 1.0) -> StageEstimate:
     """What a stage costs."""
     return StageEstimate(
-        amount(course.low, speeds, slots), amount(course.middle, speeds, slots), amount(course.high, speeds, slots)
+        *(amount(works, speeds, slots, slots_of) for works in (course.low, course.middle, course.high))
     )
 
 
-def amount(works: Iterable[Work], speeds: Speeds, slots: int) -> Amount:
+def amount(works: Iterable[Work], speeds: Speeds, slots: int, slots_of: SlotsOf = lambda _: 1.0) -> Amount:
     """What trials cost, one kind after the other."""
-    return sum((_amount(work, speeds, slots) for work in works if work.starts), NOTHING)
+    return sum((_amount(work, speeds, slots, slots_of(work.task)) for work in works if work.starts), NOTHING)
 
 
-def _amount(work: Work, speeds: Speeds, slots: int) -> Amount:
+def _amount(work: Work, speeds: Speeds, slots: int, taken: float) -> Amount:
     timing = speeds.timing(work.models, work.task)
     seconds = timing.seconds(starts=work.starts, steps=work.steps, checks=work.checks)
     # Starts take their turns on the slots; in the last turn some may stay empty.
-    turns = math.ceil(work.starts / slots)
-    return Amount(work.trials, work.steps, seconds, seconds / work.starts * turns)
+    turns = math.ceil(work.starts / max(1, int(slots / taken + 1e-3)))
+    return Amount(work.trials, work.steps, seconds * taken, seconds / work.starts * turns)

@@ -56,14 +56,21 @@ def forecast(
         if Step.confirm in steps and confirm.enabled:
             fresh = tuple(design.fresh[: confirm.fresh_models])
             stages["confirmation"] = plan.confirmation(run, expected, fresh)
+    full = design.recipe.devices
+    devices: dict[str | None, int] = {None: full, **{name: task.devices or full for name, task in design.tasks.items()}}
+
+    def slots_of(task: str | None) -> float:
+        return design.slots_of(devices[task])
+
     return Estimate(
-        stages={name: stage_estimate(course, speeds, backend.slots) for name, course in stages.items()},
+        stages={name: stage_estimate(course, speeds, backend.slots, slots_of) for name, course in stages.items()},
         full_steps=design.recipe.total_steps,
         devices_per_slot=design.devices_per_slot(backend.slots),
         price_per_hour=design.config.cost.price_per_hour,
         assumption=assumption,
         timed=tuple(model.timing for model in speeds.models),
         notes=notes,
+        slots_by_devices={str(number): design.slots_of(number) for number in sorted(set(devices.values()))},
     )
 
 

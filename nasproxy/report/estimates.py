@@ -1,6 +1,6 @@
 """What a study was expected to cost: before it starts as a table of its own, afterwards beside what it did cost."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from nasproxy.controllers.states import TaskState
 from nasproxy.estimate.estimate import Amount, Estimate, StageEstimate
@@ -33,8 +33,11 @@ def compared(findings: Findings) -> Table:
     estimate = findings.estimate
     if estimate is None:
         return Table([], [])
-    actual = _actual(findings, estimate)
-    rows = [_compared(findings, estimate, actual, name, stage) for name, stage in _with_total(estimate).items()]
+    grouped = _grouped(findings, estimate)
+    rows = [
+        _compared(findings, estimate, grouped.get(name, []), name, stage)
+        for name, stage in _with_total(estimate).items()
+    ]
     expected = [row["same_steps_seconds"] for row in rows[:-1]]
     rows[-1]["same_steps_seconds"] = sum(expected) if all(seconds is not None for seconds in expected) else None
     for row in rows:
@@ -109,12 +112,11 @@ def _quantities(estimate: Estimate, amount: Amount) -> Mapping[str, float | None
     }
 
 
-def _compared(
-    findings: Findings, estimate: Estimate, actual: Mapping[str, Cost], name: str, stage: StageEstimate
-) -> Row:
+def _compared(findings: Findings, estimate: Estimate, trials: Sequence[Trial], name: str, stage: StageEstimate) -> Row:
     row = _forecast(estimate, name, stage)
-    cost = actual.get(name)
-    seconds = None if cost is None else cost.wall_seconds * estimate.devices_per_slot
+    cost = Cost.of(trials) if trials or name == TOTAL else None
+    busy = sum(trial.alone.status.wall_seconds * estimate.slots_of(trial.spec.devices) for trial in trials)
+    seconds = None if cost is None else busy * estimate.devices_per_slot
     expected, steps = row["device_seconds_middle"], stage.middle.steps
     has_ended = name in _ended(findings) or (name == TOTAL and set(estimate.stages) <= _ended(findings))
     return {
@@ -131,8 +133,8 @@ def _ratio(actual: float | None, expected: float | None) -> float | None:
     return actual / expected if actual is not None and expected else None
 
 
-def _actual(findings: Findings, estimate: Estimate) -> dict[str, Cost]:
-    """Costs by stage as estimates have them: references that a proxy task called up belong to the proxy search.
+def _grouped(findings: Findings, estimate: Estimate) -> dict[str, list[Trial]]:
+    """Trials by stage as estimates have them: references that a proxy task called up belong to the proxy search.
 
     A comparison of schedules that was not estimated is left out, of the sum too.
     """
@@ -142,8 +144,7 @@ def _actual(findings: Findings, estimate: Estimate) -> dict[str, Cost]:
             continue
         is_called_up = trial.stage is Stage.ADDED_REFERENCES or not _is_selected(findings, key, trial)
         grouped.setdefault((Stage.PROXY_SEARCH if is_called_up else trial.stage).value, []).append(trial)
-    every = [trial for trials in grouped.values() for trial in trials]
-    return {**{name: Cost.of(trials) for name, trials in grouped.items()}, TOTAL: Cost.of(every)}
+    return {**grouped, TOTAL: [trial for trials in grouped.values() for trial in trials]}
 
 
 def _is_selected(findings: Findings, key: str, trial: Trial) -> bool:

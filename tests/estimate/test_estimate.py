@@ -41,6 +41,15 @@ def test_seconds_are_starts_steps_and_checks_and_turns_on_the_slots() -> None:
     assert (cost.trials, cost.steps) == (3, 30)
 
 
+def test_a_trial_on_several_devices_takes_several_slots() -> None:
+    alone, wide = (Work((SMALL,), task, trials=3, starts=3, steps=30, checks=6) for task in (None, "half"))
+    cost = amount([wide], SPEEDS, slots=5, slots_of=lambda task: 2.0 if task == "half" else 1.0)
+    each = 4.0 + 10 * 0.05 + 2 * 0.25
+    assert cost.slot_seconds == pytest.approx(3 * each * 2)
+    assert cost.elapsed_seconds == pytest.approx(2 * each), "two at once, though a fifth slot is free"
+    assert amount([alone], SPEEDS, slots=5, slots_of=lambda _: 1.0) == amount([alone], SPEEDS, slots=5)
+
+
 def test_stages_add_up_and_cost_money_by_the_device_hour() -> None:
     work = Work((SMALL,), None, trials=1, starts=1, steps=3560, checks=0)
     twice = Work((SMALL,), None, trials=2, starts=2, steps=2 * 3560, checks=0)

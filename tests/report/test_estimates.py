@@ -1,6 +1,7 @@
 """What was expected, before a study and beside it."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,17 @@ def test_a_comparison_of_schedules_that_was_not_estimated_is_left_out(new_study:
     findings = read_findings(author.folder, time_tolerance=0.05)
     assert Stage.SCHEDULES in {trial.stage for trial in findings.trials.values()}
     assert estimates.compared(findings).rows == before
+
+
+def test_what_trials_took_counts_each_of_their_slots(new_study: Any) -> None:
+    author = new_study()
+    author.measure_variance()
+    for slots in (1.0, 2.0):
+        write_record(author.folder.estimate, replace(ESTIMATE, slots_by_devices={"1": slots, "3": 3.0}))
+        findings = read_findings(author.folder, time_tolerance=0.05)
+        (row, *_) = estimates.compared(findings).rows
+        seconds = sum(trial.alone.status.wall_seconds for trial in findings.trials.values())
+        assert row["actual_device_seconds"] == pytest.approx(seconds * 0.25 * slots)
 
 
 def test_a_stage_that_has_not_ended_has_no_ratio(new_study: Any) -> None:
