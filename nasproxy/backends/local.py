@@ -92,6 +92,7 @@ class LocalBackend:
         self._queue: OrderedDict[str, WorkOrder] = OrderedDict()
         self._running: dict[str, _Running] = {}
         self._foreign: set[str] = set()
+        self._taken: dict[str, float] = {}
 
     @property
     def slots(self) -> int:
@@ -116,7 +117,8 @@ class LocalBackend:
         """Queue the trial; one that a worker of an earlier controller still trains is taken over as it is."""
         if key in self.live():
             return
-        folder = self._store.folder(key)
+        folder, devices = self._store.folder(key), self._devices_of(key)
+        self._taken[key] = min(self._pool.slots_of(devices), self._pool.slots)  # one that never fits fails at once
         if is_held(folder.lock):
             self._foreign.add(key)
             return
@@ -125,7 +127,7 @@ class LocalBackend:
             digest=digest,
             trusted_modules=self._trusted,
             pool=self._pool,
-            threads=self._threads_on(self._devices_of(key)),
+            threads=self._threads_on(devices),
             max_attempts=self._max_attempts,
             memory_gib=self._memory_gib,
         )
@@ -178,9 +180,15 @@ class LocalBackend:
         return max(1, int(self._cores / (at_once * devices) + 1e-3))
 
     def _fill(self) -> None:
-        while self._queue and len(self._running) + len(self._foreign) < self._slots:
+        """Start what fits, in order: a trial that waits for several slots is not overtaken for ever."""
+        while self._queue and self._fits(next(iter(self._queue))):
             key, order = self._queue.popitem(last=False)
             self._running[key] = _Running(self._host.start(order), order, time.time())
+
+    def _fits(self, key: str) -> bool:
+        busy = self.running()
+        taken = sum(self._taken[other] for other in (*busy, key))
+        return len(busy) < self._slots and taken <= self._pool.slots + 1e-3
 
     def _reap(self) -> set[str]:
         hung = {key for key in self._foreign if self._is_hung(self._store.folder(key))}

@@ -159,6 +159,21 @@ def test_all_processes_on_all_gpus_together_have_a_thread_for_each_core(
     assert (status.state, status.threads) == (State.DONE, max(1, len(os.sched_getaffinity(0)) // processes))
 
 
+def test_trials_on_several_devices_start_in_order_when_all_of_these_are_free(tmp_path: Path) -> None:
+    store = FolderTrialStore(tmp_path / "trials")
+    backend = LocalBackend(store, slots=2)
+    specs = [make_spec(seed, check_seconds=0.02) for seed in range(4)]
+    specs[1] = replace(specs[1], recipe=replace(specs[1].recipe, devices=2))
+    for spec in specs:
+        backend.submit(spec.key, store.create(spec))
+    seen: list[set[int]] = []
+    while backend.live():
+        running = {number for number, spec in enumerate(specs) if spec.key in backend.running()}
+        seen += [running] if running not in seen else []
+        backend.wait(0.02)
+    assert seen[:3] == [{0}, {1}, {2, 3}]
+
+
 def test_a_limit_of_no_memory_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"backend.memory_gib must be above 0, got 0: give null"):
         LocalBackend(FolderTrialStore(tmp_path / "trials"), memory_gib=0.0)
