@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from nasproxy.data.dataset import Dataset, ImageDataset, ImageSplit, TrialImages, take
 from nasproxy.data.image_folder import FileSplit, ImageFolder
 from nasproxy.devices import Pool
-from nasproxy.errors import ConfigError, DataError, NonFiniteScoreError, UntrustedTrialError
+from nasproxy.errors import ConfigError, DataError, NasproxyError, NonFiniteScoreError, UntrustedTrialError
 from nasproxy.hooks import get_stop_training
 from nasproxy.proxy import ProxyTask
 from nasproxy.ranks import Failure, Ranks
@@ -218,13 +218,15 @@ def _train(order: WorkOrder, folder: TrialFolder) -> None:
 def cause_of(error: BaseException) -> Cause:
     """Why a training failed, by what it raised; libraries that wrap an error name it as their cause.
 
-    Only CUDA's allocator has an error of its own: that of the CPU, cuBLAS and cuDNN are known by their words.
+    Only CUDA's allocator has an error of its own: that of the CPU, cuBLAS and cuDNN are known by their words. Errors of
+    ours are not searched for these: they quote files and programs, which say {"failure": "oom"} where they mean it.
     """
     import torch
 
     if isinstance(error, NonFiniteScoreError | FloatingPointError):
         return Cause.NAN
-    if isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in str(error) for words in NO_MEMORY):
+    words = "" if isinstance(error, NasproxyError) else str(error)
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or any(telling in words for telling in NO_MEMORY):
         return Cause.OOM
     return Cause.CRASH if error.__cause__ is None else cause_of(error.__cause__)
 

@@ -11,6 +11,7 @@ from nasproxy.errors import ConfigError, DataError, NonFiniteScoreError
 from nasproxy.trial import Cause
 from nasproxy.worker import TrialContext, cause_of, rehearse
 from study import ROOT, conf, digits_spec
+from trainers.reports import ProgramError
 
 FILES = sorted(path.stem for path in (ROOT / "conf" / "proxy").glob("*.yaml"))
 
@@ -76,6 +77,8 @@ def raised(error: Exception, cause: Exception | None = None) -> Exception:
         (raised(RuntimeError("a callback failed"), NonFiniteScoreError("got nan")), Cause.NAN),
         (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), Cause.CRASH),
         (raised(RuntimeError("the loader failed"), KeyError("path")), Cause.CRASH),
+        (ProgramError("sh ended with exit status 1: warning: not enough memory to cache, KeyError: 3"), Cause.CRASH),
+        (raised(DataError("a.png: Cannot allocate"), OSError(errno.ENOMEM, "Cannot allocate memory")), Cause.OOM),
     ],
 )
 def test_a_failure_has_the_cause_that_its_error_names(error: Exception, cause: Cause) -> None:

@@ -352,6 +352,15 @@ def test_a_failing_program_is_a_crash_and_its_words_are_kept(tmp_path: Path) -> 
     assert "no such layer" in str(status.message)
 
 
+def test_a_program_that_only_speaks_of_memory_has_crashed(tmp_path: Path) -> None:
+    words = "warning: not enough memory for the cache; KeyError: 3"
+    backend, store, key = submit(tmp_path, f"import sys; sys.exit({words!r})")
+    run_out(backend)
+    status = store.read(key).status
+    assert status.cause is Cause.CRASH
+    assert "not enough memory for the cache" in str(status.message)
+
+
 def test_a_programs_own_out_of_memory_is_the_models_fault(tmp_path: Path) -> None:
     backend, store, key = submit(tmp_path, """print('{"failure": "oom", "message": "9 GB"}')""")
     run_out(backend)
