@@ -123,6 +123,8 @@ class Job:
 
     def estimate(self) -> None:
         """Keep with a new study what it should cost; one that has begun, or is shared by jobs, has no such moment."""
+        if not set(dry_run.TRAINING) & set(self.design.config.job.steps):
+            return  # a comparison of schedules is no part of what an estimate is kept for
         is_new = not (self.study.is_shared or self.study.folder.estimate.exists() or self._store.keys())
         if self.design.is_replay or not self.design.config.cost.estimate_first or not is_new:
             return

@@ -67,8 +67,8 @@ class Design:
             )
         if Step.compare_schedules in config.job.steps:
             config.compare_schedules.check(config.trainer)
-        for task in self.tasks.values():
-            self.recipe.under(task)
+        for name, task in self.tasks.items():
+            _check_length(name, self.recipe.under(task).total_steps, config.training.total_steps)
         _ = (self.space, self.candidates, self.criterion)
         self._check_models()
 
@@ -313,6 +313,19 @@ class Design:
         if data.fingerprint is None:
             raise ConfigError("data needs a loader, or a fingerprint that names the trainer's own data: got neither")
         return data.fingerprint
+
+
+def _check_length(name: str, steps: int, full_steps: int) -> None:
+    """Refuse a proxy task that trains longer than what it stands for.
+
+    Raises:
+        ConfigError: It does.
+    """
+    if steps > full_steps:
+        raise ConfigError(
+            f"a proxy task must train no longer than full training's {full_steps} steps, got {steps} of {name!r}: "
+            f"lower its training.total_steps"
+        )
 
 
 def task_digest(task: ProxyTask) -> str:

@@ -223,7 +223,8 @@ def _resolved(setting: Mapping[str, Any]) -> tuple[str, ProxyTask]:
         beside = [name for name in COMPOUND_BASES if values.get(name) is not None]
         if beside:
             raise ConfigError(
-                f"proxy.compound sets width, depth and image_size together, got {beside[0]} beside it: leave one out"
+                f"proxy.compound sets width, depth and image_size together, got {beside[0]} beside it: leave "
+                f"one out, such as all of the default grid with proxy=full proxy.compound={phi:g}"
             )
         values.update(compound(phi))
     following = [name for name in STRENGTHS if values.get(name) == FOLLOW]
@@ -334,6 +335,8 @@ def override(tree: Mapping[str, Any], overrides: Mapping[str, Override]) -> dict
         for parent in parents:
             node = node.get(parent) if isinstance(node, dict) else None
         is_open = node == {}  # further arguments, such as an optimizer's, have no names beforehand
+        if path == "training.devices":
+            raise ConfigError("a proxy task overrides 'training.devices': give it devices, a dimension of its own")
         if not isinstance(node, dict) or (last not in node and not is_open):
             raise ConfigError(
                 f"a proxy task overrides {path!r}, which the configuration does not have: it has "

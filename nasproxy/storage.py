@@ -415,7 +415,9 @@ def read_spec(path: Path) -> TrialSpec:
     except (OSError, yaml.YAMLError, KeyError, AttributeError, TypeError, ValidationError) as error:
         raise _corrupt(path, f"{type(error).__name__}: {error}".splitlines()[0]) from error
     if spec.key != key:
-        raise _corrupt(path, f"it bears the key {key} but its content gives {spec.key}")
+        raise _corrupt(
+            path, f"it bears the key {key} but its content gives {spec.key} (another version may have written it)"
+        )
     return spec
 
 

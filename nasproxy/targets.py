@@ -105,7 +105,9 @@ def _check_type(path: str, value: Any, hint: Any) -> None:
     try:
         TypeAdapter(hint, config=ConfigDict(strict=True)).validate_python(value)
     except ValidationError as error:
-        wanted = getattr(hint, "__name__", str(hint).replace("typing.", ""))
+        is_literal = typing.get_origin(hint) is typing.Literal
+        words = " | ".join(map(str, typing.get_args(hint))) if is_literal else str(hint).replace("typing.", "")
+        wanted = words if is_literal else getattr(hint, "__name__", words)
         raise ConfigError(f"{path} must be {wanted}, got {value!r}: {error.errors()[0]['msg']}") from None
     except PydanticSchemaGenerationError:
         return  # a type of the user's own, which only the target can judge

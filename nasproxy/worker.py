@@ -49,8 +49,9 @@ NO_MEMORY = (
     "out of memory",
     "ALLOC_FAILED",
     "bad_alloc",
+    "could not create a primitive",
 )
-"""Words of errors that mean that memory ran out: of PyTorch on either device, CUDA's libraries, the kernel, and C++."""
+"""Words of errors that mean that memory ran out: of PyTorch on either device, CUDA's libraries, the kernel, oneDNN."""
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,14 @@ def keys(folder: Path, name: str = "debug") -> list[str]:
         (["training.total_steps=many"], "'many' of type 'str' could not be converted to Integer"),
         (["training.check_every_steps=0"], "needs 1 <= check_every_steps <= total_steps, got check_every_steps 0"),
         (["proxy=nosuch"], "Could not find 'proxy/nosuch'"),
+        (
+            ["proxy=custom", "proxy.tasks=[{name: long, training.total_steps: 101}]"],
+            "must train no longer than full training's 100 steps, got 101 of 'long'",
+        ),
+        (
+            ["proxy=custom", "proxy.tasks=[{name: a, training.devices: 2}]"],
+            "overrides 'training.devices': give it devices, a dimension of its own",
+        ),
         (["proxy.data_fraction=[]"], "must hold at least one value, got an empty list"),
         (["proxy.data_fraction=50"], "must lie in (0, 1], got 50: give a fraction, 0.5, not a percentage"),
         (["proxy=custom"], "needs at least one proxy task, got an empty grid"),
@@ -104,6 +112,12 @@ def test_a_mistake_stops_before_the_first_trial_in_a_line_or_two(
     assert "Traceback" not in output
     assert len([line for line in output.splitlines() if line.startswith("nasproxy: ")]) <= 1
     assert not list(tmp_path.glob("*/trials/*")), "nothing was trained"
+
+
+def test_an_experiment_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    code, output = study.run("experiment=nosuch", folder=tmp_path)
+    assert code not in (0, None)
+    assert "Could not find 'experiment/nosuch'" in output
 
 
 def test_the_whole_way_then_again_without_training(tmp_path: Path) -> None:

@@ -106,7 +106,9 @@ def _share_better(
     half = (edge - low) / 2
     scores = low + half[:, None] * (NODES + 1)
     density = np.exp(-(scores**2) / 2) / math.sqrt(2 * math.pi)
-    reach = (correlation * scores - best[:, None]) / math.sqrt(1 - correlation**2)
+    # At a correlation of 1 the score decides alone, and the division's infinities say so.
+    with np.errstate(divide="ignore"):
+        reach = (correlation * scores - best[:, None]) / np.sqrt(1 - correlation**2)
     mass = half * ((density * special.ndtr(reach)) @ WEIGHTS)
     shares: Floats = mass / special.ndtr(edge)
     return shares
