@@ -212,8 +212,7 @@ class ConfirmationController:
 def compress(task: ProxyTask, recipe: Recipe, final_step: int) -> ProxyTask:
     """The proxy task with a schedule that ends at a step that it checks, checked on its way there as before.
 
-    Without those checks a long training could neither be paused, nor be told from one that hangs. A task that was
-    accepted at its end is trained so already.
+    Without those checks a long training could not be paused. A task that was accepted at its end is trained so already.
     """
     whole = recipe.under(task)
     if final_step == whole.total_steps:
