@@ -17,15 +17,6 @@ SPINENETS = ("spinenet", "spinenet_v2", "spinenet_mbconv")
 POLICIES = ("autoaugment", "randaugment")
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """As a worker has: layers this small are faster so."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def node(name):
     return yaml.safe_load((FOLDER / f"{name}.yaml").read_text())
 

@@ -32,15 +32,6 @@ SPINENET_49 = [
 NARROW = 0.125
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """As a worker has: layers this small are faster so."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def described(blocks):
     """The architecture of a graph; every base level is the level itself."""
     architecture = {}
