@@ -111,15 +111,36 @@ def update_trial_training_accuracy_metric(
     append_check(metrics, Check(step, float(accuracy), before.train_seconds + float(training_cycle_time_in_secs)))
 
 
-def report_alive(model_dir: ModelDir) -> None:
+def report_alive(model_dir: ModelDir) -> bool:
     """Say that the trial trains or validates, as it does between checks; cheap enough for every batch.
 
     A trial that neither reports a check nor says so for longer than `backend.hang_seconds` is taken for hung.
+
+    Returns:
+        Whether the last time was long enough ago to say it again: a moment to look at what is too dear for every batch.
     """
     name, now = os.fspath(model_dir), time.monotonic()
-    if now - _alive_at.get(name, -math.inf) >= ALIVE_SECONDS:
+    is_due = now - _alive_at.get(name, -math.inf) >= ALIVE_SECONDS
+    if is_due:
         _alive_at[name] = now
         TrialFolder(Path(name)).heartbeat.touch()
+    return is_due
+
+
+def check_loss(loss: float, step: int) -> None:
+    """Stop a training that has diverged, long before its next check may be due.
+
+    Args:
+        loss: A training loss, or a sum of them.
+        step: Finished steps.
+
+    Raises:
+        NonFiniteScoreError: It is NaN or infinite.
+    """
+    if not math.isfinite(loss):
+        raise NonFiniteScoreError(
+            f"a training loss must be finite, got {loss} by step {step}: lower the learning rate or clip gradients"
+        )
 
 
 def update_trial_training_latency_metric(model_dir: ModelDir, latency: float) -> None:

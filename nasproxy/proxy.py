@@ -335,8 +335,6 @@ def override(tree: Mapping[str, Any], overrides: Mapping[str, Override]) -> dict
         for parent in parents:
             node = node.get(parent) if isinstance(node, dict) else None
         is_open = node == {}  # further arguments, such as an optimizer's, have no names beforehand
-        if path == "training.devices":
-            raise ConfigError("a proxy task overrides 'training.devices': give it devices, a dimension of its own")
         if not isinstance(node, dict) or (last not in node and not is_open):
             raise ConfigError(
                 f"a proxy task overrides {path!r}, which the configuration does not have: it has "

@@ -141,11 +141,12 @@ class Recipe:
                 "check_at": self.check_at,
                 "micro_batch": self.micro_batch,
                 "precision": self.precision,
+                "devices": task.devices or self.devices,
             },
         }
         changed = override(tree, task.overrides)
         training = changed.pop("training")
-        return replace(self, devices=task.devices or self.devices, **changed, **training)
+        return replace(self, **changed, **training)
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,7 @@ from nasproxy.zero_cost import ZeroCost
 if TYPE_CHECKING:
     import torch
 
+Datasets = dict[str, Dataset[ImageSplit | FileSplit]]
 EXIT_ENDED = 0
 """The worker wrote its own end."""
 EXIT_BUSY = 75
@@ -90,6 +91,7 @@ class TrialContext:
         threads: CPU threads this process may use.
         rank: Which process of the trial this is; only rank 0 writes files and calls the hooks.
         world_size: Processes of the trial: one for each of its devices where the trainer has `runs_as_ranks`, else 1.
+        datasets: Those that are loaded already, by their node as canonical JSON.
     """
 
     model_dir: Path
@@ -98,6 +100,7 @@ class TrialContext:
     threads: int = 1
     rank: int = 0
     world_size: int = 1
+    datasets: Datasets = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def architecture(self) -> Architecture:
@@ -133,7 +136,10 @@ class TrialContext:
         Raises:
             DataError: The dataset is not the one that the study was begun with.
         """
-        dataset = load_dataset(self.spec.recipe.data)
+        node = canonical(self.spec.recipe.data)
+        if node not in self.datasets:
+            self.datasets[node] = load_dataset(self.spec.recipe.data)
+        dataset = self.datasets[node]
         if dataset.fingerprint != self.spec.recipe.data_fingerprint:
             raise DataError(
                 f"the dataset was {self.spec.recipe.data_fingerprint[:12]} when the study began and is "
@@ -330,10 +336,14 @@ def _arguments(trainer: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in trainer.items() if key not in ("_target_", "version")}
 
 
-def rehearse(spec: TrialSpec) -> None:
+def rehearse(spec: TrialSpec, datasets: Datasets | None = None) -> None:
     """Put together all that a trial needs, without training it.
 
     A trainer may bring a check of its own: a function at its attribute `check`, with the same arguments.
+
+    Args:
+        spec: The trial.
+        datasets: As in `TrialContext`, to load each once for many trials.
 
     Raises:
         NasproxyError: Something cannot be found, does not fit its type, or does not fit together.
@@ -343,7 +353,7 @@ def rehearse(spec: TrialSpec) -> None:
     spec = spec.applied()
     trainer = spec.recipe.trainer
     check_arguments("trainer", {"_target_": trainer.get("_target_"), **_arguments(trainer)}, given={"trial": None})
-    context = TrialContext(Path(), spec)
+    context = TrialContext(Path(), spec, datasets={} if datasets is None else datasets)
     check = getattr(load("trainer", trainer), "check", None)
     if check is not None:  # a trainer may know more of its arguments than their types
         check(trial=context, **_arguments(trainer))

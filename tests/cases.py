@@ -19,6 +19,18 @@ def one_class() -> ImageDataset:
     return ImageDataset(images, labels, images, labels)
 
 
+COUNT = [0]
+"""How often `counted` was called in this process."""
+
+
+def counted() -> ImageDataset:
+    """A dataset that is made anew each time."""
+    COUNT[0] += 1
+    images = np.random.default_rng(0).normal(size=(40, 1, 12, 12)).astype(np.float32)
+    labels = np.arange(40) % 10
+    return ImageDataset(images, labels, images, labels)
+
+
 def three_outputs(**_: object) -> object:
     """A model that forgot how many classes there are."""
     from torch import nn

@@ -44,10 +44,6 @@ def keys(folder: Path, name: str = "debug") -> list[str]:
             ["proxy=custom", "proxy.tasks=[{name: long, training.total_steps: 101}]"],
             "must train no longer than full training's 100 steps, got 101 of 'long'",
         ),
-        (
-            ["proxy=custom", "proxy.tasks=[{name: a, training.devices: 2}]"],
-            "overrides 'training.devices': give it devices, a dimension of its own",
-        ),
         (["proxy.data_fraction=[]"], "must hold at least one value, got an empty list"),
         (["proxy.data_fraction=50"], "must lie in (0, 1], got 50: give a fraction, 0.5, not a percentage"),
         (["proxy=custom"], "needs at least one proxy task, got an empty grid"),

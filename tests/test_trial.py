@@ -67,8 +67,9 @@ def test_a_setting_that_changes_nothing_is_the_same_trial(task: ProxyTask) -> No
     assert replace(SPEC, proxy_task=task).key == SPEC.key
 
 
-def test_a_proxy_tasks_devices_are_the_trainings() -> None:
-    spread = replace(SPEC, proxy_task=ProxyTask(devices=2))
+@pytest.mark.parametrize("task", [ProxyTask(devices=2), ProxyTask(overrides={"training.devices": 2})])
+def test_a_proxy_tasks_devices_are_the_trainings(task: ProxyTask) -> None:
+    spread = replace(SPEC, proxy_task=task)
     assert spread.key == replace(SPEC, recipe=replace(RECIPE, devices=2)).key != SPEC.key
     assert spread.applied().devices == spread.devices == 2
 

@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 
+import cases
 from nasproxy import proxy
 from nasproxy.errors import ConfigError, DataError, NonFiniteScoreError
+from nasproxy.proxy import ProxyTask
 from nasproxy.trial import Cause
-from nasproxy.worker import TrialContext, cause_of, rehearse
+from nasproxy.worker import Datasets, TrialContext, cause_of, rehearse
 from study import ROOT, conf, digits_spec
 from trainers.reports import ProgramError
 
@@ -89,3 +91,13 @@ def test_the_cpu_says_that_memory_ran_out_in_the_words_that_are_looked_for() -> 
     with pytest.raises(RuntimeError, match="allocate") as caught:
         torch.empty(2**60, dtype=torch.uint8)
     assert cause_of(caught.value) is Cause.OOM
+
+
+def test_trials_that_are_put_together_in_one_process_load_their_data_once() -> None:
+    data = {**conf("data/digits"), "loader": {"_target_": "cases.counted"}}
+    before = cases.COUNT[0]
+    datasets: Datasets = {}
+    fingerprint = cases.counted().fingerprint
+    for task in (ProxyTask(), ProxyTask(width=0.5), ProxyTask(data_fraction=0.5)):
+        rehearse(digits_spec(task, data=data, data_fingerprint=fingerprint), datasets)
+    assert cases.COUNT[0] - before == 2, "once here, and once for all three"

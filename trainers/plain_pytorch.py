@@ -15,7 +15,13 @@ from torch.nn.parallel import DistributedDataParallel
 
 from nasproxy.clock import Stopwatch
 from nasproxy.errors import CorruptFileError
-from nasproxy.hooks import get_checkpoint_dir, get_stop_training, report_alive, update_trial_training_accuracy_metric
+from nasproxy.hooks import (
+    check_loss,
+    get_checkpoint_dir,
+    get_stop_training,
+    report_alive,
+    update_trial_training_accuracy_metric,
+)
 from nasproxy.trial import TrialFolder
 from nasproxy.worker import TrialContext
 from trainers import ranks, recipe
@@ -84,7 +90,8 @@ class _Training:
         losses = torch.zeros((), device=self.device)
         for batch in self.images.batches(self.step, end):
             losses += self._train_step(batch)
-            self._report_alive()
+            if self._report_alive():
+                check_loss(float(losses), self.step)
         return float(ranks.total(losses))
 
     def _train_step(self, batch: recipe.Batch) -> torch.Tensor:
@@ -120,9 +127,8 @@ class _Training:
                 self._report_alive()
         return float(ranks.total(right) / ranks.total(seen))
 
-    def _report_alive(self) -> None:
-        if self.trial.rank == 0:
-            report_alive(self.trial.model_dir)
+    def _report_alive(self) -> bool:
+        return self.trial.rank == 0 and report_alive(self.trial.model_dir)
 
     def _report(self, score: float, begin: int, seconds: float) -> None:
         folder, total = self.trial.model_dir, self.trial.total_steps

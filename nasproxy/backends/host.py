@@ -18,7 +18,7 @@ from typing import Any
 
 from nasproxy.errors import ConfigError, NasproxyError
 from nasproxy.trial import TrialSpec
-from nasproxy.worker import WorkOrder, bound_memory, rehearse, run, zero_costs
+from nasproxy.worker import Datasets, WorkOrder, bound_memory, rehearse, run, zero_costs
 from nasproxy.zero_cost import ZeroCost
 
 FRAMEWORKS = ("torch", "pytorch_lightning", "timm", "nasproxy.worker")
@@ -106,8 +106,9 @@ def _answer(answer: Connection, work: Callable[[Sequence[TrialSpec]], Any], spec
 def _rehearse(specs: Sequence[TrialSpec], *, memory_gib: float | None) -> None:
     if memory_gib is not None:
         bound_memory(memory_gib)
+    datasets: Datasets = {}
     for spec in specs:
-        rehearse(spec)
+        rehearse(spec, datasets)
 
 
 def _nothing() -> None:

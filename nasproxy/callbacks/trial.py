@@ -13,7 +13,7 @@ from nasproxy.callbacks.report import CycleReporter, monitored_score
 from nasproxy.callbacks.stop import check_can_stop, is_stop_requested
 from nasproxy.clock import Clock
 from nasproxy.errors import ConfigError
-from nasproxy.hooks import ModelDir, report_alive
+from nasproxy.hooks import ModelDir, check_loss, report_alive
 
 
 class TrialCallback(pl.Callback):
@@ -72,10 +72,10 @@ class TrialCallback(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Keep the loss for the next check; have the last step validated."""
-        if trainer.is_global_zero:
-            report_alive(self.model_dir)
         if isinstance(outputs, dict) and isinstance(loss := outputs.get("loss"), Tensor):
             self._loss_sum = loss if self._loss_sum is None else self._loss_sum + loss
+        if trainer.is_global_zero and report_alive(self.model_dir) and self._loss_sum is not None:
+            check_loss(float(self._loss_sum), trainer.global_step)
         if trainer.global_step >= self.total_steps:
             trainer.should_stop = True  # Lightning validates before it stops, at a step of no interval too
 

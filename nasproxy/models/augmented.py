@@ -55,22 +55,25 @@ def build(
     low: float,
     high: float,
     fill: float,
+    ops: Sequence[str] | None = None,
     width: float,
     depth: float,
     num_classes: int,
     channels: int,
     image_size_px: int,
 ) -> nn.Module:
-    """Build the fixed model behind an AutoAugment policy; its weights are drawn from torch's own generator.
+    """Build the fixed model behind an AutoAugment or RandAugment policy; weights are drawn from torch's own generator.
 
     Args:
-        architecture: The policy: `sub_policies.I.ops.J.` with `probability` and, where that is above 0, `op` and,
-            where it has one, `magnitude`. An image draws a sub-policy, and undergoes its operations in turn.
+        architecture: AutoAugment's policy: `sub_policies.I.ops.J.` with `probability` and, where that is above 0, `op`
+            and, where it has one, `magnitude`; an image draws a sub-policy, and undergoes its operations in turn. Or
+            RandAugment's: `num_ops`, how many of `ops` an image draws, and `magnitude`, that of all.
         model: Builds the model, by the interface of this function.
         fixed: Its architecture, nested or by path.
         low: Value of a black pixel.
         high: Value of a white one; operations on colours clamp to the two.
         fill: Value of a pixel that is moved or cut away.
+        ops: What RandAugment draws from; None for AutoAugment.
         width: Passed on to the model, as all that follows.
         depth: Multiplier of repeats.
         num_classes: Outputs.
@@ -81,55 +84,41 @@ def build(
         SpaceError: A choice is missing or unknown, or a value is out of range.
         ConfigError: The images have neither 1 nor 3 channels.
     """
-    policy = Policy(read_sub_policies(architecture), times=1, pixels=PixelRange(low, high, fill))
-    inner = _build_model(model, fixed, width, depth, num_classes, channels, image_size_px)
-    return Augmented(policy, inner)
+    if channels not in COLOURS:
+        raise ConfigError(
+            f"an augmentation policy needs images of 1 or 3 channels, grey or colour, got {channels}: choose other "
+            f"data, or another search space"
+        )
+    steps, times = read_policy(architecture, ops)
+    inner = model(
+        spelled_out(fixed),
+        width=width,
+        depth=depth,
+        num_classes=num_classes,
+        channels=channels,
+        image_size_px=image_size_px,
+    )
+    return Augmented(Policy(steps, times=times, pixels=PixelRange(low, high, fill)), inner)
 
 
-def build_random(
-    architecture: Mapping[str, Choice],
-    *,
-    ops: Sequence[str],
-    model: ModelBuilder,
-    fixed: Mapping[str, Any],
-    low: float,
-    high: float,
-    fill: float,
-    width: float,
-    depth: float,
-    num_classes: int,
-    channels: int,
-    image_size_px: int,
-) -> nn.Module:
-    """Build the fixed model behind a RandAugment policy, as `build` does.
+def read_policy(architecture: Mapping[str, Choice], ops: Sequence[str] | None) -> tuple[list[list[Step]], int]:
+    """What an image may undergo, and how many of these it draws.
 
     Args:
-        architecture: `num_ops`, how many operations an image draws, and `magnitude`, that of all.
-        ops: What is drawn from.
-        model: Builds the model.
-        fixed: Its architecture, nested or by path.
-        low: Value of a black pixel.
-        high: Value of a white one.
-        fill: Value of a pixel that is moved or cut away.
-        width: Passed on to the model, as all that follows.
-        depth: Multiplier of repeats.
-        num_classes: Outputs.
-        channels: Channels of an image, 1 or 3.
-        image_size_px: Side of an image.
+        architecture: As `build` takes it.
+        ops: What RandAugment draws from; None for AutoAugment.
 
     Raises:
         SpaceError: A choice is missing or unknown, or a value is out of range.
-        ConfigError: The images have neither 1 nor 3 channels.
     """
+    if ops is None:
+        return read_sub_policies(architecture), 1
     if set(architecture) != {"num_ops", "magnitude"}:
         raise SpaceError(f"randaugment needs the choices num_ops and magnitude, got {', '.join(architecture)}")
     times, magnitude = architecture["num_ops"], architecture["magnitude"]
     if isinstance(times, bool) or not isinstance(times, int) or times < 1 or not ops:
         raise SpaceError(f"randaugment needs num_ops of at least 1 out of some ops, got {times!r} out of {list(ops)}")
-    steps = [[Step(op, magnitude=magnitude)] for op in ops]  # type: ignore[arg-type]  # Step checks it
-    policy = Policy(steps, times=times, pixels=PixelRange(low, high, fill))
-    inner = _build_model(model, fixed, width, depth, num_classes, channels, image_size_px)
-    return Augmented(policy, inner)
+    return [[Step(op, magnitude=magnitude)] for op in ops], times  # type: ignore[arg-type]  # Step checks it
 
 
 def read_sub_policies(architecture: Mapping[str, Choice]) -> list[list[Step]]:
@@ -172,27 +161,3 @@ def _take(unread: dict[str, Choice], name: str) -> Choice:
     if name not in unread:
         raise SpaceError(f"autoaugment needs the choice {name!r}: add it to the search space")
     return unread.pop(name)
-
-
-def _build_model(
-    model: ModelBuilder,
-    fixed: Mapping[str, Any],
-    width: float,
-    depth: float,
-    num_classes: int,
-    channels: int,
-    image_size_px: int,
-) -> nn.Module:
-    if channels not in COLOURS:
-        raise ConfigError(
-            f"an augmentation policy needs images of 1 or 3 channels, grey or colour, got {channels}: choose other "
-            f"data, or another search space"
-        )
-    return model(
-        spelled_out(fixed),
-        width=width,
-        depth=depth,
-        num_classes=num_classes,
-        channels=channels,
-        image_size_px=image_size_px,
-    )

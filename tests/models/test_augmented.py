@@ -143,15 +143,14 @@ def test_gradients_flow_to_all_weights():
 
 def test_randaugment_draws_as_many_operations_as_it_is_told():
     for times in (1, 2):
-        model = augmented.build_random({"num_ops": times, "magnitude": 9}, ops=["invert"], **SETTINGS)
+        model = augmented.build({"num_ops": times, "magnitude": 9}, ops=["invert"], **SETTINGS)
         changed = model.policy(images())
         assert torch.allclose(changed, 1 - images() if times == 1 else images(), atol=1e-6)
 
 
 def test_randaugment_takes_its_magnitude_for_all_operations():
     weak, strong = (
-        augmented.build_random({"num_ops": 1, "magnitude": magnitude}, ops=["brightness"], **SETTINGS)
-        for magnitude in (1, 10)
+        augmented.build({"num_ops": 1, "magnitude": magnitude}, ops=["brightness"], **SETTINGS) for magnitude in (1, 10)
     )
     change = [(model.policy(images()) - images()).abs().mean() for model in (weak, strong)]
     assert change[0] < 0.3 * change[1]
@@ -187,7 +186,7 @@ def test_an_architecture_that_is_no_policy_is_refused(architecture, message):
 )
 def test_a_randaugment_that_cannot_be_built_is_refused(architecture, ops, message):
     with pytest.raises(SpaceError, match=message):
-        augmented.build_random(architecture, ops=ops, **SETTINGS)
+        augmented.build(architecture, ops=ops, **SETTINGS)
 
 
 def test_images_that_are_neither_grey_nor_colour_are_refused():

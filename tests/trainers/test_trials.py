@@ -1,5 +1,6 @@
 """What both trainers promise: the same checks however often a trial is paused, and the same as each other."""
 
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch
 import torch._dynamo
 from torch import nn
 
+from nasproxy import hooks
 from nasproxy.data.dataset import ImageSplit
 from nasproxy.errors import ConfigError, CorruptFileError, NonFiniteScoreError
 from nasproxy.proxy import ProxyTask
@@ -118,8 +120,18 @@ def test_a_trial_killed_between_check_and_checkpoint_is_replayed_and_changes_not
 
 
 @both
-def test_a_model_that_diverges_fails_at_its_first_check(tmp_path: Path, trainer: str) -> None:
+def test_a_model_that_diverges_fails_at_its_first_check(
+    tmp_path: Path, trainer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hooks.report_alive(tmp_path)
+    monkeypatch.setattr(hooks, "ALIVE_SECONDS", math.inf)  # so that nobody looks before
     with pytest.raises(NonFiniteScoreError, match="got nan after step 3"):
+        train(tiny_trial(tmp_path, kind=DivergedTrial), trainer)
+
+
+@both
+def test_a_model_that_diverges_need_not_wait_for_its_check(tmp_path: Path, trainer: str) -> None:
+    with pytest.raises(NonFiniteScoreError, match="a training loss must be finite, got nan by step 1"):
         train(tiny_trial(tmp_path, kind=DivergedTrial), trainer)
 
 
