@@ -17,7 +17,7 @@ from statistics import median
 from nasproxy import hooks
 from nasproxy.backends.local import LocalBackend
 from nasproxy.proxy import ProxyTask
-from nasproxy.storage import FolderTrialStore
+from nasproxy.stores import FolderTrialStore
 from nasproxy.trial import Recipe, Split, State, TrialSpec
 from nasproxy.worker import TrialContext
 

@@ -41,7 +41,8 @@ from nasproxy.report import estimates
 from nasproxy.report.terminal import busy, print_table
 from nasproxy.schema import Config, Step
 from nasproxy.statistics.ceiling import NoiseCeiling, noise_ceiling
-from nasproxy.storage import Lease, TrialStore, revive, write_record
+from nasproxy.storage import Lease, revive, write_record
+from nasproxy.stores import TrialStore
 from nasproxy.study import Study, StudyFolder, open_study
 from nasproxy.targets import build, load
 from nasproxy.tracking.console import Console

@@ -19,7 +19,7 @@ from nasproxy.proxy import ProxyTask
 from nasproxy.schema import Config, Step
 from nasproxy.space import SearchSpace
 from nasproxy.statistics.acceptance import Criterion
-from nasproxy.storage import FolderTrialStore, TrialStore
+from nasproxy.stores import FolderTrialStore, TrialStore
 from nasproxy.study import StudyFolder
 from nasproxy.targets import build, check_arguments, load, targets
 from nasproxy.tracking.tracker import Tracker

@@ -10,12 +10,12 @@ import os
 import threading
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess, parent_process
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from nasproxy.failures import Failure
 from nasproxy.trial import Cause
 
 if TYPE_CHECKING:
@@ -24,14 +24,6 @@ if TYPE_CHECKING:
 ADDRESS = "127.0.0.1"
 DERIVED_SECONDS = 1.0
 """How long to wait for another rank's word of what went wrong: a rank that fails makes rank 0 fail after it."""
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why a rank failed."""
-
-    cause: Cause
-    message: str
 
 
 class Ranks:

@@ -15,7 +15,8 @@ from nasproxy.errors import ConfigError, CorruptFileError
 from nasproxy.proxy import ProxyTask
 from nasproxy.schema import Config, DataConfig, Device, ProxyConfig, SearchSpaceConfig, Step
 from nasproxy.space import SearchSpace
-from nasproxy.storage import MemoryTrialStore, TrialStore, append_line, read_lines, read_record
+from nasproxy.storage import append_line, read_lines, read_record
+from nasproxy.stores import MemoryTrialStore, TrialStore
 from nasproxy.study import StudyFolder, StudyRecord
 from nasproxy.targets import build
 from nasproxy.tracking.tracker import Silent, Tracker

@@ -5,12 +5,11 @@ import hashlib
 import json
 import os
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
@@ -19,21 +18,15 @@ from nasproxy.errors import CorruptFileError, StudyBusyError
 from nasproxy.trial import (
     Cause,
     Check,
-    Replacement,
-    Request,
     State,
     Status,
     TrialFolder,
-    TrialRecord,
     TrialSpec,
-    as_one,
 )
 
 SCHEMA = 1
 """Version of every file the project writes; another version is refused, never guessed at."""
 
-PENDING = TrialRecord()
-UNLIMITED = Request()
 
 Record = TypeVar("Record")
 
@@ -220,169 +213,6 @@ def is_held(path: Path) -> bool:
     finally:
         os.close(descriptor)
     return False
-
-
-class TrialStore(Protocol):
-    """Where a study's trials live: folders or memory here; objects in a bucket elsewhere."""
-
-    def create(self, spec: TrialSpec) -> str:
-        """Make the trial known, once; the same spec again changes nothing. Returns the digest of its config."""
-        ...
-
-    def keys(self) -> list[str]:
-        """Keys of all trials, sorted."""
-        ...
-
-    def spec(self, key: str) -> TrialSpec:
-        """What the trial is."""
-        ...
-
-    def read(self, key: str) -> TrialRecord:
-        """What is known of the trial and of those that stand in for it; an unknown one is pending without checks."""
-        ...
-
-    def read_alone(self, key: str) -> TrialRecord:
-        """What the trial itself did, whichever stands in for it."""
-        ...
-
-    def replace(self, key: str, line: tuple[Replacement, ...]) -> None:
-        """Have others stand in for a trial that has failed, each for the one before, in place of any that did."""
-        ...
-
-    def request(self, key: str, request: Request) -> None:
-        """Ask something of the trial, in place of what was asked before."""
-        ...
-
-
-class _FollowingStore(ABC):
-    """Reads a trial together with those that stand in for it."""
-
-    def __init__(self) -> None:
-        self._followed: dict[str, tuple[list[TrialRecord], TrialRecord]] = {}
-
-    @abstractmethod
-    def read_alone(self, key: str) -> TrialRecord:
-        """What the trial itself did."""
-
-    def read(self, key: str) -> TrialRecord:
-        """What is known of the trial and of those that stand in for it."""
-        first = self.read_alone(key)
-        if not first.replacements:
-            return first
-        records = [first, *(self.read_alone(by.key) for by in first.replacements)]
-        known, _ = self._followed.get(key, ([], PENDING))
-        if len(known) != len(records) or any(a is not b for a, b in zip(known, records, strict=True)):
-            self._followed[key] = records, as_one(records)
-        return self._followed[key][1]
-
-
-class FolderTrialStore(_FollowingStore):
-    """Trials as folders on a local disk, each file read again only when it has changed."""
-
-    def __init__(self, root: Path) -> None:
-        super().__init__()
-        self.root = root
-        self._read: dict[str, tuple[tuple[int, ...], TrialRecord]] = {}
-
-    def folder(self, key: str) -> TrialFolder:
-        """The folder of one trial."""
-        return TrialFolder(self.root / key)
-
-    def create(self, spec: TrialSpec) -> str:
-        """Write the trial's config unless it stands there already; returns the digest of the config."""
-        text = write_spec(spec)
-        path = self.folder(spec.key).config
-        if not path.exists() or path.read_text(encoding="utf-8") != text:
-            replace_text(path, text)
-        return config_digest(text)
-
-    def keys(self) -> list[str]:
-        """Keys of all trials that were created, sorted."""
-        return sorted(path.parent.name for path in self.root.glob("*/config.yaml"))
-
-    def spec(self, key: str) -> TrialSpec:
-        """Read what the trial is.
-
-        Raises:
-            CorruptFileError: The config is missing or is no trial's.
-        """
-        return read_spec(self.folder(key).config)
-
-    def read_alone(self, key: str) -> TrialRecord:
-        """Read status and checks, and of a failed trial what stands in for it."""
-        folder = self.folder(key)
-        version = (*stamp(folder.status), *stamp(folder.metrics), *stamp(folder.successors))
-        known = self._read.get(key)
-        if known is None or known[0] != version:
-            known = self._read[key] = (version, _record(folder))
-        return known[1]
-
-    def replace(self, key: str, line: tuple[Replacement, ...]) -> None:
-        """Write which trials stand in, atomically, unless that is known."""
-        if self.read_alone(key).replacements != line:
-            write_record(self.folder(key).successors, _Line(line))
-
-    def request(self, key: str, request: Request) -> None:
-        """Replace the trial's request, atomically."""
-        write_record(self.folder(key).request, request)
-
-
-class MemoryTrialStore(_FollowingStore):
-    """Trials in this process's memory: what is replayed can be replayed again, and needs no files."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._specs: dict[str, TrialSpec] = {}
-        self._records: dict[str, TrialRecord] = {}
-        self._requests: dict[str, Request] = {}
-
-    def create(self, spec: TrialSpec) -> str:
-        """Remember the trial; returns the digest of what it is."""
-        self._specs.setdefault(spec.key, spec)
-        return spec.digest
-
-    def keys(self) -> list[str]:
-        """Keys of all trials that were created, sorted."""
-        return sorted(self._specs)
-
-    def spec(self, key: str) -> TrialSpec:
-        """What the trial is.
-
-        Raises:
-            KeyError: It was never created.
-        """
-        return self._specs[key]
-
-    def read_alone(self, key: str) -> TrialRecord:
-        """What the trial itself did."""
-        return self._records.get(key, PENDING)
-
-    def replace(self, key: str, line: tuple[Replacement, ...]) -> None:
-        """Remember which trials stand in."""
-        self._records[key] = replace(self.read_alone(key), replacements=line)
-
-    def request(self, key: str, request: Request) -> None:
-        """Replace the trial's request."""
-        self._requests[key] = request
-
-    def asked(self, key: str) -> Request:
-        """What is asked of the trial: to run to its end, where nothing else is."""
-        return self._requests.get(key, UNLIMITED)
-
-    def write(self, key: str, record: TrialRecord) -> None:
-        """Replace what is known of the trial; only its backend calls this."""
-        self._records[key] = record
-
-
-@dataclass(frozen=True)
-class _Line:
-    replacements: tuple[Replacement, ...]
-
-
-def _record(folder: TrialFolder) -> TrialRecord:
-    status = read_record(folder.status, Status) or Status()
-    line = read_record(folder.successors, _Line) if status.state is State.FAILED else None
-    return TrialRecord(status, read_checks(folder.metrics), () if line is None else line.replacements)
 
 
 def stamp(path: Path) -> tuple[int, ...]:

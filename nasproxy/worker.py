@@ -4,7 +4,6 @@ Torch is imported where it is used: the controller's process imports this module
 """
 
 import os
-import resource
 import signal
 import sys
 import time
@@ -18,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 from nasproxy.data.dataset import Dataset, ImageDataset, ImageSplit, TrialImages, take
 from nasproxy.data.image_folder import FileSplit, ImageFolder
 from nasproxy.devices import Pool
-from nasproxy.errors import ConfigError, DataError, NasproxyError, NonFiniteScoreError, UntrustedTrialError
+from nasproxy.errors import ConfigError, DataError, UntrustedTrialError
+from nasproxy.failures import Failure, bound_memory, failure_of
 from nasproxy.hooks import get_stop_training
 from nasproxy.proxy import ProxyTask
-from nasproxy.ranks import Failure, Ranks
+from nasproxy.ranks import Ranks
 from nasproxy.storage import (
     Lease,
     config_digest,
@@ -43,16 +43,6 @@ EXIT_ENDED = 0
 """The worker wrote its own end."""
 EXIT_BUSY = 75
 """Another living worker has the trial; nothing was touched."""
-NO_MEMORY = (
-    "can't allocate memory",
-    "not enough memory",
-    "Cannot allocate memory",
-    "out of memory",
-    "ALLOC_FAILED",
-    "bad_alloc",
-    "could not create a primitive",
-)
-"""Words of errors that mean that memory ran out: of PyTorch on either device, CUDA's libraries, the kernel, oneDNN."""
 
 
 @dataclass(frozen=True)
@@ -216,43 +206,10 @@ def _train(order: WorkOrder, folder: TrialFolder) -> None:
             attempt.begin()
             attempt.end(_call_trainer(attempt, spec, device))
         except Exception as error:  # whatever a trainer raises ends its own trial, with the reason on record
-            failure = _failure(error)
+            failure = failure_of(error)
             if failure.cause is not Cause.NAN:
                 traceback.print_exc()
             attempt.fail(failure)
-
-
-def cause_of(error: BaseException) -> Cause:
-    """Why a training failed, by what it raised; libraries that wrap an error name it as their cause.
-
-    Only CUDA's allocator has an error of its own: that of the CPU, cuBLAS and cuDNN are known by their words. Errors of
-    ours are not searched for these: they quote files and programs, which say {"failure": "oom"} where they mean it.
-    """
-    import torch
-
-    if isinstance(error, NonFiniteScoreError | FloatingPointError):
-        return Cause.NAN
-    words = "" if isinstance(error, NasproxyError) else str(error)
-    if isinstance(error, torch.OutOfMemoryError | MemoryError) or any(telling in words for telling in NO_MEMORY):
-        return Cause.OOM
-    return Cause.CRASH if error.__cause__ is None else cause_of(error.__cause__)
-
-
-def bound_memory(gib: float) -> None:
-    """Have this process fail where it asks for more memory, in place of being killed.
-
-    Raises:
-        ConfigError: It holds more already.
-    """
-    held = int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
-    limit = int(gib * 2**30)
-    if held > limit:
-        raise ConfigError(
-            f"backend.memory_gib must hold a worker before it trains, which takes {held / 2**30:.2f} GiB, got {gib:g}: "
-            f"give more, or null for no limit"
-        )
-    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    resource.setrlimit(resource.RLIMIT_DATA, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
 
 
 class _Attempt:
@@ -290,12 +247,6 @@ class _Attempt:
         write_record(self.folder.status, replace(ended, wall_seconds=seconds, started_at=None))
 
 
-def _failure(error: Exception) -> Failure:
-    cause = cause_of(error)
-    has_words = cause is not Cause.CRASH and str(error)
-    return Failure(cause, str(error) if has_words else f"{type(error).__name__}: {error}")
-
-
 def _call_trainer(attempt: _Attempt, spec: TrialSpec, device: str) -> State:
     folder = attempt.folder
     if attempt.order.memory_gib is not None:
@@ -317,7 +268,7 @@ def _call_trainer(attempt: _Attempt, spec: TrialSpec, device: str) -> State:
         trainer(trial=context, **_arguments(spec.recipe.trainer))
 
     # Ranks are forked before Torch has started threads or a GPU, neither of which a fork survives.
-    with Ranks(world_size, train, _failure, attempt.fail_at_once) if world_size > 1 else nullcontext():
+    with Ranks(world_size, train, failure_of, attempt.fail_at_once) if world_size > 1 else nullcontext():
         train(0)
     step = last_step(folder)
     if step >= spec.total_steps:

@@ -8,7 +8,7 @@ import pytest
 
 from nasproxy.backends.local import LocalBackend
 from nasproxy.controllers.base import Workshop
-from nasproxy.storage import FolderTrialStore
+from nasproxy.stores import FolderTrialStore
 from nasproxy.tracking.tracker import Silent
 
 MakeWorkshop = Callable[..., Workshop]

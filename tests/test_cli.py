@@ -19,7 +19,8 @@ from nasproxy.controllers.states import (
 from nasproxy.report.costs import Cost
 from nasproxy.report.findings import read_findings
 from nasproxy.report.verdict import judge
-from nasproxy.storage import FolderTrialStore, is_held
+from nasproxy.storage import is_held
+from nasproxy.stores import FolderTrialStore
 from nasproxy.study import StudyFolder
 from nasproxy.trial import State
 

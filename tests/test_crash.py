@@ -12,7 +12,8 @@ import pytest
 
 import study
 from nasproxy.controllers.states import SelectionState, best_task, read_confirmations, read_rules, read_tasks
-from nasproxy.storage import FolderTrialStore, is_held, read_record
+from nasproxy.storage import is_held, read_record
+from nasproxy.stores import FolderTrialStore
 from nasproxy.study import StudyFolder
 
 SETTING = (

@@ -8,7 +8,8 @@ import study
 from nasproxy.estimate.estimate import Estimate
 from nasproxy.report import estimates
 from nasproxy.report.findings import read_findings
-from nasproxy.storage import FolderTrialStore, read_record
+from nasproxy.storage import read_record
+from nasproxy.stores import FolderTrialStore
 from nasproxy.study import StudyFolder
 from nasproxy.zero_cost import read_scores
 

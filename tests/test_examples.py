@@ -7,7 +7,7 @@ import pytest
 
 import study
 from nasproxy.controllers.states import read_tasks
-from nasproxy.storage import FolderTrialStore
+from nasproxy.stores import FolderTrialStore
 from nasproxy.study import StudyFolder
 from nasproxy.trial import State
 

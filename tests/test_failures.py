@@ -17,7 +17,7 @@ from nasproxy.controllers.settings import FailureSettings
 from nasproxy.controllers.successor import successor
 from nasproxy.errors import ConfigError
 from nasproxy.proxy import ProxyTask
-from nasproxy.storage import FolderTrialStore
+from nasproxy.stores import FolderTrialStore
 from nasproxy.trial import Cause, State, TrialRecord, TrialSpec
 from study import conf, digits_spec
 

@@ -7,7 +7,8 @@ import pytest
 import study
 from nasproxy.controllers.states import SelectionState, read_confirmations, read_tasks
 from nasproxy.data.dataset import subset_size
-from nasproxy.storage import FolderTrialStore, read_record
+from nasproxy.storage import read_record
+from nasproxy.stores import FolderTrialStore
 from nasproxy.study import StudyFolder
 from nasproxy.trial import State
 

@@ -11,9 +11,7 @@ from hypothesis import strategies as st
 from nasproxy.errors import CorruptFileError, StudyBusyError
 from nasproxy.proxy import ProxyTask
 from nasproxy.storage import (
-    FolderTrialStore,
     Lease,
-    MemoryTrialStore,
     append_check,
     append_line,
     is_held,
@@ -24,6 +22,7 @@ from nasproxy.storage import (
     write_record,
     write_spec,
 )
+from nasproxy.stores import FolderTrialStore, MemoryTrialStore
 from nasproxy.testing import synthetic
 from nasproxy.testing.store_contract import SPEC, StoreContract, Write
 from nasproxy.trial import Cause, Check, Request, Split, State, Status, TrialRecord, TrialSpec

@@ -9,9 +9,10 @@ import torch
 import cases
 from nasproxy import proxy
 from nasproxy.errors import ConfigError, DataError, NonFiniteScoreError
+from nasproxy.failures import cause_of
 from nasproxy.proxy import ProxyTask
 from nasproxy.trial import Cause
-from nasproxy.worker import Datasets, TrialContext, cause_of, rehearse
+from nasproxy.worker import Datasets, TrialContext, rehearse
 from study import ROOT, conf, digits_spec
 from trainers.reports import ProgramError
 

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from nasproxy.errors import ConfigError, NasproxyError
+from nasproxy.failures import bound_memory
 from nasproxy.trial import TrialSpec
-from nasproxy.worker import Datasets, WorkOrder, bound_memory, rehearse, run, zero_costs
+from nasproxy.worker import Datasets, WorkOrder, rehearse, run, zero_costs
 from nasproxy.zero_cost import ZeroCost
 
 FRAMEWORKS = ("torch", "pytorch_lightning", "timm", "nasproxy.worker")

@@ -15,7 +15,7 @@ from nasproxy.clock import VirtualClock
 from nasproxy.curves import Curve, CurveTable, Direction, Training, read_table
 from nasproxy.errors import ConfigError
 from nasproxy.proxy import Override, ProxyTask
-from nasproxy.storage import MemoryTrialStore
+from nasproxy.stores import MemoryTrialStore
 from nasproxy.trial import Request, Split, State, Status, TrialRecord, TrialSpec
 from nasproxy.zero_cost import ZeroCost
 

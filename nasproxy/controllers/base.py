@@ -9,7 +9,7 @@ from typing import Generic, Protocol, TypeVar
 from nasproxy.backends.backend import Backend
 from nasproxy.clock import Clock, SystemClock
 from nasproxy.controllers.lineage import Lineage, Succession, final
-from nasproxy.storage import TrialStore
+from nasproxy.stores import TrialStore
 from nasproxy.tracking.tracker import Progress, Tracker
 from nasproxy.trial import Request, State, TrialRecord, TrialSpec
 

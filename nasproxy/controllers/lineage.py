@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from nasproxy.controllers.successor import Successor
-from nasproxy.storage import TrialStore
+from nasproxy.stores import TrialStore
 from nasproxy.trial import Cause, Replacement, TrialRecord, TrialSpec, as_one
 
 Succession = Callable[[TrialSpec, Sequence[Cause]], Successor | None]

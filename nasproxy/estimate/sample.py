@@ -11,7 +11,7 @@ from nasproxy.errors import StageStoppedError
 from nasproxy.estimate.speed import Speeds, Timed, Timing, interpolated
 from nasproxy.estimate.timing import Failure, cycle_steps, measure
 from nasproxy.proxy import ProxyTask
-from nasproxy.storage import TrialStore
+from nasproxy.stores import TrialStore
 from nasproxy.trial import Architecture, Split, TrialSpec, canonical
 from nasproxy.zero_cost import ZeroCost, ZeroCostScores
 

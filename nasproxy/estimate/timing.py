@@ -9,7 +9,8 @@ from pathlib import Path
 from nasproxy.backends.backend import Backend
 from nasproxy.controllers.lineage import Lineage, Succession, final
 from nasproxy.estimate.speed import Timing
-from nasproxy.storage import FolderTrialStore, Lease, TrialStore
+from nasproxy.storage import Lease
+from nasproxy.stores import FolderTrialStore, TrialStore
 from nasproxy.study import StudyFolder
 from nasproxy.trial import Request, TrialRecord, TrialSpec
 

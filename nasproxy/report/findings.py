@@ -34,7 +34,8 @@ from nasproxy.statistics.ceiling import NoiseCeiling, RangeCheck, noise_ceiling,
 from nasproxy.statistics.missing import Floats
 from nasproxy.statistics.rank_correlation import RankCorrelation, kendall_tau, rank_failed_last
 from nasproxy.statistics.worst_case import TauBounds, worst_case_tau
-from nasproxy.storage import FolderTrialStore, TrialStore, read_record
+from nasproxy.storage import read_record
+from nasproxy.stores import FolderTrialStore, TrialStore
 from nasproxy.study import StudyFolder, StudyRecord
 from nasproxy.trial import Split, TrialRecord, TrialSpec, canonical
 from nasproxy.zero_cost import ZeroCostScores, read_scores

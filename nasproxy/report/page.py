@@ -17,7 +17,8 @@ from nasproxy.report.findings import Findings, read_findings
 from nasproxy.report.prospect import Prospect, prospect
 from nasproxy.report.tables import Table
 from nasproxy.statistics.ceiling import spread_over_noise
-from nasproxy.storage import TrialStore, replace_text
+from nasproxy.storage import replace_text
+from nasproxy.stores import TrialStore
 from nasproxy.study import StudyFolder
 
 TEMPLATE = "page.html.jinja"

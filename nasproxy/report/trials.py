@@ -3,7 +3,7 @@
 from nasproxy.report import tables
 from nasproxy.report.findings import read_findings
 from nasproxy.report.terminal import print_table
-from nasproxy.storage import TrialStore
+from nasproxy.stores import TrialStore
 from nasproxy.study import StudyFolder
 
 FOLDED = ("trial", "stage", "proxy task", "state")

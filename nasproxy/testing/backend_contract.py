@@ -13,7 +13,7 @@ import pytest
 
 from nasproxy.backends.backend import Backend
 from nasproxy.proxy import ProxyTask
-from nasproxy.storage import FolderTrialStore, TrialStore
+from nasproxy.stores import FolderTrialStore, TrialStore
 from nasproxy.testing import synthetic
 from nasproxy.trial import Cause, Choice, Request, Split, State, TrialRecord, TrialSpec
 

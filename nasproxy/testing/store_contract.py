@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from nasproxy.proxy import ProxyTask
-from nasproxy.storage import TrialStore
+from nasproxy.stores import TrialStore
 from nasproxy.testing import synthetic
 from nasproxy.trial import Cause, Check, Replacement, Request, Split, State, Status, TrialRecord, TrialSpec
 

@@ -11,7 +11,8 @@ import pytest
 from nasproxy.backends.local import LocalBackend
 from nasproxy.errors import ConfigError
 from nasproxy.proxy import ProxyTask
-from nasproxy.storage import FolderTrialStore, Lease, is_held
+from nasproxy.storage import Lease, is_held
+from nasproxy.stores import FolderTrialStore
 from nasproxy.testing.backend_contract import ProcessBackendContract, make_spec
 from nasproxy.trial import Cause, Request, State, Status, TrialSpec
 from study import digits_spec

@@ -11,7 +11,7 @@ from nasproxy.backends.replay import CHOICE, ReplayBackend
 from nasproxy.curves import CurveTable, read_table
 from nasproxy.errors import ConfigError
 from nasproxy.proxy import ProxyTask
-from nasproxy.storage import MemoryTrialStore
+from nasproxy.stores import MemoryTrialStore
 from nasproxy.testing.backend_contract import BackendContract, MakeBackend, MakeSpec
 from nasproxy.testing.store_contract import StoreContract, Write
 from nasproxy.trial import Recipe, Request, Split, State, TrialSpec

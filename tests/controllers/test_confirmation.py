@@ -30,7 +30,8 @@ from nasproxy.errors import ConfigError
 from nasproxy.proxy import ProxyTask
 from nasproxy.statistics.acceptance import Criterion, Evidence, Verdict, VerdictKind
 from nasproxy.statistics.criteria.first_crossing import FirstCrossing
-from nasproxy.storage import FolderTrialStore, revive
+from nasproxy.storage import revive
+from nasproxy.stores import FolderTrialStore
 from nasproxy.testing import synthetic
 from nasproxy.trial import Architecture, TrialRecord
 

@@ -12,7 +12,7 @@ from nasproxy.design import Design
 from nasproxy.estimate.sample import MAX_SETTINGS, Sample, architectures
 from nasproxy.estimate.speed import interpolated
 from nasproxy.proxy import ProxyTask
-from nasproxy.storage import FolderTrialStore
+from nasproxy.stores import FolderTrialStore
 from nasproxy.trial import Split, TrialSpec, canonical
 from nasproxy.zero_cost import ZeroCost, ZeroCostScores
 from study import ROOT, SMALL

@@ -12,7 +12,7 @@ from nasproxy.controllers.successor import successor
 from nasproxy.estimate.speed import Timing
 from nasproxy.estimate.timing import Failure, cycle_steps, measure, throwaway
 from nasproxy.proxy import ProxyTask
-from nasproxy.storage import FolderTrialStore, TrialStore
+from nasproxy.stores import FolderTrialStore, TrialStore
 from nasproxy.testing.backend_contract import make_spec
 from nasproxy.trial import Split, TrialSpec
 from study import digits_spec

@@ -36,7 +36,8 @@ from nasproxy.proxy import ProxyTask, flatten
 from nasproxy.report.page import Page, write_report
 from nasproxy.statistics.acceptance import Criterion
 from nasproxy.statistics.criteria.first_crossing import FirstCrossing
-from nasproxy.storage import FolderTrialStore, append_check, read_record, write_record
+from nasproxy.storage import append_check, read_record, write_record
+from nasproxy.stores import FolderTrialStore
 from nasproxy.study import StudyFolder, StudyRecord
 from nasproxy.testing import synthetic
 from nasproxy.tracking.tracker import Silent

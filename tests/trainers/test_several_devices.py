@@ -14,7 +14,8 @@ import torch
 from nasproxy.backends.local import LocalBackend
 from nasproxy.errors import ConfigError
 from nasproxy.proxy import ProxyTask
-from nasproxy.storage import FolderTrialStore, is_held
+from nasproxy.storage import is_held
+from nasproxy.stores import FolderTrialStore
 from nasproxy.testing.backend_contract import make_spec
 from nasproxy.trial import Cause, Recipe, Request, Split, State, TrialRecord, TrialSpec
 from nasproxy.worker import load_dataset
