@@ -17,8 +17,9 @@ from statistics import median
 from nasproxy import hooks
 from nasproxy.backends.local import LocalBackend
 from nasproxy.proxy import ProxyTask
+from nasproxy.records import State
 from nasproxy.stores import FolderTrialStore
-from nasproxy.trial import Recipe, Split, State, TrialSpec
+from nasproxy.trial import Recipe, Split, TrialSpec
 from nasproxy.worker import TrialContext
 
 MODULE = "benchmarks.overhead"

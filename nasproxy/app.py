@@ -374,12 +374,15 @@ def _describe_space(design: Design) -> None:
         shown[str(place)] = architecture
     scores: list[ZeroCost | None] = [None] * len(shown)
     problem = None
-    if design.config.data.loader is not None and not design.is_replay and shown:
+    loader = design.config.data.loader
+    if loader is not None and design.config.search_space.model and shown:
         with _terminable(), busy("loading the data, building the models"):
             scores, problem = dry_run.look(design, list(shown.values()))
     if shown:
         rows = [Sample(name, each, known) for (name, each), known in zip(shown.items(), scores, strict=True)]
         print_table(samples(rows), f"Architectures of {space.name}")
+        if any(scores):
+            print(f"sizes are those on the images and classes of {loader['_target_']}: choose others with data=NAME")
     if problem is not None:
         print(f"a model could not be built: {problem}")
 

@@ -16,6 +16,7 @@ from nasproxy.controllers.successor import Successor, successor
 from nasproxy.devices import gpus_of, visible_gpus
 from nasproxy.errors import ConfigError, NasproxyError
 from nasproxy.proxy import ProxyTask
+from nasproxy.records import Cause
 from nasproxy.schema import Config, Step
 from nasproxy.space import SearchSpace
 from nasproxy.statistics.acceptance import Criterion
@@ -23,7 +24,7 @@ from nasproxy.stores import FolderTrialStore, TrialStore
 from nasproxy.study import StudyFolder
 from nasproxy.targets import build, check_arguments, load, targets
 from nasproxy.tracking.tracker import Tracker
-from nasproxy.trial import Architecture, Cause, Recipe, Split, TrialSpec, canonical
+from nasproxy.trial import Architecture, Recipe, Split, TrialSpec, canonical
 from nasproxy.worker import load_dataset
 
 RESERVE_SHARE = 1.25

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nasproxy.errors import ConfigError, NasproxyError, NonFiniteScoreError
-from nasproxy.trial import Cause
+from nasproxy.records import Cause
 
 NO_MEMORY = (
     "can't allocate memory",

@@ -13,6 +13,7 @@ from nasproxy.backends.replay import CHOICE, ReplayBackend
 from nasproxy.design import Design
 from nasproxy.errors import ConfigError, CorruptFileError
 from nasproxy.proxy import ProxyTask
+from nasproxy.records import Request, State, TrialRecord
 from nasproxy.schema import Config, DataConfig, Device, ProxyConfig, SearchSpaceConfig, Step
 from nasproxy.space import SearchSpace
 from nasproxy.storage import append_line, read_lines, read_record
@@ -20,7 +21,7 @@ from nasproxy.stores import MemoryTrialStore, TrialStore
 from nasproxy.study import StudyFolder, StudyRecord
 from nasproxy.targets import build
 from nasproxy.tracking.tracker import Silent, Tracker
-from nasproxy.trial import Architecture, Request, Split, State, TrialRecord, TrialSpec
+from nasproxy.trial import Architecture, Split, TrialSpec
 
 
 class ReplayDesign(Design):

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
+from nasproxy.records import Replacement, Request, State, Status, TrialFolder, TrialRecord, as_one
 from nasproxy.storage import (
     config_digest,
     read_checks,
@@ -15,7 +16,7 @@ from nasproxy.storage import (
     write_record,
     write_spec,
 )
-from nasproxy.trial import Replacement, Request, State, Status, TrialFolder, TrialRecord, TrialSpec, as_one
+from nasproxy.trial import TrialSpec
 
 PENDING = TrialRecord()
 UNLIMITED = Request()

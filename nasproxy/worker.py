@@ -22,6 +22,7 @@ from nasproxy.failures import Failure, bound_memory, failure_of
 from nasproxy.hooks import get_stop_training
 from nasproxy.proxy import ProxyTask
 from nasproxy.ranks import Ranks
+from nasproxy.records import Cause, Request, State, Status, TrialFolder
 from nasproxy.storage import (
     Lease,
     config_digest,
@@ -32,7 +33,7 @@ from nasproxy.storage import (
     write_record,
 )
 from nasproxy.targets import build, check_arguments, load, targets
-from nasproxy.trial import Architecture, Cause, Request, State, Status, TrialFolder, TrialSpec, canonical
+from nasproxy.trial import Architecture, TrialSpec, canonical
 from nasproxy.zero_cost import ZeroCost
 
 if TYPE_CHECKING:

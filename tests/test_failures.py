@@ -17,8 +17,9 @@ from nasproxy.controllers.settings import FailureSettings
 from nasproxy.controllers.successor import successor
 from nasproxy.errors import ConfigError
 from nasproxy.proxy import ProxyTask
+from nasproxy.records import Cause, State, TrialRecord
 from nasproxy.stores import FolderTrialStore
-from nasproxy.trial import Cause, State, TrialRecord, TrialSpec
+from nasproxy.trial import TrialSpec
 from study import conf, digits_spec
 
 MakeWorkshop = Callable[..., Workshop]

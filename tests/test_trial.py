@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nasproxy.proxy import ProxyTask
-from nasproxy.trial import Cause, Recipe, Split, State, Status, TrialSpec, canonical, check_steps
+from nasproxy.records import Cause, State, Status
+from nasproxy.trial import Recipe, Split, TrialSpec, canonical, check_steps
 
 RECIPE = Recipe(
     model={"_target_": "models.build", "dropout": 0.0},

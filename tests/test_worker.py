@@ -11,7 +11,7 @@ from nasproxy import proxy
 from nasproxy.errors import ConfigError, DataError, NonFiniteScoreError
 from nasproxy.failures import cause_of
 from nasproxy.proxy import ProxyTask
-from nasproxy.trial import Cause
+from nasproxy.records import Cause
 from nasproxy.worker import Datasets, TrialContext, rehearse
 from study import ROOT, conf, digits_spec
 from trainers.reports import ProgramError

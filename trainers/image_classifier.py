@@ -18,7 +18,7 @@ from pytorch_lightning.strategies import DDPStrategy
 from torch import Tensor, nn
 
 from nasproxy.callbacks import TrialCallback, resume_path
-from nasproxy.trial import TrialFolder
+from nasproxy.records import TrialFolder
 from nasproxy.worker import TrialContext
 from trainers import ranks, recipe
 

@@ -22,7 +22,7 @@ from nasproxy.hooks import (
     report_alive,
     update_trial_training_accuracy_metric,
 )
-from nasproxy.trial import TrialFolder
+from nasproxy.records import TrialFolder
 from nasproxy.worker import TrialContext
 from trainers import ranks, recipe
 

@@ -15,8 +15,9 @@ from nasproxy.clock import VirtualClock
 from nasproxy.curves import Curve, CurveTable, Direction, Training, read_table
 from nasproxy.errors import ConfigError
 from nasproxy.proxy import Override, ProxyTask
+from nasproxy.records import Request, State, Status, TrialRecord
 from nasproxy.stores import MemoryTrialStore
-from nasproxy.trial import Request, Split, State, Status, TrialRecord, TrialSpec
+from nasproxy.trial import Split, TrialSpec
 from nasproxy.zero_cost import ZeroCost
 
 CHOICE = "architecture"

@@ -9,9 +9,10 @@ from typing import Generic, Protocol, TypeVar
 from nasproxy.backends.backend import Backend
 from nasproxy.clock import Clock, SystemClock
 from nasproxy.controllers.lineage import Lineage, Succession, final
+from nasproxy.records import Request, State, TrialRecord
 from nasproxy.stores import TrialStore
 from nasproxy.tracking.tracker import Progress, Tracker
-from nasproxy.trial import Request, State, TrialRecord, TrialSpec
+from nasproxy.trial import TrialSpec
 
 S = TypeVar("S")
 Records = Mapping[str, TrialRecord]

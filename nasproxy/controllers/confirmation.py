@@ -23,11 +23,12 @@ from nasproxy.controllers.states import (
 )
 from nasproxy.errors import TooFewTrialsError
 from nasproxy.proxy import Override, ProxyTask
+from nasproxy.records import TrialRecord
 from nasproxy.statistics.confirmation import Confirmation, confirm
 from nasproxy.statistics.rank_correlation import RankCorrelation
 from nasproxy.storage import read_record, write_record
 from nasproxy.tracking.tracker import Progress
-from nasproxy.trial import Architecture, Recipe, Split, TrialRecord, TrialSpec
+from nasproxy.trial import Architecture, Recipe, Split, TrialSpec
 
 
 class ConfirmationController:
@@ -246,6 +247,10 @@ def _tau_words(result: Confirmation) -> str:
     found = f"tau {result.correlation.tau:.2f} on {result.correlation.n} models"
     if result.p_value is None or result.noticeable_tau is None:
         return found
-    power = f"a true tau of {result.noticeable_tau:.2f} would have been noticed with 80 % power"
+    power = (
+        f"a true tau of {result.noticeable_tau:.2f} would have been noticed with 80 % power"
+        if result.noticeable_tau > 0
+        else "so few models notice no true tau above 0 with 80 % power"
+    )
     p_value = "p < 0.001" if result.p_value < 0.001 else f"p {result.p_value:.3f}"
     return f"{found}, {p_value} (target {result.stated_tau:g}; {power})"

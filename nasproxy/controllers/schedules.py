@@ -13,10 +13,11 @@ from nasproxy.controllers.settings import CompareSchedulesSettings
 from nasproxy.controllers.states import ScheduleCurve, SchedulesState
 from nasproxy.errors import StageStoppedError
 from nasproxy.proxy import ProxyTask
+from nasproxy.records import TrialRecord
 from nasproxy.statistics.variance import smoothness
 from nasproxy.storage import read_record, write_record
 from nasproxy.tracking.tracker import Progress
-from nasproxy.trial import Architecture, Recipe, Split, TrialRecord, TrialSpec
+from nasproxy.trial import Architecture, Recipe, Split, TrialSpec
 
 Pair = tuple[str, str]
 """A schedule, and a way to smooth the weights."""

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from nasproxy.trial import Cause, TrialSpec
+from nasproxy.records import Cause
+from nasproxy.trial import TrialSpec
 
 if TYPE_CHECKING:
     from nasproxy.controllers.settings import FailureSettings

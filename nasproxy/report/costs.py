@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from statistics import median
 
 from nasproxy.controllers.states import TaskState
+from nasproxy.records import TrialRecord
 from nasproxy.report.findings import Findings, Stage, Trial
-from nasproxy.trial import TrialRecord
 
 
 @dataclass(frozen=True)

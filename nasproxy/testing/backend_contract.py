@@ -13,9 +13,10 @@ import pytest
 
 from nasproxy.backends.backend import Backend
 from nasproxy.proxy import ProxyTask
+from nasproxy.records import Cause, Request, State, TrialRecord
 from nasproxy.stores import FolderTrialStore, TrialStore
 from nasproxy.testing import synthetic
-from nasproxy.trial import Cause, Choice, Request, Split, State, TrialRecord, TrialSpec
+from nasproxy.trial import Choice, Split, TrialSpec
 
 MakeBackend = Callable[..., Backend]
 MakeSpec = Callable[..., TrialSpec]

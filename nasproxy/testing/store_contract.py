@@ -4,9 +4,10 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from nasproxy.proxy import ProxyTask
+from nasproxy.records import Cause, Check, Replacement, Request, State, Status, TrialRecord
 from nasproxy.stores import TrialStore
 from nasproxy.testing import synthetic
-from nasproxy.trial import Cause, Check, Replacement, Request, Split, State, Status, TrialRecord, TrialSpec
+from nasproxy.trial import Split, TrialSpec
 
 Write = Callable[[str, TrialRecord], None]
 """What a backend does to the store under test: puts down what is known of a trial."""

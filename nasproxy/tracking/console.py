@@ -12,8 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from nasproxy.clock import Clock, SystemClock
+from nasproxy.records import TrialRecord
 from nasproxy.tracking.tracker import Progress
-from nasproxy.trial import TrialRecord, TrialSpec
+from nasproxy.trial import TrialSpec
 
 LINE_SECONDS = 10.0
 """Between two lines of the same stage where the output is no terminal."""

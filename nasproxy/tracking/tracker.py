@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from nasproxy.trial import TrialRecord, TrialSpec
+from nasproxy.records import TrialRecord
+from nasproxy.trial import TrialSpec
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,11 @@ import pytest
 from nasproxy.backends.local import LocalBackend
 from nasproxy.errors import ConfigError
 from nasproxy.proxy import ProxyTask
+from nasproxy.records import Cause, Request, State, Status
 from nasproxy.storage import Lease, is_held
 from nasproxy.stores import FolderTrialStore
 from nasproxy.testing.backend_contract import ProcessBackendContract, make_spec
-from nasproxy.trial import Cause, Request, State, Status, TrialSpec
+from nasproxy.trial import TrialSpec
 from study import digits_spec
 
 

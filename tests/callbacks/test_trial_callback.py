@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from nasproxy.callbacks import TrialCallback, resume_path
 from nasproxy.clock import VirtualClock
 from nasproxy.errors import ConfigError, CorruptFileError, NonFiniteScoreError
+from nasproxy.records import Request, TrialFolder
 from nasproxy.storage import read_checks, write_record
-from nasproxy.trial import Request, TrialFolder
 
 STEPS = 25
 

@@ -18,11 +18,12 @@ from nasproxy.controllers.base import Workshop
 from nasproxy.controllers.settings import FailureSettings
 from nasproxy.controllers.successor import successor
 from nasproxy.proxy import ProxyTask
+from nasproxy.records import Cause, Replacement, Request, State, TrialRecord
 from nasproxy.storage import Lease, revive
 from nasproxy.stores import FolderTrialStore
 from nasproxy.testing import synthetic
 from nasproxy.tracking.tracker import Silent
-from nasproxy.trial import Cause, Choice, Replacement, Request, Split, State, TrialRecord, TrialSpec
+from nasproxy.trial import Choice, Split, TrialSpec
 
 MakeWorkshop = Callable[..., Workshop]
 BATCH = 16

@@ -14,9 +14,10 @@ from nasproxy.controllers.settings import CompareSchedulesSettings
 from nasproxy.controllers.states import SchedulesState
 from nasproxy.errors import ConfigError, StageStoppedError
 from nasproxy.proxy import ProxyTask
+from nasproxy.records import Cause, Check, State, Status, TrialRecord
 from nasproxy.storage import revive
 from nasproxy.testing import synthetic
-from nasproxy.trial import Architecture, Cause, Check, State, Status, TrialRecord
+from nasproxy.trial import Architecture
 
 MakeWorkshop = Callable[..., Workshop]
 RECIPE = synthetic.recipe(total_steps=100, check_every_steps=4, noise=0.01)

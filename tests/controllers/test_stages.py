@@ -28,11 +28,12 @@ from nasproxy.controllers.successor import successor
 from nasproxy.controllers.variance import VarianceController, enforce
 from nasproxy.errors import ConfigError, StageStoppedError
 from nasproxy.proxy import ProxyTask
+from nasproxy.records import Check, State, Status, TrialRecord
 from nasproxy.statistics.acceptance import Evidence, Verdict, VerdictKind
 from nasproxy.statistics.criteria.first_crossing import FirstCrossing
 from nasproxy.storage import revive
 from nasproxy.testing import synthetic
-from nasproxy.trial import Architecture, Check, Recipe, Split, State, Status, TrialRecord, TrialSpec
+from nasproxy.trial import Architecture, Recipe, Split, TrialSpec
 
 MakeWorkshop = Callable[..., Workshop]
 RECIPE = synthetic.recipe(total_steps=100, check_every_steps=4, noise=0.01)

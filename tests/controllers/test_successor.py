@@ -13,8 +13,9 @@ from nasproxy.controllers.settings import FailureSettings
 from nasproxy.controllers.successor import Successor, batch_size, successor
 from nasproxy.errors import ConfigError
 from nasproxy.proxy import ProxyTask
+from nasproxy.records import Cause
 from nasproxy.testing import synthetic
-from nasproxy.trial import Cause, Split, TrialSpec
+from nasproxy.trial import Split, TrialSpec
 from trainers.settings import Settings
 
 OOM, NAN = Cause.OOM, Cause.NAN

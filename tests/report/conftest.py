@@ -33,6 +33,7 @@ from nasproxy.controllers.states import (
 )
 from nasproxy.controllers.variance import VarianceController
 from nasproxy.proxy import ProxyTask, flatten
+from nasproxy.records import Cause, Check, Request, State, Status
 from nasproxy.report.page import Page, write_report
 from nasproxy.statistics.acceptance import Criterion
 from nasproxy.statistics.criteria.first_crossing import FirstCrossing
@@ -41,7 +42,7 @@ from nasproxy.stores import FolderTrialStore
 from nasproxy.study import StudyFolder, StudyRecord
 from nasproxy.testing import synthetic
 from nasproxy.tracking.tracker import Silent
-from nasproxy.trial import Architecture, Cause, Check, Request, Split, State, Status, TrialSpec, canonical
+from nasproxy.trial import Architecture, Split, TrialSpec, canonical
 
 TOTAL_STEPS, CHECK_EVERY = 500, 20
 RECIPE = synthetic.recipe(total_steps=TOTAL_STEPS, check_every_steps=CHECK_EVERY)

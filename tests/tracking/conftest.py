@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from nasproxy.proxy import ProxyTask
-from nasproxy.trial import Cause, Check, Recipe, Split, State, Status, TrialRecord, TrialSpec
+from nasproxy.records import Cause, Check, State, Status, TrialRecord
+from nasproxy.trial import Recipe, Split, TrialSpec
 
 RECIPE = Recipe(
     model={"_target_": "models.build"},

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from nasproxy.errors import CorruptFileError
+from nasproxy.records import Cause, Replacement, State, TrialRecord
 from nasproxy.tracking.csv_files import FIELDS, CsvTracker
-from nasproxy.trial import Cause, Replacement, State, TrialRecord, TrialSpec
+from nasproxy.trial import TrialSpec
 
 Make = Callable[..., TrialSpec]
 Record = Callable[..., TrialRecord]

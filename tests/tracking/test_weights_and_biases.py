@@ -14,10 +14,11 @@ import pytest
 from PIL import Image
 
 from nasproxy.errors import ConfigError, CorruptFileError, MissingExtraError
+from nasproxy.records import Cause, Replacement, State, TrialRecord
 from nasproxy.targets import build
 from nasproxy.tracking import weights_and_biases
 from nasproxy.tracking.weights_and_biases import WandbTracker, run_id
-from nasproxy.trial import Cause, Replacement, State, TrialRecord, TrialSpec
+from nasproxy.trial import TrialSpec
 
 pytest.importorskip("wandb")
 

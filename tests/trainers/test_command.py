@@ -16,9 +16,10 @@ import pytest
 from nasproxy.backends.local import LocalBackend
 from nasproxy.errors import ConfigError, NonFiniteScoreError
 from nasproxy.proxy import ProxyTask
+from nasproxy.records import Cause, Request, State, TrialFolder
 from nasproxy.storage import read_checks, write_record
 from nasproxy.stores import FolderTrialStore
-from nasproxy.trial import Cause, Recipe, Request, Split, State, TrialFolder, TrialSpec
+from nasproxy.trial import Recipe, Split, TrialSpec
 from nasproxy.worker import TrialContext, rehearse
 from study import ROOT, conf
 from trainers import command, placeholders

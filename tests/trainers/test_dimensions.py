@@ -10,8 +10,8 @@ from torch import nn
 
 from nasproxy.data.dataset import ImageSplit
 from nasproxy.proxy import ProxyTask, grid
+from nasproxy.records import TrialFolder
 from nasproxy.storage import read_checks
-from nasproxy.trial import TrialFolder
 from nasproxy.worker import TrialContext, rehearse
 from study import conf, digits_spec
 from trainers import plain_pytorch

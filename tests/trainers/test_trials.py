@@ -15,8 +15,8 @@ from nasproxy import hooks
 from nasproxy.data.dataset import ImageSplit
 from nasproxy.errors import ConfigError, CorruptFileError, NonFiniteScoreError
 from nasproxy.proxy import ProxyTask
+from nasproxy.records import TrialFolder
 from nasproxy.storage import read_checks
-from nasproxy.trial import TrialFolder
 from tests.trainers import tiny_trials
 from tests.trainers.tiny_trials import TRAINERS, DivergedTrial, TinyTrial, curve, kept, tiny_trial, train, weights
 

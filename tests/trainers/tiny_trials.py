@@ -11,8 +11,9 @@ from torch import nn
 
 from nasproxy.data.dataset import ImageSplit
 from nasproxy.proxy import ProxyTask
+from nasproxy.records import Check, Request, TrialFolder
 from nasproxy.storage import read_checks, write_record
-from nasproxy.trial import Check, Recipe, Request, Split, TrialFolder, TrialSpec
+from nasproxy.trial import Recipe, Split, TrialSpec
 from nasproxy.worker import TrialContext
 from trainers import image_classifier, plain_pytorch
 
