@@ -220,13 +220,14 @@ def _resolved(setting: Mapping[str, Any]) -> tuple[str, ProxyTask]:
     values = dict(setting)
     phi = values.pop("compound", None)
     if phi is not None:
+        scaled = compound(phi)
         beside = [name for name in COMPOUND_BASES if values.get(name) is not None]
         if beside:
             raise ConfigError(
                 f"proxy.compound sets width, depth and image_size together, got {beside[0]} beside it: leave "
                 f"one out, such as all of the default grid with proxy=full proxy.compound={phi:g}"
             )
-        values.update(compound(phi))
+        values.update(scaled)
     following = [name for name in STRENGTHS if values.get(name) == FOLLOW]
     scale = ProxyTask(**{name: value for name, value in values.items() if name not in following})
     strength = followed_strength(scale.width, scale.depth, scale.image_size)

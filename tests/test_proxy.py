@@ -54,6 +54,7 @@ def test_every_point_of_a_grid_has_a_name_of_its_own(percents: list[int]) -> Non
         ({}, "at least one proxy task, got none"),
         ({"tasks": [{"name": "a", "width": 0.5}, {"name": "b", "width": 0.5}]}, "got 'a' and 'b' of one setting"),
         ({"tasks": []}, "at least one proxy task"),
+        ({"compound": "small", "width": 0.5}, "proxy.compound must be a number, got 'small'"),
         ({"tasks": [{"name": "a"}, {"name": "a", "width": 0.5}]}, "got 'a' twice"),
         ({"tasks": [{"name": "a"}], "width": 0.5}, "axes or a list of tasks, not both"),
         ({"tasks": [{"name": "../up"}]}, "must be 1 to 64 letters"),
