@@ -85,6 +85,7 @@ class LocalBackend:
         self._queue: OrderedDict[str, WorkOrder] = OrderedDict()
         self._running: dict[str, _Running] = {}
         self._foreign: set[str] = set()
+        self._devices: dict[str, int] = {}
         self._taken: dict[str, float] = {}
 
     @property
@@ -162,10 +163,13 @@ class LocalBackend:
             self.cancel(key)
 
     def _devices_of(self, key: str) -> int:
-        try:
-            return self._store.spec(key).devices
-        except CorruptFileError:
-            return 1  # the worker will say what is wrong
+        """Read once: a trial that is paused and resumed is submitted often."""
+        if key not in self._devices:
+            try:
+                self._devices[key] = self._store.spec(key).devices
+            except CorruptFileError:
+                return 1  # the worker will say what is wrong
+        return self._devices[key]
 
     def _threads_on(self, devices: int) -> int:
         """Threads of each process of a trial on so many devices, when the machine is full of such trials."""
