@@ -138,7 +138,7 @@ class Step:
 
     operation: str
     probability: float = 1.0
-    magnitude: int = MAX_MAGNITUDE
+    magnitude: float = MAX_MAGNITUDE
 
     def __post_init__(self) -> None:
         if self.operation not in OPERATIONS:

@@ -6,7 +6,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from nasproxy.errors import ConfigError, SpaceError
-from nasproxy.models.augmentation import COLOURS, OPERATIONS, PixelRange, Policy, Step
+from nasproxy.models.augmentation import COLOURS, MAX_MAGNITUDE, OPERATIONS, PixelRange, Policy, Step
+from nasproxy.models.choices import Choices
 from nasproxy.models.fixed import spelled_out
 from nasproxy.trial import Choice
 
@@ -111,53 +112,40 @@ def read_policy(architecture: Mapping[str, Choice], ops: Sequence[str] | None) -
     Raises:
         SpaceError: A choice is missing or unknown, or a value is out of range.
     """
-    if ops is None:
-        return read_sub_policies(architecture), 1
-    if set(architecture) != {"num_ops", "magnitude"}:
-        raise SpaceError(f"randaugment needs the choices num_ops and magnitude, got {', '.join(architecture)}")
-    times, magnitude = architecture["num_ops"], architecture["magnitude"]
-    if isinstance(times, bool) or not isinstance(times, int) or times < 1 or not ops:
-        raise SpaceError(f"randaugment needs num_ops of at least 1 out of some ops, got {times!r} out of {list(ops)}")
-    return [[Step(op, magnitude=magnitude)] for op in ops], times  # type: ignore[arg-type]  # Step checks it
+    choices = Choices(architecture, "autoaugment" if ops is None else "randaugment")
+    drawn_from, times = (_sub_policies(choices), 1) if ops is None else _operations(choices, ops)
+    choices.finish()
+    return drawn_from, times
 
 
-def read_sub_policies(architecture: Mapping[str, Choice]) -> list[list[Step]]:
-    """The sub-policies of an AutoAugment architecture; a step of probability 0 is left out.
+def _operations(choices: Choices, ops: Sequence[str]) -> tuple[list[list[Step]], int]:
+    """RandAugment's: each operation at the magnitude of all, and how many are drawn."""
+    if not ops:
+        raise SpaceError("randaugment needs some ops to draw from, got none: list them in the search space's builder")
+    times = choices.whole("num_ops", least=1)
+    magnitude = choices.number("magnitude", least=0, most=MAX_MAGNITUDE)
+    return [[Step(op, magnitude=magnitude)] for op in ops], times
 
-    Raises:
-        SpaceError: A choice is missing or unknown, or a value is out of range.
-    """
-    unread = dict(architecture)
-    sub_policies: list[list[Step]] = []
-    while any(name.startswith(f"sub_policies.{len(sub_policies)}.") for name in unread):
-        prefix = f"sub_policies.{len(sub_policies)}.ops"
-        steps: list[Step | None] = []
-        while f"{prefix}.{len(steps)}.probability" in unread:
-            steps.append(_take_step(unread, f"{prefix}.{len(steps)}"))
-        sub_policies.append([step for step in steps if step is not None])
-        if not steps:
-            break
-    if unread or not sub_policies:
+
+def _sub_policies(choices: Choices) -> list[list[Step]]:
+    """AutoAugment's; a step of probability 0 is left out."""
+    counts = [choices.count(f"sub_policies.{i}.ops") for i in range(choices.count("sub_policies"))]
+    if not counts:
         raise SpaceError(
-            f"autoaugment takes sub_policies.I.ops.J. with probability, op and magnitude, counted from 0, got "
-            f"{next(iter(unread), 'none')!r}: change the search space"
+            "autoaugment needs sub_policies.I.ops.J. with probability, op and magnitude, counted from 0, got none: "
+            "change the search space"
         )
-    return sub_policies
+    return [
+        [step for j in range(count) if (step := _step(choices, f"sub_policies.{i}.ops.{j}"))]
+        for i, count in enumerate(counts)
+    ]
 
 
-def _take_step(unread: dict[str, Choice], name: str) -> Step | None:
-    probability = unread.pop(f"{name}.probability")
-    if isinstance(probability, bool) or not isinstance(probability, int | float):
-        raise SpaceError(f"{name}.probability must be a number, got {probability!r}: change the search space")
+def _step(choices: Choices, name: str) -> Step | None:
+    probability = choices.number(f"{name}.probability", least=0, most=1)
     if probability == 0:
         return None
-    op = str(_take(unread, f"{name}.op"))
-    if op in OPERATIONS and not OPERATIONS[op].has_magnitude:
+    op = choices.one_of(f"{name}.op", tuple(OPERATIONS))
+    if not OPERATIONS[op].has_magnitude:
         return Step(op, probability)
-    return Step(op, probability, _take(unread, f"{name}.magnitude"))  # type: ignore[arg-type]  # Step checks it
-
-
-def _take(unread: dict[str, Choice], name: str) -> Choice:
-    if name not in unread:
-        raise SpaceError(f"autoaugment needs the choice {name!r}: add it to the search space")
-    return unread.pop(name)
+    return Step(op, probability, choices.number(f"{name}.magnitude", least=0, most=MAX_MAGNITUDE))

@@ -1,6 +1,6 @@
 """An architecture's choices, as builders take them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TypeVar
 
 from nasproxy.errors import SpaceError
@@ -9,6 +9,10 @@ from nasproxy.trial import Choice
 T = TypeVar("T", bound=int | str)
 
 ADVICE = "change the search space"
+
+
+NAMES_SHOWN = 8
+"""In an error, of choices that may be many."""
 
 
 class Choices:
@@ -22,6 +26,11 @@ class Choices:
         self.builder = builder
         self._architecture = architecture
         self._taken: list[str] = []
+
+    def count(self, prefix: str) -> int:
+        """How many parts there are of a name: for `blocks`, those that begin with `blocks.0`, `blocks.1` and so on."""
+        parts = {name.split(".")[prefix.count(".") + 1] for name in self._architecture if name.startswith(f"{prefix}.")}
+        return next(number for number in range(len(parts) + 1) if str(number) not in parts)
 
     def one_of(self, name: str, allowed: Sequence[T]) -> T:
         """The value of a choice that must be one of a few.
@@ -78,15 +87,21 @@ class Choices:
         for name in self._architecture:
             if name not in self._taken:
                 raise SpaceError(
-                    f"{self.builder} has no choice {name!r} here, only {', '.join(self._taken)}: remove it, or let it "
+                    f"{self.builder} has no choice {name!r} here, only {_listed(self._taken)}: remove it, or let it "
                     f"exist only `when` it has an effect"
                 )
 
     def _take(self, name: str) -> Choice:
         if name not in self._architecture:
             raise SpaceError(
-                f"{self.builder} needs the choice {name!r}, got {', '.join(self._architecture)}: add it, with a single "
+                f"{self.builder} needs the choice {name!r}, got {_listed(self._architecture)}: add it, with a single "
                 f"value if it is not searched"
             )
         self._taken.append(name)
         return self._architecture[name]
+
+
+def _listed(names: Collection[str]) -> str:
+    shown = list(names)[:NAMES_SHOWN]
+    more = len(names) - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more else "") if shown else "none"

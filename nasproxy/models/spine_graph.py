@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from nasproxy.errors import SpaceError
+from nasproxy.models.choices import Choices
 from nasproxy.trial import Choice
 
 STEM_FEATURES = 2
@@ -44,64 +45,38 @@ def read_graph(architecture: Mapping[str, Choice], functions: Sequence[str]) -> 
     Raises:
         SpaceError: A choice is missing or unknown, or has a value that makes no graph.
     """
-    count = sum(name.startswith("levels.") for name in architecture)
-    _check_names(architecture, count)
-    read = _Reader(architecture, functions)
+    choices = Choices(architecture, "spinenet")
+    count = choices.count("levels")
     blocks = [
-        read.block(f"blocks.{i}", STEM_FEATURES + i, base=f"levels.{i}", offset=f"blocks.{i}.level_offset")
+        _block(choices, f"blocks.{i}", STEM_FEATURES + i, functions, base=f"levels.{i}", has_offset=True)
         for i in range(count)
     ]
     for i in range(len(OUTPUT_LEVELS)):
-        output = read.block(f"outputs.{i}", STEM_FEATURES + count + i, base=f"output_levels.{i}")
+        number = STEM_FEATURES + count + i
+        output = _block(choices, f"outputs.{i}", number, functions, base=f"output_levels.{i}")
         blocks.append(replace(output, is_output=True))
+    choices.finish()
     levels = sorted(block.level for block in blocks if block.is_output)
     if tuple(levels) != OUTPUT_LEVELS:
         raise SpaceError(f"output_levels must hold each of {OUTPUT_LEVELS} once, got {levels}: change the search space")
     return _marked(_joined(blocks))
 
 
-class _Reader:
-    """Takes values out of an architecture, and refuses those that make no block."""
-
-    def __init__(self, architecture: Mapping[str, Choice], functions: Sequence[str]) -> None:
-        self._architecture = architecture
-        self._functions = functions
-
-    def block(self, name: str, number: int, *, base: str, offset: str | None = None) -> Block:
-        """The block that computes feature `number`."""
-        level = self._whole(base) + (self._whole(offset) if offset else 0)
-        function = self._architecture[f"{name}.block_fn"]
-        first, second = (self._whole(f"{name}.inputs.{i}") for i in range(2))
-        if not LEVELS[0] <= level <= LEVELS[1]:
-            raise SpaceError(f"{name} must have a level from {LEVELS[0]} to {LEVELS[1]}, got {level}: change {base}")
-        if function not in self._functions:
-            raise SpaceError(f"{name}.block_fn must be one of {tuple(self._functions)}, got {function!r}: change it")
-        if first == second or not all(0 <= feature < number for feature in (first, second)):
-            raise SpaceError(
-                f"{name}.inputs must be two of the features 0 to {number - 1}, got {first} and {second}: a block "
-                f"draws on what comes before it"
-            )
-        return Block(level, str(function), (first, second))
-
-    def _whole(self, name: str) -> int:
-        value = self._architecture[name]
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise SpaceError(f"{name} must be a whole number, got {value!r}: change the search space")
-        return value
-
-
-def _check_names(architecture: Mapping[str, Choice], count: int) -> None:
-    parts = ("block_fn", "inputs.0", "inputs.1")
-    known = [f"levels.{i}" for i in range(count)]
-    known += [f"blocks.{i}.{part}" for i in range(count) for part in ("level_offset", *parts)]
-    for i in range(len(OUTPUT_LEVELS)):
-        known += [f"output_levels.{i}", *(f"outputs.{i}.{part}" for part in parts)]
-    missing = [name for name in known if name not in architecture]
-    unknown = sorted(set(architecture) - set(known))
-    if missing:
-        raise SpaceError(f"spinenet needs the choice {missing[0]!r}, got {len(architecture)} others: add it")
-    if unknown:
-        raise SpaceError(f"spinenet has no choice {unknown[0]!r} with {count} blocks: remove it")
+def _block(
+    choices: Choices, name: str, number: int, functions: Sequence[str], *, base: str, has_offset: bool = False
+) -> Block:
+    """The block that computes feature `number`."""
+    level = choices.whole(base) + (choices.whole(f"{name}.level_offset") if has_offset else 0)
+    function = choices.one_of(f"{name}.block_fn", functions)
+    first, second = (choices.whole(f"{name}.inputs.{i}") for i in range(2))
+    if not LEVELS[0] <= level <= LEVELS[1]:
+        raise SpaceError(f"{name} must have a level from {LEVELS[0]} to {LEVELS[1]}, got {level}: change {base}")
+    if first == second or not all(0 <= feature < number for feature in (first, second)):
+        raise SpaceError(
+            f"{name}.inputs must be two of the features 0 to {number - 1}, got {first} and {second}: a block "
+            f"draws on what comes before it"
+        )
+    return Block(level, function, (first, second))
 
 
 def _joined(blocks: Sequence[Block]) -> list[Block]:

@@ -5,12 +5,12 @@ from typing import Any, Literal
 
 from torch import nn
 
-from nasproxy.errors import SpaceError
 from nasproxy.models import spinenet
+from nasproxy.models.choices import Choices
 from nasproxy.models.fixed import spelled_out
 from nasproxy.trial import Choice
 
-RATIOS = ("image_size", "filter_scale", "resample_alpha")
+RATIOS = ("filter_scale", "resample_alpha")
 COUNTS = ("block_repeats", "endpoint_filters", "head_convs", "head_filters")
 
 
@@ -43,14 +43,13 @@ def build(
     Raises:
         SpaceError: A choice is missing or unknown, or has a value that nothing can be built from.
     """
-    if set(architecture) != {*RATIOS, *COUNTS}:
-        raise SpaceError(
-            f"spinenet_scaling needs the choices {', '.join((*RATIOS, *COUNTS))}, got {', '.join(architecture)}"
-        )
-    ratios = {name: _number(architecture, name) for name in RATIOS}
-    counts = {name: int(_number(architecture, name, is_whole=True)) for name in COUNTS}
-    if ratios["image_size"] > 1:
-        raise SpaceError(f"image_size must be a share in (0, 1], got {ratios['image_size']}: 1 is the images' own side")
+    choices = Choices(architecture, "spinenet_scaling")
+    sizes: dict[str, Any] = {
+        "image_size": choices.number("image_size", least=0.05, most=1.0),
+        **{name: choices.number(name, least=0.05, most=20) for name in RATIOS},
+        **{name: choices.whole(name, least=1) for name in COUNTS},
+    }
+    choices.finish()
     return spinenet.build(
         spelled_out(fixed),
         width=width,
@@ -60,19 +59,5 @@ def build(
         image_size_px=image_size_px,
         family=family,
         activation=activation,
-        image_size=ratios["image_size"],
-        filter_scale=ratios["filter_scale"],
-        resample_alpha=ratios["resample_alpha"],
-        block_repeats=counts["block_repeats"],
-        endpoint_filters=counts["endpoint_filters"],
-        head_convs=counts["head_convs"],
-        head_filters=counts["head_filters"],
+        **sizes,
     )
-
-
-def _number(architecture: Mapping[str, Choice], name: str, *, is_whole: bool = False) -> int | float:
-    value = architecture[name]
-    if isinstance(value, bool | str) or value <= 0 or (is_whole and value != int(value)):
-        kind = "whole number" if is_whole else "number"
-        raise SpaceError(f"{name} must be a {kind} above 0, got {value!r}: change the search space")
-    return value

@@ -159,14 +159,15 @@ def test_randaugment_takes_its_magnitude_for_all_operations():
 @pytest.mark.parametrize(
     ("architecture", "message"),
     [
-        ({}, "autoaugment takes sub_policies.I.ops.J.* got 'none'"),
-        ({"sub_policies.0.ops.0.op": "rotate"}, "counted from 0, got 'sub_policies.0.ops.0.op'"),
+        ({}, "autoaugment needs sub_policies.I.ops.J.* counted from 0, got none"),
+        ({"sub_policies.1.ops.0.op": "rotate"}, "counted from 0, got none"),
+        ({"sub_policies.0.ops.0.op": "rotate"}, "needs the choice 'sub_policies.0.ops.0.probability'"),
         ({"sub_policies.0.ops.0.probability": 0.5}, "needs the choice 'sub_policies.0.ops.0.op'"),
         (sub_policies([("rotate", 0.5, None)]), "needs the choice 'sub_policies.0.ops.0.magnitude'"),
-        (sub_policies([("invert", 0.5, 3)]), "got 'sub_policies.0.ops.0.magnitude'"),
+        (sub_policies([("invert", 0.5, 3)]), "autoaugment has no choice 'sub_policies.0.ops.0.magnitude' here"),
         (sub_policies([("blur", 0.5, 3)]), "op must be one of"),
-        (sub_policies([("rotate", "often", 3)]), "probability must be a number, got 'often'"),
-        ({**NONE, "policy": 1}, "got 'policy'"),
+        (sub_policies([("rotate", "often", 3)]), "probability must be a number from 0 to 1, got 'often'"),
+        ({**NONE, "policy": 1}, "autoaugment has no choice 'policy' here"),
     ],
 )
 def test_an_architecture_that_is_no_policy_is_refused(architecture, message):
@@ -177,10 +178,10 @@ def test_an_architecture_that_is_no_policy_is_refused(architecture, message):
 @pytest.mark.parametrize(
     ("architecture", "ops", "message"),
     [
-        ({"num_ops": 1}, OPS, "needs the choices num_ops and magnitude, got num_ops"),
-        ({"num_ops": 0, "magnitude": 3}, OPS, "needs num_ops of at least 1 .* got 0"),
-        ({"num_ops": 1, "magnitude": 3}, [], "out of some ops, got 1 out of"),
-        ({"num_ops": 1, "magnitude": 30}, OPS, "magnitude must lie in"),
+        ({"num_ops": 1}, OPS, "randaugment needs the choice 'magnitude', got num_ops: add it"),
+        ({"num_ops": 0, "magnitude": 3}, OPS, "num_ops must be a whole number from 1, got 0"),
+        ({"num_ops": 1, "magnitude": 3}, [], "randaugment needs some ops to draw from, got none"),
+        ({"num_ops": 1, "magnitude": 30}, OPS, "magnitude must be a number from 0 to 10, got 30"),
         ({"num_ops": 1, "magnitude": 3}, ["blur"], "op must be one of"),
     ],
 )
