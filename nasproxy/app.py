@@ -296,7 +296,7 @@ class Job:
         new = [spec for spec in self.design.rehearsal if spec.digest not in self.study.rehearsed]
         if new:
             self._tracker.progress(Progress("warming up", "loading the trainer, the data and a model"), set())
-            self._backend.rehearse(new)
+            self.tell(self._backend.rehearse(new))
             self.study.add_rehearsed([spec.digest for spec in new])
 
     @cached_property

@@ -50,7 +50,8 @@ def dry_run(design: Design, tracker: Tracker) -> Estimate:
     """
     with _passing(design) as (folder, backend):
         tracker.progress(Progress("warming up", "loading the trainer, the data and a model"), set())
-        backend.rehearse(design.rehearsal)
+        for note in backend.rehearse(design.rehearsal):
+            tracker.say(note)
         tracker.progress(Progress("dry run", "a few steps of a few models"), set())
         return estimate(design, backend, folder, design.config.job.steps)
 

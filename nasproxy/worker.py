@@ -288,14 +288,18 @@ def _arguments(trainer: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in trainer.items() if key not in ("_target_", "version")}
 
 
-def rehearse(spec: TrialSpec, datasets: Datasets | None = None) -> None:
+def rehearse(spec: TrialSpec, datasets: Datasets | None = None) -> tuple[str, ...]:
     """Put together all that a trial needs, without training it.
 
-    A trainer may bring a check of its own: a function at its attribute `check`, with the same arguments.
+    A trainer may bring a check of its own: a function at its attribute `check`, with the same arguments, that raises
+    what is wrong, and may return sentences on what is right but perhaps not meant.
 
     Args:
         spec: The trial.
         datasets: As in `TrialContext`, to load each once for many trials.
+
+    Returns:
+        The trainer's sentences.
 
     Raises:
         NasproxyError: Something cannot be found, does not fit its type, or does not fit together.
@@ -307,10 +311,10 @@ def rehearse(spec: TrialSpec, datasets: Datasets | None = None) -> None:
     check_arguments("trainer", {"_target_": trainer.get("_target_"), **_arguments(trainer)}, given={"trial": None})
     context = TrialContext(Path(), spec, datasets={} if datasets is None else datasets)
     check = getattr(load("trainer", trainer), "check", None)
-    if check is not None:  # a trainer may know more of its arguments than their types
-        check(trial=context, **_arguments(trainer))
+    # A trainer may know more of its arguments than their types.
+    notes = () if check is None else tuple(check(trial=context, **_arguments(trainer)) or ())
     if spec.recipe.data.get("loader") is None:
-        return  # a trainer with data of its own
+        return notes  # a trainer with data of its own
     data = context.load_data()
     model = context.build_model(data)
     if not isinstance(model, torch.nn.Module):
@@ -323,6 +327,7 @@ def rehearse(spec: TrialSpec, datasets: Datasets | None = None) -> None:
             f"search_space.model must give scores of shape (images, {data.num_classes}), got (images, "
             f"{', '.join(map(str, shape[1:]))}): build its head with num_classes outputs"
         )
+    return notes
 
 
 def zero_costs(specs: Sequence[TrialSpec]) -> list[ZeroCost | None]:

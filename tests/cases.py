@@ -10,6 +10,7 @@ from nasproxy.data.dataset import ImageDataset
 from nasproxy.hooks import report_alive, update_trial_training_accuracy_metric
 from nasproxy.statistics.acceptance import Evidence, Verdict, decide
 from nasproxy.statistics.deviation import tau_lower_limit
+from nasproxy.testing import synthetic
 from nasproxy.worker import TrialContext
 
 
@@ -54,6 +55,14 @@ def mortal(**_: object) -> object:
             return self.head(images.mean(dim=(2, 3)))
 
     return Mortal()
+
+
+def advised(trial: TrialContext, **arguments: float | None) -> None:
+    """A trainer with something to say before it trains."""
+    synthetic.train(trial, **arguments)  # type: ignore[arg-type]
+
+
+advised.check = lambda **_: ["choose warmer colours"]  # type: ignore[attr-defined]
 
 
 def long_cycle(trial: TrialContext, *, seconds: float, sign: str) -> None:

@@ -111,6 +111,15 @@ def test_a_mistake_stops_before_the_first_trial_in_a_line_or_two(
     assert not list(tmp_path.glob("*/trials/*")), "nothing was trained"
 
 
+def test_what_a_trainer_has_to_say_beforehand_is_said_once(tmp_path: Path) -> None:
+    code, output = study.run(*DEBUG, "job=measure_variance", "trainer._target_=cases.advised", folder=tmp_path)
+    assert code == 0, output
+    assert output.count("choose warmer colours") == 1
+    assert output.index("choose warmer colours") < output.index("variance")
+    code, output = study.run(*DEBUG, "dry_run=true", "trainer._target_=cases.advised", folder=tmp_path)
+    assert (code, output.count("choose warmer colours")) == (0, 1), output
+
+
 def test_an_experiment_that_is_not_there_is_refused(tmp_path: Path) -> None:
     code, output = study.run("experiment=nosuch", folder=tmp_path)
     assert code not in (0, None)

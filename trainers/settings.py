@@ -10,6 +10,7 @@ from typing import Any, Literal
 import timm.optim
 import torch
 
+from nasproxy.data.image_folder import FileSplit
 from nasproxy.errors import ConfigError
 from nasproxy.proxy import ProxyTask
 from nasproxy.trial import TrialSpec
@@ -182,7 +183,7 @@ def with_settings(train: Trainer) -> Callable[..., None]:
     def train_with(trial: TrialContext, **arguments: Any) -> None:
         train(trial, settings_of(trial, arguments))
 
-    def check(trial: TrialContext, **arguments: Any) -> None:
+    def check(trial: TrialContext, **arguments: Any) -> list[str]:
         from trainers.images import open_images
         from trainers.recipe import make_optimizer
 
@@ -192,6 +193,7 @@ def with_settings(train: Trainer) -> Callable[..., None]:
             data = trial.load_data()
             for rank in range(devices):  # each must be able to have its part of the images
                 open_images(replace(trial, rank=rank, world_size=devices), data, settings, torch.device("cpu"))
+        return _notes(trial, Settings(**arguments))
 
     hints = {"trial": TrialContext, **typing.get_type_hints(Settings)}
     parameters = [inspect.Parameter("trial", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=TrialContext)]
@@ -201,6 +203,20 @@ def with_settings(train: Trainer) -> Callable[..., None]:
     train_with.check = check  # type: ignore[attr-defined]
     train_with.runs_as_ranks = True  # type: ignore[attr-defined]
     return train_with
+
+
+def _notes(trial: TrialContext, settings: Settings) -> list[str]:
+    """What a trial's proxy task sets without effect, in sentences."""
+    task, devices = trial.proxy_task, trial.spec.devices
+    is_felt = settings.under(task, devices) != settings.under(replace(task, augmentation=1.0), devices)
+    if task.augmentation == 1.0 or is_felt or trial.spec.recipe.data.get("loader") is None:
+        return []
+    if isinstance(trial.load_data(), FileSplit):  # views of images in files are cut at random in any case
+        return []
+    return [
+        "proxy.augmentation changes nothing here, for the trainer augments nothing that has a strength: proxy tasks "
+        "that differ in it alone are one; raise trainer.shift_px, erase, mixup or cutmix, or leave it out"
+    ]
 
 
 def _check(name: str, value: object, needed: str, is_right: bool) -> None:

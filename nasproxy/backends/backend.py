@@ -18,8 +18,11 @@ class Backend(Protocol):
         """Trials that run at once."""
         ...
 
-    def rehearse(self, specs: Sequence[TrialSpec]) -> None:
+    def rehearse(self, specs: Sequence[TrialSpec]) -> Sequence[str]:
         """Put trials together without training them, where they would run.
+
+        Returns:
+            Sentences on what can be trained, but is perhaps not meant.
 
         Raises:
             ConfigError: One cannot be trained as it is configured.

@@ -49,13 +49,17 @@ class TrialHost:
         """Start a worker; it is a fresh process that knows nothing of this one but the order."""
         return self._start(run, (order,))
 
-    def rehearse(self, specs: Sequence[TrialSpec], memory_gib: float | None = None) -> None:
+    def rehearse(self, specs: Sequence[TrialSpec], memory_gib: float | None = None) -> list[str]:
         """Put each trial together without training it, in as much memory.
+
+        Returns:
+            What `nasproxy.worker.rehearse` says of them, once each.
 
         Raises:
             ConfigError: One cannot be put together.
         """
-        self._ask(partial(_rehearse, memory_gib=memory_gib), specs)
+        notes: list[str] = self._ask(partial(_rehearse, memory_gib=memory_gib), specs)
+        return notes
 
     def zero_costs(self, specs: Sequence[TrialSpec]) -> list[ZeroCost | None]:
         """Score the trials' models without training them.
@@ -104,12 +108,11 @@ def _answer(answer: Connection, work: Callable[[Sequence[TrialSpec]], Any], spec
         answer.send((result, None))
 
 
-def _rehearse(specs: Sequence[TrialSpec], *, memory_gib: float | None) -> None:
+def _rehearse(specs: Sequence[TrialSpec], *, memory_gib: float | None) -> list[str]:
     if memory_gib is not None:
         bound_memory(memory_gib)
     datasets: Datasets = {}
-    for spec in specs:
-        rehearse(spec, datasets)
+    return list(dict.fromkeys(note for spec in specs for note in rehearse(spec, datasets)))
 
 
 def _nothing() -> None:

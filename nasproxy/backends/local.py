@@ -93,15 +93,18 @@ class LocalBackend:
         """Trials that run at once."""
         return self._slots
 
-    def rehearse(self, specs: Sequence[TrialSpec]) -> None:
+    def rehearse(self, specs: Sequence[TrialSpec]) -> list[str]:
         """Put trials together in a process like a worker's, without training them.
+
+        Returns:
+            What their trainers say of them.
 
         Raises:
             ConfigError: One cannot be put together, or asks for more devices than there are.
         """
         for spec in specs:
             check_fits(self._pool, spec.devices)
-        self._host.rehearse(specs, self._memory_gib)
+        return self._host.rehearse(specs, self._memory_gib)
 
     def zero_costs(self, specs: Sequence[TrialSpec]) -> list[ZeroCost | None]:
         """Score the trials' models in a process like a worker's, without training them."""

@@ -111,10 +111,11 @@ class ReplayBackend:
         }
         return ProxyTask(overrides=overrides)
 
-    def rehearse(self, specs: Sequence[TrialSpec]) -> None:
+    def rehearse(self, specs: Sequence[TrialSpec]) -> tuple[str, ...]:
         """See whether the table has these trials."""
         for spec in specs:
             self._curve(spec)
+        return ()
 
     def zero_costs(self, specs: Sequence[TrialSpec]) -> list[ZeroCost | None]:
         """None for each: a table has no models."""

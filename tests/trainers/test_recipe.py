@@ -380,6 +380,17 @@ def test_a_setting_out_of_range_is_refused_before_anything_trains(name: str) -> 
         rehearse(digits_spec(ProxyTask(), trainer={**node, "optimizer_options": {"epsilon": 1}}))
 
 
+@pytest.mark.parametrize(
+    ("changes", "is_felt"), [({}, False), ({"flip": True}, False), ({"shift_px": 2}, True), ({"mixup": 0.2}, True)]
+)
+def test_a_strength_of_augmentation_that_nothing_feels_is_told(changes: dict[str, Any], is_felt: bool) -> None:
+    node = {**conf("trainer/plain_pytorch"), **changes}
+    assert rehearse(digits_spec(ProxyTask(), trainer=node)) == ()
+    notes = rehearse(digits_spec(ProxyTask(augmentation=0.5), trainer=node))
+    assert is_felt or "proxy.augmentation changes nothing here" in notes[0]
+    assert len(notes) == (not is_felt)
+
+
 @pytest.mark.parametrize("name", ["image_classifier", "plain_pytorch"])
 def test_the_configuration_names_every_setting_at_its_default(name: str) -> None:
     node = {key: value for key, value in conf(f"trainer/{name}").items() if key not in ("_target_", "version")}
