@@ -1,5 +1,16 @@
 """Everything that nasproxy raises on purpose: each message says what was needed, what came and what to do."""
 
+import traceback
+from pathlib import Path
+
+
+def told(error: BaseException) -> str:
+    """An error of somebody else's code in a line: its kind, what it says, and the line of theirs that led to it."""
+    text = f"{type(error).__name__}: {error}"
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if "site-packages" not in Path(frame.filename).parts] or frames
+    return f"{text} ({own[-1].filename}, line {own[-1].lineno})" if own else text
+
 
 class NasproxyError(Exception):
     """Base of all errors that a user can act on; shown without a traceback."""

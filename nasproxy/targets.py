@@ -11,7 +11,7 @@ from hydra.utils import instantiate
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticSchemaGenerationError
 
-from nasproxy.errors import ConfigError, NasproxyError
+from nasproxy.errors import ConfigError, NasproxyError, told
 
 
 def targets(node: Any) -> list[str]:
@@ -45,7 +45,7 @@ def build(name: str, node: Mapping[str, Any], **arguments: Any) -> Any:
             cause = cause.__cause__
         if isinstance(cause, NasproxyError):
             raise cause from None
-        raise ConfigError(f"{name} cannot be built from {node.get('_target_')}: {cause}") from error
+        raise ConfigError(f"{name} cannot be built from {node.get('_target_')}: {told(cause)}") from error
 
 
 def load(name: str, node: Mapping[str, Any]) -> Callable[..., Any]:

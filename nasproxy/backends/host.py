@@ -16,7 +16,7 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
-from nasproxy.errors import ConfigError, NasproxyError
+from nasproxy.errors import ConfigError, NasproxyError, told
 from nasproxy.failures import bound_memory
 from nasproxy.trial import TrialSpec
 from nasproxy.worker import Datasets, WorkOrder, rehearse, run, zero_costs
@@ -103,7 +103,7 @@ def _answer(answer: Connection, work: Callable[[Sequence[TrialSpec]], Any], spec
     except NasproxyError as error:
         answer.send((None, str(error)))
     except Exception as error:  # models and loaders are the user's code and may raise anything
-        answer.send((None, f"a trial cannot be put together: {type(error).__name__}: {error}"))
+        answer.send((None, f"a trial cannot be put together: {told(error)}"))
     else:
         answer.send((result, None))
 

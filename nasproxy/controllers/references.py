@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from nasproxy.controllers.base import Records
 from nasproxy.controllers.states import Reference, SelectionState
 from nasproxy.errors import ConfigError, StageStoppedError
+from nasproxy.records import TrialRecord
 from nasproxy.trial import TrialSpec
 
 BASELINE = -1
@@ -17,6 +18,12 @@ ADVICE = {
     "crash": "read worker.log there: the model or the trainer raises",
     "lost": "workers died from outside: look for a memory limit or a full disk",
 }
+
+ADVICE_AFTER_REPLACEMENT = {
+    "oom": "drop the largest choices of the search space, or raise failures.oom_halvings",
+    "nan": "lower trainer.learning_rate, or warm up",
+}
+"""Of the causes that another trial may stand in for."""
 
 
 def reference(number: int, spec: TrialSpec, records: Records) -> Reference:
@@ -56,18 +63,26 @@ def refuse_excess_failures(state: SelectionState, records: Records, max_ratio: f
 
 def _by_cause(keys: Sequence[str], records: Records) -> str:
     """A table of failed candidates in plain text, the most frequent cause first."""
-    folders: dict[str, list[str]] = {}
+    of_cause: dict[str, list[str]] = {}
     for key in keys:
-        record = records[key]
-        cause = "unknown" if record.status.cause is None else record.status.cause.value
-        folders.setdefault(cause, []).append(f"trials/{record.trained_as(key)}")
+        cause = records[key].status.cause
+        of_cause.setdefault("unknown" if cause is None else cause.value, []).append(key)
     rows = [("cause", "candidates", "for example", "what to do")]
-    rows += [
-        (cause, str(len(of)), of[0], ADVICE.get(cause, ADVICE["crash"]))
-        for cause, of in sorted(folders.items(), key=lambda item: -len(item[1]))
-    ]
+    for cause_name, failed in sorted(of_cause.items(), key=lambda item: -len(item[1])):
+        example = records[failed[0]]
+        rows.append(
+            (cause_name, str(len(failed)), f"trials/{example.trained_as(failed[0])}", _advice(cause_name, example))
+        )
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     return "\n".join("  ".join(["", *map(str.ljust, row, widths), row[3]]) for row in rows)
+
+
+def _advice(cause: str, example: TrialRecord) -> str:
+    """What to do, without what was tried."""
+    tried = [replacement.change for replacement in example.replacements if replacement.cause.value == cause]
+    if tried:
+        return f"{tried[-1]} did not help: {ADVICE_AFTER_REPLACEMENT[cause]}"
+    return ADVICE.get(cause, ADVICE["crash"])
 
 
 def outcome(state: SelectionState, records: Records) -> str:

@@ -7,7 +7,7 @@ for what `but` replaces. Choices and groups may carry `when`: paths of earlier c
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -93,6 +93,7 @@ class _Reader:
         if reserved:
             word = f"{reserved[0]!r}, a word of the language"
             raise self._error(path, f"needs other names than {word}: rename the choice", "group")
+        self._refuse_misspelt(path, entries)
         members = {name: self.node(below(path, name), entry) for name, entry in entries.items() if name != "when"}
         if not members:
             raise self._error(path, "needs choices, got none: list some, or remove it", "group")
@@ -243,6 +244,13 @@ class _Reader:
         if strange:
             others = ", ".join(name for name in allowed if name != beside)
             raise self._error(path, f"has {strange[0]!r} beside `{beside}`, where only {others} may stand: remove it")
+
+    def _refuse_misspelt(self, path: str, names: Iterable[str]) -> None:
+        """A choice that was meant would be a group of one choice, of the same size and another path."""
+        for name in names:
+            word = re.sub("[_-]", "", name).lower()
+            if word in ("oneof", "manyof"):
+                raise self._error(path, f"needs `{word}` written so, got {name!r}: rename it", "group")
 
     def _bad_name(self, path: str, key: Any) -> SpaceError:
         where = f"group {path!r} of " if path else ""

@@ -268,6 +268,19 @@ class TestRandomSelection:
             "failures setting it is another study: begin it with study=NAME."
         )
 
+    def test_the_diagnosis_does_not_advise_what_was_tried(self, tmp_path: Path, make_workshop: MakeWorkshop) -> None:
+        succession = partial(successor, policy=FailureSettings(nan="lower_rate", oom_halvings=1))
+        workshop = replace(make_workshop(tmp_path, max_attempts=1), succession=succession)
+        candidates = architectures(20, {0: "nan", 1: "oom"})
+        recipe = synthetic.recipe(total_steps=100, check_every_steps=4, noise=0.01, batch_size=16, learning_rate=0.2)
+        with pytest.raises(StageStoppedError) as stopped:
+            self.take(tmp_path, workshop, candidates, recipe=recipe, models=20, max_failure_ratio=0.05)
+        rows = {row.split()[0]: row for row in str(stopped.value).splitlines()[2:-1]}
+        assert rows["nan"].endswith(
+            "a learning rate of 0.1 instead of 0.2 did not help: lower trainer.learning_rate, or warm up"
+        )
+        assert "a micro-batch of 8 instead of 16 did not help: drop the largest choices" in rows["oom"]
+
     def test_a_candidate_that_another_trial_stands_in_for_has_not_failed(
         self, tmp_path: Path, make_workshop: MakeWorkshop
     ) -> None:

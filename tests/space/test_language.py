@@ -170,6 +170,8 @@ def test_dotted_keys_and_whole_numbers_are_names_of_groups():
         ("a: {manyof: [1, 1], k: 1, sorted: true}", "needs different values, got 1 twice"),
         ("a: {manyof: [1, 1], k: 1, distinct: false}", "needs different values, got 1 twice"),
         ("a: {}", "group 'a' of 'test' needs choices, got none"),
+        ("a: {one_of: [1, 2]}", "group 'a' of 'test' needs `oneof` written so, got 'one_of': rename it"),
+        ("a: {ManyOf: [1, 2], b: [1, 2]}", "group 'a' of 'test' needs `manyof` written so, got 'ManyOf'"),
         ("a: {b: [1, 2], k: [1, 2]}", "group 'a' of 'test' needs other names than 'k', a word of the language"),
         ("a: {repeat: 2, each: {b: [1, 2]}, c: [1]}", "has 'c' beside `repeat`, where only each, but, when may stand"),
         ("a: {repeat: 0, each: {b: [1, 2]}}", "needs a whole `repeat` of at least 1, got 0"),
