@@ -28,7 +28,7 @@ from benchmarks.training import chain, of_timm
 from nasproxy.data.dataset import ImageSplit
 from nasproxy.data.stream import batch_indices
 from trainers import recipe
-from trainers.images import ImageArrays
+from trainers.image_arrays import ImageArrays
 
 SEEDS = 5
 LARGE_GOAL, SMALL_GOAL, SEEDS_GOAL = 1.0, 3.0, 2.0

@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 
 from nasproxy import proxy
 from nasproxy.backends.backend import Backend
+from nasproxy.controllers.references import Selection
 from nasproxy.controllers.schedules import compared
-from nasproxy.controllers.settings import Selection
 from nasproxy.controllers.successor import Successor, successor
 from nasproxy.devices import gpus_of, visible_gpus
 from nasproxy.errors import ConfigError, NasproxyError

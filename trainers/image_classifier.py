@@ -21,9 +21,10 @@ from nasproxy.callbacks import TrialCallback, resume_path
 from nasproxy.records import TrialFolder
 from nasproxy.worker import TrialContext
 from trainers import ranks, recipe
+from trainers.arguments import with_settings
 
 
-@recipe.with_settings
+@with_settings
 def train(trial: TrialContext, settings: recipe.Settings) -> None:
     """Train one trial until its controller says stop; arguments as in `trainers.recipe.Settings`.
 

@@ -2,6 +2,7 @@
 
 import math
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,8 @@ from nasproxy.data.image_folder import FileSplit, Reading
 from nasproxy.data.stream import BatchStream, step_seed
 from nasproxy.errors import ConfigError, DataError
 from trainers.augmentation import Augmentation, Batch
-from trainers.images import seed_generator, shard, validation_batch, validation_shard
 from trainers.settings import Settings
+from trainers.shards import seed_generator, shard, validation_batch, validation_shard
 
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """ImageNet's, of colours in [0, 1]: what models of such images are used to."""
@@ -130,7 +131,7 @@ class ImageFiles:
             yield images.sub_(self._mean).div_(self._deviation), labels.to(self._device, non_blocking=True)
 
 
-class _Batches(Dataset[tuple[Tensor | str, Tensor]]):
+class _Batches(ABC, Dataset[tuple[Tensor | str, Tensor]]):
     """Batches by number, as bytes; in place of one that cannot be read, why not.
 
     An error that a worker raised would reach its trial with a traceback for a message.
@@ -142,8 +143,8 @@ class _Batches(Dataset[tuple[Tensor | str, Tensor]]):
         except DataError as error:
             return str(error), torch.empty(0)
 
-    def _batch(self, number: int) -> Batch:
-        raise NotImplementedError
+    @abstractmethod
+    def _batch(self, number: int) -> Batch: ...
 
 
 class _TrainBatches(_Batches):

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from nasproxy.errors import ConfigError
 from trainers.augmentation import Batch
 from trainers.images import Images, open_images
-from trainers.settings import Settings, with_settings
+from trainers.settings import Settings
 from trainers.smoothing import Average
 
-__all__ = ["Average", "Batch", "Images", "Settings", "open_images", "with_settings"]
+__all__ = ["Average", "Batch", "Images", "Settings", "open_images"]
 
 
 def prepare(model: nn.Module, settings: Settings, *, regularisation: float, device: torch.device) -> nn.Module:

@@ -1,9 +1,10 @@
-"""What all ways of selecting reference models share: how a candidate becomes one, and when too many failed. Pure."""
+"""What all ways of selecting reference models share: how a candidate becomes one, and when too many failed."""
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any, Protocol
 
-from nasproxy.controllers.base import Records
+from nasproxy.controllers.base import Controller, Records
 from nasproxy.controllers.states import Reference, SelectionState
 from nasproxy.errors import ConfigError, StageStoppedError
 from nasproxy.records import TrialRecord
@@ -24,6 +25,52 @@ ADVICE_AFTER_REPLACEMENT = {
     "nan": "lower trainer.learning_rate, or warm up",
 }
 """Of the causes that another trial may stand in for."""
+
+
+class Selection(Protocol):
+    """A way to select the reference models, with its settings.
+
+    Attributes:
+        is_random: Whether they are a random sample of the search space, so that random ones may be added to them.
+    """
+
+    is_random: bool
+
+    @property
+    def candidates(self) -> int:
+        """Candidates that it draws on."""
+        ...
+
+    @property
+    def rounds(self) -> Sequence[tuple[int, float]]:
+        """How many models are trained how far, as a fraction of training; models of a round go on in the next."""
+        ...
+
+    @property
+    def models(self) -> int:
+        """Reference models that it ends with."""
+        ...
+
+    @property
+    def base(self) -> dict[str, Any]:
+        """What must stay as it is while a study lasts."""
+        ...
+
+    def check(self) -> None:
+        """Refuse what cannot work.
+
+        Raises:
+            ConfigError: A number is out of range.
+        """
+        ...
+
+    def controller(self, **context: Any) -> Controller[SelectionState]:
+        """The controller that selects so.
+
+        Args:
+            **context: `recipe`, `candidates`, `baseline`, `seed` and `folder`.
+        """
+        ...
 
 
 def reference(number: int, spec: TrialSpec, records: Records) -> Reference:

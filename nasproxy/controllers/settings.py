@@ -1,12 +1,10 @@
 """What can be chosen about each stage; every constant of a stage is here and in `conf/config.yaml`."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
-from nasproxy.controllers.base import Controller
-from nasproxy.controllers.states import SelectionState
 from nasproxy.errors import ConfigError
 
 GATES = ("stop", "warn")
@@ -92,52 +90,6 @@ class CompareSchedulesSettings:
                     f"compare_schedules.{name} must list different values, got {values}: give each once, such as "
                     f"[{trainer[name]}]"
                 )
-
-
-class Selection(Protocol):
-    """A way to select the reference models, with its settings.
-
-    Attributes:
-        is_random: Whether they are a random sample of the search space, so that random ones may be added to them.
-    """
-
-    is_random: bool
-
-    @property
-    def candidates(self) -> int:
-        """Candidates that it draws on."""
-        ...
-
-    @property
-    def rounds(self) -> Sequence[tuple[int, float]]:
-        """How many models are trained how far, as a fraction of training; models of a round go on in the next."""
-        ...
-
-    @property
-    def models(self) -> int:
-        """Reference models that it ends with."""
-        ...
-
-    @property
-    def base(self) -> dict[str, Any]:
-        """What must stay as it is while a study lasts."""
-        ...
-
-    def check(self) -> None:
-        """Refuse what cannot work.
-
-        Raises:
-            ConfigError: A number is out of range.
-        """
-        ...
-
-    def controller(self, **context: Any) -> Controller[SelectionState]:
-        """The controller that selects so.
-
-        Args:
-            **context: `recipe`, `candidates`, `baseline`, `seed` and `folder`.
-        """
-        ...
 
 
 @dataclass

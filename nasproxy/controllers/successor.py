@@ -3,14 +3,10 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
+from nasproxy.controllers.settings import FailureSettings
 from nasproxy.records import Cause
 from nasproxy.trial import TrialSpec
-
-if TYPE_CHECKING:
-    from nasproxy.controllers.settings import FailureSettings
-
 
 MICRO_BATCH = "training.micro_batch"
 
@@ -28,7 +24,7 @@ class Successor:
     change: str
 
 
-def successor(spec: TrialSpec, causes: Sequence[Cause], policy: "FailureSettings") -> Successor | None:
+def successor(spec: TrialSpec, causes: Sequence[Cause], policy: FailureSettings) -> Successor | None:
     """What stands in for a trial after it, and each trial that stood in for it before, has failed.
 
     A function of what was asked for and of how that ended, so that results hang on nothing else.
@@ -59,7 +55,7 @@ def batch_size(spec: TrialSpec) -> int | None:
     return spec.proxy_task.batch(size, multiple=2 * spec.devices if is_mixed else 1)
 
 
-def _after(cause: Cause, spec: TrialSpec, policy: "FailureSettings") -> Successor | None:
+def _after(cause: Cause, spec: TrialSpec, policy: FailureSettings) -> Successor | None:
     if cause is Cause.OOM:
         return _halved(spec)
     if cause is Cause.NAN and policy.nan == "lower_rate":

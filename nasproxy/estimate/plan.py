@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 
 from nasproxy.controllers import race
 from nasproxy.controllers.race import Pace
-from nasproxy.controllers.settings import ProxySearchSettings, Selection, VarianceSettings
+from nasproxy.controllers.references import Selection
+from nasproxy.controllers.settings import ProxySearchSettings, VarianceSettings
 from nasproxy.estimate.acceptance import Acceptance
 from nasproxy.proxy import ProxyTask
 from nasproxy.trial import Architecture, Recipe, Split, TrialSpec

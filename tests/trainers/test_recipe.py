@@ -18,8 +18,9 @@ from nasproxy.worker import rehearse
 from study import conf, digits_spec
 from trainers import recipe
 from trainers.augmentation import flipped, shifted
-from trainers.images import ImageArrays, validation_shard
+from trainers.image_arrays import ImageArrays
 from trainers.settings import optimizers
+from trainers.shards import validation_shard
 
 CPU = torch.device("cpu")
 

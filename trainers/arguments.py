@@ -1,0 +1,67 @@
+"""A trainer's arguments: the fields of its settings, checked before anything trains, and taken under the trial."""
+
+import functools
+import inspect
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import fields, replace
+from typing import Any
+
+import torch
+
+from nasproxy.data.image_folder import FileSplit
+from nasproxy.worker import TrialContext
+from trainers import recipe
+from trainers.images import open_images
+from trainers.settings import Settings
+
+Trainer = Callable[[TrialContext, Settings], None]
+
+
+def with_settings(train: Trainer) -> Callable[..., None]:
+    """Have a trainer take the fields of `Settings` as its arguments, and get them as they are under its trial.
+
+    They are named in one place so, and `check` of what comes back, which takes the same arguments, says what is wrong
+    with them before anything trains. `runs_as_ranks` has the worker start it once for each device of a trial.
+    """
+
+    def settings_of(trial: TrialContext, arguments: Mapping[str, Any]) -> Settings:
+        settings = Settings(**arguments).under(trial.proxy_task, trial.spec.devices)
+        settings.check(trial.spec)
+        return settings
+
+    @functools.wraps(train)
+    def train_with(trial: TrialContext, **arguments: Any) -> None:
+        train(trial, settings_of(trial, arguments))
+
+    def check(trial: TrialContext, **arguments: Any) -> list[str]:
+        settings, devices = settings_of(trial, arguments), trial.spec.devices
+        recipe.make_optimizer(torch.nn.Linear(1, 1), settings)
+        if devices > 1 and trial.spec.recipe.data.get("loader") is not None:
+            data = trial.load_data()
+            for rank in range(devices):  # each must be able to have its part of the images
+                open_images(replace(trial, rank=rank, world_size=devices), data, settings, torch.device("cpu"))
+        return _notes(trial, Settings(**arguments))
+
+    hints = {"trial": TrialContext, **typing.get_type_hints(Settings)}
+    parameters = [inspect.Parameter("trial", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=TrialContext)]
+    parameters += inspect.signature(Settings).parameters.values()
+    train_with.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    train_with.__annotations__ = {name: hints[name] for name in ("trial", *(f.name for f in fields(Settings)))}
+    train_with.check = check  # type: ignore[attr-defined]
+    train_with.runs_as_ranks = True  # type: ignore[attr-defined]
+    return train_with
+
+
+def _notes(trial: TrialContext, settings: Settings) -> list[str]:
+    """What a trial's proxy task sets without effect, in sentences."""
+    task, devices = trial.proxy_task, trial.spec.devices
+    is_felt = settings.under(task, devices) != settings.under(replace(task, augmentation=1.0), devices)
+    if task.augmentation == 1.0 or is_felt or trial.spec.recipe.data.get("loader") is None:
+        return []
+    if isinstance(trial.load_data(), FileSplit):  # views of images in files are cut at random in any case
+        return []
+    return [
+        "proxy.augmentation changes nothing here, for the trainer augments nothing that has a strength: proxy tasks "
+        "that differ in it alone are one; raise trainer.shift_px, erase, mixup or cutmix, or leave it out"
+    ]

@@ -1,0 +1,87 @@
+"""Images in memory as batches, each a function of (seed, step) alone."""
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from nasproxy.data.dataset import ImageSplit
+from nasproxy.data.stream import BatchStream, step_seed
+from trainers.augmentation import Augmentation, Batch
+from trainers.settings import Settings
+from trainers.shards import seed_generator, shard, validation_batch, validation_shard
+
+DEVICE_SHARE = 0.25
+"""Share of a GPU's free memory that images may take; other trials may train beside this one."""
+
+
+class ImageArrays:
+    """Images in memory, on the device where they fit."""
+
+    def __init__(
+        self,
+        split: ImageSplit,
+        settings: Settings,
+        *,
+        seed: int,
+        device: torch.device,
+        rank: int = 0,
+        world_size: int = 1,
+        micro_batch: int | None = None,
+    ) -> None:
+        self._device = device
+        self._seed = seed
+        self._rank = rank
+        self._own = shard(settings.batch_size, rank, world_size) if world_size > 1 else None
+        self._stream = BatchStream(len(split.train_labels), settings.batch_size, seed)
+        self._augment = Augmentation(settings, split.num_classes, device)
+        home = device if _fits(split, device) else torch.device("cpu")
+        self._valid_batch = validation_batch(settings.batch_size, world_size, micro_batch)
+        scoring = validation_shard(len(split.valid_labels), rank, world_size)
+        self._train = tuple(torch.from_numpy(part).to(home) for part in (split.train_images, split.train_labels))
+        self._valid = tuple(
+            torch.from_numpy(part[scoring]).to(home) for part in (split.valid_images, split.valid_labels)
+        )
+
+    def batches(self, first: int, last: int) -> Iterator[Batch]:
+        """The batches of the steps after `first` finished ones, up to `last`."""
+        return map(self.batch, range(first, last))
+
+    def batch(self, step: int) -> Batch:
+        """Images and labels of the step that follows `step` finished ones, augmented.
+
+        Whole batches are drawn and augmented, then cut: a training on several devices sees what one on one device does.
+        """
+        seed = step_seed(self._seed, step)
+        seed_generator(seed, self._device)
+        images, labels = _select(self._train, torch.from_numpy(self._stream.indices(step)), self._device)
+        images, labels = self._augment(images, labels, seed)
+        if self._own is None:
+            return images, labels
+        seed_generator(step_seed(seed, self._rank), self._device)  # no two ranks drop out the same
+        return images[self._own], labels[self._own]
+
+    def validation(self) -> Iterator[Batch]:
+        """All validation images and labels of this rank, in batches of one order."""
+        for images, labels in zip(*(torch.split(part, self._valid_batch) for part in self._valid), strict=True):
+            yield images.to(self._device), labels.to(self._device)
+
+    @property
+    def validation_batches(self) -> int:
+        """How many batches `validation` gives."""
+        return math.ceil(len(self._valid[1]) / self._valid_batch)
+
+
+def _select(parts: tuple[Tensor, ...], indices: Tensor, device: torch.device) -> Batch:
+    home = parts[0].device
+    indices = indices.to(home, non_blocking=True)
+    images, labels = (part.index_select(0, indices).to(device, non_blocking=True) for part in parts)
+    return images, labels
+
+
+def _fits(split: ImageSplit, device: torch.device) -> bool:
+    if device.type != "cuda":
+        return True
+    free, _ = torch.cuda.mem_get_info(device)
+    return bool(split.train_images.nbytes + split.valid_images.nbytes <= DEVICE_SHARE * free)
