@@ -78,6 +78,15 @@ def check_fits(pool: Pool, devices: int) -> None:
         )
 
 
+def _turn(folder: Path) -> AbstractContextManager[None]:
+    """The right to choose, which a process keeps until it has what it needs.
+
+    Two that each took half of what they need would both go without; and one that needs several devices would wait for
+    ever while others, of another study, pass it by with one each.
+    """
+    return Lease(folder / "choosing.lock").hold("the choice of devices", wait_seconds=None)
+
+
 @dataclass(frozen=True)
 class CorePool:
     """The cores of this machine, in as many slots as trials may run at once.
@@ -103,14 +112,14 @@ class CorePool:
     def lease(self, devices: int = 1) -> Iterator[str]:
         """Hold a slot for each device, waiting for them."""
         check_fits(self, devices)
-        while (held := self._try(devices)) is None:
-            time.sleep(POLL_SECONDS)
+        with _turn(self.folder):
+            while (held := self._try(devices)) is None:
+                time.sleep(POLL_SECONDS)
         with held:
             yield "cpu"
 
     def _try(self, devices: int) -> ExitStack | None:
-        # One process chooses at a time: two that each took half of what they need would both go without.
-        with Lease(self.folder / "choosing.lock").hold("the slots", wait_seconds=None), ExitStack() as taken:
+        with ExitStack() as taken:
             for slot in range(self.slots):
                 lease = Lease(self.folder / f"slot{slot}.lock")
                 if lease.acquire():
@@ -178,8 +187,9 @@ class GpuPool:
         """
         check_fits(self, devices)
         share = gpus_of(devices, self.per_trial)
-        while (held := self._try(share)) is None:
-            time.sleep(POLL_SECONDS)
+        with _turn(self.folder):
+            while (held := self._try(share)) is None:
+                time.sleep(POLL_SECONDS)
         names, leases = held
         with leases:
             os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(names)
@@ -188,8 +198,7 @@ class GpuPool:
     def _try(self, share: float) -> tuple[list[str], ExitStack] | None:
         units = UNITS if share >= 1 else round(UNITS * share)
         names: list[str] = []
-        # One process chooses at a time: two that each took half of what they need would both go without.
-        with Lease(self.folder / "choosing.lock").hold("the GPUs", wait_seconds=None), ExitStack() as taken:
+        with ExitStack() as taken:
             for gpu in self.gpus:
                 with ExitStack() as part:
                     if self._take(gpu, units, part):

@@ -140,16 +140,9 @@ class Lease:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
         kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-        deadline = None if wait_seconds is None else time.monotonic() + wait_seconds
-        while True:
-            try:
-                fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if deadline is not None and time.monotonic() >= deadline:
-                    os.close(descriptor)
-                    return False
-                time.sleep(0.05)
+        if not _lock(descriptor, kind, wait_seconds):
+            os.close(descriptor)
+            return False
         self._descriptor = descriptor
         _HELD.add(descriptor)
         os.ftruncate(descriptor, 0)
@@ -192,6 +185,23 @@ class Lease:
             yield
         finally:
             self.release()
+
+
+def _lock(descriptor: int, kind: int, wait_seconds: float | None) -> bool:
+    """Lock an open file within so many seconds; the kernel lets those in who wait for ever in the order they came."""
+    if wait_seconds is None:
+        fcntl.flock(descriptor, kind)
+        return True
+    deadline = time.monotonic() + wait_seconds
+    while True:
+        try:
+            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.05)
+        else:
+            return True
 
 
 def is_held(path: Path) -> bool:

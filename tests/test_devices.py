@@ -1,5 +1,7 @@
 import multiprocessing
 import os
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +9,7 @@ import pytest
 
 from nasproxy.devices import CorePool, GpuPool
 from nasproxy.errors import ConfigError
+from nasproxy.storage import is_held
 
 
 def _hold(pool: GpuPool, taken: Any, release: Any) -> None:
@@ -106,3 +109,23 @@ def test_a_trial_on_several_devices_takes_as_many_slots_or_none(tmp_path: Path) 
 def test_more_devices_for_a_trial_than_there_are_is_refused(pool: CorePool | GpuPool) -> None:
     with pytest.raises(ConfigError, match="a trial asks for 3 devices, and the backend has 2"), pool.lease(3):
         pass
+
+
+def test_who_waits_for_several_devices_is_not_passed_by(tmp_path: Path) -> None:
+    pool, order = CorePool(2, tmp_path), list[int]()
+
+    def train(devices: int) -> None:
+        with pool.lease(devices):
+            order.append(devices)
+
+    both, one = (threading.Thread(target=train, args=(devices,)) for devices in (2, 1))
+    with pool.lease():
+        both.start()
+        while not is_held(tmp_path / "choosing.lock"):
+            time.sleep(0.01)
+        one.start()
+        one.join(timeout=0.5)
+        assert not order, "a slot is free, but the other was first"
+    both.join()
+    one.join()
+    assert order == [2, 1]
