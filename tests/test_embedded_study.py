@@ -85,7 +85,7 @@ def judged(task: TaskState) -> tuple[object, ...]:
     "overrides",
     [
         pytest.param(study.SMALL, id="small", marks=pytest.mark.gate),
-        pytest.param((), id="whole", marks=pytest.mark.slow),
+        pytest.param((), id="whole", marks=[pytest.mark.slow, pytest.mark.timeout(1800)]),
     ],
 )
 def test_lightning_and_the_plain_loop_decide_the_same(tmp_path: Path, overrides: tuple[str, ...]) -> None:

@@ -86,7 +86,7 @@ class Judge:
             needed=verdict.needed,
             lower_limit=verdict.lower_limit,
             median_score=median(check.score for check in at_step),
-            median_train_seconds=median(check.train_seconds for check in at_step),
+            median_train_seconds=pace.devices * median(check.train_seconds for check in at_step),
             rated_seconds=pace.seconds_at(step),
         )
         return shown, verdict

@@ -212,7 +212,8 @@ class ProxySearchController:
 
     def _pace(self, name: str, models: Models) -> Pace | None:
         """The pace of the selected references: models that are added later do not change what is on record."""
-        return race.pace(self._steps[name], models.records[: len(self._references)])
+        devices = self._spec(name, self._references[0]).devices
+        return race.pace(self._steps[name], models.records[: len(self._references)], devices)
 
     def _next_step(self, task: TaskState) -> int:
         """The step to judge next; the last one again where references were added after it."""
@@ -293,7 +294,7 @@ class ProxySearchController:
             asked = self._reserve.ask(judged, verdict, len(task.keys), trained, is_last_look=is_last)
             if asked > task.asked:
                 return replace(judged, asked=asked)
-        stopping = self._stopping_state(check, verdict, is_last=is_last)
+        stopping = self._stopping_state(check, verdict, pace, is_last=is_last)
         return judged if stopping is None else _ended(judged, stopping)
 
     def _grown(self, task: TaskState, records: Records) -> TaskState | None:
@@ -306,13 +307,16 @@ class ProxySearchController:
         has_more_to_judge = bool(workable) or len(task.checks) < len(self._steps[task.name])
         return grown if has_more_to_judge else _ended(grown, StoppingState.RAN_TO_COMPLETION)
 
-    def _stopping_state(self, check: TaskCheck, verdict: Verdict, *, is_last: bool) -> StoppingState | None:
+    def _stopping_state(self, check: TaskCheck, verdict: Verdict, pace: Pace, *, is_last: bool) -> StoppingState | None:
         settings = self._settings
         if verdict.kind is VerdictKind.ACCEPTED:
             return StoppingState.MET_CORRELATION
         if settings.desired_score is not None and check.median_score >= settings.desired_score:
             return StoppingState.MET_ACCURACY
-        if settings.train_seconds_limit is not None and check.rated_seconds >= settings.train_seconds_limit:
+        if (
+            settings.train_seconds_limit is not None
+            and check.rated_seconds >= pace.devices * settings.train_seconds_limit
+        ):
             return StoppingState.EXCEEDED_TIME_LIMIT
         return StoppingState.RAN_TO_COMPLETION if is_last else None
 

@@ -1,7 +1,8 @@
 """A race of proxy tasks in lockstep of training time: whose next check comes first, and how far all may run ahead.
 
 Time is not read from a clock but rated: steps times the seconds per step that each model's trial showed first. These
-never change once they are on record, so a study that is resumed races as it did before.
+never change once they are on record, so a study that is resumed races as it did before. It is time of devices: a
+training on two of them for an hour takes two.
 """
 
 import math
@@ -22,14 +23,16 @@ class Pace:
     Attributes:
         check_steps: The steps of its checks.
         seconds_per_step: Median over its models.
+        devices: That one training is spread over.
     """
 
     check_steps: tuple[int, ...]
     seconds_per_step: float
+    devices: int = 1
 
     def seconds_at(self, step: int) -> float:
-        """Rated training time up to a step."""
-        return step * self.seconds_per_step
+        """Rated training time up to a step, of all devices together."""
+        return step * self.seconds_per_step * self.devices
 
     def last_check_within(self, seconds: float) -> int:
         """The last check up to which training takes no longer; the first check where none is so early."""
@@ -42,8 +45,8 @@ def rated_until(check_steps: Sequence[int]) -> int:
     return check_steps[min(RATED_CHECKS, len(check_steps)) - 1]
 
 
-def pace(check_steps: tuple[int, ...], records: Sequence[TrialRecord]) -> Pace | None:
-    """The pace of a proxy task, from trials of its first models.
+def pace(check_steps: tuple[int, ...], records: Sequence[TrialRecord], devices: int = 1) -> Pace | None:
+    """The pace of a proxy task, from trials of its first models on so many devices each.
 
     Returns:
         The pace, or None while a model that has not failed has still to show its speed, or where none ever did.
@@ -52,7 +55,7 @@ def pace(check_steps: tuple[int, ...], records: Sequence[TrialRecord]) -> Pace |
     if not all(record.is_failed or record.reached(until) for record in records):
         return None
     speeds = [speed for record in records if (speed := _seconds_per_step(record, until)) is not None]
-    return Pace(check_steps, median(speeds)) if speeds else None
+    return Pace(check_steps, median(speeds), devices) if speeds else None
 
 
 def _seconds_per_step(record: TrialRecord, until: int) -> float | None:

@@ -76,7 +76,7 @@ class Selection(Protocol):
 def reference(number: int, spec: TrialSpec, records: Records) -> Reference:
     """A fully trained candidate as a reference."""
     last = records[spec.key].checks[-1]
-    return Reference(number, spec.architecture, spec.key, last.score, last.train_seconds)
+    return Reference(number, spec.architecture, spec.key, last.score, last.train_seconds * spec.devices)
 
 
 def check_failure_ratio(ratio: float) -> None:

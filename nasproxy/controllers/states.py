@@ -69,7 +69,15 @@ class Iteration:
 
 @dataclass(frozen=True)
 class Reference:
-    """A candidate with a full-training score."""
+    """A candidate with a full-training score.
+
+    Attributes:
+        number: Its place among the candidates.
+        architecture: What it is.
+        key: Its trial.
+        score: That of its last check.
+        train_seconds: Of its training, on all devices together.
+    """
 
     number: int
     architecture: Architecture
@@ -165,7 +173,8 @@ class TaskCheck:
         needed: The tau that the criterion asked for here; None where it asks for none.
         lower_limit: The criterion's one-sided lower limit of the true tau; None where it has none.
         median_score: Median score of the models.
-        median_train_seconds: Median training time of the models up to here, validation excluded.
+        median_train_seconds: Median training time of the models up to here, validation excluded, of all devices of a
+            trial together.
         rated_seconds: The same by the seconds per step that were measured first: what races are decided on.
     """
 
@@ -197,7 +206,7 @@ class TaskState:
         verdict: The criterion's last word.
         stopping_state: Why its judgement ended; None while it goes on.
         final_step: The step it was stopped at.
-        final_train_seconds: Median training time up to there.
+        final_train_seconds: Median training time up to there, of all devices together.
         beaten_by: The accepted task that it could no longer be cheaper than, if that ended it.
     """
 

@@ -88,7 +88,11 @@ def _selection(design: Design, *, has_variance: bool) -> Course:
 def _race(design: Design, speeds: Speeds) -> Race:
     models = tuple(design.candidates[: design.selection.models])
     paces = {
-        name: Pace(checked_at(design.recipe, task), speeds.timing(models, name).step_seconds)
+        name: Pace(
+            checked_at(design.recipe, task),
+            speeds.timing(models, name).step_seconds,
+            design.recipe.under(task).devices,
+        )
         for name, task in design.tasks.items()
     }
     return Race(
@@ -106,7 +110,7 @@ def _expected(design: Design, run: Race, speeds: Speeds) -> Acceptance:
     config, recipe = design.config, design.recipe
     whole = sorted(run.paces, key=lambda name: run.paces[name].seconds_at(run.paces[name].check_steps[-1]))
     name = whole[len(whole) // 2]
-    full_seconds = recipe.total_steps * speeds.timing(run.models, None).step_seconds
+    full_seconds = recipe.total_steps * speeds.timing(run.models, None).step_seconds * recipe.devices
     reserve = Reserve(
         candidates=[TrialSpec(a, ProxyTask(), Split.FULL, config.seed, recipe) for a in run.reserve],
         first_number=design.selection.candidates,

@@ -82,7 +82,9 @@ class Race:
     def last_step(self, name: str) -> int:
         """The last check of a proxy task: that of its training, or the first at its time limit."""
         pace, limit = self.paces[name], self.settings.train_seconds_limit
-        late = (step for step in pace.check_steps if limit is not None and pace.seconds_at(step) >= limit)
+        late = (
+            step for step in pace.check_steps if limit is not None and pace.seconds_at(step) >= pace.devices * limit
+        )
         return next(late, pace.check_steps[-1])
 
 

@@ -115,7 +115,7 @@ def _copies(findings: Findings, full_steps: int) -> Effort | None:
     trials = [] if measured is None else [findings.trials[key] for key in measured.keys if key in findings.trials]
     if not trials:
         return None
-    seconds = fmean(train_seconds(trial.record) for trial in trials)
+    seconds = fmean(trial.spec.devices * train_seconds(trial.record) for trial in trials)
     return Effort(COPIES * trials[0].spec.total_steps / full_steps, COPIES * seconds)
 
 
@@ -144,13 +144,19 @@ class _Trainings:
     scores: Sequence[float]
     check_steps: Sequence[int]
     full_steps: int
+    devices: int
 
     @classmethod
     def of(cls, findings: Findings, task: TaskState, full_steps: int) -> "_Trainings":
         keys = [key for key in task.keys[: len(task.keys) - len(task.added)] if key in findings.trials]
-        steps = findings.trials[keys[0]].spec.check_steps if keys else ()
-        records = [findings.trials[key].record for key in keys]
-        return cls(records, [reference.score for reference in findings.references], steps, full_steps)
+        first = findings.trials[keys[0]].spec if keys else None
+        return cls(
+            records=[findings.trials[key].record for key in keys],
+            scores=[reference.score for reference in findings.references],
+            check_steps=() if first is None else first.check_steps,
+            full_steps=full_steps,
+            devices=1 if first is None else first.devices,
+        )
 
     @property
     def is_complete(self) -> bool:
@@ -220,7 +226,7 @@ class _Trainings:
 
     def _mean(self, ends: Sequence[tuple[float, float]], models: int, *, is_at_least: bool) -> Effort:
         steps, seconds = (fmean(values) for values in zip(*ends, strict=True))
-        return Effort(models * steps / self.full_steps, models * seconds, is_at_least)
+        return Effort(models * steps / self.full_steps, models * seconds * self.devices, is_at_least)
 
 
 def _target(findings: Findings) -> float | None:

@@ -1,7 +1,8 @@
 """What a study cost, what a proxy task saves, and after how many models the one has paid for the other.
 
 Two prices, never mixed: `train_seconds` is training alone; `wall_seconds` is all that trials took from the machine,
-validation, start-up and lost work included. Both add up over trials: of trials side by side, each counts in full.
+validation, start-up and lost work included. Both add up over trials and over the devices of each: of what runs side by
+side, each counts in full.
 """
 
 import math
@@ -43,8 +44,8 @@ class Cost:
         return cls(
             trials=len(trials),
             steps=sum(trial.alone.step for trial in trials),
-            train_seconds=sum(train_seconds(trial.alone) for trial in trials),
-            wall_seconds=sum(trial.alone.status.wall_seconds for trial in trials),
+            train_seconds=sum(trial.spec.devices * train_seconds(trial.alone) for trial in trials),
+            wall_seconds=sum(trial.spec.devices * trial.alone.status.wall_seconds for trial in trials),
             failed=len(failed),
             causes=tuple(causes.most_common()),
         )
@@ -55,8 +56,8 @@ class Saving:
     """What a model costs under a proxy task at its last step, against full training.
 
     Attributes:
-        full_seconds: Full training of a reference model, median.
-        proxy_seconds: A proxy training up to the step, median.
+        full_seconds: Full training of a reference model, median, of all its devices together.
+        proxy_seconds: A proxy training up to the step, likewise.
     """
 
     full_seconds: float
@@ -74,7 +75,7 @@ class Saving:
 
 
 def train_seconds(record: TrialRecord) -> float:
-    """Training time of a trial up to its last check."""
+    """Training time of a trial up to its last check, however many devices it was spread over."""
     return record.checks[-1].train_seconds if record.checks else 0.0
 
 
@@ -109,11 +110,11 @@ def wall_saving(findings: Findings, task: TaskState) -> Saving | None:
 
 
 def _median_wall_seconds(findings: Findings, keys: Iterable[str], step: int | None) -> float | None:
-    records = [findings.trials[key].record for key in keys if key in findings.trials]
+    trials = [findings.trials[key] for key in keys if key in findings.trials]
     seconds = [
-        record.status.wall_seconds - _seconds_beyond(record, step)
-        for record in records
-        if record.reached(step or 1) and record.status.wall_seconds > train_seconds(record)
+        trial.spec.devices * (trial.record.status.wall_seconds - _seconds_beyond(trial.record, step))
+        for trial in trials
+        if trial.record.reached(step or 1) and trial.record.status.wall_seconds > train_seconds(trial.record)
     ]
     return median(seconds) if seconds else None
 

@@ -233,8 +233,10 @@ class Findings:
 
         Optimistic, since a training is compared with its own end: the same seed, the same images.
         """
-        records = [self.trials[r.key].record for r in self.references if r.key in self.trials]
-        final = [reference.score for reference in self.references if reference.key in self.trials]
+        trained = [reference for reference in self.references if reference.key in self.trials]
+        records = [self.trials[reference.key].record for reference in trained]
+        final = [reference.score for reference in trained]
+        devices = self.trials[trained[0].key].spec.devices if trained else 1
         for check in records[0].checks if records else ():
             checks = [record.check_at(check.step) for record in records]
             scores = [math.nan if c is None else c.score for c in checks]
@@ -243,7 +245,8 @@ class Findings:
             except TooFewTrialsError:
                 continue
             if correlation is not None:
-                yield check.step, float(np.median([c.train_seconds for c in checks if c])), correlation
+                seconds = devices * float(np.median([c.train_seconds for c in checks if c]))
+                yield check.step, seconds, correlation
 
     def _reference_scores(self, task: TaskState) -> Floats:
         known = {canonical(model.architecture): model.score for model in (*self.references, *task.added)}

@@ -23,6 +23,14 @@ def test_speed_is_taken_between_the_first_checks_when_a_trial_is_warm() -> None:
     assert pace.seconds_at(40) == pytest.approx(4.0)
 
 
+def test_a_pace_counts_all_devices_of_a_training() -> None:
+    alone, both = (race.pace(STEPS, [trained(1.0, 2.0)], devices) for devices in (1, 2))
+    assert alone is not None
+    assert both is not None
+    assert both.seconds_at(40) == 2 * alone.seconds_at(40)
+    assert (alone.last_check_within(2.0), both.last_check_within(2.0)) == (20, 10)
+
+
 def test_later_checks_do_not_change_a_pace() -> None:
     assert race.pace(STEPS, [trained(1.0, 2.0)]) == race.pace(STEPS, [trained(1.0, 2.0, 30.0, 40.0)])
 

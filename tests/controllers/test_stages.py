@@ -412,6 +412,16 @@ class TestRace:
             winners.add((best.name, best.final_step))
         assert len(winners) == 1
 
+    def test_time_of_several_devices_counts_for_each(self, search: Search) -> None:
+        pair = {"two": ProxyTask(devices=2), "one": ProxyTask()}
+        state = search.run(pair, early_stop_if_not_best=False)
+        two, one = (state.tasks[name] for name in pair)
+        assert [check.correlation for check in two.checks] == [check.correlation for check in one.checks]
+        for twice, once in zip(two.checks, one.checks, strict=True):
+            assert twice.median_train_seconds == pytest.approx(2 * once.median_train_seconds)
+            assert twice.rated_seconds == pytest.approx(2 * once.rated_seconds)
+        assert best_task(state.tasks, one.judged_by) == one
+
     def test_ends_when_the_first_is_accepted(self, search: Search) -> None:
         state = search.run(RACERS)
         best = best_task(state.tasks, state.tasks["half"].judged_by)
@@ -473,6 +483,8 @@ class TestProxySearch:
         task = state.tasks["hopeless"]
         assert task.stopping_state is StoppingState.EXCEEDED_TIME_LIMIT
         assert task.checks[-2].rated_seconds < 0.3 <= task.checks[-1].rated_seconds
+        both = search.run({"two": replace(HOPELESS, devices=2)}, target=1.0, train_seconds_limit=0.3).tasks["two"]
+        assert both.final_step == task.final_step, "the limit is one of the clock"
 
     def test_a_median_score_accepts_as_well(self, search: Search) -> None:
         state = search.run({"hopeless": HOPELESS}, target=1.0, desired_score=-100.0)

@@ -8,7 +8,7 @@ import pytest
 
 from nasproxy.proxy import ProxyTask
 from nasproxy.report import tables
-from nasproxy.report.costs import Saving, wall_saving
+from nasproxy.report.costs import Saving, stage_costs, train_saving, wall_saving
 from nasproxy.report.figures.stages import selection_scatter
 from nasproxy.report.figures.tasks import proxy_against_full
 from nasproxy.report.findings import decided_at, read_findings, target
@@ -75,6 +75,34 @@ def test_a_trial_that_went_on_counts_without_the_training_beyond(full_study: Any
         ]
     )
     assert saving.proxy_seconds == pytest.approx(expected)
+
+
+def test_of_a_training_on_several_devices_each_counts(new_study: Callable[..., Any]) -> None:
+    author = new_study(8)
+    author.select_models(start_models=8, final_models=8)
+    author.search({"one": ProxyTask(width=0.5), "two": ProxyTask(width=0.5, devices=2)}, target=1.0)
+    findings = read_findings(author.folder, time_tolerance=0.05)
+    one, two = (findings.tasks[name] for name in ("one", "two"))
+    costs = {task: cost for (_, task), cost in stage_costs(findings).items()}
+    assert costs["two"].train_seconds / costs["two"].steps == pytest.approx(
+        2 * costs["one"].train_seconds / costs["one"].steps
+    )
+    records = [trial.record for trial in findings.trials.values() if trial.task == "two"]
+    assert costs["two"].wall_seconds == pytest.approx(2 * sum(record.status.wall_seconds for record in records))
+    savings = [train_saving(findings, task) for task in (one, two)]
+    per_step = [
+        saving and saving.proxy_seconds / (task.final_step or 1)
+        for saving, task in zip(savings, (one, two), strict=True)
+    ]
+    assert per_step[1] == pytest.approx(2 * (per_step[0] or 0))
+    saving = wall_saving(findings, two)
+    assert saving is not None
+    beyond = [
+        record.checks[-1].train_seconds - record.checks[two.checks.index(two.checks[-1])].train_seconds
+        for record in records
+    ]
+    alone = [record.status.wall_seconds - more for record, more in zip(records, beyond, strict=True)]
+    assert saving.proxy_seconds == pytest.approx(2 * np.median(alone))
 
 
 def test_targets_come_from_the_record(full_study: Any) -> None:
