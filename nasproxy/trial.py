@@ -44,7 +44,8 @@ class Recipe:
         total_steps: Optimizer steps of a whole training.
         check_every_steps: Steps between two checks; the last step is always checked, and alone where this is None.
         devices: Devices that one training is spread over.
-        check_at: The steps to check at, where they are not evenly spaced; the last is `total_steps`.
+        check_at: The steps to check at, where they are not evenly spaced, in place of `check_every_steps`. Those beyond
+            `total_steps` fall away, and the last step is always one.
         device_type: `cpu` or `cuda`; numbers differ between them.
         precision: Numbers of the forward pass, in Lightning's words.
         micro_batch: Images a device holds at once; None for the trainer's batch.
@@ -73,12 +74,13 @@ class Recipe:
                 f"training needs devices and micro_batch of at least 1, got {self.devices} and {self.micro_batch}: "
                 f"micro_batch=null passes a batch through at once"
             )
-        steps = (0, *(self.check_at or (self.total_steps,)))
-        if steps[-1] != self.total_steps or any(step >= following for step, following in pairwise(steps)):
-            raise ConfigError(
-                f"training.check_at must rise from at least 1 to training.total_steps {self.total_steps}, got "
-                f"{list(steps[1:])}: give the steps in order, the last one among them"
-            )
+        if self.check_at is not None:
+            if any(step >= following for step, following in pairwise((0, *self.check_at))):
+                raise ConfigError(
+                    f"training.check_at must rise from at least 1, got {list(self.check_at)}: give the steps in order"
+                )
+            within = (*(step for step in self.check_at if step < self.total_steps), self.total_steps)
+            object.__setattr__(self, "check_at", within)  # a shorter training is checked on its way as this one is
 
     def under(self, task: ProxyTask) -> "Recipe":
         """The recipe with a proxy task's overrides applied, and on its devices.

@@ -152,7 +152,8 @@ def test_too_many_failures_stop_selection_with_a_table_of_causes(tmp_path: Path)
     assert lines[1].split() == ["cause", "candidates", "for", "example", "what", "to", "do"]
     causes = {line.split()[0]: line for line in lines[2:-1]}
     assert set(causes) <= {"oom", "nan"}
-    assert lines[-1].startswith("Mend the causes, or raise selection.max_failure_ratio, now 0.2")
+    assert lines[-1].startswith("Mend the causes, and run it again.")
+    assert lines[-1].endswith("selection.max_failure_ratio, now 0.2, it is another study: begin it with study=NAME.")
     for line in causes.values():
         assert (tmp_path / "debug" / line.split()[2] / "worker.log").exists(), "it says where to look"
     code, output = study.run(*DEBUG, "job=list_trials", folder=tmp_path)

@@ -193,6 +193,7 @@ def _follow(trial: TrialContext, settings: Settings, program: Program, checks: C
             report_alive(trial.model_dir)
         if line is None:
             for written in file.new() if file else ():
+                report_alive(trial.model_dir)
                 checks.take(written)
         elif not (is_news := checks.take(line, only_failures=settings.reports != "stdout")):
             print(line, flush=True)

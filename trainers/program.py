@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -89,10 +90,13 @@ class Program:
         with selectors.DefaultSelector() as selector:
             for stream in (self._process.stdout, self._process.stderr):
                 selector.register(stream, selectors.EVENT_READ)  # type: ignore[arg-type]
-            while selector.get_map():
-                ready = selector.select(self._patience(look_seconds))
-                for key, _ in ready:
-                    yield from self._read(key.fileobj, selector)  # type: ignore[arg-type]
+            while selector.get_map() or self._process.poll() is None:
+                if not selector.get_map():  # it writes into files of its own
+                    with suppress(subprocess.TimeoutExpired):
+                        self._process.wait(self._patience(look_seconds))
+                else:
+                    for key, _ in selector.select(self._patience(look_seconds)):
+                        yield from self._read(key.fileobj, selector)  # type: ignore[arg-type]
                 self._kill_what_lingers()
                 if time.monotonic() >= looked + look_seconds:
                     looked = time.monotonic()

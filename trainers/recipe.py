@@ -1,5 +1,6 @@
 """The mathematics of a training step, shared by the trainers: each function is of its arguments alone."""
 
+import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -116,7 +117,7 @@ def add_gradients(
         model: What is trained.
         batch: Images and labels of one optimizer step; this rank's part of them.
         settings: How.
-        micro_batch: Images that pass through the model at once; None for all.
+        micro_batch: Images that pass through the model at once, at most; None for all.
         backward: Propagates a loss back.
         world_size: Ranks whose gradients are averaged; a part weighs as many images as it has.
         hold_back: Keeps gradients from being averaged, for all micro-batches but the last.
@@ -125,7 +126,9 @@ def add_gradients(
     Returns:
         The mean loss, detached; this rank's share of it, times `world_size`.
     """
-    parts = list(zip(*(torch.split(part, micro_batch or len(batch[1])) for part in batch), strict=True))
+    # Parts as equal as can be: a last one of a single image would have no batch statistics.
+    count = math.ceil(len(batch[1]) / (micro_batch or len(batch[1])))
+    parts = list(zip(*(torch.tensor_split(part, count) for part in batch), strict=True))
     total: Tensor | None = None
     for number, (images, labels) in enumerate(parts, start=1):
         with nullcontext() if number == len(parts) else hold_back():

@@ -123,11 +123,11 @@ class Settings:
         """
         scale = task.image_size if task.image_mode == "resize" else 1.0
         mixup, cutmix = self.mixup * task.augmentation, self.cutmix * task.augmentation
-        multiple = 2 * devices if mixup > 0 or cutmix > 0 else 1
+        batch_size = task.batch(self.batch_size, multiple=2 * devices if mixup > 0 or cutmix > 0 else 1)
         return replace(
             self,
-            batch_size=task.batch(self.batch_size, multiple),
-            learning_rate=self.learning_rate * task.batch_size,
+            batch_size=batch_size,
+            learning_rate=self.learning_rate * batch_size / self.batch_size,
             weight_decay=self.weight_decay * task.regularisation,
             mixup=mixup,
             cutmix=cutmix,
@@ -159,6 +159,11 @@ class Settings:
             )
         if self.sync_batch_norm and spec.devices > 1 and not on_gpu:
             raise ConfigError("trainer.sync_batch_norm needs GPUs, got CPU cores: set it to false")
+        if self.sync_batch_norm and self.batch_size % spec.devices:
+            raise ConfigError(
+                f"trainer.sync_batch_norm needs equal parts of a batch on all devices, got batch_size "
+                f"{self.batch_size} on {spec.devices}: give a multiple"
+            )
 
 
 def _check(name: str, value: object, needed: str, is_right: bool) -> None:

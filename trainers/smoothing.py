@@ -40,10 +40,12 @@ class Average:
 
 def _averaged(model: nn.Module, settings: Settings) -> AveragedModel:
     def update(averages: list[Tensor], weights: list[Tensor], count: Any) -> None:
-        get_ema_multi_avg_fn(decay(settings, int(count)))(averages, weights, count)
+        # The count that is given lies on the weights' device; to read it there would wait for all that the device has
+        # to do, at every step. The model's own lies on the CPU.
+        get_ema_multi_avg_fn(decay(settings, int(averaged.n_averaged)))(averages, weights, count)
 
-    # The count stays on the CPU, where reading it at every step waits for nothing.
-    return AveragedModel(model, multi_avg_fn=update, use_buffers=True).requires_grad_(False).eval()
+    averaged = AveragedModel(model, multi_avg_fn=update, use_buffers=True).requires_grad_(False).eval()
+    return averaged
 
 
 def decay(settings: Settings, count: int) -> float:

@@ -22,7 +22,7 @@ from nasproxy.controllers.states import (
     TaskState,
 )
 from nasproxy.errors import TooFewTrialsError
-from nasproxy.proxy import Override, ProxyTask
+from nasproxy.proxy import ProxyTask
 from nasproxy.records import TrialRecord
 from nasproxy.statistics.confirmation import Confirmation, confirm
 from nasproxy.statistics.rank_correlation import RankCorrelation
@@ -218,10 +218,7 @@ def compress(task: ProxyTask, recipe: Recipe, final_step: int) -> ProxyTask:
     whole = recipe.under(task)
     if final_step == whole.total_steps:
         return task
-    steps: dict[str, Override] = {"training.total_steps": final_step}
-    if whole.check_at is not None:
-        steps["training.check_at"] = tuple(step for step in whole.check_at if step <= final_step)
-    return replace(task, overrides={**task.overrides, **steps})
+    return replace(task, overrides={**task.overrides, "training.total_steps": final_step})
 
 
 def _is_lost(record: TrialRecord, spec: TrialSpec) -> bool:

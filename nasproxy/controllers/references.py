@@ -100,11 +100,13 @@ def refuse_excess_failures(state: SelectionState, records: Records, max_ratio: f
     failed, tried = len(earlier | now), len(state.iterations[0].candidates)
     if failed <= max_ratio * tried:
         return
+    before = f", {len(earlier - now)} of them in earlier rounds, the others in this" if earlier - now else ""
     raise StageStoppedError(
-        f"selection allows {max_ratio:.0%} of {tried} candidates to fail, and {failed} did ({failed / tried:.0%}):\n"
+        f"selection allows {max_ratio:.0%} of {tried} candidates to fail, and {failed} did ({failed / tried:.0%})"
+        f"{before}:\n"
         f"{_by_cause([state.keys[n] for n in sorted(now)], records)}\n"
-        f"Mend the causes, or raise selection.max_failure_ratio, now {max_ratio:g}. With another trainer, training or "
-        f"failures setting it is another study: begin it with study=NAME."
+        f"Mend the causes, and run it again. With another trainer, training or failures setting, or a higher "
+        f"selection.max_failure_ratio, now {max_ratio:g}, it is another study: begin it with study=NAME."
     )
 
 

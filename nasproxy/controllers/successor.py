@@ -9,6 +9,8 @@ from nasproxy.records import Cause
 from nasproxy.trial import TrialSpec
 
 MICRO_BATCH = "training.micro_batch"
+FEWEST_IMAGES = 2
+"""A micro-batch of one image has no batch statistics where a model's last features are one pixel."""
 
 
 @dataclass(frozen=True)
@@ -72,9 +74,9 @@ def _halved(spec: TrialSpec) -> Successor | None:
         return None
     share = math.ceil(batch / spec.devices)
     held = min(spec.applied().recipe.micro_batch or share, share)
-    if held == 1:
+    if held <= FEWEST_IMAGES:
         return None
-    half = math.ceil(held / 2)
+    half = max(FEWEST_IMAGES, math.ceil(held / 2))
     smaller = replace(_overridden(spec, MICRO_BATCH, half), recipe=replace(spec.recipe, micro_batch=half))
     return Successor(smaller, f"a micro-batch of {half} instead of {held}")
 

@@ -264,8 +264,8 @@ class TestRandomSelection:
             assert status.cause is not None
             assert status.cause.value == cause
         assert last == (
-            "Mend the causes, or raise selection.max_failure_ratio, now 0.15. With another trainer, training or "
-            "failures setting it is another study: begin it with study=NAME."
+            "Mend the causes, and run it again. With another trainer, training or failures setting, or a higher "
+            "selection.max_failure_ratio, now 0.15, it is another study: begin it with study=NAME."
         )
 
     def test_the_diagnosis_does_not_advise_what_was_tried(self, tmp_path: Path, make_workshop: MakeWorkshop) -> None:

@@ -47,12 +47,12 @@ def micro_batches(spec: TrialSpec, **policy: Any) -> list[int | None]:
         (make_spec(), [32, 16, 8, 4]),
         (make_spec(micro_batch=24), [12, 6, 3, 2]),
         (make_spec(micro_batch=100), [32, 16, 8, 4]),
-        (make_spec(batch_size=5), [3, 2, 1]),
+        (make_spec(batch_size=5), [3, 2]),
         (make_spec(batch_size=1), []),
         (make_spec(ProxyTask(devices=3)), [11, 6, 3, 2]),
-        (make_spec(ProxyTask(batch_size=0.25)), [8, 4, 2, 1]),
-        (make_spec(ProxyTask(batch_size=0.25, overrides={"trainer.batch_size": 16})), [2, 1]),
-        (make_spec(ProxyTask(overrides={"training.micro_batch": 7})), [4, 2, 1]),
+        (make_spec(ProxyTask(batch_size=0.25)), [8, 4, 2]),
+        (make_spec(ProxyTask(batch_size=0.25, overrides={"trainer.batch_size": 16})), [2]),
+        (make_spec(ProxyTask(overrides={"training.micro_batch": 7})), [4, 2]),
     ],
 )
 def test_out_of_memory_halves_what_a_device_holds_at_once(spec: TrialSpec, sizes: list[int]) -> None:
@@ -60,12 +60,12 @@ def test_out_of_memory_halves_what_a_device_holds_at_once(spec: TrialSpec, sizes
 
 
 @given(st.integers(1, 4096), st.integers(1, 8), st.one_of(st.none(), st.integers(1, 5000)), st.integers(0, 20))
-def test_halvings_end_at_one_image_or_at_the_limit(batch: int, devices: int, micro: int | None, limit: int) -> None:
+def test_halvings_end_at_two_images_or_at_the_limit(batch: int, devices: int, micro: int | None, limit: int) -> None:
     spec = make_spec(ProxyTask(devices=devices), micro, batch_size=batch)
     sizes = [min(micro or batch, math.ceil(batch / devices)), *micro_batches(spec, oom_halvings=limit)]
     assert len(sizes) <= limit + 1
     assert all(after == math.ceil(before / 2) < before for before, after in pairwise(sizes))
-    assert sizes[-1] == 1 or len(sizes) == limit + 1
+    assert sizes[-1] <= 2 or len(sizes) == limit + 1
 
 
 @given(st.lists(st.sampled_from(list(Cause)), max_size=8), st.sampled_from(["fail", "lower_rate", "clip"]))

@@ -129,16 +129,29 @@ def test_a_last_report_that_was_lost_is_made_again(tmp_path: Path) -> None:
     assert [step for step, _, _ in run(parts, COUNTER)] == [10, 20, 25]
 
 
+INTO_FILE = COUNTER.replace("print(json", "print(file=open(trial['model_dir'] + '/log.jsonl', 'a'), *[json").replace(
+    "* 2.0}))", "* 2.0})])"
+)
+"""The same, reported into a file."""
+
+
 def test_reports_may_come_from_a_file(tmp_path: Path) -> None:
-    code = COUNTER.replace("print(json", "print(file=open(trial['model_dir'] + '/log.jsonl', 'a'), *[json").replace(
-        "* 2.0}))", "* 2.0})])"
-    )
     parts = trial(tmp_path)
     arguments = {"reports": "file", "report_file": "log.jsonl"}
-    first = run(parts, code, until=5, **arguments)
+    first = run(parts, INTO_FILE, until=5, **arguments)
     assert first == WHOLE[: len(first)]
     assert first
-    assert run(parts, code, **arguments) == WHOLE
+    assert run(parts, INTO_FILE, **arguments) == WHOLE
+
+
+def test_a_program_that_has_closed_its_output_is_followed_to_its_end(tmp_path: Path) -> None:
+    silent = "import os\nos.dup2(os.open(os.devnull, os.O_RDWR), 1); os.dup2(1, 2)\n" + INTO_FILE
+    slow = silent.replace("sleep(0.2)", "sleep(1.5)")
+    parts = trial(tmp_path)
+    arguments = {"reports": "file", "report_file": "log.jsonl"}
+    assert run(parts, slow, until=5, **arguments) == WHOLE[:1], "it is stopped as others are"
+    assert TrialFolder(tmp_path).heartbeat.exists(), "what it reports shows that it goes on"
+    assert run(parts, silent, **arguments) == WHOLE
 
 
 def test_what_stands_in_the_file_unread_is_read_first_and_half_a_line_is_cut_off(tmp_path: Path) -> None:

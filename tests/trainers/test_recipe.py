@@ -98,6 +98,13 @@ def test_a_batch_that_is_mixed_stays_even_under_every_proxy_task() -> None:
     assert settings(batch_size=6, mixup=0.2).under(ProxyTask(), devices=4).batch_size == 6, "it is left as it is"
 
 
+@pytest.mark.parametrize(("share", "batch_size"), [(0.5, 16), (0.1, 8), (1.0, 24)])
+def test_the_learning_rate_follows_the_batch_that_is_taken(share: float, batch_size: int) -> None:
+    given = settings(batch_size=24, mixup=0.2, learning_rate=0.6)
+    taken = given.under(ProxyTask(batch_size=share), devices=4)
+    assert (taken.batch_size, taken.learning_rate) == (batch_size, pytest.approx(0.6 * batch_size / 24))
+
+
 def rates(total: int, **changes: Any) -> list[float]:
     """The learning rate of each step, asked for from the last to the first: it hangs on the step alone."""
     given = settings(**changes)
@@ -271,6 +278,15 @@ def test_gradients_of_micro_batches_add_up_to_those_of_the_batch() -> None:
     torch.testing.assert_close(*found)
 
 
+def test_no_image_of_a_batch_is_left_to_pass_through_alone() -> None:
+    seen: list[int] = []
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 10))
+    model.register_forward_hook(lambda _, inputs, __: seen.append(len(inputs[0])))
+    batch = torch.zeros(36, 1, 4, 4), torch.zeros(36, dtype=torch.long)
+    recipe.add_gradients(model, batch, settings(batch_size=36), micro_batch=7, backward=torch.autograd.backward)
+    assert seen == [6] * 6, "and not 7, 7, 7, 7, 7, 1"
+
+
 def test_gradients_are_clipped_once_they_are_whole() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(16, 10))
     recipe.add_gradients(
@@ -359,6 +375,11 @@ def test_the_dropouts_of_a_timm_model_are_scaled_wherever_it_keeps_their_rates()
         ({}, {"precision": "64-true"}, "must be one of 32-true, bf16-mixed, 16-mixed, got 64-true"),
         ({"batch_size": 2}, {"devices": 3}, "every device an image, got batch_size 2 on 3 devices"),
         ({"sync_batch_norm": True}, {"devices": 2}, "sync_batch_norm needs GPUs, got CPU cores"),
+        (
+            {"sync_batch_norm": True, "batch_size": 9},
+            {"devices": 2, "device_type": "cuda"},
+            "needs equal parts of a batch on all devices, got batch_size 9 on 2: give a multiple",
+        ),
     ],
 )
 def test_what_does_not_go_together_is_refused_before_anything_trains(
