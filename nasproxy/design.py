@@ -90,6 +90,11 @@ class Design:
                 f"variance needs 2 checks of a training to measure how smooth it is, got {len(checks)} in {steps} "
                 f"steps: lower training.check_every_steps, or go on without with variance.gate=warn"
             )
+        if Step.compare_schedules in config.job.steps and len(self.rehearsal[0].check_steps) < 2:
+            raise ConfigError(
+                f"compare_schedules needs 2 checks of a training to compare curves by, got one in "
+                f"{training.total_steps} steps: lower training.check_every_steps"
+            )
 
     def _check_models(self) -> None:
         """Refuse to judge on fewer models than are needed."""

@@ -69,8 +69,11 @@ def run(*overrides: str, folder: Path, seconds: float = 300.0) -> tuple[int, str
 
 
 def conf(name: str) -> Any:
-    """A file of the configuration."""
-    return yaml.safe_load((ROOT / "conf" / f"{name}.yaml").read_text())
+    """A file of the configuration, on top of those of its group that it starts from."""
+    content = yaml.safe_load((ROOT / "conf" / f"{name}.yaml").read_text())
+    group, _, _ = name.rpartition("/")
+    below = [entry for entry in content.pop("defaults", []) if isinstance(entry, str) and entry != "_self_" and group]
+    return {key: value for entry in below for key, value in conf(f"{group}/{entry}").items()} | content
 
 
 def digits_spec(task: ProxyTask, **recipe: Any) -> TrialSpec:

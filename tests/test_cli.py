@@ -71,6 +71,11 @@ def keys(folder: Path, name: str = "debug") -> list[str]:
             "architectures that no other stage draws on, and the search space leaves 12",
         ),
         (["seed=-1"], "seed must be at least 0, got -1"),
+        (
+            ["job=compare_schedules", "training.check_every_steps=null"],
+            "compare_schedules needs 2 checks of a training",
+        ),
+        (["training.check_at=[20,10]"], "training.check_at must rise from at least 1, got [20, 10]"),
         (["proxy=[]"], "needs at least one proxy task, got none"),
         (["proxy=custom", "proxy.tasks=[{name: a, training.total_steps: 0}]"], "at least 1, got 0"),
         (["trainer._target_=json"], "must name a function"),

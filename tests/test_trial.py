@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nasproxy.errors import ConfigError
 from nasproxy.proxy import ProxyTask
 from nasproxy.records import Cause, State, Status
 from nasproxy.trial import Recipe, Split, TrialSpec, canonical, check_steps
@@ -113,3 +114,13 @@ def test_the_models_own_fault_is_not_tried_again() -> None:
 def test_without_a_distance_between_checks_the_last_step_alone_is_checked() -> None:
     assert check_steps(50, None) == (50,)
     assert replace(SPEC, recipe=replace(RECIPE, check_every_steps=None)).check_steps == (100,)
+
+
+def test_uneven_checks_end_with_the_training_and_fall_away_beyond_it() -> None:
+    uneven = replace(RECIPE, check_at=(5, 20, 50, 100))
+    assert replace(SPEC, recipe=uneven).check_steps == (5, 20, 50, 100)
+    assert replace(SPEC, recipe=replace(uneven, total_steps=30)).check_steps == (5, 20, 30)
+    short = ProxyTask(overrides={"training.total_steps": 20})
+    assert replace(SPEC, recipe=uneven, proxy_task=short).check_steps == (5, 20)
+    with pytest.raises(ConfigError, match=r"check_at must rise from at least 1, got \[0, 5\]"):
+        replace(RECIPE, check_at=(0, 5))

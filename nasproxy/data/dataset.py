@@ -11,13 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from nasproxy.errors import DataError
+from nasproxy.proxy import ResizeMode
 from nasproxy.trial import Split
 
 Images: TypeAlias = npt.NDArray[np.float32]
 Labels: TypeAlias = npt.NDArray[np.int64]
 Order: TypeAlias = npt.NDArray[np.int64]
 Balance: TypeAlias = Literal["proportional", "equal"]
-ResizeMode: TypeAlias = Literal["resize", "crop"]
 Shape: TypeAlias = tuple[int, int, int]
 """Channels, height and width of an image."""
 S = TypeVar("S", covariant=True)
@@ -116,16 +116,6 @@ class ImageDataset:
     def num_classes(self) -> int:
         """Outputs that a model needs: one more than the largest label."""
         return int(self.train_labels.max()) + 1
-
-    @property
-    def channels(self) -> int:
-        """Channels of an image."""
-        return int(self.train_images.shape[1])
-
-    @property
-    def image_size_px(self) -> int:
-        """The longer side of an image."""
-        return int(max(self.train_images.shape[2:]))
 
     @cached_property
     def fingerprint(self) -> str:

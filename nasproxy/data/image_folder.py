@@ -11,8 +11,9 @@ from typing import ClassVar, Literal, TypeAlias, get_args
 import numpy as np
 import numpy.typing as npt
 
-from nasproxy.data.dataset import Labels, Order, ResizeMode, Shape, scaled_side
+from nasproxy.data.dataset import Labels, Order, Shape, scaled_side
 from nasproxy.errors import DataError
+from nasproxy.proxy import ResizeMode
 
 Paths: TypeAlias = npt.NDArray[np.bytes_]
 """Paths below the root, '/' between their parts, encoded as the file system does: one compact array."""
@@ -124,11 +125,6 @@ class ImageFolder:
     def num_classes(self) -> int:
         """Outputs that a model needs."""
         return len(self.classes)
-
-    @property
-    def image_size_px(self) -> int:
-        """Side of what a model is given."""
-        return self.reading.image_size_px
 
     @cached_property
     def fingerprint(self) -> str:

@@ -23,7 +23,7 @@ def test_sizes_are_as_asked():
     dataset = load(train_size=900, canvas_px=24, valid_renders=2)
     assert dataset.train_images.shape == (900, 1, 24, 24)
     assert dataset.valid_images.shape == (2 * 897, 1, 24, 24)
-    assert (dataset.num_classes, dataset.channels, dataset.image_size_px) == (10, 1, 24)
+    assert (dataset.num_classes, dataset.train_images.shape[1:]) == (10, (1, 24, 24))
 
 
 def test_no_source_digit_is_on_both_sides():

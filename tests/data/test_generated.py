@@ -29,7 +29,7 @@ def test_sizes_are_as_asked_and_classes_are_balanced() -> None:
     dataset = generated.load(**SMALL)
     assert dataset.train_images.shape == (30, 3, 16, 16)
     assert dataset.valid_images.shape == (11, 3, 16, 16)
-    assert (dataset.num_classes, dataset.channels, dataset.image_size_px) == (3, 3, 16)
+    assert (dataset.num_classes, dataset.train_images.shape[1:]) == (3, (3, 16, 16))
     assert np.bincount(dataset.train_labels).tolist() == [10, 10, 10]
     assert sorted(np.bincount(dataset.valid_labels).tolist()) == [3, 4, 4]
 

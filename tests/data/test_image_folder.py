@@ -49,7 +49,7 @@ def test_classes_are_sorted_by_name_and_files_within_them(root: Path) -> None:
     assert dataset.train_paths.tolist() == sorted(dataset.train_paths.tolist())
     assert dataset.valid_paths.tolist() == [b"val/cat/0000.jpg", b"val/cat/0001.jpg", b"val/eel/0000.jpg"]
     assert dataset.valid_labels.tolist() == [0, 0, 2]
-    assert (dataset.num_classes, dataset.image_size_px) == (3, 224)
+    assert (dataset.num_classes, dataset.reading.image_size_px) == (3, 224)
 
 
 def test_no_file_is_opened_to_list_and_split_them(root: Path) -> None:
