@@ -1,7 +1,12 @@
 """Time as an argument, so that tests and replays need not wait for it."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Protocol
+
+SAVING_SHARE = 0.02
+"""Of the time between two checkpoints, what saving one may take."""
 
 
 class Clock(Protocol):
@@ -62,6 +67,15 @@ class Stopwatch:
             self._seconds += self._clock.now() - self._started
             self._started = None
 
+    @property
+    def seconds(self) -> float:
+        """Seconds counted since the last lap."""
+        return self._seconds + (0.0 if self._started is None else self._clock.now() - self._started)
+
+    def add(self, seconds: float) -> None:
+        """Count seconds that passed elsewhere."""
+        self._seconds += seconds
+
     def lap(self) -> float:
         """Seconds counted since the last lap; the count goes on as it was."""
         running = self._started is not None
@@ -70,3 +84,29 @@ class Stopwatch:
         if running:
             self.start()
         return seconds
+
+
+class SavingTimer:
+    """Says when another checkpoint is worth its time: it is so old, and saving takes little of what lies between."""
+
+    def __init__(self, every_seconds: float, clock: Clock | None = None) -> None:
+        self._every_seconds = every_seconds
+        self._clock = clock or SystemClock()
+        self._saved_at = self._clock.now()
+        self._took = 0.0
+
+    def is_due(self) -> bool:
+        """Whether the last one is old enough."""
+        return self._clock.now() - self._saved_at >= max(self._every_seconds, self._took / SAVING_SHARE)
+
+    def restart(self) -> None:
+        """Training has just begun."""
+        self._saved_at = self._clock.now()
+
+    @contextmanager
+    def saving(self) -> Iterator[None]:
+        """A checkpoint is saved within this block."""
+        began = self._clock.now()
+        yield
+        self._saved_at = self._clock.now()
+        self._took = self._saved_at - began

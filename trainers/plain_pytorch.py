@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from nasproxy.clock import Stopwatch
+from nasproxy.clock import SavingTimer, Stopwatch
 from nasproxy.errors import CorruptFileError
 from nasproxy.hooks import (
     check_loss,
@@ -26,6 +26,9 @@ from nasproxy.records import TrialFolder
 from nasproxy.worker import TrialContext
 from trainers import ranks, recipe
 from trainers.arguments import with_settings
+
+CHECKPOINT_EVERY_SECONDS = 30.0
+"""Between checks; a check always saves one."""
 
 
 @with_settings
@@ -62,7 +65,10 @@ class _Training:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=trial.spec.recipe.precision == "16-mixed")
         self.average = recipe.Average(model, settings, trial.total_steps)
         self.path = get_checkpoint_dir(trial.model_dir) / "last.pt"
-        self.step = self._load()
+        self.watch = Stopwatch()
+        self.timer = SavingTimer(CHECKPOINT_EVERY_SECONDS)
+        self.step = self.begin = 0  # of training, and of the cycle to the next check
+        self._load()
         if settings.compile:
             model.compile()
         self.parallel = _parallel(trial, model)
@@ -71,18 +77,18 @@ class _Training:
         """Train from check to check."""
         trial = self.trial
         while not self._is_to_stop():
-            begin, end = self.step, next(check for check in trial.check_steps if check > self.step)
-            watch = Stopwatch()
-            watch.start()
-            loss = self._train_until(end)
-            watch.pause()
+            self.watch.start()
+            loss = self._train_until(next(check for check in trial.check_steps if check > self.step))
+            self.watch.pause()
             score = self._score() if math.isfinite(loss) else math.nan
+            seconds, begin, self.begin = self.watch.lap(), self.begin, self.step
             if trial.rank == 0:
-                self._report(score, begin, watch.lap())
+                self._report(score, begin, seconds)
 
     def _is_to_stop(self) -> bool:
         trial = self.trial
-        stop = trial.rank == 0 and get_stop_training(trial.model_dir, self.step - 1, trial.total_steps)
+        # What is asked for are checks: a training that stands beyond the last one has not come to the next yet.
+        stop = trial.rank == 0 and get_stop_training(trial.model_dir, self.begin - 1, trial.total_steps)
         return ranks.agreed(stop, self.device)
 
     def _train_until(self, end: int) -> float:
@@ -93,6 +99,10 @@ class _Training:
             losses += self._train_step(batch)
             if self._report_alive():
                 check_loss(float(losses), self.step)
+            if self.trial.rank == 0 and self.step < end and self.timer.is_due():
+                self.watch.pause()
+                self._save()
+                self.watch.start()
         return float(ranks.total(losses))
 
     def _train_step(self, batch: recipe.Batch) -> torch.Tensor:
@@ -141,22 +151,25 @@ class _Training:
     def _save(self) -> None:
         temporary = self.path.with_name(f".{self.path.name}.tmp")
         state = {name: part.state_dict() for name, part in self._parts.items()}
-        torch.save({**state, "step": self.step}, temporary)
-        temporary.replace(self.path)  # a kill leaves the old checkpoint or the new one, whole
+        cycle = {"begin": self.begin, "seconds": self.watch.seconds}
+        with self.timer.saving():
+            torch.save({**state, **cycle, "step": self.step}, temporary)
+            temporary.replace(self.path)  # a kill leaves the old checkpoint or the new one, whole
 
     @property
     def _parts(self) -> dict[str, Any]:
         return {"model": self.model, "optimizer": self.optimizer, "average": self.average, "scaler": self.scaler}
 
-    def _load(self) -> int:
-        """Restore the checkpoint, if there is one; returns its finished steps."""
+    def _load(self) -> None:
+        """Go on from the checkpoint, if there is one."""
         if not self.path.exists():
-            return 0
+            return
         try:
             saved = torch.load(self.path, map_location="cpu", weights_only=True)
             for name, part in self._parts.items():
                 part.load_state_dict(saved[name])
-            return int(saved["step"])
+            self.step, self.begin = int(saved["step"]), int(saved["begin"])
+            self.watch.add(float(saved["seconds"]))
         except (pickle.UnpicklingError, RuntimeError, ValueError, OSError, EOFError, KeyError) as error:
             reason = str(error).strip().split("\n", 1)[0]
             raise CorruptFileError(

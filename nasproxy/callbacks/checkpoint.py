@@ -5,7 +5,6 @@ from pathlib import Path
 
 import torch
 
-from nasproxy.clock import Clock, SystemClock
 from nasproxy.errors import CorruptFileError
 from nasproxy.hooks import ModelDir, get_checkpoint_dir
 
@@ -43,20 +42,3 @@ def resume_path(model_dir: ModelDir) -> Path | None:
 def beside(path: Path) -> Path:
     """Where to write what then takes the checkpoint's place as one act: a kill leaves the old one or the new."""
     return path.with_name(f".{path.name}.tmp")
-
-
-class SavingTimer:
-    """Says when another checkpoint is worth its time."""
-
-    def __init__(self, every_seconds: float, clock: Clock | None = None) -> None:
-        self._every_seconds = every_seconds
-        self._clock = clock or SystemClock()
-        self._saved_at = self._clock.now()
-
-    def is_due(self) -> bool:
-        """Whether the last one is old enough."""
-        return self._clock.now() - self._saved_at >= self._every_seconds
-
-    def restart(self) -> None:
-        """A checkpoint was saved just now, or training has just begun."""
-        self._saved_at = self._clock.now()

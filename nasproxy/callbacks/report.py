@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor
 
@@ -21,11 +22,25 @@ class CycleReporter:
         self._total_steps = total_steps
         self._watch = Stopwatch(clock)
         self._begin = 0
+        self._cycle: tuple[int, float] | None = None
 
     def start(self, step: int) -> None:
         """Training begins, or goes on from a checkpoint, after `step` steps."""
-        self._begin = step
+        if self._cycle is None:
+            self._begin = step
+        else:
+            self._begin, seconds = self._cycle
+            self._watch.add(seconds)
+            self._cycle = None
         self._watch.start()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The cycle so far: the step at which it began, and its seconds of training."""
+        return {"begin": self._begin, "seconds": self._watch.seconds}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on with a cycle from the next start."""
+        self._cycle = int(state["begin"]), float(state["seconds"])
 
     def pause(self) -> None:
         """Training waits, for validation or for a checkpoint."""
@@ -34,6 +49,11 @@ class CycleReporter:
     def go_on(self) -> None:
         """Training goes on."""
         self._watch.start()
+
+    @property
+    def begin(self) -> int:
+        """The step of the last check."""
+        return self._begin
 
     def is_new(self, step: int) -> bool:
         """Whether there was training since the last check."""

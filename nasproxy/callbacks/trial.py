@@ -8,12 +8,15 @@ import torch
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
-from nasproxy.callbacks.checkpoint import SavingTimer, beside, checkpoint_path
+from nasproxy.callbacks.checkpoint import beside, checkpoint_path
 from nasproxy.callbacks.report import CycleReporter, monitored_score
 from nasproxy.callbacks.stop import check_can_stop, is_stop_requested
-from nasproxy.clock import Clock
+from nasproxy.clock import Clock, SavingTimer
 from nasproxy.errors import ConfigError
 from nasproxy.hooks import ModelDir, check_loss, report_alive
+
+STEPS_BETWEEN_AGREEMENTS = 100
+"""Of several processes on whether to save: to agree takes about a millisecond."""
 
 
 class TrialCallback(pl.Callback):
@@ -31,6 +34,7 @@ class TrialCallback(pl.Callback):
         total_steps: int,
         monitor: str = "score",
         checkpoint_every_seconds: float = 30.0,
+        saves_between_checks: bool = False,
         clock: Clock | None = None,
     ) -> None:
         """Tie a training to its trial.
@@ -39,8 +43,10 @@ class TrialCallback(pl.Callback):
             model_dir: The trial's folder.
             total_steps: Optimizer steps of the whole training, the Trainer's `max_steps`.
             monitor: Name under which the module logs its validation score, higher is better.
-            checkpoint_every_seconds: A check saves a checkpoint if the last one is so old; one that stops
-                always does.
+            checkpoint_every_seconds: A check saves a checkpoint if the last one is so old, and older where saving is
+                slow; one that stops always does.
+            saves_between_checks: Whether to save then at any other step too. The training must be able to go on there:
+                its batches must follow from the step, or its data loader have a state.
             clock: Where seconds come from; None for the machine's clock.
 
         Raises:
@@ -58,6 +64,8 @@ class TrialCallback(pl.Callback):
         self.monitor = monitor
         self._reporter = CycleReporter(model_dir, total_steps, clock)
         self._timer = SavingTimer(checkpoint_every_seconds, clock)
+        self._saves_between_checks = saves_between_checks
+        self._started_at = 0
         self._loss_sum: Tensor | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -66,7 +74,9 @@ class TrialCallback(pl.Callback):
         self._loss_sum = None
         self._timer.restart()
         self._reporter.start(trainer.global_step)
-        self._stop_if_asked(trainer)
+        self._started_at = trainer.global_step
+        # What is asked for are checks: a training that stands beyond the last one has not come to the next yet.
+        self._stop_if_asked(trainer, self._reporter.begin)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -78,6 +88,11 @@ class TrialCallback(pl.Callback):
             check_loss(float(self._loss_sum), trainer.global_step)
         if trainer.global_step >= self.total_steps:
             trainer.should_stop = True  # Lightning validates before it stops, at a step of no interval too
+        elif self._saves_between_checks and self._is_time_to_save(trainer):
+            _wait_for(trainer.strategy.root_device)
+            self._reporter.pause()
+            self._save(trainer)
+            self._reporter.go_on()
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stop the time once the device has done its work."""
@@ -96,7 +111,7 @@ class TrialCallback(pl.Callback):
             return
         if self._reporter.is_new(trainer.global_step):
             self._report(trainer)
-        self._stop_if_asked(trainer)
+        self._stop_if_asked(trainer, trainer.global_step)
         # What is killed before the checkpoint is trained again to the same check, which then changes nothing.
         if trainer.should_stop or trainer.strategy.broadcast(self._timer.is_due()):
             self._save(trainer)
@@ -108,28 +123,44 @@ class TrialCallback(pl.Callback):
         Raises:
             ConfigError: Training ended without a validation after its last step.
         """
-        if self._reporter.is_new(trainer.global_step):
+        if trainer.global_step > self._started_at and self._reporter.is_new(trainer.global_step):
             raise ConfigError(
                 f"a trial's last step must be validated, got an end after step {trainer.global_step} of "
                 f"{self.total_steps} without: give the Trainer max_steps={self.total_steps} and validation data"
             )
+
+    def state_dict(self) -> dict[str, Any]:
+        """The cycle so far."""
+        return self._reporter.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with the cycle."""
+        self._reporter.load_state_dict(state_dict)
+
+    def _is_time_to_save(self, trainer: pl.Trainer) -> bool:
+        """Whether the last checkpoint is old enough; all processes of a training are of one mind."""
+        if trainer.world_size == 1:
+            return self._timer.is_due()
+        if trainer.global_step % STEPS_BETWEEN_AGREEMENTS:
+            return False
+        return trainer.strategy.broadcast(self._timer.is_due())
 
     def _report(self, trainer: pl.Trainer) -> None:
         score = monitored_score(trainer.callback_metrics, self.monitor, self._loss_sum)
         self._loss_sum = None
         self._reporter.check(trainer.global_step, score, write=trainer.is_global_zero)
 
-    def _stop_if_asked(self, trainer: pl.Trainer) -> None:
-        stop = trainer.is_global_zero and is_stop_requested(self.model_dir, trainer.global_step, self.total_steps)
+    def _stop_if_asked(self, trainer: pl.Trainer, step: int) -> None:
+        stop = trainer.is_global_zero and is_stop_requested(self.model_dir, step, self.total_steps)
         if trainer.strategy.broadcast(stop):  # several processes must stop at the same step
             trainer.should_stop = True
 
     def _save(self, trainer: pl.Trainer) -> None:
         path = checkpoint_path(self.model_dir)
-        trainer.save_checkpoint(beside(path), weights_only=False)
-        if trainer.is_global_zero:
-            beside(path).replace(path)
-        self._timer.restart()
+        with self._timer.saving():
+            trainer.save_checkpoint(beside(path), weights_only=False)
+            if trainer.is_global_zero:
+                beside(path).replace(path)
 
 
 def _is_check(trainer: pl.Trainer) -> bool:

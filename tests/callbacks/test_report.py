@@ -4,7 +4,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from nasproxy.callbacks.checkpoint import SavingTimer
 from nasproxy.callbacks.report import CycleReporter, monitored_score
 from nasproxy.callbacks.stop import is_stop_requested
 from nasproxy.clock import VirtualClock
@@ -72,14 +71,3 @@ def test_an_unreadable_request_stops_with_an_error(tmp_path: Path) -> None:
     TrialFolder(tmp_path).request.write_text("{")
     with pytest.raises(CorruptFileError, match=r"request.json cannot be read"):
         is_stop_requested(tmp_path, 10, 20)
-
-
-def test_a_checkpoint_is_due_after_its_time() -> None:
-    clock = VirtualClock()
-    timer = SavingTimer(30.0, clock)
-    clock.sleep(29.0)
-    assert not timer.is_due()
-    clock.sleep(1.0)
-    assert timer.is_due()
-    timer.restart()
-    assert not timer.is_due()

@@ -153,13 +153,39 @@ def test_checkpoints_come_at_their_time_after_the_check_and_are_replaced(tmp_pat
 
         def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
             saved.append((checkpoint["global_step"], curve(tmp_path)[-1][0]))
-            clock.sleep(100.0)
+            clock.sleep(0.1)
 
     saved: list[tuple[int, int]] = []
     fit(tmp_path, module=Slow(), callback={"clock": clock, "checkpoint_every_seconds": 7.0})
     assert saved == [(8, 8), (16, 16), (24, 24), (25, 25)]
     assert [path.name for path in TrialFolder(tmp_path).checkpoints.iterdir()] == ["last.ckpt"]
     assert read_checks(TrialFolder(tmp_path).metrics)[-1].train_seconds == STEPS, "saving is no training time"
+
+
+def test_a_training_killed_between_checks_goes_on_there_with_the_time_it_took(tmp_path: Path) -> None:
+    class KilledError(Exception):
+        """From outside."""
+
+    class Slow(Line):
+        def __init__(self, dies_at: int | None = None) -> None:
+            super().__init__()
+            self.dies_at = dies_at
+
+        def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+            if self.global_step == self.dies_at:
+                raise KilledError
+            clock.sleep(1.0)
+            return super().training_step(batch, batch_idx)
+
+    clock = VirtualClock()
+    saving = {"clock": clock, "checkpoint_every_seconds": 2.0, "saves_between_checks": True}
+    fit(tmp_path / "whole", module=Slow(), callback=saving)
+    with pytest.raises(KilledError):
+        fit(tmp_path / "killed", module=Slow(dies_at=11), callback=saving)
+    resumed = fit(tmp_path / "killed", module=Slow(), callback=saving)
+    assert resumed.trained == list(range(10, STEPS)), "the step after the checkpoint is trained again, and no other"
+    assert curve(tmp_path / "killed") == curve(tmp_path / "whole")
+    assert read_checks(TrialFolder(tmp_path / "killed").metrics)[-1].train_seconds == STEPS
 
 
 def test_a_loss_that_was_no_number_once_fails_at_the_next_check(tmp_path: Path) -> None:

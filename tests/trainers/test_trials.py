@@ -12,6 +12,7 @@ import torch._dynamo
 from torch import nn
 
 from nasproxy import hooks
+from nasproxy.clock import SavingTimer
 from nasproxy.data.dataset import ImageSplit
 from nasproxy.errors import ConfigError, CorruptFileError, NonFiniteScoreError
 from nasproxy.proxy import ProxyTask
@@ -19,6 +20,7 @@ from nasproxy.records import TrialFolder
 from nasproxy.storage import read_checks
 from tests.trainers import tiny_trials
 from tests.trainers.tiny_trials import TRAINERS, DivergedTrial, TinyTrial, curve, kept, tiny_trial, train, weights
+from trainers.smoothing import Average
 
 both = pytest.mark.parametrize("trainer", list(TRAINERS))
 
@@ -117,6 +119,46 @@ def test_a_trial_killed_between_check_and_checkpoint_is_replayed_and_changes_not
     checkpoint.write_bytes(old)
     assert train(trial, trainer, until=16) == before
     assert curve(train(trial, trainer)) == whole
+
+
+@both
+@pytest.mark.parametrize("death", [1, 3, 10, 13, 25])
+def test_a_trial_killed_between_checks_goes_on_between_them_and_is_bit_equal(
+    tmp_path: Path, trainer: str, death: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class KilledError(Exception):
+        """From outside."""
+
+    trained: list[int] = []
+    dies = [False]
+    update = Average.update
+
+    def take_in(self: Average, step: int) -> None:
+        if dies[0] and step == death:
+            raise KilledError
+        trained.append(step)
+        update(self, step)
+
+    monkeypatch.setattr(SavingTimer, "is_due", lambda _: True)
+    monkeypatch.setattr(Average, "update", take_in)
+    settings = {"smoothing": "ema", "smoothing_decay": 0.9}
+    whole, parts = tiny_trial(tmp_path / "whole"), tiny_trial(tmp_path / "parts")
+    checks = train(whole, trainer, **settings)
+    dies[0] = True
+    with pytest.raises(KilledError):
+        train(parts, trainer, **settings)
+    dies[0] = False
+    trained.clear()
+    past, following = (4 * ((death - 1) // 4 + more) for more in (0, 1))
+    assert [check.step for check in train(parts, trainer, until=past, **settings)] == list(range(4, past + 1, 4))
+    assert not trained, "nothing more was asked for"
+    train(parts, trainer, until=past + 1, **settings)
+    assert trained == list(range(death, min(following, 25) + 1)), "it goes on to a check"
+    resumed = train(parts, trainer, **settings)
+    assert trained == list(range(death, 26))
+    assert curve(resumed) == curve(checks)
+    assert same(weights(parts), weights(whole))
+    assert same(kept(parts), kept(whole))
 
 
 @both

@@ -1,0 +1,37 @@
+"""Time as an argument."""
+
+from nasproxy.clock import SavingTimer, Stopwatch, VirtualClock
+
+
+def test_a_checkpoint_is_due_after_its_time() -> None:
+    clock = VirtualClock()
+    timer = SavingTimer(30.0, clock)
+    clock.sleep(29.0)
+    assert not timer.is_due()
+    clock.sleep(1.0)
+    assert timer.is_due()
+    timer.restart()
+    assert not timer.is_due()
+
+
+def test_what_is_slow_to_save_is_saved_less_often() -> None:
+    clock = VirtualClock()
+    timer = SavingTimer(30.0, clock)
+    with timer.saving():
+        clock.sleep(10.0)
+    clock.sleep(499.0)
+    assert not timer.is_due()
+    clock.sleep(1.0)
+    assert timer.is_due(), "a fiftieth of the time goes into saving"
+
+
+def test_a_stopwatch_goes_on_from_seconds_that_passed_elsewhere() -> None:
+    clock = VirtualClock()
+    watch = Stopwatch(clock)
+    watch.add(5.0)
+    watch.start()
+    clock.sleep(2.0)
+    assert watch.seconds == 7.0
+    watch.pause()
+    clock.sleep(9.0)
+    assert (watch.seconds, watch.lap(), watch.seconds) == (7.0, 7.0, 0.0)
