@@ -76,7 +76,9 @@ class Design:
     def _check_training(self) -> None:
         """Refuse trainings that have no steps, or too few checks to measure what they are measured for."""
         config, training = self.config, self.config.training
-        every = training.total_steps if training.check_every_steps is None else training.check_every_steps
+        every = training.total_steps
+        if training.check_at is None and training.check_every_steps is not None:
+            every = training.check_every_steps
         if training.total_steps < 1 or not 1 <= every <= training.total_steps:
             raise ConfigError(
                 f"training needs 1 <= check_every_steps <= total_steps, got check_every_steps {every} and total_steps "
@@ -88,12 +90,12 @@ class Design:
         if is_gated and len(checks) < 2:
             raise ConfigError(
                 f"variance needs 2 checks of a training to measure how smooth it is, got {len(checks)} in {steps} "
-                f"steps: lower training.check_every_steps, or go on without with variance.gate=warn"
+                f"steps: check more often, or go on without with variance.gate=warn"
             )
         if Step.compare_schedules in config.job.steps and len(self.rehearsal[0].check_steps) < 2:
             raise ConfigError(
                 f"compare_schedules needs 2 checks of a training to compare curves by, got one in "
-                f"{training.total_steps} steps: lower training.check_every_steps"
+                f"{training.total_steps} steps: check more often"
             )
 
     def _check_models(self) -> None:

@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,13 +78,17 @@ def check_fits(pool: Pool, devices: int) -> None:
         )
 
 
-def _turn(folder: Path) -> AbstractContextManager[None]:
-    """The right to choose, which a process keeps until it has what it needs.
+@contextmanager
+def _turn(folder: Path, among: Sequence[str]) -> Iterator[None]:
+    """The right to choose among devices, which a process keeps until it has what it needs.
 
     Two that each took half of what they need would both go without; and one that needs several devices would wait for
-    ever while others, of another study, pass it by with one each.
+    ever while others, of another study, pass it by with one each. Who chooses among other devices is not held up.
     """
-    return Lease(folder / "choosing.lock").hold("the choice of devices", wait_seconds=None)
+    with ExitStack() as turns:
+        for name in sorted(among):  # in one order, so that no two wait for each other
+            turns.enter_context(Lease(folder / f"{name}.turn.lock").hold(name, wait_seconds=None))
+        yield
 
 
 @dataclass(frozen=True)
@@ -112,7 +116,7 @@ class CorePool:
     def lease(self, devices: int = 1) -> Iterator[str]:
         """Hold a slot for each device, waiting for them."""
         check_fits(self, devices)
-        with _turn(self.folder):
+        with _turn(self.folder, ["slots"]):
             while (held := self._try(devices)) is None:
                 time.sleep(POLL_SECONDS)
         with held:
@@ -187,7 +191,7 @@ class GpuPool:
         """
         check_fits(self, devices)
         share = gpus_of(devices, self.per_trial)
-        with _turn(self.folder):
+        with _turn(self.folder, [f"gpu{gpu}" for gpu in self.gpus]):
             while (held := self._try(share)) is None:
                 time.sleep(POLL_SECONDS)
         names, leases = held

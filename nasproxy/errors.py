@@ -1,5 +1,6 @@
 """Everything that nasproxy raises on purpose: each message says what was needed, what came and what to do."""
 
+import sysconfig
 import traceback
 from pathlib import Path
 
@@ -7,9 +8,15 @@ from pathlib import Path
 def told(error: BaseException) -> str:
     """An error of somebody else's code in a line: its kind, what it says, and the line of theirs that led to it."""
     text = f"{type(error).__name__}: {error}"
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if "site-packages" not in Path(frame.filename).parts] or frames
-    return f"{text} ({own[-1].filename}, line {own[-1].lineno})" if own else text
+    theirs = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_theirs(Path(frame.filename))]
+    return f"{text} ({theirs[-1].filename}, line {theirs[-1].lineno})" if theirs else text
+
+
+def _is_theirs(file: Path) -> bool:
+    """Whether a file belongs neither to an installed package, nor to Python, nor to this package."""
+    ours = Path(__file__).parent
+    foreign = [ours, *(Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib"))]
+    return file.is_absolute() and not any(file.is_relative_to(folder) for folder in foreign)
 
 
 class NasproxyError(Exception):

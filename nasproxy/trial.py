@@ -81,6 +81,7 @@ class Recipe:
                 )
             within = (*(step for step in self.check_at if step < self.total_steps), self.total_steps)
             object.__setattr__(self, "check_at", within)  # a shorter training is checked on its way as this one is
+            object.__setattr__(self, "check_every_steps", None)
 
     def under(self, task: ProxyTask) -> "Recipe":
         """The recipe with a proxy task's overrides applied, and on its devices.

@@ -310,9 +310,7 @@ def rehearse(spec: TrialSpec, datasets: Datasets | None = None) -> tuple[str, ..
     trainer = spec.recipe.trainer
     check_arguments("trainer", {"_target_": trainer.get("_target_"), **_arguments(trainer)}, given={"trial": None})
     context = TrialContext(Path(), spec, datasets={} if datasets is None else datasets)
-    check = getattr(load("trainer", trainer), "check", None)
-    # A trainer may know more of its arguments than their types.
-    notes = () if check is None else tuple(check(trial=context, **_arguments(trainer)) or ())
+    notes = _checked(load("trainer", trainer), context, _arguments(trainer))
     if spec.recipe.data.get("loader") is None:
         return notes  # a trainer with data of its own
     data = context.load_data()
@@ -328,6 +326,19 @@ def rehearse(spec: TrialSpec, datasets: Datasets | None = None) -> tuple[str, ..
             f"{', '.join(map(str, shape[1:]))}): build its head with num_classes outputs"
         )
     return notes
+
+
+def _checked(train: Any, trial: TrialContext, arguments: Mapping[str, Any]) -> tuple[str, ...]:
+    """What a trainer that knows more of its arguments than their types says of them."""
+    check = getattr(train, "check", None)
+    said = None if check is None else check(trial=trial, **arguments)
+    if said is None or isinstance(said, str):
+        return (said,) if said else ()
+    if not isinstance(said, Sequence) or not all(isinstance(note, str) for note in said):
+        raise ConfigError(
+            f"a trainer's check must return sentences or None, got {said!r}: see docs/your_own_trainer.md"
+        )
+    return tuple(said)
 
 
 def zero_costs(specs: Sequence[TrialSpec]) -> list[ZeroCost | None]:

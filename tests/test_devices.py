@@ -121,7 +121,7 @@ def test_who_waits_for_several_devices_is_not_passed_by(tmp_path: Path) -> None:
     both, one = (threading.Thread(target=train, args=(devices,)) for devices in (2, 1))
     with pool.lease():
         both.start()
-        while not is_held(tmp_path / "choosing.lock"):
+        while not is_held(tmp_path / "slots.turn.lock"):
             time.sleep(0.01)
         one.start()
         one.join(timeout=0.5)
@@ -129,3 +129,16 @@ def test_who_waits_for_several_devices_is_not_passed_by(tmp_path: Path) -> None:
     both.join()
     one.join()
     assert order == [2, 1]
+
+
+def test_who_waits_for_one_gpu_does_not_hold_up_who_wants_another(tmp_path: Path) -> None:
+    busy, idle = GpuPool(("0",), 1, tmp_path), GpuPool(("1",), 1, tmp_path)
+    with busy.lease():
+        waiting = threading.Thread(target=busy.lease().__enter__)
+        waiting.start()
+        while not is_held(tmp_path / "gpu0.turn.lock"):
+            time.sleep(0.01)
+        with idle.lease():
+            assert os.environ["CUDA_VISIBLE_DEVICES"] == "1"
+    waiting.join()
+    os.environ.pop("CUDA_VISIBLE_DEVICES")

@@ -1,3 +1,4 @@
+from pathlib import Path
 from typing import Literal
 
 import pytest
@@ -12,6 +13,10 @@ def make(size: int, *, rate: float = 0.1, mode: Literal["a", "b"] = "a", given: 
 
 def refuse() -> None:
     raise DataError("data needs images, got none: add some")
+
+
+def read() -> str:
+    return Path("/nowhere/at/all").read_text()
 
 
 def fail() -> None:
@@ -62,9 +67,14 @@ def test_an_error_of_ours_comes_through_as_it_is() -> None:
 
 def test_an_error_of_theirs_names_the_node() -> None:
     with pytest.raises(
-        ConfigError, match=r"from targets_under_test\.fail: RuntimeError: boom \(.*test_targets\.py, line 18\)"
+        ConfigError, match=r"from targets_under_test\.fail: RuntimeError: boom \(.*test_targets\.py, line \d+\)"
     ):
         build("thing", node("fail"))
+
+
+def test_the_line_that_led_to_an_error_is_the_users_own() -> None:
+    with pytest.raises(ConfigError, match=r"FileNotFoundError: .*nowhere.* \(.*test_targets\.py, line \d+\)$"):
+        build("thing", node("read"))
 
 
 def test_every_target_of_a_tree_is_found() -> None:

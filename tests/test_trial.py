@@ -122,5 +122,6 @@ def test_uneven_checks_end_with_the_training_and_fall_away_beyond_it() -> None:
     assert replace(SPEC, recipe=replace(uneven, total_steps=30)).check_steps == (5, 20, 30)
     short = ProxyTask(overrides={"training.total_steps": 20})
     assert replace(SPEC, recipe=uneven, proxy_task=short).check_steps == (5, 20)
+    assert replace(SPEC, recipe=uneven).key == replace(SPEC, recipe=replace(uneven, check_every_steps=7)).key
     with pytest.raises(ConfigError, match=r"check_at must rise from at least 1, got \[0, 5\]"):
         replace(RECIPE, check_at=(0, 5))

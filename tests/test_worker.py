@@ -2,6 +2,7 @@
 
 import errno
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from nasproxy.proxy import ProxyTask
 from nasproxy.records import Cause
 from nasproxy.worker import Datasets, TrialContext, rehearse
 from study import ROOT, conf, digits_spec
+from trainers import plain_pytorch
 from trainers.reports import ProgramError
 
 FILES = sorted(path.stem for path in (ROOT / "conf" / "proxy").glob("*.yaml"))
@@ -45,6 +47,19 @@ def test_fidelity_reaches_data_and_model() -> None:
 def test_an_argument_that_the_trainer_does_not_take_is_refused() -> None:
     with pytest.raises(ConfigError, match="trainer has no 'colour'"):
         rehearse(digits_spec(proxy.ProxyTask(), trainer={**conf("trainer/plain_pytorch"), "colour": 1}))
+
+
+@pytest.mark.parametrize(("said", "notes"), [(None, ()), ("warm up", ("warm up",)), (["a", "b"], ("a", "b"))])
+def test_a_trainers_check_may_say_something(said: object, notes: tuple[str, ...], monkeypatch: Any) -> None:
+    spec = digits_spec(proxy.ProxyTask())
+    monkeypatch.setattr(plain_pytorch.train, "check", lambda **_: said)
+    assert rehearse(spec) == notes
+
+
+def test_a_check_that_says_anything_else_is_refused(monkeypatch: Any) -> None:
+    monkeypatch.setattr(plain_pytorch.train, "check", lambda **_: True)
+    with pytest.raises(ConfigError, match="a trainer's check must return sentences or None, got True"):
+        rehearse(digits_spec(proxy.ProxyTask()))
 
 
 def test_a_dataset_that_changed_since_the_study_began_is_refused() -> None:

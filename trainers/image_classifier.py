@@ -195,7 +195,9 @@ def _trainer(trial: TrialContext, device: torch.device) -> pl.Trainer:
         max_steps=trial.total_steps,
         val_check_interval=trial.check_steps[0],  # the first; the module sets each after it
         check_val_every_n_epoch=None,  # the interval counts steps over the whole training
-        callbacks=[TrialCallback(model_dir=trial.model_dir, total_steps=trial.total_steps, saves_between_checks=True)],
+        callbacks=[
+            TrialCallback(model_dir=trial.model_dir, total_steps=trial.total_steps, check_steps=trial.check_steps)
+        ],
         plugins=[LightningEnvironment()],  # inside a SLURM job too, a trial's processes are its worker's affair
         use_distributed_sampler=False,
         num_sanity_val_steps=0,

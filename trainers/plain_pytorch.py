@@ -100,6 +100,7 @@ class _Training:
             if self._report_alive():
                 check_loss(float(losses), self.step)
             if self.trial.rank == 0 and self.step < end and self.timer.is_due():
+                check_loss(float(losses), self.step)  # which also waits for what the device has still to do
                 self.watch.pause()
                 self._save()
                 self.watch.start()

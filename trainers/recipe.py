@@ -117,7 +117,7 @@ def add_gradients(
         model: What is trained.
         batch: Images and labels of one optimizer step; this rank's part of them.
         settings: How.
-        micro_batch: Images that pass through the model at once, at most; None for all.
+        micro_batch: Images that pass through the model at once; None for all. Parts are as equal as can be.
         backward: Propagates a loss back.
         world_size: Ranks whose gradients are averaged; a part weighs as many images as it has.
         hold_back: Keeps gradients from being averaged, for all micro-batches but the last.
@@ -126,9 +126,7 @@ def add_gradients(
     Returns:
         The mean loss, detached; this rank's share of it, times `world_size`.
     """
-    # Parts as equal as can be: a last one of a single image would have no batch statistics.
-    count = math.ceil(len(batch[1]) / (micro_batch or len(batch[1])))
-    parts = list(zip(*(torch.tensor_split(part, count) for part in batch), strict=True))
+    parts = list(zip(*(torch.tensor_split(part, _parts(len(batch[1]), micro_batch)) for part in batch), strict=True))
     total: Tensor | None = None
     for number, (images, labels) in enumerate(parts, start=1):
         with nullcontext() if number == len(parts) else hold_back():
@@ -141,6 +139,16 @@ def add_gradients(
         nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm * (1.0 if scale is None else scale()))
     assert total is not None
     return total
+
+
+def _parts(count: int, micro_batch: int | None) -> int:
+    """Into how many micro-batches so many images are split; none of them is left alone, without batch statistics.
+
+    >>> _parts(36, 7), _parts(36, None), _parts(5, 2), _parts(5, 1)
+    (6, 1, 2, 5)
+    """
+    parts = 1 if micro_batch is None else math.ceil(count / micro_batch)
+    return parts if micro_batch == 1 else min(parts, max(1, count // 2))
 
 
 def hits(model: nn.Module, batch: Batch) -> Tensor:

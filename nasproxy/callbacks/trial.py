@@ -1,6 +1,7 @@
 """The one callback that makes a Lightning training a trial."""
 
 import math
+from collections.abc import Collection
 from typing import Any
 
 import pytorch_lightning as pl
@@ -34,7 +35,7 @@ class TrialCallback(pl.Callback):
         total_steps: int,
         monitor: str = "score",
         checkpoint_every_seconds: float = 30.0,
-        saves_between_checks: bool = False,
+        check_steps: Collection[int] | None = None,
         clock: Clock | None = None,
     ) -> None:
         """Tie a training to its trial.
@@ -45,8 +46,9 @@ class TrialCallback(pl.Callback):
             monitor: Name under which the module logs its validation score, higher is better.
             checkpoint_every_seconds: A check saves a checkpoint if the last one is so old, and older where saving is
                 slow; one that stops always does.
-            saves_between_checks: Whether to save then at any other step too. The training must be able to go on there:
-                its batches must follow from the step, or its data loader have a state.
+            check_steps: The steps of all checks, where the training can go on from any other step too: its batches
+                follow from the step, or its data loader has a state. Checkpoints are saved between checks then. The
+                callback must come last, for others may change what is saved after each batch.
             clock: Where seconds come from; None for the machine's clock.
 
         Raises:
@@ -64,8 +66,8 @@ class TrialCallback(pl.Callback):
         self.monitor = monitor
         self._reporter = CycleReporter(model_dir, total_steps, clock)
         self._timer = SavingTimer(checkpoint_every_seconds, clock)
-        self._saves_between_checks = saves_between_checks
-        self._started_at = 0
+        self._check_steps = None if check_steps is None else frozenset(check_steps)
+        self._started_at = self._step = 0
         self._loss_sum: Tensor | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -74,7 +76,7 @@ class TrialCallback(pl.Callback):
         self._loss_sum = None
         self._timer.restart()
         self._reporter.start(trainer.global_step)
-        self._started_at = trainer.global_step
+        self._started_at = self._step = trainer.global_step
         # What is asked for are checks: a training that stands beyond the last one has not come to the next yet.
         self._stop_if_asked(trainer, self._reporter.begin)
 
@@ -88,11 +90,8 @@ class TrialCallback(pl.Callback):
             check_loss(float(self._loss_sum), trainer.global_step)
         if trainer.global_step >= self.total_steps:
             trainer.should_stop = True  # Lightning validates before it stops, at a step of no interval too
-        elif self._saves_between_checks and self._is_time_to_save(trainer):
-            _wait_for(trainer.strategy.root_device)
-            self._reporter.pause()
-            self._save(trainer)
-            self._reporter.go_on()
+        elif self._is_between_checks(trainer.global_step) and self._is_time_to_save(trainer):
+            self._save_between_checks(trainer)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stop the time once the device has done its work."""
@@ -136,6 +135,19 @@ class TrialCallback(pl.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on with the cycle."""
         self._reporter.load_state_dict(state_dict)
+
+    def _is_between_checks(self, step: int) -> bool:
+        """Whether an optimizer step was just finished that no check follows."""
+        is_finished, self._step = step > self._step, step
+        return is_finished and self._check_steps is not None and step not in self._check_steps
+
+    def _save_between_checks(self, trainer: pl.Trainer) -> None:
+        if trainer.is_global_zero and self._loss_sum is not None:
+            check_loss(float(self._loss_sum), trainer.global_step)  # the sum of what comes after is all that is kept
+        _wait_for(trainer.strategy.root_device)
+        self._reporter.pause()
+        self._save(trainer)
+        self._reporter.go_on()
 
     def _is_time_to_save(self, trainer: pl.Trainer) -> bool:
         """Whether the last checkpoint is old enough; all processes of a training are of one mind."""

@@ -106,7 +106,7 @@ def _assumed(n: int, pace: Pace, tasks: int) -> Models:
     ranks = {step: ranking(n, assumed_tau(step / last, tasks)) for step in pace.check_steps}
     references = tuple(Reference(model, {}, "", float(model), 0.0) for model in range(n))
     records = tuple(
-        TrialRecord(checks=tuple(Check(step, float(ranks[step][m]), pace.seconds_at(step)) for step in ranks))
+        TrialRecord(checks=tuple(Check(step, float(ranks[step][m]), step * pace.seconds_per_step) for step in ranks))
         for m in range(n)
     )
     return Models(references, records)

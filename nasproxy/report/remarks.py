@@ -76,8 +76,8 @@ def remarks(findings: Findings, best: TaskState, final_step: int, found: RankCor
     yield from _data_remark(best, final_step)
     yield Remark(
         "What the seconds are.",
-        "Training time leaves validation out, and counts each device of a training. All costs counted is the time of "
-        "the trials' processes: validation, start-up and lost work too. Both were taken with trials side by side on "
+        "Training time leaves validation out. All costs counted is the time of the trials' processes: validation, "
+        "start-up and lost work too. Both count each device of a training, and were taken with trials side by side on "
         "this study's machines, and one seed a model.",
     )
 

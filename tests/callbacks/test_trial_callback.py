@@ -162,30 +162,51 @@ def test_checkpoints_come_at_their_time_after_the_check_and_are_replaced(tmp_pat
     assert read_checks(TrialFolder(tmp_path).metrics)[-1].train_seconds == STEPS, "saving is no training time"
 
 
-def test_a_training_killed_between_checks_goes_on_there_with_the_time_it_took(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("dies_at", "where", "last_saved"), [(9, "train", 8), (11, "train", 10), (12, "check", 10)])
+def test_a_training_killed_anywhere_goes_on_between_checks_with_the_time_it_took(
+    tmp_path: Path, dies_at: int, where: str, last_saved: int
+) -> None:
     class KilledError(Exception):
         """From outside."""
 
     class Slow(Line):
-        def __init__(self, dies_at: int | None = None) -> None:
+        def __init__(self, *, dies: bool = False) -> None:
             super().__init__()
-            self.dies_at = dies_at
+            self.dies = dies
 
         def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-            if self.global_step == self.dies_at:
-                raise KilledError
+            self._die("train")
             clock.sleep(1.0)
             return super().training_step(batch, batch_idx)
 
+        def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+            self._die("check")
+            super().validation_step(batch, batch_idx)
+
+        def _die(self, place: str) -> None:
+            if self.dies and (self.global_step, place) == (dies_at, where):
+                raise KilledError
+
     clock = VirtualClock()
-    saving = {"clock": clock, "checkpoint_every_seconds": 2.0, "saves_between_checks": True}
+    saving = {"clock": clock, "checkpoint_every_seconds": 2.0, "check_steps": (*range(4, STEPS, 4), STEPS)}
     fit(tmp_path / "whole", module=Slow(), callback=saving)
     with pytest.raises(KilledError):
-        fit(tmp_path / "killed", module=Slow(dies_at=11), callback=saving)
+        fit(tmp_path / "killed", module=Slow(dies=True), callback=saving)
     resumed = fit(tmp_path / "killed", module=Slow(), callback=saving)
-    assert resumed.trained == list(range(10, STEPS)), "the step after the checkpoint is trained again, and no other"
+    assert resumed.trained == list(range(last_saved, STEPS)), "what follows the checkpoint is trained again, no more"
     assert curve(tmp_path / "killed") == curve(tmp_path / "whole")
     assert read_checks(TrialFolder(tmp_path / "killed").metrics)[-1].train_seconds == STEPS
+
+
+def test_checkpoints_between_checks_wait_for_whole_steps(tmp_path: Path) -> None:
+    class Watched(Line):
+        def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+            saved.append((checkpoint["global_step"], len(self.trained)))
+
+    saved: list[tuple[int, int]] = []
+    arguments = {"clock": VirtualClock(), "checkpoint_every_seconds": 0.0, "check_steps": (STEPS,), "total_steps": 3}
+    fit(tmp_path, module=Watched(), callback=arguments, accumulate_grad_batches=4, max_steps=3, val_check_interval=1000)
+    assert saved[:2] == [(1, 4), (2, 8)]
 
 
 def test_a_loss_that_was_no_number_once_fails_at_the_next_check(tmp_path: Path) -> None:

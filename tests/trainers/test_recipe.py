@@ -278,13 +278,17 @@ def test_gradients_of_micro_batches_add_up_to_those_of_the_batch() -> None:
     torch.testing.assert_close(*found)
 
 
-def test_no_image_of_a_batch_is_left_to_pass_through_alone() -> None:
+@pytest.mark.parametrize(
+    ("count", "micro_batch", "parts"), [(36, 7, [6] * 6), (5, 2, [3, 2]), (3, 2, [3]), (3, 1, [1] * 3), (1, 4, [1])]
+)
+def test_no_image_of_a_batch_is_left_to_pass_through_alone(count: int, micro_batch: int, parts: list[int]) -> None:
     seen: list[int] = []
     model = nn.Sequential(nn.Flatten(), nn.Linear(16, 10))
     model.register_forward_hook(lambda _, inputs, __: seen.append(len(inputs[0])))
-    batch = torch.zeros(36, 1, 4, 4), torch.zeros(36, dtype=torch.long)
-    recipe.add_gradients(model, batch, settings(batch_size=36), micro_batch=7, backward=torch.autograd.backward)
-    assert seen == [6] * 6, "and not 7, 7, 7, 7, 7, 1"
+    batch = torch.zeros(count, 1, 4, 4), torch.zeros(count, dtype=torch.long)
+    given = settings(batch_size=count)
+    recipe.add_gradients(model, batch, given, micro_batch=micro_batch, backward=torch.autograd.backward)
+    assert seen == parts
 
 
 def test_gradients_are_clipped_once_they_are_whole() -> None:
