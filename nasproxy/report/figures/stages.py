@@ -79,7 +79,7 @@ def schedule_curves(findings: Findings) -> Figure:
             axes.plot(steps, scores, dashes, color=colour, marker=marker, label=f"{curve.schedule} ({words})")
         weights = "weights as they are" if smoothing == "none" else f"weights smoothed: {smoothing}"
         axes.set(xlabel="training steps", title=weights)
-        axes.legend(loc="lower right")
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17))  # below, where no curve lies
     every[0].set(ylabel="score")
     return figure
 
