@@ -24,7 +24,8 @@ FILES = sorted(path.stem for path in (ROOT / "conf" / "proxy").glob("*.yaml"))
 @pytest.mark.parametrize("name", [name for name in FILES if name not in ("custom", "generator", "table")])
 def test_a_named_proxy_task_can_be_put_together(name: str) -> None:
     for task in proxy.grid(conf(f"proxy/{name}")).values():
-        rehearse(digits_spec(task))
+        notes = rehearse(digits_spec(task))
+        assert len(notes) == (task.augmentation != 1.0), "the digits' trainer augments nothing, and says no more"
 
 
 def test_fidelity_reaches_data_and_model() -> None:

@@ -86,7 +86,6 @@ class LocalBackend:
         self._running: dict[str, _Running] = {}
         self._foreign: set[str] = set()
         self._devices: dict[str, int] = {}
-        self._taken: dict[str, float] = {}
 
     @property
     def slots(self) -> int:
@@ -114,8 +113,7 @@ class LocalBackend:
         """Queue the trial; one that a worker of an earlier controller still trains is taken over as it is."""
         if key in self.live():
             return
-        folder, devices = self._store.folder(key), self._devices_of(key)
-        self._taken[key] = min(self._pool.slots_of(devices), self._pool.slots)  # one that never fits fails at once
+        folder = self._store.folder(key)
         if is_held(folder.lock):
             self._foreign.add(key)
             return
@@ -124,7 +122,7 @@ class LocalBackend:
             digest=digest,
             trusted_modules=self._trusted,
             pool=self._pool,
-            threads=self._threads_on(devices),
+            threads=self._threads_on(self._devices_of(key)),
             max_attempts=self._max_attempts,
             memory_gib=self._memory_gib,
         )
@@ -187,7 +185,8 @@ class LocalBackend:
 
     def _fits(self, key: str) -> bool:
         busy = self.running()
-        taken = sum(self._taken[other] for other in (*busy, key))
+        # One that never fits is started alone, and fails at once.
+        taken = sum(min(self._pool.slots_of(self._devices_of(other)), self._pool.slots) for other in (*busy, key))
         return len(busy) < self._slots and taken <= self._pool.slots + 1e-3
 
     def _reap(self) -> set[str]:

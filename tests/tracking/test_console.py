@@ -64,11 +64,14 @@ def test_the_pace_of_a_new_stage_starts_afresh(clock: VirtualClock) -> None:
     assert pace.elapsed_seconds == 0
 
 
-def test_steps_that_fall_and_totals_of_nothing_do_no_harm(plain: Console, clock: VirtualClock) -> None:
+def test_steps_that_fall_and_totals_of_nothing_do_no_harm(
+    plain: Console, file: io.StringIO, clock: VirtualClock
+) -> None:
     plain.progress(START, set())
     clock.sleep(60)
     plain.progress(replace(START, steps_done=0, steps_total=0), set())
     plain.close()
+    assert "0/0 steps" in " ".join(file.getvalue().split())
 
 
 def test_plain_output_is_a_line_at_every_change_of_place_and_else_one_every_ten_seconds(

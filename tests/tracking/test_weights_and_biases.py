@@ -354,9 +354,11 @@ def test_every_choice_builds(choice: str, study: Path) -> None:
     import yaml
 
     conf = Path(__file__).parents[2] / "conf" / "tracking" / f"{choice}.yaml"
-    tracker = build("tracking", yaml.safe_load(conf.read_text()), study=study)
+    node = yaml.safe_load(conf.read_text())
+    tracker = build("tracking", node, study=study)
     tracker.say("a line")
     tracker.close()
+    assert f"{type(tracker).__module__}.{type(tracker).__name__}" == node["_target_"]
 
 
 def test_a_wrong_mode_is_refused(study: Path) -> None:

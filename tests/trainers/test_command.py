@@ -331,7 +331,7 @@ def test_a_wrong_argument_is_found_by_the_rehearsal(arguments: dict[str, Any], m
 
 def test_a_command_that_fits_passes_the_rehearsal() -> None:
     node = {**conf("trainer/command"), "command": ["{python}", "x.py", "--lr={rate}"], "values": {"rate": 0.1}}
-    rehearse(spec(trainer=node))
+    assert rehearse(spec(trainer=node)) == ()
 
 
 def test_every_placeholder_of_the_documentation_is_there() -> None:
