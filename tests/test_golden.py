@@ -1,0 +1,271 @@
+"""Whole runs decide what they decided before, and configurations compose to what they did: kept in tests/golden.
+
+Moves and renames change none of it. Where a change is meant, write the files anew and read what `git diff` shows:
+
+    GOLDEN=write python -m pytest tests/test_golden.py
+
+`-k debug`, `-k replay`, `-k config` or `-k NAME` writes a part of them.
+"""
+
+import html
+import json
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import study
+from nasproxy.testing import curves
+
+GOLDEN = study.ROOT / "tests" / "golden"
+CONFIGS = GOLDEN / "config"
+HOW = "GOLDEN=write python -m pytest tests/test_golden.py"
+TOLERANCE = 1e-9
+"""Of numbers; they are stored with one decimal more."""
+SHOWN = 20
+"""Differences that a failure tells."""
+
+Decisions = dict[str, dict[str, Any]]
+"""What a study decided: sections, each with named entries."""
+
+
+def read_decisions(folder: Path, output: str, listing: str) -> Decisions:
+    """What a study decided, without trial keys, paths and wall-clock times; the one place that knows its files.
+
+    Args:
+        folder: The study's folder.
+        output: What the run printed.
+        listing: What `job=list_trials` printed: the trials of a replay are in no files.
+    """
+    variance = _json(folder / "variance" / "state.json")
+    selection = _json(folder / "selection" / "state.json")
+    tasks = {state["name"]: state for state in map(_json, (folder / "proxy_search" / "tasks").glob("*.json"))}
+    tasks = dict(sorted(tasks.items(), key=lambda item: item[1]["number"]))
+    confirmations = [_json(path) for path in sorted((folder / "confirmation").glob("*.json"))]
+    page = html.unescape(re.sub(r"<[^>]*>", "", (folder / "report" / "index.html").read_text(encoding="utf-8")))
+    lines = output.splitlines()
+    ceiling = re.search("Noise ceiling: .*", page)
+    verdict = lines[next(place for place, line in enumerate(lines) if line.startswith("report: ")) - 1]
+    best = _json(folder / "proxy_search" / "SEARCH_CONTROLLER_STATE.json")["best_proxy_task_name"]
+    measured = {name: value for name, value in variance["result"].items() if name != "keys"}
+    return {
+        "verdict": {"winner": best, "in words": verdict, "noise ceiling": ceiling[0] if ceiling else None},
+        "variance": {"workable": variance["workable"], "architecture": variance["architecture"], **measured},
+        "selection": {
+            "candidates": [_words(architecture) for architecture in selection["architectures"]],
+            "iterations": selection["iterations"],
+        },
+        "references": {
+            "number": len(selection["references"]),
+            **{f"place {place}": _reference(model) for place, model in enumerate(selection["references"], 1)},
+            "baseline": selection["baseline"] and _reference(selection["baseline"]),
+        },
+        "proxy tasks": {name: _task(state) for name, state in tasks.items()},
+        "looks": {f"{name} step {look['step']}": look for name, state in tasks.items() for look in state["checks"]},
+        "confirmations": {
+            f"{state['task']} step {state['final_step']}": {
+                "models": len(state["keys"]),
+                "outcome": state["outcome"],
+                "result": state["result"],
+            }
+            for state in confirmations
+        },
+        "trials": _named(_trials(folder / "trials")),
+        "listed": _named(_listed(listing)),
+    }
+
+
+def _task(state: Mapping[str, Any]) -> dict[str, Any]:
+    """What became of a proxy task; its looks are told apart."""
+    kept = ("number", "proxy_task", "total_steps", "asked", "settled", "stopping_state", "final_step")
+    return {
+        **{name: state[name] for name in (*kept, "final_train_seconds", "beaten_by")},
+        "accepted": str(state["stopping_state"]).startswith("Met "),
+        "models": len(state["keys"]),
+        "added": [_reference(model) for model in state["added"]],
+        "verdict": {name: value for name, value in (state["verdict"] or {}).items() if name != "reason"},
+    }
+
+
+def _reference(model: Mapping[str, Any]) -> dict[str, Any]:
+    """A reference model without its trial's key."""
+    return {
+        **{name: value for name, value in model.items() if name != "key"},
+        "architecture": _words(model["architecture"]),
+    }
+
+
+def _trials(folder: Path) -> Iterator[tuple[str, Any]]:
+    """Every trial with a folder, by what it is: architecture, setting, split, seed, and steps in all."""
+    for path in folder.glob("*/config.yaml"):
+        spec = yaml.safe_load(path.read_text(encoding="utf-8"))
+        reduced = {k: v for k, v in spec["proxy_task"].items() if isinstance(v, float) and v != 1.0}
+        steps = f"{spec['recipe']['total_steps']} steps"
+        words = (_words(spec["architecture"]), _words(reduced) or "full", spec["split"], f"seed {spec['seed']}", steps)
+        checks = [json.loads(line) for line in (path.parent / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+        yield (
+            ", ".join(words),
+            {
+                "state": _json(path.parent / "status.json")["state"],
+                "train_seconds": checks[-1]["train_seconds"],
+                "curve": [[check["step"], check["score"]] for check in checks],
+            },
+        )
+
+
+def _listed(listing: str) -> Iterator[tuple[str, Any]]:
+    """Every trial that was listed, by what it is; the processes' own time is left out."""
+    lines = [line.split("\t") for line in listing.splitlines() if "\t" in line]
+    for row in (dict(zip(lines[0], line, strict=True)) for line in lines[1:]):
+        words = (row["stage"], row["proxy task"] or "full", row["architecture"], f"seed {row['seed']}")
+        yield ", ".join(words), {name: row[name] for name in ("state", "steps", "score", "training", "cause")}
+
+
+def _named(entries: Iterator[tuple[str, Any]]) -> dict[str, Any]:
+    """Entries in the order of their names, of which no two are alike."""
+    listed = sorted(entries, key=lambda entry: entry[0])
+    named = dict(listed)
+    assert len(named) == len(listed), "two trials are told in the same words"
+    return named
+
+
+def _words(choices: Mapping[str, Any]) -> str:
+    return " ".join(f"{name}={value}" for name, value in choices.items())
+
+
+def _json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def decide_debug(folder: Path) -> Decisions:
+    """Run the whole way on curves from a formula."""
+    return _decide("debug", folder, "experiment=debug")
+
+
+def decide_replay(folder: Path) -> Decisions:
+    """Replay a table with three seeds of a training, some that fail, and proxies of three kinds."""
+    table = folder / "curves.csv"
+    rows = curves.generate(
+        architectures=60,
+        checks=12,
+        proxies={"fast": "steady", "late": "crossing", "never": "hopeless"},
+        costs={"fast": 0.2, "late": 0.1, "never": 0.4},
+        seeds=3,
+        noise=curves.Noise(early=0.5, late=0.02),
+        failures=0.08,
+    )
+    curves.write(table, rows)
+    return _decide("curves", folder, "backend=replay", f"backend.table={table}")
+
+
+def _decide(name: str, folder: Path, *overrides: str) -> Decisions:
+    status, output = study.run(*overrides, folder=folder)
+    assert status == 0, output
+    status, listing = study.run(*overrides, "job=list_trials", folder=folder)
+    assert status == 0, listing
+    return rounded(read_decisions(folder / name, output, listing))
+
+
+STUDIES: Mapping[str, Callable[[Path], Decisions]] = {"debug": decide_debug, "replay": decide_replay}
+EXPERIMENTS = ("default", *sorted(path.stem for path in (study.ROOT / "conf" / "experiment").glob("*.yaml")))
+
+
+@pytest.mark.gate
+@pytest.mark.parametrize("name", STUDIES)
+def test_a_whole_run_decides_what_it_decided_before(name: str, tmp_path: Path) -> None:
+    decisions = STUDIES[name](tmp_path)
+    path = GOLDEN / f"{name}.json"
+    write_or_find(path, as_lines(decisions))
+    same(path, _json(path), decisions)
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_a_config_composes_to_what_it_did_before(name: str) -> None:
+    process = study.start_plain("--cfg", "job", *([] if name == "default" else [f"experiment={name}"]))
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, output
+    path = CONFIGS / f"{name}.yaml"
+    write_or_find(path, output)
+    same(path, yaml.safe_load(path.read_text(encoding="utf-8")), yaml.safe_load(output))
+
+
+def test_every_golden_config_has_its_experiment() -> None:
+    kept = {path.stem for path in CONFIGS.glob("*.yaml")}
+    assert kept <= set(EXPERIMENTS), "delete those of experiments that are no more"
+
+
+@pytest.mark.parametrize(
+    ("got", "told"),
+    [
+        ({"a": {"b": [1.0, 2.5]}}, ["a.b.1: expected 2.0, got 2.5"]),
+        ({"a": {"b": [1.0 + 1e-12, 2.0]}}, []),
+        ({"a": {"b": [1.0]}}, ["a.b.1: expected 2.0, got nothing"]),
+        ({"a": {"b": [1.0, 2.0], "c": {}}}, ["a.c: expected nothing, got {}"]),
+        ({"a": {"b": [True, 2]}}, ["a.b.0: expected 1.0, got True", "a.b.1: expected 2.0, got 2"]),
+    ],
+)
+def test_a_difference_is_told_by_its_path(got: Any, told: list[str]) -> None:
+    assert differences({"a": {"b": [1.0, 2.0]}}, got) == told
+
+
+def write_or_find(path: Path, text: str) -> None:
+    """Write a golden file where that is asked for, which ends the test; else it must be there."""
+    if os.environ.get("GOLDEN") == "write":
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        pytest.skip(f"wrote {path.relative_to(study.ROOT)}")
+    assert path.exists(), f"{path.relative_to(study.ROOT)} is missing: write it with `{HOW}`, and read what it holds"
+
+
+def same(path: Path, expected: Any, got: Any) -> None:
+    """Fail where something differs from a golden file, and say what."""
+    told = differences(expected, got)
+    if told:
+        more = [f"and {len(told) - SHOWN} more"] if len(told) > SHOWN else []
+        head = f"{len(told)} values differ from {path.relative_to(study.ROOT)}; if that is meant: {HOW}"
+        pytest.fail("\n".join([head, *told[:SHOWN], *more]), pytrace=False)
+
+
+def differences(expected: Any, got: Any) -> list[str]:
+    """Each dotted path at which two trees differ, with both values; numbers may differ by the tolerance."""
+    before, now = dict(leaves(expected)), dict(leaves(got))
+    missing = object()
+    told = []
+    for path in {**before, **now}:
+        old, new = before.get(path, missing), now.get(path, missing)
+        if type(old) is type(new) and (old == new or (isinstance(old, float) and abs(old - new) <= TOLERANCE)):
+            continue
+        words = ["nothing" if value is missing else repr(value) for value in (old, new)]
+        told.append(f"{path}: expected {words[0]}, got {words[1]}")
+    return told
+
+
+def leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """The values of a tree by dotted path; an empty mapping or list is a value."""
+    entries = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
+    if not entries or not tree:
+        yield path, tree
+    for key, value in entries:
+        yield from leaves(value, f"{path}.{key}" if path else str(key))
+
+
+def rounded(tree: Any) -> Any:
+    """A tree with its numbers as they are stored."""
+    if isinstance(tree, dict):
+        return {key: rounded(value) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [rounded(value) for value in tree]
+    return round(tree, 10) if isinstance(tree, float) else tree
+
+
+def as_lines(decisions: Decisions) -> str:
+    """Decisions as JSON, an entry a line, so that a diff shows which one changed."""
+    sections = []
+    for name, entries in decisions.items():
+        lines = ",\n".join(f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in entries.items())
+        sections.append(f" {json.dumps(name)}: {{\n{lines}\n }}" if entries else f" {json.dumps(name)}: {{}}")
+    return "{\n" + ",\n".join(sections) + "\n}\n"
