@@ -2,12 +2,13 @@
 # make test    environment, then every check that gates
 # make check   a developer's fast loop: linters and fast tests
 # make slow    the tests that take minutes
+# make wheel   the wheel in an empty environment: runs the debug study there, from an empty folder
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 WORKERS ?= 2
 
-.PHONY: run test check slow lint install install-dev clean
+.PHONY: run test check slow lint wheel install install-dev clean
 
 run: install
 	$(BIN)/python run.py $(ARGS)
@@ -27,6 +28,15 @@ lint: install-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+wheel: install-dev
+	rm -rf dist build/wheel
+	$(BIN)/python -m build --outdir dist .
+	$(PYTHON) -m venv build/wheel/env
+	build/wheel/env/bin/python -m pip install --quiet --disable-pip-version-check dist/nasproxy-*.whl
+	mkdir build/wheel/empty
+	cd build/wheel/empty && ../env/bin/nasproxy --version && ../env/bin/nasproxy experiment=debug
+	@echo "wheel: its debug study ran in an empty environment, from an empty folder"
+
 install: $(VENV)/installed
 install-dev: $(VENV)/installed-dev
 
@@ -43,4 +53,4 @@ $(VENV)/installed-dev: $(VENV)/installed
 	@touch $@
 
 clean:
-	rm -rf $(VENV) studies
+	rm -rf $(VENV) build dist studies

@@ -27,8 +27,8 @@ from torch.func import functional_call, stack_module_state, vmap
 from benchmarks.training import chain, of_timm
 from nasproxy.data.dataset import ImageSplit
 from nasproxy.data.stream import batch_indices
-from trainers import recipe
-from trainers.image_arrays import ImageArrays
+from nasproxy.trainers import recipe
+from nasproxy.trainers.image_arrays import ImageArrays
 
 SEEDS = 5
 LARGE_GOAL, SMALL_GOAL, SEEDS_GOAL = 1.0, 3.0, 2.0

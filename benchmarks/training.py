@@ -30,9 +30,9 @@ from nasproxy.data.dataset import ImageSplit
 from nasproxy.proxy import ProxyTask
 from nasproxy.records import TrialFolder
 from nasproxy.storage import read_checks
+from nasproxy.trainers import image_classifier, recipe
 from nasproxy.trial import Recipe, Split, TrialSpec
 from nasproxy.worker import TrialContext
-from trainers import image_classifier, recipe
 
 SETTINGS = recipe.Settings(
     batch_size=64, learning_rate=0.01, weight_decay=5e-4, momentum=0.9, optimizer="sgd", schedule="cosine"

@@ -11,8 +11,6 @@ from functools import cached_property
 from pathlib import Path
 from statistics import median
 
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from nasproxy import dry_run, schema
@@ -57,9 +55,8 @@ LOOKING = {Step.report, Step.list_trials, Step.describe_space}
 """Steps that train nothing: they show a study or its space as it is, whatever else is configured."""
 
 
-def main(config: DictConfig) -> None:
+def main(config: DictConfig, *, is_sweep: bool) -> None:
     """Run a job; an error that the user can act on ends the program with its message alone."""
-    is_sweep = HydraConfig.get().mode is RunMode.MULTIRUN
     try:
         run(schema.read(config), is_shared=is_sweep)
     except NasproxyError as error:

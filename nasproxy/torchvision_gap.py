@@ -5,31 +5,30 @@ not load, and `import torchvision` fails over two operators that `_C` would have
 and Lightning fail with it. Declared beforehand, all of torchvision's Python half works; only the compiled
 operators and the image decoders stay missing.
 
-A `.pth` file in site-packages calls `install` in every process that starts, so that one that unpickles a
-model before it imports nasproxy works as well. Nothing heavy is imported until torchvision is.
+Importing this module is enough: it installs a finder, which does its work when torchvision is first imported. The
+command, the warm server of worker processes and the packages that import torchvision's users import it first. It is
+not a `.pth` file in site-packages: that would run in every program of the environment.
 """
 
 import sys
+from collections.abc import Callable, Sequence
+from importlib.abc import Loader
 from importlib.machinery import EXTENSION_SUFFIXES, ModuleSpec
+from pathlib import Path
 from types import ModuleType
-
-TYPE_CHECKING = False  # as in typing, which is too slow to import at every start of Python
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from importlib.abc import Loader
 
 MISSING_OPERATORS = ("nms", "qnms")
 SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 
-_declared: "list[object]" = []  # a torch Library takes its operators with it when it is collected
+_declared: list[object] = []  # a torch Library takes its operators with it when it is collected
 
 
 class GapFinder:
     """Finds torchvision as the other finders do, and closes the gap before it is executed."""
 
     def find_spec(
-        self, name: str, path: "Sequence[str] | None" = None, target: "ModuleType | None" = None
-    ) -> "ModuleSpec | None":
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
         """The spec that the other finders give for torchvision; None for every other module."""
         if name != "torchvision":
             return None
@@ -43,10 +42,10 @@ class GapFinder:
 
 
 class _ClosingLoader:
-    def __init__(self, loader: "Loader") -> None:
+    def __init__(self, loader: Loader) -> None:
         self._loader = loader
 
-    def create_module(self, spec: ModuleSpec) -> "ModuleType | None":
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         return self._loader.create_module(spec)
 
     def exec_module(self, module: ModuleType) -> None:
@@ -64,7 +63,7 @@ def install() -> None:
         sys.meta_path.insert(0, GapFinder())
 
 
-def close_gap(folders: "Sequence[str]", load: "Callable[[str], object] | None" = None) -> bool:
+def close_gap(folders: Sequence[str], load: Callable[[str], object] | None = None) -> bool:
     """Declare what torchvision's `_C` would have declared, if it does not load.
 
     Args:
@@ -86,10 +85,8 @@ def close_gap(folders: "Sequence[str]", load: "Callable[[str], object] | None" =
     return True
 
 
-def loads(folders: "Sequence[str]", load: "Callable[[str], object]") -> bool:
+def loads(folders: Sequence[str], load: Callable[[str], object]) -> bool:
     """Whether the compiled half in one of the folders is there and loads."""
-    from pathlib import Path  # too slow for every start of Python, as is torch
-
     paths = [Path(folder) / f"_C{suffix}" for folder in folders for suffix in EXTENSION_SUFFIXES]
     library = next((path for path in paths if path.exists()), None)
     if library is None:
@@ -99,3 +96,6 @@ def loads(folders: "Sequence[str]", load: "Callable[[str], object]") -> bool:
     except OSError:
         return False
     return True
+
+
+install()

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from nasproxy import torchvision_gap as torchvision_gap  # before a test imports torchvision
 from nasproxy.backends.local import LocalBackend
 from nasproxy.controllers.base import Workshop
 from nasproxy.stores import FolderTrialStore

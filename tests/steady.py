@@ -4,12 +4,12 @@ from typing import Any
 from unittest.mock import patch
 
 from nasproxy import hooks
+from nasproxy.trainers import plain_pytorch
 from nasproxy.worker import TrialContext
-from trainers import plain_pytorch
 
 
 def train(trial: TrialContext, **arguments: Any) -> None:
-    """Train as `trainers.plain_pytorch` does."""
+    """Train as `nasproxy.trainers.plain_pytorch` does."""
 
     def update(model_dir: Any, accuracy: float, begin: int, end: int, _seconds: float, total: int) -> None:
         steps = end - begin + 1

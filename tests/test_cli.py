@@ -327,7 +327,7 @@ def test_help_and_the_composed_configuration_read_well(tmp_path: Path) -> None:
         assert f"{group}: " in output
     process = study.start_plain("--cfg", "job")
     output, _ = process.communicate(timeout=60)
-    assert "_target_: trainers.image_classifier.train" in output
+    assert "_target_: nasproxy.trainers.image_classifier.train" in output
 
 
 def test_importing_the_package_loads_no_torch() -> None:

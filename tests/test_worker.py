@@ -13,10 +13,10 @@ from nasproxy.errors import ConfigError, DataError, NonFiniteScoreError
 from nasproxy.failures import cause_of
 from nasproxy.proxy import ProxyTask
 from nasproxy.records import Cause
+from nasproxy.trainers import plain_pytorch
+from nasproxy.trainers.reports import ProgramError
 from nasproxy.worker import Datasets, TrialContext, rehearse
 from study import ROOT, conf, digits_spec
-from trainers import plain_pytorch
-from trainers.reports import ProgramError
 
 FILES = sorted(path.stem for path in (ROOT / "conf" / "proxy").glob("*.yaml"))
 

@@ -8,7 +8,7 @@ from timm.data.mixup import Mixup
 from timm.data.random_erasing import RandomErasing
 from torch import Tensor, nn
 
-from trainers.settings import Settings
+from nasproxy.trainers.settings import Settings
 
 Batch = tuple[Tensor, Tensor]
 """Images, shape (n, channels, height, width), and their classes, shape (n,), or the shares of all classes."""

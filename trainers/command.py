@@ -17,10 +17,10 @@ from typing import Any, Literal
 
 from nasproxy.errors import ConfigError
 from nasproxy.hooks import get_checkpoint_dir, get_stop_training, report_alive
+from nasproxy.trainers import placeholders
+from nasproxy.trainers.program import Program
+from nasproxy.trainers.reports import Checks, LostReportError, ProgramError, ReportFile
 from nasproxy.worker import TrialContext
-from trainers import placeholders
-from trainers.program import Program
-from trainers.reports import Checks, LostReportError, ProgramError, ReportFile
 
 Reports = Literal["stdout", "file", "hooks"]
 

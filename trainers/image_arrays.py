@@ -8,9 +8,9 @@ from torch import Tensor
 
 from nasproxy.data.dataset import ImageSplit
 from nasproxy.data.stream import BatchStream, step_seed
-from trainers.augmentation import Augmentation, Batch
-from trainers.settings import Settings
-from trainers.shards import seed_generator, shard, validation_batch, validation_shard
+from nasproxy.trainers.augmentation import Augmentation, Batch
+from nasproxy.trainers.settings import Settings
+from nasproxy.trainers.shards import seed_generator, shard, validation_batch, validation_shard
 
 DEVICE_SHARE = 0.25
 """Share of a GPU's free memory that images may take; other trials may train beside this one."""

@@ -19,14 +19,14 @@ from torch import Tensor, nn
 
 from nasproxy.callbacks import TrialCallback, resume_path
 from nasproxy.records import TrialFolder
+from nasproxy.trainers import ranks, recipe
+from nasproxy.trainers.arguments import with_settings
 from nasproxy.worker import TrialContext
-from trainers import ranks, recipe
-from trainers.arguments import with_settings
 
 
 @with_settings
 def train(trial: TrialContext, settings: recipe.Settings) -> None:
-    """Train one trial until its controller says stop; arguments as in `trainers.recipe.Settings`.
+    """Train one trial until its controller says stop; arguments as in `nasproxy.trainers.recipe.Settings`.
 
     Raises:
         ConfigError: An argument is out of range, or does not go with the device.

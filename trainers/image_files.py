@@ -16,9 +16,9 @@ from torchvision.transforms import v2
 from nasproxy.data.image_folder import FileSplit, Reading
 from nasproxy.data.stream import BatchStream, step_seed
 from nasproxy.errors import ConfigError, DataError
-from trainers.augmentation import Augmentation, Batch
-from trainers.settings import Settings
-from trainers.shards import seed_generator, shard, validation_batch, validation_shard
+from nasproxy.trainers.augmentation import Augmentation, Batch
+from nasproxy.trainers.settings import Settings
+from nasproxy.trainers.shards import seed_generator, shard, validation_batch, validation_shard
 
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """ImageNet's, of colours in [0, 1]: what models of such images are used to."""

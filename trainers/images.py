@@ -7,11 +7,11 @@ import torch
 
 from nasproxy.data.dataset import ImageSplit
 from nasproxy.data.image_folder import FileSplit
+from nasproxy.trainers.augmentation import Batch
+from nasproxy.trainers.image_arrays import ImageArrays
+from nasproxy.trainers.image_files import ImageFiles
+from nasproxy.trainers.settings import Settings
 from nasproxy.worker import TrialContext
-from trainers.augmentation import Batch
-from trainers.image_arrays import ImageArrays
-from trainers.image_files import ImageFiles
-from trainers.settings import Settings
 
 
 class Images(Protocol):

@@ -72,7 +72,10 @@ def fill(name: str, template: str, known: Mapping[str, Any]) -> str:
     if not isinstance(template, str):
         raise ConfigError(f"{name} must be text, got {template!r}: put it in quotes")
     try:
-        return "".join(before + _filled(*rest, known) for before, *rest in string.Formatter().parse(template))
+        return "".join(
+            before + _filled(field, form, conversion, known)
+            for before, field, form, conversion in string.Formatter().parse(template)
+        )
     except KeyError as error:
         raise ConfigError(
             f"{name} has no placeholder {{{error.args[0]}}}: there are {_listed(known)}; write {{{{ for a brace"

@@ -23,9 +23,9 @@ from nasproxy.hooks import (
     update_trial_training_accuracy_metric,
 )
 from nasproxy.records import TrialFolder
+from nasproxy.trainers import ranks, recipe
+from nasproxy.trainers.arguments import with_settings
 from nasproxy.worker import TrialContext
-from trainers import ranks, recipe
-from trainers.arguments import with_settings
 
 CHECKPOINT_EVERY_SECONDS = 30.0
 """Between checks; a check always saves one."""
@@ -33,7 +33,7 @@ CHECKPOINT_EVERY_SECONDS = 30.0
 
 @with_settings
 def train(trial: TrialContext, settings: recipe.Settings) -> None:
-    """Train one trial until its controller says stop; arguments as in `trainers.recipe.Settings`.
+    """Train one trial until its controller says stop; arguments as in `nasproxy.trainers.recipe.Settings`.
 
     Raises:
         ConfigError: An argument is out of range, or does not go with the device.
@@ -116,7 +116,7 @@ class _Training:
                 batch,
                 self.settings,
                 micro_batch=trial.spec.recipe.micro_batch,
-                backward=lambda loss: scaler.scale(loss).backward(),
+                backward=lambda loss: scaler.scale(loss).backward(),  # type: ignore[no-untyped-call]
                 world_size=trial.world_size,
                 hold_back=getattr(self.parallel, "no_sync", nullcontext),
                 scale=scaler.get_scale if scaler.is_enabled() else None,

@@ -3,6 +3,7 @@
 import inspect
 import os
 import socket
+from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
@@ -31,7 +32,7 @@ def stay_on_this_machine() -> None:
         os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback)
 
 
-def options() -> dict[str, bool]:
+def options() -> dict[str, Any]:
     """Options of DDP: norms' statistics are rank 0's, and given to the others where they are read, at a check.
 
     Left to itself it sends them before each forward pass, of which ranks have not all as many at a check.

@@ -14,10 +14,10 @@ from timm.scheduler.scheduler import Scheduler
 from torch import Tensor, nn
 
 from nasproxy.errors import ConfigError
-from trainers.augmentation import Batch
-from trainers.images import Images, open_images
-from trainers.settings import Settings
-from trainers.smoothing import Average
+from nasproxy.trainers.augmentation import Batch
+from nasproxy.trainers.images import Images, open_images
+from nasproxy.trainers.settings import Settings
+from nasproxy.trainers.smoothing import Average
 
 __all__ = ["Average", "Batch", "Images", "Settings", "open_images"]
 
@@ -27,7 +27,9 @@ def prepare(model: nn.Module, settings: Settings, *, regularisation: float, devi
     scale_dropout(model, regularisation)
     if settings.sync_batch_norm and device.type == "cuda":
         model = timm.layers.convert_sync_batchnorm(model)
-    return model.to(device, memory_format=torch.channels_last if settings.channels_last else torch.preserve_format)
+    memory_format = torch.channels_last if settings.channels_last else torch.preserve_format
+    prepared: nn.Module = model.to(device, memory_format=memory_format)  # type: ignore[call-overload]
+    return prepared
 
 
 def make_optimizer(model: nn.Module, settings: Settings) -> torch.optim.Optimizer:

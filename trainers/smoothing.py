@@ -1,11 +1,11 @@
 """Averages of a training's weights: steadier from check to check than the weights, and mostly better."""
 
-from typing import Any
-
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from trainers.settings import Settings
+from nasproxy.trainers.settings import Settings
+
+Tensors = list[Tensor] | tuple[Tensor, ...]
 
 
 class Average:
@@ -39,10 +39,11 @@ class Average:
 
 
 def _averaged(model: nn.Module, settings: Settings) -> AveragedModel:
-    def update(averages: list[Tensor], weights: list[Tensor], count: Any) -> None:
+    def update(averages: Tensors, weights: Tensors, count: Tensor | int) -> None:
         # The count that is given lies on the weights' device; to read it there would wait for all that the device has
         # to do, at every step. The model's own lies on the CPU.
-        get_ema_multi_avg_fn(decay(settings, int(averaged.n_averaged)))(averages, weights, count)
+        average = get_ema_multi_avg_fn(decay(settings, int(averaged.n_averaged)))  # type: ignore[no-untyped-call]
+        average(averages, weights, count)
 
     averaged = AveragedModel(model, multi_avg_fn=update, use_buffers=True).requires_grad_(False).eval()
     return averaged

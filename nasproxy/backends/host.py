@@ -22,7 +22,7 @@ from nasproxy.trial import TrialSpec
 from nasproxy.worker import Datasets, WorkOrder, rehearse, run, zero_costs
 from nasproxy.zero_cost import ZeroCost
 
-FRAMEWORKS = ("torch", "pytorch_lightning", "timm", "nasproxy.worker")
+FRAMEWORKS = ("nasproxy.torchvision_gap", "torch", "pytorch_lightning", "timm", "nasproxy.worker")
 
 
 class _DiedError(ConfigError):

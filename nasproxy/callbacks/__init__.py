@@ -1,5 +1,6 @@
 """What a Lightning user adds to a Trainer: one callback, and the path to resume from."""
 
+from nasproxy import torchvision_gap as torchvision_gap  # before Lightning, which imports torchvision
 from nasproxy.callbacks.checkpoint import resume_path
 from nasproxy.callbacks.trial import TrialCallback
 

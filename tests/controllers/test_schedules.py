@@ -23,7 +23,7 @@ MakeWorkshop = Callable[..., Workshop]
 RECIPE = synthetic.recipe(total_steps=100, check_every_steps=4, noise=0.01)
 STEADY, ROUGH = ("steady", "none"), ("rough", "none")
 TASKS = {STEADY: ProxyTask(overrides={"trainer.noise": 0.0}), ROUGH: ProxyTask(overrides={"trainer.noise": 5.0})}
-TRAINER = {"_target_": "trainers.plain_pytorch.train", "schedule": "cosine", "smoothing": "none"}
+TRAINER = {"_target_": "nasproxy.trainers.plain_pytorch.train", "schedule": "cosine", "smoothing": "none"}
 
 
 def compare(folder: Path, workshop: Workshop, tasks: Any = TASKS, fault: str = "none") -> SchedulesState:

@@ -15,8 +15,8 @@ from nasproxy.errors import ConfigError
 from nasproxy.proxy import ProxyTask
 from nasproxy.records import Cause
 from nasproxy.testing import synthetic
+from nasproxy.trainers.settings import Settings
 from nasproxy.trial import Split, TrialSpec
-from trainers.settings import Settings
 
 OOM, NAN = Cause.OOM, Cause.NAN
 TRAINER = {"batch_size": 64, "learning_rate": 0.1, "clip_norm": None}

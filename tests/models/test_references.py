@@ -7,8 +7,8 @@ from torch import nn
 
 from nasproxy.errors import ConfigError
 from nasproxy.models.zero_cost import flops, measure
+from nasproxy.trainers.recipe import scale_dropout
 from networks import FULL, REFERENCES, shapes, weights
-from trainers.recipe import scale_dropout
 
 
 @pytest.fixture(params=list(REFERENCES))

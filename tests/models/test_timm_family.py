@@ -7,8 +7,8 @@ from torch import nn
 
 from nasproxy.errors import ConfigError, SpaceError
 from nasproxy.models.timm_family import build
+from nasproxy.trainers.recipe import scale_dropout
 from networks import FULL, shapes, weights
-from trainers.recipe import scale_dropout
 
 SCALABLE = ["resnet18", "resnet26t", "mobilenetv3_small_050", "convnext_atto", "vit_tiny_patch16_224"]
 """A model of each way in which timm's families are scaled; resnet26t has a stem of several convolutions."""

@@ -9,7 +9,7 @@ from nasproxy.trial import Recipe, Split, TrialSpec
 
 RECIPE = Recipe(
     model={"_target_": "models.build"},
-    trainer={"_target_": "trainers.Trainer", "batch_size": 64},
+    trainer={"_target_": "nasproxy.trainers.Trainer", "batch_size": 64},
     data={"_target_": "data.load"},
     data_fingerprint="digits-1",
     total_steps=60,

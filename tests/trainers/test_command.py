@@ -19,11 +19,11 @@ from nasproxy.proxy import ProxyTask
 from nasproxy.records import Cause, Request, State, TrialFolder
 from nasproxy.storage import read_checks, write_record
 from nasproxy.stores import FolderTrialStore
+from nasproxy.trainers import command, placeholders
+from nasproxy.trainers.reports import ProgramError
 from nasproxy.trial import Recipe, Split, TrialSpec
 from nasproxy.worker import TrialContext, rehearse
 from study import ROOT, conf
-from trainers import command, placeholders
-from trainers.reports import ProgramError
 
 ARCHITECTURE = {"kernel": 3, "blocks.0.kind": "conv", "blocks.0.bias": True}
 
@@ -49,7 +49,7 @@ for end in (check for check in trial["check_steps"] if check > step):
 def spec(**changes: Any) -> TrialSpec:
     recipe = Recipe(
         model={},
-        trainer={"_target_": "trainers.command.train", "version": 1, "command": ["true"]},
+        trainer={"_target_": "nasproxy.trainers.command.train", "version": 1, "command": ["true"]},
         data={"loader": None},
         data_fingerprint="own",
         total_steps=25,
@@ -324,7 +324,7 @@ def test_a_choice_that_an_architecture_lacks_has_a_stand_in() -> None:
     ],
 )
 def test_a_wrong_argument_is_found_by_the_rehearsal(arguments: dict[str, Any], message: str) -> None:
-    node = {"_target_": "trainers.command.train", "version": 1, **arguments}
+    node = {"_target_": "nasproxy.trainers.command.train", "version": 1, **arguments}
     with pytest.raises(ConfigError, match=message):
         rehearse(spec(trainer=node))
 
@@ -347,7 +347,7 @@ def test_every_placeholder_of_the_documentation_is_there() -> None:
 
 def submit(tmp_path: Path, code: str, **settings: Any) -> tuple[LocalBackend, FolderTrialStore, str]:
     store = FolderTrialStore(tmp_path / "trials")
-    node = {"_target_": "trainers.command.train", "version": 1, "command": python(code)}
+    node = {"_target_": "nasproxy.trainers.command.train", "version": 1, "command": python(code)}
     backend = LocalBackend(store, slots=1, trusted_modules=("trainers",), **settings)
     one = spec(trainer=node)
     backend.submit(one.key, store.create(one))

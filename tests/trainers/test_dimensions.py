@@ -12,9 +12,9 @@ from nasproxy.data.dataset import ImageSplit
 from nasproxy.proxy import ProxyTask, grid
 from nasproxy.records import TrialFolder
 from nasproxy.storage import read_checks
+from nasproxy.trainers import plain_pytorch
 from nasproxy.worker import TrialContext, rehearse
 from study import conf, digits_spec
-from trainers import plain_pytorch
 
 TWO_LAYERS = {
     "activation": "relu",

@@ -13,9 +13,9 @@ from nasproxy.data import generated
 from nasproxy.data.dataset import take
 from nasproxy.data.image_folder import FileSplit
 from nasproxy.errors import ConfigError, DataError
+from nasproxy.trainers.image_files import DEVIATION, MEAN, ImageFiles, read_image, training_transform
+from nasproxy.trainers.settings import Settings
 from nasproxy.trial import Split
-from trainers.image_files import DEVIATION, MEAN, ImageFiles, read_image, training_transform
-from trainers.settings import Settings
 
 CPU = torch.device("cpu")
 Batches = list[tuple[torch.Tensor, torch.Tensor]]

@@ -14,13 +14,13 @@ from torch import nn
 from nasproxy.data.dataset import ImageSplit
 from nasproxy.errors import ConfigError
 from nasproxy.proxy import ProxyTask
+from nasproxy.trainers import recipe
+from nasproxy.trainers.augmentation import flipped, shifted
+from nasproxy.trainers.image_arrays import ImageArrays
+from nasproxy.trainers.settings import optimizers
+from nasproxy.trainers.shards import validation_shard
 from nasproxy.worker import rehearse
 from study import conf, digits_spec
-from trainers import recipe
-from trainers.augmentation import flipped, shifted
-from trainers.image_arrays import ImageArrays
-from trainers.settings import optimizers
-from trainers.shards import validation_shard
 
 CPU = torch.device("cpu")
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from trainers import recipe
-from trainers.smoothing import decay
+from nasproxy.trainers import recipe
+from nasproxy.trainers.smoothing import decay
 
 
 def settings(**changes: Any) -> recipe.Settings:

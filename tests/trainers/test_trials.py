@@ -18,9 +18,9 @@ from nasproxy.errors import ConfigError, CorruptFileError, NonFiniteScoreError
 from nasproxy.proxy import ProxyTask
 from nasproxy.records import TrialFolder
 from nasproxy.storage import read_checks
+from nasproxy.trainers.smoothing import Average
 from tests.trainers import tiny_trials
 from tests.trainers.tiny_trials import TRAINERS, DivergedTrial, TinyTrial, curve, kept, tiny_trial, train, weights
-from trainers.smoothing import Average
 
 both = pytest.mark.parametrize("trainer", list(TRAINERS))
 

@@ -13,9 +13,9 @@ from nasproxy.data.dataset import ImageSplit
 from nasproxy.proxy import ProxyTask
 from nasproxy.records import Check, Request, TrialFolder
 from nasproxy.storage import read_checks, write_record
+from nasproxy.trainers import image_classifier, plain_pytorch
 from nasproxy.trial import Recipe, Split, TrialSpec
 from nasproxy.worker import TrialContext
-from trainers import image_classifier, plain_pytorch
 
 TRAINERS = {"lightning": image_classifier.train, "plain": plain_pytorch.train}
 SETTINGS = {

@@ -1,0 +1,1 @@
+"""The configuration: `config.yaml` is the table of contents, each folder a group of choices."""

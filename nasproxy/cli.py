@@ -1,0 +1,45 @@
+"""The `nasproxy` command, which `run.py` and `python -m nasproxy` call too: compose the configuration, run the job."""
+
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import hydra
+from hydra.conf import HydraConf
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from nasproxy import schema
+from nasproxy import torchvision_gap as torchvision_gap  # before anything imports torchvision
+
+schema.register()
+
+
+def main() -> None:
+    """Run the command with the arguments of this process."""
+    if sys.argv[1:] == ["--version"]:
+        print(f"nasproxy {version('nasproxy')}")
+        return
+    _run()
+
+
+@hydra.main(version_base="1.3", config_path="pkg://nasproxy.conf", config_name="config")
+def _run(config: DictConfig) -> None:
+    from nasproxy import app
+
+    hydra_config = HydraConfig.get()
+    add_to_path([Path(hydra_config.runtime.cwd), *config_folders(hydra_config)])
+    app.main(config, is_sweep=hydra_config.mode is RunMode.MULTIRUN)
+
+
+def config_folders(hydra_config: HydraConf) -> list[Path]:
+    """List the parents of the folders of `--config-dir`: modules there can be named as targets."""
+    sources = [source for source in hydra_config.runtime.config_sources if source.schema == "file"]
+    return [Path(source.path).absolute().parent for source in sources]
+
+
+def add_to_path(folders: list[Path]) -> None:
+    """Let modules in these folders be imported here, and in every process that is started from here."""
+    new = [str(folder) for folder in folders]
+    sys.path[:] = [*dict.fromkeys(new), *(path for path in sys.path if path not in new)]
