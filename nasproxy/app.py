@@ -16,9 +16,10 @@ from omegaconf import DictConfig
 from nasproxy import dry_run, schema
 from nasproxy.backends.backend import Backend
 from nasproxy.backends.replay import ReplayBackend
-from nasproxy.controllers import base, proxy_search, variance
+from nasproxy.controllers import base
 from nasproxy.controllers.confirmation import ConfirmationController
 from nasproxy.controllers.judge import Judge
+from nasproxy.controllers.proxy_search import ProxySearchController
 from nasproxy.controllers.reserve import Reserve
 from nasproxy.controllers.schedules import SchedulesController, compared
 from nasproxy.controllers.states import (
@@ -31,6 +32,7 @@ from nasproxy.controllers.states import (
     read_confirmations,
     read_tasks,
 )
+from nasproxy.controllers.variance import VarianceController, enforce
 from nasproxy.design import Design, task_digest
 from nasproxy.errors import ConfigError, NasproxyError, StageStoppedError
 from nasproxy.proxy import ProxyTask
@@ -140,7 +142,7 @@ class Job:
     def measure_variance(self) -> None:
         """Stage 1."""
         config = self.design.config
-        controller = variance.VarianceController(
+        controller = VarianceController(
             config.variance,
             recipe=self.design.recipe,
             candidates=self.design.variance_candidates,
@@ -151,7 +153,7 @@ class Job:
             self._rehearse()
         with self.study.stage(controller.name):
             self._variance = base.run(controller, self._workshop)
-        variance.enforce(self._variance, config.variance)
+        enforce(self._variance, config.variance)
 
     def select_models(self) -> None:
         """Stage 2."""
@@ -173,7 +175,7 @@ class Job:
         assert self._selection is not None
         assert self._selection.references is not None
         self._refuse_unreachable()
-        controller = proxy_search.ProxySearchController(
+        controller = ProxySearchController(
             config.proxy_search,
             tasks=self.design.tasks,
             criterion=self.design.criterion,
