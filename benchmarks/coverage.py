@@ -27,12 +27,12 @@ from scipy import stats
 from nasproxy.controllers.judge import Judge, Models
 from nasproxy.controllers.race import Pace
 from nasproxy.controllers.states import Reference
-from nasproxy.records import Check, State, Status, TrialRecord
 from nasproxy.statistics.acceptance import ROUNDING, Criterion, Plan, VerdictKind
 from nasproxy.statistics.concordance import kendall_taus
 from nasproxy.statistics.deviation import tau_lower_limit
 from nasproxy.statistics.missing import Floats
 from nasproxy.targets import build
+from nasproxy.trials.records import Check, State, Status, TrialRecord
 
 CRITERIA = Path(__file__).resolve().parent.parent / "conf" / "criterion"
 TRUE_TAUS = tuple(np.arange(0.30, 0.801, 0.025).round(3).tolist())

@@ -30,12 +30,12 @@ from nasproxy.controllers.reserve import Reserve
 from nasproxy.controllers.settings import ProxySearchSettings
 from nasproxy.controllers.states import ProxySearchState, Reference
 from nasproxy.curves import CurveTable, read_table
-from nasproxy.records import TrialRecord
 from nasproxy.statistics.acceptance import Plan
 from nasproxy.stores import MemoryTrialStore
 from nasproxy.testing import curves
 from nasproxy.tracking.tracker import Silent
-from nasproxy.trial import Recipe
+from nasproxy.trials.records import TrialRecord
+from nasproxy.trials.spec import Recipe
 
 TARGET = 0.65
 DEFAULT = "group_sequential"

@@ -16,10 +16,10 @@ from statistics import median
 
 from nasproxy import hooks
 from nasproxy.backends.local import LocalBackend
-from nasproxy.proxy import ProxyTask
-from nasproxy.records import State
 from nasproxy.stores import FolderTrialStore
-from nasproxy.trial import Recipe, Split, TrialSpec
+from nasproxy.trials.proxy_task import ProxyTask
+from nasproxy.trials.records import State
+from nasproxy.trials.spec import Recipe, Split, TrialSpec
 from nasproxy.worker import TrialContext
 
 MODULE = "benchmarks.overhead"

@@ -34,7 +34,7 @@ from nasproxy.errors import NasproxyError
 from nasproxy.statistics.acceptance import Criterion
 from nasproxy.stores import MemoryTrialStore
 from nasproxy.tracking.tracker import Silent
-from nasproxy.trial import Recipe
+from nasproxy.trials.spec import Recipe
 
 WAYS = ("race", "best_order", "mean_order", "worst_order", "no_early_stop")
 LOOKS_PER_CHECK = 2

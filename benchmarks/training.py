@@ -27,11 +27,11 @@ import torch
 from torch import Tensor, nn
 
 from nasproxy.data.dataset import ImageSplit
-from nasproxy.proxy import ProxyTask
-from nasproxy.records import TrialFolder
 from nasproxy.storage import read_checks
 from nasproxy.trainers import image_classifier, recipe
-from nasproxy.trial import Recipe, Split, TrialSpec
+from nasproxy.trials.proxy_task import ProxyTask
+from nasproxy.trials.records import TrialFolder
+from nasproxy.trials.spec import Recipe, Split, TrialSpec
 from nasproxy.worker import TrialContext
 
 SETTINGS = recipe.Settings(

@@ -35,7 +35,6 @@ from nasproxy.controllers.states import (
 from nasproxy.controllers.variance import VarianceController, enforce
 from nasproxy.design import Design, task_digest
 from nasproxy.errors import ConfigError, NasproxyError, StageStoppedError
-from nasproxy.proxy import ProxyTask
 from nasproxy.replay import ReplayDesign
 from nasproxy.report import estimates
 from nasproxy.report.terminal import busy, print_table
@@ -47,7 +46,8 @@ from nasproxy.study import Study, StudyFolder, open_study
 from nasproxy.targets import build, load
 from nasproxy.tracking.console import Console
 from nasproxy.tracking.tracker import Progress, Tracker, Trackers
-from nasproxy.trial import Split, TrialSpec
+from nasproxy.trials.proxy_task import ProxyTask
+from nasproxy.trials.spec import Split, TrialSpec
 from nasproxy.zero_cost import ZeroCost
 
 PROXY_SEED_OFFSET = 1

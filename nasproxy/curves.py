@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from nasproxy.curve_files import FIRST_ROW, IDS, NUMBERS, chunks, fingerprint
 from nasproxy.errors import DataError
-from nasproxy.records import Cause, Check
+from nasproxy.trials.records import Cause, Check
 
 Direction = Literal["max", "min"]
 Floats = npt.NDArray[np.float64]

@@ -8,15 +8,11 @@ from enum import Enum
 from functools import cached_property
 from typing import Any, ClassVar
 
-from nasproxy import proxy
 from nasproxy.backends.backend import Backend
 from nasproxy.controllers.references import Selection
 from nasproxy.controllers.schedules import compared
-from nasproxy.controllers.successor import Successor, successor
 from nasproxy.devices import gpus_of, visible_gpus
 from nasproxy.errors import ConfigError, NasproxyError
-from nasproxy.proxy import ProxyTask
-from nasproxy.records import Cause
 from nasproxy.schema import Config, Step
 from nasproxy.space import SearchSpace
 from nasproxy.statistics.acceptance import Criterion
@@ -24,7 +20,11 @@ from nasproxy.stores import FolderTrialStore, TrialStore
 from nasproxy.study import StudyFolder
 from nasproxy.targets import build, check_arguments, load, targets
 from nasproxy.tracking.tracker import Tracker
-from nasproxy.trial import Architecture, Recipe, Split, TrialSpec, canonical
+from nasproxy.trials import proxy_task
+from nasproxy.trials.proxy_task import ProxyTask
+from nasproxy.trials.records import Cause
+from nasproxy.trials.retry import Successor, successor
+from nasproxy.trials.spec import Architecture, Recipe, Split, TrialSpec, canonical
 from nasproxy.worker import load_dataset
 
 RESERVE_SHARE = 1.25
@@ -171,7 +171,7 @@ class Design:
         generator = settings.pop("generator", None)
         if generator is not None:
             settings["tasks"] = _generate(generator)
-        return proxy.grid(settings)
+        return proxy_task.grid(settings)
 
     @property
     def showpiece(self) -> Architecture:

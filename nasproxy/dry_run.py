@@ -10,11 +10,11 @@ from nasproxy.design import Design
 from nasproxy.errors import ConfigError
 from nasproxy.estimate.estimate import Estimate
 from nasproxy.estimate.forecast import forecast
-from nasproxy.proxy import ProxyTask
 from nasproxy.schema import Step
 from nasproxy.study import StudyFolder
 from nasproxy.tracking.tracker import Progress, Tracker
-from nasproxy.trial import Architecture, Split, TrialSpec
+from nasproxy.trials.proxy_task import ProxyTask
+from nasproxy.trials.spec import Architecture, Split, TrialSpec
 from nasproxy.zero_cost import ZeroCost, ZeroCostScores, add_scores
 
 TRAINING = (Step.measure_variance, Step.select_models, Step.search_proxy_task, Step.confirm)

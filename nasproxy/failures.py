@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nasproxy.errors import ConfigError, NasproxyError, NonFiniteScoreError
-from nasproxy.records import Cause
+from nasproxy.trials.records import Cause
 
 NO_MEMORY = (
     "can't allocate memory",

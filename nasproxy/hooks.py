@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nasproxy.errors import ConfigError, NonFiniteScoreError
-from nasproxy.records import Check, Request, TrialFolder
 from nasproxy.storage import append_check, is_held, read_checks, read_record, write_record
+from nasproxy.trials.records import Check, Request, TrialFolder
 
 ModelDir = str | os.PathLike[str]
 

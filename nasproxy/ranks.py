@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from nasproxy.failures import Failure
-from nasproxy.records import Cause
+from nasproxy.trials.records import Cause
 
 if TYPE_CHECKING:
     from torch.distributed import TCPStore  # type: ignore[attr-defined]

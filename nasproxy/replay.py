@@ -12,8 +12,6 @@ from nasproxy.backends.backend import Backend
 from nasproxy.backends.replay import CHOICE, ReplayBackend
 from nasproxy.design import Design
 from nasproxy.errors import ConfigError, CorruptFileError
-from nasproxy.proxy import ProxyTask
-from nasproxy.records import Request, State, TrialRecord
 from nasproxy.schema import Config, DataConfig, Device, ProxyConfig, SearchSpaceConfig, Step
 from nasproxy.space import SearchSpace
 from nasproxy.storage import append_line, read_lines, read_record
@@ -21,7 +19,9 @@ from nasproxy.stores import MemoryTrialStore, TrialStore
 from nasproxy.study import StudyFolder, StudyRecord
 from nasproxy.targets import build
 from nasproxy.tracking.tracker import Silent, Tracker
-from nasproxy.trial import Architecture, Split, TrialSpec
+from nasproxy.trials.proxy_task import ProxyTask
+from nasproxy.trials.records import Request, State, TrialRecord
+from nasproxy.trials.spec import Architecture, Split, TrialSpec
 
 
 class ReplayDesign(Design):

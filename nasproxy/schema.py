@@ -21,7 +21,7 @@ from nasproxy.controllers.settings import (
     VarianceSettings,
 )
 from nasproxy.errors import ConfigError
-from nasproxy.proxy import NAME_PATTERN
+from nasproxy.trials.proxy_task import NAME_PATTERN
 
 
 class Step(Enum):
@@ -75,7 +75,7 @@ class SearchSpaceConfig:
 class ProxyConfig:
     """Dimensions of the proxy tasks, each a value or a list of them (an axis); or tasks that are no product.
 
-    Typed loosely, since a structured configuration cannot say "number or list": `nasproxy.proxy.grid` checks.
+    Typed loosely, since a structured configuration cannot say "number or list": `nasproxy.trials.proxy_task.grid` checks.
     """
 
     data_fraction: Any = None

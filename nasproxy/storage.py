@@ -15,8 +15,8 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from nasproxy.errors import CorruptFileError, StudyBusyError
-from nasproxy.records import Cause, Check, State, Status, TrialFolder
-from nasproxy.trial import TrialSpec
+from nasproxy.trials.records import Cause, Check, State, Status, TrialFolder
+from nasproxy.trials.spec import TrialSpec
 
 SCHEMA = 1
 """Version of every file the project writes; another version is refused, never guessed at."""

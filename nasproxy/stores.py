@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from nasproxy.records import Replacement, Request, State, Status, TrialFolder, TrialRecord, as_one
 from nasproxy.storage import (
     config_digest,
     read_checks,
@@ -16,7 +15,8 @@ from nasproxy.storage import (
     write_record,
     write_spec,
 )
-from nasproxy.trial import TrialSpec
+from nasproxy.trials.records import Replacement, Request, State, Status, TrialFolder, TrialRecord, as_one
+from nasproxy.trials.spec import TrialSpec
 
 PENDING = TrialRecord()
 UNLIMITED = Request()

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from nasproxy.errors import ConfigError, StudyChangedError
-from nasproxy.proxy import NAME_PATTERN, flatten
 from nasproxy.storage import Lease, read_record, write_record
-from nasproxy.trial import NOT_IDENTITY
+from nasproxy.trials.proxy_task import NAME_PATTERN, flatten
+from nasproxy.trials.spec import NOT_IDENTITY
 
 UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG)
 

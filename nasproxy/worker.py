@@ -20,9 +20,7 @@ from nasproxy.devices import Pool
 from nasproxy.errors import ConfigError, DataError, UntrustedTrialError
 from nasproxy.failures import Failure, bound_memory, failure_of
 from nasproxy.hooks import get_stop_training
-from nasproxy.proxy import ProxyTask
 from nasproxy.ranks import Ranks
-from nasproxy.records import Cause, Request, State, Status, TrialFolder
 from nasproxy.storage import (
     Lease,
     config_digest,
@@ -33,7 +31,9 @@ from nasproxy.storage import (
     write_record,
 )
 from nasproxy.targets import build, check_arguments, load, targets
-from nasproxy.trial import Architecture, TrialSpec, canonical
+from nasproxy.trials.proxy_task import ProxyTask
+from nasproxy.trials.records import Cause, Request, State, Status, TrialFolder
+from nasproxy.trials.spec import Architecture, TrialSpec, canonical
 from nasproxy.zero_cost import ZeroCost
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nasproxy.storage import read_record, write_record
-from nasproxy.trial import Architecture, canonical
+from nasproxy.trials.spec import Architecture, canonical
 
 
 @dataclass(frozen=True)

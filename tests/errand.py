@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from nasproxy.controllers.base import Decide, Records, Train
 from nasproxy.tracking.tracker import Progress
-from nasproxy.trial import TrialSpec
+from nasproxy.trials.spec import TrialSpec
 
 
 class Errand:

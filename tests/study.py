@@ -9,8 +9,8 @@ from typing import Any
 
 import yaml
 
-from nasproxy.proxy import ProxyTask, flatten
-from nasproxy.trial import Recipe, Split, TrialSpec
+from nasproxy.trials.proxy_task import ProxyTask, flatten
+from nasproxy.trials.spec import Recipe, Split, TrialSpec
 from nasproxy.worker import load_dataset
 
 ROOT = Path(__file__).resolve().parent.parent

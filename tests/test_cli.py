@@ -16,13 +16,13 @@ from nasproxy.controllers.states import (
     read_rules,
     read_tasks,
 )
-from nasproxy.records import State
 from nasproxy.report.costs import Cost
 from nasproxy.report.findings import read_findings
 from nasproxy.report.verdict import judge
 from nasproxy.storage import is_held
 from nasproxy.stores import FolderTrialStore
 from nasproxy.study import StudyFolder
+from nasproxy.trials.records import State
 
 DEBUG = ("experiment=debug", "selection.models=8", "references.max=0")
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from nasproxy.curves import Training, read_table
 from nasproxy.errors import DataError
-from nasproxy.records import Cause
+from nasproxy.trials.records import Cause
 
 HEADER = "architecture,proxy,seed,step,score,train_seconds"
 GOOD = ("a,full,0,1,0.5,1.0", "a,full,0,2,0.6,2.0", "b,full,0,1,0.4,1.0", "b,full,0,2,0.7,2.5")

@@ -10,7 +10,7 @@ from hydra import compose, initialize_config_dir
 from nasproxy import schema
 from nasproxy.design import Design
 from nasproxy.errors import ConfigError
-from nasproxy.trial import canonical
+from nasproxy.trials.spec import canonical
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 

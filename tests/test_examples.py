@@ -7,9 +7,9 @@ import pytest
 
 import study
 from nasproxy.controllers.states import read_tasks
-from nasproxy.records import State
 from nasproxy.stores import FolderTrialStore
 from nasproxy.study import StudyFolder
+from nasproxy.trials.records import State
 
 SHORT = (
     "training.total_steps=60",

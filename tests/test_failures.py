@@ -14,12 +14,12 @@ from nasproxy.backends.local import LocalBackend
 from nasproxy.controllers import base
 from nasproxy.controllers.base import Workshop
 from nasproxy.controllers.settings import FailureSettings
-from nasproxy.controllers.successor import successor
 from nasproxy.errors import ConfigError
-from nasproxy.proxy import ProxyTask
-from nasproxy.records import Cause, State, TrialRecord
 from nasproxy.stores import FolderTrialStore
-from nasproxy.trial import TrialSpec
+from nasproxy.trials.proxy_task import ProxyTask
+from nasproxy.trials.records import Cause, State, TrialRecord
+from nasproxy.trials.retry import successor
+from nasproxy.trials.spec import TrialSpec
 from study import conf, digits_spec
 
 MakeWorkshop = Callable[..., Workshop]

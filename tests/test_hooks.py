@@ -9,8 +9,8 @@ from nasproxy.hooks import (
     update_trial_training_accuracy_metric,
     update_trial_training_latency_metric,
 )
-from nasproxy.records import Check, Request, TrialFolder
 from nasproxy.storage import Lease, read_checks, write_record
+from nasproxy.trials.records import Check, Request, TrialFolder
 
 
 def report(folder: Path, begin: int, end: int, score: float = 0.5, seconds: float = 2.0) -> None:

@@ -7,10 +7,10 @@ import pytest
 import study
 from nasproxy.controllers.states import SelectionState, read_confirmations, read_tasks
 from nasproxy.data.dataset import subset_size
-from nasproxy.records import State
 from nasproxy.storage import read_record
 from nasproxy.stores import FolderTrialStore
 from nasproxy.study import StudyFolder
+from nasproxy.trials.records import State
 
 DEBUG = ("experiment=imagenet_mnasnet_debug",)
 TRAIN_IMAGES = 1_281_167

@@ -8,10 +8,10 @@ import pytest
 
 import study
 from nasproxy.controllers.states import SelectionState, VarianceState, read_confirmations, read_tasks
-from nasproxy.records import Cause, State
 from nasproxy.storage import read_record
 from nasproxy.stores import FolderTrialStore
 from nasproxy.study import StudyFolder
+from nasproxy.trials.records import Cause, State
 
 TASKS = (
     "{name: compound, compound: -2, augmentation: follow, regularisation: follow}",

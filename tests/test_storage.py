@@ -9,8 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nasproxy.errors import CorruptFileError, StudyBusyError
-from nasproxy.proxy import ProxyTask
-from nasproxy.records import Cause, Check, Request, State, Status, TrialRecord
 from nasproxy.storage import (
     Lease,
     append_check,
@@ -26,7 +24,9 @@ from nasproxy.storage import (
 from nasproxy.stores import FolderTrialStore, MemoryTrialStore
 from nasproxy.testing import synthetic
 from nasproxy.testing.store_contract import SPEC, StoreContract, Write
-from nasproxy.trial import Split, TrialSpec
+from nasproxy.trials.proxy_task import ProxyTask
+from nasproxy.trials.records import Cause, Check, Request, State, Status, TrialRecord
+from nasproxy.trials.spec import Split, TrialSpec
 
 
 def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:

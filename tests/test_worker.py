@@ -8,13 +8,13 @@ import pytest
 import torch
 
 import cases
-from nasproxy import proxy
 from nasproxy.errors import ConfigError, DataError, NonFiniteScoreError
 from nasproxy.failures import cause_of
-from nasproxy.proxy import ProxyTask
-from nasproxy.records import Cause
 from nasproxy.trainers import plain_pytorch
 from nasproxy.trainers.reports import ProgramError
+from nasproxy.trials import proxy_task
+from nasproxy.trials.proxy_task import ProxyTask
+from nasproxy.trials.records import Cause
 from nasproxy.worker import Datasets, TrialContext, rehearse
 from study import ROOT, conf, digits_spec
 
@@ -23,15 +23,15 @@ FILES = sorted(path.stem for path in (ROOT / "conf" / "proxy").glob("*.yaml"))
 
 @pytest.mark.parametrize("name", [name for name in FILES if name not in ("custom", "generator", "table")])
 def test_a_named_proxy_task_can_be_put_together(name: str) -> None:
-    for task in proxy.grid(conf(f"proxy/{name}")).values():
+    for task in proxy_task.grid(conf(f"proxy/{name}")).values():
         notes = rehearse(digits_spec(task))
         assert len(notes) == (task.augmentation != 1.0), "the digits' trainer augments nothing, and says no more"
 
 
 def test_fidelity_reaches_data_and_model() -> None:
     full, small = (
-        digits_spec(proxy.ProxyTask()),
-        digits_spec(proxy.ProxyTask(data_fraction=0.5, width=0.5, image_size=0.75)),
+        digits_spec(proxy_task.ProxyTask()),
+        digits_spec(proxy_task.ProxyTask(data_fraction=0.5, width=0.5, image_size=0.75)),
     )
     whole, half = (TrialContext(Path(), spec).load_data() for spec in (full, small))
     assert len(half.train_images) == len(whole.train_images) // 2
@@ -47,12 +47,12 @@ def test_fidelity_reaches_data_and_model() -> None:
 
 def test_an_argument_that_the_trainer_does_not_take_is_refused() -> None:
     with pytest.raises(ConfigError, match="trainer has no 'colour'"):
-        rehearse(digits_spec(proxy.ProxyTask(), trainer={**conf("trainer/plain_pytorch"), "colour": 1}))
+        rehearse(digits_spec(proxy_task.ProxyTask(), trainer={**conf("trainer/plain_pytorch"), "colour": 1}))
 
 
 @pytest.mark.parametrize(("said", "notes"), [(None, ()), ("warm up", ("warm up",)), (["a", "b"], ("a", "b"))])
 def test_a_trainers_check_may_say_something(said: object, notes: tuple[str, ...], monkeypatch: Any) -> None:
-    spec = digits_spec(proxy.ProxyTask())
+    spec = digits_spec(proxy_task.ProxyTask())
     monkeypatch.setattr(plain_pytorch.train, "check", lambda **_: said)
     assert rehearse(spec) == notes
 
@@ -60,17 +60,17 @@ def test_a_trainers_check_may_say_something(said: object, notes: tuple[str, ...]
 def test_a_check_that_says_anything_else_is_refused(monkeypatch: Any) -> None:
     monkeypatch.setattr(plain_pytorch.train, "check", lambda **_: True)
     with pytest.raises(ConfigError, match="a trainer's check must return sentences or None, got True"):
-        rehearse(digits_spec(proxy.ProxyTask()))
+        rehearse(digits_spec(proxy_task.ProxyTask()))
 
 
 def test_a_dataset_that_changed_since_the_study_began_is_refused() -> None:
     with pytest.raises(DataError, match="the dataset was other when the study began"):
-        rehearse(digits_spec(proxy.ProxyTask(), data_fingerprint="other"))
+        rehearse(digits_spec(proxy_task.ProxyTask(), data_fingerprint="other"))
 
 
 def test_a_model_with_the_wrong_number_of_outputs_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"must give scores of shape \(images, 10\), got \(images, 3\)"):
-        rehearse(digits_spec(proxy.ProxyTask(), model={"_target_": "cases.three_outputs"}))
+        rehearse(digits_spec(proxy_task.ProxyTask(), model={"_target_": "cases.three_outputs"}))
 
 
 def raised(error: Exception, cause: Exception | None = None) -> Exception:

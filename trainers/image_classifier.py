@@ -18,9 +18,9 @@ from pytorch_lightning.strategies import DDPStrategy
 from torch import Tensor, nn
 
 from nasproxy.callbacks import TrialCallback, resume_path
-from nasproxy.records import TrialFolder
 from nasproxy.trainers import ranks, recipe
 from nasproxy.trainers.arguments import with_settings
+from nasproxy.trials.records import TrialFolder
 from nasproxy.worker import TrialContext
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from nasproxy.errors import ConfigError
-from nasproxy.proxy import DIMENSIONS
+from nasproxy.trials.proxy_task import DIMENSIONS
 from nasproxy.worker import TrialContext
 
 ARCHITECTURE = "architecture."

@@ -13,7 +13,6 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from nasproxy.clock import SavingTimer, Stopwatch
 from nasproxy.errors import CorruptFileError
 from nasproxy.hooks import (
     check_loss,
@@ -22,9 +21,10 @@ from nasproxy.hooks import (
     report_alive,
     update_trial_training_accuracy_metric,
 )
-from nasproxy.records import TrialFolder
 from nasproxy.trainers import ranks, recipe
 from nasproxy.trainers.arguments import with_settings
+from nasproxy.trials.clock import SavingTimer, Stopwatch
+from nasproxy.trials.records import TrialFolder
 from nasproxy.worker import TrialContext
 
 CHECKPOINT_EVERY_SECONDS = 30.0

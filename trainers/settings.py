@@ -10,8 +10,8 @@ import timm.optim
 import torch
 
 from nasproxy.errors import ConfigError
-from nasproxy.proxy import ProxyTask
-from nasproxy.trial import TrialSpec
+from nasproxy.trials.proxy_task import ProxyTask
+from nasproxy.trials.spec import TrialSpec
 
 Schedule = Literal["cosine", "step", "constant"]
 Smoothing = Literal["none", "ema", "swa"]

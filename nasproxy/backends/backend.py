@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from nasproxy.trial import TrialSpec
+from nasproxy.trials.spec import TrialSpec
 from nasproxy.zero_cost import ZeroCost
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from nasproxy.errors import ConfigError, NasproxyError, told
 from nasproxy.failures import bound_memory
-from nasproxy.trial import TrialSpec
+from nasproxy.trials.spec import TrialSpec
 from nasproxy.worker import Datasets, WorkOrder, rehearse, run, zero_costs
 from nasproxy.zero_cost import ZeroCost
 

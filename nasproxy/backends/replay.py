@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from nasproxy.clock import VirtualClock
 from nasproxy.curves import Curve, CurveTable, Direction, Training, read_table
 from nasproxy.errors import ConfigError
-from nasproxy.proxy import Override, ProxyTask
-from nasproxy.records import Request, State, Status, TrialRecord
 from nasproxy.stores import MemoryTrialStore
-from nasproxy.trial import Split, TrialSpec
+from nasproxy.trials.clock import VirtualClock
+from nasproxy.trials.proxy_task import Override, ProxyTask
+from nasproxy.trials.records import Request, State, Status, TrialRecord
+from nasproxy.trials.spec import Split, TrialSpec
 from nasproxy.zero_cost import ZeroCost
 
 CHOICE = "architecture"

@@ -6,9 +6,9 @@ from typing import Any
 
 from torch import Tensor
 
-from nasproxy.clock import Clock, Stopwatch
 from nasproxy.errors import ConfigError
 from nasproxy.hooks import ModelDir, update_trial_training_accuracy_metric
+from nasproxy.trials.clock import Clock, Stopwatch
 
 
 class CycleReporter:

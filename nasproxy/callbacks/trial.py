@@ -12,9 +12,9 @@ from torch import Tensor
 from nasproxy.callbacks.checkpoint import beside, checkpoint_path
 from nasproxy.callbacks.report import CycleReporter, monitored_score
 from nasproxy.callbacks.stop import check_can_stop, is_stop_requested
-from nasproxy.clock import Clock, SavingTimer
 from nasproxy.errors import ConfigError
 from nasproxy.hooks import ModelDir, check_loss, report_alive
+from nasproxy.trials.clock import Clock, SavingTimer
 
 STEPS_BETWEEN_AGREEMENTS = 100
 """Of several processes on whether to save: to agree takes about a millisecond."""

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from nasproxy.backends.backend import Backend
-from nasproxy.clock import Clock, SystemClock
 from nasproxy.controllers.lineage import Lineage, Succession, final
-from nasproxy.records import Request, State, TrialRecord
 from nasproxy.stores import TrialStore
 from nasproxy.tracking.tracker import Progress, Tracker
-from nasproxy.trial import TrialSpec
+from nasproxy.trials.clock import Clock, SystemClock
+from nasproxy.trials.records import Request, State, TrialRecord
+from nasproxy.trials.spec import TrialSpec
 
 S = TypeVar("S")
 Records = Mapping[str, TrialRecord]

@@ -22,13 +22,13 @@ from nasproxy.controllers.states import (
     TaskState,
 )
 from nasproxy.errors import TooFewTrialsError
-from nasproxy.proxy import ProxyTask
-from nasproxy.records import TrialRecord
 from nasproxy.statistics.confirmation import Confirmation, confirm
 from nasproxy.statistics.rank_correlation import RankCorrelation
 from nasproxy.storage import read_record, write_record
 from nasproxy.tracking.tracker import Progress
-from nasproxy.trial import Architecture, Recipe, Split, TrialSpec
+from nasproxy.trials.proxy_task import ProxyTask
+from nasproxy.trials.records import TrialRecord
+from nasproxy.trials.spec import Architecture, Recipe, Split, TrialSpec
 
 
 class ConfirmationController:

@@ -9,10 +9,10 @@ import numpy as np
 
 from nasproxy.controllers.race import Pace
 from nasproxy.controllers.states import Reference, TaskCheck
-from nasproxy.records import TrialRecord
 from nasproxy.statistics.acceptance import Criterion, Evidence, Plan, Verdict
 from nasproxy.statistics.missing import Floats
 from nasproxy.statistics.rank_correlation import kendall_tau, rank_failed_last
+from nasproxy.trials.records import TrialRecord
 
 
 @dataclass(frozen=True)

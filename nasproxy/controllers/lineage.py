@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Sequence
 
-from nasproxy.controllers.successor import Successor
-from nasproxy.records import Cause, Replacement, TrialRecord, as_one
 from nasproxy.stores import TrialStore
-from nasproxy.trial import TrialSpec
+from nasproxy.trials.records import Cause, Replacement, TrialRecord, as_one
+from nasproxy.trials.retry import Successor
+from nasproxy.trials.spec import TrialSpec
 
 Succession = Callable[[TrialSpec, Sequence[Cause]], Successor | None]
 """What stands in for a trial that failed for so many causes; None where its last failure is final."""

@@ -32,11 +32,11 @@ from nasproxy.controllers.states import (
 )
 from nasproxy.controllers.vertex_files import write_search_controller_state
 from nasproxy.errors import ConfigError
-from nasproxy.proxy import ProxyTask
 from nasproxy.statistics.acceptance import Criterion, Plan, Verdict, VerdictKind
 from nasproxy.storage import Lease, stamp, write_record
 from nasproxy.tracking.tracker import Progress
-from nasproxy.trial import Recipe, Split, TrialSpec
+from nasproxy.trials.proxy_task import ProxyTask
+from nasproxy.trials.spec import Recipe, Split, TrialSpec
 
 
 class ProxySearchController:

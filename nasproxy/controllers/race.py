@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from nasproxy.records import TrialRecord
+from nasproxy.trials.records import TrialRecord
 
 RATED_CHECKS = 2
 """Checks from which a trial's speed is taken: between the first and the second it is warm."""

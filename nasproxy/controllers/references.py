@@ -7,8 +7,8 @@ from typing import Any, Protocol
 from nasproxy.controllers.base import Controller, Records
 from nasproxy.controllers.states import Reference, SelectionState
 from nasproxy.errors import ConfigError, StageStoppedError
-from nasproxy.records import TrialRecord
-from nasproxy.trial import TrialSpec
+from nasproxy.trials.records import TrialRecord
+from nasproxy.trials.spec import TrialSpec
 
 BASELINE = -1
 """The baseline model's number: it is no candidate."""

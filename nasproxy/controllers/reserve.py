@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from nasproxy.controllers.references import reference
 from nasproxy.controllers.states import Reference, TaskState
-from nasproxy.records import TrialRecord
 from nasproxy.statistics.acceptance import Verdict, models_to_add
-from nasproxy.trial import TrialSpec
+from nasproxy.trials.records import TrialRecord
+from nasproxy.trials.spec import TrialSpec
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,12 @@ from nasproxy.controllers.base import Decide, Records, Train
 from nasproxy.controllers.settings import CompareSchedulesSettings
 from nasproxy.controllers.states import ScheduleCurve, SchedulesState
 from nasproxy.errors import StageStoppedError
-from nasproxy.proxy import ProxyTask
-from nasproxy.records import TrialRecord
 from nasproxy.statistics.variance import smoothness
 from nasproxy.storage import read_record, write_record
 from nasproxy.tracking.tracker import Progress
-from nasproxy.trial import Architecture, Recipe, Split, TrialSpec
+from nasproxy.trials.proxy_task import ProxyTask
+from nasproxy.trials.records import TrialRecord
+from nasproxy.trials.spec import Architecture, Recipe, Split, TrialSpec
 
 Pair = tuple[str, str]
 """A schedule, and a way to smooth the weights."""

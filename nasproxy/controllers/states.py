@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nasproxy.proxy import ProxyTask
 from nasproxy.statistics.acceptance import Verdict
 from nasproxy.statistics.confirmation import Confirmation
 from nasproxy.statistics.rank_correlation import RankCorrelation
 from nasproxy.statistics.variance import SeedDeviation, VarianceVerdict
 from nasproxy.storage import read_record, stamp
-from nasproxy.trial import Architecture
+from nasproxy.trials.proxy_task import ProxyTask
+from nasproxy.trials.spec import Architecture
 
 
 @dataclass(frozen=True)

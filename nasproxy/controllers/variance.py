@@ -14,11 +14,11 @@ from nasproxy.controllers.settings import VarianceSettings
 from nasproxy.controllers.states import VarianceResult, VarianceState
 from nasproxy.controllers.vertex_files import write_variance_and_smoothness
 from nasproxy.errors import StageStoppedError
-from nasproxy.proxy import ProxyTask
 from nasproxy.statistics.variance import judge_variance, seed_deviation
 from nasproxy.storage import read_record, write_record
 from nasproxy.tracking.tracker import Progress
-from nasproxy.trial import Architecture, Recipe, Split, TrialSpec
+from nasproxy.trials.proxy_task import ProxyTask
+from nasproxy.trials.spec import Architecture, Recipe, Split, TrialSpec
 
 
 class VarianceController:

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from nasproxy.errors import DataError
-from nasproxy.proxy import ResizeMode
-from nasproxy.trial import Split
+from nasproxy.trials.proxy_task import ResizeMode
+from nasproxy.trials.spec import Split
 
 Images: TypeAlias = npt.NDArray[np.float32]
 Labels: TypeAlias = npt.NDArray[np.int64]

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from nasproxy.data.dataset import Labels, Order, Shape, scaled_side
 from nasproxy.errors import DataError
-from nasproxy.proxy import ResizeMode
+from nasproxy.trials.proxy_task import ResizeMode
 
 Paths: TypeAlias = npt.NDArray[np.bytes_]
 """Paths below the root, '/' between their parts, encoded as the file system does: one compact array."""

@@ -9,10 +9,10 @@ from nasproxy.controllers.judge import Judge, Models
 from nasproxy.controllers.race import Pace
 from nasproxy.controllers.reserve import Reserve
 from nasproxy.controllers.states import Reference, TaskState
-from nasproxy.proxy import ProxyTask
-from nasproxy.records import Check, TrialRecord
 from nasproxy.statistics.acceptance import Plan, VerdictKind
 from nasproxy.statistics.criteria.weak_prior import PRIOR_VARIANCE, prior_mean
+from nasproxy.trials.proxy_task import ProxyTask
+from nasproxy.trials.records import Check, TrialRecord
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from nasproxy.estimate.estimate import Assumption, Estimate, stage_estimate
 from nasproxy.estimate.plan import Course, Race, checked_at
 from nasproxy.estimate.sample import OpenBackend, Sample, Score, architectures
 from nasproxy.estimate.speed import Speeds
-from nasproxy.proxy import ProxyTask
 from nasproxy.schema import Step
-from nasproxy.trial import Split, TrialSpec
+from nasproxy.trials.proxy_task import ProxyTask
+from nasproxy.trials.spec import Split, TrialSpec
 
 
 def forecast(

@@ -12,8 +12,8 @@ from nasproxy.controllers.race import Pace
 from nasproxy.controllers.references import Selection
 from nasproxy.controllers.settings import ProxySearchSettings, VarianceSettings
 from nasproxy.estimate.acceptance import Acceptance
-from nasproxy.proxy import ProxyTask
-from nasproxy.trial import Architecture, Recipe, Split, TrialSpec
+from nasproxy.trials.proxy_task import ProxyTask
+from nasproxy.trials.spec import Architecture, Recipe, Split, TrialSpec
 
 Models = tuple[Architecture, ...]
 

@@ -10,9 +10,9 @@ from nasproxy.design import Design
 from nasproxy.errors import StageStoppedError
 from nasproxy.estimate.speed import Speeds, Timed, Timing, interpolated
 from nasproxy.estimate.timing import Failure, cycle_steps, measure
-from nasproxy.proxy import ProxyTask
 from nasproxy.stores import TrialStore
-from nasproxy.trial import Architecture, Split, TrialSpec, canonical
+from nasproxy.trials.proxy_task import ProxyTask
+from nasproxy.trials.spec import Architecture, Split, TrialSpec, canonical
 from nasproxy.zero_cost import ZeroCost, ZeroCostScores
 
 BUDGET_SHARE = 0.05

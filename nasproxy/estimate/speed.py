@@ -6,7 +6,7 @@ from statistics import mean
 
 import numpy as np
 
-from nasproxy.trial import Architecture, canonical
+from nasproxy.trials.spec import Architecture, canonical
 
 
 @dataclass(frozen=True, order=True)

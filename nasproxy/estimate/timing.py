@@ -9,11 +9,11 @@ from pathlib import Path
 from nasproxy.backends.backend import Backend
 from nasproxy.controllers.lineage import Lineage, Succession, final
 from nasproxy.estimate.speed import Timing
-from nasproxy.records import Request, TrialRecord
 from nasproxy.storage import Lease
 from nasproxy.stores import FolderTrialStore, TrialStore
 from nasproxy.study import StudyFolder
-from nasproxy.trial import TrialSpec
+from nasproxy.trials.records import Request, TrialRecord
+from nasproxy.trials.spec import TrialSpec
 
 CYCLES = 6
 """Checks of a throwaway trial; what comes before the first is taken for its start."""

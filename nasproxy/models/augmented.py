@@ -9,7 +9,7 @@ from nasproxy.errors import ConfigError, SpaceError
 from nasproxy.models.augmentation import COLOURS, MAX_MAGNITUDE, OPERATIONS, PixelRange, Policy, Step
 from nasproxy.models.choices import Choices
 from nasproxy.models.fixed import spelled_out
-from nasproxy.trial import Choice
+from nasproxy.trials.spec import Choice
 
 ModelBuilder = Callable[..., nn.Module]
 

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TypeVar
 
 from nasproxy.errors import SpaceError
-from nasproxy.trial import Choice
+from nasproxy.trials.spec import Choice
 
 T = TypeVar("T", bound=int | str)
 

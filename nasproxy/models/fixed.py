@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from nasproxy.proxy import flatten, numbered
-from nasproxy.trial import Choice
+from nasproxy.trials.proxy_task import flatten, numbered
+from nasproxy.trials.spec import Choice
 
 
 def spelled_out(fixed: Mapping[str, Any]) -> dict[str, Choice]:

@@ -7,7 +7,7 @@ from torch import nn
 
 from nasproxy.models.choices import Choices
 from nasproxy.models.stages import Activation, Scale, Stage, bases, efficientnet, read_stage
-from nasproxy.trial import Choice
+from nasproxy.trials.spec import Choice
 
 STRIDES = (1, 2, 2, 2, 1, 2, 1)
 REFERENCES = {

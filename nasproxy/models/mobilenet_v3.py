@@ -13,7 +13,7 @@ from torch import nn
 from nasproxy.models.choices import Choices
 from nasproxy.models.dropout import add_dropout, check_rate
 from nasproxy.models.stages import Activation, Scale, Stage, block_args
-from nasproxy.trial import Choice
+from nasproxy.trials.spec import Choice
 
 STEM_CHANNELS = 16
 LAST_CHANNELS = 960

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from nasproxy.models.choices import Choices
 from nasproxy.models.scaling import scale_channels, scale_repeats
-from nasproxy.trial import Choice
+from nasproxy.trials.spec import Choice
 
 DIVISOR = 4
 """Channels are multiples of this: fine enough to tell the widths of small networks apart."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from nasproxy.errors import SpaceError
 from nasproxy.models.choices import Choices
-from nasproxy.trial import Choice
+from nasproxy.trials.spec import Choice
 
 STEM_FEATURES = 2
 OUTPUT_LEVELS = (3, 4, 5, 6, 7)

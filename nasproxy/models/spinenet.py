@@ -21,7 +21,7 @@ from nasproxy.errors import SpaceError
 from nasproxy.models.scaling import scale_channels, scale_repeats
 from nasproxy.models.small_cnn import ACTIVATIONS, ConvNormAct
 from nasproxy.models.spine_graph import MIDDLE_LEVEL, STEM_FEATURES, Block, read_graph
-from nasproxy.trial import Choice
+from nasproxy.trials.spec import Choice
 
 EXPANSION: Mapping[str, int] = {"residual": 1, "bottleneck": Bottleneck.expansion, "mbconv": 1}
 """Channels of a block's feature, in filters of its level."""

@@ -8,7 +8,7 @@ from torch import nn
 from nasproxy.models import spinenet
 from nasproxy.models.choices import Choices
 from nasproxy.models.fixed import spelled_out
-from nasproxy.trial import Choice
+from nasproxy.trials.spec import Choice
 
 RATIOS = ("filter_scale", "resample_alpha")
 COUNTS = ("block_repeats", "endpoint_filters", "head_convs", "head_filters")

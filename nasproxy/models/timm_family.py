@@ -12,7 +12,7 @@ from torch import nn
 from nasproxy.errors import SpaceError
 from nasproxy.models.dropout import add_dropout
 from nasproxy.models.timm_scaling import create
-from nasproxy.trial import Choice
+from nasproxy.trials.spec import Choice
 
 OURS = ("num_classes", "in_chans", "img_size")
 REFUSED = (

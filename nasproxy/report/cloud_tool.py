@@ -12,13 +12,13 @@ from nasproxy.controllers.settings import ProxySearchSettings
 from nasproxy.controllers.spread_selection import SpreadSelection
 from nasproxy.controllers.states import TaskState
 from nasproxy.errors import TooFewTrialsError
-from nasproxy.records import TrialRecord
 from nasproxy.report.costs import Cost, stage_costs, train_seconds
 from nasproxy.report.findings import Findings, Stage, target
 from nasproxy.report.rules import read_settings
 from nasproxy.statistics.acceptance import ROUNDING
 from nasproxy.statistics.rank_correlation import kendall_tau
 from nasproxy.statistics.spread import selection_cost
+from nasproxy.trials.records import TrialRecord
 
 COPIES = 5
 """Trainings of its variance measurement."""

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from statistics import median
 
 from nasproxy.controllers.states import TaskState
-from nasproxy.records import TrialRecord
 from nasproxy.report.findings import Findings, Stage, Trial
+from nasproxy.trials.records import TrialRecord
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,6 @@ from nasproxy.controllers.states import (
 )
 from nasproxy.errors import TooFewTrialsError
 from nasproxy.estimate.estimate import Estimate
-from nasproxy.records import TrialRecord
 from nasproxy.report.rules import read_settings
 from nasproxy.statistics.ceiling import NoiseCeiling, RangeCheck, noise_ceiling, range_check
 from nasproxy.statistics.missing import Floats
@@ -38,7 +37,8 @@ from nasproxy.statistics.worst_case import TauBounds, worst_case_tau
 from nasproxy.storage import read_record
 from nasproxy.stores import FolderTrialStore, TrialStore
 from nasproxy.study import StudyFolder, StudyRecord
-from nasproxy.trial import Split, TrialSpec, canonical
+from nasproxy.trials.records import TrialRecord
+from nasproxy.trials.spec import Split, TrialSpec, canonical
 from nasproxy.zero_cost import ZeroCostScores, read_scores
 
 T = TypeVar("T")

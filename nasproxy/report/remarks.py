@@ -3,8 +3,6 @@
 from collections.abc import Iterator
 
 from nasproxy.controllers.states import StoppingState, TaskState
-from nasproxy.proxy import SHORT_NAMES, Override, ProxyTask
-from nasproxy.records import Cause
 from nasproxy.report import confirmation, wording, zero_cost
 from nasproxy.report.additions import additions
 from nasproxy.report.costs import Cost
@@ -12,6 +10,8 @@ from nasproxy.report.findings import Findings, Stage, criterion, target
 from nasproxy.report.wording import Remark
 from nasproxy.statistics.criteria.alpha_spending import MARGIN
 from nasproxy.statistics.rank_correlation import RankCorrelation, kendall_tau, tau_in_better_half
+from nasproxy.trials.proxy_task import SHORT_NAMES, Override, ProxyTask
+from nasproxy.trials.records import Cause
 
 MUCH_LESS = 0.2
 """Of tau in the better half of the models against all of them: worth a remark."""

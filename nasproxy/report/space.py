@@ -14,7 +14,7 @@ from nasproxy.report.terminal import print_tree
 from nasproxy.space import SearchSpace
 from nasproxy.space.choice import ManyOf, Options, Picked
 from nasproxy.space.language import Group, Leaf, Node, Repeat, When, below
-from nasproxy.trial import Architecture, Choice
+from nasproxy.trials.spec import Architecture, Choice
 from nasproxy.zero_cost import ZeroCost
 
 MANY_ARCHITECTURES = 10**20

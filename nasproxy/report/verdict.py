@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from nasproxy.controllers.states import StoppingState, TaskState
-from nasproxy.proxy import Override, ProxyTask
 from nasproxy.report import confirmation, wording
 from nasproxy.report.costs import Cost, Saving, train_saving, wall_saving
 from nasproxy.report.findings import Findings, decided_at, target
@@ -14,6 +13,7 @@ from nasproxy.report.outcomes import Outcome, outcome
 from nasproxy.report.remarks import cloud_tool_warning, noise_remarks, reduced_dimensions, remarks, replacement_remarks
 from nasproxy.report.wording import Remark
 from nasproxy.statistics.rank_correlation import RankCorrelation
+from nasproxy.trials.proxy_task import Override, ProxyTask
 
 PLACES = {"model.": "search_space.model."}
 """Where a trial's settings lie in the configuration, for those that lie elsewhere."""

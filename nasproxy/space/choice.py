@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from math import comb, perm
 
-from nasproxy.trial import Choice
+from nasproxy.trials.spec import Choice
 
 Picked = tuple[Choice, ...]
 """What was chosen at one place: a value for each of its slots."""

@@ -8,7 +8,7 @@ from itertools import accumulate
 
 from nasproxy.errors import SpaceError
 from nasproxy.space.choice import Decision, Options, identity
-from nasproxy.trial import Choice
+from nasproxy.trials.spec import Choice
 
 State = tuple[int, ...]
 """All that later conditions need to know of the choices so far: the kind of each that one of them names."""

@@ -9,12 +9,12 @@ from math import prod
 from typing import Any
 
 from nasproxy.errors import SpaceError
-from nasproxy.proxy import flatten, numbered
 from nasproxy.space import language
 from nasproxy.space.choice import Decision, OneOf
 from nasproxy.space.conditions import decide
 from nasproxy.space.enumeration import Enumeration
-from nasproxy.trial import Architecture, Choice, canonical
+from nasproxy.trials.proxy_task import flatten, numbered
+from nasproxy.trials.spec import Architecture, Choice, canonical
 
 SHOWN = 20
 """Names that a message lists at most."""

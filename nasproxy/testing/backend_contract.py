@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from nasproxy.backends.backend import Backend
-from nasproxy.proxy import ProxyTask
-from nasproxy.records import Cause, Request, State, TrialRecord
 from nasproxy.stores import FolderTrialStore, TrialStore
 from nasproxy.testing import synthetic
-from nasproxy.trial import Choice, Split, TrialSpec
+from nasproxy.trials.proxy_task import ProxyTask
+from nasproxy.trials.records import Cause, Request, State, TrialRecord
+from nasproxy.trials.spec import Choice, Split, TrialSpec
 
 MakeBackend = Callable[..., Backend]
 MakeSpec = Callable[..., TrialSpec]

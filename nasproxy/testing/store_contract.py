@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-from nasproxy.proxy import ProxyTask
-from nasproxy.records import Cause, Check, Replacement, Request, State, Status, TrialRecord
 from nasproxy.stores import TrialStore
 from nasproxy.testing import synthetic
-from nasproxy.trial import Split, TrialSpec
+from nasproxy.trials.proxy_task import ProxyTask
+from nasproxy.trials.records import Cause, Check, Replacement, Request, State, Status, TrialRecord
+from nasproxy.trials.spec import Split, TrialSpec
 
 Write = Callable[[str, TrialRecord], None]
 """What a backend does to the store under test: puts down what is known of a trial."""

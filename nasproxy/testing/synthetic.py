@@ -17,7 +17,7 @@ import numpy as np
 from nasproxy import hooks
 from nasproxy.errors import ConfigError
 from nasproxy.storage import replace_text
-from nasproxy.trial import Recipe, Split
+from nasproxy.trials.spec import Recipe, Split
 from nasproxy.worker import TrialContext
 
 FAULTS = ("none", "oom", "nan", "crash", "crash_after", "oom_after", "broken", "die", "die_once", "hang")

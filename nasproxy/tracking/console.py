@@ -11,10 +11,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from nasproxy.clock import Clock, SystemClock
-from nasproxy.records import TrialRecord
 from nasproxy.tracking.tracker import Progress
-from nasproxy.trial import TrialSpec
+from nasproxy.trials.clock import Clock, SystemClock
+from nasproxy.trials.records import TrialRecord
+from nasproxy.trials.spec import TrialSpec
 
 LINE_SECONDS = 10.0
 """Between two lines of the same stage where the output is no terminal."""

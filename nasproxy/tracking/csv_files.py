@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from nasproxy.errors import CorruptFileError
-from nasproxy.proxy import DIMENSIONS
-from nasproxy.records import Check, State, TrialRecord
 from nasproxy.storage import replace_text
 from nasproxy.tracking.lines import SharedLines
 from nasproxy.tracking.tables import Rows, cells, columns
 from nasproxy.tracking.tracker import Progress
-from nasproxy.trial import TrialSpec, canonical
+from nasproxy.trials.proxy_task import DIMENSIONS
+from nasproxy.trials.records import Check, State, TrialRecord
+from nasproxy.trials.spec import TrialSpec, canonical
 
 CHECKS = "trials"
 FIELDS = (

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from nasproxy.errors import CorruptFileError
-from nasproxy.records import State
 from nasproxy.tracking.lines import SharedLines
+from nasproxy.trials.records import State
 
 
 @dataclass(frozen=True)

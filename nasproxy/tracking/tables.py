@@ -4,7 +4,7 @@ import enum
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nasproxy.trial import canonical
+from nasproxy.trials.spec import canonical
 
 Rows = Sequence[Mapping[str, Any]]
 

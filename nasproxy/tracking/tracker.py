@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from nasproxy.records import TrialRecord
-from nasproxy.trial import TrialSpec
+from nasproxy.trials.records import TrialRecord
+from nasproxy.trials.spec import TrialSpec
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,12 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from nasproxy.errors import ConfigError, MissingExtraError
-from nasproxy.records import State, TrialRecord
 from nasproxy.storage import Lease
 from nasproxy.tracking.journal import Journal, Told
 from nasproxy.tracking.tables import Rows, cells, columns
 from nasproxy.tracking.tracker import Progress
-from nasproxy.trial import TrialSpec, canonical
+from nasproxy.trials.records import State, TrialRecord
+from nasproxy.trials.spec import TrialSpec, canonical
 
 FINAL = (State.DONE, State.FAILED)
 PUBLIC_HOSTS = ("api.wandb.ai", "api.forge.coreweave.com")

@@ -10,12 +10,12 @@ import pytest
 
 from nasproxy.backends.local import LocalBackend
 from nasproxy.errors import ConfigError
-from nasproxy.proxy import ProxyTask
-from nasproxy.records import Cause, Request, State, Status
 from nasproxy.storage import Lease, is_held
 from nasproxy.stores import FolderTrialStore
 from nasproxy.testing.backend_contract import ProcessBackendContract, make_spec
-from nasproxy.trial import TrialSpec
+from nasproxy.trials.proxy_task import ProxyTask
+from nasproxy.trials.records import Cause, Request, State, Status
+from nasproxy.trials.spec import TrialSpec
 from study import digits_spec
 
 

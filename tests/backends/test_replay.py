@@ -10,12 +10,12 @@ from nasproxy.backends.backend import Backend
 from nasproxy.backends.replay import CHOICE, ReplayBackend
 from nasproxy.curves import CurveTable, read_table
 from nasproxy.errors import ConfigError
-from nasproxy.proxy import ProxyTask
-from nasproxy.records import Request, State
 from nasproxy.stores import MemoryTrialStore
 from nasproxy.testing.backend_contract import BackendContract, MakeBackend, MakeSpec
 from nasproxy.testing.store_contract import StoreContract, Write
-from nasproxy.trial import Recipe, Split, TrialSpec
+from nasproxy.trials.proxy_task import ProxyTask
+from nasproxy.trials.records import Request, State
+from nasproxy.trials.spec import Recipe, Split, TrialSpec
 
 STEPS = tuple(range(10, 101, 10))
 CAUSES = {"none": "", "oom": "oom", "nan": "nan", "crash": "crash", "die": "lost"}

@@ -6,10 +6,10 @@ import torch
 
 from nasproxy.callbacks.report import CycleReporter, monitored_score
 from nasproxy.callbacks.stop import is_stop_requested
-from nasproxy.clock import VirtualClock
 from nasproxy.errors import ConfigError, CorruptFileError, NonFiniteScoreError
-from nasproxy.records import Check, Request, TrialFolder
 from nasproxy.storage import read_checks, write_record
+from nasproxy.trials.clock import VirtualClock
+from nasproxy.trials.records import Check, Request, TrialFolder
 
 
 def test_a_cycle_is_timed_without_its_pauses(tmp_path: Path) -> None:

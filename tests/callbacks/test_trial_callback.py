@@ -12,10 +12,10 @@ from pytorch_lightning.callbacks import EarlyStopping, EMAWeightAveraging
 from torch import Tensor, nn
 
 from nasproxy.callbacks import TrialCallback, resume_path
-from nasproxy.clock import VirtualClock
 from nasproxy.errors import ConfigError, CorruptFileError, NonFiniteScoreError
-from nasproxy.records import Request, TrialFolder
 from nasproxy.storage import read_checks, write_record
+from nasproxy.trials.clock import VirtualClock
+from nasproxy.trials.records import Request, TrialFolder
 
 STEPS = 25
 

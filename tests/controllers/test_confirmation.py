@@ -27,14 +27,14 @@ from nasproxy.controllers.states import (
     read_tasks,
 )
 from nasproxy.errors import ConfigError
-from nasproxy.proxy import ProxyTask
-from nasproxy.records import TrialRecord
 from nasproxy.statistics.acceptance import Criterion, Evidence, Verdict, VerdictKind
 from nasproxy.statistics.criteria.first_crossing import FirstCrossing
 from nasproxy.storage import revive
 from nasproxy.stores import FolderTrialStore
 from nasproxy.testing import synthetic
-from nasproxy.trial import Architecture
+from nasproxy.trials.proxy_task import ProxyTask
+from nasproxy.trials.records import TrialRecord
+from nasproxy.trials.spec import Architecture
 
 MakeWorkshop = Callable[..., Workshop]
 RECIPE = synthetic.recipe(total_steps=100, check_every_steps=4, noise=0.01, reversed_below=0)

@@ -16,14 +16,14 @@ from nasproxy.backends.local import LocalBackend
 from nasproxy.controllers import base
 from nasproxy.controllers.base import Workshop
 from nasproxy.controllers.settings import FailureSettings
-from nasproxy.controllers.successor import successor
-from nasproxy.proxy import ProxyTask
-from nasproxy.records import Cause, Replacement, Request, State, TrialRecord
 from nasproxy.storage import Lease, revive
 from nasproxy.stores import FolderTrialStore
 from nasproxy.testing import synthetic
 from nasproxy.tracking.tracker import Silent
-from nasproxy.trial import Choice, Split, TrialSpec
+from nasproxy.trials.proxy_task import ProxyTask
+from nasproxy.trials.records import Cause, Replacement, Request, State, TrialRecord
+from nasproxy.trials.retry import successor
+from nasproxy.trials.spec import Choice, Split, TrialSpec
 
 MakeWorkshop = Callable[..., Workshop]
 BATCH = 16

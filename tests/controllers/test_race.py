@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nasproxy.controllers import race
-from nasproxy.records import Cause, Check, State, Status, TrialRecord, as_one
+from nasproxy.trials.records import Cause, Check, State, Status, TrialRecord, as_one
 
 STEPS = (10, 20, 30, 40)
 

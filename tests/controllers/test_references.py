@@ -5,7 +5,7 @@ import pytest
 from nasproxy.controllers.references import refuse_excess_failures
 from nasproxy.controllers.states import Iteration, SelectionState
 from nasproxy.errors import StageStoppedError
-from nasproxy.records import Cause, State, Status, TrialRecord
+from nasproxy.trials.records import Cause, State, Status, TrialRecord
 
 FAILED = TrialRecord(Status(State.FAILED, cause=Cause.NAN))
 

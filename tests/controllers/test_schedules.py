@@ -13,11 +13,11 @@ from nasproxy.controllers.schedules import SchedulesController, compared
 from nasproxy.controllers.settings import CompareSchedulesSettings
 from nasproxy.controllers.states import SchedulesState
 from nasproxy.errors import ConfigError, StageStoppedError
-from nasproxy.proxy import ProxyTask
-from nasproxy.records import Cause, Check, State, Status, TrialRecord
 from nasproxy.storage import revive
 from nasproxy.testing import synthetic
-from nasproxy.trial import Architecture
+from nasproxy.trials.proxy_task import ProxyTask
+from nasproxy.trials.records import Cause, Check, State, Status, TrialRecord
+from nasproxy.trials.spec import Architecture
 
 MakeWorkshop = Callable[..., Workshop]
 RECIPE = synthetic.recipe(total_steps=100, check_every_steps=4, noise=0.01)

@@ -24,16 +24,16 @@ from nasproxy.controllers.states import (
     VarianceState,
     best_task,
 )
-from nasproxy.controllers.successor import successor
 from nasproxy.controllers.variance import VarianceController, enforce
 from nasproxy.errors import ConfigError, StageStoppedError
-from nasproxy.proxy import ProxyTask
-from nasproxy.records import Check, State, Status, TrialRecord
 from nasproxy.statistics.acceptance import Evidence, Verdict, VerdictKind
 from nasproxy.statistics.criteria.first_crossing import FirstCrossing
 from nasproxy.storage import revive
 from nasproxy.testing import synthetic
-from nasproxy.trial import Architecture, Recipe, Split, TrialSpec
+from nasproxy.trials.proxy_task import ProxyTask
+from nasproxy.trials.records import Check, State, Status, TrialRecord
+from nasproxy.trials.retry import successor
+from nasproxy.trials.spec import Architecture, Recipe, Split, TrialSpec
 
 MakeWorkshop = Callable[..., Workshop]
 RECIPE = synthetic.recipe(total_steps=100, check_every_steps=4, noise=0.01)

@@ -17,7 +17,7 @@ from nasproxy.data.dataset import (
     take,
 )
 from nasproxy.errors import DataError
-from nasproxy.trial import Split
+from nasproxy.trials.spec import Split
 
 CLASS_SIZES = st.lists(st.integers(1, 12), min_size=1, max_size=6)
 SEEDS = st.integers(0, 2**32)

@@ -8,7 +8,7 @@ import pytest
 from nasproxy.data.dataset import take
 from nasproxy.data.digits import load
 from nasproxy.errors import DataError
-from nasproxy.trial import Split
+from nasproxy.trials.spec import Split
 
 
 def test_equal_arguments_give_equal_images_without_rendering_twice():

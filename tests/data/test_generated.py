@@ -12,7 +12,7 @@ from PIL import Image
 from nasproxy.data import generated
 from nasproxy.data.dataset import take
 from nasproxy.errors import DataError
-from nasproxy.trial import Split
+from nasproxy.trials.spec import Split
 
 SMALL = {"train_size": 30, "valid_size": 11, "classes": 3, "image_size_px": 16}
 

@@ -11,7 +11,7 @@ from nasproxy.data import image_folder
 from nasproxy.data.dataset import ImageDataset, take
 from nasproxy.data.image_folder import FileSplit, ImageFolder
 from nasproxy.errors import DataError
-from nasproxy.trial import Split
+from nasproxy.trials.spec import Split
 
 
 def write(root: Path, part: str, counts: dict[str, int], content: bytes = b"no image") -> None:

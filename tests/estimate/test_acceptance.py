@@ -7,13 +7,13 @@ from nasproxy.controllers.judge import Judge
 from nasproxy.controllers.race import Pace
 from nasproxy.controllers.reserve import Reserve
 from nasproxy.estimate.acceptance import Acceptance, assumed_tau, expected_acceptance, ranking
-from nasproxy.proxy import ProxyTask
 from nasproxy.statistics.acceptance import Criterion
 from nasproxy.statistics.criteria.first_crossing import FirstCrossing
 from nasproxy.statistics.criteria.group_sequential import GroupSequential
 from nasproxy.statistics.rank_correlation import kendall_tau
 from nasproxy.testing import synthetic
-from nasproxy.trial import Split, TrialSpec
+from nasproxy.trials.proxy_task import ProxyTask
+from nasproxy.trials.spec import Split, TrialSpec
 
 PACE = Pace(tuple(range(4, 101, 4)), 0.01)
 

@@ -5,7 +5,7 @@ import pytest
 from nasproxy.estimate.estimate import Amount, Estimate, StageEstimate, amount, stage_estimate
 from nasproxy.estimate.plan import Course, Work
 from nasproxy.estimate.speed import Speeds, Timed, Timing, interpolated
-from nasproxy.trial import Architecture, canonical
+from nasproxy.trials.spec import Architecture, canonical
 
 SMALL: Architecture = {"size": "small"}
 LARGE: Architecture = {"size": "large"}

@@ -15,7 +15,7 @@ from nasproxy.estimate.acceptance import Acceptance
 from nasproxy.estimate.plan import Race, Work
 from nasproxy.statistics.spread import selection_cost
 from nasproxy.testing import synthetic
-from nasproxy.trial import Architecture
+from nasproxy.trials.spec import Architecture
 
 RECIPE = synthetic.recipe(total_steps=100, check_every_steps=10)
 CANDIDATES: list[Architecture] = [{"quality": quality} for quality in range(60)]

@@ -11,9 +11,9 @@ from nasproxy.backends.local import LocalBackend
 from nasproxy.design import Design
 from nasproxy.estimate.sample import MAX_SETTINGS, Sample, architectures
 from nasproxy.estimate.speed import interpolated
-from nasproxy.proxy import ProxyTask
 from nasproxy.stores import FolderTrialStore
-from nasproxy.trial import Split, TrialSpec, canonical
+from nasproxy.trials.proxy_task import ProxyTask
+from nasproxy.trials.spec import Split, TrialSpec, canonical
 from nasproxy.zero_cost import ZeroCost, ZeroCostScores
 from study import ROOT, SMALL
 

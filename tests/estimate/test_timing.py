@@ -8,13 +8,13 @@ import pytest
 
 from nasproxy.backends.local import LocalBackend
 from nasproxy.controllers.settings import FailureSettings
-from nasproxy.controllers.successor import successor
 from nasproxy.estimate.speed import Timing
 from nasproxy.estimate.timing import Failure, cycle_steps, measure, throwaway
-from nasproxy.proxy import ProxyTask
 from nasproxy.stores import FolderTrialStore, TrialStore
 from nasproxy.testing.backend_contract import make_spec
-from nasproxy.trial import Split, TrialSpec
+from nasproxy.trials.proxy_task import ProxyTask
+from nasproxy.trials.retry import successor
+from nasproxy.trials.spec import Split, TrialSpec
 from study import digits_spec
 
 

@@ -32,8 +32,6 @@ from nasproxy.controllers.states import (
     read_tasks,
 )
 from nasproxy.controllers.variance import VarianceController
-from nasproxy.proxy import ProxyTask, flatten
-from nasproxy.records import Cause, Check, Request, State, Status
 from nasproxy.report.page import Page, write_report
 from nasproxy.statistics.acceptance import Criterion
 from nasproxy.statistics.criteria.first_crossing import FirstCrossing
@@ -42,7 +40,9 @@ from nasproxy.stores import FolderTrialStore
 from nasproxy.study import StudyFolder, StudyRecord
 from nasproxy.testing import synthetic
 from nasproxy.tracking.tracker import Silent
-from nasproxy.trial import Architecture, Split, TrialSpec, canonical
+from nasproxy.trials.proxy_task import ProxyTask, flatten
+from nasproxy.trials.records import Cause, Check, Request, State, Status
+from nasproxy.trials.spec import Architecture, Split, TrialSpec, canonical
 
 TOTAL_STEPS, CHECK_EVERY = 500, 20
 RECIPE = synthetic.recipe(total_steps=TOTAL_STEPS, check_every_steps=CHECK_EVERY)

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from nasproxy.proxy import ProxyTask
 from nasproxy.report import tables
 from nasproxy.report.cloud_tool import Compared, Effort, compare
 from nasproxy.report.findings import Findings, read_findings
 from nasproxy.report.page import Page
+from nasproxy.trials.proxy_task import ProxyTask
 
 
 def findings_of(author: Any) -> Findings:

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from nasproxy.controllers.states import ConfirmationState, StoppingState, read_tasks
-from nasproxy.proxy import ProxyTask
 from nasproxy.report import verdict, wording
 from nasproxy.report.findings import Stage, read_findings
 from nasproxy.report.page import Page, write_report
 from nasproxy.storage import read_record, write_record
 from nasproxy.study import StudyRecord
+from nasproxy.trials.proxy_task import ProxyTask
 
 NewStudy = Callable[..., Any]
 TASKS = {"width50": ProxyTask(width=0.5), "data50": ProxyTask(data_fraction=0.5)}

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from nasproxy.estimate.estimate import Amount, Assumption, Estimate, StageEstimate
-from nasproxy.proxy import ProxyTask
 from nasproxy.report import estimates
 from nasproxy.report.findings import Stage, read_findings
 from nasproxy.report.page import write_report
 from nasproxy.storage import write_record
 from nasproxy.study import StudyFolder
+from nasproxy.trials.proxy_task import ProxyTask
 
 
 def amounts(low: float, middle: float, high: float) -> StageEstimate:

@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nasproxy.proxy import ProxyTask
 from nasproxy.report import tables
 from nasproxy.report.costs import Saving, stage_costs, train_saving, wall_saving
 from nasproxy.report.figures.stages import selection_scatter
 from nasproxy.report.figures.tasks import proxy_against_full
 from nasproxy.report.findings import decided_at, read_findings, target
 from nasproxy.statistics.rank_correlation import kendall_tau
+from nasproxy.trials.proxy_task import ProxyTask
 
 
 @pytest.fixture(scope="module")

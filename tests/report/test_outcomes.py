@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from cases import LessOfMore
-from nasproxy.proxy import ProxyTask
 from nasproxy.report import tables, verdict, wording
 from nasproxy.report.findings import read_findings
 from nasproxy.report.outcomes import Outcome, outcome, reason
+from nasproxy.trials.proxy_task import ProxyTask
 
 
 def rows(author: Any) -> dict[str, dict[str, Any]]:

@@ -14,11 +14,11 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from nasproxy.controllers.states import TaskState, read_tasks
 from nasproxy.errors import CorruptFileError
-from nasproxy.proxy import ProxyTask, grid
 from nasproxy.report import verdict, wording
 from nasproxy.report.findings import Stage, read_findings
 from nasproxy.report.page import Page, write_report
 from nasproxy.study import StudyFolder
+from nasproxy.trials.proxy_task import ProxyTask, grid
 
 NewStudy = Callable[..., Any]
 

@@ -4,11 +4,11 @@ from dataclasses import replace
 from html import unescape
 from typing import Any
 
-from nasproxy.proxy import ProxyTask
 from nasproxy.report import tables, verdict, wording
 from nasproxy.report.findings import Findings, read_findings
 from nasproxy.report.page import Page
 from nasproxy.statistics.worst_case import worst_case_tau
+from nasproxy.trials.proxy_task import ProxyTask
 
 
 def findings_of(author: Any) -> Findings:

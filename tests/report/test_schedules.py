@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from nasproxy.proxy import ProxyTask
 from nasproxy.report import tables
 from nasproxy.report.figures.stages import schedule_curves
 from nasproxy.report.findings import Stage, read_findings
 from nasproxy.report.page import write_report
+from nasproxy.trials.proxy_task import ProxyTask
 
 TASKS = {
     ("constant", "none"): ProxyTask(width=0.7),

@@ -13,7 +13,7 @@ from nasproxy.report.page import write_report
 from nasproxy.report.zero_cost import baselines
 from nasproxy.storage import write_record
 from nasproxy.study import StudyFolder
-from nasproxy.trial import canonical
+from nasproxy.trials.spec import canonical
 from nasproxy.zero_cost import ZeroCost, ZeroCostScores
 
 Scored = Callable[..., StudyFolder]

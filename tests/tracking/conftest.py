@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from nasproxy.proxy import ProxyTask
-from nasproxy.records import Cause, Check, State, Status, TrialRecord
-from nasproxy.trial import Recipe, Split, TrialSpec
+from nasproxy.trials.proxy_task import ProxyTask
+from nasproxy.trials.records import Cause, Check, State, Status, TrialRecord
+from nasproxy.trials.spec import Recipe, Split, TrialSpec
 
 RECIPE = Recipe(
     model={"_target_": "models.build"},

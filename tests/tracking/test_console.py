@@ -4,9 +4,9 @@ from dataclasses import replace
 import pytest
 import rich.console
 
-from nasproxy.clock import VirtualClock
 from nasproxy.tracking.console import Console, Pace
 from nasproxy.tracking.tracker import Progress
+from nasproxy.trials.clock import VirtualClock
 
 START = Progress("proxy_search", "data50 (1 of 2)", trials_done=0, trials_total=20, steps_done=1000, steps_total=5000)
 HIDE_CURSOR, SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from nasproxy.errors import CorruptFileError
-from nasproxy.records import Cause, Replacement, State, TrialRecord
 from nasproxy.tracking.csv_files import FIELDS, CsvTracker
-from nasproxy.trial import TrialSpec
+from nasproxy.trials.records import Cause, Replacement, State, TrialRecord
+from nasproxy.trials.spec import TrialSpec
 
 Make = Callable[..., TrialSpec]
 Record = Callable[..., TrialRecord]

@@ -14,11 +14,11 @@ import pytest
 from PIL import Image
 
 from nasproxy.errors import ConfigError, CorruptFileError, MissingExtraError
-from nasproxy.records import Cause, Replacement, State, TrialRecord
 from nasproxy.targets import build
 from nasproxy.tracking import weights_and_biases
 from nasproxy.tracking.weights_and_biases import WandbTracker, run_id
-from nasproxy.trial import TrialSpec
+from nasproxy.trials.records import Cause, Replacement, State, TrialRecord
+from nasproxy.trials.spec import TrialSpec
 
 pytest.importorskip("wandb")
 

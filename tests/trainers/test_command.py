@@ -15,13 +15,13 @@ import pytest
 
 from nasproxy.backends.local import LocalBackend
 from nasproxy.errors import ConfigError, NonFiniteScoreError
-from nasproxy.proxy import ProxyTask
-from nasproxy.records import Cause, Request, State, TrialFolder
 from nasproxy.storage import read_checks, write_record
 from nasproxy.stores import FolderTrialStore
 from nasproxy.trainers import command, placeholders
 from nasproxy.trainers.reports import ProgramError
-from nasproxy.trial import Recipe, Split, TrialSpec
+from nasproxy.trials.proxy_task import ProxyTask
+from nasproxy.trials.records import Cause, Request, State, TrialFolder
+from nasproxy.trials.spec import Recipe, Split, TrialSpec
 from nasproxy.worker import TrialContext, rehearse
 from study import ROOT, conf
 

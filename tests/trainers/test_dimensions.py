@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from nasproxy.data.dataset import ImageSplit
-from nasproxy.proxy import ProxyTask, grid
-from nasproxy.records import TrialFolder
 from nasproxy.storage import read_checks
 from nasproxy.trainers import plain_pytorch
+from nasproxy.trials.proxy_task import ProxyTask, grid
+from nasproxy.trials.records import TrialFolder
 from nasproxy.worker import TrialContext, rehearse
 from study import conf, digits_spec
 

@@ -15,7 +15,7 @@ from nasproxy.data.image_folder import FileSplit
 from nasproxy.errors import ConfigError, DataError
 from nasproxy.trainers.image_files import DEVIATION, MEAN, ImageFiles, read_image, training_transform
 from nasproxy.trainers.settings import Settings
-from nasproxy.trial import Split
+from nasproxy.trials.spec import Split
 
 CPU = torch.device("cpu")
 Batches = list[tuple[torch.Tensor, torch.Tensor]]

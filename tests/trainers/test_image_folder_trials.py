@@ -10,8 +10,8 @@ import torch
 
 from nasproxy.data import generated
 from nasproxy.errors import ConfigError, DataError
-from nasproxy.proxy import ProxyTask
-from nasproxy.trial import TrialSpec
+from nasproxy.trials.proxy_task import ProxyTask
+from nasproxy.trials.spec import TrialSpec
 from nasproxy.worker import rehearse
 from study import conf
 from tests.trainers.tiny_trials import TRAINERS, TinyTrial, curve, tiny_trial, train, weights

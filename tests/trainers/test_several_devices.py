@@ -13,12 +13,12 @@ import torch
 
 from nasproxy.backends.local import LocalBackend
 from nasproxy.errors import ConfigError
-from nasproxy.proxy import ProxyTask
-from nasproxy.records import Cause, Request, State, TrialRecord
 from nasproxy.storage import is_held
 from nasproxy.stores import FolderTrialStore
 from nasproxy.testing.backend_contract import make_spec
-from nasproxy.trial import Recipe, Split, TrialSpec
+from nasproxy.trials.proxy_task import ProxyTask
+from nasproxy.trials.records import Cause, Request, State, TrialRecord
+from nasproxy.trials.spec import Recipe, Split, TrialSpec
 from nasproxy.worker import load_dataset
 from study import conf
 

@@ -12,13 +12,13 @@ import torch._dynamo
 from torch import nn
 
 from nasproxy import hooks
-from nasproxy.clock import SavingTimer
 from nasproxy.data.dataset import ImageSplit
 from nasproxy.errors import ConfigError, CorruptFileError, NonFiniteScoreError
-from nasproxy.proxy import ProxyTask
-from nasproxy.records import TrialFolder
 from nasproxy.storage import read_checks
 from nasproxy.trainers.smoothing import Average
+from nasproxy.trials.clock import SavingTimer
+from nasproxy.trials.proxy_task import ProxyTask
+from nasproxy.trials.records import TrialFolder
 from tests.trainers import tiny_trials
 from tests.trainers.tiny_trials import TRAINERS, DivergedTrial, TinyTrial, curve, kept, tiny_trial, train, weights
 

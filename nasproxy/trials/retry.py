@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from nasproxy.controllers.settings import FailureSettings
-from nasproxy.records import Cause
-from nasproxy.trial import TrialSpec
+from nasproxy.trials.records import Cause
+from nasproxy.trials.spec import TrialSpec
 
 MICRO_BATCH = "training.micro_batch"
 FEWEST_IMAGES = 2

@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import Any
 
 from nasproxy.errors import ConfigError
-from nasproxy.proxy import ProxyTask, flatten, override
+from nasproxy.trials.proxy_task import ProxyTask, flatten, override
 
 Choice = bool | int | float | str
 Architecture = Mapping[str, Choice]

@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nasproxy.controllers.settings import FailureSettings
-from nasproxy.controllers.successor import Successor, batch_size, successor
 from nasproxy.errors import ConfigError
-from nasproxy.proxy import ProxyTask
-from nasproxy.records import Cause
 from nasproxy.testing import synthetic
 from nasproxy.trainers.settings import Settings
-from nasproxy.trial import Split, TrialSpec
+from nasproxy.trials.proxy_task import ProxyTask
+from nasproxy.trials.records import Cause
+from nasproxy.trials.retry import Successor, batch_size, successor
+from nasproxy.trials.spec import Split, TrialSpec
 
 OOM, NAN = Cause.OOM, Cause.NAN
 TRAINER = {"batch_size": 64, "learning_rate": 0.1, "clip_norm": None}

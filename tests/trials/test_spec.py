@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nasproxy.errors import ConfigError
-from nasproxy.proxy import ProxyTask
-from nasproxy.records import Cause, State, Status
-from nasproxy.trial import Recipe, Split, TrialSpec, canonical, check_steps
+from nasproxy.trials.proxy_task import ProxyTask
+from nasproxy.trials.records import Cause, State, Status
+from nasproxy.trials.spec import Recipe, Split, TrialSpec, canonical, check_steps
 
 RECIPE = Recipe(
     model={"_target_": "models.build", "dropout": 0.0},

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from nasproxy import schema
 from nasproxy.design import Design
 from nasproxy.errors import ConfigError
-from nasproxy.proxy import ProxyTask, compound, followed_strength, from_mapping, grid, override
+from nasproxy.trials.proxy_task import ProxyTask, compound, followed_strength, from_mapping, grid, override
 from study import ROOT
 
 

@@ -1,6 +1,6 @@
 """Time as an argument."""
 
-from nasproxy.clock import SavingTimer, Stopwatch, VirtualClock
+from nasproxy.trials.clock import SavingTimer, Stopwatch, VirtualClock
 
 
 def test_a_checkpoint_is_due_after_its_time() -> None:
