@@ -31,7 +31,7 @@ from nasproxy.controllers.settings import ProxySearchSettings
 from nasproxy.controllers.states import ProxySearchState, Reference
 from nasproxy.curves import CurveTable, read_table
 from nasproxy.statistics.acceptance import Plan
-from nasproxy.stores import MemoryTrialStore
+from nasproxy.storage.trial_stores import MemoryTrialStore
 from nasproxy.testing import curves
 from nasproxy.tracking.tracker import Silent
 from nasproxy.trials.records import TrialRecord

@@ -16,7 +16,7 @@ from statistics import median
 
 from nasproxy import hooks
 from nasproxy.backends.local import LocalBackend
-from nasproxy.stores import FolderTrialStore
+from nasproxy.storage.trial_stores import FolderTrialStore
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.records import State
 from nasproxy.trials.spec import Recipe, Split, TrialSpec

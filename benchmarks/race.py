@@ -32,7 +32,7 @@ from nasproxy.controllers.states import ProxySearchState, Reference, best_task
 from nasproxy.curves import CurveTable, Training, read_table
 from nasproxy.errors import NasproxyError
 from nasproxy.statistics.acceptance import Criterion
-from nasproxy.stores import MemoryTrialStore
+from nasproxy.storage.trial_stores import MemoryTrialStore
 from nasproxy.tracking.tracker import Silent
 from nasproxy.trials.spec import Recipe
 

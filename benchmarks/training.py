@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from nasproxy.data.dataset import ImageSplit
-from nasproxy.storage import read_checks
+from nasproxy.storage.files import read_checks
 from nasproxy.trainers import image_classifier, recipe
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.records import TrialFolder

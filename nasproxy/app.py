@@ -40,15 +40,15 @@ from nasproxy.report import estimates
 from nasproxy.report.terminal import busy, print_table
 from nasproxy.schema import Config, Step
 from nasproxy.statistics.ceiling import NoiseCeiling, noise_ceiling
-from nasproxy.storage import Lease, revive, write_record
-from nasproxy.stores import TrialStore
-from nasproxy.study import Study, StudyFolder, open_study
+from nasproxy.storage.files import Lease, revive, write_record
+from nasproxy.storage.study import Study, StudyFolder, open_study
+from nasproxy.storage.trial_stores import TrialStore
+from nasproxy.storage.zero_cost_scores import ZeroCost
 from nasproxy.targets import build, load
 from nasproxy.tracking.console import Console
 from nasproxy.tracking.tracker import Progress, Tracker, Trackers
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.spec import Split, TrialSpec
-from nasproxy.zero_cost import ZeroCost
 
 PROXY_SEED_OFFSET = 1
 """Proxy trainings have another seed than the references, so that equal settings do not make equal trainings."""

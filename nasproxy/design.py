@@ -16,8 +16,8 @@ from nasproxy.errors import ConfigError, NasproxyError
 from nasproxy.schema import Config, Step
 from nasproxy.space import SearchSpace
 from nasproxy.statistics.acceptance import Criterion
-from nasproxy.stores import FolderTrialStore, TrialStore
-from nasproxy.study import StudyFolder
+from nasproxy.storage.study import StudyFolder
+from nasproxy.storage.trial_stores import FolderTrialStore, TrialStore
 from nasproxy.targets import build, check_arguments, load, targets
 from nasproxy.tracking.tracker import Tracker
 from nasproxy.trials import proxy_task

@@ -11,11 +11,11 @@ from nasproxy.errors import ConfigError
 from nasproxy.estimate.estimate import Estimate
 from nasproxy.estimate.forecast import forecast
 from nasproxy.schema import Step
-from nasproxy.study import StudyFolder
+from nasproxy.storage.study import StudyFolder
+from nasproxy.storage.zero_cost_scores import ZeroCost, ZeroCostScores, add_scores
 from nasproxy.tracking.tracker import Progress, Tracker
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.spec import Architecture, Split, TrialSpec
-from nasproxy.zero_cost import ZeroCost, ZeroCostScores, add_scores
 
 TRAINING = (Step.measure_variance, Step.select_models, Step.search_proxy_task, Step.confirm)
 """Steps that train, all of a study that designs a proxy task."""

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nasproxy.errors import ConfigError, NonFiniteScoreError
-from nasproxy.storage import append_check, is_held, read_checks, read_record, write_record
+from nasproxy.storage.files import append_check, is_held, read_checks, read_record, write_record
 from nasproxy.trials.records import Check, Request, TrialFolder
 
 ModelDir = str | os.PathLike[str]

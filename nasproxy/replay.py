@@ -14,9 +14,9 @@ from nasproxy.design import Design
 from nasproxy.errors import ConfigError, CorruptFileError
 from nasproxy.schema import Config, DataConfig, Device, ProxyConfig, SearchSpaceConfig, Step
 from nasproxy.space import SearchSpace
-from nasproxy.storage import append_line, read_lines, read_record
-from nasproxy.stores import MemoryTrialStore, TrialStore
-from nasproxy.study import StudyFolder, StudyRecord
+from nasproxy.storage.files import append_line, read_lines, read_record
+from nasproxy.storage.study import StudyFolder, StudyRecord
+from nasproxy.storage.trial_stores import MemoryTrialStore, TrialStore
 from nasproxy.targets import build
 from nasproxy.tracking.tracker import Silent, Tracker
 from nasproxy.trials.proxy_task import ProxyTask

@@ -9,7 +9,7 @@ import pytest
 from nasproxy import torchvision_gap as torchvision_gap  # before a test imports torchvision
 from nasproxy.backends.local import LocalBackend
 from nasproxy.controllers.base import Workshop
-from nasproxy.stores import FolderTrialStore
+from nasproxy.storage.trial_stores import FolderTrialStore
 from nasproxy.tracking.tracker import Silent
 
 MakeWorkshop = Callable[..., Workshop]

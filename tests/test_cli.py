@@ -19,9 +19,9 @@ from nasproxy.controllers.states import (
 from nasproxy.report.costs import Cost
 from nasproxy.report.findings import read_findings
 from nasproxy.report.verdict import judge
-from nasproxy.storage import is_held
-from nasproxy.stores import FolderTrialStore
-from nasproxy.study import StudyFolder
+from nasproxy.storage.files import is_held
+from nasproxy.storage.study import StudyFolder
+from nasproxy.storage.trial_stores import FolderTrialStore
 from nasproxy.trials.records import State
 
 DEBUG = ("experiment=debug", "selection.models=8", "references.max=0")

@@ -12,9 +12,9 @@ import pytest
 
 import study
 from nasproxy.controllers.states import SelectionState, best_task, read_confirmations, read_rules, read_tasks
-from nasproxy.storage import is_held, read_record
-from nasproxy.stores import FolderTrialStore
-from nasproxy.study import StudyFolder
+from nasproxy.storage.files import is_held, read_record
+from nasproxy.storage.study import StudyFolder
+from nasproxy.storage.trial_stores import FolderTrialStore
 
 SETTING = (
     *study.SMALL,

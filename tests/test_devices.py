@@ -9,7 +9,7 @@ import pytest
 
 from nasproxy.devices import CorePool, GpuPool
 from nasproxy.errors import ConfigError
-from nasproxy.storage import is_held
+from nasproxy.storage.files import is_held
 
 
 def _hold(pool: GpuPool, taken: Any, release: Any) -> None:

@@ -8,10 +8,10 @@ import study
 from nasproxy.estimate.estimate import Estimate
 from nasproxy.report import estimates
 from nasproxy.report.findings import read_findings
-from nasproxy.storage import read_record
-from nasproxy.stores import FolderTrialStore
-from nasproxy.study import StudyFolder
-from nasproxy.zero_cost import read_scores
+from nasproxy.storage.files import read_record
+from nasproxy.storage.study import StudyFolder
+from nasproxy.storage.trial_stores import FolderTrialStore
+from nasproxy.storage.zero_cost_scores import read_scores
 
 DEBUG = ("experiment=debug", "selection.models=8", "references.max=0", "criterion=first_crossing")
 

@@ -7,9 +7,9 @@ import pytest
 import study
 from nasproxy.controllers.states import SelectionState, TaskState, VarianceState, best_task, read_rules, read_tasks
 from nasproxy.statistics.ceiling import noise_ceiling, spread_over_noise
-from nasproxy.storage import read_record
-from nasproxy.stores import FolderTrialStore
-from nasproxy.study import StudyFolder
+from nasproxy.storage.files import read_record
+from nasproxy.storage.study import StudyFolder
+from nasproxy.storage.trial_stores import FolderTrialStore
 from nasproxy.trials.records import State
 
 

@@ -7,8 +7,8 @@ import pytest
 
 import study
 from nasproxy.controllers.states import read_tasks
-from nasproxy.stores import FolderTrialStore
-from nasproxy.study import StudyFolder
+from nasproxy.storage.study import StudyFolder
+from nasproxy.storage.trial_stores import FolderTrialStore
 from nasproxy.trials.records import State
 
 SHORT = (

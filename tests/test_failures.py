@@ -15,7 +15,7 @@ from nasproxy.controllers import base
 from nasproxy.controllers.base import Workshop
 from nasproxy.controllers.settings import FailureSettings
 from nasproxy.errors import ConfigError
-from nasproxy.stores import FolderTrialStore
+from nasproxy.storage.trial_stores import FolderTrialStore
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.records import Cause, State, TrialRecord
 from nasproxy.trials.retry import successor

@@ -9,7 +9,7 @@ from nasproxy.hooks import (
     update_trial_training_accuracy_metric,
     update_trial_training_latency_metric,
 )
-from nasproxy.storage import Lease, read_checks, write_record
+from nasproxy.storage.files import Lease, read_checks, write_record
 from nasproxy.trials.records import Check, Request, TrialFolder
 
 

@@ -8,9 +8,9 @@ import pytest
 
 import study
 from nasproxy.controllers.states import SelectionState, VarianceState, read_confirmations, read_tasks
-from nasproxy.storage import read_record
-from nasproxy.stores import FolderTrialStore
-from nasproxy.study import StudyFolder
+from nasproxy.storage.files import read_record
+from nasproxy.storage.study import StudyFolder
+from nasproxy.storage.trial_stores import FolderTrialStore
 from nasproxy.trials.records import Cause, State
 
 TASKS = (

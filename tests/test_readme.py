@@ -8,7 +8,7 @@ import pytest
 
 import study
 from nasproxy.controllers.states import read_tasks
-from nasproxy.study import StudyFolder
+from nasproxy.storage.study import StudyFolder
 
 README = (study.ROOT / "README.md").read_text()
 SHORT = (

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from nasproxy.errors import NasproxyError, NonFiniteScoreError
 from nasproxy.hooks import update_trial_training_accuracy_metric, update_trial_training_latency_metric
-from nasproxy.storage import last_step
+from nasproxy.storage.files import last_step
 from nasproxy.trials.records import TrialFolder
 from nasproxy.worker import TrialContext
 

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+from nasproxy.storage.zero_cost_scores import ZeroCost
 from nasproxy.trials.spec import TrialSpec
-from nasproxy.zero_cost import ZeroCost
 
 
 class Backend(Protocol):

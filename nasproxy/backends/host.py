@@ -18,9 +18,9 @@ from typing import Any
 
 from nasproxy.errors import ConfigError, NasproxyError, told
 from nasproxy.failures import bound_memory
+from nasproxy.storage.zero_cost_scores import ZeroCost
 from nasproxy.trials.spec import TrialSpec
 from nasproxy.worker import Datasets, WorkOrder, rehearse, run, zero_costs
-from nasproxy.zero_cost import ZeroCost
 
 FRAMEWORKS = ("nasproxy.torchvision_gap", "torch", "pytorch_lightning", "timm", "nasproxy.worker")
 

@@ -12,12 +12,12 @@ from multiprocessing.context import ForkServerProcess
 from nasproxy.backends.host import TrialHost
 from nasproxy.devices import CorePool, GpuPool, Pool, check_fits, lease_folder, visible_gpus
 from nasproxy.errors import ConfigError, CorruptFileError
-from nasproxy.storage import Lease, is_held, last_step, read_record, settle, wall_seconds, write_record
-from nasproxy.stores import FolderTrialStore
+from nasproxy.storage.files import Lease, is_held, last_step, read_record, settle, wall_seconds, write_record
+from nasproxy.storage.trial_stores import FolderTrialStore
+from nasproxy.storage.zero_cost_scores import ZeroCost
 from nasproxy.trials.records import Cause, State, Status, TrialFolder
 from nasproxy.trials.spec import TrialSpec
 from nasproxy.worker import EXIT_BUSY, EXIT_ENDED, WorkOrder
-from nasproxy.zero_cost import ZeroCost
 
 QUIET = (EXIT_ENDED, EXIT_BUSY)
 """Exit statuses that say nothing of a trial."""

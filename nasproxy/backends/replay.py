@@ -13,12 +13,12 @@ import numpy as np
 
 from nasproxy.curves import Curve, CurveTable, Direction, Training, read_table
 from nasproxy.errors import ConfigError
-from nasproxy.stores import MemoryTrialStore
+from nasproxy.storage.trial_stores import MemoryTrialStore
+from nasproxy.storage.zero_cost_scores import ZeroCost
 from nasproxy.trials.clock import VirtualClock
 from nasproxy.trials.proxy_task import Override, ProxyTask
 from nasproxy.trials.records import Request, State, Status, TrialRecord
 from nasproxy.trials.spec import Split, TrialSpec
-from nasproxy.zero_cost import ZeroCost
 
 CHOICE = "architecture"
 """The one choice of a table's search space: which of its architectures."""

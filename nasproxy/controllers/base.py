@@ -8,7 +8,7 @@ from typing import Generic, Protocol, TypeVar
 
 from nasproxy.backends.backend import Backend
 from nasproxy.controllers.lineage import Lineage, Succession, final
-from nasproxy.stores import TrialStore
+from nasproxy.storage.trial_stores import TrialStore
 from nasproxy.tracking.tracker import Progress, Tracker
 from nasproxy.trials.clock import Clock, SystemClock
 from nasproxy.trials.records import Request, State, TrialRecord

@@ -24,7 +24,7 @@ from nasproxy.controllers.states import (
 from nasproxy.errors import TooFewTrialsError
 from nasproxy.statistics.confirmation import Confirmation, confirm
 from nasproxy.statistics.rank_correlation import RankCorrelation
-from nasproxy.storage import read_record, write_record
+from nasproxy.storage.files import read_record, write_record
 from nasproxy.tracking.tracker import Progress
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.records import TrialRecord

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from nasproxy.stores import TrialStore
+from nasproxy.storage.trial_stores import TrialStore
 from nasproxy.trials.records import Cause, Replacement, TrialRecord, as_one
 from nasproxy.trials.retry import Successor
 from nasproxy.trials.spec import TrialSpec

@@ -33,7 +33,7 @@ from nasproxy.controllers.states import (
 from nasproxy.controllers.vertex_files import write_search_controller_state
 from nasproxy.errors import ConfigError
 from nasproxy.statistics.acceptance import Criterion, Plan, Verdict, VerdictKind
-from nasproxy.storage import Lease, stamp, write_record
+from nasproxy.storage.files import Lease, stamp, write_record
 from nasproxy.tracking.tracker import Progress
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.spec import Recipe, Split, TrialSpec

@@ -13,7 +13,7 @@ from nasproxy.controllers.settings import CompareSchedulesSettings
 from nasproxy.controllers.states import ScheduleCurve, SchedulesState
 from nasproxy.errors import StageStoppedError
 from nasproxy.statistics.variance import smoothness
-from nasproxy.storage import read_record, write_record
+from nasproxy.storage.files import read_record, write_record
 from nasproxy.tracking.tracker import Progress
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.records import TrialRecord

@@ -17,7 +17,7 @@ from nasproxy.controllers.states import Iteration, SelectionState
 from nasproxy.controllers.vertex_files import write_model_selection_state
 from nasproxy.errors import ConfigError, StageStoppedError
 from nasproxy.statistics.spread import cumulative_fractions, pool_sizes, removal_count, remove_closest
-from nasproxy.storage import read_record, write_record
+from nasproxy.storage.files import read_record, write_record
 from nasproxy.tracking.tracker import Progress
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.spec import Architecture, Recipe, Split, TrialSpec

@@ -9,7 +9,7 @@ from nasproxy.statistics.acceptance import Verdict
 from nasproxy.statistics.confirmation import Confirmation
 from nasproxy.statistics.rank_correlation import RankCorrelation
 from nasproxy.statistics.variance import SeedDeviation, VarianceVerdict
-from nasproxy.storage import read_record, stamp
+from nasproxy.storage.files import read_record, stamp
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.spec import Architecture
 

@@ -15,7 +15,7 @@ from nasproxy.controllers.states import VarianceResult, VarianceState
 from nasproxy.controllers.vertex_files import write_variance_and_smoothness
 from nasproxy.errors import StageStoppedError
 from nasproxy.statistics.variance import judge_variance, seed_deviation
-from nasproxy.storage import read_record, write_record
+from nasproxy.storage.files import read_record, write_record
 from nasproxy.tracking.tracker import Progress
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.spec import Architecture, Recipe, Split, TrialSpec

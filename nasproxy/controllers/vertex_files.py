@@ -10,7 +10,7 @@ from typing import Any
 
 from nasproxy.controllers.states import SelectionState, StoppingState, TaskState
 from nasproxy.statistics.variance import VarianceVerdict
-from nasproxy.storage import replace_text
+from nasproxy.storage.files import replace_text
 
 SECONDS_PER_HOUR = 3600.0
 NEAREST_WORDS = {StoppingState.CONTRADICTED: StoppingState.RAN_TO_COMPLETION.value}

@@ -10,10 +10,10 @@ from nasproxy.design import Design
 from nasproxy.errors import StageStoppedError
 from nasproxy.estimate.speed import Speeds, Timed, Timing, interpolated
 from nasproxy.estimate.timing import Failure, cycle_steps, measure
-from nasproxy.stores import TrialStore
+from nasproxy.storage.trial_stores import TrialStore
+from nasproxy.storage.zero_cost_scores import ZeroCost, ZeroCostScores
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.spec import Architecture, Split, TrialSpec, canonical
-from nasproxy.zero_cost import ZeroCost, ZeroCostScores
 
 BUDGET_SHARE = 0.05
 """Of the steps of variance and selection: what the throwaway trials take together."""

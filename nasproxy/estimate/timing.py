@@ -9,9 +9,9 @@ from pathlib import Path
 from nasproxy.backends.backend import Backend
 from nasproxy.controllers.lineage import Lineage, Succession, final
 from nasproxy.estimate.speed import Timing
-from nasproxy.storage import Lease
-from nasproxy.stores import FolderTrialStore, TrialStore
-from nasproxy.study import StudyFolder
+from nasproxy.storage.files import Lease
+from nasproxy.storage.study import StudyFolder
+from nasproxy.storage.trial_stores import FolderTrialStore, TrialStore
 from nasproxy.trials.records import Request, TrialRecord
 from nasproxy.trials.spec import TrialSpec
 

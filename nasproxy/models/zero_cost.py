@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from nasproxy.zero_cost import ZeroCost
+from nasproxy.storage.zero_cost_scores import ZeroCost
 
 NORMS = (
     nn.modules.batchnorm._NormBase,

@@ -34,12 +34,12 @@ from nasproxy.statistics.ceiling import NoiseCeiling, RangeCheck, noise_ceiling,
 from nasproxy.statistics.missing import Floats
 from nasproxy.statistics.rank_correlation import RankCorrelation, kendall_tau, rank_failed_last
 from nasproxy.statistics.worst_case import TauBounds, worst_case_tau
-from nasproxy.storage import read_record
-from nasproxy.stores import FolderTrialStore, TrialStore
-from nasproxy.study import StudyFolder, StudyRecord
+from nasproxy.storage.files import read_record
+from nasproxy.storage.study import StudyFolder, StudyRecord
+from nasproxy.storage.trial_stores import FolderTrialStore, TrialStore
+from nasproxy.storage.zero_cost_scores import ZeroCostScores, read_scores
 from nasproxy.trials.records import TrialRecord
 from nasproxy.trials.spec import Split, TrialSpec, canonical
-from nasproxy.zero_cost import ZeroCostScores, read_scores
 
 T = TypeVar("T")
 

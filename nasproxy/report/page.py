@@ -17,9 +17,9 @@ from nasproxy.report.findings import Findings, read_findings
 from nasproxy.report.prospect import Prospect, prospect
 from nasproxy.report.tables import Table
 from nasproxy.statistics.ceiling import spread_over_noise
-from nasproxy.storage import replace_text
-from nasproxy.stores import TrialStore
-from nasproxy.study import StudyFolder
+from nasproxy.storage.files import replace_text
+from nasproxy.storage.study import StudyFolder
+from nasproxy.storage.trial_stores import TrialStore
 
 TEMPLATE = "page.html.jinja"
 OWN_PICTURES = (

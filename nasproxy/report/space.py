@@ -14,8 +14,8 @@ from nasproxy.report.terminal import print_tree
 from nasproxy.space import SearchSpace
 from nasproxy.space.choice import ManyOf, Options, Picked
 from nasproxy.space.language import Group, Leaf, Node, Repeat, When, below
+from nasproxy.storage.zero_cost_scores import ZeroCost
 from nasproxy.trials.spec import Architecture, Choice
-from nasproxy.zero_cost import ZeroCost
 
 MANY_ARCHITECTURES = 10**20
 """Beyond this a search sees too little of a space."""

@@ -3,8 +3,8 @@
 from nasproxy.report import tables
 from nasproxy.report.findings import read_findings
 from nasproxy.report.terminal import print_table
-from nasproxy.stores import TrialStore
-from nasproxy.study import StudyFolder
+from nasproxy.storage.study import StudyFolder
+from nasproxy.storage.trial_stores import TrialStore
 
 FOLDED = ("trial", "stage", "proxy task", "state")
 """Columns of a terminal's table whose words are not broken."""

@@ -15,7 +15,7 @@ from nasproxy.report.wording import Remark
 from nasproxy.statistics.bootstrap import bootstrap_taus
 from nasproxy.statistics.missing import Floats
 from nasproxy.statistics.rank_correlation import RankCorrelation, kendall_tau
-from nasproxy.zero_cost import ZeroCost
+from nasproxy.storage.zero_cost_scores import ZeroCost
 
 NAMES = {"parameters": "parameters", "flops": "FLOPs", "synflow": "synflow"}
 """The scores, and what they are called."""

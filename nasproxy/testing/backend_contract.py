@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from nasproxy.backends.backend import Backend
-from nasproxy.stores import FolderTrialStore, TrialStore
+from nasproxy.storage.trial_stores import FolderTrialStore, TrialStore
 from nasproxy.testing import synthetic
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.records import Cause, Request, State, TrialRecord

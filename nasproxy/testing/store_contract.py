@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-from nasproxy.stores import TrialStore
+from nasproxy.storage.trial_stores import TrialStore
 from nasproxy.testing import synthetic
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.records import Cause, Check, Replacement, Request, State, Status, TrialRecord

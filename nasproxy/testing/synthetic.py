@@ -16,7 +16,7 @@ import numpy as np
 
 from nasproxy import hooks
 from nasproxy.errors import ConfigError
-from nasproxy.storage import replace_text
+from nasproxy.storage.files import replace_text
 from nasproxy.trials.spec import Recipe, Split
 from nasproxy.worker import TrialContext
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nasproxy.errors import CorruptFileError
-from nasproxy.storage import replace_text
+from nasproxy.storage.files import replace_text
 from nasproxy.tracking.lines import SharedLines
 from nasproxy.tracking.tables import Rows, cells, columns
 from nasproxy.tracking.tracker import Progress

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from nasproxy.storage import Lease, append_line
+from nasproxy.storage.files import Lease, append_line
 
 
 class SharedLines:

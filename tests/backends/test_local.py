@@ -10,8 +10,8 @@ import pytest
 
 from nasproxy.backends.local import LocalBackend
 from nasproxy.errors import ConfigError
-from nasproxy.storage import Lease, is_held
-from nasproxy.stores import FolderTrialStore
+from nasproxy.storage.files import Lease, is_held
+from nasproxy.storage.trial_stores import FolderTrialStore
 from nasproxy.testing.backend_contract import ProcessBackendContract, make_spec
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.records import Cause, Request, State, Status

@@ -10,7 +10,7 @@ from nasproxy.backends.backend import Backend
 from nasproxy.backends.replay import CHOICE, ReplayBackend
 from nasproxy.curves import CurveTable, read_table
 from nasproxy.errors import ConfigError
-from nasproxy.stores import MemoryTrialStore
+from nasproxy.storage.trial_stores import MemoryTrialStore
 from nasproxy.testing.backend_contract import BackendContract, MakeBackend, MakeSpec
 from nasproxy.testing.store_contract import StoreContract, Write
 from nasproxy.trials.proxy_task import ProxyTask

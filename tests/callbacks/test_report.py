@@ -7,7 +7,7 @@ import torch
 from nasproxy.callbacks.report import CycleReporter, monitored_score
 from nasproxy.callbacks.stop import is_stop_requested
 from nasproxy.errors import ConfigError, CorruptFileError, NonFiniteScoreError
-from nasproxy.storage import read_checks, write_record
+from nasproxy.storage.files import read_checks, write_record
 from nasproxy.trials.clock import VirtualClock
 from nasproxy.trials.records import Check, Request, TrialFolder
 

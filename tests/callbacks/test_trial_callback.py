@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from nasproxy.callbacks import TrialCallback, resume_path
 from nasproxy.errors import ConfigError, CorruptFileError, NonFiniteScoreError
-from nasproxy.storage import read_checks, write_record
+from nasproxy.storage.files import read_checks, write_record
 from nasproxy.trials.clock import VirtualClock
 from nasproxy.trials.records import Request, TrialFolder
 

@@ -29,8 +29,8 @@ from nasproxy.controllers.states import (
 from nasproxy.errors import ConfigError
 from nasproxy.statistics.acceptance import Criterion, Evidence, Verdict, VerdictKind
 from nasproxy.statistics.criteria.first_crossing import FirstCrossing
-from nasproxy.storage import revive
-from nasproxy.stores import FolderTrialStore
+from nasproxy.storage.files import revive
+from nasproxy.storage.trial_stores import FolderTrialStore
 from nasproxy.testing import synthetic
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.records import TrialRecord

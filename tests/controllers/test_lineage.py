@@ -16,8 +16,8 @@ from nasproxy.backends.local import LocalBackend
 from nasproxy.controllers import base
 from nasproxy.controllers.base import Workshop
 from nasproxy.controllers.settings import FailureSettings
-from nasproxy.storage import Lease, revive
-from nasproxy.stores import FolderTrialStore
+from nasproxy.storage.files import Lease, revive
+from nasproxy.storage.trial_stores import FolderTrialStore
 from nasproxy.testing import synthetic
 from nasproxy.tracking.tracker import Silent
 from nasproxy.trials.proxy_task import ProxyTask

@@ -13,7 +13,7 @@ from nasproxy.controllers.schedules import SchedulesController, compared
 from nasproxy.controllers.settings import CompareSchedulesSettings
 from nasproxy.controllers.states import SchedulesState
 from nasproxy.errors import ConfigError, StageStoppedError
-from nasproxy.storage import revive
+from nasproxy.storage.files import revive
 from nasproxy.testing import synthetic
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.records import Cause, Check, State, Status, TrialRecord

@@ -28,7 +28,7 @@ from nasproxy.controllers.variance import VarianceController, enforce
 from nasproxy.errors import ConfigError, StageStoppedError
 from nasproxy.statistics.acceptance import Evidence, Verdict, VerdictKind
 from nasproxy.statistics.criteria.first_crossing import FirstCrossing
-from nasproxy.storage import revive
+from nasproxy.storage.files import revive
 from nasproxy.testing import synthetic
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.records import Check, State, Status, TrialRecord

@@ -11,10 +11,10 @@ from nasproxy.backends.local import LocalBackend
 from nasproxy.design import Design
 from nasproxy.estimate.sample import MAX_SETTINGS, Sample, architectures
 from nasproxy.estimate.speed import interpolated
-from nasproxy.stores import FolderTrialStore
+from nasproxy.storage.trial_stores import FolderTrialStore
+from nasproxy.storage.zero_cost_scores import ZeroCost, ZeroCostScores
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.spec import Split, TrialSpec, canonical
-from nasproxy.zero_cost import ZeroCost, ZeroCostScores
 from study import ROOT, SMALL
 
 

@@ -10,7 +10,7 @@ from nasproxy.backends.local import LocalBackend
 from nasproxy.controllers.settings import FailureSettings
 from nasproxy.estimate.speed import Timing
 from nasproxy.estimate.timing import Failure, cycle_steps, measure, throwaway
-from nasproxy.stores import FolderTrialStore, TrialStore
+from nasproxy.storage.trial_stores import FolderTrialStore, TrialStore
 from nasproxy.testing.backend_contract import make_spec
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.retry import successor

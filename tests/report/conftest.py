@@ -35,9 +35,9 @@ from nasproxy.controllers.variance import VarianceController
 from nasproxy.report.page import Page, write_report
 from nasproxy.statistics.acceptance import Criterion
 from nasproxy.statistics.criteria.first_crossing import FirstCrossing
-from nasproxy.storage import append_check, read_record, write_record
-from nasproxy.stores import FolderTrialStore
-from nasproxy.study import StudyFolder, StudyRecord
+from nasproxy.storage.files import append_check, read_record, write_record
+from nasproxy.storage.study import StudyFolder, StudyRecord
+from nasproxy.storage.trial_stores import FolderTrialStore
 from nasproxy.testing import synthetic
 from nasproxy.tracking.tracker import Silent
 from nasproxy.trials.proxy_task import ProxyTask, flatten

@@ -10,8 +10,8 @@ from nasproxy.controllers.states import ConfirmationState, StoppingState, read_t
 from nasproxy.report import verdict, wording
 from nasproxy.report.findings import Stage, read_findings
 from nasproxy.report.page import Page, write_report
-from nasproxy.storage import read_record, write_record
-from nasproxy.study import StudyRecord
+from nasproxy.storage.files import read_record, write_record
+from nasproxy.storage.study import StudyRecord
 from nasproxy.trials.proxy_task import ProxyTask
 
 NewStudy = Callable[..., Any]

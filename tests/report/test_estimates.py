@@ -11,8 +11,8 @@ from nasproxy.estimate.estimate import Amount, Assumption, Estimate, StageEstima
 from nasproxy.report import estimates
 from nasproxy.report.findings import Stage, read_findings
 from nasproxy.report.page import write_report
-from nasproxy.storage import write_record
-from nasproxy.study import StudyFolder
+from nasproxy.storage.files import write_record
+from nasproxy.storage.study import StudyFolder
 from nasproxy.trials.proxy_task import ProxyTask
 
 

@@ -17,7 +17,7 @@ from nasproxy.errors import CorruptFileError
 from nasproxy.report import verdict, wording
 from nasproxy.report.findings import Stage, read_findings
 from nasproxy.report.page import Page, write_report
-from nasproxy.study import StudyFolder
+from nasproxy.storage.study import StudyFolder
 from nasproxy.trials.proxy_task import ProxyTask, grid
 
 NewStudy = Callable[..., Any]

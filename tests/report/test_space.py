@@ -7,7 +7,7 @@ from nasproxy.report import space as report
 from nasproxy.report import wording
 from nasproxy.report.terminal import print_tree
 from nasproxy.space import SearchSpace
-from nasproxy.zero_cost import ZeroCost
+from nasproxy.storage.zero_cost_scores import ZeroCost
 
 
 def described(choices):

@@ -11,10 +11,10 @@ from nasproxy.report import verdict
 from nasproxy.report.findings import Findings, read_findings
 from nasproxy.report.page import write_report
 from nasproxy.report.zero_cost import baselines
-from nasproxy.storage import write_record
-from nasproxy.study import StudyFolder
+from nasproxy.storage.files import write_record
+from nasproxy.storage.study import StudyFolder
+from nasproxy.storage.zero_cost_scores import ZeroCost, ZeroCostScores
 from nasproxy.trials.spec import canonical
-from nasproxy.zero_cost import ZeroCost, ZeroCostScores
 
 Scored = Callable[..., StudyFolder]
 

@@ -15,8 +15,8 @@ import pytest
 
 from nasproxy.backends.local import LocalBackend
 from nasproxy.errors import ConfigError, NonFiniteScoreError
-from nasproxy.storage import read_checks, write_record
-from nasproxy.stores import FolderTrialStore
+from nasproxy.storage.files import read_checks, write_record
+from nasproxy.storage.trial_stores import FolderTrialStore
 from nasproxy.trainers import command, placeholders
 from nasproxy.trainers.reports import ProgramError
 from nasproxy.trials.proxy_task import ProxyTask

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from nasproxy.data.dataset import ImageSplit
-from nasproxy.storage import read_checks
+from nasproxy.storage.files import read_checks
 from nasproxy.trainers import plain_pytorch
 from nasproxy.trials.proxy_task import ProxyTask, grid
 from nasproxy.trials.records import TrialFolder

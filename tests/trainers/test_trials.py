@@ -14,7 +14,7 @@ from torch import nn
 from nasproxy import hooks
 from nasproxy.data.dataset import ImageSplit
 from nasproxy.errors import ConfigError, CorruptFileError, NonFiniteScoreError
-from nasproxy.storage import read_checks
+from nasproxy.storage.files import read_checks
 from nasproxy.trainers.smoothing import Average
 from nasproxy.trials.clock import SavingTimer
 from nasproxy.trials.proxy_task import ProxyTask

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from nasproxy.data.dataset import ImageSplit
-from nasproxy.storage import read_checks, write_record
+from nasproxy.storage.files import read_checks, write_record
 from nasproxy.trainers import image_classifier, plain_pytorch
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.records import Check, Request, TrialFolder

@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from nasproxy.errors import ConfigError, StudyBusyError, StudyChangedError
-from nasproxy.storage import read_record
-from nasproxy.study import StudyRecord, differences, open_study
+from nasproxy.storage.files import read_record
+from nasproxy.storage.study import StudyRecord, differences, open_study
 
 BASE = {"seed": 0, "trainer": {"batch_size": 64, "lr": 0.1}}
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nasproxy.errors import ConfigError, StudyChangedError
-from nasproxy.storage import Lease, read_record, write_record
+from nasproxy.storage.files import Lease, read_record, write_record
 from nasproxy.trials.proxy_task import NAME_PATTERN, flatten
 from nasproxy.trials.spec import NOT_IDENTITY
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nasproxy.storage import read_record, write_record
+from nasproxy.storage.files import read_record, write_record
 from nasproxy.trials.spec import Architecture, canonical
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nasproxy.errors import CorruptFileError, StudyBusyError
-from nasproxy.storage import (
+from nasproxy.storage.files import (
     Lease,
     append_check,
     append_line,
@@ -21,7 +21,7 @@ from nasproxy.storage import (
     write_record,
     write_spec,
 )
-from nasproxy.stores import FolderTrialStore, MemoryTrialStore
+from nasproxy.storage.trial_stores import FolderTrialStore, MemoryTrialStore
 from nasproxy.testing import synthetic
 from nasproxy.testing.store_contract import SPEC, StoreContract, Write
 from nasproxy.trials.proxy_task import ProxyTask

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from nasproxy.storage import (
+from nasproxy.storage.files import (
     config_digest,
     read_checks,
     read_record,
