@@ -14,9 +14,9 @@ import time
 from pathlib import Path
 from statistics import median
 
-from nasproxy import hooks
 from nasproxy.backends.local import LocalBackend
 from nasproxy.storage.trial_stores import FolderTrialStore
+from nasproxy.training import hooks
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.records import State
 from nasproxy.trials.spec import Recipe, Split, TrialSpec

@@ -19,11 +19,11 @@ from nasproxy.data.image_folder import FileSplit, ImageFolder
 from nasproxy.devices import Pool
 from nasproxy.errors import ConfigError, DataError, UntrustedTrialError
 from nasproxy.failures import Failure, bound_memory, failure_of
-from nasproxy.hooks import get_stop_training
 from nasproxy.ranks import Ranks
 from nasproxy.storage.files import Lease, config_digest, last_step, read_record, read_spec, settle, write_record
 from nasproxy.storage.zero_cost_scores import ZeroCost
 from nasproxy.targets import build, check_arguments, load, targets
+from nasproxy.training.hooks import get_stop_training
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.records import Cause, Request, State, Status, TrialFolder
 from nasproxy.trials.spec import Architecture, TrialSpec, canonical

@@ -3,8 +3,8 @@
 from typing import Any
 from unittest.mock import patch
 
-from nasproxy import hooks
 from nasproxy.trainers import plain_pytorch
+from nasproxy.training import hooks
 from nasproxy.worker import TrialContext
 
 

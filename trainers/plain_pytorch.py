@@ -1,6 +1,6 @@
 """Trains an image classifier in a plain loop: the example for whoever brings a trainer of their own.
 
-What makes it a trial's trainer is its calls of `nasproxy.hooks`: report a check, ask whether to stop, and keep a
+What makes it a trial's trainer is its calls of `nasproxy.training.hooks`: report a check, ask whether to stop, and keep a
 checkpoint to continue from. All else is the user's.
 """
 
@@ -14,15 +14,15 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from nasproxy.errors import CorruptFileError
-from nasproxy.hooks import (
+from nasproxy.trainers import ranks, recipe
+from nasproxy.trainers.arguments import with_settings
+from nasproxy.training.hooks import (
     check_loss,
     get_checkpoint_dir,
     get_stop_training,
     report_alive,
     update_trial_training_accuracy_metric,
 )
-from nasproxy.trainers import ranks, recipe
-from nasproxy.trainers.arguments import with_settings
 from nasproxy.trials.clock import SavingTimer, Stopwatch
 from nasproxy.trials.records import TrialFolder
 from nasproxy.worker import TrialContext

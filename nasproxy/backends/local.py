@@ -257,7 +257,7 @@ class LocalBackend:
     def _why_hung(self) -> str:
         return (
             f"its worker gave no sign of life for {self._hang_seconds:g} s and was killed: if it was training, call "
-            f"nasproxy.hooks.report_alive between checks, or raise backend.hang_seconds"
+            f"nasproxy.training.hooks.report_alive between checks, or raise backend.hang_seconds"
         )
 
 

@@ -14,9 +14,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from nasproxy import hooks
 from nasproxy.errors import ConfigError
 from nasproxy.storage.files import replace_text
+from nasproxy.training import hooks
 from nasproxy.trials.spec import Recipe, Split
 from nasproxy.worker import TrialContext
 

@@ -11,11 +11,11 @@ import torch
 import torch._dynamo
 from torch import nn
 
-from nasproxy import hooks
 from nasproxy.data.dataset import ImageSplit
 from nasproxy.errors import ConfigError, CorruptFileError, NonFiniteScoreError
 from nasproxy.storage.files import read_checks
 from nasproxy.trainers.smoothing import Average
+from nasproxy.training import hooks
 from nasproxy.trials.clock import SavingTimer
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.records import TrialFolder

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from nasproxy.errors import CorruptFileError
-from nasproxy.hooks import ModelDir, get_checkpoint_dir
+from nasproxy.training.hooks import ModelDir, get_checkpoint_dir
 
 CHECKPOINT_NAME = "last.ckpt"
 

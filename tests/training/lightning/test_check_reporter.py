@@ -4,10 +4,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from nasproxy.callbacks.report import CycleReporter, monitored_score
-from nasproxy.callbacks.stop import is_stop_requested
 from nasproxy.errors import ConfigError, CorruptFileError, NonFiniteScoreError
 from nasproxy.storage.files import read_checks, write_record
+from nasproxy.training.lightning.check_reporter import CycleReporter, monitored_score
+from nasproxy.training.lightning.stop import is_stop_requested
 from nasproxy.trials.clock import VirtualClock
 from nasproxy.trials.records import Check, Request, TrialFolder
 

@@ -11,9 +11,9 @@ import torch
 from pytorch_lightning.callbacks import EarlyStopping, EMAWeightAveraging
 from torch import Tensor, nn
 
-from nasproxy.callbacks import TrialCallback, resume_path
 from nasproxy.errors import ConfigError, CorruptFileError, NonFiniteScoreError
 from nasproxy.storage.files import read_checks, write_record
+from nasproxy.training.lightning import TrialCallback, resume_path
 from nasproxy.trials.clock import VirtualClock
 from nasproxy.trials.records import Request, TrialFolder
 

@@ -3,7 +3,7 @@
 import pytorch_lightning as pl
 
 from nasproxy.errors import ConfigError
-from nasproxy.hooks import ModelDir, get_stop_training
+from nasproxy.training.hooks import ModelDir, get_stop_training
 
 
 def is_stop_requested(model_dir: ModelDir, step: int, total_steps: int) -> bool:

@@ -9,11 +9,11 @@ import torch
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
-from nasproxy.callbacks.checkpoint import beside, checkpoint_path
-from nasproxy.callbacks.report import CycleReporter, monitored_score
-from nasproxy.callbacks.stop import check_can_stop, is_stop_requested
 from nasproxy.errors import ConfigError
-from nasproxy.hooks import ModelDir, check_loss, report_alive
+from nasproxy.training.hooks import ModelDir, check_loss, report_alive
+from nasproxy.training.lightning.check_reporter import CycleReporter, monitored_score
+from nasproxy.training.lightning.checkpoint import beside, checkpoint_path
+from nasproxy.training.lightning.stop import check_can_stop, is_stop_requested
 from nasproxy.trials.clock import Clock, SavingTimer
 
 STEPS_BETWEEN_AGREEMENTS = 100

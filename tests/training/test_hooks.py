@@ -3,13 +3,13 @@ from pathlib import Path
 import pytest
 
 from nasproxy.errors import ConfigError, CorruptFileError, NonFiniteScoreError
-from nasproxy.hooks import (
+from nasproxy.storage.files import Lease, read_checks, write_record
+from nasproxy.training.hooks import (
     get_checkpoint_dir,
     get_stop_training,
     update_trial_training_accuracy_metric,
     update_trial_training_latency_metric,
 )
-from nasproxy.storage.files import Lease, read_checks, write_record
 from nasproxy.trials.records import Check, Request, TrialFolder
 
 

@@ -1,7 +1,7 @@
 """What a Lightning user adds to a Trainer: one callback, and the path to resume from."""
 
 from nasproxy import torchvision_gap as torchvision_gap  # before Lightning, which imports torchvision
-from nasproxy.callbacks.checkpoint import resume_path
-from nasproxy.callbacks.trial import TrialCallback
+from nasproxy.training.lightning.checkpoint import resume_path
+from nasproxy.training.lightning.trial_callback import TrialCallback
 
 __all__ = ["TrialCallback", "resume_path"]

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from nasproxy.errors import ConfigError
-from nasproxy.hooks import ModelDir, update_trial_training_accuracy_metric
+from nasproxy.training.hooks import ModelDir, update_trial_training_accuracy_metric
 from nasproxy.trials.clock import Clock, Stopwatch
 
 

@@ -1,0 +1,1 @@
+"""What a trainer imports: hooks for any loop, and a callback for Lightning."""
