@@ -19,7 +19,6 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.coverage import criteria
-from nasproxy.backends.replay import CHOICE, ReplayBackend
 from nasproxy.controllers import base
 from nasproxy.controllers.base import Decide
 from nasproxy.controllers.judge import Judge, Models
@@ -29,7 +28,8 @@ from nasproxy.controllers.random_selection import RandomSelection
 from nasproxy.controllers.reserve import Reserve
 from nasproxy.controllers.settings import ProxySearchSettings
 from nasproxy.controllers.states import ProxySearchState, Reference
-from nasproxy.curves import CurveTable, read_table
+from nasproxy.execution.backends.replay.backend import CHOICE, ReplayBackend
+from nasproxy.execution.backends.replay.curve_table import CurveTable, read_table
 from nasproxy.statistics.acceptance import Plan
 from nasproxy.storage.trial_stores import MemoryTrialStore
 from nasproxy.testing import curves

@@ -14,13 +14,13 @@ import time
 from pathlib import Path
 from statistics import median
 
-from nasproxy.backends.local import LocalBackend
+from nasproxy.execution.backends.local import LocalBackend
+from nasproxy.execution.worker.main import TrialContext
 from nasproxy.storage.trial_stores import FolderTrialStore
 from nasproxy.training import hooks
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.records import State
 from nasproxy.trials.spec import Recipe, Split, TrialSpec
-from nasproxy.worker import TrialContext
 
 MODULE = "benchmarks.overhead"
 """This module's name in a worker, where it is not `__main__`."""

@@ -23,14 +23,14 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.verdicts import RULES
-from nasproxy.backends.replay import CHOICE, ReplayBackend
 from nasproxy.controllers import base
 from nasproxy.controllers.proxy_search import ProxySearchController
 from nasproxy.controllers.reserve import Reserve
 from nasproxy.controllers.settings import ProxySearchSettings
 from nasproxy.controllers.states import ProxySearchState, Reference, best_task
-from nasproxy.curves import CurveTable, Training, read_table
 from nasproxy.errors import NasproxyError
+from nasproxy.execution.backends.replay.backend import CHOICE, ReplayBackend
+from nasproxy.execution.backends.replay.curve_table import CurveTable, Training, read_table
 from nasproxy.statistics.acceptance import Criterion
 from nasproxy.storage.trial_stores import MemoryTrialStore
 from nasproxy.tracking.tracker import Silent

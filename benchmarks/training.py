@@ -27,12 +27,12 @@ import torch
 from torch import Tensor, nn
 
 from nasproxy.data.dataset import ImageSplit
+from nasproxy.execution.worker.main import TrialContext
 from nasproxy.storage.files import read_checks
 from nasproxy.trainers import image_classifier, recipe
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.records import TrialFolder
 from nasproxy.trials.spec import Recipe, Split, TrialSpec
-from nasproxy.worker import TrialContext
 
 SETTINGS = recipe.Settings(
     batch_size=64, learning_rate=0.01, weight_decay=5e-4, momentum=0.9, optimizer="sgd", schedule="cosine"

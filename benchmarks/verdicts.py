@@ -19,8 +19,8 @@ from rich.console import Console
 from rich.table import Table
 from scipy import stats
 
-from nasproxy.curves import CurveTable, Training, read_table
 from nasproxy.errors import NasproxyError
+from nasproxy.execution.backends.replay.curve_table import CurveTable, Training, read_table
 from nasproxy.statistics.acceptance import Criterion, Evidence, Plan, VerdictKind, models_to_add
 from nasproxy.statistics.criteria.alpha_spending import MARGIN, AlphaSpending
 from nasproxy.statistics.criteria.first_crossing import FirstCrossing

@@ -14,8 +14,6 @@ from statistics import median
 from omegaconf import DictConfig
 
 from nasproxy import dry_run, schema
-from nasproxy.backends.backend import Backend
-from nasproxy.backends.replay import ReplayBackend
 from nasproxy.controllers import base
 from nasproxy.controllers.confirmation import ConfirmationController
 from nasproxy.controllers.judge import Judge
@@ -35,6 +33,8 @@ from nasproxy.controllers.states import (
 from nasproxy.controllers.variance import VarianceController, enforce
 from nasproxy.design import Design, task_digest
 from nasproxy.errors import ConfigError, NasproxyError, StageStoppedError
+from nasproxy.execution.backends.backend import Backend
+from nasproxy.execution.backends.replay.backend import ReplayBackend
 from nasproxy.replay import ReplayDesign
 from nasproxy.report import estimates
 from nasproxy.report.terminal import busy, print_table

@@ -8,11 +8,12 @@ from enum import Enum
 from functools import cached_property
 from typing import Any, ClassVar
 
-from nasproxy.backends.backend import Backend
 from nasproxy.controllers.references import Selection
 from nasproxy.controllers.schedules import compared
-from nasproxy.devices import gpus_of, visible_gpus
 from nasproxy.errors import ConfigError, NasproxyError
+from nasproxy.execution.backends.backend import Backend
+from nasproxy.execution.devices import gpus_of, visible_gpus
+from nasproxy.execution.worker.main import load_dataset
 from nasproxy.schema import Config, Step
 from nasproxy.space import SearchSpace
 from nasproxy.statistics.acceptance import Criterion
@@ -25,7 +26,6 @@ from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.records import Cause
 from nasproxy.trials.retry import Successor, successor
 from nasproxy.trials.spec import Architecture, Recipe, Split, TrialSpec, canonical
-from nasproxy.worker import load_dataset
 
 RESERVE_SHARE = 1.25
 """Candidates kept ready for each reference that may be added, and for each fresh model: one in five may fail."""

@@ -5,11 +5,11 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from nasproxy.backends.backend import Backend
 from nasproxy.design import Design
 from nasproxy.errors import ConfigError
 from nasproxy.estimate.estimate import Estimate
 from nasproxy.estimate.forecast import forecast
+from nasproxy.execution.backends.backend import Backend
 from nasproxy.schema import Step
 from nasproxy.storage.study import StudyFolder
 from nasproxy.storage.zero_cost_scores import ZeroCost, ZeroCostScores, add_scores

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 import numpy as np
 
 from nasproxy.data.dataset import ImageDataset
+from nasproxy.execution.worker.main import TrialContext
 from nasproxy.statistics.acceptance import Evidence, Verdict, decide
 from nasproxy.statistics.deviation import tau_lower_limit
 from nasproxy.testing import synthetic
 from nasproxy.training.hooks import report_alive, update_trial_training_accuracy_metric
-from nasproxy.worker import TrialContext
 
 
 def one_class() -> ImageDataset:

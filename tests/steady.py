@@ -3,9 +3,9 @@
 from typing import Any
 from unittest.mock import patch
 
+from nasproxy.execution.worker.main import TrialContext
 from nasproxy.trainers import plain_pytorch
 from nasproxy.training import hooks
-from nasproxy.worker import TrialContext
 
 
 def train(trial: TrialContext, **arguments: Any) -> None:

@@ -9,9 +9,9 @@ from typing import Any
 
 import yaml
 
+from nasproxy.execution.worker.main import load_dataset
 from nasproxy.trials.proxy_task import ProxyTask, flatten
 from nasproxy.trials.spec import Recipe, Split, TrialSpec
-from nasproxy.worker import load_dataset
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = (

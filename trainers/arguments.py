@@ -10,10 +10,10 @@ from typing import Any
 import torch
 
 from nasproxy.data.image_folder import FileSplit
+from nasproxy.execution.worker.main import TrialContext
 from nasproxy.trainers import recipe
 from nasproxy.trainers.images import open_images
 from nasproxy.trainers.settings import Settings
-from nasproxy.worker import TrialContext
 
 Trainer = Callable[[TrialContext, Settings], None]
 

@@ -16,11 +16,11 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from nasproxy.errors import ConfigError
+from nasproxy.execution.worker.main import TrialContext
 from nasproxy.trainers import placeholders
 from nasproxy.trainers.program import Program
 from nasproxy.trainers.reports import Checks, LostReportError, ProgramError, ReportFile
 from nasproxy.training.hooks import get_checkpoint_dir, get_stop_training, report_alive
-from nasproxy.worker import TrialContext
 
 Reports = Literal["stdout", "file", "hooks"]
 

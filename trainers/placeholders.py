@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from nasproxy.errors import ConfigError
+from nasproxy.execution.worker.main import TrialContext
 from nasproxy.trials.proxy_task import DIMENSIONS
-from nasproxy.worker import TrialContext
 
 ARCHITECTURE = "architecture."
 

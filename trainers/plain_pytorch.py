@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from nasproxy.errors import CorruptFileError
+from nasproxy.execution.worker.main import TrialContext
 from nasproxy.trainers import ranks, recipe
 from nasproxy.trainers.arguments import with_settings
 from nasproxy.training.hooks import (
@@ -25,7 +26,6 @@ from nasproxy.training.hooks import (
 )
 from nasproxy.trials.clock import SavingTimer, Stopwatch
 from nasproxy.trials.records import TrialFolder
-from nasproxy.worker import TrialContext
 
 CHECKPOINT_EVERY_SECONDS = 30.0
 """Between checks; a check always saves one."""

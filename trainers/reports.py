@@ -11,10 +11,10 @@ from typing import Literal, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from nasproxy.errors import NasproxyError, NonFiniteScoreError
+from nasproxy.execution.worker.main import TrialContext
 from nasproxy.storage.files import last_step
 from nasproxy.training.hooks import update_trial_training_accuracy_metric, update_trial_training_latency_metric
 from nasproxy.trials.records import TrialFolder
-from nasproxy.worker import TrialContext
 
 
 class ProgramError(NasproxyError):

@@ -2,7 +2,6 @@
 
 from collections.abc import Collection
 
-from nasproxy.backends.backend import Backend
 from nasproxy.controllers.judge import Judge
 from nasproxy.controllers.race import Pace
 from nasproxy.controllers.reserve import Reserve
@@ -14,6 +13,7 @@ from nasproxy.estimate.estimate import Assumption, Estimate, stage_estimate
 from nasproxy.estimate.plan import Course, Race, checked_at
 from nasproxy.estimate.sample import OpenBackend, Sample, Score, architectures
 from nasproxy.estimate.speed import Speeds
+from nasproxy.execution.backends.backend import Backend
 from nasproxy.schema import Step
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.spec import Split, TrialSpec

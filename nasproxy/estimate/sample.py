@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import median_low
 
-from nasproxy.backends.backend import Backend
 from nasproxy.design import Design
 from nasproxy.errors import StageStoppedError
 from nasproxy.estimate.speed import Speeds, Timed, Timing, interpolated
 from nasproxy.estimate.timing import Failure, cycle_steps, measure
+from nasproxy.execution.backends.backend import Backend
 from nasproxy.storage.trial_stores import TrialStore
 from nasproxy.storage.zero_cost_scores import ZeroCost, ZeroCostScores
 from nasproxy.trials.proxy_task import ProxyTask

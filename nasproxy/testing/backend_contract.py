@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from nasproxy.backends.backend import Backend
+from nasproxy.execution.backends.backend import Backend
 from nasproxy.storage.trial_stores import FolderTrialStore, TrialStore
 from nasproxy.testing import synthetic
 from nasproxy.trials.proxy_task import ProxyTask

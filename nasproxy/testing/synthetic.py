@@ -15,10 +15,10 @@ from collections.abc import Mapping
 import numpy as np
 
 from nasproxy.errors import ConfigError
+from nasproxy.execution.worker.main import TrialContext
 from nasproxy.storage.files import replace_text
 from nasproxy.training import hooks
 from nasproxy.trials.spec import Recipe, Split
-from nasproxy.worker import TrialContext
 
 FAULTS = ("none", "oom", "nan", "crash", "crash_after", "oom_after", "broken", "die", "die_once", "hang")
 

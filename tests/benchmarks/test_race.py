@@ -11,7 +11,7 @@ import pytest
 import study
 from benchmarks.race import Found, Grid
 from nasproxy.controllers.settings import ProxySearchSettings
-from nasproxy.curves import CurveTable, read_table
+from nasproxy.execution.backends.replay.curve_table import CurveTable, read_table
 from nasproxy.statistics.criteria.first_crossing import FirstCrossing
 from nasproxy.testing import curves
 

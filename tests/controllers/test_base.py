@@ -11,7 +11,7 @@ from benchmarks.decisions import Study
 from nasproxy.controllers import base, states
 from nasproxy.controllers.proxy_search import ProxySearchController
 from nasproxy.controllers.random_selection import RandomSelectionController
-from nasproxy.curves import CurveTable, read_table
+from nasproxy.execution.backends.replay.curve_table import CurveTable, read_table
 from nasproxy.testing import curves
 
 MakeTable = Callable[..., CurveTable]

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from errand import Errand
-from nasproxy.backends.local import LocalBackend
 from nasproxy.controllers import base
 from nasproxy.controllers.base import Workshop
 from nasproxy.controllers.settings import FailureSettings
+from nasproxy.execution.backends.local import LocalBackend
 from nasproxy.storage.files import Lease, revive
 from nasproxy.storage.trial_stores import FolderTrialStore
 from nasproxy.testing import synthetic

@@ -7,10 +7,10 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from nasproxy import schema
-from nasproxy.backends.local import LocalBackend
 from nasproxy.design import Design
 from nasproxy.estimate.sample import MAX_SETTINGS, Sample, architectures
 from nasproxy.estimate.speed import interpolated
+from nasproxy.execution.backends.local import LocalBackend
 from nasproxy.storage.trial_stores import FolderTrialStore
 from nasproxy.storage.zero_cost_scores import ZeroCost, ZeroCostScores
 from nasproxy.trials.proxy_task import ProxyTask

@@ -13,8 +13,9 @@ from typing import Any
 import joblib
 import pytest
 
-from nasproxy.backends.local import LocalBackend
 from nasproxy.errors import ConfigError, NonFiniteScoreError
+from nasproxy.execution.backends.local import LocalBackend
+from nasproxy.execution.worker.main import TrialContext, rehearse
 from nasproxy.storage.files import read_checks, write_record
 from nasproxy.storage.trial_stores import FolderTrialStore
 from nasproxy.trainers import command, placeholders
@@ -22,7 +23,6 @@ from nasproxy.trainers.reports import ProgramError
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.records import Cause, Request, State, TrialFolder
 from nasproxy.trials.spec import Recipe, Split, TrialSpec
-from nasproxy.worker import TrialContext, rehearse
 from study import ROOT, conf
 
 ARCHITECTURE = {"kernel": 3, "blocks.0.kind": "conv", "blocks.0.bias": True}

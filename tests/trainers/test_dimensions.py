@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 from nasproxy.data.dataset import ImageSplit
+from nasproxy.execution.worker.main import TrialContext, rehearse
 from nasproxy.storage.files import read_checks
 from nasproxy.trainers import plain_pytorch
 from nasproxy.trials.proxy_task import ProxyTask, grid
 from nasproxy.trials.records import TrialFolder
-from nasproxy.worker import TrialContext, rehearse
 from study import conf, digits_spec
 
 TWO_LAYERS = {

@@ -10,9 +10,9 @@ import torch
 
 from nasproxy.data import generated
 from nasproxy.errors import ConfigError, DataError
+from nasproxy.execution.worker.main import rehearse
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.spec import TrialSpec
-from nasproxy.worker import rehearse
 from study import conf
 from tests.trainers.tiny_trials import TRAINERS, TinyTrial, curve, tiny_trial, train, weights
 

@@ -13,13 +13,13 @@ from torch import nn
 
 from nasproxy.data.dataset import ImageSplit
 from nasproxy.errors import ConfigError
+from nasproxy.execution.worker.main import rehearse
 from nasproxy.trainers import recipe
 from nasproxy.trainers.augmentation import flipped, shifted
 from nasproxy.trainers.image_arrays import ImageArrays
 from nasproxy.trainers.settings import optimizers
 from nasproxy.trainers.shards import validation_shard
 from nasproxy.trials.proxy_task import ProxyTask
-from nasproxy.worker import rehearse
 from study import conf, digits_spec
 
 CPU = torch.device("cpu")

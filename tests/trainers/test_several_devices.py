@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 import torch
 
-from nasproxy.backends.local import LocalBackend
 from nasproxy.errors import ConfigError
+from nasproxy.execution.backends.local import LocalBackend
+from nasproxy.execution.worker.main import load_dataset
 from nasproxy.storage.files import is_held
 from nasproxy.storage.trial_stores import FolderTrialStore
 from nasproxy.testing.backend_contract import make_spec
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.records import Cause, Request, State, TrialRecord
 from nasproxy.trials.spec import Recipe, Split, TrialSpec
-from nasproxy.worker import load_dataset
 from study import conf
 
 TRAINERS = ("image_classifier", "plain_pytorch")

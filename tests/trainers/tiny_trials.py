@@ -10,12 +10,12 @@ import torch
 from torch import nn
 
 from nasproxy.data.dataset import ImageSplit
+from nasproxy.execution.worker.main import TrialContext
 from nasproxy.storage.files import read_checks, write_record
 from nasproxy.trainers import image_classifier, plain_pytorch
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.records import Check, Request, TrialFolder
 from nasproxy.trials.spec import Recipe, Split, TrialSpec
-from nasproxy.worker import TrialContext
 
 TRAINERS = {"lightning": image_classifier.train, "plain": plain_pytorch.train}
 SETTINGS = {

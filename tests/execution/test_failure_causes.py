@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from errand import Errand
-from nasproxy.backends.local import LocalBackend
 from nasproxy.controllers import base
 from nasproxy.controllers.base import Workshop
 from nasproxy.controllers.settings import FailureSettings
 from nasproxy.errors import ConfigError
+from nasproxy.execution.backends.local import LocalBackend
 from nasproxy.storage.trial_stores import FolderTrialStore
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.records import Cause, State, TrialRecord

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from nasproxy.backends.backend import Backend
-from nasproxy.backends.replay import CHOICE, ReplayBackend
-from nasproxy.curves import CurveTable, read_table
 from nasproxy.errors import ConfigError
+from nasproxy.execution.backends.backend import Backend
+from nasproxy.execution.backends.replay.backend import CHOICE, ReplayBackend
+from nasproxy.execution.backends.replay.curve_table import CurveTable, read_table
 from nasproxy.storage.trial_stores import MemoryTrialStore
 from nasproxy.testing.backend_contract import BackendContract, MakeBackend, MakeSpec
 from nasproxy.testing.store_contract import StoreContract, Write

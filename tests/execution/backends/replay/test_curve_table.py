@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nasproxy.curves import Training, read_table
 from nasproxy.errors import DataError
+from nasproxy.execution.backends.replay.curve_table import Training, read_table
 from nasproxy.trials.records import Cause
 
 HEADER = "architecture,proxy,seed,step,score,train_seconds"

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from nasproxy.curves import Curve, CurveTable, Direction, Training, read_table
 from nasproxy.errors import ConfigError
+from nasproxy.execution.backends.replay.curve_table import Curve, CurveTable, Direction, Training, read_table
 from nasproxy.storage.trial_stores import MemoryTrialStore
 from nasproxy.storage.zero_cost_scores import ZeroCost
 from nasproxy.trials.clock import VirtualClock

@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from nasproxy.errors import ConfigError, NasproxyError, told
-from nasproxy.failures import bound_memory
+from nasproxy.execution.failure_causes import bound_memory
+from nasproxy.execution.worker.main import Datasets, WorkOrder, rehearse, run, zero_costs
 from nasproxy.storage.zero_cost_scores import ZeroCost
 from nasproxy.trials.spec import TrialSpec
-from nasproxy.worker import Datasets, WorkOrder, rehearse, run, zero_costs
 
-FRAMEWORKS = ("nasproxy.torchvision_gap", "torch", "pytorch_lightning", "timm", "nasproxy.worker")
+FRAMEWORKS = ("nasproxy.torchvision_gap", "torch", "pytorch_lightning", "timm", "nasproxy.execution.worker.main")
 
 
 class _DiedError(ConfigError):
@@ -53,7 +53,7 @@ class TrialHost:
         """Put each trial together without training it, in as much memory.
 
         Returns:
-            What `nasproxy.worker.rehearse` says of them, once each.
+            What `nasproxy.execution.worker.main.rehearse` says of them, once each.
 
         Raises:
             ConfigError: One cannot be put together.

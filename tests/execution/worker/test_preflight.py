@@ -9,13 +9,13 @@ import torch
 
 import cases
 from nasproxy.errors import ConfigError, DataError, NonFiniteScoreError
-from nasproxy.failures import cause_of
+from nasproxy.execution.failure_causes import cause_of
+from nasproxy.execution.worker.main import Datasets, TrialContext, rehearse
 from nasproxy.trainers import plain_pytorch
 from nasproxy.trainers.reports import ProgramError
 from nasproxy.trials import proxy_task
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.records import Cause
-from nasproxy.worker import Datasets, TrialContext, rehearse
 from study import ROOT, conf, digits_spec
 
 FILES = sorted(path.stem for path in (ROOT / "conf" / "proxy").glob("*.yaml"))

@@ -15,7 +15,7 @@ from multiprocessing.process import BaseProcess, parent_process
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from nasproxy.failures import Failure
+from nasproxy.execution.failure_causes import Failure
 from nasproxy.trials.records import Cause
 
 if TYPE_CHECKING:

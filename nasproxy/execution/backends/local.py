@@ -9,15 +9,15 @@ from dataclasses import dataclass, replace
 from multiprocessing.connection import wait as wait_for_any
 from multiprocessing.context import ForkServerProcess
 
-from nasproxy.backends.host import TrialHost
-from nasproxy.devices import CorePool, GpuPool, Pool, check_fits, lease_folder, visible_gpus
 from nasproxy.errors import ConfigError, CorruptFileError
+from nasproxy.execution.devices import CorePool, GpuPool, Pool, check_fits, lease_folder, visible_gpus
+from nasproxy.execution.fork_server import TrialHost
+from nasproxy.execution.worker.main import EXIT_BUSY, EXIT_ENDED, WorkOrder
 from nasproxy.storage.files import Lease, is_held, last_step, read_record, settle, wall_seconds, write_record
 from nasproxy.storage.trial_stores import FolderTrialStore
 from nasproxy.storage.zero_cost_scores import ZeroCost
 from nasproxy.trials.records import Cause, State, Status, TrialFolder
 from nasproxy.trials.spec import TrialSpec
-from nasproxy.worker import EXIT_BUSY, EXIT_ENDED, WorkOrder
 
 QUIET = (EXIT_ENDED, EXIT_BUSY)
 """Exit statuses that say nothing of a trial."""

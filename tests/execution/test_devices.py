@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from nasproxy.devices import CorePool, GpuPool
 from nasproxy.errors import ConfigError
+from nasproxy.execution.devices import CorePool, GpuPool
 from nasproxy.storage.files import is_held
 
 

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from nasproxy.data.dataset import Dataset, ImageDataset, ImageSplit, TrialImages, take
 from nasproxy.data.image_folder import FileSplit, ImageFolder
-from nasproxy.devices import Pool
 from nasproxy.errors import ConfigError, DataError, UntrustedTrialError
-from nasproxy.failures import Failure, bound_memory, failure_of
-from nasproxy.ranks import Ranks
+from nasproxy.execution.devices import Pool
+from nasproxy.execution.distributed import Ranks
+from nasproxy.execution.failure_causes import Failure, bound_memory, failure_of
 from nasproxy.storage.files import Lease, config_digest, last_step, read_record, read_spec, settle, write_record
 from nasproxy.storage.zero_cost_scores import ZeroCost
 from nasproxy.targets import build, check_arguments, load, targets

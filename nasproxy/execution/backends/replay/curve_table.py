@@ -15,8 +15,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from nasproxy.curve_files import FIRST_ROW, IDS, NUMBERS, chunks, fingerprint
 from nasproxy.errors import DataError
+from nasproxy.execution.backends.replay.curve_files import FIRST_ROW, IDS, NUMBERS, chunks, fingerprint
 from nasproxy.trials.records import Cause, Check
 
 Direction = Literal["max", "min"]

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from nasproxy.backends.local import LocalBackend
 from nasproxy.errors import ConfigError
+from nasproxy.execution.backends.local import LocalBackend
 from nasproxy.storage.files import Lease, is_held
 from nasproxy.storage.trial_stores import FolderTrialStore
 from nasproxy.testing.backend_contract import ProcessBackendContract, make_spec

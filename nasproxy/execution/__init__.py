@@ -1,0 +1,1 @@
+"""Execution of trials: backends, the worker process, and the devices they share."""

@@ -1,0 +1,1 @@
+"""Replay of trainings whose learning curves stand in a table."""
