@@ -30,8 +30,8 @@ from nasproxy.controllers.states import (
     read_rules,
     read_tasks,
 )
-from nasproxy.controllers.vertex_files import write_search_controller_state
 from nasproxy.errors import ConfigError
+from nasproxy.integrations.vertex.state_files import write_search_controller_state
 from nasproxy.statistics.acceptance import Criterion, Plan, Verdict, VerdictKind
 from nasproxy.storage.files import Lease, stamp, write_record
 from nasproxy.tracking.tracker import Progress

@@ -18,8 +18,8 @@ from nasproxy.controllers.references import (
     refuse_excess_failures,
 )
 from nasproxy.controllers.states import Iteration, SelectionState
-from nasproxy.controllers.vertex_files import write_model_selection_state
 from nasproxy.errors import ConfigError
+from nasproxy.integrations.vertex.state_files import write_model_selection_state
 from nasproxy.storage.files import read_record, write_record
 from nasproxy.tracking.tracker import Progress
 from nasproxy.trials.proxy_task import ProxyTask

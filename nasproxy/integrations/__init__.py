@@ -1,0 +1,1 @@
+"""Other systems whose names and files nasproxy speaks."""

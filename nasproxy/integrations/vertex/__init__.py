@@ -1,0 +1,1 @@
+"""Vertex AI NAS: its names, hooks and result files."""
