@@ -24,9 +24,9 @@ from rich.console import Console
 from rich.table import Table
 from scipy import stats
 
-from nasproxy.controllers.judge import Judge, Models
-from nasproxy.controllers.race import Pace
-from nasproxy.controllers.states import Reference
+from nasproxy.stages.proxy_search.judge import Judge, Models
+from nasproxy.stages.proxy_search.race import Pace
+from nasproxy.stages.states import Reference
 from nasproxy.statistics.acceptance import ROUNDING, Criterion, Plan, VerdictKind
 from nasproxy.statistics.concordance import kendall_taus
 from nasproxy.statistics.deviation import tau_lower_limit

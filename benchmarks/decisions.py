@@ -19,17 +19,17 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.coverage import criteria
-from nasproxy.controllers import base
-from nasproxy.controllers.base import Decide
-from nasproxy.controllers.judge import Judge, Models
-from nasproxy.controllers.proxy_search import ProxySearchController
-from nasproxy.controllers.race import Pace
-from nasproxy.controllers.random_selection import RandomSelection
-from nasproxy.controllers.reserve import Reserve
-from nasproxy.controllers.settings import ProxySearchSettings
-from nasproxy.controllers.states import ProxySearchState, Reference
 from nasproxy.execution.backends.replay.backend import CHOICE, ReplayBackend
 from nasproxy.execution.backends.replay.curve_table import CurveTable, read_table
+from nasproxy.stages import runner
+from nasproxy.stages.proxy_search.judge import Judge, Models
+from nasproxy.stages.proxy_search.race import Pace
+from nasproxy.stages.proxy_search.stage import ProxySearchController
+from nasproxy.stages.references.candidate_pool import Reserve
+from nasproxy.stages.references.random_selection import RandomSelection
+from nasproxy.stages.runner import Decide
+from nasproxy.stages.settings import ProxySearchSettings
+from nasproxy.stages.states import ProxySearchState, Reference
 from nasproxy.statistics.acceptance import Plan
 from nasproxy.storage.trial_stores import MemoryTrialStore
 from nasproxy.testing import curves
@@ -51,14 +51,14 @@ class Study:
         self.backend = ReplayBackend(self.store, curves=table, slots=slots)
         self.recipe = Recipe({}, self.backend.trainer, {}, table.fingerprint, steps[-1], steps[-1], check_at=steps)
         poll = self.backend.look_seconds
-        self.workshop = base.Workshop(self.store, self.backend, Silent(study=folder), poll_seconds=poll)
+        self.workshop = runner.Workshop(self.store, self.backend, Silent(study=folder), poll_seconds=poll)
 
     def select(self) -> tuple[Reference, ...]:
         """The references."""
         selection = RandomSelection(models=self.models)
         candidates = [{CHOICE: name} for name in self.table.architectures(list(self.table.check_steps))]
         context = {"recipe": self.recipe, "candidates": candidates, "baseline": None, "seed": 0}
-        state = base.run(selection.controller(**context, folder=self.folder / "selection"), self.workshop)
+        state = runner.run(selection.controller(**context, folder=self.folder / "selection"), self.workshop)
         return state.references or ()
 
     def controller(self, references: tuple[Reference, ...]) -> ProxySearchController:
@@ -121,7 +121,7 @@ def measure_decisions(models: int, checks: int, proxies: int) -> dict[str, float
         references = study.select()
         judged, _ = seconds(lambda: judge_last_checks(study, references))
         controller = study.controller(references)
-        searched, state = seconds(lambda: base.run(controller, study.workshop))
+        searched, state = seconds(lambda: runner.run(controller, study.workshop))
         assert all(len(task.checks) == checks for task in state.tasks.values())
         decided, _ = seconds(lambda: decide_last_check(study, controller, state))
     return {"judgement": judged, "decision": decided, "search": searched, "searched_a_check": searched / checks}
@@ -135,7 +135,7 @@ def measure_replay(trials: int, checks: int, proxies: int, slots: int) -> dict[s
         study = Study(table, models, Path(folder), slots)
 
         def work() -> int:
-            base.run(study.controller(study.select()), study.workshop)
+            runner.run(study.controller(study.select()), study.workshop)
             return len(study.store.keys())
 
         taken, count = seconds(work)

@@ -23,14 +23,14 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.verdicts import RULES
-from nasproxy.controllers import base
-from nasproxy.controllers.proxy_search import ProxySearchController
-from nasproxy.controllers.reserve import Reserve
-from nasproxy.controllers.settings import ProxySearchSettings
-from nasproxy.controllers.states import ProxySearchState, Reference, best_task
 from nasproxy.errors import NasproxyError
 from nasproxy.execution.backends.replay.backend import CHOICE, ReplayBackend
 from nasproxy.execution.backends.replay.curve_table import CurveTable, Training, read_table
+from nasproxy.stages import runner
+from nasproxy.stages.proxy_search.stage import ProxySearchController
+from nasproxy.stages.references.candidate_pool import Reserve
+from nasproxy.stages.settings import ProxySearchSettings
+from nasproxy.stages.states import ProxySearchState, Reference, best_task
 from nasproxy.statistics.acceptance import Criterion
 from nasproxy.storage.trial_stores import MemoryTrialStore
 from nasproxy.tracking.tracker import Silent
@@ -90,8 +90,8 @@ class Grid:
         backend = ReplayBackend(store, curves=self.table, proxies=list(proxies), slots=self.slots)
         with tempfile.TemporaryDirectory() as folder:
             controller = self._controller(backend, ProxySearchSettings(**settings), Path(folder) / "tasks")
-            shop = base.Workshop(store, backend, Silent(study=Path(folder)), poll_seconds=self._poll_seconds(proxies))
-            state = base.run(controller, shop)
+            shop = runner.Workshop(store, backend, Silent(study=Path(folder)), poll_seconds=self._poll_seconds(proxies))
+            state = runner.run(controller, shop)
         return _found(state, store)
 
     def _controller(self, backend: ReplayBackend, settings: ProxySearchSettings, folder: Path) -> ProxySearchController:

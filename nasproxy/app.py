@@ -14,13 +14,21 @@ from statistics import median
 from omegaconf import DictConfig
 
 from nasproxy import dry_run, schema
-from nasproxy.controllers import base
-from nasproxy.controllers.confirmation import ConfirmationController
-from nasproxy.controllers.judge import Judge
-from nasproxy.controllers.proxy_search import ProxySearchController
-from nasproxy.controllers.reserve import Reserve
-from nasproxy.controllers.schedules import SchedulesController, compared
-from nasproxy.controllers.states import (
+from nasproxy.design import Design, task_digest
+from nasproxy.errors import ConfigError, NasproxyError, StageStoppedError
+from nasproxy.execution.backends.backend import Backend
+from nasproxy.execution.backends.replay.backend import ReplayBackend
+from nasproxy.replay import ReplayDesign
+from nasproxy.report import estimates
+from nasproxy.report.terminal import busy, print_table
+from nasproxy.schema import Config, Step
+from nasproxy.stages import runner
+from nasproxy.stages.confirmation.stage import ConfirmationController
+from nasproxy.stages.proxy_search.judge import Judge
+from nasproxy.stages.proxy_search.stage import ProxySearchController
+from nasproxy.stages.references.candidate_pool import Reserve
+from nasproxy.stages.schedule_comparison.stage import SchedulesController, compared
+from nasproxy.stages.states import (
     ConfirmationState,
     Reference,
     SelectionState,
@@ -30,15 +38,7 @@ from nasproxy.controllers.states import (
     read_confirmations,
     read_tasks,
 )
-from nasproxy.controllers.variance import VarianceController, enforce
-from nasproxy.design import Design, task_digest
-from nasproxy.errors import ConfigError, NasproxyError, StageStoppedError
-from nasproxy.execution.backends.backend import Backend
-from nasproxy.execution.backends.replay.backend import ReplayBackend
-from nasproxy.replay import ReplayDesign
-from nasproxy.report import estimates
-from nasproxy.report.terminal import busy, print_table
-from nasproxy.schema import Config, Step
+from nasproxy.stages.variance.stage import VarianceController, enforce
 from nasproxy.statistics.ceiling import NoiseCeiling, noise_ceiling
 from nasproxy.storage.files import Lease, revive, write_record
 from nasproxy.storage.study import Study, StudyFolder, open_study
@@ -152,7 +152,7 @@ class Job:
         with self.study.stage("rehearsal"):
             self._rehearse()
         with self.study.stage(controller.name):
-            self._variance = base.run(controller, self._workshop)
+            self._variance = runner.run(controller, self._workshop)
         enforce(self._variance, config.variance)
 
     def select_models(self) -> None:
@@ -166,7 +166,7 @@ class Job:
             folder=self.study.folder.selection,
         )
         with self.study.stage(controller.name):
-            self._selection = base.run(controller, self._workshop)
+            self._selection = runner.run(controller, self._workshop)
         self._score_untrained(self._selection.references or ())
 
     def search_proxy_task(self) -> None:
@@ -191,7 +191,7 @@ class Job:
             # Named by their settings: two jobs of a sweep that call one setting differently share its trials.
             for digest in sorted(task_digest(task) for task in self.design.tasks.values()):
                 held.enter_context(self.study.stage(f"proxy_task_{digest}"))
-            state = base.run(controller, self._workshop)
+            state = runner.run(controller, self._workshop)
         self._score_untrained([model for task in state.tasks.values() for model in task.added])
 
     def confirm(self) -> None:
@@ -213,7 +213,7 @@ class Job:
         with self.study.stage("rehearsal"):
             self._rehearse()
         with self.study.stage(controller.name):
-            base.run(controller, self._workshop)
+            runner.run(controller, self._workshop)
 
     def report(self) -> None:
         """Write the page, and say where it is."""
@@ -262,7 +262,7 @@ class Job:
                 proxy_seed=config.seed + PROXY_SEED_OFFSET,
                 folder=folder.confirmation,
             )
-            return best, base.run(controller, self._workshop)
+            return best, runner.run(controller, self._workshop)
 
     def _reserve(self, references: Sequence[Reference]) -> Reserve:
         config, recipe = self.design.config, self.design.recipe
@@ -327,8 +327,8 @@ class Job:
         return tracker
 
     @cached_property
-    def _workshop(self) -> base.Workshop:
-        return base.Workshop(
+    def _workshop(self) -> runner.Workshop:
+        return runner.Workshop(
             store=self._store,
             backend=self._backend,
             tracker=self._tracker,

@@ -10,7 +10,8 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from nasproxy.controllers.settings import (
+from nasproxy.errors import ConfigError
+from nasproxy.stages.settings import (
     CompareSchedulesSettings,
     ConfirmSettings,
     CostSettings,
@@ -20,7 +21,6 @@ from nasproxy.controllers.settings import (
     SearchSettings,
     VarianceSettings,
 )
-from nasproxy.errors import ConfigError
 from nasproxy.trials.proxy_task import NAME_PATTERN
 
 

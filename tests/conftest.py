@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from nasproxy import torchvision_gap as torchvision_gap  # before a test imports torchvision
-from nasproxy.controllers.base import Workshop
 from nasproxy.execution.backends.local import LocalBackend
+from nasproxy.stages.runner import Workshop
 from nasproxy.storage.trial_stores import FolderTrialStore
 from nasproxy.tracking.tracker import Silent
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from nasproxy.controllers.base import Decide, Records, Train
+from nasproxy.stages.runner import Decide, Records, Train
 from nasproxy.tracking.tracker import Progress
 from nasproxy.trials.spec import TrialSpec
 

@@ -8,17 +8,10 @@ from pathlib import Path
 import pytest
 
 import study
-from nasproxy.controllers.states import (
-    Outcome,
-    StoppingState,
-    best_task,
-    read_confirmations,
-    read_rules,
-    read_tasks,
-)
 from nasproxy.report.costs import Cost
-from nasproxy.report.findings import read_findings
 from nasproxy.report.verdict import judge
+from nasproxy.stages.states import Outcome, StoppingState, best_task, read_confirmations, read_rules, read_tasks
+from nasproxy.stages.study_results import read_findings
 from nasproxy.storage.files import is_held
 from nasproxy.storage.study import StudyFolder
 from nasproxy.storage.trial_stores import FolderTrialStore

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import study
-from nasproxy.controllers.states import SelectionState, best_task, read_confirmations, read_rules, read_tasks
+from nasproxy.stages.states import SelectionState, best_task, read_confirmations, read_rules, read_tasks
 from nasproxy.storage.files import is_held, read_record
 from nasproxy.storage.study import StudyFolder
 from nasproxy.storage.trial_stores import FolderTrialStore

@@ -7,7 +7,7 @@ import pytest
 import study
 from nasproxy.estimate.estimate import Estimate
 from nasproxy.report import estimates
-from nasproxy.report.findings import read_findings
+from nasproxy.stages.study_results import read_findings
 from nasproxy.storage.files import read_record
 from nasproxy.storage.study import StudyFolder
 from nasproxy.storage.trial_stores import FolderTrialStore

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import study
-from nasproxy.controllers.states import SelectionState, TaskState, VarianceState, best_task, read_rules, read_tasks
+from nasproxy.stages.states import SelectionState, TaskState, VarianceState, best_task, read_rules, read_tasks
 from nasproxy.statistics.ceiling import noise_ceiling, spread_over_noise
 from nasproxy.storage.files import read_record
 from nasproxy.storage.study import StudyFolder

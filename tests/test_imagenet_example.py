@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 import study
-from nasproxy.controllers.states import SelectionState, read_confirmations, read_tasks
 from nasproxy.data.dataset import subset_size
+from nasproxy.stages.states import SelectionState, read_confirmations, read_tasks
 from nasproxy.storage.files import read_record
 from nasproxy.storage.study import StudyFolder
 from nasproxy.storage.trial_stores import FolderTrialStore

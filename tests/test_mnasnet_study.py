@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import study
-from nasproxy.controllers.states import SelectionState, VarianceState, read_confirmations, read_tasks
+from nasproxy.stages.states import SelectionState, VarianceState, read_confirmations, read_tasks
 from nasproxy.storage.files import read_record
 from nasproxy.storage.study import StudyFolder
 from nasproxy.storage.trial_stores import FolderTrialStore

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import NormalDist
 
-from nasproxy.controllers.judge import Judge, Models
-from nasproxy.controllers.race import Pace
-from nasproxy.controllers.reserve import Reserve
-from nasproxy.controllers.states import Reference, TaskState
+from nasproxy.stages.proxy_search.judge import Judge, Models
+from nasproxy.stages.proxy_search.race import Pace
+from nasproxy.stages.references.candidate_pool import Reserve
+from nasproxy.stages.states import Reference, TaskState
 from nasproxy.statistics.acceptance import Plan, VerdictKind
 from nasproxy.statistics.criteria.weak_prior import PRIOR_VARIANCE, prior_mean
 from nasproxy.trials.proxy_task import ProxyTask

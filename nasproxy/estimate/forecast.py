@@ -2,10 +2,6 @@
 
 from collections.abc import Collection
 
-from nasproxy.controllers.judge import Judge
-from nasproxy.controllers.race import Pace
-from nasproxy.controllers.reserve import Reserve
-from nasproxy.controllers.schedules import compared
 from nasproxy.design import Design
 from nasproxy.estimate import plan
 from nasproxy.estimate.acceptance import Acceptance, expected_acceptance
@@ -15,6 +11,10 @@ from nasproxy.estimate.sample import OpenBackend, Sample, Score, architectures
 from nasproxy.estimate.speed import Speeds
 from nasproxy.execution.backends.backend import Backend
 from nasproxy.schema import Step
+from nasproxy.stages.proxy_search.judge import Judge
+from nasproxy.stages.proxy_search.race import Pace
+from nasproxy.stages.references.candidate_pool import Reserve
+from nasproxy.stages.schedule_comparison.stage import compared
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.spec import Split, TrialSpec
 

@@ -7,11 +7,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from nasproxy.controllers import race
-from nasproxy.controllers.race import Pace
-from nasproxy.controllers.references import Selection
-from nasproxy.controllers.settings import ProxySearchSettings, VarianceSettings
 from nasproxy.estimate.acceptance import Acceptance
+from nasproxy.stages.proxy_search import race
+from nasproxy.stages.proxy_search.race import Pace
+from nasproxy.stages.references.selection import Selection
+from nasproxy.stages.settings import ProxySearchSettings, VarianceSettings
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.spec import Architecture, Recipe, Split, TrialSpec
 

@@ -6,9 +6,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from nasproxy.controllers.lineage import Lineage, Succession, final
 from nasproxy.estimate.speed import Timing
 from nasproxy.execution.backends.backend import Backend
+from nasproxy.stages.retries import Lineage, Succession, final
 from nasproxy.storage.files import Lease
 from nasproxy.storage.study import StudyFolder
 from nasproxy.storage.trial_stores import FolderTrialStore, TrialStore

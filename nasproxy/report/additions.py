@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from nasproxy.controllers.states import Reference, TaskCheck, TaskState
 from nasproxy.report import wording
-from nasproxy.report.findings import Findings
+from nasproxy.stages.states import Reference, TaskCheck, TaskState
+from nasproxy.stages.study_results import Findings
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 
-from nasproxy.controllers.settings import ProxySearchSettings
-from nasproxy.controllers.spread_selection import SpreadSelection
-from nasproxy.controllers.states import TaskState
 from nasproxy.errors import TooFewTrialsError
 from nasproxy.report.costs import Cost, stage_costs, train_seconds
-from nasproxy.report.findings import Findings, Stage, target
-from nasproxy.report.rules import read_settings
+from nasproxy.stages.proxy_search.rules import read_settings
+from nasproxy.stages.references.spread_selection import SpreadSelection
+from nasproxy.stages.settings import ProxySearchSettings
+from nasproxy.stages.states import TaskState
+from nasproxy.stages.study_results import Findings, Stage, target
 from nasproxy.statistics.acceptance import ROUNDING
 from nasproxy.statistics.rank_correlation import kendall_tau
 from nasproxy.statistics.spread import selection_cost

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 
-from nasproxy.controllers.states import ConfirmationState, FreshModels, Outcome, TaskState
 from nasproxy.report import wording
-from nasproxy.report.findings import Findings, decided_at
 from nasproxy.report.tables import Column, Row, Table
 from nasproxy.report.wording import Remark
+from nasproxy.stages.states import ConfirmationState, FreshModels, Outcome, TaskState
+from nasproxy.stages.study_results import Findings, decided_at
 from nasproxy.statistics.confirmation import Confirmation
 
 OUTCOMES = {

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from nasproxy.controllers.states import TaskState
-from nasproxy.report.findings import Findings, Stage, Trial
+from nasproxy.stages.states import TaskState
+from nasproxy.stages.study_results import Findings, Stage, Trial
 from nasproxy.trials.records import TrialRecord
 
 

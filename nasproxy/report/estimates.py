@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 
-from nasproxy.controllers.states import TaskState
 from nasproxy.estimate.estimate import Amount, Estimate, StageEstimate
 from nasproxy.report import wording
 from nasproxy.report.costs import Cost
-from nasproxy.report.findings import Findings, Stage, Trial
 from nasproxy.report.tables import Column, Row, Table
+from nasproxy.stages.states import TaskState
+from nasproxy.stages.study_results import Findings, Stage, Trial
 
 TOTAL = "total"
 ENDS = ("low", "middle", "high")

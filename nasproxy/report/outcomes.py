@@ -3,9 +3,9 @@
 from collections import Counter
 from enum import Enum
 
-from nasproxy.controllers.states import StoppingState, TaskCheck, TaskState
 from nasproxy.report import wording
-from nasproxy.report.findings import Findings, decided_at
+from nasproxy.stages.states import StoppingState, TaskCheck, TaskState
+from nasproxy.stages.study_results import Findings, decided_at
 from nasproxy.statistics.acceptance import VerdictKind
 
 

@@ -13,9 +13,9 @@ from nasproxy.report import confirmation, estimates, tables, verdict, wording, z
 from nasproxy.report.additions import additions
 from nasproxy.report.figures import gallery
 from nasproxy.report.figures.style import Picture
-from nasproxy.report.findings import Findings, read_findings
 from nasproxy.report.prospect import Prospect, prospect
 from nasproxy.report.tables import Table
+from nasproxy.stages.study_results import Findings, read_findings
 from nasproxy.statistics.ceiling import spread_over_noise
 from nasproxy.storage.files import replace_text
 from nasproxy.storage.study import StudyFolder

@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from nasproxy.controllers.states import TaskState
 from nasproxy.report import wording
 from nasproxy.report.costs import Cost, Saving, train_saving, wall_saving
-from nasproxy.report.findings import Findings, decided_at
+from nasproxy.stages.states import TaskState
+from nasproxy.stages.study_results import Findings, decided_at
 from nasproxy.statistics.rank_correlation import tau_in_better_half
 from nasproxy.statistics.search_outcome import random_best_rank, search_outcome
 

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 
-from nasproxy.controllers.states import StoppingState, TaskState
 from nasproxy.report import confirmation, wording, zero_cost
 from nasproxy.report.additions import additions
 from nasproxy.report.costs import Cost
-from nasproxy.report.findings import Findings, Stage, criterion, target
 from nasproxy.report.wording import Remark
+from nasproxy.stages.states import StoppingState, TaskState
+from nasproxy.stages.study_results import Findings, Stage, criterion, target
 from nasproxy.statistics.criteria.alpha_spending import MARGIN
 from nasproxy.statistics.rank_correlation import RankCorrelation, kendall_tau, tau_in_better_half
 from nasproxy.trials.proxy_task import SHORT_NAMES, Override, ProxyTask

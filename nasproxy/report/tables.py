@@ -5,14 +5,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from nasproxy.controllers.states import TaskState
 from nasproxy.report import cloud_tool as cloud_tool_costs
 from nasproxy.report import wording
 from nasproxy.report.costs import Cost, stage_costs, train_saving, train_seconds, wall_saving
-from nasproxy.report.findings import Findings, ModelScores, Stage, Trial, decided_at
 from nasproxy.report.outcomes import Outcome, outcome, reason
 from nasproxy.report.prospect import TOP, Prospect
-from nasproxy.report.rules import by_path
+from nasproxy.stages.proxy_search.rules import by_path
+from nasproxy.stages.states import TaskState
+from nasproxy.stages.study_results import Findings, ModelScores, Stage, Trial, decided_at
 from nasproxy.statistics.rank_correlation import (
     RankCorrelation,
     spearman,

@@ -1,8 +1,8 @@
 """The list of all trials on standard output; failed ones are shown too."""
 
 from nasproxy.report import tables
-from nasproxy.report.findings import read_findings
 from nasproxy.report.terminal import print_table
+from nasproxy.stages.study_results import read_findings
 from nasproxy.storage.study import StudyFolder
 from nasproxy.storage.trial_stores import TrialStore
 

@@ -5,13 +5,13 @@ import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from nasproxy.controllers.states import StoppingState, TaskState
 from nasproxy.report import confirmation, wording
 from nasproxy.report.costs import Cost, Saving, train_saving, wall_saving
-from nasproxy.report.findings import Findings, decided_at, target
 from nasproxy.report.outcomes import Outcome, outcome
 from nasproxy.report.remarks import cloud_tool_warning, noise_remarks, reduced_dimensions, remarks, replacement_remarks
 from nasproxy.report.wording import Remark
+from nasproxy.stages.states import StoppingState, TaskState
+from nasproxy.stages.study_results import Findings, decided_at, target
 from nasproxy.statistics.rank_correlation import RankCorrelation
 from nasproxy.trials.proxy_task import Override, ProxyTask
 

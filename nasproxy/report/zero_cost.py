@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nasproxy.controllers.states import Reference, TaskState
 from nasproxy.errors import TooFewTrialsError
 from nasproxy.report import wording
-from nasproxy.report.findings import Findings, ModelScores
 from nasproxy.report.tables import Column, Row, Table, rank_columns, rank_measures
 from nasproxy.report.wording import Remark
+from nasproxy.stages.states import Reference, TaskState
+from nasproxy.stages.study_results import Findings, ModelScores
 from nasproxy.statistics.bootstrap import bootstrap_taus
 from nasproxy.statistics.missing import Floats
 from nasproxy.statistics.rank_correlation import RankCorrelation, kendall_tau

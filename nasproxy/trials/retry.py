@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from nasproxy.controllers.settings import FailureSettings
+from nasproxy.stages.settings import FailureSettings
 from nasproxy.trials.records import Cause
 from nasproxy.trials.spec import TrialSpec
 

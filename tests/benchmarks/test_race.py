@@ -10,8 +10,8 @@ import pytest
 
 import study
 from benchmarks.race import Found, Grid
-from nasproxy.controllers.settings import ProxySearchSettings
 from nasproxy.execution.backends.replay.curve_table import CurveTable, read_table
+from nasproxy.stages.settings import ProxySearchSettings
 from nasproxy.statistics.criteria.first_crossing import FirstCrossing
 from nasproxy.testing import curves
 

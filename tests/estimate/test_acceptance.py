@@ -3,10 +3,10 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nasproxy.controllers.judge import Judge
-from nasproxy.controllers.race import Pace
-from nasproxy.controllers.reserve import Reserve
 from nasproxy.estimate.acceptance import Acceptance, assumed_tau, expected_acceptance, ranking
+from nasproxy.stages.proxy_search.judge import Judge
+from nasproxy.stages.proxy_search.race import Pace
+from nasproxy.stages.references.candidate_pool import Reserve
 from nasproxy.statistics.acceptance import Criterion
 from nasproxy.statistics.criteria.first_crossing import FirstCrossing
 from nasproxy.statistics.criteria.group_sequential import GroupSequential

@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nasproxy.controllers.race import Pace
-from nasproxy.controllers.random_selection import RandomSelection
-from nasproxy.controllers.settings import ProxySearchSettings, VarianceSettings
-from nasproxy.controllers.spread_selection import SpreadSelection
 from nasproxy.estimate import plan
 from nasproxy.estimate.acceptance import Acceptance
 from nasproxy.estimate.plan import Race, Work
+from nasproxy.stages.proxy_search.race import Pace
+from nasproxy.stages.references.random_selection import RandomSelection
+from nasproxy.stages.references.spread_selection import SpreadSelection
+from nasproxy.stages.settings import ProxySearchSettings, VarianceSettings
 from nasproxy.statistics.spread import selection_cost
 from nasproxy.testing import synthetic
 from nasproxy.trials.spec import Architecture

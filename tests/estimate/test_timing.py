@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from nasproxy.controllers.settings import FailureSettings
 from nasproxy.estimate.speed import Timing
 from nasproxy.estimate.timing import Failure, cycle_steps, measure, throwaway
 from nasproxy.execution.backends.local import LocalBackend
+from nasproxy.stages.settings import FailureSettings
 from nasproxy.storage.trial_stores import FolderTrialStore, TrialStore
 from nasproxy.testing.backend_contract import make_spec
 from nasproxy.trials.proxy_task import ProxyTask

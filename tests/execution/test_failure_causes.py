@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from errand import Errand
-from nasproxy.controllers import base
-from nasproxy.controllers.base import Workshop
-from nasproxy.controllers.settings import FailureSettings
 from nasproxy.errors import ConfigError
 from nasproxy.execution.backends.local import LocalBackend
+from nasproxy.stages import runner
+from nasproxy.stages.runner import Workshop
+from nasproxy.stages.settings import FailureSettings
 from nasproxy.storage.trial_stores import FolderTrialStore
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.records import Cause, State, TrialRecord
@@ -36,7 +36,7 @@ def make_spec(trainer: str = "plain_pytorch", **settings: Any) -> TrialSpec:
 
 def run(shop: Workshop, spec: TrialSpec, **policy: Any) -> TrialRecord:
     succession = partial(successor, policy=FailureSettings(**policy))
-    base.run(Errand([spec], spec.total_steps), replace(shop, succession=succession))
+    runner.run(Errand([spec], spec.total_steps), replace(shop, succession=succession))
     return shop.store.read(spec.key)
 
 

@@ -10,17 +10,18 @@ import numpy as np
 import pytest
 
 from cases import LessOfMore
-from nasproxy.controllers import base
-from nasproxy.controllers.base import Workshop
-from nasproxy.controllers.confirmation import ConfirmationController
-from nasproxy.controllers.judge import Judge
-from nasproxy.controllers.proxy_search import ProxySearchController
-from nasproxy.controllers.random_selection import RandomSelection, RandomSelectionController
-from nasproxy.controllers.reserve import Reserve
-from nasproxy.controllers.schedules import SchedulesController
-from nasproxy.controllers.settings import ConfirmSettings, ProxySearchSettings, VarianceSettings
-from nasproxy.controllers.spread_selection import SpreadSelection, SpreadSelectionController
-from nasproxy.controllers.states import (
+from nasproxy.report.page import Page, write_report
+from nasproxy.stages import runner
+from nasproxy.stages.confirmation.stage import ConfirmationController
+from nasproxy.stages.proxy_search.judge import Judge
+from nasproxy.stages.proxy_search.stage import ProxySearchController
+from nasproxy.stages.references.candidate_pool import Reserve
+from nasproxy.stages.references.random_selection import RandomSelection, RandomSelectionController
+from nasproxy.stages.references.spread_selection import SpreadSelection, SpreadSelectionController
+from nasproxy.stages.runner import Workshop
+from nasproxy.stages.schedule_comparison.stage import SchedulesController
+from nasproxy.stages.settings import ConfirmSettings, ProxySearchSettings, VarianceSettings
+from nasproxy.stages.states import (
     ConfirmationState,
     ProxySearchState,
     SchedulesState,
@@ -31,8 +32,7 @@ from nasproxy.controllers.states import (
     read_rules,
     read_tasks,
 )
-from nasproxy.controllers.variance import VarianceController
-from nasproxy.report.page import Page, write_report
+from nasproxy.stages.variance.stage import VarianceController
 from nasproxy.statistics.acceptance import Criterion
 from nasproxy.statistics.criteria.first_crossing import FirstCrossing
 from nasproxy.storage.files import append_check, read_record, write_record
@@ -173,13 +173,13 @@ class Author:
             seed=0,
             folder=self.folder.variance,
         )
-        return base.run(controller, self.workshop)
+        return runner.run(controller, self.workshop)
 
     def compare_schedules(self, tasks: Mapping[tuple[str, str], ProxyTask]) -> SchedulesState:
         controller = SchedulesController(
             tasks, recipe=RECIPE, architecture=self.architectures[0], seed=0, folder=self.folder.schedules
         )
-        return base.run(controller, self.workshop)
+        return runner.run(controller, self.workshop)
 
     def select_models(self, **settings: Any) -> SelectionState:
         controller = SpreadSelectionController(
@@ -190,7 +190,7 @@ class Author:
             seed=0,
             folder=self.folder.selection,
         )
-        return base.run(controller, self.workshop)
+        return runner.run(controller, self.workshop)
 
     def select_randomly(self) -> SelectionState:
         controller = RandomSelectionController(
@@ -201,7 +201,7 @@ class Author:
             seed=0,
             folder=self.folder.selection,
         )
-        return base.run(controller, self.workshop)
+        return runner.run(controller, self.workshop)
 
     def reserve(self, maximum: int) -> Reserve:
         """What is left of the candidates after a random selection."""
@@ -235,7 +235,7 @@ class Author:
             seed=1,
             folder=self.folder.proxy_tasks,
         )
-        return base.run(controller, self.workshop)
+        return runner.run(controller, self.workshop)
 
     def confirm(self, fresh: Mapping[str, Callable[[float], Any]] | None = None, **settings: Any) -> ConfirmationState:
         """Confirm the best proxy task; fresh models have choices that are functions of their quality."""
@@ -258,7 +258,7 @@ class Author:
             proxy_seed=1,
             folder=self.folder.confirmation,
         )
-        return base.run(controller, self.workshop)
+        return runner.run(controller, self.workshop)
 
     @property
     def workshop(self) -> Workshop:

@@ -8,8 +8,8 @@ import pytest
 
 from nasproxy.report import tables, verdict, wording
 from nasproxy.report.additions import additions
-from nasproxy.report.findings import Stage, read_findings
 from nasproxy.report.page import Page
+from nasproxy.stages.study_results import Stage, read_findings
 
 
 def test_each_addition_is_told_with_its_price_and_that_of_waiting(grown_study: Any, grown_page: Page) -> None:

@@ -8,8 +8,8 @@ import pytest
 
 from nasproxy.report import tables
 from nasproxy.report.cloud_tool import Compared, Effort, compare
-from nasproxy.report.findings import Findings, read_findings
 from nasproxy.report.page import Page
+from nasproxy.stages.study_results import Findings, read_findings
 from nasproxy.trials.proxy_task import ProxyTask
 
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from nasproxy.controllers.states import ConfirmationState, StoppingState, read_tasks
 from nasproxy.report import verdict, wording
-from nasproxy.report.findings import Stage, read_findings
 from nasproxy.report.page import Page, write_report
+from nasproxy.stages.states import ConfirmationState, StoppingState, read_tasks
+from nasproxy.stages.study_results import Stage, read_findings
 from nasproxy.storage.files import read_record, write_record
 from nasproxy.storage.study import StudyRecord
 from nasproxy.trials.proxy_task import ProxyTask

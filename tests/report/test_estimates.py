@@ -9,8 +9,8 @@ import pytest
 
 from nasproxy.estimate.estimate import Amount, Assumption, Estimate, StageEstimate
 from nasproxy.report import estimates
-from nasproxy.report.findings import Stage, read_findings
 from nasproxy.report.page import write_report
+from nasproxy.stages.study_results import Stage, read_findings
 from nasproxy.storage.files import write_record
 from nasproxy.storage.study import StudyFolder
 from nasproxy.trials.proxy_task import ProxyTask

@@ -10,7 +10,7 @@ from nasproxy.report.figures.overview import overview
 from nasproxy.report.figures.stages import reference_scores
 from nasproxy.report.figures.style import Over
 from nasproxy.report.figures.tasks import correlation
-from nasproxy.report.findings import Findings, read_findings
+from nasproxy.stages.study_results import Findings, read_findings
 
 
 def findings_of(author: Any) -> Findings:

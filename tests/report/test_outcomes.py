@@ -8,8 +8,8 @@ import pytest
 
 from cases import LessOfMore
 from nasproxy.report import tables, verdict, wording
-from nasproxy.report.findings import read_findings
 from nasproxy.report.outcomes import Outcome, outcome, reason
+from nasproxy.stages.study_results import read_findings
 from nasproxy.trials.proxy_task import ProxyTask
 
 

@@ -12,11 +12,11 @@ import pytest
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from nasproxy.controllers.states import TaskState, read_tasks
 from nasproxy.errors import CorruptFileError
 from nasproxy.report import verdict, wording
-from nasproxy.report.findings import Stage, read_findings
 from nasproxy.report.page import Page, write_report
+from nasproxy.stages.states import TaskState, read_tasks
+from nasproxy.stages.study_results import Stage, read_findings
 from nasproxy.storage.study import StudyFolder
 from nasproxy.trials.proxy_task import ProxyTask, grid
 

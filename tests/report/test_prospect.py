@@ -8,9 +8,9 @@ import pytest
 
 from nasproxy.report import tables, wording
 from nasproxy.report.costs import train_saving
-from nasproxy.report.findings import Findings, read_findings
 from nasproxy.report.page import Page
 from nasproxy.report.prospect import Prospect, prospect
+from nasproxy.stages.study_results import Findings, read_findings
 from nasproxy.statistics.search_outcome import search_outcome
 
 

@@ -5,8 +5,8 @@ from html import unescape
 from typing import Any
 
 from nasproxy.report import tables, verdict, wording
-from nasproxy.report.findings import Findings, read_findings
 from nasproxy.report.page import Page
+from nasproxy.stages.study_results import Findings, read_findings
 from nasproxy.statistics.worst_case import worst_case_tau
 from nasproxy.trials.proxy_task import ProxyTask
 

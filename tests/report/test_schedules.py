@@ -7,8 +7,8 @@ import pytest
 
 from nasproxy.report import tables
 from nasproxy.report.figures.stages import schedule_curves
-from nasproxy.report.findings import Stage, read_findings
 from nasproxy.report.page import write_report
+from nasproxy.stages.study_results import Stage, read_findings
 from nasproxy.trials.proxy_task import ProxyTask
 
 TASKS = {

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from nasproxy.report import tables, terminal, trials
-from nasproxy.report.findings import read_findings
+from nasproxy.stages.study_results import read_findings
 
 
 def test_prints_a_line_for_every_trial_with_tabs_where_there_is_no_terminal(

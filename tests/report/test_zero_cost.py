@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from nasproxy.report import verdict
-from nasproxy.report.findings import Findings, read_findings
 from nasproxy.report.page import write_report
 from nasproxy.report.zero_cost import baselines
+from nasproxy.stages.study_results import Findings, read_findings
 from nasproxy.storage.files import write_record
 from nasproxy.storage.study import StudyFolder
 from nasproxy.storage.zero_cost_scores import ZeroCost, ZeroCostScores

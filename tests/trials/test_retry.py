@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nasproxy.controllers.settings import FailureSettings
 from nasproxy.errors import ConfigError
+from nasproxy.stages.settings import FailureSettings
 from nasproxy.testing import synthetic
 from nasproxy.trainers.settings import Settings
 from nasproxy.trials.proxy_task import ProxyTask

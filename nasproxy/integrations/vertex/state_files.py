@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nasproxy.controllers.states import SelectionState, StoppingState, TaskState
+from nasproxy.stages.states import SelectionState, StoppingState, TaskState
 from nasproxy.statistics.variance import VarianceVerdict
 from nasproxy.storage.files import replace_text
 

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 
-from nasproxy.controllers.states import TaskState
 from nasproxy.report.figures.overview import overview
 from nasproxy.report.figures.stages import reference_scores, schedule_curves, selection_scatter, variance_curves
 from nasproxy.report.figures.style import Over, Picture, picture
 from nasproxy.report.figures.tasks import correlation, median_score, proxy_against_full
-from nasproxy.report.findings import Findings, decided_at
+from nasproxy.stages.states import TaskState
+from nasproxy.stages.study_results import Findings, decided_at
 
 
 def draw_all(findings: Findings) -> Iterator[Picture]:

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from nasproxy.controllers.states import TaskState
 from nasproxy.report import wording
 from nasproxy.report.costs import train_saving
 from nasproxy.report.figures.style import BLACK, BLUE, DPI, GREY, ORANGE, SERIES, VERMILION, WIDE, draw_bounds
-from nasproxy.report.findings import Findings, decided_at, target
 from nasproxy.report.outcomes import Outcome, outcome
+from nasproxy.stages.states import TaskState
+from nasproxy.stages.study_results import Findings, decided_at, target
 
 RING = {"marker": "o", "facecolors": "none", "edgecolors": BLACK, "s": 70, "linewidths": 1.2}
 CROSS = {"marker": "x", "color": BLACK, "s": 55, "linewidths": 1.6}

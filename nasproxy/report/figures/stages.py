@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from nasproxy.controllers.states import Iteration
 from nasproxy.report import wording
 from nasproxy.report.figures.style import (
     BLACK,
@@ -21,7 +20,8 @@ from nasproxy.report.figures.style import (
     WIDE,
     new_figure,
 )
-from nasproxy.report.findings import Findings
+from nasproxy.stages.states import Iteration
+from nasproxy.stages.study_results import Findings
 
 
 def variance_curves(findings: Findings) -> Figure:

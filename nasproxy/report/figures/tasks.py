@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from nasproxy.controllers.states import TaskCheck, TaskState
 from nasproxy.report import wording
 from nasproxy.report.additions import grown_at
 from nasproxy.report.figures.style import (
@@ -22,8 +21,9 @@ from nasproxy.report.figures.style import (
     draw_bounds,
     new_figure,
 )
-from nasproxy.report.findings import Findings, decided_at, target
 from nasproxy.report.outcomes import Outcome, outcome
+from nasproxy.stages.states import TaskCheck, TaskState
+from nasproxy.stages.study_results import Findings, decided_at, target
 from nasproxy.statistics.missing import Floats
 
 MANY_LOOKS = 40

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from errand import Errand
-from nasproxy.controllers import base
-from nasproxy.controllers.base import Workshop
-from nasproxy.controllers.settings import FailureSettings
 from nasproxy.execution.backends.local import LocalBackend
+from nasproxy.stages import runner
+from nasproxy.stages.runner import Workshop
+from nasproxy.stages.settings import FailureSettings
 from nasproxy.storage.files import Lease, revive
 from nasproxy.storage.trial_stores import FolderTrialStore
 from nasproxy.testing import synthetic
@@ -67,7 +67,7 @@ def make_shop(tmp_path: Path, make_workshop: MakeWorkshop) -> MakeWorkshop:
 
 def run(shop: Workshop, *specs: TrialSpec, until: int = 100) -> list[TrialRecord]:
     errand = Errand(specs, until)
-    base.run(errand, shop)
+    runner.run(errand, shop)
     records = [shop.store.read(spec.key) for spec in specs]
     for spec, record in zip(specs, records, strict=True):
         seen = errand.records[spec.key]
@@ -230,7 +230,7 @@ def _control(folder: Path, moment: str, specs: list[TrialSpec]) -> None:
     lease = Lease(folder / "controller.lock")
     lease.acquire()
     shop = Workshop(store, LocalBackend(store, slots=2), Silent(study=folder), lease=lease.path)
-    base.run(Errand(specs, 100), replace(shop, succession=partial(successor, policy=FailureSettings())))
+    runner.run(Errand(specs, 100), replace(shop, succession=partial(successor, policy=FailureSettings())))
 
 
 @pytest.mark.parametrize("moment", ["made", "linked", "half linked", "asked"])

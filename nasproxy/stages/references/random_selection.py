@@ -9,17 +9,17 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from nasproxy.controllers.base import Decide, Records, Train
-from nasproxy.controllers.references import (
+from nasproxy.errors import ConfigError
+from nasproxy.integrations.vertex.state_files import write_model_selection_state
+from nasproxy.stages.references.selection import (
     BASELINE,
     check_failure_ratio,
     outcome,
     reference,
     refuse_excess_failures,
 )
-from nasproxy.controllers.states import Iteration, SelectionState
-from nasproxy.errors import ConfigError
-from nasproxy.integrations.vertex.state_files import write_model_selection_state
+from nasproxy.stages.runner import Decide, Records, Train
+from nasproxy.stages.states import Iteration, SelectionState
 from nasproxy.storage.files import read_record, write_record
 from nasproxy.tracking.tracker import Progress
 from nasproxy.trials.proxy_task import ProxyTask

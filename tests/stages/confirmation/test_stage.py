@@ -8,14 +8,15 @@ from typing import Any
 
 import pytest
 
-from nasproxy.controllers import base
-from nasproxy.controllers.base import Workshop
-from nasproxy.controllers.confirmation import ConfirmationController, compress
-from nasproxy.controllers.judge import Judge
-from nasproxy.controllers.proxy_search import ProxySearchController
-from nasproxy.controllers.reserve import Reserve
-from nasproxy.controllers.settings import ConfirmSettings, ProxySearchSettings
-from nasproxy.controllers.states import (
+from nasproxy.errors import ConfigError
+from nasproxy.stages import runner
+from nasproxy.stages.confirmation.stage import ConfirmationController, compress
+from nasproxy.stages.proxy_search.judge import Judge
+from nasproxy.stages.proxy_search.stage import ProxySearchController
+from nasproxy.stages.references.candidate_pool import Reserve
+from nasproxy.stages.runner import Workshop
+from nasproxy.stages.settings import ConfirmSettings, ProxySearchSettings
+from nasproxy.stages.states import (
     ConfirmationState,
     Outcome,
     ProxySearchState,
@@ -26,7 +27,6 @@ from nasproxy.controllers.states import (
     read_confirmations,
     read_tasks,
 )
-from nasproxy.errors import ConfigError
 from nasproxy.statistics.acceptance import Criterion, Evidence, Verdict, VerdictKind
 from nasproxy.statistics.criteria.first_crossing import FirstCrossing
 from nasproxy.storage.files import revive
@@ -97,7 +97,7 @@ class Study:
             folder=self.folder / "proxy_search" / "tasks",
             confirmations=read_confirmations(self.folder / "confirmation"),
         )
-        return base.run(self.watched(controller), self.workshop)
+        return runner.run(self.watched(controller), self.workshop)
 
     def controller(self, task: TaskState, **settings: Any) -> ConfirmationController:
         fresh = [
@@ -117,7 +117,7 @@ class Study:
         )
 
     def confirm(self, task: TaskState, **settings: Any) -> ConfirmationState:
-        return base.run(self.watched(self.controller(task, **settings)), self.workshop)
+        return runner.run(self.watched(self.controller(task, **settings)), self.workshop)
 
     def watched(self, controller: Any) -> Any:
         return controller

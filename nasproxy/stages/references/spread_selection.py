@@ -11,11 +11,17 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from nasproxy.controllers.base import Decide, Records, Train
-from nasproxy.controllers.references import BASELINE, check_failure_ratio, outcome, reference, refuse_excess_failures
-from nasproxy.controllers.states import Iteration, SelectionState
 from nasproxy.errors import ConfigError, StageStoppedError
 from nasproxy.integrations.vertex.state_files import write_model_selection_state
+from nasproxy.stages.references.selection import (
+    BASELINE,
+    check_failure_ratio,
+    outcome,
+    reference,
+    refuse_excess_failures,
+)
+from nasproxy.stages.runner import Decide, Records, Train
+from nasproxy.stages.states import Iteration, SelectionState
 from nasproxy.statistics.spread import cumulative_fractions, pool_sizes, removal_count, remove_closest
 from nasproxy.storage.files import read_record, write_record
 from nasproxy.tracking.tracker import Progress

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nasproxy.controllers import race
+from nasproxy.stages.proxy_search import race
 from nasproxy.trials.records import Cause, Check, State, Status, TrialRecord, as_one
 
 STEPS = (10, 20, 30, 40)

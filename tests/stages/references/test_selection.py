@@ -2,9 +2,9 @@
 
 import pytest
 
-from nasproxy.controllers.references import refuse_excess_failures
-from nasproxy.controllers.states import Iteration, SelectionState
 from nasproxy.errors import StageStoppedError
+from nasproxy.stages.references.selection import refuse_excess_failures
+from nasproxy.stages.states import Iteration, SelectionState
 from nasproxy.trials.records import Cause, State, Status, TrialRecord
 
 FAILED = TrialRecord(Status(State.FAILED, cause=Cause.NAN))

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from nasproxy.controllers import base
-from nasproxy.controllers.base import Decide, Workshop
-from nasproxy.controllers.schedules import SchedulesController, compared
-from nasproxy.controllers.settings import CompareSchedulesSettings
-from nasproxy.controllers.states import SchedulesState
 from nasproxy.errors import ConfigError, StageStoppedError
+from nasproxy.stages import runner
+from nasproxy.stages.runner import Decide, Workshop
+from nasproxy.stages.schedule_comparison.stage import SchedulesController, compared
+from nasproxy.stages.settings import CompareSchedulesSettings
+from nasproxy.stages.states import SchedulesState
 from nasproxy.storage.files import revive
 from nasproxy.testing import synthetic
 from nasproxy.trials.proxy_task import ProxyTask
@@ -27,7 +27,7 @@ TRAINER = {"_target_": "nasproxy.trainers.plain_pytorch.train", "schedule": "cos
 
 
 def compare(folder: Path, workshop: Workshop, tasks: Any = TASKS, fault: str = "none") -> SchedulesState:
-    return base.run(controller_of(folder, tasks, fault), workshop)
+    return runner.run(controller_of(folder, tasks, fault), workshop)
 
 
 def controller_of(folder: Path, tasks: Any = TASKS, fault: str = "none") -> SchedulesController:

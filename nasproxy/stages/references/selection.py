@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from nasproxy.controllers.base import Controller, Records
-from nasproxy.controllers.states import Reference, SelectionState
 from nasproxy.errors import ConfigError, StageStoppedError
+from nasproxy.stages.runner import Controller, Records
+from nasproxy.stages.states import Reference, SelectionState
 from nasproxy.trials.records import TrialRecord
 from nasproxy.trials.spec import TrialSpec
 

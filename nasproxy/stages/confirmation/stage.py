@@ -9,19 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from nasproxy.controllers.base import Decide, Records, Train
-from nasproxy.controllers.judge import Judge, Models
-from nasproxy.controllers.references import reference
-from nasproxy.controllers.settings import ConfirmSettings
-from nasproxy.controllers.states import (
-    ConfirmationState,
-    FreshModels,
-    Outcome,
-    Reference,
-    StoppingState,
-    TaskState,
-)
 from nasproxy.errors import TooFewTrialsError
+from nasproxy.stages.proxy_search.judge import Judge, Models
+from nasproxy.stages.references.selection import reference
+from nasproxy.stages.runner import Decide, Records, Train
+from nasproxy.stages.settings import ConfirmSettings
+from nasproxy.stages.states import ConfirmationState, FreshModels, Outcome, Reference, StoppingState, TaskState
 from nasproxy.statistics.confirmation import Confirmation, confirm
 from nasproxy.statistics.rank_correlation import RankCorrelation
 from nasproxy.storage.files import read_record, write_record

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from nasproxy.controllers.base import Decide, Records, Train
-from nasproxy.controllers.settings import CompareSchedulesSettings
-from nasproxy.controllers.states import ScheduleCurve, SchedulesState
 from nasproxy.errors import StageStoppedError
+from nasproxy.stages.runner import Decide, Records, Train
+from nasproxy.stages.settings import CompareSchedulesSettings
+from nasproxy.stages.states import ScheduleCurve, SchedulesState
 from nasproxy.statistics.variance import smoothness
 from nasproxy.storage.files import read_record, write_record
 from nasproxy.tracking.tracker import Progress

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from nasproxy.controllers.references import reference
-from nasproxy.controllers.states import Reference, TaskState
+from nasproxy.stages.references.selection import reference
+from nasproxy.stages.states import Reference, TaskState
 from nasproxy.statistics.acceptance import Verdict, models_to_add
 from nasproxy.trials.records import TrialRecord
 from nasproxy.trials.spec import TrialSpec

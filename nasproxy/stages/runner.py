@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
-from nasproxy.controllers.lineage import Lineage, Succession, final
 from nasproxy.execution.backends.backend import Backend
+from nasproxy.stages.retries import Lineage, Succession, final
 from nasproxy.storage.trial_stores import TrialStore
 from nasproxy.tracking.tracker import Progress, Tracker
 from nasproxy.trials.clock import Clock, SystemClock

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from nasproxy.controllers.base import Decide, Records, Train
-from nasproxy.controllers.settings import VarianceSettings
-from nasproxy.controllers.states import VarianceResult, VarianceState
 from nasproxy.errors import StageStoppedError
 from nasproxy.integrations.vertex.state_files import write_variance_and_smoothness
+from nasproxy.stages.runner import Decide, Records, Train
+from nasproxy.stages.settings import VarianceSettings
+from nasproxy.stages.states import VarianceResult, VarianceState
 from nasproxy.statistics.variance import judge_variance, seed_deviation
 from nasproxy.storage.files import read_record, write_record
 from nasproxy.tracking.tracker import Progress

@@ -8,10 +8,10 @@ from unittest.mock import patch
 import pytest
 
 from benchmarks.decisions import Study
-from nasproxy.controllers import base, states
-from nasproxy.controllers.proxy_search import ProxySearchController
-from nasproxy.controllers.random_selection import RandomSelectionController
 from nasproxy.execution.backends.replay.curve_table import CurveTable, read_table
+from nasproxy.stages import runner, states
+from nasproxy.stages.proxy_search.stage import ProxySearchController
+from nasproxy.stages.references.random_selection import RandomSelectionController
 from nasproxy.testing import curves
 
 MakeTable = Callable[..., CurveTable]
@@ -46,7 +46,7 @@ def asked(study: Study) -> Counter[str]:
         patch.object(kinds[0], "next_action", counting(kinds[0])),
         patch.object(kinds[1], "next_action", counting(kinds[1])),
     ):
-        base.run(study.controller(study.select()), study.workshop)
+        runner.run(study.controller(study.select()), study.workshop)
     return counts
 
 
@@ -65,7 +65,7 @@ def test_states_of_proxy_tasks_are_read_once(make_table: MakeTable, tmp_path: Pa
     study = Study(make_table(10), 10, tmp_path)
     controller = study.controller(study.select())
     with patch.object(states, "read_record", wraps=states.read_record) as reading:
-        state = base.run(controller, study.workshop)
+        state = runner.run(controller, study.workshop)
     assert sum(len(task.checks) for task in state.tasks.values()) == 8
     kinds = Counter(call.args[1].__name__ for call in reading.call_args_list)
     assert kinds["TaskState"] == 0, "what this process wrote it knows"
@@ -76,7 +76,7 @@ def test_what_another_job_wrote_is_read(make_table: MakeTable, tmp_path: Path) -
     first, second = (Study(table, 10, tmp_path) for _ in range(2))
     one, two = (study.controller(study.select()) for study in (first, second))
     state = two.save(two.load())
-    ended = base.run(one, first.workshop)
+    ended = runner.run(one, first.workshop)
     known = states.read_tasks(tmp_path / "proxy_search" / "tasks")
     assert known == ended.tasks
     assert state.tasks != ended.tasks

@@ -9,23 +9,16 @@ from typing import Any
 
 import pytest
 
-from nasproxy.controllers import base
-from nasproxy.controllers.base import Workshop
-from nasproxy.controllers.proxy_search import ProxySearchController
-from nasproxy.controllers.random_selection import RandomSelection, RandomSelectionController
-from nasproxy.controllers.reserve import Reserve
-from nasproxy.controllers.settings import FailureSettings, ProxySearchSettings, VarianceSettings
-from nasproxy.controllers.spread_selection import SpreadSelection, SpreadSelectionController
-from nasproxy.controllers.states import (
-    ProxySearchState,
-    Reference,
-    SelectionState,
-    StoppingState,
-    VarianceState,
-    best_task,
-)
-from nasproxy.controllers.variance import VarianceController, enforce
 from nasproxy.errors import ConfigError, StageStoppedError
+from nasproxy.stages import runner
+from nasproxy.stages.proxy_search.stage import ProxySearchController
+from nasproxy.stages.references.candidate_pool import Reserve
+from nasproxy.stages.references.random_selection import RandomSelection, RandomSelectionController
+from nasproxy.stages.references.spread_selection import SpreadSelection, SpreadSelectionController
+from nasproxy.stages.runner import Workshop
+from nasproxy.stages.settings import FailureSettings, ProxySearchSettings, VarianceSettings
+from nasproxy.stages.states import ProxySearchState, Reference, SelectionState, StoppingState, VarianceState, best_task
+from nasproxy.stages.variance.stage import VarianceController, enforce
 from nasproxy.statistics.acceptance import Evidence, Verdict, VerdictKind
 from nasproxy.statistics.criteria.first_crossing import FirstCrossing
 from nasproxy.storage.files import revive
@@ -53,7 +46,7 @@ def measure(folder: Path, workshop: Workshop, candidates: list[Architecture], **
     controller = VarianceController(
         VarianceSettings(**settings), recipe=RECIPE, candidates=candidates, seed=0, folder=folder / "variance"
     )
-    return base.run(controller, workshop)
+    return runner.run(controller, workshop)
 
 
 def select(folder: Path, workshop: Workshop, candidates: list[Architecture], **settings: Any) -> SelectionState:
@@ -65,7 +58,7 @@ def select(folder: Path, workshop: Workshop, candidates: list[Architecture], **s
         seed=0,
         folder=folder / "selection",
     )
-    return base.run(controller, workshop)
+    return runner.run(controller, workshop)
 
 
 @dataclass(frozen=True)
@@ -94,7 +87,7 @@ class Search:
             seed=1,
             folder=self.folder / "proxy_search" / "tasks",
         )
-        return base.run(controller, self.workshop)
+        return runner.run(controller, self.workshop)
 
 
 @pytest.fixture
@@ -193,7 +186,7 @@ class TestSelection:
         states = [State.RUNNING, *[State.DONE] * 5]
         records = {key: TrialRecord(Status(s), checks) for key, s in zip(state.keys, states, strict=True)}
         action = controller.next_action(state, records)
-        assert isinstance(action, base.Decide)
+        assert isinstance(action, runner.Decide)
         assert len(action.state.references or ()) == 6
 
     def test_a_lost_result_file_is_written_again(self, tmp_path: Path, make_workshop: MakeWorkshop) -> None:
@@ -223,7 +216,7 @@ class TestRandomSelection:
             seed=0,
             folder=folder / "selection",
         )
-        return base.run(controller, workshop)
+        return runner.run(controller, workshop)
 
     def test_takes_the_first_candidates_and_trains_nothing_else(
         self, tmp_path: Path, make_workshop: MakeWorkshop

@@ -10,9 +10,12 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from nasproxy.controllers import contradiction
-from nasproxy.controllers.settings import SearchSettings
-from nasproxy.controllers.states import (
+from nasproxy.errors import TooFewTrialsError
+from nasproxy.estimate.estimate import Estimate
+from nasproxy.stages.proxy_search import reopening
+from nasproxy.stages.proxy_search.rules import read_settings
+from nasproxy.stages.settings import SearchSettings
+from nasproxy.stages.states import (
     ConfirmationState,
     Reference,
     SchedulesState,
@@ -27,9 +30,6 @@ from nasproxy.controllers.states import (
     read_rules,
     read_tasks,
 )
-from nasproxy.errors import TooFewTrialsError
-from nasproxy.estimate.estimate import Estimate
-from nasproxy.report.rules import read_settings
 from nasproxy.statistics.ceiling import NoiseCeiling, RangeCheck, noise_ceiling, range_check
 from nasproxy.statistics.missing import Floats
 from nasproxy.statistics.rank_correlation import RankCorrelation, kendall_tau, rank_failed_last
@@ -270,7 +270,7 @@ def read_findings(folder: StudyFolder, *, time_tolerance: float, store: TrialSto
     variance = read_record(folder.variance / "state.json", VarianceState)
     selection = read_record(folder.selection / "state.json", SelectionState)
     confirmations = read_confirmations(folder.confirmation)
-    tasks = contradiction.settled(read_tasks(folder.proxy_tasks), confirmations)
+    tasks = reopening.settled(read_tasks(folder.proxy_tasks), confirmations)
     schedules = read_record(folder.schedules / "state.json", SchedulesState)
     purposes = _Purposes(base, variance, selection, tasks, confirmations, schedules)
     trials = _read_trials(store or FolderTrialStore(folder.trials), purposes)

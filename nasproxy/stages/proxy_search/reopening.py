@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
-from nasproxy.controllers.states import ConfirmationState, StoppingState, TaskState
+from nasproxy.stages.states import ConfirmationState, StoppingState, TaskState
 
 
 def next_change(

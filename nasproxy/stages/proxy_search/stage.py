@@ -9,13 +9,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from nasproxy.controllers import contradiction, race
-from nasproxy.controllers.base import Decide, Records, Train
-from nasproxy.controllers.judge import Judge, Models
-from nasproxy.controllers.race import Pace
-from nasproxy.controllers.reserve import Reserve
-from nasproxy.controllers.settings import ProxySearchSettings
-from nasproxy.controllers.states import (
+from nasproxy.errors import ConfigError
+from nasproxy.integrations.vertex.state_files import write_search_controller_state
+from nasproxy.stages.proxy_search import race, reopening
+from nasproxy.stages.proxy_search.judge import Judge, Models
+from nasproxy.stages.proxy_search.race import Pace
+from nasproxy.stages.references.candidate_pool import Reserve
+from nasproxy.stages.runner import Decide, Records, Train
+from nasproxy.stages.settings import ProxySearchSettings
+from nasproxy.stages.states import (
     ConfirmationState,
     KnownTasks,
     ProxySearchState,
@@ -30,8 +32,6 @@ from nasproxy.controllers.states import (
     read_rules,
     read_tasks,
 )
-from nasproxy.errors import ConfigError
-from nasproxy.integrations.vertex.state_files import write_search_controller_state
 from nasproxy.statistics.acceptance import Criterion, Plan, Verdict, VerdictKind
 from nasproxy.storage.files import Lease, stamp, write_record
 from nasproxy.tracking.tracker import Progress
@@ -123,7 +123,7 @@ class ProxySearchController:
 
     def next_action(self, state: ProxySearchState, records: Records) -> Train | Decide[ProxySearchState] | None:
         """Judge the check that comes first in training time, once all models of its task have reached it."""
-        changed = contradiction.next_change(state.tasks, self._proxy_tasks, self._confirmations)
+        changed = reopening.next_change(state.tasks, self._proxy_tasks, self._confirmations)
         if changed is not None:
             return self._decide(state, changed)
         contenders = {task.name: task for task in self._contenders(state)}

@@ -1,0 +1,1 @@
+"""Proxy search: which proxy task ranks the references as full training does."""

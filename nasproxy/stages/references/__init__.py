@@ -1,0 +1,1 @@
+"""References: the models that are trained fully, and how they are selected."""

@@ -1,0 +1,1 @@
+"""Comparison of learning-rate schedules on one model."""

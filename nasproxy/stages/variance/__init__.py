@@ -1,0 +1,1 @@
+"""Variance: how much chance alone moves a model's score."""
