@@ -13,15 +13,16 @@ from statistics import median
 
 from omegaconf import DictConfig
 
-from nasproxy import dry_run, schema
-from nasproxy.design import Design, task_digest
+from nasproxy import dry_run
+from nasproxy.config import schema
+from nasproxy.config.builder import Design, task_digest
+from nasproxy.config.replay import ReplayDesign
+from nasproxy.config.schema import Config, Step
 from nasproxy.errors import ConfigError, NasproxyError, StageStoppedError
 from nasproxy.execution.backends.backend import Backend
 from nasproxy.execution.backends.replay.backend import ReplayBackend
-from nasproxy.replay import ReplayDesign
 from nasproxy.report import estimates
 from nasproxy.report.terminal import busy, print_table
-from nasproxy.schema import Config, Step
 from nasproxy.stages import runner
 from nasproxy.stages.confirmation.stage import ConfirmationController
 from nasproxy.stages.proxy_search.judge import Judge

@@ -10,8 +10,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from nasproxy import schema
 from nasproxy import torchvision_gap as torchvision_gap  # before anything imports torchvision
+from nasproxy.config import schema
 
 schema.register()
 

@@ -5,12 +5,12 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from nasproxy.design import Design
+from nasproxy.config.builder import Design
+from nasproxy.config.schema import Step
 from nasproxy.errors import ConfigError
 from nasproxy.estimate.estimate import Estimate
 from nasproxy.estimate.forecast import forecast
 from nasproxy.execution.backends.backend import Backend
-from nasproxy.schema import Step
 from nasproxy.storage.study import StudyFolder
 from nasproxy.storage.zero_cost_scores import ZeroCost, ZeroCostScores, add_scores
 from nasproxy.tracking.tracker import Progress, Tracker

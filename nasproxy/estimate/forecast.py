@@ -2,7 +2,8 @@
 
 from collections.abc import Collection
 
-from nasproxy.design import Design
+from nasproxy.config.builder import Design
+from nasproxy.config.schema import Step
 from nasproxy.estimate import plan
 from nasproxy.estimate.acceptance import Acceptance, expected_acceptance
 from nasproxy.estimate.estimate import Assumption, Estimate, stage_estimate
@@ -10,7 +11,6 @@ from nasproxy.estimate.plan import Course, Race, checked_at
 from nasproxy.estimate.sample import OpenBackend, Sample, Score, architectures
 from nasproxy.estimate.speed import Speeds
 from nasproxy.execution.backends.backend import Backend
-from nasproxy.schema import Step
 from nasproxy.stages.proxy_search.judge import Judge
 from nasproxy.stages.proxy_search.race import Pace
 from nasproxy.stages.references.candidate_pool import Reserve

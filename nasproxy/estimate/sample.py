@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import median_low
 
-from nasproxy.design import Design
+from nasproxy.config.builder import Design
 from nasproxy.errors import StageStoppedError
 from nasproxy.estimate.speed import Speeds, Timed, Timing, interpolated
 from nasproxy.estimate.timing import Failure, cycle_steps, measure

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
-from nasproxy import schema
-from nasproxy.design import Design
+from nasproxy.config import schema
+from nasproxy.config.builder import Design
 from nasproxy.estimate.sample import MAX_SETTINGS, Sample, architectures
 from nasproxy.estimate.speed import interpolated
 from nasproxy.execution.backends.local import LocalBackend

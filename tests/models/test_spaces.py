@@ -8,7 +8,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from torch.nn.functional import cross_entropy
 
-from nasproxy import schema
+from nasproxy.config import schema
 from nasproxy.models.zero_cost import flops
 from nasproxy.space import SearchSpace
 from nasproxy.targets import build

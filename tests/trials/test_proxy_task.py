@@ -6,8 +6,8 @@ from hydra import compose, initialize_config_dir
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nasproxy import schema
-from nasproxy.design import Design
+from nasproxy.config import schema
+from nasproxy.config.builder import Design
 from nasproxy.errors import ConfigError
 from nasproxy.trials.proxy_task import ProxyTask, compound, followed_strength, from_mapping, grid, override
 from study import ROOT

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from hydra import compose, initialize_config_dir
 
-from nasproxy import schema
-from nasproxy.design import Design
+from nasproxy.config import schema
+from nasproxy.config.builder import Design
 from nasproxy.errors import ConfigError
 from nasproxy.trials.spec import canonical
 

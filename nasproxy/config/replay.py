@@ -8,11 +8,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
-from nasproxy.design import Design
+from nasproxy.config.builder import Design
+from nasproxy.config.schema import Config, DataConfig, Device, ProxyConfig, SearchSpaceConfig, Step
 from nasproxy.errors import ConfigError, CorruptFileError
 from nasproxy.execution.backends.backend import Backend
 from nasproxy.execution.backends.replay.backend import CHOICE, ReplayBackend
-from nasproxy.schema import Config, DataConfig, Device, ProxyConfig, SearchSpaceConfig, Step
 from nasproxy.space import SearchSpace
 from nasproxy.storage.files import append_line, read_lines, read_record
 from nasproxy.storage.study import StudyFolder, StudyRecord

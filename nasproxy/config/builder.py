@@ -8,11 +8,11 @@ from enum import Enum
 from functools import cached_property
 from typing import Any, ClassVar
 
+from nasproxy.config.schema import Config, Step
 from nasproxy.errors import ConfigError, NasproxyError
 from nasproxy.execution.backends.backend import Backend
 from nasproxy.execution.devices import gpus_of, visible_gpus
 from nasproxy.execution.worker.main import load_dataset
-from nasproxy.schema import Config, Step
 from nasproxy.space import SearchSpace
 from nasproxy.stages.references.selection import Selection
 from nasproxy.stages.schedule_comparison.stage import compared
