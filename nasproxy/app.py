@@ -13,11 +13,11 @@ from statistics import median
 
 from omegaconf import DictConfig
 
-from nasproxy import dry_run
 from nasproxy.config import schema
 from nasproxy.config.builder import Design, task_digest
 from nasproxy.config.replay import ReplayDesign
 from nasproxy.config.schema import Config, Step
+from nasproxy.cost import dry_run
 from nasproxy.errors import ConfigError, NasproxyError, StageStoppedError
 from nasproxy.execution.backends.backend import Backend
 from nasproxy.execution.backends.replay.backend import ReplayBackend

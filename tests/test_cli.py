@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import study
-from nasproxy.report.costs import Cost
+from nasproxy.cost.account import Cost
 from nasproxy.report.verdict import judge
 from nasproxy.stages.states import Outcome, StoppingState, best_task, read_confirmations, read_rules, read_tasks
 from nasproxy.stages.study_results import read_findings

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
-from nasproxy.estimate.estimate import Amount, Estimate, StageEstimate
+from nasproxy.cost.account import Cost
+from nasproxy.cost.estimate import Amount, Estimate, StageEstimate
 from nasproxy.report import wording
-from nasproxy.report.costs import Cost
 from nasproxy.report.tables import Column, Row, Table
 from nasproxy.stages.states import TaskState
 from nasproxy.stages.study_results import Findings, Stage, Trial

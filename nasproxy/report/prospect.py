@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from nasproxy.cost.account import Cost, Saving, train_saving, wall_saving
 from nasproxy.report import wording
-from nasproxy.report.costs import Cost, Saving, train_saving, wall_saving
 from nasproxy.stages.states import TaskState
 from nasproxy.stages.study_results import Findings, decided_at
 from nasproxy.statistics.rank_correlation import tau_in_better_half

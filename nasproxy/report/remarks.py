@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
+from nasproxy.cost.account import Cost
 from nasproxy.report import confirmation, wording, zero_cost
 from nasproxy.report.additions import additions
-from nasproxy.report.costs import Cost
 from nasproxy.report.wording import Remark
 from nasproxy.stages.states import StoppingState, TaskState
 from nasproxy.stages.study_results import Findings, Stage, criterion, target

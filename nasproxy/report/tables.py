@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from nasproxy.report import cloud_tool as cloud_tool_costs
+from nasproxy.cost import vertex_comparison as cloud_tool_costs
+from nasproxy.cost.account import Cost, stage_costs, train_saving, train_seconds, wall_saving
 from nasproxy.report import wording
-from nasproxy.report.costs import Cost, stage_costs, train_saving, train_seconds, wall_saving
 from nasproxy.report.outcomes import Outcome, outcome, reason
 from nasproxy.report.prospect import TOP, Prospect
 from nasproxy.stages.proxy_search.rules import by_path

@@ -5,8 +5,8 @@ import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from nasproxy.cost.account import Cost, Saving, train_saving, wall_saving
 from nasproxy.report import confirmation, wording
-from nasproxy.report.costs import Cost, Saving, train_saving, wall_saving
 from nasproxy.report.outcomes import Outcome, outcome
 from nasproxy.report.remarks import cloud_tool_warning, noise_remarks, reduced_dimensions, remarks, replacement_remarks
 from nasproxy.report.wording import Remark

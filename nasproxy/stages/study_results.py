@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from nasproxy.cost.estimate import Estimate
 from nasproxy.errors import TooFewTrialsError
-from nasproxy.estimate.estimate import Estimate
 from nasproxy.stages.proxy_search import reopening
 from nasproxy.stages.proxy_search.rules import read_settings
 from nasproxy.stages.settings import SearchSettings

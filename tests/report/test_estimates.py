@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from nasproxy.estimate.estimate import Amount, Assumption, Estimate, StageEstimate
+from nasproxy.cost.estimate import Amount, Assumption, Estimate, StageEstimate
 from nasproxy.report import estimates
 from nasproxy.report.page import write_report
 from nasproxy.stages.study_results import Stage, read_findings

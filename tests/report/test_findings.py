@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from nasproxy.cost.account import Saving, stage_costs, train_saving, wall_saving
 from nasproxy.report import tables
-from nasproxy.report.costs import Saving, stage_costs, train_saving, wall_saving
 from nasproxy.report.figures.stages import selection_scatter
 from nasproxy.report.figures.tasks import proxy_against_full
 from nasproxy.stages.study_results import decided_at, read_findings, target

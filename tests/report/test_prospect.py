@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from nasproxy.cost.account import train_saving
 from nasproxy.report import tables, wording
-from nasproxy.report.costs import train_saving
 from nasproxy.report.page import Page
 from nasproxy.report.prospect import Prospect, prospect
 from nasproxy.stages.study_results import Findings, read_findings

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from nasproxy.cost.account import train_saving
 from nasproxy.report import wording
-from nasproxy.report.costs import train_saving
 from nasproxy.report.figures.style import BLACK, BLUE, DPI, GREY, ORANGE, SERIES, VERMILION, WIDE, draw_bounds
 from nasproxy.report.outcomes import Outcome, outcome
 from nasproxy.stages.states import TaskState

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from nasproxy.estimate.acceptance import Acceptance
+from nasproxy.cost.expected_acceptance import Acceptance
 from nasproxy.stages.proxy_search import race
 from nasproxy.stages.proxy_search.race import Pace
 from nasproxy.stages.references.selection import Selection

@@ -4,8 +4,8 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from nasproxy.estimate.plan import Course, Work
-from nasproxy.estimate.speed import Speeds, Timing
+from nasproxy.cost.speed import Speeds, Timing
+from nasproxy.cost.workload import Course, Work
 
 
 @dataclass(frozen=True)

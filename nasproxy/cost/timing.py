@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from nasproxy.estimate.speed import Timing
+from nasproxy.cost.speed import Timing
 from nasproxy.execution.backends.backend import Backend
 from nasproxy.stages.retries import Lineage, Succession, final
 from nasproxy.storage.files import Lease

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from nasproxy.cost.vertex_comparison import Compared, Effort, compare
 from nasproxy.report import tables
-from nasproxy.report.cloud_tool import Compared, Effort, compare
 from nasproxy.report.page import Page
 from nasproxy.stages.study_results import Findings, read_findings
 from nasproxy.trials.proxy_task import ProxyTask

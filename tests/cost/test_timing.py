@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from nasproxy.estimate.speed import Timing
-from nasproxy.estimate.timing import Failure, cycle_steps, measure, throwaway
+from nasproxy.cost.speed import Timing
+from nasproxy.cost.timing import Failure, cycle_steps, measure, throwaway
 from nasproxy.execution.backends.local import LocalBackend
 from nasproxy.stages.settings import FailureSettings
 from nasproxy.storage.trial_stores import FolderTrialStore, TrialStore

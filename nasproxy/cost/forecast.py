@@ -4,12 +4,12 @@ from collections.abc import Collection
 
 from nasproxy.config.builder import Design
 from nasproxy.config.schema import Step
-from nasproxy.estimate import plan
-from nasproxy.estimate.acceptance import Acceptance, expected_acceptance
-from nasproxy.estimate.estimate import Assumption, Estimate, stage_estimate
-from nasproxy.estimate.plan import Course, Race, checked_at
-from nasproxy.estimate.sample import OpenBackend, Sample, Score, architectures
-from nasproxy.estimate.speed import Speeds
+from nasproxy.cost import workload
+from nasproxy.cost.estimate import Assumption, Estimate, stage_estimate
+from nasproxy.cost.expected_acceptance import Acceptance, expected_acceptance
+from nasproxy.cost.speed import Speeds
+from nasproxy.cost.timed_sample import OpenBackend, Sample, Score, architectures
+from nasproxy.cost.workload import Course, Race, checked_at
 from nasproxy.execution.backends.backend import Backend
 from nasproxy.stages.proxy_search.judge import Judge
 from nasproxy.stages.proxy_search.race import Pace
@@ -40,22 +40,22 @@ def forecast(
     stages: dict[str, Course] = {}
     if Step.compare_schedules in steps:
         trainings = len(compared(design.config.compare_schedules))
-        stages["schedules"] = plan.schedules(design.recipe, design.showpiece, trainings)
+        stages["schedules"] = workload.schedules(design.recipe, design.showpiece, trainings)
     if Step.measure_variance in steps:
-        stages["variance"] = plan.variance(design.config.variance, design.recipe, design.variance_candidates)
+        stages["variance"] = workload.variance(design.config.variance, design.recipe, design.variance_candidates)
     if Step.select_models in steps:
         stages["selection"] = _selection(design, has_variance=Step.measure_variance in steps)
     assumption = None
     if Step.search_proxy_task in steps:
         run = _race(design, speeds)
         expected = _expected(design, run, speeds)
-        stages["proxy search"] = plan.proxy_search(run, expected)
+        stages["proxy search"] = workload.proxy_search(run, expected)
         total = run.paces[expected.task].check_steps[-1]
         assumption = Assumption(expected.task, expected.step, total, expected.added)
         confirm = design.config.confirm
         if Step.confirm in steps and confirm.enabled:
             fresh = tuple(design.fresh[: confirm.fresh_models])
-            stages["confirmation"] = plan.confirmation(run, expected, fresh)
+            stages["confirmation"] = workload.confirmation(run, expected, fresh)
     full = design.recipe.devices
     devices: dict[str | None, int] = {None: full, **{name: task.devices or full for name, task in design.tasks.items()}}
 
@@ -76,7 +76,7 @@ def forecast(
 
 def _selection(design: Design, *, has_variance: bool) -> Course:
     is_first_trained = has_variance and design.config.variance.total_steps is None
-    return plan.selection(
+    return workload.selection(
         design.selection,
         design.recipe,
         design.candidates,

@@ -8,8 +8,8 @@ from hydra import compose, initialize_config_dir
 
 from nasproxy.config import schema
 from nasproxy.config.builder import Design
-from nasproxy.estimate.sample import MAX_SETTINGS, Sample, architectures
-from nasproxy.estimate.speed import interpolated
+from nasproxy.cost.speed import interpolated
+from nasproxy.cost.timed_sample import MAX_SETTINGS, Sample, architectures
 from nasproxy.execution.backends.local import LocalBackend
 from nasproxy.storage.trial_stores import FolderTrialStore
 from nasproxy.storage.zero_cost_scores import ZeroCost, ZeroCostScores

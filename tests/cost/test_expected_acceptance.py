@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nasproxy.estimate.acceptance import Acceptance, assumed_tau, expected_acceptance, ranking
+from nasproxy.cost.expected_acceptance import Acceptance, assumed_tau, expected_acceptance, ranking
 from nasproxy.stages.proxy_search.judge import Judge
 from nasproxy.stages.proxy_search.race import Pace
 from nasproxy.stages.references.candidate_pool import Reserve

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from nasproxy.config.builder import Design
 from nasproxy.config.schema import Step
+from nasproxy.cost.estimate import Estimate
+from nasproxy.cost.forecast import forecast
 from nasproxy.errors import ConfigError
-from nasproxy.estimate.estimate import Estimate
-from nasproxy.estimate.forecast import forecast
 from nasproxy.execution.backends.backend import Backend
 from nasproxy.storage.study import StudyFolder
 from nasproxy.storage.zero_cost_scores import ZeroCost, ZeroCostScores, add_scores

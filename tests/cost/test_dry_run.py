@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import study
-from nasproxy.estimate.estimate import Estimate
+from nasproxy.cost.estimate import Estimate
 from nasproxy.report import estimates
 from nasproxy.stages.study_results import read_findings
 from nasproxy.storage.files import read_record

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 
+from nasproxy.cost.account import Cost, stage_costs, train_seconds
 from nasproxy.errors import TooFewTrialsError
-from nasproxy.report.costs import Cost, stage_costs, train_seconds
 from nasproxy.stages.proxy_search.rules import read_settings
 from nasproxy.stages.references.spread_selection import SpreadSelection
 from nasproxy.stages.settings import ProxySearchSettings

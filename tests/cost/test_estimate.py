@@ -2,9 +2,9 @@
 
 import pytest
 
-from nasproxy.estimate.estimate import Amount, Estimate, StageEstimate, amount, stage_estimate
-from nasproxy.estimate.plan import Course, Work
-from nasproxy.estimate.speed import Speeds, Timed, Timing, interpolated
+from nasproxy.cost.estimate import Amount, Estimate, StageEstimate, amount, stage_estimate
+from nasproxy.cost.speed import Speeds, Timed, Timing, interpolated
+from nasproxy.cost.workload import Course, Work
 from nasproxy.trials.spec import Architecture, canonical
 
 SMALL: Architecture = {"size": "small"}

@@ -6,9 +6,9 @@ from functools import cached_property
 from statistics import median_low
 
 from nasproxy.config.builder import Design
+from nasproxy.cost.speed import Speeds, Timed, Timing, interpolated
+from nasproxy.cost.timing import Failure, cycle_steps, measure
 from nasproxy.errors import StageStoppedError
-from nasproxy.estimate.speed import Speeds, Timed, Timing, interpolated
-from nasproxy.estimate.timing import Failure, cycle_steps, measure
 from nasproxy.execution.backends.backend import Backend
 from nasproxy.storage.trial_stores import TrialStore
 from nasproxy.storage.zero_cost_scores import ZeroCost, ZeroCostScores
