@@ -21,7 +21,7 @@ from nasproxy.cost import dry_run
 from nasproxy.errors import ConfigError, NasproxyError, StageStoppedError
 from nasproxy.execution.backends.backend import Backend
 from nasproxy.execution.backends.replay.backend import ReplayBackend
-from nasproxy.report import estimates
+from nasproxy.report import estimate_tables
 from nasproxy.report.terminal import busy, print_table
 from nasproxy.stages import runner
 from nasproxy.stages.confirmation.stage import ConfirmationController
@@ -138,7 +138,7 @@ class Job:
             self._tracker.say(f"no estimate: {error}")
             return
         write_record(self.study.folder.estimate, estimate)
-        self._tracker.say(estimates.sentence(estimate))
+        self._tracker.say(estimate_tables.sentence(estimate))
 
     def measure_variance(self) -> None:
         """Stage 1."""
@@ -228,7 +228,7 @@ class Job:
 
     def list_trials(self) -> None:
         """Print a table of all trials."""
-        from nasproxy.report.trials import print_trials
+        from nasproxy.report.trial_list import print_trials
 
         print_trials(self.study.folder, self._store)
 
@@ -354,8 +354,8 @@ def _tell_costs(design: Design, *, is_sweep: bool) -> None:
         console = Console()
         stack.callback(console.close)
         estimate = dry_run.dry_run(design, console)
-    print_table(estimates.forecast(estimate), "What the study would cost: as assumed, and at the least and most")
-    for line in estimates.assumptions(estimate):
+    print_table(estimate_tables.forecast(estimate), "What the study would cost: as assumed, and at the least and most")
+    for line in estimate_tables.assumptions(estimate):
         print(line)
     if StudyFolder(Path(design.config.studies_dir) / design.config.study).record.exists():
         print(f"study {design.config.study} has begun: what it has trained is counted here, and not trained again")
@@ -363,7 +363,7 @@ def _tell_costs(design: Design, *, is_sweep: bool) -> None:
 
 def _describe_space(design: Design) -> None:
     """Print the search space, and a few architectures with their sizes; no study is begun."""
-    from nasproxy.report.space import Sample, print_space, samples
+    from nasproxy.report.space_description import Sample, print_space, samples
 
     space, wanted = design.space, design.config.job.samples
     if wanted < 0:

@@ -9,8 +9,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from nasproxy.errors import TooFewTrialsError
-from nasproxy.report import confirmation, estimates, tables, verdict, wording, zero_cost
-from nasproxy.report.additions import additions
+from nasproxy.report import baselines, confirmation_section, estimate_tables, tables, verdict, wording
+from nasproxy.report.added_references import additions
 from nasproxy.report.figures import gallery
 from nasproxy.report.figures.style import Picture
 from nasproxy.report.prospect import Prospect, prospect
@@ -65,15 +65,15 @@ def write_report(folder: StudyFolder, *, time_tolerance: float, store: TrialStor
     pictures = list(gallery.draw_all(findings))
     shown = {
         "proxy_tasks": tables.proxy_tasks(findings),
-        "zero_cost": zero_cost.baselines(findings),
+        "zero_cost": baselines.baselines(findings),
         "search": tables.search(expected),
         "not_chosen": tables.not_chosen(findings),
-        "confirmations": confirmation.table(findings),
+        "confirmations": confirmation_section.table(findings),
         "references": tables.references(findings),
         "schedules": tables.schedules(findings),
         "costs": tables.costs(findings),
         "cloud_tool": tables.cloud_tool(findings),
-        "estimate": estimates.compared(findings),
+        "estimate": estimate_tables.compared(findings),
         "failures": tables.failures(findings),
         "settings": tables.settings(findings),
         "rules": tables.rules(findings),
@@ -109,7 +109,7 @@ def _render(
         spread=_spread_over_noise(findings),
         prospect=expected,
         additions=[addition.sentence(findings.search_trials) for addition in additions(findings)],
-        assumptions=[] if findings.estimate is None else estimates.assumptions(findings.estimate),
+        assumptions=[] if findings.estimate is None else estimate_tables.assumptions(findings.estimate),
     )
 
 

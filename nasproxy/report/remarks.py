@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from nasproxy.cost.account import Cost
-from nasproxy.report import confirmation, wording, zero_cost
-from nasproxy.report.additions import additions
+from nasproxy.report import baselines, confirmation_section, wording
+from nasproxy.report.added_references import additions
 from nasproxy.report.wording import Remark
 from nasproxy.stages.states import StoppingState, TaskState
 from nasproxy.stages.study_results import Findings, Stage, criterion, target
@@ -41,7 +41,7 @@ def is_first_crossing(task: TaskState) -> bool:
 def remarks(findings: Findings, best: TaskState, final_step: int, found: RankCorrelation | None) -> Iterator[Remark]:
     """How far to trust an accepted proxy task, the weightiest first."""
     wanted = target(best)
-    yield from confirmation.warnings(findings, best)
+    yield from confirmation_section.warnings(findings, best)
     waiting = sum(task.stopping_state is None for task in findings.tasks.values())
     if waiting:
         yield Remark(
@@ -68,11 +68,11 @@ def remarks(findings: Findings, best: TaskState, final_step: int, found: RankCor
         yield _spread_remark()
     if findings.policy == "sequential" and len(findings.tasks) > 1:
         yield _sequential_remark(findings, best)
-    yield from confirmation.remarks(findings, best)
+    yield from confirmation_section.remarks(findings, best)
     yield from noise_remarks(findings, found)
     yield from replacement_remarks(findings)
     yield from _better_half_remark(findings, best, final_step)
-    yield from zero_cost.remarks(findings, best, final_step)
+    yield from baselines.remarks(findings, best, final_step)
     yield from _data_remark(best, final_step)
     yield Remark(
         "What the seconds are.",

@@ -8,8 +8,8 @@ from typing import Any
 from nasproxy.cost import vertex_comparison as cloud_tool_costs
 from nasproxy.cost.account import Cost, stage_costs, train_saving, train_seconds, wall_saving
 from nasproxy.report import wording
-from nasproxy.report.outcomes import Outcome, outcome, reason
 from nasproxy.report.prospect import TOP, Prospect
+from nasproxy.report.task_outcomes import Outcome, outcome, reason
 from nasproxy.stages.proxy_search.rules import by_path
 from nasproxy.stages.states import TaskState
 from nasproxy.stages.study_results import Findings, ModelScores, Stage, Trial, decided_at

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from nasproxy.cost.account import Cost, Saving, train_saving, wall_saving
-from nasproxy.report import confirmation, wording
-from nasproxy.report.outcomes import Outcome, outcome
+from nasproxy.report import confirmation_section, wording
 from nasproxy.report.remarks import cloud_tool_warning, noise_remarks, reduced_dimensions, remarks, replacement_remarks
+from nasproxy.report.task_outcomes import Outcome, outcome
 from nasproxy.report.wording import Remark
 from nasproxy.stages.states import StoppingState, TaskState
 from nasproxy.stages.study_results import Findings, decided_at, target
@@ -91,7 +91,7 @@ def _accepted(findings: Findings, best: TaskState, final_step: int) -> Verdict:
     return Verdict(
         is_accepted=True,
         headline=f"Accepted: {best.name}, stopped {where}",
-        sentence=f"It {met}{_correlation(found)}{cheaper}{counted}.{confirmation.sentence(findings, best)}",
+        sentence=f"It {met}{_correlation(found)}{cheaper}{counted}.{confirmation_section.sentence(findings, best)}",
         facts=tuple(_facts(findings, best, final_step, found, train, wall)),
         use="" if findings.is_replayed else " ".join(overrides(best.proxy_task, final_step)),
         remarks=tuple(remarks(findings, best, final_step, found)),
@@ -155,14 +155,14 @@ def _undecided(findings: Findings) -> Verdict:
         headline="Undecided: no proxy task is accepted yet",
         sentence=f"{len(judged)} of {wording.count(len(findings.tasks), 'proxy task')} on record have been judged to "
         f"their end, none of them well enough."
-        + "".join(f" {words}" for words in confirmation.contradictions(findings)),
+        + "".join(f" {words}" for words in confirmation_section.contradictions(findings)),
         next_steps=("Run the study's command again: it goes on where it stopped.",),
     )
 
 
 def _none_accepted(findings: Findings) -> Verdict:
     closest = _closest(list(findings.tasks.values()))
-    fallen = list(confirmation.contradictions(findings))
+    fallen = list(confirmation_section.contradictions(findings))
     what = "none ranks the reference models well enough" + (" on a schedule of its own" if fallen else "")
     sentence = f"{wording.count(len(findings.tasks), 'proxy task')} judged, {what}."
     if closest is not None and not fallen:

@@ -8,8 +8,8 @@ from typing import Any
 
 from nasproxy.errors import CorruptFileError
 from nasproxy.storage.files import replace_text
+from nasproxy.tracking.cells import Rows, cells, columns
 from nasproxy.tracking.lines import SharedLines
-from nasproxy.tracking.tables import Rows, cells, columns
 from nasproxy.tracking.tracker import Progress
 from nasproxy.trials.proxy_task import DIMENSIONS
 from nasproxy.trials.records import Check, State, TrialRecord

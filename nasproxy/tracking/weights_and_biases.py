@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 
 from nasproxy.errors import ConfigError, MissingExtraError
 from nasproxy.storage.files import Lease
-from nasproxy.tracking.journal import Journal, Told
-from nasproxy.tracking.tables import Rows, cells, columns
+from nasproxy.tracking.cells import Rows, cells, columns
+from nasproxy.tracking.sent_records import Journal, Told
 from nasproxy.tracking.tracker import Progress
 from nasproxy.trials.records import State, TrialRecord
 from nasproxy.trials.spec import TrialSpec, canonical

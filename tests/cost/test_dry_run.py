@@ -6,7 +6,7 @@ import pytest
 
 import study
 from nasproxy.cost.estimate import Estimate
-from nasproxy.report import estimates
+from nasproxy.report import estimate_tables
 from nasproxy.stages.study_results import read_findings
 from nasproxy.storage.files import read_record
 from nasproxy.storage.study import StudyFolder
@@ -88,7 +88,7 @@ def test_a_study_keeps_its_estimate_from_its_first_day_and_is_held_against_it(tm
     estimate = read_record(folder.estimate, Estimate)
     assert estimate is not None
     findings = read_findings(folder, time_tolerance=0.05)
-    compared = {row["stage"]: row for row in estimates.compared(findings).rows}
+    compared = {row["stage"]: row for row in estimate_tables.compared(findings).rows}
     trials = FolderTrialStore(folder.trials).keys()
     assert compared["total"]["actual_trials"] == len(trials)
     for stage in ("variance", "selection"):

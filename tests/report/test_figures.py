@@ -7,9 +7,9 @@ import pytest
 
 from nasproxy.report import wording
 from nasproxy.report.figures.overview import overview
-from nasproxy.report.figures.stages import reference_scores
+from nasproxy.report.figures.proxy_tasks import correlation
 from nasproxy.report.figures.style import Over
-from nasproxy.report.figures.tasks import correlation
+from nasproxy.report.figures.variance_and_references import reference_scores
 from nasproxy.stages.study_results import Findings, read_findings
 
 

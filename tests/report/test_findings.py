@@ -8,8 +8,8 @@ import pytest
 
 from nasproxy.cost.account import Saving, stage_costs, train_saving, wall_saving
 from nasproxy.report import tables
-from nasproxy.report.figures.stages import selection_scatter
-from nasproxy.report.figures.tasks import proxy_against_full
+from nasproxy.report.figures.proxy_tasks import proxy_against_full
+from nasproxy.report.figures.variance_and_references import selection_scatter
 from nasproxy.stages.study_results import decided_at, read_findings, target
 from nasproxy.statistics.rank_correlation import kendall_tau
 from nasproxy.trials.proxy_task import ProxyTask

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from nasproxy.report import tables
-from nasproxy.report.figures.stages import schedule_curves
+from nasproxy.report.figures.variance_and_references import schedule_curves
 from nasproxy.report.page import write_report
 from nasproxy.stages.study_results import Stage, read_findings
 from nasproxy.trials.proxy_task import ProxyTask

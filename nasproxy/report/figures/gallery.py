@@ -3,9 +3,14 @@
 from collections.abc import Iterator
 
 from nasproxy.report.figures.overview import overview
-from nasproxy.report.figures.stages import reference_scores, schedule_curves, selection_scatter, variance_curves
+from nasproxy.report.figures.proxy_tasks import correlation, median_score, proxy_against_full
 from nasproxy.report.figures.style import Over, Picture, picture
-from nasproxy.report.figures.tasks import correlation, median_score, proxy_against_full
+from nasproxy.report.figures.variance_and_references import (
+    reference_scores,
+    schedule_curves,
+    selection_scatter,
+    variance_curves,
+)
 from nasproxy.stages.states import TaskState
 from nasproxy.stages.study_results import Findings, decided_at
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from nasproxy.cost.account import train_saving
 from nasproxy.report import wording
 from nasproxy.report.figures.style import BLACK, BLUE, DPI, GREY, ORANGE, SERIES, VERMILION, WIDE, draw_bounds
-from nasproxy.report.outcomes import Outcome, outcome
+from nasproxy.report.task_outcomes import Outcome, outcome
 from nasproxy.stages.states import TaskState
 from nasproxy.stages.study_results import Findings, decided_at, target
 

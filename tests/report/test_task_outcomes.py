@@ -8,7 +8,7 @@ import pytest
 
 from cases import LessOfMore
 from nasproxy.report import tables, verdict, wording
-from nasproxy.report.outcomes import Outcome, outcome, reason
+from nasproxy.report.task_outcomes import Outcome, outcome, reason
 from nasproxy.stages.study_results import read_findings
 from nasproxy.trials.proxy_task import ProxyTask
 

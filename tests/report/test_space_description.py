@@ -3,7 +3,7 @@
 import pytest
 
 import spaces
-from nasproxy.report import space as report
+from nasproxy.report import space_description as report
 from nasproxy.report import wording
 from nasproxy.report.terminal import print_tree
 from nasproxy.space import SearchSpace

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from nasproxy.report import wording
-from nasproxy.report.additions import grown_at
+from nasproxy.report.added_references import grown_at
 from nasproxy.report.figures.style import (
     BLACK,
     BLUE,
@@ -21,7 +21,7 @@ from nasproxy.report.figures.style import (
     draw_bounds,
     new_figure,
 )
-from nasproxy.report.outcomes import Outcome, outcome
+from nasproxy.report.task_outcomes import Outcome, outcome
 from nasproxy.stages.states import TaskCheck, TaskState
 from nasproxy.stages.study_results import Findings, decided_at, target
 from nasproxy.statistics.missing import Floats

@@ -5,14 +5,14 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from nasproxy.report import tables, terminal, trials
+from nasproxy.report import tables, terminal, trial_list
 from nasproxy.stages.study_results import read_findings
 
 
 def test_prints_a_line_for_every_trial_with_tabs_where_there_is_no_terminal(
     full_study: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    trials.print_trials(full_study.folder)
+    trial_list.print_trials(full_study.folder)
     heading, *lines = capsys.readouterr().out.splitlines()
     assert heading.split("\t")[:3] == ["trial", "stage", "proxy task"]
     assert len(lines) == len(list(full_study.folder.trials.glob("*/config.yaml")))
@@ -30,7 +30,7 @@ def test_stages_come_in_order_and_scores_fall_within_them(full_study: Any) -> No
 def test_failed_trials_are_there_with_their_cause_and_harmless_words(
     full_study: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    trials.print_trials(full_study.folder)
+    trial_list.print_trials(full_study.folder)
     (line,) = [line for line in capsys.readouterr().out.splitlines() if "failed" in line.split("\t")]
     assert "oom: <script>" in line
     assert "\x1b" not in line
@@ -40,7 +40,7 @@ def test_a_terminal_gets_a_table_that_takes_no_text_for_markup(
     full_study: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(terminal, "Console", lambda **_: Console(force_terminal=True, width=240, color_system=None))
-    trials.print_trials(full_study.folder)
+    trial_list.print_trials(full_study.folder)
     out = capsys.readouterr().out
     assert "trials of made-up" in out
     assert "[red]" in out

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from nasproxy.report import tables, verdict, wording
-from nasproxy.report.additions import additions
+from nasproxy.report.added_references import additions
 from nasproxy.report.page import Page
 from nasproxy.stages.study_results import Stage, read_findings
 

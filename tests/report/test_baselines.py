@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from nasproxy.report import verdict
+from nasproxy.report.baselines import baselines
 from nasproxy.report.page import write_report
-from nasproxy.report.zero_cost import baselines
 from nasproxy.stages.study_results import Findings, read_findings
 from nasproxy.storage.files import write_record
 from nasproxy.storage.study import StudyFolder

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from nasproxy.cost.estimate import Amount, Assumption, Estimate, StageEstimate
-from nasproxy.report import estimates
+from nasproxy.report import estimate_tables
 from nasproxy.report.page import write_report
 from nasproxy.stages.study_results import Stage, read_findings
 from nasproxy.storage.files import write_record
@@ -31,7 +31,7 @@ ESTIMATE = Estimate(
 
 
 def test_the_forecast_shows_the_middle_with_its_range_and_the_money() -> None:
-    table = estimates.forecast(ESTIMATE)
+    table = estimate_tables.forecast(ESTIMATE)
     shown = [[column.text(row) for column in table.columns] for row in table.rows]
     assert [cells[0] for cells in shown] == ["variance", "selection", "proxy search", "total"]
     assert shown[2][1:] == [
@@ -43,14 +43,14 @@ def test_the_forecast_shows_the_middle_with_its_range_and_the_money() -> None:
     ]
     assert shown[1][1] == "12", "where nothing is uncertain there is no range"
     assert table.rows[-1]["money_middle"] == pytest.approx(27 * 60 * 0.25 / 3600 * 2)
-    (assumed, *_, failed) = estimates.assumptions(ESTIMATE)
+    (assumed, *_, failed) = estimate_tables.assumptions(ESTIMATE)
     assert "data50 is accepted after 120 of 500 steps, with 5 reference models added" in assumed
     assert failed.startswith("not timed")
 
 
 def test_a_finished_study_stands_beside_what_was_expected(full_study: Any, tmp_path: Path) -> None:
     folder = StudyFolder(Path(shutil.copytree(full_study.folder.path, tmp_path / "copy")))
-    assert not estimates.compared(read_findings(folder, time_tolerance=0.05)).rows
+    assert not estimate_tables.compared(read_findings(folder, time_tolerance=0.05)).rows
     write_record(folder.estimate, ESTIMATE)
     page = write_report(folder, time_tolerance=0.05)
     costs = {row["stage"]: row for row in page.tables["costs"] if row["proxy_task"] is None}
@@ -77,11 +77,11 @@ def test_a_comparison_of_schedules_that_was_not_estimated_is_left_out(new_study:
     author = new_study()
     author.measure_variance()
     write_record(author.folder.estimate, ESTIMATE)
-    before = estimates.compared(read_findings(author.folder, time_tolerance=0.05)).rows
+    before = estimate_tables.compared(read_findings(author.folder, time_tolerance=0.05)).rows
     author.compare_schedules({("cosine", "none"): ProxyTask(), ("constant", "none"): ProxyTask(width=0.5)})
     findings = read_findings(author.folder, time_tolerance=0.05)
     assert Stage.SCHEDULES in {trial.stage for trial in findings.trials.values()}
-    assert estimates.compared(findings).rows == before
+    assert estimate_tables.compared(findings).rows == before
 
 
 def test_what_trials_took_counts_each_of_their_slots(new_study: Any) -> None:
@@ -90,7 +90,7 @@ def test_what_trials_took_counts_each_of_their_slots(new_study: Any) -> None:
     for slots in (1.0, 2.0):
         write_record(author.folder.estimate, replace(ESTIMATE, slots_by_devices={"1": slots, "3": 3.0}))
         findings = read_findings(author.folder, time_tolerance=0.05)
-        (row, *_) = estimates.compared(findings).rows
+        (row, *_) = estimate_tables.compared(findings).rows
         seconds = sum(trial.alone.status.wall_seconds for trial in findings.trials.values())
         assert row["actual_device_seconds"] == pytest.approx(seconds * 0.25 * slots)
 
@@ -99,7 +99,9 @@ def test_a_stage_that_has_not_ended_has_no_ratio(new_study: Any) -> None:
     author = new_study()
     author.measure_variance()
     write_record(author.folder.estimate, ESTIMATE)
-    rows = {row["stage"]: row for row in estimates.compared(read_findings(author.folder, time_tolerance=0.05)).rows}
+    rows = {
+        row["stage"]: row for row in estimate_tables.compared(read_findings(author.folder, time_tolerance=0.05)).rows
+    }
     assert rows["variance"]["ratio"] is not None
     assert rows["selection"]["actual_trials"] is None
     assert rows["selection"]["ratio"] is None
