@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from nasproxy.errors import ConfigError, SpaceError
-from nasproxy.models.augmentation import COLOURS, MAX_MAGNITUDE, OPERATIONS, PixelRange, Policy, Step
+from nasproxy.models.augmentation_policy import COLOURS, MAX_MAGNITUDE, OPERATIONS, PixelRange, Policy, Step
 from nasproxy.models.choices import Choices
 from nasproxy.models.fixed import spelled_out
 from nasproxy.trials.spec import Choice

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from torch import nn
 
 from nasproxy.models.choices import Choices
-from nasproxy.models.stages import Activation, Scale, Stage, bases, efficientnet, read_stage
+from nasproxy.models.network_stages import Activation, Scale, Stage, bases, efficientnet, read_stage
 from nasproxy.trials.spec import Choice
 
 REFERENCE = bases((1, 2, 2, 3, 5, 8), (16, 32, 48, 96, 112, 192), (1, 2, 2, 2, 1, 2))

@@ -6,7 +6,7 @@ from typing import Literal
 from torch import nn
 
 from nasproxy.models.choices import Choices
-from nasproxy.models.stages import Activation, Scale, Stage, bases, efficientnet, read_stage
+from nasproxy.models.network_stages import Activation, Scale, Stage, bases, efficientnet, read_stage
 from nasproxy.trials.spec import Choice
 
 STRIDES = (1, 2, 2, 2, 1, 2, 1)

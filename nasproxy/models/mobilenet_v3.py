@@ -12,7 +12,7 @@ from torch import nn
 
 from nasproxy.models.choices import Choices
 from nasproxy.models.dropout import add_dropout, check_rate
-from nasproxy.models.stages import Activation, Scale, Stage, block_args
+from nasproxy.models.network_stages import Activation, Scale, Stage, block_args
 from nasproxy.trials.spec import Choice
 
 STEM_CHANNELS = 16

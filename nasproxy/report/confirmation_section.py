@@ -7,7 +7,7 @@ from nasproxy.report.tables import Column, Row, Table
 from nasproxy.report.wording import Remark
 from nasproxy.stages.states import ConfirmationState, FreshModels, Outcome, TaskState
 from nasproxy.stages.study_results import Findings, decided_at
-from nasproxy.statistics.confirmation import Confirmation
+from nasproxy.statistics.contradiction import Confirmation
 
 OUTCOMES = {
     None: "not yet ended",

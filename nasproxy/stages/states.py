@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nasproxy.statistics.acceptance import Verdict
-from nasproxy.statistics.confirmation import Confirmation
+from nasproxy.statistics.contradiction import Confirmation
 from nasproxy.statistics.rank_correlation import RankCorrelation
 from nasproxy.statistics.variance import SeedDeviation, VarianceVerdict
 from nasproxy.storage.files import read_record, stamp

@@ -8,8 +8,8 @@ from torch import nn
 
 from nasproxy.errors import ConfigError, SpaceError
 from nasproxy.models import augmented, small_cnn
+from nasproxy.models.complexity import measure
 from nasproxy.models.fixed import spelled_out
-from nasproxy.models.zero_cost import measure
 
 FIXED = {
     "activation": "relu",

@@ -8,7 +8,7 @@ from torch import nn
 
 from nasproxy.errors import SpaceError
 from nasproxy.models.efficientnet_v2 import build, stages
-from nasproxy.models.stages import Scale
+from nasproxy.models.network_stages import Scale
 from networks import EFFICIENTNET_V2_B0, FULL
 
 CHOICES = {

@@ -10,7 +10,7 @@ from torch import nn
 
 from nasproxy.errors import SpaceError
 from nasproxy.models.mnasnet import build, stages
-from nasproxy.models.stages import Scale
+from nasproxy.models.network_stages import Scale
 from networks import CONV, FULL, MBCONV, MOBILENET_V2, blocks
 
 

@@ -6,7 +6,7 @@ from torch import nn
 
 from nasproxy.errors import SpaceError
 from nasproxy.models.mobilenet_v3 import build, stages
-from nasproxy.models.stages import Scale
+from nasproxy.models.network_stages import Scale
 from networks import FULL, MOBILENET_V3_LARGE
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from nasproxy.errors import ConfigError
-from nasproxy.models.zero_cost import flops, measure
+from nasproxy.models.complexity import flops, measure
 from nasproxy.trainers.recipe import scale_dropout
 from networks import FULL, REFERENCES, shapes, weights
 

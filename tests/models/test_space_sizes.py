@@ -7,8 +7,8 @@ import pytest
 import torch
 import yaml
 
+from nasproxy.models.complexity import measure
 from nasproxy.models.fixed import spelled_out
-from nasproxy.models.zero_cost import measure
 from nasproxy.space import SearchSpace
 from nasproxy.targets import build
 

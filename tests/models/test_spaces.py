@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 from torch.nn.functional import cross_entropy
 
 from nasproxy.config import schema
-from nasproxy.models.zero_cost import flops
+from nasproxy.models.complexity import flops
 from nasproxy.space import SearchSpace
 from nasproxy.targets import build
 from networks import weights

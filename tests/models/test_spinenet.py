@@ -8,8 +8,8 @@ from torch import nn
 
 from nasproxy.errors import ConfigError, SpaceError
 from nasproxy.models import spinenet, spinenet_scaling
+from nasproxy.models.complexity import measure
 from nasproxy.models.spine_graph import read_graph
-from nasproxy.models.zero_cost import measure
 
 SPINENET_49 = [
     (2, "bottleneck", (0, 1)),

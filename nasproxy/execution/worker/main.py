@@ -347,7 +347,7 @@ def zero_costs(specs: Sequence[TrialSpec]) -> list[ZeroCost | None]:
 
 
 def _zero_cost(spec: TrialSpec, splits: dict[str, TrialImages]) -> ZeroCost | None:
-    from nasproxy.models.zero_cost import measure
+    from nasproxy.models.complexity import measure
 
     if spec.recipe.data.get("loader") is None:
         return None

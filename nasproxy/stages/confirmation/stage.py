@@ -15,7 +15,7 @@ from nasproxy.stages.references.selection import reference
 from nasproxy.stages.runner import Decide, Records, Train
 from nasproxy.stages.settings import ConfirmSettings
 from nasproxy.stages.states import ConfirmationState, FreshModels, Outcome, Reference, StoppingState, TaskState
-from nasproxy.statistics.confirmation import Confirmation, confirm
+from nasproxy.statistics.contradiction import Confirmation, confirm
 from nasproxy.statistics.rank_correlation import RankCorrelation
 from nasproxy.storage.files import read_record, write_record
 from nasproxy.tracking.tracker import Progress

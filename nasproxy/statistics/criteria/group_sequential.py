@@ -14,7 +14,7 @@ from nasproxy.statistics.deviation import MIN_MODELS, atanh_deviation, tau_lower
 from nasproxy.statistics.fisher import fisher_z
 from nasproxy.statistics.missing import Floats
 from nasproxy.statistics.simulation import simulated_taus, studies_of
-from nasproxy.statistics.smoothing import apart, recent, smoothed
+from nasproxy.statistics.tau_smoothing import apart, recent, smoothed
 
 NOISE_SHARES = (0.0, 1.0)
 """How much of a check's deviation is its own noise: nothing, all of it. The boundary holds for both."""

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from nasproxy.errors import SpaceError
-from nasproxy.models.augmentation import OPERATIONS, PixelRange, Policy, Step
+from nasproxy.models.augmentation_policy import OPERATIONS, PixelRange, Policy, Step
 
 SIGNED = [name for name, operation in OPERATIONS.items() if operation.is_signed]
 WITH_MAGNITUDE = [name for name, operation in OPERATIONS.items() if operation.has_magnitude]

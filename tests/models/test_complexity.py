@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from nasproxy.models.zero_cost import flops, measure, synflow
+from nasproxy.models.complexity import flops, measure, synflow
 
 IMAGE = (1, 2, 2)
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nasproxy.errors import TooFewTrialsError
-from nasproxy.statistics.confirmation import HIGHEST_TAU, confirm
+from nasproxy.statistics.contradiction import HIGHEST_TAU, confirm
 from nasproxy.statistics.fisher import FIELLER
 from nasproxy.statistics.missing import Floats
 from nasproxy.statistics.rank_correlation import RankCorrelation, kendall_tau

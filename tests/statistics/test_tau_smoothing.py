@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nasproxy.statistics.smoothing import STRETCH, apart, recent, smoothed
+from nasproxy.statistics.tau_smoothing import STRETCH, apart, recent, smoothed
 
 rising = st.lists(st.floats(0.001, 1.0), min_size=1, max_size=40, unique=True).map(sorted)
 
