@@ -27,7 +27,7 @@ from torch.func import functional_call, stack_module_state, vmap
 from benchmarks.training import chain, of_timm
 from nasproxy.data.dataset import ImageSplit
 from nasproxy.data.stream import batch_indices
-from nasproxy.trainers import recipe
+from nasproxy.trainers import optimization
 from nasproxy.trainers.image_arrays import ImageArrays
 
 SEEDS = 5
@@ -63,7 +63,7 @@ SIZES = {
     "cuda": Sizes(of_timm("resnet50"), 128, 256, partial(chain, 32, 4), 4096, 200, (1, 2, 3, 4, 6, 8), 3),
     "cpu": Sizes(partial(chain, 4, 2), 16, 16, partial(chain, 4, 2), 128, 4, (1, 2), 1),
 }
-SETTINGS = recipe.Settings(
+SETTINGS = optimization.Settings(
     batch_size=64, learning_rate=0.01, weight_decay=5e-4, momentum=0.9, optimizer="sgd", schedule="constant"
 )
 
@@ -92,13 +92,13 @@ class Training:
     def __init__(
         self,
         model: nn.Module,
-        settings: recipe.Settings,
-        batches: Iterator[recipe.Batch],
+        settings: optimization.Settings,
+        batches: Iterator[optimization.Batch],
         device: torch.device,
         precision: str = "32-true",
     ) -> None:
-        self.model = recipe.prepare(model, settings, regularisation=1.0, device=device).train()
-        self.optimizer = recipe.make_optimizer(self.model, settings)
+        self.model = optimization.prepare(model, settings, regularisation=1.0, device=device).train()
+        self.optimizer = optimization.make_optimizer(self.model, settings)
         self.settings = settings
         self.batches = batches
         self.device = device
@@ -106,8 +106,8 @@ class Training:
 
     def step(self) -> None:
         self.optimizer.zero_grad()
-        with recipe.autocast(self.precision, self.device):
-            recipe.add_gradients(
+        with optimization.autocast(self.precision, self.device):
+            optimization.add_gradients(
                 self.model, next(self.batches), self.settings, micro_batch=None, backward=torch.autograd.backward
             )
         self.optimizer.step()
@@ -125,7 +125,7 @@ def seconds(step: Callable[[], None], steps: int, device: torch.device, warm_up:
     return time.perf_counter() - started
 
 
-def sent(data: ImageSplit, batch_size: int, device: torch.device) -> Iterator[recipe.Batch]:
+def sent(data: ImageSplit, batch_size: int, device: torch.device) -> Iterator[optimization.Batch]:
     """Batches that lie in the host's memory, and are sent to the device one by one."""
     images, labels = torch.from_numpy(data.train_images), torch.from_numpy(data.train_labels)
     for step in range(sys.maxsize):
@@ -133,7 +133,7 @@ def sent(data: ImageSplit, batch_size: int, device: torch.device) -> Iterator[re
         yield images[chosen].to(device), labels[chosen].to(device)
 
 
-def resident(data: ImageSplit, settings: recipe.Settings, device: torch.device) -> Iterator[recipe.Batch]:
+def resident(data: ImageSplit, settings: optimization.Settings, device: torch.device) -> Iterator[optimization.Batch]:
     """Batches of images that lie on the device."""
     return ImageArrays(data, settings, seed=0, device=device).batches(0, sys.maxsize)
 
@@ -204,7 +204,9 @@ class SeedsAtOnce:
     another's: what comes out is what each would give alone, but for the order of sums.
     """
 
-    def __init__(self, models: list[nn.Module], batches: list[Iterator[recipe.Batch]], device: torch.device) -> None:
+    def __init__(
+        self, models: list[nn.Module], batches: list[Iterator[optimization.Batch]], device: torch.device
+    ) -> None:
         self.model = models[0].to(device).train()
         parameters, buffers = stack_module_state([model.to(device).train() for model in models])
         self.parameters: Mapping[str, Tensor] = parameters
@@ -240,7 +242,7 @@ def seeded(build: Callable[[], nn.Module], seed: int) -> nn.Module:
     return build()
 
 
-def streams(data: ImageSplit, device: torch.device) -> list[Iterator[recipe.Batch]]:
+def streams(data: ImageSplit, device: torch.device) -> list[Iterator[optimization.Batch]]:
     """The batches of each seed, on the device."""
     images = [ImageArrays(data, SETTINGS, seed=seed, device=device) for seed in range(SEEDS)]
     return [one.batches(0, sys.maxsize) for one in images]

@@ -29,12 +29,12 @@ from torch import Tensor, nn
 from nasproxy.data.dataset import ImageSplit
 from nasproxy.execution.worker.main import TrialContext
 from nasproxy.storage.files import read_checks
-from nasproxy.trainers import image_classifier, recipe
+from nasproxy.trainers import image_classifier, optimization
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.records import TrialFolder
 from nasproxy.trials.spec import Recipe, Split, TrialSpec
 
-SETTINGS = recipe.Settings(
+SETTINGS = optimization.Settings(
     batch_size=64, learning_rate=0.01, weight_decay=5e-4, momentum=0.9, optimizer="sgd", schedule="cosine"
 )
 IMAGES, VALIDATION_IMAGES = 1024, 256
@@ -144,7 +144,7 @@ def bare_loop(workload: Workload) -> tuple[Seconds, float]:
     images, labels = torch.from_numpy(data.train_images), torch.from_numpy(data.train_labels)
     torch.manual_seed(0)
     model = workload.build().train()
-    optimizer = recipe.make_optimizer(model, SETTINGS)
+    optimizer = optimization.make_optimizer(model, SETTINGS)
     batches = torch.randint(0, IMAGES, (workload.steps, SETTINGS.batch_size))
     ready = now()
     for batch in batches:

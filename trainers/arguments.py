@@ -11,7 +11,7 @@ import torch
 
 from nasproxy.data.image_folder import FileSplit
 from nasproxy.execution.worker.main import TrialContext
-from nasproxy.trainers import recipe
+from nasproxy.trainers import optimization
 from nasproxy.trainers.images import open_images
 from nasproxy.trainers.settings import Settings
 
@@ -36,7 +36,7 @@ def with_settings(train: Trainer) -> Callable[..., None]:
 
     def check(trial: TrialContext, **arguments: Any) -> list[str]:
         settings, devices = settings_of(trial, arguments), trial.spec.devices
-        recipe.make_optimizer(torch.nn.Linear(1, 1), settings)
+        optimization.make_optimizer(torch.nn.Linear(1, 1), settings)
         if devices > 1 and trial.spec.recipe.data.get("loader") is not None:
             data = trial.load_data()
             for rank in range(devices):  # each must be able to have its part of the images

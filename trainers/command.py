@@ -19,7 +19,7 @@ from nasproxy.errors import ConfigError
 from nasproxy.execution.worker.main import TrialContext
 from nasproxy.trainers import placeholders
 from nasproxy.trainers.program import Program
-from nasproxy.trainers.reports import Checks, LostReportError, ProgramError, ReportFile
+from nasproxy.trainers.program_reports import Checks, LostReportError, ProgramError, ReportFile
 from nasproxy.training.hooks import get_checkpoint_dir, get_stop_training, report_alive
 
 Reports = Literal["stdout", "file", "hooks"]

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from nasproxy.data.dataset import ImageSplit
 from nasproxy.data.stream import BatchStream, step_seed
-from nasproxy.trainers.augmentation import Augmentation, Batch
+from nasproxy.trainers.batch_augmentation import Augmentation, Batch
 from nasproxy.trainers.settings import Settings
 from nasproxy.trainers.shards import seed_generator, shard, validation_batch, validation_shard
 

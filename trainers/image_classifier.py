@@ -18,15 +18,15 @@ from pytorch_lightning.strategies import DDPStrategy
 from torch import Tensor, nn
 
 from nasproxy.execution.worker.main import TrialContext
-from nasproxy.trainers import ranks, recipe
+from nasproxy.trainers import collectives, optimization
 from nasproxy.trainers.arguments import with_settings
 from nasproxy.training.lightning import TrialCallback, resume_path
 from nasproxy.trials.records import TrialFolder
 
 
 @with_settings
-def train(trial: TrialContext, settings: recipe.Settings) -> None:
-    """Train one trial until its controller says stop; arguments as in `nasproxy.trainers.recipe.Settings`.
+def train(trial: TrialContext, settings: optimization.Settings) -> None:
+    """Train one trial until its controller says stop; arguments as in `nasproxy.trainers.optimization.Settings`.
 
     Raises:
         ConfigError: An argument is out of range, or does not go with the device.
@@ -34,12 +34,12 @@ def train(trial: TrialContext, settings: recipe.Settings) -> None:
         CorruptFileError: The checkpoint cannot be read.
     """
     device = torch.device(trial.device)
-    recipe.repeat_exactly(device)
+    optimization.repeat_exactly(device)
     data = trial.load_data()
-    model = recipe.prepare(
+    model = optimization.prepare(
         trial.build_model(data), settings, regularisation=trial.proxy_task.regularisation, device=device
     )
-    images = recipe.open_images(trial, data, settings, device)
+    images = optimization.open_images(trial, data, settings, device)
     with _quiet():
         _trainer(trial, device).fit(
             ImageClassifier(model, settings, trial),
@@ -52,20 +52,20 @@ def train(trial: TrialContext, settings: recipe.Settings) -> None:
 class ImageClassifier(pl.LightningModule):
     """A model with its optimizer, learning rate, averaged weights and score."""
 
-    def __init__(self, model: nn.Module, settings: recipe.Settings, trial: TrialContext) -> None:
+    def __init__(self, model: nn.Module, settings: optimization.Settings, trial: TrialContext) -> None:
         super().__init__()
         self.automatic_optimization = False  # one batch is one optimizer step, however many micro-batches it takes
         self.model = model
         self.settings = settings
         self.trial = trial
-        self.average = recipe.Average(model, settings, trial.total_steps)
+        self.average = optimization.Average(model, settings, trial.total_steps)
         if settings.compile:
             model.compile()
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """The optimizer; the learning rate is a function of the step, which needs no scheduler's state."""
-        optimizer = recipe.make_optimizer(self.model, self.settings)
-        self._schedule = recipe.make_schedule(optimizer, self.settings, self.trial.total_steps)
+        optimizer = optimization.make_optimizer(self.model, self.settings)
+        self._schedule = optimization.make_schedule(optimizer, self.settings, self.trial.total_steps)
         return optimizer
 
     def on_train_start(self) -> None:
@@ -76,12 +76,12 @@ class ImageClassifier(pl.LightningModule):
         self._scale = None if scaler is None else scaler.get_scale
         self._aim_at_next_check()
 
-    def training_step(self, batch: recipe.Batch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: optimization.Batch, batch_idx: int) -> Tensor:
         """Take the optimizer step that follows `batch_idx` finished ones."""
         optimizer = self._optimizer
         self._schedule.step_update(batch_idx)
         optimizer.zero_grad()
-        loss = recipe.add_gradients(
+        loss = optimization.add_gradients(
             self.model,
             batch,
             self.settings,
@@ -106,23 +106,23 @@ class ImageClassifier(pl.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Begin to count."""
-        ranks.share_statistics(self.model, self.average.model)
+        collectives.share_statistics(self.model, self.average.model)
         self._right = torch.zeros((), device=self.device)
         self._seen = torch.zeros((), device=self.device)
 
-    def validation_step(self, batch: recipe.Batch, batch_idx: int) -> None:
+    def validation_step(self, batch: optimization.Batch, batch_idx: int) -> None:
         """Count what is classified right."""
-        self._right += recipe.hits(self.average.model, batch)
+        self._right += optimization.hits(self.average.model, batch)
         self._seen += len(batch[1])
 
     def on_validation_epoch_end(self) -> None:
         """Log the share of images that were classified right; keep the weights that the last score is of."""
-        score = ranks.total(self._right) / ranks.total(self._seen)
+        score = collectives.total(self._right) / collectives.total(self._seen)
         # Equal on all ranks already; the maximum of equals is what they are.
         self.log("score", score, sync_dist=self.trial.world_size > 1, reduce_fx="max")
         is_last = self.trainer.global_step == self.trial.total_steps
         if is_last and self.trial.rank == 0 and math.isfinite(score):
-            recipe.save_weights(self.average.model, TrialFolder(self.trial.model_dir).weights)
+            optimization.save_weights(self.average.model, TrialFolder(self.trial.model_dir).weights)
 
     def on_validation_end(self) -> None:
         """Set the next check."""
@@ -145,7 +145,7 @@ class ImageClassifier(pl.LightningModule):
 class ImageSteps(pl.LightningDataModule):
     """Batches by step, from the step at which the training stands."""
 
-    def __init__(self, images: recipe.Images, total_steps: int) -> None:
+    def __init__(self, images: optimization.Images, total_steps: int) -> None:
         super().__init__()
         self.images = images
         self.total_steps = total_steps
@@ -160,7 +160,9 @@ class ImageSteps(pl.LightningDataModule):
         """The validation images."""
         return _Loader(self.images.validation_batches, self.images.validation)
 
-    def transfer_batch_to_device(self, batch: recipe.Batch, device: torch.device, dataloader_idx: int) -> recipe.Batch:
+    def transfer_batch_to_device(
+        self, batch: optimization.Batch, device: torch.device, dataloader_idx: int
+    ) -> optimization.Batch:
         """Leave the batch where it is: on the device already."""
         return batch
 
@@ -168,14 +170,14 @@ class ImageSteps(pl.LightningDataModule):
 class _Loader:
     """What Lightning needs of a data loader; of a list it would take every item for a loader."""
 
-    def __init__(self, length: int, batches: Callable[[], Iterator[recipe.Batch]]) -> None:
+    def __init__(self, length: int, batches: Callable[[], Iterator[optimization.Batch]]) -> None:
         self._length = length
         self._batches = batches
 
     def __len__(self) -> int:
         return self._length
 
-    def __iter__(self) -> Iterator[recipe.Batch]:
+    def __iter__(self) -> Iterator[optimization.Batch]:
         return self._batches()
 
     def state_dict(self) -> dict[str, Any]:
@@ -212,8 +214,8 @@ def _trainer(trial: TrialContext, device: torch.device) -> pl.Trainer:
 def _strategy(trial: TrialContext, device: torch.device) -> DDPStrategy | str:
     if trial.world_size == 1:
         return "auto"
-    ranks.stay_on_this_machine()
-    return DDPStrategy(process_group_backend="nccl" if device.type == "cuda" else "gloo", **ranks.options())
+    collectives.stay_on_this_machine()
+    return DDPStrategy(process_group_backend="nccl" if device.type == "cuda" else "gloo", **collectives.options())
 
 
 @contextmanager

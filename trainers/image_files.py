@@ -16,7 +16,7 @@ from torchvision.transforms import v2
 from nasproxy.data.image_folder import FileSplit, Reading
 from nasproxy.data.stream import BatchStream, step_seed
 from nasproxy.errors import ConfigError, DataError
-from nasproxy.trainers.augmentation import Augmentation, Batch
+from nasproxy.trainers.batch_augmentation import Augmentation, Batch
 from nasproxy.trainers.settings import Settings
 from nasproxy.trainers.shards import seed_generator, shard, validation_batch, validation_shard
 

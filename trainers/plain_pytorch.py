@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from nasproxy.errors import CorruptFileError
 from nasproxy.execution.worker.main import TrialContext
-from nasproxy.trainers import ranks, recipe
+from nasproxy.trainers import collectives, optimization
 from nasproxy.trainers.arguments import with_settings
 from nasproxy.training.hooks import (
     check_loss,
@@ -32,8 +32,8 @@ CHECKPOINT_EVERY_SECONDS = 30.0
 
 
 @with_settings
-def train(trial: TrialContext, settings: recipe.Settings) -> None:
-    """Train one trial until its controller says stop; arguments as in `nasproxy.trainers.recipe.Settings`.
+def train(trial: TrialContext, settings: optimization.Settings) -> None:
+    """Train one trial until its controller says stop; arguments as in `nasproxy.trainers.optimization.Settings`.
 
     Raises:
         ConfigError: An argument is out of range, or does not go with the device.
@@ -41,29 +41,31 @@ def train(trial: TrialContext, settings: recipe.Settings) -> None:
         CorruptFileError: The checkpoint cannot be read.
     """
     device = torch.device(trial.device)
-    recipe.repeat_exactly(device)
-    ranks.join(trial)
+    optimization.repeat_exactly(device)
+    collectives.join(trial)
     data = trial.load_data()
-    model = recipe.prepare(
+    model = optimization.prepare(
         trial.build_model(data), settings, regularisation=trial.proxy_task.regularisation, device=device
     )
-    _Training(trial, settings, model, recipe.open_images(trial, data, settings, device)).run()
-    ranks.leave()
+    _Training(trial, settings, model, optimization.open_images(trial, data, settings, device)).run()
+    collectives.leave()
 
 
 class _Training:
     """One model with all that changes while it trains."""
 
-    def __init__(self, trial: TrialContext, settings: recipe.Settings, model: nn.Module, images: recipe.Images) -> None:
+    def __init__(
+        self, trial: TrialContext, settings: optimization.Settings, model: nn.Module, images: optimization.Images
+    ) -> None:
         self.trial = trial
         self.settings = settings
         self.device = torch.device(trial.device)
         self.model = model
         self.images = images
-        self.optimizer = recipe.make_optimizer(model, settings)
-        self.schedule = recipe.make_schedule(self.optimizer, settings, trial.total_steps)
+        self.optimizer = optimization.make_optimizer(model, settings)
+        self.schedule = optimization.make_schedule(self.optimizer, settings, trial.total_steps)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=trial.spec.recipe.precision == "16-mixed")
-        self.average = recipe.Average(model, settings, trial.total_steps)
+        self.average = optimization.Average(model, settings, trial.total_steps)
         self.path = get_checkpoint_dir(trial.model_dir) / "last.pt"
         self.watch = Stopwatch()
         self.timer = SavingTimer(CHECKPOINT_EVERY_SECONDS)
@@ -89,7 +91,7 @@ class _Training:
         trial = self.trial
         # What is asked for are checks: a training that stands beyond the last one has not come to the next yet.
         stop = trial.rank == 0 and get_stop_training(trial.model_dir, self.begin - 1, trial.total_steps)
-        return ranks.agreed(stop, self.device)
+        return collectives.agreed(stop, self.device)
 
     def _train_until(self, end: int) -> float:
         """Train some steps; returns the sum of their losses, once the device has done its work."""
@@ -104,14 +106,14 @@ class _Training:
                 self.watch.pause()
                 self._save()
                 self.watch.start()
-        return float(ranks.total(losses))
+        return float(collectives.total(losses))
 
-    def _train_step(self, batch: recipe.Batch) -> torch.Tensor:
+    def _train_step(self, batch: optimization.Batch) -> torch.Tensor:
         trial, scaler = self.trial, self.scaler
         self.schedule.step_update(self.step)
         self.optimizer.zero_grad()
-        with recipe.autocast(trial.spec.recipe.precision, self.device):
-            loss = recipe.add_gradients(
+        with optimization.autocast(trial.spec.recipe.precision, self.device):
+            loss = optimization.add_gradients(
                 self.parallel,
                 batch,
                 self.settings,
@@ -130,14 +132,14 @@ class _Training:
     @torch.no_grad()
     def _score(self) -> float:
         model = self.average.model.eval()
-        ranks.share_statistics(self.model, self.average.model)
+        collectives.share_statistics(self.model, self.average.model)
         right, seen = torch.zeros((), device=self.device), torch.zeros((), device=self.device)
-        with recipe.autocast(self.trial.spec.recipe.precision, self.device):
+        with optimization.autocast(self.trial.spec.recipe.precision, self.device):
             for batch in self.images.validation():
-                right += recipe.hits(model, batch)
+                right += optimization.hits(model, batch)
                 seen += len(batch[1])
                 self._report_alive()
-        return float(ranks.total(right) / ranks.total(seen))
+        return float(collectives.total(right) / collectives.total(seen))
 
     def _report_alive(self) -> bool:
         return self.trial.rank == 0 and report_alive(self.trial.model_dir)
@@ -145,7 +147,7 @@ class _Training:
     def _report(self, score: float, begin: int, seconds: float) -> None:
         folder, total = self.trial.model_dir, self.trial.total_steps
         if self.step == total and math.isfinite(score):
-            recipe.save_weights(self.average.model, TrialFolder(folder).weights)
+            optimization.save_weights(self.average.model, TrialFolder(folder).weights)
         update_trial_training_accuracy_metric(folder, score, begin, self.step - 1, seconds, total)
         self._save()
 
@@ -184,4 +186,4 @@ def _parallel(trial: TrialContext, model: nn.Module) -> nn.Module:
     if trial.world_size == 1:
         return model
     index = torch.device(trial.device).index
-    return DistributedDataParallel(model, device_ids=None if index is None else [index], **ranks.options())
+    return DistributedDataParallel(model, device_ids=None if index is None else [index], **collectives.options())

@@ -7,7 +7,7 @@ from torch import nn
 
 from nasproxy.errors import ConfigError
 from nasproxy.models.complexity import flops, measure
-from nasproxy.trainers.recipe import scale_dropout
+from nasproxy.trainers.optimization import scale_dropout
 from networks import FULL, REFERENCES, shapes, weights
 
 

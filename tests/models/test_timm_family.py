@@ -7,7 +7,7 @@ from torch import nn
 
 from nasproxy.errors import ConfigError, SpaceError
 from nasproxy.models.timm_family import build
-from nasproxy.trainers.recipe import scale_dropout
+from nasproxy.trainers.optimization import scale_dropout
 from networks import FULL, shapes, weights
 
 SCALABLE = ["resnet18", "resnet26t", "mobilenetv3_small_050", "convnext_atto", "vit_tiny_patch16_224"]

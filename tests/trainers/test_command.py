@@ -19,7 +19,7 @@ from nasproxy.execution.worker.main import TrialContext, rehearse
 from nasproxy.storage.files import read_checks, write_record
 from nasproxy.storage.trial_stores import FolderTrialStore
 from nasproxy.trainers import command, placeholders
-from nasproxy.trainers.reports import ProgramError
+from nasproxy.trainers.program_reports import ProgramError
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.records import Cause, Request, State, TrialFolder
 from nasproxy.trials.spec import Recipe, Split, TrialSpec

@@ -14,7 +14,7 @@ from torch import nn
 from nasproxy.data.dataset import ImageSplit
 from nasproxy.errors import ConfigError, CorruptFileError, NonFiniteScoreError
 from nasproxy.storage.files import read_checks
-from nasproxy.trainers.smoothing import Average
+from nasproxy.trainers.weight_averaging import Average
 from nasproxy.training import hooks
 from nasproxy.trials.clock import SavingTimer
 from nasproxy.trials.proxy_task import ProxyTask

@@ -12,7 +12,7 @@ from nasproxy.errors import ConfigError, DataError, NonFiniteScoreError
 from nasproxy.execution.failure_causes import cause_of
 from nasproxy.execution.worker.main import Datasets, TrialContext, rehearse
 from nasproxy.trainers import plain_pytorch
-from nasproxy.trainers.reports import ProgramError
+from nasproxy.trainers.program_reports import ProgramError
 from nasproxy.trials import proxy_task
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.records import Cause

@@ -14,10 +14,10 @@ from timm.scheduler.scheduler import Scheduler
 from torch import Tensor, nn
 
 from nasproxy.errors import ConfigError
-from nasproxy.trainers.augmentation import Batch
+from nasproxy.trainers.batch_augmentation import Batch
 from nasproxy.trainers.images import Images, open_images
 from nasproxy.trainers.settings import Settings
-from nasproxy.trainers.smoothing import Average
+from nasproxy.trainers.weight_averaging import Average
 
 __all__ = ["Average", "Batch", "Images", "Settings", "open_images"]
 

@@ -4,19 +4,19 @@ import pytest
 import torch
 from torch import nn
 
-from nasproxy.trainers import recipe
-from nasproxy.trainers.smoothing import decay
+from nasproxy.trainers import optimization
+from nasproxy.trainers.weight_averaging import decay
 
 
-def settings(**changes: Any) -> recipe.Settings:
+def settings(**changes: Any) -> optimization.Settings:
     given = {"batch_size": 4, "learning_rate": 0.1, "weight_decay": 0.01, "momentum": 0.9}
-    return recipe.Settings(**{**given, "optimizer": "sgd", "schedule": "cosine", **changes})
+    return optimization.Settings(**{**given, "optimizer": "sgd", "schedule": "cosine", **changes})
 
 
 def averaged(weights: list[float], **changes: Any) -> list[float]:
     """What is scored after each step, where the step leaves these weights and statistics."""
     model = nn.BatchNorm1d(1)
-    average = recipe.Average(model, settings(**changes), len(weights))
+    average = optimization.Average(model, settings(**changes), len(weights))
     found = []
     for step, weight in enumerate(weights, start=1):
         with torch.no_grad():

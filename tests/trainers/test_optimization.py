@@ -14,8 +14,8 @@ from torch import nn
 from nasproxy.data.dataset import ImageSplit
 from nasproxy.errors import ConfigError
 from nasproxy.execution.worker.main import rehearse
-from nasproxy.trainers import recipe
-from nasproxy.trainers.augmentation import flipped, shifted
+from nasproxy.trainers import optimization
+from nasproxy.trainers.batch_augmentation import flipped, shifted
 from nasproxy.trainers.image_arrays import ImageArrays
 from nasproxy.trainers.settings import optimizers
 from nasproxy.trainers.shards import validation_shard
@@ -25,9 +25,9 @@ from study import conf, digits_spec
 CPU = torch.device("cpu")
 
 
-def settings(**changes: Any) -> recipe.Settings:
+def settings(**changes: Any) -> optimization.Settings:
     given = {"batch_size": 4, "learning_rate": 0.1, "weight_decay": 0.01, "momentum": 0.9}
-    return recipe.Settings(**{**given, "optimizer": "sgd", "schedule": "cosine", **changes})
+    return optimization.Settings(**{**given, "optimizer": "sgd", "schedule": "cosine", **changes})
 
 
 def images(*, rank: int = 0, world_size: int = 1, **changes: Any) -> ImageArrays:
@@ -108,8 +108,8 @@ def test_the_learning_rate_follows_the_batch_that_is_taken(share: float, batch_s
 def rates(total: int, **changes: Any) -> list[float]:
     """The learning rate of each step, asked for from the last to the first: it hangs on the step alone."""
     given = settings(**changes)
-    optimizer = recipe.make_optimizer(net(), given)
-    schedule = recipe.make_schedule(optimizer, given, total)
+    optimizer = optimization.make_optimizer(net(), given)
+    schedule = optimization.make_schedule(optimizer, given, total)
     found = []
     for step in reversed(range(total)):
         schedule.step_update(step)
@@ -143,7 +143,7 @@ def test_a_training_of_half_the_steps_has_the_same_schedule_in_small(schedule: A
 
 @pytest.mark.parametrize("name", ["sgd", "adamw", "rmsproptf", "lamb"])
 def test_only_weights_decay(name: str) -> None:
-    groups = recipe.make_optimizer(net(), settings(optimizer=name)).param_groups
+    groups = optimization.make_optimizer(net(), settings(optimizer=name)).param_groups
     assert {tuple(p.ndim for p in group["params"]): group["weight_decay"] for group in groups} == {
         (4, 2): 0.01,
         (1, 1, 1, 1): 0.0,
@@ -152,19 +152,19 @@ def test_only_weights_decay(name: str) -> None:
 
 def test_sgd_looks_ahead_where_it_has_momentum() -> None:
     for momentum in (0.0, 0.9):
-        (group, *_) = recipe.make_optimizer(net(), settings(momentum=momentum)).param_groups
+        (group, *_) = optimization.make_optimizer(net(), settings(momentum=momentum)).param_groups
         assert (group["momentum"], group["nesterov"]) == (momentum, momentum > 0)
 
 
 def test_momentum_is_the_first_beta_and_options_reach_the_optimizer() -> None:
-    (group, *_) = recipe.make_optimizer(net(), settings(optimizer="adamw", momentum=0.8)).param_groups
+    (group, *_) = optimization.make_optimizer(net(), settings(optimizer="adamw", momentum=0.8)).param_groups
     assert group["betas"] == (0.8, 0.999)
-    (group, *_) = recipe.make_optimizer(
+    (group, *_) = optimization.make_optimizer(
         net(), settings(optimizer="rmsproptf", optimizer_options={"eps": 0.001})
     ).param_groups
     assert (group["eps"], group["momentum"]) == (0.001, 0.9)
     with pytest.raises(ConfigError, match=r"must be arguments of timm's sgd, got {'colour': 1}"):
-        recipe.make_optimizer(net(), settings(optimizer_options={"colour": 1}))
+        optimization.make_optimizer(net(), settings(optimizer_options={"colour": 1}))
 
 
 @pytest.mark.parametrize("name", optimizers())
@@ -178,12 +178,12 @@ def test_every_optimizer_goes_on_from_its_state_as_if_it_had_never_stopped(name:
 
     given = settings(optimizer=name, learning_rate=0.01)
     whole, first = net(), net()
-    steps(whole, recipe.make_optimizer(whole, given), range(6))
-    paused = recipe.make_optimizer(first, given)
+    steps(whole, optimization.make_optimizer(whole, given), range(6))
+    paused = optimization.make_optimizer(first, given)
     steps(first, paused, range(3))
     second = net()
     second.load_state_dict(first.state_dict())
-    resumed = recipe.make_optimizer(second, given)
+    resumed = optimization.make_optimizer(second, given)
     resumed.load_state_dict(paused.state_dict())
     steps(second, resumed, range(3, 6))
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), second.parameters(), strict=True))
@@ -273,7 +273,7 @@ def test_gradients_of_micro_batches_add_up_to_those_of_the_batch() -> None:
     found = []
     for size in (None, 3):
         model.zero_grad()
-        loss = recipe.add_gradients(model, batch, settings(), micro_batch=size, backward=torch.autograd.backward)
+        loss = optimization.add_gradients(model, batch, settings(), micro_batch=size, backward=torch.autograd.backward)
         found.append((loss, model[1].weight.grad.clone()))
     torch.testing.assert_close(*found)
 
@@ -287,13 +287,13 @@ def test_no_image_of_a_batch_is_left_to_pass_through_alone(count: int, micro_bat
     model.register_forward_hook(lambda _, inputs, __: seen.append(len(inputs[0])))
     batch = torch.zeros(count, 1, 4, 4), torch.zeros(count, dtype=torch.long)
     given = settings(batch_size=count)
-    recipe.add_gradients(model, batch, given, micro_batch=micro_batch, backward=torch.autograd.backward)
+    optimization.add_gradients(model, batch, given, micro_batch=micro_batch, backward=torch.autograd.backward)
     assert seen == parts
 
 
 def test_gradients_are_clipped_once_they_are_whole() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(16, 10))
-    recipe.add_gradients(
+    optimization.add_gradients(
         model, images().batch(0), settings(clip_norm=0.5), micro_batch=3, backward=torch.autograd.backward
     )
     norm = torch.stack([parameter.grad.norm() for parameter in model.parameters()]).norm()
@@ -305,7 +305,7 @@ def test_clipping_sees_gradients_in_their_own_scale() -> None:
     for scale in (1.0, 64.0):
         model = nn.Sequential(nn.Flatten(), nn.Linear(16, 10, bias=False))
         nn.init.ones_(model[1].weight)
-        recipe.add_gradients(
+        optimization.add_gradients(
             model,
             images().batch(0),
             settings(clip_norm=0.5),
@@ -323,7 +323,7 @@ def test_parts_of_a_batch_on_several_devices_average_to_its_gradient() -> None:
     gradients = []
     for rank, world_size in ((0, 1), (0, 3), (1, 3), (2, 3)):
         model.zero_grad()
-        recipe.add_gradients(
+        optimization.add_gradients(
             model,
             images(batch_size=5, rank=rank, world_size=world_size).batch(0),
             given,
@@ -348,7 +348,9 @@ def test_all_micro_batches_but_the_last_are_held_back() -> None:
         said.append("backward")
 
     model = nn.Sequential(nn.Flatten(), nn.Linear(16, 10))
-    recipe.add_gradients(model, images().batch(0), settings(), micro_batch=2, backward=backward, hold_back=hold_back)
+    optimization.add_gradients(
+        model, images().batch(0), settings(), micro_batch=2, backward=backward, hold_back=hold_back
+    )
     assert said == ["held", "backward", "free", "backward"]
 
 
@@ -356,7 +358,7 @@ def test_dropout_of_every_kind_is_scaled() -> None:
     from timm.layers import DropPath
 
     model = nn.Sequential(OrderedDict(a=nn.Dropout(0.2), b=DropPath(0.1), c=nn.Dropout2d(0.9), d=nn.Identity()))
-    recipe.scale_dropout(model, 2.0)
+    optimization.scale_dropout(model, 2.0)
     assert (model.a.p, model.b.drop_prob, model.c.p) == (0.4, 0.2, 0.95)
 
 
@@ -367,7 +369,7 @@ def test_the_dropouts_of_a_timm_model_are_scaled_wherever_it_keeps_their_rates()
     paths = [module for module in model.modules() if isinstance(module, DropPath)]
     before = [path.drop_prob for path in paths]
     assert max(before) > 0
-    recipe.scale_dropout(model, 0.5)
+    optimization.scale_dropout(model, 0.5)
     assert model.drop_rate == 0.15
     assert [path.drop_prob for path in paths] == [rate / 2 for rate in before]
 
@@ -421,11 +423,11 @@ def test_a_strength_of_augmentation_that_nothing_feels_is_told(changes: dict[str
 def test_the_configuration_names_every_setting_at_its_default(name: str) -> None:
     node = {key: value for key, value in conf(f"trainer/{name}").items() if key not in ("_target_", "version")}
     needed = ("batch_size", "optimizer", "learning_rate", "weight_decay", "momentum", "schedule")
-    assert recipe.Settings(**node) == recipe.Settings(**{key: node[key] for key in needed})
-    assert set(node) == {field.name for field in fields(recipe.Settings)}
+    assert optimization.Settings(**node) == optimization.Settings(**{key: node[key] for key in needed})
+    assert set(node) == {field.name for field in fields(optimization.Settings)}
 
 
 def test_hits_are_counted_and_are_no_number_where_the_scores_are_none() -> None:
     batch = (torch.eye(4), torch.tensor([0, 1, 2, 0]))
-    assert recipe.hits(nn.Identity(), batch) == 3
-    assert torch.isnan(recipe.hits(nn.Identity(), (batch[0] * torch.nan, batch[1])))
+    assert optimization.hits(nn.Identity(), batch) == 3
+    assert torch.isnan(optimization.hits(nn.Identity(), (batch[0] * torch.nan, batch[1])))
