@@ -26,11 +26,11 @@ def main() -> None:
 
 @hydra.main(version_base="1.3", config_path="pkg://nasproxy.conf", config_name="config")
 def _run(config: DictConfig) -> None:
-    from nasproxy import app
+    from nasproxy.jobs import job
 
     hydra_config = HydraConfig.get()
     add_to_path([Path(hydra_config.runtime.cwd), *config_folders(hydra_config)])
-    app.main(config, is_sweep=hydra_config.mode is RunMode.MULTIRUN)
+    job.main(config, is_sweep=hydra_config.mode is RunMode.MULTIRUN)
 
 
 def config_folders(hydra_config: HydraConf) -> list[Path]:

@@ -324,5 +324,5 @@ def test_help_and_the_composed_configuration_read_well(tmp_path: Path) -> None:
 
 
 def test_importing_the_package_loads_no_torch() -> None:
-    code = "import sys, nasproxy.app; sys.exit('torch' in sys.modules)"
+    code = "import sys, nasproxy.jobs.job; sys.exit('torch' in sys.modules)"
     assert study.python("-c", code) == 0

@@ -1,0 +1,1 @@
+"""Jobs: what one run of the command does, stage by stage."""
