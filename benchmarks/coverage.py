@@ -26,7 +26,7 @@ from scipy import stats
 
 from nasproxy.stages.proxy_search.judge import Judge, Models
 from nasproxy.stages.proxy_search.race import Pace
-from nasproxy.stages.states import Reference
+from nasproxy.stages.references.state import Reference
 from nasproxy.statistics.acceptance import ROUNDING, Criterion, Plan, VerdictKind
 from nasproxy.statistics.concordance import kendall_taus
 from nasproxy.statistics.deviation import tau_lower_limit

@@ -24,12 +24,13 @@ from nasproxy.execution.backends.replay.curve_table import CurveTable, read_tabl
 from nasproxy.stages import runner
 from nasproxy.stages.proxy_search.judge import Judge, Models
 from nasproxy.stages.proxy_search.race import Pace
+from nasproxy.stages.proxy_search.settings import ProxySearchSettings
 from nasproxy.stages.proxy_search.stage import ProxySearchController
+from nasproxy.stages.proxy_search.state import ProxySearchState
 from nasproxy.stages.references.candidate_pool import Reserve
 from nasproxy.stages.references.random_selection import RandomSelection
+from nasproxy.stages.references.state import Reference
 from nasproxy.stages.runner import Decide
-from nasproxy.stages.settings import ProxySearchSettings
-from nasproxy.stages.states import ProxySearchState, Reference
 from nasproxy.statistics.acceptance import Plan
 from nasproxy.storage.trial_stores import MemoryTrialStore
 from nasproxy.testing import curves

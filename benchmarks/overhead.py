@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import median
 
 from nasproxy.execution.backends.local import LocalBackend
-from nasproxy.execution.worker.main import TrialContext
+from nasproxy.execution.worker.context import TrialContext
 from nasproxy.storage.trial_stores import FolderTrialStore
 from nasproxy.training import hooks
 from nasproxy.trials.proxy_task import ProxyTask

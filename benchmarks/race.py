@@ -27,10 +27,11 @@ from nasproxy.errors import NasproxyError
 from nasproxy.execution.backends.replay.backend import CHOICE, ReplayBackend
 from nasproxy.execution.backends.replay.curve_table import CurveTable, Training, read_table
 from nasproxy.stages import runner
+from nasproxy.stages.proxy_search.settings import ProxySearchSettings
 from nasproxy.stages.proxy_search.stage import ProxySearchController
+from nasproxy.stages.proxy_search.state import ProxySearchState, best_task
 from nasproxy.stages.references.candidate_pool import Reserve
-from nasproxy.stages.settings import ProxySearchSettings
-from nasproxy.stages.states import ProxySearchState, Reference, best_task
+from nasproxy.stages.references.state import Reference
 from nasproxy.statistics.acceptance import Criterion
 from nasproxy.storage.trial_stores import MemoryTrialStore
 from nasproxy.tracking.tracker import Silent

@@ -27,11 +27,11 @@ import torch
 from torch import Tensor, nn
 
 from nasproxy.data.dataset import ImageSplit
-from nasproxy.execution.worker.main import TrialContext
-from nasproxy.storage.files import read_checks
+from nasproxy.execution.worker.context import TrialContext
+from nasproxy.storage.trial_files import read_checks
+from nasproxy.storage.trial_folder import TrialFolder
 from nasproxy.trainers import image_classifier, optimization
 from nasproxy.trials.proxy_task import ProxyTask
-from nasproxy.trials.records import TrialFolder
 from nasproxy.trials.spec import Recipe, Split, TrialSpec
 
 SETTINGS = optimization.Settings(

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from nasproxy.data.dataset import ImageDataset
-from nasproxy.execution.worker.main import TrialContext
+from nasproxy.execution.worker.context import TrialContext
 from nasproxy.statistics.acceptance import Evidence, Verdict, decide
 from nasproxy.statistics.deviation import tau_lower_limit
 from nasproxy.testing import synthetic

@@ -3,7 +3,7 @@
 from typing import Any
 from unittest.mock import patch
 
-from nasproxy.execution.worker.main import TrialContext
+from nasproxy.execution.worker.context import TrialContext
 from nasproxy.trainers import plain_pytorch
 from nasproxy.training import hooks
 

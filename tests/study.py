@@ -9,8 +9,9 @@ from typing import Any
 
 import yaml
 
-from nasproxy.execution.worker.main import load_dataset
-from nasproxy.trials.proxy_task import ProxyTask, flatten
+from nasproxy.data.loading import load_dataset
+from nasproxy.trials.overrides import flatten
+from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.spec import Recipe, Split, TrialSpec
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import study
-from nasproxy.trials.proxy_task import grid
+from nasproxy.trials.grid import grid
 
 EXPERIMENT = study.conf("experiment/augmentation_search")
 SMALL = (

@@ -10,9 +10,10 @@ import pytest
 import study
 from nasproxy.cost.account import Cost
 from nasproxy.report.verdict import judge
-from nasproxy.stages.states import Outcome, StoppingState, best_task, read_confirmations, read_rules, read_tasks
+from nasproxy.stages.confirmation.state import Outcome, read_confirmations
+from nasproxy.stages.proxy_search.state import StoppingState, best_task, read_rules, read_tasks
 from nasproxy.stages.study_results import read_findings
-from nasproxy.storage.files import is_held
+from nasproxy.storage.leases import is_held
 from nasproxy.storage.study import StudyFolder
 from nasproxy.storage.trial_stores import FolderTrialStore
 from nasproxy.trials.records import State

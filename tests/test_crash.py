@@ -11,8 +11,11 @@ from pathlib import Path
 import pytest
 
 import study
-from nasproxy.stages.states import SelectionState, best_task, read_confirmations, read_rules, read_tasks
-from nasproxy.storage.files import is_held, read_record
+from nasproxy.stages.confirmation.state import read_confirmations
+from nasproxy.stages.proxy_search.state import best_task, read_rules, read_tasks
+from nasproxy.stages.references.state import SelectionState
+from nasproxy.storage.files import read_record
+from nasproxy.storage.leases import is_held
 from nasproxy.storage.study import StudyFolder
 from nasproxy.storage.trial_stores import FolderTrialStore
 

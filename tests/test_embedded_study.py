@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 import study
-from nasproxy.stages.states import SelectionState, TaskState, VarianceState, best_task, read_rules, read_tasks
+from nasproxy.stages.proxy_search.state import TaskState, best_task, read_rules, read_tasks
+from nasproxy.stages.references.state import SelectionState
+from nasproxy.stages.variance.state import VarianceState
 from nasproxy.statistics.ceiling import noise_ceiling, spread_over_noise
 from nasproxy.storage.files import read_record
 from nasproxy.storage.study import StudyFolder

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import study
-from nasproxy.stages.states import read_tasks
+from nasproxy.stages.proxy_search.state import read_tasks
 from nasproxy.storage.study import StudyFolder
 from nasproxy.storage.trial_stores import FolderTrialStore
 from nasproxy.trials.records import State

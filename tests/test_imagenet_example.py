@@ -6,7 +6,9 @@ import pytest
 
 import study
 from nasproxy.data.dataset import subset_size
-from nasproxy.stages.states import SelectionState, read_confirmations, read_tasks
+from nasproxy.stages.confirmation.state import read_confirmations
+from nasproxy.stages.proxy_search.state import read_tasks
+from nasproxy.stages.references.state import SelectionState
 from nasproxy.storage.files import read_record
 from nasproxy.storage.study import StudyFolder
 from nasproxy.storage.trial_stores import FolderTrialStore

@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 
 import study
-from nasproxy.stages.states import SelectionState, VarianceState, read_confirmations, read_tasks
+from nasproxy.stages.confirmation.state import read_confirmations
+from nasproxy.stages.proxy_search.state import read_tasks
+from nasproxy.stages.references.state import SelectionState
+from nasproxy.stages.variance.state import VarianceState
 from nasproxy.storage.files import read_record
 from nasproxy.storage.study import StudyFolder
 from nasproxy.storage.trial_stores import FolderTrialStore

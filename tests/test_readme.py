@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import study
-from nasproxy.stages.states import read_tasks
+from nasproxy.stages.proxy_search.state import read_tasks
 from nasproxy.storage.study import StudyFolder
 
 README = (study.ROOT / "README.md").read_text()

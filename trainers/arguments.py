@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from nasproxy.data.image_folder import FileSplit
-from nasproxy.execution.worker.main import TrialContext
+from nasproxy.execution.worker.context import TrialContext
 from nasproxy.trainers import optimization
 from nasproxy.trainers.images import open_images
 from nasproxy.trainers.settings import Settings

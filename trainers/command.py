@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from nasproxy.errors import ConfigError
-from nasproxy.execution.worker.main import TrialContext
+from nasproxy.execution.worker.context import TrialContext
 from nasproxy.trainers import placeholders
 from nasproxy.trainers.program import Program
 from nasproxy.trainers.program_reports import Checks, LostReportError, ProgramError, ReportFile

@@ -17,11 +17,11 @@ from pytorch_lightning.plugins.environments import LightningEnvironment  # type:
 from pytorch_lightning.strategies import DDPStrategy
 from torch import Tensor, nn
 
-from nasproxy.execution.worker.main import TrialContext
+from nasproxy.execution.worker.context import TrialContext
+from nasproxy.storage.trial_folder import TrialFolder
 from nasproxy.trainers import collectives, optimization
 from nasproxy.trainers.arguments import with_settings
 from nasproxy.training.lightning import TrialCallback, resume_path
-from nasproxy.trials.records import TrialFolder
 
 
 @with_settings

@@ -7,7 +7,7 @@ import torch
 
 from nasproxy.data.dataset import ImageSplit
 from nasproxy.data.image_folder import FileSplit
-from nasproxy.execution.worker.main import TrialContext
+from nasproxy.execution.worker.context import TrialContext
 from nasproxy.trainers.batch_augmentation import Batch
 from nasproxy.trainers.image_arrays import ImageArrays
 from nasproxy.trainers.image_files import ImageFiles

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from nasproxy.errors import ConfigError
-from nasproxy.execution.worker.main import TrialContext
+from nasproxy.execution.worker.context import TrialContext
 from nasproxy.trials.proxy_task import DIMENSIONS
 
 ARCHITECTURE = "architecture."

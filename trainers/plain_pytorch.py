@@ -1,7 +1,7 @@
 """Trains an image classifier in a plain loop: the example for whoever brings a trainer of their own.
 
-What makes it a trial's trainer is its calls of `nasproxy.training.hooks`: report a check, ask whether to stop, and keep a
-checkpoint to continue from. All else is the user's.
+What makes it a trial's trainer is its calls of `nasproxy.training.hooks`: report a check, ask whether to stop, and
+keep a checkpoint to continue from. All else is the user's.
 """
 
 import math
@@ -14,7 +14,8 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from nasproxy.errors import CorruptFileError
-from nasproxy.execution.worker.main import TrialContext
+from nasproxy.execution.worker.context import TrialContext
+from nasproxy.storage.trial_folder import TrialFolder
 from nasproxy.trainers import collectives, optimization
 from nasproxy.trainers.arguments import with_settings
 from nasproxy.training.hooks import (
@@ -25,7 +26,6 @@ from nasproxy.training.hooks import (
     update_trial_training_accuracy_metric,
 )
 from nasproxy.trials.clock import SavingTimer, Stopwatch
-from nasproxy.trials.records import TrialFolder
 
 CHECKPOINT_EVERY_SECONDS = 30.0
 """Between checks; a check always saves one."""

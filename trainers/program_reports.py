@@ -11,10 +11,10 @@ from typing import Literal, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from nasproxy.errors import NasproxyError, NonFiniteScoreError
-from nasproxy.execution.worker.main import TrialContext
-from nasproxy.storage.files import last_step
+from nasproxy.execution.worker.context import TrialContext
+from nasproxy.storage.trial_files import last_step
+from nasproxy.storage.trial_folder import TrialFolder
 from nasproxy.training.hooks import update_trial_training_accuracy_metric, update_trial_training_latency_metric
-from nasproxy.trials.records import TrialFolder
 
 
 class ProgramError(NasproxyError):

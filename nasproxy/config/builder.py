@@ -9,10 +9,10 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 from nasproxy.config.schema import Config, Step
+from nasproxy.data.loading import load_dataset
 from nasproxy.errors import ConfigError, NasproxyError
 from nasproxy.execution.backends.backend import Backend
 from nasproxy.execution.devices import gpus_of, visible_gpus
-from nasproxy.execution.worker.main import load_dataset
 from nasproxy.space import SearchSpace
 from nasproxy.stages.references.selection import Selection
 from nasproxy.stages.schedule_comparison.stage import compared
@@ -21,7 +21,7 @@ from nasproxy.storage.study import StudyFolder
 from nasproxy.storage.trial_stores import FolderTrialStore, TrialStore
 from nasproxy.targets import build, check_arguments, load, targets
 from nasproxy.tracking.tracker import Tracker
-from nasproxy.trials import proxy_task
+from nasproxy.trials import grid
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.records import Cause
 from nasproxy.trials.retry import Successor, successor
@@ -171,7 +171,7 @@ class Design:
         generator = settings.pop("generator", None)
         if generator is not None:
             settings["tasks"] = _generate(generator)
-        return proxy_task.grid(settings)
+        return grid.grid(settings)
 
     @property
     def showpiece(self) -> Architecture:

@@ -1,26 +1,25 @@
 """A study on a table of learning curves: what the table decides instead of the configuration, and what was replayed."""
 
-import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any, ClassVar
 
 from nasproxy.config.builder import Design
 from nasproxy.config.schema import Config, DataConfig, Device, ProxyConfig, SearchSpaceConfig, Step
-from nasproxy.errors import ConfigError, CorruptFileError
+from nasproxy.errors import ConfigError
 from nasproxy.execution.backends.backend import Backend
 from nasproxy.execution.backends.replay.backend import CHOICE, ReplayBackend
+from nasproxy.execution.backends.replay.ledger import Ledger, read_ledger
 from nasproxy.space import SearchSpace
-from nasproxy.storage.files import append_line, read_lines, read_record
+from nasproxy.storage.files import read_record
 from nasproxy.storage.study import StudyFolder, StudyRecord
 from nasproxy.storage.trial_stores import MemoryTrialStore, TrialStore
 from nasproxy.targets import build
-from nasproxy.tracking.tracker import Silent, Tracker
+from nasproxy.tracking.tracker import Tracker
 from nasproxy.trials.proxy_task import ProxyTask
-from nasproxy.trials.records import Request, State, TrialRecord
+from nasproxy.trials.records import Request
 from nasproxy.trials.spec import Architecture, Split, TrialSpec
 
 
@@ -134,48 +133,6 @@ class ReplayDesign(Design):
                 f"proxy {replay.reference!r} is the reference itself, and the table has one seed of it: each training "
                 f"is compared with its own end, which flatters"
             )
-
-
-Trained = tuple[str, str | None, str, int]
-"""Architecture, proxy (None for the reference's own trainings), split and seed."""
-
-
-class Ledger(Silent):
-    """Which trials were replayed, and how far: the trials themselves are in the table."""
-
-    def __init__(self, path: Path) -> None:
-        """Continue the file."""
-        super().__init__(study=path.parent)
-        self._path = path
-        self._known: dict[Trained, int | None] = read_ledger(path)
-
-    def trial(self, spec: TrialSpec, record: TrialRecord) -> None:
-        """Note how far it came, unless that is known."""
-        proxy = spec.proxy_task.overrides.get("trainer.proxy")
-        trained = (str(spec.architecture[CHOICE]), None if proxy is None else str(proxy), spec.split.value, spec.seed)
-        until = None if record.status.state in (State.DONE, State.FAILED) else record.step
-        if trained not in self._known or self._known[trained] != until:
-            self._known[trained] = until
-            append_line(self._path, json.dumps([*trained, until], ensure_ascii=False))
-
-
-def read_ledger(path: Path) -> dict[Trained, int | None]:
-    """How far each trial came; None for its end.
-
-    Raises:
-        CorruptFileError: A line is no trial's.
-    """
-    known: dict[Trained, int | None] = {}
-    try:
-        for line in read_lines(path):
-            architecture, proxy, split, seed, until = json.loads(line)
-            known[architecture, proxy, Split(split).value, int(seed)] = None if until is None else int(until)
-    except (ValueError, TypeError) as error:
-        raise CorruptFileError(
-            f"{path} cannot be read: {error}. Nothing was changed; restore the file, or move the study away and run "
-            f"its command again: a replay takes seconds"
-        ) from error
-    return known
 
 
 def _fitted(config: Config, replay: ReplayBackend) -> Config:

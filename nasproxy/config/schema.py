@@ -10,18 +10,15 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+from nasproxy.config.cost_settings import CostSettings
 from nasproxy.errors import ConfigError
-from nasproxy.stages.settings import (
-    CompareSchedulesSettings,
-    ConfirmSettings,
-    CostSettings,
-    FailureSettings,
-    ProxySearchSettings,
-    ReferencesSettings,
-    SearchSettings,
-    VarianceSettings,
-)
+from nasproxy.stages.confirmation.settings import ConfirmSettings
+from nasproxy.stages.proxy_search.settings import ProxySearchSettings, SearchSettings
+from nasproxy.stages.references.settings import ReferencesSettings
+from nasproxy.stages.schedule_comparison.settings import CompareSchedulesSettings
+from nasproxy.stages.variance.settings import VarianceSettings
 from nasproxy.trials.proxy_task import NAME_PATTERN
+from nasproxy.trials.retry_settings import FailureSettings
 
 
 class Step(Enum):
@@ -75,7 +72,7 @@ class SearchSpaceConfig:
 class ProxyConfig:
     """Dimensions of the proxy tasks, each a value or a list of them (an axis); or tasks that are no product.
 
-    Typed loosely, since a structured configuration cannot say "number or list": `nasproxy.trials.proxy_task.grid` checks.
+    Typed loosely, since a structured configuration cannot say "number or list": `nasproxy.trials.grid.grid` checks.
     """
 
     data_fraction: Any = None

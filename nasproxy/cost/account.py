@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from nasproxy.stages.states import TaskState
+from nasproxy.stages.proxy_search.state import TaskState
 from nasproxy.stages.study_results import Findings, Stage, Trial
 from nasproxy.trials.records import TrialRecord
 

@@ -7,8 +7,9 @@ from statistics import NormalDist
 
 from nasproxy.stages.proxy_search.judge import Judge, Models
 from nasproxy.stages.proxy_search.race import Pace
+from nasproxy.stages.proxy_search.state import TaskState
 from nasproxy.stages.references.candidate_pool import Reserve
-from nasproxy.stages.states import Reference, TaskState
+from nasproxy.stages.references.state import Reference
 from nasproxy.statistics.acceptance import Plan, VerdictKind
 from nasproxy.statistics.criteria.weak_prior import PRIOR_VARIANCE, prior_mean
 from nasproxy.trials.proxy_task import ProxyTask

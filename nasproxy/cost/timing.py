@@ -9,7 +9,7 @@ from pathlib import Path
 from nasproxy.cost.speed import Timing
 from nasproxy.execution.backends.backend import Backend
 from nasproxy.stages.retries import Lineage, Succession, final
-from nasproxy.storage.files import Lease
+from nasproxy.storage.leases import Lease
 from nasproxy.storage.study import StudyFolder
 from nasproxy.storage.trial_stores import FolderTrialStore, TrialStore
 from nasproxy.trials.records import Request, TrialRecord

@@ -11,9 +11,9 @@ from statistics import fmean, median
 from nasproxy.cost.account import Cost, stage_costs, train_seconds
 from nasproxy.errors import TooFewTrialsError
 from nasproxy.stages.proxy_search.rules import read_settings
+from nasproxy.stages.proxy_search.settings import ProxySearchSettings
+from nasproxy.stages.proxy_search.state import TaskState
 from nasproxy.stages.references.spread_selection import SpreadSelection
-from nasproxy.stages.settings import ProxySearchSettings
-from nasproxy.stages.states import TaskState
 from nasproxy.stages.study_results import Findings, Stage, target
 from nasproxy.statistics.acceptance import ROUNDING
 from nasproxy.statistics.rank_correlation import kendall_tau

@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 from nasproxy.cost.expected_acceptance import Acceptance
 from nasproxy.stages.proxy_search import race
 from nasproxy.stages.proxy_search.race import Pace
+from nasproxy.stages.proxy_search.settings import ProxySearchSettings
 from nasproxy.stages.references.selection import Selection
-from nasproxy.stages.settings import ProxySearchSettings, VarianceSettings
+from nasproxy.stages.variance.settings import VarianceSettings
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.spec import Architecture, Recipe, Split, TrialSpec
 

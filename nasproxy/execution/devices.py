@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from nasproxy.errors import ConfigError
-from nasproxy.storage.files import Lease
+from nasproxy.storage.leases import Lease
 
 POLL_SECONDS = 0.1
 """Between two looks whether a share has become free."""

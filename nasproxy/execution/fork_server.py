@@ -16,9 +16,13 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
+from nasproxy.data.loading import Datasets
 from nasproxy.errors import ConfigError, NasproxyError, told
 from nasproxy.execution.failure_causes import bound_memory
-from nasproxy.execution.worker.main import Datasets, WorkOrder, rehearse, run, zero_costs
+from nasproxy.execution.work_order import WorkOrder
+from nasproxy.execution.worker.main import run
+from nasproxy.execution.worker.measure import zero_costs
+from nasproxy.execution.worker.preflight import rehearse
 from nasproxy.storage.zero_cost_scores import ZeroCost
 from nasproxy.trials.spec import TrialSpec
 
@@ -53,7 +57,7 @@ class TrialHost:
         """Put each trial together without training it, in as much memory.
 
         Returns:
-            What `nasproxy.execution.worker.main.rehearse` says of them, once each.
+            What `nasproxy.execution.worker.preflight.rehearse` says of them, once each.
 
         Raises:
             ConfigError: One cannot be put together.

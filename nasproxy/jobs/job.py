@@ -25,24 +25,20 @@ from nasproxy.report import estimate_tables
 from nasproxy.report.terminal import busy, print_table
 from nasproxy.stages import runner
 from nasproxy.stages.confirmation.stage import ConfirmationController
+from nasproxy.stages.confirmation.state import ConfirmationState, read_confirmations
 from nasproxy.stages.proxy_search.judge import Judge
 from nasproxy.stages.proxy_search.stage import ProxySearchController
+from nasproxy.stages.proxy_search.state import TaskState, best_task, read_tasks
 from nasproxy.stages.references.candidate_pool import Reserve
+from nasproxy.stages.references.state import Reference, SelectionState
 from nasproxy.stages.schedule_comparison.stage import SchedulesController, compared
-from nasproxy.stages.states import (
-    ConfirmationState,
-    Reference,
-    SelectionState,
-    TaskState,
-    VarianceState,
-    best_task,
-    read_confirmations,
-    read_tasks,
-)
 from nasproxy.stages.variance.stage import VarianceController, enforce
+from nasproxy.stages.variance.state import VarianceState
 from nasproxy.statistics.ceiling import NoiseCeiling, noise_ceiling
-from nasproxy.storage.files import Lease, revive, write_record
+from nasproxy.storage.files import write_record
+from nasproxy.storage.leases import Lease
 from nasproxy.storage.study import Study, StudyFolder, open_study
+from nasproxy.storage.trial_files import revive
 from nasproxy.storage.trial_stores import TrialStore
 from nasproxy.storage.zero_cost_scores import ZeroCost
 from nasproxy.targets import build, load

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from nasproxy.trials.proxy_task import flatten, numbered
+from nasproxy.trials.overrides import flatten, numbered
 from nasproxy.trials.spec import Choice
 
 

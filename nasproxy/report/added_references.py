@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from nasproxy.report import wording
-from nasproxy.stages.states import Reference, TaskCheck, TaskState
+from nasproxy.stages.proxy_search.state import TaskCheck, TaskState
+from nasproxy.stages.references.state import Reference
 from nasproxy.stages.study_results import Findings
 
 

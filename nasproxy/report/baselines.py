@@ -10,7 +10,8 @@ from nasproxy.errors import TooFewTrialsError
 from nasproxy.report import wording
 from nasproxy.report.tables import Column, Row, Table, rank_columns, rank_measures
 from nasproxy.report.wording import Remark
-from nasproxy.stages.states import Reference, TaskState
+from nasproxy.stages.proxy_search.state import TaskState
+from nasproxy.stages.references.state import Reference
 from nasproxy.stages.study_results import Findings, ModelScores
 from nasproxy.statistics.bootstrap import bootstrap_taus
 from nasproxy.statistics.missing import Floats

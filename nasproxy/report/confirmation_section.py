@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from nasproxy.report import wording
 from nasproxy.report.tables import Column, Row, Table
 from nasproxy.report.wording import Remark
-from nasproxy.stages.states import ConfirmationState, FreshModels, Outcome, TaskState
+from nasproxy.stages.confirmation.state import ConfirmationState, FreshModels, Outcome
+from nasproxy.stages.proxy_search.state import TaskState
 from nasproxy.stages.study_results import Findings, decided_at
 from nasproxy.statistics.contradiction import Confirmation
 

@@ -6,7 +6,7 @@ from nasproxy.cost.account import Cost
 from nasproxy.cost.estimate import Amount, Estimate, StageEstimate
 from nasproxy.report import wording
 from nasproxy.report.tables import Column, Row, Table
-from nasproxy.stages.states import TaskState
+from nasproxy.stages.proxy_search.state import TaskState
 from nasproxy.stages.study_results import Findings, Stage, Trial
 
 TOTAL = "total"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from nasproxy.cost.account import Cost, Saving, train_saving, wall_saving
 from nasproxy.report import wording
-from nasproxy.stages.states import TaskState
+from nasproxy.stages.proxy_search.state import TaskState
 from nasproxy.stages.study_results import Findings, decided_at
 from nasproxy.statistics.rank_correlation import tau_in_better_half
 from nasproxy.statistics.search_outcome import random_best_rank, search_outcome

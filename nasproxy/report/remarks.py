@@ -6,11 +6,12 @@ from nasproxy.cost.account import Cost
 from nasproxy.report import baselines, confirmation_section, wording
 from nasproxy.report.added_references import additions
 from nasproxy.report.wording import Remark
-from nasproxy.stages.states import StoppingState, TaskState
+from nasproxy.stages.proxy_search.state import StoppingState, TaskState
 from nasproxy.stages.study_results import Findings, Stage, criterion, target
 from nasproxy.statistics.criteria.alpha_spending import MARGIN
 from nasproxy.statistics.rank_correlation import RankCorrelation, kendall_tau, tau_in_better_half
-from nasproxy.trials.proxy_task import SHORT_NAMES, Override, ProxyTask
+from nasproxy.trials.overrides import Override
+from nasproxy.trials.proxy_task import SHORT_NAMES, ProxyTask
 from nasproxy.trials.records import Cause
 
 MUCH_LESS = 0.2

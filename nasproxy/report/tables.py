@@ -11,7 +11,7 @@ from nasproxy.report import wording
 from nasproxy.report.prospect import TOP, Prospect
 from nasproxy.report.task_outcomes import Outcome, outcome, reason
 from nasproxy.stages.proxy_search.rules import by_path
-from nasproxy.stages.states import TaskState
+from nasproxy.stages.proxy_search.state import TaskState
 from nasproxy.stages.study_results import Findings, ModelScores, Stage, Trial, decided_at
 from nasproxy.statistics.rank_correlation import (
     RankCorrelation,

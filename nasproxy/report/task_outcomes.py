@@ -4,7 +4,7 @@ from collections import Counter
 from enum import Enum
 
 from nasproxy.report import wording
-from nasproxy.stages.states import StoppingState, TaskCheck, TaskState
+from nasproxy.stages.proxy_search.state import StoppingState, TaskCheck, TaskState
 from nasproxy.stages.study_results import Findings, decided_at
 from nasproxy.statistics.acceptance import VerdictKind
 

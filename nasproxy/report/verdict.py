@@ -10,10 +10,11 @@ from nasproxy.report import confirmation_section, wording
 from nasproxy.report.remarks import cloud_tool_warning, noise_remarks, reduced_dimensions, remarks, replacement_remarks
 from nasproxy.report.task_outcomes import Outcome, outcome
 from nasproxy.report.wording import Remark
-from nasproxy.stages.states import StoppingState, TaskState
+from nasproxy.stages.proxy_search.state import StoppingState, TaskState
 from nasproxy.stages.study_results import Findings, decided_at, target
 from nasproxy.statistics.rank_correlation import RankCorrelation
-from nasproxy.trials.proxy_task import Override, ProxyTask
+from nasproxy.trials.overrides import Override
+from nasproxy.trials.proxy_task import ProxyTask
 
 PLACES = {"model.": "search_space.model."}
 """Where a trial's settings lie in the configuration, for those that lie elsewhere."""

@@ -13,7 +13,7 @@ from nasproxy.space import language
 from nasproxy.space.choice import Decision, OneOf
 from nasproxy.space.conditions import decide
 from nasproxy.space.enumeration import Enumeration
-from nasproxy.trials.proxy_task import flatten, numbered
+from nasproxy.trials.overrides import flatten, numbered
 from nasproxy.trials.spec import Architecture, Choice, canonical
 
 SHOWN = 20

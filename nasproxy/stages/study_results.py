@@ -12,24 +12,14 @@ from numpy.typing import NDArray
 
 from nasproxy.cost.estimate import Estimate
 from nasproxy.errors import TooFewTrialsError
+from nasproxy.stages.confirmation.state import ConfirmationState, read_confirmations
 from nasproxy.stages.proxy_search import reopening
 from nasproxy.stages.proxy_search.rules import read_settings
-from nasproxy.stages.settings import SearchSettings
-from nasproxy.stages.states import (
-    ConfirmationState,
-    Reference,
-    SchedulesState,
-    SelectionState,
-    TaskCheck,
-    TaskState,
-    VarianceResult,
-    VarianceState,
-    best_task,
-    read_confirmations,
-    read_policy,
-    read_rules,
-    read_tasks,
-)
+from nasproxy.stages.proxy_search.settings import SearchSettings
+from nasproxy.stages.proxy_search.state import TaskCheck, TaskState, best_task, read_policy, read_rules, read_tasks
+from nasproxy.stages.references.state import Reference, SelectionState
+from nasproxy.stages.schedule_comparison.state import SchedulesState
+from nasproxy.stages.variance.state import VarianceResult, VarianceState
 from nasproxy.statistics.ceiling import NoiseCeiling, RangeCheck, noise_ceiling, range_check
 from nasproxy.statistics.missing import Floats
 from nasproxy.statistics.rank_correlation import RankCorrelation, kendall_tau, rank_failed_last

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from nasproxy.errors import ConfigError, StudyChangedError
-from nasproxy.storage.files import Lease, read_record, write_record
-from nasproxy.trials.proxy_task import NAME_PATTERN, flatten
+from nasproxy.storage.files import read_record, write_record
+from nasproxy.storage.leases import Lease
+from nasproxy.trials.overrides import flatten
+from nasproxy.trials.proxy_task import NAME_PATTERN
 from nasproxy.trials.spec import NOT_IDENTITY
 
 UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG)

@@ -5,17 +5,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from nasproxy.storage.files import (
-    config_digest,
-    read_checks,
-    read_record,
-    read_spec,
-    replace_text,
-    stamp,
-    write_record,
-    write_spec,
-)
-from nasproxy.trials.records import Replacement, Request, State, Status, TrialFolder, TrialRecord, as_one
+from nasproxy.storage.files import read_record, replace_text, stamp, write_record
+from nasproxy.storage.trial_files import config_digest, read_checks, read_spec, write_spec
+from nasproxy.storage.trial_folder import TrialFolder
+from nasproxy.trials.records import Replacement, Request, State, Status, TrialRecord, as_one
 from nasproxy.trials.spec import TrialSpec
 
 PENDING = TrialRecord()

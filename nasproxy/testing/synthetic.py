@@ -15,7 +15,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from nasproxy.errors import ConfigError
-from nasproxy.execution.worker.main import TrialContext
+from nasproxy.execution.worker.context import TrialContext
 from nasproxy.storage.files import replace_text
 from nasproxy.training import hooks
 from nasproxy.trials.spec import Recipe, Split

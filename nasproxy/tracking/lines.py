@@ -4,7 +4,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from nasproxy.storage.files import Lease, append_line
+from nasproxy.storage.files import append_line
+from nasproxy.storage.leases import Lease
 
 
 class SharedLines:

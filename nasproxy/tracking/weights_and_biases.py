@@ -15,7 +15,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from nasproxy.errors import ConfigError, MissingExtraError
-from nasproxy.storage.files import Lease
+from nasproxy.storage.leases import Lease
 from nasproxy.tracking.cells import Rows, cells, columns
 from nasproxy.tracking.sent_records import Journal, Told
 from nasproxy.tracking.tracker import Progress

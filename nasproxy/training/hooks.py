@@ -18,8 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nasproxy.errors import ConfigError, NonFiniteScoreError
-from nasproxy.storage.files import append_check, is_held, read_checks, read_record, write_record
-from nasproxy.trials.records import Check, Request, TrialFolder
+from nasproxy.storage.files import read_record, write_record
+from nasproxy.storage.leases import is_held
+from nasproxy.storage.trial_files import append_check, read_checks
+from nasproxy.storage.trial_folder import TrialFolder
+from nasproxy.trials.records import Check, Request
 
 ModelDir = str | os.PathLike[str]
 

@@ -4,7 +4,6 @@ import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 
 
 class State(str, enum.Enum):
@@ -205,65 +204,3 @@ def as_one(records: Sequence[TrialRecord]) -> TrialRecord:
         replacements=records[0].replacements[: len(records) - 1],
         trainings=tuple(records),
     )
-
-
-@dataclass(frozen=True)
-class TrialFolder:
-    """Where a trial lives; the one place that knows the names of its files."""
-
-    path: Path
-
-    @property
-    def config(self) -> Path:
-        """All that decides the result."""
-        return self.path / "config.yaml"
-
-    @property
-    def metrics(self) -> Path:
-        """One check a line."""
-        return self.path / "metrics.jsonl"
-
-    @property
-    def request(self) -> Path:
-        """From the controller."""
-        return self.path / "request.json"
-
-    @property
-    def status(self) -> Path:
-        """From the worker."""
-        return self.path / "status.json"
-
-    @property
-    def heartbeat(self) -> Path:
-        """Touched by the trainer while it trains; empty."""
-        return self.path / "heartbeat"
-
-    @property
-    def successors(self) -> Path:
-        """From the controller: the trials that stand in for this one, which has failed."""
-        return self.path / "successors.json"
-
-    @property
-    def latency(self) -> Path:
-        """Measured latency."""
-        return self.path / "latency.json"
-
-    @property
-    def checkpoints(self) -> Path:
-        """Where to continue from."""
-        return self.path / "checkpoints"
-
-    @property
-    def weights(self) -> Path:
-        """What the last check scored, for `load_state_dict`; there once a training has reached its end."""
-        return self.checkpoints / "weights.pt"
-
-    @property
-    def lock(self) -> Path:
-        """Held by the living worker."""
-        return self.path / "worker.lock"
-
-    @property
-    def log(self) -> Path:
-        """What the worker printed."""
-        return self.path / "worker.log"

@@ -4,8 +4,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from nasproxy.stages.settings import FailureSettings
 from nasproxy.trials.records import Cause
+from nasproxy.trials.retry_settings import FailureSettings
 from nasproxy.trials.spec import TrialSpec
 
 MICRO_BATCH = "training.micro_batch"

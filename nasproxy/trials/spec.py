@@ -11,7 +11,8 @@ from itertools import pairwise
 from typing import Any
 
 from nasproxy.errors import ConfigError
-from nasproxy.trials.proxy_task import ProxyTask, flatten, override
+from nasproxy.trials.overrides import flatten, override
+from nasproxy.trials.proxy_task import ProxyTask
 
 Choice = bool | int | float | str
 Architecture = Mapping[str, Choice]

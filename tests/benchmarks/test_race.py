@@ -11,7 +11,7 @@ import pytest
 import study
 from benchmarks.race import Found, Grid
 from nasproxy.execution.backends.replay.curve_table import CurveTable, read_table
-from nasproxy.stages.settings import ProxySearchSettings
+from nasproxy.stages.proxy_search.settings import ProxySearchSettings
 from nasproxy.statistics.criteria.first_crossing import FirstCrossing
 from nasproxy.testing import curves
 

@@ -9,11 +9,11 @@ import pytest
 from nasproxy.cost.speed import Timing
 from nasproxy.cost.timing import Failure, cycle_steps, measure, throwaway
 from nasproxy.execution.backends.local import LocalBackend
-from nasproxy.stages.settings import FailureSettings
 from nasproxy.storage.trial_stores import FolderTrialStore, TrialStore
 from nasproxy.testing.backend_contract import make_spec
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.retry import successor
+from nasproxy.trials.retry_settings import FailureSettings
 from nasproxy.trials.spec import Split, TrialSpec
 from study import digits_spec
 

@@ -10,9 +10,10 @@ from nasproxy.cost import workload
 from nasproxy.cost.expected_acceptance import Acceptance
 from nasproxy.cost.workload import Race, Work
 from nasproxy.stages.proxy_search.race import Pace
+from nasproxy.stages.proxy_search.settings import ProxySearchSettings
 from nasproxy.stages.references.random_selection import RandomSelection
 from nasproxy.stages.references.spread_selection import SpreadSelection
-from nasproxy.stages.settings import ProxySearchSettings, VarianceSettings
+from nasproxy.stages.variance.settings import VarianceSettings
 from nasproxy.statistics.spread import selection_cost
 from nasproxy.testing import synthetic
 from nasproxy.trials.spec import Architecture

@@ -9,7 +9,7 @@ import pytest
 
 from nasproxy.errors import ConfigError
 from nasproxy.execution.devices import CorePool, GpuPool
-from nasproxy.storage.files import is_held
+from nasproxy.storage.leases import is_held
 
 
 def _hold(pool: GpuPool, taken: Any, release: Any) -> None:

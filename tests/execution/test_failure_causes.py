@@ -14,11 +14,11 @@ from nasproxy.errors import ConfigError
 from nasproxy.execution.backends.local import LocalBackend
 from nasproxy.stages import runner
 from nasproxy.stages.runner import Workshop
-from nasproxy.stages.settings import FailureSettings
 from nasproxy.storage.trial_stores import FolderTrialStore
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.records import Cause, State, TrialRecord
 from nasproxy.trials.retry import successor
+from nasproxy.trials.retry_settings import FailureSettings
 from nasproxy.trials.spec import TrialSpec
 from study import conf, digits_spec
 

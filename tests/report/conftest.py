@@ -12,35 +12,33 @@ import pytest
 from cases import LessOfMore
 from nasproxy.report.page import Page, write_report
 from nasproxy.stages import runner
+from nasproxy.stages.confirmation.settings import ConfirmSettings
 from nasproxy.stages.confirmation.stage import ConfirmationController
+from nasproxy.stages.confirmation.state import ConfirmationState, read_confirmations
 from nasproxy.stages.proxy_search.judge import Judge
+from nasproxy.stages.proxy_search.settings import ProxySearchSettings
 from nasproxy.stages.proxy_search.stage import ProxySearchController
+from nasproxy.stages.proxy_search.state import ProxySearchState, best_task, read_rules, read_tasks
 from nasproxy.stages.references.candidate_pool import Reserve
 from nasproxy.stages.references.random_selection import RandomSelection, RandomSelectionController
 from nasproxy.stages.references.spread_selection import SpreadSelection, SpreadSelectionController
+from nasproxy.stages.references.state import SelectionState
 from nasproxy.stages.runner import Workshop
 from nasproxy.stages.schedule_comparison.stage import SchedulesController
-from nasproxy.stages.settings import ConfirmSettings, ProxySearchSettings, VarianceSettings
-from nasproxy.stages.states import (
-    ConfirmationState,
-    ProxySearchState,
-    SchedulesState,
-    SelectionState,
-    VarianceState,
-    best_task,
-    read_confirmations,
-    read_rules,
-    read_tasks,
-)
+from nasproxy.stages.schedule_comparison.state import SchedulesState
+from nasproxy.stages.variance.settings import VarianceSettings
 from nasproxy.stages.variance.stage import VarianceController
+from nasproxy.stages.variance.state import VarianceState
 from nasproxy.statistics.acceptance import Criterion
 from nasproxy.statistics.criteria.first_crossing import FirstCrossing
-from nasproxy.storage.files import append_check, read_record, write_record
+from nasproxy.storage.files import read_record, write_record
 from nasproxy.storage.study import StudyFolder, StudyRecord
+from nasproxy.storage.trial_files import append_check
 from nasproxy.storage.trial_stores import FolderTrialStore
 from nasproxy.testing import synthetic
 from nasproxy.tracking.tracker import Silent
-from nasproxy.trials.proxy_task import ProxyTask, flatten
+from nasproxy.trials.overrides import flatten
+from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.records import Cause, Check, Request, State, Status
 from nasproxy.trials.spec import Architecture, Split, TrialSpec, canonical
 

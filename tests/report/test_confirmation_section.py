@@ -8,7 +8,8 @@ import pytest
 
 from nasproxy.report import verdict, wording
 from nasproxy.report.page import Page, write_report
-from nasproxy.stages.states import ConfirmationState, StoppingState, read_tasks
+from nasproxy.stages.confirmation.state import ConfirmationState
+from nasproxy.stages.proxy_search.state import StoppingState, read_tasks
 from nasproxy.stages.study_results import Stage, read_findings
 from nasproxy.storage.files import read_record, write_record
 from nasproxy.storage.study import StudyRecord

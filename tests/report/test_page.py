@@ -15,10 +15,11 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from nasproxy.errors import CorruptFileError
 from nasproxy.report import verdict, wording
 from nasproxy.report.page import Page, write_report
-from nasproxy.stages.states import TaskState, read_tasks
+from nasproxy.stages.proxy_search.state import TaskState, read_tasks
 from nasproxy.stages.study_results import Stage, read_findings
 from nasproxy.storage.study import StudyFolder
-from nasproxy.trials.proxy_task import ProxyTask, grid
+from nasproxy.trials.grid import grid
+from nasproxy.trials.proxy_task import ProxyTask
 
 NewStudy = Callable[..., Any]
 

@@ -15,14 +15,15 @@ from errand import Errand
 from nasproxy.execution.backends.local import LocalBackend
 from nasproxy.stages import runner
 from nasproxy.stages.runner import Workshop
-from nasproxy.stages.settings import FailureSettings
-from nasproxy.storage.files import Lease, revive
+from nasproxy.storage.leases import Lease
+from nasproxy.storage.trial_files import revive
 from nasproxy.storage.trial_stores import FolderTrialStore
 from nasproxy.testing import synthetic
 from nasproxy.tracking.tracker import Silent
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.records import Cause, Replacement, Request, State, TrialRecord
 from nasproxy.trials.retry import successor
+from nasproxy.trials.retry_settings import FailureSettings
 from nasproxy.trials.spec import Choice, Split, TrialSpec
 
 MakeWorkshop = Callable[..., Workshop]

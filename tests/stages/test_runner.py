@@ -9,7 +9,8 @@ import pytest
 
 from benchmarks.decisions import Study
 from nasproxy.execution.backends.replay.curve_table import CurveTable, read_table
-from nasproxy.stages import runner, states
+from nasproxy.stages import runner
+from nasproxy.stages.proxy_search import state as states
 from nasproxy.stages.proxy_search.stage import ProxySearchController
 from nasproxy.stages.references.random_selection import RandomSelectionController
 from nasproxy.testing import curves

@@ -11,29 +11,31 @@ import pytest
 
 from nasproxy.errors import ConfigError, StageStoppedError
 from nasproxy.stages import runner
+from nasproxy.stages.proxy_search.settings import ProxySearchSettings
 from nasproxy.stages.proxy_search.stage import ProxySearchController
+from nasproxy.stages.proxy_search.state import ProxySearchState, StoppingState, best_task
 from nasproxy.stages.references.candidate_pool import Reserve
 from nasproxy.stages.references.random_selection import RandomSelection, RandomSelectionController
 from nasproxy.stages.references.spread_selection import SpreadSelection, SpreadSelectionController
+from nasproxy.stages.references.state import Reference, SelectionState
 from nasproxy.stages.runner import Workshop
-from nasproxy.stages.settings import FailureSettings, ProxySearchSettings, VarianceSettings
-from nasproxy.stages.states import ProxySearchState, Reference, SelectionState, StoppingState, VarianceState, best_task
+from nasproxy.stages.variance.settings import VarianceSettings
 from nasproxy.stages.variance.stage import VarianceController, enforce
+from nasproxy.stages.variance.state import VarianceState
 from nasproxy.statistics.acceptance import Evidence, Verdict, VerdictKind
 from nasproxy.statistics.criteria.first_crossing import FirstCrossing
-from nasproxy.storage.files import revive
+from nasproxy.storage.trial_files import revive
 from nasproxy.testing import synthetic
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.records import Check, State, Status, TrialRecord
 from nasproxy.trials.retry import successor
+from nasproxy.trials.retry_settings import FailureSettings
 from nasproxy.trials.spec import Architecture, Recipe, Split, TrialSpec
 
 MakeWorkshop = Callable[..., Workshop]
 RECIPE = synthetic.recipe(total_steps=100, check_every_steps=4, noise=0.01)
 HOPELESS = ProxyTask(overrides={"trainer.noise": 50.0})
 """Ranks by chance alone."""
-
-
 NO_RESERVE = Reserve([], 0, step=5, maximum=0, search_trials=1, full_seconds=1.0)
 
 

@@ -9,18 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nasproxy.errors import CorruptFileError, StudyBusyError
-from nasproxy.storage.files import (
-    Lease,
-    append_check,
-    append_line,
-    is_held,
-    read_checks,
-    read_lines,
-    read_record,
-    read_spec,
-    write_record,
-    write_spec,
-)
+from nasproxy.storage.files import append_line, read_lines, read_record, write_record
+from nasproxy.storage.leases import Lease, is_held
+from nasproxy.storage.trial_files import append_check, read_checks, read_spec, write_spec
 from nasproxy.storage.trial_stores import FolderTrialStore, MemoryTrialStore
 from nasproxy.testing import synthetic
 from nasproxy.testing.store_contract import SPEC, StoreContract, Write

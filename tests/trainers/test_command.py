@@ -15,13 +15,16 @@ import pytest
 
 from nasproxy.errors import ConfigError, NonFiniteScoreError
 from nasproxy.execution.backends.local import LocalBackend
-from nasproxy.execution.worker.main import TrialContext, rehearse
-from nasproxy.storage.files import read_checks, write_record
+from nasproxy.execution.worker.context import TrialContext
+from nasproxy.execution.worker.preflight import rehearse
+from nasproxy.storage.files import write_record
+from nasproxy.storage.trial_files import read_checks
+from nasproxy.storage.trial_folder import TrialFolder
 from nasproxy.storage.trial_stores import FolderTrialStore
 from nasproxy.trainers import command, placeholders
 from nasproxy.trainers.program_reports import ProgramError
 from nasproxy.trials.proxy_task import ProxyTask
-from nasproxy.trials.records import Cause, Request, State, TrialFolder
+from nasproxy.trials.records import Cause, Request, State
 from nasproxy.trials.spec import Recipe, Split, TrialSpec
 from study import ROOT, conf
 

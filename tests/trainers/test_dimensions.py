@@ -9,11 +9,13 @@ import torch
 from torch import nn
 
 from nasproxy.data.dataset import ImageSplit
-from nasproxy.execution.worker.main import TrialContext, rehearse
-from nasproxy.storage.files import read_checks
+from nasproxy.execution.worker.context import TrialContext
+from nasproxy.execution.worker.preflight import rehearse
+from nasproxy.storage.trial_files import read_checks
+from nasproxy.storage.trial_folder import TrialFolder
 from nasproxy.trainers import plain_pytorch
-from nasproxy.trials.proxy_task import ProxyTask, grid
-from nasproxy.trials.records import TrialFolder
+from nasproxy.trials.grid import grid
+from nasproxy.trials.proxy_task import ProxyTask
 from study import conf, digits_spec
 
 TWO_LAYERS = {

@@ -10,7 +10,7 @@ import torch
 
 from nasproxy.data import generated
 from nasproxy.errors import ConfigError, DataError
-from nasproxy.execution.worker.main import rehearse
+from nasproxy.execution.worker.preflight import rehearse
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.spec import TrialSpec
 from study import conf

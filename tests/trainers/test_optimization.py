@@ -13,7 +13,7 @@ from torch import nn
 
 from nasproxy.data.dataset import ImageSplit
 from nasproxy.errors import ConfigError
-from nasproxy.execution.worker.main import rehearse
+from nasproxy.execution.worker.preflight import rehearse
 from nasproxy.trainers import optimization
 from nasproxy.trainers.batch_augmentation import flipped, shifted
 from nasproxy.trainers.image_arrays import ImageArrays

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import torch
 
+from nasproxy.data.loading import load_dataset
 from nasproxy.errors import ConfigError
 from nasproxy.execution.backends.local import LocalBackend
-from nasproxy.execution.worker.main import load_dataset
-from nasproxy.storage.files import is_held
+from nasproxy.storage.leases import is_held
 from nasproxy.storage.trial_stores import FolderTrialStore
 from nasproxy.testing.backend_contract import make_spec
 from nasproxy.trials.proxy_task import ProxyTask

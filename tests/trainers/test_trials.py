@@ -13,12 +13,12 @@ from torch import nn
 
 from nasproxy.data.dataset import ImageSplit
 from nasproxy.errors import ConfigError, CorruptFileError, NonFiniteScoreError
-from nasproxy.storage.files import read_checks
+from nasproxy.storage.trial_files import read_checks
+from nasproxy.storage.trial_folder import TrialFolder
 from nasproxy.trainers.weight_averaging import Average
 from nasproxy.training import hooks
 from nasproxy.trials.clock import SavingTimer
 from nasproxy.trials.proxy_task import ProxyTask
-from nasproxy.trials.records import TrialFolder
 from tests.trainers import tiny_trials
 from tests.trainers.tiny_trials import TRAINERS, DivergedTrial, TinyTrial, curve, kept, tiny_trial, train, weights
 

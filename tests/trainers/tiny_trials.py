@@ -10,11 +10,13 @@ import torch
 from torch import nn
 
 from nasproxy.data.dataset import ImageSplit
-from nasproxy.execution.worker.main import TrialContext
-from nasproxy.storage.files import read_checks, write_record
+from nasproxy.execution.worker.context import TrialContext
+from nasproxy.storage.files import write_record
+from nasproxy.storage.trial_files import read_checks
+from nasproxy.storage.trial_folder import TrialFolder
 from nasproxy.trainers import image_classifier, plain_pytorch
 from nasproxy.trials.proxy_task import ProxyTask
-from nasproxy.trials.records import Check, Request, TrialFolder
+from nasproxy.trials.records import Check, Request
 from nasproxy.trials.spec import Recipe, Split, TrialSpec
 
 TRAINERS = {"lightning": image_classifier.train, "plain": plain_pytorch.train}

@@ -3,14 +3,17 @@ from pathlib import Path
 import pytest
 
 from nasproxy.errors import ConfigError, CorruptFileError, NonFiniteScoreError
-from nasproxy.storage.files import Lease, read_checks, write_record
+from nasproxy.storage.files import write_record
+from nasproxy.storage.leases import Lease
+from nasproxy.storage.trial_files import read_checks
+from nasproxy.storage.trial_folder import TrialFolder
 from nasproxy.training.hooks import (
     get_checkpoint_dir,
     get_stop_training,
     update_trial_training_accuracy_metric,
     update_trial_training_latency_metric,
 )
-from nasproxy.trials.records import Check, Request, TrialFolder
+from nasproxy.trials.records import Check, Request
 
 
 def report(folder: Path, begin: int, end: int, score: float = 0.5, seconds: float = 2.0) -> None:

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from nasproxy.config import schema
 from nasproxy.config.builder import Design
 from nasproxy.errors import ConfigError
-from nasproxy.trials.proxy_task import ProxyTask, compound, followed_strength, from_mapping, grid, override
+from nasproxy.trials.grid import compound, followed_strength, from_mapping, grid
+from nasproxy.trials.overrides import override
+from nasproxy.trials.proxy_task import ProxyTask
 from study import ROOT
 
 

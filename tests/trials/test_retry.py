@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nasproxy.errors import ConfigError
-from nasproxy.stages.settings import FailureSettings
 from nasproxy.testing import synthetic
 from nasproxy.trainers.settings import Settings
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.records import Cause
 from nasproxy.trials.retry import Successor, batch_size, successor
+from nasproxy.trials.retry_settings import FailureSettings
 from nasproxy.trials.spec import Split, TrialSpec
 
 OOM, NAN = Cause.OOM, Cause.NAN

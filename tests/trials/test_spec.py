@@ -11,7 +11,7 @@ from nasproxy.trials.spec import Recipe, Split, TrialSpec, canonical, check_step
 
 RECIPE = Recipe(
     model={"_target_": "models.build", "dropout": 0.0},
-    trainer={"_target_": "nasproxy.trainers.train", "version": 1, "batch_size": 64, "num_workers": 2},
+    trainer={"_target_": "trainers.train", "version": 1, "batch_size": 64, "num_workers": 2},
     data={"loader": {"_target_": "data.load", "root": "/data"}, "holdout_fraction": 0.1},
     data_fingerprint="f",
     total_steps=100,

@@ -12,11 +12,15 @@ from multiprocessing.context import ForkServerProcess
 from nasproxy.errors import ConfigError, CorruptFileError
 from nasproxy.execution.devices import CorePool, GpuPool, Pool, check_fits, lease_folder, visible_gpus
 from nasproxy.execution.fork_server import TrialHost
-from nasproxy.execution.worker.main import EXIT_BUSY, EXIT_ENDED, WorkOrder
-from nasproxy.storage.files import Lease, is_held, last_step, read_record, settle, wall_seconds, write_record
+from nasproxy.execution.work_order import WorkOrder
+from nasproxy.execution.worker.main import EXIT_BUSY, EXIT_ENDED
+from nasproxy.storage.files import read_record, write_record
+from nasproxy.storage.leases import Lease, is_held
+from nasproxy.storage.trial_files import last_step, settle, wall_seconds
+from nasproxy.storage.trial_folder import TrialFolder
 from nasproxy.storage.trial_stores import FolderTrialStore
 from nasproxy.storage.zero_cost_scores import ZeroCost
-from nasproxy.trials.records import Cause, State, Status, TrialFolder
+from nasproxy.trials.records import Cause, State, Status
 from nasproxy.trials.spec import TrialSpec
 
 QUIET = (EXIT_ENDED, EXIT_BUSY)

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nasproxy.stages.states import SelectionState, StoppingState, TaskState
+from nasproxy.stages.proxy_search.state import StoppingState, TaskState
+from nasproxy.stages.references.state import SelectionState
 from nasproxy.statistics.variance import VarianceVerdict
 from nasproxy.storage.files import replace_text
 

@@ -11,7 +11,7 @@ from nasproxy.report.figures.variance_and_references import (
     selection_scatter,
     variance_curves,
 )
-from nasproxy.stages.states import TaskState
+from nasproxy.stages.proxy_search.state import TaskState
 from nasproxy.stages.study_results import Findings, decided_at
 
 

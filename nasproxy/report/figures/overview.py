@@ -11,7 +11,7 @@ from nasproxy.cost.account import train_saving
 from nasproxy.report import wording
 from nasproxy.report.figures.style import BLACK, BLUE, DPI, GREY, ORANGE, SERIES, VERMILION, WIDE, draw_bounds
 from nasproxy.report.task_outcomes import Outcome, outcome
-from nasproxy.stages.states import TaskState
+from nasproxy.stages.proxy_search.state import TaskState
 from nasproxy.stages.study_results import Findings, decided_at, target
 
 RING = {"marker": "o", "facecolors": "none", "edgecolors": BLACK, "s": 70, "linewidths": 1.2}

@@ -22,7 +22,7 @@ from nasproxy.report.figures.style import (
     new_figure,
 )
 from nasproxy.report.task_outcomes import Outcome, outcome
-from nasproxy.stages.states import TaskCheck, TaskState
+from nasproxy.stages.proxy_search.state import TaskCheck, TaskState
 from nasproxy.stages.study_results import Findings, decided_at, target
 from nasproxy.statistics.missing import Floats
 

@@ -20,7 +20,7 @@ from nasproxy.report.figures.style import (
     WIDE,
     new_figure,
 )
-from nasproxy.stages.states import Iteration
+from nasproxy.stages.references.state import Iteration
 from nasproxy.stages.study_results import Findings
 
 

@@ -10,11 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from nasproxy.errors import TooFewTrialsError
+from nasproxy.stages.confirmation.settings import ConfirmSettings
+from nasproxy.stages.confirmation.state import ConfirmationState, FreshModels, Outcome
 from nasproxy.stages.proxy_search.judge import Judge, Models
+from nasproxy.stages.proxy_search.state import StoppingState, TaskState
 from nasproxy.stages.references.selection import reference
+from nasproxy.stages.references.state import Reference
 from nasproxy.stages.runner import Decide, Records, Train
-from nasproxy.stages.settings import ConfirmSettings
-from nasproxy.stages.states import ConfirmationState, FreshModels, Outcome, Reference, StoppingState, TaskState
 from nasproxy.statistics.contradiction import Confirmation, confirm
 from nasproxy.statistics.rank_correlation import RankCorrelation
 from nasproxy.storage.files import read_record, write_record

@@ -8,7 +8,8 @@ from statistics import median
 import numpy as np
 
 from nasproxy.stages.proxy_search.race import Pace
-from nasproxy.stages.states import Reference, TaskCheck
+from nasproxy.stages.proxy_search.state import TaskCheck
+from nasproxy.stages.references.state import Reference
 from nasproxy.statistics.acceptance import Criterion, Evidence, Plan, Verdict
 from nasproxy.statistics.missing import Floats
 from nasproxy.statistics.rank_correlation import kendall_tau, rank_failed_last

@@ -3,7 +3,8 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
-from nasproxy.stages.states import ConfirmationState, StoppingState, TaskState
+from nasproxy.stages.confirmation.state import ConfirmationState
+from nasproxy.stages.proxy_search.state import StoppingState, TaskState
 
 
 def next_change(

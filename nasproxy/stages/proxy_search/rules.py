@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from nasproxy.trials.proxy_task import flatten
+from nasproxy.trials.overrides import flatten
 
 ELSEWHERE = {
     "criterion": "criterion",

@@ -11,17 +11,14 @@ from pathlib import Path
 
 from nasproxy.errors import ConfigError
 from nasproxy.integrations.vertex.state_files import write_search_controller_state
+from nasproxy.stages.confirmation.state import ConfirmationState
 from nasproxy.stages.proxy_search import race, reopening
 from nasproxy.stages.proxy_search.judge import Judge, Models
 from nasproxy.stages.proxy_search.race import Pace
-from nasproxy.stages.references.candidate_pool import Reserve
-from nasproxy.stages.runner import Decide, Records, Train
-from nasproxy.stages.settings import ProxySearchSettings
-from nasproxy.stages.states import (
-    ConfirmationState,
+from nasproxy.stages.proxy_search.settings import ProxySearchSettings
+from nasproxy.stages.proxy_search.state import (
     KnownTasks,
     ProxySearchState,
-    Reference,
     Rules,
     StoppingState,
     TaskCheck,
@@ -32,8 +29,12 @@ from nasproxy.stages.states import (
     read_rules,
     read_tasks,
 )
+from nasproxy.stages.references.candidate_pool import Reserve
+from nasproxy.stages.references.state import Reference
+from nasproxy.stages.runner import Decide, Records, Train
 from nasproxy.statistics.acceptance import Criterion, Plan, Verdict, VerdictKind
-from nasproxy.storage.files import Lease, stamp, write_record
+from nasproxy.storage.files import stamp, write_record
+from nasproxy.storage.leases import Lease
 from nasproxy.tracking.tracker import Progress
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.spec import Recipe, Split, TrialSpec

@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from nasproxy.stages.proxy_search.state import TaskState
 from nasproxy.stages.references.selection import reference
-from nasproxy.stages.states import Reference, TaskState
+from nasproxy.stages.references.state import Reference
 from nasproxy.statistics.acceptance import Verdict, models_to_add
 from nasproxy.trials.records import TrialRecord
 from nasproxy.trials.spec import TrialSpec

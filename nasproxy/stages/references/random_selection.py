@@ -18,8 +18,8 @@ from nasproxy.stages.references.selection import (
     reference,
     refuse_excess_failures,
 )
+from nasproxy.stages.references.state import Iteration, SelectionState
 from nasproxy.stages.runner import Decide, Records, Train
-from nasproxy.stages.states import Iteration, SelectionState
 from nasproxy.storage.files import read_record, write_record
 from nasproxy.tracking.tracker import Progress
 from nasproxy.trials.proxy_task import ProxyTask

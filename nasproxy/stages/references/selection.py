@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from nasproxy.errors import ConfigError, StageStoppedError
+from nasproxy.stages.references.state import Reference, SelectionState
 from nasproxy.stages.runner import Controller, Records
-from nasproxy.stages.states import Reference, SelectionState
 from nasproxy.trials.records import TrialRecord
 from nasproxy.trials.spec import TrialSpec
 

@@ -20,8 +20,8 @@ from nasproxy.stages.references.selection import (
     reference,
     refuse_excess_failures,
 )
+from nasproxy.stages.references.state import Iteration, SelectionState
 from nasproxy.stages.runner import Decide, Records, Train
-from nasproxy.stages.states import Iteration, SelectionState
 from nasproxy.statistics.spread import cumulative_fractions, pool_sizes, removal_count, remove_closest
 from nasproxy.storage.files import read_record, write_record
 from nasproxy.tracking.tracker import Progress

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from nasproxy.errors import StageStoppedError
 from nasproxy.stages.runner import Decide, Records, Train
-from nasproxy.stages.settings import CompareSchedulesSettings
-from nasproxy.stages.states import ScheduleCurve, SchedulesState
+from nasproxy.stages.schedule_comparison.settings import CompareSchedulesSettings
+from nasproxy.stages.schedule_comparison.state import ScheduleCurve, SchedulesState
 from nasproxy.statistics.variance import smoothness
 from nasproxy.storage.files import read_record, write_record
 from nasproxy.tracking.tracker import Progress

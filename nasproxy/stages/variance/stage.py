@@ -12,8 +12,8 @@ from pathlib import Path
 from nasproxy.errors import StageStoppedError
 from nasproxy.integrations.vertex.state_files import write_variance_and_smoothness
 from nasproxy.stages.runner import Decide, Records, Train
-from nasproxy.stages.settings import VarianceSettings
-from nasproxy.stages.states import VarianceResult, VarianceState
+from nasproxy.stages.variance.settings import VarianceSettings
+from nasproxy.stages.variance.state import VarianceResult, VarianceState
 from nasproxy.statistics.variance import judge_variance, seed_deviation
 from nasproxy.storage.files import read_record, write_record
 from nasproxy.tracking.tracker import Progress

@@ -10,7 +10,7 @@ import pytest
 
 from nasproxy.errors import ConfigError
 from nasproxy.execution.backends.local import LocalBackend
-from nasproxy.storage.files import Lease, is_held
+from nasproxy.storage.leases import Lease, is_held
 from nasproxy.storage.trial_stores import FolderTrialStore
 from nasproxy.testing.backend_contract import ProcessBackendContract, make_spec
 from nasproxy.trials.proxy_task import ProxyTask

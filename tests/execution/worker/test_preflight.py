@@ -8,12 +8,14 @@ import pytest
 import torch
 
 import cases
+from nasproxy.data.loading import Datasets
 from nasproxy.errors import ConfigError, DataError, NonFiniteScoreError
 from nasproxy.execution.failure_causes import cause_of
-from nasproxy.execution.worker.main import Datasets, TrialContext, rehearse
+from nasproxy.execution.worker.context import TrialContext
+from nasproxy.execution.worker.preflight import rehearse
 from nasproxy.trainers import plain_pytorch
 from nasproxy.trainers.program_reports import ProgramError
-from nasproxy.trials import proxy_task
+from nasproxy.trials import grid, proxy_task
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.records import Cause
 from study import ROOT, conf, digits_spec
@@ -23,7 +25,7 @@ FILES = sorted(path.stem for path in (ROOT / "conf" / "proxy").glob("*.yaml"))
 
 @pytest.mark.parametrize("name", [name for name in FILES if name not in ("custom", "generator", "table")])
 def test_a_named_proxy_task_can_be_put_together(name: str) -> None:
-    for task in proxy_task.grid(conf(f"proxy/{name}")).values():
+    for task in grid.grid(conf(f"proxy/{name}")).values():
         notes = rehearse(digits_spec(task))
         assert len(notes) == (task.augmentation != 1.0), "the digits' trainer augments nothing, and says no more"
 

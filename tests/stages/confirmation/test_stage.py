@@ -10,26 +10,19 @@ import pytest
 
 from nasproxy.errors import ConfigError
 from nasproxy.stages import runner
+from nasproxy.stages.confirmation.settings import ConfirmSettings
 from nasproxy.stages.confirmation.stage import ConfirmationController, compress
+from nasproxy.stages.confirmation.state import ConfirmationState, Outcome, read_confirmations
 from nasproxy.stages.proxy_search.judge import Judge
+from nasproxy.stages.proxy_search.settings import ProxySearchSettings
 from nasproxy.stages.proxy_search.stage import ProxySearchController
+from nasproxy.stages.proxy_search.state import ProxySearchState, StoppingState, TaskState, best_task, read_tasks
 from nasproxy.stages.references.candidate_pool import Reserve
+from nasproxy.stages.references.state import Reference
 from nasproxy.stages.runner import Workshop
-from nasproxy.stages.settings import ConfirmSettings, ProxySearchSettings
-from nasproxy.stages.states import (
-    ConfirmationState,
-    Outcome,
-    ProxySearchState,
-    Reference,
-    StoppingState,
-    TaskState,
-    best_task,
-    read_confirmations,
-    read_tasks,
-)
 from nasproxy.statistics.acceptance import Criterion, Evidence, Verdict, VerdictKind
 from nasproxy.statistics.criteria.first_crossing import FirstCrossing
-from nasproxy.storage.files import revive
+from nasproxy.storage.trial_files import revive
 from nasproxy.storage.trial_stores import FolderTrialStore
 from nasproxy.testing import synthetic
 from nasproxy.trials.proxy_task import ProxyTask

@@ -4,7 +4,7 @@ import pytest
 
 from nasproxy.errors import StageStoppedError
 from nasproxy.stages.references.selection import refuse_excess_failures
-from nasproxy.stages.states import Iteration, SelectionState
+from nasproxy.stages.references.state import Iteration, SelectionState
 from nasproxy.trials.records import Cause, State, Status, TrialRecord
 
 FAILED = TrialRecord(Status(State.FAILED, cause=Cause.NAN))

@@ -10,10 +10,10 @@ import pytest
 from nasproxy.errors import ConfigError, StageStoppedError
 from nasproxy.stages import runner
 from nasproxy.stages.runner import Decide, Workshop
+from nasproxy.stages.schedule_comparison.settings import CompareSchedulesSettings
 from nasproxy.stages.schedule_comparison.stage import SchedulesController, compared
-from nasproxy.stages.settings import CompareSchedulesSettings
-from nasproxy.stages.states import SchedulesState
-from nasproxy.storage.files import revive
+from nasproxy.stages.schedule_comparison.state import SchedulesState
+from nasproxy.storage.trial_files import revive
 from nasproxy.testing import synthetic
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.records import Cause, Check, State, Status, TrialRecord

@@ -5,11 +5,13 @@ import pytest
 import torch
 
 from nasproxy.errors import ConfigError, CorruptFileError, NonFiniteScoreError
-from nasproxy.storage.files import read_checks, write_record
+from nasproxy.storage.files import write_record
+from nasproxy.storage.trial_files import read_checks
+from nasproxy.storage.trial_folder import TrialFolder
 from nasproxy.training.lightning.check_reporter import CycleReporter, monitored_score
 from nasproxy.training.lightning.stop import is_stop_requested
 from nasproxy.trials.clock import VirtualClock
-from nasproxy.trials.records import Check, Request, TrialFolder
+from nasproxy.trials.records import Check, Request
 
 
 def test_a_cycle_is_timed_without_its_pauses(tmp_path: Path) -> None:

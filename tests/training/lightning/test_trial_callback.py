@@ -12,10 +12,12 @@ from pytorch_lightning.callbacks import EarlyStopping, EMAWeightAveraging
 from torch import Tensor, nn
 
 from nasproxy.errors import ConfigError, CorruptFileError, NonFiniteScoreError
-from nasproxy.storage.files import read_checks, write_record
+from nasproxy.storage.files import write_record
+from nasproxy.storage.trial_files import read_checks
+from nasproxy.storage.trial_folder import TrialFolder
 from nasproxy.training.lightning import TrialCallback, resume_path
 from nasproxy.trials.clock import VirtualClock
-from nasproxy.trials.records import Request, TrialFolder
+from nasproxy.trials.records import Request
 
 STEPS = 25
 

@@ -16,7 +16,8 @@ from nasproxy.execution.backends.replay.curve_table import Curve, CurveTable, Di
 from nasproxy.storage.trial_stores import MemoryTrialStore
 from nasproxy.storage.zero_cost_scores import ZeroCost
 from nasproxy.trials.clock import VirtualClock
-from nasproxy.trials.proxy_task import Override, ProxyTask
+from nasproxy.trials.overrides import Override
+from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.records import Request, State, Status, TrialRecord
 from nasproxy.trials.spec import Split, TrialSpec
 

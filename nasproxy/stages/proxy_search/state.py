@@ -1,147 +1,15 @@
-"""What the controllers have decided, as it is stored; what a report reads."""
+"""State of the proxy search: what each proxy task showed, and what was decided of it."""
 
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from nasproxy.stages.references.state import Reference
 from nasproxy.statistics.acceptance import Verdict
-from nasproxy.statistics.contradiction import Confirmation
 from nasproxy.statistics.rank_correlation import RankCorrelation
-from nasproxy.statistics.variance import SeedDeviation, VarianceVerdict
 from nasproxy.storage.files import read_record, stamp
 from nasproxy.trials.proxy_task import ProxyTask
-from nasproxy.trials.spec import Architecture
-
-
-@dataclass(frozen=True)
-class VarianceResult:
-    """What was measured.
-
-    Attributes:
-        keys: Trials that ended well.
-        final_scores: Their last scores, in the same order.
-        deviation: Standard deviation over seeds, with interval.
-        verdict: The judgement.
-    """
-
-    keys: tuple[str, ...]
-    final_scores: tuple[float, ...]
-    deviation: SeedDeviation
-    verdict: VarianceVerdict
-
-
-@dataclass(frozen=True)
-class VarianceState:
-    """Decisions so far.
-
-    Attributes:
-        workable: The first candidate that trained, by number.
-        architecture: That candidate.
-        result: The measurement, once all copies ended.
-    """
-
-    workable: int | None = None
-    architecture: Architecture | None = None
-    result: VarianceResult | None = None
-
-
-@dataclass(frozen=True)
-class Iteration:
-    """One round: candidates trained to the same step, and what was decided then.
-
-    Attributes:
-        candidates: Numbers of the candidates that took part.
-        fraction: Share of the training that they were to reach.
-        until_step: The check they were compared at.
-        kept: Candidates that go on, once decided.
-        removed: Candidates dropped for being like another.
-        failed: Candidates that failed.
-    """
-
-    candidates: tuple[int, ...]
-    fraction: float
-    until_step: int
-    kept: tuple[int, ...] | None = None
-    removed: tuple[int, ...] = ()
-    failed: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True)
-class Reference:
-    """A candidate with a full-training score.
-
-    Attributes:
-        number: Its place among the candidates.
-        architecture: What it is.
-        key: Its trial.
-        score: That of its last check.
-        train_seconds: Of its training, on all devices together.
-    """
-
-    number: int
-    architecture: Architecture
-    key: str
-    score: float
-    train_seconds: float
-
-
-@dataclass(frozen=True)
-class SelectionState:
-    """Decisions so far.
-
-    Attributes:
-        architectures: All candidates; a candidate's number is its place here.
-        keys: Their trials' keys.
-        iterations: The rounds, the last one perhaps undecided.
-        references: The reference models, best first, once trained.
-        baseline: The user's own architecture among them, if given.
-    """
-
-    architectures: tuple[Architecture, ...]
-    keys: tuple[str, ...]
-    iterations: tuple[Iteration, ...]
-    references: tuple[Reference, ...] | None = None
-    baseline: Reference | None = None
-
-
-@dataclass(frozen=True)
-class ScheduleCurve:
-    """One training of the comparison of schedules.
-
-    Attributes:
-        schedule: How the learning rate moved.
-        smoothing: How the weights were smoothed.
-        key: Its trial.
-        smoothness: Of its learning curve, lower is smoother; None where it is undefined, or it failed.
-        score: Its last score; None where it failed.
-    """
-
-    schedule: str
-    smoothing: str
-    key: str
-    smoothness: float | None = None
-    score: float | None = None
-
-    @property
-    def name(self) -> str:
-        """What tells it from the others, in words."""
-        return self.schedule if self.smoothing == "none" else f"{self.schedule}, {self.smoothing}"
-
-
-@dataclass(frozen=True)
-class SchedulesState:
-    """What is known of the comparison of schedules.
-
-    Attributes:
-        architecture: What was trained.
-        curves: The trainings.
-        is_measured: Whether all of them have ended.
-    """
-
-    architecture: Architecture
-    curves: tuple[ScheduleCurve, ...]
-    is_measured: bool = False
 
 
 class StoppingState(str, enum.Enum):
@@ -257,78 +125,6 @@ class Rules:
     policy: str | None = None
 
 
-class Outcome(str, enum.Enum):
-    """What a confirmation ended with."""
-
-    STANDS = "stands"
-    CONTRADICTED = "contradicted"
-    EXCESS_FAILURES = "excess trial failures"
-
-
-@dataclass(frozen=True)
-class FreshModels:
-    """Models that no verdict rests on, trained fully and under the confirmed proxy task.
-
-    Attributes:
-        wanted: Workable models that were asked for.
-        full_keys: Full trainings of the candidates, in the order they are taken in.
-        proxy_keys: Their trainings under the proxy task, in the same order.
-        is_judged: Whether all that were tried have ended.
-        workable: Models that trained fully.
-        failed: Trials that failed by cause, full and proxy trainings together.
-        result: What they say; None before, and where too few have scores.
-    """
-
-    wanted: int
-    full_keys: tuple[str, ...]
-    proxy_keys: tuple[str, ...]
-    is_judged: bool = False
-    workable: int = 0
-    failed: tuple[tuple[str, int], ...] = ()
-    result: Confirmation | None = None
-
-
-@dataclass(frozen=True)
-class ConfirmationState:
-    """What is known of the retraining of an accepted proxy task on a schedule that ends where it was stopped.
-
-    Attributes:
-        task: The proxy task's name.
-        final_step: The step it was stopped at.
-        judged_by: The rules it was accepted by, and is confirmed by.
-        judged_keys: The trials it was accepted on.
-        keys: Their retrainings, in the same order.
-        is_begun: Whether anything was decided yet.
-        outcome: What became of the verdict; None while the models train.
-        result: The judgement; None before, and where too many trials failed.
-        fresh: What fresh models say, where they were asked for.
-    """
-
-    task: str
-    final_step: int
-    judged_by: str
-    judged_keys: tuple[str, ...]
-    keys: tuple[str, ...]
-    is_begun: bool = False
-    outcome: Outcome | None = None
-    result: Confirmation | None = None
-    fresh: FreshModels | None = None
-
-    @property
-    def is_trained_already(self) -> bool:
-        """Whether the verdict rests on trainings to their end, so that none had to be trained again."""
-        return self.keys == self.judged_keys
-
-    def is_of(self, task: TaskState) -> bool:
-        """Whether it is about this verdict, and no other of the same proxy task."""
-        mine = (self.task, self.final_step, self.judged_by, self.judged_keys)
-        return mine == (task.name, task.final_step, task.judged_by, task.keys)
-
-    def contradicts(self, task: TaskState) -> bool:
-        """Whether this verdict cannot stand."""
-        return self.outcome is Outcome.CONTRADICTED and self.is_of(task)
-
-
 def best_task(
     tasks: Mapping[str, TaskState], judged_by: str | None, *, time_tolerance: float = 0.0
 ) -> TaskState | None:
@@ -390,16 +186,6 @@ def read_tasks(folder: Path, known: KnownTasks | None = None) -> dict[str, TaskS
             known[path] = version, task
         tasks[known[path][1].name] = known[path][1]
     return in_order(tasks)
-
-
-def read_confirmations(folder: Path) -> list[ConfirmationState]:
-    """Every confirmation of a study, also of verdicts that no longer hold.
-
-    Raises:
-        CorruptFileError: One of them cannot be read.
-    """
-    states = (read_record(path, ConfirmationState) for path in sorted(folder.glob("*.json")))
-    return [state for state in states if state is not None]
 
 
 def in_order(tasks: Mapping[str, TaskState]) -> dict[str, TaskState]:

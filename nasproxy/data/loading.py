@@ -1,0 +1,22 @@
+"""Loading the dataset that a `data` node names."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from nasproxy.data.dataset import Dataset, ImageDataset, ImageSplit
+from nasproxy.data.image_folder import FileSplit, ImageFolder
+from nasproxy.errors import DataError
+from nasproxy.targets import build
+
+Datasets = dict[str, Dataset[ImageSplit | FileSplit]]
+
+
+def load_dataset(data: Mapping[str, Any]) -> Dataset[ImageSplit | FileSplit]:
+    """Load the dataset of a `data` node."""
+    dataset = build("data.loader", data["loader"])
+    if not isinstance(dataset, ImageDataset | ImageFolder):
+        raise DataError(
+            f"data.loader must return a nasproxy.data.dataset.ImageDataset, or an ImageFolder of "
+            f"nasproxy.data.image_folder, got {type(dataset).__name__}: wrap it"
+        )
+    return dataset

@@ -1,0 +1,52 @@
+"""Which trials of a table were replayed, a line each, so that a resumed study replays them again."""
+
+import json
+from pathlib import Path
+
+from nasproxy.errors import CorruptFileError
+from nasproxy.execution.backends.replay.backend import CHOICE
+from nasproxy.storage.files import append_line, read_lines
+from nasproxy.tracking.tracker import Silent
+from nasproxy.trials.records import State, TrialRecord
+from nasproxy.trials.spec import Split, TrialSpec
+
+Trained = tuple[str, str | None, str, int]
+"""Architecture, proxy (None for the reference's own trainings), split and seed."""
+
+
+class Ledger(Silent):
+    """Which trials were replayed, and how far: the trials themselves are in the table."""
+
+    def __init__(self, path: Path) -> None:
+        """Continue the file."""
+        super().__init__(study=path.parent)
+        self._path = path
+        self._known: dict[Trained, int | None] = read_ledger(path)
+
+    def trial(self, spec: TrialSpec, record: TrialRecord) -> None:
+        """Note how far it came, unless that is known."""
+        proxy = spec.proxy_task.overrides.get("trainer.proxy")
+        trained = (str(spec.architecture[CHOICE]), None if proxy is None else str(proxy), spec.split.value, spec.seed)
+        until = None if record.status.state in (State.DONE, State.FAILED) else record.step
+        if trained not in self._known or self._known[trained] != until:
+            self._known[trained] = until
+            append_line(self._path, json.dumps([*trained, until], ensure_ascii=False))
+
+
+def read_ledger(path: Path) -> dict[Trained, int | None]:
+    """How far each trial came; None for its end.
+
+    Raises:
+        CorruptFileError: A line is no trial's.
+    """
+    known: dict[Trained, int | None] = {}
+    try:
+        for line in read_lines(path):
+            architecture, proxy, split, seed, until = json.loads(line)
+            known[architecture, proxy, Split(split).value, int(seed)] = None if until is None else int(until)
+    except (ValueError, TypeError) as error:
+        raise CorruptFileError(
+            f"{path} cannot be read: {error}. Nothing was changed; restore the file, or move the study away and run "
+            f"its command again: a replay takes seconds"
+        ) from error
+    return known

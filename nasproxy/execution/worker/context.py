@@ -1,0 +1,117 @@
+"""What a trainer gets: the trial it trains, its data and its model."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nasproxy.data.dataset import ImageSplit, TrialImages, take
+from nasproxy.data.image_folder import FileSplit
+from nasproxy.data.loading import Datasets, load_dataset
+from nasproxy.errors import DataError
+from nasproxy.targets import build
+from nasproxy.trials.proxy_task import ProxyTask
+from nasproxy.trials.spec import Architecture, TrialSpec, canonical
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class TrialContext:
+    """What a trainer gets: which trial it trains, where, and with what.
+
+    Attributes:
+        model_dir: The trial's folder, for the hooks.
+        spec: What the trial is.
+        device: Torch's name of the device.
+        threads: CPU threads this process may use.
+        rank: Which process of the trial this is; only rank 0 writes files and calls the hooks.
+        world_size: Processes of the trial: one for each of its devices where the trainer has `runs_as_ranks`, else 1.
+        datasets: Those that are loaded already, by their node as canonical JSON.
+    """
+
+    model_dir: Path
+    spec: TrialSpec
+    device: str = "cpu"
+    threads: int = 1
+    rank: int = 0
+    world_size: int = 1
+    datasets: Datasets = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def architecture(self) -> Architecture:
+        """The architecture to train."""
+        return self.spec.architecture
+
+    @property
+    def proxy_task(self) -> ProxyTask:
+        """The fidelity to train at; its overrides are applied already."""
+        return self.spec.proxy_task
+
+    @property
+    def seed(self) -> int:
+        """Seed of weights, batches and augmentation."""
+        return self.spec.seed
+
+    @property
+    def total_steps(self) -> int:
+        """Optimizer steps of the whole training."""
+        return self.spec.total_steps
+
+    @property
+    def check_steps(self) -> tuple[int, ...]:
+        """Steps after which to validate; the last is `total_steps`."""
+        return self.spec.check_steps
+
+    def load_data(self) -> ImageSplit | FileSplit:
+        """The images to train on and to be scored on, at this trial's data fraction and image size.
+
+        Returns:
+            Arrays where the dataset lies in memory, lists of files where it is an image folder.
+
+        Raises:
+            DataError: The dataset is not the one that the study was begun with.
+        """
+        node = canonical(self.spec.recipe.data)
+        if node not in self.datasets:
+            self.datasets[node] = load_dataset(self.spec.recipe.data)
+        dataset = self.datasets[node]
+        if dataset.fingerprint != self.spec.recipe.data_fingerprint:
+            raise DataError(
+                f"the dataset was {self.spec.recipe.data_fingerprint[:12]} when the study began and is "
+                f"{dataset.fingerprint[:12]} now: restore it, or begin another study"
+            )
+        data, task = self.spec.recipe.data, self.proxy_task
+        split = take(
+            dataset,
+            split=self.spec.split,
+            data_fraction=task.data_fraction,
+            holdout_fraction=data["holdout_fraction"],
+            order_seed=data["order_seed"],
+            balance=data["balance"],
+        )
+        return split if task.image_size == 1.0 else split.resized(task.image_size, task.image_mode)
+
+    def build_model(self, data: TrialImages) -> "torch.nn.Module":
+        """The architecture as a module, at this trial's width and depth, its weights drawn from the seed."""
+        import torch
+
+        channels, *sides = data.image_shape
+        torch.manual_seed(self.seed)
+        model: torch.nn.Module = build(
+            "search_space.model",
+            self.spec.recipe.model,
+            architecture=dict(self.architecture),
+            width=self.proxy_task.width,
+            depth=self.proxy_task.depth,
+            num_classes=data.num_classes,
+            channels=channels,
+            image_size_px=max(sides),
+        )
+        return model
+
+
+def trainer_arguments(trainer: Mapping[str, Any]) -> dict[str, Any]:
+    """Give what a trainer is called with beside its trial."""
+    return {key: value for key, value in trainer.items() if key not in ("_target_", "version")}

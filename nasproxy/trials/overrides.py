@@ -1,0 +1,64 @@
+"""Overrides of a nested configuration by dotted path."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from nasproxy.errors import ConfigError
+
+Override = bool | int | float | str | tuple[int, ...] | None
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Write a nested mapping as one level of dotted paths."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        path = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            flat.update(flatten(value, f"{path}."))
+        else:
+            flat[path] = value
+    return flat
+
+
+def numbered(tree: Any) -> Any:
+    """Write lists in a nested mapping as mappings by place, from 0: their entries have paths then."""
+    if isinstance(tree, list | tuple):
+        tree = dict(enumerate(tree))
+    return {key: numbered(value) for key, value in tree.items()} if isinstance(tree, Mapping) else tree
+
+
+def override(tree: Mapping[str, Any], overrides: Mapping[str, Override]) -> dict[str, Any]:
+    """Copy a configuration with values replaced by dotted path; any may become null.
+
+    Raises:
+        ConfigError: A path does not exist, or the new value is of another kind than the old one.
+    """
+    result = _copy(tree)
+    for path, value in overrides.items():
+        *parents, last = path.split(".")
+        node: Any = result
+        for parent in parents:
+            node = node.get(parent) if isinstance(node, dict) else None
+        is_open = node == {}  # further arguments, such as an optimizer's, have no names beforehand
+        if not isinstance(node, dict) or (last not in node and not is_open):
+            raise ConfigError(
+                f"a proxy task overrides {path!r}, which the configuration does not have: it has "
+                f"{', '.join(sorted(flatten(tree)))}"
+            )
+        old = node.get(last)
+        if None not in (old, value) and not _same_kind(old, value):
+            raise ConfigError(f"a proxy task overrides {path!r} with {value!r}: a value like {old!r} was needed")
+        node[last] = value
+    return result
+
+
+def _copy(tree: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: _copy(value) if isinstance(value, Mapping) else value for key, value in tree.items()}
+
+
+def _same_kind(old: Any, new: Any) -> bool:
+    if isinstance(old, bool) or isinstance(new, bool):
+        return isinstance(old, bool) and isinstance(new, bool)
+    if isinstance(old, int | float):
+        return isinstance(new, int) or (isinstance(new, float) and isinstance(old, float))
+    return isinstance(new, type(old))

@@ -1,0 +1,53 @@
+"""Settings of retries for trials that ran out of memory or diverged."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from nasproxy.errors import ConfigError
+
+NAN_ARGUMENTS = {"fail": None, "lower_rate": "learning_rate", "clip": "clip_norm"}
+"""What may be done about a loss that is not finite, and the trainer's argument that it changes."""
+
+
+@dataclass
+class FailureSettings:
+    """What is done about a trial that failed by its own fault: another one may stand in for it.
+
+    Attributes:
+        oom_halvings: How often the micro-batch may be halved after running out of memory; 0 lets the trial fail.
+        nan: What follows a loss that is not finite: `fail`; or once another trial with a lower learning rate
+            (`lower_rate`), or with clipped gradients (`clip`).
+        rate_factor: What `lower_rate` multiplies the learning rate by.
+        clip_norm: Largest norm of the gradient under `clip`.
+    """
+
+    oom_halvings: int = 4
+    nan: str = "fail"
+    rate_factor: float = 0.5
+    clip_norm: float = 1.0
+
+    def check(self, trainer: Mapping[str, Any]) -> None:
+        """Refuse what cannot work.
+
+        Args:
+            trainer: The study's trainer, which must have the argument that is to be changed.
+
+        Raises:
+            ConfigError: A number is out of range, or the trainer lacks the argument.
+        """
+        if self.oom_halvings < 0:
+            raise ConfigError(f"failures.oom_halvings must be at least 0, got {self.oom_halvings}: 0 halves nothing")
+        if self.nan not in NAN_ARGUMENTS:
+            raise ConfigError(f"failures.nan must be one of {', '.join(NAN_ARGUMENTS)}, got {self.nan!r}")
+        if not 0 < self.rate_factor < 1:
+            raise ConfigError(f"failures.rate_factor must lie between 0 and 1, got {self.rate_factor:g}: give 0.5")
+        if not 0 < self.clip_norm < math.inf:
+            raise ConfigError(f"failures.clip_norm must be above 0, got {self.clip_norm:g}")
+        argument = NAN_ARGUMENTS[self.nan]
+        if argument is not None and argument not in trainer:
+            raise ConfigError(
+                f"failures.nan={self.nan} changes trainer.{argument}, which the study's trainer does not have: give it "
+                f"one, or take failures.nan=fail"
+            )
