@@ -6,11 +6,24 @@ from typing import Any
 
 import pytest
 
+from helpers.written_studies import cloud_page, cloud_study, full_study, grown_page, grown_study, new_study, page, tasks
 from nasproxy import torchvision_gap as torchvision_gap  # before a test imports torchvision
 from nasproxy.execution.backends.local import LocalBackend
 from nasproxy.stages.runner import Workshop
 from nasproxy.storage.trial_stores import FolderTrialStore
 from nasproxy.tracking.tracker import Silent
+
+__all__ = [
+    "cloud_page",
+    "cloud_study",
+    "full_study",
+    "grown_page",
+    "grown_study",
+    "make_workshop",
+    "new_study",
+    "page",
+    "tasks",
+]
 
 MakeWorkshop = Callable[..., Workshop]
 

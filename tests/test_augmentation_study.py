@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-import study
+from helpers import cli
 from nasproxy.trials.grid import grid
 
-EXPERIMENT = study.conf("experiment/augmentation_search")
+EXPERIMENT = cli.conf("experiment/augmentation_search")
 SMALL = (
     "data.loader.train_size=200",
     "training.total_steps=40",
@@ -25,7 +25,7 @@ SMALL = (
 
 
 def test_a_proxy_task_has_as_many_epochs_as_full_training_and_is_checked_at_its_end_alone() -> None:
-    total_steps = study.conf("config")["training"]["total_steps"]
+    total_steps = cli.conf("config")["training"]["total_steps"]
     for task in grid(EXPERIMENT["proxy"]).values():
         assert task.overrides["training.total_steps"] == total_steps * task.data_fraction
         assert task.overrides["training.check_every_steps"] == task.overrides["training.total_steps"]
@@ -34,7 +34,7 @@ def test_a_proxy_task_has_as_many_epochs_as_full_training_and_is_checked_at_its_
 @pytest.mark.gate
 @pytest.mark.parametrize("space", ["autoaugment", "randaugment"])
 def test_policies_are_ranked_by_trainings_that_end(tmp_path: Path, space: str) -> None:
-    code, output = study.run(
+    code, output = cli.run(
         "experiment=augmentation_search", f"search_space={space}", *SMALL, "study=small", folder=tmp_path
     )
     assert code == 0, output

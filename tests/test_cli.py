@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-import study
+from helpers import cli
 from nasproxy.cost.account import Cost
 from nasproxy.report.verdict import judge
 from nasproxy.stages.confirmation.state import Outcome, read_confirmations
@@ -74,8 +74,14 @@ def keys(folder: Path, name: str = "debug") -> list[str]:
         (["proxy=custom", "proxy.tasks=[{name: a, training.total_steps: 0}]"], "at least 1, got 0"),
         (["trainer._target_=json"], "must name a function"),
         (["proxy=custom", "proxy.tasks=[{name: a, trainer._target_: nowhere.train}]"], "there is none of that name"),
-        (["proxy=generator", "proxy.generator._target_=cases.broken"], "cases.broken failed: RuntimeError: no luck"),
-        (["data.loader={_target_: cases.no_dataset}"], "or an ImageFolder of nasproxy.data.image_folder, got tuple"),
+        (
+            ["proxy=generator", "proxy.generator._target_=helpers.user_code.broken"],
+            "helpers.user_code.broken failed: RuntimeError: no luck",
+        ),
+        (
+            ["data.loader={_target_: helpers.user_code.no_dataset}"],
+            "or an ImageFolder of nasproxy.data.image_folder, got tuple",
+        ),
         (["failures.nan=retry"], "failures.nan must be one of fail, lower_rate, clip, got 'retry'"),
         (
             ["~trainer.learning_rate", "failures.nan=lower_rate"],
@@ -92,7 +98,7 @@ def keys(folder: Path, name: str = "debug") -> list[str]:
         (["trainer.noise=loud"], "trainer.noise must be float, got 'loud'"),
         (["trainer._target_=nasproxy.nothing"], "trainer._target_ must name a function or class"),
         (["data=digits", "data.loader.train_size=0"], "train_size"),
-        (["data.loader={_target_: cases.one_class}"], "classes"),
+        (["data.loader={_target_: helpers.user_code.one_class}"], "classes"),
         (["data=image_folder"], "data.loader.root must be given: add data.loader.root=VALUE"),
         (["data=image_folder", "data.loader.root=/nowhere"], "there is no folder /nowhere/train: set data.loader.root"),
     ],
@@ -101,7 +107,7 @@ def test_a_mistake_stops_before_the_first_trial_in_a_line_or_two(
     tmp_path: Path, overrides: list[str], message: str
 ) -> None:
     elsewhere = [] if any(override.startswith("studies_dir") for override in overrides) else [f"studies_dir={tmp_path}"]
-    process = study.start_plain("experiment=debug", *overrides, *elsewhere)
+    process = cli.start_plain("experiment=debug", *overrides, *elsewhere)
     output, _ = process.communicate(timeout=60)
     assert process.returncode not in (0, None)
     assert message in output
@@ -111,31 +117,33 @@ def test_a_mistake_stops_before_the_first_trial_in_a_line_or_two(
 
 
 def test_what_a_trainer_has_to_say_beforehand_is_said_once(tmp_path: Path) -> None:
-    code, output = study.run(*DEBUG, "job=measure_variance", "trainer._target_=cases.advised", folder=tmp_path)
+    code, output = cli.run(
+        *DEBUG, "job=measure_variance", "trainer._target_=helpers.user_code.advised", folder=tmp_path
+    )
     assert code == 0, output
     assert output.count("choose warmer colours") == 1
     assert output.index("choose warmer colours") < output.index("variance")
-    code, output = study.run(*DEBUG, "dry_run=true", "trainer._target_=cases.advised", folder=tmp_path)
+    code, output = cli.run(*DEBUG, "dry_run=true", "trainer._target_=helpers.user_code.advised", folder=tmp_path)
     assert (code, output.count("choose warmer colours")) == (0, 1), output
 
 
 def test_an_experiment_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    code, output = study.run("experiment=nosuch", folder=tmp_path)
+    code, output = cli.run("experiment=nosuch", folder=tmp_path)
     assert code not in (0, None)
     assert "Could not find 'experiment/nosuch'" in output
 
 
 def test_the_whole_way_then_again_without_training(tmp_path: Path) -> None:
-    code, output = study.run(*DEBUG, folder=tmp_path)
+    code, output = cli.run(*DEBUG, folder=tmp_path)
     assert code == 0, output
     page = tmp_path / "debug" / "report" / "index.html"
     assert f"report: {page}" in output.replace("\n", "")
     assert page.stat().st_size > 10_000
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "debug" / "trials").rglob("metrics.jsonl")}
-    code, output = study.run(*DEBUG, folder=tmp_path)
+    code, output = cli.run(*DEBUG, folder=tmp_path)
     assert code == 0, output
     assert {path: path.stat().st_mtime_ns for path in before} == before, "nothing was trained again"
-    code, output = study.run(*DEBUG, "job=list_trials", folder=tmp_path)
+    code, output = cli.run(*DEBUG, "job=list_trials", folder=tmp_path)
     assert code == 0, output
     assert all(key[:8] in output for key in keys(tmp_path))
 
@@ -145,7 +153,7 @@ FAULTY = (*DEBUG, "trainer.batch_size=16", "trainer.learning_rate=0.2", "cost.es
 
 def test_too_many_failures_stop_selection_with_a_table_of_causes(tmp_path: Path) -> None:
     faults = ("search_space.choices.fault=['oom>1','nan>0.1']", "search_space.baseline=null")
-    code, output = study.run(*FAULTY, *faults, "job.steps=[select_models]", "failures.oom_halvings=1", folder=tmp_path)
+    code, output = cli.run(*FAULTY, *faults, "job.steps=[select_models]", "failures.oom_halvings=1", folder=tmp_path)
     assert code == 2
     lines = output[output.index("nasproxy: selection allows 20% of") :].splitlines()
     assert lines[1].split() == ["cause", "candidates", "for", "example", "what", "to", "do"]
@@ -155,13 +163,13 @@ def test_too_many_failures_stop_selection_with_a_table_of_causes(tmp_path: Path)
     assert lines[-1].endswith("selection.max_failure_ratio, now 0.2, it is another study: begin it with study=NAME.")
     for line in causes.values():
         assert (tmp_path / "debug" / line.split()[2] / "worker.log").exists(), "it says where to look"
-    code, output = study.run(*DEBUG, "job=list_trials", folder=tmp_path)
+    code, output = cli.run(*DEBUG, "job=list_trials", folder=tmp_path)
     assert code == 0, output
 
 
 def test_a_study_whose_trials_have_others_stand_in_for_them_says_so(tmp_path: Path) -> None:
     faults = ("search_space.choices.fault=[none,'oom>4','oom>8 nan>0.1']", "failures.nan=lower_rate")
-    code, output = study.run(*FAULTY, *faults, "criterion=first_crossing", "criterion.target=0.4", folder=tmp_path)
+    code, output = cli.run(*FAULTY, *faults, "criterion=first_crossing", "criterion.target=0.4", folder=tmp_path)
     assert code == 0, output
     assert "stands in for it, with a micro-batch of 8 instead of 16" in output
     findings = read_findings(StudyFolder(tmp_path / "debug"), time_tolerance=0.05)
@@ -174,7 +182,7 @@ def test_a_study_whose_trials_have_others_stand_in_for_them_says_so(tmp_path: Pa
     titles = [remark.title for remark in judge(findings).remarks]
     assert "Some models did not fit into memory at once." in titles
     assert "Some models trained by another recipe." in titles
-    code, output = study.run(*DEBUG, "job=list_trials", folder=tmp_path)
+    code, output = cli.run(*DEBUG, "job=list_trials", folder=tmp_path)
     assert code == 0, output
     lines = [line.split("\t") for line in output.splitlines() if "replaced" in line.split("\t")]
     assert len(lines) == sum(bool(record.replacements) for record in alone)
@@ -185,17 +193,17 @@ def test_a_study_whose_trials_have_others_stand_in_for_them_says_so(tmp_path: Pa
 
 def test_a_larger_grid_extends_the_study_and_a_changed_base_is_refused(tmp_path: Path) -> None:
     job = (*DEBUG, "job=search_proxy_task")
-    code, output = study.run(*job, "proxy=width50", folder=tmp_path)
+    code, output = cli.run(*job, "proxy=width50", folder=tmp_path)
     assert code == 0, output
     before = set(keys(tmp_path))
-    code, output = study.run(*job, "proxy.data_fraction=[0.5,1.0]", "proxy.width=0.5", folder=tmp_path)
+    code, output = cli.run(*job, "proxy.data_fraction=[0.5,1.0]", "proxy.width=0.5", folder=tmp_path)
     assert code == 0, output
     assert len(set(keys(tmp_path)) - before) == 8, "one more proxy task on eight models"
     assert set(read_tasks(StudyFolder(tmp_path / "debug").proxy_tasks)) == {"width50", "data50_width50"}
-    code, output = study.run(*job, "training.total_steps=200", folder=tmp_path)
+    code, output = cli.run(*job, "training.total_steps=200", folder=tmp_path)
     assert code == 2
     assert "was begun with another configuration (training.total_steps: 100 -> 200)" in output
-    code, output = study.run(*job, "backend.slots=1", "proxy=width50", folder=tmp_path)
+    code, output = cli.run(*job, "backend.slots=1", "proxy=width50", folder=tmp_path)
     assert code == 0, "where trials run is not what they are"
 
 
@@ -209,11 +217,11 @@ TRICKY = (
 
 def test_a_contradicted_winner_gives_way_to_the_next(tmp_path: Path) -> None:
     job = (*DEBUG, *TRICKY, "job=confirm")
-    code, output = study.run(*job, "confirm.enabled=false", folder=tmp_path)
+    code, output = cli.run(*job, "confirm.enabled=false", folder=tmp_path)
     assert code == 0, output
     folder = StudyFolder(tmp_path / "debug")
     assert read_tasks(folder.proxy_tasks)["half"].stopping_state is StoppingState.MET_CORRELATION
-    code, output = study.run(*job, "confirm.fresh_models=5", folder=tmp_path)
+    code, output = cli.run(*job, "confirm.fresh_models=5", folder=tmp_path)
     assert code == 0, output
     for words in ("half: contradicted, tau -1.00", "full: goes on", "full: the verdict stands", "full: 5 fresh models"):
         assert words in output
@@ -223,7 +231,7 @@ def test_a_contradicted_winner_gives_way_to_the_next(tmp_path: Path) -> None:
         "full": Outcome.STANDS,
     }
     before = set(keys(tmp_path))
-    code, output = study.run(*job, "confirm.fresh_models=5", folder=tmp_path)
+    code, output = cli.run(*job, "confirm.fresh_models=5", folder=tmp_path)
     assert code == 0, output
     assert "contradicted" not in output, "nothing is decided again"
     assert set(keys(tmp_path)) == before
@@ -231,8 +239,8 @@ def test_a_contradicted_winner_gives_way_to_the_next(tmp_path: Path) -> None:
 
 def test_a_replayed_study_says_that_it_confirms_nothing(tmp_path: Path) -> None:
     table = tmp_path / "curves.csv"
-    assert study.python("-m", "nasproxy.testing.curves", str(table), "--architectures", "30", "--checks", "10") == 0
-    code, output = study.run("backend=replay", f"backend.table={table}", "job=confirm", folder=tmp_path)
+    assert cli.python("-m", "nasproxy.testing.curves", str(table), "--architectures", "30", "--checks", "10") == 0
+    code, output = cli.run("backend=replay", f"backend.table={table}", "job=confirm", folder=tmp_path)
     assert code == 0, output
     assert "its winner cannot be confirmed" in output
     folder = StudyFolder(tmp_path / "curves")
@@ -241,8 +249,8 @@ def test_a_replayed_study_says_that_it_confirms_nothing(tmp_path: Path) -> None:
 
 
 def test_a_mistaken_beginning_does_not_bind_a_study_without_trials(tmp_path: Path) -> None:
-    assert study.run(*DEBUG, "trainer.noise=loud", "job=measure_variance", folder=tmp_path)[0] == 2
-    code, output = study.run(*DEBUG, "job=measure_variance", folder=tmp_path)
+    assert cli.run(*DEBUG, "trainer.noise=loud", "job=measure_variance", folder=tmp_path)[0] == 2
+    code, output = cli.run(*DEBUG, "job=measure_variance", folder=tmp_path)
     assert code == 0, output
 
 
@@ -250,7 +258,7 @@ def test_a_mistaken_beginning_does_not_bind_a_study_without_trials(tmp_path: Pat
 @pytest.mark.parametrize("launcher", ["basic", "joblib"])
 def test_the_jobs_of_a_sweep_share_one_study(tmp_path: Path, launcher: str) -> None:
     sweep = ("-m", *DEBUG, "job=search_proxy_task", "proxy=data25,data50,data75", f"hydra/launcher={launcher}")
-    code, output = study.run(*sweep, folder=tmp_path)
+    code, output = cli.run(*sweep, folder=tmp_path)
     assert code == 0, output
     tasks = read_tasks(StudyFolder(tmp_path / "debug").proxy_tasks)
     assert set(tasks) == {"data25", "data50", "data75"}
@@ -264,7 +272,7 @@ def test_the_jobs_of_a_sweep_share_one_study(tmp_path: Path, launcher: str) -> N
 @pytest.mark.gate
 def test_a_job_of_a_sweep_confirms_the_studys_best_if_it_is_its_own(tmp_path: Path) -> None:
     sweep = ("-m", *DEBUG, "job=confirm", "criterion=first_crossing", "proxy=width50,data25,full")
-    code, output = study.run(*sweep, folder=tmp_path)
+    code, output = cli.run(*sweep, folder=tmp_path)
     assert code == 0, output
     folder = StudyFolder(tmp_path / "debug")
     best = best_task(read_tasks(folder.proxy_tasks), read_rules(folder.proxy_tasks), time_tolerance=0.05)
@@ -276,10 +284,10 @@ def test_a_job_of_a_sweep_confirms_the_studys_best_if_it_is_its_own(tmp_path: Pa
 
 def test_a_second_controller_is_refused_by_name(tmp_path: Path) -> None:
     slow = (*DEBUG, "job=select_models", "trainer.check_seconds=0.2")
-    first = study.start(*slow, folder=tmp_path)
+    first = cli.start(*slow, folder=tmp_path)
     try:
         wait_until(lambda: bool(keys(tmp_path)), first)
-        code, output = study.run(*slow, folder=tmp_path)
+        code, output = cli.run(*slow, folder=tmp_path)
         assert code == 2
         assert f"study debug is being worked on by process {first.pid} on" in output
     finally:
@@ -290,7 +298,7 @@ def test_a_second_controller_is_refused_by_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize("polite", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_leaves_no_worker_and_a_study_to_resume(tmp_path: Path, polite: signal.Signals) -> None:
     slow = (*DEBUG, "job=select_models", "trainer.check_seconds=0.3", *FEW_CHECKS)
-    process = study.start(*slow, folder=tmp_path)
+    process = cli.start(*slow, folder=tmp_path)
     trials = tmp_path / "debug" / "trials"
     wait_until(lambda: any(trials.glob("*/metrics.jsonl")), process)
     process.send_signal(polite)
@@ -301,7 +309,7 @@ def test_an_interrupt_leaves_no_worker_and_a_study_to_resume(tmp_path: Path, pol
     store = FolderTrialStore(trials)
     states = {store.read(key).status.state for key in store.keys()}
     assert State.RUNNING not in states
-    code, output = study.run(*slow, folder=tmp_path)
+    code, output = cli.run(*slow, folder=tmp_path)
     assert code == 0, output
 
 
@@ -314,16 +322,16 @@ def wait_until(condition: object, process: object, seconds: float = 60.0) -> Non
 
 
 def test_help_and_the_composed_configuration_read_well(tmp_path: Path) -> None:
-    process = study.start_plain("--help")
+    process = cli.start_plain("--help")
     output, _ = process.communicate(timeout=60)
     assert "which cheap training setting" in output
     for group in ("job", "search_space", "proxy", "trainer", "data", "criterion", "backend", "tracking", "experiment"):
         assert f"{group}: " in output
-    process = study.start_plain("--cfg", "job")
+    process = cli.start_plain("--cfg", "job")
     output, _ = process.communicate(timeout=60)
     assert "_target_: nasproxy.trainers.image_classifier.train" in output
 
 
 def test_importing_the_package_loads_no_torch() -> None:
     code = "import sys, nasproxy.jobs.job; sys.exit('torch' in sys.modules)"
-    assert study.python("-c", code) == 0
+    assert cli.python("-c", code) == 0

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-import study
+from helpers import cli
 from nasproxy.stages.confirmation.state import read_confirmations
 from nasproxy.stages.proxy_search.state import best_task, read_rules, read_tasks
 from nasproxy.stages.references.state import SelectionState
@@ -20,12 +20,12 @@ from nasproxy.storage.study import StudyFolder
 from nasproxy.storage.trial_stores import FolderTrialStore
 
 SETTING = (
-    *study.SMALL,
+    *cli.SMALL,
     "job=confirm",
     "criterion.target=0.3",
     "study=crash",
     "trainer=plain_pytorch",
-    "trainer._target_=steady.train",
+    "trainer._target_=helpers.counted_seconds.train",
 )
 
 FAULTY = (
@@ -115,7 +115,7 @@ def survive(folder: Path, strikes: int, chance: random.Random, setting: Sequence
     """Run the study to its end under at most so many kills; returns what was killed."""
     done: list[str] = []
     while True:
-        process = study.start(*setting, folder=folder)
+        process = cli.start(*setting, folder=folder)
         while process.poll() is None and len(done) < strikes:
             target = strike(process, folder, chance)
             done += [target] if target else []
@@ -128,7 +128,7 @@ def survive(folder: Path, strikes: int, chance: random.Random, setting: Sequence
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("undisturbed")
-    code, output = study.run(*SETTING, folder=folder)
+    code, output = cli.run(*SETTING, folder=folder)
     assert code == 0, output
     assert decisions(folder)["confirmations"], "what is not reached cannot be killed"
     return folder
@@ -162,7 +162,7 @@ def compare(found: dict[str, list[tuple[int, float]]], expected: dict[str, list[
 
 @pytest.mark.gate
 def test_killed_while_other_trials_stand_in_for_failed_ones_it_decides_the_same(tmp_path: Path) -> None:
-    code, output = study.run(*FAULTY, folder=tmp_path / "undisturbed")
+    code, output = cli.run(*FAULTY, folder=tmp_path / "undisturbed")
     assert code == 0, output
     assert "stands in for it" in output
     assert survive(tmp_path / "killed", 6, random.Random(3), FAULTY)

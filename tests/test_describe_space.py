@@ -5,11 +5,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-import spaces
-import study
+from helpers import cli, search_spaces
 
 JOB = "job=describe_space"
-SPACE = {"name": "mine", "model": {"_target_": "nasproxy.models.small_cnn.build"}, "choices": spaces.FEATURES}
+SPACE = {"name": "mine", "model": {"_target_": "nasproxy.models.small_cnn.build"}, "choices": search_spaces.FEATURES}
 
 
 def described(*overrides: str, folder: Path, space: object = None) -> tuple[int, str]:
@@ -20,7 +19,7 @@ def described(*overrides: str, folder: Path, space: object = None) -> tuple[int,
         path.parent.mkdir(parents=True)
         path.write_text(yaml.safe_dump(space, sort_keys=False))
         flags = (f"--config-dir={folder / 'conf'}", "search_space=mine")
-    code, output = study.run(*flags, *overrides, JOB, folder=folder / "studies")
+    code, output = cli.run(*flags, *overrides, JOB, folder=folder / "studies")
     assert not (folder / "studies").exists(), "no study was begun"
     assert "Traceback" not in output
     return code, output

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-import study
+from helpers import cli
 from nasproxy.stages.proxy_search.state import TaskState, best_task, read_rules, read_tasks
 from nasproxy.stages.references.state import SelectionState
 from nasproxy.stages.variance.state import VarianceState
@@ -18,7 +18,7 @@ from nasproxy.trials.records import State
 @pytest.fixture(scope="module")
 def embedded(tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
     folder = tmp_path_factory.mktemp("embedded")
-    code, output = study.run(folder=folder, seconds=900)
+    code, output = cli.run(folder=folder, seconds=900)
     assert code == 0, output
     return StudyFolder(folder / "digits")
 
@@ -67,7 +67,7 @@ def test_it_trains_nothing_twice_and_leaves_nothing_running(embedded: StudyFolde
 def outcome(folder: Path, trainer: str, *overrides: str) -> dict[str, object]:
     """What a study decides with a trainer, where seconds decide nothing."""
     timeless = ("proxy_search.early_stop_if_not_best=false", "job=search_proxy_task", "study=one")
-    code, output = study.run(*timeless, f"trainer={trainer}", *overrides, folder=folder, seconds=900)
+    code, output = cli.run(*timeless, f"trainer={trainer}", *overrides, folder=folder, seconds=900)
     assert code == 0, output
     lies = StudyFolder(folder / "one")
     selected = read_record(lies.selection / "state.json", SelectionState)
@@ -86,7 +86,7 @@ def judged(task: TaskState) -> tuple[object, ...]:
 @pytest.mark.parametrize(
     "overrides",
     [
-        pytest.param(study.SMALL, id="small", marks=pytest.mark.gate),
+        pytest.param(cli.SMALL, id="small", marks=pytest.mark.gate),
         pytest.param((), id="whole", marks=[pytest.mark.slow, pytest.mark.timeout(1800)]),
     ],
 )

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-import study
+from helpers import cli
 from nasproxy.stages.proxy_search.state import read_tasks
 from nasproxy.storage.study import StudyFolder
 from nasproxy.storage.trial_stores import FolderTrialStore
@@ -30,7 +30,7 @@ SHORT = (
 @pytest.mark.gate
 @pytest.mark.parametrize("name", ["example_perl", "example_sklearn"])
 def test_an_example_designs_a_proxy_task(tmp_path: Path, name: str) -> None:
-    code, output = study.run(f"experiment={name}", *SHORT, folder=tmp_path)
+    code, output = cli.run(f"experiment={name}", *SHORT, folder=tmp_path)
     assert code == 0, output
     folder = StudyFolder(tmp_path / name)
     assert set(read_tasks(folder.proxy_tasks)) == {"width50"}
@@ -43,13 +43,13 @@ def test_an_example_designs_a_proxy_task(tmp_path: Path, name: str) -> None:
 
 
 def test_the_documented_trainer_composes_and_is_rehearsed(tmp_path: Path) -> None:
-    text = (study.ROOT / "docs" / "your_own_trainer.md").read_text()
+    text = (cli.ROOT / "docs" / "your_own_trainer.md").read_text()
     (block,) = re.findall(r"```yaml\n# conf/trainer/my_program.yaml\n(.*?)```", text, flags=re.DOTALL)
     path = tmp_path / "conf" / "trainer" / "my_program.yaml"
     path.parent.mkdir(parents=True)
     path.write_text(block)
     choices = ["search_space=synthetic", "data=none", "data.fingerprint=own", "trainer=my_program"]
-    code, output = study.run("--config-dir", str(tmp_path / "conf"), *choices, "study=own", folder=tmp_path / "studies")
+    code, output = cli.run("--config-dir", str(tmp_path / "conf"), *choices, "study=own", folder=tmp_path / "studies")
     assert code == 2
     assert "trainer.command[2] has no placeholder {architecture.kernel}" in output
     assert not list((tmp_path / "studies").glob("*/trials/*")), "nothing was trained"

@@ -18,10 +18,10 @@ from typing import Any
 import pytest
 import yaml
 
-import study
+from helpers import cli
 from nasproxy.testing import curves
 
-GOLDEN = study.ROOT / "tests" / "golden"
+GOLDEN = cli.ROOT / "tests" / "golden"
 CONFIGS = GOLDEN / "config"
 HOW = "GOLDEN=write python -m pytest tests/test_golden.py"
 TOLERANCE = 1e-9
@@ -163,15 +163,15 @@ def decide_replay(folder: Path) -> Decisions:
 
 
 def _decide(name: str, folder: Path, *overrides: str) -> Decisions:
-    status, output = study.run(*overrides, folder=folder)
+    status, output = cli.run(*overrides, folder=folder)
     assert status == 0, output
-    status, listing = study.run(*overrides, "job=list_trials", folder=folder)
+    status, listing = cli.run(*overrides, "job=list_trials", folder=folder)
     assert status == 0, listing
     return rounded(read_decisions(folder / name, output, listing))
 
 
 STUDIES: Mapping[str, Callable[[Path], Decisions]] = {"debug": decide_debug, "replay": decide_replay}
-EXPERIMENTS = ("default", *sorted(path.stem for path in (study.ROOT / "conf" / "experiment").glob("*.yaml")))
+EXPERIMENTS = ("default", *sorted(path.stem for path in (cli.ROOT / "conf" / "experiment").glob("*.yaml")))
 
 
 @pytest.mark.gate
@@ -185,7 +185,7 @@ def test_a_whole_run_decides_what_it_decided_before(name: str, tmp_path: Path) -
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_a_config_composes_to_what_it_did_before(name: str) -> None:
-    process = study.start_plain("--cfg", "job", *([] if name == "default" else [f"experiment={name}"]))
+    process = cli.start_plain("--cfg", "job", *([] if name == "default" else [f"experiment={name}"]))
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 0, output
     path = CONFIGS / f"{name}.yaml"
@@ -217,8 +217,8 @@ def write_or_find(path: Path, text: str) -> None:
     if os.environ.get("GOLDEN") == "write":
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
-        pytest.skip(f"wrote {path.relative_to(study.ROOT)}")
-    assert path.exists(), f"{path.relative_to(study.ROOT)} is missing: write it with `{HOW}`, and read what it holds"
+        pytest.skip(f"wrote {path.relative_to(cli.ROOT)}")
+    assert path.exists(), f"{path.relative_to(cli.ROOT)} is missing: write it with `{HOW}`, and read what it holds"
 
 
 def same(path: Path, expected: Any, got: Any) -> None:
@@ -226,7 +226,7 @@ def same(path: Path, expected: Any, got: Any) -> None:
     told = differences(expected, got)
     if told:
         more = [f"and {len(told) - SHOWN} more"] if len(told) > SHOWN else []
-        head = f"{len(told)} values differ from {path.relative_to(study.ROOT)}; if that is meant: {HOW}"
+        head = f"{len(told)} values differ from {path.relative_to(cli.ROOT)}; if that is meant: {HOW}"
         pytest.fail("\n".join([head, *told[:SHOWN], *more]), pytrace=False)
 
 

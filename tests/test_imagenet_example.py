@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-import study
+from helpers import cli
 from nasproxy.data.dataset import subset_size
 from nasproxy.stages.confirmation.state import read_confirmations
 from nasproxy.stages.proxy_search.state import read_tasks
@@ -19,7 +19,7 @@ TRAIN_IMAGES = 1_281_167
 
 
 def test_its_numbers_are_the_documents() -> None:
-    example = study.conf("experiment/imagenet_mnasnet")
+    example = cli.conf("experiment/imagenet_mnasnet")
     training, trainer = example["training"], example["trainer"]
     assert round(trainer["warmup_fraction"] * training["total_steps"]) == 6256
     assert training["total_steps"] == 350 * (TRAIN_IMAGES // trainer["batch_size"])
@@ -31,7 +31,7 @@ def test_its_numbers_are_the_documents() -> None:
 
 
 def test_it_asks_for_imagenet_before_anything_starts(tmp_path: Path) -> None:
-    code, output = study.run("experiment=imagenet_mnasnet", folder=tmp_path)
+    code, output = cli.run("experiment=imagenet_mnasnet", folder=tmp_path)
     assert code == 2
     assert "data.loader.root must be given: add data.loader.root=VALUE" in output
     assert not list(tmp_path.iterdir())
@@ -40,7 +40,7 @@ def test_it_asks_for_imagenet_before_anything_starts(tmp_path: Path) -> None:
 @pytest.mark.gate
 def test_its_debug_form_runs_all_stages_on_two_devices_a_training(tmp_path: Path) -> None:
     cache = f"data.loader.cache_dir={tmp_path / 'images'}"
-    code, output = study.run(*DEBUG, cache, folder=tmp_path, seconds=600)
+    code, output = cli.run(*DEBUG, cache, folder=tmp_path, seconds=600)
     assert code == 0, output
     folder = StudyFolder(tmp_path / "imagenet_mnasnet_debug")
     selected = read_record(folder.selection / "state.json", SelectionState)

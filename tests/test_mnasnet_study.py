@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-import study
+from helpers import cli
 from nasproxy.stages.confirmation.state import read_confirmations
 from nasproxy.stages.proxy_search.state import read_tasks
 from nasproxy.stages.references.state import SelectionState
@@ -96,7 +96,7 @@ def check_everything(folder: StudyFolder) -> None:
 
 @pytest.mark.gate
 def test_a_small_study_of_mnasnet_goes_through_all_stages_with_everything_on(tmp_path: Path) -> None:
-    code, output = study.run(*EVERYTHING, *SMALL, folder=tmp_path, seconds=900)
+    code, output = cli.run(*EVERYTHING, *SMALL, folder=tmp_path, seconds=900)
     assert code == 0, output
     check_everything(StudyFolder(tmp_path / "everything"))
 
@@ -104,7 +104,7 @@ def test_a_small_study_of_mnasnet_goes_through_all_stages_with_everything_on(tmp
 @pytest.mark.slow
 def test_a_study_of_mnasnet_goes_through_all_stages_with_everything_on(tmp_path: Path) -> None:
     steps = ("training.total_steps=40", "training.check_every_steps=10")
-    code, output = study.run(*EVERYTHING, *steps, folder=tmp_path, seconds=1500)
+    code, output = cli.run(*EVERYTHING, *steps, folder=tmp_path, seconds=1500)
     assert code == 0, output
     folder = StudyFolder(tmp_path / "everything")
     check_everything(folder)
@@ -116,7 +116,7 @@ def test_a_study_of_mnasnet_goes_through_all_stages_with_everything_on(tmp_path:
 @pytest.mark.slow
 def test_schedules_of_mnasnet_are_compared(tmp_path: Path) -> None:
     steps = ("training.total_steps=40", "training.check_every_steps=10", "compare_schedules.smoothing=[none,ema,swa]")
-    code, output = study.run("experiment=mnasnet", "job=compare_schedules", *steps, folder=tmp_path, seconds=1500)
+    code, output = cli.run("experiment=mnasnet", "job=compare_schedules", *steps, folder=tmp_path, seconds=1500)
     assert code == 0, output
     assert output.count("(0.") == 9, "a last score for each of three schedules with three smoothings"
     assert (tmp_path / "mnasnet" / "report" / "schedules.png").exists()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from study import ROOT
+from helpers.cli import ROOT
 
 pytestmark = pytest.mark.gate
 

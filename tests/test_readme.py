@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-import study
+from helpers import cli
 from nasproxy.stages.proxy_search.state import read_tasks
 from nasproxy.storage.study import StudyFolder
 
-README = (study.ROOT / "README.md").read_text()
+README = (cli.ROOT / "README.md").read_text()
 SHORT = (
     "training.total_steps=40",
     "training.check_every_steps=10",
@@ -53,7 +53,7 @@ def test_a_worked_example_designs_a_proxy_task(tmp_path: Path, title: str, monke
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    code, output = study.run("--config-dir", str(tmp_path / "conf"), *words[2:], *SHORT, folder=tmp_path / "studies")
+    code, output = cli.run("--config-dir", str(tmp_path / "conf"), *words[2:], *SHORT, folder=tmp_path / "studies")
     assert code == 0, output
     (folder,) = (tmp_path / "studies").iterdir()
     assert set(read_tasks(StudyFolder(folder).proxy_tasks)) == {"width50"}
@@ -70,7 +70,7 @@ def test_every_override_that_the_readme_shows_composes() -> None:
     for overrides in commands:
         if overrides[:1] == ["-m"]:
             overrides = [override.replace("data25,data50,data75", "data25") for override in overrides[1:]]
-        process = study.start_plain("--cfg", "job", *overrides)
+        process = cli.start_plain("--cfg", "job", *overrides)
         output, _ = process.communicate(timeout=60)
         assert process.returncode == 0, (overrides, output)
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-import study
 from benchmarks.coverage import CRITERIA, Family, coverage, criteria, false_acceptances, upper95
+from helpers import cli
 from nasproxy.statistics.acceptance import Evidence, Plan, VerdictKind
 
 
@@ -81,9 +81,7 @@ def test_the_upper_limit_is_clopper_and_pearsons() -> None:
 
 def test_the_last_line_is_json() -> None:
     command = [sys.executable, "-m", "benchmarks.coverage", "--models", "10", "--draws", "50", "--studies", "2"]
-    done = subprocess.run(
-        [*command, "--json"], cwd=study.ROOT, capture_output=True, text=True, timeout=120, check=False
-    )
+    done = subprocess.run([*command, "--json"], cwd=cli.ROOT, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["coverage"][0]["low"] <= found["coverage"][0]["mean"] <= found["coverage"][0]["high"]

@@ -9,16 +9,16 @@ import pytest
 import torch
 from torch import nn
 
-import study
 from benchmarks import gpu
 from benchmarks.training import chain
+from helpers import cli
 
 CPU = torch.device("cpu")
 
 
 def run(*arguments: str) -> str:
     command = [sys.executable, "-m", "benchmarks.gpu", *arguments]
-    return subprocess.run(command, cwd=study.ROOT, check=True, capture_output=True, text=True, timeout=300).stdout
+    return subprocess.run(command, cwd=cli.ROOT, check=True, capture_output=True, text=True, timeout=300).stdout
 
 
 @pytest.mark.gate

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-import study
 from benchmarks.race import Found, Grid
+from helpers import cli
 from nasproxy.execution.backends.replay.curve_table import CurveTable, read_table
 from nasproxy.stages.proxy_search.settings import ProxySearchSettings
 from nasproxy.statistics.criteria.first_crossing import FirstCrossing
@@ -93,7 +93,7 @@ def test_a_verdict_is_the_same_where_the_step_is_or_where_it_costs_alike() -> No
 def test_the_last_line_is_json_with_every_way(path: Path) -> None:
     arguments = ["--draws", "1", "--orders", "2", "--rule", "first_crossing", "--proxies", "fast,never", "--json"]
     command = [sys.executable, "-m", "benchmarks.race", "--table", str(path), *arguments]
-    done = subprocess.run(command, cwd=study.ROOT, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, cwd=cli.ROOT, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     assert list(found["slots"]) == ["all", "2"]

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-import study
 from benchmarks.verdicts import Draw, Population, geometric, judge
+from helpers import cli
 from nasproxy.statistics.criteria.first_crossing import FirstCrossing
 from nasproxy.statistics.criteria.group_sequential import GroupSequential
 
 
 def run(*arguments: str) -> dict[str, Any]:
     command = [sys.executable, "-m", "benchmarks.verdicts", *arguments, "--json"]
-    done = subprocess.run(command, cwd=study.ROOT, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, cwd=cli.ROOT, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
@@ -28,7 +28,7 @@ def run(*arguments: str) -> dict[str, Any]:
 def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("table") / "curves.csv"
     command = [sys.executable, "-m", "nasproxy.testing.curves", str(path), "--architectures", "60", "--checks", "40"]
-    subprocess.run([*command, "--late-noise", "0.05"], cwd=study.ROOT, check=True, timeout=120)
+    subprocess.run([*command, "--late-noise", "0.05"], cwd=cli.ROOT, check=True, timeout=120)
     return path
 
 

@@ -12,7 +12,7 @@ from nasproxy.config.builder import Design
 from nasproxy.errors import ConfigError
 from nasproxy.trials.spec import canonical
 
-CONF = Path(__file__).resolve().parent.parent / "conf"
+CONF = Path(__file__).resolve().parents[2] / "conf"
 
 
 def design(*overrides: str) -> Design:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-import study
+from helpers import cli
 from nasproxy.testing import curves
 
 KINDS = {"fast": "steady", "never": "hopeless"}
@@ -29,7 +29,7 @@ def replay(table: Path, folder: Path, *overrides: str) -> tuple[int, str]:
     small = ("references.max=0", "criterion=first_crossing")
     flags = [override for override in overrides if override.startswith("-")]  # Hydra wants them before all overrides
     others = [override for override in overrides if override not in flags]
-    return study.run(*flags, "backend=replay", f"backend.table={table}", *small, *others, folder=folder)
+    return cli.run(*flags, "backend=replay", f"backend.table={table}", *small, *others, folder=folder)
 
 
 def decided(folder: Path, name: str) -> dict[str, Any]:
@@ -92,7 +92,7 @@ def test_what_cannot_be_replayed_is_refused_in_one_line(
 
 
 def test_the_script_of_the_docs_makes_a_table_of_logs(tmp_path: Path) -> None:
-    script = re.search(r"```python\n(.*?)```", (study.ROOT / "docs" / "replay.md").read_text(), re.DOTALL)
+    script = re.search(r"```python\n(.*?)```", (cli.ROOT / "docs" / "replay.md").read_text(), re.DOTALL)
     assert script is not None
     random = np.random.default_rng(0)
     for model in range(30):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-import study
+from helpers import cli
 from nasproxy.cost.estimate import Estimate
 from nasproxy.report import estimate_tables
 from nasproxy.stages.study_results import read_findings
@@ -23,7 +23,7 @@ def rows(output: str) -> dict[str, list[str]]:
 
 
 def test_a_dry_run_of_real_models_prints_the_stages_and_begins_nothing(tmp_path: Path) -> None:
-    code, output = study.run(*study.SMALL, "dry_run=true", "cost.price_per_hour=3", folder=tmp_path / "studies")
+    code, output = cli.run(*cli.SMALL, "dry_run=true", "cost.price_per_hour=3", folder=tmp_path / "studies")
     assert code == 0, output
     table = rows(output)
     assert list(table) == ["stage", "variance", "selection", "proxy search", "confirmation", "total"]
@@ -36,7 +36,7 @@ def test_a_dry_run_of_real_models_prints_the_stages_and_begins_nothing(tmp_path:
 
 def test_a_trial_that_cannot_be_timed_is_told_and_the_rest_is_estimated(tmp_path: Path) -> None:
     faults = ("search_space.choices.fault=[none,crash]", "training.total_steps=12", "training.check_every_steps=1")
-    code, output = study.run(*DEBUG, *faults, "dry_run=true", folder=tmp_path)
+    code, output = cli.run(*DEBUG, *faults, "dry_run=true", folder=tmp_path)
     assert code == 0, output
     assert "total" in rows(output)
     assert "not timed: quality=" in output
@@ -61,7 +61,7 @@ def test_what_has_no_estimate_says_why(tmp_path: Path, overrides: list[str], mes
     overrides = [override.replace("TABLE", str(table(tmp_path))) for override in overrides]
     flags, others = [o for o in overrides if o == "-m"], [o for o in overrides if o != "-m"]
     debug = () if "backend=replay" in overrides else (*DEBUG, "training.check_every_steps=1")
-    code, output = study.run(*flags, *debug, *others, "dry_run=true", folder=tmp_path)
+    code, output = cli.run(*flags, *debug, *others, "dry_run=true", folder=tmp_path)
     assert code != 0
     assert message in output
     assert "Traceback" not in output
@@ -81,7 +81,7 @@ def table(folder: Path) -> Path:
 
 
 def test_a_study_keeps_its_estimate_from_its_first_day_and_is_held_against_it(tmp_path: Path) -> None:
-    code, output = study.run(*DEBUG, folder=tmp_path)
+    code, output = cli.run(*DEBUG, folder=tmp_path)
     assert code == 0, output
     assert output.index("estimate: ") < output.index("variance: ")
     folder = StudyFolder(tmp_path / "debug")
@@ -97,25 +97,25 @@ def test_a_study_keeps_its_estimate_from_its_first_day_and_is_held_against_it(tm
     assert compared["total"]["ratio"] is not None
     before = folder.estimate.read_bytes(), folder.zero_cost.stat().st_mtime_ns
     assert len(read_scores(folder.zero_cost).scores) >= 8
-    code, output = study.run(*DEBUG, "proxy=full", folder=tmp_path)
+    code, output = cli.run(*DEBUG, "proxy=full", folder=tmp_path)
     assert code == 0, output
     assert "estimate: " not in output
     assert (folder.estimate.read_bytes(), folder.zero_cost.stat().st_mtime_ns) == before, "measured once"
-    code, output = study.run(*DEBUG, "dry_run=true", folder=tmp_path)
+    code, output = cli.run(*DEBUG, "dry_run=true", folder=tmp_path)
     assert "study debug has begun: what it has trained is counted here" in output
     assert folder.estimate.read_bytes() == before[0]
     assert FolderTrialStore(folder.trials).keys() == trials, "the same proxy task, judged before"
 
 
 def test_whoever_does_not_want_an_estimate_gets_none(tmp_path: Path) -> None:
-    code, output = study.run(*DEBUG, "job=measure_variance", "cost.estimate_first=false", folder=tmp_path)
+    code, output = cli.run(*DEBUG, "job=measure_variance", "cost.estimate_first=false", folder=tmp_path)
     assert code == 0, output
     assert not StudyFolder(tmp_path / "debug").estimate.exists()
 
 
 def test_a_study_on_all_devices_at_once_is_expected_to_hold_the_whole_machine(tmp_path: Path) -> None:
     spread = ("training.devices=2", "backend.slots=2", "job=measure_variance")
-    code, output = study.run(*DEBUG, *spread, folder=tmp_path)
+    code, output = cli.run(*DEBUG, *spread, folder=tmp_path)
     assert code == 0, output
     estimate = read_record(StudyFolder(tmp_path / "debug").estimate, Estimate)
     assert estimate is not None

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
+from helpers.cli import ROOT, SMALL
 from nasproxy.config import schema
 from nasproxy.config.builder import Design
 from nasproxy.cost.speed import interpolated
@@ -15,7 +16,6 @@ from nasproxy.storage.trial_stores import FolderTrialStore
 from nasproxy.storage.zero_cost_scores import ZeroCost, ZeroCostScores
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.spec import Split, TrialSpec, canonical
-from study import ROOT, SMALL
 
 
 def design(*overrides: str) -> Design:

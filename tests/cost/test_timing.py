@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from helpers.cli import digits_spec
 from nasproxy.cost.speed import Timing
 from nasproxy.cost.timing import Failure, cycle_steps, measure, throwaway
 from nasproxy.execution.backends.local import LocalBackend
@@ -15,7 +16,6 @@ from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.retry import successor
 from nasproxy.trials.retry_settings import FailureSettings
 from nasproxy.trials.spec import Split, TrialSpec
-from study import digits_spec
 
 
 def two_slots(store: TrialStore) -> LocalBackend:

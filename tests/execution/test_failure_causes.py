@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from errand import Errand
+from helpers.cli import conf, digits_spec
+from helpers.train_until import Errand
 from nasproxy.errors import ConfigError
 from nasproxy.execution.backends.local import LocalBackend
 from nasproxy.stages import runner
@@ -20,7 +21,6 @@ from nasproxy.trials.records import Cause, State, TrialRecord
 from nasproxy.trials.retry import successor
 from nasproxy.trials.retry_settings import FailureSettings
 from nasproxy.trials.spec import TrialSpec
-from study import conf, digits_spec
 
 MakeWorkshop = Callable[..., Workshop]
 TRAINED = ("nasproxy", "trainers")

@@ -6,10 +6,10 @@ import pytest
 from timm.models._efficientnet_blocks import ConvBnAct, EdgeResidual, InvertedResidual, SqueezeExcite
 from torch import nn
 
+from helpers.networks import EFFICIENTNET_V2_B0, FULL
 from nasproxy.errors import SpaceError
 from nasproxy.models.efficientnet_v2 import build, stages
 from nasproxy.models.network_stages import Scale
-from networks import EFFICIENTNET_V2_B0, FULL
 
 CHOICES = {
     "op": ("mbconv", "fused_mbconv"),

@@ -8,10 +8,10 @@ from timm.layers import BatchNormAct2d
 from timm.models._efficientnet_blocks import ConvBnAct, DepthwiseSeparableConv, InvertedResidual, SqueezeExcite
 from torch import nn
 
+from helpers.networks import CONV, FULL, MBCONV, MOBILENET_V2, blocks
 from nasproxy.errors import SpaceError
 from nasproxy.models.mnasnet import build, stages
 from nasproxy.models.network_stages import Scale
-from networks import CONV, FULL, MBCONV, MOBILENET_V2, blocks
 
 
 def definitions(architecture, *, reference="mobilenet_v2", **scale):

@@ -4,10 +4,10 @@ import pytest
 from timm.models._efficientnet_blocks import InvertedResidual, SqueezeExcite
 from torch import nn
 
+from helpers.networks import FULL, MOBILENET_V3_LARGE
 from nasproxy.errors import SpaceError
 from nasproxy.models.mobilenet_v3 import build, stages
 from nasproxy.models.network_stages import Scale
-from networks import FULL, MOBILENET_V3_LARGE
 
 
 def definitions(architecture, **scale):

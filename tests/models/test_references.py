@@ -5,10 +5,10 @@ import timm
 import torch
 from torch import nn
 
+from helpers.networks import FULL, REFERENCES, shapes, weights
 from nasproxy.errors import ConfigError
 from nasproxy.models.complexity import flops, measure
 from nasproxy.trainers.optimization import scale_dropout
-from networks import FULL, REFERENCES, shapes, weights
 
 
 @pytest.fixture(params=list(REFERENCES))

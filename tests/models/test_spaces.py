@@ -8,12 +8,12 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from torch.nn.functional import cross_entropy
 
+from helpers.cli import ROOT
+from helpers.networks import weights
 from nasproxy.config import schema
 from nasproxy.models.complexity import flops
 from nasproxy.space import SearchSpace
 from nasproxy.targets import build
-from networks import weights
-from study import ROOT
 
 CLASSES, CHANNELS, SIDE, IMAGES = 10, 3, 32, 8
 SPACES = sorted(path.stem for path in (ROOT / "conf" / "search_space").glob("*.yaml"))

@@ -5,10 +5,10 @@ import timm
 import torch
 from torch import nn
 
+from helpers.networks import FULL, shapes, weights
 from nasproxy.errors import ConfigError, SpaceError
 from nasproxy.models.timm_family import build
 from nasproxy.trainers.optimization import scale_dropout
-from networks import FULL, shapes, weights
 
 SCALABLE = ["resnet18", "resnet26t", "mobilenetv3_small_050", "convnext_atto", "vit_tiny_patch16_224"]
 """A model of each way in which timm's families are scaled; resnet26t has a stem of several convolutions."""

@@ -2,7 +2,7 @@
 
 import pytest
 
-import spaces
+from helpers import search_spaces
 from nasproxy.report import space_description as report
 from nasproxy.report import wording
 from nasproxy.report.terminal import print_tree
@@ -26,7 +26,7 @@ def tree(capsys):
 
 
 def test_the_tree_shows_values_conditions_and_repeated_groups_once(tree):
-    assert tree(spaces.FEATURES) == [
+    assert tree(search_spaces.FEATURES) == [
         "choices",
         "├── activation: relu | silu",
         "├── stem",
@@ -47,7 +47,7 @@ def test_the_tree_shows_values_conditions_and_repeated_groups_once(tree):
 
 
 def test_members_that_differ_in_one_way_are_named_together(tree):
-    assert tree(spaces.MNASNET)[-2:] == ["    └── but 0, 6", "        └── repeats: 0 | 1"]
+    assert tree(search_spaces.MNASNET)[-2:] == ["    └── but 0, 6", "        └── repeats: 0 | 1"]
 
 
 def test_a_member_with_a_condition_of_its_own_is_named(tree):
@@ -73,7 +73,7 @@ def test_long_lists_of_values_are_cut(tree):
 
 
 def test_a_space_tells_how_large_it_is():
-    assert list(report.size(described(spaces.MNASNET))) == [
+    assert list(report.size(described(search_spaces.MNASNET))) == [
         "test: 42 decisions",
         "points: 9,749,755,840,167,936 (9.75e15)",
         "different architectures: 224,084,231,917,056 (2.24e14)",
@@ -83,7 +83,7 @@ def test_a_space_tells_how_large_it_is():
 @pytest.mark.parametrize(
     ("choices", "advice"),
     [
-        (spaces.FEATURES, []),
+        (search_spaces.FEATURES, []),
         ({"model": list(range(1000))}, []),
         ({"layers": {"repeat": 20, "each": list(range(10))}}, []),
         ({"layers": {"repeat": 21, "each": list(range(10))}}, ["more than 1e20 architectures are too many"]),

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cases import LessOfMore
+from helpers.user_code import LessOfMore
 from nasproxy.report import tables, verdict, wording
 from nasproxy.report.task_outcomes import Outcome, outcome, reason
 from nasproxy.stages.study_results import read_findings

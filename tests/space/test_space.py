@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-import spaces
+from helpers import search_spaces
 from nasproxy.errors import SpaceError
 from nasproxy.space import SearchSpace
 
@@ -17,7 +17,7 @@ NAMES = st.text("abc", min_size=1, max_size=2)
 CHOICES = st.dictionaries(st.tuples(NAMES, NAMES).map(".".join), VALUES, min_size=1, max_size=4).filter(
     lambda choices: any(len(values) > 1 for values in choices.values())
 )
-LARGE = {"mnasnet": spaces.MNASNET, "spinenet": spaces.SPINENET, "autoaugment": spaces.AUTOAUGMENT}
+LARGE = {"mnasnet": search_spaces.MNASNET, "spinenet": search_spaces.SPINENET, "autoaugment": search_spaces.AUTOAUGMENT}
 SEEDS = st.integers(0, 2**32)
 SMALL = {"kernel": [3, 5], "block": ["conv", "separable"], "rate": [0.5, 1]}
 
@@ -40,17 +40,19 @@ def made_up(tree):
         raise
 
 
-@given(spaces.trees())
+@given(search_spaces.trees())
 def test_the_size_is_that_of_all_points_without_what_has_no_effect(tree):
-    searched, points = made_up(tree), spaces.points(tree)
-    different = {searched.key(spaces.spelled_out(tree, spaces.effective(tree, point))) for point in points}
+    searched, points = made_up(tree), search_spaces.points(tree)
+    different = {
+        searched.key(search_spaces.spelled_out(tree, search_spaces.effective(tree, point))) for point in points
+    }
     assert searched.points == len(points)
     assert searched.size == len(different)
-    assert {searched.key(spaces.spelled_out(tree, point)) for point in points} == different
+    assert {searched.key(search_spaces.spelled_out(tree, point)) for point in points} == different
     assert {searched.key(searched.architecture(place)) for place in range(searched.size)} == different
 
 
-@given(spaces.trees())
+@given(search_spaces.trees())
 def test_each_place_has_an_architecture_that_is_found_there(tree):
     searched = made_up(tree)
     for place in range(searched.size):
@@ -60,14 +62,14 @@ def test_each_place_has_an_architecture_that_is_found_there(tree):
         assert searched.from_json(searched.to_json(architecture)) == architecture
 
 
-@given(spaces.trees(), SEEDS)
+@given(search_spaces.trees(), SEEDS)
 def test_a_whole_space_is_sampled_each_architecture_once(tree, seed):
     searched = made_up(tree)
     sample = searched.sample(searched.size, seed)
     assert sorted(map(searched.index, sample)) == list(range(searched.size))
 
 
-@given(spaces.trees(), SEEDS, st.data())
+@given(search_spaces.trees(), SEEDS, st.data())
 def test_a_mutation_is_another_architecture_that_differs_in_one_choice(tree, seed, data):
     searched = made_up(tree)
     old = searched.architecture(data.draw(st.integers(0, searched.size - 1)))
@@ -78,7 +80,7 @@ def test_a_mutation_is_another_architecture_that_differs_in_one_choice(tree, see
 
 
 def test_mutations_reach_the_whole_space():
-    tree = {name: spaces.FEATURES[name] for name in ("activation", "inputs", "order", "head")}
+    tree = {name: search_spaces.FEATURES[name] for name in ("activation", "inputs", "order", "head")}
     searched = space(tree)
     seen = {0}
     for seed in range(3000):
@@ -93,14 +95,14 @@ def test_what_a_mutation_brings_into_existence_has_random_values():
 
 
 def test_mnasnet_is_as_large_as_its_paper_says_and_few_of_its_points_differ():
-    searched = space(spaces.MNASNET)
+    searched = space(search_spaces.MNASNET)
     assert searched.decisions == 42
     assert searched.points == 2**2 * 3**5 * (2 * 3 * 2 * 2 * 3) ** 7 == 9_749_755_840_167_936
     assert searched.size == 2**2 * 3**5 * (2 * 3 * (1 + 3 * 2)) ** 7 == 224_084_231_917_056
 
 
 def test_permuted_orders_and_augmentations_are_counted():
-    spinenet, autoaugment = space(spaces.SPINENET), space(spaces.AUTOAUGMENT)
+    spinenet, autoaugment = space(search_spaces.SPINENET), space(search_spaces.AUTOAUGMENT)
     orders = 39_916_800 * 120
     assert spinenet.points == (4 * 2 * 6) ** 11 * 6**5 * orders
     assert spinenet.size == spinenet.points // (6 * 120 * 2)
@@ -118,14 +120,14 @@ def test_a_large_space_is_sampled_and_found_again(name):
 
 
 def test_conditional_choices_do_not_make_their_conditions_likelier():
-    searched = space(spaces.MNASNET)
+    searched = space(search_spaces.MNASNET)
     sample = searched.sample(4000, 0)
     share = sum(architecture["blocks.3.block_fn"] == "mbconv" for architecture in sample) / 4000
     assert 0.83 < share < 0.88, "six of seven different blocks are of this kind"
 
 
 def test_an_architecture_travels_as_text():
-    searched = space(spaces.FEATURES)
+    searched = space(search_spaces.FEATURES)
     (architecture,) = searched.sample(1, 0)
     text = searched.to_json(architecture)
     assert list(json.loads(text)) == list(architecture)
@@ -167,9 +169,9 @@ def test_a_baseline_may_be_nested_with_lists_for_what_is_numbered():
     blocks = [{"op": "conv"}, {"op": "mbconv", "expand": 6}]
     common = {"activation": "silu", "stem": {"kernel": 3}, "inputs": [1, 4], "order": [3, 2, 3]}
     flat = {"blocks.0.op": "conv", "blocks.1.op": "mbconv", "blocks.1.expand": 6, "activation": "silu"}
-    baseline = space(spaces.FEATURES, {**common, "blocks": blocks}).baseline
+    baseline = space(search_spaces.FEATURES, {**common, "blocks": blocks}).baseline
     assert {path: baseline[path] for path in flat} == flat
-    assert baseline == space(spaces.FEATURES, {**common, "blocks": dict(enumerate(blocks))}).baseline
+    assert baseline == space(search_spaces.FEATURES, {**common, "blocks": dict(enumerate(blocks))}).baseline
     with pytest.raises(SpaceError, match="must map its choices to values, got 3"):
         space(baseline=3)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from errand import Errand
+from helpers.train_until import Errand
 from nasproxy.execution.backends.local import LocalBackend
 from nasproxy.stages import runner
 from nasproxy.stages.runner import Workshop

@@ -13,6 +13,7 @@ from typing import Any
 import joblib
 import pytest
 
+from helpers.cli import ROOT, conf
 from nasproxy.errors import ConfigError, NonFiniteScoreError
 from nasproxy.execution.backends.local import LocalBackend
 from nasproxy.execution.worker.context import TrialContext
@@ -26,7 +27,6 @@ from nasproxy.trainers.program_reports import ProgramError
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.records import Cause, Request, State
 from nasproxy.trials.spec import Recipe, Split, TrialSpec
-from study import ROOT, conf
 
 ARCHITECTURE = {"kernel": 3, "blocks.0.kind": "conv", "blocks.0.bias": True}
 

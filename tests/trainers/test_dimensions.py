@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from helpers.cli import conf, digits_spec
 from nasproxy.data.dataset import ImageSplit
 from nasproxy.execution.worker.context import TrialContext
 from nasproxy.execution.worker.preflight import rehearse
@@ -16,7 +17,6 @@ from nasproxy.storage.trial_folder import TrialFolder
 from nasproxy.trainers import plain_pytorch
 from nasproxy.trials.grid import grid
 from nasproxy.trials.proxy_task import ProxyTask
-from study import conf, digits_spec
 
 TWO_LAYERS = {
     "activation": "relu",

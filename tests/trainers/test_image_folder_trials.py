@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import torch
 
+from helpers.cli import conf
 from nasproxy.data import generated
 from nasproxy.errors import ConfigError, DataError
 from nasproxy.execution.worker.preflight import rehearse
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.spec import TrialSpec
-from study import conf
 from tests.trainers.tiny_trials import TRAINERS, TinyTrial, curve, tiny_trial, train, weights
 
 both = pytest.mark.parametrize("trainer", list(TRAINERS))
@@ -101,7 +101,7 @@ def spread(images: Path, devices: int, task: ProxyTask | None = None, **settings
     """A trial on several devices as a study would begin it."""
     spec = folder_trial(images, images, task=task).spec
     node = {**conf("trainer/plain_pytorch"), "mixup": 0.2, **settings}
-    model = {"_target_": "several.colours"}
+    model = {"_target_": "helpers.several_devices.colours"}
     return replace(spec, recipe=replace(spec.recipe, trainer=node, devices=devices, model=model))
 
 

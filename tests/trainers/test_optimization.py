@@ -11,6 +11,7 @@ import timm
 import torch
 from torch import nn
 
+from helpers.cli import conf, digits_spec
 from nasproxy.data.dataset import ImageSplit
 from nasproxy.errors import ConfigError
 from nasproxy.execution.worker.preflight import rehearse
@@ -20,7 +21,6 @@ from nasproxy.trainers.image_arrays import ImageArrays
 from nasproxy.trainers.settings import optimizers
 from nasproxy.trainers.shards import validation_shard
 from nasproxy.trials.proxy_task import ProxyTask
-from study import conf, digits_spec
 
 CPU = torch.device("cpu")
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from helpers.cli import conf
 from nasproxy.data.loading import load_dataset
 from nasproxy.errors import ConfigError
 from nasproxy.execution.backends.local import LocalBackend
@@ -20,11 +21,15 @@ from nasproxy.testing.backend_contract import make_spec
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.records import Cause, Request, State, TrialRecord
 from nasproxy.trials.spec import Recipe, Split, TrialSpec
-from study import conf
 
 TRAINERS = ("image_classifier", "plain_pytorch")
 SETTINGS = {"batch_size": 15, "optimizer": "sgd", "learning_rate": 0.05, "shift_px": 1, "flip": True, "mixup": 0.0}
-DATA = {"loader": {"_target_": "several.dataset"}, "holdout_fraction": 0.1, "order_seed": 0, "balance": "proportional"}
+DATA = {
+    "loader": {"_target_": "helpers.several_devices.dataset"},
+    "holdout_fraction": 0.1,
+    "order_seed": 0,
+    "balance": "proportional",
+}
 both = pytest.mark.parametrize("trainer", TRAINERS)
 
 
@@ -57,7 +62,7 @@ def spec(
     **changes: Any,
 ) -> TrialSpec:
     node = {**conf(f"trainer/{trainer}"), **SETTINGS, **changes}
-    of_model = {"_target_": f"several.{model}"} if isinstance(model, str) else model
+    of_model = {"_target_": f"helpers.several_devices.{model}"} if isinstance(model, str) else model
     recipe = Recipe(
         of_model,
         node,
@@ -166,7 +171,7 @@ def test_a_rank_that_fails_ends_the_trial_with_its_cause(
     cause: Cause,
     message: str,
 ) -> None:
-    model = {"_target_": "several.faulty", "rank": rank, "fault": fault}
+    model = {"_target_": "helpers.several_devices.faulty", "rank": rank, "fault": fault}
     one = spec(fingerprint, trainer, model=model)
     status = finish(store, backend, one).status
     assert (status.state, status.cause) == (State.FAILED, cause), status

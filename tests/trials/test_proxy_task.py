@@ -6,13 +6,13 @@ from hydra import compose, initialize_config_dir
 from hypothesis import given
 from hypothesis import strategies as st
 
+from helpers.cli import ROOT
 from nasproxy.config import schema
 from nasproxy.config.builder import Design
 from nasproxy.errors import ConfigError
 from nasproxy.trials.grid import compound, followed_strength, from_mapping, grid
 from nasproxy.trials.overrides import override
 from nasproxy.trials.proxy_task import ProxyTask
-from study import ROOT
 
 
 def test_a_scalar_is_one_setting_and_a_list_is_an_axis() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from helpers.cli import digits_spec
 from nasproxy.errors import ConfigError
 from nasproxy.execution.backends.local import LocalBackend
 from nasproxy.storage.leases import Lease, is_held
@@ -16,7 +17,6 @@ from nasproxy.testing.backend_contract import ProcessBackendContract, make_spec
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.records import Cause, Request, State, Status
 from nasproxy.trials.spec import TrialSpec
-from study import digits_spec
 
 
 class TestLocalBackend(ProcessBackendContract):
@@ -99,7 +99,7 @@ def test_models_are_scored_where_they_would_train(tmp_path: Path) -> None:
 
 def test_a_model_whose_scoring_ends_the_process_goes_without_and_the_others_have_theirs(tmp_path: Path) -> None:
     full = digits_spec(ProxyTask())
-    mortal = replace(full, recipe=replace(full.recipe, model={"_target_": "cases.mortal"}))
+    mortal = replace(full, recipe=replace(full.recipe, model={"_target_": "helpers.user_code.mortal"}))
     scores = LocalBackend(FolderTrialStore(tmp_path / "trials"), slots=1).zero_costs([full, mortal, full])
     assert scores[1] is None
     assert scores[0] is not None
@@ -131,7 +131,7 @@ def test_a_hung_worker_that_was_killed_is_not_taken_for_one_without_memory(tmp_p
 
 @pytest.mark.parametrize("sign", ["alive", "output"])
 def test_a_worker_that_goes_on_without_checks_is_not_hung(tmp_path: Path, sign: str) -> None:
-    trainer = {"_target_": "cases.long_cycle", "version": 1, "seconds": 3.0, "sign": sign}
+    trainer = {"_target_": "helpers.user_code.long_cycle", "version": 1, "seconds": 3.0, "sign": sign}
     spec = make_spec()
     spec = replace(spec, recipe=replace(spec.recipe, trainer=trainer, check_every_steps=None))
     store = FolderTrialStore(tmp_path / "trials")

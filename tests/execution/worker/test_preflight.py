@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-import cases
+from helpers import user_code
+from helpers.cli import ROOT, conf, digits_spec
 from nasproxy.data.loading import Datasets
 from nasproxy.errors import ConfigError, DataError, NonFiniteScoreError
 from nasproxy.execution.failure_causes import cause_of
@@ -18,7 +19,6 @@ from nasproxy.trainers.program_reports import ProgramError
 from nasproxy.trials import grid, proxy_task
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.records import Cause
-from study import ROOT, conf, digits_spec
 
 FILES = sorted(path.stem for path in (ROOT / "conf" / "proxy").glob("*.yaml"))
 
@@ -72,7 +72,7 @@ def test_a_dataset_that_changed_since_the_study_began_is_refused() -> None:
 
 def test_a_model_with_the_wrong_number_of_outputs_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"must give scores of shape \(images, 10\), got \(images, 3\)"):
-        rehearse(digits_spec(proxy_task.ProxyTask(), model={"_target_": "cases.three_outputs"}))
+        rehearse(digits_spec(proxy_task.ProxyTask(), model={"_target_": "helpers.user_code.three_outputs"}))
 
 
 def raised(error: Exception, cause: Exception | None = None) -> Exception:
@@ -113,10 +113,10 @@ def test_the_cpu_says_that_memory_ran_out_in_the_words_that_are_looked_for() -> 
 
 
 def test_trials_that_are_put_together_in_one_process_load_their_data_once() -> None:
-    data = {**conf("data/digits"), "loader": {"_target_": "cases.counted"}}
-    before = cases.COUNT[0]
+    data = {**conf("data/digits"), "loader": {"_target_": "helpers.user_code.counted"}}
+    before = user_code.COUNT[0]
     datasets: Datasets = {}
-    fingerprint = cases.counted().fingerprint
+    fingerprint = user_code.counted().fingerprint
     for task in (ProxyTask(), ProxyTask(width=0.5), ProxyTask(data_fraction=0.5)):
         rehearse(digits_spec(task, data=data, data_fingerprint=fingerprint), datasets)
-    assert cases.COUNT[0] - before == 2, "once here, and once for all three"
+    assert user_code.COUNT[0] - before == 2, "once here, and once for all three"

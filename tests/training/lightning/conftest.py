@@ -1,3 +1,3 @@
-from threads import one_thread
+from helpers.one_thread import one_thread
 
 __all__ = ["one_thread"]

@@ -14,7 +14,7 @@ from nasproxy.trials.overrides import flatten
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.spec import Recipe, Split, TrialSpec
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 SMALL = (
     "data.loader.train_size=200",
     "training.total_steps=60",

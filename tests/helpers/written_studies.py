@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cases import LessOfMore
+from helpers.user_code import LessOfMore
 from nasproxy.report.page import Page, write_report
 from nasproxy.stages import runner
 from nasproxy.stages.confirmation.settings import ConfirmSettings
