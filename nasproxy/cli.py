@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 
 from nasproxy import torchvision_gap as torchvision_gap  # before anything imports torchvision
 from nasproxy.config import schema
+from nasproxy.errors import NasproxyError
 
 schema.register()
 
@@ -30,7 +31,14 @@ def _run(config: DictConfig) -> None:
 
     hydra_config = HydraConfig.get()
     add_to_path([Path(hydra_config.runtime.cwd), *config_folders(hydra_config)])
-    job.main(config, is_sweep=hydra_config.mode is RunMode.MULTIRUN)
+    try:
+        job.run(schema.read(config), is_shared=hydra_config.mode is RunMode.MULTIRUN)
+    except NasproxyError as error:
+        print(f"nasproxy: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("nasproxy: interrupted; the same command goes on from here", file=sys.stderr)
+        sys.exit(130)
 
 
 def config_folders(hydra_config: HydraConf) -> list[Path]:

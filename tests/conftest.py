@@ -9,9 +9,9 @@ import pytest
 from helpers.written_studies import cloud_page, cloud_study, full_study, grown_page, grown_study, new_study, page, tasks
 from nasproxy import torchvision_gap as torchvision_gap  # before a test imports torchvision
 from nasproxy.execution.backends.local import LocalBackend
+from nasproxy.integrations.vertex.state_files import VertexStateFiles
 from nasproxy.stages.runner import Workshop
 from nasproxy.storage.trial_stores import FolderTrialStore
-from nasproxy.tracking.tracker import Silent
 
 __all__ = [
     "cloud_page",
@@ -36,7 +36,7 @@ def make_workshop() -> Iterator[MakeWorkshop]:
     def make(folder: Path, **backend: Any) -> Workshop:
         store = FolderTrialStore(folder / "trials")
         made.append(LocalBackend(store, **{"slots": 2, **backend}))
-        return Workshop(store, made[-1], Silent(study=folder), poll_seconds=0.1, grace_seconds=5.0)
+        return Workshop(store, made[-1], VertexStateFiles(study=folder), poll_seconds=0.1, grace_seconds=5.0)
 
     yield make
     for backend in made:

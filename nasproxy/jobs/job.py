@@ -2,7 +2,6 @@
 
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -11,16 +10,14 @@ from functools import cached_property
 from pathlib import Path
 from statistics import median
 
-from omegaconf import DictConfig
-
-from nasproxy.config import schema
 from nasproxy.config.builder import Design, task_digest
 from nasproxy.config.replay import ReplayDesign
 from nasproxy.config.schema import Config, Step
 from nasproxy.cost import dry_run
-from nasproxy.errors import ConfigError, NasproxyError, StageStoppedError
+from nasproxy.errors import ConfigError, StageStoppedError
 from nasproxy.execution.backends.backend import Backend
 from nasproxy.execution.backends.replay.backend import ReplayBackend
+from nasproxy.integrations.vertex.state_files import VertexStateFiles
 from nasproxy.report import estimate_tables
 from nasproxy.report.terminal import busy, print_table
 from nasproxy.stages import runner
@@ -52,18 +49,6 @@ PROXY_SEED_OFFSET = 1
 
 LOOKING = {Step.report, Step.list_trials, Step.describe_space}
 """Steps that train nothing: they show a study or its space as it is, whatever else is configured."""
-
-
-def main(config: DictConfig, *, is_sweep: bool) -> None:
-    """Run a job; an error that the user can act on ends the program with its message alone."""
-    try:
-        run(schema.read(config), is_shared=is_sweep)
-    except NasproxyError as error:
-        print(f"nasproxy: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("nasproxy: interrupted; the same command goes on from here", file=sys.stderr)
-        sys.exit(130)
 
 
 def run(config: Config, *, is_shared: bool = False) -> None:
@@ -319,7 +304,14 @@ class Job:
         config = self.design.config
         chosen: Tracker = build("tracking", config.tracking, study=self.study.folder.path)
         console = Console(live=False if self.study.is_shared else None)
-        tracker = Trackers([console, chosen, *self.design.trackers(self.study.folder)])
+        selection = self.design.selection
+        vertex = VertexStateFiles(
+            study=self.study.folder.path,
+            time_tolerance=config.proxy_search.time_tolerance,
+            final_models=selection.models,
+            removed_per_iteration=selection.removed_per_iteration,
+        )
+        tracker = Trackers([console, chosen, vertex, *self.design.trackers(self.study.folder)])
         self._stack.callback(tracker.close)
         return tracker
 

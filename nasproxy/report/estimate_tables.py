@@ -28,9 +28,8 @@ def forecast(estimate: Estimate) -> Table:
     return Table(rows, columns, frozenset([len(rows) - 1]))
 
 
-def compared(findings: Findings) -> Table:
+def compared(findings: Findings, estimate: Estimate | None) -> Table:
     """What was expected of each stage, what it took, and the one over the other where the stage has ended."""
-    estimate = findings.estimate
     if estimate is None:
         return Table([], [])
     grouped = _grouped(findings, estimate)

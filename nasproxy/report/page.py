@@ -8,6 +8,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from nasproxy.cost.estimate import Estimate
 from nasproxy.errors import TooFewTrialsError
 from nasproxy.report import baselines, confirmation_section, estimate_tables, tables, verdict, wording
 from nasproxy.report.added_references import additions
@@ -17,7 +18,7 @@ from nasproxy.report.prospect import Prospect, prospect
 from nasproxy.report.tables import Table
 from nasproxy.stages.study_results import Findings, read_findings
 from nasproxy.statistics.ceiling import spread_over_noise
-from nasproxy.storage.files import replace_text
+from nasproxy.storage.files import read_record, replace_text
 from nasproxy.storage.study import StudyFolder
 from nasproxy.storage.trial_stores import TrialStore
 
@@ -62,6 +63,7 @@ def write_report(folder: StudyFolder, *, time_tolerance: float, store: TrialStor
     """
     findings = read_findings(folder, time_tolerance=time_tolerance, store=store)
     words, expected = verdict.judge(findings), prospect(findings)
+    estimate = read_record(folder.estimate, Estimate)
     pictures = list(gallery.draw_all(findings))
     shown = {
         "proxy_tasks": tables.proxy_tasks(findings),
@@ -73,12 +75,12 @@ def write_report(folder: StudyFolder, *, time_tolerance: float, store: TrialStor
         "schedules": tables.schedules(findings),
         "costs": tables.costs(findings),
         "cloud_tool": tables.cloud_tool(findings),
-        "estimate": estimate_tables.compared(findings),
+        "estimate": estimate_tables.compared(findings, estimate),
         "failures": tables.failures(findings),
         "settings": tables.settings(findings),
         "rules": tables.rules(findings),
     }
-    html = _render(findings, words, expected, shown, pictures)
+    html = _render(findings, words, expected, estimate, shown, pictures)
     written = _write_pictures(folder.report, pictures)
     path = folder.report / "index.html"
     replace_text(path, html)
@@ -90,6 +92,7 @@ def _render(
     findings: Findings,
     words: verdict.Verdict,
     expected: Prospect | None,
+    estimate: Estimate | None,
     shown: Mapping[str, Table],
     pictures: Iterable[Picture],
 ) -> str:
@@ -109,7 +112,7 @@ def _render(
         spread=_spread_over_noise(findings),
         prospect=expected,
         additions=[addition.sentence(findings.search_trials) for addition in additions(findings)],
-        assumptions=[] if findings.estimate is None else estimate_tables.assumptions(findings.estimate),
+        assumptions=[] if estimate is None else estimate_tables.assumptions(estimate),
     )
 
 

@@ -119,10 +119,12 @@ def run(controller: Controller[S], workshop: Workshop) -> S:
             records = desk.records(specs)
             workshop.tracker.progress(controller.progress(state, records), workshop.backend.running())
             action = controller.next_action(state, records)
-            if action is None:
-                return controller.save(state)  # what is derived from it may have been lost with an earlier process
-            if isinstance(action, Decide):
-                state = controller.save(action.state)
+            if action is None or isinstance(action, Decide):
+                # At the end too: what trackers derive from the state may have been lost with an earlier process.
+                state = controller.save(state if action is None else action.state)
+                workshop.tracker.decided(state)
+                if action is None:
+                    return state
                 if action.message:
                     workshop.tracker.say(action.message)
                 continue

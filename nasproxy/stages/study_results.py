@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from nasproxy.cost.estimate import Estimate
 from nasproxy.errors import TooFewTrialsError
 from nasproxy.stages.confirmation.state import ConfirmationState, read_confirmations
 from nasproxy.stages.proxy_search import reopening
@@ -112,7 +111,6 @@ class Findings:
         policy: In what order they were judged: `race` or `sequential`; None where it is not on record.
         confirmations: What became of accepted proxy tasks on a schedule of their own.
         zero_cost: Scores of the models without training.
-        estimate: What the study was expected to cost; None where that was not asked before it began.
         schedules: The comparison of schedules, once measured.
     """
 
@@ -127,7 +125,6 @@ class Findings:
     policy: str | None = None
     confirmations: Sequence[ConfirmationState] = ()
     zero_cost: ZeroCostScores = field(default_factory=ZeroCostScores)
-    estimate: Estimate | None = None
     schedules: SchedulesState | None = None
 
     @property
@@ -276,7 +273,6 @@ def read_findings(folder: StudyFolder, *, time_tolerance: float, store: TrialSto
         policy=read_policy(folder.proxy_tasks),
         confirmations=confirmations,
         zero_cost=read_scores(folder.zero_cost),
-        estimate=read_record(folder.estimate, Estimate),
         schedules=schedules if schedules is not None and schedules.is_measured else None,
     )
 

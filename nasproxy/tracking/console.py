@@ -100,6 +100,9 @@ class Console:
         """Print a line, above the live display."""
         self._print(message)
 
+    def decided(self, state: object) -> None:
+        """Do nothing: decisions are told in words."""
+
     def result(self, tables: Mapping[str, Sequence[Mapping[str, Any]]], pictures: Sequence[Path]) -> None:
         """Nothing to show: the report holds them."""
 

@@ -64,6 +64,9 @@ class CsvTracker:
                 self._has_header = True
                 self._note(spec.key, record.step, record.status.state.value)
 
+    def decided(self, state: object) -> None:
+        """Do nothing: decisions are told in words."""
+
     def result(self, tables: Mapping[str, Rows], pictures: Sequence[Path]) -> None:
         """Write each table, in place of its last version."""
         for name, rows in tables.items():

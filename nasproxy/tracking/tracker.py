@@ -47,6 +47,10 @@ class Tracker(Protocol):
         """Something was decided, in words."""
         ...
 
+    def decided(self, state: object) -> None:
+        """A stage has stored its state, after a decision or at its end."""
+        ...
+
     def result(self, tables: Mapping[str, Sequence[Mapping[str, Any]]], pictures: Sequence[Path]) -> None:
         """The study's tables, each a list of rows, and its pictures."""
         ...
@@ -76,6 +80,11 @@ class Trackers:
         """Tell all."""
         for tracker in self._trackers:
             tracker.say(message)
+
+    def decided(self, state: object) -> None:
+        """Tell all."""
+        for tracker in self._trackers:
+            tracker.decided(state)
 
     def result(self, tables: Mapping[str, Sequence[Mapping[str, Any]]], pictures: Sequence[Path]) -> None:
         """Tell all."""

@@ -104,6 +104,9 @@ class WandbTracker:
         self._journal.add_event(message)
         self._submit(self._tell_events)
 
+    def decided(self, state: object) -> None:
+        """Do nothing: decisions are told in words."""
+
     def result(self, tables: Mapping[str, Rows], pictures: Sequence[Path]) -> None:
         """Add tables and pictures to the controller's run, unless they are those that it has."""
         self._submit(self._tell_result, tables, pictures)

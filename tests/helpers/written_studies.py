@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from helpers.user_code import LessOfMore
+from nasproxy.integrations.vertex.state_files import VertexStateFiles
 from nasproxy.report.page import Page, write_report
 from nasproxy.stages import runner
 from nasproxy.stages.confirmation.settings import ConfirmSettings
@@ -36,7 +37,6 @@ from nasproxy.storage.study import StudyFolder, StudyRecord
 from nasproxy.storage.trial_files import append_check
 from nasproxy.storage.trial_stores import FolderTrialStore
 from nasproxy.testing import synthetic
-from nasproxy.tracking.tracker import Silent
 from nasproxy.trials.overrides import flatten
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.records import Cause, Check, Request, State, Status
@@ -261,7 +261,7 @@ class Author:
     @property
     def workshop(self) -> Workshop:
         store = FolderTrialStore(self.folder.trials)
-        return Workshop(store, InstantBackend(store), Silent(study=self.folder.path))
+        return Workshop(store, InstantBackend(store), VertexStateFiles(study=self.folder.path))
 
 
 SEARCH_TRIALS = 300

@@ -50,7 +50,7 @@ def test_the_forecast_shows_the_middle_with_its_range_and_the_money() -> None:
 
 def test_a_finished_study_stands_beside_what_was_expected(full_study: Any, tmp_path: Path) -> None:
     folder = StudyFolder(Path(shutil.copytree(full_study.folder.path, tmp_path / "copy")))
-    assert not estimate_tables.compared(read_findings(folder, time_tolerance=0.05)).rows
+    assert not estimate_tables.compared(read_findings(folder, time_tolerance=0.05), None).rows
     write_record(folder.estimate, ESTIMATE)
     page = write_report(folder, time_tolerance=0.05)
     costs = {row["stage"]: row for row in page.tables["costs"] if row["proxy_task"] is None}
@@ -76,21 +76,20 @@ def test_a_finished_study_stands_beside_what_was_expected(full_study: Any, tmp_p
 def test_a_comparison_of_schedules_that_was_not_estimated_is_left_out(new_study: Any) -> None:
     author = new_study()
     author.measure_variance()
-    write_record(author.folder.estimate, ESTIMATE)
-    before = estimate_tables.compared(read_findings(author.folder, time_tolerance=0.05)).rows
+    before = estimate_tables.compared(read_findings(author.folder, time_tolerance=0.05), ESTIMATE).rows
     author.compare_schedules({("cosine", "none"): ProxyTask(), ("constant", "none"): ProxyTask(width=0.5)})
     findings = read_findings(author.folder, time_tolerance=0.05)
     assert Stage.SCHEDULES in {trial.stage for trial in findings.trials.values()}
-    assert estimate_tables.compared(findings).rows == before
+    assert estimate_tables.compared(findings, ESTIMATE).rows == before
 
 
 def test_what_trials_took_counts_each_of_their_slots(new_study: Any) -> None:
     author = new_study()
     author.measure_variance()
     for slots in (1.0, 2.0):
-        write_record(author.folder.estimate, replace(ESTIMATE, slots_by_devices={"1": slots, "3": 3.0}))
+        estimate = replace(ESTIMATE, slots_by_devices={"1": slots, "3": 3.0})
         findings = read_findings(author.folder, time_tolerance=0.05)
-        (row, *_) = estimate_tables.compared(findings).rows
+        (row, *_) = estimate_tables.compared(findings, estimate).rows
         seconds = sum(trial.alone.status.wall_seconds for trial in findings.trials.values())
         assert row["actual_device_seconds"] == pytest.approx(seconds * 0.25 * slots)
 
@@ -100,7 +99,8 @@ def test_a_stage_that_has_not_ended_has_no_ratio(new_study: Any) -> None:
     author.measure_variance()
     write_record(author.folder.estimate, ESTIMATE)
     rows = {
-        row["stage"]: row for row in estimate_tables.compared(read_findings(author.folder, time_tolerance=0.05)).rows
+        row["stage"]: row
+        for row in estimate_tables.compared(read_findings(author.folder, time_tolerance=0.05), ESTIMATE).rows
     }
     assert rows["variance"]["ratio"] is not None
     assert rows["selection"]["actual_trials"] is None

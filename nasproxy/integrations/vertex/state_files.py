@@ -8,14 +8,74 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nasproxy.stages.proxy_search.state import StoppingState, TaskState
+from nasproxy.stages.proxy_search.state import (
+    ProxySearchState,
+    StoppingState,
+    TaskState,
+    best_task,
+    read_rules,
+    read_tasks,
+)
 from nasproxy.stages.references.state import SelectionState
+from nasproxy.stages.variance.state import VarianceState
 from nasproxy.statistics.variance import VarianceVerdict
 from nasproxy.storage.files import replace_text
+from nasproxy.storage.leases import Lease
+from nasproxy.storage.study import StudyFolder
+from nasproxy.tracking.tracker import Silent
 
 SECONDS_PER_HOUR = 3600.0
 NEAREST_WORDS = {StoppingState.CONTRADICTED: StoppingState.RAN_TO_COMPLETION.value}
 """Of what the tool has no word for."""
+
+
+class VertexStateFiles(Silent):
+    """Keeps the cloud tool's result files of a study current, as its stages decide."""
+
+    def __init__(
+        self, *, study: Path, time_tolerance: float = 0.05, final_models: int = 10, removed_per_iteration: int = 0
+    ) -> None:
+        """Say whose files to keep, and what the states do not hold.
+
+        Args:
+            study: The study's folder.
+            time_tolerance: A proxy task must be cheaper than the best by more than this share to replace it.
+            final_models: Reference models that the selection ends with.
+            removed_per_iteration: Candidates that the selection drops in each iteration.
+        """
+        super().__init__(study=study)
+        self._folder = StudyFolder(study)
+        self._time_tolerance = time_tolerance
+        self._final_models = final_models
+        self._removed_per_iteration = removed_per_iteration
+        self._ended: dict[str, StoppingState | None] | None = None
+
+    def decided(self, state: object) -> None:
+        """Write the file of the stage whose state this is; stages without a file are passed over."""
+        if isinstance(state, VarianceState) and state.result is not None:
+            write_variance_and_smoothness(self._folder.variance / "variance_and_smoothness.json", state.result.verdict)
+        elif isinstance(state, SelectionState):
+            write_model_selection_state(
+                self._folder.selection / "MODEL_SELECTION_STATE.json",
+                state,
+                final_models=self._final_models,
+                removed_per_iteration=self._removed_per_iteration,
+            )
+        elif isinstance(state, ProxySearchState):
+            self._search(state)
+
+    def _search(self, state: ProxySearchState) -> None:
+        """Write all looks of all proxy tasks once one has ended: at each look that would cost as much as the search."""
+        ended = {name: task.stopping_state for name, task in state.tasks.items()}
+        if ended == self._ended:
+            return
+        self._ended = ended
+        folder = self._folder.proxy_tasks
+        # Jobs of one sweep write one file: what stands in their tasks' files, not what one of them knows.
+        with Lease(folder.parent / "merge.lock").hold("the proxy search", wait_seconds=None):
+            tasks = read_tasks(folder)
+            best = best_task(tasks, read_rules(folder) or "", time_tolerance=self._time_tolerance)
+            write_search_controller_state(folder.parent / "SEARCH_CONTROLLER_STATE.json", tasks, best)
 
 
 def write_variance_and_smoothness(path: Path, verdict: VarianceVerdict) -> None:

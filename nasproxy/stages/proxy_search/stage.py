@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nasproxy.errors import ConfigError
-from nasproxy.integrations.vertex.state_files import write_search_controller_state
 from nasproxy.stages.confirmation.state import ConfirmationState
 from nasproxy.stages.proxy_search import race, reopening
 from nasproxy.stages.proxy_search.judge import Judge, Models
@@ -96,10 +95,7 @@ class ProxySearchController:
         return ProxySearchState(in_order({**known, **own}))
 
     def save(self, state: ProxySearchState) -> ProxySearchState:
-        """Store the own tasks that changed, each in its file, and learn what others have decided.
-
-        The cloud tool's file, which tells all checks of all tasks, is written when a task has ended and in the end.
-        """
+        """Store the own tasks that changed, each in its file, and learn what others have decided."""
         # Jobs of one sweep write one file together: without the lease the slower would undo the faster.
         with Lease(self._folder.parent / "merge.lock").hold("the proxy search", wait_seconds=None):
             stored = read_tasks(self._folder, self._known)
@@ -111,9 +107,6 @@ class ProxySearchController:
             rules = Rules(self._judged_by, self._settings.policy)
             if (read_rules(self._folder), read_policy(self._folder)) != (rules.judged_by, rules.policy):
                 write_record(self._folder.parent / "rules.json", rules)
-            if not changed or any(task.stopping_state is not None for task in changed):
-                best = self._best(merged.tasks)
-                write_search_controller_state(self._folder.parent / "SEARCH_CONTROLLER_STATE.json", merged.tasks, best)
         return merged
 
     def specs(self, state: ProxySearchState) -> list[TrialSpec]:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from nasproxy.errors import ConfigError
-from nasproxy.integrations.vertex.state_files import write_model_selection_state
 from nasproxy.stages.references.selection import (
     BASELINE,
     check_failure_ratio,
@@ -44,6 +43,11 @@ class RandomSelection:
     def candidates(self) -> int:
         """Candidates that it draws on, if as many fail as may."""
         return self.models + math.ceil(self.models * self.max_failure_ratio / max(1 - self.max_failure_ratio, 0.01))
+
+    @property
+    def removed_per_iteration(self) -> int:
+        """Candidates that are dropped in each iteration."""
+        return 0
 
     @property
     def rounds(self) -> tuple[tuple[int, float], ...]:
@@ -114,10 +118,8 @@ class RandomSelectionController:
         return SelectionState(self._candidates, keys, (Iteration(numbers, 1.0, self._recipe.total_steps),))
 
     def save(self, state: SelectionState) -> SelectionState:
-        """Store the state, and the cloud tool's file beside it."""
+        """Store the state."""
         write_record(self._folder / "state.json", state)
-        path = self._folder / "MODEL_SELECTION_STATE.json"
-        write_model_selection_state(path, state, final_models=self._settings.models, removed_per_iteration=0)
         return state
 
     def specs(self, state: SelectionState) -> list[TrialSpec]:

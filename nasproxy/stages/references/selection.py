@@ -47,6 +47,11 @@ class Selection(Protocol):
         ...
 
     @property
+    def removed_per_iteration(self) -> int:
+        """Candidates that are dropped in each iteration."""
+        ...
+
+    @property
     def models(self) -> int:
         """Reference models that it ends with."""
         ...

@@ -12,7 +12,6 @@ from typing import Any, ClassVar
 import numpy as np
 
 from nasproxy.errors import ConfigError, StageStoppedError
-from nasproxy.integrations.vertex.state_files import write_model_selection_state
 from nasproxy.stages.references.selection import (
     BASELINE,
     check_failure_ratio,
@@ -56,6 +55,11 @@ class SpreadSelection:
     def models(self) -> int:
         """Reference models that it ends with."""
         return self.final_models
+
+    @property
+    def removed_per_iteration(self) -> int:
+        """Candidates that are dropped in each iteration."""
+        return self.remove_per_iteration
 
     @property
     def rounds(self) -> tuple[tuple[int, float], ...]:
@@ -132,14 +136,8 @@ class SpreadSelectionController:
         return SelectionState(self._candidates, keys, (self._iteration(numbers, spent=0.0),))
 
     def save(self, state: SelectionState) -> SelectionState:
-        """Store the state, and the cloud tool's file beside it."""
+        """Store the state."""
         write_record(self._folder / "state.json", state)
-        write_model_selection_state(
-            self._folder / "MODEL_SELECTION_STATE.json",
-            state,
-            final_models=self._settings.final_models,
-            removed_per_iteration=self._settings.remove_per_iteration,
-        )
         return state
 
     def specs(self, state: SelectionState) -> list[TrialSpec]:

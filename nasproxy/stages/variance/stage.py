@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from nasproxy.errors import StageStoppedError
-from nasproxy.integrations.vertex.state_files import write_variance_and_smoothness
 from nasproxy.stages.runner import Decide, Records, Train
 from nasproxy.stages.variance.settings import VarianceSettings
 from nasproxy.stages.variance.state import VarianceResult, VarianceState
@@ -57,10 +56,8 @@ class VarianceController:
         return read_record(self._folder / "state.json", VarianceState) or VarianceState()
 
     def save(self, state: VarianceState) -> VarianceState:
-        """Store the state, and the cloud tool's file beside it."""
+        """Store the state."""
         write_record(self._folder / "state.json", state)
-        if state.result is not None:
-            write_variance_and_smoothness(self._folder / "variance_and_smoothness.json", state.result.verdict)
         return state
 
     def specs(self, state: VarianceState) -> list[TrialSpec]:
