@@ -24,14 +24,14 @@ from rich.console import Console
 from rich.table import Table
 from scipy import stats
 
-from nasproxy.stages.proxy_search.judge import Judge, Models
-from nasproxy.stages.proxy_search.race import Pace
+from nasproxy.stages.proxy_search.judge import Judge, JudgedModels
+from nasproxy.stages.proxy_search.race import TaskSpeed
 from nasproxy.stages.references.state import Reference
-from nasproxy.statistics.acceptance import ROUNDING, Criterion, Plan, VerdictKind
+from nasproxy.statistics.acceptance import ROUNDING, Criterion, LookPlan, VerdictKind
 from nasproxy.statistics.concordance import kendall_taus
 from nasproxy.statistics.deviation import tau_lower_limit
 from nasproxy.statistics.missing import Floats
-from nasproxy.targets import build
+from nasproxy.targets import build_target
 from nasproxy.trials.records import Check, State, Status, TrialRecord
 
 CRITERIA = Path(__file__).resolve().parent.parent / "conf" / "criterion"
@@ -67,7 +67,7 @@ def coverage(n: int, tau: float, draws: int, random: np.random.Generator) -> flo
 def criteria(target: float) -> dict[str, Criterion]:
     """Every criterion that can be configured, by its name there."""
     nodes = {path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted(CRITERIA.glob("*.yaml"))}
-    return {name: build("criterion", {**node, "target": target}) for name, node in nodes.items()}
+    return {name: build_target("criterion", {**node, "target": target}) for name, node in nodes.items()}
 
 
 @dataclass(frozen=True)
@@ -110,14 +110,14 @@ class Family:
         It is not asked where tau lies below the target, for no criterion accepts there.
         """
         judge = Judge(rule, MIN_MODELS, MIN_VALID_RATIO)
-        plan = Plan(tuple(step / TOTAL_STEPS for step in self.steps), self.tasks, (self.models,))
+        plan = LookPlan(tuple(step / TOTAL_STEPS for step in self.steps), self.tasks, (self.models,))
         references = tuple(Reference(i, {}, str(i), float(score), 1.0) for i, score in enumerate(reference))
         for task in scores:
             hopeful = np.flatnonzero(kendall_taus(task, reference) >= self.target - ROUNDING)
-            models = Models(references, tuple(self._records(task))) if hopeful.size else None
+            models = JudgedModels(references, tuple(self._records(task))) if hopeful.size else None
             for look in hopeful.tolist():
                 assert models is not None
-                _, verdict = judge.look(models, self.steps[: look + 1], Pace(self.steps, 1.0), plan)
+                _, verdict = judge.look(models, self.steps[: look + 1], TaskSpeed(self.steps, 1.0), plan)
                 if verdict.kind is VerdictKind.ACCEPTED:
                     return True
         return False

@@ -22,16 +22,16 @@ from benchmarks.coverage import criteria
 from nasproxy.execution.backends.replay.backend import CHOICE, ReplayBackend
 from nasproxy.execution.backends.replay.curve_table import CurveTable, read_table
 from nasproxy.stages import runner
-from nasproxy.stages.proxy_search.judge import Judge, Models
-from nasproxy.stages.proxy_search.race import Pace
+from nasproxy.stages.proxy_search.judge import Judge, JudgedModels
+from nasproxy.stages.proxy_search.race import TaskSpeed
 from nasproxy.stages.proxy_search.settings import ProxySearchSettings
-from nasproxy.stages.proxy_search.stage import ProxySearchController
+from nasproxy.stages.proxy_search.stage import ProxySearchStage
 from nasproxy.stages.proxy_search.state import ProxySearchState
-from nasproxy.stages.references.candidate_pool import Reserve
+from nasproxy.stages.references.candidate_pool import CandidatePool
 from nasproxy.stages.references.random_selection import RandomSelection
 from nasproxy.stages.references.state import Reference
 from nasproxy.stages.runner import Decide
-from nasproxy.statistics.acceptance import Plan
+from nasproxy.statistics.acceptance import LookPlan
 from nasproxy.storage.trial_stores import MemoryTrialStore
 from nasproxy.testing import curves
 from nasproxy.tracking.tracker import Silent
@@ -52,25 +52,25 @@ class Study:
         self.backend = ReplayBackend(self.store, curves=table, slots=slots)
         self.recipe = Recipe({}, self.backend.trainer, {}, table.fingerprint, steps[-1], steps[-1], check_at=steps)
         poll = self.backend.look_seconds
-        self.workshop = runner.Workshop(self.store, self.backend, Silent(study=folder), poll_seconds=poll)
+        self.runtime = runner.Runtime(self.store, self.backend, Silent(study=folder), poll_seconds=poll)
 
     def select(self) -> tuple[Reference, ...]:
         """The references."""
         selection = RandomSelection(models=self.models)
         candidates = [{CHOICE: name} for name in self.table.architectures(list(self.table.check_steps))]
         context = {"recipe": self.recipe, "candidates": candidates, "baseline": None, "seed": 0}
-        state = runner.run(selection.controller(**context, folder=self.folder / "selection"), self.workshop)
+        state = runner.run_stage(selection.controller(**context, folder=self.folder / "selection"), self.runtime)
         return state.references or ()
 
-    def controller(self, references: tuple[Reference, ...]) -> ProxySearchController:
+    def controller(self, references: tuple[Reference, ...]) -> ProxySearchStage:
         """The proxy search, its own one."""
-        return ProxySearchController(
+        return ProxySearchStage(
             ProxySearchSettings(),
             tasks={proxy: self.backend.proxy_task(proxy) for proxy in self.backend.proxies},
             criterion=criteria(TARGET)[DEFAULT],
             judged_by="the benchmark",
             references=references,
-            reserve=Reserve([], len(references), step=5, maximum=0, search_trials=1, full_seconds=1.0),
+            candidate_pool=CandidatePool([], len(references), step=5, maximum=0, search_trials=1, full_seconds=1.0),
             recipe=self.recipe,
             seed=0,
             folder=self.folder / "proxy_search" / "tasks",
@@ -81,7 +81,7 @@ def made(folder: Path, architectures: int, checks: int, proxies: int) -> CurveTa
     """A made-up table whose proxies are hopeless, so that every check of all of them is judged."""
     kinds = {f"proxy{number}": "hopeless" for number in range(proxies)}
     path = folder / f"{architectures}.csv"
-    curves.write(path, curves.generate(architectures=architectures, checks=checks, proxies=kinds))
+    curves.write_table(path, curves.generate_rows(architectures=architectures, checks=checks, proxies=kinds))
     return read_table(path)
 
 
@@ -99,12 +99,12 @@ def judge_last_checks(study: Study, references: tuple[Reference, ...]) -> None:
     for proxy in proxies:
         steps = study.table.check_steps[proxy]
         found = [study.table.curves[key].checks for key in study.table.curves if key.proxy == proxy]
-        models = Models(references, tuple(TrialRecord(checks=checks) for checks in found[: len(references)]))
-        plan = Plan(tuple(step / steps[-1] for step in steps), len(proxies), (len(references),))
-        judge.look(models, steps, Pace(steps, 1.0), plan)
+        models = JudgedModels(references, tuple(TrialRecord(checks=checks) for checks in found[: len(references)]))
+        plan = LookPlan(tuple(step / steps[-1] for step in steps), len(proxies), (len(references),))
+        judge.look(models, steps, TaskSpeed(steps, 1.0), plan)
 
 
-def decide_last_check(study: Study, controller: ProxySearchController, state: ProxySearchState) -> None:
+def decide_last_check(study: Study, controller: ProxySearchStage, state: ProxySearchState) -> None:
     """The last decision of a search that has ended, once more: the next action, and its record."""
     name, task = next(iter(state.tasks.items()))
     open_task = replace(task, checks=task.checks[:-1], stopping_state=None)
@@ -122,7 +122,7 @@ def measure_decisions(models: int, checks: int, proxies: int) -> dict[str, float
         references = study.select()
         judged, _ = seconds(lambda: judge_last_checks(study, references))
         controller = study.controller(references)
-        searched, state = seconds(lambda: runner.run(controller, study.workshop))
+        searched, state = seconds(lambda: runner.run_stage(controller, study.runtime))
         assert all(len(task.checks) == checks for task in state.tasks.values())
         decided, _ = seconds(lambda: decide_last_check(study, controller, state))
     return {"judgement": judged, "decision": decided, "search": searched, "searched_a_check": searched / checks}
@@ -136,7 +136,7 @@ def measure_replay(trials: int, checks: int, proxies: int, slots: int) -> dict[s
         study = Study(table, models, Path(folder), slots)
 
         def work() -> int:
-            runner.run(study.controller(study.select()), study.workshop)
+            runner.run_stage(study.controller(study.select()), study.runtime)
             return len(study.store.keys())
 
         taken, count = seconds(work)

@@ -26,7 +26,7 @@ from torch.func import functional_call, stack_module_state, vmap
 
 from benchmarks.training import chain, of_timm
 from nasproxy.data.dataset import ImageSplit
-from nasproxy.data.stream import batch_indices
+from nasproxy.data.stream import draw_batch
 from nasproxy.trainers import optimization
 from nasproxy.trainers.image_arrays import ImageArrays
 
@@ -97,7 +97,7 @@ class Training:
         device: torch.device,
         precision: str = "32-true",
     ) -> None:
-        self.model = optimization.prepare(model, settings, regularisation=1.0, device=device).train()
+        self.model = optimization.prepare_model(model, settings, regularisation=1.0, device=device).train()
         self.optimizer = optimization.make_optimizer(self.model, settings)
         self.settings = settings
         self.batches = batches
@@ -106,7 +106,7 @@ class Training:
 
     def step(self) -> None:
         self.optimizer.zero_grad()
-        with optimization.autocast(self.precision, self.device):
+        with optimization.make_autocast(self.precision, self.device):
             optimization.add_gradients(
                 self.model, next(self.batches), self.settings, micro_batch=None, backward=torch.autograd.backward
             )
@@ -129,7 +129,7 @@ def sent(data: ImageSplit, batch_size: int, device: torch.device) -> Iterator[op
     """Batches that lie in the host's memory, and are sent to the device one by one."""
     images, labels = torch.from_numpy(data.train_images), torch.from_numpy(data.train_labels)
     for step in range(sys.maxsize):
-        chosen = torch.from_numpy(batch_indices(len(labels), batch_size, 0, step))
+        chosen = torch.from_numpy(draw_batch(len(labels), batch_size, 0, step))
         yield images[chosen].to(device), labels[chosen].to(device)
 
 

@@ -40,7 +40,7 @@ def ours(trials: int) -> dict[str, float]:
         store = FolderTrialStore(Path(folder))
         backend = LocalBackend(store, slots=1, trusted_modules=["benchmarks"], preload=[MODULE])
         began = time.monotonic()
-        backend.rehearse([])
+        backend.preflight([])
         warm_ms = 1000 * (time.monotonic() - began)
         starts, whole = [], []
         for seed in range(trials):

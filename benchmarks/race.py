@@ -25,12 +25,12 @@ from rich.table import Table
 from benchmarks.verdicts import RULES
 from nasproxy.errors import NasproxyError
 from nasproxy.execution.backends.replay.backend import CHOICE, ReplayBackend
-from nasproxy.execution.backends.replay.curve_table import CurveTable, Training, read_table
+from nasproxy.execution.backends.replay.curve_table import CurveTable, TableTraining, read_table
 from nasproxy.stages import runner
 from nasproxy.stages.proxy_search.settings import ProxySearchSettings
-from nasproxy.stages.proxy_search.stage import ProxySearchController
-from nasproxy.stages.proxy_search.state import ProxySearchState, best_task
-from nasproxy.stages.references.candidate_pool import Reserve
+from nasproxy.stages.proxy_search.stage import ProxySearchStage
+from nasproxy.stages.proxy_search.state import ProxySearchState, find_best_task
+from nasproxy.stages.references.candidate_pool import CandidatePool
 from nasproxy.stages.references.state import Reference
 from nasproxy.statistics.acceptance import Criterion
 from nasproxy.storage.trial_stores import MemoryTrialStore
@@ -91,38 +91,40 @@ class Grid:
         backend = ReplayBackend(store, curves=self.table, proxies=list(proxies), slots=self.slots)
         with tempfile.TemporaryDirectory() as folder:
             controller = self._controller(backend, ProxySearchSettings(**settings), Path(folder) / "tasks")
-            shop = runner.Workshop(store, backend, Silent(study=Path(folder)), poll_seconds=self._poll_seconds(proxies))
-            state = runner.run(controller, shop)
+            runtime = runner.Runtime(
+                store, backend, Silent(study=Path(folder)), poll_seconds=self._poll_seconds(proxies)
+            )
+            state = runner.run_stage(controller, runtime)
         return _found(state, store)
 
-    def _controller(self, backend: ReplayBackend, settings: ProxySearchSettings, folder: Path) -> ProxySearchController:
+    def _controller(self, backend: ReplayBackend, settings: ProxySearchSettings, folder: Path) -> ProxySearchStage:
         steps = self.table.check_steps[backend.reference]
         references = [self._reference(number, name, backend.reference) for number, name in enumerate(self.models)]
-        return ProxySearchController(
+        return ProxySearchStage(
             settings,
             tasks={proxy: backend.proxy_task(proxy) for proxy in backend.proxies},
             criterion=self.criterion,
             judged_by=JUDGED_BY,
             references=references,
-            reserve=Reserve([], len(references), step=5, maximum=0, search_trials=1, full_seconds=1.0),
+            candidate_pool=CandidatePool([], len(references), step=5, maximum=0, search_trials=1, full_seconds=1.0),
             recipe=Recipe({}, backend.trainer, {}, self.table.fingerprint, steps[-1], steps[-1], check_at=steps),
             seed=1,
             folder=folder,
         )
 
     def _reference(self, number: int, name: str, proxy: str) -> Reference:
-        curve = self.table.curves[Training(name, proxy, self.table.seeds[name, proxy][0])]
+        curve = self.table.curves[TableTraining(name, proxy, self.table.seeds[name, proxy][0])]
         last = curve.checks[-1]
         return Reference(number, {CHOICE: name}, f"{name} fully", last.score, last.train_seconds)
 
     def _poll_seconds(self, proxies: Sequence[str]) -> float:
         keys = [(name, proxy) for name in self.models for proxy in proxies]
-        curves = [self.table.curves[Training(*key, self.table.seeds[key][0])] for key in keys]
+        curves = [self.table.curves[TableTraining(*key, self.table.seeds[key][0])] for key in keys]
         return median(curve.end_seconds / len(curve.checks) for curve in curves if curve.checks) / LOOKS_PER_CHECK
 
 
 def _found(state: ProxySearchState, store: MemoryTrialStore) -> Found:
-    best = best_task(state.tasks, JUDGED_BY, time_tolerance=ProxySearchSettings.time_tolerance)
+    best = find_best_task(state.tasks, JUDGED_BY, time_tolerance=ProxySearchSettings.time_tolerance)
     last = [record.checks[-1] for key in store.keys() if (record := store.read(key)).checks]
     return Found(
         winner=None if best is None else best.name,

@@ -20,8 +20,8 @@ from rich.table import Table
 from scipy import stats
 
 from nasproxy.errors import NasproxyError
-from nasproxy.execution.backends.replay.curve_table import CurveTable, Training, read_table
-from nasproxy.statistics.acceptance import Criterion, Evidence, Plan, VerdictKind, models_to_add
+from nasproxy.execution.backends.replay.curve_table import CurveTable, TableTraining, read_table
+from nasproxy.statistics.acceptance import Criterion, Evidence, LookPlan, VerdictKind, count_models_to_add
 from nasproxy.statistics.criteria.alpha_spending import MARGIN, AlphaSpending
 from nasproxy.statistics.criteria.first_crossing import FirstCrossing
 from nasproxy.statistics.criteria.group_sequential import GroupSequential
@@ -93,8 +93,8 @@ def read(table: CurveTable, looks: int, proxy: str | None) -> Population:
         reference_seed = table.seeds[architecture, full][0]
         seeds = table.seeds[architecture, judged]
         seed = seeds[1] if judged == full and len(seeds) > 1 else seeds[0]
-        reference = table.curves[Training(architecture, full, reference_seed)]
-        curve = table.curves[Training(architecture, judged, seed)]
+        reference = table.curves[TableTraining(architecture, full, reference_seed)]
+        curve = table.curves[TableTraining(architecture, judged, seed)]
         if len(curve.scores) == len(steps) and len(reference.scores) == len(table.check_steps[full]):
             columns.append(curve.scores)
             finals.append(reference.scores[-1])
@@ -128,7 +128,7 @@ class Draw:
 
     def __init__(self, population: Population, order: Sequence[int], n: int, *, is_adaptive: bool) -> None:
         most = max(n, min(MAXIMUM, len(order))) if is_adaptive else n
-        self.plan = Plan(tuple(population.fractions.tolist()), sizes=(*range(n, most, STEP), most))
+        self.plan = LookPlan(tuple(population.fractions.tolist()), sizes=(*range(n, most, STEP), most))
         self._population = population
         self._order = list(order)
         self._known: dict[tuple[int, int], Evidence] = {}
@@ -151,7 +151,7 @@ def judge(draw: Draw, rule: Criterion) -> Outcome:
             verdict = rule.judge(draw.evidence(look, models))
             if verdict.kind is VerdictKind.ACCEPTED:
                 return Outcome(look, models - first)
-            more = models_to_add(verdict, models, step=STEP, maximum=most)
+            more = count_models_to_add(verdict, models, step=STEP, maximum=most)
             if not more:
                 break
             models += more

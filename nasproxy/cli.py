@@ -14,7 +14,7 @@ from nasproxy import torchvision_gap as torchvision_gap  # before anything impor
 from nasproxy.config import schema
 from nasproxy.errors import NasproxyError
 
-schema.register()
+schema.register_schema()
 
 
 def main() -> None:
@@ -32,7 +32,7 @@ def _run(config: DictConfig) -> None:
     hydra_config = HydraConfig.get()
     add_to_path([Path(hydra_config.runtime.cwd), *config_folders(hydra_config)])
     try:
-        job.run(schema.read(config), is_shared=hydra_config.mode is RunMode.MULTIRUN)
+        job.run_job(schema.read_config(config), is_shared=hydra_config.mode is RunMode.MULTIRUN)
     except NasproxyError as error:
         print(f"nasproxy: {error}", file=sys.stderr)
         sys.exit(2)

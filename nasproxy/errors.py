@@ -5,7 +5,7 @@ import traceback
 from pathlib import Path
 
 
-def told(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """An error of somebody else's code in a line: its kind, what it says, and the line of theirs that led to it."""
     text = f"{type(error).__name__}: {error}"
     theirs = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_theirs(Path(frame.filename))]

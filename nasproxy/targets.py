@@ -11,20 +11,20 @@ from hydra.utils import instantiate
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticSchemaGenerationError
 
-from nasproxy.errors import ConfigError, NasproxyError, told
+from nasproxy.errors import ConfigError, NasproxyError, describe_error
 
 
-def targets(node: Any) -> list[str]:
+def list_targets(node: Any) -> list[str]:
     """Every `_target_` in a nested configuration."""
     if isinstance(node, Mapping):
         own = [str(node["_target_"])] if node.get("_target_") else []
-        return own + [target for value in node.values() for target in targets(value)]
+        return own + [target for value in node.values() for target in list_targets(value)]
     if isinstance(node, list | tuple):
-        return [target for value in node for target in targets(value)]
+        return [target for value in node for target in list_targets(value)]
     return []
 
 
-def build(name: str, node: Mapping[str, Any], **arguments: Any) -> Any:
+def build_target(name: str, node: Mapping[str, Any], **arguments: Any) -> Any:
     """Build what a node names.
 
     Args:
@@ -45,10 +45,10 @@ def build(name: str, node: Mapping[str, Any], **arguments: Any) -> Any:
             cause = cause.__cause__
         if isinstance(cause, NasproxyError):
             raise cause from None
-        raise ConfigError(f"{name} cannot be built from {node.get('_target_')}: {told(cause)}") from error
+        raise ConfigError(f"{name} cannot be built from {node.get('_target_')}: {describe_error(cause)}") from error
 
 
-def load(name: str, node: Mapping[str, Any]) -> Callable[..., Any]:
+def load_target(name: str, node: Mapping[str, Any]) -> Callable[..., Any]:
     """Import the function or class that a node names.
 
     Raises:
@@ -75,7 +75,7 @@ def check_arguments(name: str, node: Mapping[str, Any], given: Mapping[str, Any]
     Raises:
         ConfigError: An argument is unknown, missing, or of another type than the target says.
     """
-    target = load(name, node)
+    target = load_target(name, node)
     try:
         signature = inspect.signature(target)
         hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)

@@ -10,7 +10,7 @@ from helpers.written_studies import cloud_page, cloud_study, full_study, grown_p
 from nasproxy import torchvision_gap as torchvision_gap  # before a test imports torchvision
 from nasproxy.execution.backends.local import LocalBackend
 from nasproxy.integrations.vertex.state_files import VertexStateFiles
-from nasproxy.stages.runner import Workshop
+from nasproxy.stages.runner import Runtime
 from nasproxy.storage.trial_stores import FolderTrialStore
 
 __all__ = [
@@ -19,24 +19,24 @@ __all__ = [
     "full_study",
     "grown_page",
     "grown_study",
-    "make_workshop",
+    "make_runtime",
     "new_study",
     "page",
     "tasks",
 ]
 
-MakeWorkshop = Callable[..., Workshop]
+MakeRuntime = Callable[..., Runtime]
 
 
 @pytest.fixture
-def make_workshop() -> Iterator[MakeWorkshop]:
+def make_runtime() -> Iterator[MakeRuntime]:
     """Workshops on real folders with a real local backend."""
     made: list[LocalBackend] = []
 
-    def make(folder: Path, **backend: Any) -> Workshop:
+    def make(folder: Path, **backend: Any) -> Runtime:
         store = FolderTrialStore(folder / "trials")
         made.append(LocalBackend(store, **{"slots": 2, **backend}))
-        return Workshop(store, made[-1], VertexStateFiles(study=folder), poll_seconds=0.1, grace_seconds=5.0)
+        return Runtime(store, made[-1], VertexStateFiles(study=folder), poll_seconds=0.1, grace_seconds=5.0)
 
     yield make
     for backend in made:

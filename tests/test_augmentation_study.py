@@ -6,17 +6,17 @@ from pathlib import Path
 import pytest
 
 from helpers import cli
-from nasproxy.trials.grid import grid
+from nasproxy.trials.grid import span_grid
 
 EXPERIMENT = cli.conf("experiment/augmentation_search")
 SMALL = (
     "data.loader.train_size=200",
     "training.total_steps=40",
     "training.check_every_steps=10",
-    "variance.copies=2",
-    "variance.min_copies=2",
-    "variance.gate=warn",
-    "selection.models=5",
+    "variance.seeds=2",
+    "variance.min_seeds=2",
+    "variance.on_failure=warn",
+    "references.initial=5",
     "references.max=0",
     "criterion=first_crossing",
     "cost.estimate_first=false",
@@ -26,7 +26,7 @@ SMALL = (
 
 def test_a_proxy_task_has_as_many_epochs_as_full_training_and_is_checked_at_its_end_alone() -> None:
     total_steps = cli.conf("config")["training"]["total_steps"]
-    for task in grid(EXPERIMENT["proxy"]).values():
+    for task in span_grid(EXPERIMENT["proxy"]).values():
         assert task.overrides["training.total_steps"] == total_steps * task.data_fraction
         assert task.overrides["training.check_every_steps"] == task.overrides["training.total_steps"]
 

@@ -9,16 +9,16 @@ import pytest
 
 from helpers import cli
 from nasproxy.cost.account import Cost
-from nasproxy.report.verdict import judge
-from nasproxy.stages.confirmation.state import Outcome, read_confirmations
-from nasproxy.stages.proxy_search.state import StoppingState, best_task, read_rules, read_tasks
-from nasproxy.stages.study_results import read_findings
+from nasproxy.report.verdict import judge_study
+from nasproxy.stages.confirmation.state import ConfirmationOutcome, read_confirmations
+from nasproxy.stages.proxy_search.state import StoppingState, find_best_task, read_rules, read_tasks
+from nasproxy.stages.study_results import read_results
 from nasproxy.storage.leases import is_held
 from nasproxy.storage.study import StudyFolder
 from nasproxy.storage.trial_stores import FolderTrialStore
 from nasproxy.trials.records import State
 
-DEBUG = ("experiment=debug", "selection.models=8", "references.max=0")
+DEBUG = ("experiment=debug", "references.initial=8", "references.max=0")
 
 FEW_CHECKS = ("training.total_steps=20", "training.check_every_steps=10")
 
@@ -49,11 +49,11 @@ def keys(folder: Path, name: str = "debug") -> list[str]:
             ["search_space.choices.quality=[1]", "search_space.choices.twin=[0]", "search_space.baseline=null"],
             "at least 2 architectures to rank",
         ),
-        (["selection.models=3000"], "3000"),
+        (["references.initial=3000"], "3000"),
         (["selection=spread", "selection.start_models=3000"], "3000"),
-        (["selection.models=4"], "at least proxy_search.min_models reference models, got 4 and 5"),
+        (["references.initial=4"], "at least proxy_search.min_models reference models, got 4 and 5"),
         (["selection=spread", "selection.start_models=40", "selection.remove_per_iteration=1"], "40"),
-        (["selection.models=5", "references.max=0"], "criterion needs 8 reference models to accept anything, got 5"),
+        (["references.initial=5", "references.max=0"], "criterion needs 8 reference models to accept anything, got 5"),
         (["references.step=0"], "references needs step of at least 1"),
         (["search.trials=0"], "search.trials must be at least 1, got 0"),
         (["proxy_search.policy=fastest"], "must be one of ('race', 'sequential'), got 'fastest'"),
@@ -82,13 +82,13 @@ def keys(folder: Path, name: str = "debug") -> list[str]:
             ["data.loader={_target_: helpers.user_code.no_dataset}"],
             "or an ImageFolder of nasproxy.data.image_folder, got tuple",
         ),
-        (["failures.nan=retry"], "failures.nan must be one of fail, lower_rate, clip, got 'retry'"),
+        (["failures.on_nan=retry"], "failures.on_nan must be one of fail, lower_rate, clip, got 'retry'"),
         (
-            ["~trainer.learning_rate", "failures.nan=lower_rate"],
-            "failures.nan=lower_rate changes trainer.learning_r",
+            ["~trainer.learning_rate", "failures.on_nan=lower_rate"],
+            "failures.on_nan=lower_rate changes trainer.learning_r",
         ),
         (["backend.memory_gib=0.01"], "backend.memory_gib must hold a worker before it trains, which takes"),
-        (["variance.gate=close"], "variance.gate must be one of ('stop', 'warn'), got 'close'"),
+        (["variance.on_failure=close"], "variance.on_failure must be one of ('stop', 'warn'), got 'close'"),
         (["criterion.target=high"], "criterion.target must be float, got 'high'"),
         (["criterion.target=65"], "must lie in (0, 1], got 65"),
         (["study=../elsewhere"], "study must be a name of 1 to 64 letters"),
@@ -153,7 +153,9 @@ FAULTY = (*DEBUG, "trainer.batch_size=16", "trainer.learning_rate=0.2", "cost.es
 
 def test_too_many_failures_stop_selection_with_a_table_of_causes(tmp_path: Path) -> None:
     faults = ("search_space.choices.fault=['oom>1','nan>0.1']", "search_space.baseline=null")
-    code, output = cli.run(*FAULTY, *faults, "job.steps=[select_models]", "failures.oom_halvings=1", folder=tmp_path)
+    code, output = cli.run(
+        *FAULTY, *faults, "job.stages=[select_models]", "failures.max_oom_retries=1", folder=tmp_path
+    )
     assert code == 2
     lines = output[output.index("nasproxy: selection allows 20% of") :].splitlines()
     assert lines[1].split() == ["cause", "candidates", "for", "example", "what", "to", "do"]
@@ -168,24 +170,24 @@ def test_too_many_failures_stop_selection_with_a_table_of_causes(tmp_path: Path)
 
 
 def test_a_study_whose_trials_have_others_stand_in_for_them_says_so(tmp_path: Path) -> None:
-    faults = ("search_space.choices.fault=[none,'oom>4','oom>8 nan>0.1']", "failures.nan=lower_rate")
+    faults = ("search_space.choices.fault=[none,'oom>4','oom>8 nan>0.1']", "failures.on_nan=lower_rate")
     code, output = cli.run(*FAULTY, *faults, "criterion=first_crossing", "criterion.target=0.4", folder=tmp_path)
     assert code == 0, output
     assert "stands in for it, with a micro-batch of 8 instead of 16" in output
-    findings = read_findings(StudyFolder(tmp_path / "debug"), time_tolerance=0.05)
-    assert len(findings.references) == 8, "none of the models is lost"
-    assert all(findings.trials[model.key].record.step == 100 for model in findings.references)
-    alone = [trial.alone for trial in findings.trials.values()]
-    whole = Cost.of(list(findings.trials.values()))
+    results = read_results(StudyFolder(tmp_path / "debug"), time_tolerance=0.05)
+    assert len(results.references) == 8, "none of the models is lost"
+    assert all(results.trials[model.key].record.step == 100 for model in results.references)
+    alone = [trial.alone for trial in results.trials.values()]
+    whole = Cost.of(list(results.trials.values()))
     assert whole.failed == 0
     assert whole.wall_seconds == sum(record.status.wall_seconds for record in alone), "each training is paid once"
-    titles = [remark.title for remark in judge(findings).remarks]
+    titles = [remark.title for remark in judge_study(results).remarks]
     assert "Some models did not fit into memory at once." in titles
     assert "Some models trained by another recipe." in titles
     code, output = cli.run(*DEBUG, "job=list_trials", folder=tmp_path)
     assert code == 0, output
     lines = [line.split("\t") for line in output.splitlines() if "replaced" in line.split("\t")]
-    assert len(lines) == sum(bool(record.replacements) for record in alone)
+    assert len(lines) == sum(bool(record.retries) for record in alone)
     assert any("stands in for it, with a learning rate of 0.1 instead of 0.2" in line[-1] for line in lines)
     assert "micro-batch" in output[output.index("trial\tstage") :].splitlines()[0].split("\t")
     assert not any("failed" in line.split("\t") for line in output.splitlines())
@@ -227,8 +229,8 @@ def test_a_contradicted_winner_gives_way_to_the_next(tmp_path: Path) -> None:
         assert words in output
     assert read_tasks(folder.proxy_tasks)["half"].stopping_state is StoppingState.CONTRADICTED
     assert {state.task: state.outcome for state in read_confirmations(folder.confirmation)} == {
-        "half": Outcome.CONTRADICTED,
-        "full": Outcome.STANDS,
+        "half": ConfirmationOutcome.CONTRADICTED,
+        "full": ConfirmationOutcome.STANDS,
     }
     before = set(keys(tmp_path))
     code, output = cli.run(*job, "confirm.fresh_models=5", folder=tmp_path)
@@ -275,10 +277,10 @@ def test_a_job_of_a_sweep_confirms_the_studys_best_if_it_is_its_own(tmp_path: Pa
     code, output = cli.run(*sweep, folder=tmp_path)
     assert code == 0, output
     folder = StudyFolder(tmp_path / "debug")
-    best = best_task(read_tasks(folder.proxy_tasks), read_rules(folder.proxy_tasks), time_tolerance=0.05)
+    best = find_best_task(read_tasks(folder.proxy_tasks), read_rules(folder.proxy_tasks), time_tolerance=0.05)
     assert best is not None
     confirmed = {state.task: state for state in read_confirmations(folder.confirmation)}
-    assert confirmed[best.name].outcome is Outcome.STANDS
+    assert confirmed[best.name].outcome is ConfirmationOutcome.STANDS
     assert set(confirmed) < {"width50", "data25", "full"}, "who could not be cheaper is no winner"
 
 

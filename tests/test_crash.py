@@ -12,7 +12,7 @@ import pytest
 
 from helpers import cli
 from nasproxy.stages.confirmation.state import read_confirmations
-from nasproxy.stages.proxy_search.state import best_task, read_rules, read_tasks
+from nasproxy.stages.proxy_search.state import find_best_task, read_rules, read_tasks
 from nasproxy.stages.references.state import SelectionState
 from nasproxy.storage.files import read_record
 from nasproxy.storage.leases import is_held
@@ -32,7 +32,7 @@ FAULTY = (
     "experiment=debug",
     "job=confirm",
     "study=crash",
-    "selection.models=8",
+    "references.initial=8",
     "references.max=0",
     "criterion=first_crossing",
     "criterion.target=0.5",
@@ -42,7 +42,7 @@ FAULTY = (
     "trainer.batch_size=16",
     "trainer.learning_rate=0.2",
     "trainer.check_seconds=0.01",
-    "failures.nan=lower_rate",
+    "failures.on_nan=lower_rate",
 )
 """Two of three models fail at first, and other trials stand in for them."""
 
@@ -53,7 +53,7 @@ def decisions(folder: Path) -> dict[str, object]:
     selected = read_record(lies.selection / "state.json", SelectionState)
     assert selected is not None
     tasks = read_tasks(lies.proxy_tasks)
-    best = best_task(tasks, read_rules(lies.proxy_tasks), time_tolerance=0.05)
+    best = find_best_task(tasks, read_rules(lies.proxy_tasks), time_tolerance=0.05)
     return {
         "iterations": selected.iterations,
         "references": [(reference.key, reference.score) for reference in selected.references or ()],

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from helpers import cli
-from nasproxy.stages.proxy_search.state import TaskState, best_task, read_rules, read_tasks
+from nasproxy.stages.proxy_search.state import TaskState, find_best_task, read_rules, read_tasks
 from nasproxy.stages.references.state import SelectionState
 from nasproxy.stages.variance.state import VarianceState
-from nasproxy.statistics.ceiling import noise_ceiling, spread_over_noise
+from nasproxy.statistics.ceiling import compare_spread_with_noise, compute_noise_ceiling
 from nasproxy.storage.files import read_record
 from nasproxy.storage.study import StudyFolder
 from nasproxy.storage.trial_stores import FolderTrialStore
@@ -27,7 +27,7 @@ def embedded(tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
 def test_it_picks_a_proxy_task_that_is_cheaper_with_all_costs_counted(embedded: StudyFolder) -> None:
     tasks = read_tasks(embedded.proxy_tasks)
     assert len(tasks) >= 6
-    best = best_task(tasks, read_rules(embedded.proxy_tasks), time_tolerance=0.05)
+    best = find_best_task(tasks, read_rules(embedded.proxy_tasks), time_tolerance=0.05)
     assert best is not None
     store = FolderTrialStore(embedded.trials)
     selected = read_record(embedded.selection / "state.json", SelectionState)
@@ -46,10 +46,10 @@ def test_its_ranks_are_neither_noise_nor_carried_by_crippled_networks(embedded: 
     assert measured is not None
     assert measured.result is not None
     scores = [reference.score for reference in selected.references]
-    ceiling = noise_ceiling(scores, measured.result.deviation)
+    ceiling = compute_noise_ceiling(scores, measured.result.deviation)
     assert ceiling is not None
     assert ceiling.tau >= 0.85
-    spread = spread_over_noise(scores, measured.result.deviation.sd)
+    spread = compare_spread_with_noise(scores, measured.result.deviation.sd)
     assert spread is not None
     assert spread >= 2
 

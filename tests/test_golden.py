@@ -54,7 +54,7 @@ def read_decisions(folder: Path, output: str, listing: str) -> Decisions:
     measured = {name: value for name, value in variance["result"].items() if name != "keys"}
     return {
         "verdict": {"winner": best, "in words": verdict, "noise ceiling": ceiling[0] if ceiling else None},
-        "variance": {"workable": variance["workable"], "architecture": variance["architecture"], **measured},
+        "variance": {"trainable": variance["trainable"], "architecture": variance["architecture"], **measured},
         "selection": {
             "candidates": [_words(architecture) for architecture in selection["architectures"]],
             "iterations": selection["iterations"],
@@ -81,7 +81,7 @@ def read_decisions(folder: Path, output: str, listing: str) -> Decisions:
 
 def _task(state: Mapping[str, Any]) -> dict[str, Any]:
     """What became of a proxy task; its looks are told apart."""
-    kept = ("number", "proxy_task", "total_steps", "asked", "settled", "stopping_state", "final_step")
+    kept = ("number", "proxy_task", "total_steps", "requested", "completed", "stopping_state", "final_step")
     return {
         **{name: state[name] for name in (*kept, "final_train_seconds", "beaten_by")},
         "accepted": str(state["stopping_state"]).startswith("Met "),
@@ -149,7 +149,7 @@ def decide_debug(folder: Path) -> Decisions:
 def decide_replay(folder: Path) -> Decisions:
     """Replay a table with three seeds of a training, some that fail, and proxies of three kinds."""
     table = folder / "curves.csv"
-    rows = curves.generate(
+    rows = curves.generate_rows(
         architectures=60,
         checks=12,
         proxies={"fast": "steady", "late": "crossing", "never": "hopeless"},
@@ -158,7 +158,7 @@ def decide_replay(folder: Path) -> Decisions:
         noise=curves.Noise(early=0.5, late=0.02),
         failures=0.08,
     )
-    curves.write(table, rows)
+    curves.write_table(table, rows)
     return _decide("curves", folder, "backend=replay", f"backend.table={table}")
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from helpers import cli
-from nasproxy.data.dataset import subset_size
+from nasproxy.data.dataset import size_subset
 from nasproxy.stages.confirmation.state import read_confirmations
 from nasproxy.stages.proxy_search.state import read_tasks
 from nasproxy.stages.references.state import SelectionState
@@ -24,10 +24,10 @@ def test_its_numbers_are_the_documents() -> None:
     assert round(trainer["warmup_fraction"] * training["total_steps"]) == 6256
     assert training["total_steps"] == 350 * (TRAIN_IMAGES // trainer["batch_size"])
     assert example["proxy_search"]["train_seconds_limit"] == 3 * 3600
-    assert subset_size(TRAIN_IMAGES, example["data"]["holdout_fraction"]) == 64_058
+    assert size_subset(TRAIN_IMAGES, example["data"]["holdout_fraction"]) == 64_058
     searched = TRAIN_IMAGES - 64_058
     for fraction in example["proxy"]["data_fraction"]:
-        assert abs(subset_size(searched, fraction) - fraction * searched) <= 0.5
+        assert abs(size_subset(searched, fraction) - fraction * searched) <= 0.5
 
 
 def test_it_asks_for_imagenet_before_anything_starts(tmp_path: Path) -> None:

@@ -39,15 +39,15 @@ EVERYTHING = (
     "training.micro_batch=16",
     "search_space.model.drop_path=0.1",
     "search_space.model.dropout=0.1",
-    "failures.nan=clip",
+    "failures.on_nan=clip",
     f"proxy.tasks=[{','.join(TASKS)}]",
     "criterion=first_crossing",
     "criterion.target=0.05",
-    "selection.models=5",
+    "references.initial=5",
     "references.max=0",
-    "variance.copies=2",
-    "variance.min_copies=2",
-    "variance.gate=warn",
+    "variance.seeds=2",
+    "variance.min_seeds=2",
+    "variance.on_failure=warn",
     "proxy_search.policy=sequential",
     "proxy_search.early_stop_if_not_best=false",
     "confirm.fresh_models=5",
@@ -87,7 +87,7 @@ def check_everything(folder: StudyFolder) -> None:
     assert (compound.width, compound.depth, compound.image_size) == (0.8264, 0.6944, 0.7561)
     assert compound.augmentation == compound.regularisation < 1
     hot = [store.read(key) for key in tasks["too_hot"].keys]
-    assert {by.cause for record in hot for by in record.replacements} == {Cause.NAN}, "each began anew, clipped"
+    assert {by.cause for record in hot for by in record.retries} == {Cause.NAN}, "each began anew, clipped"
     others = {key for name, task in tasks.items() if name != "too_hot" for key in task.keys}
     assert all(store.read(key).status.state in (State.DONE, State.PAUSED) for key in others)
     page = (folder.report / "index.html").read_text()

@@ -79,7 +79,7 @@ def test_installing_it_adds_the_package_alone_to_site_packages(command: Path) ->
 
 
 def test_it_runs_from_an_empty_folder(command: Path, tmp_path: Path) -> None:
-    output = execute([command, "experiment=debug", "references.max=0", "selection.models=8"], tmp_path)
+    output = execute([command, "experiment=debug", "references.max=0", "references.initial=8"], tmp_path)
     assert "report: " in output
     assert (tmp_path / "studies" / "debug" / "report" / "index.html").exists()
     assert {path.name for path in tmp_path.iterdir()} == {"studies"}

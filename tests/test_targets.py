@@ -4,7 +4,7 @@ from typing import Literal
 import pytest
 
 from nasproxy.errors import ConfigError, DataError
-from nasproxy.targets import build, check_arguments, load, targets
+from nasproxy.targets import build_target, check_arguments, list_targets, load_target
 
 
 def make(size: int, *, rate: float = 0.1, mode: Literal["a", "b"] = "a", given: object = None) -> tuple[object, ...]:
@@ -35,7 +35,7 @@ def node(name: str, **arguments: object) -> dict[str, object]:
 
 
 def test_a_node_is_built_with_what_the_configuration_does_not_say() -> None:
-    assert build("thing", node("make", size=3, rate=1), given="x") == (3, 1, "a", "x")
+    assert build_target("thing", node("make", size=3, rate=1), given="x") == (3, 1, "a", "x")
 
 
 @pytest.mark.parametrize(
@@ -57,26 +57,26 @@ def test_arguments_are_held_against_the_signature(arguments: dict[str, object], 
 @pytest.mark.parametrize("target", [None, "nothing", "os.nothing", "math.pi", "no.such.module"])
 def test_a_target_that_is_none_is_refused(target: str | None) -> None:
     with pytest.raises(ConfigError, match=r"thing(\._target_ must name| needs a _target_)"):
-        load("thing", {"_target_": target})
+        load_target("thing", {"_target_": target})
 
 
 def test_an_error_of_ours_comes_through_as_it_is() -> None:
     with pytest.raises(DataError, match="data needs images, got none"):
-        build("thing", node("refuse"))
+        build_target("thing", node("refuse"))
 
 
 def test_an_error_of_theirs_names_the_node() -> None:
     with pytest.raises(
         ConfigError, match=r"from targets_under_test\.fail: RuntimeError: boom \(.*test_targets\.py, line \d+\)"
     ):
-        build("thing", node("fail"))
+        build_target("thing", node("fail"))
 
 
 def test_the_line_that_led_to_an_error_is_the_users_own() -> None:
     with pytest.raises(ConfigError, match=r"FileNotFoundError: .*nowhere.* \(.*test_targets\.py, line \d+\)$"):
-        build("thing", node("read"))
+        build_target("thing", node("read"))
 
 
 def test_every_target_of_a_tree_is_found() -> None:
     tree = {"a": {"_target_": "x.y", "b": [{"_target_": "z"}]}, "c": 1}
-    assert targets(tree) == ["x.y", "z"]
+    assert list_targets(tree) == ["x.y", "z"]

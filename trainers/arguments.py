@@ -13,20 +13,21 @@ from nasproxy.data.image_folder import FileSplit
 from nasproxy.execution.worker.context import TrialContext
 from nasproxy.trainers import optimization
 from nasproxy.trainers.images import open_images
-from nasproxy.trainers.settings import Settings
+from nasproxy.trainers.settings import ClassifierSettings
 
-Trainer = Callable[[TrialContext, Settings], None]
+Trainer = Callable[[TrialContext, ClassifierSettings], None]
 
 
 def with_settings(train: Trainer) -> Callable[..., None]:
-    """Have a trainer take the fields of `Settings` as its arguments, and get them as they are under its trial.
+    """Have a trainer take the fields of `ClassifierSettings` as its arguments, and get them as they are under "
+    "its trial.
 
     They are named in one place so, and `check` of what comes back, which takes the same arguments, says what is wrong
     with them before anything trains. `runs_as_ranks` has the worker start it once for each device of a trial.
     """
 
-    def settings_of(trial: TrialContext, arguments: Mapping[str, Any]) -> Settings:
-        settings = Settings(**arguments).under(trial.proxy_task, trial.spec.devices)
+    def settings_of(trial: TrialContext, arguments: Mapping[str, Any]) -> ClassifierSettings:
+        settings = ClassifierSettings(**arguments).under(trial.proxy_task, trial.spec.devices)
         settings.check(trial.spec)
         return settings
 
@@ -41,19 +42,21 @@ def with_settings(train: Trainer) -> Callable[..., None]:
             data = trial.load_data()
             for rank in range(devices):  # each must be able to have its part of the images
                 open_images(replace(trial, rank=rank, world_size=devices), data, settings, torch.device("cpu"))
-        return _notes(trial, Settings(**arguments))
+        return _notes(trial, ClassifierSettings(**arguments))
 
-    hints = {"trial": TrialContext, **typing.get_type_hints(Settings)}
+    hints = {"trial": TrialContext, **typing.get_type_hints(ClassifierSettings)}
     parameters = [inspect.Parameter("trial", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=TrialContext)]
-    parameters += inspect.signature(Settings).parameters.values()
+    parameters += inspect.signature(ClassifierSettings).parameters.values()
     train_with.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    train_with.__annotations__ = {name: hints[name] for name in ("trial", *(f.name for f in fields(Settings)))}
+    train_with.__annotations__ = {
+        name: hints[name] for name in ("trial", *(f.name for f in fields(ClassifierSettings)))
+    }
     train_with.check = check  # type: ignore[attr-defined]
     train_with.runs_as_ranks = True  # type: ignore[attr-defined]
     return train_with
 
 
-def _notes(trial: TrialContext, settings: Settings) -> list[str]:
+def _notes(trial: TrialContext, settings: ClassifierSettings) -> list[str]:
     """What a trial's proxy task sets without effect, in sentences."""
     task, devices = trial.proxy_task, trial.spec.devices
     is_felt = settings.under(task, devices) != settings.under(replace(task, augmentation=1.0), devices)

@@ -8,7 +8,7 @@ from timm.data.mixup import Mixup
 from timm.data.random_erasing import RandomErasing
 from torch import Tensor, nn
 
-from nasproxy.trainers.settings import Settings
+from nasproxy.trainers.settings import ClassifierSettings
 
 Batch = tuple[Tensor, Tensor]
 """Images, shape (n, channels, height, width), and their classes, shape (n,), or the shares of all classes."""
@@ -17,7 +17,7 @@ Batch = tuple[Tensor, Tensor]
 class Augmentation:
     """What the settings do to each batch: shift, mirror, erase, mix."""
 
-    def __init__(self, settings: Settings, num_classes: int, device: torch.device) -> None:
+    def __init__(self, settings: ClassifierSettings, num_classes: int, device: torch.device) -> None:
         self._flip = settings.flip
         self._shift_px = settings.shift_px
         self._erase = RandomErasing(settings.erase, device=device) if settings.erase else None
@@ -35,15 +35,15 @@ class Augmentation:
         if self._mix is not None:
             np.random.seed(seed % (1 << 32))
         if self._shift_px:
-            images = shifted(images, self._shift_px)
+            images = shift_images(images, self._shift_px)
         if self._flip:
-            images = flipped(images)
+            images = flip_images(images)
         if self._erase is not None:
             images = self._erase(images)
         return (images, labels) if self._mix is None else self._mix(images, labels)
 
 
-def shifted(images: Tensor, shift_px: int) -> Tensor:
+def shift_images(images: Tensor, shift_px: int) -> Tensor:
     """Shift each image by up to `shift_px` pixels along both axes, at random, edges filled with 0.
 
     Args:
@@ -62,7 +62,7 @@ def shifted(images: Tensor, shift_px: int) -> Tensor:
     return padded.permute(0, 2, 3, 1)[image, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2).contiguous()
 
 
-def flipped(images: Tensor) -> Tensor:
+def flip_images(images: Tensor) -> Tensor:
     """Mirror each image, left to right, with probability 1/2."""
     is_mirrored = torch.rand(len(images), 1, 1, 1, device=images.device) < 0.5
     return torch.where(is_mirrored, images.flip(3), images)

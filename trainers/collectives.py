@@ -12,14 +12,14 @@ from torch.nn.parallel import DistributedDataParallel
 from nasproxy.execution.worker.context import TrialContext
 
 
-def join(trial: TrialContext) -> None:
+def join_group(trial: TrialContext) -> None:
     """Meet the other ranks at the port that the worker has set."""
     if trial.world_size > 1:
         stay_on_this_machine()
         distributed.init_process_group("nccl" if trial.device.startswith("cuda") else "gloo")
 
 
-def leave() -> None:
+def leave_group() -> None:
     """Part, once all have come so far."""
     if distributed.is_initialized():
         distributed.destroy_process_group()
@@ -32,7 +32,7 @@ def stay_on_this_machine() -> None:
         os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback)
 
 
-def options() -> dict[str, Any]:
+def get_ddp_options() -> dict[str, Any]:
     """Options of DDP: norms' statistics are rank 0's, and given to the others where they are read, at a check.
 
     Left to itself it sends them before each forward pass, of which ranks have not all as many at a check.
@@ -41,14 +41,14 @@ def options() -> dict[str, Any]:
     return {"forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers": False}
 
 
-def total(value: Tensor) -> Tensor:
+def sum_over_ranks(value: Tensor) -> Tensor:
     """The sum over all ranks."""
     if distributed.is_initialized():
         distributed.all_reduce(value)
     return value
 
 
-def agreed(decision: bool, device: torch.device) -> bool:
+def broadcast_decision(decision: bool, device: torch.device) -> bool:
     """What rank 0 has decided."""
     if not distributed.is_initialized():
         return decision

@@ -30,7 +30,7 @@ NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class CommandSettings:
     """How to run the program; its attributes are the arguments of `train`."""
 
     command: Sequence[str]
@@ -83,13 +83,15 @@ class Settings:
         Raises:
             ConfigError: A placeholder is unknown.
         """
-        known = placeholders.values(trial, self.values)
-        command = [placeholders.fill(f"trainer.command[{i}]", part, known) for i, part in enumerate(self.command)]
+        known = placeholders.list_values(trial, self.values)
+        command = [
+            placeholders.fill_template(f"trainer.command[{i}]", part, known) for i, part in enumerate(self.command)
+        ]
         own = {
-            name: placeholders.fill(f"trainer.environment.{name}", placeholders.as_text(value), known)
+            name: placeholders.fill_template(f"trainer.environment.{name}", placeholders.write_value(value), known)
             for name, value in self.environment.items()
         }
-        told = placeholders.describe(trial)
+        told = placeholders.describe_trial(trial)
         return command, {
             **os.environ,
             "PYTHONUNBUFFERED": "1",  # a line must arrive when it is printed
@@ -130,7 +132,7 @@ def train(
         NonFiniteScoreError: A score is no finite number, or the program reported `nan`.
         MemoryError: The program reported `oom`.
     """
-    settings = Settings(
+    settings = CommandSettings(
         command=command,
         environment=environment,
         values=values,
@@ -160,13 +162,13 @@ def check(trial: TrialContext, **arguments: Any) -> None:
     Raises:
         ConfigError: Something is.
     """
-    Settings(**arguments).check(trial)
+    CommandSettings(**arguments).check(trial)
 
 
 train.check = check  # type: ignore[attr-defined]  # where a rehearsal looks for it
 
 
-def _run(trial: TrialContext, settings: Settings, checks: Checks) -> None:
+def _run(trial: TrialContext, settings: CommandSettings, checks: Checks) -> None:
     """Run the program once, until it ends."""
     command, environment = settings.filled(trial)
     file = None if settings.report_file is None else ReportFile(trial.model_dir / settings.report_file)
@@ -182,7 +184,9 @@ def _run(trial: TrialContext, settings: Settings, checks: Checks) -> None:
             _judge_end(trial, checks, command[0], program)
 
 
-def _follow(trial: TrialContext, settings: Settings, program: Program, checks: Checks, file: ReportFile | None) -> None:
+def _follow(
+    trial: TrialContext, settings: CommandSettings, program: Program, checks: Checks, file: ReportFile | None
+) -> None:
     """Take the program's reports until it ends, and ask it to end once its controller wants no more of them."""
     # A program that calls the hooks asks them itself, and is asked to end only where it has not by then.
     patience = settings.grace_seconds if settings.reports == "hooks" else 0.0

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from nasproxy.data.dataset import ImageSplit
-from nasproxy.data.stream import BatchStream, step_seed
+from nasproxy.data.stream import BatchStream, derive_step_seed
 from nasproxy.trainers.batch_augmentation import Augmentation, Batch
-from nasproxy.trainers.settings import Settings
-from nasproxy.trainers.shards import seed_generator, shard, validation_batch, validation_shard
+from nasproxy.trainers.settings import ClassifierSettings
+from nasproxy.trainers.shards import seed_generator, size_validation_batch, slice_shard, slice_validation
 
 DEVICE_SHARE = 0.25
 """Share of a GPU's free memory that images may take; other trials may train beside this one."""
@@ -22,7 +22,7 @@ class ImageArrays:
     def __init__(
         self,
         split: ImageSplit,
-        settings: Settings,
+        settings: ClassifierSettings,
         *,
         seed: int,
         device: torch.device,
@@ -33,12 +33,12 @@ class ImageArrays:
         self._device = device
         self._seed = seed
         self._rank = rank
-        self._own = shard(settings.batch_size, rank, world_size) if world_size > 1 else None
+        self._own = slice_shard(settings.batch_size, rank, world_size) if world_size > 1 else None
         self._stream = BatchStream(len(split.train_labels), settings.batch_size, seed)
         self._augment = Augmentation(settings, split.num_classes, device)
         home = device if _fits(split, device) else torch.device("cpu")
-        self._valid_batch = validation_batch(settings.batch_size, world_size, micro_batch)
-        scoring = validation_shard(len(split.valid_labels), rank, world_size)
+        self._valid_batch = size_validation_batch(settings.batch_size, world_size, micro_batch)
+        scoring = slice_validation(len(split.valid_labels), rank, world_size)
         self._train = tuple(torch.from_numpy(part).to(home) for part in (split.train_images, split.train_labels))
         self._valid = tuple(
             torch.from_numpy(part[scoring]).to(home) for part in (split.valid_images, split.valid_labels)
@@ -53,13 +53,13 @@ class ImageArrays:
 
         Whole batches are drawn and augmented, then cut: a training on several devices sees what one on one device does.
         """
-        seed = step_seed(self._seed, step)
+        seed = derive_step_seed(self._seed, step)
         seed_generator(seed, self._device)
         images, labels = _select(self._train, torch.from_numpy(self._stream.indices(step)), self._device)
         images, labels = self._augment(images, labels, seed)
         if self._own is None:
             return images, labels
-        seed_generator(step_seed(seed, self._rank), self._device)  # no two ranks drop out the same
+        seed_generator(derive_step_seed(seed, self._rank), self._device)  # no two ranks drop out the same
         return images[self._own], labels[self._own]
 
     def validation(self) -> Iterator[Batch]:

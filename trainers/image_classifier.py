@@ -25,8 +25,9 @@ from nasproxy.training.lightning import TrialCallback, resume_path
 
 
 @with_settings
-def train(trial: TrialContext, settings: optimization.Settings) -> None:
-    """Train one trial until its controller says stop; arguments as in `nasproxy.trainers.optimization.Settings`.
+def train(trial: TrialContext, settings: optimization.ClassifierSettings) -> None:
+    """Train one trial until its controller says stop; arguments as in "
+    "`nasproxy.trainers.optimization.ClassifierSettings`.
 
     Raises:
         ConfigError: An argument is out of range, or does not go with the device.
@@ -36,7 +37,7 @@ def train(trial: TrialContext, settings: optimization.Settings) -> None:
     device = torch.device(trial.device)
     optimization.repeat_exactly(device)
     data = trial.load_data()
-    model = optimization.prepare(
+    model = optimization.prepare_model(
         trial.build_model(data), settings, regularisation=trial.proxy_task.regularisation, device=device
     )
     images = optimization.open_images(trial, data, settings, device)
@@ -52,13 +53,13 @@ def train(trial: TrialContext, settings: optimization.Settings) -> None:
 class ImageClassifier(pl.LightningModule):
     """A model with its optimizer, learning rate, averaged weights and score."""
 
-    def __init__(self, model: nn.Module, settings: optimization.Settings, trial: TrialContext) -> None:
+    def __init__(self, model: nn.Module, settings: optimization.ClassifierSettings, trial: TrialContext) -> None:
         super().__init__()
         self.automatic_optimization = False  # one batch is one optimizer step, however many micro-batches it takes
         self.model = model
         self.settings = settings
         self.trial = trial
-        self.average = optimization.Average(model, settings, trial.total_steps)
+        self.average = optimization.WeightAverage(model, settings, trial.total_steps)
         if settings.compile:
             model.compile()
 
@@ -112,12 +113,12 @@ class ImageClassifier(pl.LightningModule):
 
     def validation_step(self, batch: optimization.Batch, batch_idx: int) -> None:
         """Count what is classified right."""
-        self._right += optimization.hits(self.average.model, batch)
+        self._right += optimization.count_hits(self.average.model, batch)
         self._seen += len(batch[1])
 
     def on_validation_epoch_end(self) -> None:
         """Log the share of images that were classified right; keep the weights that the last score is of."""
-        score = collectives.total(self._right) / collectives.total(self._seen)
+        score = collectives.sum_over_ranks(self._right) / collectives.sum_over_ranks(self._seen)
         # Equal on all ranks already; the maximum of equals is what they are.
         self.log("score", score, sync_dist=self.trial.world_size > 1, reduce_fx="max")
         is_last = self.trainer.global_step == self.trial.total_steps
@@ -215,7 +216,9 @@ def _strategy(trial: TrialContext, device: torch.device) -> DDPStrategy | str:
     if trial.world_size == 1:
         return "auto"
     collectives.stay_on_this_machine()
-    return DDPStrategy(process_group_backend="nccl" if device.type == "cuda" else "gloo", **collectives.options())
+    return DDPStrategy(
+        process_group_backend="nccl" if device.type == "cuda" else "gloo", **collectives.get_ddp_options()
+    )
 
 
 @contextmanager

@@ -14,11 +14,11 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from nasproxy.data.image_folder import FileSplit, Reading
-from nasproxy.data.stream import BatchStream, step_seed
+from nasproxy.data.stream import BatchStream, derive_step_seed
 from nasproxy.errors import ConfigError, DataError
 from nasproxy.trainers.batch_augmentation import Augmentation, Batch
-from nasproxy.trainers.settings import Settings
-from nasproxy.trainers.shards import seed_generator, shard, validation_batch, validation_shard
+from nasproxy.trainers.settings import ClassifierSettings
+from nasproxy.trainers.shards import seed_generator, size_validation_batch, slice_shard, slice_validation
 
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """ImageNet's, of colours in [0, 1]: what models of such images are used to."""
@@ -39,7 +39,7 @@ class ImageFiles:
     def __init__(
         self,
         split: FileSplit,
-        settings: Settings,
+        settings: ClassifierSettings,
         *,
         seed: int,
         device: torch.device,
@@ -63,7 +63,7 @@ class ImageFiles:
         Raises:
             ConfigError: A part cannot be mixed, or has no validation images.
         """
-        own = shard(settings.batch_size, rank, world_size)
+        own = slice_shard(settings.batch_size, rank, world_size)
         if settings.mixes and (own.stop - own.start) % 2:
             raise ConfigError(
                 f"mixup and cutmix need an even number of images on every device, got {own.stop - own.start} of "
@@ -77,8 +77,8 @@ class ImageFiles:
         self._train = _TrainBatches(split, settings.batch_size, seed, own, augmentation)
         self._valid = _ValidationBatches(
             split,
-            validation_shard(len(split.valid_labels), rank, world_size),
-            validation_batch(settings.batch_size, world_size, micro_batch),
+            slice_validation(len(split.valid_labels), rank, world_size),
+            size_validation_batch(settings.batch_size, world_size, micro_batch),
         )
         self._augment = Augmentation(settings, split.num_classes, device)
         self._mean = 255 * torch.tensor(MEAN, device=device).reshape(3, 1, 1)
@@ -93,9 +93,9 @@ class ImageFiles:
             DataError: An image cannot be read.
         """
         for step, batch in zip(range(first, last), self._read(self._train, range(first, last)), strict=True):
-            seed = step_seed(self._seed, step)
+            seed = derive_step_seed(self._seed, step)
             if self._rank is not None:
-                seed = step_seed(seed, self._rank)  # no two ranks drop out the same
+                seed = derive_step_seed(seed, self._rank)  # no two ranks drop out the same
             seed_generator(seed, self._device)
             yield self._augment(*batch, seed)
 
@@ -159,9 +159,9 @@ class _TrainBatches(_Batches):
 
     def _batch(self, step: int) -> Batch:
         indices = self._stream.indices(step)[self._own]
-        seed = step_seed(self._seed, step)
+        seed = derive_step_seed(self._seed, step)
         images = [
-            self._image(self._split.train_paths[index], step_seed(seed, position))
+            self._image(self._split.train_paths[index], derive_step_seed(seed, position))
             for position, index in enumerate(indices, start=self._own.start)
         ]
         return torch.stack(images), torch.from_numpy(self._split.train_labels[indices])

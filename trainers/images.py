@@ -11,7 +11,7 @@ from nasproxy.execution.worker.context import TrialContext
 from nasproxy.trainers.batch_augmentation import Batch
 from nasproxy.trainers.image_arrays import ImageArrays
 from nasproxy.trainers.image_files import ImageFiles
-from nasproxy.trainers.settings import Settings
+from nasproxy.trainers.settings import ClassifierSettings
 
 
 class Images(Protocol):
@@ -34,7 +34,9 @@ class Images(Protocol):
         ...
 
 
-def open_images(trial: TrialContext, data: ImageSplit | FileSplit, settings: Settings, device: torch.device) -> Images:
+def open_images(
+    trial: TrialContext, data: ImageSplit | FileSplit, settings: ClassifierSettings, device: torch.device
+) -> Images:
     """The images of a trial, from memory or from files."""
     part: dict[str, Any] = {
         "seed": trial.seed,

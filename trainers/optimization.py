@@ -16,13 +16,15 @@ from torch import Tensor, nn
 from nasproxy.errors import ConfigError
 from nasproxy.trainers.batch_augmentation import Batch
 from nasproxy.trainers.images import Images, open_images
-from nasproxy.trainers.settings import Settings
-from nasproxy.trainers.weight_averaging import Average
+from nasproxy.trainers.settings import ClassifierSettings
+from nasproxy.trainers.weight_averaging import WeightAverage
 
-__all__ = ["Average", "Batch", "Images", "Settings", "open_images"]
+__all__ = ["Batch", "ClassifierSettings", "Images", "WeightAverage", "open_images"]
 
 
-def prepare(model: nn.Module, settings: Settings, *, regularisation: float, device: torch.device) -> nn.Module:
+def prepare_model(
+    model: nn.Module, settings: ClassifierSettings, *, regularisation: float, device: torch.device
+) -> nn.Module:
     """Bring a model to its device, in the form that the settings want; its weights keep their names."""
     scale_dropout(model, regularisation)
     if settings.sync_batch_norm and device.type == "cuda":
@@ -32,7 +34,7 @@ def prepare(model: nn.Module, settings: Settings, *, regularisation: float, devi
     return prepared
 
 
-def make_optimizer(model: nn.Module, settings: Settings) -> torch.optim.Optimizer:
+def make_optimizer(model: nn.Module, settings: ClassifierSettings) -> torch.optim.Optimizer:
     """An optimizer that decays weights, and leaves norms and biases alone.
 
     Raises:
@@ -61,7 +63,7 @@ def make_optimizer(model: nn.Module, settings: Settings) -> torch.optim.Optimize
     return optimizer
 
 
-def make_schedule(optimizer: torch.optim.Optimizer, settings: Settings, total_steps: int) -> Scheduler:
+def make_schedule(optimizer: torch.optim.Optimizer, settings: ClassifierSettings, total_steps: int) -> Scheduler:
     """The learning rate as a function of the step: `step_update(n)` sets that of the step after `n` finished ones.
 
     Cosine falls from the end of the warm-up to the last step; steps fall by the whole training's clock, of which the
@@ -96,7 +98,7 @@ def scale_dropout(model: nn.Module, strength: float) -> None:
                 setattr(module, name, min(rate * strength, 0.95))
 
 
-def autocast(precision: str, device: torch.device) -> AbstractContextManager[Any]:
+def make_autocast(precision: str, device: torch.device) -> AbstractContextManager[Any]:
     """The numbers of the forward pass."""
     kinds = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
     return torch.autocast(device.type, dtype=kinds[precision]) if precision in kinds else nullcontext()
@@ -105,7 +107,7 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager[Any
 def add_gradients(
     model: nn.Module,
     batch: Batch,
-    settings: Settings,
+    settings: ClassifierSettings,
     *,
     micro_batch: int | None,
     backward: Callable[[Tensor], object],
@@ -153,7 +155,7 @@ def _parts(count: int, micro_batch: int | None) -> int:
     return parts if micro_batch == 1 else min(parts, max(1, count // 2))
 
 
-def hits(model: nn.Module, batch: Batch) -> Tensor:
+def count_hits(model: nn.Module, batch: Batch) -> Tensor:
     """How many images of a batch the model puts into their class; NaN where it gives what is not finite."""
     images, labels = batch
     scores = model(images)

@@ -13,7 +13,7 @@ from nasproxy.trials.proxy_task import DIMENSIONS
 ARCHITECTURE = "architecture."
 
 
-def describe(trial: TrialContext) -> dict[str, Any]:
+def describe_trial(trial: TrialContext) -> dict[str, Any]:
     """All that a program may need to know of its trial, as JSON can hold it.
 
     Sizes of the proxy task are multipliers of full training's, as everywhere; `devices` is a count.
@@ -37,7 +37,7 @@ def describe(trial: TrialContext) -> dict[str, Any]:
     }
 
 
-def values(trial: TrialContext, own: Mapping[str, Any]) -> dict[str, Any]:
+def list_values(trial: TrialContext, own: Mapping[str, Any]) -> dict[str, Any]:
     """What each placeholder stands for.
 
     Args:
@@ -47,7 +47,7 @@ def values(trial: TrialContext, own: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ConfigError: A value of the user's bears the name of one of the trial's.
     """
-    told = describe(trial)
+    told = describe_trial(trial)
     choices = {f"{ARCHITECTURE}{choice}": value for choice, value in trial.architecture.items()}
     known = {**told["proxy_task"], **told, **choices, "python": sys.executable}
     taken = sorted(set(own) & set(known))
@@ -56,7 +56,7 @@ def values(trial: TrialContext, own: Mapping[str, Any]) -> dict[str, Any]:
     return {**known, **own}
 
 
-def fill(name: str, template: str, known: Mapping[str, Any]) -> str:
+def fill_template(name: str, template: str, known: Mapping[str, Any]) -> str:
     """Put values into a text such as `--width={width}`; `{width:.2f}` formats, `{{` is a brace.
 
     A choice that not every architecture has is written with what stands in for it: `{architecture.kernel?3}`.
@@ -95,15 +95,15 @@ def _filled(field: str | None, form: str | None, conversion: str | None, known: 
     name, mark, instead = field.partition("?")
     if mark and name.startswith(ARCHITECTURE) and name not in known:
         return instead
-    return format(known[name], form) if form else as_text(known[name])
+    return format(known[name], form) if form else write_value(known[name])
 
 
-def as_text(value: Any) -> str:
+def write_value(value: Any) -> str:
     """A value as a program reads it: text as it is, a list of numbers with commas, anything else as JSON."""
     if isinstance(value, str):
         return value
     if isinstance(value, list | tuple):
-        return ",".join(map(as_text, value))
+        return ",".join(map(write_value, value))
     return json.dumps(value)
 
 

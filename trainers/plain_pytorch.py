@@ -32,8 +32,9 @@ CHECKPOINT_EVERY_SECONDS = 30.0
 
 
 @with_settings
-def train(trial: TrialContext, settings: optimization.Settings) -> None:
-    """Train one trial until its controller says stop; arguments as in `nasproxy.trainers.optimization.Settings`.
+def train(trial: TrialContext, settings: optimization.ClassifierSettings) -> None:
+    """Train one trial until its controller says stop; arguments as in "
+    "`nasproxy.trainers.optimization.ClassifierSettings`.
 
     Raises:
         ConfigError: An argument is out of range, or does not go with the device.
@@ -42,20 +43,24 @@ def train(trial: TrialContext, settings: optimization.Settings) -> None:
     """
     device = torch.device(trial.device)
     optimization.repeat_exactly(device)
-    collectives.join(trial)
+    collectives.join_group(trial)
     data = trial.load_data()
-    model = optimization.prepare(
+    model = optimization.prepare_model(
         trial.build_model(data), settings, regularisation=trial.proxy_task.regularisation, device=device
     )
     _Training(trial, settings, model, optimization.open_images(trial, data, settings, device)).run()
-    collectives.leave()
+    collectives.leave_group()
 
 
 class _Training:
     """One model with all that changes while it trains."""
 
     def __init__(
-        self, trial: TrialContext, settings: optimization.Settings, model: nn.Module, images: optimization.Images
+        self,
+        trial: TrialContext,
+        settings: optimization.ClassifierSettings,
+        model: nn.Module,
+        images: optimization.Images,
     ) -> None:
         self.trial = trial
         self.settings = settings
@@ -65,7 +70,7 @@ class _Training:
         self.optimizer = optimization.make_optimizer(model, settings)
         self.schedule = optimization.make_schedule(self.optimizer, settings, trial.total_steps)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=trial.spec.recipe.precision == "16-mixed")
-        self.average = optimization.Average(model, settings, trial.total_steps)
+        self.average = optimization.WeightAverage(model, settings, trial.total_steps)
         self.path = get_checkpoint_dir(trial.model_dir) / "last.pt"
         self.watch = Stopwatch()
         self.timer = SavingTimer(CHECKPOINT_EVERY_SECONDS)
@@ -91,7 +96,7 @@ class _Training:
         trial = self.trial
         # What is asked for are checks: a training that stands beyond the last one has not come to the next yet.
         stop = trial.rank == 0 and get_stop_training(trial.model_dir, self.begin - 1, trial.total_steps)
-        return collectives.agreed(stop, self.device)
+        return collectives.broadcast_decision(stop, self.device)
 
     def _train_until(self, end: int) -> float:
         """Train some steps; returns the sum of their losses, once the device has done its work."""
@@ -106,13 +111,13 @@ class _Training:
                 self.watch.pause()
                 self._save()
                 self.watch.start()
-        return float(collectives.total(losses))
+        return float(collectives.sum_over_ranks(losses))
 
     def _train_step(self, batch: optimization.Batch) -> torch.Tensor:
         trial, scaler = self.trial, self.scaler
         self.schedule.step_update(self.step)
         self.optimizer.zero_grad()
-        with optimization.autocast(trial.spec.recipe.precision, self.device):
+        with optimization.make_autocast(trial.spec.recipe.precision, self.device):
             loss = optimization.add_gradients(
                 self.parallel,
                 batch,
@@ -134,12 +139,12 @@ class _Training:
         model = self.average.model.eval()
         collectives.share_statistics(self.model, self.average.model)
         right, seen = torch.zeros((), device=self.device), torch.zeros((), device=self.device)
-        with optimization.autocast(self.trial.spec.recipe.precision, self.device):
+        with optimization.make_autocast(self.trial.spec.recipe.precision, self.device):
             for batch in self.images.validation():
-                right += optimization.hits(model, batch)
+                right += optimization.count_hits(model, batch)
                 seen += len(batch[1])
                 self._report_alive()
-        return float(collectives.total(right) / collectives.total(seen))
+        return float(collectives.sum_over_ranks(right) / collectives.sum_over_ranks(seen))
 
     def _report_alive(self) -> bool:
         return self.trial.rank == 0 and report_alive(self.trial.model_dir)
@@ -186,4 +191,6 @@ def _parallel(trial: TrialContext, model: nn.Module) -> nn.Module:
     if trial.world_size == 1:
         return model
     index = torch.device(trial.device).index
-    return DistributedDataParallel(model, device_ids=None if index is None else [index], **collectives.options())
+    return DistributedDataParallel(
+        model, device_ids=None if index is None else [index], **collectives.get_ddp_options()
+    )

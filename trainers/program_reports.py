@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from nasproxy.errors import NasproxyError, NonFiniteScoreError
 from nasproxy.execution.worker.context import TrialContext
-from nasproxy.storage.trial_files import last_step
+from nasproxy.storage.trial_files import read_last_step
 from nasproxy.storage.trial_folder import TrialFolder
 from nasproxy.training.hooks import update_trial_training_accuracy_metric, update_trial_training_latency_metric
 
@@ -44,14 +44,14 @@ class Report:
 
 
 @dataclass(frozen=True)
-class Failure:
+class ReportedFailure:
     """The model's own failure as a program reports it."""
 
     failure: Literal["oom", "nan"]
     message: str = ""
 
 
-def read(line: str) -> Report | Failure | None:
+def read_line(line: str) -> Report | ReportedFailure | None:
     """Read a line of output; None for one that is no report.
 
     Raises:
@@ -64,11 +64,11 @@ def read(line: str) -> Report | Failure | None:
     if not isinstance(content, dict):
         return None
     if "failure" in content:
-        return _validated(Failure, content)
+        return _validated(ReportedFailure, content)
     return _validated(Report, content) if {"step", "score"} <= set(content) else None
 
 
-Kind = TypeVar("Kind", Report, Failure)
+Kind = TypeVar("Kind", Report, ReportedFailure)
 
 
 def _validated(kind: type[Kind], content: dict[str, object]) -> Kind:
@@ -105,7 +105,7 @@ class Checks:
     @property
     def step(self) -> int:
         """The last step that is known to be checked."""
-        return last_step(TrialFolder(self._trial.model_dir))
+        return read_last_step(TrialFolder(self._trial.model_dir))
 
     @property
     def has_grown(self) -> bool:
@@ -119,7 +119,7 @@ class Checks:
     def recover(self, lines: list[str]) -> None:
         """Take what earlier runs of the program reported and nobody has read."""
         for line in lines:
-            report = read(line)
+            report = read_line(line)
             if isinstance(report, Report):
                 if report.step <= self._reported:
                     self.begin()
@@ -142,8 +142,8 @@ class Checks:
             MemoryError: The model did not fit into memory.
             LostReportError: A check before it is missing, which an earlier run of the program had reported.
         """
-        report = None if only_failures and '"failure"' not in line else read(line)
-        if isinstance(report, Failure):
+        report = None if only_failures and '"failure"' not in line else read_line(line)
+        if isinstance(report, ReportedFailure):
             raise (MemoryError if report.failure == "oom" else NonFiniteScoreError)(report.message or report.failure)
         if report is None or only_failures:
             return False

@@ -19,7 +19,7 @@ PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 
 
 @functools.cache
-def optimizers() -> tuple[str, ...]:
+def list_optimizers() -> tuple[str, ...]:
     """Names of timm's optimizers that a trial can take.
 
     Left out are those that other packages bring, and those that need second derivatives.
@@ -29,7 +29,7 @@ def optimizers() -> tuple[str, ...]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class ClassifierSettings:
     """How to train an image classifier. Fractions are of the whole training, so a shorter one is the same in small.
 
     Attributes:
@@ -91,7 +91,9 @@ class Settings:
     def __post_init__(self) -> None:
         _check("batch_size", self.batch_size, "at least 1", self.batch_size >= 1)
         _check("batch_size", self.batch_size, "even with mixup or cutmix", not (self.mixes and self.batch_size % 2))
-        _check("optimizer", self.optimizer, f"one of {', '.join(optimizers())}", self.optimizer in optimizers())
+        _check(
+            "optimizer", self.optimizer, f"one of {', '.join(list_optimizers())}", self.optimizer in list_optimizers()
+        )
         _check("learning_rate", self.learning_rate, "above 0", self.learning_rate > 0)
         _check("weight_decay", self.weight_decay, "at least 0", self.weight_decay >= 0)
         _check("momentum", self.momentum, "in [0, 1)", 0 <= self.momentum < 1)
@@ -116,7 +118,7 @@ class Settings:
         """Whether training images are mixed, and their labels with them."""
         return self.mixup > 0 or self.cutmix > 0
 
-    def under(self, task: ProxyTask, devices: int = 1) -> "Settings":
+    def under(self, task: ProxyTask, devices: int = 1) -> "ClassifierSettings":
         """The settings at a proxy task's strengths of regularisation and augmentation, image size and batch.
 
         Images are mixed in pairs, which must not be parted by the devices.

@@ -10,7 +10,7 @@ VALIDATION_BATCH = 256
 """Images that pass through the model at once in validation, where training holds half as many or more."""
 
 
-def shard(count: int, rank: int, world_size: int) -> slice:
+def slice_shard(count: int, rank: int, world_size: int) -> slice:
     """A rank's part of so many things: parts follow each other, and differ by one at most.
 
     >>> [shard(5, rank, 2) for rank in range(2)]
@@ -19,7 +19,7 @@ def shard(count: int, rank: int, world_size: int) -> slice:
     return slice(rank * count // world_size, (rank + 1) * count // world_size)
 
 
-def validation_batch(batch_size: int, world_size: int, micro_batch: int | None) -> int:
+def size_validation_batch(batch_size: int, world_size: int, micro_batch: int | None) -> int:
     """Images that pass through the model at once in validation: at most twice as many as in training.
 
     A training step needs three times the memory of a forward pass without gradients, or more: so validation never
@@ -32,7 +32,7 @@ def validation_batch(batch_size: int, world_size: int, micro_batch: int | None) 
     return min(VALIDATION_BATCH, 2 * min(micro_batch or share, share))
 
 
-def validation_shard(count: int, rank: int, world_size: int) -> slice:
+def slice_validation(count: int, rank: int, world_size: int) -> slice:
     """A rank's part of the validation images.
 
     Raises:
@@ -43,7 +43,7 @@ def validation_shard(count: int, rank: int, world_size: int) -> slice:
             f"every device of a trial needs a validation image, got {count} images on {world_size} devices: lower "
             f"training.devices, or raise data.holdout_fraction"
         )
-    return shard(count, rank, world_size)
+    return slice_shard(count, rank, world_size)
 
 
 def seed_generator(seed: int, device: torch.device) -> None:

@@ -3,15 +3,15 @@
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from nasproxy.trainers.settings import Settings
+from nasproxy.trainers.settings import ClassifierSettings
 
 Tensors = list[Tensor] | tuple[Tensor, ...]
 
 
-class Average:
+class WeightAverage:
     """The average of a model's weights and of its norms' statistics, where the settings want one."""
 
-    def __init__(self, model: nn.Module, settings: Settings, total_steps: int) -> None:
+    def __init__(self, model: nn.Module, settings: ClassifierSettings, total_steps: int) -> None:
         self._model = model
         self._start = settings.smoothing_start_fraction * total_steps
         self._averaged = None if settings.smoothing == "none" else _averaged(model, settings)
@@ -38,18 +38,18 @@ class Average:
             self._averaged.load_state_dict(state)
 
 
-def _averaged(model: nn.Module, settings: Settings) -> AveragedModel:
+def _averaged(model: nn.Module, settings: ClassifierSettings) -> AveragedModel:
     def update(averages: Tensors, weights: Tensors, count: Tensor | int) -> None:
         # The count that is given lies on the weights' device; to read it there would wait for all that the device has
         # to do, at every step. The model's own lies on the CPU.
-        average = get_ema_multi_avg_fn(decay(settings, int(averaged.n_averaged)))  # type: ignore[no-untyped-call]
+        average = get_ema_multi_avg_fn(compute_decay(settings, int(averaged.n_averaged)))  # type: ignore[no-untyped-call]
         average(averages, weights, count)
 
     averaged = AveragedModel(model, multi_avg_fn=update, use_buffers=True).requires_grad_(False).eval()
     return averaged
 
 
-def decay(settings: Settings, count: int) -> float:
+def compute_decay(settings: ClassifierSettings, count: int) -> float:
     """The share that an average of `count` weights keeps when another comes.
 
     The mean of all keeps count / (count + 1). A moving average begins at 2/11 and so soon forgets its first weights,

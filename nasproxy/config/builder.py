@@ -8,30 +8,30 @@ from enum import Enum
 from functools import cached_property
 from typing import Any, ClassVar
 
-from nasproxy.config.schema import Config, Step
+from nasproxy.config.schema import Config, StageName
 from nasproxy.data.loading import load_dataset
 from nasproxy.errors import ConfigError, NasproxyError
 from nasproxy.execution.backends.backend import Backend
-from nasproxy.execution.devices import gpus_of, visible_gpus
+from nasproxy.execution.devices import count_gpus, list_gpus
 from nasproxy.space import SearchSpace
 from nasproxy.stages.references.selection import Selection
-from nasproxy.stages.schedule_comparison.stage import compared
+from nasproxy.stages.schedule_comparison.stage import list_compared_tasks
 from nasproxy.statistics.acceptance import Criterion
 from nasproxy.storage.study import StudyFolder
 from nasproxy.storage.trial_stores import FolderTrialStore, TrialStore
-from nasproxy.targets import build, check_arguments, load, targets
+from nasproxy.targets import build_target, check_arguments, list_targets, load_target
 from nasproxy.tracking.tracker import Tracker
 from nasproxy.trials import grid
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.records import Cause
-from nasproxy.trials.retry import Successor, successor
-from nasproxy.trials.spec import Architecture, Recipe, Split, TrialSpec, canonical
+from nasproxy.trials.retry import Retry, find_retry
+from nasproxy.trials.spec import Architecture, Recipe, Split, TrialSpec, to_canonical_json
 
-RESERVE_SHARE = 1.25
+SPARE_SHARE = 1.25
 """Candidates kept ready for each reference that may be added, and for each fresh model: one in five may fail."""
 
 
-class Design:
+class StudyBuilder:
     """The objects that a configuration describes, built when first needed and checked before anything starts.
 
     Attributes:
@@ -61,12 +61,13 @@ class Design:
         self._check_training()
         if config.seed < 0:
             raise ConfigError(f"seed must be at least 0, got {config.seed}")
-        if config.run.poll_seconds <= 0 or config.run.grace_seconds < 0:
+        if config.controller.poll_seconds <= 0 or config.controller.grace_seconds < 0:
             raise ConfigError(
-                f"run needs poll_seconds above 0 and grace_seconds of at least 0, got {config.run.poll_seconds:g} and "
-                f"{config.run.grace_seconds:g}"
+                f"controller needs poll_seconds above 0 and grace_seconds of at least 0, got "
+                f"{config.controller.poll_seconds:g} and "
+                f"{config.controller.grace_seconds:g}"
             )
-        if Step.compare_schedules in config.job.steps:
+        if StageName.compare_schedules in config.job.stages:
             config.compare_schedules.check(config.trainer)
         for name, task in self.tasks.items():
             _check_length(name, self.recipe.under(task).total_steps, config.training.total_steps)
@@ -86,13 +87,13 @@ class Design:
             )
         steps = training.total_steps if config.variance.total_steps is None else config.variance.total_steps
         checks = TrialSpec({}, ProxyTask(), Split.FULL, 0, replace(self.recipe, total_steps=steps)).check_steps
-        is_gated = Step.measure_variance in config.job.steps and config.variance.gate == "stop"
+        is_gated = StageName.measure_variance in config.job.stages and config.variance.on_failure == "stop"
         if is_gated and len(checks) < 2:
             raise ConfigError(
                 f"variance needs 2 checks of a training to measure how smooth it is, got {len(checks)} in {steps} "
-                f"steps: check more often, or go on without with variance.gate=warn"
+                f"steps: check more often, or go on without with variance.on_failure=warn"
             )
-        if Step.compare_schedules in config.job.steps and len(self.rehearsal[0].check_steps) < 2:
+        if StageName.compare_schedules in config.job.stages and len(self.preflight_specs[0].check_steps) < 2:
             raise ConfigError(
                 f"compare_schedules needs 2 checks of a training to compare curves by, got one in "
                 f"{training.total_steps} steps: check more often"
@@ -101,7 +102,7 @@ class Design:
     def _check_models(self) -> None:
         """Refuse to judge on fewer models than are needed."""
         config = self.config
-        is_search = Step.search_proxy_task in config.job.steps
+        is_search = StageName.search_proxy_task in config.job.stages
         if is_search and self.selection.models < config.proxy_search.min_models:
             raise ConfigError(
                 f"selection must give at least proxy_search.min_models reference models, got "
@@ -111,9 +112,9 @@ class Design:
         if is_search and most < self.criterion.min_models:
             raise ConfigError(
                 f"criterion needs {self.criterion.min_models} reference models to accept anything, got {most} at most: "
-                f"raise selection.models or references.max, or take criterion=first_crossing"
+                f"raise references.initial or references.max, or take criterion=first_crossing"
             )
-        is_confirmed = Step.confirm in config.job.steps and config.confirm.enabled
+        is_confirmed = StageName.confirm in config.job.stages and config.confirm.enabled
         if is_confirmed and len(self.fresh) < config.confirm.fresh_models:
             raise ConfigError(
                 f"confirm.fresh_models needs {config.confirm.fresh_models} architectures that no other stage draws on, "
@@ -129,7 +130,7 @@ class Design:
     @cached_property
     def selection(self) -> Selection:
         """How the reference models are selected."""
-        selection: Selection = build("selection", self.config.selection)
+        selection: Selection = build_target("selection", self.config.selection, models=self.config.references.initial)
         return selection
 
     @cached_property
@@ -138,7 +139,7 @@ class Design:
         return self._sample[: max(self.selection.candidates, self.config.variance.max_tries)]
 
     @property
-    def reserve(self) -> list[Architecture]:
+    def candidate_pool(self) -> list[Architecture]:
         """Random architectures after those that the selection draws on: they may be added to the references."""
         return self._sample[self.selection.candidates : self._drawn_on] if self.selection.is_random else []
 
@@ -151,12 +152,12 @@ class Design:
     def _drawn_on(self) -> int:
         """Random architectures that selection, the reserve and the hunt for a workable model may draw on."""
         added = max(0, self.config.references.max - self.selection.models)
-        return max(self.selection.candidates + math.ceil(RESERVE_SHARE * added), self.config.variance.max_tries)
+        return max(self.selection.candidates + math.ceil(SPARE_SHARE * added), self.config.variance.max_tries)
 
     @cached_property
     def _sample(self) -> list[Architecture]:
         needed = self.selection.models if self.selection.is_random else self.selection.candidates
-        wanted = self._drawn_on + math.ceil(RESERVE_SHARE * self.config.confirm.fresh_models)
+        wanted = self._drawn_on + math.ceil(SPARE_SHARE * self.config.confirm.fresh_models)
         return list(self.space.sample(min(wanted, max(needed, self.space.size)), self.config.seed))
 
     @property
@@ -171,29 +172,29 @@ class Design:
         generator = settings.pop("generator", None)
         if generator is not None:
             settings["tasks"] = _generate(generator)
-        return grid.grid(settings)
+        return grid.span_grid(settings)
 
     @property
-    def showpiece(self) -> Architecture:
+    def comparison_architecture(self) -> Architecture:
         """What schedules are compared on: the user's own architecture, or the first candidate."""
         return self.candidates[0] if self.space.baseline is None else self.space.baseline
 
     @property
-    def rehearsal(self) -> list[TrialSpec]:
+    def preflight_specs(self) -> list[TrialSpec]:
         """One trial of every kind, to put together before the first is trained."""
         first, recipe, seed = self.candidates[0], self.recipe, self.config.seed
         specs = [TrialSpec(first, ProxyTask(), Split.FULL, seed, recipe)]
-        if Step.search_proxy_task in self.config.job.steps:
+        if StageName.search_proxy_task in self.config.job.stages:
             specs += [TrialSpec(first, task, Split.SEARCH, seed, recipe) for task in self.tasks.values()]
-        if Step.compare_schedules in self.config.job.steps:
-            tasks = compared(self.config.compare_schedules).values()
-            specs += [TrialSpec(self.showpiece, task, Split.FULL, seed, recipe) for task in tasks]
+        if StageName.compare_schedules in self.config.job.stages:
+            tasks = list_compared_tasks(self.config.compare_schedules).values()
+            specs += [TrialSpec(self.comparison_architecture, task, Split.FULL, seed, recipe) for task in tasks]
         return specs
 
     @cached_property
     def criterion(self) -> Criterion:
         """When a proxy task is good."""
-        criterion: Criterion = build("criterion", self.config.criterion)
+        criterion: Criterion = build_target("criterion", self.config.criterion)
         return criterion
 
     @cached_property
@@ -217,8 +218,8 @@ class Design:
     @cached_property
     def device_type(self) -> str:
         """`cpu` or `cuda`."""
-        device = self.config.training.device.value
-        return device if device != "auto" else ("cuda" if visible_gpus() else "cpu")
+        device = self.config.training.accelerator.value
+        return device if device != "auto" else ("cuda" if list_gpus() else "cpu")
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -228,7 +229,7 @@ class Design:
     @property
     def poll_seconds(self) -> float:
         """Seconds between two looks for new checks."""
-        return self.config.run.poll_seconds
+        return self.config.controller.poll_seconds
 
     def open_store(self, folder: StudyFolder) -> TrialStore:
         """Where the study's trials live.
@@ -245,8 +246,8 @@ class Design:
 
     def open_backend(self, store: TrialStore) -> Backend:
         """What runs the trials."""
-        named = targets([self.recipe.model, self.recipe.trainer, self.recipe.data])
-        backend: Backend = build(
+        named = list_targets([self.recipe.model, self.recipe.trainer, self.recipe.data])
+        backend: Backend = build_target(
             "backend",
             self.config.backend,
             store=store,
@@ -256,9 +257,9 @@ class Design:
         )
         return backend
 
-    def succession(self, spec: TrialSpec, causes: Sequence[Cause]) -> Successor | None:
+    def retry_policy(self, spec: TrialSpec, causes: Sequence[Cause]) -> Retry | None:
         """What stands in for a trial that failed by its own fault."""
-        return successor(spec, causes, self.config.failures)
+        return find_retry(spec, causes, self.config.failures)
 
     def devices_per_slot(self, slots: int) -> float:
         """Devices that a slot has: GPUs, or its share of the machine where trials run on cores."""
@@ -267,7 +268,7 @@ class Design:
     def slots_of(self, devices: int) -> float:
         """Slots that a trial on so many devices takes up, as the backend's pool has it."""
         share = self._gpus_per_trial
-        return gpus_of(devices, share) / share if self.device_type == "cuda" else devices
+        return count_gpus(devices, share) / share if self.device_type == "cuda" else devices
 
     @property
     def _gpus_per_trial(self) -> float:
@@ -281,13 +282,13 @@ class Design:
     def base(self) -> dict[str, Any]:
         """All that must stay as it is while the study lasts."""
         config = self.config
-        gateless = {key: value for key, value in asdict(config.variance).items() if key != "gate"}
+        gateless = {key: value for key, value in asdict(config.variance).items() if key != "on_failure"}
         return {
             "seed": config.seed,
             "search_space": {**asdict(config.search_space), "baseline": self.space.baseline},
             "trainer": config.trainer,
             "data": {**_plain(asdict(config.data)), "fingerprint": self._fingerprint},
-            "training": {**_plain(asdict(config.training)), "device": self.device_type},
+            "training": {**_plain(asdict(config.training)), "accelerator": self.device_type},
             "failures": asdict(config.failures),
             "variance": gateless,
             "selection": {"_target_": config.selection["_target_"], **self.selection.base},
@@ -303,7 +304,7 @@ class Design:
         }
         references, trials = asdict(self.config.references), self.config.search.trials
         contradicted_at = self.config.confirm.alpha
-        return canonical(
+        return to_canonical_json(
             {
                 "criterion": self.config.criterion,
                 "references": references,
@@ -336,14 +337,14 @@ def _check_length(name: str, steps: int, full_steps: int) -> None:
         )
 
 
-def task_digest(task: ProxyTask) -> str:
+def digest_task(task: ProxyTask) -> str:
     """A short name of a proxy task's setting."""
-    return hashlib.sha256(canonical(vars(task)).encode()).hexdigest()[:16]
+    return hashlib.sha256(to_canonical_json(vars(task)).encode()).hexdigest()[:16]
 
 
 def _generate(generator: Mapping[str, Any]) -> list[Any]:
     """Call the user's function that makes proxy tasks."""
-    function = load("proxy.generator", generator)
+    function = load_target("proxy.generator", generator)
     check_arguments("proxy.generator", generator, given={})
     try:
         made = function(**{key: value for key, value in generator.items() if key != "_target_"})

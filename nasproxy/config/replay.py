@@ -6,8 +6,8 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any, ClassVar
 
-from nasproxy.config.builder import Design
-from nasproxy.config.schema import Config, DataConfig, Device, ProxyConfig, SearchSpaceConfig, Step
+from nasproxy.config.builder import StudyBuilder
+from nasproxy.config.schema import Accelerator, Config, DataConfig, ProxyConfig, SearchSpaceConfig, StageName
 from nasproxy.errors import ConfigError
 from nasproxy.execution.backends.backend import Backend
 from nasproxy.execution.backends.replay.backend import CHOICE, ReplayBackend
@@ -16,14 +16,14 @@ from nasproxy.space import SearchSpace
 from nasproxy.storage.files import read_record
 from nasproxy.storage.study import StudyFolder, StudyRecord
 from nasproxy.storage.trial_stores import MemoryTrialStore, TrialStore
-from nasproxy.targets import build
+from nasproxy.targets import build_target
 from nasproxy.tracking.tracker import Tracker
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.records import Request
 from nasproxy.trials.spec import Architecture, Split, TrialSpec
 
 
-class ReplayDesign(Design):
+class ReplayBuilder(StudyBuilder):
     """The objects of a configuration whose search space, schedule and proxy tasks stand in a table."""
 
     is_replay: ClassVar[bool] = True
@@ -34,7 +34,9 @@ class ReplayDesign(Design):
         Raises:
             NasproxyError: It cannot be used, or the configuration chooses what the table decides.
         """
-        self._replay: ReplayBackend = build("backend", config.backend, store=MemoryTrialStore(), seed=config.seed)
+        self._replay: ReplayBackend = build_target(
+            "backend", config.backend, store=MemoryTrialStore(), seed=config.seed
+        )
         super().__init__(_fitted(config, self._replay))
         self._wanted = config
 
@@ -105,7 +107,7 @@ class ReplayDesign(Design):
 
     def _has_copies(self, name: str) -> bool:
         seeds = self._replay.table.seeds[name, self._replay.reference]
-        return len(seeds) >= self.config.variance.copies
+        return len(seeds) >= self.config.variance.seeds
 
     def _replayed(self, folder: StudyFolder) -> Iterator[tuple[TrialSpec, int | None]]:
         for trial, until in read_ledger(folder.replayed).items():
@@ -118,12 +120,12 @@ class ReplayDesign(Design):
         left_out = len(replay.table.architectures([replay.reference])) - len(self._architectures)
         if left_out:
             yield f"{left_out} architectures of the table were not trained under every proxy and are left out"
-        if set(wanted.job.steps) - set(self.config.job.steps) >= {Step.measure_variance}:
+        if set(wanted.job.stages) - set(self.config.job.stages) >= {StageName.measure_variance}:
             yield (
-                f"the table has {_most_seeds(replay, self._architectures)} of {wanted.variance.min_copies} seeds of a "
+                f"the table has {_most_seeds(replay, self._architectures)} of {wanted.variance.min_seeds} seeds of a "
                 f"training: seed noise cannot be measured, and the noise ceiling stays unknown"
             )
-        if Step.confirm in wanted.job.steps and wanted.confirm.enabled:
+        if StageName.confirm in wanted.job.stages and wanted.confirm.enabled:
             yield (
                 "the table has no trainings on schedules that end where a proxy task was stopped: its winner cannot be "
                 "confirmed"
@@ -144,15 +146,19 @@ def _fitted(config: Config, replay: ReplayBackend) -> Config:
     _refuse_choices(config, replay)
     steps = replay.table.check_steps[replay.reference]
     training = replace(
-        config.training, total_steps=steps[-1], check_every_steps=steps[-1], check_at=list(steps), device=Device.cpu
+        config.training,
+        total_steps=steps[-1],
+        check_every_steps=steps[-1],
+        check_at=list(steps),
+        accelerator=Accelerator.cpu,
     )
     seeds = _most_seeds(replay, _trained(replay))
     variance = config.variance
-    kept: list[Step] = [step for step in config.job.steps if step is not Step.confirm]
-    if seeds >= variance.min_copies:
-        variance = replace(variance, copies=min(variance.copies, seeds))
+    kept: list[StageName] = [step for step in config.job.stages if step is not StageName.confirm]
+    if seeds >= variance.min_seeds:
+        variance = replace(variance, seeds=min(variance.seeds, seeds))
     else:
-        kept = [step for step in kept if step is not Step.measure_variance]
+        kept = [step for step in kept if step is not StageName.measure_variance]
     return replace(
         config,
         search_space=SearchSpaceConfig(name=replay.table.name, model={}, choices={}),
@@ -161,7 +167,7 @@ def _fitted(config: Config, replay: ReplayBackend) -> Config:
         training=training,
         proxy=ProxyConfig(tasks=[{"name": p, **replay.proxy_task(p).overrides} for p in replay.proxies]),
         variance=variance,
-        job=replace(config.job, steps=kept),
+        job=replace(config.job, stages=kept),
     )
 
 

@@ -18,10 +18,10 @@ from nasproxy.stages.references.settings import ReferencesSettings
 from nasproxy.stages.schedule_comparison.settings import CompareSchedulesSettings
 from nasproxy.stages.variance.settings import VarianceSettings
 from nasproxy.trials.proxy_task import NAME_PATTERN
-from nasproxy.trials.retry_settings import FailureSettings
+from nasproxy.trials.retry_settings import RetrySettings
 
 
-class Step(Enum):
+class StageName(Enum):
     """One thing that a job does."""
 
     measure_variance = "measure_variance"
@@ -41,7 +41,7 @@ class Balance(Enum):
     equal = "equal"
 
 
-class Device(Enum):
+class Accelerator(Enum):
     """What trains."""
 
     auto = "auto"
@@ -54,7 +54,7 @@ class JobConfig:
     """What a run does, in order; the samples are what a description of the space shows."""
 
     name: str = MISSING
-    steps: list[Step] = MISSING
+    stages: list[StageName] = MISSING
     samples: int = 5
 
 
@@ -72,7 +72,8 @@ class SearchSpaceConfig:
 class ProxyConfig:
     """Dimensions of the proxy tasks, each a value or a list of them (an axis); or tasks that are no product.
 
-    Typed loosely, since a structured configuration cannot say "number or list": `nasproxy.trials.grid.grid` checks.
+    Typed loosely, since a structured configuration cannot say "number or list": `nasproxy.trials.grid.span_grid`
+    checks the values.
     """
 
     data_fraction: Any = None
@@ -110,11 +111,11 @@ class TrainingConfig:
     precision: str = "32-true"
     micro_batch: int | None = None
     devices: int = 1
-    device: Device = Device.auto
+    accelerator: Accelerator = Accelerator.auto
 
 
 @dataclass
-class RunConfig:
+class ControllerConfig:
     """How the loop runs."""
 
     poll_seconds: float = 0.25
@@ -137,7 +138,7 @@ class Config:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     variance: VarianceSettings = field(default_factory=VarianceSettings)
     selection: dict[str, Any] = field(default_factory=dict)
-    failures: FailureSettings = field(default_factory=FailureSettings)
+    failures: RetrySettings = field(default_factory=RetrySettings)
     references: ReferencesSettings = field(default_factory=ReferencesSettings)
     search: SearchSettings = field(default_factory=SearchSettings)
     proxy_search: ProxySearchSettings = field(default_factory=ProxySearchSettings)
@@ -147,10 +148,10 @@ class Config:
     tracking: dict[str, Any] = field(default_factory=dict)
     compare_schedules: CompareSchedulesSettings = field(default_factory=CompareSchedulesSettings)
     cost: CostSettings = field(default_factory=CostSettings)
-    run: RunConfig = field(default_factory=RunConfig)
+    controller: ControllerConfig = field(default_factory=ControllerConfig)
 
 
-def register() -> None:
+def register_schema() -> None:
     """Make the schema known to Hydra as `schema`, and how a study on a table is called."""
     OmegaConf.register_new_resolver("table_name", _table_name, replace=True)
     ConfigStore.instance().store(name="schema", node=Config)
@@ -162,7 +163,7 @@ def _table_name(path: str | None) -> str:
     return name if NAME_PATTERN.fullmatch(name) else "replay"
 
 
-def read(config: Any) -> Config:
+def read_config(config: Any) -> Config:
     """Turn a composed configuration into plain objects.
 
     Raises:

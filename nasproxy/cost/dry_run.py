@@ -5,10 +5,10 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from nasproxy.config.builder import Design
-from nasproxy.config.schema import Step
+from nasproxy.config.builder import StudyBuilder
+from nasproxy.config.schema import StageName
 from nasproxy.cost.estimate import Estimate
-from nasproxy.cost.forecast import forecast
+from nasproxy.cost.forecast import forecast_costs
 from nasproxy.errors import ConfigError
 from nasproxy.execution.backends.backend import Backend
 from nasproxy.storage.study import StudyFolder
@@ -17,11 +17,11 @@ from nasproxy.tracking.tracker import Progress, Tracker
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.spec import Architecture, Split, TrialSpec
 
-TRAINING = (Step.measure_variance, Step.select_models, Step.search_proxy_task, Step.confirm)
+TRAINING = (StageName.measure_variance, StageName.select_models, StageName.search_proxy_task, StageName.confirm)
 """Steps that train, all of a study that designs a proxy task."""
 
 
-def check(design: Design, *, is_sweep: bool) -> None:
+def check_dry_run(design: StudyBuilder, *, is_sweep: bool) -> None:
     """Refuse a dry run of what has no cost of its own.
 
     Raises:
@@ -36,13 +36,13 @@ def check(design: Design, *, is_sweep: bool) -> None:
             "dry_run estimates one job, got a sweep (-m), whose jobs share what they train: give the same grid as "
             "lists, such as proxy.data_fraction=[0.25,0.5], without -m"
         )
-    if not {*TRAINING, Step.compare_schedules} & set(design.config.job.steps):
+    if not {*TRAINING, StageName.compare_schedules} & set(design.config.job.stages):
         raise ConfigError(
             f"dry_run needs a job that trains, got job={design.config.job.name}: choose another, such as job=design"
         )
 
 
-def dry_run(design: Design, tracker: Tracker) -> Estimate:
+def estimate_dry(design: StudyBuilder, tracker: Tracker) -> Estimate:
     """Estimate a study that is not begun; nothing of it stays.
 
     Raises:
@@ -50,13 +50,15 @@ def dry_run(design: Design, tracker: Tracker) -> Estimate:
     """
     with _passing(design) as (folder, backend):
         tracker.progress(Progress("warming up", "loading the trainer, the data and a model"), set())
-        for note in backend.rehearse(design.rehearsal):
+        for note in backend.preflight(design.preflight_specs):
             tracker.say(note)
         tracker.progress(Progress("dry run", "a few steps of a few models"), set())
-        return estimate(design, backend, folder, design.config.job.steps)
+        return estimate_study(design, backend, folder, design.config.job.stages)
 
 
-def look(design: Design, architectures: Sequence[Architecture]) -> tuple[list[ZeroCost | None], str | None]:
+def score_samples(
+    design: StudyBuilder, architectures: Sequence[Architecture]
+) -> tuple[list[ZeroCost | None], str | None]:
     """Score models of a study that is not begun; nothing of it stays.
 
     Returns:
@@ -66,20 +68,20 @@ def look(design: Design, architectures: Sequence[Architecture]) -> tuple[list[Ze
         ConfigError: The data cannot be loaded.
     """
     with _passing(design) as (folder, backend):
-        known = zero_costs(design, backend, folder, architectures)
+        known = measure_zero_costs(design, backend, folder, architectures)
         scores = [known.of(architecture) for architecture in architectures]
         if all(scores):
             return scores, None
         failed = architectures[scores.index(None)]
         try:
-            backend.rehearse([TrialSpec(failed, ProxyTask(), Split.FULL, design.config.seed, design.recipe)])
+            backend.preflight([TrialSpec(failed, ProxyTask(), Split.FULL, design.config.seed, design.recipe)])
         except ConfigError as error:
             return scores, str(error)
         return scores, None
 
 
 @contextmanager
-def _passing(design: Design) -> Iterator[tuple[StudyFolder, Backend]]:
+def _passing(design: StudyBuilder) -> Iterator[tuple[StudyFolder, Backend]]:
     """A study's folder and backend that are gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="nasproxy-dry-run-") as path:
         folder = StudyFolder(Path(path))
@@ -90,7 +92,9 @@ def _passing(design: Design) -> Iterator[tuple[StudyFolder, Backend]]:
             backend.close()
 
 
-def estimate(design: Design, backend: Backend, folder: StudyFolder, steps: Collection[Step]) -> Estimate:
+def estimate_study(
+    design: StudyBuilder, backend: Backend, folder: StudyFolder, steps: Collection[StageName]
+) -> Estimate:
     """Estimate some steps of a study; scores of its models are kept in its folder.
 
     Raises:
@@ -98,13 +102,13 @@ def estimate(design: Design, backend: Backend, folder: StudyFolder, steps: Colle
     """
 
     def score(architectures: Sequence[Architecture]) -> ZeroCostScores:
-        return zero_costs(design, backend, folder, architectures)
+        return measure_zero_costs(design, backend, folder, architectures)
 
-    return forecast(design, backend, design.open_backend, score, steps)
+    return forecast_costs(design, backend, design.open_backend, score, steps)
 
 
-def zero_costs(
-    design: Design, backend: Backend, folder: StudyFolder, architectures: Sequence[Architecture]
+def measure_zero_costs(
+    design: StudyBuilder, backend: Backend, folder: StudyFolder, architectures: Sequence[Architecture]
 ) -> ZeroCostScores:
     """Score models without training them, those that the study has not scored before."""
     recipe, seed = design.recipe, design.config.seed

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from nasproxy.cost.speed import Speeds, Timing
-from nasproxy.cost.workload import Course, Work
+from nasproxy.cost.workload import StageWork, Work
 
 
 @dataclass(frozen=True)
@@ -113,14 +113,14 @@ SlotsOf = Callable[[str | None], float]
 """Slots that a training under a proxy task takes up; None for full training."""
 
 
-def stage_estimate(course: Course, speeds: Speeds, slots: int, slots_of: SlotsOf = lambda _: 1.0) -> StageEstimate:
+def estimate_stage(course: StageWork, speeds: Speeds, slots: int, slots_of: SlotsOf = lambda _: 1.0) -> StageEstimate:
     """What a stage costs."""
     return StageEstimate(
-        *(amount(works, speeds, slots, slots_of) for works in (course.low, course.middle, course.high))
+        *(estimate_amount(works, speeds, slots, slots_of) for works in (course.low, course.middle, course.high))
     )
 
 
-def amount(works: Iterable[Work], speeds: Speeds, slots: int, slots_of: SlotsOf = lambda _: 1.0) -> Amount:
+def estimate_amount(works: Iterable[Work], speeds: Speeds, slots: int, slots_of: SlotsOf = lambda _: 1.0) -> Amount:
     """What trials cost, one kind after the other."""
     return sum((_amount(work, speeds, slots, slots_of(work.task)) for work in works if work.starts), NOTHING)
 

@@ -5,19 +5,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import NormalDist
 
-from nasproxy.stages.proxy_search.judge import Judge, Models
-from nasproxy.stages.proxy_search.race import Pace
+from nasproxy.stages.proxy_search.judge import Judge, JudgedModels
+from nasproxy.stages.proxy_search.race import TaskSpeed
 from nasproxy.stages.proxy_search.state import TaskState
-from nasproxy.stages.references.candidate_pool import Reserve
+from nasproxy.stages.references.candidate_pool import CandidatePool
 from nasproxy.stages.references.state import Reference
-from nasproxy.statistics.acceptance import Plan, VerdictKind
+from nasproxy.statistics.acceptance import LookPlan, VerdictKind
 from nasproxy.statistics.criteria.weak_prior import PRIOR_VARIANCE, prior_mean
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.records import Check, TrialRecord
 
 
 @dataclass(frozen=True)
-class Acceptance:
+class ExpectedAcceptance:
     """When the proxy search is expected to end.
 
     Attributes:
@@ -31,7 +31,7 @@ class Acceptance:
     added: int
 
 
-def assumed_tau(fraction: float, tasks: int) -> float:
+def assume_tau(fraction: float, tasks: int) -> float:
     """The tau of the best of some proxy tasks after a fraction of their training.
 
     Proxy tasks are taken to rank as they do on published learning curves, with the mean and the variance by which
@@ -52,36 +52,38 @@ def assumed_tau(fraction: float, tasks: int) -> float:
     return math.tanh(prior_mean(fraction) + above * math.sqrt(PRIOR_VARIANCE))
 
 
-def expected_acceptance(
-    name: str, pace: Pace, *, judge: Judge, reserve: Reserve, models: int, tasks: int
-) -> Acceptance:
+def expect_acceptance(
+    name: str, speed: TaskSpeed, *, judge: Judge, candidate_pool: CandidatePool, models: int, tasks: int
+) -> ExpectedAcceptance:
     """Ask the criterion at every check about models that rank with the assumed tau, and add references as it asks.
 
     Args:
         name: The proxy task.
-        pace: Its checks, and its seconds per step.
+        speed: Its checks, and its seconds per step.
         judge: What it is judged by.
-        reserve: Candidates that may be added to the references.
+        candidate_pool: Candidates that may be added to the references.
         models: Reference models to begin with.
         tasks: Proxy tasks that are judged.
     """
-    steps, size = pace.check_steps, models
+    steps, size = speed.check_steps, models
     blank = TaskState(name, 0, ProxyTask(), "", (), steps[-1])
-    plan = Plan(tuple(step / steps[-1] for step in steps), tasks, reserve.sizes(models))
+    plan = LookPlan(tuple(step / steps[-1] for step in steps), tasks, candidate_pool.sizes(models))
     for looks in range(1, len(steps) + 1):
         while True:
-            check, verdict = judge.look(_assumed(size, pace, tasks), steps[:looks], pace, plan)
+            check, verdict = judge.look(_assumed(size, speed, tasks), steps[:looks], speed, plan)
             if verdict.kind is VerdictKind.ACCEPTED:
-                return Acceptance(name, steps[looks - 1], size - models)
+                return ExpectedAcceptance(name, steps[looks - 1], size - models)
             task = replace(_grown(blank, size - models), checks=(check,))
-            asked = reserve.ask(task, verdict, size, size - models, is_last_look=looks == len(steps))
-            if asked == size - models:
+            requested = candidate_pool.count_requested(
+                task, verdict, size, size - models, is_last_look=looks == len(steps)
+            )
+            if requested == size - models:
                 break
-            size = models + asked
-    return Acceptance(name, None, size - models)
+            size = models + requested
+    return ExpectedAcceptance(name, None, size - models)
 
 
-def ranking(n: int, tau: float) -> Sequence[int]:
+def make_ranking(n: int, tau: float) -> Sequence[int]:
     """An order of n models that agrees with 0 to n - 1 to a tau, exchanges spread over all ranks.
 
     >>> ranking(5, 0.6)
@@ -98,16 +100,16 @@ def ranking(n: int, tau: float) -> Sequence[int]:
 
 
 def _grown(task: TaskState, added: int) -> TaskState:
-    return replace(task, asked=added, settled=added)
+    return replace(task, requested=added, completed=added)
 
 
-def _assumed(n: int, pace: Pace, tasks: int) -> Models:
+def _assumed(n: int, speed: TaskSpeed, tasks: int) -> JudgedModels:
     """Models whose proxy scores rank with the assumed tau at each check."""
-    last = pace.check_steps[-1]
-    ranks = {step: ranking(n, assumed_tau(step / last, tasks)) for step in pace.check_steps}
+    last = speed.check_steps[-1]
+    ranks = {step: make_ranking(n, assume_tau(step / last, tasks)) for step in speed.check_steps}
     references = tuple(Reference(model, {}, "", float(model), 0.0) for model in range(n))
     records = tuple(
-        TrialRecord(checks=tuple(Check(step, float(ranks[step][m]), step * pace.seconds_per_step) for step in ranks))
+        TrialRecord(checks=tuple(Check(step, float(ranks[step][m]), step * speed.seconds_per_step) for step in ranks))
         for m in range(n)
     )
-    return Models(references, records)
+    return JudgedModels(references, records)

@@ -2,25 +2,25 @@
 
 from collections.abc import Collection
 
-from nasproxy.config.builder import Design
-from nasproxy.config.schema import Step
+from nasproxy.config.builder import StudyBuilder
+from nasproxy.config.schema import StageName
 from nasproxy.cost import workload
-from nasproxy.cost.estimate import Assumption, Estimate, stage_estimate
-from nasproxy.cost.expected_acceptance import Acceptance, expected_acceptance
+from nasproxy.cost.estimate import Assumption, Estimate, estimate_stage
+from nasproxy.cost.expected_acceptance import ExpectedAcceptance, expect_acceptance
 from nasproxy.cost.speed import Speeds
-from nasproxy.cost.timed_sample import OpenBackend, Sample, Score, architectures
-from nasproxy.cost.workload import Course, Race, checked_at
+from nasproxy.cost.timed_sample import OpenBackend, Score, TimedSample, draw_architectures
+from nasproxy.cost.workload import RaceWork, StageWork, list_checks
 from nasproxy.execution.backends.backend import Backend
 from nasproxy.stages.proxy_search.judge import Judge
-from nasproxy.stages.proxy_search.race import Pace
-from nasproxy.stages.references.candidate_pool import Reserve
-from nasproxy.stages.schedule_comparison.stage import compared
+from nasproxy.stages.proxy_search.race import TaskSpeed
+from nasproxy.stages.references.candidate_pool import CandidatePool
+from nasproxy.stages.schedule_comparison.stage import list_compared_tasks
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.spec import Split, TrialSpec
 
 
-def forecast(
-    design: Design, backend: Backend, open_backend: OpenBackend, score: Score, steps: Collection[Step]
+def forecast_costs(
+    design: StudyBuilder, backend: Backend, open_backend: OpenBackend, score: Score, steps: Collection[StageName]
 ) -> Estimate:
     """Estimate what a design will cost, by training a few of its models for a few steps.
 
@@ -35,27 +35,27 @@ def forecast(
         StageStoppedError: No model could be timed.
         ConfigError: The data cannot be loaded.
     """
-    sample = Sample(design, backend, score(architectures(design)))
+    sample = TimedSample(design, backend, score(draw_architectures(design)))
     speeds, notes = sample.speeds(open_backend)
-    stages: dict[str, Course] = {}
-    if Step.compare_schedules in steps:
-        trainings = len(compared(design.config.compare_schedules))
-        stages["schedules"] = workload.schedules(design.recipe, design.showpiece, trainings)
-    if Step.measure_variance in steps:
-        stages["variance"] = workload.variance(design.config.variance, design.recipe, design.variance_candidates)
-    if Step.select_models in steps:
-        stages["selection"] = _selection(design, has_variance=Step.measure_variance in steps)
+    stages: dict[str, StageWork] = {}
+    if StageName.compare_schedules in steps:
+        trainings = len(list_compared_tasks(design.config.compare_schedules))
+        stages["schedules"] = workload.plan_schedules(design.recipe, design.comparison_architecture, trainings)
+    if StageName.measure_variance in steps:
+        stages["variance"] = workload.plan_variance(design.config.variance, design.recipe, design.variance_candidates)
+    if StageName.select_models in steps:
+        stages["selection"] = _selection(design, has_variance=StageName.measure_variance in steps)
     assumption = None
-    if Step.search_proxy_task in steps:
+    if StageName.search_proxy_task in steps:
         run = _race(design, speeds)
         expected = _expected(design, run, speeds)
-        stages["proxy search"] = workload.proxy_search(run, expected)
-        total = run.paces[expected.task].check_steps[-1]
+        stages["proxy search"] = workload.plan_proxy_search(run, expected)
+        total = run.task_speeds[expected.task].check_steps[-1]
         assumption = Assumption(expected.task, expected.step, total, expected.added)
         confirm = design.config.confirm
-        if Step.confirm in steps and confirm.enabled:
+        if StageName.confirm in steps and confirm.enabled:
             fresh = tuple(design.fresh[: confirm.fresh_models])
-            stages["confirmation"] = workload.confirmation(run, expected, fresh)
+            stages["confirmation"] = workload.plan_confirmation(run, expected, fresh)
     full = design.recipe.devices
     devices: dict[str | None, int] = {None: full, **{name: task.devices or full for name, task in design.tasks.items()}}
 
@@ -63,7 +63,7 @@ def forecast(
         return design.slots_of(devices[task])
 
     return Estimate(
-        stages={name: stage_estimate(course, speeds, backend.slots, slots_of) for name, course in stages.items()},
+        stages={name: estimate_stage(course, speeds, backend.slots, slots_of) for name, course in stages.items()},
         full_steps=design.recipe.total_steps,
         devices_per_slot=design.devices_per_slot(backend.slots),
         price_per_hour=design.config.cost.price_per_hour,
@@ -74,9 +74,9 @@ def forecast(
     )
 
 
-def _selection(design: Design, *, has_variance: bool) -> Course:
+def _selection(design: StudyBuilder, *, has_variance: bool) -> StageWork:
     is_first_trained = has_variance and design.config.variance.total_steps is None
-    return workload.selection(
+    return workload.plan_selection(
         design.selection,
         design.recipe,
         design.candidates,
@@ -85,34 +85,36 @@ def _selection(design: Design, *, has_variance: bool) -> Course:
     )
 
 
-def _race(design: Design, speeds: Speeds) -> Race:
+def _race(design: StudyBuilder, speeds: Speeds) -> RaceWork:
     models = tuple(design.candidates[: design.selection.models])
-    paces = {
-        name: Pace(
-            checked_at(design.recipe, task),
+    task_speeds = {
+        name: TaskSpeed(
+            list_checks(design.recipe, task),
             speeds.timing(models, name).step_seconds,
             design.recipe.under(task).devices,
         )
         for name, task in design.tasks.items()
     }
-    return Race(
-        paces=paces,
+    return RaceWork(
+        task_speeds=task_speeds,
         models=models,
-        reserve=tuple(design.reserve),
+        candidate_pool=tuple(design.candidate_pool),
         maximum=design.config.references.max,
-        full_steps=checked_at(design.recipe),
+        full_steps=list_checks(design.recipe),
         settings=design.config.proxy_search,
     )
 
 
-def _expected(design: Design, run: Race, speeds: Speeds) -> Acceptance:
+def _expected(design: StudyBuilder, run: RaceWork, speeds: Speeds) -> ExpectedAcceptance:
     """When the task whose whole training is of middle length would be accepted."""
     config, recipe = design.config, design.recipe
-    whole = sorted(run.paces, key=lambda name: run.paces[name].seconds_at(run.paces[name].check_steps[-1]))
+    whole = sorted(
+        run.task_speeds, key=lambda name: run.task_speeds[name].seconds_at(run.task_speeds[name].check_steps[-1])
+    )
     name = whole[len(whole) // 2]
     full_seconds = recipe.total_steps * speeds.timing(run.models, None).step_seconds * recipe.devices
-    reserve = Reserve(
-        candidates=[TrialSpec(a, ProxyTask(), Split.FULL, config.seed, recipe) for a in run.reserve],
+    candidate_pool = CandidatePool(
+        candidates=[TrialSpec(a, ProxyTask(), Split.FULL, config.seed, recipe) for a in run.candidate_pool],
         first_number=design.selection.candidates,
         step=config.references.step,
         maximum=config.references.max,
@@ -120,6 +122,11 @@ def _expected(design: Design, run: Race, speeds: Speeds) -> Acceptance:
         full_seconds=full_seconds,
     )
     judge = Judge(design.criterion, config.proxy_search.min_models, config.proxy_search.min_valid_ratio)
-    return expected_acceptance(
-        name, run.paces[name], judge=judge, reserve=reserve, models=len(run.models), tasks=len(run.paces)
+    return expect_acceptance(
+        name,
+        run.task_speeds[name],
+        judge=judge,
+        candidate_pool=candidate_pool,
+        models=len(run.models),
+        tasks=len(run.task_speeds),
     )

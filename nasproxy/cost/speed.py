@@ -6,7 +6,7 @@ from statistics import mean
 
 import numpy as np
 
-from nasproxy.trials.spec import Architecture, canonical
+from nasproxy.trials.spec import Architecture, to_canonical_json
 
 
 @dataclass(frozen=True, order=True)
@@ -58,7 +58,7 @@ class Speeds:
     def timing(self, architectures: Sequence[Architecture], task: str | None) -> Timing:
         """The mean over architectures, under a proxy task; None for full training."""
         step, check = (1.0, 1.0) if task is None else self.factors[task]
-        each = [interpolated(self.models, self.sizes.get(canonical(a))) for a in architectures]
+        each = [interpolate_timing(self.models, self.sizes.get(to_canonical_json(a))) for a in architectures]
         return Timing(
             step_seconds=step * mean(timing.step_seconds for timing in each),
             check_seconds=check * mean(timing.check_seconds for timing in each),
@@ -66,7 +66,7 @@ class Speeds:
         )
 
 
-def interpolated(models: Sequence[Timed], size: float | None) -> Timing:
+def interpolate_timing(models: Sequence[Timed], size: float | None) -> Timing:
     """What a model of a size takes: linear in size between those that were timed, no further than these outside.
 
     A start hangs on the machine more than on the model, so all share its mean; so does everything where sizes are

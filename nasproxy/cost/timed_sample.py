@@ -5,15 +5,15 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import median_low
 
-from nasproxy.config.builder import Design
-from nasproxy.cost.speed import Speeds, Timed, Timing, interpolated
-from nasproxy.cost.timing import Failure, cycle_steps, measure
+from nasproxy.config.builder import StudyBuilder
+from nasproxy.cost.speed import Speeds, Timed, Timing, interpolate_timing
+from nasproxy.cost.timing import TimingFailure, choose_cycle, time_trials
 from nasproxy.errors import StageStoppedError
 from nasproxy.execution.backends.backend import Backend
 from nasproxy.storage.trial_stores import TrialStore
 from nasproxy.storage.zero_cost_scores import ZeroCost, ZeroCostScores
 from nasproxy.trials.proxy_task import ProxyTask
-from nasproxy.trials.spec import Architecture, Split, TrialSpec, canonical
+from nasproxy.trials.spec import Architecture, Split, TrialSpec, to_canonical_json
 
 BUDGET_SHARE = 0.05
 """Of the steps of variance and selection: what the throwaway trials take together."""
@@ -27,11 +27,11 @@ SCHEDULE = ("training.total_steps", "training.check_every_steps", "training.chec
 
 OpenBackend = Callable[[TrialStore], Backend]
 Score = Callable[[Sequence[Architecture]], ZeroCostScores]
-Result = Timing | Failure
+Result = Timing | TimingFailure
 
 
 @dataclass(frozen=True)
-class Sample:
+class TimedSample:
     """What is known of a design's models before one is trained.
 
     Attributes:
@@ -40,7 +40,7 @@ class Sample:
         scores: Zero-cost scores of the models.
     """
 
-    design: Design
+    design: StudyBuilder
     backend: Backend
     scores: ZeroCostScores
 
@@ -55,26 +55,26 @@ class Sample:
         copies = -(len(models) + len(settings)) % self.backend.slots
         spare = [replace(models[len(models) // 2], seed=self._seed + SPARE_SEEDS + copy) for copy in range(copies)]
         specs = [*models, *settings, *spare]
-        results = measure(specs, open_backend, self._cycle(len(specs)), self.design.succession)
+        results = time_trials(specs, open_backend, self._cycle(len(specs)), self.design.retry_policy)
         end = len(models) + len(settings)
         of_models = [*results[: len(models)], *results[end:]]
         timed = self._timed([*models, *spare], of_models)
         of_settings = dict(zip(map(_key, self.settings[:MAX_SETTINGS]), results[len(models) : end], strict=True))
         factors = {name: self._factor(task, timed, of_settings) for name, task in self.design.tasks.items()}
         sizes = {text: float(score.size) for text, score in self.scores.scores.items() if score is not None}
-        failures = [result for result in results if isinstance(result, Failure)]
+        failures = [result for result in results if isinstance(result, TimingFailure)]
         return Speeds(timed, factors, sizes), tuple(map(_words, failures))
 
     @cached_property
     def chosen(self) -> list[Architecture]:
         """The smallest, a middle and the largest architecture; the first three where sizes are not known."""
-        every = architectures(self.design)
-        sizes = {canonical(each): self._size(each) for each in every}
+        every = draw_architectures(self.design)
+        sizes = {to_canonical_json(each): self._size(each) for each in every}
         if any(size is None for size in sizes.values()):
             return every[:3]
         known = [size for size in sizes.values() if size is not None]
         wanted = dict.fromkeys([min(known), median_low(known), max(known)])
-        return [next(each for each in every if sizes[canonical(each)] == size) for size in wanted]
+        return [next(each for each in every if sizes[to_canonical_json(each)] == size) for size in wanted]
 
     @cached_property
     def settings(self) -> list[ProxyTask]:
@@ -94,11 +94,11 @@ class Sample:
     ) -> tuple[float, float]:
         """Seconds per step and per check under a proxy task, against the middle model's in full training."""
         key, size = _key(_step_setting(task)), self._size(self._middle)
-        whole = interpolated(timed, size)
+        whole = interpolate_timing(timed, size)
         result = of_settings.get(key)
         if not isinstance(result, Timing):
             reduced = self._sizes_under.get(key)
-            result = whole if reduced is None or size is None else interpolated(timed, reduced)
+            result = whole if reduced is None or size is None else interpolate_timing(timed, reduced)
         return _ratio(result.step_seconds, whole.step_seconds), _ratio(result.check_seconds, whole.check_seconds)
 
     def _timed(self, specs: Sequence[TrialSpec], results: Sequence[Result]) -> list[Timed]:
@@ -108,7 +108,7 @@ class Sample:
             if isinstance(result, Timing)
         ]
         if not timed:
-            (failure, *_) = (result for result in results if isinstance(result, Failure))
+            (failure, *_) = (result for result in results if isinstance(result, TimingFailure))
             raise StageStoppedError(
                 f"an estimate needs a model that trains for a few steps, and {len(specs)} did not ({failure.reason}): "
                 f"mend the trainer, the data or the search space"
@@ -117,9 +117,9 @@ class Sample:
 
     def _cycle(self, trials: int) -> int:
         recipe, config = self.design.recipe, self.design.config
-        trainings = config.variance.copies + self.design.selection.models
+        trainings = config.variance.seeds + self.design.selection.models
         shortest = min(spec.total_steps for spec in [self._full(self._middle), *map(self._under, self.settings)])
-        return cycle_steps(shortest, trials=trials, budget_steps=BUDGET_SHARE * trainings * recipe.total_steps)
+        return choose_cycle(shortest, trials=trials, budget_steps=BUDGET_SHARE * trainings * recipe.total_steps)
 
     def _size(self, architecture: Architecture) -> float | None:
         score = self.scores.of(architecture)
@@ -140,11 +140,11 @@ class Sample:
         return TrialSpec(self._middle, task, Split.SEARCH, self._seed + 1, self.design.recipe)
 
 
-def architectures(design: Design) -> list[Architecture]:
+def draw_architectures(design: StudyBuilder) -> list[Architecture]:
     """All that a study of the design may train."""
     baseline = [] if design.space.baseline is None else [design.space.baseline]
-    every = [*design.candidates, *design.reserve, *baseline]
-    return list({canonical(architecture): architecture for architecture in every}.values())
+    every = [*design.candidates, *design.candidate_pool, *baseline]
+    return list({to_canonical_json(architecture): architecture for architecture in every}.values())
 
 
 def _step_setting(task: ProxyTask) -> ProxyTask:
@@ -154,14 +154,14 @@ def _step_setting(task: ProxyTask) -> ProxyTask:
 
 
 def _key(task: ProxyTask) -> str:
-    return canonical(vars(task))
+    return to_canonical_json(vars(task))
 
 
 def _ratio(part: float, whole: float) -> float:
     return part / whole if whole > 0 else 1.0
 
 
-def _words(failure: Failure) -> str:
+def _words(failure: TimingFailure) -> str:
     spec = failure.spec
     choices = " ".join(f"{name}={value}" for name, value in spec.architecture.items())
     return f"not timed: {choices} under {spec.proxy_task.default_name} failed ({failure.reason})"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from nasproxy.cost.speed import Timing
 from nasproxy.execution.backends.backend import Backend
-from nasproxy.stages.retries import Lineage, Succession, final
+from nasproxy.stages.retries import RetryChain, RetryPolicy, retry_nothing
 from nasproxy.storage.leases import Lease
 from nasproxy.storage.study import StudyFolder
 from nasproxy.storage.trial_stores import FolderTrialStore, TrialStore
@@ -26,14 +26,14 @@ POLL_SECONDS = 0.02
 
 
 @dataclass(frozen=True)
-class Failure:
+class TimingFailure:
     """A throwaway trial that gave no time."""
 
     spec: TrialSpec
     reason: str
 
 
-def cycle_steps(total_steps: int, *, trials: int, budget_steps: float) -> int:
+def choose_cycle(total_steps: int, *, trials: int, budget_steps: float) -> int:
     """Steps between two checks of throwaway trials, so that all of them take so many steps together.
 
     >>> cycle_steps(600, trials=6, budget_steps=480), cycle_steps(100_000, trials=6, budget_steps=1e6)
@@ -42,41 +42,41 @@ def cycle_steps(total_steps: int, *, trials: int, budget_steps: float) -> int:
     return max(1, min(round(budget_steps / (trials * CYCLES)), total_steps // CYCLES, LONGEST_CYCLE))
 
 
-def throwaway(spec: TrialSpec, cycle: int) -> TrialSpec:
+def make_throwaway(spec: TrialSpec, cycle: int) -> TrialSpec:
     """The trial checked every so many steps; its schedule stays, for it is left after a few of them."""
     spec = spec.applied()
     return replace(spec, recipe=replace(spec.recipe, check_every_steps=cycle, check_at=None))
 
 
-def measure(
+def time_trials(
     specs: Sequence[TrialSpec],
     open_backend: Callable[[TrialStore], Backend],
     cycle: int,
-    succession: Succession = final,
-) -> list[Timing | Failure]:
+    retry_policy: RetryPolicy = retry_nothing,
+) -> list[Timing | TimingFailure]:
     """Train each trial for a few cycles, all side by side, in a folder that is gone afterwards.
 
     Args:
         specs: Different trials.
         open_backend: Opens what runs them.
         cycle: Steps between two checks.
-        succession: What stands in for a trial that fails by its own fault, and is timed in its place.
+        retry_policy: What stands in for a trial that fails by its own fault, and is timed in its place.
 
     Returns:
         What each took, in the order of `specs`.
     """
-    lines = [Lineage(throwaway(spec, cycle)) for spec in specs]
-    with _workplace() as (store, lease):
+    lines = [RetryChain(make_throwaway(spec, cycle)) for spec in specs]
+    with _open_temporary_store() as (store, lease):
         backend = open_backend(store)
         try:
-            seen = _run(lines, store, backend, lease, CYCLES * cycle, succession)
+            seen = _run(lines, store, backend, lease, CYCLES * cycle, retry_policy)
         finally:
             backend.close()
         records = [store.read_alone(line.current.key) for line in lines]
     return [
         _timing(record, seen[line.current.key], cycle)
         if record.reached(min(CYCLES * cycle, line.current.total_steps))
-        else Failure(line.specs[0], _reason(record))
+        else TimingFailure(line.specs[0], _reason(record))
         for line, record in zip(lines, records, strict=True)
     ]
 
@@ -86,7 +86,7 @@ Seen = dict[int, float]
 
 
 @contextmanager
-def _workplace() -> Iterator[tuple[FolderTrialStore, Lease]]:
+def _open_temporary_store() -> Iterator[tuple[FolderTrialStore, Lease]]:
     with tempfile.TemporaryDirectory(prefix="nasproxy-estimate-") as path:
         folder = StudyFolder(Path(path))
         folder.trials.mkdir()
@@ -99,12 +99,12 @@ def _workplace() -> Iterator[tuple[FolderTrialStore, Lease]]:
 
 
 def _run(
-    lines: Sequence[Lineage],
+    lines: Sequence[RetryChain],
     store: FolderTrialStore,
     backend: Backend,
     lease: Lease,
     until: int,
-    succession: Succession,
+    retry_policy: RetryPolicy,
 ) -> dict[str, Seen]:
     seen: dict[str, Seen] = {}
 
@@ -123,7 +123,7 @@ def _run(
             _look(store, key, seen[key])
         for line in lines:
             if line.current.key in ended:
-                line.follow(store, succession)
+                line.follow(store, retry_policy)
                 begin(line.current)
     return seen
 

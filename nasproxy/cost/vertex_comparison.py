@@ -8,13 +8,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 
-from nasproxy.cost.account import Cost, stage_costs, train_seconds
+from nasproxy.cost.account import Cost, count_stage_costs, sum_train_seconds
 from nasproxy.errors import TooFewTrialsError
 from nasproxy.stages.proxy_search.rules import read_settings
 from nasproxy.stages.proxy_search.settings import ProxySearchSettings
 from nasproxy.stages.proxy_search.state import TaskState
 from nasproxy.stages.references.spread_selection import SpreadSelection
-from nasproxy.stages.study_results import Findings, Stage, target
+from nasproxy.stages.study_results import Purpose, StudyResults, read_target
 from nasproxy.statistics.acceptance import ROUNDING
 from nasproxy.statistics.rank_correlation import kendall_tau
 from nasproxy.statistics.spread import selection_cost
@@ -45,7 +45,7 @@ class Effort:
 
 
 @dataclass(frozen=True)
-class Compared:
+class StageComparison:
     """A stage, or one proxy task, in three ways; None where a way has no such stage.
 
     Attributes:
@@ -63,43 +63,43 @@ class Compared:
     mended: Effort | None
 
 
-def compare(findings: Findings) -> list[Compared]:
+def compare_with_vertex(results: StudyResults) -> list[StageComparison]:
     """Every stage in three ways, then their sums; empty where this study has not all that it takes to tell."""
-    tasks = list(findings.tasks.values())
-    full_steps, wanted = findings.full_steps, _target(findings)
-    if not (tasks and findings.references and full_steps) or wanted is None:
+    tasks = list(results.tasks.values())
+    full_steps, wanted = results.full_steps, _target(results)
+    if not (tasks and results.references and full_steps) or wanted is None:
         return []
     if any(task.stopping_state is None for task in tasks):
         return []
-    full_seconds = median(reference.train_seconds for reference in findings.references)
-    trainings = [_Trainings.of(findings, task, full_steps) for task in tasks]
+    full_seconds = median(reference.train_seconds for reference in results.references)
+    trainings = [_Trainings.of(results, task, full_steps) for task in tasks]
     if full_seconds <= 0 or not all(known.is_complete for known in trainings):
         return []
-    rows = list(_rows(findings, full_steps, full_seconds, dict(zip(findings.tasks, trainings, strict=True)), wanted))
+    rows = list(_rows(results, full_steps, full_seconds, dict(zip(results.tasks, trainings, strict=True)), wanted))
     sums = [_sum(getattr(row, way) for row in rows) for way in WAYS]
-    return [*rows, Compared("total", None, *sums)]
+    return [*rows, StageComparison("total", None, *sums)]
 
 
 def _rows(
-    findings: Findings, full_steps: int, full_seconds: float, trainings: Mapping[str, "_Trainings"], wanted: float
-) -> Iterator[Compared]:
-    models = min(SpreadSelection().final_models, len(findings.references))
+    results: StudyResults, full_steps: int, full_seconds: float, trainings: Mapping[str, "_Trainings"], wanted: float
+) -> Iterator[StageComparison]:
+    models = min(SpreadSelection().models, len(results.references))
     settings = SpreadSelection()
     plan = settings.start_models, models, settings.remove_per_iteration
     resumed, restarted = selection_cost(*plan), selection_cost(*plan, is_resumed=False)
-    as_it_is: dict[tuple[Stage, str | None], Effort] = {}
-    mended: dict[tuple[Stage, str | None], Effort] = {}
-    as_it_is[Stage.SELECTION, None] = Effort(restarted, restarted * full_seconds)
-    mended[Stage.SELECTION, None] = Effort(resumed, resumed * full_seconds)
-    copies = _copies(findings, full_steps)
+    as_it_is: dict[tuple[Purpose, str | None], Effort] = {}
+    mended: dict[tuple[Purpose, str | None], Effort] = {}
+    as_it_is[Purpose.SELECTION, None] = Effort(restarted, restarted * full_seconds)
+    mended[Purpose.SELECTION, None] = Effort(resumed, resumed * full_seconds)
+    copies = _copies(results, full_steps)
     if copies is not None:
-        as_it_is[Stage.VARIANCE, None] = mended[Stage.VARIANCE, None] = copies
-    stops = _stops(findings, trainings, wanted)
+        as_it_is[Purpose.VARIANCE, None] = mended[Purpose.VARIANCE, None] = copies
+    stops = _stops(results, trainings, wanted)
     for name, known in trainings.items():
-        as_it_is[Stage.PROXY_SEARCH, name] = known.to_the_end(models, findings.time_limit)
-        mended[Stage.PROXY_SEARCH, name] = known.until(stops[name], models)
-    study = {place: _effort(cost, full_steps) for place, cost in stage_costs(findings).items()}
-    order = list(Stage)
+        as_it_is[Purpose.PROXY_SEARCH, name] = known.to_the_end(models, results.time_limit)
+        mended[Purpose.PROXY_SEARCH, name] = known.until(stops[name], models)
+    study = {place: _effort(cost, full_steps) for place, cost in count_stage_costs(results).items()}
+    order = list(Purpose)
     names = list(trainings)
     places = sorted(
         study.keys() | as_it_is.keys(),
@@ -107,21 +107,21 @@ def _rows(
     )
     for stage, task in places:
         place = (stage, task)
-        yield Compared(stage.value, task, study.get(place), as_it_is.get(place), mended.get(place))
+        yield StageComparison(stage.value, task, study.get(place), as_it_is.get(place), mended.get(place))
 
 
-def _copies(findings: Findings, full_steps: int) -> Effort | None:
-    measured = findings.measured
-    trials = [] if measured is None else [findings.trials[key] for key in measured.keys if key in findings.trials]
+def _copies(results: StudyResults, full_steps: int) -> Effort | None:
+    measured = results.measured
+    trials = [] if measured is None else [results.trials[key] for key in measured.keys if key in results.trials]
     if not trials:
         return None
-    seconds = fmean(trial.spec.devices * train_seconds(trial.record) for trial in trials)
+    seconds = fmean(trial.spec.devices * sum_train_seconds(trial.record) for trial in trials)
     return Effort(COPIES * trials[0].spec.total_steps / full_steps, COPIES * seconds)
 
 
-def _stops(findings: Findings, trainings: Mapping[str, "_Trainings"], wanted: float) -> dict[str, int | None]:
+def _stops(results: StudyResults, trainings: Mapping[str, "_Trainings"], wanted: float) -> dict[str, int | None]:
     """The step each task would be stopped at, one after the other; None where this study did not train so far."""
-    settings, limit = read_settings(findings.judged_by), findings.time_limit
+    settings, limit = read_settings(results.judged_by), results.time_limit
     score = settings.get("desired_score")
     stops_early = bool(settings.get("early_stop_if_not_best", ProxySearchSettings.early_stop_if_not_best))
     best: float | None = None
@@ -147,12 +147,12 @@ class _Trainings:
     devices: int
 
     @classmethod
-    def of(cls, findings: Findings, task: TaskState, full_steps: int) -> "_Trainings":
-        keys = [key for key in task.keys[: len(task.keys) - len(task.added)] if key in findings.trials]
-        first = findings.trials[keys[0]].spec if keys else None
+    def of(cls, results: StudyResults, task: TaskState, full_steps: int) -> "_Trainings":
+        keys = [key for key in task.keys[: len(task.keys) - len(task.added)] if key in results.trials]
+        first = results.trials[keys[0]].spec if keys else None
         return cls(
-            records=[findings.trials[key].record for key in keys],
-            scores=[reference.score for reference in findings.references],
+            records=[results.trials[key].record for key in keys],
+            scores=[reference.score for reference in results.references],
             check_steps=() if first is None else first.check_steps,
             full_steps=full_steps,
             devices=1 if first is None else first.devices,
@@ -185,13 +185,13 @@ class _Trainings:
     def until(self, stop: int | None, models: int) -> Effort:
         """What so many of such trainings cost up to a step; None stands for as far as all were trained."""
         step = stop if stop is not None else self._common_step
-        return self._mean([self._paced(record, step) for record in self.records], models, is_at_least=stop is None)
+        return self._mean([self._with_speed(record, step) for record in self.records], models, is_at_least=stop is None)
 
     def to_the_end(self, models: int, limit: float | None) -> Effort:
         """What so many of such trainings cost to their end, or to a time limit each, at the pace they have shown."""
         ends = []
         for record in self.records:
-            step, seconds = self._paced(record, self.check_steps[-1])
+            step, seconds = self._with_speed(record, self.check_steps[-1])
             share = 1.0 if limit is None or seconds <= limit else limit / seconds
             ends.append((step * share, seconds * share))
         return self._mean(ends, models, is_at_least=False)
@@ -213,9 +213,9 @@ class _Trainings:
         return found is not None and found.tau >= wanted - ROUNDING
 
     def _paced_seconds(self, step: int) -> float:
-        return median(self._paced(record, step)[1] for record in self.records if record.checks)
+        return median(self._with_speed(record, step)[1] for record in self.records if record.checks)
 
-    def _paced(self, record: TrialRecord, step: int) -> tuple[float, float]:
+    def _with_speed(self, record: TrialRecord, step: int) -> tuple[float, float]:
         """Steps and seconds up to a step, beyond the last check at the pace shown; what failed goes no further."""
         within = [check for check in record.checks if check.step <= step]
         if not within:
@@ -229,8 +229,8 @@ class _Trainings:
         return Effort(models * steps / self.full_steps, models * seconds * self.devices, is_at_least)
 
 
-def _target(findings: Findings) -> float | None:
-    return next((target(task) for task in findings.tasks.values() if task.judged_by == findings.judged_by), None)
+def _target(results: StudyResults) -> float | None:
+    return next((read_target(task) for task in results.tasks.values() if task.judged_by == results.judged_by), None)
 
 
 def _effort(cost: Cost, full_steps: int) -> Effort:

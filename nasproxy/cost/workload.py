@@ -7,9 +7,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from nasproxy.cost.expected_acceptance import Acceptance
+from nasproxy.cost.expected_acceptance import ExpectedAcceptance
 from nasproxy.stages.proxy_search import race
-from nasproxy.stages.proxy_search.race import Pace
+from nasproxy.stages.proxy_search.race import TaskSpeed
 from nasproxy.stages.proxy_search.settings import ProxySearchSettings
 from nasproxy.stages.references.selection import Selection
 from nasproxy.stages.variance.settings import VarianceSettings
@@ -41,7 +41,7 @@ class Work:
 
 
 @dataclass(frozen=True)
-class Course:
+class StageWork:
     """What a stage may train.
 
     Attributes:
@@ -56,21 +56,21 @@ class Course:
 
 
 @dataclass(frozen=True)
-class Race:
+class RaceWork:
     """The proxy tasks and the models that they are judged on.
 
     Attributes:
-        paces: Checks and speed of each proxy task.
+        task_speeds: Checks and speed of each proxy task.
         models: The selected reference models.
-        reserve: Architectures that may be added to them.
+        candidate_pool: Architectures that may be added to them.
         maximum: Reference models that there may be.
         full_steps: The checks of a full training.
         settings: How the search is held.
     """
 
-    paces: Mapping[str, Pace]
+    task_speeds: Mapping[str, TaskSpeed]
     models: Models
-    reserve: Models
+    candidate_pool: Models
     maximum: int
     full_steps: tuple[int, ...]
     settings: ProxySearchSettings
@@ -78,48 +78,48 @@ class Race:
     @property
     def added_at_most(self) -> Models:
         """Architectures that are added if as many are as may."""
-        return self.reserve[: max(0, self.maximum - len(self.models))]
+        return self.candidate_pool[: max(0, self.maximum - len(self.models))]
 
     def last_step(self, name: str) -> int:
         """The last check of a proxy task: that of its training, or the first at its time limit."""
-        pace, limit = self.paces[name], self.settings.train_seconds_limit
+        speed, limit = self.task_speeds[name], self.settings.train_seconds_limit
         late = (
-            step for step in pace.check_steps if limit is not None and pace.seconds_at(step) >= pace.devices * limit
+            step for step in speed.check_steps if limit is not None and speed.seconds_at(step) >= speed.devices * limit
         )
-        return next(late, pace.check_steps[-1])
+        return next(late, speed.check_steps[-1])
 
 
-def checked_at(recipe: Recipe, task: ProxyTask | None = None) -> tuple[int, ...]:
+def list_checks(recipe: Recipe, task: ProxyTask | None = None) -> tuple[int, ...]:
     """The steps of the checks of a training."""
     return TrialSpec({}, task or ProxyTask(), Split.FULL, 0, recipe).check_steps
 
 
-def variance(settings: VarianceSettings, recipe: Recipe, candidates: Sequence[Architecture]) -> Course:
+def plan_variance(settings: VarianceSettings, recipe: Recipe, candidates: Sequence[Architecture]) -> StageWork:
     """The copies of the first candidate; at most, all other tries fail when they have nearly counted as workable."""
     total = recipe.total_steps if settings.total_steps is None else settings.total_steps
-    steps = checked_at(replace(recipe, total_steps=total))
+    steps = list_checks(replace(recipe, total_steps=total))
     # The first copy is paused at the check that shows it to train, and goes on with the others.
-    copies = replace(_whole(tuple(candidates[:1]), None, steps, settings.copies), starts=settings.copies + 1)
-    hunted = _checks_until(steps, settings.workable_fraction * total)
+    copies = replace(_whole(tuple(candidates[:1]), None, steps, settings.seeds), starts=settings.seeds + 1)
+    hunted = _checks_until(steps, settings.trainable_fraction * total)
     others = tuple(candidates[1 : settings.max_tries])
     hunt = _trained(others, None, len(others), steps, 0, hunted)
-    return Course((copies,), (copies,), (copies, hunt))
+    return StageWork((copies,), (copies,), (copies, hunt))
 
 
-def schedules(recipe: Recipe, architecture: Architecture, trainings: int) -> Course:
+def plan_schedules(recipe: Recipe, architecture: Architecture, trainings: int) -> StageWork:
     """Full trainings of one model under schedules of their own."""
-    work = (_whole((architecture,), None, checked_at(recipe), trainings),)
-    return Course(work, work, work)
+    work = (_whole((architecture,), None, list_checks(recipe), trainings),)
+    return StageWork(work, work, work)
 
 
-def selection(
+def plan_selection(
     settings: Selection,
     recipe: Recipe,
     candidates: Sequence[Architecture],
     baseline: Architecture | None,
     *,
     is_first_trained: bool,
-) -> Course:
+) -> StageWork:
     """The reference models and the baseline; at most, as many more candidates as may fail do so at their end.
 
     Args:
@@ -129,7 +129,7 @@ def selection(
         baseline: The user's own; None for none.
         is_first_trained: Whether variance trains the first candidate fully, so that it costs nothing here.
     """
-    steps, shared = checked_at(recipe), int(is_first_trained)
+    steps, shared = list_checks(recipe), int(is_first_trained)
     begun = settings.rounds[0][0]
     pool, works, reached = tuple(candidates[shared:begun]), [], 0
     for models, fraction in settings.rounds:
@@ -140,33 +140,36 @@ def selection(
     if baseline is not None:
         works.append(_whole((baseline,), None, steps, 1))
     failed = _whole(tuple(candidates[begun : settings.candidates]), None, steps, settings.candidates - begun)
-    return Course(tuple(works), tuple(works), (*works, failed))
+    return StageWork(tuple(works), tuple(works), (*works, failed))
 
 
-def proxy_search(run: Race, expected: Acceptance) -> Course:
+def plan_proxy_search(run: RaceWork, expected: ExpectedAcceptance) -> StageWork:
     """The models under each proxy task.
 
     At the least each task is accepted at its first check, and has shown its speed at the second. At most each goes
     to its end, on as many references as there may be. In between the race ends where it is expected to.
     """
-    n, first = len(run.models), {name: race.rated_until(pace.check_steps) for name, pace in run.paces.items()}
-    low = [_until(run, name, first[name], n) for name in run.paces]
+    n, first = (
+        len(run.models),
+        {name: race.find_rated_step(speed.check_steps) for name, speed in run.task_speeds.items()},
+    )
+    low = [_until(run, name, first[name], n) for name in run.task_speeds]
     most = run.added_at_most
-    high = [_until(run, name, run.last_step(name), n + len(most)) for name in run.paces]
+    high = [_until(run, name, run.last_step(name), n + len(most)) for name in run.task_speeds]
     reached = _reached(run, expected)
     middle = [
         _until(run, name, max(step, first[name]), n + (expected.added if name == expected.task else 0))
         for name, step in reached.items()
     ]
-    added = run.reserve[: expected.added]
-    return Course(
+    added = run.candidate_pool[: expected.added]
+    return StageWork(
         tuple(low),
         (*middle, _whole(added, None, run.full_steps, len(added))),
         (*high, _whole(most, None, run.full_steps, len(most))),
     )
 
 
-def confirmation(run: Race, expected: Acceptance, fresh: Models) -> Course:
+def plan_confirmation(run: RaceWork, expected: ExpectedAcceptance, fresh: Models) -> StageWork:
     """The accepted task's models once more, on a schedule that ends where it was stopped.
 
     At the least nothing is accepted. At most each task is, at its last check but one, and contradicted but for one.
@@ -181,39 +184,39 @@ def confirmation(run: Race, expected: Acceptance, fresh: Models) -> Course:
 
     def again(name: str, step: int, models: int) -> Work:
         # What was accepted at its end is trained so already.
-        steps = run.paces[name].check_steps
+        steps = run.task_speeds[name].check_steps
         trials, checks = 0 if step == steps[-1] else models + len(fresh), _checks_until(steps, step)
         return Work(run.models, name, trials, trials, trials * step, trials * checks)
 
     most = n + len(run.added_at_most)
-    latest = [again(name, pace.check_steps[-2:][0], most) for name, pace in run.paces.items()]
+    latest = [again(name, speed.check_steps[-2:][0], most) for name, speed in run.task_speeds.items()]
     middle = () if expected.step is None else (again(expected.task, expected.step, n + expected.added), fully)
-    return Course((), middle, (*latest, fully))
+    return StageWork((), middle, (*latest, fully))
 
 
-def _reached(run: Race, expected: Acceptance) -> dict[str, int]:
+def _reached(run: RaceWork, expected: ExpectedAcceptance) -> dict[str, int]:
     """How far each task is trained when one is accepted: to the end of the rung, in lockstep of training time."""
     if expected.step is None:
-        return {name: run.last_step(name) for name in run.paces}
+        return {name: run.last_step(name) for name in run.task_speeds}
     if not run.settings.early_stop_if_not_best:
-        share = expected.step / run.paces[expected.task].check_steps[-1]
-        return {name: _at_share(pace.check_steps, share) for name, pace in run.paces.items()}
-    seconds = run.paces[expected.task].seconds_at(expected.step)
-    start = max(pace.seconds_at(race.rated_until(pace.check_steps)) for pace in run.paces.values())
-    end = race.horizon(seconds, start, run.settings.rung_growth)
+        share = expected.step / run.task_speeds[expected.task].check_steps[-1]
+        return {name: _at_share(speed.check_steps, share) for name, speed in run.task_speeds.items()}
+    seconds = run.task_speeds[expected.task].seconds_at(expected.step)
+    start = max(speed.seconds_at(race.find_rated_step(speed.check_steps)) for speed in run.task_speeds.values())
+    end = race.find_horizon(seconds, start, run.settings.rung_growth)
     if run.settings.policy != "race":
         end = seconds  # nobody runs ahead
-    return {name: min(pace.last_check_within(end), run.last_step(name)) for name, pace in run.paces.items()}
+    return {name: min(speed.last_check_within(end), run.last_step(name)) for name, speed in run.task_speeds.items()}
 
 
 def _at_share(steps: tuple[int, ...], share: float) -> int:
     return steps[_checks_until(steps, share * steps[-1]) - 1]
 
 
-def _until(run: Race, name: str, step: int, models: int) -> Work:
+def _until(run: RaceWork, name: str, step: int, models: int) -> Work:
     """So many models under a task, to a step, paused at the end of each rung on the way."""
-    steps, growth = run.paces[name].check_steps, run.settings.rung_growth
-    further = math.log(step / race.rated_until(steps)) / math.log(growth)
+    steps, growth = run.task_speeds[name].check_steps, run.settings.rung_growth
+    further = math.log(step / race.find_rated_step(steps)) / math.log(growth)
     rungs = max(0, math.ceil(further - 1e-9))
     work = _trained(run.models, name, models, steps, 0, _checks_until(steps, step))
     return replace(work, starts=models * (1 + rungs))

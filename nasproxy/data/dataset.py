@@ -159,20 +159,20 @@ class ImageSplit:
 
     def resized(self, scale: float, mode: ResizeMode) -> "ImageSplit":
         """The same images at another size; `scale` multiplies the longer side, and leaves at least 1 pixel."""
-        side = scaled_side(max(self.image_shape[1:]), scale)
+        side = scale_side(max(self.image_shape[1:]), scale)
         return replace(
             self,
-            train_images=resize(self.train_images, side, mode),
-            valid_images=resize(self.valid_images, side, mode),
+            train_images=resize_images(self.train_images, side, mode),
+            valid_images=resize_images(self.valid_images, side, mode),
         )
 
 
-def scaled_side(side_px: int, scale: float) -> int:
+def scale_side(side_px: int, scale: float) -> int:
     """The side of an image at a proxy task's image size: rounded, at least 1 pixel."""
     return max(1, round(side_px * scale))
 
 
-def take(
+def take_split(
     dataset: Dataset[S],
     *,
     split: Split,
@@ -185,7 +185,7 @@ def take(
 
     Args:
         dataset: Where they come from.
-        split: `SEARCH` trains on the first part of the training images in `proportional_order` and scores on
+        split: `SEARCH` trains on the first part of the training images in `order_proportionally` and scores on
             the rest; `FULL` trains on all of them and scores on the validation images.
         data_fraction: Share of the split's training part that is kept, in (0, 1]: a prefix of its order, so
             that a smaller fraction's images are among a larger one's. The scoring images stay whole.
@@ -203,10 +203,10 @@ def take(
         sources, held_out = _hold_out(labels, holdout_fraction, order_seed)
         scoring = _images_of(held_out, dataset.renders)
     sources = sources[_order(labels[sources], order_seed, balance)]
-    return dataset.part(_images_of(sources[: subset_size(len(sources), data_fraction)], dataset.renders), scoring)
+    return dataset.part(_images_of(sources[: size_subset(len(sources), data_fraction)], dataset.renders), scoring)
 
 
-def proportional_order(labels: npt.ArrayLike, seed: int) -> Order:
+def order_proportionally(labels: npt.ArrayLike, seed: int) -> Order:
     """Shuffle so that every prefix holds the classes in proportion.
 
     Image number r of a class of n (r from 0, at random) stands at (r + 1/2) / n; images are sorted by this
@@ -225,7 +225,7 @@ def proportional_order(labels: npt.ArrayLike, seed: int) -> Order:
     return np.lexsort((ties, (2 * rank + 1) / (2 * size))).astype(np.int64)
 
 
-def equal_order(labels: npt.ArrayLike, seed: int) -> Order:
+def order_equally(labels: npt.ArrayLike, seed: int) -> Order:
     """Shuffle so that every prefix holds as many of one class as of another, give or take 1, while they last.
 
     Args:
@@ -239,7 +239,7 @@ def equal_order(labels: npt.ArrayLike, seed: int) -> Order:
     return np.lexsort((ties, rank)).astype(np.int64)
 
 
-def subset_size(n: int, fraction: float) -> int:
+def size_subset(n: int, fraction: float) -> int:
     """How many of `n` images a fraction is: `n * fraction` rounded to nearest, half up, and at least 1.
 
     The fraction is read as the decimal that is written, so that 0.15 of 10 is 2, not what 0.15 is in binary.
@@ -256,14 +256,14 @@ def subset_size(n: int, fraction: float) -> int:
     return max(1, math.floor(n * Fraction(repr(float(fraction))) + Fraction(1, 2)))
 
 
-def resize(images: Images, image_size_px: int, mode: ResizeMode = "resize") -> Images:
+def resize_images(images: Images, image_size_px: int, mode: ResizeMode = "resize") -> Images:
     """Bring images to another size.
 
     Args:
         images: Shape (n, channels, height, width).
-        image_size_px: The longer side afterwards; the shorter one keeps the proportion in mode `resize`, and
+        image_size_px: The longer side afterwards; the shorter one keeps the proportion in mode `resize_images`, and
             is cut to at most this in mode `crop`.
-        mode: `resize` interpolates linearly, with a filter that widens when shrinking so that no pixel is
+        mode: `resize_images` interpolates linearly, with a filter that widens when shrinking so that no pixel is
             left out; `crop` cuts out the centre.
 
     Returns:
@@ -314,9 +314,9 @@ def _images_of(sources: Order, renders: int) -> Order:
 
 def _order(labels: Labels, seed: int, balance: Balance) -> Order:
     if balance == "proportional":
-        return proportional_order(labels, seed)
+        return order_proportionally(labels, seed)
     if balance == "equal":
-        return equal_order(labels, seed)
+        return order_equally(labels, seed)
     raise DataError(f"balance must be 'proportional' or 'equal', got {balance!r}: choose one")
 
 
@@ -326,8 +326,8 @@ def _hold_out(labels: Labels, holdout_fraction: float, seed: int) -> tuple[Order
             f"holdout_fraction must lie in (0, 1), got {holdout_fraction:g}: give the share of the training "
             f"images that scores a search, such as 0.1"
         )
-    order = proportional_order(labels, seed)
-    train_size = len(order) - subset_size(len(order), holdout_fraction)
+    order = order_proportionally(labels, seed)
+    train_size = len(order) - size_subset(len(order), holdout_fraction)
     if train_size < 1:
         raise DataError(f"the search split needs an image to train on, got {len(order)} in all: add images")
     return order[:train_size], order[train_size:]

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.datasets import load_digits
 
-from nasproxy.data.dataset import ImageDataset, Images, resize
+from nasproxy.data.dataset import ImageDataset, Images, resize_images
 from nasproxy.errors import DataError
 
 SOURCE_MAXIMUM = 16.0
@@ -48,7 +48,7 @@ def load(
     if not 0 < train_size < len(labels):
         raise DataError(f"train_size must lie in [1, {len(labels) - 1}], got {train_size}: some digits must validate")
     _check_rendering(digit_px, canvas_px, noise, min(train_renders, valid_renders))
-    digits = resize((source.reshape(-1, 1, 8, 8) / SOURCE_MAXIMUM).astype(np.float32), digit_px)
+    digits = resize_images((source.reshape(-1, 1, 8, 8) / SOURCE_MAXIMUM).astype(np.float32), digit_px)
     generator = np.random.default_rng(seed)
     order = generator.permutation(len(labels))
     train = np.repeat(order[:train_size], train_renders)

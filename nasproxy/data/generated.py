@@ -67,7 +67,7 @@ def load(
     return ImageDataset(train_images, train_labels, valid_images, valid_labels)
 
 
-def folder(
+def load_folder(
     *,
     images: int = 12,
     valid_images: int | None = None,
@@ -141,7 +141,7 @@ def write_folder(
     clutter: float = 0.25,
     seed: int = 0,
 ) -> None:
-    """Write images as PNG files, in the layout of `nasproxy.data.image_folder`; arguments as in `folder`.
+    """Write images as PNG files, in the layout of `nasproxy.data.image_folder`; arguments as in `load_folder`.
 
     Raises:
         DataError: A value is out of range.

@@ -11,7 +11,7 @@ from typing import ClassVar, Literal, TypeAlias, get_args
 import numpy as np
 import numpy.typing as npt
 
-from nasproxy.data.dataset import Labels, Order, Shape, scaled_side
+from nasproxy.data.dataset import Labels, Order, Shape, scale_side
 from nasproxy.errors import DataError
 from nasproxy.trials.proxy_task import ResizeMode
 
@@ -55,10 +55,10 @@ class Reading:
 
     def resized(self, scale: float, mode: ResizeMode) -> "Reading":
         """The same views at another size: whole, of fewer pixels; or in mode `crop` their centre, as it is."""
-        side = scaled_side(self.image_size_px, scale)
+        side = scale_side(self.image_size_px, scale)
         if mode == "crop":
             return replace(self, image_size_px=side)
-        return replace(self, image_size_px=side, view_px=max(side, scaled_side(self.view_px, scale)))
+        return replace(self, image_size_px=side, view_px=max(side, scale_side(self.view_px, scale)))
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,14 +6,14 @@ from typing import Any
 from nasproxy.data.dataset import Dataset, ImageDataset, ImageSplit
 from nasproxy.data.image_folder import FileSplit, ImageFolder
 from nasproxy.errors import DataError
-from nasproxy.targets import build
+from nasproxy.targets import build_target
 
 Datasets = dict[str, Dataset[ImageSplit | FileSplit]]
 
 
 def load_dataset(data: Mapping[str, Any]) -> Dataset[ImageSplit | FileSplit]:
     """Load the dataset of a `data` node."""
-    dataset = build("data.loader", data["loader"])
+    dataset = build_target("data.loader", data["loader"])
     if not isinstance(dataset, ImageDataset | ImageFolder):
         raise DataError(
             f"data.loader must return a nasproxy.data.dataset.ImageDataset, or an ImageFolder of "

@@ -59,12 +59,12 @@ class BatchStream:
         return self._order
 
 
-def batch_indices(n_images: int, batch_size: int, seed: int, step: int) -> npt.NDArray[np.int64]:
+def draw_batch(n_images: int, batch_size: int, seed: int, step: int) -> npt.NDArray[np.int64]:
     """Images of one batch of a `BatchStream`, for whoever needs only one."""
     return BatchStream(n_images, batch_size, seed).indices(step)
 
 
-def step_seed(seed: int, step: int) -> int:
+def derive_step_seed(seed: int, step: int) -> int:
     """Seed of the random numbers of one step, such as augmentation and dropout.
 
     Args:

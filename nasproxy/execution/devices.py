@@ -18,7 +18,7 @@ POLL_SECONDS = 0.1
 """Between two looks whether a share has become free."""
 
 
-def visible_gpus() -> tuple[str, ...]:
+def list_gpus() -> tuple[str, ...]:
     """Names of the GPUs this process may use, without starting CUDA; empty where there are none."""
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     if chosen is not None:
@@ -34,7 +34,7 @@ def visible_gpus() -> tuple[str, ...]:
     return tuple(listed.stdout.split()) if listed.returncode == 0 else ()
 
 
-def lease_folder() -> Path:
+def find_lease_folder() -> Path:
     """Where this machine's leases lie: one folder a user, shared by all studies."""
     return Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()) / f"nasproxy-gpus-{os.getuid()}"
 
@@ -134,7 +134,7 @@ class CorePool:
         return None
 
 
-def gpus_of(devices: int, per_trial: float) -> float:
+def count_gpus(devices: int, per_trial: float) -> float:
     """GPUs that a trial holds: its share, and of several devices each is a whole GPU."""
     return per_trial if devices == 1 else max(devices, per_trial)
 
@@ -181,7 +181,7 @@ class GpuPool:
 
     def slots_of(self, devices: int) -> float:
         """One for each share of GPUs that it holds."""
-        return gpus_of(devices, self.per_trial) / self.per_trial
+        return count_gpus(devices, self.per_trial) / self.per_trial
 
     @contextmanager
     def lease(self, devices: int = 1) -> Iterator[str]:
@@ -190,7 +190,7 @@ class GpuPool:
         Sets CUDA_VISIBLE_DEVICES, so CUDA must not have started.
         """
         check_fits(self, devices)
-        share = gpus_of(devices, self.per_trial)
+        share = count_gpus(devices, self.per_trial)
         with _turn(self.folder, [f"gpu{gpu}" for gpu in self.gpus]):
             while (held := self._try(share)) is None:
                 time.sleep(POLL_SECONDS)

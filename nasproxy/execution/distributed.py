@@ -15,7 +15,7 @@ from multiprocessing.process import BaseProcess, parent_process
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from nasproxy.execution.failure_causes import Failure
+from nasproxy.execution.failure_causes import TrialFailure
 from nasproxy.trials.records import Cause
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ DERIVED_SECONDS = 1.0
 """How long to wait for another rank's word of what went wrong: a rank that fails makes rank 0 fail after it."""
 
 
-class Ranks:
+class RankProcesses:
     """The ranks beside this process, as a block: at its end all of them have ended.
 
     A rank tells of its failure before its connections break, so the first that is told of is the one that matters;
@@ -37,8 +37,8 @@ class Ranks:
         self,
         world_size: int,
         work: Callable[[int], None],
-        failure: Callable[[Exception], Failure],
-        on_failure: Callable[[Failure], None],
+        failure: Callable[[Exception], TrialFailure],
+        on_failure: Callable[[TrialFailure], None],
     ) -> None:
         """Say what the ranks do.
 
@@ -56,7 +56,7 @@ class Ranks:
         self._others: dict[Connection, BaseProcess] = {}
         self._store: TCPStore | None = None
 
-    def __enter__(self) -> "Ranks":
+    def __enter__(self) -> "RankProcesses":
         """Start the other ranks, and say where all of them meet."""
         context = multiprocessing.get_context("fork")
         for rank in range(1, self._world_size):
@@ -112,16 +112,16 @@ class Ranks:
             process.join()
 
 
-def _end_of(process: BaseProcess, connection: Connection) -> Failure | None:
+def _end_of(process: BaseProcess, connection: Connection) -> TrialFailure | None:
     """Why a rank failed that has said its last word; None where it has not."""
     try:
-        failed: Failure = connection.recv()
+        failed: TrialFailure = connection.recv()
         return failed
     except EOFError:
         process.join()
     if process.exitcode == 0:
         return None
-    return Failure(Cause.LOST, f"a process of the trial ended without a word, with exit status {process.exitcode}")
+    return TrialFailure(Cause.LOST, f"a process of the trial ended without a word, with exit status {process.exitcode}")
 
 
 def _meet_at(port: int, rank: int, world_size: int) -> None:

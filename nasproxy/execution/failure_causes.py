@@ -23,14 +23,14 @@ NO_MEMORY = (
 
 
 @dataclass(frozen=True)
-class Failure:
+class TrialFailure:
     """Why a training failed, and its own words."""
 
     cause: Cause
     message: str
 
 
-def cause_of(error: BaseException) -> Cause:
+def find_cause(error: BaseException) -> Cause:
     """Why a training failed, by what it raised; libraries that wrap an error name it as their cause.
 
     Only CUDA's allocator has an error of its own: that of the CPU, cuBLAS and cuDNN are known by their words. Errors of
@@ -43,14 +43,14 @@ def cause_of(error: BaseException) -> Cause:
     words = "" if isinstance(error, NasproxyError) else str(error)
     if isinstance(error, torch.OutOfMemoryError | MemoryError) or any(telling in words for telling in NO_MEMORY):
         return Cause.OOM
-    return Cause.CRASH if error.__cause__ is None else cause_of(error.__cause__)
+    return Cause.CRASH if error.__cause__ is None else find_cause(error.__cause__)
 
 
-def failure_of(error: Exception) -> Failure:
+def describe_failure(error: Exception) -> TrialFailure:
     """What goes into the status of a trial whose trainer raised."""
-    cause = cause_of(error)
+    cause = find_cause(error)
     has_words = cause is not Cause.CRASH and str(error)
-    return Failure(cause, str(error) if has_words else f"{type(error).__name__}: {error}")
+    return TrialFailure(cause, str(error) if has_words else f"{type(error).__name__}: {error}")
 
 
 def bound_memory(gib: float) -> None:

@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from nasproxy.data.loading import Datasets
-from nasproxy.errors import ConfigError, NasproxyError, told
+from nasproxy.errors import ConfigError, NasproxyError, describe_error
 from nasproxy.execution.failure_causes import bound_memory
 from nasproxy.execution.work_order import WorkOrder
-from nasproxy.execution.worker.main import run
-from nasproxy.execution.worker.measure import zero_costs
-from nasproxy.execution.worker.preflight import rehearse
+from nasproxy.execution.worker.main import run_worker
+from nasproxy.execution.worker.measure import measure_zero_costs
+from nasproxy.execution.worker.preflight import preflight
 from nasproxy.storage.zero_cost_scores import ZeroCost
 from nasproxy.trials.spec import TrialSpec
 
@@ -33,7 +33,7 @@ class _DiedError(ConfigError):
     """A process ended without an answer."""
 
 
-class TrialHost:
+class ForkServer:
     """Starts workers from the warm server."""
 
     def __init__(self, preload: Sequence[str] = ()) -> None:
@@ -51,18 +51,18 @@ class TrialHost:
 
     def start(self, order: WorkOrder) -> ForkServerProcess:
         """Start a worker; it is a fresh process that knows nothing of this one but the order."""
-        return self._start(run, (order,))
+        return self._start(run_worker, (order,))
 
-    def rehearse(self, specs: Sequence[TrialSpec], memory_gib: float | None = None) -> list[str]:
+    def preflight(self, specs: Sequence[TrialSpec], memory_gib: float | None = None) -> list[str]:
         """Put each trial together without training it, in as much memory.
 
         Returns:
-            What `nasproxy.execution.worker.preflight.rehearse` says of them, once each.
+            What `nasproxy.execution.worker.preflight.preflight` says of them, once each.
 
         Raises:
             ConfigError: One cannot be put together.
         """
-        notes: list[str] = self._ask(partial(_rehearse, memory_gib=memory_gib), specs)
+        notes: list[str] = self._ask(partial(_preflight, memory_gib=memory_gib), specs)
         return notes
 
     def zero_costs(self, specs: Sequence[TrialSpec]) -> list[ZeroCost | None]:
@@ -72,7 +72,7 @@ class TrialHost:
             ConfigError: The data cannot be loaded.
         """
         try:
-            scores: list[ZeroCost | None] = self._ask(zero_costs, specs)
+            scores: list[ZeroCost | None] = self._ask(measure_zero_costs, specs)
         except _DiedError:  # a model is too large to score, or ends its process: it goes without, alone
             return [None] if len(specs) == 1 else [self.zero_costs([spec])[0] for spec in specs]
         return scores
@@ -107,16 +107,16 @@ def _answer(answer: Connection, work: Callable[[Sequence[TrialSpec]], Any], spec
     except NasproxyError as error:
         answer.send((None, str(error)))
     except Exception as error:  # models and loaders are the user's code and may raise anything
-        answer.send((None, f"a trial cannot be put together: {told(error)}"))
+        answer.send((None, f"a trial cannot be put together: {describe_error(error)}"))
     else:
         answer.send((result, None))
 
 
-def _rehearse(specs: Sequence[TrialSpec], *, memory_gib: float | None) -> list[str]:
+def _preflight(specs: Sequence[TrialSpec], *, memory_gib: float | None) -> list[str]:
     if memory_gib is not None:
         bound_memory(memory_gib)
     datasets: Datasets = {}
-    return list(dict.fromkeys(note for spec in specs for note in rehearse(spec, datasets)))
+    return list(dict.fromkeys(note for spec in specs for note in preflight(spec, datasets)))
 
 
 def _nothing() -> None:

@@ -124,7 +124,7 @@ OPERATIONS: Mapping[str, Operation] = {
 
 
 @dataclass(frozen=True)
-class Step:
+class PolicyStep:
     """One operation of a policy.
 
     Attributes:
@@ -192,7 +192,7 @@ class Policy(nn.Module):
     Has no weights and no state; acts whenever it is called.
     """
 
-    def __init__(self, sub_policies: Sequence[Sequence[Step]], *, times: int, pixels: PixelRange) -> None:
+    def __init__(self, sub_policies: Sequence[Sequence[PolicyStep]], *, times: int, pixels: PixelRange) -> None:
         super().__init__()
         self.sub_policies = tuple(tuple(steps) for steps in sub_policies)
         self.times = times
@@ -212,7 +212,7 @@ class Policy(nn.Module):
                     self._change(step, images, (picked == index) & (is_on < step.probability), sign < 0.5)
         return images
 
-    def _change(self, step: Step, images: Tensor, is_chosen: Tensor, is_reversed: Tensor) -> None:
+    def _change(self, step: PolicyStep, images: Tensor, is_chosen: Tensor, is_reversed: Tensor) -> None:
         """Apply a step to the chosen images, in place, to all of one sign at once."""
         operation = OPERATIONS[step.operation]
         strength = step.magnitude / MAX_MAGNITUDE if operation.has_magnitude else 1.0

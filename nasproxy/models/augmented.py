@@ -6,9 +6,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from nasproxy.errors import ConfigError, SpaceError
-from nasproxy.models.augmentation_policy import COLOURS, MAX_MAGNITUDE, OPERATIONS, PixelRange, Policy, Step
+from nasproxy.models.augmentation_policy import COLOURS, MAX_MAGNITUDE, OPERATIONS, PixelRange, Policy, PolicyStep
 from nasproxy.models.choices import Choices
-from nasproxy.models.fixed import spelled_out
+from nasproxy.models.fixed import spell_out
 from nasproxy.trials.spec import Choice
 
 ModelBuilder = Callable[..., nn.Module]
@@ -92,7 +92,7 @@ def build(
         )
     steps, times = read_policy(architecture, ops)
     inner = model(
-        spelled_out(fixed),
+        spell_out(fixed),
         width=width,
         depth=depth,
         num_classes=num_classes,
@@ -102,7 +102,7 @@ def build(
     return Augmented(Policy(steps, times=times, pixels=PixelRange(low, high, fill)), inner)
 
 
-def read_policy(architecture: Mapping[str, Choice], ops: Sequence[str] | None) -> tuple[list[list[Step]], int]:
+def read_policy(architecture: Mapping[str, Choice], ops: Sequence[str] | None) -> tuple[list[list[PolicyStep]], int]:
     """What an image may undergo, and how many of these it draws.
 
     Args:
@@ -118,16 +118,16 @@ def read_policy(architecture: Mapping[str, Choice], ops: Sequence[str] | None) -
     return drawn_from, times
 
 
-def _operations(choices: Choices, ops: Sequence[str]) -> tuple[list[list[Step]], int]:
+def _operations(choices: Choices, ops: Sequence[str]) -> tuple[list[list[PolicyStep]], int]:
     """RandAugment's: each operation at the magnitude of all, and how many are drawn."""
     if not ops:
         raise SpaceError("randaugment needs some ops to draw from, got none: list them in the search space's builder")
     times = choices.whole("num_ops", least=1)
     magnitude = choices.number("magnitude", least=0, most=MAX_MAGNITUDE)
-    return [[Step(op, magnitude=magnitude)] for op in ops], times
+    return [[PolicyStep(op, magnitude=magnitude)] for op in ops], times
 
 
-def _sub_policies(choices: Choices) -> list[list[Step]]:
+def _sub_policies(choices: Choices) -> list[list[PolicyStep]]:
     """AutoAugment's; a step of probability 0 is left out."""
     counts = [choices.count(f"sub_policies.{i}.ops") for i in range(choices.count("sub_policies"))]
     if not counts:
@@ -141,11 +141,11 @@ def _sub_policies(choices: Choices) -> list[list[Step]]:
     ]
 
 
-def _step(choices: Choices, name: str) -> Step | None:
+def _step(choices: Choices, name: str) -> PolicyStep | None:
     probability = choices.number(f"{name}.probability", least=0, most=1)
     if probability == 0:
         return None
     op = choices.one_of(f"{name}.op", tuple(OPERATIONS))
     if not OPERATIONS[op].has_magnitude:
-        return Step(op, probability)
-    return Step(op, probability, choices.number(f"{name}.magnitude", least=0, most=MAX_MAGNITUDE))
+        return PolicyStep(op, probability)
+    return PolicyStep(op, probability, choices.number(f"{name}.magnitude", least=0, most=MAX_MAGNITUDE))

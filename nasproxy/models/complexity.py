@@ -18,7 +18,7 @@ NORMS = (
 """Layers that would undo what synaptic flow measures: the size of the weights before them."""
 
 
-def measure(model: nn.Module, image_shape: tuple[int, int, int]) -> ZeroCost:
+def measure_complexity(model: nn.Module, image_shape: tuple[int, int, int]) -> ZeroCost:
     """Score an untrained model; it is of no use afterwards.
 
     Args:
@@ -29,10 +29,10 @@ def measure(model: nn.Module, image_shape: tuple[int, int, int]) -> ZeroCost:
     with torch.no_grad():
         model(torch.zeros(1, *image_shape))  # layers that wait for their first input get their shapes
     parameters = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    return ZeroCost(parameters, flops(model, image_shape), synflow(model, image_shape))
+    return ZeroCost(parameters, count_flops(model, image_shape), measure_synflow(model, image_shape))
 
 
-def flops(model: nn.Module, image_shape: tuple[int, int, int]) -> int | None:
+def count_flops(model: nn.Module, image_shape: tuple[int, int, int]) -> int | None:
     """Floating-point operations of the forward pass of one image, 2 a multiply-add.
 
     Counted on shapes alone, so that a large model takes no longer than a small one.
@@ -49,7 +49,7 @@ def flops(model: nn.Module, image_shape: tuple[int, int, int]) -> int | None:
     return int(counter.get_total_flops())
 
 
-def synflow(model: nn.Module, image_shape: tuple[int, int, int]) -> float | None:
+def measure_synflow(model: nn.Module, image_shape: tuple[int, int, int]) -> float | None:
     """Synaptic flow: the sum over weights of |weight x gradient|, of all paths through the model; changes the model.
 
     Weights are replaced by their absolute values, the image is all ones, and what is derived is the sum of the

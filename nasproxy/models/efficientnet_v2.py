@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from torch import nn
 
 from nasproxy.models.choices import Choices
-from nasproxy.models.network_stages import Activation, Scale, Stage, bases, efficientnet, read_stage
+from nasproxy.models.network_stages import Activation, NetworkStage, Scale, build_efficientnet, make_bases, read_stage
 from nasproxy.trials.spec import Choice
 
-REFERENCE = bases((1, 2, 2, 3, 5, 8), (16, 32, 48, 96, 112, 192), (1, 2, 2, 2, 1, 2))
+REFERENCE = make_bases((1, 2, 2, 3, 5, 8), (16, 32, 48, 96, 112, 192), (1, 2, 2, 2, 1, 2))
 
 
-def stages(architecture: Mapping[str, Choice], scale: Scale) -> list[Stage]:
+def list_stages(architecture: Mapping[str, Choice], scale: Scale) -> list[NetworkStage]:
     """The stages of an architecture.
 
     Args:
@@ -48,7 +48,7 @@ def build(
     """Build the network of an architecture; its weights are drawn from torch's own generator.
 
     Args:
-        architecture: As `stages` takes it.
+        architecture: As `list_stages` takes it.
         width: Multiplier of all channels, those of stem and head too.
         depth: Multiplier of the repeats.
         num_classes: Outputs.
@@ -67,8 +67,8 @@ def build(
     """
     del image_size_px
     scale = Scale(width, depth, divisor)
-    return efficientnet(
-        stages(architecture, scale),
+    return build_efficientnet(
+        list_stages(architecture, scale),
         scale,
         num_classes=num_classes,
         channels=channels,

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-from nasproxy.trials.overrides import flatten, numbered
+from nasproxy.trials.overrides import flatten, number_lists
 from nasproxy.trials.spec import Choice
 
 
-def spelled_out(fixed: Mapping[str, Any]) -> dict[str, Choice]:
+def spell_out(fixed: Mapping[str, Any]) -> dict[str, Choice]:
     """Write an architecture by path, as builders take it.
 
     Args:
@@ -16,4 +16,4 @@ def spelled_out(fixed: Mapping[str, Any]) -> dict[str, Choice]:
     >>> spelled_out({"stem": {"kernel": 3}, "levels": [2, 4]})
     {'stem.kernel': 3, 'levels.0': 2, 'levels.1': 4}
     """
-    return flatten(numbered(fixed))
+    return flatten(number_lists(fixed))

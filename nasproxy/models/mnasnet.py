@@ -6,17 +6,17 @@ from typing import Literal
 from torch import nn
 
 from nasproxy.models.choices import Choices
-from nasproxy.models.network_stages import Activation, Scale, Stage, bases, efficientnet, read_stage
+from nasproxy.models.network_stages import Activation, NetworkStage, Scale, build_efficientnet, make_bases, read_stage
 from nasproxy.trials.spec import Choice
 
 STRIDES = (1, 2, 2, 2, 1, 2, 1)
 REFERENCES = {
-    "mobilenet_v2": bases((1, 2, 3, 4, 3, 3, 1), (16, 24, 32, 64, 96, 160, 320), STRIDES),
-    "mnasnet_a1": bases((1, 2, 3, 4, 2, 3, 1), (16, 24, 40, 80, 112, 160, 320), STRIDES),
+    "mobilenet_v2": make_bases((1, 2, 3, 4, 3, 3, 1), (16, 24, 32, 64, 96, 160, 320), STRIDES),
+    "mnasnet_a1": make_bases((1, 2, 3, 4, 2, 3, 1), (16, 24, 40, 80, 112, 160, 320), STRIDES),
 }
 
 
-def stages(architecture: Mapping[str, Choice], reference: str, scale: Scale) -> list[Stage]:
+def list_stages(architecture: Mapping[str, Choice], reference: str, scale: Scale) -> list[NetworkStage]:
     """The stages of an architecture.
 
     Args:
@@ -54,7 +54,7 @@ def build(
     """Build the network of an architecture; its weights are drawn from torch's own generator.
 
     Args:
-        architecture: As `stages` takes it.
+        architecture: As `list_stages` takes it.
         width: Multiplier of all channels, those of stem and head too.
         depth: Multiplier of the repeats.
         num_classes: Outputs.
@@ -74,8 +74,8 @@ def build(
     """
     del image_size_px
     scale = Scale(width, depth, divisor)
-    return efficientnet(
-        stages(architecture, reference, scale),
+    return build_efficientnet(
+        list_stages(architecture, reference, scale),
         scale,
         num_classes=num_classes,
         channels=channels,

@@ -12,7 +12,7 @@ from torch import nn
 
 from nasproxy.models.choices import Choices
 from nasproxy.models.dropout import add_dropout, check_rate
-from nasproxy.models.network_stages import Activation, Scale, Stage, block_args
+from nasproxy.models.network_stages import Activation, NetworkStage, Scale, write_block_args
 from nasproxy.trials.spec import Choice
 
 STEM_CHANNELS = 16
@@ -40,7 +40,7 @@ STAGES = (
 )
 
 
-def stages(architecture: Mapping[str, Choice], scale: Scale) -> list[list[Stage]]:
+def list_stages(architecture: Mapping[str, Choice], scale: Scale) -> list[list[NetworkStage]]:
     """The stages of an architecture, each a list of blocks.
 
     Args:
@@ -54,14 +54,16 @@ def stages(architecture: Mapping[str, Choice], scale: Scale) -> list[list[Stage]
     choices = Choices(architecture, "mobilenet_v3")
     read = [_searched(choices, f"stages.{n}", fixed, scale) for n, fixed in enumerate(STAGES)]
     choices.finish()
-    first = Stage(op="mbconv", repeats=1, kernel=3, stride=1, channels=scale.channels(STEM_CHANNELS), activation="relu")
-    last = Stage(op="conv", repeats=1, kernel=1, stride=1, channels=scale.channels(LAST_CHANNELS))
+    first = NetworkStage(
+        op="mbconv", repeats=1, kernel=3, stride=1, channels=scale.channels(STEM_CHANNELS), activation="relu"
+    )
+    last = NetworkStage(op="conv", repeats=1, kernel=1, stride=1, channels=scale.channels(LAST_CHANNELS))
     return [[first], *read, [last]]
 
 
-def _searched(choices: Choices, name: str, fixed: Fixed, scale: Scale) -> list[Stage]:
+def _searched(choices: Choices, name: str, fixed: Fixed, scale: Scale) -> list[NetworkStage]:
     blocks = [
-        Stage(
+        NetworkStage(
             op="mbconv",
             repeats=1,
             kernel=choices.odd(f"{name}.kernel{block}"),
@@ -93,7 +95,7 @@ def build(
     """Build the network of an architecture; its weights are drawn from torch's own generator.
 
     Args:
-        architecture: As `stages` takes it.
+        architecture: As `list_stages` takes it.
         width: Multiplier of all channels, those of stem and head too.
         depth: Multiplier of the blocks of a stage.
         num_classes: Outputs.
@@ -113,7 +115,7 @@ def build(
     check_rate("drop_path", drop_path)
     scale = Scale(width, depth, divisor)
     model: nn.Module = MobileNetV3(
-        block_args(stages(architecture, scale)),
+        write_block_args(list_stages(architecture, scale)),
         num_classes=num_classes,
         in_chans=channels,
         stem_size=scale.channels(STEM_CHANNELS),

@@ -23,7 +23,7 @@ HEAD_CHANNELS = 1280
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stage:
+class NetworkStage:
     """Equal blocks in a row; the first takes the stride, the others add to what they are given.
 
     Attributes:
@@ -117,7 +117,7 @@ def read_stage(
     *,
     ops: Sequence[Op],
     activations: Sequence[Activation] = (),
-) -> Stage:
+) -> NetworkStage:
     """Read one stage: its repeats are an offset to the reference's, its filters a multiplier.
 
     Args:
@@ -137,7 +137,7 @@ def read_stage(
     offset = choices.whole(f"{name}.repeats")
     if base.repeats + offset < 1:
         raise SpaceError(f"{name}.repeats must leave a block of the reference's {base.repeats}, got {offset}: {ADVICE}")
-    return Stage(
+    return NetworkStage(
         op=op,
         repeats=scale.repeats(base.repeats + offset),
         kernel=choices.odd(f"{name}.kernel"),
@@ -149,18 +149,18 @@ def read_stage(
     )
 
 
-def bases(repeats: Sequence[int], channels: Sequence[int], strides: Sequence[int]) -> tuple[Base, ...]:
+def make_bases(repeats: Sequence[int], channels: Sequence[int], strides: Sequence[int]) -> tuple[Base, ...]:
     """The stages of a reference network, from columns of its table."""
     return tuple(Base(*stage) for stage in zip(repeats, channels, strides, strict=True))
 
 
-def block_args(stages: Sequence[Sequence[Stage]]) -> Any:
+def write_block_args(stages: Sequence[Sequence[NetworkStage]]) -> Any:
     """What timm's networks take for their blocks: stages that share timm's count of one are listed together."""
     return decode_arch_def([[part.definition for part in stage] for stage in stages])
 
 
-def efficientnet(
-    stages: Sequence[Stage],
+def build_efficientnet(
+    stages: Sequence[NetworkStage],
     scale: Scale,
     *,
     num_classes: int,
@@ -185,7 +185,7 @@ def efficientnet(
     """
     check_rate("drop_path", drop_path)
     model: nn.Module = EfficientNet(
-        block_args([[stage] for stage in stages]),
+        write_block_args([[stage] for stage in stages]),
         num_classes=num_classes,
         in_chans=channels,
         stem_size=scale.channels(STEM_CHANNELS),

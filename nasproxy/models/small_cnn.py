@@ -44,7 +44,7 @@ class Residual(nn.Module):
 
 
 @dataclass(frozen=True)
-class Stage:
+class CnnStage:
     """What the choices say about one stage, its width and depth scaled."""
 
     block: str
@@ -62,12 +62,12 @@ class Stage:
         return BLOCKS[self.block](inputs, self.channels, self.kernel, self.activation, stride)
 
 
-def conv_block(inputs: int, outputs: int, kernel: int, activation: str, stride: int) -> nn.Module:
+def make_conv_block(inputs: int, outputs: int, kernel: int, activation: str, stride: int) -> nn.Module:
     """One full convolution."""
     return ConvNormAct(inputs, outputs, kernel=kernel, activation=activation, stride=stride)
 
 
-def separable_block(inputs: int, outputs: int, kernel: int, activation: str, stride: int) -> nn.Module:
+def make_separable_block(inputs: int, outputs: int, kernel: int, activation: str, stride: int) -> nn.Module:
     """A convolution of each channel alone, then one across channels."""
     return nn.Sequential(
         ConvNormAct(inputs, inputs, kernel=kernel, activation=activation, stride=stride, groups=inputs),
@@ -76,8 +76,8 @@ def separable_block(inputs: int, outputs: int, kernel: int, activation: str, str
 
 
 BLOCKS: Mapping[str, Callable[[int, int, int, str, int], nn.Module]] = {
-    "conv": conv_block,
-    "separable": separable_block,
+    "conv": make_conv_block,
+    "separable": make_separable_block,
 }
 
 
@@ -90,7 +90,7 @@ class SmallCnn(nn.Module):
     """
 
     def __init__(
-        self, stem: ConvNormAct, stages: list[Stage], *, inputs: int, num_classes: int, dropout: float
+        self, stem: ConvNormAct, stages: list[CnnStage], *, inputs: int, num_classes: int, dropout: float
     ) -> None:
         super().__init__()
         self.num_classes = num_classes
@@ -163,8 +163,8 @@ def build(
     return SmallCnn(stem, stages, inputs=inputs, num_classes=num_classes, dropout=dropout)
 
 
-def _stage(choices: Choices, name: str, activation: str, width: float, depth: float) -> Stage:
-    return Stage(
+def _stage(choices: Choices, name: str, activation: str, width: float, depth: float) -> CnnStage:
+    return CnnStage(
         block=choices.one_of(f"{name}.block", tuple(BLOCKS)),
         channels=scale_channels(choices.whole(f"{name}.channels", least=1), width, DIVISOR),
         repeats=scale_repeats(choices.whole(f"{name}.repeats", least=1), depth),

@@ -88,12 +88,12 @@ class Shape:
         return self.filters(block.level) * EXPANSION[block.function]
 
 
-def conv_norm(inputs: int, outputs: int) -> nn.Sequential:
+def make_conv_norm(inputs: int, outputs: int) -> nn.Sequential:
     """A convolution across channels and a norm, nothing after them."""
     return nn.Sequential(nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs))
 
 
-def block_layers(function: str, inputs: int, filters: int, shape: Shape, *, stride: int = 1) -> nn.Sequential:
+def make_block(function: str, inputs: int, filters: int, shape: Shape, *, stride: int = 1) -> nn.Sequential:
     """The blocks in a row of one place of the graph; the first one takes the stride, and any number of channels."""
     outputs = filters * EXPANSION[function]
     build_layer = partial(_layer, function, filters=filters, activation=shape.activation)
@@ -134,7 +134,7 @@ class Stem(nn.Module):
         self.blocks = nn.ModuleList()
         for target in family.stem_levels:
             stride = 2 ** (target - level)
-            self.blocks.append(block_layers(function, filters, shape.filters(target), shape, stride=stride))
+            self.blocks.append(make_block(function, filters, shape.filters(target), shape, stride=stride))
             filters, level = shape.filters(target) * EXPANSION[function], target
         self.channels = [shape.filters(level) * EXPANSION[function] for level in family.stem_levels]
 
@@ -164,7 +164,7 @@ class Resample(nn.Module):
                 layers.append(_halve(inputs, shape.activation))
             if down > 1:
                 layers.append(nn.MaxPool2d(2 ** (down - 1), ceil_mode=True))
-        self.layers = nn.Sequential(*layers, *conv_norm(inputs, outputs))
+        self.layers = nn.Sequential(*layers, *make_conv_norm(inputs, outputs))
 
     def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
         """The feature at `size`; it is widened before it is enlarged, which gives the same for less."""
@@ -201,7 +201,7 @@ class SpineBlock(nn.Module):
             for source, inputs in zip(sources, channels, strict=True)
         )
         self.activation = ACTIVATIONS[shape.activation]()
-        self.layers = block_layers(block.function, outputs, shape.filters(block.level), shape)
+        self.layers = make_block(block.function, outputs, shape.filters(block.level), shape)
 
     def forward(self, features: Mapping[int, Tensor], size: tuple[int, int]) -> Tensor:
         """The block's feature, of the given height and width, from the earlier ones."""

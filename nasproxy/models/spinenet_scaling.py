@@ -7,7 +7,7 @@ from torch import nn
 
 from nasproxy.models import spinenet
 from nasproxy.models.choices import Choices
-from nasproxy.models.fixed import spelled_out
+from nasproxy.models.fixed import spell_out
 from nasproxy.trials.spec import Choice
 
 RATIOS = ("filter_scale", "resample_alpha")
@@ -51,7 +51,7 @@ def build(
     }
     choices.finish()
     return spinenet.build(
-        spelled_out(fixed),
+        spell_out(fixed),
         width=width,
         depth=depth,
         num_classes=num_classes,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from nasproxy.report import wording
 from nasproxy.stages.proxy_search.state import TaskCheck, TaskState
 from nasproxy.stages.references.state import Reference
-from nasproxy.stages.study_results import Findings
+from nasproxy.stages.study_results import StudyResults
 
 
 @dataclass(frozen=True)
@@ -45,24 +45,27 @@ class Addition:
         """When, how many and for what price, against what waiting would have cost."""
         shared = len(self.models) - len(self.trained)
         already = f" ({shared} of them trained before for another proxy task)" if shared else ""
-        full = f"{wording.count(len(self.trained), 'full training')}, {wording.duration(self.full_seconds)}"
-        proxy = wording.duration(self.proxy_seconds)
+        full = (
+            f"{wording.format_count(len(self.trained), 'full training')}, {wording.format_duration(self.full_seconds)}"
+        )
+        proxy = wording.format_duration(self.proxy_seconds)
         price = f"{full}, and {proxy} of proxy training" if self.trained else f"{proxy} of proxy training"
         instead = (
             "it was the last check, so there was nothing to wait for"
             if self.is_last
             else f"to wait instead, until training has taken about twice as long, would cost the search of "
-            f"{search_trials:,} models {wording.duration(self.waiting_seconds)}"
+            f"{search_trials:,} models {wording.format_duration(self.waiting_seconds)}"
         )
         return (
-            f"{self.task}, step {self.check.step:,}: undecided on {wording.count(self.before, 'model')}, so "
-            f"{wording.count(len(self.models), 'random model')} more were added{already}. Price: {price}; {instead}."
+            f"{self.task}, step {self.check.step:,}: undecided on {wording.format_count(self.before, 'model')}, so "
+            f"{wording.format_count(len(self.models), 'random model')} more were added{already}. Price: "
+            f"{price}; {instead}."
         )
 
 
-def additions(findings: Findings) -> list[Addition]:
+def list_additions(results: StudyResults) -> list[Addition]:
     """All that were added, in the order of the race: who asked first had them trained."""
-    every = [event for task in findings.tasks.values() for event in _of_task(findings, task)]
+    every = [event for task in results.tasks.values() for event in _of_task(results, task)]
     every.sort(key=lambda event: event[1].rated_seconds)
     trained: set[str] = set()
     result = []
@@ -70,12 +73,12 @@ def additions(findings: Findings) -> list[Addition]:
         new = tuple(model for model in models if model.key not in trained)
         trained.update(model.key for model in new)
         is_last = check.step == task.total_steps
-        waiting = findings.search_trials * check.rated_seconds
+        waiting = results.search_trials * check.rated_seconds
         result.append(Addition(task.name, check, is_last, before, models, new, waiting))
     return result
 
 
-def grown_at(task: TaskState) -> Iterator[tuple[TaskCheck, int, int]]:
+def list_growths(task: TaskState) -> Iterator[tuple[TaskCheck, int, int]]:
     """The checks at which references were added: the check, the references before it and with it."""
     before = len(task.keys) - len(task.added)
     for check in task.checks:
@@ -84,7 +87,9 @@ def grown_at(task: TaskState) -> Iterator[tuple[TaskCheck, int, int]]:
             before = check.models
 
 
-def _of_task(findings: Findings, task: TaskState) -> Iterator[tuple[TaskState, TaskCheck, int, tuple[Reference, ...]]]:
+def _of_task(
+    results: StudyResults, task: TaskState
+) -> Iterator[tuple[TaskState, TaskCheck, int, tuple[Reference, ...]]]:
     selected = len(task.keys) - len(task.added)
-    for check, before, after in grown_at(task):
+    for check, before, after in list_growths(task):
         yield task, check, before, task.added[before - selected : after - selected]

@@ -8,11 +8,11 @@ import numpy as np
 
 from nasproxy.errors import TooFewTrialsError
 from nasproxy.report import wording
-from nasproxy.report.tables import Column, Row, Table, rank_columns, rank_measures
+from nasproxy.report.tables import Column, Row, Table, make_rank_columns, measure_ranks
 from nasproxy.report.wording import Remark
 from nasproxy.stages.proxy_search.state import TaskState
 from nasproxy.stages.references.state import Reference
-from nasproxy.stages.study_results import Findings, ModelScores
+from nasproxy.stages.study_results import ModelScores, StudyResults
 from nasproxy.statistics.bootstrap import bootstrap_taus
 from nasproxy.statistics.missing import Floats
 from nasproxy.statistics.rank_correlation import RankCorrelation, kendall_tau
@@ -42,25 +42,25 @@ class Lead:
     high: float | None
 
 
-def baselines(findings: Findings) -> Table:
+def make_baselines(results: StudyResults) -> Table:
     """How each zero-cost score ranks the reference models: those of the best proxy task, or else all of them."""
-    models = _models(findings)
-    rows = [_row(findings, name, models) for name in NAMES]
+    models = _models(results)
+    rows = [_row(results, name, models) for name in NAMES]
     rows = [row for row in rows if row["models"]]
     name = Column("no training at all", lambda row: row["baseline"], is_number=False)
-    return Table(rows, [name, *rank_columns()])
+    return Table(rows, [name, *make_rank_columns()])
 
 
-def remarks(findings: Findings, best: TaskState, step: int) -> Iterator[Remark]:
+def remark_on_baselines(results: StudyResults, best: TaskState, step: int) -> Iterator[Remark]:
     """What to say where a score without training ranks as well as the accepted proxy task, or nearly so."""
-    leads = list(_leads(findings, best, step))
+    leads = list(_leads(results, best, step))
     if not leads:
         return
     least = min(leads, key=lambda lead: lead.tau)
     how = f"{least.score} alone rank" if least.score == "parameters" else f"{least.score} alone ranks"
     compared = (
-        f"{how[:1].upper()}{how[1:]} the same {wording.count(least.untrained.n, 'model')} with a tau of "
-        f"{wording.tau(least.untrained.tau)}, at no cost"
+        f"{how[:1].upper()}{how[1:]} the same {wording.format_count(least.untrained.n, 'model')} with a tau of "
+        f"{wording.format_tau(least.untrained.tau)}, at no cost"
     )
     if least.tau <= 0:
         yield Remark(
@@ -70,19 +70,20 @@ def remarks(findings: Findings, best: TaskState, step: int) -> Iterator[Remark]:
     elif least.low is not None and least.low <= 0:
         yield Remark(
             "That training beats counting is not shown.",
-            f"{compared}. The proxy task's tau is {wording.tau(least.tau)} higher, but on other models of this space "
-            f"the difference could be anything from {wording.interval(least.low, least.high)}.",
+            f"{compared}. The proxy task's tau is {wording.format_tau(least.tau)} higher, but on other models "
+            f"of this space "
+            f"the difference could be anything from {wording.format_interval(least.low, least.high)}.",
         )
 
 
-def _leads(findings: Findings, best: TaskState, step: int) -> Iterator[Lead]:
+def _leads(results: StudyResults, best: TaskState, step: int) -> Iterator[Lead]:
     """The proxy task against each score, on the models that have both."""
-    models = [*findings.references, *best.added]
+    models = [*results.references, *best.added]
     if len(models) != len(best.keys):
         return
-    trained = findings.scores_at(best, step)
+    trained = results.scores_at(best, step)
     for name in NAMES:
-        untrained = _scores(findings, name, models)
+        untrained = _scores(results, name, models)
         has_both = ~(np.isnan(untrained) | np.isnan(trained.ranked) | np.isnan(trained.reference))
         both = np.array([trained.ranked[has_both], untrained[has_both]])
         reference = trained.reference[has_both]
@@ -104,15 +105,15 @@ def _interval(differences: Floats) -> tuple[float, float] | tuple[None, None]:
     return float(np.quantile(known, tail)), float(np.quantile(known, 1 - tail))
 
 
-def _models(findings: Findings) -> list[Reference]:
+def _models(results: StudyResults) -> list[Reference]:
     """Reference models with those that were added: for the best task, or for whichever."""
-    tasks = [findings.best] if findings.best is not None else list(findings.tasks.values())
+    tasks = [results.best] if results.best is not None else list(results.tasks.values())
     added = {model.key: model for task in tasks for model in task.added}
-    return [*findings.references, *added.values()]
+    return [*results.references, *added.values()]
 
 
-def _scores(findings: Findings, name: str, models: list[Reference]) -> Floats:
-    known = [findings.zero_cost.of(model.architecture) for model in models]
+def _scores(results: StudyResults, name: str, models: list[Reference]) -> Floats:
+    known = [results.zero_cost.of(model.architecture) for model in models]
     return np.array([_value(scores, name) for scores in known])
 
 
@@ -121,8 +122,8 @@ def _value(scores: ZeroCost | None, name: str) -> float:
     return math.nan if value is None else float(value)
 
 
-def _row(findings: Findings, name: str, models: list[Reference]) -> Row:
+def _row(results: StudyResults, name: str, models: list[Reference]) -> Row:
     reference = np.array([model.score for model in models])
-    scores = ModelScores(_scores(findings, name, models), reference, np.zeros(len(models), dtype=np.bool_))
+    scores = ModelScores(_scores(results, name, models), reference, np.zeros(len(models), dtype=np.bool_))
     found = scores.measure(kendall_tau)
-    return {"baseline": NAMES[name], **rank_measures(scores, found), "train_seconds": 0.0}
+    return {"baseline": NAMES[name], **measure_ranks(scores, found), "train_seconds": 0.0}

@@ -5,27 +5,27 @@ from collections.abc import Iterator
 from nasproxy.report import wording
 from nasproxy.report.tables import Column, Row, Table
 from nasproxy.report.wording import Remark
-from nasproxy.stages.confirmation.state import ConfirmationState, FreshModels, Outcome
+from nasproxy.stages.confirmation.state import ConfirmationOutcome, ConfirmationState, FreshModels
 from nasproxy.stages.proxy_search.state import TaskState
-from nasproxy.stages.study_results import Findings, decided_at
+from nasproxy.stages.study_results import StudyResults, find_decisive_check
 from nasproxy.statistics.contradiction import Confirmation
 
 OUTCOMES = {
     None: "not yet ended",
-    Outcome.STANDS: "stands",
-    Outcome.CONTRADICTED: "contradicted",
-    Outcome.EXCESS_FAILURES: "too many trials lost",
+    ConfirmationOutcome.STANDS: "stands",
+    ConfirmationOutcome.CONTRADICTED: "contradicted",
+    ConfirmationOutcome.EXCESS_FAILURES: "too many trials lost",
 }
 
 
-def table(findings: Findings) -> Table:
+def make_confirmations(results: StudyResults) -> Table:
     """A row for each confirmed verdict, and one for its fresh models."""
     rows: list[Row] = []
-    for task in findings.tasks.values():
-        state = findings.confirmation_of(task)
+    for task in results.tasks.values():
+        state = results.confirmation_of(task)
         if state is None:
             continue
-        check = decided_at(task)
+        check = find_decisive_check(task)
         truncated = None if check is None or check.correlation is None else check.correlation.tau
         whole = _row(state, "reference models", state.result, OUTCOMES[state.outcome])
         rows.append({**whole, "tau_truncated": truncated})
@@ -33,59 +33,66 @@ def table(findings: Findings) -> Table:
             rows.append(_row(state, "fresh models", state.fresh.result, _fresh_outcome(state.fresh)))
     columns = [
         Column("proxy task", lambda row: row["proxy_task"], is_number=False),
-        Column("models", lambda row: f"{wording.number(row['models'])} {row['kind']}", is_number=False),
-        Column("steps in all", lambda row: wording.number(row["final_step"])),
-        Column("tau, stopped early", lambda row: wording.tau(row["tau_truncated"])),
-        Column("tau, own schedule", lambda row: wording.tau(row["tau"])),
-        Column("95 % interval", lambda row: wording.interval(row["tau_low"], row["tau_high"])),
-        Column("both together", lambda row: wording.tau(row["tau_pooled"])),
-        Column("p", lambda row: wording.p_value(row["p_value"])),
-        Column("noticeable tau", lambda row: wording.tau(row["noticeable_tau"])),
+        Column("models", lambda row: f"{wording.format_number(row['models'])} {row['kind']}", is_number=False),
+        Column("steps in all", lambda row: wording.format_number(row["final_step"])),
+        Column("tau, stopped early", lambda row: wording.format_tau(row["tau_truncated"])),
+        Column("tau, own schedule", lambda row: wording.format_tau(row["tau"])),
+        Column("95 % interval", lambda row: wording.format_interval(row["tau_low"], row["tau_high"])),
+        Column("both together", lambda row: wording.format_tau(row["tau_pooled"])),
+        Column("p", lambda row: wording.format_p_value(row["p_value"])),
+        Column("noticeable tau", lambda row: wording.format_tau(row["noticeable_tau"])),
         Column("verdict", lambda row: row["outcome"], is_number=False),
     ]
     return Table(rows, columns)
 
 
-def sentence(findings: Findings, task: TaskState) -> str:
+def write_confirmation(results: StudyResults, task: TaskState) -> str:
     """What to add to a verdict's sentence; empty where there was nothing to confirm, or nothing to do it with."""
-    state = findings.confirmation_of(task)
-    if (state is None or state.outcome is None) and not findings.is_replayed:
+    state = results.confirmation_of(task)
+    if (state is None or state.outcome is None) and not results.is_replayed:
         return " It is not confirmed yet."
-    if state is None or state.outcome is not Outcome.STANDS or state.result is None or state.is_trained_already:
+    if (
+        state is None
+        or state.outcome is not ConfirmationOutcome.STANDS
+        or state.result is None
+        or state.is_trained_already
+    ):
         return ""
     return f" Retrained on a schedule of its own it is not contradicted{_correlation(state.result)}."
 
 
-def warnings(findings: Findings, task: TaskState) -> Iterator[Remark]:
+def warn_of_confirmation(results: StudyResults, task: TaskState) -> Iterator[Remark]:
     """What speaks against a verdict that stands: it comes before all else."""
-    state = findings.confirmation_of(task)
+    state = results.confirmation_of(task)
     if state is not None and state.fresh is not None and _is_against(state.fresh):
         yield _fresh(state.fresh)
-    fallen = list(contradictions(findings))
+    fallen = list(list_contradictions(results))
     if fallen:
         yield Remark("An earlier winner was contradicted.", " ".join(fallen))
 
 
-def remarks(findings: Findings, task: TaskState) -> Iterator[Remark]:
+def remark_on_confirmation(results: StudyResults, task: TaskState) -> Iterator[Remark]:
     """How far the verdict can be trusted for what a confirmation did or did not find."""
-    state = findings.confirmation_of(task)
+    state = results.confirmation_of(task)
     if state is None or state.outcome is None:
-        yield _not_confirmed(findings, task)
+        yield _not_confirmed(results, task)
         return
     yield _lost(state) if state.result is None else _stands(state, state.result)
     if state.fresh is not None and state.fresh.is_judged and not _is_against(state.fresh):
         yield _fresh(state.fresh)
 
 
-def contradictions(findings: Findings) -> Iterator[str]:
+def list_contradictions(results: StudyResults) -> Iterator[str]:
     """A sentence for each winner that a confirmation contradicted."""
-    for task in findings.tasks.values():
-        state = findings.confirmation_of(task)
-        if state is None or state.outcome is not Outcome.CONTRADICTED or state.result is None:
+    for task in results.tasks.values():
+        state = results.confirmation_of(task)
+        if state is None or state.outcome is not ConfirmationOutcome.CONTRADICTED or state.result is None:
             continue
         p_value = state.result.p_value
         chance = (
-            "" if p_value is None else f", p {wording.p_value(p_value)} against a target of {state.result.stated_tau}"
+            ""
+            if p_value is None
+            else f", p {wording.format_p_value(p_value)} against a target of {state.result.stated_tau}"
         )
         yield (
             f"{task.name} was accepted after {state.final_step:,} of {task.total_steps:,} steps, and contradicted when "
@@ -111,8 +118,8 @@ def _row(state: ConfirmationState, kind: str, result: Confirmation | None, outco
     }
 
 
-def _not_confirmed(findings: Findings, task: TaskState) -> Remark:
-    steps = wording.number(task.final_step)
+def _not_confirmed(results: StudyResults, task: TaskState) -> Remark:
+    steps = wording.format_number(task.final_step)
     where = (
         f"after {steps} steps inside a training of {task.total_steps:,}"
         if (task.final_step or 0) < task.total_steps
@@ -120,7 +127,7 @@ def _not_confirmed(findings: Findings, task: TaskState) -> Remark:
     )
     how = (
         "A table of learning curves has no such trainings, so only trainings of your own can confirm it."
-        if findings.is_replayed
+        if results.is_replayed
         else "The study's command with job=confirm trains the models so, once."
     )
     return Remark(
@@ -148,8 +155,10 @@ def _stands(state: ConfirmationState, result: Confirmation) -> Remark:
     together = (
         ""
         if result.pooled is None
-        else f" Both trainings together give {wording.tau(result.pooled.tau)}, which flatters, since the first was "
-        f"chosen for its tau."
+        else (
+            f" Both trainings together give {wording.format_tau(result.pooled.tau)}, which flatters, since the "
+            f"first was chosen for its tau."
+        )
     )
     return Remark(
         "Confirmed: its own schedule does not contradict it.",
@@ -162,7 +171,7 @@ def _stands(state: ConfirmationState, result: Confirmation) -> Remark:
 def _fresh(fresh: FreshModels) -> Remark:
     causes = ", ".join(f"{number} by {cause}" for cause, number in fresh.failed)
     failed = f" Failed: {causes}." if causes else ""
-    tried = f"{wording.count(fresh.workable, 'new random model')} of {fresh.wanted} asked for trained fully"
+    tried = f"{wording.format_count(fresh.trainable, 'new random model')} of {fresh.wanted} asked for trained fully"
     if fresh.result is None:
         return Remark("Fresh models say nothing.", f"{tried}, and too few have both scores.{failed}")
     title = "Fresh models contradict it." if _is_against(fresh) else "Fresh models do not contradict it."
@@ -189,18 +198,19 @@ def _correlation(result: Confirmation) -> str:
     found = result.correlation
     if found is None:
         return ": their scores tell no model from another, so tau is undefined"
-    ends = wording.interval(found.low, found.high)
-    return f": tau-b {wording.tau(found.tau)} (95 % interval {ends}) on {wording.count(found.n, 'model')}"
+    ends = wording.format_interval(found.low, found.high)
+    return f": tau-b {wording.format_tau(found.tau)} (95 % interval {ends}) on {wording.format_count(found.n, 'model')}"
 
 
 def _power(result: Confirmation) -> str:
     """How much the test could show at all."""
     if result.p_value is None or result.noticeable_tau is None or result.stated_tau is None:
         return " The verdict states no tau, so there is none to hold it to."
-    noticeable = wording.tau(result.noticeable_tau)
-    models = wording.count(result.correlation.n if result.correlation else 0, "model")
+    noticeable = wording.format_tau(result.noticeable_tau)
+    models = wording.format_count(result.correlation.n if result.correlation else 0, "model")
     return (
         f" Were the true tau {result.stated_tau:g}, one so low or lower would come with p "
-        f"{wording.p_value(result.p_value)}. A true tau of {noticeable} would have contradicted the verdict with a "
+        f"{wording.format_p_value(result.p_value)}. A true tau of {noticeable} would have contradicted the "
+        f"verdict with a "
         f"probability of 80 %, a higher one more rarely: {models} can show no more."
     )

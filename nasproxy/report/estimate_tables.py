@@ -7,13 +7,13 @@ from nasproxy.cost.estimate import Amount, Estimate, StageEstimate
 from nasproxy.report import wording
 from nasproxy.report.tables import Column, Row, Table
 from nasproxy.stages.proxy_search.state import TaskState
-from nasproxy.stages.study_results import Findings, Stage, Trial
+from nasproxy.stages.study_results import Purpose, StudyResults, Trial
 
 TOTAL = "total"
 ENDS = ("low", "middle", "high")
 
 
-def forecast(estimate: Estimate) -> Table:
+def make_forecast(estimate: Estimate) -> Table:
     """Each stage and the sum: what it takes as is assumed, and in brackets at the least and at most."""
     rows = [_forecast(estimate, name, stage) for name, stage in _with_total(estimate).items()]
     columns = [
@@ -28,13 +28,13 @@ def forecast(estimate: Estimate) -> Table:
     return Table(rows, columns, frozenset([len(rows) - 1]))
 
 
-def compared(findings: Findings, estimate: Estimate | None) -> Table:
+def make_comparison(results: StudyResults, estimate: Estimate | None) -> Table:
     """What was expected of each stage, what it took, and the one over the other where the stage has ended."""
     if estimate is None:
         return Table([], [])
-    grouped = _grouped(findings, estimate)
+    grouped = _grouped(results, estimate)
     rows = [
-        _compared(findings, estimate, grouped.get(name, []), name, stage)
+        _compared(results, estimate, grouped.get(name, []), name, stage)
         for name, stage in _with_total(estimate).items()
     ]
     expected = [row["same_steps_seconds"] for row in rows[:-1]]
@@ -44,18 +44,18 @@ def compared(findings: Findings, estimate: Estimate | None) -> Table:
     columns = [
         Column("stage", lambda row: row["stage"], is_number=False),
         Column("trials, estimated", lambda row: _ranged(row, "trials")),
-        Column("trials", lambda row: wording.number(row["actual_trials"])),
+        Column("trials", lambda row: wording.format_number(row["actual_trials"])),
         Column("trainings' worth, estimated", lambda row: _ranged(row, "trainings")),
         Column("trainings' worth", lambda row: _text("trainings", row["actual_trainings"])),
         Column("device time, estimated", lambda row: _ranged(row, "device_seconds")),
-        Column("device time", lambda row: wording.duration(row["actual_device_seconds"])),
+        Column("device time", lambda row: wording.format_duration(row["actual_device_seconds"])),
         Column("actual / estimated", lambda row: _text("ratio", row["ratio"])),
         Column("of the same steps", lambda row: _text("ratio", row["price_ratio"])),
     ]
     return Table(rows, columns, frozenset([len(rows) - 1]))
 
 
-def sentence(estimate: Estimate) -> str:
+def write_estimate(estimate: Estimate) -> str:
     """The sum in a line."""
     row = _forecast(estimate, TOTAL, estimate.total)
     money = "" if estimate.price_per_hour is None else f", {_ranged(row, 'money')} in money"
@@ -65,7 +65,7 @@ def sentence(estimate: Estimate) -> str:
     )
 
 
-def assumptions(estimate: Estimate) -> list[str]:
+def write_assumptions(estimate: Estimate) -> list[str]:
     """What the estimate rests on, in sentences."""
     words = []
     assumed = estimate.assumption
@@ -78,7 +78,7 @@ def assumptions(estimate: Estimate) -> list[str]:
         words.append(
             f"The middle estimate takes proxy tasks to rank as they do on published learning curves, and the best of "
             f"them as the best of a few draws, since those of one grid rank alike: by this study's criterion, {ends}, "
-            f"with {wording.count(assumed.added, 'reference model')} added. At the "
+            f"with {wording.format_count(assumed.added, 'reference model')} added. At the "
             f"least every proxy task is accepted at its first check, at most each is trained to its end on all "
             f"references that there may be."
         )
@@ -111,13 +111,15 @@ def _quantities(estimate: Estimate, amount: Amount) -> Mapping[str, float | None
     }
 
 
-def _compared(findings: Findings, estimate: Estimate, trials: Sequence[Trial], name: str, stage: StageEstimate) -> Row:
+def _compared(
+    results: StudyResults, estimate: Estimate, trials: Sequence[Trial], name: str, stage: StageEstimate
+) -> Row:
     row = _forecast(estimate, name, stage)
     cost = Cost.of(trials) if trials or name == TOTAL else None
     busy = sum(trial.alone.status.wall_seconds * estimate.slots_of(trial.spec.devices) for trial in trials)
     seconds = None if cost is None else busy * estimate.devices_per_slot
     expected, steps = row["device_seconds_middle"], stage.middle.steps
-    has_ended = name in _ended(findings) or (name == TOTAL and set(estimate.stages) <= _ended(findings))
+    has_ended = name in _ended(results) or (name == TOTAL and set(estimate.stages) <= _ended(results))
     return {
         **row,
         "actual_trials": None if cost is None else cost.trials,
@@ -132,42 +134,42 @@ def _ratio(actual: float | None, expected: float | None) -> float | None:
     return actual / expected if actual is not None and expected else None
 
 
-def _grouped(findings: Findings, estimate: Estimate) -> dict[str, list[Trial]]:
+def _grouped(results: StudyResults, estimate: Estimate) -> dict[str, list[Trial]]:
     """Trials by stage as estimates have them: references that a proxy task called up belong to the proxy search.
 
     A comparison of schedules that was not estimated is left out, of the sum too.
     """
     grouped: dict[str, list[Trial]] = {}
-    for key, trial in findings.trials.items():
-        if trial.stage is Stage.SCHEDULES and trial.stage.value not in estimate.stages:
+    for key, trial in results.trials.items():
+        if trial.stage is Purpose.SCHEDULES and trial.stage.value not in estimate.stages:
             continue
-        is_called_up = trial.stage is Stage.ADDED_REFERENCES or not _is_selected(findings, key, trial)
-        grouped.setdefault((Stage.PROXY_SEARCH if is_called_up else trial.stage).value, []).append(trial)
+        is_called_up = trial.stage is Purpose.ADDED_REFERENCES or not _is_selected(results, key, trial)
+        grouped.setdefault((Purpose.PROXY_SEARCH if is_called_up else trial.stage).value, []).append(trial)
     return {**grouped, TOTAL: [trial for trials in grouped.values() for trial in trials]}
 
 
-def _is_selected(findings: Findings, key: str, trial: Trial) -> bool:
-    selection = findings.selection
-    if selection is None or trial.stage is not Stage.SELECTION:
+def _is_selected(results: StudyResults, key: str, trial: Trial) -> bool:
+    selection = results.selection
+    if selection is None or trial.stage is not Purpose.SELECTION:
         return True
     return key in selection.keys or (selection.baseline is not None and key == selection.baseline.key)
 
 
-def _ended(findings: Findings) -> set[str]:
+def _ended(results: StudyResults) -> set[str]:
     ended = set()
-    if findings.measured is not None:
-        ended.add(Stage.VARIANCE.value)
-    if findings.references:
-        ended.add(Stage.SELECTION.value)
-    if findings.tasks and all(task.stopping_state is not None for task in findings.tasks.values()):
-        ended.add(Stage.PROXY_SEARCH.value)
-        if findings.best is None or _is_confirmed(findings, findings.best):
-            ended.add(Stage.CONFIRMATION.value)
+    if results.measured is not None:
+        ended.add(Purpose.VARIANCE.value)
+    if results.references:
+        ended.add(Purpose.SELECTION.value)
+    if results.tasks and all(task.stopping_state is not None for task in results.tasks.values()):
+        ended.add(Purpose.PROXY_SEARCH.value)
+        if results.best is None or _is_confirmed(results, results.best):
+            ended.add(Purpose.CONFIRMATION.value)
     return ended
 
 
-def _is_confirmed(findings: Findings, best: TaskState) -> bool:
-    state = findings.confirmation_of(best)
+def _is_confirmed(results: StudyResults, best: TaskState) -> bool:
+    state = results.confirmation_of(best)
     if state is None or state.outcome is None:
         return False
     return state.fresh is None or state.fresh.is_judged
@@ -182,5 +184,5 @@ def _text(quantity: str, value: float | None) -> str:
     if value is None:
         return wording.MISSING
     if quantity.endswith("seconds"):
-        return wording.duration(value)
+        return wording.format_duration(value)
     return {"trials": f"{value:,.0f}", "trainings": f"{value:,.1f}"}.get(quantity, f"{value:,.2f}")

@@ -11,13 +11,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from nasproxy.cost.estimate import Estimate
 from nasproxy.errors import TooFewTrialsError
 from nasproxy.report import baselines, confirmation_section, estimate_tables, tables, verdict, wording
-from nasproxy.report.added_references import additions
+from nasproxy.report.added_references import list_additions
 from nasproxy.report.figures import gallery
 from nasproxy.report.figures.style import Picture
-from nasproxy.report.prospect import Prospect, prospect
+from nasproxy.report.search_prediction import SearchPrediction, predict_search
 from nasproxy.report.tables import Table
-from nasproxy.stages.study_results import Findings, read_findings
-from nasproxy.statistics.ceiling import spread_over_noise
+from nasproxy.stages.study_results import StudyResults, read_results
+from nasproxy.statistics.ceiling import compare_spread_with_noise
 from nasproxy.storage.files import read_record, replace_text
 from nasproxy.storage.study import StudyFolder
 from nasproxy.storage.trial_stores import TrialStore
@@ -61,37 +61,37 @@ def write_report(folder: StudyFolder, *, time_tolerance: float, store: TrialStor
     Raises:
         CorruptFileError: A file of the study cannot be read.
     """
-    findings = read_findings(folder, time_tolerance=time_tolerance, store=store)
-    words, expected = verdict.judge(findings), prospect(findings)
+    results = read_results(folder, time_tolerance=time_tolerance, store=store)
+    words, expected = verdict.judge_study(results), predict_search(results)
     estimate = read_record(folder.estimate, Estimate)
-    pictures = list(gallery.draw_all(findings))
+    pictures = list(gallery.draw_all(results))
     shown = {
-        "proxy_tasks": tables.proxy_tasks(findings),
-        "zero_cost": baselines.baselines(findings),
-        "search": tables.search(expected),
-        "not_chosen": tables.not_chosen(findings),
-        "confirmations": confirmation_section.table(findings),
-        "references": tables.references(findings),
-        "schedules": tables.schedules(findings),
-        "costs": tables.costs(findings),
-        "cloud_tool": tables.cloud_tool(findings),
-        "estimate": estimate_tables.compared(findings, estimate),
-        "failures": tables.failures(findings),
-        "settings": tables.settings(findings),
-        "rules": tables.rules(findings),
+        "proxy_tasks": tables.make_proxy_tasks(results),
+        "zero_cost": baselines.make_baselines(results),
+        "search": tables.make_search(expected),
+        "not_chosen": tables.make_not_chosen(results),
+        "confirmations": confirmation_section.make_confirmations(results),
+        "references": tables.make_references(results),
+        "schedules": tables.make_schedules(results),
+        "costs": tables.make_costs(results),
+        "cloud_tool": tables.make_vertex_comparison(results),
+        "estimate": estimate_tables.make_comparison(results, estimate),
+        "failures": tables.make_failures(results),
+        "settings": tables.make_settings(results),
+        "rules": tables.make_rules(results),
     }
-    html = _render(findings, words, expected, estimate, shown, pictures)
+    html = _render(results, words, expected, estimate, shown, pictures)
     written = _write_pictures(folder.report, pictures)
     path = folder.report / "index.html"
     replace_text(path, html)
     rows = {name: table.rows for name, table in shown.items()}
-    return Page(path, words.text, {**rows, "trials": tables.trials(findings).rows}, written)
+    return Page(path, words.text, {**rows, "trials": tables.make_trials(results).rows}, written)
 
 
 def _render(
-    findings: Findings,
-    words: verdict.Verdict,
-    expected: Prospect | None,
+    results: StudyResults,
+    words: verdict.StudyVerdict,
+    expected: SearchPrediction | None,
     estimate: Estimate | None,
     shown: Mapping[str, Table],
     pictures: Iterable[Picture],
@@ -103,16 +103,16 @@ def _render(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals.update(wording=wording, task_names=gallery.task_names, selection_name=gallery.selection_name)
+    environment.globals.update(wording=wording, name_task=gallery.name_task, name_selection=gallery.name_selection)
     return environment.get_template(TEMPLATE).render(
-        study=findings,
+        study=results,
         verdict=words,
         tables=shown,
         pictures={Path(picture.name).stem: _inlined(picture) for picture in pictures},
-        spread=_spread_over_noise(findings),
+        spread=_spread_over_noise(results),
         prospect=expected,
-        additions=[addition.sentence(findings.search_trials) for addition in additions(findings)],
-        assumptions=[] if estimate is None else estimate_tables.assumptions(estimate),
+        additions=[addition.sentence(results.search_trials) for addition in list_additions(results)],
+        assumptions=[] if estimate is None else estimate_tables.write_assumptions(estimate),
     )
 
 
@@ -120,11 +120,11 @@ def _inlined(picture: Picture) -> Mapping[str, str]:
     return {"alt": picture.alt, "data": base64.b64encode(picture.png).decode("ascii")}
 
 
-def _spread_over_noise(findings: Findings) -> float | None:
-    if findings.seed_sd is None:
+def _spread_over_noise(results: StudyResults) -> float | None:
+    if results.seed_sd is None:
         return None
     try:
-        return spread_over_noise([reference.score for reference in findings.references], findings.seed_sd)
+        return compare_spread_with_noise([reference.score for reference in results.references], results.seed_sd)
     except TooFewTrialsError:
         return None
 

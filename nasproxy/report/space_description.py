@@ -13,7 +13,7 @@ from nasproxy.report.tables import Column, Table
 from nasproxy.report.terminal import print_tree
 from nasproxy.space import SearchSpace
 from nasproxy.space.choice import ManyOf, Options, Picked
-from nasproxy.space.language import Group, Leaf, Node, Repeat, When, below
+from nasproxy.space.language import Group, Leaf, Node, Repeat, When, join_path
 from nasproxy.storage.zero_cost_scores import ZeroCost
 from nasproxy.trials.spec import Architecture, Choice
 
@@ -25,7 +25,7 @@ SHOWN_VALUES = 12
 
 
 @dataclass(frozen=True)
-class Sample:
+class SampledArchitecture:
     """An architecture to show.
 
     Attributes:
@@ -41,19 +41,19 @@ class Sample:
 
 def print_space(space: SearchSpace) -> None:
     """Print how large a space is, what to think of that, and its choices as a tree."""
-    for line in (*size(space), *advice(space)):
+    for line in (*describe_size(space), *advise_on_space(space)):
         print(line)
-    print_tree(drawn(space))
+    print_tree(draw_tree(space))
 
 
-def size(space: SearchSpace) -> Iterator[str]:
+def describe_size(space: SearchSpace) -> Iterator[str]:
     """How many decisions, points and architectures a space has."""
-    yield f"{space.name}: {wording.count(space.decisions, 'decision')}"
+    yield f"{space.name}: {wording.format_count(space.decisions, 'decision')}"
     yield f"points: {_exactly(space.points)}"
     yield f"different architectures: {_exactly(space.size)}"
 
 
-def advice(space: SearchSpace) -> Iterator[str]:
+def advise_on_space(space: SearchSpace) -> Iterator[str]:
     """What to change in a space that is hard to search."""
     if space.size > MANY_ARCHITECTURES:
         yield (
@@ -69,19 +69,19 @@ def advice(space: SearchSpace) -> Iterator[str]:
         )
 
 
-def drawn(space: SearchSpace) -> Tree:
+def draw_tree(space: SearchSpace) -> Tree:
     """The choices with their values and conditions; members of a repeated group that are alike are drawn once."""
     tree = Tree(Text("choices"))
     _draw_members(tree, space.tree)
     return tree
 
 
-def samples(shown: Sequence[Sample]) -> Table:
+def make_samples(shown: Sequence[SampledArchitecture]) -> Table:
     """Architectures, a row each, with what is known of them without training."""
     rows = [
         {
             "name": sample.name,
-            "architecture": outline(sample.architecture),
+            "architecture": outline_architecture(sample.architecture),
             "parameters": None if sample.scores is None else sample.scores.parameters,
             "flops": None if sample.scores is None else sample.scores.flops,
         }
@@ -93,20 +93,20 @@ def samples(shown: Sequence[Sample]) -> Table:
     ]
     if any(sample.scores for sample in shown):
         columns += [
-            Column("parameters", lambda row: wording.number(row["parameters"])),
-            Column("MFLOPs", lambda row: wording.number(_millions(row["flops"]))),
+            Column("parameters", lambda row: wording.format_number(row["parameters"])),
+            Column("MFLOPs", lambda row: wording.format_number(_millions(row["flops"]))),
         ]
     return Table(rows, columns)
 
 
-def outline(architecture: Architecture) -> str:
+def outline_architecture(architecture: Architecture) -> str:
     """An architecture in one line, its groups apart.
 
     >>> outline({"act": "relu", "stem.kernel": 3, "stem.channels": 8, "inputs.0": 1, "inputs.1": 4})
     'act=relu; stem: kernel=3 channels=8; inputs: 1 4'
     """
     groups = groupby(architecture.items(), key=lambda entry: entry[0].rpartition(".")[0])
-    return wording.one_line("; ".join(_group(path, dict(entries)) for path, entries in groups))
+    return wording.format_line("; ".join(_group(path, dict(entries)) for path, entries in groups))
 
 
 def _group(path: str, entries: Mapping[str, Choice]) -> str:
@@ -135,7 +135,7 @@ def _draw(tree: Tree, name: str, node: Node) -> None:
 
 
 def _draw_repeat(tree: Tree, name: str, repeat: Repeat) -> None:
-    label, each = below(name, _span(repeat)), repeat.each
+    label, each = join_path(name, _span(repeat)), repeat.each
     if isinstance(each, Leaf):
         branch = tree.add(Text(f"{label}: {_leaf(each)}{_when(repeat.when)}"))
     else:
@@ -166,7 +166,7 @@ def _lines(node: Node, path: str = "") -> Iterator[str]:
     if node.when:
         yield f"{path}{_when(node.when)}".lstrip(", ")
     for name, member in node.members.items():
-        yield from _lines(member, below(path, name))
+        yield from _lines(member, join_path(path, name))
 
 
 def _folded(node: Node, path: str = "") -> Iterator[tuple[str, Leaf]]:
@@ -175,12 +175,14 @@ def _folded(node: Node, path: str = "") -> Iterator[tuple[str, Leaf]]:
         yield path, node
     elif isinstance(node, Repeat):
         usual = {leaf.options.values for _, leaf in _folded(node.each)}
-        yield from _folded(node.each, below(path, _span(node)))
+        yield from _folded(node.each, join_path(path, _span(node)))
         for name, member in node.members.items():
-            yield from ((p, leaf) for p, leaf in _folded(member, below(path, name)) if leaf.options.values not in usual)
+            yield from (
+                (p, leaf) for p, leaf in _folded(member, join_path(path, name)) if leaf.options.values not in usual
+            )
     else:
         for name, member in node.members.items():
-            yield from _folded(member, below(path, name))
+            yield from _folded(member, join_path(path, name))
 
 
 def _span(repeat: Repeat) -> str:

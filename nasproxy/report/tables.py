@@ -6,13 +6,13 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from nasproxy.cost import vertex_comparison as cloud_tool_costs
-from nasproxy.cost.account import Cost, stage_costs, train_saving, train_seconds, wall_saving
+from nasproxy.cost.account import Cost, count_stage_costs, measure_train_saving, measure_wall_saving, sum_train_seconds
 from nasproxy.report import wording
-from nasproxy.report.prospect import TOP, Prospect
-from nasproxy.report.task_outcomes import Outcome, outcome, reason
-from nasproxy.stages.proxy_search.rules import by_path
+from nasproxy.report.search_prediction import TOP, SearchPrediction
+from nasproxy.report.task_outcomes import TaskOutcome, explain_outcome, get_outcome
+from nasproxy.stages.proxy_search.rules import list_by_path
 from nasproxy.stages.proxy_search.state import TaskState
-from nasproxy.stages.study_results import Findings, ModelScores, Stage, Trial, decided_at
+from nasproxy.stages.study_results import ModelScores, Purpose, StudyResults, Trial, find_decisive_check
 from nasproxy.statistics.rank_correlation import (
     RankCorrelation,
     spearman,
@@ -60,19 +60,19 @@ class Table:
     emphasised: frozenset[int] = field(default_factory=frozenset)
 
 
-def proxy_tasks(findings: Findings) -> Table:
+def make_proxy_tasks(results: StudyResults) -> Table:
     """All proxy tasks, the accepted ones first, each group from cheap to dear."""
-    rows = [_proxy_task(findings, task) for task in findings.tasks.values()]
+    rows = [_proxy_task(results, task) for task in results.tasks.values()]
     never = float("inf")
     rows.sort(key=lambda row: (not row["is_accepted"], never if row["train_seconds"] is None else row["train_seconds"]))
     best = frozenset(place for place, row in enumerate(rows) if row["is_best"])
-    all_counted = Column("all counted", lambda row: wording.times(row["wall_ratio"]))
+    all_counted = Column("all counted", lambda row: wording.format_times(row["wall_ratio"]))
     columns = [
         Column("proxy task", lambda row: row["proxy_task"], is_number=False),
-        *rank_columns(),
-        Column("steps", lambda row: wording.number(row["step"])),
-        Column("training", lambda row: wording.duration(row["train_seconds"])),
-        Column("cheaper", lambda row: wording.times(row["train_ratio"])),
+        *make_rank_columns(),
+        Column("steps", lambda row: wording.format_number(row["step"])),
+        Column("training", lambda row: wording.format_duration(row["train_seconds"])),
+        Column("cheaper", lambda row: wording.format_times(row["train_ratio"])),
         *([all_counted] if any(row["wall_ratio"] for row in rows) else []),
         Column("what became of it", lambda row: row["outcome"], is_number=False),
     ]
@@ -81,22 +81,22 @@ def proxy_tasks(findings: Findings) -> Table:
     return Table(rows, columns, best)
 
 
-def rank_columns() -> list[Column]:
+def make_rank_columns() -> list[Column]:
     """How well something ranks the reference models."""
     return [
-        Column("tau", lambda row: wording.tau(row["tau"])),
-        Column("95 % interval", lambda row: wording.interval(row["tau_low"], row["tau_high"])),
-        Column("p", lambda row: wording.p_value(row["p_value"])),
-        Column("models", lambda row: wording.number(row["models"])),
-        Column("Spearman", lambda row: wording.tau(row["spearman"])),
-        Column("weighted tau", lambda row: wording.tau(row["weighted_tau"])),
-        Column("tau, better half", lambda row: wording.tau(row["tau_better_half"])),
-        Column(f"top-{TOP_K} regret", lambda row: wording.number(row["top_regret"], 2)),
+        Column("tau", lambda row: wording.format_tau(row["tau"])),
+        Column("95 % interval", lambda row: wording.format_interval(row["tau_low"], row["tau_high"])),
+        Column("p", lambda row: wording.format_p_value(row["p_value"])),
+        Column("models", lambda row: wording.format_number(row["models"])),
+        Column("Spearman", lambda row: wording.format_tau(row["spearman"])),
+        Column("weighted tau", lambda row: wording.format_tau(row["weighted_tau"])),
+        Column("tau, better half", lambda row: wording.format_tau(row["tau_better_half"])),
+        Column(f"top-{TOP_K} regret", lambda row: wording.format_number(row["top_regret"], 2)),
     ]
 
 
-def rank_measures(scores: ModelScores, found: RankCorrelation | None) -> Row:
-    """How well scores rank the reference models, for `rank_columns`; None where that is undefined."""
+def measure_ranks(scores: ModelScores, found: RankCorrelation | None) -> Row:
+    """How well scores rank the reference models, for `make_rank_columns`; None where that is undefined."""
     half = scores.measure(tau_in_better_half)
     return {
         "tau": found and found.tau,
@@ -111,24 +111,24 @@ def rank_measures(scores: ModelScores, found: RankCorrelation | None) -> Row:
     }
 
 
-def not_chosen(findings: Findings) -> Table:
+def make_not_chosen(results: StudyResults) -> Table:
     """Every proxy task that was not chosen: what became of it, what it showed last against what it needed, and why."""
-    tasks = [task for task in findings.tasks.values() if outcome(findings, task) is not Outcome.CHOSEN]
+    tasks = [task for task in results.tasks.values() if get_outcome(results, task) is not TaskOutcome.CHOSEN]
     columns = [
         Column("proxy task", lambda row: row["proxy_task"], is_number=False),
         Column("what became of it", lambda row: row["outcome"], is_number=False),
-        Column("last look, step", lambda row: wording.number(row["step"])),
-        Column("tau there", lambda row: wording.tau(row["tau"])),
-        Column("needed there", lambda row: wording.tau(row["needed"])),
-        Column("models", lambda row: wording.number(row["models"])),
+        Column("last look, step", lambda row: wording.format_number(row["step"])),
+        Column("tau there", lambda row: wording.format_tau(row["tau"])),
+        Column("needed there", lambda row: wording.format_tau(row["needed"])),
+        Column("models", lambda row: wording.format_number(row["models"])),
         Column("why", lambda row: f"{row['reason']}.", is_number=False, is_prose=True),
     ]
-    return Table([_not_chosen(findings, task) for task in tasks], columns)
+    return Table([_not_chosen(results, task) for task in tasks], columns)
 
 
-def cloud_tool(findings: Findings) -> Table:
+def make_vertex_comparison(results: StudyResults) -> Table:
     """This study's price beside that of the cloud tool's way, as it is and with its faults mended."""
-    rows = [_compared(row) for row in cloud_tool_costs.compare(findings)]
+    rows = [_compared(row) for row in cloud_tool_costs.compare_with_vertex(results)]
     ways = {"study": "this study", "as_it_is": "cloud tool as it is", "mended": "cloud tool, both faults mended"}
     columns = [
         Column("stage", lambda row: row["stage"], is_number=False),
@@ -138,30 +138,30 @@ def cloud_tool(findings: Findings) -> Table:
     return Table(rows, columns, frozenset([len(rows) - 1] if rows else []))
 
 
-def search(expected: Prospect | None) -> Table:
+def make_search(expected: SearchPrediction | None) -> Table:
     """What the search costs, with the proxy task and without."""
     rows: list[Row] = [] if expected is None else [{**asdict(price)} for price in expected.prices]
     with_proxy = f"with the proxy task, and its top {TOP} trained fully"
     columns = [
         Column("the search by", lambda row: row["name"], is_number=False),
-        Column(with_proxy, lambda row: wording.duration(row["proxy_seconds"])),
-        Column("as many full trainings", lambda row: wording.about(row["full_models"])),
-        Column("all models trained fully", lambda row: wording.duration(row["full_seconds"])),
+        Column(with_proxy, lambda row: wording.format_duration(row["proxy_seconds"])),
+        Column("as many full trainings", lambda row: wording.format_about(row["full_models"])),
+        Column("all models trained fully", lambda row: wording.format_duration(row["full_seconds"])),
         Column("the study pays from", lambda row: _pays_from(row["break_even"])),
     ]
     return Table(rows, columns)
 
 
-def references(findings: Findings) -> Table:
+def make_references(results: StudyResults) -> Table:
     """The reference models, best first, and the baseline model."""
-    baseline = findings.selection.baseline if findings.selection else None
-    models = [*findings.references, *findings.added, *([] if baseline is None else [baseline])]
+    baseline = results.selection.baseline if results.selection else None
+    models = [*results.references, *results.added, *([] if baseline is None else [baseline])]
     models.sort(key=lambda model: -model.score)
     rows: list[Row] = [
         {
             "model": "baseline" if model is baseline else f"candidate {model.number}",
-            "is_added": model in findings.added,
-            "architecture": wording.architecture(model.architecture),
+            "is_added": model in results.added,
+            "architecture": wording.format_architecture(model.architecture),
             "score": model.score,
             "train_seconds": model.train_seconds,
             "trial": model.key,
@@ -171,51 +171,51 @@ def references(findings: Findings) -> Table:
     columns = [
         Column("model", lambda row: row["model"] + (", added" if row["is_added"] else ""), is_number=False),
         Column("architecture", lambda row: row["architecture"], is_number=False, is_prose=True),
-        Column("score", lambda row: wording.number(row["score"])),
-        Column("training", lambda row: wording.duration(row["train_seconds"])),
+        Column("score", lambda row: wording.format_number(row["score"])),
+        Column("training", lambda row: wording.format_duration(row["train_seconds"])),
         Column("trial", lambda row: row["trial"], is_number=False),
     ]
     return Table(rows, columns, frozenset(i for i, model in enumerate(models) if model is baseline))
 
 
-def schedules(findings: Findings) -> Table:
+def make_schedules(results: StudyResults) -> Table:
     """The comparison of schedules, the smoothest curve first."""
-    curves = [] if findings.schedules is None else list(findings.schedules.curves)
+    curves = [] if results.schedules is None else list(results.schedules.curves)
     rows: list[Row] = [asdict(curve) for curve in curves]
     never = float("inf")
     rows.sort(key=lambda row: (row["score"] is None, never if row["smoothness"] is None else row["smoothness"]))
     columns = [
         Column("schedule", lambda row: row["schedule"], is_number=False),
         Column("smoothing of the weights", lambda row: row["smoothing"], is_number=False),
-        Column("smoothness", lambda row: wording.number(row["smoothness"], 3)),
-        Column("last score", lambda row: "failed" if row["score"] is None else wording.number(row["score"])),
+        Column("smoothness", lambda row: wording.format_number(row["smoothness"], 3)),
+        Column("last score", lambda row: "failed" if row["score"] is None else wording.format_number(row["score"])),
         Column("trial", lambda row: row["key"], is_number=False),
     ]
     return Table(rows, columns)
 
 
-def costs(findings: Findings) -> Table:
+def make_costs(results: StudyResults) -> Table:
     """What each stage cost, each proxy task apart, and the sum."""
-    rows = [_cost(findings, stage.value, task, cost) for (stage, task), cost in stage_costs(findings).items()]
-    rows.append(_cost(findings, "total", None, Cost.of(list(findings.trials.values()))))
+    rows = [_cost(results, stage.value, task, cost) for (stage, task), cost in count_stage_costs(results).items()]
+    rows.append(_cost(results, "total", None, Cost.of(list(results.trials.values()))))
     columns = [
         Column("stage", lambda row: row["stage"], is_number=False),
         Column("proxy task", lambda row: row["proxy_task"] or "", is_number=False),
-        Column("trials", lambda row: wording.number(row["trials"])),
-        Column("steps", lambda row: wording.number(row["steps"])),
+        Column("trials", lambda row: wording.format_number(row["trials"])),
+        Column("steps", lambda row: wording.format_number(row["steps"])),
         Column("trainings' worth of steps", lambda row: _fixed(row["trainings"])),
-        Column("training", lambda row: wording.duration(row["train_seconds"])),
-        Column("all counted", lambda row: wording.duration(row["wall_seconds"])),
-        Column("failed", lambda row: wording.number(row["failed"])),
+        Column("training", lambda row: wording.format_duration(row["train_seconds"])),
+        Column("all counted", lambda row: wording.format_duration(row["wall_seconds"])),
+        Column("failed", lambda row: wording.format_number(row["failed"])),
         Column("causes", lambda row: row["causes"], is_number=False),
     ]
     return Table(rows, columns, frozenset([len(rows) - 1]))
 
 
-def trials(findings: Findings) -> Table:
+def make_trials(results: StudyResults) -> Table:
     """All trials, failed ones too: by stage, then by score, those without one last."""
-    order = list(Stage)
-    ranked = sorted(findings.trials.items(), key=lambda item: _rank(order.index(item[1].stage), item[1]))
+    order = list(Purpose)
+    ranked = sorted(results.trials.items(), key=lambda item: _rank(order.index(item[1].stage), item[1]))
     rows = [_trial(key, trial) for key, trial in ranked]
     has_micro_batches = any(row["micro_batch"] is not None for row in rows)
     columns = [
@@ -224,20 +224,20 @@ def trials(findings: Findings) -> Table:
         Column("proxy task", lambda row: row["proxy_task"] or "", is_number=False),
         Column("architecture", lambda row: row["architecture"], is_number=False, is_prose=True),
         Column("seed", lambda row: str(row["seed"])),
-        *([Column("micro-batch", lambda row: wording.number(row["micro_batch"]))] if has_micro_batches else []),
+        *([Column("micro-batch", lambda row: wording.format_number(row["micro_batch"]))] if has_micro_batches else []),
         Column("state", lambda row: row["state"], is_number=False),
         Column("steps", lambda row: f"{row['step']}/{row['total_steps']}"),
-        Column("score", lambda row: wording.number(row["score"])),
-        Column("training", lambda row: wording.duration(row["train_seconds"])),
-        Column("all counted", lambda row: wording.duration(row["wall_seconds"])),
+        Column("score", lambda row: wording.format_number(row["score"])),
+        Column("training", lambda row: wording.format_duration(row["train_seconds"])),
+        Column("all counted", lambda row: wording.format_duration(row["wall_seconds"])),
         Column("cause", lambda row: _cause(row), is_number=False),
     ]
     return Table(rows, columns)
 
 
-def failures(findings: Findings) -> Table:
+def make_failures(results: StudyResults) -> Table:
     """The trials that failed for good, in their own words."""
-    every = trials(findings)
+    every = make_trials(results)
     rows = [row for row in every.rows if row["state"] == "failed"]
     shown = ("trial", "stage", "proxy task", "architecture", "steps")
     columns = [column for column in every.columns if column.heading in shown]
@@ -245,14 +245,14 @@ def failures(findings: Findings) -> Table:
     return Table(rows, [*columns, message])
 
 
-def settings(findings: Findings) -> Table:
+def make_settings(results: StudyResults) -> Table:
     """What the study was begun with."""
-    return _settings(findings.base)
+    return _settings(results.base)
 
 
-def rules(findings: Findings) -> Table:
+def make_rules(results: StudyResults) -> Table:
     """What its proxy tasks were last judged by."""
-    return _settings(by_path(findings.judged_by, findings.policy))
+    return _settings(list_by_path(results.judged_by, results.policy))
 
 
 def _settings(values: Mapping[str, Any]) -> Table:
@@ -264,19 +264,19 @@ def _settings(values: Mapping[str, Any]) -> Table:
     return Table(rows, columns)
 
 
-def _proxy_task(findings: Findings, task: TaskState) -> Row:
-    check = decided_at(task)
+def _proxy_task(results: StudyResults, task: TaskState) -> Row:
+    check = find_decisive_check(task)
     found = None if check is None else check.correlation
-    scores = ModelScores.none() if check is None else findings.scores_at(task, check.step)
-    train, wall = train_saving(findings, task), wall_saving(findings, task)
-    bounds = None if check is None else findings.lost_bounds(task, check.step)
+    scores = ModelScores.none() if check is None else results.scores_at(task, check.step)
+    train, wall = measure_train_saving(results, task), measure_wall_saving(results, task)
+    bounds = None if check is None else results.lost_bounds(task, check.step)
     return {
         "proxy_task": task.name,
-        "is_best": task is findings.best,
+        "is_best": task is results.best,
         "is_accepted": task.stopping_state is not None and task.stopping_state.is_success,
         "state": None if task.stopping_state is None else task.stopping_state.value,
-        "outcome": outcome(findings, task).value,
-        **rank_measures(scores, found),
+        "outcome": get_outcome(results, task).value,
+        **measure_ranks(scores, found),
         "needed": check and check.needed,
         "lost": bounds and bounds.lost,
         "lost_tau_low": bounds and bounds.low,
@@ -292,30 +292,30 @@ def _proxy_task(findings: Findings, task: TaskState) -> Row:
 
 
 def _pays_from(models: int | None) -> str:
-    return "never" if models is None else f"{wording.count(models, 'searched model')} on"
+    return "never" if models is None else f"{wording.format_count(models, 'searched model')} on"
 
 
 def _lost_bounds(row: Row) -> str:
     if not row["lost"]:
         return wording.MISSING
-    return f"{wording.interval(row['lost_tau_low'], row['lost_tau_high'])} ({row['lost']} lost)"
+    return f"{wording.format_interval(row['lost_tau_low'], row['lost_tau_high'])} ({row['lost']} lost)"
 
 
-def _not_chosen(findings: Findings, task: TaskState) -> Row:
-    check = decided_at(task)
+def _not_chosen(results: StudyResults, task: TaskState) -> Row:
+    check = find_decisive_check(task)
     found = None if check is None else check.correlation
     return {
         "proxy_task": task.name,
-        "outcome": outcome(findings, task).value,
+        "outcome": get_outcome(results, task).value,
         "step": check and check.step,
         "tau": found and found.tau,
         "needed": check and check.needed,
         "models": found and found.n,
-        "reason": reason(findings, task),
+        "reason": explain_outcome(results, task),
     }
 
 
-def _compared(row: cloud_tool_costs.Compared) -> Row:
+def _compared(row: cloud_tool_costs.StageComparison) -> Row:
     return {
         "stage": row.stage,
         "proxy_task": row.task,
@@ -328,19 +328,23 @@ def _effort_column(way: str, heading: str, unit: str) -> Column:
         effort = row[way]
         if effort is None:
             return wording.MISSING
-        amount = wording.about(effort["trainings"]) if unit == "trainings" else wording.duration(effort["seconds"])
+        amount = (
+            wording.format_about(effort["trainings"])
+            if unit == "trainings"
+            else wording.format_duration(effort["seconds"])
+        )
         return f"\N{GREATER-THAN OR EQUAL TO}\N{NO-BREAK SPACE}{amount}" if effort["is_at_least"] else amount
 
     return Column(f"{heading}: {'trainings' if unit == 'trainings' else 'training time'}", text)
 
 
-def _cost(findings: Findings, stage: str, task: str | None, cost: Cost) -> Row:
+def _cost(results: StudyResults, stage: str, task: str | None, cost: Cost) -> Row:
     return {
         "stage": stage,
         "proxy_task": task,
         "trials": cost.trials,
         "steps": cost.steps,
-        "trainings": None if findings.full_steps is None else cost.steps / findings.full_steps,
+        "trainings": None if results.full_steps is None else cost.steps / results.full_steps,
         "train_seconds": cost.train_seconds,
         "wall_seconds": cost.wall_seconds,
         "failed": cost.failed,
@@ -350,19 +354,19 @@ def _cost(findings: Findings, stage: str, task: str | None, cost: Cost) -> Row:
 
 def _trial(key: str, trial: Trial) -> Row:
     record, status = trial.alone, trial.alone.status
-    by = record.replacements[0] if record.replacements else None
+    by = record.retries[0] if record.retries else None
     return {
         "trial": key,
         "stage": trial.stage.value,
         "proxy_task": trial.task,
-        "architecture": wording.architecture(trial.spec.architecture),
+        "architecture": wording.format_architecture(trial.spec.architecture),
         "seed": trial.spec.seed,
         "micro_batch": trial.spec.recipe.micro_batch,
         "state": status.state.value if by is None else "replaced",
         "step": record.step,
         "total_steps": trial.spec.total_steps,
         "score": record.score,
-        "train_seconds": trial.spec.devices * train_seconds(record),
+        "train_seconds": trial.spec.devices * sum_train_seconds(record),
         "wall_seconds": trial.spec.devices * status.wall_seconds,
         "cause": None if status.cause is None else status.cause.value,
         "message": status.message,
@@ -380,7 +384,7 @@ def _rank(stage: int, trial: Trial) -> tuple[int, str, bool, float]:
 def _cause(row: Mapping[str, Any], longest: int = 60) -> str:
     if row["replaced_by"] is not None:
         return f"{row['cause']}: {row['replaced_by']} stands in for it, with {row['change']}"
-    return ": ".join(wording.one_line(text, longest) for text in (row["cause"], row["message"]) if text)
+    return ": ".join(wording.format_line(text, longest) for text in (row["cause"], row["message"]) if text)
 
 
 def _fixed(value: float | None) -> str:

@@ -5,11 +5,11 @@ from enum import Enum
 
 from nasproxy.report import wording
 from nasproxy.stages.proxy_search.state import StoppingState, TaskCheck, TaskState
-from nasproxy.stages.study_results import Findings, decided_at
+from nasproxy.stages.study_results import StudyResults, find_decisive_check
 from nasproxy.statistics.acceptance import VerdictKind
 
 
-class Outcome(str, Enum):
+class TaskOutcome(str, Enum):
     """What became of a proxy task."""
 
     CHOSEN = "chosen"
@@ -26,64 +26,66 @@ class Outcome(str, Enum):
     @property
     def is_accepted(self) -> bool:
         """Whether it was good enough."""
-        return self in (Outcome.CHOSEN, Outcome.ACCEPTED)
+        return self in (TaskOutcome.CHOSEN, TaskOutcome.ACCEPTED)
 
 
 ENDED = {
-    StoppingState.EXCEEDED_BEST_TIME: Outcome.DROPPED,
-    StoppingState.EXCEEDED_TIME_LIMIT: Outcome.TIMED_OUT,
-    StoppingState.EXCESS_FAILURES: Outcome.FAILED,
-    StoppingState.CONTRADICTED: Outcome.CONTRADICTED,
+    StoppingState.EXCEEDED_BEST_TIME: TaskOutcome.DROPPED,
+    StoppingState.EXCEEDED_TIME_LIMIT: TaskOutcome.TIMED_OUT,
+    StoppingState.EXCESS_FAILURES: TaskOutcome.FAILED,
+    StoppingState.CONTRADICTED: TaskOutcome.CONTRADICTED,
 }
 
 
-def outcome(findings: Findings, task: TaskState) -> Outcome:
+def get_outcome(results: StudyResults, task: TaskState) -> TaskOutcome:
     """What became of a proxy task."""
-    if task is findings.best:
-        return Outcome.CHOSEN
-    if task.judged_by != findings.judged_by:
-        return Outcome.OTHER_RULES
+    if task is results.best:
+        return TaskOutcome.CHOSEN
+    if task.judged_by != results.judged_by:
+        return TaskOutcome.OTHER_RULES
     if task.stopping_state is None:
-        return Outcome.RUNNING
+        return TaskOutcome.RUNNING
     if task.is_accepted:
-        return Outcome.ACCEPTED
+        return TaskOutcome.ACCEPTED
     is_open = task.verdict is not None and task.verdict.kind is VerdictKind.UNDECIDED
-    return ENDED.get(task.stopping_state, Outcome.UNDECIDED if is_open else Outcome.REJECTED)
+    return ENDED.get(task.stopping_state, TaskOutcome.UNDECIDED if is_open else TaskOutcome.REJECTED)
 
 
-def reason(findings: Findings, task: TaskState) -> str:
+def explain_outcome(results: StudyResults, task: TaskState) -> str:
     """Why a proxy task was not chosen, in a sentence without its full stop."""
-    check, what = decided_at(task), outcome(findings, task)
-    if what is Outcome.OTHER_RULES:
+    check, what = find_decisive_check(task), get_outcome(results, task)
+    if what is TaskOutcome.OTHER_RULES:
         return "Judged by other rules than the study's last ones: run its grid again to compare it"
-    if what is Outcome.FAILED:
-        return _failed(findings, task)
-    if what is Outcome.DROPPED:
-        return _dropped(findings, check)
-    if what is Outcome.CONTRADICTED:
-        return _contradicted(findings, task)
-    if what is Outcome.ACCEPTED:
-        return _accepted_too(findings, task)
-    if what is Outcome.RUNNING and check is None:
+    if what is TaskOutcome.FAILED:
+        return _failed(results, task)
+    if what is TaskOutcome.DROPPED:
+        return _dropped(results, check)
+    if what is TaskOutcome.CONTRADICTED:
+        return _contradicted(results, task)
+    if what is TaskOutcome.ACCEPTED:
+        return _accepted_too(results, task)
+    if what is TaskOutcome.RUNNING and check is None:
         return "No check that all of its models have reached"
-    limit = "" if findings.time_limit is None else f" of {wording.duration(findings.time_limit)}"
+    limit = "" if results.time_limit is None else f" of {wording.format_duration(results.time_limit)}"
     ended = {
-        Outcome.TIMED_OUT: f"Reached proxy_search.train_seconds_limit{limit}: ",
-        Outcome.RUNNING: "So far ",
+        TaskOutcome.TIMED_OUT: f"Reached proxy_search.train_seconds_limit{limit}: ",
+        TaskOutcome.RUNNING: "So far ",
     }
-    return f"{ended.get(what, 'Ran to its end: ')}{shortfall(check)}{_more_models(task, check)}"
+    return f"{ended.get(what, 'Ran to its end: ')}{explain_shortfall(check)}{_more_models(task, check)}"
 
 
-def shortfall(check: TaskCheck | None) -> str:
+def explain_shortfall(check: TaskCheck | None) -> str:
     """What a check showed against what it needed."""
     if check is None:
         return "it has no check"
     if check.correlation is None:
         return "tau was undefined there, since scores did not differ"
-    shown = f"tau was {wording.tau(check.correlation.tau)} on {wording.count(check.correlation.n, 'model')}"
+    shown = (
+        f"tau was {wording.format_tau(check.correlation.tau)} on {wording.format_count(check.correlation.n, 'model')}"
+    )
     if check.needed is None:
         return f"{shown}, too few for any tau to be enough"
-    return f"{shown}, and {wording.tau(check.needed)} was needed"
+    return f"{shown}, and {wording.format_tau(check.needed)} was needed"
 
 
 def _more_models(task: TaskState, check: TaskCheck | None) -> str:
@@ -92,38 +94,49 @@ def _more_models(task: TaskState, check: TaskCheck | None) -> str:
     if check is None or more is None:
         return ""
     if task.stopping_state is None:
-        return f"; {wording.count(more, 'more reference model')} might decide it"
-    return f"; {wording.count(more, 'more reference model')} than references.max allows might decide it"
+        return f"; {wording.format_count(more, 'more reference model')} might decide it"
+    return f"; {wording.format_count(more, 'more reference model')} than references.max allows might decide it"
 
 
-def _dropped(findings: Findings, check: TaskCheck | None) -> str:
-    best = findings.best
+def _dropped(results: StudyResults, check: TaskCheck | None) -> str:
+    best = results.best
     seconds = None if best is None else best.final_rated_seconds
-    name = "one accepted before" if best is None or seconds is None else f"{best.name} ({wording.duration(seconds)})"
-    when = "before its first check" if check is None else f"after {wording.duration(check.rated_seconds)} of training"
+    name = (
+        "one accepted before"
+        if best is None or seconds is None
+        else f"{best.name} ({wording.format_duration(seconds)})"
+    )
+    when = (
+        "before its first check"
+        if check is None
+        else f"after {wording.format_duration(check.rated_seconds)} of training"
+    )
     return f"Dropped {when}: no later check of it could be cheaper than {name}; how well it would rank is not known"
 
 
-def _accepted_too(findings: Findings, task: TaskState) -> str:
-    best, seconds = findings.best, task.final_rated_seconds
+def _accepted_too(results: StudyResults, task: TaskState) -> str:
+    best, seconds = results.best, task.final_rated_seconds
     if best is None or best.final_rated_seconds is None or seconds is None:
         return "Accepted too"
-    ends = f"{wording.duration(seconds)} of training a model against {wording.duration(best.final_rated_seconds)}"
+    ends = (
+        f"{wording.format_duration(seconds)} of training a model against "
+        f"{wording.format_duration(best.final_rated_seconds)}"
+    )
     if seconds > best.final_rated_seconds:
         return f"Accepted too, but dearer than {best.name}: {ends}"
-    return f"Accepted too, but no more than {findings.time_tolerance:.0%} cheaper than {best.name}: {ends}"
+    return f"Accepted too, but no more than {results.time_tolerance:.0%} cheaper than {best.name}: {ends}"
 
 
-def _contradicted(findings: Findings, task: TaskState) -> str:
-    state = findings.confirmation_of(task)
+def _contradicted(results: StudyResults, task: TaskState) -> str:
+    state = results.confirmation_of(task)
     found = None if state is None or state.result is None else state.result.correlation
-    tau = "" if found is None else f": tau was {wording.tau(found.tau)}"
-    steps = wording.number(task.final_step)
+    tau = "" if found is None else f": tau was {wording.format_tau(found.tau)}"
+    steps = wording.format_number(task.final_step)
     return f"Accepted after {steps} steps, and contradicted by its models on a schedule of {steps} steps{tau}"
 
 
-def _failed(findings: Findings, task: TaskState) -> str:
-    records = [findings.trials[key].record for key in task.keys if key in findings.trials]
+def _failed(results: StudyResults, task: TaskState) -> str:
+    records = [results.trials[key].record for key in task.keys if key in results.trials]
     causes = Counter(r.status.cause.value if r.status.cause else "unknown" for r in records if r.is_failed)
     words = ", ".join(f"{number} {cause}" for cause, number in causes.most_common())
     failed = f"{causes.total()} of {len(task.keys)} trainings failed" + (f" ({words})" if words else "")

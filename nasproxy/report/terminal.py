@@ -43,7 +43,7 @@ def print_tree(tree: Tree) -> None:
         print(line.rstrip())
 
 
-def busy(doing: str) -> Status:
+def show_busy(doing: str) -> Status:
     """Say on a terminal what is being done, while it is."""
     return Console().status(doing)
 

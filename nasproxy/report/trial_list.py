@@ -2,7 +2,7 @@
 
 from nasproxy.report import tables
 from nasproxy.report.terminal import print_table
-from nasproxy.stages.study_results import read_findings
+from nasproxy.stages.study_results import read_results
 from nasproxy.storage.study import StudyFolder
 from nasproxy.storage.trial_stores import TrialStore
 
@@ -20,5 +20,5 @@ def print_trials(folder: StudyFolder, store: TrialStore | None = None) -> None:
     Raises:
         CorruptFileError: A file of the study cannot be read.
     """
-    content = tables.trials(read_findings(folder, time_tolerance=0.0, store=store))
+    content = tables.make_trials(read_results(folder, time_tolerance=0.0, store=store))
     print_table(content, f"{len(content.rows)} trials of {folder.path.name}", FOLDED)

@@ -16,7 +16,7 @@ class Remark:
     text: str
 
 
-def time_unit(seconds: float) -> tuple[float, str]:
+def choose_time_unit(seconds: float) -> tuple[float, str]:
     """The unit that makes a time easy to read: its seconds and its name.
 
     >>> time_unit(90)
@@ -25,7 +25,7 @@ def time_unit(seconds: float) -> tuple[float, str]:
     return next((unit for unit in TIME_UNITS if seconds >= unit[0]), TIME_UNITS[-1])
 
 
-def duration(seconds: float | None) -> str:
+def format_duration(seconds: float | None) -> str:
     """A time in words.
 
     >>> duration(5400)
@@ -33,11 +33,11 @@ def duration(seconds: float | None) -> str:
     """
     if seconds is None:
         return MISSING
-    size, unit = time_unit(seconds)
+    size, unit = choose_time_unit(seconds)
     return f"{seconds / size:.3g} {unit}" if seconds < 1000 * size else f"{seconds / size:,.0f} {unit}"
 
 
-def number(value: float | None, digits: int = 4) -> str:
+def format_number(value: float | None, digits: int = 4) -> str:
     """A number with so many significant digits.
 
     >>> number(0.123456), number(500)
@@ -46,7 +46,7 @@ def number(value: float | None, digits: int = 4) -> str:
     return MISSING if value is None else f"{value:,}" if isinstance(value, int) else f"{value:.{digits}g}"
 
 
-def about(value: float) -> str:
+def format_about(value: float) -> str:
     """A mean or an estimate, with no more than one figure behind the point, and none from 100 on.
 
     >>> about(1.54), about(412.3), about(12345.0)
@@ -56,7 +56,7 @@ def about(value: float) -> str:
     return f"{rounded:,.1f}" if rounded < 100 else f"{value:,.0f}"
 
 
-def tau(value: float | None) -> str:
+def format_tau(value: float | None) -> str:
     """A correlation, with a true minus sign.
 
     >>> tau(0.648)
@@ -65,12 +65,12 @@ def tau(value: float | None) -> str:
     return MISSING if value is None else f"{value:.2f}".replace("-", "\N{MINUS SIGN}")
 
 
-def interval(low: float | None, high: float | None) -> str:
+def format_interval(low: float | None, high: float | None) -> str:
     """A 95 % interval of a correlation."""
-    return MISSING if low is None or high is None else f"{tau(low)} to {tau(high)}"
+    return MISSING if low is None or high is None else f"{format_tau(low)} to {format_tau(high)}"
 
 
-def p_value(value: float | None) -> str:
+def format_p_value(value: float | None) -> str:
     """A probability.
 
     >>> p_value(0.00001)
@@ -79,7 +79,7 @@ def p_value(value: float | None) -> str:
     return MISSING if value is None else "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def times(ratio: float | None) -> str:
+def format_times(ratio: float | None) -> str:
     """How many times cheaper.
 
     >>> times(8.26)
@@ -90,7 +90,7 @@ def times(ratio: float | None) -> str:
     return f"{ratio:.1f}\N{MULTIPLICATION SIGN}" if ratio < 100 else f"{ratio:,.0f}\N{MULTIPLICATION SIGN}"
 
 
-def count(number_of: int, noun: str) -> str:
+def format_count(number_of: int, noun: str) -> str:
     """A count with its noun.
 
     >>> count(1, "model"), count(2, "model")
@@ -99,16 +99,16 @@ def count(number_of: int, noun: str) -> str:
     return f"{number_of:,} {noun}{'' if number_of == 1 else 's'}"
 
 
-def architecture(choices: Mapping[str, Any]) -> str:
+def format_architecture(choices: Mapping[str, Any]) -> str:
     """An architecture in one line.
 
     >>> architecture({"depth": 3, "kernel": 5})
     'depth=3 kernel=5'
     """
-    return one_line(" ".join(f"{name}={value}" for name, value in choices.items()))
+    return format_line(" ".join(f"{name}={value}" for name, value in choices.items()))
 
 
-def one_line(text: str, longest: int | None = None) -> str:
+def format_line(text: str, longest: int | None = None) -> str:
     """Free text in one line of printable characters, cut where it is too long.
 
     >>> one_line("out of" + chr(10) + "memory", longest=8)

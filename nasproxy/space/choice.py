@@ -13,7 +13,7 @@ Picked = tuple[Choice, ...]
 """What was chosen at one place: a value for each of its slots."""
 
 
-def identity(value: Choice) -> tuple[bool, Choice]:
+def identify(value: Choice) -> tuple[bool, Choice]:
     """Equal for what is the same thing to a model: 1 is 1.0 but not true."""
     return isinstance(value, bool), value
 
@@ -52,7 +52,7 @@ class OneOf:
 
     def rank(self, picked: Picked) -> int:
         """The value's place."""
-        return self._places[identity(picked[0])]
+        return self._places[identify(picked[0])]
 
     def vary(self, picked: Picked, generator: random.Random) -> Picked:
         """Any other value."""
@@ -60,11 +60,11 @@ class OneOf:
         return self.unrank(other + (other >= self.rank(picked)))
 
     def _place(self, value: object) -> int | None:
-        return self._places.get(identity(value)) if isinstance(value, bool | int | float | str) else None
+        return self._places.get(identify(value)) if isinstance(value, bool | int | float | str) else None
 
     @cached_property
     def _places(self) -> Mapping[tuple[bool, Choice], int]:
-        return {identity(value): place for place, value in enumerate(self.values)}
+        return {identify(value): place for place, value in enumerate(self.values)}
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class ManyOf:
 
     def admit(self, picked: Sequence[object]) -> Picked | None:
         """The values as declared, sorted where their order says nothing; None where they cannot be chosen so."""
-        known = [self._places.get(identity(value)) for value in picked if isinstance(value, bool | int | float | str)]
+        known = [self._places.get(identify(value)) for value in picked if isinstance(value, bool | int | float | str)]
         places = self._order(place for place in known if place is not None)
         return self._values(places) if len(places) == self.k and self._fits(places) else None
 
@@ -123,14 +123,14 @@ class ManyOf:
 
     def rank(self, picked: Picked) -> int:
         """The place of some values, as `unrank` numbers them."""
-        places = [self._places[identity(value)] for value in picked]
+        places = [self._places[identify(value)] for value in picked]
         return sum(
             ways for slot, chosen in enumerate(places) for place, ways in self._next(places[:slot]) if place < chosen
         )
 
     def vary(self, picked: Picked, generator: random.Random) -> Picked:
         """Another value in one slot, or two slots that swap their values: any of these that fits, all as likely."""
-        places = tuple(self._places[identity(value)] for value in picked)
+        places = tuple(self._places[identify(value)] for value in picked)
         near = {self._order(moved) for moved in self._moved(places)} - {places}
         return self._values(generator.choice(sorted(moved for moved in near if self._fits(moved))))
 
@@ -151,7 +151,7 @@ class ManyOf:
         elif self.is_distinct:
             used = Counter(places)
             left = [copies - used[place] for place, copies in enumerate(self._copies)]
-            ways = {copies: arrangements(_one_less(left, copies), rest) for copies in set(left) if copies}
+            ways = {copies: count_arrangements(_one_less(left, copies), rest) for copies in set(left) if copies}
             yield from ((place, ways[copies]) for place, copies in enumerate(left) if copies)
         elif self.is_sorted:
             first = places[-1] if places else 0
@@ -171,7 +171,7 @@ class ManyOf:
     @cached_property
     def _places(self) -> Mapping[tuple[bool, Choice], int]:
         """Each value's place among the different ones."""
-        return {key: place for place, key in enumerate(dict.fromkeys(map(identity, self.values)))}
+        return {key: place for place, key in enumerate(dict.fromkeys(map(identify, self.values)))}
 
     @cached_property
     def _different(self) -> Picked:
@@ -180,7 +180,7 @@ class ManyOf:
     @cached_property
     def _copies(self) -> tuple[int, ...]:
         """Entries of each different value."""
-        return tuple(Counter(map(identity, self.values)).values())
+        return tuple(Counter(map(identify, self.values)).values())
 
 
 Options = OneOf | ManyOf
@@ -192,7 +192,7 @@ their declared form, number the ways that differ from 0 to `size` - 1, and vary 
 
 
 @lru_cache(maxsize=100_000)
-def arrangements(copies: tuple[int, ...], length: int) -> int:
+def count_arrangements(copies: tuple[int, ...], length: int) -> int:
     """How many different sequences of a length can be made of things of which there are so many copies.
 
     >>> arrangements((2, 1), 2)  # aa ab ba
@@ -228,12 +228,12 @@ class Condition:
 
     def holds(self, architecture: Mapping[str, Choice]) -> bool:
         """Whether the other choice is there, with such a value."""
-        return self.path in architecture and identity(architecture[self.path]) in self.identities
+        return self.path in architecture and identify(architecture[self.path]) in self.identities
 
     @cached_property
     def identities(self) -> frozenset[tuple[bool, Choice]]:
         """The values, to look one up."""
-        return frozenset(map(identity, self.values))
+        return frozenset(map(identify, self.values))
 
 
 @dataclass(frozen=True)

@@ -3,14 +3,14 @@
 from collections.abc import Iterator, Sequence
 
 from nasproxy.errors import SpaceError
-from nasproxy.space.choice import Condition, Decision, OneOf, Picked, identity
-from nasproxy.space.language import Group, Leaf, Node, When, below
+from nasproxy.space.choice import Condition, Decision, OneOf, Picked, identify
+from nasproxy.space.language import Group, Leaf, Node, When, join_path
 
 Scoped = tuple[str, When]
 """What is under a `when`, with the path of the group from which its names are looked up."""
 
 
-def decide(space: str, tree: Group) -> tuple[Decision, ...]:
+def resolve_conditions(space: str, tree: Group) -> tuple[Decision, ...]:
     """The choices of a tree in declared order, with what each hangs on.
 
     Args:
@@ -45,7 +45,7 @@ class _Resolver:
         return tuple(Condition(other, values) for other, values in found.items())
 
     def _find(self, path: str, scope: str, name: str) -> str:
-        candidates = [below(around, name) for around in _outward(scope)]
+        candidates = [join_path(around, name) for around in _outward(scope)]
         for candidate in candidates:
             if candidate in self._options or candidate in self._slots:
                 return self._slots.get(candidate, candidate)
@@ -78,8 +78,8 @@ class _Resolver:
 
 
 def _both(some: Picked, others: Picked) -> Picked:
-    known = set(map(identity, others))
-    return tuple(value for value in some if identity(value) in known)
+    known = set(map(identify, others))
+    return tuple(value for value in some if identify(value) in known)
 
 
 def _outward(path: str) -> Iterator[str]:
@@ -100,11 +100,11 @@ def _leaves(
         yield path, node, own
         return
     for name, member in node.members.items():
-        yield from _leaves(member, below(path, name), own)
+        yield from _leaves(member, join_path(path, name), own)
 
 
 def _groups(node: Node, path: str = "") -> Iterator[str]:
     if isinstance(node, Group):
         yield path
         for name, member in node.members.items():
-            yield from _groups(member, below(path, name))
+            yield from _groups(member, join_path(path, name))

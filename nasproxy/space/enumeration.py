@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from nasproxy.errors import SpaceError
-from nasproxy.space.choice import Decision, Options, identity
+from nasproxy.space.choice import Decision, Options, identify
 from nasproxy.trials.spec import Choice
 
 State = tuple[int, ...]
@@ -171,7 +171,7 @@ class _Kinds:
         self._wanted = wanted
         self._answers: dict[tuple[bool, ...], int] = {}
         self.absent = self._kind((False,) * len(wanted))
-        asked_of = map(identity, options.values if wanted else ())
+        asked_of = map(identify, options.values if wanted else ())
         self.of_values = tuple(self._kind(tuple(value in values for values in wanted)) for value in asked_of)
 
     def among(self, values: Wanted) -> frozenset[int]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from nasproxy.errors import SpaceError
-from nasproxy.space.choice import ManyOf, OneOf, Options, Picked, identity
+from nasproxy.space.choice import ManyOf, OneOf, Options, Picked, identify
 
 RESERVED = ("oneof", "manyof", "k", "distinct", "sorted", "when", "repeat", "each", "but")
 """Words of the language; everything else is a name."""
@@ -51,7 +51,7 @@ class Repeat(Group):
 Node: TypeAlias = Leaf | Group
 
 
-def read(space: str, tree: Any) -> Group:
+def read_space(space: str, tree: Any) -> Group:
     """Read the choices of a space.
 
     Args:
@@ -69,7 +69,7 @@ def read(space: str, tree: Any) -> Group:
     return node
 
 
-def below(path: str, name: str) -> str:
+def join_path(path: str, name: str) -> str:
     """The path of a name in a group."""
     return f"{path}.{name}" if path else name
 
@@ -94,7 +94,7 @@ class _Reader:
             word = f"{reserved[0]!r}, a word of the language"
             raise self._error(path, f"needs other names than {word}: rename the choice", "group")
         self._refuse_misspelt(path, entries)
-        members = {name: self.node(below(path, name), entry) for name, entry in entries.items() if name != "when"}
+        members = {name: self.node(join_path(path, name), entry) for name, entry in entries.items() if name != "when"}
         if not members:
             raise self._error(path, "needs choices, got none: list some, or remove it", "group")
         return Group(members, when)
@@ -129,7 +129,7 @@ class _Reader:
         but = {} if entries.get("but") is None else entries["but"]
         if not isinstance(but, Mapping):
             raise self._error(path, f"needs `but` to map members to choices, got {but!r}", "group")
-        changes = self._entries(below(path, "but"), but)
+        changes = self._entries(join_path(path, "but"), but)
         names = [str(member) for member in range(count)]
         strange = [member for member in changes if member not in names]
         if strange:
@@ -138,9 +138,9 @@ class _Reader:
             )
         members = {}
         for name in names:
-            place = below(path, name)
+            place = join_path(path, name)
             members[name] = self.node(place, self._changed(place, each, changes[name]) if name in changes else each)
-        return Repeat(members, self._when(path, entries), self.node(below(path, "each"), each))
+        return Repeat(members, self._when(path, entries), self.node(join_path(path, "each"), each))
 
     def _changed(self, path: str, each: Any, change: Any) -> Any:
         """Merge groups by name; anything else is replaced whole."""
@@ -150,10 +150,10 @@ class _Reader:
         strange = [name for name in new if name not in old and name != "when"]
         if strange:
             raise self._error(
-                below(path, strange[0]), f"must be one of those that `each` has ({', '.join(old)}): add it there"
+                join_path(path, strange[0]), f"must be one of those that `each` has ({', '.join(old)}): add it there"
             )
         changed = {
-            name: self._changed(below(path, name), old[name], entry) if name in old and name != "when" else entry
+            name: self._changed(join_path(path, name), old[name], entry) if name in old and name != "when" else entry
             for name, entry in new.items()
         }
         return {**old, **changed}
@@ -170,7 +170,8 @@ class _Reader:
                 raise self._bad_name(path, key)
             parts.setdefault(name, []).append({rest: value} if dot else value)
         return {
-            name: part[0] if len(part) == 1 else self._joined(below(path, name), part) for name, part in parts.items()
+            name: part[0] if len(part) == 1 else self._joined(join_path(path, name), part)
+            for name, part in parts.items()
         }
 
     def _joined(self, path: str, parts: Sequence[Any]) -> dict[str, Any]:
@@ -179,7 +180,7 @@ class _Reader:
             for key, value in part.items() if isinstance(part, Mapping) else ((None, part),):
                 text = None if key is None else self._text(path, key)
                 if text is None or text in joined:
-                    twice = path if text is None else below(path, text)
+                    twice = path if text is None else join_path(path, text)
                     raise self._error(twice, "is declared twice: remove one of the two")
                 joined[text] = value
         return joined
@@ -199,25 +200,25 @@ class _Reader:
         wanted = {name: values if isinstance(values, list | tuple) else [values] for name, values in conditions}
         if len(wanted) < len(conditions):
             raise self._error(path, "has a choice twice in `when`: write all values it may have as one list")
-        return {name: self._different(below(path, f"when.{name}"), values) for name, values in wanted.items()}
+        return {name: self._different(join_path(path, f"when.{name}"), values) for name, values in wanted.items()}
 
     def _conditions(self, path: str, raw: Any) -> Iterator[tuple[str, Any]]:
         if not isinstance(raw, Mapping):
             yield path, raw
             return
         for key, value in raw.items():
-            yield from self._conditions(below(path, self._text(path, key)), value)
+            yield from self._conditions(join_path(path, self._text(path, key)), value)
 
     def _different(self, path: str, raw: Any) -> Picked:
         values = self._values(path, raw)
         seen = set()
         for value in values:
-            if identity(value) in seen:
+            if identify(value) in seen:
                 raise self._error(
                     path,
                     f"needs different values, got {value!r} twice: remove one, since it would be drawn twice as often",
                 )
-            seen.add(identity(value))
+            seen.add(identify(value))
         return values
 
     def _values(self, path: str, raw: Any) -> Picked:

@@ -11,10 +11,10 @@ from typing import Any
 from nasproxy.errors import SpaceError
 from nasproxy.space import language
 from nasproxy.space.choice import Decision, OneOf
-from nasproxy.space.conditions import decide
+from nasproxy.space.conditions import resolve_conditions
 from nasproxy.space.enumeration import Enumeration
-from nasproxy.trials.overrides import flatten, numbered
-from nasproxy.trials.spec import Architecture, Choice, canonical
+from nasproxy.trials.overrides import flatten, number_lists
+from nasproxy.trials.spec import Architecture, Choice, to_canonical_json
 
 SHOWN = 20
 """Names that a message lists at most."""
@@ -53,12 +53,12 @@ class SearchSpace:
     @cached_property
     def tree(self) -> language.Group:
         """The choices as they were declared."""
-        return language.read(self.name, self.choices)
+        return language.read_space(self.name, self.choices)
 
     @cached_property
     def declared(self) -> tuple[Decision, ...]:
         """The choices in order, with what each hangs on."""
-        return decide(self.name, self.tree)
+        return resolve_conditions(self.name, self.tree)
 
     @property
     def size(self) -> int:
@@ -141,7 +141,7 @@ class SearchSpace:
         Raises:
             SpaceError: The architecture is not in the space.
         """
-        return canonical(self.canonical(architecture))
+        return to_canonical_json(self.canonical(architecture))
 
     def mutate(self, architecture: Architecture, seed: int) -> dict[str, Choice]:
         """Another architecture, which differs in one choice.
@@ -211,7 +211,7 @@ class SearchSpace:
             raise SpaceError(
                 f"an architecture of {self.name!r} must map its choices to values, got {architecture!r}: name each"
             )
-        return flatten(numbered(architecture))
+        return flatten(number_lists(architecture))
 
     def _admitted(self, decision: Decision, architecture: Architecture) -> dict[str, Choice]:
         values = [architecture[slot] for slot in decision.slots]

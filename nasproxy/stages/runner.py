@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from nasproxy.execution.backends.backend import Backend
-from nasproxy.stages.retries import Lineage, Succession, final
+from nasproxy.stages.retries import RetryChain, RetryPolicy, retry_nothing
 from nasproxy.storage.trial_stores import TrialStore
 from nasproxy.tracking.tracker import Progress, Tracker
 from nasproxy.trials.clock import Clock, SystemClock
@@ -44,7 +44,7 @@ class Decide(Generic[S]):
     message: str | None = None
 
 
-class Controller(Protocol[S]):
+class Stage(Protocol[S]):
     """A resumable decision loop over trials."""
 
     name: str
@@ -79,14 +79,14 @@ class Controller(Protocol[S]):
 
 
 @dataclass(frozen=True)
-class Workshop:
+class Runtime:
     """What controllers work with.
 
     Attributes:
         store: Where trials live.
         backend: What runs them.
         tracker: Who watches.
-        succession: What stands in for a trial that failed by its own fault.
+        retry_policy: What stands in for a trial that failed by its own fault.
         lease: File whose lease says that this process lives; trials stop when it is gone.
         poll_seconds: How often to look for new checks.
         grace_seconds: How long trials may take to finish their cycle when the study is interrupted.
@@ -95,14 +95,14 @@ class Workshop:
     store: TrialStore
     backend: Backend
     tracker: Tracker
-    succession: Succession = final
+    retry_policy: RetryPolicy = retry_nothing
     lease: Path | None = None
     poll_seconds: float = 0.25
     grace_seconds: float = 10.0
     clock: Clock = field(default_factory=SystemClock)
 
 
-def run(controller: Controller[S], workshop: Workshop) -> S:
+def run_stage(stage: Stage[S], runtime: Runtime) -> S:
     """Run a controller to its end, from wherever its stored state stands.
 
     Returns:
@@ -111,26 +111,26 @@ def run(controller: Controller[S], workshop: Workshop) -> S:
     Raises:
         StageStoppedError: The stage cannot give its result.
     """
-    desk = _Desk(workshop)
-    with desk.tidied_up():
-        state = controller.load()
+    scheduler = _TrialScheduler(runtime)
+    with scheduler.stop_trials_at_end():
+        state = stage.load()
         while True:
-            specs = controller.specs(state)
-            records = desk.records(specs)
-            workshop.tracker.progress(controller.progress(state, records), workshop.backend.running())
-            action = controller.next_action(state, records)
+            specs = stage.specs(state)
+            records = scheduler.records(specs)
+            runtime.tracker.progress(stage.progress(state, records), runtime.backend.running())
+            action = stage.next_action(state, records)
             if action is None or isinstance(action, Decide):
                 # At the end too: what trackers derive from the state may have been lost with an earlier process.
-                state = controller.save(state if action is None else action.state)
-                workshop.tracker.decided(state)
+                state = stage.save(state if action is None else action.state)
+                runtime.tracker.decided(state)
                 if action is None:
                     return state
                 if action.message:
-                    workshop.tracker.say(action.message)
+                    runtime.tracker.say(action.message)
                 continue
-            for _ in desk.act(action):
-                progress = controller.progress(state, desk.records(specs))
-                workshop.tracker.progress(progress, workshop.backend.running())
+            for _ in scheduler.act(action):
+                progress = stage.progress(state, scheduler.records(specs))
+                runtime.tracker.progress(progress, runtime.backend.running())
 
 
 class _Awaited:
@@ -157,15 +157,15 @@ def _is_settled(record: TrialRecord, step: int) -> bool:
     return record.reached(step) or record.status.state in (State.DONE, State.FAILED)
 
 
-class _Desk:
+class _TrialScheduler:
     """Knows the trials of one run: asks of them what was decided, and keeps their records fresh.
 
     Controllers ask for trials by the keys that these were given; the backend may train another in place of each.
     """
 
-    def __init__(self, workshop: Workshop) -> None:
-        self._shop = workshop
-        self._lines: dict[str, Lineage] = {}
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._chains: dict[str, RetryChain] = {}
         self._records: dict[str, TrialRecord] = {}
         # All below goes by the keys that train.
         self._trained_for: dict[str, set[str]] = {}
@@ -176,14 +176,14 @@ class _Desk:
     def records(self, specs: Sequence[TrialSpec]) -> Records:
         """Records by key; only trials that live are read again."""
         for spec in specs:
-            if spec.key not in self._lines:
-                self._lines[spec.key] = Lineage(spec)
+            if spec.key not in self._chains:
+                self._chains[spec.key] = RetryChain(spec)
                 self._refresh(spec.key)
-                for trained in self._lines[spec.key].specs:
-                    record = self._shop.store.read_alone(trained.key)
+                for trained in self._chains[spec.key].specs:
+                    record = self._runtime.store.read_alone(trained.key)
                     if record.checks or record.is_failed:
                         # It may have ended while no controller lived to tell of it; trackers ignore what they know.
-                        self._shop.tracker.trial(trained, record)
+                        self._runtime.tracker.trial(trained, record)
         return {spec.key: self._records[spec.key] for spec in specs}
 
     def act(self, action: Train) -> Iterator[None]:
@@ -191,14 +191,14 @@ class _Desk:
 
         Nothing in here looks at all trials of the study at each turn: a study of many would spend its time on that.
         """
-        for key in self._shop.backend.live() - {self._lines[key].current.key for key in action.until}:
+        for key in self._runtime.backend.live() - {self._chains[key].current.key for key in action.until}:
             self._stop(key)
         for key, until in action.until.items():
             self._start(key, until)
         awaited = _Awaited(action.until if action.awaited is None else action.awaited, self._records)
         news = 0
         while True:
-            seen, ended = self._wait(self._shop.poll_seconds)
+            seen, ended = self._wait(self._runtime.poll_seconds)
             for key in seen:
                 awaited.note(key, self._records[key])
             if awaited.is_over:
@@ -212,57 +212,57 @@ class _Desk:
                 yield
 
     @contextmanager
-    def tidied_up(self) -> Iterator[None]:
+    def stop_trials_at_end(self) -> Iterator[None]:
         """Leave no trial running behind a stage, however the stage ends."""
         try:
             yield
         finally:
-            backend = self._shop.backend
-            deadline = self._shop.clock.now() + self._shop.grace_seconds
-            while backend.live() and self._shop.clock.now() < deadline:
+            backend = self._runtime.backend
+            deadline = self._runtime.clock.now() + self._runtime.grace_seconds
+            while backend.live() and self._runtime.clock.now() < deadline:
                 for key in backend.live():
                     self._stop(key)
-                self._wait(self._shop.poll_seconds)
+                self._wait(self._runtime.poll_seconds)
             for key in backend.live():
                 backend.cancel(key)
 
     @property
     def _lease(self) -> str | None:
-        return None if self._shop.lease is None else str(self._shop.lease)
+        return None if self._runtime.lease is None else str(self._runtime.lease)
 
     def _stop(self, key: str) -> None:
-        if key in self._shop.backend.running():
+        if key in self._runtime.backend.running():
             self._ask(key, Request(stop=True, lease=self._lease))
         else:
-            self._shop.backend.cancel(key)
+            self._runtime.backend.cancel(key)
 
     def _ask(self, key: str, request: Request) -> None:
         if self._asked.get(key) != request:
-            self._shop.store.request(key, request)
+            self._runtime.store.request(key, request)
             self._asked[key] = request
 
     def _start(self, key: str, until: int) -> None:
         """Have a trial run, unless it has come so far or will come no further."""
         if _is_settled(self._records[key], until):
             return
-        spec = self._lines[key].current
+        spec = self._chains[key].current
         if spec.key not in self._digests:
-            self._digests[spec.key] = self._shop.store.create(spec)
+            self._digests[spec.key] = self._runtime.store.create(spec)
         self._ask(spec.key, Request(until_step=until, lease=self._lease))
-        self._shop.backend.submit(spec.key, self._digests[spec.key])
+        self._runtime.backend.submit(spec.key, self._digests[spec.key])
 
     def _wait(self, seconds: float) -> tuple[set[str], set[str]]:
         """Wait for something to happen; returns the known trials that ran meanwhile, and those of them that ended."""
-        running = self._shop.backend.running()
-        ended = self._shop.backend.wait(seconds)
+        running = self._runtime.backend.running()
+        ended = self._runtime.backend.wait(seconds)
         for key in ended:
             self._asked.pop(key, None)  # another job of a sweep may ask something of it before we do again
-        seen = self._asked_for(running | ended | self._shop.backend.running())
+        seen = self._asked_for(running | ended | self._runtime.backend.running())
         over = self._asked_for(ended)
         for key in seen:
             self._refresh(key)
         for key in ended & self._specs.keys():
-            self._shop.tracker.trial(self._specs[key], self._shop.store.read_alone(key))
+            self._runtime.tracker.trial(self._specs[key], self._runtime.store.read_alone(key))
         return seen, over
 
     def _asked_for(self, trained: Set[str]) -> set[str]:
@@ -270,9 +270,9 @@ class _Desk:
         return {key for other in trained for key in self._trained_for.get(other, ())}
 
     def _refresh(self, key: str) -> None:
-        line = self._lines[key]
-        for news in line.follow(self._shop.store, self._shop.succession):
-            self._shop.tracker.say(news)
+        line = self._chains[key]
+        for news in line.follow(self._runtime.store, self._runtime.retry_policy):
+            self._runtime.tracker.say(news)
         self._records[key] = line.record
         for spec in line.specs:
             self._specs[spec.key] = spec

@@ -15,11 +15,11 @@ from nasproxy.stages.confirmation.state import ConfirmationState, read_confirmat
 from nasproxy.stages.proxy_search import reopening
 from nasproxy.stages.proxy_search.rules import read_settings
 from nasproxy.stages.proxy_search.settings import SearchSettings
-from nasproxy.stages.proxy_search.state import TaskCheck, TaskState, best_task, read_policy, read_rules, read_tasks
+from nasproxy.stages.proxy_search.state import TaskCheck, TaskState, find_best_task, read_policy, read_rules, read_tasks
 from nasproxy.stages.references.state import Reference, SelectionState
-from nasproxy.stages.schedule_comparison.state import SchedulesState
+from nasproxy.stages.schedule_comparison.state import ScheduleComparisonState
 from nasproxy.stages.variance.state import VarianceResult, VarianceState
-from nasproxy.statistics.ceiling import NoiseCeiling, RangeCheck, noise_ceiling, range_check
+from nasproxy.statistics.ceiling import NoiseCeiling, RangeCheck, check_range, compute_noise_ceiling
 from nasproxy.statistics.missing import Floats
 from nasproxy.statistics.rank_correlation import RankCorrelation, kendall_tau, rank_failed_last
 from nasproxy.statistics.worst_case import TauBounds, worst_case_tau
@@ -28,12 +28,12 @@ from nasproxy.storage.study import StudyFolder, StudyRecord
 from nasproxy.storage.trial_stores import FolderTrialStore, TrialStore
 from nasproxy.storage.zero_cost_scores import ZeroCostScores, read_scores
 from nasproxy.trials.records import TrialRecord
-from nasproxy.trials.spec import Split, TrialSpec, canonical
+from nasproxy.trials.spec import Split, TrialSpec, to_canonical_json
 
 T = TypeVar("T")
 
 
-class Stage(str, Enum):
+class Purpose(str, Enum):
     """What a trial was trained for first."""
 
     VARIANCE = "variance"
@@ -59,7 +59,7 @@ class Trial:
     spec: TrialSpec
     record: TrialRecord
     alone: TrialRecord
-    stage: Stage
+    stage: Purpose
     task: str | None = None
 
 
@@ -96,7 +96,7 @@ class ModelScores:
 
 
 @dataclass(frozen=True)
-class Findings:
+class StudyResults:
     """All that a study knows.
 
     Attributes:
@@ -125,7 +125,7 @@ class Findings:
     policy: str | None = None
     confirmations: Sequence[ConfirmationState] = ()
     zero_cost: ZeroCostScores = field(default_factory=ZeroCostScores)
-    schedules: SchedulesState | None = None
+    schedules: ScheduleComparisonState | None = None
 
     @property
     def measured(self) -> VarianceResult | None:
@@ -172,7 +172,7 @@ class Findings:
     @cached_property
     def best(self) -> TaskState | None:
         """The accepted proxy task that trains shortest."""
-        return best_task(self.tasks, self.judged_by, time_tolerance=self.time_tolerance)
+        return find_best_task(self.tasks, self.judged_by, time_tolerance=self.time_tolerance)
 
     @cached_property
     def full_steps(self) -> int | None:
@@ -187,14 +187,14 @@ class Findings:
         """The tau that seed noise lets a perfect proxy reach, once both sides of it are measured."""
         if self.measured is None or len(self.references) < 2:
             return None
-        return noise_ceiling([reference.score for reference in self.references], self.measured.deviation)
+        return compute_noise_ceiling([reference.score for reference in self.references], self.measured.deviation)
 
     @cached_property
     def range(self) -> RangeCheck | None:
         """Whether seed noise can tell the reference scores apart."""
         if self.seed_sd is None or not self.references:
             return None
-        return range_check([reference.score for reference in self.references], self.seed_sd)
+        return check_range([reference.score for reference in self.references], self.seed_sd)
 
     def confirmation_of(self, task: TaskState) -> ConfirmationState | None:
         """What is known of a proxy task's verdict on a schedule of its own."""
@@ -236,12 +236,12 @@ class Findings:
                 yield check.step, seconds, correlation
 
     def _reference_scores(self, task: TaskState) -> Floats:
-        known = {canonical(model.architecture): model.score for model in (*self.references, *task.added)}
+        known = {to_canonical_json(model.architecture): model.score for model in (*self.references, *task.added)}
         architectures = [self.trials[key].spec.architecture if key in self.trials else {} for key in task.keys]
-        return np.array([known.get(canonical(architecture), math.nan) for architecture in architectures])
+        return np.array([known.get(to_canonical_json(architecture), math.nan) for architecture in architectures])
 
 
-def read_findings(folder: StudyFolder, *, time_tolerance: float, store: TrialStore | None = None) -> Findings:
+def read_results(folder: StudyFolder, *, time_tolerance: float, store: TrialStore | None = None) -> StudyResults:
     """Read a study, changing nothing.
 
     Args:
@@ -257,11 +257,11 @@ def read_findings(folder: StudyFolder, *, time_tolerance: float, store: TrialSto
     variance = read_record(folder.variance / "state.json", VarianceState)
     selection = read_record(folder.selection / "state.json", SelectionState)
     confirmations = read_confirmations(folder.confirmation)
-    tasks = reopening.settled(read_tasks(folder.proxy_tasks), confirmations)
-    schedules = read_record(folder.schedules / "state.json", SchedulesState)
+    tasks = reopening.apply_confirmations(read_tasks(folder.proxy_tasks), confirmations)
+    schedules = read_record(folder.schedules / "state.json", ScheduleComparisonState)
     purposes = _Purposes(base, variance, selection, tasks, confirmations, schedules)
     trials = _read_trials(store or FolderTrialStore(folder.trials), purposes)
-    return Findings(
+    return StudyResults(
         name=folder.path.name,
         base=base,
         variance=variance,
@@ -277,21 +277,21 @@ def read_findings(folder: StudyFolder, *, time_tolerance: float, store: TrialSto
     )
 
 
-def decided_at(task: TaskState) -> TaskCheck | None:
+def find_decisive_check(task: TaskState) -> TaskCheck | None:
     """The check that a proxy task was stopped at, or its last one so far; None before the first."""
     last = task.checks[-1] if task.checks else None
     return next((check for check in task.checks if check.step == task.final_step), last)
 
 
-def criterion(task: TaskState) -> Mapping[str, Any]:
+def read_criterion(task: TaskState) -> Mapping[str, Any]:
     """The criterion's settings that a proxy task was judged by; empty where they are not on record."""
     settings = read_settings(task.judged_by).get("criterion")
     return settings if isinstance(settings, dict) else {}
 
 
-def target(task: TaskState) -> float | None:
+def read_target(task: TaskState) -> float | None:
     """The tau that a proxy task had to reach."""
-    value = criterion(task).get("target")
+    value = read_criterion(task).get("target")
     return float(value) if isinstance(value, int | float) else None
 
 
@@ -305,7 +305,7 @@ class _Purposes:
         selection: SelectionState | None,
         tasks: Mapping[str, TaskState],
         confirmations: Sequence[ConfirmationState],
-        schedules: SchedulesState | None,
+        schedules: ScheduleComparisonState | None,
     ) -> None:
         self._schedules = _compared_only(schedules, variance, selection)
         self._variance_steps = base.get("variance.total_steps") or base.get("training.total_steps")
@@ -314,31 +314,31 @@ class _Purposes:
         self._task_of = {key: task.name for task in reversed(list(tasks.values())) for key in task.keys}
         self._confirmed = {key: state.task for state in reversed(confirmations) for key in _trained_for(state)}
         self._selected_keys = set(selection.keys) if selection else set()
-        tried = () if variance is None or selection is None else tuple(range(variance.workable or 0))
-        self._hunted = {canonical(selection.architectures[n]) for n in tried} if selection else set()
+        tried = () if variance is None or selection is None else tuple(range(variance.trainable or 0))
+        self._hunted = {to_canonical_json(selection.architectures[n]) for n in tried} if selection else set()
         if variance is not None and variance.architecture is not None:
-            self._hunted.add(canonical(variance.architecture))
+            self._hunted.add(to_canonical_json(variance.architecture))
         self._selected = _selected(base, selection)
 
-    def of(self, key: str, spec: TrialSpec) -> tuple[Stage, str | None]:
+    def of(self, key: str, spec: TrialSpec) -> tuple[Purpose, str | None]:
         """The stage, and the proxy task's name."""
         if key in self._schedules:
-            return Stage.SCHEDULES, None
+            return Purpose.SCHEDULES, None
         if key in self._confirmed and key not in self._task_of and key not in self._selected_keys:
-            return Stage.CONFIRMATION, self._confirmed[key]
+            return Purpose.CONFIRMATION, self._confirmed[key]
         if spec.split is Split.SEARCH:
-            return Stage.PROXY_SEARCH, self._task_of.get(key, spec.proxy_task.default_name)
+            return Purpose.PROXY_SEARCH, self._task_of.get(key, spec.proxy_task.default_name)
         if self._measures_variance(spec):
-            return Stage.VARIANCE, None
-        is_added = self._selected is not None and canonical(spec.architecture) not in self._selected
-        return (Stage.ADDED_REFERENCES if is_added else Stage.SELECTION), None
+            return Purpose.VARIANCE, None
+        is_added = self._selected is not None and to_canonical_json(spec.architecture) not in self._selected
+        return (Purpose.ADDED_REFERENCES if is_added else Purpose.SELECTION), None
 
     def _measures_variance(self, spec: TrialSpec) -> bool:
         if self._variance_steps is not None and spec.total_steps != self._variance_steps:
             return False
         if self._selection is None and (self._variance is None or self._variance.result is None):
             return True
-        return canonical(spec.architecture) in self._hunted
+        return to_canonical_json(spec.architecture) in self._hunted
 
 
 def _selected(base: Mapping[str, Any], selection: SelectionState | None) -> set[str] | None:
@@ -347,12 +347,12 @@ def _selected(base: Mapping[str, Any], selection: SelectionState | None) -> set[
         return None
     path = "search_space.baseline."
     baseline = {name.removeprefix(path): value for name, value in base.items() if name.startswith(path)}
-    known = {canonical(architecture) for architecture in (*selection.architectures, baseline)}
-    return known if selection.baseline is None else known | {canonical(selection.baseline.architecture)}
+    known = {to_canonical_json(architecture) for architecture in (*selection.architectures, baseline)}
+    return known if selection.baseline is None else known | {to_canonical_json(selection.baseline.architecture)}
 
 
 def _compared_only(
-    schedules: SchedulesState | None, variance: VarianceState | None, selection: SelectionState | None
+    schedules: ScheduleComparisonState | None, variance: VarianceState | None, selection: SelectionState | None
 ) -> set[str]:
     """Trials that only the comparison of schedules needs: one of them may be full training as the study has it."""
     if schedules is None:
@@ -370,8 +370,8 @@ def _trained_for(state: ConfirmationState) -> tuple[str, ...]:
 def _read_trials(store: TrialStore, purposes: _Purposes) -> dict[str, Trial]:
     alone = {key: store.read_alone(key) for key in store.keys()}
     # What stands in for a trial was trained for what that one was asked for: the first of the longest line it is in.
-    by_length = sorted(alone.items(), key=lambda item: len(item[1].replacements))
-    asked_for = {by.key: key for key, record in by_length for by in record.replacements}
+    by_length = sorted(alone.items(), key=lambda item: len(item[1].retries))
+    asked_for = {by.key: key for key, record in by_length for by in record.retries}
     trials = {}
     for key, record in alone.items():
         asked = asked_for.get(key, key)

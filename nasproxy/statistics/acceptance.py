@@ -28,7 +28,7 @@ class VerdictKind(str, Enum):
 
 
 @dataclass(frozen=True)
-class Plan:
+class LookPlan:
     """How often a criterion may be asked, which is what its error is divided over.
 
     Attributes:
@@ -69,7 +69,7 @@ class Evidence:
 
     reference: Floats
     proxy: Floats
-    plan: Plan
+    plan: LookPlan
 
     def __post_init__(self) -> None:
         if self.reference.ndim != 1 or self.proxy.ndim != 2 or self.proxy.shape[1:] != self.reference.shape:
@@ -148,7 +148,7 @@ def check_target(target: float) -> None:
         raise ConfigError(f"criterion.target must lie in (0, 1], got {target}: give a tau, such as 0.65")
 
 
-def decide(
+def decide_acceptance(
     evidence: Evidence,
     needed: Callable[[int], float | None],
     *,
@@ -180,7 +180,7 @@ def decide(
     return Verdict(kind, correlation, reason, models_needed=more, needed=limit, lower_limit=lower_limit)
 
 
-def models_to_add(verdict: Verdict, models: int, *, step: int, maximum: int) -> int:
+def count_models_to_add(verdict: Verdict, models: int, *, step: int, maximum: int) -> int:
     """How many reference models an undecided verdict calls for now; 0 where even the most allowed would not decide.
 
     Args:

@@ -8,11 +8,11 @@ from scipy import stats
 
 from nasproxy.errors import TooFewTrialsError
 from nasproxy.statistics.concordance import (
-    complete_columns,
     has_both_scores,
+    keep_complete,
     kendall_taus,
-    model_pairs,
-    pair_signs,
+    list_model_pairs,
+    sign_pairs,
     tau_b,
 )
 from nasproxy.statistics.missing import Floats
@@ -56,16 +56,16 @@ def bootstrap_taus(scores: ArrayLike, reference: ArrayLike, *, resamples: int = 
 
     Source: Efron (1979).
     """
-    table, known = complete_columns(scores, reference)
+    table, known = keep_complete(scores, reference)
     n = known.size
     if n < MIN_MODELS:
         raise TooFewTrialsError(f"a bootstrap needs {MIN_MODELS} reference models, got {n}: train more of them")
     if resamples < 1:
         raise ValueError(f"resamples must be at least 1, got {resamples}: give a number like {RESAMPLES}")
     copies = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=resamples).astype(np.float64)
-    first, second = model_pairs(n)
+    first, second = list_model_pairs(n)
     weights = copies[:, first] * copies[:, second]
-    in_scores, in_reference = pair_signs(table), pair_signs(known[None, :])
+    in_scores, in_reference = sign_pairs(table), sign_pairs(known[None, :])
     return tau_b(
         weights @ (in_scores * in_reference).T,
         weights @ np.abs(in_scores).T,
@@ -139,7 +139,7 @@ def simultaneous_lower_bounds(
     _check_share("alpha", alpha)
     drawn = bootstrap_taus(scores, reference, resamples=resamples, seed=seed)
     taus = kendall_taus(scores, reference)
-    counts = np.count_nonzero(~np.isnan(complete_columns(scores, reference)[0]), axis=1)
+    counts = np.count_nonzero(~np.isnan(keep_complete(scores, reference)[0]), axis=1)
     bounds = np.where(np.isnan(taus), np.nan, -1.0)
     is_judged = ~np.isnan(taus) & (counts >= MIN_MODELS)
     if is_judged.any():

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from nasproxy.errors import TooFewTrialsError
-from nasproxy.statistics.missing import Floats, present
+from nasproxy.statistics.missing import Floats, keep_present
 from nasproxy.statistics.rank_correlation import is_in_better_half
 from nasproxy.statistics.variance import CONFIDENCE, SeedDeviation
 
@@ -45,7 +45,7 @@ class RangeCheck:
     message: str
 
 
-def noise_ceiling(reference_scores: ArrayLike, seed_deviation: SeedDeviation) -> NoiseCeiling | None:
+def compute_noise_ceiling(reference_scores: ArrayLike, seed_deviation: SeedDeviation) -> NoiseCeiling | None:
     """Bound the tau between a perfect, noiseless proxy and reference scores of one seed each.
 
     A reference score is y = true score + seed noise, so the share of its variance that is true is
@@ -84,7 +84,7 @@ def noise_ceiling(reference_scores: ArrayLike, seed_deviation: SeedDeviation) ->
     )
 
 
-def spread_over_noise(scores: ArrayLike, sd: float) -> float | None:
+def compare_spread_with_noise(scores: ArrayLike, sd: float) -> float | None:
     """Standard deviation of the better half of the scores over that of seeds; near 1 their order is noise.
 
     Args:
@@ -105,7 +105,7 @@ def spread_over_noise(scores: ArrayLike, sd: float) -> float | None:
     return float(known[is_in_better_half(known)].std(ddof=1) / sd)
 
 
-def range_check(scores: ArrayLike, sd: float, *, min_groups: int = 4) -> RangeCheck:
+def check_range(scores: ArrayLike, sd: float, *, min_groups: int = 4) -> RangeCheck:
     """Count the scores that seed noise can tell apart; huddled on a few values they cannot be judged.
 
     From the lowest score up, a group takes what lies within 2 `sd` of its lowest member, so that the groups
@@ -141,7 +141,7 @@ def range_check(scores: ArrayLike, sd: float, *, min_groups: int = 4) -> RangeCh
 
 
 def _known_scores(scores: ArrayLike, needed: int) -> Floats:
-    known = present("scores", scores)
+    known = keep_present("scores", scores)
     if known.size < needed:
         raise TooFewTrialsError(
             f"the spread of reference scores needs {needed} of them, got {known.size}: train more reference models"

@@ -32,14 +32,14 @@ def kendall_taus(scores: ArrayLike, reference: ArrayLike) -> Floats:
     >>> kendall_taus([[1, 2, 3], [3, 1, 2], [5, 5, 5]], [10, 20, 30]).round(3).tolist()
     [1.0, -0.333, nan]
     """
-    table, known = complete_columns(scores, reference)
+    table, known = keep_complete(scores, reference)
     if known.size > MOST_BY_PAIRS:
         return np.array([_sorted_tau(row, known) for row in table])
     concordance = np.zeros(len(table))
     untied = np.zeros(len(table))
     for i in range(known.size - 1):  # a model at a time: the memory of all pairs would be too much
-        signs = order(table[:, i + 1 :], table[:, i : i + 1])
-        concordance += signs @ order(known[i + 1 :], known[i]).astype(np.float64)
+        signs = sign_differences(table[:, i + 1 :], table[:, i : i + 1])
+        concordance += signs @ sign_differences(known[i + 1 :], known[i]).astype(np.float64)
         untied += np.count_nonzero(signs, axis=1)
     return tau_b(concordance, untied, _untied_in_reference(table, known))
 
@@ -63,38 +63,38 @@ def tau_b(concordance: Floats, untied_in_scores: Floats, untied_in_reference: Fl
     return taus
 
 
-def pair_signs(scores: Floats) -> Floats:
+def sign_pairs(scores: Floats) -> Floats:
     """The order of all pairs of models: 1 or -1, and 0 where they tie or one is NaN.
 
     Args:
         scores: Shape (rows, n_models).
 
     Returns:
-        Shape (rows, pairs), with pairs as `model_pairs` gives them; few models only.
+        Shape (rows, pairs), with pairs as `list_model_pairs` gives them; few models only.
     """
-    first, second = model_pairs(scores.shape[1])
-    return order(scores[:, first], scores[:, second]).astype(np.float64)
+    first, second = list_model_pairs(scores.shape[1])
+    return sign_differences(scores[:, first], scores[:, second]).astype(np.float64)
 
 
 def has_both_scores(scores: Floats) -> NDArray[np.bool_]:
-    """Which pairs of models have both scores, shape (rows, pairs), with pairs as `model_pairs` gives them."""
-    first, second = model_pairs(scores.shape[1])
+    """Which pairs of models have both scores, shape (rows, pairs), with pairs as `list_model_pairs` gives them."""
+    first, second = list_model_pairs(scores.shape[1])
     is_known = ~np.isnan(scores)
     return is_known[:, first] & is_known[:, second]
 
 
-def model_pairs(n: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def list_model_pairs(n: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """First and second model of all pairs of n models, both of shape (pairs,)."""
     first, second = np.triu_indices(n, 1)
     return first, second
 
 
-def order(left: Floats, right: Floats) -> Signs:
+def sign_differences(left: Floats, right: Floats) -> Signs:
     """1 where the left value is higher, -1 where it is lower, 0 where they tie or one is NaN."""
     return np.greater(left, right).astype(np.int8) - np.less(left, right)
 
 
-def complete_columns(scores: ArrayLike, reference: ArrayLike) -> tuple[Floats, Floats]:
+def keep_complete(scores: ArrayLike, reference: ArrayLike) -> tuple[Floats, Floats]:
     """The scores of the models that have a reference, shape (rows, n_known), and these references.
 
     Raises:

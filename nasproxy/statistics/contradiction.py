@@ -58,7 +58,7 @@ class Confirmation:
         return self.p_value is None or self.p_value <= self.alpha
 
 
-def confirm(
+def compare_retraining(
     proxy: ArrayLike,
     reference: ArrayLike,
     *,

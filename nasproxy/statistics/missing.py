@@ -37,7 +37,7 @@ def as_vectors(**named_values: ArrayLike) -> list[Floats]:
     return vectors
 
 
-def present(name: str, values: ArrayLike) -> Floats:
+def keep_present(name: str, values: ArrayLike) -> Floats:
     """The values that are not missing, in order.
 
     Raises:

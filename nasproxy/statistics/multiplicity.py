@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import ArrayLike
 
-from nasproxy.statistics.concordance import complete_columns, has_both_scores, pair_signs, tau_b
+from nasproxy.statistics.concordance import has_both_scores, keep_complete, sign_pairs, tau_b
 from nasproxy.statistics.missing import Floats, as_vector
 
 PERMUTATIONS = 2000
@@ -72,7 +72,7 @@ def permutation_p_values(
         raise ValueError("scores must have shape (..., n_models), got a number: give one score a model")
     if permutations < 1:
         raise ValueError(f"permutations must be at least 1, got {permutations}: give a number like {PERMUTATIONS}")
-    rows, known = complete_columns(table.reshape(-1, table.shape[-1]), reference)
+    rows, known = keep_complete(table.reshape(-1, table.shape[-1]), reference)
     judge = _Statistics(rows)
     observed = judge(known[None, :])[0]
     rng = np.random.default_rng(seed)
@@ -93,13 +93,13 @@ class _Statistics:
         n = np.maximum(has_score.sum(axis=1), 2)
         self._sd = np.sqrt(2 * (2 * n + 5) / (9.0 * n * (n - 1)))
         # Counts of pairs are whole numbers far below 2^24: exact in float32, which is twice as fast.
-        self._signs = pair_signs(rows).astype(np.float32).T
+        self._signs = sign_pairs(rows).astype(np.float32).T
         self._untied = np.abs(self._signs).sum(axis=0, dtype=np.float64)
         self._has_both = None if has_score.all() else has_both_scores(rows).astype(np.float32).T
 
     def __call__(self, references: Floats) -> Floats:
         """Statistics, shape (orders, rows), of references, shape (orders, n_models)."""
-        signs = pair_signs(references).astype(np.float32)
+        signs = sign_pairs(references).astype(np.float32)
         untied = np.abs(signs)
         in_reference = untied.sum(axis=1, keepdims=True) if self._has_both is None else untied @ self._has_both
         taus = tau_b((signs @ self._signs).astype(np.float64), self._untied, in_reference.astype(np.float64))

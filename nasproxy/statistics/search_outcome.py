@@ -29,7 +29,7 @@ class SearchOutcome:
     best_rank: float
 
 
-def search_outcome(tau: float, trials: int, *, top: int = 10, draws: int = 2000, seed: int = 0) -> SearchOutcome:
+def predict_outcome(tau: float, trials: int, *, top: int = 10, draws: int = 2000, seed: int = 0) -> SearchOutcome:
     """Simulate searches whose proxy scores are related to full training by a tau.
 
     Both scores are taken to be normal, with the correlation sin(pi tau / 2) that gives this tau, and all models to be
@@ -70,7 +70,7 @@ def search_outcome(tau: float, trials: int, *, top: int = 10, draws: int = 2000,
     return SearchOutcome(trials, top, 1.0 + (trials - top) * float(better.mean()))
 
 
-def random_best_rank(trials: int, trained: float) -> float:
+def expect_random_rank(trials: int, trained: float) -> float:
     """Mean rank among `trials` random models of the best of those that are trained fully, taken at random.
 
     Args:

@@ -10,7 +10,7 @@ MOST_PAIRS = 1_000_000
 """Pairs of models, over all studies, that one look may take."""
 
 
-def studies_of(models: int, *, least: int = 1_000, most: int = 5_000) -> int:
+def count_studies(models: int, *, least: int = 1_000, most: int = 5_000) -> int:
     """How many studies to simulate of so many models: fewer of larger ones, which take longer.
 
     >>> studies_of(10), studies_of(30)
@@ -20,7 +20,7 @@ def studies_of(models: int, *, least: int = 1_000, most: int = 5_000) -> int:
     return min(most, max(least, MOST_PAIRS // pairs))
 
 
-def simulated_taus(
+def simulate_taus(
     tau: float,
     fractions: Sequence[float],
     sizes: Sequence[int],

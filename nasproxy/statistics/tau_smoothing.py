@@ -10,7 +10,7 @@ STRETCH = 1.4
 ROUNDING = 1e-9
 
 
-def recent(fractions: ArrayLike) -> slice:
+def select_recent(fractions: ArrayLike) -> slice:
     """The last check and its neighbours before it.
 
     Args:
@@ -23,7 +23,7 @@ def recent(fractions: ArrayLike) -> slice:
     return slice(int(np.searchsorted(places, places[-1] / STRETCH * (1 + ROUNDING))), places.size)
 
 
-def smoothed(values: Floats, fractions: ArrayLike) -> Floats:
+def smooth(values: Floats, fractions: ArrayLike) -> Floats:
     """Mean of each check's value and its neighbours' before it.
 
     Args:
@@ -31,11 +31,11 @@ def smoothed(values: Floats, fractions: ArrayLike) -> Floats:
         fractions: Fraction of training at each check, shape (checks,), rising.
     """
     places = np.asarray(fractions, dtype=np.float64)
-    stretches = [recent(places[: look + 1]) for look in range(places.size)]
+    stretches = [select_recent(places[: look + 1]) for look in range(places.size)]
     return np.stack([values[..., stretch].mean(axis=-1) for stretch in stretches], axis=-1)
 
 
-def apart(fractions: ArrayLike, ratio: float) -> NDArray[np.intp]:
+def select_apart(fractions: ArrayLike, ratio: float) -> NDArray[np.intp]:
     """Places of checks of which each lies at least so many times further than the one before; the first is one.
 
     Args:

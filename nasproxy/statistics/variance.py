@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from nasproxy.errors import ConfigError, TooFewTrialsError
-from nasproxy.statistics.missing import Floats, as_vector, as_vectors, present
+from nasproxy.statistics.missing import Floats, as_vector, as_vectors, keep_present
 
 SECTIONS = (0.0, 0.7, 0.9, 1.0)
 """Ends of the sections of a training in which slopes are sampled: more densely towards its end."""
@@ -81,7 +81,7 @@ def coefficient_of_variation(final_scores: ArrayLike) -> float | None:
     >>> round(coefficient_of_variation([0.1, 0.2, 0.3, 0.4, 0.5]), 2)
     0.47
     """
-    scores = present("final_scores", final_scores)
+    scores = keep_present("final_scores", final_scores)
     if scores.size < 2 or scores.mean() == 0.0:
         return None
     return float(scores.std() / abs(scores.mean()))
@@ -134,7 +134,7 @@ def seed_deviation(scores: ArrayLike) -> SeedDeviation:
 
     Source: (n - 1) s^2 / sigma^2 is chi-square with n - 1 degrees of freedom for normal scores.
     """
-    known = present("scores", scores)
+    known = keep_present("scores", scores)
     if known.size < 2:
         raise TooFewTrialsError(
             f"a seed deviation needs the scores of 2 seeds, got {known.size}: train the model with more seeds"
@@ -148,14 +148,14 @@ def seed_deviation(scores: ArrayLike) -> SeedDeviation:
 
 
 def judge_variance(
-    curves: Sequence[Curve], *, max_variation: float = 0.4, max_smoothness: float = 10.0
+    curves: Sequence[Curve], *, max_variation: float = 0.4, max_roughness: float = 10.0
 ) -> VarianceVerdict:
     """Judge whether the learning curves of one architecture's seeds agree and rise steadily.
 
     Args:
         curves: Steps and scores of each seed, its last check last.
         max_variation: Largest coefficient of variation of the final scores that is good.
-        max_smoothness: Largest mean smoothness that is good.
+        max_roughness: Largest mean smoothness that is good.
 
     Raises:
         ConfigError: A limit is not above 0.
@@ -164,7 +164,7 @@ def judge_variance(
     Source: measures and limits of Vertex AI NAS (variance measurement).
     """
     _check_limit("max_variation", max_variation)
-    _check_limit("max_smoothness", max_smoothness)
+    _check_limit("max_roughness", max_roughness)
     variation = coefficient_of_variation([_final_score(scores) for _, scores in curves])
     measured = [smoothness(steps, scores) for steps, scores in curves]
     judged = [value for value in measured if value is not None]
@@ -174,10 +174,10 @@ def judge_variance(
         variation=variation,
         smoothness=mean_smoothness,
         has_low_variation=variation is not None and variation <= max_variation,
-        is_smooth=mean_smoothness is not None and not n_unjudged and mean_smoothness <= max_smoothness,
+        is_smooth=mean_smoothness is not None and not n_unjudged and mean_smoothness <= max_roughness,
         advice=(
             *_variation_advice(variation, max_variation),
-            *_smoothness_advice(mean_smoothness, max_smoothness),
+            *_smoothness_advice(mean_smoothness, max_roughness),
             *_unjudged_advice(n_unjudged, len(curves)),
         ),
     )

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from nasproxy.errors import TooFewTrialsError
-from nasproxy.statistics.concordance import order, pair_signs
+from nasproxy.statistics.concordance import sign_differences, sign_pairs
 from nasproxy.statistics.missing import Floats, as_vectors
 
 
@@ -67,7 +67,7 @@ def _highest_tau(proxy: Floats, reference: Floats) -> float | None:
     n_free = int((lacks_proxy & lacks_reference).sum())
     n_crossing = int((lacks_proxy & ~lacks_reference).sum() * (lacks_reference & ~lacks_proxy).sum())
     known = np.stack([proxy, reference])[:, ~(lacks_proxy | lacks_reference)]
-    concordance = float(pair_signs(known).prod(axis=0).sum()) + n_crossing + n_free * (n - n_free) + _n_pairs(n_free)
+    concordance = float(sign_pairs(known).prod(axis=0).sum()) + n_crossing + n_free * (n - n_free) + _n_pairs(n_free)
     most = concordance + np.add.outer(_gains(proxy, reference), _gains(reference, proxy))
     untied = np.multiply.outer(_untied(proxy, most.shape[0]), _untied(reference, most.shape[1]))
     is_possible = (untied > 0) & np.isfinite(most)
@@ -90,9 +90,9 @@ def _gains(side: Floats, other: Floats) -> Floats:
     values, ranks, counts = np.unique(fixed, return_inverse=True, return_counts=True)
     gaps = np.repeat(np.arange(values.size + 1) - 0.5, m)  # as often as models may stand there one above another
     places = np.sort(np.concatenate([np.arange(values.size), gaps]))
-    against_fixed = order(lost_others[:, None], other[~np.isnan(side)]).astype(np.float64)
-    added = against_fixed @ order(places, ranks[:, None].astype(np.float64))
-    among_lost = order(lost_others[:, None], lost_others).astype(np.float64)
+    against_fixed = sign_differences(lost_others[:, None], other[~np.isnan(side)]).astype(np.float64)
+    added = against_fixed @ sign_differences(places, ranks[:, None].astype(np.float64))
+    among_lost = sign_differences(lost_others[:, None], lost_others).astype(np.float64)
 
     best = np.full((m + 1, m * fixed.size + _n_pairs(m) + 1), -np.inf)
     best[0, 0] = among_lost.clip(0).sum()

@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from nasproxy.errors import CorruptFileError
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of every file the project writes; another version is refused, never guessed at."""
 
 
@@ -19,7 +19,7 @@ Record = TypeVar("Record")
 _ADAPTERS: dict[Any, TypeAdapter[Any]] = {}
 
 
-def adapter_of(kind: Any) -> TypeAdapter[Any]:
+def get_adapter(kind: Any) -> TypeAdapter[Any]:
     """Give the reader and writer of a type, made once."""
     if kind not in _ADAPTERS:
         _ADAPTERS[kind] = TypeAdapter(kind)
@@ -36,7 +36,7 @@ def replace_text(path: Path, text: str) -> None:
 
 def write_record(path: Path, record: Any) -> None:
     """Write a dataclass as JSON with the schema version, atomically."""
-    content = adapter_of(type(record)).dump_python(record, mode="json")
+    content = get_adapter(type(record)).dump_python(record, mode="json")
     replace_text(path, json.dumps({"schema": SCHEMA, **content}, indent=1, allow_nan=False) + "\n")
 
 
@@ -54,13 +54,13 @@ def read_record(path: Path, kind: type[Record]) -> Record | None:
     except FileNotFoundError:
         return None
     except ValueError as error:
-        raise corrupt_file(path, str(error)) from error
+        raise make_corrupt_error(path, str(error)) from error
     if not isinstance(content, dict) or content.pop("schema", None) != SCHEMA:
-        raise corrupt_file(path, f"it is no record of schema {SCHEMA}")
+        raise make_corrupt_error(path, f"it is no record of schema {SCHEMA}")
     try:
-        record: Record = adapter_of(kind).validate_python(content)
+        record: Record = get_adapter(kind).validate_python(content)
     except ValidationError as error:
-        raise corrupt_file(path, f"{error.error_count()} fields do not fit {kind.__name__}") from error
+        raise make_corrupt_error(path, f"{error.error_count()} fields do not fit {kind.__name__}") from error
     return record
 
 
@@ -86,7 +86,7 @@ def read_lines(path: Path) -> list[str]:
     return content[: content.rfind(b"\n") + 1].decode("utf-8").splitlines()
 
 
-def corrupt_file(path: Path, why: str) -> CorruptFileError:
+def make_corrupt_error(path: Path, why: str) -> CorruptFileError:
     """Make the error of a file that cannot be read."""
     return CorruptFileError(
         f"{path} cannot be read: {why}. Nothing was changed; restore the file, or move its folder away "
@@ -94,7 +94,7 @@ def corrupt_file(path: Path, why: str) -> CorruptFileError:
     )
 
 
-def stamp(path: Path) -> tuple[int, ...]:
+def get_stamp(path: Path) -> tuple[int, ...]:
     """What tells a file's versions apart without reading it; the same for every file that is not there."""
     try:
         stat = path.stat()

@@ -24,11 +24,11 @@ class StudyRecord:
 
     Attributes:
         base: The base configuration, by dotted path.
-        rehearsed: Digests of trials that were put together once, and need not be again.
+        preflighted: Digests of trials that were put together once, and need not be again.
     """
 
     base: Mapping[str, Any]
-    rehearsed: tuple[str, ...] = ()
+    preflighted: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -109,22 +109,22 @@ class Study:
 
     folder: StudyFolder
     is_shared: bool = False
-    rehearsed: set[str] = field(default_factory=set)
+    preflighted: set[str] = field(default_factory=set)
 
     @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
+    def hold_stage(self, name: str) -> Iterator[None]:
         """Hold one stage of the study; in a sweep one job leads and the others wait for its result."""
         lease = Lease(self.folder.locks / f"{name}.lock")
         with lease.hold(f"stage {name} of study {self.folder.path.name}", wait_seconds=None if self.is_shared else 5.0):
             yield
 
-    def add_rehearsed(self, digests: Sequence[str]) -> None:
+    def add_preflighted(self, digests: Sequence[str]) -> None:
         """Remember trials that were put together."""
-        with self.stage("record"):
+        with self.hold_stage("record"):
             record = read_record(self.folder.record, StudyRecord)
             if record is not None:
-                self.rehearsed = {*record.rehearsed, *digests}
-                write_record(self.folder.record, StudyRecord(record.base, tuple(sorted(self.rehearsed))))
+                self.preflighted = {*record.preflighted, *digests}
+                write_record(self.folder.record, StudyRecord(record.base, tuple(sorted(self.preflighted))))
 
 
 @contextmanager
@@ -174,24 +174,24 @@ def _known(folder: StudyFolder) -> Study:
 
 def _begun(folder: StudyFolder, base: Mapping[str, Any], is_shared: bool) -> Study:
     study = Study(folder, is_shared)
-    with study.stage("record"):
+    with study.hold_stage("record"):
         record = read_record(folder.record, StudyRecord)
         has_trials = folder.replayed.exists() or any(folder.trials.glob("*/metrics.jsonl"))
         is_free = not is_shared and not has_trials
         if record is None or is_free:  # nothing rests on it yet
             record = StudyRecord(flatten(base))
             write_record(folder.record, record)
-    changed = differences(record.base, flatten(base))
+    changed = list_differences(record.base, flatten(base))
     if changed:
         raise StudyChangedError(
             f"study {folder.path.name} was begun with another configuration ({'; '.join(changed)}): "
             f"set that back, or begin another study with study=NAME"
         )
-    study.rehearsed = set(record.rehearsed)
+    study.preflighted = set(record.preflighted)
     return study
 
 
-def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+def list_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """Each path whose value differs, with both values; a path that is not there is `absent`.
 
     Paths that say where or how fast, not what, may change at any time.

@@ -7,7 +7,15 @@ from pathlib import Path
 import yaml
 from pydantic import ValidationError
 
-from nasproxy.storage.files import SCHEMA, adapter_of, append_line, corrupt_file, read_lines, read_record, write_record
+from nasproxy.storage.files import (
+    SCHEMA,
+    append_line,
+    get_adapter,
+    make_corrupt_error,
+    read_lines,
+    read_record,
+    write_record,
+)
 from nasproxy.storage.leases import Lease
 from nasproxy.storage.trial_folder import TrialFolder
 from nasproxy.trials.records import Cause, Check, State, Status
@@ -16,7 +24,7 @@ from nasproxy.trials.spec import TrialSpec
 
 def write_spec(spec: TrialSpec) -> str:
     """A trial's config as YAML."""
-    content = adapter_of(TrialSpec).dump_python(spec.applied(), mode="json")
+    content = get_adapter(TrialSpec).dump_python(spec.applied(), mode="json")
     return yaml.safe_dump({"schema": SCHEMA, "key": spec.key, **content}, sort_keys=False, allow_unicode=True)
 
 
@@ -30,18 +38,18 @@ def read_spec(path: Path) -> TrialSpec:
         content = yaml.load(path.read_bytes(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
         key = content.pop("key")
         if content.pop("schema") != SCHEMA:
-            raise corrupt_file(path, f"it is no config of schema {SCHEMA}")
-        spec: TrialSpec = adapter_of(TrialSpec).validate_python(content)
+            raise make_corrupt_error(path, f"it is no config of schema {SCHEMA}")
+        spec: TrialSpec = get_adapter(TrialSpec).validate_python(content)
     except (OSError, yaml.YAMLError, KeyError, AttributeError, TypeError, ValidationError) as error:
-        raise corrupt_file(path, f"{type(error).__name__}: {error}".splitlines()[0]) from error
+        raise make_corrupt_error(path, f"{type(error).__name__}: {error}".splitlines()[0]) from error
     if spec.key != key:
-        raise corrupt_file(
+        raise make_corrupt_error(
             path, f"it bears the key {key} but its content gives {spec.key} (another version may have written it)"
         )
     return spec
 
 
-def config_digest(text: str) -> str:
+def digest_config(text: str) -> str:
     """What a submission says of the config that it means."""
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -54,17 +62,17 @@ def read_checks(path: Path) -> tuple[Check, ...]:
     """
     lines = read_lines(path)
     try:
-        return tuple(adapter_of(Check).validate_json(line) for line in lines)
+        return tuple(get_adapter(Check).validate_json(line) for line in lines)
     except ValidationError as error:
-        raise corrupt_file(path, "a line is no check") from error
+        raise make_corrupt_error(path, "a line is no check") from error
 
 
 def append_check(path: Path, check: Check) -> None:
     """Append one check to a trial's metrics."""
-    append_line(path, adapter_of(Check).dump_json(check).decode())
+    append_line(path, get_adapter(Check).dump_json(check).decode())
 
 
-def settle(folder: TrialFolder, *, max_attempts: int, why: str = "its worker ended without a word") -> Status:
+def settle_status(folder: TrialFolder, *, max_attempts: int, why: str = "its worker ended without a word") -> Status:
     """The status of a trial without a living worker: one that died counts as a lost attempt.
 
     Only whoever holds the trial's lock may call this, and write what it returns.
@@ -77,17 +85,17 @@ def settle(folder: TrialFolder, *, max_attempts: int, why: str = "its worker end
     status = read_record(folder.status, Status) or Status()
     if status.state is not State.RUNNING:
         return status
-    lost = status.failed(Cause.LOST, why, step=last_step(folder), max_attempts=max_attempts)
-    return replace(lost, wall_seconds=wall_seconds(folder, status))
+    lost = status.failed(Cause.LOST, why, step=read_last_step(folder), max_attempts=max_attempts)
+    return replace(lost, wall_seconds=measure_wall_seconds(folder, status))
 
 
-def last_step(folder: TrialFolder) -> int:
+def read_last_step(folder: TrialFolder) -> int:
     """The last step of a trial that was checked; 0 before the first check."""
     checks = read_checks(folder.metrics)
     return checks[-1].step if checks else 0
 
 
-def wall_seconds(folder: TrialFolder, status: Status) -> float:
+def measure_wall_seconds(folder: TrialFolder, status: Status) -> float:
     """Time of a trial's workers, one that died without a word included, up to its last sign of life."""
     if status.started_at is None:
         return status.wall_seconds
@@ -95,12 +103,12 @@ def wall_seconds(folder: TrialFolder, status: Status) -> float:
     return status.wall_seconds + max(0.0, last_sign - status.started_at)
 
 
-def revive(root: Path) -> int:
+def retry_failed_trials(root: Path) -> int:
     """Give trials that crashed or were lost another set of attempts; returns how many.
 
     Whoever runs the same command again has mended something, or hopes so; a model's own fault stays.
     """
-    revived = 0
+    retried = 0
     for path in root.glob("*/status.json"):
         folder = TrialFolder(path.parent)
         status = read_record(path, Status)
@@ -110,5 +118,5 @@ def revive(root: Path) -> int:
         if lock.acquire():
             write_record(path, replace(status, state=State.PENDING, failures=0))
             lock.release()
-            revived += 1
-    return revived
+            retried += 1
+    return retried

@@ -36,9 +36,9 @@ class TrialFolder:
         return self.path / "heartbeat"
 
     @property
-    def successors(self) -> Path:
+    def retries(self) -> Path:
         """From the controller: the trials that stand in for this one, which has failed."""
-        return self.path / "successors.json"
+        return self.path / "retries.json"
 
     @property
     def latency(self) -> Path:

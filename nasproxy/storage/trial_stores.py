@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from nasproxy.storage.files import read_record, replace_text, stamp, write_record
-from nasproxy.storage.trial_files import config_digest, read_checks, read_spec, write_spec
+from nasproxy.storage.files import get_stamp, read_record, replace_text, write_record
+from nasproxy.storage.trial_files import digest_config, read_checks, read_spec, write_spec
 from nasproxy.storage.trial_folder import TrialFolder
-from nasproxy.trials.records import Replacement, Request, State, Status, TrialRecord, as_one
+from nasproxy.trials.records import Request, RetryLink, State, Status, TrialRecord, merge_records
 from nasproxy.trials.spec import TrialSpec
 
 PENDING = TrialRecord()
@@ -38,7 +38,7 @@ class TrialStore(Protocol):
         """What the trial itself did, whichever stands in for it."""
         ...
 
-    def replace(self, key: str, line: tuple[Replacement, ...]) -> None:
+    def link_retries(self, key: str, retries: tuple[RetryLink, ...]) -> None:
         """Have others stand in for a trial that has failed, each for the one before, in place of any that did."""
         ...
 
@@ -47,7 +47,7 @@ class TrialStore(Protocol):
         ...
 
 
-class _FollowingStore(ABC):
+class _RetryReadingStore(ABC):
     """Reads a trial together with those that stand in for it."""
 
     def __init__(self) -> None:
@@ -60,16 +60,16 @@ class _FollowingStore(ABC):
     def read(self, key: str) -> TrialRecord:
         """What is known of the trial and of those that stand in for it."""
         first = self.read_alone(key)
-        if not first.replacements:
+        if not first.retries:
             return first
-        records = [first, *(self.read_alone(by.key) for by in first.replacements)]
+        records = [first, *(self.read_alone(by.key) for by in first.retries)]
         known, _ = self._followed.get(key, ([], PENDING))
         if len(known) != len(records) or any(a is not b for a, b in zip(known, records, strict=True)):
-            self._followed[key] = records, as_one(records)
+            self._followed[key] = records, merge_records(records)
         return self._followed[key][1]
 
 
-class FolderTrialStore(_FollowingStore):
+class FolderTrialStore(_RetryReadingStore):
     """Trials as folders on a local disk, each file read again only when it has changed."""
 
     def __init__(self, root: Path) -> None:
@@ -87,7 +87,7 @@ class FolderTrialStore(_FollowingStore):
         path = self.folder(spec.key).config
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             replace_text(path, text)
-        return config_digest(text)
+        return digest_config(text)
 
     def keys(self) -> list[str]:
         """Keys of all trials that were created, sorted."""
@@ -104,23 +104,23 @@ class FolderTrialStore(_FollowingStore):
     def read_alone(self, key: str) -> TrialRecord:
         """Read status and checks, and of a failed trial what stands in for it."""
         folder = self.folder(key)
-        version = (*stamp(folder.status), *stamp(folder.metrics), *stamp(folder.successors))
+        version = (*get_stamp(folder.status), *get_stamp(folder.metrics), *get_stamp(folder.retries))
         known = self._read.get(key)
         if known is None or known[0] != version:
             known = self._read[key] = (version, _record(folder))
         return known[1]
 
-    def replace(self, key: str, line: tuple[Replacement, ...]) -> None:
+    def link_retries(self, key: str, retries: tuple[RetryLink, ...]) -> None:
         """Write which trials stand in, atomically, unless that is known."""
-        if self.read_alone(key).replacements != line:
-            write_record(self.folder(key).successors, _Line(line))
+        if self.read_alone(key).retries != retries:
+            write_record(self.folder(key).retries, _Retries(retries))
 
     def request(self, key: str, request: Request) -> None:
         """Replace the trial's request, atomically."""
         write_record(self.folder(key).request, request)
 
 
-class MemoryTrialStore(_FollowingStore):
+class MemoryTrialStore(_RetryReadingStore):
     """Trials in this process's memory: what is replayed can be replayed again, and needs no files."""
 
     def __init__(self) -> None:
@@ -150,9 +150,9 @@ class MemoryTrialStore(_FollowingStore):
         """What the trial itself did."""
         return self._records.get(key, PENDING)
 
-    def replace(self, key: str, line: tuple[Replacement, ...]) -> None:
+    def link_retries(self, key: str, retries: tuple[RetryLink, ...]) -> None:
         """Remember which trials stand in."""
-        self._records[key] = replace(self.read_alone(key), replacements=line)
+        self._records[key] = replace(self.read_alone(key), retries=retries)
 
     def request(self, key: str, request: Request) -> None:
         """Replace the trial's request."""
@@ -168,11 +168,11 @@ class MemoryTrialStore(_FollowingStore):
 
 
 @dataclass(frozen=True)
-class _Line:
-    replacements: tuple[Replacement, ...]
+class _Retries:
+    retries: tuple[RetryLink, ...]
 
 
 def _record(folder: TrialFolder) -> TrialRecord:
     status = read_record(folder.status, Status) or Status()
-    line = read_record(folder.successors, _Line) if status.state is State.FAILED else None
-    return TrialRecord(status, read_checks(folder.metrics), () if line is None else line.replacements)
+    linked = read_record(folder.retries, _Retries) if status.state is State.FAILED else None
+    return TrialRecord(status, read_checks(folder.metrics), () if linked is None else linked.retries)

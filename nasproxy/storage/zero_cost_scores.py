@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nasproxy.storage.files import read_record, write_record
-from nasproxy.trials.spec import Architecture, canonical
+from nasproxy.trials.spec import Architecture, to_canonical_json
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class ZeroCostScores:
 
     def of(self, architecture: Architecture) -> ZeroCost | None:
         """The scores of an architecture; None where it has none."""
-        return self.scores.get(canonical(architecture))
+        return self.scores.get(to_canonical_json(architecture))
 
 
 def read_scores(path: Path) -> ZeroCostScores:
@@ -64,7 +64,7 @@ def add_scores(
         CorruptFileError: The file cannot be read.
     """
     known = read_scores(path)
-    new = {text: each for each in architectures if (text := canonical(each)) not in known.scores}
+    new = {text: each for each in architectures if (text := to_canonical_json(each)) not in known.scores}
     if new:
         measured = dict(zip(new, measure(list(new.values())), strict=True))
         known = ZeroCostScores({**known.scores, **measured})

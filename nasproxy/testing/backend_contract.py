@@ -25,7 +25,7 @@ MakeSpec = Callable[..., TrialSpec]
 def make_spec(seed: int = 0, fault: str = "none", **recipe: Any) -> TrialSpec:
     """A trial of the synthetic trainer."""
     architecture: dict[str, Choice] = {"quality": 50, "fault": fault}
-    return TrialSpec(architecture, ProxyTask(), Split.FULL, seed, synthetic.recipe(**recipe))
+    return TrialSpec(architecture, ProxyTask(), Split.FULL, seed, synthetic.make_recipe(**recipe))
 
 
 class BackendContract:

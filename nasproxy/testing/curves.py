@@ -24,7 +24,7 @@ PROXY_COST = 0.5
 
 
 @dataclass(frozen=True)
-class Models:
+class SyntheticModels:
     """What a kind may make curves of.
 
     Attributes:
@@ -36,28 +36,28 @@ class Models:
     other: Floats
 
 
-def steady(models: Models, progress: Floats) -> Floats:
+def steady(models: SyntheticModels, progress: Floats) -> Floats:
     """Better models are ahead from the first check on, and more so later."""
     return models.quality * (0.2 + 0.8 * progress)
 
 
-def crossing(models: Models, progress: Floats) -> Floats:
+def crossing(models: SyntheticModels, progress: Floats) -> Floats:
     """The models that will be worse are ahead early on; the curves cross halfway."""
     return models.quality * (2 * progress - 1)
 
 
-def rise_and_fall(models: Models, progress: Floats) -> Floats:
+def rise_and_fall(models: SyntheticModels, progress: Floats) -> Floats:
     """Scores rise to a peak, then fall as a model overfits; the order stays."""
     beyond_peak: Floats = np.maximum(0, progress - 0.5 - 0.1 * np.tanh(models.other))
     return steady(models, progress) - 6 * beyond_peak
 
 
-def hopeless(models: Models, progress: Floats) -> Floats:
+def hopeless(models: SyntheticModels, progress: Floats) -> Floats:
     """Scores tell nothing of the quality, however long the training."""
     return models.other * (0.2 + 0.8 * progress)
 
 
-KINDS: Mapping[str, Callable[[Models, Floats], Floats]] = {
+KINDS: Mapping[str, Callable[[SyntheticModels, Floats], Floats]] = {
     kind.__name__: kind for kind in (steady, crossing, rise_and_fall, hopeless)
 }
 """What the command line calls them."""
@@ -78,7 +78,7 @@ class Noise:
     seed: float = 0.1
 
 
-def generate(
+def generate_rows(
     *,
     architectures: int = 400,
     checks: int = 90,
@@ -103,7 +103,7 @@ def generate(
     """
     random = np.random.default_rng(seed)
     noise = noise or Noise()
-    models = Models(random.normal(size=(architectures, 1)), random.normal(size=(architectures, 1)))
+    models = SyntheticModels(random.normal(size=(architectures, 1)), random.normal(size=(architectures, 1)))
     step_seconds = random.lognormal(0.0, 0.3, size=architectures)
     steps = np.arange(1, checks + 1)
     progress = steps / checks
@@ -134,7 +134,7 @@ def generate(
                     )
 
 
-def write(path: Path, rows: Iterator[tuple[str, str, int, int, float, float, str]]) -> None:
+def write_table(path: Path, rows: Iterator[tuple[str, str, int, int, float, float, str]]) -> None:
     """Write rows as a CSV file."""
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -185,7 +185,7 @@ def main() -> None:
             )
     if given.architectures < 1 or given.checks < 1 or given.seeds < 1 or not 0 <= given.failures <= 1:
         parser.error("architectures, checks and seeds must be at least 1, failures a share from 0 to 1")
-    rows = generate(
+    rows = generate_rows(
         architectures=given.architectures,
         checks=given.checks,
         proxies=proxies,
@@ -195,7 +195,7 @@ def main() -> None:
         failures=given.failures,
         seed=given.seed,
     )
-    write(given.path, rows)
+    write_table(given.path, rows)
 
 
 if __name__ == "__main__":

@@ -6,17 +6,19 @@ from dataclasses import replace
 from nasproxy.storage.trial_stores import TrialStore
 from nasproxy.testing import synthetic
 from nasproxy.trials.proxy_task import ProxyTask
-from nasproxy.trials.records import Cause, Check, Replacement, Request, State, Status, TrialRecord
+from nasproxy.trials.records import Cause, Check, Request, RetryLink, State, Status, TrialRecord
 from nasproxy.trials.spec import Split, TrialSpec
 
 Write = Callable[[str, TrialRecord], None]
 """What a backend does to the store under test: puts down what is known of a trial."""
 
-SPEC = TrialSpec({"quality": 1, "fault": "none"}, ProxyTask(width=0.5), Split.SEARCH, 3, synthetic.recipe(noise=0.1))
+SPEC = TrialSpec(
+    {"quality": 1, "fault": "none"}, ProxyTask(width=0.5), Split.SEARCH, 3, synthetic.make_recipe(noise=0.1)
+)
 CHECKS = (Check(10, 0.5, 1.0), Check(20, 0.25, 2.5))
 FAILED = Status(State.FAILED, failures=1, wall_seconds=3.0, cause=Cause.OOM, message="no memory")
 OTHERS = [replace(SPEC, seed=seed) for seed in (4, 5)]
-FIRST, SECOND = (Replacement(spec.key, Cause.OOM, f"seed {spec.seed}") for spec in OTHERS)
+FIRST, SECOND = (RetryLink(spec.key, Cause.OOM, f"seed {spec.seed}") for spec in OTHERS)
 
 
 class StoreContract:
@@ -72,12 +74,12 @@ class StoreContract:
         for spec in (SPEC, *OTHERS):
             store.create(spec)
         write(SPEC.key, TrialRecord(FAILED, CHECKS[:1]))
-        store.replace(SPEC.key, (FIRST,))
+        store.link_retries(SPEC.key, (FIRST,))
         assert store.read(SPEC.key) == TrialRecord(Status(wall_seconds=3.0), CHECKS[:1], (FIRST,))
         write(OTHERS[0].key, TrialRecord(FAILED))
-        store.replace(OTHERS[0].key, (SECOND,))
+        store.link_retries(OTHERS[0].key, (SECOND,))
         assert store.read(SPEC.key).is_failed, "its own line alone is followed"
-        store.replace(SPEC.key, (FIRST, SECOND))
+        store.link_retries(SPEC.key, (FIRST, SECOND))
         rest = (Check(10, 0.75, 2.0), Check(20, 0.5, 4.0))
         write(OTHERS[1].key, TrialRecord(Status(State.DONE, wall_seconds=5.0), rest))
         whole = TrialRecord(Status(State.DONE, wall_seconds=11.0), (CHECKS[0], Check(20, 0.5, 5.0)), (FIRST, SECOND))
@@ -87,19 +89,19 @@ class StoreContract:
     def test_what_a_trial_did_itself_stays_as_it_was(self, store: TrialStore, write: Write) -> None:
         write(SPEC.key, TrialRecord(FAILED, CHECKS[:1]))
         assert store.read_alone(SPEC.key) == store.read(SPEC.key) == TrialRecord(FAILED, CHECKS[:1])
-        store.replace(SPEC.key, (FIRST,))
-        store.replace(SPEC.key, (FIRST,))
+        store.link_retries(SPEC.key, (FIRST,))
+        store.link_retries(SPEC.key, (FIRST,))
         assert store.read_alone(SPEC.key) == TrialRecord(FAILED, CHECKS[:1], (FIRST,))
 
     def test_another_stand_in_takes_the_place_of_the_first(self, store: TrialStore, write: Write) -> None:
         write(SPEC.key, TrialRecord(FAILED))
-        store.replace(SPEC.key, (FIRST,))
-        store.replace(SPEC.key, (SECOND,))
-        assert store.read(SPEC.key).replacements == (SECOND,)
+        store.link_retries(SPEC.key, (FIRST,))
+        store.link_retries(SPEC.key, (SECOND,))
+        assert store.read(SPEC.key).retries == (SECOND,)
 
     def test_a_line_of_trials_that_has_not_changed_is_not_made_again(self, store: TrialStore, write: Write) -> None:
         write(SPEC.key, TrialRecord(FAILED))
-        store.replace(SPEC.key, (FIRST,))
+        store.link_retries(SPEC.key, (FIRST,))
         assert store.read(SPEC.key) is store.read(SPEC.key)
         before = store.read(SPEC.key)
         write(OTHERS[0].key, TrialRecord(Status(State.PAUSED), CHECKS))

@@ -23,7 +23,7 @@ from nasproxy.trials.spec import Recipe, Split
 FAULTS = ("none", "oom", "nan", "crash", "crash_after", "oom_after", "broken", "die", "die_once", "hang")
 
 
-def recipe(*, total_steps: int = 100, check_every_steps: int = 10, **arguments: float | None) -> Recipe:
+def make_recipe(*, total_steps: int = 100, check_every_steps: int = 10, **arguments: float | None) -> Recipe:
     """A recipe whose trials this module trains; it has no data and no model."""
     return Recipe(
         model={},
@@ -57,7 +57,7 @@ def train(
         clip_norm: Clips their gradients.
     """
     images = trial.spec.recipe.micro_batch or trial.proxy_task.batch(batch_size)
-    fault = uncured(str(trial.architecture.get("fault", "none")), images, learning_rate, clip_norm)
+    fault = find_uncured(str(trial.architecture.get("fault", "none")), images, learning_rate, clip_norm)
     position = hooks.get_checkpoint_dir(trial.model_dir) / "position.json"
     done = int(json.loads(position.read_text())["step"]) if position.exists() else 0
     while not hooks.get_stop_training(trial.model_dir, done - 1, trial.total_steps):
@@ -65,8 +65,8 @@ def train(
         time.sleep(check_seconds)
         if 2 * step >= trial.total_steps:
             _go_wrong(fault, trial)
-        seconds = (step - done) * seconds_per_step(trial.architecture, trial.proxy_task.width)
-        score = curve(trial, step, noise, is_reversed=trial.total_steps < reversed_below)
+        seconds = (step - done) * compute_step_seconds(trial.architecture, trial.proxy_task.width)
+        score = compute_score(trial, step, noise, is_reversed=trial.total_steps < reversed_below)
         hooks.update_trial_training_accuracy_metric(trial.model_dir, score, done, step - 1, seconds, trial.total_steps)
         replace_text(position, json.dumps({"step": step}))
         done = step
@@ -74,7 +74,7 @@ def train(
         _go_wrong(fault.removesuffix("_after"), trial)
 
 
-def uncured(faults: str, images: int, learning_rate: float, clip_norm: float | None) -> str:
+def find_uncured(faults: str, images: int, learning_rate: float, clip_norm: float | None) -> str:
     """The first of some faults that is not cured by as few images at once, or by such a learning rate or clipping."""
     for fault in faults.split():
         kind, _, limit = fault.partition(">")
@@ -86,13 +86,13 @@ def uncured(faults: str, images: int, learning_rate: float, clip_norm: float | N
     return "none"
 
 
-def seconds_per_step(architecture: Mapping[str, object], width: float) -> float:
+def compute_step_seconds(architecture: Mapping[str, object], width: float) -> float:
     """Reported seconds of a step: dearer for wide models, a little so for good ones."""
     quality = architecture.get("quality", 0)
     return 0.01 * width * (1 + 0.01 * float(quality if isinstance(quality, int | float) else 0))
 
 
-def curve(trial: TrialContext, step: int, noise: float, *, is_reversed: bool = False) -> float:
+def compute_score(trial: TrialContext, step: int, noise: float, *, is_reversed: bool = False) -> float:
     """Score after `step` steps: early on the ranks are another order, later those of `quality`, or their reverse."""
     quality = float(trial.architecture["quality"])
     progress = step / trial.total_steps

@@ -4,12 +4,12 @@ import enum
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nasproxy.trials.spec import canonical
+from nasproxy.trials.spec import to_canonical_json
 
 Rows = Sequence[Mapping[str, Any]]
 
 
-def columns(rows: Rows) -> list[str]:
+def list_columns(rows: Rows) -> list[str]:
     """Names of all columns, in the order in which they first appear.
 
     >>> columns([{"name": "full"}, {"name": "half", "tau": 0.7}])
@@ -18,7 +18,7 @@ def columns(rows: Rows) -> list[str]:
     return list(dict.fromkeys(str(name) for row in rows for name in row))
 
 
-def cell(value: Any) -> Any:
+def make_cell(value: Any) -> Any:
     """A value as one cell: numbers and texts as they are, whatever is nested as canonical JSON.
 
     >>> cell({"width": 2, "depth": 1})
@@ -27,11 +27,11 @@ def cell(value: Any) -> Any:
     if isinstance(value, enum.Enum):
         return value.value
     if isinstance(value, Mapping | list | tuple):
-        return canonical(value)
+        return to_canonical_json(value)
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
-def cells(rows: Rows) -> list[list[Any]]:
-    """The rows in the order of `columns`; None where a row lacks a column."""
-    names = columns(rows)
-    return [[cell(row.get(name)) for name in names] for row in rows]
+def make_cells(rows: Rows) -> list[list[Any]]:
+    """The rows in the order of `list_columns`; None where a row lacks a column."""
+    names = list_columns(rows)
+    return [[make_cell(row.get(name)) for name in names] for row in rows]

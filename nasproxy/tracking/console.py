@@ -22,7 +22,7 @@ DRAW_SECONDS = 0.25
 """Between two redraws of the live display."""
 
 
-class Pace:
+class StepRate:
     """How fast a stage trains, judged by what this process has seen of it."""
 
     def __init__(self, clock: Clock) -> None:
@@ -76,7 +76,7 @@ class Console:
         self._console = console or rich.console.Console()
         self._is_live = _is_terminal(self._console) if live is None else live
         self._clock = clock or SystemClock()
-        self._pace = Pace(self._clock)
+        self._pace = StepRate(self._clock)
         self._live: Live | None = None
         self._shown: tuple[Progress, int] | None = None
         self._shown_at = 0.0

@@ -8,12 +8,12 @@ from typing import Any
 
 from nasproxy.errors import CorruptFileError
 from nasproxy.storage.files import replace_text
-from nasproxy.tracking.cells import Rows, cells, columns
+from nasproxy.tracking.cells import Rows, list_columns, make_cells
 from nasproxy.tracking.lines import SharedLines
 from nasproxy.tracking.tracker import Progress
 from nasproxy.trials.proxy_task import DIMENSIONS
 from nasproxy.trials.records import Check, State, TrialRecord
-from nasproxy.trials.spec import TrialSpec, canonical
+from nasproxy.trials.spec import TrialSpec, to_canonical_json
 
 CHECKS = "trials"
 FIELDS = (
@@ -71,7 +71,7 @@ class CsvTracker:
         """Write each table, in place of its last version."""
         for name, rows in tables.items():
             file_name = f"{name}_table.csv" if name == CHECKS else f"{name}.csv"
-            replace_text(self._folder / file_name, _written([columns(rows), *cells(rows)]))
+            replace_text(self._folder / file_name, _written([list_columns(rows), *make_cells(rows)]))
 
     def close(self) -> None:
         """Nothing is open between two calls."""
@@ -110,9 +110,13 @@ class CsvTracker:
 def _rows(spec: TrialSpec, checks: Sequence[Check | None], record: TrialRecord) -> list[list[Any]]:
     task, status = spec.proxy_task, record.status
     what = [spec.key, spec.split.value, spec.seed, *(getattr(task, name) for name in DIMENSIONS)]
-    what += [canonical(task.overrides), canonical(spec.architecture), spec.recipe.under(task).micro_batch]
+    what += [
+        to_canonical_json(task.overrides),
+        to_canonical_json(spec.architecture),
+        spec.recipe.under(task).micro_batch,
+    ]
     state = [status.state.value, None if status.cause is None else status.cause.value]
-    state.append(record.replacements[0].key if record.replacements else None)
+    state.append(record.retries[0].key if record.retries else None)
     return [
         [*what, *((None, None, None) if check is None else (check.step, check.score, check.train_seconds)), *state]
         for check in checks

@@ -12,7 +12,7 @@ from nasproxy.trials.records import State
 
 
 @dataclass(frozen=True)
-class Told:
+class SentTrial:
     """What was told of a trial: its checks up to a step, and the state it had."""
 
     step: int = 0
@@ -20,7 +20,7 @@ class Told:
 
 
 @dataclass
-class Events:
+class SentEvents:
     """The steps of the controller's run, in order.
 
     Attributes:
@@ -34,7 +34,7 @@ class Events:
     result: str | None = None
 
 
-class Journal:
+class SentRecords:
     """One JSON object a line: a trial told up to a step, an event, or how many events have been told.
 
     Shared by the jobs of a sweep, and by the threads of one.
@@ -43,19 +43,19 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self._lines = SharedLines(path)
         self._mutex = threading.Lock()
-        self._trials: dict[str, Told] = {}
-        self._events = Events()
+        self._trials: dict[str, SentTrial] = {}
+        self._events = SentEvents()
 
-    def trial(self, key: str) -> Told:
+    def trial(self, key: str) -> SentTrial:
         """What was told of a trial."""
         self._share([])
-        return self._trials.get(key, Told())
+        return self._trials.get(key, SentTrial())
 
-    def add_trial(self, key: str, told: Told) -> None:
+    def add_trial(self, key: str, told: SentTrial) -> None:
         """A trial was told."""
         self._share([{"trial": key, "step": told.step, "state": told.state.value}])
 
-    def events(self) -> Events:
+    def events(self) -> SentEvents:
         """All events, those of other jobs too."""
         self._share([])
         return self._events
@@ -81,7 +81,7 @@ class Journal:
         try:
             entry = json.loads(line)
             if "trial" in entry:
-                self._trials[entry["trial"]] = Told(int(entry["step"]), State(entry["state"]))
+                self._trials[entry["trial"]] = SentTrial(int(entry["step"]), State(entry["state"]))
             elif "told" in entry:
                 self._events.told, self._events.result = int(entry["told"]), entry["result"]
             else:

@@ -16,11 +16,11 @@ from urllib.parse import urlsplit
 
 from nasproxy.errors import ConfigError, MissingExtraError
 from nasproxy.storage.leases import Lease
-from nasproxy.tracking.cells import Rows, cells, columns
-from nasproxy.tracking.sent_records import Journal, Told
+from nasproxy.tracking.cells import Rows, list_columns, make_cells
+from nasproxy.tracking.sent_records import SentRecords, SentTrial
 from nasproxy.tracking.tracker import Progress
 from nasproxy.trials.records import State, TrialRecord
-from nasproxy.trials.spec import TrialSpec, canonical
+from nasproxy.trials.spec import TrialSpec, to_canonical_json
 
 FINAL = (State.DONE, State.FAILED)
 PUBLIC_HOSTS = ("api.wandb.ai", "api.forge.coreweave.com")
@@ -83,7 +83,7 @@ class WandbTracker:
         self._study = study.absolute().name
         self._project = project
         self._entity = entity
-        self._journal = Journal(self._folder / "wandb.jsonl")
+        self._journal = SentRecords(self._folder / "wandb.jsonl")
         self._lease = Lease(self._folder / "wandb.lock")
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="wandb")
         self._work: deque[Future[None]] = deque()
@@ -139,17 +139,17 @@ class WandbTracker:
         checks = [check for check in record.checks if check.step > told.step]
         if not checks and (state is told.state or state not in FINAL):
             return
-        run = self._open(spec.key, name=trial_name(spec), job_type="trial", config=trial_config(spec))
+        run = self._open(spec.key, name=name_trial(spec), job_type="trial", config=describe_trial(spec))
         run.define_metric("*", step_metric="step")
         for check in checks:
             run.log({"step": check.step, "score": check.score, "train_seconds": check.train_seconds}, step=check.step)
         cause = record.status.cause
         summary = {"state": state.value, "cause": None if cause is None else cause.value}
-        for by in record.replacements[:1]:
+        for by in record.retries[:1]:
             summary |= {"replaced_by": by.key, "change": by.change}
         run.summary.update(summary)
         _finish(run, exit_code=int(record.is_failed))
-        self._journal.add_trial(spec.key, Told(record.step, state))
+        self._journal.add_trial(spec.key, SentTrial(record.step, state))
 
     def _tell_events(self) -> None:
         if self._has_controller():
@@ -223,7 +223,7 @@ class WandbTracker:
             project=self._project,
             entity=self._entity,
             group=self._study,
-            id=run_id(self._study, what),
+            id=make_run_id(self._study, what),
             dir=str(self._folder),
             mode=self._mode,
             resume="allow",
@@ -233,7 +233,7 @@ class WandbTracker:
         )
 
     def _table(self, rows: Rows) -> Any:
-        return self._wandb.Table(columns=columns(rows), data=cells(rows), allow_mixed_types=True)
+        return self._wandb.Table(columns=list_columns(rows), data=make_cells(rows), allow_mixed_types=True)
 
     def _picture(self, path: Path) -> Any:
         if path.suffix.lower() in (".svg", ".html"):
@@ -241,7 +241,7 @@ class WandbTracker:
         return self._wandb.Image(str(path))
 
 
-def run_id(study: str, what: str) -> str:
+def make_run_id(study: str, what: str) -> str:
     """Id of a run, the same after every restart.
 
     Args:
@@ -251,15 +251,15 @@ def run_id(study: str, what: str) -> str:
     return hashlib.sha256(f"{study}/{what}".encode()).hexdigest()[:16]
 
 
-def trial_name(spec: TrialSpec) -> str:
+def name_trial(spec: TrialSpec) -> str:
     """What a reader sees of a trial's run: `data50 search seed 1 3f9a2c`."""
     return f"{spec.proxy_task.default_name} {spec.split.value} seed {spec.seed} {spec.key[:6]}"
 
 
-def trial_config(spec: TrialSpec) -> dict[str, Any]:
+def describe_trial(spec: TrialSpec) -> dict[str, Any]:
     """All that decides a trial's result, overrides applied."""
     config: dict[str, Any] = json.loads(
-        canonical(
+        to_canonical_json(
             {
                 "key": spec.key,
                 "architecture": spec.architecture,
@@ -320,7 +320,7 @@ def _finish(run: Any, *, exit_code: int) -> None:
 
 def _digest(tables: Mapping[str, Rows], pictures: Sequence[Path]) -> str:
     digest = hashlib.sha256()
-    digest.update(json.dumps({name: [columns(rows), cells(rows)] for name, rows in tables.items()}).encode())
+    digest.update(json.dumps({name: [list_columns(rows), make_cells(rows)] for name, rows in tables.items()}).encode())
     for path in pictures:
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()

@@ -11,7 +11,7 @@ from nasproxy.trials.overrides import flatten
 from nasproxy.trials.proxy_task import COMPOUND_BASES, DIMENSIONS, NAME_PATTERN, ProxyTask
 
 FOLLOW = "follow"
-"""A strength that follows the scale of the task, see `followed_strength`."""
+"""A strength that follows the scale of the task, see `follow_strength`."""
 STRENGTHS = ("augmentation", "regularisation")
 
 
@@ -21,7 +21,7 @@ AXES = ("data_fraction", "compound", *(name for name in DIMENSIONS if name != "d
 """What a `proxy` configuration may set, in the order of the grid."""
 
 
-def named(tasks: Sequence[tuple[str | None, ProxyTask]]) -> dict[str, ProxyTask]:
+def name_tasks(tasks: Sequence[tuple[str | None, ProxyTask]]) -> dict[str, ProxyTask]:
     """Give every proxy task its name, in order.
 
     Raises:
@@ -59,12 +59,12 @@ def _setting(task: ProxyTask) -> tuple[object, ...]:
     return (*(getattr(task.plain, name) for name in DIMENSIONS), *sorted(task.overrides.items()))
 
 
-def grid(settings: Mapping[str, Any]) -> dict[str, ProxyTask]:
+def span_grid(settings: Mapping[str, Any]) -> dict[str, ProxyTask]:
     """Span the proxy tasks of a `proxy` configuration.
 
     Args:
-        settings: The dimensions of `ProxyTask` and `compound`, each one value or a list (an axis of the grid; the last
-            one varies fastest), and `tasks`: named settings that are no product, each a mapping with `name`,
+        settings: The dimensions of `ProxyTask` and `compound`, each one value or a list (an axis of the grid; the
+            last one varies fastest), and `tasks`: named settings that are no product, each a mapping with `name`,
             dimensions and dotted overrides. Where `tasks` is given, the axes must be left alone. Where a strength
             that follows the scale comes out as one that stands in the grid already, the point is left out.
 
@@ -87,7 +87,7 @@ def grid(settings: Mapping[str, Any]) -> dict[str, ProxyTask]:
             )
         if isinstance(listed, Mapping | str) or not isinstance(listed, Sequence):
             raise ConfigError(f"proxy.tasks must be a list of settings, got {listed!r}")
-        return named([from_mapping(entry) for entry in listed])
+        return name_tasks([read_task(entry) for entry in listed])
     if not axes:
         raise ConfigError(
             "proxy needs at least one proxy task, got none: choose one, such as proxy=data50, or proxy=full to reduce "
@@ -98,7 +98,7 @@ def grid(settings: Mapping[str, Any]) -> dict[str, ProxyTask]:
     if empty:
         raise ConfigError(f"proxy.{empty[0]} must hold at least one value, got an empty list: the grid would be empty")
     points = [dict(zip(axes, point, strict=True)) for point in itertools.product(*values)]
-    return named(_without_echoes([(point, *_resolved(point)) for point in points]))
+    return name_tasks(_without_echoes([(point, *_resolved(point)) for point in points]))
 
 
 def _without_echoes(points: Sequence[tuple[Mapping[str, Any], str, ProxyTask]]) -> list[tuple[str | None, ProxyTask]]:
@@ -119,7 +119,7 @@ def _resolved(setting: Mapping[str, Any]) -> tuple[str, ProxyTask]:
     values = dict(setting)
     phi = values.pop("compound", None)
     if phi is not None:
-        scaled = compound(phi)
+        scaled = scale_compound(phi)
         beside = [name for name in COMPOUND_BASES if values.get(name) is not None]
         if beside:
             raise ConfigError(
@@ -129,12 +129,12 @@ def _resolved(setting: Mapping[str, Any]) -> tuple[str, ProxyTask]:
         values.update(scaled)
     following = [name for name in STRENGTHS if values.get(name) == FOLLOW]
     scale = ProxyTask(**{name: value for name, value in values.items() if name not in following})
-    strength = followed_strength(scale.width, scale.depth, scale.image_size)
+    strength = follow_strength(scale.width, scale.depth, scale.image_size)
     task = ProxyTask(**{**values, **dict.fromkeys(following, strength)})
     return task.name_with_compound(phi or 0.0), task
 
 
-def compound(phi: Any) -> dict[str, float]:
+def scale_compound(phi: Any) -> dict[str, float]:
     """Width, depth and image size of EfficientNet's compound scaling.
 
     Args:
@@ -161,7 +161,7 @@ def compound(phi: Any) -> dict[str, float]:
     return {name: round(base**phi, DIGITS) for name, base in COMPOUND_BASES.items()}
 
 
-def followed_strength(width: float, depth: float, image_size: float) -> float:
+def follow_strength(width: float, depth: float, image_size: float) -> float:
     """Strength of augmentation or regularisation that fits a smaller model or image, as a share of the trainer's own.
 
     The work of a step goes with `width**2 * depth * image_size**2`; each halving of it takes a quarter of the strength.
@@ -180,7 +180,7 @@ def followed_strength(width: float, depth: float, image_size: float) -> float:
     return round(min(1.0, max(0.0, 1.0 + doublings / 4)), DIGITS)
 
 
-def from_mapping(entry: Any) -> tuple[str | None, ProxyTask]:
+def read_task(entry: Any) -> tuple[str | None, ProxyTask]:
     """Read one named setting: dimensions by name, anything else an override of the configuration.
 
     Raises:

@@ -20,14 +20,14 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def numbered(tree: Any) -> Any:
+def number_lists(tree: Any) -> Any:
     """Write lists in a nested mapping as mappings by place, from 0: their entries have paths then."""
     if isinstance(tree, list | tuple):
         tree = dict(enumerate(tree))
-    return {key: numbered(value) for key, value in tree.items()} if isinstance(tree, Mapping) else tree
+    return {key: number_lists(value) for key, value in tree.items()} if isinstance(tree, Mapping) else tree
 
 
-def override(tree: Mapping[str, Any], overrides: Mapping[str, Override]) -> dict[str, Any]:
+def apply_overrides(tree: Mapping[str, Any], overrides: Mapping[str, Override]) -> dict[str, Any]:
     """Copy a configuration with values replaced by dotted path; any may become null.
 
     Raises:

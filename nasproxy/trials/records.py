@@ -107,7 +107,7 @@ class Status:
 
 
 @dataclass(frozen=True)
-class Replacement:
+class RetryLink:
     """Another trial in place of one that failed.
 
     Attributes:
@@ -128,13 +128,13 @@ class TrialRecord:
     Attributes:
         status: What became of it.
         checks: Its learning curve.
-        replacements: The trials that stand in for it, each for the one before.
+        retries: The trials that stand in for it, each for the one before.
         trainings: What it and each that stands in for it did alone; empty where it was read alone.
     """
 
     status: Status = field(default_factory=Status)
     checks: tuple[Check, ...] = ()
-    replacements: tuple[Replacement, ...] = ()
+    retries: tuple[RetryLink, ...] = ()
     trainings: tuple["TrialRecord", ...] = field(default=(), compare=False, repr=False)
 
     @property
@@ -149,7 +149,7 @@ class TrialRecord:
 
     def trained_as(self, key: str) -> str:
         """The key of the last that stands in for the trial of this key, or its own."""
-        return self.replacements[-1].key if self.replacements else key
+        return self.retries[-1].key if self.retries else key
 
     def reached(self, step: int) -> bool:
         """Whether there is a check at or after `step`."""
@@ -178,7 +178,7 @@ class TrialRecord:
         return self.checks[-1].score if self.checks else None
 
 
-def as_one(records: Sequence[TrialRecord]) -> TrialRecord:
+def merge_records(records: Sequence[TrialRecord]) -> TrialRecord:
     """One record of a trial and of those that stand in for it.
 
     The check after so many steps is that of the first of them that got so far: had the training been stopped there,
@@ -201,6 +201,6 @@ def as_one(records: Sequence[TrialRecord]) -> TrialRecord:
     return TrialRecord(
         status=replace(records[-1].status, wall_seconds=sum(record.status.wall_seconds for record in records)),
         checks=tuple(checks),
-        replacements=records[0].replacements[: len(records) - 1],
+        retries=records[0].retries[: len(records) - 1],
         trainings=tuple(records),
     )

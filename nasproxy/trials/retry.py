@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from nasproxy.trials.records import Cause
-from nasproxy.trials.retry_settings import FailureSettings
+from nasproxy.trials.retry_settings import RetrySettings
 from nasproxy.trials.spec import TrialSpec
 
 MICRO_BATCH = "training.micro_batch"
@@ -14,7 +14,7 @@ FEWEST_IMAGES = 2
 
 
 @dataclass(frozen=True)
-class Successor:
+class Retry:
     """A trial that stands in for one that failed.
 
     Attributes:
@@ -26,7 +26,7 @@ class Successor:
     change: str
 
 
-def successor(spec: TrialSpec, causes: Sequence[Cause], policy: FailureSettings) -> Successor | None:
+def find_retry(spec: TrialSpec, causes: Sequence[Cause], policy: RetrySettings) -> Retry | None:
     """What stands in for a trial after it, and each trial that stood in for it before, has failed.
 
     A function of what was asked for and of how that ended, so that results hang on nothing else.
@@ -39,16 +39,16 @@ def successor(spec: TrialSpec, causes: Sequence[Cause], policy: FailureSettings)
     Returns:
         The next trial, trained from scratch; None where the last failure is final.
     """
-    if not causes or causes.count(Cause.OOM) > policy.oom_halvings or causes.count(Cause.NAN) > 1:
+    if not causes or causes.count(Cause.OOM) > policy.max_oom_retries or causes.count(Cause.NAN) > 1:
         return None
-    following: Successor | None = Successor(spec, "")
+    following: Retry | None = Retry(spec, "")
     for cause in causes:
         following = None if following is None else _after(cause, following.spec, policy)
     return following
 
 
-def batch_size(spec: TrialSpec) -> int | None:
-    """Images of one optimizer step, overrides applied; None where the trainer has no `batch_size`."""
+def read_batch_size(spec: TrialSpec) -> int | None:
+    """Images of one optimizer step, overrides applied; None where the trainer has no `read_batch_size`."""
     trainer = spec.applied().recipe.trainer
     size = trainer.get("batch_size")
     if isinstance(size, bool) or not isinstance(size, int):
@@ -57,19 +57,19 @@ def batch_size(spec: TrialSpec) -> int | None:
     return spec.proxy_task.batch(size, multiple=2 * spec.devices if is_mixed else 1)
 
 
-def _after(cause: Cause, spec: TrialSpec, policy: FailureSettings) -> Successor | None:
+def _after(cause: Cause, spec: TrialSpec, policy: RetrySettings) -> Retry | None:
     if cause is Cause.OOM:
         return _halved(spec)
-    if cause is Cause.NAN and policy.nan == "lower_rate":
-        return _slowed(spec, policy.rate_factor)
-    if cause is Cause.NAN and policy.nan == "clip":
+    if cause is Cause.NAN and policy.on_nan == "lower_rate":
+        return _slowed(spec, policy.learning_rate_factor)
+    if cause is Cause.NAN and policy.on_nan == "clip":
         return _clipped(spec, policy.clip_norm)
     return None
 
 
-def _halved(spec: TrialSpec) -> Successor | None:
+def _halved(spec: TrialSpec) -> Retry | None:
     """The trial with half as many images on a device at once; its batches and its schedule stay."""
-    batch = batch_size(spec)
+    batch = read_batch_size(spec)
     if batch is None:
         return None
     share = math.ceil(batch / spec.devices)
@@ -78,18 +78,18 @@ def _halved(spec: TrialSpec) -> Successor | None:
         return None
     half = max(FEWEST_IMAGES, math.ceil(held / 2))
     smaller = replace(_overridden(spec, MICRO_BATCH, half), recipe=replace(spec.recipe, micro_batch=half))
-    return Successor(smaller, f"a micro-batch of {half} instead of {held}")
+    return Retry(smaller, f"a micro-batch of {half} instead of {held}")
 
 
-def _slowed(spec: TrialSpec, factor: float) -> Successor | None:
+def _slowed(spec: TrialSpec, factor: float) -> Retry | None:
     rate = spec.applied().recipe.trainer.get("learning_rate")
     if not isinstance(rate, int | float):
         return None
     lower = _with_trainer(spec, "learning_rate", rate * factor)
-    return Successor(lower, f"a learning rate of {rate * factor:g} instead of {rate:g}")
+    return Retry(lower, f"a learning rate of {rate * factor:g} instead of {rate:g}")
 
 
-def _clipped(spec: TrialSpec, norm: float) -> Successor | None:
+def _clipped(spec: TrialSpec, norm: float) -> Retry | None:
     trainer = spec.applied().recipe.trainer
     if "clip_norm" not in trainer:
         return None
@@ -97,7 +97,7 @@ def _clipped(spec: TrialSpec, norm: float) -> Successor | None:
     if before is not None and before <= norm:
         return None  # it was clipped as hard already
     change = f"gradients clipped to a norm of {norm:g}" + ("" if before is None else f" instead of {before:g}")
-    return Successor(_with_trainer(spec, "clip_norm", norm), change)
+    return Retry(_with_trainer(spec, "clip_norm", norm), change)
 
 
 def _with_trainer(spec: TrialSpec, name: str, value: float) -> TrialSpec:

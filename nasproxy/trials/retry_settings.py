@@ -12,20 +12,20 @@ NAN_ARGUMENTS = {"fail": None, "lower_rate": "learning_rate", "clip": "clip_norm
 
 
 @dataclass
-class FailureSettings:
+class RetrySettings:
     """What is done about a trial that failed by its own fault: another one may stand in for it.
 
     Attributes:
-        oom_halvings: How often the micro-batch may be halved after running out of memory; 0 lets the trial fail.
-        nan: What follows a loss that is not finite: `fail`; or once another trial with a lower learning rate
+        max_oom_retries: How often the micro-batch may be halved after running out of memory; 0 lets the trial fail.
+        on_nan: What follows a loss that is not finite: `fail`; or once another trial with a lower learning rate
             (`lower_rate`), or with clipped gradients (`clip`).
-        rate_factor: What `lower_rate` multiplies the learning rate by.
+        learning_rate_factor: What `lower_rate` multiplies the learning rate by.
         clip_norm: Largest norm of the gradient under `clip`.
     """
 
-    oom_halvings: int = 4
-    nan: str = "fail"
-    rate_factor: float = 0.5
+    max_oom_retries: int = 4
+    on_nan: str = "fail"
+    learning_rate_factor: float = 0.5
     clip_norm: float = 1.0
 
     def check(self, trainer: Mapping[str, Any]) -> None:
@@ -37,17 +37,22 @@ class FailureSettings:
         Raises:
             ConfigError: A number is out of range, or the trainer lacks the argument.
         """
-        if self.oom_halvings < 0:
-            raise ConfigError(f"failures.oom_halvings must be at least 0, got {self.oom_halvings}: 0 halves nothing")
-        if self.nan not in NAN_ARGUMENTS:
-            raise ConfigError(f"failures.nan must be one of {', '.join(NAN_ARGUMENTS)}, got {self.nan!r}")
-        if not 0 < self.rate_factor < 1:
-            raise ConfigError(f"failures.rate_factor must lie between 0 and 1, got {self.rate_factor:g}: give 0.5")
+        if self.max_oom_retries < 0:
+            raise ConfigError(
+                f"failures.max_oom_retries must be at least 0, got {self.max_oom_retries}: 0 halves nothing"
+            )
+        if self.on_nan not in NAN_ARGUMENTS:
+            raise ConfigError(f"failures.on_nan must be one of {', '.join(NAN_ARGUMENTS)}, got {self.on_nan!r}")
+        if not 0 < self.learning_rate_factor < 1:
+            raise ConfigError(
+                f"failures.learning_rate_factor must lie between 0 and 1, got {self.learning_rate_factor:g}: give 0.5"
+            )
         if not 0 < self.clip_norm < math.inf:
             raise ConfigError(f"failures.clip_norm must be above 0, got {self.clip_norm:g}")
-        argument = NAN_ARGUMENTS[self.nan]
+        argument = NAN_ARGUMENTS[self.on_nan]
         if argument is not None and argument not in trainer:
             raise ConfigError(
-                f"failures.nan={self.nan} changes trainer.{argument}, which the study's trainer does not have: give it "
-                f"one, or take failures.nan=fail"
+                f"failures.on_nan={self.on_nan} changes trainer.{argument}, which the study's trainer does not "
+                f"have: give it "
+                f"one, or take failures.on_nan=fail"
             )

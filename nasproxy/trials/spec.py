@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import Any
 
 from nasproxy.errors import ConfigError
-from nasproxy.trials.overrides import flatten, override
+from nasproxy.trials.overrides import apply_overrides, flatten
 from nasproxy.trials.proxy_task import ProxyTask
 
 Choice = bool | int | float | str
@@ -102,7 +102,7 @@ class Recipe:
     def identity(self) -> str:
         """Canonical JSON of what decides a result; made once, for a study has many trials of few recipes."""
         content = flatten(_plain({field.name: getattr(self, field.name) for field in fields(self)}))
-        return canonical({path: value for path, value in content.items() if not NOT_IDENTITY.fullmatch(path)})
+        return to_canonical_json({path: value for path, value in content.items() if not NOT_IDENTITY.fullmatch(path)})
 
     @cached_property
     def _changed(self) -> dict[tuple[object, ...], "Recipe"]:
@@ -123,7 +123,7 @@ class Recipe:
                 "devices": task.devices or self.devices,
             },
         }
-        changed = override(tree, task.overrides)
+        changed = apply_overrides(tree, task.overrides)
         training = changed.pop("training")
         return replace(self, **changed, **training)
 
@@ -163,7 +163,7 @@ class TrialSpec:
             "seed": spec.seed,
             "recipe": spec.recipe.identity,
         }
-        return hashlib.sha256(canonical(content).encode()).hexdigest()
+        return hashlib.sha256(to_canonical_json(content).encode()).hexdigest()
 
     @property
     def devices(self) -> int:
@@ -179,10 +179,10 @@ class TrialSpec:
     def check_steps(self) -> tuple[int, ...]:
         """Steps after which the trial is validated, the last step among them."""
         recipe = self.recipe.under(self.proxy_task)
-        return recipe.check_at or check_steps(recipe.total_steps, recipe.check_every_steps)
+        return recipe.check_at or list_check_steps(recipe.total_steps, recipe.check_every_steps)
 
 
-def check_steps(total_steps: int, every: int | None) -> tuple[int, ...]:
+def list_check_steps(total_steps: int, every: int | None) -> tuple[int, ...]:
     """Steps after which a training is validated: every so many, and the last.
 
     >>> check_steps(50, 20), check_steps(50, None)
@@ -194,7 +194,7 @@ def check_steps(total_steps: int, every: int | None) -> tuple[int, ...]:
     return (*steps, *([] if steps and steps[-1] == total_steps else [total_steps]))
 
 
-def canonical(content: Any) -> str:
+def to_canonical_json(content: Any) -> str:
     """JSON that is equal for equal content: sorted keys, no spaces, 1 and 1.0 alike."""
     return json.dumps(_plain(content), sort_keys=True, separators=(",", ":"), allow_nan=False)
 

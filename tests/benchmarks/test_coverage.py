@@ -10,7 +10,7 @@ from scipy import stats
 
 from benchmarks.coverage import CRITERIA, Family, coverage, criteria, false_acceptances, upper95
 from helpers import cli
-from nasproxy.statistics.acceptance import Evidence, Plan, VerdictKind
+from nasproxy.statistics.acceptance import Evidence, LookPlan, VerdictKind
 
 
 @pytest.mark.parametrize("n", [10, 20, 30])
@@ -55,7 +55,7 @@ def test_no_criterion_accepts_below_the_target(name: str) -> None:
             proxy, reference = random.standard_normal((2, n))
             proxy = proxy + random.uniform(0, 3) * reference
             tau = stats.kendalltau(proxy, reference).statistic
-            verdict = rule.judge(Evidence(reference, proxy[None], Plan((0.9,), sizes=(n,))))
+            verdict = rule.judge(Evidence(reference, proxy[None], LookPlan((0.9,), sizes=(n,))))
             assert tau >= 0.65 - 1e-9 or verdict.kind is not VerdictKind.ACCEPTED
 
 

@@ -27,7 +27,9 @@ ORDERS = list(itertools.permutations(KINDS))
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("race") / "curves.csv"
     noise = curves.Noise(early=3.0, late=0.1)
-    curves.write(path, curves.generate(architectures=60, checks=CHECKS, proxies=KINDS, costs=COSTS, noise=noise))
+    curves.write_table(
+        path, curves.generate_rows(architectures=60, checks=CHECKS, proxies=KINDS, costs=COSTS, noise=noise)
+    )
     return path
 
 

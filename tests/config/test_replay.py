@@ -21,7 +21,7 @@ COSTS = {"fast": 0.2, "never": 0.4}
 def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("replay") / "curves.csv"
     noise = curves.Noise(early=0.5, late=0.02)
-    curves.write(path, curves.generate(architectures=60, checks=12, proxies=KINDS, costs=COSTS, noise=noise))
+    curves.write_table(path, curves.generate_rows(architectures=60, checks=12, proxies=KINDS, costs=COSTS, noise=noise))
     return path
 
 

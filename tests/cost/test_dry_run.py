@@ -7,13 +7,13 @@ import pytest
 from helpers import cli
 from nasproxy.cost.estimate import Estimate
 from nasproxy.report import estimate_tables
-from nasproxy.stages.study_results import read_findings
+from nasproxy.stages.study_results import read_results
 from nasproxy.storage.files import read_record
 from nasproxy.storage.study import StudyFolder
 from nasproxy.storage.trial_stores import FolderTrialStore
 from nasproxy.storage.zero_cost_scores import read_scores
 
-DEBUG = ("experiment=debug", "selection.models=8", "references.max=0", "criterion=first_crossing")
+DEBUG = ("experiment=debug", "references.initial=8", "references.max=0", "criterion=first_crossing")
 
 
 def rows(output: str) -> dict[str, list[str]]:
@@ -87,8 +87,8 @@ def test_a_study_keeps_its_estimate_from_its_first_day_and_is_held_against_it(tm
     folder = StudyFolder(tmp_path / "debug")
     estimate = read_record(folder.estimate, Estimate)
     assert estimate is not None
-    findings = read_findings(folder, time_tolerance=0.05)
-    compared = {row["stage"]: row for row in estimate_tables.compared(findings).rows}
+    results = read_results(folder, time_tolerance=0.05)
+    compared = {row["stage"]: row for row in estimate_tables.make_comparison(results).rows}
     trials = FolderTrialStore(folder.trials).keys()
     assert compared["total"]["actual_trials"] == len(trials)
     for stage in ("variance", "selection"):

@@ -2,10 +2,10 @@
 
 import pytest
 
-from nasproxy.cost.estimate import Amount, Estimate, StageEstimate, amount, stage_estimate
-from nasproxy.cost.speed import Speeds, Timed, Timing, interpolated
-from nasproxy.cost.workload import Course, Work
-from nasproxy.trials.spec import Architecture, canonical
+from nasproxy.cost.estimate import Amount, Estimate, StageEstimate, estimate_amount, estimate_stage
+from nasproxy.cost.speed import Speeds, Timed, Timing, interpolate_timing
+from nasproxy.cost.workload import StageWork, Work
+from nasproxy.trials.spec import Architecture, to_canonical_json
 
 SMALL: Architecture = {"size": "small"}
 LARGE: Architecture = {"size": "large"}
@@ -14,18 +14,18 @@ TIMED = [Timed(100.0, Timing(0.1, 1.0, 3.0)), Timed(300.0, Timing(0.3, 2.0, 5.0)
 SPEEDS = Speeds(
     models=TIMED,
     factors={"half": (0.5, 0.25)},
-    sizes={canonical(SMALL): 100.0, canonical(LARGE): 300.0, canonical(BETWEEN): 250.0},
+    sizes={to_canonical_json(SMALL): 100.0, to_canonical_json(LARGE): 300.0, to_canonical_json(BETWEEN): 250.0},
 )
 
 
 def test_a_model_takes_what_lies_between_those_that_were_timed() -> None:
-    assert interpolated(TIMED, 250.0) == Timing(pytest.approx(0.25), pytest.approx(1.75), 4.0)
-    assert interpolated(TIMED, 1000.0).step_seconds == 0.3, "nothing is known beyond the largest"
+    assert interpolate_timing(TIMED, 250.0) == Timing(pytest.approx(0.25), pytest.approx(1.75), 4.0)
+    assert interpolate_timing(TIMED, 1000.0).step_seconds == 0.3, "nothing is known beyond the largest"
 
 
 def test_models_of_unknown_size_take_the_mean() -> None:
-    assert interpolated(TIMED, None) == Timing(pytest.approx(0.2), 1.5, 4.0)
-    assert interpolated([Timed(None, TIMED[0].timing), TIMED[1]], 100.0).step_seconds == pytest.approx(0.2)
+    assert interpolate_timing(TIMED, None) == Timing(pytest.approx(0.2), 1.5, 4.0)
+    assert interpolate_timing([Timed(None, TIMED[0].timing), TIMED[1]], 100.0).step_seconds == pytest.approx(0.2)
 
 
 def test_several_models_take_their_mean_and_a_proxy_task_its_share() -> None:
@@ -35,7 +35,7 @@ def test_several_models_take_their_mean_and_a_proxy_task_its_share() -> None:
 
 def test_seconds_are_starts_steps_and_checks_and_turns_on_the_slots() -> None:
     work = Work((SMALL,), None, trials=3, starts=3, steps=30, checks=6)
-    cost = amount([work], SPEEDS, slots=2)
+    cost = estimate_amount([work], SPEEDS, slots=2)
     assert cost.slot_seconds == pytest.approx(3 * 4.0 + 30 * 0.1 + 6 * 1.0)
     assert cost.elapsed_seconds == pytest.approx(cost.slot_seconds / 3 * 2), "the third waits for a slot"
     assert (cost.trials, cost.steps) == (3, 30)
@@ -43,17 +43,19 @@ def test_seconds_are_starts_steps_and_checks_and_turns_on_the_slots() -> None:
 
 def test_a_trial_on_several_devices_takes_several_slots() -> None:
     alone, wide = (Work((SMALL,), task, trials=3, starts=3, steps=30, checks=6) for task in (None, "half"))
-    cost = amount([wide], SPEEDS, slots=5, slots_of=lambda task: 2.0 if task == "half" else 1.0)
+    cost = estimate_amount([wide], SPEEDS, slots=5, slots_of=lambda task: 2.0 if task == "half" else 1.0)
     each = 4.0 + 10 * 0.05 + 2 * 0.25
     assert cost.slot_seconds == pytest.approx(3 * each * 2)
     assert cost.elapsed_seconds == pytest.approx(2 * each), "two at once, though a fifth slot is free"
-    assert amount([alone], SPEEDS, slots=5, slots_of=lambda _: 1.0) == amount([alone], SPEEDS, slots=5)
+    assert estimate_amount([alone], SPEEDS, slots=5, slots_of=lambda _: 1.0) == estimate_amount(
+        [alone], SPEEDS, slots=5
+    )
 
 
 def test_stages_add_up_and_cost_money_by_the_device_hour() -> None:
     work = Work((SMALL,), None, trials=1, starts=1, steps=3560, checks=0)
     twice = Work((SMALL,), None, trials=2, starts=2, steps=2 * 3560, checks=0)
-    stage = stage_estimate(Course((work,), (work,), (twice,)), SPEEDS, slots=1)
+    stage = estimate_stage(StageWork((work,), (work,), (twice,)), SPEEDS, slots=1)
     estimate = Estimate({"a": stage, "b": stage}, full_steps=3560, devices_per_slot=0.5, price_per_hour=8.0)
     assert estimate.total.middle == Amount(2, 7120, pytest.approx(720.0), pytest.approx(720.0))
     assert estimate.total.high.slot_seconds == pytest.approx(1440.0)
@@ -63,4 +65,4 @@ def test_stages_add_up_and_cost_money_by_the_device_hour() -> None:
 
 def test_work_of_no_trials_costs_nothing() -> None:
     nothing = Work((), None, 0, 0, 0, 0)
-    assert stage_estimate(Course((nothing,), (), ()), SPEEDS, 2) == StageEstimate(*[Amount(0, 0, 0.0, 0.0)] * 3)
+    assert estimate_stage(StageWork((nothing,), (), ()), SPEEDS, 2) == StageEstimate(*[Amount(0, 0, 0.0, 0.0)] * 3)

@@ -3,10 +3,10 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nasproxy.cost.expected_acceptance import Acceptance, assumed_tau, expected_acceptance, ranking
+from nasproxy.cost.expected_acceptance import ExpectedAcceptance, assume_tau, expect_acceptance, make_ranking
 from nasproxy.stages.proxy_search.judge import Judge
-from nasproxy.stages.proxy_search.race import Pace
-from nasproxy.stages.references.candidate_pool import Reserve
+from nasproxy.stages.proxy_search.race import TaskSpeed
+from nasproxy.stages.references.candidate_pool import CandidatePool
 from nasproxy.statistics.acceptance import Criterion
 from nasproxy.statistics.criteria.first_crossing import FirstCrossing
 from nasproxy.statistics.criteria.group_sequential import GroupSequential
@@ -15,12 +15,12 @@ from nasproxy.testing import synthetic
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.spec import Split, TrialSpec
 
-PACE = Pace(tuple(range(4, 101, 4)), 0.01)
+PACE = TaskSpeed(tuple(range(4, 101, 4)), 0.01)
 
 
-def expected(criterion: Criterion, maximum: int = 0, tasks: int = 1) -> Acceptance:
-    recipe = synthetic.recipe()
-    reserve = Reserve(
+def expected(criterion: Criterion, maximum: int = 0, tasks: int = 1) -> ExpectedAcceptance:
+    recipe = synthetic.make_recipe()
+    candidate_pool = CandidatePool(
         candidates=[TrialSpec({"quality": q}, ProxyTask(), Split.FULL, 0, recipe) for q in range(25)],
         first_number=10,
         step=5,
@@ -29,19 +29,19 @@ def expected(criterion: Criterion, maximum: int = 0, tasks: int = 1) -> Acceptan
         full_seconds=1.0,
     )
     judge = Judge(criterion, min_models=5, min_valid_ratio=0.7)
-    return expected_acceptance("half", PACE, judge=judge, reserve=reserve, models=10, tasks=tasks)
+    return expect_acceptance("half", PACE, judge=judge, candidate_pool=candidate_pool, models=10, tasks=tasks)
 
 
 @given(n=st.integers(5, 40), tau=st.floats(-1, 1))
 def test_an_assumed_ranking_has_its_tau_as_nearly_as_pairs_allow(n: int, tau: float) -> None:
-    found = kendall_tau(ranking(n, tau), range(n))
+    found = kendall_tau(make_ranking(n, tau), range(n))
     assert found is not None
     assert abs(found.tau - tau) <= 2 / (n * (n - 1) / 2)
 
 
 def test_a_first_crossing_ends_where_the_assumed_tau_crosses_the_target() -> None:
     ends = expected(FirstCrossing(target=0.65))
-    first = next(step for step in PACE.check_steps if assumed_tau(step / 100, 1) >= 0.63)
+    first = next(step for step in PACE.check_steps if assume_tau(step / 100, 1) >= 0.63)
     assert ends.step is not None
     assert abs(ends.step - first) <= 4
     assert ends.added == 0

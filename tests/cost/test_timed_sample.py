@@ -8,20 +8,20 @@ from hydra import compose, initialize_config_dir
 
 from helpers.cli import ROOT, SMALL
 from nasproxy.config import schema
-from nasproxy.config.builder import Design
-from nasproxy.cost.speed import interpolated
-from nasproxy.cost.timed_sample import MAX_SETTINGS, Sample, architectures
+from nasproxy.config.builder import StudyBuilder
+from nasproxy.cost.speed import interpolate_timing
+from nasproxy.cost.timed_sample import MAX_SETTINGS, TimedSample, draw_architectures
 from nasproxy.execution.backends.local import LocalBackend
 from nasproxy.storage.trial_stores import FolderTrialStore
 from nasproxy.storage.zero_cost_scores import ZeroCost, ZeroCostScores
 from nasproxy.trials.proxy_task import ProxyTask
-from nasproxy.trials.spec import Split, TrialSpec, canonical
+from nasproxy.trials.spec import Split, TrialSpec, to_canonical_json
 
 
-def design(*overrides: str) -> Design:
-    schema.register()
+def design(*overrides: str) -> StudyBuilder:
+    schema.register_schema()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return Design(schema.read(compose("config", [*SMALL, *overrides])))
+        return StudyBuilder(schema.read_config(compose("config", [*SMALL, *overrides])))
 
 
 @pytest.fixture
@@ -31,16 +31,18 @@ def backend(tmp_path: Path) -> Iterator[LocalBackend]:
     made.close()
 
 
-def scored(of: Design, sizes: dict[int, int]) -> ZeroCostScores:
+def scored(of: StudyBuilder, sizes: dict[int, int]) -> ZeroCostScores:
     """Sizes of some of the design's architectures by their place, 50 for the others."""
-    every = architectures(of)
-    return ZeroCostScores({canonical(a): ZeroCost(1, sizes.get(place, 50), None) for place, a in enumerate(every)})
+    every = draw_architectures(of)
+    return ZeroCostScores(
+        {to_canonical_json(a): ZeroCost(1, sizes.get(place, 50), None) for place, a in enumerate(every)}
+    )
 
 
 def test_the_smallest_a_middle_and_the_largest_model_are_timed(backend: LocalBackend) -> None:
     of = design("training.total_steps=60")
-    every = architectures(of)
-    sample = Sample(of, backend, scored(of, {2: 10, 4: 900}))
+    every = draw_architectures(of)
+    sample = TimedSample(of, backend, scored(of, {2: 10, 4: 900}))
     smallest, middle, largest = sample.chosen
     assert (smallest, largest) == (every[2], every[4])
     assert middle not in (smallest, largest)
@@ -49,17 +51,17 @@ def test_the_smallest_a_middle_and_the_largest_model_are_timed(backend: LocalBac
 
 def test_models_of_unknown_size_are_taken_as_they_come(backend: LocalBackend) -> None:
     of = design()
-    assert Sample(of, backend, ZeroCostScores()).chosen == architectures(of)[:3]
+    assert TimedSample(of, backend, ZeroCostScores()).chosen == draw_architectures(of)[:3]
 
 
 def test_proxy_tasks_that_differ_in_data_or_schedule_alone_are_timed_once(backend: LocalBackend) -> None:
     of = design("proxy.data_fraction=[0.25,0.5,1.0]", "proxy.width=[0.5,1.0]")
-    assert Sample(of, backend, ZeroCostScores()).settings == [ProxyTask(width=0.5), ProxyTask()]
+    assert TimedSample(of, backend, ZeroCostScores()).settings == [ProxyTask(width=0.5), ProxyTask()]
     tasks = (
         "proxy.tasks=[{name: a, training.total_steps: 30}, {name: b, trainer.batch_size: 32}, {name: c, width: 0.5}]"
     )
     of = design("proxy=custom", "proxy.data_fraction=null", "proxy.width=null", tasks)
-    assert Sample(of, backend, ZeroCostScores()).settings == [
+    assert TimedSample(of, backend, ZeroCostScores()).settings == [
         ProxyTask(),
         ProxyTask(overrides={"trainer.batch_size": 32}),
         ProxyTask(width=0.5),
@@ -70,9 +72,11 @@ def test_of_a_large_grid_the_rest_goes_by_its_size(tmp_path: Path) -> None:
     of = design("proxy.data_fraction=1.0", "proxy.width=[2.0,1.0,0.9,0.8,0.7,0.6,0.25]")
     backend = of.open_backend(FolderTrialStore(tmp_path / "trials"))
     try:
-        full = [TrialSpec(a, ProxyTask(), Split.FULL, 0, of.recipe) for a in architectures(of)]
-        scores = dict(zip((canonical(spec.architecture) for spec in full), backend.zero_costs(full), strict=True))
-        sample = Sample(of, backend, ZeroCostScores(scores))
+        full = [TrialSpec(a, ProxyTask(), Split.FULL, 0, of.recipe) for a in draw_architectures(of)]
+        scores = dict(
+            zip((to_canonical_json(spec.architecture) for spec in full), backend.zero_costs(full), strict=True)
+        )
+        sample = TimedSample(of, backend, ZeroCostScores(scores))
         speeds, notes = sample.speeds(of.open_backend)
         middle = sample.chosen[1]
         (narrow,) = backend.zero_costs([TrialSpec(middle, ProxyTask(width=0.25), Split.SEARCH, 1, of.recipe)])
@@ -82,6 +86,8 @@ def test_of_a_large_grid_the_rest_goes_by_its_size(tmp_path: Path) -> None:
     assert set(speeds.factors) == set(of.tasks)
     assert len(sample.settings) == MAX_SETTINGS + 1
     assert narrow is not None
-    whole, reduced = (interpolated(speeds.models, size) for size in (speeds.sizes[canonical(middle)], narrow.size))
+    whole, reduced = (
+        interpolate_timing(speeds.models, size) for size in (speeds.sizes[to_canonical_json(middle)], narrow.size)
+    )
     assert speeds.factors["width25"][0] == pytest.approx(reduced.step_seconds / whole.step_seconds)
     assert all(timed.timing.step_seconds > 0 for timed in speeds.models)

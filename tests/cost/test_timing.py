@@ -8,13 +8,13 @@ import pytest
 
 from helpers.cli import digits_spec
 from nasproxy.cost.speed import Timing
-from nasproxy.cost.timing import Failure, cycle_steps, measure, throwaway
+from nasproxy.cost.timing import TimingFailure, choose_cycle, make_throwaway, time_trials
 from nasproxy.execution.backends.local import LocalBackend
 from nasproxy.storage.trial_stores import FolderTrialStore, TrialStore
 from nasproxy.testing.backend_contract import make_spec
 from nasproxy.trials.proxy_task import ProxyTask
-from nasproxy.trials.retry import successor
-from nasproxy.trials.retry_settings import FailureSettings
+from nasproxy.trials.retry import find_retry
+from nasproxy.trials.retry_settings import RetrySettings
 from nasproxy.trials.spec import Split, TrialSpec
 
 
@@ -28,7 +28,7 @@ def test_steps_checks_and_starts_of_a_real_training_are_told_apart(
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     specs = [digits_spec(ProxyTask(), total_steps=600), digits_spec(ProxyTask(width=0.25), total_steps=600)]
-    full, narrow = measure(specs, two_slots, cycle=10)
+    full, narrow = time_trials(specs, two_slots, cycle=10)
     assert isinstance(full, Timing)
     assert isinstance(narrow, Timing)
     assert 0 < full.step_seconds < 1
@@ -38,46 +38,46 @@ def test_steps_checks_and_starts_of_a_real_training_are_told_apart(
 
 
 def test_what_a_cycle_takes_beside_its_training_is_its_check() -> None:
-    (timing,) = measure([make_spec(check_seconds=0.2)], two_slots, cycle=2)
+    (timing,) = time_trials([make_spec(check_seconds=0.2)], two_slots, cycle=2)
     assert isinstance(timing, Timing)
     assert timing.step_seconds == pytest.approx(0.015), "what the trainer reports"
     assert timing.check_seconds >= 0.2 - 2 * 0.015 - 0.01, "a cycle sleeps so long at least"
 
 
 def test_seconds_that_a_trainer_made_up_are_not_believed() -> None:
-    (timing,) = measure([make_spec(total_steps=10_000)], two_slots, cycle=50)
+    (timing,) = time_trials([make_spec(total_steps=10_000)], two_slots, cycle=50)
     assert isinstance(timing, Timing)
     assert timing.step_seconds < 0.015, "it reports more than passed"
 
 
 def test_a_trial_that_fails_is_told_with_its_reason_and_the_others_are_timed() -> None:
     bad, good = make_spec(fault="crash", total_steps=12), make_spec(total_steps=12)
-    failure, timing = measure([bad, good], two_slots, cycle=2)
-    assert isinstance(failure, Failure)
+    failure, timing = time_trials([bad, good], two_slots, cycle=2)
+    assert isinstance(failure, TimingFailure)
     assert failure.reason == "crash: RuntimeError: the trainer has a mistake"
     assert isinstance(timing, Timing)
 
 
 def test_a_trial_that_runs_out_of_memory_is_timed_by_what_stands_in_for_it() -> None:
     spec = make_spec(fault="oom>4", total_steps=12, batch_size=16)
-    (failure,) = measure([spec], two_slots, cycle=2)
-    assert isinstance(failure, Failure)
+    (failure,) = time_trials([spec], two_slots, cycle=2)
+    assert isinstance(failure, TimingFailure)
     assert failure.reason.startswith("oom")
-    (timing,) = measure([spec], two_slots, 2, partial(successor, policy=FailureSettings()))
+    (timing,) = time_trials([spec], two_slots, 2, partial(find_retry, policy=RetrySettings()))
     assert isinstance(timing, Timing)
-    (failure,) = measure([spec], two_slots, 2, partial(successor, policy=FailureSettings(oom_halvings=1)))
-    assert isinstance(failure, Failure)
+    (failure,) = time_trials([spec], two_slots, 2, partial(find_retry, policy=RetrySettings(max_oom_retries=1)))
+    assert isinstance(failure, TimingFailure)
     assert failure.spec.recipe.micro_batch is None, "the one that was asked for is named"
 
 
 def test_the_schedule_stays_and_only_the_checks_move() -> None:
     task = ProxyTask(overrides={"training.total_steps": 50, "training.check_every_steps": 25})
-    spec = throwaway(TrialSpec({"quality": 1}, task, Split.SEARCH, 0, make_spec().recipe), cycle=3)
+    spec = make_throwaway(TrialSpec({"quality": 1}, task, Split.SEARCH, 0, make_spec().recipe), cycle=3)
     assert (spec.total_steps, spec.check_steps[:3]) == (50, (3, 6, 9))
 
 
 def test_a_cycle_is_neither_longer_than_needed_nor_than_the_training() -> None:
-    assert cycle_steps(600, trials=5, budget_steps=300) == 10
-    assert cycle_steps(100_000, trials=5, budget_steps=1e9) == 50
-    assert cycle_steps(12, trials=5, budget_steps=300) == 2
-    assert cycle_steps(3, trials=5, budget_steps=1) == 1
+    assert choose_cycle(600, trials=5, budget_steps=300) == 10
+    assert choose_cycle(100_000, trials=5, budget_steps=1e9) == 50
+    assert choose_cycle(12, trials=5, budget_steps=300) == 2
+    assert choose_cycle(3, trials=5, budget_steps=1) == 1

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nasproxy.cost import workload
-from nasproxy.cost.expected_acceptance import Acceptance
-from nasproxy.cost.workload import Race, Work
-from nasproxy.stages.proxy_search.race import Pace
+from nasproxy.cost.expected_acceptance import ExpectedAcceptance
+from nasproxy.cost.workload import RaceWork, Work
+from nasproxy.stages.proxy_search.race import TaskSpeed
 from nasproxy.stages.proxy_search.settings import ProxySearchSettings
 from nasproxy.stages.references.random_selection import RandomSelection
 from nasproxy.stages.references.spread_selection import SpreadSelection
@@ -18,7 +18,7 @@ from nasproxy.statistics.spread import selection_cost
 from nasproxy.testing import synthetic
 from nasproxy.trials.spec import Architecture
 
-RECIPE = synthetic.recipe(total_steps=100, check_every_steps=10)
+RECIPE = synthetic.make_recipe(total_steps=100, check_every_steps=10)
 CANDIDATES: list[Architecture] = [{"quality": quality} for quality in range(60)]
 BASELINE: Architecture = {"quality": 99}
 
@@ -32,7 +32,7 @@ def steps(works: Iterable[Work]) -> int:
 
 
 def test_variance_is_five_copies_of_which_one_starts_twice() -> None:
-    course = workload.variance(VarianceSettings(), RECIPE, CANDIDATES)
+    course = workload.plan_variance(VarianceSettings(), RECIPE, CANDIDATES)
     (copies,) = course.middle
     assert copies.models == (CANDIDATES[0],)
     assert (copies.trials, copies.starts, copies.steps, copies.checks) == (5, 6, 500, 50)
@@ -41,14 +41,14 @@ def test_variance_is_five_copies_of_which_one_starts_twice() -> None:
 
 
 def test_variance_on_a_short_schedule_counts_its_steps() -> None:
-    (copies,) = workload.variance(VarianceSettings(total_steps=40), RECIPE, CANDIDATES).middle
+    (copies,) = workload.plan_variance(VarianceSettings(total_steps=40), RECIPE, CANDIDATES).middle
     assert (copies.steps, copies.checks) == (200, 20)
 
 
 @pytest.mark.parametrize(("is_first_trained", "expected"), [(True, 10), (False, 11)])
 def test_random_selection_trains_its_models_and_the_baseline(is_first_trained: bool, expected: int) -> None:
     settings = RandomSelection(models=10, max_failure_ratio=0.2)
-    course = workload.selection(settings, RECIPE, CANDIDATES, BASELINE, is_first_trained=is_first_trained)
+    course = workload.plan_selection(settings, RECIPE, CANDIDATES, BASELINE, is_first_trained=is_first_trained)
     assert (trials(course.middle), steps(course.middle)) == (expected, 100 * expected)
     assert settings.candidates == 13
     assert (trials(course.high), steps(course.high)) == (expected + 3, 100 * (expected + 3))
@@ -58,19 +58,19 @@ def test_random_selection_trains_its_models_and_the_baseline(is_first_trained: b
 
 
 def test_spread_selection_costs_what_its_own_formula_says() -> None:
-    fine = synthetic.recipe(total_steps=10_000, check_every_steps=1)
-    course = workload.selection(SpreadSelection(), fine, CANDIDATES, None, is_first_trained=False)
+    fine = synthetic.make_recipe(total_steps=10_000, check_every_steps=1)
+    course = workload.plan_selection(SpreadSelection(), fine, CANDIDATES, None, is_first_trained=False)
     assert trials(course.middle) == 30
     assert steps(course.middle) / 10_000 == pytest.approx(selection_cost(30, 10, 5), abs=0.01)
     assert [work.starts for work in course.middle] == [30, 25, 20, 15, 10], "paused after each round"
 
 
-def race(maximum: int = 30, **settings: object) -> Race:
+def race(maximum: int = 30, **settings: object) -> RaceWork:
     checks = tuple(range(10, 101, 10))
-    return Race(
-        paces={"full": Pace(checks, 0.2), "half": Pace(checks, 0.1)},
+    return RaceWork(
+        task_speeds={"full": TaskSpeed(checks, 0.2), "half": TaskSpeed(checks, 0.1)},
         models=tuple(CANDIDATES[:10]),
-        reserve=tuple(CANDIDATES[10:40]),
+        candidate_pool=tuple(CANDIDATES[10:40]),
         maximum=maximum,
         full_steps=checks,
         settings=ProxySearchSettings(**settings),  # type: ignore[arg-type]
@@ -78,14 +78,14 @@ def race(maximum: int = 30, **settings: object) -> Race:
 
 
 def test_a_race_trains_at_the_least_two_checks_and_at_most_all_on_all_references() -> None:
-    course = workload.proxy_search(race(), Acceptance("full", step=40, added=5))
+    course = workload.plan_proxy_search(race(), ExpectedAcceptance("full", step=40, added=5))
     assert (trials(course.low), steps(course.low)) == (20, 2 * 10 * 20)
     assert trials(course.high) == 2 * 30 + 20
     assert steps(course.high) == (2 * 30 + 20) * 100
 
 
 def test_in_between_all_train_as_long_as_the_accepted_one_to_the_end_of_its_rung() -> None:
-    course = workload.proxy_search(race(rung_growth=2.0), Acceptance("full", step=40, added=5))
+    course = workload.plan_proxy_search(race(rung_growth=2.0), ExpectedAcceptance("full", step=40, added=5))
     full, half, references = course.middle
     assert full.steps == 15 * 40, "the first rung ends at 4 s, where both have shown their speed, the next at 8 s"
     assert half.steps == 10 * 80, "as long, at half the price"
@@ -99,41 +99,45 @@ def test_in_between_all_train_as_long_as_the_accepted_one_to_the_end_of_its_rung
     growth=st.floats(1.1, 4.0),
 )
 def test_the_middle_lies_between_the_ends(step: int | None, added: int, growth: float) -> None:
-    run, expected, fresh = race(rung_growth=growth), Acceptance("half", step, added), tuple(CANDIDATES[40:43])
-    for course in (workload.proxy_search(run, expected), workload.confirmation(run, expected, fresh)):
+    run, expected, fresh = race(rung_growth=growth), ExpectedAcceptance("half", step, added), tuple(CANDIDATES[40:43])
+    for course in (workload.plan_proxy_search(run, expected), workload.plan_confirmation(run, expected, fresh)):
         for count in (trials, steps, lambda works: sum(work.starts for work in works)):
             assert count(course.low) <= count(course.middle) <= count(course.high)
 
 
 def test_where_nothing_is_accepted_everything_is_trained_to_its_end() -> None:
-    course = workload.proxy_search(race(), Acceptance("full", step=None, added=0))
+    course = workload.plan_proxy_search(race(), ExpectedAcceptance("full", step=None, added=0))
     assert steps(course.middle) == 2 * 10 * 100
 
 
 def test_a_time_limit_ends_a_task_at_the_first_check_that_reaches_it() -> None:
-    course = workload.proxy_search(race(maximum=0, train_seconds_limit=4.5), Acceptance("full", step=None, added=0))
+    course = workload.plan_proxy_search(
+        race(maximum=0, train_seconds_limit=4.5), ExpectedAcceptance("full", step=None, added=0)
+    )
     full, half, _ = course.high
     assert (full.steps, half.steps) == (10 * 30, 10 * 50)
     assert course.middle[:2] == course.high[:2]
 
 
 def test_references_that_may_not_grow_are_not_added() -> None:
-    course = workload.proxy_search(race(maximum=0), Acceptance("full", step=40, added=0))
+    course = workload.plan_proxy_search(race(maximum=0), ExpectedAcceptance("full", step=40, added=0))
     assert trials(course.high) == 2 * 10
 
 
 def test_a_confirmation_trains_the_accepted_tasks_models_once_and_fresh_ones_twice() -> None:
-    course = workload.confirmation(race(), Acceptance("half", step=40, added=5), fresh=tuple(CANDIDATES[40:43]))
+    course = workload.plan_confirmation(
+        race(), ExpectedAcceptance("half", step=40, added=5), fresh=tuple(CANDIDATES[40:43])
+    )
     again, fully = course.middle
     assert (again.trials, again.steps, again.checks, again.task) == (18, 18 * 40, 18 * 4, "half")
     assert (fully.trials, fully.steps, fully.task) == (3, 300, None)
-    assert not workload.confirmation(race(), Acceptance("half", step=None, added=0), fresh=()).middle
-    at_its_end = workload.confirmation(race(), Acceptance("half", step=100, added=0), fresh=())
+    assert not workload.plan_confirmation(race(), ExpectedAcceptance("half", step=None, added=0), fresh=()).middle
+    at_its_end = workload.plan_confirmation(race(), ExpectedAcceptance("half", step=100, added=0), fresh=())
     assert trials(at_its_end.middle) == 0, "what was accepted at its end is trained so already"
     assert trials(at_its_end.high) == 2 * 30, "each task may be accepted, and contradicted"
 
 
 def test_without_early_stopping_each_task_is_taken_to_be_accepted_as_far_into_its_training() -> None:
     run = race(early_stop_if_not_best=False)
-    full, half, _ = workload.proxy_search(run, Acceptance("half", step=40, added=0)).middle
+    full, half, _ = workload.plan_proxy_search(run, ExpectedAcceptance("half", step=40, added=0)).middle
     assert full.steps == half.steps == 10 * 40

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from nasproxy.data.dataset import (
     ImageDataset,
-    equal_order,
-    proportional_order,
-    resize,
-    subset_size,
-    take,
+    order_equally,
+    order_proportionally,
+    resize_images,
+    size_subset,
+    take_split,
 )
 from nasproxy.errors import DataError
 from nasproxy.trials.spec import Split
@@ -42,20 +42,20 @@ def numbers_of(images):
 
 def taken(dataset, **settings):
     defaults = {"split": Split.SEARCH, "data_fraction": 1.0, "holdout_fraction": 0.1, "order_seed": 0}
-    return take(dataset, **{**defaults, **settings})
+    return take_split(dataset, **{**defaults, **settings})
 
 
 @given(CLASS_SIZES, SEEDS)
 def test_every_order_holds_each_image_once(sizes, seed):
     labels = labels_of(sizes)
-    for order in (proportional_order(labels, seed), equal_order(labels, seed)):
+    for order in (order_proportionally(labels, seed), order_equally(labels, seed)):
         assert sorted(order.tolist()) == list(range(len(labels)))
 
 
 @given(CLASS_SIZES, SEEDS)
 def test_every_prefix_of_the_proportional_order_is_proportional_to_the_classes(sizes, seed):
     labels = labels_of(sizes)
-    order = proportional_order(labels, seed)
+    order = order_proportionally(labels, seed)
     for k in range(len(labels) + 1):
         counts = np.bincount(labels[order[:k]], minlength=len(sizes))
         for count, size in zip(counts.tolist(), sizes, strict=True):
@@ -66,7 +66,7 @@ def test_every_prefix_of_the_proportional_order_is_proportional_to_the_classes(s
 @given(st.integers(1, 12), st.integers(1, 10), SEEDS)
 def test_a_prefix_is_off_by_less_than_one_where_classes_are_of_equal_size(classes, size, seed):
     labels = labels_of([size] * classes)
-    order = proportional_order(labels, seed)
+    order = order_proportionally(labels, seed)
     for k in range(len(labels) + 1):
         counts = np.bincount(labels[order[:k]], minlength=classes)
         assert np.abs(counts - k / classes).max() < 1
@@ -75,7 +75,7 @@ def test_a_prefix_is_off_by_less_than_one_where_classes_are_of_equal_size(classe
 @given(CLASS_SIZES, SEEDS)
 def test_every_prefix_of_the_equal_order_is_equal_over_the_classes_while_they_last(sizes, seed):
     labels = labels_of(sizes)
-    order = equal_order(labels, seed)
+    order = order_equally(labels, seed)
     for k in range(len(labels) + 1):
         counts = np.bincount(labels[order[:k]], minlength=len(sizes))
         lasting = [count for count, size in zip(counts, sizes, strict=True) if count < size]
@@ -84,13 +84,13 @@ def test_every_prefix_of_the_equal_order_is_equal_over_the_classes_while_they_la
 
 def test_another_seed_gives_another_order():
     labels = labels_of([20, 20])
-    assert proportional_order(labels, 0).tolist() == proportional_order(labels, 0).tolist()
-    assert proportional_order(labels, 0).tolist() != proportional_order(labels, 1).tolist()
+    assert order_proportionally(labels, 0).tolist() == order_proportionally(labels, 0).tolist()
+    assert order_proportionally(labels, 0).tolist() != order_proportionally(labels, 1).tolist()
 
 
 @given(st.integers(1, 100_000), st.integers(1, 10_000))
 def test_a_subset_has_exactly_the_rounded_size(n, ten_thousandths):
-    size = subset_size(n, ten_thousandths / 10_000)
+    size = size_subset(n, ten_thousandths / 10_000)
     assert size == max(1, (2 * n * ten_thousandths + 10_000) // 20_000)
     assert 1 <= size <= n
 
@@ -98,12 +98,12 @@ def test_a_subset_has_exactly_the_rounded_size(n, ten_thousandths):
 @pytest.mark.parametrize("fraction", [0.0, -0.5, 1.01, 50.0, float("nan")])
 def test_a_fraction_outside_its_range_is_refused(fraction):
     with pytest.raises(DataError, match=r"data_fraction must lie in \(0, 1\]"):
-        subset_size(10, fraction)
+        size_subset(10, fraction)
 
 
 def test_a_subset_of_nothing_is_refused():
     with pytest.raises(DataError, match="at least 1 image"):
-        subset_size(0, 0.5)
+        size_subset(0, 0.5)
 
 
 @given(FRACTIONS, FRACTIONS, SEEDS, st.sampled_from(list(Split)), st.sampled_from(["proportional", "equal"]))
@@ -122,7 +122,7 @@ def test_the_search_split_parts_the_training_images(holdout_fraction, seed):
     dataset = counted_images(n_train=200)
     search = taken(dataset, holdout_fraction=holdout_fraction, order_seed=seed)
     trained, scored = numbers_of(search.train_images), numbers_of(search.valid_images)
-    assert len(scored) == subset_size(200, holdout_fraction)
+    assert len(scored) == size_subset(200, holdout_fraction)
     assert sorted(trained + scored) == numbers_of(dataset.train_images)
 
 
@@ -214,25 +214,25 @@ def test_renders_that_are_no_groups_are_refused(renders, message):
 def test_resizing_keeps_constants_and_bounds(source, target):
     generator = np.random.default_rng(source * 41 + target)
     images = generator.random((2, 1, source, source), dtype=np.float32)
-    resized = resize(images, target)
+    resized = resize_images(images, target)
     assert resized.shape == (2, 1, target, target)
     assert resized.dtype == np.float32
     assert images.min() - 1e-5 <= resized.min()
     assert resized.max() <= images.max() + 1e-5
-    np.testing.assert_allclose(resize(np.ones_like(images), target), 1, rtol=1e-5)
+    np.testing.assert_allclose(resize_images(np.ones_like(images), target), 1, rtol=1e-5)
 
 
 def test_halving_weighs_all_pixels_by_a_triangle():
     image = np.arange(8, dtype=np.float32).reshape(1, 1, 1, 8).repeat(8, axis=2)
-    np.testing.assert_allclose(resize(image, 4)[0, 0, 0, 1:3], [2.5, 4.5], rtol=1e-6)
+    np.testing.assert_allclose(resize_images(image, 4)[0, 0, 0, 1:3], [2.5, 4.5], rtol=1e-6)
 
 
 def test_resizing_keeps_proportions_and_cropping_cuts_the_centre():
     images = np.arange(24, dtype=np.float32).reshape(1, 1, 4, 6)
-    assert resize(images, 3).shape == (1, 1, 2, 3)
-    assert resize(images, 2, "crop").tolist() == [[[[8, 9], [14, 15]]]]
-    assert resize(images, 6, "crop") is images
-    assert resize(images, 6) is images
+    assert resize_images(images, 3).shape == (1, 1, 2, 3)
+    assert resize_images(images, 2, "crop").tolist() == [[[[8, 9], [14, 15]]]]
+    assert resize_images(images, 6, "crop") is images
+    assert resize_images(images, 6) is images
 
 
 @pytest.mark.parametrize(
@@ -245,4 +245,4 @@ def test_resizing_keeps_proportions_and_cropping_cuts_the_centre():
 )
 def test_an_impossible_size_is_refused(size, mode, message):
     with pytest.raises(DataError, match=message):
-        resize(np.zeros((1, 1, 4, 6), dtype=np.float32), size, mode)
+        resize_images(np.zeros((1, 1, 4, 6), dtype=np.float32), size, mode)

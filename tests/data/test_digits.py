@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from nasproxy.data.dataset import take
+from nasproxy.data.dataset import take_split
 from nasproxy.data.digits import load
 from nasproxy.errors import DataError
 from nasproxy.trials.spec import Split
@@ -51,7 +51,7 @@ def test_noise_has_the_deviation_asked_for():
 @pytest.mark.parametrize("data_fraction", [0.25, 1.0])
 def test_no_digit_trains_and_scores_in_a_search(data_fraction):
     dataset = load(digit_px=8, canvas_px=8, noise=0.0, train_renders=3)
-    search = take(dataset, split=Split.SEARCH, data_fraction=data_fraction, holdout_fraction=0.25, order_seed=0)
+    search = take_split(dataset, split=Split.SEARCH, data_fraction=data_fraction, holdout_fraction=0.25, order_seed=0)
     train = Counter(image.tobytes() for image in search.train_images)
     scoring = Counter(image.tobytes() for image in search.valid_images)
     assert train.keys().isdisjoint(scoring.keys())

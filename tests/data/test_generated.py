@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from nasproxy.data import generated
-from nasproxy.data.dataset import take
+from nasproxy.data.dataset import take_split
 from nasproxy.errors import DataError
 from nasproxy.trials.spec import Split
 
@@ -81,31 +81,31 @@ def test_what_cannot_be_drawn_is_refused(changes: dict[str, Any], message: str) 
 
 
 def test_a_folder_is_written_once_and_whole(tmp_path: Path) -> None:
-    dataset = generated.folder(images=12, cache_dir=str(tmp_path))
+    dataset = generated.load_folder(images=12, cache_dir=str(tmp_path))
     files = sorted(path for path in tmp_path.rglob("*.png"))
     times = [path.stat().st_mtime_ns for path in files]
     assert (len(files), len(dataset.train_paths), len(dataset.valid_paths)) == (24, 12, 12)
     assert [path.name.startswith(".") for path in tmp_path.iterdir()] == [False], "nothing half written is left"
-    again = generated.folder(images=12, cache_dir=str(tmp_path), image_size_px=24)
+    again = generated.load_folder(images=12, cache_dir=str(tmp_path), image_size_px=24)
     assert again.root == dataset.root
     assert [path.stat().st_mtime_ns for path in files] == times
     assert again.fingerprint == dataset.fingerprint
 
 
 def test_another_folder_lies_beside_it(tmp_path: Path) -> None:
-    roots = {generated.folder(cache_dir=str(tmp_path), **more).root for more in ({}, {"seed": 1}, {"classes": 3})}
+    roots = {generated.load_folder(cache_dir=str(tmp_path), **more).root for more in ({}, {"seed": 1}, {"classes": 3})}
     assert len(roots) == 3
 
 
 def test_processes_that_write_one_folder_at_once_end_with_one(tmp_path: Path) -> None:
     with ThreadPoolExecutor(4) as threads:
-        roots = set(threads.map(lambda _: generated.folder(cache_dir=str(tmp_path)).root, range(4)))
+        roots = set(threads.map(lambda _: generated.load_folder(cache_dir=str(tmp_path)).root, range(4)))
     assert list(tmp_path.iterdir()) == list(roots)
 
 
 def test_an_image_on_disk_is_rgb_and_of_its_size(tmp_path: Path) -> None:
-    dataset = generated.folder(cache_dir=str(tmp_path), source_px=40)
+    dataset = generated.load_folder(cache_dir=str(tmp_path), source_px=40)
     with Image.open(dataset.root / os.fsdecode(dataset.train_paths[0])) as image:
         assert (image.mode, image.size) == ("RGB", (40, 40))
-    split = take(dataset, split=Split.FULL, data_fraction=0.5, holdout_fraction=0.25, order_seed=0)
+    split = take_split(dataset, split=Split.FULL, data_fraction=0.5, holdout_fraction=0.25, order_seed=0)
     assert len(split.train_paths) == 6

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from nasproxy.data import image_folder
-from nasproxy.data.dataset import ImageDataset, take
+from nasproxy.data.dataset import ImageDataset, take_split
 from nasproxy.data.image_folder import FileSplit, ImageFolder
 from nasproxy.errors import DataError
 from nasproxy.trials.spec import Split
@@ -39,7 +39,7 @@ def thousand(tmp_path_factory: pytest.TempPathFactory) -> ImageFolder:
 
 def taken(dataset: ImageFolder, **settings: Any) -> FileSplit:
     defaults = {"split": Split.FULL, "data_fraction": 1.0, "holdout_fraction": 0.1, "order_seed": 0}
-    return take(dataset, **{**defaults, **settings})
+    return take_split(dataset, **{**defaults, **settings})
 
 
 def test_classes_are_sorted_by_name_and_files_within_them(root: Path) -> None:
@@ -109,7 +109,7 @@ def test_files_are_split_as_images_in_memory_are(thousand: ImageFolder) -> None:
     numbers = np.arange(1000, dtype=np.float32)[:, None, None, None]
     arrays = ImageDataset(numbers, thousand.train_labels, numbers[:10], thousand.train_labels[:10])
     settings: dict[str, Any] = {"split": Split.SEARCH, "data_fraction": 0.3, "holdout_fraction": 0.2, "order_seed": 5}
-    images, files = take(arrays, **settings), take(thousand, **settings)
+    images, files = take_split(arrays, **settings), take_split(thousand, **settings)
     kept, scoring = (part[:, 0, 0, 0].astype(int) for part in (images.train_images, images.valid_images))
     assert thousand.train_paths[kept].tolist() == files.train_paths.tolist()
     assert thousand.train_paths[scoring].tolist() == files.valid_paths.tolist()

@@ -10,19 +10,19 @@ from typing import Any
 import pytest
 
 from helpers.cli import conf, digits_spec
-from helpers.train_until import Errand
+from helpers.train_until import TrainUntil
 from nasproxy.errors import ConfigError
 from nasproxy.execution.backends.local import LocalBackend
 from nasproxy.stages import runner
-from nasproxy.stages.runner import Workshop
+from nasproxy.stages.runner import Runtime
 from nasproxy.storage.trial_stores import FolderTrialStore
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.records import Cause, State, TrialRecord
-from nasproxy.trials.retry import successor
-from nasproxy.trials.retry_settings import FailureSettings
+from nasproxy.trials.retry import find_retry
+from nasproxy.trials.retry_settings import RetrySettings
 from nasproxy.trials.spec import TrialSpec
 
-MakeWorkshop = Callable[..., Workshop]
+MakeRuntime = Callable[..., Runtime]
 TRAINED = ("nasproxy", "trainers")
 TRAINERS = ("plain_pytorch", "image_classifier")
 HUGE_BATCH = 8192
@@ -34,10 +34,10 @@ def make_spec(trainer: str = "plain_pytorch", **settings: Any) -> TrialSpec:
     return digits_spec(ProxyTask(), trainer=node, total_steps=3, check_every_steps=2)
 
 
-def run(shop: Workshop, spec: TrialSpec, **policy: Any) -> TrialRecord:
-    succession = partial(successor, policy=FailureSettings(**policy))
-    runner.run(Errand([spec], spec.total_steps), replace(shop, succession=succession))
-    return shop.store.read(spec.key)
+def run(runtime: Runtime, spec: TrialSpec, **policy: Any) -> TrialRecord:
+    retry_policy = partial(find_retry, policy=RetrySettings(**policy))
+    runner.run_stage(TrainUntil([spec], spec.total_steps), replace(runtime, retry_policy=retry_policy))
+    return runtime.store.read(spec.key)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def fresh_gib(tmp_path_factory: pytest.TempPathFactory) -> float:
     """Memory of a worker before it trains."""
     backend = LocalBackend(FolderTrialStore(tmp_path_factory.mktemp("fresh")), memory_gib=0.01)
     with pytest.raises(ConfigError, match="takes") as refused:
-        backend.rehearse([make_spec()])
+        backend.preflight([make_spec()])
     (held,) = re.findall(r"takes ([\d.]+) GiB", str(refused.value))
     return float(held)
 
@@ -53,43 +53,43 @@ def fresh_gib(tmp_path_factory: pytest.TempPathFactory) -> float:
 @pytest.mark.gate
 @pytest.mark.parametrize("trainer", TRAINERS)
 def test_a_training_that_memory_does_not_hold_ends_on_smaller_micro_batches(
-    tmp_path: Path, make_workshop: MakeWorkshop, fresh_gib: float, trainer: str
+    tmp_path: Path, make_runtime: MakeRuntime, fresh_gib: float, trainer: str
 ) -> None:
     spec = make_spec(trainer, batch_size=HUGE_BATCH)
-    small = make_workshop(tmp_path / "small", memory_gib=fresh_gib + 0.15, trusted_modules=TRAINED, slots=1)
-    record = run(small, spec, oom_halvings=8)
+    small = make_runtime(tmp_path / "small", memory_gib=fresh_gib + 0.15, trusted_modules=TRAINED, slots=1)
+    record = run(small, spec, max_oom_retries=8)
     assert record.status.state is State.DONE
-    assert {by.cause for by in record.replacements} == {Cause.OOM}
+    assert {by.cause for by in record.retries} == {Cause.OOM}
     assert "can't allocate memory" in str(small.store.read_alone(spec.key).status.message)
     assert [check.step for check in record.checks] == [2, 3], "as many steps and checks as it was asked for"
-    trained = small.store.spec(record.replacements[-1].key)
-    assert trained.recipe.micro_batch == HUGE_BATCH // 2 ** len(record.replacements)
+    trained = small.store.spec(record.retries[-1].key)
+    assert trained.recipe.micro_batch == HUGE_BATCH // 2 ** len(record.retries)
     assert trained.recipe.trainer["batch_size"] == HUGE_BATCH, "a step is of as many images"
 
-    large = make_workshop(tmp_path / "large", trusted_modules=TRAINED, slots=1)
-    assert run(large, spec).replacements == (), "it is the limit that it ran into"
+    large = make_runtime(tmp_path / "large", trusted_modules=TRAINED, slots=1)
+    assert run(large, spec).retries == (), "it is the limit that it ran into"
 
 
 @pytest.mark.parametrize(
     ("policy", "change"),
     [
-        ({"nan": "lower_rate", "rate_factor": 1e-21}, "a learning rate of 0.1 instead of 1e+20"),
-        ({"nan": "clip", "clip_norm": 1e-21}, "gradients clipped to a norm of 1e-21"),
+        ({"on_nan": "lower_rate", "learning_rate_factor": 1e-21}, "a learning rate of 0.1 instead of 1e+20"),
+        ({"on_nan": "clip", "clip_norm": 1e-21}, "gradients clipped to a norm of 1e-21"),
     ],
 )
 def test_a_training_that_diverges_ends_on_a_calmer_recipe(
-    tmp_path: Path, make_workshop: MakeWorkshop, policy: dict[str, Any], change: str
+    tmp_path: Path, make_runtime: MakeRuntime, policy: dict[str, Any], change: str
 ) -> None:
-    spec, shop = make_spec(**ABSURD), make_workshop(tmp_path, trusted_modules=TRAINED, slots=1)
-    record = run(shop, spec, **policy)
-    assert "got nan after step 1" in str(shop.store.read_alone(spec.key).status.message)
+    spec, runtime = make_spec(**ABSURD), make_runtime(tmp_path, trusted_modules=TRAINED, slots=1)
+    record = run(runtime, spec, **policy)
+    assert "got nan after step 1" in str(runtime.store.read_alone(spec.key).status.message)
     assert record.status.state is State.DONE
-    assert [(by.cause, by.change) for by in record.replacements] == [(Cause.NAN, change)]
+    assert [(by.cause, by.change) for by in record.retries] == [(Cause.NAN, change)]
     assert [check.step for check in record.checks] == [2, 3]
 
 
 def test_a_training_that_diverges_fails_where_nothing_else_was_asked_for(
-    tmp_path: Path, make_workshop: MakeWorkshop
+    tmp_path: Path, make_runtime: MakeRuntime
 ) -> None:
-    record = run(make_workshop(tmp_path, trusted_modules=TRAINED, slots=1), make_spec(**ABSURD))
-    assert (record.status.state, record.status.cause, record.replacements) == (State.FAILED, Cause.NAN, ())
+    record = run(make_runtime(tmp_path, trusted_modules=TRAINED, slots=1), make_spec(**ABSURD))
+    assert (record.status.state, record.status.cause, record.retries) == (State.FAILED, Cause.NAN, ())

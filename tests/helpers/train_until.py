@@ -7,7 +7,7 @@ from nasproxy.tracking.tracker import Progress
 from nasproxy.trials.spec import TrialSpec
 
 
-class Errand:
+class TrainUntil:
     """Waits for some trials, and keeps what became of them."""
 
     name = "errand"

@@ -8,7 +8,7 @@ import numpy as np
 
 from nasproxy.data.dataset import ImageDataset
 from nasproxy.execution.worker.context import TrialContext
-from nasproxy.statistics.acceptance import Evidence, Verdict, decide
+from nasproxy.statistics.acceptance import Evidence, Verdict, decide_acceptance
 from nasproxy.statistics.deviation import tau_lower_limit
 from nasproxy.testing import synthetic
 from nasproxy.training.hooks import report_alive, update_trial_training_accuracy_metric
@@ -98,4 +98,4 @@ class LessOfMore:
 
     def judge(self, evidence: Evidence) -> Verdict:
         limit = None if evidence.correlation is None else tau_lower_limit(evidence.correlation.tau, 10)
-        return decide(evidence, lambda n: self.needs.get(str(n)), target=self.target, lower_limit=limit)
+        return decide_acceptance(evidence, lambda n: self.needs.get(str(n)), target=self.target, lower_limit=limit)

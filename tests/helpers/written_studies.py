@@ -14,21 +14,21 @@ from nasproxy.integrations.vertex.state_files import VertexStateFiles
 from nasproxy.report.page import Page, write_report
 from nasproxy.stages import runner
 from nasproxy.stages.confirmation.settings import ConfirmSettings
-from nasproxy.stages.confirmation.stage import ConfirmationController
+from nasproxy.stages.confirmation.stage import ConfirmationStage
 from nasproxy.stages.confirmation.state import ConfirmationState, read_confirmations
 from nasproxy.stages.proxy_search.judge import Judge
 from nasproxy.stages.proxy_search.settings import ProxySearchSettings
-from nasproxy.stages.proxy_search.stage import ProxySearchController
-from nasproxy.stages.proxy_search.state import ProxySearchState, best_task, read_rules, read_tasks
-from nasproxy.stages.references.candidate_pool import Reserve
-from nasproxy.stages.references.random_selection import RandomSelection, RandomSelectionController
-from nasproxy.stages.references.spread_selection import SpreadSelection, SpreadSelectionController
+from nasproxy.stages.proxy_search.stage import ProxySearchStage
+from nasproxy.stages.proxy_search.state import ProxySearchState, find_best_task, read_rules, read_tasks
+from nasproxy.stages.references.candidate_pool import CandidatePool
+from nasproxy.stages.references.random_selection import RandomSelection, RandomSelectionStage
+from nasproxy.stages.references.spread_selection import SpreadSelection, SpreadSelectionStage
 from nasproxy.stages.references.state import SelectionState
-from nasproxy.stages.runner import Workshop
-from nasproxy.stages.schedule_comparison.stage import SchedulesController
-from nasproxy.stages.schedule_comparison.state import SchedulesState
+from nasproxy.stages.runner import Runtime
+from nasproxy.stages.schedule_comparison.stage import ScheduleComparisonStage
+from nasproxy.stages.schedule_comparison.state import ScheduleComparisonState
 from nasproxy.stages.variance.settings import VarianceSettings
-from nasproxy.stages.variance.stage import VarianceController
+from nasproxy.stages.variance.stage import VarianceStage
 from nasproxy.stages.variance.state import VarianceState
 from nasproxy.statistics.acceptance import Criterion
 from nasproxy.statistics.criteria.first_crossing import FirstCrossing
@@ -40,10 +40,10 @@ from nasproxy.testing import synthetic
 from nasproxy.trials.overrides import flatten
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.records import Cause, Check, Request, State, Status
-from nasproxy.trials.spec import Architecture, Split, TrialSpec, canonical
+from nasproxy.trials.spec import Architecture, Split, TrialSpec, to_canonical_json
 
 TOTAL_STEPS, CHECK_EVERY = 500, 20
-RECIPE = synthetic.recipe(total_steps=TOTAL_STEPS, check_every_steps=CHECK_EVERY)
+RECIPE = synthetic.make_recipe(total_steps=TOTAL_STEPS, check_every_steps=CHECK_EVERY)
 HOSTILE = "<script>alert('no memory')</script>\n$x$ \x1b[31m[red]"
 MESSAGES = {
     Cause.OOM: HOSTILE,
@@ -84,7 +84,7 @@ class InstantBackend:
         write_record(folder.status, status)
         self._ended.add(key)
 
-    def rehearse(self, specs: Sequence[TrialSpec]) -> None: ...
+    def preflight(self, specs: Sequence[TrialSpec]) -> None: ...
 
     def zero_costs(self, specs: Sequence[TrialSpec]) -> list[None]:
         return [None for _ in specs]
@@ -111,7 +111,7 @@ def _cause_name(spec: TrialSpec) -> str:
 
 
 def noise(*seeds: Any) -> float:
-    digest = [ord(character) for character in canonical(seeds)]
+    digest = [ord(character) for character in to_canonical_json(seeds)]
     return float(np.random.default_rng(digest).normal())
 
 
@@ -164,23 +164,23 @@ class Author:
         write_record(self.folder.record, StudyRecord(flatten(settings)))
 
     def measure_variance(self, **settings: Any) -> VarianceState:
-        controller = VarianceController(
+        stage = VarianceStage(
             VarianceSettings(**settings),
             recipe=RECIPE,
             candidates=self.architectures,
             seed=0,
             folder=self.folder.variance,
         )
-        return runner.run(controller, self.workshop)
+        return runner.run_stage(stage, self.runtime)
 
-    def compare_schedules(self, tasks: Mapping[tuple[str, str], ProxyTask]) -> SchedulesState:
-        controller = SchedulesController(
+    def compare_schedules(self, tasks: Mapping[tuple[str, str], ProxyTask]) -> ScheduleComparisonState:
+        stage = ScheduleComparisonStage(
             tasks, recipe=RECIPE, architecture=self.architectures[0], seed=0, folder=self.folder.schedules
         )
-        return runner.run(controller, self.workshop)
+        return runner.run_stage(stage, self.runtime)
 
     def select_models(self, **settings: Any) -> SelectionState:
-        controller = SpreadSelectionController(
+        stage = SpreadSelectionStage(
             SpreadSelection(**settings),
             recipe=RECIPE,
             candidates=self.architectures,
@@ -188,10 +188,10 @@ class Author:
             seed=0,
             folder=self.folder.selection,
         )
-        return runner.run(controller, self.workshop)
+        return runner.run_stage(stage, self.runtime)
 
     def select_randomly(self) -> SelectionState:
-        controller = RandomSelectionController(
+        stage = RandomSelectionStage(
             RandomSelection(),
             recipe=RECIPE,
             candidates=self.architectures,
@@ -199,20 +199,20 @@ class Author:
             seed=0,
             folder=self.folder.selection,
         )
-        return runner.run(controller, self.workshop)
+        return runner.run_stage(stage, self.runtime)
 
-    def reserve(self, maximum: int) -> Reserve:
+    def candidate_pool(self, maximum: int) -> CandidatePool:
         """What is left of the candidates after a random selection."""
         drawn_on = RandomSelection().candidates
         full = [TrialSpec(a, ProxyTask(), Split.FULL, 0, RECIPE) for a in self.architectures[drawn_on:]]
-        return Reserve(full, drawn_on, step=5, maximum=maximum, search_trials=SEARCH_TRIALS, full_seconds=10.0)
+        return CandidatePool(full, drawn_on, step=5, maximum=maximum, search_trials=SEARCH_TRIALS, full_seconds=10.0)
 
     def search(
         self,
         tasks: Mapping[str, ProxyTask],
         target: float = 0.65,
         criterion: Criterion | None = None,
-        reserve: Reserve | None = None,
+        candidate_pool: CandidatePool | None = None,
         **settings: Any,
     ) -> ProxySearchState:
         state = read_record(self.folder.selection / "state.json", SelectionState)
@@ -221,28 +221,30 @@ class Author:
         rule = criterion or FirstCrossing(target=target)
         chosen = {"_target_": f"{type(rule).__module__}.{type(rule).__name__}", **vars(rule)}
         limit = settings.get("train_seconds_limit")
-        controller = ProxySearchController(
+        stage = ProxySearchStage(
             ProxySearchSettings(**settings),
             tasks=tasks,
             criterion=rule,
             confirmations=read_confirmations(self.folder.confirmation),
-            judged_by=canonical({"criterion": chosen, "trials": SEARCH_TRIALS, "train_seconds_limit": limit}),
+            judged_by=to_canonical_json({"criterion": chosen, "trials": SEARCH_TRIALS, "train_seconds_limit": limit}),
             references=state.references,
-            reserve=reserve or NO_RESERVE,
+            candidate_pool=candidate_pool or NO_RESERVE,
             recipe=RECIPE,
             seed=1,
             folder=self.folder.proxy_tasks,
         )
-        return runner.run(controller, self.workshop)
+        return runner.run_stage(stage, self.runtime)
 
     def confirm(self, fresh: Mapping[str, Callable[[float], Any]] | None = None, **settings: Any) -> ConfirmationState:
         """Confirm the best proxy task; fresh models have choices that are functions of their quality."""
         state = read_record(self.folder.selection / "state.json", SelectionState)
-        best = best_task(read_tasks(self.folder.proxy_tasks), read_rules(self.folder.proxy_tasks), time_tolerance=0.05)
+        best = find_best_task(
+            read_tasks(self.folder.proxy_tasks), read_rules(self.folder.proxy_tasks), time_tolerance=0.05
+        )
         assert state is not None
         assert state.references is not None
         assert best is not None
-        controller = ConfirmationController(
+        stage = ConfirmationStage(
             ConfirmSettings(**settings),
             task=best,
             references=state.references,
@@ -256,16 +258,16 @@ class Author:
             proxy_seed=1,
             folder=self.folder.confirmation,
         )
-        return runner.run(controller, self.workshop)
+        return runner.run_stage(stage, self.runtime)
 
     @property
-    def workshop(self) -> Workshop:
+    def runtime(self) -> Runtime:
         store = FolderTrialStore(self.folder.trials)
-        return Workshop(store, InstantBackend(store), VertexStateFiles(study=self.folder.path))
+        return Runtime(store, InstantBackend(store), VertexStateFiles(study=self.folder.path))
 
 
 SEARCH_TRIALS = 300
-NO_RESERVE = Reserve([], 0, step=5, maximum=0, search_trials=1, full_seconds=1.0)
+NO_RESERVE = CandidatePool([], 0, step=5, maximum=0, search_trials=1, full_seconds=1.0)
 
 NewStudy = Callable[..., Author]
 TASKS = {
@@ -300,7 +302,9 @@ def grown_study(new_study: NewStudy) -> Author:
     author.measure_variance()
     author.select_randomly()
     proxies = {"width50": ProxyTask(width=0.5), "data50": ProxyTask(data_fraction=0.5)}
-    author.search(proxies, criterion=LessOfMore({10: 0.93, 15: 0.86, 20: 0.8}), reserve=author.reserve(maximum=20))
+    author.search(
+        proxies, criterion=LessOfMore({10: 0.93, 15: 0.86, 20: 0.8}), candidate_pool=author.candidate_pool(maximum=20)
+    )
     return author
 
 

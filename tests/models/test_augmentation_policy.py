@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from nasproxy.errors import SpaceError
-from nasproxy.models.augmentation_policy import OPERATIONS, PixelRange, Policy, Step
+from nasproxy.models.augmentation_policy import OPERATIONS, PixelRange, Policy, PolicyStep
 
 SIGNED = [name for name, operation in OPERATIONS.items() if operation.is_signed]
 WITH_MAGNITUDE = [name for name, operation in OPERATIONS.items() if operation.has_magnitude]
@@ -22,7 +22,7 @@ def batch(n: int = 16, channels: int = 1, side: int = 16) -> torch.Tensor:
     return torch.nn.functional.interpolate(coarse, (side, side), mode="bilinear")
 
 
-def policy(*steps: Step, pixels: PixelRange = UNIT) -> Policy:
+def policy(*steps: PolicyStep, pixels: PixelRange = UNIT) -> Policy:
     return Policy([steps], times=1, pixels=pixels)
 
 
@@ -125,8 +125,8 @@ def test_color_greys_colours_and_leaves_grey_alone():
 @pytest.mark.parametrize("name", WITH_MAGNITUDE)
 def test_magnitude_zero_changes_nothing_and_ten_changes_images(name):
     images = batch(channels=3)
-    assert torch.equal(policy(Step(name, magnitude=0))(images), images)
-    assert not torch.allclose(policy(Step(name, magnitude=10))(images), images, atol=1e-3)
+    assert torch.equal(policy(PolicyStep(name, magnitude=0))(images), images)
+    assert not torch.allclose(policy(PolicyStep(name, magnitude=10))(images), images, atol=1e-3)
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
@@ -134,7 +134,7 @@ def test_magnitude_zero_changes_nothing_and_ten_changes_images(name):
 def test_every_operation_keeps_shape_and_the_images_it_was_given(name, channels):
     images = batch(channels=channels)
     before = images.clone()
-    changed = policy(Step(name))(images)
+    changed = policy(PolicyStep(name))(images)
     assert changed.shape == images.shape
     assert torch.isfinite(changed).all()
     assert torch.equal(images, before)
@@ -144,22 +144,22 @@ def test_every_operation_keeps_shape_and_the_images_it_was_given(name, channels)
 def test_each_image_draws_a_sign(name):
     image = batch(n=1, channels=3)
     torch.manual_seed(0)
-    changed = policy(Step(name, magnitude=5))(image.expand(16, -1, -1, -1))
+    changed = policy(PolicyStep(name, magnitude=5))(image.expand(16, -1, -1, -1))
     assert len({tuple(one.flatten().tolist()) for one in changed}) == 2
 
 
 def test_probability_is_the_share_of_images_that_change():
     images = batch(n=400)
     torch.manual_seed(0)
-    changed = policy(Step("invert", probability=0.3))(images)
+    changed = policy(PolicyStep("invert", probability=0.3))(images)
     share = (changed != images).flatten(1).any(dim=1).float().mean()
     assert share == pytest.approx(0.3, abs=0.08)
-    assert torch.equal(policy(Step("invert", probability=0.0))(images), images)
+    assert torch.equal(policy(PolicyStep("invert", probability=0.0))(images), images)
 
 
 def test_an_image_undergoes_all_steps_of_the_one_sub_policy_it_draws():
     black, white = torch.zeros(90, 1, 8, 8), torch.ones(90, 1, 8, 8)
-    twice, once, none = [Step("invert"), Step("invert")], [Step("invert")], []
+    twice, once, none = [PolicyStep("invert"), PolicyStep("invert")], [PolicyStep("invert")], []
     torch.manual_seed(0)
     inverted = Policy([twice, once, none], times=1, pixels=UNIT)(black).flatten(1)
     assert ((inverted == 0).all(dim=1) | (inverted == 1).all(dim=1)).all()
@@ -170,16 +170,16 @@ def test_an_image_undergoes_all_steps_of_the_one_sub_policy_it_draws():
 def test_values_keep_their_range_and_those_outside_survive_a_move():
     pixels = PixelRange(-1.0, 3.0, fill=-1.0)
     images = batch() * 4 - 1
-    assert torch.allclose(policy(Step("invert"), pixels=pixels)(images), 2 - images, atol=1e-5)
+    assert torch.allclose(policy(PolicyStep("invert"), pixels=pixels)(images), 2 - images, atol=1e-5)
     images[:, :, 8, 8] = 9.0
-    moved = policy(Step("translate_x", magnitude=2), pixels=pixels)(images)
+    moved = policy(PolicyStep("translate_x", magnitude=2), pixels=pixels)(images)
     assert moved.amax() > 4.0
     assert moved.amin() >= images.amin() - 1e-5 or moved.amin() == pytest.approx(-1.0)
 
 
 def test_equal_seeds_give_equal_bits():
     images = batch(channels=3)
-    steps = [[Step(name, 0.7, 6)] for name in OPERATIONS]
+    steps = [[PolicyStep(name, 0.7, 6)] for name in OPERATIONS]
     acting = Policy(steps, times=2, pixels=UNIT)
     results = []
     for seed in (3, 3, 4):
@@ -200,7 +200,7 @@ def test_equal_seeds_give_equal_bits():
 )
 def test_a_step_out_of_range_is_refused(step, message):
     with pytest.raises(SpaceError, match=message):
-        Step(**step)
+        PolicyStep(**step)
 
 
 def test_a_range_without_extent_is_refused():

@@ -8,8 +8,8 @@ from torch import nn
 
 from nasproxy.errors import ConfigError, SpaceError
 from nasproxy.models import augmented, small_cnn
-from nasproxy.models.complexity import measure
-from nasproxy.models.fixed import spelled_out
+from nasproxy.models.complexity import measure_complexity
+from nasproxy.models.fixed import spell_out
 
 FIXED = {
     "activation": "relu",
@@ -59,7 +59,7 @@ def images(n=8):
 def plain():
     torch.manual_seed(0)
     given = {name: SETTINGS[name] for name in ("width", "depth", "num_classes", "channels", "image_size_px")}
-    return small_cnn.build(spelled_out(FIXED), **given)
+    return small_cnn.build(spell_out(FIXED), **given)
 
 
 def test_the_policy_acts_in_training_and_not_in_evaluation():
@@ -132,7 +132,7 @@ def test_width_and_depth_reach_the_model():
 
 
 def test_every_policy_has_the_zero_cost_scores_of_its_model():
-    assert measure(network(), (1, 16, 16)) == measure(plain(), (1, 16, 16))
+    assert measure_complexity(network(), (1, 16, 16)) == measure_complexity(plain(), (1, 16, 16))
 
 
 def test_gradients_flow_to_all_weights():

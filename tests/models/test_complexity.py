@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from nasproxy.models.complexity import flops, measure, synflow
+from nasproxy.models.complexity import count_flops, measure_complexity, measure_synflow
 
 IMAGE = (1, 2, 2)
 
@@ -19,7 +19,7 @@ def linear(*rows: list[float]) -> nn.Sequential:
 
 
 def test_a_linear_layer_is_scored_as_by_hand() -> None:
-    scores = measure(linear([1.0, -2.0, 3.0, 0.0], [0.5, 0.5, -0.5, 0.5]), IMAGE)
+    scores = measure_complexity(linear([1.0, -2.0, 3.0, 0.0], [0.5, 0.5, -0.5, 0.5]), IMAGE)
     assert scores.parameters == 4 * 2 + 2
     assert scores.flops == 2 * 4 * 2, "a multiply-add is two operations"
     assert scores.synflow == pytest.approx(1 + 2 + 3 + 4 * 0.5), "the gradient of a weight is its pixel, 1"
@@ -27,7 +27,7 @@ def test_a_linear_layer_is_scored_as_by_hand() -> None:
 
 def test_a_convolution_is_counted_for_every_place_it_looks_at() -> None:
     model = nn.Conv2d(3, 5, kernel_size=3, padding=1, bias=False)
-    assert flops(model, (3, 8, 8)) == 2 * (3 * 3 * 3) * 5 * 8 * 8
+    assert count_flops(model, (3, 8, 8)) == 2 * (3 * 3 * 3) * 5 * 8 * 8
 
 
 def test_two_linear_layers_score_the_sum_over_all_paths_once_a_layer() -> None:
@@ -35,14 +35,14 @@ def test_two_linear_layers_score_the_sum_over_all_paths_once_a_layer() -> None:
     with torch.no_grad():
         first.weight.copy_(torch.tensor([[1.0, -1.0, 2.0, 0.0]]))
         second.weight.fill_(-3.0)
-    score = synflow(nn.Sequential(nn.Flatten(), first, nn.ReLU(), second), IMAGE)
+    score = measure_synflow(nn.Sequential(nn.Flatten(), first, nn.ReLU(), second), IMAGE)
     assert score == pytest.approx(2 * (1 + 1 + 2) * 3)
 
 
 def test_norms_do_not_change_the_flow() -> None:
     def scored(*norm: nn.Module) -> float | None:
         torch.manual_seed(0)
-        return synflow(nn.Sequential(nn.Conv2d(1, 4, 1), *norm, nn.Flatten(), nn.Linear(16, 2)), IMAGE)
+        return measure_synflow(nn.Sequential(nn.Conv2d(1, 4, 1), *norm, nn.Flatten(), nn.Linear(16, 2)), IMAGE)
 
     assert scored() == scored(nn.BatchNorm2d(4)) == scored(nn.GroupNorm(2, 4))
 
@@ -51,7 +51,7 @@ def test_a_flow_beyond_double_precision_is_no_score() -> None:
     layers = [nn.Linear(4, 4, bias=False) for _ in range(8)]
     for layer in layers:
         nn.init.constant_(layer.weight, 1e38)
-    scores = measure(nn.Sequential(nn.Flatten(), *layers, nn.Linear(4, 2)), IMAGE)
+    scores = measure_complexity(nn.Sequential(nn.Flatten(), *layers, nn.Linear(4, 2)), IMAGE)
     assert scores.synflow is None
     assert scores.flops == 2 * (8 * 16 + 8)
 
@@ -61,6 +61,6 @@ def test_what_cannot_be_counted_on_shapes_alone_has_no_flops() -> None:
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             return images.flatten(1) if images.sum() >= 0 else images.flatten(1) * 2
 
-    scores = measure(nn.Sequential(Choosy(), nn.Linear(4, 2)), IMAGE)
+    scores = measure_complexity(nn.Sequential(Choosy(), nn.Linear(4, 2)), IMAGE)
     assert scores.flops is None
     assert scores.size == scores.parameters == 10

@@ -8,7 +8,7 @@ from torch import nn
 
 from helpers.networks import EFFICIENTNET_V2_B0, FULL
 from nasproxy.errors import SpaceError
-from nasproxy.models.efficientnet_v2 import build, stages
+from nasproxy.models.efficientnet_v2 import build, list_stages
 from nasproxy.models.network_stages import Scale
 
 CHOICES = {
@@ -27,7 +27,7 @@ def changed(block, **choices):
 
 
 def definitions(architecture, **scale):
-    return [stage.definition for stage in stages(architecture, Scale(**{"divisor": 4, **scale}))]
+    return [stage.definition for stage in list_stages(architecture, Scale(**{"divisor": 4, **scale}))]
 
 
 def test_the_reference_is_written_as_timm_writes_it():

@@ -10,12 +10,12 @@ from torch import nn
 
 from helpers.networks import CONV, FULL, MBCONV, MOBILENET_V2, blocks
 from nasproxy.errors import SpaceError
-from nasproxy.models.mnasnet import build, stages
+from nasproxy.models.mnasnet import build, list_stages
 from nasproxy.models.network_stages import Scale
 
 
 def definitions(architecture, *, reference="mobilenet_v2", **scale):
-    return [stage.definition for stage in stages(architecture, reference, Scale(**{"divisor": 4, **scale}))]
+    return [stage.definition for stage in list_stages(architecture, reference, Scale(**{"divisor": 4, **scale}))]
 
 
 def network(architecture, **settings):
@@ -69,7 +69,7 @@ def test_a_conv_has_neither_expansion_nor_squeeze():
     with pytest.raises(
         SpaceError, match=r"mnasnet has no choice 'blocks.2.expand' here, only .*`when` it has an effect"
     ):
-        stages({**plain, "blocks.2.expand": 6}, "mobilenet_v2", Scale())
+        list_stages({**plain, "blocks.2.expand": 6}, "mobilenet_v2", Scale())
 
 
 @pytest.mark.parametrize("reference", ["mobilenet_v2", "mnasnet_a1"])

@@ -6,12 +6,12 @@ from torch import nn
 
 from helpers.networks import FULL, MOBILENET_V3_LARGE
 from nasproxy.errors import SpaceError
-from nasproxy.models.mobilenet_v3 import build, stages
+from nasproxy.models.mobilenet_v3 import build, list_stages
 from nasproxy.models.network_stages import Scale
 
 
 def definitions(architecture, **scale):
-    return [[block.definition for block in stage] for stage in stages(architecture, Scale(**scale))]
+    return [[block.definition for block in stage] for stage in list_stages(architecture, Scale(**scale))]
 
 
 DEEPER = {**MOBILENET_V3_LARGE, "stages.1.depth": 4, "stages.1.kernel4": 7, "stages.1.expand4": 6}

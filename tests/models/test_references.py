@@ -7,7 +7,7 @@ from torch import nn
 
 from helpers.networks import FULL, REFERENCES, shapes, weights
 from nasproxy.errors import ConfigError
-from nasproxy.models.complexity import flops, measure
+from nasproxy.models.complexity import count_flops, measure_complexity
 from nasproxy.trainers.optimization import scale_dropout
 
 
@@ -27,7 +27,7 @@ def test_the_space_holds_the_published_network(name):
     built = builder(architecture, **{**FULL, "num_classes": 1000, **settings})
     published = timm.create_model(name)
     assert shapes(built) == shapes(published)
-    assert flops(built, (3, 224, 224)) == flops(published, (3, 224, 224))
+    assert count_flops(built, (3, 224, 224)) == count_flops(published, (3, 224, 224))
 
 
 @pytest.mark.parametrize(("channels", "side"), [(1, 8), (1, 31), (3, 32)])
@@ -81,7 +81,7 @@ def test_dropout_acts_in_training_only(build):
 
 
 def test_zero_cost_scores_are_counted(build):
-    cost = measure(build(width=0.25, depth=0.5), (3, 32, 32))
+    cost = measure_complexity(build(width=0.25, depth=0.5), (3, 32, 32))
     assert cost.flops > 0
     assert cost.synflow > 0
 

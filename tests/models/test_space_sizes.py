@@ -7,10 +7,10 @@ import pytest
 import torch
 import yaml
 
-from nasproxy.models.complexity import measure
-from nasproxy.models.fixed import spelled_out
+from nasproxy.models.complexity import measure_complexity
+from nasproxy.models.fixed import spell_out
 from nasproxy.space import SearchSpace
-from nasproxy.targets import build
+from nasproxy.targets import build_target
 
 FOLDER = Path(__file__).parents[2] / "conf" / "search_space"
 SPINENETS = ("spinenet", "spinenet_v2", "spinenet_mbconv")
@@ -28,7 +28,7 @@ def space(name):
 
 def network(name, architecture, *, channels=3, width=1.0, depth=1.0):
     given = {"width": width, "depth": depth, "num_classes": 10, "channels": channels, "image_size_px": 32}
-    return build("search_space.model", node(name)["model"], architecture=architecture, **given)
+    return build_target("search_space.model", node(name)["model"], architecture=architecture, **given)
 
 
 def spinenet_points(levels, offsets, functions, blocks):
@@ -102,14 +102,14 @@ def test_the_mobile_baseline_is_mobile_spinenet_49():
 
 
 def test_the_scaled_graph_is_the_baseline_of_the_space_it_comes_from():
-    fixed = spelled_out(node("spinenet_scaling")["model"]["fixed"])
+    fixed = spell_out(node("spinenet_scaling")["model"]["fixed"])
     assert space("spinenet").canonical(fixed) == space("spinenet").baseline
 
 
 @pytest.mark.parametrize("name", POLICIES)
 def test_the_augmented_network_is_the_embedded_baseline(name):
-    fixed = spelled_out(node(name)["model"]["fixed"])
-    assert fixed == spelled_out(node("digits_cnn")["baseline"])
+    fixed = spell_out(node(name)["model"]["fixed"])
+    assert fixed == spell_out(node("digits_cnn")["baseline"])
 
 
 def test_policies_without_effect_are_one_architecture():
@@ -127,5 +127,5 @@ def test_every_policy_of_a_space_has_one_zero_cost_score():
     scores = set()
     for architecture in policies:
         torch.manual_seed(0)
-        scores.add(measure(network("randaugment", architecture, channels=1), (1, 12, 12)))
+        scores.add(measure_complexity(network("randaugment", architecture, channels=1), (1, 12, 12)))
     assert len(scores) == 1

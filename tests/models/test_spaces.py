@@ -11,9 +11,9 @@ from torch.nn.functional import cross_entropy
 from helpers.cli import ROOT
 from helpers.networks import weights
 from nasproxy.config import schema
-from nasproxy.models.complexity import flops
+from nasproxy.models.complexity import count_flops
 from nasproxy.space import SearchSpace
-from nasproxy.targets import build
+from nasproxy.targets import build_target
 
 CLASSES, CHANNELS, SIDE, IMAGES = 10, 3, 32, 8
 SPACES = sorted(path.stem for path in (ROOT / "conf" / "search_space").glob("*.yaml"))
@@ -25,7 +25,7 @@ WITH_MODEL = [name for name in SPACES if name not in WITHOUT_MODEL]
 @cache
 def config(name):
     """A file of conf/search_space, as the program reads it."""
-    schema.register()
+    schema.register_schema()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         return OmegaConf.to_container(compose("config", [f"search_space={name}"]).search_space, resolve=True)
 
@@ -36,7 +36,7 @@ def space(name):
 
 
 def network(name, architecture, *, width=1.0, depth=1.0):
-    return build(
+    return build_target(
         "search_space.model",
         config(name)["model"],
         architecture=dict(architecture),
@@ -62,7 +62,7 @@ def train_and_count(name, architecture):
     with torch.device("meta"):
         shapes = network(name, architecture).eval()
     assert weights(shapes) == weights(model)
-    assert flops(shapes, (CHANNELS, SIDE, SIDE)) > 0, architecture
+    assert count_flops(shapes, (CHANNELS, SIDE, SIDE)) > 0, architecture
     return weights(model)
 
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from nasproxy.errors import ConfigError, SpaceError
 from nasproxy.models import spinenet, spinenet_scaling
-from nasproxy.models.complexity import measure
+from nasproxy.models.complexity import measure_complexity
 from nasproxy.models.spine_graph import read_graph
 
 SPINENET_49 = [
@@ -150,7 +150,9 @@ def test_images_of_any_size_become_logits(side, family):
 
 
 def test_a_network_has_the_same_weights_for_images_of_any_size():
-    assert measure(network(), (3, 32, 32)).parameters == measure(network(), (3, 64, 64)).parameters
+    assert (
+        measure_complexity(network(), (3, 32, 32)).parameters == measure_complexity(network(), (3, 64, 64)).parameters
+    )
 
 
 def test_levels_halve_the_side_again_and_again():
@@ -245,7 +247,7 @@ def test_equal_seeds_give_equal_weights():
 
 @pytest.mark.parametrize("family", ["spinenet", "mobile"])
 def test_it_has_all_zero_cost_scores(family):
-    scores = measure(network(family=family, channels=1), (1, 32, 32))
+    scores = measure_complexity(network(family=family, channels=1), (1, 32, 32))
     assert scores.parameters > 0
     assert scores.flops > 0
     assert scores.synflow > 0

@@ -8,19 +8,19 @@ from typing import Any
 import pytest
 
 from nasproxy.report import verdict
-from nasproxy.report.baselines import baselines
+from nasproxy.report.baselines import make_baselines
 from nasproxy.report.page import write_report
-from nasproxy.stages.study_results import Findings, read_findings
+from nasproxy.stages.study_results import StudyResults, read_results
 from nasproxy.storage.files import write_record
 from nasproxy.storage.study import StudyFolder
 from nasproxy.storage.zero_cost_scores import ZeroCost, ZeroCostScores
-from nasproxy.trials.spec import canonical
+from nasproxy.trials.spec import to_canonical_json
 
 Scored = Callable[..., StudyFolder]
 
 
-def findings(folder: StudyFolder) -> Findings:
-    return read_findings(folder, time_tolerance=0.05)
+def results(folder: StudyFolder) -> StudyResults:
+    return read_results(folder, time_tolerance=0.05)
 
 
 @pytest.fixture
@@ -29,8 +29,8 @@ def scored(full_study: Any, tmp_path: Path) -> Scored:
 
     def score(function: Callable[[int], ZeroCost | None]) -> StudyFolder:
         folder = StudyFolder(Path(shutil.copytree(full_study.folder.path, tmp_path / "copy")))
-        models = findings(folder).references
-        scores = {canonical(model.architecture): function(place) for place, model in enumerate(models)}
+        models = results(folder).references
+        scores = {to_canonical_json(model.architecture): function(place) for place, model in enumerate(models)}
         write_record(folder.zero_cost, ZeroCostScores(scores))
         return folder
 
@@ -38,13 +38,13 @@ def scored(full_study: Any, tmp_path: Path) -> Scored:
 
 
 def remark(folder: StudyFolder) -> str:
-    remarks = verdict.judge(findings(folder)).remarks
+    remarks = verdict.judge_study(results(folder)).remarks
     return " ".join(f"{remark.title} {remark.text}" for remark in remarks if "ounting" in remark.title)
 
 
 def test_baselines_stand_below_the_proxy_tasks_with_their_signs(scored: Scored) -> None:
     folder = scored(lambda place: ZeroCost(100 - place, flops=place, synflow=None))
-    parameters, flops = baselines(findings(folder)).rows
+    parameters, flops = make_baselines(results(folder)).rows
     assert (parameters["baseline"], flops["baseline"]) == ("parameters", "FLOPs")
     assert parameters["tau"] > 0.9
     assert flops["tau"] == -parameters["tau"], "a ranking the wrong way round is shown as one"
@@ -73,6 +73,6 @@ def test_a_score_that_clearly_ranks_worse_needs_no_remark(scored: Scored) -> Non
 
 def test_models_that_could_not_be_scored_have_no_baseline(scored: Scored) -> None:
     folder = scored(lambda place: None)
-    assert not baselines(findings(folder)).rows
+    assert not make_baselines(results(folder)).rows
     assert remark(folder) == ""
     assert "Baselines that cost nothing" not in write_report(folder, time_tolerance=0.05).path.read_text()

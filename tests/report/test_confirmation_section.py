@@ -10,7 +10,7 @@ from nasproxy.report import verdict, wording
 from nasproxy.report.page import Page, write_report
 from nasproxy.stages.confirmation.state import ConfirmationState
 from nasproxy.stages.proxy_search.state import StoppingState, read_tasks
-from nasproxy.stages.study_results import Stage, read_findings
+from nasproxy.stages.study_results import Purpose, read_results
 from nasproxy.storage.files import read_record, write_record
 from nasproxy.storage.study import StudyRecord
 from nasproxy.trials.proxy_task import ProxyTask
@@ -30,7 +30,7 @@ def searched(new_study: NewStudy, tasks: Mapping[str, ProxyTask] = TASKS, **chan
         changed = {name: make(place) for name, make in changes.items()}
         author.architectures[place] = {**author.architectures[place], **changed}
     author.measure_variance()
-    author.select_models(start_models=8, final_models=8)
+    author.select_models(start_models=8, models=8)
     author.search(tasks)
     return author
 
@@ -71,7 +71,7 @@ class TestConfirmed:
         assert (fresh["kind"], fresh["models"], fresh["tau_truncated"]) == ("fresh models", 6, None)
         text = page.path.read_text(encoding="utf-8")
         assert "Confirmed: its own schedule does not contradict it." in text
-        noticeable = wording.tau(state.result.noticeable_tau)
+        noticeable = wording.format_tau(state.result.noticeable_tau)
         assert f"A true tau of {noticeable} would have contradicted the verdict with a probability of 80 %" in text
         assert "Fresh models do not contradict it." in text
         assert "Not confirmed yet" not in text
@@ -79,7 +79,7 @@ class TestConfirmed:
 
     def test_its_trials_are_counted_as_a_stage(self, confirmed: Any) -> None:
         page, state = report(confirmed), only_confirmation(confirmed)
-        (row,) = [row for row in page.tables["costs"] if row["stage"] == Stage.CONFIRMATION.value]
+        (row,) = [row for row in page.tables["costs"] if row["stage"] == Purpose.CONFIRMATION.value]
         assert (row["trials"], row["proxy_task"]) == (8 + 2 * 6, state.task)
         assert row["steps"] == 14 * state.final_step + 6 * 500
         assert page.tables["costs"][-1]["trials"] == len(list(confirmed.folder.trials.glob("*/config.yaml")))
@@ -94,8 +94,8 @@ class TestConfirmed:
     def test_fresh_models_that_contradict_it_come_first(self, new_study: NewStudy) -> None:
         author = searched(new_study)
         author.confirm(fresh_models=8, fresh={"compressed": lambda quality: 1 - quality})
-        findings = read_findings(author.folder, time_tolerance=0.05)
-        words = verdict.judge(findings)
+        results = read_results(author.folder, time_tolerance=0.05)
+        words = verdict.judge_study(results)
         assert words.is_accepted, "they are judged apart"
         assert words.remarks[0].title == "Fresh models contradict it."
         assert "8 new random models of 8 asked for" in words.remarks[0].text
@@ -106,8 +106,8 @@ class TestContradicted:
         """As a kill between the two would leave it."""
         name = only_confirmation(contradicted).task
         assert read_tasks(contradicted.folder.proxy_tasks)[name].is_accepted
-        findings = read_findings(contradicted.folder, time_tolerance=0.05)
-        assert findings.best is None
+        results = read_results(contradicted.folder, time_tolerance=0.05)
+        assert results.best is None
         page = report(contradicted)
         assert page.verdict.startswith("Undecided"), "the other task was stopped for one that is no winner"
         assert f"{name} was accepted after" in page.verdict

@@ -10,7 +10,7 @@ import pytest
 from nasproxy.cost.estimate import Amount, Assumption, Estimate, StageEstimate
 from nasproxy.report import estimate_tables
 from nasproxy.report.page import write_report
-from nasproxy.stages.study_results import Stage, read_findings
+from nasproxy.stages.study_results import Purpose, read_results
 from nasproxy.storage.files import write_record
 from nasproxy.storage.study import StudyFolder
 from nasproxy.trials.proxy_task import ProxyTask
@@ -31,7 +31,7 @@ ESTIMATE = Estimate(
 
 
 def test_the_forecast_shows_the_middle_with_its_range_and_the_money() -> None:
-    table = estimate_tables.forecast(ESTIMATE)
+    table = estimate_tables.make_forecast(ESTIMATE)
     shown = [[column.text(row) for column in table.columns] for row in table.rows]
     assert [cells[0] for cells in shown] == ["variance", "selection", "proxy search", "total"]
     assert shown[2][1:] == [
@@ -43,14 +43,14 @@ def test_the_forecast_shows_the_middle_with_its_range_and_the_money() -> None:
     ]
     assert shown[1][1] == "12", "where nothing is uncertain there is no range"
     assert table.rows[-1]["money_middle"] == pytest.approx(27 * 60 * 0.25 / 3600 * 2)
-    (assumed, *_, failed) = estimate_tables.assumptions(ESTIMATE)
+    (assumed, *_, failed) = estimate_tables.write_assumptions(ESTIMATE)
     assert "data50 is accepted after 120 of 500 steps, with 5 reference models added" in assumed
     assert failed.startswith("not timed")
 
 
 def test_a_finished_study_stands_beside_what_was_expected(full_study: Any, tmp_path: Path) -> None:
     folder = StudyFolder(Path(shutil.copytree(full_study.folder.path, tmp_path / "copy")))
-    assert not estimate_tables.compared(read_findings(folder, time_tolerance=0.05), None).rows
+    assert not estimate_tables.make_comparison(read_results(folder, time_tolerance=0.05), None).rows
     write_record(folder.estimate, ESTIMATE)
     page = write_report(folder, time_tolerance=0.05)
     costs = {row["stage"]: row for row in page.tables["costs"] if row["proxy_task"] is None}
@@ -76,11 +76,11 @@ def test_a_finished_study_stands_beside_what_was_expected(full_study: Any, tmp_p
 def test_a_comparison_of_schedules_that_was_not_estimated_is_left_out(new_study: Any) -> None:
     author = new_study()
     author.measure_variance()
-    before = estimate_tables.compared(read_findings(author.folder, time_tolerance=0.05), ESTIMATE).rows
+    before = estimate_tables.make_comparison(read_results(author.folder, time_tolerance=0.05), ESTIMATE).rows
     author.compare_schedules({("cosine", "none"): ProxyTask(), ("constant", "none"): ProxyTask(width=0.5)})
-    findings = read_findings(author.folder, time_tolerance=0.05)
-    assert Stage.SCHEDULES in {trial.stage for trial in findings.trials.values()}
-    assert estimate_tables.compared(findings, ESTIMATE).rows == before
+    results = read_results(author.folder, time_tolerance=0.05)
+    assert Purpose.SCHEDULES in {trial.stage for trial in results.trials.values()}
+    assert estimate_tables.make_comparison(results, ESTIMATE).rows == before
 
 
 def test_what_trials_took_counts_each_of_their_slots(new_study: Any) -> None:
@@ -88,9 +88,9 @@ def test_what_trials_took_counts_each_of_their_slots(new_study: Any) -> None:
     author.measure_variance()
     for slots in (1.0, 2.0):
         estimate = replace(ESTIMATE, slots_by_devices={"1": slots, "3": 3.0})
-        findings = read_findings(author.folder, time_tolerance=0.05)
-        (row, *_) = estimate_tables.compared(findings, estimate).rows
-        seconds = sum(trial.alone.status.wall_seconds for trial in findings.trials.values())
+        results = read_results(author.folder, time_tolerance=0.05)
+        (row, *_) = estimate_tables.make_comparison(results, estimate).rows
+        seconds = sum(trial.alone.status.wall_seconds for trial in results.trials.values())
         assert row["actual_device_seconds"] == pytest.approx(seconds * 0.25 * slots)
 
 
@@ -100,7 +100,7 @@ def test_a_stage_that_has_not_ended_has_no_ratio(new_study: Any) -> None:
     write_record(author.folder.estimate, ESTIMATE)
     rows = {
         row["stage"]: row
-        for row in estimate_tables.compared(read_findings(author.folder, time_tolerance=0.05), ESTIMATE).rows
+        for row in estimate_tables.make_comparison(read_results(author.folder, time_tolerance=0.05), ESTIMATE).rows
     }
     assert rows["variance"]["ratio"] is not None
     assert rows["selection"]["actual_trials"] is None

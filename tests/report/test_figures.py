@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 
 from nasproxy.report import wording
-from nasproxy.report.figures.overview import overview
-from nasproxy.report.figures.proxy_tasks import correlation
+from nasproxy.report.figures.overview import draw_overview
+from nasproxy.report.figures.proxy_tasks import draw_correlation
 from nasproxy.report.figures.style import Over
-from nasproxy.report.figures.variance_and_references import reference_scores
-from nasproxy.stages.study_results import Findings, read_findings
+from nasproxy.report.figures.variance_and_references import draw_reference_scores
+from nasproxy.stages.study_results import StudyResults, read_results
 
 
-def findings_of(author: Any) -> Findings:
-    return read_findings(author.folder, time_tolerance=0.05)
+def findings_of(author: Any) -> StudyResults:
+    return read_results(author.folder, time_tolerance=0.05)
 
 
 def labels(axes: Any) -> list[str]:
@@ -28,9 +28,9 @@ def line(axes: Any, label: str) -> Any:
 
 @pytest.mark.parametrize("over", list(Over))
 def test_every_look_is_marked_with_what_was_needed_there(grown_study: Any, over: Over) -> None:
-    findings = findings_of(grown_study)
-    task = findings.tasks["width50"]
-    axes = correlation(findings, task, over).axes[0]
+    results = findings_of(grown_study)
+    task = results.tasks["width50"]
+    axes = draw_correlation(results, task, over).axes[0]
     taus, needs = line(axes, "tau-b, a dot a look"), line(axes, "tau needed at the look")
     assert taus.get_marker() == "o"
     assert taus.get_ydata().tolist() == [check.correlation.tau for check in task.checks if check.correlation]
@@ -40,54 +40,54 @@ def test_every_look_is_marked_with_what_was_needed_there(grown_study: Any, over:
 
 
 def test_added_references_are_marked_with_their_number_at_their_look(grown_study: Any) -> None:
-    findings = findings_of(grown_study)
-    axes = correlation(findings, findings.tasks["width50"], Over.STEPS).axes[0]
+    results = findings_of(grown_study)
+    axes = draw_correlation(results, results.tasks["width50"], Over.STEPS).axes[0]
     (note,) = [text for text in axes.texts if text.get_text().startswith("+")]
     assert note.get_text() == "+5"
-    grown = next(check for check in findings.tasks["width50"].checks if check.models == 15)
+    grown = next(check for check in results.tasks["width50"].checks if check.models == 15)
     assert note.xy[0] == grown.step
     assert line(axes, "references added").get_xdata()[0] == grown.step
 
 
 def test_the_deciding_look_says_what_was_decided(full_study: Any) -> None:
-    findings = findings_of(full_study)
+    results = findings_of(full_study)
     for name, words in (("width50", "accepted"), ("data50", "dropped")):
-        task = findings.tasks[name]
+        task = results.tasks[name]
         last = task.checks[-1].correlation
         assert last is not None
-        shown = labels(correlation(findings, task, Over.STEPS).axes[0])
-        assert f"{words}: tau {wording.tau(last.tau)}" in shown
+        shown = labels(draw_correlation(results, task, Over.STEPS).axes[0])
+        assert f"{words}: tau {wording.format_tau(last.tau)}" in shown
 
 
 def test_a_need_that_is_the_target_throughout_is_drawn_once(full_study: Any, grown_study: Any) -> None:
     crossing, sequential = findings_of(full_study), findings_of(grown_study)
-    shown = labels(correlation(crossing, crossing.tasks["width50"], Over.STEPS).axes[0])
+    shown = labels(draw_correlation(crossing, crossing.tasks["width50"], Over.STEPS).axes[0])
     assert "tau needed at the look" in shown
     assert not any(label.startswith("target") for label in shown)
-    assert "target 0.65" in labels(correlation(sequential, sequential.tasks["width50"], Over.STEPS).axes[0])
+    assert "target 0.65" in labels(draw_correlation(sequential, sequential.tasks["width50"], Over.STEPS).axes[0])
 
 
 def test_the_overview_shows_where_the_race_ended_and_how_each_task_did(full_study: Any) -> None:
-    findings = findings_of(full_study)
-    assert findings.best is not None
-    left, right = overview(findings, list(findings.tasks.values())).axes
+    results = findings_of(full_study)
+    assert results.best is not None
+    left, right = draw_overview(results, list(results.tasks.values())).axes
     shown = labels(left)
     assert shown.count("accepted") == shown.count("dropped") == 1
     assert "end of the race" in [text.get_text() for text in left.texts]
     (finish,) = [drawn for drawn in left.lines if len(set(drawn.get_xdata())) == 1 and drawn.get_alpha() == 0.6]
-    assert finish.get_xdata()[0] == pytest.approx(findings.best.final_rated_seconds)
+    assert finish.get_xdata()[0] == pytest.approx(results.best.final_rated_seconds)
     notes = [text.get_text() for text in right.texts]
     assert sorted(note.partition(",")[0] for note in notes) == ["chosen", "dropped", "dropped"]
 
 
 def test_a_search_one_after_the_other_has_no_race_to_end(cloud_study: Any) -> None:
-    findings = findings_of(cloud_study)
-    left = overview(findings, list(findings.tasks.values())).axes[0]
+    results = findings_of(cloud_study)
+    left = draw_overview(results, list(results.tasks.values())).axes[0]
     assert "chosen" in [text.get_text() for text in left.texts]
 
 
 def test_added_references_stand_among_the_others_by_their_score(grown_study: Any) -> None:
-    axes = reference_scores(findings_of(grown_study)).axes[0]
+    axes = draw_reference_scores(findings_of(grown_study)).axes[0]
     places = {container.get_label(): container[0].get_xdata() for container in axes.containers}
     added = places["added while a verdict was undecided"]
     assert len(added) == 5

@@ -16,9 +16,9 @@ from nasproxy.errors import CorruptFileError
 from nasproxy.report import verdict, wording
 from nasproxy.report.page import Page, write_report
 from nasproxy.stages.proxy_search.state import TaskState, read_tasks
-from nasproxy.stages.study_results import Stage, read_findings
+from nasproxy.stages.study_results import Purpose, read_results
 from nasproxy.storage.study import StudyFolder
-from nasproxy.trials.grid import grid
+from nasproxy.trials.grid import span_grid
 from nasproxy.trials.proxy_task import ProxyTask
 
 NewStudy = Callable[..., Any]
@@ -49,7 +49,7 @@ def report(author: Any) -> Page:
 
 
 def best_of(author: Any) -> TaskState:
-    best = read_findings(author.folder, time_tolerance=0.05).best
+    best = read_results(author.folder, time_tolerance=0.05).best
     assert best is not None
     return best
 
@@ -59,7 +59,7 @@ def hopeless_study(new_study: NewStudy) -> Any:
     """A study whose one proxy task was not accepted."""
     author = new_study(8)
     author.measure_variance()
-    author.select_models(start_models=8, final_models=6)
+    author.select_models(start_models=8, models=6)
     author.search({"width25": ProxyTask(width=0.25)}, target=1.0)
     return author
 
@@ -109,20 +109,20 @@ class TestPage:
         found = best.checks[-1].correlation
         assert found is not None
         assert text.index(f"Accepted: {best.name}, stopped after {best.final_step} of 500 steps") < text.index("Noise:")
-        interval = f"95 % interval {wording.tau(found.low)} to {wording.tau(found.high)}"
+        interval = f"95 % interval {wording.format_tau(found.low)} to {wording.format_tau(found.high)}"
         assert f"{found.tau:.2f} ({interval}; target 0.65)" in text
         assert f"tau-b {found.tau:.2f} ({interval}, p {found.p_value:.3f}) on {found.n} models" in page.verdict
 
     def test_both_ratios_are_medians_over_the_models(self, page: Page, full_study: Any) -> None:
-        findings, best = read_findings(full_study.folder, time_tolerance=0.05), best_of(full_study)
+        results, best = read_results(full_study.folder, time_tolerance=0.05), best_of(full_study)
         (row,) = [row for row in page.tables["proxy_tasks"] if row["is_best"]]
-        full = sorted(reference.train_seconds for reference in findings.references)
+        full = sorted(reference.train_seconds for reference in results.references)
         assert best.final_train_seconds is not None
         assert row["train_ratio"] == pytest.approx((full[4] + full[5]) / 2 / best.final_train_seconds)
         assert row["wall_ratio"] < row["train_ratio"], "start-up and validation cost the proxy task more"
         text = Reader(page).text
-        assert wording.times(row["train_ratio"]) in text
-        assert wording.times(row["wall_ratio"]) in text
+        assert wording.format_times(row["train_ratio"]) in text
+        assert wording.format_times(row["wall_ratio"]) in text
 
     def test_a_trial_that_stages_share_counts_once(self, page: Page, full_study: Any) -> None:
         *stages, total = page.tables["costs"]
@@ -186,17 +186,17 @@ class TestPartialStudies:
     def test_after_the_second_stage(self, new_study: NewStudy) -> None:
         author = new_study(8)
         author.measure_variance()
-        author.select_models(start_models=8, final_models=6)
+        author.select_models(start_models=8, models=6)
         page = report(author)
         assert "and the selection of reference models. Not there yet: the proxy search." in page.verdict
         assert "Range check:" in Reader(page).text
 
     def test_hunted_models_that_failed_belong_to_the_first_stage(self, new_study: NewStudy) -> None:
         author = new_study(30, {0: "oom"})
-        author.measure_variance(workable_fraction=0.1)
+        author.measure_variance(trainable_fraction=0.1)
         author.select_models()
-        trials = read_findings(author.folder, time_tolerance=0.05).trials.values()
-        assert sum(trial.stage is Stage.VARIANCE for trial in trials) == 6
+        trials = read_results(author.folder, time_tolerance=0.05).trials.values()
+        assert sum(trial.stage is Purpose.VARIANCE for trial in trials) == 6
 
     def test_a_broken_file_is_named(self, new_study: NewStudy) -> None:
         author = new_study()
@@ -212,7 +212,7 @@ class TestNothingAccepted:
         (task,) = read_tasks(hopeless_study.folder.proxy_tasks).values()
         highest = max(check.correlation.tau for check in task.checks if check.correlation is not None)
         assert "No proxy task was accepted. 1 proxy task judged, none ranks" in page.verdict
-        assert f"width25 came closest: tau-b {wording.tau(highest)}" in page.verdict
+        assert f"width25 came closest: tau-b {wording.format_tau(highest)}" in page.verdict
         assert "Add proxy tasks that reduce less" in page.verdict
         assert "proxy=" not in page.verdict.split("Add proxy tasks")[0]
 
@@ -222,7 +222,7 @@ class TestNothingAccepted:
         state = json.loads(path.read_text())
         state.update(stopping_state=None, final_step=None, final_train_seconds=None, checks=state["checks"][:2])
         path.write_text(json.dumps(state))
-        words = verdict.judge(read_findings(folder, time_tolerance=0.05))
+        words = verdict.judge_study(read_results(folder, time_tolerance=0.05))
         assert words.headline == "Undecided: no proxy task is accepted yet"
 
 
@@ -230,9 +230,9 @@ class TestAcceptedByScore:
     def test_is_told_apart_from_acceptance_by_ranks(self, new_study: NewStudy) -> None:
         author = new_study(8)
         author.measure_variance()
-        author.select_models(start_models=8, final_models=6)
+        author.select_models(start_models=8, models=6)
         author.search({"data50": ProxyTask(data_fraction=0.5)}, target=1.0, desired_score=0.2)
-        words = verdict.judge(read_findings(author.folder, time_tolerance=0.05))
+        words = verdict.judge_study(read_results(author.folder, time_tolerance=0.05))
         titles = {remark.title for remark in words.remarks}
         assert titles >= {"Accepted for its score, not for its ranks.", "Less data does not make a step cheaper."}
 
@@ -244,7 +244,7 @@ TASK = ProxyTask(
 
 class TestOverrides:
     def test_hydra_reads_them_as_they_are_meant(self) -> None:
-        lines = verdict.overrides(TASK, 120)
+        lines = verdict.write_overrides(TASK, 120)
         overrides = OverridesParser.create().parse_overrides([unquoted(line) for line in lines])
         values = {override.key_or_group: override.value() for override in overrides}
         assert values.pop("trainer.name") == 'it\'s "a b"'
@@ -257,8 +257,8 @@ class TestOverrides:
         }
 
     def test_they_hold_what_rules_gave_and_span_the_same_task(self) -> None:
-        ((_, task),) = grid({"compound": -2, "regularisation": "follow", "devices": 2}).items()
-        lines = verdict.overrides(task, 120)
+        ((_, task),) = span_grid({"compound": -2, "regularisation": "follow", "devices": 2}).items()
+        lines = verdict.write_overrides(task, 120)
         assert lines == [
             "proxy=full",
             "proxy.width=0.8264",
@@ -270,7 +270,7 @@ class TestOverrides:
             "training.total_steps=120",
         ]
         pasted = {name: yaml.safe_load(value) for name, value in (line[6:].split("=") for line in lines[1:-1])}
-        assert list(grid({"data_fraction": 1.0, **pasted}).values()) == [task]
+        assert list(span_grid({"data_fraction": 1.0, **pasted}).values()) == [task]
 
 
 def unquoted(line: str) -> str:

@@ -6,18 +6,18 @@ from typing import Any
 
 from nasproxy.report import tables, verdict, wording
 from nasproxy.report.page import Page
-from nasproxy.stages.study_results import Findings, read_findings
+from nasproxy.stages.study_results import StudyResults, read_results
 from nasproxy.statistics.worst_case import worst_case_tau
 from nasproxy.trials.proxy_task import ProxyTask
 
 
-def findings_of(author: Any) -> Findings:
-    return read_findings(author.folder, time_tolerance=0.05)
+def findings_of(author: Any) -> StudyResults:
+    return read_results(author.folder, time_tolerance=0.05)
 
 
 class TestTheCloudToolsWay:
     def test_is_warned_of_before_all_else(self, cloud_study: Any, cloud_page: Page) -> None:
-        warning = verdict.judge(findings_of(cloud_study)).warning
+        warning = verdict.judge_study(findings_of(cloud_study)).warning
         assert warning is not None
         assert "up to 76 % of such acceptances" in warning.text
         html = unescape(cloud_page.path.read_text(encoding="utf-8"))
@@ -25,7 +25,7 @@ class TestTheCloudToolsWay:
         assert warning.title in cloud_page.verdict
 
     def test_each_of_its_habits_is_explained(self, cloud_study: Any) -> None:
-        remarks = {remark.title: remark.text for remark in verdict.judge(findings_of(cloud_study)).remarks}
+        remarks = {remark.title: remark.text for remark in verdict.judge_study(findings_of(cloud_study)).remarks}
         assert "up to 39 % of such acceptances" in remarks["A single crossing was enough."]
         assert "tau by 0.1 to 0.35" in remarks["The reference models were chosen for their spread."]
         one_by_one = remarks["The proxy tasks were judged one after the other."]
@@ -33,9 +33,9 @@ class TestTheCloudToolsWay:
 
     def test_two_of_the_three_are_remarks_but_no_warning(self, full_study: Any, cloud_study: Any) -> None:
         assert findings_of(full_study).policy == "race"
-        assert verdict.judge(findings_of(full_study)).warning is None
+        assert verdict.judge_study(findings_of(full_study)).warning is None
         unknown = replace(findings_of(cloud_study), policy=None)
-        assert verdict.judge(unknown).warning is None
+        assert verdict.judge_study(unknown).warning is None
 
 
 class TestLostModels:
@@ -43,31 +43,33 @@ class TestLostModels:
         author = new_study(10)
         author.architectures[3]["proxy_cause"] = "lost"
         author.measure_variance()
-        author.select_models(start_models=10, final_models=10)
+        author.select_models(start_models=10, models=10)
         author.search({"width50": ProxyTask(width=0.5)}, target=0.6)
-        findings = findings_of(author)
-        task = findings.tasks["width50"]
+        results = findings_of(author)
+        task = results.tasks["width50"]
         assert task.final_step is not None
-        scores = findings.scores_at(task, task.final_step)
+        scores = results.scores_at(task, task.final_step)
         bounds = worst_case_tau(scores.ranked, scores.reference)
         assert bounds is not None
-        table = tables.proxy_tasks(findings)
+        table = tables.make_proxy_tasks(results)
         (row,) = table.rows
         assert (row["lost"], row["lost_tau_low"], row["lost_tau_high"]) == (1, bounds.low, bounds.high)
         assert row["lost_tau_low"] < row["tau"] < row["lost_tau_high"]
         assert "whatever lost models scored" in [column.heading for column in table.columns]
-        facts = dict(verdict.judge(findings).facts)
-        assert facts["tau-b, whatever 1 lost model would have scored"] == wording.interval(bounds.low, bounds.high)
+        facts = dict(verdict.judge_study(results).facts)
+        assert facts["tau-b, whatever 1 lost model would have scored"] == wording.format_interval(
+            bounds.low, bounds.high
+        )
 
     def test_nothing_is_said_of_them_where_none_was_lost(self, full_study: Any) -> None:
-        table = tables.proxy_tasks(findings_of(full_study))
+        table = tables.make_proxy_tasks(findings_of(full_study))
         assert all(row["lost"] is None for row in table.rows)
         assert "whatever lost models scored" not in [column.heading for column in table.columns]
 
 
 class TestRules:
     def test_what_the_tasks_were_judged_by_is_shown(self, cloud_study: Any, cloud_page: Page) -> None:
-        values = {row["path"]: row["value"] for row in tables.rules(findings_of(cloud_study)).rows}
+        values = {row["path"]: row["value"] for row in tables.make_rules(findings_of(cloud_study)).rows}
         assert values["criterion.target"] == 0.65
         assert values["criterion._target_"].endswith("FirstCrossing")
         assert values["search.trials"] == 300
@@ -77,4 +79,4 @@ class TestRules:
         assert "proxy_search.policy" in html
 
     def test_no_record_of_them_is_no_table(self, cloud_study: Any) -> None:
-        assert tables.rules(replace(findings_of(cloud_study), judged_by="{", policy=None)).rows == []
+        assert tables.make_rules(replace(findings_of(cloud_study), judged_by="{", policy=None)).rows == []

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from nasproxy.report import tables
-from nasproxy.report.figures.variance_and_references import schedule_curves
+from nasproxy.report.figures.variance_and_references import draw_schedule_curves
 from nasproxy.report.page import write_report
-from nasproxy.stages.study_results import Stage, read_findings
+from nasproxy.stages.study_results import Purpose, read_results
 from nasproxy.trials.proxy_task import ProxyTask
 
 TASKS = {
@@ -27,16 +27,16 @@ def compared(new_study: Callable[..., Any]) -> Any:
 
 
 def test_the_picture_has_a_curve_for_each_schedule_and_a_half_for_each_smoothing(compared: Any) -> None:
-    findings = read_findings(compared.folder, time_tolerance=0.05)
-    assert findings.schedules is not None
-    plain, smoothed = schedule_curves(findings).axes
+    results = read_results(compared.folder, time_tolerance=0.05)
+    assert results.schedules is not None
+    plain, smoothed = draw_schedule_curves(results).axes
     assert (plain.get_title(), smoothed.get_title()) == ("weights as they are", "weights smoothed: ema")
     for axes, smoothing in ((plain, "none"), (smoothed, "ema")):
-        shown = [curve for curve in findings.schedules.curves if curve.smoothing == smoothing]
+        shown = [curve for curve in results.schedules.curves if curve.smoothing == smoothing]
         assert [line.get_label() for line in axes.lines] == [
             f"{curve.schedule} (smoothness {curve.smoothness:.3g})" for curve in shown
         ]
-        record = findings.trials[shown[0].key].record
+        record = results.trials[shown[0].key].record
         assert axes.lines[0].get_ydata().tolist() == [check.score for check in record.checks]
 
 
@@ -49,22 +49,22 @@ def test_the_table_has_the_smoothest_first_and_the_page_shows_both(compared: Any
 
 
 def test_their_trainings_are_a_cost_of_their_own_but_for_the_one_that_another_stage_has(compared: Any) -> None:
-    findings = read_findings(compared.folder, time_tolerance=0.05)
-    assert {trial.stage for trial in findings.trials.values()} == {Stage.SCHEDULES}
+    results = read_results(compared.folder, time_tolerance=0.05)
+    assert {trial.stage for trial in results.trials.values()} == {Purpose.SCHEDULES}
     compared.measure_variance()
-    measured = read_findings(compared.folder, time_tolerance=0.05)
+    measured = read_results(compared.folder, time_tolerance=0.05)
     assert measured.measured is not None
-    assert {measured.trials[key].stage for key in measured.measured.keys} == {Stage.VARIANCE}
-    compared.select_models(start_models=8, final_models=6)
-    after = read_findings(compared.folder, time_tolerance=0.05)
+    assert {measured.trials[key].stage for key in measured.measured.keys} == {Purpose.VARIANCE}
+    compared.select_models(start_models=8, models=6)
+    after = read_results(compared.folder, time_tolerance=0.05)
     assert after.schedules is not None
     shared = next(curve.key for curve in after.schedules.curves if curve.name == "cosine")
     others = [curve.key for curve in after.schedules.curves if curve.key != shared]
-    assert after.trials[shared].stage is not Stage.SCHEDULES, "full training as the study has it"
-    assert {after.trials[key].stage for key in others} == {Stage.SCHEDULES}
+    assert after.trials[shared].stage is not Purpose.SCHEDULES, "full training as the study has it"
+    assert {after.trials[key].stage for key in others} == {Purpose.SCHEDULES}
 
 
 def test_a_study_that_compared_none_shows_none(new_study: Callable[..., Any]) -> None:
     author = new_study(8)
-    assert tables.schedules(read_findings(author.folder, time_tolerance=0.05)).rows == []
+    assert tables.make_schedules(read_results(author.folder, time_tolerance=0.05)).rows == []
     assert "Schedules compared" not in write_report(author.folder, time_tolerance=0.05).path.read_text()

@@ -19,7 +19,7 @@ def tree(capsys):
     """The lines of a tree of choices, where the output is no terminal."""
 
     def lines(choices):
-        print_tree(report.drawn(described(choices)))
+        print_tree(report.draw_tree(described(choices)))
         return capsys.readouterr().out.splitlines()
 
     return lines
@@ -73,7 +73,7 @@ def test_long_lists_of_values_are_cut(tree):
 
 
 def test_a_space_tells_how_large_it_is():
-    assert list(report.size(described(search_spaces.MNASNET))) == [
+    assert list(report.describe_size(described(search_spaces.MNASNET))) == [
         "test: 42 decisions",
         "points: 9,749,755,840,167,936 (9.75e15)",
         "different architectures: 224,084,231,917,056 (2.24e14)",
@@ -98,7 +98,7 @@ def test_a_space_tells_how_large_it_is():
     ],
 )
 def test_advice_is_given_where_a_space_is_hard_to_search(choices, advice):
-    given = list(report.advice(described(choices)))
+    given = list(report.advise_on_space(described(choices)))
     assert len(given) == len(advice)
     assert all(part in line for part, line in zip(advice, given, strict=True))
 
@@ -106,17 +106,17 @@ def test_advice_is_given_where_a_space_is_hard_to_search(choices, advice):
 def test_an_architecture_reads_group_by_group():
     blocks = {"blocks.0.op": "conv", "blocks.1.op": "mbconv", "blocks.1.se": True}
     architecture = {"activation": "relu", **blocks, "inputs.0": 1, "inputs.1": 4}
-    assert report.outline(architecture) == (
+    assert report.outline_architecture(architecture) == (
         "activation=relu; blocks.0: op=conv; blocks.1: op=mbconv se=true; inputs: 1 4"
     )
 
 
 def test_sizes_of_models_stand_beside_them_where_they_are_known():
-    known = report.Sample("0", {"a": 1}, ZeroCost(1234, 2_500_000, None))
-    unknown = report.Sample("1", {"a": 2}, None)
-    table = report.samples([known, unknown])
+    known = report.SampledArchitecture("0", {"a": 1}, ZeroCost(1234, 2_500_000, None))
+    unknown = report.SampledArchitecture("1", {"a": 2}, None)
+    table = report.make_samples([known, unknown])
     assert [[column.text(row) for column in table.columns] for row in table.rows] == [
         ["0", "a=1", "1,234", "2.5"],
         ["1", "a=2", wording.MISSING, wording.MISSING],
     ]
-    assert len(report.samples([unknown]).columns) == 2
+    assert len(report.make_samples([unknown]).columns) == 2

@@ -8,14 +8,14 @@ import pytest
 
 from helpers.user_code import LessOfMore
 from nasproxy.report import tables, verdict, wording
-from nasproxy.report.task_outcomes import Outcome, outcome, reason
-from nasproxy.stages.study_results import read_findings
+from nasproxy.report.task_outcomes import TaskOutcome, explain_outcome, get_outcome
+from nasproxy.stages.study_results import read_results
 from nasproxy.trials.proxy_task import ProxyTask
 
 
 def rows(author: Any) -> dict[str, dict[str, Any]]:
-    findings = read_findings(author.folder, time_tolerance=0.05)
-    return {row["proxy_task"]: row for row in tables.not_chosen(findings).rows}
+    results = read_results(author.folder, time_tolerance=0.05)
+    return {row["proxy_task"]: row for row in tables.make_not_chosen(results).rows}
 
 
 def rewrite(author: Any, change: Callable[[dict[str, Any]], None]) -> None:
@@ -30,21 +30,21 @@ def rewrite(author: Any, change: Callable[[dict[str, Any]], None]) -> None:
 def small_study(new_study: Any) -> Any:
     author = new_study(8)
     author.measure_variance()
-    author.select_models(start_models=8, final_models=8)
+    author.select_models(start_models=8, models=8)
     return author
 
 
 def test_a_dropped_task_is_told_what_it_could_no_longer_beat(full_study: Any) -> None:
-    findings = read_findings(full_study.folder, time_tolerance=0.05)
-    assert findings.best is not None
-    assert findings.best.name == "width50"
+    results = read_results(full_study.folder, time_tolerance=0.05)
+    assert results.best is not None
+    assert results.best.name == "width50"
     dropped = rows(full_study)
     assert list(dropped) == ["data50", "data25_width50"], "all but the chosen one"
-    last = findings.tasks["data50"].checks[-1]
+    last = results.tasks["data50"].checks[-1]
     assert last.correlation is not None
     assert dropped["data50"]["outcome"] == "dropped"
     assert (dropped["data50"]["tau"], dropped["data50"]["needed"]) == (last.correlation.tau, 0.65)
-    best_seconds = wording.duration(findings.best.final_rated_seconds)
+    best_seconds = wording.format_duration(results.best.final_rated_seconds)
     assert f"no later check of it could be cheaper than width50 ({best_seconds})" in dropped["data50"]["reason"]
 
 
@@ -58,15 +58,15 @@ def test_a_rejected_task_ran_to_its_end_below_what_was_needed(small_study: Any) 
     small_study.search({"width25": ProxyTask(width=0.25)}, target=1.0)
     row = rows(small_study)["width25"]
     assert row["outcome"] == "rejected"
-    assert row["reason"] == f"Ran to its end: tau was {wording.tau(row['tau'])} on 8 models, and 1.00 was needed"
+    assert row["reason"] == f"Ran to its end: tau was {wording.format_tau(row['tau'])} on 8 models, and 1.00 was needed"
 
 
 def test_a_task_above_the_target_but_below_its_need_would_take_more_models(new_study: Any) -> None:
     author = new_study(40)
     author.measure_variance()
     author.select_randomly()
-    strict, reserve = LessOfMore({10: 0.99, 20: 0.7}), author.reserve(maximum=15)
-    author.search({"width25": ProxyTask(width=0.25)}, criterion=strict, reserve=reserve)
+    strict, candidate_pool = LessOfMore({10: 0.99, 20: 0.7}), author.candidate_pool(maximum=15)
+    author.search({"width25": ProxyTask(width=0.25)}, criterion=strict, candidate_pool=candidate_pool)
     row = rows(author)["width25"]
     assert (row["outcome"], row["models"]) == ("undecided", 10), "no number up to the maximum would have done"
     assert 0.65 <= row["tau"] < row["needed"]
@@ -79,7 +79,7 @@ def test_an_undecided_task_says_how_many_models_it_needs(small_study: Any) -> No
     row = rows(small_study)["width25"]
     assert row["outcome"] == "undecided"
     assert row["reason"].endswith("needed; 4 more reference models than references.max allows might decide it")
-    advice = verdict.judge(read_findings(small_study.folder, time_tolerance=0.05)).next_steps
+    advice = verdict.judge_study(read_results(small_study.folder, time_tolerance=0.05)).next_steps
     assert any(step.startswith("Undecided, not rejected: width25.") for step in advice)
 
 
@@ -88,7 +88,7 @@ def test_a_failed_task_names_the_causes(new_study: Any) -> None:
     for number, cause in ((3, "lost"), (4, "lost"), (5, "lost"), (6, "nan")):
         author.architectures[number]["proxy_cause"] = cause
     author.measure_variance()
-    author.select_models(start_models=8, final_models=8)
+    author.select_models(start_models=8, models=8)
     author.search({"width50": ProxyTask(width=0.5)}, target=0.99)
     row = rows(author)["width50"]
     assert row["outcome"] == "failed"
@@ -111,7 +111,7 @@ def test_a_task_judged_by_other_rules_is_no_candidate(small_study: Any) -> None:
 def test_a_task_that_goes_on_is_not_yet_ended(small_study: Any) -> None:
     small_study.search({"width25": ProxyTask(width=0.25)}, target=1.0)
     rewrite(small_study, lambda state: state.update(stopping_state=None, final_step=None, final_train_seconds=None))
-    findings = read_findings(small_study.folder, time_tolerance=0.05)
-    assert outcome(findings, findings.tasks["width25"]) is Outcome.RUNNING
-    assert reason(findings, findings.tasks["width25"]).startswith("So far tau was ")
-    assert verdict.judge(findings).headline.startswith("Undecided")
+    results = read_results(small_study.folder, time_tolerance=0.05)
+    assert get_outcome(results, results.tasks["width25"]) is TaskOutcome.RUNNING
+    assert explain_outcome(results, results.tasks["width25"]).startswith("So far tau was ")
+    assert verdict.judge_study(results).headline.startswith("Undecided")

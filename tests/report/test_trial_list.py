@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from nasproxy.report import tables, terminal, trial_list
-from nasproxy.stages.study_results import read_findings
+from nasproxy.stages.study_results import read_results
 
 
 def test_prints_a_line_for_every_trial_with_tabs_where_there_is_no_terminal(
@@ -20,7 +20,7 @@ def test_prints_a_line_for_every_trial_with_tabs_where_there_is_no_terminal(
 
 
 def test_stages_come_in_order_and_scores_fall_within_them(full_study: Any) -> None:
-    rows = tables.trials(read_findings(full_study.folder, time_tolerance=0.0)).rows
+    rows = tables.make_trials(read_results(full_study.folder, time_tolerance=0.0)).rows
     stages = [row["stage"] for row in rows]
     assert stages == sorted(stages, key=["variance", "selection", "proxy search"].index)
     scores = [row["score"] for row in rows if row["stage"] == "selection" and row["state"] != "failed"]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nasproxy.space.choice import ManyOf, OneOf, arrangements
+from nasproxy.space.choice import ManyOf, OneOf, count_arrangements
 
 LISTED = {
     (True, True): combinations,
@@ -55,7 +55,7 @@ def test_values_stand_in_declared_order_not_in_that_of_the_alphabet():
 def test_sequences_of_a_multiset_are_counted(values, data):
     k = data.draw(st.integers(1, len(values)))
     copies = tuple(values.count(value) for value in set(values))
-    assert arrangements(copies, k) == len(set(permutations(values, k)))
+    assert count_arrangements(copies, k) == len(set(permutations(values, k)))
 
 
 def test_long_permutations_are_counted_and_ordered_without_listing_them():

@@ -11,22 +11,22 @@ from typing import Any
 
 import pytest
 
-from helpers.train_until import Errand
+from helpers.train_until import TrainUntil
 from nasproxy.execution.backends.local import LocalBackend
 from nasproxy.stages import runner
-from nasproxy.stages.runner import Workshop
+from nasproxy.stages.runner import Runtime
 from nasproxy.storage.leases import Lease
-from nasproxy.storage.trial_files import revive
+from nasproxy.storage.trial_files import retry_failed_trials
 from nasproxy.storage.trial_stores import FolderTrialStore
 from nasproxy.testing import synthetic
 from nasproxy.tracking.tracker import Silent
 from nasproxy.trials.proxy_task import ProxyTask
-from nasproxy.trials.records import Cause, Replacement, Request, State, TrialRecord
-from nasproxy.trials.retry import successor
-from nasproxy.trials.retry_settings import FailureSettings
+from nasproxy.trials.records import Cause, Request, RetryLink, State, TrialRecord
+from nasproxy.trials.retry import find_retry
+from nasproxy.trials.retry_settings import RetrySettings
 from nasproxy.trials.spec import Choice, Split, TrialSpec
 
-MakeWorkshop = Callable[..., Workshop]
+MakeRuntime = Callable[..., Runtime]
 BATCH = 16
 
 
@@ -34,14 +34,14 @@ BATCH = 16
 class Notes(Silent):
     """Keeps what a tracker is told."""
 
-    told: list[tuple[str, State, tuple[Replacement, ...]]] = field(default_factory=list)
+    told: list[tuple[str, State, tuple[RetryLink, ...]]] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         super().__init__(study=Path())
 
     def trial(self, spec: TrialSpec, record: TrialRecord) -> None:
-        self.told.append((spec.key, record.status.state, record.replacements))
+        self.told.append((spec.key, record.status.state, record.retries))
 
     def say(self, message: str) -> None:
         self.said.append(message)
@@ -50,7 +50,7 @@ class Notes(Silent):
 def make_spec(fault: str = "none", task: ProxyTask | None = None, quality: int = 50, **recipe: Any) -> TrialSpec:
     architecture: dict[str, Choice] = {"quality": quality, "fault": fault}
     settings = {"batch_size": BATCH, "learning_rate": 0.1, "clip_norm": None, **recipe}
-    return TrialSpec(architecture, task or ProxyTask(), Split.SEARCH, 0, synthetic.recipe(**settings))
+    return TrialSpec(architecture, task or ProxyTask(), Split.SEARCH, 0, synthetic.make_recipe(**settings))
 
 
 def halved(spec: TrialSpec, *, times: int = 1) -> TrialSpec:
@@ -58,49 +58,49 @@ def halved(spec: TrialSpec, *, times: int = 1) -> TrialSpec:
 
 
 @pytest.fixture
-def make_shop(tmp_path: Path, make_workshop: MakeWorkshop) -> MakeWorkshop:
-    def make(**policy: Any) -> Workshop:
-        succession = partial(successor, policy=FailureSettings(**policy))
-        return replace(make_workshop(tmp_path), succession=succession, tracker=Notes())
+def make_shop(tmp_path: Path, make_runtime: MakeRuntime) -> MakeRuntime:
+    def make(**policy: Any) -> Runtime:
+        retry_policy = partial(find_retry, policy=RetrySettings(**policy))
+        return replace(make_runtime(tmp_path), retry_policy=retry_policy, tracker=Notes())
 
     return make
 
 
-def run(shop: Workshop, *specs: TrialSpec, until: int = 100) -> list[TrialRecord]:
-    errand = Errand(specs, until)
-    runner.run(errand, shop)
-    records = [shop.store.read(spec.key) for spec in specs]
+def run(runtime: Runtime, *specs: TrialSpec, until: int = 100) -> list[TrialRecord]:
+    errand = TrainUntil(specs, until)
+    runner.run_stage(errand, runtime)
+    records = [runtime.store.read(spec.key) for spec in specs]
     for spec, record in zip(specs, records, strict=True):
         seen = errand.records[spec.key]
-        assert (seen.checks, seen.replacements) == (record.checks, record.replacements), "the loop and others agree"
+        assert (seen.checks, seen.retries) == (record.checks, record.retries), "the loop and others agree"
     return records
 
 
-def test_a_trial_out_of_memory_trains_to_its_end_on_smaller_micro_batches(make_shop: MakeWorkshop) -> None:
-    shop, spec, sound = make_shop(), make_spec("oom>4"), make_spec(quality=10)
-    record, other = run(shop, spec, sound)
+def test_a_trial_out_of_memory_trains_to_its_end_on_smaller_micro_batches(make_shop: MakeRuntime) -> None:
+    runtime, spec, sound = make_shop(), make_spec("oom>4"), make_spec(quality=10)
+    record, other = run(runtime, spec, sound)
     line = [spec, halved(spec), halved(spec, times=2)]
-    assert shop.store.keys() == sorted(trial.key for trial in (*line, sound))
+    assert runtime.store.keys() == sorted(trial.key for trial in (*line, sound))
     assert (record.status.state, [check.step for check in record.checks]) == (State.DONE, list(spec.check_steps))
-    assert [(by.key, by.cause, by.change) for by in record.replacements] == [
+    assert [(by.key, by.cause, by.change) for by in record.retries] == [
         (line[1].key, Cause.OOM, "a micro-batch of 8 instead of 16"),
         (line[2].key, Cause.OOM, "a micro-batch of 4 instead of 8"),
     ]
-    assert other.replacements == ()
-    alone = [shop.store.read_alone(trial.key) for trial in line]
+    assert other.retries == ()
+    alone = [runtime.store.read_alone(trial.key) for trial in line]
     assert [one.status.state for one in alone] == [State.FAILED, State.FAILED, State.DONE]
     assert record.status.wall_seconds == sum(one.status.wall_seconds for one in alone), "all of it was paid"
 
 
 def test_a_check_from_before_the_failure_stays_since_a_training_stopped_there_would_have_it(
-    make_shop: MakeWorkshop,
+    make_shop: MakeRuntime,
 ) -> None:
-    shop, spec = make_shop(), make_spec("oom>8")
-    (early,) = run(shop, spec, until=40)
-    (record,) = run(shop, spec, until=100)
-    assert early.replacements == (), "it fails at step 50"
+    runtime, spec = make_shop(), make_spec("oom>8")
+    (early,) = run(runtime, spec, until=40)
+    (record,) = run(runtime, spec, until=100)
+    assert early.retries == (), "it fails at step 50"
     assert record.checks[:4] == early.checks
-    rest = shop.store.read_alone(halved(spec).key).checks
+    rest = runtime.store.read_alone(halved(spec).key).checks
     assert [check.step for check in rest] == list(spec.check_steps), "the other trial is trained from scratch"
     assert [check.score for check in record.checks[4:]] == [check.score for check in rest[4:]]
     paid = early.checks[-1].train_seconds
@@ -110,45 +110,45 @@ def test_a_check_from_before_the_failure_stays_since_a_training_stopped_there_wo
 @pytest.mark.parametrize(
     ("policy", "state"), [("fail", State.FAILED), ("lower_rate", State.DONE), ("clip", State.DONE)]
 )
-def test_a_loss_that_is_not_finite_follows_the_policy(make_shop: MakeWorkshop, policy: str, state: State) -> None:
-    shop = make_shop(nan=policy)
-    (record,) = run(shop, make_spec("nan>0.06"))
-    assert (record.status.state, len(record.replacements)) == (state, int(policy != "fail"))
+def test_a_loss_that_is_not_finite_follows_the_policy(make_shop: MakeRuntime, policy: str, state: State) -> None:
+    runtime = make_shop(on_nan=policy)
+    (record,) = run(runtime, make_spec("nan>0.06"))
+    assert (record.status.state, len(record.retries)) == (state, int(policy != "fail"))
 
 
-def test_what_no_successor_cures_fails_for_good(make_shop: MakeWorkshop) -> None:
-    shop = make_shop(oom_halvings=2, nan="lower_rate")
-    memory, diverged, crashed = run(shop, make_spec("oom>1"), make_spec("nan>0.01"), make_spec("crash"))
-    assert (memory.status.cause, len(memory.replacements)) == (Cause.OOM, 2)
-    assert (diverged.status.cause, len(diverged.replacements)) == (Cause.NAN, 1)
-    assert (crashed.status.cause, crashed.replacements) == (Cause.CRASH, ())
+def test_what_no_successor_cures_fails_for_good(make_shop: MakeRuntime) -> None:
+    runtime = make_shop(max_oom_retries=2, on_nan="lower_rate")
+    memory, diverged, crashed = run(runtime, make_spec("oom>1"), make_spec("nan>0.01"), make_spec("crash"))
+    assert (memory.status.cause, len(memory.retries)) == (Cause.OOM, 2)
+    assert (diverged.status.cause, len(diverged.retries)) == (Cause.NAN, 1)
+    assert (crashed.status.cause, crashed.retries) == (Cause.CRASH, ())
 
 
-def test_trackers_are_told_of_each_training_under_its_own_key_and_of_each_change_once(make_shop: MakeWorkshop) -> None:
-    shop, again, spec = make_shop(), make_shop(), make_spec("oom>8")
-    run(shop, spec)
+def test_trackers_are_told_of_each_training_under_its_own_key_and_of_each_change_once(make_shop: MakeRuntime) -> None:
+    runtime, again, spec = make_shop(), make_shop(), make_spec("oom>8")
+    run(runtime, spec)
     run(again, spec)
-    by = Replacement(halved(spec).key, Cause.OOM, "a micro-batch of 8 instead of 16")
-    for notes in (shop.tracker, again.tracker):
+    by = RetryLink(halved(spec).key, Cause.OOM, "a micro-batch of 8 instead of 16")
+    for notes in (runtime.tracker, again.tracker):
         assert isinstance(notes, Notes)
         assert notes.told == [(spec.key, State.FAILED, (by,)), (by.key, State.DONE, ())]
-    assert shop.tracker.said == [  # type: ignore[attr-defined]
+    assert runtime.tracker.said == [  # type: ignore[attr-defined]
         f"trial {spec.key} failed by oom: {by.key} stands in for it, with a micro-batch of 8 instead of 16"
     ]
     assert again.tracker.said == []  # type: ignore[attr-defined]
 
 
-def test_a_controller_that_comes_back_goes_on_with_the_trial_that_stands_in(make_shop: MakeWorkshop) -> None:
-    shop, spec = make_shop(), make_spec("oom>8")
-    run(shop, spec, until=60)
-    assert shop.store.read_alone(halved(spec).key).status.state is State.PAUSED
+def test_a_controller_that_comes_back_goes_on_with_the_trial_that_stands_in(make_shop: MakeRuntime) -> None:
+    runtime, spec = make_shop(), make_spec("oom>8")
+    run(runtime, spec, until=60)
+    assert runtime.store.read_alone(halved(spec).key).status.state is State.PAUSED
     (record,) = run(make_shop(), spec)
     assert record.status.state is State.DONE
-    assert len(shop.store.keys()) == 2
+    assert len(runtime.store.keys()) == 2
 
 
-def test_a_successor_that_was_made_and_not_linked_is_found_again(make_shop: MakeWorkshop) -> None:
-    final, spec = make_shop(oom_halvings=0), make_spec("oom>8")
+def test_a_successor_that_was_made_and_not_linked_is_found_again(make_shop: MakeRuntime) -> None:
+    final, spec = make_shop(max_oom_retries=0), make_spec("oom>8")
     run(final, spec)
     final.store.create(halved(spec))  # as a kill between the two acts leaves it
     (record,) = run(make_shop(), spec)
@@ -156,48 +156,48 @@ def test_a_successor_that_was_made_and_not_linked_is_found_again(make_shop: Make
     assert len(final.store.keys()) == 2
 
 
-def test_two_trials_share_one_that_stands_in_for_the_first_and_is_the_second(make_shop: MakeWorkshop) -> None:
-    shop, whole = make_shop(), make_spec("oom>8")
+def test_two_trials_share_one_that_stands_in_for_the_first_and_is_the_second(make_shop: MakeRuntime) -> None:
+    runtime, whole = make_shop(), make_spec("oom>8")
     small = make_spec("oom>8", ProxyTask(overrides={"training.micro_batch": 8}))
     assert small.key == halved(whole).key
-    first, second = run(shop, whole, small)
+    first, second = run(runtime, whole, small)
     assert first.status.state is second.status.state is State.DONE
-    assert len(shop.store.keys()) == 2
+    assert len(runtime.store.keys()) == 2
 
 
 def test_a_trial_that_stands_in_and_fails_goes_on_only_where_it_was_asked_for_itself(
-    make_shop: MakeWorkshop, tmp_path: Path
+    make_shop: MakeRuntime, tmp_path: Path
 ) -> None:
-    shop = make_shop(nan="lower_rate", rate_factor=0.5)
+    runtime = make_shop(on_nan="lower_rate", learning_rate_factor=0.5)
     fast, slow = (make_spec("nan>0.15", ProxyTask(overrides={"trainer.learning_rate": rate})) for rate in (0.4, 0.2))
-    first, second = run(shop, fast, slow)
+    first, second = run(runtime, fast, slow)
     assert (first.status.state, first.status.cause) == (State.FAILED, Cause.NAN), "a rate is lowered once"
-    assert [by.key for by in first.replacements] == [slow.key]
-    assert (second.status.state, len(second.replacements)) == (State.DONE, 1)
+    assert [by.key for by in first.retries] == [slow.key]
+    assert (second.status.state, len(second.retries)) == (State.DONE, 1)
     again = FolderTrialStore(tmp_path / "trials")
     assert [again.read(spec.key).status.state for spec in (fast, slow)] == [State.FAILED, State.DONE]
-    assert [record.checks for record in run(make_shop(nan="lower_rate"), fast)] == [first.checks]
+    assert [record.checks for record in run(make_shop(on_nan="lower_rate"), fast)] == [first.checks]
 
 
-def test_a_trial_that_has_its_last_check_is_not_trained_again(make_shop: MakeWorkshop) -> None:
-    shop, spec = make_shop(), make_spec("oom_after")
-    (record,) = run(shop, spec)
+def test_a_trial_that_has_its_last_check_is_not_trained_again(make_shop: MakeRuntime) -> None:
+    runtime, spec = make_shop(), make_spec("oom_after")
+    (record,) = run(runtime, spec)
     assert (record.status.cause, record.step) == (Cause.OOM, spec.total_steps)
-    assert shop.store.keys() == [spec.key]
+    assert runtime.store.keys() == [spec.key]
 
 
 def test_reviving_gives_a_crashed_successor_another_set_of_attempts_and_leaves_its_predecessor(
-    make_shop: MakeWorkshop, tmp_path: Path
+    make_shop: MakeRuntime, tmp_path: Path
 ) -> None:
-    shop, spec = make_shop(), make_spec("oom>8 broken")
-    (record,) = run(shop, spec)
-    assert (record.status.cause, len(record.replacements)) == (Cause.CRASH, 1)
-    assert revive(tmp_path / "trials") == 1
+    runtime, spec = make_shop(), make_spec("oom>8 broken")
+    (record,) = run(runtime, spec)
+    assert (record.status.cause, len(record.retries)) == (Cause.CRASH, 1)
+    assert retry_failed_trials(tmp_path / "trials") == 1
     (tmp_path / "mended").touch()
     (record,) = run(make_shop(), spec)
     assert record.status.state is State.DONE
-    assert isinstance(shop.store, FolderTrialStore)
-    assert shop.store.read_alone(spec.key).status.cause is Cause.OOM
+    assert isinstance(runtime.store, FolderTrialStore)
+    assert runtime.store.read_alone(spec.key).status.cause is Cause.OOM
 
 
 class DyingStore(FolderTrialStore):
@@ -212,7 +212,7 @@ class DyingStore(FolderTrialStore):
         self._die("made", is_now=spec.recipe.micro_batch is not None)
         return digest
 
-    def replace(self, key: str, line: tuple[Replacement, ...]) -> None:
+    def replace(self, key: str, line: tuple[RetryLink, ...]) -> None:
         super().replace(key, line)
         self._die("linked")
         self._die("half linked", is_now=len(line) > 1)
@@ -230,23 +230,23 @@ def _control(folder: Path, moment: str, specs: list[TrialSpec]) -> None:
     store = DyingStore(folder / "trials", moment)
     lease = Lease(folder / "controller.lock")
     lease.acquire()
-    shop = Workshop(store, LocalBackend(store, slots=2), Silent(study=folder), lease=lease.path)
-    runner.run(Errand(specs, 100), replace(shop, succession=partial(successor, policy=FailureSettings())))
+    runtime = Runtime(store, LocalBackend(store, slots=2), Silent(study=folder), lease=lease.path)
+    runner.run_stage(TrainUntil(specs, 100), replace(runtime, retry_policy=partial(find_retry, policy=RetrySettings())))
 
 
 @pytest.mark.parametrize("moment", ["made", "linked", "half linked", "asked"])
 def test_a_kill_while_another_trial_is_put_in_place_changes_nothing(
-    make_shop: MakeWorkshop, make_workshop: MakeWorkshop, tmp_path: Path, moment: str
+    make_shop: MakeRuntime, make_runtime: MakeRuntime, tmp_path: Path, moment: str
 ) -> None:
     specs = [make_spec("oom>4"), make_spec("oom>8", quality=10)]
     killed = multiprocessing.get_context("spawn").Process(target=_control, args=(tmp_path, moment, specs))
     killed.start()
     killed.join()
     assert killed.exitcode == -signal.SIGKILL
-    shop = make_shop()
-    found = run(shop, *specs)
-    whole = replace(make_workshop(tmp_path / "undisturbed"), succession=shop.succession, tracker=Notes())
+    runtime = make_shop()
+    found = run(runtime, *specs)
+    whole = replace(make_runtime(tmp_path / "undisturbed"), retry_policy=runtime.retry_policy, tracker=Notes())
     expected = run(whole, *specs)
-    assert shop.store.keys() == whole.store.keys()
+    assert runtime.store.keys() == whole.store.keys()
     for one, other in zip(found, expected, strict=True):
-        assert (one.checks, one.replacements) == (other.checks, other.replacements)
+        assert (one.checks, one.retries) == (other.checks, other.retries)

@@ -11,8 +11,8 @@ from benchmarks.decisions import Study
 from nasproxy.execution.backends.replay.curve_table import CurveTable, read_table
 from nasproxy.stages import runner
 from nasproxy.stages.proxy_search import state as states
-from nasproxy.stages.proxy_search.stage import ProxySearchController
-from nasproxy.stages.references.random_selection import RandomSelectionController
+from nasproxy.stages.proxy_search.stage import ProxySearchStage
+from nasproxy.stages.references.random_selection import RandomSelectionStage
 from nasproxy.testing import curves
 
 MakeTable = Callable[..., CurveTable]
@@ -23,7 +23,9 @@ def make_table(tmp_path: Path) -> MakeTable:
     def make(architectures: int, failures: float = 0.0) -> CurveTable:
         path = tmp_path / f"{architectures}.csv"
         proxies = {"one": "hopeless", "two": "hopeless"}
-        curves.write(path, curves.generate(architectures=architectures, checks=4, proxies=proxies, failures=failures))
+        curves.write_table(
+            path, curves.generate_rows(architectures=architectures, checks=4, proxies=proxies, failures=failures)
+        )
         return read_table(path)
 
     return make
@@ -42,12 +44,12 @@ def asked(study: Study) -> Counter[str]:
 
         return next_action
 
-    kinds = (RandomSelectionController, ProxySearchController)
+    kinds = (RandomSelectionStage, ProxySearchStage)
     with (
         patch.object(kinds[0], "next_action", counting(kinds[0])),
         patch.object(kinds[1], "next_action", counting(kinds[1])),
     ):
-        runner.run(study.controller(study.select()), study.workshop)
+        runner.run_stage(study.stage(study.select()), study.runtime)
     return counts
 
 
@@ -64,9 +66,9 @@ def test_a_failure_is_answered_while_others_train(make_table: MakeTable, tmp_pat
 
 def test_states_of_proxy_tasks_are_read_once(make_table: MakeTable, tmp_path: Path) -> None:
     study = Study(make_table(10), 10, tmp_path)
-    controller = study.controller(study.select())
+    stage = study.stage(study.select())
     with patch.object(states, "read_record", wraps=states.read_record) as reading:
-        state = runner.run(controller, study.workshop)
+        state = runner.run_stage(stage, study.runtime)
     assert sum(len(task.checks) for task in state.tasks.values()) == 8
     kinds = Counter(call.args[1].__name__ for call in reading.call_args_list)
     assert kinds["TaskState"] == 0, "what this process wrote it knows"
@@ -75,9 +77,9 @@ def test_states_of_proxy_tasks_are_read_once(make_table: MakeTable, tmp_path: Pa
 def test_what_another_job_wrote_is_read(make_table: MakeTable, tmp_path: Path) -> None:
     table = make_table(10)
     first, second = (Study(table, 10, tmp_path) for _ in range(2))
-    one, two = (study.controller(study.select()) for study in (first, second))
+    one, two = (study.stage(study.select()) for study in (first, second))
     state = two.save(two.load())
-    ended = runner.run(one, first.workshop)
+    ended = runner.run_stage(one, first.runtime)
     known = states.read_tasks(tmp_path / "proxy_search" / "tasks")
     assert known == ended.tasks
     assert state.tasks != ended.tasks

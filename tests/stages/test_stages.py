@@ -12,31 +12,31 @@ import pytest
 from nasproxy.errors import ConfigError, StageStoppedError
 from nasproxy.stages import runner
 from nasproxy.stages.proxy_search.settings import ProxySearchSettings
-from nasproxy.stages.proxy_search.stage import ProxySearchController
-from nasproxy.stages.proxy_search.state import ProxySearchState, StoppingState, best_task
-from nasproxy.stages.references.candidate_pool import Reserve
-from nasproxy.stages.references.random_selection import RandomSelection, RandomSelectionController
-from nasproxy.stages.references.spread_selection import SpreadSelection, SpreadSelectionController
+from nasproxy.stages.proxy_search.stage import ProxySearchStage
+from nasproxy.stages.proxy_search.state import ProxySearchState, StoppingState, find_best_task
+from nasproxy.stages.references.candidate_pool import CandidatePool
+from nasproxy.stages.references.random_selection import RandomSelection, RandomSelectionStage
+from nasproxy.stages.references.spread_selection import SpreadSelection, SpreadSelectionStage
 from nasproxy.stages.references.state import Reference, SelectionState
-from nasproxy.stages.runner import Workshop
+from nasproxy.stages.runner import Runtime
 from nasproxy.stages.variance.settings import VarianceSettings
-from nasproxy.stages.variance.stage import VarianceController, enforce
+from nasproxy.stages.variance.stage import VarianceStage, check_variance
 from nasproxy.stages.variance.state import VarianceState
 from nasproxy.statistics.acceptance import Evidence, Verdict, VerdictKind
 from nasproxy.statistics.criteria.first_crossing import FirstCrossing
-from nasproxy.storage.trial_files import revive
+from nasproxy.storage.trial_files import retry_failed_trials
 from nasproxy.testing import synthetic
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.records import Check, State, Status, TrialRecord
-from nasproxy.trials.retry import successor
-from nasproxy.trials.retry_settings import FailureSettings
+from nasproxy.trials.retry import find_retry
+from nasproxy.trials.retry_settings import RetrySettings
 from nasproxy.trials.spec import Architecture, Recipe, Split, TrialSpec
 
-MakeWorkshop = Callable[..., Workshop]
-RECIPE = synthetic.recipe(total_steps=100, check_every_steps=4, noise=0.01)
+MakeRuntime = Callable[..., Runtime]
+RECIPE = synthetic.make_recipe(total_steps=100, check_every_steps=4, noise=0.01)
 HOPELESS = ProxyTask(overrides={"trainer.noise": 50.0})
 """Ranks by chance alone."""
-NO_RESERVE = Reserve([], 0, step=5, maximum=0, search_trials=1, full_seconds=1.0)
+NO_RESERVE = CandidatePool([], 0, step=5, maximum=0, search_trials=1, full_seconds=1.0)
 
 
 def architectures(count: int, faults: dict[int, str] | None = None) -> list[Architecture]:
@@ -44,15 +44,15 @@ def architectures(count: int, faults: dict[int, str] | None = None) -> list[Arch
     return [{"quality": quality, "fault": (faults or {}).get(i, "none")} for i, quality in enumerate(qualities)]
 
 
-def measure(folder: Path, workshop: Workshop, candidates: list[Architecture], **settings: Any) -> VarianceState:
-    controller = VarianceController(
+def measure(folder: Path, runtime: Runtime, candidates: list[Architecture], **settings: Any) -> VarianceState:
+    stage = VarianceStage(
         VarianceSettings(**settings), recipe=RECIPE, candidates=candidates, seed=0, folder=folder / "variance"
     )
-    return runner.run(controller, workshop)
+    return runner.run_stage(stage, runtime)
 
 
-def select(folder: Path, workshop: Workshop, candidates: list[Architecture], **settings: Any) -> SelectionState:
-    controller = SpreadSelectionController(
+def select(folder: Path, runtime: Runtime, candidates: list[Architecture], **settings: Any) -> SelectionState:
+    stage = SpreadSelectionStage(
         SpreadSelection(**settings),
         recipe=RECIPE,
         candidates=candidates,
@@ -60,7 +60,7 @@ def select(folder: Path, workshop: Workshop, candidates: list[Architecture], **s
         seed=0,
         folder=folder / "selection",
     )
-    return runner.run(controller, workshop)
+    return runner.run_stage(stage, runtime)
 
 
 @dataclass(frozen=True)
@@ -68,84 +68,84 @@ class Search:
     """A proxy search on ten references of known order."""
 
     folder: Path
-    workshop: Workshop
+    runtime: Runtime
 
     def run(self, tasks: dict[str, ProxyTask], target: float = 0.65, **settings: Any) -> ProxySearchState:
         faults = settings.pop("faults", None)
         criterion = settings.pop("criterion", FirstCrossing(target=target))
-        called_up = settings.pop("reserve", NO_RESERVE)
+        requested_specs = settings.pop("reserve", NO_RESERVE)
         references = [
             Reference(i, architecture, f"reference{i}", float(str(architecture["quality"])), 1.0)
             for i, architecture in enumerate(architectures(10, faults))
         ]
-        controller = ProxySearchController(
+        stage = ProxySearchStage(
             ProxySearchSettings(**settings),
             tasks=tasks,
             criterion=criterion,
             judged_by=f"first crossing {target} {sorted(settings.items())}",
             references=references,
-            reserve=called_up,
+            candidate_pool=requested_specs,
             recipe=RECIPE,
             seed=1,
             folder=self.folder / "proxy_search" / "tasks",
         )
-        return runner.run(controller, self.workshop)
+        return runner.run_stage(stage, self.runtime)
 
 
 @pytest.fixture
-def search(tmp_path: Path, make_workshop: MakeWorkshop) -> Search:
-    return Search(tmp_path, make_workshop(tmp_path, max_attempts=1))
+def search(tmp_path: Path, make_runtime: MakeRuntime) -> Search:
+    return Search(tmp_path, make_runtime(tmp_path, max_attempts=1))
 
 
 class TestVariance:
-    def test_measures_five_seeds_of_one_model(self, tmp_path: Path, make_workshop: MakeWorkshop) -> None:
-        workshop = make_workshop(tmp_path)
-        result = measure(tmp_path, workshop, architectures(10)).result
+    def test_measures_five_seeds_of_one_model(self, tmp_path: Path, make_runtime: MakeRuntime) -> None:
+        runtime = make_runtime(tmp_path)
+        result = measure(tmp_path, runtime, architectures(10)).result
         assert result is not None
         assert len(set(result.final_scores)) == 5
         assert result.verdict.is_good
-        assert len(workshop.store.keys()) == 5, "the hunt's candidate is the first of the five copies"
+        assert len(runtime.store.keys()) == 5, "the hunt's candidate is the first of the five copies"
         written = json.loads((tmp_path / "variance" / "variance_and_smoothness.json").read_text())
         assert written["variance_value"] == result.verdict.variation
 
-    def test_passes_over_candidates_that_do_not_train(self, tmp_path: Path, make_workshop: MakeWorkshop) -> None:
+    def test_passes_over_candidates_that_do_not_train(self, tmp_path: Path, make_runtime: MakeRuntime) -> None:
         candidates = architectures(10, {0: "oom", 1: "nan"})
-        state = measure(tmp_path, make_workshop(tmp_path), candidates, workable_fraction=0.6)
-        assert state.workable == 2
+        state = measure(tmp_path, make_runtime(tmp_path), candidates, trainable_fraction=0.6)
+        assert state.trainable == 2
 
-    def test_stops_when_no_candidate_trains(self, tmp_path: Path, make_workshop: MakeWorkshop) -> None:
+    def test_stops_when_no_candidate_trains(self, tmp_path: Path, make_runtime: MakeRuntime) -> None:
         candidates = architectures(3, {0: "oom", 1: "oom", 2: "oom"})
         with pytest.raises(StageStoppedError, match="and 3 candidates failed"):
-            measure(tmp_path, make_workshop(tmp_path), candidates, workable_fraction=0.6)
+            measure(tmp_path, make_runtime(tmp_path), candidates, trainable_fraction=0.6)
 
     def test_a_noisy_training_stops_at_the_gate_unless_it_only_warns(
-        self, tmp_path: Path, make_workshop: MakeWorkshop
+        self, tmp_path: Path, make_runtime: MakeRuntime
     ) -> None:
         strict = VarianceSettings(max_variation=1e-6)
-        state = measure(tmp_path, make_workshop(tmp_path), architectures(10), max_variation=1e-6)
+        state = measure(tmp_path, make_runtime(tmp_path), architectures(10), max_variation=1e-6)
         with pytest.raises(StageStoppedError, match="variance stopped the study"):
-            enforce(state, strict)
-        enforce(state, replace(strict, gate="warn"))
+            check_variance(state, strict)
+        check_variance(state, replace(strict, on_failure="warn"))
 
     def test_a_trainer_that_fails_after_its_last_check_has_trained(
-        self, tmp_path: Path, make_workshop: MakeWorkshop
+        self, tmp_path: Path, make_runtime: MakeRuntime
     ) -> None:
-        state = measure(tmp_path, make_workshop(tmp_path), architectures(10, dict.fromkeys(range(10), "crash_after")))
+        state = measure(tmp_path, make_runtime(tmp_path), architectures(10, dict.fromkeys(range(10), "crash_after")))
         assert state.result is not None
         assert len(state.result.keys) == 5
 
-    def test_a_mended_trainer_is_tried_again(self, tmp_path: Path, make_workshop: MakeWorkshop) -> None:
-        workshop, broken = make_workshop(tmp_path, max_attempts=1), architectures(2, {0: "broken", 1: "broken"})
+    def test_a_mended_trainer_is_tried_again(self, tmp_path: Path, make_runtime: MakeRuntime) -> None:
+        runtime, broken = make_runtime(tmp_path, max_attempts=1), architectures(2, {0: "broken", 1: "broken"})
         with pytest.raises(StageStoppedError, match=r"2 candidates failed \(2 x RuntimeError: .*worker.log"):
-            measure(tmp_path, workshop, broken, workable_fraction=0.6)
+            measure(tmp_path, runtime, broken, trainable_fraction=0.6)
         (tmp_path / "mended").touch()
-        assert revive(tmp_path / "trials") == 2
-        assert measure(tmp_path, workshop, broken, workable_fraction=0.6).workable == 0
+        assert retry_failed_trials(tmp_path / "trials") == 2
+        assert measure(tmp_path, runtime, broken, trainable_fraction=0.6).trainable == 0
 
 
 class TestSelection:
-    def test_follows_the_cloud_tools_schedule(self, tmp_path: Path, make_workshop: MakeWorkshop) -> None:
-        state = select(tmp_path, make_workshop(tmp_path), architectures(30))
+    def test_follows_the_cloud_tools_schedule(self, tmp_path: Path, make_runtime: MakeRuntime) -> None:
+        state = select(tmp_path, make_runtime(tmp_path), architectures(30))
         assert [len(iteration.candidates) for iteration in state.iterations] == [30, 25, 20, 15, 10]
         shares = [round(100 * iteration.fraction, 3) for iteration in state.iterations]
         assert shares == [3.333, 7.333, 12.333, 19.0, 100.0]
@@ -156,47 +156,47 @@ class TestSelection:
         written = json.loads((tmp_path / "selection" / "MODEL_SELECTION_STATE.json").read_text())
         assert [iteration["num_trials"] for iteration in written["iterations"]] == [30, 25, 20, 15, 10]
 
-    def test_no_step_is_trained_twice(self, tmp_path: Path, make_workshop: MakeWorkshop) -> None:
-        workshop = make_workshop(tmp_path)
-        select(tmp_path, workshop, architectures(30))
-        for key in workshop.store.keys():
-            steps = [check.step for check in workshop.store.read(key).checks]
+    def test_no_step_is_trained_twice(self, tmp_path: Path, make_runtime: MakeRuntime) -> None:
+        runtime = make_runtime(tmp_path)
+        select(tmp_path, runtime, architectures(30))
+        for key in runtime.store.keys():
+            steps = [check.step for check in runtime.store.read(key).checks]
             assert steps == sorted(set(steps))
 
-    def test_failed_candidates_count_as_dropped(self, tmp_path: Path, make_workshop: MakeWorkshop) -> None:
-        workshop = make_workshop(tmp_path, max_attempts=1)
-        state = select(tmp_path, workshop, architectures(12, {3: "oom"}), start_models=12, final_models=6)
+    def test_failed_candidates_count_as_dropped(self, tmp_path: Path, make_runtime: MakeRuntime) -> None:
+        runtime = make_runtime(tmp_path, max_attempts=1)
+        state = select(tmp_path, runtime, architectures(12, {3: "oom"}), start_models=12, models=6)
         assert state.references is not None
         assert 3 not in {reference.number for reference in state.references}
 
-    def test_too_many_failures_stop_with_a_diagnosis(self, tmp_path: Path, make_workshop: MakeWorkshop) -> None:
+    def test_too_many_failures_stop_with_a_diagnosis(self, tmp_path: Path, make_runtime: MakeRuntime) -> None:
         faults = dict.fromkeys(range(4), "oom") | {4: "nan"}
         with pytest.raises(StageStoppedError, match=r"(?s)allows 20% of 12 candidates.*oom .*training.micro_batch"):
-            select(tmp_path, make_workshop(tmp_path), architectures(12, faults), start_models=12, final_models=12)
+            select(tmp_path, make_runtime(tmp_path), architectures(12, faults), start_models=12, models=12)
 
     def test_a_model_whose_last_check_is_there_is_a_reference_before_its_worker_has_ended(self, tmp_path: Path) -> None:
-        controller = SpreadSelectionController(
-            SpreadSelection(start_models=6, final_models=6),
+        stage = SpreadSelectionStage(
+            SpreadSelection(start_models=6, models=6),
             recipe=RECIPE,
             candidates=architectures(6),
             baseline=None,
             seed=0,
             folder=tmp_path,
         )
-        state = controller.load()
+        state = stage.load()
         checks = tuple(Check(step, 0.5, 1.0) for step in (96, 100))
         states = [State.RUNNING, *[State.DONE] * 5]
         records = {key: TrialRecord(Status(s), checks) for key, s in zip(state.keys, states, strict=True)}
-        action = controller.next_action(state, records)
+        action = stage.next_action(state, records)
         assert isinstance(action, runner.Decide)
         assert len(action.state.references or ()) == 6
 
-    def test_a_lost_result_file_is_written_again(self, tmp_path: Path, make_workshop: MakeWorkshop) -> None:
-        workshop = make_workshop(tmp_path)
-        small = {"start_models": 6, "final_models": 6}
-        select(tmp_path, workshop, architectures(6), **small)
+    def test_a_lost_result_file_is_written_again(self, tmp_path: Path, make_runtime: MakeRuntime) -> None:
+        runtime = make_runtime(tmp_path)
+        small = {"start_models": 6, "models": 6}
+        select(tmp_path, runtime, architectures(6), **small)
         (tmp_path / "selection" / "MODEL_SELECTION_STATE.json").unlink()
-        select(tmp_path, workshop, architectures(6), **small)
+        select(tmp_path, runtime, architectures(6), **small)
         assert (tmp_path / "selection" / "MODEL_SELECTION_STATE.json").exists()
 
 
@@ -204,13 +204,13 @@ class TestRandomSelection:
     def take(
         self,
         folder: Path,
-        workshop: Workshop,
+        runtime: Runtime,
         candidates: list[Architecture],
         *,
         recipe: Recipe = RECIPE,
         **settings: Any,
     ) -> SelectionState:
-        controller = RandomSelectionController(
+        stage = RandomSelectionStage(
             RandomSelection(**settings),
             recipe=recipe,
             candidates=candidates,
@@ -218,36 +218,36 @@ class TestRandomSelection:
             seed=0,
             folder=folder / "selection",
         )
-        return runner.run(controller, workshop)
+        return runner.run_stage(stage, runtime)
 
     def test_takes_the_first_candidates_and_trains_nothing_else(
-        self, tmp_path: Path, make_workshop: MakeWorkshop
+        self, tmp_path: Path, make_runtime: MakeRuntime
     ) -> None:
-        workshop = make_workshop(tmp_path)
-        state = self.take(tmp_path, workshop, architectures(20), models=6)
+        runtime = make_runtime(tmp_path)
+        state = self.take(tmp_path, runtime, architectures(20), models=6)
         assert state.references is not None
         assert {reference.number for reference in state.references} == set(range(6))
-        assert len(workshop.store.keys()) == 7, "the baseline is trained beside them"
+        assert len(runtime.store.keys()) == 7, "the baseline is trained beside them"
         assert state.baseline is not None
 
-    def test_another_candidate_stands_in_for_one_that_fails(self, tmp_path: Path, make_workshop: MakeWorkshop) -> None:
-        workshop = make_workshop(tmp_path, max_attempts=1)
-        state = self.take(tmp_path, workshop, architectures(20, {2: "oom"}), models=6)
+    def test_another_candidate_stands_in_for_one_that_fails(self, tmp_path: Path, make_runtime: MakeRuntime) -> None:
+        runtime = make_runtime(tmp_path, max_attempts=1)
+        state = self.take(tmp_path, runtime, architectures(20, {2: "oom"}), models=6)
         assert state.references is not None
         assert {reference.number for reference in state.references} == {0, 1, 3, 4, 5, 6}
 
-    def test_too_many_failures_stop_with_a_diagnosis(self, tmp_path: Path, make_workshop: MakeWorkshop) -> None:
+    def test_too_many_failures_stop_with_a_diagnosis(self, tmp_path: Path, make_runtime: MakeRuntime) -> None:
         candidates = architectures(20, dict.fromkeys(range(4), "oom"))
         with pytest.raises(StageStoppedError, match=r"(?s)allows 20% of .* candidates to fail.*oom"):
-            self.take(tmp_path, make_workshop(tmp_path), candidates, models=6)
+            self.take(tmp_path, make_runtime(tmp_path), candidates, models=6)
 
     def test_the_diagnosis_is_a_table_of_causes_with_what_to_do_and_where_to_look(
-        self, tmp_path: Path, make_workshop: MakeWorkshop
+        self, tmp_path: Path, make_runtime: MakeRuntime
     ) -> None:
-        workshop = make_workshop(tmp_path, max_attempts=1)
+        runtime = make_runtime(tmp_path, max_attempts=1)
         candidates = architectures(20, {0: "nan", 1: "oom", 2: "oom", 3: "crash"})
         with pytest.raises(StageStoppedError) as stopped:
-            self.take(tmp_path, workshop, candidates, models=20, max_failure_ratio=0.15)
+            self.take(tmp_path, runtime, candidates, models=20, max_failure_ratio=0.15)
         first, heading, *rows, last = str(stopped.value).splitlines()
         assert first == "selection allows 15% of 20 candidates to fail, and 4 did (20%):"
         assert heading.split() == ["cause", "candidates", "for", "example", "what", "to", "do"]
@@ -255,7 +255,7 @@ class TestRandomSelection:
         assert [row[heading.index("what")] for row in rows] == ["l", "t", "r"], "the columns are straight"
         for row in rows:
             cause, _, folder = row.split()[:3]
-            status = workshop.store.read(folder.removeprefix("trials/")).status
+            status = runtime.store.read(folder.removeprefix("trials/")).status
             assert status.cause is not None
             assert status.cause.value == cause
         assert last == (
@@ -263,13 +263,15 @@ class TestRandomSelection:
             "selection.max_failure_ratio, now 0.15, it is another study: begin it with study=NAME."
         )
 
-    def test_the_diagnosis_does_not_advise_what_was_tried(self, tmp_path: Path, make_workshop: MakeWorkshop) -> None:
-        succession = partial(successor, policy=FailureSettings(nan="lower_rate", oom_halvings=1))
-        workshop = replace(make_workshop(tmp_path, max_attempts=1), succession=succession)
+    def test_the_diagnosis_does_not_advise_what_was_tried(self, tmp_path: Path, make_runtime: MakeRuntime) -> None:
+        retry_policy = partial(find_retry, policy=RetrySettings(on_nan="lower_rate", max_oom_retries=1))
+        runtime = replace(make_runtime(tmp_path, max_attempts=1), retry_policy=retry_policy)
         candidates = architectures(20, {0: "nan", 1: "oom"})
-        recipe = synthetic.recipe(total_steps=100, check_every_steps=4, noise=0.01, batch_size=16, learning_rate=0.2)
+        recipe = synthetic.make_recipe(
+            total_steps=100, check_every_steps=4, noise=0.01, batch_size=16, learning_rate=0.2
+        )
         with pytest.raises(StageStoppedError) as stopped:
-            self.take(tmp_path, workshop, candidates, recipe=recipe, models=20, max_failure_ratio=0.05)
+            self.take(tmp_path, runtime, candidates, recipe=recipe, models=20, max_failure_ratio=0.05)
         rows = {row.split()[0]: row for row in str(stopped.value).splitlines()[2:-1]}
         assert rows["nan"].endswith(
             "a learning rate of 0.1 instead of 0.2 did not help: lower trainer.learning_rate, or warm up"
@@ -277,24 +279,24 @@ class TestRandomSelection:
         assert "a micro-batch of 8 instead of 16 did not help: drop the largest choices" in rows["oom"]
 
     def test_a_candidate_that_another_trial_stands_in_for_has_not_failed(
-        self, tmp_path: Path, make_workshop: MakeWorkshop
+        self, tmp_path: Path, make_runtime: MakeRuntime
     ) -> None:
-        succession = partial(successor, policy=FailureSettings())
-        workshop = replace(make_workshop(tmp_path, max_attempts=1), succession=succession)
+        retry_policy = partial(find_retry, policy=RetrySettings())
+        runtime = replace(make_runtime(tmp_path, max_attempts=1), retry_policy=retry_policy)
         candidates = architectures(20, dict.fromkeys(range(3), "oom>8"))
-        recipe = synthetic.recipe(total_steps=100, check_every_steps=4, noise=0.01, batch_size=16)
-        state = self.take(tmp_path, workshop, candidates, recipe=recipe, models=6)
+        recipe = synthetic.make_recipe(total_steps=100, check_every_steps=4, noise=0.01, batch_size=16)
+        state = self.take(tmp_path, runtime, candidates, recipe=recipe, models=6)
         assert {model.number for model in state.references or ()} == set(range(6))
         assert state.keys[0] in {model.key for model in state.references or ()}, "they keep the keys they were given"
 
-    def test_more_models_go_on_from_those_that_are_there(self, tmp_path: Path, make_workshop: MakeWorkshop) -> None:
-        workshop = make_workshop(tmp_path)
-        self.take(tmp_path, workshop, architectures(20), models=5)
-        before = {key: workshop.store.read(key) for key in workshop.store.keys()}
-        state = self.take(tmp_path, workshop, architectures(20), models=8)
+    def test_more_models_go_on_from_those_that_are_there(self, tmp_path: Path, make_runtime: MakeRuntime) -> None:
+        runtime = make_runtime(tmp_path)
+        self.take(tmp_path, runtime, architectures(20), models=5)
+        before = {key: runtime.store.read(key) for key in runtime.store.keys()}
+        state = self.take(tmp_path, runtime, architectures(20), models=8)
         assert len(state.references or ()) == 8
-        assert {key: workshop.store.read(key) for key in before} == before, "nothing is trained again"
-        fewer = self.take(tmp_path, workshop, architectures(20), models=5)
+        assert {key: runtime.store.read(key) for key in before} == before, "nothing is trained again"
+        fewer = self.take(tmp_path, runtime, architectures(20), models=5)
         assert len(fewer.references or ()) == 8, "what is known is not forgotten"
 
 
@@ -314,61 +316,61 @@ class Unsure:
         return Verdict(VerdictKind.UNDECIDED, None, "too few", models_needed=more)
 
 
-def reserve(count: int, faults: dict[int, str] | None = None, **settings: Any) -> Reserve:
+def candidate_pool(count: int, faults: dict[int, str] | None = None, **settings: Any) -> CandidatePool:
     qualities = [(37 * i + 50) % 100 for i in range(count)]
     specs = [
         TrialSpec({"quality": q, "fault": (faults or {}).get(i, "none")}, ProxyTask(), Split.FULL, 0, RECIPE)
         for i, q in enumerate(qualities)
     ]
     given = {"step": 5, "maximum": 30, "search_trials": 10_000, "full_seconds": 1.0} | settings
-    return Reserve(specs, 100, **given)
+    return CandidatePool(specs, 100, **given)
 
 
 class TestAddedReferences:
     def test_an_undecided_verdict_adds_models_and_judges_the_same_check_again(self, search: Search) -> None:
-        task = search.run({"wide": ProxyTask()}, criterion=Unsure(20), reserve=reserve(30)).tasks["wide"]
+        task = search.run({"wide": ProxyTask()}, criterion=Unsure(20), candidate_pool=candidate_pool(30)).tasks["wide"]
         assert task.stopping_state is StoppingState.MET_CORRELATION
         assert len(task.checks) == 1, "twice five were added at the first check"
         assert (task.checks[0].models, len(task.keys), len(task.added)) == (20, 20, 10)
         assert [model.number for model in task.added] == list(range(100, 110))
         for model in task.added:
-            assert search.workshop.store.read(model.key).step == RECIPE.total_steps, "references are trained fully"
+            assert search.runtime.store.read(model.key).step == RECIPE.total_steps, "references are trained fully"
 
-    def test_a_candidate_that_does_not_train_is_no_reference(self, tmp_path: Path, make_workshop: MakeWorkshop) -> None:
-        search = Search(tmp_path, make_workshop(tmp_path, max_attempts=1))
-        called_up = reserve(30, {1: "nan"})
-        task = search.run({"wide": ProxyTask()}, criterion=Unsure(14), reserve=called_up).tasks["wide"]
+    def test_a_candidate_that_does_not_train_is_no_reference(self, tmp_path: Path, make_runtime: MakeRuntime) -> None:
+        search = Search(tmp_path, make_runtime(tmp_path, max_attempts=1))
+        requested_specs = candidate_pool(30, {1: "nan"})
+        task = search.run({"wide": ProxyTask()}, criterion=Unsure(14), candidate_pool=requested_specs).tasks["wide"]
         assert [model.number for model in task.added] == [100, 102, 103, 104]
         assert task.stopping_state is StoppingState.MET_CORRELATION
 
     def test_no_more_are_added_than_allowed(self, search: Search) -> None:
         tasks = {"hopeless": HOPELESS}
-        task = search.run(tasks, criterion=Unsure(40), reserve=reserve(30, maximum=15)).tasks["hopeless"]
+        task = search.run(tasks, criterion=Unsure(40), candidate_pool=candidate_pool(30, maximum=15)).tasks["hopeless"]
         assert len(task.keys) == 15
         assert task.stopping_state is StoppingState.RAN_TO_COMPLETION
 
     def test_models_that_cost_more_than_they_save_are_added_at_the_last_look_alone(self, search: Search) -> None:
         tasks = {"wide": ProxyTask()}
-        task = search.run(tasks, criterion=Unsure(15), reserve=reserve(30, search_trials=1)).tasks["wide"]
+        task = search.run(tasks, criterion=Unsure(15), candidate_pool=candidate_pool(30, search_trials=1)).tasks["wide"]
         assert [check.models for check in task.checks] == [10] * 24 + [15]
 
     def test_a_task_whose_added_models_all_fail_ends_at_its_last_look(
-        self, tmp_path: Path, make_workshop: MakeWorkshop
+        self, tmp_path: Path, make_runtime: MakeRuntime
     ) -> None:
-        search = Search(tmp_path, make_workshop(tmp_path, max_attempts=1))
-        failing = reserve(5, dict.fromkeys(range(5), "nan"), search_trials=1)
-        task = search.run({"wide": ProxyTask()}, criterion=Unsure(15), reserve=failing).tasks["wide"]
+        search = Search(tmp_path, make_runtime(tmp_path, max_attempts=1))
+        failing = candidate_pool(5, dict.fromkeys(range(5), "nan"), search_trials=1)
+        task = search.run({"wide": ProxyTask()}, criterion=Unsure(15), candidate_pool=failing).tasks["wide"]
         assert task.stopping_state is StoppingState.RAN_TO_COMPLETION
-        assert (len(task.checks), task.added, task.settled) == (25, (), 5)
+        assert (len(task.checks), task.added, task.completed) == (25, (), 5)
 
     def test_a_second_task_finds_the_added_models_trained(self, search: Search) -> None:
         tasks = {"half": ProxyTask(width=0.5), "full": ProxyTask()}
-        state = search.run(tasks, criterion=Unsure(15), reserve=reserve(30), early_stop_if_not_best=False)
+        state = search.run(tasks, criterion=Unsure(15), candidate_pool=candidate_pool(30), early_stop_if_not_best=False)
         assert [model.key for model in state.tasks["half"].added] == [m.key for m in state.tasks["full"].added]
 
     def test_a_search_that_is_run_again_decides_the_same(self, search: Search) -> None:
-        first = search.run({"wide": ProxyTask()}, criterion=Unsure(20), reserve=reserve(30))
-        assert search.run({"wide": ProxyTask()}, criterion=Unsure(20), reserve=reserve(30)) == first
+        first = search.run({"wide": ProxyTask()}, criterion=Unsure(20), candidate_pool=candidate_pool(30))
+        assert search.run({"wide": ProxyTask()}, criterion=Unsure(20), candidate_pool=candidate_pool(30)) == first
 
 
 class Counting:
@@ -387,7 +389,7 @@ class Counting:
 def test_a_job_of_a_sweep_can_be_told_of_the_whole_grid(search: Search) -> None:
     alone, told = Counting(), Counting()
     search.run({"wide": ProxyTask()}, criterion=alone)
-    search.run({"wide": ProxyTask()}, criterion=told, tasks_planned=4)
+    search.run({"wide": ProxyTask()}, criterion=told, planned_tasks=4)
     assert (alone.tasks, told.tasks) == ({1}, {4})
 
 
@@ -395,14 +397,12 @@ RACERS = {"full": ProxyTask(), "half": ProxyTask(width=0.5), "tenth": ProxyTask(
 
 
 class TestRace:
-    def test_the_order_of_the_grid_does_not_change_the_winner(
-        self, tmp_path: Path, make_workshop: MakeWorkshop
-    ) -> None:
+    def test_the_order_of_the_grid_does_not_change_the_winner(self, tmp_path: Path, make_runtime: MakeRuntime) -> None:
         winners: set[tuple[str, int | None]] = set()
         for place, names in enumerate((("full", "half", "tenth"), ("tenth", "half", "full"))):
             folder = tmp_path / str(place)
-            state = Search(folder, make_workshop(folder)).run({name: RACERS[name] for name in names})
-            best = best_task(state.tasks, state.tasks["half"].judged_by)
+            state = Search(folder, make_runtime(folder)).run({name: RACERS[name] for name in names})
+            best = find_best_task(state.tasks, state.tasks["half"].judged_by)
             assert best is not None
             winners.add((best.name, best.final_step))
         assert len(winners) == 1
@@ -415,11 +415,11 @@ class TestRace:
         for twice, once in zip(two.checks, one.checks, strict=True):
             assert twice.median_train_seconds == pytest.approx(2 * once.median_train_seconds)
             assert twice.rated_seconds == pytest.approx(2 * once.rated_seconds)
-        assert best_task(state.tasks, one.judged_by) == one
+        assert find_best_task(state.tasks, one.judged_by) == one
 
     def test_ends_when_the_first_is_accepted(self, search: Search) -> None:
         state = search.run(RACERS)
-        best = best_task(state.tasks, state.tasks["half"].judged_by)
+        best = find_best_task(state.tasks, state.tasks["half"].judged_by)
         assert best is not None
         for task in state.tasks.values():
             if task is not best:
@@ -445,14 +445,14 @@ class TestProxySearch:
     def test_a_stop_stops(self, search: Search) -> None:
         state = search.run({"wide": ProxyTask()})
         task = state.tasks["wide"]
-        steps = [search.workshop.store.read(key).step for key in task.keys]
+        steps = [search.runtime.store.read(key).step for key in task.keys]
         assert task.final_step is not None
         assert max(steps) <= max(1.5 * task.final_step + 4, 12), "no trial goes on to the end"
 
     def test_takes_the_cheapest_and_stops_what_cannot_be_cheaper(self, search: Search) -> None:
         tasks = {"half": ProxyTask(width=0.5), "full": ProxyTask(), "tenth": ProxyTask(data_fraction=0.1)}
         state = search.run(tasks)
-        best = best_task(state.tasks, state.tasks["half"].judged_by, time_tolerance=0.05)
+        best = find_best_task(state.tasks, state.tasks["half"].judged_by, time_tolerance=0.05)
         assert best is not None
         for task in state.tasks.values():
             if task.stopping_state is StoppingState.EXCEEDED_BEST_TIME:
@@ -523,11 +523,11 @@ class TestProxySearch:
 
     def test_a_larger_grid_extends_and_trains_nothing_again(self, search: Search) -> None:
         first = search.run({"half": ProxyTask(width=0.5)})
-        stamps = {key: search.workshop.store.read(key) for key in first.tasks["half"].keys}
+        stamps = {key: search.runtime.store.read(key) for key in first.tasks["half"].keys}
         second = search.run({"half": ProxyTask(width=0.5), "quarter": ProxyTask(width=0.25)})
         assert second.tasks["half"] == first.tasks["half"]
         assert second.tasks["quarter"].stopping_state is not None
-        assert {key: search.workshop.store.read(key) for key in stamps} == stamps
+        assert {key: search.runtime.store.read(key) for key in stamps} == stamps
 
     def test_another_target_judges_the_same_trials_anew(self, search: Search) -> None:
         strict = search.run({"half": ProxyTask(width=0.5)}, target=0.9)
@@ -535,18 +535,16 @@ class TestProxySearch:
         assert lax.tasks["half"].keys == strict.tasks["half"].keys
         assert (lax.tasks["half"].final_step or 0) <= (strict.tasks["half"].final_step or 0)
 
-    def test_the_verdict_does_not_hang_on_the_number_of_slots(
-        self, tmp_path: Path, make_workshop: MakeWorkshop
-    ) -> None:
+    def test_the_verdict_does_not_hang_on_the_number_of_slots(self, tmp_path: Path, make_runtime: MakeRuntime) -> None:
         tasks = {"half": ProxyTask(width=0.5), "full": ProxyTask()}
         states = [
-            Search(tmp_path / str(slots), make_workshop(tmp_path / str(slots), slots=slots)).run(tasks)
+            Search(tmp_path / str(slots), make_runtime(tmp_path / str(slots), slots=slots)).run(tasks)
             for slots in (2, 10)
         ]
         assert states[0].tasks == states[1].tasks
 
     def test_no_trial_is_left_running(self, search: Search) -> None:
         state = search.run({"wide": ProxyTask()})
-        assert not search.workshop.backend.live()
-        states = {search.workshop.store.read(key).status.state for key in state.tasks["wide"].keys}
+        assert not search.runtime.backend.live()
+        states = {search.runtime.store.read(key).status.state for key in state.tasks["wide"].keys}
         assert states <= {State.PAUSED, State.DONE}

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nasproxy.cost.account import Saving, stage_costs, train_saving, wall_saving
+from nasproxy.cost.account import Saving, count_stage_costs, measure_train_saving, measure_wall_saving
 from nasproxy.report import tables
-from nasproxy.report.figures.proxy_tasks import proxy_against_full
-from nasproxy.report.figures.variance_and_references import selection_scatter
-from nasproxy.stages.study_results import decided_at, read_findings, target
+from nasproxy.report.figures.proxy_tasks import draw_proxy_against_full
+from nasproxy.report.figures.variance_and_references import draw_selection_scatter
+from nasproxy.stages.study_results import find_decisive_check, read_results, read_target
 from nasproxy.statistics.rank_correlation import kendall_tau
 from nasproxy.trials.proxy_task import ProxyTask
 
@@ -21,51 +21,51 @@ def with_a_failure(new_study: Callable[..., Any]) -> Any:
     author = new_study(8)
     author.architectures[3] = {**author.architectures[3], "proxy_cause": "nan"}
     author.measure_variance()
-    author.select_models(start_models=8, final_models=8)
+    author.select_models(start_models=8, models=8)
     author.search({"width50": ProxyTask(width=0.5)}, target=0.9)
     return author
 
 
 def test_the_reports_scores_give_the_controllers_tau(with_a_failure: Any) -> None:
-    findings = read_findings(with_a_failure.folder, time_tolerance=0.05)
-    task = findings.tasks["width50"]
-    check = decided_at(task)
+    results = read_results(with_a_failure.folder, time_tolerance=0.05)
+    task = results.tasks["width50"]
+    check = find_decisive_check(task)
     assert check is not None
     assert check.correlation is not None
-    scores = findings.scores_at(task, check.step)
+    scores = results.scores_at(task, check.step)
     assert scores.has_failed.sum() == 1
     assert np.isnan(scores.proxy[scores.has_failed]).all()
-    (row,) = tables.proxy_tasks(findings).rows
+    (row,) = tables.make_proxy_tasks(results).rows
     assert (row["tau"], row["models"]) == (check.correlation.tau, 8)
     assert scores.measure(kendall_tau) == check.correlation
 
 
 def test_failed_models_are_drawn_apart(with_a_failure: Any, full_study: Any) -> None:
-    findings = read_findings(with_a_failure.folder, time_tolerance=0.05)
-    axes = proxy_against_full(findings, findings.tasks["width50"]).axes[0]
+    results = read_results(with_a_failure.folder, time_tolerance=0.05)
+    axes = draw_proxy_against_full(results, results.tasks["width50"]).axes[0]
     assert "failed, ranks last" in axes.get_legend_handles_labels()[1]
-    selection = read_findings(full_study.folder, time_tolerance=0.05)
+    selection = read_results(full_study.folder, time_tolerance=0.05)
     assert selection.selection is not None
     (iteration,) = [iteration for iteration in selection.selection.iterations if iteration.failed]
-    labels = selection_scatter(selection, iteration).axes[0].get_legend_handles_labels()[1]
+    labels = draw_selection_scatter(selection, iteration).axes[0].get_legend_handles_labels()[1]
     assert labels == [f"kept ({len(iteration.kept or ())})", "dropped: like another (4)", "failed, no score (1)"]
 
 
 def test_the_references_own_curve_ends_at_one(full_study: Any) -> None:
-    findings = read_findings(full_study.folder, time_tolerance=0.05)
-    *_, (step, seconds, correlation) = findings.full_training_curve()
+    results = read_results(full_study.folder, time_tolerance=0.05)
+    *_, (step, seconds, correlation) = results.full_training_curve()
     assert (step, correlation.tau) == (500, pytest.approx(1.0))
-    assert seconds == pytest.approx(np.median([reference.train_seconds for reference in findings.references]))
+    assert seconds == pytest.approx(np.median([reference.train_seconds for reference in results.references]))
 
 
 def test_a_trial_that_went_on_counts_without_the_training_beyond(full_study: Any) -> None:
-    findings = read_findings(full_study.folder, time_tolerance=0.05)
-    task = findings.best
+    results = read_results(full_study.folder, time_tolerance=0.05)
+    task = results.best
     assert task is not None
     assert task.final_step is not None
-    saving = wall_saving(findings, task)
+    saving = measure_wall_saving(results, task)
     assert saving is not None
-    records = [findings.trials[key].record for key in task.keys]
+    records = [results.trials[key].record for key in task.keys]
     at_step = [record.check_at(task.final_step) for record in records]
     expected = np.median(
         [
@@ -79,23 +79,23 @@ def test_a_trial_that_went_on_counts_without_the_training_beyond(full_study: Any
 
 def test_of_a_training_on_several_devices_each_counts(new_study: Callable[..., Any]) -> None:
     author = new_study(8)
-    author.select_models(start_models=8, final_models=8)
+    author.select_models(start_models=8, models=8)
     author.search({"one": ProxyTask(width=0.5), "two": ProxyTask(width=0.5, devices=2)}, target=1.0)
-    findings = read_findings(author.folder, time_tolerance=0.05)
-    one, two = (findings.tasks[name] for name in ("one", "two"))
-    costs = {task: cost for (_, task), cost in stage_costs(findings).items()}
+    results = read_results(author.folder, time_tolerance=0.05)
+    one, two = (results.tasks[name] for name in ("one", "two"))
+    costs = {task: cost for (_, task), cost in count_stage_costs(results).items()}
     assert costs["two"].train_seconds / costs["two"].steps == pytest.approx(
         2 * costs["one"].train_seconds / costs["one"].steps
     )
-    records = [trial.record for trial in findings.trials.values() if trial.task == "two"]
+    records = [trial.record for trial in results.trials.values() if trial.task == "two"]
     assert costs["two"].wall_seconds == pytest.approx(2 * sum(record.status.wall_seconds for record in records))
-    savings = [train_saving(findings, task) for task in (one, two)]
+    savings = [measure_train_saving(results, task) for task in (one, two)]
     per_step = [
         saving and saving.proxy_seconds / (task.final_step or 1)
         for saving, task in zip(savings, (one, two), strict=True)
     ]
     assert per_step[1] == pytest.approx(2 * (per_step[0] or 0))
-    saving = wall_saving(findings, two)
+    saving = measure_wall_saving(results, two)
     assert saving is not None
     beyond = [
         record.checks[-1].train_seconds - record.checks[two.checks.index(two.checks[-1])].train_seconds
@@ -106,8 +106,8 @@ def test_of_a_training_on_several_devices_each_counts(new_study: Callable[..., A
 
 
 def test_targets_come_from_the_record(full_study: Any) -> None:
-    findings = read_findings(full_study.folder, time_tolerance=0.05)
-    assert {target(task) for task in findings.tasks.values()} == {0.65}
+    results = read_results(full_study.folder, time_tolerance=0.05)
+    assert {read_target(task) for task in results.tasks.values()} == {0.65}
 
 
 @pytest.mark.parametrize(("full", "proxy", "models"), [(10.0, 2.0, 13), (10.0, 10.0, None), (10.0, 20.0, None)])

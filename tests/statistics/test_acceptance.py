@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nasproxy.statistics.acceptance import Evidence, Plan, VerdictKind, decide, models_to_add
+from nasproxy.statistics.acceptance import Evidence, LookPlan, VerdictKind, count_models_to_add, decide_acceptance
 from nasproxy.statistics.rank_correlation import kendall_tau
 
 NAN = float("nan")
@@ -14,7 +14,7 @@ FLAT = np.full(10, 0.5)
 
 
 def evidence(*checks: np.ndarray, planned: int = 4, reference: np.ndarray = REFERENCE) -> Evidence:
-    plan = Plan(tuple((np.arange(1, planned + 1) / 10).tolist()), tasks=3)
+    plan = LookPlan(tuple((np.arange(1, planned + 1) / 10).tolist()), tasks=3)
     return Evidence(reference, np.array(checks).reshape(len(checks), reference.size), plan)
 
 
@@ -26,7 +26,7 @@ def test_tau_is_that_of_the_last_check() -> None:
 
 
 def test_a_tau_that_is_enough_is_accepted() -> None:
-    verdict = decide(evidence(TURNED, REFERENCE), lambda n: 0.9, target=0.65)
+    verdict = decide_acceptance(evidence(TURNED, REFERENCE), lambda n: 0.9, target=0.65)
     assert (verdict.kind, verdict.needed, verdict.models_needed) == (VerdictKind.ACCEPTED, 0.9, None)
     assert verdict.reason == "tau is 1.000 on 10 models after 20 % of training, and 0.900 is needed"
 
@@ -36,14 +36,14 @@ def test_a_tau_that_is_what_is_needed_but_for_rounding_reaches_it() -> None:
     correlation = kendall_tau(proxy, range(5))
     assert correlation is not None
     assert correlation.tau < 0.8  # 8 / 10, through square roots
-    verdict = decide(evidence(proxy, reference=np.arange(5.0)), lambda n: 0.8, target=0.65)
+    verdict = decide_acceptance(evidence(proxy, reference=np.arange(5.0)), lambda n: 0.8, target=0.65)
     assert verdict.kind is VerdictKind.ACCEPTED
 
 
 def test_a_task_with_looks_left_is_undecided_and_one_without_is_rejected() -> None:
-    undecided = decide(evidence(REFERENCE, TURNED), lambda n: 0.9, target=0.65)
+    undecided = decide_acceptance(evidence(REFERENCE, TURNED), lambda n: 0.9, target=0.65)
     assert undecided.kind is VerdictKind.UNDECIDED
-    rejected = decide(evidence(TURNED, TURNED, planned=2), lambda n: 0.9, target=0.65)
+    rejected = decide_acceptance(evidence(TURNED, TURNED, planned=2), lambda n: 0.9, target=0.65)
     assert rejected.kind is VerdictKind.REJECTED
     assert rejected.reason == "tau is -1.000 after 20 % of training, and 0.900 is needed on 10 models"
 
@@ -51,45 +51,49 @@ def test_a_task_with_looks_left_is_undecided_and_one_without_is_rejected() -> No
 def test_more_models_are_asked_for_where_they_would_decide() -> None:
     near = REFERENCE[[1, 0, 2, 3, 5, 4, 6, 7, 9, 8]]  # tau 39/45
     seen = evidence(near, planned=1)
-    verdict = decide(seen, lambda n: 1.0 - n / 100, target=0.65)
+    verdict = decide_acceptance(seen, lambda n: 1.0 - n / 100, target=0.65)
     assert (verdict.kind, verdict.models_needed) == (VerdictKind.UNDECIDED, 4), "1 - 14/100 is below 0.867"
-    assert decide(seen, lambda n: 0.9, target=0.65).kind is VerdictKind.REJECTED, "no number of models would do"
-    assert decide(seen, lambda n: 1.0 - n / 100, target=0.9).models_needed is None, "tau is below the target itself"
+    assert decide_acceptance(seen, lambda n: 0.9, target=0.65).kind is VerdictKind.REJECTED, (
+        "no number of models would do"
+    )
+    assert decide_acceptance(seen, lambda n: 1.0 - n / 100, target=0.9).models_needed is None, (
+        "tau is below the target itself"
+    )
 
 
 def test_too_few_models_for_any_tau_say_so() -> None:
-    verdict = decide(evidence(REFERENCE), lambda n: None, target=0.65)
+    verdict = decide_acceptance(evidence(REFERENCE), lambda n: None, target=0.65)
     assert verdict.kind is VerdictKind.UNDECIDED
     assert "no tau is enough on 10 models" in verdict.reason
 
 
 def test_models_are_added_step_by_step_up_to_the_most() -> None:
-    asks = decide(evidence(REFERENCE), lambda n: 1.1 if n < 25 else 0.5, target=0.65)
+    asks = decide_acceptance(evidence(REFERENCE), lambda n: 1.1 if n < 25 else 0.5, target=0.65)
     assert asks.models_needed == 15
-    assert models_to_add(asks, 10, step=5, maximum=30) == 5
-    assert models_to_add(replace(asks, models_needed=2), 28, step=5, maximum=30) == 2
-    assert models_to_add(replace(asks, models_needed=None), 10, step=5, maximum=30) == 0
+    assert count_models_to_add(asks, 10, step=5, maximum=30) == 5
+    assert count_models_to_add(replace(asks, models_needed=2), 28, step=5, maximum=30) == 2
+    assert count_models_to_add(replace(asks, models_needed=None), 10, step=5, maximum=30) == 0
 
 
 def test_no_models_are_added_where_the_most_of_them_would_not_decide() -> None:
-    asks = decide(evidence(REFERENCE), lambda n: 1.1 if n < 25 else 0.5, target=0.65)
-    assert models_to_add(asks, 10, step=5, maximum=24) == 0
+    asks = decide_acceptance(evidence(REFERENCE), lambda n: 1.1 if n < 25 else 0.5, target=0.65)
+    assert count_models_to_add(asks, 10, step=5, maximum=24) == 0
 
 
 def test_scores_that_do_not_fit_the_models_or_the_plan_are_refused() -> None:
     with pytest.raises(ValueError, match=r"proxy must have shape \(checks, models\), got \(10, 2\)"):
-        Evidence(REFERENCE, np.zeros((10, 2)), Plan((0.5, 1.0)))
+        Evidence(REFERENCE, np.zeros((10, 2)), LookPlan((0.5, 1.0)))
     with pytest.raises(ValueError, match="proxy has 3 checks, and 2 were planned"):
-        Evidence(REFERENCE, np.zeros((3, 10)), Plan((0.5, 1.0)))
+        Evidence(REFERENCE, np.zeros((3, 10)), LookPlan((0.5, 1.0)))
 
 
 @pytest.mark.parametrize("fractions", [(0.0, 0.5), (0.5, 0.5), (0.5, 50.0), (0.5, NAN), ()], ids=str)
 def test_fractions_that_do_not_rise_to_one_are_refused(fractions: tuple[float, ...]) -> None:
     with pytest.raises(ValueError, match=r"fractions must rise within \(0, 1\], got"):
-        Plan(fractions)
+        LookPlan(fractions)
 
 
 @pytest.mark.parametrize("plan", [{"tasks": 0}, {"sizes": ()}, {"sizes": (10, 10)}, {"sizes": (0, 5)}], ids=str)
 def test_a_plan_of_nothing_is_refused(plan: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="a plan needs a task or more and sizes that rise, got"):
-        Plan((0.5, 1.0), **plan)
+        LookPlan((0.5, 1.0), **plan)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nasproxy.errors import TooFewTrialsError
-from nasproxy.statistics.contradiction import HIGHEST_TAU, confirm
+from nasproxy.statistics.contradiction import HIGHEST_TAU, compare_retraining
 from nasproxy.statistics.fisher import FIELLER
 from nasproxy.statistics.missing import Floats
 from nasproxy.statistics.rank_correlation import RankCorrelation, kendall_tau
@@ -32,7 +32,7 @@ def contradicted(n: int, stated: float, taus: tuple[float, float], shared: float
         truncated = kendall_tau(first, reference)
         assert truncated is not None
         is_accepted.append(truncated.tau >= stated)
-        falls.append(confirm(second, reference, stated_tau=stated, truncated=truncated).is_contradicted)
+        falls.append(compare_retraining(second, reference, stated_tau=stated, truncated=truncated).is_contradicted)
     accepted = np.array(falls)[np.array(is_accepted)]
     return float(np.mean(falls)), float(np.mean(accepted))
 
@@ -52,7 +52,7 @@ def test_a_just_true_verdict_is_contradicted_in_at_most_alpha_of_cases(n: int, s
 @pytest.mark.gate
 @pytest.mark.parametrize("n", [10, 20, 30])
 def test_the_noticeable_tau_is_noticed_in_eight_of_ten_cases(n: int) -> None:
-    noticeable = confirm(np.arange(n), np.arange(n), stated_tau=0.65).noticeable_tau
+    noticeable = compare_retraining(np.arange(n), np.arange(n), stated_tau=0.65).noticeable_tau
     assert noticeable is not None
     of_all, _ = contradicted(n, 0.65, (0.75, noticeable), 0.0, 1500)
     assert of_all == pytest.approx(0.8, abs=0.05)
@@ -70,7 +70,7 @@ def test_the_pooled_tau_lies_between_both_and_is_not_surer_than_one(one: list[in
     reference = np.arange(12.0)
     truncated = kendall_tau(one, reference)
     assert truncated is not None
-    result = confirm(other, reference, stated_tau=0.65, truncated=truncated)
+    result = compare_retraining(other, reference, stated_tau=0.65, truncated=truncated)
     assert result.correlation is not None
     assert result.pooled is not None
     low, high = sorted([truncated.tau, result.correlation.tau])
@@ -82,7 +82,7 @@ def test_the_pooled_tau_lies_between_both_and_is_not_surer_than_one(one: list[in
 def test_how_high_the_first_tau_was_changes_no_verdict() -> None:
     shuffled = np.random.default_rng(3).permutation(10).astype(float)
     results = [
-        confirm(shuffled, ORDER, stated_tau=0.65, truncated=RankCorrelation(tau, 0.0, 0.0, 1.0, 10))
+        compare_retraining(shuffled, ORDER, stated_tau=0.65, truncated=RankCorrelation(tau, 0.0, 0.0, 1.0, 10))
         for tau in (0.65, 0.99)
     ]
     assert len({result.p_value for result in results}) == 1
@@ -90,23 +90,23 @@ def test_how_high_the_first_tau_was_changes_no_verdict() -> None:
 
 
 def test_scores_that_are_all_alike_contradict_a_verdict_on_ranks() -> None:
-    result = confirm(np.zeros(10), ORDER, stated_tau=0.65)
+    result = compare_retraining(np.zeros(10), ORDER, stated_tau=0.65)
     assert result.correlation is None
     assert result.is_contradicted
 
 
 def test_a_verdict_that_states_no_tau_has_none_to_be_held_to() -> None:
-    result = confirm(-ORDER, ORDER, stated_tau=None)
+    result = compare_retraining(-ORDER, ORDER, stated_tau=None)
     assert result.correlation is not None
     assert (result.p_value, result.noticeable_tau, result.is_contradicted) == (None, None, False)
 
 
 def test_a_verdict_that_states_a_perfect_order_is_held_to_what_can_be_tested() -> None:
-    result = confirm(ORDER, ORDER, stated_tau=1.0)
+    result = compare_retraining(ORDER, ORDER, stated_tau=1.0)
     assert result.stated_tau == HIGHEST_TAU
     assert not result.is_contradicted
 
 
 def test_four_models_confirm_nothing() -> None:
     with pytest.raises(TooFewTrialsError, match="needs 5 models with both"):
-        confirm(ORDER[:4], ORDER[:4], stated_tau=0.65)
+        compare_retraining(ORDER[:4], ORDER[:4], stated_tau=0.65)

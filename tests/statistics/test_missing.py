@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
-from nasproxy.statistics.missing import as_vector, as_vectors, present
+from nasproxy.statistics.missing import as_vector, as_vectors, keep_present
 
 
 def test_missing_values_are_left_out_in_order() -> None:
-    np.testing.assert_array_equal(present("scores", [3.0, float("nan"), 1.0]), [3.0, 1.0])
+    np.testing.assert_array_equal(keep_present("scores", [3.0, float("nan"), 1.0]), [3.0, 1.0])
 
 
 def test_no_values_are_a_vector_of_length_zero() -> None:

@@ -157,7 +157,7 @@ def test_curves_that_zigzag_are_told_so() -> None:
 
 def test_limits_are_the_users() -> None:
     curves = [(STEPS, [0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0.9])] * 2
-    assert judge_variance(curves, max_smoothness=1000.0).is_smooth
+    assert judge_variance(curves, max_roughness=1000.0).is_smooth
 
 
 def test_a_flat_curve_is_not_good() -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from nasproxy.errors import ConfigError, StudyBusyError, StudyChangedError
 from nasproxy.storage.files import read_record
-from nasproxy.storage.study import StudyRecord, differences, open_study
+from nasproxy.storage.study import StudyRecord, list_differences, open_study
 
 BASE = {"seed": 0, "trainer": {"batch_size": 64, "lr": 0.1}}
 
@@ -73,10 +73,10 @@ def test_looking_at_a_study_needs_one(tmp_path: Path) -> None:
 
 def test_where_data_lies_and_how_many_read_it_is_no_difference() -> None:
     old = {"data.loader.root": "/here", "data.loader.num_workers": 0}
-    assert differences(old, {"data.loader.root": "/there", "data.loader.num_workers": 8}) == []
-    assert differences({"search_space.choices.root": 1}, {"search_space.choices.root": 2}) != []
+    assert list_differences(old, {"data.loader.root": "/there", "data.loader.num_workers": 8}) == []
+    assert list_differences({"search_space.choices.root": 1}, {"search_space.choices.root": 2}) != []
 
 
 def test_differences_name_both_values() -> None:
-    assert differences({"a": 1, "b": [1, 2]}, {"a": 1.0, "b": (1, 2), "c": None}) == []
-    assert differences({"a": 1}, {"a": "1"}) == ["a: 1 -> 1"]
+    assert list_differences({"a": 1, "b": [1, 2]}, {"a": 1.0, "b": (1, 2), "c": None}) == []
+    assert list_differences({"a": 1}, {"a": "1"}) == ["a: 1 -> 1"]

@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 import rich.console
 
-from nasproxy.tracking.console import Console, Pace
+from nasproxy.tracking.console import Console, StepRate
 from nasproxy.tracking.tracker import Progress
 from nasproxy.trials.clock import VirtualClock
 
@@ -34,7 +34,7 @@ def live(file: io.StringIO, clock: VirtualClock) -> Console:
 
 
 def test_the_pace_ignores_steps_done_before_this_process(clock: VirtualClock) -> None:
-    pace = Pace(clock)
+    pace = StepRate(clock)
     pace.see(START)
     assert pace.seconds_left is None
     clock.sleep(10)
@@ -44,7 +44,7 @@ def test_the_pace_ignores_steps_done_before_this_process(clock: VirtualClock) ->
 
 
 def test_the_pace_ignores_jumps_between_proxy_tasks_but_keeps_what_was_gained(clock: VirtualClock) -> None:
-    pace = Pace(clock)
+    pace = StepRate(clock)
     pace.see(START)
     clock.sleep(10)
     pace.see(replace(START, steps_done=1200))
@@ -55,7 +55,7 @@ def test_the_pace_ignores_jumps_between_proxy_tasks_but_keeps_what_was_gained(cl
 
 
 def test_the_pace_of_a_new_stage_starts_afresh(clock: VirtualClock) -> None:
-    pace = Pace(clock)
+    pace = StepRate(clock)
     pace.see(START)
     clock.sleep(10)
     pace.see(replace(START, steps_done=2000))

@@ -11,7 +11,7 @@ import pytest
 
 from nasproxy.errors import CorruptFileError
 from nasproxy.tracking.csv_files import FIELDS, CsvTracker
-from nasproxy.trials.records import Cause, Replacement, State, TrialRecord
+from nasproxy.trials.records import Cause, RetryLink, State, TrialRecord
 from nasproxy.trials.spec import TrialSpec
 
 Make = Callable[..., TrialSpec]
@@ -62,7 +62,7 @@ def test_a_failed_trial_names_the_one_that_stands_in_for_it_and_that_one_its_mic
     failed = make_record([], State.FAILED, Cause.OOM)
     small = make_spec(overrides={"training.micro_batch": 8})
     tracker = CsvTracker(study=study)
-    tracker.trial(make_spec(), replace(failed, replacements=(Replacement(small.key, Cause.OOM, "8 instead of 16"),)))
+    tracker.trial(make_spec(), replace(failed, retries=(RetryLink(small.key, Cause.OOM, "8 instead of 16"),)))
     tracker.trial(small, make_record([20]))
     assert [(row["key"], row["micro_batch"], row["replaced_by"]) for row in rows(study)] == [
         (make_spec().key, "", small.key),

@@ -14,10 +14,10 @@ import pytest
 from PIL import Image
 
 from nasproxy.errors import ConfigError, CorruptFileError, MissingExtraError
-from nasproxy.targets import build
+from nasproxy.targets import build_target
 from nasproxy.tracking import weights_and_biases
-from nasproxy.tracking.weights_and_biases import WandbTracker, run_id
-from nasproxy.trials.records import Cause, Replacement, State, TrialRecord
+from nasproxy.tracking.weights_and_biases import WandbTracker, make_run_id
+from nasproxy.trials.records import Cause, RetryLink, State, TrialRecord
 from nasproxy.trials.spec import TrialSpec
 
 pytest.importorskip("wandb")
@@ -134,7 +134,7 @@ def test_a_finished_trial_is_a_run_with_its_config_and_curve(study: Path, make_s
     tracker.close()
     (run,) = read_runs(study, "trial")
     assert run.curve() == [(20, 0.2, 10.0), (40, 0.4, 20.0), (60, 0.6, 30.0)]
-    assert (run.id, run.group, run.project) == (run_id("digits", spec.key), "digits", "digits")
+    assert (run.id, run.group, run.project) == (make_run_id("digits", spec.key), "digits", "digits")
     assert run.name == f"data50_batch_size-32 search seed 3 {spec.key[:6]}"
     assert run.config["architecture"] == {"width": 8, "kind": "a,b"}
     assert run.config["proxy_task"]["data_fraction"] == 0.5
@@ -178,11 +178,13 @@ def test_a_resumed_study_goes_on_in_the_same_runs_and_tells_nothing_twice(
     tracker.close()
 
     runs = read_runs(study, "trial")
-    parts = {key: [run.curve() for run in runs if run.id == run_id("digits", key)] for key in (paused.key, done.key)}
+    parts = {
+        key: [run.curve() for run in runs if run.id == make_run_id("digits", key)] for key in (paused.key, done.key)
+    }
     assert [[point[0] for point in part] for part in parts[paused.key]] == [[20], [40, 60]]
     assert [[point[0] for point in part] for part in parts[done.key]] == [[20, 60]]
     controllers = read_runs(study, "controller")
-    assert {run.id for run in controllers} == {run_id("digits", "controller")}
+    assert {run.id for run in controllers} == {make_run_id("digits", "controller")}
     assert [line for run in controllers for line in run.lines()] == ["first", "second"]
     steps = [point["_step"] for run in controllers for point in run.history]
     assert steps == [0, 1, 2]
@@ -231,9 +233,9 @@ def test_a_failed_trial_is_a_failed_run(study: Path, make_spec: Make, make_recor
 
 
 def test_a_failed_trial_names_the_one_that_stands_in_for_it(study: Path, make_spec: Make, make_record: Record) -> None:
-    by = Replacement("other", Cause.OOM, "a micro-batch of 8 instead of 16")
+    by = RetryLink("other", Cause.OOM, "a micro-batch of 8 instead of 16")
     tracker = offline(study)
-    tracker.trial(make_spec(), replace(make_record([], State.FAILED, Cause.OOM), replacements=(by,)))
+    tracker.trial(make_spec(), replace(make_record([], State.FAILED, Cause.OOM), retries=(by,)))
     tracker.close()
     (run,) = read_runs(study, "trial")
     assert (run.summary["replaced_by"], run.summary["change"]) == (by.key, by.change)
@@ -355,7 +357,7 @@ def test_every_choice_builds(choice: str, study: Path) -> None:
 
     conf = Path(__file__).parents[2] / "conf" / "tracking" / f"{choice}.yaml"
     node = yaml.safe_load(conf.read_text())
-    tracker = build("tracking", node, study=study)
+    tracker = build_target("tracking", node, study=study)
     tracker.say("a line")
     tracker.close()
     assert f"{type(tracker).__module__}.{type(tracker).__name__}" == node["_target_"]
@@ -364,4 +366,4 @@ def test_every_choice_builds(choice: str, study: Path) -> None:
 def test_a_wrong_mode_is_refused(study: Path) -> None:
     node = {"_target_": "nasproxy.tracking.weights_and_biases.WandbTracker", "mode": "on-line"}
     with pytest.raises(ConfigError, match=r"tracking.mode must be .*got 'on-line'"):
-        build("tracking", node, study=study)
+        build_target("tracking", node, study=study)

@@ -17,7 +17,7 @@ from helpers.cli import ROOT, conf
 from nasproxy.errors import ConfigError, NonFiniteScoreError
 from nasproxy.execution.backends.local import LocalBackend
 from nasproxy.execution.worker.context import TrialContext
-from nasproxy.execution.worker.preflight import rehearse
+from nasproxy.execution.worker.preflight import preflight
 from nasproxy.storage.files import write_record
 from nasproxy.storage.trial_files import read_checks
 from nasproxy.storage.trial_folder import TrialFolder
@@ -298,10 +298,13 @@ def test_arguments_and_environment_are_filled_from_the_trial(tmp_path: Path) -> 
 
 
 def test_a_choice_that_an_architecture_lacks_has_a_stand_in() -> None:
-    known = placeholders.values(TrialContext(Path(), spec()), {})
-    assert placeholders.fill("x", "{architecture.kernel?5} {architecture.stride?2}{architecture.pad?}", known) == "3 2"
+    known = placeholders.list_values(TrialContext(Path(), spec()), {})
+    assert (
+        placeholders.fill_template("x", "{architecture.kernel?5} {architecture.stride?2}{architecture.pad?}", known)
+        == "3 2"
+    )
     with pytest.raises(ConfigError, match=r"no placeholder {colour}"):
-        placeholders.fill("x", "{colour?red}", known)
+        placeholders.fill_template("x", "{colour?red}", known)
 
 
 @pytest.mark.parametrize(
@@ -329,22 +332,22 @@ def test_a_choice_that_an_architecture_lacks_has_a_stand_in() -> None:
 def test_a_wrong_argument_is_found_by_the_rehearsal(arguments: dict[str, Any], message: str) -> None:
     node = {"_target_": "nasproxy.trainers.command.train", "version": 1, **arguments}
     with pytest.raises(ConfigError, match=message):
-        rehearse(spec(trainer=node))
+        preflight(spec(trainer=node))
 
 
 def test_a_command_that_fits_passes_the_rehearsal() -> None:
     node = {**conf("trainer/command"), "command": ["{python}", "x.py", "--lr={rate}"], "values": {"rate": 0.1}}
-    assert rehearse(spec(trainer=node)) == ()
+    assert preflight(spec(trainer=node)) == ()
 
 
 def test_every_placeholder_of_the_documentation_is_there() -> None:
-    known = placeholders.values(TrialContext(Path(), spec()), {})
+    known = placeholders.list_values(TrialContext(Path(), spec()), {})
     text = (ROOT / "docs" / "your_own_trainer.md").read_text()
     table = text[text.index("| placeholder |") : text.index("The environment")]
     named = {word for word in table.replace("`", " ").split() if word.startswith("{")}
     assert len(named) > 20
     for word in named:
-        placeholders.fill("docs", word.replace("PATH", "kernel"), known)
+        placeholders.fill_template("docs", word.replace("PATH", "kernel"), known)
     assert {f"{{{name}}}" for name in known if not name.startswith("architecture.")} <= named
 
 

@@ -11,11 +11,11 @@ from torch import nn
 from helpers.cli import conf, digits_spec
 from nasproxy.data.dataset import ImageSplit
 from nasproxy.execution.worker.context import TrialContext
-from nasproxy.execution.worker.preflight import rehearse
+from nasproxy.execution.worker.preflight import preflight
 from nasproxy.storage.trial_files import read_checks
 from nasproxy.storage.trial_folder import TrialFolder
 from nasproxy.trainers import plain_pytorch
-from nasproxy.trials.grid import grid
+from nasproxy.trials.grid import span_grid
 from nasproxy.trials.proxy_task import ProxyTask
 
 TWO_LAYERS = {
@@ -63,7 +63,7 @@ def trained(
     recipe = {"trainer": node, "total_steps": STEPS, "check_every_steps": 2, "model": {**MODEL, "dropout": dropout}}
     spec = replace(digits_spec(task, **recipe), architecture=TWO_LAYERS)
     trial = SeenTrial(folder, spec)
-    rehearse(spec)
+    preflight(spec)
     plain_pytorch.train(trial, **{key: value for key, value in node.items() if key not in ("_target_", "version")})
     checks = read_checks(TrialFolder(folder).metrics)
     assert [check.step for check in checks] == [2, STEPS]
@@ -100,7 +100,7 @@ def test_data_fraction_makes_fewer_images(tmp_path: Path, full: dict[str, Any]) 
 
 
 def test_compound_scaling_acts_on_all_three(tmp_path: Path, full: dict[str, Any]) -> None:
-    (task,) = grid({"compound": -5}).values()
+    (task,) = span_grid({"compound": -5}).values()
     seen, _ = trained(tmp_path, task)
     assert seen["parameters"] < full["parameters"]
     assert seen["convolutions"] < full["convolutions"]
@@ -125,7 +125,7 @@ def test_augmentation_scales_the_shift(tmp_path: Path) -> None:
 
 
 def test_regularisation_that_follows_the_scale_reaches_decay_and_dropout(tmp_path: Path) -> None:
-    (task,) = grid({"width": 0.5, "regularisation": "follow"}).values()
+    (task,) = span_grid({"width": 0.5, "regularisation": "follow"}).values()
     decay = conf("trainer/plain_pytorch")["weight_decay"]
     by_hand = replace(task, regularisation=1.0)
     _, curve = trained(tmp_path / "task", task, dropout=0.4)

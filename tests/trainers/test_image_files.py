@@ -10,11 +10,11 @@ import torch
 from PIL import Image
 
 from nasproxy.data import generated
-from nasproxy.data.dataset import take
+from nasproxy.data.dataset import take_split
 from nasproxy.data.image_folder import FileSplit
 from nasproxy.errors import ConfigError, DataError
 from nasproxy.trainers.image_files import DEVIATION, MEAN, ImageFiles, read_image, training_transform
-from nasproxy.trainers.settings import Settings
+from nasproxy.trainers.settings import ClassifierSettings
 from nasproxy.trials.spec import Split
 
 CPU = torch.device("cpu")
@@ -24,19 +24,19 @@ Batches = list[tuple[torch.Tensor, torch.Tensor]]
 @pytest.fixture(scope="module")
 def split(tmp_path_factory: pytest.TempPathFactory) -> FileSplit:
     """18 images to train on, so that an epoch ends inside a batch of 8, and 6 to score on; all that is random is on."""
-    folder = generated.folder(
+    folder = generated.load_folder(
         images=24,
         classes=3,
         image_size_px=16,
         policy="trivial",
         cache_dir=str(tmp_path_factory.mktemp("images")),
     )
-    return take(folder, split=Split.SEARCH, data_fraction=1.0, holdout_fraction=0.25, order_seed=0)
+    return take_split(folder, split=Split.SEARCH, data_fraction=1.0, holdout_fraction=0.25, order_seed=0)
 
 
 def files(split: FileSplit, *, batch_size: int = 8, trainer: Any = None, **changes: Any) -> ImageFiles:
     given: dict[str, Any] = {"optimizer": "sgd", "learning_rate": 0.1, "weight_decay": 0.0, "momentum": 0.9}
-    settings = Settings(**{**given, "schedule": "cosine", "batch_size": batch_size, **(trainer or {})})
+    settings = ClassifierSettings(**{**given, "schedule": "cosine", "batch_size": batch_size, **(trainer or {})})
     return ImageFiles(split, settings, **{"seed": 3, "device": CPU, **changes})
 
 

@@ -11,14 +11,14 @@ import torch
 from helpers.cli import conf
 from nasproxy.data import generated
 from nasproxy.errors import ConfigError, DataError
-from nasproxy.execution.worker.preflight import rehearse
+from nasproxy.execution.worker.preflight import preflight
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.spec import TrialSpec
 from tests.trainers.tiny_trials import TRAINERS, TinyTrial, curve, tiny_trial, train, weights
 
 both = pytest.mark.parametrize("trainer", list(TRAINERS))
 LOADER: dict[str, Any] = {
-    "_target_": "nasproxy.data.generated.folder",
+    "_target_": "nasproxy.data.generated.load_folder",
     "images": 24,
     "classes": 3,
     "image_size_px": 8,
@@ -43,7 +43,7 @@ def folder_trial(folder: Path, images: Path, *, num_workers: int = 0, task: Prox
     loader = {**LOADER, "cache_dir": str(images), "num_workers": num_workers}
     data = {"loader": loader, "holdout_fraction": 0.25, "order_seed": 0, "balance": "proportional"}
     arguments = {key: value for key, value in loader.items() if key != "_target_"}
-    fingerprint = generated.folder(**arguments).fingerprint
+    fingerprint = generated.load_folder(**arguments).fingerprint
     trial = tiny_trial(folder, kind=FolderTrial, task=task, total_steps=8, check_every_steps=3)
     recipe = replace(trial.spec.recipe, data=data, data_fingerprint=fingerprint)
     return replace(trial, spec=replace(trial.spec, recipe=recipe))
@@ -116,8 +116,8 @@ def test_images_that_cannot_be_shared_out_are_refused_before_anything_trains(
     tmp_path: Path, devices: int, batch_size: int, problem: str
 ) -> None:
     with pytest.raises(ConfigError, match=problem):
-        rehearse(spread(tmp_path, devices, batch_size=batch_size))
+        preflight(spread(tmp_path, devices, batch_size=batch_size))
 
 
 def test_a_proxy_task_of_smaller_batches_can_be_mixed_on_every_device(tmp_path: Path) -> None:
-    rehearse(spread(tmp_path, 2, ProxyTask(batch_size=0.5), batch_size=12))
+    preflight(spread(tmp_path, 2, ProxyTask(batch_size=0.5), batch_size=12))

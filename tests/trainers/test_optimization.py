@@ -14,12 +14,12 @@ from torch import nn
 from helpers.cli import conf, digits_spec
 from nasproxy.data.dataset import ImageSplit
 from nasproxy.errors import ConfigError
-from nasproxy.execution.worker.preflight import rehearse
+from nasproxy.execution.worker.preflight import preflight
 from nasproxy.trainers import optimization
-from nasproxy.trainers.batch_augmentation import flipped, shifted
+from nasproxy.trainers.batch_augmentation import flip_images, shift_images
 from nasproxy.trainers.image_arrays import ImageArrays
-from nasproxy.trainers.settings import optimizers
-from nasproxy.trainers.shards import validation_shard
+from nasproxy.trainers.settings import list_optimizers
+from nasproxy.trainers.shards import slice_validation
 from nasproxy.trials.proxy_task import ProxyTask
 
 CPU = torch.device("cpu")
@@ -167,7 +167,7 @@ def test_momentum_is_the_first_beta_and_options_reach_the_optimizer() -> None:
         optimization.make_optimizer(net(), settings(optimizer_options={"colour": 1}))
 
 
-@pytest.mark.parametrize("name", optimizers())
+@pytest.mark.parametrize("name", list_optimizers())
 def test_every_optimizer_goes_on_from_its_state_as_if_it_had_never_stopped(name: str) -> None:
     def steps(model: nn.Module, optimizer: torch.optim.Optimizer, numbers: range) -> None:
         for number in numbers:
@@ -220,7 +220,7 @@ def test_ranks_share_a_batch_and_the_validation_images_out_without_doubles() -> 
     with pytest.raises(
         ConfigError, match="every device of a trial needs a validation image, got 2 images on 3 devices"
     ):
-        validation_shard(2, 0, 3)
+        slice_validation(2, 0, 3)
 
 
 def test_a_mixed_label_tells_how_much_of_each_image_there_is() -> None:
@@ -236,7 +236,7 @@ def test_a_mixed_label_tells_how_much_of_each_image_there_is() -> None:
 def test_about_half_of_the_images_are_mirrored() -> None:
     torch.manual_seed(0)
     image = torch.arange(4.0).reshape(1, 1, 2, 2)
-    found = flipped(image.repeat(200, 1, 1, 1))
+    found = flip_images(image.repeat(200, 1, 1, 1))
     is_mirrored = (found == image.flip(3)).all(dim=(1, 2, 3))
     assert ((found == image).all(dim=(1, 2, 3)) ^ is_mirrored).all()
     assert 70 < is_mirrored.sum() < 130
@@ -259,7 +259,7 @@ def test_images_keep_their_labels() -> None:
 def test_a_shift_moves_the_whole_image_and_fills_with_0() -> None:
     torch.manual_seed(0)
     image = torch.arange(1.0, 26.0).reshape(1, 1, 5, 5)
-    moved = shifted(image.repeat(200, 2, 1, 1), 2)
+    moved = shift_images(image.repeat(200, 2, 1, 1), 2)
     assert moved.shape == (200, 2, 5, 5)
     assert torch.equal(moved[:, 0], moved[:, 1])
     padded = nn.functional.pad(image, (2, 2, 2, 2))[0, 0]
@@ -393,19 +393,19 @@ def test_what_does_not_go_together_is_refused_before_anything_trains(
 ) -> None:
     node = {**conf("trainer/plain_pytorch"), **changes}
     with pytest.raises(ConfigError, match=message):
-        rehearse(digits_spec(ProxyTask(), trainer=node, **recipe_changes))
+        preflight(digits_spec(ProxyTask(), trainer=node, **recipe_changes))
 
 
 @pytest.mark.parametrize("name", ["image_classifier", "plain_pytorch"])
 def test_a_setting_out_of_range_is_refused_before_anything_trains(name: str) -> None:
     node = conf(f"trainer/{name}")
-    rehearse(digits_spec(ProxyTask(), trainer=node))
+    preflight(digits_spec(ProxyTask(), trainer=node))
     with pytest.raises(ConfigError, match=r"trainer.decay_rate must be in \(0, 1\], got 2"):
-        rehearse(digits_spec(ProxyTask(), trainer={**node, "decay_rate": 2.0}))
+        preflight(digits_spec(ProxyTask(), trainer={**node, "decay_rate": 2.0}))
     with pytest.raises(ConfigError, match=r"trainer\.flip must be bool, got 'yes'"):
-        rehearse(digits_spec(ProxyTask(), trainer={**node, "flip": "yes"}))
+        preflight(digits_spec(ProxyTask(), trainer={**node, "flip": "yes"}))
     with pytest.raises(ConfigError, match=r"arguments of timm's adamw, got {'epsilon': 1}"):
-        rehearse(digits_spec(ProxyTask(), trainer={**node, "optimizer_options": {"epsilon": 1}}))
+        preflight(digits_spec(ProxyTask(), trainer={**node, "optimizer_options": {"epsilon": 1}}))
 
 
 @pytest.mark.parametrize(
@@ -413,8 +413,8 @@ def test_a_setting_out_of_range_is_refused_before_anything_trains(name: str) -> 
 )
 def test_a_strength_of_augmentation_that_nothing_feels_is_told(changes: dict[str, Any], is_felt: bool) -> None:
     node = {**conf("trainer/plain_pytorch"), **changes}
-    assert rehearse(digits_spec(ProxyTask(), trainer=node)) == ()
-    notes = rehearse(digits_spec(ProxyTask(augmentation=0.5), trainer=node))
+    assert preflight(digits_spec(ProxyTask(), trainer=node)) == ()
+    notes = preflight(digits_spec(ProxyTask(augmentation=0.5), trainer=node))
     assert is_felt or "proxy.augmentation changes nothing here" in notes[0]
     assert len(notes) == (not is_felt)
 
@@ -429,5 +429,5 @@ def test_the_configuration_names_every_setting_at_its_default(name: str) -> None
 
 def test_hits_are_counted_and_are_no_number_where_the_scores_are_none() -> None:
     batch = (torch.eye(4), torch.tensor([0, 1, 2, 0]))
-    assert optimization.hits(nn.Identity(), batch) == 3
-    assert torch.isnan(optimization.hits(nn.Identity(), (batch[0] * torch.nan, batch[1])))
+    assert optimization.count_hits(nn.Identity(), batch) == 3
+    assert torch.isnan(optimization.count_hits(nn.Identity(), (batch[0] * torch.nan, batch[1])))

@@ -210,4 +210,4 @@ def test_more_devices_than_there_are_is_refused_before_anything_trains(
     store: FolderTrialStore, backend: LocalBackend, fingerprint: str
 ) -> None:
     with pytest.raises(ConfigError, match="asks for 3 devices, and the backend has 2"):
-        backend.rehearse([spec(fingerprint, "plain_pytorch", devices=3)])
+        backend.preflight([spec(fingerprint, "plain_pytorch", devices=3)])

@@ -15,7 +15,7 @@ from nasproxy.data.dataset import ImageSplit
 from nasproxy.errors import ConfigError, CorruptFileError, NonFiniteScoreError
 from nasproxy.storage.trial_files import read_checks
 from nasproxy.storage.trial_folder import TrialFolder
-from nasproxy.trainers.weight_averaging import Average
+from nasproxy.trainers.weight_averaging import WeightAverage
 from nasproxy.training import hooks
 from nasproxy.trials.clock import SavingTimer
 from nasproxy.trials.proxy_task import ProxyTask
@@ -131,16 +131,16 @@ def test_a_trial_killed_between_checks_goes_on_between_them_and_is_bit_equal(
 
     trained: list[int] = []
     dies = [False]
-    update = Average.update
+    update = WeightAverage.update
 
-    def take_in(self: Average, step: int) -> None:
+    def take_in(self: WeightAverage, step: int) -> None:
         if dies[0] and step == death:
             raise KilledError
         trained.append(step)
         update(self, step)
 
     monkeypatch.setattr(SavingTimer, "is_due", lambda _: True)
-    monkeypatch.setattr(Average, "update", take_in)
+    monkeypatch.setattr(WeightAverage, "update", take_in)
     settings = {"smoothing": "ema", "smoothing_decay": 0.9}
     whole, parts = tiny_trial(tmp_path / "whole"), tiny_trial(tmp_path / "parts")
     checks = train(whole, trainer, **settings)

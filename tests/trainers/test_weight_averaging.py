@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from nasproxy.trainers import optimization
-from nasproxy.trainers.weight_averaging import decay
+from nasproxy.trainers.weight_averaging import compute_decay
 
 
 def settings(**changes: Any) -> optimization.Settings:
@@ -36,7 +36,9 @@ def test_the_mean_is_that_of_all_weights_since_the_start() -> None:
 def test_a_moving_average_forgets_its_first_weights_soon() -> None:
     assert averaged([0, 1], smoothing="ema", smoothing_decay=0.99)[1] == pytest.approx(1 - 2 / 11)
     assert averaged([0] + 29 * [1], smoothing="ema", smoothing_decay=0.99)[-1] > 0.999
-    assert [decay(settings(smoothing="ema", smoothing_decay=0.5), n) for n in (1, 100)] == pytest.approx([2 / 11, 0.5])
+    assert [compute_decay(settings(smoothing="ema", smoothing_decay=0.5), n) for n in (1, 100)] == pytest.approx(
+        [2 / 11, 0.5]
+    )
 
 
 def test_without_smoothing_the_weights_themselves_are_scored() -> None:

@@ -8,27 +8,27 @@ from hypothesis import strategies as st
 
 from helpers.cli import ROOT
 from nasproxy.config import schema
-from nasproxy.config.builder import Design
+from nasproxy.config.builder import StudyBuilder
 from nasproxy.errors import ConfigError
-from nasproxy.trials.grid import compound, followed_strength, from_mapping, grid
-from nasproxy.trials.overrides import override
+from nasproxy.trials.grid import follow_strength, read_task, scale_compound, span_grid
+from nasproxy.trials.overrides import apply_overrides
 from nasproxy.trials.proxy_task import ProxyTask
 
 
 def test_a_scalar_is_one_setting_and_a_list_is_an_axis() -> None:
-    assert list(grid({"data_fraction": 0.5})) == ["data50"]
-    tasks = grid({"data_fraction": [0.25, 0.5], "width": [0.5, 1.0]})
+    assert list(span_grid({"data_fraction": 0.5})) == ["data50"]
+    tasks = span_grid({"data_fraction": [0.25, 0.5], "width": [0.5, 1.0]})
     assert list(tasks) == ["data25_width50", "data25", "data50_width50", "data50"]
     assert tasks["data25_width50"] == ProxyTask(data_fraction=0.25, width=0.5)
 
 
 def test_nothing_reduced_is_called_full() -> None:
-    assert list(grid({"data_fraction": 1.0})) == ["full"]
+    assert list(span_grid({"data_fraction": 1.0})) == ["full"]
 
 
 @given(st.lists(st.integers(1, 100), min_size=1, max_size=6, unique=True))
 def test_every_point_of_a_grid_has_a_name_of_its_own(percents: list[int]) -> None:
-    tasks = grid({"data_fraction": [p / 100 for p in percents], "width": [0.5, 1]})
+    tasks = span_grid({"data_fraction": [p / 100 for p in percents], "width": [0.5, 1]})
     assert len(tasks) == 2 * len(percents)
 
 
@@ -67,29 +67,29 @@ def test_every_point_of_a_grid_has_a_name_of_its_own(percents: list[int]) -> Non
 )
 def test_a_wrong_grid_says_what_was_wanted(settings: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        grid(settings)
+        span_grid(settings)
 
 
 def test_a_named_task_may_override_anything() -> None:
-    name, task = from_mapping({"name": "small", "width": 0.5, "trainer.batch_size": 32, "training": {"total_steps": 9}})
+    name, task = read_task({"name": "small", "width": 0.5, "trainer.batch_size": 32, "training": {"total_steps": 9}})
     assert name == "small"
     assert task == ProxyTask(width=0.5, overrides={"trainer.batch_size": 32, "training.total_steps": 9})
 
 
 def test_any_value_may_be_overridden_with_null_and_further_arguments_be_named() -> None:
     tree = {"trainer": {"clip_norm": 1.0, "optimizer_options": {}}}
-    changed = override(tree, {"trainer.clip_norm": None, "trainer.optimizer_options.eps": 0.001})
+    changed = apply_overrides(tree, {"trainer.clip_norm": None, "trainer.optimizer_options.eps": 0.001})
     assert changed == {"trainer": {"clip_norm": None, "optimizer_options": {"eps": 0.001}}}
 
 
 def test_how_images_shrink_makes_no_two_tasks_where_they_do_not() -> None:
     with pytest.raises(ConfigError, match="of one setting"):
-        grid({"tasks": [{"name": "a", "width": 0.5}, {"name": "b", "width": 0.5, "image_mode": "crop"}]})
+        span_grid({"tasks": [{"name": "a", "width": 0.5}, {"name": "b", "width": 0.5, "image_mode": "crop"}]})
 
 
 def test_overrides_change_a_copy() -> None:
     tree = {"trainer": {"batch_size": 64, "schedule": {"name": "cosine"}}}
-    assert override(tree, {"trainer.schedule.name": "step"})["trainer"]["schedule"]["name"] == "step"
+    assert apply_overrides(tree, {"trainer.schedule.name": "step"})["trainer"]["schedule"]["name"] == "step"
     assert tree["trainer"]["schedule"] == {"name": "cosine"}
 
 
@@ -104,21 +104,21 @@ def test_overrides_change_a_copy() -> None:
 )
 def test_an_override_must_fit(path: str, value: object, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        override({"trainer": {"batch_size": 64}}, {path: value})  # type: ignore[dict-item]
+        apply_overrides({"trainer": {"batch_size": 64}}, {path: value})  # type: ignore[dict-item]
 
 
 def test_compound_scaling_is_efficientnets() -> None:
-    assert compound(0) == {"width": 1.0, "depth": 1.0, "image_size": 1.0}
-    task = grid({"compound": -1})["compound-1"]
+    assert scale_compound(0) == {"width": 1.0, "depth": 1.0, "image_size": 1.0}
+    task = span_grid({"compound": -1})["compound-1"]
     assert task == ProxyTask(width=0.9091, depth=0.8333, image_size=0.8696)
     for phi in (-1, -2, -3):
-        scaled = compound(phi)
+        scaled = scale_compound(phi)
         work = scaled["width"] ** 2 * scaled["depth"] * scaled["image_size"] ** 2
         assert work == pytest.approx((1.1**2 * 1.2 * 1.15**2) ** phi, rel=1e-3)
 
 
 def test_a_compound_scaling_is_one_axis_under_one_name() -> None:
-    tasks = grid({"data_fraction": [0.5, 1.0], "compound": [-2, -0.5, 0], "batch_size": 0.5})
+    tasks = span_grid({"data_fraction": [0.5, 1.0], "compound": [-2, -0.5, 0], "batch_size": 0.5})
     assert list(tasks) == [
         "data50_compound-2_batch50",
         "data50_compound-0.5_batch50",
@@ -132,14 +132,14 @@ def test_a_compound_scaling_is_one_axis_under_one_name() -> None:
 
 def test_a_named_task_may_scale_by_the_compound_rule() -> None:
     listed = [{"name": "b-1", "compound": -1, "image_mode": "crop"}, {"compound": -2, "trainer.batch_size": 8}]
-    tasks = grid({"tasks": listed})
-    assert tasks["b-1"] == ProxyTask(**compound(-1), image_mode="crop")
-    assert tasks["compound-2_batch_size-8"] == ProxyTask(**compound(-2), overrides={"trainer.batch_size": 8})
+    tasks = span_grid({"tasks": listed})
+    assert tasks["b-1"] == ProxyTask(**scale_compound(-1), image_mode="crop")
+    assert tasks["compound-2_batch_size-8"] == ProxyTask(**scale_compound(-2), overrides={"trainer.batch_size": 8})
 
 
 def test_equal_settings_are_one_task_however_they_were_written() -> None:
     with pytest.raises(ConfigError, match="got 'a' and 'b' of one setting"):
-        grid({"tasks": [{"name": "a", "compound": -1}, {"name": "b", **compound(-1)}]})
+        span_grid({"tasks": [{"name": "a", "compound": -1}, {"name": "b", **scale_compound(-1)}]})
 
 
 @pytest.mark.parametrize(
@@ -156,14 +156,14 @@ def test_equal_settings_are_one_task_however_they_were_written() -> None:
     ],
 )
 def test_a_strength_follows_the_work_of_a_step(scale: dict[str, float], strength: float) -> None:
-    ((_, task),) = grid({**scale, "regularisation": "follow", "augmentation": "follow"}).items()
+    ((_, task),) = span_grid({**scale, "regularisation": "follow", "augmentation": "follow"}).items()
     assert task.regularisation == task.augmentation == pytest.approx(strength, abs=1e-3)
-    assert from_mapping({**scale, "regularisation": "follow"})[1].regularisation == task.regularisation
+    assert read_task({**scale, "regularisation": "follow"})[1].regularisation == task.regularisation
 
 
 def test_strengths_agree_with_how_efficientnets_are_trained() -> None:
-    largest_image = followed_strength(1.0, 1.0, 1.0)
-    smallest_image = followed_strength(1.0, 1.0, 128 / 300)
+    largest_image = follow_strength(1.0, 1.0, 1.0)
+    smallest_image = follow_strength(1.0, 1.0, 128 / 300)
     assert 15 * smallest_image / largest_image == pytest.approx(5, abs=1), "EfficientNetV2-S: RandAugment from 5 to 15"
     assert 0.3 * smallest_image == pytest.approx(0.1, abs=0.02), "and dropout from 0.1 to 0.3"
     doublings = math.log2(37 / 0.39)  # FLOPs of B7 against those of B0
@@ -173,7 +173,7 @@ def test_strengths_agree_with_how_efficientnets_are_trained() -> None:
 
 
 def test_a_strength_that_follows_may_stand_in_a_list() -> None:
-    tasks = grid({"width": [0.5, 1.0], "regularisation": ["follow", 1.0]})
+    tasks = span_grid({"width": [0.5, 1.0], "regularisation": ["follow", 1.0]})
     assert {name: task.regularisation for name, task in tasks.items()} == {
         "width50_regular50": 0.5,
         "width50": 1.0,
@@ -182,9 +182,9 @@ def test_a_strength_that_follows_may_stand_in_a_list() -> None:
 
 
 def composed(*overrides: str) -> dict[str, ProxyTask]:
-    schema.register()
+    schema.register_schema()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return Design(schema.read(compose("config", list(overrides)))).tasks
+        return StudyBuilder(schema.read_config(compose("config", list(overrides)))).tasks
 
 
 FILES = sorted(path.stem for path in Path(ROOT, "conf", "proxy").glob("*.yaml"))

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from nasproxy.errors import ConfigError
 from nasproxy.testing import synthetic
-from nasproxy.trainers.settings import Settings
+from nasproxy.trainers.settings import ClassifierSettings
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.records import Cause
-from nasproxy.trials.retry import Successor, batch_size, successor
-from nasproxy.trials.retry_settings import FailureSettings
+from nasproxy.trials.retry import Retry, find_retry, read_batch_size
+from nasproxy.trials.retry_settings import RetrySettings
 from nasproxy.trials.spec import Split, TrialSpec
 
 OOM, NAN = Cause.OOM, Cause.NAN
@@ -23,20 +23,20 @@ TRAINER = {"batch_size": 64, "learning_rate": 0.1, "clip_norm": None}
 
 
 def make_spec(task: ProxyTask | None = None, micro_batch: int | None = None, **trainer: Any) -> TrialSpec:
-    recipe = synthetic.recipe(**{**TRAINER, **trainer})
+    recipe = synthetic.make_recipe(**{**TRAINER, **trainer})
     return TrialSpec({"quality": 1}, task or ProxyTask(), Split.SEARCH, 3, replace(recipe, micro_batch=micro_batch))
 
 
-def after(spec: TrialSpec, *causes: Cause, **policy: Any) -> Successor:
-    found = successor(spec, causes, FailureSettings(**policy))
+def after(spec: TrialSpec, *causes: Cause, **policy: Any) -> Retry:
+    found = find_retry(spec, causes, RetrySettings(**policy))
     assert found is not None
     return found
 
 
 def micro_batches(spec: TrialSpec, **policy: Any) -> list[int | None]:
     """The micro-batches of all trials that follow one that always runs out of memory."""
-    settings, sizes = FailureSettings(**policy), list[int | None]()
-    while (found := successor(spec, [OOM] * (len(sizes) + 1), settings)) is not None:
+    settings, sizes = RetrySettings(**policy), list[int | None]()
+    while (found := find_retry(spec, [OOM] * (len(sizes) + 1), settings)) is not None:
         sizes.append(found.spec.recipe.micro_batch)
     return sizes
 
@@ -62,7 +62,7 @@ def test_out_of_memory_halves_what_a_device_holds_at_once(spec: TrialSpec, sizes
 @given(st.integers(1, 4096), st.integers(1, 8), st.one_of(st.none(), st.integers(1, 5000)), st.integers(0, 20))
 def test_halvings_end_at_two_images_or_at_the_limit(batch: int, devices: int, micro: int | None, limit: int) -> None:
     spec = make_spec(ProxyTask(devices=devices), micro, batch_size=batch)
-    sizes = [min(micro or batch, math.ceil(batch / devices)), *micro_batches(spec, oom_halvings=limit)]
+    sizes = [min(micro or batch, math.ceil(batch / devices)), *micro_batches(spec, max_oom_retries=limit)]
     assert len(sizes) <= limit + 1
     assert all(after == math.ceil(before / 2) < before for before, after in pairwise(sizes))
     assert sizes[-1] <= 2 or len(sizes) == limit + 1
@@ -72,30 +72,30 @@ def test_halvings_end_at_two_images_or_at_the_limit(batch: int, devices: int, mi
 def test_nothing_but_the_recipe_differs_and_its_batch_and_schedule_stay(causes: list[Cause], nan: str) -> None:
     spec, policy = (
         make_spec(ProxyTask(width=0.5, overrides={"trainer.noise": 0.5}), noise=0.1),
-        FailureSettings(nan=nan),
+        RetrySettings(on_nan=nan),
     )
-    found = successor(spec, causes, policy)
+    found = find_retry(spec, causes, policy)
     if found is None:
         return
-    same = successor(spec.applied(), causes, policy)
+    same = find_retry(spec.applied(), causes, policy)
     assert same is not None
     assert (found.spec.key, found.change) == (same.spec.key, same.change), "however its setting was spelled"
     assert found.spec.proxy_task == spec.proxy_task
     before, after = spec.applied(), found.spec.applied()
     assert replace(after, recipe=before.recipe) == before
-    assert (after.check_steps, batch_size(after)) == (spec.check_steps, batch_size(spec))
+    assert (after.check_steps, read_batch_size(after)) == (spec.check_steps, read_batch_size(spec))
     assert after.key != spec.key
-    line = [successor(spec, causes[:end], policy) for end in range(1, len(causes) + 1)]
+    line = [find_retry(spec, causes[:end], policy) for end in range(1, len(causes) + 1)]
     keys = {spec.key, *(one.spec.key for one in line if one is not None)}
     assert len(keys) == len(causes) + 1, "each trial of the line is another one"
 
 
 def test_a_loss_that_is_not_finite_is_final_unless_a_policy_says_otherwise() -> None:
-    assert successor(make_spec(), [NAN], FailureSettings()) is None
-    slower = after(make_spec(), NAN, nan="lower_rate")
+    assert find_retry(make_spec(), [NAN], RetrySettings()) is None
+    slower = after(make_spec(), NAN, on_nan="lower_rate")
     assert slower.spec.recipe.trainer["learning_rate"] == 0.05
     assert slower.change == "a learning rate of 0.05 instead of 0.1"
-    clipped = after(make_spec(), NAN, nan="clip", clip_norm=2.0)
+    clipped = after(make_spec(), NAN, on_nan="clip", clip_norm=2.0)
     assert clipped.spec.recipe.trainer["clip_norm"] == 2.0
     assert clipped.change == "gradients clipped to a norm of 2"
 
@@ -103,56 +103,56 @@ def test_a_loss_that_is_not_finite_is_final_unless_a_policy_says_otherwise() -> 
 def test_it_stays_under_its_proxy_task_whose_overrides_say_what_changed() -> None:
     overrides = {"trainer.noise": 0.5, "trainer.learning_rate": 0.4, "training.micro_batch": 8}
     spec = make_spec(ProxyTask(width=0.5, overrides=overrides), noise=0.1, learning_rate=1.0)
-    slower = after(spec, OOM, NAN, nan="lower_rate").spec
+    slower = after(spec, OOM, NAN, on_nan="lower_rate").spec
     changed = {"trainer.learning_rate": 0.2, "training.micro_batch": 4}
     assert slower.proxy_task == ProxyTask(width=0.5, overrides={**overrides, **changed})
     assert slower.applied().recipe.trainer["learning_rate"] == 0.2
     assert slower.applied().recipe.micro_batch == 4
-    clipped = after(spec, NAN, nan="clip").spec
+    clipped = after(spec, NAN, on_nan="clip").spec
     assert clipped.proxy_task == spec.proxy_task, "what it did not override is no part of it"
     assert clipped.applied().recipe.trainer["clip_norm"] == 1.0
 
 
 @pytest.mark.parametrize("nan", ["lower_rate", "clip"])
 def test_it_is_cured_once_and_memory_beside_it(nan: str) -> None:
-    assert successor(make_spec(), [NAN, NAN], FailureSettings(nan=nan)) is None
-    assert successor(make_spec(), [NAN, OOM, NAN], FailureSettings(nan=nan)) is None
-    both = after(make_spec(), OOM, NAN, OOM, nan=nan)
+    assert find_retry(make_spec(), [NAN, NAN], RetrySettings(on_nan=nan)) is None
+    assert find_retry(make_spec(), [NAN, OOM, NAN], RetrySettings(on_nan=nan)) is None
+    both = after(make_spec(), OOM, NAN, OOM, on_nan=nan)
     assert both.spec.recipe.micro_batch == 16
     assert both.spec.recipe.trainer != make_spec().recipe.trainer
 
 
 def test_gradients_that_are_clipped_as_hard_already_are_not_clipped_again() -> None:
-    assert successor(make_spec(clip_norm=0.5), [NAN], FailureSettings(nan="clip")) is None
-    assert after(make_spec(clip_norm=5.0), NAN, nan="clip").change == "gradients clipped to a norm of 1 instead of 5"
+    assert find_retry(make_spec(clip_norm=0.5), [NAN], RetrySettings(on_nan="clip")) is None
+    assert after(make_spec(clip_norm=5.0), NAN, on_nan="clip").change == "gradients clipped to a norm of 1 instead of 5"
 
 
 @pytest.mark.parametrize("cause", [Cause.CRASH, Cause.LOST])
 def test_what_is_not_the_models_fault_has_no_successor(cause: Cause) -> None:
-    assert successor(make_spec(), [cause], FailureSettings(nan="clip")) is None
-    assert successor(make_spec(), [OOM, cause], FailureSettings(nan="clip")) is None
+    assert find_retry(make_spec(), [cause], RetrySettings(on_nan="clip")) is None
+    assert find_retry(make_spec(), [OOM, cause], RetrySettings(on_nan="clip")) is None
 
 
 def test_a_trainer_without_the_argument_fails_for_good() -> None:
-    bare = TrialSpec({}, ProxyTask(), Split.SEARCH, 0, synthetic.recipe())
+    bare = TrialSpec({}, ProxyTask(), Split.SEARCH, 0, synthetic.make_recipe())
     for policy in ("fail", "lower_rate", "clip"):
-        assert all(successor(bare, [cause], FailureSettings(nan=policy)) is None for cause in (OOM, NAN))
+        assert all(find_retry(bare, [cause], RetrySettings(on_nan=policy)) is None for cause in (OOM, NAN))
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"oom_halvings": -1}, "failures.oom_halvings must be at least 0, got -1"),
-        ({"nan": "retry"}, "failures.nan must be one of fail, lower_rate, clip, got 'retry'"),
-        ({"rate_factor": 1.0}, "failures.rate_factor must lie between 0 and 1, got 1"),
+        ({"max_oom_retries": -1}, "failures.max_oom_retries must be at least 0, got -1"),
+        ({"on_nan": "retry"}, "failures.on_nan must be one of fail, lower_rate, clip, got 'retry'"),
+        ({"learning_rate_factor": 1.0}, "failures.learning_rate_factor must lie between 0 and 1, got 1"),
         ({"clip_norm": 0.0}, "failures.clip_norm must be above 0, got 0"),
-        ({"nan": "clip"}, "failures.nan=clip changes trainer.clip_norm, which the study's trainer does not have"),
-        ({"nan": "lower_rate"}, "failures.nan=lower_rate changes trainer.learning_rate, which"),
+        ({"on_nan": "clip"}, "failures.on_nan=clip changes trainer.clip_norm, which the study's trainer does not have"),
+        ({"on_nan": "lower_rate"}, "failures.on_nan=lower_rate changes trainer.learning_rate, which"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        FailureSettings(**settings).check({"_target_": "mine.train"})
+        RetrySettings(**settings).check({"_target_": "mine.train"})
 
 
 @pytest.mark.parametrize(
@@ -167,6 +167,6 @@ def test_settings_that_cannot_work_are_refused(settings: dict[str, Any], message
 )
 def test_a_batch_is_counted_as_the_trainers_make_it(task: ProxyTask, trainer: dict[str, float], size: int) -> None:
     spec = make_spec(task, batch_size=18, **trainer)
-    assert batch_size(spec) == size
+    assert read_batch_size(spec) == size
     given = {"optimizer": "sgd", "learning_rate": 0.1, "weight_decay": 0.0, "momentum": 0.9, "schedule": "cosine"}
-    assert Settings(**given, batch_size=18, **trainer).under(task, spec.devices).batch_size == size  # type: ignore[arg-type]
+    assert ClassifierSettings(**given, batch_size=18, **trainer).under(task, spec.devices).batch_size == size  # type: ignore[arg-type]

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from nasproxy.errors import ConfigError
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.records import Cause, State, Status
-from nasproxy.trials.spec import Recipe, Split, TrialSpec, canonical, check_steps
+from nasproxy.trials.spec import Recipe, Split, TrialSpec, list_check_steps, to_canonical_json
 
 RECIPE = Recipe(
     model={"_target_": "models.build", "dropout": 0.0},
@@ -89,14 +89,18 @@ def test_an_override_is_the_same_trial_as_the_value_itself() -> None:
 
 @given(st.integers(1, 1000), st.integers(1, 1000))
 def test_the_last_step_is_always_checked(total: int, every: int) -> None:
-    steps = check_steps(total, every)
+    steps = list_check_steps(total, every)
     assert steps[-1] == total
     assert list(steps) == sorted(set(steps))
     assert all(step % every == 0 for step in steps[:-1])
 
 
 def test_canonical_json_knows_no_order_and_no_kind_of_number() -> None:
-    assert canonical({"b": 1.0, "a": [1, 2.5]}) == canonical({"a": (1, 2.5), "b": 1}) == '{"a":[1,2.5],"b":1}'
+    assert (
+        to_canonical_json({"b": 1.0, "a": [1, 2.5]})
+        == to_canonical_json({"a": (1, 2.5), "b": 1})
+        == '{"a":[1,2.5],"b":1}'
+    )
 
 
 def test_an_attempt_that_gets_further_counts_as_the_first_again() -> None:
@@ -112,7 +116,7 @@ def test_the_models_own_fault_is_not_tried_again() -> None:
 
 
 def test_without_a_distance_between_checks_the_last_step_alone_is_checked() -> None:
-    assert check_steps(50, None) == (50,)
+    assert list_check_steps(50, None) == (50,)
     assert replace(SPEC, recipe=replace(RECIPE, check_every_steps=None)).check_steps == (100,)
 
 

@@ -18,7 +18,7 @@ class Backend(Protocol):
         """Trials that run at once."""
         ...
 
-    def rehearse(self, specs: Sequence[TrialSpec]) -> Sequence[str]:
+    def preflight(self, specs: Sequence[TrialSpec]) -> Sequence[str]:
         """Put trials together without training them, where they would run.
 
         Returns:

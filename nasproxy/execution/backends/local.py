@@ -10,13 +10,13 @@ from multiprocessing.connection import wait as wait_for_any
 from multiprocessing.context import ForkServerProcess
 
 from nasproxy.errors import ConfigError, CorruptFileError
-from nasproxy.execution.devices import CorePool, GpuPool, Pool, check_fits, lease_folder, visible_gpus
-from nasproxy.execution.fork_server import TrialHost
+from nasproxy.execution.devices import CorePool, GpuPool, Pool, check_fits, find_lease_folder, list_gpus
+from nasproxy.execution.fork_server import ForkServer
 from nasproxy.execution.work_order import WorkOrder
 from nasproxy.execution.worker.main import EXIT_BUSY, EXIT_ENDED
 from nasproxy.storage.files import read_record, write_record
 from nasproxy.storage.leases import Lease, is_held
-from nasproxy.storage.trial_files import last_step, settle, wall_seconds
+from nasproxy.storage.trial_files import measure_wall_seconds, read_last_step, settle_status
 from nasproxy.storage.trial_folder import TrialFolder
 from nasproxy.storage.trial_stores import FolderTrialStore
 from nasproxy.storage.zero_cost_scores import ZeroCost
@@ -85,7 +85,7 @@ class LocalBackend:
         self._hang_seconds = hang_seconds
         self._memory_gib = memory_gib
         self._trusted = tuple(trusted_modules)
-        self._host = TrialHost(preload)
+        self._host = ForkServer(preload)
         self._queue: OrderedDict[str, WorkOrder] = OrderedDict()
         self._running: dict[str, _Running] = {}
         self._foreign: set[str] = set()
@@ -96,7 +96,7 @@ class LocalBackend:
         """Trials that run at once."""
         return self._slots
 
-    def rehearse(self, specs: Sequence[TrialSpec]) -> list[str]:
+    def preflight(self, specs: Sequence[TrialSpec]) -> list[str]:
         """Put trials together in a process like a worker's, without training them.
 
         Returns:
@@ -107,7 +107,7 @@ class LocalBackend:
         """
         for spec in specs:
             check_fits(self._pool, spec.devices)
-        return self._host.rehearse(specs, self._memory_gib)
+        return self._host.preflight(specs, self._memory_gib)
 
     def zero_costs(self, specs: Sequence[TrialSpec]) -> list[ZeroCost | None]:
         """Score the trials' models in a process like a worker's, without training them."""
@@ -230,12 +230,12 @@ class LocalBackend:
         try:
             before = read_record(folder.status, Status) or Status()
             if is_cancelled and before.state is State.RUNNING:
-                seconds = wall_seconds(folder, before)
+                seconds = measure_wall_seconds(folder, before)
                 after = replace(before, state=State.PENDING, wall_seconds=seconds, started_at=None)
             elif not is_cancelled and before.state is not State.RUNNING and exitcode not in (*QUIET, None):
-                after = before.failed(Cause.LOST, why, step=last_step(folder), max_attempts=self._max_attempts)
+                after = before.failed(Cause.LOST, why, step=read_last_step(folder), max_attempts=self._max_attempts)
             else:
-                after = settle(folder, max_attempts=self._max_attempts, why=why)
+                after = settle_status(folder, max_attempts=self._max_attempts, why=why)
             if after != before:
                 write_record(folder.status, after)
         finally:
@@ -278,10 +278,10 @@ def _why(exitcode: int | None) -> str:
 
 
 def _gpu_pool(count: int | None, per_trial: float) -> GpuPool:
-    visible = visible_gpus()
+    visible = list_gpus()
     if count is not None and count > len(visible):
         raise ConfigError(f"backend.gpus asks for {count} GPUs, and {len(visible)} are visible: ask for fewer")
-    return GpuPool(visible if count is None else visible[:count], per_trial, lease_folder())
+    return GpuPool(visible if count is None else visible[:count], per_trial, find_lease_folder())
 
 
 def _kill_group(pid: int | None) -> None:

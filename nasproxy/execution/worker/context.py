@@ -5,13 +5,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nasproxy.data.dataset import ImageSplit, TrialImages, take
+from nasproxy.data.dataset import ImageSplit, TrialImages, take_split
 from nasproxy.data.image_folder import FileSplit
 from nasproxy.data.loading import Datasets, load_dataset
 from nasproxy.errors import DataError
-from nasproxy.targets import build
+from nasproxy.targets import build_target
 from nasproxy.trials.proxy_task import ProxyTask
-from nasproxy.trials.spec import Architecture, TrialSpec, canonical
+from nasproxy.trials.spec import Architecture, TrialSpec, to_canonical_json
 
 if TYPE_CHECKING:
     import torch
@@ -73,7 +73,7 @@ class TrialContext:
         Raises:
             DataError: The dataset is not the one that the study was begun with.
         """
-        node = canonical(self.spec.recipe.data)
+        node = to_canonical_json(self.spec.recipe.data)
         if node not in self.datasets:
             self.datasets[node] = load_dataset(self.spec.recipe.data)
         dataset = self.datasets[node]
@@ -83,7 +83,7 @@ class TrialContext:
                 f"{dataset.fingerprint[:12]} now: restore it, or begin another study"
             )
         data, task = self.spec.recipe.data, self.proxy_task
-        split = take(
+        split = take_split(
             dataset,
             split=self.spec.split,
             data_fraction=task.data_fraction,
@@ -99,7 +99,7 @@ class TrialContext:
 
         channels, *sides = data.image_shape
         torch.manual_seed(self.seed)
-        model: torch.nn.Module = build(
+        model: torch.nn.Module = build_target(
             "search_space.model",
             self.spec.recipe.model,
             architecture=dict(self.architecture),
@@ -112,6 +112,6 @@ class TrialContext:
         return model
 
 
-def trainer_arguments(trainer: Mapping[str, Any]) -> dict[str, Any]:
+def get_trainer_arguments(trainer: Mapping[str, Any]) -> dict[str, Any]:
     """Give what a trainer is called with beside its trial."""
     return {key: value for key, value in trainer.items() if key not in ("_target_", "version")}

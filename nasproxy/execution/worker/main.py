@@ -12,15 +12,15 @@ from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, replace
 
 from nasproxy.errors import ConfigError, UntrustedTrialError
-from nasproxy.execution.distributed import Ranks
-from nasproxy.execution.failure_causes import Failure, bound_memory, failure_of
+from nasproxy.execution.distributed import RankProcesses
+from nasproxy.execution.failure_causes import TrialFailure, bound_memory, describe_failure
 from nasproxy.execution.work_order import WorkOrder
-from nasproxy.execution.worker.context import TrialContext, trainer_arguments
+from nasproxy.execution.worker.context import TrialContext, get_trainer_arguments
 from nasproxy.storage.files import read_record, write_record
 from nasproxy.storage.leases import Lease
-from nasproxy.storage.trial_files import config_digest, last_step, read_spec, settle
+from nasproxy.storage.trial_files import digest_config, read_last_step, read_spec, settle_status
 from nasproxy.storage.trial_folder import TrialFolder
-from nasproxy.targets import load, targets
+from nasproxy.targets import list_targets, load_target
 from nasproxy.training.hooks import get_stop_training
 from nasproxy.trials.records import Cause, Request, State, Status
 from nasproxy.trials.spec import TrialSpec
@@ -31,7 +31,7 @@ EXIT_BUSY = 75
 """Another living worker has the trial; nothing was touched."""
 
 
-def run(order: WorkOrder) -> None:
+def run_worker(order: WorkOrder) -> None:
     """Run one trial in this process and exit; the status tells the rest."""
     os.setsid()  # the terminal's Ctrl-C is for the controller, and killing this group ends all it started
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -49,7 +49,7 @@ def run(order: WorkOrder) -> None:
 
 
 def _train(order: WorkOrder, folder: TrialFolder) -> None:
-    status = settle(folder, max_attempts=order.max_attempts)
+    status = settle_status(folder, max_attempts=order.max_attempts)
     if status.state is State.FAILED:
         write_record(folder.status, status)
         return
@@ -61,7 +61,7 @@ def _train(order: WorkOrder, folder: TrialFolder) -> None:
             attempt.begin()
             attempt.end(_call_trainer(attempt, spec, device))
         except Exception as error:  # whatever a trainer raises ends its own trial, with the reason on record
-            failure = failure_of(error)
+            failure = describe_failure(error)
             if failure.cause is not Cause.NAN:
                 traceback.print_exc()
             attempt.fail(failure)
@@ -86,12 +86,12 @@ class _Attempt:
         """It has come as far as it was asked to."""
         self._write(replace(self._status, state=state))
 
-    def fail(self, failure: Failure) -> None:
+    def fail(self, failure: TrialFailure) -> None:
         """It has failed."""
-        step, attempts = last_step(self.folder), self.order.max_attempts
+        step, attempts = read_last_step(self.folder), self.order.max_attempts
         self._write(self._status.failed(failure.cause, failure.message, step=step, max_attempts=attempts))
 
-    def fail_at_once(self, failure: Failure) -> None:
+    def fail_at_once(self, failure: TrialFailure) -> None:
         """It has failed while this process waits, perhaps for ever."""
         self.fail(failure)
         sys.stdout.flush()
@@ -106,11 +106,11 @@ def _call_trainer(attempt: _Attempt, spec: TrialSpec, device: str) -> State:
     folder = attempt.folder
     if attempt.order.memory_gib is not None:
         bound_memory(attempt.order.memory_gib)  # for the ranks that are forked too, each of them
-    before = last_step(folder)
+    before = read_last_step(folder)
     if before < spec.total_steps and get_stop_training(folder.path, before - 1, spec.total_steps):
         return State.PAUSED  # asked to stop, or left by its controller, before it began
 
-    trainer = load("trainer", spec.recipe.trainer)
+    trainer = load_target("trainer", spec.recipe.trainer)
     # One that does not know of ranks has all devices to itself, as a program that starts its own processes needs them.
     world_size = spec.devices if getattr(trainer, "runs_as_ranks", False) else 1
 
@@ -120,12 +120,12 @@ def _call_trainer(attempt: _Attempt, spec: TrialSpec, device: str) -> State:
         torch.set_num_threads(attempt.threads)
         name = f"{device}:{rank}" if device == "cuda" and world_size > 1 else device
         context = TrialContext(folder.path, spec, name, attempt.threads, rank, world_size)
-        trainer(trial=context, **trainer_arguments(spec.recipe.trainer))
+        trainer(trial=context, **get_trainer_arguments(spec.recipe.trainer))
 
     # Ranks are forked before Torch has started threads or a GPU, neither of which a fork survives.
-    with Ranks(world_size, train, failure_of, attempt.fail_at_once) if world_size > 1 else nullcontext():
+    with RankProcesses(world_size, train, describe_failure, attempt.fail_at_once) if world_size > 1 else nullcontext():
         train(0)
-    step = last_step(folder)
+    step = read_last_step(folder)
     if step >= spec.total_steps:
         return State.DONE
     # A request may be extended after the trainer has obeyed it, so only a trainer that did nothing is at fault.
@@ -140,13 +140,13 @@ def _call_trainer(attempt: _Attempt, spec: TrialSpec, device: str) -> State:
 
 def _trusted_spec(order: WorkOrder, folder: TrialFolder) -> TrialSpec:
     text = folder.config.read_text(encoding="utf-8")
-    if config_digest(text) != order.digest:
+    if digest_config(text) != order.digest:
         raise UntrustedTrialError(
-            f"{folder.config} is not the config that was submitted (digest {config_digest(text)[:12]}, submitted "
+            f"{folder.config} is not the config that was submitted (digest {digest_config(text)[:12]}, submitted "
             f"{order.digest[:12]}): remove the folder, and the study will make it again"
         )
     spec = read_spec(folder.config)
-    for target in targets(asdict(spec.recipe)):
+    for target in list_targets(asdict(spec.recipe)):
         if target.partition(".")[0] not in order.trusted_modules:
             raise UntrustedTrialError(
                 f"{folder.config} names {target}, which the study's configuration does not: trusted are "

@@ -6,10 +6,10 @@ from pathlib import Path
 from nasproxy.data.dataset import TrialImages
 from nasproxy.execution.worker.context import TrialContext
 from nasproxy.storage.zero_cost_scores import ZeroCost
-from nasproxy.trials.spec import TrialSpec, canonical
+from nasproxy.trials.spec import TrialSpec, to_canonical_json
 
 
-def zero_costs(specs: Sequence[TrialSpec]) -> list[ZeroCost | None]:
+def measure_zero_costs(specs: Sequence[TrialSpec]) -> list[ZeroCost | None]:
     """Score the models of trials without training them; None where the trainer brings its own, or one cannot be built.
 
     Raises:
@@ -23,15 +23,15 @@ def zero_costs(specs: Sequence[TrialSpec]) -> list[ZeroCost | None]:
 
 
 def _zero_cost(spec: TrialSpec, splits: dict[str, TrialImages]) -> ZeroCost | None:
-    from nasproxy.models.complexity import measure
+    from nasproxy.models.complexity import measure_complexity
 
     if spec.recipe.data.get("loader") is None:
         return None
     context, task = TrialContext(Path(), spec), spec.proxy_task
-    shape = canonical([spec.recipe.data, task.image_size, task.image_mode])
+    shape = to_canonical_json([spec.recipe.data, task.image_size, task.image_mode])
     if shape not in splits:
         splits[shape] = context.load_data()
     try:
-        return measure(context.build_model(splits[shape]), splits[shape].image_shape)
+        return measure_complexity(context.build_model(splits[shape]), splits[shape].image_shape)
     except Exception:  # the model is the user's code: one that cannot be built fails as a trial, with its reason
         return None

@@ -6,12 +6,12 @@ from typing import Any
 
 from nasproxy.data.loading import Datasets
 from nasproxy.errors import ConfigError
-from nasproxy.execution.worker.context import TrialContext, trainer_arguments
-from nasproxy.targets import check_arguments, load
+from nasproxy.execution.worker.context import TrialContext, get_trainer_arguments
+from nasproxy.targets import check_arguments, load_target
 from nasproxy.trials.spec import TrialSpec
 
 
-def rehearse(spec: TrialSpec, datasets: Datasets | None = None) -> tuple[str, ...]:
+def preflight(spec: TrialSpec, datasets: Datasets | None = None) -> tuple[str, ...]:
     """Put together all that a trial needs, without training it.
 
     A trainer may bring a check of its own: a function at its attribute `check`, with the same arguments, that raises
@@ -32,10 +32,10 @@ def rehearse(spec: TrialSpec, datasets: Datasets | None = None) -> tuple[str, ..
     spec = spec.applied()
     trainer = spec.recipe.trainer
     check_arguments(
-        "trainer", {"_target_": trainer.get("_target_"), **trainer_arguments(trainer)}, given={"trial": None}
+        "trainer", {"_target_": trainer.get("_target_"), **get_trainer_arguments(trainer)}, given={"trial": None}
     )
     context = TrialContext(Path(), spec, datasets={} if datasets is None else datasets)
-    notes = _checked(load("trainer", trainer), context, trainer_arguments(trainer))
+    notes = _checked(load_target("trainer", trainer), context, get_trainer_arguments(trainer))
     if spec.recipe.data.get("loader") is None:
         return notes  # a trainer with data of its own
     data = context.load_data()

@@ -12,7 +12,7 @@ from nasproxy.stages.proxy_search.state import (
     ProxySearchState,
     StoppingState,
     TaskState,
-    best_task,
+    find_best_task,
     read_rules,
     read_tasks,
 )
@@ -74,7 +74,7 @@ class VertexStateFiles(Silent):
         # Jobs of one sweep write one file: what stands in their tasks' files, not what one of them knows.
         with Lease(folder.parent / "merge.lock").hold("the proxy search", wait_seconds=None):
             tasks = read_tasks(folder)
-            best = best_task(tasks, read_rules(folder) or "", time_tolerance=self._time_tolerance)
+            best = find_best_task(tasks, read_rules(folder) or "", time_tolerance=self._time_tolerance)
             write_search_controller_state(folder.parent / "SEARCH_CONTROLLER_STATE.json", tasks, best)
 
 

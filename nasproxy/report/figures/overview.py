@@ -7,69 +7,69 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from nasproxy.cost.account import train_saving
+from nasproxy.cost.account import measure_train_saving
 from nasproxy.report import wording
 from nasproxy.report.figures.style import BLACK, BLUE, DPI, GREY, ORANGE, SERIES, VERMILION, WIDE, draw_bounds
-from nasproxy.report.task_outcomes import Outcome, outcome
+from nasproxy.report.task_outcomes import TaskOutcome, get_outcome
 from nasproxy.stages.proxy_search.state import TaskState
-from nasproxy.stages.study_results import Findings, decided_at, target
+from nasproxy.stages.study_results import StudyResults, find_decisive_check, read_target
 
 RING = {"marker": "o", "facecolors": "none", "edgecolors": BLACK, "s": 70, "linewidths": 1.2}
 CROSS = {"marker": "x", "color": BLACK, "s": 55, "linewidths": 1.6}
 SQUARE = {"marker": "s", "facecolors": "none", "edgecolors": VERMILION, "s": 65, "linewidths": 1.3}
-ENDS: dict[Outcome, dict[str, Any]] = {
-    Outcome.CHOSEN: RING,
-    Outcome.ACCEPTED: RING,
-    Outcome.DROPPED: CROSS,
-    Outcome.TIMED_OUT: CROSS,
-    Outcome.REJECTED: SQUARE,
-    Outcome.UNDECIDED: SQUARE,
+ENDS: dict[TaskOutcome, dict[str, Any]] = {
+    TaskOutcome.CHOSEN: RING,
+    TaskOutcome.ACCEPTED: RING,
+    TaskOutcome.DROPPED: CROSS,
+    TaskOutcome.TIMED_OUT: CROSS,
+    TaskOutcome.REJECTED: SQUARE,
+    TaskOutcome.UNDECIDED: SQUARE,
 }
 """How the end of a curve is marked; what is not marked goes on, or could not be judged."""
-BARS: dict[Outcome, dict[str, Any]] = {
-    Outcome.CHOSEN: {"color": BLUE},
-    Outcome.ACCEPTED: {"color": BLUE, "alpha": 0.45},
-    Outcome.DROPPED: {"color": "#E8E8E8", "hatch": "////", "edgecolor": GREY},
-    Outcome.REJECTED: {"color": "#FBE3D6", "hatch": "xxxx", "edgecolor": VERMILION},
-    Outcome.UNDECIDED: {"color": "#FBEBCB", "hatch": "....", "edgecolor": ORANGE},
+BARS: dict[TaskOutcome, dict[str, Any]] = {
+    TaskOutcome.CHOSEN: {"color": BLUE},
+    TaskOutcome.ACCEPTED: {"color": BLUE, "alpha": 0.45},
+    TaskOutcome.DROPPED: {"color": "#E8E8E8", "hatch": "////", "edgecolor": GREY},
+    TaskOutcome.REJECTED: {"color": "#FBE3D6", "hatch": "xxxx", "edgecolor": VERMILION},
+    TaskOutcome.UNDECIDED: {"color": "#FBEBCB", "hatch": "....", "edgecolor": ORANGE},
 }
 OTHER_BAR = {"color": "#E8E8E8"}
 
 
-def overview(findings: Findings, tasks: Sequence[TaskState]) -> Figure:
+def draw_overview(results: StudyResults, tasks: Sequence[TaskState]) -> Figure:
     """Tau of all proxy tasks over training time, and what a model costs under each."""
     height = max(WIDE[1] + 0.3, 0.24 * len(tasks) + 2.2)
     figure = Figure(figsize=(WIDE[0], height), dpi=DPI)
     left, right = figure.subplots(1, 2, width_ratios=(1.35, 1))
-    _draw_taus(left, findings, tasks)
-    _draw_costs(right, findings, tasks)
+    _draw_taus(left, results, tasks)
+    _draw_costs(right, results, tasks)
     figure.legend(loc="outside lower center", ncols=4, columnspacing=1.2)
     return figure
 
 
-def _draw_taus(axes: Any, findings: Findings, tasks: Sequence[TaskState]) -> None:
+def _draw_taus(axes: Any, results: StudyResults, tasks: Sequence[TaskState]) -> None:
     longest = max(check.rated_seconds for task in tasks for check in task.checks)
-    size, unit = wording.time_unit(longest)
-    ends: list[tuple[float, float, Outcome]] = []
+    size, unit = wording.choose_time_unit(longest)
+    ends: list[tuple[float, float, TaskOutcome]] = []
     for (dashes, (colour, marker)), task in zip(itertools.cycle(SERIES), tasks, strict=False):
         known = [(c.rated_seconds / size, c.correlation.tau) for c in task.checks if c.correlation is not None]
         if not known:
             continue
         x, taus = zip(*known, strict=True)
         axes.plot(x, taus, dashes, color=colour, marker=marker, markersize=2.5, label=task.name)
-        ends.append((x[-1], taus[-1], outcome(findings, task)))
+        ends.append((x[-1], taus[-1], get_outcome(results, task)))
     _mark_ends(axes, ends)
-    full = list(findings.full_training_curve())
+    full = list(results.full_training_curve())
     if full:
         places, own = [seconds / size for _, seconds, _ in full], [found.tau for _, _, found in full]
         axes.plot(places, own, ":", color=BLACK, label="full training's own checks (optimistic)")
-    draw_bounds(axes, target(tasks[0]), findings.ceiling)
-    _draw_finish(axes, findings, size)
+    draw_bounds(axes, read_target(tasks[0]), results.ceiling)
+    _draw_finish(axes, results, size)
     axes.set(xlabel=f"training time, rated ({unit})", ylabel="rank correlation (tau-b)", ylim=(None, 1.08))
     axes.set_xlim(0, 1.1 * longest / size)
 
 
-def _mark_ends(axes: Any, ends: Sequence[tuple[float, float, Outcome]]) -> None:
+def _mark_ends(axes: Any, ends: Sequence[tuple[float, float, TaskOutcome]]) -> None:
     """Mark how each curve ended, each way with one line in the legend, after those of the curves."""
     marked: set[str] = set()
     for x, tau, what in ends:
@@ -79,12 +79,12 @@ def _mark_ends(axes: Any, ends: Sequence[tuple[float, float, Outcome]]) -> None:
             marked.add(name)
 
 
-def _draw_finish(axes: Any, findings: Findings, size: float) -> None:
+def _draw_finish(axes: Any, results: StudyResults, size: float) -> None:
     """Where the race ended: no other task could be cheaper from there on."""
-    best = findings.best
+    best = results.best
     if best is None or best.final_rated_seconds is None:
         return
-    what = "chosen" if findings.policy == "sequential" else "end of the race"
+    what = "chosen" if results.policy == "sequential" else "end of the race"
     place = best.final_rated_seconds / size
     axes.axvline(place, color=BLACK, linewidth=0.8, alpha=0.6, zorder=1)
     axes.annotate(
@@ -100,17 +100,17 @@ def _draw_finish(axes: Any, findings: Findings, size: float) -> None:
     )
 
 
-def _draw_costs(axes: Any, findings: Findings, tasks: Sequence[TaskState]) -> None:
-    rows = [(task, check.median_train_seconds) for task in tasks if (check := decided_at(task)) is not None]
+def _draw_costs(axes: Any, results: StudyResults, tasks: Sequence[TaskState]) -> None:
+    rows = [(task, check.median_train_seconds) for task in tasks if (check := find_decisive_check(task)) is not None]
     rows.sort(key=lambda row: row[1])
-    full = [reference.train_seconds for reference in findings.references]
+    full = [reference.train_seconds for reference in results.references]
     longest = max([seconds for _, seconds in rows] + ([float(np.median(full))] if full else []))
-    size, unit = wording.time_unit(longest)
+    size, unit = wording.choose_time_unit(longest)
     for place, (task, seconds) in enumerate(rows):
-        what = outcome(findings, task)
+        what = get_outcome(results, task)
         axes.barh(place, seconds / size, height=0.65, linewidth=0, **BARS.get(what, OTHER_BAR))
-        saving = train_saving(findings, task) if what.is_accepted else None
-        note = what.value if saving is None else f"{what.value}, {wording.times(saving.ratio)} cheaper"
+        saving = measure_train_saving(results, task) if what.is_accepted else None
+        note = what.value if saving is None else f"{what.value}, {wording.format_times(saving.ratio)} cheaper"
         axes.annotate(note, (seconds / size, place), (3, 0), textcoords="offset points", va="center", fontsize=6.5)
     names = [task.name for task, _ in rows]
     if full:

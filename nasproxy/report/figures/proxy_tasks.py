@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from nasproxy.report import wording
-from nasproxy.report.added_references import grown_at
+from nasproxy.report.added_references import list_growths
 from nasproxy.report.figures.style import (
     BLACK,
     BLUE,
@@ -19,20 +19,20 @@ from nasproxy.report.figures.style import (
     VERMILION,
     Over,
     draw_bounds,
-    new_figure,
+    make_figure,
 )
-from nasproxy.report.task_outcomes import Outcome, outcome
+from nasproxy.report.task_outcomes import TaskOutcome, get_outcome
 from nasproxy.stages.proxy_search.state import TaskCheck, TaskState
-from nasproxy.stages.study_results import Findings, decided_at, target
+from nasproxy.stages.study_results import StudyResults, find_decisive_check, read_target
 from nasproxy.statistics.missing import Floats
 
 MANY_LOOKS = 40
 """From here on their dots are drawn small, or they run into one another."""
 
 
-def correlation(findings: Findings, task: TaskState, over: Over) -> Figure:
+def draw_correlation(results: StudyResults, task: TaskState, over: Over) -> Figure:
     """Tau of a proxy task at each look, with what was needed there, the noise ceiling and the deciding look."""
-    figure, axes = new_figure(TALL)
+    figure, axes = make_figure(TALL)
     x, label = _places(task.checks, over)
     taus, lows, highs = (_of_correlation(task.checks, end) for end in ("tau", "low", "high"))
     width = 6.0 if len(x) == 1 else 0.0  # a band of one look has no width
@@ -40,9 +40,9 @@ def correlation(findings: Findings, task: TaskState, over: Over) -> Figure:
     size = 3.5 if len(x) < MANY_LOOKS else 1.8
     axes.plot(x, taus, color=BLUE, marker="o", markersize=size, label="tau-b, a dot a look")
     _draw_needs(axes, x, task)
-    draw_bounds(axes, None if _is_constant_need(task) else target(task), findings.ceiling)
+    draw_bounds(axes, None if _is_constant_need(task) else read_target(task), results.ceiling)
     _draw_growth(axes, x, task)
-    _draw_decision(axes, x, findings, task)
+    _draw_decision(axes, x, results, task)
     limits = [check.lower_limit for check in task.checks if check.lower_limit is not None]
     floor = min([0.0, *lows[np.isfinite(lows)].tolist(), *limits])
     axes.set(xlabel=label, ylabel="rank correlation (tau-b)", ylim=(min(-0.1, floor - 0.05), 1.08))
@@ -52,13 +52,13 @@ def correlation(findings: Findings, task: TaskState, over: Over) -> Figure:
     return figure
 
 
-def median_score(findings: Findings, task: TaskState, over: Over) -> Figure:
+def draw_median_score(results: StudyResults, task: TaskState, over: Over) -> Figure:
     """Median score of a proxy task's models at each check."""
-    figure, axes = new_figure(SMALL)
+    figure, axes = make_figure(SMALL)
     x, label = _places(task.checks, over)
     axes.plot(x, [check.median_score for check in task.checks], color=BLUE, marker="s", label="proxy task")
-    if findings.references:
-        full = float(np.median([reference.score for reference in findings.references]))
+    if results.references:
+        full = float(np.median([reference.score for reference in results.references]))
         axes.axhline(full, color=BLACK, linestyle=":", label=f"full training: {full:.4g}")
     axes.set(xlabel=label, ylabel="median score")
     axes.set_xlim(left=0)
@@ -67,19 +67,19 @@ def median_score(findings: Findings, task: TaskState, over: Over) -> Figure:
     return figure
 
 
-def proxy_against_full(findings: Findings, task: TaskState) -> Figure:
+def draw_proxy_against_full(results: StudyResults, task: TaskState) -> Figure:
     """Each model's proxy score at the deciding check against its full-training score."""
-    figure, axes = new_figure(SMALL)
-    check = decided_at(task)
+    figure, axes = make_figure(SMALL)
+    check = find_decisive_check(task)
     assert check is not None
-    scores = findings.scores_at(task, check.step)
+    scores = results.scores_at(task, check.step)
     look: dict[str, Any] = {"color": BLUE, "ecolor": GREY, "elinewidth": 0.8}
     axes.errorbar(
         scores.reference,
         scores.proxy,
-        xerr=findings.seed_sd,
+        xerr=results.seed_sd,
         fmt="o",
-        label="model" if findings.seed_sd is None else "model, \N{PLUS-MINUS SIGN} one seed SD",
+        label="model" if results.seed_sd is None else "model, \N{PLUS-MINUS SIGN} one seed SD",
         **look,
     )
     if scores.has_failed.any():
@@ -87,7 +87,11 @@ def proxy_against_full(findings: Findings, task: TaskState) -> Figure:
         x = scores.reference[scores.has_failed]
         axes.scatter(x, np.zeros(x.size), label="failed, ranks last", **failed)
     shown = check.correlation
-    found = "tau undefined" if shown is None else f"tau {wording.tau(shown.tau)}, {wording.count(shown.n, 'model')}"
+    found = (
+        "tau undefined"
+        if shown is None
+        else f"tau {wording.format_tau(shown.tau)}, {wording.format_count(shown.n, 'model')}"
+    )
     axes.set(xlabel="full-training score", ylabel="proxy score", title=f"{task.name}, step {check.step}: {found}")
     figure.legend(loc="outside lower center", ncols=2)
     return figure
@@ -102,13 +106,13 @@ def _places(checks: Sequence[TaskCheck], over: Over) -> tuple[list[float], str]:
     if over is Over.STEPS:
         return [float(check.step) for check in checks], "training steps"
     seconds = [check.median_train_seconds for check in checks]
-    size, unit = wording.time_unit(max(seconds))
+    size, unit = wording.choose_time_unit(max(seconds))
     return [second / size for second in seconds], f"median training time ({unit})"
 
 
 def _is_constant_need(task: TaskState) -> bool:
     """Whether nothing but the target was ever needed: then it needs no line of its own."""
-    return all(check.needed is not None and check.needed == target(task) for check in task.checks)
+    return all(check.needed is not None and check.needed == read_target(task) for check in task.checks)
 
 
 def _draw_needs(axes: Any, x: Sequence[float], task: TaskState) -> None:
@@ -127,7 +131,7 @@ def _draw_needs(axes: Any, x: Sequence[float], task: TaskState) -> None:
 
 def _draw_growth(axes: Any, x: Sequence[float], task: TaskState) -> None:
     """Mark the looks at which references were added, each with their number."""
-    for number, (check, before, after) in enumerate(grown_at(task)):
+    for number, (check, before, after) in enumerate(list_growths(task)):
         place = x[task.checks.index(check)]
         name = "references added" if number == 0 else None
         axes.axvline(place, color=ORANGE, linewidth=0.9, linestyle=(0, (1, 1.5)), zorder=1, label=name)
@@ -144,13 +148,13 @@ def _draw_growth(axes: Any, x: Sequence[float], task: TaskState) -> None:
         )
 
 
-def _draw_decision(axes: Any, x: Sequence[float], findings: Findings, task: TaskState) -> None:
-    check = decided_at(task)
+def _draw_decision(axes: Any, x: Sequence[float], results: StudyResults, task: TaskState) -> None:
+    check = find_decisive_check(task)
     if check is None or check.correlation is None:
         return
-    what = outcome(findings, task)
-    is_open = what in (Outcome.RUNNING, Outcome.OTHER_RULES)
+    what = get_outcome(results, task)
+    is_open = what in (TaskOutcome.RUNNING, TaskOutcome.OTHER_RULES)
     words = "last look" if is_open else "accepted" if what.is_accepted else what.value
     ring = {"s": 60, "facecolors": "none", "edgecolors": BLACK, "linewidths": 1.2, "zorder": 4}
     place, tau = x[task.checks.index(check)], check.correlation.tau
-    axes.scatter([place], [tau], label=f"{words}: tau {wording.tau(tau)}", **ring)
+    axes.scatter([place], [tau], label=f"{words}: tau {wording.format_tau(tau)}", **ring)

@@ -67,7 +67,7 @@ class Picture:
     png: bytes
 
 
-def picture(name: str, alt: str, draw: Callable[..., Figure], *arguments: Any) -> Picture:
+def make_picture(name: str, alt: str, draw: Callable[..., Figure], *arguments: Any) -> Picture:
     """Draw a figure in the report's style."""
     with mpl.rc_context(STYLE):
         figure = draw(*arguments)
@@ -76,7 +76,7 @@ def picture(name: str, alt: str, draw: Callable[..., Figure], *arguments: Any) -
     return Picture(f"{name}.png", alt, file.getvalue())
 
 
-def new_figure(size: tuple[float, float]) -> tuple[Figure, Any]:
+def make_figure(size: tuple[float, float]) -> tuple[Figure, Any]:
     """A figure of so many inches, with one pair of axes."""
     figure = Figure(figsize=size, dpi=DPI)
     return figure, figure.subplots()
@@ -88,5 +88,5 @@ def draw_bounds(axes: Any, wanted: float | None, ceiling: NoiseCeiling | None) -
         axes.axhline(wanted, color=VERMILION, linestyle=":", linewidth=1.0, label=f"target {wanted:g}")
     if ceiling is not None:
         axes.axhspan(ceiling.low, ceiling.high, color=GREEN, alpha=0.12, linewidth=0)
-        name = f"noise ceiling {wording.tau(ceiling.tau)}"
+        name = f"noise ceiling {wording.format_tau(ceiling.tau)}"
         axes.axhline(ceiling.tau, color=GREEN, linestyle="-.", linewidth=1.0, label=name)

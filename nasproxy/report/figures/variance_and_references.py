@@ -8,30 +8,19 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from nasproxy.report import wording
-from nasproxy.report.figures.style import (
-    BLACK,
-    BLUE,
-    DPI,
-    ORANGE,
-    SERIES,
-    SMALL,
-    STYLE,
-    VERMILION,
-    WIDE,
-    new_figure,
-)
+from nasproxy.report.figures.style import BLACK, BLUE, DPI, ORANGE, SERIES, SMALL, STYLE, VERMILION, WIDE, make_figure
 from nasproxy.stages.references.state import Iteration
-from nasproxy.stages.study_results import Findings
+from nasproxy.stages.study_results import StudyResults
 
 
-def variance_curves(findings: Findings) -> Figure:
+def draw_variance_curves(results: StudyResults) -> Figure:
     """Learning curves of one model's seeds, whole and, where they lie too close to be told apart, their end."""
-    result = findings.measured
+    result = results.measured
     assert result is not None
     figure = Figure(figsize=WIDE, dpi=DPI)
     whole, end = figure.subplots(1, 2)
     records = [
-        (findings.trials[key].spec.seed, findings.trials[key].record) for key in result.keys if key in findings.trials
+        (results.trials[key].spec.seed, results.trials[key].record) for key in result.keys if key in results.trials
     ]
     for (dashes, (colour, marker)), (seed, record) in zip(SERIES, records, strict=False):
         steps, scores = [check.step for check in record.checks], [check.score for check in record.checks]
@@ -51,7 +40,8 @@ def variance_curves(findings: Findings) -> Figure:
     end.set(xlabel="training steps", title="last third")
     verdict = result.verdict
     figure.suptitle(
-        f"CV {wording.number(verdict.variation, 3)}, smoothness {wording.number(verdict.smoothness, 3)}, seed SD "
+        f"CV {wording.format_number(verdict.variation, 3)}, smoothness "
+        f"{wording.format_number(verdict.smoothness, 3)}, seed SD "
         f"{deviation.sd:.3g} (95 % interval {deviation.low:.3g} to {deviation.high:.3g}, {deviation.n} seeds)",
         fontsize=STYLE["font.size"],
     )
@@ -60,10 +50,10 @@ def variance_curves(findings: Findings) -> Figure:
     return figure
 
 
-def schedule_curves(findings: Findings) -> Figure:
+def draw_schedule_curves(results: StudyResults) -> Figure:
     """Learning curves of one model under each schedule: a pair of axes for each way to smooth the weights."""
-    assert findings.schedules is not None
-    curves = [curve for curve in findings.schedules.curves if curve.key in findings.trials]
+    assert results.schedules is not None
+    curves = [curve for curve in results.schedules.curves if curve.key in results.trials]
     smoothings = list(dict.fromkeys(curve.smoothing for curve in curves))
     looks = dict(zip(dict.fromkeys(curve.schedule for curve in curves), itertools.cycle(SERIES), strict=False))
     figure = Figure(figsize=WIDE, dpi=DPI)
@@ -72,9 +62,9 @@ def schedule_curves(findings: Findings) -> Figure:
         for curve in curves:
             if curve.smoothing != smoothing:
                 continue
-            checks = findings.trials[curve.key].record.checks
+            checks = results.trials[curve.key].record.checks
             dashes, (colour, marker) = looks[curve.schedule]
-            words = "failed" if curve.score is None else f"smoothness {wording.number(curve.smoothness, 3)}"
+            words = "failed" if curve.score is None else f"smoothness {wording.format_number(curve.smoothness, 3)}"
             steps, scores = [check.step for check in checks], [check.score for check in checks]
             axes.plot(steps, scores, dashes, color=colour, marker=marker, label=f"{curve.schedule} ({words})")
         weights = "weights as they are" if smoothing == "none" else f"weights smoothed: {smoothing}"
@@ -84,16 +74,16 @@ def schedule_curves(findings: Findings) -> Figure:
     return figure
 
 
-def selection_scatter(findings: Findings, iteration: Iteration) -> Figure:
+def draw_selection_scatter(results: StudyResults, iteration: Iteration) -> Figure:
     """Candidates of one iteration by their scores at the deciding check; who failed has none and stands apart."""
-    figure, axes = new_figure(SMALL)
+    figure, axes = make_figure(SMALL)
     kept_label = "reference model" if iteration.fraction == 1.0 else "kept"
     groups = (
         (iteration.kept or (), kept_label, {"color": BLUE, "marker": "o"}),
         (iteration.removed, "dropped: like another", {"color": ORANGE, "marker": "x"}),
     )
     for numbers, label, look in groups:
-        points = [(score, n) for n in numbers if (score := _candidate_score(findings, n, iteration)) is not None]
+        points = [(score, n) for n in numbers if (score := _candidate_score(results, n, iteration)) is not None]
         if points:
             axes.scatter(*zip(*points, strict=True), label=f"{label} ({len(points)})", s=18, linewidths=1.2, **look)
     if iteration.failed:
@@ -105,20 +95,20 @@ def selection_scatter(findings: Findings, iteration: Iteration) -> Figure:
     return figure
 
 
-def reference_scores(findings: Findings) -> Figure:
+def draw_reference_scores(results: StudyResults) -> Figure:
     """Full-training scores, best first, with seed noise, beside the baseline model's."""
-    figure, axes = new_figure(WIDE)
-    models, sd = sorted((*findings.references, *findings.added), key=lambda model: -model.score), findings.seed_sd
+    figure, axes = make_figure(WIDE)
+    models, sd = sorted((*results.references, *results.added), key=lambda model: -model.score), results.seed_sd
     noise = "" if sd is None else f", \N{PLUS-MINUS SIGN} one seed SD ({sd:.2g})"
     look: dict[str, Any] = {"fmt": "o", "color": BLACK, "elinewidth": 1, "capsize": 2.5}
     for group, label, face in (
-        (findings.references, f"reference{noise}", BLACK),
-        (findings.added, "added while a verdict was undecided", "white"),
+        (results.references, f"reference{noise}", BLACK),
+        (results.added, "added while a verdict was undecided", "white"),
     ):
         if group:
             ranks = [models.index(model) + 1 for model in group]
             axes.errorbar(ranks, [m.score for m in group], yerr=sd, label=label, markerfacecolor=face, **look)
-    baseline = findings.selection.baseline if findings.selection else None
+    baseline = results.selection.baseline if results.selection else None
     if baseline is not None:
         axes.axhline(baseline.score, color=VERMILION, linestyle="--", label=f"baseline model ({baseline.score:.4g})")
         if sd is not None:
@@ -139,8 +129,8 @@ def _draw_failed_candidates(axes: Any, numbers: Sequence[int]) -> None:
     axes.scatter([strip / 2] * len(numbers), numbers, label=f"failed, no score ({len(numbers)})", **look)
 
 
-def _candidate_score(findings: Findings, number: int, iteration: Iteration) -> float | None:
-    assert findings.selection is not None
-    trial = findings.trials.get(findings.selection.keys[number])
+def _candidate_score(results: StudyResults, number: int, iteration: Iteration) -> float | None:
+    assert results.selection is not None
+    trial = results.trials.get(results.selection.keys[number])
     check = None if trial is None else trial.record.check_at(iteration.until_step)
     return None if check is None else check.score

@@ -11,13 +11,13 @@ from pathlib import Path
 
 from nasproxy.errors import TooFewTrialsError
 from nasproxy.stages.confirmation.settings import ConfirmSettings
-from nasproxy.stages.confirmation.state import ConfirmationState, FreshModels, Outcome
-from nasproxy.stages.proxy_search.judge import Judge, Models
+from nasproxy.stages.confirmation.state import ConfirmationOutcome, ConfirmationState, FreshModels
+from nasproxy.stages.proxy_search.judge import Judge, JudgedModels
 from nasproxy.stages.proxy_search.state import StoppingState, TaskState
-from nasproxy.stages.references.selection import reference
+from nasproxy.stages.references.selection import make_reference
 from nasproxy.stages.references.state import Reference
 from nasproxy.stages.runner import Decide, Records, Train
-from nasproxy.statistics.contradiction import Confirmation, confirm
+from nasproxy.statistics.contradiction import Confirmation, compare_retraining
 from nasproxy.statistics.rank_correlation import RankCorrelation
 from nasproxy.storage.files import read_record, write_record
 from nasproxy.tracking.tracker import Progress
@@ -26,7 +26,7 @@ from nasproxy.trials.records import TrialRecord
 from nasproxy.trials.spec import Architecture, Recipe, Split, TrialSpec
 
 
-class ConfirmationController:
+class ConfirmationStage:
     """Confirms one accepted proxy task."""
 
     name = "confirmation"
@@ -65,7 +65,7 @@ class ConfirmationController:
         self._judge = judge
         self._path = folder / f"{task.name}_{task.final_step}.json"
         self._references = (*references, *task.added)
-        compressed = compress(task.proxy_task, recipe, task.final_step)
+        compressed = compress_schedule(task.proxy_task, recipe, task.final_step)
         self._specs = tuple(
             TrialSpec(model.architecture, compressed, Split.SEARCH, proxy_seed, recipe) for model in self._references
         )
@@ -80,7 +80,7 @@ class ConfirmationController:
         stored = read_record(self._path, ConfirmationState)
         if stored is None or not stored.is_of(task) or stored.keys != keys:
             return new
-        if stored.outcome is Outcome.EXCESS_FAILURES:
+        if stored.outcome is ConfirmationOutcome.EXCESS_FAILURES:
             return new
         is_known = stored.fresh is None or self._settings.fresh_models == 0 or self._is_enough(stored.fresh)
         return stored if is_known else replace(stored, fresh=None)
@@ -126,18 +126,18 @@ class ConfirmationController:
         return self._judge.criterion.target if self._task.stopping_state is StoppingState.MET_CORRELATION else None
 
     def _judged(self, state: ConfirmationState, records: Records) -> Decide[ConfirmationState]:
-        models = Models(self._references, tuple(records[spec.key] for spec in self._specs))
+        models = JudgedModels(self._references, tuple(records[spec.key] for spec in self._specs))
         present = len(models.present_at(self._final_step))
         if present < self._judge.needed(models):
-            failed = replace(state, outcome=Outcome.EXCESS_FAILURES)
+            failed = replace(state, outcome=ConfirmationOutcome.EXCESS_FAILURES)
             return Decide(failed, f"{state.task}: too many trials were lost to confirm it, {present} are left")
         last = self._task.checks[-1].correlation if self._task.checks else None
         result = self._confirm(models, last)
-        outcome = Outcome.CONTRADICTED if result.is_contradicted else Outcome.STANDS
+        outcome = ConfirmationOutcome.CONTRADICTED if result.is_contradicted else ConfirmationOutcome.STANDS
         return Decide(replace(state, outcome=outcome, result=result), f"{state.task}: {_words(outcome, result)}")
 
-    def _confirm(self, models: Models, truncated: RankCorrelation | None) -> Confirmation:
-        return confirm(
+    def _confirm(self, models: JudgedModels, truncated: RankCorrelation | None) -> Confirmation:
+        return compare_retraining(
             models.scores_at(self._final_step),
             models.reference_scores,
             stated_tau=self._stated_tau,
@@ -157,7 +157,7 @@ class ConfirmationController:
 
     def _wants_fresh(self, state: ConfirmationState) -> bool:
         is_judged = state.fresh is not None and state.fresh.is_judged
-        return state.outcome is Outcome.STANDS and self._settings.fresh_models > 0 and not is_judged
+        return state.outcome is ConfirmationOutcome.STANDS and self._settings.fresh_models > 0 and not is_judged
 
     def _next_of_fresh(self, state: ConfirmationState, records: Records) -> Train | Decide[ConfirmationState]:
         if state.fresh is None:
@@ -171,7 +171,7 @@ class ConfirmationController:
         full = self._taken(records)
         if _waiting(full, records):
             return full
-        return [*full, *(proxy for _, proxy in self._workable(records))]
+        return [*full, *(proxy for _, proxy in self._trainable(records))]
 
     def _taken(self, records: Records) -> list[TrialSpec]:
         taken: list[TrialSpec] = []
@@ -181,7 +181,7 @@ class ConfirmationController:
             taken.append(spec)
         return taken
 
-    def _workable(self, records: Records) -> list[tuple[TrialSpec, TrialSpec]]:
+    def _trainable(self, records: Records) -> list[tuple[TrialSpec, TrialSpec]]:
         """Both trainings of each candidate that trained fully."""
         pairs = zip(self._taken(records), self._fresh_proxy, strict=False)
         return [(full, proxy) for full, proxy in pairs if records[full.key].reached(full.total_steps)]
@@ -189,9 +189,9 @@ class ConfirmationController:
     def _fresh_judged(
         self, state: ConfirmationState, fresh: FreshModels, records: Records
     ) -> Decide[ConfirmationState]:
-        workable = self._workable(records)
-        references = tuple(reference(number, full, records) for number, (full, _) in enumerate(workable))
-        models = Models(references, tuple(records[proxy.key] for _, proxy in workable))
+        trainable = self._trainable(records)
+        references = tuple(make_reference(number, full, records) for number, (full, _) in enumerate(trainable))
+        models = JudgedModels(references, tuple(records[proxy.key] for _, proxy in trainable))
         try:
             result = self._confirm(models, None)
         except TooFewTrialsError:
@@ -199,13 +199,13 @@ class ConfirmationController:
         tried = [records[spec.key].status for spec in self._tried(records) if _is_lost(records[spec.key], spec)]
         causes = Counter(status.cause.value for status in tried if status.cause is not None)
         judged = replace(
-            fresh, is_judged=True, workable=len(workable), failed=tuple(causes.most_common()), result=result
+            fresh, is_judged=True, trainable=len(trainable), failed=tuple(causes.most_common()), result=result
         )
         words = "too few have scores" if result is None else _tau_words(result)
-        return Decide(replace(state, fresh=judged), f"{state.task}: {len(workable)} fresh models: {words}")
+        return Decide(replace(state, fresh=judged), f"{state.task}: {len(trainable)} fresh models: {words}")
 
 
-def compress(task: ProxyTask, recipe: Recipe, final_step: int) -> ProxyTask:
+def compress_schedule(task: ProxyTask, recipe: Recipe, final_step: int) -> ProxyTask:
     """The proxy task with a schedule that ends at a step that it checks, checked on its way there as before.
 
     Without those checks a long training could not be paused. A task that was accepted at its end is trained so already.
@@ -228,8 +228,8 @@ def _waiting(specs: Sequence[TrialSpec], records: Records) -> Mapping[str, int]:
     }
 
 
-def _words(outcome: Outcome, result: Confirmation) -> str:
-    verdict = "contradicted" if outcome is Outcome.CONTRADICTED else "the verdict stands"
+def _words(outcome: ConfirmationOutcome, result: Confirmation) -> str:
+    verdict = "contradicted" if outcome is ConfirmationOutcome.CONTRADICTED else "the verdict stands"
     return f"{verdict}, {_tau_words(result)}"
 
 

@@ -9,7 +9,7 @@ from nasproxy.statistics.contradiction import Confirmation
 from nasproxy.storage.files import read_record
 
 
-class Outcome(str, enum.Enum):
+class ConfirmationOutcome(str, enum.Enum):
     """What a confirmation ended with."""
 
     STANDS = "stands"
@@ -26,7 +26,7 @@ class FreshModels:
         full_keys: Full trainings of the candidates, in the order they are taken in.
         proxy_keys: Their trainings under the proxy task, in the same order.
         is_judged: Whether all that were tried have ended.
-        workable: Models that trained fully.
+        trainable: Models that trained fully.
         failed: Trials that failed by cause, full and proxy trainings together.
         result: What they say; None before, and where too few have scores.
     """
@@ -35,7 +35,7 @@ class FreshModels:
     full_keys: tuple[str, ...]
     proxy_keys: tuple[str, ...]
     is_judged: bool = False
-    workable: int = 0
+    trainable: int = 0
     failed: tuple[tuple[str, int], ...] = ()
     result: Confirmation | None = None
 
@@ -62,7 +62,7 @@ class ConfirmationState:
     judged_keys: tuple[str, ...]
     keys: tuple[str, ...]
     is_begun: bool = False
-    outcome: Outcome | None = None
+    outcome: ConfirmationOutcome | None = None
     result: Confirmation | None = None
     fresh: FreshModels | None = None
 
@@ -78,7 +78,7 @@ class ConfirmationState:
 
     def contradicts(self, task: TaskState) -> bool:
         """Whether this verdict cannot stand."""
-        return self.outcome is Outcome.CONTRADICTED and self.is_of(task)
+        return self.outcome is ConfirmationOutcome.CONTRADICTED and self.is_of(task)
 
 
 def read_confirmations(folder: Path) -> list[ConfirmationState]:

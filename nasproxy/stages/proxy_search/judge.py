@@ -7,17 +7,17 @@ from statistics import median
 
 import numpy as np
 
-from nasproxy.stages.proxy_search.race import Pace
+from nasproxy.stages.proxy_search.race import TaskSpeed
 from nasproxy.stages.proxy_search.state import TaskCheck
 from nasproxy.stages.references.state import Reference
-from nasproxy.statistics.acceptance import Criterion, Evidence, Plan, Verdict
+from nasproxy.statistics.acceptance import Criterion, Evidence, LookPlan, Verdict
 from nasproxy.statistics.missing import Floats
 from nasproxy.statistics.rank_correlation import kendall_tau, rank_failed_last
 from nasproxy.trials.records import TrialRecord
 
 
 @dataclass(frozen=True)
-class Models:
+class JudgedModels:
     """The models of a proxy task: references with the records of their proxy trainings, in one order."""
 
     references: tuple[Reference, ...]
@@ -65,16 +65,18 @@ class Judge:
     min_models: int
     min_valid_ratio: float
 
-    def has_enough(self, models: Models, step: int) -> bool:
+    def has_enough(self, models: JudgedModels, step: int) -> bool:
         """Whether enough models are left at a step, and not all of them failed."""
         present = models.present_at(step)
         return len(present) >= self.needed(models) and not all(record.has_failed_by(step) for record in present)
 
-    def needed(self, models: Models) -> int:
+    def needed(self, models: JudgedModels) -> int:
         """How many models must not have been lost."""
         return max(self.min_models, math.ceil(self.min_valid_ratio * len(models.records)))
 
-    def look(self, models: Models, steps: Sequence[int], pace: Pace, plan: Plan) -> tuple[TaskCheck, Verdict]:
+    def look(
+        self, models: JudgedModels, steps: Sequence[int], speed: TaskSpeed, plan: LookPlan
+    ) -> tuple[TaskCheck, Verdict]:
         """What a task shows at the last of some steps, which all of its models have reached."""
         step = steps[-1]
         scores = models.scores_over(steps)
@@ -87,7 +89,7 @@ class Judge:
             needed=verdict.needed,
             lower_limit=verdict.lower_limit,
             median_score=median(check.score for check in at_step),
-            median_train_seconds=pace.devices * median(check.train_seconds for check in at_step),
-            rated_seconds=pace.seconds_at(step),
+            median_train_seconds=speed.devices * median(check.train_seconds for check in at_step),
+            rated_seconds=speed.seconds_at(step),
         )
         return shown, verdict

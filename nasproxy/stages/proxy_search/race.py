@@ -17,7 +17,7 @@ RATED_CHECKS = 2
 
 
 @dataclass(frozen=True)
-class Pace:
+class TaskSpeed:
     """How fast a proxy task's models train.
 
     Attributes:
@@ -40,22 +40,22 @@ class Pace:
         return within[-1] if within else self.check_steps[0]
 
 
-def rated_until(check_steps: Sequence[int]) -> int:
+def find_rated_step(check_steps: Sequence[int]) -> int:
     """The step up to which a trial must be trained for its speed to be known."""
     return check_steps[min(RATED_CHECKS, len(check_steps)) - 1]
 
 
-def pace(check_steps: tuple[int, ...], records: Sequence[TrialRecord], devices: int = 1) -> Pace | None:
+def measure_speed(check_steps: tuple[int, ...], records: Sequence[TrialRecord], devices: int = 1) -> TaskSpeed | None:
     """The pace of a proxy task, from trials of its first models on so many devices each.
 
     Returns:
         The pace, or None while a model that has not failed has still to show its speed, or where none ever did.
     """
-    until = rated_until(check_steps)
+    until = find_rated_step(check_steps)
     if not all(record.is_failed or record.reached(until) for record in records):
         return None
     speeds = [speed for record in records if (speed := _seconds_per_step(record, until)) is not None]
-    return Pace(check_steps, median(speeds), devices) if speeds else None
+    return TaskSpeed(check_steps, median(speeds), devices) if speeds else None
 
 
 def _seconds_per_step(record: TrialRecord, until: int) -> float | None:
@@ -68,12 +68,12 @@ def _seconds_per_step(record: TrialRecord, until: int) -> float | None:
     return (second.train_seconds - first.train_seconds) / (second.step - first.step)
 
 
-def earliest(next_seconds: Mapping[str, float]) -> str:
+def find_earliest(next_seconds: Mapping[str, float]) -> str:
     """The task whose next check comes first; of those at the same time the first of the grid."""
     return min(next_seconds, key=lambda name: next_seconds[name])
 
 
-def horizon(next_seconds: float, start_seconds: float, growth: float) -> float:
+def find_horizon(next_seconds: float, start_seconds: float, growth: float) -> float:
     """The end of the rung that a moment lies in: how far all tasks may train before the next judgement.
 
     Args:

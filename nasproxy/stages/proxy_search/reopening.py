@@ -7,7 +7,7 @@ from nasproxy.stages.confirmation.state import ConfirmationState
 from nasproxy.stages.proxy_search.state import StoppingState, TaskState
 
 
-def next_change(
+def find_next_change(
     tasks: Mapping[str, TaskState], own: Collection[str], confirmations: Sequence[ConfirmationState]
 ) -> TaskState | None:
     """The next task of a controller's own that is no longer what it was, as it is now; None once all are.
@@ -34,9 +34,11 @@ def _is_contradicted(tasks: Mapping[str, TaskState], name: str | None) -> bool:
     return beater is not None and beater.stopping_state is StoppingState.CONTRADICTED
 
 
-def settled(tasks: Mapping[str, TaskState], confirmations: Sequence[ConfirmationState]) -> dict[str, TaskState]:
+def apply_confirmations(
+    tasks: Mapping[str, TaskState], confirmations: Sequence[ConfirmationState]
+) -> dict[str, TaskState]:
     """All tasks as they are once every change has been made, for a reader that makes none."""
     result = dict(tasks)
-    while (changed := next_change(result, result, confirmations)) is not None:
+    while (changed := find_next_change(result, result, confirmations)) is not None:
         result[changed.name] = changed
     return result

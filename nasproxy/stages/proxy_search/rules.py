@@ -24,7 +24,7 @@ def read_settings(judged_by: str | None) -> Mapping[str, Any]:
     return rules if isinstance(rules, dict) else {}
 
 
-def by_path(judged_by: str | None, policy: str | None) -> Mapping[str, Any]:
+def list_by_path(judged_by: str | None, policy: str | None) -> Mapping[str, Any]:
     """The rules by their paths in the configuration.
 
     Args:

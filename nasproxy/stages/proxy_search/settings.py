@@ -41,7 +41,7 @@ class ProxySearchSettings:
         rung_growth: How many times further each rung of the lockstep ends than the one before.
         min_models: Fewest models with a score.
         min_valid_ratio: Smallest share of the reference models with a score.
-        tasks_planned: Proxy tasks of the whole grid, where not all of them are judged by one job; None for those that
+        planned_tasks: Proxy tasks of the whole grid, where not all of them are judged by one job; None for those that
             the study knows of.
     """
 
@@ -53,7 +53,7 @@ class ProxySearchSettings:
     rung_growth: float = 1.5
     min_models: int = 5
     min_valid_ratio: float = 0.7
-    tasks_planned: int | None = None
+    planned_tasks: int | None = None
 
     def check(self) -> None:
         """Refuse what cannot work.
@@ -73,9 +73,9 @@ class ProxySearchSettings:
             )
         if self.rung_growth <= 1:
             raise ConfigError(f"proxy_search.rung_growth must be above 1, got {self.rung_growth:g}")
-        if self.tasks_planned is not None and self.tasks_planned < 1:
+        if self.planned_tasks is not None and self.planned_tasks < 1:
             raise ConfigError(
-                f"proxy_search.tasks_planned must be at least 1, got {self.tasks_planned}: count the grid, or give null"
+                f"proxy_search.planned_tasks must be at least 1, got {self.planned_tasks}: count the grid, or give null"
             )
         if self.min_models < 5:
             raise ConfigError(

@@ -12,8 +12,8 @@ from pathlib import Path
 from nasproxy.errors import ConfigError
 from nasproxy.stages.confirmation.state import ConfirmationState
 from nasproxy.stages.proxy_search import race, reopening
-from nasproxy.stages.proxy_search.judge import Judge, Models
-from nasproxy.stages.proxy_search.race import Pace
+from nasproxy.stages.proxy_search.judge import Judge, JudgedModels
+from nasproxy.stages.proxy_search.race import TaskSpeed
 from nasproxy.stages.proxy_search.settings import ProxySearchSettings
 from nasproxy.stages.proxy_search.state import (
     KnownTasks,
@@ -22,24 +22,24 @@ from nasproxy.stages.proxy_search.state import (
     StoppingState,
     TaskCheck,
     TaskState,
-    best_task,
-    in_order,
+    find_best_task,
     read_policy,
     read_rules,
     read_tasks,
+    sort_tasks,
 )
-from nasproxy.stages.references.candidate_pool import Reserve
+from nasproxy.stages.references.candidate_pool import CandidatePool
 from nasproxy.stages.references.state import Reference
 from nasproxy.stages.runner import Decide, Records, Train
-from nasproxy.statistics.acceptance import Criterion, Plan, Verdict, VerdictKind
-from nasproxy.storage.files import stamp, write_record
+from nasproxy.statistics.acceptance import Criterion, LookPlan, Verdict, VerdictKind
+from nasproxy.storage.files import get_stamp, write_record
 from nasproxy.storage.leases import Lease
 from nasproxy.tracking.tracker import Progress
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.spec import Recipe, Split, TrialSpec
 
 
-class ProxySearchController:
+class ProxySearchStage:
     """Judges proxy tasks, in a race or one after the other."""
 
     name = "proxy_search"
@@ -52,7 +52,7 @@ class ProxySearchController:
         criterion: Criterion,
         judged_by: str,
         references: Sequence[Reference],
-        reserve: Reserve,
+        candidate_pool: CandidatePool,
         recipe: Recipe,
         seed: int,
         folder: Path,
@@ -66,7 +66,7 @@ class ProxySearchController:
             criterion: When a task is good.
             judged_by: The criterion and the settings in words, to know a change of them by.
             references: Models with full-training scores.
-            reserve: Candidates that may become references while a verdict is undecided.
+            candidate_pool: Candidates that may become references while a verdict is undecided.
             recipe: The study's trainings.
             seed: Seed of every proxy training; another than the references'.
             folder: Where each task's state lives.
@@ -78,7 +78,7 @@ class ProxySearchController:
         self._judge = Judge(criterion, settings.min_models, settings.min_valid_ratio)
         self._judged_by = judged_by
         self._references = tuple(references)
-        self._reserve = reserve
+        self._candidate_pool = candidate_pool
         self._recipe = recipe
         self._seed = seed
         self._folder = folder
@@ -92,7 +92,7 @@ class ProxySearchController:
         """All tasks that the study has judged, and this controller's own."""
         known = read_tasks(self._folder)
         own = {name: self._known_or_new(name, known) for name in self._proxy_tasks}
-        return ProxySearchState(in_order({**known, **own}))
+        return ProxySearchState(sort_tasks({**known, **own}))
 
     def save(self, state: ProxySearchState) -> ProxySearchState:
         """Store the own tasks that changed, each in its file, and learn what others have decided."""
@@ -103,7 +103,7 @@ class ProxySearchController:
             for task in changed:
                 self._write(task)
             others = {name: task for name, task in stored.items() if name not in self._proxy_tasks}
-            merged = ProxySearchState(in_order({**state.tasks, **others}))
+            merged = ProxySearchState(sort_tasks({**state.tasks, **others}))
             rules = Rules(self._judged_by, self._settings.policy)
             if (read_rules(self._folder), read_policy(self._folder)) != (rules.judged_by, rules.policy):
                 write_record(self._folder.parent / "rules.json", rules)
@@ -113,32 +113,32 @@ class ProxySearchController:
         """The trials of the tasks that are being judged, and of candidates called up as references."""
         contenders = self._contenders(state)
         proxies = [spec for task in contenders for spec in self._task_specs(task)]
-        return [*proxies, *(spec for task in contenders for spec in self._reserve.called_up(task))]
+        return [*proxies, *(spec for task in contenders for spec in self._candidate_pool.requested_specs(task))]
 
     def next_action(self, state: ProxySearchState, records: Records) -> Train | Decide[ProxySearchState] | None:
         """Judge the check that comes first in training time, once all models of its task have reached it."""
-        changed = reopening.next_change(state.tasks, self._proxy_tasks, self._confirmations)
+        changed = reopening.find_next_change(state.tasks, self._proxy_tasks, self._confirmations)
         if changed is not None:
             return self._decide(state, changed)
         contenders = {task.name: task for task in self._contenders(state)}
         if not contenders:
             return None
         models = {name: self._models(task, records) for name, task in contenders.items()}
-        paces = {name: self._pace(name, models[name]) for name in contenders}
+        task_speeds = {name: self._measure_speed(name, models[name]) for name in contenders}
         for name, task in contenders.items():
-            until = race.rated_until(self._steps[name])
-            if paces[name] is None and models[name].have_reached(until):
+            until = race.find_rated_step(self._steps[name])
+            if task_speeds[name] is None and models[name].have_reached(until):
                 return self._decide(state, replace(task, stopping_state=StoppingState.EXCESS_FAILURES))
-        known = {name: pace for name, pace in paces.items() if pace is not None}
+        known = {name: speed for name, speed in task_speeds.items() if speed is not None}
         if len(known) < len(contenders):
             return Train(self._unrated(contenders, known, records))
         times = {name: known[name].seconds_at(self._next_step(task)) for name, task in contenders.items()}
-        first = race.earliest(times)
+        first = race.find_earliest(times)
         task, step = contenders[first], self._next_step(contenders[first])
         best = self._to_beat(state, first)
         if best is not None and times[first] >= best.seconds:
             return self._decide(state, replace(_ended(task, StoppingState.EXCEEDED_BEST_TIME), beaten_by=best.name))
-        if task.asked > task.settled:
+        if task.requested > task.completed:
             grown = self._grown(task, records)
             return self._rung(contenders, known, times, best, records) if grown is None else self._decide(state, grown)
         if not self._judge.has_enough(models[first], step):
@@ -168,7 +168,7 @@ class ProxySearchController:
     def _write(self, task: TaskState) -> None:
         path = self._folder / f"{task.name}.json"
         write_record(path, task)
-        self._known[path] = stamp(path), task
+        self._known[path] = get_stamp(path), task
 
     def _contenders(self, state: ProxySearchState) -> list[TaskState]:
         """The own tasks that are judged now."""
@@ -186,8 +186,8 @@ class ProxySearchController:
     def _task_specs(self, task: TaskState) -> list[TrialSpec]:
         return [self._spec(task.name, model) for model in (*self._references, *task.added)]
 
-    def _models(self, task: TaskState, records: Records) -> Models:
-        return Models((*self._references, *task.added), tuple(records[key] for key in task.keys))
+    def _models(self, task: TaskState, records: Records) -> JudgedModels:
+        return JudgedModels((*self._references, *task.added), tuple(records[key] for key in task.keys))
 
     def _known_or_new(self, name: str, all_known: Mapping[str, TaskState]) -> TaskState:
         known = all_known.get(name)
@@ -204,14 +204,16 @@ class ProxySearchController:
         number = known.number if known is not None else len(all_known) + new.index(name)
         return TaskState(name, number, self._proxy_tasks[name], self._judged_by, keys, self._steps[name][-1])
 
-    def _pace(self, name: str, models: Models) -> Pace | None:
+    def _measure_speed(self, name: str, models: JudgedModels) -> TaskSpeed | None:
         """The pace of the selected references: models that are added later do not change what is on record."""
         devices = self._spec(name, self._references[0]).devices
-        return race.pace(self._steps[name], models.records[: len(self._references)], devices)
+        return race.measure_speed(self._steps[name], models.records[: len(self._references)], devices)
 
     def _next_step(self, task: TaskState) -> int:
         """The step to judge next; the last one again where references were added after it."""
-        is_to_judge_again = bool(task.checks) and (task.checks[-1].models < len(task.keys) or task.asked > task.settled)
+        is_to_judge_again = bool(task.checks) and (
+            task.checks[-1].models < len(task.keys) or task.requested > task.completed
+        )
         return self._steps[task.name][len(task.checks) - is_to_judge_again]
 
     def _to_beat(self, state: ProxySearchState, name: str) -> "_Best | None":
@@ -223,19 +225,19 @@ class ProxySearchController:
         return _Best(best.name, best.final_rated_seconds * (1 - self._settings.time_tolerance))
 
     def _best(self, tasks: Mapping[str, TaskState]) -> TaskState | None:
-        return best_task(tasks, self._judged_by, time_tolerance=self._settings.time_tolerance)
+        return find_best_task(tasks, self._judged_by, time_tolerance=self._settings.time_tolerance)
 
     def _unrated(
-        self, contenders: Mapping[str, TaskState], known: Mapping[str, Pace], records: Records
+        self, contenders: Mapping[str, TaskState], known: Mapping[str, TaskSpeed], records: Records
     ) -> dict[str, int]:
         """Trials to train until the speed of every task is known."""
-        waiting = {name: race.rated_until(self._steps[name]) for name in contenders if name not in known}
+        waiting = {name: race.find_rated_step(self._steps[name]) for name in contenders if name not in known}
         return self._open(((contenders[name], until) for name, until in waiting.items()), records)
 
     def _rung(
         self,
         contenders: Mapping[str, TaskState],
-        paces: Mapping[str, Pace],
+        task_speeds: Mapping[str, TaskSpeed],
         times: Mapping[str, float],
         best: "_Best | None",
         records: Records,
@@ -245,19 +247,19 @@ class ProxySearchController:
         Where each trial has a slot the small models are paused too: else they train far beyond the check that the
         slowest still has to reach.
         """
-        first = race.earliest(times)
+        first = race.find_earliest(times)
         called = {
             spec.key: spec.total_steps
-            for spec in self._reserve.called_up(contenders[first])
+            for spec in self._candidate_pool.requested_specs(contenders[first])
             if not (records[spec.key].is_failed or records[spec.key].reached(spec.total_steps))
         }
-        start = max(pace.seconds_at(race.rated_until(pace.check_steps)) for pace in paces.values())
-        end = race.horizon(times[first], start, self._settings.rung_growth)
+        start = max(speed.seconds_at(race.find_rated_step(speed.check_steps)) for speed in task_speeds.values())
+        end = race.find_horizon(times[first], start, self._settings.rung_growth)
         if best is not None:
             end = min(end, best.seconds)  # a check that comes later could not be cheaper, and is never judged
         step = self._next_step(contenders[first])
         in_turn = sorted(contenders, key=lambda name: times[name])
-        until = {name: max(paces[name].last_check_within(end), step if name == first else 0) for name in in_turn}
+        until = {name: max(task_speeds[name].last_check_within(end), step if name == first else 0) for name in in_turn}
         return Train(
             until={**called, **self._open(((contenders[name], until[name]) for name in in_turn), records)},
             awaited=called or self._open([(contenders[first], step)], records),
@@ -271,37 +273,41 @@ class ProxySearchController:
             if not (records[key].is_failed or records[key].reached(until))
         }
 
-    def _judged(self, state: ProxySearchState, task: TaskState, models: Models, pace: Pace) -> TaskState:
+    def _judged(self, state: ProxySearchState, task: TaskState, models: JudgedModels, speed: TaskSpeed) -> TaskState:
         """The task with its next check, and its end or its wish for more references if that follows."""
         steps, step = self._steps[task.name], self._next_step(task)
         looks = steps.index(step) + 1
-        plan = Plan(
+        plan = LookPlan(
             fractions=tuple(each / steps[-1] for each in steps),
-            tasks=max(len(state.tasks), self._settings.tasks_planned or 0),
-            sizes=self._reserve.sizes(len(self._references)),
+            tasks=max(len(state.tasks), self._settings.planned_tasks or 0),
+            sizes=self._candidate_pool.sizes(len(self._references)),
         )
-        check, verdict = self._judge.look(models, steps[:looks], pace, plan)
+        check, verdict = self._judge.look(models, steps[:looks], speed, plan)
         is_last = looks == len(steps)
         judged = replace(task, checks=(*task.checks[: looks - 1], check), verdict=verdict)
-        trained = max((other.settled for other in state.tasks.values()), default=0)
+        trained = max((other.completed for other in state.tasks.values()), default=0)
         if verdict.kind is not VerdictKind.ACCEPTED:
-            asked = self._reserve.ask(judged, verdict, len(task.keys), trained, is_last_look=is_last)
-            if asked > task.asked:
-                return replace(judged, asked=asked)
-        stopping = self._stopping_state(check, verdict, pace, is_last=is_last)
+            requested = self._candidate_pool.count_requested(
+                judged, verdict, len(task.keys), trained, is_last_look=is_last
+            )
+            if requested > task.requested:
+                return replace(judged, requested=requested)
+        stopping = self._stopping_state(check, verdict, speed, is_last=is_last)
         return judged if stopping is None else _ended(judged, stopping)
 
     def _grown(self, task: TaskState, records: Records) -> TaskState | None:
         """The task with the references that were called up for it; None while these still train."""
-        workable = self._reserve.workable(task, records)
-        if workable is None:
+        trainable = self._candidate_pool.trainable(task, records)
+        if trainable is None:
             return None
-        keys = tuple(self._spec(task.name, model).key for model in workable)
-        grown = replace(task, added=(*task.added, *workable), keys=(*task.keys, *keys), settled=task.asked)
-        has_more_to_judge = bool(workable) or len(task.checks) < len(self._steps[task.name])
+        keys = tuple(self._spec(task.name, model).key for model in trainable)
+        grown = replace(task, added=(*task.added, *trainable), keys=(*task.keys, *keys), completed=task.requested)
+        has_more_to_judge = bool(trainable) or len(task.checks) < len(self._steps[task.name])
         return grown if has_more_to_judge else _ended(grown, StoppingState.RAN_TO_COMPLETION)
 
-    def _stopping_state(self, check: TaskCheck, verdict: Verdict, pace: Pace, *, is_last: bool) -> StoppingState | None:
+    def _stopping_state(
+        self, check: TaskCheck, verdict: Verdict, speed: TaskSpeed, *, is_last: bool
+    ) -> StoppingState | None:
         settings = self._settings
         if verdict.kind is VerdictKind.ACCEPTED:
             return StoppingState.MET_CORRELATION
@@ -309,7 +315,7 @@ class ProxySearchController:
             return StoppingState.MET_ACCURACY
         if (
             settings.train_seconds_limit is not None
-            and check.rated_seconds >= pace.devices * settings.train_seconds_limit
+            and check.rated_seconds >= speed.devices * settings.train_seconds_limit
         ):
             return StoppingState.EXCEEDED_TIME_LIMIT
         return StoppingState.RAN_TO_COMPLETION if is_last else None
@@ -341,15 +347,15 @@ def _detail(contenders: Sequence[TaskState], decided: int, total: int) -> str:
     if not contenders:
         return ""
     names = contenders[0].name if len(contenders) == 1 else f"{len(contenders)} tasks race"
-    calls = sum(task.asked - task.settled for task in contenders)
+    calls = sum(task.requested - task.completed for task in contenders)
     more = f", {calls} more references" if calls else ""
     return f"{names} ({decided} of {total} decided{more})"
 
 
 def _outcome(before: TaskState, task: TaskState) -> str | None:
-    if task.asked > before.asked:
+    if task.requested > before.requested:
         tau = "" if task.checks[-1].correlation is None else f" at tau {task.checks[-1].correlation.tau:.2f}"
-        called = task.asked - before.asked
+        called = task.requested - before.requested
         return f"{task.name}: undecided{tau} on {len(task.keys)} models, {called} more are trained fully"
     if task.stopping_state is None:
         return None if before.stopping_state is None else f"{task.name}: goes on, for {before.beaten_by} is no winner"

@@ -8,7 +8,7 @@ from pathlib import Path
 from nasproxy.stages.references.state import Reference
 from nasproxy.statistics.acceptance import Verdict
 from nasproxy.statistics.rank_correlation import RankCorrelation
-from nasproxy.storage.files import read_record, stamp
+from nasproxy.storage.files import get_stamp, read_record
 from nasproxy.trials.proxy_task import ProxyTask
 
 
@@ -68,8 +68,8 @@ class TaskState:
         keys: Its trials, in the order of its models: the references, then those that were added.
         total_steps: Steps of its whole training.
         added: References that were added to the selected ones while its verdict was undecided.
-        asked: Candidates of the reserve that it called up for that.
-        settled: How many of these have been trained fully, or failed.
+        requested: Candidates of the reserve that it called up for that.
+        completed: How many of these have been trained fully, or failed.
         checks: What it showed so far.
         verdict: The criterion's last word.
         stopping_state: Why its judgement ended; None while it goes on.
@@ -85,8 +85,8 @@ class TaskState:
     keys: tuple[str, ...]
     total_steps: int
     added: tuple[Reference, ...] = ()
-    asked: int = 0
-    settled: int = 0
+    requested: int = 0
+    completed: int = 0
     checks: tuple[TaskCheck, ...] = ()
     verdict: Verdict | None = None
     stopping_state: StoppingState | None = None
@@ -125,7 +125,7 @@ class Rules:
     policy: str | None = None
 
 
-def best_task(
+def find_best_task(
     tasks: Mapping[str, TaskState], judged_by: str | None, *, time_tolerance: float = 0.0
 ) -> TaskState | None:
     """The accepted proxy task that trains shortest; of those alike within the tolerance, the first.
@@ -178,16 +178,16 @@ def read_tasks(folder: Path, known: KnownTasks | None = None) -> dict[str, TaskS
     known = {} if known is None else known
     tasks: dict[str, TaskState] = {}
     for path in folder.glob("*.json"):
-        version = stamp(path)
+        version = get_stamp(path)
         if path not in known or known[path][0] != version:
             task = read_record(path, TaskState)
             if task is None:
                 continue
             known[path] = version, task
         tasks[known[path][1].name] = known[path][1]
-    return in_order(tasks)
+    return sort_tasks(tasks)
 
 
-def in_order(tasks: Mapping[str, TaskState]) -> dict[str, TaskState]:
+def sort_tasks(tasks: Mapping[str, TaskState]) -> dict[str, TaskState]:
     """As the grid has them: of tasks that cost alike the first is taken, by every reader."""
     return dict(sorted(tasks.items(), key=lambda item: (item[1].number, item[0])))

@@ -4,15 +4,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from nasproxy.stages.proxy_search.state import TaskState
-from nasproxy.stages.references.selection import reference
+from nasproxy.stages.references.selection import make_reference
 from nasproxy.stages.references.state import Reference
-from nasproxy.statistics.acceptance import Verdict, models_to_add
+from nasproxy.statistics.acceptance import Verdict, count_models_to_add
 from nasproxy.trials.records import TrialRecord
 from nasproxy.trials.spec import TrialSpec
 
 
 @dataclass(frozen=True)
-class Reserve:
+class CandidatePool:
     """Candidates beyond the selected references, and what more references are worth.
 
     Attributes:
@@ -36,11 +36,13 @@ class Reserve:
         most = min(self.maximum, selected + len(self.candidates))
         return (*range(selected, most, self.step), max(selected, most))
 
-    def called_up(self, task: TaskState) -> Sequence[TrialSpec]:
+    def requested_specs(self, task: TaskState) -> Sequence[TrialSpec]:
         """Full trainings that the task waits for."""
-        return self.candidates[task.settled : task.asked]
+        return self.candidates[task.completed : task.requested]
 
-    def ask(self, task: TaskState, verdict: Verdict, models: int, trained: int, *, is_last_look: bool) -> int:
+    def count_requested(
+        self, task: TaskState, verdict: Verdict, models: int, trained: int, *, is_last_look: bool
+    ) -> int:
         """How many of the reserve a task shall have called up in all after a look.
 
         Waiting for a later check instead lets every model of the search train longer, by about as long again: so
@@ -53,20 +55,23 @@ class Reserve:
             trained: Candidates of the reserve that are trained fully already, for whichever task.
             is_last_look: Whether this was the last check.
         """
-        wanted = models_to_add(verdict, models, step=self.step, maximum=self.maximum)
-        asked = min(task.asked + wanted, len(self.candidates))
+        wanted = count_models_to_add(verdict, models, step=self.step, maximum=self.maximum)
+        requested = min(task.requested + wanted, len(self.candidates))
         seconds = task.checks[-1].rated_seconds
-        price = max(0, asked - max(trained, task.asked)) * self.full_seconds + (asked - task.asked) * seconds
+        price = (
+            max(0, requested - max(trained, task.requested)) * self.full_seconds
+            + (requested - task.requested) * seconds
+        )
         is_worth_it = is_last_look or price <= self.search_trials * seconds
-        return asked if is_worth_it else task.asked
+        return requested if is_worth_it else task.requested
 
-    def workable(self, task: TaskState, records: Mapping[str, TrialRecord]) -> tuple[Reference, ...] | None:
+    def trainable(self, task: TaskState, records: Mapping[str, TrialRecord]) -> tuple[Reference, ...] | None:
         """The references that those called up have become; None while one of them still trains."""
-        called = self.called_up(task)
+        called = self.requested_specs(task)
         if not all(records[spec.key].is_failed or records[spec.key].reached(spec.total_steps) for spec in called):
             return None
         return tuple(
-            reference(self.first_number + task.settled + place, spec, records)
+            make_reference(self.first_number + task.completed + place, spec, records)
             for place, spec in enumerate(called)
             if records[spec.key].reached(spec.total_steps)
         )

@@ -13,9 +13,9 @@ from nasproxy.errors import ConfigError
 from nasproxy.stages.references.selection import (
     BASELINE,
     check_failure_ratio,
-    outcome,
-    reference,
-    refuse_excess_failures,
+    check_failures,
+    describe_references,
+    make_reference,
 )
 from nasproxy.stages.references.state import Iteration, SelectionState
 from nasproxy.stages.runner import Decide, Records, Train
@@ -66,15 +66,15 @@ class RandomSelection:
             ConfigError: A number is out of range.
         """
         if self.models < 2:
-            raise ConfigError(f"selection.models must be at least 2, got {self.models}: one model has no rank")
+            raise ConfigError(f"references.initial must be at least 2, got {self.models}: one model has no rank")
         check_failure_ratio(self.max_failure_ratio)
 
-    def controller(self, **context: Any) -> "RandomSelectionController":
+    def make_stage(self, **context: Any) -> "RandomSelectionStage":
         """The controller that selects so, with the context it takes."""
-        return RandomSelectionController(self, **context)
+        return RandomSelectionStage(self, **context)
 
 
-class RandomSelectionController:
+class RandomSelectionStage:
     """Trains random candidates fully until enough of them are workable."""
 
     name = "selection"
@@ -137,7 +137,7 @@ class RandomSelectionController:
         if len(tried) < wanted:
             more = replace(state.iterations[-1], candidates=tuple(range(wanted)))
             return Decide(replace(state, iterations=(more,)))
-        refuse_excess_failures(state, records, self._settings.max_failure_ratio)
+        check_failures(state, records, self._settings.max_failure_ratio)
         waiting = {
             spec.key: spec.total_steps
             for spec in self.specs(state)
@@ -146,7 +146,7 @@ class RandomSelectionController:
         if waiting:
             return Train(waiting)
         finished = self._finish(state, records)
-        return Decide(finished, outcome(finished, records))
+        return Decide(finished, describe_references(finished, records))
 
     def progress(self, state: SelectionState, records: Records) -> Progress:
         """Steps of all that are tried."""
@@ -167,10 +167,10 @@ class RandomSelectionController:
         iteration = state.iterations[-1]
         kept = tuple(n for n in iteration.candidates if records[state.keys[n]].reached(iteration.until_step))
         failed = tuple(n for n in iteration.candidates if n not in kept)
-        references = [reference(number, self._specs[number], records) for number in kept]
+        references = [make_reference(number, self._specs[number], records) for number in kept]
         baseline = None
         if self._baseline is not None and records[self._baseline.key].reached(iteration.until_step):
-            baseline = reference(BASELINE, self._baseline, records)
+            baseline = make_reference(BASELINE, self._baseline, records)
         decided = replace(iteration, kept=kept, failed=failed)
         best_first = tuple(sorted(references, key=lambda model: -model.score))
         return replace(state, iterations=(decided,), references=best_first, baseline=baseline)

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from nasproxy.errors import ConfigError, StageStoppedError
 from nasproxy.stages.references.state import Reference, SelectionState
-from nasproxy.stages.runner import Controller, Records
+from nasproxy.stages.runner import Records, Stage
 from nasproxy.trials.records import TrialRecord
 from nasproxy.trials.spec import TrialSpec
 
@@ -15,13 +15,13 @@ BASELINE = -1
 
 ADVICE = {
     "oom": "lower training.micro_batch, or drop the largest choices of the search space",
-    "nan": "try failures.nan=lower_rate or clip, lower trainer.learning_rate, or warm up",
+    "nan": "try failures.on_nan=lower_rate or clip, lower trainer.learning_rate, or warm up",
     "crash": "read worker.log there: the model or the trainer raises",
     "lost": "workers died from outside: look for a memory limit or a full disk",
 }
 
 ADVICE_AFTER_REPLACEMENT = {
-    "oom": "drop the largest choices of the search space, or raise failures.oom_halvings",
+    "oom": "drop the largest choices of the search space, or raise failures.max_oom_retries",
     "nan": "lower trainer.learning_rate, or warm up",
 }
 """Of the causes that another trial may stand in for."""
@@ -69,7 +69,7 @@ class Selection(Protocol):
         """
         ...
 
-    def controller(self, **context: Any) -> Controller[SelectionState]:
+    def make_stage(self, **context: Any) -> Stage[SelectionState]:
         """The controller that selects so.
 
         Args:
@@ -78,7 +78,7 @@ class Selection(Protocol):
         ...
 
 
-def reference(number: int, spec: TrialSpec, records: Records) -> Reference:
+def make_reference(number: int, spec: TrialSpec, records: Records) -> Reference:
     """A fully trained candidate as a reference."""
     last = records[spec.key].checks[-1]
     return Reference(number, spec.architecture, spec.key, last.score, last.train_seconds * spec.devices)
@@ -94,7 +94,7 @@ def check_failure_ratio(ratio: float) -> None:
         raise ConfigError(f"selection.max_failure_ratio must lie in [0, 1], got {ratio:g}")
 
 
-def refuse_excess_failures(state: SelectionState, records: Records, max_ratio: float) -> None:
+def check_failures(state: SelectionState, records: Records, max_ratio: float) -> None:
     """Stop where more candidates failed than may; one that another trial stands in for has not.
 
     Raises:
@@ -133,13 +133,13 @@ def _by_cause(keys: Sequence[str], records: Records) -> str:
 
 def _advice(cause: str, example: TrialRecord) -> str:
     """What to do, without what was tried."""
-    tried = [replacement.change for replacement in example.replacements if replacement.cause.value == cause]
+    tried = [retry.change for retry in example.retries if retry.cause.value == cause]
     if tried:
         return f"{tried[-1]} did not help: {ADVICE_AFTER_REPLACEMENT[cause]}"
     return ADVICE.get(cause, ADVICE["crash"])
 
 
-def outcome(state: SelectionState, records: Records) -> str:
+def describe_references(state: SelectionState, records: Records) -> str:
     """The stage's result in words."""
     failed = state.iterations[-1].failed
     causes = Counter(cause.value for n in failed if (cause := records[state.keys[n]].status.cause))

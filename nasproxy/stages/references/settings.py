@@ -10,10 +10,12 @@ class ReferencesSettings:
     """How far an undecided verdict may add reference models.
 
     Attributes:
+        initial: Reference models that are selected and trained fully before the proxy search.
         max: Reference models that a proxy task may be judged on; that of the selection or less adds none.
         step: Models that are added at a time.
     """
 
+    initial: int = 10
     max: int = 30
     step: int = 5
 

@@ -15,9 +15,9 @@ from nasproxy.errors import ConfigError, StageStoppedError
 from nasproxy.stages.references.selection import (
     BASELINE,
     check_failure_ratio,
-    outcome,
-    reference,
-    refuse_excess_failures,
+    check_failures,
+    describe_references,
+    make_reference,
 )
 from nasproxy.stages.references.state import Iteration, SelectionState
 from nasproxy.stages.runner import Decide, Records, Train
@@ -34,13 +34,13 @@ class SpreadSelection:
 
     Attributes:
         start_models: Random candidates to begin with.
-        final_models: Reference models to end with.
+        models: Reference models to end with.
         remove_per_iteration: Candidates dropped in each iteration.
         max_failure_ratio: Share of the candidates that may fail before the stage stops.
     """
 
     start_models: int = 30
-    final_models: int = 10
+    models: int = 10
     remove_per_iteration: int = 5
     max_failure_ratio: float = 0.2
 
@@ -52,11 +52,6 @@ class SpreadSelection:
         return self.start_models
 
     @property
-    def models(self) -> int:
-        """Reference models that it ends with."""
-        return self.final_models
-
-    @property
     def removed_per_iteration(self) -> int:
         """Candidates that are dropped in each iteration."""
         return self.remove_per_iteration
@@ -64,7 +59,7 @@ class SpreadSelection:
     @property
     def rounds(self) -> tuple[tuple[int, float], ...]:
         """Ever fewer models are trained ever further."""
-        plan = (self.start_models, self.final_models, self.remove_per_iteration)
+        plan = (self.start_models, self.models, self.remove_per_iteration)
         return tuple(zip(pool_sizes(*plan), cumulative_fractions(*plan), strict=True))
 
     @property
@@ -78,22 +73,22 @@ class SpreadSelection:
         Raises:
             ConfigError: A number is out of range.
         """
-        if not 2 <= self.final_models <= self.start_models:
+        if not 2 <= self.models <= self.start_models:
             raise ConfigError(
-                f"selection needs 2 <= final_models <= start_models, got final_models {self.final_models} and "
+                f"selection needs 2 <= references.initial <= selection.start_models, got {self.models} and "
                 f"start_models {self.start_models}"
             )
         if self.remove_per_iteration < 1:
             raise ConfigError(f"selection.remove_per_iteration must be at least 1, got {self.remove_per_iteration}")
         check_failure_ratio(self.max_failure_ratio)
-        cumulative_fractions(self.start_models, self.final_models, self.remove_per_iteration)
+        cumulative_fractions(self.start_models, self.models, self.remove_per_iteration)
 
-    def controller(self, **context: Any) -> "SpreadSelectionController":
+    def make_stage(self, **context: Any) -> "SpreadSelectionStage":
         """The controller that selects so, with the context it takes."""
-        return SpreadSelectionController(self, **context)
+        return SpreadSelectionStage(self, **context)
 
 
-class SpreadSelectionController:
+class SpreadSelectionStage:
     """Selects reference models for their spread, and trains them fully."""
 
     name = "selection"
@@ -159,18 +154,18 @@ class SpreadSelectionController:
             for spec in specs
             if not (records[spec.key].is_failed or records[spec.key].reached(iteration.until_step))
         }
-        refuse_excess_failures(state, records, self._settings.max_failure_ratio)
+        check_failures(state, records, self._settings.max_failure_ratio)
         if waiting:
             return Train(waiting)
         if iteration.fraction == 1.0:
             finished = self._finish(state, records)
-            return Decide(finished, outcome(finished, records))
+            return Decide(finished, describe_references(finished, records))
         return self._drop_alike(state, records)
 
     def progress(self, state: SelectionState, records: Records) -> Progress:
         """Steps of this and the coming iterations."""
         iteration = state.iterations[-1]
-        final = min(self._settings.final_models, len(iteration.candidates))
+        final = min(self._settings.models, len(iteration.candidates))
         to_come = 0 if iteration.fraction == 1.0 else final * (self._recipe.total_steps - iteration.until_step)
         return Progress(
             stage=self.name,
@@ -185,7 +180,7 @@ class SpreadSelectionController:
         return TrialSpec(architecture, ProxyTask(), Split.FULL, self._seed, self._recipe)
 
     def _iteration(self, numbers: tuple[int, ...], spent: float) -> Iteration:
-        if len(numbers) <= self._settings.final_models:
+        if len(numbers) <= self._settings.models:
             return Iteration(numbers, 1.0, self._recipe.total_steps)
         fraction = min(1.0, spent + 1 / len(numbers))
         wanted = math.ceil(fraction * self._recipe.total_steps - 1e-9)
@@ -201,7 +196,7 @@ class SpreadSelectionController:
             len(valid),
             len(failed),
             per_iteration=self._settings.remove_per_iteration,
-            final=self._settings.final_models,
+            final=self._settings.models,
         )
         removed = tuple(valid[i] for i in remove_closest(np.array(scores), None, count))
         kept = tuple(n for n in valid if n not in removed)
@@ -214,10 +209,10 @@ class SpreadSelectionController:
         iteration = state.iterations[-1]
         kept = tuple(n for n in iteration.candidates if records[state.keys[n]].reached(iteration.until_step))
         failed = tuple(n for n in iteration.candidates if n not in kept)
-        references = [reference(n, self._spec(state.architectures[n]), records) for n in kept]
+        references = [make_reference(n, self._spec(state.architectures[n]), records) for n in kept]
         baseline = None
         if self._baseline is not None and records[self._baseline.key].reached(iteration.until_step):
-            baseline = reference(BASELINE, self._baseline, records)
+            baseline = make_reference(BASELINE, self._baseline, records)
         decided = replace(iteration, kept=kept, failed=failed)
         best_first = tuple(sorted(references, key=lambda reference: -reference.score))
         return replace(state, iterations=(*state.iterations[:-1], decided), references=best_first, baseline=baseline)

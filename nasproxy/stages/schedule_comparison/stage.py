@@ -11,7 +11,7 @@ from pathlib import Path
 from nasproxy.errors import StageStoppedError
 from nasproxy.stages.runner import Decide, Records, Train
 from nasproxy.stages.schedule_comparison.settings import CompareSchedulesSettings
-from nasproxy.stages.schedule_comparison.state import ScheduleCurve, SchedulesState
+from nasproxy.stages.schedule_comparison.state import ScheduleComparisonState, ScheduleCurve
 from nasproxy.statistics.variance import smoothness
 from nasproxy.storage.files import read_record, write_record
 from nasproxy.tracking.tracker import Progress
@@ -23,7 +23,7 @@ Pair = tuple[str, str]
 """A schedule, and a way to smooth the weights."""
 
 
-def compared(settings: CompareSchedulesSettings) -> dict[Pair, ProxyTask]:
+def list_compared_tasks(settings: CompareSchedulesSettings) -> dict[Pair, ProxyTask]:
     """Full training under each schedule with each smoothing."""
     pairs = itertools.product(settings.schedule, settings.smoothing)
     return {
@@ -32,7 +32,7 @@ def compared(settings: CompareSchedulesSettings) -> dict[Pair, ProxyTask]:
     }
 
 
-class SchedulesController:
+class ScheduleComparisonStage:
     """Trains one model under each schedule, and measures how smooth its curves are."""
 
     name = "schedules"
@@ -49,7 +49,7 @@ class SchedulesController:
         """Say what to compare.
 
         Args:
-            tasks: What `compared` gives.
+            tasks: What `list_compared_tasks` gives.
             recipe: The study's trainings.
             architecture: What to train.
             seed: Seed of every training.
@@ -63,27 +63,29 @@ class SchedulesController:
     def _total_steps(self) -> dict[str, int]:
         return {spec.key: spec.total_steps for spec in self._specs.values()}
 
-    def load(self) -> SchedulesState:
+    def load(self) -> ScheduleComparisonState:
         """The state as stored, or a fresh one where other trainings are wanted now, or one that failed may go on."""
-        fresh = SchedulesState(
+        fresh = ScheduleComparisonState(
             self._architecture,
             tuple(ScheduleCurve(*pair, spec.key) for pair, spec in self._specs.items()),
         )
-        stored = read_record(self._folder / "state.json", SchedulesState)
+        stored = read_record(self._folder / "state.json", ScheduleComparisonState)
         if stored is None or [curve.key for curve in stored.curves] != [curve.key for curve in fresh.curves]:
             return fresh
         return fresh if any(curve.score is None for curve in stored.curves) else stored
 
-    def save(self, state: SchedulesState) -> SchedulesState:
+    def save(self, state: ScheduleComparisonState) -> ScheduleComparisonState:
         """Store the state."""
         write_record(self._folder / "state.json", state)
         return state
 
-    def specs(self, state: SchedulesState) -> list[TrialSpec]:
+    def specs(self, state: ScheduleComparisonState) -> list[TrialSpec]:
         """One training for each pair."""
         return list(self._specs.values())
 
-    def next_action(self, state: SchedulesState, records: Records) -> Train | Decide[SchedulesState] | None:
+    def next_action(
+        self, state: ScheduleComparisonState, records: Records
+    ) -> Train | Decide[ScheduleComparisonState] | None:
         """Train all to their ends, then measure their curves."""
         if state.is_measured:
             return None
@@ -102,7 +104,7 @@ class SchedulesController:
             )
         return Decide(replace(state, curves=curves, is_measured=True), _outcome(curves))
 
-    def progress(self, state: SchedulesState, records: Records) -> Progress:
+    def progress(self, state: ScheduleComparisonState, records: Records) -> Progress:
         """Steps of all trainings."""
         return Progress(
             stage=self.name,

@@ -30,7 +30,7 @@ class ScheduleCurve:
 
 
 @dataclass(frozen=True)
-class SchedulesState:
+class ScheduleComparisonState:
     """What is known of the comparison of schedules.
 
     Attributes:

@@ -20,7 +20,7 @@ from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.spec import Architecture, Recipe, Split, TrialSpec
 
 
-class VarianceController:
+class VarianceStage:
     """Measures how much chance alone moves a model's score."""
 
     name = "variance"
@@ -62,15 +62,15 @@ class VarianceController:
 
     def specs(self, state: VarianceState) -> list[TrialSpec]:
         """The candidates, or the copies of the workable one."""
-        if state.workable is None:
+        if state.trainable is None:
             return [self._spec(candidate, 0) for candidate in self._candidates]
-        return [self._spec(self._candidates[state.workable], copy) for copy in range(self._settings.copies)]
+        return [self._spec(self._candidates[state.trainable], copy) for copy in range(self._settings.seeds)]
 
     def next_action(self, state: VarianceState, records: Records) -> Train | Decide[VarianceState] | None:
         """Hunt a workable model, train its copies, judge them."""
         if state.result is not None:
             return None
-        if state.workable is None:
+        if state.trainable is None:
             return self._hunt(state, records)
         specs = self.specs(state)
         if all(records[spec.key].is_failed or records[spec.key].reached(spec.total_steps) for spec in specs):
@@ -80,10 +80,10 @@ class VarianceController:
 
     def progress(self, state: VarianceState, records: Records) -> Progress:
         """Steps of all copies."""
-        copies, total = self._settings.copies, self._recipe.total_steps
+        copies, total = self._settings.seeds, self._recipe.total_steps
         return Progress(
             stage=self.name,
-            detail="looking for a workable model" if state.workable is None else f"{copies} seeds of one model",
+            detail="looking for a workable model" if state.trainable is None else f"{copies} seeds of one model",
             trials_done=sum(record.reached(total) for record in records.values()),
             trials_total=copies,
             steps_done=sum(record.step for record in records.values()),
@@ -95,24 +95,24 @@ class VarianceController:
 
     def _hunt(self, state: VarianceState, records: Records) -> Train | Decide[VarianceState]:
         """Take the first candidate that trains; which ones do not is told by their trials, not by the state."""
-        until = max(1, round(self._settings.workable_fraction * self._recipe.total_steps))
+        until = max(1, round(self._settings.trainable_fraction * self._recipe.total_steps))
         for number, spec in enumerate(self.specs(state)):
             record = records[spec.key]
             if record.reached(until):
-                return Decide(replace(state, workable=number, architecture=spec.architecture))
+                return Decide(replace(state, trainable=number, architecture=spec.architecture))
             if not record.is_failed:
                 return Train({spec.key: until})
         raise StageStoppedError(
-            f"variance needs a model that trains for {self._settings.workable_fraction:.0%} of its steps, and "
+            f"variance needs a model that trains for {self._settings.trainable_fraction:.0%} of its steps, and "
             f"{len(self._candidates)} candidates failed ({_reasons(self.specs(state), records)}): mend the trainer, "
             f"the data or the search space, and run the same command again"
         )
 
     def _judge(self, specs: Sequence[TrialSpec], records: Records) -> VarianceResult:
         ended = [spec.key for spec in specs if records[spec.key].reached(spec.total_steps)]
-        if len(ended) < self._settings.min_copies:
+        if len(ended) < self._settings.min_seeds:
             raise StageStoppedError(
-                f"variance needs {self._settings.min_copies} seeds that train to the end, and {len(ended)} of "
+                f"variance needs {self._settings.min_seeds} seeds that train to the end, and {len(ended)} of "
                 f"{len(specs)} did ({_reasons(specs, records)}): mend the trainer, and run the same command again"
             )
         curves = [
@@ -121,7 +121,7 @@ class VarianceController:
         ]
         final_scores = tuple(records[key].checks[-1].score for key in ended)
         verdict = judge_variance(
-            curves, max_variation=self._settings.max_variation, max_smoothness=self._settings.max_smoothness
+            curves, max_variation=self._settings.max_variation, max_roughness=self._settings.max_roughness
         )
         return VarianceResult(tuple(ended), final_scores, seed_deviation(final_scores), verdict)
 
@@ -146,14 +146,14 @@ def _outcome(result: VarianceResult) -> str:
     )
 
 
-def enforce(state: VarianceState, settings: VarianceSettings) -> None:
+def check_variance(state: VarianceState, settings: VarianceSettings) -> None:
     """Stop the study on a verdict that its gate does not let pass.
 
     Raises:
         StageStoppedError: The training is too noisy to rank models by.
     """
-    if state.result is not None and not state.result.verdict.is_good and settings.gate == "stop":
+    if state.result is not None and not state.result.verdict.is_good and settings.on_failure == "stop":
         raise StageStoppedError(
             "variance stopped the study: " + " ".join(state.result.verdict.advice) + " Or go on at your own risk "
-            "with variance.gate=warn"
+            "with variance.on_failure=warn"
         )

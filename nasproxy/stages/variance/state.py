@@ -28,11 +28,11 @@ class VarianceState:
     """Decisions so far.
 
     Attributes:
-        workable: The first candidate that trained, by number.
+        trainable: The first candidate that trained, by number.
         architecture: That candidate.
         result: The measurement, once all copies ended.
     """
 
-    workable: int | None = None
+    trainable: int | None = None
     architecture: Architecture | None = None
     result: VarianceResult | None = None

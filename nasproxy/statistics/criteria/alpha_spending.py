@@ -3,7 +3,7 @@
 import numpy as np
 
 from nasproxy.errors import ConfigError
-from nasproxy.statistics.acceptance import Evidence, Verdict, check_target, decide
+from nasproxy.statistics.acceptance import Evidence, Verdict, check_target, decide_acceptance
 from nasproxy.statistics.deviation import MIN_MODELS, tau_lower_limit
 from nasproxy.statistics.score_test import score_critical_tau
 from nasproxy.statistics.spending import linear_spending
@@ -47,7 +47,7 @@ class AlphaSpending:
             tau = score_critical_tau(self.target - MARGIN, n, spent) if n >= MIN_MODELS else None
             return None if tau is None else max(self.target, tau)
 
-        return decide(evidence, needed, target=self.target, lower_limit=limit)
+        return decide_acceptance(evidence, needed, target=self.target, lower_limit=limit)
 
 
 def check_error(target: float, alpha: float) -> None:

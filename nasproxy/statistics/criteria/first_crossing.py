@@ -1,6 +1,6 @@
 """Accept at the first crossing of the target."""
 
-from nasproxy.statistics.acceptance import Evidence, Verdict, check_target, decide
+from nasproxy.statistics.acceptance import Evidence, Verdict, check_target, decide_acceptance
 
 
 class FirstCrossing:
@@ -25,4 +25,4 @@ class FirstCrossing:
 
     def judge(self, evidence: Evidence) -> Verdict:
         """Accept if the last check reaches the target."""
-        return decide(evidence, lambda n: self.target, target=self.target)
+        return decide_acceptance(evidence, lambda n: self.target, target=self.target)

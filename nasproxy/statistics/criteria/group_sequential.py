@@ -7,14 +7,14 @@ from functools import lru_cache
 import numpy as np
 from scipy import stats
 
-from nasproxy.statistics.acceptance import Evidence, Plan, Verdict, check_target, decide
+from nasproxy.statistics.acceptance import Evidence, LookPlan, Verdict, check_target, decide_acceptance
 from nasproxy.statistics.concordance import kendall_taus
 from nasproxy.statistics.criteria.alpha_spending import MARGIN, check_error
 from nasproxy.statistics.deviation import MIN_MODELS, atanh_deviation, tau_lower_limit
 from nasproxy.statistics.fisher import fisher_z
 from nasproxy.statistics.missing import Floats
-from nasproxy.statistics.simulation import simulated_taus, studies_of
-from nasproxy.statistics.tau_smoothing import apart, recent, smoothed
+from nasproxy.statistics.simulation import count_studies, simulate_taus
+from nasproxy.statistics.tau_smoothing import select_apart, select_recent, smooth
 
 NOISE_SHARES = (0.0, 1.0)
 """How much of a check's deviation is its own noise: nothing, all of it. The boundary holds for both."""
@@ -69,25 +69,25 @@ class GroupSequential:
         """Hold the smoothed tau against the boundary."""
         correlation = evidence.correlation
         limit = None if correlation is None else tau_lower_limit(correlation.tau, correlation.n)
-        before, floor = earlier_z(evidence), math.atanh(self.target - MARGIN)
-        quantile = boundary(evidence.plan, self.target, self.error_spent(evidence.plan))
+        before, floor = keep_earlier_z(evidence), math.atanh(self.target - MARGIN)
+        quantile = calibrate_boundary(evidence.plan, self.target, self.error_spent(evidence.plan))
 
         def needed(n: int) -> float | None:
-            limit = above_floor(n, evidence.plan.sizes[-1], quantile)
+            limit = raise_to_floor(n, evidence.plan.sizes[-1], quantile)
             if limit is None:
                 return None
             z = (before.size + 1) * (floor + limit) - float(before.sum())
             return max(self.target, math.tanh(z)) if z <= fisher_z(1.0, n) else None
 
-        return decide(evidence, needed, target=self.target, lower_limit=limit)
+        return decide_acceptance(evidence, needed, target=self.target, lower_limit=limit)
 
-    def error_spent(self, plan: Plan) -> float:
+    def error_spent(self, plan: LookPlan) -> float:
         """The error that one proxy task may spend on sets of reference models of these sizes."""
         models = sum(plan.sizes) / len(plan.sizes)
         return self.alpha / plan.tasks * min(1.0, math.pow(FEW_MODELS / models, 1 / 3))
 
 
-def above_floor(n: int, most: int, quantile: float) -> float | None:
+def raise_to_floor(n: int, most: int, quantile: float) -> float | None:
     """How far above the floor the smoothed z of n models must lie; None where they are too few for any.
 
     Args:
@@ -101,18 +101,18 @@ def above_floor(n: int, most: int, quantile: float) -> float | None:
     return quantile * deviation * math.pow(deviation / least, STRICTER_WHILE_FEW)
 
 
-def earlier_z(evidence: Evidence) -> Floats:
+def keep_earlier_z(evidence: Evidence) -> Floats:
     """Fisher's z of the checks shortly before the last one, where tau is defined."""
     if not len(evidence.proxy):
         return np.zeros(0)
-    rows = evidence.proxy[recent(evidence.fractions)][:-1]
+    rows = evidence.proxy[select_recent(evidence.fractions)][:-1]
     counts = (~np.isnan(rows) & ~np.isnan(evidence.reference)).sum(axis=1)
     taus = kendall_taus(rows, evidence.reference)
     return fisher_z(taus, np.maximum(counts, 2))[~np.isnan(taus)]
 
 
 @lru_cache(maxsize=256)
-def boundary(plan: Plan, target: float, alpha: float) -> float:
+def calibrate_boundary(plan: LookPlan, target: float, alpha: float) -> float:
     """How many deviations above the floor the smoothed z must lie.
 
     Args:
@@ -123,8 +123,8 @@ def boundary(plan: Plan, target: float, alpha: float) -> float:
     Returns:
         The lowest boundary that at most so many simulated studies cross, however noisy their single checks are.
     """
-    fractions = [plan.fractions[place] for place in apart(plan.fractions, LOOKS_APART)]
-    simulated = [_Studies(fractions, simulated_sizes(plan.sizes), target, share) for share in NOISE_SHARES]
+    fractions = [plan.fractions[place] for place in select_apart(plan.fractions, LOOKS_APART)]
+    simulated = [_Studies(fractions, choose_sizes(plan.sizes), target, share) for share in NOISE_SHARES]
     told_apart = max(alpha, LEAST_ACCEPTED / min(studies.number for studies in simulated))
     low, high = 0.0, HIGHEST
     for _ in range(HALVINGS):
@@ -142,7 +142,7 @@ def _further_out(quantile: float, known: float, alpha: float) -> float:
     return max(quantile, float(stats.norm.isf(alpha / looks)))
 
 
-def simulated_sizes(sizes: Sequence[int]) -> list[int]:
+def choose_sizes(sizes: Sequence[int]) -> list[int]:
     """The sizes that are simulated for a plan.
 
     >>> simulated_sizes((10, 15, 20)), simulated_sizes((100, 200)), simulated_sizes((5, 6))
@@ -158,12 +158,12 @@ class _Studies:
     def __init__(
         self, fractions: Sequence[float], sizes: Sequence[int], target: float, noise_share: float, seed: int = 0
     ) -> None:
-        floor, number = target - MARGIN, studies_of(sizes[-1])
-        taus = simulated_taus(floor, fractions, sizes, noise_share=noise_share, studies=number, seed=seed)
+        floor, number = target - MARGIN, count_studies(sizes[-1])
+        taus = simulate_taus(floor, fractions, sizes, noise_share=noise_share, studies=number, seed=seed)
         models = np.array(sizes)[:, None, None]
-        above = smoothed(fisher_z(taus, models), fractions) - math.atanh(floor)
+        above = smooth(fisher_z(taus, models), fractions) - math.atanh(floor)
         self._above = np.where(taus >= target - 1e-6, above, -np.inf)  # float32 taus
-        self._units = np.array([above_floor(size, sizes[-1], 1.0) or np.inf for size in sizes])
+        self._units = np.array([raise_to_floor(size, sizes[-1], 1.0) or np.inf for size in sizes])
 
     @property
     def number(self) -> int:

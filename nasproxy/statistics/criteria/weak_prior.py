@@ -2,7 +2,7 @@
 
 import math
 
-from nasproxy.statistics.acceptance import Evidence, Verdict, check_target, decide
+from nasproxy.statistics.acceptance import Evidence, Verdict, check_target, decide_acceptance
 from nasproxy.statistics.deviation import MIN_MODELS, tau_lower_limit
 
 PRIOR_VARIANCE = 0.5
@@ -49,7 +49,9 @@ class WeakPrior:
         fraction = float(evidence.fractions[-1])
         correlation = evidence.correlation
         limit = None if correlation is None else tau_lower_limit(correlation.tau, correlation.n)
-        return decide(evidence, lambda n: self._needed(n, fraction, factor), target=self.target, lower_limit=limit)
+        return decide_acceptance(
+            evidence, lambda n: self._needed(n, fraction, factor), target=self.target, lower_limit=limit
+        )
 
     def _needed(self, n: int, fraction: float, factor: float) -> float | None:
         if n < MIN_MODELS:

@@ -75,7 +75,7 @@ class CycleReporter:
             update_trial_training_accuracy_metric(self._model_dir, score, begin, step - 1, seconds, self._total_steps)
 
 
-def monitored_score(metrics: Mapping[str, Tensor], monitor: str, loss_sum: Tensor | None) -> float:
+def get_monitored_score(metrics: Mapping[str, Tensor], monitor: str, loss_sum: Tensor | None) -> float:
     """The score of a validation; NaN where a training loss since the last one was not finite.
 
     Args:

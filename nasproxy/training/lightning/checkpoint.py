@@ -11,7 +11,7 @@ from nasproxy.training.hooks import ModelDir, get_checkpoint_dir
 CHECKPOINT_NAME = "last.ckpt"
 
 
-def checkpoint_path(model_dir: ModelDir) -> Path:
+def get_checkpoint_path(model_dir: ModelDir) -> Path:
     """The checkpoint's place, whether there is one or not."""
     return get_checkpoint_dir(model_dir) / CHECKPOINT_NAME
 
@@ -25,7 +25,7 @@ def resume_path(model_dir: ModelDir) -> Path | None:
     Raises:
         CorruptFileError: The checkpoint cannot be read, or holds more than numbers and plain values.
     """
-    path = checkpoint_path(model_dir)
+    path = get_checkpoint_path(model_dir)
     if not path.exists():
         return None
     try:
@@ -39,6 +39,6 @@ def resume_path(model_dir: ModelDir) -> Path | None:
     return path
 
 
-def beside(path: Path) -> Path:
+def name_temporary(path: Path) -> Path:
     """Where to write what then takes the checkpoint's place as one act: a kill leaves the old one or the new."""
     return path.with_name(f".{path.name}.tmp")

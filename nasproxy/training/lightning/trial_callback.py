@@ -11,8 +11,8 @@ from torch import Tensor
 
 from nasproxy.errors import ConfigError
 from nasproxy.training.hooks import ModelDir, check_loss, report_alive
-from nasproxy.training.lightning.check_reporter import CycleReporter, monitored_score
-from nasproxy.training.lightning.checkpoint import beside, checkpoint_path
+from nasproxy.training.lightning.check_reporter import CycleReporter, get_monitored_score
+from nasproxy.training.lightning.checkpoint import get_checkpoint_path, name_temporary
 from nasproxy.training.lightning.stop import check_can_stop, is_stop_requested
 from nasproxy.trials.clock import Clock, SavingTimer
 
@@ -158,7 +158,7 @@ class TrialCallback(pl.Callback):
         return trainer.strategy.broadcast(self._timer.is_due())
 
     def _report(self, trainer: pl.Trainer) -> None:
-        score = monitored_score(trainer.callback_metrics, self.monitor, self._loss_sum)
+        score = get_monitored_score(trainer.callback_metrics, self.monitor, self._loss_sum)
         self._loss_sum = None
         self._reporter.check(trainer.global_step, score, write=trainer.is_global_zero)
 
@@ -168,11 +168,11 @@ class TrialCallback(pl.Callback):
             trainer.should_stop = True
 
     def _save(self, trainer: pl.Trainer) -> None:
-        path = checkpoint_path(self.model_dir)
+        path = get_checkpoint_path(self.model_dir)
         with self._timer.saving():
-            trainer.save_checkpoint(beside(path), weights_only=False)
+            trainer.save_checkpoint(name_temporary(path), weights_only=False)
             if trainer.is_global_zero:
-                beside(path).replace(path)
+                name_temporary(path).replace(path)
 
 
 def _is_check(trainer: pl.Trainer) -> bool:

@@ -184,4 +184,4 @@ def test_a_limit_of_no_memory_is_refused(tmp_path: Path) -> None:
 def test_a_limit_that_no_worker_fits_into_is_refused_before_anything_trains(tmp_path: Path) -> None:
     backend = LocalBackend(FolderTrialStore(tmp_path / "trials"), memory_gib=0.01)
     with pytest.raises(ConfigError, match=r"must hold a worker before it trains, which takes 0\.\d\d GiB, got 0.01"):
-        backend.rehearse([make_spec()])
+        backend.preflight([make_spec()])

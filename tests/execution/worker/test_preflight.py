@@ -11,9 +11,9 @@ from helpers import user_code
 from helpers.cli import ROOT, conf, digits_spec
 from nasproxy.data.loading import Datasets
 from nasproxy.errors import ConfigError, DataError, NonFiniteScoreError
-from nasproxy.execution.failure_causes import cause_of
+from nasproxy.execution.failure_causes import find_cause
 from nasproxy.execution.worker.context import TrialContext
-from nasproxy.execution.worker.preflight import rehearse
+from nasproxy.execution.worker.preflight import preflight
 from nasproxy.trainers import plain_pytorch
 from nasproxy.trainers.program_reports import ProgramError
 from nasproxy.trials import grid, proxy_task
@@ -25,8 +25,8 @@ FILES = sorted(path.stem for path in (ROOT / "conf" / "proxy").glob("*.yaml"))
 
 @pytest.mark.parametrize("name", [name for name in FILES if name not in ("custom", "generator", "table")])
 def test_a_named_proxy_task_can_be_put_together(name: str) -> None:
-    for task in grid.grid(conf(f"proxy/{name}")).values():
-        notes = rehearse(digits_spec(task))
+    for task in grid.span_grid(conf(f"proxy/{name}")).values():
+        notes = preflight(digits_spec(task))
         assert len(notes) == (task.augmentation != 1.0), "the digits' trainer augments nothing, and says no more"
 
 
@@ -49,30 +49,30 @@ def test_fidelity_reaches_data_and_model() -> None:
 
 def test_an_argument_that_the_trainer_does_not_take_is_refused() -> None:
     with pytest.raises(ConfigError, match="trainer has no 'colour'"):
-        rehearse(digits_spec(proxy_task.ProxyTask(), trainer={**conf("trainer/plain_pytorch"), "colour": 1}))
+        preflight(digits_spec(proxy_task.ProxyTask(), trainer={**conf("trainer/plain_pytorch"), "colour": 1}))
 
 
 @pytest.mark.parametrize(("said", "notes"), [(None, ()), ("warm up", ("warm up",)), (["a", "b"], ("a", "b"))])
 def test_a_trainers_check_may_say_something(said: object, notes: tuple[str, ...], monkeypatch: Any) -> None:
     spec = digits_spec(proxy_task.ProxyTask())
     monkeypatch.setattr(plain_pytorch.train, "check", lambda **_: said)
-    assert rehearse(spec) == notes
+    assert preflight(spec) == notes
 
 
 def test_a_check_that_says_anything_else_is_refused(monkeypatch: Any) -> None:
     monkeypatch.setattr(plain_pytorch.train, "check", lambda **_: True)
     with pytest.raises(ConfigError, match="a trainer's check must return sentences or None, got True"):
-        rehearse(digits_spec(proxy_task.ProxyTask()))
+        preflight(digits_spec(proxy_task.ProxyTask()))
 
 
 def test_a_dataset_that_changed_since_the_study_began_is_refused() -> None:
     with pytest.raises(DataError, match="the dataset was other when the study began"):
-        rehearse(digits_spec(proxy_task.ProxyTask(), data_fingerprint="other"))
+        preflight(digits_spec(proxy_task.ProxyTask(), data_fingerprint="other"))
 
 
 def test_a_model_with_the_wrong_number_of_outputs_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"must give scores of shape \(images, 10\), got \(images, 3\)"):
-        rehearse(digits_spec(proxy_task.ProxyTask(), model={"_target_": "helpers.user_code.three_outputs"}))
+        preflight(digits_spec(proxy_task.ProxyTask(), model={"_target_": "helpers.user_code.three_outputs"}))
 
 
 def raised(error: Exception, cause: Exception | None = None) -> Exception:
@@ -103,13 +103,13 @@ def raised(error: Exception, cause: Exception | None = None) -> Exception:
     ],
 )
 def test_a_failure_has_the_cause_that_its_error_names(error: Exception, cause: Cause) -> None:
-    assert cause_of(error) is cause
+    assert find_cause(error) is cause
 
 
 def test_the_cpu_says_that_memory_ran_out_in_the_words_that_are_looked_for() -> None:
     with pytest.raises(RuntimeError, match="allocate") as caught:
         torch.empty(2**60, dtype=torch.uint8)
-    assert cause_of(caught.value) is Cause.OOM
+    assert find_cause(caught.value) is Cause.OOM
 
 
 def test_trials_that_are_put_together_in_one_process_load_their_data_once() -> None:
@@ -118,5 +118,5 @@ def test_trials_that_are_put_together_in_one_process_load_their_data_once() -> N
     datasets: Datasets = {}
     fingerprint = user_code.counted().fingerprint
     for task in (ProxyTask(), ProxyTask(width=0.5), ProxyTask(data_fraction=0.5)):
-        rehearse(digits_spec(task, data=data, data_fingerprint=fingerprint), datasets)
+        preflight(digits_spec(task, data=data, data_fingerprint=fingerprint), datasets)
     assert user_code.COUNT[0] - before == 2, "once here, and once for all three"

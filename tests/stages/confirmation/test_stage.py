@@ -11,31 +11,31 @@ import pytest
 from nasproxy.errors import ConfigError
 from nasproxy.stages import runner
 from nasproxy.stages.confirmation.settings import ConfirmSettings
-from nasproxy.stages.confirmation.stage import ConfirmationController, compress
-from nasproxy.stages.confirmation.state import ConfirmationState, Outcome, read_confirmations
+from nasproxy.stages.confirmation.stage import ConfirmationStage, compress_schedule
+from nasproxy.stages.confirmation.state import ConfirmationOutcome, ConfirmationState, read_confirmations
 from nasproxy.stages.proxy_search.judge import Judge
 from nasproxy.stages.proxy_search.settings import ProxySearchSettings
-from nasproxy.stages.proxy_search.stage import ProxySearchController
-from nasproxy.stages.proxy_search.state import ProxySearchState, StoppingState, TaskState, best_task, read_tasks
-from nasproxy.stages.references.candidate_pool import Reserve
+from nasproxy.stages.proxy_search.stage import ProxySearchStage
+from nasproxy.stages.proxy_search.state import ProxySearchState, StoppingState, TaskState, find_best_task, read_tasks
+from nasproxy.stages.references.candidate_pool import CandidatePool
 from nasproxy.stages.references.state import Reference
-from nasproxy.stages.runner import Workshop
+from nasproxy.stages.runner import Runtime
 from nasproxy.statistics.acceptance import Criterion, Evidence, Verdict, VerdictKind
 from nasproxy.statistics.criteria.first_crossing import FirstCrossing
-from nasproxy.storage.trial_files import revive
+from nasproxy.storage.trial_files import retry_failed_trials
 from nasproxy.storage.trial_stores import FolderTrialStore
 from nasproxy.testing import synthetic
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.records import TrialRecord
 from nasproxy.trials.spec import Architecture
 
-MakeWorkshop = Callable[..., Workshop]
-RECIPE = synthetic.recipe(total_steps=100, check_every_steps=4, noise=0.01, reversed_below=0)
+MakeRuntime = Callable[..., Runtime]
+RECIPE = synthetic.make_recipe(total_steps=100, check_every_steps=4, noise=0.01, reversed_below=0)
 REVERSED = {"trainer.reversed_below": 100}
 """Ranks the models in reverse on any schedule shorter than full training's."""
 TRICKY = {"half": ProxyTask(width=0.5, overrides=REVERSED), "full": ProxyTask()}
 """The cheaper one wins, and is contradicted."""
-NO_RESERVE = Reserve([], 0, step=5, maximum=0, search_trials=1, full_seconds=1.0)
+NO_RESERVE = CandidatePool([], 0, step=5, maximum=0, search_trials=1, full_seconds=1.0)
 
 
 def architectures(count: int, faults: dict[int, str] | None = None) -> list[Architecture]:
@@ -59,7 +59,7 @@ class Study:
     """A proxy search on ten references of known order, and the confirmation of its winner."""
 
     folder: Path
-    workshop: Workshop
+    runtime: Runtime
     faults: dict[int, str] | None = None
     fresh_faults: dict[int, str] | None = None
     target: float = 0.65
@@ -78,26 +78,26 @@ class Study:
         return Judge(self.criterion or FirstCrossing(target=self.target), 5, 0.7)
 
     def search(self, tasks: dict[str, ProxyTask], **settings: Any) -> ProxySearchState:
-        controller = ProxySearchController(
+        stage = ProxySearchStage(
             ProxySearchSettings(**settings),
             tasks=tasks,
             criterion=self.judge.criterion,
             judged_by=f"{self.target} {self.alpha}",
             references=self.references,
-            reserve=NO_RESERVE,
+            candidate_pool=NO_RESERVE,
             recipe=RECIPE,
             seed=1,
             folder=self.folder / "proxy_search" / "tasks",
             confirmations=read_confirmations(self.folder / "confirmation"),
         )
-        return runner.run(self.watched(controller), self.workshop)
+        return runner.run_stage(self.watched(stage), self.runtime)
 
-    def controller(self, task: TaskState, **settings: Any) -> ConfirmationController:
+    def stage(self, task: TaskState, **settings: Any) -> ConfirmationStage:
         fresh = [
             {"quality": (41 * i + 3) % 100, "fault": (self.fresh_faults or {}).get(i, "none"), "twin": 1}
             for i in range(12)
         ]
-        return ConfirmationController(
+        return ConfirmationStage(
             ConfirmSettings(alpha=self.alpha, **settings),
             task=task,
             references=self.references,
@@ -110,13 +110,13 @@ class Study:
         )
 
     def confirm(self, task: TaskState, **settings: Any) -> ConfirmationState:
-        return runner.run(self.watched(self.controller(task, **settings)), self.workshop)
+        return runner.run_stage(self.watched(self.stage(task, **settings)), self.runtime)
 
-    def watched(self, controller: Any) -> Any:
-        return controller
+    def watched(self, stage: Any) -> Any:
+        return stage
 
     def best(self) -> TaskState:
-        best = best_task(read_tasks(self.folder / "proxy_search" / "tasks"), f"{self.target} {self.alpha}")
+        best = find_best_task(read_tasks(self.folder / "proxy_search" / "tasks"), f"{self.target} {self.alpha}")
         assert best is not None
         return best
 
@@ -126,19 +126,19 @@ class Study:
 
 
 @pytest.fixture
-def study(tmp_path: Path, make_workshop: MakeWorkshop) -> Study:
-    return Study(tmp_path, make_workshop(tmp_path, max_attempts=1))
+def study(tmp_path: Path, make_runtime: MakeRuntime) -> Study:
+    return Study(tmp_path, make_runtime(tmp_path, max_attempts=1))
 
 
 class TestTheRetraining:
     def test_trains_the_same_models_on_a_schedule_that_ends_where_the_winner_was_stopped(self, study: Study) -> None:
         task = study.search({"half": ProxyTask(width=0.5)}).tasks["half"]
         state = study.confirm(task)
-        assert state.outcome is Outcome.STANDS
+        assert state.outcome is ConfirmationOutcome.STANDS
         assert len(state.keys) == 10
         assert not set(state.keys) & set(task.keys), "another schedule is another training"
         for mine, theirs in zip(state.keys, task.keys, strict=True):
-            retrained, searched = study.workshop.store.spec(mine), study.workshop.store.spec(theirs)
+            retrained, searched = study.runtime.store.spec(mine), study.runtime.store.spec(theirs)
             assert retrained.total_steps == task.final_step
             assert retrained.check_steps == tuple(step for step in searched.check_steps if step <= task.final_step)
             assert (retrained.seed, retrained.architecture, retrained.split) == (
@@ -146,7 +146,7 @@ class TestTheRetraining:
                 searched.architecture,
                 searched.split,
             )
-            assert study.workshop.store.read(mine).step == task.final_step
+            assert study.runtime.store.read(mine).step == task.final_step
 
     def test_says_how_much_it_could_have_shown(self, study: Study) -> None:
         task = study.search({"half": ProxyTask(width=0.5)}).tasks["half"]
@@ -166,19 +166,19 @@ class TestTheRetraining:
         state = study.confirm(task)
         assert state.keys == task.keys
         assert study.records() == before
-        assert state.outcome is Outcome.STANDS
+        assert state.outcome is ConfirmationOutcome.STANDS
 
     def test_checks_that_are_not_evenly_spaced_are_kept(self) -> None:
-        uneven = synthetic.recipe(total_steps=100)
+        uneven = synthetic.make_recipe(total_steps=100)
         uneven = uneven.under(ProxyTask(overrides={"training.check_at": (5, 20, 50, 100)}))
-        assert uneven.under(compress(ProxyTask(), uneven, 20)).check_at == (5, 20)
+        assert uneven.under(compress_schedule(ProxyTask(), uneven, 20)).check_at == (5, 20)
 
     def test_a_task_that_was_accepted_for_its_score_states_no_tau(self, study: Study) -> None:
         study.target = 1.0
         task = study.search({"half": TRICKY["half"]}, desired_score=-100.0).tasks["half"]
         assert task.stopping_state is StoppingState.MET_ACCURACY
         state = study.confirm(task)
-        assert state.outcome is Outcome.STANDS
+        assert state.outcome is ConfirmationOutcome.STANDS
         assert state.result is not None
         assert state.result.p_value is None
 
@@ -190,7 +190,7 @@ class TestContradiction:
         assert first.tasks["full"].stopping_state is StoppingState.EXCEEDED_BEST_TIME
         assert first.tasks["full"].beaten_by == "half"
         state = study.confirm(study.best())
-        assert state.outcome is Outcome.CONTRADICTED
+        assert state.outcome is ConfirmationOutcome.CONTRADICTED
         assert state.result is not None
         assert state.result.correlation is not None
         assert state.result.correlation.tau < 0
@@ -200,7 +200,7 @@ class TestContradiction:
         stopped_at = len(first.tasks["full"].checks)
         assert second.tasks["full"].checks[:stopped_at] == first.tasks["full"].checks
         assert study.best().name == "full"
-        assert study.confirm(study.best()).outcome is Outcome.STANDS
+        assert study.confirm(study.best()).outcome is ConfirmationOutcome.STANDS
         written = json.loads((study.folder / "proxy_search" / "SEARCH_CONTROLLER_STATE.json").read_text())
         assert written["best_proxy_task_name"] == "full"
 
@@ -225,20 +225,20 @@ class TestContradiction:
         study.criterion = At(5)
         study.search(hopeless)
         first = study.confirm(study.best())
-        assert first.outcome is Outcome.CONTRADICTED
+        assert first.outcome is ConfirmationOutcome.CONTRADICTED
         assert not study.search(hopeless).tasks["hopeless"].is_accepted
         trained = study.records()
         study.alpha = 1e-6
         assert study.search(hopeless).tasks["hopeless"].is_accepted
         second = study.confirm(study.best())
-        assert (second.keys, second.outcome) == (first.keys, Outcome.STANDS)
+        assert (second.keys, second.outcome) == (first.keys, ConfirmationOutcome.STANDS)
         assert study.records() == trained
 
     def test_models_that_all_fail_on_the_short_schedule_contradict_it(self, study: Study) -> None:
         study.faults = dict.fromkeys(range(10), "nan")  # halfway, where the first schedule never came
         state = study.confirm(study.search({"half": ProxyTask(width=0.5)}).tasks["half"])
         assert state.result is not None
-        assert (state.outcome, state.result.correlation) == (Outcome.CONTRADICTED, None)
+        assert (state.outcome, state.result.correlation) == (ConfirmationOutcome.CONTRADICTED, None)
 
 
 class TestFailures:
@@ -252,11 +252,11 @@ class TestFailures:
     def test_models_that_are_lost_leave_it_open_until_they_are_mended(self, study: Study) -> None:
         study.faults = dict.fromkeys(range(4), "broken")
         task = study.search({"half": ProxyTask(width=0.5)}).tasks["half"]
-        assert study.confirm(task).outcome is Outcome.EXCESS_FAILURES
+        assert study.confirm(task).outcome is ConfirmationOutcome.EXCESS_FAILURES
         (study.folder / "mended").touch()
-        assert revive(study.folder / "trials") == 4
+        assert retry_failed_trials(study.folder / "trials") == 4
         state = study.confirm(task)
-        assert state.outcome is Outcome.STANDS
+        assert state.outcome is ConfirmationOutcome.STANDS
         assert state.result is not None
         assert state.result.correlation is not None
         assert state.result.correlation.n == 10
@@ -268,10 +268,10 @@ class TestFreshModels:
         before = set(study.records())
         state = study.confirm(task, fresh_models=6)
         assert state.fresh is not None
-        assert (state.fresh.workable, state.fresh.failed) == (6, ())
+        assert (state.fresh.trainable, state.fresh.failed) == (6, ())
         new = set(study.records()) - before - set(state.keys)
         assert new == {*state.fresh.full_keys[:6], *state.fresh.proxy_keys[:6]}
-        specs = [study.workshop.store.spec(key) for key in new]
+        specs = [study.runtime.store.spec(key) for key in new]
         assert sorted(spec.total_steps for spec in specs) == [task.final_step] * 6 + [100] * 6
         assert not {str(spec.architecture) for spec in specs} & {str(model.architecture) for model in study.references}
         assert state.fresh.result is not None
@@ -286,7 +286,7 @@ class TestFreshModels:
         task = study.search({"half": ProxyTask(width=0.5)}).tasks["half"]
         fresh = study.confirm(task, fresh_models=6).fresh
         assert fresh is not None
-        assert (fresh.workable, dict(fresh.failed)) == (6, {"oom": 1, "nan": 1})
+        assert (fresh.trainable, dict(fresh.failed)) == (6, {"oom": 1, "nan": 1})
 
     def test_may_be_asked_for_later_and_more_of_them(self, study: Study) -> None:
         task = study.search({"half": ProxyTask(width=0.5)}).tasks["half"]
@@ -297,7 +297,7 @@ class TestFreshModels:
         assert len(study.records()) == len(trained) + 10
         eight = study.confirm(task, fresh_models=8)
         assert eight.fresh is not None
-        assert eight.fresh.workable == 8
+        assert eight.fresh.trainable == 8
         assert len(study.records()) == len(trained) + 16, "the first five are not trained again"
         assert study.confirm(task) == eight, "what is known is not forgotten"
 
@@ -323,11 +323,11 @@ class Fragile(Study):
 
     kills: int = 0
 
-    def watched(self, controller: Any) -> Any:
-        save = controller.save
+    def watched(self, stage: Any) -> Any:
+        save = stage.save
 
         def killed(state: Any) -> Any:
-            is_news = state != controller.load()
+            is_news = state != stage.load()
             self.kills += is_news
             if is_news and self.kills % 2 == 1:
                 raise KilledError
@@ -336,25 +336,25 @@ class Fragile(Study):
                 raise KilledError
             return saved
 
-        controller.save = killed
-        return controller
+        stage.save = killed
+        return stage
 
 
 def finish(study: Study) -> None:
     """Confirm and search on until a winner stands, as a job does."""
     study.search(TRICKY)
-    while (state := study.confirm(study.best(), fresh_models=5)).outcome is Outcome.CONTRADICTED:
+    while (state := study.confirm(study.best(), fresh_models=5)).outcome is ConfirmationOutcome.CONTRADICTED:
         assert state.contradicts(study.best())
         study.search(TRICKY)
 
 
-def test_killed_at_every_decision_it_ends_with_the_same(tmp_path: Path, make_workshop: MakeWorkshop) -> None:
-    calm = Study(tmp_path / "calm", make_workshop(tmp_path / "calm", slots=20))
+def test_killed_at_every_decision_it_ends_with_the_same(tmp_path: Path, make_runtime: MakeRuntime) -> None:
+    calm = Study(tmp_path / "calm", make_runtime(tmp_path / "calm", slots=20))
     finish(calm)
     folder = tmp_path / "fragile"
-    workshop = make_workshop(folder, slots=20)
-    Study(folder, workshop).search(TRICKY)
-    fragile = Fragile(folder, workshop)
+    runtime = make_runtime(folder, slots=20)
+    Study(folder, runtime).search(TRICKY)
+    fragile = Fragile(folder, runtime)
     while fragile.kills < 500:
         try:
             finish(fragile)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nasproxy.stages.proxy_search import race
-from nasproxy.trials.records import Cause, Check, State, Status, TrialRecord, as_one
+from nasproxy.trials.records import Cause, Check, State, Status, TrialRecord, merge_records
 
 STEPS = (10, 20, 30, 40)
 
@@ -17,14 +17,14 @@ def trained(*seconds: float, failed: bool = False) -> TrialRecord:
 
 
 def test_speed_is_taken_between_the_first_checks_when_a_trial_is_warm() -> None:
-    pace = race.pace(STEPS, [trained(5.0, 6.0, 9.0)])
-    assert pace is not None
-    assert pace.seconds_per_step == pytest.approx(0.1)
-    assert pace.seconds_at(40) == pytest.approx(4.0)
+    speed = race.measure_speed(STEPS, [trained(5.0, 6.0, 9.0)])
+    assert speed is not None
+    assert speed.seconds_per_step == pytest.approx(0.1)
+    assert speed.seconds_at(40) == pytest.approx(4.0)
 
 
 def test_a_pace_counts_all_devices_of_a_training() -> None:
-    alone, both = (race.pace(STEPS, [trained(1.0, 2.0)], devices) for devices in (1, 2))
+    alone, both = (race.measure_speed(STEPS, [trained(1.0, 2.0)], devices) for devices in (1, 2))
     assert alone is not None
     assert both is not None
     assert both.seconds_at(40) == 2 * alone.seconds_at(40)
@@ -32,44 +32,46 @@ def test_a_pace_counts_all_devices_of_a_training() -> None:
 
 
 def test_later_checks_do_not_change_a_pace() -> None:
-    assert race.pace(STEPS, [trained(1.0, 2.0)]) == race.pace(STEPS, [trained(1.0, 2.0, 30.0, 40.0)])
+    assert race.measure_speed(STEPS, [trained(1.0, 2.0)]) == race.measure_speed(STEPS, [trained(1.0, 2.0, 30.0, 40.0)])
 
 
 def test_there_is_no_pace_before_all_models_have_shown_theirs() -> None:
-    assert race.pace(STEPS, [trained(1.0, 2.0), trained(1.0)]) is None
-    assert race.pace(STEPS, [trained(1.0, 2.0), trained(1.0, failed=True)]) is not None
-    assert race.pace(STEPS, [trained(failed=True)]) is None
+    assert race.measure_speed(STEPS, [trained(1.0, 2.0), trained(1.0)]) is None
+    assert race.measure_speed(STEPS, [trained(1.0, 2.0), trained(1.0, failed=True)]) is not None
+    assert race.measure_speed(STEPS, [trained(failed=True)]) is None
 
 
 def test_speed_is_that_of_one_training_where_another_stands_in() -> None:
     slow, fast = trained(9.0, failed=True), trained(1.0, 2.0, 3.0)
-    whole = as_one([slow, fast])
+    whole = merge_records([slow, fast])
     assert [check.train_seconds for check in whole.checks] == [9.0, 11.0, 12.0], "both were paid"
-    assert race.pace(STEPS, [whole]) == race.pace(STEPS, [fast])
-    again = as_one([slow, trained(1.0, 2.0, failed=True), trained(5.0, 10.0, 15.0)])
-    assert race.pace(STEPS, [again]) == race.pace(STEPS, [fast]), "the first to come so far decides, for good"
+    assert race.measure_speed(STEPS, [whole]) == race.measure_speed(STEPS, [fast])
+    again = merge_records([slow, trained(1.0, 2.0, failed=True), trained(5.0, 10.0, 15.0)])
+    assert race.measure_speed(STEPS, [again]) == race.measure_speed(STEPS, [fast]), (
+        "the first to come so far decides, for good"
+    )
 
 
 def test_a_training_of_one_check_has_a_pace() -> None:
-    pace = race.pace((10,), [trained(3.0)])
-    assert pace is not None
-    assert pace.seconds_per_step == pytest.approx(0.3)
+    speed = race.measure_speed((10,), [trained(3.0)])
+    assert speed is not None
+    assert speed.seconds_per_step == pytest.approx(0.3)
 
 
 def test_the_earliest_check_comes_first_and_of_equals_the_first_of_the_grid() -> None:
-    assert race.earliest({"slow": 2.0, "fast": 1.0, "too": 1.0}) == "fast"
+    assert race.find_earliest({"slow": 2.0, "fast": 1.0, "too": 1.0}) == "fast"
 
 
 @given(st.floats(0.01, 1e6), st.floats(0.01, 100), st.floats(1.01, 4))
 def test_a_rung_ends_after_the_next_check_and_less_than_its_growth_further(
     moment: float, start: float, growth: float
 ) -> None:
-    end = race.horizon(moment, start, growth)
+    end = race.find_horizon(moment, start, growth)
     assert end >= moment * (1 - 1e-6)
     assert end == start or end <= moment * growth * (1 + 1e-6)
 
 
 def test_within_a_rung_a_task_trains_to_its_last_check() -> None:
-    pace = race.Pace(STEPS, 0.1)
-    assert pace.last_check_within(3.5) == 30
-    assert pace.last_check_within(0.1) == 10, "no task is left without a check"
+    speed = race.TaskSpeed(STEPS, 0.1)
+    assert speed.last_check_within(3.5) == 30
+    assert speed.last_check_within(0.1) == 10, "no task is left without a check"

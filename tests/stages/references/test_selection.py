@@ -3,7 +3,7 @@
 import pytest
 
 from nasproxy.errors import StageStoppedError
-from nasproxy.stages.references.selection import refuse_excess_failures
+from nasproxy.stages.references.selection import check_failures
 from nasproxy.stages.references.state import Iteration, SelectionState
 from nasproxy.trials.records import Cause, State, Status, TrialRecord
 
@@ -16,8 +16,8 @@ def test_a_diagnosis_of_a_later_round_says_how_many_failed_before_it() -> None:
     state = SelectionState(tuple({"quality": number} for number in range(10)), keys, rounds)
     records = {key: TrialRecord() for key in keys} | {"key5": FAILED}
     with pytest.raises(StageStoppedError) as stopped:
-        refuse_excess_failures(state, records, max_ratio=0.2)
+        check_failures(state, records, max_ratio=0.2)
     first, _, row, _ = str(stopped.value).splitlines()
     assert first.endswith("and 3 did (30%), 2 of them in earlier rounds, the others in this:")
     assert row.split()[:3] == ["nan", "1", "trials/key5"]
-    refuse_excess_failures(state, records, max_ratio=0.3)
+    check_failures(state, records, max_ratio=0.3)

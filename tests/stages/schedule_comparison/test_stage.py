@@ -9,70 +9,68 @@ import pytest
 
 from nasproxy.errors import ConfigError, StageStoppedError
 from nasproxy.stages import runner
-from nasproxy.stages.runner import Decide, Workshop
+from nasproxy.stages.runner import Decide, Runtime
 from nasproxy.stages.schedule_comparison.settings import CompareSchedulesSettings
-from nasproxy.stages.schedule_comparison.stage import SchedulesController, compared
-from nasproxy.stages.schedule_comparison.state import SchedulesState
-from nasproxy.storage.trial_files import revive
+from nasproxy.stages.schedule_comparison.stage import ScheduleComparisonStage, list_compared_tasks
+from nasproxy.stages.schedule_comparison.state import ScheduleComparisonState
+from nasproxy.storage.trial_files import retry_failed_trials
 from nasproxy.testing import synthetic
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.records import Cause, Check, State, Status, TrialRecord
 from nasproxy.trials.spec import Architecture
 
-MakeWorkshop = Callable[..., Workshop]
-RECIPE = synthetic.recipe(total_steps=100, check_every_steps=4, noise=0.01)
+MakeRuntime = Callable[..., Runtime]
+RECIPE = synthetic.make_recipe(total_steps=100, check_every_steps=4, noise=0.01)
 STEADY, ROUGH = ("steady", "none"), ("rough", "none")
 TASKS = {STEADY: ProxyTask(overrides={"trainer.noise": 0.0}), ROUGH: ProxyTask(overrides={"trainer.noise": 5.0})}
 TRAINER = {"_target_": "nasproxy.trainers.plain_pytorch.train", "schedule": "cosine", "smoothing": "none"}
 
 
-def compare(folder: Path, workshop: Workshop, tasks: Any = TASKS, fault: str = "none") -> SchedulesState:
-    return runner.run(controller_of(folder, tasks, fault), workshop)
+def compare(folder: Path, runtime: Runtime, tasks: Any = TASKS, fault: str = "none") -> ScheduleComparisonState:
+    return runner.run_stage(controller_of(folder, tasks, fault), runtime)
 
 
-def controller_of(folder: Path, tasks: Any = TASKS, fault: str = "none") -> SchedulesController:
+def controller_of(folder: Path, tasks: Any = TASKS, fault: str = "none") -> ScheduleComparisonStage:
     architecture: Architecture = {"quality": 60, "fault": fault}
-    return SchedulesController(tasks, recipe=RECIPE, architecture=architecture, seed=0, folder=folder / "schedules")
+    return ScheduleComparisonStage(tasks, recipe=RECIPE, architecture=architecture, seed=0, folder=folder / "schedules")
 
 
-def test_a_rough_curve_is_told_from_a_smooth_one(tmp_path: Path, make_workshop: MakeWorkshop) -> None:
-    workshop = make_workshop(tmp_path)
-    steady, rough = compare(tmp_path, workshop).curves
+def test_a_rough_curve_is_told_from_a_smooth_one(tmp_path: Path, make_runtime: MakeRuntime) -> None:
+    runtime = make_runtime(tmp_path)
+    steady, rough = compare(tmp_path, runtime).curves
     assert (steady.schedule, steady.smoothing, rough.schedule) == ("steady", "none", "rough")
     assert steady.smoothness == 0.0
     assert rough.smoothness is not None
     assert rough.smoothness > 1.0
-    assert steady.score == workshop.store.read(steady.key).checks[-1].score
+    assert steady.score == runtime.store.read(steady.key).checks[-1].score
 
 
-def test_what_was_compared_is_not_trained_again(tmp_path: Path, make_workshop: MakeWorkshop) -> None:
-    workshop = make_workshop(tmp_path)
-    before = compare(tmp_path, workshop, {STEADY: TASKS[STEADY]})
-    after = compare(tmp_path, workshop)
+def test_what_was_compared_is_not_trained_again(tmp_path: Path, make_runtime: MakeRuntime) -> None:
+    runtime = make_runtime(tmp_path)
+    before = compare(tmp_path, runtime, {STEADY: TASKS[STEADY]})
+    after = compare(tmp_path, runtime)
     assert before.curves == after.curves[:1]
-    assert len(workshop.store.keys()) == 2
-    assert compare(tmp_path, workshop) == after
+    assert len(runtime.store.keys()) == 2
+    assert compare(tmp_path, runtime) == after
 
 
-def test_a_model_that_trains_under_no_schedule_stops_the_comparison(
-    tmp_path: Path, make_workshop: MakeWorkshop
-) -> None:
+def test_a_model_that_trains_under_no_schedule_stops_the_comparison(tmp_path: Path, make_runtime: MakeRuntime) -> None:
     with pytest.raises(StageStoppedError, match="all 2 trainings failed: see trials/"):
-        compare(tmp_path, make_workshop(tmp_path), fault="nan")
+        compare(tmp_path, make_runtime(tmp_path), fault="nan")
 
 
 def test_a_training_that_crashed_is_measured_once_its_cause_is_mended(
-    tmp_path: Path, make_workshop: MakeWorkshop
+    tmp_path: Path, make_runtime: MakeRuntime
 ) -> None:
     mended = tmp_path / "mended"
     mended.touch()
-    compare(tmp_path, make_workshop(tmp_path), {STEADY: TASKS[STEADY]}, fault="broken")
+    compare(tmp_path, make_runtime(tmp_path), {STEADY: TASKS[STEADY]}, fault="broken")
     mended.unlink()
-    half = compare(tmp_path, make_workshop(tmp_path), fault="broken")
+    half = compare(tmp_path, make_runtime(tmp_path), fault="broken")
     assert [curve.score is None for curve in half.curves] == [False, True]
     mended.touch()
-    revive(tmp_path / "trials")
-    whole = compare(tmp_path, make_workshop(tmp_path), fault="broken")
+    retry_failed_trials(tmp_path / "trials")
+    whole = compare(tmp_path, make_runtime(tmp_path), fault="broken")
     assert whole.curves[0] == half.curves[0]
     assert whole.curves[1].score is not None
 
@@ -80,8 +78,8 @@ def test_a_training_that_crashed_is_measured_once_its_cause_is_mended(
 def test_a_training_that_failed_after_its_last_check_is_measured_and_a_flat_curve_has_no_smoothness(
     tmp_path: Path,
 ) -> None:
-    controller = controller_of(tmp_path)
-    state = controller.load()
+    stage = controller_of(tmp_path)
+    state = stage.load()
     risen, flat = ([Check(step, score, 1.0) for step in (50, 100)] for score in (0.25, 0.5))
     risen[1] = replace(risen[1], score=0.75)
     crashed = Status(State.FAILED, cause=Cause.CRASH)
@@ -92,18 +90,18 @@ def test_a_training_that_failed_after_its_last_check_is_measured_and_a_flat_curv
             strict=True,
         )
     )
-    decision = controller.next_action(state, records)
+    decision = stage.next_action(state, records)
     assert isinstance(decision, Decide)
     assert [curve.score for curve in decision.state.curves] == [0.75, 0.5]
     assert decision.message.endswith("steady 0.00 (0.750); rough undefined (0.500)")
     records[state.curves[1].key] = TrialRecord(crashed, tuple(flat[:1]))
-    decision = controller.next_action(state, records)
+    decision = stage.next_action(state, records)
     assert isinstance(decision, Decide)
     assert decision.message.endswith("; rough failed")
 
 
 def test_every_schedule_is_compared_with_every_smoothing() -> None:
-    pairs = compared(CompareSchedulesSettings(schedule=["step", "cosine"], smoothing=["none", "swa"]))
+    pairs = list_compared_tasks(CompareSchedulesSettings(schedule=["step", "cosine"], smoothing=["none", "swa"]))
     assert list(pairs) == [("step", "none"), ("step", "swa"), ("cosine", "none"), ("cosine", "swa")]
     assert pairs["step", "swa"].overrides == {"trainer.schedule": "step", "trainer.smoothing": "swa"}
 

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from nasproxy.errors import ConfigError
-from nasproxy.statistics.acceptance import Criterion, Evidence, Plan, VerdictKind, models_to_add
+from nasproxy.statistics.acceptance import Criterion, Evidence, LookPlan, VerdictKind, count_models_to_add
 from nasproxy.statistics.criteria.alpha_spending import AlphaSpending
 from nasproxy.statistics.criteria.first_crossing import FirstCrossing
-from nasproxy.statistics.criteria.group_sequential import GroupSequential, _Studies, above_floor, boundary
+from nasproxy.statistics.criteria.group_sequential import GroupSequential, _Studies, calibrate_boundary, raise_to_floor
 from nasproxy.statistics.criteria.weak_prior import WeakPrior
 from nasproxy.statistics.deviation import atanh_deviation, tau_lower_limit
 from nasproxy.statistics.score_test import score_critical_tau
@@ -33,7 +33,7 @@ def seen(fractions: tuple[float, ...], proxy: np.ndarray, reference: np.ndarray,
     """Evidence at the last of some checks, before which nothing was in order; one more is planned where it is not 1."""
     before = np.zeros((len(fractions) - 1, reference.size))
     planned = fractions if fractions[-1] == 1 else (*fractions, 1.0)
-    return Evidence(reference, np.vstack([before, proxy[None]]), Plan(planned, **plan))
+    return Evidence(reference, np.vstack([before, proxy[None]]), LookPlan(planned, **plan))
 
 
 def needed(rule: Criterion, n: int, fractions: tuple[float, ...] = GEOMETRIC, **plan: Any) -> float:
@@ -60,7 +60,7 @@ def test_alpha_spending_spends_in_proportion_to_training() -> None:
 
 
 def test_a_single_look_on_many_models_is_an_ordinary_test() -> None:
-    found = boundary(Plan((1.0,), sizes=(40,)), 0.65, 0.02) * math.sqrt(0.48 / 34)
+    found = calibrate_boundary(LookPlan((1.0,), sizes=(40,)), 0.65, 0.02) * math.sqrt(0.48 / 34)
     assert found == pytest.approx(stats.norm.isf(0.02) * math.sqrt(0.437 / 36), rel=0.1)
 
 
@@ -69,13 +69,13 @@ def test_a_single_look_on_many_models_is_an_ordinary_test() -> None:
 def test_a_true_tau_on_the_floor_is_accepted_as_often_as_stated(sizes: tuple[int, ...], looks: int) -> None:
     """Judged by the rule itself, on simulated studies of another seed, whatever part of the noise is a check's own."""
     fractions, rule = tuple(np.geomspace(0.01, 1.0, looks).tolist()), GroupSequential(alpha=0.2)
-    plan, studies = Plan(fractions, sizes=sizes), 80
+    plan, studies = LookPlan(fractions, sizes=sizes), 80
     for noise_share in (0.0, 0.5, 1.0):
         accepted = sum(is_accepted(rule, plan, scores) for scores in on_the_floor(plan, noise_share, studies))
         assert stats.binom.sf(accepted - 1, studies, 0.2) > 0.005, f"{accepted} of {studies}"
 
 
-def on_the_floor(plan: Plan, noise_share: float, studies: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def on_the_floor(plan: LookPlan, noise_share: float, studies: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Full and proxy scores of studies whose true tau is 0.55 at every check."""
     random, rho, models = np.random.default_rng(99), math.sin(math.pi * 0.55 / 2), plan.sizes[-1]
     for _ in range(studies):
@@ -89,7 +89,7 @@ def on_the_floor(plan: Plan, noise_share: float, studies: int) -> Iterator[tuple
         yield reference, np.array(rows)
 
 
-def is_accepted(rule: Criterion, plan: Plan, scores: tuple[np.ndarray, np.ndarray]) -> bool:
+def is_accepted(rule: Criterion, plan: LookPlan, scores: tuple[np.ndarray, np.ndarray]) -> bool:
     """Whether a rule accepts at any look, adding models while it is undecided."""
     reference, proxy = scores
     n = plan.sizes[0]
@@ -98,7 +98,7 @@ def is_accepted(rule: Criterion, plan: Plan, scores: tuple[np.ndarray, np.ndarra
             verdict = rule.judge(Evidence(reference[:n], proxy[:look, :n], plan))
             if verdict.kind is VerdictKind.ACCEPTED:
                 return True
-            more = models_to_add(verdict, n, step=5, maximum=plan.sizes[-1])
+            more = count_models_to_add(verdict, n, step=5, maximum=plan.sizes[-1])
             if not more:
                 break
             n += more
@@ -109,7 +109,7 @@ def test_the_need_counts_the_checks_shortly_before() -> None:
     reference, rule = np.arange(20.0), GroupSequential()
     swapped = reference.copy()
     swapped[:8] = swapped[7::-1]
-    plan = Plan((0.1, 0.5, 0.6, 1.0), sizes=(20,))
+    plan = LookPlan((0.1, 0.5, 0.6, 1.0), sizes=(20,))
 
     def need_after(*proxy: np.ndarray) -> float | None:
         return rule.judge(Evidence(reference, np.array(proxy), plan)).needed
@@ -120,7 +120,7 @@ def test_the_need_counts_the_checks_shortly_before() -> None:
     assert near_bad is not None
     assert near_good is not None
     assert near_good < near_bad, "one just before does"
-    quantile = boundary(plan, 0.65, rule.error_spent(plan))
+    quantile = calibrate_boundary(plan, 0.65, rule.error_spent(plan))
     bound = math.atanh(0.55) + quantile * math.sqrt(0.48 / 14)
     tau = stats.kendalltau(swapped, reference).statistic
     assert near_bad == pytest.approx(math.tanh(2 * bound - math.atanh(tau)))
@@ -139,7 +139,7 @@ def test_more_tasks_and_sizes_need_more_and_more_models_less(rule: Callable[[], 
 def test_a_bad_task_is_hardly_ever_accepted_over_all_looks_and_tasks(models: int) -> None:
     """True tau is target - 0.2 at each of 20 looks of 8 proxy tasks: the family is wrong at most once in 20."""
     random, families, tasks, rule = np.random.default_rng(models), 25, 8, GroupSequential()
-    plan = Plan(tuple(np.geomspace(0.01, 1.0, 20).tolist()), tasks=tasks, sizes=(models,))
+    plan = LookPlan(tuple(np.geomspace(0.01, 1.0, 20).tolist()), tasks=tasks, sizes=(models,))
     rho, wrong = math.sin(math.pi * 0.45 / 2), 0
     for _ in range(families):
         reference = random.standard_normal(models)
@@ -229,20 +229,22 @@ def test_the_config_builds_the_criterion(path: Path) -> None:
 
 def test_more_models_spend_less_and_tasks_share_what_is_spent() -> None:
     rule = GroupSequential(alpha=0.2)
-    assert rule.error_spent(Plan((1.0,), sizes=(8,))) == 0.2
-    assert rule.error_spent(Plan((1.0,), sizes=(10,), tasks=4)) == pytest.approx(0.05)
-    assert rule.error_spent(Plan((1.0,), sizes=(10, 150))) == pytest.approx(0.1), "80 on average: half"
+    assert rule.error_spent(LookPlan((1.0,), sizes=(8,))) == 0.2
+    assert rule.error_spent(LookPlan((1.0,), sizes=(10,), tasks=4)) == pytest.approx(0.05)
+    assert rule.error_spent(LookPlan((1.0,), sizes=(10, 150))) == pytest.approx(0.1), "80 on average: half"
 
 
 def test_a_set_that_may_grow_needs_more_while_it_is_small() -> None:
-    alone, growing = (above_floor(10, most, 2.0) for most in (10, 30))
+    alone, growing = (raise_to_floor(10, most, 2.0) for most in (10, 30))
     assert alone == pytest.approx(2.0 * math.sqrt(0.48 / 4))
     assert growing == pytest.approx(2.0 * math.sqrt(0.48 / 4) * (24 / 4) ** 0.125)
-    assert above_floor(40, 30, 2.0) == above_floor(40, 40, 2.0), "more models than planned are the most of them"
+    assert raise_to_floor(40, 30, 2.0) == raise_to_floor(40, 40, 2.0), "more models than planned are the most of them"
 
 
 def test_a_thousand_models_take_no_longer_than_sixty() -> None:
-    assert boundary(Plan((0.5, 1.0), sizes=(1000,)), 0.65, 0.05) == boundary(Plan((0.5, 1.0), sizes=(60,)), 0.65, 0.05)
+    assert calibrate_boundary(LookPlan((0.5, 1.0), sizes=(1000,)), 0.65, 0.05) == calibrate_boundary(
+        LookPlan((0.5, 1.0), sizes=(60,)), 0.65, 0.05
+    )
     assert needed(GroupSequential(), 1000, (0.5, 1.0)) == 0.65, "so many tell 0.65 from 0.55 by themselves"
 
 
@@ -250,14 +252,14 @@ def test_a_thousand_models_take_no_longer_than_sixty() -> None:
 @pytest.mark.parametrize("looks", [8, 16, 40])
 def test_other_simulated_studies_cross_the_boundary_as_often(sizes: list[int], looks: int) -> None:
     fractions, alpha = np.geomspace(0.01, 0.98, looks).tolist(), 0.1
-    quantile = boundary(Plan(tuple(fractions), sizes=tuple(sizes)), 0.65, alpha)
+    quantile = calibrate_boundary(LookPlan(tuple(fractions), sizes=tuple(sizes)), 0.65, alpha)
     shares = [_Studies(fractions, sizes, 0.65, share, seed=77).accepted(quantile) for share in (0.0, 0.5, 1.0)]
     assert max(shares) <= 1.3 * alpha
     assert max(shares) >= 0.4 * alpha, "nor is it wasted, as far as few models have taus to choose from"
 
 
 def test_an_error_too_rare_to_simulate_lies_further_out_the_rarer_it_is() -> None:
-    plan = Plan((0.1, 0.2, 0.5, 1.0), sizes=(30,))
-    found = [boundary(plan, 0.65, alpha) for alpha in (0.05, 0.01, 1e-3, 1e-4, 1e-5)]
+    plan = LookPlan((0.1, 0.2, 0.5, 1.0), sizes=(30,))
+    found = [calibrate_boundary(plan, 0.65, alpha) for alpha in (0.05, 0.01, 1e-3, 1e-4, 1e-5)]
     assert found == sorted(set(found))
     assert stats.norm.isf(1e-5) < found[-1] < stats.norm.isf(1e-5 / 8)

@@ -8,7 +8,7 @@ from nasproxy.errors import ConfigError, CorruptFileError, NonFiniteScoreError
 from nasproxy.storage.files import write_record
 from nasproxy.storage.trial_files import read_checks
 from nasproxy.storage.trial_folder import TrialFolder
-from nasproxy.training.lightning.check_reporter import CycleReporter, monitored_score
+from nasproxy.training.lightning.check_reporter import CycleReporter, get_monitored_score
 from nasproxy.training.lightning.stop import is_stop_requested
 from nasproxy.trials.clock import VirtualClock
 from nasproxy.trials.records import Check, Request
@@ -54,14 +54,14 @@ def test_a_score_that_is_no_number_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("loss", [math.nan, math.inf])
 def test_a_loss_that_is_no_number_makes_the_score_none(loss: float) -> None:
     metrics = {"score": torch.tensor(0.5)}
-    assert math.isnan(monitored_score(metrics, "score", torch.tensor(loss)))
-    assert monitored_score(metrics, "score", torch.tensor(1.0)) == 0.5
-    assert monitored_score(metrics, "score", None) == 0.5
+    assert math.isnan(get_monitored_score(metrics, "score", torch.tensor(loss)))
+    assert get_monitored_score(metrics, "score", torch.tensor(1.0)) == 0.5
+    assert get_monitored_score(metrics, "score", None) == 0.5
 
 
 def test_a_score_that_nobody_logged_is_named_with_what_was() -> None:
     with pytest.raises(ConfigError, match=r"'score' after each validation, got accuracy, loss: self.log"):
-        monitored_score({"loss": torch.tensor(0.0), "accuracy": torch.tensor(0.0)}, "score", None)
+        get_monitored_score({"loss": torch.tensor(0.0), "accuracy": torch.tensor(0.0)}, "score", None)
 
 
 def test_a_stop_is_asked_for_in_finished_steps(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from nasproxy.errors import ConfigError
-from nasproxy.execution.backends.replay.curve_table import Curve, CurveTable, Direction, Training, read_table
+from nasproxy.execution.backends.replay.curve_table import Curve, CurveTable, Direction, TableTraining, read_table
 from nasproxy.storage.trial_stores import MemoryTrialStore
 from nasproxy.storage.zero_cost_scores import ZeroCost
 from nasproxy.trials.clock import VirtualClock
@@ -112,7 +112,7 @@ class ReplayBackend:
         }
         return ProxyTask(overrides=overrides)
 
-    def rehearse(self, specs: Sequence[TrialSpec]) -> tuple[str, ...]:
+    def preflight(self, specs: Sequence[TrialSpec]) -> tuple[str, ...]:
         """See whether the table has these trials."""
         for spec in specs:
             self._curve(spec)
@@ -231,7 +231,7 @@ class ReplayBackend:
                 f"a replay needs seed number {number + 1} of architecture {architecture!r} under proxy {proxy!r}, and "
                 f"the table has {len(seeds)}: ask for fewer seeds, or add it to the table"
             )
-        return self.table.curves[Training(architecture, proxy, seeds[number])]
+        return self.table.curves[TableTraining(architecture, proxy, seeds[number])]
 
     def _known_reference(self, wanted: str | None) -> str:
         known = list(self.table.check_steps)

@@ -20,7 +20,7 @@ FIRST_ROW = 2
 """A table's first row of values, counted as editors and spreadsheets do: the header is row 1."""
 
 
-def chunks(path: Path) -> Iterator[Mapping[str, Sequence[str]]]:
+def read_chunks(path: Path) -> Iterator[Mapping[str, Sequence[str]]]:
     """A table's columns as text, some rows at a time.
 
     Raises:
@@ -85,7 +85,7 @@ def _check_header(path: Path, header: Sequence[str]) -> None:
         raise DataError(f"{path}, row 1: a column may stand there once, got {twice[0]} twice: rename or drop one")
 
 
-def fingerprint(path: Path) -> str:
+def hash_file(path: Path) -> str:
     """SHA-256 of a file."""
     digest = hashlib.sha256()
     with path.open("rb") as file:

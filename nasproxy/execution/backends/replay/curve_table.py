@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nasproxy.errors import DataError
-from nasproxy.execution.backends.replay.curve_files import FIRST_ROW, IDS, NUMBERS, chunks, fingerprint
+from nasproxy.execution.backends.replay.curve_files import FIRST_ROW, IDS, NUMBERS, hash_file, read_chunks
 from nasproxy.trials.records import Cause, Check
 
 Direction = Literal["max", "min"]
@@ -27,7 +27,7 @@ STATUSES = ("", "done", *(cause.value for cause in Cause))
 
 
 @dataclass(frozen=True)
-class Training:
+class TableTraining:
     """Which training: an architecture under a proxy task with one of the table's own seeds."""
 
     architecture: str
@@ -80,7 +80,7 @@ class CurveTable:
     name: str
     fingerprint: str
     direction: Direction
-    curves: Mapping[Training, Curve]
+    curves: Mapping[TableTraining, Curve]
     check_steps: Mapping[str, tuple[int, ...]]
 
     @cached_property
@@ -112,8 +112,8 @@ def read_table(path: str | Path, direction: Direction = "max") -> CurveTable:
     if direction not in get_args(Direction):
         raise DataError(f"backend.direction must be max or min, got {direction!r}: say which scores are better")
     try:
-        rows = _Rows(path, chunks(path))
-        digest = fingerprint(path)
+        rows = _Rows(path, read_chunks(path))
+        digest = hash_file(path)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise DataError(
@@ -147,7 +147,7 @@ class _Rows:
         self._causes = [Cause(s) if s not in ("", "done") else None for s in self._names["status"]]
         self._has_failed = np.array([cause is not None for cause in self._causes])[self._columns["status"]]
 
-    def trainings(self, sign: float) -> tuple[dict[Training, Curve], dict[str, tuple[int, ...]]]:
+    def trainings(self, sign: float) -> tuple[dict[TableTraining, Curve], dict[str, tuple[int, ...]]]:
         """Each training's curve, and the steps of each proxy task.
 
         Raises:
@@ -172,7 +172,7 @@ class _Rows:
 
     def _curves(
         self, order: Integers, begins: Integers, ends: Integers, sign: float
-    ) -> Iterator[tuple[Training, Curve]]:
+    ) -> Iterator[tuple[TableTraining, Curve]]:
         columns, names = self._columns, {name: list(texts) for name, texts in self._names.items()}
         step, score = columns["step"][order], sign * columns["score"][order]
         seconds, latency = columns["train_seconds"][order], columns["latency_ms"][order]
@@ -183,7 +183,7 @@ class _Rows:
             last = end - 1 if np.isnan(score[end - 1]) else end  # a failure without a score is no check
             known = seconds[begin:end] if np.isnan(seconds[end - 1]) else seconds[end - 1 : end]
             yield (
-                Training(architecture, proxy, int(seed)),
+                TableTraining(architecture, proxy, int(seed)),
                 Curve(
                     steps=whole[begin:last],
                     scores=score[begin:last],
@@ -274,7 +274,9 @@ class _Rows:
             "drop what comes after the failure",
         )
 
-    def _check_steps(self, curves: Mapping[Training, Curve], parts: Sequence[Integers]) -> dict[str, tuple[int, ...]]:
+    def _check_steps(
+        self, curves: Mapping[TableTraining, Curve], parts: Sequence[Integers]
+    ) -> dict[str, tuple[int, ...]]:
         """The steps that all trainings of a proxy task share."""
         votes: dict[str, Counter[bytes]] = {proxy: Counter() for proxy in self._names["proxy"]}
         for training, curve in curves.items():
@@ -290,7 +292,7 @@ class _Rows:
             self._check_equal(training, curve, usual[training.proxy], rows)
         return {proxy: tuple(steps.tolist()) for proxy, steps in usual.items()}
 
-    def _check_equal(self, training: Training, curve: Curve, usual: Integers, rows: Integers) -> None:
+    def _check_equal(self, training: TableTraining, curve: Curve, usual: Integers, rows: Integers) -> None:
         wanted = usual if curve.cause is None else usual[: len(curve.steps)]
         if curve.steps.tobytes() == wanted.tobytes():
             return
@@ -318,7 +320,7 @@ class _Rows:
         place = int(places.min())
         values = {name: float(self._columns[name][place]) for name in NUMBERS}
         architecture, proxy, seed = (list(self._names[name])[self._columns[name][place]] for name in IDS)
-        training = Training(architecture, proxy, int(seed))
+        training = TableTraining(architecture, proxy, int(seed))
         raise self._wrong(place, message.format(training=training, **values), remedy)
 
     def _wrong(self, place: int, message: str, remedy: str) -> DataError:

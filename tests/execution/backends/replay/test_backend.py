@@ -129,14 +129,14 @@ def test_a_proxy_task_shows_its_own_curves(table: CurveTable) -> None:
 def test_a_seed_that_the_table_lacks_is_refused(table: CurveTable) -> None:
     backend = ReplayBackend(MemoryTrialStore(), curves=table)
     with pytest.raises(ConfigError, match=r"needs seed number 10 of architecture 'none'.*the table has 5"):
-        backend.rehearse([spec(seed=9)])
+        backend.preflight([spec(seed=9)])
 
 
 def test_another_schedule_than_the_tables_is_refused(table: CurveTable) -> None:
     backend = ReplayBackend(MemoryTrialStore(), curves=table)
     other = TrialSpec({CHOICE: "none"}, ProxyTask(overrides={"training.check_at": (50, 100)}), Split.FULL, 0, recipe())
     with pytest.raises(ConfigError, match=r"100 steps with 10 checks.*got one of 100 steps with 2"):
-        backend.rehearse([other])
+        backend.preflight([other])
 
 
 @pytest.mark.parametrize(

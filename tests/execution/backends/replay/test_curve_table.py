@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nasproxy.errors import DataError
-from nasproxy.execution.backends.replay.curve_table import Training, read_table
+from nasproxy.execution.backends.replay.curve_table import TableTraining, read_table
 from nasproxy.trials.records import Cause
 
 HEADER = "architecture,proxy,seed,step,score,train_seconds"
@@ -28,7 +28,7 @@ def changed(row: int, line: str) -> list[str]:
 
 def test_curves_are_read_in_order_whatever_the_order_of_rows(tmp_path: Path) -> None:
     table = read_table(write(tmp_path, *reversed(GOOD)))
-    curve = table.curves[Training("b", "full", 0)]
+    curve = table.curves[TableTraining("b", "full", 0)]
     assert [(check.step, check.score, check.train_seconds) for check in curve.checks] == [(1, 0.4, 1.0), (2, 0.7, 2.5)]
     assert table.check_steps == {"full": (1, 2)}
     assert table.architectures(["full"]) == ("b", "a")
@@ -38,7 +38,7 @@ def test_other_columns_are_ignored_and_latency_and_status_are_used(tmp_path: Pat
     header = f"note,{HEADER},latency_ms,status"
     lines = ["x,a,full,0,1,0.5,1.0,3,", "x,a,full,0,2,0.6,2.0,5,done", "x,b,full,0,1,0.4,1.0,,", "x,b,full,0,,,,,nan"]
     table = read_table(write(tmp_path, *lines, header=header))
-    good, failed = table.curves[Training("a", "full", 0)], table.curves[Training("b", "full", 0)]
+    good, failed = table.curves[TableTraining("a", "full", 0)], table.curves[TableTraining("b", "full", 0)]
     assert (good.latency_ms, good.cause) == (4.0, None)
     assert (failed.latency_ms, failed.cause, len(failed.checks)) == (None, Cause.NAN, 1)
 

@@ -6,41 +6,41 @@ from typing import Any
 
 import pytest
 
-from nasproxy.cost.account import train_saving
+from nasproxy.cost.account import measure_train_saving
 from nasproxy.report import tables, wording
 from nasproxy.report.page import Page
-from nasproxy.report.prospect import Prospect, prospect
-from nasproxy.stages.study_results import Findings, read_findings
-from nasproxy.statistics.search_outcome import search_outcome
+from nasproxy.report.search_prediction import SearchPrediction, predict_search
+from nasproxy.stages.study_results import StudyResults, read_results
+from nasproxy.statistics.search_outcome import predict_outcome
 
 
-def findings_of(author: Any) -> Findings:
-    return read_findings(author.folder, time_tolerance=0.05)
+def findings_of(author: Any) -> StudyResults:
+    return read_results(author.folder, time_tolerance=0.05)
 
 
-def expected_of(author: Any) -> Prospect:
-    expected = prospect(findings_of(author))
+def expected_of(author: Any) -> SearchPrediction:
+    expected = predict_search(findings_of(author))
     assert expected is not None
     return expected
 
 
 def test_the_search_is_the_one_that_the_tasks_were_judged_for(full_study: Any) -> None:
-    findings = findings_of(full_study)
+    results = findings_of(full_study)
     assert expected_of(full_study).trials == 300
-    assert replace(findings, judged_by=None).search_trials == 2000
+    assert replace(results, judged_by=None).search_trials == 2000
 
 
 def test_its_price_is_the_proxy_trainings_and_the_full_ones_of_its_top(full_study: Any) -> None:
-    findings, expected = findings_of(full_study), expected_of(full_study)
-    assert findings.best is not None
-    saving = train_saving(findings, findings.best)
+    results, expected = findings_of(full_study), expected_of(full_study)
+    assert results.best is not None
+    saving = measure_train_saving(results, results.best)
     assert saving is not None
     by_training, by_wall = expected.prices
     assert by_training.proxy_seconds == pytest.approx(300 * saving.proxy_seconds + 10 * saving.full_seconds)
     assert by_training.full_seconds == pytest.approx(300 * saving.full_seconds)
     assert by_training.full_models == pytest.approx(by_training.proxy_seconds / saving.full_seconds)
     assert by_wall.proxy_seconds > by_training.proxy_seconds
-    assert [row["name"] for row in tables.search(expected).rows] == ["training time", "all costs counted"]
+    assert [row["name"] for row in tables.make_search(expected).rows] == ["training time", "all costs counted"]
 
 
 def test_pairs_and_the_best_model_are_told_at_tau_and_at_its_lower_limit(full_study: Any) -> None:
@@ -49,25 +49,27 @@ def test_pairs_and_the_best_model_are_told_at_tau_and_at_its_lower_limit(full_st
     assert expected.lower_limit is not None
     pairs, best = expected.sentences
     right, at_limit = (f"{50 * (1 + tau):.0f}" for tau in (expected.tau, expected.lower_limit))
-    assert f"orders {right} as full training does at a tau of {wording.tau(expected.tau)}, {at_limit} if" in pairs
+    assert (
+        f"orders {right} as full training does at a tau of {wording.format_tau(expected.tau)}, {at_limit} if" in pairs
+    )
     for tau in (expected.tau, expected.lower_limit):
-        assert f"at rank {wording.about(search_outcome(tau, 300).best_rank)} of 300" in best
+        assert f"at rank {wording.format_about(predict_outcome(tau, 300).best_rank)} of 300" in best
     assert "This takes both scores for normally distributed" in best
-    (row,) = [row for row in tables.proxy_tasks(findings_of(full_study)).rows if row["is_best"]]
-    assert f"better half of the reference models: {wording.tau(row['tau_better_half'])})" in best
+    (row,) = [row for row in tables.make_proxy_tasks(findings_of(full_study)).rows if row["is_best"]]
+    assert f"better half of the reference models: {wording.format_tau(row['tau_better_half'])})" in best
 
 
 def test_the_criterions_lower_limit_comes_before_that_of_the_interval(grown_study: Any) -> None:
-    findings = findings_of(grown_study)
-    assert findings.best is not None
-    limit = findings.best.checks[-1].lower_limit
+    results = findings_of(grown_study)
+    assert results.best is not None
+    limit = results.best.checks[-1].lower_limit
     assert limit is not None
     assert expected_of(grown_study).lower_limit == limit
 
 
 def test_without_a_proxy_task_there_is_nothing_to_expect(full_study: Any) -> None:
-    findings = findings_of(full_study)
-    assert prospect(replace(findings, tasks={})) is None
+    results = findings_of(full_study)
+    assert predict_search(replace(results, tasks={})) is None
 
 
 def test_the_page_tells_it(full_study: Any, page: Page) -> None:

@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from nasproxy.cost.account import Cost, Saving, train_saving, wall_saving
+from nasproxy.cost.account import Cost, Saving, measure_train_saving, measure_wall_saving
 from nasproxy.report import wording
 from nasproxy.stages.proxy_search.state import TaskState
-from nasproxy.stages.study_results import Findings, decided_at
+from nasproxy.stages.study_results import StudyResults, find_decisive_check
 from nasproxy.statistics.rank_correlation import tau_in_better_half
-from nasproxy.statistics.search_outcome import random_best_rank, search_outcome
+from nasproxy.statistics.search_outcome import expect_random_rank, predict_outcome
 
 TOP = 10
 """Models that are trained fully after a search."""
@@ -34,7 +34,7 @@ class Price:
 
 
 @dataclass(frozen=True)
-class Prospect:
+class SearchPrediction:
     """How a search of so many models by the proxy task may go.
 
     Attributes:
@@ -60,24 +60,27 @@ class Prospect:
         if self.tau is None:
             return
         limit = self.lower_limit
-        at_limit = "" if limit is None else f", {_pairs(limit)} if the true tau is no more than {wording.tau(limit)}"
+        at_limit = (
+            "" if limit is None else f", {_pairs(limit)} if the true tau is no more than {wording.format_tau(limit)}"
+        )
         yield (
             f"Of 100 pairs of random models the proxy task orders {_pairs(self.tau)} as full training does at a tau of "
-            f"{wording.tau(self.tau)}{at_limit}; a coin orders 50."
+            f"{wording.format_tau(self.tau)}{at_limit}; a coin orders 50."
         )
         yield from self._best_found(self.tau)
 
     def _best_found(self, tau: float) -> Iterator[str]:
         top = min(TOP, self.trials)
-        ranks = [search_outcome(value, self.trials, top=top).best_rank for value in self._taus(tau)]
+        ranks = [predict_outcome(value, self.trials, top=top).best_rank for value in self._taus(tau)]
         ends = [_rank(rank, self.trials) for rank in ranks]
         lower = f", or {ends[1]} at the lower limit of tau" if len(ends) > 1 else ""
         bought = ""
         if self.prices and self.prices[0].full_models >= 1:
             models = min(float(self.trials), self.prices[0].full_models)
-            rank = random_best_rank(self.trials, models)
+            rank = expect_random_rank(self.trials, models)
             bought = (
-                f" The same training time would train {wording.count(round(models), 'random model')} fully, the best "
+                f" The same training time would train {wording.format_count(round(models), 'random model')} "
+                f"fully, the best "
                 f"of which would stand {_rank(rank, self.trials)}."
             )
         yield (
@@ -91,35 +94,35 @@ class Prospect:
     def _better_half(self) -> str:
         if self.tau_better_half is None:
             return ""
-        return f" (tau among the better half of the reference models: {wording.tau(self.tau_better_half)})"
+        return f" (tau among the better half of the reference models: {wording.format_tau(self.tau_better_half)})"
 
     def _taus(self, tau: float) -> list[float]:
         return [tau] if self.lower_limit is None else [tau, self.lower_limit]
 
 
-def prospect(findings: Findings) -> Prospect | None:
+def predict_search(results: StudyResults) -> SearchPrediction | None:
     """What the chosen proxy task means for the search; None where none is chosen."""
-    best = findings.best
-    check = None if best is None else decided_at(best)
+    best = results.best
+    check = None if best is None else find_decisive_check(best)
     if best is None or check is None:
         return None
     found = check.correlation
     tau, low = (None, None) if found is None else (found.tau, found.low)
     limit = low if check.lower_limit is None else check.lower_limit
-    half = findings.scores_at(best, check.step).measure(tau_in_better_half)
-    return Prospect(
-        findings.search_trials, tuple(_prices(findings, best)), tau, limit, None if half is None else half.tau
+    half = results.scores_at(best, check.step).measure(tau_in_better_half)
+    return SearchPrediction(
+        results.search_trials, tuple(_prices(results, best)), tau, limit, None if half is None else half.tau
     )
 
 
-def _prices(findings: Findings, best: TaskState) -> Iterator[Price]:
-    spent = Cost.of(list(findings.trials.values()))
+def _prices(results: StudyResults, best: TaskState) -> Iterator[Price]:
+    spent = Cost.of(list(results.trials.values()))
     for name, saving, study_seconds in (
-        ("training time", train_saving(findings, best), spent.train_seconds),
-        ("all costs counted", wall_saving(findings, best), spent.wall_seconds),
+        ("training time", measure_train_saving(results, best), spent.train_seconds),
+        ("all costs counted", measure_wall_saving(results, best), spent.wall_seconds),
     ):
         if saving is not None and saving.full_seconds > 0:
-            yield _price(findings.search_trials, name, saving, study_seconds)
+            yield _price(results.search_trials, name, saving, study_seconds)
 
 
 def _price(trials: int, name: str, saving: Saving, study_seconds: float) -> Price:
@@ -139,4 +142,4 @@ def _pairs(tau: float) -> str:
 
 def _rank(rank: float, trials: int) -> str:
     share = 100 * rank / trials
-    return f"at rank {wording.about(rank)} of {trials:,} (the best {share:.{2 if share >= 1 else 1}g} %)"
+    return f"at rank {wording.format_about(rank)} of {trials:,} (the best {share:.{2 if share >= 1 else 1}g} %)"
