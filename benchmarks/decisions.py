@@ -59,10 +59,10 @@ class Study:
         selection = RandomSelection(models=self.models)
         candidates = [{CHOICE: name} for name in self.table.architectures(list(self.table.check_steps))]
         context = {"recipe": self.recipe, "candidates": candidates, "baseline": None, "seed": 0}
-        state = runner.run_stage(selection.controller(**context, folder=self.folder / "selection"), self.runtime)
+        state = runner.run_stage(selection.make_stage(**context, folder=self.folder / "selection"), self.runtime)
         return state.references or ()
 
-    def controller(self, references: tuple[Reference, ...]) -> ProxySearchStage:
+    def make_stage(self, references: tuple[Reference, ...]) -> ProxySearchStage:
         """The proxy search, its own one."""
         return ProxySearchStage(
             ProxySearchSettings(),
@@ -104,15 +104,15 @@ def judge_last_checks(study: Study, references: tuple[Reference, ...]) -> None:
         judge.look(models, steps, TaskSpeed(steps, 1.0), plan)
 
 
-def decide_last_check(study: Study, controller: ProxySearchStage, state: ProxySearchState) -> None:
+def decide_last_check(study: Study, stage: ProxySearchStage, state: ProxySearchState) -> None:
     """The last decision of a search that has ended, once more: the next action, and its record."""
     name, task = next(iter(state.tasks.items()))
     open_task = replace(task, checks=task.checks[:-1], stopping_state=None)
     before = ProxySearchState({**state.tasks, name: open_task})
-    records = {spec.key: study.store.read(spec.key) for spec in controller.specs(before)}
-    action = controller.next_action(before, records)
+    records = {spec.key: study.store.read(spec.key) for spec in stage.specs(before)}
+    action = stage.next_action(before, records)
     assert isinstance(action, Decide)
-    controller.save(action.state)
+    stage.save(action.state)
 
 
 def measure_decisions(models: int, checks: int, proxies: int) -> dict[str, float]:
@@ -121,10 +121,10 @@ def measure_decisions(models: int, checks: int, proxies: int) -> dict[str, float
         study = Study(made(Path(folder), models, checks, proxies), models, Path(folder))
         references = study.select()
         judged, _ = seconds(lambda: judge_last_checks(study, references))
-        controller = study.controller(references)
-        searched, state = seconds(lambda: runner.run_stage(controller, study.runtime))
+        stage = study.make_stage(references)
+        searched, state = seconds(lambda: runner.run_stage(stage, study.runtime))
         assert all(len(task.checks) == checks for task in state.tasks.values())
-        decided, _ = seconds(lambda: decide_last_check(study, controller, state))
+        decided, _ = seconds(lambda: decide_last_check(study, stage, state))
     return {"judgement": judged, "decision": decided, "search": searched, "searched_a_check": searched / checks}
 
 
@@ -136,7 +136,7 @@ def measure_replay(trials: int, checks: int, proxies: int, slots: int) -> dict[s
         study = Study(table, models, Path(folder), slots)
 
         def work() -> int:
-            runner.run_stage(study.controller(study.select()), study.runtime)
+            runner.run_stage(study.make_stage(study.select()), study.runtime)
             return len(study.store.keys())
 
         taken, count = seconds(work)

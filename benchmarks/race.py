@@ -90,14 +90,14 @@ class Grid:
         store = MemoryTrialStore()
         backend = ReplayBackend(store, curves=self.table, proxies=list(proxies), slots=self.slots)
         with tempfile.TemporaryDirectory() as folder:
-            controller = self._controller(backend, ProxySearchSettings(**settings), Path(folder) / "tasks")
+            stage = self._make_stage(backend, ProxySearchSettings(**settings), Path(folder) / "tasks")
             runtime = runner.Runtime(
                 store, backend, Silent(study=Path(folder)), poll_seconds=self._poll_seconds(proxies)
             )
-            state = runner.run_stage(controller, runtime)
+            state = runner.run_stage(stage, runtime)
         return _found(state, store)
 
-    def _controller(self, backend: ReplayBackend, settings: ProxySearchSettings, folder: Path) -> ProxySearchStage:
+    def _make_stage(self, backend: ReplayBackend, settings: ProxySearchSettings, folder: Path) -> ProxySearchStage:
         steps = self.table.check_steps[backend.reference]
         references = [self._reference(number, name, backend.reference) for number, name in enumerate(self.models)]
         return ProxySearchStage(
