@@ -19,13 +19,13 @@ from rich.console import Console
 from rich.table import Table
 from scipy import stats
 
+from benchmarks.criteria.alpha_spending import AlphaSpending
+from benchmarks.criteria.weak_prior import WeakPrior
 from nasproxy.errors import NasproxyError
 from nasproxy.execution.backends.replay.curve_table import CurveTable, TableTraining, read_table
-from nasproxy.statistics.acceptance import Criterion, Evidence, LookPlan, VerdictKind, count_models_to_add
-from nasproxy.statistics.criteria.alpha_spending import MARGIN, AlphaSpending
+from nasproxy.statistics.acceptance import MARGIN, Criterion, Evidence, LookPlan, VerdictKind, count_models_to_add
 from nasproxy.statistics.criteria.first_crossing import FirstCrossing
 from nasproxy.statistics.criteria.group_sequential import GroupSequential
-from nasproxy.statistics.criteria.weak_prior import WeakPrior
 from nasproxy.statistics.missing import Floats
 from nasproxy.statistics.rank_correlation import kendall_tau
 from nasproxy.statistics.spread import cumulative_fractions, removal_count, remove_closest

@@ -1,0 +1,1 @@
+"""Criteria to compare the default with; no study can choose them."""
