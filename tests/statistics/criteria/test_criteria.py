@@ -204,7 +204,7 @@ def test_the_config_builds_the_criterion(path: Path) -> None:
     module, _, name = config.pop("_target_").rpartition(".")
     assert module.endswith(f"criteria.{path.stem}")
     criterion: Criterion = getattr(importlib.import_module(module), name)(**config)
-    assert criterion.target == 0.65
+    assert vars(criterion) == vars(type(criterion)()), "the settings in conf are the defaults, which benchmarks measure"
 
 
 def test_more_models_spend_less_and_tasks_share_what_is_spent() -> None:
