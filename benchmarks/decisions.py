@@ -18,7 +18,6 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.coverage import criteria
 from nasproxy.execution.backends.replay.backend import CHOICE, ReplayBackend
 from nasproxy.execution.backends.replay.curve_table import CurveTable, read_table
 from nasproxy.stages import runner
@@ -32,6 +31,7 @@ from nasproxy.stages.references.random_selection import RandomSelection
 from nasproxy.stages.references.state import Reference
 from nasproxy.stages.runner import Decide
 from nasproxy.statistics.acceptance import LookPlan
+from nasproxy.statistics.criteria.group_sequential import GroupSequential
 from nasproxy.storage.trial_stores import MemoryTrialStore
 from nasproxy.testing import curves
 from nasproxy.tracking.tracker import Silent
@@ -39,7 +39,6 @@ from nasproxy.trials.records import TrialRecord
 from nasproxy.trials.spec import Recipe
 
 TARGET = 0.65
-DEFAULT = "group_sequential"
 
 
 class Study:
@@ -67,7 +66,7 @@ class Study:
         return ProxySearchStage(
             ProxySearchSettings(),
             tasks={proxy: self.backend.proxy_task(proxy) for proxy in self.backend.proxies},
-            criterion=criteria(TARGET)[DEFAULT],
+            criterion=GroupSequential(target=TARGET),
             judged_by="the benchmark",
             references=references,
             candidate_pool=CandidatePool([], len(references), step=5, maximum=0, search_trials=1, full_seconds=1.0),
@@ -94,7 +93,7 @@ def seconds(work: Callable[[], Any]) -> tuple[float, Any]:
 
 def judge_last_checks(study: Study, references: tuple[Reference, ...]) -> None:
     """Every proxy task's last check, by a judge that has judged nothing before."""
-    judge = Judge(criteria(TARGET)[DEFAULT], min_models=5, min_valid_ratio=0.7)
+    judge = Judge(GroupSequential(target=TARGET), min_models=5, min_valid_ratio=0.7)
     proxies = study.backend.proxies
     for proxy in proxies:
         steps = study.table.check_steps[proxy]

@@ -22,7 +22,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.verdicts import RULES
+from benchmarks.criteria import CRITERIA
 from nasproxy.errors import NasproxyError
 from nasproxy.execution.backends.replay.backend import CHOICE, ReplayBackend
 from nasproxy.execution.backends.replay.curve_table import CurveTable, TableTraining, read_table
@@ -198,7 +198,7 @@ def measure(table: CurveTable, proxies: Sequence[str], given: argparse.Namespace
     for slots in (None, given.slots):
         draws = []
         for models in drawn:
-            grid = Grid(table, models, RULES[given.rule](given.target), slots)
+            grid = Grid(table, models, CRITERIA[given.rule](given.target), slots)
             draws.append(compare(grid, proxies, orders))
         found["all" if slots is None else str(slots)] = summary(draws)
     return {**{k: v for k, v in vars(given).items() if k != "json"}, "architectures": len(names), "slots": found}
@@ -217,7 +217,7 @@ def main() -> None:
     parser.add_argument("--table", required=True, help="CSV or Parquet with several proxies (docs/replay.md)")
     parser.add_argument("--proxies", help="names of proxies, by commas; all but `full` unless given")
     parser.add_argument("--direction", choices=("max", "min"), default="max", help="which scores are better")
-    parser.add_argument("--rule", choices=RULES, default="group_sequential")
+    parser.add_argument("--rule", choices=CRITERIA, default="group_sequential")
     parser.add_argument("--target", type=float, default=0.65)
     parser.add_argument("--models", type=int, default=10, help="reference models of a study")
     parser.add_argument("--draws", type=int, default=20)

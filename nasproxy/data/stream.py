@@ -59,11 +59,6 @@ class BatchStream:
         return self._order
 
 
-def draw_batch(n_images: int, batch_size: int, seed: int, step: int) -> npt.NDArray[np.int64]:
-    """Images of one batch of a `BatchStream`, for whoever needs only one."""
-    return BatchStream(n_images, batch_size, seed).indices(step)
-
-
 def derive_step_seed(seed: int, step: int) -> int:
     """Seed of the random numbers of one step, such as augmentation and dropout.
 

@@ -15,6 +15,8 @@ from nasproxy.statistics.rank_correlation import RankCorrelation, kendall_tau
 
 ROUNDING = 1e-12
 """Tau is a ratio of counts, computed through square roots: 27/45 may come out just below 0.6."""
+MARGIN = 0.10
+"""A proxy task is wrongly accepted where its true tau lies more than this below the target."""
 MOST_MODELS = 200
 """Reference models beyond which a verdict asks for no more: nobody trains so many fully."""
 
@@ -146,6 +148,18 @@ def check_target(target: float) -> None:
     """
     if not 0 < target <= 1:
         raise ConfigError(f"criterion.target must lie in (0, 1], got {target}: give a tau, such as 0.65")
+
+
+def check_error(target: float, alpha: float) -> None:
+    """Refuse a target whose floor is no tau to test against, or an error that is none.
+
+    Raises:
+        ConfigError: A number is out of range.
+    """
+    if target <= MARGIN:
+        raise ConfigError(f"criterion.target must lie above {MARGIN:g} for this rule, got {target:g}")
+    if not 0 < alpha < 0.5:
+        raise ConfigError(f"criterion.alpha must lie in (0, 0.5), got {alpha:g}: give an error such as 0.1")
 
 
 def decide_acceptance(

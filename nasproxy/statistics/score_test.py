@@ -39,29 +39,11 @@ def tau_deviation(tau: ArrayLike, n: ArrayLike) -> Floats:
     return np.sqrt(np.maximum(variance, 0.0))  # rounding at tau 1
 
 
-def score_p_values(taus: ArrayLike, null_tau: float, n: ArrayLike) -> Floats:
-    """Probability of a tau at least as high as the observed one, were the true one at the bar.
-
-    Simulated with normal scores whose true tau is the bar, at 41 places from 0.3 to 0.8, p was below 5 % in 1.2 to
-    5.5 % of samples of 10 models (3.6 % on average over the bars), of 20 in 3.3 to 5.1 % (4.3 %), and of 30 in 3.4 to
-    4.6 % (4.1 %); it was below 0.5 % in 0.0 to 0.7 %, 0.2 to 0.4 % and 0.1 to 0.3 %.
-
-    Args:
-        taus: Observed taus, any shape; NaN stays NaN.
-        null_tau: The bar, in (-1, 1).
-        n: Models of each, at least 5; a shape that broadcasts.
-
-    Raises:
-        ValueError: The bar is out of range.
-        TooFewTrialsError: Fewer than 5 models.
-
-    Source: normal score test on the arcsine of tau, deviation after Esscher (1924), continuity correction of Yates.
-    """
-    if not -1 < null_tau < 1:
-        raise ValueError(f"null_tau must lie in (-1, 1), got {null_tau}: no number of models can show a tau of 1")
-    _check_models(n)
-    above = _reduced(taus, n) - np.arcsin(null_tau)
-    return np.asarray(stats.norm.sf(above / _arcsine_deviation(null_tau, n)), dtype=np.float64)
+def arcsine_deviation(tau: ArrayLike, n: ArrayLike) -> Floats:
+    """Standard deviation of the arcsine of tau, by its slope at the true tau; towards 1 both vanish alike."""
+    true, models = np.asarray(tau, dtype=np.float64), np.asarray(n, dtype=np.float64)
+    slope = np.sqrt(np.maximum(1 - true**2, 1e-12))
+    return np.asarray(np.maximum(tau_deviation(true, models) / slope, np.sqrt(2 / (models * (models - 1)))))
 
 
 def score_lower_limits(taus: ArrayLike, n: ArrayLike, *, alpha: float = 0.05) -> Floats:
@@ -79,8 +61,9 @@ def score_lower_limits(taus: ArrayLike, n: ArrayLike, *, alpha: float = 0.05) ->
         ValueError: alpha is out of range.
         TooFewTrialsError: Fewer than 5 models.
 
-    Source: `score_p_values`, inverted. With 10 models tau moves in steps of 4 %, which at a true tau of 0.8 hold 6 % of
-        samples: there no limit made from tau alone covers just 95 %.
+    Source: normal score test on the arcsine of tau, inverted, deviation after Esscher (1924). With 10 models tau moves
+        in steps of 4 %, which at a true tau of 0.8 hold 6 % of samples: there no limit made from tau alone covers just
+        95 %.
 
     >>> score_lower_limits([0.6, 1.0], 10).round(3).tolist()
     [0.213, 0.882]
@@ -93,42 +76,16 @@ def score_lower_limits(taus: ArrayLike, n: ArrayLike, *, alpha: float = 0.05) ->
     low, high = np.full(observed.shape, -math.pi / 2), observed.copy()
     for _ in range(HALVINGS):
         middle = (low + high) / 2
-        is_passed = observed - middle > reach * _arcsine_deviation(np.sin(middle), n)
+        is_passed = observed - middle > reach * arcsine_deviation(np.sin(middle), n)
         low, high = np.where(is_passed, middle, low), np.where(is_passed, high, middle)
     return np.where(np.isnan(observed), np.nan, np.sin(low))
 
 
-def score_critical_tau(null_tau: float, n: int, alpha: float) -> float | None:
-    """The lowest tau at which the test rejects that the true one lies at the bar; None where no tau is enough.
-
-    Args:
-        null_tau: The bar, in (-1, 1).
-        n: Models, at least 5.
-        alpha: Probability of rejecting it where it is true, in (0, 0.5].
-
-    Source: `score_p_values`, inverted.
-
-    >>> round(score_critical_tau(0.55, 20, 0.05), 3)
-    0.728
-    """
-    _check_models(n)
-    angle = math.asin(null_tau) + float(stats.norm.isf(alpha) * _arcsine_deviation(null_tau, n))
-    tau = math.sin(min(angle, math.pi / 2)) + 2 / (n * (n - 1))
-    return tau if tau <= 1 else None
-
-
 def _reduced(taus: ArrayLike, n: ArrayLike) -> Floats:
-    """Arcsines of observed taus, half a step taken off."""
+    """Arcsines of observed taus, half a step taken off: the continuity correction of Yates."""
     models = np.asarray(n, dtype=np.float64)
     reduced = np.asarray(taus, dtype=np.float64) - 2 / (models * (models - 1))
     return np.asarray(np.arcsin(np.maximum(reduced, -1.0)), dtype=np.float64)
-
-
-def _arcsine_deviation(tau: ArrayLike, n: ArrayLike) -> Floats:
-    """Standard deviation of the arcsine of tau, by its slope at the true tau; towards 1 both vanish alike."""
-    true, models = np.asarray(tau, dtype=np.float64), np.asarray(n, dtype=np.float64)
-    slope = np.sqrt(np.maximum(1 - true**2, 1e-12))
-    return np.asarray(np.maximum(tau_deviation(true, models) / slope, np.sqrt(2 / (models * (models - 1)))))
 
 
 def _check_models(n: ArrayLike) -> None:
