@@ -354,7 +354,7 @@ def test_every_placeholder_of_the_documentation_is_there() -> None:
 def submit(tmp_path: Path, code: str, **settings: Any) -> tuple[LocalBackend, FolderTrialStore, str]:
     store = FolderTrialStore(tmp_path / "trials")
     node = {"_target_": "nasproxy.trainers.command.train", "version": 1, "command": python(code)}
-    backend = LocalBackend(store, slots=1, trusted_modules=("trainers",), **settings)
+    backend = LocalBackend(store, slots=1, trusted_modules=("nasproxy",), **settings)
     one = spec(trainer=node)
     backend.submit(one.key, store.create(one))
     return backend, store, one.key
