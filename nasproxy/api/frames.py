@@ -163,16 +163,16 @@ def _looks(results: StudyResults) -> Iterator[Row]:
         yield row
 
 
-def _judgements(results: StudyResults, task: TaskState) -> Iterator[tuple[float, Row]]:
-    """What was decided of a proxy task, each decision with the training time at which it was taken."""
+def _judgements(results: StudyResults, task: TaskState) -> Iterator[tuple[tuple[float, bool], Row]]:
+    """What was decided of a proxy task, each decision with its training time and whether it followed the looks then."""
     for check in task.checks:
-        yield check.rated_seconds, _look(task, check)
+        yield (check.rated_seconds, False), _look(task, check)
     if task.stopping_state in BETWEEN_LOOKS:
         best = None if task.beaten_by is None else results.tasks.get(task.beaten_by)
         last = task.checks[-1].rated_seconds if task.checks else 0.0
         moment = max(last, (best and best.final_rated_seconds) or 0.0)
         ended = {"stage": Purpose.PROXY_SEARCH.value, "proxy_task": task.name, "decision": task.stopping_state.value}
-        yield moment, ended
+        yield (moment, True), ended
 
 
 def _look(task: TaskState, check: TaskCheck) -> Row:

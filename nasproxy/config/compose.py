@@ -29,10 +29,7 @@ def compose_config(overrides: Sequence[str] = (), config_dir: str | Path | None 
     Raises:
         ConfigError: They are no overrides, do not compose, or leave out a value that must be given.
     """
-    if isinstance(overrides, str) or not all(isinstance(override, str) for override in overrides):
-        raise ConfigError(
-            f'overrides must be a list of strings, got {overrides!r}: give one string each, ["proxy=data50", "seed=1"]'
-        )
+    _refuse_no_overrides(overrides)
     searched = [] if config_dir is None else [_search(config_dir)]
     register_schema()
     with _own_hydra():
@@ -47,9 +44,9 @@ def compose_config(overrides: Sequence[str] = (), config_dir: str | Path | None 
 
 
 def describe_composition_error(error: HydraException) -> str:
-    """Say in a sentence why a configuration does not compose."""
-    text = str(error) or str(error.__cause__ or type(error).__name__)
-    return text.splitlines()[0]
+    """Say in a line why a configuration does not compose: what Hydra was doing, and the cause that it names."""
+    texts = [str(each).splitlines()[0] for each in (error, error.__cause__) if str(each or "")]
+    return ": ".join(dict.fromkeys(text.rstrip(".") for text in texts)) or type(error).__name__
 
 
 def add_to_path(hydra_config: Any) -> None:
@@ -63,6 +60,19 @@ def add_to_path(hydra_config: Any) -> None:
     folders = [Path(hydra_config.runtime.cwd), *(Path(source.path).absolute().parent for source in sources)]
     new = [str(folder) for folder in folders]
     sys.path[:] = [*dict.fromkeys(new), *(path for path in sys.path if path not in new)]
+
+
+def _refuse_no_overrides(overrides: Sequence[str]) -> None:
+    if isinstance(overrides, str) or not all(isinstance(override, str) for override in overrides):
+        raise ConfigError(
+            f'overrides must be a list of strings, got {overrides!r}: give one string each, ["proxy=data50", "seed=1"]'
+        )
+    flags = [override for override in overrides if override.startswith("-")]
+    if flags:
+        raise ConfigError(
+            f"overrides must be NAME=VALUE, got {flags[0]!r}, a flag of the command: config_dir=FOLDER replaces "
+            f"--config-dir, and only the command runs a sweep (-m)"
+        )
 
 
 def _search(config_dir: str | Path) -> str:
