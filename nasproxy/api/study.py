@@ -73,7 +73,7 @@ class LoadedStudy:
     def decisions(self) -> "DataFrame":
         """A row for each decision: of the variance measurement, the selection, each look, each confirmation.
 
-        Looks stand in the order of training time, or of tasks where these were judged one after the other. Columns:
+        Looks are sorted by training time, or by task where tasks were judged one after the other. Columns:
         `stage`, `proxy_task`, `step`, `models`, `tau` with `tau_low` and `tau_high` (95 %), `needed` (acceptance
         threshold), `lower_limit` (one-sided 95 %, of the true tau), `median_score`, `train_seconds`, `decision`.
         """

@@ -29,8 +29,8 @@ def compose_config(overrides: Sequence[str] = (), config_dir: str | Path | None 
     Raises:
         ConfigError: They are no overrides, do not compose, or leave out a value that must be given.
     """
-    _refuse_no_overrides(overrides)
-    searched = [] if config_dir is None else [_search(config_dir)]
+    _check_overrides(overrides)
+    searched = [] if config_dir is None else [_make_search_override(config_dir)]
     register_schema()
     with _own_hydra():
         try:
@@ -62,7 +62,7 @@ def add_to_path(hydra_config: Any) -> None:
     sys.path[:] = [*dict.fromkeys(new), *(path for path in sys.path if path not in new)]
 
 
-def _refuse_no_overrides(overrides: Sequence[str]) -> None:
+def _check_overrides(overrides: Sequence[str]) -> None:
     if isinstance(overrides, str) or not all(isinstance(override, str) for override in overrides):
         raise ConfigError(
             f'overrides must be a list of strings, got {overrides!r}: give one string each, ["proxy=data50", "seed=1"]'
@@ -75,7 +75,7 @@ def _refuse_no_overrides(overrides: Sequence[str]) -> None:
         )
 
 
-def _search(config_dir: str | Path) -> str:
+def _make_search_override(config_dir: str | Path) -> str:
     """The override that has Hydra search a folder."""
     folder = Path(config_dir).expanduser().absolute()
     if not folder.is_dir():
