@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from statistics import median
@@ -14,6 +15,7 @@ from nasproxy.config.builder import StudyBuilder, digest_task
 from nasproxy.config.replay import ReplayBuilder
 from nasproxy.config.schema import Config, StageName
 from nasproxy.cost import dry_run
+from nasproxy.cost.estimate import Estimate
 from nasproxy.errors import ConfigError, StageStoppedError
 from nasproxy.execution.backends.backend import Backend
 from nasproxy.execution.backends.replay.backend import ReplayBackend
@@ -51,7 +53,24 @@ LOOKING = {StageName.report, StageName.list_trials, StageName.describe_space}
 """Steps that train nothing: they show a study or its space as it is, whatever else is configured."""
 
 
-def run_job(config: Config, *, is_shared: bool = False) -> None:
+@dataclass(frozen=True)
+class JobResult:
+    """What a job returns to the program that ran it.
+
+    Attributes:
+        folder: The study's folder; None for a job without a study: a dry run, a description of the search space.
+        store: The study's trials; None without a study.
+        report: The page, if the job wrote one.
+        estimate: The expected cost, if the job was a dry run.
+    """
+
+    folder: StudyFolder | None = None
+    store: TrialStore | None = None
+    report: Path | None = None
+    estimate: Estimate | None = None
+
+
+def run_job(config: Config, *, is_shared: bool = False) -> JobResult:
     """Take a job's steps in order.
 
     Args:
@@ -66,13 +85,12 @@ def run_job(config: Config, *, is_shared: bool = False) -> None:
     if is_work:
         design.check()
     if config.dry_run:
-        _print_costs(design, is_sweep=is_shared)
-        return
+        return JobResult(estimate=_print_costs(design, is_sweep=is_shared))
     if StageName.describe_space in config.job.stages:
         _describe_space(design)
     steps = [step for step in design.config.job.stages if step is not StageName.describe_space]
     if not steps:
-        return
+        return JobResult()
     root = Path(config.studies_dir).absolute()
     with ExitStack() as stack:
         begun_with = design.base if is_work else None
@@ -86,6 +104,7 @@ def run_job(config: Config, *, is_shared: bool = False) -> None:
             job.estimate()
         for step in steps:
             getattr(job, step.value)()
+        return job.result
 
 
 class Job:
@@ -97,6 +116,12 @@ class Job:
         self._stack = stack
         self._variance: VarianceState | None = None
         self._selection: SelectionState | None = None
+        self._report: Path | None = None
+
+    @property
+    def result(self) -> JobResult:
+        """What the job has to return so far."""
+        return JobResult(self.study.folder, self._store, self._report)
 
     def say_notes(self, notes: Sequence[str]) -> None:
         """Say what to know before anything starts."""
@@ -206,6 +231,7 @@ class Job:
         self._tracker.result(page.tables, page.pictures)
         self._tracker.say(page.verdict)
         self._tracker.say(f"report: {page.path}")
+        self._report = page.path
 
     def list_trials(self) -> None:
         """Print a table of all trials."""
@@ -334,8 +360,8 @@ def _design(config: Config) -> StudyBuilder:
     return (ReplayBuilder if backend is ReplayBackend else StudyBuilder)(config)
 
 
-def _print_costs(design: StudyBuilder, *, is_sweep: bool) -> None:
-    """Print what a study would cost; it is not begun."""
+def _print_costs(design: StudyBuilder, *, is_sweep: bool) -> Estimate:
+    """Print what a study would cost, and return it; the study is not begun."""
     dry_run.check_dry_run(design, is_sweep=is_sweep)
     with ExitStack() as stack:
         stack.enter_context(_terminable())
@@ -349,6 +375,7 @@ def _print_costs(design: StudyBuilder, *, is_sweep: bool) -> None:
         print(line)
     if StudyFolder(Path(design.config.studies_dir) / design.config.study).record.exists():
         print(f"study {design.config.study} has begun: what it has trained is counted here, and not trained again")
+    return estimate
 
 
 def _describe_space(design: StudyBuilder) -> None:

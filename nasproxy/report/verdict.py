@@ -53,6 +53,11 @@ class StudyVerdict:
     warning: Remark | None = None
 
     @property
+    def overrides(self) -> list[str]:
+        """The same overrides as a list, without the quotes that a shell needs."""
+        return shlex.split(self.use)
+
+    @property
     def text(self) -> str:
         """The verdict as plain text."""
         use = f" Use it with: {self.use}" if self.use else ""

@@ -164,7 +164,7 @@ def open_study(root: Path, name: str, base: Mapping[str, Any] | None, *, is_shar
 
 def _known(folder: StudyFolder) -> Study:
     if not folder.record.exists():
-        others = sorted(path.parent.name for path in folder.path.parent.glob("*/study.json"))
+        others = list_studies(folder.path.parent)
         raise ConfigError(
             f"study {folder.path.name} must exist to be looked at, and {folder.path.parent} holds "
             f"{', '.join(others) or 'none'}: name one of them, or begin it with job=design"
@@ -189,6 +189,11 @@ def _begun(folder: StudyFolder, base: Mapping[str, Any], is_shared: bool) -> Stu
         )
     study.preflighted = set(record.preflighted)
     return study
+
+
+def list_studies(root: Path) -> list[str]:
+    """List the names of the studies in a folder, sorted; empty where there is no such folder."""
+    return sorted(path.parent.name for path in root.glob("*/study.json"))
 
 
 def list_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

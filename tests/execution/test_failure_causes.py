@@ -23,7 +23,7 @@ from nasproxy.trials.retry_settings import RetrySettings
 from nasproxy.trials.spec import TrialSpec
 
 MakeRuntime = Callable[..., Runtime]
-TRAINED = ("nasproxy", "trainers")
+TRAINED = ("nasproxy",)
 TRAINERS = ("plain_pytorch", "image_classifier")
 HUGE_BATCH = 8192
 ABSURD = {"optimizer": "sgd", "weight_decay": 0.0, "learning_rate": 1e20}
