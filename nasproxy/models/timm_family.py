@@ -1,4 +1,4 @@
-"""Existing timm models as a search space: a name, and keywords of the model's own."""
+"""Search space over existing timm models: a model name and keyword arguments."""
 
 import difflib
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ REFUSED = (
     "device",
     "dtype",
 )
-"""Architectures are ranked by what they learn from the same start, on the study's own data and device."""
+"""Refused keywords: all architectures are trained from random weights, on the study's data and device."""
 
 
 def build(
@@ -38,21 +38,21 @@ def build(
     image_size_px: int,
     fixed: Mapping[str, Any] | None = None,
 ) -> nn.Module:
-    """Build a timm model, untrained; its weights are drawn from torch's own generator.
+    """Build an untrained timm model, with weights initialized from torch's default generator.
 
     Args:
-        architecture: `model`, a name that `timm.list_models()` has; anything else is a keyword of the model, such as
-            `drop_path_rate` or `act_layer`.
+        architecture: `model`, a name of `timm.list_models()`; all other choices are keyword arguments of the model,
+            such as `drop_path_rate` or `act_layer`.
         width: Multiplier of the channels.
-        depth: Multiplier of the blocks.
-        num_classes: Outputs.
+        depth: Multiplier of the number of blocks.
+        num_classes: Number of classes.
         channels: Channels of an image.
-        image_size_px: Side of an image; given on to models that are built for one size.
-        fixed: Keywords of every model that are not searched.
+        image_size_px: Side of an image; passed to models of fixed input size.
+        fixed: Keyword arguments of every model that are not searched.
 
     Raises:
-        SpaceError: There is no such model, or it does not take these keywords.
-        ConfigError: The model has no width or depth to scale.
+        SpaceError: The model does not exist, or does not accept these keywords.
+        ConfigError: The width or depth of the model cannot be scaled.
     """
     name = _name(architecture)
     keywords = _keywords(architecture, fixed or {})
@@ -93,7 +93,7 @@ def _keywords(architecture: Mapping[str, Choice], fixed: Mapping[str, Any]) -> d
 
 
 def _activation(name: str) -> Any:
-    """Some models take an activation's class only."""
+    """Resolve an activation by name, since some models accept only its class."""
     try:
         return get_act_layer(name)
     except KeyError:
