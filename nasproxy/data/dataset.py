@@ -1,4 +1,4 @@
-"""Images in memory, and what any dataset must be: its two splits, and subsets that nest by construction."""
+"""The dataset protocol, images in memory, and the splits and nested subsets that trials train on."""
 
 import hashlib
 import math
@@ -25,61 +25,61 @@ T = TypeVar("T", bound="TrialImages")
 
 
 class TrialImages(Protocol):
-    """What one trial sees, wherever its images lie: what its model must fit."""
+    """The images of one trial, in memory or in files."""
 
     @property
     def num_classes(self) -> int:
-        """Classes of the whole dataset: a small part may lack one."""
+        """Number of classes of the whole dataset; a small subset may lack some."""
         ...
 
     @property
     def image_shape(self) -> Shape:
-        """Channels, height and width of the images that the model is given."""
+        """Channels, height and width of the model's input images."""
         ...
 
     def resized(self: T, scale: float, mode: ResizeMode) -> T:
-        """The same images at another size; `scale` multiplies the longer side, and leaves at least 1 pixel."""
+        """Return the same images with the longer side multiplied by `scale`, at least 1 pixel."""
         ...
 
 
 class Dataset(Protocol[S]):
-    """Labelled images, wherever they lie: what the splits of trials are taken from."""
+    """Labelled images, in memory or in files, from which the splits of trials are taken."""
 
     @property
     def train_labels(self) -> Labels:
-        """int64 classes from 0 of the training images, shape (n_train,)."""
+        """Classes of the training images, int64 from 0, shape (n_train,)."""
         ...
 
     @property
     def renders(self) -> int:
-        """How many training images in a row show one source, and stay together."""
+        """Number of consecutive training images that show one source; splits keep these together."""
         ...
 
     @property
     def fingerprint(self) -> str:
-        """What tells this dataset from any other."""
+        """Hash that identifies the dataset."""
         ...
 
     def part(self, train: Order, scoring: Order | None) -> S:
-        """Choose by index: training images to train on, and others to score on; None for the validation images."""
+        """Select training images by index, to train on and to score on; None scores on the validation images."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class ImageDataset:
-    """Labelled images: those to train on, and those that score a full training.
+    """Labelled images in memory, for training and for validation.
 
     Attributes:
         train_images: float32, shape (n_train, channels, height, width).
         train_labels: int64 classes from 0, shape (n_train,).
-        valid_images: float32, shape (n_valid, channels, height, width), sides as in `train_images`.
-        valid_labels: int64, shape (n_valid,), each a class of the training images.
-        renders: How many training images in a row show one source, such as the same digit at several places;
-            splits and subsets keep these together, so that no source trains and scores at once.
+        valid_images: float32, shape (n_valid, channels, height, width), with the sides of `train_images`.
+        valid_labels: int64, shape (n_valid,), classes that occur in `train_labels`.
+        renders: Number of consecutive training images that show one source, such as one digit at several positions;
+            splits and subsets keep these together, so that no source is both trained and scored on.
 
     Raises:
-        DataError: An array is of another kind or shape, empty, or not finite; there are fewer than 2 classes;
-            or validation holds a class that training lacks.
+        DataError: An array has the wrong type or shape, is empty or not finite; there are fewer than 2 classes;
+            or a class occurs in validation only.
     """
 
     train_images: Images
@@ -114,12 +114,12 @@ class ImageDataset:
 
     @property
     def num_classes(self) -> int:
-        """Outputs that a model needs: one more than the largest label."""
+        """Number of classes: one more than the largest label."""
         return int(self.train_labels.max()) + 1
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256, in hex, over the type, shape and content of all arrays, and `renders`."""
+        """SHA-256 in hexadecimal of the type, shape and content of all arrays, and of `renders`."""
         digest = hashlib.sha256()
         for array in (self.train_images, self.train_labels, self.valid_images, self.valid_labels):
             little_endian = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
@@ -129,7 +129,7 @@ class ImageDataset:
         return digest.hexdigest()
 
     def part(self, train: Order, scoring: Order | None) -> "ImageSplit":
-        """Choose by index: training images to train on, and others to score on; None for the validation images."""
+        """Select training images by index, to train on and to score on; None scores on the validation images."""
         valid_images, valid_labels = self.valid_images, self.valid_labels
         if scoring is not None:
             valid_images, valid_labels = self.train_images[scoring], self.train_labels[scoring]
@@ -140,9 +140,9 @@ class ImageDataset:
 
 @dataclass(frozen=True, eq=False)
 class ImageSplit:
-    """What one trial sees: the images it trains on, and those that score it; arrays as in `ImageDataset`.
+    """The training and scoring images of one trial, with arrays as in `ImageDataset`.
 
-    `num_classes` counts the classes of the whole dataset: a small part may lack one.
+    `num_classes` counts the classes of the whole dataset; a small subset may lack some.
     """
 
     train_images: Images
@@ -153,12 +153,12 @@ class ImageSplit:
 
     @property
     def image_shape(self) -> Shape:
-        """Channels, height and width of an image."""
+        """Channels, height and width of the model's input images."""
         channels, height, width = self.train_images.shape[1:]
         return channels, height, width
 
     def resized(self, scale: float, mode: ResizeMode) -> "ImageSplit":
-        """The same images at another size; `scale` multiplies the longer side, and leaves at least 1 pixel."""
+        """Return the same images with the longer side multiplied by `scale`, at least 1 pixel."""
         side = scale_side(max(self.image_shape[1:]), scale)
         return replace(
             self,
@@ -168,7 +168,7 @@ class ImageSplit:
 
 
 def scale_side(side_px: int, scale: float) -> int:
-    """The side of an image at a proxy task's image size: rounded, at least 1 pixel."""
+    """Scale the side of an image, rounding to at least 1 pixel."""
     return max(1, round(side_px * scale))
 
 
@@ -181,20 +181,21 @@ def take_split(
     order_seed: int,
     balance: Balance = "proportional",
 ) -> S:
-    """Choose the images of a trial: the same for every model and training seed.
+    """Select the images of a trial, the same for every model and training seed.
 
     Args:
-        dataset: Where they come from.
-        split: `SEARCH` trains on the first part of the training images in `order_proportionally` and scores on
-            the rest; `FULL` trains on all of them and scores on the validation images.
-        data_fraction: Share of the split's training part that is kept, in (0, 1]: a prefix of its order, so
-            that a smaller fraction's images are among a larger one's. The scoring images stay whole.
-        holdout_fraction: Share of the training images that scores the search split, in (0, 1).
-        order_seed: Shuffles the order; part of the data, not of a training.
-        balance: Whether a prefix is `proportional` to the classes, or `equal` over them while they last.
+        dataset: Source of the images.
+        split: `SEARCH` trains on the first part of the training images in the order of `order_proportionally` and
+            scores on the rest; `FULL` trains on all training images and scores on the validation images.
+        data_fraction: Share of the split's training images to keep, in (0, 1]. It is a prefix of their order, so that
+            smaller fractions are subsets of larger ones; scoring images are never reduced.
+        holdout_fraction: Share of the training images that the search split scores on, in (0, 1).
+        order_seed: Seed of the order; a property of the data, independent of the training seed.
+        balance: `proportional` keeps the class proportions in every prefix, `equal` equal class counts while images
+            of all classes remain.
 
     Raises:
-        DataError: A fraction lies outside its range, or the search split would leave a part empty.
+        DataError: A fraction is out of range, or the search split would leave a part empty.
     """
     _check_fraction("data_fraction", data_fraction)
     labels = dataset.train_labels[:: dataset.renders]
@@ -207,47 +208,47 @@ def take_split(
 
 
 def order_proportionally(labels: npt.ArrayLike, seed: int) -> Order:
-    """Shuffle so that every prefix holds the classes in proportion.
+    """Shuffle images so that every prefix preserves the class proportions.
 
-    Image number r of a class of n (r from 0, at random) stands at (r + 1/2) / n; images are sorted by this
-    place, ties at random. Of C classes and N images, a prefix of k then holds k n / N of the class,
-    give or take (1 + (C - 2) n / N) / 2: less than 1 where classes are of equal size.
+    Image r of a class of n images (r from 0, in random order) has position (r + 1/2) / n; images are sorted by
+    position, ties in random order. Given C classes and N images, a prefix of k images contains k n / N images of
+    the class, within (1 + (C - 2) n / N) / 2: less than 1 for classes of equal size.
 
     Args:
         labels: Classes, shape (n_images,).
-        seed: Which shuffle.
+        seed: Seed of the shuffle.
 
     Returns:
-        Indices into `labels`, each once.
+        Permutation of the indices, shape (n_images,).
     """
     rank, size, ties = _shuffled_ranks(np.asarray(labels), seed)
-    # One rounded division of whole numbers: equal places are equal floats, so ties are found exactly.
+    # A single division of integers: equal positions are equal floats, so ties are detected exactly.
     return np.lexsort((ties, (2 * rank + 1) / (2 * size))).astype(np.int64)
 
 
 def order_equally(labels: npt.ArrayLike, seed: int) -> Order:
-    """Shuffle so that every prefix holds as many of one class as of another, give or take 1, while they last.
+    """Shuffle images so that class counts in every prefix differ by at most 1 while images of all classes remain.
 
     Args:
         labels: Classes, shape (n_images,).
-        seed: Which shuffle.
+        seed: Seed of the shuffle.
 
     Returns:
-        Indices into `labels`, each once.
+        Permutation of the indices, shape (n_images,).
     """
     rank, _, ties = _shuffled_ranks(np.asarray(labels), seed)
     return np.lexsort((ties, rank)).astype(np.int64)
 
 
 def size_subset(n: int, fraction: float) -> int:
-    """How many of `n` images a fraction is: `n * fraction` rounded to nearest, half up, and at least 1.
+    """Compute the size of a subset: `n * fraction` rounded half up, at least 1.
 
-    The fraction is read as the decimal that is written, so that 0.15 of 10 is 2, not what 0.15 is in binary.
+    The fraction is interpreted as the decimal number as written, so that 0.15 of 10 is 1.5 exactly, rounded to 2.
 
     Raises:
         DataError: There are no images, or the fraction is not in (0, 1].
 
-    >>> subset_size(1797, 0.25), subset_size(10, 0.15), subset_size(10, 0.001), subset_size(10, 1.0)
+    >>> size_subset(1797, 0.25), size_subset(10, 0.15), size_subset(10, 0.001), size_subset(10, 1.0)
     (449, 2, 1, 10)
     """
     if n < 1:
@@ -257,17 +258,16 @@ def size_subset(n: int, fraction: float) -> int:
 
 
 def resize_images(images: Images, image_size_px: int, mode: ResizeMode = "resize") -> Images:
-    """Bring images to another size.
+    """Resize or crop images.
 
     Args:
         images: Shape (n, channels, height, width).
-        image_size_px: The longer side afterwards; the shorter one keeps the proportion in mode `resize_images`, and
-            is cut to at most this in mode `crop`.
-        mode: `resize_images` interpolates linearly, with a filter that widens when shrinking so that no pixel is
-            left out; `crop` cuts out the centre.
+        image_size_px: Longer side of the result. Mode `resize` keeps the aspect ratio; mode `crop` cuts each side to
+            at most this.
+        mode: `resize` interpolates linearly with antialiasing; `crop` cuts out the centre.
 
     Returns:
-        float32 images; the same array where nothing changes.
+        float32 images; the same array if nothing changes.
 
     Raises:
         DataError: The size is below 1, a crop is larger than the image, or the mode is unknown.
@@ -299,7 +299,7 @@ def _crop(images: Images, image_size_px: int) -> Images:
 
 
 def _interpolation(source: int, target: int) -> Images:
-    """Weights of linear interpolation, shape (target, source); a triangle as wide as the larger pixel."""
+    """Compute weights of antialiased linear interpolation, shape (target, source)."""
     scale = source / target
     centres = (np.arange(target) + 0.5) * scale - 0.5
     distance = np.abs(centres[:, None] - np.arange(source)[None, :]) / max(scale, 1.0)
@@ -334,7 +334,7 @@ def _hold_out(labels: Labels, holdout_fraction: float, seed: int) -> tuple[Order
 
 
 def _shuffled_ranks(labels: npt.NDArray[Any], seed: int) -> tuple[Order, Order, Order]:
-    """Of each image: its random rank in its class, the size of the class, and a random number for ties."""
+    """Draw each image's random rank within its class, the size of its class, and a random number for ties."""
     generator = np.random.default_rng(seed)
     shuffled = generator.permutation(len(labels))
     _, classes, sizes = np.unique(labels[shuffled], return_inverse=True, return_counts=True)

@@ -1,4 +1,4 @@
-"""The embedded dataset: scikit-learn's handwritten digits, made harder by shifts and noise."""
+"""The embedded dataset: scikit-learn's handwritten digits with random shifts and noise."""
 
 from functools import lru_cache
 
@@ -23,23 +23,23 @@ def load(
     valid_renders: int = 1,
     seed: int = 0,
 ) -> ImageDataset:
-    """Render the digits, the same for equal arguments; nothing is downloaded.
+    """Render the digits deterministically; nothing is downloaded.
 
-    Every source digit serves training or validation, never both. It is enlarged, pasted at a random place of
-    an empty canvas, and covered with noise.
+    Each digit is used for either training or validation. It is enlarged, pasted at a random position of an empty
+    canvas, and overlaid with noise.
 
     Args:
-        train_size: How many of the 1,797 digits train; the others validate.
-        digit_px: Side of an enlarged digit; the source has 8.
+        train_size: Number of training digits, of 1,797; the others are for validation.
+        digit_px: Side of an enlarged digit; 8 in the source.
         canvas_px: Side of an image.
         noise: Standard deviation of the Gaussian noise on pixels in [0, 1].
-        train_renders: How often each training digit is rendered, each time at a place and with noise of its
-            own: more to learn from. A digit's renders stay together when a search holds some out.
-        valid_renders: How often each validation digit is rendered: finer scores.
-        seed: Which digits train, where they are pasted, and their noise.
+        train_renders: Renders of each training digit, each at a random position with independent noise. The holdout
+            of the search split keeps the renders of a digit together.
+        valid_renders: Renders of each validation digit; more renders give scores of finer resolution.
+        seed: Seed of the split, the positions and the noise.
 
     Returns:
-        10 classes of single-channel images of about zero mean.
+        Dataset of 10 classes, with images of one channel.
 
     Raises:
         DataError: A size, the noise or the number of renders is out of range.
@@ -73,7 +73,7 @@ def _render(digits: Images, canvas_px: int, noise: float, generator: np.random.G
 
 
 def _places(generator: np.random.Generator, count: int, room: int, side: int) -> npt.NDArray[np.int64]:
-    """Rows (or columns) of the canvas that each digit covers, shape (count, side)."""
+    """Draw the rows (or columns) of the canvas that each digit covers, shape (count, side)."""
     return generator.integers(0, room + 1, size=(count, 1)) + np.arange(side)
 
 

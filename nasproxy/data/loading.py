@@ -1,4 +1,4 @@
-"""Loading the dataset that a `data` node names."""
+"""Loading of the dataset that a `data` node configures."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +12,11 @@ Datasets = dict[str, Dataset[ImageSplit | FileSplit]]
 
 
 def load_dataset(data: Mapping[str, Any]) -> Dataset[ImageSplit | FileSplit]:
-    """Load the dataset of a `data` node."""
+    """Load the dataset that a `data` node configures.
+
+    Raises:
+        DataError: The loader returns an object that is no dataset.
+    """
     dataset = build_target("data.loader", data["loader"])
     if not isinstance(dataset, ImageDataset | ImageFolder):
         raise DataError(

@@ -1,4 +1,4 @@
-"""The contract of all trial stores, as a test class: inherit it and give `store` and `write` fixtures."""
+"""The contract suite for trial stores: inherit the test class and provide `store` and `write` fixtures."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,7 +10,7 @@ from nasproxy.trials.records import Cause, Check, Request, RetryLink, State, Sta
 from nasproxy.trials.spec import Split, TrialSpec
 
 Write = Callable[[str, TrialRecord], None]
-"""What a backend does to the store under test: puts down what is known of a trial."""
+"""Writes a trial's record to the store under test, as a worker does."""
 
 SPEC = TrialSpec(
     {"quality": 1, "fault": "none"}, ProxyTask(width=0.5), Split.SEARCH, 3, synthetic.make_recipe(noise=0.1)
@@ -22,7 +22,7 @@ FIRST, SECOND = (RetryLink(spec.key, Cause.OOM, f"seed {spec.seed}") for spec in
 
 
 class StoreContract:
-    """What controllers rely on."""
+    """Behaviour of trial stores that controllers rely on."""
 
     def test_creating_twice_makes_one_trial(self, store: TrialStore) -> None:
         assert store.create(SPEC) == store.create(SPEC)
