@@ -1,8 +1,8 @@
-"""Whether tau lies above a bar, by its exact deviation at the bar: holds near tau 1, where Fisher's z does not.
+"""Score test of tau against a null value, with the exact standard deviation at the null; valid also near tau 1.
 
-The distance to the bar is measured between arcsines. On the scale of tau itself the upper tail is shorter than a normal
-one, so that a test errs less than it says; on that of atanh(tau), Fisher's, it is longer. The arcsine stands between.
-Tau moves in steps of 4 / (n (n - 1)), and half a step is taken off what was observed.
+The test statistic is the difference of arcsines. On the scale of tau the upper tail is lighter than normal, so that a
+test is conservative; on the scale of atanh(tau), Fisher's z, it is heavier. The arcsine lies between the two. Tau is
+discrete with steps of 4 / (n (n - 1)); half a step is subtracted from the observed tau as a continuity correction.
 """
 
 import math
@@ -15,18 +15,18 @@ from nasproxy.errors import TooFewTrialsError
 from nasproxy.statistics.missing import Floats
 
 MIN_MODELS = 5
-"""Of fewer models even a perfect order is too likely by chance for a normal test."""
+"""Minimum number of models: with fewer, even a perfect order is too likely by chance for a normal test."""
 
 HALVINGS = 60
-"""Bisections until the limit is known to rounding."""
+"""Bisection steps until the limit is exact up to rounding."""
 
 
 def tau_deviation(tau: ArrayLike, n: ArrayLike) -> Floats:
-    """Standard deviation of Kendall's tau over samples of n models with normal scores, without ties.
+    """Compute the standard deviation of Kendall's tau over samples of n models with normal scores, without ties.
 
     Args:
         tau: True tau, in [-1, 1], any shape.
-        n: Models, at least 2; a shape that broadcasts.
+        n: Number of models, at least 2, broadcastable.
 
     Source: Esscher (1924); Kendall and Gibbons, Rank Correlation Methods.
 
@@ -36,24 +36,24 @@ def tau_deviation(tau: ArrayLike, n: ArrayLike) -> Floats:
     true, models = np.asarray(tau, dtype=np.float64), np.asarray(n, dtype=np.float64)
     half = (2 / math.pi * np.arcsin(np.sin(math.pi / 2 * true) / 2)) ** 2
     variance = 2 / (models * (models - 1)) * (1 - true**2 + 2 * (models - 2) * (1 / 9 - half))
-    return np.sqrt(np.maximum(variance, 0.0))  # rounding at tau 1
+    return np.sqrt(np.maximum(variance, 0.0))  # rounding can make it negative at tau 1
 
 
 def score_p_values(taus: ArrayLike, null_tau: float, n: ArrayLike) -> Floats:
-    """Probability of a tau at least as high as the observed one, were the true one at the bar.
+    """Compute one-sided p-values (H0: true tau = null_tau, against a higher one).
 
-    Simulated with normal scores whose true tau is the bar, at 41 places from 0.3 to 0.8, p was below 5 % in 1.2 to
-    5.5 % of samples of 10 models (3.6 % on average over the bars), of 20 in 3.3 to 5.1 % (4.3 %), and of 30 in 3.4 to
-    4.6 % (4.1 %); it was below 0.5 % in 0.0 to 0.7 %, 0.2 to 0.4 % and 0.1 to 0.3 %.
+    In simulations with normal scores and 41 null values from 0.3 to 0.8, p was below 5 % in 1.2 to 5.5 % of samples
+    of 10 models (3.6 % on average over the null values), of 20 in 3.3 to 5.1 % (4.3 %), and of 30 in 3.4 to 4.6 %
+    (4.1 %); it was below 0.5 % in 0.0 to 0.7 %, 0.2 to 0.4 % and 0.1 to 0.3 %.
 
     Args:
         taus: Observed taus, any shape; NaN stays NaN.
-        null_tau: The bar, in (-1, 1).
-        n: Models of each, at least 5; a shape that broadcasts.
+        null_tau: True tau under H0, in (-1, 1).
+        n: Number of models of each tau, at least 5, broadcastable.
 
     Raises:
-        ValueError: The bar is out of range.
-        TooFewTrialsError: Fewer than 5 models.
+        ValueError: `null_tau` is out of range.
+        TooFewTrialsError: There are fewer than 5 models.
 
     Source: normal score test on the arcsine of tau, deviation after Esscher (1924), continuity correction of Yates.
     """
@@ -65,22 +65,22 @@ def score_p_values(taus: ArrayLike, null_tau: float, n: ArrayLike) -> Floats:
 
 
 def score_lower_limits(taus: ArrayLike, n: ArrayLike, *, alpha: float = 0.05) -> Floats:
-    """The bars that observed taus do not quite pass: one-sided lower confidence limits of the true taus.
+    """Compute one-sided lower confidence limits of the true taus by inverting `score_p_values`.
 
     Args:
         taus: Observed taus, any shape; NaN stays NaN.
-        n: Models of each, at least 5; a shape that broadcasts.
+        n: Number of models of each tau, at least 5, broadcastable.
         alpha: Probability that a limit lies above the true tau, in (0, 0.5].
 
     Returns:
         Limits, in [-1, 1] and at most the taus, same shape.
 
     Raises:
-        ValueError: alpha is out of range.
-        TooFewTrialsError: Fewer than 5 models.
+        ValueError: `alpha` is out of range.
+        TooFewTrialsError: There are fewer than 5 models.
 
-    Source: `score_p_values`, inverted. With 10 models tau moves in steps of 4 %, which at a true tau of 0.8 hold 6 % of
-        samples: there no limit made from tau alone covers just 95 %.
+    Source: Inversion of the score test. With 10 models tau has steps of 0.04, and at a true tau of 0.8 one step
+        contains 6 % of samples, so that no limit based on tau alone has a coverage of exactly 95 %.
 
     >>> score_lower_limits([0.6, 1.0], 10).round(3).tolist()
     [0.213, 0.882]
@@ -99,14 +99,17 @@ def score_lower_limits(taus: ArrayLike, n: ArrayLike, *, alpha: float = 0.05) ->
 
 
 def score_critical_tau(null_tau: float, n: int, alpha: float) -> float | None:
-    """The lowest tau at which the test rejects that the true one lies at the bar; None where no tau is enough.
+    """Compute the lowest tau at which the test rejects H0: true tau = null_tau.
 
     Args:
-        null_tau: The bar, in (-1, 1).
-        n: Models, at least 5.
-        alpha: Probability of rejecting it where it is true, in (0, 0.5].
+        null_tau: True tau under H0, in (-1, 1).
+        n: Number of models, at least 5.
+        alpha: Significance level, in (0, 0.5].
 
-    Source: `score_p_values`, inverted.
+    Returns:
+        The critical tau, or None if no tau is sufficient.
+
+    Source: Inversion of `score_p_values`.
 
     >>> round(score_critical_tau(0.55, 20, 0.05), 3)
     0.728
@@ -118,14 +121,14 @@ def score_critical_tau(null_tau: float, n: int, alpha: float) -> float | None:
 
 
 def _reduced(taus: ArrayLike, n: ArrayLike) -> Floats:
-    """Arcsines of observed taus, half a step taken off."""
+    """Compute arcsines of observed taus after the continuity correction."""
     models = np.asarray(n, dtype=np.float64)
     reduced = np.asarray(taus, dtype=np.float64) - 2 / (models * (models - 1))
     return np.asarray(np.arcsin(np.maximum(reduced, -1.0)), dtype=np.float64)
 
 
 def _arcsine_deviation(tau: ArrayLike, n: ArrayLike) -> Floats:
-    """Standard deviation of the arcsine of tau, by its slope at the true tau; towards 1 both vanish alike."""
+    """Compute the standard deviation of asin(tau) by the delta method, bounded below, as both factors vanish at 1."""
     true, models = np.asarray(tau, dtype=np.float64), np.asarray(n, dtype=np.float64)
     slope = np.sqrt(np.maximum(1 - true**2, 1e-12))
     return np.asarray(np.maximum(tau_deviation(true, models) / slope, np.sqrt(2 / (models * (models - 1)))))
