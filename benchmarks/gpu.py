@@ -63,7 +63,7 @@ SIZES = {
     "cuda": Sizes(of_timm("resnet50"), 128, 256, partial(chain, 32, 4), 4096, 200, (1, 2, 3, 4, 6, 8), 3),
     "cpu": Sizes(partial(chain, 4, 2), 16, 16, partial(chain, 4, 2), 128, 4, (1, 2), 1),
 }
-SETTINGS = optimization.Settings(
+SETTINGS = optimization.ClassifierSettings(
     batch_size=64, learning_rate=0.01, weight_decay=5e-4, momentum=0.9, optimizer="sgd", schedule="constant"
 )
 
@@ -92,7 +92,7 @@ class Training:
     def __init__(
         self,
         model: nn.Module,
-        settings: optimization.Settings,
+        settings: optimization.ClassifierSettings,
         batches: Iterator[optimization.Batch],
         device: torch.device,
         precision: str = "32-true",
@@ -133,7 +133,9 @@ def sent(data: ImageSplit, batch_size: int, device: torch.device) -> Iterator[op
         yield images[chosen].to(device), labels[chosen].to(device)
 
 
-def resident(data: ImageSplit, settings: optimization.Settings, device: torch.device) -> Iterator[optimization.Batch]:
+def resident(
+    data: ImageSplit, settings: optimization.ClassifierSettings, device: torch.device
+) -> Iterator[optimization.Batch]:
     """Batches of images that lie on the device."""
     return ImageArrays(data, settings, seed=0, device=device).batches(0, sys.maxsize)
 

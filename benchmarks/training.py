@@ -34,7 +34,7 @@ from nasproxy.trainers import image_classifier, optimization
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.spec import Recipe, Split, TrialSpec
 
-SETTINGS = optimization.Settings(
+SETTINGS = optimization.ClassifierSettings(
     batch_size=64, learning_rate=0.01, weight_decay=5e-4, momentum=0.9, optimizer="sgd", schedule="cosine"
 )
 IMAGES, VALIDATION_IMAGES = 1024, 256

@@ -25,9 +25,9 @@ from nasproxy.trials.proxy_task import ProxyTask
 CPU = torch.device("cpu")
 
 
-def settings(**changes: Any) -> optimization.Settings:
+def settings(**changes: Any) -> optimization.ClassifierSettings:
     given = {"batch_size": 4, "learning_rate": 0.1, "weight_decay": 0.01, "momentum": 0.9}
-    return optimization.Settings(**{**given, "optimizer": "sgd", "schedule": "cosine", **changes})
+    return optimization.ClassifierSettings(**{**given, "optimizer": "sgd", "schedule": "cosine", **changes})
 
 
 def images(*, rank: int = 0, world_size: int = 1, **changes: Any) -> ImageArrays:
@@ -423,8 +423,10 @@ def test_a_strength_of_augmentation_that_nothing_feels_is_told(changes: dict[str
 def test_the_configuration_names_every_setting_at_its_default(name: str) -> None:
     node = {key: value for key, value in conf(f"trainer/{name}").items() if key not in ("_target_", "version")}
     needed = ("batch_size", "optimizer", "learning_rate", "weight_decay", "momentum", "schedule")
-    assert optimization.Settings(**node) == optimization.Settings(**{key: node[key] for key in needed})
-    assert set(node) == {field.name for field in fields(optimization.Settings)}
+    assert optimization.ClassifierSettings(**node) == optimization.ClassifierSettings(
+        **{key: node[key] for key in needed}
+    )
+    assert set(node) == {field.name for field in fields(optimization.ClassifierSettings)}
 
 
 def test_hits_are_counted_and_are_no_number_where_the_scores_are_none() -> None:

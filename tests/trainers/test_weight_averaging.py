@@ -8,9 +8,9 @@ from nasproxy.trainers import optimization
 from nasproxy.trainers.weight_averaging import compute_decay
 
 
-def settings(**changes: Any) -> optimization.Settings:
+def settings(**changes: Any) -> optimization.ClassifierSettings:
     given = {"batch_size": 4, "learning_rate": 0.1, "weight_decay": 0.01, "momentum": 0.9}
-    return optimization.Settings(**{**given, "optimizer": "sgd", "schedule": "cosine", **changes})
+    return optimization.ClassifierSettings(**{**given, "optimizer": "sgd", "schedule": "cosine", **changes})
 
 
 def averaged(weights: list[float], **changes: Any) -> list[float]:
