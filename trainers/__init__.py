@@ -1,1 +1,1 @@
-"""Trainers that a configuration can name: whatever trains one trial and calls the hooks."""
+"""Trainers for the config group `trainer`: functions that train one trial and call the hooks."""
