@@ -22,7 +22,7 @@ def cannot_load(path: str) -> None:
 
 @pytest.fixture
 def library(tmp_path: Path) -> str:
-    """A folder with a compiled half."""
+    """Provide a folder with an extension module."""
     (tmp_path / f"_C{EXTENSION_SUFFIXES[-1]}").touch()
     return str(tmp_path)
 

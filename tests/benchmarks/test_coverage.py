@@ -1,4 +1,4 @@
-"""What verdicts state, held against simulations: a small version of `benchmarks.coverage` that gates."""
+"""The statements of verdicts, tested by simulation: a small version of `benchmarks.coverage`."""
 
 import json
 import subprocess

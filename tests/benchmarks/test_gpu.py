@@ -1,4 +1,4 @@
-"""What the GPU benchmark measures is what it says: shown in small, on cores."""
+"""The GPU benchmark, in a small version on CPU cores."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""What a race costs against trying proxy tasks one after the other: exact, on tables in virtual time."""
+"""Cost of a race of proxy tasks compared with sequential search, on tables in virtual time."""
 
 import itertools
 import json
@@ -19,7 +19,7 @@ CHECKS, MODELS = 40, 10
 GROWTH = ProxySearchSettings.rung_growth
 KINDS = {"slow": "steady", "fast": "steady", "late": "crossing", "never": "hopeless"}
 COSTS = {"slow": 0.8, "fast": 0.11, "late": 0.37, "never": 0.23}
-"""No two alike, so that nothing hangs on how a tie is broken."""
+"""Step costs of the proxy tasks, all different, so that results do not depend on the resolution of ties."""
 ORDERS = list(itertools.permutations(KINDS))
 
 

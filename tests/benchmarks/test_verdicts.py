@@ -1,4 +1,4 @@
-"""The benchmark of the rules, against a plain recomputation of its definitions."""
+"""The benchmark of criteria, compared with a direct computation of its definitions."""
 
 import json
 import subprocess
@@ -33,7 +33,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def made(taus: list[float], n: int = 400) -> Population:
-    """Checks whose population tau is about as given."""
+    """Make a population with approximately the given tau at each check."""
     random = np.random.default_rng(0)
     reference = random.standard_normal(n)
     rows = []

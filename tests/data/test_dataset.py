@@ -1,4 +1,4 @@
-"""Subsets that nest, splits that do not overlap, and what a dataset must be."""
+"""Nested subsets, disjoint splits and the validation of datasets."""
 
 from dataclasses import replace
 from fractions import Fraction
@@ -29,7 +29,7 @@ def labels_of(sizes):
 
 
 def counted_images(n_train=40, n_valid=10, classes=2, side=2):
-    """Every pixel of an image holds its number, so that images can be told apart wherever they end up."""
+    """Make images whose pixels all equal the image's number, so that images can be identified."""
     numbers = np.arange(n_train + n_valid, dtype=np.float32)
     images = np.broadcast_to(numbers[:, None, None, None], (len(numbers), 1, side, side)).copy()
     labels = (np.arange(len(numbers)) % classes).astype(np.int64)

@@ -1,4 +1,4 @@
-"""The embedded dataset: deterministic, and honest about who trains and who validates."""
+"""The embedded dataset: deterministic, with disjoint training and validation digits."""
 
 from collections import Counter
 

@@ -1,4 +1,4 @@
-"""Generated images: deterministic, balanced, and the same on disk as any image folder."""
+"""Generated images: deterministic, balanced, in memory and as an image folder."""
 
 import os
 from concurrent.futures import ThreadPoolExecutor

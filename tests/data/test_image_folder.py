@@ -1,4 +1,4 @@
-"""Image folders: listed without a look into a file, split as images in memory are, and honest about what is wrong."""
+"""Image folders: listing without opening files, splits as of images in memory, error messages."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -30,7 +30,7 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def thousand(tmp_path_factory: pytest.TempPathFactory) -> ImageFolder:
-    """1,000 files whose classes are of 100 and 300."""
+    """Provide 1,000 files in classes of 100 and 300."""
     root = tmp_path_factory.mktemp("thousand")
     write(root, "train", {"a": 100, "b": 300, "c": 300, "d": 300})
     write(root, "val", {"a": 3, "b": 3, "c": 3, "d": 3})
@@ -54,7 +54,7 @@ def test_classes_are_sorted_by_name_and_files_within_them(root: Path) -> None:
 
 def test_no_file_is_opened_to_list_and_split_them(root: Path) -> None:
     for path in root.rglob("*.jpg"):
-        path.chmod(0)  # and what they hold is no image either
+        path.chmod(0)  # their content is no image either
     assert len(taken(image_folder.load(str(root))).train_paths) == 20
 
 

@@ -48,7 +48,7 @@ def test_the_seed_of_a_step_fits_every_generator(seed, step):
 
 def test_steps_and_seeds_share_no_seed_in_the_bits_that_a_generator_looks_at():
     seeds = {derive_step_seed(seed, step) & 0xFFFFFFFF for seed in range(20) for step in range(100)}
-    assert len(seeds) > 1990  # 32 bits: 2,000 draws collide about never
+    assert len(seeds) > 1990  # 2,000 draws of 32 bits almost never collide
 
 
 @pytest.mark.parametrize(

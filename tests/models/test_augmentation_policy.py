@@ -1,4 +1,4 @@
-"""What augmentation operations do to images, and how images draw them."""
+"""Augmentation operations and the random choice of operations for each image."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ def change(name: str, images: torch.Tensor, strength: float = 1.0, fill: float =
 
 
 def batch(n: int = 16, channels: int = 1, side: int = 16) -> torch.Tensor:
-    """Smooth pictures in [0, 1], none like another."""
+    """Make smooth images in [0, 1], all different."""
     generator = torch.Generator().manual_seed(1)
     coarse = torch.rand(n, channels, 4, 4, generator=generator)
     return torch.nn.functional.interpolate(coarse, (side, side), mode="bilinear")

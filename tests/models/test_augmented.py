@@ -33,7 +33,7 @@ OPS = ["rotate", "invert", "cutout"]
 
 
 def sub_policies(*policies):
-    """An architecture of sub-policies, each of steps (op, probability, magnitude)."""
+    """Make an architecture of sub-policies, each of steps (op, probability, magnitude)."""
     architecture = {}
     for i, steps in enumerate(policies):
         for j, (op, probability, magnitude) in enumerate(steps):
@@ -86,7 +86,7 @@ def test_a_training_that_is_resumed_ends_in_the_bits_of_one_that_is_not():
     def train(model, steps):
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         for step in steps:
-            torch.manual_seed(step)  # as a trainer begins each step anew
+            torch.manual_seed(step)  # as a trainer seeds each step
             optimizer.zero_grad()
             model(images()).square().sum().backward()
             optimizer.step()

@@ -1,4 +1,4 @@
-"""Zero-cost scores, by hand and by what they must not hang on."""
+"""Zero-cost scores: values computed by hand, and invariances."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ IMAGE = (1, 2, 2)
 
 
 def linear(*rows: list[float]) -> nn.Sequential:
-    """One linear layer on the four pixels, with these weights and biases of 0.5."""
+    """Make a linear layer on four pixels with the given weights and biases of 0.5."""
     layer = nn.Linear(4, len(rows))
     with torch.no_grad():
         layer.weight.copy_(torch.tensor(rows))

@@ -1,4 +1,4 @@
-"""The EfficientNetV2 search space's networks: every choice has an effect on them."""
+"""Networks of the EfficientNetV2 search space: every choice has an effect."""
 
 import itertools
 

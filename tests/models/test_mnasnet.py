@@ -1,4 +1,4 @@
-"""The MnasNet search space's networks: what each choice does to them."""
+"""Networks of the MnasNet search space: the effect of each choice."""
 
 import itertools
 
@@ -23,7 +23,7 @@ def network(architecture, **settings):
 
 
 def changed(**choices):
-    """MobileNetV2 with other choices for its third block."""
+    """Build MobileNetV2 with other choices for its third block."""
     return {**MOBILENET_V2, **{f"blocks.2.{name}": value for name, value in choices.items()}}
 
 
@@ -127,7 +127,7 @@ def test_repeats_of_a_conv_add_to_their_input():
 def test_the_activation_is_that_of_all_layers(activation, layer):
     built = network(MOBILENET_V2, activation=activation, width=0.25, depth=0.5)
     layers = {type(module.act) for module in built.modules() if isinstance(module, BatchNormAct2d)}
-    assert layers == {layer, nn.Identity}  # projections have none
+    assert layers == {layer, nn.Identity}  # projections have no activation
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The networks of Once-for-all's search space: each block has a kernel and an expansion of its own."""
+"""Networks of the Once-for-all search space: each block has its own kernel and expansion."""
 
 import pytest
 from timm.models._efficientnet_blocks import InvertedResidual, SqueezeExcite

@@ -1,4 +1,4 @@
-"""What all builders on timm's blocks share: the published networks, their scaling, their dropout and their weights."""
+"""Common behaviour of the builders with timm blocks: published networks, scaling, dropout, initial weights."""
 
 import pytest
 import timm

@@ -1,4 +1,4 @@
-"""How multipliers change layers."""
+"""Scaling of channels and repeats by multipliers."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""The shipped spaces of SpineNets and augmentation policies: their sizes, baselines, and what is built from them."""
+"""The shipped spaces of SpineNets and augmentation policies: sizes, baselines and networks."""
 
 from math import comb, factorial, prod
 from pathlib import Path

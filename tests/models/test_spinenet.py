@@ -1,4 +1,4 @@
-"""SpineNets: graphs of permuted scales, at any size."""
+"""SpineNets: scale-permuted graphs for images of any size."""
 
 import random
 
@@ -28,12 +28,12 @@ SPINENET_49 = [
     (7, "bottleneck", (5, 14)),
     (6, "bottleneck", (12, 14)),
 ]
-"""The published graph: level, block function and inputs; the last five are the outputs."""
+"""The published graph: level, block function and inputs of each block; the last five are outputs."""
 NARROW = 0.125
 
 
 def described(blocks):
-    """The architecture of a graph; every base level is the level itself."""
+    """Convert a graph to an architecture without level offsets."""
     architecture = {}
     count = len(blocks) - 5
     for position, (level, function, inputs) in enumerate(blocks):
@@ -48,7 +48,7 @@ def described(blocks):
 
 
 def drawn(seed, functions=("residual", "bottleneck")):
-    """A random architecture of 11 blocks, as the space `spinenet` has them."""
+    """Draw an architecture of 11 blocks, as in the space `spinenet`."""
     generator = random.Random(seed)
     bases = [2, 3, 3, 3, 4, 4, 4, 4, 4, 5, 5]
     generator.shuffle(bases)

@@ -1,4 +1,4 @@
-"""Existing timm models as a search space."""
+"""The search space over timm models."""
 
 import pytest
 import timm
@@ -11,7 +11,7 @@ from nasproxy.models.timm_family import build
 from nasproxy.trainers.optimization import scale_dropout
 
 SCALABLE = ["resnet18", "resnet26t", "mobilenetv3_small_050", "convnext_atto", "vit_tiny_patch16_224"]
-"""A model of each way in which timm's families are scaled; resnet26t has a stem of several convolutions."""
+"""One model for each scaling method of timm families; resnet26t has a stem of several convolutions."""
 
 
 def network(name, *, fixed=None, keywords=None, **settings):
@@ -19,7 +19,7 @@ def network(name, *, fixed=None, keywords=None, **settings):
 
 
 def blocks(model):
-    """Residual blocks of any family, counted by the names that they have in timm."""
+    """Count the residual blocks of any family by their names in timm."""
     named = ("BasicBlock", "Bottleneck", "InvertedResidual", "ConvNeXtBlock", "Block")
     return sum(type(module).__name__ in named for module in model.modules())
 

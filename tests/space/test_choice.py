@@ -1,4 +1,4 @@
-"""Choices of several values: counted and ordered as listing them all would."""
+"""Choices of several values: counting and ranking agree with an explicit list."""
 
 import random
 from itertools import combinations, combinations_with_replacement, permutations, product
@@ -25,7 +25,7 @@ REPEATED = [("abb", 2), ("abb", 3), ("aab", 1), ("aabbb", 4), ("aaa", 2), ("abcc
 
 
 def listed(values, k, is_distinct, is_sorted):
-    """All ways to choose, in order, each entry for itself."""
+    """List all ways to choose entries, in order."""
     return list(LISTED[is_distinct, is_sorted](values, k))
 
 

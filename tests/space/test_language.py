@@ -1,4 +1,4 @@
-"""The language of search spaces: what it spans, and what it refuses."""
+"""The language of search spaces: accepted and rejected inputs."""
 
 import pytest
 import yaml

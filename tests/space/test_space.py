@@ -1,4 +1,4 @@
-"""Search spaces: counted, sampled without repeats, changed, and strict about what belongs to them."""
+"""Search spaces: counting, sampling, mutation and validation."""
 
 import json
 import pickle
@@ -27,12 +27,12 @@ def space(choices=SMALL, baseline=None):
 
 
 def choice_of(tree, slot):
-    """The choice whose value stands in a slot."""
+    """Find the choice of a slot."""
     return slot if slot in tree else slot.rpartition(".")[0]
 
 
 def made_up(tree):
-    """The space of a tree that Hypothesis made up, where it is one."""
+    """Make the space of a random tree; reject trees that are no space."""
     try:
         return space(tree)
     except SpaceError as error:

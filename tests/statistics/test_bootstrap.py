@@ -15,7 +15,7 @@ SCORE = st.one_of(st.integers(-5, 5).map(float), st.just(NAN))
 
 
 def checks_of_one_task(n: int = 20, checks: int = 8, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Scores that come nearer to the reference from check to check."""
+    """Make scores that approach the reference from check to check."""
     rng = np.random.default_rng(seed)
     reference = rng.normal(size=n)
     noise = np.linspace(2.0, 0.3, checks)[:, None] * rng.normal(size=n)
@@ -69,7 +69,7 @@ def test_the_same_seed_draws_the_same_models() -> None:
 
 
 def test_resamples_that_say_nothing_widen_the_interval_to_both_sides() -> None:
-    one_apart = [0.0, 0.0, 0.0, 0.0, 0.0, 1.0]  # a third of all resamples miss the only model apart
+    one_apart = [0.0, 0.0, 0.0, 0.0, 0.0, 1.0]  # a third of all resamples lack the only model that differs
     intervals = bootstrap_intervals([one_apart], [1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
     assert (intervals.low[0], intervals.high[0]) == (-1.0, 1.0)
 
@@ -131,7 +131,7 @@ def test_bounds_hold_for_all_checks_in_95_of_100_studies() -> None:
     held = []
     for study in range(200):
         reference = rng.normal(size=15)
-        noise = (rng.normal(size=15) + rng.normal(size=(8, 15))) / np.sqrt(2)  # checks hang together
+        noise = (rng.normal(size=15) + rng.normal(size=(8, 15))) / np.sqrt(2)  # checks are correlated
         scores = slopes * reference + np.sqrt(1 - slopes**2) * noise
         bounds = simultaneous_lower_bounds(scores, reference, resamples=300, seed=study)
         held.append((bounds <= true_taus).all())

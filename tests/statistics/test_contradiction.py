@@ -15,7 +15,7 @@ ORDER = np.arange(10.0)
 
 
 def trained(rng: np.random.Generator, reference: Floats, taus: tuple[float, float], shared: float) -> list[Floats]:
-    """Scores of two proxy trainings with these true taus, so much of whose errors is the same."""
+    """Simulate scores of two proxy trainings with given true taus and a given share of common errors."""
     errors = rng.normal(size=reference.size), rng.normal(size=reference.size)
     both = errors[0], shared * errors[0] + math.sqrt(1 - shared**2) * errors[1]
     slopes = [math.sin(math.pi / 2 * tau) for tau in taus]
@@ -23,7 +23,7 @@ def trained(rng: np.random.Generator, reference: Floats, taus: tuple[float, floa
 
 
 def contradicted(n: int, stated: float, taus: tuple[float, float], shared: float, draws: int) -> tuple[float, float]:
-    """Share of verdicts that are contradicted: of all, and of those whose first training reached the stated tau."""
+    """Simulate the share of contradicted verdicts: of all, and of those whose first training reached the stated tau."""
     rng = np.random.default_rng(0)
     falls, is_accepted = [], []
     for _ in range(draws):
@@ -60,7 +60,7 @@ def test_the_noticeable_tau_is_noticed_in_eight_of_ten_cases(n: int) -> None:
 
 @pytest.mark.gate
 def test_a_schedule_that_ranks_by_chance_is_noticed_though_the_first_training_ranked_well() -> None:
-    """A mean of both taus notices one in ten of these."""
+    """A test of the mean of both taus would detect one in ten."""
     _, of_accepted = contradicted(10, 0.65, (0.75, 0.0), 0.5, 1500)
     assert of_accepted > 0.8
 

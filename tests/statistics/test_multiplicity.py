@@ -76,7 +76,7 @@ def test_unrelated_tasks_are_rarely_called_related() -> None:
     rng = np.random.default_rng(0)
     smallest = []
     for _ in range(400):
-        walk = rng.normal(size=(4, 10, 8)).cumsum(axis=1)  # checks of a task hang together
+        walk = rng.normal(size=(4, 10, 8)).cumsum(axis=1)  # checks of a task are correlated
         smallest.append(permutation_p_values(walk, rng.normal(size=8), permutations=199).min())
     assert np.mean(np.array(smallest) <= 0.1) < 0.1 + 3 * np.sqrt(0.1 * 0.9 / 400)
 

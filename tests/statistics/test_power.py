@@ -85,7 +85,7 @@ def test_more_models_and_a_lower_tau_are_noticed_more_often(null: float, gap: fl
     lower = null - gap
     assume(lower - gap > -0.99)
     test, larger = ContradictionTest(null, n), ContradictionTest(null, n + 5)
-    assume(test.power(lower) < 1)  # beyond, floats cannot tell them apart
+    assume(test.power(lower) < 1)  # beyond, the difference is below the float resolution
     assert test.power(lower) < larger.power(lower)
     assert test.power(lower) < test.power(lower - gap)
 

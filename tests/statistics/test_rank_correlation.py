@@ -24,13 +24,13 @@ SCORE = st.integers(-20, 20).map(float)
 
 
 def score_pairs(min_size: int = 5, max_size: int = 15) -> st.SearchStrategy[tuple[list[float], list[float]]]:
-    """Proxy and reference scores of the same models, with ties."""
+    """Draw proxy and reference scores of the same models, with ties."""
     pairs = st.lists(st.tuples(SCORE, SCORE), min_size=min_size, max_size=max_size)
     return pairs.map(lambda rows: ([a for a, _ in rows], [b for _, b in rows]))
 
 
 def swapped(n: int, discordant: int) -> list[int]:
-    """A ranking of n models with that many pairs in the wrong order."""
+    """Make a ranking of n models with a given number of discordant pairs."""
     ranks = list(range(n))
     for _ in range(discordant):
         i = next(i for i in range(n - 1) if ranks[i] < ranks[i + 1])

@@ -12,13 +12,13 @@ from nasproxy.statistics.score_test import score_critical_tau, score_lower_limit
 
 
 def simulated_taus(tau: float, n: int, samples: int = 4000) -> np.ndarray:
-    """Taus of samples of normal scores with that true tau."""
+    """Simulate taus of normal scores with a given true tau."""
     rng = np.random.default_rng(n)
     rho = math.sin(math.pi / 2 * tau)
     reference = np.arange(n, dtype=float)
     scores = rng.normal(size=(samples, n))
     proxy = rho * scores + math.sqrt(1 - rho**2) * rng.normal(size=(samples, n))
-    in_order = np.argsort(scores, axis=1)  # sorted by the true score, all share one reference
+    in_order = np.argsort(scores, axis=1)  # after sorting by the true score, all share one reference
     return kendall_taus(np.take_along_axis(proxy, in_order, axis=1), reference)
 
 

@@ -1,4 +1,4 @@
-"""How good the best model is that a search by a proxy task brings to full training."""
+"""Expected rank of the best model that a search with a proxy task selects."""
 
 import math
 
@@ -11,7 +11,7 @@ from nasproxy.statistics.search_outcome import expect_random_rank, predict_outco
 
 
 def played(tau: float, trials: int, top: int, searches: int) -> tuple[float, float]:
-    """The mean rank of the best of the top in searches played out model by model, and its standard error."""
+    """Simulate searches model by model, and return the mean rank of the best of the top and its standard error."""
     random = np.random.default_rng(7)
     correlation = math.sin(math.pi * tau / 2)
     ranks = []

@@ -23,7 +23,7 @@ def scaled(values: list[float]) -> list[float]:
 
 
 def remove_literally(accuracy: list[float], latency_ms: list[float], n_remove: int) -> list[int]:
-    """The rule as it is told, word by word."""
+    """Apply the rule literally."""
     points = dict(enumerate(zip(scaled(accuracy), scaled(latency_ms), strict=True)))
     removed: list[int] = []
     for _ in range(n_remove):

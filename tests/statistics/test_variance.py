@@ -22,7 +22,7 @@ STEPS = list(range(0, 1001, 100))
 
 
 def noisy_curve(sd: float, n_checks: int, seed: int) -> tuple[list[float], list[float]]:
-    """A curve that saturates, with normal noise."""
+    """Make a saturating curve with normal noise."""
     x = np.linspace(0.01, 1.0, n_checks)
     y = 0.7 * (1 - np.exp(-4 * x)) + np.random.default_rng(seed).normal(0, sd, n_checks)
     return x.tolist(), y.tolist()
@@ -76,7 +76,7 @@ def test_smoothness_adds_the_falling_slopes_at_the_thirty_points() -> None:
 
 
 def test_a_slope_at_a_check_is_the_one_after_it() -> None:
-    # Falls by all its height over [0.9, 1): slope -10 at each of 10 points, the first of them a check.
+    # Falls by its full height over [0.9, 1): slope -10 at each of 10 points, the first of which is a check.
     assert smoothness([0, 90, 100], [0.0, 1.0, 0.0]) == pytest.approx(100.0)
 
 

@@ -16,11 +16,11 @@ MODELS = st.lists(st.tuples(RANK, RANK), min_size=2, max_size=5)
 
 
 def completions(scores: np.ndarray) -> list[np.ndarray]:
-    """The scores with all orders, ties included, that the missing ones could have."""
+    """List the scores with all possible orders, including ties, of the missing ones."""
     is_missing = np.isnan(scores)
     n = int(is_missing.sum())
     known = np.unique(scores[~is_missing]) if n < scores.size else np.zeros(1)
-    ladder = [g + step / (n + 1) for g in range(known.size + 1) for step in range(1, n + 1)]  # within each gap
+    ladder = [g + step / (n + 1) for g in range(known.size + 1) for step in range(1, n + 1)]  # in each gap
     places = sorted({*range(1, known.size + 1), *ladder})
     ranked = np.searchsorted(known, scores) + 1.0
     completed = []
@@ -102,7 +102,7 @@ def test_five_lost_of_forty_leave_no_guess_outside() -> None:
     guesses = np.where(np.isnan(proxy), rng.normal(scale=2, size=(2000, 40)), proxy)
     taus = kendall_taus(guesses, reference)
     assert bounds.low <= taus.min() < taus.max() <= bounds.high
-    assert bounds.high - bounds.low < 0.6  # 185 of 780 pairs are open, not all of them in both directions
+    assert bounds.high - bounds.low < 0.6  # 185 of 780 pairs are undetermined, not all of them in both directions
 
 
 def test_lost_models_can_be_right_or_wrong_but_not_make_a_constant_reference_tell() -> None:

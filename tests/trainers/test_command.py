@@ -1,4 +1,4 @@
-"""Any program as a trainer: real programs of a few lines, real processes, real files."""
+"""The command trainer with real programs of a few lines, processes and files."""
 
 import json
 import os
@@ -46,7 +46,7 @@ for end in (check for check in trial["check_steps"] if check > step):
     if over:
         sys.exit()
 """
-"""Counts to the end and reports on stdout; a step takes two seconds, as it says."""
+"""Program that counts steps and reports on stdout; reported seconds are two per step."""
 
 
 def spec(**changes: Any) -> TrialSpec:
@@ -120,7 +120,7 @@ def test_what_was_reported_before_changes_nothing_when_it_is_repeated(tmp_path: 
 def test_a_report_that_was_lost_on_its_way_is_made_again(tmp_path: Path) -> None:
     parts = trial(tmp_path)
     run(parts, COUNTER, until=10)
-    (tmp_path / "checkpoints" / "step").write_text("20")  # as if killed before the report of step 20 was read
+    (tmp_path / "checkpoints" / "step").write_text("20")  # state after a kill before the report of step 20 was read
     assert [step for step, _, _ in run(parts, COUNTER)] == [10, 20, 25]
     assert (tmp_path / "checkpoints.lost" / "step").read_text() in ("20", "25"), "it is ended once its report is read"
 
@@ -135,7 +135,7 @@ def test_a_last_report_that_was_lost_is_made_again(tmp_path: Path) -> None:
 INTO_FILE = COUNTER.replace("print(json", "print(file=open(trial['model_dir'] + '/log.jsonl', 'a'), *[json").replace(
     "* 2.0}))", "* 2.0})])"
 )
-"""The same, reported into a file."""
+"""The same program with reports in a file."""
 
 
 def test_reports_may_come_from_a_file(tmp_path: Path) -> None:
@@ -428,7 +428,7 @@ def is_alive(pid: int) -> bool:
 
 
 def sklearn_weights(checkpoint: Path) -> Any:
-    """Step and weights; how a pickle spells what it holds depends on what it was read from."""
+    """Return step and weights, since equal contents can have different pickles."""
     step, classifier = joblib.load(checkpoint)
     return step, classifier.coef_.tobytes(), classifier.intercept_.tobytes()
 

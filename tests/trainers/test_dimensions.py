@@ -1,4 +1,4 @@
-"""Every dimension of a proxy task acts on a real training of a real, tiny model."""
+"""Effect of every dimension of a proxy task on a real training of a tiny model."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -36,7 +36,7 @@ STEPS = 4
 
 
 class SeenTrial(TrialContext):
-    """A trial that keeps what its model was and what passed through it in training."""
+    """A trial that records its model and the shapes of training batches."""
 
     def build_model(self, data: ImageSplit) -> nn.Module:
         model = super().build_model(data)
@@ -58,7 +58,7 @@ class SeenTrial(TrialContext):
 def trained(
     folder: Path, task: ProxyTask, *, dropout: float = 0.4, **settings: Any
 ) -> tuple[dict[str, Any], list[Any]]:
-    """Train one trial; returns what was seen, and its scores and weights."""
+    """Train one trial and return the recordings, scores and weights."""
     node = {**conf("trainer/plain_pytorch"), "shift_px": 2, **settings}
     recipe = {"trainer": node, "total_steps": STEPS, "check_every_steps": 2, "model": {**MODEL, "dropout": dropout}}
     spec = replace(digits_spec(task, **recipe), architecture=TWO_LAYERS)

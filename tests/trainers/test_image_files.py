@@ -1,4 +1,4 @@
-"""Batches of image files are functions of (seed, step): whoever reads them, from wherever, in whatever parts."""
+"""Batches of image files are functions of (seed, step), for any number of readers and any first step."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +23,7 @@ Batches = list[tuple[torch.Tensor, torch.Tensor]]
 
 @pytest.fixture(scope="module")
 def split(tmp_path_factory: pytest.TempPathFactory) -> FileSplit:
-    """18 images to train on, so that an epoch ends inside a batch of 8, and 6 to score on; all that is random is on."""
+    """Provide 18 training images, so that an epoch ends inside a batch of 8, and 6 validation images, augmented."""
     folder = generated.load_folder(
         images=24,
         classes=3,
@@ -53,7 +53,7 @@ def same(left: Batches, right: Batches) -> bool:
 
 
 def plain(split: FileSplit) -> FileSplit:
-    """Nothing random."""
+    """Settings without random augmentation."""
     return reading(split, min_area=1.0, policy="none")
 
 

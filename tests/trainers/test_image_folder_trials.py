@@ -1,4 +1,4 @@
-"""Both trainers on image files: the same checks however often a trial is paused, and as each other."""
+"""Both trainers on image files: equal checks with and without pauses, and in both trainers."""
 
 import multiprocessing
 from dataclasses import replace
@@ -98,7 +98,7 @@ def test_the_proxy_task_scales_image_and_data(tmp_path: Path) -> None:
 
 
 def spread(images: Path, devices: int, task: ProxyTask | None = None, **settings: Any) -> TrialSpec:
-    """A trial on several devices as a study would begin it."""
+    """Make a trial on several devices, as a study does."""
     spec = folder_trial(images, images, task=task).spec
     node = {**conf("trainer/plain_pytorch"), "mixup": 0.2, **settings}
     model = {"_target_": "helpers.several_devices.colours"}

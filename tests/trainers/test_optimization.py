@@ -106,7 +106,7 @@ def test_the_learning_rate_follows_the_batch_that_is_taken(share: float, batch_s
 
 
 def rates(total: int, **changes: Any) -> list[float]:
-    """The learning rate of each step, asked for from the last to the first: it hangs on the step alone."""
+    """Return the learning rate of each step, queried in reverse, since it depends on the step only."""
     given = settings(**changes)
     optimizer = optimization.make_optimizer(net(), given)
     schedule = optimization.make_schedule(optimizer, given, total)

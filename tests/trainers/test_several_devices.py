@@ -1,4 +1,4 @@
-"""A training on several devices is the training on one, shared out: here on processes of this machine's cores."""
+"""Trainings on several devices, here CPU processes, equal those on one device."""
 
 import os
 import signal
@@ -77,7 +77,7 @@ def spec(
 
 
 def finish(store: FolderTrialStore, backend: LocalBackend, *specs: TrialSpec, until: int | None = None) -> TrialRecord:
-    """Train until a step, or to the end; returns the record of the last trial."""
+    """Train until a step, or to the end, and return the record of the last trial."""
     for one in specs:
         digest = store.create(one)
         store.request(one.key, Request(until_step=until))

@@ -1,4 +1,4 @@
-"""What both trainers promise: the same checks however often a trial is paused, and the same as each other."""
+"""Guarantees of both trainers: equal checks with and without pauses, and in both trainers."""
 
 import math
 import subprocess
@@ -127,7 +127,7 @@ def test_a_trial_killed_between_checks_goes_on_between_them_and_is_bit_equal(
     tmp_path: Path, trainer: str, death: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class KilledError(Exception):
-        """From outside."""
+        """Simulates a kill by a signal."""
 
     trained: list[int] = []
     dies = [False]
@@ -166,7 +166,7 @@ def test_a_model_that_diverges_fails_at_its_first_check(
     tmp_path: Path, trainer: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hooks.report_alive(tmp_path)
-    monkeypatch.setattr(hooks, "ALIVE_SECONDS", math.inf)  # so that nobody looks before
+    monkeypatch.setattr(hooks, "ALIVE_SECONDS", math.inf)  # no heartbeat is due before
     with pytest.raises(NonFiniteScoreError, match="got nan after step 3"):
         train(tiny_trial(tmp_path, kind=DivergedTrial), trainer)
 
@@ -273,12 +273,12 @@ def test_a_compiled_model_trains_and_goes_on_exactly_and_its_weights_keep_their_
     tmp_path: Path, trainer: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = nn.Module.compile
-    # All but the code generator, which needs a C++ compiler.
+    # Everything except code generation, which needs a C++ compiler.
     monkeypatch.setattr(nn.Module, "compile", lambda model: real(model, backend="eager"))
     torch._dynamo.utils.counters.clear()
 
     class Net(nn.Sequential):
-        def forward(self, images: torch.Tensor) -> torch.Tensor:  # Torch compiles no forward of its own
+        def forward(self, images: torch.Tensor) -> torch.Tensor:  # torch skips its own forwards
             for layer in self:
                 images = layer(images)
             return images

@@ -14,7 +14,7 @@ def settings(**changes: Any) -> optimization.ClassifierSettings:
 
 
 def averaged(weights: list[float], **changes: Any) -> list[float]:
-    """What is scored after each step, where the step leaves these weights and statistics."""
+    """Return the validated weights and statistics after each step, given those of the trained model."""
     model = nn.BatchNorm1d(1)
     average = optimization.Average(model, settings(**changes), len(weights))
     found = []

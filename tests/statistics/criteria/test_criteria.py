@@ -1,4 +1,4 @@
-"""The rules of decision: by hand, by simulation, and what must hold for each of them."""
+"""The criteria: values computed by hand, simulated error rates, and properties of all criteria."""
 
 import importlib
 import math
@@ -30,7 +30,7 @@ GEOMETRIC = tuple(float(f) for f in np.geomspace(0.01, 0.98, 16))
 
 
 def seen(fractions: tuple[float, ...], proxy: np.ndarray, reference: np.ndarray, **plan: Any) -> Evidence:
-    """Evidence at the last of some checks, before which nothing was in order; one more is planned where it is not 1."""
+    """Make evidence at the last of several checks, with random scores before; one more is planned unless it is at 1."""
     before = np.zeros((len(fractions) - 1, reference.size))
     planned = fractions if fractions[-1] == 1 else (*fractions, 1.0)
     return Evidence(reference, np.vstack([before, proxy[None]]), LookPlan(planned, **plan))
@@ -67,7 +67,7 @@ def test_a_single_look_on_many_models_is_an_ordinary_test() -> None:
 @pytest.mark.parametrize("looks", [8, 20])
 @pytest.mark.parametrize("sizes", [(10,), (10, 15, 20)], ids=str)
 def test_a_true_tau_on_the_floor_is_accepted_as_often_as_stated(sizes: tuple[int, ...], looks: int) -> None:
-    """Judged by the rule itself, on simulated studies of another seed, whatever part of the noise is a check's own."""
+    """Simulated studies with other seeds, for each share of independent noise."""
     fractions, rule = tuple(np.geomspace(0.01, 1.0, looks).tolist()), GroupSequential(alpha=0.2)
     plan, studies = LookPlan(fractions, sizes=sizes), 80
     for noise_share in (0.0, 0.5, 1.0):
@@ -76,7 +76,7 @@ def test_a_true_tau_on_the_floor_is_accepted_as_often_as_stated(sizes: tuple[int
 
 
 def on_the_floor(plan: LookPlan, noise_share: float, studies: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Full and proxy scores of studies whose true tau is 0.55 at every check."""
+    """Simulate full-training and proxy scores with a true tau of 0.55 at every check."""
     random, rho, models = np.random.default_rng(99), math.sin(math.pi * 0.55 / 2), plan.sizes[-1]
     for _ in range(studies):
         reference, waning, rows = random.standard_normal(models), random.standard_normal(models), []
@@ -90,7 +90,7 @@ def on_the_floor(plan: LookPlan, noise_share: float, studies: int) -> Iterator[t
 
 
 def is_accepted(rule: Criterion, plan: LookPlan, scores: tuple[np.ndarray, np.ndarray]) -> bool:
-    """Whether a rule accepts at any look, adding models while it is undecided."""
+    """Return whether a criterion accepts at any look, adding models while it is undecided."""
     reference, proxy = scores
     n = plan.sizes[0]
     for look in range(1, len(plan.fractions) + 1):
@@ -137,7 +137,7 @@ def test_more_tasks_and_sizes_need_more_and_more_models_less(rule: Callable[[], 
 
 @pytest.mark.parametrize("models", [10, 20])
 def test_a_bad_task_is_hardly_ever_accepted_over_all_looks_and_tasks(models: int) -> None:
-    """True tau is target - 0.2 at each of 20 looks of 8 proxy tasks: the family is wrong at most once in 20."""
+    """The true tau is target - 0.2 at each of 20 looks of 8 proxy tasks; at most 1 of 20 studies accepts."""
     random, families, tasks, rule = np.random.default_rng(models), 25, 8, GroupSequential()
     plan = LookPlan(tuple(np.geomspace(0.01, 1.0, 20).tolist()), tasks=tasks, sizes=(models,))
     rho, wrong = math.sin(math.pi * 0.45 / 2), 0
@@ -149,7 +149,7 @@ def test_a_bad_task_is_hardly_ever_accepted_over_all_looks_and_tasks(models: int
     assert wrong <= 1
 
 
-@settings(deadline=None)  # the first boundary is simulated
+@settings(deadline=None)  # the first call simulates the boundary
 @given(st.permutations(range(12)), st.permutations(range(12)))
 def test_neither_the_order_of_models_nor_the_scale_of_scores_matters(ranks: list[int], order: list[int]) -> None:
     proxy, reference = np.array(ranks, dtype=float), np.arange(12.0)

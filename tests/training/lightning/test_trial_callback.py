@@ -1,4 +1,4 @@
-"""The callback in a Lightning user's own training: automatic optimization, a scheduler, averaged weights."""
+"""The callback in a typical Lightning training: automatic optimization, a scheduler, averaged weights."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -23,7 +23,7 @@ STEPS = 25
 
 
 class Line(pl.LightningModule):
-    """Learns a line, with whatever Lightning does by itself."""
+    """Linear regression with automatic optimization."""
 
     def __init__(self, poison_step: int | None = None) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class Line(pl.LightningModule):
 
 
 class Batches:
-    """Batches of the steps to come; an epoch has 10."""
+    """Batches of the remaining steps; an epoch has 10."""
 
     def __init__(self, module: Line, epoch: int = 10) -> None:
         self.module = module
@@ -169,7 +169,7 @@ def test_a_training_killed_anywhere_goes_on_between_checks_with_the_time_it_took
     tmp_path: Path, dies_at: int, where: str, last_saved: int
 ) -> None:
     class KilledError(Exception):
-        """From outside."""
+        """Simulates a kill by a signal."""
 
     class Slow(Line):
         def __init__(self, *, dies: bool = False) -> None:
