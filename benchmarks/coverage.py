@@ -170,10 +170,12 @@ def measure_acceptance(given: argparse.Namespace) -> list[dict[str, Any]]:
 def show(found: dict[str, Any]) -> None:
     """Print the results as tables."""
     console = Console(width=120)
-    limits = Table("models", "smallest", "mean", "largest", title="coverage of the stated 95 % lower limit")
+    limits = Table("models", "smallest", "mean", "largest", title="coverage of the 95 % lower confidence limit")
     for row in found["coverage"]:
         limits.add_row(str(row["models"]), *(f"{row[name]:.3f}" for name in ("low", "mean", "high")))
-    accepted = Table("models", "looks", "criterion", "share", "upper 95 %", title="studies with a false acceptance")
+    accepted = Table(
+        "models", "looks", "criterion", "share", "upper 95 %", title="share of studies with a false acceptance"
+    )
     for row in found["false_acceptance"]:
         looks = "correlated" if row["correlated"] else "independent"
         accepted.add_row(str(row["models"]), looks, row["criterion"], f"{row['share']:.1%}", f"{row['upper95']:.1%}")
@@ -183,8 +185,8 @@ def show(found: dict[str, Any]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", type=int, nargs="+", default=[10, 20, 30], help="reference models of a study")
-    parser.add_argument("--draws", type=int, default=20_000, help="samples for coverage")
-    parser.add_argument("--studies", type=int, default=1000, help="studies for false acceptance")
+    parser.add_argument("--draws", type=int, default=20_000, help="simulated samples for coverage")
+    parser.add_argument("--studies", type=int, default=1000, help="simulated studies for false acceptance")
     parser.add_argument("--target", type=float, default=0.65)
     parser.add_argument("--looks", type=int, default=20)
     parser.add_argument("--tasks", type=int, default=8)

@@ -157,11 +157,11 @@ def main() -> None:
         parser.error("--models must be at least 8, --checks, --proxies, --slots and --trials at least 1")
     decisions = measure_decisions(given.models, given.checks, given.proxies)
     replays = [measure_replay(trials, 5, 3, given.slots) for trials in given.trials]
-    shown = Table("what", "processor seconds")
+    shown = Table("measurement", "CPU seconds")
     for name, value in decisions.items():
         shown.add_row(name, f"{value:.3f}")
     for replay in replays:
-        each = f"{replay['seconds']:.1f} ({replay['milliseconds_a_trial']:.2f} ms a trial)"
+        each = f"{replay['seconds']:.1f} ({replay['milliseconds_a_trial']:.2f} ms per trial)"
         shown.add_row(f"replay of {replay['trials']} trials", each)
     Console(width=120).print(shown)
     if given.json:

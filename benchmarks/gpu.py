@@ -270,7 +270,7 @@ def main() -> None:
     parser.add_argument("--device", choices=list(SIZES), default="cuda", help="(default: %(default)s)")
     name = parser.parse_args().device
     if name == "cuda" and not torch.cuda.is_available():
-        print("There is no GPU here, so nothing was measured: run this where torch.cuda.is_available().")
+        print("This benchmark needs a GPU, got none, so nothing was measured: run it where torch.cuda.is_available().")
         print(json.dumps({"benchmark": "gpu", "device": None, "results": {}}))
         return
     torch.set_num_threads(1)
@@ -278,13 +278,18 @@ def main() -> None:
     sizes, device = SIZES[name], torch.device(name)
     results = {"large": large(sizes, device), "small": small(sizes, device), "seeds": seeds(sizes, device)}
     words = {
-        "large": f"bf16, channels last, images on the device: {results['large']['speed_up']:.2f} times the plain loop",
-        "small": (
-            f"{results['small']['best']} small trainings at once: {results['small']['speed_up']:.2f} times the steps "
-            f"of one at a time (goal {SMALL_GOAL:g})"
+        "large": (
+            f"bf16, channels last, images on the device: {results['large']['speed_up']:.2f} times the speed of the "
+            f"plain loop (goal: above {LARGE_GOAL:g})"
         ),
-        "seeds": f"{SEEDS} seeds at once: {results['seeds']['times_one_seed']:.2f} times one seed's time "
-        f"(goal at most {SEEDS_GOAL:g})",
+        "small": (
+            f"{results['small']['best']} concurrent small trainings: {results['small']['speed_up']:.2f} times the "
+            f"throughput of a single one (goal: at least {SMALL_GOAL:g})"
+        ),
+        "seeds": (
+            f"{SEEDS} batched seeds: {results['seeds']['times_one_seed']:.2f} times the time of a single seed "
+            f"(goal: at most {SEEDS_GOAL:g})"
+        ),
     }
     for line in words.values():
         print(line)

@@ -143,9 +143,13 @@ def convert(kind: str, path: Path, *, every: int = 1, schedule: str | None = Non
             found = [row for row in found if row["ss"] == wanted]
         trainings = [KINDS[kind](row) for row in found]
     except (KeyError, ValueError, IndexError) as error:
-        raise DataError(f"{path} must be the published table {kind}, and lacks {error}: give its own file") from error
+        raise DataError(
+            f"{path} must be the published table {kind}, got a table without {error}: give the published file"
+        ) from error
     if not trainings:
-        raise DataError(f"{path} has no training of schedule {schedule}: leave --schedule out for the most frequent")
+        raise DataError(
+            f"{path} must contain trainings of schedule {schedule}, got none: omit --schedule for the most frequent"
+        )
     yield from rows(trainings, every)
 
 
@@ -162,13 +166,15 @@ def main() -> None:
     parser.add_argument(
         "kind", choices=KINDS, help="; ".join(f"{name}: {kind.__doc__}" for name, kind in KINDS.items())
     )
-    parser.add_argument("file", type=Path, help="as it was published")
-    parser.add_argument("table", type=Path, help="the CSV file to write")
-    parser.add_argument("--every", type=int, default=1, help="checks from one that is written to the next")
-    parser.add_argument("--schedule", help="of the ResNets, which `ss`; the most frequent unless given")
+    parser.add_argument("file", type=Path, help="published file, unchanged")
+    parser.add_argument("table", type=Path, help="CSV file to write")
+    parser.add_argument("--every", type=int, default=1, help="interval between written checks, in checks")
+    parser.add_argument(
+        "--schedule", help="schedule of the ResNets, a value of column `ss` (default: the most frequent)"
+    )
     given = parser.parse_args()
     if given.every < 1:
-        parser.error(f"--every must be at least 1, got {given.every}")
+        parser.error(f"--every must be at least 1, got {given.every}: give a number of checks")
     try:
         write(given.table, convert(given.kind, given.file, every=given.every, schedule=given.schedule))
     except (NasproxyError, OSError) as error:

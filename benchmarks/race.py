@@ -214,15 +214,15 @@ def rows(found: dict[str, Any]) -> Iterator[list[str]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--table", required=True, help="CSV or Parquet with several proxies (docs/replay.md)")
-    parser.add_argument("--proxies", help="names of proxies, by commas; all but `full` unless given")
+    parser.add_argument("--table", required=True, help="CSV or Parquet file with several proxy tasks (docs/replay.md)")
+    parser.add_argument("--proxies", help="proxy tasks, separated by commas (default: all but `full`)")
     parser.add_argument("--direction", choices=("max", "min"), default="max", help="which scores are better")
     parser.add_argument("--rule", choices=RULES, default="group_sequential")
     parser.add_argument("--target", type=float, default=0.65)
     parser.add_argument("--models", type=int, default=10, help="reference models of a study")
     parser.add_argument("--draws", type=int, default=20)
-    parser.add_argument("--orders", type=int, default=24, help="orders of the grid to try; all where there are no more")
-    parser.add_argument("--slots", type=int, default=2, help="the few slots to compare with one for each trial")
+    parser.add_argument("--orders", type=int, default=24, help="maximum number of orders of the grid to try")
+    parser.add_argument("--slots", type=int, default=2, help="number of slots to compare with unlimited slots")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
     given = parser.parse_args()
@@ -233,12 +233,14 @@ def main() -> None:
     proxies = given.proxies.split(",") if given.proxies else [name for name in table.check_steps if name != "full"]
     unknown = [proxy for proxy in ("full", *proxies) if proxy not in table.check_steps]
     if unknown or not proxies:
-        parser.error(f"the table needs full training, `full`, and proxies; it has {', '.join(table.check_steps)}")
+        parser.error(
+            f"--table must contain full training, `full`, and the proxy tasks, got {', '.join(table.check_steps)}"
+        )
     available = len(candidates(table, proxies))
     if not 5 <= given.models <= available or min(given.draws, given.orders, given.slots) < 1:
         parser.error(f"--models must lie between 5 and {available}, --draws, --orders and --slots be at least 1")
     found = measure(table, proxies, given)
-    shown = Table("slots", "accepted", "way", "seconds", "ratio", "largest ratio", "same", title=f"{given.table}")
+    shown = Table("slots", "accepted", "policy", "seconds", "ratio", "largest ratio", "same", title=f"{given.table}")
     for row in rows(found):
         shown.add_row(*row)
     Console(width=120).print(shown)

@@ -202,7 +202,7 @@ def main() -> None:
     torch.set_num_threads(1)
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--workloads", nargs="+", choices=[one.name for one in WORKLOADS], help="all by default")
-    parser.add_argument("--repeats", type=int, default=REPEATS, help="runs of each, by turns (default: %(default)s)")
+    parser.add_argument("--repeats", type=int, default=REPEATS, help="alternating runs of each (default: %(default)s)")
     arguments = parser.parse_args()
     ratios = ("steps", "whole fit", "processor")
     print(

@@ -199,7 +199,7 @@ def rows(found: dict[str, Any]) -> Iterator[list[str]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--table", required=True, help="CSV or Parquet, one check a row (docs/replay.md)")
+    parser.add_argument("--table", required=True, help="CSV or Parquet file with one check per row (docs/replay.md)")
     parser.add_argument("--models", type=int, default=10, help="reference models of a study")
     parser.add_argument("--target", type=float, default=0.65)
     parser.add_argument("--draws", type=int, default=500)
@@ -207,7 +207,7 @@ def main() -> None:
     parser.add_argument("--direction", choices=("max", "min"), default="max", help="which scores are better")
     parser.add_argument("--references", choices=("random", "spread"), default="random")
     parser.add_argument("--adaptive", action="store_true", help=f"add {STEP} models at a time, up to {MAXIMUM}")
-    parser.add_argument("--proxy", help="the proxy to judge; `full`, or the table's only one, unless given")
+    parser.add_argument("--proxy", help="proxy task to judge (default: `full`, or the table's only one)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
     arguments = parser.parse_args()
@@ -226,7 +226,7 @@ def main() -> None:
     if not 5 <= arguments.models <= needed <= population.reference.size:
         parser.error(f"--models must lie between 5 and {population.reference.size}, got {arguments.models}")
     found = measure(population, arguments)
-    shown = Table("rule", *next(iter(found["rules"].values())), title=f"oracle at {found['oracle']} of training")
+    shown = Table("criterion", *next(iter(found["rules"].values())), title=f"oracle at {found['oracle']} of training")
     for row in rows(found):
         shown.add_row(*row)
     Console(width=120).print(shown)

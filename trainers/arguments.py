@@ -65,6 +65,6 @@ def _notes(trial: TrialContext, settings: ClassifierSettings) -> list[str]:
     if isinstance(trial.load_data(), FileSplit):  # crops of image files are always random
         return []
     return [
-        "proxy.augmentation changes nothing here, for the trainer augments nothing that has a strength: proxy tasks "
-        "that differ in it alone are one; raise trainer.shift_px, erase, mixup or cutmix, or leave it out"
+        "proxy.augmentation has no effect, since the trainer applies no augmentation with a strength: proxy tasks that "
+        "differ only in it are equal; increase trainer.shift_px, erase, mixup or cutmix, or remove proxy.augmentation"
     ]

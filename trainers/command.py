@@ -49,27 +49,29 @@ class CommandSettings:
         """
         if not isinstance(self.command, list | tuple) or not self.command:
             raise ConfigError(
-                f"trainer.command must be a list of the program and its arguments, got {self.command!r}: give one such "
-                f'as [perl, train.pl, "--seed={{seed}}"]'
+                f"trainer.command must be a list of the program and its arguments, got {self.command!r}: give a list "
+                f'such as [perl, train.pl, "--seed={{seed}}"]'
             )
         if self.reports not in ("stdout", "file", "hooks"):
             raise ConfigError(f"trainer.reports must be stdout, file or hooks, got {self.reports!r}: choose one")
         if (self.report_file is None) == (self.reports == "file"):
             raise ConfigError(
-                f"trainer.report_file must name a file where reports is file, and is null elsewhere, got "
-                f"{self.report_file!r} with reports {self.reports}"
+                f"trainer.report_file must be a file name if trainer.reports is file, and null otherwise, got "
+                f"{self.report_file!r} with reports {self.reports}: change one of the two"
             )
         if not (math.isfinite(self.grace_seconds) and self.grace_seconds >= 0):
-            raise ConfigError(f"trainer.grace_seconds must be at least 0, got {self.grace_seconds:g}")
+            raise ConfigError(f"trainer.grace_seconds must be at least 0, got {self.grace_seconds:g}: give seconds")
         if not self.folder.is_dir():
-            raise ConfigError(f"trainer.working_dir must be a folder, got {self.working_dir}: make it, or give another")
+            raise ConfigError(
+                f"trainer.working_dir must be a folder, got {self.working_dir}: create it, or give another"
+            )
         filled, environment = self.filled(trial)
         path = environment.get("PATH", os.defpath)
         program = str(self.folder / filled[0]) if os.sep in filled[0] else filled[0]
         if shutil.which(program, path=path) is None:
             raise ConfigError(
-                f"trainer.command must begin with a program, got {filled[0]!r}, which is none on PATH or below "
-                f"{self.folder}: install it, or give its path"
+                f"trainer.command must start with a program on PATH or in {self.folder}, got {filled[0]!r}: install "
+                f"it, or give its path"
             )
 
     @property
@@ -148,7 +150,8 @@ def train(
     except LostReportError as lost:
         aside = checkpoints.with_name(f"{checkpoints.name}.lost")
         print(
-            f"{lost}; it was lost with an earlier process: {aside.name} keeps the checkpoints, the program starts anew"
+            f"{lost}; the check was lost with an earlier process: the program starts from scratch, earlier checkpoints "
+            f"are kept in {aside.name}"
         )
         shutil.rmtree(aside, ignore_errors=True)
         checkpoints.rename(aside)
@@ -222,6 +225,6 @@ def _judge_end(trial: TrialContext, checks: Checks, name: str, program: Program)
     # A request may be extended after the program has stopped for it: only a run without new checks is an error.
     if not checks.has_grown and not get_stop_training(trial.model_dir, step - 1, trial.total_steps):
         raise checks.miss(
-            f"{name} must train until step {trial.total_steps} or until it is asked to stop, and ended by itself "
-            f"without a check after step {step}"
+            f"{name} must train until step {trial.total_steps} or until it receives SIGTERM, got an end without a "
+            f"check after step {step}: report the last check before exiting"
         )

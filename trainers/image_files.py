@@ -66,8 +66,8 @@ class ImageFiles:
         own = slice_shard(settings.batch_size, rank, world_size)
         if settings.mixes and (own.stop - own.start) % 2:
             raise ConfigError(
-                f"mixup and cutmix need an even number of images on every device, got {own.stop - own.start} of "
-                f"trainer.batch_size {settings.batch_size} on one of {world_size}: make it a multiple of "
+                f"mixup and cutmix need an even number of images on every device, got {own.stop - own.start} with "
+                f"trainer.batch_size {settings.batch_size} on {world_size} devices: give a multiple of "
                 f"{2 * world_size}"
             )
         self._seed = seed
@@ -203,7 +203,7 @@ def read_image(root: Path, path: bytes) -> Image.Image:
         with Image.open(file) as image:
             return image.convert("RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"{file} must be an image that can be read, got {error}: restore or remove it") from error
+        raise DataError(f"{file} must be a readable image, got {error}: restore or remove it") from error
 
 
 def training_transform(reading: Reading, strength: float) -> v2.Transform:

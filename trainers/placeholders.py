@@ -52,7 +52,7 @@ def list_values(trial: TrialContext, own: Mapping[str, Any]) -> dict[str, Any]:
     known = {**told["proxy_task"], **told, **choices, "python": sys.executable}
     taken = sorted(set(own) & set(known))
     if taken:
-        raise ConfigError(f"trainer.values has {taken[0]!r}, which the trial itself says: give it another name")
+        raise ConfigError(f"trainer.values must not redefine placeholders of the trial, got {taken[0]!r}: rename it")
     return {**known, **own}
 
 
@@ -78,7 +78,8 @@ def fill_template(name: str, template: str, known: Mapping[str, Any]) -> str:
         )
     except KeyError as error:
         raise ConfigError(
-            f"{name} has no placeholder {{{error.args[0]}}}: there are {_listed(known)}; write {{{{ for a brace"
+            f"{name} must use known placeholders, got {{{error.args[0]}}}: choose from {_listed(known)}; write {{{{ "
+            f"for a brace"
         ) from None
     except ValueError as error:
         raise ConfigError(
@@ -91,7 +92,7 @@ def _filled(field: str | None, form: str | None, conversion: str | None, known: 
     if field is None:
         return ""
     if conversion is not None:
-        raise ValueError(f"!{conversion} converts nothing here")
+        raise ValueError(f"conversion !{conversion} is not supported")
     name, mark, instead = field.partition("?")
     if mark and name.startswith(ARCHITECTURE) and name not in known:
         return instead

@@ -182,8 +182,8 @@ class _Training:
         except (pickle.UnpicklingError, RuntimeError, ValueError, OSError, EOFError, KeyError) as error:
             reason = str(error).strip().split("\n", 1)[0]
             raise CorruptFileError(
-                f"{self.path} must be this trainer's checkpoint, got: {reason}. Nothing was changed; remove it to "
-                f"train the trial again from its start, its known checks stay"
+                f"{self.path} must be a checkpoint of this trainer, got: {reason}. Nothing was changed; remove the "
+                f"file to train the trial from the start; recorded checks are kept"
             ) from error
 
 

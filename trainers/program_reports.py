@@ -149,8 +149,8 @@ class Checks:
             return False
         if report.step <= self._reported:
             raise ProgramError(
-                f"the program must report rising counts of finished steps, got step {report.step} after step "
-                f"{self._reported}"
+                f"the program must report increasing steps, got step {report.step} after step {self._reported}: report "
+                f"the number of finished steps"
             )
         self._add(report)
         return True
@@ -165,14 +165,14 @@ class Checks:
         seconds = report.train_seconds if report.train_seconds is not None else self._seconds + now - self._since
         if not (math.isfinite(seconds) and seconds >= self._seconds):
             raise ProgramError(
-                f"the program must report train_seconds since its start, {self._seconds:g} or more by now, got "
-                f"{seconds:g} after step {report.step}: leave validation out, and add up"
+                f"the program must report cumulative train_seconds since its start, at least {self._seconds:g}, got "
+                f"{seconds:g} after step {report.step}: add up the seconds of training, without validation"
             )
         expected = next((step for step in trial.check_steps if step > known), None)
         if expected is not None and report.step > expected:
             raise self.miss(
                 f"the program must report a check after step {expected}, got none before step {report.step}: "
-                f"report after each of {{check_steps}}, in finished steps"
+                f"report after each of {{check_steps}}, counted in finished steps"
             )
         if report.step == expected:
             score = math.nan if report.score is None else report.score
@@ -182,7 +182,7 @@ class Checks:
         elif expected is None and report.step > trial.total_steps:
             raise ProgramError(
                 f"the program must end after step {trial.total_steps}, got a report of step {report.step}: "
-                f"give it {{total_steps}}"
+                f"pass it {{total_steps}}"
             )
         if report.latency_ms is not None:
             update_trial_training_latency_metric(trial.model_dir, report.latency_ms)

@@ -157,15 +157,15 @@ class ClassifierSettings:
             )
         if self.batch_size < spec.devices:
             raise ConfigError(
-                f"a batch must give every device an image, got batch_size {self.batch_size} on {spec.devices} devices: "
-                f"raise trainer.batch_size, or lower training.devices"
+                f"a batch must contain an image for every device, got batch_size {self.batch_size} on {spec.devices} "
+                f"devices: increase trainer.batch_size, or decrease training.devices"
             )
         if self.sync_batch_norm and spec.devices > 1 and not on_gpu:
             raise ConfigError("trainer.sync_batch_norm needs GPUs, got CPU cores: set it to false")
         if self.sync_batch_norm and self.batch_size % spec.devices:
             raise ConfigError(
-                f"trainer.sync_batch_norm needs equal parts of a batch on all devices, got batch_size "
-                f"{self.batch_size} on {spec.devices}: give a multiple"
+                f"trainer.sync_batch_norm needs a batch_size that is a multiple of the number of devices, got "
+                f"{self.batch_size} on {spec.devices} devices: change trainer.batch_size"
             )
 
 

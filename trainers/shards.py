@@ -40,8 +40,8 @@ def slice_validation(count: int, rank: int, world_size: int) -> slice:
     """
     if count < world_size:
         raise ConfigError(
-            f"every device of a trial needs a validation image, got {count} images on {world_size} devices: lower "
-            f"training.devices, or raise data.holdout_fraction"
+            f"every device of a trial needs a validation image, got {count} images on {world_size} devices: decrease "
+            f"training.devices, or increase data.holdout_fraction"
         )
     return slice_shard(count, rank, world_size)
 

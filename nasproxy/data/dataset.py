@@ -93,23 +93,23 @@ class ImageDataset:
         _check_part("valid", self.valid_images, self.valid_labels)
         if self.train_images.shape[1:] != self.valid_images.shape[1:]:
             raise DataError(
-                f"train and valid images must have one shape, got {self.train_images.shape[1:]} and "
+                f"train_images and valid_images must have the same shape, got {self.train_images.shape[1:]} and "
                 f"{self.valid_images.shape[1:]}: resize one of them"
             )
         _check_renders(self.train_labels, self.renders)
         classes = np.unique(self.train_labels)
         if len(classes) < 2:
-            raise DataError(f"train_labels must hold at least 2 classes, got {len(classes)}: add images")
+            raise DataError(f"train_labels must contain at least 2 classes, got {len(classes)}: add images")
         if len(classes) != self.num_classes:
             absent = sorted(set(range(self.num_classes)) - set(classes.tolist()))
             raise DataError(
-                f"train_labels must count the classes from 0 without a gap, got no image of {absent[:5]}: renumber them"
+                f"train_labels must number the classes from 0 without gaps, got no image of {absent[:5]}: renumber them"
             )
         unknown = np.setdiff1d(self.valid_labels, classes)
         if len(unknown):
             raise DataError(
-                f"valid_labels must be classes of train_labels, got {unknown[:5].tolist()} too: add such "
-                f"training images, or drop those of validation"
+                f"valid_labels must be classes of train_labels, got {unknown[:5].tolist()} too: add training images "
+                f"of these classes, or remove their validation images"
             )
 
     @property
@@ -252,7 +252,7 @@ def size_subset(n: int, fraction: float) -> int:
     (449, 2, 1, 10)
     """
     if n < 1:
-        raise DataError(f"a subset needs at least 1 image to choose from, got {n}: add images")
+        raise DataError(f"a subset needs at least 1 image, got {n}: add images")
     _check_fraction("data_fraction", fraction)
     return max(1, math.floor(n * Fraction(repr(float(fraction))) + Fraction(1, 2)))
 
@@ -274,7 +274,7 @@ def resize_images(images: Images, image_size_px: int, mode: ResizeMode = "resize
     """
     height, width = images.shape[2:]
     if image_size_px < 1:
-        raise DataError(f"image_size_px must be at least 1, got {image_size_px}: raise image_size")
+        raise DataError(f"image_size_px must be at least 1, got {image_size_px}: increase image_size")
     if mode == "crop":
         return _crop(images, image_size_px)
     if mode != "resize":
@@ -290,7 +290,9 @@ def resize_images(images: Images, image_size_px: int, mode: ResizeMode = "resize
 def _crop(images: Images, image_size_px: int) -> Images:
     height, width = images.shape[2:]
     if image_size_px > max(height, width):
-        raise DataError(f"a crop must fit into {height}x{width} pixels, got {image_size_px}: lower it")
+        raise DataError(
+            f"a crop must fit into {height}x{width} pixels, got {image_size_px} pixels: decrease image_size"
+        )
     new_height, new_width = min(height, image_size_px), min(width, image_size_px)
     top, left = (height - new_height) // 2, (width - new_width) // 2
     if (new_height, new_width) == (height, width):
@@ -324,12 +326,14 @@ def _hold_out(labels: Labels, holdout_fraction: float, seed: int) -> tuple[Order
     if not 0 < holdout_fraction < 1:
         raise DataError(
             f"holdout_fraction must lie in (0, 1), got {holdout_fraction:g}: give the share of the training "
-            f"images that scores a search, such as 0.1"
+            f"images to hold out for scoring, such as 0.1"
         )
     order = order_proportionally(labels, seed)
     train_size = len(order) - size_subset(len(order), holdout_fraction)
     if train_size < 1:
-        raise DataError(f"the search split needs an image to train on, got {len(order)} in all: add images")
+        raise DataError(
+            f"the search split needs a training image besides the holdout, got {len(order)} images: add images"
+        )
     return order[:train_size], order[train_size:]
 
 
@@ -355,20 +359,20 @@ def _check_fraction(name: str, fraction: float) -> None:
 def _check_renders(labels: Labels, renders: int) -> None:
     if renders < 1 or len(labels) % renders:
         raise DataError(
-            f"renders must be at least 1 and part the {len(labels)} training images evenly, got {renders}: "
-            f"give 1 where every image is a source of its own"
+            f"renders must be at least 1 and divide the number of training images, {len(labels)}, got {renders}: "
+            f"give 1 if every image has its own source"
         )
     if (labels.reshape(-1, renders) != labels[::renders, None]).any():
         raise DataError(
-            f"the {renders} renders of a training source must have one label, got different ones: put the "
-            f"renders of a source in a row"
+            f"the {renders} renders of a training source must have the same label, got different ones: order the "
+            f"images so that renders of a source are consecutive"
         )
 
 
 def _check_part(part: str, images: Images, labels: Labels) -> None:
     if images.dtype != np.float32 or images.ndim != 4 or 0 in images.shape:
         raise DataError(
-            f"{part}_images must be float32 of shape (n, channels, height, width) with no side empty, got "
+            f"{part}_images must be float32 of shape (n, channels, height, width), not empty, got "
             f"{images.dtype} {images.shape}: convert them"
         )
     if labels.dtype != np.int64 or labels.shape != images.shape[:1]:
@@ -377,6 +381,6 @@ def _check_part(part: str, images: Images, labels: Labels) -> None:
             f"{labels.shape}: convert them"
         )
     if labels.min() < 0:
-        raise DataError(f"{part}_labels must be classes from 0, got {labels.min()}: number the classes anew")
+        raise DataError(f"{part}_labels must be classes from 0, got {labels.min()}: renumber the classes")
     if not np.isfinite(images).all():
         raise DataError(f"{part}_images must be finite, got NaN or infinity: remove or repair these images")

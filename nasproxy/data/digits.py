@@ -46,7 +46,7 @@ def load(
     """
     source, labels = load_digits(return_X_y=True)
     if not 0 < train_size < len(labels):
-        raise DataError(f"train_size must lie in [1, {len(labels) - 1}], got {train_size}: some digits must validate")
+        raise DataError(f"train_size must lie in [1, {len(labels) - 1}], got {train_size}: leave digits for validation")
     _check_rendering(digit_px, canvas_px, noise, min(train_renders, valid_renders))
     digits = resize_images((source.reshape(-1, 1, 8, 8) / SOURCE_MAXIMUM).astype(np.float32), digit_px)
     generator = np.random.default_rng(seed)
@@ -79,8 +79,12 @@ def _places(generator: np.random.Generator, count: int, room: int, side: int) ->
 
 def _check_rendering(digit_px: int, canvas_px: int, noise: float, renders: int) -> None:
     if not 1 <= digit_px <= canvas_px:
-        raise DataError(f"digit_px must lie in [1, canvas_px], got {digit_px} on {canvas_px}: enlarge the canvas")
+        raise DataError(
+            f"digit_px must lie in [1, canvas_px], got {digit_px} with canvas_px {canvas_px}: increase canvas_px"
+        )
     if noise < 0:
-        raise DataError(f"noise must be at least 0, got {noise:g}: it is a standard deviation")
+        raise DataError(f"noise must be at least 0, got {noise:g}: give a standard deviation")
     if renders < 1:
-        raise DataError(f"a digit must have at least 1 render, got {renders}: 1 renders each digit once")
+        raise DataError(
+            f"train_renders and valid_renders must be at least 1, got {renders}: give 1 to render each digit once"
+        )

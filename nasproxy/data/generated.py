@@ -240,12 +240,12 @@ def _uniform(generator: np.random.Generator, count: int, low: float, high: float
 
 def _check(size: int, classes: int, side: int, noise: float, clutter: float) -> None:
     if classes < 2:
-        raise DataError(f"generated images need at least 2 classes, got {classes}: raise data.loader.classes")
+        raise DataError(f"generated images need at least 2 classes, got {classes}: increase data.loader.classes")
     if size < classes:
-        raise DataError(f"each of {classes} classes needs an image in each part, got {size} images: generate more")
+        raise DataError(f"each of {classes} classes needs an image in each split, got {size} images: generate more")
     if side < 1:
-        raise DataError(f"generated images need a side of at least 1 pixel, got {side}: raise it")
+        raise DataError(f"generated images need a side of at least 1 pixel, got {side}: increase it")
     if noise < 0:
-        raise DataError(f"data.loader.noise must be at least 0, got {noise:g}: it is a standard deviation")
+        raise DataError(f"data.loader.noise must be at least 0, got {noise:g}: give a standard deviation")
     if not 0 <= clutter <= 1:
-        raise DataError(f"data.loader.clutter must lie in [0, 1], got {clutter:g}: it is a contrast")
+        raise DataError(f"data.loader.clutter must lie in [0, 1], got {clutter:g}: give a contrast")

@@ -183,12 +183,12 @@ def load(
     train, valid = (_class_folders(folder, part) for part in (TRAIN, VALID))
     classes = tuple(sorted(train, key=os.fsencode))
     if len(classes) < 2:
-        raise DataError(f"{folder / TRAIN} must hold at least 2 folders of classes, got {len(classes)}: add classes")
+        raise DataError(f"{folder / TRAIN} must contain at least 2 folders of classes, got {len(classes)}: add classes")
     unknown = sorted(set(valid) - set(train))
     if unknown:
         raise DataError(
-            f"{folder / VALID} must hold classes that {folder / TRAIN} holds, got {', '.join(unknown[:5])} too: add "
-            f"such training images, or remove those folders"
+            f"{folder / VALID} must contain only classes of {folder / TRAIN}, got {', '.join(unknown[:5])} too: add "
+            f"training images of these classes, or remove the folders"
         )
     labels = {name: label for label, name in enumerate(classes)}
     return ImageFolder(folder, classes, *_list(folder, train, labels), *_list(folder, valid, labels), reading)
@@ -197,17 +197,17 @@ def load(
 def _class_folders(root: Path, part: str) -> dict[str, Path]:
     folder = root / part
     if not folder.is_dir():
-        raise DataError(f"data.loader.root must hold {LAYOUT}, and there is no folder {folder}: set data.loader.root")
+        raise DataError(f"data.loader.root must contain {LAYOUT}, got no folder {folder}: set data.loader.root")
     with os.scandir(folder) as entries:
         visible = [entry for entry in entries if not entry.name.startswith(".")]
     strays = sorted(entry.name for entry in visible if not entry.is_dir())
     if strays:
         raise DataError(
-            f"{folder} must hold a folder for each class and nothing else, got the file {strays[0]}: move it into the "
-            f"folder of its class, or remove it"
+            f"{folder} must contain only folders of classes, got the file {strays[0]}: move it into the folder of its "
+            f"class, or remove it"
         )
     if not visible:
-        raise DataError(f"{folder} must hold a folder for each class, got none: the layout is {LAYOUT}")
+        raise DataError(f"{folder} must contain a folder for each class, got none: arrange the images as {LAYOUT}")
     return {entry.name: Path(entry.path) for entry in visible}
 
 
@@ -234,11 +234,12 @@ def _files(folder: Path) -> list[tuple[str, int]]:
     with os.scandir(folder) as entries:
         files = sorted((entry.name, entry.stat().st_size) for entry in entries if not entry.name.startswith("."))
     if not files:
-        raise DataError(f"{folder} must hold an image of its class, got none: add images, or remove the folder")
+        raise DataError(f"{folder} must contain at least 1 image, got none: add images, or remove the folder")
     for name, size in files:
         if name.rpartition(".")[2].lower() not in ENDINGS:
             raise DataError(
-                f"{folder / name} must be an image ({', '.join(sorted(ENDINGS))}): remove it, or give it its ending"
+                f"{folder / name} must be an image ({', '.join(sorted(ENDINGS))}), got another extension: remove or "
+                f"rename it"
             )
         if size == 0:
             raise DataError(f"{folder / name} must be an image, got an empty file: restore or remove it")

@@ -21,6 +21,6 @@ def load_dataset(data: Mapping[str, Any]) -> Dataset[ImageSplit | FileSplit]:
     if not isinstance(dataset, ImageDataset | ImageFolder):
         raise DataError(
             f"data.loader must return a nasproxy.data.dataset.ImageDataset, or an ImageFolder of "
-            f"nasproxy.data.image_folder, got {type(dataset).__name__}: wrap it"
+            f"nasproxy.data.image_folder, got {type(dataset).__name__}: convert it"
         )
     return dataset

@@ -31,7 +31,7 @@ class BatchStream:
         """
         for name, value, least in (("n_images", n_images, 1), ("batch_size", batch_size, 1), ("seed", seed, 0)):
             if value < least:
-                raise DataError(f"a stream of batches needs {name} of at least {least}, got {value}")
+                raise DataError(f"a stream of batches needs {name} of at least {least}, got {value}: increase it")
         self.n_images = n_images
         self.batch_size = batch_size
         self.seed = seed

@@ -143,11 +143,15 @@ class PolicyStep:
 
     def __post_init__(self) -> None:
         if self.operation not in OPERATIONS:
-            raise SpaceError(f"op must be one of {', '.join(OPERATIONS)}, got {self.operation!r}: change the space")
+            raise SpaceError(
+                f"op must be one of {', '.join(OPERATIONS)}, got {self.operation!r}: change the search space"
+            )
         if isinstance(self.magnitude, bool) or not isinstance(self.magnitude, int | float):
             raise SpaceError(f"magnitude must be a number, got {self.magnitude!r}: change the search space")
         if not 0 <= self.magnitude <= MAX_MAGNITUDE:
-            raise SpaceError(f"magnitude must lie in [0, {MAX_MAGNITUDE}], got {self.magnitude}: change the space")
+            raise SpaceError(
+                f"magnitude must lie in [0, {MAX_MAGNITUDE}], got {self.magnitude}: change the search space"
+            )
         if not 0 <= self.probability <= 1:
             raise SpaceError(f"probability must lie in [0, 1], got {self.probability}: change the search space")
 

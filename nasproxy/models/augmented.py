@@ -93,8 +93,8 @@ def build(
     """
     if channels not in COLOURS:
         raise ConfigError(
-            f"an augmentation policy needs images of 1 or 3 channels, grey or colour, got {channels}: choose other "
-            f"data, or another search space"
+            f"an augmentation policy needs images of 1 channel (grey) or 3 (colour), got {channels} channels: choose "
+            f"another dataset or search space"
         )
     steps, times = read_policy(architecture, ops)
     inner = model(
@@ -127,7 +127,7 @@ def read_policy(architecture: Mapping[str, Choice], ops: Sequence[str] | None) -
 def _operations(choices: Choices, ops: Sequence[str]) -> tuple[list[list[PolicyStep]], int]:
     """Read RandAugment's sub-policies, one for each operation, and the number of draws."""
     if not ops:
-        raise SpaceError("randaugment needs some ops to draw from, got none: list them in the search space's builder")
+        raise SpaceError("randaugment needs at least 1 op, got none: list ops in search_space.model.ops")
     times = choices.whole("num_ops", least=1)
     magnitude = choices.number("magnitude", least=0, most=MAX_MAGNITUDE)
     return [[PolicyStep(op, magnitude=magnitude)] for op in ops], times

@@ -53,7 +53,7 @@ class Choices:
         """
         given = self._take(name)
         if isinstance(given, bool) or not isinstance(given, int) or (least is not None and given < least):
-            needed = "a whole number" if least is None else f"a whole number from {least}"
+            needed = "a whole number" if least is None else f"a whole number of at least {least}"
             raise SpaceError(f"{name} must be {needed}, got {given!r}: {ADVICE}")
         return given
 
@@ -65,7 +65,7 @@ class Choices:
         """
         given = self._take(name)
         if isinstance(given, bool) or not isinstance(given, int) or given < 1 or given % 2 == 0:
-            raise SpaceError(f"{name} must be an odd whole number, got {given!r}: {ADVICE}")
+            raise SpaceError(f"{name} must be an odd whole number above 0, got {given!r}: {ADVICE}")
         return given
 
     def number(self, name: str, *, least: float, most: float) -> float:
@@ -88,15 +88,15 @@ class Choices:
         for name in self._architecture:
             if name not in self._taken:
                 raise SpaceError(
-                    f"{self.builder} has no choice {name!r} here, only {_listed(self._taken)}: remove it, or let it "
-                    f"exist only `when` it has an effect"
+                    f"{self.builder} takes the choices {_listed(self._taken)}, got {name!r} too: remove it, or add a "
+                    f"`when` condition under which it has an effect"
                 )
 
     def _take(self, name: str) -> Choice:
         if name not in self._architecture:
             raise SpaceError(
-                f"{self.builder} needs the choice {name!r}, got {_listed(self._architecture)}: add it, with a single "
-                f"value if it is not searched"
+                f"{self.builder} needs the choice {name!r}, got {_listed(self._architecture)}: add it to the search "
+                f"space, with a single value if it is not searched"
             )
         self._taken.append(name)
         return self._architecture[name]

@@ -24,7 +24,9 @@ def add_dropout(model: nn.Module, rate: float) -> None:
     classifier = model.get_classifier()  # type: ignore[operator]
     name = next((name for name, module in model.named_modules() if module is classifier), None)
     if name is None:
-        raise ConfigError(f"{type(model).__name__} has not one last layer to drop features before: set dropout to 0")
+        raise ConfigError(
+            f"dropout needs a single last layer, got {type(model).__name__} without one: set dropout to 0"
+        )
     model.set_submodule(name, nn.Sequential(nn.Dropout(rate), classifier))
 
 
@@ -35,4 +37,4 @@ def check_rate(name: str, rate: float) -> None:
         ConfigError: The rate is out of range or not a number.
     """
     if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate < 1:
-        raise ConfigError(f"{name} must lie in [0, 1), got {rate!r}: 0 drops nothing")
+        raise ConfigError(f"{name} must lie in [0, 1), got {rate!r}: give a probability, or 0 for none")

@@ -136,7 +136,7 @@ def read_stage(
     is_plain = op == "conv"
     offset = choices.whole(f"{name}.repeats")
     if base.repeats + offset < 1:
-        raise SpaceError(f"{name}.repeats must leave a block of the reference's {base.repeats}, got {offset}: {ADVICE}")
+        raise SpaceError(f"{name}.repeats must be at least {1 - base.repeats}, got {offset}: {ADVICE}")
     return NetworkStage(
         op=op,
         repeats=scale.repeats(base.repeats + offset),

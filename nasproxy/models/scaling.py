@@ -55,4 +55,4 @@ def scale_repeats(repeats: int, multiplier: float) -> int:
 
 def _check_positive(name: str, value: float) -> None:
     if not (math.isfinite(value) and value > 0):
-        raise ConfigError(f"{name} must be a finite number above 0, got {value}: 1 leaves all as it is")
+        raise ConfigError(f"{name} must be a finite number above 0, got {value}: give 1 for no change")

@@ -58,7 +58,9 @@ def read_graph(architecture: Mapping[str, Choice], functions: Sequence[str]) -> 
     choices.finish()
     levels = sorted(block.level for block in blocks if block.is_output)
     if tuple(levels) != OUTPUT_LEVELS:
-        raise SpaceError(f"output_levels must hold each of {OUTPUT_LEVELS} once, got {levels}: change the search space")
+        raise SpaceError(
+            f"output_levels must contain each of {OUTPUT_LEVELS} once, got {levels}: change the search space"
+        )
     return _marked(_joined(blocks))
 
 
@@ -73,8 +75,8 @@ def _block(
         raise SpaceError(f"{name} must have a level from {LEVELS[0]} to {LEVELS[1]}, got {level}: change {base}")
     if first == second or not all(0 <= feature < number for feature in (first, second)):
         raise SpaceError(
-            f"{name}.inputs must be two of the features 0 to {number - 1}, got {first} and {second}: a block "
-            f"draws on what comes before it"
+            f"{name}.inputs must be two different features from 0 to {number - 1}, got {first} and {second}: change "
+            f"the search space"
         )
     return Block(level, function, (first, second))
 

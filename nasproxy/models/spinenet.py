@@ -358,8 +358,8 @@ def build(
     graph = read_graph(architecture, tuple(EXPANSION))
     if family not in FAMILIES or activation not in ACTIVATIONS:
         raise SpaceError(
-            f"search_space.model needs family {' or '.join(FAMILIES)} and activation {' or '.join(ACTIVATIONS)}, "
-            f"got {family!r} and {activation!r}: change them"
+            f"search_space.model must have family {' or '.join(FAMILIES)} and activation {' or '.join(ACTIVATIONS)}, "
+            f"got {family!r} and {activation!r}: choose one of each"
         )
     shape = Shape(
         family=FAMILIES[family],

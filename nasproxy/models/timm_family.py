@@ -67,13 +67,13 @@ def build(
 def _name(architecture: Mapping[str, Choice]) -> str:
     if "model" not in architecture:
         raise SpaceError(
-            f"timm_family needs the choice 'model', got {', '.join(architecture)}: list names of timm's models"
+            f"timm_family needs the choice 'model', got {', '.join(architecture)}: add it, with names of timm models"
         )
     name = architecture["model"]
     if not isinstance(name, str) or not timm.is_model(name):
         close = difflib.get_close_matches(str(name), timm.list_models(), n=3)
-        hint = f"did you mean {', '.join(close)}?" if close else "timm.list_models() has the names"
-        raise SpaceError(f"timm {timm.__version__} has no model {name!r}: {hint}")
+        hint = f"did you mean {', '.join(close)}?" if close else "see timm.list_models()"
+        raise SpaceError(f"model must be a name of timm {timm.__version__}, got {name!r}: {hint}")
     return name
 
 
@@ -81,11 +81,13 @@ def _keywords(architecture: Mapping[str, Choice], fixed: Mapping[str, Any]) -> d
     searched = {key: value for key, value in architecture.items() if key != "model"}
     for key in [*searched, *fixed]:
         if key in OURS:
-            raise SpaceError(f"timm_family sets {key} itself, from the data: remove it")
+            raise SpaceError(f"timm_family must not be given {key}, which it sets from the data: remove it")
         if key in REFUSED:
-            raise SpaceError(f"timm_family takes no {key}: models are trained from the start, on the study's own data")
+            raise SpaceError(
+                f"timm_family must not be given {key}, since all models are trained from random weights: remove it"
+            )
         if key in searched and key in fixed:
-            raise SpaceError(f"{key} is a choice and fixed too: remove one of them")
+            raise SpaceError(f"{key} must be either a choice or fixed, got both: remove one of them")
     keywords = {**fixed, **searched}
     if isinstance(keywords.get("act_layer"), str):
         keywords["act_layer"] = _activation(keywords["act_layer"])
@@ -97,7 +99,9 @@ def _activation(name: str) -> Any:
     try:
         return get_act_layer(name)
     except KeyError:
-        raise SpaceError(f"timm has no act_layer {name!r}: take one such as relu, silu, gelu or hard_swish") from None
+        raise SpaceError(
+            f"act_layer must be an activation of timm, got {name!r}: choose relu, silu, gelu, hard_swish, ..."
+        ) from None
 
 
 def _has_fixed_size(name: str) -> bool:

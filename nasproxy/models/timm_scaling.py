@@ -52,14 +52,16 @@ def _call(name: str, make: Callable[..., nn.Module], *arguments: Any, **keywords
         return make(*arguments, **keywords)
     except (TypeError, ValueError, AssertionError) as error:
         given = ", ".join(f"{key}={getattr(value, '__name__', value)}" for key, value in keywords.items())
-        raise SpaceError(f"timm cannot build {name} with {given}: {error}") from error
+        raise SpaceError(
+            f"timm must be able to build {name} with {given}, got: {error}: change the search space"
+        ) from error
 
 
 def _no_knob(name: str, dimension: str) -> ConfigError:
     return ConfigError(
-        f"a proxy task scales {dimension}, and timm has no knob for the {dimension} of {name}: leave "
-        f"proxy.{dimension} at 1, or take the model out of the search space; ResNets, ConvNeXts, vision transformers, "
-        f"EfficientNets and MobileNets have one"
+        f"a proxy task that scales {dimension} needs a model whose {dimension} timm can change (ResNets, ConvNeXts, "
+        f"vision transformers, EfficientNets, MobileNets), got {name}: set proxy.{dimension} to 1, or remove the model "
+        f"from the search space"
     )
 
 

@@ -45,7 +45,7 @@ class BackendContract:
         """Wait until a trial is no longer live and return its record."""
         deadline = time.monotonic() + seconds
         while key in backend.live():
-            assert time.monotonic() < deadline, f"trial {key} still lives: {store.read(key)}"
+            assert time.monotonic() < deadline, f"trial {key} is still live: {store.read(key)}"
             backend.wait(0.1)
         return store.read(key)
 
@@ -146,7 +146,9 @@ class BackendContract:
         self, make_backend: MakeBackend, store: TrialStore, make_spec: MakeSpec
     ) -> None:
         specs = [make_spec(0), make_spec(1)]
-        assert make_backend(store).zero_costs(specs) == [None, None], "these trainers bring their own models"
+        assert make_backend(store).zero_costs(specs) == [None, None], (
+            "trainers without a model node build their own models"
+        )
 
     def test_closing_leaves_nothing_running(
         self, make_backend: MakeBackend, store: TrialStore, make_spec: MakeSpec

@@ -154,25 +154,27 @@ def main() -> None:
     """Write the table that the command line describes."""
     parser = argparse.ArgumentParser(
         prog="python -m nasproxy.testing.curves",
-        description="Write a table of made-up learning curves, for backend=replay.",
+        description="Write a table of synthetic learning curves, for backend=replay.",
     )
-    parser.add_argument("path", type=Path, help="the CSV file to write")
+    parser.add_argument("path", type=Path, help="CSV file to write")
     parser.add_argument("--architectures", type=int, default=400)
-    parser.add_argument("--checks", type=int, default=90, help="of a whole training")
-    parser.add_argument("--seeds", type=int, default=1, help="of each model under each proxy")
+    parser.add_argument("--checks", type=int, default=90, help="checks of a whole training")
+    parser.add_argument("--seeds", type=int, default=1, help="trainings of each model under each proxy task")
     parser.add_argument(
         "--proxy",
         action="append",
         default=[],
         metavar="NAME=KIND[:COST]",
-        help=f"a proxy besides full, its kind ({', '.join(KINDS)}), and the seconds of its step over those of full "
-        f"training ({PROXY_COST} unless given); may be given more than once",
+        help=f"proxy task, its kind ({', '.join(KINDS)}) and its cost per step relative to full training "
+        f"(default: {PROXY_COST}); repeatable",
     )
-    parser.add_argument("--failures", type=float, default=0.0, help="share of the trainings that fail")
-    parser.add_argument("--early-noise", type=float, default=Noise.early, help="of a score when training begins")
-    parser.add_argument("--late-noise", type=float, default=Noise.late, help="of a score in the end")
-    parser.add_argument("--seed-noise", type=float, default=Noise.seed, help="between seeds")
-    parser.add_argument("--seed", type=int, default=0, help="which table")
+    parser.add_argument("--failures", type=float, default=0.0, help="share of trainings that fail")
+    parser.add_argument(
+        "--early-noise", type=float, default=Noise.early, help="noise of a check at the beginning of training"
+    )
+    parser.add_argument("--late-noise", type=float, default=Noise.late, help="noise of a check at the end of training")
+    parser.add_argument("--seed-noise", type=float, default=Noise.seed, help="noise between seeds")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the table")
     given = parser.parse_args()
     proxies, costs = {}, {}
     for text in given.proxy:
@@ -184,7 +186,7 @@ def main() -> None:
                 f"--proxy needs NAME=KIND[:COST] with a kind of {', '.join(KINDS)} and a cost above 0, got {text}"
             )
     if given.architectures < 1 or given.checks < 1 or given.seeds < 1 or not 0 <= given.failures <= 1:
-        parser.error("architectures, checks and seeds must be at least 1, failures a share from 0 to 1")
+        parser.error("architectures, checks and seeds must be at least 1, --failures a share in [0, 1]")
     rows = generate_rows(
         architectures=given.architectures,
         checks=given.checks,

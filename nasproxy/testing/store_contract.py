@@ -78,13 +78,13 @@ class StoreContract:
         assert store.read(SPEC.key) == TrialRecord(Status(wall_seconds=3.0), CHECKS[:1], (FIRST,))
         write(OTHERS[0].key, TrialRecord(FAILED))
         store.link_retries(OTHERS[0].key, (SECOND,))
-        assert store.read(SPEC.key).is_failed, "its own line alone is followed"
+        assert store.read(SPEC.key).is_failed, "a trial is read with its own retries only"
         store.link_retries(SPEC.key, (FIRST, SECOND))
         rest = (Check(10, 0.75, 2.0), Check(20, 0.5, 4.0))
         write(OTHERS[1].key, TrialRecord(Status(State.DONE, wall_seconds=5.0), rest))
         whole = TrialRecord(Status(State.DONE, wall_seconds=11.0), (CHECKS[0], Check(20, 0.5, 5.0)), (FIRST, SECOND))
         assert store.read(SPEC.key) == whole
-        assert store.read(OTHERS[1].key) == store.read_alone(OTHERS[1].key), "nothing stands in for the last one"
+        assert store.read(OTHERS[1].key) == store.read_alone(OTHERS[1].key), "the last retry has no retries of its own"
 
     def test_what_a_trial_did_itself_stays_as_it_was(self, store: TrialStore, write: Write) -> None:
         write(SPEC.key, TrialRecord(FAILED, CHECKS[:1]))

@@ -111,15 +111,15 @@ def compute_score(trial: TrialContext, step: int, noise: float, *, is_reversed: 
 def _go_wrong(fault: str, trial: TrialContext) -> None:
     marker = trial.model_dir / "died.once"
     if fault not in FAULTS:
-        raise ConfigError(f"fault must be one of {FAULTS}, got {fault!r}")
+        raise ConfigError(f"fault must be one of {FAULTS}, got {fault!r}: choose one of them")
     if fault == "oom":
-        raise MemoryError("no memory left for this architecture")
+        raise MemoryError("not enough memory for this architecture")
     if fault == "nan":
         raise FloatingPointError("the loss is not finite")
     if fault == "crash":
         raise RuntimeError("the trainer has a mistake")
-    if fault == "broken" and not (trial.model_dir.parent.parent / "mended").exists():
-        raise RuntimeError("the trainer waits to be mended")
+    if fault == "broken" and not (trial.model_dir.parent.parent / "fixed").exists():
+        raise RuntimeError("the trainer has not been fixed yet")
     if fault == "hang":
         time.sleep(3600)
     if fault == "die" or (fault == "die_once" and not marker.exists()):

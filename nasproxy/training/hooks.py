@@ -49,7 +49,7 @@ def get_stop_training(model_dir: ModelDir, end_training_cycle_step: int, total_t
         total_training_steps: Total steps of the training.
 
     Returns:
-        True at the end of training, if the controller requested a stop, or if the controller's lease has expired.
+        True at the end of training, if the controller requested a stop, or if the controller no longer holds its lease.
 
     Raises:
         CorruptFileError: The request cannot be read.
@@ -105,7 +105,9 @@ def update_trial_training_accuracy_metric(
             f"{end_training_cycle_step}, total {total_training_steps}: steps are 0-based and the end is inclusive"
         )
     if not training_cycle_time_in_secs >= 0:
-        raise ConfigError(f"a training cycle needs its seconds, at least 0, got {training_cycle_time_in_secs}")
+        raise ConfigError(
+            f"a training cycle needs seconds of at least 0, got {training_cycle_time_in_secs}: measure them"
+        )
     metrics = TrialFolder(Path(model_dir)).metrics
     checks = read_checks(metrics)
     step = end_training_cycle_step + 1
@@ -154,7 +156,7 @@ def update_trial_training_latency_metric(model_dir: ModelDir, latency: float) ->
         ConfigError: The latency is not a finite number of milliseconds above 0.
     """
     if not (math.isfinite(latency) and latency > 0):
-        raise ConfigError(f"a latency needs milliseconds above 0, got {latency}: report none where there is none")
+        raise ConfigError(f"a latency must be above 0 ms, got {latency}: report it only if it was measured")
     write_record(TrialFolder(Path(model_dir)).latency, Latency(float(latency)))
 
 

@@ -27,14 +27,14 @@ def test_it_runs_whole_on_cores() -> None:
     found = json.loads(lines[-1])
     assert list(found["results"]) == ["large", "small", "seeds"]
     assert all(rate > 0 for rate in found["results"]["small"]["steps_per_second"].values())
-    assert "5 seeds at once" in lines[-2]
+    assert "5 batched seeds" in lines[-2]
 
 
 @pytest.mark.gate
 def test_without_a_gpu_it_says_so_and_is_content(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
     said = run()
-    assert said.startswith("There is no GPU here, so nothing was measured")
+    assert said.startswith("This benchmark needs a GPU, got none, so nothing was measured")
     assert json.loads(said.splitlines()[-1])["results"] == {}
 
 

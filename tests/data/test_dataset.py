@@ -148,7 +148,7 @@ def test_a_holdout_outside_its_range_is_refused(holdout_fraction):
 
 
 def test_a_holdout_that_leaves_nothing_to_train_on_is_refused():
-    with pytest.raises(DataError, match="needs an image to train on"):
+    with pytest.raises(DataError, match="needs a training image besides the holdout, got 2 images"):
         taken(counted_images(n_train=2), holdout_fraction=0.9)
 
 
@@ -181,14 +181,14 @@ def with_nan(images):
     [
         ("train_images", lambda a: a.astype(np.float64), r"train_images must be float32 .* got float64"),
         ("train_images", lambda a: a[:, 0], r"train_images must be float32 of shape"),
-        ("train_images", lambda a: a[:0], r"train_images .* no side empty, got float32 \(0, 1, 2, 2\)"),
+        ("train_images", lambda a: a[:0], r"train_images .* not empty, got float32 \(0, 1, 2, 2\)"),
         ("train_labels", lambda a: a[1:], r"train_labels must be int64 of shape \(40,\).* \(39,\)"),
         ("valid_labels", lambda a: a.astype(np.int32), "valid_labels must be int64 .* got int32"),
         ("valid_labels", lambda a: a - 1, "valid_labels must be classes from 0, got -1"),
         ("valid_labels", lambda a: a + 1, r"valid_labels must be classes of train_labels, got \[2\]"),
         ("train_labels", lambda a: a * 0, "at least 2 classes, got 1"),
         ("valid_images", with_nan, "valid_images must be finite"),
-        ("valid_images", lambda a: a[:, :, :1], r"one shape, got \(1, 2, 2\) and \(1, 1, 2\)"),
+        ("valid_images", lambda a: a[:, :, :1], r"the same shape, got \(1, 2, 2\) and \(1, 1, 2\)"),
     ],
 )
 def test_unusable_data_is_refused(part, change, message):
@@ -200,9 +200,9 @@ def test_unusable_data_is_refused(part, change, message):
 @pytest.mark.parametrize(
     ("renders", "message"),
     [
-        (0, "renders must be at least 1 and part the 40 training images evenly, got 0"),
-        (3, "part the 40 training images evenly, got 3"),
-        (2, "the 2 renders of a training source must have one label"),
+        (0, "renders must be at least 1 and divide the number of training images, 40, got 0"),
+        (3, "divide the number of training images, 40, got 3"),
+        (2, "the 2 renders of a training source must have the same label"),
     ],
 )
 def test_renders_that_are_no_groups_are_refused(renders, message):

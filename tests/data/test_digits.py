@@ -64,10 +64,10 @@ def test_no_digit_trains_and_scores_in_a_search(data_fraction):
     [
         ({"train_size": 1797}, r"train_size must lie in \[1, 1796\], got 1797"),
         ({"train_size": 0}, "train_size must lie in"),
-        ({"digit_px": 21}, r"digit_px must lie in \[1, canvas_px\], got 21 on 20"),
+        ({"digit_px": 21}, r"digit_px must lie in \[1, canvas_px\], got 21 with canvas_px 20"),
         ({"noise": -0.1}, "noise must be at least 0, got -0.1"),
-        ({"train_renders": 0}, "a digit must have at least 1 render, got 0"),
-        ({"valid_renders": 0}, "a digit must have at least 1 render, got 0"),
+        ({"train_renders": 0}, "valid_renders must be at least 1, got 0"),
+        ({"valid_renders": 0}, "valid_renders must be at least 1, got 0"),
     ],
 )
 def test_arguments_out_of_range_are_refused(arguments, message):

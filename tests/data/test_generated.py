@@ -69,7 +69,7 @@ def test_a_class_is_told_by_shape_and_texture_not_by_colour_alone() -> None:
     ("changes", "message"),
     [
         ({"classes": 1}, "at least 2 classes, got 1"),
-        ({"valid_size": 2}, "each of 3 classes needs an image in each part, got 2 images"),
+        ({"valid_size": 2}, "each of 3 classes needs an image in each split, got 2 images"),
         ({"image_size_px": 0}, "a side of at least 1 pixel, got 0"),
         ({"noise": -0.1}, r"noise must be at least 0, got -0\.1"),
         ({"clutter": 1.5}, r"clutter must lie in \[0, 1\], got 1\.5"),

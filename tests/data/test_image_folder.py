@@ -174,13 +174,13 @@ def break_root(root: Path, how: str) -> None:
 @pytest.mark.parametrize(
     ("how", "message"),
     [
-        ("no val", r"there is no folder .*val: set data\.loader\.root"),
-        ("empty class", r"ant must hold an image of its class, got none"),
-        ("unknown class", r"val must hold classes that .*train holds, got fox too"),
-        ("flat val", r"a folder for each class and nothing else, got the file ILSVRC2012_val_00000001\.JPEG"),
+        ("no val", r"got no folder .*val: set data\.loader\.root"),
+        ("empty class", r"ant must contain at least 1 image, got none"),
+        ("unknown class", r"val must contain only classes of .*train, got fox too"),
+        ("flat val", r"must contain only folders of classes, got the file ILSVRC2012_val_00000001\.JPEG"),
         ("no image", r"labels\.csv must be an image"),
         ("empty file", r"0001\.jpg must be an image, got an empty file"),
-        ("no class", r"train must hold a folder for each class, got none"),
+        ("no class", r"train must contain a folder for each class, got none"),
     ],
 )
 def test_a_folder_of_another_layout_is_refused(root: Path, how: str, message: str) -> None:

@@ -67,7 +67,7 @@ def test_a_conv_has_neither_expansion_nor_squeeze():
     plain = blocks(*[CONV] * 7)
     assert definitions(plain)[2] == "cn_r3_k3_s2_c32_skip"
     with pytest.raises(
-        SpaceError, match=r"mnasnet has no choice 'blocks.2.expand' here, only .*`when` it has an effect"
+        SpaceError, match=r"takes the choices .*, got 'blocks.2.expand' too: remove it, or add a `when` condition"
     ):
         list_stages({**plain, "blocks.2.expand": 6}, "mobilenet_v2", Scale())
 
@@ -134,15 +134,15 @@ def test_the_activation_is_that_of_all_layers(activation, layer):
     ("choices", "message"),
     [
         ({"op": "fused_mbconv"}, r"blocks.2.op must be one of \('conv', 'mbconv'\), got 'fused_mbconv'"),
-        ({"kernel": 4}, "blocks.2.kernel must be an odd whole number, got 4"),
-        ({"kernel": True}, "blocks.2.kernel must be an odd whole number, got True"),
+        ({"kernel": 4}, "blocks.2.kernel must be an odd whole number above 0, got 4"),
+        ({"kernel": True}, "blocks.2.kernel must be an odd whole number above 0, got True"),
         ({"expand": 0.5}, "blocks.2.expand must be a number from 1 to 20, got 0.5"),
         ({"expand": "6"}, "blocks.2.expand must be a number from 1 to 20, got '6'"),
         ({"se": 2}, "blocks.2.se must be a number from 0 to 1, got 2"),
-        ({"repeats": -3}, "blocks.2.repeats must leave a block of the reference's 3, got -3"),
+        ({"repeats": -3}, "blocks.2.repeats must be at least -2, got -3"),
         ({"repeats": 0.5}, "blocks.2.repeats must be a whole number, got 0.5"),
         ({"filters": 0}, "blocks.2.filters must be a number from 0.05 to 20, got 0"),
-        ({"stride": 2}, "mnasnet has no choice 'blocks.2.stride' here"),
+        ({"stride": 2}, "mnasnet takes the choices .*, got 'blocks.2.stride' too"),
     ],
 )
 def test_an_architecture_that_cannot_be_built_is_refused(choices, message):
@@ -152,7 +152,9 @@ def test_an_architecture_that_cannot_be_built_is_refused(choices, message):
 
 def test_a_missing_choice_is_named():
     without = {name: value for name, value in MOBILENET_V2.items() if name != "blocks.6.se"}
-    with pytest.raises(SpaceError, match=r"mnasnet needs the choice 'blocks.6.se', .* add it, with a single value"):
+    with pytest.raises(
+        SpaceError, match=r"mnasnet needs the choice 'blocks.6.se', .* add it to the search space, with a single value"
+    ):
         network(without)
 
 

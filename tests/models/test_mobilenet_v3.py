@@ -51,9 +51,9 @@ def test_less_depth_leaves_out_the_last_blocks_and_more_repeats_the_last_one():
     ("change", "message"),
     [
         ({"stages.0.depth": 5}, r"stages.0.depth must be one of \(1, 2, 3, 4\), got 5"),
-        ({"stages.0.kernel3": 3}, "mobilenet_v3 has no choice 'stages.0.kernel3' here"),
+        ({"stages.0.kernel3": 3}, "mobilenet_v3 takes the choices .*, got 'stages.0.kernel3' too"),
         ({"stages.0.depth": 3}, "mobilenet_v3 needs the choice 'stages.0.kernel3'"),
-        ({"stages.0.kernel1": 6}, "stages.0.kernel1 must be an odd whole number, got 6"),
+        ({"stages.0.kernel1": 6}, "stages.0.kernel1 must be an odd whole number above 0, got 6"),
     ],
 )
 def test_an_architecture_that_cannot_be_built_is_refused(change, message):

@@ -92,10 +92,10 @@ def test_dropout_acts_in_training_only():
         ({"activation": "gelu"}, r"activation must be one of \('relu', 'silu'\), got 'gelu'"),
         ({"stage1.block": "mbconv"}, "stage1.block must be one of"),
         ({"stage2.kernel": 4}, "stage2.kernel must be one of .* got 4"),
-        ({"stage1.channels": 0}, "stage1.channels must be a whole number from 1, got 0"),
-        ({"stage1.repeats": 1.5}, "stage1.repeats must be a whole number from 1, got 1.5"),
-        ({"stage1.repeats": True}, "stage1.repeats must be a whole number from 1, got True"),
-        ({"stage3.kernel": 3}, "small_cnn has no choice 'stage3.kernel'"),
+        ({"stage1.channels": 0}, "stage1.channels must be a whole number of at least 1, got 0"),
+        ({"stage1.repeats": 1.5}, "stage1.repeats must be a whole number of at least 1, got 1.5"),
+        ({"stage1.repeats": True}, "stage1.repeats must be a whole number of at least 1, got True"),
+        ({"stage3.kernel": 3}, "small_cnn takes the choices .*, got 'stage3.kernel' too"),
     ],
 )
 def test_an_architecture_that_cannot_be_built_is_refused(change, message):

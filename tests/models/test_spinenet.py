@@ -259,10 +259,10 @@ def test_it_has_all_zero_cost_scores(family):
         ({"levels.0": 9}, "blocks.0 must have a level from 1 to 7, got 9: change levels.0"),
         ({"levels.0": 2.5}, "levels.0 must be a whole number, got 2.5"),
         ({"blocks.1.block_fn": "conv"}, "blocks.1.block_fn must be one of .*, got 'conv'"),
-        ({"blocks.1.inputs.1": 3}, "blocks.1.inputs must be two of the features 0 to 2, got 0 and 3"),
-        ({"outputs.1.inputs.1": 4}, "outputs.1.inputs must be two of the features 0 to 12, got 4 and 4"),
-        ({"output_levels.1": 4}, r"output_levels must hold each of \(3, 4, 5, 6, 7\) once, got \[4, 4, 5, 6, 7\]"),
-        ({"stem.kernel": 3}, r"spinenet has no choice 'stem.kernel' here, only levels.0, .* and \d+ more: remove it"),
+        ({"blocks.1.inputs.1": 3}, "blocks.1.inputs must be two different features from 0 to 2, got 0 and 3"),
+        ({"outputs.1.inputs.1": 4}, "outputs.1.inputs must be two different features from 0 to 12, got 4 and 4"),
+        ({"output_levels.1": 4}, r"output_levels must contain each of \(3, 4, 5, 6, 7\) once, got \[4, 4, 5, 6, 7\]"),
+        ({"stem.kernel": 3}, r"spinenet takes the choices levels.0, .* and \d+ more, got 'stem.kernel' too: remove it"),
     ],
 )
 def test_an_architecture_that_cannot_be_built_is_refused(change, message):
@@ -327,9 +327,9 @@ def test_the_fixed_graph_at_chosen_sizes_becomes_logits():
     ("change", "message"),
     [
         ({"image_size": 1.5}, "image_size must be a number from 0.05 to 1, got 1.5"),
-        ({"block_repeats": 1.5}, "block_repeats must be a whole number from 1, got 1.5"),
+        ({"block_repeats": 1.5}, "block_repeats must be a whole number of at least 1, got 1.5"),
         ({"filter_scale": "wide"}, "filter_scale must be a number from 0.05 to 20, got 'wide'"),
-        ({"dropout": 0.5}, "spinenet_scaling has no choice 'dropout' here"),
+        ({"dropout": 0.5}, "spinenet_scaling takes the choices .*, got 'dropout' too"),
     ],
 )
 def test_a_size_that_cannot_be_built_is_refused(change, message):

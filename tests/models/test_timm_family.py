@@ -80,9 +80,9 @@ def test_a_model_that_is_scaled_leaves_timm_as_it_was():
 @pytest.mark.parametrize(
     ("name", "scale", "message"),
     [
-        ("regnetx_002", {"width": 0.5}, "no knob for the width of regnetx_002: leave proxy.width at 1"),
-        ("regnetx_002", {"depth": 0.5}, "no knob for the depth of regnetx_002"),
-        ("mnasnet_small", {"depth": 0.5}, "no knob for the depth of mnasnet_small: .* or take the model out"),
+        ("regnetx_002", {"width": 0.5}, "whose width timm can change .*, got regnetx_002: set proxy.width to 1"),
+        ("regnetx_002", {"depth": 0.5}, "whose depth timm can change .*, got regnetx_002"),
+        ("mnasnet_small", {"depth": 0.5}, "whose depth timm can change .*, got mnasnet_small: .* or remove the model"),
     ],
 )
 def test_a_model_without_a_knob_is_refused_by_name(name, scale, message):
@@ -91,20 +91,20 @@ def test_a_model_without_a_knob_is_refused_by_name(name, scale, message):
 
 
 def test_an_unknown_model_is_refused_with_those_it_may_have_meant():
-    with pytest.raises(SpaceError, match=r"has no model 'resnet_18': did you mean .*resnet18"):
+    with pytest.raises(SpaceError, match=r"model must be a name of timm .*, got 'resnet_18': did you mean .*resnet18"):
         network("resnet_18")
-    with pytest.raises(SpaceError, match=r"has no model 18: timm.list_models\(\) has the names"):
+    with pytest.raises(SpaceError, match=r"model must be a name of timm .*, got 18: see timm.list_models\(\)"):
         network(18)
 
 
 @pytest.mark.parametrize(
     ("keywords", "message"),
     [
-        ({"act_layer": "rely"}, "timm has no act_layer 'rely'"),
-        ({"widht": 2}, "timm cannot build resnet10t with .*widht=2, .*unexpected keyword argument 'widht'"),
-        ({"pretrained": True}, "timm_family takes no pretrained"),
-        ({"num_classes": 5}, "timm_family sets num_classes itself"),
-        ({"drop_path_rate": 0.1}, "drop_path_rate is a choice and fixed too"),
+        ({"act_layer": "rely"}, "act_layer must be an activation of timm, got 'rely'"),
+        ({"widht": 2}, "timm must be able to build resnet10t with .*widht=2, .*unexpected keyword argument 'widht'"),
+        ({"pretrained": True}, "timm_family must not be given pretrained"),
+        ({"num_classes": 5}, "timm_family must not be given num_classes"),
+        ({"drop_path_rate": 0.1}, "drop_path_rate must be either a choice or fixed, got both"),
     ],
 )
 def test_keywords_that_do_not_fit_are_refused(keywords, message):
@@ -118,5 +118,5 @@ def test_a_space_without_models_is_refused():
 
 
 def test_dropout_is_refused_where_there_is_not_one_last_layer():
-    with pytest.raises(ConfigError, match="VisionTransformerDistilled has not one last layer"):
+    with pytest.raises(ConfigError, match="needs a single last layer, got VisionTransformerDistilled"):
         network("deit_tiny_distilled_patch16_224", fixed={"drop_rate": 0.1})

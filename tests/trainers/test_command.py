@@ -243,9 +243,9 @@ def test_a_latency_may_stand_beside_the_score(tmp_path: Path) -> None:
         (
             ['{"step": 10, "score": 1, "train_seconds": 9}', '{"step": 20, "score": 1, "train_seconds": 4}'],
             ProgramError,
-            "train_seconds since its start, 9 or more by now, got 4 after step 20",
+            "train_seconds since its start, at least 9, got 4 after step 20",
         ),
-        (["nothing to say"], ProgramError, "ended by itself without a check after step 0"),
+        (["nothing to say"], ProgramError, "got an end without a check after step 0"),
     ],
 )
 def test_what_cannot_be_is_refused_in_words(tmp_path: Path, lines: list[str], error: Any, message: str) -> None:
@@ -312,18 +312,24 @@ def test_a_choice_that_an_architecture_lacks_has_a_stand_in() -> None:
     [
         (
             {"command": ["sh", "{colour}"]},
-            r"trainer.command\[1\] has no placeholder {colour}: there are architecture, ",
+            r"trainer.command\[1\] must use known placeholders, got {colour}: choose from architecture, ",
         ),
-        ({"command": ["sh", "{architecture.stride}"]}, r"no placeholder {architecture.stride}"),
+        ({"command": ["sh", "{architecture.stride}"]}, r"must use known placeholders, got {architecture.stride}"),
         ({"command": ["sh", "{width"]}, "must be text with placeholders such as"),
         ({"command": ["sh", "{seed:s}"]}, "must be text with placeholders such as"),
         ({"command": ["sh", 3]}, r"trainer.command\[1\] must be text, got 3"),
         ({"command": []}, "must be a list of the program and its arguments, got"),
-        ({"command": ["no-such-program"]}, "must begin with a program, got 'no-such-program', which is none on PATH"),
-        ({"command": ["sh"], "environment": {"A": "{colour}"}}, "trainer.environment.A has no placeholder {colour}"),
-        ({"command": ["sh"], "values": {"width": 2}}, "trainer.values has 'width', which the trial itself says"),
-        ({"command": ["sh"], "reports": "file"}, "report_file must name a file where reports is file"),
-        ({"command": ["sh"], "report_file": "log"}, "report_file must name a file where reports is file"),
+        ({"command": ["no-such-program"]}, "must start with a program on PATH or in .*, got 'no-such-program'"),
+        (
+            {"command": ["sh"], "environment": {"A": "{colour}"}},
+            "trainer.environment.A must use known placeholders, got {colour}",
+        ),
+        (
+            {"command": ["sh"], "values": {"width": 2}},
+            "trainer.values must not redefine placeholders of the trial, got 'width'",
+        ),
+        ({"command": ["sh"], "reports": "file"}, "report_file must be a file name if trainer.reports is file"),
+        ({"command": ["sh"], "report_file": "log"}, "report_file must be a file name if trainer.reports is file"),
         ({"command": ["sh"], "reports": "mail"}, "trainer.reports must be"),
         ({"command": ["sh"], "grace_seconds": -1.0}, "grace_seconds must be at least 0, got -1"),
         ({"command": ["sh"], "working_dir": "/nowhere"}, "working_dir must be a folder, got /nowhere"),

@@ -174,7 +174,7 @@ def test_what_is_done_to_a_batch_is_done_to_files_too(split: FileSplit) -> None:
 
 
 def test_parts_that_cannot_be_mixed_are_refused(split: FileSplit) -> None:
-    with pytest.raises(ConfigError, match=r"even number of images on every device, got 3 of trainer\.batch_size 6"):
+    with pytest.raises(ConfigError, match=r"even number of images on every device, got 3 with trainer\.batch_size 6"):
         files(split, batch_size=6, trainer={"mixup": 1.0}, rank=0, world_size=2)
 
 
@@ -211,9 +211,9 @@ def test_a_broken_image_is_named(split: FileSplit, tmp_path: Path, num_workers: 
         valid_paths=np.array([b"missing.png"]),
         valid_labels=np.array([0]),
     )
-    with pytest.raises(DataError, match=r"^\S*broken\.png must be an image that can be read, got .*: restore or"):
+    with pytest.raises(DataError, match=r"^\S*broken\.png must be a readable image, got .*: restore or"):
         list(files(broken).batches(0, 1))
-    with pytest.raises(DataError, match=r"^\S*missing\.png must be an image that can be read, got .*No such file"):
+    with pytest.raises(DataError, match=r"^\S*missing\.png must be a readable image, got .*No such file"):
         list(files(broken).validation())
 
 

@@ -87,7 +87,7 @@ def test_a_broken_image_ends_its_trial_with_its_path(tmp_path: Path, trainer: st
     trial = folder_trial(tmp_path / "trial", tmp_path / "images")
     broken = sorted((tmp_path / "images").rglob("train/*/*.png"))[0]
     broken.write_bytes(b"\0" * broken.stat().st_size)
-    with pytest.raises(DataError, match=rf"{broken} must be an image that can be read"):
+    with pytest.raises(DataError, match=rf"{broken} must be a readable image"):
         train(trial, trainer, **RANDOM)
 
 
@@ -108,7 +108,7 @@ def spread(images: Path, devices: int, task: ProxyTask | None = None, **settings
 @pytest.mark.parametrize(
     ("devices", "batch_size", "problem"),
     [
-        (2, 6, r"an even number of images on every device, got 3 of trainer\.batch_size 6"),
+        (2, 6, r"an even number of images on every device, got 3 with trainer\.batch_size 6"),
         (7, 14, r"every device of a trial needs a validation image, got 6 images on 7"),
     ],
 )

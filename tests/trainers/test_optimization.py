@@ -379,12 +379,12 @@ def test_the_dropouts_of_a_timm_model_are_scaled_wherever_it_keeps_their_rates()
     [
         ({}, {"precision": "16-mixed"}, "16-mixed needs a GPU, got the CPU: choose bf16-mixed or 32-true"),
         ({}, {"precision": "64-true"}, "must be one of 32-true, bf16-mixed, 16-mixed, got 64-true"),
-        ({"batch_size": 2}, {"devices": 3}, "every device an image, got batch_size 2 on 3 devices"),
+        ({"batch_size": 2}, {"devices": 3}, "an image for every device, got batch_size 2 on 3 devices"),
         ({"sync_batch_norm": True}, {"devices": 2}, "sync_batch_norm needs GPUs, got CPU cores"),
         (
             {"sync_batch_norm": True, "batch_size": 9},
             {"devices": 2, "device_type": "cuda"},
-            "needs equal parts of a batch on all devices, got batch_size 9 on 2: give a multiple",
+            "needs a batch_size that is a multiple of the number of devices, got 9 on 2 devices",
         ),
     ],
 )
@@ -415,7 +415,7 @@ def test_a_strength_of_augmentation_that_nothing_feels_is_told(changes: dict[str
     node = {**conf("trainer/plain_pytorch"), **changes}
     assert preflight(digits_spec(ProxyTask(), trainer=node)) == ()
     notes = preflight(digits_spec(ProxyTask(augmentation=0.5), trainer=node))
-    assert is_felt or "proxy.augmentation changes nothing here" in notes[0]
+    assert is_felt or "proxy.augmentation has no effect" in notes[0]
     assert len(notes) == (not is_felt)
 
 

@@ -190,7 +190,7 @@ def test_an_unreadable_checkpoint_raises_and_stays(tmp_path: Path, trainer: str)
     train(trial, trainer, until=4)
     (checkpoint,) = TrialFolder(tmp_path).checkpoints.iterdir()
     checkpoint.write_bytes(half := checkpoint.read_bytes()[:500])
-    with pytest.raises(CorruptFileError, match="remove it to train the trial again"):
+    with pytest.raises(CorruptFileError, match="remove the file to train the trial from the start"):
         train(trial, trainer)
     assert checkpoint.read_bytes() == half
 

@@ -94,7 +94,7 @@ def test_a_trial_stops_when_its_controller_is_gone(tmp_path: Path) -> None:
 def test_latency_is_a_number_of_milliseconds(tmp_path: Path) -> None:
     update_trial_training_latency_metric(tmp_path, 12.5)
     assert '"latency_ms": 12.5' in TrialFolder(tmp_path).latency.read_text()
-    with pytest.raises(ConfigError, match="milliseconds above 0, got -1"):
+    with pytest.raises(ConfigError, match="a latency must be above 0 ms, got -1"):
         update_trial_training_latency_metric(tmp_path, -1)
 
 

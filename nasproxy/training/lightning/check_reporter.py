@@ -90,7 +90,7 @@ def get_monitored_score(metrics: Mapping[str, Tensor], monitor: str, loss_sum: T
         logged = ", ".join(sorted(metrics)) or "nothing"
         raise ConfigError(
             f"TrialCallback needs the metric {monitor!r} after each validation, got {logged}: "
-            f"self.log({monitor!r}, ...) it in the validation, or name another with monitor="
+            f"call self.log({monitor!r}, ...) in the validation, or choose another metric with monitor="
         )
     if loss_sum is not None and not math.isfinite(float(loss_sum)):
         return math.nan

@@ -33,8 +33,8 @@ def resume_path(model_dir: ModelDir) -> Path | None:
     except (pickle.UnpicklingError, RuntimeError, ValueError, OSError, EOFError, KeyError) as error:
         reason = str(error).strip().split("\n", 1)[0]
         raise CorruptFileError(
-            f"{path} must be a checkpoint that loads weights-only, got: {reason}. Nothing was changed; remove "
-            f"it to train the trial again from its start, its known checks stay"
+            f"{path} must be a checkpoint that torch can load with weights_only=True, got: {reason}. Nothing was "
+            f"changed; remove the file to train the trial from the start; recorded checks are kept"
         ) from error
     return path
 

@@ -21,5 +21,5 @@ def check_can_stop(trainer: pl.Trainer) -> None:
         if least:
             raise ConfigError(
                 f"TrialCallback must be able to stop the Trainer at any check, got Trainer({name}={least}), "
-                f"which ignores a stop before: leave {name} out"
+                f"which cannot be stopped earlier: remove {name}"
             )

@@ -55,11 +55,13 @@ class TrialCallback(pl.Callback):
             ConfigError: A number is out of range.
         """
         if total_steps < 1:
-            raise ConfigError(f"TrialCallback needs total_steps of at least 1, got {total_steps}")
+            raise ConfigError(
+                f"TrialCallback needs total_steps of at least 1, got {total_steps}: give the Trainer's max_steps"
+            )
         if not (math.isfinite(checkpoint_every_seconds) and checkpoint_every_seconds >= 0):
             raise ConfigError(
                 f"TrialCallback needs checkpoint_every_seconds of at least 0, got {checkpoint_every_seconds}: "
-                f"0 saves at every check"
+                f"give 0 to save at every check"
             )
         self.model_dir = model_dir
         self.total_steps = total_steps
@@ -124,8 +126,8 @@ class TrialCallback(pl.Callback):
         """
         if trainer.global_step > self._started_at and self._reporter.is_new(trainer.global_step):
             raise ConfigError(
-                f"a trial's last step must be validated, got an end after step {trainer.global_step} of "
-                f"{self.total_steps} without: give the Trainer max_steps={self.total_steps} and validation data"
+                f"a trial's last step must be validated, got no validation after step {trainer.global_step} of "
+                f"{self.total_steps}: give the Trainer max_steps={self.total_steps} and validation data"
             )
 
     def state_dict(self) -> dict[str, Any]:

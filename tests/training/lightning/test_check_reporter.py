@@ -60,7 +60,7 @@ def test_a_loss_that_is_no_number_makes_the_score_none(loss: float) -> None:
 
 
 def test_a_score_that_nobody_logged_is_named_with_what_was() -> None:
-    with pytest.raises(ConfigError, match=r"'score' after each validation, got accuracy, loss: self.log"):
+    with pytest.raises(ConfigError, match=r"'score' after each validation, got accuracy, loss: call self.log"):
         get_monitored_score({"loss": torch.tensor(0.0), "accuracy": torch.tensor(0.0)}, "score", None)
 
 

@@ -240,7 +240,7 @@ def test_an_unreadable_checkpoint_raises_and_stays(tmp_path: Path, content: byte
     assert path is not None
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2] if content == b"half" else content)
     before = path.read_bytes()
-    with pytest.raises(CorruptFileError, match=r"last.ckpt must be a checkpoint .* remove it to train"):
+    with pytest.raises(CorruptFileError, match=r"last.ckpt must be a checkpoint .* remove the file to train"):
         resume_path(tmp_path)
     assert path.read_bytes() == before
 
@@ -250,7 +250,7 @@ def test_a_checkpoint_that_would_run_code_is_refused(tmp_path: Path) -> None:
     path = resume_path(tmp_path)
     assert path is not None
     torch.save({"callback": Path("anything but a tensor"), "code": partial(print, "run")}, path)
-    with pytest.raises(CorruptFileError, match="loads weights-only"):
+    with pytest.raises(CorruptFileError, match="can load with weights_only=True"):
         resume_path(tmp_path)
 
 
@@ -265,9 +265,9 @@ def test_a_trainer_that_would_not_stop_is_refused(tmp_path: Path, least: str) ->
 
 
 def test_a_training_that_ends_unchecked_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="last step must be validated, got an end after step 25"):
+    with pytest.raises(ConfigError, match="last step must be validated, got no validation after step 25"):
         fit(tmp_path, limit_val_batches=0)
-    with pytest.raises(ConfigError, match="last step must be validated, got an end after step 10 of 25"):
+    with pytest.raises(ConfigError, match="last step must be validated, got no validation after step 10 of 25"):
         fit(tmp_path / "short", max_steps=10)
 
 
