@@ -5,9 +5,9 @@ true tau. With few models tau is discrete, so coverage varies by up to 6 % betwe
 gives the smallest, the mean and the largest over the true taus.
 
 **False acceptance**: share of studies in which a criterion accepts any of several proxy tasks at any look, although
-the true tau of all is target - 0.20 throughout. Decisions are made by the judge of the proxy search, with each
-criterion of `conf/criterion` and its default settings. A model's deviations at fractions f and g of training have
-correlation min(f, g) / max(f, g), as `group_sequential` assumes, or are independent.
+the true tau of all is target - 0.20 throughout. Decisions are made by the judge of the proxy search, with each of the
+compared criteria and its default settings. A model's deviations at fractions f and g of training have correlation
+min(f, g) / max(f, g), as `group_sequential` assumes, or are independent.
 """
 
 import argparse
@@ -15,15 +15,14 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from rich.console import Console
 from rich.table import Table
 from scipy import stats
 
+from benchmarks.criteria import CRITERIA
 from nasproxy.stages.proxy_search.judge import Judge, JudgedModels
 from nasproxy.stages.proxy_search.race import TaskSpeed
 from nasproxy.stages.references.state import Reference
@@ -31,10 +30,8 @@ from nasproxy.statistics.acceptance import ROUNDING, Criterion, LookPlan, Verdic
 from nasproxy.statistics.concordance import kendall_taus
 from nasproxy.statistics.deviation import tau_lower_limit
 from nasproxy.statistics.missing import Floats
-from nasproxy.targets import build_target
 from nasproxy.trials.records import Check, State, Status, TrialRecord
 
-CRITERIA = Path(__file__).resolve().parent.parent / "conf" / "criterion"
 TRUE_TAUS = tuple(np.arange(0.30, 0.801, 0.025).round(3).tolist())
 GAP = 0.20
 """Difference between the target and the true tau of a proxy task that must not be accepted."""
@@ -62,12 +59,6 @@ def coverage(n: int, tau: float, draws: int, random: np.random.Generator) -> flo
     limits = [tau_lower_limit(value, n) for value in values.tolist()]
     is_covered = [limit is not None and limit <= tau for limit in limits]
     return float(counts[is_covered].sum() / draws)
-
-
-def criteria(target: float) -> dict[str, Criterion]:
-    """Build every criterion of `conf/criterion`, by name."""
-    nodes = {path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted(CRITERIA.glob("*.yaml"))}
-    return {name: build_target("criterion", {**node, "target": target}) for name, node in nodes.items()}
 
 
 @dataclass(frozen=True)
@@ -130,7 +121,8 @@ class Family:
 
 def false_acceptances(family: Family, draws: int, seed: int) -> dict[str, int]:
     """Count the studies in which each criterion accepts a proxy task, on common random numbers."""
-    random, rules = np.random.default_rng(seed), criteria(family.target)
+    random = np.random.default_rng(seed)
+    rules = {name: make(family.target) for name, make in CRITERIA.items()}
     counts = dict.fromkeys(rules, 0)
     for _ in range(draws):
         reference, scores = family.draw(random)

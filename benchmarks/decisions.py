@@ -18,7 +18,6 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.coverage import criteria
 from nasproxy.execution.backends.replay.backend import CHOICE, ReplayBackend
 from nasproxy.execution.backends.replay.curve_table import CurveTable, read_table
 from nasproxy.stages import runner
@@ -32,6 +31,7 @@ from nasproxy.stages.references.random_selection import RandomSelection
 from nasproxy.stages.references.state import Reference
 from nasproxy.stages.runner import Decide
 from nasproxy.statistics.acceptance import LookPlan
+from nasproxy.statistics.criteria.group_sequential import GroupSequential
 from nasproxy.storage.trial_stores import MemoryTrialStore
 from nasproxy.testing import curves
 from nasproxy.tracking.tracker import Silent
@@ -39,7 +39,6 @@ from nasproxy.trials.records import TrialRecord
 from nasproxy.trials.spec import Recipe
 
 TARGET = 0.65
-DEFAULT = "group_sequential"
 
 
 class Study:
@@ -59,15 +58,15 @@ class Study:
         selection = RandomSelection(models=self.models)
         candidates = [{CHOICE: name} for name in self.table.architectures(list(self.table.check_steps))]
         context = {"recipe": self.recipe, "candidates": candidates, "baseline": None, "seed": 0}
-        state = runner.run_stage(selection.controller(**context, folder=self.folder / "selection"), self.runtime)
+        state = runner.run_stage(selection.make_stage(**context, folder=self.folder / "selection"), self.runtime)
         return state.references or ()
 
-    def controller(self, references: tuple[Reference, ...]) -> ProxySearchStage:
-        """Make the controller of a proxy search."""
+    def make_stage(self, references: tuple[Reference, ...]) -> ProxySearchStage:
+        """Make the stage of a proxy search."""
         return ProxySearchStage(
             ProxySearchSettings(),
             tasks={proxy: self.backend.proxy_task(proxy) for proxy in self.backend.proxies},
-            criterion=criteria(TARGET)[DEFAULT],
+            criterion=GroupSequential(target=TARGET),
             judged_by="the benchmark",
             references=references,
             candidate_pool=CandidatePool([], len(references), step=5, maximum=0, search_trials=1, full_seconds=1.0),
@@ -94,7 +93,7 @@ def seconds(work: Callable[[], Any]) -> tuple[float, Any]:
 
 def judge_last_checks(study: Study, references: tuple[Reference, ...]) -> None:
     """Judge every proxy task's last check with a new judge."""
-    judge = Judge(criteria(TARGET)[DEFAULT], min_models=5, min_valid_ratio=0.7)
+    judge = Judge(GroupSequential(target=TARGET), min_models=5, min_valid_ratio=0.7)
     proxies = study.backend.proxies
     for proxy in proxies:
         steps = study.table.check_steps[proxy]
@@ -104,15 +103,15 @@ def judge_last_checks(study: Study, references: tuple[Reference, ...]) -> None:
         judge.look(models, steps, TaskSpeed(steps, 1.0), plan)
 
 
-def decide_last_check(study: Study, controller: ProxySearchStage, state: ProxySearchState) -> None:
+def decide_last_check(study: Study, stage: ProxySearchStage, state: ProxySearchState) -> None:
     """Repeat the last decision of a finished search: the next action and its record."""
     name, task = next(iter(state.tasks.items()))
     open_task = replace(task, checks=task.checks[:-1], stopping_state=None)
     before = ProxySearchState({**state.tasks, name: open_task})
-    records = {spec.key: study.store.read(spec.key) for spec in controller.specs(before)}
-    action = controller.next_action(before, records)
+    records = {spec.key: study.store.read(spec.key) for spec in stage.specs(before)}
+    action = stage.next_action(before, records)
     assert isinstance(action, Decide)
-    controller.save(action.state)
+    stage.save(action.state)
 
 
 def measure_decisions(models: int, checks: int, proxies: int) -> dict[str, float]:
@@ -121,10 +120,10 @@ def measure_decisions(models: int, checks: int, proxies: int) -> dict[str, float
         study = Study(made(Path(folder), models, checks, proxies), models, Path(folder))
         references = study.select()
         judged, _ = seconds(lambda: judge_last_checks(study, references))
-        controller = study.controller(references)
-        searched, state = seconds(lambda: runner.run_stage(controller, study.runtime))
+        stage = study.make_stage(references)
+        searched, state = seconds(lambda: runner.run_stage(stage, study.runtime))
         assert all(len(task.checks) == checks for task in state.tasks.values())
-        decided, _ = seconds(lambda: decide_last_check(study, controller, state))
+        decided, _ = seconds(lambda: decide_last_check(study, stage, state))
     return {"judgement": judged, "decision": decided, "search": searched, "searched_a_check": searched / checks}
 
 
@@ -136,7 +135,7 @@ def measure_replay(trials: int, checks: int, proxies: int, slots: int) -> dict[s
         study = Study(table, models, Path(folder), slots)
 
         def work() -> int:
-            runner.run_stage(study.controller(study.select()), study.runtime)
+            runner.run_stage(study.make_stage(study.select()), study.runtime)
             return len(study.store.keys())
 
         taken, count = seconds(work)

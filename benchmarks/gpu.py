@@ -26,9 +26,10 @@ from torch.func import functional_call, stack_module_state, vmap
 
 from benchmarks.training import chain, of_timm
 from nasproxy.data.dataset import ImageSplit
-from nasproxy.data.stream import draw_batch
+from nasproxy.data.stream import BatchStream
 from nasproxy.trainers import optimization
 from nasproxy.trainers.image_arrays import ImageArrays
+from nasproxy.trainers.settings import ClassifierSettings
 
 SEEDS = 5
 LARGE_GOAL, SMALL_GOAL, SEEDS_GOAL = 1.0, 3.0, 2.0
@@ -63,7 +64,7 @@ SIZES = {
     "cuda": Sizes(of_timm("resnet50"), 128, 256, partial(chain, 32, 4), 4096, 200, (1, 2, 3, 4, 6, 8), 3),
     "cpu": Sizes(partial(chain, 4, 2), 16, 16, partial(chain, 4, 2), 128, 4, (1, 2), 1),
 }
-SETTINGS = optimization.ClassifierSettings(
+SETTINGS = ClassifierSettings(
     batch_size=64, learning_rate=0.01, weight_decay=5e-4, momentum=0.9, optimizer="sgd", schedule="constant"
 )
 
@@ -92,7 +93,7 @@ class Training:
     def __init__(
         self,
         model: nn.Module,
-        settings: optimization.ClassifierSettings,
+        settings: ClassifierSettings,
         batches: Iterator[optimization.Batch],
         device: torch.device,
         precision: str = "32-true",
@@ -128,14 +129,13 @@ def seconds(step: Callable[[], None], steps: int, device: torch.device, warm_up:
 def sent(data: ImageSplit, batch_size: int, device: torch.device) -> Iterator[optimization.Batch]:
     """Yield batches that are stored on the host and transferred to the device one by one."""
     images, labels = torch.from_numpy(data.train_images), torch.from_numpy(data.train_labels)
+    stream = BatchStream(len(labels), batch_size, seed=0)
     for step in range(sys.maxsize):
-        chosen = torch.from_numpy(draw_batch(len(labels), batch_size, 0, step))
+        chosen = torch.from_numpy(stream.indices(step))
         yield images[chosen].to(device), labels[chosen].to(device)
 
 
-def resident(
-    data: ImageSplit, settings: optimization.ClassifierSettings, device: torch.device
-) -> Iterator[optimization.Batch]:
+def resident(data: ImageSplit, settings: ClassifierSettings, device: torch.device) -> Iterator[optimization.Batch]:
     """Yield batches of images that are stored on the device."""
     return ImageArrays(data, settings, seed=0, device=device).batches(0, sys.maxsize)
 

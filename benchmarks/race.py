@@ -22,7 +22,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.verdicts import RULES
+from benchmarks.criteria import CRITERIA
 from nasproxy.errors import NasproxyError
 from nasproxy.execution.backends.replay.backend import CHOICE, ReplayBackend
 from nasproxy.execution.backends.replay.curve_table import CurveTable, TableTraining, read_table
@@ -90,14 +90,14 @@ class Grid:
         store = MemoryTrialStore()
         backend = ReplayBackend(store, curves=self.table, proxies=list(proxies), slots=self.slots)
         with tempfile.TemporaryDirectory() as folder:
-            controller = self._controller(backend, ProxySearchSettings(**settings), Path(folder) / "tasks")
+            stage = self._make_stage(backend, ProxySearchSettings(**settings), Path(folder) / "tasks")
             runtime = runner.Runtime(
                 store, backend, Silent(study=Path(folder)), poll_seconds=self._poll_seconds(proxies)
             )
-            state = runner.run_stage(controller, runtime)
+            state = runner.run_stage(stage, runtime)
         return _found(state, store)
 
-    def _controller(self, backend: ReplayBackend, settings: ProxySearchSettings, folder: Path) -> ProxySearchStage:
+    def _make_stage(self, backend: ReplayBackend, settings: ProxySearchSettings, folder: Path) -> ProxySearchStage:
         steps = self.table.check_steps[backend.reference]
         references = [self._reference(number, name, backend.reference) for number, name in enumerate(self.models)]
         return ProxySearchStage(
@@ -198,7 +198,7 @@ def measure(table: CurveTable, proxies: Sequence[str], given: argparse.Namespace
     for slots in (None, given.slots):
         draws = []
         for models in drawn:
-            grid = Grid(table, models, RULES[given.rule](given.target), slots)
+            grid = Grid(table, models, CRITERIA[given.rule](given.target), slots)
             draws.append(compare(grid, proxies, orders))
         found["all" if slots is None else str(slots)] = summary(draws)
     return {**{k: v for k, v in vars(given).items() if k != "json"}, "architectures": len(names), "slots": found}
@@ -217,7 +217,7 @@ def main() -> None:
     parser.add_argument("--table", required=True, help="CSV or Parquet file with several proxy tasks (docs/replay.md)")
     parser.add_argument("--proxies", help="proxy tasks, separated by commas (default: all but `full`)")
     parser.add_argument("--direction", choices=("max", "min"), default="max", help="which scores are better")
-    parser.add_argument("--rule", choices=RULES, default="group_sequential")
+    parser.add_argument("--rule", choices=CRITERIA, default="group_sequential")
     parser.add_argument("--target", type=float, default=0.65)
     parser.add_argument("--models", type=int, default=10, help="reference models of a study")
     parser.add_argument("--draws", type=int, default=20)

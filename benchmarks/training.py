@@ -31,10 +31,11 @@ from nasproxy.execution.worker.context import TrialContext
 from nasproxy.storage.trial_files import read_checks
 from nasproxy.storage.trial_folder import TrialFolder
 from nasproxy.trainers import image_classifier, optimization
+from nasproxy.trainers.settings import ClassifierSettings
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.spec import Recipe, Split, TrialSpec
 
-SETTINGS = optimization.ClassifierSettings(
+SETTINGS = ClassifierSettings(
     batch_size=64, learning_rate=0.01, weight_decay=5e-4, momentum=0.9, optimizer="sgd", schedule="cosine"
 )
 IMAGES, VALIDATION_IMAGES = 1024, 256

@@ -9,7 +9,7 @@ the oracle, over accepted draws. For a table without an oracle, no acceptance is
 
 import argparse
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -19,23 +19,14 @@ from rich.console import Console
 from rich.table import Table
 from scipy import stats
 
+from benchmarks.criteria import CRITERIA
 from nasproxy.errors import NasproxyError
 from nasproxy.execution.backends.replay.curve_table import CurveTable, TableTraining, read_table
-from nasproxy.statistics.acceptance import Criterion, Evidence, LookPlan, VerdictKind, count_models_to_add
-from nasproxy.statistics.criteria.alpha_spending import MARGIN, AlphaSpending
-from nasproxy.statistics.criteria.first_crossing import FirstCrossing
-from nasproxy.statistics.criteria.group_sequential import GroupSequential
-from nasproxy.statistics.criteria.weak_prior import WeakPrior
+from nasproxy.statistics.acceptance import MARGIN, Criterion, Evidence, LookPlan, VerdictKind, count_models_to_add
 from nasproxy.statistics.missing import Floats
 from nasproxy.statistics.rank_correlation import kendall_tau
 from nasproxy.statistics.spread import cumulative_fractions, removal_count, remove_closest
 
-RULES: dict[str, Callable[[float], Criterion]] = {
-    "first_crossing": lambda target: FirstCrossing(target=target),
-    "weak_prior": lambda target: WeakPrior(target=target),
-    "alpha_spending": lambda target: AlphaSpending(target=target),
-    "group_sequential": lambda target: GroupSequential(target=target),
-}
 STEP, MAXIMUM = 5, 30
 SPREAD_POOL = 30
 
@@ -179,7 +170,7 @@ def summary(population: Population, outcomes: Sequence[Outcome], target: float) 
 
 def measure(population: Population, arguments: argparse.Namespace) -> dict[str, Any]:
     """Apply all criteria to the same draws."""
-    rules = {name: make(arguments.target) for name, make in RULES.items()}
+    rules = {name: make(arguments.target) for name, make in CRITERIA.items()}
     outcomes: dict[str, list[Outcome]] = {name: [] for name in rules}
     random = np.random.default_rng(arguments.seed)
     for _ in range(arguments.draws):

@@ -1,9 +1,9 @@
-"""A training loop of scikit-learn: a linear classifier on random features of the handwritten digits.
+"""Train with scikit-learn: a linear classifier on random features of the handwritten digits.
 
 python run.py experiment=example_sklearn
 
-It knows nothing of nasproxy: its trial comes as JSON in NASPROXY_TRIAL, its reports go into a file, and where there is
-a checkpoint it continues.
+It does not import nasproxy: it reads its trial as JSON from NASPROXY_TRIAL, reports in a file, and continues from its
+checkpoint if there is one.
 """
 
 import json
@@ -24,7 +24,7 @@ SHAPES = {"relu": lambda x: np.maximum(x, 0.0), "cosine": np.cos, "sign": np.sig
 
 
 def main() -> None:
-    """Train until told to end, or to the last step."""
+    """Train to the last step, or until SIGTERM."""
     trial = json.loads(os.environ["NASPROXY_TRIAL"])
     architecture, task = trial["architecture"], trial["proxy_task"]
     told_to_end: list[int] = []
@@ -47,11 +47,11 @@ def main() -> None:
         for end in (check for check in trial["check_steps"] if check > step):
             began = time.perf_counter()
             while step < end:
-                # A step's images hang on seed and step alone: a training may be left and taken up anywhere.
+                # The images of a step depend on seed and step only, so that a resumed training gives the same scores.
                 batch = np.random.default_rng((trial["seed"], step)).choice(train, BATCH_SIZE)
                 classifier.partial_fit(inputs[batch], labels[batch], classes=np.arange(10))
                 step += 1
-            seconds += time.perf_counter() - began  # of training alone, since this program was started
+            seconds += time.perf_counter() - began  # of training only, since this program started
             score = float(classifier.score(inputs[valid], labels[valid]))
             reports.write(json.dumps({"step": step, "score": score, "train_seconds": seconds}) + "\n")
             save(checkpoint, (step, classifier))
@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def new_classifier(trial: dict) -> SGDClassifier:
-    """A classifier that has learnt nothing; the proxy task scales its regularisation."""
+    """Create an untrained classifier; the proxy task scales its regularisation."""
     values, task = trial["values"], trial["proxy_task"]
     return SGDClassifier(
         loss="log_loss",
@@ -73,7 +73,7 @@ def new_classifier(trial: dict) -> SGDClassifier:
 
 
 def random_features(images: np.ndarray, count: int, scale: float, shape: str, seed: int) -> np.ndarray:
-    """The architecture: how many features, how steep and of which shape. Shape (n_images, count)."""
+    """Compute the features that the architecture describes, shape (n_images, count)."""
     random = np.random.default_rng(seed)
     weights = random.normal(0.0, scale / np.sqrt(images.shape[1]), (images.shape[1], count))
     offsets = random.uniform(-np.pi, np.pi, count)
@@ -81,7 +81,7 @@ def random_features(images: np.ndarray, count: int, scale: float, shape: str, se
 
 
 def save(path: Path, content: object) -> None:
-    """Replace the file as one act: a kill leaves the old one or the new one, whole."""
+    """Replace the file atomically: a kill leaves the old one or the new one, complete."""
     new = path.with_suffix(".new")
     joblib.dump(content, new)
     new.replace(path)

@@ -1,30 +1,30 @@
 #!/usr/bin/perl
-# A training in another language: logistic regression on random features of points that it makes itself.
+# A trainer in another language: logistic regression on random features of points that it generates.
 #   python run.py experiment=example_perl
-# To be told apart: is a point of the plane inside one of two rings? The choices say how the features are made.
+# The task: is a point of the plane inside a disc or a ring around it? The architecture describes the features.
 use strict;
 use warnings;
 use POSIX qw(clock CLOCKS_PER_SEC);
 
-$| = 1;    # a report must arrive when it is printed
+$| = 1;    # flush each report
 
 my %given = map { /^--(\w+)=(.*)$/s ? ($1 => $2) : die "an argument must be --name=value, got $_\n" } @ARGV;
 my %is_check = map { $_ => 1 } split /,/, $given{check_steps};
 my $file = "$given{checkpoint_dir}/weights.txt";
 my $pi   = 4 * atan2(1, 1);
 
-# Told to end, it still finishes its cycle: the report, then the checkpoint.
+# After SIGTERM it still finishes its cycle: the report, then the checkpoint.
 my $is_over = 0;
 $SIG{TERM} = sub { $is_over = 1 };
 
 my @train = points(1, 2000);
-splice @train, int($given{data_fraction} * @train + 0.5);    # a smaller share is the beginning of a larger one
+splice @train, int($given{data_fraction} * @train + 0.5);    # a smaller fraction is a prefix of a larger one
 my @valid = points(2, 500);
 
 srand($given{seed} + 1);
 my $count    = int($given{features} * $given{width} + 0.5) || 1;
 my @features = map { [gauss() * $given{frequency}, gauss() * $given{frequency}, 2 * $pi * rand] } 1 .. $count;
-my ($step, @weights) = restored();    # followed by their running mean, which is what is scored
+my ($step, @weights) = restored();    # followed by their running mean, which is validated
 my @mean = splice @weights, $count + 1;
 
 my $seconds = 0;
@@ -32,14 +32,14 @@ my $began   = clock();
 while ($step < $given{total_steps}) {
     train_step($step++);
     next unless $is_check{$step};
-    $seconds += (clock() - $began) / CLOCKS_PER_SEC;    # of training alone, since the start
+    $seconds += (clock() - $began) / CLOCKS_PER_SEC;    # of training only, since the start
     printf qq({"step": %d, "score": %.6f, "train_seconds": %.6f}\n), $step, accuracy(), $seconds;
     save();
     last if $is_over;
     $began = clock();
 }
 
-# The points of a step hang on the seed and the step alone, so that a training may be left and taken up anywhere.
+# The points of a step depend on seed and step only, so that a resumed training gives the same scores.
 sub train_step {
     my ($step) = @_;
     srand($given{seed} * 1_000_003 + $step);
@@ -92,7 +92,7 @@ sub sum_of_products {
     return $sum;
 }
 
-# Whole or not at all: a kill leaves the old file or the new one.
+# Save atomically: a kill leaves the old file or the new one.
 sub save {
     open my $out, ">", "$file.new" or die "$file.new: $!\n";
     print $out join("\n", $step, map { sprintf "%.17g", $_ } @weights, @mean), "\n";

@@ -11,7 +11,7 @@ from nasproxy.stages.proxy_search.state import TaskState
 from nasproxy.stages.references.candidate_pool import CandidatePool
 from nasproxy.stages.references.state import Reference
 from nasproxy.statistics.acceptance import LookPlan, VerdictKind
-from nasproxy.statistics.criteria.weak_prior import PRIOR_VARIANCE, prior_mean
+from nasproxy.statistics.tau_prior import PRIOR_VARIANCE, prior_mean
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.records import Check, TrialRecord
 
@@ -34,9 +34,9 @@ class ExpectedAcceptance:
 def assume_tau(fraction: float, tasks: int) -> float:
     """The tau of the best of some proxy tasks after a fraction of their training.
 
-    Proxy tasks are taken to rank as they do on published learning curves, with the mean and the variance by which
-    `WeakPrior` knows them; the best of several lies as far above the mean as the largest of some normal deviations: of
-    the square root of their number, since tasks of one grid rank alike.
+    Proxy tasks are taken to rank as they do on published learning curves, with the mean and the variance of
+    `nasproxy.statistics.tau_prior`; the best of several lies as far above the mean as the largest of some normal
+    deviations: of the square root of their number, since tasks of one grid rank alike.
 
     Args:
         fraction: Of the training, in (0, 1].

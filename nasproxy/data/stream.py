@@ -59,11 +59,6 @@ class BatchStream:
         return self._order
 
 
-def draw_batch(n_images: int, batch_size: int, seed: int, step: int) -> npt.NDArray[np.int64]:
-    """Return the images of a single batch of a `BatchStream`, shape (batch_size,)."""
-    return BatchStream(n_images, batch_size, seed).indices(step)
-
-
 def derive_step_seed(seed: int, step: int) -> int:
     """Derive the seed of one step's random numbers, such as augmentation and dropout.
 

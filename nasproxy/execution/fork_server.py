@@ -45,10 +45,6 @@ class ForkServer:
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload([*FRAMEWORKS, *preload])
 
-    def warm(self) -> None:
-        """Start the server, and wait until it has imported everything."""
-        self._start(_nothing, ()).join()
-
     def start(self, order: WorkOrder) -> ForkServerProcess:
         """Start a worker; it is a fresh process that knows nothing of this one but the order."""
         return self._start(run_worker, (order,))
@@ -117,10 +113,6 @@ def _preflight(specs: Sequence[TrialSpec], *, memory_gib: float | None) -> list[
         bound_memory(memory_gib)
     datasets: Datasets = {}
     return list(dict.fromkeys(note for spec in specs for note in preflight(spec, datasets)))
-
-
-def _nothing() -> None:
-    """What a process does that is only to prove the server warm."""
 
 
 @contextmanager

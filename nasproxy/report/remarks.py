@@ -8,7 +8,7 @@ from nasproxy.report.added_references import list_additions
 from nasproxy.report.wording import Remark
 from nasproxy.stages.proxy_search.state import StoppingState, TaskState
 from nasproxy.stages.study_results import Purpose, StudyResults, read_criterion, read_target
-from nasproxy.statistics.criteria.alpha_spending import MARGIN
+from nasproxy.statistics.acceptance import MARGIN
 from nasproxy.statistics.rank_correlation import RankCorrelation, kendall_tau, tau_in_better_half
 from nasproxy.trials.overrides import Override
 from nasproxy.trials.proxy_task import SHORT_NAMES, ProxyTask

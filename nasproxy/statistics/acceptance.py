@@ -15,6 +15,8 @@ from nasproxy.statistics.rank_correlation import RankCorrelation, kendall_tau
 
 ROUNDING = 1e-12
 """Tolerance on tau, which is computed with square roots: 27/45 can come out just below 0.6."""
+MARGIN = 0.10
+"""A proxy task is wrongly accepted if its true tau is more than this below the target."""
 MOST_MODELS = 200
 """Largest set of reference models that a verdict asks for; more full trainings are impractical."""
 
@@ -147,6 +149,18 @@ def check_target(target: float) -> None:
     """
     if not 0 < target <= 1:
         raise ConfigError(f"criterion.target must lie in (0, 1], got {target}: give a tau, such as 0.65")
+
+
+def check_error(target: float, alpha: float) -> None:
+    """Refuse a target whose floor is no tau to test against, or an error that is none.
+
+    Raises:
+        ConfigError: A number is out of range.
+    """
+    if target <= MARGIN:
+        raise ConfigError(f"criterion.target must lie above {MARGIN:g} for this rule, got {target:g}")
+    if not 0 < alpha < 0.5:
+        raise ConfigError(f"criterion.alpha must lie in (0, 0.5), got {alpha:g}: give an error such as 0.1")
 
 
 def decide_acceptance(

@@ -29,10 +29,7 @@ class ZVariance:
             TooFewTrialsError: `n` is not above the offset.
         """
         if n <= self.offset:
-            raise TooFewTrialsError(
-                f"the variance of tau needs {self.offset + 1} models, got {n}: add models, or take a variance "
-                "with a smaller offset"
-            )
+            raise TooFewTrialsError(f"the variance of tau needs {self.offset + 1} models, got {n}: add models")
         return math.sqrt(self.factor / (n - self.offset))
 
 

@@ -131,37 +131,11 @@ def top_k_regret(proxy: ArrayLike, reference: ArrayLike, k: int = 3) -> float:
     >>> top_k_regret([4, 3, 2, 1], [0.5, 0.75, 0.25, 1.0], k=2)
     0.25
     """
-    proxy, reference = _pairs_for_top(proxy, reference, k)
-    return float(reference.max() - reference[_best_first(proxy, reference)[:k]].max())
-
-
-def top_k_precision(proxy: ArrayLike, reference: ArrayLike, k: int = 3) -> float:
-    """Compute the share of the true top `k` models that are in the proxy's top `k`.
-
-    Ties of proxy scores at the edge of the top count against the proxy: the worse model is included. Models whose
-    reference scores tie at the edge of the true top are interchangeable.
-
-    Args:
-        proxy: Proxy scores, shape (n_models,), higher is better; NaN if missing.
-        reference: Full-training scores, same shape and order.
-        k: Number of models in the top, at least 1.
-
-    Returns:
-        A share in [0, 1]; random ranking gives k / n on average.
-
-    Raises:
-        TooFewTrialsError: Fewer than `k` models have both scores.
-        ValueError: `k` is below 1, the shapes differ, or a score is infinite.
-
-    >>> top_k_precision([4, 3, 2, 1], [0.5, 0.75, 0.25, 1.0], k=2)
-    0.5
-    """
-    proxy, reference = _pairs_for_top(proxy, reference, k)
-    chosen = reference[_best_first(proxy, reference)[:k]]
-    edge = np.sort(reference)[-k]
-    places_at_edge = k - int((reference > edge).sum())
-    hits = int((chosen > edge).sum()) + min(int((chosen == edge).sum()), places_at_edge)
-    return hits / k
+    if k < 1:
+        raise ValueError(f"k must be at least 1, got {k}: give the number of models to train fully")
+    proxy, reference = _pairs(proxy, reference, k)
+    best_first = np.lexsort((reference, -proxy))  # ties count against the proxy
+    return float(reference.max() - reference[best_first[:k]].max())
 
 
 def tau_in_better_half(proxy: ArrayLike, reference: ArrayLike, *, min_pairs: int = 3) -> RankCorrelation | None:
@@ -237,17 +211,6 @@ def _pairs(proxy: ArrayLike, reference: ArrayLike, min_pairs: int) -> tuple[Floa
             f"got {n} of {proxies.size}: add models, or see why trials have no score"
         )
     return proxies[has_both], references[has_both]
-
-
-def _pairs_for_top(proxy: ArrayLike, reference: ArrayLike, k: int) -> tuple[Floats, Floats]:
-    if k < 1:
-        raise ValueError(f"k must be at least 1, got {k}: give the number of models to train fully")
-    return _pairs(proxy, reference, k)
-
-
-def _best_first(proxy: Floats, reference: Floats) -> NDArray[np.intp]:
-    """Sort models by decreasing proxy score; ties by increasing reference score."""
-    return np.lexsort((reference, -proxy))
 
 
 def _is_constant(scores: Floats) -> bool:

@@ -63,12 +63,7 @@ def get_stop_training(model_dir: ModelDir, end_training_cycle_step: int, total_t
         return False
     if request.stop or (request.until_step is not None and steps >= request.until_step):
         return True
-    if request.lease is not None and not is_held(Path(request.lease)):
-        return True
-    if request.until_seconds is None:
-        return False
-    checks = read_checks(folder.metrics)
-    return bool(checks) and checks[-1].train_seconds >= request.until_seconds
+    return request.lease is not None and not is_held(Path(request.lease))
 
 
 def update_trial_training_accuracy_metric(

@@ -51,13 +51,11 @@ class Request:
 
     Attributes:
         until_step: Stop at the first check at or after this step; None runs to the end.
-        until_seconds: Stop at the first check at or after this training time; None sets no limit.
         stop: Stop at the next check.
         lease: File whose lease says that the controller lives; without it the trial stops at its next check.
     """
 
     until_step: int | None = None
-    until_seconds: float | None = None
     stop: bool = False
     lease: str | None = None
 

@@ -88,7 +88,7 @@ def test_a_study_keeps_its_estimate_from_its_first_day_and_is_held_against_it(tm
     estimate = read_record(folder.estimate, Estimate)
     assert estimate is not None
     results = read_results(folder, time_tolerance=0.05)
-    compared = {row["stage"]: row for row in estimate_tables.make_comparison(results).rows}
+    compared = {row["stage"]: row for row in estimate_tables.make_comparison(results, estimate).rows}
     trials = FolderTrialStore(folder.trials).keys()
     assert compared["total"]["actual_trials"] == len(trials)
     for stage in ("variance", "selection"):

@@ -20,7 +20,7 @@ from nasproxy.trials.spec import Split, TrialSpec
 
 def two_slots(store: TrialStore) -> LocalBackend:
     assert isinstance(store, FolderTrialStore)
-    return LocalBackend(store, slots=2, trusted_modules=("nasproxy", "trainers"))
+    return LocalBackend(store, slots=2, trusted_modules=("nasproxy",))
 
 
 def test_steps_checks_and_starts_of_a_real_training_are_told_apart(

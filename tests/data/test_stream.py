@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nasproxy.data.stream import BatchStream, derive_step_seed, draw_batch
+from nasproxy.data.stream import BatchStream, derive_step_seed
 from nasproxy.errors import DataError
 
 SIZES = st.integers(1, 40)
@@ -16,7 +16,7 @@ def test_a_stream_entered_at_any_step_goes_on_as_one_begun_at_step_0(n_images, b
     whole = [from_0.indices(step) for step in range(start + 5)]
     part = [entered.indices(step) for step in range(start, start + 5)]
     np.testing.assert_array_equal(whole[start:], part)
-    np.testing.assert_array_equal(draw_batch(n_images, batch_size, seed, start), part[0])
+    np.testing.assert_array_equal(BatchStream(n_images, batch_size, seed).indices(start), part[0])
 
 
 @given(n_images=SIZES, batch_size=SIZES, seed=SEEDS)
@@ -35,7 +35,7 @@ def test_epochs_and_seeds_shuffle_differently():
 
 
 def test_a_batch_is_of_64_bit_integers_of_the_size_that_was_asked_for():
-    batch = draw_batch(3, 10, seed=0, step=2)
+    batch = BatchStream(3, 10, seed=0).indices(2)
     assert batch.dtype == np.int64
     assert batch.shape == (10,)
 

@@ -49,7 +49,7 @@ def asked(study: Study) -> Counter[str]:
         patch.object(kinds[0], "next_action", counting(kinds[0])),
         patch.object(kinds[1], "next_action", counting(kinds[1])),
     ):
-        runner.run_stage(study.stage(study.select()), study.runtime)
+        runner.run_stage(study.make_stage(study.select()), study.runtime)
     return counts
 
 
@@ -66,7 +66,7 @@ def test_a_failure_is_answered_while_others_train(make_table: MakeTable, tmp_pat
 
 def test_states_of_proxy_tasks_are_read_once(make_table: MakeTable, tmp_path: Path) -> None:
     study = Study(make_table(10), 10, tmp_path)
-    stage = study.stage(study.select())
+    stage = study.make_stage(study.select())
     with patch.object(states, "read_record", wraps=states.read_record) as reading:
         state = runner.run_stage(stage, study.runtime)
     assert sum(len(task.checks) for task in state.tasks.values()) == 8
@@ -77,7 +77,7 @@ def test_states_of_proxy_tasks_are_read_once(make_table: MakeTable, tmp_path: Pa
 def test_what_another_job_wrote_is_read(make_table: MakeTable, tmp_path: Path) -> None:
     table = make_table(10)
     first, second = (Study(table, 10, tmp_path) for _ in range(2))
-    one, two = (study.stage(study.select()) for study in (first, second))
+    one, two = (study.make_stage(study.select()) for study in (first, second))
     state = two.save(two.load())
     ended = runner.run_stage(one, first.runtime)
     known = states.read_tasks(tmp_path / "proxy_search" / "tasks")

@@ -13,7 +13,6 @@ from nasproxy.statistics.rank_correlation import (
     rank_failed_last,
     spearman,
     tau_in_better_half,
-    top_k_precision,
     top_k_regret,
     weighted_tau,
 )
@@ -177,38 +176,6 @@ def test_regret_needs_a_top() -> None:
         top_k_regret(RANKS, RANKS, k=0)
     with pytest.raises(TooFewTrialsError, match="needs 3 models"):
         top_k_regret([1, 2], [1, 2])
-
-
-@given(st.integers(1, 12), st.data())
-def test_precision_is_the_overlap_of_the_tops_where_none_tie(n: int, data: st.DataObject) -> None:
-    proxy, reference = (data.draw(st.permutations(range(n))) for _ in range(2))
-    k = data.draw(st.integers(1, n))
-    tops = [set(np.argsort(side)[-k:].tolist()) for side in (proxy, reference)]
-    assert top_k_precision(proxy, reference, k=k) == len(tops[0] & tops[1]) / k
-
-
-@given(score_pairs(), st.data())
-def test_precision_is_that_of_the_worst_order_of_tied_proxy_scores_and_the_best_of_tied_references(
-    scores: tuple[list[float], list[float]], data: st.DataObject
-) -> None:
-    proxy, reference = (np.array(side) for side in scores)
-    k = data.draw(st.integers(1, proxy.size))
-    chosen = sorted(range(proxy.size), key=lambda i: (-proxy[i], reference[i]))[:k]
-    kindest_top = sorted(range(proxy.size), key=lambda i: (-reference[i], i not in chosen))[:k]
-    assert top_k_precision(proxy, reference, k=k) == len(set(chosen) & set(kindest_top)) / k
-    assert top_k_precision(proxy, reference, k=proxy.size) == 1.0
-
-
-def test_a_tie_at_the_edge_of_the_true_top_fills_only_the_places_left() -> None:
-    assert top_k_precision([1, 2, 3, 3], [9.0, 5.0, 5.0, 5.0], k=2) == 0.5
-    assert top_k_precision([3, 1, 2, 0], [9.0, 5.0, 5.0, 5.0], k=2) == 1.0
-
-
-def test_precision_needs_a_top() -> None:
-    with pytest.raises(ValueError, match="k must be at least 1, got 0"):
-        top_k_precision(RANKS, RANKS, k=0)
-    with pytest.raises(TooFewTrialsError, match="needs 3 models"):
-        top_k_precision([1, 2], [1, 2])
 
 
 def test_the_better_half_is_judged_alone() -> None:

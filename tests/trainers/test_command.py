@@ -303,7 +303,7 @@ def test_a_choice_that_an_architecture_lacks_has_a_stand_in() -> None:
         placeholders.fill_template("x", "{architecture.kernel?5} {architecture.stride?2}{architecture.pad?}", known)
         == "3 2"
     )
-    with pytest.raises(ConfigError, match=r"no placeholder {colour}"):
+    with pytest.raises(ConfigError, match=r"must use known placeholders, got {colour}"):
         placeholders.fill_template("x", "{colour?red}", known)
 
 
@@ -360,7 +360,7 @@ def test_every_placeholder_of_the_documentation_is_there() -> None:
 def submit(tmp_path: Path, code: str, **settings: Any) -> tuple[LocalBackend, FolderTrialStore, str]:
     store = FolderTrialStore(tmp_path / "trials")
     node = {"_target_": "nasproxy.trainers.command.train", "version": 1, "command": python(code)}
-    backend = LocalBackend(store, slots=1, trusted_modules=("trainers",), **settings)
+    backend = LocalBackend(store, slots=1, trusted_modules=("nasproxy",), **settings)
     one = spec(trainer=node)
     backend.submit(one.key, store.create(one))
     return backend, store, one.key

@@ -45,7 +45,7 @@ def store(tmp_path: Path) -> FolderTrialStore:
 
 @pytest.fixture
 def backend(store: FolderTrialStore) -> Iterator[LocalBackend]:
-    made = LocalBackend(store, slots=2, max_attempts=1, trusted_modules=("trainers", "several"))
+    made = LocalBackend(store, slots=2, max_attempts=1, trusted_modules=("nasproxy", "helpers"))
     yield made
     made.close()
 
@@ -123,7 +123,7 @@ def test_a_trial_on_two_devices_that_was_paused_is_bit_equal_to_one_that_was_not
     checks = curve(finish(store, backend, whole))
     kept = weights(store, whole)
     other = FolderTrialStore(tmp_path / "other" / "trials")
-    again = LocalBackend(other, slots=2, max_attempts=1, trusted_modules=("trainers", "several"))
+    again = LocalBackend(other, slots=2, max_attempts=1, trusted_modules=("nasproxy", "helpers"))
     for until in (4, 8):
         assert finish(other, again, whole, until=until).status.state is State.PAUSED
     assert curve(finish(other, again, whole)) == checks
@@ -144,7 +144,7 @@ def test_lightning_and_the_plain_loop_are_equal_on_two_devices(
 def test_two_trials_on_two_devices_each_live_side_by_side(
     store: FolderTrialStore, fingerprint: str, tmp_path: Path
 ) -> None:
-    backend = LocalBackend(store, slots=4, max_attempts=1, trusted_modules=("trainers", "several"))
+    backend = LocalBackend(store, slots=4, max_attempts=1, trusted_modules=("nasproxy", "helpers"))
     specs = [spec(fingerprint, "plain_pytorch", seed=seed) for seed in range(3)]
     finish(store, backend, *specs)
     assert [len(curve(store.read(one.key))) for one in specs] == [3, 3, 3]
@@ -181,7 +181,7 @@ def test_a_rank_that_fails_ends_the_trial_with_its_cause(
 
 @pytest.mark.gate
 def test_no_rank_outlives_the_worker(store: FolderTrialStore, fingerprint: str) -> None:
-    backend = LocalBackend(store, slots=3, max_attempts=1, trusted_modules=("trainers", "several"))
+    backend = LocalBackend(store, slots=3, max_attempts=1, trusted_modules=("nasproxy", "helpers"))
     long = spec(fingerprint, "plain_pytorch", devices=3, total_steps=10**6)
     backend.submit(long.key, store.create(long))
     deadline = time.monotonic() + 60

@@ -16,7 +16,7 @@ def settings(**changes: Any) -> optimization.ClassifierSettings:
 def averaged(weights: list[float], **changes: Any) -> list[float]:
     """Return the validated weights and statistics after each step, given those of the trained model."""
     model = nn.BatchNorm1d(1)
-    average = optimization.Average(model, settings(**changes), len(weights))
+    average = optimization.WeightAverage(model, settings(**changes), len(weights))
     found = []
     for step, weight in enumerate(weights, start=1):
         with torch.no_grad():

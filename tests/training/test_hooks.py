@@ -68,8 +68,6 @@ def test_a_cycle_that_is_none_raises(tmp_path: Path, begin: int, end: int, secon
         (Request(until_step=20), 19, True),
         (Request(until_step=0), -1, True),
         (Request(stop=True), -1, True),
-        (Request(until_seconds=3.0), 9, False),
-        (Request(until_seconds=2.0), 9, True),
     ],
 )
 def test_a_trial_stops_where_it_was_asked_to(tmp_path: Path, request_: Request, end: int, stops: bool) -> None:

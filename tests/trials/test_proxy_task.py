@@ -211,6 +211,9 @@ def test_every_file_of_the_group_spans_a_grid_and_says_what_it_is(name: str) -> 
 
 
 def test_files_combine() -> None:
+    both = ProxyTask(data_fraction=0.5, width=0.5)
+    for order in ("[data50,width50]", "[width50,data50]"):
+        assert composed(f"proxy={order}") == {"data50_width50": both}
     assert list(composed("proxy=[data50,compound_minus1,follow]")) == ["data50_compound-1_augment76.47_regular76.47"]
     assert list(composed("proxy=[image75,follow]", "proxy.augmentation=null")) == ["image75_regular79.25"]
     assert list(composed("proxy=data50", "proxy.compound=-1.5")) == ["data50_compound-1.5"]

@@ -7,9 +7,16 @@ from functools import lru_cache
 import numpy as np
 from scipy import stats
 
-from nasproxy.statistics.acceptance import Evidence, LookPlan, Verdict, check_target, decide_acceptance
+from nasproxy.statistics.acceptance import (
+    MARGIN,
+    Evidence,
+    LookPlan,
+    Verdict,
+    check_error,
+    check_target,
+    decide_acceptance,
+)
 from nasproxy.statistics.concordance import kendall_taus
-from nasproxy.statistics.criteria.alpha_spending import MARGIN, check_error
 from nasproxy.statistics.deviation import MIN_MODELS, atanh_deviation, tau_lower_limit
 from nasproxy.statistics.fisher import fisher_z
 from nasproxy.statistics.missing import Floats

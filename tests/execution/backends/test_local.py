@@ -135,7 +135,7 @@ def test_a_worker_that_goes_on_without_checks_is_not_hung(tmp_path: Path, sign: 
     spec = make_spec()
     spec = replace(spec, recipe=replace(spec.recipe, trainer=trainer, check_every_steps=None))
     store = FolderTrialStore(tmp_path / "trials")
-    backend = LocalBackend(store, slots=1, max_attempts=1, hang_seconds=1.5, trusted_modules=("cases",))
+    backend = LocalBackend(store, slots=1, max_attempts=1, hang_seconds=1.5, trusted_modules=("helpers",))
     assert end(backend, store, spec).state is State.DONE
 
 

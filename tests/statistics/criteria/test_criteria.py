@@ -16,16 +16,12 @@ from scipy import stats
 
 from nasproxy.errors import ConfigError
 from nasproxy.statistics.acceptance import Criterion, Evidence, LookPlan, VerdictKind, count_models_to_add
-from nasproxy.statistics.criteria.alpha_spending import AlphaSpending
 from nasproxy.statistics.criteria.first_crossing import FirstCrossing
 from nasproxy.statistics.criteria.group_sequential import GroupSequential, _Studies, calibrate_boundary, raise_to_floor
-from nasproxy.statistics.criteria.weak_prior import WeakPrior
 from nasproxy.statistics.deviation import atanh_deviation, tau_lower_limit
-from nasproxy.statistics.score_test import score_critical_tau
 
 CONFIGS = sorted((Path(__file__).parents[3] / "conf" / "criterion").glob("*.yaml"))
-RULES: tuple[Callable[..., Criterion], ...] = (FirstCrossing, WeakPrior, AlphaSpending, GroupSequential)
-HONEST: tuple[Callable[..., Criterion], ...] = (AlphaSpending, GroupSequential)
+RULES: tuple[Callable[..., Criterion], ...] = (FirstCrossing, GroupSequential)
 GEOMETRIC = tuple(float(f) for f in np.geomspace(0.01, 0.98, 16))
 
 
@@ -44,19 +40,6 @@ def needed(rule: Criterion, n: int, fractions: tuple[float, ...] = GEOMETRIC, **
 
 def test_the_first_crossing_needs_the_target_and_no_more() -> None:
     assert needed(FirstCrossing(target=0.7), 10) == 0.7
-
-
-def test_the_weak_prior_follows_its_formula() -> None:
-    variance, floor = 0.48 / 4, math.atanh(0.55)
-    prior = 1.6 + 0.35 * math.log(0.1)
-    z = floor + 2.0 * math.sqrt(variance * (1 + variance / 0.5)) - (variance / 0.5) * (prior - floor)
-    assert needed(WeakPrior(), 10, (0.1,)) == pytest.approx(math.tanh(z))
-    assert needed(WeakPrior(), 10, (0.1,), sizes=(10, 15)) > needed(WeakPrior(), 10, (0.1,))
-    assert needed(WeakPrior(), 40, (1.0,)) == pytest.approx(0.7), "the margin of 0.05 holds"
-
-
-def test_alpha_spending_spends_in_proportion_to_training() -> None:
-    assert needed(AlphaSpending(alpha=0.2), 20, (0.25, 0.5)) == score_critical_tau(0.55, 20, 0.2 * 0.25)
 
 
 def test_a_single_look_on_many_models_is_an_ordinary_test() -> None:
@@ -126,13 +109,13 @@ def test_the_need_counts_the_checks_shortly_before() -> None:
     assert near_bad == pytest.approx(math.tanh(2 * bound - math.atanh(tau)))
 
 
-@pytest.mark.parametrize("rule", HONEST)
-def test_more_tasks_and_sizes_need_more_and_more_models_less(rule: Callable[[], Criterion]) -> None:
+def test_more_tasks_and_sizes_need_more_and_more_models_less() -> None:
+    rule = GroupSequential()
     for fractions in (GEOMETRIC[:1], (0.1, 1.0)):
-        plain = needed(rule(), 20, fractions)
-        assert needed(rule(), 20, fractions, tasks=8) > plain
-        assert needed(rule(), 20, fractions, sizes=(10, 15, 20, 25, 30)) > plain
-        assert needed(rule(), 30, fractions) < plain
+        plain = needed(rule, 20, fractions)
+        assert needed(rule, 20, fractions, tasks=8) > plain
+        assert needed(rule, 20, fractions, sizes=(10, 15, 20, 25, 30)) > plain
+        assert needed(rule, 30, fractions) < plain
 
 
 @pytest.mark.parametrize("models", [10, 20])
@@ -172,9 +155,8 @@ def test_a_better_order_is_never_accepted_less(ranks: list[int]) -> None:
             assert rule().judge(seen(GEOMETRIC, better, reference)).kind is VerdictKind.ACCEPTED
 
 
-@pytest.mark.parametrize("rule", [WeakPrior, *HONEST])
-def test_seven_models_are_too_few_for_a_verdict(rule: Callable[[], Criterion]) -> None:
-    verdict = rule().judge(seen((0.5, 1.0), np.arange(7.0), np.arange(7.0)))
+def test_seven_models_are_too_few_for_a_verdict() -> None:
+    verdict = GroupSequential().judge(seen((0.5, 1.0), np.arange(7.0), np.arange(7.0)))
     assert (verdict.kind, verdict.needed) == (VerdictKind.UNDECIDED, None)
     assert "no tau is enough on 7 models" in verdict.reason
     assert atanh_deviation(7) is None
@@ -192,10 +174,9 @@ def test_the_lower_limit_holds_as_often_as_it_says(models: int, tau: float) -> N
     assert 0.935 <= holds / draws <= 0.985
 
 
-@pytest.mark.parametrize("rule", HONEST)
-def test_the_limit_stands_on_record_with_the_verdict(rule: Callable[[], Criterion]) -> None:
+def test_the_limit_stands_on_record_with_the_verdict() -> None:
     reference = np.arange(10.0)
-    verdict = rule().judge(seen(GEOMETRIC, reference[[1, 0, 2, 3, 4, 5, 6, 7, 8, 9]], reference))
+    verdict = GroupSequential().judge(seen(GEOMETRIC, reference[[1, 0, 2, 3, 4, 5, 6, 7, 8, 9]], reference))
     assert verdict.correlation is not None
     assert verdict.lower_limit == tau_lower_limit(verdict.correlation.tau, 10)
     assert verdict.lower_limit is not None
@@ -209,13 +190,12 @@ def test_a_target_that_is_no_tau_is_refused(rule: Callable[..., Criterion], targ
         rule(target=target)
 
 
-@pytest.mark.parametrize("rule", HONEST)
-def test_an_error_that_is_none_is_refused(rule: Callable[..., Criterion]) -> None:
+def test_an_error_that_is_none_is_refused() -> None:
     for alpha in (0.0, 0.5, -1.0, 5.0):
         with pytest.raises(ConfigError, match=r"criterion.alpha must lie in \(0, 0.5\), got"):
-            rule(alpha=alpha)
+            GroupSequential(alpha=alpha)
     with pytest.raises(ConfigError, match=r"criterion.target must lie above 0.1 for this rule, got 0.1"):
-        rule(target=0.1)
+        GroupSequential(target=0.1)
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -224,7 +204,7 @@ def test_the_config_builds_the_criterion(path: Path) -> None:
     module, _, name = config.pop("_target_").rpartition(".")
     assert module.endswith(f"criteria.{path.stem}")
     criterion: Criterion = getattr(importlib.import_module(module), name)(**config)
-    assert criterion.target == 0.65
+    assert vars(criterion) == vars(type(criterion)()), "the settings in conf are the defaults, which benchmarks measure"
 
 
 def test_more_models_spend_less_and_tasks_share_what_is_spent() -> None:

@@ -295,8 +295,6 @@ class _Run:
         curve, stop = self.curve, float(earliest if request.stop else math.inf)
         if request.until_step is not None:
             stop = min(stop, 1 + int(np.searchsorted(curve.steps, request.until_step)))
-        if request.until_seconds is not None:
-            stop = min(stop, 1 + int(np.searchsorted(curve.train_seconds, request.until_seconds)))
         stop, last = max(stop, earliest), len(curve.steps)
         self.request = request
         self.is_whole = stop > last or (stop == last and curve.cause is None)

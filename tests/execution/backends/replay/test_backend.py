@@ -14,7 +14,6 @@ from nasproxy.storage.trial_stores import MemoryTrialStore
 from nasproxy.testing.backend_contract import BackendContract, MakeBackend, MakeSpec
 from nasproxy.testing.store_contract import StoreContract, Write
 from nasproxy.trials.proxy_task import ProxyTask
-from nasproxy.trials.records import Request, State
 from nasproxy.trials.spec import Recipe, Split, TrialSpec
 
 STEPS = tuple(range(10, 101, 10))
@@ -97,15 +96,6 @@ def test_a_slot_that_comes_free_is_taken_at_once(table: CurveTable) -> None:
         backend.submit(one.key, store.create(one))
     assert backend.wait(2.5) == {specs[0].key, specs[1].key}
     assert store.read(specs[2].key).step == 50
-
-
-def test_a_request_by_seconds_ends_at_the_first_check_after_them(table: CurveTable) -> None:
-    store = MemoryTrialStore()
-    backend, one = ReplayBackend(store, curves=table), spec()
-    store.request(one.key, Request(until_seconds=0.25))
-    backend.submit(one.key, store.create(one))
-    backend.wait(10.0)
-    assert (store.read(one.key).status.state, store.read(one.key).step) == (State.PAUSED, 30)
 
 
 def test_a_failure_keeps_the_checks_before_it(table: CurveTable) -> None:

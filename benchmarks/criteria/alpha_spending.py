@@ -1,15 +1,13 @@
 """A fixed error, spent over the checks as training goes on, as if every check were a test of its own."""
 
+import math
+
 import numpy as np
+from scipy import stats
 
-from nasproxy.errors import ConfigError
-from nasproxy.statistics.acceptance import Evidence, Verdict, check_target, decide_acceptance
+from nasproxy.statistics.acceptance import MARGIN, Evidence, Verdict, check_error, check_target, decide_acceptance
 from nasproxy.statistics.deviation import MIN_MODELS, tau_lower_limit
-from nasproxy.statistics.score_test import score_critical_tau
-from nasproxy.statistics.spending import linear_spending
-
-MARGIN = 0.10
-"""A proxy task is wrongly accepted where its true tau lies more than this below the target."""
+from nasproxy.statistics.score_test import arcsine_deviation
 
 
 class AlphaSpending:
@@ -41,22 +39,26 @@ class AlphaSpending:
         correlation = evidence.correlation
         limit = None if correlation is None else tau_lower_limit(correlation.tau, correlation.n)
         share = self.alpha / (evidence.plan.tasks * len(evidence.plan.sizes))
-        spent = float(np.diff(linear_spending(evidence.fractions, share), prepend=0.0)[-1])
+        spent = float(np.diff(share * evidence.fractions, prepend=0.0)[-1])
 
         def needed(n: int) -> float | None:
-            tau = score_critical_tau(self.target - MARGIN, n, spent) if n >= MIN_MODELS else None
+            tau = find_critical_tau(self.target - MARGIN, n, spent) if n >= MIN_MODELS else None
             return None if tau is None else max(self.target, tau)
 
         return decide_acceptance(evidence, needed, target=self.target, lower_limit=limit)
 
 
-def check_error(target: float, alpha: float) -> None:
-    """Refuse a target whose floor is no tau to test against, or an error that is none.
+def find_critical_tau(null_tau: float, n: int, alpha: float) -> float | None:
+    """Find the lowest tau at which a score test rejects that the true one is at most `null_tau`.
 
-    Raises:
-        ConfigError: A number is out of range.
+    Args:
+        null_tau: Tau to reject, in (-1, 1).
+        n: Models, at least 5.
+        alpha: Probability of rejecting it where it is true, in (0, 0.5].
+
+    Returns:
+        The tau, or None where not even a tau of 1 is enough.
     """
-    if target <= MARGIN:
-        raise ConfigError(f"criterion.target must lie above {MARGIN:g} for this rule, got {target:g}")
-    if not 0 < alpha < 0.5:
-        raise ConfigError(f"criterion.alpha must lie in (0, 0.5), got {alpha:g}: give an error such as 0.1")
+    angle = math.asin(null_tau) + float(stats.norm.isf(alpha) * arcsine_deviation(null_tau, n))
+    tau = math.sin(min(angle, math.pi / 2)) + 2 / (n * (n - 1))
+    return tau if tau <= 1 else None

@@ -4,29 +4,19 @@ import math
 
 from nasproxy.statistics.acceptance import Evidence, Verdict, check_target, decide_acceptance
 from nasproxy.statistics.deviation import MIN_MODELS, tau_lower_limit
+from nasproxy.statistics.tau_prior import PRIOR_VARIANCE, prior_mean
 
-PRIOR_VARIANCE = 0.5
-"""Of atanh(tau) about the prior's mean, over proxy tasks and fractions: weak, against 0.12 of ten models."""
 FACTOR, FACTOR_ADAPTIVE = 2.0, 2.1
 """Deviations that tau must lie above the floor; more where models may be added, since that is another look."""
 MARGINS = ((10, 0.10), (15, 0.05), (20, 0.03), (25, 0.01))
 """What few models must show beyond the target and 0.05."""
 
 
-def prior_mean(fraction: float) -> float:
-    """Mean of atanh(tau) after a fraction of training, over published learning curves.
-
-    >>> round(math.tanh(prior_mean(0.1)), 2)
-    0.66
-    """
-    return 1.6 + 0.35 * math.log(fraction)
-
-
 class WeakPrior:
     """Accept where tau lies two deviations above the floor, after a weak prior on how tau grows.
 
     Its constants were fitted to published learning curves at 16 checks and a target of 0.65; more checks, proxy tasks
-    or a higher target make it err more often. Kept to compare with.
+    or a higher target make it err more often.
 
     Args:
         target: Tau that a good proxy task reaches, in (0.1, 0.9].

@@ -1,0 +1,17 @@
+"""The criteria that are compared: those that a study can choose, and two that it cannot."""
+
+from collections.abc import Callable
+
+from benchmarks.criteria.alpha_spending import AlphaSpending
+from benchmarks.criteria.weak_prior import WeakPrior
+from nasproxy.statistics.acceptance import Criterion
+from nasproxy.statistics.criteria.first_crossing import FirstCrossing
+from nasproxy.statistics.criteria.group_sequential import GroupSequential
+
+CRITERIA: dict[str, Callable[[float], Criterion]] = {
+    "first_crossing": lambda target: FirstCrossing(target=target),
+    "weak_prior": lambda target: WeakPrior(target=target),
+    "alpha_spending": lambda target: AlphaSpending(target=target),
+    "group_sequential": lambda target: GroupSequential(target=target),
+}
+"""Each by its name, with a target and otherwise its own defaults."""
