@@ -171,7 +171,7 @@ print('{"step": 25, "score": 0.7}', file=open(os.environ["NASPROXY_MODEL_DIR"] +
 def test_a_python_program_may_call_the_hooks_itself(tmp_path: Path) -> None:
     code = """
 import os
-from nasproxy import hooks
+from nasproxy.training import hooks
 folder, begin = os.environ["NASPROXY_MODEL_DIR"], 0
 while not hooks.get_stop_training(folder, begin - 1, 25):
     end = min(begin + 10, 25)
@@ -186,7 +186,7 @@ while not hooks.get_stop_training(folder, begin - 1, 25):
 def test_a_program_that_does_not_ask_the_hooks_is_stopped(tmp_path: Path) -> None:
     code = """
 import os, time
-from nasproxy import hooks
+from nasproxy.training import hooks
 hooks.update_trial_training_accuracy_metric(os.environ["NASPROXY_MODEL_DIR"], 0.5, 0, 9, 1.0, 25)
 time.sleep(600)
 """
