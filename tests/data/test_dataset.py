@@ -64,7 +64,7 @@ def test_every_prefix_of_the_proportional_order_is_proportional_to_the_classes(s
 
 
 @given(st.integers(1, 12), st.integers(1, 10), SEEDS)
-def test_a_prefix_is_off_by_less_than_one_where_classes_are_of_equal_size(classes, size, seed):
+def test_class_counts_of_a_prefix_deviate_by_less_than_one_for_classes_of_equal_size(classes, size, seed):
     labels = labels_of([size] * classes)
     order = order_proportionally(labels, seed)
     for k in range(len(labels) + 1):
@@ -73,7 +73,7 @@ def test_a_prefix_is_off_by_less_than_one_where_classes_are_of_equal_size(classe
 
 
 @given(CLASS_SIZES, SEEDS)
-def test_every_prefix_of_the_equal_order_is_equal_over_the_classes_while_they_last(sizes, seed):
+def test_every_prefix_of_the_equal_order_has_equal_class_counts_while_classes_last(sizes, seed):
     labels = labels_of(sizes)
     order = order_equally(labels, seed)
     for k in range(len(labels) + 1):
@@ -118,7 +118,7 @@ def test_a_smaller_fraction_is_a_prefix_of_a_larger_one_and_validation_never_shr
 
 
 @given(st.integers(1, 99).map(lambda percent: percent / 100), SEEDS)
-def test_the_search_split_parts_the_training_images(holdout_fraction, seed):
+def test_the_search_split_partitions_the_training_images(holdout_fraction, seed):
     dataset = counted_images(n_train=200)
     search = taken(dataset, holdout_fraction=holdout_fraction, order_seed=seed)
     trained, scored = numbers_of(search.train_images), numbers_of(search.valid_images)
@@ -126,7 +126,7 @@ def test_the_search_split_parts_the_training_images(holdout_fraction, seed):
     assert sorted(trained + scored) == numbers_of(dataset.train_images)
 
 
-def test_the_full_split_trains_on_all_and_is_scored_on_the_validation_images():
+def test_the_full_split_trains_on_all_and_scores_on_the_validation_images():
     dataset = counted_images()
     full = taken(dataset, split=Split.FULL)
     assert sorted(numbers_of(full.train_images)) == numbers_of(dataset.train_images)
@@ -157,7 +157,7 @@ def test_an_unknown_balance_is_refused():
         taken(counted_images(), balance="fair")
 
 
-def test_a_dataset_tells_how_many_outputs_a_model_needs():
+def test_a_dataset_knows_its_number_of_classes():
     assert counted_images(classes=3).num_classes == 3
 
 
@@ -205,7 +205,7 @@ def test_unusable_data_is_refused(part, change, message):
         (2, "the 2 renders of a training source must have the same label"),
     ],
 )
-def test_renders_that_are_no_groups_are_refused(renders, message):
+def test_invalid_renders_are_refused(renders, message):
     with pytest.raises(DataError, match=message):
         replace(counted_images(), renders=renders)
 
@@ -222,7 +222,7 @@ def test_resizing_keeps_constants_and_bounds(source, target):
     np.testing.assert_allclose(resize_images(np.ones_like(images), target), 1, rtol=1e-5)
 
 
-def test_halving_weighs_all_pixels_by_a_triangle():
+def test_halving_interpolates_with_triangular_weights():
     image = np.arange(8, dtype=np.float32).reshape(1, 1, 1, 8).repeat(8, axis=2)
     np.testing.assert_allclose(resize_images(image, 4)[0, 0, 0, 1:3], [2.5, 4.5], rtol=1e-6)
 

@@ -58,7 +58,7 @@ def test_no_file_is_opened_to_list_and_split_them(root: Path) -> None:
     assert len(taken(image_folder.load(str(root))).train_paths) == 20
 
 
-def test_names_that_are_not_plain_letters_come_back(tmp_path: Path) -> None:
+def test_names_with_special_characters_are_kept(tmp_path: Path) -> None:
     write(tmp_path, "train", {"chêne d'été": 1, "犬": 1})
     write(tmp_path, "val", {"犬": 1})
     dataset = image_folder.load(str(tmp_path))
@@ -133,7 +133,7 @@ def test_a_proxy_task_scales_the_image(
     assert split.image_shape == (3, expected[1], expected[1])
 
 
-def test_the_fingerprint_is_of_names_and_sizes_wherever_they_lie(root: Path, tmp_path: Path) -> None:
+def test_the_fingerprint_depends_on_names_and_sizes_and_not_on_the_root(root: Path, tmp_path: Path) -> None:
     before = image_folder.load(str(root)).fingerprint
     moved = root.rename(tmp_path.with_name("moved"))
     assert image_folder.load(str(moved), image_size_px=32).fingerprint == before

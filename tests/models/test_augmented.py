@@ -62,13 +62,13 @@ def plain():
     return small_cnn.build(spell_out(FIXED), **given)
 
 
-def test_the_policy_acts_in_training_and_not_in_evaluation():
+def test_the_policy_acts_in_training_mode_only():
     model, reference = network().eval(), plain().eval()
     assert torch.equal(model(images()), reference(images()))
     assert not torch.allclose(model.train()(images()), reference.train()(images()))
 
 
-def test_a_policy_of_no_probability_is_no_augmentation():
+def test_a_policy_with_probability_0_does_not_augment():
     assert torch.equal(network(NONE)(images()), plain()(images()))
 
 
@@ -82,7 +82,7 @@ def test_equal_seeds_give_equal_bits():
     assert not torch.equal(results[0], results[2])
 
 
-def test_a_training_that_is_resumed_ends_in_the_bits_of_one_that_is_not():
+def test_a_resumed_training_is_bit_equal_to_an_uninterrupted_one():
     def train(model, steps):
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         for step in steps:
@@ -99,7 +99,7 @@ def test_a_training_that_is_resumed_ends_in_the_bits_of_one_that_is_not():
         assert torch.equal(one, other)
 
 
-def test_the_policy_brings_no_weights_and_no_state():
+def test_the_policy_has_no_weights_and_no_state():
     model, inner = network(), plain()
     assert list(model.state_dict()) == [f"model.{name}" for name in inner.state_dict()]
     for name, value in inner.state_dict().items():
@@ -108,7 +108,7 @@ def test_the_policy_brings_no_weights_and_no_state():
     model.load_state_dict(network(NONE).state_dict())
 
 
-def test_it_offers_what_its_model_offers():
+def test_attributes_of_the_model_are_forwarded():
     model = network().eval()
     features = model.forward_features(images())
     assert torch.equal(model.forward_head(features), model(images()))
@@ -141,14 +141,14 @@ def test_gradients_flow_to_all_weights():
     assert all(parameter.grad is not None for parameter in model.parameters())
 
 
-def test_randaugment_draws_as_many_operations_as_it_is_told():
+def test_randaugment_draws_num_ops_operations():
     for times in (1, 2):
         model = augmented.build({"num_ops": times, "magnitude": 9}, ops=["invert"], **SETTINGS)
         changed = model.policy(images())
         assert torch.allclose(changed, 1 - images() if times == 1 else images(), atol=1e-6)
 
 
-def test_randaugment_takes_its_magnitude_for_all_operations():
+def test_randaugment_applies_one_magnitude_to_all_operations():
     weak, strong = (
         augmented.build({"num_ops": 1, "magnitude": magnitude}, ops=["brightness"], **SETTINGS) for magnitude in (1, 10)
     )

@@ -42,7 +42,7 @@ def test_squeeze_and_activation_are_those_of_the_reference():
     assert not isinstance(built[6][0].bn1.act, nn.ReLU)
 
 
-def test_less_depth_leaves_out_the_last_blocks_and_more_repeats_the_last_one():
+def test_depth_below_1_removes_the_last_blocks_and_above_1_repeats_the_last_one():
     assert definitions(DEEPER, depth=0.5)[2] == definitions(DEEPER)[2][:2]
     assert definitions(DEEPER, depth=1.5)[2][-1] == "ir_r3_k7_s1_e6_c40_se0.25_nre"
 

@@ -40,14 +40,14 @@ def weights(module):
 @pytest.mark.parametrize("block", ["conv", "separable"])
 @pytest.mark.parametrize("activation", ["relu", "silu"])
 @pytest.mark.parametrize("size", [7, 8, 16, 20])
-def test_images_of_any_size_become_logits(block, activation, size):
+def test_images_of_any_size_give_logits(block, activation, size):
     model = network(activation=activation, **{"stage1.block": block, "stage2.block": block})
     images = torch.randn(2, 1, size, size)
     assert model(images).shape == (2, 10)
     assert model.forward_head(model.forward_features(images)).shape == (2, 10)
 
 
-def test_it_speaks_as_a_timm_model():
+def test_it_has_the_interface_of_a_timm_model():
     model = network()
     features = model.forward_features(torch.randn(2, 1, 16, 16))
     assert features.shape == (2, model.num_features, 4, 4)

@@ -67,7 +67,7 @@ def train_and_count(name, architecture):
 
 
 @pytest.mark.parametrize("name", WITHOUT_MODEL)
-def test_spaces_that_are_not_built_have_no_model(name):
+def test_spaces_without_models_have_no_builder(name):
     assert "_target_" not in config(name)["model"]
 
 

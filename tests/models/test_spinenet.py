@@ -112,7 +112,7 @@ def test_random_graphs_are_built_and_every_weight_gets_a_gradient(family, seed):
         assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
 
 
-def test_every_block_that_an_output_needs_moves_the_logits():
+def test_every_needed_block_changes_the_logits():
     torch.manual_seed(0)
     model = network()
     logits = model(torch.randn(4, 3, 128, 128))
@@ -125,7 +125,7 @@ def test_every_block_that_an_output_needs_moves_the_logits():
             assert resample.layers[0][0].weight.grad.abs().max() > 0, "each of the two inputs counts"
 
 
-def test_a_block_that_reaches_no_output_is_not_built():
+def test_a_block_that_no_output_depends_on_is_not_built():
     outputs = [(level, "residual", (0, 1)) for level in (3, 4, 5, 6, 7)]
     graph = [(4, "residual", (0, 1)), (2, "residual", (0, 1)), *outputs]
     model = network(described(graph))
@@ -133,7 +133,7 @@ def test_a_block_that_reaches_no_output_is_not_built():
     assert [block.is_needed for block in read_graph(described(graph), ["residual"])][:2] == [True, False]
 
 
-def test_a_feature_that_nothing_draws_on_joins_the_output_of_its_shape():
+def test_an_unused_feature_is_added_to_the_output_of_its_shape():
     outputs = [(level, "residual", (0, 1)) for level in (3, 4, 5, 6, 7)]
     loose = [(4, "residual", (0, 1)), (4, "bottleneck", (0, 1)), (6, "residual", (0, 2))]
     graph = read_graph(described([*loose, *outputs]), ["residual", "bottleneck"])
@@ -143,7 +143,7 @@ def test_a_feature_that_nothing_draws_on_joins_the_output_of_its_shape():
 
 @pytest.mark.parametrize("side", [1, 7, 12, 20, 33, 100])
 @pytest.mark.parametrize("family", ["spinenet", "mobile"])
-def test_images_of_any_size_become_logits(side, family):
+def test_images_of_any_size_give_logits(side, family):
     functions = ("mbconv",) if family == "mobile" else ("residual", "bottleneck")
     model = network(drawn(1, functions), family=family, channels=1)
     assert model(torch.randn(2, 1, side, side + 3)).shape == (2, 10)
@@ -155,7 +155,7 @@ def test_a_network_has_the_same_weights_for_images_of_any_size():
     )
 
 
-def test_levels_halve_the_side_again_and_again():
+def test_each_level_halves_the_side():
     sides = {}
     model = network()
     for name, block in model.blocks.items():
@@ -164,7 +164,7 @@ def test_levels_halve_the_side_again_and_again():
     assert list(sides.values()) == [256 // 2**level for level, _, _ in SPINENET_49]
 
 
-def test_another_order_of_levels_is_another_network():
+def test_another_order_of_levels_gives_another_network():
     swapped = dict(described(SPINENET_49))
     swapped["levels.0"], swapped["levels.4"] = swapped["levels.4"], swapped["levels.0"]
     torch.manual_seed(0)
@@ -195,7 +195,7 @@ def test_each_choice_changes_the_network(choice, value):
     assert describe(network({**described(SPINENET_49), choice: value})) != describe(network())
 
 
-def test_it_speaks_as_a_timm_model():
+def test_it_has_the_interface_of_a_timm_model():
     model = network().eval()
     images = torch.randn(2, 3, 64, 64)
     features = model.forward_features(images)
@@ -225,7 +225,7 @@ def test_each_setting_enlarges_the_network(settings):
     assert weights(network(**settings)) > weights(network())
 
 
-def test_an_image_is_seen_at_its_chosen_share():
+def test_images_are_resized_to_the_chosen_share():
     torch.manual_seed(0)
     model = network(image_size=0.5).eval()
     images = torch.randn(2, 3, 128, 128)
@@ -314,7 +314,7 @@ def test_each_size_enlarges_the_fixed_graph(choice, value):
     assert weights(scaled(**{choice: value})) > weights(scaled())
 
 
-def test_the_fixed_graph_at_chosen_sizes_becomes_logits():
+def test_the_fixed_graph_gives_logits_at_chosen_sizes():
     model = scaled()
     assert model.image_size == 0.8
     assert len(model.head) == 4

@@ -55,9 +55,7 @@ def same(left: FolderTrial, right: FolderTrial) -> bool:
 
 @both
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_a_trial_paused_and_resumed_is_bit_equal_to_one_never_paused(
-    tmp_path: Path, trainer: str, num_workers: int
-) -> None:
+def test_a_resumed_trial_is_bit_equal_to_an_uninterrupted_one(tmp_path: Path, trainer: str, num_workers: int) -> None:
     whole = folder_trial(tmp_path / "whole", tmp_path / "images")
     parts = folder_trial(tmp_path / "parts", tmp_path / "images", num_workers=num_workers)
     assert whole.spec.key == parts.spec.key
@@ -112,7 +110,7 @@ def spread(images: Path, devices: int, task: ProxyTask | None = None, **settings
         (7, 14, r"every device of a trial needs a validation image, got 6 images on 7"),
     ],
 )
-def test_images_that_cannot_be_shared_out_are_refused_before_anything_trains(
+def test_images_that_cannot_be_split_over_devices_are_refused_before_training(
     tmp_path: Path, devices: int, batch_size: int, problem: str
 ) -> None:
     with pytest.raises(ConfigError, match=problem):
