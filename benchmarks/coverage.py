@@ -1,13 +1,13 @@
-"""Do verdicts hold what they state? `python -m benchmarks.coverage`: simulations on normal scores of known tau.
+"""Coverage and error rates of verdicts, by simulation on normal scores of known tau: `python -m benchmarks.coverage`.
 
-**Coverage**: in how many samples the one-sided 95 % lower limit that verdicts state lies at or below the true tau. With
-few models tau moves in wide steps, so coverage jumps by up to 6 % from one true tau to the next whatever the limit: the
-smallest, the largest and the mean over the true taus are given.
+**Coverage**: share of samples whose one-sided 95 % lower confidence limit, as stated by verdicts, lies at or below the
+true tau. With few models tau is discrete, so coverage varies by up to 6 % between true taus for any limit; the table
+gives the smallest, the mean and the largest over the true taus.
 
-**False acceptance**: in how many studies a criterion accepts any of several proxy tasks at any look, where the true tau
-of all of them is target - 0.20 throughout. The judge of the controllers decides, by each of the compared criteria with
-its default settings. A model's deviations at fractions f and g of training are correlated min(f, g) /
-max(f, g), as `group_sequential` takes them to be, or independent.
+**False acceptance**: share of studies in which a criterion accepts any of several proxy tasks at any look, although
+the true tau of all is target - 0.20 throughout. Decisions are made by the judge of the proxy search, with each of the
+compared criteria and its default settings. A model's deviations at fractions f and g of training have correlation
+min(f, g) / max(f, g), as `group_sequential` assumes, or are independent.
 """
 
 import argparse
@@ -34,27 +34,27 @@ from nasproxy.trials.records import Check, State, Status, TrialRecord
 
 TRUE_TAUS = tuple(np.arange(0.30, 0.801, 0.025).round(3).tolist())
 GAP = 0.20
-"""How far below the target the true tau of a proxy task lies that must not be accepted."""
+"""Difference between the target and the true tau of a proxy task that must not be accepted."""
 TOTAL_STEPS = 10_000
 MIN_MODELS, MIN_VALID_RATIO = 5, 0.7
 
 
 def sampled_taus(tau: float, n: int, draws: int, random: np.random.Generator) -> Floats:
-    """Taus of samples of n models with normal scores of that true tau, shape (draws,)."""
+    """Sample taus of n models with normal scores and a given true tau, shape (draws,)."""
     reference = random.standard_normal((draws, n))
     proxy = related(reference, tau, random.standard_normal((draws, n)))
-    in_order = np.argsort(reference, axis=1)  # sorted by the reference, all samples share one
+    in_order = np.argsort(reference, axis=1)  # after sorting by the reference, all samples share one reference
     return kendall_taus(np.take_along_axis(proxy, in_order, axis=1), np.arange(n, dtype=np.float64))
 
 
 def related(reference: Floats, tau: float, noise: Floats) -> Floats:
-    """Scores whose true tau with the reference is as given (Greiner 1909); shapes that broadcast."""
+    """Compute normal scores with a given true tau to the reference (Greiner, 1909); broadcastable shapes."""
     rho = math.sin(math.pi / 2 * tau)
     return rho * reference + math.sqrt(1 - rho**2) * noise
 
 
 def coverage(n: int, tau: float, draws: int, random: np.random.Generator) -> float:
-    """Share of samples whose stated lower limit lies at or below the true tau."""
+    """Compute the share of samples whose lower confidence limit lies at or below the true tau."""
     values, counts = np.unique(sampled_taus(tau, n, draws, random).round(9), return_counts=True)
     limits = [tau_lower_limit(value, n) for value in values.tolist()]
     is_covered = [limit is not None and limit <= tau for limit in limits]
@@ -63,14 +63,14 @@ def coverage(n: int, tau: float, draws: int, random: np.random.Generator) -> flo
 
 @dataclass(frozen=True)
 class Family:
-    """A study whose proxy tasks must not be accepted.
+    """A simulated study whose proxy tasks must not be accepted.
 
     Attributes:
-        target: Tau that a good one reaches.
-        models: Reference models.
-        looks: Checks of a proxy task, spaced geometrically from 1 % to 98 % of training.
-        tasks: Proxy tasks.
-        is_correlated: Whether what a model shows at neighbouring checks hangs together.
+        target: Tau of a good proxy task.
+        models: Number of reference models.
+        looks: Number of checks of a proxy task, spaced geometrically from 1 % to 98 % of training.
+        tasks: Number of proxy tasks.
+        is_correlated: Whether a model's deviations at different checks are correlated.
     """
 
     target: float
@@ -81,11 +81,11 @@ class Family:
 
     @property
     def steps(self) -> tuple[int, ...]:
-        """Of the checks."""
+        """Steps of the checks."""
         return tuple((TOTAL_STEPS * np.geomspace(0.01, 0.98, self.looks)).round().astype(int).tolist())
 
     def draw(self, random: np.random.Generator) -> tuple[Floats, Floats]:
-        """Reference scores, shape (models,), and proxy scores, shape (tasks, looks, models)."""
+        """Draw reference scores, shape (models,), and proxy scores, shape (tasks, looks, models)."""
         reference = random.standard_normal(self.models)
         steps = np.array(self.steps)
         fresh = random.standard_normal((self.looks, self.tasks, self.models))
@@ -96,9 +96,9 @@ class Family:
         return reference, related(reference, self.target - GAP, np.stack(noise, axis=1))
 
     def accepts(self, rule: Criterion, reference: Floats, scores: Floats) -> bool:
-        """Whether the judge accepts any proxy task at any look.
+        """Return whether the judge accepts any proxy task at any look.
 
-        It is not asked where tau lies below the target, for no criterion accepts there.
+        Looks with a tau below the target are skipped, since no criterion accepts there.
         """
         judge = Judge(rule, MIN_MODELS, MIN_VALID_RATIO)
         plan = LookPlan(tuple(step / TOTAL_STEPS for step in self.steps), self.tasks, (self.models,))
@@ -120,7 +120,7 @@ class Family:
 
 
 def false_acceptances(family: Family, draws: int, seed: int) -> dict[str, int]:
-    """Studies in which each criterion accepts a proxy task, all criteria on the same draws."""
+    """Count the studies in which each criterion accepts a proxy task, on common random numbers."""
     random = np.random.default_rng(seed)
     rules = {name: make(family.target) for name, make in CRITERIA.items()}
     counts = dict.fromkeys(rules, 0)
@@ -132,12 +132,12 @@ def false_acceptances(family: Family, draws: int, seed: int) -> dict[str, int]:
 
 
 def upper95(count: int, draws: int) -> float:
-    """One-sided 95 % upper limit of a share (Clopper and Pearson)."""
+    """Compute the one-sided 95 % upper confidence limit of a share (Clopper and Pearson)."""
     return 1.0 if count == draws else float(stats.beta.ppf(0.95, count + 1, draws - count))
 
 
 def measure_coverage(models: Sequence[int], draws: int, seed: int) -> list[dict[str, Any]]:
-    """Smallest, largest and mean coverage over the true taus, by number of models."""
+    """Measure the smallest, largest and mean coverage over the true taus, by number of models."""
     random, found = np.random.default_rng(seed), []
     for n in models:
         by_tau = {tau: coverage(n, tau, draws, random) for tau in TRUE_TAUS}
@@ -148,7 +148,7 @@ def measure_coverage(models: Sequence[int], draws: int, seed: int) -> list[dict[
 
 
 def measure_acceptance(given: argparse.Namespace) -> list[dict[str, Any]]:
-    """Share of studies with a false acceptance, by number of models, correlation and criterion."""
+    """Measure the share of studies with a false acceptance, by number of models, correlation and criterion."""
     found = []
     for n in given.models:
         for is_correlated in (True, False):
@@ -160,12 +160,14 @@ def measure_acceptance(given: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def show(found: dict[str, Any]) -> None:
-    """For the eye."""
+    """Print the results as tables."""
     console = Console(width=120)
-    limits = Table("models", "smallest", "mean", "largest", title="coverage of the stated 95 % lower limit")
+    limits = Table("models", "smallest", "mean", "largest", title="coverage of the 95 % lower confidence limit")
     for row in found["coverage"]:
         limits.add_row(str(row["models"]), *(f"{row[name]:.3f}" for name in ("low", "mean", "high")))
-    accepted = Table("models", "looks", "criterion", "share", "upper 95 %", title="studies with a false acceptance")
+    accepted = Table(
+        "models", "looks", "criterion", "share", "upper 95 %", title="share of studies with a false acceptance"
+    )
     for row in found["false_acceptance"]:
         looks = "correlated" if row["correlated"] else "independent"
         accepted.add_row(str(row["models"]), looks, row["criterion"], f"{row['share']:.1%}", f"{row['upper95']:.1%}")
@@ -175,8 +177,8 @@ def show(found: dict[str, Any]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", type=int, nargs="+", default=[10, 20, 30], help="reference models of a study")
-    parser.add_argument("--draws", type=int, default=20_000, help="samples for coverage")
-    parser.add_argument("--studies", type=int, default=1000, help="studies for false acceptance")
+    parser.add_argument("--draws", type=int, default=20_000, help="simulated samples for coverage")
+    parser.add_argument("--studies", type=int, default=1000, help="simulated studies for false acceptance")
     parser.add_argument("--target", type=float, default=0.65)
     parser.add_argument("--looks", type=int, default=20)
     parser.add_argument("--tasks", type=int, default=8)

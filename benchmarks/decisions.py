@@ -1,9 +1,9 @@
-"""How long do decisions take? `python -m benchmarks.decisions`: processor seconds of the controllers, without training.
+"""CPU time of the controller's decisions, without training: `python -m benchmarks.decisions`.
 
-**judgement**: the judge's word on the last check of every proxy task, with cold caches. **decision**: the controller's
-next action at that check and its record on disk. **search**: all decisions of the proxy search up to there, a check
-after the other. **replay**: a whole study of so many trials on a made-up table, selection and search, reading the table
-left out; its seconds a trial must not grow.
+**judgement**: verdicts on the last check of every proxy task, with empty caches. **decision**: the controller's next
+action at that check, including its record on disk. **search**: all decisions of the proxy search, check by check.
+**replay**: selection of references and proxy search of a replayed study with a given number of trials on a synthetic
+table, excluding the time to read the table; the time per trial must not increase with the number of trials.
 """
 
 import argparse
@@ -42,7 +42,7 @@ TARGET = 0.65
 
 
 class Study:
-    """Selection and proxy search on a table, as a replayed study runs them."""
+    """Selection of references and proxy search on a table, as in a replayed study."""
 
     def __init__(self, table: CurveTable, models: int, folder: Path, slots: int | None = None) -> None:
         steps = table.check_steps["full"]
@@ -54,7 +54,7 @@ class Study:
         self.runtime = runner.Runtime(self.store, self.backend, Silent(study=folder), poll_seconds=poll)
 
     def select(self) -> tuple[Reference, ...]:
-        """The references."""
+        """Select the reference models."""
         selection = RandomSelection(models=self.models)
         candidates = [{CHOICE: name} for name in self.table.architectures(list(self.table.check_steps))]
         context = {"recipe": self.recipe, "candidates": candidates, "baseline": None, "seed": 0}
@@ -62,7 +62,7 @@ class Study:
         return state.references or ()
 
     def make_stage(self, references: tuple[Reference, ...]) -> ProxySearchStage:
-        """The proxy search, its own one."""
+        """Make the stage of a proxy search."""
         return ProxySearchStage(
             ProxySearchSettings(),
             tasks={proxy: self.backend.proxy_task(proxy) for proxy in self.backend.proxies},
@@ -77,7 +77,7 @@ class Study:
 
 
 def made(folder: Path, architectures: int, checks: int, proxies: int) -> CurveTable:
-    """A made-up table whose proxies are hopeless, so that every check of all of them is judged."""
+    """Make a synthetic table with uninformative proxy tasks, so that every check of all of them is judged."""
     kinds = {f"proxy{number}": "hopeless" for number in range(proxies)}
     path = folder / f"{architectures}.csv"
     curves.write_table(path, curves.generate_rows(architectures=architectures, checks=checks, proxies=kinds))
@@ -85,14 +85,14 @@ def made(folder: Path, architectures: int, checks: int, proxies: int) -> CurveTa
 
 
 def seconds(work: Callable[[], Any]) -> tuple[float, Any]:
-    """Processor seconds of a piece of work, and what came of it."""
+    """Measure the CPU seconds of a function call and return them with its result."""
     began = time.process_time()
     result = work()
     return time.process_time() - began, result
 
 
 def judge_last_checks(study: Study, references: tuple[Reference, ...]) -> None:
-    """Every proxy task's last check, by a judge that has judged nothing before."""
+    """Judge every proxy task's last check with a new judge."""
     judge = Judge(GroupSequential(target=TARGET), min_models=5, min_valid_ratio=0.7)
     proxies = study.backend.proxies
     for proxy in proxies:
@@ -104,7 +104,7 @@ def judge_last_checks(study: Study, references: tuple[Reference, ...]) -> None:
 
 
 def decide_last_check(study: Study, stage: ProxySearchStage, state: ProxySearchState) -> None:
-    """The last decision of a search that has ended, once more: the next action, and its record."""
+    """Repeat the last decision of a finished search: the next action and its record."""
     name, task = next(iter(state.tasks.items()))
     open_task = replace(task, checks=task.checks[:-1], stopping_state=None)
     before = ProxySearchState({**state.tasks, name: open_task})
@@ -115,7 +115,7 @@ def decide_last_check(study: Study, stage: ProxySearchStage, state: ProxySearchS
 
 
 def measure_decisions(models: int, checks: int, proxies: int) -> dict[str, float]:
-    """Seconds of the judgement, the decision and the search."""
+    """Measure the CPU seconds of judgement, decision and search."""
     with tempfile.TemporaryDirectory() as folder:
         study = Study(made(Path(folder), models, checks, proxies), models, Path(folder))
         references = study.select()
@@ -128,7 +128,7 @@ def measure_decisions(models: int, checks: int, proxies: int) -> dict[str, float
 
 
 def measure_replay(trials: int, checks: int, proxies: int, slots: int) -> dict[str, float]:
-    """Seconds of a study of so many trials, in all and a trial."""
+    """Measure the CPU time of a replayed study, in total and per trial."""
     with tempfile.TemporaryDirectory() as folder:
         models = trials // (proxies + 1)
         table = made(Path(folder), models, checks, proxies)
@@ -156,11 +156,11 @@ def main() -> None:
         parser.error("--models must be at least 8, --checks, --proxies, --slots and --trials at least 1")
     decisions = measure_decisions(given.models, given.checks, given.proxies)
     replays = [measure_replay(trials, 5, 3, given.slots) for trials in given.trials]
-    shown = Table("what", "processor seconds")
+    shown = Table("measurement", "CPU seconds")
     for name, value in decisions.items():
         shown.add_row(name, f"{value:.3f}")
     for replay in replays:
-        each = f"{replay['seconds']:.1f} ({replay['milliseconds_a_trial']:.2f} ms a trial)"
+        each = f"{replay['seconds']:.1f} ({replay['milliseconds_a_trial']:.2f} ms per trial)"
         shown.add_row(f"replay of {replay['trials']} trials", each)
     Console(width=120).print(shown)
     if given.json:

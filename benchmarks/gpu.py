@@ -1,11 +1,11 @@
-"""What does a GPU give? `python -m benchmarks.gpu`; without one it says so.
+"""Training speed on a GPU: `python -m benchmarks.gpu`.
 
-1. One training as it should be (bf16, channels last, images on the GPU) against a plain loop (32 bit, images sent
-   batch by batch).
-2. Small trainings as processes side by side on one GPU: how many make the most steps a second together?
-3. Five seeds of one architecture as one batched training, against one seed alone.
+1. One optimized training (bf16, channels last, images on the GPU) compared with a plain loop (32 bit, images
+   transferred batch by batch).
+2. Small trainings as concurrent processes on one GPU: which number has the highest total throughput?
+3. Five seeds of one architecture as one batched training, compared with a single seed.
 
-`--device cpu` runs the same in small on cores: what it says there is that it runs.
+`--device cpu` runs a small version on CPU cores, as a smoke test.
 """
 
 import argparse
@@ -37,17 +37,17 @@ LARGE_GOAL, SMALL_GOAL, SEEDS_GOAL = 1.0, 3.0, 2.0
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much is measured.
+    """Sizes of the measurements.
 
     Attributes:
         large: Model of the first measurement.
         large_side_px: Side of its images.
-        large_batch: Images of its steps.
-        small: Model of the others; images of 16 pixels, 64 a step.
-        images: Training images.
+        large_batch: Images per step of the first measurement.
+        small: Model of the other measurements, with images of 16 pixels and 64 images per step.
+        images: Number of training images.
         steps: Steps of one run.
-        processes: Trainings side by side, each number in turn.
-        repeats: Runs, of which the median counts.
+        processes: Numbers of concurrent trainings to measure.
+        repeats: Number of runs, of which the median is reported.
     """
 
     large: Callable[[], nn.Module]
@@ -70,7 +70,7 @@ SETTINGS = ClassifierSettings(
 
 
 def split(images: int, side_px: int) -> ImageSplit:
-    """Random images of 10 classes."""
+    """Make random images of 10 classes."""
     random = np.random.default_rng(0)
     pixels = random.normal(size=(images, 3, side_px, side_px)).astype(np.float32)
     labels = random.integers(0, 10, images)
@@ -83,11 +83,11 @@ def synchronize(device: torch.device) -> None:
 
 
 class Training:
-    """One training, a step at a time.
+    """One training, step by step.
 
     Attributes:
-        batches: What it trains on.
-        precision: Numbers of its forward pass.
+        batches: Training batches.
+        precision: Precision of the forward pass.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class Training:
 
 
 def seconds(step: Callable[[], None], steps: int, device: torch.device, warm_up: int = 5) -> float:
-    """Time of so many steps, once the first have been taken."""
+    """Measure the seconds of `steps` steps after `warm_up` unmeasured ones."""
     for _ in range(warm_up):
         step()
     synchronize(device)
@@ -127,7 +127,7 @@ def seconds(step: Callable[[], None], steps: int, device: torch.device, warm_up:
 
 
 def sent(data: ImageSplit, batch_size: int, device: torch.device) -> Iterator[optimization.Batch]:
-    """Batches that lie in the host's memory, and are sent to the device one by one."""
+    """Yield batches that are stored on the host and transferred to the device one by one."""
     images, labels = torch.from_numpy(data.train_images), torch.from_numpy(data.train_labels)
     stream = BatchStream(len(labels), batch_size, seed=0)
     for step in range(sys.maxsize):
@@ -136,12 +136,12 @@ def sent(data: ImageSplit, batch_size: int, device: torch.device) -> Iterator[op
 
 
 def resident(data: ImageSplit, settings: ClassifierSettings, device: torch.device) -> Iterator[optimization.Batch]:
-    """Batches of images that lie on the device."""
+    """Yield batches of images that are stored on the device."""
     return ImageArrays(data, settings, seed=0, device=device).batches(0, sys.maxsize)
 
 
 def large(sizes: Sizes, device: torch.device) -> dict[str, Any]:
-    """One training as it should be, against a plain loop, by turns."""
+    """Compare an optimized training with a plain loop, in alternating runs."""
     data = split(sizes.images, sizes.large_side_px)
     plain = replace(SETTINGS, batch_size=sizes.large_batch)
     fast = replace(plain, channels_last=True)
@@ -159,7 +159,7 @@ def large(sizes: Sizes, device: torch.device) -> dict[str, Any]:
 
 
 def small(sizes: Sizes, device: torch.device) -> dict[str, Any]:
-    """Steps a second of all processes together, by how many there are."""
+    """Measure the total steps per second by number of concurrent processes."""
     rates = {count: statistics.median(_together(count, sizes, device)) for count in sizes.processes}
     best = max(rates, key=lambda count: rates[count])
     speed_up = rates[best] / rates[1]
@@ -167,7 +167,7 @@ def small(sizes: Sizes, device: torch.device) -> dict[str, Any]:
 
 
 def _together(count: int, sizes: Sizes, device: torch.device) -> list[float]:
-    context = multiprocessing.get_context("spawn")  # CUDA has started here, which a fork would not survive
+    context = multiprocessing.get_context("spawn")  # CUDA is initialized here and cannot be used after a fork
     barrier, times = context.Barrier(count), context.Queue()
     started = [
         context.Process(target=_train_beside, args=(barrier, times, sizes, str(device), seed)) for seed in range(count)
@@ -184,7 +184,7 @@ def _together(count: int, sizes: Sizes, device: torch.device) -> list[float]:
 
 
 def _train_beside(barrier: Any, times: Any, sizes: Sizes, device_name: str, seed: int) -> None:
-    """Train as often as asked for, each time with the others; tells when each run began and ended."""
+    """Train in a process of its own, starting each run together with the others; report start and end times."""
     torch.set_num_threads(1)
     torch.manual_seed(seed)
     device = torch.device(device_name)
@@ -193,17 +193,17 @@ def _train_beside(barrier: Any, times: Any, sizes: Sizes, device_name: str, seed
     for _ in range(sizes.repeats):
         seconds(training.step, 0, device)
         barrier.wait(600)
-        began = time.monotonic()  # one clock for all processes of a machine
+        began = time.monotonic()  # shared by all processes of a machine
         seconds(training.step, sizes.steps, device, warm_up=0)
         found.append((began, time.monotonic()))
     times.put(found)
 
 
 class SeedsAtOnce:
-    """Several seeds of one architecture as one training: their weights stacked, their steps taken together.
+    """Several seeds of one architecture as one training with stacked weights.
 
-    The statistics of batch norm are stacked too, so each seed has its own. A seed's weights and batches never meet
-    another's: what comes out is what each would give alone, but for the order of sums.
+    Batch-norm statistics are stacked too, so that each seed has its own. Seeds do not interact: results equal those of
+    separate trainings up to the order of floating-point sums.
     """
 
     def __init__(
@@ -227,7 +227,7 @@ class SeedsAtOnce:
     def step(self) -> None:
         images, labels = (torch.stack(parts) for parts in zip(*(next(one) for one in self.batches), strict=True))
         self.optimizer.zero_grad()
-        # The sum's gradient by one seed's weights is that of its own loss.
+        # The gradient of the sum with respect to a seed's weights is that of its own loss.
         self._losses(self.parameters, self.buffers, images, labels).sum().backward()
         self.optimizer.step()
 
@@ -239,19 +239,19 @@ class SeedsAtOnce:
 
 
 def seeded(build: Callable[[], nn.Module], seed: int) -> nn.Module:
-    """A model with the weights of a seed."""
+    """Build a model with the initial weights of a seed."""
     torch.manual_seed(seed)
     return build()
 
 
 def streams(data: ImageSplit, device: torch.device) -> list[Iterator[optimization.Batch]]:
-    """The batches of each seed, on the device."""
+    """Make the batches of each seed, on the device."""
     images = [ImageArrays(data, SETTINGS, seed=seed, device=device) for seed in range(SEEDS)]
     return [one.batches(0, sys.maxsize) for one in images]
 
 
 def seeds(sizes: Sizes, device: torch.device) -> dict[str, Any]:
-    """Five seeds at once against one alone, by turns."""
+    """Compare five batched seeds with a single one, in alternating runs."""
     data = split(sizes.images, 16)
     alone = Training(seeded(sizes.small, 0), SETTINGS, streams(data, device)[0], device)
     models = [seeded(sizes.small, seed) for seed in range(SEEDS)]
@@ -270,7 +270,7 @@ def main() -> None:
     parser.add_argument("--device", choices=list(SIZES), default="cuda", help="(default: %(default)s)")
     name = parser.parse_args().device
     if name == "cuda" and not torch.cuda.is_available():
-        print("There is no GPU here, so nothing was measured: run this where torch.cuda.is_available().")
+        print("This benchmark needs a GPU, got none, so nothing was measured: run it where torch.cuda.is_available().")
         print(json.dumps({"benchmark": "gpu", "device": None, "results": {}}))
         return
     torch.set_num_threads(1)
@@ -278,13 +278,18 @@ def main() -> None:
     sizes, device = SIZES[name], torch.device(name)
     results = {"large": large(sizes, device), "small": small(sizes, device), "seeds": seeds(sizes, device)}
     words = {
-        "large": f"bf16, channels last, images on the device: {results['large']['speed_up']:.2f} times the plain loop",
-        "small": (
-            f"{results['small']['best']} small trainings at once: {results['small']['speed_up']:.2f} times the steps "
-            f"of one at a time (goal {SMALL_GOAL:g})"
+        "large": (
+            f"bf16, channels last, images on the device: {results['large']['speed_up']:.2f} times the speed of the "
+            f"plain loop (goal: above {LARGE_GOAL:g})"
         ),
-        "seeds": f"{SEEDS} seeds at once: {results['seeds']['times_one_seed']:.2f} times one seed's time "
-        f"(goal at most {SEEDS_GOAL:g})",
+        "small": (
+            f"{results['small']['best']} concurrent small trainings: {results['small']['speed_up']:.2f} times the "
+            f"throughput of a single one (goal: at least {SMALL_GOAL:g})"
+        ),
+        "seeds": (
+            f"{SEEDS} batched seeds: {results['seeds']['times_one_seed']:.2f} times the time of a single seed "
+            f"(goal: at most {SEEDS_GOAL:g})"
+        ),
     }
     for line in words.values():
         print(line)

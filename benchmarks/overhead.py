@@ -1,8 +1,8 @@
-"""What it costs to start a trial: from submit to the first line of trainer code, in a fresh process.
+"""Overhead of starting a trial: time from submit to the first line of trainer code, in a new process.
 
     python -m benchmarks.overhead [--trials 20]
 
-Ours starts from the warm fork server; Ray Tune is measured beside it, in the same run, and must be installed for that:
+nasproxy starts trials from the warm fork server; Ray Tune is measured in the same run if it is installed:
 `pip install 'ray[tune]'`.
 """
 
@@ -23,18 +23,18 @@ from nasproxy.trials.records import State
 from nasproxy.trials.spec import Recipe, Split, TrialSpec
 
 MODULE = "benchmarks.overhead"
-"""This module's name in a worker, where it is not `__main__`."""
+"""Import name of this module in a worker."""
 
 
 def stamp(trial: TrialContext) -> None:
-    """A trainer that notes when it began; the machine's monotonic clock is one for all processes."""
+    """Train nothing and write the start time; the monotonic clock is shared by all processes of a machine."""
     now = time.monotonic()
     (trial.model_dir / "began").write_text(repr(now))
     hooks.update_trial_training_accuracy_metric(trial.model_dir, 0.5, 0, trial.total_steps - 1, 0.0, trial.total_steps)
 
 
 def ours(trials: int) -> dict[str, float]:
-    """Milliseconds with the local backend."""
+    """Measure nasproxy's local backend, in milliseconds."""
     recipe = Recipe({}, {"_target_": f"{MODULE}.stamp"}, {"loader": None}, "none", 1, 1)
     with tempfile.TemporaryDirectory() as folder:
         store = FolderTrialStore(Path(folder))
@@ -63,12 +63,12 @@ def ours(trials: int) -> dict[str, float]:
 
 
 def ray_tune(trials: int) -> dict[str, float] | None:
-    """Milliseconds with Ray Tune for a trial that imports torch; None where it is not installed."""
+    """Measure Ray Tune with a trial that imports torch, in milliseconds; None if it is not installed."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     try:
         import ray
         from ray import tune
-    except ImportError:  # ray without what tune needs, too
+    except ImportError:  # also without the dependencies of ray.tune
         return None
 
     ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")

@@ -1,9 +1,8 @@
-"""Published learning curves as tables to replay: `python -m benchmarks.published KIND FILE TABLE`.
+"""Conversion of published learning curves to tables for replay: `python -m benchmarks.published KIND FILE TABLE`.
 
-The publishers wrote a row for each training and a column for each check; this writes a row for each check, with the
-columns that docs/replay.md names. Most of them left out how long training took: there a step counts as long as a model
-of its size would need, in units of their mean. Rows that did not train become failures, repeats of a setting further
-seeds.
+The published tables have one row per training and one column per check; the result has one row per check, with the
+columns of docs/replay.md. Most tables lack training times: steps then take a time in proportion to the size of the
+model, in units of the mean. Trainings that diverged become failures, and repetitions of a setting further seeds.
 """
 
 import argparse
@@ -19,7 +18,7 @@ COLUMNS = ("architecture", "proxy", "seed", "step", "score", "train_seconds", "s
 Row = Mapping[str, str]
 
 DIVERGED = 0.006
-"""TinyImageNet has 200 classes: a network that ends below this never left chance."""
+"""Highest final accuracy of a diverged training on TinyImageNet, whose 200 classes give 0.005 by chance."""
 
 
 @dataclass(frozen=True)
@@ -27,11 +26,11 @@ class Training:
     """One row of a published table.
 
     Attributes:
-        architecture: A name for what was trained.
-        proxy: Under which setting.
-        seconds: Of its whole training, in any unit.
-        scores: At each check; empty text where it has none.
-        is_diverged: Whether it never trained.
+        architecture: Name of the architecture.
+        proxy: Name of the proxy task, or `full`.
+        seconds: Duration of the whole training, in any unit.
+        scores: Score at each check; empty text if missing.
+        is_diverged: Whether the training diverged.
     """
 
     architecture: str
@@ -58,18 +57,18 @@ def wikitext2(row: Row) -> Training:
 
 
 def resnets(row: Row) -> Training:
-    """ResNets on TinyImageNet (higher is better), none of them a proxy of another."""
+    """ResNets on TinyImageNet (higher is better), all as full trainings."""
     return _resnet(row, "b{num_blocks}_f{num_filters}_k{filter_size}", "full")
 
 
 def resnets_width(row: Row) -> Training:
-    """The same, told by their width: what has 20 filters is full training, fewer are proxy tasks."""
+    """ResNets on TinyImageNet with width as the proxy dimension: 20 filters are full training, fewer a proxy task."""
     proxy = "full" if row["num_filters"] == "20" else f"filters{row['num_filters']}"
     return _resnet(row, "b{num_blocks}_k{filter_size}", proxy)
 
 
 def resnets_depth(row: Row) -> Training:
-    """The same, told by their depth: what has 8 blocks is full training, fewer are proxy tasks."""
+    """ResNets on TinyImageNet with depth as the proxy dimension: 8 blocks are full training, fewer a proxy task."""
     proxy = "full" if row["num_blocks"] == "8" else f"blocks{row['num_blocks']}"
     return _resnet(row, "f{num_filters}_k{filter_size}", proxy)
 
@@ -91,7 +90,7 @@ def _resnet(row: Row, name: str, proxy: str) -> Training:
 
 
 def _scores(row: Row, prefix: str) -> list[str]:
-    """The columns of a prefix by the number after it; a check before the first step is left out."""
+    """Return the columns of a prefix in order of their number, without a check before the first step."""
     places = sorted(
         int(name[len(prefix) :]) for name in row if name.startswith(prefix) and name[len(prefix) :].isdigit()
     )
@@ -99,11 +98,11 @@ def _scores(row: Row, prefix: str) -> list[str]:
 
 
 def rows(trainings: Sequence[Training], every: int) -> Iterator[tuple[str, str, int, int, str, float, str]]:
-    """A row for every so many checks and for the last, and one for the failure of what failed.
+    """Yield a row for every `every`-th check and the last check, and for each failure.
 
     Args:
-        trainings: What was published.
-        every: Checks from one that is written to the next.
+        trainings: Published trainings.
+        every: Interval between written checks, in checks.
     """
     seeds: Counter[tuple[str, str]] = Counter()
     mean = sum(training.seconds for training in trainings) / len(trainings)
@@ -125,16 +124,16 @@ def rows(trainings: Sequence[Training], every: int) -> Iterator[tuple[str, str, 
 
 
 def convert(kind: str, path: Path, *, every: int = 1, schedule: str | None = None) -> Iterator[tuple[object, ...]]:
-    """A published table as rows of a table to replay.
+    """Convert a published table to rows of a table for replay.
 
     Args:
-        kind: Which, of `KINDS`.
-        path: The publishers' file, as it came.
-        every: Checks from one that is written to the next.
-        schedule: Of the ResNets, which `ss`; None for the most frequent.
+        kind: Key of `KINDS`.
+        path: Published file, unchanged.
+        every: Interval between written checks, in checks.
+        schedule: Schedule of the ResNets, a value of column `ss`; None for the most frequent.
 
     Raises:
-        DataError: The file lacks a column of its kind, or rows of that schedule.
+        DataError: The file lacks a column of its kind, or rows of the schedule.
     """
     with path.open(encoding="utf-8", newline="") as file:
         found: list[Row] = list(csv.DictReader(file))
@@ -144,14 +143,18 @@ def convert(kind: str, path: Path, *, every: int = 1, schedule: str | None = Non
             found = [row for row in found if row["ss"] == wanted]
         trainings = [KINDS[kind](row) for row in found]
     except (KeyError, ValueError, IndexError) as error:
-        raise DataError(f"{path} must be the published table {kind}, and lacks {error}: give its own file") from error
+        raise DataError(
+            f"{path} must be the published table {kind}, got a table without {error}: give the published file"
+        ) from error
     if not trainings:
-        raise DataError(f"{path} has no training of schedule {schedule}: leave --schedule out for the most frequent")
+        raise DataError(
+            f"{path} must contain trainings of schedule {schedule}, got none: omit --schedule for the most frequent"
+        )
     yield from rows(trainings, every)
 
 
 def write(path: Path, converted: Iterator[tuple[object, ...]]) -> None:
-    """Write rows as a CSV file."""
+    """Write rows to a CSV file."""
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
@@ -163,13 +166,15 @@ def main() -> None:
     parser.add_argument(
         "kind", choices=KINDS, help="; ".join(f"{name}: {kind.__doc__}" for name, kind in KINDS.items())
     )
-    parser.add_argument("file", type=Path, help="as it was published")
-    parser.add_argument("table", type=Path, help="the CSV file to write")
-    parser.add_argument("--every", type=int, default=1, help="checks from one that is written to the next")
-    parser.add_argument("--schedule", help="of the ResNets, which `ss`; the most frequent unless given")
+    parser.add_argument("file", type=Path, help="published file, unchanged")
+    parser.add_argument("table", type=Path, help="CSV file to write")
+    parser.add_argument("--every", type=int, default=1, help="interval between written checks, in checks")
+    parser.add_argument(
+        "--schedule", help="schedule of the ResNets, a value of column `ss` (default: the most frequent)"
+    )
     given = parser.parse_args()
     if given.every < 1:
-        parser.error(f"--every must be at least 1, got {given.every}")
+        parser.error(f"--every must be at least 1, got {given.every}: give a number of checks")
     try:
         write(given.table, convert(given.kind, given.file, every=given.every, schedule=given.schedule))
     except (NasproxyError, OSError) as error:

@@ -1,11 +1,11 @@
-"""What does a race of proxy tasks save? `python -m benchmarks.race --table FILE --proxies a,b,c`.
+"""Savings of racing proxy tasks: `python -m benchmarks.race --table FILE --proxies a,b,c`.
 
-Every draw takes reference models from the table, and searches its proxy tasks four ways, each by the controller itself
-on the replay backend in virtual time: in a race; one after the other, stopping what can no longer be cheaper, in the
-best and in other orders of the grid; and one after the other without that. Counted are the trained seconds of all
-trials, up to their last check. The best order has the winner first. **ratio** is a way's mean over that of the best
-order; **same** the share of draws whose verdict is the race's: the same proxy task accepted at the same step, or one
-that is cheaper by less than `proxy_search.time_tolerance`, or none.
+Each draw takes reference models from the table and runs the proxy search, with its own controller on the replay
+backend in virtual time, under several policies: as a race; sequentially with early stopping of tasks that can no longer
+be cheaper, in the best and in other orders of the grid; and sequentially without early stopping. The cost is the
+training time of all trials up to their last check. The best order has the winner first. **ratio** is a policy's mean
+cost relative to that of the best order; **same** is the share of draws with the verdict of the race: the same proxy
+task accepted at the same step, or one whose cost differs by at most `proxy_search.time_tolerance`, or none.
 """
 
 import argparse
@@ -39,20 +39,20 @@ from nasproxy.trials.spec import Recipe
 
 WAYS = ("race", "best_order", "mean_order", "worst_order", "no_early_stop")
 LOOKS_PER_CHECK = 2
-"""Looks of the controller at its trials in the time that a median one takes from one check to the next."""
+"""Polls of the controller per median time between two checks of a trial."""
 JUDGED_BY = "the benchmark"
 
 
 @dataclass(frozen=True)
 class Found:
-    """What a proxy search came to.
+    """Result of a proxy search.
 
     Attributes:
-        winner: The accepted proxy task; None where none was.
-        step: The step it was accepted at.
-        seconds: Its rated training time up to there.
-        trained_seconds: Of all trials.
-        trained_steps: Of all trials.
+        winner: Accepted proxy task; None if none was accepted.
+        step: Step at which it was accepted.
+        seconds: Rated training time up to this step.
+        trained_seconds: Training time of all trials.
+        trained_steps: Training steps of all trials.
     """
 
     winner: str | None
@@ -62,7 +62,7 @@ class Found:
     trained_steps: int
 
     def is_same_verdict(self, other: "Found", tolerance: float) -> bool:
-        """Whether the two accepted the same, or two that cost alike."""
+        """Return whether two searches accepted the same proxy task, or two of about equal cost."""
         if self.seconds is None or other.seconds is None:
             return self.winner == other.winner
         is_same = (self.winner, self.step) == (other.winner, other.step)
@@ -71,13 +71,13 @@ class Found:
 
 @dataclass(frozen=True)
 class Grid:
-    """Proxy tasks of a table, and the models they are judged on.
+    """Proxy tasks of a table and the reference models that they are judged on.
 
     Attributes:
-        table: Learning curves of full training, `full`, and of the proxies.
-        models: Architectures that are the references.
-        criterion: When a proxy task is good.
-        slots: Trials at once; None for all.
+        table: Learning curves of full training, `full`, and of the proxy tasks.
+        models: Architectures of the reference models.
+        criterion: Acceptance criterion of proxy tasks.
+        slots: Number of concurrent trials; None for no limit.
     """
 
     table: CurveTable
@@ -86,7 +86,7 @@ class Grid:
     slots: int | None = None
 
     def search(self, proxies: Sequence[str], **settings: Any) -> Found:
-        """Search proxies in this order, with the controller's own settings."""
+        """Run the proxy search on proxy tasks in the given order."""
         store = MemoryTrialStore()
         backend = ReplayBackend(store, curves=self.table, proxies=list(proxies), slots=self.slots)
         with tempfile.TemporaryDirectory() as folder:
@@ -136,7 +136,7 @@ def _found(state: ProxySearchState, store: MemoryTrialStore) -> Found:
 
 
 def compare(grid: Grid, proxies: Sequence[str], orders: Sequence[Sequence[str]]) -> dict[str, list[Found]]:
-    """One draw, all ways; those that try several orders have a search for each."""
+    """Run the searches of one draw under all policies, with a search for each order."""
     raced = grid.search(proxies, policy="race")
     first = [raced.winner] if raced.winner else []
     best = [*first, *(proxy for proxy in proxies if proxy not in first)]
@@ -152,13 +152,13 @@ def compare(grid: Grid, proxies: Sequence[str], orders: Sequence[Sequence[str]])
 
 
 def candidates(table: CurveTable, proxies: Sequence[str]) -> list[str]:
-    """Architectures that were trained under all proxies, and fully: what may be a reference."""
+    """List the architectures with curves under all proxy tasks and a successful full training."""
     full = {t.architecture for t, curve in table.curves.items() if t.proxy == "full" and curve.cause is None}
     return [name for name in table.architectures(["full", *proxies]) if name in full]
 
 
 def orders_of(proxies: Sequence[str], count: int, random: np.random.Generator) -> list[tuple[str, ...]]:
-    """All orders of a grid, or so many random ones where there are more."""
+    """List all orders of a grid, or `count` random ones if there are more."""
     whole = list(itertools.islice(itertools.permutations(proxies), count + 1))
     if len(whole) <= count:
         return whole
@@ -166,7 +166,7 @@ def orders_of(proxies: Sequence[str], count: int, random: np.random.Generator) -
 
 
 def summary(draws: Sequence[dict[str, list[Found]]]) -> dict[str, Any]:
-    """Each way's mean trained seconds, over draws that accepted a proxy task and over those that did not."""
+    """Summarize the cost of each policy over the draws that accepted a proxy task, and the agreement over all."""
     tolerance = ProxySearchSettings.time_tolerance
     accepted = [draw for draw in draws if draw["race"][0].winner is not None]
     figures: dict[str, Any] = {"accepted": len(accepted) / len(draws), "ways": {}}
@@ -189,7 +189,7 @@ def _mean(found: Sequence[Found]) -> float:
 
 
 def measure(table: CurveTable, proxies: Sequence[str], given: argparse.Namespace) -> dict[str, Any]:
-    """Draws with all slots and with few."""
+    """Run all draws with unlimited slots and with few."""
     random = np.random.default_rng(given.seed)
     names = candidates(table, proxies)
     drawn = [random.choice(names, given.models, replace=False).tolist() for _ in range(given.draws)]
@@ -205,7 +205,7 @@ def measure(table: CurveTable, proxies: Sequence[str], given: argparse.Namespace
 
 
 def rows(found: dict[str, Any]) -> Iterator[list[str]]:
-    """For the eye."""
+    """Format the results as rows of a table."""
     for slots, figures in found["slots"].items():
         for way, values in figures["ways"].items():
             shown = ("" if value is None else f"{value:.3g}" for value in values.values())
@@ -214,15 +214,15 @@ def rows(found: dict[str, Any]) -> Iterator[list[str]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--table", required=True, help="CSV or Parquet with several proxies (docs/replay.md)")
-    parser.add_argument("--proxies", help="names of proxies, by commas; all but `full` unless given")
+    parser.add_argument("--table", required=True, help="CSV or Parquet file with several proxy tasks (docs/replay.md)")
+    parser.add_argument("--proxies", help="proxy tasks, separated by commas (default: all but `full`)")
     parser.add_argument("--direction", choices=("max", "min"), default="max", help="which scores are better")
     parser.add_argument("--rule", choices=CRITERIA, default="group_sequential")
     parser.add_argument("--target", type=float, default=0.65)
     parser.add_argument("--models", type=int, default=10, help="reference models of a study")
     parser.add_argument("--draws", type=int, default=20)
-    parser.add_argument("--orders", type=int, default=24, help="orders of the grid to try; all where there are no more")
-    parser.add_argument("--slots", type=int, default=2, help="the few slots to compare with one for each trial")
+    parser.add_argument("--orders", type=int, default=24, help="maximum number of orders of the grid to try")
+    parser.add_argument("--slots", type=int, default=2, help="number of slots to compare with unlimited slots")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
     given = parser.parse_args()
@@ -233,12 +233,14 @@ def main() -> None:
     proxies = given.proxies.split(",") if given.proxies else [name for name in table.check_steps if name != "full"]
     unknown = [proxy for proxy in ("full", *proxies) if proxy not in table.check_steps]
     if unknown or not proxies:
-        parser.error(f"the table needs full training, `full`, and proxies; it has {', '.join(table.check_steps)}")
+        parser.error(
+            f"--table must contain full training, `full`, and the proxy tasks, got {', '.join(table.check_steps)}"
+        )
     available = len(candidates(table, proxies))
     if not 5 <= given.models <= available or min(given.draws, given.orders, given.slots) < 1:
         parser.error(f"--models must lie between 5 and {available}, --draws, --orders and --slots be at least 1")
     found = measure(table, proxies, given)
-    shown = Table("slots", "accepted", "way", "seconds", "ratio", "largest ratio", "same", title=f"{given.table}")
+    shown = Table("slots", "accepted", "policy", "seconds", "ratio", "largest ratio", "same", title=f"{given.table}")
     for row in rows(found):
         shown.add_row(*row)
     Console(width=120).print(shown)

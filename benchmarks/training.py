@@ -1,11 +1,11 @@
-"""How fast is a trial in Lightning, against a bare PyTorch loop? `python -m benchmarks.training`.
+"""Speed of a Lightning trial relative to a bare PyTorch loop: `python -m benchmarks.training`.
 
-Small networks show what the framework adds to a step; models of timm, what is left of it where a step takes 10 ms or
-more. Both train the same model on the same batches, after they have made them and it.
-`steps` compares the steps a second: the trial's by the seconds that it reports, which leave out validation and
-checkpoints. `whole fit` compares all of the time, Trainer, callbacks, checks, reports and checkpoints included; only
-the model's own work on validation images is taken off: what a trial costs once weighs there, the more the shorter it
-is. `processor` is the same by processor time, which holds on a machine that does other work too.
+Small networks show the overhead per step; timm models show its share of steps of 10 ms or more. Both train the same
+model on the same batches.
+`steps` is the ratio of steps per second, with the training seconds that the trial reports, which exclude validation and
+checkpoints. `whole fit` is the ratio of total times, including Trainer, callbacks, checks, reports and checkpoints, but
+not the model's forward passes in validation; it includes the fixed cost of a trial, which matters more for short ones.
+`processor` is the same ratio in CPU time, which is more robust on a machine with other load.
 """
 
 import argparse
@@ -47,12 +47,12 @@ class Workload:
     """A model of a given cost.
 
     Attributes:
-        name: What the table calls it.
-        build: Makes the model, for images of 3 channels and 10 classes.
+        name: Name in the table.
+        build: Builds the model, for images of 3 channels and 10 classes.
         side_px: Side of an image.
         steps: Optimizer steps of one run.
-        goal: Least share of the bare loop's speed.
-        goal_of: Which of the ratios the goal is for.
+        goal: Lowest acceptable ratio to the bare loop's speed.
+        goal_of: Ratio that the goal applies to.
     """
 
     name: str
@@ -64,7 +64,7 @@ class Workload:
 
 
 def chain(channels: int, layers: int) -> nn.Module:
-    """Convolutions one after the other."""
+    """Build a chain of convolutions."""
     made: list[nn.Module] = []
     inputs = 3
     for number in range(layers):
@@ -75,7 +75,7 @@ def chain(channels: int, layers: int) -> nn.Module:
 
 
 def of_timm(name: str) -> Callable[[], nn.Module]:
-    """A model of timm by its name."""
+    """Return a builder of a timm model."""
     return partial(timm.create_model, name, num_classes=10)
 
 
@@ -89,7 +89,7 @@ WORKLOADS = (
 
 @dataclass(frozen=True)
 class Seconds:
-    """Time by the clock on the wall, and by that of the processor."""
+    """Wall-clock time and CPU time, in seconds."""
 
     wall: float
     processor: float
@@ -106,7 +106,7 @@ def now() -> Seconds:
 
 
 class Timed(nn.Module):
-    """A model that adds up its time outside training."""
+    """Measures the time of a model's forward passes in evaluation mode."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -139,7 +139,7 @@ class Trial(TrialContext):
 
 
 def bare_loop(workload: Workload) -> tuple[Seconds, float]:
-    """Time of a loop that only trains: in all, and seconds of its steps alone."""
+    """Measure a bare training loop: total time, and seconds of the steps alone."""
     started = now()
     data = Trial(Path(), _spec(workload)).load_data()
     images, labels = torch.from_numpy(data.train_images), torch.from_numpy(data.train_labels)
@@ -157,7 +157,7 @@ def bare_loop(workload: Workload) -> tuple[Seconds, float]:
 
 
 def lightning_trial(workload: Workload) -> tuple[Seconds, float]:
-    """Time of a trial: in all, without its model's work on validation images, and the seconds that it reports."""
+    """Measure a trial: total time without the forward passes of validation, and the reported training seconds."""
     spec = _spec(workload)
     with tempfile.TemporaryDirectory() as folder:
         started = now()
@@ -180,7 +180,7 @@ def _spec(workload: Workload) -> TrialSpec:
 
 
 def measure(workload: Workload, repeats: int) -> dict[str, Any]:
-    """Run both by turns, so that what else the machine does touches both alike."""
+    """Alternate runs of both, so that other load on the machine affects both equally."""
     pairs = [(bare_loop(workload), lightning_trial(workload)) for _ in range(repeats)]
     ratios = {
         "steps": [bare_steps / trial_steps for (_, bare_steps), (_, trial_steps) in pairs],
@@ -203,7 +203,7 @@ def main() -> None:
     torch.set_num_threads(1)
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--workloads", nargs="+", choices=[one.name for one in WORKLOADS], help="all by default")
-    parser.add_argument("--repeats", type=int, default=REPEATS, help="runs of each, by turns (default: %(default)s)")
+    parser.add_argument("--repeats", type=int, default=REPEATS, help="alternating runs of each (default: %(default)s)")
     arguments = parser.parse_args()
     ratios = ("steps", "whole fit", "processor")
     print(
@@ -211,7 +211,7 @@ def main() -> None:
     )
     results = []
     for workload in [one for one in WORKLOADS if one.name in (arguments.workloads or [one.name])]:
-        lightning_trial(workload)  # the first fit pays for imports
+        lightning_trial(workload)  # warm-up: the first fit includes imports
         result = measure(workload, arguments.repeats)
         results.append(result)
         print(

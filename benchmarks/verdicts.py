@@ -1,10 +1,10 @@
-"""How often is a rule of acceptance wrong on published learning curves? `python -m benchmarks.verdicts --table FILE`.
+"""Error rates of acceptance criteria on published learning curves: `python -m benchmarks.verdicts --table FILE`.
 
-Every draw takes reference models from the table, as a study would, and asks each rule at each check, as the controller
-does. *Population tau* at a check is that of all architectures of the table. A draw is **wrong** where a rule accepts
-though the population tau at that check lies more than 0.10 below the target; shares are of all draws. The **oracle** is
-the first check from which the population tau stays at or above the target; **stop** is the median, over the draws that
-were accepted, of the accepted check over the oracle. A table without an oracle has nothing right to accept.
+Each draw takes reference models from the table and applies each criterion at each check, as a study does. The
+*population tau* at a check is that of all architectures of the table. A draw is **wrong** if the criterion accepts at a
+check whose population tau is more than 0.10 below the target; shares are of all draws. The **oracle** is the first
+check from which the population tau stays at or above the target; **stop** is the median ratio of the accepted check to
+the oracle, over accepted draws. For a table without an oracle, no acceptance is correct.
 """
 
 import argparse
@@ -36,10 +36,10 @@ class Population:
     """All architectures of a table.
 
     Attributes:
-        scores: Shape (checks, architectures), at every check of the table.
+        scores: Scores at every check of the table, shape (checks, architectures).
         reference: Full-training scores, shape (architectures,).
-        steps: Of the checks.
-        looks: Which of the checks are looked at.
+        steps: Steps of the checks.
+        looks: Indices of the checks with a look.
     """
 
     scores: Floats
@@ -49,7 +49,7 @@ class Population:
 
     @property
     def fractions(self) -> Floats:
-        """Of training, at each look."""
+        """Fraction of training at each look."""
         return np.array([self.steps[look] for look in self.looks]) / self.steps[-1]
 
     @cached_property
@@ -59,7 +59,7 @@ class Population:
         return [float("nan") if correlation is None else correlation.tau for correlation in found]
 
     def oracle(self, target: float) -> float | None:
-        """Fraction of training from which the population tau stays at the target."""
+        """Find the fraction of training from which the population tau stays at or above the target."""
         below = [place for place, tau in enumerate(self.taus) if not tau >= target]
         first = below[-1] + 1 if below else 0
         return None if first == len(self.looks) else float(self.fractions[first])
@@ -67,14 +67,14 @@ class Population:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a rule made of one draw: the look it accepted at, if any, and the references it added."""
+    """Result of a criterion on one draw: the look of acceptance, or None, and the number of references added."""
 
     look: int | None
     added: int
 
 
 def read(table: CurveTable, looks: int, proxy: str | None) -> Population:
-    """The curves of one proxy against full training: `full`, or the table's only proxy."""
+    """Read the curves of one proxy task and of full training: `full`, or the table's only proxy task."""
     proxies = list(table.check_steps)
     full = "full" if "full" in proxies else proxies[0]
     judged = proxy or full
@@ -93,14 +93,14 @@ def read(table: CurveTable, looks: int, proxy: str | None) -> Population:
 
 
 def geometric(steps: Sequence[int], looks: int) -> list[int]:
-    """Checks nearest to places spaced geometrically from 1 % of training, or the first check, to 98 %; none twice."""
+    """Select distinct checks, spaced about geometrically from 1 % of training, or the first check, to 98 %."""
     wanted = np.geomspace(max(steps[0], 0.01 * steps[-1]), 0.98 * steps[-1], looks)
     places = np.abs(np.array(steps)[None, :] - wanted[:, None]).argmin(axis=1)
     return sorted(set(places.tolist()))
 
 
 def references(population: Population, n: int, way: str, random: np.random.Generator) -> list[int]:
-    """Architectures that a study would judge on, and behind them those it may add."""
+    """Select the reference models of a study, followed by those that it may add."""
     order = random.permutation(population.reference.size).tolist()
     if way == "random":
         return order
@@ -115,7 +115,7 @@ def references(population: Population, n: int, way: str, random: np.random.Gener
 
 
 class Draw:
-    """One study's models, and what rules may ask of them: the rules of one draw share the work."""
+    """Reference models of one study, with a cache of evidence that all criteria share."""
 
     def __init__(self, population: Population, order: Sequence[int], n: int, *, is_adaptive: bool) -> None:
         most = max(n, min(MAXIMUM, len(order))) if is_adaptive else n
@@ -125,7 +125,7 @@ class Draw:
         self._known: dict[tuple[int, int], Evidence] = {}
 
     def evidence(self, look: int, models: int) -> Evidence:
-        """What the first models show up to a look."""
+        """Return the evidence of the first models up to a look."""
         if (look, models) not in self._known:
             chosen, looks = self._order[:models], self._population.looks[: look + 1]
             proxy = self._population.scores[np.ix_(looks, chosen)]
@@ -134,7 +134,7 @@ class Draw:
 
 
 def judge(draw: Draw, rule: Criterion) -> Outcome:
-    """Look by look, as the controller does."""
+    """Apply a criterion look by look, as the controller does."""
     first, most = draw.plan.sizes[0], draw.plan.sizes[-1]
     models = first
     for look in range(len(draw.plan.fractions)):
@@ -150,7 +150,7 @@ def judge(draw: Draw, rule: Criterion) -> Outcome:
 
 
 def summary(population: Population, outcomes: Sequence[Outcome], target: float) -> dict[str, Any]:
-    """Shares of all draws; the upper limit of the share wrong is one-sided, of 95 % (Clopper and Pearson)."""
+    """Summarize the outcomes; `wrong_upper95` is the one-sided 95 % upper limit of `wrong` (Clopper and Pearson)."""
     oracle = population.oracle(target)
     accepted = [outcome.look for outcome in outcomes if outcome.look is not None]
     figures: dict[str, Any] = {"accepted": len(accepted) / len(outcomes)}
@@ -169,7 +169,7 @@ def summary(population: Population, outcomes: Sequence[Outcome], target: float) 
 
 
 def measure(population: Population, arguments: argparse.Namespace) -> dict[str, Any]:
-    """All rules on the same draws."""
+    """Apply all criteria to the same draws."""
     rules = {name: make(arguments.target) for name, make in CRITERIA.items()}
     outcomes: dict[str, list[Outcome]] = {name: [] for name in rules}
     random = np.random.default_rng(arguments.seed)
@@ -183,14 +183,14 @@ def measure(population: Population, arguments: argparse.Namespace) -> dict[str, 
 
 
 def rows(found: dict[str, Any]) -> Iterator[list[str]]:
-    """For the eye."""
+    """Format the results as rows of a table."""
     for name, figures in found["rules"].items():
         yield [name, *("" if value is None else f"{value:.3g}" for value in figures.values())]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--table", required=True, help="CSV or Parquet, one check a row (docs/replay.md)")
+    parser.add_argument("--table", required=True, help="CSV or Parquet file with one check per row (docs/replay.md)")
     parser.add_argument("--models", type=int, default=10, help="reference models of a study")
     parser.add_argument("--target", type=float, default=0.65)
     parser.add_argument("--draws", type=int, default=500)
@@ -198,7 +198,7 @@ def main() -> None:
     parser.add_argument("--direction", choices=("max", "min"), default="max", help="which scores are better")
     parser.add_argument("--references", choices=("random", "spread"), default="random")
     parser.add_argument("--adaptive", action="store_true", help=f"add {STEP} models at a time, up to {MAXIMUM}")
-    parser.add_argument("--proxy", help="the proxy to judge; `full`, or the table's only one, unless given")
+    parser.add_argument("--proxy", help="proxy task to judge (default: `full`, or the table's only one)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
     arguments = parser.parse_args()
@@ -217,7 +217,7 @@ def main() -> None:
     if not 5 <= arguments.models <= needed <= population.reference.size:
         parser.error(f"--models must lie between 5 and {population.reference.size}, got {arguments.models}")
     found = measure(population, arguments)
-    shown = Table("rule", *next(iter(found["rules"].values())), title=f"oracle at {found['oracle']} of training")
+    shown = Table("criterion", *next(iter(found["rules"].values())), title=f"oracle at {found['oracle']} of training")
     for row in rows(found):
         shown.add_row(*row)
     Console(width=120).print(shown)

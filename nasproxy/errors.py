@@ -1,4 +1,4 @@
-"""Everything that nasproxy raises on purpose: each message says what was needed, what came and what to do."""
+"""Exceptions of nasproxy; each message says what was needed, what was given and what to do."""
 
 import sysconfig
 import traceback
@@ -6,62 +6,62 @@ from pathlib import Path
 
 
 def describe_error(error: BaseException) -> str:
-    """An error of somebody else's code in a line: its kind, what it says, and the line of theirs that led to it."""
+    """Describe an exception of user code in one line: type, message and the last user line of the traceback."""
     text = f"{type(error).__name__}: {error}"
     theirs = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_theirs(Path(frame.filename))]
     return f"{text} ({theirs[-1].filename}, line {theirs[-1].lineno})" if theirs else text
 
 
 def _is_theirs(file: Path) -> bool:
-    """Whether a file belongs neither to an installed package, nor to Python, nor to this package."""
+    """Return whether a file is user code: neither nasproxy, nor an installed package, nor the standard library."""
     ours = Path(__file__).parent
     foreign = [ours, *(Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib"))]
     return file.is_absolute() and not any(file.is_relative_to(folder) for folder in foreign)
 
 
 class NasproxyError(Exception):
-    """Base of all errors that a user can act on; shown without a traceback."""
+    """Base class of errors that a user can act on; shown without a traceback."""
 
 
 class ConfigError(NasproxyError):
-    """The configuration cannot be carried out."""
+    """The configuration is invalid."""
 
 
 class SpaceError(NasproxyError):
-    """The search space is unusable, or cannot give what was asked of it."""
+    """The search space or an architecture is invalid, or the space has too few architectures."""
 
 
 class DataError(NasproxyError):
-    """The dataset is unusable, or is not the one the study was begun with."""
+    """The dataset is invalid, or differs from the one that the study was created with."""
 
 
 class CorruptFileError(NasproxyError):
-    """A file of the study cannot be read; nothing was changed."""
+    """A file of the study cannot be read; no file was changed."""
 
 
 class StudyBusyError(NasproxyError):
-    """Another process works on the study."""
+    """Another process is working on the study."""
 
 
 class StudyChangedError(NasproxyError):
-    """The study was begun with another base configuration."""
+    """The study was created with a different base configuration."""
 
 
 class StageStoppedError(NasproxyError):
-    """A stage ended without the result that later stages need."""
+    """A stage ended without the result that later stages require."""
 
 
 class MissingExtraError(NasproxyError):
-    """An optional package is needed."""
+    """An optional package is not installed."""
 
 
 class NonFiniteScoreError(NasproxyError):
-    """A trial reported a score that is not a finite number."""
+    """A trial reported a score or loss that is not finite."""
 
 
 class UntrustedTrialError(NasproxyError):
-    """A worker was pointed at a trial folder that is not what was submitted."""
+    """The trial folder given to a worker differs from the submitted trial."""
 
 
 class TooFewTrialsError(NasproxyError):
-    """A statistic was asked for on fewer trials than it needs."""
+    """A statistic requires more trials than it was given."""

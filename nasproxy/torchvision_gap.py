@@ -1,13 +1,13 @@
-"""Lets `import torchvision` work beside a torch that it was not built for.
+"""Make `import torchvision` work with a torch build that it was not compiled for.
 
-The torchvision of the package index is built for CUDA. Beside a CPU-only torch its compiled half, `_C`, does
-not load, and `import torchvision` fails over two operators that `_C` would have declared; timm, torchmetrics
-and Lightning fail with it. Declared beforehand, all of torchvision's Python half works; only the compiled
-operators and the image decoders stay missing.
+The torchvision wheel of the package index is built for CUDA. With a CPU-only torch its extension module `_C` does not
+load, and `import torchvision` fails on two operators that `_C` would have declared; timm, torchmetrics and Lightning
+fail with it. If the operators are declared beforehand, all Python code of torchvision works; only the compiled
+operators and the image decoders are missing.
 
-Importing this module is enough: it installs a finder, which does its work when torchvision is first imported. The
-command, the warm server of worker processes and the packages that import torchvision's users import it first. It is
-not a `.pth` file in site-packages: that would run in every program of the environment.
+Importing this module is sufficient: it installs an import finder that acts when torchvision is first imported. The
+command, the fork server of the workers and all packages that import torchvision indirectly import this module first.
+A `.pth` file in site-packages would do the same, but in every program of the environment.
 """
 
 import sys
@@ -20,23 +20,23 @@ from types import ModuleType
 MISSING_OPERATORS = ("nms", "qnms")
 SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 
-_declared: list[object] = []  # a torch Library takes its operators with it when it is collected
+_declared: list[object] = []  # operators are removed when their torch Library is garbage-collected
 
 
 class GapFinder:
-    """Finds torchvision as the other finders do, and closes the gap before it is executed."""
+    """Import finder that declares the missing operators before torchvision is executed."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """The spec that the other finders give for torchvision; None for every other module."""
+        """Return the spec that the other finders give for torchvision; None for every other module."""
         if name != "torchvision":
             return None
         for finder in sys.meta_path:
             spec = None if finder is self else finder.find_spec(name, path, target)
             if spec is not None:
                 if spec.loader is not None:
-                    spec.loader = _ClosingLoader(spec.loader)  # type: ignore[assignment]  # a duck of a loader
+                    spec.loader = _ClosingLoader(spec.loader)  # type: ignore[assignment]  # has the methods of a loader
                 return spec
         return None
 
@@ -51,27 +51,27 @@ class _ClosingLoader:
     def exec_module(self, module: ModuleType) -> None:
         spec = module.__spec__
         assert spec is not None
-        spec.loader = module.__loader__ = self._loader  # whoever asks the module later sees nothing of us
+        spec.loader = module.__loader__ = self._loader  # later inspection sees the original loader
         close_gap(spec.submodule_search_locations or ())
         self._loader.exec_module(module)
 
 
 def install() -> None:
-    """Have the gap closed when torchvision is first imported; safe to call again."""
+    """Install the finder, unless it is installed or torchvision is imported already."""
     is_installed = any(isinstance(finder, GapFinder) for finder in sys.meta_path)
     if not is_installed and "torchvision" not in sys.modules:
         sys.meta_path.insert(0, GapFinder())
 
 
 def close_gap(folders: Sequence[str], load: Callable[[str], object] | None = None) -> bool:
-    """Declare what torchvision's `_C` would have declared, if it does not load.
+    """Declare the operators of torchvision's `_C` if it does not load.
 
     Args:
-        folders: Where torchvision's files are.
-        load: Loads a library, raising OSError where it cannot; torch's own loader by default.
+        folders: Folders of torchvision's files.
+        load: Loads a shared library and raises OSError if it cannot; `torch.ops.load_library` by default.
 
     Returns:
-        Whether operators were declared; False where torchvision's own are in place.
+        Whether operators were declared; False if torchvision's own operators are available.
     """
     import torch
 
@@ -86,7 +86,7 @@ def close_gap(folders: Sequence[str], load: Callable[[str], object] | None = Non
 
 
 def loads(folders: Sequence[str], load: Callable[[str], object]) -> bool:
-    """Whether the compiled half in one of the folders is there and loads."""
+    """Return whether the extension module `_C` exists in one of the folders and loads."""
     paths = [Path(folder) / f"_C{suffix}" for folder in folders for suffix in EXTENSION_SUFFIXES]
     library = next((path for path in paths if path.exists()), None)
     if library is None:

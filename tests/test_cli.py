@@ -100,7 +100,7 @@ def keys(folder: Path, name: str = "debug") -> list[str]:
         (["data=digits", "data.loader.train_size=0"], "train_size"),
         (["data.loader={_target_: helpers.user_code.one_class}"], "classes"),
         (["data=image_folder"], "data.loader.root must be given: add data.loader.root=VALUE"),
-        (["data=image_folder", "data.loader.root=/nowhere"], "there is no folder /nowhere/train: set data.loader.root"),
+        (["data=image_folder", "data.loader.root=/nowhere"], "got no folder /nowhere/train: set data.loader.root"),
     ],
 )
 def test_a_mistake_stops_before_the_first_trial_in_a_line_or_two(

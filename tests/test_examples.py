@@ -51,5 +51,5 @@ def test_the_documented_trainer_composes_and_is_rehearsed(tmp_path: Path) -> Non
     choices = ["search_space=synthetic", "data=none", "data.fingerprint=own", "trainer=my_program"]
     code, output = cli.run("--config-dir", str(tmp_path / "conf"), *choices, "study=own", folder=tmp_path / "studies")
     assert code == 2
-    assert "trainer.command[2] has no placeholder {architecture.kernel}" in output
+    assert "trainer.command[2] must use known placeholders, got {architecture.kernel}" in output
     assert not list((tmp_path / "studies").glob("*/trials/*")), "nothing was trained"

@@ -22,12 +22,14 @@ def cannot_load(path: str) -> None:
 
 @pytest.fixture
 def library(tmp_path: Path) -> str:
-    """A folder with a compiled half."""
+    """Provide a folder with an extension module."""
     (tmp_path / f"_C{EXTENSION_SUFFIXES[-1]}").touch()
     return str(tmp_path)
 
 
-@pytest.mark.parametrize("package", ["nasproxy.models", "nasproxy.training.lightning", "nasproxy.cli"])
+@pytest.mark.parametrize(
+    "package", ["nasproxy.models", "nasproxy.training.lightning", "nasproxy.cli", "nasproxy.trainers"]
+)
 def test_a_process_that_imports_one_of_our_packages_first_can_import_timm(package: str) -> None:
     ended = run(f"import {package}, timm; print(timm.create_model('test_resnet').__class__.__name__)")
     assert (ended.stdout.strip(), ended.returncode) == ("ResNet", 0), ended.stderr
@@ -37,18 +39,18 @@ def test_the_warm_server_imports_it_before_anything_else() -> None:
     assert FRAMEWORKS[0] == torchvision_gap.__name__
 
 
-def test_other_programs_of_the_environment_are_left_alone() -> None:
+def test_other_programs_of_the_environment_are_not_affected() -> None:
     installed = run("import sys; print(any('GapFinder' in str(finder) for finder in sys.meta_path))")
     assert installed.stdout.strip() == "False", installed.stderr
 
 
-def test_a_torchvision_whose_compiled_half_loads_is_left_alone(library: str) -> None:
+def test_a_torchvision_whose_extension_module_loads_is_not_changed(library: str) -> None:
     loaded: list[str] = []
     assert not close_gap([library], loaded.append)
     assert loaded == [str(next(Path(library).iterdir()))]
 
 
-def test_a_compiled_half_that_does_not_load_or_is_missing_has_its_operators_declared(
+def test_operators_are_declared_if_the_extension_module_is_missing_or_does_not_load(
     library: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     assert not loads([library], cannot_load)
@@ -59,7 +61,7 @@ def test_a_compiled_half_that_does_not_load_or_is_missing_has_its_operators_decl
         assert schema == f"torchvision::{name}{torchvision_gap.SCHEMA}"
 
 
-def test_torchvision_looks_as_if_nobody_had_touched_it() -> None:
+def test_torchvision_keeps_its_original_loader() -> None:
     import torchvision
 
     assert type(torchvision.__spec__.loader).__module__ != torchvision_gap.__name__

@@ -1,1 +1,3 @@
-"""Trainers that a configuration can name: whatever trains one trial and calls the hooks."""
+"""Trainers for the config group `trainer`: functions that train one trial and call the hooks."""
+
+from nasproxy import torchvision_gap as torchvision_gap  # before timm and Lightning, which import torchvision

@@ -1,4 +1,4 @@
-"""A trainer's arguments: the fields of its settings, checked before anything trains, and taken under the trial."""
+"""Arguments of the image classifiers' trainers: the fields of `ClassifierSettings`, checked before training."""
 
 import functools
 import inspect
@@ -19,11 +19,11 @@ Trainer = Callable[[TrialContext, ClassifierSettings], None]
 
 
 def with_settings(train: Trainer) -> Callable[..., None]:
-    """Have a trainer take the fields of `ClassifierSettings` as its arguments, and get them as they are under "
-    "its trial.
+    """Decorate a trainer so that its arguments are the fields of `ClassifierSettings`.
 
-    They are named in one place so, and `check` of what comes back, which takes the same arguments, says what is wrong
-    with them before anything trains. `runs_as_ranks` has the worker start it once for each device of a trial.
+    The trainer receives the settings scaled by the trial's proxy task. The attribute `check` of the decorated function
+    takes the same arguments and validates them before training; `runs_as_ranks` makes the worker start one process
+    for each device of a trial.
     """
 
     def settings_of(trial: TrialContext, arguments: Mapping[str, Any]) -> ClassifierSettings:
@@ -40,7 +40,7 @@ def with_settings(train: Trainer) -> Callable[..., None]:
         optimization.make_optimizer(torch.nn.Linear(1, 1), settings)
         if devices > 1 and trial.spec.recipe.data.get("loader") is not None:
             data = trial.load_data()
-            for rank in range(devices):  # each must be able to have its part of the images
+            for rank in range(devices):  # raises if a rank's part of the images is invalid
                 open_images(replace(trial, rank=rank, world_size=devices), data, settings, torch.device("cpu"))
         return _notes(trial, ClassifierSettings(**arguments))
 
@@ -57,14 +57,14 @@ def with_settings(train: Trainer) -> Callable[..., None]:
 
 
 def _notes(trial: TrialContext, settings: ClassifierSettings) -> list[str]:
-    """What a trial's proxy task sets without effect, in sentences."""
+    """List warnings on settings of the trial's proxy task that have no effect."""
     task, devices = trial.proxy_task, trial.spec.devices
     is_felt = settings.under(task, devices) != settings.under(replace(task, augmentation=1.0), devices)
     if task.augmentation == 1.0 or is_felt or trial.spec.recipe.data.get("loader") is None:
         return []
-    if isinstance(trial.load_data(), FileSplit):  # views of images in files are cut at random in any case
+    if isinstance(trial.load_data(), FileSplit):  # crops of image files are always random
         return []
     return [
-        "proxy.augmentation changes nothing here, for the trainer augments nothing that has a strength: proxy tasks "
-        "that differ in it alone are one; raise trainer.shift_px, erase, mixup or cutmix, or leave it out"
+        "proxy.augmentation has no effect, since the trainer applies no augmentation with a strength: proxy tasks that "
+        "differ only in it are equal; increase trainer.shift_px, erase, mixup or cutmix, or remove proxy.augmentation"
     ]

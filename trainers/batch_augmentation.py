@@ -1,4 +1,4 @@
-"""Random changes of a batch of training images, on its device. All draw from generators that begin anew each step."""
+"""Random augmentation of training batches on the device; all generators are seeded at each step."""
 
 import random
 
@@ -11,17 +11,17 @@ from torch import Tensor, nn
 from nasproxy.trainers.settings import ClassifierSettings
 
 Batch = tuple[Tensor, Tensor]
-"""Images, shape (n, channels, height, width), and their classes, shape (n,), or the shares of all classes."""
+"""Images, shape (n, channels, height, width), and labels: classes, shape (n,), or probabilities, (n, classes)."""
 
 
 class Augmentation:
-    """What the settings do to each batch: shift, mirror, erase, mix."""
+    """Applies the augmentations of the settings to a batch: shift, flip, erase, mixup and cutmix."""
 
     def __init__(self, settings: ClassifierSettings, num_classes: int, device: torch.device) -> None:
         self._flip = settings.flip
         self._shift_px = settings.shift_px
         self._erase = RandomErasing(settings.erase, device=device) if settings.erase else None
-        # Smoothing is the loss's affair, mixed labels or not.
+        # The loss applies label smoothing, with or without mixing.
         self._mix = (
             Mixup(settings.mixup, settings.cutmix, label_smoothing=0.0, num_classes=num_classes)
             if settings.mixes
@@ -29,7 +29,7 @@ class Augmentation:
         )
 
     def __call__(self, images: Tensor, labels: Tensor, seed: int) -> Batch:
-        """Change a whole batch, which is this call's to write to; Torch's own generators began from the seed."""
+        """Augment a whole batch, possibly in place; torch's generators must have been seeded by the caller."""
         if self._erase is not None:
             random.seed(seed)
         if self._mix is not None:

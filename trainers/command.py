@@ -1,6 +1,6 @@
-"""Trains by running any program: its arguments and environment are filled from the trial, its reports become checks.
+"""A trainer that runs any program: arguments and environment come from the trial, reports become checks.
 
-docs/your_own_trainer.md says what a program is told, and what it has to do.
+See docs/your_own_trainer.md for the interface of the program.
 """
 
 import json
@@ -25,13 +25,13 @@ from nasproxy.training.hooks import get_checkpoint_dir, get_stop_training, repor
 Reports = Literal["stdout", "file", "hooks"]
 
 LOOK_SECONDS = 0.5
-"""Between two looks at a file of reports, or at what the hooks wrote."""
+"""Seconds between two reads of the report file, or of the checks that the hooks wrote."""
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True, kw_only=True)
 class CommandSettings:
-    """How to run the program; its attributes are the arguments of `train`."""
+    """Settings for running the program, equal to the arguments of `train`."""
 
     command: Sequence[str]
     environment: Mapping[str, Any] = field(default_factory=dict)
@@ -42,43 +42,45 @@ class CommandSettings:
     working_dir: str | None = None
 
     def check(self, trial: TrialContext) -> None:
-        """Find what can be found wrong without starting the program.
+        """Validate the settings without starting the program.
 
         Raises:
-            ConfigError: Something is.
+            ConfigError: A setting is invalid.
         """
         if not isinstance(self.command, list | tuple) or not self.command:
             raise ConfigError(
-                f"trainer.command must be a list of the program and its arguments, got {self.command!r}: give one such "
-                f'as [perl, train.pl, "--seed={{seed}}"]'
+                f"trainer.command must be a list of the program and its arguments, got {self.command!r}: give a list "
+                f'such as [perl, train.pl, "--seed={{seed}}"]'
             )
         if self.reports not in ("stdout", "file", "hooks"):
             raise ConfigError(f"trainer.reports must be stdout, file or hooks, got {self.reports!r}: choose one")
         if (self.report_file is None) == (self.reports == "file"):
             raise ConfigError(
-                f"trainer.report_file must name a file where reports is file, and is null elsewhere, got "
-                f"{self.report_file!r} with reports {self.reports}"
+                f"trainer.report_file must be a file name if trainer.reports is file, and null otherwise, got "
+                f"{self.report_file!r} with reports {self.reports}: change one of the two"
             )
         if not (math.isfinite(self.grace_seconds) and self.grace_seconds >= 0):
-            raise ConfigError(f"trainer.grace_seconds must be at least 0, got {self.grace_seconds:g}")
+            raise ConfigError(f"trainer.grace_seconds must be at least 0, got {self.grace_seconds:g}: give seconds")
         if not self.folder.is_dir():
-            raise ConfigError(f"trainer.working_dir must be a folder, got {self.working_dir}: make it, or give another")
+            raise ConfigError(
+                f"trainer.working_dir must be a folder, got {self.working_dir}: create it, or give another"
+            )
         filled, environment = self.filled(trial)
         path = environment.get("PATH", os.defpath)
         program = str(self.folder / filled[0]) if os.sep in filled[0] else filled[0]
         if shutil.which(program, path=path) is None:
             raise ConfigError(
-                f"trainer.command must begin with a program, got {filled[0]!r}, which is none on PATH or below "
-                f"{self.folder}: install it, or give its path"
+                f"trainer.command must start with a program on PATH or in {self.folder}, got {filled[0]!r}: install "
+                f"it, or give its path"
             )
 
     @property
     def folder(self) -> Path:
-        """Where the program runs."""
+        """Working directory of the program."""
         return Path(self.working_dir or ".").resolve()
 
     def filled(self, trial: TrialContext) -> tuple[list[str], dict[str, str]]:
-        """The command and its environment for one trial.
+        """Fill the placeholders of the command and its environment for one trial.
 
         Raises:
             ConfigError: A placeholder is unknown.
@@ -94,7 +96,7 @@ class CommandSettings:
         told = placeholders.describe_trial(trial)
         return command, {
             **os.environ,
-            "PYTHONUNBUFFERED": "1",  # a line must arrive when it is printed
+            "PYTHONUNBUFFERED": "1",  # unbuffered, so that reports arrive at once
             "OMP_NUM_THREADS": str(trial.threads),
             "NASPROXY_MODEL_DIR": told["model_dir"],
             "NASPROXY_CHECKPOINT_DIR": told["checkpoint_dir"],
@@ -114,22 +116,22 @@ def train(
     grace_seconds: float = 30.0,
     working_dir: str | None = None,
 ) -> None:
-    """Run the program until it has trained to the end, or until its controller says stop.
+    """Run the program until its training ends or the controller requests a stop.
 
     Args:
-        trial: What to train.
-        command: The program and its arguments, with placeholders.
-        environment: Variables for the program, with placeholders.
-        values: Values of the user's own, by the names of their placeholders.
-        reports: Where checks come from: lines of JSON on `stdout` or in a `file`, or `hooks` that the program calls.
-        report_file: The file, relative to the trial's folder.
-        grace_seconds: What the program has to end after SIGTERM, before it is killed.
-        working_dir: Where it runs; None for where the study was started.
+        trial: Trial to train.
+        command: Program and arguments, with placeholders.
+        environment: Environment variables of the program, with placeholders.
+        values: User-defined values by the names of their placeholders.
+        reports: Source of the checks: lines of JSON on `stdout` or in a `file`, or `hooks` that the program calls.
+        report_file: Path of the file, relative to the trial's folder.
+        grace_seconds: Seconds from SIGTERM to SIGKILL.
+        working_dir: Working directory of the program; None for that of the study's command.
 
     Raises:
-        ConfigError: An argument is wrong.
-        ProgramError: The program ended before its training did, or reported what cannot be.
-        NonFiniteScoreError: A score is no finite number, or the program reported `nan`.
+        ConfigError: An argument is invalid.
+        ProgramError: The program ended before its training, or an invalid report was given.
+        NonFiniteScoreError: A score is not finite, or the program reported `nan`.
         MemoryError: The program reported `oom`.
     """
     settings = CommandSettings(
@@ -148,7 +150,8 @@ def train(
     except LostReportError as lost:
         aside = checkpoints.with_name(f"{checkpoints.name}.lost")
         print(
-            f"{lost}; it was lost with an earlier process: {aside.name} keeps the checkpoints, the program starts anew"
+            f"{lost}; the check was lost with an earlier process: the program starts from scratch, earlier checkpoints "
+            f"are kept in {aside.name}"
         )
         shutil.rmtree(aside, ignore_errors=True)
         checkpoints.rename(aside)
@@ -157,25 +160,25 @@ def train(
 
 
 def check(trial: TrialContext, **arguments: Any) -> None:
-    """Find what is wrong with the arguments of `train` before anything is trained.
+    """Validate the arguments of `train` before training.
 
     Raises:
-        ConfigError: Something is.
+        ConfigError: An argument is invalid.
     """
     CommandSettings(**arguments).check(trial)
 
 
-train.check = check  # type: ignore[attr-defined]  # where a rehearsal looks for it
+train.check = check  # type: ignore[attr-defined]  # called by preflight
 
 
 def _run(trial: TrialContext, settings: CommandSettings, checks: Checks) -> None:
-    """Run the program once, until it ends."""
+    """Run the program once."""
     command, environment = settings.filled(trial)
     file = None if settings.report_file is None else ReportFile(trial.model_dir / settings.report_file)
     if file is not None:
         checks.recover(file.begin())
         if get_stop_training(trial.model_dir, checks.step - 1, trial.total_steps):
-            return  # what was recovered is all that is wanted
+            return  # the recovered checks suffice
     with Program(
         command, environment=environment, working_dir=settings.folder, grace_seconds=settings.grace_seconds
     ) as program:
@@ -187,8 +190,8 @@ def _run(trial: TrialContext, settings: CommandSettings, checks: Checks) -> None
 def _follow(
     trial: TrialContext, settings: CommandSettings, program: Program, checks: Checks, file: ReportFile | None
 ) -> None:
-    """Take the program's reports until it ends, and ask it to end once its controller wants no more of them."""
-    # A program that calls the hooks asks them itself, and is asked to end only where it has not by then.
+    """Process the program's reports until it ends, and stop it when the controller requests it."""
+    # A program that calls the hooks stops by itself; it gets the grace period before it is terminated.
     patience = settings.grace_seconds if settings.reports == "hooks" else 0.0
     stop_at = math.inf
     for line in program.lines(LOOK_SECONDS):
@@ -209,7 +212,7 @@ def _follow(
 
 
 def _is_asked_to_stop(trial: TrialContext, step: int) -> bool:
-    """Whether to stop before the end; a training that is complete ends by itself."""
+    """Return whether to stop before the end; a completed training ends by itself."""
     return 0 < step < trial.total_steps and get_stop_training(trial.model_dir, step - 1, trial.total_steps)
 
 
@@ -219,9 +222,9 @@ def _judge_end(trial: TrialContext, checks: Checks, name: str, program: Program)
         how = f"exit status {status}" if status > 0 else f"signal {signal.Signals(-status).name}"
         words = program.last_words
         raise ProgramError(f"{name} ended with {how} after step {step}" + (f": {words}" if words else ""))
-    # A request may be extended after the program has obeyed it, so only one that did nothing is at fault.
+    # A request may be extended after the program has stopped for it: only a run without new checks is an error.
     if not checks.has_grown and not get_stop_training(trial.model_dir, step - 1, trial.total_steps):
         raise checks.miss(
-            f"{name} must train until step {trial.total_steps} or until it is asked to stop, and ended by itself "
-            f"without a check after step {step}"
+            f"{name} must train until step {trial.total_steps} or until it receives SIGTERM, got an end without a "
+            f"check after step {step}: report the last check before exiting"
         )

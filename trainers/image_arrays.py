@@ -1,4 +1,4 @@
-"""Images in memory as batches, each a function of (seed, step) alone."""
+"""Batches of images in memory, as functions of (seed, step)."""
 
 import math
 from collections.abc import Iterator
@@ -13,11 +13,11 @@ from nasproxy.trainers.settings import ClassifierSettings
 from nasproxy.trainers.shards import seed_generator, size_validation_batch, slice_shard, slice_validation
 
 DEVICE_SHARE = 0.25
-"""Share of a GPU's free memory that images may take; other trials may train beside this one."""
+"""Largest share of a GPU's free memory for images; other trials may train on the same GPU."""
 
 
 class ImageArrays:
-    """Images in memory, on the device where they fit."""
+    """Batches of images in memory; images are stored on the device if they fit."""
 
     def __init__(
         self,
@@ -45,13 +45,14 @@ class ImageArrays:
         )
 
     def batches(self, first: int, last: int) -> Iterator[Batch]:
-        """The batches of the steps after `first` finished ones, up to `last`."""
+        """Yield the batches of the steps from `first` to `last` finished steps."""
         return map(self.batch, range(first, last))
 
     def batch(self, step: int) -> Batch:
-        """Images and labels of the step that follows `step` finished ones, augmented.
+        """Return the augmented images and labels of the step after `step` finished steps.
 
-        Whole batches are drawn and augmented, then cut: a training on several devices sees what one on one device does.
+        Batches are drawn and augmented as a whole before they are split, so that they do not depend on the number of
+        devices.
         """
         seed = derive_step_seed(self._seed, step)
         seed_generator(seed, self._device)
@@ -59,17 +60,17 @@ class ImageArrays:
         images, labels = self._augment(images, labels, seed)
         if self._own is None:
             return images, labels
-        seed_generator(derive_step_seed(seed, self._rank), self._device)  # no two ranks drop out the same
+        seed_generator(derive_step_seed(seed, self._rank), self._device)  # independent dropout on each rank
         return images[self._own], labels[self._own]
 
     def validation(self) -> Iterator[Batch]:
-        """All validation images and labels of this rank, in batches of one order."""
+        """Yield this rank's validation images and labels in batches of fixed order."""
         for images, labels in zip(*(torch.split(part, self._valid_batch) for part in self._valid), strict=True):
             yield images.to(self._device), labels.to(self._device)
 
     @property
     def validation_batches(self) -> int:
-        """How many batches `validation` gives."""
+        """Number of batches of `validation`."""
         return math.ceil(len(self._valid[1]) / self._valid_batch)
 
 

@@ -1,7 +1,7 @@
-"""Trains an image classifier with Lightning, on images that are batched by index, in memory or in files.
+"""A trainer for image classifiers with Lightning, on images in memory or in files.
 
-A training is one Lightning epoch, and its batch n is step n, so that a checkpoint of any check continues at the
-next step. Epochs of the data are the stream's affair.
+A training is a single Lightning epoch whose batch n belongs to step n, so that a checkpoint of any step resumes at the
+next one. `BatchStream` handles the epochs of the data.
 """
 
 import inspect
@@ -26,11 +26,12 @@ from nasproxy.training.lightning import TrialCallback, resume_path
 
 @with_settings
 def train(trial: TrialContext, settings: optimization.ClassifierSettings) -> None:
-    """Train one trial until its controller says stop; arguments as in "
-    "`nasproxy.trainers.optimization.ClassifierSettings`.
+    """Train one trial until its controller requests a stop.
+
+    The arguments are the fields of `nasproxy.trainers.settings.ClassifierSettings`.
 
     Raises:
-        ConfigError: An argument is out of range, or does not go with the device.
+        ConfigError: An argument is out of range, or not supported on the device.
         NonFiniteScoreError: Training has diverged.
         CorruptFileError: The checkpoint cannot be read.
     """
@@ -51,11 +52,11 @@ def train(trial: TrialContext, settings: optimization.ClassifierSettings) -> Non
 
 
 class ImageClassifier(pl.LightningModule):
-    """A model with its optimizer, learning rate, averaged weights and score."""
+    """A model with its optimizer, learning-rate schedule, weight average and validation score."""
 
     def __init__(self, model: nn.Module, settings: optimization.ClassifierSettings, trial: TrialContext) -> None:
         super().__init__()
-        self.automatic_optimization = False  # one batch is one optimizer step, however many micro-batches it takes
+        self.automatic_optimization = False  # one batch is one optimizer step, of one or more micro-batches
         self.model = model
         self.settings = settings
         self.trial = trial
@@ -64,13 +65,13 @@ class ImageClassifier(pl.LightningModule):
             model.compile()
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """The optimizer; the learning rate is a function of the step, which needs no scheduler's state."""
+        """Create the optimizer; the learning rate depends on the step alone, so no scheduler state is saved."""
         optimizer = optimization.make_optimizer(self.model, self.settings)
         self._schedule = optimization.make_schedule(optimizer, self.settings, self.trial.total_steps)
         return optimizer
 
     def on_train_start(self) -> None:
-        """Find what a step needs."""
+        """Look up what each step uses, once."""
         self._optimizer: Any = self.optimizers()
         self._hold_back = getattr(self.trainer.strategy.model, "no_sync", nullcontext)
         scaler = getattr(self.trainer.precision_plugin, "scaler", None)
@@ -78,7 +79,7 @@ class ImageClassifier(pl.LightningModule):
         self._aim_at_next_check()
 
     def training_step(self, batch: optimization.Batch, batch_idx: int) -> Tensor:
-        """Take the optimizer step that follows `batch_idx` finished ones."""
+        """Take the optimizer step after `batch_idx` finished steps."""
         optimizer = self._optimizer
         self._schedule.step_update(batch_idx)
         optimizer.zero_grad()
@@ -96,55 +97,55 @@ class ImageClassifier(pl.LightningModule):
         self.average.update(batch_idx + 1)
         return loss
 
-    # Lightning reads the signature at every step: one that is there spares making it, 25 us a time.
+    # Lightning inspects the signature at every step: a stored one saves 25 us.
     training_step.__signature__ = inspect.signature(training_step)  # type: ignore[attr-defined]
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name == "_current_fx_name":  # Lightning sets it 30 times a step, and a module's own way takes 2.5 us
+        if name == "_current_fx_name":  # Lightning sets it 30 times per step; nn.Module.__setattr__ takes 2.5 us
             object.__setattr__(self, name, value)
         else:
             super().__setattr__(name, value)
 
     def on_validation_epoch_start(self) -> None:
-        """Begin to count."""
+        """Reset the counts of correct and seen images."""
         collectives.share_statistics(self.model, self.average.model)
         self._right = torch.zeros((), device=self.device)
         self._seen = torch.zeros((), device=self.device)
 
     def validation_step(self, batch: optimization.Batch, batch_idx: int) -> None:
-        """Count what is classified right."""
+        """Count the correctly classified images."""
         self._right += optimization.count_hits(self.average.model, batch)
         self._seen += len(batch[1])
 
     def on_validation_epoch_end(self) -> None:
-        """Log the share of images that were classified right; keep the weights that the last score is of."""
+        """Log the accuracy, and save the weights of the final score."""
         score = collectives.sum_over_ranks(self._right) / collectives.sum_over_ranks(self._seen)
-        # Equal on all ranks already; the maximum of equals is what they are.
+        # Already equal on all ranks, so the maximum does not change it.
         self.log("score", score, sync_dist=self.trial.world_size > 1, reduce_fx="max")
         is_last = self.trainer.global_step == self.trial.total_steps
         if is_last and self.trial.rank == 0 and math.isfinite(score):
             optimization.save_weights(self.average.model, TrialFolder(self.trial.model_dir).weights)
 
     def on_validation_end(self) -> None:
-        """Set the next check."""
+        """Schedule the next check."""
         self._aim_at_next_check()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the averaged weights."""
+        """Add the weight average to the checkpoint."""
         checkpoint["average"] = self.average.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on with the averaged weights."""
+        """Restore the weight average."""
         self.average.load_state_dict(checkpoint["average"])
 
     def _aim_at_next_check(self) -> None:
-        """Have Lightning validate next at the trial's next check: it does at multiples of what it is told."""
+        """Schedule validation at the trial's next check: Lightning validates at multiples of `val_check_batch`."""
         done = self.trainer.global_step
         self.trainer.val_check_batch = next((step for step in self.trial.check_steps if step > done), None) or done
 
 
 class ImageSteps(pl.LightningDataModule):
-    """Batches by step, from the step at which the training stands."""
+    """Batches of all remaining steps, and the validation batches."""
 
     def __init__(self, images: optimization.Images, total_steps: int) -> None:
         super().__init__()
@@ -152,24 +153,24 @@ class ImageSteps(pl.LightningDataModule):
         self.total_steps = total_steps
 
     def train_dataloader(self) -> "_Loader":
-        """The batches of all steps to come."""
+        """Return the batches of all remaining steps."""
         assert self.trainer is not None
-        first = self.trainer.global_step  # restored by now
+        first = self.trainer.global_step  # already restored from the checkpoint
         return _Loader(self.total_steps, lambda: self.images.batches(first, self.total_steps))
 
     def val_dataloader(self) -> "_Loader":
-        """The validation images."""
+        """Return the validation batches."""
         return _Loader(self.images.validation_batches, self.images.validation)
 
     def transfer_batch_to_device(
         self, batch: optimization.Batch, device: torch.device, dataloader_idx: int
     ) -> optimization.Batch:
-        """Leave the batch where it is: on the device already."""
+        """Return the batch unchanged, since it is on the device already."""
         return batch
 
 
 class _Loader:
-    """What Lightning needs of a data loader; of a list it would take every item for a loader."""
+    """Minimal data loader for Lightning, which would treat the items of a list as separate loaders."""
 
     def __init__(self, length: int, batches: Callable[[], Iterator[optimization.Batch]]) -> None:
         self._length = length
@@ -182,11 +183,11 @@ class _Loader:
         return self._batches()
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing: the position is the training's step. That there is a state tells Lightning that it can resume."""
+        """Return an empty state: having one tells Lightning that the loader can resume; the step is the position."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Nothing to restore."""
+        """Accept the empty state."""
 
 
 def _trainer(trial: TrialContext, device: torch.device) -> pl.Trainer:
@@ -196,12 +197,12 @@ def _trainer(trial: TrialContext, device: torch.device) -> pl.Trainer:
         strategy=_strategy(trial, device),
         precision=trial.spec.recipe.precision,  # type: ignore[arg-type]  # Lightning checks it
         max_steps=trial.total_steps,
-        val_check_interval=trial.check_steps[0],  # the first; the module sets each after it
+        val_check_interval=trial.check_steps[0],  # the first check; the module schedules the others
         check_val_every_n_epoch=None,  # the interval counts steps over the whole training
         callbacks=[
             TrialCallback(model_dir=trial.model_dir, total_steps=trial.total_steps, check_steps=trial.check_steps)
         ],
-        plugins=[LightningEnvironment()],  # inside a SLURM job too, a trial's processes are its worker's affair
+        plugins=[LightningEnvironment()],  # also in a SLURM job, where the worker manages a trial's processes
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
         logger=False,
@@ -223,7 +224,7 @@ def _strategy(trial: TrialContext, device: torch.device) -> DDPStrategy | str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep what Lightning says of every Trainer out of every trial's log; its warnings stay."""
+    """Suppress Lightning's messages below warnings, which would repeat in every trial's log."""
     logger = logging.getLogger("pytorch_lightning")
     level = logger.level
     logger.setLevel(logging.WARNING)

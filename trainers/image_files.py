@@ -1,4 +1,4 @@
-"""Image files as batches: read by processes of their own, each batch a function of (seed, step) alone."""
+"""Batches of image files, read by loader processes, as functions of (seed, step)."""
 
 import math
 import os
@@ -21,19 +21,19 @@ from nasproxy.trainers.settings import ClassifierSettings
 from nasproxy.trainers.shards import seed_generator, size_validation_batch, slice_shard, slice_validation
 
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""ImageNet's, of colours in [0, 1]: what models of such images are used to."""
+"""Mean and standard deviation of ImageNet's colours in [0, 1], as is usual for such models."""
 CENTRE = 0.875
-"""Side of the centre that validation looks at, against the image's shorter side."""
+"""Side of the centre crop in validation, as a share of the image's shorter side."""
 ASPECT = 4 / 3
-"""Largest ratio of a random view's sides, before it is brought to a square."""
+"""Largest aspect ratio of a random crop, before it is resized to a square."""
 RAND_OPERATIONS, RAND_MAGNITUDE, MAGNITUDES = 2, 9, 31
 
 
 class ImageFiles:
-    """A trial's image files: batches by step, on its device, normalised and augmented.
+    """Batches of a trial's image files by step, on its device, normalized and augmented.
 
-    A rank reads its own part of a batch alone, so that what is done to whole batches, such as mixing them, is done to
-    that part: a training on two devices is another than one on one.
+    A rank reads only its part of a batch, and augmentations of whole batches, such as mixup, apply to that part.
+    Results therefore depend on the number of devices.
     """
 
     def __init__(
@@ -48,26 +48,26 @@ class ImageFiles:
         world_size: int = 1,
         micro_batch: int | None = None,
     ) -> None:
-        """Name the batches; nothing is read yet.
+        """Create the batches without reading files.
 
         Args:
-            split: The files.
-            settings: How they are trained on.
-            seed: The trial's.
-            device: Where batches go.
-            augmentation: Strength of what is random in reading; 0 cuts out the centre.
-            rank: Which part of every batch is this process's.
-            world_size: Parts.
-            micro_batch: Images that training holds at once; None for its part of a batch.
+            split: Files of the trial.
+            settings: Settings of the trainer.
+            seed: Seed of the trial.
+            device: Device of the batches.
+            augmentation: Strength of random crops and policies; 0 takes the centre.
+            rank: Rank of this process, which selects its part of every batch.
+            world_size: Number of ranks.
+            micro_batch: Images per forward pass in training; None for the rank's whole part of a batch.
 
         Raises:
-            ConfigError: A part cannot be mixed, or has no validation images.
+            ConfigError: A rank's part cannot be mixed, or has no validation images.
         """
         own = slice_shard(settings.batch_size, rank, world_size)
         if settings.mixes and (own.stop - own.start) % 2:
             raise ConfigError(
-                f"mixup and cutmix need an even number of images on every device, got {own.stop - own.start} of "
-                f"trainer.batch_size {settings.batch_size} on one of {world_size}: make it a multiple of "
+                f"mixup and cutmix need an even number of images on every device, got {own.stop - own.start} with "
+                f"trainer.batch_size {settings.batch_size} on {world_size} devices: give a multiple of "
                 f"{2 * world_size}"
             )
         self._seed = seed
@@ -85,9 +85,9 @@ class ImageFiles:
         self._deviation = 255 * torch.tensor(DEVIATION, device=device).reshape(3, 1, 1)
 
     def batches(self, first: int, last: int) -> Iterator[Batch]:
-        """The batches of the steps after `first` finished ones, up to `last`: this rank's part of them.
+        """Yield this rank's part of the batches of the steps from `first` to `last` finished steps.
 
-        Each begins the device's random numbers anew from (seed, step), so that dropout too depends on nothing else.
+        Each batch seeds the device's generator from (seed, step), so that dropout depends on these only.
 
         Raises:
             DataError: An image cannot be read.
@@ -95,12 +95,12 @@ class ImageFiles:
         for step, batch in zip(range(first, last), self._read(self._train, range(first, last)), strict=True):
             seed = derive_step_seed(self._seed, step)
             if self._rank is not None:
-                seed = derive_step_seed(seed, self._rank)  # no two ranks drop out the same
+                seed = derive_step_seed(seed, self._rank)  # independent dropout on each rank
             seed_generator(seed, self._device)
             yield self._augment(*batch, seed)
 
     def validation(self) -> Iterator[Batch]:
-        """All validation images and labels of this rank, in batches of one order.
+        """Return this rank's validation images and labels in batches of fixed order.
 
         Raises:
             DataError: An image cannot be read.
@@ -109,20 +109,20 @@ class ImageFiles:
 
     @property
     def validation_batches(self) -> int:
-        """How many batches `validation` gives."""
+        """Number of batches of `validation`."""
         return len(self._valid)
 
     def _read(self, batches: "_Batches", numbers: range) -> Iterator[Batch]:
-        """Read batches ahead of their use, and bring them to the device."""
+        """Read batches in advance and move them to the device."""
         loader = DataLoader(
             batches,
             sampler=numbers,
             batch_size=None,  # an item is a batch
             num_workers=self._num_workers,
             pin_memory=self._device.type == "cuda",
-            # A trial's process was forked by a server, and does not know how to import itself anew.
+            # A trial's process was forked by a server and cannot be spawned again.
             multiprocessing_context="fork" if self._num_workers else None,
-            generator=torch.Generator(),  # without one, its seed is drawn from the trial's own random numbers
+            generator=torch.Generator(),  # otherwise the loader draws its seed from the trial's generator
         )
         for pixels, labels in loader:
             if isinstance(pixels, str):
@@ -132,9 +132,9 @@ class ImageFiles:
 
 
 class _Batches(ABC, Dataset[tuple[Tensor | str, Tensor]]):
-    """Batches by number, as bytes; in place of one that cannot be read, why not.
+    """Batches of uint8 images by number; the error message in place of a batch that cannot be read.
 
-    An error that a worker raised would reach its trial with a traceback for a message.
+    An exception raised in a loader process would reach the trial with its traceback as the message.
     """
 
     def __getitem__(self, number: int) -> tuple[Tensor | str, Tensor]:
@@ -148,7 +148,7 @@ class _Batches(ABC, Dataset[tuple[Tensor | str, Tensor]]):
 
 
 class _TrainBatches(_Batches):
-    """A rank's part of the batches, by step."""
+    """A rank's part of the training batches, by step."""
 
     def __init__(self, split: FileSplit, batch_size: int, seed: int, own: slice, augmentation: float) -> None:
         self._split = split
@@ -168,13 +168,13 @@ class _TrainBatches(_Batches):
 
     def _image(self, path: bytes, seed: int) -> Tensor:
         image = read_image(self._split.root, path)
-        torch.default_generator.manual_seed(seed)  # all that torchvision's transforms draw from
+        torch.default_generator.manual_seed(seed)  # the only generator that torchvision's transforms use
         changed: Tensor = self._transform(image)
         return changed
 
 
 class _ValidationBatches(_Batches):
-    """A rank's validation images, in batches by number."""
+    """A rank's validation batches, by number."""
 
     def __init__(self, split: FileSplit, own: slice, batch_size: int) -> None:
         self._batch_size = batch_size
@@ -193,25 +193,25 @@ class _ValidationBatches(_Batches):
 
 
 def read_image(root: Path, path: bytes) -> Image.Image:
-    """Decode an image as RGB.
+    """Decode an image to RGB.
 
     Raises:
-        DataError: It cannot be read.
+        DataError: The file cannot be read.
     """
     file = root / os.fsdecode(path)
     try:
         with Image.open(file) as image:
             return image.convert("RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"{file} must be an image that can be read, got {error}: restore or remove it") from error
+        raise DataError(f"{file} must be a readable image, got {error}: restore or remove it") from error
 
 
 def training_transform(reading: Reading, strength: float) -> v2.Transform:
-    """From an image to bytes, shape (3, side, side), at random.
+    """Create the random transform from an image to uint8 pixels, shape (3, side, side).
 
-    Strength s scales what is random, 1 leaving it as `reading` says: a view shows min_area ** s of the image at least,
-    its sides are as 3:4 to the power of s at most, RandAugment is s times as strong, and TrivialAugment changes s
-    things instead of one.
+    The strength s scales the augmentation, 1 being that of `reading`: crops cover at least min_area ** s of the image,
+    with an aspect ratio of at most (4 / 3) ** s, RandAugment has s times the magnitude, and TrivialAugment applies s
+    operations on average.
     """
     aspect = ASPECT**strength
     area = reading.min_area**strength
@@ -236,6 +236,6 @@ def _policy(reading: Reading, strength: float) -> list[v2.Transform]:
 
 
 def validation_transform(reading: Reading) -> v2.Transform:
-    """From an image to the bytes of its centre, shape (3, side, side)."""
+    """Create the transform from an image to the uint8 pixels of its centre, shape (3, side, side)."""
     shorter_side = round(reading.view_px / CENTRE)
     return v2.Compose([v2.Resize(shorter_side, antialias=True), v2.CenterCrop(reading.image_size_px), v2.PILToTensor()])

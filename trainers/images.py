@@ -1,4 +1,4 @@
-"""A trial's images as its trainer takes them: batches by step, and the validation images."""
+"""The protocol of a trial's images, from memory or from files: training batches by step and validation batches."""
 
 from collections.abc import Iterator
 from typing import Any, Protocol
@@ -15,29 +15,29 @@ from nasproxy.trainers.settings import ClassifierSettings
 
 
 class Images(Protocol):
-    """What a trainer needs of a dataset: this rank's part of it, on this rank's device."""
+    """Training and validation batches of one rank, on its device."""
 
     @property
     def validation_batches(self) -> int:
-        """How many batches `validation` gives."""
+        """Number of batches of `validation`."""
         ...
 
     def batches(self, first: int, last: int) -> Iterator[Batch]:
-        """The batches of the steps after `first` finished ones, up to the step that is then the `last` finished.
+        """Yield the batches of the steps from `first` to `last` finished steps.
 
-        Each begins the device's random numbers anew from (seed, step), so that dropout too depends on nothing else.
+        Each batch seeds the device's generator from (seed, step), so that dropout depends on these only.
         """
         ...
 
     def validation(self) -> Iterator[Batch]:
-        """All validation images and labels, in batches of one order."""
+        """Yield the validation images and labels in batches of fixed order."""
         ...
 
 
 def open_images(
     trial: TrialContext, data: ImageSplit | FileSplit, settings: ClassifierSettings, device: torch.device
 ) -> Images:
-    """The images of a trial, from memory or from files."""
+    """Open the images of a trial, from memory or from files."""
     part: dict[str, Any] = {
         "seed": trial.seed,
         "device": device,

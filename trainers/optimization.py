@@ -1,4 +1,4 @@
-"""The mathematics of a training step, shared by the trainers: each function is of its arguments alone."""
+"""Building blocks of a training step that the trainers share: optimizer, schedule, gradients, accuracy."""
 
 import math
 from collections.abc import Callable
@@ -25,7 +25,10 @@ __all__ = ["Batch", "ClassifierSettings", "Images", "WeightAverage", "open_image
 def prepare_model(
     model: nn.Module, settings: ClassifierSettings, *, regularisation: float, device: torch.device
 ) -> nn.Module:
-    """Bring a model to its device, in the form that the settings want; its weights keep their names."""
+    """Move a model to its device and apply dropout scaling, batch-norm synchronization and memory format.
+
+    The names of the parameters do not change.
+    """
     scale_dropout(model, regularisation)
     if settings.sync_batch_norm and device.type == "cuda":
         model = timm.layers.convert_sync_batchnorm(model)
@@ -35,17 +38,17 @@ def prepare_model(
 
 
 def make_optimizer(model: nn.Module, settings: ClassifierSettings) -> torch.optim.Optimizer:
-    """An optimizer that decays weights, and leaves norms and biases alone.
+    """Create the optimizer, with weight decay for weights but not for normalization parameters and biases.
 
     Raises:
-        ConfigError: It does not take one of its options.
+        ConfigError: The optimizer does not accept one of `optimizer_options`.
     """
     info = timm.optim.get_optimizer_info(settings.optimizer)
     options: dict[str, Any] = dict(settings.optimizer_options)
     if info.has_betas and info.num_betas == 2:
         options.setdefault("betas", (settings.momentum, 0.999))
     if settings.momentum == 0 and (info.defaults or {}).get("nesterov"):
-        options.setdefault("nesterov", False)  # there is nothing to look ahead with
+        options.setdefault("nesterov", False)  # Nesterov requires momentum
     try:
         optimizer: torch.optim.Optimizer = timm.optim.create_optimizer_v2(
             model,
@@ -64,15 +67,15 @@ def make_optimizer(model: nn.Module, settings: ClassifierSettings) -> torch.opti
 
 
 def make_schedule(optimizer: torch.optim.Optimizer, settings: ClassifierSettings, total_steps: int) -> Scheduler:
-    """The learning rate as a function of the step: `step_update(n)` sets that of the step after `n` finished ones.
+    """Create the learning-rate schedule; `step_update(n)` sets the rate of the step after `n` finished steps.
 
-    Cosine falls from the end of the warm-up to the last step; steps fall by the whole training's clock, of which the
-    warm-up hides the first part.
+    Cosine decay starts at the end of the warm-up; the drops of `step` are placed as fractions of the whole training,
+    including the warm-up.
     """
     warmup = round(settings.warmup_fraction * total_steps)
     common: dict[str, Any] = {
         "warmup_t": warmup,
-        "warmup_lr_init": settings.learning_rate / (warmup + 1),  # the first step trains too
+        "warmup_lr_init": settings.learning_rate / (warmup + 1),  # above 0, so that the first step has an effect
         "t_in_epochs": False,
     }
     if settings.schedule == "cosine":
@@ -84,9 +87,9 @@ def make_schedule(optimizer: torch.optim.Optimizer, settings: ClassifierSettings
 
 
 def scale_dropout(model: nn.Module, strength: float) -> None:
-    """Multiply every dropout of a model, by weight or by path, by the proxy task's regularisation.
+    """Multiply all dropout and stochastic-depth rates of a model by a strength, to at most 0.95.
 
-    timm's models hold the rate of some dropouts as a number of their own, `drop_rate`.
+    timm models store some rates as an attribute `drop_rate` of the model.
     """
     if strength == 1.0:
         return
@@ -99,7 +102,7 @@ def scale_dropout(model: nn.Module, strength: float) -> None:
 
 
 def make_autocast(precision: str, device: torch.device) -> AbstractContextManager[Any]:
-    """The numbers of the forward pass."""
+    """Return the autocast context of a precision."""
     kinds = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
     return torch.autocast(device.type, dtype=kinds[precision]) if precision in kinds else nullcontext()
 
@@ -115,20 +118,20 @@ def add_gradients(
     hold_back: Callable[[], AbstractContextManager[Any]] = nullcontext,
     scale: Callable[[], float] | None = None,
 ) -> Tensor:
-    """Add the gradients of a batch's mean loss to the model's parameters, then clip them.
+    """Accumulate the gradients of a batch's mean loss in the model's parameters, then clip them.
 
     Args:
-        model: What is trained.
-        batch: Images and labels of one optimizer step; this rank's part of them.
-        settings: How.
-        micro_batch: Images that pass through the model at once; None for all. Parts are as equal as can be.
-        backward: Propagates a loss back.
-        world_size: Ranks whose gradients are averaged; a part weighs as many images as it has.
-        hold_back: Keeps gradients from being averaged, for all micro-batches but the last.
-        scale: What `backward` has scaled the gradients by; None for nothing.
+        model: Model to train.
+        batch: This rank's images and labels of one optimizer step.
+        settings: Settings of the trainer.
+        micro_batch: Images per forward pass; None for all. Micro-batches differ in size by at most 1.
+        backward: Function that backpropagates a loss.
+        world_size: Number of ranks whose gradients are averaged; each part is weighted by its number of images.
+        hold_back: Context that skips gradient averaging, used for all micro-batches but the last.
+        scale: Returns the factor by which `backward` scales the gradients; None for 1.
 
     Returns:
-        The mean loss, detached; this rank's share of it, times `world_size`.
+        The mean loss, detached: this rank's share of it, times `world_size`.
     """
     parts = list(zip(*(torch.tensor_split(part, _parts(len(batch[1]), micro_batch)) for part in batch), strict=True))
     total: Tensor | None = None
@@ -146,7 +149,7 @@ def add_gradients(
 
 
 def _parts(count: int, micro_batch: int | None) -> int:
-    """Into how many micro-batches so many images are split; none of them is left alone, without batch statistics.
+    """Compute the number of micro-batches, each of at least 2 images for batch statistics unless `micro_batch` is 1.
 
     >>> _parts(36, 7), _parts(36, None), _parts(5, 2), _parts(5, 1)
     (6, 1, 2, 5)
@@ -156,7 +159,7 @@ def _parts(count: int, micro_batch: int | None) -> int:
 
 
 def count_hits(model: nn.Module, batch: Batch) -> Tensor:
-    """How many images of a batch the model puts into their class; NaN where it gives what is not finite."""
+    """Count the correctly classified images of a batch; NaN if a logit is not finite."""
     images, labels = batch
     scores = model(images)
     correct = (scores.argmax(1) == labels).sum().float()
@@ -164,14 +167,14 @@ def count_hits(model: nn.Module, batch: Batch) -> Tensor:
 
 
 def repeat_exactly(device: torch.device) -> None:
-    """Have the device give equal results for equal work, which its fastest convolutions do not."""
+    """Select deterministic algorithms on the device, in place of the fastest convolutions."""
     if device.type == "cuda":
         torch.backends.cudnn.deterministic = True
         torch.backends.cudnn.benchmark = False
 
 
 def save_weights(model: nn.Module, path: Path) -> None:
-    """Write a model's weights, for `load_state_dict` of the same architecture; replaced as one act."""
+    """Write a model's weights atomically, for `load_state_dict` of the same architecture."""
     temporary = path.with_name(f".{path.name}.tmp")
     torch.save(model.state_dict(), temporary)
     temporary.replace(path)

@@ -1,4 +1,4 @@
-"""Placeholders of a command: what a trial says of itself to a program, in text."""
+"""Placeholders in the arguments and environment of a command, filled with the values of a trial."""
 
 import json
 import string
@@ -14,9 +14,9 @@ ARCHITECTURE = "architecture."
 
 
 def describe_trial(trial: TrialContext) -> dict[str, Any]:
-    """All that a program may need to know of its trial, as JSON can hold it.
+    """Describe a trial to a program, as JSON values.
 
-    Sizes of the proxy task are multipliers of full training's, as everywhere; `devices` is a count.
+    Dimensions of the proxy task are multipliers of full training; `devices` is a number.
     """
     task, recipe = trial.proxy_task, trial.spec.recipe
     return {
@@ -38,36 +38,36 @@ def describe_trial(trial: TrialContext) -> dict[str, Any]:
 
 
 def list_values(trial: TrialContext, own: Mapping[str, Any]) -> dict[str, Any]:
-    """What each placeholder stands for.
+    """List the value of each placeholder.
 
     Args:
-        trial: The trial.
-        own: The user's values, by the names of their placeholders.
+        trial: Trial that the values describe.
+        own: User-defined values by the names of their placeholders.
 
     Raises:
-        ConfigError: A value of the user's bears the name of one of the trial's.
+        ConfigError: A user-defined value has the name of a value of the trial.
     """
     told = describe_trial(trial)
     choices = {f"{ARCHITECTURE}{choice}": value for choice, value in trial.architecture.items()}
     known = {**told["proxy_task"], **told, **choices, "python": sys.executable}
     taken = sorted(set(own) & set(known))
     if taken:
-        raise ConfigError(f"trainer.values has {taken[0]!r}, which the trial itself says: give it another name")
+        raise ConfigError(f"trainer.values must not redefine placeholders of the trial, got {taken[0]!r}: rename it")
     return {**known, **own}
 
 
 def fill_template(name: str, template: str, known: Mapping[str, Any]) -> str:
-    """Put values into a text such as `--width={width}`; `{width:.2f}` formats, `{{` is a brace.
+    """Fill the placeholders of a text such as `--width={width}`; `{width:.2f}` formats, `{{` is a brace.
 
-    A choice that not every architecture has is written with what stands in for it: `{architecture.kernel?3}`.
+    `{architecture.kernel?3}` gives a default for a choice that not every architecture has.
 
     Args:
-        name: Where the text stands in the configuration, for the error.
-        template: The text.
+        name: Config key of the text, for the error message.
+        template: Text with placeholders.
         known: Values by placeholder.
 
     Raises:
-        ConfigError: A placeholder is unknown, or its format does not fit the value.
+        ConfigError: A placeholder is unknown, or its format does not match the value.
     """
     if not isinstance(template, str):
         raise ConfigError(f"{name} must be text, got {template!r}: put it in quotes")
@@ -78,7 +78,8 @@ def fill_template(name: str, template: str, known: Mapping[str, Any]) -> str:
         )
     except KeyError as error:
         raise ConfigError(
-            f"{name} has no placeholder {{{error.args[0]}}}: there are {_listed(known)}; write {{{{ for a brace"
+            f"{name} must use known placeholders, got {{{error.args[0]}}}: choose from {_listed(known)}; write {{{{ "
+            f"for a brace"
         ) from None
     except ValueError as error:
         raise ConfigError(
@@ -91,7 +92,7 @@ def _filled(field: str | None, form: str | None, conversion: str | None, known: 
     if field is None:
         return ""
     if conversion is not None:
-        raise ValueError(f"!{conversion} converts nothing here")
+        raise ValueError(f"conversion !{conversion} is not supported")
     name, mark, instead = field.partition("?")
     if mark and name.startswith(ARCHITECTURE) and name not in known:
         return instead
@@ -99,7 +100,7 @@ def _filled(field: str | None, form: str | None, conversion: str | None, known: 
 
 
 def write_value(value: Any) -> str:
-    """A value as a program reads it: text as it is, a list of numbers with commas, anything else as JSON."""
+    """Format a value for a program: text unchanged, lists separated by commas, anything else as JSON."""
     if isinstance(value, str):
         return value
     if isinstance(value, list | tuple):

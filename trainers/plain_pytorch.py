@@ -1,7 +1,7 @@
-"""Trains an image classifier in a plain loop: the example for whoever brings a trainer of their own.
+"""A trainer for image classifiers with a plain PyTorch loop, as an example for trainers of your own.
 
-What makes it a trial's trainer is its calls of `nasproxy.training.hooks`: report a check, ask whether to stop, and
-keep a checkpoint to continue from. All else is the user's.
+A training loop becomes a trainer by calling `nasproxy.training.hooks`: report checks, query for stop requests, and
+save checkpoints to resume from.
 """
 
 import math
@@ -28,16 +28,17 @@ from nasproxy.training.hooks import (
 from nasproxy.trials.clock import SavingTimer, Stopwatch
 
 CHECKPOINT_EVERY_SECONDS = 30.0
-"""Between checks; a check always saves one."""
+"""Seconds between checkpoints between two checks; a check always saves one."""
 
 
 @with_settings
 def train(trial: TrialContext, settings: optimization.ClassifierSettings) -> None:
-    """Train one trial until its controller says stop; arguments as in "
-    "`nasproxy.trainers.optimization.ClassifierSettings`.
+    """Train one trial until its controller requests a stop.
+
+    The arguments are the fields of `nasproxy.trainers.settings.ClassifierSettings`.
 
     Raises:
-        ConfigError: An argument is out of range, or does not go with the device.
+        ConfigError: An argument is out of range, or not supported on the device.
         NonFiniteScoreError: Training has diverged.
         CorruptFileError: The checkpoint cannot be read.
     """
@@ -53,7 +54,7 @@ def train(trial: TrialContext, settings: optimization.ClassifierSettings) -> Non
 
 
 class _Training:
-    """One model with all that changes while it trains."""
+    """A model with the state of its training."""
 
     def __init__(
         self,
@@ -74,7 +75,7 @@ class _Training:
         self.path = get_checkpoint_dir(trial.model_dir) / "last.pt"
         self.watch = Stopwatch()
         self.timer = SavingTimer(CHECKPOINT_EVERY_SECONDS)
-        self.step = self.begin = 0  # of training, and of the cycle to the next check
+        self.step = self.begin = 0  # finished steps, and the step of the last check
         self._load()
         if settings.compile:
             model.compile()
@@ -94,12 +95,12 @@ class _Training:
 
     def _is_to_stop(self) -> bool:
         trial = self.trial
-        # What is asked for are checks: a training that stands beyond the last one has not come to the next yet.
+        # Requests count checks: a training resumed between two checks has reached the earlier one only.
         stop = trial.rank == 0 and get_stop_training(trial.model_dir, self.begin - 1, trial.total_steps)
         return collectives.broadcast_decision(stop, self.device)
 
     def _train_until(self, end: int) -> float:
-        """Train some steps; returns the sum of their losses, once the device has done its work."""
+        """Train until step `end` and return the sum of the losses, which waits for the device."""
         self.model.train()
         losses = torch.zeros((), device=self.device)
         for batch in self.images.batches(self.step, end):
@@ -107,7 +108,7 @@ class _Training:
             if self._report_alive():
                 check_loss(float(losses), self.step)
             if self.trial.rank == 0 and self.step < end and self.timer.is_due():
-                check_loss(float(losses), self.step)  # which also waits for what the device has still to do
+                check_loss(float(losses), self.step)  # also waits for the device
                 self.watch.pause()
                 self._save()
                 self.watch.start()
@@ -162,14 +163,14 @@ class _Training:
         cycle = {"begin": self.begin, "seconds": self.watch.seconds}
         with self.timer.saving():
             torch.save({**state, **cycle, "step": self.step}, temporary)
-            temporary.replace(self.path)  # a kill leaves the old checkpoint or the new one, whole
+            temporary.replace(self.path)  # atomic: a kill leaves the old checkpoint or the new one
 
     @property
     def _parts(self) -> dict[str, Any]:
         return {"model": self.model, "optimizer": self.optimizer, "average": self.average, "scaler": self.scaler}
 
     def _load(self) -> None:
-        """Go on from the checkpoint, if there is one."""
+        """Restore the checkpoint, if there is one."""
         if not self.path.exists():
             return
         try:
@@ -181,13 +182,13 @@ class _Training:
         except (pickle.UnpicklingError, RuntimeError, ValueError, OSError, EOFError, KeyError) as error:
             reason = str(error).strip().split("\n", 1)[0]
             raise CorruptFileError(
-                f"{self.path} must be this trainer's checkpoint, got: {reason}. Nothing was changed; remove it to "
-                f"train the trial again from its start, its known checks stay"
+                f"{self.path} must be a checkpoint of this trainer, got: {reason}. Nothing was changed; remove the "
+                f"file to train the trial from the start; recorded checks are kept"
             ) from error
 
 
 def _parallel(trial: TrialContext, model: nn.Module) -> nn.Module:
-    """The model as it trains: one whose gradients are averaged, where there are several devices."""
+    """Wrap the model in DDP if the trial has several devices."""
     if trial.world_size == 1:
         return model
     index = torch.device(trial.device).index

@@ -1,4 +1,4 @@
-"""A program beside this process: its output line by line, and an end that leaves none of its processes behind."""
+"""Subprocesses in a process group of their own: output line by line, and termination of the whole group."""
 
 import os
 import re
@@ -13,32 +13,28 @@ from types import TracebackType
 from typing import IO
 
 KEEPER = "trap '' TERM; read -r _; kill -KILL 0"
-"""Leads the program's process group and kills it when its standard input ends, however this process ended."""
+"""Leader of the program's process group; kills the group when its standard input closes as this process ends."""
 LOOK_SECONDS = 0.5
-"""Between two looks whether the program has ended while a process that it started keeps its output open."""
+"""Seconds between two polls of the program, whose output a child process may keep open after it ends."""
 STDERR = 2
-"""Where the program's goes on to: in a worker, its log."""
+"""File descriptor that the program's stderr is forwarded to: the log, in a worker."""
 KEPT_BYTES = 4000
-"""Of the end of what the program wrote to stderr."""
+"""Bytes of the end of the program's stderr that are kept."""
 
 
 class Program:
-    """A running program in a process group of its own, which dies with this process, even with one that is killed.
-
-    Attributes:
-        is_stopping: Whether it was asked to end.
-    """
+    """A running program in a process group of its own, which ends with this process, even if this process is killed."""
 
     def __init__(
         self, command: Sequence[str], *, environment: Mapping[str, str], working_dir: Path, grace_seconds: float
     ) -> None:
-        """Start it.
+        """Start the program.
 
         Args:
-            command: The program and its arguments.
-            environment: All of its variables.
-            working_dir: Where it runs.
-            grace_seconds: Between the request to end and the kill.
+            command: Program and arguments.
+            environment: All environment variables of the program.
+            working_dir: Working directory of the program.
+            grace_seconds: Seconds from SIGTERM to SIGKILL.
         """
         self._grace_seconds = grace_seconds
         self._kill_at: float | None = None
@@ -64,24 +60,24 @@ class Program:
 
     @property
     def is_stopping(self) -> bool:
-        """Whether it was asked to end."""
+        """Whether `stop` was called."""
         return self._kill_at is not None
 
     @property
     def exit_status(self) -> int:
-        """How it ended, once `lines` has: negative for the signal that killed it."""
+        """Exit status after `lines` is exhausted; negative for the signal that killed the program."""
         return self._process.wait()
 
     @property
     def last_words(self) -> str:
-        """The end of what it wrote to stderr."""
+        """End of the program's stderr."""
         return self._tail.decode(errors="replace").strip()
 
     def lines(self, look_seconds: float = LOOK_SECONDS) -> Iterator[str | None]:
-        """Its output as it comes, until it has ended; stderr goes to this process's own.
+        """Yield the lines of stdout until the program ends; stderr is forwarded to that of this process.
 
         Args:
-            look_seconds: Every so often, and at the end, a None is given: a moment to look after other things.
+            look_seconds: Seconds between two None that are yielded, also at the end, so that the caller can poll.
 
         Yields:
             A line of stdout, or None.
@@ -91,7 +87,7 @@ class Program:
             for stream in (self._process.stdout, self._process.stderr):
                 selector.register(stream, selectors.EVENT_READ)  # type: ignore[arg-type]
             while selector.get_map() or self._process.poll() is None:
-                if not selector.get_map():  # it writes into files of its own
+                if not selector.get_map():  # both streams are closed
                     with suppress(subprocess.TimeoutExpired):
                         self._process.wait(self._patience(look_seconds))
                 else:
@@ -106,7 +102,7 @@ class Program:
         yield None
 
     def stop(self) -> None:
-        """Ask the program and all that it started to end, and kill what has not after `grace_seconds`."""
+        """Send SIGTERM to the process group, and SIGKILL after `grace_seconds`."""
         if self._kill_at is None:
             self._kill_at = time.monotonic() + self._grace_seconds
             self._signal(signal.SIGTERM)
@@ -138,12 +134,12 @@ class Program:
         return min(seconds, left) if left > 0 else seconds
 
     def _kill_what_lingers(self) -> None:
-        """Kill what outlives the program, or its grace."""
+        """Kill the process group after the program has ended or its grace period is over."""
         if self._process.poll() is not None or (self._kill_at is not None and time.monotonic() >= self._kill_at):
             self._signal(signal.SIGKILL)
 
     def _signal(self, number: int) -> None:
-        """The keeper's id is its group's, and cannot be another's before the keeper is waited for."""
+        """Send a signal to the process group; its id cannot be reused before the keeper is waited for."""
         try:
             os.killpg(self._keeper.pid, number)
         except ProcessLookupError:

@@ -1,4 +1,4 @@
-"""What a program reports of its training: lines of JSON, and the checks that they become."""
+"""Reports of a program, as lines of JSON, and their conversion to checks."""
 
 import json
 import math
@@ -18,23 +18,23 @@ from nasproxy.training.hooks import update_trial_training_accuracy_metric, updat
 
 
 class ProgramError(NasproxyError):
-    """A program ended before its training did, or reported what cannot be."""
+    """A program ended before its training, or gave an invalid report."""
 
 
 class LostReportError(NasproxyError):
-    """A program continued behind a check that never arrived: whoever read it was killed before it was written down."""
+    """A program resumed after a check that was lost: the reading process was killed before it recorded the check."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """One check as a program reports it.
+    """One check that a program reports.
 
     Attributes:
         step: Finished optimizer steps.
-        score: Validation metric, higher is better; None, as some write NaN, for one that is no number.
-        train_seconds: Seconds of training since the program was started, validation excluded; None counts all the
-            time between two reports.
-        latency_ms: Latency of the model, where it was measured.
+        score: Validation metric, higher is better; None (JSON null) for NaN.
+        train_seconds: Training seconds since the start of the program, validation excluded; None uses the wall-clock
+            time between reports.
+        latency_ms: Latency of the model; None if not measured.
     """
 
     step: int
@@ -45,17 +45,17 @@ class Report:
 
 @dataclass(frozen=True)
 class ReportedFailure:
-    """The model's own failure as a program reports it."""
+    """A failure of the model that a program reports: out of memory or diverged."""
 
     failure: Literal["oom", "nan"]
     message: str = ""
 
 
 def read_line(line: str) -> Report | ReportedFailure | None:
-    """Read a line of output; None for one that is no report.
+    """Parse a line of output; None if it is no report.
 
     Raises:
-        ProgramError: It is a report, but its values are of other kinds.
+        ProgramError: The line is a report with values of the wrong type.
     """
     try:
         content = json.loads(line) if line.lstrip().startswith("{") else None
@@ -83,16 +83,16 @@ def _validated(kind: type[Kind], content: dict[str, object]) -> Kind:
 
 
 class Checks:
-    """A trial's checks, written down as a program reports them.
+    """Records the checks that a program reports.
 
-    Checks that are known already change nothing: a program that continues from a checkpoint may repeat some.
+    Known checks are ignored, since a program that resumes from a checkpoint may repeat some.
     """
 
     def __init__(self, trial: TrialContext, *, is_fresh: bool) -> None:
-        """Begin with what is known.
+        """Start from the recorded checks.
 
         Args:
-            trial: What is trained.
+            trial: Trial that the program trains.
             is_fresh: Whether the program starts without a checkpoint.
         """
         self._trial = trial
@@ -104,20 +104,20 @@ class Checks:
 
     @property
     def step(self) -> int:
-        """The last step that is known to be checked."""
+        """Step of the last recorded check."""
         return read_last_step(TrialFolder(self._trial.model_dir))
 
     @property
     def has_grown(self) -> bool:
-        """Whether there are more than at first."""
+        """Whether checks were recorded since the start."""
         return self.step > self._first
 
     def begin(self) -> None:
-        """The next report is the first of another run of the program."""
+        """Prepare for the first report of another run of the program."""
         self._reported, self._seconds, self._since = 0, 0.0, time.monotonic()
 
     def recover(self, lines: list[str]) -> None:
-        """Take what earlier runs of the program reported and nobody has read."""
+        """Record unread reports of earlier runs of the program."""
         for line in lines:
             report = read_line(line)
             if isinstance(report, Report):
@@ -127,20 +127,20 @@ class Checks:
         self.begin()
 
     def take(self, line: str, *, only_failures: bool = False) -> bool:
-        """Write down what a line reports.
+        """Record the report of a line, if it is one.
 
         Args:
-            line: Of the program's output.
-            only_failures: Whether checks are reported elsewhere.
+            line: Line of the program's output.
+            only_failures: Whether to ignore checks, because they are reported elsewhere.
 
         Returns:
-            Whether it reports anything.
+            Whether the line is a report of a check.
 
         Raises:
-            ProgramError: What it reports cannot be.
-            NonFiniteScoreError: The score is no finite number, or the model failed so.
-            MemoryError: The model did not fit into memory.
-            LostReportError: A check before it is missing, which an earlier run of the program had reported.
+            ProgramError: The report is invalid.
+            NonFiniteScoreError: The score is not finite, or the program reported `nan`.
+            MemoryError: The program reported `oom`.
+            LostReportError: An earlier check is missing, which an earlier run of the program had reported.
         """
         report = None if only_failures and '"failure"' not in line else read_line(line)
         if isinstance(report, ReportedFailure):
@@ -149,14 +149,14 @@ class Checks:
             return False
         if report.step <= self._reported:
             raise ProgramError(
-                f"the program must report rising counts of finished steps, got step {report.step} after step "
-                f"{self._reported}"
+                f"the program must report increasing steps, got step {report.step} after step {self._reported}: report "
+                f"the number of finished steps"
             )
         self._add(report)
         return True
 
     def miss(self, what: str) -> NasproxyError:
-        """The error of a check that is missing: lost on the way, or never reported."""
+        """Return the error of a missing check: lost if the program resumed from a checkpoint, else never reported."""
         return ProgramError(what) if self._is_fresh else LostReportError(what)
 
     def _add(self, report: Report) -> None:
@@ -165,14 +165,14 @@ class Checks:
         seconds = report.train_seconds if report.train_seconds is not None else self._seconds + now - self._since
         if not (math.isfinite(seconds) and seconds >= self._seconds):
             raise ProgramError(
-                f"the program must report train_seconds since its start, {self._seconds:g} or more by now, got "
-                f"{seconds:g} after step {report.step}: leave validation out, and add up"
+                f"the program must report cumulative train_seconds since its start, at least {self._seconds:g}, got "
+                f"{seconds:g} after step {report.step}: add up the seconds of training, without validation"
             )
         expected = next((step for step in trial.check_steps if step > known), None)
         if expected is not None and report.step > expected:
             raise self.miss(
                 f"the program must report a check after step {expected}, got none before step {report.step}: "
-                f"report after each of {{check_steps}}, in finished steps"
+                f"report after each of {{check_steps}}, counted in finished steps"
             )
         if report.step == expected:
             score = math.nan if report.score is None else report.score
@@ -182,7 +182,7 @@ class Checks:
         elif expected is None and report.step > trial.total_steps:
             raise ProgramError(
                 f"the program must end after step {trial.total_steps}, got a report of step {report.step}: "
-                f"give it {{total_steps}}"
+                f"pass it {{total_steps}}"
             )
         if report.latency_ms is not None:
             update_trial_training_latency_metric(trial.model_dir, report.latency_ms)
@@ -192,14 +192,14 @@ class Checks:
 
 
 class ReportFile:
-    """A file that a program appends its reports to."""
+    """Reads a file that a program appends its reports to."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._offset = 0
 
     def begin(self) -> list[str]:
-        """What earlier runs wrote; half a line at the end, of one that was killed, is cut off."""
+        """Return the lines of earlier runs, and truncate an incomplete last line."""
         lines = list(self.new())
         if self._path.exists():
             with self._path.open("rb+") as file:
@@ -207,7 +207,7 @@ class ReportFile:
         return lines
 
     def new(self) -> Iterator[str]:
-        """Whole lines since the last look; all of them where the program began the file anew."""
+        """Yield the complete lines since the last read; all lines if the program has truncated the file."""
         if not self._path.exists():
             return
         with self._path.open("rb") as file:

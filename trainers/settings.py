@@ -1,4 +1,4 @@
-"""How an image classifier is trained: the settings that the trainers share, and what they are under a proxy task."""
+"""Settings of the image classifiers' trainers, and their scaling by a proxy task."""
 
 import functools
 import typing
@@ -20,9 +20,9 @@ PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 
 @functools.cache
 def list_optimizers() -> tuple[str, ...]:
-    """Names of timm's optimizers that a trial can take.
+    """List the names of the supported timm optimizers.
 
-    Left out are those that other packages bring, and those that need second derivatives.
+    Optimizers of other packages, and those that need second derivatives, are excluded.
     """
     infos = {name: timm.optim.get_optimizer_info(name) for name in timm.optim.list_optimizers()}
     return tuple(name for name, info in infos.items() if not (isinstance(info.opt_class, str) or info.second_order))
@@ -30,34 +30,34 @@ def list_optimizers() -> tuple[str, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifierSettings:
-    """How to train an image classifier. Fractions are of the whole training, so a shorter one is the same in small.
+    """Settings for training an image classifier; fractions refer to the whole training, so that schedules scale.
 
     Attributes:
-        batch_size: Images of one optimizer step, on all devices together.
-        optimizer: Name of an optimizer of timm: `sgd` (with Nesterov's look ahead), `adamw`, `rmsproptf`, `lamb`, ...
-        learning_rate: At its highest.
-        weight_decay: Of weights; norms, biases and what the model names in `no_weight_decay` are left alone.
-        momentum: Of the gradient; the first beta where the optimizer has two.
+        batch_size: Images per optimizer step, over all devices.
+        optimizer: Name of a timm optimizer: `sgd` (with Nesterov momentum), `adamw`, `rmsproptf`, `lamb`, ...
+        learning_rate: Peak learning rate.
+        weight_decay: Weight decay, not applied to normalization parameters, biases and the model's `no_weight_decay`.
+        momentum: Momentum, or the first beta of optimizers with two betas, in [0, 1).
         optimizer_options: Further arguments of the optimizer, by name.
-        schedule: `cosine` down at the end, `step` down every so often, or `constant`.
-        warmup_fraction: Over which the learning rate rises from near 0, in [0, 1).
-        final_rate_fraction: Share of the learning rate that cosine ends at, in [0, 1].
-        decay_every_fraction: Between two drops of `step`, in (0, 1].
-        decay_rate: What a drop of `step` multiplies the learning rate by, in (0, 1].
-        clip_norm: Largest norm of the gradient; None leaves it as it is.
-        smoothing: Which weights are scored and kept: `none`, the last ones; `ema`, their moving average; `swa`, the
-            mean of all since the start.
-        smoothing_decay: Of `ema`, at its highest: it rises to this from 0.2, for the first weights are no good.
-        smoothing_start_fraction: Of training, after which averaging starts, in [0, 1).
-        label_smoothing: Share of the target that is spread over all classes, in [0, 1).
+        schedule: Learning-rate schedule: `cosine`, `step` or `constant`.
+        warmup_fraction: Fraction of training for linear warm-up from near 0, in [0, 1).
+        final_rate_fraction: Final learning rate of `cosine`, relative to the peak, in [0, 1].
+        decay_every_fraction: Fraction of training between two drops of `step`, in (0, 1].
+        decay_rate: Factor of a drop of `step`, in (0, 1].
+        clip_norm: Norm to clip gradients at; None for no clipping.
+        smoothing: Weights to validate and save: `none`, the current ones; `ema`, their exponential moving average;
+            `swa`, the mean of all since averaging started.
+        smoothing_decay: Final decay of `ema`, in (0, 1); it rises from 2/11, so that early weights are forgotten soon.
+        smoothing_start_fraction: Fraction of training after which averaging starts, in [0, 1).
+        label_smoothing: Label smoothing, in [0, 1).
         mixup: Alpha of mixup, at least 0; 0 for none.
-        cutmix: Alpha of cutmix, at least 0; 0 for none. With mixup, each takes half of the batches.
-        flip: Whether to mirror each training image with probability 1/2.
-        shift_px: Largest random shift of a training image at its full size, in pixels.
-        erase: Probability that a random part of a training image is set to 0, in [0, 1].
-        channels_last: Whether the model holds the channels of a pixel together, which GPUs are faster with.
-        compile: Whether to compile the model first.
-        sync_batch_norm: Whether batch norm takes its statistics over all devices of a trial; GPUs only.
+        cutmix: Alpha of cutmix, at least 0; 0 for none. With mixup, each applies to half of the batches.
+        flip: Whether to flip each training image horizontally with probability 1/2.
+        shift_px: Largest random shift of a full-size training image, in pixels.
+        erase: Probability of random erasing of a training image, in [0, 1].
+        channels_last: Whether the model uses the channels-last memory format, which is faster on GPUs.
+        compile: Whether to compile the model.
+        sync_batch_norm: Whether batch norm computes statistics over all devices of a trial; GPUs only.
 
     Raises:
         ConfigError: A value is out of range.
@@ -115,13 +115,14 @@ class ClassifierSettings:
 
     @property
     def mixes(self) -> bool:
-        """Whether training images are mixed, and their labels with them."""
+        """Whether training images and labels are mixed."""
         return self.mixup > 0 or self.cutmix > 0
 
     def under(self, task: ProxyTask, devices: int = 1) -> "ClassifierSettings":
-        """The settings at a proxy task's strengths of regularisation and augmentation, image size and batch.
+        """Return the settings scaled by a proxy task's regularisation, augmentation, image size and batch size.
 
-        Images are mixed in pairs, which must not be parted by the devices.
+        With mixup or cutmix, the batch size is a multiple of twice the number of devices, since images are mixed in
+        pairs on one device.
         """
         scale = task.image_size if task.image_mode == "resize" else 1.0
         mixup, cutmix = self.mixup * task.augmentation, self.cutmix * task.augmentation
@@ -139,10 +140,10 @@ class ClassifierSettings:
         )
 
     def check(self, spec: TrialSpec) -> None:
-        """Make sure that they go with a trial's precision and devices.
+        """Check that the settings are compatible with a trial's precision and devices.
 
         Raises:
-            ConfigError: They do not.
+            ConfigError: They are not compatible.
         """
         on_gpu, precision = spec.recipe.device_type == "cuda", spec.recipe.precision
         if precision not in PRECISIONS:
@@ -156,15 +157,15 @@ class ClassifierSettings:
             )
         if self.batch_size < spec.devices:
             raise ConfigError(
-                f"a batch must give every device an image, got batch_size {self.batch_size} on {spec.devices} devices: "
-                f"raise trainer.batch_size, or lower training.devices"
+                f"a batch must contain an image for every device, got batch_size {self.batch_size} on {spec.devices} "
+                f"devices: increase trainer.batch_size, or decrease training.devices"
             )
         if self.sync_batch_norm and spec.devices > 1 and not on_gpu:
             raise ConfigError("trainer.sync_batch_norm needs GPUs, got CPU cores: set it to false")
         if self.sync_batch_norm and self.batch_size % spec.devices:
             raise ConfigError(
-                f"trainer.sync_batch_norm needs equal parts of a batch on all devices, got batch_size "
-                f"{self.batch_size} on {spec.devices}: give a multiple"
+                f"trainer.sync_batch_norm needs a batch_size that is a multiple of the number of devices, got "
+                f"{self.batch_size} on {spec.devices} devices: change trainer.batch_size"
             )
 
 

@@ -1,4 +1,4 @@
-"""Averages of a training's weights: steadier from check to check than the weights, and mostly better."""
+"""Averages of weights over training (EMA, SWA), whose scores vary less from check to check."""
 
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -9,7 +9,7 @@ Tensors = list[Tensor] | tuple[Tensor, ...]
 
 
 class WeightAverage:
-    """The average of a model's weights and of its norms' statistics, where the settings want one."""
+    """Average of a model's parameters and buffers, if the settings enable it."""
 
     def __init__(self, model: nn.Module, settings: ClassifierSettings, total_steps: int) -> None:
         self._model = model
@@ -17,31 +17,31 @@ class WeightAverage:
         self._averaged = None if settings.smoothing == "none" else _averaged(model, settings)
 
     def update(self, step: int) -> None:
-        """Take in the weights after `step` finished steps."""
+        """Update the average with the weights after `step` finished steps."""
         if self._averaged is not None and step > self._start:
             self._averaged.update_parameters(self._model)
 
     @property
     def model(self) -> nn.Module:
-        """What is scored and kept: the averaged model, and until averaging starts the one that is trained."""
+        """The model to validate and save: the averaged one, or the trained one before averaging starts."""
         if self._averaged is None or self._averaged.n_averaged == 0:
             return self._model
         return self._averaged.module
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The average as it stands; empty where there is none."""
+        """Return the state of the average; empty without averaging."""
         return {} if self._averaged is None else self._averaged.state_dict()
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Go on from a state."""
+        """Restore the state of the average."""
         if self._averaged is not None:
             self._averaged.load_state_dict(state)
 
 
 def _averaged(model: nn.Module, settings: ClassifierSettings) -> AveragedModel:
     def update(averages: Tensors, weights: Tensors, count: Tensor | int) -> None:
-        # The count that is given lies on the weights' device; to read it there would wait for all that the device has
-        # to do, at every step. The model's own lies on the CPU.
+        # The given count is on the weights' device, and reading it would synchronize the device at every step; the
+        # averaged model's own count is on the CPU.
         average = get_ema_multi_avg_fn(compute_decay(settings, int(averaged.n_averaged)))  # type: ignore[no-untyped-call]
         average(averages, weights, count)
 
@@ -50,10 +50,11 @@ def _averaged(model: nn.Module, settings: ClassifierSettings) -> AveragedModel:
 
 
 def compute_decay(settings: ClassifierSettings, count: int) -> float:
-    """The share that an average of `count` weights keeps when another comes.
+    """Compute the decay with which an average of `count` weights is updated.
 
-    The mean of all keeps count / (count + 1). A moving average begins at 2/11 and so soon forgets its first weights,
-    as TensorFlow's ExponentialMovingAverage does. Torch's own function for the mean fails at norms' counters.
+    For SWA, count / (count + 1) gives the mean. For EMA, the decay rises from 2/11, as in TensorFlow's
+    ExponentialMovingAverage, so that early weights are forgotten soon. Torch's own SWA function fails for integer
+    buffers, such as batch-norm counters.
     """
     if settings.smoothing == "swa":
         return count / (count + 1)

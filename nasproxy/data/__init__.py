@@ -1,1 +1,1 @@
-"""Datasets: what they are, their splits and nested subsets, and the embedded one."""
+"""Datasets, their splits and nested subsets, and the embedded dataset."""

@@ -1,4 +1,4 @@
-"""Images in memory, and what any dataset must be: its two splits, and subsets that nest by construction."""
+"""The dataset protocol, images in memory, and the splits and nested subsets that trials train on."""
 
 import hashlib
 import math
@@ -25,61 +25,61 @@ T = TypeVar("T", bound="TrialImages")
 
 
 class TrialImages(Protocol):
-    """What one trial sees, wherever its images lie: what its model must fit."""
+    """The images of one trial, in memory or in files."""
 
     @property
     def num_classes(self) -> int:
-        """Classes of the whole dataset: a small part may lack one."""
+        """Number of classes of the whole dataset; a small subset may lack some."""
         ...
 
     @property
     def image_shape(self) -> Shape:
-        """Channels, height and width of the images that the model is given."""
+        """Channels, height and width of the model's input images."""
         ...
 
     def resized(self: T, scale: float, mode: ResizeMode) -> T:
-        """The same images at another size; `scale` multiplies the longer side, and leaves at least 1 pixel."""
+        """Return the same images with the longer side multiplied by `scale`, at least 1 pixel."""
         ...
 
 
 class Dataset(Protocol[S]):
-    """Labelled images, wherever they lie: what the splits of trials are taken from."""
+    """Labelled images, in memory or in files, from which the splits of trials are taken."""
 
     @property
     def train_labels(self) -> Labels:
-        """int64 classes from 0 of the training images, shape (n_train,)."""
+        """Classes of the training images, int64 from 0, shape (n_train,)."""
         ...
 
     @property
     def renders(self) -> int:
-        """How many training images in a row show one source, and stay together."""
+        """Number of consecutive training images that show one source; splits keep these together."""
         ...
 
     @property
     def fingerprint(self) -> str:
-        """What tells this dataset from any other."""
+        """Hash that identifies the dataset."""
         ...
 
     def part(self, train: Order, scoring: Order | None) -> S:
-        """Choose by index: training images to train on, and others to score on; None for the validation images."""
+        """Select training images by index, to train on and to score on; None scores on the validation images."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class ImageDataset:
-    """Labelled images: those to train on, and those that score a full training.
+    """Labelled images in memory, for training and for validation.
 
     Attributes:
         train_images: float32, shape (n_train, channels, height, width).
         train_labels: int64 classes from 0, shape (n_train,).
-        valid_images: float32, shape (n_valid, channels, height, width), sides as in `train_images`.
-        valid_labels: int64, shape (n_valid,), each a class of the training images.
-        renders: How many training images in a row show one source, such as the same digit at several places;
-            splits and subsets keep these together, so that no source trains and scores at once.
+        valid_images: float32, shape (n_valid, channels, height, width), with the sides of `train_images`.
+        valid_labels: int64, shape (n_valid,), classes that occur in `train_labels`.
+        renders: Number of consecutive training images that show one source, such as one digit at several positions;
+            splits and subsets keep these together, so that no source is both trained and scored on.
 
     Raises:
-        DataError: An array is of another kind or shape, empty, or not finite; there are fewer than 2 classes;
-            or validation holds a class that training lacks.
+        DataError: An array has the wrong type or shape, is empty or not finite; there are fewer than 2 classes;
+            or a class occurs in validation only.
     """
 
     train_images: Images
@@ -93,33 +93,33 @@ class ImageDataset:
         _check_part("valid", self.valid_images, self.valid_labels)
         if self.train_images.shape[1:] != self.valid_images.shape[1:]:
             raise DataError(
-                f"train and valid images must have one shape, got {self.train_images.shape[1:]} and "
+                f"train_images and valid_images must have the same shape, got {self.train_images.shape[1:]} and "
                 f"{self.valid_images.shape[1:]}: resize one of them"
             )
         _check_renders(self.train_labels, self.renders)
         classes = np.unique(self.train_labels)
         if len(classes) < 2:
-            raise DataError(f"train_labels must hold at least 2 classes, got {len(classes)}: add images")
+            raise DataError(f"train_labels must contain at least 2 classes, got {len(classes)}: add images")
         if len(classes) != self.num_classes:
             absent = sorted(set(range(self.num_classes)) - set(classes.tolist()))
             raise DataError(
-                f"train_labels must count the classes from 0 without a gap, got no image of {absent[:5]}: renumber them"
+                f"train_labels must number the classes from 0 without gaps, got no image of {absent[:5]}: renumber them"
             )
         unknown = np.setdiff1d(self.valid_labels, classes)
         if len(unknown):
             raise DataError(
-                f"valid_labels must be classes of train_labels, got {unknown[:5].tolist()} too: add such "
-                f"training images, or drop those of validation"
+                f"valid_labels must be classes of train_labels, got {unknown[:5].tolist()} too: add training images "
+                f"of these classes, or remove their validation images"
             )
 
     @property
     def num_classes(self) -> int:
-        """Outputs that a model needs: one more than the largest label."""
+        """Number of classes: one more than the largest label."""
         return int(self.train_labels.max()) + 1
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256, in hex, over the type, shape and content of all arrays, and `renders`."""
+        """SHA-256 in hexadecimal of the type, shape and content of all arrays, and of `renders`."""
         digest = hashlib.sha256()
         for array in (self.train_images, self.train_labels, self.valid_images, self.valid_labels):
             little_endian = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
@@ -129,7 +129,7 @@ class ImageDataset:
         return digest.hexdigest()
 
     def part(self, train: Order, scoring: Order | None) -> "ImageSplit":
-        """Choose by index: training images to train on, and others to score on; None for the validation images."""
+        """Select training images by index, to train on and to score on; None scores on the validation images."""
         valid_images, valid_labels = self.valid_images, self.valid_labels
         if scoring is not None:
             valid_images, valid_labels = self.train_images[scoring], self.train_labels[scoring]
@@ -140,9 +140,9 @@ class ImageDataset:
 
 @dataclass(frozen=True, eq=False)
 class ImageSplit:
-    """What one trial sees: the images it trains on, and those that score it; arrays as in `ImageDataset`.
+    """The training and scoring images of one trial, with arrays as in `ImageDataset`.
 
-    `num_classes` counts the classes of the whole dataset: a small part may lack one.
+    `num_classes` counts the classes of the whole dataset; a small subset may lack some.
     """
 
     train_images: Images
@@ -153,12 +153,12 @@ class ImageSplit:
 
     @property
     def image_shape(self) -> Shape:
-        """Channels, height and width of an image."""
+        """Channels, height and width of the model's input images."""
         channels, height, width = self.train_images.shape[1:]
         return channels, height, width
 
     def resized(self, scale: float, mode: ResizeMode) -> "ImageSplit":
-        """The same images at another size; `scale` multiplies the longer side, and leaves at least 1 pixel."""
+        """Return the same images with the longer side multiplied by `scale`, at least 1 pixel."""
         side = scale_side(max(self.image_shape[1:]), scale)
         return replace(
             self,
@@ -168,7 +168,7 @@ class ImageSplit:
 
 
 def scale_side(side_px: int, scale: float) -> int:
-    """The side of an image at a proxy task's image size: rounded, at least 1 pixel."""
+    """Scale the side of an image, rounding to at least 1 pixel."""
     return max(1, round(side_px * scale))
 
 
@@ -181,20 +181,21 @@ def take_split(
     order_seed: int,
     balance: Balance = "proportional",
 ) -> S:
-    """Choose the images of a trial: the same for every model and training seed.
+    """Select the images of a trial, the same for every model and training seed.
 
     Args:
-        dataset: Where they come from.
-        split: `SEARCH` trains on the first part of the training images in `order_proportionally` and scores on
-            the rest; `FULL` trains on all of them and scores on the validation images.
-        data_fraction: Share of the split's training part that is kept, in (0, 1]: a prefix of its order, so
-            that a smaller fraction's images are among a larger one's. The scoring images stay whole.
-        holdout_fraction: Share of the training images that scores the search split, in (0, 1).
-        order_seed: Shuffles the order; part of the data, not of a training.
-        balance: Whether a prefix is `proportional` to the classes, or `equal` over them while they last.
+        dataset: Source of the images.
+        split: `SEARCH` trains on the first part of the training images in the order of `order_proportionally` and
+            scores on the rest; `FULL` trains on all training images and scores on the validation images.
+        data_fraction: Share of the split's training images to keep, in (0, 1]. It is a prefix of their order, so that
+            smaller fractions are subsets of larger ones; scoring images are never reduced.
+        holdout_fraction: Share of the training images that the search split scores on, in (0, 1).
+        order_seed: Seed of the order; a property of the data, independent of the training seed.
+        balance: `proportional` keeps the class proportions in every prefix, `equal` equal class counts while images
+            of all classes remain.
 
     Raises:
-        DataError: A fraction lies outside its range, or the search split would leave a part empty.
+        DataError: A fraction is out of range, or the search split would leave a part empty.
     """
     _check_fraction("data_fraction", data_fraction)
     labels = dataset.train_labels[:: dataset.renders]
@@ -207,74 +208,73 @@ def take_split(
 
 
 def order_proportionally(labels: npt.ArrayLike, seed: int) -> Order:
-    """Shuffle so that every prefix holds the classes in proportion.
+    """Shuffle images so that every prefix preserves the class proportions.
 
-    Image number r of a class of n (r from 0, at random) stands at (r + 1/2) / n; images are sorted by this
-    place, ties at random. Of C classes and N images, a prefix of k then holds k n / N of the class,
-    give or take (1 + (C - 2) n / N) / 2: less than 1 where classes are of equal size.
+    Image r of a class of n images (r from 0, in random order) has position (r + 1/2) / n; images are sorted by
+    position, ties in random order. Given C classes and N images, a prefix of k images contains k n / N images of
+    the class, within (1 + (C - 2) n / N) / 2: less than 1 for classes of equal size.
 
     Args:
         labels: Classes, shape (n_images,).
-        seed: Which shuffle.
+        seed: Seed of the shuffle.
 
     Returns:
-        Indices into `labels`, each once.
+        Permutation of the indices, shape (n_images,).
     """
     rank, size, ties = _shuffled_ranks(np.asarray(labels), seed)
-    # One rounded division of whole numbers: equal places are equal floats, so ties are found exactly.
+    # A single division of integers: equal positions are equal floats, so ties are detected exactly.
     return np.lexsort((ties, (2 * rank + 1) / (2 * size))).astype(np.int64)
 
 
 def order_equally(labels: npt.ArrayLike, seed: int) -> Order:
-    """Shuffle so that every prefix holds as many of one class as of another, give or take 1, while they last.
+    """Shuffle images so that class counts in every prefix differ by at most 1 while images of all classes remain.
 
     Args:
         labels: Classes, shape (n_images,).
-        seed: Which shuffle.
+        seed: Seed of the shuffle.
 
     Returns:
-        Indices into `labels`, each once.
+        Permutation of the indices, shape (n_images,).
     """
     rank, _, ties = _shuffled_ranks(np.asarray(labels), seed)
     return np.lexsort((ties, rank)).astype(np.int64)
 
 
 def size_subset(n: int, fraction: float) -> int:
-    """How many of `n` images a fraction is: `n * fraction` rounded to nearest, half up, and at least 1.
+    """Compute the size of a subset: `n * fraction` rounded half up, at least 1.
 
-    The fraction is read as the decimal that is written, so that 0.15 of 10 is 2, not what 0.15 is in binary.
+    The fraction is interpreted as the decimal number as written, so that 0.15 of 10 is 1.5 exactly, rounded to 2.
 
     Raises:
         DataError: There are no images, or the fraction is not in (0, 1].
 
-    >>> subset_size(1797, 0.25), subset_size(10, 0.15), subset_size(10, 0.001), subset_size(10, 1.0)
+    >>> size_subset(1797, 0.25), size_subset(10, 0.15), size_subset(10, 0.001), size_subset(10, 1.0)
     (449, 2, 1, 10)
     """
     if n < 1:
-        raise DataError(f"a subset needs at least 1 image to choose from, got {n}: add images")
+        raise DataError(f"a subset needs at least 1 image, got {n}: add images")
     _check_fraction("data_fraction", fraction)
     return max(1, math.floor(n * Fraction(repr(float(fraction))) + Fraction(1, 2)))
 
 
 def resize_images(images: Images, image_size_px: int, mode: ResizeMode = "resize") -> Images:
-    """Bring images to another size.
+    """Resize or crop images.
 
     Args:
         images: Shape (n, channels, height, width).
-        image_size_px: The longer side afterwards; the shorter one keeps the proportion in mode `resize_images`, and
-            is cut to at most this in mode `crop`.
-        mode: `resize_images` interpolates linearly, with a filter that widens when shrinking so that no pixel is
-            left out; `crop` cuts out the centre.
+        image_size_px: Longer side of the result. Mode `resize` keeps the aspect ratio; mode `crop` cuts each side to
+            at most this.
+        mode: `resize` interpolates linearly with antialiasing; `crop` cuts out the centre.
 
     Returns:
-        float32 images; the same array where nothing changes.
+        float32 images; the same array if nothing changes.
 
     Raises:
         DataError: The size is below 1, a crop is larger than the image, or the mode is unknown.
     """
     height, width = images.shape[2:]
     if image_size_px < 1:
-        raise DataError(f"image_size_px must be at least 1, got {image_size_px}: raise image_size")
+        raise DataError(f"image_size_px must be at least 1, got {image_size_px}: increase image_size")
     if mode == "crop":
         return _crop(images, image_size_px)
     if mode != "resize":
@@ -290,7 +290,9 @@ def resize_images(images: Images, image_size_px: int, mode: ResizeMode = "resize
 def _crop(images: Images, image_size_px: int) -> Images:
     height, width = images.shape[2:]
     if image_size_px > max(height, width):
-        raise DataError(f"a crop must fit into {height}x{width} pixels, got {image_size_px}: lower it")
+        raise DataError(
+            f"a crop must fit into {height}x{width} pixels, got {image_size_px} pixels: decrease image_size"
+        )
     new_height, new_width = min(height, image_size_px), min(width, image_size_px)
     top, left = (height - new_height) // 2, (width - new_width) // 2
     if (new_height, new_width) == (height, width):
@@ -299,7 +301,7 @@ def _crop(images: Images, image_size_px: int) -> Images:
 
 
 def _interpolation(source: int, target: int) -> Images:
-    """Weights of linear interpolation, shape (target, source); a triangle as wide as the larger pixel."""
+    """Compute weights of antialiased linear interpolation, shape (target, source)."""
     scale = source / target
     centres = (np.arange(target) + 0.5) * scale - 0.5
     distance = np.abs(centres[:, None] - np.arange(source)[None, :]) / max(scale, 1.0)
@@ -324,17 +326,19 @@ def _hold_out(labels: Labels, holdout_fraction: float, seed: int) -> tuple[Order
     if not 0 < holdout_fraction < 1:
         raise DataError(
             f"holdout_fraction must lie in (0, 1), got {holdout_fraction:g}: give the share of the training "
-            f"images that scores a search, such as 0.1"
+            f"images to hold out for scoring, such as 0.1"
         )
     order = order_proportionally(labels, seed)
     train_size = len(order) - size_subset(len(order), holdout_fraction)
     if train_size < 1:
-        raise DataError(f"the search split needs an image to train on, got {len(order)} in all: add images")
+        raise DataError(
+            f"the search split needs a training image besides the holdout, got {len(order)} images: add images"
+        )
     return order[:train_size], order[train_size:]
 
 
 def _shuffled_ranks(labels: npt.NDArray[Any], seed: int) -> tuple[Order, Order, Order]:
-    """Of each image: its random rank in its class, the size of the class, and a random number for ties."""
+    """Draw each image's random rank within its class, the size of its class, and a random number for ties."""
     generator = np.random.default_rng(seed)
     shuffled = generator.permutation(len(labels))
     _, classes, sizes = np.unique(labels[shuffled], return_inverse=True, return_counts=True)
@@ -355,20 +359,20 @@ def _check_fraction(name: str, fraction: float) -> None:
 def _check_renders(labels: Labels, renders: int) -> None:
     if renders < 1 or len(labels) % renders:
         raise DataError(
-            f"renders must be at least 1 and part the {len(labels)} training images evenly, got {renders}: "
-            f"give 1 where every image is a source of its own"
+            f"renders must be at least 1 and divide the number of training images, {len(labels)}, got {renders}: "
+            f"give 1 if every image has its own source"
         )
     if (labels.reshape(-1, renders) != labels[::renders, None]).any():
         raise DataError(
-            f"the {renders} renders of a training source must have one label, got different ones: put the "
-            f"renders of a source in a row"
+            f"the {renders} renders of a training source must have the same label, got different ones: order the "
+            f"images so that renders of a source are consecutive"
         )
 
 
 def _check_part(part: str, images: Images, labels: Labels) -> None:
     if images.dtype != np.float32 or images.ndim != 4 or 0 in images.shape:
         raise DataError(
-            f"{part}_images must be float32 of shape (n, channels, height, width) with no side empty, got "
+            f"{part}_images must be float32 of shape (n, channels, height, width), not empty, got "
             f"{images.dtype} {images.shape}: convert them"
         )
     if labels.dtype != np.int64 or labels.shape != images.shape[:1]:
@@ -377,6 +381,6 @@ def _check_part(part: str, images: Images, labels: Labels) -> None:
             f"{labels.shape}: convert them"
         )
     if labels.min() < 0:
-        raise DataError(f"{part}_labels must be classes from 0, got {labels.min()}: number the classes anew")
+        raise DataError(f"{part}_labels must be classes from 0, got {labels.min()}: renumber the classes")
     if not np.isfinite(images).all():
         raise DataError(f"{part}_images must be finite, got NaN or infinity: remove or repair these images")

@@ -1,4 +1,4 @@
-"""The embedded dataset: scikit-learn's handwritten digits, made harder by shifts and noise."""
+"""The embedded dataset: scikit-learn's handwritten digits with random shifts and noise."""
 
 from functools import lru_cache
 
@@ -23,30 +23,30 @@ def load(
     valid_renders: int = 1,
     seed: int = 0,
 ) -> ImageDataset:
-    """Render the digits, the same for equal arguments; nothing is downloaded.
+    """Render the digits deterministically; nothing is downloaded.
 
-    Every source digit serves training or validation, never both. It is enlarged, pasted at a random place of
-    an empty canvas, and covered with noise.
+    Each digit is used for either training or validation. It is enlarged, pasted at a random position of an empty
+    canvas, and overlaid with noise.
 
     Args:
-        train_size: How many of the 1,797 digits train; the others validate.
-        digit_px: Side of an enlarged digit; the source has 8.
+        train_size: Number of training digits, of 1,797; the others are for validation.
+        digit_px: Side of an enlarged digit; 8 in the source.
         canvas_px: Side of an image.
         noise: Standard deviation of the Gaussian noise on pixels in [0, 1].
-        train_renders: How often each training digit is rendered, each time at a place and with noise of its
-            own: more to learn from. A digit's renders stay together when a search holds some out.
-        valid_renders: How often each validation digit is rendered: finer scores.
-        seed: Which digits train, where they are pasted, and their noise.
+        train_renders: Renders of each training digit, each at a random position with independent noise. The holdout
+            of the search split keeps the renders of a digit together.
+        valid_renders: Renders of each validation digit; more renders give scores of finer resolution.
+        seed: Seed of the split, the positions and the noise.
 
     Returns:
-        10 classes of single-channel images of about zero mean.
+        Dataset of 10 classes, with images of one channel.
 
     Raises:
         DataError: A size, the noise or the number of renders is out of range.
     """
     source, labels = load_digits(return_X_y=True)
     if not 0 < train_size < len(labels):
-        raise DataError(f"train_size must lie in [1, {len(labels) - 1}], got {train_size}: some digits must validate")
+        raise DataError(f"train_size must lie in [1, {len(labels) - 1}], got {train_size}: leave digits for validation")
     _check_rendering(digit_px, canvas_px, noise, min(train_renders, valid_renders))
     digits = resize_images((source.reshape(-1, 1, 8, 8) / SOURCE_MAXIMUM).astype(np.float32), digit_px)
     generator = np.random.default_rng(seed)
@@ -73,14 +73,18 @@ def _render(digits: Images, canvas_px: int, noise: float, generator: np.random.G
 
 
 def _places(generator: np.random.Generator, count: int, room: int, side: int) -> npt.NDArray[np.int64]:
-    """Rows (or columns) of the canvas that each digit covers, shape (count, side)."""
+    """Draw the rows (or columns) of the canvas that each digit covers, shape (count, side)."""
     return generator.integers(0, room + 1, size=(count, 1)) + np.arange(side)
 
 
 def _check_rendering(digit_px: int, canvas_px: int, noise: float, renders: int) -> None:
     if not 1 <= digit_px <= canvas_px:
-        raise DataError(f"digit_px must lie in [1, canvas_px], got {digit_px} on {canvas_px}: enlarge the canvas")
+        raise DataError(
+            f"digit_px must lie in [1, canvas_px], got {digit_px} with canvas_px {canvas_px}: increase canvas_px"
+        )
     if noise < 0:
-        raise DataError(f"noise must be at least 0, got {noise:g}: it is a standard deviation")
+        raise DataError(f"noise must be at least 0, got {noise:g}: give a standard deviation")
     if renders < 1:
-        raise DataError(f"a digit must have at least 1 render, got {renders}: 1 renders each digit once")
+        raise DataError(
+            f"train_renders and valid_renders must be at least 1, got {renders}: give 1 to render each digit once"
+        )

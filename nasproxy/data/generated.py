@@ -1,7 +1,8 @@
-"""Generated images, in memory or as an image folder: lobed shapes filled with stripes, before clutter and under noise.
+"""Generated images, in memory or as an image folder: striped lobed shapes on a cluttered background, with noise.
 
-A class is a shape (told by its outline, which takes a wide view) with a texture (told by a few pixels); colour and the
-clutter's own stripes mislead whoever looks at too little. Equal arguments give equal images, and nothing is downloaded.
+A class is a combination of a shape, which needs a large receptive field, and a texture, which a small one suffices
+for; colours and the stripes of the background carry no information on the class. Images are deterministic in the
+arguments, and nothing is downloaded.
 """
 
 import hashlib
@@ -22,9 +23,9 @@ from nasproxy.data.image_folder import ImageFolder
 from nasproxy.errors import DataError
 
 MEAN, DEVIATION = 0.45, 0.14
-"""Of a colour, about: what images in memory are normalised by."""
+"""Approximate mean and standard deviation of a colour; images in memory are normalized by them."""
 FREQUENCIES = (1.5, 3.0)
-"""Stripes over half an image, coarse and fine."""
+"""Stripes per half image, coarse and fine."""
 CHUNK_PIXELS = 1 << 22
 
 
@@ -39,19 +40,19 @@ def load(
     clutter: float = 0.25,
     seed: int = 0,
 ) -> ImageDataset:
-    """Draw RGB images, the same for equal arguments.
+    """Draw RGB images deterministically.
 
     Args:
-        train_size: Images to train on, in equal number for each class, give or take 1.
-        valid_size: Images that score a full training, likewise.
-        classes: How many, at least 2.
+        train_size: Number of training images; class counts differ by at most 1.
+        valid_size: Number of validation images; class counts differ by at most 1.
+        classes: Number of classes, at least 2.
         image_size_px: Side of an image.
         noise: Standard deviation of the Gaussian noise on colours in [0, 1].
-        clutter: Contrast of the stripes behind the shape, in [0, 1].
-        seed: Of everything that is drawn.
+        clutter: Contrast of the background stripes, in [0, 1].
+        seed: Seed of all random numbers.
 
     Returns:
-        Images of about zero mean and unit deviation.
+        Dataset with images of about zero mean and unit standard deviation.
 
     Raises:
         DataError: A value is out of range.
@@ -82,21 +83,21 @@ def load_folder(
     policy: image_folder.Policy = "none",
     num_workers: int = 0,
 ) -> ImageFolder:
-    """Write a small image folder, once, and list it as `nasproxy.data.image_folder.load` does.
+    """Write a small image folder if it does not exist yet, and list it with `nasproxy.data.image_folder.load`.
 
     Args:
-        images: Images to train on.
-        valid_images: Images that score a full training; None for as many.
-        classes: As in `load`, like `noise`, `clutter` and `seed`.
-        source_px: Side of an image as it is written.
-        noise: See there.
-        clutter: See there.
-        seed: See there.
-        cache_dir: Where to write it; None for the machine's folder of temporary files.
-        image_size_px: As in `nasproxy.data.image_folder.load`, like all that follow.
-        min_area: See there.
-        policy: See there.
-        num_workers: See there.
+        images: Number of training images.
+        valid_images: Number of validation images; None for the number of training images.
+        classes: Number of classes, at least 2.
+        source_px: Side of the image files.
+        noise: Standard deviation of the Gaussian noise on colours in [0, 1].
+        clutter: Contrast of the background stripes, in [0, 1].
+        seed: Seed of all random numbers.
+        cache_dir: Parent folder of the image folder; None for the system's temporary folder.
+        image_size_px: Side of the model's input images in full training.
+        min_area: As in `nasproxy.data.image_folder.Reading`.
+        policy: As in `nasproxy.data.image_folder.Reading`.
+        num_workers: As in `nasproxy.data.image_folder.Reading`.
 
     Raises:
         DataError: A value is out of range.
@@ -118,8 +119,8 @@ def load_folder(
         half = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=root.parent))
         write_folder(half, **drawn)  # type: ignore[arg-type]
         try:
-            half.rename(root)  # whole, or not at all
-        except OSError:  # another process was first, with the same images
+            half.rename(root)  # atomic: a partly written folder is never read
+        except OSError:  # another process has written the same images
             shutil.rmtree(half)
     return image_folder.load(
         str(root),
@@ -141,7 +142,7 @@ def write_folder(
     clutter: float = 0.25,
     seed: int = 0,
 ) -> None:
-    """Write images as PNG files, in the layout of `nasproxy.data.image_folder`; arguments as in `load_folder`.
+    """Write PNG files in the layout of `nasproxy.data.image_folder`, with arguments as in `load_folder`.
 
     Raises:
         DataError: A value is out of range.
@@ -166,7 +167,7 @@ def _labels(size: int, classes: int, generator: np.random.Generator) -> Labels:
 def _draw(
     labels: Labels, classes: int, side: int, noise: float, clutter: float, generator: np.random.Generator
 ) -> Images:
-    """Images in [0, 1], shape (n, 3, side, side)."""
+    """Draw images with values in [0, 1], shape (n, 3, side, side)."""
     step = max(1, CHUNK_PIXELS // side**2)
     chunks = [
         _draw_chunk(labels[first : first + step], classes, side, noise, clutter, generator)
@@ -182,11 +183,11 @@ def _draw_chunk(
     shapes = math.ceil(math.sqrt(classes))
     lobes = np.where(labels % shapes == 0, 0, labels % shapes + 1)
     texture = labels // shapes
-    axis = np.linspace(1 / side - 1, 1 - 1 / side, side, dtype=np.float32)  # centres of pixels, of an image of side 2
+    axis = np.linspace(1 / side - 1, 1 - 1 / side, side, dtype=np.float32)  # pixel centres in [-1, 1]
     dx = axis - _uniform(generator, count, -0.3, 0.3)  # (n, 1, side)
     dy = axis[:, None] - _uniform(generator, count, -0.3, 0.3)  # (n, side, 1)
     inside = _outline(dx, dy, lobes, generator)
-    # Up to a right angle, so that a mirrored image keeps its class.
+    # At most a right angle, so that horizontal flips preserve the class.
     angle = math.pi / 2 * texture / max(1, math.ceil(classes / shapes) - 1)
     frequency = np.take(FREQUENCIES, texture % len(FREQUENCIES))
     stripes = _stripes(dx, dy, angle, frequency, generator)
@@ -200,7 +201,7 @@ def _draw_chunk(
 def _outline(
     dx: Images, dy: Images, lobes: npt.NDArray[np.int64], generator: np.random.Generator
 ) -> npt.NDArray[np.float32]:
-    """How much of each pixel lies inside the shape, shape (n, side, side)."""
+    """Compute the share of each pixel that lies inside the shape, shape (n, side, side)."""
     count, side = len(lobes), dx.shape[-1]
     turn = _uniform(generator, count, 0, 2 * math.pi)
     radius = _uniform(generator, count, 0.45, 0.65)
@@ -213,7 +214,7 @@ def _outline(
 def _stripes(
     dx: Images, dy: Images, angle: npt.ArrayLike, frequency: npt.ArrayLike, generator: np.random.Generator
 ) -> npt.NDArray[np.float32]:
-    """Waves between 0 and 1 along a direction of each image, shape (n, side, side)."""
+    """Draw sine waves in [0, 1] along each image's direction, shape (n, side, side)."""
     wave = 2 * math.pi * np.asarray(frequency, dtype=np.float32)[:, None, None]
     direction = np.asarray(angle, dtype=np.float32)[:, None, None]
     phase = _uniform(generator, len(dx), 0, 2 * math.pi)
@@ -226,7 +227,7 @@ def _any_stripes(count: int, generator: np.random.Generator) -> tuple[npt.ArrayL
 
 
 def _tinted(shades: npt.NDArray[np.float32], generator: np.random.Generator) -> Images:
-    """Colour from a dark colour to a bright one, both at random; shape (n, 3, side, side)."""
+    """Map shades in [0, 1] to colours between a random dark and a random bright one, shape (n, 3, side, side)."""
     dark = generator.uniform(0.0, 0.4, (len(shades), 3, 1, 1)).astype(np.float32)
     bright = generator.uniform(0.5, 0.9, (len(shades), 3, 1, 1)).astype(np.float32)
     tinted: Images = dark + shades[:, None] * (bright - dark)
@@ -239,12 +240,12 @@ def _uniform(generator: np.random.Generator, count: int, low: float, high: float
 
 def _check(size: int, classes: int, side: int, noise: float, clutter: float) -> None:
     if classes < 2:
-        raise DataError(f"generated images need at least 2 classes, got {classes}: raise data.loader.classes")
+        raise DataError(f"generated images need at least 2 classes, got {classes}: increase data.loader.classes")
     if size < classes:
-        raise DataError(f"each of {classes} classes needs an image in each part, got {size} images: generate more")
+        raise DataError(f"each of {classes} classes needs an image in each split, got {size} images: generate more")
     if side < 1:
-        raise DataError(f"generated images need a side of at least 1 pixel, got {side}: raise it")
+        raise DataError(f"generated images need a side of at least 1 pixel, got {side}: increase it")
     if noise < 0:
-        raise DataError(f"data.loader.noise must be at least 0, got {noise:g}: it is a standard deviation")
+        raise DataError(f"data.loader.noise must be at least 0, got {noise:g}: give a standard deviation")
     if not 0 <= clutter <= 1:
-        raise DataError(f"data.loader.clutter must lie in [0, 1], got {clutter:g}: it is a contrast")
+        raise DataError(f"data.loader.clutter must lie in [0, 1], got {clutter:g}: give a contrast")

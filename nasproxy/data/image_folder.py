@@ -1,4 +1,4 @@
-"""Images in files, too many for memory: ROOT/train/CLASS/* and ROOT/val/CLASS/*, as ImageNet is unpacked."""
+"""Datasets of image files that do not fit in memory, in the layout of ImageNet: ROOT/{train,val}/CLASS/*."""
 
 import hashlib
 import os
@@ -16,7 +16,7 @@ from nasproxy.errors import DataError
 from nasproxy.trials.proxy_task import ResizeMode
 
 Paths: TypeAlias = npt.NDArray[np.bytes_]
-"""Paths below the root, '/' between their parts, encoded as the file system does: one compact array."""
+"""Paths relative to the root, separated by '/', in the file system's encoding."""
 Policy: TypeAlias = Literal["none", "trivial", "rand"]
 
 TRAIN, VALID = "train", "val"
@@ -26,16 +26,16 @@ LAYOUT = f"ROOT/{TRAIN}/CLASS/* and ROOT/{VALID}/CLASS/*"
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """How an image file becomes pixels of one size; what a trainer does to batches of them is its own affair.
+    """Settings for decoding, cropping, resizing and augmenting image files; batch augmentations belong to the trainer.
 
     Attributes:
-        view_px: Side of what is cut out of an image: of a random part in training; in validation of the centre,
-            once the image's shorter side is 8/7 as long (256 for 224).
-        image_size_px: Side of what the model is given: the centre of that view; by default all of it.
-        min_area: Smallest share of the image that a random view shows, in (0, 1].
-        policy: What changes colour and form in training, at random: `none`, `trivial` (TrivialAugment, wide) or
-            `rand` (RandAugment, 2 operations at magnitude 9 of 30).
-        num_workers: Processes that read images; 0 reads in the trial's own. The images are the same.
+        view_px: Side of the crop: a random resized crop in training; in validation the centre crop after resizing
+            the shorter side to 8/7 of this (256 for 224).
+        image_size_px: Side of the model's input images: the centre of the crop.
+        min_area: Smallest share of the image's area in a random crop, in (0, 1].
+        policy: Augmentation policy in training: `none`, `trivial` (TrivialAugment, wide) or `rand` (RandAugment,
+            2 operations at magnitude 9 of 30).
+        num_workers: Number of reading processes; 0 reads in the trial's process. Does not affect the images.
 
     Raises:
         DataError: A value is out of range.
@@ -54,7 +54,7 @@ class Reading:
         _check("num_workers", self.num_workers, "at least 0", self.num_workers >= 0)
 
     def resized(self, scale: float, mode: ResizeMode) -> "Reading":
-        """The same views at another size: whole, of fewer pixels; or in mode `crop` their centre, as it is."""
+        """Return settings for another size: mode `crop` takes a smaller centre, mode `resize` scales the crop too."""
         side = scale_side(self.image_size_px, scale)
         if mode == "crop":
             return replace(self, image_size_px=side)
@@ -63,16 +63,16 @@ class Reading:
 
 @dataclass(frozen=True, eq=False)
 class FileSplit:
-    """What one trial sees: the files it trains on, and those that score it; nothing of them is decoded.
+    """The training and scoring files of one trial, not decoded.
 
     Attributes:
-        root: Folder that the paths begin in.
+        root: Folder that the paths are relative to.
         train_paths: Shape (n_train,).
         train_labels: int64 classes, shape (n_train,).
         valid_paths: Shape (n_valid,).
         valid_labels: int64 classes, shape (n_valid,).
-        num_classes: Classes of the whole dataset: a small part may lack one.
-        reading: How they become a model's input.
+        num_classes: Number of classes of the whole dataset; a small subset may lack some.
+        reading: Settings for reading the files.
     """
 
     root: Path
@@ -85,28 +85,28 @@ class FileSplit:
 
     @property
     def image_shape(self) -> Shape:
-        """Channels, height and width of the images that the model is given."""
+        """Channels, height and width of the model's input images."""
         return 3, self.reading.image_size_px, self.reading.image_size_px
 
     def resized(self, scale: float, mode: ResizeMode) -> "FileSplit":
-        """The same files, read at another size; `scale` multiplies the side, and leaves at least 1 pixel."""
+        """Return the same files, read with the side multiplied by `scale`, at least 1 pixel."""
         return replace(self, reading=self.reading.resized(scale, mode))
 
 
 @dataclass(frozen=True, eq=False)
 class ImageFolder:
-    """Labelled image files: those to train on, and those that score a full training.
+    """Labelled image files, for training and for validation.
 
     Attributes:
-        root: Folder that the paths begin in.
-        classes: Names of the classes, sorted; a label is a place in them.
+        root: Folder that the paths are relative to.
+        classes: Sorted names of the classes; a label is an index into them.
         train_paths: Sorted, shape (n_train,).
         train_labels: int64 classes, shape (n_train,).
         train_bytes: int64 sizes of the files, shape (n_train,).
         valid_paths: Sorted, shape (n_valid,).
         valid_labels: int64 classes, shape (n_valid,).
         valid_bytes: int64 sizes of the files, shape (n_valid,).
-        reading: How they become a model's input.
+        reading: Settings for reading the files.
     """
 
     renders: ClassVar[int] = 1
@@ -123,12 +123,12 @@ class ImageFolder:
 
     @property
     def num_classes(self) -> int:
-        """Outputs that a model needs."""
+        """Number of classes."""
         return len(self.classes)
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256, in hex, over the paths below the root and the sizes of all files; their content is not read."""
+        """SHA-256 in hexadecimal of the relative paths and sizes of all files; contents are not read."""
         digest = hashlib.sha256()
         for paths, sizes in ((self.train_paths, self.train_bytes), (self.valid_paths, self.valid_bytes)):
             lines = (b"%s\0%d\n" % entry for entry in zip(paths.tolist(), sizes.tolist(), strict=True))
@@ -136,7 +136,7 @@ class ImageFolder:
         return digest.hexdigest()
 
     def part(self, train: Order, scoring: Order | None) -> FileSplit:
-        """Choose by index: training files to train on, and others to score on; None for the validation files."""
+        """Select training files by index, to train on and to score on; None scores on the validation files."""
         valid_paths, valid_labels = self.valid_paths, self.valid_labels
         if scoring is not None:
             valid_paths, valid_labels = self.train_paths[scoring], self.train_labels[scoring]
@@ -159,18 +159,18 @@ def load(
     policy: Policy = "none",
     num_workers: int = 0,
 ) -> ImageFolder:
-    """List an image folder: one look at every folder, none into an image.
+    """List an image folder without opening the images.
 
     Args:
-        root: Folder with a folder for each class in `train`, and in `val`; the classes are those of `train`.
-        image_size_px: Side of what a model is given in full training.
-        min_area: As in `Reading`, like all that follow.
-        policy: See there.
-        num_workers: See there.
+        root: Folder that contains `train` and `val`, each with one folder per class; the classes are those of `train`.
+        image_size_px: Side of the model's input images in full training.
+        min_area: Smallest share of the image's area in a random crop, in (0, 1].
+        policy: Augmentation policy, as in `Reading`.
+        num_workers: Number of reading processes, as in `Reading`.
 
     Raises:
-        DataError: A folder is missing, or holds what is no image; a class is empty, or has no training images;
-            or a value is out of range.
+        DataError: A folder is missing or contains other files; a class is empty or has no training images; or a value
+            is out of range.
     """
     reading = Reading(
         view_px=image_size_px,
@@ -183,12 +183,12 @@ def load(
     train, valid = (_class_folders(folder, part) for part in (TRAIN, VALID))
     classes = tuple(sorted(train, key=os.fsencode))
     if len(classes) < 2:
-        raise DataError(f"{folder / TRAIN} must hold at least 2 folders of classes, got {len(classes)}: add classes")
+        raise DataError(f"{folder / TRAIN} must contain at least 2 folders of classes, got {len(classes)}: add classes")
     unknown = sorted(set(valid) - set(train))
     if unknown:
         raise DataError(
-            f"{folder / VALID} must hold classes that {folder / TRAIN} holds, got {', '.join(unknown[:5])} too: add "
-            f"such training images, or remove those folders"
+            f"{folder / VALID} must contain only classes of {folder / TRAIN}, got {', '.join(unknown[:5])} too: add "
+            f"training images of these classes, or remove the folders"
         )
     labels = {name: label for label, name in enumerate(classes)}
     return ImageFolder(folder, classes, *_list(folder, train, labels), *_list(folder, valid, labels), reading)
@@ -197,24 +197,24 @@ def load(
 def _class_folders(root: Path, part: str) -> dict[str, Path]:
     folder = root / part
     if not folder.is_dir():
-        raise DataError(f"data.loader.root must hold {LAYOUT}, and there is no folder {folder}: set data.loader.root")
+        raise DataError(f"data.loader.root must contain {LAYOUT}, got no folder {folder}: set data.loader.root")
     with os.scandir(folder) as entries:
         visible = [entry for entry in entries if not entry.name.startswith(".")]
     strays = sorted(entry.name for entry in visible if not entry.is_dir())
     if strays:
         raise DataError(
-            f"{folder} must hold a folder for each class and nothing else, got the file {strays[0]}: move it into the "
-            f"folder of its class, or remove it"
+            f"{folder} must contain only folders of classes, got the file {strays[0]}: move it into the folder of its "
+            f"class, or remove it"
         )
     if not visible:
-        raise DataError(f"{folder} must hold a folder for each class, got none: the layout is {LAYOUT}")
+        raise DataError(f"{folder} must contain a folder for each class, got none: arrange the images as {LAYOUT}")
     return {entry.name: Path(entry.path) for entry in visible}
 
 
 def _list(
     root: Path, folders: Mapping[str, Path], labels: Mapping[str, int]
 ) -> tuple[Paths, Labels, npt.NDArray[np.int64]]:
-    """Paths, labels and sizes of the files of all classes, in order."""
+    """List paths, labels and sizes of the files of all classes, in the order of the labels."""
     paths: list[bytes] = []
     sizes: list[int] = []
     counts: list[int] = []
@@ -230,15 +230,16 @@ def _list(
 
 
 def _files(folder: Path) -> list[tuple[str, int]]:
-    """Names and sizes of a class's images, sorted by name."""
+    """List names and sizes of the images of a class, sorted by name."""
     with os.scandir(folder) as entries:
         files = sorted((entry.name, entry.stat().st_size) for entry in entries if not entry.name.startswith("."))
     if not files:
-        raise DataError(f"{folder} must hold an image of its class, got none: add images, or remove the folder")
+        raise DataError(f"{folder} must contain at least 1 image, got none: add images, or remove the folder")
     for name, size in files:
         if name.rpartition(".")[2].lower() not in ENDINGS:
             raise DataError(
-                f"{folder / name} must be an image ({', '.join(sorted(ENDINGS))}): remove it, or give it its ending"
+                f"{folder / name} must be an image ({', '.join(sorted(ENDINGS))}), got another extension: remove or "
+                f"rename it"
             )
         if size == 0:
             raise DataError(f"{folder / name} must be an image, got an empty file: restore or remove it")

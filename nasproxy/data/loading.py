@@ -1,4 +1,4 @@
-"""Loading the dataset that a `data` node names."""
+"""Loading of the dataset that a `data` node configures."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,11 +12,15 @@ Datasets = dict[str, Dataset[ImageSplit | FileSplit]]
 
 
 def load_dataset(data: Mapping[str, Any]) -> Dataset[ImageSplit | FileSplit]:
-    """Load the dataset of a `data` node."""
+    """Load the dataset that a `data` node configures.
+
+    Raises:
+        DataError: The loader returns an object that is no dataset.
+    """
     dataset = build_target("data.loader", data["loader"])
     if not isinstance(dataset, ImageDataset | ImageFolder):
         raise DataError(
             f"data.loader must return a nasproxy.data.dataset.ImageDataset, or an ImageFolder of "
-            f"nasproxy.data.image_folder, got {type(dataset).__name__}: wrap it"
+            f"nasproxy.data.image_folder, got {type(dataset).__name__}: convert it"
         )
     return dataset

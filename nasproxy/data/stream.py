@@ -1,4 +1,4 @@
-"""Batches and random numbers as functions of (seed, step): the position in a training is its step, nothing else."""
+"""Batches and random seeds as functions of (seed, step), so that a training can resume at any step."""
 
 import numpy as np
 import numpy.typing as npt
@@ -6,32 +6,32 @@ import numpy.typing as npt
 from nasproxy.errors import DataError
 
 ORDER_STREAM = 1
-"""Sets the shuffles apart from anything else that is drawn from the same seed."""
+"""Keeps the shuffles independent of other random numbers with the same seed."""
 MASK = (1 << 64) - 1
 
 
 class BatchStream:
-    """The batches of one training, any of them at once.
+    """The batches of one training, with random access by step.
 
-    Every epoch is a shuffle of its own; the batches are cut from the epochs laid end to end, so that a batch may
-    hold the end of one and the start of the next, or several epochs where there are fewer images than a batch
-    holds. The shuffle in use is kept: going from step to step costs a slice.
+    Each epoch is a new shuffle. Batches are consecutive slices of the concatenated epochs, so a batch can span the end
+    of one epoch and the start of the next, or several epochs if there are fewer images than the batch size. The
+    current shuffle is cached: consecutive steps cost one slice.
     """
 
     def __init__(self, n_images: int, batch_size: int, seed: int) -> None:
-        """Name the stream.
+        """Create the stream.
 
         Args:
-            n_images: Images to draw from.
+            n_images: Number of images to draw from.
             batch_size: Images of a batch.
-            seed: Which shuffles, at least 0.
+            seed: Seed of the shuffles, at least 0.
 
         Raises:
             DataError: A number is out of range.
         """
         for name, value, least in (("n_images", n_images, 1), ("batch_size", batch_size, 1), ("seed", seed, 0)):
             if value < least:
-                raise DataError(f"a stream of batches needs {name} of at least {least}, got {value}")
+                raise DataError(f"a stream of batches needs {name} of at least {least}, got {value}: increase it")
         self.n_images = n_images
         self.batch_size = batch_size
         self.seed = seed
@@ -39,7 +39,7 @@ class BatchStream:
         self._order = np.empty(0, dtype=np.int64)
 
     def indices(self, step: int) -> npt.NDArray[np.int64]:
-        """Images of the batch that follows `step` finished steps.
+        """Return the images of the batch after `step` finished steps.
 
         Returns:
             Indices, shape (batch_size,).
@@ -60,14 +60,14 @@ class BatchStream:
 
 
 def derive_step_seed(seed: int, step: int) -> int:
-    """Seed of the random numbers of one step, such as augmentation and dropout.
+    """Derive the seed of one step's random numbers, such as augmentation and dropout.
 
     Args:
-        seed: The trial's.
+        seed: Seed of the trial.
         step: Finished steps.
 
     Returns:
-        An integer in [0, 2**63), its bits well mixed, since some generators look at the lowest 32 only.
+        An integer in [0, 2**63); its bits are well mixed, since some generators use the lowest 32 bits only.
 
     Source: SplitMix64 (Steele, Lea and Flood, 2014), applied to the seed and then to the step.
     """

@@ -1,7 +1,8 @@
-"""Augmentation policies: what is done to a batch of training images, by chance, before a model sees them.
+"""Augmentation policies: random operations on a batch of training images before the model's forward pass.
 
-Magnitudes are 0 to 10 and are strengths: 0 changes nothing, 10 most. What 10 means is near torchvision's AutoAugment,
-lengths taken as shares of the image's side. Random numbers are those of torch's own generator of the images' device.
+Magnitudes lie in [0, 10]: 0 changes nothing, 10 is the strongest. The strength at 10 is close to torchvision's
+AutoAugment, with lengths as shares of the image's side. Random numbers come from torch's default generator of the
+images' device.
 """
 
 import math
@@ -17,30 +18,30 @@ from nasproxy.errors import SpaceError
 MAX_MAGNITUDE = 10
 MAX_DEGREES = 30.0
 MAX_SHEAR = 0.3
-"""Shift of a row (or column) against its neighbour, in pixels."""
+"""Largest shift of a row (or column) relative to its neighbour, in pixels."""
 MAX_SHIFT = 0.45
-"""Share of the side."""
+"""Largest translation, as a share of the image's side."""
 MAX_HOLE = 0.4
-"""Side of what is cut out, as a share of the image's."""
+"""Side of the largest cutout, as a share of the image's side."""
 MAX_CHANGE = 0.9
-"""Of colour, contrast, brightness and sharpness, against the image's own."""
+"""Largest relative change of colour, contrast, brightness and sharpness."""
 MAX_ADDITION = 110 / 255
 MAX_BITS = 4
-"""Of 8, that are taken from a pixel."""
+"""Most bits that posterize removes, of 8."""
 COLOURS = (1, 3)
 
 Change = Callable[[Tensor, float, float], Tensor]
-"""From images in [0, 1], a strength in [-1, 1] and what fills an empty pixel, to images."""
+"""Maps images in [0, 1], a strength in [-1, 1] and the fill value of empty pixels to images."""
 
 
 @dataclass(frozen=True)
 class Operation:
-    """One way to change images.
+    """One augmentation operation.
 
     Attributes:
-        change: The change itself.
-        has_magnitude: Whether it takes a strength at all.
-        is_signed: Whether each image draws the sign of its strength.
+        change: Function that transforms the images.
+        has_magnitude: Whether the operation uses a strength.
+        is_signed: Whether the sign of the strength is drawn at random for each image.
     """
 
     change: Change
@@ -79,7 +80,7 @@ def _posterize(images: Tensor, strength: float, fill: float) -> Tensor:
 
 
 def _cut_out(images: Tensor, strength: float, fill: float) -> Tensor:
-    """Fill a square of each image, its centre anywhere: at an edge less than the square is lost."""
+    """Fill a square of each image; its centre is drawn over the whole image, so that an edge may clip the square."""
     inside = torch.ones((), dtype=torch.bool, device=images.device)
     for axis, side in ((2, images.shape[2]), (3, images.shape[3])):
         centre = torch.rand(len(images), 1, device=images.device) * side
@@ -90,7 +91,7 @@ def _cut_out(images: Tensor, strength: float, fill: float) -> Tensor:
 
 
 def _blend(adjust: Callable[[Tensor, float], Tensor]) -> Change:
-    """Towards less of something, or beyond what there is, as torchvision's adjust functions do."""
+    """Return an operation that applies one of torchvision's adjust functions with factor 1 + strength * MAX_CHANGE."""
     return lambda images, strength, fill: adjust(images.clamp(0, 1), 1 + strength * MAX_CHANGE)
 
 
@@ -120,7 +121,7 @@ OPERATIONS: Mapping[str, Operation] = {
         lambda x, s, fill: _move(x, fill, shift=(0, s * MAX_SHIFT * x.shape[2]), shear=(0, 0)), is_signed=True
     ),
 }
-"""By name. On images of one channel `color` changes nothing; nor does `equalize` on fewer than 256 pixels."""
+"""Operations by name. `color` changes nothing in images of one channel, `equalize` in those below 256 pixels."""
 
 
 @dataclass(frozen=True)
@@ -129,11 +130,11 @@ class PolicyStep:
 
     Attributes:
         operation: One of `OPERATIONS`.
-        probability: With which an image undergoes it.
-        magnitude: 0 to 10; of no effect where the operation has none.
+        probability: Probability that the operation is applied to an image, in [0, 1].
+        magnitude: Strength in [0, 10]; ignored by operations without a strength.
 
     Raises:
-        SpaceError: The operation is unknown, or a number out of range.
+        SpaceError: The operation is unknown, or a number is out of range.
     """
 
     operation: str
@@ -142,18 +143,22 @@ class PolicyStep:
 
     def __post_init__(self) -> None:
         if self.operation not in OPERATIONS:
-            raise SpaceError(f"op must be one of {', '.join(OPERATIONS)}, got {self.operation!r}: change the space")
+            raise SpaceError(
+                f"op must be one of {', '.join(OPERATIONS)}, got {self.operation!r}: change the search space"
+            )
         if isinstance(self.magnitude, bool) or not isinstance(self.magnitude, int | float):
             raise SpaceError(f"magnitude must be a number, got {self.magnitude!r}: change the search space")
         if not 0 <= self.magnitude <= MAX_MAGNITUDE:
-            raise SpaceError(f"magnitude must lie in [0, {MAX_MAGNITUDE}], got {self.magnitude}: change the space")
+            raise SpaceError(
+                f"magnitude must lie in [0, {MAX_MAGNITUDE}], got {self.magnitude}: change the search space"
+            )
         if not 0 <= self.probability <= 1:
             raise SpaceError(f"probability must lie in [0, 1], got {self.probability}: change the search space")
 
 
 @dataclass(frozen=True)
 class PixelRange:
-    """What an image's values mean.
+    """The pixel values of black, white and empty pixels.
 
     Attributes:
         low: Value of black.
@@ -161,7 +166,7 @@ class PixelRange:
         fill: Value of a pixel that an operation leaves empty.
 
     Raises:
-        SpaceError: White is not above black.
+        SpaceError: `high` is not above `low`.
     """
 
     low: float
@@ -173,23 +178,28 @@ class PixelRange:
             raise SpaceError(f"search_space.model.high must be above low, got {self.high} and {self.low}: swap them")
 
     def unit(self, values: Tensor) -> Tensor:
-        """The values with black at 0 and white at 1; what lies outside stays outside."""
+        """Rescale values so that black is 0 and white is 1, without clamping."""
         return (values - self.low) / (self.high - self.low)
 
     def own(self, values: Tensor) -> Tensor:
-        """The inverse of `unit`."""
+        """Rescale values in [0, 1] to this range; the inverse of `unit`."""
         return values * (self.high - self.low) + self.low
 
     @property
     def unit_fill(self) -> float:
-        """The fill with black at 0 and white at 1."""
+        """The fill value on the scale where black is 0 and white is 1."""
         return (self.fill - self.low) / (self.high - self.low)
 
 
 class Policy(nn.Module):
-    """Each image draws one of some sub-policies, and undergoes its steps; it may draw more than once.
+    """Applies one or more randomly drawn sub-policies to each image.
 
-    Has no weights and no state; acts whenever it is called.
+    The module has no weights and no state, and acts in training and evaluation mode alike.
+
+    Args:
+        sub_policies: Steps of each sub-policy, applied in order.
+        times: Number of sub-policies that each image draws, with replacement.
+        pixels: Pixel values of the images.
     """
 
     def __init__(self, sub_policies: Sequence[Sequence[PolicyStep]], *, times: int, pixels: PixelRange) -> None:
@@ -200,9 +210,9 @@ class Policy(nn.Module):
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
-        """Change images (n, channels, height, width), which are left as they are; the result has their shape."""
+        """Return augmented copies of images, shape (n, channels, height, width)."""
         steps = max(len(sub_policy) for sub_policy in self.sub_policies)
-        # Drawn at once, and read on the host: that is where the images are told apart.
+        # One draw for the whole batch, copied to the host once: the loops below select images there.
         chance = torch.rand(self.times, 1 + 2 * steps, len(images), device=images.device).cpu()
         images = images.clone()
         for picks, *draws in chance:
@@ -213,7 +223,7 @@ class Policy(nn.Module):
         return images
 
     def _change(self, step: PolicyStep, images: Tensor, is_chosen: Tensor, is_reversed: Tensor) -> None:
-        """Apply a step to the chosen images, in place, to all of one sign at once."""
+        """Apply a step to the chosen images in place, batched by the sign of the strength."""
         operation = OPERATIONS[step.operation]
         strength = step.magnitude / MAX_MAGNITUDE if operation.has_magnitude else 1.0
         if strength == 0:

@@ -1,4 +1,4 @@
-"""A fixed model whose training images pass an augmentation policy: what is searched is the policy."""
+"""Search space of augmentation policies: a fixed model behind a searched policy."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -15,9 +15,13 @@ ModelBuilder = Callable[..., nn.Module]
 
 
 class Augmented(nn.Module):
-    """A model behind a policy that acts in training mode only; in evaluation it is the model, and nothing else.
+    """Applies an augmentation policy to the images in training mode, then the model.
 
-    What the model offers beside `forward`, such as timm's `get_classifier` and `num_features`, is offered too.
+    Attributes of the model, such as timm's `get_classifier` and `num_features`, are forwarded.
+
+    Args:
+        policy: Policy that is applied in training mode.
+        model: Model that receives the images.
     """
 
     def __init__(self, policy: Policy, model: nn.Module) -> None:
@@ -39,7 +43,7 @@ class Augmented(nn.Module):
         return logits
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """Map images to the model's features."""
+        """Map images (n, channels, height, width) to the model's features."""
         features: Tensor = self.model.forward_features(self._augmented(x))  # type: ignore[operator]
         return features
 
@@ -63,21 +67,23 @@ def build(
     channels: int,
     image_size_px: int,
 ) -> nn.Module:
-    """Build the fixed model behind an AutoAugment or RandAugment policy; weights are drawn from torch's own generator.
+    """Build the fixed model behind an AutoAugment or RandAugment policy.
+
+    Weights are initialized from torch's default generator.
 
     Args:
-        architecture: AutoAugment's policy: `sub_policies.I.ops.J.` with `probability` and, where that is above 0, `op`
-            and, where it has one, `magnitude`; an image draws a sub-policy, and undergoes its operations in turn. Or
-            RandAugment's: `num_ops`, how many of `ops` an image draws, and `magnitude`, that of all.
-        model: Builds the model, by the interface of this function.
-        fixed: Its architecture, nested or by path.
+        architecture: AutoAugment: `sub_policies.I.ops.J.` with `probability` and, if that is above 0, `op` and, if the
+            operation has one, `magnitude`; each image draws one sub-policy, whose operations are applied in order.
+            RandAugment: `num_ops`, the number of `ops` that each image draws, and their common `magnitude`.
+        model: Builder of the model, with the interface of this function.
+        fixed: Architecture of the model, nested or by path.
         low: Value of a black pixel.
-        high: Value of a white one; operations on colours clamp to the two.
-        fill: Value of a pixel that is moved or cut away.
-        ops: What RandAugment draws from; None for AutoAugment.
-        width: Passed on to the model, as all that follows.
-        depth: Multiplier of repeats.
-        num_classes: Outputs.
+        high: Value of a white pixel; operations on colours clamp to [low, high].
+        fill: Value of pixels that an operation leaves empty.
+        ops: Operations that RandAugment draws from; None for AutoAugment.
+        width: Width multiplier, passed to the model.
+        depth: Depth multiplier, passed to the model.
+        num_classes: Number of classes.
         channels: Channels of an image, 1 or 3.
         image_size_px: Side of an image.
 
@@ -87,8 +93,8 @@ def build(
     """
     if channels not in COLOURS:
         raise ConfigError(
-            f"an augmentation policy needs images of 1 or 3 channels, grey or colour, got {channels}: choose other "
-            f"data, or another search space"
+            f"an augmentation policy needs images of 1 channel (grey) or 3 (colour), got {channels} channels: choose "
+            f"another dataset or search space"
         )
     steps, times = read_policy(architecture, ops)
     inner = model(
@@ -103,11 +109,11 @@ def build(
 
 
 def read_policy(architecture: Mapping[str, Choice], ops: Sequence[str] | None) -> tuple[list[list[PolicyStep]], int]:
-    """What an image may undergo, and how many of these it draws.
+    """Read the sub-policies and the number of them that each image draws.
 
     Args:
-        architecture: As `build` takes it.
-        ops: What RandAugment draws from; None for AutoAugment.
+        architecture: Choices of the policy, as in `build`.
+        ops: Operations that RandAugment draws from; None for AutoAugment.
 
     Raises:
         SpaceError: A choice is missing or unknown, or a value is out of range.
@@ -119,16 +125,16 @@ def read_policy(architecture: Mapping[str, Choice], ops: Sequence[str] | None) -
 
 
 def _operations(choices: Choices, ops: Sequence[str]) -> tuple[list[list[PolicyStep]], int]:
-    """RandAugment's: each operation at the magnitude of all, and how many are drawn."""
+    """Read RandAugment's sub-policies, one for each operation, and the number of draws."""
     if not ops:
-        raise SpaceError("randaugment needs some ops to draw from, got none: list them in the search space's builder")
+        raise SpaceError("randaugment needs at least 1 op, got none: list ops in search_space.model.ops")
     times = choices.whole("num_ops", least=1)
     magnitude = choices.number("magnitude", least=0, most=MAX_MAGNITUDE)
     return [[PolicyStep(op, magnitude=magnitude)] for op in ops], times
 
 
 def _sub_policies(choices: Choices) -> list[list[PolicyStep]]:
-    """AutoAugment's; a step of probability 0 is left out."""
+    """Read AutoAugment's sub-policies; steps of probability 0 are omitted."""
     counts = [choices.count(f"sub_policies.{i}.ops") for i in range(choices.count("sub_policies"))]
     if not counts:
         raise SpaceError(

@@ -1,4 +1,4 @@
-"""An architecture's choices, as builders take them."""
+"""Validated access to an architecture's choices, for builders."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import TypeVar
@@ -12,14 +12,15 @@ ADVICE = "change the search space"
 
 
 NAMES_SHOWN = 8
-"""In an error, of choices that may be many."""
+"""Most names of choices that an error message lists."""
 
 
 class Choices:
-    """Hands an architecture's choices to a builder one by one, and knows which it did not ask for.
+    """Reads an architecture's choices one by one and detects choices that the builder does not use.
 
-    Attributes:
-        builder: Name of the builder, for errors.
+    Args:
+        architecture: Choices by name.
+        builder: Name of the builder, for error messages.
     """
 
     def __init__(self, architecture: Mapping[str, Choice], builder: str) -> None:
@@ -28,15 +29,15 @@ class Choices:
         self._taken: list[str] = []
 
     def count(self, prefix: str) -> int:
-        """How many parts there are of a name: for `blocks`, those that begin with `blocks.0`, `blocks.1` and so on."""
+        """Count the parts of a group: for `blocks`, the consecutive prefixes `blocks.0`, `blocks.1` and so on."""
         parts = {name.split(".")[prefix.count(".") + 1] for name in self._architecture if name.startswith(f"{prefix}.")}
         return next(number for number in range(len(parts) + 1) if str(number) not in parts)
 
     def one_of(self, name: str, allowed: Sequence[T]) -> T:
-        """The value of a choice that must be one of a few.
+        """Read a choice whose value must be one of `allowed`.
 
         Raises:
-            SpaceError: The choice is missing, or its value is another.
+            SpaceError: The choice is missing, or its value is not allowed.
         """
         given = self._take(name)
         for value in allowed:
@@ -45,33 +46,33 @@ class Choices:
         raise SpaceError(f"{name} must be one of {tuple(allowed)}, got {given!r}: {ADVICE}")
 
     def whole(self, name: str, *, least: int | None = None) -> int:
-        """The value of a choice that must be a whole number.
+        """Read a choice whose value must be an integer of at least `least`.
 
         Raises:
-            SpaceError: The choice is missing, or its value is no whole number or below `least`.
+            SpaceError: The choice is missing, or its value is not an integer or is below `least`.
         """
         given = self._take(name)
         if isinstance(given, bool) or not isinstance(given, int) or (least is not None and given < least):
-            needed = "a whole number" if least is None else f"a whole number from {least}"
+            needed = "a whole number" if least is None else f"a whole number of at least {least}"
             raise SpaceError(f"{name} must be {needed}, got {given!r}: {ADVICE}")
         return given
 
     def odd(self, name: str) -> int:
-        """The side of a kernel, which must be odd to be centred.
+        """Read a choice whose value must be an odd positive integer, such as the side of a centred kernel.
 
         Raises:
-            SpaceError: The choice is missing, or its value is no odd number above 0.
+            SpaceError: The choice is missing, or its value is not an odd positive integer.
         """
         given = self._take(name)
         if isinstance(given, bool) or not isinstance(given, int) or given < 1 or given % 2 == 0:
-            raise SpaceError(f"{name} must be an odd whole number, got {given!r}: {ADVICE}")
+            raise SpaceError(f"{name} must be an odd whole number above 0, got {given!r}: {ADVICE}")
         return given
 
     def number(self, name: str, *, least: float, most: float) -> float:
-        """The value of a choice that must be a number from `least` to `most`.
+        """Read a choice whose value must be a number in [least, most].
 
         Raises:
-            SpaceError: The choice is missing, or its value is no number or out of range.
+            SpaceError: The choice is missing, or its value is not a number or is out of range.
         """
         given = self._take(name)
         if isinstance(given, bool) or not isinstance(given, int | float) or not least <= given <= most:
@@ -79,23 +80,23 @@ class Choices:
         return float(given)
 
     def finish(self) -> None:
-        """Refuse what was not asked for: two architectures that differ in it would be one network.
+        """Reject choices that the builder did not read: architectures that differ only in them are one network.
 
         Raises:
-            SpaceError: A choice was not asked for.
+            SpaceError: A choice was not read.
         """
         for name in self._architecture:
             if name not in self._taken:
                 raise SpaceError(
-                    f"{self.builder} has no choice {name!r} here, only {_listed(self._taken)}: remove it, or let it "
-                    f"exist only `when` it has an effect"
+                    f"{self.builder} takes the choices {_listed(self._taken)}, got {name!r} too: remove it, or add a "
+                    f"`when` condition under which it has an effect"
                 )
 
     def _take(self, name: str) -> Choice:
         if name not in self._architecture:
             raise SpaceError(
-                f"{self.builder} needs the choice {name!r}, got {_listed(self._architecture)}: add it, with a single "
-                f"value if it is not searched"
+                f"{self.builder} needs the choice {name!r}, got {_listed(self._architecture)}: add it to the search "
+                f"space, with a single value if it is not searched"
             )
         self._taken.append(name)
         return self._architecture[name]

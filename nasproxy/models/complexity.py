@@ -1,4 +1,4 @@
-"""Zero-cost scores of a model: parameters, floating-point operations, synaptic flow."""
+"""Zero-cost scores of a model: parameters, floating-point operations (FLOPs), synaptic flow."""
 
 import copy
 import math
@@ -15,30 +15,30 @@ NORMS = (
     nn.LayerNorm,
     nn.LocalResponseNorm,
 )
-"""Layers that would undo what synaptic flow measures: the size of the weights before them."""
+"""Normalization layers: they would cancel the scale of the preceding weights, which synaptic flow measures."""
 
 
 def measure_complexity(model: nn.Module, image_shape: tuple[int, int, int]) -> ZeroCost:
-    """Score an untrained model; it is of no use afterwards.
+    """Compute the zero-cost scores of an untrained model; the model is unusable afterwards.
 
     Args:
-        model: From images (n, channels, height, width) to scores of classes, its weights as drawn.
-        image_shape: Channels, height and width.
+        model: Maps images (n, channels, height, width) to logits; untrained.
+        image_shape: Channels, height and width of an image.
     """
     model.eval()
     with torch.no_grad():
-        model(torch.zeros(1, *image_shape))  # layers that wait for their first input get their shapes
+        model(torch.zeros(1, *image_shape))  # initializes lazy layers
     parameters = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     return ZeroCost(parameters, count_flops(model, image_shape), measure_synflow(model, image_shape))
 
 
 def count_flops(model: nn.Module, image_shape: tuple[int, int, int]) -> int | None:
-    """Floating-point operations of the forward pass of one image, 2 a multiply-add.
+    """Count the floating-point operations of one image's forward pass, 2 per multiply-add.
 
-    Counted on shapes alone, so that a large model takes no longer than a small one.
+    The forward pass runs on the meta device, which needs shapes only, so that large models are counted quickly.
 
     Returns:
-        The count of matrix products and convolutions, as Torch counts them; None where the model reads values.
+        FLOPs of matrix products and convolutions, as torch counts them; None if the model depends on tensor values.
     """
     shapes = copy.deepcopy(model).to("meta")
     with FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -50,14 +50,14 @@ def count_flops(model: nn.Module, image_shape: tuple[int, int, int]) -> int | No
 
 
 def measure_synflow(model: nn.Module, image_shape: tuple[int, int, int]) -> float | None:
-    """Synaptic flow: the sum over weights of |weight x gradient|, of all paths through the model; changes the model.
+    """Compute synaptic flow, the sum over weights of |weight x gradient|; changes the model.
 
-    Weights are replaced by their absolute values, the image is all ones, and what is derived is the sum of the
-    outputs. Norms are left out, as is usual for architectures (Abdelfattah et al., 2021): they would scale every
-    path back to size. Double precision holds what the products of deep models grow to.
+    Weights are replaced by their absolute values, the image is all ones, and the gradient is that of the sum of the
+    outputs. Normalization layers are removed, as is usual for architectures (Abdelfattah et al., 2021): they would
+    rescale every path. Double precision avoids overflow in deep models.
 
     Returns:
-        The score; None where it overflows double precision, or the model computes in another one.
+        The score; None if it overflows double precision, or if the model rejects double precision.
 
     Source: Tanaka, Kunin, Yamins and Ganguli (2020).
     """
@@ -69,7 +69,7 @@ def measure_synflow(model: nn.Module, image_shape: tuple[int, int, int]) -> floa
     model.zero_grad()
     try:
         model(torch.ones(1, *image_shape, dtype=torch.float64)).sum().backward()
-    except Exception:  # the model is the user's code, and may refuse doubles in its own way
+    except Exception:  # user code: a model that rejects double precision may raise any exception
         return None
     flows = [w.detach() * w.grad for w in model.parameters() if w.ndim > 1 and w.grad is not None]
     score = math.fsum(float(flow.abs().sum()) for flow in flows)
@@ -79,7 +79,7 @@ def measure_synflow(model: nn.Module, image_shape: tuple[int, int, int]) -> floa
 def _leave_out_norms(module: nn.Module) -> None:
     for name, child in module.named_children():
         if isinstance(child, NORMS):
-            # timm's norms hold the activation that follows them.
+            # timm's normalization layers contain the activation that follows them.
             setattr(module, name, getattr(child, "act", nn.Identity()))
         else:
             _leave_out_norms(child)

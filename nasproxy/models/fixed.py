@@ -1,4 +1,4 @@
-"""An architecture that a search space's model node holds fixed, as people write it."""
+"""Architectures that the model node of a search space fixes, in nested notation."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,12 +8,12 @@ from nasproxy.trials.spec import Choice
 
 
 def spell_out(fixed: Mapping[str, Any]) -> dict[str, Choice]:
-    """Write an architecture by path, as builders take it.
+    """Flatten a nested architecture to choices by path.
 
     Args:
-        fixed: Nested mappings and lists, or paths.
+        fixed: Nested mappings and lists, or choices by path.
 
-    >>> spelled_out({"stem": {"kernel": 3}, "levels": [2, 4]})
+    >>> spell_out({"stem": {"kernel": 3}, "levels": [2, 4]})
     {'stem.kernel': 3, 'levels.0': 2, 'levels.1': 4}
     """
     return flatten(number_lists(fixed))

@@ -17,16 +17,16 @@ REFERENCES = {
 
 
 def list_stages(architecture: Mapping[str, Choice], reference: str, scale: Scale) -> list[NetworkStage]:
-    """The stages of an architecture.
+    """Read the stages of an architecture.
 
     Args:
         architecture: `blocks.N.op` (conv or mbconv), `.kernel`, `.repeats` (an offset to the reference's), `.filters`
             (a multiplier of the reference's) of each of the seven blocks, and `.expand` and `.se` of an mbconv.
-        reference: A name of `REFERENCES`.
-        scale: Of the proxy task.
+        reference: Key of `REFERENCES`.
+        scale: Multipliers of the proxy task.
 
     Raises:
-        SpaceError: A choice is missing or without effect, or has a value that no stage can be built from.
+        SpaceError: A choice is missing or without effect, or its value is invalid for a stage.
     """
     choices = Choices(architecture, "mnasnet")
     read = [
@@ -51,23 +51,23 @@ def build(
     drop_path: float = 0.0,
     divisor: int = 4,
 ) -> nn.Module:
-    """Build the network of an architecture; its weights are drawn from torch's own generator.
+    """Build the network of an architecture, with weights initialized from torch's default generator.
 
     Args:
-        architecture: As `list_stages` takes it.
-        width: Multiplier of all channels, those of stem and head too.
+        architecture: Choices, as in `list_stages`.
+        width: Multiplier of all channels, including stem and head.
         depth: Multiplier of the repeats.
-        num_classes: Outputs.
+        num_classes: Number of classes.
         channels: Channels of an image.
-        image_size_px: Side of an image; the network takes any, and leaves a 32nd of it.
-        reference: Network whose repeats and filters the choices start from.
-        activation: Of all layers.
-        dropout: Probability with which a feature is dropped before the last layer.
-        drop_path: Probability with which the last block is skipped; it rises to this from 0 at the first.
-        divisor: What channels are a multiple of.
+        image_size_px: Side of an image; unused, the network accepts any size and has output stride 32.
+        reference: Network that repeats and filters are relative to.
+        activation: Activation of all layers.
+        dropout: Dropout probability before the last layer.
+        drop_path: Stochastic depth: probability of skipping the last block, rising linearly from 0 at the first.
+        divisor: Channels are rounded to multiples of this.
 
     Raises:
-        SpaceError: A choice is missing or without effect, or has a value that no stage can be built from.
+        SpaceError: A choice is missing or without effect, or its value is invalid for a stage.
         ConfigError: A multiplier, rate or divisor is out of range.
 
     Source: Tan et al. (2019), MnasNet.

@@ -1,4 +1,4 @@
-"""The search space of Once-for-all around MobileNetV3-large: every block has its own kernel and expansion."""
+"""The Once-for-all search space around MobileNetV3-large: every block has its own kernel and expansion."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -23,7 +23,7 @@ MAX_DEPTH = 4
 
 @dataclass(frozen=True)
 class Fixed:
-    """What is not searched of a stage: it is MobileNetV3-large's."""
+    """Properties of a stage that are not searched, as in MobileNetV3-large."""
 
     channels: int
     stride: int
@@ -41,15 +41,15 @@ STAGES = (
 
 
 def list_stages(architecture: Mapping[str, Choice], scale: Scale) -> list[list[NetworkStage]]:
-    """The stages of an architecture, each a list of blocks.
+    """Read the stages of an architecture, each a list of blocks.
 
     Args:
         architecture: `stages.N.depth` (1 to 4) of each of the five stages, and `stages.N.kernelM` and
             `stages.N.expandM` of each of its blocks, M from 1 to its depth.
-        scale: Of the proxy task: less depth leaves out a stage's last blocks, more repeats its last one.
+        scale: Multipliers of the proxy task; depth below 1 removes a stage's last blocks, above 1 repeats its last one.
 
     Raises:
-        SpaceError: A choice is missing or without effect, or has a value that no block can be built from.
+        SpaceError: A choice is missing or without effect, or its value is invalid for a block.
     """
     choices = Choices(architecture, "mobilenet_v3")
     read = [_searched(choices, f"stages.{n}", fixed, scale) for n, fixed in enumerate(STAGES)]
@@ -92,21 +92,21 @@ def build(
     drop_path: float = 0.0,
     divisor: int = 8,
 ) -> nn.Module:
-    """Build the network of an architecture; its weights are drawn from torch's own generator.
+    """Build the network of an architecture, with weights initialized from torch's default generator.
 
     Args:
-        architecture: As `list_stages` takes it.
-        width: Multiplier of all channels, those of stem and head too.
-        depth: Multiplier of the blocks of a stage.
-        num_classes: Outputs.
+        architecture: Choices, as in `list_stages`.
+        width: Multiplier of all channels, including stem and head.
+        depth: Multiplier of the number of blocks of a stage.
+        num_classes: Number of classes.
         channels: Channels of an image.
-        image_size_px: Side of an image; the network takes any, and leaves a 32nd of it.
-        dropout: Probability with which a feature is dropped before the last layer.
-        drop_path: Probability with which the last block is skipped; it rises to this from 0 at the first.
-        divisor: What channels are a multiple of.
+        image_size_px: Side of an image; unused, the network accepts any size and has output stride 32.
+        dropout: Dropout probability before the last layer.
+        drop_path: Stochastic depth: probability of skipping the last block, rising linearly from 0 at the first.
+        divisor: Channels are rounded to multiples of this.
 
     Raises:
-        SpaceError: A choice is missing or without effect, or has a value that no block can be built from.
+        SpaceError: A choice is missing or without effect, or its value is invalid for a block.
         ConfigError: A multiplier, rate or divisor is out of range.
 
     Source: Howard et al. (2019), MobileNetV3; Cai et al. (2020), Once-for-all.
@@ -120,7 +120,7 @@ def build(
         in_chans=channels,
         stem_size=scale.channels(STEM_CHANNELS),
         num_features=scale.channels(HEAD_CHANNELS),
-        round_chs_fn=int,  # they are rounded already
+        round_chs_fn=int,  # already rounded by Scale
         act_layer=get_act_layer("hard_swish"),
         se_layer=partial(SqueezeExcite, gate_layer="hard_sigmoid", force_act_layer=nn.ReLU, rd_round_fn=round_channels),
         drop_path_rate=drop_path,

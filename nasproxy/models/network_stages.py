@@ -1,4 +1,4 @@
-"""Stages of mobile networks, written as timm's block definitions."""
+"""Stages of mobile networks as timm block definitions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,19 +24,19 @@ HEAD_CHANNELS = 1280
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkStage:
-    """Equal blocks in a row; the first takes the stride, the others add to what they are given.
+    """A sequence of equal blocks; the first has the stride, the others are residual.
 
     Attributes:
-        op: `conv`, one full convolution; `mbconv`, expansion, convolution of each channel alone, projection;
-            `fused_mbconv`, the first two as one full convolution.
-        repeats: Blocks.
-        kernel: Side of the convolution that looks around.
-        stride: Of the first block.
-        channels: Outputs.
-        expand: Channels inside a block, as a multiple of its inputs.
-        se: Squeeze-and-excitation's channels, as a share of the block's inputs (of the channels inside a block in
+        op: `conv`, one full convolution; `mbconv`, expansion, depthwise convolution and projection;
+            `fused_mbconv`, expansion and depthwise convolution fused into one full convolution.
+        repeats: Number of blocks.
+        kernel: Side of the spatial convolution.
+        stride: Stride of the first block.
+        channels: Output channels.
+        expand: Expanded channels of a block, as a multiple of its input channels.
+        se: Squeeze-and-excitation channels, as a share of the block's input channels (of its expanded channels in
             `MobileNetV3`); 0 for none.
-        activation: Of this stage; None for the network's.
+        activation: Activation of this stage; None for the network's default.
     """
 
     op: Op
@@ -50,11 +50,11 @@ class NetworkStage:
 
     @property
     def definition(self) -> str:
-        """The stage in timm's language, such as `ir_r2_k3_s2_e6_c24_se0.25`.
+        """timm's block definition of the stage, such as `ir_r2_k3_s2_e6_c24_se0.25`.
 
-        Without expansion, a block has no first pointwise convolution: `mbconv` is depthwise separable, and
-        `fused_mbconv` one convolution, as in the published networks. That leaves nothing to squeeze, so a
-        `fused_mbconv` with squeeze-and-excitation keeps its projection.
+        With `expand` 1, a block has no expansion convolution, as in the published networks: `mbconv` is depthwise
+        separable and `fused_mbconv` a single convolution. A `fused_mbconv` with squeeze-and-excitation keeps its
+        projection, since timm's single convolution has no squeeze-and-excitation.
         """
         parts = [self._block, f"r{self.repeats}", f"k{self.kernel}", f"s{self.stride}"]
         parts += [f"e{self.expand:g}"] if self._block in ("ir", "er") else []
@@ -73,12 +73,12 @@ class NetworkStage:
 
 @dataclass(frozen=True)
 class Base:
-    """What a reference network has where a stage is searched.
+    """A stage of the reference network that a searched stage is relative to.
 
     Attributes:
-        repeats: Blocks.
-        channels: Outputs.
-        stride: Of the first block.
+        repeats: Number of blocks.
+        channels: Output channels.
+        stride: Stride of the first block.
     """
 
     repeats: int
@@ -88,12 +88,12 @@ class Base:
 
 @dataclass(frozen=True)
 class Scale:
-    """A proxy task's multipliers.
+    """Width and depth multipliers of a proxy task.
 
     Attributes:
-        width: Of channels.
-        depth: Of repeats.
-        divisor: What channels are a multiple of.
+        width: Multiplier of channels.
+        depth: Multiplier of repeats.
+        divisor: Channels are rounded to multiples of this.
     """
 
     width: float = 1.0
@@ -101,11 +101,11 @@ class Scale:
     divisor: int = 8
 
     def channels(self, channels: int, filters: float = 1.0) -> int:
-        """Scaled channels; `filters` multiplies them before they are rounded, once."""
+        """Scale channels by `width` and `filters`, rounding once."""
         return scale_channels(channels, filters * self.width, self.divisor)
 
     def repeats(self, repeats: int) -> int:
-        """Scaled repeats, at least 1."""
+        """Scale repeats by `depth`, to at least 1."""
         return scale_repeats(repeats, self.depth)
 
 
@@ -118,25 +118,25 @@ def read_stage(
     ops: Sequence[Op],
     activations: Sequence[Activation] = (),
 ) -> NetworkStage:
-    """Read one stage: its repeats are an offset to the reference's, its filters a multiplier.
+    """Read one stage: `repeats` is an offset to the reference's, `filters` a multiplier.
 
     Args:
-        choices: Hold `op`, `kernel`, `repeats`, `filters` below the name; unless `op` is conv, `expand` and `se` too;
-            `activation`, if there is more than none to choose from.
-        name: Of the stage's group, such as `blocks.0`.
-        base: The reference's stage.
-        scale: Of the proxy task.
-        ops: Values of `op`.
-        activations: Values of `activation`.
+        choices: Choices `op`, `kernel`, `repeats` and `filters` below `name`; also `expand` and `se` unless `op` is
+            conv, and `activation` if `activations` is not empty.
+        name: Group of the stage, such as `blocks.0`.
+        base: Stage of the reference network.
+        scale: Multipliers of the proxy task.
+        ops: Allowed values of `op`.
+        activations: Allowed values of `activation`.
 
     Raises:
-        SpaceError: A choice is missing, or has a value that no stage can be built from.
+        SpaceError: A choice is missing, or its value is invalid for a stage.
     """
     op = choices.one_of(f"{name}.op", ops)
     is_plain = op == "conv"
     offset = choices.whole(f"{name}.repeats")
     if base.repeats + offset < 1:
-        raise SpaceError(f"{name}.repeats must leave a block of the reference's {base.repeats}, got {offset}: {ADVICE}")
+        raise SpaceError(f"{name}.repeats must be at least {1 - base.repeats}, got {offset}: {ADVICE}")
     return NetworkStage(
         op=op,
         repeats=scale.repeats(base.repeats + offset),
@@ -150,12 +150,12 @@ def read_stage(
 
 
 def make_bases(repeats: Sequence[int], channels: Sequence[int], strides: Sequence[int]) -> tuple[Base, ...]:
-    """The stages of a reference network, from columns of its table."""
+    """Build the stages of a reference network from the columns of its table."""
     return tuple(Base(*stage) for stage in zip(repeats, channels, strides, strict=True))
 
 
 def write_block_args(stages: Sequence[Sequence[NetworkStage]]) -> Any:
-    """What timm's networks take for their blocks: stages that share timm's count of one are listed together."""
+    """Convert stages to timm's `block_args`; the inner lists are timm's stages."""
     return decode_arch_def([[part.definition for part in stage] for stage in stages])
 
 
@@ -169,16 +169,16 @@ def build_efficientnet(
     dropout: float,
     drop_path: float,
 ) -> nn.Module:
-    """Build stages into timm's `EfficientNet`: stem, stages, head, average pool, linear layer.
+    """Build timm's `EfficientNet`: stem, stages, head, average pool, linear layer.
 
     Args:
-        stages: Scaled already.
-        scale: Of stem and head.
-        num_classes: Outputs.
+        stages: Stages, already scaled.
+        scale: Multipliers of stem and head.
+        num_classes: Number of classes.
         channels: Channels of an image.
-        activation: Where a stage has none of its own.
-        dropout: Probability with which a feature is dropped before the last layer.
-        drop_path: Probability with which the last block is skipped; it rises to this from 0 at the first.
+        activation: Activation of stem, head and stages without their own.
+        dropout: Dropout probability before the last layer.
+        drop_path: Stochastic depth: probability of skipping the last block, rising linearly from 0 at the first.
 
     Raises:
         ConfigError: A rate is out of range.
@@ -190,7 +190,7 @@ def build_efficientnet(
         in_chans=channels,
         stem_size=scale.channels(STEM_CHANNELS),
         num_features=scale.channels(HEAD_CHANNELS),
-        round_chs_fn=int,  # they are rounded already
+        round_chs_fn=int,  # already rounded by Scale
         act_layer=get_act_layer(activation),
         drop_path_rate=drop_path,
     )

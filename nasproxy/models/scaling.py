@@ -1,4 +1,4 @@
-"""How a width or depth multiplier changes the layers of a network."""
+"""Scaling of channels and repeats by width and depth multipliers."""
 
 import math
 
@@ -6,19 +6,19 @@ from nasproxy.errors import ConfigError
 
 
 def scale_channels(channels: int, multiplier: float, divisor: int = 8) -> int:
-    """Scale a layer's channels to a multiple that hardware likes.
+    """Scale a layer's channels and round them to a multiple of `divisor`.
 
     Args:
         channels: Channels at width 1.
         multiplier: Width multiplier, above 0.
-        divisor: What the result is a multiple of.
+        divisor: Channels are rounded to multiples of this.
 
     Returns:
-        The multiple of `divisor` nearest to `channels * multiplier` (a tie goes up), at least `divisor`, and
-        one multiple more where that would be below 90 % of the exact value.
+        The multiple of `divisor` nearest to `channels * multiplier` (ties round up), at least `divisor`; one
+        multiple more if that is below 90 % of the exact value.
 
     Raises:
-        ConfigError: An argument is not above 0.
+        ConfigError: An argument is not positive.
 
     Source: `make_divisible` of the MobileNet reference code.
 
@@ -34,14 +34,14 @@ def scale_channels(channels: int, multiplier: float, divisor: int = 8) -> int:
 
 
 def scale_repeats(repeats: int, multiplier: float) -> int:
-    """Scale how often a block is repeated: rounded up, at least 1.
+    """Scale the number of repeats of a block, rounding up.
 
     Args:
         repeats: Repeats at depth 1.
         multiplier: Depth multiplier, above 0.
 
     Raises:
-        ConfigError: An argument is not above 0.
+        ConfigError: An argument is not positive.
 
     Source: `round_repeats` of EfficientNet (Tan and Le, 2019).
 
@@ -55,4 +55,4 @@ def scale_repeats(repeats: int, multiplier: float) -> int:
 
 def _check_positive(name: str, value: float) -> None:
     if not (math.isfinite(value) and value > 0):
-        raise ConfigError(f"{name} must be a finite number above 0, got {value}: 1 leaves all as it is")
+        raise ConfigError(f"{name} must be a finite number above 0, got {value}: give 1 for no change")

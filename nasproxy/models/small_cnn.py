@@ -1,4 +1,4 @@
-"""Small convolutional networks for small images: two stages of searched blocks behind a strided stem."""
+"""Small convolutional networks for small images: a strided stem and two searched stages."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from nasproxy.models.scaling import scale_channels, scale_repeats
 from nasproxy.trials.spec import Choice
 
 DIVISOR = 4
-"""Channels are multiples of this: fine enough to tell the widths of small networks apart."""
+"""Channels are rounded to multiples of this; a larger divisor would round small networks to the same width."""
 STEM_CHANNELS = 16
 STAGES = ("stage1", "stage2")
 KERNELS = (1, 3, 5, 7)
@@ -18,7 +18,7 @@ ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = {"relu": nn.ReLU, "silu": n
 
 
 class ConvNormAct(nn.Sequential):
-    """Convolution that keeps the size (but for its stride), batch normalisation, activation."""
+    """Same-padded convolution, batch normalization, activation."""
 
     def __init__(
         self, inputs: int, outputs: int, *, kernel: int, activation: str, stride: int = 1, groups: int = 1
@@ -38,14 +38,14 @@ class Residual(nn.Module):
         self.block = block
 
     def forward(self, x: Tensor) -> Tensor:
-        """Run the block; input and output have one shape."""
+        """Return the input plus the block's output, of the same shape."""
         output: Tensor = x + self.block(x)
         return output
 
 
 @dataclass(frozen=True)
 class CnnStage:
-    """What the choices say about one stage, its width and depth scaled."""
+    """Configuration of one stage, with width and depth already scaled."""
 
     block: str
     channels: int
@@ -54,7 +54,7 @@ class CnnStage:
     activation: str
 
     def layers(self, inputs: int, *, stride: int) -> list[nn.Module]:
-        """Its blocks: the first brings inputs to the stage's shape, the others add to what they are given."""
+        """Build the stage's blocks: the first changes channels and stride, the others are residual."""
         layers = [self._block(inputs, stride)]
         return layers + [Residual(self._block(self.channels, 1)) for _ in range(self.repeats - 1)]
 
@@ -63,12 +63,12 @@ class CnnStage:
 
 
 def make_conv_block(inputs: int, outputs: int, kernel: int, activation: str, stride: int) -> nn.Module:
-    """One full convolution."""
+    """Build a full convolution."""
     return ConvNormAct(inputs, outputs, kernel=kernel, activation=activation, stride=stride)
 
 
 def make_separable_block(inputs: int, outputs: int, kernel: int, activation: str, stride: int) -> nn.Module:
-    """A convolution of each channel alone, then one across channels."""
+    """Build a depthwise separable convolution."""
     return nn.Sequential(
         ConvNormAct(inputs, inputs, kernel=kernel, activation=activation, stride=stride, groups=inputs),
         ConvNormAct(inputs, outputs, kernel=1, activation=activation),
@@ -82,11 +82,11 @@ BLOCKS: Mapping[str, Callable[[int, int, int, str, int], nn.Module]] = {
 
 
 class SmallCnn(nn.Module):
-    """Stem at half the image's side, stage 1 at the same, stage 2 at a quarter, average pool, linear head.
+    """Stem and stage 1 at output stride 2, stage 2 at 4, average pool, linear classifier.
 
     Attributes:
-        num_classes: Outputs.
-        num_features: Channels before the head.
+        num_classes: Number of classes.
+        num_features: Channels before the classifier.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class SmallCnn(nn.Module):
         self.classifier = nn.Linear(inputs, num_classes)
 
     def get_classifier(self) -> nn.Module:
-        """The last layer, as timm's models give it."""
+        """Return the last layer, as timm's models do."""
         return self.classifier
 
     def forward_features(self, x: Tensor) -> Tensor:
@@ -114,7 +114,7 @@ class SmallCnn(nn.Module):
         return features
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """Map features to logits (n, num_classes), or to what the last layer is given."""
+        """Map features to logits (n, num_classes), or to pooled features (n, num_features) if `pre_logits`."""
         pooled: Tensor = self.dropout(x.mean(dim=(2, 3)))
         if pre_logits:
             return pooled
@@ -136,21 +136,21 @@ def build(
     image_size_px: int,
     dropout: float = 0.0,
 ) -> nn.Module:
-    """Build the network of an architecture; its weights are drawn from torch's own generator.
+    """Build the network of an architecture, with weights initialized from torch's default generator.
 
     Args:
         architecture: `activation`, `stem.kernel`, and `block`, `channels`, `repeats`, `kernel` of `stage1`
             and of `stage2`.
         width: Multiplier of all channels.
         depth: Multiplier of the repeats.
-        num_classes: Outputs.
+        num_classes: Number of classes.
         channels: Channels of an image.
-        image_size_px: Side of an image; the network takes any, and pools over what is left of it.
-        dropout: Probability with which a feature is dropped before the head.
+        image_size_px: Side of an image; unused, the network accepts any size.
+        dropout: Dropout probability before the classifier.
 
     Raises:
-        SpaceError: A choice is missing or unknown, or has a value that no layer can be built from.
-        ConfigError: A multiplier is not above 0.
+        SpaceError: A choice is missing or unknown, or its value is invalid for a layer.
+        ConfigError: A multiplier is not positive.
     """
     del image_size_px
     choices = Choices(architecture, "small_cnn")

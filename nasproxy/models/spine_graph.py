@@ -1,4 +1,4 @@
-"""The graph that a SpineNet architecture describes: which block computes which feature, from which others."""
+"""The computation graph of a SpineNet architecture: each block's level, function and input features."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,15 +16,15 @@ LEVELS = (1, 7)
 
 @dataclass(frozen=True)
 class Block:
-    """One block; it computes the feature that follows those of the blocks before it.
+    """One block of the graph; blocks compute consecutive features.
 
     Attributes:
-        level: Of its feature: the image's side is divided by 2 to the power of it.
-        function: What it computes with.
-        inputs: The two features it draws on.
-        is_output: Whether its feature goes to the head.
-        extra: Features that are added to its inputs as they are: nothing else draws on them.
-        is_needed: Whether its feature reaches an output.
+        level: Level of the block's feature, whose side is the image's divided by 2**level.
+        function: Block function, such as `bottleneck`.
+        inputs: Numbers of the two input features.
+        is_output: Whether the feature goes to the head.
+        extra: Features that are added without resampling, because no other block uses them.
+        is_needed: Whether an output depends on the feature.
     """
 
     level: int
@@ -36,14 +36,14 @@ class Block:
 
 
 def read_graph(architecture: Mapping[str, Choice], functions: Sequence[str]) -> tuple[Block, ...]:
-    """The blocks of an architecture, in the order in which they are computed.
+    """Read the blocks of an architecture in the order of computation.
 
     Args:
-        architecture: As `nasproxy.models.spinenet.build` takes it.
-        functions: Block functions that can be built.
+        architecture: Choices, as in `nasproxy.models.spinenet.build`.
+        functions: Allowed block functions.
 
     Raises:
-        SpaceError: A choice is missing or unknown, or has a value that makes no graph.
+        SpaceError: A choice is missing or unknown, or its value is invalid for a graph.
     """
     choices = Choices(architecture, "spinenet")
     count = choices.count("levels")
@@ -58,14 +58,16 @@ def read_graph(architecture: Mapping[str, Choice], functions: Sequence[str]) -> 
     choices.finish()
     levels = sorted(block.level for block in blocks if block.is_output)
     if tuple(levels) != OUTPUT_LEVELS:
-        raise SpaceError(f"output_levels must hold each of {OUTPUT_LEVELS} once, got {levels}: change the search space")
+        raise SpaceError(
+            f"output_levels must contain each of {OUTPUT_LEVELS} once, got {levels}: change the search space"
+        )
     return _marked(_joined(blocks))
 
 
 def _block(
     choices: Choices, name: str, number: int, functions: Sequence[str], *, base: str, has_offset: bool = False
 ) -> Block:
-    """The block that computes feature `number`."""
+    """Read the block that computes feature `number`."""
     level = choices.whole(base) + (choices.whole(f"{name}.level_offset") if has_offset else 0)
     function = choices.one_of(f"{name}.block_fn", functions)
     first, second = (choices.whole(f"{name}.inputs.{i}") for i in range(2))
@@ -73,14 +75,14 @@ def _block(
         raise SpaceError(f"{name} must have a level from {LEVELS[0]} to {LEVELS[1]}, got {level}: change {base}")
     if first == second or not all(0 <= feature < number for feature in (first, second)):
         raise SpaceError(
-            f"{name}.inputs must be two of the features 0 to {number - 1}, got {first} and {second}: a block "
-            f"draws on what comes before it"
+            f"{name}.inputs must be two different features from 0 to {number - 1}, got {first} and {second}: change "
+            f"the search space"
         )
     return Block(level, function, (first, second))
 
 
 def _joined(blocks: Sequence[Block]) -> list[Block]:
-    """Add to each output the features of its own shape that nothing draws on when it is computed."""
+    """Add to each output the earlier features of the same shape that no block has used yet."""
     is_drawn_on = [False] * (STEM_FEATURES + len(blocks))
     joined: list[Block] = []
     for block in blocks:
@@ -98,13 +100,13 @@ def _joined(blocks: Sequence[Block]) -> list[Block]:
 
 
 def _are_alike(one: Block, other: Block) -> bool:
-    """Whether their features can be added."""
+    """Return whether the features of two blocks have the same shape."""
     widens = [block.function == "bottleneck" for block in (one, other)]
     return one.level == other.level and widens[0] == widens[1]
 
 
 def _marked(blocks: Sequence[Block]) -> tuple[Block, ...]:
-    """Say of each block whether an output needs it."""
+    """Set `is_needed` of each block."""
     needed: set[int] = set()
     marked: list[Block] = []
     for number, block in reversed(list(enumerate(blocks, start=STEM_FEATURES))):

@@ -1,7 +1,7 @@
-"""SpineNet: blocks in a permuted order of scales, each fed by two earlier ones of any scale, with a classifier on top.
+"""SpineNet classifiers: scale-permuted blocks, each with two earlier features of any scale as inputs.
 
-Features are numbered in the order in which they are computed: 0 and 1 are the stem's, 2 the first block's. Level l is
-the image's side divided by 2^l, rounded up, so that small images end in single pixels and every network takes any size.
+Features are numbered in the order of computation: 0 and 1 are the stem's, 2 the first block's. A feature of level l
+has the image's side divided by 2^l, rounded up, so that every network accepts images of any size.
 
 Source: Du, Lin, Jin, Ghiasi, Tan, Cui, Le and Song (2020), SpineNet and Mobile SpineNet.
 """
@@ -24,21 +24,21 @@ from nasproxy.models.spine_graph import MIDDLE_LEVEL, STEM_FEATURES, Block, read
 from nasproxy.trials.spec import Choice
 
 EXPANSION: Mapping[str, int] = {"residual": 1, "bottleneck": Bottleneck.expansion, "mbconv": 1}
-"""Channels of a block's feature, in filters of its level."""
+"""Channels of a block's feature, as a multiple of the filters of its level."""
 MBCONV_EXPANSION = 6
 SQUEEZE = 0.2
-"""Channels that a mbconv block's squeeze leaves, as a share of its input's."""
+"""Squeeze-and-excitation channels of an mbconv block, as a share of its input channels."""
 
 
 @dataclass(frozen=True)
 class Family:
-    """What the two published families differ in.
+    """Properties of a published family of networks.
 
     Attributes:
-        stem_filters: Of the first convolution.
-        level_filters: By level, from 1.
-        stem_levels: Of the two features before the first block.
-        is_mobile: Whether the stem and the resampling are depthwise convolutions.
+        stem_filters: Filters of the first convolution.
+        level_filters: Filters by level, from level 1.
+        stem_levels: Levels of the two stem features.
+        is_mobile: Whether stem and resampling use depthwise convolutions.
     """
 
     stem_filters: int
@@ -55,18 +55,18 @@ FAMILIES: Mapping[str, Family] = {
 
 @dataclass(frozen=True)
 class Shape:
-    """How large a network is, whatever its graph; counts and filters are scaled already.
+    """Size of a network, independent of its graph; repeats and filters are already scaled.
 
     Attributes:
-        family: What the levels' filters are counted from.
+        family: Family that gives the filters of each level.
         filter_scale: Multiplier of these filters.
-        repeats: Blocks in a row wherever the graph has one.
-        endpoint_filters: Channels that every output is brought to.
-        resample_alpha: Filters of a resampling, as a share of its input's.
+        repeats: Consecutive layers of each block of the graph.
+        endpoint_filters: Channels that every output is projected to.
+        resample_alpha: Filters of a resampling, as a share of its input filters.
         activation: Name of the activation function.
-        head_convs: Convolutions between the averaged outputs and the pool.
-        head_filters: Channels of these.
-        image_size: Side at which the network sees an image, as a share of the image's own.
+        head_convs: Convolutions between the averaged outputs and the average pool.
+        head_filters: Channels of these convolutions.
+        image_size: Side that images are resized to, as a share of their own.
     """
 
     family: Family
@@ -80,21 +80,21 @@ class Shape:
     image_size: float
 
     def filters(self, level: int) -> int:
-        """Filters of a block at a level."""
+        """Return the filters of a block at a level."""
         return scale_channels(self.family.level_filters[level - 1], self.filter_scale)
 
     def channels(self, block: Block) -> int:
-        """Channels of a block's feature."""
+        """Return the channels of a block's feature."""
         return self.filters(block.level) * EXPANSION[block.function]
 
 
 def make_conv_norm(inputs: int, outputs: int) -> nn.Sequential:
-    """A convolution across channels and a norm, nothing after them."""
+    """Build a pointwise convolution with batch normalization and no activation."""
     return nn.Sequential(nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs))
 
 
 def make_block(function: str, inputs: int, filters: int, shape: Shape, *, stride: int = 1) -> nn.Sequential:
-    """The blocks in a row of one place of the graph; the first one takes the stride, and any number of channels."""
+    """Build the layers of one block of the graph; the first changes stride and channels."""
     outputs = filters * EXPANSION[function]
     build_layer = partial(_layer, function, filters=filters, activation=shape.activation)
     return nn.Sequential(
@@ -119,7 +119,7 @@ def _layer(function: str, inputs: int, *, filters: int, activation: str, stride:
 
 
 class Stem(nn.Module):
-    """From images to the two features that the first block draws on."""
+    """Maps images to the two stem features."""
 
     def __init__(self, channels: int, shape: Shape) -> None:
         super().__init__()
@@ -139,7 +139,7 @@ class Stem(nn.Module):
         self.channels = [shape.filters(level) * EXPANSION[function] for level in family.stem_levels]
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """The stem's two features."""
+        """Map images (n, channels, height, width) to the two stem features."""
         x = self.entry(images)
         features = []
         for block in self.blocks:
@@ -149,7 +149,7 @@ class Stem(nn.Module):
 
 
 class Resample(nn.Module):
-    """Brings a feature to another level's side and to a block's channels."""
+    """Resamples a feature to another level's side and to a block's channels."""
 
     def __init__(self, inputs: int, outputs: int, *, filters: int, down: int, shape: Shape) -> None:
         super().__init__()
@@ -167,7 +167,7 @@ class Resample(nn.Module):
         self.layers = nn.Sequential(*layers, *make_conv_norm(inputs, outputs))
 
     def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
-        """The feature at `size`; it is widened before it is enlarged, which gives the same for less."""
+        """Resample a feature to `size`; channels change before upsampling, which is cheaper and equivalent."""
         return _enlarge(self.layers(x), size)
 
 
@@ -182,7 +182,7 @@ def _enlarge(x: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 class SpineBlock(nn.Module):
-    """One block of the graph: its two inputs resampled and added, the activation, the block's own layers."""
+    """One block of the graph: the sum of its two resampled inputs, the activation, the block's layers."""
 
     def __init__(self, block: Block, sources: Sequence[Block], channels: Sequence[int], shape: Shape) -> None:
         super().__init__()
@@ -204,7 +204,7 @@ class SpineBlock(nn.Module):
         self.layers = make_block(block.function, outputs, shape.filters(block.level), shape)
 
     def forward(self, features: Mapping[int, Tensor], size: tuple[int, int]) -> Tensor:
-        """The block's feature, of the given height and width, from the earlier ones."""
+        """Compute the block's feature, with height and width `size`, from the earlier features."""
         x = sum(resample(features[i], size) for i, resample in zip(self.inputs, self.resamples, strict=True))
         for feature in self.extra:
             x = x + features[feature]
@@ -213,9 +213,9 @@ class SpineBlock(nn.Module):
 
 
 class Outputs(nn.Module):
-    """Averages the outputs of all levels at the middle one's side, each by a projection of its own.
+    """Projects the outputs of all levels, resamples them to the middle level and averages them.
 
-    Finer outputs are averaged down to it, not picked from: of a small image's, most pixels would be lost.
+    Finer outputs are average-pooled: nearest-neighbour sampling would discard most pixels of a small image.
     """
 
     def __init__(self, channels: Mapping[int, int], shape: Shape) -> None:
@@ -236,7 +236,7 @@ class Outputs(nn.Module):
         )
 
     def forward(self, outputs: Mapping[int, Tensor], size: tuple[int, int]) -> Tensor:
-        """One feature of the given height and width, from the outputs by level."""
+        """Combine the outputs by level into one feature with height and width `size`."""
         maps = []
         for level, project in self.projections.items():
             x = project(outputs[int(level)])
@@ -245,10 +245,10 @@ class Outputs(nn.Module):
 
 
 class SpineNet(nn.Module):
-    """The network of a graph; blocks that reach no output are not built.
+    """The network of a graph; blocks that no output depends on are not built.
 
     Attributes:
-        num_classes: Outputs.
+        num_classes: Number of classes.
         num_features: Channels before the classifier.
     """
 
@@ -279,7 +279,7 @@ class SpineNet(nn.Module):
         self.classifier = nn.Linear(self.num_features, num_classes)
 
     def get_classifier(self) -> nn.Module:
-        """The last layer, as timm's models give it."""
+        """Return the last layer, as timm's models do."""
         return self.classifier
 
     def forward_features(self, x: Tensor) -> Tensor:
@@ -300,7 +300,7 @@ class SpineNet(nn.Module):
         return averaged
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """Map features to logits (n, num_classes), or to what the last layer is given."""
+        """Map features to logits (n, num_classes), or to pooled features (n, num_features) if `pre_logits`."""
         pooled = x.mean(dim=(2, 3))
         if pre_logits:
             return pooled
@@ -330,36 +330,36 @@ def build(
     head_filters: int = 256,
     image_size: float = 1.0,
 ) -> nn.Module:
-    """Build the network of an architecture; its weights are drawn from torch's own generator.
+    """Build the network of an architecture, with weights initialized from torch's default generator.
 
     Args:
         architecture: `levels.I`, and `blocks.I.` with `level_offset`, `block_fn`, `inputs.0` and `inputs.1`, for each
             block; `output_levels.I`, and `outputs.I.` with `block_fn` and `inputs`, for each of the five outputs.
         width: Multiplier of all filters.
         depth: Multiplier of the repeats.
-        num_classes: Outputs.
+        num_classes: Number of classes.
         channels: Channels of an image.
-        image_size_px: Side of an image; the network takes any.
+        image_size_px: Side of an image; unused, the network accepts any size.
         family: `spinenet`, or `mobile`: the narrow filters, stem and resampling of Mobile SpineNet.
         activation: `relu` or `silu`.
         filter_scale: Multiplier of the filters of stem and blocks.
-        resample_alpha: Filters of a resampling, as a share of its input's; `mobile` has none.
-        block_repeats: Blocks in a row wherever the graph has one.
-        endpoint_filters: Channels that every output is brought to.
-        head_convs: Convolutions between the averaged outputs and the pool.
-        head_filters: Channels of these.
-        image_size: Side at which the network sees an image, as a share of the image's own; it resizes what it gets.
+        resample_alpha: Filters of a resampling, as a share of its input filters; unused by `mobile`.
+        block_repeats: Consecutive layers of each block of the graph.
+        endpoint_filters: Channels that every output is projected to.
+        head_convs: Convolutions between the averaged outputs and the average pool.
+        head_filters: Channels of these convolutions.
+        image_size: Side that the network resizes images to, as a share of their own.
 
     Raises:
-        SpaceError: A choice is missing or unknown, or has a value that no block can be built from.
-        ConfigError: A multiplier or a number of filters is not above 0.
+        SpaceError: A choice is missing or unknown, or its value is invalid for a block.
+        ConfigError: A multiplier or a number of filters is not positive.
     """
     del image_size_px
     graph = read_graph(architecture, tuple(EXPANSION))
     if family not in FAMILIES or activation not in ACTIVATIONS:
         raise SpaceError(
-            f"search_space.model needs family {' or '.join(FAMILIES)} and activation {' or '.join(ACTIVATIONS)}, "
-            f"got {family!r} and {activation!r}: change them"
+            f"search_space.model must have family {' or '.join(FAMILIES)} and activation {' or '.join(ACTIVATIONS)}, "
+            f"got {family!r} and {activation!r}: choose one of each"
         )
     shape = Shape(
         family=FAMILIES[family],

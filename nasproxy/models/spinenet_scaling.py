@@ -1,4 +1,4 @@
-"""One SpineNet at many sizes: the graph is given, and what is searched is how large to build it."""
+"""Search space over the size of a SpineNet whose graph is fixed."""
 
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -30,18 +30,18 @@ def build(
 
     Args:
         architecture: `image_size`, as a share of the images' own, `filter_scale`, `resample_alpha`, `block_repeats`,
-            `endpoint_filters`, `head_convs` and `head_filters`; what they are is told there.
+            `endpoint_filters`, `head_convs` and `head_filters`, as in `nasproxy.models.spinenet.build`.
         fixed: Choices of the graph, nested or by path.
-        width: Passed on, as all that follows.
+        width: Multiplier of all filters.
         depth: Multiplier of the repeats.
-        num_classes: Outputs.
+        num_classes: Number of classes.
         channels: Channels of an image.
         image_size_px: Side of an image.
         family: `spinenet` or `mobile`.
         activation: `relu` or `silu`.
 
     Raises:
-        SpaceError: A choice is missing or unknown, or has a value that nothing can be built from.
+        SpaceError: A choice is missing or unknown, or its value is invalid.
     """
     choices = Choices(architecture, "spinenet_scaling")
     sizes: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""Existing timm models as a search space: a name, and keywords of the model's own."""
+"""Search space over existing timm models: a model name and keyword arguments."""
 
 import difflib
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ REFUSED = (
     "device",
     "dtype",
 )
-"""Architectures are ranked by what they learn from the same start, on the study's own data and device."""
+"""Refused keywords: all architectures are trained from random weights, on the study's data and device."""
 
 
 def build(
@@ -38,21 +38,21 @@ def build(
     image_size_px: int,
     fixed: Mapping[str, Any] | None = None,
 ) -> nn.Module:
-    """Build a timm model, untrained; its weights are drawn from torch's own generator.
+    """Build an untrained timm model, with weights initialized from torch's default generator.
 
     Args:
-        architecture: `model`, a name that `timm.list_models()` has; anything else is a keyword of the model, such as
-            `drop_path_rate` or `act_layer`.
+        architecture: `model`, a name of `timm.list_models()`; all other choices are keyword arguments of the model,
+            such as `drop_path_rate` or `act_layer`.
         width: Multiplier of the channels.
-        depth: Multiplier of the blocks.
-        num_classes: Outputs.
+        depth: Multiplier of the number of blocks.
+        num_classes: Number of classes.
         channels: Channels of an image.
-        image_size_px: Side of an image; given on to models that are built for one size.
-        fixed: Keywords of every model that are not searched.
+        image_size_px: Side of an image; passed to models of fixed input size.
+        fixed: Keyword arguments of every model that are not searched.
 
     Raises:
-        SpaceError: There is no such model, or it does not take these keywords.
-        ConfigError: The model has no width or depth to scale.
+        SpaceError: The model does not exist, or does not accept these keywords.
+        ConfigError: The width or depth of the model cannot be scaled.
     """
     name = _name(architecture)
     keywords = _keywords(architecture, fixed or {})
@@ -67,13 +67,13 @@ def build(
 def _name(architecture: Mapping[str, Choice]) -> str:
     if "model" not in architecture:
         raise SpaceError(
-            f"timm_family needs the choice 'model', got {', '.join(architecture)}: list names of timm's models"
+            f"timm_family needs the choice 'model', got {', '.join(architecture)}: add it, with names of timm models"
         )
     name = architecture["model"]
     if not isinstance(name, str) or not timm.is_model(name):
         close = difflib.get_close_matches(str(name), timm.list_models(), n=3)
-        hint = f"did you mean {', '.join(close)}?" if close else "timm.list_models() has the names"
-        raise SpaceError(f"timm {timm.__version__} has no model {name!r}: {hint}")
+        hint = f"did you mean {', '.join(close)}?" if close else "see timm.list_models()"
+        raise SpaceError(f"model must be a name of timm {timm.__version__}, got {name!r}: {hint}")
     return name
 
 
@@ -81,11 +81,13 @@ def _keywords(architecture: Mapping[str, Choice], fixed: Mapping[str, Any]) -> d
     searched = {key: value for key, value in architecture.items() if key != "model"}
     for key in [*searched, *fixed]:
         if key in OURS:
-            raise SpaceError(f"timm_family sets {key} itself, from the data: remove it")
+            raise SpaceError(f"timm_family must not be given {key}, which it sets from the data: remove it")
         if key in REFUSED:
-            raise SpaceError(f"timm_family takes no {key}: models are trained from the start, on the study's own data")
+            raise SpaceError(
+                f"timm_family must not be given {key}, since all models are trained from random weights: remove it"
+            )
         if key in searched and key in fixed:
-            raise SpaceError(f"{key} is a choice and fixed too: remove one of them")
+            raise SpaceError(f"{key} must be either a choice or fixed, got both: remove one of them")
     keywords = {**fixed, **searched}
     if isinstance(keywords.get("act_layer"), str):
         keywords["act_layer"] = _activation(keywords["act_layer"])
@@ -93,11 +95,13 @@ def _keywords(architecture: Mapping[str, Choice], fixed: Mapping[str, Any]) -> d
 
 
 def _activation(name: str) -> Any:
-    """Some models take an activation's class only."""
+    """Resolve an activation by name, since some models accept only its class."""
     try:
         return get_act_layer(name)
     except KeyError:
-        raise SpaceError(f"timm has no act_layer {name!r}: take one such as relu, silu, gelu or hard_swish") from None
+        raise SpaceError(
+            f"act_layer must be an activation of timm, got {name!r}: choose relu, silu, gelu, hard_swish, ..."
+        ) from None
 
 
 def _has_fixed_size(name: str) -> bool:

@@ -1,4 +1,4 @@
-"""Widths and depths of timm's models, where these have such knobs."""
+"""Width and depth scaling of timm models."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -20,18 +20,18 @@ Knobs = Callable[[Any, float, float], dict[str, Any]]
 
 
 def create(name: str, keywords: Mapping[str, Any], *, width: float, depth: float) -> nn.Module:
-    """Create a timm model with its channels and repeats multiplied.
+    """Create a timm model with scaled channels and repeats.
 
     Args:
-        name: Of the model.
-        keywords: Of the model.
-        width: Multiplier of the channels; of EfficientNets and MobileNets timm's own `channel_multiplier`, of ResNets
-            the stages' `channels`, of ConvNeXts `dims`, of vision transformers `embed_dim` at the same heads.
-        depth: Multiplier of the repeats, rounded up; timm's own `depth_multiplier`, `layers`, `depths` or `depth`.
+        name: Name of the model.
+        keywords: Keyword arguments of the model.
+        width: Multiplier of the channels: `channel_multiplier` of EfficientNets and MobileNets, `channels` of ResNets,
+            `dims` of ConvNeXts, `embed_dim` of vision transformers with the number of heads unchanged.
+        depth: Multiplier of the repeats, rounded up: `depth_multiplier`, `layers`, `depths` or `depth`.
 
     Raises:
-        SpaceError: The model does not take these keywords.
-        ConfigError: The model has no such knob.
+        SpaceError: The model does not accept these keywords.
+        ConfigError: The model cannot be scaled in a dimension.
     """
     if width == 1 and depth == 1:
         return _call(name, timm.create_model, name, **keywords)
@@ -52,19 +52,21 @@ def _call(name: str, make: Callable[..., nn.Module], *arguments: Any, **keywords
         return make(*arguments, **keywords)
     except (TypeError, ValueError, AssertionError) as error:
         given = ", ".join(f"{key}={getattr(value, '__name__', value)}" for key, value in keywords.items())
-        raise SpaceError(f"timm cannot build {name} with {given}: {error}") from error
+        raise SpaceError(
+            f"timm must be able to build {name} with {given}, got: {error}: change the search space"
+        ) from error
 
 
 def _no_knob(name: str, dimension: str) -> ConfigError:
     return ConfigError(
-        f"a proxy task scales {dimension}, and timm has no knob for the {dimension} of {name}: leave "
-        f"proxy.{dimension} at 1, or take the model out of the search space; ResNets, ConvNeXts, vision transformers, "
-        f"EfficientNets and MobileNets have one"
+        f"a proxy task that scales {dimension} needs a model whose {dimension} timm can change (ResNets, ConvNeXts, "
+        f"vision transformers, EfficientNets, MobileNets), got {name}: set proxy.{dimension} to 1, or remove the model "
+        f"from the search space"
     )
 
 
 def _generator(entrypoint: FunctionType) -> str | None:
-    """The function that an entrypoint hands its multipliers to, where it has one."""
+    """Return the name of the generator function that takes the entrypoint's multipliers, or None."""
     for name in entrypoint.__code__.co_names:
         if name.startswith("_gen_"):
             parameters = inspect.signature(entrypoint.__globals__[name]).parameters
@@ -75,7 +77,7 @@ def _generator(entrypoint: FunctionType) -> str | None:
 def _with_multipliers(
     name: str, entrypoint: FunctionType, generator: str, width: float, depth: float
 ) -> Callable[..., nn.Module]:
-    """A copy of an entrypoint whose generator gets both multipliers multiplied: the entrypoint itself fixes them."""
+    """Copy an entrypoint with a generator that scales both multipliers, which the entrypoint hard-codes."""
     generate = entrypoint.__globals__[generator]
     signature = inspect.signature(generate)
 
@@ -104,7 +106,7 @@ def _resnet(full: Any, width: float, depth: float) -> dict[str, Any]:
         "layers": tuple(scale_repeats(len(stage), depth) for stage in stages),
         "channels": tuple(scale_channels(channels, width) for channels in planes),
     }
-    if isinstance(full.conv1, nn.Sequential):  # a stem of one convolution has 64 channels, whatever the width
+    if isinstance(full.conv1, nn.Sequential):  # a stem of one convolution always has 64 channels
         second: Any = full.conv1[3]
         knobs["stem_width"] = scale_channels(second.out_channels, width)
     return knobs

@@ -1,4 +1,4 @@
-"""Search spaces: a small language of choices, the architectures that it spans, and what can be done with them."""
+"""Search spaces: a small language of choices, and counting, sampling, mutation and validation of architectures."""
 
 from nasproxy.space.space import SearchSpace
 

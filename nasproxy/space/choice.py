@@ -1,4 +1,4 @@
-"""What can be chosen at one place of a search space, one value or several: counted, ordered and varied."""
+"""Choices of one or several values: counting, ranking, validation and mutation."""
 
 import random
 from collections import Counter
@@ -10,52 +10,52 @@ from math import comb, perm
 from nasproxy.trials.spec import Choice
 
 Picked = tuple[Choice, ...]
-"""What was chosen at one place: a value for each of its slots."""
+"""Chosen values of one choice, one for each slot."""
 
 
 def identify(value: Choice) -> tuple[bool, Choice]:
-    """Equal for what is the same thing to a model: 1 is 1.0 but not true."""
+    """Return a key that is equal for equal values: 1 equals 1.0 but not true."""
     return isinstance(value, bool), value
 
 
 @dataclass(frozen=True)
 class OneOf:
-    """One of some values, all different."""
+    """A choice of one of several different values."""
 
     values: Picked
 
     @property
     def points(self) -> int:
-        """How many values there are."""
+        """Number of values."""
         return len(self.values)
 
     @property
     def size(self) -> int:
-        """How many values there are."""
+        """Number of values."""
         return len(self.values)
 
     def __str__(self) -> str:
         return f"one of {list(self.values)}"
 
     def names(self, path: str) -> tuple[str, ...]:
-        """The choice has one slot, called as itself."""
+        """Return the path of the single slot, which is that of the choice."""
         return (path,)
 
     def admit(self, picked: Sequence[object]) -> Picked | None:
-        """The value as declared; None where it is not one of them."""
+        """Return the value as declared; None if it is not one of the values."""
         place = self._place(picked[0])
         return None if place is None else (self.values[place],)
 
     def unrank(self, rank: int) -> Picked:
-        """The value at a place."""
+        """Return the value of a rank."""
         return (self.values[rank],)
 
     def rank(self, picked: Picked) -> int:
-        """The value's place."""
+        """Return the rank of a value."""
         return self._places[identify(picked[0])]
 
     def vary(self, picked: Picked, generator: random.Random) -> Picked:
-        """Any other value."""
+        """Draw any other value."""
         other = generator.randrange(self.size - 1)
         return self.unrank(other + (other >= self.rank(picked)))
 
@@ -69,13 +69,13 @@ class OneOf:
 
 @dataclass(frozen=True)
 class ManyOf:
-    """Several of some values, each in a slot of its own.
+    """A choice of several values, one in each slot.
 
     Attributes:
-        values: The entries; a value may stand there more than once where they are distinct and in any order.
-        k: How many are chosen.
-        is_distinct: Whether each entry is chosen once at most.
-        is_sorted: Whether they stand in the order in which they were declared, so that their order says nothing.
+        values: Entries to choose from; values may be repeated if entries are distinct and not sorted.
+        k: Number of slots.
+        is_distinct: Whether each entry can be chosen at most once.
+        is_sorted: Whether the chosen values are in declared order, so that their order carries no information.
     """
 
     values: Picked
@@ -85,7 +85,7 @@ class ManyOf:
 
     @cached_property
     def points(self) -> int:
-        """Ways to choose, each entry counted for itself."""
+        """Number of ways to choose entries."""
         n = len(self.values)
         if self.is_distinct:
             return comb(n, self.k) if self.is_sorted else perm(n, self.k)
@@ -93,7 +93,7 @@ class ManyOf:
 
     @cached_property
     def size(self) -> int:
-        """Ways that differ in their values."""
+        """Number of ways that differ in their values."""
         return sum(ways for _, ways in self._next(()))
 
     def __str__(self) -> str:
@@ -101,17 +101,17 @@ class ManyOf:
         return f"{which} of {list(self.values)} in {'declared' if self.is_sorted else 'any'} order"
 
     def names(self, path: str) -> tuple[str, ...]:
-        """The slots are numbered from 0."""
+        """Return the paths of the slots, numbered from 0."""
         return tuple(f"{path}.{slot}" for slot in range(self.k))
 
     def admit(self, picked: Sequence[object]) -> Picked | None:
-        """The values as declared, sorted where their order says nothing; None where they cannot be chosen so."""
+        """Return the values as declared, in declared order if `is_sorted`; None if the combination is invalid."""
         known = [self._places.get(identify(value)) for value in picked if isinstance(value, bool | int | float | str)]
         places = self._order(place for place in known if place is not None)
         return self._values(places) if len(places) == self.k and self._fits(places) else None
 
     def unrank(self, rank: int) -> Picked:
-        """What stands at a place, the last slot varying fastest."""
+        """Return the values of a rank; the last slot varies fastest."""
         places: list[int] = []
         for _ in range(self.k):
             for place, ways in self._next(places):
@@ -122,14 +122,14 @@ class ManyOf:
         return self._values(places)
 
     def rank(self, picked: Picked) -> int:
-        """The place of some values, as `unrank` numbers them."""
+        """Return the rank of values, the inverse of `unrank`."""
         places = [self._places[identify(value)] for value in picked]
         return sum(
             ways for slot, chosen in enumerate(places) for place, ways in self._next(places[:slot]) if place < chosen
         )
 
     def vary(self, picked: Picked, generator: random.Random) -> Picked:
-        """Another value in one slot, or two slots that swap their values: any of these that fits, all as likely."""
+        """Draw a neighbour uniformly: one slot with another value, or two slots with swapped values."""
         places = tuple(self._places[identify(value)] for value in picked)
         near = {self._order(moved) for moved in self._moved(places)} - {places}
         return self._values(generator.choice(sorted(moved for moved in near if self._fits(moved))))
@@ -143,7 +143,7 @@ class ManyOf:
                 yield tuple(swapped)
 
     def _next(self, places: Sequence[int]) -> Iterator[tuple[int, int]]:
-        """What the slot after some others may hold, each with the number of ways to fill the slots after it."""
+        """Yield the options of the next slot, each with the number of ways to fill the remaining slots."""
         n, rest = len(self._copies), self.k - len(places) - 1
         if self.is_distinct and self.is_sorted:
             first = places[-1] + 1 if places else 0
@@ -170,7 +170,7 @@ class ManyOf:
 
     @cached_property
     def _places(self) -> Mapping[tuple[bool, Choice], int]:
-        """Each value's place among the different ones."""
+        """Index of each value among the different values."""
         return {key: place for place, key in enumerate(dict.fromkeys(map(identify, self.values)))}
 
     @cached_property
@@ -179,26 +179,26 @@ class ManyOf:
 
     @cached_property
     def _copies(self) -> tuple[int, ...]:
-        """Entries of each different value."""
+        """Number of entries of each different value."""
         return tuple(Counter(map(identify, self.values)).values())
 
 
 Options = OneOf | ManyOf
-"""What can be chosen at one place.
+"""The options of a choice.
 
-Both tell `points` (ways to choose, each entry counted for itself) and `size` (ways that differ), bring values into
-their declared form, number the ways that differ from 0 to `size` - 1, and vary one.
+Both types provide `points` (number of ways to choose entries) and `size` (number of different ways), convert values to
+their declared form, rank the different ways from 0 to `size` - 1, and draw neighbours.
 """
 
 
 @lru_cache(maxsize=100_000)
 def count_arrangements(copies: tuple[int, ...], length: int) -> int:
-    """How many different sequences of a length can be made of things of which there are so many copies.
+    """Count the different sequences of a length from a multiset with the given multiplicities.
 
-    >>> arrangements((2, 1), 2)  # aa ab ba
+    >>> count_arrangements((2, 1), 2)  # aa ab ba
     3
 
-    Source: the coefficient of x^length / length! in the product of the truncated exponential series.
+    Source: Coefficient of x^length / length! in the product of the truncated exponential series.
     """
     single = copies.count(1)
     ways = [perm(single, n) for n in range(length + 1)]
@@ -208,7 +208,7 @@ def count_arrangements(copies: tuple[int, ...], length: int) -> int:
 
 
 def _one_less(copies: Sequence[int], number: int) -> tuple[int, ...]:
-    """The copies that are left after one of a thing with `number` of them, in an order that equal rests share."""
+    """Return the sorted multiplicities after removing one copy of an item with multiplicity `number`."""
     left = sorted(each for each in copies if each)
     left.remove(number)
     return tuple(sorted([*left, number - 1] if number > 1 else left))
@@ -216,23 +216,23 @@ def _one_less(copies: Sequence[int], number: int) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class Condition:
-    """Another choice must have one of some values.
+    """Condition that another choice has one of several values.
 
     Attributes:
-        path: A single choice that was declared before.
-        values: Some of its values.
+        path: Path of a choice of one value that is declared earlier.
+        values: Values that satisfy the condition.
     """
 
     path: str
     values: Picked
 
     def holds(self, architecture: Mapping[str, Choice]) -> bool:
-        """Whether the other choice is there, with such a value."""
+        """Return whether the other choice exists and has one of the values."""
         return self.path in architecture and identify(architecture[self.path]) in self.identities
 
     @cached_property
     def identities(self) -> frozenset[tuple[bool, Choice]]:
-        """The values, to look one up."""
+        """Keys of the values, for membership tests."""
         return frozenset(map(identify, self.values))
 
 
@@ -241,9 +241,9 @@ class Decision:
     """One choice of a space.
 
     Attributes:
-        path: Where it stands, dotted.
-        options: What can be chosen.
-        conditions: What must all hold for it to exist.
+        path: Dotted path of the choice.
+        options: Values to choose from.
+        conditions: Conditions that must all hold for the choice to exist.
     """
 
     path: str
@@ -256,5 +256,5 @@ class Decision:
         return self.options.names(self.path)
 
     def exists(self, architecture: Mapping[str, Choice]) -> bool:
-        """Whether it does beside the choices before it."""
+        """Return whether the choice exists, given the choices before it."""
         return all(condition.holds(architecture) for condition in self.conditions)

@@ -1,4 +1,4 @@
-"""What each choice of a space hangs on: finds the choices that `when` names, from its place outwards."""
+"""Resolution of conditions: finds the choices that `when` refers to, from the innermost group outwards."""
 
 from collections.abc import Iterator, Sequence
 
@@ -7,18 +7,18 @@ from nasproxy.space.choice import Condition, Decision, OneOf, Picked, identify
 from nasproxy.space.language import Group, Leaf, Node, When, join_path
 
 Scoped = tuple[str, When]
-"""What is under a `when`, with the path of the group from which its names are looked up."""
+"""The entries of a `when`, with the path of the group where the lookup of its names starts."""
 
 
 def resolve_conditions(space: str, tree: Group) -> tuple[Decision, ...]:
-    """The choices of a tree in declared order, with what each hangs on.
+    """List the choices of a tree in declared order, with their conditions.
 
     Args:
-        space: Its name, for messages.
-        tree: What was read.
+        space: Name of the space, for error messages.
+        tree: Choices of the space.
 
     Raises:
-        SpaceError: A condition names nothing that a choice can hang on.
+        SpaceError: A condition refers to something that a choice cannot depend on.
     """
     resolver = _Resolver(space, tree)
     return tuple(Decision(path, leaf.options, resolver.conditions(path, whens)) for path, leaf, whens in _leaves(tree))
@@ -33,7 +33,7 @@ class _Resolver:
         self._groups = set(_groups(tree))
 
     def conditions(self, path: str, whens: Sequence[Scoped]) -> tuple[Condition, ...]:
-        """What a choice hangs on, by each `when` of its groups and its own."""
+        """Resolve the conditions of a choice, from the `when` of its groups and its own."""
         found: dict[str, Picked] = {}
         for scope, when in whens:
             for name, values in when.items():
@@ -83,7 +83,7 @@ def _both(some: Picked, others: Picked) -> Picked:
 
 
 def _outward(path: str) -> Iterator[str]:
-    """A group and those around it."""
+    """Yield the paths of a group and of the groups around it."""
     while path:
         yield path
         path = path.rpartition(".")[0]
@@ -93,7 +93,7 @@ def _outward(path: str) -> Iterator[str]:
 def _leaves(
     node: Node, path: str = "", whens: tuple[Scoped, ...] = ()
 ) -> Iterator[tuple[str, Leaf, tuple[Scoped, ...]]]:
-    """Choices in order, each with what its groups hang on, and itself."""
+    """Yield the choices in order, each with the `when` of its groups and its own."""
     scope = path.rpartition(".")[0]
     own = (*whens, (scope, node.when)) if node.when else whens
     if isinstance(node, Leaf):

@@ -1,4 +1,4 @@
-"""The architectures of a space in order: how many there are, which stands at a place, and at which place one stands."""
+"""Enumeration of the architectures of a space: their number, and the conversion between architecture and index."""
 
 from bisect import bisect_right
 from collections import Counter
@@ -11,24 +11,25 @@ from nasproxy.space.choice import Decision, Options, identify
 from nasproxy.trials.spec import Choice
 
 State = tuple[int, ...]
-"""All that later conditions need to know of the choices so far: the kind of each that one of them names."""
+"""The information on earlier choices that later conditions depend on: the kind of each relevant choice."""
 Wanted = frozenset[tuple[bool, Choice]]
-"""Identities of the values that a condition asks for."""
+"""Keys of the values that satisfy a condition."""
 
 MOST_STATES = 200_000
-"""Of all choices together; conditions that need more hang on too much at once to be counted."""
+"""Largest number of states over all choices; more complex conditions are rejected."""
 
 
 @dataclass(frozen=True)
 class _Step:
-    """One choice, as the count sees it.
+    """One choice, as a transition between states.
 
     Attributes:
         decision: The choice.
-        tests: Which kinds must stand at which places of the state for it to exist.
-        kinds: The kind of each value: values that no later condition tells apart share one; empty where none asks.
-        absent: The kind of the choice that does not exist.
-        kept: Places of the state, this choice's kind last, that later conditions still need.
+        tests: Indices into the state, each with the kinds that it must have for the choice to exist.
+        kinds: Kind of each value; values that no later condition distinguishes share one. Empty if no later condition
+            depends on the choice.
+        absent: Kind of the choice if it does not exist.
+        kept: Indices, into the state extended by this choice's kind, that later conditions depend on.
     """
 
     decision: Decision
@@ -45,27 +46,27 @@ class _Step:
         return tuple(everything[place] for place in self.kept)
 
     def ways(self, state: State) -> Mapping[int, int]:
-        """How many values there are of each kind."""
+        """Count the values of each kind."""
         if not self.exists(state):
             return {self.absent: 1}
         return Counter(self.kinds) if self.kinds else {self.absent: self.decision.options.size}
 
 
 class Enumeration:
-    """Numbers the architectures in the order of their choices, the last one varying fastest.
+    """Numbers the architectures in lexicographic order of their choices; the last choice varies fastest.
 
-    Nothing is listed: for each choice, and each state of what later conditions need, it knows in how many ways the
-    choices from there on can be made.
+    Architectures are not listed: for each choice and each state, dynamic programming counts the ways to make the
+    remaining choices.
 
     Attributes:
-        size: How many architectures there are.
+        size: Number of architectures.
     """
 
     def __init__(self, decisions: Sequence[Decision]) -> None:
-        """Count.
+        """Count the architectures.
 
         Raises:
-            SpaceError: A choice can never exist, or conditions hang on too much at once.
+            SpaceError: A choice can never exist, or conditions depend on too many choices at once.
         """
         self._steps = _steps(decisions)
         self._counts = self._count(self._reach())
@@ -73,7 +74,7 @@ class Enumeration:
         self.size = self._counts[0][()]
 
     def architecture(self, index: int) -> dict[str, Choice]:
-        """The architecture at a place from 0 to `size` - 1."""
+        """Return the architecture of an index from 0 to `size` - 1."""
         architecture: dict[str, Choice] = {}
         state: State = ()
         for i, step in enumerate(self._steps):
@@ -91,7 +92,7 @@ class Enumeration:
         return architecture
 
     def index(self, architecture: Mapping[str, Choice]) -> int:
-        """The place of an architecture in canonical form."""
+        """Return the index of an architecture in canonical form."""
         index = 0
         state: State = ()
         for i, step in enumerate(self._steps):
@@ -107,14 +108,14 @@ class Enumeration:
         return index
 
     def _ends_of(self, i: int, state: State) -> list[int]:
-        """Where the architectures with each value of the choice end, of those that begin as the state says."""
+        """Return the cumulative numbers of architectures by value of the choice, given the state."""
         if (i, state) not in self._ends:
             step, after = self._steps[i], self._counts[i + 1]
             self._ends[i, state] = list(accumulate(after[step.after(state, kind)] for kind in step.kinds))
         return self._ends[i, state]
 
     def _reach(self) -> list[set[State]]:
-        """The states that there can be before each choice, and after the last."""
+        """Find the reachable states before each choice and after the last."""
         states: list[set[State]] = [{()}]
         for step in self._steps:
             if not any(step.exists(state) for state in states[-1]):
@@ -131,7 +132,7 @@ class Enumeration:
         return states
 
     def _count(self, states: Sequence[set[State]]) -> list[dict[State, int]]:
-        """In how many ways the choices from each on can be made, by the state before it."""
+        """Count, for each choice and state before it, the ways to make this choice and the remaining ones."""
         counts: list[dict[State, int]] = [dict.fromkeys(states[-1], 1)]
         for step, before in zip(reversed(self._steps), reversed(states[:-1]), strict=True):
             after = counts[-1]
@@ -165,7 +166,7 @@ def _steps(decisions: Sequence[Decision]) -> list[_Step]:
 
 
 class _Kinds:
-    """Tells the values of a choice apart as far as conditions on it do."""
+    """Partitions the values of a choice by the conditions that they satisfy."""
 
     def __init__(self, options: Options, wanted: Sequence[Wanted]) -> None:
         self._wanted = wanted
@@ -175,7 +176,7 @@ class _Kinds:
         self.of_values = tuple(self._kind(tuple(value in values for values in wanted)) for value in asked_of)
 
     def among(self, values: Wanted) -> frozenset[int]:
-        """The kinds of some values that a condition wants."""
+        """Return the kinds of the values that satisfy a condition."""
         place = self._wanted.index(values)
         return frozenset(kind for answer, kind in self._answers.items() if answer[place])
 

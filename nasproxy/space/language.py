@@ -1,8 +1,8 @@
-"""The language of search spaces: from a tree, as YAML gives it, to choices in order with what each hangs on.
+"""Parser for the language of search spaces, from nested mappings of YAML to a tree of choices.
 
 A choice is a list of values (one of them), `{oneof: [...]}` or `{manyof: [...], k: 2, distinct: true, sorted: false}`.
-A mapping of names is a group; `{repeat: 7, each: ..., but: {0: ...}}` is one with members 0 to 6 that are alike, except
-for what `but` replaces. Choices and groups may carry `when`: paths of earlier choices, with the values these must have.
+A mapping of names is a group; `{repeat: 7, each: ..., but: {0: ...}}` is a group of equal members 0 to 6, except for
+what `but` replaces. Choices and groups may have `when`: paths of earlier choices, with the values that they must have.
 """
 
 import math
@@ -15,10 +15,10 @@ from nasproxy.errors import SpaceError
 from nasproxy.space.choice import ManyOf, OneOf, Options, Picked, identify
 
 RESERVED = ("oneof", "manyof", "k", "distinct", "sorted", "when", "repeat", "each", "but")
-"""Words of the language; everything else is a name."""
+"""Keywords of the language; everything else is a name."""
 NAME = re.compile(r"[A-Za-z0-9_-]+")
 When: TypeAlias = Mapping[str, Picked]
-"""Values by path, as written."""
+"""Conditions: values by path, as written."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Leaf:
 
 @dataclass(frozen=True)
 class Group:
-    """Choices that stand together."""
+    """A group of choices."""
 
     members: Mapping[str, "Node"]
     when: When
@@ -39,10 +39,10 @@ class Group:
 
 @dataclass(frozen=True)
 class Repeat(Group):
-    """A group of members that are alike, but for some.
+    """A group of equal members, except for replacements.
 
     Attributes:
-        each: A member of which nothing was replaced.
+        each: A member without replacements.
     """
 
     each: "Node"
@@ -55,11 +55,11 @@ def read_space(space: str, tree: Any) -> Group:
     """Read the choices of a space.
 
     Args:
-        space: Its name, for messages.
-        tree: Nested mappings as YAML gives them; a dotted key stands for nested groups.
+        space: Name of the space, for error messages.
+        tree: Nested mappings of YAML; a dotted key denotes nested groups.
 
     Raises:
-        SpaceError: They are not written as the language wants them.
+        SpaceError: The choices do not conform to the language.
     """
     if not isinstance(tree, Mapping) or not tree:
         raise SpaceError(f"search space {space!r} needs choices, got {tree or 'none'}: list some under `choices`")
@@ -70,12 +70,12 @@ def read_space(space: str, tree: Any) -> Group:
 
 
 def join_path(path: str, name: str) -> str:
-    """The path of a name in a group."""
+    """Return the path of a name in a group."""
     return f"{path}.{name}" if path else name
 
 
 class _Reader:
-    """Reads what stands at a path."""
+    """Parser of the nodes of one space."""
 
     def __init__(self, space: str) -> None:
         self._space = space
@@ -143,7 +143,7 @@ class _Reader:
         return Repeat(members, self._when(path, entries), self.node(join_path(path, "each"), each))
 
     def _changed(self, path: str, each: Any, change: Any) -> Any:
-        """Merge groups by name; anything else is replaced whole."""
+        """Merge groups by name; replace anything else."""
         if not self._is_group(path, each) or not self._is_group(path, change):
             return change
         old, new = self._entries(path, each), self._entries(path, change)
@@ -247,7 +247,7 @@ class _Reader:
             raise self._error(path, f"has {strange[0]!r} beside `{beside}`, where only {others} may stand: remove it")
 
     def _refuse_misspelt(self, path: str, names: Iterable[str]) -> None:
-        """A choice that was meant would be a group of one choice, of the same size and another path."""
+        """Reject misspelt keywords, which would otherwise be read as a group of one choice."""
         for name in names:
             word = re.sub("[_-]", "", name).lower()
             if word in ("oneof", "manyof"):

@@ -1,4 +1,4 @@
-"""A search space: how many architectures it has, architectures drawn from it, changed, named and read again."""
+"""Search spaces: counting, sampling, mutating, validating and serializing architectures."""
 
 import json
 import random
@@ -17,24 +17,24 @@ from nasproxy.trials.overrides import flatten, number_lists
 from nasproxy.trials.spec import Architecture, Choice, to_canonical_json
 
 SHOWN = 20
-"""Names that a message lists at most."""
+"""Most names that an error message lists."""
 
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """The architectures that a tree of choices spans.
+    """The set of architectures that a tree of choices defines.
 
-    An architecture is a flat mapping from path to value. Its canonical form holds, in declared order, the choices that
-    exist under the others; architectures of one canonical form are one.
+    An architecture is a flat mapping from path to value. Its canonical form contains the existing choices in declared
+    order; architectures with equal canonical forms are equal.
 
     Attributes:
-        name: What the space is called.
-        choices: The tree, in the language of `nasproxy.space.language`.
-        baseline: The user's own architecture, with which the others are compared, or None; it may be nested.
+        name: Name of the space.
+        choices: Tree of choices, in the language of `nasproxy.space.language`.
+        baseline: Existing architecture of the user that candidates are compared with, nested or by path; or None.
 
     Raises:
-        SpaceError: The choices are not written as the language wants them, the space has a single architecture, or the
-            baseline is not in it.
+        SpaceError: The choices do not conform to the language, the space has only one architecture, or the baseline is
+            not in it.
     """
 
     name: str
@@ -52,40 +52,40 @@ class SearchSpace:
 
     @cached_property
     def tree(self) -> language.Group:
-        """The choices as they were declared."""
+        """Tree of the declared choices."""
         return language.read_space(self.name, self.choices)
 
     @cached_property
     def declared(self) -> tuple[Decision, ...]:
-        """The choices in order, with what each hangs on."""
+        """Choices in declared order, with their conditions."""
         return resolve_conditions(self.name, self.tree)
 
     @property
     def size(self) -> int:
-        """How many different architectures there are."""
+        """Number of different architectures."""
         return self._enumeration.size
 
     @cached_property
     def points(self) -> int:
-        """Ways to make all choices, those without effect too: what other tools count."""
+        """Number of combinations of all choices, including those without effect, as other tools count."""
         return prod(decision.options.points for decision in self.declared)
 
     @property
     def decisions(self) -> int:
-        """How many values a point has; a choice of several has several."""
+        """Number of slots of all choices."""
         return len(self._slots)
 
     def sample(self, n: int, seed: int) -> list[Architecture]:
-        """Draw architectures uniformly, none twice.
+        """Draw architectures uniformly without replacement.
 
-        The first k of n are what `sample(k, seed)` gives, so that a sample can be added to.
+        The first k of n architectures equal `sample(k, seed)`, so that a sample can be extended.
 
         Args:
-            n: How many, at least 0.
-            seed: Which draw.
+            n: Number of architectures, at least 0.
+            seed: Seed of the sample.
 
         Raises:
-            SpaceError: The space has fewer, or `n` is negative.
+            SpaceError: The space has fewer than `n` architectures, or `n` is negative.
         """
         if not 0 <= n <= self.size:
             raise SpaceError(
@@ -95,31 +95,31 @@ class SearchSpace:
         return [self._enumeration.architecture(index) for index in _distinct(n, self.size, seed)]
 
     def architecture(self, index: int) -> dict[str, Choice]:
-        """The architecture at a place from 0 to `size` - 1; the last choice varies fastest.
+        """Return the architecture of an index from 0 to `size` - 1; the last choice varies fastest.
 
         Raises:
-            SpaceError: There is no such place.
+            SpaceError: The index is out of range.
         """
         if not 0 <= index < self.size:
             raise SpaceError(f"search space {self.name!r} has places 0 to {self.size - 1}, got {index}")
         return self._enumeration.architecture(index)
 
     def index(self, architecture: Architecture) -> int:
-        """The place of an architecture.
+        """Return the index of an architecture.
 
         Raises:
-            SpaceError: It is not in the space.
+            SpaceError: The architecture is not in the space.
         """
         return self._enumeration.index(self.canonical(architecture))
 
     def canonical(self, architecture: Architecture) -> dict[str, Choice]:
-        """Bring an architecture into the form that its equals share.
+        """Convert an architecture to its canonical form.
 
-        Choices come in order, with values as declared; those that do not exist under the others are dropped, whatever
-        their values; several values whose order says nothing are sorted.
+        Choices are in declared order, with values as declared; choices that do not exist, given the others, are
+        dropped regardless of their values; values whose order carries no information are sorted.
 
         Raises:
-            SpaceError: A choice is missing or unknown, or a value is not among its choice's.
+            SpaceError: A choice is missing or unknown, or a value is not one of its choice's values.
         """
         self._refuse_unknown(architecture)
         form: dict[str, Choice] = {}
@@ -136,7 +136,7 @@ class SearchSpace:
         return form
 
     def key(self, architecture: Architecture) -> str:
-        """Text that is equal for equal architectures, whatever the order of their choices.
+        """Return a text key that is equal for equal architectures, independent of the order of their choices.
 
         Raises:
             SpaceError: The architecture is not in the space.
@@ -144,14 +144,14 @@ class SearchSpace:
         return to_canonical_json(self.canonical(architecture))
 
     def mutate(self, architecture: Architecture, seed: int) -> dict[str, Choice]:
-        """Another architecture, which differs in one choice.
+        """Draw an architecture that differs in one choice.
 
-        One of the values is changed, each as likely: where one value is chosen, to any other; where several are, one of
-        them to another or two of them swapped. Choices that come into existence by it get random values.
+        A slot is drawn uniformly. A choice of one value gets any other value; in a choice of several, one value is
+        changed or two are swapped. Choices that exist only after the change get random values.
 
         Args:
-            architecture: What to change.
-            seed: Which change.
+            architecture: Architecture to change.
+            seed: Seed of the draw.
 
         Raises:
             SpaceError: The architecture is not in the space.
@@ -178,18 +178,18 @@ class SearchSpace:
         return new
 
     def to_json(self, architecture: Architecture) -> str:
-        """An architecture as text for people and programs, in declared order.
+        """Serialize an architecture to JSON, in declared order.
 
         Raises:
-            SpaceError: It is not in the space.
+            SpaceError: The architecture is not in the space.
         """
         return json.dumps(self.canonical(architecture), ensure_ascii=False)
 
     def from_json(self, text: str) -> dict[str, Choice]:
-        """Read an architecture, in canonical form.
+        """Read an architecture from JSON and return its canonical form.
 
         Raises:
-            SpaceError: The text is no JSON object, or not an architecture of the space.
+            SpaceError: The text is not a JSON object, or not an architecture of the space.
         """
         try:
             content = json.loads(text)
@@ -206,7 +206,7 @@ class SearchSpace:
         return frozenset(slot for decision in self.declared for slot in decision.slots)
 
     def _spelled_out(self, architecture: Any) -> dict[str, Any]:
-        """An architecture by path, where it may be nested."""
+        """Flatten an architecture that may be nested to values by path."""
         if not isinstance(architecture, Mapping):
             raise SpaceError(
                 f"an architecture of {self.name!r} must map its choices to values, got {architecture!r}: name each"
@@ -239,7 +239,7 @@ def _some(names: list[str]) -> str:
 
 
 def _distinct(n: int, size: int, seed: int) -> list[int]:
-    """The first `n` places of a random permutation of `size`, by a shuffle that remembers only its swaps."""
+    """Return the first `n` elements of a random permutation of `size`, by a shuffle that stores only its swaps."""
     generator = random.Random(seed)
     moved: dict[int, int] = {}
     places = []

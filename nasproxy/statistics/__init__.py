@@ -1,1 +1,1 @@
-"""Rank correlation, noise and acceptance of proxy tasks: numbers in, numbers out; NumPy and SciPy only."""
+"""Rank correlation, noise and acceptance of proxy tasks, as pure functions on NumPy and SciPy."""

@@ -1,4 +1,4 @@
-"""When a proxy task ranks well enough: what is known, what is decided, and the interface of the rules."""
+"""Acceptance of proxy tasks: the evidence, the verdict and the protocol of criteria."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,15 +14,15 @@ from nasproxy.statistics.missing import Floats
 from nasproxy.statistics.rank_correlation import RankCorrelation, kendall_tau
 
 ROUNDING = 1e-12
-"""Tau is a ratio of counts, computed through square roots: 27/45 may come out just below 0.6."""
+"""Tolerance on tau, which is computed with square roots: 27/45 can come out just below 0.6."""
 MARGIN = 0.10
-"""A proxy task is wrongly accepted where its true tau lies more than this below the target."""
+"""A proxy task is wrongly accepted if its true tau is more than this below the target."""
 MOST_MODELS = 200
-"""Reference models beyond which a verdict asks for no more: nobody trains so many fully."""
+"""Largest set of reference models that a verdict asks for; more full trainings are impractical."""
 
 
 class VerdictKind(str, Enum):
-    """What is decided about a proxy task."""
+    """Decision on a proxy task."""
 
     ACCEPTED = "accepted"
     REJECTED = "rejected"
@@ -31,15 +31,15 @@ class VerdictKind(str, Enum):
 
 @dataclass(frozen=True)
 class LookPlan:
-    """How often a criterion may be asked, which is what its error is divided over.
+    """The looks that a criterion divides its error over.
 
     Attributes:
-        fractions: Fraction of training at each check of a proxy task, in (0, 1], rising.
-        tasks: Proxy tasks that are judged on the same reference models.
-        sizes: Sizes that the set of reference models may have, rising: one where it may not grow.
+        fractions: Fraction of training at each check of a proxy task, in (0, 1], increasing.
+        tasks: Number of proxy tasks that are judged on the same reference models.
+        sizes: Possible sizes of the set of reference models, increasing; a single one if no models are added.
 
     Raises:
-        ValueError: Fractions or sizes do not rise, or a number is out of range.
+        ValueError: Fractions or sizes do not increase, or a number is out of range.
     """
 
     fractions: tuple[float, ...]
@@ -58,15 +58,15 @@ class LookPlan:
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """What is known about one proxy task so far.
+    """The scores of one proxy task so far.
 
     Attributes:
-        reference: Full-training scores, shape (n_models,); NaN where missing.
-        proxy: Scores under the proxy task at the first checks, shape (checks, n_models), same order; NaN where missing.
-        plan: How often it may be judged.
+        reference: Full-training scores, shape (n_models,); NaN if missing.
+        proxy: Scores under the proxy task at the first checks, shape (checks, n_models), same order; NaN if missing.
+        plan: All planned looks.
 
     Raises:
-        ValueError: Shapes do not fit, or there are more checks than planned.
+        ValueError: Shapes do not match, or there are more checks than planned.
     """
 
     reference: Floats
@@ -91,12 +91,12 @@ class Evidence:
 
     @property
     def is_last_look(self) -> bool:
-        """Whether no further check will come."""
+        """Whether this is the last planned check."""
         return len(self.proxy) == len(self.plan.fractions)
 
     @cached_property
     def correlation(self) -> RankCorrelation | None:
-        """The rank correlation at the last check; None where it is undefined, or fewer than 5 models have scores."""
+        """Rank correlation at the last check; None if undefined or if fewer than 5 models have both scores."""
         try:
             return kendall_tau(self.proxy[-1], self.reference) if len(self.proxy) else None
         except TooFewTrialsError:
@@ -108,12 +108,13 @@ class Verdict:
     """The decision on a proxy task at its last check.
 
     Attributes:
-        kind: Accepted, rejected (no further check, and more models would hardly help) or undecided.
-        correlation: Rank correlation there; None where undefined.
-        reason: The decision in words.
-        models_needed: Reference models to add before asking again; None where these would not help.
-        needed: The tau that was needed; None where no tau would have been enough.
-        lower_limit: One-sided 95 % lower limit of the true tau, of this check alone; None where the rule has none.
+        kind: Accepted, rejected (at the last check, when more models would not help) or undecided.
+        correlation: Rank correlation at the last check; None if undefined.
+        reason: Text that explains the decision.
+        models_needed: Number of reference models to add before the next decision; None if that would not help.
+        needed: Acceptance threshold of tau; None if no tau would suffice.
+        lower_limit: One-sided 95 % lower confidence limit of the true tau at this check alone; None if the criterion
+            gives none.
     """
 
     kind: VerdictKind
@@ -125,26 +126,26 @@ class Verdict:
 
 
 class Criterion(Protocol):
-    """A rule of decision on a proxy task: pure and deterministic, so that a resumed study decides the same.
+    """Decision rule on a proxy task, pure and deterministic, so that a resumed study makes the same decisions.
 
     Attributes:
-        target: The tau that a good proxy task reaches.
-        min_models: Reference models without which it never accepts.
+        target: Tau of a good proxy task.
+        min_models: Minimum number of reference models for acceptance.
     """
 
     target: float
     min_models: int
 
     def judge(self, evidence: Evidence) -> Verdict:
-        """Decide at the last check; it is asked after every check, and again where models were added."""
+        """Decide at the last check; called after every check, and again after models are added."""
         ...
 
 
 def check_target(target: float) -> None:
-    """Refuse a target that is no tau.
+    """Check that a target lies in (0, 1].
 
     Raises:
-        ConfigError: It lies outside (0, 1].
+        ConfigError: The target is out of range.
     """
     if not 0 < target <= 1:
         raise ConfigError(f"criterion.target must lie in (0, 1], got {target}: give a tau, such as 0.65")
@@ -169,13 +170,13 @@ def decide_acceptance(
     target: float,
     lower_limit: float | None = None,
 ) -> Verdict:
-    """Hold the last check's tau against the one that is needed.
+    """Compare the last check's tau with the acceptance threshold.
 
     Args:
-        evidence: What is known.
-        needed: The tau that is needed on so many models; None where no tau would be enough.
-        target: The tau that a good proxy task reaches: below it, more models are of no use.
-        lower_limit: Of the true tau, for the record.
+        evidence: Scores so far.
+        needed: Maps a number of models to the acceptance threshold of tau; None if no tau suffices.
+        target: Tau of a good proxy task; below it, no models are added.
+        lower_limit: Lower confidence limit of the true tau, to be recorded in the verdict.
     """
     correlation = evidence.correlation
     where = f"after {100 * evidence.fractions[-1]:.3g} % of training" if len(evidence.fractions) else "yet"
@@ -195,13 +196,13 @@ def decide_acceptance(
 
 
 def count_models_to_add(verdict: Verdict, models: int, *, step: int, maximum: int) -> int:
-    """How many reference models an undecided verdict calls for now; 0 where even the most allowed would not decide.
+    """Compute the number of reference models to add now; 0 if even the maximum would not lead to acceptance.
 
     Args:
-        verdict: What the criterion said.
-        models: Reference models that it was judged on.
-        step: Models that are added at a time.
-        maximum: Models that there may be.
+        verdict: Verdict of the criterion.
+        models: Number of reference models that the verdict is based on.
+        step: Number of models to add at a time.
+        maximum: Maximum number of reference models.
     """
     if verdict.models_needed is None or models + verdict.models_needed > maximum:
         return 0
@@ -209,7 +210,7 @@ def count_models_to_add(verdict: Verdict, models: int, *, step: int, maximum: in
 
 
 def _models_needed(n: int, tau: float, needed: Callable[[int], float | None]) -> int | None:
-    """The fewest models to add at which this tau would be enough; None where no number that can be had would do."""
+    """Find the smallest number of models to add at which this tau would suffice; None if there is none."""
     for more in range(1, MOST_MODELS - n + 1):
         limit = needed(n + more)
         if limit is not None and tau >= limit - ROUNDING:

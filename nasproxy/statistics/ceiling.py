@@ -1,4 +1,4 @@
-"""What seed noise lets a proxy task reach on given reference models, and whether these can be ranked."""
+"""Noise ceiling of the reference scores, and whether their range suffices for a ranking."""
 
 import math
 from dataclasses import dataclass
@@ -15,10 +15,10 @@ from nasproxy.statistics.variance import CONFIDENCE, SeedDeviation
 
 @dataclass(frozen=True)
 class NoiseCeiling:
-    """The tau that seed noise of the reference scores lets a perfect proxy reach.
+    """Expected tau between a perfect proxy and reference scores with seed noise.
 
     Attributes:
-        tau: Best tau to hope for, in [0, 1].
+        tau: Noise ceiling, in [0, 1].
         low: Lower end of its 95 % interval.
         high: Upper end of its 95 % interval.
         reliability: Share of the reference scores' variance that is not seed noise, in [0, 1].
@@ -32,12 +32,12 @@ class NoiseCeiling:
 
 @dataclass(frozen=True)
 class RangeCheck:
-    """Whether the reference scores are far enough apart for their order to mean something.
+    """Whether the range of the reference scores suffices for a ranking.
 
     Attributes:
-        is_usable: There are enough groups.
-        distinct_groups: Groups of scores that seed noise does not tell apart.
-        message: The finding in words; what to do where it is not usable.
+        is_usable: Whether there are enough groups.
+        distinct_groups: Number of groups of scores that can be distinguished despite seed noise.
+        message: Text of the finding, with advice if the range is not usable.
     """
 
     is_usable: bool
@@ -46,23 +46,23 @@ class RangeCheck:
 
 
 def compute_noise_ceiling(reference_scores: ArrayLike, seed_deviation: SeedDeviation) -> NoiseCeiling | None:
-    """Bound the tau between a perfect, noiseless proxy and reference scores of one seed each.
+    """Estimate the tau between a perfect, noiseless proxy and reference scores of one seed each.
 
-    A reference score is y = true score + seed noise, so the share of its variance that is true is
+    A reference score is y = true score + seed noise. The share of its variance that is true is
     r = 1 - sigma_seed^2 / Var(y), its correlation with the true scores is sqrt(r), and for normal scores
-    their tau is (2/pi) asin(sqrt(r)). A proxy task with seed noise of its own reaches less.
+    their tau is (2/pi) asin(sqrt(r)). A proxy task with seed noise reaches less.
 
     Interval: with s from m seeds and Var(y) from n models, both independent and normal,
     (s^2 / Var(y)) / (sigma_seed^2 / sigma_y^2) follows F(m - 1, n - 1). So sigma_seed^2 / sigma_y^2 lies
-    between (s^2 / Var(y)) / F_0.975 and (s^2 / Var(y)) / F_0.025, and tau falls as this ratio grows.
+    between (s^2 / Var(y)) / F_0.975 and (s^2 / Var(y)) / F_0.025, and tau decreases with this ratio.
 
     Args:
-        reference_scores: Full-training scores, shape (n_models,); NaN is left out. Give NaN for a failed
-            model: a stand-in score would be taken for true spread.
-        seed_deviation: Deviation over seeds of one architecture's full-training score.
+        reference_scores: Full-training scores, shape (n_models,); NaN is ignored. Give NaN for failed models: an
+            imputed score would count as true variance.
+        seed_deviation: Standard deviation over seeds of one architecture's full-training score.
 
     Returns:
-        The ceiling, or None where all reference scores are equal.
+        The ceiling, or None if all reference scores are equal.
 
     Raises:
         TooFewTrialsError: Fewer than 2 scores.
@@ -85,14 +85,14 @@ def compute_noise_ceiling(reference_scores: ArrayLike, seed_deviation: SeedDevia
 
 
 def compare_spread_with_noise(scores: ArrayLike, sd: float) -> float | None:
-    """Standard deviation of the better half of the scores over that of seeds; near 1 their order is noise.
+    """Compute the ratio of the better half's standard deviation to that over seeds; near 1, ranks are mostly noise.
 
     Args:
-        scores: Scores of different models, shape (n_models,); NaN is left out.
+        scores: Scores of different models, shape (n_models,); NaN is ignored.
         sd: Standard deviation over seeds, in units of the score.
 
     Returns:
-        The ratio, or None where `sd` is 0.
+        The ratio, or None if `sd` is 0.
 
     Raises:
         TooFewTrialsError: Fewer than 3 scores.
@@ -106,22 +106,22 @@ def compare_spread_with_noise(scores: ArrayLike, sd: float) -> float | None:
 
 
 def check_range(scores: ArrayLike, sd: float, *, min_groups: int = 4) -> RangeCheck:
-    """Count the scores that seed noise can tell apart; huddled on a few values they cannot be judged.
+    """Count groups of scores that can be distinguished despite seed noise, and compare with the minimum.
 
-    From the lowest score up, a group takes what lies within 2 `sd` of its lowest member, so that the groups
-    number the most models that are all more than 2 `sd` from each other. A chain of scores, each near the
-    next, is not one group: more models on the same range must not look like fewer.
+    From the lowest score up, a group contains the scores within 2 `sd` of its lowest member. The number of groups is
+    therefore the largest number of models whose scores all differ by more than 2 `sd`. A chain of scores in small
+    steps forms several groups, so that adding models never reduces the number of groups.
 
     Args:
-        scores: Scores of different models, shape (n_models,); NaN is left out.
+        scores: Scores of different models, shape (n_models,); NaN is ignored.
         sd: Standard deviation over seeds, in units of the score.
-        min_groups: Fewest groups that can be judged.
+        min_groups: Minimum number of groups for a usable range.
 
     Raises:
-        TooFewTrialsError: No score.
+        TooFewTrialsError: There are no scores.
         ValueError: `sd` is negative, the scores are not one-dimensional, or one is infinite.
 
-    >>> range_check([0.1, 0.11, 0.9, 0.91], sd=0.01).distinct_groups
+    >>> check_range([0.1, 0.11, 0.9, 0.91], sd=0.01).distinct_groups
     2
     """
     _check_deviation(sd)

@@ -1,4 +1,4 @@
-"""Whether a retraining contradicts a proxy task's verdict, and how much it could have shown at all."""
+"""Test of a confirmation run against a proxy task's verdict, and the power of the test."""
 
 import math
 from dataclasses import dataclass
@@ -10,17 +10,17 @@ from nasproxy.statistics.power import ContradictionTest
 from nasproxy.statistics.rank_correlation import Z_95, RankCorrelation, kendall_tau
 
 HIGHEST_TAU = 0.85
-"""Above it the deviation of atanh(tau) is not known: simulated, just true verdicts of 0.95 fell in up to 15 %."""
+"""Largest tau tested: the variance of atanh(tau) is unknown above (5 % tests at 0.95 rejected up to 15 %)."""
 POWER = 0.8
-"""Probability with which the noticeable tau is noticed."""
+"""Power of the test at the noticeable tau."""
 
 
 @dataclass(frozen=True)
 class PooledTau:
-    """Tau of two trainings of the same models together; flattered where one of them was chosen for its tau.
+    """Combined tau of two trainings of the same models; optimistically biased if one was selected by its tau.
 
     Attributes:
-        tau: Mean of both on the scale of atanh(tau).
+        tau: Mean of both taus on the scale of atanh(tau).
         low: Lower end of the 95 % interval.
         high: Upper end of the 95 % interval.
     """
@@ -32,15 +32,15 @@ class PooledTau:
 
 @dataclass(frozen=True)
 class Confirmation:
-    """What a retraining says of a verdict.
+    """Result of comparing confirmation runs with a verdict.
 
     Attributes:
-        stated_tau: The true tau that the verdict is held to; None where it states none.
-        alpha: Probability of contradicting a verdict that is just true.
-        correlation: Rank correlation of the retraining; None where it is undefined.
-        pooled: Tau of both trainings together; None without another, or where one is undefined.
-        p_value: Probability of a tau so low, were the stated one true; None without a test.
-        noticeable_tau: True tau that would have been contradicted with a probability of 80 %; None without a test.
+        stated_tau: True tau that the verdict states and the test uses; None if it states none.
+        alpha: Significance level: probability of contradicting a verdict whose true tau equals the stated one.
+        correlation: Rank correlation of the confirmation runs; None if undefined.
+        pooled: Combined tau of both trainings; None if there is only one, or one is undefined.
+        p_value: One-sided p-value (H0: the true tau is the stated one); None without a test.
+        noticeable_tau: True tau that the test detects with 80 % power; None without a test.
     """
 
     stated_tau: float | None
@@ -52,7 +52,7 @@ class Confirmation:
 
     @property
     def is_contradicted(self) -> bool:
-        """Whether the verdict cannot stand: its tau is too low, or no ranks are left of which it could speak."""
+        """Whether the confirmation runs contradict the verdict: their tau is significantly too low or undefined."""
         if self.stated_tau is None:
             return False
         return self.p_value is None or self.p_value <= self.alpha
@@ -66,18 +66,18 @@ def compare_retraining(
     alpha: float = 0.05,
     truncated: RankCorrelation | None = None,
 ) -> Confirmation:
-    """Hold the scores of a retraining against what a verdict states.
+    """Test whether the scores of confirmation runs contradict the tau that a verdict states.
 
-    The test is of the retraining alone. The tau that the verdict rests on was chosen for lying above the target, so it
-    is credited with the target and no more: the mean of both then says what the retraining says by itself, and its
-    deviation is not smaller by the square root of 2, since both come from the same models.
+    The test uses the confirmation runs only. The tau of the verdict was selected for exceeding the target, so it would
+    count as the target; and since both taus come from the same models, their mean does not have a standard deviation
+    smaller by the square root of 2.
 
     Args:
-        proxy: Scores of the retraining, shape (n_models,), higher is better; NaN where a model has none.
+        proxy: Scores of the confirmation runs, shape (n_models,), higher is better; NaN if missing.
         reference: Full-training scores, same shape and order.
-        stated_tau: The true tau that the verdict states, in (0, 1], held to 0.85 at most; None where it states none.
-        alpha: Probability of contradicting a verdict that is just true, in (0, 1).
-        truncated: Tau that the verdict rests on, of the same models.
+        stated_tau: True tau that the verdict states, in (0, 1], tested as 0.85 at most; None if it states none.
+        alpha: Significance level, in (0, 1).
+        truncated: Rank correlation that the verdict is based on, of the same models.
 
     Raises:
         TooFewTrialsError: Fewer than 5 models have both scores.
@@ -95,7 +95,7 @@ def compare_retraining(
 
 
 def _pool(first: RankCorrelation, second: RankCorrelation) -> PooledTau:
-    """Both together, their errors taken to be one: of the same models these are correlated, by an unknown measure."""
+    """Combine two taus, assuming fully correlated errors: the correlation of taus of the same models is unknown."""
     centre = (float(fisher_z(first.tau, first.n)) + float(fisher_z(second.tau, second.n))) / 2
     reach = Z_95 * FIELLER.sd(min(first.n, second.n))
     return PooledTau(math.tanh(centre), math.tanh(centre - reach), math.tanh(centre + reach))

@@ -1,23 +1,24 @@
-"""How far the tau of a few models strays from the true one, on the scale of atanh(tau)."""
+"""Standard deviation and lower confidence limit of tau on few models."""
 
 from nasproxy.statistics.fisher import WIDE
 from nasproxy.statistics.score_test import score_lower_limits
 
 MIN_MODELS = 8
-"""Below this a tau says next to nothing: its deviation grows without bound towards 6 models."""
+"""Minimum number of models: the standard deviation diverges towards 6 models."""
 
 
 def atanh_deviation(n: int) -> float | None:
-    """Standard deviation of atanh(tau) that its upper tail has on `n` random models.
+    """Compute the standard deviation of atanh(tau) of `n` random models that matches its upper tail.
 
-    The textbook's sqrt(0.437 / (n - 4)) is right in the middle, but the tail of few models is longer: on normal
-    scores of 10 models 2 % of tau lie 2.05 times 0.34 above the truth, where the textbook says 0.27.
+    The textbook formula sqrt(0.437 / (n - 4)) matches the centre of the distribution, but with few models the tail is
+    heavier: for normal scores of 10 models, the 98th percentile lies 2.05 * 0.34 above the true value, where the
+    textbook formula gives 2.05 * 0.27.
 
     Args:
-        n: Models.
+        n: Number of models.
 
     Returns:
-        The deviation, or None on fewer than 8 models.
+        The standard deviation, or None for fewer than 8 models.
 
     Source: 0.48 / (n - 6) after published learning curves; holds up to a tau of 0.8.
     """
@@ -25,10 +26,13 @@ def atanh_deviation(n: int) -> float | None:
 
 
 def tau_lower_limit(tau: float, n: int) -> float | None:
-    """One-sided 95 % lower limit of the true tau, by the score test; None on fewer than 8 models.
+    """Compute the one-sided 95 % lower confidence limit of the true tau by the score test.
 
     Args:
         tau: Observed tau-b.
-        n: Models.
+        n: Number of models.
+
+    Returns:
+        The limit, or None for fewer than 8 models.
     """
     return float(score_lower_limits(tau, n)) if n >= MIN_MODELS else None

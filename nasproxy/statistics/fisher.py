@@ -1,4 +1,4 @@
-"""Fisher's z of tau: atanh(tau) is nearly normal, and its variance is known from the number of models."""
+"""Fisher's z of tau: atanh(tau) is nearly normal, with a variance that depends on the number of models only."""
 
 import math
 from dataclasses import dataclass
@@ -15,18 +15,18 @@ class ZVariance:
     """Variance of atanh(tau) of n models: factor / (n - offset).
 
     Attributes:
-        factor: Variance times the models that count.
-        offset: Models that do not count.
+        factor: Numerator of the variance.
+        offset: Number of models that is subtracted in the denominator.
     """
 
     factor: float
     offset: int
 
     def sd(self, n: int) -> float:
-        """Standard deviation of atanh(tau) of n models.
+        """Compute the standard deviation of atanh(tau) of n models.
 
         Raises:
-            TooFewTrialsError: n is not above the offset.
+            TooFewTrialsError: `n` is not above the offset.
         """
         if n <= self.offset:
             raise TooFewTrialsError(f"the variance of tau needs {self.offset + 1} models, got {n}: add models")
@@ -34,17 +34,17 @@ class ZVariance:
 
 
 FIELLER = ZVariance(factor=0.437, offset=4)
-"""Fieller, Hartley and Pearson (1957): right for normal scores, tau up to 0.8."""
+"""Fieller, Hartley and Pearson (1957): holds for normal scores and tau up to 0.8."""
 WIDE = ZVariance(factor=0.48, offset=6)
-"""Fits published learning curves of 10 to 40 models, whose scores are not normal; for lower bounds."""
+"""Fitted to published learning curves of 10 to 40 models, whose scores are not normal; for lower bounds."""
 
 
 def fisher_z(taus: ArrayLike, n: ArrayLike) -> Floats:
-    """Fisher's z of taus; at |tau| = 1, where atanh ends, half a discordant pair short of 1.
+    """Compute Fisher's z of taus, clipping |tau| to half a discordant pair below 1, where atanh is infinite.
 
     Args:
         taus: Taus, any shape; NaN stays NaN.
-        n: Models that each was taken over, at least 2; a shape that broadcasts.
+        n: Number of models of each tau, at least 2, broadcastable.
     """
     models = np.asarray(n, dtype=np.float64)
     farthest = 1.0 - 2.0 / (models * (models - 1.0))

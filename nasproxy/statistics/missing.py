@@ -1,4 +1,4 @@
-"""Scores that may be missing: NaN in an array of floats."""
+"""Arrays of scores in which NaN marks missing values."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -7,10 +7,10 @@ Floats = NDArray[np.float64]
 
 
 def as_vector(name: str, values: ArrayLike) -> Floats:
-    """Values as a float64 vector; NaN marks a missing one.
+    """Convert values to a float64 vector; NaN marks missing ones.
 
     Args:
-        name: What the values are, for the error.
+        name: Name of the values, for the error message.
         values: Shape (n,), finite or NaN.
 
     Raises:
@@ -25,10 +25,10 @@ def as_vector(name: str, values: ArrayLike) -> Floats:
 
 
 def as_vectors(**named_values: ArrayLike) -> list[Floats]:
-    """Values of the same models as vectors of one length.
+    """Convert values of the same models to vectors of equal length.
 
     Raises:
-        ValueError: One of them is not a vector of finite values, or the lengths differ.
+        ValueError: Values are not one-dimensional or infinite, or the lengths differ.
     """
     vectors = [as_vector(name, values) for name, values in named_values.items()]
     if len({vector.size for vector in vectors}) > 1:
@@ -38,7 +38,7 @@ def as_vectors(**named_values: ArrayLike) -> list[Floats]:
 
 
 def keep_present(name: str, values: ArrayLike) -> Floats:
-    """The values that are not missing, in order.
+    """Return the values that are not missing, in order.
 
     Raises:
         ValueError: The values are not one-dimensional, or one is infinite.

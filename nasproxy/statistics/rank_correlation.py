@@ -1,4 +1,4 @@
-"""How well the scores of a proxy task rank the reference models."""
+"""Rank correlation and related measures between proxy and reference scores."""
 
 import math
 from dataclasses import dataclass
@@ -21,10 +21,10 @@ class RankCorrelation:
 
     Attributes:
         tau: Tau-b, in [-1, 1].
-        p_value: Two-sided probability of a tau at least as far from 0 if the two rankings were unrelated.
+        p_value: Two-sided p-value (H0: tau = 0).
         low: Lower end of the 95 % interval.
         high: Upper end of the 95 % interval.
-        n: Models that had both scores.
+        n: Number of models with both scores.
     """
 
     tau: float
@@ -35,21 +35,21 @@ class RankCorrelation:
 
 
 def kendall_tau(proxy: ArrayLike, reference: ArrayLike, *, min_pairs: int = 5) -> RankCorrelation | None:
-    """Measure how well proxy scores rank the reference models.
+    """Compute Kendall's tau-b between proxy and reference scores.
 
-    The p-value is exact for small sets without ties. The interval is meant for |tau| below 0.8, and on
-    published learning curves of 10 models it was too narrow: do not rest a decision on it alone.
+    The p-value is exact for small sets without ties. The interval assumes |tau| below 0.8, and was too narrow on
+    published learning curves of 10 models: do not base a decision on it alone.
 
     Args:
-        proxy: Proxy scores, shape (n_models,), higher is better; NaN where a model has none.
+        proxy: Proxy scores, shape (n_models,), higher is better; NaN if missing.
         reference: Full-training scores, same shape and order.
-        min_pairs: Fewest models with both scores.
+        min_pairs: Minimum number of models with both scores.
 
     Returns:
-        Tau-b with its interval, or None where one side is constant (undefined, not 0).
+        Tau-b with its interval, or None if one side is constant.
 
     Raises:
-        TooFewTrialsError: Fewer than `min_pairs` such models.
+        TooFewTrialsError: Fewer than `min_pairs` models have both scores.
         ValueError: The shapes differ, or a score is infinite.
 
     Source: Kendall (1945); interval after Fieller (1957) and Bonett and Wright (2000).
@@ -66,18 +66,18 @@ def kendall_tau(proxy: ArrayLike, reference: ArrayLike, *, min_pairs: int = 5) -
 
 
 def spearman(proxy: ArrayLike, reference: ArrayLike, *, min_pairs: int = 5) -> float | None:
-    """Spearman's rho between proxy and reference scores.
+    """Compute Spearman's rho between proxy and reference scores.
 
     Args:
-        proxy: Proxy scores, shape (n_models,), higher is better; NaN where a model has none.
+        proxy: Proxy scores, shape (n_models,), higher is better; NaN if missing.
         reference: Full-training scores, same shape and order.
-        min_pairs: Fewest models with both scores.
+        min_pairs: Minimum number of models with both scores.
 
     Returns:
-        Rho in [-1, 1], or None where one side is constant.
+        Rho in [-1, 1], or None if one side is constant.
 
     Raises:
-        TooFewTrialsError: Fewer than `min_pairs` such models.
+        TooFewTrialsError: Fewer than `min_pairs` models have both scores.
         ValueError: The shapes differ, or a score is infinite.
 
     Source: Spearman (1904).
@@ -89,18 +89,18 @@ def spearman(proxy: ArrayLike, reference: ArrayLike, *, min_pairs: int = 5) -> f
 
 
 def weighted_tau(proxy: ArrayLike, reference: ArrayLike, *, min_pairs: int = 5) -> float | None:
-    """Kendall's tau in which exchanges among the best models weigh more, hyperbolically by rank.
+    """Compute weighted tau, in which exchanges among the best models have more weight, hyperbolically by rank.
 
     Args:
-        proxy: Proxy scores, shape (n_models,), higher is better; NaN where a model has none.
+        proxy: Proxy scores, shape (n_models,), higher is better; NaN if missing.
         reference: Full-training scores, same shape and order.
-        min_pairs: Fewest models with both scores.
+        min_pairs: Minimum number of models with both scores.
 
     Returns:
-        Weighted tau in [-1, 1], the mean over ranking by either side; None where one side is constant.
+        Weighted tau in [-1, 1], averaged over ranking by either side; None if one side is constant.
 
     Raises:
-        TooFewTrialsError: Fewer than `min_pairs` such models.
+        TooFewTrialsError: Fewer than `min_pairs` models have both scores.
         ValueError: The shapes differ, or a score is infinite.
 
     Source: Vigna (2015).
@@ -112,17 +112,17 @@ def weighted_tau(proxy: ArrayLike, reference: ArrayLike, *, min_pairs: int = 5) 
 
 
 def top_k_regret(proxy: ArrayLike, reference: ArrayLike, k: int = 3) -> float:
-    """What is lost by training fully only the proxy's top `k` models.
+    """Compute the regret of training fully only the proxy's top `k` models.
 
-    Proxy scores that tie at the edge of the top are taken against the proxy: the worse model is in.
+    Ties of proxy scores at the edge of the top count against the proxy: the worse model is included.
 
     Args:
-        proxy: Proxy scores, shape (n_models,), higher is better; NaN where a model has none.
+        proxy: Proxy scores, shape (n_models,), higher is better; NaN if missing.
         reference: Full-training scores, same shape and order.
-        k: Models that would be trained fully, at least 1.
+        k: Number of models to train fully, at least 1.
 
     Returns:
-        Best reference score less the best among the proxy's top `k`, in units of the score; at least 0.
+        Best reference score minus the best among the proxy's top `k`, in units of the score; at least 0.
 
     Raises:
         TooFewTrialsError: Fewer than `k` models have both scores.
@@ -134,23 +134,23 @@ def top_k_regret(proxy: ArrayLike, reference: ArrayLike, k: int = 3) -> float:
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}: give the number of models to train fully")
     proxy, reference = _pairs(proxy, reference, k)
-    best_first = np.lexsort((reference, -proxy))  # of a tie, the worse first
+    best_first = np.lexsort((reference, -proxy))  # ties count against the proxy
     return float(reference.max() - reference[best_first[:k]].max())
 
 
 def tau_in_better_half(proxy: ArrayLike, reference: ArrayLike, *, min_pairs: int = 3) -> RankCorrelation | None:
-    """Kendall's tau-b among the better half of the reference models, where a search must discriminate.
+    """Compute Kendall's tau-b among the better half of the reference models, which matter most for a search.
 
     Args:
-        proxy: Proxy scores, shape (n_models,), higher is better; NaN where a model has none.
+        proxy: Proxy scores, shape (n_models,), higher is better; NaN if missing.
         reference: Full-training scores, same shape and order.
-        min_pairs: Fewest models in the better half.
+        min_pairs: Minimum number of models in the better half.
 
     Returns:
-        Tau-b with its interval, or None where one side is constant.
+        Tau-b with its interval, or None if one side is constant.
 
     Raises:
-        TooFewTrialsError: The better half of the models with both scores has fewer than `min_pairs`.
+        TooFewTrialsError: The better half has fewer than `min_pairs` models with both scores.
         ValueError: The shapes differ, or a score is infinite.
     """
     proxy, reference = _pairs(proxy, reference, 1)
@@ -159,10 +159,10 @@ def tau_in_better_half(proxy: ArrayLike, reference: ArrayLike, *, min_pairs: int
 
 
 def is_in_better_half(scores: Floats) -> NDArray[np.bool_]:
-    """Which scores are in the better half: the median of an odd number, and all that tie at its edge, too.
+    """Return which scores are in the better half, including the median of an odd number and ties at the edge.
 
     Args:
-        scores: Shape (n,), n at least 1, none missing.
+        scores: Shape (n,), n at least 1, without missing scores.
 
     Returns:
         Mask of shape (n,).
@@ -171,16 +171,16 @@ def is_in_better_half(scores: Floats) -> NDArray[np.bool_]:
 
 
 def rank_failed_last(scores: ArrayLike, failed_mask: ArrayLike) -> Floats:
-    """Give models that failed by their own fault one score below all others: they rank last, and tie.
+    """Impute one score below all others for failed models (out of memory, diverged), so that they tie for last rank.
 
-    Made for ranks: the stand-in is no measurement, so keep it out of means and deviations.
+    Use the result for ranks only: the imputed score is no measurement, and would distort means and deviations.
 
     Args:
-        scores: Shape (n_models,), higher is better; NaN where a model has none.
-        failed_mask: Same shape and order, true where the model failed.
+        scores: Shape (n_models,), higher is better; NaN if missing.
+        failed_mask: Same shape and order, true for failed models.
 
     Returns:
-        Scores, shape (n_models,): replaced where the model failed, NaN where missing for other reasons.
+        Scores, shape (n_models,): imputed for failed models, NaN if missing for other reasons.
 
     Raises:
         ValueError: The shapes differ, or a score is infinite.
@@ -196,12 +196,12 @@ def rank_failed_last(scores: ArrayLike, failed_mask: ArrayLike) -> Floats:
         )
     others = ranked[~has_failed & ~np.isnan(ranked)]
     lowest = float(others.min()) if others.size else 0.0
-    ranked[has_failed] = lowest - max(1.0, abs(lowest))  # relative: 1 less than 1e17 is 1e17
+    ranked[has_failed] = lowest - max(1.0, abs(lowest))  # relative, since 1e17 - 1 == 1e17
     return ranked
 
 
 def _pairs(proxy: ArrayLike, reference: ArrayLike, min_pairs: int) -> tuple[Floats, Floats]:
-    """The models that have both scores."""
+    """Select the models with both scores."""
     proxies, references = as_vectors(proxy=proxy, reference=reference)
     has_both = ~(np.isnan(proxies) | np.isnan(references))
     n = int(has_both.sum())
@@ -218,9 +218,9 @@ def _is_constant(scores: Floats) -> bool:
 
 
 def _tau_interval(tau: float, n: int) -> tuple[float, float]:
-    """The 95 % interval of tau: all of [-1, 1] where 4 or fewer models say nothing.
+    """Compute the 95 % interval of tau; [-1, 1] for 4 or fewer models.
 
-    At |tau| = 1 Fisher's z is taken a little short of 1, so the interval is made to hold tau.
+    Fisher's z is clipped at |tau| = 1, so the interval is extended to contain tau.
     """
     if n <= FIELLER.offset:
         return -1.0, 1.0

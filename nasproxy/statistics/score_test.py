@@ -1,8 +1,8 @@
-"""Whether tau lies above a bar, by its exact deviation at the bar: holds near tau 1, where Fisher's z does not.
+"""Score test of tau against a null value, with the exact standard deviation at the null; valid also near tau 1.
 
-The distance to the bar is measured between arcsines. On the scale of tau itself the upper tail is shorter than a normal
-one, so that a test errs less than it says; on that of atanh(tau), Fisher's, it is longer. The arcsine stands between.
-Tau moves in steps of 4 / (n (n - 1)), and half a step is taken off what was observed.
+The test statistic is the difference of arcsines. On the scale of tau the upper tail is lighter than normal, so that a
+test is conservative; on the scale of atanh(tau), Fisher's z, it is heavier. The arcsine lies between the two. Tau is
+discrete with steps of 4 / (n (n - 1)); half a step is subtracted from the observed tau as a continuity correction.
 """
 
 import math
@@ -15,18 +15,18 @@ from nasproxy.errors import TooFewTrialsError
 from nasproxy.statistics.missing import Floats
 
 MIN_MODELS = 5
-"""Of fewer models even a perfect order is too likely by chance for a normal test."""
+"""Minimum number of models: with fewer, even a perfect order is too likely by chance for a normal test."""
 
 HALVINGS = 60
-"""Bisections until the limit is known to rounding."""
+"""Bisection steps until the limit is exact up to rounding."""
 
 
 def tau_deviation(tau: ArrayLike, n: ArrayLike) -> Floats:
-    """Standard deviation of Kendall's tau over samples of n models with normal scores, without ties.
+    """Compute the standard deviation of Kendall's tau over samples of n models with normal scores, without ties.
 
     Args:
         tau: True tau, in [-1, 1], any shape.
-        n: Models, at least 2; a shape that broadcasts.
+        n: Number of models, at least 2, broadcastable.
 
     Source: Esscher (1924); Kendall and Gibbons, Rank Correlation Methods.
 
@@ -36,34 +36,34 @@ def tau_deviation(tau: ArrayLike, n: ArrayLike) -> Floats:
     true, models = np.asarray(tau, dtype=np.float64), np.asarray(n, dtype=np.float64)
     half = (2 / math.pi * np.arcsin(np.sin(math.pi / 2 * true) / 2)) ** 2
     variance = 2 / (models * (models - 1)) * (1 - true**2 + 2 * (models - 2) * (1 / 9 - half))
-    return np.sqrt(np.maximum(variance, 0.0))  # rounding at tau 1
+    return np.sqrt(np.maximum(variance, 0.0))  # rounding can make it negative at tau 1
 
 
 def arcsine_deviation(tau: ArrayLike, n: ArrayLike) -> Floats:
-    """Standard deviation of the arcsine of tau, by its slope at the true tau; towards 1 both vanish alike."""
+    """Compute the standard deviation of asin(tau) by the delta method, bounded below, as both factors vanish at 1."""
     true, models = np.asarray(tau, dtype=np.float64), np.asarray(n, dtype=np.float64)
     slope = np.sqrt(np.maximum(1 - true**2, 1e-12))
     return np.asarray(np.maximum(tau_deviation(true, models) / slope, np.sqrt(2 / (models * (models - 1)))))
 
 
 def score_lower_limits(taus: ArrayLike, n: ArrayLike, *, alpha: float = 0.05) -> Floats:
-    """The bars that observed taus do not quite pass: one-sided lower confidence limits of the true taus.
+    """Compute one-sided lower confidence limits of the true taus by inverting the score test.
 
     Args:
         taus: Observed taus, any shape; NaN stays NaN.
-        n: Models of each, at least 5; a shape that broadcasts.
+        n: Number of models of each tau, at least 5, broadcastable.
         alpha: Probability that a limit lies above the true tau, in (0, 0.5].
 
     Returns:
         Limits, in [-1, 1] and at most the taus, same shape.
 
     Raises:
-        ValueError: alpha is out of range.
-        TooFewTrialsError: Fewer than 5 models.
+        ValueError: `alpha` is out of range.
+        TooFewTrialsError: There are fewer than 5 models.
 
-    Source: normal score test on the arcsine of tau, inverted, deviation after Esscher (1924). With 10 models tau moves
-        in steps of 4 %, which at a true tau of 0.8 hold 6 % of samples: there no limit made from tau alone covers just
-        95 %.
+    Source: Inversion of the normal score test on the arcsine of tau, standard deviation after Esscher (1924). With 10
+        models tau has steps of 0.04, and at a true tau of 0.8 one step contains 6 % of samples, so that no limit based
+        on tau alone has a coverage of exactly 95 %.
 
     >>> score_lower_limits([0.6, 1.0], 10).round(3).tolist()
     [0.213, 0.882]
@@ -82,7 +82,7 @@ def score_lower_limits(taus: ArrayLike, n: ArrayLike, *, alpha: float = 0.05) ->
 
 
 def _reduced(taus: ArrayLike, n: ArrayLike) -> Floats:
-    """Arcsines of observed taus, half a step taken off: the continuity correction of Yates."""
+    """Compute arcsines of observed taus after the continuity correction of Yates."""
     models = np.asarray(n, dtype=np.float64)
     reduced = np.asarray(taus, dtype=np.float64) - 2 / (models * (models - 1))
     return np.asarray(np.arcsin(np.maximum(reduced, -1.0)), dtype=np.float64)

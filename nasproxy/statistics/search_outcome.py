@@ -1,4 +1,4 @@
-"""What a search gains by a proxy task: how good the best model is that its ranks bring to full training."""
+"""Expected result of a search with a proxy task: the rank of the best model that is then trained fully."""
 
 import math
 from dataclasses import dataclass
@@ -9,19 +9,19 @@ from scipy import special, stats
 from nasproxy.statistics.missing import Floats
 
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(200)
-"""Of the integral over the proxy scores of the models that are not in the top; with 400 the result is the same."""
+"""Quadrature over the proxy scores of models outside the top; 400 nodes give the same result."""
 FARTHEST = 8.0
-"""Standard scores beyond which no normal density is left."""
+"""Standard score beyond which the normal density is negligible."""
 
 
 @dataclass(frozen=True)
 class SearchOutcome:
-    """What a search of random models finds, on average.
+    """Expected result of a search over random models.
 
     Attributes:
-        trials: Models that are ranked by their proxy scores.
-        top: Models of these that are then trained fully.
-        best_rank: Rank of the best of the top among all by full training, 1 the best; a mean, so no whole number.
+        trials: Number of models that are ranked by their proxy scores.
+        top: Number of best models that are then trained fully.
+        best_rank: Mean rank by full training, among all trials, of the best model in the top; 1 is the best.
     """
 
     trials: int
@@ -30,27 +30,27 @@ class SearchOutcome:
 
 
 def predict_outcome(tau: float, trials: int, *, top: int = 10, draws: int = 2000, seed: int = 0) -> SearchOutcome:
-    """Simulate searches whose proxy scores are related to full training by a tau.
+    """Simulate searches with a proxy task of a given tau.
 
-    Both scores are taken to be normal, with the correlation sin(pi tau / 2) that gives this tau, and all models to be
-    drawn at random: a search that learns as it goes meets better models, which are harder to tell apart.
+    Proxy and reference scores are bivariate normal with correlation sin(pi tau / 2), which corresponds to this tau,
+    and all models are random: a search algorithm that adapts finds better models, which are harder to rank.
 
-    Only the top's scores are drawn, as the largest of so many; how many of the others are better than the best of
-    them is then an integral, so that a search of a million costs no more than one of a hundred.
+    Only the scores of the top are drawn, as order statistics; the number of other models that are better than the
+    best of the top is an integral, so that the cost does not depend on the number of trials.
 
     Args:
         tau: Kendall's tau of the proxy task, in [-1, 1].
-        trials: Models that the search trains, at least 1.
-        top: Its best models that are trained fully, at least 1; all of them where there are no more.
-        draws: Searches to simulate.
-        seed: Of the draws.
+        trials: Number of models that the search trains, at least 1.
+        top: Number of best models that are trained fully, at least 1; at most `trials` are.
+        draws: Number of simulated searches.
+        seed: Seed of the simulation.
 
     Raises:
         ValueError: A number is out of range.
 
     Source: Kruskal (1958) for the correlation; Renyi (1953) for the largest of many.
 
-    >>> search_outcome(1.0, 2000).best_rank
+    >>> predict_outcome(1.0, 2000).best_rank
     1.0
     """
     if not -1 <= tau <= 1 or min(trials, top, draws) < 1:
@@ -71,16 +71,16 @@ def predict_outcome(tau: float, trials: int, *, top: int = 10, draws: int = 2000
 
 
 def expect_random_rank(trials: int, trained: float) -> float:
-    """Mean rank among `trials` random models of the best of those that are trained fully, taken at random.
+    """Compute the mean rank, among `trials` random models, of the best of `trained` models chosen at random.
 
     Args:
-        trials: Models that could be trained.
-        trained: Models that are, at least 1.
+        trials: Number of models.
+        trained: Number of models that are trained fully, at least 1.
 
     Raises:
         ValueError: `trained` is below 1.
 
-    >>> random_best_rank(2000, 2000)
+    >>> expect_random_rank(2000, 2000)
     1.0
     """
     if trained < 1:
@@ -89,7 +89,7 @@ def expect_random_rank(trials: int, trained: float) -> float:
 
 
 def _smallest_uniforms(random: np.random.Generator, trials: int, top: int, draws: int) -> Floats:
-    """The smallest of so many uniform numbers, shape (draws, top): sums of exponentials over the sum of all."""
+    """Draw the `top` smallest of `trials` uniform numbers, shape (draws, top), as ratios of sums of exponentials."""
     sums = np.cumsum(random.standard_exponential((draws, top)), axis=1)
     others = random.standard_gamma(trials + 1 - top, size=(draws, 1))
     smallest: Floats = sums / (sums[:, -1:] + others)
@@ -101,12 +101,12 @@ def _share_better(
     edge: Floats,
     correlation: float,
 ) -> Floats:
-    """Probability that a model whose proxy score lies below the edge is better than the best of the top, by draw."""
+    """Compute, for each draw, the probability that a model outside the top is better than the best of the top."""
     low = -FARTHEST
     half = (edge - low) / 2
     scores = low + half[:, None] * (NODES + 1)
     density = np.exp(-(scores**2) / 2) / math.sqrt(2 * math.pi)
-    # At a correlation of 1 the score decides alone, and the division's infinities say so.
+    # At a correlation of 1 the quotient is infinite, and ndtr gives the correct 0 or 1.
     with np.errstate(divide="ignore"):
         reach = (correlation * scores - best[:, None]) / np.sqrt(1 - correlation**2)
     mass = half * ((density * special.ndtr(reach)) @ WEIGHTS)

@@ -1,4 +1,4 @@
-"""Studies that were never trained: taus of models with normal scores, at a true tau, look after look."""
+"""Simulation of studies: taus of models with normal scores and a given true tau, at successive looks."""
 
 import math
 from collections.abc import Sequence
@@ -7,13 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 MOST_PAIRS = 1_000_000
-"""Pairs of models, over all studies, that one look may take."""
+"""Maximum number of pairs of models per look, over all studies."""
 
 
 def count_studies(models: int, *, least: int = 1_000, most: int = 5_000) -> int:
-    """How many studies to simulate of so many models: fewer of larger ones, which take longer.
+    """Choose the number of studies to simulate, which decreases with the number of models.
 
-    >>> studies_of(10), studies_of(30)
+    >>> count_studies(10), count_studies(30)
     (5000, 2298)
     """
     pairs = models * (models - 1) // 2
@@ -29,18 +29,18 @@ def simulate_taus(
     studies: int,
     seed: int = 0,
 ) -> NDArray[np.float32]:
-    """Simulate what studies see of a proxy task whose true tau is the same at every look.
+    """Simulate the observed taus of a proxy task whose true tau is the same at every look.
 
-    Full-training scores and proxy scores are normal. What keeps a proxy score from the full one has two parts: one that
-    wanes as training goes on, correlated f_i / f_j between fractions f_i < f_j of training, and the check's own noise.
+    Scores are normal. A proxy score is a multiple of the full-training score plus two components: one with correlation
+    f_i / f_j between fractions f_i < f_j of training, and independent noise of each check.
 
     Args:
-        tau: The true tau, in (-1, 1).
-        fractions: Fraction of training at each look, shape (looks,), rising.
-        sizes: Numbers of models to judge on, rising; each set holds the ones before it.
-        noise_share: Share of the variance that is a check's own noise, in [0, 1].
-        studies: How many studies.
-        seed: Which ones.
+        tau: True tau, in (-1, 1).
+        fractions: Fraction of training at each look, shape (looks,), increasing.
+        sizes: Numbers of models, increasing; each set contains the smaller ones.
+        noise_share: Share of the variance that is independent noise of each check, in [0, 1].
+        studies: Number of studies.
+        seed: Seed of the simulation.
 
     Returns:
         Tau, shape (sizes, studies, looks).
@@ -69,7 +69,7 @@ def simulate_taus(
 
 
 def _nested_pairs(sizes: Sequence[int]) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
-    """All pairs of models, those among the first `sizes[0]` first, and where the pairs of each size end."""
-    second, first = np.tril_indices(sizes[-1], -1)  # row after row: the pairs of a set stand before all others
+    """List all pairs of models, pairs of smaller sets first, and the end of each set's pairs."""
+    second, first = np.tril_indices(sizes[-1], -1)  # row by row: the pairs of a smaller set come first
     models = np.array(sizes)
     return first, second, models * (models - 1) // 2

@@ -1,4 +1,4 @@
-"""Selection of reference models for spread: train all a little, drop the most crowded, train the rest on."""
+"""Selection of reference models with spread-out scores: train all briefly, remove crowded ones, train the rest."""
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -7,21 +7,21 @@ from nasproxy.errors import ConfigError
 from nasproxy.statistics.missing import Floats, as_vector, as_vectors
 
 MIN_REMAINING = 2
-"""Models that are never removed: a closest pair has no third to be judged by."""
+"""Minimum number of models that remain: the rule for a closest pair needs a third model."""
 EPSILON = float(np.finfo(np.float32).eps)
-"""Keeps the scaling of equal values from dividing by zero."""
+"""Prevents division by zero when all values are equal."""
 
 
 def remove_closest(accuracy: ArrayLike, latency_ms: ArrayLike | None, n_remove: int) -> list[int]:
-    """Choose the models to drop so that the rest lies spread out.
+    """Choose the models to remove so that the remaining ones are spread out.
 
-    Accuracy and latency are scaled to [0, 1] once. Then, again and again, the closest pair is taken, and of
-    its two members the one that has its second neighbour nearer is removed.
+    Accuracy and latency are scaled to [0, 1] once. Then, repeatedly, the member of the closest pair whose second
+    neighbour is nearer is removed.
 
     Args:
-        accuracy: Scores, shape (n_models,), none missing.
-        latency_ms: Latencies, same shape and order, none missing; None spreads by accuracy alone.
-        n_remove: Models to remove; fewer where only 2 would remain.
+        accuracy: Scores, shape (n_models,), without missing values.
+        latency_ms: Latencies, same shape and order, without missing values; None uses accuracy only.
+        n_remove: Number of models to remove; at least 2 models remain.
 
     Returns:
         Indices of the removed models, in order of removal.
@@ -29,7 +29,7 @@ def remove_closest(accuracy: ArrayLike, latency_ms: ArrayLike | None, n_remove: 
     Raises:
         ValueError: The shapes differ, a value is missing or infinite, or `n_remove` is negative.
 
-    Source: the filter of Vertex AI NAS (model selection).
+    Source: Filter of Vertex AI NAS (model selection).
 
     >>> remove_closest([0.0, 0.5, 0.6, 1.0], None, n_remove=1)
     [2]
@@ -49,16 +49,16 @@ def remove_closest(accuracy: ArrayLike, latency_ms: ArrayLike | None, n_remove: 
 
 
 def removal_count(n_valid: int, n_invalid: int, *, per_iteration: int = 5, final: int = 10) -> int:
-    """Valid models to remove after one iteration; invalid ones count as removed already.
+    """Compute the number of valid models to remove after one iteration; invalid models count as removed.
 
     Args:
-        n_valid: Models with all their scores.
-        n_invalid: Models without, which leave in any case.
-        per_iteration: Models that leave an iteration.
-        final: Models to end with.
+        n_valid: Number of models with all scores.
+        n_invalid: Number of models with missing scores.
+        per_iteration: Number of models to remove per iteration.
+        final: Number of models at the end.
 
     Returns:
-        A count of at least 0 that leaves at least 2 valid models, where there are as many.
+        A count of at least 0 that leaves at least 2 valid models if there are as many.
 
     Raises:
         ConfigError: `per_iteration` or `final` is below 1.
@@ -74,7 +74,7 @@ def removal_count(n_valid: int, n_invalid: int, *, per_iteration: int = 5, final
 
 
 def pool_sizes(start: int = 30, final: int = 10, per_iteration: int = 5) -> list[int]:
-    """Models of each iteration, if none fails, from `start` down to `final`.
+    """Compute the number of models of each iteration, from `start` down to `final`, if none fails.
 
     Raises:
         ConfigError: A number is below 1.
@@ -92,13 +92,13 @@ def pool_sizes(start: int = 30, final: int = 10, per_iteration: int = 5) -> list
 
 
 def cumulative_fractions(start: int = 30, final: int = 10, per_iteration: int = 5) -> list[float]:
-    """How far each iteration trains its models, as a fraction of full training in (0, 1].
+    """Compute the fraction of full training, in (0, 1], that each iteration trains its models to.
 
-    An iteration of K models goes 1/K of a training further, so that it costs one training; the last goes to
-    the end.
+    An iteration of K models adds 1/K of a training, so that it costs one full training; the last completes the
+    training.
 
     Raises:
-        ConfigError: A number is below 1, or the models would be trained fully before the last iteration.
+        ConfigError: A number is below 1, or the models would be fully trained before the last iteration.
 
     Source: Vertex AI NAS (model selection).
 
@@ -117,16 +117,16 @@ def cumulative_fractions(start: int = 30, final: int = 10, per_iteration: int = 
 
 
 def selection_cost(start: int = 30, final: int = 10, per_iteration: int = 5, *, is_resumed: bool = True) -> float:
-    """Price of a selection in full trainings.
+    """Compute the cost of a selection in full trainings.
 
     Args:
-        start: Models to begin with.
-        final: Models to end with.
-        per_iteration: Models that leave an iteration.
-        is_resumed: Whether trainings continue from their full state; else each iteration trains from the beginning.
+        start: Number of models at the start.
+        final: Number of models at the end.
+        per_iteration: Number of models to remove per iteration.
+        is_resumed: Whether trainings resume from their checkpoints; otherwise each iteration trains from scratch.
 
     Raises:
-        ConfigError: A number is below 1, or the models would be trained fully before the last iteration.
+        ConfigError: A number is below 1, or the models would be fully trained before the last iteration.
 
     >>> round(selection_cost(), 6), round(selection_cost(is_resumed=False), 6)
     (12.1, 18.15)
@@ -143,7 +143,7 @@ def _check_plan(per_iteration: int, final: int) -> None:
 
 
 def _scaled_points(accuracy: ArrayLike, latency_ms: ArrayLike | None) -> Floats:
-    """Points of shape (n_models, dimensions), each dimension in [0, 1]."""
+    """Scale accuracy and latency to points in [0, 1], shape (n_models, dimensions)."""
     axes = (
         [as_vector("accuracy", accuracy)]
         if latency_ms is None
@@ -158,7 +158,7 @@ def _scaled_points(accuracy: ArrayLike, latency_ms: ArrayLike | None) -> Floats:
 
 
 def _most_crowded(distances: Floats) -> int:
-    """The member of the closest pair whose second neighbour is nearer; on a tie the later found."""
+    """Find the member of the closest pair whose second neighbour is nearer; the later one on ties."""
     nearest_two = np.partition(distances, 1, axis=1)
     first = int(nearest_two[:, 0].argmin())
     other = int(distances[first].argmin())

@@ -1,4 +1,4 @@
-"""Taus of neighbouring checks taken together: each check has noise of its own, and several show the same models."""
+"""Smoothing of tau over neighbouring checks, which reduces the independent noise of each check."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -6,17 +6,17 @@ from numpy.typing import ArrayLike, NDArray
 from nasproxy.statistics.missing import Floats
 
 STRETCH = 1.4
-"""Checks count as neighbours while training is less than this many times longer: two of 16 geometric ones, 3 of 40."""
+"""Largest ratio of training fractions between neighbours: 2 of 16 geometrically spaced checks, 3 of 40."""
 ROUNDING = 1e-9
 
 
 def select_recent(fractions: ArrayLike) -> slice:
-    """The last check and its neighbours before it.
+    """Select the last check and its neighbours before it.
 
     Args:
-        fractions: Fraction of training at each check, rising, at least one.
+        fractions: Fraction of training at each check, increasing, at least one check.
 
-    >>> recent([0.1, 0.25, 0.5, 0.6])
+    >>> select_recent([0.1, 0.25, 0.5, 0.6])
     slice(2, 4, None)
     """
     places = np.asarray(fractions, dtype=np.float64)
@@ -24,11 +24,11 @@ def select_recent(fractions: ArrayLike) -> slice:
 
 
 def smooth(values: Floats, fractions: ArrayLike) -> Floats:
-    """Mean of each check's value and its neighbours' before it.
+    """Average each check's value with its neighbours before it.
 
     Args:
         values: Shape (..., checks).
-        fractions: Fraction of training at each check, shape (checks,), rising.
+        fractions: Fraction of training at each check, shape (checks,), increasing.
     """
     places = np.asarray(fractions, dtype=np.float64)
     stretches = [select_recent(places[: look + 1]) for look in range(places.size)]
@@ -36,13 +36,16 @@ def smooth(values: Floats, fractions: ArrayLike) -> Floats:
 
 
 def select_apart(fractions: ArrayLike, ratio: float) -> NDArray[np.intp]:
-    """Places of checks of which each lies at least so many times further than the one before; the first is one.
+    """Select checks, starting with the first, whose fractions increase by at least a factor from one to the next.
 
     Args:
-        fractions: Fraction of training at each check, rising.
-        ratio: At least 1.
+        fractions: Fraction of training at each check, increasing.
+        ratio: Smallest factor, at least 1.
 
-    >>> apart([0.1, 0.11, 0.2, 0.5], 1.5).tolist()
+    Returns:
+        Indices of the selected checks.
+
+    >>> select_apart([0.1, 0.11, 0.2, 0.5], 1.5).tolist()
     [0, 2, 3]
     """
     places = np.asarray(fractions, dtype=np.float64)

@@ -1,4 +1,4 @@
-"""How much a score varies from seed to seed, and how smooth learning curves are."""
+"""Variation of scores between seeds, and roughness of learning curves."""
 
 import itertools
 import math
@@ -13,7 +13,7 @@ from nasproxy.errors import ConfigError, TooFewTrialsError
 from nasproxy.statistics.missing import Floats, as_vector, as_vectors, keep_present
 
 SECTIONS = (0.0, 0.7, 0.9, 1.0)
-"""Ends of the sections of a training in which slopes are sampled: more densely towards its end."""
+"""Boundaries of the sections of a training in which slopes are sampled, more densely towards the end."""
 POINTS_PER_SECTION = 10
 CONFIDENCE = 0.95
 
@@ -23,13 +23,13 @@ Curve = tuple[ArrayLike, ArrayLike]
 
 @dataclass(frozen=True)
 class SeedDeviation:
-    """How much the score of one architecture varies from seed to seed.
+    """Standard deviation of one architecture's score over seeds.
 
     Attributes:
         sd: Sample standard deviation (ddof 1), in units of the score.
         low: Lower end of its 95 % interval.
         high: Upper end of its 95 % interval.
-        n: Seeds.
+        n: Number of seeds.
     """
 
     sd: float
@@ -40,14 +40,14 @@ class SeedDeviation:
 
 @dataclass(frozen=True)
 class VarianceVerdict:
-    """Whether trainings are steady enough to rank models by them.
+    """Whether the variance of trainings is low enough to rank models.
 
     Attributes:
-        variation: Coefficient of variation of the final scores; None where undefined.
-        smoothness: Mean smoothness of the curves that have one, lower is smoother; None where none has.
-        has_low_variation: The variation is defined and at most the limit.
-        is_smooth: Every curve could be judged, and the mean smoothness is at most the limit.
-        advice: What to do, a sentence each; empty where all is well.
+        variation: Coefficient of variation of the final scores; None if undefined.
+        smoothness: Mean roughness of the curves (the cloud tool's name), lower is smoother; None if undefined for all.
+        has_low_variation: Whether the variation is defined and within its limit.
+        is_smooth: Whether the roughness of every curve is defined and their mean is within its limit.
+        advice: Sentences of advice; empty if both limits hold.
     """
 
     variation: float | None
@@ -58,17 +58,17 @@ class VarianceVerdict:
 
     @property
     def is_good(self) -> bool:
-        """Whether both variation and smoothness are within their limits."""
+        """Whether both variation and roughness are within their limits."""
         return self.has_low_variation and self.is_smooth
 
 
 def coefficient_of_variation(final_scores: ArrayLike) -> float | None:
-    """Population standard deviation of the scores over their mean.
+    """Compute the population standard deviation of the scores divided by the absolute value of their mean.
 
-    The mean counts without its sign, so that scores below zero, such as a negated loss, can be judged too.
+    The absolute value makes the coefficient defined for negative scores, such as a negated loss.
 
     Args:
-        final_scores: Last score of each seed, shape (n_seeds,); NaN is left out.
+        final_scores: Last score of each seed, shape (n_seeds,); NaN is ignored.
 
     Returns:
         The coefficient, at least 0; None for fewer than 2 scores or a mean of zero.
@@ -76,7 +76,7 @@ def coefficient_of_variation(final_scores: ArrayLike) -> float | None:
     Raises:
         ValueError: The scores are not one-dimensional, or one is infinite.
 
-    Source: the formula of Vertex AI NAS (variance measurement), which divides by the signed mean.
+    Source: Formula of Vertex AI NAS (variance measurement), which divides by the signed mean.
 
     >>> round(coefficient_of_variation([0.1, 0.2, 0.3, 0.4, 0.5]), 2)
     0.47
@@ -88,24 +88,24 @@ def coefficient_of_variation(final_scores: ArrayLike) -> float | None:
 
 
 def smoothness(steps: ArrayLike, scores: ArrayLike) -> float | None:
-    """How much a learning curve goes down on its way up; 0 for one that never does.
+    """Compute the roughness of a learning curve, which the cloud tool calls smoothness; 0 if it never decreases.
 
-    Steps and scores are scaled to [0, 1] and joined by straight lines; the slope is read at 10 evenly spaced
-    points from the start of each of [0, 0.7), [0.7, 0.9) and [0.9, 1), to the right of a check that a point
-    falls on; the negative slopes are added up, not multiplied by the spacing. It grows with the number of
-    checks: compare only curves that were checked equally often.
+    Steps and scores are scaled to [0, 1] and interpolated linearly. Slopes are sampled at 10 evenly spaced points,
+    starting at the left end, of each of the sections [0, 0.7), [0.7, 0.9) and [0.9, 1); at a check, the slope to its
+    right counts. Roughness is the sum of the negative slopes, not weighted by the spacing. It increases with the
+    number of checks: compare only curves with equally many checks.
 
     Args:
         steps: Finished optimizer steps of each check, shape (checks,), increasing.
-        scores: Scores, same shape, higher is better; checks that are NaN are left out.
+        scores: Scores, same shape, higher is better; NaN is ignored.
 
     Returns:
-        Magnitude of the sum, at least 0; None for a flat curve or fewer than 2 checks.
+        Absolute value of the sum, at least 0; None for a flat curve or fewer than 2 checks.
 
     Raises:
         ValueError: The shapes differ, the steps do not increase, or a value is infinite.
 
-    Source: the formula of Vertex AI NAS (variance measurement), in float64 instead of float32.
+    Source: Formula of Vertex AI NAS (variance measurement), in float64 instead of float32.
 
     >>> round(smoothness([0, 70, 90, 100], [0.0, 1.0, 0.5, 1.0]), 3)
     25.0
@@ -123,13 +123,13 @@ def smoothness(steps: ArrayLike, scores: ArrayLike) -> float | None:
 
 
 def seed_deviation(scores: ArrayLike) -> SeedDeviation:
-    """Standard deviation of one architecture's score over seeds, with its 95 % interval.
+    """Compute the standard deviation of one architecture's score over seeds, with its 95 % interval.
 
     Args:
-        scores: Scores at one step, shape (n_seeds,); NaN is left out.
+        scores: Scores at one step, shape (n_seeds,); NaN is ignored.
 
     Raises:
-        TooFewTrialsError: Fewer than 2 scores.
+        TooFewTrialsError: There are fewer than 2 scores.
         ValueError: The scores are not one-dimensional, or one is infinite.
 
     Source: (n - 1) s^2 / sigma^2 is chi-square with n - 1 degrees of freedom for normal scores.
@@ -141,7 +141,7 @@ def seed_deviation(scores: ArrayLike) -> SeedDeviation:
         )
     freedom = known.size - 1
     is_constant = known.min() == known.max()
-    sd = 0.0 if is_constant else float(known.std(ddof=1))  # the mean of equal scores may be off by rounding
+    sd = 0.0 if is_constant else float(known.std(ddof=1))  # the mean of equal scores may have a rounding error
     tail = (1 - CONFIDENCE) / 2
     low, high = (sd * math.sqrt(freedom / stats.chi2.ppf(share, freedom)) for share in (1 - tail, tail))
     return SeedDeviation(sd=sd, low=low, high=high, n=known.size)
@@ -150,18 +150,18 @@ def seed_deviation(scores: ArrayLike) -> SeedDeviation:
 def judge_variance(
     curves: Sequence[Curve], *, max_variation: float = 0.4, max_roughness: float = 10.0
 ) -> VarianceVerdict:
-    """Judge whether the learning curves of one architecture's seeds agree and rise steadily.
+    """Compare the variation and roughness of one architecture's learning curves with their limits.
 
     Args:
-        curves: Steps and scores of each seed, its last check last.
-        max_variation: Largest coefficient of variation of the final scores that is good.
-        max_roughness: Largest mean smoothness that is good.
+        curves: Steps and scores of each seed, in order of the steps.
+        max_variation: Limit of the coefficient of variation of the final scores.
+        max_roughness: Limit of the mean roughness.
 
     Raises:
-        ConfigError: A limit is not above 0.
+        ConfigError: A limit is not positive.
         ValueError: A curve's shapes differ, its steps do not increase, or a value is infinite.
 
-    Source: measures and limits of Vertex AI NAS (variance measurement).
+    Source: Measures and limits of Vertex AI NAS (variance measurement).
     """
     _check_limit("max_variation", max_variation)
     _check_limit("max_roughness", max_roughness)
@@ -189,7 +189,7 @@ def _sample_points() -> Floats:
 
 
 def _final_score(scores: ArrayLike) -> float:
-    """The last score of a curve, NaN where it has none."""
+    """Return the last score of a curve, NaN if it has none."""
     vector = as_vector("scores", scores)
     return float(vector[-1]) if vector.size else math.nan
 

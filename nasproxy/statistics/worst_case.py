@@ -1,4 +1,4 @@
-"""What missing scores could do to tau: its lowest and highest value over all scores that they might have had."""
+"""Worst-case bounds of tau over all possible values of missing scores."""
 
 from dataclasses import dataclass
 
@@ -12,12 +12,12 @@ from nasproxy.statistics.missing import Floats, as_vectors
 
 @dataclass(frozen=True)
 class TauBounds:
-    """The range of tau-b that missing scores leave open.
+    """Range of tau-b over all values of the missing scores.
 
     Attributes:
         low: Lowest tau-b.
         high: Highest tau-b.
-        lost: Models that miss a score.
+        lost: Number of models with a missing score.
     """
 
     low: float
@@ -26,21 +26,21 @@ class TauBounds:
 
 
 def worst_case_tau(proxy: ArrayLike, reference: ArrayLike) -> TauBounds | None:
-    """Bound tau-b over all values that the missing scores could take, ties included.
+    """Compute bounds of tau-b over all values of the missing scores, including ties.
 
-    Both ends are reached by some completion, unless some models miss only their proxy score and others only
-    their reference score: then the bounds hold, but may lie a little too far out. Give models that failed by
-    their own fault their last rank first, with `rank_failed_last`: only lost ones are unknown.
+    The bounds are sharp unless some models lack only their proxy score and others only their reference score; they
+    are then valid but may be slightly too wide. Apply `rank_failed_last` first, so that models that ran out of memory
+    or diverged have the last rank and only lost scores count as missing.
 
     Args:
-        proxy: Proxy scores, shape (n_models,); NaN where missing.
-        reference: Full-training scores, same shape and order; NaN where missing.
+        proxy: Proxy scores, shape (n_models,); NaN if missing.
+        reference: Full-training scores, same shape and order; NaN if missing.
 
     Returns:
-        The bounds, or None where one side is constant whatever the missing scores.
+        The bounds, or None if one side is constant for all values of the missing scores.
 
     Raises:
-        TooFewTrialsError: Fewer than 2 models.
+        TooFewTrialsError: There are fewer than 2 models.
         ValueError: The shapes differ, or a score is infinite.
 
     >>> worst_case_tau([1, 2, 3, float("nan")], [10, 20, 30, 40])
@@ -57,10 +57,10 @@ def worst_case_tau(proxy: ArrayLike, reference: ArrayLike) -> TauBounds | None:
 
 
 def _highest_tau(proxy: Floats, reference: Floats) -> float | None:
-    """The highest tau-b: the most concordance for each number of ties, over all numbers of ties.
+    """Compute the highest tau-b: the maximum concordance for each number of ties, over all numbers of ties.
 
-    A model that misses both scores is best at the top of both. One that misses its proxy score and one that
-    misses its reference score are taken to agree, which is what can be too good to be true.
+    A model without both scores is best placed at the top of both sides. A model without a proxy score and one without
+    a reference score are assumed to be concordant, which can make the bound too high.
     """
     n = proxy.size
     lacks_proxy, lacks_reference = np.isnan(proxy), np.isnan(reference)
@@ -77,18 +77,18 @@ def _highest_tau(proxy: Floats, reference: Floats) -> float | None:
 
 
 def _gains(side: Floats, other: Floats) -> Floats:
-    """The most concordance that models without a score on one side add, by the number of ties that they add.
+    """Compute the maximum concordance that models without a score on one side add, by the number of added ties.
 
-    In the best completion their order is that of their other scores, since to swap two that are not costs
-    nothing. So the places, from the lowest up, each take the next few of them, which tie there.
+    In an optimal completion these models are in the order of their other scores, since sorting two of them never
+    reduces the concordance. So each place, from the lowest up, takes the next few models, which tie there.
 
     Returns:
-        Shape (ties + 1,); -inf for a number of ties that cannot be.
+        Shape (ties + 1,); -inf for impossible numbers of ties.
     """
     fixed, lost_others = side[~np.isnan(side)], np.sort(other[np.isnan(side) & ~np.isnan(other)])
     m = lost_others.size
     values, ranks, counts = np.unique(fixed, return_inverse=True, return_counts=True)
-    gaps = np.repeat(np.arange(values.size + 1) - 0.5, m)  # as often as models may stand there one above another
+    gaps = np.repeat(np.arange(values.size + 1) - 0.5, m)  # once for each model that can be placed there without ties
     places = np.sort(np.concatenate([np.arange(values.size), gaps]))
     against_fixed = sign_differences(lost_others[:, None], other[~np.isnan(side)]).astype(np.float64)
     added = against_fixed @ sign_differences(places, ranks[:, None].astype(np.float64))
@@ -98,7 +98,7 @@ def _gains(side: Floats, other: Floats) -> Floats:
     best[0, 0] = among_lost.clip(0).sum()
     for place, rank in enumerate(places):
         ties_each = int(counts[int(rank)]) if rank.is_integer() else 0
-        for end in range(m, 0, -1):  # downwards: a place is used once
+        for end in range(m, 0, -1):  # in decreasing order, so that each place is used once
             for start in range(end):
                 block = slice(start, end)
                 gain = added[block, place].sum() - among_lost[block, block].clip(0).sum()
@@ -110,7 +110,7 @@ def _gains(side: Floats, other: Floats) -> Floats:
 
 
 def _untied(side: Floats, sizes: int) -> Floats:
-    """Pairs that do not tie on a side where 0, 1, ... ties are added to those of its known scores."""
+    """Count the untied pairs of one side after adding 0, 1, ... ties to those of its known scores."""
     _, counts = np.unique(side[~np.isnan(side)], return_counts=True)
     ties = int((counts * (counts - 1)).sum()) // 2
     untied: Floats = np.maximum(_n_pairs(side.size) - ties - np.arange(sizes, dtype=np.float64), 0.0)

@@ -1,1 +1,1 @@
-"""What every backend and every store must pass, shipped so that those of other packages can be held to it too."""
+"""Contract suites for backends and stores, also for those of other packages, and synthetic trainings."""

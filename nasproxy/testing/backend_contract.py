@@ -1,7 +1,7 @@
-"""The contract of all backends, as test classes: inherit one and give a `make_backend` fixture.
+"""The contract suite for backends: inherit a test class and provide a `make_backend` fixture.
 
-`BackendContract` is what controllers rely on, in real or virtual time; `ProcessBackendContract` adds what holds where
-trials are processes that work on folders.
+`BackendContract` covers what controllers rely on, in real or virtual time; `ProcessBackendContract` adds tests for
+backends that run trials as processes on trial folders.
 """
 
 import time
@@ -23,29 +23,29 @@ MakeSpec = Callable[..., TrialSpec]
 
 
 def make_spec(seed: int = 0, fault: str = "none", **recipe: Any) -> TrialSpec:
-    """A trial of the synthetic trainer."""
+    """Make a trial of the synthetic trainer."""
     architecture: dict[str, Choice] = {"quality": 50, "fault": fault}
     return TrialSpec(architecture, ProxyTask(), Split.FULL, seed, synthetic.make_recipe(**recipe))
 
 
 class BackendContract:
-    """What controllers rely on."""
+    """Behaviour of backends that controllers rely on."""
 
     @pytest.fixture
     def store(self, tmp_path: Path) -> TrialStore:
-        """A store of its own for each test."""
+        """Provide an empty store for each test."""
         return FolderTrialStore(tmp_path / "trials")
 
     @pytest.fixture
     def make_spec(self) -> MakeSpec:
-        """Trials with curves of the synthetic trainer; a backend that trains others has to give its own."""
+        """Provide trials of the synthetic trainer; override for backends that cannot run it."""
         return make_spec
 
     def finish(self, backend: Backend, store: TrialStore, key: str, seconds: float = 60.0) -> TrialRecord:
-        """Wait until a trial no longer lives."""
+        """Wait until a trial is no longer live and return its record."""
         deadline = time.monotonic() + seconds
         while key in backend.live():
-            assert time.monotonic() < deadline, f"trial {key} still lives: {store.read(key)}"
+            assert time.monotonic() < deadline, f"trial {key} is still live: {store.read(key)}"
             backend.wait(0.1)
         return store.read(key)
 
@@ -146,7 +146,9 @@ class BackendContract:
         self, make_backend: MakeBackend, store: TrialStore, make_spec: MakeSpec
     ) -> None:
         specs = [make_spec(0), make_spec(1)]
-        assert make_backend(store).zero_costs(specs) == [None, None], "these trainers bring their own models"
+        assert make_backend(store).zero_costs(specs) == [None, None], (
+            "trainers without a model node build their own models"
+        )
 
     def test_closing_leaves_nothing_running(
         self, make_backend: MakeBackend, store: TrialStore, make_spec: MakeSpec
@@ -163,7 +165,7 @@ class BackendContract:
 
 
 class ProcessBackendContract(BackendContract):
-    """What holds besides where trials are processes that work on folders."""
+    """Further behaviour of backends that run trials as processes on trial folders."""
 
     def test_a_lost_trial_goes_on_from_its_checkpoint(self, make_backend: MakeBackend, store: FolderTrialStore) -> None:
         backend, spec = make_backend(store), make_spec(fault="die_once")

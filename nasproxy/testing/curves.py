@@ -1,9 +1,9 @@
-"""Tables of made-up learning curves, for tests, benchmarks and trying things out.
+"""Tables of synthetic learning curves, for tests, benchmarks and experiments.
 
     python -m nasproxy.testing.curves curves.csv --architectures 400 --checks 90 --proxy early=crossing
 
-Every architecture has a quality, which orders its full training in the end. What a proxy's curves show of it, and when,
-is the proxy's kind.
+Each architecture has a quality, which determines its rank after full training. The kind of a proxy task determines how
+its curves depend on the quality.
 """
 
 import argparse
@@ -20,16 +20,16 @@ COLUMNS = ("architecture", "proxy", "seed", "step", "score", "train_seconds", "s
 CAUSES = ("oom", "nan", "crash", "lost")
 REFERENCE = "full"
 PROXY_COST = 0.5
-"""Seconds of a proxy's step over those of full training, unless told otherwise."""
+"""Default cost of a step of a proxy task, relative to a step of full training."""
 
 
 @dataclass(frozen=True)
 class SyntheticModels:
-    """What a kind may make curves of.
+    """Latent properties of the models that curves are computed from.
 
     Attributes:
-        quality: What orders the full trainings in the end, shape (n_models, 1).
-        other: A property that has nothing to do with it, same shape.
+        quality: Determines the ranks after full training, shape (n_models, 1).
+        other: A property that is independent of the quality, same shape.
     """
 
     quality: Floats
@@ -37,40 +37,40 @@ class SyntheticModels:
 
 
 def steady(models: SyntheticModels, progress: Floats) -> Floats:
-    """Better models are ahead from the first check on, and more so later."""
+    """Rank models by quality at all checks, with differences that grow."""
     return models.quality * (0.2 + 0.8 * progress)
 
 
 def crossing(models: SyntheticModels, progress: Floats) -> Floats:
-    """The models that will be worse are ahead early on; the curves cross halfway."""
+    """Rank models in reverse in the first half, and by quality in the second."""
     return models.quality * (2 * progress - 1)
 
 
 def rise_and_fall(models: SyntheticModels, progress: Floats) -> Floats:
-    """Scores rise to a peak, then fall as a model overfits; the order stays."""
+    """Rank models by quality, with scores that fall after a peak, as under overfitting."""
     beyond_peak: Floats = np.maximum(0, progress - 0.5 - 0.1 * np.tanh(models.other))
     return steady(models, progress) - 6 * beyond_peak
 
 
 def hopeless(models: SyntheticModels, progress: Floats) -> Floats:
-    """Scores tell nothing of the quality, however long the training."""
+    """Rank models independently of their quality at all checks."""
     return models.other * (0.2 + 0.8 * progress)
 
 
 KINDS: Mapping[str, Callable[[SyntheticModels, Floats], Floats]] = {
     kind.__name__: kind for kind in (steady, crossing, rise_and_fall, hopeless)
 }
-"""What the command line calls them."""
+"""Kinds of proxy tasks by name on the command line."""
 
 
 @dataclass(frozen=True)
 class Noise:
-    """How far a score lies from where its model stands, as standard deviations in units of the final scores' spread.
+    """Standard deviations of the noise of scores, in units of the final scores' spread.
 
     Attributes:
-        early: Of each check when training begins; it falls with the square root of progress.
-        late: Of each check in the end.
-        seed: Between seeds, the same for all checks of a training.
+        early: Noise of each check at the beginning of training; it decreases with the square root of progress.
+        late: Noise of each check at the end of training.
+        seed: Noise between seeds, the same for all checks of a training.
     """
 
     early: float = 0.3
@@ -89,17 +89,17 @@ def generate_rows(
     failures: float = 0.0,
     seed: int = 0,
 ) -> Iterator[tuple[str, str, int, int, float, float, str]]:
-    """Make up trainings, as rows of a table of learning curves.
+    """Generate the rows of a table of synthetic learning curves.
 
     Args:
-        architectures: How many models.
-        checks: Checks of a whole training, one a step.
-        proxies: Kind by proxy, besides the reference `full`, which is steady.
-        costs: Seconds of a proxy's step over those of full training; 0.5 unless given.
-        seeds: Trainings of each model under each proxy.
-        noise: How noisy scores are.
-        failures: Share of the trainings that fail, before their first check or after any but the last.
-        seed: Which table.
+        architectures: Number of models.
+        checks: Checks of a whole training, one per step.
+        proxies: Kind by proxy task; full training, `full`, is added and has the kind steady.
+        costs: Cost of a step by proxy task, relative to a step of full training; 0.5 by default.
+        seeds: Trainings of each model under each proxy task.
+        noise: Noise of the scores.
+        failures: Share of trainings that fail, at a random check.
+        seed: Seed of the table.
     """
     random = np.random.default_rng(seed)
     noise = noise or Noise()
@@ -135,7 +135,7 @@ def generate_rows(
 
 
 def write_table(path: Path, rows: Iterator[tuple[str, str, int, int, float, float, str]]) -> None:
-    """Write rows as a CSV file."""
+    """Write rows to a CSV file."""
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
@@ -143,7 +143,7 @@ def write_table(path: Path, rows: Iterator[tuple[str, str, int, int, float, floa
 
 
 def _cost(text: str) -> float:
-    """A cost as the command line gives it; one that is no number is none, 0."""
+    """Parse a cost of the command line; 0, which is rejected later, for text that is no number."""
     try:
         return float(text) if text else PROXY_COST
     except ValueError:
@@ -151,28 +151,30 @@ def _cost(text: str) -> float:
 
 
 def main() -> None:
-    """Write a table as the command line asks for it."""
+    """Write the table that the command line describes."""
     parser = argparse.ArgumentParser(
         prog="python -m nasproxy.testing.curves",
-        description="Write a table of made-up learning curves, for backend=replay.",
+        description="Write a table of synthetic learning curves, for backend=replay.",
     )
-    parser.add_argument("path", type=Path, help="the CSV file to write")
+    parser.add_argument("path", type=Path, help="CSV file to write")
     parser.add_argument("--architectures", type=int, default=400)
-    parser.add_argument("--checks", type=int, default=90, help="of a whole training")
-    parser.add_argument("--seeds", type=int, default=1, help="of each model under each proxy")
+    parser.add_argument("--checks", type=int, default=90, help="checks of a whole training")
+    parser.add_argument("--seeds", type=int, default=1, help="trainings of each model under each proxy task")
     parser.add_argument(
         "--proxy",
         action="append",
         default=[],
         metavar="NAME=KIND[:COST]",
-        help=f"a proxy besides full, its kind ({', '.join(KINDS)}), and the seconds of its step over those of full "
-        f"training ({PROXY_COST} unless given); may be given more than once",
+        help=f"proxy task, its kind ({', '.join(KINDS)}) and its cost per step relative to full training "
+        f"(default: {PROXY_COST}); repeatable",
     )
-    parser.add_argument("--failures", type=float, default=0.0, help="share of the trainings that fail")
-    parser.add_argument("--early-noise", type=float, default=Noise.early, help="of a score when training begins")
-    parser.add_argument("--late-noise", type=float, default=Noise.late, help="of a score in the end")
-    parser.add_argument("--seed-noise", type=float, default=Noise.seed, help="between seeds")
-    parser.add_argument("--seed", type=int, default=0, help="which table")
+    parser.add_argument("--failures", type=float, default=0.0, help="share of trainings that fail")
+    parser.add_argument(
+        "--early-noise", type=float, default=Noise.early, help="noise of a check at the beginning of training"
+    )
+    parser.add_argument("--late-noise", type=float, default=Noise.late, help="noise of a check at the end of training")
+    parser.add_argument("--seed-noise", type=float, default=Noise.seed, help="noise between seeds")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the table")
     given = parser.parse_args()
     proxies, costs = {}, {}
     for text in given.proxy:
@@ -184,7 +186,7 @@ def main() -> None:
                 f"--proxy needs NAME=KIND[:COST] with a kind of {', '.join(KINDS)} and a cost above 0, got {text}"
             )
     if given.architectures < 1 or given.checks < 1 or given.seeds < 1 or not 0 <= given.failures <= 1:
-        parser.error("architectures, checks and seeds must be at least 1, failures a share from 0 to 1")
+        parser.error("architectures, checks and seeds must be at least 1, --failures a share in [0, 1]")
     rows = generate_rows(
         architectures=given.architectures,
         checks=given.checks,

@@ -1,4 +1,4 @@
-"""The contract of all trial stores, as a test class: inherit it and give `store` and `write` fixtures."""
+"""The contract suite for trial stores: inherit the test class and provide `store` and `write` fixtures."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,7 +10,7 @@ from nasproxy.trials.records import Cause, Check, Request, RetryLink, State, Sta
 from nasproxy.trials.spec import Split, TrialSpec
 
 Write = Callable[[str, TrialRecord], None]
-"""What a backend does to the store under test: puts down what is known of a trial."""
+"""Writes a trial's record to the store under test, as a worker does."""
 
 SPEC = TrialSpec(
     {"quality": 1, "fault": "none"}, ProxyTask(width=0.5), Split.SEARCH, 3, synthetic.make_recipe(noise=0.1)
@@ -22,7 +22,7 @@ FIRST, SECOND = (RetryLink(spec.key, Cause.OOM, f"seed {spec.seed}") for spec in
 
 
 class StoreContract:
-    """What controllers rely on."""
+    """Behaviour of trial stores that controllers rely on."""
 
     def test_creating_twice_makes_one_trial(self, store: TrialStore) -> None:
         assert store.create(SPEC) == store.create(SPEC)
@@ -78,13 +78,13 @@ class StoreContract:
         assert store.read(SPEC.key) == TrialRecord(Status(wall_seconds=3.0), CHECKS[:1], (FIRST,))
         write(OTHERS[0].key, TrialRecord(FAILED))
         store.link_retries(OTHERS[0].key, (SECOND,))
-        assert store.read(SPEC.key).is_failed, "its own line alone is followed"
+        assert store.read(SPEC.key).is_failed, "a trial is read with its own retries only"
         store.link_retries(SPEC.key, (FIRST, SECOND))
         rest = (Check(10, 0.75, 2.0), Check(20, 0.5, 4.0))
         write(OTHERS[1].key, TrialRecord(Status(State.DONE, wall_seconds=5.0), rest))
         whole = TrialRecord(Status(State.DONE, wall_seconds=11.0), (CHECKS[0], Check(20, 0.5, 5.0)), (FIRST, SECOND))
         assert store.read(SPEC.key) == whole
-        assert store.read(OTHERS[1].key) == store.read_alone(OTHERS[1].key), "nothing stands in for the last one"
+        assert store.read(OTHERS[1].key) == store.read_alone(OTHERS[1].key), "the last retry has no retries of its own"
 
     def test_what_a_trial_did_itself_stays_as_it_was(self, store: TrialStore, write: Write) -> None:
         write(SPEC.key, TrialRecord(FAILED, CHECKS[:1]))

@@ -1,9 +1,10 @@
-"""A trainer that trains nothing: curves from a formula, seconds from a formula, and faults on demand.
+"""A synthetic trainer: scores and seconds from formulas, and faults on demand.
 
-It makes the calls of a real trainer, in a real process, on real files, and takes next to no time. What an
-architecture's choices mean here: `quality` orders the final scores, `fault` names what goes wrong halfway. Two faults
-can be cured: `oom>8` runs out of memory with more than 8 images at once, and `nan>0.1` diverges at a learning rate
-above 0.1 unless gradients are clipped. Of several faults, parted by spaces, the first that is not cured comes up.
+It makes the calls of a real trainer, in a real process and on real files, without training a model. Two choices of the
+architecture have an effect: `quality` determines the rank of the final score, and `fault` the failure halfway through
+training. Two faults can be avoided by a retry: `oom>8` runs out of memory above 8 images per batch, and `nan>0.1`
+diverges at learning rates above 0.1 unless gradients are clipped. Of several faults, separated by spaces, the first
+that is not avoided occurs.
 """
 
 import json
@@ -24,7 +25,7 @@ FAULTS = ("none", "oom", "nan", "crash", "crash_after", "oom_after", "broken", "
 
 
 def make_recipe(*, total_steps: int = 100, check_every_steps: int = 10, **arguments: float | None) -> Recipe:
-    """A recipe whose trials this module trains; it has no data and no model."""
+    """Make a recipe of the synthetic trainer, without data and model."""
     return Recipe(
         model={},
         trainer={"_target_": f"{__name__}.train", "version": 1, **arguments},
@@ -48,13 +49,13 @@ def train(
     """Report the curve of the trial's architecture.
 
     Args:
-        trial: What to train.
-        check_seconds: Seconds that a cycle really takes; what is reported as training time is another matter.
+        trial: Trial to run.
+        check_seconds: Wall-clock seconds of a cycle; reported training seconds are computed from a formula instead.
         noise: Standard deviation of a score between seeds.
-        reversed_below: A whole training of fewer steps than this ranks the models in reverse.
-        batch_size: Images of a step; memory may not hold as many.
-        learning_rate: Some architectures diverge at high ones.
-        clip_norm: Clips their gradients.
+        reversed_below: Trainings with fewer total steps than this rank the models in reverse.
+        batch_size: Images per step, for the fault `oom`.
+        learning_rate: Learning rate, for the fault `nan`.
+        clip_norm: Norm to clip gradients at, for the fault `nan`; None for no clipping.
     """
     images = trial.spec.recipe.micro_batch or trial.proxy_task.batch(batch_size)
     fault = find_uncured(str(trial.architecture.get("fault", "none")), images, learning_rate, clip_norm)
@@ -75,7 +76,7 @@ def train(
 
 
 def find_uncured(faults: str, images: int, learning_rate: float, clip_norm: float | None) -> str:
-    """The first of some faults that is not cured by as few images at once, or by such a learning rate or clipping."""
+    """Return the first fault that batch size, learning rate and clipping do not avoid, or "none"."""
     for fault in faults.split():
         kind, _, limit = fault.partition(">")
         if not limit:
@@ -87,13 +88,13 @@ def find_uncured(faults: str, images: int, learning_rate: float, clip_norm: floa
 
 
 def compute_step_seconds(architecture: Mapping[str, object], width: float) -> float:
-    """Reported seconds of a step: dearer for wide models, a little so for good ones."""
+    """Compute the reported seconds of a step: proportional to width, and up to twofold with quality."""
     quality = architecture.get("quality", 0)
     return 0.01 * width * (1 + 0.01 * float(quality if isinstance(quality, int | float) else 0))
 
 
 def compute_score(trial: TrialContext, step: int, noise: float, *, is_reversed: bool = False) -> float:
-    """Score after `step` steps: early on the ranks are another order, later those of `quality`, or their reverse."""
+    """Compute the score after `step` steps: ranks are random at first and converge to those of `quality`."""
     quality = float(trial.architecture["quality"])
     progress = step / trial.total_steps
     settled = min(1.0, progress / (0.8 - 0.4 * trial.proxy_task.data_fraction * trial.proxy_task.width))
@@ -110,15 +111,15 @@ def compute_score(trial: TrialContext, step: int, noise: float, *, is_reversed: 
 def _go_wrong(fault: str, trial: TrialContext) -> None:
     marker = trial.model_dir / "died.once"
     if fault not in FAULTS:
-        raise ConfigError(f"fault must be one of {FAULTS}, got {fault!r}")
+        raise ConfigError(f"fault must be one of {FAULTS}, got {fault!r}: choose one of them")
     if fault == "oom":
-        raise MemoryError("no memory left for this architecture")
+        raise MemoryError("not enough memory for this architecture")
     if fault == "nan":
         raise FloatingPointError("the loss is not finite")
     if fault == "crash":
         raise RuntimeError("the trainer has a mistake")
-    if fault == "broken" and not (trial.model_dir.parent.parent / "mended").exists():
-        raise RuntimeError("the trainer waits to be mended")
+    if fault == "broken" and not (trial.model_dir.parent.parent / "fixed").exists():
+        raise RuntimeError("the trainer has not been fixed yet")
     if fault == "hang":
         time.sleep(3600)
     if fault == "die" or (fault == "die_once" and not marker.exists()):

@@ -1,1 +1,1 @@
-"""What a trainer imports: hooks for any loop, and a callback for Lightning."""
+"""The API for trainers: hooks for any training loop, and a Lightning callback."""

@@ -1,14 +1,15 @@
-"""The calls that any trainer makes, with the names and arguments that users of the cloud tool know.
+"""Hooks for training loops, with the names and arguments of the cloud tool.
 
-In this module, and nowhere else, a step is what it is there: 0-based and inclusive, so that a cycle of the first
-100 steps begins at 0 and ends at 99. A trainer's loop is
+In this module only, steps are 0-based and inclusive, as in the cloud tool: a cycle of the first 100 steps begins at 0
+and ends at 99. A training loop is
 
     while not get_stop_training(model_dir, last_step, total_steps):
-        ... train one cycle, taking its time; validate ...
+        ... train one cycle and measure its seconds; validate ...
         update_trial_training_accuracy_metric(model_dir, accuracy, first_step, last_step, seconds, total_steps)
         ... save a checkpoint into get_checkpoint_dir(model_dir) ...
 
-The checkpoint comes last: whatever is killed between is trained again to the same check, which then changes nothing.
+Save the checkpoint last: a process that is killed before it repeats the cycle, and reporting a check again has no
+effect.
 """
 
 import math
@@ -27,28 +28,28 @@ from nasproxy.trials.records import Check, Request
 ModelDir = str | os.PathLike[str]
 
 ALIVE_SECONDS = 0.5
-"""Between two signs of life, at least."""
+"""Shortest time between two heartbeats."""
 _alive_at: dict[str, float] = {}
-"""When this process has last given one, by the trial's folder."""
+"""Time of this process's last heartbeat, by trial folder."""
 
 
 @dataclass(frozen=True)
 class Latency:
-    """Measured latency of one trial's model."""
+    """Measured latency of a trial's model."""
 
     latency_ms: float
 
 
 def get_stop_training(model_dir: ModelDir, end_training_cycle_step: int, total_training_steps: int) -> bool:
-    """Whether to stop before the next training cycle.
+    """Return whether to stop before the next training cycle.
 
     Args:
         model_dir: The trial's folder.
         end_training_cycle_step: Last finished step, 0-based; -1 before the first.
-        total_training_steps: Steps of a whole training.
+        total_training_steps: Total steps of the training.
 
     Returns:
-        True at the end of training, where the controller asked to stop, or when the controller is gone.
+        True at the end of training, if the controller requested a stop, or if the controller no longer holds its lease.
 
     Raises:
         CorruptFileError: The request cannot be read.
@@ -73,19 +74,19 @@ def update_trial_training_accuracy_metric(
     training_cycle_time_in_secs: float,
     total_training_steps: int,
 ) -> None:
-    """Report one check: the score after a training cycle. A check that is known already changes nothing.
+    """Report one check, the score after a training cycle; reporting a known check again has no effect.
 
     Args:
         model_dir: The trial's folder.
         accuracy: Validation score, higher is better.
         begin_training_cycle_step: First step of the cycle, 0-based.
         end_training_cycle_step: Last step of the cycle, 0-based, inclusive.
-        training_cycle_time_in_secs: Seconds the cycle trained, validation excluded.
-        total_training_steps: Steps of a whole training.
+        training_cycle_time_in_secs: Training seconds of the cycle, validation excluded.
+        total_training_steps: Total steps of the training.
 
     Raises:
         NonFiniteScoreError: The score is NaN or infinite.
-        ConfigError: The steps or the time make no cycle.
+        ConfigError: The steps or seconds are invalid.
         CorruptFileError: The earlier checks cannot be read; nothing is changed.
     """
     if not math.isfinite(accuracy):
@@ -99,7 +100,9 @@ def update_trial_training_accuracy_metric(
             f"{end_training_cycle_step}, total {total_training_steps}: steps are 0-based and the end is inclusive"
         )
     if not training_cycle_time_in_secs >= 0:
-        raise ConfigError(f"a training cycle needs its seconds, at least 0, got {training_cycle_time_in_secs}")
+        raise ConfigError(
+            f"a training cycle needs seconds of at least 0, got {training_cycle_time_in_secs}: measure them"
+        )
     metrics = TrialFolder(Path(model_dir)).metrics
     checks = read_checks(metrics)
     step = end_training_cycle_step + 1
@@ -110,12 +113,12 @@ def update_trial_training_accuracy_metric(
 
 
 def report_alive(model_dir: ModelDir) -> bool:
-    """Say that the trial trains or validates, as it does between checks; cheap enough for every batch.
+    """Write a heartbeat if the last one is old enough; cheap enough to call after every batch.
 
-    A trial that neither reports a check nor says so for longer than `backend.hang_seconds` is taken for hung.
+    A trial without a check or heartbeat for `backend.hang_seconds` is considered hung.
 
     Returns:
-        Whether the last time was long enough ago to say it again: a moment to look at what is too dear for every batch.
+        Whether a heartbeat was written: an occasion for work that is too expensive for every batch.
     """
     name, now = os.fspath(model_dir), time.monotonic()
     is_due = now - _alive_at.get(name, -math.inf) >= ALIVE_SECONDS
@@ -126,14 +129,14 @@ def report_alive(model_dir: ModelDir) -> bool:
 
 
 def check_loss(loss: float, step: int) -> None:
-    """Stop a training that has diverged, long before its next check may be due.
+    """Check that the training loss is finite, to stop a diverged training before its next check.
 
     Args:
-        loss: A training loss, or a sum of them.
+        loss: A training loss, or a sum of training losses.
         step: Finished steps.
 
     Raises:
-        NonFiniteScoreError: It is NaN or infinite.
+        NonFiniteScoreError: The loss is NaN or infinite.
     """
     if not math.isfinite(loss):
         raise NonFiniteScoreError(
@@ -142,18 +145,18 @@ def check_loss(loss: float, step: int) -> None:
 
 
 def update_trial_training_latency_metric(model_dir: ModelDir, latency: float) -> None:
-    """Report the model's latency in milliseconds, in place of an earlier value.
+    """Report the model's latency in milliseconds, replacing an earlier value.
 
     Raises:
         ConfigError: The latency is not a finite number of milliseconds above 0.
     """
     if not (math.isfinite(latency) and latency > 0):
-        raise ConfigError(f"a latency needs milliseconds above 0, got {latency}: report none where there is none")
+        raise ConfigError(f"a latency must be above 0 ms, got {latency}: report it only if it was measured")
     write_record(TrialFolder(Path(model_dir)).latency, Latency(float(latency)))
 
 
 def get_checkpoint_dir(model_dir: ModelDir) -> Path:
-    """The folder to save checkpoints into and to continue from; it exists, and is empty for a fresh trial."""
+    """Return the folder for the trial's checkpoints, creating it if needed; it is empty for a new trial."""
     folder = TrialFolder(Path(model_dir)).checkpoints
     folder.mkdir(parents=True, exist_ok=True)
     return folder

@@ -1,4 +1,4 @@
-"""What verdicts state, held against simulations: a small version of `benchmarks.coverage` that gates."""
+"""The statements of verdicts, tested by simulation: a small version of `benchmarks.coverage`."""
 
 import json
 import subprocess
@@ -28,7 +28,7 @@ def test_the_stated_lower_limit_covers_at_every_true_tau(n: int, low: float, hig
         assert low <= coverage(n, tau, 8000, random) <= high, f"true tau {tau}"
 
 
-def test_no_limit_made_from_the_tau_of_ten_models_alone_covers_95_of_100_at_a_true_tau_of_080() -> None:
+def test_no_limit_based_on_the_tau_of_ten_models_alone_covers_95_of_100_at_a_true_tau_of_080() -> None:
     random = np.random.default_rng(0)
     reference, noise = random.standard_normal((2, 20_000, 10))
     rho = np.sin(np.pi / 2 * 0.8)
@@ -41,7 +41,9 @@ def test_no_limit_made_from_the_tau_of_ten_models_alone_covers_95_of_100_at_a_tr
 
 
 @pytest.mark.parametrize("is_correlated", [True, False])
-def test_the_default_seldom_accepts_any_of_eight_bad_proxy_tasks_at_any_of_twenty_looks(is_correlated: bool) -> None:
+def test_the_default_criterion_rarely_accepts_any_of_eight_bad_proxy_tasks_at_any_of_twenty_looks(
+    is_correlated: bool,
+) -> None:
     family = Family(0.65, 20, looks=20, tasks=8, is_correlated=is_correlated)
     counts = false_acceptances(family, 60, seed=1)
     assert counts["group_sequential"] <= 5, "3 are 5 %"
@@ -60,7 +62,7 @@ def test_no_criterion_accepts_below_the_target(name: str) -> None:
             assert tau >= 0.65 - 1e-9 or verdict.kind is not VerdictKind.ACCEPTED
 
 
-def test_neighbouring_looks_show_the_same_models_where_they_are_correlated() -> None:
+def test_scores_at_neighbouring_looks_are_similar_if_deviations_are_correlated() -> None:
     def likeness(is_correlated: bool) -> float:
         random, found = np.random.default_rng(3), []
         for _ in range(300):
@@ -74,7 +76,7 @@ def test_neighbouring_looks_show_the_same_models_where_they_are_correlated() -> 
     assert likeness(False) == pytest.approx(0.0, abs=0.06)
 
 
-def test_the_upper_limit_is_clopper_and_pearsons() -> None:
+def test_the_upper_limit_is_that_of_clopper_and_pearson() -> None:
     expected = stats.binomtest(2, 50, alternative="less").proportion_ci(0.95).high
     assert upper95(2, 50) == pytest.approx(expected)
     assert upper95(50, 50) == 1.0

@@ -1,4 +1,4 @@
-"""What the GPU benchmark measures is what it says: shown in small, on cores."""
+"""The GPU benchmark, in a small version on CPU cores."""
 
 import json
 import subprocess
@@ -22,23 +22,23 @@ def run(*arguments: str) -> str:
 
 
 @pytest.mark.gate
-def test_it_runs_whole_on_cores() -> None:
+def test_the_benchmark_runs_completely_on_cpu_cores() -> None:
     lines = run("--device", "cpu").splitlines()
     found = json.loads(lines[-1])
     assert list(found["results"]) == ["large", "small", "seeds"]
     assert all(rate > 0 for rate in found["results"]["small"]["steps_per_second"].values())
-    assert "5 seeds at once" in lines[-2]
+    assert "5 batched seeds" in lines[-2]
 
 
 @pytest.mark.gate
-def test_without_a_gpu_it_says_so_and_is_content(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_gpu_the_benchmark_says_so_and_exits_normally(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
     said = run()
-    assert said.startswith("There is no GPU here, so nothing was measured")
+    assert said.startswith("This benchmark needs a GPU, got none, so nothing was measured")
     assert json.loads(said.splitlines()[-1])["results"] == {}
 
 
-def test_seeds_that_train_at_once_end_as_each_alone() -> None:
+def test_batched_seeds_end_with_the_weights_of_separate_trainings() -> None:
     data, build = gpu.split(128, 16), partial(chain, 4, 2)
     together = gpu.SeedsAtOnce([gpu.seeded(build, seed) for seed in range(gpu.SEEDS)], gpu.streams(data, CPU), CPU)
     alone = [
@@ -55,7 +55,7 @@ def test_seeds_that_train_at_once_end_as_each_alone() -> None:
     assert any(isinstance(module, nn.BatchNorm2d) for module in together.model.modules())
 
 
-def test_batches_that_are_sent_hold_the_images_of_those_that_stay() -> None:
+def test_transferred_batches_equal_batches_stored_on_the_device() -> None:
     data = gpu.split(100, 16)
     sent, resident = gpu.sent(data, 64, CPU), gpu.resident(data, gpu.SETTINGS, CPU)
     for _ in range(3):

@@ -1,4 +1,4 @@
-"""What a race costs against trying proxy tasks one after the other: exact, on tables in virtual time."""
+"""Cost of a race of proxy tasks compared with sequential search, on tables in virtual time."""
 
 import itertools
 import json
@@ -19,7 +19,7 @@ CHECKS, MODELS = 40, 10
 GROWTH = ProxySearchSettings.rung_growth
 KINDS = {"slow": "steady", "fast": "steady", "late": "crossing", "never": "hopeless"}
 COSTS = {"slow": 0.8, "fast": 0.11, "late": 0.37, "never": 0.23}
-"""No two alike, so that nothing hangs on how a tie is broken."""
+"""Step costs of the proxy tasks, all different, so that results do not depend on the resolution of ties."""
 ORDERS = list(itertools.permutations(KINDS))
 
 
@@ -44,9 +44,7 @@ def grid(table: CurveTable, draw: int = 0, slots: int | None = None) -> Grid:
 
 
 @pytest.mark.parametrize("slots", [None, 1, 3])
-def test_the_order_of_the_grid_changes_neither_the_winner_nor_what_it_costs(
-    table: CurveTable, slots: int | None
-) -> None:
+def test_the_order_of_the_grid_changes_neither_the_winner_nor_the_cost(table: CurveTable, slots: int | None) -> None:
     found = [grid(table, slots=slots).search(order, policy="race") for order in ORDERS[::5]]
     assert found[0].winner is not None
     assert len(set(found)) == 1, "to the step, for no two tasks tie"
@@ -54,7 +52,9 @@ def test_the_order_of_the_grid_changes_neither_the_winner_nor_what_it_costs(
 
 @pytest.mark.parametrize("slots", [None, 1, 3])
 @pytest.mark.parametrize("draw", range(5))
-def test_a_race_costs_no_more_than_the_best_order_and_a_rung(table: CurveTable, draw: int, slots: int | None) -> None:
+def test_a_race_costs_at_most_one_rung_more_than_the_best_order(
+    table: CurveTable, draw: int, slots: int | None
+) -> None:
     raced = grid(table, draw, slots).search(list(KINDS), policy="race")
     assert raced.winner is not None
     best_first = [raced.winner, *(name for name in KINDS if name != raced.winner)]
@@ -72,27 +72,27 @@ def test_a_race_costs_clearly_less_than_the_mean_order(table: CurveTable, slots:
 
 
 @pytest.mark.parametrize("slots", [None, 3])
-def test_no_model_trains_beyond_the_rung_of_the_check_that_is_judged(table: CurveTable, slots: int | None) -> None:
+def test_no_model_trains_beyond_the_rung_of_the_judged_check(table: CurveTable, slots: int | None) -> None:
     raced = grid(table, slots=slots).search(["slow"], policy="race")
     assert raced.step is not None
     assert raced.trained_steps <= MODELS * (GROWTH * raced.step + 1), "small models do not run ahead of the slowest"
 
 
-def test_a_task_that_comes_later_is_trained_no_further_than_it_could_be_cheaper(table: CurveTable) -> None:
+def test_a_later_task_is_trained_only_while_it_can_be_cheaper(table: CurveTable) -> None:
     first = grid(table).search(["fast"], policy="sequential")
     both = grid(table).search(["fast", "never"], policy="sequential")
     assert (both.winner, both.seconds) == (first.winner, first.seconds)
     assert first.trained_seconds < both.trained_seconds <= 2 * first.trained_seconds
 
 
-def test_a_verdict_is_the_same_where_the_step_is_or_where_it_costs_alike() -> None:
+def test_verdicts_are_the_same_if_step_or_cost_agree() -> None:
     one = Found("a", 10, 100.0, 0.0, 0)
     assert one.is_same_verdict(Found("b", 20, 104.0, 0.0, 0), 0.05)
     assert not one.is_same_verdict(Found("b", 20, 110.0, 0.0, 0), 0.05)
     assert not one.is_same_verdict(Found(None, None, None, 0.0, 0), 0.05)
 
 
-def test_the_last_line_is_json_with_every_way(path: Path) -> None:
+def test_the_last_line_is_json_with_every_policy(path: Path) -> None:
     arguments = ["--draws", "1", "--orders", "2", "--rule", "first_crossing", "--proxies", "fast,never", "--json"]
     command = [sys.executable, "-m", "benchmarks.race", "--table", str(path), *arguments]
     done = subprocess.run(command, cwd=cli.ROOT, capture_output=True, text=True, timeout=120, check=False)

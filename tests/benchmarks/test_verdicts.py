@@ -1,4 +1,4 @@
-"""The benchmark of the rules, against a plain recomputation of its definitions."""
+"""The benchmark of criteria, compared with a direct computation of its definitions."""
 
 import json
 import subprocess
@@ -33,7 +33,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def made(taus: list[float], n: int = 400) -> Population:
-    """Checks whose population tau is about as given."""
+    """Make a population with approximately the given tau at each check."""
     random = np.random.default_rng(0)
     reference = random.standard_normal(n)
     rows = []
@@ -44,7 +44,7 @@ def made(taus: list[float], n: int = 400) -> Population:
     return Population(np.array(rows), reference, steps, list(range(len(taus))))
 
 
-def test_the_last_line_is_json_with_every_rule(table: Path) -> None:
+def test_the_last_line_is_json_with_every_criterion(table: Path) -> None:
     found = run("--table", str(table), "--draws", "20")
     assert 0 < found["oracle"] <= 1
     assert list(found["rules"]) == ["first_crossing", "weak_prior", "alpha_spending", "group_sequential"]
@@ -63,13 +63,13 @@ def test_adding_references_is_counted(table: Path) -> None:
     assert adaptive["references_added"] > 0
 
 
-def test_spread_references_are_taken_from_thirty(table: Path) -> None:
+def test_spread_references_are_selected_from_thirty_models(table: Path) -> None:
     assert (
         run("--table", str(table), "--draws", "5", "--references", "spread")["rules"]["first_crossing"]["accepted"] > 0
     )
 
 
-def test_the_oracle_is_where_tau_stays_at_the_target() -> None:
+def test_the_oracle_is_the_first_check_from_which_tau_stays_at_the_target() -> None:
     assert made([0.8, 0.3, 0.8, 0.9]).oracle(0.65) == 0.75
     assert made([0.8, 0.9]).oracle(0.65) == 0.5
     assert made([0.8, 0.3]).oracle(0.65) is None
@@ -91,7 +91,7 @@ def test_the_first_crossing_is_the_first_look_of_the_drawn_models_at_the_target(
         assert judge(Draw(population, order, 10, is_adaptive=False), FirstCrossing()).look == expected
 
 
-def test_added_models_are_the_next_of_the_draw_and_stop_at_thirty() -> None:
+def test_added_models_are_the_next_of_the_draw_up_to_thirty() -> None:
     order = list(range(400))
     draws = [Draw(made([0.6, 0.72]), order[k:], 10, is_adaptive=True) for k in range(0, 200, 10)]
     outcomes = [judge(draw, GroupSequential()) for draw in draws]
@@ -99,7 +99,7 @@ def test_added_models_are_the_next_of_the_draw_and_stop_at_thirty() -> None:
     assert max(outcome.added for outcome in outcomes) > 0
 
 
-def test_looks_are_geometric_and_none_is_twice() -> None:
+def test_looks_are_geometric_and_distinct() -> None:
     assert geometric(list(range(1, 101)), 3) == [0, 9, 97]
     assert geometric([10, 20], 16) == [0, 1]
     assert geometric(list(range(1, 51)), 8) == [0, 1, 2, 4, 8, 15, 27, 48], (

@@ -1,4 +1,4 @@
-"""Subsets that nest, splits that do not overlap, and what a dataset must be."""
+"""Nested subsets, disjoint splits and the validation of datasets."""
 
 from dataclasses import replace
 from fractions import Fraction
@@ -29,7 +29,7 @@ def labels_of(sizes):
 
 
 def counted_images(n_train=40, n_valid=10, classes=2, side=2):
-    """Every pixel of an image holds its number, so that images can be told apart wherever they end up."""
+    """Make images whose pixels all equal the image's number, so that images can be identified."""
     numbers = np.arange(n_train + n_valid, dtype=np.float32)
     images = np.broadcast_to(numbers[:, None, None, None], (len(numbers), 1, side, side)).copy()
     labels = (np.arange(len(numbers)) % classes).astype(np.int64)
@@ -64,7 +64,7 @@ def test_every_prefix_of_the_proportional_order_is_proportional_to_the_classes(s
 
 
 @given(st.integers(1, 12), st.integers(1, 10), SEEDS)
-def test_a_prefix_is_off_by_less_than_one_where_classes_are_of_equal_size(classes, size, seed):
+def test_class_counts_of_a_prefix_deviate_by_less_than_one_for_classes_of_equal_size(classes, size, seed):
     labels = labels_of([size] * classes)
     order = order_proportionally(labels, seed)
     for k in range(len(labels) + 1):
@@ -73,7 +73,7 @@ def test_a_prefix_is_off_by_less_than_one_where_classes_are_of_equal_size(classe
 
 
 @given(CLASS_SIZES, SEEDS)
-def test_every_prefix_of_the_equal_order_is_equal_over_the_classes_while_they_last(sizes, seed):
+def test_every_prefix_of_the_equal_order_has_equal_class_counts_while_classes_last(sizes, seed):
     labels = labels_of(sizes)
     order = order_equally(labels, seed)
     for k in range(len(labels) + 1):
@@ -118,7 +118,7 @@ def test_a_smaller_fraction_is_a_prefix_of_a_larger_one_and_validation_never_shr
 
 
 @given(st.integers(1, 99).map(lambda percent: percent / 100), SEEDS)
-def test_the_search_split_parts_the_training_images(holdout_fraction, seed):
+def test_the_search_split_partitions_the_training_images(holdout_fraction, seed):
     dataset = counted_images(n_train=200)
     search = taken(dataset, holdout_fraction=holdout_fraction, order_seed=seed)
     trained, scored = numbers_of(search.train_images), numbers_of(search.valid_images)
@@ -126,7 +126,7 @@ def test_the_search_split_parts_the_training_images(holdout_fraction, seed):
     assert sorted(trained + scored) == numbers_of(dataset.train_images)
 
 
-def test_the_full_split_trains_on_all_and_is_scored_on_the_validation_images():
+def test_the_full_split_trains_on_all_and_scores_on_the_validation_images():
     dataset = counted_images()
     full = taken(dataset, split=Split.FULL)
     assert sorted(numbers_of(full.train_images)) == numbers_of(dataset.train_images)
@@ -148,7 +148,7 @@ def test_a_holdout_outside_its_range_is_refused(holdout_fraction):
 
 
 def test_a_holdout_that_leaves_nothing_to_train_on_is_refused():
-    with pytest.raises(DataError, match="needs an image to train on"):
+    with pytest.raises(DataError, match="needs a training image besides the holdout, got 2 images"):
         taken(counted_images(n_train=2), holdout_fraction=0.9)
 
 
@@ -157,7 +157,7 @@ def test_an_unknown_balance_is_refused():
         taken(counted_images(), balance="fair")
 
 
-def test_a_dataset_tells_how_many_outputs_a_model_needs():
+def test_a_dataset_knows_its_number_of_classes():
     assert counted_images(classes=3).num_classes == 3
 
 
@@ -181,14 +181,14 @@ def with_nan(images):
     [
         ("train_images", lambda a: a.astype(np.float64), r"train_images must be float32 .* got float64"),
         ("train_images", lambda a: a[:, 0], r"train_images must be float32 of shape"),
-        ("train_images", lambda a: a[:0], r"train_images .* no side empty, got float32 \(0, 1, 2, 2\)"),
+        ("train_images", lambda a: a[:0], r"train_images .* not empty, got float32 \(0, 1, 2, 2\)"),
         ("train_labels", lambda a: a[1:], r"train_labels must be int64 of shape \(40,\).* \(39,\)"),
         ("valid_labels", lambda a: a.astype(np.int32), "valid_labels must be int64 .* got int32"),
         ("valid_labels", lambda a: a - 1, "valid_labels must be classes from 0, got -1"),
         ("valid_labels", lambda a: a + 1, r"valid_labels must be classes of train_labels, got \[2\]"),
         ("train_labels", lambda a: a * 0, "at least 2 classes, got 1"),
         ("valid_images", with_nan, "valid_images must be finite"),
-        ("valid_images", lambda a: a[:, :, :1], r"one shape, got \(1, 2, 2\) and \(1, 1, 2\)"),
+        ("valid_images", lambda a: a[:, :, :1], r"the same shape, got \(1, 2, 2\) and \(1, 1, 2\)"),
     ],
 )
 def test_unusable_data_is_refused(part, change, message):
@@ -200,12 +200,12 @@ def test_unusable_data_is_refused(part, change, message):
 @pytest.mark.parametrize(
     ("renders", "message"),
     [
-        (0, "renders must be at least 1 and part the 40 training images evenly, got 0"),
-        (3, "part the 40 training images evenly, got 3"),
-        (2, "the 2 renders of a training source must have one label"),
+        (0, "renders must be at least 1 and divide the number of training images, 40, got 0"),
+        (3, "divide the number of training images, 40, got 3"),
+        (2, "the 2 renders of a training source must have the same label"),
     ],
 )
-def test_renders_that_are_no_groups_are_refused(renders, message):
+def test_invalid_renders_are_refused(renders, message):
     with pytest.raises(DataError, match=message):
         replace(counted_images(), renders=renders)
 
@@ -222,7 +222,7 @@ def test_resizing_keeps_constants_and_bounds(source, target):
     np.testing.assert_allclose(resize_images(np.ones_like(images), target), 1, rtol=1e-5)
 
 
-def test_halving_weighs_all_pixels_by_a_triangle():
+def test_halving_interpolates_with_triangular_weights():
     image = np.arange(8, dtype=np.float32).reshape(1, 1, 1, 8).repeat(8, axis=2)
     np.testing.assert_allclose(resize_images(image, 4)[0, 0, 0, 1:3], [2.5, 4.5], rtol=1e-6)
 

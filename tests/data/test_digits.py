@@ -1,4 +1,4 @@
-"""The embedded dataset: deterministic, and honest about who trains and who validates."""
+"""The embedded dataset: deterministic, with disjoint training and validation digits."""
 
 from collections import Counter
 
@@ -19,14 +19,14 @@ def test_equal_arguments_give_equal_images_without_rendering_twice():
     assert load(seed=4).fingerprint != fingerprint
 
 
-def test_sizes_are_as_asked():
+def test_sizes_are_as_requested():
     dataset = load(train_size=900, canvas_px=24, valid_renders=2)
     assert dataset.train_images.shape == (900, 1, 24, 24)
     assert dataset.valid_images.shape == (2 * 897, 1, 24, 24)
     assert (dataset.num_classes, dataset.train_images.shape[1:]) == (10, (1, 24, 24))
 
 
-def test_no_source_digit_is_on_both_sides():
+def test_no_source_digit_is_used_for_training_and_validation():
     plain = load(digit_px=8, canvas_px=8, noise=0.0, valid_renders=2)
     train = {image.tobytes() for image in plain.train_images}
     valid = [image.tobytes() for image in plain.valid_images]
@@ -43,7 +43,7 @@ def test_renders_of_a_digit_differ_in_place_only():
     assert (first != second).any(axis=(1, 2, 3)).mean() > 0.8
 
 
-def test_noise_has_the_deviation_asked_for():
+def test_noise_has_the_requested_standard_deviation():
     noise = load(noise=0.3).train_images - load(noise=0.0).train_images
     assert noise.std() == pytest.approx(0.3, rel=0.01)
 
@@ -64,10 +64,10 @@ def test_no_digit_trains_and_scores_in_a_search(data_fraction):
     [
         ({"train_size": 1797}, r"train_size must lie in \[1, 1796\], got 1797"),
         ({"train_size": 0}, "train_size must lie in"),
-        ({"digit_px": 21}, r"digit_px must lie in \[1, canvas_px\], got 21 on 20"),
+        ({"digit_px": 21}, r"digit_px must lie in \[1, canvas_px\], got 21 with canvas_px 20"),
         ({"noise": -0.1}, "noise must be at least 0, got -0.1"),
-        ({"train_renders": 0}, "a digit must have at least 1 render, got 0"),
-        ({"valid_renders": 0}, "a digit must have at least 1 render, got 0"),
+        ({"train_renders": 0}, "valid_renders must be at least 1, got 0"),
+        ({"valid_renders": 0}, "valid_renders must be at least 1, got 0"),
     ],
 )
 def test_arguments_out_of_range_are_refused(arguments, message):

@@ -1,4 +1,4 @@
-"""Generated images: deterministic, balanced, and the same on disk as any image folder."""
+"""Generated images: deterministic, balanced, in memory and as an image folder."""
 
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +25,7 @@ def test_equal_arguments_give_equal_images_without_drawing_twice() -> None:
     assert generated.load(**SMALL, seed=1).fingerprint != fingerprint
 
 
-def test_sizes_are_as_asked_and_classes_are_balanced() -> None:
+def test_sizes_are_as_requested_and_classes_are_balanced() -> None:
     dataset = generated.load(**SMALL)
     assert dataset.train_images.shape == (30, 3, 16, 16)
     assert dataset.valid_images.shape == (11, 3, 16, 16)
@@ -34,7 +34,7 @@ def test_sizes_are_as_asked_and_classes_are_balanced() -> None:
     assert sorted(np.bincount(dataset.valid_labels).tolist()) == [3, 4, 4]
 
 
-def test_images_are_about_normalised_and_no_two_are_alike() -> None:
+def test_images_are_about_normalised_and_all_different() -> None:
     dataset = generated.load(train_size=400, valid_size=100)
     assert abs(dataset.train_images.mean()) < 0.2
     assert 0.7 < dataset.train_images.std() < 1.3
@@ -42,7 +42,7 @@ def test_images_are_about_normalised_and_no_two_are_alike() -> None:
     assert len({image.tobytes() for image in images}) == 500
 
 
-def test_what_is_too_large_for_one_piece_is_drawn_in_several(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_datasets_are_drawn_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     generated.load.cache_clear()
     monkeypatch.setattr(generated, "CHUNK_PIXELS", 16 * 16 * 7)
     dataset = generated.load(**SMALL)
@@ -51,13 +51,13 @@ def test_what_is_too_large_for_one_piece_is_drawn_in_several(monkeypatch: pytest
     assert np.isfinite(dataset.train_images).all()
 
 
-def test_noise_has_the_deviation_asked_for() -> None:
+def test_noise_has_the_requested_standard_deviation() -> None:
     quiet, noisy = (generated.load(**{**SMALL, "noise": noise}).train_images for noise in (0.0, 0.1))
     apart = (noisy - quiet) * generated.DEVIATION
     assert apart.std() == pytest.approx(0.1, rel=0.1)
 
 
-def test_a_class_is_told_by_shape_and_texture_not_by_colour_alone() -> None:
+def test_the_mean_colour_does_not_identify_the_class() -> None:
     dataset = generated.load(train_size=600, valid_size=300, classes=4)
     colours, others = (images.mean(axis=(2, 3)) for images in (dataset.train_images, dataset.valid_images))
     centres = np.stack([colours[dataset.train_labels == label].mean(axis=0) for label in range(4)])
@@ -69,18 +69,18 @@ def test_a_class_is_told_by_shape_and_texture_not_by_colour_alone() -> None:
     ("changes", "message"),
     [
         ({"classes": 1}, "at least 2 classes, got 1"),
-        ({"valid_size": 2}, "each of 3 classes needs an image in each part, got 2 images"),
+        ({"valid_size": 2}, "each of 3 classes needs an image in each split, got 2 images"),
         ({"image_size_px": 0}, "a side of at least 1 pixel, got 0"),
         ({"noise": -0.1}, r"noise must be at least 0, got -0\.1"),
         ({"clutter": 1.5}, r"clutter must lie in \[0, 1\], got 1\.5"),
     ],
 )
-def test_what_cannot_be_drawn_is_refused(changes: dict[str, Any], message: str) -> None:
+def test_arguments_that_cannot_be_drawn_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(DataError, match=message):
         generated.load(**{**SMALL, **changes})
 
 
-def test_a_folder_is_written_once_and_whole(tmp_path: Path) -> None:
+def test_a_folder_is_written_once_and_atomically(tmp_path: Path) -> None:
     dataset = generated.load_folder(images=12, cache_dir=str(tmp_path))
     files = sorted(path for path in tmp_path.rglob("*.png"))
     times = [path.stat().st_mtime_ns for path in files]
@@ -92,18 +92,18 @@ def test_a_folder_is_written_once_and_whole(tmp_path: Path) -> None:
     assert again.fingerprint == dataset.fingerprint
 
 
-def test_another_folder_lies_beside_it(tmp_path: Path) -> None:
+def test_other_arguments_give_another_folder(tmp_path: Path) -> None:
     roots = {generated.load_folder(cache_dir=str(tmp_path), **more).root for more in ({}, {"seed": 1}, {"classes": 3})}
     assert len(roots) == 3
 
 
-def test_processes_that_write_one_folder_at_once_end_with_one(tmp_path: Path) -> None:
+def test_concurrent_processes_write_a_single_folder(tmp_path: Path) -> None:
     with ThreadPoolExecutor(4) as threads:
         roots = set(threads.map(lambda _: generated.load_folder(cache_dir=str(tmp_path)).root, range(4)))
     assert list(tmp_path.iterdir()) == list(roots)
 
 
-def test_an_image_on_disk_is_rgb_and_of_its_size(tmp_path: Path) -> None:
+def test_image_files_are_rgb_and_of_the_requested_size(tmp_path: Path) -> None:
     dataset = generated.load_folder(cache_dir=str(tmp_path), source_px=40)
     with Image.open(dataset.root / os.fsdecode(dataset.train_paths[0])) as image:
         assert (image.mode, image.size) == ("RGB", (40, 40))

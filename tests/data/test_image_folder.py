@@ -1,4 +1,4 @@
-"""Image folders: listed without a look into a file, split as images in memory are, and honest about what is wrong."""
+"""Image folders: listing without opening files, splits as of images in memory, error messages."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -30,7 +30,7 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def thousand(tmp_path_factory: pytest.TempPathFactory) -> ImageFolder:
-    """1,000 files whose classes are of 100 and 300."""
+    """Provide 1,000 files in classes of 100 and 300."""
     root = tmp_path_factory.mktemp("thousand")
     write(root, "train", {"a": 100, "b": 300, "c": 300, "d": 300})
     write(root, "val", {"a": 3, "b": 3, "c": 3, "d": 3})
@@ -54,11 +54,11 @@ def test_classes_are_sorted_by_name_and_files_within_them(root: Path) -> None:
 
 def test_no_file_is_opened_to_list_and_split_them(root: Path) -> None:
     for path in root.rglob("*.jpg"):
-        path.chmod(0)  # and what they hold is no image either
+        path.chmod(0)  # their content is no image either
     assert len(taken(image_folder.load(str(root))).train_paths) == 20
 
 
-def test_names_that_are_not_plain_letters_come_back(tmp_path: Path) -> None:
+def test_names_with_special_characters_are_kept(tmp_path: Path) -> None:
     write(tmp_path, "train", {"chêne d'été": 1, "犬": 1})
     write(tmp_path, "val", {"犬": 1})
     dataset = image_folder.load(str(tmp_path))
@@ -133,7 +133,7 @@ def test_a_proxy_task_scales_the_image(
     assert split.image_shape == (3, expected[1], expected[1])
 
 
-def test_the_fingerprint_is_of_names_and_sizes_wherever_they_lie(root: Path, tmp_path: Path) -> None:
+def test_the_fingerprint_depends_on_names_and_sizes_and_not_on_the_root(root: Path, tmp_path: Path) -> None:
     before = image_folder.load(str(root)).fingerprint
     moved = root.rename(tmp_path.with_name("moved"))
     assert image_folder.load(str(moved), image_size_px=32).fingerprint == before
@@ -174,13 +174,13 @@ def break_root(root: Path, how: str) -> None:
 @pytest.mark.parametrize(
     ("how", "message"),
     [
-        ("no val", r"there is no folder .*val: set data\.loader\.root"),
-        ("empty class", r"ant must hold an image of its class, got none"),
-        ("unknown class", r"val must hold classes that .*train holds, got fox too"),
-        ("flat val", r"a folder for each class and nothing else, got the file ILSVRC2012_val_00000001\.JPEG"),
+        ("no val", r"got no folder .*val: set data\.loader\.root"),
+        ("empty class", r"ant must contain at least 1 image, got none"),
+        ("unknown class", r"val must contain only classes of .*train, got fox too"),
+        ("flat val", r"must contain only folders of classes, got the file ILSVRC2012_val_00000001\.JPEG"),
         ("no image", r"labels\.csv must be an image"),
         ("empty file", r"0001\.jpg must be an image, got an empty file"),
-        ("no class", r"train must hold a folder for each class, got none"),
+        ("no class", r"train must contain a folder for each class, got none"),
     ],
 )
 def test_a_folder_of_another_layout_is_refused(root: Path, how: str, message: str) -> None:

@@ -11,7 +11,7 @@ SEEDS = st.integers(0, 2**40)
 
 
 @given(n_images=SIZES, batch_size=SIZES, seed=SEEDS, start=st.integers(0, 30))
-def test_a_stream_entered_at_any_step_goes_on_as_one_begun_at_step_0(n_images, batch_size, seed, start):
+def test_a_stream_resumed_at_any_step_equals_one_started_at_step_0(n_images, batch_size, seed, start):
     from_0, entered = (BatchStream(n_images, batch_size, seed) for _ in range(2))
     whole = [from_0.indices(step) for step in range(start + 5)]
     part = [entered.indices(step) for step in range(start, start + 5)]
@@ -34,7 +34,7 @@ def test_epochs_and_seeds_shuffle_differently():
     assert not np.array_equal(stream.indices(0), other.indices(0))
 
 
-def test_a_batch_is_of_64_bit_integers_of_the_size_that_was_asked_for():
+def test_a_batch_has_64_bit_integers_and_the_requested_size():
     batch = BatchStream(3, 10, seed=0).indices(2)
     assert batch.dtype == np.int64
     assert batch.shape == (10,)
@@ -46,9 +46,9 @@ def test_the_seed_of_a_step_fits_every_generator(seed, step):
     assert derive_step_seed(seed, step) == derive_step_seed(seed, step)
 
 
-def test_steps_and_seeds_share_no_seed_in_the_bits_that_a_generator_looks_at():
+def test_seeds_of_steps_differ_in_the_lowest_32_bits():
     seeds = {derive_step_seed(seed, step) & 0xFFFFFFFF for seed in range(20) for step in range(100)}
-    assert len(seeds) > 1990  # 32 bits: 2,000 draws collide about never
+    assert len(seeds) > 1990  # 2,000 draws of 32 bits almost never collide
 
 
 @pytest.mark.parametrize(

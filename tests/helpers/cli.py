@@ -1,4 +1,4 @@
-"""Runs the program as its user does, in a process of its own, on a study small enough for a test."""
+"""Run the command line in a subprocess, on studies that are small enough for tests."""
 
 import os
 import signal
@@ -30,11 +30,11 @@ SMALL = (
     "controller.grace_seconds=5",
     "cost.estimate_first=false",
 )
-"""Real images, real models and real trainings of a few tenths of a second."""
+"""Overrides for real data, models and trainings of a few tenths of a second."""
 
 
 def environment() -> dict[str, str]:
-    """The tests' own modules can be named as targets."""
+    """Return environment variables with which modules of the tests can be used as targets."""
     path = os.pathsep.join([str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
     return {**os.environ, "PYTHONPATH": path, "COLUMNS": "200"}
 
@@ -45,9 +45,9 @@ def start(*overrides: str, folder: Path) -> "subprocess.Popen[str]":
 
 
 def start_plain(*arguments: str) -> "subprocess.Popen[str]":
-    """Start `python run.py` with just these arguments."""
+    """Start `python run.py` with these arguments only."""
     command = [sys.executable, "run.py", *arguments]
-    # Shells let background jobs ignore Ctrl-C, and tests that run as one would hand that down.
+    # Background jobs of a shell ignore SIGINT, which child processes of the tests would inherit.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         return subprocess.Popen(
@@ -58,19 +58,19 @@ def start_plain(*arguments: str) -> "subprocess.Popen[str]":
 
 
 def python(*arguments: str) -> int:
-    """Run the interpreter; returns its exit status."""
+    """Run the Python interpreter and return its exit status."""
     return subprocess.run([sys.executable, *arguments], cwd=ROOT, env=environment(), check=False).returncode
 
 
 def run(*overrides: str, folder: Path, seconds: float = 300.0) -> tuple[int, str]:
-    """Run it to its end; returns exit status and output."""
+    """Run a process to its end and return exit status and output."""
     process = start(*overrides, folder=folder)
     output, _ = process.communicate(timeout=seconds)
     return process.returncode, output
 
 
 def conf(name: str) -> Any:
-    """A file of the configuration, on top of those of its group that it starts from."""
+    """Load a config file, merged with the files of its group in its defaults list."""
     content = yaml.safe_load((ROOT / "conf" / f"{name}.yaml").read_text())
     group, _, _ = name.rpartition("/")
     below = [entry for entry in content.pop("defaults", []) if isinstance(entry, str) and entry != "_self_" and group]
@@ -78,7 +78,7 @@ def conf(name: str) -> Any:
 
 
 def digits_spec(task: ProxyTask, **recipe: Any) -> TrialSpec:
-    """A trial of the embedded study's baseline model, short enough for a test."""
+    """Make a short trial of the embedded study's baseline model."""
     space, data = conf("search_space/digits_cnn"), conf("data/digits")
     trainer = conf("trainer/plain_pytorch")
     settings = {

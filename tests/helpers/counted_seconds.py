@@ -1,4 +1,4 @@
-"""A real training whose reported seconds are counted, not measured, so that two undisturbed runs decide alike."""
+"""A real training whose reported seconds are computed, not measured, so that repeated runs decide equally."""
 
 from typing import Any
 from unittest.mock import patch

@@ -1,4 +1,4 @@
-"""Architectures and measures that the tests of the builders share."""
+"""Architectures and measurements for the tests of model builders."""
 
 from nasproxy.models import efficientnet_v2, mnasnet, mobilenet_v3
 
@@ -9,7 +9,7 @@ FULL = {"width": 1.0, "depth": 1.0, "num_classes": 10, "channels": 3, "image_siz
 
 
 def blocks(*groups):
-    """An architecture of named groups: blocks.0.op and so on."""
+    """Make an architecture of numbered groups, such as blocks.0.op."""
     return {f"blocks.{n}.{name}": value for n, group in enumerate(groups) for name, value in group.items()}
 
 
@@ -54,7 +54,7 @@ REFERENCES = {
     "tf_efficientnetv2_b0": (efficientnet_v2.build, EFFICIENTNET_V2_B0, {}),
     "mobilenetv3_large_100": (mobilenet_v3.build, MOBILENET_V3_LARGE, {}),
 }
-"""Builder, architecture and settings of a published network, by timm's name of it."""
+"""Builder, architecture and settings of published networks, by timm name."""
 
 
 def shapes(model):

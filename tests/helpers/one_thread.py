@@ -1,4 +1,4 @@
-"""The threads of tests that compute."""
+"""Number of torch threads in tests."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ import torch
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
-    """As a worker does: another number of threads ends in other bits, and tests side by side would wait for theirs."""
+    """Use one thread, as a worker does: results depend on the number, and parallel tests would compete for cores."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -1,4 +1,4 @@
-"""Spaces for the tests: a published one, one with all features, and small ones that Hypothesis makes up."""
+"""Search spaces for tests: a published one, one with all features, and random small ones by Hypothesis."""
 
 import itertools
 
@@ -16,7 +16,7 @@ MNASNET = {
             "se": {"oneof": [0, 0.25], "when": MBCONV},
             "filters": [0.75, 1, 1.25],
         },
-        # Blocks of one repeat in the reference cannot have fewer.
+        # Blocks with one repeat in the reference cannot have fewer.
         "but": {0: {"repeats": [0, 1]}, 6: {"repeats": [0, 1]}},
     }
 }
@@ -69,7 +69,7 @@ FEATURES = {
 
 @st.composite
 def trees(draw):
-    """A few choices of both kinds, in groups or not, with conditions on some of the earlier ones."""
+    """Draw a tree of a few choices of both kinds, with or without groups and conditions."""
     tree, single = {}, {}
     first_of_group = draw(st.integers(0, 4))
     for i in range(draw(st.integers(1, 4))):
@@ -88,7 +88,7 @@ def trees(draw):
 
 @st.composite
 def leaves(draw):
-    """One choice without a condition."""
+    """Draw a choice without conditions."""
     values = draw(st.integers(1, 3)) if draw(st.booleans()) else 2
     if draw(st.booleans()):
         return {"oneof": list(range(values))}
@@ -101,13 +101,13 @@ def leaves(draw):
 
 
 def points(tree):
-    """All ways to make all choices of such a tree, those without effect too, by listing them."""
+    """List all combinations of the choices of a tree, including those without effect."""
     options = [[(path, picked) for picked in _listed(choice)] for path, choice in tree.items()]
     return [dict(point) for point in itertools.product(*options)]
 
 
 def effective(tree, point):
-    """The choices of a point that exist under the others."""
+    """Return the choices of a combination that exist, given the others."""
     kept = {}
     for path, choice in tree.items():
         when = choice.get("when", {})
@@ -117,7 +117,7 @@ def effective(tree, point):
 
 
 def spelled_out(tree, point):
-    """A point as an architecture."""
+    """Convert a combination to an architecture."""
     return {
         (f"{path}.{slot}" if "manyof" in tree[path] else path): value
         for path, picked in point.items()

@@ -1,4 +1,4 @@
-"""Models and data that tests of several devices name by their dotted paths; nothing here hangs on a batch's company."""
+"""Models and data for tests on several devices, used as targets; outputs do not depend on the rest of the batch."""
 
 import os
 from typing import Any
@@ -9,7 +9,7 @@ from nasproxy.data.dataset import ImageDataset
 
 
 def dataset() -> ImageDataset:
-    """Images of 3 classes, too few for a whole number of batches."""
+    """Make a dataset of 3 classes whose size is no multiple of the batch size."""
     random = np.random.default_rng(0)
     labels = np.arange(171) % 3
     images = random.normal(size=(171, 1, 8, 8)).astype(np.float32)
@@ -18,21 +18,21 @@ def dataset() -> ImageDataset:
 
 
 def plain(**_: Any) -> Any:
-    """A model without batch norm or dropout."""
+    """Build a model without batch norm and dropout."""
     from torch import nn
 
     return nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 3))
 
 
 def colours(**_: Any) -> Any:
-    """A model of images in colour."""
+    """Build a model for colour images."""
     from torch import nn
 
     return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 3))
 
 
 def normed(**_: Any) -> Any:
-    """A model with both."""
+    """Build a model with batch norm and dropout."""
     from torch import nn
 
     layers = [nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Dropout(0.2), nn.Linear(144, 3)]
@@ -40,7 +40,7 @@ def normed(**_: Any) -> Any:
 
 
 def faulty(*, rank: str, fault: str, **_: Any) -> Any:
-    """A model that one rank cannot train, from its fourth step on."""
+    """Build a model that fails on one rank from the fourth step on."""
     import torch
     from torch import nn
 

@@ -1,4 +1,4 @@
-"""The smallest controller: has trials trained until a step, and decides nothing."""
+"""A minimal controller that trains trials until a step and makes no decisions."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from nasproxy.trials.spec import TrialSpec
 
 
 class TrainUntil:
-    """Waits for some trials, and keeps what became of them."""
+    """Waits for trials and keeps their records."""
 
     name = "errand"
 

@@ -1,4 +1,4 @@
-"""Things that users bring, for the command line to find by their dotted paths."""
+"""User code for tests of the command line, used as targets."""
 
 import os
 import time
@@ -15,17 +15,17 @@ from nasproxy.training.hooks import report_alive, update_trial_training_accuracy
 
 
 def one_class() -> ImageDataset:
-    """A dataset that nothing can be learnt from."""
+    """Make a dataset with a single class."""
     images, labels = np.zeros((4, 1, 8, 8), dtype=np.float32), np.zeros(4, dtype=np.int64)
     return ImageDataset(images, labels, images, labels)
 
 
 COUNT = [0]
-"""How often `counted` was called in this process."""
+"""Number of calls of `counted` in this process."""
 
 
 def counted() -> ImageDataset:
-    """A dataset that is made anew each time."""
+    """Make a dataset and count the call."""
     COUNT[0] += 1
     images = np.random.default_rng(0).normal(size=(40, 1, 12, 12)).astype(np.float32)
     labels = np.arange(40) % 10
@@ -33,14 +33,14 @@ def counted() -> ImageDataset:
 
 
 def three_outputs(**_: object) -> object:
-    """A model that forgot how many classes there are."""
+    """Build a model that ignores the number of classes."""
     from torch import nn
 
     return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.LazyLinear(3))
 
 
 def mortal(**_: object) -> object:
-    """A model that ends its process where numbers are doubles."""
+    """Build a model that exits its process in double precision."""
     import torch
     from torch import nn
 
@@ -58,7 +58,7 @@ def mortal(**_: object) -> object:
 
 
 def advised(trial: TrialContext, **arguments: float | None) -> None:
-    """A trainer with something to say before it trains."""
+    """Train nothing; `check` returns a warning."""
     synthetic.train(trial, **arguments)  # type: ignore[arg-type]
 
 
@@ -66,7 +66,7 @@ advised.check = lambda **_: ["choose warmer colours"]  # type: ignore[attr-defin
 
 
 def long_cycle(trial: TrialContext, *, seconds: float, sign: str) -> None:
-    """A training whose only check is its last, and what it shows until then."""
+    """Report heartbeats only, until the single check at the end."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         time.sleep(0.1)
@@ -79,17 +79,17 @@ def long_cycle(trial: TrialContext, *, seconds: float, sign: str) -> None:
 
 
 def no_dataset() -> tuple[int, int]:
-    """What a loader in a hurry returns."""
+    """Return an object that is no dataset."""
     return (1, 2)
 
 
 def broken() -> list[object]:
-    """A generator function with a mistake."""
+    """Raise an error, as a loader with a mistake does."""
     raise RuntimeError("no luck")
 
 
 class LessOfMore:
-    """Needs a tau by the number of models, so that what a test shows hangs on no statistics."""
+    """Criterion whose threshold depends on the number of models only."""
 
     def __init__(self, needs: Mapping[int, float]) -> None:
         self.target = 0.65

@@ -1,4 +1,4 @@
-"""Studies without training: the real controllers decide, and a backend writes the curves of a formula at once."""
+"""Studies without training: real controllers, and a backend that writes curves of a formula at once."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -54,7 +54,7 @@ MESSAGES = {
 
 
 class InstantBackend:
-    """Runs a trial within its submission: writes the files that a worker would have written."""
+    """Runs a trial within its submission, writing the files of a worker."""
 
     slots = 4
 
@@ -121,9 +121,9 @@ def seconds_per_step(spec: TrialSpec) -> float:
 
 
 def score(spec: TrialSpec, step: int) -> float:
-    """A learning curve that saturates; ranks settle sooner the less the proxy task reduces.
+    """Compute a saturating learning curve; ranks converge earlier under proxy tasks that reduce less.
 
-    An architecture's `compressed` is its quality where a schedule is shorter than full training.
+    An architecture's `compressed` is its quality under schedules that are shorter than full training.
     """
     task, progress = spec.proxy_task, step / TOTAL_STEPS
     is_short = spec.total_steps < TOTAL_STEPS
@@ -202,7 +202,7 @@ class Author:
         return runner.run_stage(stage, self.runtime)
 
     def candidate_pool(self, maximum: int) -> CandidatePool:
-        """What is left of the candidates after a random selection."""
+        """Return the candidates that remain after a random selection."""
         drawn_on = RandomSelection().candidates
         full = [TrialSpec(a, ProxyTask(), Split.FULL, 0, RECIPE) for a in self.architectures[drawn_on:]]
         return CandidatePool(full, drawn_on, step=5, maximum=maximum, search_trials=SEARCH_TRIALS, full_seconds=10.0)
@@ -236,7 +236,7 @@ class Author:
         return runner.run_stage(stage, self.runtime)
 
     def confirm(self, fresh: Mapping[str, Callable[[float], Any]] | None = None, **settings: Any) -> ConfirmationState:
-        """Confirm the best proxy task; fresh models have choices that are functions of their quality."""
+        """Confirm the best proxy task; the choices of additional models are functions of their quality."""
         state = read_record(self.folder.selection / "state.json", SelectionState)
         best = find_best_task(
             read_tasks(self.folder.proxy_tasks), read_rules(self.folder.proxy_tasks), time_tolerance=0.05
@@ -279,7 +279,7 @@ TASKS = {
 
 @pytest.fixture(scope="session")
 def new_study(tmp_path_factory: pytest.TempPathFactory) -> NewStudy:
-    """Begins a study with so many candidates, some of which fail for a cause."""
+    """Begins a study with a number of candidates, some of which fail."""
 
     def begin(count: int = 30, causes: Mapping[int, str] | None = None) -> Author:
         folder: Path = tmp_path_factory.mktemp("studies") / "made-up"
@@ -297,7 +297,7 @@ def tasks() -> dict[str, ProxyTask]:
 
 @pytest.fixture(scope="session")
 def grown_study(new_study: NewStudy) -> Author:
-    """A study with random references, to which more were added while the verdict was undecided."""
+    """Write a study with random references, to which models were added while the verdict was undecided."""
     author = new_study(40)
     author.measure_variance()
     author.select_randomly()
@@ -310,7 +310,7 @@ def grown_study(new_study: NewStudy) -> Author:
 
 @pytest.fixture(scope="session")
 def cloud_study(new_study: NewStudy, tasks: dict[str, ProxyTask]) -> Author:
-    """A study in the cloud tool's way: spread, first crossing, one proxy task after the other."""
+    """Write a study as the cloud tool runs it: spread, first crossing, sequential proxy search."""
     author = new_study(30)
     author.measure_variance()
     author.select_models()
@@ -335,7 +335,7 @@ def page(full_study: Author) -> Page:
 
 @pytest.fixture(scope="session")
 def full_study(new_study: NewStudy, tasks: dict[str, ProxyTask]) -> Author:
-    """A study with every stage done, two failed candidates and an accepted proxy task."""
+    """Write a study with all stages done, two failed candidates and an accepted proxy task."""
     author = new_study(30, {4: "oom", 11: "nan"})
     author.measure_variance()
     author.select_models()

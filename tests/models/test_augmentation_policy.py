@@ -1,4 +1,4 @@
-"""What augmentation operations do to images, and how images draw them."""
+"""Augmentation operations and the random choice of operations for each image."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ def change(name: str, images: torch.Tensor, strength: float = 1.0, fill: float =
 
 
 def batch(n: int = 16, channels: int = 1, side: int = 16) -> torch.Tensor:
-    """Smooth pictures in [0, 1], none like another."""
+    """Make smooth images in [0, 1], all different."""
     generator = torch.Generator().manual_seed(1)
     coarse = torch.rand(n, channels, 4, 4, generator=generator)
     return torch.nn.functional.interpolate(coarse, (side, side), mode="bilinear")
@@ -40,7 +40,7 @@ def test_a_translation_moves_a_dot_by_its_share_of_the_side():
         assert torch.allclose(back, dot(20, 4, 4), atol=1e-4)
 
 
-def test_a_rotation_leaves_the_centre_and_turns_the_rest():
+def test_a_rotation_keeps_the_centre_and_rotates_the_rest():
     turned = change("rotate", dot(21, 10, 18), strength=1.0)
     row, column = divmod(int(turned.argmax()), 21)
     assert (row, column) == (14, 17), "30 degrees clockwise: 8 to the right become 7 to the right and 4 down"
@@ -57,13 +57,13 @@ def test_a_shear_shifts_far_rows_and_not_the_middle_one():
     assert {int(rotated[:, 0].argmax()), int(rotated[:, 20].argmax())} == {7, 13}
 
 
-def test_what_is_moved_away_is_filled():
+def test_pixels_that_are_moved_away_are_filled():
     moved = change("translate_x", torch.ones(1, 1, 10, 10), strength=4 / 4.5, fill=0.25)
     assert torch.allclose(moved[..., :4], torch.tensor(0.25))
     assert torch.allclose(moved[..., 4:], torch.tensor(1.0))
 
 
-def test_a_cutout_fills_a_square_of_each_image_in_a_place_of_its_own():
+def test_a_cutout_fills_a_square_at_a_random_position_of_each_image():
     torch.manual_seed(0)
     holes = change("cutout", torch.ones(64, 1, 20, 20), strength=1.0, fill=0.5)[:, 0] == 0.5
     rows, columns = holes.any(dim=2).sum(dim=1), holes.any(dim=1).sum(dim=1)
@@ -85,7 +85,7 @@ def test_solarize_add_brightens_what_is_dark():
     assert torch.allclose(added, torch.tensor([55 / 255, 0.3 + 55 / 255, 0.6, 0.9]))
 
 
-def test_posterize_leaves_few_values():
+def test_posterize_reduces_the_number_of_values():
     pixels = torch.linspace(0, 1, 256).view(1, 1, 16, 16)
     assert len(change("posterize", pixels, 1.0).unique()) == 16
     assert len(change("posterize", pixels, 0.5).unique()) == 64
@@ -115,7 +115,7 @@ def test_brightness_contrast_and_sharpness_go_both_ways():
     assert edges[0] < edges[1] < edges[2]
 
 
-def test_color_greys_colours_and_leaves_grey_alone():
+def test_color_desaturates_colours_and_keeps_grey():
     colours, greys = batch(channels=3), batch(channels=1)
     assert change("color", colours, -1.0).std(dim=1).mean() < 0.2 * colours.std(dim=1).mean()
     assert change("color", colours, 1.0).std(dim=1).mean() > colours.std(dim=1).mean()
@@ -131,7 +131,7 @@ def test_magnitude_zero_changes_nothing_and_ten_changes_images(name):
 
 @pytest.mark.parametrize("name", OPERATIONS)
 @pytest.mark.parametrize("channels", [1, 3])
-def test_every_operation_keeps_shape_and_the_images_it_was_given(name, channels):
+def test_every_operation_keeps_the_shape_and_does_not_modify_its_input(name, channels):
     images = batch(channels=channels)
     before = images.clone()
     changed = policy(PolicyStep(name))(images)
@@ -141,7 +141,7 @@ def test_every_operation_keeps_shape_and_the_images_it_was_given(name, channels)
 
 
 @pytest.mark.parametrize("name", SIGNED)
-def test_each_image_draws_a_sign(name):
+def test_the_sign_is_drawn_for_each_image(name):
     image = batch(n=1, channels=3)
     torch.manual_seed(0)
     changed = policy(PolicyStep(name, magnitude=5))(image.expand(16, -1, -1, -1))
@@ -157,7 +157,7 @@ def test_probability_is_the_share_of_images_that_change():
     assert torch.equal(policy(PolicyStep("invert", probability=0.0))(images), images)
 
 
-def test_an_image_undergoes_all_steps_of_the_one_sub_policy_it_draws():
+def test_all_steps_of_the_drawn_sub_policy_are_applied():
     black, white = torch.zeros(90, 1, 8, 8), torch.ones(90, 1, 8, 8)
     twice, once, none = [PolicyStep("invert"), PolicyStep("invert")], [PolicyStep("invert")], []
     torch.manual_seed(0)
@@ -167,7 +167,7 @@ def test_an_image_undergoes_all_steps_of_the_one_sub_policy_it_draws():
     assert torch.equal(Policy([once], times=2, pixels=UNIT)(white), white), "drawn twice"
 
 
-def test_values_keep_their_range_and_those_outside_survive_a_move():
+def test_values_keep_their_range_and_translations_do_not_clamp():
     pixels = PixelRange(-1.0, 3.0, fill=-1.0)
     images = batch() * 4 - 1
     assert torch.allclose(policy(PolicyStep("invert"), pixels=pixels)(images), 2 - images, atol=1e-5)
@@ -203,6 +203,6 @@ def test_a_step_out_of_range_is_refused(step, message):
         PolicyStep(**step)
 
 
-def test_a_range_without_extent_is_refused():
+def test_an_empty_pixel_range_is_refused():
     with pytest.raises(SpaceError, match=r"high must be above low, got 0.5 and 0.5"):
         PixelRange(0.5, 0.5, 0.0)

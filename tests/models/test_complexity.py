@@ -1,4 +1,4 @@
-"""Zero-cost scores, by hand and by what they must not hang on."""
+"""Zero-cost scores: values computed by hand, and invariances."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ IMAGE = (1, 2, 2)
 
 
 def linear(*rows: list[float]) -> nn.Sequential:
-    """One linear layer on the four pixels, with these weights and biases of 0.5."""
+    """Make a linear layer on four pixels with the given weights and biases of 0.5."""
     layer = nn.Linear(4, len(rows))
     with torch.no_grad():
         layer.weight.copy_(torch.tensor(rows))
@@ -18,14 +18,14 @@ def linear(*rows: list[float]) -> nn.Sequential:
     return nn.Sequential(nn.Flatten(), layer)
 
 
-def test_a_linear_layer_is_scored_as_by_hand() -> None:
+def test_scores_of_a_linear_layer_match_a_computation_by_hand() -> None:
     scores = measure_complexity(linear([1.0, -2.0, 3.0, 0.0], [0.5, 0.5, -0.5, 0.5]), IMAGE)
     assert scores.parameters == 4 * 2 + 2
     assert scores.flops == 2 * 4 * 2, "a multiply-add is two operations"
     assert scores.synflow == pytest.approx(1 + 2 + 3 + 4 * 0.5), "the gradient of a weight is its pixel, 1"
 
 
-def test_a_convolution_is_counted_for_every_place_it_looks_at() -> None:
+def test_flops_of_a_convolution_count_every_output_position() -> None:
     model = nn.Conv2d(3, 5, kernel_size=3, padding=1, bias=False)
     assert count_flops(model, (3, 8, 8)) == 2 * (3 * 3 * 3) * 5 * 8 * 8
 
@@ -47,7 +47,7 @@ def test_norms_do_not_change_the_flow() -> None:
     assert scored() == scored(nn.BatchNorm2d(4)) == scored(nn.GroupNorm(2, 4))
 
 
-def test_a_flow_beyond_double_precision_is_no_score() -> None:
+def test_a_flow_that_overflows_double_precision_has_no_score() -> None:
     layers = [nn.Linear(4, 4, bias=False) for _ in range(8)]
     for layer in layers:
         nn.init.constant_(layer.weight, 1e38)
@@ -56,7 +56,7 @@ def test_a_flow_beyond_double_precision_is_no_score() -> None:
     assert scores.flops == 2 * (8 * 16 + 8)
 
 
-def test_what_cannot_be_counted_on_shapes_alone_has_no_flops() -> None:
+def test_a_model_that_depends_on_values_has_no_flops() -> None:
     class Choosy(nn.Module):
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             return images.flatten(1) if images.sum() >= 0 else images.flatten(1) * 2

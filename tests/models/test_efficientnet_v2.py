@@ -1,4 +1,4 @@
-"""The EfficientNetV2 search space's networks: every choice has an effect on them."""
+"""Networks of the EfficientNetV2 search space: every choice has an effect."""
 
 import itertools
 
@@ -30,7 +30,7 @@ def definitions(architecture, **scale):
     return [stage.definition for stage in list_stages(architecture, Scale(**{"divisor": 4, **scale}))]
 
 
-def test_the_reference_is_written_as_timm_writes_it():
+def test_the_reference_has_timms_block_definitions():
     assert definitions(EFFICIENTNET_V2_B0) == [
         "cn_r1_k3_s1_c16_nsw_skip",
         "er_r2_k3_s2_e4_c32_nsw",
@@ -42,14 +42,14 @@ def test_the_reference_is_written_as_timm_writes_it():
 
 
 @pytest.mark.parametrize("block", range(6))
-def test_no_two_points_of_a_block_are_one_network(block):
+def test_all_points_of_a_block_give_different_networks(block):
     offsets = (0, 1) if block == 0 else CHOICES["repeats"]
     points = list(itertools.product(*{**CHOICES, "repeats": offsets}.values()))
     written = {definitions(changed(block, **dict(zip(CHOICES, point, strict=True))))[block] for point in points}
     assert len(written) == len(points)
 
 
-def test_blocks_are_what_the_choices_say():
+def test_blocks_follow_the_choices():
     architecture = changed(0, se=0.25) | {"blocks.1.op": "mbconv", "blocks.2.expand": 1}
     built = build(architecture, **FULL).blocks
     assert isinstance(built[0][0], EdgeResidual)
@@ -72,7 +72,7 @@ def test_each_block_has_its_own_activation():
     [
         ({"op": "conv"}, "blocks.3.op must be one of .* got 'conv'"),
         ({"activation": "gelu"}, "blocks.3.activation must be one of .* got 'gelu'"),
-        ({"stride": 1}, "efficientnet_v2 has no choice 'blocks.3.stride' here"),
+        ({"stride": 1}, "efficientnet_v2 takes the choices .*, got 'blocks.3.stride' too"),
     ],
 )
 def test_an_architecture_that_cannot_be_built_is_refused(choices, message):

@@ -1,4 +1,4 @@
-"""The MnasNet search space's networks: what each choice does to them."""
+"""Networks of the MnasNet search space: the effect of each choice."""
 
 import itertools
 
@@ -23,11 +23,11 @@ def network(architecture, **settings):
 
 
 def changed(**choices):
-    """MobileNetV2 with other choices for its third block."""
+    """Build MobileNetV2 with other choices for its third block."""
     return {**MOBILENET_V2, **{f"blocks.2.{name}": value for name, value in choices.items()}}
 
 
-def test_the_reference_is_written_as_timm_writes_it():
+def test_the_reference_has_timms_block_definitions():
     assert definitions(MOBILENET_V2) == [
         "ds_r1_k3_s1_c16",
         "ir_r2_k3_s2_e6_c24",
@@ -39,7 +39,7 @@ def test_the_reference_is_written_as_timm_writes_it():
     ]
 
 
-def test_one_architecture_is_another_network_around_another_reference():
+def test_the_network_of_an_architecture_depends_on_the_reference():
     assert definitions(MOBILENET_V2, reference="mnasnet_a1")[4] == "ir_r2_k3_s1_e6_c112"
 
 
@@ -57,7 +57,7 @@ def test_one_architecture_is_another_network_around_another_reference():
         ({"filters": 1.25}, "ir_r3_k3_s2_e6_c40"),
     ],
 )
-def test_each_choice_is_written_into_its_stage(choices, definition):
+def test_each_choice_changes_its_stage_definition(choices, definition):
     written = definitions(changed(**choices))
     assert written[2] == definition
     assert written[:2] + written[3:] == definitions(MOBILENET_V2)[:2] + definitions(MOBILENET_V2)[3:]
@@ -67,7 +67,7 @@ def test_a_conv_has_neither_expansion_nor_squeeze():
     plain = blocks(*[CONV] * 7)
     assert definitions(plain)[2] == "cn_r3_k3_s2_c32_skip"
     with pytest.raises(
-        SpaceError, match=r"mnasnet has no choice 'blocks.2.expand' here, only .*`when` it has an effect"
+        SpaceError, match=r"takes the choices .*, got 'blocks.2.expand' too: remove it, or add a `when` condition"
     ):
         list_stages({**plain, "blocks.2.expand": 6}, "mobilenet_v2", Scale())
 
@@ -82,7 +82,7 @@ def test_filters_have_an_effect_in_every_block(reference):
         assert len(widths) == 3
 
 
-def test_a_divisor_of_8_rounds_filters_of_the_first_blocks_away():
+def test_a_divisor_of_8_makes_filters_of_the_first_blocks_equal():
     fewer = {**MOBILENET_V2, "blocks.0.filters": 0.75}
     assert definitions(fewer, divisor=8) == definitions(MOBILENET_V2, divisor=8)
     assert definitions(fewer, divisor=4) != definitions(MOBILENET_V2, divisor=4)
@@ -98,7 +98,7 @@ def test_depth_rounds_repeats_up():
     assert definitions(MOBILENET_V2, depth=0.5)[0] == "ds_r1_k3_s1_c16"
 
 
-def test_modules_are_what_the_choices_say():
+def test_modules_follow_the_choices():
     architecture = blocks(
         {**MBCONV, "expand": 1},
         {**MBCONV, "kernel": 5, "se": 0.25},
@@ -124,25 +124,25 @@ def test_repeats_of_a_conv_add_to_their_input():
 
 
 @pytest.mark.parametrize(("activation", "layer"), [("relu", nn.ReLU), ("swish", nn.SiLU), ("hard_swish", nn.Hardswish)])
-def test_the_activation_is_that_of_all_layers(activation, layer):
+def test_the_activation_applies_to_all_layers(activation, layer):
     built = network(MOBILENET_V2, activation=activation, width=0.25, depth=0.5)
     layers = {type(module.act) for module in built.modules() if isinstance(module, BatchNormAct2d)}
-    assert layers == {layer, nn.Identity}  # projections have none
+    assert layers == {layer, nn.Identity}  # projections have no activation
 
 
 @pytest.mark.parametrize(
     ("choices", "message"),
     [
         ({"op": "fused_mbconv"}, r"blocks.2.op must be one of \('conv', 'mbconv'\), got 'fused_mbconv'"),
-        ({"kernel": 4}, "blocks.2.kernel must be an odd whole number, got 4"),
-        ({"kernel": True}, "blocks.2.kernel must be an odd whole number, got True"),
+        ({"kernel": 4}, "blocks.2.kernel must be an odd whole number above 0, got 4"),
+        ({"kernel": True}, "blocks.2.kernel must be an odd whole number above 0, got True"),
         ({"expand": 0.5}, "blocks.2.expand must be a number from 1 to 20, got 0.5"),
         ({"expand": "6"}, "blocks.2.expand must be a number from 1 to 20, got '6'"),
         ({"se": 2}, "blocks.2.se must be a number from 0 to 1, got 2"),
-        ({"repeats": -3}, "blocks.2.repeats must leave a block of the reference's 3, got -3"),
+        ({"repeats": -3}, "blocks.2.repeats must be at least -2, got -3"),
         ({"repeats": 0.5}, "blocks.2.repeats must be a whole number, got 0.5"),
         ({"filters": 0}, "blocks.2.filters must be a number from 0.05 to 20, got 0"),
-        ({"stride": 2}, "mnasnet has no choice 'blocks.2.stride' here"),
+        ({"stride": 2}, "mnasnet takes the choices .*, got 'blocks.2.stride' too"),
     ],
 )
 def test_an_architecture_that_cannot_be_built_is_refused(choices, message):
@@ -152,13 +152,15 @@ def test_an_architecture_that_cannot_be_built_is_refused(choices, message):
 
 def test_a_missing_choice_is_named():
     without = {name: value for name, value in MOBILENET_V2.items() if name != "blocks.6.se"}
-    with pytest.raises(SpaceError, match=r"mnasnet needs the choice 'blocks.6.se', .* add it, with a single value"):
+    with pytest.raises(
+        SpaceError, match=r"mnasnet needs the choice 'blocks.6.se', .* add it to the search space, with a single value"
+    ):
         network(without)
 
 
 @pytest.mark.parametrize("reference", ["mobilenet_v2", "mnasnet_a1"])
 @pytest.mark.parametrize(("block", "count"), [(0, 84), (1, 126), (2, 126), (3, 126), (4, 126), (5, 126), (6, 84)])
-def test_no_two_architectures_of_a_block_are_one_network(reference, block, count):
+def test_all_architectures_of_a_block_give_different_networks(reference, block, count):
     rest = {name: value for name, value in MOBILENET_V2.items() if not name.startswith(f"blocks.{block}.")}
     offsets = (0, 1) if block in (0, 6) else (-1, 0, 1)
     convs = itertools.product(["conv"], (3, 5), offsets, (0.75, 1, 1.25))

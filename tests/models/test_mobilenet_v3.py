@@ -1,4 +1,4 @@
-"""The networks of Once-for-all's search space: each block has a kernel and an expansion of its own."""
+"""Networks of the Once-for-all search space: each block has its own kernel and expansion."""
 
 import pytest
 from timm.models._efficientnet_blocks import InvertedResidual, SqueezeExcite
@@ -42,7 +42,7 @@ def test_squeeze_and_activation_are_those_of_the_reference():
     assert not isinstance(built[6][0].bn1.act, nn.ReLU)
 
 
-def test_less_depth_leaves_out_the_last_blocks_and_more_repeats_the_last_one():
+def test_depth_below_1_removes_the_last_blocks_and_above_1_repeats_the_last_one():
     assert definitions(DEEPER, depth=0.5)[2] == definitions(DEEPER)[2][:2]
     assert definitions(DEEPER, depth=1.5)[2][-1] == "ir_r3_k7_s1_e6_c40_se0.25_nre"
 
@@ -51,9 +51,9 @@ def test_less_depth_leaves_out_the_last_blocks_and_more_repeats_the_last_one():
     ("change", "message"),
     [
         ({"stages.0.depth": 5}, r"stages.0.depth must be one of \(1, 2, 3, 4\), got 5"),
-        ({"stages.0.kernel3": 3}, "mobilenet_v3 has no choice 'stages.0.kernel3' here"),
+        ({"stages.0.kernel3": 3}, "mobilenet_v3 takes the choices .*, got 'stages.0.kernel3' too"),
         ({"stages.0.depth": 3}, "mobilenet_v3 needs the choice 'stages.0.kernel3'"),
-        ({"stages.0.kernel1": 6}, "stages.0.kernel1 must be an odd whole number, got 6"),
+        ({"stages.0.kernel1": 6}, "stages.0.kernel1 must be an odd whole number above 0, got 6"),
     ],
 )
 def test_an_architecture_that_cannot_be_built_is_refused(change, message):

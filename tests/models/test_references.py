@@ -1,4 +1,4 @@
-"""What all builders on timm's blocks share: the published networks, their scaling, their dropout and their weights."""
+"""Common behaviour of the builders with timm blocks: published networks, scaling, dropout, initial weights."""
 
 import pytest
 import timm
@@ -22,7 +22,7 @@ def build(request):
 
 
 @pytest.mark.parametrize("name", list(REFERENCES))
-def test_the_space_holds_the_published_network(name):
+def test_the_space_contains_the_published_network(name):
     builder, architecture, settings = REFERENCES[name]
     built = builder(architecture, **{**FULL, "num_classes": 1000, **settings})
     published = timm.create_model(name)
@@ -31,7 +31,7 @@ def test_the_space_holds_the_published_network(name):
 
 
 @pytest.mark.parametrize(("channels", "side"), [(1, 8), (1, 31), (3, 32)])
-def test_images_of_any_size_become_logits(build, channels, side):
+def test_images_of_any_size_give_logits(build, channels, side):
     model = build(channels=channels, image_size_px=side, width=0.25, depth=0.5)
     assert model(torch.randn(2, channels, side, side)).shape == (2, 10)
 
@@ -52,7 +52,7 @@ def test_depth_halves_the_blocks_and_keeps_the_channels(build):
     assert [len(stage) for stage in double.blocks][1:-1] == [2 * len(stage) for stage in full.blocks][1:-1]
 
 
-def test_equal_seeds_give_equal_weights_and_others_do_not(build):
+def test_weights_are_equal_for_equal_seeds_only(build):
     states = []
     for seed in (5, 5, 6):
         torch.manual_seed(seed)

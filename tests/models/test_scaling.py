@@ -1,4 +1,4 @@
-"""How multipliers change layers."""
+"""Scaling of channels and repeats by multipliers."""
 
 import pytest
 from hypothesis import given
@@ -11,7 +11,7 @@ MULTIPLIERS = st.floats(0.01, 10)
 
 
 @given(st.integers(1, 2000), MULTIPLIERS, st.integers(1, 32))
-def test_channels_are_a_near_multiple_and_never_far_below(channels, multiplier, divisor):
+def test_channels_are_the_nearest_multiple_and_at_least_90_percent(channels, multiplier, divisor):
     scaled = scale_channels(channels, multiplier, divisor)
     assert scaled % divisor == 0
     assert scaled >= max(divisor, 0.9 * channels * multiplier)
@@ -19,7 +19,7 @@ def test_channels_are_a_near_multiple_and_never_far_below(channels, multiplier, 
 
 
 @given(st.integers(1, 200), st.integers(1, 32))
-def test_width_one_leaves_multiples_as_they_are(factor, divisor):
+def test_width_1_does_not_change_multiples(factor, divisor):
     assert scale_channels(factor * divisor, 1.0, divisor) == factor * divisor
 
 

@@ -40,14 +40,14 @@ def weights(module):
 @pytest.mark.parametrize("block", ["conv", "separable"])
 @pytest.mark.parametrize("activation", ["relu", "silu"])
 @pytest.mark.parametrize("size", [7, 8, 16, 20])
-def test_images_of_any_size_become_logits(block, activation, size):
+def test_images_of_any_size_give_logits(block, activation, size):
     model = network(activation=activation, **{"stage1.block": block, "stage2.block": block})
     images = torch.randn(2, 1, size, size)
     assert model(images).shape == (2, 10)
     assert model.forward_head(model.forward_features(images)).shape == (2, 10)
 
 
-def test_it_speaks_as_a_timm_model():
+def test_it_has_the_interface_of_a_timm_model():
     model = network()
     features = model.forward_features(torch.randn(2, 1, 16, 16))
     assert features.shape == (2, model.num_features, 4, 4)
@@ -92,10 +92,10 @@ def test_dropout_acts_in_training_only():
         ({"activation": "gelu"}, r"activation must be one of \('relu', 'silu'\), got 'gelu'"),
         ({"stage1.block": "mbconv"}, "stage1.block must be one of"),
         ({"stage2.kernel": 4}, "stage2.kernel must be one of .* got 4"),
-        ({"stage1.channels": 0}, "stage1.channels must be a whole number from 1, got 0"),
-        ({"stage1.repeats": 1.5}, "stage1.repeats must be a whole number from 1, got 1.5"),
-        ({"stage1.repeats": True}, "stage1.repeats must be a whole number from 1, got True"),
-        ({"stage3.kernel": 3}, "small_cnn has no choice 'stage3.kernel'"),
+        ({"stage1.channels": 0}, "stage1.channels must be a whole number of at least 1, got 0"),
+        ({"stage1.repeats": 1.5}, "stage1.repeats must be a whole number of at least 1, got 1.5"),
+        ({"stage1.repeats": True}, "stage1.repeats must be a whole number of at least 1, got True"),
+        ({"stage3.kernel": 3}, "small_cnn takes the choices .*, got 'stage3.kernel' too"),
     ],
 )
 def test_an_architecture_that_cannot_be_built_is_refused(change, message):

@@ -1,4 +1,4 @@
-"""The shipped spaces of SpineNets and augmentation policies: their sizes, baselines, and what is built from them."""
+"""The shipped spaces of SpineNets and augmentation policies: sizes, baselines and networks."""
 
 from math import comb, factorial, prod
 from pathlib import Path
@@ -86,7 +86,7 @@ def test_the_baseline_is_built_and_classifies(name):
 @pytest.mark.gate
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("name", [*SPINENETS, "spinenet_scaling", *POLICIES])
-def test_what_is_drawn_can_be_trained(name, channels):
+def test_sampled_architectures_can_be_trained(name, channels):
     torch.manual_seed(0)
     for architecture in space(name).sample(20, seed=1):
         model = network(name, architecture, channels=channels, width=0.125)
@@ -101,7 +101,7 @@ def test_the_mobile_baseline_is_mobile_spinenet_49():
     assert levels == [2, 2, 4, 3, 4, 6, 4, 5, 7, 5, 5, 4, 3, 5, 7, 6]
 
 
-def test_the_scaled_graph_is_the_baseline_of_the_space_it_comes_from():
+def test_the_scaled_graph_is_the_baseline_of_its_source_space():
     fixed = spell_out(node("spinenet_scaling")["model"]["fixed"])
     assert space("spinenet").canonical(fixed) == space("spinenet").baseline
 
@@ -112,7 +112,7 @@ def test_the_augmented_network_is_the_embedded_baseline(name):
     assert fixed == spell_out(node("digits_cnn")["baseline"])
 
 
-def test_policies_without_effect_are_one_architecture():
+def test_policies_that_differ_without_effect_are_one_architecture():
     shipped = space("autoaugment")
     baseline = dict(shipped.baseline)
     assert set(baseline.values()) == {0.0}

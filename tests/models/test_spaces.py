@@ -1,4 +1,4 @@
-"""All search spaces of conf/search_space: what they hold is built, trained and counted."""
+"""All search spaces of conf/search_space: architectures can be built and trained, sizes are as published."""
 
 from functools import cache
 
@@ -18,13 +18,13 @@ from nasproxy.targets import build_target
 CLASSES, CHANNELS, SIDE, IMAGES = 10, 3, 32, 8
 SPACES = sorted(path.stem for path in (ROOT / "conf" / "search_space").glob("*.yaml"))
 WITHOUT_MODEL = ["synthetic", "table"]
-"""Spaces whose trainers train no model."""
+"""Spaces without a model builder."""
 WITH_MODEL = [name for name in SPACES if name not in WITHOUT_MODEL]
 
 
 @cache
 def config(name):
-    """A file of conf/search_space, as the program reads it."""
+    """Load a file of conf/search_space."""
     schema.register_schema()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         return OmegaConf.to_container(compose("config", [f"search_space={name}"]).search_space, resolve=True)
@@ -49,10 +49,10 @@ def network(name, architecture, *, width=1.0, depth=1.0):
 
 
 def train_and_count(name, architecture):
-    """Build an architecture, run it forward and backward, and count it on shapes alone; returns its weights."""
+    """Build an architecture, run it forward and backward, count its FLOPs, and return the number of weights."""
     torch.manual_seed(0)
     model = network(name, architecture)
-    # Of a few images that shrink to a pixel, batch norm's statistics are of nearly nothing, and gradients overflow.
+    # With few images and features of one pixel, batch-norm variances are near 0 and gradients overflow.
     scores = model(torch.randn(IMAGES, CHANNELS, SIDE, SIDE))
     assert scores.shape == (IMAGES, CLASSES), architecture
     cross_entropy(scores, torch.arange(IMAGES) % CLASSES).backward()
@@ -67,7 +67,7 @@ def train_and_count(name, architecture):
 
 
 @pytest.mark.parametrize("name", WITHOUT_MODEL)
-def test_spaces_that_are_not_built_have_no_model(name):
+def test_spaces_without_models_have_no_builder(name):
     assert "_target_" not in config(name)["model"]
 
 
@@ -83,7 +83,7 @@ def test_the_baseline_and_some_samples_train(name):
 @pytest.mark.parametrize("part", range(4))
 @pytest.mark.parametrize("name", WITH_MODEL)
 def test_two_hundred_samples_train(name, part):
-    """In four parts, so that a busy machine has time for each; a smaller space is examined whole."""
+    """Four parts keep each test short; smaller spaces are tested completely."""
     examined = space(name)
     for architecture in examined.sample(min(200, examined.size), seed=1)[part::4]:
         assert train_and_count(name, architecture) > 0

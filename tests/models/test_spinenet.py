@@ -1,4 +1,4 @@
-"""SpineNets: graphs of permuted scales, at any size."""
+"""SpineNets: scale-permuted graphs for images of any size."""
 
 import random
 
@@ -28,12 +28,12 @@ SPINENET_49 = [
     (7, "bottleneck", (5, 14)),
     (6, "bottleneck", (12, 14)),
 ]
-"""The published graph: level, block function and inputs; the last five are the outputs."""
+"""The published graph: level, block function and inputs of each block; the last five are outputs."""
 NARROW = 0.125
 
 
 def described(blocks):
-    """The architecture of a graph; every base level is the level itself."""
+    """Convert a graph to an architecture without level offsets."""
     architecture = {}
     count = len(blocks) - 5
     for position, (level, function, inputs) in enumerate(blocks):
@@ -48,7 +48,7 @@ def described(blocks):
 
 
 def drawn(seed, functions=("residual", "bottleneck")):
-    """A random architecture of 11 blocks, as the space `spinenet` has them."""
+    """Draw an architecture of 11 blocks, as in the space `spinenet`."""
     generator = random.Random(seed)
     bases = [2, 3, 3, 3, 4, 4, 4, 4, 4, 5, 5]
     generator.shuffle(bases)
@@ -112,7 +112,7 @@ def test_random_graphs_are_built_and_every_weight_gets_a_gradient(family, seed):
         assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
 
 
-def test_every_block_that_an_output_needs_moves_the_logits():
+def test_every_needed_block_changes_the_logits():
     torch.manual_seed(0)
     model = network()
     logits = model(torch.randn(4, 3, 128, 128))
@@ -125,7 +125,7 @@ def test_every_block_that_an_output_needs_moves_the_logits():
             assert resample.layers[0][0].weight.grad.abs().max() > 0, "each of the two inputs counts"
 
 
-def test_a_block_that_reaches_no_output_is_not_built():
+def test_a_block_that_no_output_depends_on_is_not_built():
     outputs = [(level, "residual", (0, 1)) for level in (3, 4, 5, 6, 7)]
     graph = [(4, "residual", (0, 1)), (2, "residual", (0, 1)), *outputs]
     model = network(described(graph))
@@ -133,7 +133,7 @@ def test_a_block_that_reaches_no_output_is_not_built():
     assert [block.is_needed for block in read_graph(described(graph), ["residual"])][:2] == [True, False]
 
 
-def test_a_feature_that_nothing_draws_on_joins_the_output_of_its_shape():
+def test_an_unused_feature_is_added_to_the_output_of_its_shape():
     outputs = [(level, "residual", (0, 1)) for level in (3, 4, 5, 6, 7)]
     loose = [(4, "residual", (0, 1)), (4, "bottleneck", (0, 1)), (6, "residual", (0, 2))]
     graph = read_graph(described([*loose, *outputs]), ["residual", "bottleneck"])
@@ -143,7 +143,7 @@ def test_a_feature_that_nothing_draws_on_joins_the_output_of_its_shape():
 
 @pytest.mark.parametrize("side", [1, 7, 12, 20, 33, 100])
 @pytest.mark.parametrize("family", ["spinenet", "mobile"])
-def test_images_of_any_size_become_logits(side, family):
+def test_images_of_any_size_give_logits(side, family):
     functions = ("mbconv",) if family == "mobile" else ("residual", "bottleneck")
     model = network(drawn(1, functions), family=family, channels=1)
     assert model(torch.randn(2, 1, side, side + 3)).shape == (2, 10)
@@ -155,7 +155,7 @@ def test_a_network_has_the_same_weights_for_images_of_any_size():
     )
 
 
-def test_levels_halve_the_side_again_and_again():
+def test_each_level_halves_the_side():
     sides = {}
     model = network()
     for name, block in model.blocks.items():
@@ -164,7 +164,7 @@ def test_levels_halve_the_side_again_and_again():
     assert list(sides.values()) == [256 // 2**level for level, _, _ in SPINENET_49]
 
 
-def test_another_order_of_levels_is_another_network():
+def test_another_order_of_levels_gives_another_network():
     swapped = dict(described(SPINENET_49))
     swapped["levels.0"], swapped["levels.4"] = swapped["levels.4"], swapped["levels.0"]
     torch.manual_seed(0)
@@ -195,7 +195,7 @@ def test_each_choice_changes_the_network(choice, value):
     assert describe(network({**described(SPINENET_49), choice: value})) != describe(network())
 
 
-def test_it_speaks_as_a_timm_model():
+def test_it_has_the_interface_of_a_timm_model():
     model = network().eval()
     images = torch.randn(2, 3, 64, 64)
     features = model.forward_features(images)
@@ -225,7 +225,7 @@ def test_each_setting_enlarges_the_network(settings):
     assert weights(network(**settings)) > weights(network())
 
 
-def test_an_image_is_seen_at_its_chosen_share():
+def test_images_are_resized_to_the_chosen_share():
     torch.manual_seed(0)
     model = network(image_size=0.5).eval()
     images = torch.randn(2, 3, 128, 128)
@@ -259,10 +259,10 @@ def test_it_has_all_zero_cost_scores(family):
         ({"levels.0": 9}, "blocks.0 must have a level from 1 to 7, got 9: change levels.0"),
         ({"levels.0": 2.5}, "levels.0 must be a whole number, got 2.5"),
         ({"blocks.1.block_fn": "conv"}, "blocks.1.block_fn must be one of .*, got 'conv'"),
-        ({"blocks.1.inputs.1": 3}, "blocks.1.inputs must be two of the features 0 to 2, got 0 and 3"),
-        ({"outputs.1.inputs.1": 4}, "outputs.1.inputs must be two of the features 0 to 12, got 4 and 4"),
-        ({"output_levels.1": 4}, r"output_levels must hold each of \(3, 4, 5, 6, 7\) once, got \[4, 4, 5, 6, 7\]"),
-        ({"stem.kernel": 3}, r"spinenet has no choice 'stem.kernel' here, only levels.0, .* and \d+ more: remove it"),
+        ({"blocks.1.inputs.1": 3}, "blocks.1.inputs must be two different features from 0 to 2, got 0 and 3"),
+        ({"outputs.1.inputs.1": 4}, "outputs.1.inputs must be two different features from 0 to 12, got 4 and 4"),
+        ({"output_levels.1": 4}, r"output_levels must contain each of \(3, 4, 5, 6, 7\) once, got \[4, 4, 5, 6, 7\]"),
+        ({"stem.kernel": 3}, r"spinenet takes the choices levels.0, .* and \d+ more, got 'stem.kernel' too: remove it"),
     ],
 )
 def test_an_architecture_that_cannot_be_built_is_refused(change, message):
@@ -314,7 +314,7 @@ def test_each_size_enlarges_the_fixed_graph(choice, value):
     assert weights(scaled(**{choice: value})) > weights(scaled())
 
 
-def test_the_fixed_graph_at_chosen_sizes_becomes_logits():
+def test_the_fixed_graph_gives_logits_at_chosen_sizes():
     model = scaled()
     assert model.image_size == 0.8
     assert len(model.head) == 4
@@ -327,9 +327,9 @@ def test_the_fixed_graph_at_chosen_sizes_becomes_logits():
     ("change", "message"),
     [
         ({"image_size": 1.5}, "image_size must be a number from 0.05 to 1, got 1.5"),
-        ({"block_repeats": 1.5}, "block_repeats must be a whole number from 1, got 1.5"),
+        ({"block_repeats": 1.5}, "block_repeats must be a whole number of at least 1, got 1.5"),
         ({"filter_scale": "wide"}, "filter_scale must be a number from 0.05 to 20, got 'wide'"),
-        ({"dropout": 0.5}, "spinenet_scaling has no choice 'dropout' here"),
+        ({"dropout": 0.5}, "spinenet_scaling takes the choices .*, got 'dropout' too"),
     ],
 )
 def test_a_size_that_cannot_be_built_is_refused(change, message):

@@ -1,4 +1,4 @@
-"""Choices of several values: counted and ordered as listing them all would."""
+"""Choices of several values: counting and ranking agree with an explicit list."""
 
 import random
 from itertools import combinations, combinations_with_replacement, permutations, product
@@ -25,12 +25,12 @@ REPEATED = [("abb", 2), ("abb", 3), ("aab", 1), ("aabbb", 4), ("aaa", 2), ("abcc
 
 
 def listed(values, k, is_distinct, is_sorted):
-    """All ways to choose, in order, each entry for itself."""
+    """List all ways to choose entries, in order."""
     return list(LISTED[is_distinct, is_sorted](values, k))
 
 
 @pytest.mark.parametrize(("values", "k", "is_distinct", "is_sorted"), CASES)
-def test_several_values_are_numbered_as_listing_them_would(values, k, is_distinct, is_sorted):
+def test_ranks_of_several_values_agree_with_an_explicit_list(values, k, is_distinct, is_sorted):
     options, expected = ManyOf(values, k, is_distinct, is_sorted), listed(values, k, is_distinct, is_sorted)
     assert options.points == options.size == len(expected)
     assert [options.unrank(place) for place in range(options.size)] == expected
@@ -38,7 +38,7 @@ def test_several_values_are_numbered_as_listing_them_would(values, k, is_distinc
 
 
 @pytest.mark.parametrize(("values", "k"), REPEATED)
-def test_entries_of_one_value_make_no_two_sequences(values, k):
+def test_repeated_entries_do_not_give_different_sequences(values, k):
     options, entries = ManyOf(tuple(values), k), list(permutations(values, k))
     different = [options.unrank(place) for place in range(options.size)]
     assert options.points == len(entries)
@@ -46,7 +46,7 @@ def test_entries_of_one_value_make_no_two_sequences(values, k):
     assert [options.rank(picked) for picked in different] == list(range(options.size))
 
 
-def test_values_stand_in_declared_order_not_in_that_of_the_alphabet():
+def test_sorted_values_are_in_declared_order():
     assert [ManyOf(("c", "a", "b"), 2, True, True).unrank(i) for i in range(3)] == [("c", "a"), ("c", "b"), ("a", "b")]
     assert ManyOf(("c", "a", "a"), 3).unrank(0) == ("c", "a", "a")
 
@@ -82,7 +82,7 @@ def test_long_permutations_are_counted_and_ordered_without_listing_them():
         (ManyOf((True, 1, 0), 2), [1, True], (1, True)),
     ],
 )
-def test_what_can_be_chosen_takes_its_declared_form(options, picked, admitted):
+def test_chosen_values_are_converted_to_their_declared_form(options, picked, admitted):
     assert options.admit(picked) == admitted
     assert admitted is None or list(map(type, options.admit(picked))) == list(map(type, admitted))
 
@@ -99,6 +99,6 @@ VARIED = [
 
 
 @pytest.mark.parametrize(("options", "picked", "near"), VARIED)
-def test_a_variation_is_one_step_away_and_all_are_found(options, picked, near):
+def test_variations_are_neighbours_and_all_are_reached(options, picked, near):
     generator = random.Random(0)
     assert {options.vary(picked, generator) for _ in range(200)} == near

@@ -1,4 +1,4 @@
-"""The language of search spaces: what it spans, and what it refuses."""
+"""The language of search spaces: accepted and rejected inputs."""
 
 import pytest
 import yaml
@@ -22,7 +22,7 @@ def every(searched):
     return [searched.architecture(place) for place in range(searched.size)]
 
 
-def test_a_choice_that_does_not_exist_makes_no_two_architectures():
+def test_a_choice_that_does_not_exist_does_not_distinguish_architectures():
     searched = space("""
         op: [conv, mbconv]
         expand: {oneof: [1, 3, 6], when: {op: mbconv}}
@@ -31,7 +31,7 @@ def test_a_choice_that_does_not_exist_makes_no_two_architectures():
     assert (searched.points, searched.size, searched.decisions) == (6, 4, 2)
 
 
-def test_members_of_a_repeated_group_are_alike_except_for_what_but_replaces():
+def test_members_of_a_repeated_group_are_equal_except_for_but():
     searched = space("""
         blocks:
           repeat: 3
@@ -59,7 +59,7 @@ def test_members_of_a_repeated_group_are_alike_except_for_what_but_replaces():
     }
 
 
-def test_a_depth_that_is_searched_is_a_condition_on_members():
+def test_a_searched_depth_is_a_condition_on_members():
     searched = space("""
         depth: [1, 2, 3]
         layers:
@@ -130,7 +130,7 @@ def test_conditions_tell_true_from_one_but_not_one_from_one_point_zero():
     assert searched.size == 2 + 3 + 1
 
 
-def test_several_values_stand_in_slots():
+def test_several_values_have_slots():
     searched = space("""
         inputs: {manyof: [1, 2, 3, 4], k: 2, distinct: true, sorted: true}
         order: {manyof: [2, 3, 3], k: 3}
@@ -196,7 +196,7 @@ def test_dotted_keys_and_whole_numbers_are_names_of_groups():
         ("{a: [1, 2], when: {a: 1}}", "needs choices with names"),
     ],
 )
-def test_what_is_not_the_language_is_refused(text, message):
+def test_trees_that_violate_the_language_are_refused(text, message):
     with pytest.raises(SpaceError, match=message):
         space(text)
 
@@ -234,12 +234,12 @@ def test_what_is_not_the_language_is_refused(text, message):
         ),
     ],
 )
-def test_a_condition_that_cannot_be_kept_is_refused(text, message):
+def test_an_invalid_condition_is_refused(text, message):
     with pytest.raises(SpaceError, match=message):
         space(text)
 
 
-def test_conditions_on_too_much_at_once_are_refused_and_not_counted_for_ever():
+def test_too_complex_conditions_are_refused_quickly():
     choices = {f"a{i}": [0, 1] for i in range(30)}
     last = {f"b{i}": {"oneof": [0, 1], "when": {f"a{i}": 1}} for i in range(30)}
     with pytest.raises(SpaceError, match="conditions up to choice 'a16' hang on too many earlier choices at once"):

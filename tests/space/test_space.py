@@ -1,4 +1,4 @@
-"""Search spaces: counted, sampled without repeats, changed, and strict about what belongs to them."""
+"""Search spaces: counting, sampling, mutation and validation."""
 
 import json
 import pickle
@@ -27,12 +27,12 @@ def space(choices=SMALL, baseline=None):
 
 
 def choice_of(tree, slot):
-    """The choice whose value stands in a slot."""
+    """Find the choice of a slot."""
     return slot if slot in tree else slot.rpartition(".")[0]
 
 
 def made_up(tree):
-    """The space of a tree that Hypothesis made up, where it is one."""
+    """Make the space of a random tree; reject trees that are no space."""
     try:
         return space(tree)
     except SpaceError as error:
@@ -41,7 +41,7 @@ def made_up(tree):
 
 
 @given(search_spaces.trees())
-def test_the_size_is_that_of_all_points_without_what_has_no_effect(tree):
+def test_the_size_counts_points_that_differ_in_effect(tree):
     searched, points = made_up(tree), search_spaces.points(tree)
     different = {
         searched.key(search_spaces.spelled_out(tree, search_spaces.effective(tree, point))) for point in points
@@ -53,7 +53,7 @@ def test_the_size_is_that_of_all_points_without_what_has_no_effect(tree):
 
 
 @given(search_spaces.trees())
-def test_each_place_has_an_architecture_that_is_found_there(tree):
+def test_index_and_architecture_are_inverse(tree):
     searched = made_up(tree)
     for place in range(searched.size):
         architecture = searched.architecture(place)
@@ -70,7 +70,7 @@ def test_a_whole_space_is_sampled_each_architecture_once(tree, seed):
 
 
 @given(search_spaces.trees(), SEEDS, st.data())
-def test_a_mutation_is_another_architecture_that_differs_in_one_choice(tree, seed, data):
+def test_a_mutation_differs_in_one_choice(tree, seed, data):
     searched = made_up(tree)
     old = searched.architecture(data.draw(st.integers(0, searched.size - 1)))
     new = searched.mutate(old, seed)
@@ -88,7 +88,7 @@ def test_mutations_reach_the_whole_space():
     assert len(seen) == searched.size == (2 + 1) * 6 * 3
 
 
-def test_what_a_mutation_brings_into_existence_has_random_values():
+def test_choices_that_a_mutation_creates_have_random_values():
     searched = space({"op": ["conv", "mbconv"], "expand": {"oneof": [1, 3, 6], "when": {"op": "mbconv"}}})
     mutated = Counter(searched.mutate({"op": "conv"}, seed)["expand"] for seed in range(600))
     assert all(150 < mutated[value] < 250 for value in (1, 3, 6))
@@ -111,7 +111,7 @@ def test_permuted_orders_and_augmentations_are_counted():
 
 
 @pytest.mark.parametrize("name", LARGE)
-def test_a_large_space_is_sampled_and_found_again(name):
+def test_samples_of_a_large_space_have_their_index(name):
     searched = space(LARGE[name])
     sample = searched.sample(200, 0)
     assert [searched.architecture(searched.index(architecture)) for architecture in sample] == sample
@@ -119,14 +119,14 @@ def test_a_large_space_is_sampled_and_found_again(name):
     assert all(searched.canonical(new) == new != old for new, old in zip(mutated, sample, strict=True))
 
 
-def test_conditional_choices_do_not_make_their_conditions_likelier():
+def test_sampling_is_uniform_over_architectures_with_conditions():
     searched = space(search_spaces.MNASNET)
     sample = searched.sample(4000, 0)
     share = sum(architecture["blocks.3.block_fn"] == "mbconv" for architecture in sample) / 4000
     assert 0.83 < share < 0.88, "six of seven different blocks are of this kind"
 
 
-def test_an_architecture_travels_as_text():
+def test_an_architecture_survives_serialization():
     searched = space(search_spaces.FEATURES)
     (architecture,) = searched.sample(1, 0)
     text = searched.to_json(architecture)
@@ -150,7 +150,7 @@ def test_text_of_something_else_is_refused(text, message):
         space().from_json(text)
 
 
-def test_values_of_choices_that_do_not_exist_are_dropped_whatever_they_are():
+def test_values_of_choices_that_do_not_exist_are_dropped():
     searched = space({"op": ["conv", "mbconv"], "expand": {"oneof": [1, 3], "when": {"op": "mbconv"}}})
     assert searched.canonical({"expand": "nonsense", "op": "conv"}) == {"op": "conv"}
     assert searched.key({"expand": 1, "op": "conv"}) == searched.key({"expand": 3, "op": "conv"})
@@ -158,14 +158,14 @@ def test_values_of_choices_that_do_not_exist_are_dropped_whatever_they_are():
         searched.canonical({"expand": "nonsense", "op": "mbconv"})
 
 
-def test_values_whose_order_says_nothing_are_sorted_as_declared():
+def test_unordered_values_are_sorted_as_declared():
     searched = space({"inputs": {"manyof": [4, 2, 3], "k": 2, "sorted": True}})
     assert searched.canonical({"inputs.0": 3, "inputs.1": 4}) == {"inputs.0": 4, "inputs.1": 3}
     with pytest.raises(SpaceError, match=r"must be 2 entries of \[4, 2, 3\] in declared order, got \[3, 3\]"):
         searched.canonical({"inputs.0": 3, "inputs.1": 3})
 
 
-def test_a_baseline_may_be_nested_with_lists_for_what_is_numbered():
+def test_a_baseline_can_be_nested_with_lists_for_numbered_groups():
     blocks = [{"op": "conv"}, {"op": "mbconv", "expand": 6}]
     common = {"activation": "silu", "stem": {"kernel": 3}, "inputs": [1, 4], "order": [3, 2, 3]}
     flat = {"blocks.0.op": "conv", "blocks.1.op": "mbconv", "blocks.1.expand": 6, "activation": "silu"}
@@ -182,7 +182,7 @@ def test_a_space_as_long_as_a_table_is_built_and_sampled():
     assert searched.index({"architecture": "model99999"}) == 99_999
 
 
-def test_a_thousand_choices_are_no_deeper_than_a_few():
+def test_a_thousand_choices_need_no_deep_recursion():
     kernel = {"oneof": [3, 5], "when": {"skip": False}}
     searched = space({"layers": {"repeat": 1000, "each": {"skip": [True, False], "kernel": kernel}}})
     assert searched.size == 3**1000
@@ -190,14 +190,14 @@ def test_a_thousand_choices_are_no_deeper_than_a_few():
 
 
 @given(CHOICES)
-def test_places_enumerate_the_space(choices):
+def test_indices_enumerate_the_space(choices):
     searched = space(choices)
     keys = {searched.key(searched.architecture(i)) for i in range(searched.size)}
     assert len(keys) == searched.size
 
 
 @given(CHOICES, SEEDS, st.data())
-def test_a_sample_repeats_nothing_and_belongs_to_the_space(choices, seed, data):
+def test_a_sample_has_no_repetitions_and_belongs_to_the_space(choices, seed, data):
     searched = space(choices)
     n = data.draw(st.integers(0, searched.size))
     sample = searched.sample(n, seed)
@@ -206,7 +206,7 @@ def test_a_sample_repeats_nothing_and_belongs_to_the_space(choices, seed, data):
 
 
 @given(CHOICES, SEEDS, st.data())
-def test_a_smaller_sample_begins_a_larger_one(choices, seed, data):
+def test_a_smaller_sample_is_a_prefix_of_a_larger_one(choices, seed, data):
     searched = space(choices)
     fewer, more = sorted(data.draw(st.lists(st.integers(0, searched.size), min_size=2, max_size=2)))
     assert searched.sample(more, seed)[:fewer] == searched.sample(fewer, seed)
@@ -244,7 +244,7 @@ def test_the_baseline_takes_the_canonical_form():
     assert list(searched.baseline) == ["kernel", "block", "rate"]
 
 
-def test_a_space_travels_between_processes():
+def test_a_space_can_be_pickled():
     assert pickle.loads(pickle.dumps(space())).sample(3, 0) == space().sample(3, 0)
 
 
@@ -272,13 +272,13 @@ def test_true_and_one_are_different_values():
 
 
 @pytest.mark.parametrize("n", [-1, 9])
-def test_a_sample_that_the_space_cannot_give_is_refused(n):
+def test_a_sample_larger_than_the_space_is_refused(n):
     with pytest.raises(SpaceError, match=f"has 8 different architectures, got a request for {n}"):
         space().sample(n, 0)
 
 
 @pytest.mark.parametrize("index", [-1, 8])
-def test_a_place_outside_the_space_is_refused(index):
+def test_an_index_outside_the_space_is_refused(index):
     with pytest.raises(SpaceError, match=f"has places 0 to 7, got {index}"):
         space().architecture(index)
 

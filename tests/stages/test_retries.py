@@ -193,7 +193,7 @@ def test_reviving_gives_a_crashed_successor_another_set_of_attempts_and_leaves_i
     (record,) = run(runtime, spec)
     assert (record.status.cause, len(record.retries)) == (Cause.CRASH, 1)
     assert retry_failed_trials(tmp_path / "trials") == 1
-    (tmp_path / "mended").touch()
+    (tmp_path / "fixed").touch()
     (record,) = run(make_shop(), spec)
     assert record.status.state is State.DONE
     assert isinstance(runtime.store, FolderTrialStore)

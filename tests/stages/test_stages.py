@@ -138,7 +138,7 @@ class TestVariance:
         runtime, broken = make_runtime(tmp_path, max_attempts=1), architectures(2, {0: "broken", 1: "broken"})
         with pytest.raises(StageStoppedError, match=r"2 candidates failed \(2 x RuntimeError: .*worker.log"):
             measure(tmp_path, runtime, broken, trainable_fraction=0.6)
-        (tmp_path / "mended").touch()
+        (tmp_path / "fixed").touch()
         assert retry_failed_trials(tmp_path / "trials") == 2
         assert measure(tmp_path, runtime, broken, trainable_fraction=0.6).trainable == 0
 

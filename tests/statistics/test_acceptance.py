@@ -25,13 +25,13 @@ def test_tau_is_that_of_the_last_check() -> None:
         assert undefined.correlation is None
 
 
-def test_a_tau_that_is_enough_is_accepted() -> None:
+def test_a_sufficient_tau_is_accepted() -> None:
     verdict = decide_acceptance(evidence(TURNED, REFERENCE), lambda n: 0.9, target=0.65)
     assert (verdict.kind, verdict.needed, verdict.models_needed) == (VerdictKind.ACCEPTED, 0.9, None)
     assert verdict.reason == "tau is 1.000 on 10 models after 20 % of training, and 0.900 is needed"
 
 
-def test_a_tau_that_is_what_is_needed_but_for_rounding_reaches_it() -> None:
+def test_a_tau_equal_to_the_threshold_up_to_rounding_is_accepted() -> None:
     proxy = np.array([1.0, 2, 3, 5, 4])
     correlation = kendall_tau(proxy, range(5))
     assert correlation is not None
@@ -48,7 +48,7 @@ def test_a_task_with_looks_left_is_undecided_and_one_without_is_rejected() -> No
     assert rejected.reason == "tau is -1.000 after 20 % of training, and 0.900 is needed on 10 models"
 
 
-def test_more_models_are_asked_for_where_they_would_decide() -> None:
+def test_more_models_are_requested_if_they_would_decide() -> None:
     near = REFERENCE[[1, 0, 2, 3, 5, 4, 6, 7, 9, 8]]  # tau 39/45
     seen = evidence(near, planned=1)
     verdict = decide_acceptance(seen, lambda n: 1.0 - n / 100, target=0.65)
@@ -61,13 +61,13 @@ def test_more_models_are_asked_for_where_they_would_decide() -> None:
     )
 
 
-def test_too_few_models_for_any_tau_say_so() -> None:
+def test_the_reason_states_that_no_tau_suffices_on_too_few_models() -> None:
     verdict = decide_acceptance(evidence(REFERENCE), lambda n: None, target=0.65)
     assert verdict.kind is VerdictKind.UNDECIDED
     assert "no tau is enough on 10 models" in verdict.reason
 
 
-def test_models_are_added_step_by_step_up_to_the_most() -> None:
+def test_models_are_added_step_by_step_up_to_the_maximum() -> None:
     asks = decide_acceptance(evidence(REFERENCE), lambda n: 1.1 if n < 25 else 0.5, target=0.65)
     assert asks.models_needed == 15
     assert count_models_to_add(asks, 10, step=5, maximum=30) == 5
@@ -75,7 +75,7 @@ def test_models_are_added_step_by_step_up_to_the_most() -> None:
     assert count_models_to_add(replace(asks, models_needed=None), 10, step=5, maximum=30) == 0
 
 
-def test_no_models_are_added_where_the_most_of_them_would_not_decide() -> None:
+def test_no_models_are_added_if_the_maximum_would_not_decide() -> None:
     asks = decide_acceptance(evidence(REFERENCE), lambda n: 1.1 if n < 25 else 0.5, target=0.65)
     assert count_models_to_add(asks, 10, step=5, maximum=24) == 0
 
@@ -94,6 +94,6 @@ def test_fractions_that_do_not_rise_to_one_are_refused(fractions: tuple[float, .
 
 
 @pytest.mark.parametrize("plan", [{"tasks": 0}, {"sizes": ()}, {"sizes": (10, 10)}, {"sizes": (0, 5)}], ids=str)
-def test_a_plan_of_nothing_is_refused(plan: dict[str, Any]) -> None:
+def test_an_empty_plan_is_refused(plan: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="a plan needs a task or more and sizes that rise, got"):
         LookPlan((0.5, 1.0), **plan)

@@ -13,7 +13,7 @@ SCORE = st.one_of(st.integers(-5, 5).map(float), st.just(NAN))
 
 
 def checks_of_one_task(n: int = 20, checks: int = 8, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Scores that come nearer to the reference from check to check."""
+    """Make scores that approach the reference from check to check."""
     rng = np.random.default_rng(seed)
     reference = rng.normal(size=n)
     noise = np.linspace(2.0, 0.3, checks)[:, None] * rng.normal(size=n)

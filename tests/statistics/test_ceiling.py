@@ -25,7 +25,7 @@ def deviation(sd: float, n: int = 5) -> SeedDeviation:
     return SeedDeviation(sd=sd, low=0.5 * sd, high=3 * sd, n=n)
 
 
-def test_the_ceiling_is_the_formula_of_its_source() -> None:
+def test_the_ceiling_follows_the_formula_of_its_source() -> None:
     scores = [0.60, 0.65, 0.70, 0.72, 0.80]
     reliability = float(1 - 0.03**2 / np.var(scores, ddof=1))
     ceiling = compute_noise_ceiling([*scores, NAN], deviation(0.03))
@@ -73,7 +73,7 @@ def test_without_noise_a_proxy_can_be_perfect() -> None:
     assert ceiling == NoiseCeiling(tau=1.0, low=1.0, high=1.0, reliability=1.0)
 
 
-def test_more_noise_than_spread_leaves_nothing_to_reach() -> None:
+def test_the_ceiling_is_0_if_noise_exceeds_the_spread() -> None:
     ceiling = compute_noise_ceiling([1.0, 1.1, 1.2], deviation(1.0))
     assert ceiling is not None
     assert (ceiling.tau, ceiling.low, ceiling.reliability) == (0.0, 0.0, 0.0)
@@ -88,7 +88,7 @@ def test_a_ceiling_needs_two_scores() -> None:
         compute_noise_ceiling([0.7, NAN], deviation(0.01))
 
 
-def test_spread_over_noise_looks_at_the_better_half() -> None:
+def test_spread_over_noise_uses_the_better_half() -> None:
     scores = [0.0, 0.1, 0.2, 0.7, 0.8, 0.9]
     assert compare_spread_with_noise(scores, 0.02) == pytest.approx(np.std([0.7, 0.8, 0.9], ddof=1) / 0.02)
     assert compare_spread_with_noise([*scores, NAN], 0.02) == compare_spread_with_noise(scores, 0.02)
@@ -103,7 +103,7 @@ def test_spread_needs_three_scores() -> None:
         compare_spread_with_noise([0.1, 0.2], 0.01)
 
 
-def test_scores_huddled_on_two_values_cannot_be_judged() -> None:
+def test_scores_around_two_values_are_not_usable() -> None:
     check = check_range([0.10, 0.11, 0.10, 0.12, 0.90, 0.91, 0.895], sd=0.01)
     assert (check.is_usable, check.distinct_groups) == (False, 2)
     assert check.message == (
@@ -112,22 +112,22 @@ def test_scores_huddled_on_two_values_cannot_be_judged() -> None:
     )
 
 
-def test_scores_far_apart_can_be_judged() -> None:
+def test_scores_far_apart_are_usable() -> None:
     check = check_range([0.1, 0.3, NAN, 0.5, 0.7], sd=0.02)
     assert (check.is_usable, check.distinct_groups) == (True, 4)
     assert "takes" not in check.message
 
 
-def test_the_fewest_groups_are_the_users_choice() -> None:
+def test_the_minimum_number_of_groups_is_an_argument() -> None:
     assert check_range([0.1, 0.9], sd=0.01, min_groups=2).is_usable
 
 
-def test_many_models_on_a_wide_range_are_no_huddle() -> None:
+def test_many_models_on_a_wide_range_are_usable() -> None:
     assert check_range(np.linspace(0.5, 0.9, 30), sd=0.02).is_usable
 
 
 @given(SCORES, st.integers(0, 20).map(float))
-def test_groups_are_the_most_models_that_can_all_be_told_apart(scores: list[float], sd: float) -> None:
+def test_groups_count_the_most_models_that_can_be_distinguished(scores: list[float], sd: float) -> None:
     def is_apart(chosen: tuple[float, ...]) -> bool:
         return all(b - a > 2 * sd for a, b in itertools.pairwise(chosen))
 
@@ -136,7 +136,7 @@ def test_groups_are_the_most_models_that_can_all_be_told_apart(scores: list[floa
 
 
 @given(SCORES, st.integers(0, 100).map(float), st.floats(0, 10))
-def test_one_more_model_never_makes_fewer_groups(scores: list[float], another: float, sd: float) -> None:
+def test_adding_a_model_never_reduces_the_groups(scores: list[float], another: float, sd: float) -> None:
     before, after = check_range(scores, sd), check_range([*scores, another], sd)
     assert before.distinct_groups <= after.distinct_groups <= before.distinct_groups + 1
 

@@ -33,7 +33,7 @@ def test_many_models_are_judged_as_scipy_judges_them() -> None:
     np.testing.assert_allclose(kendall_taus(scores, reference), expected, rtol=0, atol=1e-12)
 
 
-def test_a_row_has_the_tau_that_it_has_alone() -> None:
+def test_the_tau_of_a_row_does_not_depend_on_other_rows() -> None:
     row, reference = [0.2, NAN, 0.5, 0.4, 0.9, 0.1], [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
     alone = kendall_tau(row, reference)
     assert alone is not None
@@ -62,7 +62,7 @@ def test_an_infinite_score_is_refused() -> None:
         kendall_taus([[1, float("inf")]], [1, 2])
 
 
-def test_beyond_a_thousand_models_nothing_changes_but_the_way() -> None:
+def test_taus_of_more_than_a_thousand_models_match_scipy() -> None:
     rng = np.random.default_rng(1)
     scores, reference = rng.integers(0, 500, (3, MOST_BY_PAIRS + 50)).astype(float), rng.normal(size=MOST_BY_PAIRS + 50)
     scores[1, :60], scores[2] = NAN, 7.0

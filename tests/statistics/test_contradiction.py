@@ -15,7 +15,7 @@ ORDER = np.arange(10.0)
 
 
 def trained(rng: np.random.Generator, reference: Floats, taus: tuple[float, float], shared: float) -> list[Floats]:
-    """Scores of two proxy trainings with these true taus, so much of whose errors is the same."""
+    """Simulate scores of two proxy trainings with given true taus and a given share of common errors."""
     errors = rng.normal(size=reference.size), rng.normal(size=reference.size)
     both = errors[0], shared * errors[0] + math.sqrt(1 - shared**2) * errors[1]
     slopes = [math.sin(math.pi / 2 * tau) for tau in taus]
@@ -23,7 +23,7 @@ def trained(rng: np.random.Generator, reference: Floats, taus: tuple[float, floa
 
 
 def contradicted(n: int, stated: float, taus: tuple[float, float], shared: float, draws: int) -> tuple[float, float]:
-    """Share of verdicts that are contradicted: of all, and of those whose first training reached the stated tau."""
+    """Simulate the share of contradicted verdicts: of all, and of those whose first training reached the stated tau."""
     rng = np.random.default_rng(0)
     falls, is_accepted = [], []
     for _ in range(draws):
@@ -40,7 +40,9 @@ def contradicted(n: int, stated: float, taus: tuple[float, float], shared: float
 @pytest.mark.gate
 @pytest.mark.parametrize("shared", [0.0, 0.9])
 @pytest.mark.parametrize(("n", "stated"), [(5, 0.65), (10, 0.55), (10, 0.75), (20, 0.65), (30, 0.85)])
-def test_a_just_true_verdict_is_contradicted_in_at_most_alpha_of_cases(n: int, stated: float, shared: float) -> None:
+def test_a_verdict_with_the_stated_true_tau_is_contradicted_in_at_most_alpha_of_cases(
+    n: int, stated: float, shared: float
+) -> None:
     draws = 1500
     for first in (stated, min(0.9, stated + 0.15)):
         of_all, of_accepted = contradicted(n, stated, (first, stated), shared, draws)
@@ -51,7 +53,7 @@ def test_a_just_true_verdict_is_contradicted_in_at_most_alpha_of_cases(n: int, s
 
 @pytest.mark.gate
 @pytest.mark.parametrize("n", [10, 20, 30])
-def test_the_noticeable_tau_is_noticed_in_eight_of_ten_cases(n: int) -> None:
+def test_the_noticeable_tau_is_detected_with_80_percent_power(n: int) -> None:
     noticeable = compare_retraining(np.arange(n), np.arange(n), stated_tau=0.65).noticeable_tau
     assert noticeable is not None
     of_all, _ = contradicted(n, 0.65, (0.75, noticeable), 0.0, 1500)
@@ -59,14 +61,14 @@ def test_the_noticeable_tau_is_noticed_in_eight_of_ten_cases(n: int) -> None:
 
 
 @pytest.mark.gate
-def test_a_schedule_that_ranks_by_chance_is_noticed_though_the_first_training_ranked_well() -> None:
-    """A mean of both taus notices one in ten of these."""
+def test_a_schedule_with_random_ranks_is_detected_even_if_the_first_training_ranked_well() -> None:
+    """A test of the mean of both taus would detect one in ten."""
     _, of_accepted = contradicted(10, 0.65, (0.75, 0.0), 0.5, 1500)
     assert of_accepted > 0.8
 
 
 @given(st.permutations(range(12)), st.permutations(range(12)))
-def test_the_pooled_tau_lies_between_both_and_is_not_surer_than_one(one: list[int], other: list[int]) -> None:
+def test_the_pooled_tau_lies_between_both_and_has_the_interval_width_of_one(one: list[int], other: list[int]) -> None:
     reference = np.arange(12.0)
     truncated = kendall_tau(one, reference)
     assert truncated is not None
@@ -79,7 +81,7 @@ def test_the_pooled_tau_lies_between_both_and_is_not_surer_than_one(one: list[in
     assert width == pytest.approx(2 * 1.96 * FIELLER.sd(12))
 
 
-def test_how_high_the_first_tau_was_changes_no_verdict() -> None:
+def test_the_first_tau_does_not_affect_the_test() -> None:
     shuffled = np.random.default_rng(3).permutation(10).astype(float)
     results = [
         compare_retraining(shuffled, ORDER, stated_tau=0.65, truncated=RankCorrelation(tau, 0.0, 0.0, 1.0, 10))
@@ -89,24 +91,24 @@ def test_how_high_the_first_tau_was_changes_no_verdict() -> None:
     assert {result.is_contradicted for result in results} == {True}
 
 
-def test_scores_that_are_all_alike_contradict_a_verdict_on_ranks() -> None:
+def test_constant_scores_contradict_the_verdict() -> None:
     result = compare_retraining(np.zeros(10), ORDER, stated_tau=0.65)
     assert result.correlation is None
     assert result.is_contradicted
 
 
-def test_a_verdict_that_states_no_tau_has_none_to_be_held_to() -> None:
+def test_a_verdict_without_a_stated_tau_is_not_tested() -> None:
     result = compare_retraining(-ORDER, ORDER, stated_tau=None)
     assert result.correlation is not None
     assert (result.p_value, result.noticeable_tau, result.is_contradicted) == (None, None, False)
 
 
-def test_a_verdict_that_states_a_perfect_order_is_held_to_what_can_be_tested() -> None:
+def test_a_stated_tau_of_1_is_tested_as_the_largest_testable_tau() -> None:
     result = compare_retraining(ORDER, ORDER, stated_tau=1.0)
     assert result.stated_tau == HIGHEST_TAU
     assert not result.is_contradicted
 
 
-def test_four_models_confirm_nothing() -> None:
+def test_four_models_are_too_few_for_a_confirmation() -> None:
     with pytest.raises(TooFewTrialsError, match="needs 5 models with both"):
         compare_retraining(ORDER[:4], ORDER[:4], stated_tau=0.65)

@@ -35,6 +35,6 @@ def test_the_wider_deviation_is_the_one_measured_on_ten_models() -> None:
     assert WIDE.sd(10) > FIELLER.sd(10)
 
 
-def test_a_variance_needs_models() -> None:
+def test_a_variance_needs_enough_models() -> None:
     with pytest.raises(TooFewTrialsError, match="variance of tau needs 7 models, got 6"):
         WIDE.sd(6)

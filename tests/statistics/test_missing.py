@@ -4,7 +4,7 @@ import pytest
 from nasproxy.statistics.missing import as_vector, as_vectors, keep_present
 
 
-def test_missing_values_are_left_out_in_order() -> None:
+def test_missing_values_are_removed_in_order() -> None:
     np.testing.assert_array_equal(keep_present("scores", [3.0, float("nan"), 1.0]), [3.0, 1.0])
 
 

@@ -38,7 +38,7 @@ def test_ten_models_contradict_only_what_is_far_below() -> None:
 
 
 @given(TAU, st.integers(5, 100), PROBABILITY, st.floats(0.05, 0.95))
-def test_the_noticeable_tau_has_the_power_asked_for(null: float, n: int, alpha: float, asked: float) -> None:
+def test_the_noticeable_tau_has_the_requested_power(null: float, n: int, alpha: float, asked: float) -> None:
     test = ContradictionTest(null_tau=null, n=n, alpha=alpha)
     noticeable = test.noticeable_tau(asked)
     assume(abs(noticeable) < 0.999)
@@ -46,10 +46,10 @@ def test_the_noticeable_tau_has_the_power_asked_for(null: float, n: int, alpha: 
 
 
 @given(TAU, st.integers(5, 60))
-def test_more_models_notice_a_tau_that_is_less_far_below(null: float, n: int) -> None:
+def test_more_models_detect_a_smaller_difference(null: float, n: int) -> None:
     assert ContradictionTest(null, n).noticeable_tau() < ContradictionTest(null, n + 5).noticeable_tau() < null
 
 
-def test_four_models_test_nothing() -> None:
+def test_four_models_are_too_few_for_the_test() -> None:
     with pytest.raises(TooFewTrialsError, match="needs 5 models, got 4"):
         ContradictionTest(null_tau=0.5, n=4)

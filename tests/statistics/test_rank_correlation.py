@@ -23,13 +23,13 @@ SCORE = st.integers(-20, 20).map(float)
 
 
 def score_pairs(min_size: int = 5, max_size: int = 15) -> st.SearchStrategy[tuple[list[float], list[float]]]:
-    """Proxy and reference scores of the same models, with ties."""
+    """Draw proxy and reference scores of the same models, with ties."""
     pairs = st.lists(st.tuples(SCORE, SCORE), min_size=min_size, max_size=max_size)
     return pairs.map(lambda rows: ([a for a, _ in rows], [b for _, b in rows]))
 
 
 def swapped(n: int, discordant: int) -> list[int]:
-    """A ranking of n models with that many pairs in the wrong order."""
+    """Make a ranking of n models with a given number of discordant pairs."""
     ranks = list(range(n))
     for _ in range(discordant):
         i = next(i for i in range(n - 1) if ranks[i] < ranks[i + 1])
@@ -49,7 +49,7 @@ def test_tau_and_its_p_value_are_those_of_scipy(scores: tuple[list[float], list[
 
 
 @given(score_pairs())
-def test_tau_stays_under_transforms_that_keep_the_order(scores: tuple[list[float], list[float]]) -> None:
+def test_tau_is_invariant_under_monotone_transforms(scores: tuple[list[float], list[float]]) -> None:
     proxy, reference = (np.array(side) for side in scores)
     assert kendall_tau(np.exp(proxy / 10), reference**3) == kendall_tau(proxy, reference)
 
@@ -92,7 +92,7 @@ def test_the_interval_at_tau_0_65_is_the_published_one(n: int, low: float, high:
     assert (result.low, result.high) == pytest.approx((low, high), abs=0.021)
 
 
-def test_the_interval_is_the_formula_of_its_source() -> None:
+def test_the_interval_follows_the_formula_of_its_source() -> None:
     result = kendall_tau(swapped(10, 9), RANKS)
     assert result is not None
     assert result.tau == pytest.approx(27 / 45)
@@ -126,18 +126,18 @@ def test_a_constant_side_leaves_the_correlation_undefined(measure: Callable[...,
 
 
 @pytest.mark.parametrize("measure", [kendall_tau, spearman, weighted_tau, top_k_regret])
-def test_models_without_both_scores_are_left_out(measure: Callable[..., object]) -> None:
+def test_models_without_both_scores_are_ignored(measure: Callable[..., object]) -> None:
     proxy, reference = [3.0, 1.0, 2.0, 5.0, 4.0], [1.0, 2.0, 3.0, 4.0, 5.0]
     assert measure([*proxy, NAN, 9.0], [*reference, 9.0, NAN]) == measure(proxy, reference)
 
 
 @pytest.mark.parametrize("measure", [kendall_tau, spearman, weighted_tau])
-def test_too_few_models_are_told(measure: Callable[..., object]) -> None:
+def test_too_few_models_raise(measure: Callable[..., object]) -> None:
     with pytest.raises(TooFewTrialsError, match=r"needs 5 models .* got 4 of 5"):
         measure([1.0, 2.0, 3.0, 4.0, NAN], range(5))
 
 
-def test_so_few_models_say_nothing_about_tau() -> None:
+def test_the_interval_of_four_models_is_the_whole_range() -> None:
     result = kendall_tau([1, 3, 2], [1, 2, 3], min_pairs=3)
     assert result is not None
     assert (result.low, result.high) == (-1.0, 1.0)
@@ -150,7 +150,7 @@ def test_spearman_and_weighted_tau_are_those_of_scipy(scores: tuple[list[float],
     assert weighted_tau(*scores) == pytest.approx(stats.weightedtau(*scores).statistic)
 
 
-def test_weighted_tau_minds_the_top_more_than_the_bottom() -> None:
+def test_weighted_tau_weighs_the_top_more_than_the_bottom() -> None:
     top_wrong, bottom_wrong = [*range(8), 9, 8], [1, 0, *range(2, 10)]
     at_top, at_bottom = weighted_tau(top_wrong, RANKS), weighted_tau(bottom_wrong, RANKS)
     assert at_top is not None
@@ -178,7 +178,7 @@ def test_regret_needs_a_top() -> None:
         top_k_regret([1, 2], [1, 2])
 
 
-def test_the_better_half_is_judged_alone() -> None:
+def test_tau_in_the_better_half_ignores_the_other_models() -> None:
     better_half_turned = [0, 1, 2, 3, 4, 9, 8, 7, 6, 5]
     result = tau_in_better_half(better_half_turned, RANKS)
     assert result is not None
@@ -192,12 +192,12 @@ def test_the_better_half_has_the_median_and_its_ties() -> None:
     assert result.n == 4
 
 
-def test_a_better_half_too_small_is_told() -> None:
+def test_a_better_half_that_is_too_small_raises() -> None:
     with pytest.raises(TooFewTrialsError, match=r"needs 3 models .* got 2 of 2"):
         tau_in_better_half([1, 2, 3, 4], [1, 2, 3, 4])
 
 
-def test_failed_models_tie_below_all_others_and_missing_ones_stay_missing() -> None:
+def test_failed_models_tie_for_last_rank_and_missing_ones_stay_missing() -> None:
     ranked = rank_failed_last([0.4, NAN, 0.2, 0.9, NAN], [False, True, False, True, False])
     assert ranked[1] == ranked[3] < 0.2
     assert ranked[[0, 2]].tolist() == [0.4, 0.2]
@@ -205,7 +205,7 @@ def test_failed_models_tie_below_all_others_and_missing_ones_stay_missing() -> N
 
 
 @given(st.lists(st.tuples(st.floats(-1e18, 1e18), st.booleans()), min_size=1))
-def test_failed_models_rank_last_whatever_the_scale(models: list[tuple[float, bool]]) -> None:
+def test_failed_models_rank_last_at_any_scale(models: list[tuple[float, bool]]) -> None:
     scores, has_failed = (np.array(column) for column in zip(*models, strict=True))
     ranked = rank_failed_last(scores, has_failed)
     assert len(set(ranked[has_failed])) <= 1

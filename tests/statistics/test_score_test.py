@@ -12,13 +12,13 @@ from nasproxy.statistics.score_test import score_lower_limits, tau_deviation
 
 
 def simulated_taus(tau: float, n: int, samples: int = 4000) -> np.ndarray:
-    """Taus of samples of normal scores with that true tau."""
+    """Simulate taus of normal scores with a given true tau."""
     rng = np.random.default_rng(n)
     rho = math.sin(math.pi / 2 * tau)
     reference = np.arange(n, dtype=float)
     scores = rng.normal(size=(samples, n))
     proxy = rho * scores + math.sqrt(1 - rho**2) * rng.normal(size=(samples, n))
-    in_order = np.argsort(scores, axis=1)  # sorted by the true score, all share one reference
+    in_order = np.argsort(scores, axis=1)  # after sorting by the true score, all share one reference
     return kendall_taus(np.take_along_axis(proxy, in_order, axis=1), reference)
 
 
@@ -41,7 +41,7 @@ def test_the_lower_limit_holds_in_95_of_100_samples(tau: float, n: int) -> None:
 
 @pytest.mark.parametrize("n", [10, 20, 30])
 @pytest.mark.parametrize("alpha", [0.1, 0.02, 0.005])
-def test_limits_lie_above_the_true_tau_about_as_often_as_they_say_far_out_in_the_tail_too(alpha: float, n: int) -> None:
+def test_limits_have_the_stated_error_rate_in_the_tail_too(alpha: float, n: int) -> None:
     errors = [
         (score_lower_limits(simulated_taus(true, n, 20_000), n, alpha=alpha) > true).mean() for true in (0.3, 0.5, 0.7)
     ]
@@ -54,9 +54,7 @@ def test_a_perfect_order_has_no_deviation_and_undefined_taus_no_limit() -> None:
 
 
 @given(st.floats(-1, 1), st.integers(5, 100), st.floats(0.001, 0.5))
-def test_at_the_limit_the_distance_of_arcsines_half_a_step_short_has_a_p_value_of_alpha(
-    tau: float, n: int, alpha: float
-) -> None:
+def test_at_the_limit_the_corrected_difference_of_arcsines_has_p_value_alpha(tau: float, n: int, alpha: float) -> None:
     limit = float(score_lower_limits(tau, n, alpha=alpha))
     assert -1 <= limit <= tau
     half_step = 2 / (n * (n - 1))

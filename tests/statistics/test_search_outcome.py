@@ -1,4 +1,4 @@
-"""How good the best model is that a search by a proxy task brings to full training."""
+"""Expected rank of the best model that a search with a proxy task selects."""
 
 import math
 
@@ -11,7 +11,7 @@ from nasproxy.statistics.search_outcome import expect_random_rank, predict_outco
 
 
 def played(tau: float, trials: int, top: int, searches: int) -> tuple[float, float]:
-    """The mean rank of the best of the top in searches played out model by model, and its standard error."""
+    """Simulate searches model by model, and return the mean rank of the best of the top and its standard error."""
     random = np.random.default_rng(7)
     correlation = math.sin(math.pi * tau / 2)
     ranks = []
@@ -23,14 +23,14 @@ def played(tau: float, trials: int, top: int, searches: int) -> tuple[float, flo
 
 
 @pytest.mark.parametrize(("tau", "trials", "top"), [(0.65, 2000, 10), (0.3, 500, 10), (0.8, 100, 1), (-0.2, 100, 3)])
-def test_agrees_with_searches_played_out_model_by_model(tau: float, trials: int, top: int) -> None:
+def test_the_outcome_agrees_with_simulation_model_by_model(tau: float, trials: int, top: int) -> None:
     mean, error = played(tau, trials, top, searches=1500)
     found = predict_outcome(tau, trials, top=top).best_rank
     assert found == pytest.approx(mean, abs=4 * math.hypot(error, error))
 
 
 @pytest.mark.parametrize(("trials", "top"), [(50, 1), (2000, 10)])
-def test_a_proxy_without_any_relation_finds_what_chance_finds(trials: int, top: int) -> None:
+def test_an_unrelated_proxy_finds_what_random_choice_finds(trials: int, top: int) -> None:
     found = predict_outcome(0.0, trials, top=top, draws=8000).best_rank
     assert found == pytest.approx(expect_random_rank(trials, top), rel=0.04)
 
@@ -42,21 +42,21 @@ def test_a_better_proxy_finds_better_models(tau: float, trials: int, top: int) -
     assert 1 <= better.best_rank <= worse.best_rank * 1.02 <= trials * 1.02
 
 
-def test_equal_ranks_find_the_best_and_so_does_training_all() -> None:
+def test_perfect_ranks_or_training_all_find_the_best() -> None:
     assert predict_outcome(1.0, 2000).best_rank == 1
     assert predict_outcome(-0.5, 8, top=10).best_rank == 1
 
 
-def test_the_same_search_is_the_same() -> None:
+def test_equal_arguments_give_equal_outcomes() -> None:
     assert predict_outcome(0.5, 300) == predict_outcome(0.5, 300)
 
 
 @pytest.mark.parametrize(("tau", "trials", "top"), [(1.2, 10, 1), (0.5, 0, 1), (0.5, 10, 0)])
-def test_what_is_no_search_is_refused(tau: float, trials: int, top: int) -> None:
+def test_arguments_out_of_range_are_refused(tau: float, trials: int, top: int) -> None:
     with pytest.raises(ValueError, match=r"needs a tau in \[-1, 1\] and at least 1 of trials, top"):
         predict_outcome(tau, trials, top=top)
 
 
-def test_the_best_of_no_model_is_refused() -> None:
+def test_the_best_rank_of_no_model_is_refused() -> None:
     with pytest.raises(ValueError, match="of no model there is no best"):
         expect_random_rank(100, 0)

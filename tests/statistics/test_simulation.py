@@ -15,7 +15,7 @@ def test_the_mean_of_the_simulated_taus_is_the_true_one(tau: float, noise_share:
     np.testing.assert_allclose(taus.mean(axis=1), tau, atol=0.02)
 
 
-def test_each_set_of_models_holds_the_one_before() -> None:
+def test_each_set_of_models_contains_the_smaller_one() -> None:
     taus = simulate_taus(0.5, (0.5, 1.0), (10, 12), noise_share=0.5, studies=200)
     pairs = np.array([45, 66])[:, None, None]
     concordant = np.rint(taus * pairs)
@@ -32,7 +32,7 @@ def test_one_size_alone_is_the_tau_of_its_models() -> None:
     assert stats.ks_2samp(taus, other).pvalue > 0.001
 
 
-def test_neighbouring_looks_hang_together_unless_their_noise_is_their_own() -> None:
+def test_neighbouring_looks_are_correlated_unless_noise_is_independent() -> None:
     def correlation(noise_share: float) -> float:
         first, second = simulate_taus(0.5, (0.5, 0.55), (20,), noise_share=noise_share, studies=2000)[0].T
         return float(np.corrcoef(first, second)[0, 1])
@@ -45,5 +45,5 @@ def test_the_same_seed_simulates_the_same() -> None:
     np.testing.assert_array_equal(once, again)
 
 
-def test_of_more_models_fewer_studies_are_simulated() -> None:
+def test_fewer_studies_are_simulated_for_more_models() -> None:
     assert count_studies(10) > count_studies(40) >= count_studies(400) == 1000

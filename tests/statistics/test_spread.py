@@ -23,7 +23,7 @@ def scaled(values: list[float]) -> list[float]:
 
 
 def remove_literally(accuracy: list[float], latency_ms: list[float], n_remove: int) -> list[int]:
-    """The rule as it is told, word by word."""
+    """Apply the rule literally."""
     points = dict(enumerate(zip(scaled(accuracy), scaled(latency_ms), strict=True)))
     removed: list[int] = []
     for _ in range(n_remove):
@@ -42,32 +42,32 @@ def remove_literally(accuracy: list[float], latency_ms: list[float], n_remove: i
 
 
 @given(POINTS, st.integers(0, 14))
-def test_the_rule_is_carried_out_to_the_letter(points: list[tuple[float, float]], n_remove: int) -> None:
+def test_the_removed_models_match_a_literal_implementation(points: list[tuple[float, float]], n_remove: int) -> None:
     accuracy, latency_ms = ([point[axis] for point in points] for axis in (0, 1))
     assert remove_closest(accuracy, latency_ms, n_remove) == remove_literally(accuracy, latency_ms, n_remove)
     assert remove_closest(accuracy, None, n_remove) == remove_literally(accuracy, [0.0] * len(accuracy), n_remove)
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_thirty_random_models_are_thinned_to_the_letter(seed: int) -> None:
+def test_selection_from_thirty_models_matches_a_literal_implementation(seed: int) -> None:
     accuracy, latency_ms = np.random.default_rng(seed).random((2, 30)).tolist()
     assert remove_closest(accuracy, latency_ms, 20) == remove_literally(accuracy, latency_ms, 20)
 
 
 @given(POINTS, st.integers(0, 14))
-def test_two_models_always_remain_and_none_leaves_twice(points: list[tuple[float, float]], n_remove: int) -> None:
+def test_two_models_always_remain_and_none_is_removed_twice(points: list[tuple[float, float]], n_remove: int) -> None:
     removed = remove_closest([a for a, _ in points], [b for _, b in points], n_remove)
     assert len(removed) == len(set(removed)) == min(n_remove, max(0, len(points) - 2))
     assert set(removed) <= set(range(len(points)))
 
 
 @given(POINTS, st.integers(0, 6))
-def test_asking_for_more_removes_the_same_models_first(points: list[tuple[float, float]], n_remove: int) -> None:
+def test_removing_more_models_removes_the_same_ones_first(points: list[tuple[float, float]], n_remove: int) -> None:
     accuracy = [a for a, _ in points]
     assert remove_closest(accuracy, None, n_remove + 1)[:n_remove] == (remove_closest(accuracy, None, n_remove))
 
 
-def test_the_more_crowded_of_the_closest_pair_leaves() -> None:
+def test_the_more_crowded_of_the_closest_pair_is_removed() -> None:
     assert remove_closest([0.0, 0.5, 0.6, 1.0], None, 1) == [2]
     assert remove_closest([0.0, 0.4, 0.5, 1.0], None, 1) == [1]
 
@@ -76,7 +76,7 @@ def test_latency_keeps_models_of_equal_accuracy_apart() -> None:
     assert remove_closest([0.5, 0.5, 0.9, 0.8], [10.0, 90.0, 50.0, 50.0], 1) == [3]
 
 
-def test_no_models_lose_none() -> None:
+def test_nothing_is_removed_from_an_empty_set() -> None:
     assert remove_closest([], None, 3) == []
 
 
@@ -120,7 +120,7 @@ def test_six_early_failures_shrink_the_pool_as_documented() -> None:
     assert sizes[-1] == 10
 
 
-def test_iterations_train_as_far_as_documented() -> None:
+def test_iterations_train_to_the_documented_fractions() -> None:
     assert cumulative_fractions() == pytest.approx([0.03333, 0.07333, 0.12333, 0.19, 1.0], abs=1e-5)
     from_fifty = cumulative_fractions(start=50)
     assert from_fifty[0] == 0.02
@@ -128,7 +128,7 @@ def test_iterations_train_as_far_as_documented() -> None:
 
 
 @given(st.integers(1, 200), st.integers(5, 30), st.integers(5, 10))
-def test_fractions_rise_to_the_whole_training(start: int, final: int, per_iteration: int) -> None:
+def test_fractions_increase_to_full_training(start: int, final: int, per_iteration: int) -> None:
     fractions = cumulative_fractions(start, final, per_iteration)
     assert len(fractions) == len(pool_sizes(start, final, per_iteration))
     assert fractions[-1] == 1.0
@@ -144,7 +144,7 @@ def test_the_last_step_stops_at_the_final_size() -> None:
     assert pool_sizes(start=12, final=10) == [12, 10]
 
 
-def test_the_price_is_12_1_full_trainings() -> None:
+def test_the_cost_is_12_1_full_trainings() -> None:
     by_hand = 30 / 30 + 25 / 25 + 20 / 20 + 15 / 15 + 10 * 0.81
     assert selection_cost() == pytest.approx(by_hand) == pytest.approx(12.1)
     assert selection_cost(start=50) == pytest.approx(15.1, abs=0.05)

@@ -8,14 +8,14 @@ rising = st.lists(st.floats(0.001, 1.0), min_size=1, max_size=40, unique=True).m
 
 
 @given(rising)
-def test_the_last_check_and_those_less_than_a_stretch_before_count(fractions: list[float]) -> None:
+def test_the_last_check_and_its_neighbours_are_selected(fractions: list[float]) -> None:
     taken = select_recent(fractions)
     assert taken.stop == len(fractions)
     assert all(f > fractions[-1] / STRETCH for f in fractions[taken])
     assert all(f <= fractions[-1] / STRETCH * (1 + 1e-6) for f in fractions[: taken.start])
 
 
-def test_values_are_averaged_over_the_checks_shortly_before() -> None:
+def test_values_are_averaged_over_the_neighbours_before() -> None:
     values = np.array([[1.0, 2.0, 4.0, 9.0], [0.0, 0.0, 1.0, 1.0]])
     np.testing.assert_allclose(smooth(values, [0.1, 0.5, 0.6, 1.0]), [[1, 2, 3, 9], [0, 0, 0.5, 1]])
 
@@ -27,7 +27,7 @@ def test_geometric_looks_have_two_neighbours_or_three() -> None:
 
 
 @given(rising)
-def test_places_apart_are_so_far_apart_and_leave_none_out(fractions: list[float]) -> None:
+def test_selected_checks_have_the_minimum_ratio_and_none_is_skipped(fractions: list[float]) -> None:
     places = select_apart(fractions, 1.5)
     taken = np.array(fractions)[places]
     assert places[0] == 0

@@ -22,7 +22,7 @@ STEPS = list(range(0, 1001, 100))
 
 
 def noisy_curve(sd: float, n_checks: int, seed: int) -> tuple[list[float], list[float]]:
-    """A curve that saturates, with normal noise."""
+    """Make a saturating curve with normal noise."""
     x = np.linspace(0.01, 1.0, n_checks)
     y = 0.7 * (1 - np.exp(-4 * x)) + np.random.default_rng(seed).normal(0, sd, n_checks)
     return x.tolist(), y.tolist()
@@ -49,14 +49,14 @@ def test_variation_is_undefined_for_one_score_or_a_mean_of_zero(scores: list[flo
 
 
 @given(SCORES)
-def test_a_curve_that_never_falls_is_perfectly_smooth(scores: list[float]) -> None:
+def test_a_curve_that_never_decreases_has_roughness_0(scores: list[float]) -> None:
     rising = sorted(scores)
     expected = None if rising[0] == rising[-1] else 0.0
     assert smoothness(range(len(rising)), rising) == expected
 
 
 @given(SCORES, st.integers(1, 50))
-def test_smoothness_has_no_units(scores: list[float], factor: int) -> None:
+def test_roughness_is_invariant_under_scaling(scores: list[float], factor: int) -> None:
     steps = np.arange(len(scores))
     value = smoothness(steps, scores)
     scaled = smoothness(5 + factor * steps, 3 + factor * np.array(scores))
@@ -66,7 +66,7 @@ def test_smoothness_has_no_units(scores: list[float], factor: int) -> None:
         assert scaled == pytest.approx(value, abs=1e-6)
 
 
-def test_smoothness_adds_the_falling_slopes_at_the_thirty_points() -> None:
+def test_roughness_sums_the_negative_slopes_at_thirty_points() -> None:
     steps, scores = noisy_curve(sd=0.02, n_checks=23, seed=1)
     x = (np.array(steps) - steps[0]) / (steps[-1] - steps[0])
     y = (np.array(scores) - min(scores)) / (max(scores) - min(scores))
@@ -76,14 +76,14 @@ def test_smoothness_adds_the_falling_slopes_at_the_thirty_points() -> None:
 
 
 def test_a_slope_at_a_check_is_the_one_after_it() -> None:
-    # Falls by all its height over [0.9, 1): slope -10 at each of 10 points, the first of them a check.
+    # Falls by its full height over [0.9, 1): slope -10 at each of 10 points, the first of which is a check.
     assert smoothness([0, 90, 100], [0.0, 1.0, 0.0]) == pytest.approx(100.0)
 
 
 @pytest.mark.parametrize(
     ("sd", "n_checks", "published"), [(0.01, 10, 0.63), (0.01, 30, 4.8), (0.01, 100, 18.2), (0.02, 30, 11.3)]
 )
-def test_smoothness_of_noisy_curves_is_near_the_published_means(sd: float, n_checks: int, published: float) -> None:
+def test_roughness_of_noisy_curves_is_near_the_published_means(sd: float, n_checks: int, published: float) -> None:
     values = [smoothness(*noisy_curve(sd, n_checks, seed)) for seed in range(30)]
     assert np.mean([v for v in values if v is not None]) == pytest.approx(published, rel=0.6)
 
@@ -93,11 +93,11 @@ def test_smoothness_of_noisy_curves_is_near_the_published_means(sd: float, n_che
     [([], []), ([100], [0.5]), ([100, 200, 300], [0.5, 0.5, 0.5]), ([100, 200], [0.5, NAN])],
     ids=["no check", "one check", "flat", "one score"],
 )
-def test_a_curve_without_shape_has_no_smoothness(steps: list[float], scores: list[float]) -> None:
+def test_a_flat_curve_has_no_roughness(steps: list[float], scores: list[float]) -> None:
     assert smoothness(steps, scores) is None
 
 
-def test_checks_without_a_score_are_passed_over() -> None:
+def test_checks_without_a_score_are_ignored() -> None:
     assert smoothness([0, 1, 2, 3], [0.0, NAN, 0.5, 0.4]) == smoothness([0, 2, 3], [0.0, 0.5, 0.4])
 
 
@@ -122,7 +122,7 @@ def test_the_interval_of_the_seed_deviation_holds_the_truth_in_95_of_100_studies
     assert np.mean(holds) == pytest.approx(0.95, abs=0.015)
 
 
-def test_equal_scores_deviate_by_nothing() -> None:
+def test_equal_scores_have_a_deviation_of_0() -> None:
     assert seed_deviation([0.1, 0.1, 0.1]) == SeedDeviation(sd=0.0, low=0.0, high=0.0, n=3)
 
 
@@ -131,7 +131,7 @@ def test_one_seed_has_no_deviation() -> None:
         seed_deviation([0.5])
 
 
-def test_steady_seeds_need_no_advice() -> None:
+def test_seeds_within_the_limits_get_no_advice() -> None:
     rising = [0.1 * i for i in range(1, 12)]
     verdict = judge_variance([(STEPS, rising), (STEPS, [1.01 * y for y in rising])])
     assert verdict.is_good
@@ -139,7 +139,7 @@ def test_steady_seeds_need_no_advice() -> None:
     assert verdict.advice == ()
 
 
-def test_seeds_that_end_far_apart_are_told_so() -> None:
+def test_seeds_that_end_far_apart_get_advice() -> None:
     verdict = judge_variance([(STEPS, np.linspace(0, end, 11)) for end in (0.1, 0.2, 0.3, 0.4, 0.5)])
     assert (verdict.has_low_variation, verdict.is_smooth, verdict.is_good) == (False, True, False)
     assert verdict.variation == pytest.approx(0.4714, abs=1e-4)
@@ -148,19 +148,19 @@ def test_seeds_that_end_far_apart_are_told_so() -> None:
         assert words in advice
 
 
-def test_curves_that_zigzag_are_told_so() -> None:
+def test_rough_curves_get_advice() -> None:
     verdict = judge_variance([(STEPS, [0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0.9])] * 2)
     assert (verdict.has_low_variation, verdict.is_smooth) == (True, False)
     assert "smoothness is" in verdict.advice[0]
     assert any("Check less often" in sentence for sentence in verdict.advice)
 
 
-def test_limits_are_the_users() -> None:
+def test_limits_are_arguments() -> None:
     curves = [(STEPS, [0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0.9])] * 2
     assert judge_variance(curves, max_roughness=1000.0).is_smooth
 
 
-def test_a_flat_curve_is_not_good() -> None:
+def test_a_flat_curve_is_not_within_the_limits() -> None:
     rising, flat = np.linspace(0, 0.5, 11), [0.5] * 11
     verdict = judge_variance([(STEPS, rising), (STEPS, flat)])
     assert (verdict.smoothness, verdict.is_smooth) == (0.0, False)
@@ -171,7 +171,7 @@ def test_a_flat_curve_is_not_good() -> None:
 
 
 @pytest.mark.parametrize("curves", [[], [([], [])], [([100], [0.5])]], ids=["none", "empty", "one check"])
-def test_nothing_to_judge_is_not_good(curves: list[tuple[list[float], list[float]]]) -> None:
+def test_no_curves_are_not_within_the_limits(curves: list[tuple[list[float], list[float]]]) -> None:
     verdict = judge_variance(curves)
     assert (verdict.variation, verdict.smoothness) == (None, None)
     assert not verdict.has_low_variation
@@ -180,6 +180,6 @@ def test_nothing_to_judge_is_not_good(curves: list[tuple[list[float], list[float
 
 
 @pytest.mark.parametrize("limits", [{"max_variation": 0.0}, {"max_smoothness": NAN}], ids=str)
-def test_a_limit_that_nothing_can_meet_is_refused(limits: dict[str, float]) -> None:
+def test_a_limit_of_0_is_refused(limits: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match=r"must be above 0, got"):
         judge_variance([], **limits)

@@ -16,11 +16,11 @@ MODELS = st.lists(st.tuples(RANK, RANK), min_size=2, max_size=5)
 
 
 def completions(scores: np.ndarray) -> list[np.ndarray]:
-    """The scores with all orders, ties included, that the missing ones could have."""
+    """List the scores with all possible orders, including ties, of the missing ones."""
     is_missing = np.isnan(scores)
     n = int(is_missing.sum())
     known = np.unique(scores[~is_missing]) if n < scores.size else np.zeros(1)
-    ladder = [g + step / (n + 1) for g in range(known.size + 1) for step in range(1, n + 1)]  # within each gap
+    ladder = [g + step / (n + 1) for g in range(known.size + 1) for step in range(1, n + 1)]  # in each gap
     places = sorted({*range(1, known.size + 1), *ladder})
     ranked = np.searchsorted(known, scores) + 1.0
     completed = []
@@ -59,7 +59,7 @@ def test_bounds_are_the_extremes_of_all_completions_of_one_side(
 
 @settings(max_examples=50, deadline=None)
 @given(MODELS, st.integers(0, 1))
-def test_bounds_are_the_extremes_where_models_miss_both_scores(
+def test_bounds_are_the_extremes_if_models_lack_both_scores(
     models: list[tuple[float, float]], lost_besides: int
 ) -> None:
     proxy, reference = scores_of(models)
@@ -73,7 +73,7 @@ def test_bounds_are_the_extremes_where_models_miss_both_scores(
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(RANK, RANK), min_size=3, max_size=5), st.integers(1, 2))
-def test_bounds_hold_where_models_miss_different_scores(models: list[tuple[float, float]], lost_proxies: int) -> None:
+def test_bounds_hold_if_models_lack_different_scores(models: list[tuple[float, float]], lost_proxies: int) -> None:
     proxy, reference = scores_of(models)
     proxy[:lost_proxies], reference[-1] = NAN, NAN
     expected, bounds = brute_force(proxy, reference), worst_case_tau(proxy, reference)
@@ -92,7 +92,7 @@ def test_without_missing_scores_the_bounds_are_tau() -> None:
     assert (bounds.low, bounds.high, bounds.lost) == (pytest.approx(tau), pytest.approx(tau), 0)
 
 
-def test_five_lost_of_forty_leave_no_guess_outside() -> None:
+def test_bounds_of_five_lost_of_forty_contain_all_random_completions() -> None:
     rng = np.random.default_rng(1)
     reference = rng.normal(size=40)
     proxy = reference + rng.normal(size=40)
@@ -102,10 +102,10 @@ def test_five_lost_of_forty_leave_no_guess_outside() -> None:
     guesses = np.where(np.isnan(proxy), rng.normal(scale=2, size=(2000, 40)), proxy)
     taus = kendall_taus(guesses, reference)
     assert bounds.low <= taus.min() < taus.max() <= bounds.high
-    assert bounds.high - bounds.low < 0.6  # 185 of 780 pairs are open, not all of them in both directions
+    assert bounds.high - bounds.low < 0.6  # 185 of 780 pairs are undetermined, not all of them in both directions
 
 
-def test_lost_models_can_be_right_or_wrong_but_not_make_a_constant_reference_tell() -> None:
+def test_a_constant_reference_has_no_bounds() -> None:
     assert worst_case_tau([1.0, NAN, 3.0], [2.0, 2.0, 2.0]) is None
 
 

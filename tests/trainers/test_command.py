@@ -1,4 +1,4 @@
-"""Any program as a trainer: real programs of a few lines, real processes, real files."""
+"""The command trainer with real programs of a few lines, processes and files."""
 
 import json
 import os
@@ -46,7 +46,7 @@ for end in (check for check in trial["check_steps"] if check > step):
     if over:
         sys.exit()
 """
-"""Counts to the end and reports on stdout; a step takes two seconds, as it says."""
+"""Program that counts steps and reports on stdout; reported seconds are two per step."""
 
 
 def spec(**changes: Any) -> TrialSpec:
@@ -89,20 +89,20 @@ def curve(trial: TrialContext) -> list[Any]:
 WHOLE = [(10, 0.1, 20.0), (20, 0.2, 40.0), (25, 0.25, 50.0)]
 
 
-def test_lines_of_json_are_checks_and_all_else_goes_to_the_log(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_lines_of_json_are_checks_and_others_go_to_the_log(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert run(trial(tmp_path), COUNTER) == WHOLE
     assert capfd.readouterr().out == "begins at 0\n"
 
 
-def test_a_line_of_output_shows_that_the_program_goes_on(tmp_path: Path) -> None:
+def test_a_line_of_output_is_a_heartbeat(tmp_path: Path) -> None:
     with pytest.raises(ProgramError, match="without a check"):
         run(trial(tmp_path), "print('epoch 1 of 90')")
     assert TrialFolder(tmp_path).heartbeat.exists()
 
 
-def test_a_stopped_program_continues_from_its_folder(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_stopped_program_resumes_from_its_checkpoint_folder(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     parts = trial(tmp_path)
     assert run(parts, COUNTER, until=5) == WHOLE[:1]
     assert run(parts, COUNTER, until=20) == WHOLE[:2]
@@ -110,22 +110,22 @@ def test_a_stopped_program_continues_from_its_folder(tmp_path: Path, capfd: pyte
     assert capfd.readouterr().out.splitlines() == ["begins at 0", "begins at 10", "begins at 20"]
 
 
-def test_what_was_reported_before_changes_nothing_when_it_is_repeated(tmp_path: Path) -> None:
+def test_repeated_reports_have_no_effect(tmp_path: Path) -> None:
     parts = trial(tmp_path)
     run(parts, COUNTER, until=20)
     (tmp_path / "checkpoints" / "step").write_text("0")
     assert run(parts, COUNTER) == WHOLE
 
 
-def test_a_report_that_was_lost_on_its_way_is_made_again(tmp_path: Path) -> None:
+def test_a_program_restarts_if_a_report_was_lost(tmp_path: Path) -> None:
     parts = trial(tmp_path)
     run(parts, COUNTER, until=10)
-    (tmp_path / "checkpoints" / "step").write_text("20")  # as if killed before the report of step 20 was read
+    (tmp_path / "checkpoints" / "step").write_text("20")  # state after a kill before the report of step 20 was read
     assert [step for step, _, _ in run(parts, COUNTER)] == [10, 20, 25]
     assert (tmp_path / "checkpoints.lost" / "step").read_text() in ("20", "25"), "it is ended once its report is read"
 
 
-def test_a_last_report_that_was_lost_is_made_again(tmp_path: Path) -> None:
+def test_a_program_restarts_if_its_last_report_was_lost(tmp_path: Path) -> None:
     parts = trial(tmp_path)
     run(parts, COUNTER, until=20)
     (tmp_path / "checkpoints" / "step").write_text("25")
@@ -135,10 +135,10 @@ def test_a_last_report_that_was_lost_is_made_again(tmp_path: Path) -> None:
 INTO_FILE = COUNTER.replace("print(json", "print(file=open(trial['model_dir'] + '/log.jsonl', 'a'), *[json").replace(
     "* 2.0}))", "* 2.0})])"
 )
-"""The same, reported into a file."""
+"""The same program with reports in a file."""
 
 
-def test_reports_may_come_from_a_file(tmp_path: Path) -> None:
+def test_reports_can_be_read_from_a_file(tmp_path: Path) -> None:
     parts = trial(tmp_path)
     arguments = {"reports": "file", "report_file": "log.jsonl"}
     first = run(parts, INTO_FILE, until=5, **arguments)
@@ -147,7 +147,7 @@ def test_reports_may_come_from_a_file(tmp_path: Path) -> None:
     assert run(parts, INTO_FILE, **arguments) == WHOLE
 
 
-def test_a_program_that_has_closed_its_output_is_followed_to_its_end(tmp_path: Path) -> None:
+def test_a_program_that_closed_its_output_is_monitored_until_it_ends(tmp_path: Path) -> None:
     silent = "import os\nos.dup2(os.open(os.devnull, os.O_RDWR), 1); os.dup2(1, 2)\n" + INTO_FILE
     slow = silent.replace("sleep(0.2)", "sleep(1.5)")
     parts = trial(tmp_path)
@@ -157,7 +157,7 @@ def test_a_program_that_has_closed_its_output_is_followed_to_its_end(tmp_path: P
     assert run(parts, silent, **arguments) == WHOLE
 
 
-def test_what_stands_in_the_file_unread_is_read_first_and_half_a_line_is_cut_off(tmp_path: Path) -> None:
+def test_unread_reports_of_a_file_are_recovered_and_an_incomplete_line_is_truncated(tmp_path: Path) -> None:
     parts = trial(tmp_path)
     lines = [{"step": 10, "score": 0.5, "train_seconds": 1.0}, {"step": 20, "score": 0.6, "train_seconds": 2.0}]
     (tmp_path / "log.jsonl").write_text("\n".join(map(json.dumps, lines)) + '\n{"step": 2')
@@ -168,10 +168,10 @@ print('{"step": 25, "score": 0.7}', file=open(os.environ["NASPROXY_MODEL_DIR"] +
     assert found[2][:2] == (25, 0.7)
 
 
-def test_a_python_program_may_call_the_hooks_itself(tmp_path: Path) -> None:
+def test_a_python_program_can_call_the_hooks(tmp_path: Path) -> None:
     code = """
 import os
-from nasproxy import hooks
+from nasproxy.training import hooks
 folder, begin = os.environ["NASPROXY_MODEL_DIR"], 0
 while not hooks.get_stop_training(folder, begin - 1, 25):
     end = min(begin + 10, 25)
@@ -183,17 +183,17 @@ while not hooks.get_stop_training(folder, begin - 1, 25):
     assert run(parts, code, reports="hooks") == WHOLE
 
 
-def test_a_program_that_does_not_ask_the_hooks_is_stopped(tmp_path: Path) -> None:
+def test_a_program_that_ignores_the_hooks_is_stopped(tmp_path: Path) -> None:
     code = """
 import os, time
-from nasproxy import hooks
+from nasproxy.training import hooks
 hooks.update_trial_training_accuracy_metric(os.environ["NASPROXY_MODEL_DIR"], 0.5, 0, 9, 1.0, 25)
 time.sleep(600)
 """
     assert run(trial(tmp_path), code, until=10, reports="hooks", grace_seconds=0.5) == [(10, 0.5, 1.0)]
 
 
-def test_a_program_that_ignores_the_request_is_killed_with_all_that_it_started(tmp_path: Path) -> None:
+def test_a_program_that_ignores_sigterm_is_killed_with_its_children(tmp_path: Path) -> None:
     code = f"trap '' TERM; sleep 600 & echo $! > {tmp_path}/pid; echo '{{\"step\": 10, \"score\": 1}}'; wait; sleep 600"
     began = time.monotonic()
     assert [step for step, _, _ in run(trial(tmp_path), shell(code), until=10, grace_seconds=0.3)] == [10]
@@ -201,7 +201,7 @@ def test_a_program_that_ignores_the_request_is_killed_with_all_that_it_started(t
     assert not is_alive(int((tmp_path / "pid").read_text()))
 
 
-def test_what_a_program_leaves_behind_ends_with_it(tmp_path: Path) -> None:
+def test_children_of_a_program_end_with_it(tmp_path: Path) -> None:
     code = (
         f'sleep 600 & echo $! > {tmp_path}/pid; for s in 10 20 25; do echo "{{\\"step\\": $s, \\"score\\": 1}}"; done'
     )
@@ -209,7 +209,7 @@ def test_what_a_program_leaves_behind_ends_with_it(tmp_path: Path) -> None:
     assert not is_alive(int((tmp_path / "pid").read_text()))
 
 
-def test_without_train_seconds_the_time_between_reports_counts(tmp_path: Path) -> None:
+def test_without_train_seconds_the_time_between_reports_is_used(tmp_path: Path) -> None:
     code = """import time
 for step in (10, 20, 25):
     time.sleep(0.1)
@@ -218,7 +218,7 @@ for step in (10, 20, 25):
     assert all(after - before >= 0.05 for before, after in pairwise(seconds))
 
 
-def test_a_latency_may_stand_beside_the_score(tmp_path: Path) -> None:
+def test_a_report_can_contain_a_latency(tmp_path: Path) -> None:
     run(trial(tmp_path), shell('echo \'{"step": 10, "score": 1, "latency_ms": 3.5}\''))
     assert json.loads((tmp_path / "latency.json").read_text())["latency_ms"] == 3.5
 
@@ -243,24 +243,24 @@ def test_a_latency_may_stand_beside_the_score(tmp_path: Path) -> None:
         (
             ['{"step": 10, "score": 1, "train_seconds": 9}', '{"step": 20, "score": 1, "train_seconds": 4}'],
             ProgramError,
-            "train_seconds since its start, 9 or more by now, got 4 after step 20",
+            "train_seconds since its start, at least 9, got 4 after step 20",
         ),
-        (["nothing to say"], ProgramError, "ended by itself without a check after step 0"),
+        (["nothing to say"], ProgramError, "got an end without a check after step 0"),
     ],
 )
-def test_what_cannot_be_is_refused_in_words(tmp_path: Path, lines: list[str], error: Any, message: str) -> None:
+def test_invalid_reports_are_refused_with_a_message(tmp_path: Path, lines: list[str], error: Any, message: str) -> None:
     with pytest.raises(error, match=message):
         run(trial(tmp_path), shell("\n".join(f"echo '{line}'" for line in lines)))
 
 
-def test_reports_between_the_checks_are_left_out(tmp_path: Path) -> None:
+def test_reports_between_the_checks_are_ignored(tmp_path: Path) -> None:
     lines = "\n".join(
         f'echo \'{{"step": {step}, "score": {step}, "train_seconds": {step}}}\'' for step in range(5, 26, 5)
     )
     assert run(trial(tmp_path), shell(lines)) == [(10, 10, 10), (20, 20, 20), (25, 25, 25)]
 
 
-def test_a_program_that_fails_is_quoted(tmp_path: Path) -> None:
+def test_the_error_of_a_failed_program_quotes_its_stderr(tmp_path: Path) -> None:
     with pytest.raises(ProgramError, match=r"sh ended with exit status 3 after step 10: no such layer: conv9$"):
         run(trial(tmp_path), shell("echo '{\"step\": 10, \"score\": 1}'; echo 'no such layer: conv9' >&2; exit 3"))
     with pytest.raises(ProgramError, match="sh ended with signal SIGKILL after step 10"):
@@ -297,13 +297,13 @@ def test_arguments_and_environment_are_filled_from_the_trial(tmp_path: Path) -> 
     ]
 
 
-def test_a_choice_that_an_architecture_lacks_has_a_stand_in() -> None:
+def test_a_placeholder_of_a_missing_choice_has_a_default() -> None:
     known = placeholders.list_values(TrialContext(Path(), spec()), {})
     assert (
         placeholders.fill_template("x", "{architecture.kernel?5} {architecture.stride?2}{architecture.pad?}", known)
         == "3 2"
     )
-    with pytest.raises(ConfigError, match=r"no placeholder {colour}"):
+    with pytest.raises(ConfigError, match=r"must use known placeholders, got {colour}"):
         placeholders.fill_template("x", "{colour?red}", known)
 
 
@@ -312,35 +312,41 @@ def test_a_choice_that_an_architecture_lacks_has_a_stand_in() -> None:
     [
         (
             {"command": ["sh", "{colour}"]},
-            r"trainer.command\[1\] has no placeholder {colour}: there are architecture, ",
+            r"trainer.command\[1\] must use known placeholders, got {colour}: choose from architecture, ",
         ),
-        ({"command": ["sh", "{architecture.stride}"]}, r"no placeholder {architecture.stride}"),
+        ({"command": ["sh", "{architecture.stride}"]}, r"must use known placeholders, got {architecture.stride}"),
         ({"command": ["sh", "{width"]}, "must be text with placeholders such as"),
         ({"command": ["sh", "{seed:s}"]}, "must be text with placeholders such as"),
         ({"command": ["sh", 3]}, r"trainer.command\[1\] must be text, got 3"),
         ({"command": []}, "must be a list of the program and its arguments, got"),
-        ({"command": ["no-such-program"]}, "must begin with a program, got 'no-such-program', which is none on PATH"),
-        ({"command": ["sh"], "environment": {"A": "{colour}"}}, "trainer.environment.A has no placeholder {colour}"),
-        ({"command": ["sh"], "values": {"width": 2}}, "trainer.values has 'width', which the trial itself says"),
-        ({"command": ["sh"], "reports": "file"}, "report_file must name a file where reports is file"),
-        ({"command": ["sh"], "report_file": "log"}, "report_file must name a file where reports is file"),
+        ({"command": ["no-such-program"]}, "must start with a program on PATH or in .*, got 'no-such-program'"),
+        (
+            {"command": ["sh"], "environment": {"A": "{colour}"}},
+            "trainer.environment.A must use known placeholders, got {colour}",
+        ),
+        (
+            {"command": ["sh"], "values": {"width": 2}},
+            "trainer.values must not redefine placeholders of the trial, got 'width'",
+        ),
+        ({"command": ["sh"], "reports": "file"}, "report_file must be a file name if trainer.reports is file"),
+        ({"command": ["sh"], "report_file": "log"}, "report_file must be a file name if trainer.reports is file"),
         ({"command": ["sh"], "reports": "mail"}, "trainer.reports must be"),
         ({"command": ["sh"], "grace_seconds": -1.0}, "grace_seconds must be at least 0, got -1"),
         ({"command": ["sh"], "working_dir": "/nowhere"}, "working_dir must be a folder, got /nowhere"),
     ],
 )
-def test_a_wrong_argument_is_found_by_the_rehearsal(arguments: dict[str, Any], message: str) -> None:
+def test_preflight_finds_an_invalid_argument(arguments: dict[str, Any], message: str) -> None:
     node = {"_target_": "nasproxy.trainers.command.train", "version": 1, **arguments}
     with pytest.raises(ConfigError, match=message):
         preflight(spec(trainer=node))
 
 
-def test_a_command_that_fits_passes_the_rehearsal() -> None:
+def test_a_valid_command_passes_preflight() -> None:
     node = {**conf("trainer/command"), "command": ["{python}", "x.py", "--lr={rate}"], "values": {"rate": 0.1}}
     assert preflight(spec(trainer=node)) == ()
 
 
-def test_every_placeholder_of_the_documentation_is_there() -> None:
+def test_every_documented_placeholder_exists() -> None:
     known = placeholders.list_values(TrialContext(Path(), spec()), {})
     text = (ROOT / "docs" / "your_own_trainer.md").read_text()
     table = text[text.index("| placeholder |") : text.index("The environment")]
@@ -365,7 +371,7 @@ def run_out(backend: LocalBackend) -> None:
         backend.wait(0.2)
 
 
-def test_a_failing_program_is_a_crash_and_its_words_are_kept(tmp_path: Path) -> None:
+def test_a_failing_program_is_a_crash_with_its_stderr_as_message(tmp_path: Path) -> None:
     backend, store, key = submit(tmp_path, "raise SystemExit('no such layer')", max_attempts=1)
     run_out(backend)
     status = store.read(key).status
@@ -373,7 +379,7 @@ def test_a_failing_program_is_a_crash_and_its_words_are_kept(tmp_path: Path) -> 
     assert "no such layer" in str(status.message)
 
 
-def test_a_program_that_only_speaks_of_memory_has_crashed(tmp_path: Path) -> None:
+def test_a_program_that_mentions_memory_on_stderr_is_a_crash(tmp_path: Path) -> None:
     words = "warning: not enough memory for the cache; KeyError: 3"
     backend, store, key = submit(tmp_path, f"import sys; sys.exit({words!r})")
     run_out(backend)
@@ -382,7 +388,7 @@ def test_a_program_that_only_speaks_of_memory_has_crashed(tmp_path: Path) -> Non
     assert "not enough memory for the cache" in str(status.message)
 
 
-def test_a_programs_own_out_of_memory_is_the_models_fault(tmp_path: Path) -> None:
+def test_a_reported_out_of_memory_is_a_failure_of_the_model(tmp_path: Path) -> None:
     backend, store, key = submit(tmp_path, """print('{"failure": "oom", "message": "9 GB"}')""")
     run_out(backend)
     status = store.read(key).status
@@ -400,7 +406,7 @@ time.sleep(600)
 
 
 @pytest.mark.parametrize("way", ["cancelled", "killed alone"])
-def test_a_program_dies_with_its_worker(tmp_path: Path, way: str) -> None:
+def test_a_program_ends_with_its_worker(tmp_path: Path, way: str) -> None:
     backend, store, key = submit(tmp_path, SLEEPER, max_attempts=1)
     pids = store.folder(key).path / "pids"
     wait_until(pids.exists)
@@ -428,7 +434,7 @@ def is_alive(pid: int) -> bool:
 
 
 def sklearn_weights(checkpoint: Path) -> Any:
-    """Step and weights; how a pickle spells what it holds depends on what it was read from."""
+    """Return step and weights, since equal contents can have different pickles."""
     step, classifier = joblib.load(checkpoint)
     return step, classifier.coef_.tobytes(), classifier.intercept_.tobytes()
 
@@ -440,7 +446,7 @@ EXAMPLES: dict[str, tuple[str, str, Callable[[Path], Any]]] = {
 
 
 @pytest.mark.parametrize("name", list(EXAMPLES))
-def test_an_example_paused_and_resumed_ends_as_one_never_paused(tmp_path: Path, name: str) -> None:
+def test_an_example_paused_and_resumed_equals_an_uninterrupted_one(tmp_path: Path, name: str) -> None:
     content = conf(f"experiment/{name}")
     arguments = {**conf("trainer/command"), **content["trainer"]}
     node = {key: value for key, value in arguments.items() if key not in ("_target_", "version")}

@@ -1,4 +1,4 @@
-"""Every dimension of a proxy task acts on a real training of a real, tiny model."""
+"""Effect of every dimension of a proxy task on a real training of a tiny model."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -36,7 +36,7 @@ STEPS = 4
 
 
 class SeenTrial(TrialContext):
-    """A trial that keeps what its model was and what passed through it in training."""
+    """A trial that records its model and the shapes of training batches."""
 
     def build_model(self, data: ImageSplit) -> nn.Module:
         model = super().build_model(data)
@@ -58,7 +58,7 @@ class SeenTrial(TrialContext):
 def trained(
     folder: Path, task: ProxyTask, *, dropout: float = 0.4, **settings: Any
 ) -> tuple[dict[str, Any], list[Any]]:
-    """Train one trial; returns what was seen, and its scores and weights."""
+    """Train one trial and return the recordings, scores and weights."""
     node = {**conf("trainer/plain_pytorch"), "shift_px": 2, **settings}
     recipe = {"trainer": node, "total_steps": STEPS, "check_every_steps": 2, "model": {**MODEL, "dropout": dropout}}
     spec = replace(digits_spec(task, **recipe), architecture=TWO_LAYERS)
@@ -76,30 +76,30 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return trained(tmp_path_factory.mktemp("full"), ProxyTask())[0]
 
 
-def test_width_makes_fewer_parameters_in_as_many_layers(tmp_path: Path, full: dict[str, Any]) -> None:
+def test_width_reduces_parameters_and_keeps_layers(tmp_path: Path, full: dict[str, Any]) -> None:
     seen, _ = trained(tmp_path, ProxyTask(width=0.5))
     assert seen["parameters"] < full["parameters"] / 2
     assert seen["convolutions"] == full["convolutions"]
 
 
-def test_depth_makes_fewer_layers(tmp_path: Path, full: dict[str, Any]) -> None:
+def test_depth_reduces_layers(tmp_path: Path, full: dict[str, Any]) -> None:
     seen, _ = trained(tmp_path, ProxyTask(depth=0.5))
     assert seen["convolutions"] == full["convolutions"] - 2
 
 
 @pytest.mark.parametrize("mode", ["resize", "crop"])
-def test_image_size_makes_smaller_tensors(tmp_path: Path, full: dict[str, Any], mode: Any) -> None:
+def test_image_size_reduces_tensors(tmp_path: Path, full: dict[str, Any], mode: Any) -> None:
     seen, _ = trained(tmp_path, ProxyTask(image_size=0.5, image_mode=mode))
     assert full["batch"][2:] == (2 * HALF_IMAGE_PX, 2 * HALF_IMAGE_PX)
     assert seen["batch"][2:] == (HALF_IMAGE_PX, HALF_IMAGE_PX)
 
 
-def test_data_fraction_makes_fewer_images(tmp_path: Path, full: dict[str, Any]) -> None:
+def test_data_fraction_reduces_images(tmp_path: Path, full: dict[str, Any]) -> None:
     seen, _ = trained(tmp_path, ProxyTask(data_fraction=0.25))
     assert seen["images"] == pytest.approx(full["images"] / 4, rel=0.01)
 
 
-def test_compound_scaling_acts_on_all_three(tmp_path: Path, full: dict[str, Any]) -> None:
+def test_compound_scaling_changes_width_depth_and_image_size(tmp_path: Path, full: dict[str, Any]) -> None:
     (task,) = span_grid({"compound": -5}).values()
     seen, _ = trained(tmp_path, task)
     assert seen["parameters"] < full["parameters"]
@@ -107,7 +107,7 @@ def test_compound_scaling_acts_on_all_three(tmp_path: Path, full: dict[str, Any]
     assert seen["batch"][2] < full["batch"][2]
 
 
-def test_batch_size_changes_images_a_step_and_the_rate_with_them(tmp_path: Path, full: dict[str, Any]) -> None:
+def test_batch_size_changes_images_per_step_and_the_learning_rate(tmp_path: Path, full: dict[str, Any]) -> None:
     node = conf("trainer/plain_pytorch")
     by_task, curve = trained(tmp_path / "task", ProxyTask(batch_size=0.5))
     by_hand, same = trained(

@@ -1,4 +1,4 @@
-"""Batches of image files are functions of (seed, step): whoever reads them, from wherever, in whatever parts."""
+"""Batches of image files are functions of (seed, step), for any number of readers and any first step."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +23,7 @@ Batches = list[tuple[torch.Tensor, torch.Tensor]]
 
 @pytest.fixture(scope="module")
 def split(tmp_path_factory: pytest.TempPathFactory) -> FileSplit:
-    """18 images to train on, so that an epoch ends inside a batch of 8, and 6 to score on; all that is random is on."""
+    """Provide 18 training images, so that an epoch ends inside a batch of 8, and 6 validation images, augmented."""
     folder = generated.load_folder(
         images=24,
         classes=3,
@@ -53,7 +53,7 @@ def same(left: Batches, right: Batches) -> bool:
 
 
 def plain(split: FileSplit) -> FileSplit:
-    """Nothing random."""
+    """Settings without random augmentation."""
     return reading(split, min_area=1.0, policy="none")
 
 
@@ -74,19 +74,19 @@ def test_pixels_are_normalised_as_imagenets(split: FileSplit, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("num_workers", [1, 2])
-def test_any_number_of_workers_reads_the_same(split: FileSplit, num_workers: int) -> None:
+def test_batches_do_not_depend_on_the_number_of_workers(split: FileSplit, num_workers: int) -> None:
     alone, helped = (files(reading(split, num_workers=number), trainer=RANDOM) for number in (0, num_workers))
     assert same(list(alone.batches(0, 7)), list(helped.batches(0, 7)))
     assert same(list(alone.validation()), list(helped.validation()))
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_a_training_goes_on_from_the_middle_with_the_same_batches(split: FileSplit, num_workers: int) -> None:
+def test_a_resumed_training_has_the_same_batches(split: FileSplit, num_workers: int) -> None:
     whole = list(files(split, trainer=RANDOM).batches(0, 7))
     assert same(list(files(reading(split, num_workers=num_workers), trainer=RANDOM).batches(4, 7)), whole[4:])
 
 
-def test_a_batch_is_of_its_step_and_seed_alone(split: FileSplit) -> None:
+def test_a_batch_depends_on_step_and_seed_only(split: FileSplit) -> None:
     torch.manual_seed(99)
     (left,) = files(split).batches(5, 6)
     torch.manual_seed(1)
@@ -101,7 +101,7 @@ def test_a_batch_is_of_its_step_and_seed_alone(split: FileSplit) -> None:
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
-def test_dropout_too_draws_by_step(split: FileSplit, num_workers: int) -> None:
+def test_dropout_depends_on_step_and_seed_only(split: FileSplit, num_workers: int) -> None:
     drawn = []
     for first in (0, 2):
         source = files(reading(split, num_workers=num_workers)).batches(first, 3)
@@ -109,7 +109,7 @@ def test_dropout_too_draws_by_step(split: FileSplit, num_workers: int) -> None:
     assert torch.equal(*drawn)
 
 
-def test_an_image_is_augmented_anew_every_time_and_shuffled(split: FileSplit) -> None:
+def test_images_are_augmented_and_shuffled_differently_in_each_epoch(split: FileSplit) -> None:
     batches = list(files(split, batch_size=18).batches(0, 2))
     assert sorted(batches[0][1].tolist()) == sorted(batches[1][1].tolist())
     assert batches[0][1].tolist() != batches[1][1].tolist()
@@ -125,7 +125,7 @@ def test_labels_stay_with_their_images(split: FileSplit) -> None:
         assert [known[image.numpy().tobytes()] for image in images] == labels.tolist()
 
 
-def test_without_augmentation_a_view_is_the_centre(split: FileSplit) -> None:
+def test_without_augmentation_a_crop_is_the_centre(split: FileSplit) -> None:
     (one,), (other,) = (files(split, augmentation=0.0, batch_size=18).batches(epoch, epoch + 1) for epoch in (0, 1))
     assert {image.numpy().tobytes() for image in one[0]} == {image.numpy().tobytes() for image in other[0]}
 
@@ -153,7 +153,7 @@ def test_a_cropped_image_is_the_centre_of_the_whole_one(split: FileSplit) -> Non
 
 
 @pytest.mark.parametrize(("world_size", "sizes"), [(2, [4, 4]), (3, [2, 3, 3])])
-def test_the_parts_of_the_ranks_make_up_the_batch(split: FileSplit, world_size: int, sizes: list[int]) -> None:
+def test_the_parts_of_all_ranks_form_the_batch(split: FileSplit, world_size: int, sizes: list[int]) -> None:
     whole = list(files(split).batches(0, 3))
     ranks = [list(files(split, rank=rank, world_size=world_size).batches(0, 3)) for rank in range(world_size)]
     joined = [tuple(torch.cat(parts) for parts in zip(*step, strict=True)) for step in zip(*ranks, strict=True)]
@@ -161,12 +161,12 @@ def test_the_parts_of_the_ranks_make_up_the_batch(split: FileSplit, world_size: 
     assert [len(batches[0][1]) for batches in ranks] == sizes
 
 
-def test_no_two_ranks_draw_the_same(split: FileSplit) -> None:
+def test_ranks_draw_independently(split: FileSplit) -> None:
     drawn = [torch.rand(3) for rank in range(2) for _ in files(split, rank=rank, world_size=2).batches(0, 1)]
     assert not torch.equal(*drawn)
 
 
-def test_what_is_done_to_a_batch_is_done_to_files_too(split: FileSplit) -> None:
+def test_batch_augmentations_apply_to_image_files(split: FileSplit) -> None:
     (plainly,), (mixed,) = (files(split, trainer=trainer).batches(0, 1) for trainer in ({}, {"mixup": 1.0}))
     assert mixed[1].shape == (8, 3)
     torch.testing.assert_close(mixed[1].sum(dim=1), torch.ones(8))
@@ -174,7 +174,7 @@ def test_what_is_done_to_a_batch_is_done_to_files_too(split: FileSplit) -> None:
 
 
 def test_parts_that_cannot_be_mixed_are_refused(split: FileSplit) -> None:
-    with pytest.raises(ConfigError, match=r"even number of images on every device, got 3 of trainer\.batch_size 6"):
+    with pytest.raises(ConfigError, match=r"even number of images on every device, got 3 with trainer\.batch_size 6"):
         files(split, batch_size=6, trainer={"mixup": 1.0}, rank=0, world_size=2)
 
 
@@ -183,7 +183,7 @@ def test_a_rank_without_a_validation_image_is_refused(split: FileSplit) -> None:
         files(split, rank=0, world_size=7)
 
 
-def test_the_parts_of_the_ranks_make_up_validation(split: FileSplit) -> None:
+def test_the_parts_of_all_ranks_form_the_validation_images(split: FileSplit) -> None:
     ((images, labels),) = files(split).validation()
     parts = [next(files(split, rank=rank, world_size=2).validation()) for rank in range(2)]
     assert torch.equal(torch.cat([part[0] for part in parts]), images)
@@ -191,7 +191,7 @@ def test_the_parts_of_the_ranks_make_up_validation(split: FileSplit) -> None:
 
 
 @pytest.mark.parametrize(("parts", "sizes"), [({}, [6]), ({"micro_batch": 2}, [4, 2]), ({"world_size": 4}, [1])])
-def test_validation_holds_twice_as_many_images_as_training_at_most(
+def test_a_validation_batch_has_at_most_twice_the_images_of_a_training_batch(
     split: FileSplit, parts: dict[str, int], sizes: list[int]
 ) -> None:
     source = files(split, batch_size=8, **parts)
@@ -211,9 +211,9 @@ def test_a_broken_image_is_named(split: FileSplit, tmp_path: Path, num_workers: 
         valid_paths=np.array([b"missing.png"]),
         valid_labels=np.array([0]),
     )
-    with pytest.raises(DataError, match=r"^\S*broken\.png must be an image that can be read, got .*: restore or"):
+    with pytest.raises(DataError, match=r"^\S*broken\.png must be a readable image, got .*: restore or"):
         list(files(broken).batches(0, 1))
-    with pytest.raises(DataError, match=r"^\S*missing\.png must be an image that can be read, got .*No such file"):
+    with pytest.raises(DataError, match=r"^\S*missing\.png must be a readable image, got .*No such file"):
         list(files(broken).validation())
 
 
@@ -224,7 +224,7 @@ def test_every_kind_of_image_is_read_as_rgb(tmp_path: Path, mode: str, colour: A
     assert (image.mode, image.size) == ("RGB", (8, 6))
 
 
-def test_nothing_is_read_before_a_batch_is_asked_for(split: FileSplit, tmp_path: Path) -> None:
+def test_nothing_is_read_before_a_batch_is_requested(split: FileSplit, tmp_path: Path) -> None:
     gone = replace(split, root=tmp_path)
     assert files(gone).validation_batches == 1
     source = files(gone).batches(0, 1)
@@ -232,7 +232,7 @@ def test_nothing_is_read_before_a_batch_is_asked_for(split: FileSplit, tmp_path:
         next(source)
 
 
-def test_workers_end_with_whoever_asked_for_batches(split: FileSplit) -> None:
+def test_loader_processes_end_with_their_iterator(split: FileSplit) -> None:
     import multiprocessing
 
     source = files(reading(split, num_workers=2)).batches(0, 100)

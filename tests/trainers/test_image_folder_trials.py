@@ -1,4 +1,4 @@
-"""Both trainers on image files: the same checks however often a trial is paused, and as each other."""
+"""Both trainers on image files: equal checks with and without pauses, and in both trainers."""
 
 import multiprocessing
 from dataclasses import replace
@@ -55,9 +55,7 @@ def same(left: FolderTrial, right: FolderTrial) -> bool:
 
 @both
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_a_trial_paused_and_resumed_is_bit_equal_to_one_never_paused(
-    tmp_path: Path, trainer: str, num_workers: int
-) -> None:
+def test_a_resumed_trial_is_bit_equal_to_an_uninterrupted_one(tmp_path: Path, trainer: str, num_workers: int) -> None:
     whole = folder_trial(tmp_path / "whole", tmp_path / "images")
     parts = folder_trial(tmp_path / "parts", tmp_path / "images", num_workers=num_workers)
     assert whole.spec.key == parts.spec.key
@@ -87,7 +85,7 @@ def test_a_broken_image_ends_its_trial_with_its_path(tmp_path: Path, trainer: st
     trial = folder_trial(tmp_path / "trial", tmp_path / "images")
     broken = sorted((tmp_path / "images").rglob("train/*/*.png"))[0]
     broken.write_bytes(b"\0" * broken.stat().st_size)
-    with pytest.raises(DataError, match=rf"{broken} must be an image that can be read"):
+    with pytest.raises(DataError, match=rf"{broken} must be a readable image"):
         train(trial, trainer, **RANDOM)
 
 
@@ -98,7 +96,7 @@ def test_the_proxy_task_scales_image_and_data(tmp_path: Path) -> None:
 
 
 def spread(images: Path, devices: int, task: ProxyTask | None = None, **settings: Any) -> TrialSpec:
-    """A trial on several devices as a study would begin it."""
+    """Make a trial on several devices, as a study does."""
     spec = folder_trial(images, images, task=task).spec
     node = {**conf("trainer/plain_pytorch"), "mixup": 0.2, **settings}
     model = {"_target_": "helpers.several_devices.colours"}
@@ -108,11 +106,11 @@ def spread(images: Path, devices: int, task: ProxyTask | None = None, **settings
 @pytest.mark.parametrize(
     ("devices", "batch_size", "problem"),
     [
-        (2, 6, r"an even number of images on every device, got 3 of trainer\.batch_size 6"),
+        (2, 6, r"an even number of images on every device, got 3 with trainer\.batch_size 6"),
         (7, 14, r"every device of a trial needs a validation image, got 6 images on 7"),
     ],
 )
-def test_images_that_cannot_be_shared_out_are_refused_before_anything_trains(
+def test_images_that_cannot_be_split_over_devices_are_refused_before_training(
     tmp_path: Path, devices: int, batch_size: int, problem: str
 ) -> None:
     with pytest.raises(ConfigError, match=problem):

@@ -90,7 +90,7 @@ def test_a_proxy_task_scales_every_augmentation() -> None:
     assert given.under(ProxyTask(augmentation=2.0)).erase == 1.0
 
 
-def test_a_batch_that_is_mixed_stays_even_under_every_proxy_task() -> None:
+def test_a_mixed_batch_stays_even_under_every_proxy_task() -> None:
     assert settings(batch_size=6, mixup=0.2).under(ProxyTask(batch_size=0.5)).batch_size == 4
     assert settings(batch_size=6, mixup=0.2).under(ProxyTask(batch_size=0.1)).batch_size == 2
     assert settings(batch_size=6).under(ProxyTask(batch_size=0.5)).batch_size == 3
@@ -99,14 +99,14 @@ def test_a_batch_that_is_mixed_stays_even_under_every_proxy_task() -> None:
 
 
 @pytest.mark.parametrize(("share", "batch_size"), [(0.5, 16), (0.1, 8), (1.0, 24)])
-def test_the_learning_rate_follows_the_batch_that_is_taken(share: float, batch_size: int) -> None:
+def test_the_learning_rate_scales_with_the_batch_size(share: float, batch_size: int) -> None:
     given = settings(batch_size=24, mixup=0.2, learning_rate=0.6)
     taken = given.under(ProxyTask(batch_size=share), devices=4)
     assert (taken.batch_size, taken.learning_rate) == (batch_size, pytest.approx(0.6 * batch_size / 24))
 
 
 def rates(total: int, **changes: Any) -> list[float]:
-    """The learning rate of each step, asked for from the last to the first: it hangs on the step alone."""
+    """Return the learning rate of each step, queried in reverse, since it depends on the step only."""
     given = settings(**changes)
     optimizer = optimization.make_optimizer(net(), given)
     schedule = optimization.make_schedule(optimizer, given, total)
@@ -118,25 +118,25 @@ def rates(total: int, **changes: Any) -> list[float]:
     return found[::-1]
 
 
-def test_the_learning_rate_rises_then_falls_along_a_cosine() -> None:
+def test_the_learning_rate_warms_up_then_decays_along_a_cosine() -> None:
     found = rates(11, warmup_fraction=0.27)
     np.testing.assert_allclose(found[:4], [0.025, 0.05, 0.075, 0.1])
     np.testing.assert_allclose([found[7], found[10]], [0.05, 0.05 * (1 + np.cos(np.pi * 7 / 8))])
     assert rates(1000, final_rate_fraction=0.2)[-1] == pytest.approx(0.02, rel=1e-3)
 
 
-def test_the_learning_rate_falls_in_steps_by_the_clock_of_the_whole_training() -> None:
+def test_the_learning_rate_drops_at_fractions_of_the_whole_training() -> None:
     found = rates(10, schedule="step", decay_every_fraction=0.4, decay_rate=0.5, warmup_fraction=0.1)
     np.testing.assert_allclose(found, [0.05, *[0.1] * 3, *[0.05] * 4, *[0.025] * 2])
 
 
-def test_a_constant_learning_rate_stays_once_it_has_risen() -> None:
+def test_a_constant_learning_rate_does_not_change_after_warm_up() -> None:
     assert set(rates(10, schedule="constant")) == {0.1}
     assert rates(10, schedule="constant", warmup_fraction=0.1) == [0.05, *[0.1] * 9]
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "step", "constant"])
-def test_a_training_of_half_the_steps_has_the_same_schedule_in_small(schedule: Any) -> None:
+def test_the_schedule_scales_with_the_number_of_steps(schedule: Any) -> None:
     given = {"schedule": schedule, "warmup_fraction": 0.1, "decay_every_fraction": 0.3}
     np.testing.assert_allclose(rates(4000, **given)[::2], rates(2000, **given), atol=3e-4)
 
@@ -150,7 +150,7 @@ def test_only_weights_decay(name: str) -> None:
     }
 
 
-def test_sgd_looks_ahead_where_it_has_momentum() -> None:
+def test_sgd_uses_nesterov_if_it_has_momentum() -> None:
     for momentum in (0.0, 0.9):
         (group, *_) = optimization.make_optimizer(net(), settings(momentum=momentum)).param_groups
         assert (group["momentum"], group["nesterov"]) == (momentum, momentum > 0)
@@ -168,7 +168,7 @@ def test_momentum_is_the_first_beta_and_options_reach_the_optimizer() -> None:
 
 
 @pytest.mark.parametrize("name", list_optimizers())
-def test_every_optimizer_goes_on_from_its_state_as_if_it_had_never_stopped(name: str) -> None:
+def test_every_optimizer_resumes_exactly_from_its_state(name: str) -> None:
     def steps(model: nn.Module, optimizer: torch.optim.Optimizer, numbers: range) -> None:
         for number in numbers:
             torch.manual_seed(number)
@@ -192,7 +192,7 @@ def test_every_optimizer_goes_on_from_its_state_as_if_it_had_never_stopped(name:
 EVERY_AUGMENTATION = {"shift_px": 1, "flip": True, "erase": 0.9, "mixup": 0.4, "cutmix": 1.0}
 
 
-def test_a_batch_depends_on_its_step_alone() -> None:
+def test_a_batch_depends_on_its_step_only() -> None:
     left, right = images(**EVERY_AUGMENTATION), images(**EVERY_AUGMENTATION)
     for step in range(7):
         left.batch(step)
@@ -207,7 +207,7 @@ def test_a_batch_depends_on_its_step_alone() -> None:
         assert torch.equal(batch[1], right.batch(step)[1])
 
 
-def test_ranks_share_a_batch_and_the_validation_images_out_without_doubles() -> None:
+def test_ranks_partition_a_batch_and_the_validation_images() -> None:
     whole = images(batch_size=8, **EVERY_AUGMENTATION)
     parts = [images(rank=rank, world_size=3, batch_size=8, **EVERY_AUGMENTATION) for rank in range(3)]
     for step in range(3):
@@ -223,7 +223,7 @@ def test_ranks_share_a_batch_and_the_validation_images_out_without_doubles() -> 
         slice_validation(2, 0, 3)
 
 
-def test_a_mixed_label_tells_how_much_of_each_image_there_is() -> None:
+def test_a_mixed_label_has_the_shares_of_its_images() -> None:
     pixels, shares = images(mixup=1.0).batch(0)
     assert shares.shape == (4, 10)
     torch.testing.assert_close(shares.sum(1), torch.ones(4))
@@ -233,7 +233,7 @@ def test_a_mixed_label_tells_how_much_of_each_image_there_is() -> None:
     assert len(pixels[0].unique()) == 2, "a box of another image"
 
 
-def test_about_half_of_the_images_are_mirrored() -> None:
+def test_about_half_of_the_images_are_flipped() -> None:
     torch.manual_seed(0)
     image = torch.arange(4.0).reshape(1, 1, 2, 2)
     found = flip_images(image.repeat(200, 1, 1, 1))
@@ -281,7 +281,7 @@ def test_gradients_of_micro_batches_add_up_to_those_of_the_batch() -> None:
 @pytest.mark.parametrize(
     ("count", "micro_batch", "parts"), [(36, 7, [6] * 6), (5, 2, [3, 2]), (3, 2, [3]), (3, 1, [1] * 3), (1, 4, [1])]
 )
-def test_no_image_of_a_batch_is_left_to_pass_through_alone(count: int, micro_batch: int, parts: list[int]) -> None:
+def test_no_micro_batch_has_a_single_image_unless_requested(count: int, micro_batch: int, parts: list[int]) -> None:
     seen: list[int] = []
     model = nn.Sequential(nn.Flatten(), nn.Linear(16, 10))
     model.register_forward_hook(lambda _, inputs, __: seen.append(len(inputs[0])))
@@ -291,7 +291,7 @@ def test_no_image_of_a_batch_is_left_to_pass_through_alone(count: int, micro_bat
     assert seen == parts
 
 
-def test_gradients_are_clipped_once_they_are_whole() -> None:
+def test_gradients_are_clipped_after_accumulation() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(16, 10))
     optimization.add_gradients(
         model, images().batch(0), settings(clip_norm=0.5), micro_batch=3, backward=torch.autograd.backward
@@ -300,7 +300,7 @@ def test_gradients_are_clipped_once_they_are_whole() -> None:
     torch.testing.assert_close(norm, torch.tensor(0.5))
 
 
-def test_clipping_sees_gradients_in_their_own_scale() -> None:
+def test_clipping_accounts_for_the_loss_scale() -> None:
     found = []
     for scale in (1.0, 64.0):
         model = nn.Sequential(nn.Flatten(), nn.Linear(16, 10, bias=False))
@@ -335,7 +335,7 @@ def test_parts_of_a_batch_on_several_devices_average_to_its_gradient() -> None:
     torch.testing.assert_close(torch.stack(gradients[1:]).mean(0), gradients[0])
 
 
-def test_all_micro_batches_but_the_last_are_held_back() -> None:
+def test_gradients_are_averaged_with_the_last_micro_batch_only() -> None:
     said: list[str] = []
 
     @contextmanager
@@ -362,7 +362,7 @@ def test_dropout_of_every_kind_is_scaled() -> None:
     assert (model.a.p, model.b.drop_prob, model.c.p) == (0.4, 0.2, 0.95)
 
 
-def test_the_dropouts_of_a_timm_model_are_scaled_wherever_it_keeps_their_rates() -> None:
+def test_all_dropout_rates_of_a_timm_model_are_scaled() -> None:
     from timm.layers import DropPath
 
     model = timm.create_model("mobilenetv3_small_050", drop_rate=0.3, drop_path_rate=0.2, num_classes=10)
@@ -379,16 +379,16 @@ def test_the_dropouts_of_a_timm_model_are_scaled_wherever_it_keeps_their_rates()
     [
         ({}, {"precision": "16-mixed"}, "16-mixed needs a GPU, got the CPU: choose bf16-mixed or 32-true"),
         ({}, {"precision": "64-true"}, "must be one of 32-true, bf16-mixed, 16-mixed, got 64-true"),
-        ({"batch_size": 2}, {"devices": 3}, "every device an image, got batch_size 2 on 3 devices"),
+        ({"batch_size": 2}, {"devices": 3}, "an image for every device, got batch_size 2 on 3 devices"),
         ({"sync_batch_norm": True}, {"devices": 2}, "sync_batch_norm needs GPUs, got CPU cores"),
         (
             {"sync_batch_norm": True, "batch_size": 9},
             {"devices": 2, "device_type": "cuda"},
-            "needs equal parts of a batch on all devices, got batch_size 9 on 2: give a multiple",
+            "needs a batch_size that is a multiple of the number of devices, got 9 on 2 devices",
         ),
     ],
 )
-def test_what_does_not_go_together_is_refused_before_anything_trains(
+def test_incompatible_settings_are_refused_before_training(
     changes: dict[str, Any], recipe_changes: dict[str, Any], message: str
 ) -> None:
     node = {**conf("trainer/plain_pytorch"), **changes}
@@ -397,7 +397,7 @@ def test_what_does_not_go_together_is_refused_before_anything_trains(
 
 
 @pytest.mark.parametrize("name", ["image_classifier", "plain_pytorch"])
-def test_a_setting_out_of_range_is_refused_before_anything_trains(name: str) -> None:
+def test_a_setting_out_of_range_is_refused_before_training(name: str) -> None:
     node = conf(f"trainer/{name}")
     preflight(digits_spec(ProxyTask(), trainer=node))
     with pytest.raises(ConfigError, match=r"trainer.decay_rate must be in \(0, 1\], got 2"):
@@ -411,11 +411,11 @@ def test_a_setting_out_of_range_is_refused_before_anything_trains(name: str) -> 
 @pytest.mark.parametrize(
     ("changes", "is_felt"), [({}, False), ({"flip": True}, False), ({"shift_px": 2}, True), ({"mixup": 0.2}, True)]
 )
-def test_a_strength_of_augmentation_that_nothing_feels_is_told(changes: dict[str, Any], is_felt: bool) -> None:
+def test_an_augmentation_strength_without_effect_gives_a_warning(changes: dict[str, Any], is_felt: bool) -> None:
     node = {**conf("trainer/plain_pytorch"), **changes}
     assert preflight(digits_spec(ProxyTask(), trainer=node)) == ()
     notes = preflight(digits_spec(ProxyTask(augmentation=0.5), trainer=node))
-    assert is_felt or "proxy.augmentation changes nothing here" in notes[0]
+    assert is_felt or "proxy.augmentation has no effect" in notes[0]
     assert len(notes) == (not is_felt)
 
 
@@ -429,7 +429,7 @@ def test_the_configuration_names_every_setting_at_its_default(name: str) -> None
     assert set(node) == {field.name for field in fields(optimization.ClassifierSettings)}
 
 
-def test_hits_are_counted_and_are_no_number_where_the_scores_are_none() -> None:
+def test_hits_are_counted_and_nan_if_logits_are_not_finite() -> None:
     batch = (torch.eye(4), torch.tensor([0, 1, 2, 0]))
     assert optimization.count_hits(nn.Identity(), batch) == 3
     assert torch.isnan(optimization.count_hits(nn.Identity(), (batch[0] * torch.nan, batch[1])))

@@ -1,4 +1,4 @@
-"""A training on several devices is the training on one, shared out: here on processes of this machine's cores."""
+"""Trainings on several devices, here CPU processes, equal those on one device."""
 
 import os
 import signal
@@ -77,7 +77,7 @@ def spec(
 
 
 def finish(store: FolderTrialStore, backend: LocalBackend, *specs: TrialSpec, until: int | None = None) -> TrialRecord:
-    """Train until a step, or to the end; returns the record of the last trial."""
+    """Train until a step, or to the end, and return the record of the last trial."""
     for one in specs:
         digest = store.create(one)
         store.request(one.key, Request(until_step=until))
@@ -101,7 +101,7 @@ def weights(store: FolderTrialStore, one: TrialSpec) -> list[torch.Tensor]:
 @both
 @pytest.mark.gate
 @pytest.mark.parametrize("micro_batch", [None, 3])
-def test_two_devices_train_what_one_trains(
+def test_a_training_on_two_devices_equals_one_on_one_device(
     store: FolderTrialStore, backend: LocalBackend, fingerprint: str, trainer: str, micro_batch: int | None
 ) -> None:
     one = spec(fingerprint, trainer, devices=1)
@@ -115,7 +115,7 @@ def test_two_devices_train_what_one_trains(
 
 @both
 @pytest.mark.gate
-def test_a_trial_on_two_devices_that_was_paused_is_bit_equal_to_one_that_was_not(
+def test_a_resumed_trial_on_two_devices_is_bit_equal_to_an_uninterrupted_one(
     store: FolderTrialStore, backend: LocalBackend, fingerprint: str, trainer: str, tmp_path: Path
 ) -> None:
     given = {"model": "normed", "smoothing": "ema", "mixup": 0.2, "batch_size": 14, "clip_norm": 1.0}
@@ -141,7 +141,7 @@ def test_lightning_and_the_plain_loop_are_equal_on_two_devices(
 
 
 @pytest.mark.gate
-def test_two_trials_on_two_devices_each_live_side_by_side(
+def test_two_trials_on_two_devices_each_run_concurrently(
     store: FolderTrialStore, fingerprint: str, tmp_path: Path
 ) -> None:
     backend = LocalBackend(store, slots=4, max_attempts=1, trusted_modules=("nasproxy", "helpers"))
@@ -197,7 +197,7 @@ def test_no_rank_outlives_the_worker(store: FolderTrialStore, fingerprint: str) 
     assert store.read(long.key).status.cause is Cause.LOST
 
 
-def test_a_trainer_that_knows_of_no_ranks_runs_once_on_all_its_devices(
+def test_a_trainer_without_ranks_runs_once_with_all_devices(
     store: FolderTrialStore,
 ) -> None:
     one = make_spec()
@@ -206,7 +206,7 @@ def test_a_trainer_that_knows_of_no_ranks_runs_once_on_all_its_devices(
     assert [step for step, _ in curve(finish(store, made, one))] == list(one.check_steps)
 
 
-def test_more_devices_than_there_are_is_refused_before_anything_trains(
+def test_more_devices_than_available_are_refused_before_training(
     store: FolderTrialStore, backend: LocalBackend, fingerprint: str
 ) -> None:
     with pytest.raises(ConfigError, match="asks for 3 devices, and the backend has 2"):

@@ -1,4 +1,4 @@
-"""What both trainers promise: the same checks however often a trial is paused, and the same as each other."""
+"""Guarantees of both trainers: equal checks with and without pauses, and in both trainers."""
 
 import math
 import subprocess
@@ -31,7 +31,7 @@ def same(left: list[torch.Tensor], right: list[torch.Tensor]) -> bool:
 
 @both
 @pytest.mark.parametrize("pauses", [(4,), (24,), (1, 9, 11), (4, 8, 12, 16, 20, 24)])
-def test_a_trial_paused_and_resumed_is_bit_equal_to_one_never_paused(
+def test_a_resumed_trial_is_bit_equal_to_an_uninterrupted_one(
     tmp_path: Path, trainer: str, pauses: tuple[int, ...]
 ) -> None:
     whole, parts = tiny_trial(tmp_path / "whole"), tiny_trial(tmp_path / "parts")
@@ -43,7 +43,7 @@ def test_a_trial_paused_and_resumed_is_bit_equal_to_one_never_paused(
     assert same(weights(parts), weights(whole))
 
 
-def test_a_trial_resumed_in_a_new_process_is_bit_equal_to_one_never_paused(tmp_path: Path) -> None:
+def test_a_trial_resumed_in_a_new_process_is_bit_equal_to_an_uninterrupted_one(tmp_path: Path) -> None:
     for trainer in TRAINERS:
         train(tiny_trial(tmp_path / trainer), trainer, until=9)
     subprocess.run([sys.executable, tiny_trials.__file__, str(tmp_path)], check=True, timeout=120)
@@ -107,7 +107,7 @@ def test_the_last_step_is_always_checked_once(tmp_path: Path, trainer: str, ever
 
 
 @both
-def test_a_trial_killed_between_check_and_checkpoint_is_replayed_and_changes_nothing(
+def test_a_trial_killed_between_check_and_checkpoint_repeats_the_check_without_effect(
     tmp_path: Path, trainer: str
 ) -> None:
     whole = curve(train(tiny_trial(tmp_path / "whole"), trainer))
@@ -123,11 +123,11 @@ def test_a_trial_killed_between_check_and_checkpoint_is_replayed_and_changes_not
 
 @both
 @pytest.mark.parametrize("death", [1, 3, 10, 13, 25])
-def test_a_trial_killed_between_checks_goes_on_between_them_and_is_bit_equal(
+def test_a_trial_killed_between_checks_resumes_between_them_and_is_bit_equal(
     tmp_path: Path, trainer: str, death: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class KilledError(Exception):
-        """From outside."""
+        """Simulates a kill by a signal."""
 
     trained: list[int] = []
     dies = [False]
@@ -166,13 +166,13 @@ def test_a_model_that_diverges_fails_at_its_first_check(
     tmp_path: Path, trainer: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hooks.report_alive(tmp_path)
-    monkeypatch.setattr(hooks, "ALIVE_SECONDS", math.inf)  # so that nobody looks before
+    monkeypatch.setattr(hooks, "ALIVE_SECONDS", math.inf)  # no heartbeat is due before
     with pytest.raises(NonFiniteScoreError, match="got nan after step 3"):
         train(tiny_trial(tmp_path, kind=DivergedTrial), trainer)
 
 
 @both
-def test_a_model_that_diverges_need_not_wait_for_its_check(tmp_path: Path, trainer: str) -> None:
+def test_a_diverged_model_fails_before_its_check(tmp_path: Path, trainer: str) -> None:
     with pytest.raises(NonFiniteScoreError, match="a training loss must be finite, got nan by step 1"):
         train(tiny_trial(tmp_path, kind=DivergedTrial), trainer)
 
@@ -190,7 +190,7 @@ def test_an_unreadable_checkpoint_raises_and_stays(tmp_path: Path, trainer: str)
     train(trial, trainer, until=4)
     (checkpoint,) = TrialFolder(tmp_path).checkpoints.iterdir()
     checkpoint.write_bytes(half := checkpoint.read_bytes()[:500])
-    with pytest.raises(CorruptFileError, match="remove it to train the trial again"):
+    with pytest.raises(CorruptFileError, match="remove the file to train the trial from the start"):
         train(trial, trainer)
     assert checkpoint.read_bytes() == half
 
@@ -226,7 +226,7 @@ MORE_SETTINGS = [
 
 
 @pytest.mark.parametrize("settings", MORE_SETTINGS, ids=lambda settings: next(iter(settings.values())))
-def test_both_trainers_take_every_setting_alike_and_go_on_exactly(tmp_path: Path, settings: dict[str, Any]) -> None:
+def test_both_trainers_agree_under_every_setting_and_resume_exactly(tmp_path: Path, settings: dict[str, Any]) -> None:
     curves = []
     for trainer in TRAINERS:
         whole, parts = tiny_trial(tmp_path / f"whole-{trainer}"), tiny_trial(tmp_path / f"parts-{trainer}")
@@ -242,9 +242,7 @@ def test_both_trainers_take_every_setting_alike_and_go_on_exactly(tmp_path: Path
 
 @both
 @pytest.mark.parametrize("smoothing", ["none", "ema", "swa"])
-def test_the_weights_that_are_kept_are_those_that_the_last_check_scored(
-    tmp_path: Path, trainer: str, smoothing: str
-) -> None:
+def test_the_saved_weights_are_those_of_the_last_check(tmp_path: Path, trainer: str, smoothing: str) -> None:
     trial = tiny_trial(tmp_path)
     train(trial, trainer, 24, smoothing=smoothing, smoothing_decay=0.8)
     assert not TrialFolder(tmp_path).weights.exists()
@@ -260,7 +258,7 @@ def test_the_weights_that_are_kept_are_those_that_the_last_check_scored(
 
 
 @both
-def test_a_trial_may_be_checked_once_at_its_end_or_at_uneven_steps(tmp_path: Path, trainer: str) -> None:
+def test_a_trial_can_be_checked_once_at_its_end_or_at_uneven_steps(tmp_path: Path, trainer: str) -> None:
     every = curve(train(tiny_trial(tmp_path / "every"), trainer))
     assert curve(train(tiny_trial(tmp_path / "once", check_every_steps=None), trainer)) == every[-1:]
     uneven = tiny_trial(tmp_path / "uneven", check_every_steps=None, check_at=(4, 12, 16, 25))
@@ -269,16 +267,16 @@ def test_a_trial_may_be_checked_once_at_its_end_or_at_uneven_steps(tmp_path: Pat
 
 
 @both
-def test_a_compiled_model_trains_and_goes_on_exactly_and_its_weights_keep_their_names(
+def test_a_compiled_model_trains_and_resumes_exactly_and_keeps_parameter_names(
     tmp_path: Path, trainer: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = nn.Module.compile
-    # All but the code generator, which needs a C++ compiler.
+    # Everything except code generation, which needs a C++ compiler.
     monkeypatch.setattr(nn.Module, "compile", lambda model: real(model, backend="eager"))
     torch._dynamo.utils.counters.clear()
 
     class Net(nn.Sequential):
-        def forward(self, images: torch.Tensor) -> torch.Tensor:  # Torch compiles no forward of its own
+        def forward(self, images: torch.Tensor) -> torch.Tensor:  # torch skips its own forwards
             for layer in self:
                 images = layer(images)
             return images
@@ -298,7 +296,7 @@ def test_a_compiled_model_trains_and_goes_on_exactly_and_its_weights_keep_their_
 
 @pytest.mark.parametrize(("changes", "sizes"), [({}, {32, 28}), ({"micro_batch": 5}, {10}), ({"batch_size": 3}, {6})])
 @both
-def test_a_check_holds_twice_as_many_images_as_a_training_step_at_most(
+def test_a_validation_batch_has_at_most_twice_the_images_of_a_training_step(
     tmp_path: Path, trainer: str, changes: dict[str, int], sizes: set[int]
 ) -> None:
     seen: set[int] = set()
@@ -315,7 +313,7 @@ def test_a_check_holds_twice_as_many_images_as_a_training_step_at_most(
 
 
 @both
-def test_a_training_shows_that_it_goes_on_before_its_first_check(tmp_path: Path, trainer: str) -> None:
+def test_a_training_writes_heartbeats_before_its_first_check(tmp_path: Path, trainer: str) -> None:
     def refuse_to_validate(module: nn.Module, _: object) -> None:
         if not module.training:
             raise RuntimeError("no check is reported")

@@ -14,7 +14,7 @@ def settings(**changes: Any) -> optimization.ClassifierSettings:
 
 
 def averaged(weights: list[float], **changes: Any) -> list[float]:
-    """What is scored after each step, where the step leaves these weights and statistics."""
+    """Return the validated weights and statistics after each step, given those of the trained model."""
     model = nn.BatchNorm1d(1)
     average = optimization.WeightAverage(model, settings(**changes), len(weights))
     found = []
@@ -28,12 +28,12 @@ def averaged(weights: list[float], **changes: Any) -> list[float]:
     return found
 
 
-def test_the_mean_is_that_of_all_weights_since_the_start() -> None:
+def test_swa_is_the_mean_of_all_weights_since_the_start() -> None:
     assert averaged([1, 2, 3, 4], smoothing="swa") == pytest.approx([1, 1.5, 2, 2.5])
     assert averaged([9, 9, 3, 4], smoothing="swa", smoothing_start_fraction=0.5) == pytest.approx([9, 9, 3, 3.5])
 
 
-def test_a_moving_average_forgets_its_first_weights_soon() -> None:
+def test_ema_soon_forgets_its_first_weights() -> None:
     assert averaged([0, 1], smoothing="ema", smoothing_decay=0.99)[1] == pytest.approx(1 - 2 / 11)
     assert averaged([0] + 29 * [1], smoothing="ema", smoothing_decay=0.99)[-1] > 0.999
     assert [compute_decay(settings(smoothing="ema", smoothing_decay=0.5), n) for n in (1, 100)] == pytest.approx(
@@ -41,5 +41,5 @@ def test_a_moving_average_forgets_its_first_weights_soon() -> None:
     )
 
 
-def test_without_smoothing_the_weights_themselves_are_scored() -> None:
+def test_without_smoothing_the_current_weights_are_validated() -> None:
     assert averaged([1, 2, 3]) == [1, 2, 3]

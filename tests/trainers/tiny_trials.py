@@ -1,4 +1,4 @@
-"""Trials small enough to train whole in a test; as a program, goes on with one of each trainer."""
+"""Trials that are small enough to train completely in a test; as a program, resumes one of each trainer."""
 
 import sys
 from dataclasses import replace
@@ -34,7 +34,7 @@ SETTINGS = {
 
 
 class TinyTrial(TrialContext):
-    """A trial with 50 images of 8 pixels, so that an epoch ends inside a batch, and a net that draws dropout."""
+    """A trial with 50 images of 8 pixels, so that an epoch ends inside a batch, and a network with dropout."""
 
     def load_data(self) -> ImageSplit:
         random = np.random.default_rng(0)
@@ -56,7 +56,7 @@ class TinyTrial(TrialContext):
 
 
 class DivergedTrial(TinyTrial):
-    """A trial whose model gives NaN to everything."""
+    """A trial whose model always outputs NaN."""
 
     def build_model(self, data: ImageSplit) -> nn.Module:
         model = super().build_model(data)
@@ -68,33 +68,33 @@ class DivergedTrial(TinyTrial):
 def tiny_trial(
     folder: Path, *, kind: type[TinyTrial] = TinyTrial, task: ProxyTask | None = None, **recipe: Any
 ) -> TinyTrial:
-    """A trial of 25 steps with checks at 4, 8, ... 24 and 25."""
+    """Make a trial of 25 steps with checks at 4, 8, ... 24 and 25."""
     common = Recipe(model={}, trainer={}, data={}, data_fingerprint="", total_steps=25, check_every_steps=4)
     return kind(folder, TrialSpec({}, task or ProxyTask(), Split.SEARCH, 7, replace(common, **recipe)))
 
 
 def train(trial: TinyTrial, trainer: str, until: int | None = None, **settings: object) -> tuple[Check, ...]:
-    """Train until a step, or to the end; returns all checks."""
+    """Train until a step, or to the end, and return all checks."""
     write_record(TrialFolder(trial.model_dir).request, Request(until_step=until))
-    torch.manual_seed(int.from_bytes(trial.model_dir.name.encode()[:4], "big"))  # what came before must not matter
+    torch.manual_seed(int.from_bytes(trial.model_dir.name.encode()[:4], "big"))  # any previous state
     TRAINERS[trainer](trial, **{**SETTINGS, **settings})
     return read_checks(TrialFolder(trial.model_dir).metrics)
 
 
 def curve(checks: tuple[Check, ...]) -> list[tuple[int, float]]:
-    """Steps and scores."""
+    """Return steps and scores."""
     return [(check.step, check.score) for check in checks]
 
 
 def weights(trial: TinyTrial) -> list[torch.Tensor]:
-    """The weights of the last checkpoint."""
+    """Return the weights of the last checkpoint."""
     (path,) = TrialFolder(trial.model_dir).checkpoints.glob("last.*")
     saved = torch.load(path, weights_only=True)
     return list(saved.get("state_dict", saved.get("model")).values())
 
 
 def kept(trial: TinyTrial) -> list[torch.Tensor]:
-    """The weights that a whole training leaves."""
+    """Return the weights saved at the end of a training."""
     return list(torch.load(TrialFolder(trial.model_dir).weights, weights_only=True).values())
 
 

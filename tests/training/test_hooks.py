@@ -27,7 +27,7 @@ def test_a_cycle_becomes_a_check_counted_in_finished_steps(tmp_path: Path) -> No
     assert checks == (Check(10, 0.25, 2.0), Check(20, 0.0, 4.0)), "a score of 0 is a score"
 
 
-def test_a_replayed_check_changes_nothing(tmp_path: Path) -> None:
+def test_a_repeated_check_has_no_effect(tmp_path: Path) -> None:
     report(tmp_path, 0, 9, 0.25)
     report(tmp_path, 10, 19, 0.5)
     before = TrialFolder(tmp_path).metrics.read_bytes()
@@ -48,13 +48,13 @@ def test_an_unreadable_file_raises_and_erases_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("score", [float("nan"), float("inf")])
-def test_a_score_that_is_no_number_raises(tmp_path: Path, score: float) -> None:
+def test_a_non_finite_score_raises(tmp_path: Path, score: float) -> None:
     with pytest.raises(NonFiniteScoreError, match="needs a finite score"):
         report(tmp_path, 0, 9, score)
 
 
 @pytest.mark.parametrize(("begin", "end", "seconds"), [(-1, 9, 1.0), (10, 9, 1.0), (0, 100, 1.0), (0, 9, -1.0)])
-def test_a_cycle_that_is_none_raises(tmp_path: Path, begin: int, end: int, seconds: float) -> None:
+def test_an_invalid_cycle_raises(tmp_path: Path, begin: int, end: int, seconds: float) -> None:
     with pytest.raises(ConfigError, match="a training cycle needs"):
         report(tmp_path, begin, end, seconds=seconds)
 
@@ -70,17 +70,17 @@ def test_a_cycle_that_is_none_raises(tmp_path: Path, begin: int, end: int, secon
         (Request(stop=True), -1, True),
     ],
 )
-def test_a_trial_stops_where_it_was_asked_to(tmp_path: Path, request_: Request, end: int, stops: bool) -> None:
+def test_a_trial_stops_at_the_requested_step(tmp_path: Path, request_: Request, end: int, stops: bool) -> None:
     report(tmp_path, 0, 9)
     write_record(TrialFolder(tmp_path).request, request_)
     assert get_stop_training(tmp_path, end, 100) is stops
 
 
-def test_without_a_request_it_goes_on(tmp_path: Path) -> None:
+def test_without_a_request_a_trial_continues(tmp_path: Path) -> None:
     assert not get_stop_training(tmp_path, 0, 100)
 
 
-def test_a_trial_stops_when_its_controller_is_gone(tmp_path: Path) -> None:
+def test_a_trial_stops_when_its_controller_no_longer_holds_the_lease(tmp_path: Path) -> None:
     lease = Lease(tmp_path / "study.lock")
     lease.acquire()
     write_record(TrialFolder(tmp_path).request, Request(lease=str(lease.path)))
@@ -92,9 +92,9 @@ def test_a_trial_stops_when_its_controller_is_gone(tmp_path: Path) -> None:
 def test_latency_is_a_number_of_milliseconds(tmp_path: Path) -> None:
     update_trial_training_latency_metric(tmp_path, 12.5)
     assert '"latency_ms": 12.5' in TrialFolder(tmp_path).latency.read_text()
-    with pytest.raises(ConfigError, match="milliseconds above 0, got -1"):
+    with pytest.raises(ConfigError, match="a latency must be above 0 ms, got -1"):
         update_trial_training_latency_metric(tmp_path, -1)
 
 
-def test_the_checkpoint_folder_is_there(tmp_path: Path) -> None:
+def test_the_checkpoint_folder_exists(tmp_path: Path) -> None:
     assert list(get_checkpoint_dir(tmp_path).iterdir()) == []

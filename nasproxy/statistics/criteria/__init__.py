@@ -1,1 +1,1 @@
-"""Rules of decision on a proxy task, one a file: the choices of the configuration's `criterion`."""
+"""Decision rules on proxy tasks, one per file: the options of the config group `criterion`."""

@@ -1,18 +1,18 @@
-"""Accept at the first crossing of the target."""
+"""Acceptance at the first crossing of the target."""
 
 from nasproxy.statistics.acceptance import Evidence, Verdict, check_target, decide_acceptance
 
 
 class FirstCrossing:
-    """Accept at the first check whose tau reaches the target: the usual practice, and an optimistic one.
+    """Accepts at the first check whose tau reaches the target: common practice, but optimistically biased.
 
-    A single crossing is enough, however noisy; there is no allowance for the number of models, checks or proxy tasks.
+    A single crossing suffices; the rule does not correct for the number of models, checks or proxy tasks.
 
     Args:
         target: Tau to reach, in (0, 1].
 
     Raises:
-        ConfigError: The target lies outside.
+        ConfigError: The target is out of range.
 
     Source: the stop rule of Vertex AI NAS (proxy-task search controller).
     """
@@ -24,5 +24,5 @@ class FirstCrossing:
         self.target = target
 
     def judge(self, evidence: Evidence) -> Verdict:
-        """Accept if the last check reaches the target."""
+        """Accept if the tau of the last check reaches the target."""
         return decide_acceptance(evidence, lambda n: self.target, target=self.target)

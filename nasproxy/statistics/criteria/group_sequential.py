@@ -1,4 +1,4 @@
-"""The default: a stated error over all checks, proxy tasks and added models, on taus smoothed over near checks."""
+"""The default criterion: a group-sequential test with a stated error rate over checks, proxy tasks and models."""
 
 import math
 from collections.abc import Sequence
@@ -24,38 +24,39 @@ from nasproxy.statistics.simulation import count_studies, simulate_taus
 from nasproxy.statistics.tau_smoothing import select_apart, select_recent, smooth
 
 NOISE_SHARES = (0.0, 1.0)
-"""How much of a check's deviation is its own noise: nothing, all of it. The boundary holds for both."""
+"""Shares of a check's variance that are independent noise; the boundary holds at both extremes."""
 LOOKS_APART = 1.12
-"""Looks that are nearer together than this are simulated as one: they show the same, smoothed."""
+"""Smallest ratio of training fractions between simulated looks; closer looks are nearly identical after smoothing."""
 FEW_MODELS = 10
-"""On so many models, or fewer, the whole error is spent."""
+"""Number of models up to which the whole error is spent."""
 STRICTER_WHILE_FEW = 0.25
-"""Power of its deviation by which the boundary of a smaller set lies further out: more models are near at hand."""
+"""Exponent of the standard deviation that raises the boundary of smaller sets, to which models can be added."""
 SIMULATED_MODELS = 60
-"""Larger sets are simulated at this size, smaller ones of one plan in proportion: by then tau is all but normal."""
+"""Largest simulated set; larger plans are scaled down in proportion, since tau is nearly normal by then."""
 LEAST_ACCEPTED = 20
-"""Simulated studies that must be accepted for their share to be believed; rarer errors are extrapolated."""
+"""Minimum number of accepted simulated studies for a reliable share; smaller errors are extrapolated."""
 HALVINGS = 12
 HIGHEST = 8.0
-"""No boundary lies so many deviations out."""
+"""Upper end of the search for the boundary, in standard deviations."""
 
 
 class GroupSequential:
-    """Accept where a group-sequential test of `true tau is at most target - 0.10` rejects.
+    """Accepts if a group-sequential test rejects H0: true tau <= target - 0.10.
 
-    The test looks at the mean of Fisher's z over the last check and its neighbours before it, for one check alone is
-    noisy, and the more checks there are, the likelier is one that is lucky. It rejects where this mean lies so many
-    deviations above the floor, the same number at every check, and a few more on a set that may still grow. The number
-    is simulated: were the true tau target - 0.10 from the first check to the last, the worst case, a proxy task would
-    be accepted at any check, on any number of models that may be added, with probability `alpha` divided by the proxy
-    tasks; so over all proxy tasks of one grid it is `alpha` at most. What models beyond ten give goes partly into a
-    smaller error, by the cube root of their number, and partly into earlier stops.
+    The test statistic is the mean of Fisher's z over the last check and its neighbours before it, since single checks
+    are noisy and the chance of a lucky one increases with their number. H0 is rejected if the statistic exceeds
+    atanh(target - 0.10) by a number of standard deviations that is equal at all checks and slightly larger for sets to
+    which models can still be added. This number is calibrated by simulation: in the worst case under H0, a true tau of
+    target - 0.10 at all checks, a proxy task is accepted at any check and any number of models with probability
+    `alpha` divided by the number of proxy tasks. The error over all proxy tasks of one grid is therefore at most
+    `alpha`. The information of models beyond ten is used partly for a smaller error, which decreases with the cube
+    root of their number, and partly for earlier stops.
 
-    Holds for random reference models, and for scores whose ranks are related as those of normal variables.
+    Assumes random reference models and scores with the ranks of bivariate normal variables (a normal copula).
 
     Args:
-        target: Tau that a good proxy task reaches, in (0.1, 1].
-        alpha: Error over all checks and proxy tasks, in (0, 0.5).
+        target: Tau of a good proxy task, in (0.1, 1].
+        alpha: Error rate over all checks and proxy tasks, in (0, 0.5).
 
     Raises:
         ConfigError: A number is out of range.
@@ -73,7 +74,7 @@ class GroupSequential:
         self.alpha = alpha
 
     def judge(self, evidence: Evidence) -> Verdict:
-        """Hold the smoothed tau against the boundary."""
+        """Compare the smoothed tau with the boundary."""
         correlation = evidence.correlation
         limit = None if correlation is None else tau_lower_limit(correlation.tau, correlation.n)
         before, floor = keep_earlier_z(evidence), math.atanh(self.target - MARGIN)
@@ -89,18 +90,18 @@ class GroupSequential:
         return decide_acceptance(evidence, needed, target=self.target, lower_limit=limit)
 
     def error_spent(self, plan: LookPlan) -> float:
-        """The error that one proxy task may spend on sets of reference models of these sizes."""
+        """Compute the error rate of one proxy task for the planned sizes of the reference set."""
         models = sum(plan.sizes) / len(plan.sizes)
         return self.alpha / plan.tasks * min(1.0, math.pow(FEW_MODELS / models, 1 / 3))
 
 
 def raise_to_floor(n: int, most: int, quantile: float) -> float | None:
-    """How far above the floor the smoothed z of n models must lie; None where they are too few for any.
+    """Compute how far the smoothed z of n models must exceed atanh(target - 0.10); None if there are too few models.
 
     Args:
-        n: Models.
-        most: Models that there may be in the end.
-        quantile: Deviations that it takes on the most of them.
+        n: Number of models.
+        most: Largest planned number of models.
+        quantile: Boundary at the largest number of models, in standard deviations.
     """
     deviation, least = atanh_deviation(n), atanh_deviation(max(n, most))
     if deviation is None or least is None:
@@ -109,7 +110,7 @@ def raise_to_floor(n: int, most: int, quantile: float) -> float | None:
 
 
 def keep_earlier_z(evidence: Evidence) -> Floats:
-    """Fisher's z of the checks shortly before the last one, where tau is defined."""
+    """Compute Fisher's z of the neighbouring checks before the last one, skipping undefined taus."""
     if not len(evidence.proxy):
         return np.zeros(0)
     rows = evidence.proxy[select_recent(evidence.fractions)][:-1]
@@ -120,15 +121,15 @@ def keep_earlier_z(evidence: Evidence) -> Floats:
 
 @lru_cache(maxsize=256)
 def calibrate_boundary(plan: LookPlan, target: float, alpha: float) -> float:
-    """How many deviations above the floor the smoothed z must lie.
+    """Calibrate the boundary of the smoothed z by simulation, in standard deviations above atanh(target - 0.10).
 
     Args:
-        plan: The checks and the sizes of the reference set; its tasks do not count here.
-        target: Tau that a good proxy task reaches.
-        alpha: Probability that a proxy task whose true tau is target - 0.10 throughout crosses it at any check.
+        plan: Checks and sizes of the reference set; the number of tasks is not used.
+        target: Tau of a good proxy task.
+        alpha: Probability that a proxy task whose true tau is always target - 0.10 crosses the boundary at any check.
 
     Returns:
-        The lowest boundary that at most so many simulated studies cross, however noisy their single checks are.
+        The lowest boundary that at most a share `alpha` of simulated studies crosses, at all noise shares.
     """
     fractions = [plan.fractions[place] for place in select_apart(plan.fractions, LOOKS_APART)]
     simulated = [_Studies(fractions, choose_sizes(plan.sizes), target, share) for share in NOISE_SHARES]
@@ -144,15 +145,15 @@ def calibrate_boundary(plan: LookPlan, target: float, alpha: float) -> float:
 
 
 def _further_out(quantile: float, known: float, alpha: float) -> float:
-    """The boundary of a rarer error: as many independent looks as cross the known one so often would cross it."""
+    """Extrapolate the boundary to a smaller error, with the number of independent looks that fits the known one."""
     looks = max(1.0, known / float(stats.norm.sf(quantile)))
     return max(quantile, float(stats.norm.isf(alpha / looks)))
 
 
 def choose_sizes(sizes: Sequence[int]) -> list[int]:
-    """The sizes that are simulated for a plan.
+    """Choose the sizes that are simulated for a plan.
 
-    >>> simulated_sizes((10, 15, 20)), simulated_sizes((100, 200)), simulated_sizes((5, 6))
+    >>> choose_sizes((10, 15, 20)), choose_sizes((100, 200)), choose_sizes((5, 6))
     ([10, 15, 20], [30, 60], [8])
     """
     share = min(1.0, SIMULATED_MODELS / sizes[-1])
@@ -160,7 +161,7 @@ def choose_sizes(sizes: Sequence[int]) -> list[int]:
 
 
 class _Studies:
-    """Simulated studies of a proxy task whose true tau lies on the floor."""
+    """Simulated studies of a proxy task whose true tau is target - 0.10."""
 
     def __init__(
         self, fractions: Sequence[float], sizes: Sequence[int], target: float, noise_share: float, seed: int = 0
@@ -174,11 +175,11 @@ class _Studies:
 
     @property
     def number(self) -> int:
-        """How many there are."""
+        """Number of simulated studies."""
         return int(self._above.shape[1])
 
     def accepted(self, quantile: float) -> float:
-        """Share that is accepted at any look; undecided ones add models as long as the most of them might decide."""
+        """Compute the share accepted at any look; undecided studies add models while acceptance remains possible."""
         _, studies, looks = self._above.shape
         size = np.zeros(studies, dtype=np.intp)
         is_open = np.ones(studies, dtype=np.bool_)

@@ -1,4 +1,4 @@
-"""What a Lightning user adds to a Trainer: one callback, and the path to resume from."""
+"""The API for Lightning users: a callback and the path of the checkpoint to resume from."""
 
 from nasproxy import torchvision_gap as torchvision_gap  # before Lightning, which imports torchvision
 from nasproxy.training.lightning.checkpoint import resume_path

@@ -1,4 +1,4 @@
-"""What a check says: the score of a validation, and the cycle of training that led to it."""
+"""Reporting of checks: the score of a validation and the training cycle before it."""
 
 import math
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from nasproxy.trials.clock import Clock, Stopwatch
 
 
 class CycleReporter:
-    """Reports a training's checks; keeps the step at which each cycle began, and its time.
+    """Reports the checks of a training and tracks the first step and the training time of the current cycle.
 
     Steps are counts of finished optimizer steps.
     """
@@ -25,7 +25,7 @@ class CycleReporter:
         self._cycle: tuple[int, float] | None = None
 
     def start(self, step: int) -> None:
-        """Training begins, or goes on from a checkpoint, after `step` steps."""
+        """Start the cycle of a training that begins, or resumes from a checkpoint, after `step` steps."""
         if self._cycle is None:
             self._begin = step
         else:
@@ -35,28 +35,28 @@ class CycleReporter:
         self._watch.start()
 
     def state_dict(self) -> dict[str, Any]:
-        """The cycle so far: the step at which it began, and its seconds of training."""
+        """Return the first step of the current cycle and its training seconds so far."""
         return {"begin": self._begin, "seconds": self._watch.seconds}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on with a cycle from the next start."""
+        """Restore a cycle; it continues at the next `start`."""
         self._cycle = int(state["begin"]), float(state["seconds"])
 
     def pause(self) -> None:
-        """Training waits, for validation or for a checkpoint."""
+        """Stop the training time, for validation or a checkpoint."""
         self._watch.pause()
 
     def go_on(self) -> None:
-        """Training goes on."""
+        """Resume the training time."""
         self._watch.start()
 
     @property
     def begin(self) -> int:
-        """The step of the last check."""
+        """Step of the last check."""
         return self._begin
 
     def is_new(self, step: int) -> bool:
-        """Whether there was training since the last check."""
+        """Return whether the model was trained after the last check."""
         return step > self._begin
 
     def check(self, step: int, score: float, *, write: bool = True) -> None:
@@ -65,7 +65,7 @@ class CycleReporter:
         Args:
             step: Finished steps.
             score: Validation metric, higher is better.
-            write: Whether this process is the one that writes.
+            write: Whether this process writes the record.
 
         Raises:
             NonFiniteScoreError: The score is NaN or infinite.
@@ -76,21 +76,21 @@ class CycleReporter:
 
 
 def get_monitored_score(metrics: Mapping[str, Tensor], monitor: str, loss_sum: Tensor | None) -> float:
-    """The score of a validation; NaN where a training loss since the last one was not finite.
+    """Return the monitored score of a validation; NaN if a training loss since the last one was not finite.
 
     Args:
-        metrics: What was logged, by name.
+        metrics: Logged metrics by name.
         monitor: Name of the score, higher is better.
-        loss_sum: Sum of the training losses since the last validation; None where training gives none.
+        loss_sum: Sum of the training losses since the last validation; None if the module returns no losses.
 
     Raises:
-        ConfigError: Nothing was logged under that name.
+        ConfigError: No metric of that name was logged.
     """
     if monitor not in metrics:
         logged = ", ".join(sorted(metrics)) or "nothing"
         raise ConfigError(
             f"TrialCallback needs the metric {monitor!r} after each validation, got {logged}: "
-            f"self.log({monitor!r}, ...) it in the validation, or name another with monitor="
+            f"call self.log({monitor!r}, ...) in the validation, or choose another metric with monitor="
         )
     if loss_sum is not None and not math.isfinite(float(loss_sum)):
         return math.nan

@@ -1,4 +1,4 @@
-"""Where a Lightning training continues from: one whole checkpoint, replaced as one act."""
+"""The checkpoint of a Lightning training, a single file that is replaced atomically."""
 
 import pickle
 from pathlib import Path
@@ -12,33 +12,33 @@ CHECKPOINT_NAME = "last.ckpt"
 
 
 def get_checkpoint_path(model_dir: ModelDir) -> Path:
-    """The checkpoint's place, whether there is one or not."""
+    """Return the path of the checkpoint, which may not exist."""
     return get_checkpoint_dir(model_dir) / CHECKPOINT_NAME
 
 
 def resume_path(model_dir: ModelDir) -> Path | None:
-    """What to continue from: `trainer.fit(module, ckpt_path=resume_path(model_dir), weights_only=True)`.
+    """Return the checkpoint to resume from: `trainer.fit(module, ckpt_path=resume_path(...), weights_only=True)`.
 
     Returns:
-        The checkpoint, or None for a fresh trial.
+        Path of the checkpoint, or None for a new trial.
 
     Raises:
-        CorruptFileError: The checkpoint cannot be read, or holds more than numbers and plain values.
+        CorruptFileError: The checkpoint cannot be loaded weights-only.
     """
     path = get_checkpoint_path(model_dir)
     if not path.exists():
         return None
     try:
-        torch.load(path, weights_only=True, mmap=True)  # reads the table of contents, not the weights
+        torch.load(path, weights_only=True, mmap=True)  # reads the index, not the weights
     except (pickle.UnpicklingError, RuntimeError, ValueError, OSError, EOFError, KeyError) as error:
         reason = str(error).strip().split("\n", 1)[0]
         raise CorruptFileError(
-            f"{path} must be a checkpoint that loads weights-only, got: {reason}. Nothing was changed; remove "
-            f"it to train the trial again from its start, its known checks stay"
+            f"{path} must be a checkpoint that torch can load with weights_only=True, got: {reason}. Nothing was "
+            f"changed; remove the file to train the trial from the start; recorded checks are kept"
         ) from error
     return path
 
 
 def name_temporary(path: Path) -> Path:
-    """Where to write what then takes the checkpoint's place as one act: a kill leaves the old one or the new."""
+    """Return the temporary path that is written before it atomically replaces the checkpoint."""
     return path.with_name(f".{path.name}.tmp")

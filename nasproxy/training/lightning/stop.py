@@ -1,4 +1,4 @@
-"""When a training stops: at a check, where the trial's controller says so."""
+"""Stop requests of the controller, for Lightning trainings."""
 
 import pytorch_lightning as pl
 
@@ -7,19 +7,19 @@ from nasproxy.training.hooks import ModelDir, get_stop_training
 
 
 def is_stop_requested(model_dir: ModelDir, step: int, total_steps: int) -> bool:
-    """Whether to stop after `step` finished steps."""
+    """Return whether to stop after `step` finished steps."""
     return get_stop_training(model_dir, step - 1, total_steps)
 
 
 def check_can_stop(trainer: pl.Trainer) -> None:
-    """Make sure that Lightning will obey.
+    """Check that the Trainer can be stopped at any step.
 
     Raises:
-        ConfigError: The Trainer has a least number of steps or epochs, before which it ignores every stop.
+        ConfigError: The Trainer has a minimum number of steps or epochs, before which it ignores stop requests.
     """
     for name, least in (("min_steps", trainer.min_steps), ("min_epochs", trainer.min_epochs)):
         if least:
             raise ConfigError(
                 f"TrialCallback must be able to stop the Trainer at any check, got Trainer({name}={least}), "
-                f"which ignores a stop before: leave {name} out"
+                f"which cannot be stopped earlier: remove {name}"
             )

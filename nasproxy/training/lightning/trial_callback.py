@@ -1,4 +1,4 @@
-"""The one callback that makes a Lightning training a trial."""
+"""The Lightning callback that runs a training as a trial."""
 
 import math
 from collections.abc import Collection
@@ -17,13 +17,13 @@ from nasproxy.training.lightning.stop import check_can_stop, is_stop_requested
 from nasproxy.trials.clock import Clock, SavingTimer
 
 STEPS_BETWEEN_AGREEMENTS = 100
-"""Of several processes on whether to save: to agree takes about a millisecond."""
+"""Steps between decisions on saving in distributed training; a broadcast takes about a millisecond."""
 
 
 class TrialCallback(pl.Callback):
-    """Reports every validation as a check, stops where the trial's controller says so, and saves checkpoints.
+    """Reports every validation as a check, stops when the controller requests it, and saves checkpoints.
 
-    The last step is always validated. Continue a trial with
+    The last step is always validated. Resume a trial with
 
         trainer.fit(module, ckpt_path=resume_path(model_dir), weights_only=True)
     """
@@ -38,28 +38,30 @@ class TrialCallback(pl.Callback):
         check_steps: Collection[int] | None = None,
         clock: Clock | None = None,
     ) -> None:
-        """Tie a training to its trial.
+        """Create the callback of one trial.
 
         Args:
             model_dir: The trial's folder.
             total_steps: Optimizer steps of the whole training, the Trainer's `max_steps`.
-            monitor: Name under which the module logs its validation score, higher is better.
-            checkpoint_every_seconds: A check saves a checkpoint if the last one is so old, and older where saving is
-                slow; one that stops always does.
-            check_steps: The steps of all checks, where the training can go on from any other step too: its batches
-                follow from the step, or its data loader has a state. Checkpoints are saved between checks then. The
-                callback must come last, for others may change what is saved after each batch.
-            clock: Where seconds come from; None for the machine's clock.
+            monitor: Name of the logged validation score, higher is better.
+            checkpoint_every_seconds: Shortest time between checkpoints at checks, longer if saving is slow; a check
+                that stops the training always saves one.
+            check_steps: Steps of all checks, if the training can resume from any step because its batches depend on
+                the step alone or its data loader is stateful. Checkpoints are then saved between checks too. The
+                callback must come last, since others may change the saved state after each batch.
+            clock: Source of the time; None for the system clock.
 
         Raises:
             ConfigError: A number is out of range.
         """
         if total_steps < 1:
-            raise ConfigError(f"TrialCallback needs total_steps of at least 1, got {total_steps}")
+            raise ConfigError(
+                f"TrialCallback needs total_steps of at least 1, got {total_steps}: give the Trainer's max_steps"
+            )
         if not (math.isfinite(checkpoint_every_seconds) and checkpoint_every_seconds >= 0):
             raise ConfigError(
                 f"TrialCallback needs checkpoint_every_seconds of at least 0, got {checkpoint_every_seconds}: "
-                f"0 saves at every check"
+                f"give 0 to save at every check"
             )
         self.model_dir = model_dir
         self.total_steps = total_steps
@@ -71,86 +73,86 @@ class TrialCallback(pl.Callback):
         self._loss_sum: Tensor | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start the time; train nothing where the controller has asked to stop already."""
+        """Start the training time, or stop at once if the controller has requested it already."""
         check_can_stop(trainer)
         self._loss_sum = None
         self._timer.restart()
         self._reporter.start(trainer.global_step)
         self._started_at = self._step = trainer.global_step
-        # What is asked for are checks: a training that stands beyond the last one has not come to the next yet.
+        # Requests count checks: a training resumed between two checks has reached the earlier one only.
         self._stop_if_asked(trainer, self._reporter.begin)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Keep the loss for the next check; have the last step validated."""
+        """Accumulate the loss for the next check, and validate after the last step."""
         if isinstance(outputs, dict) and isinstance(loss := outputs.get("loss"), Tensor):
             self._loss_sum = loss if self._loss_sum is None else self._loss_sum + loss
         if trainer.is_global_zero and report_alive(self.model_dir) and self._loss_sum is not None:
             check_loss(float(self._loss_sum), trainer.global_step)
         if trainer.global_step >= self.total_steps:
-            trainer.should_stop = True  # Lightning validates before it stops, at a step of no interval too
+            trainer.should_stop = True  # Lightning validates before it stops, at any step
         elif self._is_between_checks(trainer.global_step) and self._is_time_to_save(trainer):
             self._save_between_checks(trainer)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Stop the time once the device has done its work."""
+        """Stop the training time after the device has finished its work."""
         if _is_check(trainer):
             _wait_for(trainer.strategy.root_device)
             self._reporter.pause()
 
     def on_validation_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
-        """Say that a long validation goes on."""
+        """Write a heartbeat during long validations."""
         if trainer.is_global_zero:
             report_alive(self.model_dir)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Report the check, ask whether to stop, and save a checkpoint if so or if it is time, in this order."""
+        """Report the check, query for a stop request, and save a checkpoint if stopping or due, in this order."""
         if not _is_check(trainer):
             return
         if self._reporter.is_new(trainer.global_step):
             self._report(trainer)
         self._stop_if_asked(trainer, trainer.global_step)
-        # What is killed before the checkpoint is trained again to the same check, which then changes nothing.
+        # A process killed before the checkpoint repeats the cycle; reporting the same check again has no effect.
         if trainer.should_stop or trainer.strategy.broadcast(self._timer.is_due()):
             self._save(trainer)
         self._reporter.go_on()
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Make sure that what was trained was checked.
+        """Check that the last step was validated.
 
         Raises:
             ConfigError: Training ended without a validation after its last step.
         """
         if trainer.global_step > self._started_at and self._reporter.is_new(trainer.global_step):
             raise ConfigError(
-                f"a trial's last step must be validated, got an end after step {trainer.global_step} of "
-                f"{self.total_steps} without: give the Trainer max_steps={self.total_steps} and validation data"
+                f"a trial's last step must be validated, got no validation after step {trainer.global_step} of "
+                f"{self.total_steps}: give the Trainer max_steps={self.total_steps} and validation data"
             )
 
     def state_dict(self) -> dict[str, Any]:
-        """The cycle so far."""
+        """Return the state of the current cycle."""
         return self._reporter.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on with the cycle."""
+        """Restore the current cycle."""
         self._reporter.load_state_dict(state_dict)
 
     def _is_between_checks(self, step: int) -> bool:
-        """Whether an optimizer step was just finished that no check follows."""
+        """Return whether the batch finished an optimizer step that is no check."""
         is_finished, self._step = step > self._step, step
         return is_finished and self._check_steps is not None and step not in self._check_steps
 
     def _save_between_checks(self, trainer: pl.Trainer) -> None:
         if trainer.is_global_zero and self._loss_sum is not None:
-            check_loss(float(self._loss_sum), trainer.global_step)  # the sum of what comes after is all that is kept
+            check_loss(float(self._loss_sum), trainer.global_step)  # a resumed process starts a new sum
         _wait_for(trainer.strategy.root_device)
         self._reporter.pause()
         self._save(trainer)
         self._reporter.go_on()
 
     def _is_time_to_save(self, trainer: pl.Trainer) -> bool:
-        """Whether the last checkpoint is old enough; all processes of a training are of one mind."""
+        """Return whether the last checkpoint is old enough, the same in all processes of a training."""
         if trainer.world_size == 1:
             return self._timer.is_due()
         if trainer.global_step % STEPS_BETWEEN_AGREEMENTS:

@@ -253,7 +253,7 @@ class TestFailures:
         study.faults = dict.fromkeys(range(4), "broken")
         task = study.search({"half": ProxyTask(width=0.5)}).tasks["half"]
         assert study.confirm(task).outcome is ConfirmationOutcome.EXCESS_FAILURES
-        (study.folder / "mended").touch()
+        (study.folder / "fixed").touch()
         assert retry_failed_trials(study.folder / "trials") == 4
         state = study.confirm(task)
         assert state.outcome is ConfirmationOutcome.STANDS

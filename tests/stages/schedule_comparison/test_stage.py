@@ -62,7 +62,7 @@ def test_a_model_that_trains_under_no_schedule_stops_the_comparison(tmp_path: Pa
 def test_a_training_that_crashed_is_measured_once_its_cause_is_mended(
     tmp_path: Path, make_runtime: MakeRuntime
 ) -> None:
-    mended = tmp_path / "mended"
+    mended = tmp_path / "fixed"
     mended.touch()
     compare(tmp_path, make_runtime(tmp_path), {STEADY: TASKS[STEADY]}, fault="broken")
     mended.unlink()

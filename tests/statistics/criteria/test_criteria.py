@@ -1,4 +1,4 @@
-"""The rules of decision: by hand, by simulation, and what must hold for each of them."""
+"""The criteria: values computed by hand, simulated error rates, and properties of all criteria."""
 
 import importlib
 import math
@@ -26,7 +26,7 @@ GEOMETRIC = tuple(float(f) for f in np.geomspace(0.01, 0.98, 16))
 
 
 def seen(fractions: tuple[float, ...], proxy: np.ndarray, reference: np.ndarray, **plan: Any) -> Evidence:
-    """Evidence at the last of some checks, before which nothing was in order; one more is planned where it is not 1."""
+    """Make evidence at the last of several checks, with random scores before; one more is planned unless it is at 1."""
     before = np.zeros((len(fractions) - 1, reference.size))
     planned = fractions if fractions[-1] == 1 else (*fractions, 1.0)
     return Evidence(reference, np.vstack([before, proxy[None]]), LookPlan(planned, **plan))
@@ -38,7 +38,7 @@ def needed(rule: Criterion, n: int, fractions: tuple[float, ...] = GEOMETRIC, **
     return value
 
 
-def test_the_first_crossing_needs_the_target_and_no_more() -> None:
+def test_first_crossing_requires_the_target_only() -> None:
     assert needed(FirstCrossing(target=0.7), 10) == 0.7
 
 
@@ -49,8 +49,8 @@ def test_a_single_look_on_many_models_is_an_ordinary_test() -> None:
 
 @pytest.mark.parametrize("looks", [8, 20])
 @pytest.mark.parametrize("sizes", [(10,), (10, 15, 20)], ids=str)
-def test_a_true_tau_on_the_floor_is_accepted_as_often_as_stated(sizes: tuple[int, ...], looks: int) -> None:
-    """Judged by the rule itself, on simulated studies of another seed, whatever part of the noise is a check's own."""
+def test_a_true_tau_at_the_floor_is_accepted_with_the_stated_probability(sizes: tuple[int, ...], looks: int) -> None:
+    """Simulated studies with other seeds, for each share of independent noise."""
     fractions, rule = tuple(np.geomspace(0.01, 1.0, looks).tolist()), GroupSequential(alpha=0.2)
     plan, studies = LookPlan(fractions, sizes=sizes), 80
     for noise_share in (0.0, 0.5, 1.0):
@@ -59,7 +59,7 @@ def test_a_true_tau_on_the_floor_is_accepted_as_often_as_stated(sizes: tuple[int
 
 
 def on_the_floor(plan: LookPlan, noise_share: float, studies: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Full and proxy scores of studies whose true tau is 0.55 at every check."""
+    """Simulate full-training and proxy scores with a true tau of 0.55 at every check."""
     random, rho, models = np.random.default_rng(99), math.sin(math.pi * 0.55 / 2), plan.sizes[-1]
     for _ in range(studies):
         reference, waning, rows = random.standard_normal(models), random.standard_normal(models), []
@@ -73,7 +73,7 @@ def on_the_floor(plan: LookPlan, noise_share: float, studies: int) -> Iterator[t
 
 
 def is_accepted(rule: Criterion, plan: LookPlan, scores: tuple[np.ndarray, np.ndarray]) -> bool:
-    """Whether a rule accepts at any look, adding models while it is undecided."""
+    """Return whether a criterion accepts at any look, adding models while it is undecided."""
     reference, proxy = scores
     n = plan.sizes[0]
     for look in range(1, len(plan.fractions) + 1):
@@ -88,7 +88,7 @@ def is_accepted(rule: Criterion, plan: LookPlan, scores: tuple[np.ndarray, np.nd
     return False
 
 
-def test_the_need_counts_the_checks_shortly_before() -> None:
+def test_the_threshold_depends_on_the_neighbouring_checks() -> None:
     reference, rule = np.arange(20.0), GroupSequential()
     swapped = reference.copy()
     swapped[:8] = swapped[7::-1]
@@ -119,8 +119,8 @@ def test_more_tasks_and_sizes_need_more_and_more_models_less() -> None:
 
 
 @pytest.mark.parametrize("models", [10, 20])
-def test_a_bad_task_is_hardly_ever_accepted_over_all_looks_and_tasks(models: int) -> None:
-    """True tau is target - 0.2 at each of 20 looks of 8 proxy tasks: the family is wrong at most once in 20."""
+def test_bad_tasks_are_rarely_accepted_over_all_looks_and_tasks(models: int) -> None:
+    """The true tau is target - 0.2 at each of 20 looks of 8 proxy tasks; at most 1 of 20 studies accepts."""
     random, families, tasks, rule = np.random.default_rng(models), 25, 8, GroupSequential()
     plan = LookPlan(tuple(np.geomspace(0.01, 1.0, 20).tolist()), tasks=tasks, sizes=(models,))
     rho, wrong = math.sin(math.pi * 0.45 / 2), 0
@@ -132,7 +132,7 @@ def test_a_bad_task_is_hardly_ever_accepted_over_all_looks_and_tasks(models: int
     assert wrong <= 1
 
 
-@settings(deadline=None)  # the first boundary is simulated
+@settings(deadline=None)  # the first call simulates the boundary
 @given(st.permutations(range(12)), st.permutations(range(12)))
 def test_neither_the_order_of_models_nor_the_scale_of_scores_matters(ranks: list[int], order: list[int]) -> None:
     proxy, reference = np.array(ranks, dtype=float), np.arange(12.0)
@@ -163,7 +163,7 @@ def test_seven_models_are_too_few_for_a_verdict() -> None:
 
 
 @pytest.mark.parametrize(("models", "tau"), [(10, 0.3), (10, 0.6), (20, 0.45), (30, 0.7)])
-def test_the_lower_limit_holds_as_often_as_it_says(models: int, tau: float) -> None:
+def test_the_lower_limit_has_the_stated_coverage(models: int, tau: float) -> None:
     random, draws, rho = np.random.default_rng(7), 3000, math.sin(math.pi * tau / 2)
     holds = 0
     for _ in range(draws):
@@ -174,7 +174,7 @@ def test_the_lower_limit_holds_as_often_as_it_says(models: int, tau: float) -> N
     assert 0.935 <= holds / draws <= 0.985
 
 
-def test_the_limit_stands_on_record_with_the_verdict() -> None:
+def test_the_verdict_records_the_lower_limit() -> None:
     reference = np.arange(10.0)
     verdict = GroupSequential().judge(seen(GEOMETRIC, reference[[1, 0, 2, 3, 4, 5, 6, 7, 8, 9]], reference))
     assert verdict.correlation is not None
@@ -185,12 +185,12 @@ def test_the_limit_stands_on_record_with_the_verdict() -> None:
 
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("target", [0.0, -0.1, 1.01, 65.0, float("nan")])
-def test_a_target_that_is_no_tau_is_refused(rule: Callable[..., Criterion], target: float) -> None:
+def test_a_target_out_of_range_is_refused(rule: Callable[..., Criterion], target: float) -> None:
     with pytest.raises(ConfigError, match=r"criterion.target must lie in \(0, 1\], got"):
         rule(target=target)
 
 
-def test_an_error_that_is_none_is_refused() -> None:
+def test_an_error_out_of_range_is_refused() -> None:
     for alpha in (0.0, 0.5, -1.0, 5.0):
         with pytest.raises(ConfigError, match=r"criterion.alpha must lie in \(0, 0.5\), got"):
             GroupSequential(alpha=alpha)
@@ -207,14 +207,14 @@ def test_the_config_builds_the_criterion(path: Path) -> None:
     assert vars(criterion) == vars(type(criterion)()), "the settings in conf are the defaults, which benchmarks measure"
 
 
-def test_more_models_spend_less_and_tasks_share_what_is_spent() -> None:
+def test_the_error_decreases_with_models_and_is_divided_over_tasks() -> None:
     rule = GroupSequential(alpha=0.2)
     assert rule.error_spent(LookPlan((1.0,), sizes=(8,))) == 0.2
     assert rule.error_spent(LookPlan((1.0,), sizes=(10,), tasks=4)) == pytest.approx(0.05)
     assert rule.error_spent(LookPlan((1.0,), sizes=(10, 150))) == pytest.approx(0.1), "80 on average: half"
 
 
-def test_a_set_that_may_grow_needs_more_while_it_is_small() -> None:
+def test_the_threshold_is_higher_while_models_can_be_added() -> None:
     alone, growing = (raise_to_floor(10, most, 2.0) for most in (10, 30))
     assert alone == pytest.approx(2.0 * math.sqrt(0.48 / 4))
     assert growing == pytest.approx(2.0 * math.sqrt(0.48 / 4) * (24 / 4) ** 0.125)
@@ -230,7 +230,7 @@ def test_a_thousand_models_take_no_longer_than_sixty() -> None:
 
 @pytest.mark.parametrize("sizes", [[10], [20], [10, 15, 20, 25, 30]], ids=str)
 @pytest.mark.parametrize("looks", [8, 16, 40])
-def test_other_simulated_studies_cross_the_boundary_as_often(sizes: list[int], looks: int) -> None:
+def test_the_boundary_holds_on_other_simulated_studies(sizes: list[int], looks: int) -> None:
     fractions, alpha = np.geomspace(0.01, 0.98, looks).tolist(), 0.1
     quantile = calibrate_boundary(LookPlan(tuple(fractions), sizes=tuple(sizes)), 0.65, alpha)
     shares = [_Studies(fractions, sizes, 0.65, share, seed=77).accepted(quantile) for share in (0.0, 0.5, 1.0)]
@@ -238,7 +238,7 @@ def test_other_simulated_studies_cross_the_boundary_as_often(sizes: list[int], l
     assert max(shares) >= 0.4 * alpha, "nor is it wasted, as far as few models have taus to choose from"
 
 
-def test_an_error_too_rare_to_simulate_lies_further_out_the_rarer_it_is() -> None:
+def test_the_extrapolated_boundary_increases_as_the_error_decreases() -> None:
     plan = LookPlan((0.1, 0.2, 0.5, 1.0), sizes=(30,))
     found = [calibrate_boundary(plan, 0.65, alpha) for alpha in (0.05, 0.01, 1e-3, 1e-4, 1e-5)]
     assert found == sorted(set(found))

@@ -28,7 +28,7 @@ def test_a_cycle_is_timed_without_its_pauses(tmp_path: Path) -> None:
     assert read_checks(TrialFolder(tmp_path).metrics) == (Check(10, 0.25, 3.0), Check(20, 0.5, 6.0))
 
 
-def test_a_trial_that_goes_on_reports_from_where_it_stands(tmp_path: Path) -> None:
+def test_a_resumed_trial_reports_from_its_last_check(tmp_path: Path) -> None:
     reporter = CycleReporter(tmp_path, 20, VirtualClock())
     reporter.start(10)
     assert not reporter.is_new(10)
@@ -37,14 +37,14 @@ def test_a_trial_that_goes_on_reports_from_where_it_stands(tmp_path: Path) -> No
     assert read_checks(TrialFolder(tmp_path).metrics)[-1].step == 15
 
 
-def test_only_the_process_that_writes_writes(tmp_path: Path) -> None:
+def test_only_the_writing_process_reports(tmp_path: Path) -> None:
     reporter = CycleReporter(tmp_path, 20, VirtualClock())
     reporter.start(0)
     reporter.check(10, 0.5, write=False)
     assert read_checks(TrialFolder(tmp_path).metrics) == ()
 
 
-def test_a_score_that_is_no_number_is_refused(tmp_path: Path) -> None:
+def test_a_non_finite_score_is_refused(tmp_path: Path) -> None:
     reporter = CycleReporter(tmp_path, 20, VirtualClock())
     reporter.start(0)
     with pytest.raises(NonFiniteScoreError, match="finite score, got nan"):
@@ -52,19 +52,19 @@ def test_a_score_that_is_no_number_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf])
-def test_a_loss_that_is_no_number_makes_the_score_none(loss: float) -> None:
+def test_a_non_finite_loss_makes_the_score_nan(loss: float) -> None:
     metrics = {"score": torch.tensor(0.5)}
     assert math.isnan(get_monitored_score(metrics, "score", torch.tensor(loss)))
     assert get_monitored_score(metrics, "score", torch.tensor(1.0)) == 0.5
     assert get_monitored_score(metrics, "score", None) == 0.5
 
 
-def test_a_score_that_nobody_logged_is_named_with_what_was() -> None:
-    with pytest.raises(ConfigError, match=r"'score' after each validation, got accuracy, loss: self.log"):
+def test_a_score_that_was_not_logged_is_named_with_the_logged_metrics() -> None:
+    with pytest.raises(ConfigError, match=r"'score' after each validation, got accuracy, loss: call self.log"):
         get_monitored_score({"loss": torch.tensor(0.0), "accuracy": torch.tensor(0.0)}, "score", None)
 
 
-def test_a_stop_is_asked_for_in_finished_steps(tmp_path: Path) -> None:
+def test_a_stop_is_requested_in_finished_steps(tmp_path: Path) -> None:
     write_record(TrialFolder(tmp_path).request, Request(until_step=10))
     assert [is_stop_requested(tmp_path, step, 20) for step in (0, 9, 10, 20)] == [False, False, True, True]
 

@@ -1,4 +1,4 @@
-"""The callback in a Lightning user's own training: automatic optimization, a scheduler, averaged weights."""
+"""The callback in a typical Lightning training: automatic optimization, a scheduler, averaged weights."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -23,7 +23,7 @@ STEPS = 25
 
 
 class Line(pl.LightningModule):
-    """Learns a line, with whatever Lightning does by itself."""
+    """Linear regression with automatic optimization."""
 
     def __init__(self, poison_step: int | None = None) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class Line(pl.LightningModule):
 
 
 class Batches:
-    """Batches of the steps to come; an epoch has 10."""
+    """Batches of the remaining steps; an epoch has 10."""
 
     def __init__(self, module: Line, epoch: int = 10) -> None:
         self.module = module
@@ -102,7 +102,9 @@ def curve(folder: Path) -> list[tuple[int, float]]:
 
 
 @pytest.mark.parametrize("averaging", [None, partial(EMAWeightAveraging, decay=0.9, update_starting_at_step=3)])
-def test_a_training_paused_inside_epochs_has_the_checks_of_one_never_paused(tmp_path: Path, averaging: Any) -> None:
+def test_a_training_paused_inside_an_epoch_has_the_checks_of_an_uninterrupted_one(
+    tmp_path: Path, averaging: Any
+) -> None:
     def callbacks() -> list[pl.Callback]:
         return [averaging()] if averaging else []
 
@@ -123,13 +125,13 @@ def test_a_stop_is_honoured_at_the_next_check(tmp_path: Path) -> None:
     assert module.trained == list(range(8))
 
 
-def test_a_trial_that_is_to_stop_before_it_begins_trains_nothing(tmp_path: Path) -> None:
+def test_a_trial_stopped_before_it_starts_trains_nothing(tmp_path: Path) -> None:
     fit(tmp_path, until=8)
     assert fit(tmp_path, until=8).trained == []
     assert [step for step, _ in curve(tmp_path)] == [4, 8]
 
 
-def test_a_training_killed_between_check_and_checkpoint_is_replayed_and_changes_nothing(tmp_path: Path) -> None:
+def test_a_training_killed_between_check_and_checkpoint_repeats_the_check_without_effect(tmp_path: Path) -> None:
     fit(tmp_path / "whole")
     fit(tmp_path / "killed", until=8)
     checkpoint = resume_path(tmp_path / "killed")
@@ -145,7 +147,7 @@ def test_a_training_killed_between_check_and_checkpoint_is_replayed_and_changes_
     assert curve(tmp_path / "killed") == curve(tmp_path / "whole")
 
 
-def test_checkpoints_come_at_their_time_after_the_check_and_are_replaced(tmp_path: Path) -> None:
+def test_checkpoints_are_saved_after_checks_when_due_and_replaced(tmp_path: Path) -> None:
     clock = VirtualClock()
 
     class Slow(Line):
@@ -165,11 +167,11 @@ def test_checkpoints_come_at_their_time_after_the_check_and_are_replaced(tmp_pat
 
 
 @pytest.mark.parametrize(("dies_at", "where", "last_saved"), [(9, "train", 8), (11, "train", 10), (12, "check", 10)])
-def test_a_training_killed_anywhere_goes_on_between_checks_with_the_time_it_took(
+def test_a_killed_training_resumes_between_checks_with_its_training_time(
     tmp_path: Path, dies_at: int, where: str, last_saved: int
 ) -> None:
     class KilledError(Exception):
-        """From outside."""
+        """Simulates a kill by a signal."""
 
     class Slow(Line):
         def __init__(self, *, dies: bool = False) -> None:
@@ -200,7 +202,7 @@ def test_a_training_killed_anywhere_goes_on_between_checks_with_the_time_it_took
     assert read_checks(TrialFolder(tmp_path / "killed").metrics)[-1].train_seconds == STEPS
 
 
-def test_checkpoints_between_checks_wait_for_whole_steps(tmp_path: Path) -> None:
+def test_checkpoints_between_checks_are_saved_after_optimizer_steps_only(tmp_path: Path) -> None:
     class Watched(Line):
         def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
             saved.append((checkpoint["global_step"], len(self.trained)))
@@ -211,7 +213,7 @@ def test_checkpoints_between_checks_wait_for_whole_steps(tmp_path: Path) -> None
     assert saved[:2] == [(1, 4), (2, 8)]
 
 
-def test_a_loss_that_was_no_number_once_fails_at_the_next_check(tmp_path: Path) -> None:
+def test_a_single_non_finite_loss_fails_the_next_check(tmp_path: Path) -> None:
     with pytest.raises(NonFiniteScoreError, match="got nan after step 7"):
         fit(tmp_path, module=Line(poison_step=5))
     assert [step for step, _ in curve(tmp_path)] == [4]
@@ -240,7 +242,7 @@ def test_an_unreadable_checkpoint_raises_and_stays(tmp_path: Path, content: byte
     assert path is not None
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2] if content == b"half" else content)
     before = path.read_bytes()
-    with pytest.raises(CorruptFileError, match=r"last.ckpt must be a checkpoint .* remove it to train"):
+    with pytest.raises(CorruptFileError, match=r"last.ckpt must be a checkpoint .* remove the file to train"):
         resume_path(tmp_path)
     assert path.read_bytes() == before
 
@@ -250,24 +252,24 @@ def test_a_checkpoint_that_would_run_code_is_refused(tmp_path: Path) -> None:
     path = resume_path(tmp_path)
     assert path is not None
     torch.save({"callback": Path("anything but a tensor"), "code": partial(print, "run")}, path)
-    with pytest.raises(CorruptFileError, match="loads weights-only"):
+    with pytest.raises(CorruptFileError, match="can load with weights_only=True"):
         resume_path(tmp_path)
 
 
-def test_a_fresh_trial_has_nothing_to_resume_from(tmp_path: Path) -> None:
+def test_a_new_trial_has_no_checkpoint_to_resume_from(tmp_path: Path) -> None:
     assert resume_path(tmp_path) is None
 
 
 @pytest.mark.parametrize("least", ["min_steps", "min_epochs"])
-def test_a_trainer_that_would_not_stop_is_refused(tmp_path: Path, least: str) -> None:
+def test_a_trainer_that_cannot_be_stopped_is_refused(tmp_path: Path, least: str) -> None:
     with pytest.raises(ConfigError, match=rf"stop the Trainer at any check, got Trainer\({least}="):
         fit(tmp_path, **{least: 2})
 
 
-def test_a_training_that_ends_unchecked_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="last step must be validated, got an end after step 25"):
+def test_a_training_that_ends_without_a_check_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="last step must be validated, got no validation after step 25"):
         fit(tmp_path, limit_val_batches=0)
-    with pytest.raises(ConfigError, match="last step must be validated, got an end after step 10 of 25"):
+    with pytest.raises(ConfigError, match="last step must be validated, got no validation after step 10 of 25"):
         fit(tmp_path / "short", max_steps=10)
 
 
@@ -280,6 +282,8 @@ def test_a_score_under_another_name_must_be_named(tmp_path: Path) -> None:
     ("arguments", "words"),
     [({"total_steps": 0}, "total_steps of at least 1"), ({"checkpoint_every_seconds": -1.0}, "at least 0, got -1")],
 )
-def test_wrong_numbers_are_refused_at_once(tmp_path: Path, arguments: dict[str, Any], words: str) -> None:
+def test_numbers_out_of_range_are_refused_at_construction(
+    tmp_path: Path, arguments: dict[str, Any], words: str
+) -> None:
     with pytest.raises(ConfigError, match=words):
         TrialCallback(**{"model_dir": tmp_path, "total_steps": 1, **arguments})
