@@ -11,21 +11,27 @@ from nasproxy.trials.overrides import flatten
 from nasproxy.trials.proxy_task import COMPOUND_BASES, DIMENSIONS, NAME_PATTERN, ProxyTask
 
 FOLLOW = "follow"
-"""A strength that follows the scale of the task, see `follow_strength`."""
+"""Value of a strength that is computed from the proxy task's scale, see `follow_strength`."""
 STRENGTHS = ("augmentation", "regularisation")
 
 
 DIGITS = 4
-"""Decimals that are kept of multipliers and strengths that a rule gives."""
+"""Decimals to which computed multipliers and strengths are rounded."""
 AXES = ("data_fraction", "compound", *(name for name in DIMENSIONS if name != "data_fraction"))
-"""What a `proxy` configuration may set, in the order of the grid."""
+"""Keys of a `proxy` configuration that span the grid, in its order."""
 
 
 def name_tasks(tasks: Sequence[tuple[str | None, ProxyTask]]) -> dict[str, ProxyTask]:
-    """Give every proxy task its name, in order.
+    """Name the proxy tasks and check that names and settings are unique.
+
+    Args:
+        tasks: Name and task, in order; None as a name takes the task's default name.
+
+    Returns:
+        Proxy tasks by name, in the same order.
 
     Raises:
-        ConfigError: There is none, or two bear one name, or a name does not fit a file name.
+        ConfigError: There are no tasks, two share a name or a setting, or a name is not valid as a file name.
     """
     result: dict[str, ProxyTask] = {}
     names: dict[object, str] = {}
@@ -55,7 +61,7 @@ def name_tasks(tasks: Sequence[tuple[str | None, ProxyTask]]) -> dict[str, Proxy
 
 
 def _setting(task: ProxyTask) -> tuple[object, ...]:
-    """What tells a task from others, to look it up by."""
+    """Return a hashable key that is equal for tasks with equal settings."""
     return (*(getattr(task.plain, name) for name in DIMENSIONS), *sorted(task.overrides.items()))
 
 
@@ -64,15 +70,15 @@ def span_grid(settings: Mapping[str, Any]) -> dict[str, ProxyTask]:
 
     Args:
         settings: The dimensions of `ProxyTask` and `compound`, each one value or a list (an axis of the grid; the
-            last one varies fastest), and `tasks`: named settings that are no product, each a mapping with `name`,
-            dimensions and dotted overrides. Where `tasks` is given, the axes must be left alone. Where a strength
-            that follows the scale comes out as one that stands in the grid already, the point is left out.
+            last one varies fastest), or `tasks`: a list of mappings, each with `name`, dimensions and dotted
+            overrides. Axes and `tasks` exclude each other. A point with a `follow` strength is left out if the
+            computed strength makes it equal to another point.
 
     Returns:
-        Proxy tasks by name, in the order in which they are tried.
+        Proxy tasks by name, in the order of the grid.
 
     Raises:
-        ConfigError: A value, name or key is wrong, or the grid is empty.
+        ConfigError: A value, name or key is invalid, or the grid is empty.
     """
     listed = settings.get("tasks")
     axes = {name: settings[name] for name in AXES if settings.get(name) is not None}
@@ -102,7 +108,7 @@ def span_grid(settings: Mapping[str, Any]) -> dict[str, ProxyTask]:
 
 
 def _without_echoes(points: Sequence[tuple[Mapping[str, Any], str, ProxyTask]]) -> list[tuple[str | None, ProxyTask]]:
-    """Leave out what only follows to a setting that another point has; what is written twice stays, to be refused."""
+    """Drop `follow` points that equal another point; explicit duplicates stay, so that they are refused."""
     kept = {_setting(task) for point, _, task in points if FOLLOW not in point.values()}
     written = [point for point, _, _ in points]
     tasks: list[tuple[str | None, ProxyTask]] = []
@@ -115,7 +121,7 @@ def _without_echoes(points: Sequence[tuple[Mapping[str, Any], str, ProxyTask]]) 
 
 
 def _resolved(setting: Mapping[str, Any]) -> tuple[str, ProxyTask]:
-    """A task of which all values are numbers, and its name: compound scaling first, then what follows the scale."""
+    """Compute a task's name and numbers: compound scaling first, then strengths that follow the scale."""
     values = dict(setting)
     phi = values.pop("compound", None)
     if phi is not None:
@@ -135,20 +141,21 @@ def _resolved(setting: Mapping[str, Any]) -> tuple[str, ProxyTask]:
 
 
 def scale_compound(phi: Any) -> dict[str, float]:
-    """Width, depth and image size of EfficientNet's compound scaling.
+    """Compute width, depth and image size by EfficientNet's compound scaling.
 
     Args:
-        phi: Below 0 for smaller models on smaller images; each -1 about halves the work of a step.
+        phi: Compound coefficient, at most 0; each -1 about halves the computation of a step.
 
     Returns:
-        Multipliers 1.1, 1.2 and 1.15 to the power of phi, rounded to 4 decimals.
+        The multipliers of `width`, `depth` and `image_size`: 1.1, 1.2 and 1.15 to the power of phi, rounded to
+        4 decimals.
 
     Raises:
-        ConfigError: Phi is no number, or above 0.
+        ConfigError: Phi is not a finite number, or above 0.
 
     Source: Tan and Le, EfficientNet (2019), equation 3 and section 4.
 
-    >>> compound(-2)
+    >>> scale_compound(-2)
     {'width': 0.8264, 'depth': 0.6944, 'image_size': 0.7561}
     """
     if isinstance(phi, bool) or not isinstance(phi, int | float) or not math.isfinite(phi):
@@ -162,18 +169,24 @@ def scale_compound(phi: Any) -> dict[str, float]:
 
 
 def follow_strength(width: float, depth: float, image_size: float) -> float:
-    """Strength of augmentation or regularisation that fits a smaller model or image, as a share of the trainer's own.
+    """Compute the strength of augmentation or regularisation for a smaller model or image.
 
-    The work of a step goes with `width**2 * depth * image_size**2`; each halving of it takes a quarter of the strength.
+    The computation of a step is proportional to `width**2 * depth * image_size**2`; each halving lowers the strength
+    by a quarter of the trainer's own.
+
+    Args:
+        width: Multiplier of the channels.
+        depth: Multiplier of the repeats of a block.
+        image_size: Multiplier of the image's side.
 
     Returns:
-        A share in [0, 1], rounded to 4 decimals.
+        A share of the trainer's own strength, in [0, 1], rounded to 4 decimals.
 
-    Source: EfficientNet (Tan and Le, 2019) raises dropout evenly from 0.2 for B0 to 0.5 for B7, which has 95 times the
-    FLOPs: by 0.23 of B0's with each doubling. EfficientNetV2 (Tan and Le, 2021, table 6) trains its S at 128 px with
+    Source: EfficientNet (Tan and Le, 2019) raises dropout linearly from 0.2 for B0 to 0.5 for B7, which has 95 times
+    the FLOPs: by 0.23 of B0's per doubling. EfficientNetV2 (Tan and Le, 2021, table 6) trains its S at 128 px with
     RandAugment 5 and dropout 0.1, at 300 px with 15 and 0.3; this rule gives 5.8 and 0.12.
 
-    >>> followed_strength(1.0, 1.0, 128 / 300), followed_strength(0.5, 1.0, 1.0)
+    >>> follow_strength(1.0, 1.0, 128 / 300), follow_strength(0.5, 1.0, 1.0)
     (0.3856, 0.5)
     """
     doublings = math.log2(width**2 * depth * image_size**2)
@@ -181,10 +194,16 @@ def follow_strength(width: float, depth: float, image_size: float) -> float:
 
 
 def read_task(entry: Any) -> tuple[str | None, ProxyTask]:
-    """Read one named setting: dimensions by name, anything else an override of the configuration.
+    """Read one entry of `proxy.tasks`: keys are dimensions, or overrides of the configuration by dotted path.
+
+    Args:
+        entry: Mapping with `name` (optional), dimensions and overrides; nested mappings are flattened to paths.
+
+    Returns:
+        Name and task.
 
     Raises:
-        ConfigError: The entry is no mapping, or a key is neither a dimension nor a dotted path.
+        ConfigError: The entry is not a mapping, or a key is neither a dimension nor a dotted path.
     """
     if not isinstance(entry, Mapping):
         raise ConfigError(f"a proxy task must be a mapping such as {{name: small, width: 0.5}}, got {entry!r}")

@@ -1,4 +1,4 @@
-"""What follows a trial that failed by its own fault: another trial, whose recipe differs. Pure."""
+"""Retries for out-of-memory and diverged trials: which changed trial replaces a failed one. Pure functions."""
 
 import math
 from collections.abc import Sequence
@@ -10,16 +10,16 @@ from nasproxy.trials.spec import TrialSpec
 
 MICRO_BATCH = "training.micro_batch"
 FEWEST_IMAGES = 2
-"""A micro-batch of one image has no batch statistics where a model's last features are one pixel."""
+"""Smallest micro-batch: batch normalisation over one image fails where a model's last feature map is one pixel."""
 
 
 @dataclass(frozen=True)
 class Retry:
-    """A trial that stands in for one that failed.
+    """A changed trial that replaces a failed one.
 
     Attributes:
-        spec: What it is.
-        change: What it does differently, in words.
+        spec: Specification of the retry.
+        change: What it does differently, as text.
     """
 
     spec: TrialSpec
@@ -27,17 +27,18 @@ class Retry:
 
 
 def find_retry(spec: TrialSpec, causes: Sequence[Cause], policy: RetrySettings) -> Retry | None:
-    """What stands in for a trial after it, and each trial that stood in for it before, has failed.
+    """Find the next retry of a trial.
 
-    A function of what was asked for and of how that ended, so that results hang on nothing else.
+    Depends on the original trial and the causes of failure only, so that the same failures always give the same
+    retries.
 
     Args:
-        spec: The trial that was asked for.
-        causes: Why it failed, then why each of those that stood in for it did.
-        policy: What is done about which cause.
+        spec: The original trial.
+        causes: Why it failed, then why each of its retries failed.
+        policy: Which causes are retried, and how.
 
     Returns:
-        The next trial, trained from scratch; None where the last failure is final.
+        The next retry, trained from scratch; None if the last failure is final.
     """
     if not causes or causes.count(Cause.OOM) > policy.max_oom_retries or causes.count(Cause.NAN) > 1:
         return None
@@ -48,7 +49,7 @@ def find_retry(spec: TrialSpec, causes: Sequence[Cause], policy: RetrySettings) 
 
 
 def read_batch_size(spec: TrialSpec) -> int | None:
-    """Images of one optimizer step, overrides applied; None where the trainer has no `read_batch_size`."""
+    """Return the images of one optimizer step, overrides applied; None if the trainer has no `batch_size`."""
     trainer = spec.applied().recipe.trainer
     size = trainer.get("batch_size")
     if isinstance(size, bool) or not isinstance(size, int):
@@ -68,7 +69,7 @@ def _after(cause: Cause, spec: TrialSpec, policy: RetrySettings) -> Retry | None
 
 
 def _halved(spec: TrialSpec) -> Retry | None:
-    """The trial with half as many images on a device at once; its batches and its schedule stay."""
+    """Halve the images that a device holds at once; batch size and schedule stay the same."""
     batch = read_batch_size(spec)
     if batch is None:
         return None
@@ -95,7 +96,7 @@ def _clipped(spec: TrialSpec, norm: float) -> Retry | None:
         return None
     before = trainer["clip_norm"]
     if before is not None and before <= norm:
-        return None  # it was clipped as hard already
+        return None  # the failed trial was clipped to at most this norm
     change = f"gradients clipped to a norm of {norm:g}" + ("" if before is None else f" instead of {before:g}")
     return Retry(_with_trainer(spec, "clip_norm", norm), change)
 
@@ -106,7 +107,7 @@ def _with_trainer(spec: TrialSpec, name: str, value: float) -> TrialSpec:
 
 
 def _overridden(spec: TrialSpec, path: str, value: float) -> TrialSpec:
-    """The trial with another value where its proxy task gives one; else the task stays what readers group it by."""
+    """Change an override of the proxy task if it has this path; else keep the task, by which results are grouped."""
     task = spec.proxy_task
     if path not in task.overrides:
         return spec

@@ -1,4 +1,4 @@
-"""Time as an argument."""
+"""Stopwatch and checkpoint timer on a virtual clock."""
 
 from nasproxy.trials.clock import SavingTimer, Stopwatch, VirtualClock
 

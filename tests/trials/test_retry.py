@@ -1,4 +1,4 @@
-"""What follows a failed trial, as a function of what was asked for and of how it ended."""
+"""Retries of failed trials, as a function of the original trial and the causes of failure."""
 
 import math
 from dataclasses import replace
@@ -34,7 +34,7 @@ def after(spec: TrialSpec, *causes: Cause, **policy: Any) -> Retry:
 
 
 def micro_batches(spec: TrialSpec, **policy: Any) -> list[int | None]:
-    """The micro-batches of all trials that follow one that always runs out of memory."""
+    """List the micro-batches of all retries of a trial that always runs out of memory."""
     settings, sizes = RetrySettings(**policy), list[int | None]()
     while (found := find_retry(spec, [OOM] * (len(sizes) + 1), settings)) is not None:
         sizes.append(found.spec.recipe.micro_batch)
