@@ -42,7 +42,7 @@ def keys(folder: Path, name: str = "debug") -> list[str]:
         (["proxy.data_fraction=[]"], "must hold at least one value, got an empty list"),
         (["proxy.data_fraction=50"], "must lie in (0, 1], got 50: give a fraction, 0.5, not a percentage"),
         (["proxy=custom"], "needs at least one proxy task, got an empty grid"),
-        (["proxy=custom", "proxy.tasks=[{name: a}, {name: a, width: 0.5}]"], "a name of its own, got 'a' twice"),
+        (["proxy=custom", "proxy.tasks=[{name: a}, {name: a, width: 0.5}]"], "must be unique, got 'a' twice"),
         (["proxy=custom", "proxy.tasks=[{name: a, trainer.colour: 1}]"], "overrides 'trainer.colour', which"),
         (["proxy=generator", "proxy.generator._target_=os.nothing"], "there is none of that name"),
         (
@@ -69,7 +69,7 @@ def keys(folder: Path, name: str = "debug") -> list[str]:
             ["job=compare_schedules", "training.check_every_steps=null"],
             "compare_schedules needs 2 checks of a training",
         ),
-        (["training.check_at=[20,10]"], "training.check_at must rise from at least 1, got [20, 10]"),
+        (["training.check_at=[20,10]"], "training.check_at must hold increasing steps of at least 1, got [20, 10]"),
         (["proxy=[]"], "needs at least one proxy task, got none"),
         (["proxy=custom", "proxy.tasks=[{name: a, training.total_steps: 0}]"], "at least 1, got 0"),
         (["trainer._target_=json"], "must name a function"),

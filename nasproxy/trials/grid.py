@@ -44,12 +44,12 @@ def name_tasks(tasks: Sequence[tuple[str | None, ProxyTask]]) -> dict[str, Proxy
         same = names.setdefault(_setting(task), name)
         if same != name:
             raise ConfigError(
-                f"proxy tasks must differ in more than their names, got {same!r} and {name!r} of one setting: drop one"
+                f"proxy tasks must differ in more than their names, got {same!r} and {name!r} with equal settings: remove one"
             )
         if name in result:
             raise ConfigError(
-                f"every proxy task needs a name of its own, got {name!r} twice: rename one of them, or remove "
-                f"the repeated value from the grid"
+                f"names of proxy tasks must be unique, got {name!r} twice: rename one of them, or remove the "
+                f"repeated value from the grid"
             )
         result[name] = task
     if not result:
@@ -88,7 +88,7 @@ def span_grid(settings: Mapping[str, Any]) -> dict[str, ProxyTask]:
     if listed is not None:
         if axes:
             raise ConfigError(
-                f"proxy takes axes or a list of tasks, not both, got {', '.join(axes)} beside tasks: set the "
+                f"proxy takes axes or a list of tasks, not both, got {', '.join(axes)} and tasks: set the "
                 f"dimension inside each task"
             )
         if isinstance(listed, Mapping | str) or not isinstance(listed, Sequence):
@@ -129,8 +129,8 @@ def _resolved(setting: Mapping[str, Any]) -> tuple[str, ProxyTask]:
         beside = [name for name in COMPOUND_BASES if values.get(name) is not None]
         if beside:
             raise ConfigError(
-                f"proxy.compound sets width, depth and image_size together, got {beside[0]} beside it: leave "
-                f"one out, such as all of the default grid with proxy=full proxy.compound={phi:g}"
+                f"proxy.compound sets width, depth and image_size together, got {beside[0]} as well: remove one of "
+                f"them; proxy=full proxy.compound={phi:g} replaces the default grid"
             )
         values.update(scaled)
     following = [name for name in STRENGTHS if values.get(name) == FOLLOW]

@@ -49,12 +49,12 @@ def apply_overrides(tree: Mapping[str, Any], overrides: Mapping[str, Override]) 
         is_open = node == {}  # an empty mapping, such as an optimizer's options, takes any key
         if not isinstance(node, dict) or (last not in node and not is_open):
             raise ConfigError(
-                f"a proxy task overrides {path!r}, which the configuration does not have: it has "
+                f"a proxy task overrides {path!r}, which the configuration does not have: use one of "
                 f"{', '.join(sorted(flatten(tree)))}"
             )
         old = node.get(last)
         if None not in (old, value) and not _same_kind(old, value):
-            raise ConfigError(f"a proxy task overrides {path!r} with {value!r}: a value like {old!r} was needed")
+            raise ConfigError(f"a proxy task's override of {path!r} must be a value like {old!r}, got {value!r}")
         node[last] = value
     return result
 

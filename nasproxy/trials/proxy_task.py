@@ -63,7 +63,7 @@ class ProxyTask:
         if self.devices is not None and (isinstance(self.devices, bool) or not isinstance(self.devices, int)):
             raise ConfigError(f"proxy.devices must be a whole number, got {self.devices!r}: give one such as 2")
         if self.devices is not None and self.devices < 1:
-            raise ConfigError(f"proxy.devices must be at least 1, got {self.devices}: null takes training.devices")
+            raise ConfigError(f"proxy.devices must be at least 1, got {self.devices}: use null for training.devices")
         if self.image_mode not in get_args(ResizeMode):
             raise ConfigError(f"proxy.image_mode must be one of {get_args(ResizeMode)}, got {self.image_mode!r}")
 

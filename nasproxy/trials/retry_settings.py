@@ -39,7 +39,7 @@ class RetrySettings:
         """
         if self.max_oom_retries < 0:
             raise ConfigError(
-                f"failures.max_oom_retries must be at least 0, got {self.max_oom_retries}: 0 halves nothing"
+                f"failures.max_oom_retries must be at least 0, got {self.max_oom_retries}: use 0 for no retries"
             )
         if self.on_nan not in NAN_ARGUMENTS:
             raise ConfigError(f"failures.on_nan must be one of {', '.join(NAN_ARGUMENTS)}, got {self.on_nan!r}")
@@ -53,6 +53,5 @@ class RetrySettings:
         if argument is not None and argument not in trainer:
             raise ConfigError(
                 f"failures.on_nan={self.on_nan} changes trainer.{argument}, which the study's trainer does not "
-                f"have: give it "
-                f"one, or take failures.on_nan=fail"
+                f"have: add it to the trainer, or use failures.on_nan=fail"
             )

@@ -73,12 +73,13 @@ class Recipe:
         if self.devices < 1 or (self.micro_batch is not None and self.micro_batch < 1):
             raise ConfigError(
                 f"training needs devices and micro_batch of at least 1, got {self.devices} and {self.micro_batch}: "
-                f"micro_batch=null passes a batch through at once"
+                f"use micro_batch=null for undivided batches"
             )
         if self.check_at is not None:
             if any(step >= following for step, following in pairwise((0, *self.check_at))):
                 raise ConfigError(
-                    f"training.check_at must rise from at least 1, got {list(self.check_at)}: give the steps in order"
+                    f"training.check_at must hold increasing steps of at least 1, got {list(self.check_at)}: sort the "
+                    f"steps and remove duplicates"
                 )
             within = (*(step for step in self.check_at if step < self.total_steps), self.total_steps)
             object.__setattr__(self, "check_at", within)  # a shorter training keeps the earlier steps

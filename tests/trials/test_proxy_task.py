@@ -41,20 +41,20 @@ def test_every_point_of_a_grid_has_a_name_of_its_own(percents: list[int]) -> Non
         ({"width": True}, "must be a number, got True"),
         ({"width": 50}, r"multiplier in \(0, 10\], got 50: give a fraction, 0.5"),
         ({"data_fraction": []}, "at least one value, got an empty list"),
-        ({"data_fraction": [0.5, 0.5]}, "a name of its own, got 'data50' twice"),
+        ({"data_fraction": [0.5, 0.5]}, "must be unique, got 'data50' twice"),
         ({"image_mode": "stretch"}, "image_mode must be one of"),
         ({"colour": 1}, "proxy has no 'colour'"),
         ({"compound": "small"}, "proxy.compound must be a number, got 'small'"),
         ({"compound": math.nan}, "proxy.compound must be a number, got nan"),
         ({"compound": [-1, 1]}, "must be at most 0, got 1: images cannot be larger than full training's"),
-        ({"compound": -1, "depth": 0.5}, "sets width, depth and image_size together, got depth beside it"),
+        ({"compound": -1, "depth": 0.5}, "sets width, depth and image_size together, got depth as well"),
         ({"tasks": [{"compound": -1, "width": [0.5]}]}, "sets width, depth and image_size together, got width"),
-        ({"compound": [-1, -1]}, "a name of its own, got 'compound-1' twice"),
+        ({"compound": [-1, -1]}, "must be unique, got 'compound-1' twice"),
         ({"augmentation": "strong"}, "proxy.augmentation must be a number, got 'strong'"),
         ({"width": "follow"}, "proxy.width must be a number, got 'follow'"),
-        ({"width": 0.5, "augmentation": ["follow", "follow"]}, "a name of its own, got 'width50_augment50' twice"),
+        ({"width": 0.5, "augmentation": ["follow", "follow"]}, "must be unique, got 'width50_augment50' twice"),
         ({}, "at least one proxy task, got none"),
-        ({"tasks": [{"name": "a", "width": 0.5}, {"name": "b", "width": 0.5}]}, "got 'a' and 'b' of one setting"),
+        ({"tasks": [{"name": "a", "width": 0.5}, {"name": "b", "width": 0.5}]}, "got 'a' and 'b' with equal settings"),
         ({"tasks": []}, "at least one proxy task"),
         ({"compound": "small", "width": 0.5}, "proxy.compound must be a number, got 'small'"),
         ({"tasks": [{"name": "a"}, {"name": "a", "width": 0.5}]}, "got 'a' twice"),
@@ -83,7 +83,7 @@ def test_any_value_may_be_overridden_with_null_and_further_arguments_be_named() 
 
 
 def test_how_images_shrink_makes_no_two_tasks_where_they_do_not() -> None:
-    with pytest.raises(ConfigError, match="of one setting"):
+    with pytest.raises(ConfigError, match="with equal settings"):
         span_grid({"tasks": [{"name": "a", "width": 0.5}, {"name": "b", "width": 0.5, "image_mode": "crop"}]})
 
 
@@ -97,9 +97,9 @@ def test_overrides_change_a_copy() -> None:
     ("path", "value", "message"),
     [
         ("trainer.batchsize", 1, "does not have"),
-        ("trainer.batch_size", "big", "a value like 64 was needed"),
-        ("trainer.batch_size", 0.5, "a value like 64 was needed"),
-        ("trainer.batch_size", True, "a value like 64 was needed"),
+        ("trainer.batch_size", "big", "must be a value like 64, got"),
+        ("trainer.batch_size", 0.5, "must be a value like 64, got"),
+        ("trainer.batch_size", True, "must be a value like 64, got"),
     ],
 )
 def test_an_override_must_fit(path: str, value: object, message: str) -> None:
@@ -138,7 +138,7 @@ def test_a_named_task_may_scale_by_the_compound_rule() -> None:
 
 
 def test_equal_settings_are_one_task_however_they_were_written() -> None:
-    with pytest.raises(ConfigError, match="got 'a' and 'b' of one setting"):
+    with pytest.raises(ConfigError, match="got 'a' and 'b' with equal settings"):
         span_grid({"tasks": [{"name": "a", "compound": -1}, {"name": "b", **scale_compound(-1)}]})
 
 

@@ -127,5 +127,5 @@ def test_uneven_checks_end_with_the_training_and_fall_away_beyond_it() -> None:
     short = ProxyTask(overrides={"training.total_steps": 20})
     assert replace(SPEC, recipe=uneven, proxy_task=short).check_steps == (5, 20)
     assert replace(SPEC, recipe=uneven).key == replace(SPEC, recipe=replace(uneven, check_every_steps=7)).key
-    with pytest.raises(ConfigError, match=r"check_at must rise from at least 1, got \[0, 5\]"):
+    with pytest.raises(ConfigError, match=r"check_at must hold increasing steps of at least 1, got \[0, 5\]"):
         replace(RECIPE, check_at=(0, 5))
