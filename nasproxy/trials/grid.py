@@ -44,7 +44,8 @@ def name_tasks(tasks: Sequence[tuple[str | None, ProxyTask]]) -> dict[str, Proxy
         same = names.setdefault(_setting(task), name)
         if same != name:
             raise ConfigError(
-                f"proxy tasks must differ in more than their names, got {same!r} and {name!r} with equal settings: remove one"
+                f"proxy tasks must differ in more than their names, got {same!r} and {name!r} with equal settings: "
+                f"remove one"
             )
         if name in result:
             raise ConfigError(
