@@ -60,11 +60,11 @@ def read_record(path: Path, kind: type[Record]) -> Record | None:
     except ValueError as error:
         raise make_corrupt_error(path, str(error)) from error
     if not isinstance(content, dict) or content.pop("schema", None) != SCHEMA:
-        raise make_corrupt_error(path, f"it is no record of schema {SCHEMA}")
+        raise make_corrupt_error(path, f"it is not a record of schema {SCHEMA}")
     try:
         record: Record = get_adapter(kind).validate_python(content)
     except ValidationError as error:
-        raise make_corrupt_error(path, f"{error.error_count()} fields do not fit {kind.__name__}") from error
+        raise make_corrupt_error(path, f"{error.error_count()} fields are not valid for {kind.__name__}") from error
     return record
 
 
@@ -93,8 +93,8 @@ def read_lines(path: Path) -> list[str]:
 def make_corrupt_error(path: Path, why: str) -> CorruptFileError:
     """Make the error for an unreadable file; `why` is the reason."""
     return CorruptFileError(
-        f"{path} cannot be read: {why}. Nothing was changed; restore the file, or move its folder away "
-        f"to have that part done again."
+        f"{path} cannot be read: {why}. Nothing was changed: restore the file, or move its folder away and run the "
+        f"command again to repeat this part."
     )
 
 

@@ -38,13 +38,13 @@ def read_spec(path: Path) -> TrialSpec:
         content = yaml.load(path.read_bytes(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
         key = content.pop("key")
         if content.pop("schema") != SCHEMA:
-            raise make_corrupt_error(path, f"it is no config of schema {SCHEMA}")
+            raise make_corrupt_error(path, f"it is not a config of schema {SCHEMA}")
         spec: TrialSpec = get_adapter(TrialSpec).validate_python(content)
     except (OSError, yaml.YAMLError, KeyError, AttributeError, TypeError, ValidationError) as error:
         raise make_corrupt_error(path, f"{type(error).__name__}: {error}".splitlines()[0]) from error
     if spec.key != key:
         raise make_corrupt_error(
-            path, f"it bears the key {key} but its content gives {spec.key} (another version may have written it)"
+            path, f"it states the key {key}, but its content has {spec.key} (another version may have written it)"
         )
     return spec
 
@@ -64,7 +64,7 @@ def read_checks(path: Path) -> tuple[Check, ...]:
     try:
         return tuple(get_adapter(Check).validate_json(line) for line in lines)
     except ValidationError as error:
-        raise make_corrupt_error(path, "a line is no check") from error
+        raise make_corrupt_error(path, "a line is not a check") from error
 
 
 def append_check(path: Path, check: Check) -> None:
@@ -72,7 +72,7 @@ def append_check(path: Path, check: Check) -> None:
     append_line(path, get_adapter(Check).dump_json(check).decode())
 
 
-def settle_status(folder: TrialFolder, *, max_attempts: int, why: str = "its worker ended without a word") -> Status:
+def settle_status(folder: TrialFolder, *, max_attempts: int, why: str = "its worker ended without a status") -> Status:
     """Compute the status of a trial without a living worker; a worker that died counts as a lost attempt.
 
     Only the holder of the trial's lock may call this and write the result.

@@ -62,7 +62,7 @@ def test_whatever_a_kill_leaves_is_a_prefix_of_the_checks(
 def test_a_whole_line_that_is_no_check_raises(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": "many"}\n')
-    with pytest.raises(CorruptFileError, match="a line is no check"):
+    with pytest.raises(CorruptFileError, match="a line is not a check"):
         read_checks(path)
 
 
