@@ -13,14 +13,14 @@ _HELD: set[int] = set()
 """Descriptors of the leases that this process holds."""
 
 
-def _let_go() -> None:
+def _close_forked_copies() -> None:
     """Close descriptors that a fork copied: the kernel keeps a lock until all copies of its descriptor are closed."""
     for descriptor in _HELD:
         os.close(descriptor)
     _HELD.clear()
 
 
-os.register_at_fork(after_in_child=_let_go)
+os.register_at_fork(after_in_child=_close_forked_copies)
 
 
 class Lease:
@@ -66,9 +66,9 @@ class Lease:
 
     def owner_pid(self) -> int | None:
         """Return the process id of the last owner; None if it ran on another machine or is unknown."""
-        words = self.owner().split()
-        is_here = len(words) == 4 and words[3] == os.uname().nodename
-        return int(words[1]) if is_here else None
+        parts = self.owner().split()  # "process PID on HOST"
+        is_on_this_host = len(parts) == 4 and parts[3] == os.uname().nodename
+        return int(parts[1]) if is_on_this_host else None
 
     def owner(self) -> str:
         """Describe the last owner: its process id and host."""

@@ -51,7 +51,7 @@ class _RetryReadingStore(ABC):
     """Merges the record of a trial with those of its retries; subclasses read single records."""
 
     def __init__(self) -> None:
-        self._followed: dict[str, tuple[list[TrialRecord], TrialRecord]] = {}
+        self._merged: dict[str, tuple[list[TrialRecord], TrialRecord]] = {}
 
     @abstractmethod
     def read_alone(self, key: str) -> TrialRecord:
@@ -62,11 +62,11 @@ class _RetryReadingStore(ABC):
         first = self.read_alone(key)
         if not first.retries:
             return first
-        records = [first, *(self.read_alone(by.key) for by in first.retries)]
-        known, _ = self._followed.get(key, ([], PENDING))
-        if len(known) != len(records) or any(a is not b for a, b in zip(known, records, strict=True)):
-            self._followed[key] = records, merge_records(records)
-        return self._followed[key][1]
+        records = [first, *(self.read_alone(retry.key) for retry in first.retries)]
+        cached, _ = self._merged.get(key, ([], PENDING))
+        if len(cached) != len(records) or any(old is not new for old, new in zip(cached, records, strict=True)):
+            self._merged[key] = records, merge_records(records)
+        return self._merged[key][1]
 
 
 class FolderTrialStore(_RetryReadingStore):
@@ -79,7 +79,7 @@ class FolderTrialStore(_RetryReadingStore):
     def __init__(self, root: Path) -> None:
         super().__init__()
         self.root = root
-        self._read: dict[str, tuple[tuple[int, ...], TrialRecord]] = {}
+        self._cache: dict[str, tuple[tuple[int, ...], TrialRecord]] = {}
 
     def folder(self, key: str) -> TrialFolder:
         """Return the paths of one trial's files."""
@@ -109,10 +109,10 @@ class FolderTrialStore(_RetryReadingStore):
         """Read status and checks and, for a failed trial, the links to its retries."""
         folder = self.folder(key)
         version = (*get_stamp(folder.status), *get_stamp(folder.metrics), *get_stamp(folder.retries))
-        known = self._read.get(key)
-        if known is None or known[0] != version:
-            known = self._read[key] = (version, _record(folder))
-        return known[1]
+        cached = self._cache.get(key)
+        if cached is None or cached[0] != version:
+            cached = self._cache[key] = (version, _read_folder(folder))
+        return cached[1]
 
     def link_retries(self, key: str, retries: tuple[RetryLink, ...]) -> None:
         """Replace the links to the retries, atomically, if they differ."""
@@ -176,7 +176,7 @@ class _Retries:
     retries: tuple[RetryLink, ...]
 
 
-def _record(folder: TrialFolder) -> TrialRecord:
+def _read_folder(folder: TrialFolder) -> TrialRecord:
     status = read_record(folder.status, Status) or Status()
     linked = read_record(folder.retries, _Retries) if status.state is State.FAILED else None
     return TrialRecord(status, read_checks(folder.metrics), () if linked is None else linked.retries)

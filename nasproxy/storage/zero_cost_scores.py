@@ -66,10 +66,10 @@ def add_scores(
     Raises:
         CorruptFileError: The file cannot be read.
     """
-    known = read_scores(path)
-    new = {text: each for each in architectures if (text := to_canonical_json(each)) not in known.scores}
+    stored = read_scores(path)
+    new = {text: each for each in architectures if (text := to_canonical_json(each)) not in stored.scores}
     if new:
         measured = dict(zip(new, measure(list(new.values())), strict=True))
-        known = ZeroCostScores({**known.scores, **measured})
-        write_record(path, known)
-    return known
+        stored = ZeroCostScores({**stored.scores, **measured})
+        write_record(path, stored)
+    return stored

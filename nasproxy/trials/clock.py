@@ -98,11 +98,11 @@ class SavingTimer:
         self._every_seconds = every_seconds
         self._clock = clock or SystemClock()
         self._saved_at = self._clock.now()
-        self._took = 0.0
+        self._saving_seconds = 0.0
 
     def is_due(self) -> bool:
         """Return whether the last checkpoint is old enough."""
-        return self._clock.now() - self._saved_at >= max(self._every_seconds, self._took / SAVING_SHARE)
+        return self._clock.now() - self._saved_at >= max(self._every_seconds, self._saving_seconds / SAVING_SHARE)
 
     def restart(self) -> None:
         """Count from now, because training has just begun."""
@@ -114,4 +114,4 @@ class SavingTimer:
         began = self._clock.now()
         yield
         self._saved_at = self._clock.now()
-        self._took = self._saved_at - began
+        self._saving_seconds = self._saved_at - began

@@ -41,7 +41,7 @@ def name_tasks(tasks: Sequence[tuple[str | None, ProxyTask]]) -> dict[str, Proxy
             raise ConfigError(
                 f"a proxy task's name must be 1 to 64 letters, digits, '.', '_' or '-', got {name!r}: rename it"
             )
-        same = names.setdefault(_setting(task), name)
+        same = names.setdefault(_make_setting_key(task), name)
         if same != name:
             raise ConfigError(
                 f"proxy tasks must differ in more than their names, got {same!r} and {name!r} with equal settings: "
@@ -61,7 +61,7 @@ def name_tasks(tasks: Sequence[tuple[str | None, ProxyTask]]) -> dict[str, Proxy
     return result
 
 
-def _setting(task: ProxyTask) -> tuple[object, ...]:
+def _make_setting_key(task: ProxyTask) -> tuple[object, ...]:
     """Return a hashable key that is equal for tasks with equal settings."""
     return (*(getattr(task.plain, name) for name in DIMENSIONS), *sorted(task.overrides.items()))
 
@@ -105,23 +105,25 @@ def span_grid(settings: Mapping[str, Any]) -> dict[str, ProxyTask]:
     if empty:
         raise ConfigError(f"proxy.{empty[0]} must hold at least one value, got an empty list: the grid would be empty")
     points = [dict(zip(axes, point, strict=True)) for point in itertools.product(*values)]
-    return name_tasks(_without_echoes([(point, *_resolved(point)) for point in points]))
+    return name_tasks(_drop_equal_follow_points([(point, *_resolve_setting(point)) for point in points]))
 
 
-def _without_echoes(points: Sequence[tuple[Mapping[str, Any], str, ProxyTask]]) -> list[tuple[str | None, ProxyTask]]:
+def _drop_equal_follow_points(
+    points: Sequence[tuple[Mapping[str, Any], str, ProxyTask]],
+) -> list[tuple[str | None, ProxyTask]]:
     """Drop `follow` points that equal another point; explicit duplicates stay, so that they are refused."""
-    kept = {_setting(task) for point, _, task in points if FOLLOW not in point.values()}
+    kept = {_make_setting_key(task) for point, _, task in points if FOLLOW not in point.values()}
     written = [point for point, _, _ in points]
     tasks: list[tuple[str | None, ProxyTask]] = []
     for point, name, task in points:
-        is_echo = FOLLOW in point.values() and _setting(task) in kept and written.count(point) == 1
-        if not is_echo:
-            kept.add(_setting(task))
+        is_duplicate = FOLLOW in point.values() and _make_setting_key(task) in kept and written.count(point) == 1
+        if not is_duplicate:
+            kept.add(_make_setting_key(task))
             tasks.append((name, task))
     return tasks
 
 
-def _resolved(setting: Mapping[str, Any]) -> tuple[str, ProxyTask]:
+def _resolve_setting(setting: Mapping[str, Any]) -> tuple[str, ProxyTask]:
     """Compute a task's name and numbers: compound scaling first, then strengths that follow the scale."""
     values = dict(setting)
     phi = values.pop("compound", None)
@@ -218,6 +220,6 @@ def read_task(entry: Any) -> tuple[str | None, ProxyTask]:
             f"proxy task {name or ''!r} has no dimension {wrong[0]!r}: the dimensions are {', '.join(AXES)}; "
             f"anything else is an override by path, such as trainer.batch_size"
         )
-    _, task = _resolved(setting)
+    _, task = _resolve_setting(setting)
     task = replace(task, overrides=overrides)
     return name or task.name_with_compound(setting.get("compound") or 0.0), task

@@ -53,7 +53,7 @@ def apply_overrides(tree: Mapping[str, Any], overrides: Mapping[str, Override]) 
                 f"{', '.join(sorted(flatten(tree)))}"
             )
         old = node.get(last)
-        if None not in (old, value) and not _same_kind(old, value):
+        if None not in (old, value) and not _is_same_type(old, value):
             raise ConfigError(f"a proxy task's override of {path!r} must be a value like {old!r}, got {value!r}")
         node[last] = value
     return result
@@ -63,7 +63,7 @@ def _copy(tree: Mapping[str, Any]) -> dict[str, Any]:
     return {key: _copy(value) if isinstance(value, Mapping) else value for key, value in tree.items()}
 
 
-def _same_kind(old: Any, new: Any) -> bool:
+def _is_same_type(old: Any, new: Any) -> bool:
     if isinstance(old, bool) or isinstance(new, bool):
         return isinstance(old, bool) and isinstance(new, bool)
     if isinstance(old, int | float):

@@ -97,7 +97,7 @@ class ProxyTask:
             phi: Compound coefficient; 0 if the task uses no compound scaling.
         """
         parts = [
-            f"{short}{_percent(getattr(self, name))}"
+            f"{short}{_format_percent(getattr(self, name))}"
             for name, short in SHORT_NAMES.items()
             if getattr(self, name) != 1.0 and not (phi and name in COMPOUND_BASES)
         ]
@@ -111,7 +111,7 @@ class ProxyTask:
 DIMENSIONS = tuple(f.name for f in fields(ProxyTask) if f.name != "overrides")
 
 
-def _percent(fraction: float) -> str:
+def _format_percent(fraction: float) -> str:
     return f"{fraction * 100:g}"
 
 

@@ -9,7 +9,7 @@ from nasproxy.trials.retry_settings import RetrySettings
 from nasproxy.trials.spec import TrialSpec
 
 MICRO_BATCH = "training.micro_batch"
-FEWEST_IMAGES = 2
+MIN_MICRO_BATCH = 2
 """Smallest micro-batch: batch normalisation over one image fails where a model's last feature map is one pixel."""
 
 
@@ -44,7 +44,7 @@ def find_retry(spec: TrialSpec, causes: Sequence[Cause], policy: RetrySettings) 
         return None
     following: Retry | None = Retry(spec, "")
     for cause in causes:
-        following = None if following is None else _after(cause, following.spec, policy)
+        following = None if following is None else _change_for(cause, following.spec, policy)
     return following
 
 
@@ -58,39 +58,39 @@ def read_batch_size(spec: TrialSpec) -> int | None:
     return spec.proxy_task.batch(size, multiple=2 * spec.devices if is_mixed else 1)
 
 
-def _after(cause: Cause, spec: TrialSpec, policy: RetrySettings) -> Retry | None:
+def _change_for(cause: Cause, spec: TrialSpec, policy: RetrySettings) -> Retry | None:
     if cause is Cause.OOM:
-        return _halved(spec)
+        return _halve_micro_batch(spec)
     if cause is Cause.NAN and policy.on_nan == "lower_rate":
-        return _slowed(spec, policy.learning_rate_factor)
+        return _lower_learning_rate(spec, policy.learning_rate_factor)
     if cause is Cause.NAN and policy.on_nan == "clip":
-        return _clipped(spec, policy.clip_norm)
+        return _clip_gradients(spec, policy.clip_norm)
     return None
 
 
-def _halved(spec: TrialSpec) -> Retry | None:
+def _halve_micro_batch(spec: TrialSpec) -> Retry | None:
     """Halve the images that a device holds at once; batch size and schedule stay the same."""
     batch = read_batch_size(spec)
     if batch is None:
         return None
     share = math.ceil(batch / spec.devices)
     held = min(spec.applied().recipe.micro_batch or share, share)
-    if held <= FEWEST_IMAGES:
+    if held <= MIN_MICRO_BATCH:
         return None
-    half = max(FEWEST_IMAGES, math.ceil(held / 2))
-    smaller = replace(_overridden(spec, MICRO_BATCH, half), recipe=replace(spec.recipe, micro_batch=half))
+    half = max(MIN_MICRO_BATCH, math.ceil(held / 2))
+    smaller = replace(_update_override(spec, MICRO_BATCH, half), recipe=replace(spec.recipe, micro_batch=half))
     return Retry(smaller, f"a micro-batch of {half} instead of {held}")
 
 
-def _slowed(spec: TrialSpec, factor: float) -> Retry | None:
+def _lower_learning_rate(spec: TrialSpec, factor: float) -> Retry | None:
     rate = spec.applied().recipe.trainer.get("learning_rate")
     if not isinstance(rate, int | float):
         return None
-    lower = _with_trainer(spec, "learning_rate", rate * factor)
+    lower = _set_trainer_argument(spec, "learning_rate", rate * factor)
     return Retry(lower, f"a learning rate of {rate * factor:g} instead of {rate:g}")
 
 
-def _clipped(spec: TrialSpec, norm: float) -> Retry | None:
+def _clip_gradients(spec: TrialSpec, norm: float) -> Retry | None:
     trainer = spec.applied().recipe.trainer
     if "clip_norm" not in trainer:
         return None
@@ -98,15 +98,15 @@ def _clipped(spec: TrialSpec, norm: float) -> Retry | None:
     if before is not None and before <= norm:
         return None  # the failed trial was clipped to at most this norm
     change = f"gradients clipped to a norm of {norm:g}" + ("" if before is None else f" instead of {before:g}")
-    return Retry(_with_trainer(spec, "clip_norm", norm), change)
+    return Retry(_set_trainer_argument(spec, "clip_norm", norm), change)
 
 
-def _with_trainer(spec: TrialSpec, name: str, value: float) -> TrialSpec:
+def _set_trainer_argument(spec: TrialSpec, name: str, value: float) -> TrialSpec:
     recipe = replace(spec.recipe, trainer={**spec.recipe.trainer, name: value})
-    return replace(_overridden(spec, f"trainer.{name}", value), recipe=recipe)
+    return replace(_update_override(spec, f"trainer.{name}", value), recipe=recipe)
 
 
-def _overridden(spec: TrialSpec, path: str, value: float) -> TrialSpec:
+def _update_override(spec: TrialSpec, path: str, value: float) -> TrialSpec:
     """Change an override of the proxy task if it has this path; else keep the task, by which results are grouped."""
     task = spec.proxy_task
     if path not in task.overrides:

@@ -95,18 +95,18 @@ class Recipe:
         if not task.overrides and devices == self.devices:
             return self
         setting = (devices, *sorted(task.overrides.items()))
-        if setting not in self._changed:
-            self._changed[setting] = self._change(task)
-        return self._changed[setting]
+        if setting not in self._changed_recipes:
+            self._changed_recipes[setting] = self._change(task)
+        return self._changed_recipes[setting]
 
     @cached_property
     def identity(self) -> str:
         """Canonical JSON of all fields that decide a result; cached, because many trials share a recipe."""
-        content = flatten(_plain({field.name: getattr(self, field.name) for field in fields(self)}))
+        content = flatten(_normalize({field.name: getattr(self, field.name) for field in fields(self)}))
         return to_canonical_json({path: value for path, value in content.items() if not NOT_IDENTITY.fullmatch(path)})
 
     @cached_property
-    def _changed(self) -> dict[tuple[object, ...], "Recipe"]:
+    def _changed_recipes(self) -> dict[tuple[object, ...], "Recipe"]:
         """Cache of recipes with overrides applied, by devices and overrides."""
         return {}
 
@@ -201,14 +201,14 @@ def list_check_steps(total_steps: int, every: int | None) -> tuple[int, ...]:
 
 def to_canonical_json(content: Any) -> str:
     """Encode content as JSON that is equal for equal content: sorted keys, no spaces, 1.0 written as 1."""
-    return json.dumps(_plain(content), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return json.dumps(_normalize(content), sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
-def _plain(value: Any) -> Any:
+def _normalize(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
+        return {str(k): _normalize(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
+        return [_normalize(v) for v in value]
     if isinstance(value, enum.Enum):
         return value.value
     if isinstance(value, float) and value.is_integer():

@@ -22,7 +22,7 @@ def test_checkpoints_that_are_slow_to_save_are_saved_less_often() -> None:
     clock.sleep(499.0)
     assert not timer.is_due()
     clock.sleep(1.0)
-    assert timer.is_due(), "a fiftieth of the time goes into saving"
+    assert timer.is_due(), "saving takes a fiftieth of the time"
 
 
 def test_a_stopwatch_continues_from_added_seconds() -> None:

@@ -178,10 +178,10 @@ def test_follow_may_be_one_value_of_an_axis() -> None:
         "width50_regular50": 0.5,
         "width50": 1.0,
         "full": 1.0,
-    }, "at full width there is nothing to follow, and one point is left"
+    }, "at full width the following strength equals 1.0, so one point is left"
 
 
-def composed(*overrides: str) -> dict[str, ProxyTask]:
+def compose_tasks(*overrides: str) -> dict[str, ProxyTask]:
     schema.register_schema()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         return StudyBuilder(schema.read_config(compose("config", list(overrides)))).tasks
@@ -192,7 +192,7 @@ FILES = sorted(path.stem for path in Path(ROOT, "conf", "proxy").glob("*.yaml"))
 
 @pytest.mark.parametrize("name", [name for name in FILES if name not in ("custom", "generator", "table")])
 def test_every_proxy_file_spans_a_grid_and_begins_with_a_comment(name: str) -> None:
-    tasks = composed(f"proxy={name}")
+    tasks = compose_tasks(f"proxy={name}")
     assert Path(ROOT, "conf", "proxy", f"{name}.yaml").read_text().startswith("# ")
     is_axis = name in (
         "augmentation",
@@ -207,10 +207,12 @@ def test_every_proxy_file_spans_a_grid_and_begins_with_a_comment(name: str) -> N
     )
     assert (len(tasks) > 1) == is_axis
     if not is_axis and name != "follow":
-        assert list(tasks) == [name.replace("_minus", "-").removesuffix("_crop")], "a file bears its task's name"
+        assert list(tasks) == [name.replace("_minus", "-").removesuffix("_crop")], "a file is named after its task"
 
 
 def test_proxy_files_combine() -> None:
-    assert list(composed("proxy=[data50,compound_minus1,follow]")) == ["data50_compound-1_augment76.47_regular76.47"]
-    assert list(composed("proxy=[image75,follow]", "proxy.augmentation=null")) == ["image75_regular79.25"]
-    assert list(composed("proxy=data50", "proxy.compound=-1.5")) == ["data50_compound-1.5"]
+    assert list(compose_tasks("proxy=[data50,compound_minus1,follow]")) == [
+        "data50_compound-1_augment76.47_regular76.47"
+    ]
+    assert list(compose_tasks("proxy=[image75,follow]", "proxy.augmentation=null")) == ["image75_regular79.25"]
+    assert list(compose_tasks("proxy=data50", "proxy.compound=-1.5")) == ["data50_compound-1.5"]

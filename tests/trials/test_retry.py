@@ -27,13 +27,13 @@ def make_spec(task: ProxyTask | None = None, micro_batch: int | None = None, **t
     return TrialSpec({"quality": 1}, task or ProxyTask(), Split.SEARCH, 3, replace(recipe, micro_batch=micro_batch))
 
 
-def after(spec: TrialSpec, *causes: Cause, **policy: Any) -> Retry:
+def find_existing_retry(spec: TrialSpec, *causes: Cause, **policy: Any) -> Retry:
     found = find_retry(spec, causes, RetrySettings(**policy))
     assert found is not None
     return found
 
 
-def micro_batches(spec: TrialSpec, **policy: Any) -> list[int | None]:
+def list_micro_batches(spec: TrialSpec, **policy: Any) -> list[int | None]:
     """List the micro-batches of all retries of a trial that always runs out of memory."""
     settings, sizes = RetrySettings(**policy), list[int | None]()
     while (found := find_retry(spec, [OOM] * (len(sizes) + 1), settings)) is not None:
@@ -56,7 +56,7 @@ def micro_batches(spec: TrialSpec, **policy: Any) -> list[int | None]:
     ],
 )
 def test_out_of_memory_halves_the_micro_batch(spec: TrialSpec, sizes: list[int]) -> None:
-    assert micro_batches(spec) == sizes
+    assert list_micro_batches(spec) == sizes
 
 
 @given(st.integers(1, 4096), st.integers(1, 8), st.one_of(st.none(), st.integers(1, 5000)), st.integers(0, 20))
@@ -64,7 +64,7 @@ def test_halving_stops_at_two_images_or_at_the_retry_limit(
     batch: int, devices: int, micro: int | None, limit: int
 ) -> None:
     spec = make_spec(ProxyTask(devices=devices), micro, batch_size=batch)
-    sizes = [min(micro or batch, math.ceil(batch / devices)), *micro_batches(spec, max_oom_retries=limit)]
+    sizes = [min(micro or batch, math.ceil(batch / devices)), *list_micro_batches(spec, max_oom_retries=limit)]
     assert len(sizes) <= limit + 1
     assert all(after == math.ceil(before / 2) < before for before, after in pairwise(sizes))
     assert sizes[-1] <= 2 or len(sizes) == limit + 1
@@ -81,23 +81,23 @@ def test_a_retry_changes_only_the_recipe_and_keeps_batch_size_and_schedule(cause
         return
     same = find_retry(spec.applied(), causes, policy)
     assert same is not None
-    assert (found.spec.key, found.change) == (same.spec.key, same.change), "however its setting was spelled"
+    assert (found.spec.key, found.change) == (same.spec.key, same.change), "the spelling of the setting does not matter"
     assert found.spec.proxy_task == spec.proxy_task
     before, after = spec.applied(), found.spec.applied()
     assert replace(after, recipe=before.recipe) == before
     assert (after.check_steps, read_batch_size(after)) == (spec.check_steps, read_batch_size(spec))
     assert after.key != spec.key
-    line = [find_retry(spec, causes[:end], policy) for end in range(1, len(causes) + 1)]
-    keys = {spec.key, *(one.spec.key for one in line if one is not None)}
-    assert len(keys) == len(causes) + 1, "each trial of the line is another one"
+    retries = [find_retry(spec, causes[:end], policy) for end in range(1, len(causes) + 1)]
+    keys = {spec.key, *(retry.spec.key for retry in retries if retry is not None)}
+    assert len(keys) == len(causes) + 1, "all retries have different keys"
 
 
 def test_a_non_finite_loss_is_final_unless_the_policy_retries_it() -> None:
     assert find_retry(make_spec(), [NAN], RetrySettings()) is None
-    slower = after(make_spec(), NAN, on_nan="lower_rate")
+    slower = find_existing_retry(make_spec(), NAN, on_nan="lower_rate")
     assert slower.spec.recipe.trainer["learning_rate"] == 0.05
     assert slower.change == "a learning rate of 0.05 instead of 0.1"
-    clipped = after(make_spec(), NAN, on_nan="clip", clip_norm=2.0)
+    clipped = find_existing_retry(make_spec(), NAN, on_nan="clip", clip_norm=2.0)
     assert clipped.spec.recipe.trainer["clip_norm"] == 2.0
     assert clipped.change == "gradients clipped to a norm of 2"
 
@@ -105,13 +105,13 @@ def test_a_non_finite_loss_is_final_unless_the_policy_retries_it() -> None:
 def test_a_retry_keeps_its_proxy_task_and_changes_the_overrides_that_set_the_value() -> None:
     overrides = {"trainer.noise": 0.5, "trainer.learning_rate": 0.4, "training.micro_batch": 8}
     spec = make_spec(ProxyTask(width=0.5, overrides=overrides), noise=0.1, learning_rate=1.0)
-    slower = after(spec, OOM, NAN, on_nan="lower_rate").spec
+    slower = find_existing_retry(spec, OOM, NAN, on_nan="lower_rate").spec
     changed = {"trainer.learning_rate": 0.2, "training.micro_batch": 4}
     assert slower.proxy_task == ProxyTask(width=0.5, overrides={**overrides, **changed})
     assert slower.applied().recipe.trainer["learning_rate"] == 0.2
     assert slower.applied().recipe.micro_batch == 4
-    clipped = after(spec, NAN, on_nan="clip").spec
-    assert clipped.proxy_task == spec.proxy_task, "what it did not override is no part of it"
+    clipped = find_existing_retry(spec, NAN, on_nan="clip").spec
+    assert clipped.proxy_task == spec.proxy_task, "a value that it did not override is not added"
     assert clipped.applied().recipe.trainer["clip_norm"] == 1.0
 
 
@@ -119,14 +119,17 @@ def test_a_retry_keeps_its_proxy_task_and_changes_the_overrides_that_set_the_val
 def test_a_diverged_trial_is_retried_once_and_out_of_memory_independently(nan: str) -> None:
     assert find_retry(make_spec(), [NAN, NAN], RetrySettings(on_nan=nan)) is None
     assert find_retry(make_spec(), [NAN, OOM, NAN], RetrySettings(on_nan=nan)) is None
-    both = after(make_spec(), OOM, NAN, OOM, on_nan=nan)
+    both = find_existing_retry(make_spec(), OOM, NAN, OOM, on_nan=nan)
     assert both.spec.recipe.micro_batch == 16
     assert both.spec.recipe.trainer != make_spec().recipe.trainer
 
 
 def test_gradients_clipped_to_a_lower_norm_are_not_clipped_again() -> None:
     assert find_retry(make_spec(clip_norm=0.5), [NAN], RetrySettings(on_nan="clip")) is None
-    assert after(make_spec(clip_norm=5.0), NAN, on_nan="clip").change == "gradients clipped to a norm of 1 instead of 5"
+    assert (
+        find_existing_retry(make_spec(clip_norm=5.0), NAN, on_nan="clip").change
+        == "gradients clipped to a norm of 1 instead of 5"
+    )
 
 
 @pytest.mark.parametrize("cause", [Cause.CRASH, Cause.LOST])

@@ -25,7 +25,7 @@ from nasproxy.storage.study import StudyFolder
 from nasproxy.tracking.tracker import Silent
 
 SECONDS_PER_HOUR = 3600.0
-NEAREST_WORDS = {StoppingState.CONTRADICTED: StoppingState.RAN_TO_COMPLETION.value}
+NEAREST_STATES = {StoppingState.CONTRADICTED: StoppingState.RAN_TO_COMPLETION.value}
 """The tool's closest state for each stopping state that it does not have."""
 
 
@@ -62,9 +62,9 @@ class VertexStateFiles(Silent):
                 removed_per_iteration=self._removed_per_iteration,
             )
         elif isinstance(state, ProxySearchState):
-            self._search(state)
+            self._write_search(state)
 
-    def _search(self, state: ProxySearchState) -> None:
+    def _write_search(self, state: ProxySearchState) -> None:
         """Write all looks of all proxy tasks when one has ended; at each look it would cost as much as the search."""
         ended = {name: task.stopping_state for name, task in state.tasks.items()}
         if ended == self._ended:
@@ -104,14 +104,14 @@ def write_model_selection_state(
     """
     iterations = []
     for iteration in state.iterations:
-        place = {number: str(i + 1) for i, number in enumerate(iteration.candidates)}
+        trial_numbers = {candidate: str(i + 1) for i, candidate in enumerate(iteration.candidates)}
         kept = iteration.kept if iteration.fraction < 1.0 else ()
         iterations.append(
             {
                 "num_trials": len(iteration.candidates),
-                "trials_to_retrain": [place[number] for number in kept or ()],
+                "trials_to_retrain": [trial_numbers[candidate] for candidate in kept or ()],
                 "search_job_name": "selection",
-                "search_job_link": [state.keys[number] for number in iteration.candidates],
+                "search_job_link": [state.keys[candidate] for candidate in iteration.candidates],
                 "latency_calculator_job_name": None,
                 "latency_calculator_job_link": None,
                 "desired_training_step_pct": 100.0 * iteration.fraction,
@@ -135,13 +135,13 @@ def write_search_controller_state(path: Path, tasks: Mapping[str, TaskState], be
     _write(
         path,
         {
-            "proxy_tasks_map": {name: _proxy_task(task) for name, task in tasks.items()},
+            "proxy_tasks_map": {name: _format_proxy_task(task) for name, task in tasks.items()},
             "best_proxy_task_name": "" if best is None else best.name,
         },
     )
 
 
-def _proxy_task(task: TaskState) -> dict[str, Any]:
+def _format_proxy_task(task: TaskState) -> dict[str, Any]:
     correlations = [check.correlation for check in task.checks]
     seconds, stopping = task.final_train_seconds, task.stopping_state
     return {
@@ -155,7 +155,7 @@ def _proxy_task(task: TaskState) -> dict[str, Any]:
             ],
             "latency_correlation": None,
             "latency_correlation_p_value": None,
-            "stopping_state": "" if stopping is None else NEAREST_WORDS.get(stopping, stopping.value),
+            "stopping_state": "" if stopping is None else NEAREST_STATES.get(stopping, stopping.value),
             "posted_stop_trials_message": task.stopping_state is not None,
             "final_training_time_in_hours": None if seconds is None else seconds / SECONDS_PER_HOUR,
             "final_training_steps": None if task.final_step is None else task.final_step - 1,
