@@ -1,6 +1,6 @@
-"""Why a training failed, told from what it raised; and a bound on memory, so that it fails in place of being killed.
+"""Classify why a training failed from its exception, and limit memory so that it fails instead of being killed.
 
-Torch is imported where it is used: the controller's process imports this module, and stays light.
+Torch is imported inside functions, because the controller's process imports this module and must start fast.
 """
 
 import resource
@@ -19,22 +19,23 @@ NO_MEMORY = (
     "bad_alloc",
     "could not create a primitive",
 )
-"""Words of errors that mean that memory ran out: of PyTorch on either device, CUDA's libraries, the kernel, oneDNN."""
+"""Parts of out-of-memory messages: PyTorch on CPU and GPU, CUDA's libraries, the kernel, oneDNN."""
 
 
 @dataclass(frozen=True)
 class TrialFailure:
-    """Why a training failed, and its own words."""
+    """Cause and error message of a failed training."""
 
     cause: Cause
     message: str
 
 
 def find_cause(error: BaseException) -> Cause:
-    """Why a training failed, by what it raised; libraries that wrap an error name it as their cause.
+    """Find the cause of a failure from the exception, and from the exceptions that it wraps (`__cause__`).
 
-    Only CUDA's allocator has an error of its own: that of the CPU, cuBLAS and cuDNN are known by their words. Errors of
-    ours are not searched for these: they quote files and programs, which say {"failure": "oom"} where they mean it.
+    Only CUDA's allocator raises an error type of its own; errors of the CPU allocator, cuBLAS and cuDNN are recognised
+    by their messages. Messages of `NasproxyError` are not searched, because they quote files and output of programs;
+    a program reports {"failure": "oom"} instead.
     """
     import torch
 
@@ -47,17 +48,20 @@ def find_cause(error: BaseException) -> Cause:
 
 
 def describe_failure(error: Exception) -> TrialFailure:
-    """What goes into the status of a trial whose trainer raised."""
+    """Make the cause and message that go into the status of a trial whose trainer raised an exception."""
     cause = find_cause(error)
     has_words = cause is not Cause.CRASH and str(error)
     return TrialFailure(cause, str(error) if has_words else f"{type(error).__name__}: {error}")
 
 
 def bound_memory(gib: float) -> None:
-    """Have this process fail where it asks for more memory, in place of being killed.
+    """Limit the memory of this process, so that allocations beyond it fail and the process is not killed.
+
+    Args:
+        gib: Limit in GiB (2**30 bytes).
 
     Raises:
-        ConfigError: It holds more already.
+        ConfigError: The process already uses more.
     """
     held = int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
     limit = int(gib * 2**30)

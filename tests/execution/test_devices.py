@@ -19,7 +19,7 @@ def _hold(pool: GpuPool, taken: Any, release: Any) -> None:
 
 
 def held_by(processes: int, pool: GpuPool) -> list[str]:
-    """What each of several processes, started at once, was given while all of them held on."""
+    """Return the devices of several processes that are started at once and hold their leases together."""
     context = multiprocessing.get_context("spawn")
     taken, release = context.Queue(), context.Event()
     started = [context.Process(target=_hold, args=(pool, taken, release)) for _ in range(processes)]

@@ -1,4 +1,4 @@
-"""Real trainings that run out of real memory, or diverge, and end on another recipe."""
+"""Real trainings that run out of memory, or diverge, and are retried with a changed recipe."""
 
 import re
 from collections.abc import Callable
@@ -42,7 +42,7 @@ def run(runtime: Runtime, spec: TrialSpec, **policy: Any) -> TrialRecord:
 
 @pytest.fixture(scope="module")
 def fresh_gib(tmp_path_factory: pytest.TempPathFactory) -> float:
-    """Memory of a worker before it trains."""
+    """Measure the memory of a worker before it trains, in GiB."""
     backend = LocalBackend(FolderTrialStore(tmp_path_factory.mktemp("fresh")), memory_gib=0.01)
     with pytest.raises(ConfigError, match="takes") as refused:
         backend.preflight([make_spec()])

@@ -1,4 +1,4 @@
-"""Trials as fresh processes on this machine, one for each slot."""
+"""The local backend: each trial runs in a fresh process on this machine."""
 
 import os
 import signal
@@ -24,9 +24,9 @@ from nasproxy.trials.records import Cause, State, Status
 from nasproxy.trials.spec import TrialSpec
 
 QUIET = (EXIT_ENDED, EXIT_BUSY)
-"""Exit statuses that say nothing of a trial."""
+"""Exit statuses without information on the trial: its status, or another worker, has it."""
 FOREIGN_POLL_SECONDS = 0.2
-"""How often to look after workers that another controller left behind: they are not our children."""
+"""Seconds between two polls of workers that another controller started, because they are not our children."""
 
 
 @dataclass
@@ -53,23 +53,23 @@ class LocalBackend:
         trusted_modules: Sequence[str] = ("nasproxy",),
         preload: Sequence[str] = (),
     ) -> None:
-        """Divide the machine.
+        """Configure slots, devices and limits.
 
         Args:
-            store: Where the trials' folders are.
-            slots: Trials at once; None for one a core, or as many as the GPUs hold.
-            gpus: How many of the visible GPUs to use; None for all.
+            store: Store of the trials' folders.
+            slots: Trials that run at once; None for one per core, or as many as fit on the GPUs.
+            gpus: Number of visible GPUs to use; None for all.
             gpus_per_trial: GPUs of one trial, a whole number or a fraction.
             device_type: `cpu` or `cuda`.
-            max_attempts: Attempts of a trial that crashes or is lost.
-            hang_seconds: A worker that gives no sign of life for so long, such as a check, `hooks.report_alive` or
-                output, is taken for hung; None waits for ever.
-            memory_gib: CPU memory of a trial's worker, beyond which its training is out of memory; None for no limit.
+            max_attempts: Consecutive attempts of a trial that crashes or is lost without a new check.
+            hang_seconds: Heartbeat timeout in seconds: a worker without a check, output or call of
+                `hooks.report_alive` for so long is killed; None for no timeout.
+            memory_gib: CPU memory limit of a worker in GiB; None for no limit.
             trusted_modules: Top-level modules that a trial's config may name.
             preload: Modules that the warm server imports.
 
         Raises:
-            ConfigError: There are fewer slots or GPUs than asked for, or no memory.
+            ConfigError: `slots` or `memory_gib` is not positive, or there are fewer GPUs than asked for.
         """
         self._store = store
         self._cores = len(os.sched_getaffinity(0))
@@ -79,7 +79,7 @@ class LocalBackend:
             raise ConfigError(f"backend.memory_gib must be above 0, got {memory_gib:g}: give null for no limit")
         gpus_pool = _gpu_pool(gpus, gpus_per_trial) if device_type == "cuda" else None
         self._slots = slots or (gpus_pool.slots if gpus_pool else self._cores)
-        # The controllers of a sweep share the slots through the study's folder, as they share its trials.
+        # The lease folder is in the study's folder, so that the controllers of a sweep share the slots.
         self._pool: Pool = gpus_pool or CorePool(self._slots, store.root.parent / "locks")
         self._max_attempts = max_attempts
         self._hang_seconds = hang_seconds
@@ -97,13 +97,13 @@ class LocalBackend:
         return self._slots
 
     def preflight(self, specs: Sequence[TrialSpec]) -> list[str]:
-        """Put trials together in a process like a worker's, without training them.
+        """Run the preflight of trials in a process like a worker's.
 
         Returns:
-            What their trainers say of them.
+            Notes of the trainers' checks.
 
         Raises:
-            ConfigError: One cannot be put together, or asks for more devices than there are.
+            ConfigError: A preflight failed, or a trial needs more devices than there are.
         """
         for spec in specs:
             check_fits(self._pool, spec.devices)
@@ -114,7 +114,7 @@ class LocalBackend:
         return self._host.zero_costs(specs)
 
     def submit(self, key: str, digest: str) -> None:
-        """Queue the trial; one that a worker of an earlier controller still trains is taken over as it is."""
+        """Queue the trial; if a worker of an earlier controller still trains it, this worker is adopted."""
         if key in self.live():
             return
         folder = self._store.folder(key)
@@ -133,15 +133,15 @@ class LocalBackend:
         self._fill()
 
     def live(self) -> set[str]:
-        """Keys of the trials that run or wait for a slot."""
+        """Return the keys of the trials that run or wait for a slot."""
         return {*self._queue, *self._running, *self._foreign}
 
     def running(self) -> set[str]:
-        """Keys of the trials that run."""
+        """Return the keys of the trials that run."""
         return {*self._running, *self._foreign}
 
     def wait(self, seconds: float) -> set[str]:
-        """Let trials run until one of ours ends, or for so many seconds at most."""
+        """Wait until a worker of this backend ends, for at most so many seconds; returns all keys that ended."""
         self._fill()
         timeout = min(seconds, FOREIGN_POLL_SECONDS) if self._foreign else seconds
         sentinels = [running.process.sentinel for running in self._running.values()]
@@ -152,7 +152,7 @@ class LocalBackend:
         return self._reap()
 
     def cancel(self, key: str) -> None:
-        """Take the trial from the queue, or kill its worker and all that the worker started."""
+        """Remove the trial from the queue, or kill its worker with all processes that it started."""
         self._queue.pop(key, None)
         if key in self._foreign:
             self._kill_foreign(key)
@@ -163,33 +163,33 @@ class LocalBackend:
             self._ended(key, is_cancelled=True)
 
     def close(self) -> None:
-        """Cancel what still runs."""
+        """Cancel all trials that run or wait."""
         for key in self.live():
             self.cancel(key)
 
     def _devices_of(self, key: str) -> int:
-        """Read once: a trial that is paused and resumed is submitted often."""
+        """Return a trial's number of devices; cached, because a trial that is paused and resumed is submitted often."""
         if key not in self._devices:
             try:
                 self._devices[key] = self._store.spec(key).devices
             except CorruptFileError:
-                return 1  # the worker will say what is wrong
+                return 1  # the worker will report the corrupt file
         return self._devices[key]
 
     def _threads_on(self, devices: int) -> int:
-        """Threads of each process of a trial on so many devices, when the machine is full of such trials."""
+        """Compute the threads per process of a trial on so many devices, if the machine is full of such trials."""
         at_once = min(self._slots, self._pool.slots / self._pool.slots_of(devices))
         return max(1, int(self._cores / (at_once * devices) + 1e-3))
 
     def _fill(self) -> None:
-        """Start what fits, in order: a trial that waits for several slots is not overtaken for ever."""
+        """Start queued trials that fit, in order, so that a trial that waits for several slots is not overtaken."""
         while self._queue and self._fits(next(iter(self._queue))):
             key, order = self._queue.popitem(last=False)
             self._running[key] = _Running(self._host.start(order), order, time.time())
 
     def _fits(self, key: str) -> bool:
         busy = self.running()
-        # One that never fits is started alone, and fails at once.
+        # A trial that is too large for the pool starts alone and fails at once.
         taken = sum(min(self._pool.slots_of(self._devices_of(other)), self._pool.slots) for other in (*busy, key))
         return len(busy) < self._slots and taken <= self._pool.slots + 1e-3
 
@@ -223,10 +223,10 @@ class LocalBackend:
         self._settle(TrialFolder(running.order.folder), exitcode, why, is_cancelled=is_cancelled)
 
     def _settle(self, folder: TrialFolder, exitcode: int | None, why: str, *, is_cancelled: bool = False) -> None:
-        """Write the end of a worker that could not write its own."""
+        """Write the status of a trial whose worker ended without writing it."""
         lock = Lease(folder.lock)
         if not lock.acquire():
-            return  # another controller's worker has it already
+            return  # a worker of another controller runs the trial
         try:
             before = read_record(folder.status, Status) or Status()
             if is_cancelled and before.state is State.RUNNING:
@@ -242,7 +242,7 @@ class LocalBackend:
             lock.release()
 
     def _kill_foreign(self, key: str) -> None:
-        """Kill a worker that an earlier controller left behind; its lock says which process it is."""
+        """Kill a worker that an earlier controller started; its lock file contains the process id."""
         lock = self._store.folder(key).lock
         if is_held(lock):
             _kill_group(Lease(lock).owner_pid())
@@ -252,7 +252,7 @@ class LocalBackend:
             return False
         status = read_record(folder.status, Status)
         if status is None or status.state is not State.RUNNING:
-            return False  # it waits for its share of the machine
+            return False  # it waits for devices
         signs = (folder.status, folder.metrics, folder.heartbeat, folder.log)
         last_sign = max(path.stat().st_mtime for path in signs if path.exists())
         return time.time() - max(started, last_sign) > self._hang_seconds
@@ -266,7 +266,7 @@ class LocalBackend:
 
 
 def _why(exitcode: int | None) -> str:
-    """What a worker's exit status says of its death."""
+    """Describe why a worker ended, from its exit status."""
     if exitcode in (*QUIET, None):
         return "its worker ended without a word"
     if exitcode == -signal.SIGKILL:
@@ -285,7 +285,7 @@ def _gpu_pool(count: int | None, per_trial: float) -> GpuPool:
 
 
 def _kill_group(pid: int | None) -> None:
-    """Kill a worker with all that it started; a worker leads a group of its own once it is set up."""
+    """Kill a worker with all processes that it started; a worker leads its own process group once it is set up."""
     if pid is None:
         return
     try:

@@ -34,13 +34,13 @@ class TestLocalBackend(ProcessBackendContract):
 
 
 def abandon(store: FolderTrialStore, spec: TrialSpec, *, after_step: int = 1) -> "multiprocessing.process.BaseProcess":
-    """Start a worker from a controller that is killed after a check; returns the dead controller."""
+    """Start a worker from a controller, kill the controller after a check and return it."""
     context = multiprocessing.get_context("spawn")
     controller = context.Process(target=_control, args=(store.root, spec))
     controller.start()
     while not is_held(store.folder(spec.key).lock) or store.read(spec.key).step < after_step:
         time.sleep(0.02)
-    time.sleep(0.2)  # until the worker has asked whether to go on, and is in its next cycle
+    time.sleep(0.2)  # until the worker has read its request and trains on
     controller.kill()
     controller.join()
     return controller
@@ -69,7 +69,7 @@ def test_a_worker_whose_controller_is_killed_stops_at_its_next_check(tmp_path: P
 
 def test_a_hung_worker_of_a_dead_controller_is_killed_and_its_trial_is_lost(tmp_path: Path) -> None:
     store, spec = FolderTrialStore(tmp_path / "trials"), make_spec(fault="hang")
-    abandon(store, spec, after_step=40)  # it hangs in the next cycle
+    abandon(store, spec, after_step=40)  # it hangs before the next check
     backend = LocalBackend(store, slots=1, hang_seconds=1.0, max_attempts=1)
     backend.submit(spec.key, store.create(spec))
     assert backend.live() == {spec.key}, "it is taken over as it is"
@@ -107,7 +107,7 @@ def test_a_model_whose_scoring_ends_the_process_goes_without_and_the_others_have
 
 
 def end(backend: LocalBackend, store: FolderTrialStore, spec: TrialSpec) -> Status:
-    """Run a trial until its worker has ended."""
+    """Run a trial until its worker has ended and return its status."""
     backend.submit(spec.key, store.create(spec))
     while backend.live():
         backend.wait(0.1)

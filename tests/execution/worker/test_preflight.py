@@ -1,4 +1,4 @@
-"""Every named proxy task of `conf/proxy` makes a trial that can be put together."""
+"""Preflight of trials, for every proxy task in `conf/proxy`, and classification of failures."""
 
 import errno
 from pathlib import Path

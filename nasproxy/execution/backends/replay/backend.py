@@ -1,4 +1,4 @@
-"""Trials whose learning curves stand in a table: nothing is trained, and time is counted, not waited for."""
+"""The replay backend: shows the learning curves of a table as trials, in virtual time and without training."""
 
 import heapq
 import math
@@ -22,15 +22,15 @@ from nasproxy.trials.records import Request, State, Status, TrialRecord
 from nasproxy.trials.spec import Split, TrialSpec
 
 CHOICE = "architecture"
-"""The one choice of a table's search space: which of its architectures."""
+"""The only choice of a table's search space: the architecture's name in the table."""
 REFERENCE = "full"
-"""The proxy that reduces nothing, as tables call it."""
+"""Default name of full training in the table's column `proxy`."""
 LOOKS = 20
-"""Looks at a full training while it runs: an early stop is late by this share of it, and by a check."""
+"""Number of controller polls during a full training; an early stop is late by up to 1/`LOOKS` of it and one check."""
 
 
 class ReplayBackend:
-    """Shows the controllers the trainings of a table as if they ran now, in virtual time."""
+    """Runs trials by replaying the trainings of a table in virtual time."""
 
     def __init__(
         self,
@@ -45,22 +45,22 @@ class ReplayBackend:
         max_attempts: int = 1,
         seed: int = 0,
     ) -> None:
-        """Read the table.
+        """Read the table and choose its proxies.
 
         Args:
-            store: Where the trials live.
+            store: Store of the trials.
             table: Path of a CSV or Parquet file of learning curves.
-            curves: The table itself, where it was read before.
-            direction: Whether its scores are better when high (`max`) or low (`min`).
-            reference: The proxy that is full training; None for `full`, or for the table's only one.
-            proxies: The proxies to judge, in order; None for all others, or for the reference where it is alone.
-            slots: Trials at once; None for all.
-            max_attempts: Attempts of a trial that crashed or was lost; the table knows how all of them end.
-            seed: The study's seed, which stands for the first that a training has in the table.
+            curves: The table itself, if it has been read.
+            direction: Whether scores are better when high (`max`) or low (`min`).
+            reference: Proxy of full training; None for `full`, or for the table's only proxy.
+            proxies: Proxies to judge, in order; None for all but the reference, or for the reference if it is alone.
+            slots: Trials that run at once; None for all.
+            max_attempts: Attempts of a trial that crashed or was lost; in a replay all attempts end the same way.
+            seed: The study's seed, which is mapped to the first seed of each training in the table.
 
         Raises:
             ConfigError: There is no table, or a proxy is not in it.
-            DataError: The table cannot be used.
+            DataError: The table is invalid.
         """
         if curves is None:
             curves = self._read(table, direction)
@@ -93,17 +93,17 @@ class ReplayBackend:
 
     @cached_property
     def look_seconds(self) -> float:
-        """Virtual seconds between two looks of a controller at trials that run."""
+        """Virtual seconds between two polls of the running trials."""
         curves = self.table.curves.items()
         return median(curve.end_seconds for training, curve in curves if training.proxy == self.reference) / LOOKS
 
     @property
     def trainer(self) -> dict[str, Any]:
-        """What a trial's identity says of its training, beside the table's fingerprint."""
+        """Trainer node of the recipe: the part of a trial's identity besides the table's fingerprint."""
         return {"version": 1, "direction": self.table.direction, "proxy": self.reference, "first_seed": self._seed}
 
     def proxy_task(self, proxy: str) -> ProxyTask:
-        """A proxy of the table as a proxy task."""
+        """Return a proxy of the table as a proxy task."""
         steps = self.table.check_steps[proxy]
         overrides: dict[str, Override] = {
             "trainer.proxy": proxy,
@@ -113,31 +113,35 @@ class ReplayBackend:
         return ProxyTask(overrides=overrides)
 
     def preflight(self, specs: Sequence[TrialSpec]) -> tuple[str, ...]:
-        """See whether the table has these trials."""
+        """Check that the table has the curves of these trials.
+
+        Raises:
+            ConfigError: A curve is missing, or its steps differ from the trial's.
+        """
         for spec in specs:
             self._curve(spec)
         return ()
 
     def zero_costs(self, specs: Sequence[TrialSpec]) -> list[ZeroCost | None]:
-        """None for each: a table has no models."""
+        """Return None for each trial, because a table has no models."""
         return [None for _ in specs]
 
     def submit(self, key: str, digest: str) -> None:
-        """Queue the trial; nothing happens if it runs or waits already, or has failed."""
+        """Queue the trial; does nothing if it runs, waits or has failed."""
         if key not in self._running and not self.store.read(key).is_failed:
             self._queue[key] = None
             self._fill()
 
     def live(self) -> set[str]:
-        """Keys of the trials that run or wait for a slot."""
+        """Return the keys of the trials that run or wait for a slot."""
         return {*self._queue, *self._running}
 
     def running(self) -> set[str]:
-        """Keys of the trials that run."""
+        """Return the keys of the trials that run."""
         return set(self._running)
 
     def wait(self, seconds: float) -> set[str]:
-        """Let virtual time pass: so many seconds, or until nothing lives; returns the keys that ended."""
+        """Advance virtual time by so many seconds, or until no trial is left, and return the keys that ended."""
         deadline = self._clock.now() + seconds
         ended: set[str] = set()
         self._foresee()
@@ -157,7 +161,7 @@ class ReplayBackend:
         return ended
 
     def cancel(self, key: str) -> None:
-        """Take the trial from the queue or from its slot; the checks that it made stay."""
+        """Remove the trial from the queue or from its slot; its checks stay."""
         self._queue.pop(key, None)
         run = self._running.pop(key, None)
         if run is not None:
@@ -166,12 +170,12 @@ class ReplayBackend:
             self.store.write(key, TrialRecord(status, self.store.read(key).checks))
 
     def close(self) -> None:
-        """Cancel what still runs."""
+        """Cancel all trials that run or wait."""
         for key in self.live():
             self.cancel(key)
 
     def _fill(self) -> list[str]:
-        """Give free slots to those who wait; returns who got one."""
+        """Start queued trials on free slots and return their keys."""
         begun = []
         while self._queue and len(self._running) < self._slots:
             key, _ = self._queue.popitem(last=False)
@@ -184,11 +188,11 @@ class ReplayBackend:
         return begun
 
     def _foresee(self) -> None:
-        """Take note of what has been asked anew of the trials that run."""
+        """Update the planned end of running trials whose request has changed."""
         for key, run in self._running.items():
             request = self.store.asked(key)
             if request is not run.request:
-                # A trainer asks after each check whether to stop; the cycle that is under way is finished first.
+                # A trainer reads the request after each check, so it finishes the current one first.
                 run.foresee(request, run.checks_by(self._clock.now()) + 1)
 
     def _show(self, key: str, run: "_Run", checks: int) -> None:
@@ -210,10 +214,10 @@ class ReplayBackend:
         self.store.write(key, TrialRecord(status, run.curve.checks[: run.checks]))
 
     def _curve(self, spec: TrialSpec) -> Curve:
-        """What the table has of a trial.
+        """Return the curve of a trial.
 
         Raises:
-            ConfigError: Nothing.
+            ConfigError: The table does not have it, or with other steps.
         """
         recipe, architecture = spec.recipe.under(spec.proxy_task), str(spec.architecture[CHOICE])
         proxy = str(recipe.trainer["proxy"])
@@ -258,17 +262,17 @@ class ReplayBackend:
 
 @dataclass
 class _Run:
-    """A trial on a slot.
+    """A trial on a slot, with its planned end.
 
     Attributes:
-        curve: What it will show.
-        began: When it came to the slot.
-        done: How many of its checks it had made then.
-        status: Its status then.
-        request: What was asked of it when its end was foreseen.
-        checks: How many checks it will have made when it ends.
-        is_whole: Whether it ends because the training does, well or not.
-        train_seconds: Training time when it ends.
+        curve: The curve that it replays.
+        began: Virtual time at which it started, in seconds.
+        done: Number of its checks at the start.
+        status: Its status at the start.
+        request: Request from which the end was planned.
+        checks: Number of its checks at the end.
+        is_whole: Whether it ends with the training's own end or failure, and not by request.
+        train_seconds: Training time at the end.
     """
 
     curve: Curve
@@ -282,15 +286,15 @@ class _Run:
 
     @property
     def ends(self) -> float:
-        """The moment at which it ends."""
+        """Virtual time of its end, in seconds."""
         return self.began + max(0.0, self.train_seconds - self._seconds_at(self.done))
 
     def foresee(self, request: Request, earliest: int) -> None:
-        """Find out where it ends.
+        """Plan the end from a request.
 
         Args:
-            request: What is asked of it now.
-            earliest: Checks after which it learns of that.
+            request: The current request.
+            earliest: Number of checks before which it cannot stop.
         """
         curve, stop = self.curve, float(earliest if request.stop else math.inf)
         if request.until_step is not None:
@@ -304,14 +308,14 @@ class _Run:
         self.train_seconds = curve.end_seconds if self.is_whole else self._seconds_at(self.checks)
 
     def train_seconds_by(self, moment: float) -> float:
-        """Training time by then."""
+        """Compute the training time at a virtual time, in seconds."""
         return self._seconds_at(self.done) + moment - self.began
 
     def checks_by(self, moment: float) -> int:
-        """How many checks are made by then."""
+        """Count the checks made until a virtual time."""
         seconds = self.train_seconds_by(moment)
         return max(self.done, int(np.searchsorted(self.curve.train_seconds, seconds, side="right")))
 
     def _seconds_at(self, checks: int) -> float:
-        """Training time at so many checks."""
+        """Return the training time at so many checks."""
         return float(self.curve.train_seconds[checks - 1]) if checks else 0.0

@@ -1,4 +1,4 @@
-"""The files that tables of learning curves come in: CSV and Parquet, as columns of text."""
+"""Read tables of learning curves from CSV and Parquet files, as columns of text."""
 
 import csv
 import hashlib
@@ -10,22 +10,22 @@ from pathlib import Path
 from nasproxy.errors import DataError, MissingExtraError
 
 IDS = ("architecture", "proxy", "seed")
-"""What names a training."""
+"""Columns that identify a training."""
 NUMBERS = ("step", "score", "train_seconds", "latency_ms")
 NEEDED = (*IDS, "step", "score", "train_seconds")
 READ = (*IDS, *NUMBERS, "status")
 CHUNK_ROWS = 65_536
-"""Rows that are text at one time; a text takes ten times the memory of its number."""
+"""Rows that are held as text at a time; text takes ten times the memory of numbers."""
 FIRST_ROW = 2
-"""A table's first row of values, counted as editors and spreadsheets do: the header is row 1."""
+"""Number of the first row below the header, which is row 1 as in editors and spreadsheets."""
 
 
 def read_chunks(path: Path) -> Iterator[Mapping[str, Sequence[str]]]:
-    """A table's columns as text, some rows at a time.
+    """Iterate over a table's columns as text, up to `CHUNK_ROWS` rows at a time.
 
     Raises:
-        DataError: It is no such file, or lacks a column.
-        MissingExtraError: It is a Parquet file, and pyarrow is not installed.
+        DataError: The file is not a valid table, or lacks a column.
+        MissingExtraError: It is a Parquet file and pyarrow is not installed.
     """
     return _parquet_chunks(path) if path.suffix.lower() in (".parquet", ".pq") else _csv_chunks(path)
 
@@ -69,7 +69,7 @@ def _parquet_chunks(path: Path) -> Iterator[Mapping[str, Sequence[str]]]:
 
 
 def _texts(values: Sequence[str | None]) -> Sequence[str]:
-    """As a CSV file would have them, so that both are held to the same rules."""
+    """Replace None by empty text, as in a CSV file, so that both formats pass the same checks."""
     return ["" if value is None else value for value in values]
 
 
@@ -86,7 +86,7 @@ def _check_header(path: Path, header: Sequence[str]) -> None:
 
 
 def hash_file(path: Path) -> str:
-    """SHA-256 of a file."""
+    """Compute the SHA-256 (hex) of a file."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):

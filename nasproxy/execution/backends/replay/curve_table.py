@@ -1,7 +1,7 @@
-"""Learning curves from a table: a long-form CSV or Parquet file, a row for each check of each training.
+"""Tables of learning curves: a long-form CSV or Parquet file with one row per check of each training.
 
-Columns: architecture, proxy, seed, step, score, train_seconds (cumulative), and perhaps latency_ms and status. Others
-are ignored. Whatever is wrong with a table is refused with its row and a remedy before anything starts.
+Columns: architecture, proxy, seed, step, score, train_seconds (cumulative) and, optionally, latency_ms and status.
+Other columns are ignored. An invalid table is refused before anything starts; errors name the row and what to do.
 """
 
 import csv
@@ -28,7 +28,7 @@ STATUSES = ("", "done", *(cause.value for cause in Cause))
 
 @dataclass(frozen=True)
 class TableTraining:
-    """Which training: an architecture under a proxy task with one of the table's own seeds."""
+    """Identity of a training in a table: architecture, proxy task and seed, as in the table."""
 
     architecture: str
     proxy: str
@@ -40,15 +40,15 @@ class TableTraining:
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """What one training showed.
+    """Learning curve of one training.
 
     Attributes:
-        steps: Steps of its checks, shape (n_checks,), rising.
-        scores: Scores at them, higher is better.
-        train_seconds: Cumulative training time at them.
+        steps: Steps of the checks, shape (n_checks,), increasing.
+        scores: Scores at the checks, shape (n_checks,), higher is better.
+        train_seconds: Cumulative training time at the checks, shape (n_checks,).
         end_seconds: Training time at which it ended or failed.
-        cause: Why it failed; None where it ended well.
-        latency_ms: Latency of its model; None where the table has none.
+        cause: Why it failed; None if it did not fail.
+        latency_ms: Latency of the model; None if the table has none.
     """
 
     steps: Integers
@@ -60,7 +60,7 @@ class Curve:
 
     @cached_property
     def checks(self) -> tuple[Check, ...]:
-        """Its checks, in order."""
+        """The checks, in order."""
         columns = (self.steps.tolist(), self.scores.tolist(), self.train_seconds.tolist())
         return tuple(Check(*values) for values in zip(*columns, strict=True))
 
@@ -70,11 +70,11 @@ class CurveTable:
     """The trainings of a table.
 
     Attributes:
-        name: The file's name without its ending.
+        name: The file's name without its suffix.
         fingerprint: SHA-256 of the file.
-        direction: Whether its scores are better when high or low; those of the curves are better when high.
-        curves: Each training's curve, in the order of the table.
-        check_steps: Steps of a whole training, by proxy task in the order of the table.
+        direction: Whether scores in the file are better when high or low; in `curves`, higher is always better.
+        curves: Curve of each training, in the order of the table.
+        check_steps: Check steps of a whole training, by proxy task in the order of the table.
     """
 
     name: str
@@ -85,14 +85,14 @@ class CurveTable:
 
     @cached_property
     def seeds(self) -> Mapping[tuple[str, str], tuple[int, ...]]:
-        """Seeds of each architecture under each proxy task, rising."""
+        """Seeds of each architecture under each proxy task, increasing."""
         found: dict[tuple[str, str], list[int]] = {}
         for training in self.curves:
             found.setdefault((training.architecture, training.proxy), []).append(training.seed)
         return {pair: tuple(sorted(seeds)) for pair, seeds in found.items()}
 
     def architectures(self, proxies: Sequence[str]) -> tuple[str, ...]:
-        """Those that were trained under every one of the proxy tasks, in the order of the table."""
+        """List the architectures that were trained under all of these proxy tasks, in the order of the table."""
         every = dict.fromkeys(training.architecture for training in self.curves)
         return tuple(name for name in every if all((name, proxy) in self.seeds for proxy in proxies))
 
@@ -105,8 +105,8 @@ def read_table(path: str | Path, direction: Direction = "max") -> CurveTable:
         direction: Whether scores are better when high (`max`) or low (`min`).
 
     Raises:
-        DataError: The file cannot be read, or a row or a column of it cannot be used.
-        MissingExtraError: It is a Parquet file, and pyarrow is not installed.
+        DataError: The file cannot be read, or a row or column is invalid.
+        MissingExtraError: It is a Parquet file and pyarrow is not installed.
     """
     path = Path(path)
     if direction not in get_args(Direction):
@@ -125,7 +125,7 @@ def read_table(path: str | Path, direction: Direction = "max") -> CurveTable:
 
 
 class _Rows:
-    """A table's columns as arrays, a value a row; it knows how to complain about one."""
+    """Columns of a table as arrays, one value per row; checks them and raises errors that name the row."""
 
     def __init__(self, path: Path, chunks: Iterator[Mapping[str, Sequence[str]]]) -> None:
         self._path = path
@@ -148,10 +148,13 @@ class _Rows:
         self._has_failed = np.array([cause is not None for cause in self._causes])[self._columns["status"]]
 
     def trainings(self, sign: float) -> tuple[dict[TableTraining, Curve], dict[str, tuple[int, ...]]]:
-        """Each training's curve, and the steps of each proxy task.
+        """Group the rows into the curve of each training, and find the check steps of each proxy task.
+
+        Args:
+            sign: Factor on the scores, -1 if lower is better.
 
         Raises:
-            DataError: A row cannot be used.
+            DataError: A row is invalid.
         """
         self._check_numbers()
         order = self._order()
@@ -165,7 +168,7 @@ class _Rows:
         return curves, self._check_steps(curves, [order[a:b] for a, b in zip(begins, ends, strict=True)])
 
     def _order(self) -> Integers:
-        """Rows by training, as these first appear, and by step; a failure without a step comes last."""
+        """Sort rows by first appearance of their training, then by step; a failure without a step comes last."""
         columns = self._columns
         step = np.where(np.isnan(columns["step"]), np.inf, columns["step"])
         return np.lexsort((self._has_failed, step, *(columns[name] for name in reversed(IDS))))
@@ -180,7 +183,7 @@ class _Rows:
         whole = np.nan_to_num(step).astype(np.int64)
         for begin, end in zip(begins.tolist(), ends.tolist(), strict=True):
             architecture, proxy, seed = (names[name][columns[name][order[begin]]] for name in IDS)
-            last = end - 1 if np.isnan(score[end - 1]) else end  # a failure without a score is no check
+            last = end - 1 if np.isnan(score[end - 1]) else end  # a failure without a score is not a check
             known = seconds[begin:end] if np.isnan(seconds[end - 1]) else seconds[end - 1 : end]
             yield (
                 TableTraining(architecture, proxy, int(seed)),
@@ -195,7 +198,7 @@ class _Rows:
             )
 
     def _codes(self, name: str, codes: dict[str, int], texts: Sequence[str], first: int) -> Integers:
-        """Places of texts in the order of their first appearance."""
+        """Encode texts as integers, numbered by first appearance."""
         found: list[int] = []
         for text in texts:
             if text not in codes:
@@ -220,7 +223,7 @@ class _Rows:
                 raise self._wrong(place, f"seed must be a whole number, got {text!r}", "number the seeds")
 
     def _numbers(self, name: str, values: Sequence[str], first: int) -> Floats:
-        """Numbers, NaN where there is none."""
+        """Parse numbers; empty texts become NaN."""
         try:
             return np.array([value or "nan" for value in values], dtype=np.float64)
         except ValueError:
@@ -253,7 +256,7 @@ class _Rows:
         self._refuse(latency <= 0, "latency_ms must be above 0, got {latency_ms:g}", "leave it empty where unknown")
 
     def _check_neighbours(self, order: Integers, is_first: npt.NDArray[np.bool_]) -> None:
-        """Hold each row of a training against the one before."""
+        """Check each row of a training against the row before it."""
         follows = ~is_first[1:]
         before, after = order[:-1], order[1:]
         step, seconds = self._columns["step"], self._columns["train_seconds"]
@@ -277,7 +280,7 @@ class _Rows:
     def _check_steps(
         self, curves: Mapping[TableTraining, Curve], parts: Sequence[Integers]
     ) -> dict[str, tuple[int, ...]]:
-        """The steps that all trainings of a proxy task share."""
+        """Find the check steps of each proxy task, and check that all its trainings have them."""
         votes: dict[str, Counter[bytes]] = {proxy: Counter() for proxy in self._names["proxy"]}
         for training, curve in curves.items():
             if curve.cause is None:
@@ -314,7 +317,7 @@ class _Rows:
         self._refuse_rows(np.flatnonzero(is_wrong), message, remedy)
 
     def _refuse_rows(self, places: Integers, message: str, remedy: str) -> None:
-        """Complain about the first of these rows."""
+        """Raise an error about the first of these rows, if there are any."""
         if not places.size:
             return
         place = int(places.min())

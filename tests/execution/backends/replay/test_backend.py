@@ -1,4 +1,4 @@
-"""The replay backend, held to the contract of all backends in virtual time."""
+"""The replay backend passes the contract of all backends, in virtual time."""
 
 import csv
 from pathlib import Path
@@ -22,7 +22,7 @@ CAUSES = {"none": "", "oom": "oom", "nan": "nan", "crash": "crash", "die": "lost
 
 
 def rows() -> list[tuple[object, ...]]:
-    """A training of each fault and seed, that fails halfway; the proxy `half` takes half the time."""
+    """Make one training per fault and seed; failing ones stop after 4 checks, and `half` takes half the time."""
     made: list[tuple[object, ...]] = []
     for proxy, cost in (("full", 0.01), ("half", 0.005)):
         for name, cause in CAUSES.items():

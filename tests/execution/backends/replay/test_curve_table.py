@@ -1,4 +1,4 @@
-"""Tables of learning curves: what is read, and how what is wrong is refused."""
+"""Tables of learning curves: reading valid tables and refusing invalid ones."""
 
 import random
 from pathlib import Path
@@ -22,7 +22,7 @@ def write(folder: Path, *lines: str, header: str = HEADER, name: str = "curves.c
 
 
 def changed(row: int, line: str) -> list[str]:
-    """The good table with one row in place of another; row 2 is the first below the header."""
+    """Replace one row of the valid table; row 2 is the first below the header."""
     return [line if place == row - 2 else text for place, text in enumerate(GOOD)]
 
 
