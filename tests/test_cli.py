@@ -87,7 +87,7 @@ def keys(folder: Path, name: str = "debug") -> list[str]:
             ["~trainer.learning_rate", "failures.on_nan=lower_rate"],
             "failures.on_nan=lower_rate changes trainer.learning_r",
         ),
-        (["backend.memory_gib=0.01"], "backend.memory_gib must hold a worker before it trains, which takes"),
+        (["backend.memory_gib=0.01"], "backend.memory_gib must exceed the memory of a worker before training"),
         (["variance.on_failure=close"], "variance.on_failure must be one of ('stop', 'warn'), got 'close'"),
         (["criterion.target=high"], "criterion.target must be float, got 'high'"),
         (["criterion.target=65"], "must lie in (0, 1], got 65"),

@@ -76,7 +76,7 @@ def check_fits(pool: Pool, devices: int) -> None:
     """
     if devices > pool.most:
         raise ConfigError(
-            f"a trial asks for {devices} devices, and the backend has {pool.most}: lower training.devices or "
+            f"a trial needs {devices} devices, and the backend has {pool.most}: lower training.devices or "
             f"proxy.devices, or raise backend.slots on cores, backend.gpus on GPUs"
         )
 
@@ -168,9 +168,7 @@ class GpuPool:
                 f"{UNITS}, got {self.per_trial:g}: give 1, 2, 0.5, 0.25 or 0.125"
             )
         if self.per_trial > len(self.gpus):
-            raise ConfigError(
-                f"backend.gpus_per_trial asks for {self.per_trial:g} GPUs, got {len(self.gpus)}: ask for fewer"
-            )
+            raise ConfigError(f"backend.gpus_per_trial needs {self.per_trial:g} GPUs, got {len(self.gpus)}: lower it")
 
     @property
     def slots(self) -> int:

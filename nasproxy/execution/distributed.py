@@ -121,7 +121,7 @@ def _end_of(process: BaseProcess, connection: Connection) -> TrialFailure | None
         process.join()
     if process.exitcode == 0:
         return None
-    return TrialFailure(Cause.LOST, f"a process of the trial ended without a word, with exit status {process.exitcode}")
+    return TrialFailure(Cause.LOST, f"a rank ended without reporting an error, with exit status {process.exitcode}")
 
 
 def _meet_at(port: int, rank: int, world_size: int) -> None:

@@ -67,8 +67,8 @@ def bound_memory(gib: float) -> None:
     limit = int(gib * 2**30)
     if held > limit:
         raise ConfigError(
-            f"backend.memory_gib must hold a worker before it trains, which takes {held / 2**30:.2f} GiB, got {gib:g}: "
-            f"give more, or null for no limit"
+            f"backend.memory_gib must exceed the memory of a worker before training, {held / 2**30:.2f} GiB, got "
+            f"{gib:g}: raise it, or use null for no limit"
         )
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     resource.setrlimit(resource.RLIMIT_DATA, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))

@@ -82,7 +82,7 @@ def test_a_share_must_divide(tmp_path: Path, share: float) -> None:
 
 
 def test_more_than_there_are_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="asks for 3 GPUs, got 2"):
+    with pytest.raises(ConfigError, match="needs 3 GPUs, got 2"):
         GpuPool(("0", "1"), 3, tmp_path)
 
 
@@ -107,7 +107,7 @@ def test_a_trial_on_several_devices_takes_as_many_slots_or_none(tmp_path: Path) 
 
 @pytest.mark.parametrize("pool", [CorePool(2, Path()), GpuPool(("0", "1"), 0.5, Path())])
 def test_more_devices_for_a_trial_than_there_are_is_refused(pool: CorePool | GpuPool) -> None:
-    with pytest.raises(ConfigError, match="a trial asks for 3 devices, and the backend has 2"), pool.lease(3):
+    with pytest.raises(ConfigError, match="a trial needs 3 devices, and the backend has 2"), pool.lease(3):
         pass
 
 

@@ -158,7 +158,7 @@ def test_two_trials_on_two_devices_each_live_side_by_side(
         ("1", "raise", Cause.CRASH, "RuntimeError: no luck"),
         ("0", "raise", Cause.CRASH, "RuntimeError: no luck"),
         ("1", "oom", Cause.OOM, "no room"),
-        ("1", "die", Cause.LOST, "ended without a word, with exit status 9"),
+        ("1", "die", Cause.LOST, "ended without reporting an error, with exit status 9"),
     ],
 )
 def test_a_rank_that_fails_ends_the_trial_with_its_cause(
@@ -209,5 +209,5 @@ def test_a_trainer_that_knows_of_no_ranks_runs_once_on_all_its_devices(
 def test_more_devices_than_there_are_is_refused_before_anything_trains(
     store: FolderTrialStore, backend: LocalBackend, fingerprint: str
 ) -> None:
-    with pytest.raises(ConfigError, match="asks for 3 devices, and the backend has 2"):
+    with pytest.raises(ConfigError, match="needs 3 devices, and the backend has 2"):
         backend.preflight([spec(fingerprint, "plain_pytorch", devices=3)])

@@ -76,7 +76,7 @@ class LocalBackend:
         if slots is not None and slots < 1:
             raise ConfigError(f"backend.slots must be at least 1, got {slots}")
         if memory_gib is not None and not memory_gib > 0:
-            raise ConfigError(f"backend.memory_gib must be above 0, got {memory_gib:g}: give null for no limit")
+            raise ConfigError(f"backend.memory_gib must be above 0, got {memory_gib:g}: use null for no limit")
         gpus_pool = _gpu_pool(gpus, gpus_per_trial) if device_type == "cuda" else None
         self._slots = slots or (gpus_pool.slots if gpus_pool else self._cores)
         # The lease folder is in the study's folder, so that the controllers of a sweep share the slots.
@@ -260,7 +260,7 @@ class LocalBackend:
     @property
     def _why_hung(self) -> str:
         return (
-            f"its worker gave no sign of life for {self._hang_seconds:g} s and was killed: if it was training, call "
+            f"its worker was killed after {self._hang_seconds:g} s without a heartbeat: if it was training, call "
             f"nasproxy.training.hooks.report_alive between checks, or raise backend.hang_seconds"
         )
 
@@ -268,11 +268,11 @@ class LocalBackend:
 def _why(exitcode: int | None) -> str:
     """Describe why a worker ended, from its exit status."""
     if exitcode in (*QUIET, None):
-        return "its worker ended without a word"
+        return "its worker ended without a status"
     if exitcode == -signal.SIGKILL:
         return (
-            "its worker was killed from outside, as the kernel does when memory runs out: with backend.memory_gib set, "
-            "a trial that is too large fails as oom instead"
+            "its worker was killed by another process, often by the kernel because memory ran out: set "
+            "backend.memory_gib, with which a trial that is too large fails as oom"
         )
     return f"its worker ended with exit status {exitcode}, see worker.log"
 
@@ -280,7 +280,7 @@ def _why(exitcode: int | None) -> str:
 def _gpu_pool(count: int | None, per_trial: float) -> GpuPool:
     visible = list_gpus()
     if count is not None and count > len(visible):
-        raise ConfigError(f"backend.gpus asks for {count} GPUs, and {len(visible)} are visible: ask for fewer")
+        raise ConfigError(f"backend.gpus must be at most the visible GPUs, {len(visible)}, got {count}: lower it")
     return GpuPool(visible if count is None else visible[:count], per_trial, find_lease_folder())
 
 

@@ -79,8 +79,8 @@ class TrialContext:
         dataset = self.datasets[node]
         if dataset.fingerprint != self.spec.recipe.data_fingerprint:
             raise DataError(
-                f"the dataset was {self.spec.recipe.data_fingerprint[:12]} when the study began and is "
-                f"{dataset.fingerprint[:12]} now: restore it, or begin another study"
+                f"the dataset's fingerprint must be {self.spec.recipe.data_fingerprint[:12]}, as when the study was "
+                f"created, got {dataset.fingerprint[:12]}: restore the dataset, or create another study with study=NAME"
             )
         data, task = self.spec.recipe.data, self.proxy_task
         split = take_split(

@@ -133,7 +133,7 @@ def _call_trainer(attempt: _Attempt, spec: TrialSpec, device: str) -> State:
         request = read_record(folder.request, Request) or Request()
         raise ConfigError(
             f"the trainer must train until step {request.until_step or spec.total_steps}, and returned after step "
-            f"{step}: stop only where get_stop_training says so"
+            f"{step}: return only after the last step, or when get_stop_training returns True"
         )
     return State.PAUSED
 
@@ -143,13 +143,13 @@ def _trusted_spec(order: WorkOrder, folder: TrialFolder) -> TrialSpec:
     if digest_config(text) != order.digest:
         raise UntrustedTrialError(
             f"{folder.config} is not the config that was submitted (digest {digest_config(text)[:12]}, submitted "
-            f"{order.digest[:12]}): remove the folder, and the study will make it again"
+            f"{order.digest[:12]}): remove the folder, the study creates it again"
         )
     spec = read_spec(folder.config)
     for target in list_targets(asdict(spec.recipe)):
         if target.partition(".")[0] not in order.trusted_modules:
             raise UntrustedTrialError(
-                f"{folder.config} names {target}, which the study's configuration does not: trusted are "
-                f"{', '.join(order.trusted_modules)}"
+                f"{folder.config} may only name targets in the trusted modules {', '.join(order.trusted_modules)}, got "
+                f"{target}: remove the folder, the study creates it again"
             )
     return spec

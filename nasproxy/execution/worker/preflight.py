@@ -47,7 +47,7 @@ def preflight(spec: TrialSpec, datasets: Datasets | None = None) -> tuple[str, .
         shape = tuple(model(torch.zeros(1, *data.image_shape)).shape)
     if shape != (1, data.num_classes):
         raise ConfigError(
-            f"search_space.model must give scores of shape (images, {data.num_classes}), got (images, "
+            f"search_space.model must return logits of shape (images, {data.num_classes}), got (images, "
             f"{', '.join(map(str, shape[1:]))}): build its head with num_classes outputs"
         )
     return notes
@@ -61,6 +61,6 @@ def _checked(train: Any, trial: TrialContext, arguments: Mapping[str, Any]) -> t
         return (said,) if said else ()
     if not isinstance(said, Sequence) or not all(isinstance(note, str) for note in said):
         raise ConfigError(
-            f"a trainer's check must return sentences or None, got {said!r}: see docs/your_own_trainer.md"
+            f"a trainer's check must return a list of strings or None, got {said!r}: see docs/your_own_trainer.md"
         )
     return tuple(said)

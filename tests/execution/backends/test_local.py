@@ -118,14 +118,14 @@ def test_a_worker_that_was_killed_is_lost_and_says_who_mostly_kills(tmp_path: Pa
     store = FolderTrialStore(tmp_path / "trials")
     status = end(LocalBackend(store, slots=1, max_attempts=1), store, make_spec(fault="die"))
     assert status.cause is Cause.LOST
-    assert "as the kernel does when memory runs out: with backend.memory_gib set" in str(status.message)
+    assert "often by the kernel because memory ran out: set backend.memory_gib" in str(status.message)
 
 
 def test_a_hung_worker_that_was_killed_is_not_taken_for_one_without_memory(tmp_path: Path) -> None:
     store = FolderTrialStore(tmp_path / "trials")
     status = end(LocalBackend(store, slots=1, max_attempts=1, hang_seconds=1.0), store, make_spec(fault="hang"))
     assert status.cause is Cause.LOST
-    assert str(status.message).startswith("its worker gave no sign of life for 1 s and was killed: ")
+    assert str(status.message).startswith("its worker was killed after 1 s without a heartbeat: ")
     assert "raise backend.hang_seconds" in str(status.message)
 
 
@@ -135,7 +135,7 @@ def test_a_worker_that_goes_on_without_checks_is_not_hung(tmp_path: Path, sign: 
     spec = make_spec()
     spec = replace(spec, recipe=replace(spec.recipe, trainer=trainer, check_every_steps=None))
     store = FolderTrialStore(tmp_path / "trials")
-    backend = LocalBackend(store, slots=1, max_attempts=1, hang_seconds=1.5, trusted_modules=("cases",))
+    backend = LocalBackend(store, slots=1, max_attempts=1, hang_seconds=1.5, trusted_modules=("helpers",))
     assert end(backend, store, spec).state is State.DONE
 
 
@@ -177,11 +177,11 @@ def test_trials_on_several_devices_start_in_order_when_all_of_these_are_free(tmp
 
 
 def test_a_limit_of_no_memory_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"backend.memory_gib must be above 0, got 0: give null"):
+    with pytest.raises(ConfigError, match=r"backend.memory_gib must be above 0, got 0: use null"):
         LocalBackend(FolderTrialStore(tmp_path / "trials"), memory_gib=0.0)
 
 
 def test_a_limit_that_no_worker_fits_into_is_refused_before_anything_trains(tmp_path: Path) -> None:
     backend = LocalBackend(FolderTrialStore(tmp_path / "trials"), memory_gib=0.01)
-    with pytest.raises(ConfigError, match=r"must hold a worker before it trains, which takes 0\.\d\d GiB, got 0.01"):
+    with pytest.raises(ConfigError, match=r"must exceed the memory of a worker before training, 0\.\d\d GiB, got 0.01"):
         backend.preflight([make_spec()])

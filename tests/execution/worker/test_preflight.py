@@ -61,17 +61,17 @@ def test_a_trainers_check_may_say_something(said: object, notes: tuple[str, ...]
 
 def test_a_check_that_says_anything_else_is_refused(monkeypatch: Any) -> None:
     monkeypatch.setattr(plain_pytorch.train, "check", lambda **_: True)
-    with pytest.raises(ConfigError, match="a trainer's check must return sentences or None, got True"):
+    with pytest.raises(ConfigError, match="a trainer's check must return a list of strings or None, got True"):
         preflight(digits_spec(proxy_task.ProxyTask()))
 
 
 def test_a_dataset_that_changed_since_the_study_began_is_refused() -> None:
-    with pytest.raises(DataError, match="the dataset was other when the study began"):
+    with pytest.raises(DataError, match="the dataset's fingerprint must be other, as when the study was created"):
         preflight(digits_spec(proxy_task.ProxyTask(), data_fingerprint="other"))
 
 
 def test_a_model_with_the_wrong_number_of_outputs_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"must give scores of shape \(images, 10\), got \(images, 3\)"):
+    with pytest.raises(ConfigError, match=r"must return logits of shape \(images, 10\), got \(images, 3\)"):
         preflight(digits_spec(proxy_task.ProxyTask(), model={"_target_": "helpers.user_code.three_outputs"}))
 
 

@@ -210,7 +210,7 @@ class ReplayBackend:
         else:
             checks = run.curve.checks
             step = checks[-1].step if checks else 0
-            status = status.failed(cause, "as the table says", step=step, max_attempts=self._max_attempts)
+            status = status.failed(cause, "failed according to the table", step=step, max_attempts=self._max_attempts)
         self.store.write(key, TrialRecord(status, run.curve.checks[: run.checks]))
 
     def _curve(self, spec: TrialSpec) -> Curve:
@@ -224,16 +224,16 @@ class ReplayBackend:
         steps = self.table.check_steps[proxy]
         if spec.check_steps != steps:
             raise ConfigError(
-                f"a replay needs trainings of {steps[-1]} steps with {len(steps)} checks, as the table has them under "
-                f"{proxy!r}, got one of {spec.total_steps} steps with {len(spec.check_steps)}: leave the schedule alone"
+                f"a replay needs trainings of {steps[-1]} steps with {len(steps)} checks, as in the table under proxy "
+                f"{proxy!r}, got {spec.total_steps} steps with {len(spec.check_steps)}: do not change the schedule"
             )
         seeds, number = self.table.seeds.get((architecture, proxy), ()), spec.seed - self._seed
         if spec.split is Split.SEARCH:
             number = min(number, len(seeds) - 1)
         if not 0 <= number < len(seeds):
             raise ConfigError(
-                f"a replay needs seed number {number + 1} of architecture {architecture!r} under proxy {proxy!r}, and "
-                f"the table has {len(seeds)}: ask for fewer seeds, or add it to the table"
+                f"a replay needs {number + 1} seeds of architecture {architecture!r} under proxy {proxy!r}, and the "
+                f"table has {len(seeds)}: use fewer seeds, or add them to the table"
             )
         return self.table.curves[TableTraining(architecture, proxy, seeds[number])]
 
@@ -242,8 +242,8 @@ class ReplayBackend:
         reference = wanted if wanted is not None else known[0] if len(known) == 1 else REFERENCE
         if reference not in known:
             raise ConfigError(
-                f"backend.reference must be one of the table's proxies ({', '.join(known)}), got {reference!r}: name "
-                f"the one that is full training"
+                f"backend.reference must be one of the table's proxies ({', '.join(known)}), got {reference!r}: set it "
+                f"to the proxy of full training"
             )
         return reference
 
@@ -255,7 +255,7 @@ class ReplayBackend:
         if unknown or not proxies:
             raise ConfigError(
                 f"backend.proxies must list proxies of the table ({', '.join(known)}), got "
-                f"{unknown[0] if unknown else 'none'!r}: name some of these, or give null for all"
+                f"{unknown[0] if unknown else 'none'!r}: choose from these, or use null for all"
             )
         return tuple(proxies)
 

@@ -41,8 +41,8 @@ def _csv_chunks(path: Path) -> Iterator[Mapping[str, Sequence[str]]]:
             for place, row in enumerate(rows):
                 if len(row) != len(header):
                     raise DataError(
-                        f"{path}, row {first + place + FIRST_ROW}: a row needs {len(header)} values as the header has, "
-                        f"got {len(row)}: separate them by commas, and leave no line empty"
+                        f"{path}, row {first + place + FIRST_ROW}: a row needs {len(header)} values, as many as the "
+                        f"header, got {len(row)}: separate values by commas, and remove empty lines"
                     )
             columns = list(zip(*rows, strict=True))
             yield {name: columns[place] for place, name in wanted}
@@ -55,7 +55,7 @@ def _parquet_chunks(path: Path) -> Iterator[Mapping[str, Sequence[str]]]:
         import pyarrow.parquet
     except ImportError as error:
         raise MissingExtraError(
-            "a Parquet table needs pyarrow, which is not installed: pip install 'nasproxy[parquet]', or give a CSV file"
+            "a Parquet table needs pyarrow, which is not installed: pip install 'nasproxy[parquet]', or use a CSV file"
         ) from error
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
@@ -65,7 +65,7 @@ def _parquet_chunks(path: Path) -> Iterator[Mapping[str, Sequence[str]]]:
             for batch in file.iter_batches(CHUNK_ROWS, columns=wanted):
                 yield {name: _texts(batch.column(name).cast("string").to_pylist()) for name in wanted}
     except pyarrow.ArrowInvalid as error:
-        raise DataError(f"{path} cannot be read as Parquet ({error}): write it again, or give a CSV file") from error
+        raise DataError(f"{path} cannot be read as Parquet ({error}): write it again, or use a CSV file") from error
 
 
 def _texts(values: Sequence[str | None]) -> Sequence[str]:
@@ -82,7 +82,7 @@ def _check_header(path: Path, header: Sequence[str]) -> None:
         )
     twice = [name for name, count in Counter(header).items() if count > 1 and name in READ]
     if twice:
-        raise DataError(f"{path}, row 1: a column may stand there once, got {twice[0]} twice: rename or drop one")
+        raise DataError(f"{path}, row 1: column names must be unique, got {twice[0]} twice: rename or remove one")
 
 
 def hash_file(path: Path) -> str:

@@ -110,14 +110,14 @@ def read_table(path: str | Path, direction: Direction = "max") -> CurveTable:
     """
     path = Path(path)
     if direction not in get_args(Direction):
-        raise DataError(f"backend.direction must be max or min, got {direction!r}: say which scores are better")
+        raise DataError(f"backend.direction must be max or min, got {direction!r}: use max if higher scores are better")
     try:
         rows = _Rows(path, read_chunks(path))
         digest = hash_file(path)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise DataError(
-            f"backend.table needs a file with a table of learning curves, got {path}: {reason}; give the path of a "
+            f"backend.table needs a file with a table of learning curves, got {path} ({reason}): set the path of a "
             f"CSV or Parquet file"
         ) from error
     curves, check_steps = rows.trainings(sign=1.0 if direction == "max" else -1.0)
@@ -142,7 +142,7 @@ class _Rows:
                 columns.setdefault(name, []).append(self._numbers(name, values, first))
             first += length
         if not first:
-            raise DataError(f"{path} needs a row for each check of each training, got none below its header: add them")
+            raise DataError(f"{path} needs a row for each check of each training, got none below its header: add rows")
         self._columns = {name: np.concatenate(parts) for name, parts in columns.items()}
         self._causes = [Cause(s) if s not in ("", "done") else None for s in self._names["status"]]
         self._has_failed = np.array([cause is not None for cause in self._causes])[self._columns["status"]]
@@ -210,17 +210,17 @@ class _Rows:
     def _check_text(self, name: str, text: str, place: int) -> None:
         if name == "status" and text not in STATUSES:
             raise self._wrong(
-                place, f"status must be one of {', '.join(STATUSES[1:])} or empty, got {text!r}", "use these words"
+                place, f"status must be one of {', '.join(STATUSES[1:])} or empty, got {text!r}", "use one of these"
             )
         if name in ("architecture", "proxy") and not text:
-            raise self._wrong(place, f"{name} must name one, got nothing", "fill it in")
+            raise self._wrong(place, f"{name} must not be empty, got nothing", "fill it in")
         if name == "seed":
             try:
                 is_same = str(int(text)) == text
             except ValueError:
                 is_same = False
             if not is_same:
-                raise self._wrong(place, f"seed must be a whole number, got {text!r}", "number the seeds")
+                raise self._wrong(place, f"seed must be a whole number, got {text!r}", "use numbers as seeds")
 
     def _numbers(self, name: str, values: Sequence[str], first: int) -> Floats:
         """Parse numbers; empty texts become NaN."""
@@ -238,9 +238,9 @@ class _Rows:
             self._refuse(
                 is_check & np.isnan(columns[name]),
                 f"{name} must be a number, got nothing or NaN",
-                "drop the row, or say in `status` that the training failed there (nan, oom, crash or lost)",
+                "remove the row, or set `status` if the training failed there (nan, oom, crash or lost)",
             )
-            self._refuse(np.isinf(columns[name]), f"{name} must be finite, got infinity", "drop the row")
+            self._refuse(np.isinf(columns[name]), f"{name} must be finite, got infinity", "remove the row")
         step, seconds, latency = columns["step"], columns["train_seconds"], columns["latency_ms"]
         lowest = np.where(is_check, 1, 0)
         self._refuse(
@@ -251,9 +251,9 @@ class _Rows:
         self._refuse(
             is_check & (seconds <= 0),
             "train_seconds must be above 0, got {train_seconds:g}",
-            "give the training time since the training began; where it was not logged, the step will do",
+            "use the cumulative training time in seconds, or the step if time was not logged",
         )
-        self._refuse(latency <= 0, "latency_ms must be above 0, got {latency_ms:g}", "leave it empty where unknown")
+        self._refuse(latency <= 0, "latency_ms must be above 0, got {latency_ms:g}", "leave it empty if unknown")
 
     def _check_neighbours(self, order: Integers, is_first: npt.NDArray[np.bool_]) -> None:
         """Check each row of a training against the row before it."""
@@ -263,18 +263,18 @@ class _Rows:
         is_check = ~np.isnan(self._columns["score"])
         self._refuse_rows(
             after[follows & is_check[after] & (step[after] == step[before])],
-            "a training must have one check a step, got step {step:g} of {training} twice",
-            "drop one of the two, or give the second training a seed of its own",
+            "a training must have one check per step, got step {step:g} of {training} twice",
+            "remove one of the two rows, or give the second training another seed",
         )
         self._refuse_rows(
             after[follows & (seconds[after] < seconds[before])],
-            "train_seconds must not fall, got {train_seconds:g} at step {step:g} of {training} and more before it",
-            "give the time since the training began, not that of each step",
+            "train_seconds must not decrease, got {train_seconds:g} at step {step:g} of {training}, less than before",
+            "use the time since the start of the training, not the time of each step",
         )
         self._refuse_rows(
             before[follows & self._has_failed[before]],
-            "only the last row of a training may say that it failed, got later ones of {training}",
-            "drop what comes after the failure",
+            "only the last row of a training may have a failure as status, got later rows of {training}",
+            "remove the rows after the failure",
         )
 
     def _check_steps(
@@ -288,7 +288,7 @@ class _Rows:
         for proxy, counted in votes.items():
             if not counted:
                 raise DataError(
-                    f"{self._path}: proxy {proxy!r} needs a training that did not fail, got none: drop the proxy"
+                    f"{self._path}: proxy {proxy!r} needs a training that did not fail, got none: remove the proxy"
                 )
         usual = {proxy: np.frombuffer(counted.most_common(1)[0][0], dtype=np.int64) for proxy, counted in votes.items()}
         for (training, curve), rows in zip(curves.items(), parts, strict=True):
@@ -303,14 +303,14 @@ class _Rows:
         differs = np.flatnonzero(curve.steps[:shared] != wanted[:shared])
         if differs.size:
             place = int(differs[0])
-            found = f"got step {curve.steps[place]} where {wanted[place]} was due"
+            found = f"got step {curve.steps[place]} instead of {wanted[place]}"
         else:
             place = min(shared, len(curve.steps) - 1)
-            found = f"got {len(curve.steps)} checks where {len(wanted)} were due"
+            found = f"got {len(curve.steps)} checks instead of {len(wanted)}"
         raise self._wrong(
             int(rows[place]),
             f"trainings of one proxy need the same steps, {found} ({training})",
-            "say in `status` that it failed (oom, nan, crash or lost), or drop the training or the odd checks",
+            "set `status` if it failed (oom, nan, crash or lost), or remove the training or the additional checks",
         )
 
     def _refuse(self, is_wrong: npt.NDArray[np.bool_], message: str, remedy: str) -> None:

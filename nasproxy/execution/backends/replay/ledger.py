@@ -46,7 +46,7 @@ def read_ledger(path: Path) -> dict[Trained, int | None]:
             known[architecture, proxy, Split(split).value, int(seed)] = None if until is None else int(until)
     except (ValueError, TypeError) as error:
         raise CorruptFileError(
-            f"{path} cannot be read: {error}. Nothing was changed; restore the file, or move the study away and run "
-            f"its command again: a replay takes seconds"
+            f"{path} cannot be read: {error}. Nothing was changed: restore the file, or move the study's folder away "
+            f"and run the command again, a replay takes seconds"
         ) from error
     return known

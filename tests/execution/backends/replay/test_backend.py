@@ -114,7 +114,7 @@ def test_a_failure_keeps_the_checks_before_it(table: CurveTable) -> None:
     backend.submit(one.key, store.create(one))
     backend.wait(10.0)
     assert [check.step for check in store.read(one.key).checks] == list(STEPS[:4])
-    assert store.read(one.key).status.message == "as the table says"
+    assert store.read(one.key).status.message == "failed according to the table"
 
 
 def test_a_proxy_task_shows_its_own_curves(table: CurveTable) -> None:
@@ -128,14 +128,14 @@ def test_a_proxy_task_shows_its_own_curves(table: CurveTable) -> None:
 
 def test_a_seed_that_the_table_lacks_is_refused(table: CurveTable) -> None:
     backend = ReplayBackend(MemoryTrialStore(), curves=table)
-    with pytest.raises(ConfigError, match=r"needs seed number 10 of architecture 'none'.*the table has 5"):
+    with pytest.raises(ConfigError, match=r"needs 10 seeds of architecture 'none'.*the table has 5"):
         backend.preflight([spec(seed=9)])
 
 
 def test_another_schedule_than_the_tables_is_refused(table: CurveTable) -> None:
     backend = ReplayBackend(MemoryTrialStore(), curves=table)
     other = TrialSpec({CHOICE: "none"}, ProxyTask(overrides={"training.check_at": (50, 100)}), Split.FULL, 0, recipe())
-    with pytest.raises(ConfigError, match=r"100 steps with 10 checks.*got one of 100 steps with 2"):
+    with pytest.raises(ConfigError, match=r"100 steps with 10 checks.*got 100 steps with 2"):
         backend.preflight([other])
 
 
