@@ -1,4 +1,4 @@
-"""A trial that was asked for, and those that stand in for it: each is made when the one before it has failed."""
+"""Retries for out-of-memory and diverged trials: the chain of an original trial and its retries."""
 
 from collections.abc import Callable, Sequence
 
@@ -8,39 +8,46 @@ from nasproxy.trials.retry import Retry
 from nasproxy.trials.spec import TrialSpec
 
 RetryPolicy = Callable[[TrialSpec, Sequence[Cause]], Retry | None]
-"""What stands in for a trial that failed for so many causes; None where its last failure is final."""
+"""Function of the original trial and all causes of failure that returns the next retry; None if there is none."""
 
 
 def retry_nothing(spec: TrialSpec, causes: Sequence[Cause]) -> Retry | None:
-    """Nothing stands in for any trial."""
+    """Return None: no trial is retried."""
     return None
 
 
 class RetryChain:
-    """Knows under which key a trial trains now, and what came of it under all of them."""
+    """The original trial and its retries, each created when the trial before it failed."""
 
     def __init__(self, spec: TrialSpec) -> None:
-        """Begin with the trial that was asked for."""
+        """Start with the original trial."""
         self.specs = [spec]
         self._records = [TrialRecord()]
         self._links: list[RetryLink] = []
 
     @property
     def current(self) -> TrialSpec:
-        """The trial that trains, or is to train."""
+        """The trial that trains now: the last retry, or the original trial."""
         return self.specs[-1]
 
     @property
     def record(self) -> TrialRecord:
-        """What is known of all of them, as one."""
+        """The merged record of the original trial and all retries."""
         return merge_records(self._records)
 
     def follow(self, store: TrialStore, retry_policy: RetryPolicy) -> list[str]:
-        """Read anew, and have another trial stand in for each that has failed; returns the new ones in words.
+        """Read the current record and create a retry for each failed trial.
 
-        A kill between making a trial and linking it leaves one that the next call makes again, under the same key.
-        A trial may stand in for another one and be asked for itself: fewer failures count for it then, so that more
-        may follow. So each has a line of its own, and what was asked for is read along its own line alone.
+        A kill between creating and linking a retry is harmless: the next call creates it again, under the same key.
+        A retry may also be an original trial of its own; it then has fewer failures and may have more retries. So each
+        original trial has a chain of its own and is read along this chain only.
+
+        Args:
+            store: Store of the trials.
+            retry_policy: Finds the next retry.
+
+        Returns:
+            Log messages, one per new retry.
         """
         self._records[-1] = store.read_alone(self.current.key)
         news = []

@@ -1,7 +1,8 @@
-"""Confirmation: retrain the winner's models on a schedule that ends where it was stopped, and judge them at its end.
+"""Confirmation: retrain the winner's models on a schedule that ends at its final step, and judge them there.
 
-The proxy search reads a training that was cut short; a search will train on a schedule of so many steps in all, which
-may rank otherwise. Asked for, new random models are trained fully and so, and judged apart.
+The proxy search reads trainings that were stopped before the end of their schedule; a search will train on a schedule
+that ends at the final step, which may rank models differently. Optionally, new random models are trained fully and on
+this schedule, and judged separately.
 """
 
 from collections import Counter
@@ -44,18 +45,18 @@ class ConfirmationStage:
         proxy_seed: int,
         folder: Path,
     ) -> None:
-        """Say what to confirm.
+        """Configure the stage.
 
         Args:
-            settings: How.
-            task: The proxy task, accepted.
+            settings: Settings of the confirmation.
+            task: The accepted proxy task.
             references: The selected reference models, in the order of the task's trials.
-            fresh: Random architectures that no stage draws on, in the order they are taken in.
-            judge: What the task was judged by.
-            recipe: The study's trainings.
+            fresh: Random architectures that no other stage uses, in the order in which they are trained.
+            judge: Judge of the task.
+            recipe: The study's recipe.
             full_seed: Seed of full trainings.
-            proxy_seed: Seed of the proxy search's trainings, and of the retrainings.
-            folder: Where the state of every confirmation lives.
+            proxy_seed: Seed of the proxy search's trainings and of the confirmation runs.
+            folder: Folder with one state file per confirmation.
         """
         settings.check()
         assert task.final_step is not None
@@ -73,7 +74,7 @@ class ConfirmationStage:
         self._fresh_proxy = tuple(TrialSpec(a, compressed, Split.SEARCH, proxy_seed, recipe) for a in fresh)
 
     def load(self) -> ConfirmationState:
-        """The state as stored where it is of this verdict; what failures from outside left undone is done again."""
+        """Read the stored state if it belongs to this verdict; parts that ended with too many failures start again."""
         keys = tuple(spec.key for spec in self._specs)
         task = self._task
         new = ConfirmationState(task.name, self._final_step, task.judged_by, task.keys, keys)
@@ -91,13 +92,13 @@ class ConfirmationStage:
         return state
 
     def specs(self, state: ConfirmationState) -> list[TrialSpec]:
-        """The retrainings; once the verdict stands, those of fresh models."""
+        """List the confirmation runs; once the verdict is confirmed, the trials of fresh models."""
         if state.outcome is None:
             return list(self._specs)
         return [*self._fresh_full, *self._fresh_proxy] if self._wants_fresh(state) else []
 
     def next_action(self, state: ConfirmationState, records: Records) -> Train | Decide[ConfirmationState] | None:
-        """Retrain all models, judge them, then do the same with fresh ones."""
+        """Retrain all models and judge them, then train and judge fresh ones."""
         if not state.is_begun:
             words = f"{state.task}: its models train once more, {self._final_step:,} steps in all"
             return Decide(replace(state, is_begun=True), None if state.is_trained_already else words)
@@ -107,7 +108,7 @@ class ConfirmationStage:
         return self._next_of_fresh(state, records) if self._wants_fresh(state) else None
 
     def progress(self, state: ConfirmationState, records: Records) -> Progress:
-        """Steps of all that are trained now."""
+        """Summarise the steps of the trials of the current part."""
         specs = {spec.key: spec.total_steps for spec in self.specs(state)}
         if state.outcome is not None:
             specs = {spec.key: spec.total_steps for spec in self._tried(records)} if specs else {}
@@ -122,7 +123,7 @@ class ConfirmationStage:
 
     @property
     def _stated_tau(self) -> float | None:
-        """The tau that the verdict states; a task that was accepted for its score states none."""
+        """The target tau of the verdict; None for a task that was accepted for its score."""
         return self._judge.criterion.target if self._task.stopping_state is StoppingState.MET_CORRELATION else None
 
     def _judged(self, state: ConfirmationState, records: Records) -> Decide[ConfirmationState]:
@@ -146,7 +147,7 @@ class ConfirmationStage:
         )
 
     def _is_enough(self, fresh: FreshModels) -> bool:
-        """Whether fresh models need not be tried anew: more may be asked for, and failures may have been mended."""
+        """Return whether the stored fresh models suffice: as many as required now, and with a result if judged."""
         if fresh.is_judged:
             return fresh.wanted >= self._settings.fresh_models and fresh.result is not None
         return fresh == self._begun_fresh()
@@ -167,7 +168,7 @@ class ConfirmationStage:
         return Train(waiting) if waiting else self._fresh_judged(state, state.fresh, records)
 
     def _tried(self, records: Records) -> list[TrialSpec]:
-        """Full trainings of as many as are wanted, with another for each that failed; then those of the proxy task."""
+        """List full trainings of as many models as required, one more for each that failed; then proxy trainings."""
         full = self._taken(records)
         if _waiting(full, records):
             return full
@@ -182,7 +183,7 @@ class ConfirmationStage:
         return taken
 
     def _trainable(self, records: Records) -> list[tuple[TrialSpec, TrialSpec]]:
-        """Both trainings of each candidate that trained fully."""
+        """List full training and proxy training of each candidate that trained fully."""
         pairs = zip(self._taken(records), self._fresh_proxy, strict=False)
         return [(full, proxy) for full, proxy in pairs if records[full.key].reached(full.total_steps)]
 
@@ -206,9 +207,15 @@ class ConfirmationStage:
 
 
 def compress_schedule(task: ProxyTask, recipe: Recipe, final_step: int) -> ProxyTask:
-    """The proxy task with a schedule that ends at a step that it checks, checked on its way there as before.
+    """Return the proxy task with a schedule that ends at one of its checks.
 
-    Without those checks a long training could not be paused. A task that was accepted at its end is trained so already.
+    Earlier checks stay, because a training without checks cannot be paused. A task that was accepted at its last step
+    is returned unchanged.
+
+    Args:
+        task: The proxy task.
+        recipe: The study's recipe.
+        final_step: Last step of the new schedule.
     """
     whole = recipe.under(task)
     if final_step == whole.total_steps:

@@ -1,8 +1,8 @@
-"""Proxy search: train the reference models under each proxy task until they rank as full training ranks them.
+"""Proxy search: train the reference models under each proxy task until they rank as under full training.
 
-All proxy tasks race in lockstep of training time, or are tried one after the other. Their checks are judged in the
-order of that time, each once every model has reached it, so that what is decided hangs neither on which trial was
-fastest nor on how many run at once.
+All proxy tasks race in lockstep of training time, or are judged one after the other. Checks are judged in the order of
+rated training time, each once every model has reached it, so that decisions depend neither on which trial was fastest
+nor on how many run at once.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -58,19 +58,22 @@ class ProxySearchStage:
         folder: Path,
         confirmations: Sequence[ConfirmationState] = (),
     ) -> None:
-        """Say what to judge.
+        """Configure the stage.
 
         Args:
-            settings: How.
+            settings: Settings of the proxy search.
             tasks: Proxy tasks by name, in the order of the grid.
-            criterion: When a task is good.
-            judged_by: The criterion and the settings in words, to know a change of them by.
+            criterion: Acceptance criterion.
+            judged_by: Criterion and settings as JSON; a task judged by other rules is judged again.
             references: Models with full-training scores.
-            candidate_pool: Candidates that may become references while a verdict is undecided.
-            recipe: The study's trainings.
-            seed: Seed of every proxy training; another than the references'.
-            folder: Where each task's state lives.
-            confirmations: What became of earlier winners: a contradicted one is none.
+            candidate_pool: Candidates that become references if a verdict is inconclusive.
+            recipe: The study's recipe.
+            seed: Seed of all proxy trainings; differs from the references' seed.
+            folder: Folder with one state file per task.
+            confirmations: Confirmations of earlier winners; a contradicted winner is withdrawn.
+
+        Raises:
+            ConfigError: A setting or an override of a task is invalid.
         """
         settings.check()
         self._settings = settings
@@ -85,18 +88,18 @@ class ProxySearchStage:
         self._confirmations = tuple(confirmations)
         self._known: KnownTasks = {}
         self._specs: dict[tuple[str, int], TrialSpec] = {}
-        # Applying the overrides of every task now refuses a wrong one before the first trial.
+        # Applies the overrides of every task now, so that an invalid one is refused before the first trial.
         self._steps = {name: self._spec(name, self._references[0]).check_steps for name in self._proxy_tasks}
 
     def load(self) -> ProxySearchState:
-        """All tasks that the study has judged, and this controller's own."""
+        """Read the states of all tasks in the study, and make states for new tasks of this controller."""
         known = read_tasks(self._folder)
         own = {name: self._known_or_new(name, known) for name in self._proxy_tasks}
         return ProxySearchState(sort_tasks({**known, **own}))
 
     def save(self, state: ProxySearchState) -> ProxySearchState:
-        """Store the own tasks that changed, each in its file, and learn what others have decided."""
-        # Jobs of one sweep write one file together: without the lease the slower would undo the faster.
+        """Store the changed tasks of this controller, each in its file, and read the decisions of other controllers."""
+        # The jobs of a sweep share `rules.json`; the lease keeps a job from overwriting newer states.
         with Lease(self._folder.parent / "merge.lock").hold("the proxy search", wait_seconds=None):
             stored = read_tasks(self._folder, self._known)
             changed = [state.tasks[name] for name in self._proxy_tasks if stored.get(name) != state.tasks[name]]
@@ -110,13 +113,13 @@ class ProxySearchStage:
         return merged
 
     def specs(self, state: ProxySearchState) -> list[TrialSpec]:
-        """The trials of the tasks that are being judged, and of candidates called up as references."""
+        """List the trials of the tasks that are being judged, and of candidates requested as references."""
         contenders = self._contenders(state)
         proxies = [spec for task in contenders for spec in self._task_specs(task)]
         return [*proxies, *(spec for task in contenders for spec in self._candidate_pool.requested_specs(task))]
 
     def next_action(self, state: ProxySearchState, records: Records) -> Train | Decide[ProxySearchState] | None:
-        """Judge the check that comes first in training time, once all models of its task have reached it."""
+        """Judge the check with the shortest rated time, once all models of its task have reached it."""
         changed = reopening.find_next_change(state.tasks, self._proxy_tasks, self._confirmations)
         if changed is not None:
             return self._decide(state, changed)
@@ -148,7 +151,7 @@ class ProxySearchStage:
         return self._rung(contenders, known, times, best, records)
 
     def progress(self, state: ProxySearchState, records: Records) -> Progress:
-        """Steps of the tasks that are yet to be judged, at most."""
+        """Summarise the steps of the undecided tasks; the total assumes that none stops early."""
         own = [state.tasks[name] for name in self._proxy_tasks]
         open_tasks = [task for task in own if task.stopping_state is None]
         contenders = self._contenders(state)
@@ -171,12 +174,12 @@ class ProxySearchStage:
         self._known[path] = get_stamp(path), task
 
     def _contenders(self, state: ProxySearchState) -> list[TaskState]:
-        """The own tasks that are judged now."""
+        """List the undecided tasks of this controller that are judged now."""
         open_tasks = [state.tasks[name] for name in self._proxy_tasks if state.tasks[name].stopping_state is None]
         return open_tasks if self._settings.policy == "race" else open_tasks[:1]
 
     def _spec(self, name: str, model: Reference) -> TrialSpec:
-        # Specs hash themselves once; a race looks at all of them again and again.
+        # A spec caches its hash, and the race reads all specs repeatedly.
         if (name, model.number) not in self._specs:
             task = self._proxy_tasks[name]
             spec = TrialSpec(model.architecture, task, Split.SEARCH, self._seed, self._recipe)
@@ -199,18 +202,18 @@ class ProxySearchStage:
         keys = tuple(self._spec(name, model).key for model in self._references)
         is_same = known is not None and known.keys[: len(keys)] == keys and known.judged_by == self._judged_by
         if known is not None and is_same and known.stopping_state is not StoppingState.EXCESS_FAILURES:
-            return known  # what failed from outside may have been mended, and is looked at again
+            return known  # excess failures may have been fixed, so the task is judged again
         new = [other for other in self._proxy_tasks if other not in all_known]
         number = known.number if known is not None else len(all_known) + new.index(name)
         return TaskState(name, number, self._proxy_tasks[name], self._judged_by, keys, self._steps[name][-1])
 
     def _measure_speed(self, name: str, models: JudgedModels) -> TaskSpeed | None:
-        """The pace of the selected references: models that are added later do not change what is on record."""
+        """Measure a task's speed on the selected references only, so that added references do not change it."""
         devices = self._spec(name, self._references[0]).devices
         return race.measure_speed(self._steps[name], models.records[: len(self._references)], devices)
 
     def _next_step(self, task: TaskState) -> int:
-        """The step to judge next; the last one again where references were added after it."""
+        """Return the step to judge next: the last one again if references were added after it."""
         is_to_judge_again = bool(task.checks) and (
             task.checks[-1].models < len(task.keys) or task.requested > task.completed
         )
@@ -230,7 +233,7 @@ class ProxySearchStage:
     def _unrated(
         self, contenders: Mapping[str, TaskState], known: Mapping[str, TaskSpeed], records: Records
     ) -> dict[str, int]:
-        """Trials to train until the speed of every task is known."""
+        """Return the trials to train until the speed of every task is measured."""
         waiting = {name: race.find_rated_step(self._steps[name]) for name in contenders if name not in known}
         return self._open(((contenders[name], until) for name, until in waiting.items()), records)
 
@@ -242,10 +245,10 @@ class ProxySearchStage:
         best: "_Best | None",
         records: Records,
     ) -> Train:
-        """What to train before the next judgement: candidates called up first, then all tasks to the rung's end.
+        """Return the trials to train before the next look: requested candidates first, then all tasks up to the rung.
 
-        Where each trial has a slot the small models are paused too: else they train far beyond the check that the
-        slowest still has to reach.
+        Even if each trial has a slot, fast tasks pause at the end of the rung; otherwise they would train far beyond
+        the check that the slowest task still has to reach.
         """
         first = race.find_earliest(times)
         called = {
@@ -256,7 +259,7 @@ class ProxySearchStage:
         start = max(speed.seconds_at(race.find_rated_step(speed.check_steps)) for speed in task_speeds.values())
         end = race.find_horizon(times[first], start, self._settings.rung_growth)
         if best is not None:
-            end = min(end, best.seconds)  # a check that comes later could not be cheaper, and is never judged
+            end = min(end, best.seconds)  # later checks cannot be cheaper and are never judged
         step = self._next_step(contenders[first])
         in_turn = sorted(contenders, key=lambda name: times[name])
         until = {name: max(task_speeds[name].last_check_within(end), step if name == first else 0) for name in in_turn}
@@ -274,7 +277,7 @@ class ProxySearchStage:
         }
 
     def _judged(self, state: ProxySearchState, task: TaskState, models: JudgedModels, speed: TaskSpeed) -> TaskState:
-        """The task with its next check, and its end or its wish for more references if that follows."""
+        """Look at the task's next check and return the task with it, perhaps stopped or requesting references."""
         steps, step = self._steps[task.name], self._next_step(task)
         looks = steps.index(step) + 1
         plan = LookPlan(
@@ -296,7 +299,7 @@ class ProxySearchStage:
         return judged if stopping is None else _ended(judged, stopping)
 
     def _grown(self, task: TaskState, records: Records) -> TaskState | None:
-        """The task with the references that were called up for it; None while these still train."""
+        """Return the task with its requested references added; None while they still train."""
         trainable = self._candidate_pool.trainable(task, records)
         if trainable is None:
             return None
@@ -327,7 +330,7 @@ class ProxySearchStage:
 
 @dataclass(frozen=True)
 class _Best:
-    """The accepted task that others must be cheaper than, and the training time they must stay below."""
+    """The best accepted task, and the rated training time (seconds) that another task must stay below."""
 
     name: str
     seconds: float
@@ -360,7 +363,7 @@ def _outcome(before: TaskState, task: TaskState) -> str | None:
     if task.stopping_state is None:
         return None if before.stopping_state is None else f"{task.name}: goes on, for {before.beaten_by} is no winner"
     if task.stopping_state is StoppingState.CONTRADICTED:
-        return None  # the confirmation has said so
+        return None  # the confirmation has logged it
     last = task.checks[-1].correlation if task.checks else None
     tau = "" if last is None else f", tau {last.tau:.2f} on {last.n} models"
     seconds = "" if task.final_train_seconds is None else f" after {task.final_train_seconds:.1f} s of training"

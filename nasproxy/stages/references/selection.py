@@ -1,4 +1,4 @@
-"""What all ways of selecting reference models share: how a candidate becomes one, and when too many failed."""
+"""Parts that all selections of reference models share: their protocol, making a reference, the limit on failures."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from nasproxy.trials.records import TrialRecord
 from nasproxy.trials.spec import TrialSpec
 
 BASELINE = -1
-"""The baseline model's number: it is no candidate."""
+"""Number of the baseline model, which is not a candidate."""
 
 ADVICE = {
     "oom": "lower training.micro_batch, or drop the largest choices of the search space",
@@ -24,53 +24,53 @@ ADVICE_AFTER_REPLACEMENT = {
     "oom": "drop the largest choices of the search space, or raise failures.max_oom_retries",
     "nan": "lower trainer.learning_rate, or warm up",
 }
-"""Of the causes that another trial may stand in for."""
+"""Advice for causes that are retried, after the retries failed as well."""
 
 
 class Selection(Protocol):
-    """A way to select the reference models, with its settings.
+    """Settings of a way to select the reference models.
 
     Attributes:
-        is_random: Whether they are a random sample of the search space, so that random ones may be added to them.
+        is_random: Whether the references are a random sample of the search space, to which random ones can be added.
     """
 
     is_random: bool
 
     @property
     def candidates(self) -> int:
-        """Candidates that it draws on."""
+        """Number of candidates."""
         ...
 
     @property
     def rounds(self) -> Sequence[tuple[int, float]]:
-        """How many models are trained how far, as a fraction of training; models of a round go on in the next."""
+        """Rounds of the selection: number of models and the fraction of training up to which a round trains them."""
         ...
 
     @property
     def removed_per_iteration(self) -> int:
-        """Candidates that are dropped in each iteration."""
+        """Candidates removed in each iteration."""
         ...
 
     @property
     def models(self) -> int:
-        """Reference models that it ends with."""
+        """Number of reference models."""
         ...
 
     @property
     def base(self) -> dict[str, Any]:
-        """What must stay as it is while a study lasts."""
+        """Settings that must not change during a study."""
         ...
 
     def check(self) -> None:
-        """Refuse what cannot work.
+        """Check the settings.
 
         Raises:
-            ConfigError: A number is out of range.
+            ConfigError: A value is out of range.
         """
         ...
 
     def make_stage(self, **context: Any) -> Stage[SelectionState]:
-        """The controller that selects so.
+        """Make the stage that performs the selection.
 
         Args:
             **context: `recipe`, `candidates`, `baseline`, `seed` and `folder`.
@@ -79,26 +79,31 @@ class Selection(Protocol):
 
 
 def make_reference(number: int, spec: TrialSpec, records: Records) -> Reference:
-    """A fully trained candidate as a reference."""
+    """Make a reference from a fully trained candidate; training time counts all its devices."""
     last = records[spec.key].checks[-1]
     return Reference(number, spec.architecture, spec.key, last.score, last.train_seconds * spec.devices)
 
 
 def check_failure_ratio(ratio: float) -> None:
-    """Refuse a share of failures that is none.
+    """Check that the allowed share of failures lies in [0, 1].
 
     Raises:
-        ConfigError: It lies outside [0, 1].
+        ConfigError: It does not.
     """
     if not 0 <= ratio <= 1:
         raise ConfigError(f"selection.max_failure_ratio must lie in [0, 1], got {ratio:g}")
 
 
 def check_failures(state: SelectionState, records: Records, max_ratio: float) -> None:
-    """Stop where more candidates failed than may; one that another trial stands in for has not.
+    """Stop the stage if more candidates failed than allowed; a trial with a pending or successful retry has not failed.
+
+    Args:
+        state: State of the selection.
+        records: Records of the current candidates, by key.
+        max_ratio: Share of the candidates that may fail.
 
     Raises:
-        StageStoppedError: With a table of the causes, what to do about each, and where to look.
+        StageStoppedError: Too many failed; the message lists the causes, an example trial and advice for each.
     """
     earlier = {number for iteration in state.iterations for number in iteration.failed}
     now = {n for n in state.iterations[-1].candidates if records[state.keys[n]].is_failed}
@@ -116,7 +121,7 @@ def check_failures(state: SelectionState, records: Records, max_ratio: float) ->
 
 
 def _by_cause(keys: Sequence[str], records: Records) -> str:
-    """A table of failed candidates in plain text, the most frequent cause first."""
+    """Format a plain-text table of failed candidates by cause, the most frequent one first."""
     of_cause: dict[str, list[str]] = {}
     for key in keys:
         cause = records[key].status.cause
@@ -132,7 +137,7 @@ def _by_cause(keys: Sequence[str], records: Records) -> str:
 
 
 def _advice(cause: str, example: TrialRecord) -> str:
-    """What to do, without what was tried."""
+    """Return advice for a cause; if retries were tried and failed, other advice."""
     tried = [retry.change for retry in example.retries if retry.cause.value == cause]
     if tried:
         return f"{tried[-1]} did not help: {ADVICE_AFTER_REPLACEMENT[cause]}"
@@ -140,7 +145,7 @@ def _advice(cause: str, example: TrialRecord) -> str:
 
 
 def describe_references(state: SelectionState, records: Records) -> str:
-    """The stage's result in words."""
+    """Describe the result of the selection in one line."""
     failed = state.iterations[-1].failed
     causes = Counter(cause.value for n in failed if (cause := records[state.keys[n]].status.cause))
     words = ", ".join(f"{count} by {cause}" for cause, count in causes.most_common())

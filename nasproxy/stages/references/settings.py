@@ -1,4 +1,4 @@
-"""Settings of the reference models that an inconclusive verdict may add."""
+"""Settings of the number of reference models."""
 
 from dataclasses import dataclass
 
@@ -7,11 +7,11 @@ from nasproxy.errors import ConfigError
 
 @dataclass
 class ReferencesSettings:
-    """How far an undecided verdict may add reference models.
+    """Number of reference models, initially and after inconclusive verdicts.
 
     Attributes:
         initial: Reference models that are selected and trained fully before the proxy search.
-        max: Reference models that a proxy task may be judged on; that of the selection or less adds none.
+        max: Maximum number of reference models for a proxy task; at most `initial` adds none.
         step: Models that are added at a time.
     """
 
@@ -20,10 +20,10 @@ class ReferencesSettings:
     step: int = 5
 
     def check(self) -> None:
-        """Refuse what cannot work.
+        """Check the settings.
 
         Raises:
-            ConfigError: A number is out of range.
+            ConfigError: A value is out of range.
         """
         if self.step < 1 or self.max < 0:
             raise ConfigError(

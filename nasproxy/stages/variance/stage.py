@@ -1,7 +1,7 @@
-"""Variance measurement: one workable model, trained several times with other seeds.
+"""Variance measurement: train one model several times with different seeds.
 
-The cloud tool's first tool: hunt a model that trains at all, train it five times on the user's schedule, and judge
-how much its final scores vary and how smooth its curves are.
+This is the variance measurement of the cloud tool: find a model that trains at all, train it five times on the user's
+schedule, and judge how much its final scores vary and how smooth its curves are.
 """
 
 from collections import Counter
@@ -21,7 +21,7 @@ from nasproxy.trials.spec import Architecture, Recipe, Split, TrialSpec
 
 
 class VarianceStage:
-    """Measures how much chance alone moves a model's score."""
+    """Measures how much a model's score varies between seeds."""
 
     name = "variance"
 
@@ -34,14 +34,14 @@ class VarianceStage:
         seed: int,
         folder: Path,
     ) -> None:
-        """Say what to measure.
+        """Configure the stage.
 
         Args:
-            settings: How.
-            recipe: The study's trainings.
-            candidates: Architectures to try for a workable one, in order.
-            seed: Seed of the first copy; the others follow on.
-            folder: Where the state lives.
+            settings: Settings of the measurement.
+            recipe: The study's recipe.
+            candidates: Architectures, of which the first trainable one is measured.
+            seed: Seed of the first training; the others use the following integers.
+            folder: Folder of the state.
         """
         settings.check()
         self._settings = settings
@@ -52,7 +52,7 @@ class VarianceStage:
         self._folder = folder
 
     def load(self) -> VarianceState:
-        """The state as stored, or a fresh one."""
+        """Read the stored state, or make a fresh one."""
         return read_record(self._folder / "state.json", VarianceState) or VarianceState()
 
     def save(self, state: VarianceState) -> VarianceState:
@@ -61,13 +61,13 @@ class VarianceStage:
         return state
 
     def specs(self, state: VarianceState) -> list[TrialSpec]:
-        """The candidates, or the copies of the workable one."""
+        """List one trial per candidate or, once a trainable one is found, its trials with all seeds."""
         if state.trainable is None:
             return [self._spec(candidate, 0) for candidate in self._candidates]
         return [self._spec(self._candidates[state.trainable], copy) for copy in range(self._settings.seeds)]
 
     def next_action(self, state: VarianceState, records: Records) -> Train | Decide[VarianceState] | None:
-        """Hunt a workable model, train its copies, judge them."""
+        """Find a trainable model, train it with all seeds, judge the results."""
         if state.result is not None:
             return None
         if state.trainable is None:
@@ -79,7 +79,7 @@ class VarianceStage:
         return Train({spec.key: spec.total_steps for spec in specs})
 
     def progress(self, state: VarianceState, records: Records) -> Progress:
-        """Steps of all copies."""
+        """Summarise the steps of the trainings with all seeds."""
         copies, total = self._settings.seeds, self._recipe.total_steps
         return Progress(
             stage=self.name,
@@ -94,7 +94,7 @@ class VarianceStage:
         return TrialSpec(architecture, ProxyTask(), Split.FULL, self._seed + copy, self._recipe)
 
     def _hunt(self, state: VarianceState, records: Records) -> Train | Decide[VarianceState]:
-        """Take the first candidate that trains; which ones do not is told by their trials, not by the state."""
+        """Find the first trainable candidate; failed candidates are recognised by their trials, not by the state."""
         until = max(1, round(self._settings.trainable_fraction * self._recipe.total_steps))
         for number, spec in enumerate(self.specs(state)):
             record = records[spec.key]
@@ -127,7 +127,7 @@ class VarianceStage:
 
 
 def _reasons(specs: Sequence[TrialSpec], records: Records) -> str:
-    """Why trials failed, and where to read more, in words."""
+    """Describe why trials failed, and name the log of one of them."""
     ended = {spec.key: records[spec.key] for spec in specs if records[spec.key].is_failed}
     failed = {record.trained_as(key): record.status for key, record in ended.items()}
     messages = Counter(str(status.message).strip().split("\n", 1)[0] for status in failed.values())
@@ -147,10 +147,10 @@ def _outcome(result: VarianceResult) -> str:
 
 
 def check_variance(state: VarianceState, settings: VarianceSettings) -> None:
-    """Stop the study on a verdict that its gate does not let pass.
+    """Stop the study if the variance is too high and `on_failure` is `stop`.
 
     Raises:
-        StageStoppedError: The training is too noisy to rank models by.
+        StageStoppedError: Training is too noisy to rank models.
     """
     if state.result is not None and not state.result.verdict.is_good and settings.on_failure == "stop":
         raise StageStoppedError(
