@@ -56,7 +56,7 @@ class RetryChain:
             by = RetryLink(retry.spec.key, cause, retry.change)
             if self._records[-1].retries[:1] != (by,):
                 store.create(retry.spec)
-                news.append(f"trial {key} failed by {cause.value}: {by.key} stands in for it, with {by.change}")
+                news.append(f"trial {key} failed ({cause.value}): retrying it as trial {by.key} with {by.change}")
             self.specs.append(retry.spec)
             self._links.append(by)
             self._link(store)

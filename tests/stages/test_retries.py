@@ -133,7 +133,7 @@ def test_trackers_are_told_of_each_training_under_its_own_key_and_of_each_change
         assert isinstance(notes, Notes)
         assert notes.told == [(spec.key, State.FAILED, (by,)), (by.key, State.DONE, ())]
     assert runtime.tracker.said == [  # type: ignore[attr-defined]
-        f"trial {spec.key} failed by oom: {by.key} stands in for it, with a micro-batch of 8 instead of 16"
+        f"trial {spec.key} failed (oom): retrying it as trial {by.key} with a micro-batch of 8 instead of 16"
     ]
     assert again.tracker.said == []  # type: ignore[attr-defined]
 
@@ -212,10 +212,10 @@ class DyingStore(FolderTrialStore):
         self._die("made", is_now=spec.recipe.micro_batch is not None)
         return digest
 
-    def replace(self, key: str, line: tuple[RetryLink, ...]) -> None:
-        super().replace(key, line)
+    def link_retries(self, key: str, retries: tuple[RetryLink, ...]) -> None:
+        super().link_retries(key, retries)
         self._die("linked")
-        self._die("half linked", is_now=len(line) > 1)
+        self._die("half linked", is_now=len(retries) > 1)
 
     def request(self, key: str, request: Request) -> None:
         super().request(key, request)

@@ -36,7 +36,7 @@ MakeRuntime = Callable[..., Runtime]
 RECIPE = synthetic.make_recipe(total_steps=100, check_every_steps=4, noise=0.01)
 HOPELESS = ProxyTask(overrides={"trainer.noise": 50.0})
 """Ranks by chance alone."""
-NO_RESERVE = CandidatePool([], 0, step=5, maximum=0, search_trials=1, full_seconds=1.0)
+EMPTY_POOL = CandidatePool([], 0, step=5, maximum=0, search_trials=1, full_seconds=1.0)
 
 
 def architectures(count: int, faults: dict[int, str] | None = None) -> list[Architecture]:
@@ -73,7 +73,7 @@ class Search:
     def run(self, tasks: dict[str, ProxyTask], target: float = 0.65, **settings: Any) -> ProxySearchState:
         faults = settings.pop("faults", None)
         criterion = settings.pop("criterion", FirstCrossing(target=target))
-        requested_specs = settings.pop("reserve", NO_RESERVE)
+        candidate_pool = settings.pop("candidate_pool", EMPTY_POOL)
         references = [
             Reference(i, architecture, f"reference{i}", float(str(architecture["quality"])), 1.0)
             for i, architecture in enumerate(architectures(10, faults))
@@ -84,7 +84,7 @@ class Search:
             criterion=criterion,
             judged_by=f"first crossing {target} {sorted(settings.items())}",
             references=references,
-            candidate_pool=requested_specs,
+            candidate_pool=candidate_pool,
             recipe=RECIPE,
             seed=1,
             folder=self.folder / "proxy_search" / "tasks",
@@ -259,8 +259,8 @@ class TestRandomSelection:
             assert status.cause is not None
             assert status.cause.value == cause
         assert last == (
-            "Mend the causes, and run it again. With another trainer, training or failures setting, or a higher "
-            "selection.max_failure_ratio, now 0.15, it is another study: begin it with study=NAME."
+            "Fix the causes and run the command again. Changing a trainer, training or failures setting, or "
+            "selection.max_failure_ratio (now 0.15), needs another study: use study=NAME."
         )
 
     def test_the_diagnosis_does_not_advise_what_was_tried(self, tmp_path: Path, make_runtime: MakeRuntime) -> None:
@@ -274,9 +274,9 @@ class TestRandomSelection:
             self.take(tmp_path, runtime, candidates, recipe=recipe, models=20, max_failure_ratio=0.05)
         rows = {row.split()[0]: row for row in str(stopped.value).splitlines()[2:-1]}
         assert rows["nan"].endswith(
-            "a learning rate of 0.1 instead of 0.2 did not help: lower trainer.learning_rate, or warm up"
+            "a learning rate of 0.1 instead of 0.2 did not help: lower trainer.learning_rate, or add warm-up"
         )
-        assert "a micro-batch of 8 instead of 16 did not help: drop the largest choices" in rows["oom"]
+        assert "a micro-batch of 8 instead of 16 did not help: remove the largest choices" in rows["oom"]
 
     def test_a_candidate_that_another_trial_stands_in_for_has_not_failed(
         self, tmp_path: Path, make_runtime: MakeRuntime
@@ -518,7 +518,7 @@ class TestProxySearch:
 
     def test_a_name_keeps_its_setting(self, search: Search) -> None:
         search.run({"mine": ProxyTask(width=0.5)})
-        with pytest.raises(ConfigError, match="proxy task 'mine' must stay what it is"):
+        with pytest.raises(ConfigError, match="proxy task 'mine' must keep its setting during a study"):
             search.run({"mine": ProxyTask(width=0.25)})
 
     def test_a_larger_grid_extends_and_trains_nothing_again(self, search: Search) -> None:

@@ -32,5 +32,5 @@ class ConfirmSettings:
         if self.fresh_models != 0 and self.fresh_models < MIN_FRESH_MODELS:
             raise ConfigError(
                 f"confirm.fresh_models must be 0 or at least {MIN_FRESH_MODELS}, got {self.fresh_models}: fewer models "
-                f"tell nothing"
+                f"cannot show a rank correlation"
             )

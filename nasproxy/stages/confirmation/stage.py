@@ -100,7 +100,7 @@ class ConfirmationStage:
     def next_action(self, state: ConfirmationState, records: Records) -> Train | Decide[ConfirmationState] | None:
         """Retrain all models and judge them, then train and judge fresh ones."""
         if not state.is_begun:
-            words = f"{state.task}: its models train once more, {self._final_step:,} steps in all"
+            words = f"{state.task}: training its confirmation runs, {self._final_step:,} steps each"
             return Decide(replace(state, is_begun=True), None if state.is_trained_already else words)
         if state.outcome is None:
             waiting = _waiting(self._specs, records)
@@ -131,7 +131,7 @@ class ConfirmationStage:
         present = len(models.present_at(self._final_step))
         if present < self._judge.needed(models):
             failed = replace(state, outcome=ConfirmationOutcome.EXCESS_FAILURES)
-            return Decide(failed, f"{state.task}: too many trials were lost to confirm it, {present} are left")
+            return Decide(failed, f"{state.task}: not confirmed, {present} models with a score are too few")
         last = self._task.checks[-1].correlation if self._task.checks else None
         result = self._confirm(models, last)
         outcome = ConfirmationOutcome.CONTRADICTED if result.is_contradicted else ConfirmationOutcome.STANDS
@@ -162,7 +162,7 @@ class ConfirmationStage:
 
     def _next_of_fresh(self, state: ConfirmationState, records: Records) -> Train | Decide[ConfirmationState]:
         if state.fresh is None:
-            words = f"{state.task}: {self._settings.fresh_models} fresh models train fully"
+            words = f"{state.task}: training {self._settings.fresh_models} fresh models fully"
             return Decide(replace(state, fresh=self._begun_fresh()), words)
         waiting = _waiting(self._tried(records), records)
         return Train(waiting) if waiting else self._fresh_judged(state, state.fresh, records)
@@ -202,7 +202,7 @@ class ConfirmationStage:
         judged = replace(
             fresh, is_judged=True, trainable=len(trainable), failed=tuple(causes.most_common()), result=result
         )
-        words = "too few have scores" if result is None else _tau_words(result)
+        words = "too few models with scores" if result is None else _tau_words(result)
         return Decide(replace(state, fresh=judged), f"{state.task}: {len(trainable)} fresh models: {words}")
 
 
@@ -236,7 +236,7 @@ def _waiting(specs: Sequence[TrialSpec], records: Records) -> Mapping[str, int]:
 
 
 def _words(outcome: ConfirmationOutcome, result: Confirmation) -> str:
-    verdict = "contradicted" if outcome is ConfirmationOutcome.CONTRADICTED else "the verdict stands"
+    verdict = "contradicted" if outcome is ConfirmationOutcome.CONTRADICTED else "confirmed"
     return f"{verdict}, {_tau_words(result)}"
 
 
@@ -247,9 +247,9 @@ def _tau_words(result: Confirmation) -> str:
     if result.p_value is None or result.noticeable_tau is None:
         return found
     power = (
-        f"a true tau of {result.noticeable_tau:.2f} would have been noticed with 80 % power"
+        f"the test detects tau <= {result.noticeable_tau:.2f} with 80 % power"
         if result.noticeable_tau > 0
-        else "so few models notice no true tau above 0 with 80 % power"
+        else "with so few models the test detects no tau above 0 with 80 % power"
     )
     p_value = "p < 0.001" if result.p_value < 0.001 else f"p {result.p_value:.3f}"
     return f"{found}, {p_value} (target {result.stated_tau:g}; {power})"

@@ -69,15 +69,16 @@ class ProxySearchSettings:
         if self.train_seconds_limit is not None and not self.train_seconds_limit > 0:
             raise ConfigError(
                 f"proxy_search.train_seconds_limit must be above 0, got {self.train_seconds_limit:g}: "
-                f"give null for no limit"
+                f"use null for no limit"
             )
         if self.rung_growth <= 1:
             raise ConfigError(f"proxy_search.rung_growth must be above 1, got {self.rung_growth:g}")
         if self.planned_tasks is not None and self.planned_tasks < 1:
             raise ConfigError(
-                f"proxy_search.planned_tasks must be at least 1, got {self.planned_tasks}: count the grid, or give null"
+                f"proxy_search.planned_tasks must be at least 1, got {self.planned_tasks}: use null if unknown"
             )
         if self.min_models < 5:
             raise ConfigError(
-                f"proxy_search.min_models must be at least 5, got {self.min_models}: fewer models tell nothing"
+                f"proxy_search.min_models must be at least 5, got {self.min_models}: fewer models cannot show a rank "
+                f"correlation"
             )

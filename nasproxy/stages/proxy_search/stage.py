@@ -196,8 +196,8 @@ class ProxySearchStage:
         known = all_known.get(name)
         if known is not None and known.proxy_task != self._proxy_tasks[name]:
             raise ConfigError(
-                f"proxy task {name!r} must stay what it is in this study, and was another setting before: give the new "
-                f"setting a name of its own"
+                f"proxy task {name!r} must keep its setting during a study, got another setting than before: give the "
+                f"new setting another name"
             )
         keys = tuple(self._spec(name, model).key for model in self._references)
         is_same = known is not None and known.keys[: len(keys)] == keys and known.judged_by == self._judged_by
@@ -351,7 +351,7 @@ def _detail(contenders: Sequence[TaskState], decided: int, total: int) -> str:
         return ""
     names = contenders[0].name if len(contenders) == 1 else f"{len(contenders)} tasks race"
     calls = sum(task.requested - task.completed for task in contenders)
-    more = f", {calls} more references" if calls else ""
+    more = f", {calls} references being added" if calls else ""
     return f"{names} ({decided} of {total} decided{more})"
 
 
@@ -359,9 +359,9 @@ def _outcome(before: TaskState, task: TaskState) -> str | None:
     if task.requested > before.requested:
         tau = "" if task.checks[-1].correlation is None else f" at tau {task.checks[-1].correlation.tau:.2f}"
         called = task.requested - before.requested
-        return f"{task.name}: undecided{tau} on {len(task.keys)} models, {called} more are trained fully"
+        return f"{task.name}: inconclusive{tau} on {len(task.keys)} models, {called} references are added"
     if task.stopping_state is None:
-        return None if before.stopping_state is None else f"{task.name}: goes on, for {before.beaten_by} is no winner"
+        return None if before.stopping_state is None else f"{task.name}: continues, {before.beaten_by} was withdrawn"
     if task.stopping_state is StoppingState.CONTRADICTED:
         return None  # the confirmation has logged it
     last = task.checks[-1].correlation if task.checks else None

@@ -14,15 +14,15 @@ BASELINE = -1
 """Number of the baseline model, which is not a candidate."""
 
 ADVICE = {
-    "oom": "lower training.micro_batch, or drop the largest choices of the search space",
-    "nan": "try failures.on_nan=lower_rate or clip, lower trainer.learning_rate, or warm up",
-    "crash": "read worker.log there: the model or the trainer raises",
-    "lost": "workers died from outside: look for a memory limit or a full disk",
+    "oom": "lower training.micro_batch, or remove the largest choices of the search space",
+    "nan": "try failures.on_nan=lower_rate or clip, lower trainer.learning_rate, or add warm-up",
+    "crash": "read worker.log in this folder: the model or the trainer raised an error",
+    "lost": "workers were killed: check memory limits and free disk space",
 }
 
 ADVICE_AFTER_REPLACEMENT = {
-    "oom": "drop the largest choices of the search space, or raise failures.max_oom_retries",
-    "nan": "lower trainer.learning_rate, or warm up",
+    "oom": "remove the largest choices of the search space, or raise failures.max_oom_retries",
+    "nan": "lower trainer.learning_rate, or add warm-up",
 }
 """Advice for causes that are retried, after the retries failed as well."""
 
@@ -115,8 +115,8 @@ def check_failures(state: SelectionState, records: Records, max_ratio: float) ->
         f"selection allows {max_ratio:.0%} of {tried} candidates to fail, and {failed} did ({failed / tried:.0%})"
         f"{before}:\n"
         f"{_by_cause([state.keys[n] for n in sorted(now)], records)}\n"
-        f"Mend the causes, and run it again. With another trainer, training or failures setting, or a higher "
-        f"selection.max_failure_ratio, now {max_ratio:g}, it is another study: begin it with study=NAME."
+        f"Fix the causes and run the command again. Changing a trainer, training or failures setting, or "
+        f"selection.max_failure_ratio (now {max_ratio:g}), needs another study: use study=NAME."
     )
 
 
@@ -149,5 +149,5 @@ def describe_references(state: SelectionState, records: Records) -> str:
     failed = state.iterations[-1].failed
     causes = Counter(cause.value for n in failed if (cause := records[state.keys[n]].status.cause))
     words = ", ".join(f"{count} by {cause}" for cause, count in causes.most_common())
-    lost = f"; {len(failed)} of the last {len(state.iterations[-1].candidates)} failed ({words})" if failed else ""
+    lost = f"; {len(failed)} of {len(state.iterations[-1].candidates)} candidates failed ({words})" if failed else ""
     return f"{len(state.references or ())} reference models are trained{lost}"

@@ -28,5 +28,5 @@ class ReferencesSettings:
         if self.step < 1 or self.max < 0:
             raise ConfigError(
                 f"references needs step of at least 1 and max of at least 0, got {self.step} and {self.max}: "
-                f"references.max=0 adds none"
+                f"use references.max=0 to add none"
             )

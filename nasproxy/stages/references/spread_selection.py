@@ -222,7 +222,7 @@ def _score_at(records: Records, key: str, step: int) -> float:
     check = records[key].check_at(step)
     if check is None:  # pragma: no cover - the contract of trainers, tested for all of them
         raise StageStoppedError(
-            f"trial {key} has checks beyond step {step} but none at it: its trainer must "
-            f"validate at the steps it is given"
+            f"trial {key} needs a check at step {step}, got only checks before and after it: validate at all steps of "
+            f"trial.check_steps"
         )
     return check.score

@@ -32,11 +32,11 @@ class CompareSchedulesSettings:
             values = getattr(self, name)
             if name not in trainer:
                 raise ConfigError(
-                    f"job=compare_schedules needs a trainer with {name!r}, got {trainer.get('_target_')} without: take "
-                    f"trainer=image_classifier, or give yours such an argument"
+                    f"job=compare_schedules needs a trainer with {name!r}, got {trainer.get('_target_')} without: use "
+                    f"trainer=image_classifier, or add this argument to your trainer"
                 )
             if not values or len(set(values)) < len(values):
                 raise ConfigError(
-                    f"compare_schedules.{name} must list different values, got {values}: give each once, such as "
+                    f"compare_schedules.{name} must list different values, got {values}: list each once, such as "
                     f"[{trainer[name]}]"
                 )

@@ -100,8 +100,8 @@ class ScheduleComparisonStage:
         curves = tuple(_measured(curve, records[curve.key], self._total_steps[curve.key]) for curve in state.curves)
         if all(curve.score is None for curve in curves):
             raise StageStoppedError(
-                f"schedules need a model that trains under one of them, and all {len(curves)} trainings failed: see "
-                f"trials/{curves[-1].key}/worker.log"
+                f"job=compare_schedules needs a model that trains under at least one schedule, and all {len(curves)} "
+                f"trainings failed: fix the cause, see trials/{curves[-1].key}/worker.log"
             )
         return Decide(replace(state, curves=curves, is_measured=True), _outcome(curves))
 

@@ -40,7 +40,7 @@ class VarianceSettings:
         if not 2 <= self.min_seeds <= self.seeds:
             raise ConfigError(
                 f"variance needs 2 <= min_seeds <= seeds, got min_seeds {self.min_seeds} and seeds "
-                f"{self.seeds}: one copy has no variance"
+                f"{self.seeds}: one seed has no variance"
             )
         if not 0 < self.trainable_fraction <= 1:
             raise ConfigError(f"variance.trainable_fraction must lie in (0, 1], got {self.trainable_fraction:g}")

@@ -83,7 +83,7 @@ class VarianceStage:
         copies, total = self._settings.seeds, self._recipe.total_steps
         return Progress(
             stage=self.name,
-            detail="looking for a workable model" if state.trainable is None else f"{copies} seeds of one model",
+            detail="searching for a trainable model" if state.trainable is None else f"{copies} seeds of one model",
             trials_done=sum(record.reached(total) for record in records.values()),
             trials_total=copies,
             steps_done=sum(record.step for record in records.values()),
@@ -104,8 +104,8 @@ class VarianceStage:
                 return Train({spec.key: until})
         raise StageStoppedError(
             f"variance needs a model that trains for {self._settings.trainable_fraction:.0%} of its steps, and "
-            f"{len(self._candidates)} candidates failed ({_reasons(self.specs(state), records)}): mend the trainer, "
-            f"the data or the search space, and run the same command again"
+            f"{len(self._candidates)} candidates failed ({_reasons(self.specs(state), records)}): fix the trainer, "
+            f"the data or the search space, and run the command again"
         )
 
     def _judge(self, specs: Sequence[TrialSpec], records: Records) -> VarianceResult:
@@ -113,7 +113,7 @@ class VarianceStage:
         if len(ended) < self._settings.min_seeds:
             raise StageStoppedError(
                 f"variance needs {self._settings.min_seeds} seeds that train to the end, and {len(ended)} of "
-                f"{len(specs)} did ({_reasons(specs, records)}): mend the trainer, and run the same command again"
+                f"{len(specs)} did ({_reasons(specs, records)}): fix the trainer, and run the command again"
             )
         curves = [
             ([check.step for check in records[key].checks], [check.score for check in records[key].checks])
@@ -139,7 +139,7 @@ def _outcome(result: VarianceResult) -> str:
     verdict = result.verdict
     variation = "undefined" if verdict.variation is None else f"{verdict.variation:.3f}"
     smoothness = "undefined" if verdict.smoothness is None else f"{verdict.smoothness:.1f}"
-    words = "good enough to rank by" if verdict.is_good else " ".join(verdict.advice)
+    words = "low enough to rank models" if verdict.is_good else " ".join(verdict.advice)
     return (
         f"variance: coefficient of variation {variation}, smoothness {smoothness}, standard deviation over seeds "
         f"{result.deviation.sd:.4f}: {words}"
@@ -154,6 +154,6 @@ def check_variance(state: VarianceState, settings: VarianceSettings) -> None:
     """
     if state.result is not None and not state.result.verdict.is_good and settings.on_failure == "stop":
         raise StageStoppedError(
-            "variance stopped the study: " + " ".join(state.result.verdict.advice) + " Or go on at your own risk "
-            "with variance.on_failure=warn"
+            "variance stopped the study: " + " ".join(state.result.verdict.advice) + " To continue nevertheless, "
+            "use variance.on_failure=warn"
         )

@@ -35,7 +35,7 @@ REVERSED = {"trainer.reversed_below": 100}
 """Ranks the models in reverse on any schedule shorter than full training's."""
 TRICKY = {"half": ProxyTask(width=0.5, overrides=REVERSED), "full": ProxyTask()}
 """The cheaper one wins, and is contradicted."""
-NO_RESERVE = CandidatePool([], 0, step=5, maximum=0, search_trials=1, full_seconds=1.0)
+EMPTY_POOL = CandidatePool([], 0, step=5, maximum=0, search_trials=1, full_seconds=1.0)
 
 
 def architectures(count: int, faults: dict[int, str] | None = None) -> list[Architecture]:
@@ -84,7 +84,7 @@ class Study:
             criterion=self.judge.criterion,
             judged_by=f"{self.target} {self.alpha}",
             references=self.references,
-            candidate_pool=NO_RESERVE,
+            candidate_pool=EMPTY_POOL,
             recipe=RECIPE,
             seed=1,
             folder=self.folder / "proxy_search" / "tasks",

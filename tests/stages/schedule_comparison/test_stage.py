@@ -55,7 +55,7 @@ def test_what_was_compared_is_not_trained_again(tmp_path: Path, make_runtime: Ma
 
 
 def test_a_model_that_trains_under_no_schedule_stops_the_comparison(tmp_path: Path, make_runtime: MakeRuntime) -> None:
-    with pytest.raises(StageStoppedError, match="all 2 trainings failed: see trials/"):
+    with pytest.raises(StageStoppedError, match="all 2 trainings failed: fix the cause, see trials/"):
         compare(tmp_path, make_runtime(tmp_path), fault="nan")
 
 
