@@ -1,4 +1,4 @@
-"""From a design to what it will cost: time a few steps, count the rest, multiply."""
+"""Forecast of a study's cost: time a few steps, count the planned work, multiply."""
 
 from collections.abc import Collection
 
@@ -22,14 +22,14 @@ from nasproxy.trials.spec import Split, TrialSpec
 def forecast_costs(
     design: StudyBuilder, backend: Backend, open_backend: OpenBackend, score: Score, steps: Collection[StageName]
 ) -> Estimate:
-    """Estimate what a design will cost, by training a few of its models for a few steps.
+    """Estimate the cost of a study by training a few of its models for a few steps.
 
     Args:
-        design: What is to be studied.
-        backend: What would run its trials.
-        open_backend: Opens what runs throwaway trials, on a store of theirs.
-        score: Gives models their zero-cost scores.
-        steps: What is to be estimated.
+        design: The configured study.
+        backend: Backend that would run its trials.
+        open_backend: Opens a backend for timing trials, on their own store.
+        score: Computes zero-cost scores of models.
+        steps: Stages to estimate.
 
     Raises:
         StageStoppedError: No model could be timed.
@@ -106,7 +106,7 @@ def _race(design: StudyBuilder, speeds: Speeds) -> RaceWork:
 
 
 def _expected(design: StudyBuilder, run: RaceWork, speeds: Speeds) -> ExpectedAcceptance:
-    """When the task whose whole training is of middle length would be accepted."""
+    """Compute the expected acceptance of the task with the median length of training."""
     config, recipe = design.config, design.recipe
     whole = sorted(
         run.task_speeds, key=lambda name: run.task_speeds[name].seconds_at(run.task_speeds[name].check_steps[-1])

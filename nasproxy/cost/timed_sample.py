@@ -1,4 +1,4 @@
-"""Chooses what to time: the smallest, a middle and the largest model, and the middle one under proxy tasks."""
+"""Choose and time a sample: the smallest, the median and the largest model, and the median one under proxy tasks."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,14 +16,14 @@ from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.spec import Architecture, Split, TrialSpec, to_canonical_json
 
 BUDGET_SHARE = 0.05
-"""Of the steps of variance and selection: what the throwaway trials take together."""
+"""Steps of all timing trials, as a share of the steps of variance and selection."""
 MAX_SETTINGS = 6
-"""Proxy tasks of different steps that are timed; the others' steps are taken to grow with the model's size."""
+"""Maximum number of proxy tasks that are timed; others are interpolated by the model's size."""
 SPARE_SEEDS = 1000
-"""Above the study's: of trials that only keep a slot busy."""
+"""Offset from the study's seed for trials that only keep slots occupied."""
 
 SCHEDULE = ("training.total_steps", "training.check_every_steps", "training.check_at")
-"""Overrides that change how many steps there are, not what one costs."""
+"""Overrides that change the number of steps, not the cost of a step."""
 
 OpenBackend = Callable[[TrialStore], Backend]
 Score = Callable[[Sequence[Architecture]], ZeroCostScores]
@@ -32,11 +32,11 @@ Result = Timing | TimingFailure
 
 @dataclass(frozen=True)
 class TimedSample:
-    """What is known of a design's models before one is trained.
+    """Sample of a study's models to time before the study.
 
     Attributes:
-        design: What is to be studied.
-        backend: What would run its trials.
+        design: The configured study.
+        backend: Backend that would run its trials.
         scores: Zero-cost scores of the models.
     """
 
@@ -45,7 +45,13 @@ class TimedSample:
     scores: ZeroCostScores
 
     def speeds(self, open_backend: OpenBackend) -> tuple[Speeds, tuple[str, ...]]:
-        """Time a few models; returns the speeds of all, and what went wrong in lines.
+        """Time the sample and interpolate the speeds of all models.
+
+        Args:
+            open_backend: Opens a backend for timing trials, on their own store.
+
+        Returns:
+            Speeds, and one line for each trial that could not be timed.
 
         Raises:
             StageStoppedError: No model could be timed.
@@ -67,7 +73,7 @@ class TimedSample:
 
     @cached_property
     def chosen(self) -> list[Architecture]:
-        """The smallest, a middle and the largest architecture; the first three where sizes are not known."""
+        """The smallest, the median and the largest architecture; the first three if a size is unknown."""
         every = draw_architectures(self.design)
         sizes = {to_canonical_json(each): self._size(each) for each in every}
         if any(size is None for size in sizes.values()):
@@ -78,13 +84,13 @@ class TimedSample:
 
     @cached_property
     def settings(self) -> list[ProxyTask]:
-        """Proxy tasks whose steps differ: less data makes no step cheaper."""
+        """Proxy tasks with different costs per step, without the data fraction, which does not change that cost."""
         steps = [_step_setting(task) for task in self.design.tasks.values()]
         return list({_key(setting): setting for setting in steps}.values())
 
     @cached_property
     def _sizes_under(self) -> Mapping[str, int | None]:
-        """Sizes of the middle model under proxy tasks, where there are too many to time each."""
+        """Sizes of the median model under the proxy tasks beyond `MAX_SETTINGS`, which are not timed."""
         settings = self.settings[MAX_SETTINGS:]
         scores: list[ZeroCost | None] = self.backend.zero_costs([self._under(s) for s in settings]) if settings else []
         return {_key(s): None if score is None else score.size for s, score in zip(settings, scores, strict=True)}
@@ -92,7 +98,7 @@ class TimedSample:
     def _factor(
         self, task: ProxyTask, timed: Sequence[Timed], of_settings: Mapping[str, Result]
     ) -> tuple[float, float]:
-        """Seconds per step and per check under a proxy task, against the middle model's in full training."""
+        """Compute the median model's seconds per step and per check under a proxy task, relative to full training."""
         key, size = _key(_step_setting(task)), self._size(self._middle)
         whole = interpolate_timing(timed, size)
         result = of_settings.get(key)
@@ -141,14 +147,14 @@ class TimedSample:
 
 
 def draw_architectures(design: StudyBuilder) -> list[Architecture]:
-    """All that a study of the design may train."""
+    """List all architectures that the study may train."""
     baseline = [] if design.space.baseline is None else [design.space.baseline]
     every = [*design.candidates, *design.candidate_pool, *baseline]
     return list({to_canonical_json(architecture): architecture for architecture in every}.values())
 
 
 def _step_setting(task: ProxyTask) -> ProxyTask:
-    """What of a proxy task decides the cost of a step."""
+    """Reduce a proxy task to the settings that decide the cost of a step."""
     others = {path: value for path, value in task.overrides.items() if path not in SCHEDULE}
     return replace(task, data_fraction=1.0, overrides=others)
 

@@ -1,7 +1,7 @@
-"""What the same study would have cost in the way of the cloud tool, from the seconds that this one measured.
+"""Compute what the same study would have cost with the cloud tool, from the seconds that this study measured.
 
-Twice: as that tool is, whose resume restores weights alone and whose stop message is never written, and with both of
-these faults mended. Computed from its published constants and this study's trainings; it was not run.
+Computed twice: for the tool as it is, whose resume restores weights only and whose stop message is never written, and
+for the tool with both faults fixed. Uses its published constants and this study's trainings; the tool was not run.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,18 +21,18 @@ from nasproxy.statistics.spread import selection_cost
 from nasproxy.trials.records import TrialRecord
 
 COPIES = 5
-"""Trainings of its variance measurement."""
+"""Trainings of the cloud tool's variance measurement."""
 WAYS = ("study", "as_it_is", "mended")
 
 
 @dataclass(frozen=True)
 class Effort:
-    """What trainings cost.
+    """Cost of trainings.
 
     Attributes:
-        trainings: Full trainings with as many steps.
-        seconds: Training time.
-        is_at_least: Whether it would have gone on beyond what this study trained.
+        trainings: Number of full trainings with the same total of steps.
+        seconds: Training time, in device seconds.
+        is_at_least: Whether this is a lower limit, because the trainings of this study ended earlier.
     """
 
     trainings: float
@@ -46,14 +46,14 @@ class Effort:
 
 @dataclass(frozen=True)
 class StageComparison:
-    """A stage, or one proxy task, in three ways; None where a way has no such stage.
+    """Cost of a stage, or of one proxy task, in three ways; None if a way has no such stage.
 
     Attributes:
-        stage: Its name.
-        task: The proxy task's name.
-        study: What it cost in this study.
-        as_it_is: What it would cost with the cloud tool.
-        mended: The same without its two faults.
+        stage: Name of the stage.
+        task: Name of the proxy task; None for other stages.
+        study: Cost in this study.
+        as_it_is: Cost with the cloud tool.
+        mended: Cost with the cloud tool if its two faults were fixed.
     """
 
     stage: str
@@ -64,7 +64,7 @@ class StageComparison:
 
 
 def compare_with_vertex(results: StudyResults) -> list[StageComparison]:
-    """Every stage in three ways, then their sums; empty where this study has not all that it takes to tell."""
+    """Compare the costs of all stages and their total; empty if this study lacks the data for it."""
     tasks = list(results.tasks.values())
     full_steps, wanted = results.full_steps, _target(results)
     if not (tasks and results.references and full_steps) or wanted is None:
@@ -120,7 +120,7 @@ def _copies(results: StudyResults, full_steps: int) -> Effort | None:
 
 
 def _stops(results: StudyResults, trainings: Mapping[str, "_Trainings"], wanted: float) -> dict[str, int | None]:
-    """The step each task would be stopped at, one after the other; None where this study did not train so far."""
+    """Find the step at which each task would be stopped, in sequence; None if this study did not train that far."""
     settings, limit = read_settings(results.judged_by), results.time_limit
     score = settings.get("desired_score")
     stops_early = bool(settings.get("early_stop_if_not_best", ProxySearchSettings.early_stop_if_not_best))
@@ -160,15 +160,24 @@ class _Trainings:
 
     @property
     def is_complete(self) -> bool:
-        """Whether every training's speed is known, but for those that failed before they showed it."""
+        """Whether the speed of every training is known, except for those that failed before their first check."""
         is_shown = [bool(record.checks) or record.is_failed for record in self.records]
         return len(is_shown) == len(self.scores) and all(is_shown) and any(r.checks for r in self.records)
 
     def first_stop(self, wanted: float, score: float | None, longest: float | None) -> tuple[int | None, bool]:
-        """The first step at which tau or the score is high enough or time is up, and whether it was high enough."""
+        """Find the first step at which tau or score suffices or the time limit is reached, and whether it suffices.
+
+        Args:
+            wanted: Target of tau.
+            score: Target of the median score; None for none.
+            longest: Time limit in seconds; None for none.
+
+        Returns:
+            The step (None if the study did not train that far), and whether tau or the score reached its target.
+        """
         for step in self.check_steps:
             if not all(record.reached(step) or record.is_failed for record in self.records):
-                # Time is up there at the pace that was shown, whatever the scores would have been.
+                # At the measured speed the time limit is reached here, for any scores.
                 is_late = longest is not None and self._paced_seconds(step) >= longest
                 return (step if is_late else None), False
             if self._has_crossed(step, wanted) or (score is not None and self._median_score(step) >= score):
@@ -178,17 +187,17 @@ class _Trainings:
         return self.check_steps[-1], False
 
     def median_seconds(self, step: int) -> float:
-        """Median training time of the models that reached a step; infinite where none did."""
+        """Compute the median training time of the models that reached a step, in seconds; infinite if none did."""
         checks = [check for record in self.records if (check := record.check_at(step)) is not None]
         return median(check.train_seconds for check in checks) if checks else float("inf")
 
     def until(self, stop: int | None, models: int) -> Effort:
-        """What so many of such trainings cost up to a step; None stands for as far as all were trained."""
+        """Compute the cost of so many trainings up to a step; None for the last step that all of them reached."""
         step = stop if stop is not None else self._common_step
         return self._mean([self._with_speed(record, step) for record in self.records], models, is_at_least=stop is None)
 
     def to_the_end(self, models: int, limit: float | None) -> Effort:
-        """What so many of such trainings cost to their end, or to a time limit each, at the pace they have shown."""
+        """Compute the cost of so many trainings to the end, or to a time limit each, at the measured speed."""
         ends = []
         for record in self.records:
             step, seconds = self._with_speed(record, self.check_steps[-1])
@@ -216,7 +225,7 @@ class _Trainings:
         return median(self._with_speed(record, step)[1] for record in self.records if record.checks)
 
     def _with_speed(self, record: TrialRecord, step: int) -> tuple[float, float]:
-        """Steps and seconds up to a step, beyond the last check at the pace shown; what failed goes no further."""
+        """Compute steps and seconds up to a step, extrapolated beyond the last check unless the trial failed."""
         within = [check for check in record.checks if check.step <= step]
         if not within:
             return 0.0, 0.0

@@ -1,4 +1,4 @@
-"""Takes a job through its steps: from a composed configuration to a study that has been worked on."""
+"""Run a job: the stages that a composed configuration lists, on one study."""
 
 import os
 import signal
@@ -45,21 +45,21 @@ from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.spec import Split, TrialSpec
 
 PROXY_SEED_OFFSET = 1
-"""Proxy trainings have another seed than the references, so that equal settings do not make equal trainings."""
+"""Offset of the seed of proxy trainings from that of the references, so that equal settings give different trials."""
 
 LOOKING = {StageName.report, StageName.list_trials, StageName.describe_space}
-"""Steps that train nothing: they show a study or its space as it is, whatever else is configured."""
+"""Stages that train nothing: they show an existing study or the search space, with any other configuration."""
 
 
 def run_job(config: Config, *, is_shared: bool = False) -> None:
-    """Take a job's steps in order.
+    """Run the stages of a job in order.
 
     Args:
-        config: The study and what to do with it.
-        is_shared: Whether other jobs of one sweep work on the study too.
+        config: Configuration of the study and the job.
+        is_shared: Whether other jobs of a sweep work on the same study.
 
     Raises:
-        NasproxyError: Something was wanted that cannot be had; nothing finished is lost.
+        NasproxyError: The configuration is invalid, or a stage was stopped; finished trials are kept.
     """
     design = _design(config)
     is_work = not set(config.job.stages) <= LOOKING
@@ -89,7 +89,13 @@ def run_job(config: Config, *, is_shared: bool = False) -> None:
 
 
 class Job:
-    """The steps of a job on an open study."""
+    """The stages of a job on an open study.
+
+    Args:
+        design: The configured study.
+        study: The open study.
+        stack: Closes the backend, tracker and lease of the job.
+    """
 
     def __init__(self, design: StudyBuilder, study: Study, stack: ExitStack) -> None:
         self.design = design
@@ -99,21 +105,21 @@ class Job:
         self._selection: SelectionState | None = None
 
     def say_notes(self, notes: Sequence[str]) -> None:
-        """Say what to know before anything starts."""
+        """Log notes through the tracker."""
         for note in notes:
             self._tracker.say(note)
 
     def estimate(self) -> None:
-        """Keep with a new study what it should cost; one that has begun, or is shared by jobs, has no such moment."""
+        """Store a cost estimate for a new, unshared study."""
         if not set(dry_run.TRAINING) & set(self.design.config.job.stages):
-            return  # a comparison of schedules is no part of what an estimate is kept for
+            return  # a schedule comparison alone is not estimated
         is_new = not (self.study.is_shared or self.study.folder.estimate.exists() or self._store.keys())
         if self.design.is_replay or not self.design.config.cost.estimate_first or not is_new:
             return
         self._preflight()
         self._tracker.progress(Progress("estimate", "a few steps of a few models"), set())
         try:
-            # Of all steps, whichever this job takes: the report holds the whole study against it.
+            # Estimates all stages, not only this job's, because the report compares it with the whole study.
             estimate = dry_run.estimate_study(self.design, self._backend, self.study.folder, dry_run.TRAINING)
         except StageStoppedError as error:
             self._tracker.say(f"no estimate: {error}")
@@ -122,7 +128,7 @@ class Job:
         self._tracker.say(estimate_tables.write_estimate(estimate))
 
     def measure_variance(self) -> None:
-        """Stage 1."""
+        """Run stage 1: measure the variance over seeds."""
         config = self.design.config
         stage = VarianceStage(
             config.variance,
@@ -138,7 +144,7 @@ class Job:
         check_variance(self._variance, config.variance)
 
     def select_models(self) -> None:
-        """Stage 2."""
+        """Run stage 2: select and train the reference models."""
         config = self.design.config
         stage = self.design.selection.make_stage(
             recipe=self.design.recipe,
@@ -152,7 +158,7 @@ class Job:
         self._score_untrained(self._selection.references or ())
 
     def search_proxy_task(self) -> None:
-        """Stage 3."""
+        """Run stage 3: search a proxy task."""
         config = self.design.config
         assert self._selection is not None
         assert self._selection.references is not None
@@ -170,14 +176,14 @@ class Job:
             confirmations=read_confirmations(self.study.folder.confirmation),
         )
         with ExitStack() as held:
-            # Named by their settings: two jobs of a sweep that call one setting differently share its trials.
+            # Leases are named by the settings, because jobs of a sweep share trials of equal settings under any name.
             for digest in sorted(digest_task(task) for task in self.design.tasks.values()):
                 held.enter_context(self.study.hold_stage(f"proxy_task_{digest}"))
             state = runner.run_stage(stage, self._runtime)
         self._score_untrained([model for task in state.tasks.values() for model in task.added])
 
     def confirm(self) -> None:
-        """Stage 4: the winner, and while one is contradicted the search and the next winner."""
+        """Run stage 4: confirm the winner; while it is contradicted, search again and confirm the next winner."""
         if not self.design.config.confirm.enabled:
             return
         while (winner := self._confirmed()) is not None and winner[1].contradicts(winner[0]):
@@ -198,7 +204,7 @@ class Job:
             runner.run_stage(stage, self._runtime)
 
     def report(self) -> None:
-        """Write the page, and say where it is."""
+        """Write the report page and log the verdict and its path."""
         from nasproxy.report.page import write_report
 
         tolerance = self.design.config.proxy_search.time_tolerance
@@ -215,7 +221,7 @@ class Job:
 
     @property
     def ceiling(self) -> NoiseCeiling | None:
-        """The tau that seed noise lets a perfect proxy reach."""
+        """Noise ceiling: the tau that seed noise allows a perfect proxy; None before variance and references exist."""
         if self._variance is None or self._variance.result is None:
             return None
         if self._selection is None or self._selection.references is None:
@@ -224,7 +230,7 @@ class Job:
         return compute_noise_ceiling(scores, self._variance.result.deviation)
 
     def _confirmed(self) -> tuple[TaskState, ConfirmationState] | None:
-        """The study's best proxy task and what became of it; None without one, or where another job judges it."""
+        """Confirm the study's best proxy task; None if there is none, or if another job judges it."""
         config, folder = self.design.config, self.study.folder
         assert self._selection is not None
         assert self._selection.references is not None
@@ -258,7 +264,7 @@ class Job:
         )
 
     def _score_untrained(self, models: Sequence[Reference]) -> None:
-        """Give reference models the scores that cost nothing, unless they have them."""
+        """Compute the zero-cost scores of reference models that have none."""
         with self.study.hold_stage("zero_cost"):
             architectures = [model.architecture for model in models]
             dry_run.measure_zero_costs(self.design, self._backend, self.study.folder, architectures)
@@ -273,7 +279,7 @@ class Job:
             )
 
     def _preflight(self) -> None:
-        """Put one trial of every kind together before the first is trained, unless that was done before."""
+        """Run the preflight of one trial of every kind, unless it has passed before."""
         new = [spec for spec in self.design.preflight_specs if spec.digest not in self.study.preflighted]
         if new:
             self._tracker.progress(Progress("warming up", "loading the trainer, the data and a model"), set())
@@ -292,7 +298,7 @@ class Job:
 
     @cached_property
     def _lease(self) -> Path:
-        """This controller's own lease: what it leaves behind stops, even if another one takes the study over."""
+        """This controller's own lease: its trials stop when it ends, even if another controller runs the study."""
         lease = Lease(self.study.folder.locks / f"controller-{os.getpid()}-{time.time_ns()}.lock")
         lease.acquire()
         self._stack.callback(lease.path.unlink, missing_ok=True)
@@ -329,13 +335,13 @@ class Job:
 
 
 def _design(config: Config) -> StudyBuilder:
-    """A table of learning curves decides what is trained; without one the configuration does."""
+    """Make the builder of the study: a replay takes its trials from the table, others from the configuration."""
     backend = load_target("backend", config.backend)
     return (ReplayBuilder if backend is ReplayBackend else StudyBuilder)(config)
 
 
 def _print_costs(design: StudyBuilder, *, is_sweep: bool) -> None:
-    """Print what a study would cost; it is not begun."""
+    """Print the estimated cost of a study without creating it."""
     dry_run.check_dry_run(design, is_sweep=is_sweep)
     with ExitStack() as stack:
         stack.enter_context(_terminable())
@@ -352,7 +358,7 @@ def _print_costs(design: StudyBuilder, *, is_sweep: bool) -> None:
 
 
 def _describe_space(design: StudyBuilder) -> None:
-    """Print the search space, and a few architectures with their sizes; no study is begun."""
+    """Print the search space and a few architectures with their sizes, without creating a study."""
     from nasproxy.report.space_description import SampledArchitecture, make_samples, print_space
 
     space, wanted = design.space, design.config.job.samples
@@ -381,7 +387,7 @@ def _describe_space(design: StudyBuilder) -> None:
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """Let a polite kill end the program as Ctrl-C does; a thread cannot, and need not, catch signals."""
+    """Handle SIGTERM like Ctrl-C during a block; in other threads, which cannot handle signals, do nothing."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,4 +1,4 @@
-"""What a study will cost, told before it starts and kept with it."""
+"""Cost estimates: printed by a dry run, and stored with a new study."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ DEBUG = ("experiment=debug", "references.initial=8", "references.max=0", "criter
 
 
 def rows(output: str) -> dict[str, list[str]]:
-    """The table's rows by stage."""
+    """Read the table's rows by stage."""
     lines = [line.split("\t") for line in output.splitlines() if "\t" in line]
     return {cells[0]: cells[1:] for cells in lines}
 
@@ -68,7 +68,7 @@ def test_what_has_no_estimate_says_why(tmp_path: Path, overrides: list[str], mes
 
 
 def table(folder: Path) -> Path:
-    """Learning curves of some architectures."""
+    """Write a table of learning curves."""
     path = folder / "curves.csv"
     lines = [
         f"a{model},{proxy},0,{step},{0.1 * model + 0.01 * step},{step}"

@@ -1,4 +1,4 @@
-"""The arithmetic, against numbers made by hand."""
+"""Estimates against results computed by hand."""
 
 import pytest
 

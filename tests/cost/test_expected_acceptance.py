@@ -1,4 +1,4 @@
-"""When the search is expected to end: by the study's own criterion."""
+"""Expected acceptance by the study's own criterion."""
 
 from hypothesis import given
 from hypothesis import strategies as st

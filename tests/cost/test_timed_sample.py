@@ -1,4 +1,4 @@
-"""What is timed of a design, and what is made of it."""
+"""The sample of models that is timed, and the speeds computed from it."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,7 +32,7 @@ def backend(tmp_path: Path) -> Iterator[LocalBackend]:
 
 
 def scored(of: StudyBuilder, sizes: dict[int, int]) -> ZeroCostScores:
-    """Sizes of some of the design's architectures by their place, 50 for the others."""
+    """Make scores with the given sizes by index of the architecture, 50 for the others."""
     every = draw_architectures(of)
     return ZeroCostScores(
         {to_canonical_json(a): ZeroCost(1, sizes.get(place, 50), None) for place, a in enumerate(every)}

@@ -1,4 +1,4 @@
-"""Throwaway trials, run for real."""
+"""Timing trials on a real backend."""
 
 import tempfile
 from functools import partial

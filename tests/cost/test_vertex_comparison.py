@@ -1,4 +1,4 @@
-"""What the study would have cost in the cloud tool's way, from its own seconds."""
+"""Cost of the same study with the cloud tool, computed from its own seconds."""
 
 from dataclasses import replace
 from statistics import fmean, median

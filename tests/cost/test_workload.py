@@ -1,4 +1,4 @@
-"""Counts, against those made by hand and by the controllers' own arithmetic."""
+"""Planned work against counts made by hand and the formulas of the stages."""
 
 from collections.abc import Iterable
 
