@@ -29,12 +29,12 @@ def check_dry_run(design: StudyBuilder, *, is_sweep: bool) -> None:
     """
     if design.is_replay:
         raise ConfigError(
-            "dry_run tells what trainings will cost, got backend=replay, which trains nothing: just run it"
+            "dry_run estimates the cost of trainings, got backend=replay, which trains nothing: remove dry_run"
         )
     if is_sweep:
         raise ConfigError(
-            "dry_run estimates one job, got a sweep (-m), whose jobs share what they train: give the same grid as "
-            "lists, such as proxy.data_fraction=[0.25,0.5], without -m"
+            "dry_run estimates one job, got a sweep (-m), whose jobs share trials: write the grid as lists, such as "
+            "proxy.data_fraction=[0.25,0.5], without -m"
         )
     if not {*TRAINING, StageName.compare_schedules} & set(design.config.job.stages):
         raise ConfigError(

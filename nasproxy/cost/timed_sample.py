@@ -117,7 +117,7 @@ class TimedSample:
             (failure, *_) = (result for result in results if isinstance(result, TimingFailure))
             raise StageStoppedError(
                 f"an estimate needs a model that trains for a few steps, and {len(specs)} did not ({failure.reason}): "
-                f"mend the trainer, the data or the search space"
+                f"fix the trainer, the data or the search space"
             )
         return timed
 

@@ -122,7 +122,7 @@ class Job:
             # Estimates all stages, not only this job's, because the report compares it with the whole study.
             estimate = dry_run.estimate_study(self.design, self._backend, self.study.folder, dry_run.TRAINING)
         except StageStoppedError as error:
-            self._tracker.say(f"no estimate: {error}")
+            self._tracker.say(f"the cost could not be estimated: {error}")
             return
         write_record(self.study.folder.estimate, estimate)
         self._tracker.say(estimate_tables.write_estimate(estimate))
@@ -273,9 +273,9 @@ class Job:
         ceiling, target = self.ceiling, self.design.criterion.target
         if ceiling is not None and target > ceiling.high:
             raise StageStoppedError(
-                f"criterion.target must lie below what seed noise allows, got {target:g}: even a perfect proxy would "
-                f"reach a tau of {ceiling.tau:.2f} (at most {ceiling.high:.2f}) on these reference models; lower the "
-                f"target, or make scores less noisy (longer training, more validation images)"
+                f"criterion.target must not exceed the noise ceiling, got {target:g}: with this seed noise a perfect "
+                f"proxy reaches tau {ceiling.tau:.2f} (at most {ceiling.high:.2f}) on these reference models; lower "
+                f"the target, or make scores less noisy (longer training, more validation images)"
             )
 
     def _preflight(self) -> None:
@@ -348,13 +348,11 @@ def _print_costs(design: StudyBuilder, *, is_sweep: bool) -> None:
         console = Console()
         stack.callback(console.close)
         estimate = dry_run.estimate_dry(design, console)
-    print_table(
-        estimate_tables.make_forecast(estimate), "What the study would cost: as assumed, and at the least and most"
-    )
+    print_table(estimate_tables.make_forecast(estimate), "Estimated cost of the study: expected (minimum to maximum)")
     for line in estimate_tables.write_assumptions(estimate):
         print(line)
     if StudyFolder(Path(design.config.studies_dir) / design.config.study).record.exists():
-        print(f"study {design.config.study} has begun: what it has trained is counted here, and not trained again")
+        print(f"study {design.config.study} exists: its finished trials are counted here, but not trained again")
 
 
 def _describe_space(design: StudyBuilder) -> None:
@@ -363,7 +361,7 @@ def _describe_space(design: StudyBuilder) -> None:
 
     space, wanted = design.space, design.config.job.samples
     if wanted < 0:
-        raise ConfigError(f"job.samples must be at least 0, got {wanted}: say how many architectures to show")
+        raise ConfigError(f"job.samples must be at least 0, got {wanted}: set the number of architectures to show")
     print_space(space)
     shown = {} if space.baseline is None else {"baseline": space.baseline}
     for place, architecture in enumerate(space.sample(min(wanted, space.size), design.config.seed)):
@@ -380,7 +378,7 @@ def _describe_space(design: StudyBuilder) -> None:
         ]
         print_table(make_samples(rows), f"Architectures of {space.name}")
         if any(scores):
-            print(f"sizes are those on the images and classes of {loader['_target_']}: choose others with data=NAME")
+            print(f"sizes are for the images and classes of {loader['_target_']}: use data=NAME for another dataset")
     if problem is not None:
         print(f"a model could not be built: {problem}")
 

@@ -102,7 +102,7 @@ def test_a_study_keeps_its_estimate_from_its_first_day_and_is_held_against_it(tm
     assert "estimate: " not in output
     assert (folder.estimate.read_bytes(), folder.zero_cost.stat().st_mtime_ns) == before, "measured once"
     code, output = cli.run(*DEBUG, "dry_run=true", folder=tmp_path)
-    assert "study debug has begun: what it has trained is counted here" in output
+    assert "study debug exists: its finished trials are counted here" in output
     assert folder.estimate.read_bytes() == before[0]
     assert FolderTrialStore(folder.trials).keys() == trials, "the same proxy task, judged before"
 
