@@ -1,4 +1,4 @@
-"""Trials that stand in for failed ones, in the loop of all controllers, on a real backend."""
+"""Retries of failed trials in the loop that runs stages, on a real backend."""
 
 import multiprocessing
 import os
@@ -32,7 +32,7 @@ BATCH = 16
 
 @dataclass
 class Notes(Silent):
-    """Keeps what a tracker is told."""
+    """Tracker that keeps all trials and messages it receives."""
 
     told: list[tuple[str, State, tuple[RetryLink, ...]]] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
@@ -150,7 +150,7 @@ def test_a_controller_that_comes_back_goes_on_with_the_trial_that_stands_in(make
 def test_a_successor_that_was_made_and_not_linked_is_found_again(make_shop: MakeRuntime) -> None:
     final, spec = make_shop(max_oom_retries=0), make_spec("oom>8")
     run(final, spec)
-    final.store.create(halved(spec))  # as a kill between the two acts leaves it
+    final.store.create(halved(spec))  # the state after a kill between creating and linking the retry
     (record,) = run(make_shop(), spec)
     assert record.status.state is State.DONE
     assert len(final.store.keys()) == 2
@@ -201,7 +201,7 @@ def test_reviving_gives_a_crashed_successor_another_set_of_attempts_and_leaves_i
 
 
 class DyingStore(FolderTrialStore):
-    """Takes its process with it at an act of making another trial stand in."""
+    """Store that kills its process at one step of creating a retry."""
 
     def __init__(self, root: Path, moment: str) -> None:
         super().__init__(root)

@@ -1,4 +1,4 @@
-"""The loop of all controllers: how often it asks, counted on replays of tables of several sizes."""
+"""The loop that runs stages: how often it decides, counted on replays of tables of several sizes."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -32,7 +32,7 @@ def make_table(tmp_path: Path) -> MakeTable:
 
 
 def asked(study: Study) -> Counter[str]:
-    """How often each controller of a study was asked what to do next."""
+    """Run a study and count the decisions of each stage."""
     counts: Counter[str] = Counter()
 
     def counting(kind: type) -> Callable[..., object]:

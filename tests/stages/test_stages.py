@@ -1,4 +1,4 @@
-"""The three controllers on a real backend, with trials whose curves come from a formula."""
+"""Variance, selection and proxy search on a real backend, with synthetic trials."""
 
 import json
 from collections.abc import Callable
@@ -35,7 +35,7 @@ from nasproxy.trials.spec import Architecture, Recipe, Split, TrialSpec
 MakeRuntime = Callable[..., Runtime]
 RECIPE = synthetic.make_recipe(total_steps=100, check_every_steps=4, noise=0.01)
 HOPELESS = ProxyTask(overrides={"trainer.noise": 50.0})
-"""Ranks by chance alone."""
+"""A proxy task that ranks models at random."""
 EMPTY_POOL = CandidatePool([], 0, step=5, maximum=0, search_trials=1, full_seconds=1.0)
 
 
@@ -301,7 +301,7 @@ class TestRandomSelection:
 
 
 class Unsure:
-    """Asks for five more models as long as there are fewer than `enough`, then accepts at once."""
+    """Criterion that requests five more models while there are fewer than `enough`, and then accepts."""
 
     target = 0.65
 
@@ -374,7 +374,7 @@ class TestAddedReferences:
 
 
 class Counting:
-    """Remembers how many proxy tasks it was told of."""
+    """Criterion that records the planned number of proxy tasks."""
 
     target = 0.65
 

@@ -1,4 +1,4 @@
-"""What the report reads out of a study, and what it makes of it."""
+"""Results that are read from a study, and costs and report tables computed from them."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,7 +17,7 @@ from nasproxy.trials.proxy_task import ProxyTask
 
 @pytest.fixture(scope="module")
 def with_a_failure(new_study: Callable[..., Any]) -> Any:
-    """A study in which one reference model trains fully, but not under the proxy task."""
+    """Make a study in which one reference model trains fully, but fails under the proxy task."""
     author = new_study(8)
     author.architectures[3] = {**author.architectures[3], "proxy_cause": "nan"}
     author.measure_variance()

@@ -1,4 +1,4 @@
-"""Confirmation on a real backend: trials whose curves come from a formula, some of them other on short schedules."""
+"""Confirmation on a real backend, with synthetic trials, of which some have different curves on short schedules."""
 
 import json
 from collections.abc import Callable
@@ -34,7 +34,7 @@ RECIPE = synthetic.make_recipe(total_steps=100, check_every_steps=4, noise=0.01,
 REVERSED = {"trainer.reversed_below": 100}
 """Ranks the models in reverse on any schedule shorter than full training's."""
 TRICKY = {"half": ProxyTask(width=0.5, overrides=REVERSED), "full": ProxyTask()}
-"""The cheaper one wins, and is contradicted."""
+"""The cheaper task wins the proxy search and is contradicted by its confirmation."""
 EMPTY_POOL = CandidatePool([], 0, step=5, maximum=0, search_trials=1, full_seconds=1.0)
 
 
@@ -44,7 +44,7 @@ def architectures(count: int, faults: dict[int, str] | None = None) -> list[Arch
 
 @dataclass(frozen=True)
 class At:
-    """Accepts at the n-th check, whatever it shows."""
+    """Criterion that accepts at the n-th look, with any scores."""
 
     look: int
     target: float = 0.65
@@ -235,7 +235,7 @@ class TestContradiction:
         assert study.records() == trained
 
     def test_models_that_all_fail_on_the_short_schedule_contradict_it(self, study: Study) -> None:
-        study.faults = dict.fromkeys(range(10), "nan")  # halfway, where the first schedule never came
+        study.faults = dict.fromkeys(range(10), "nan")  # they fail halfway, beyond the step at which the first schedule was stopped
         state = study.confirm(study.search({"half": ProxyTask(width=0.5)}).tasks["half"])
         assert state.result is not None
         assert (state.outcome, state.result.correlation) == (ConfirmationOutcome.CONTRADICTED, None)
@@ -314,12 +314,12 @@ class TestFreshModels:
 
 
 class KilledError(Exception):
-    """Stands for a kill."""
+    """Simulates a kill."""
 
 
 @dataclass
 class Fragile(Study):
-    """Is killed twice at every decision: before it is written, and after."""
+    """Study that is killed twice at every decision: before and after it is written."""
 
     kills: int = 0
 
@@ -341,7 +341,7 @@ class Fragile(Study):
 
 
 def finish(study: Study) -> None:
-    """Confirm and search on until a winner stands, as a job does."""
+    """Search and confirm until a winner is confirmed, as a job does."""
     study.search(TRICKY)
     while (state := study.confirm(study.best(), fresh_models=5)).outcome is ConfirmationOutcome.CONTRADICTED:
         assert state.contradicts(study.best())

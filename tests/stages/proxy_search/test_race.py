@@ -1,4 +1,4 @@
-"""The arithmetic of the lockstep."""
+"""Speeds, order of checks and rungs of the race."""
 
 import pytest
 from hypothesis import given
@@ -11,7 +11,7 @@ STEPS = (10, 20, 30, 40)
 
 
 def trained(*seconds: float, failed: bool = False) -> TrialRecord:
-    """A trial with checks every ten steps at these training times."""
+    """Make the record of a trial with checks every ten steps at these training times."""
     status = Status(State.FAILED, cause=Cause.NAN) if failed else Status()
     return TrialRecord(status, tuple(Check(10 * (i + 1), 0.5, second) for i, second in enumerate(seconds)))
 

@@ -1,4 +1,4 @@
-"""What all ways of selecting reference models share."""
+"""Parts that all selections of reference models share."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Schedules are compared on a real backend, with trials whose curves come from a formula."""
+"""Schedule comparison on a real backend, with synthetic trials."""
 
 from collections.abc import Callable
 from dataclasses import replace
