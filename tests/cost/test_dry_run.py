@@ -22,7 +22,7 @@ def rows(output: str) -> dict[str, list[str]]:
     return {cells[0]: cells[1:] for cells in lines}
 
 
-def test_a_dry_run_of_real_models_prints_the_stages_and_begins_nothing(tmp_path: Path) -> None:
+def test_a_dry_run_prints_the_stages_and_creates_no_study(tmp_path: Path) -> None:
     code, output = cli.run(*cli.SMALL, "dry_run=true", "cost.price_per_hour=3", folder=tmp_path / "studies")
     assert code == 0, output
     table = rows(output)
@@ -34,7 +34,7 @@ def test_a_dry_run_of_real_models_prints_the_stages_and_begins_nothing(tmp_path:
     assert not (tmp_path / "studies").exists()
 
 
-def test_a_trial_that_cannot_be_timed_is_told_and_the_rest_is_estimated(tmp_path: Path) -> None:
+def test_a_trial_that_cannot_be_timed_is_reported_and_the_rest_is_estimated(tmp_path: Path) -> None:
     faults = ("search_space.choices.fault=[none,crash]", "training.total_steps=12", "training.check_every_steps=1")
     code, output = cli.run(*DEBUG, *faults, "dry_run=true", folder=tmp_path)
     assert code == 0, output
@@ -57,7 +57,7 @@ def test_a_trial_that_cannot_be_timed_is_told_and_the_rest_is_estimated(tmp_path
         (["backend=replay", "backend.table=TABLE"], "got backend=replay, which trains nothing"),
     ],
 )
-def test_what_has_no_estimate_says_why(tmp_path: Path, overrides: list[str], message: str) -> None:
+def test_jobs_without_an_estimate_are_refused(tmp_path: Path, overrides: list[str], message: str) -> None:
     overrides = [override.replace("TABLE", str(table(tmp_path))) for override in overrides]
     flags, others = [o for o in overrides if o == "-m"], [o for o in overrides if o != "-m"]
     debug = () if "backend=replay" in overrides else (*DEBUG, "training.check_every_steps=1")
@@ -80,7 +80,7 @@ def table(folder: Path) -> Path:
     return path
 
 
-def test_a_study_keeps_its_estimate_from_its_first_day_and_is_held_against_it(tmp_path: Path) -> None:
+def test_a_new_study_stores_its_estimate_and_compares_its_cost_with_it(tmp_path: Path) -> None:
     code, output = cli.run(*DEBUG, folder=tmp_path)
     assert code == 0, output
     assert output.index("estimate: ") < output.index("variance: ")
@@ -107,13 +107,13 @@ def test_a_study_keeps_its_estimate_from_its_first_day_and_is_held_against_it(tm
     assert FolderTrialStore(folder.trials).keys() == trials, "the same proxy task, judged before"
 
 
-def test_whoever_does_not_want_an_estimate_gets_none(tmp_path: Path) -> None:
+def test_estimate_first_false_makes_no_estimate(tmp_path: Path) -> None:
     code, output = cli.run(*DEBUG, "job=measure_variance", "cost.estimate_first=false", folder=tmp_path)
     assert code == 0, output
     assert not StudyFolder(tmp_path / "debug").estimate.exists()
 
 
-def test_a_study_on_all_devices_at_once_is_expected_to_hold_the_whole_machine(tmp_path: Path) -> None:
+def test_a_trial_on_all_devices_is_estimated_to_occupy_the_whole_machine(tmp_path: Path) -> None:
     spread = ("training.devices=2", "backend.slots=2", "job=measure_variance")
     code, output = cli.run(*DEBUG, *spread, folder=tmp_path)
     assert code == 0, output

@@ -26,7 +26,7 @@ def changed(row: int, line: str) -> list[str]:
     return [line if place == row - 2 else text for place, text in enumerate(GOOD)]
 
 
-def test_curves_are_read_in_order_whatever_the_order_of_rows(tmp_path: Path) -> None:
+def test_curves_are_sorted_for_any_order_of_rows(tmp_path: Path) -> None:
     table = read_table(write(tmp_path, *reversed(GOOD)))
     curve = table.curves[TableTraining("b", "full", 0)]
     assert [(check.step, check.score, check.train_seconds) for check in curve.checks] == [(1, 0.4, 1.0), (2, 0.7, 2.5)]
@@ -43,7 +43,7 @@ def test_other_columns_are_ignored_and_latency_and_status_are_used(tmp_path: Pat
     assert (failed.latency_ms, failed.cause, len(failed.checks)) == (None, Cause.NAN, 1)
 
 
-def test_parquet_reads_as_csv_does(tmp_path: Path) -> None:
+def test_parquet_is_read_like_csv(tmp_path: Path) -> None:
     csv, parquet = pytest.importorskip("pyarrow.csv"), pytest.importorskip("pyarrow.parquet")
 
     path = write(tmp_path, *GOOD)
@@ -87,7 +87,7 @@ def test_parquet_reads_as_csv_does(tmp_path: Path) -> None:
         ([], r"needs a row for each check of each training, got none below its header: add rows"),
     ],
 )
-def test_a_bad_row_is_refused_with_its_number_and_what_to_do(tmp_path: Path, lines: list[str], message: str) -> None:
+def test_an_invalid_row_is_refused_with_its_number_and_advice(tmp_path: Path, lines: list[str], message: str) -> None:
     with pytest.raises(DataError, match=message):
         read_table(write(tmp_path, *lines))
 
@@ -100,7 +100,7 @@ def test_a_bad_row_is_refused_with_its_number_and_what_to_do(tmp_path: Path, lin
         ("", r"row 1: a table needs the columns .*, got none: add architecture, proxy"),
     ],
 )
-def test_a_bad_header_is_refused(tmp_path: Path, header: str, message: str) -> None:
+def test_an_invalid_header_is_refused(tmp_path: Path, header: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         read_table(write(tmp_path, header=header))
 
@@ -111,12 +111,12 @@ def test_an_empty_file_is_refused(tmp_path: Path) -> None:
         read_table(tmp_path / "empty.csv")
 
 
-def test_a_path_without_a_file_is_refused(tmp_path: Path) -> None:
+def test_a_path_that_does_not_exist_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"backend.table needs a file .*nowhere.csv \(No such file.*set the path"):
         read_table(tmp_path / "nowhere.csv")
 
 
-def test_a_file_that_is_no_parquet_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_parquet_is_refused(tmp_path: Path) -> None:
     pytest.importorskip("pyarrow")
     with pytest.raises(DataError, match=r"cannot be read as Parquet .*: write it again, or use a CSV file"):
         read_table(write(tmp_path, *GOOD, name="curves.parquet"))
@@ -141,7 +141,7 @@ def test_an_unknown_status_and_rows_after_a_failure_are_refused(tmp_path: Path) 
     scores=st.lists(st.lists(st.floats(-1e6, 1e6), min_size=3, max_size=3), min_size=1, max_size=5),
     order=st.randoms(use_true_random=False),
 )
-def test_what_is_written_is_read_whatever_the_order(
+def test_written_scores_are_read_in_any_order(
     tmp_path_factory: pytest.TempPathFactory, scores: list[list[float]], order: random.Random
 ) -> None:
     lines = [f"m{m},full,0,{i + 1},{value!r},{i + 1}" for m, row in enumerate(scores) for i, value in enumerate(row)]
