@@ -48,7 +48,7 @@ class Pool(Protocol):
         ...
 
     @property
-    def most(self) -> int:
+    def max_devices(self) -> int:
         """Maximum number of devices for one trial."""
         ...
 
@@ -74,15 +74,15 @@ def check_fits(pool: Pool, devices: int) -> None:
     Raises:
         ConfigError: The pool has fewer devices.
     """
-    if devices > pool.most:
+    if devices > pool.max_devices:
         raise ConfigError(
-            f"a trial needs {devices} devices, and the backend has {pool.most}: lower training.devices or "
+            f"a trial needs {devices} devices, and the backend has {pool.max_devices}: lower training.devices or "
             f"proxy.devices, or raise backend.slots on cores, backend.gpus on GPUs"
         )
 
 
 @contextmanager
-def _turn(folder: Path, among: Sequence[str]) -> Iterator[None]:
+def _hold_turn(folder: Path, among: Sequence[str]) -> Iterator[None]:
     """Hold the exclusive right to lease from a set of devices until a trial has all it needs.
 
     Without it, two trials could deadlock with half of their devices each, and a trial on several devices could wait
@@ -107,7 +107,7 @@ class CorePool:
     folder: Path
 
     @property
-    def most(self) -> int:
+    def max_devices(self) -> int:
         """Maximum number of devices for one trial: each slot can be one."""
         return self.slots
 
@@ -119,21 +119,21 @@ class CorePool:
     def lease(self, devices: int = 1) -> Iterator[str]:
         """Wait for one slot per device and hold them during a block."""
         check_fits(self, devices)
-        with _turn(self.folder, ["slots"]):
-            while (held := self._try(devices)) is None:
+        with _hold_turn(self.folder, ["slots"]):
+            while (held := self._try_lease(devices)) is None:
                 time.sleep(POLL_SECONDS)
         with held:
             yield "cpu"
 
-    def _try(self, devices: int) -> ExitStack | None:
-        with ExitStack() as taken:
+    def _try_lease(self, devices: int) -> ExitStack | None:
+        with ExitStack() as leases:
             for slot in range(self.slots):
                 lease = Lease(self.folder / f"slot{slot}.lock")
                 if lease.acquire():
-                    taken.callback(lease.release)
+                    leases.callback(lease.release)
                     devices -= 1
                 if devices == 0:
-                    return taken.pop_all()
+                    return leases.pop_all()
         return None
 
 
@@ -176,7 +176,7 @@ class GpuPool:
         return int(len(self.gpus) / self.per_trial + 1e-3)
 
     @property
-    def most(self) -> int:
+    def max_devices(self) -> int:
         """Maximum number of devices for one trial: each GPU can be one."""
         return len(self.gpus)
 
@@ -192,28 +192,28 @@ class GpuPool:
         """
         check_fits(self, devices)
         share = count_gpus(devices, self.per_trial)
-        with _turn(self.folder, [f"gpu{gpu}" for gpu in self.gpus]):
-            while (held := self._try(share)) is None:
+        with _hold_turn(self.folder, [f"gpu{gpu}" for gpu in self.gpus]):
+            while (held := self._try_lease(share)) is None:
                 time.sleep(POLL_SECONDS)
         names, leases = held
         with leases:
             os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(names)
             yield "cuda"
 
-    def _try(self, share: float) -> tuple[list[str], ExitStack] | None:
+    def _try_lease(self, share: float) -> tuple[list[str], ExitStack] | None:
         units = UNITS if share >= 1 else round(UNITS * share)
         names: list[str] = []
-        with ExitStack() as taken:
+        with ExitStack() as leases:
             for gpu in self.gpus:
                 with ExitStack() as part:
-                    if self._take(gpu, units, part):
+                    if self._lease_units(gpu, units, part):
                         names.append(gpu)
-                        taken.push(part.pop_all())
+                        leases.push(part.pop_all())
                 if len(names) >= share:
-                    return names, taken.pop_all()
+                    return names, leases.pop_all()
         return None
 
-    def _take(self, gpu: str, units: int, part: ExitStack) -> bool:
+    def _lease_units(self, gpu: str, units: int, part: ExitStack) -> bool:
         for unit in range(UNITS):
             lease = Lease(self.folder / f"gpu{gpu}.unit{unit}.lock")
             if lease.acquire():

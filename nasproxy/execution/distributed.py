@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 ADDRESS = "127.0.0.1"
-DERIVED_SECONDS = 1.0
+ORIGINAL_FAILURE_SECONDS = 1.0
 """Seconds to wait for another rank's failure after rank 0 failed, because a failed rank makes rank 0 fail as well."""
 
 
@@ -61,7 +61,7 @@ class RankProcesses:
         context = multiprocessing.get_context("fork")
         for rank in range(1, self._world_size):
             ours, theirs = context.Pipe()
-            process = context.Process(target=self._run, args=(rank, theirs))
+            process = context.Process(target=self._run_rank, args=(rank, theirs))
             process.start()
             theirs.close()
             self._others[ours] = process
@@ -71,7 +71,7 @@ class RankProcesses:
         self._store = TCPStore(ADDRESS, 0, is_master=True, wait_for_workers=False)
         for connection in self._others:
             connection.send(self._store.port)
-        _meet_at(self._store.port, 0, self._world_size)
+        _set_rendezvous(self._store.port, 0, self._world_size)
         self._watch = threading.Thread(target=self._watch_others, daemon=True)
         self._watch.start()
         return self
@@ -80,15 +80,15 @@ class RankProcesses:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Wait until the other ranks have ended; after an error in the block, kill them."""
-        self._watch.join(None if error is None else DERIVED_SECONDS)
+        self._watch.join(None if error is None else ORIGINAL_FAILURE_SECONDS)
         self._ending.acquire()  # never released, so that the watching thread cannot end the trial as well
         self._kill()
 
-    def _run(self, rank: int, connection: Connection) -> None:
+    def _run_rank(self, rank: int, connection: Connection) -> None:
         """Run the work of another rank, in its own process."""
         threading.Thread(target=_end_with_parent, daemon=True).start()
         try:
-            _meet_at(connection.recv(), rank, self._world_size)
+            _set_rendezvous(connection.recv(), rank, self._world_size)
             self._work(rank)
         except Exception as error:  # any exception of a trainer ends only its own trial and is recorded
             traceback.print_exc()
@@ -100,7 +100,7 @@ class RankProcesses:
         running = dict(self._others)
         while running:
             for connection in [one for one in wait(list(running)) if isinstance(one, Connection)]:
-                failed = _end_of(running.pop(connection), connection)
+                failed = _receive_failure(running.pop(connection), connection)
                 if failed is not None:
                     self._ending.acquire()
                     self._kill()
@@ -112,7 +112,7 @@ class RankProcesses:
             process.join()
 
 
-def _end_of(process: BaseProcess, connection: Connection) -> TrialFailure | None:
+def _receive_failure(process: BaseProcess, connection: Connection) -> TrialFailure | None:
     """Receive the failure of a rank whose connection is readable or closed; None if it ended without failure."""
     try:
         failed: TrialFailure = connection.recv()
@@ -124,7 +124,7 @@ def _end_of(process: BaseProcess, connection: Connection) -> TrialFailure | None
     return TrialFailure(Cause.LOST, f"a rank ended without reporting an error, with exit status {process.exitcode}")
 
 
-def _meet_at(port: int, rank: int, world_size: int) -> None:
+def _set_rendezvous(port: int, rank: int, world_size: int) -> None:
     os.environ.update(
         MASTER_ADDR=ADDRESS,
         MASTER_PORT=str(port),

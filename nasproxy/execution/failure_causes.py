@@ -10,7 +10,7 @@ from pathlib import Path
 from nasproxy.errors import ConfigError, NasproxyError, NonFiniteScoreError
 from nasproxy.trials.records import Cause
 
-NO_MEMORY = (
+OUT_OF_MEMORY_MESSAGES = (
     "can't allocate memory",
     "not enough memory",
     "Cannot allocate memory",
@@ -41,8 +41,8 @@ def find_cause(error: BaseException) -> Cause:
 
     if isinstance(error, NonFiniteScoreError | FloatingPointError):
         return Cause.NAN
-    words = "" if isinstance(error, NasproxyError) else str(error)
-    if isinstance(error, torch.OutOfMemoryError | MemoryError) or any(telling in words for telling in NO_MEMORY):
+    text = "" if isinstance(error, NasproxyError) else str(error)
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or any(part in text for part in OUT_OF_MEMORY_MESSAGES):
         return Cause.OOM
     return Cause.CRASH if error.__cause__ is None else find_cause(error.__cause__)
 
@@ -50,8 +50,8 @@ def find_cause(error: BaseException) -> Cause:
 def describe_failure(error: Exception) -> TrialFailure:
     """Make the cause and message that go into the status of a trial whose trainer raised an exception."""
     cause = find_cause(error)
-    has_words = cause is not Cause.CRASH and str(error)
-    return TrialFailure(cause, str(error) if has_words else f"{type(error).__name__}: {error}")
+    is_message_enough = cause is not Cause.CRASH and str(error)
+    return TrialFailure(cause, str(error) if is_message_enough else f"{type(error).__name__}: {error}")
 
 
 def bound_memory(gib: float) -> None:

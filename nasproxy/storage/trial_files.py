@@ -99,8 +99,8 @@ def measure_wall_seconds(folder: TrialFolder, status: Status) -> float:
     """Measure the wall time of a trial's workers, in seconds; a dead worker counts up to its last file change."""
     if status.started_at is None:
         return status.wall_seconds
-    last_sign = max(path.stat().st_mtime for path in (folder.status, folder.metrics) if path.exists())
-    return status.wall_seconds + max(0.0, last_sign - status.started_at)
+    last_heartbeat = max(path.stat().st_mtime for path in (folder.status, folder.metrics) if path.exists())
+    return status.wall_seconds + max(0.0, last_heartbeat - status.started_at)
 
 
 def retry_failed_trials(root: Path) -> int:

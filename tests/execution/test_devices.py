@@ -12,32 +12,32 @@ from nasproxy.execution.devices import CorePool, GpuPool
 from nasproxy.storage.leases import is_held
 
 
-def _hold(pool: GpuPool, taken: Any, release: Any) -> None:
+def _hold_lease(pool: GpuPool, leased: Any, release: Any) -> None:
     with pool.lease():
-        taken.put(os.environ["CUDA_VISIBLE_DEVICES"])
+        leased.put(os.environ["CUDA_VISIBLE_DEVICES"])
         release.wait(60)
 
 
-def held_by(processes: int, pool: GpuPool) -> list[str]:
+def lease_in_processes(processes: int, pool: GpuPool) -> list[str]:
     """Return the devices of several processes that are started at once and hold their leases together."""
     context = multiprocessing.get_context("spawn")
-    taken, release = context.Queue(), context.Event()
-    started = [context.Process(target=_hold, args=(pool, taken, release)) for _ in range(processes)]
+    leased, release = context.Queue(), context.Event()
+    started = [context.Process(target=_hold_lease, args=(pool, leased, release)) for _ in range(processes)]
     for process in started:
         process.start()
-    given = sorted(taken.get(timeout=60) for _ in started)
+    devices = sorted(leased.get(timeout=60) for _ in started)
     release.set()
     for process in started:
         process.join()
-    return given
+    return devices
 
 
 def test_two_processes_never_share_a_whole_gpu(tmp_path: Path) -> None:
-    assert held_by(2, GpuPool(("0", "1"), 1, tmp_path)) == ["0", "1"]
+    assert lease_in_processes(2, GpuPool(("0", "1"), 1, tmp_path)) == ["0", "1"]
 
 
 def test_half_shares_fill_a_gpu_before_the_next(tmp_path: Path) -> None:
-    assert held_by(3, GpuPool(("0", "1"), 0.5, tmp_path)) == ["0", "0", "1"]
+    assert lease_in_processes(3, GpuPool(("0", "1"), 0.5, tmp_path)) == ["0", "0", "1"]
 
 
 def test_a_trial_can_lease_several_gpus(tmp_path: Path) -> None:
@@ -48,10 +48,10 @@ def test_a_trial_can_lease_several_gpus(tmp_path: Path) -> None:
 def test_shares_of_different_sizes_never_exceed_a_gpu(tmp_path: Path) -> None:
     quarter, half, whole = (GpuPool(("0",), share, tmp_path) for share in (0.25, 0.5, 1))
     with quarter.lease(), half.lease():
-        assert whole._try(1) is None
-        assert half._try(0.5) is None
+        assert whole._try_lease(1) is None
+        assert half._try_lease(0.5) is None
         with quarter.lease():
-            assert quarter._try(0.25) is None
+            assert quarter._try_lease(0.25) is None
     os.environ.pop("CUDA_VISIBLE_DEVICES")
 
 
@@ -92,17 +92,17 @@ def test_a_trial_on_several_gpus_leases_whole_gpus(tmp_path: Path) -> None:
         assert os.environ.pop("CUDA_VISIBLE_DEVICES") == "0"
         with pool.lease(2):
             assert os.environ.pop("CUDA_VISIBLE_DEVICES") == "1,2"
-            assert pool._try(2) is None
+            assert pool._try_lease(2) is None
 
 
 def test_a_trial_on_several_devices_leases_all_slots_or_none(tmp_path: Path) -> None:
     pool = CorePool(3, tmp_path)
     with pool.lease(2):
-        assert pool._try(2) is None
+        assert pool._try_lease(2) is None
         with pool.lease():
-            assert pool._try(1) is None
+            assert pool._try_lease(1) is None
     with pool.lease(3):
-        assert pool._try(1) is None
+        assert pool._try_lease(1) is None
 
 
 @pytest.mark.parametrize("pool", [CorePool(2, Path()), GpuPool(("0", "1"), 0.5, Path())])

@@ -23,9 +23,9 @@ from nasproxy.storage.zero_cost_scores import ZeroCost
 from nasproxy.trials.records import Cause, State, Status
 from nasproxy.trials.spec import TrialSpec
 
-QUIET = (EXIT_ENDED, EXIT_BUSY)
+SILENT_EXIT_STATUSES = (EXIT_ENDED, EXIT_BUSY)
 """Exit statuses without information on the trial: its status, or another worker, has it."""
-FOREIGN_POLL_SECONDS = 0.2
+ADOPTED_POLL_SECONDS = 0.2
 """Seconds between two polls of workers that another controller started, because they are not our children."""
 
 
@@ -77,18 +77,18 @@ class LocalBackend:
             raise ConfigError(f"backend.slots must be at least 1, got {slots}")
         if memory_gib is not None and not memory_gib > 0:
             raise ConfigError(f"backend.memory_gib must be above 0, got {memory_gib:g}: use null for no limit")
-        gpus_pool = _gpu_pool(gpus, gpus_per_trial) if device_type == "cuda" else None
-        self._slots = slots or (gpus_pool.slots if gpus_pool else self._cores)
+        gpu_pool = _make_gpu_pool(gpus, gpus_per_trial) if device_type == "cuda" else None
+        self._slots = slots or (gpu_pool.slots if gpu_pool else self._cores)
         # The lease folder is in the study's folder, so that the controllers of a sweep share the slots.
-        self._pool: Pool = gpus_pool or CorePool(self._slots, store.root.parent / "locks")
+        self._pool: Pool = gpu_pool or CorePool(self._slots, store.root.parent / "locks")
         self._max_attempts = max_attempts
         self._hang_seconds = hang_seconds
         self._memory_gib = memory_gib
         self._trusted = tuple(trusted_modules)
-        self._host = ForkServer(preload)
+        self._fork_server = ForkServer(preload)
         self._queue: OrderedDict[str, WorkOrder] = OrderedDict()
         self._running: dict[str, _Running] = {}
-        self._foreign: set[str] = set()
+        self._adopted: set[str] = set()
         self._devices: dict[str, int] = {}
 
     @property
@@ -107,11 +107,11 @@ class LocalBackend:
         """
         for spec in specs:
             check_fits(self._pool, spec.devices)
-        return self._host.preflight(specs, self._memory_gib)
+        return self._fork_server.preflight(specs, self._memory_gib)
 
     def zero_costs(self, specs: Sequence[TrialSpec]) -> list[ZeroCost | None]:
         """Score the trials' models in a process like a worker's, without training them."""
-        return self._host.zero_costs(specs)
+        return self._fork_server.zero_costs(specs)
 
     def submit(self, key: str, digest: str) -> None:
         """Queue the trial; if a worker of an earlier controller still trains it, this worker is adopted."""
@@ -119,55 +119,55 @@ class LocalBackend:
             return
         folder = self._store.folder(key)
         if is_held(folder.lock):
-            self._foreign.add(key)
+            self._adopted.add(key)
             return
         self._queue[key] = WorkOrder(
             folder=folder.path,
             digest=digest,
             trusted_modules=self._trusted,
             pool=self._pool,
-            threads=self._threads_on(self._devices_of(key)),
+            threads=self._compute_threads(self._get_devices(key)),
             max_attempts=self._max_attempts,
             memory_gib=self._memory_gib,
         )
-        self._fill()
+        self._start_queued()
 
     def live(self) -> set[str]:
         """Return the keys of the trials that run or wait for a slot."""
-        return {*self._queue, *self._running, *self._foreign}
+        return {*self._queue, *self._running, *self._adopted}
 
     def running(self) -> set[str]:
         """Return the keys of the trials that run."""
-        return {*self._running, *self._foreign}
+        return {*self._running, *self._adopted}
 
     def wait(self, seconds: float) -> set[str]:
         """Wait until a worker of this backend ends, for at most so many seconds; returns all keys that ended."""
-        self._fill()
-        timeout = min(seconds, FOREIGN_POLL_SECONDS) if self._foreign else seconds
+        self._start_queued()
+        timeout = min(seconds, ADOPTED_POLL_SECONDS) if self._adopted else seconds
         sentinels = [running.process.sentinel for running in self._running.values()]
         if sentinels:
             wait_for_any(sentinels, timeout)
         else:
             time.sleep(timeout)
-        return self._reap()
+        return self._collect_ended()
 
     def cancel(self, key: str) -> None:
         """Remove the trial from the queue, or kill its worker with all processes that it started."""
         self._queue.pop(key, None)
-        if key in self._foreign:
-            self._kill_foreign(key)
+        if key in self._adopted:
+            self._kill_adopted(key)
         running = self._running.get(key)
         if running is not None:
             _kill_group(running.process.pid)
             running.process.join()
-            self._ended(key, is_cancelled=True)
+            self._finish(key, is_cancelled=True)
 
     def close(self) -> None:
         """Cancel all trials that run or wait."""
         for key in self.live():
             self.cancel(key)
 
-    def _devices_of(self, key: str) -> int:
+    def _get_devices(self, key: str) -> int:
         """Return a trial's number of devices; cached, because a trial that is paused and resumed is submitted often."""
         if key not in self._devices:
             try:
@@ -176,32 +176,34 @@ class LocalBackend:
                 return 1  # the worker will report the corrupt file
         return self._devices[key]
 
-    def _threads_on(self, devices: int) -> int:
+    def _compute_threads(self, devices: int) -> int:
         """Compute the threads per process of a trial on so many devices, if the machine is full of such trials."""
         at_once = min(self._slots, self._pool.slots / self._pool.slots_of(devices))
         return max(1, int(self._cores / (at_once * devices) + 1e-3))
 
-    def _fill(self) -> None:
+    def _start_queued(self) -> None:
         """Start queued trials that fit, in order, so that a trial that waits for several slots is not overtaken."""
-        while self._queue and self._fits(next(iter(self._queue))):
+        while self._queue and self._has_room(next(iter(self._queue))):
             key, order = self._queue.popitem(last=False)
-            self._running[key] = _Running(self._host.start(order), order, time.time())
+            self._running[key] = _Running(self._fork_server.start(order), order, time.time())
 
-    def _fits(self, key: str) -> bool:
+    def _has_room(self, key: str) -> bool:
         busy = self.running()
         # A trial that is too large for the pool starts alone and fails at once.
-        taken = sum(min(self._pool.slots_of(self._devices_of(other)), self._pool.slots) for other in (*busy, key))
-        return len(busy) < self._slots and taken <= self._pool.slots + 1e-3
+        occupied_slots = sum(
+            min(self._pool.slots_of(self._get_devices(other)), self._pool.slots) for other in (*busy, key)
+        )
+        return len(busy) < self._slots and occupied_slots <= self._pool.slots + 1e-3
 
-    def _reap(self) -> set[str]:
-        hung = {key for key in self._foreign if self._is_hung(self._store.folder(key))}
+    def _collect_ended(self) -> set[str]:
+        hung = {key for key in self._adopted if self._is_hung(self._store.folder(key))}
         for key in hung:
-            self._kill_foreign(key)
-        ended = {key for key in self._foreign if not is_held(self._store.folder(key).lock)}
-        self._foreign -= ended
+            self._kill_adopted(key)
+        ended = {key for key in self._adopted if not is_held(self._store.folder(key).lock)}
+        self._adopted -= ended
         for key in ended:
-            why = self._why_hung if key in hung else _why(EXIT_ENDED)
-            self._settle(self._store.folder(key), EXIT_ENDED, why)
+            why = self._hang_message if key in hung else _describe_exit(EXIT_ENDED)
+            self._write_ended_status(self._store.folder(key), EXIT_ENDED, why)
         for key, running in list(self._running.items()):
             folder = TrialFolder(running.order.folder)
             is_hung = running.process.is_alive() and self._is_hung(folder, running.started)
@@ -210,19 +212,21 @@ class LocalBackend:
                 running.process.join()
             if not running.process.is_alive():
                 ended.add(key)
-                self._ended(key, is_hung=is_hung)
-        self._fill()
+                self._finish(key, is_hung=is_hung)
+        self._start_queued()
         return ended
 
-    def _ended(self, key: str, *, is_cancelled: bool = False, is_hung: bool = False) -> None:
+    def _finish(self, key: str, *, is_cancelled: bool = False, is_hung: bool = False) -> None:
         running = self._running.pop(key)
         running.process.join()
         exitcode = running.process.exitcode
         running.process.close()
-        why = self._why_hung if is_hung else _why(exitcode)
-        self._settle(TrialFolder(running.order.folder), exitcode, why, is_cancelled=is_cancelled)
+        why = self._hang_message if is_hung else _describe_exit(exitcode)
+        self._write_ended_status(TrialFolder(running.order.folder), exitcode, why, is_cancelled=is_cancelled)
 
-    def _settle(self, folder: TrialFolder, exitcode: int | None, why: str, *, is_cancelled: bool = False) -> None:
+    def _write_ended_status(
+        self, folder: TrialFolder, exitcode: int | None, why: str, *, is_cancelled: bool = False
+    ) -> None:
         """Write the status of a trial whose worker ended without writing it."""
         lock = Lease(folder.lock)
         if not lock.acquire():
@@ -232,7 +236,9 @@ class LocalBackend:
             if is_cancelled and before.state is State.RUNNING:
                 seconds = measure_wall_seconds(folder, before)
                 after = replace(before, state=State.PENDING, wall_seconds=seconds, started_at=None)
-            elif not is_cancelled and before.state is not State.RUNNING and exitcode not in (*QUIET, None):
+            elif (
+                not is_cancelled and before.state is not State.RUNNING and exitcode not in (*SILENT_EXIT_STATUSES, None)
+            ):
                 after = before.failed(Cause.LOST, why, step=read_last_step(folder), max_attempts=self._max_attempts)
             else:
                 after = settle_status(folder, max_attempts=self._max_attempts, why=why)
@@ -241,7 +247,7 @@ class LocalBackend:
         finally:
             lock.release()
 
-    def _kill_foreign(self, key: str) -> None:
+    def _kill_adopted(self, key: str) -> None:
         """Kill a worker that an earlier controller started; its lock file contains the process id."""
         lock = self._store.folder(key).lock
         if is_held(lock):
@@ -253,21 +259,21 @@ class LocalBackend:
         status = read_record(folder.status, Status)
         if status is None or status.state is not State.RUNNING:
             return False  # it waits for devices
-        signs = (folder.status, folder.metrics, folder.heartbeat, folder.log)
-        last_sign = max(path.stat().st_mtime for path in signs if path.exists())
-        return time.time() - max(started, last_sign) > self._hang_seconds
+        heartbeat_files = (folder.status, folder.metrics, folder.heartbeat, folder.log)
+        last_heartbeat = max(path.stat().st_mtime for path in heartbeat_files if path.exists())
+        return time.time() - max(started, last_heartbeat) > self._hang_seconds
 
     @property
-    def _why_hung(self) -> str:
+    def _hang_message(self) -> str:
         return (
             f"its worker was killed after {self._hang_seconds:g} s without a heartbeat: if it was training, call "
             f"nasproxy.training.hooks.report_alive between checks, or raise backend.hang_seconds"
         )
 
 
-def _why(exitcode: int | None) -> str:
+def _describe_exit(exitcode: int | None) -> str:
     """Describe why a worker ended, from its exit status."""
-    if exitcode in (*QUIET, None):
+    if exitcode in (*SILENT_EXIT_STATUSES, None):
         return "its worker ended without a status"
     if exitcode == -signal.SIGKILL:
         return (
@@ -277,7 +283,7 @@ def _why(exitcode: int | None) -> str:
     return f"its worker ended with exit status {exitcode}, see worker.log"
 
 
-def _gpu_pool(count: int | None, per_trial: float) -> GpuPool:
+def _make_gpu_pool(count: int | None, per_trial: float) -> GpuPool:
     visible = list_gpus()
     if count is not None and count > len(visible):
         raise ConfigError(f"backend.gpus must be at most the visible GPUs, {len(visible)}, got {count}: lower it")

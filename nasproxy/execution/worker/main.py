@@ -43,12 +43,12 @@ def run_worker(order: WorkOrder) -> None:
     with folder.log.open("ab", buffering=0) as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
-    _train(order, folder)
+    _run_attempt(order, folder)
     sys.stdout.flush()
     os._exit(EXIT_ENDED)  # nothing is left to clean up, and the interpreter's shutdown takes tens of milliseconds
 
 
-def _train(order: WorkOrder, folder: TrialFolder) -> None:
+def _run_attempt(order: WorkOrder, folder: TrialFolder) -> None:
     status = settle_status(folder, max_attempts=order.max_attempts)
     if status.state is State.FAILED:
         write_record(folder.status, status)
@@ -56,7 +56,7 @@ def _train(order: WorkOrder, folder: TrialFolder) -> None:
     attempt = _Attempt(order, folder, replace(status, threads=status.threads or order.threads))
     with ExitStack() as held:
         try:
-            spec = _trusted_spec(order, folder)
+            spec = _read_trusted_spec(order, folder)
             device = held.enter_context(order.pool.lease(spec.devices))
             attempt.begin()
             attempt.end(_call_trainer(attempt, spec, device))
@@ -138,7 +138,7 @@ def _call_trainer(attempt: _Attempt, spec: TrialSpec, device: str) -> State:
     return State.PAUSED
 
 
-def _trusted_spec(order: WorkOrder, folder: TrialFolder) -> TrialSpec:
+def _read_trusted_spec(order: WorkOrder, folder: TrialFolder) -> TrialSpec:
     text = folder.config.read_text(encoding="utf-8")
     if digest_config(text) != order.digest:
         raise UntrustedTrialError(

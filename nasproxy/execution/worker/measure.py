@@ -23,10 +23,10 @@ def measure_zero_costs(specs: Sequence[TrialSpec]) -> list[ZeroCost | None]:
 
     torch.set_num_threads(1)  # more threads do not pay for single images
     splits: dict[str, TrialImages] = {}
-    return [_zero_cost(spec.applied(), splits) for spec in specs]
+    return [_measure_zero_cost(spec.applied(), splits) for spec in specs]
 
 
-def _zero_cost(spec: TrialSpec, splits: dict[str, TrialImages]) -> ZeroCost | None:
+def _measure_zero_cost(spec: TrialSpec, splits: dict[str, TrialImages]) -> ZeroCost | None:
     from nasproxy.models.complexity import measure_complexity
 
     if spec.recipe.data.get("loader") is None:

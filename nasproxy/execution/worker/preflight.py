@@ -35,7 +35,7 @@ def preflight(spec: TrialSpec, datasets: Datasets | None = None) -> tuple[str, .
         "trainer", {"_target_": trainer.get("_target_"), **get_trainer_arguments(trainer)}, given={"trial": None}
     )
     context = TrialContext(Path(), spec, datasets={} if datasets is None else datasets)
-    notes = _checked(load_target("trainer", trainer), context, get_trainer_arguments(trainer))
+    notes = _call_check(load_target("trainer", trainer), context, get_trainer_arguments(trainer))
     if spec.recipe.data.get("loader") is None:
         return notes  # the trainer brings its own data
     data = context.load_data()
@@ -53,14 +53,14 @@ def preflight(spec: TrialSpec, datasets: Datasets | None = None) -> tuple[str, .
     return notes
 
 
-def _checked(train: Any, trial: TrialContext, arguments: Mapping[str, Any]) -> tuple[str, ...]:
+def _call_check(train: Any, trial: TrialContext, arguments: Mapping[str, Any]) -> tuple[str, ...]:
     """Call the trainer's `check`, if it has one, and return its notes."""
     check = getattr(train, "check", None)
-    said = None if check is None else check(trial=trial, **arguments)
-    if said is None or isinstance(said, str):
-        return (said,) if said else ()
-    if not isinstance(said, Sequence) or not all(isinstance(note, str) for note in said):
+    result = None if check is None else check(trial=trial, **arguments)
+    if result is None or isinstance(result, str):
+        return (result,) if result else ()
+    if not isinstance(result, Sequence) or not all(isinstance(note, str) for note in result):
         raise ConfigError(
-            f"a trainer's check must return a list of strings or None, got {said!r}: see docs/your_own_trainer.md"
+            f"a trainer's check must return a list of strings or None, got {result!r}: see docs/your_own_trainer.md"
         )
-    return tuple(said)
+    return tuple(result)

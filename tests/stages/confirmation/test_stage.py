@@ -235,9 +235,7 @@ class TestContradiction:
         assert study.records() == trained
 
     def test_the_winner_is_contradicted_if_all_models_fail_on_the_short_schedule(self, study: Study) -> None:
-        study.faults = dict.fromkeys(
-            range(10), "nan"
-        )  # they fail halfway, beyond the step at which the first schedule was stopped
+        study.faults = dict.fromkeys(range(10), "nan")  # halfway, beyond the step at which the search stopped
         state = study.confirm(study.search({"half": ProxyTask(width=0.5)}).tasks["half"])
         assert state.result is not None
         assert (state.outcome, state.result.correlation) == (ConfirmationOutcome.CONTRADICTED, None)

@@ -63,13 +63,13 @@ class ReplayBackend:
             DataError: The table is invalid.
         """
         if curves is None:
-            curves = self._read(table, direction)
+            curves = self._read_table(table, direction)
         if slots is not None and slots < 1:
             raise ConfigError(f"backend.slots must be at least 1, got {slots}")
         self.store = store
         self.table = curves
-        self.reference = self._known_reference(reference)
-        self.proxies = self._known_proxies(proxies)
+        self.reference = self._choose_reference(reference)
+        self.proxies = self._choose_proxies(proxies)
         self._slots = slots or len(self.table.curves)
         self._max_attempts = max_attempts
         self._seed = seed
@@ -78,7 +78,7 @@ class ReplayBackend:
         self._running: dict[str, _Run] = {}
 
     @staticmethod
-    def _read(table: str | None, direction: Direction) -> CurveTable:
+    def _read_table(table: str | None, direction: Direction) -> CurveTable:
         if table is None:
             raise ConfigError(
                 "backend.table must name a table of learning curves, got none: python run.py backend=replay "
@@ -119,7 +119,7 @@ class ReplayBackend:
             ConfigError: A curve is missing, or its steps differ from the trial's.
         """
         for spec in specs:
-            self._curve(spec)
+            self._find_curve(spec)
         return ()
 
     def zero_costs(self, specs: Sequence[TrialSpec]) -> list[ZeroCost | None]:
@@ -130,7 +130,7 @@ class ReplayBackend:
         """Queue the trial; does nothing if it runs, waits or has failed."""
         if key not in self._running and not self.store.read(key).is_failed:
             self._queue[key] = None
-            self._fill()
+            self._start_queued()
 
     def live(self) -> set[str]:
         """Return the keys of the trials that run or wait for a slot."""
@@ -144,20 +144,20 @@ class ReplayBackend:
         """Advance virtual time by so many seconds, or until no trial is left, and return the keys that ended."""
         deadline = self._clock.now() + seconds
         ended: set[str] = set()
-        self._foresee()
+        self._update_planned_ends()
         ends = [(run.ends, key) for key, run in self._running.items()]
         heapq.heapify(ends)
         while ends and ends[0][0] <= deadline:
             moment, key = heapq.heappop(ends)
             self._clock.seconds = max(moment, self._clock.now())
-            self._end(key)
+            self._end_run(key)
             ended.add(key)
-            for begun in self._fill():
-                heapq.heappush(ends, (self._running[begun].ends, begun))
+            for started in self._start_queued():
+                heapq.heappush(ends, (self._running[started].ends, started))
         if self._running:
             self._clock.seconds = deadline
         for key, run in self._running.items():
-            self._show(key, run, run.checks_by(deadline))
+            self._write_progress(key, run, run.checks_by(deadline))
         return ended
 
     def cancel(self, key: str) -> None:
@@ -174,33 +174,33 @@ class ReplayBackend:
         for key in self.live():
             self.cancel(key)
 
-    def _fill(self) -> list[str]:
+    def _start_queued(self) -> list[str]:
         """Start queued trials on free slots and return their keys."""
-        begun = []
+        started = []
         while self._queue and len(self._running) < self._slots:
             key, _ = self._queue.popitem(last=False)
-            record, curve = self.store.read(key), self._curve(self.store.spec(key))
-            run = _Run(curve, began=self._clock.now(), done=len(record.checks), status=record.status)
-            run.foresee(self.store.asked(key), run.done)
+            record, curve = self.store.read(key), self._find_curve(self.store.spec(key))
+            run = _Run(curve, started_at=self._clock.now(), checks_at_start=len(record.checks), status=record.status)
+            run.plan_end(self.store.asked(key), run.checks_at_start)
             self._running[key] = run
-            self._show(key, run, run.done)
-            begun.append(key)
-        return begun
+            self._write_progress(key, run, run.checks_at_start)
+            started.append(key)
+        return started
 
-    def _foresee(self) -> None:
+    def _update_planned_ends(self) -> None:
         """Update the planned end of running trials whose request has changed."""
         for key, run in self._running.items():
             request = self.store.asked(key)
             if request is not run.request:
                 # A trainer reads the request after each check, so it finishes the current one first.
-                run.foresee(request, run.checks_by(self._clock.now()) + 1)
+                run.plan_end(request, run.checks_by(self._clock.now()) + 1)
 
-    def _show(self, key: str, run: "_Run", checks: int) -> None:
+    def _write_progress(self, key: str, run: "_Run", checks: int) -> None:
         record = self.store.read(key)
         if len(record.checks) != checks or record.status.state is not State.RUNNING:
             self.store.write(key, TrialRecord(replace(run.status, state=State.RUNNING), run.curve.checks[:checks]))
 
-    def _end(self, key: str) -> None:
+    def _end_run(self, key: str) -> None:
         run = self._running.pop(key)
         status, cause = replace(run.status, wall_seconds=run.train_seconds), run.curve.cause
         if not run.is_whole:
@@ -213,7 +213,7 @@ class ReplayBackend:
             status = status.failed(cause, "failed according to the table", step=step, max_attempts=self._max_attempts)
         self.store.write(key, TrialRecord(status, run.curve.checks[: run.checks]))
 
-    def _curve(self, spec: TrialSpec) -> Curve:
+    def _find_curve(self, spec: TrialSpec) -> Curve:
         """Return the curve of a trial.
 
         Raises:
@@ -237,7 +237,7 @@ class ReplayBackend:
             )
         return self.table.curves[TableTraining(architecture, proxy, seeds[number])]
 
-    def _known_reference(self, wanted: str | None) -> str:
+    def _choose_reference(self, wanted: str | None) -> str:
         known = list(self.table.check_steps)
         reference = wanted if wanted is not None else known[0] if len(known) == 1 else REFERENCE
         if reference not in known:
@@ -247,7 +247,7 @@ class ReplayBackend:
             )
         return reference
 
-    def _known_proxies(self, wanted: list[str] | None) -> tuple[str, ...]:
+    def _choose_proxies(self, wanted: list[str] | None) -> tuple[str, ...]:
         known = list(self.table.check_steps)
         others = [proxy for proxy in known if proxy != self.reference]
         proxies = wanted if wanted is not None else others or [self.reference]
@@ -266,8 +266,8 @@ class _Run:
 
     Attributes:
         curve: The curve that it replays.
-        began: Virtual time at which it started, in seconds.
-        done: Number of its checks at the start.
+        started_at: Virtual time at which it started, in seconds.
+        checks_at_start: Number of its checks at the start.
         status: Its status at the start.
         request: Request from which the end was planned.
         checks: Number of its checks at the end.
@@ -276,8 +276,8 @@ class _Run:
     """
 
     curve: Curve
-    began: float
-    done: int
+    started_at: float
+    checks_at_start: int
     status: Status
     request: Request | None = None
     checks: int = 0
@@ -287,9 +287,9 @@ class _Run:
     @property
     def ends(self) -> float:
         """Virtual time of its end, in seconds."""
-        return self.began + max(0.0, self.train_seconds - self._seconds_at(self.done))
+        return self.started_at + max(0.0, self.train_seconds - self._get_train_seconds(self.checks_at_start))
 
-    def foresee(self, request: Request, earliest: int) -> None:
+    def plan_end(self, request: Request, earliest: int) -> None:
         """Plan the end from a request.
 
         Args:
@@ -305,17 +305,17 @@ class _Run:
         self.request = request
         self.is_whole = stop > last or (stop == last and curve.cause is None)
         self.checks = last if self.is_whole else int(stop)
-        self.train_seconds = curve.end_seconds if self.is_whole else self._seconds_at(self.checks)
+        self.train_seconds = curve.end_seconds if self.is_whole else self._get_train_seconds(self.checks)
 
     def train_seconds_by(self, moment: float) -> float:
         """Compute the training time at a virtual time, in seconds."""
-        return self._seconds_at(self.done) + moment - self.began
+        return self._get_train_seconds(self.checks_at_start) + moment - self.started_at
 
     def checks_by(self, moment: float) -> int:
         """Count the checks made until a virtual time."""
         seconds = self.train_seconds_by(moment)
-        return max(self.done, int(np.searchsorted(self.curve.train_seconds, seconds, side="right")))
+        return max(self.checks_at_start, int(np.searchsorted(self.curve.train_seconds, seconds, side="right")))
 
-    def _seconds_at(self, checks: int) -> float:
+    def _get_train_seconds(self, checks: int) -> float:
         """Return the training time at so many checks."""
         return float(self.curve.train_seconds[checks - 1]) if checks else 0.0

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nasproxy.errors import DataError
-from nasproxy.execution.backends.replay.curve_files import FIRST_ROW, IDS, NUMBERS, hash_file, read_chunks
+from nasproxy.execution.backends.replay.curve_files import FIRST_ROW, ID_COLUMNS, NUMBER_COLUMNS, hash_file, read_chunks
 from nasproxy.trials.records import Cause, Check
 
 Direction = Literal["max", "min"]
@@ -120,7 +120,7 @@ def read_table(path: str | Path, direction: Direction = "max") -> CurveTable:
             f"backend.table needs a file with a table of learning curves, got {path} ({reason}): set the path of a "
             f"CSV or Parquet file"
         ) from error
-    curves, check_steps = rows.trainings(sign=1.0 if direction == "max" else -1.0)
+    curves, check_steps = rows.group_trainings(sign=1.0 if direction == "max" else -1.0)
     return CurveTable(path.stem, digest, direction, curves, check_steps)
 
 
@@ -129,17 +129,17 @@ class _Rows:
 
     def __init__(self, path: Path, chunks: Iterator[Mapping[str, Sequence[str]]]) -> None:
         self._path = path
-        self._names: dict[str, dict[str, int]] = {name: {} for name in (*IDS, "status")}
+        self._names: dict[str, dict[str, int]] = {name: {} for name in (*ID_COLUMNS, "status")}
         columns: dict[str, list[Any]] = {}
         first = 0
         for chunk in chunks:
             length = len(chunk["step"])
             for name, codes in self._names.items():
                 texts = chunk.get(name) or [""] * length
-                columns.setdefault(name, []).append(self._codes(name, codes, texts, first))
-            for name in NUMBERS:
+                columns.setdefault(name, []).append(self._encode_texts(name, codes, texts, first))
+            for name in NUMBER_COLUMNS:
                 values = chunk.get(name) or [""] * length
-                columns.setdefault(name, []).append(self._numbers(name, values, first))
+                columns.setdefault(name, []).append(self._parse_numbers(name, values, first))
             first += length
         if not first:
             raise DataError(f"{path} needs a row for each check of each training, got none below its header: add rows")
@@ -147,7 +147,7 @@ class _Rows:
         self._causes = [Cause(s) if s not in ("", "done") else None for s in self._names["status"]]
         self._has_failed = np.array([cause is not None for cause in self._causes])[self._columns["status"]]
 
-    def trainings(self, sign: float) -> tuple[dict[TableTraining, Curve], dict[str, tuple[int, ...]]]:
+    def group_trainings(self, sign: float) -> tuple[dict[TableTraining, Curve], dict[str, tuple[int, ...]]]:
         """Group the rows into the curve of each training, and find the check steps of each proxy task.
 
         Args:
@@ -157,23 +157,23 @@ class _Rows:
             DataError: A row is invalid.
         """
         self._check_numbers()
-        order = self._order()
+        order = self._sort_rows()
         is_first = np.ones(len(order), dtype=np.bool_)
-        ids = np.stack([self._columns[name][order] for name in IDS])
+        ids = np.stack([self._columns[name][order] for name in ID_COLUMNS])
         is_first[1:] = np.any(ids[:, 1:] != ids[:, :-1], axis=0)
-        self._check_neighbours(order, is_first)
+        self._check_successive_rows(order, is_first)
         begins = np.flatnonzero(is_first)
         ends = np.append(begins[1:], len(order))
-        curves = dict(self._curves(order, begins, ends, sign))
-        return curves, self._check_steps(curves, [order[a:b] for a, b in zip(begins, ends, strict=True)])
+        curves = dict(self._make_curves(order, begins, ends, sign))
+        return curves, self._find_check_steps(curves, [order[a:b] for a, b in zip(begins, ends, strict=True)])
 
-    def _order(self) -> Integers:
+    def _sort_rows(self) -> Integers:
         """Sort rows by first appearance of their training, then by step; a failure without a step comes last."""
         columns = self._columns
         step = np.where(np.isnan(columns["step"]), np.inf, columns["step"])
-        return np.lexsort((self._has_failed, step, *(columns[name] for name in reversed(IDS))))
+        return np.lexsort((self._has_failed, step, *(columns[name] for name in reversed(ID_COLUMNS))))
 
-    def _curves(
+    def _make_curves(
         self, order: Integers, begins: Integers, ends: Integers, sign: float
     ) -> Iterator[tuple[TableTraining, Curve]]:
         columns, names = self._columns, {name: list(texts) for name, texts in self._names.items()}
@@ -182,7 +182,7 @@ class _Rows:
         has_latency = not np.all(np.isnan(latency))
         whole = np.nan_to_num(step).astype(np.int64)
         for begin, end in zip(begins.tolist(), ends.tolist(), strict=True):
-            architecture, proxy, seed = (names[name][columns[name][order[begin]]] for name in IDS)
+            architecture, proxy, seed = (names[name][columns[name][order[begin]]] for name in ID_COLUMNS)
             last = end - 1 if np.isnan(score[end - 1]) else end  # a failure without a score is not a check
             known = seconds[begin:end] if np.isnan(seconds[end - 1]) else seconds[end - 1 : end]
             yield (
@@ -193,11 +193,11 @@ class _Rows:
                     train_seconds=seconds[begin:last],
                     end_seconds=float(np.nanmax(known, initial=0.0)),
                     cause=self._causes[columns["status"][order[end - 1]]],
-                    latency_ms=_median(latency[begin:end]) if has_latency else None,
+                    latency_ms=_compute_median(latency[begin:end]) if has_latency else None,
                 ),
             )
 
-    def _codes(self, name: str, codes: dict[str, int], texts: Sequence[str], first: int) -> Integers:
+    def _encode_texts(self, name: str, codes: dict[str, int], texts: Sequence[str], first: int) -> Integers:
         """Encode texts as integers, numbered by first appearance."""
         found: list[int] = []
         for text in texts:
@@ -209,53 +209,53 @@ class _Rows:
 
     def _check_text(self, name: str, text: str, place: int) -> None:
         if name == "status" and text not in STATUSES:
-            raise self._wrong(
+            raise self._make_row_error(
                 place, f"status must be one of {', '.join(STATUSES[1:])} or empty, got {text!r}", "use one of these"
             )
         if name in ("architecture", "proxy") and not text:
-            raise self._wrong(place, f"{name} must not be empty, got nothing", "fill it in")
+            raise self._make_row_error(place, f"{name} must not be empty, got nothing", "fill it in")
         if name == "seed":
             try:
                 is_same = str(int(text)) == text
             except ValueError:
                 is_same = False
             if not is_same:
-                raise self._wrong(place, f"seed must be a whole number, got {text!r}", "use numbers as seeds")
+                raise self._make_row_error(place, f"seed must be a whole number, got {text!r}", "use numbers as seeds")
 
-    def _numbers(self, name: str, values: Sequence[str], first: int) -> Floats:
+    def _parse_numbers(self, name: str, values: Sequence[str], first: int) -> Floats:
         """Parse numbers; empty texts become NaN."""
         try:
             return np.array([value or "nan" for value in values], dtype=np.float64)
         except ValueError:
             place = next(i for i, value in enumerate(values) if not _is_number(value or "nan"))
-            raise self._wrong(
+            raise self._make_row_error(
                 first + place, f"{name} must be a number, got {values[place]!r}", "remove the text from the column"
             ) from None
 
     def _check_numbers(self) -> None:
         columns, is_check = self._columns, ~(self._has_failed & np.isnan(self._columns["score"]))
         for name in ("step", "score", "train_seconds"):
-            self._refuse(
+            self._refuse_where(
                 is_check & np.isnan(columns[name]),
                 f"{name} must be a number, got nothing or NaN",
                 "remove the row, or set `status` if the training failed there (nan, oom, crash or lost)",
             )
-            self._refuse(np.isinf(columns[name]), f"{name} must be finite, got infinity", "remove the row")
+            self._refuse_where(np.isinf(columns[name]), f"{name} must be finite, got infinity", "remove the row")
         step, seconds, latency = columns["step"], columns["train_seconds"], columns["latency_ms"]
         lowest = np.where(is_check, 1, 0)
-        self._refuse(
+        self._refuse_where(
             (step < lowest) | (step != np.floor(step)) & ~np.isnan(step),
             "step must be a whole number of at least 1, got {step:g}",
             "count finished optimizer steps or epochs from 1",
         )
-        self._refuse(
+        self._refuse_where(
             is_check & (seconds <= 0),
             "train_seconds must be above 0, got {train_seconds:g}",
             "use the cumulative training time in seconds, or the step if time was not logged",
         )
-        self._refuse(latency <= 0, "latency_ms must be above 0, got {latency_ms:g}", "leave it empty if unknown")
+        self._refuse_where(latency <= 0, "latency_ms must be above 0, got {latency_ms:g}", "leave it empty if unknown")
 
-    def _check_neighbours(self, order: Integers, is_first: npt.NDArray[np.bool_]) -> None:
+    def _check_successive_rows(self, order: Integers, is_first: npt.NDArray[np.bool_]) -> None:
         """Check each row of a training against the row before it."""
         follows = ~is_first[1:]
         before, after = order[:-1], order[1:]
@@ -277,25 +277,27 @@ class _Rows:
             "remove the rows after the failure",
         )
 
-    def _check_steps(
+    def _find_check_steps(
         self, curves: Mapping[TableTraining, Curve], parts: Sequence[Integers]
     ) -> dict[str, tuple[int, ...]]:
         """Find the check steps of each proxy task, and check that all its trainings have them."""
-        votes: dict[str, Counter[bytes]] = {proxy: Counter() for proxy in self._names["proxy"]}
+        step_counts: dict[str, Counter[bytes]] = {proxy: Counter() for proxy in self._names["proxy"]}
         for training, curve in curves.items():
             if curve.cause is None:
-                votes[training.proxy][curve.steps.tobytes()] += 1
-        for proxy, counted in votes.items():
+                step_counts[training.proxy][curve.steps.tobytes()] += 1
+        for proxy, counted in step_counts.items():
             if not counted:
                 raise DataError(
                     f"{self._path}: proxy {proxy!r} needs a training that did not fail, got none: remove the proxy"
                 )
-        usual = {proxy: np.frombuffer(counted.most_common(1)[0][0], dtype=np.int64) for proxy, counted in votes.items()}
+        usual = {
+            proxy: np.frombuffer(counted.most_common(1)[0][0], dtype=np.int64) for proxy, counted in step_counts.items()
+        }
         for (training, curve), rows in zip(curves.items(), parts, strict=True):
-            self._check_equal(training, curve, usual[training.proxy], rows)
+            self._check_same_steps(training, curve, usual[training.proxy], rows)
         return {proxy: tuple(steps.tolist()) for proxy, steps in usual.items()}
 
-    def _check_equal(self, training: TableTraining, curve: Curve, usual: Integers, rows: Integers) -> None:
+    def _check_same_steps(self, training: TableTraining, curve: Curve, usual: Integers, rows: Integers) -> None:
         wanted = usual if curve.cause is None else usual[: len(curve.steps)]
         if curve.steps.tobytes() == wanted.tobytes():
             return
@@ -307,13 +309,13 @@ class _Rows:
         else:
             place = min(shared, len(curve.steps) - 1)
             found = f"got {len(curve.steps)} checks instead of {len(wanted)}"
-        raise self._wrong(
+        raise self._make_row_error(
             int(rows[place]),
             f"trainings of one proxy need the same steps, {found} ({training})",
             "set `status` if it failed (oom, nan, crash or lost), or remove the training or the additional checks",
         )
 
-    def _refuse(self, is_wrong: npt.NDArray[np.bool_], message: str, remedy: str) -> None:
+    def _refuse_where(self, is_wrong: npt.NDArray[np.bool_], message: str, remedy: str) -> None:
         self._refuse_rows(np.flatnonzero(is_wrong), message, remedy)
 
     def _refuse_rows(self, places: Integers, message: str, remedy: str) -> None:
@@ -321,16 +323,16 @@ class _Rows:
         if not places.size:
             return
         place = int(places.min())
-        values = {name: float(self._columns[name][place]) for name in NUMBERS}
-        architecture, proxy, seed = (list(self._names[name])[self._columns[name][place]] for name in IDS)
+        values = {name: float(self._columns[name][place]) for name in NUMBER_COLUMNS}
+        architecture, proxy, seed = (list(self._names[name])[self._columns[name][place]] for name in ID_COLUMNS)
         training = TableTraining(architecture, proxy, int(seed))
-        raise self._wrong(place, message.format(training=training, **values), remedy)
+        raise self._make_row_error(place, message.format(training=training, **values), remedy)
 
-    def _wrong(self, place: int, message: str, remedy: str) -> DataError:
+    def _make_row_error(self, place: int, message: str, remedy: str) -> DataError:
         return DataError(f"{self._path}, row {place + FIRST_ROW}: {message}: {remedy}")
 
 
-def _median(values: Floats) -> float | None:
+def _compute_median(values: Floats) -> float | None:
     known = values[~np.isnan(values)]
     return float(np.median(known)) if known.size else None
 

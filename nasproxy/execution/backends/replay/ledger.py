@@ -21,15 +21,15 @@ class Ledger(Silent):
         """Open the ledger at `path`, which may exist."""
         super().__init__(study=path.parent)
         self._path = path
-        self._known: dict[Trained, int | None] = read_ledger(path)
+        self._recorded_steps: dict[Trained, int | None] = read_ledger(path)
 
     def trial(self, spec: TrialSpec, record: TrialRecord) -> None:
         """Append the trial's step to the ledger, if it differs from the last entry."""
         proxy = spec.proxy_task.overrides.get("trainer.proxy")
         trained = (str(spec.architecture[CHOICE]), None if proxy is None else str(proxy), spec.split.value, spec.seed)
         until = None if record.status.state in (State.DONE, State.FAILED) else record.step
-        if trained not in self._known or self._known[trained] != until:
-            self._known[trained] = until
+        if trained not in self._recorded_steps or self._recorded_steps[trained] != until:
+            self._recorded_steps[trained] = until
             append_line(self._path, json.dumps([*trained, until], ensure_ascii=False))
 
 
@@ -39,14 +39,14 @@ def read_ledger(path: Path) -> dict[Trained, int | None]:
     Raises:
         CorruptFileError: A line is not a valid entry.
     """
-    known: dict[Trained, int | None] = {}
+    steps: dict[Trained, int | None] = {}
     try:
         for line in read_lines(path):
             architecture, proxy, split, seed, until = json.loads(line)
-            known[architecture, proxy, Split(split).value, int(seed)] = None if until is None else int(until)
+            steps[architecture, proxy, Split(split).value, int(seed)] = None if until is None else int(until)
     except (ValueError, TypeError) as error:
         raise CorruptFileError(
             f"{path} cannot be read: {error}. Nothing was changed: restore the file, or move the study's folder away "
             f"and run the command again, a replay takes seconds"
         ) from error
-    return known
+    return steps
