@@ -104,21 +104,21 @@ def measure_wall_saving(results: StudyResults, task: TaskState) -> Saving | None
     """
     if task.final_step is None:
         return None
-    full = _median_wall_seconds(results, (reference.key for reference in results.references), None)
-    proxy = _median_wall_seconds(results, task.keys, task.final_step)
+    full = _compute_median_wall_seconds(results, (reference.key for reference in results.references), None)
+    proxy = _compute_median_wall_seconds(results, task.keys, task.final_step)
     return None if full is None or proxy is None else Saving(full, proxy)
 
 
-def _median_wall_seconds(results: StudyResults, keys: Iterable[str], step: int | None) -> float | None:
+def _compute_median_wall_seconds(results: StudyResults, keys: Iterable[str], step: int | None) -> float | None:
     trials = [results.trials[key] for key in keys if key in results.trials]
     seconds = [
-        trial.spec.devices * (trial.record.status.wall_seconds - _seconds_beyond(trial.record, step))
+        trial.spec.devices * (trial.record.status.wall_seconds - _compute_seconds_beyond(trial.record, step))
         for trial in trials
         if trial.record.reached(step or 1) and trial.record.status.wall_seconds > sum_train_seconds(trial.record)
     ]
     return median(seconds) if seconds else None
 
 
-def _seconds_beyond(record: TrialRecord, step: int | None) -> float:
+def _compute_seconds_beyond(record: TrialRecord, step: int | None) -> float:
     check = None if step is None else record.check_at(step)
     return 0.0 if check is None else sum_train_seconds(record) - check.train_seconds

@@ -52,7 +52,7 @@ def estimate_dry(design: StudyBuilder, tracker: Tracker) -> Estimate:
     Raises:
         NasproxyError: A preflight failed, or no trial could be timed.
     """
-    with _passing(design) as (folder, backend):
+    with _open_temporary_study(design) as (folder, backend):
         tracker.progress(Progress("warming up", "loading the trainer, the data and a model"), set())
         for note in backend.preflight(design.preflight_specs):
             tracker.say(note)
@@ -75,9 +75,9 @@ def score_samples(
     Raises:
         ConfigError: The data cannot be loaded.
     """
-    with _passing(design) as (folder, backend):
-        known = measure_zero_costs(design, backend, folder, architectures)
-        scores = [known.of(architecture) for architecture in architectures]
+    with _open_temporary_study(design) as (folder, backend):
+        scores_by_architecture = measure_zero_costs(design, backend, folder, architectures)
+        scores = [scores_by_architecture.of(architecture) for architecture in architectures]
         if all(scores):
             return scores, None
         failed = architectures[scores.index(None)]
@@ -89,7 +89,7 @@ def score_samples(
 
 
 @contextmanager
-def _passing(design: StudyBuilder) -> Iterator[tuple[StudyFolder, Backend]]:
+def _open_temporary_study(design: StudyBuilder) -> Iterator[tuple[StudyFolder, Backend]]:
     """Open a temporary study folder and a backend for a block."""
     with tempfile.TemporaryDirectory(prefix="nasproxy-dry-run-") as path:
         folder = StudyFolder(Path(path))

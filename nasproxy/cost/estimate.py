@@ -113,28 +113,33 @@ SlotsOf = Callable[[str | None], float]
 """Function of a proxy task's name (None for full training) that returns the slots that its trainings occupy."""
 
 
-def estimate_stage(course: StageWork, speeds: Speeds, slots: int, slots_of: SlotsOf = lambda _: 1.0) -> StageEstimate:
+def estimate_stage(
+    stage_work: StageWork, speeds: Speeds, slots: int, slots_of: SlotsOf = lambda _: 1.0
+) -> StageEstimate:
     """Estimate the cost of a stage.
 
     Args:
-        course: Planned work of the stage.
+        stage_work: Planned work of the stage.
         speeds: Speeds of the models.
         slots: Slots of the backend.
         slots_of: Slots that one training occupies.
     """
     return StageEstimate(
-        *(estimate_amount(works, speeds, slots, slots_of) for works in (course.low, course.middle, course.high))
+        *(
+            estimate_amount(works, speeds, slots, slots_of)
+            for works in (stage_work.low, stage_work.middle, stage_work.high)
+        )
     )
 
 
 def estimate_amount(works: Iterable[Work], speeds: Speeds, slots: int, slots_of: SlotsOf = lambda _: 1.0) -> Amount:
     """Estimate the total of several kinds of trials, which run one kind after the other."""
-    return sum((_amount(work, speeds, slots, slots_of(work.task)) for work in works if work.starts), NOTHING)
+    return sum((_estimate_work(work, speeds, slots, slots_of(work.task)) for work in works if work.starts), NOTHING)
 
 
-def _amount(work: Work, speeds: Speeds, slots: int, taken: float) -> Amount:
+def _estimate_work(work: Work, speeds: Speeds, slots: int, slots_per_trial: float) -> Amount:
     timing = speeds.timing(work.models, work.task)
     seconds = timing.seconds(starts=work.starts, steps=work.steps, checks=work.checks)
     # The starts are divided into rounds that fill the slots; the last round may leave some empty.
-    turns = math.ceil(work.starts / max(1, int(slots / taken + 1e-3)))
-    return Amount(work.trials, work.steps, seconds * taken, seconds / work.starts * turns)
+    rounds = math.ceil(work.starts / max(1, int(slots / slots_per_trial + 1e-3)))
+    return Amount(work.trials, work.steps, seconds * slots_per_trial, seconds / work.starts * rounds)

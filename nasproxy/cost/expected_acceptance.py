@@ -47,9 +47,9 @@ def assume_tau(fraction: float, tasks: int) -> float:
     >>> round(assume_tau(0.1, 1), 2), round(assume_tau(0.1, 6), 2)
     (0.66, 0.87)
     """
-    alike = math.sqrt(tasks)
-    above = NormalDist().inv_cdf((alike - 0.375) / (alike + 0.25))
-    return math.tanh(prior_mean(fraction) + above * math.sqrt(PRIOR_VARIANCE))
+    effective_tasks = math.sqrt(tasks)
+    deviate = NormalDist().inv_cdf((effective_tasks - 0.375) / (effective_tasks + 0.25))
+    return math.tanh(prior_mean(fraction) + deviate * math.sqrt(PRIOR_VARIANCE))
 
 
 def expect_acceptance(
@@ -73,10 +73,10 @@ def expect_acceptance(
     plan = LookPlan(tuple(step / steps[-1] for step in steps), tasks, candidate_pool.sizes(models))
     for looks in range(1, len(steps) + 1):
         while True:
-            check, verdict = judge.look(_assumed(size, speed, tasks), steps[:looks], speed, plan)
+            check, verdict = judge.look(_make_assumed_models(size, speed, tasks), steps[:looks], speed, plan)
             if verdict.kind is VerdictKind.ACCEPTED:
                 return ExpectedAcceptance(name, steps[looks - 1], size - models)
-            task = replace(_grown(blank, size - models), checks=(check,))
+            task = replace(_request_references(blank, size - models), checks=(check,))
             requested = candidate_pool.count_requested(
                 task, verdict, size, size - models, is_last_look=looks == len(steps)
             )
@@ -106,11 +106,11 @@ def make_ranking(n: int, tau: float) -> Sequence[int]:
     return order
 
 
-def _grown(task: TaskState, added: int) -> TaskState:
+def _request_references(task: TaskState, added: int) -> TaskState:
     return replace(task, requested=added, completed=added)
 
 
-def _assumed(n: int, speed: TaskSpeed, tasks: int) -> JudgedModels:
+def _make_assumed_models(n: int, speed: TaskSpeed, tasks: int) -> JudgedModels:
     """Make models whose proxy scores rank with the assumed tau at each check."""
     last = speed.check_steps[-1]
     ranks = {step: make_ranking(n, assume_tau(step / last, tasks)) for step in speed.check_steps}

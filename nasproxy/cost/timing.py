@@ -17,9 +17,9 @@ from nasproxy.trials.spec import TrialSpec
 
 CYCLES = 6
 """Checks of a timing trial; the time before the first one counts as its start."""
-LONGEST_CYCLE = 50
+MAX_CYCLE_STEPS = 50
 """Maximum number of steps between two checks; more steps do not make a timing more precise."""
-SEEN_CYCLES = 2
+MIN_OBSERVED_CYCLES = 2
 """Observed intervals between checks that are needed to separate them from the start."""
 POLL_SECONDS = 0.02
 """Seconds between two polls for new checks, whose times of writing give the time of a check besides training."""
@@ -49,10 +49,10 @@ def choose_cycle(total_steps: int, *, trials: int, budget_steps: float) -> int:
     >>> choose_cycle(600, trials=6, budget_steps=480), choose_cycle(100_000, trials=6, budget_steps=1e6)
     (13, 50)
     """
-    return max(1, min(round(budget_steps / (trials * CYCLES)), total_steps // CYCLES, LONGEST_CYCLE))
+    return max(1, min(round(budget_steps / (trials * CYCLES)), total_steps // CYCLES, MAX_CYCLE_STEPS))
 
 
-def make_throwaway(spec: TrialSpec, cycle: int) -> TrialSpec:
+def make_timing_trial(spec: TrialSpec, cycle: int) -> TrialSpec:
     """Return the trial with checks every `cycle` steps; its schedule is unchanged, but it will be stopped early."""
     spec = spec.applied()
     return replace(spec, recipe=replace(spec.recipe, check_every_steps=cycle, check_at=None))
@@ -75,23 +75,23 @@ def time_trials(
     Returns:
         Timing or failure of each trial, in the order of `specs`.
     """
-    lines = [RetryChain(make_throwaway(spec, cycle)) for spec in specs]
+    chains = [RetryChain(make_timing_trial(spec, cycle)) for spec in specs]
     with _open_temporary_store() as (store, lease):
         backend = open_backend(store)
         try:
-            seen = _run(lines, store, backend, lease, CYCLES * cycle, retry_policy)
+            check_times = _run_trials(chains, store, backend, lease, CYCLES * cycle, retry_policy)
         finally:
             backend.close()
-        records = [store.read_alone(line.current.key) for line in lines]
+        records = [store.read_alone(chain.current.key) for chain in chains]
     return [
-        _timing(record, seen[line.current.key], cycle)
-        if record.reached(min(CYCLES * cycle, line.current.total_steps))
-        else TimingFailure(line.specs[0], _reason(record))
-        for line, record in zip(lines, records, strict=True)
+        _compute_timing(record, check_times[chain.current.key], cycle)
+        if record.reached(min(CYCLES * cycle, chain.current.total_steps))
+        else TimingFailure(chain.specs[0], _describe_failure(record))
+        for chain, record in zip(chains, records, strict=True)
     ]
 
 
-Seen = dict[int, float]
+CheckTimes = dict[int, float]
 """Time at which a trial's last check was written, by the number of checks."""
 
 
@@ -108,37 +108,37 @@ def _open_temporary_store() -> Iterator[tuple[FolderTrialStore, Lease]]:
             lease.release()
 
 
-def _run(
-    lines: Sequence[RetryChain],
+def _run_trials(
+    chains: Sequence[RetryChain],
     store: FolderTrialStore,
     backend: Backend,
     lease: Lease,
     until: int,
     retry_policy: RetryPolicy,
-) -> dict[str, Seen]:
-    seen: dict[str, Seen] = {}
+) -> dict[str, CheckTimes]:
+    check_times: dict[str, CheckTimes] = {}
 
     def begin(spec: TrialSpec) -> None:
-        if spec.key not in seen:
-            seen[spec.key] = {}
+        if spec.key not in check_times:
+            check_times[spec.key] = {}
             digest = store.create(spec)
             store.request(spec.key, Request(until_step=until, lease=str(lease.path)))
             backend.submit(spec.key, digest)
 
-    for line in lines:
-        begin(line.current)
+    for chain in chains:
+        begin(chain.current)
     while live := backend.live():
         ended = backend.wait(POLL_SECONDS)
         for key in live | ended:
-            _look(store, key, seen[key])
-        for line in lines:
-            if line.current.key in ended:
-                line.follow(store, retry_policy)
-                begin(line.current)
-    return seen
+            _record_newest_check(store, key, check_times[key])
+        for chain in chains:
+            if chain.current.key in ended:
+                chain.follow(store, retry_policy)
+                begin(chain.current)
+    return check_times
 
 
-def _look(store: FolderTrialStore, key: str, seen: Seen) -> None:
+def _record_newest_check(store: FolderTrialStore, key: str, check_times: CheckTimes) -> None:
     """Record when the newest check was written, unless the file changes while it is read."""
     path = store.folder(key).metrics
     if not path.exists():
@@ -146,15 +146,15 @@ def _look(store: FolderTrialStore, key: str, seen: Seen) -> None:
     written = path.stat().st_mtime
     checks = len(store.read_alone(key).checks)
     if path.stat().st_mtime == written:
-        seen.setdefault(checks, written)
+        check_times.setdefault(checks, written)
 
 
-def _timing(record: TrialRecord, seen: Seen, cycle: int) -> Timing:
+def _compute_timing(record: TrialRecord, check_times: CheckTimes, cycle: int) -> Timing:
     """Divide a trial's time into start, steps and checks."""
     count, trained = len(record.checks), record.checks[-1].train_seconds
-    first = min(seen, default=count)
-    if count - first >= SEEN_CYCLES:
-        whole = (seen[count] - seen[first]) / (count - first)
+    first = min(check_times, default=count)
+    if count - first >= MIN_OBSERVED_CYCLES:
+        whole = (check_times[count] - check_times[first]) / (count - first)
         step = (trained - record.checks[first - 1].train_seconds) / (count - first)
     else:  # too fast to observe its checks: the start is divided among them
         whole, step = record.status.wall_seconds / count, trained / count
@@ -163,7 +163,7 @@ def _timing(record: TrialRecord, seen: Seen, cycle: int) -> Timing:
     return Timing(step / cycle, whole - step, start)
 
 
-def _reason(record: TrialRecord) -> str:
+def _describe_failure(record: TrialRecord) -> str:
     status = record.status
     cause = "it did not train" if status.cause is None else status.cause.value
     return cause if status.message is None else f"{cause}: {status.message.strip().splitlines()[0]}"

@@ -107,16 +107,16 @@ def plan_variance(settings: VarianceSettings, recipe: Recipe, candidates: Sequen
     total = recipe.total_steps if settings.total_steps is None else settings.total_steps
     steps = list_checks(replace(recipe, total_steps=total))
     # The first seed is paused at the check that shows that it trains, and continues with the others.
-    copies = replace(_whole(tuple(candidates[:1]), None, steps, settings.seeds), starts=settings.seeds + 1)
-    hunted = _checks_until(steps, settings.trainable_fraction * total)
+    seeds = replace(_count_whole(tuple(candidates[:1]), None, steps, settings.seeds), starts=settings.seeds + 1)
+    failed_checks = _count_checks(steps, settings.trainable_fraction * total)
     others = tuple(candidates[1 : settings.max_tries])
-    hunt = _trained(others, None, len(others), steps, 0, hunted)
-    return StageWork((copies,), (copies,), (copies, hunt))
+    failed_tries = _count_between(others, None, len(others), steps, 0, failed_checks)
+    return StageWork((seeds,), (seeds,), (seeds, failed_tries))
 
 
 def plan_schedules(recipe: Recipe, architecture: Architecture, trainings: int) -> StageWork:
     """Plan the schedule comparison: so many full trainings of one model."""
-    work = (_whole((architecture,), None, list_checks(recipe), trainings),)
+    work = (_count_whole((architecture,), None, list_checks(recipe), trainings),)
     return StageWork(work, work, work)
 
 
@@ -143,13 +143,13 @@ def plan_selection(
     begun = settings.rounds[0][0]
     pool, works, reached = tuple(candidates[shared:begun]), [], 0
     for models, fraction in settings.rounds:
-        until = _checks_until(steps, fraction * steps[-1])
-        work = _trained(pool, None, models - shared, steps, reached, until)
+        until = _count_checks(steps, fraction * steps[-1])
+        work = _count_between(pool, None, models - shared, steps, reached, until)
         works.append(work if not reached else replace(work, trials=0))
         reached = until
     if baseline is not None:
-        works.append(_whole((baseline,), None, steps, 1))
-    failed = _whole(tuple(candidates[begun : settings.candidates]), None, steps, settings.candidates - begun)
+        works.append(_count_whole((baseline,), None, steps, 1))
+    failed = _count_whole(tuple(candidates[begun : settings.candidates]), None, steps, settings.candidates - begun)
     return StageWork(tuple(works), tuple(works), (*works, failed))
 
 
@@ -168,19 +168,19 @@ def plan_proxy_search(run: RaceWork, expected: ExpectedAcceptance) -> StageWork:
         len(run.models),
         {name: race.find_rated_step(speed.check_steps) for name, speed in run.task_speeds.items()},
     )
-    low = [_until(run, name, first[name], n) for name in run.task_speeds]
+    low = [_count_until(run, name, first[name], n) for name in run.task_speeds]
     most = run.added_at_most
-    high = [_until(run, name, run.last_step(name), n + len(most)) for name in run.task_speeds]
-    reached = _reached(run, expected)
+    high = [_count_until(run, name, run.last_step(name), n + len(most)) for name in run.task_speeds]
+    reached = _find_reached_steps(run, expected)
     middle = [
-        _until(run, name, max(step, first[name]), n + (expected.added if name == expected.task else 0))
+        _count_until(run, name, max(step, first[name]), n + (expected.added if name == expected.task else 0))
         for name, step in reached.items()
     ]
     added = run.candidate_pool[: expected.added]
     return StageWork(
         tuple(low),
-        (*middle, _whole(added, None, run.full_steps, len(added))),
-        (*high, _whole(most, None, run.full_steps, len(most))),
+        (*middle, _count_whole(added, None, run.full_steps, len(added))),
+        (*high, _count_whole(most, None, run.full_steps, len(most))),
     )
 
 
@@ -196,27 +196,27 @@ def plan_confirmation(run: RaceWork, expected: ExpectedAcceptance, fresh: Models
         fresh: Fresh architectures that are trained fully and under the proxy task.
     """
     n = len(run.models)
-    fully = _whole(fresh, None, run.full_steps, len(fresh))
+    full = _count_whole(fresh, None, run.full_steps, len(fresh))
 
-    def again(name: str, step: int, models: int) -> Work:
+    def count_runs(name: str, step: int, models: int) -> Work:
         # A task that was accepted at its last step needs no confirmation runs.
         steps = run.task_speeds[name].check_steps
-        trials, checks = 0 if step == steps[-1] else models + len(fresh), _checks_until(steps, step)
+        trials, checks = 0 if step == steps[-1] else models + len(fresh), _count_checks(steps, step)
         return Work(run.models, name, trials, trials, trials * step, trials * checks)
 
     most = n + len(run.added_at_most)
-    latest = [again(name, speed.check_steps[-2:][0], most) for name, speed in run.task_speeds.items()]
-    middle = () if expected.step is None else (again(expected.task, expected.step, n + expected.added), fully)
-    return StageWork((), middle, (*latest, fully))
+    latest = [count_runs(name, speed.check_steps[-2:][0], most) for name, speed in run.task_speeds.items()]
+    middle = () if expected.step is None else (count_runs(expected.task, expected.step, n + expected.added), full)
+    return StageWork((), middle, (*latest, full))
 
 
-def _reached(run: RaceWork, expected: ExpectedAcceptance) -> dict[str, int]:
+def _find_reached_steps(run: RaceWork, expected: ExpectedAcceptance) -> dict[str, int]:
     """Return the step that each task has reached when one is accepted: the end of the rung in training time."""
     if expected.step is None:
         return {name: run.last_step(name) for name in run.task_speeds}
     if not run.settings.early_stop_if_not_best:
         share = expected.step / run.task_speeds[expected.task].check_steps[-1]
-        return {name: _at_share(speed.check_steps, share) for name, speed in run.task_speeds.items()}
+        return {name: _find_step_at_share(speed.check_steps, share) for name, speed in run.task_speeds.items()}
     seconds = run.task_speeds[expected.task].seconds_at(expected.step)
     start = max(speed.seconds_at(race.find_rated_step(speed.check_steps)) for speed in run.task_speeds.values())
     end = race.find_horizon(seconds, start, run.settings.rung_growth)
@@ -225,29 +225,29 @@ def _reached(run: RaceWork, expected: ExpectedAcceptance) -> dict[str, int]:
     return {name: min(speed.last_check_within(end), run.last_step(name)) for name, speed in run.task_speeds.items()}
 
 
-def _at_share(steps: tuple[int, ...], share: float) -> int:
-    return steps[_checks_until(steps, share * steps[-1]) - 1]
+def _find_step_at_share(steps: tuple[int, ...], share: float) -> int:
+    return steps[_count_checks(steps, share * steps[-1]) - 1]
 
 
-def _until(run: RaceWork, name: str, step: int, models: int) -> Work:
+def _count_until(run: RaceWork, name: str, step: int, models: int) -> Work:
     """Count the work of so many models under a task up to a step, with a pause at the end of each rung."""
     steps, growth = run.task_speeds[name].check_steps, run.settings.rung_growth
     further = math.log(step / race.find_rated_step(steps)) / math.log(growth)
     rungs = max(0, math.ceil(further - 1e-9))
-    work = _trained(run.models, name, models, steps, 0, _checks_until(steps, step))
+    work = _count_between(run.models, name, models, steps, 0, _count_checks(steps, step))
     return replace(work, starts=models * (1 + rungs))
 
 
-def _whole(models: Models, task: str | None, steps: tuple[int, ...], trials: int) -> Work:
-    return _trained(models, task, trials, steps, 0, len(steps))
+def _count_whole(models: Models, task: str | None, steps: tuple[int, ...], trials: int) -> Work:
+    return _count_between(models, task, trials, steps, 0, len(steps))
 
 
-def _trained(models: Models, task: str | None, trials: int, steps: tuple[int, ...], begin: int, end: int) -> Work:
+def _count_between(models: Models, task: str | None, trials: int, steps: tuple[int, ...], begin: int, end: int) -> Work:
     """Count the work of trials from one check to another, given as numbers of checks."""
     done = steps[begin - 1] if begin else 0
     return Work(models, task, trials, trials, trials * (steps[end - 1] - done), trials * (end - begin))
 
 
-def _checks_until(steps: tuple[int, ...], wanted: float) -> int:
+def _count_checks(steps: tuple[int, ...], wanted: float) -> int:
     """Count the checks up to and including the first one at or after a step."""
     return next(place for place, step in enumerate(steps, 1) if step >= wanted - 1e-9)

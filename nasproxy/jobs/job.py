@@ -47,7 +47,7 @@ from nasproxy.trials.spec import Split, TrialSpec
 PROXY_SEED_OFFSET = 1
 """Offset of the seed of proxy trainings from that of the references, so that equal settings give different trials."""
 
-LOOKING = {StageName.report, StageName.list_trials, StageName.describe_space}
+READ_ONLY_STAGES = {StageName.report, StageName.list_trials, StageName.describe_space}
 """Stages that train nothing: they show an existing study or the search space, with any other configuration."""
 
 
@@ -61,9 +61,9 @@ def run_job(config: Config, *, is_shared: bool = False) -> None:
     Raises:
         NasproxyError: The configuration is invalid, or a stage was stopped; finished trials are kept.
     """
-    design = _design(config)
-    is_work = not set(config.job.stages) <= LOOKING
-    if is_work:
+    design = _make_builder(config)
+    is_training = not set(config.job.stages) <= READ_ONLY_STAGES
+    if is_training:
         design.check()
     if config.dry_run:
         _print_costs(design, is_sweep=is_shared)
@@ -75,13 +75,13 @@ def run_job(config: Config, *, is_shared: bool = False) -> None:
         return
     root = Path(config.studies_dir).absolute()
     with ExitStack() as stack:
-        begun_with = design.base if is_work else None
-        study = stack.enter_context(open_study(root, config.study, begun_with, is_shared=is_shared))
-        stack.enter_context(_terminable())
-        if is_work:
+        base = design.base if is_training else None
+        study = stack.enter_context(open_study(root, config.study, base, is_shared=is_shared))
+        stack.enter_context(_handle_sigterm())
+        if is_training:
             retry_failed_trials(study.folder.trials)
         job = Job(design, study, stack)
-        if is_work:
+        if is_training:
             job.say_notes(design.notes)
             job.estimate()
         for step in steps:
@@ -116,7 +116,7 @@ class Job:
         is_new = not (self.study.is_shared or self.study.folder.estimate.exists() or self._store.keys())
         if self.design.is_replay or not self.design.config.cost.estimate_first or not is_new:
             return
-        self._preflight()
+        self._run_preflight()
         self._tracker.progress(Progress("estimate", "a few steps of a few models"), set())
         try:
             # Estimates all stages, not only this job's, because the report compares it with the whole study.
@@ -138,7 +138,7 @@ class Job:
             folder=self.study.folder.variance,
         )
         with self.study.hold_stage("preflight"):
-            self._preflight()
+            self._run_preflight()
         with self.study.hold_stage(stage.name):
             self._variance = runner.run_stage(stage, self._runtime)
         check_variance(self._variance, config.variance)
@@ -162,14 +162,14 @@ class Job:
         config = self.design.config
         assert self._selection is not None
         assert self._selection.references is not None
-        self._refuse_unreachable()
+        self._refuse_unreachable_target()
         stage = ProxySearchStage(
             config.proxy_search,
             tasks=self.design.tasks,
             criterion=self.design.criterion,
             judged_by=self.design.judged_by,
             references=self._selection.references,
-            candidate_pool=self._candidate_pool(self._selection.references),
+            candidate_pool=self._make_candidate_pool(self._selection.references),
             recipe=self.design.recipe,
             seed=config.seed + PROXY_SEED_OFFSET,
             folder=self.study.folder.proxy_tasks,
@@ -186,7 +186,7 @@ class Job:
         """Run stage 4: confirm the winner; while it is contradicted, search again and confirm the next winner."""
         if not self.design.config.confirm.enabled:
             return
-        while (winner := self._confirmed()) is not None and winner[1].contradicts(winner[0]):
+        while (winner := self._confirm_winner()) is not None and winner[1].contradicts(winner[0]):
             self.search_proxy_task()
 
     def compare_schedules(self) -> None:
@@ -199,7 +199,7 @@ class Job:
             folder=self.study.folder.schedules,
         )
         with self.study.hold_stage("preflight"):
-            self._preflight()
+            self._run_preflight()
         with self.study.hold_stage(stage.name):
             runner.run_stage(stage, self._runtime)
 
@@ -229,7 +229,7 @@ class Job:
         scores = [reference.score for reference in self._selection.references]
         return compute_noise_ceiling(scores, self._variance.result.deviation)
 
-    def _confirmed(self) -> tuple[TaskState, ConfirmationState] | None:
+    def _confirm_winner(self) -> tuple[TaskState, ConfirmationState] | None:
         """Confirm the study's best proxy task; None if there is none, or if another job judges it."""
         config, folder = self.design.config, self.study.folder
         assert self._selection is not None
@@ -252,7 +252,7 @@ class Job:
             )
             return best, runner.run_stage(stage, self._runtime)
 
-    def _candidate_pool(self, references: Sequence[Reference]) -> CandidatePool:
+    def _make_candidate_pool(self, references: Sequence[Reference]) -> CandidatePool:
         config, recipe = self.design.config, self.design.recipe
         return CandidatePool(
             candidates=[TrialSpec(a, ProxyTask(), Split.FULL, config.seed, recipe) for a in self.design.candidate_pool],
@@ -269,7 +269,7 @@ class Job:
             architectures = [model.architecture for model in models]
             dry_run.measure_zero_costs(self.design, self._backend, self.study.folder, architectures)
 
-    def _refuse_unreachable(self) -> None:
+    def _refuse_unreachable_target(self) -> None:
         ceiling, target = self.ceiling, self.design.criterion.target
         if ceiling is not None and target > ceiling.high:
             raise StageStoppedError(
@@ -278,7 +278,7 @@ class Job:
                 f"the target, or make scores less noisy (longer training, more validation images)"
             )
 
-    def _preflight(self) -> None:
+    def _run_preflight(self) -> None:
         """Run the preflight of one trial of every kind, unless it has passed before."""
         new = [spec for spec in self.design.preflight_specs if spec.digest not in self.study.preflighted]
         if new:
@@ -334,7 +334,7 @@ class Job:
         )
 
 
-def _design(config: Config) -> StudyBuilder:
+def _make_builder(config: Config) -> StudyBuilder:
     """Make the builder of the study: a replay takes its trials from the table, others from the configuration."""
     backend = load_target("backend", config.backend)
     return (ReplayBuilder if backend is ReplayBackend else StudyBuilder)(config)
@@ -344,7 +344,7 @@ def _print_costs(design: StudyBuilder, *, is_sweep: bool) -> None:
     """Print the estimated cost of a study without creating it."""
     dry_run.check_dry_run(design, is_sweep=is_sweep)
     with ExitStack() as stack:
-        stack.enter_context(_terminable())
+        stack.enter_context(_handle_sigterm())
         console = Console()
         stack.callback(console.close)
         estimate = dry_run.estimate_dry(design, console)
@@ -370,7 +370,7 @@ def _describe_space(design: StudyBuilder) -> None:
     problem = None
     loader = design.config.data.loader
     if loader is not None and design.config.search_space.model and shown:
-        with _terminable(), show_busy("loading the data, building the models"):
+        with _handle_sigterm(), show_busy("loading the data, building the models"):
             scores, problem = dry_run.score_samples(design, list(shown.values()))
     if shown:
         rows = [
@@ -384,7 +384,7 @@ def _describe_space(design: StudyBuilder) -> None:
 
 
 @contextmanager
-def _terminable() -> Iterator[None]:
+def _handle_sigterm() -> Iterator[None]:
     """Handle SIGTERM like Ctrl-C during a block; in other threads, which cannot handle signals, do nothing."""
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -50,22 +50,24 @@ class RetryChain:
             Log messages, one per new retry.
         """
         self._records[-1] = store.read_alone(self.current.key)
-        news = []
-        while (retry := self._next_retry(retry_policy)) is not None:
+        messages = []
+        while (retry := self._find_next_retry(retry_policy)) is not None:
             key, cause = self.current.key, self._causes[-1]
-            by = RetryLink(retry.spec.key, cause, retry.change)
-            if self._records[-1].retries[:1] != (by,):
+            link = RetryLink(retry.spec.key, cause, retry.change)
+            if self._records[-1].retries[:1] != (link,):
                 store.create(retry.spec)
-                news.append(f"trial {key} failed ({cause.value}): retrying it as trial {by.key} with {by.change}")
+                messages.append(
+                    f"trial {key} failed ({cause.value}): retrying it as trial {link.key} with {link.change}"
+                )
             self.specs.append(retry.spec)
-            self._links.append(by)
-            self._link(store)
+            self._links.append(link)
+            self._store_links(store)
             self._records = [store.read_alone(spec.key) for spec in self.specs]
-        return news
+        return messages
 
-    def _link(self, store: TrialStore) -> None:
-        for place, spec in enumerate(self.specs[:-1]):
-            links = tuple(self._links[place:])
+    def _store_links(self, store: TrialStore) -> None:
+        for index, spec in enumerate(self.specs[:-1]):
+            links = tuple(self._links[index:])
             if store.read_alone(spec.key).retries[: len(links)] != links:
                 store.link_retries(spec.key, links)
 
@@ -73,7 +75,7 @@ class RetryChain:
     def _causes(self) -> list[Cause]:
         return [record.status.cause for record in self._records if record.is_failed and record.status.cause]
 
-    def _next_retry(self, retry_policy: RetryPolicy) -> Retry | None:
+    def _find_next_retry(self, retry_policy: RetryPolicy) -> Retry | None:
         last = self._records[-1]
         if not last.is_failed or last.reached(self.current.total_steps):
             return None

@@ -143,24 +143,24 @@ def run_stage(stage: Stage[S], runtime: Runtime) -> S:
                 runtime.tracker.progress(progress, runtime.backend.running())
 
 
-class _Awaited:
+class _PendingSteps:
     """The steps that trials still have to reach before the stage can decide."""
 
     def __init__(self, steps: Mapping[str, int], records: Records) -> None:
-        self._left = {key: step for key, step in steps.items() if not _is_settled(records[key], step)}
+        self._pending = {key: step for key, step in steps.items() if not _is_settled(records[key], step)}
         # A failure may change the decision, but deciding after each one would read all trials too often.
-        self._failures_left = max(1, round(FAILURE_SHARE * len(self._left)))
+        self._failures_left = max(1, round(FAILURE_SHARE * len(self._pending)))
 
-    def note(self, key: str, record: TrialRecord) -> None:
+    def update(self, key: str, record: TrialRecord) -> None:
         """Update a trial from its record."""
-        if key in self._left and _is_settled(record, self._left[key]):
-            del self._left[key]
+        if key in self._pending and _is_settled(record, self._pending[key]):
+            del self._pending[key]
             self._failures_left -= record.is_failed
 
     @property
     def is_over(self) -> bool:
         """Whether the stage should decide now."""
-        return not self._left or self._failures_left <= 0
+        return not self._pending or self._failures_left <= 0
 
 
 def _is_settled(record: TrialRecord, step: int) -> bool:
@@ -178,10 +178,10 @@ class _TrialScheduler:
         self._chains: dict[str, RetryChain] = {}
         self._records: dict[str, TrialRecord] = {}
         # The dictionaries below are keyed by the trial that trains, which may be a retry.
-        self._trained_for: dict[str, set[str]] = {}
+        self._originals: dict[str, set[str]] = {}
         self._specs: dict[str, TrialSpec] = {}
         self._digests: dict[str, str] = {}
-        self._asked: dict[str, Request] = {}
+        self._requests: dict[str, Request] = {}
 
     def records(self, specs: Sequence[TrialSpec]) -> Records:
         """Return records by key; only records of running trials are read again."""
@@ -204,21 +204,21 @@ class _TrialScheduler:
         for key in self._runtime.backend.live() - {self._chains[key].current.key for key in action.until}:
             self._stop(key)
         for key, until in action.until.items():
-            self._start(key, until)
-        awaited = _Awaited(action.until if action.awaited is None else action.awaited, self._records)
-        news = 0
+            self._submit(key, until)
+        awaited = _PendingSteps(action.until if action.awaited is None else action.awaited, self._records)
+        updates = 0
         while True:
-            seen, ended = self._wait(self._runtime.poll_seconds)
-            for key in seen:
-                awaited.note(key, self._records[key])
+            updated, ended = self._wait(self._runtime.poll_seconds)
+            for key in updated:
+                awaited.update(key, self._records[key])
             if awaited.is_over:
                 return
             for key in ended & set(action.until):
                 # It was lost, paused by another job of a sweep, or failed and has a retry.
-                self._start(key, action.until[key])
-            news += len(seen)
-            if news >= PROGRESS_SHARE * len(self._records):
-                news = 0
+                self._submit(key, action.until[key])
+            updates += len(updated)
+            if updates >= PROGRESS_SHARE * len(self._records):
+                updates = 0
                 yield
 
     @contextmanager
@@ -242,23 +242,23 @@ class _TrialScheduler:
 
     def _stop(self, key: str) -> None:
         if key in self._runtime.backend.running():
-            self._ask(key, Request(stop=True, lease=self._lease))
+            self._send_request(key, Request(stop=True, lease=self._lease))
         else:
             self._runtime.backend.cancel(key)
 
-    def _ask(self, key: str, request: Request) -> None:
-        if self._asked.get(key) != request:
+    def _send_request(self, key: str, request: Request) -> None:
+        if self._requests.get(key) != request:
             self._runtime.store.request(key, request)
-            self._asked[key] = request
+            self._requests[key] = request
 
-    def _start(self, key: str, until: int) -> None:
+    def _submit(self, key: str, until: int) -> None:
         """Submit a trial, unless it has reached the step or has ended."""
         if _is_settled(self._records[key], until):
             return
         spec = self._chains[key].current
         if spec.key not in self._digests:
             self._digests[spec.key] = self._runtime.store.create(spec)
-        self._ask(spec.key, Request(until_step=until, lease=self._lease))
+        self._send_request(spec.key, Request(until_step=until, lease=self._lease))
         self._runtime.backend.submit(spec.key, self._digests[spec.key])
 
     def _wait(self, seconds: float) -> tuple[set[str], set[str]]:
@@ -266,24 +266,24 @@ class _TrialScheduler:
         running = self._runtime.backend.running()
         ended = self._runtime.backend.wait(seconds)
         for key in ended:
-            self._asked.pop(key, None)  # another job of a sweep may replace the request
-        seen = self._asked_for(running | ended | self._runtime.backend.running())
-        over = self._asked_for(ended)
-        for key in seen:
+            self._requests.pop(key, None)  # another job of a sweep may replace the request
+        updated = self._find_originals(running | ended | self._runtime.backend.running())
+        ended_originals = self._find_originals(ended)
+        for key in updated:
             self._refresh(key)
         for key in ended & self._specs.keys():
             self._runtime.tracker.trial(self._specs[key], self._runtime.store.read_alone(key))
-        return seen, over
+        return updated, ended_originals
 
-    def _asked_for(self, trained: Set[str]) -> set[str]:
+    def _find_originals(self, trained: Set[str]) -> set[str]:
         """Return the keys of the original trials whose current trainings have these keys."""
-        return {key for other in trained for key in self._trained_for.get(other, ())}
+        return {key for other in trained for key in self._originals.get(other, ())}
 
     def _refresh(self, key: str) -> None:
-        line = self._chains[key]
-        for news in line.follow(self._runtime.store, self._runtime.retry_policy):
-            self._runtime.tracker.say(news)
-        self._records[key] = line.record
-        for spec in line.specs:
+        chain = self._chains[key]
+        for message in chain.follow(self._runtime.store, self._runtime.retry_policy):
+            self._runtime.tracker.say(message)
+        self._records[key] = chain.record
+        for spec in chain.specs:
             self._specs[spec.key] = spec
-            self._trained_for.setdefault(spec.key, set()).add(key)
+            self._originals.setdefault(spec.key, set()).add(key)

@@ -239,9 +239,9 @@ class StudyResults:
                 yield check.step, seconds, correlation
 
     def _reference_scores(self, task: TaskState) -> Floats:
-        known = {to_canonical_json(model.architecture): model.score for model in (*self.references, *task.added)}
+        scores = {to_canonical_json(model.architecture): model.score for model in (*self.references, *task.added)}
         architectures = [self.trials[key].spec.architecture if key in self.trials else {} for key in task.keys]
-        return np.array([known.get(to_canonical_json(architecture), math.nan) for architecture in architectures])
+        return np.array([scores.get(to_canonical_json(architecture), math.nan) for architecture in architectures])
 
 
 def read_results(folder: StudyFolder, *, time_tolerance: float, store: TrialStore | None = None) -> StudyResults:
@@ -310,20 +310,22 @@ class _Purposes:
         confirmations: Sequence[ConfirmationState],
         schedules: ScheduleComparisonState | None,
     ) -> None:
-        self._schedules = _compared_only(schedules, variance, selection)
+        self._schedules = _find_comparison_keys(schedules, variance, selection)
         self._variance_steps = base.get("variance.total_steps") or base.get("training.total_steps")
         self._variance = variance
         self._selection = selection
         self._task_of = {key: task.name for task in reversed(list(tasks.values())) for key in task.keys}
-        self._confirmed = {key: state.task for state in reversed(confirmations) for key in _trained_for(state)}
+        self._confirmed = {key: state.task for state in reversed(confirmations) for key in _list_keys(state)}
         self._selected_keys = set(selection.keys) if selection else set()
-        tried = () if variance is None or selection is None else tuple(range(variance.trainable or 0))
-        self._hunted = {to_canonical_json(selection.architectures[n]) for n in tried} if selection else set()
+        failed_candidates = () if variance is None or selection is None else tuple(range(variance.trainable or 0))
+        self._variance_architectures = (
+            {to_canonical_json(selection.architectures[n]) for n in failed_candidates} if selection else set()
+        )
         if variance is not None and variance.architecture is not None:
-            self._hunted.add(to_canonical_json(variance.architecture))
-        self._selected = _selected(base, selection)
+            self._variance_architectures.add(to_canonical_json(variance.architecture))
+        self._selected = _list_selected(base, selection)
 
-    def of(self, key: str, spec: TrialSpec) -> tuple[Purpose, str | None]:
+    def find(self, key: str, spec: TrialSpec) -> tuple[Purpose, str | None]:
         """Return the purpose of a trial, and the name of its proxy task if it has one."""
         if key in self._schedules:
             return Purpose.SCHEDULES, None
@@ -341,20 +343,20 @@ class _Purposes:
             return False
         if self._selection is None and (self._variance is None or self._variance.result is None):
             return True
-        return to_canonical_json(spec.architecture) in self._hunted
+        return to_canonical_json(spec.architecture) in self._variance_architectures
 
 
-def _selected(base: Mapping[str, Any], selection: SelectionState | None) -> set[str] | None:
+def _list_selected(base: Mapping[str, Any], selection: SelectionState | None) -> set[str] | None:
     """Return the selection's architectures and the baseline, as canonical JSON; None before the selection."""
     if selection is None:
         return None
     path = "search_space.baseline."
     baseline = {name.removeprefix(path): value for name, value in base.items() if name.startswith(path)}
-    known = {to_canonical_json(architecture) for architecture in (*selection.architectures, baseline)}
-    return known if selection.baseline is None else known | {to_canonical_json(selection.baseline.architecture)}
+    selected = {to_canonical_json(architecture) for architecture in (*selection.architectures, baseline)}
+    return selected if selection.baseline is None else selected | {to_canonical_json(selection.baseline.architecture)}
 
 
-def _compared_only(
+def _find_comparison_keys(
     schedules: ScheduleComparisonState | None, variance: VarianceState | None, selection: SelectionState | None
 ) -> set[str]:
     """Return keys of trials that only the schedule comparison uses; one of its trials may be a full training."""
@@ -366,7 +368,7 @@ def _compared_only(
     return {curve.key for curve in schedules.curves} - used
 
 
-def _trained_for(state: ConfirmationState) -> tuple[str, ...]:
+def _list_keys(state: ConfirmationState) -> tuple[str, ...]:
     return state.keys if state.fresh is None else (*state.keys, *state.fresh.full_keys, *state.fresh.proxy_keys)
 
 
@@ -374,10 +376,10 @@ def _read_trials(store: TrialStore, purposes: _Purposes) -> dict[str, Trial]:
     alone = {key: store.read_alone(key) for key in store.keys()}
     # A retry has the purpose of its original trial: of several originals, the one with the most retries.
     by_length = sorted(alone.items(), key=lambda item: len(item[1].retries))
-    asked_for = {by.key: key for key, record in by_length for by in record.retries}
+    originals = {retry.key: key for key, record in by_length for retry in record.retries}
     trials = {}
     for key, record in alone.items():
-        asked = asked_for.get(key, key)
-        stage, task = purposes.of(asked, store.spec(asked))
+        original = originals.get(key, key)
+        stage, task = purposes.find(original, store.spec(original))
         trials[key] = Trial(store.spec(key), store.read(key), record, stage, task)
     return trials

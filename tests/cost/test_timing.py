@@ -8,7 +8,7 @@ import pytest
 
 from helpers.cli import digits_spec
 from nasproxy.cost.speed import Timing
-from nasproxy.cost.timing import TimingFailure, choose_cycle, make_throwaway, time_trials
+from nasproxy.cost.timing import TimingFailure, choose_cycle, make_timing_trial, time_trials
 from nasproxy.execution.backends.local import LocalBackend
 from nasproxy.storage.trial_stores import FolderTrialStore, TrialStore
 from nasproxy.testing.backend_contract import make_spec
@@ -72,7 +72,7 @@ def test_a_trial_that_runs_out_of_memory_is_timed_by_its_retry() -> None:
 
 def test_a_timing_trial_keeps_its_schedule_and_changes_its_checks() -> None:
     task = ProxyTask(overrides={"training.total_steps": 50, "training.check_every_steps": 25})
-    spec = make_throwaway(TrialSpec({"quality": 1}, task, Split.SEARCH, 0, make_spec().recipe), cycle=3)
+    spec = make_timing_trial(TrialSpec({"quality": 1}, task, Split.SEARCH, 0, make_spec().recipe), cycle=3)
     assert (spec.total_steps, spec.check_steps[:3]) == (50, (3, 6, 9))
 
 

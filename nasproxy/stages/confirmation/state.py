@@ -73,8 +73,8 @@ class ConfirmationState:
 
     def is_of(self, task: TaskState) -> bool:
         """Return whether this is the confirmation of exactly this verdict of the proxy task."""
-        mine = (self.task, self.final_step, self.judged_by, self.judged_keys)
-        return mine == (task.name, task.final_step, task.judged_by, task.keys)
+        verdict = (self.task, self.final_step, self.judged_by, self.judged_keys)
+        return verdict == (task.name, task.final_step, task.judged_by, task.keys)
 
     def contradicts(self, task: TaskState) -> bool:
         """Return whether this confirmation contradicts the task's verdict."""

@@ -59,14 +59,14 @@ def measure_speed(check_steps: tuple[int, ...], records: Sequence[TrialRecord], 
     until = find_rated_step(check_steps)
     if not all(record.is_failed or record.reached(until) for record in records):
         return None
-    speeds = [speed for record in records if (speed := _seconds_per_step(record, until)) is not None]
+    speeds = [speed for record in records if (speed := _measure_seconds_per_step(record, until)) is not None]
     return TaskSpeed(check_steps, median(speeds), devices) if speeds else None
 
 
-def _seconds_per_step(record: TrialRecord, until: int) -> float | None:
+def _measure_seconds_per_step(record: TrialRecord, until: int) -> float | None:
     # Retries train from scratch, so speed is measured on one training: the first that got far enough.
-    alone = max(record.trainings or (record,), key=lambda training: min(training.step, until))
-    shown = [check for check in alone.checks if check.step <= until]
+    rated = max(record.trainings or (record,), key=lambda training: min(training.step, until))
+    shown = [check for check in rated.checks if check.step <= until]
     if len(shown) < 2:
         return shown[0].train_seconds / shown[0].step if shown else None
     first, second = shown[-2:]

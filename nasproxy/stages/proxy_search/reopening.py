@@ -33,8 +33,8 @@ def find_next_change(
 
 
 def _is_contradicted(tasks: Mapping[str, TaskState], name: str | None) -> bool:
-    beater = None if name is None else tasks.get(name)
-    return beater is not None and beater.stopping_state is StoppingState.CONTRADICTED
+    winner = None if name is None else tasks.get(name)
+    return winner is not None and winner.stopping_state is StoppingState.CONTRADICTED
 
 
 def apply_confirmations(

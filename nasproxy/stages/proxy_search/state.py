@@ -161,30 +161,30 @@ def read_policy(folder: Path) -> str | None:
     return None if rules is None else rules.policy
 
 
-KnownTasks = dict[Path, tuple[tuple[int, ...], TaskState]]
+TaskCache = dict[Path, tuple[tuple[int, ...], TaskState]]
 """Cached states of proxy tasks by file, with the stamp of the file that they were read from."""
 
 
-def read_tasks(folder: Path, known: KnownTasks | None = None) -> dict[str, TaskState]:
+def read_tasks(folder: Path, cache: TaskCache | None = None) -> dict[str, TaskState]:
     """Read the states of all proxy tasks of a study, by name.
 
     Args:
         folder: Folder with one file per task.
-        known: Cache of states, so that only changed files are read; is updated.
+        cache: Cache of states, so that only changed files are read; is updated.
 
     Raises:
         CorruptFileError: A file cannot be read.
     """
-    known = {} if known is None else known
+    cache = {} if cache is None else cache
     tasks: dict[str, TaskState] = {}
     for path in folder.glob("*.json"):
         version = get_stamp(path)
-        if path not in known or known[path][0] != version:
+        if path not in cache or cache[path][0] != version:
             task = read_record(path, TaskState)
             if task is None:
                 continue
-            known[path] = version, task
-        tasks[known[path][1].name] = known[path][1]
+            cache[path] = version, task
+        tasks[cache[path][1].name] = cache[path][1]
     return sort_tasks(tasks)
 
 

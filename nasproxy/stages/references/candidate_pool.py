@@ -33,8 +33,8 @@ class CandidatePool:
 
     def sizes(self, selected: int) -> tuple[int, ...]:
         """List the numbers of references that a task can be judged on, given the number of selected ones."""
-        most = min(self.maximum, selected + len(self.candidates))
-        return (*range(selected, most, self.step), max(selected, most))
+        largest = min(self.maximum, selected + len(self.candidates))
+        return (*range(selected, largest, self.step), max(selected, largest))
 
     def requested_specs(self, task: TaskState) -> Sequence[TrialSpec]:
         """Return the full trainings of the candidates that the task waits for."""
@@ -61,20 +61,20 @@ class CandidatePool:
         wanted = count_models_to_add(verdict, models, step=self.step, maximum=self.maximum)
         requested = min(task.requested + wanted, len(self.candidates))
         seconds = task.checks[-1].rated_seconds
-        price = (
+        extra_seconds = (
             max(0, requested - max(trained, task.requested)) * self.full_seconds
             + (requested - task.requested) * seconds
         )
-        is_worth_it = is_last_look or price <= self.search_trials * seconds
+        is_worth_it = is_last_look or extra_seconds <= self.search_trials * seconds
         return requested if is_worth_it else task.requested
 
     def trainable(self, task: TaskState, records: Mapping[str, TrialRecord]) -> tuple[Reference, ...] | None:
         """Return the requested candidates that trained fully, as references; None while one of them still trains."""
-        called = self.requested_specs(task)
-        if not all(records[spec.key].is_failed or records[spec.key].reached(spec.total_steps) for spec in called):
+        specs = self.requested_specs(task)
+        if not all(records[spec.key].is_failed or records[spec.key].reached(spec.total_steps) for spec in specs):
             return None
         return tuple(
-            make_reference(self.first_number + task.completed + place, spec, records)
-            for place, spec in enumerate(called)
+            make_reference(self.first_number + task.completed + index, spec, records)
+            for index, spec in enumerate(specs)
             if records[spec.key].reached(spec.total_steps)
         )

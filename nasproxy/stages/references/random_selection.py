@@ -106,7 +106,7 @@ class RandomSelectionStage:
         self._baseline = None if baseline is None else TrialSpec(baseline, ProxyTask(), Split.FULL, seed, recipe)
         self._seed = seed
         self._folder = folder
-        self._specs = tuple(self._spec(candidate) for candidate in self._candidates)
+        self._specs = tuple(self._make_spec(candidate) for candidate in self._candidates)
 
     def load(self) -> SelectionState:
         """Read the stored state; make a fresh one if there is none, or if more models are required now."""
@@ -160,7 +160,7 @@ class RandomSelectionStage:
             steps_total=len(records) * total,
         )
 
-    def _spec(self, architecture: Architecture) -> TrialSpec:
+    def _make_spec(self, architecture: Architecture) -> TrialSpec:
         return TrialSpec(architecture, ProxyTask(), Split.FULL, self._seed, self._recipe)
 
     def _finish(self, state: SelectionState, records: Records) -> SelectionState:

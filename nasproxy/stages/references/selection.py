@@ -20,7 +20,7 @@ ADVICE = {
     "lost": "workers were killed: check memory limits and free disk space",
 }
 
-ADVICE_AFTER_REPLACEMENT = {
+ADVICE_AFTER_RETRIES = {
     "oom": "remove the largest choices of the search space, or raise failures.max_oom_retries",
     "nan": "lower trainer.learning_rate, or add warm-up",
 }
@@ -114,33 +114,33 @@ def check_failures(state: SelectionState, records: Records, max_ratio: float) ->
     raise StageStoppedError(
         f"selection allows {max_ratio:.0%} of {tried} candidates to fail, and {failed} did ({failed / tried:.0%})"
         f"{before}:\n"
-        f"{_by_cause([state.keys[n] for n in sorted(now)], records)}\n"
+        f"{_format_failures([state.keys[n] for n in sorted(now)], records)}\n"
         f"Fix the causes and run the command again. Changing a trainer, training or failures setting, or "
         f"selection.max_failure_ratio (now {max_ratio:g}), needs another study: use study=NAME."
     )
 
 
-def _by_cause(keys: Sequence[str], records: Records) -> str:
+def _format_failures(keys: Sequence[str], records: Records) -> str:
     """Format a plain-text table of failed candidates by cause, the most frequent one first."""
-    of_cause: dict[str, list[str]] = {}
+    keys_by_cause: dict[str, list[str]] = {}
     for key in keys:
         cause = records[key].status.cause
-        of_cause.setdefault("unknown" if cause is None else cause.value, []).append(key)
+        keys_by_cause.setdefault("unknown" if cause is None else cause.value, []).append(key)
     rows = [("cause", "candidates", "for example", "what to do")]
-    for cause_name, failed in sorted(of_cause.items(), key=lambda item: -len(item[1])):
+    for cause_name, failed in sorted(keys_by_cause.items(), key=lambda item: -len(item[1])):
         example = records[failed[0]]
         rows.append(
-            (cause_name, str(len(failed)), f"trials/{example.trained_as(failed[0])}", _advice(cause_name, example))
+            (cause_name, str(len(failed)), f"trials/{example.trained_as(failed[0])}", _advise(cause_name, example))
         )
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     return "\n".join("  ".join(["", *map(str.ljust, row, widths), row[3]]) for row in rows)
 
 
-def _advice(cause: str, example: TrialRecord) -> str:
+def _advise(cause: str, example: TrialRecord) -> str:
     """Return advice for a cause; if retries were tried and failed, other advice."""
     tried = [retry.change for retry in example.retries if retry.cause.value == cause]
     if tried:
-        return f"{tried[-1]} did not help: {ADVICE_AFTER_REPLACEMENT[cause]}"
+        return f"{tried[-1]} did not help: {ADVICE_AFTER_RETRIES[cause]}"
     return ADVICE.get(cause, ADVICE["crash"])
 
 
@@ -148,6 +148,8 @@ def describe_references(state: SelectionState, records: Records) -> str:
     """Describe the result of the selection in one line."""
     failed = state.iterations[-1].failed
     causes = Counter(cause.value for n in failed if (cause := records[state.keys[n]].status.cause))
-    words = ", ".join(f"{count} by {cause}" for cause, count in causes.most_common())
-    lost = f"; {len(failed)} of {len(state.iterations[-1].candidates)} candidates failed ({words})" if failed else ""
-    return f"{len(state.references or ())} reference models are trained{lost}"
+    counts = ", ".join(f"{count} by {cause}" for cause, count in causes.most_common())
+    failures = (
+        f"; {len(failed)} of {len(state.iterations[-1].candidates)} candidates failed ({counts})" if failed else ""
+    )
+    return f"{len(state.references or ())} reference models are trained{failures}"

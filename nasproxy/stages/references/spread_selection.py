@@ -118,7 +118,7 @@ class SpreadSelectionStage:
         self._recipe = recipe
         self._candidates = tuple(candidates[: settings.start_models])
         self._seed = seed
-        self._baseline = None if baseline is None else self._spec(baseline)
+        self._baseline = None if baseline is None else self._make_spec(baseline)
         self._folder = folder
 
     def load(self) -> SelectionState:
@@ -127,8 +127,8 @@ class SpreadSelectionStage:
         if stored is not None:
             return stored
         numbers = tuple(range(len(self._candidates)))
-        keys = tuple(self._spec(candidate).key for candidate in self._candidates)
-        return SelectionState(self._candidates, keys, (self._iteration(numbers, spent=0.0),))
+        keys = tuple(self._make_spec(candidate).key for candidate in self._candidates)
+        return SelectionState(self._candidates, keys, (self._make_iteration(numbers, spent=0.0),))
 
     def save(self, state: SelectionState) -> SelectionState:
         """Store the state."""
@@ -138,7 +138,7 @@ class SpreadSelectionStage:
     def specs(self, state: SelectionState) -> list[TrialSpec]:
         """List the candidates of the current iteration and, in the last one, the baseline."""
         iteration = state.iterations[-1]
-        specs = [self._spec(state.architectures[number]) for number in iteration.candidates]
+        specs = [self._make_spec(state.architectures[number]) for number in iteration.candidates]
         if iteration.fraction == 1.0 and self._baseline is not None:
             specs.append(self._baseline)
         return specs
@@ -160,7 +160,7 @@ class SpreadSelectionStage:
         if iteration.fraction == 1.0:
             finished = self._finish(state, records)
             return Decide(finished, describe_references(finished, records))
-        return self._drop_alike(state, records)
+        return self._remove_closest(state, records)
 
     def progress(self, state: SelectionState, records: Records) -> Progress:
         """Summarise the steps of this and the following iterations."""
@@ -176,22 +176,22 @@ class SpreadSelectionStage:
             steps_total=len(records) * iteration.until_step + to_come,
         )
 
-    def _spec(self, architecture: Architecture) -> TrialSpec:
+    def _make_spec(self, architecture: Architecture) -> TrialSpec:
         return TrialSpec(architecture, ProxyTask(), Split.FULL, self._seed, self._recipe)
 
-    def _iteration(self, numbers: tuple[int, ...], spent: float) -> Iteration:
+    def _make_iteration(self, numbers: tuple[int, ...], spent: float) -> Iteration:
         if len(numbers) <= self._settings.models:
             return Iteration(numbers, 1.0, self._recipe.total_steps)
         fraction = min(1.0, spent + 1 / len(numbers))
         wanted = math.ceil(fraction * self._recipe.total_steps - 1e-9)
-        steps = self._spec(self._candidates[0]).check_steps
+        steps = self._make_spec(self._candidates[0]).check_steps
         return Iteration(numbers, fraction, next(step for step in steps if step >= wanted))
 
-    def _drop_alike(self, state: SelectionState, records: Records) -> Decide[SelectionState]:
+    def _remove_closest(self, state: SelectionState, records: Records) -> Decide[SelectionState]:
         iteration = state.iterations[-1]
         failed = tuple(n for n in iteration.candidates if records[state.keys[n]].is_failed)
         valid = [n for n in iteration.candidates if n not in failed]
-        scores = [_score_at(records, state.keys[n], iteration.until_step) for n in valid]
+        scores = [_read_score(records, state.keys[n], iteration.until_step) for n in valid]
         count = removal_count(
             len(valid),
             len(failed),
@@ -201,7 +201,7 @@ class SpreadSelectionStage:
         removed = tuple(valid[i] for i in remove_closest(np.array(scores), None, count))
         kept = tuple(n for n in valid if n not in removed)
         decided = replace(iteration, kept=kept, removed=removed, failed=failed)
-        following = self._iteration(kept, spent=iteration.fraction)
+        following = self._make_iteration(kept, spent=iteration.fraction)
         message = f"{len(kept)} of {len(iteration.candidates)} models kept after step {iteration.until_step}"
         return Decide(replace(state, iterations=(*state.iterations[:-1], decided, following)), message)
 
@@ -209,7 +209,7 @@ class SpreadSelectionStage:
         iteration = state.iterations[-1]
         kept = tuple(n for n in iteration.candidates if records[state.keys[n]].reached(iteration.until_step))
         failed = tuple(n for n in iteration.candidates if n not in kept)
-        references = [make_reference(n, self._spec(state.architectures[n]), records) for n in kept]
+        references = [make_reference(n, self._make_spec(state.architectures[n]), records) for n in kept]
         baseline = None
         if self._baseline is not None and records[self._baseline.key].reached(iteration.until_step):
             baseline = make_reference(BASELINE, self._baseline, records)
@@ -218,7 +218,7 @@ class SpreadSelectionStage:
         return replace(state, iterations=(*state.iterations[:-1], decided), references=best_first, baseline=baseline)
 
 
-def _score_at(records: Records, key: str, step: int) -> float:
+def _read_score(records: Records, key: str, step: int) -> float:
     check = records[key].check_at(step)
     if check is None:  # pragma: no cover - the contract of trainers, tested for all of them
         raise StageStoppedError(

@@ -90,20 +90,22 @@ class ScheduleComparisonStage:
         """Train all trials to the end, then measure their curves."""
         if state.is_measured:
             return None
-        waiting = {
+        unfinished = {
             key: step
             for key, step in self._total_steps.items()
             if not (records[key].is_failed or records[key].reached(step))
         }
-        if waiting:
-            return Train(waiting)
-        curves = tuple(_measured(curve, records[curve.key], self._total_steps[curve.key]) for curve in state.curves)
+        if unfinished:
+            return Train(unfinished)
+        curves = tuple(
+            _measure_curve(curve, records[curve.key], self._total_steps[curve.key]) for curve in state.curves
+        )
         if all(curve.score is None for curve in curves):
             raise StageStoppedError(
                 f"job=compare_schedules needs a model that trains under at least one schedule, and all {len(curves)} "
                 f"trainings failed: fix the cause, see trials/{curves[-1].key}/worker.log"
             )
-        return Decide(replace(state, curves=curves, is_measured=True), _outcome(curves))
+        return Decide(replace(state, curves=curves, is_measured=True), _describe_curves(curves))
 
     def progress(self, state: ScheduleComparisonState, records: Records) -> Progress:
         """Summarise the steps of all trials."""
@@ -117,19 +119,19 @@ class ScheduleComparisonStage:
         )
 
 
-def _measured(curve: ScheduleCurve, record: TrialRecord, total_steps: int) -> ScheduleCurve:
+def _measure_curve(curve: ScheduleCurve, record: TrialRecord, total_steps: int) -> ScheduleCurve:
     if not record.reached(total_steps):
         return curve
     steps, scores = [check.step for check in record.checks], [check.score for check in record.checks]
     return replace(curve, smoothness=smoothness(steps, scores), score=record.score)
 
 
-def _outcome(curves: tuple[ScheduleCurve, ...]) -> str:
-    words = "; ".join(f"{curve.name} {_ending(curve)}" for curve in curves)
-    return f"smoothness, 0 is smoothest (last score): {words}"
+def _describe_curves(curves: tuple[ScheduleCurve, ...]) -> str:
+    summary = "; ".join(f"{curve.name} {_describe_curve(curve)}" for curve in curves)
+    return f"smoothness, 0 is smoothest (last score): {summary}"
 
 
-def _ending(curve: ScheduleCurve) -> str:
+def _describe_curve(curve: ScheduleCurve) -> str:
     if curve.score is None:
         return "failed"
     smooth = "undefined" if curve.smoothness is None else f"{curve.smoothness:.2f}"
