@@ -36,7 +36,7 @@ def test_a_description_counts_the_space_and_builds_some_of_its_models(tmp_path: 
     assert rows[0][2:] == ["parameters", "MFLOPs"]
     assert int(rows[1][2].replace(",", "")) > 1000
     assert 0 < float(rows[1][3]) < 10
-    assert "sizes are those on the images and classes of nasproxy.data.digits.load" in output
+    assert "sizes are for the images and classes of nasproxy.data.digits.load" in output
 
 
 def test_a_trainer_with_data_of_its_own_leaves_the_sizes_unknown(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What is timed of a design, and what is made of it."""
+"""The sample of models that is timed, and the speeds computed from it."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,14 +32,14 @@ def backend(tmp_path: Path) -> Iterator[LocalBackend]:
 
 
 def scored(of: StudyBuilder, sizes: dict[int, int]) -> ZeroCostScores:
-    """Sizes of some of the design's architectures by their place, 50 for the others."""
+    """Make scores with the given sizes by index of the architecture, 50 for the others."""
     every = draw_architectures(of)
     return ZeroCostScores(
         {to_canonical_json(a): ZeroCost(1, sizes.get(place, 50), None) for place, a in enumerate(every)}
     )
 
 
-def test_the_smallest_a_middle_and_the_largest_model_are_timed(backend: LocalBackend) -> None:
+def test_the_smallest_the_median_and_the_largest_model_are_timed(backend: LocalBackend) -> None:
     of = design("training.total_steps=60")
     every = draw_architectures(of)
     sample = TimedSample(of, backend, scored(of, {2: 10, 4: 900}))
@@ -49,12 +49,12 @@ def test_the_smallest_a_middle_and_the_largest_model_are_timed(backend: LocalBac
     assert of.space.baseline in every
 
 
-def test_models_of_unknown_size_are_taken_as_they_come(backend: LocalBackend) -> None:
+def test_the_first_models_are_timed_if_sizes_are_unknown(backend: LocalBackend) -> None:
     of = design()
     assert TimedSample(of, backend, ZeroCostScores()).chosen == draw_architectures(of)[:3]
 
 
-def test_proxy_tasks_that_differ_in_data_or_schedule_alone_are_timed_once(backend: LocalBackend) -> None:
+def test_proxy_tasks_that_differ_only_in_data_or_schedule_are_timed_once(backend: LocalBackend) -> None:
     of = design("proxy.data_fraction=[0.25,0.5,1.0]", "proxy.width=[0.5,1.0]")
     assert TimedSample(of, backend, ZeroCostScores()).settings == [ProxyTask(width=0.5), ProxyTask()]
     tasks = (
@@ -68,7 +68,7 @@ def test_proxy_tasks_that_differ_in_data_or_schedule_alone_are_timed_once(backen
     ]
 
 
-def test_of_a_large_grid_the_rest_goes_by_its_size(tmp_path: Path) -> None:
+def test_further_tasks_of_a_large_grid_are_interpolated_by_size(tmp_path: Path) -> None:
     of = design("proxy.data_fraction=1.0", "proxy.width=[2.0,1.0,0.9,0.8,0.7,0.6,0.25]")
     backend = of.open_backend(FolderTrialStore(tmp_path / "trials"))
     try:

@@ -1,4 +1,4 @@
-"""What the study would have cost in the cloud tool's way, from its own seconds."""
+"""Cost of the same study with the cloud tool, computed from its own seconds."""
 
 from dataclasses import replace
 from statistics import fmean, median
@@ -21,7 +21,7 @@ def by_place(rows: list[StageComparison]) -> dict[str, StageComparison]:
     return {row.task or row.stage: row for row in rows}
 
 
-def test_selection_for_spread_takes_18_trainings_there_and_12_if_they_continue(full_study: Any) -> None:
+def test_the_tools_selection_takes_18_trainings_and_12_if_they_are_resumed(full_study: Any) -> None:
     results = findings_of(full_study)
     selection = by_place(compare_with_vertex(results))["selection"]
     full = median(reference.train_seconds for reference in results.references)
@@ -31,7 +31,7 @@ def test_selection_for_spread_takes_18_trainings_there_and_12_if_they_continue(f
     assert selection.study.trainings == pytest.approx(12.36, abs=0.01), "stopped one check late, a failure, a baseline"
 
 
-def test_there_every_proxy_task_trains_to_its_end_at_the_pace_it_has_shown(full_study: Any) -> None:
+def test_in_the_tool_every_proxy_task_trains_to_its_end_at_the_measured_speed(full_study: Any) -> None:
     results = findings_of(full_study)
     rows = by_place(compare_with_vertex(results))
     for name, task in results.tasks.items():
@@ -40,7 +40,7 @@ def test_there_every_proxy_task_trains_to_its_end_at_the_pace_it_has_shown(full_
         assert rows[name].as_it_is == Effort(pytest.approx(10.0), pytest.approx(10 * seconds))
 
 
-def test_mended_a_proxy_task_stops_at_its_first_crossing(full_study: Any) -> None:
+def test_with_fixed_faults_a_proxy_task_stops_at_its_first_crossing(full_study: Any) -> None:
     results = findings_of(full_study)
     width50 = results.tasks["width50"]
     assert width50.final_step == 160, "judged by the first crossing, too"
@@ -51,7 +51,7 @@ def test_mended_a_proxy_task_stops_at_its_first_crossing(full_study: Any) -> Non
     )
 
 
-def test_what_would_have_gone_on_beyond_what_is_known_costs_at_least_that(full_study: Any) -> None:
+def test_costs_beyond_the_measured_steps_are_lower_limits(full_study: Any) -> None:
     results = findings_of(full_study)
     rows = by_place(compare_with_vertex(results))
     trained = min(results.trials[key].record.step for key in results.tasks["data50"].keys)
@@ -67,7 +67,7 @@ def test_what_would_have_gone_on_beyond_what_is_known_costs_at_least_that(full_s
     assert not shown["cloud tool as it is: trainings"].text(row).startswith("\N{GREATER-THAN OR EQUAL TO}")
 
 
-def test_a_later_task_stops_where_it_is_no_cheaper_than_the_best(cloud_study: Any) -> None:
+def test_a_later_task_stops_when_it_cannot_be_cheaper_than_the_best(cloud_study: Any) -> None:
     results = findings_of(cloud_study)
     rows = by_place(compare_with_vertex(results))
     crossing = results.tasks["width50"].final_train_seconds
@@ -80,7 +80,7 @@ def test_a_later_task_stops_where_it_is_no_cheaper_than_the_best(cloud_study: An
     assert all(seconds < crossing for step, seconds in known.items() if step < stop)
 
 
-def test_a_time_limit_ends_every_training_there(new_study: Any) -> None:
+def test_a_time_limit_ends_every_training(new_study: Any) -> None:
     author = new_study(8)
     author.measure_variance()
     author.select_models(start_models=8, models=8)
@@ -90,7 +90,7 @@ def test_a_time_limit_ends_every_training_there(new_study: Any) -> None:
     assert task.as_it_is.seconds == pytest.approx(8 * 1.0)
 
 
-def test_every_stage_of_this_study_is_in_its_sum(grown_study: Any) -> None:
+def test_the_total_includes_every_stage_of_this_study(grown_study: Any) -> None:
     results = findings_of(grown_study)
     *stages, total = compare_with_vertex(results)
     assert [row.stage for row in stages][:3] == ["variance", "selection", "added references"]
@@ -99,20 +99,20 @@ def test_every_stage_of_this_study_is_in_its_sum(grown_study: Any) -> None:
     assert total.study.trainings == pytest.approx(tables.make_costs(results).rows[-1]["trainings"])
 
 
-def test_without_seconds_nothing_is_said(full_study: Any) -> None:
+def test_without_training_seconds_there_is_no_comparison(full_study: Any) -> None:
     results = findings_of(full_study)
     assert results.selection is not None
     timeless = tuple(replace(reference, train_seconds=0.0) for reference in results.references)
     assert compare_with_vertex(replace(results, selection=replace(results.selection, references=timeless))) == []
 
 
-def test_a_search_that_goes_on_is_not_compared(full_study: Any) -> None:
+def test_an_unfinished_search_is_not_compared(full_study: Any) -> None:
     results = findings_of(full_study)
     going = {name: replace(task, stopping_state=None) for name, task in results.tasks.items()}
     assert compare_with_vertex(replace(results, tasks=going)) == []
 
 
-def test_the_page_says_what_is_computed_and_what_is_assumed(page: Page) -> None:
+def test_the_page_states_what_is_computed_and_what_is_assumed(page: Page) -> None:
     html = page.path.read_text(encoding="utf-8")
     for words in ("Against the cloud tool's way", "the cloud tool was not run", "Assumed: its candidates train as"):
         assert words in html

@@ -1,4 +1,4 @@
-"""Counts, against those made by hand and by the controllers' own arithmetic."""
+"""Planned work against counts made by hand and the formulas of the stages."""
 
 from collections.abc import Iterable
 
@@ -31,7 +31,7 @@ def steps(works: Iterable[Work]) -> int:
     return sum(work.steps for work in works)
 
 
-def test_variance_is_five_copies_of_which_one_starts_twice() -> None:
+def test_variance_trains_five_seeds_of_which_one_starts_twice() -> None:
     course = workload.plan_variance(VarianceSettings(), RECIPE, CANDIDATES)
     (copies,) = course.middle
     assert copies.models == (CANDIDATES[0],)
@@ -57,7 +57,7 @@ def test_random_selection_trains_its_models_and_the_baseline(is_first_trained: b
     assert BASELINE in used
 
 
-def test_spread_selection_costs_what_its_own_formula_says() -> None:
+def test_planned_spread_selection_agrees_with_its_cost_formula() -> None:
     fine = synthetic.make_recipe(total_steps=10_000, check_every_steps=1)
     course = workload.plan_selection(SpreadSelection(), fine, CANDIDATES, None, is_first_trained=False)
     assert trials(course.middle) == 30
@@ -77,14 +77,14 @@ def race(maximum: int = 30, **settings: object) -> RaceWork:
     )
 
 
-def test_a_race_trains_at_the_least_two_checks_and_at_most_all_on_all_references() -> None:
+def test_a_race_plans_two_checks_at_minimum_and_all_checks_on_all_references_at_maximum() -> None:
     course = workload.plan_proxy_search(race(), ExpectedAcceptance("full", step=40, added=5))
     assert (trials(course.low), steps(course.low)) == (20, 2 * 10 * 20)
     assert trials(course.high) == 2 * 30 + 20
     assert steps(course.high) == (2 * 30 + 20) * 100
 
 
-def test_in_between_all_train_as_long_as_the_accepted_one_to_the_end_of_its_rung() -> None:
+def test_in_the_middle_case_all_tasks_train_to_the_rung_of_the_accepted_one() -> None:
     course = workload.plan_proxy_search(race(rung_growth=2.0), ExpectedAcceptance("full", step=40, added=5))
     full, half, references = course.middle
     assert full.steps == 15 * 40, "the first rung ends at 4 s, where both have shown their speed, the next at 8 s"
@@ -98,14 +98,14 @@ def test_in_between_all_train_as_long_as_the_accepted_one_to_the_end_of_its_rung
     added=st.integers(0, 20),
     growth=st.floats(1.1, 4.0),
 )
-def test_the_middle_lies_between_the_ends(step: int | None, added: int, growth: float) -> None:
+def test_the_middle_case_lies_between_minimum_and_maximum(step: int | None, added: int, growth: float) -> None:
     run, expected, fresh = race(rung_growth=growth), ExpectedAcceptance("half", step, added), tuple(CANDIDATES[40:43])
     for course in (workload.plan_proxy_search(run, expected), workload.plan_confirmation(run, expected, fresh)):
         for count in (trials, steps, lambda works: sum(work.starts for work in works)):
             assert count(course.low) <= count(course.middle) <= count(course.high)
 
 
-def test_where_nothing_is_accepted_everything_is_trained_to_its_end() -> None:
+def test_without_acceptance_all_tasks_train_to_the_end() -> None:
     course = workload.plan_proxy_search(race(), ExpectedAcceptance("full", step=None, added=0))
     assert steps(course.middle) == 2 * 10 * 100
 
@@ -119,12 +119,12 @@ def test_a_time_limit_ends_a_task_at_the_first_check_that_reaches_it() -> None:
     assert course.middle[:2] == course.high[:2]
 
 
-def test_references_that_may_not_grow_are_not_added() -> None:
+def test_no_references_are_planned_if_none_can_be_added() -> None:
     course = workload.plan_proxy_search(race(maximum=0), ExpectedAcceptance("full", step=40, added=0))
     assert trials(course.high) == 2 * 10
 
 
-def test_a_confirmation_trains_the_accepted_tasks_models_once_and_fresh_ones_twice() -> None:
+def test_confirmation_trains_the_models_of_the_accepted_task_once_and_fresh_models_twice() -> None:
     course = workload.plan_confirmation(
         race(), ExpectedAcceptance("half", step=40, added=5), fresh=tuple(CANDIDATES[40:43])
     )
@@ -137,7 +137,7 @@ def test_a_confirmation_trains_the_accepted_tasks_models_once_and_fresh_ones_twi
     assert trials(at_its_end.high) == 2 * 30, "each task may be accepted, and contradicted"
 
 
-def test_without_early_stopping_each_task_is_taken_to_be_accepted_as_far_into_its_training() -> None:
+def test_without_early_stopping_each_task_is_accepted_at_the_same_fraction() -> None:
     run = race(early_stop_if_not_best=False)
     full, half, _ = workload.plan_proxy_search(run, ExpectedAcceptance("half", step=40, added=0)).middle
     assert full.steps == half.steps == 10 * 40

@@ -1,4 +1,4 @@
-"""Trials that stand in for failed ones, in the loop of all controllers, on a real backend."""
+"""Retries of failed trials in the loop that runs stages, on a real backend."""
 
 import multiprocessing
 import os
@@ -32,7 +32,7 @@ BATCH = 16
 
 @dataclass
 class Notes(Silent):
-    """Keeps what a tracker is told."""
+    """Tracker that keeps all trials and messages it receives."""
 
     told: list[tuple[str, State, tuple[RetryLink, ...]]] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
@@ -76,7 +76,7 @@ def run(runtime: Runtime, *specs: TrialSpec, until: int = 100) -> list[TrialReco
     return records
 
 
-def test_a_trial_out_of_memory_trains_to_its_end_on_smaller_micro_batches(make_shop: MakeRuntime) -> None:
+def test_a_trial_out_of_memory_is_retried_with_smaller_micro_batches_to_the_end(make_shop: MakeRuntime) -> None:
     runtime, spec, sound = make_shop(), make_spec("oom>4"), make_spec(quality=10)
     record, other = run(runtime, spec, sound)
     line = [spec, halved(spec), halved(spec, times=2)]
@@ -92,7 +92,7 @@ def test_a_trial_out_of_memory_trains_to_its_end_on_smaller_micro_batches(make_s
     assert record.status.wall_seconds == sum(one.status.wall_seconds for one in alone), "all of it was paid"
 
 
-def test_a_check_from_before_the_failure_stays_since_a_training_stopped_there_would_have_it(
+def test_checks_before_the_failure_stay_and_later_ones_come_from_the_retry(
     make_shop: MakeRuntime,
 ) -> None:
     runtime, spec = make_shop(), make_spec("oom>8")
@@ -110,13 +110,13 @@ def test_a_check_from_before_the_failure_stays_since_a_training_stopped_there_wo
 @pytest.mark.parametrize(
     ("policy", "state"), [("fail", State.FAILED), ("lower_rate", State.DONE), ("clip", State.DONE)]
 )
-def test_a_loss_that_is_not_finite_follows_the_policy(make_shop: MakeRuntime, policy: str, state: State) -> None:
+def test_a_non_finite_loss_follows_the_policy(make_shop: MakeRuntime, policy: str, state: State) -> None:
     runtime = make_shop(on_nan=policy)
     (record,) = run(runtime, make_spec("nan>0.06"))
     assert (record.status.state, len(record.retries)) == (state, int(policy != "fail"))
 
 
-def test_what_no_successor_cures_fails_for_good(make_shop: MakeRuntime) -> None:
+def test_a_trial_fails_once_its_retries_are_exhausted(make_shop: MakeRuntime) -> None:
     runtime = make_shop(max_oom_retries=2, on_nan="lower_rate")
     memory, diverged, crashed = run(runtime, make_spec("oom>1"), make_spec("nan>0.01"), make_spec("crash"))
     assert (memory.status.cause, len(memory.retries)) == (Cause.OOM, 2)
@@ -124,7 +124,7 @@ def test_what_no_successor_cures_fails_for_good(make_shop: MakeRuntime) -> None:
     assert (crashed.status.cause, crashed.retries) == (Cause.CRASH, ())
 
 
-def test_trackers_are_told_of_each_training_under_its_own_key_and_of_each_change_once(make_shop: MakeRuntime) -> None:
+def test_trackers_receive_each_training_under_its_key_and_each_retry_once(make_shop: MakeRuntime) -> None:
     runtime, again, spec = make_shop(), make_shop(), make_spec("oom>8")
     run(runtime, spec)
     run(again, spec)
@@ -133,12 +133,12 @@ def test_trackers_are_told_of_each_training_under_its_own_key_and_of_each_change
         assert isinstance(notes, Notes)
         assert notes.told == [(spec.key, State.FAILED, (by,)), (by.key, State.DONE, ())]
     assert runtime.tracker.said == [  # type: ignore[attr-defined]
-        f"trial {spec.key} failed by oom: {by.key} stands in for it, with a micro-batch of 8 instead of 16"
+        f"trial {spec.key} failed (oom): retrying it as trial {by.key} with a micro-batch of 8 instead of 16"
     ]
     assert again.tracker.said == []  # type: ignore[attr-defined]
 
 
-def test_a_controller_that_comes_back_goes_on_with_the_trial_that_stands_in(make_shop: MakeRuntime) -> None:
+def test_a_resumed_controller_continues_the_retry(make_shop: MakeRuntime) -> None:
     runtime, spec = make_shop(), make_spec("oom>8")
     run(runtime, spec, until=60)
     assert runtime.store.read_alone(halved(spec).key).status.state is State.PAUSED
@@ -147,16 +147,16 @@ def test_a_controller_that_comes_back_goes_on_with_the_trial_that_stands_in(make
     assert len(runtime.store.keys()) == 2
 
 
-def test_a_successor_that_was_made_and_not_linked_is_found_again(make_shop: MakeRuntime) -> None:
+def test_a_retry_that_was_created_but_not_linked_is_used(make_shop: MakeRuntime) -> None:
     final, spec = make_shop(max_oom_retries=0), make_spec("oom>8")
     run(final, spec)
-    final.store.create(halved(spec))  # as a kill between the two acts leaves it
+    final.store.create(halved(spec))  # the state after a kill between creating and linking the retry
     (record,) = run(make_shop(), spec)
     assert record.status.state is State.DONE
     assert len(final.store.keys()) == 2
 
 
-def test_two_trials_share_one_that_stands_in_for_the_first_and_is_the_second(make_shop: MakeRuntime) -> None:
+def test_a_retry_of_one_trial_can_be_another_original_trial(make_shop: MakeRuntime) -> None:
     runtime, whole = make_shop(), make_spec("oom>8")
     small = make_spec("oom>8", ProxyTask(overrides={"training.micro_batch": 8}))
     assert small.key == halved(whole).key
@@ -165,9 +165,7 @@ def test_two_trials_share_one_that_stands_in_for_the_first_and_is_the_second(mak
     assert len(runtime.store.keys()) == 2
 
 
-def test_a_trial_that_stands_in_and_fails_goes_on_only_where_it_was_asked_for_itself(
-    make_shop: MakeRuntime, tmp_path: Path
-) -> None:
+def test_a_failed_retry_is_retried_again_only_as_an_original_trial(make_shop: MakeRuntime, tmp_path: Path) -> None:
     runtime = make_shop(on_nan="lower_rate", learning_rate_factor=0.5)
     fast, slow = (make_spec("nan>0.15", ProxyTask(overrides={"trainer.learning_rate": rate})) for rate in (0.4, 0.2))
     first, second = run(runtime, fast, slow)
@@ -179,14 +177,14 @@ def test_a_trial_that_stands_in_and_fails_goes_on_only_where_it_was_asked_for_it
     assert [record.checks for record in run(make_shop(on_nan="lower_rate"), fast)] == [first.checks]
 
 
-def test_a_trial_that_has_its_last_check_is_not_trained_again(make_shop: MakeRuntime) -> None:
+def test_a_trial_that_failed_after_its_last_check_is_not_retried(make_shop: MakeRuntime) -> None:
     runtime, spec = make_shop(), make_spec("oom_after")
     (record,) = run(runtime, spec)
     assert (record.status.cause, record.step) == (Cause.OOM, spec.total_steps)
     assert runtime.store.keys() == [spec.key]
 
 
-def test_reviving_gives_a_crashed_successor_another_set_of_attempts_and_leaves_its_predecessor(
+def test_a_crashed_retry_gets_new_attempts_and_the_original_trial_stays_failed(
     make_shop: MakeRuntime, tmp_path: Path
 ) -> None:
     runtime, spec = make_shop(), make_spec("oom>8 broken")
@@ -201,7 +199,7 @@ def test_reviving_gives_a_crashed_successor_another_set_of_attempts_and_leaves_i
 
 
 class DyingStore(FolderTrialStore):
-    """Takes its process with it at an act of making another trial stand in."""
+    """Store that kills its process at one step of creating a retry."""
 
     def __init__(self, root: Path, moment: str) -> None:
         super().__init__(root)
@@ -212,10 +210,10 @@ class DyingStore(FolderTrialStore):
         self._die("made", is_now=spec.recipe.micro_batch is not None)
         return digest
 
-    def replace(self, key: str, line: tuple[RetryLink, ...]) -> None:
-        super().replace(key, line)
+    def link_retries(self, key: str, retries: tuple[RetryLink, ...]) -> None:
+        super().link_retries(key, retries)
         self._die("linked")
-        self._die("half linked", is_now=len(line) > 1)
+        self._die("half linked", is_now=len(retries) > 1)
 
     def request(self, key: str, request: Request) -> None:
         super().request(key, request)
@@ -235,7 +233,7 @@ def _control(folder: Path, moment: str, specs: list[TrialSpec]) -> None:
 
 
 @pytest.mark.parametrize("moment", ["made", "linked", "half linked", "asked"])
-def test_a_kill_while_another_trial_is_put_in_place_changes_nothing(
+def test_a_kill_while_a_retry_is_created_changes_no_result(
     make_shop: MakeRuntime, make_runtime: MakeRuntime, tmp_path: Path, moment: str
 ) -> None:
     specs = [make_spec("oom>4"), make_spec("oom>8", quality=10)]
