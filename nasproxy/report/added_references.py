@@ -1,4 +1,4 @@
-"""Reference models that were added while a verdict was undecided: when, at what price, and what waiting would cost."""
+"""Reference models added after inconclusive looks: when, at what cost, and the cost of waiting instead."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,16 +11,16 @@ from nasproxy.stages.study_results import StudyResults
 
 @dataclass(frozen=True)
 class Addition:
-    """References that one proxy task had added at one check.
+    """Reference models added for one proxy task at one check.
 
     Attributes:
-        task: Its name.
+        task: Name of the proxy task.
         check: The check that was judged again with them.
-        is_last: Whether no later check was to come.
-        before: References it was judged on before.
-        models: Those that were added.
-        trained: Those of them that no other proxy task had had trained before.
-        waiting_seconds: What a verdict later on would cost the search, by the rule that called them up.
+        is_last: Whether it was the last check.
+        before: Number of reference models before.
+        models: The added models.
+        trained: The added models that no other proxy task had trained before.
+        waiting_seconds: Cost to the search of a later verdict, by the rule that adds models.
     """
 
     task: str
@@ -33,16 +33,16 @@ class Addition:
 
     @property
     def full_seconds(self) -> float:
-        """Full trainings of those that were trained for it."""
+        """Training time of the full trainings, in seconds."""
         return sum(model.train_seconds for model in self.trained)
 
     @property
     def proxy_seconds(self) -> float:
-        """Their proxy trainings up to the check, rated."""
+        """Rated training time of their proxy trainings up to the check, in seconds."""
         return len(self.models) * self.check.rated_seconds
 
     def sentence(self, search_trials: int) -> str:
-        """When, how many and for what price, against what waiting would have cost."""
+        """Describe the addition: step, number, cost, and the cost of waiting instead."""
         shared = len(self.models) - len(self.trained)
         already = f" ({shared} of them trained before for another proxy task)" if shared else ""
         full = (
@@ -64,7 +64,7 @@ class Addition:
 
 
 def list_additions(results: StudyResults) -> list[Addition]:
-    """All that were added, in the order of the race: who asked first had them trained."""
+    """List all additions in the order of the race: models count as trained for the first task that added them."""
     every = [event for task in results.tasks.values() for event in _of_task(results, task)]
     every.sort(key=lambda event: event[1].rated_seconds)
     trained: set[str] = set()
@@ -79,7 +79,7 @@ def list_additions(results: StudyResults) -> list[Addition]:
 
 
 def list_growths(task: TaskState) -> Iterator[tuple[TaskCheck, int, int]]:
-    """The checks at which references were added: the check, the references before it and with it."""
+    """Yield each check at which reference models were added, with their number before and after."""
     before = len(task.keys) - len(task.added)
     for check in task.checks:
         if check.models > before:

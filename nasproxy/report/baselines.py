@@ -1,4 +1,4 @@
-"""How well models are ranked without any training: what a proxy task has to beat."""
+"""Zero-cost baselines: how well parameters, FLOPs and synflow rank the models without training."""
 
 import math
 from collections.abc import Iterator
@@ -19,20 +19,20 @@ from nasproxy.statistics.rank_correlation import RankCorrelation, kendall_tau
 from nasproxy.storage.zero_cost_scores import ZeroCost
 
 NAMES = {"parameters": "parameters", "flops": "FLOPs", "synflow": "synflow"}
-"""The scores, and what they are called."""
+"""Names of the zero-cost scores in the report."""
 LEVEL = 0.95
 
 
 @dataclass(frozen=True)
 class Lead:
-    """How much better a proxy task ranks than a score without training, on the same models.
+    """Difference between the tau of a proxy task and that of a zero-cost score, on the same models.
 
     Attributes:
-        score: The score's name.
-        untrained: How it ranks.
-        tau: The proxy task's tau less the score's.
-        low: Lower end of the difference's 95 % interval, over the models; None where it cannot be drawn.
-        high: Upper end of it.
+        score: Name of the zero-cost score.
+        untrained: Its rank correlation.
+        tau: Tau of the proxy task minus tau of the score.
+        low: Lower end of the difference's 95 % bootstrap interval over models; None if no resample defines it.
+        high: Upper end.
     """
 
     score: str
@@ -43,7 +43,7 @@ class Lead:
 
 
 def make_baselines(results: StudyResults) -> Table:
-    """How each zero-cost score ranks the reference models: those of the best proxy task, or else all of them."""
+    """Tabulate how each zero-cost score ranks the reference models of the best proxy task, or all of them."""
     models = _models(results)
     rows = [_row(results, name, models) for name in NAMES]
     rows = [row for row in rows if row["models"]]
@@ -52,7 +52,7 @@ def make_baselines(results: StudyResults) -> Table:
 
 
 def remark_on_baselines(results: StudyResults, best: TaskState, step: int) -> Iterator[Remark]:
-    """What to say where a score without training ranks as well as the accepted proxy task, or nearly so."""
+    """Remark on a zero-cost score that the accepted proxy task does not beat significantly."""
     leads = list(_leads(results, best, step))
     if not leads:
         return
@@ -77,7 +77,7 @@ def remark_on_baselines(results: StudyResults, best: TaskState, step: int) -> It
 
 
 def _leads(results: StudyResults, best: TaskState, step: int) -> Iterator[Lead]:
-    """The proxy task against each score, on the models that have both."""
+    """Compare the proxy task with each zero-cost score, on the models that have both."""
     models = [*results.references, *best.added]
     if len(models) != len(best.keys):
         return
@@ -106,7 +106,7 @@ def _interval(differences: Floats) -> tuple[float, float] | tuple[None, None]:
 
 
 def _models(results: StudyResults) -> list[Reference]:
-    """Reference models with those that were added: for the best task, or for whichever."""
+    """Return the reference models, with those added for the best task, or for any task if none is accepted."""
     tasks = [results.best] if results.best is not None else list(results.tasks.values())
     added = {model.key: model for task in tasks for model in task.added}
     return [*results.references, *added.values()]

@@ -1,4 +1,4 @@
-"""What confirmations found: a table, and in words how far a verdict can be trusted after one."""
+"""Results of confirmation runs: a table, and remarks on the verdict they test."""
 
 from collections.abc import Iterator
 
@@ -19,7 +19,7 @@ OUTCOMES = {
 
 
 def make_confirmations(results: StudyResults) -> Table:
-    """A row for each confirmed verdict, and one for its fresh models."""
+    """Tabulate each proxy task's confirmation runs, and those of fresh models."""
     rows: list[Row] = []
     for task in results.tasks.values():
         state = results.confirmation_of(task)
@@ -47,7 +47,7 @@ def make_confirmations(results: StudyResults) -> Table:
 
 
 def write_confirmation(results: StudyResults, task: TaskState) -> str:
-    """What to add to a verdict's sentence; empty where there was nothing to confirm, or nothing to do it with."""
+    """Write what a verdict's sentence says of its confirmation; empty if none was needed or possible."""
     state = results.confirmation_of(task)
     if (state is None or state.outcome is None) and not results.is_replayed:
         return " It is not confirmed yet."
@@ -62,7 +62,7 @@ def write_confirmation(results: StudyResults, task: TaskState) -> str:
 
 
 def warn_of_confirmation(results: StudyResults, task: TaskState) -> Iterator[Remark]:
-    """What speaks against a verdict that stands: it comes before all else."""
+    """Yield evidence against an accepted proxy task, which is shown before all other remarks."""
     state = results.confirmation_of(task)
     if state is not None and state.fresh is not None and _is_against(state.fresh):
         yield _fresh(state.fresh)
@@ -72,7 +72,7 @@ def warn_of_confirmation(results: StudyResults, task: TaskState) -> Iterator[Rem
 
 
 def remark_on_confirmation(results: StudyResults, task: TaskState) -> Iterator[Remark]:
-    """How far the verdict can be trusted for what a confirmation did or did not find."""
+    """Remark on the result of the confirmation runs, or on their absence."""
     state = results.confirmation_of(task)
     if state is None or state.outcome is None:
         yield _not_confirmed(results, task)
@@ -83,7 +83,7 @@ def remark_on_confirmation(results: StudyResults, task: TaskState) -> Iterator[R
 
 
 def list_contradictions(results: StudyResults) -> Iterator[str]:
-    """A sentence for each winner that a confirmation contradicted."""
+    """Yield a sentence for each accepted proxy task that its confirmation runs contradicted."""
     for task in results.tasks.values():
         state = results.confirmation_of(task)
         if state is None or state.outcome is not ConfirmationOutcome.CONTRADICTED or state.result is None:
@@ -203,7 +203,7 @@ def _correlation(result: Confirmation) -> str:
 
 
 def _power(result: Confirmation) -> str:
-    """How much the test could show at all."""
+    """State the result of the test and its power."""
     if result.p_value is None or result.noticeable_tau is None or result.stated_tau is None:
         return " The verdict states no tau, so there is none to hold it to."
     noticeable = wording.format_tau(result.noticeable_tau)

@@ -1,4 +1,4 @@
-"""What a study was expected to cost: before it starts as a table of its own, afterwards beside what it did cost."""
+"""Cost estimate of a study: a forecast before it starts, and a comparison with actual costs afterwards."""
 
 from collections.abc import Mapping, Sequence
 
@@ -14,7 +14,7 @@ ENDS = ("low", "middle", "high")
 
 
 def make_forecast(estimate: Estimate) -> Table:
-    """Each stage and the sum: what it takes as is assumed, and in brackets at the least and at most."""
+    """Tabulate the forecast of each stage and the total: the middle estimate, and its range in brackets."""
     rows = [_forecast(estimate, name, stage) for name, stage in _with_total(estimate).items()]
     columns = [
         Column("stage", lambda row: row["stage"], is_number=False),
@@ -29,7 +29,7 @@ def make_forecast(estimate: Estimate) -> Table:
 
 
 def make_comparison(results: StudyResults, estimate: Estimate | None) -> Table:
-    """What was expected of each stage, what it took, and the one over the other where the stage has ended."""
+    """Tabulate estimated and actual costs of each stage, and their ratio once the stage has ended."""
     if estimate is None:
         return Table([], [])
     grouped = _grouped(results, estimate)
@@ -56,7 +56,7 @@ def make_comparison(results: StudyResults, estimate: Estimate | None) -> Table:
 
 
 def write_estimate(estimate: Estimate) -> str:
-    """The sum in a line."""
+    """Write the total in one line."""
     row = _forecast(estimate, TOTAL, estimate.total)
     money = "" if estimate.price_per_hour is None else f", {_ranged(row, 'money')} in money"
     return (
@@ -66,7 +66,7 @@ def write_estimate(estimate: Estimate) -> str:
 
 
 def write_assumptions(estimate: Estimate) -> list[str]:
-    """What the estimate rests on, in sentences."""
+    """List the assumptions of the estimate, a sentence or more each."""
     words = []
     assumed = estimate.assumption
     if assumed is not None:
@@ -135,9 +135,9 @@ def _ratio(actual: float | None, expected: float | None) -> float | None:
 
 
 def _grouped(results: StudyResults, estimate: Estimate) -> dict[str, list[Trial]]:
-    """Trials by stage as estimates have them: references that a proxy task called up belong to the proxy search.
+    """Group trials by stage as the estimate does: added reference models belong to the proxy search.
 
-    A comparison of schedules that was not estimated is left out, of the sum too.
+    A schedule comparison that was not estimated is left out, also of the total.
     """
     grouped: dict[str, list[Trial]] = {}
     for key, trial in results.trials.items():

@@ -1,4 +1,4 @@
-"""How far a verdict can be trusted, in remarks of a title and a few sentences."""
+"""Remarks on the limits of a verdict, each a title and a few sentences."""
 
 from collections.abc import Iterator
 
@@ -15,12 +15,12 @@ from nasproxy.trials.proxy_task import SHORT_NAMES, ProxyTask
 from nasproxy.trials.records import Cause
 
 MUCH_LESS = 0.2
-"""Of tau in the better half of the models against all of them: worth a remark."""
+"""Difference between tau on all models and tau on the better half from which on a remark is made."""
 FEW_MODELS = 20
 
 
 def warn_of_vertex_practice(results: StudyResults) -> Remark | None:
-    """What it means that all three habits of the cloud tool meet; None where they do not."""
+    """Warn if the study follows the cloud tool in all of selection, criterion and order of tasks; else return None."""
     judged = [task for task in results.tasks.values() if task.judged_by == results.judged_by]
     is_its_way = results.is_spread and results.policy == "sequential" and any(map(is_first_crossing, judged))
     if not is_its_way:
@@ -35,14 +35,14 @@ def warn_of_vertex_practice(results: StudyResults) -> Remark | None:
 
 
 def is_first_crossing(task: TaskState) -> bool:
-    """Whether one crossing of the target was enough."""
+    """Return whether the task was judged by the first crossing of the target."""
     return str(read_criterion(task).get("_target_", "")).endswith("FirstCrossing")
 
 
 def remark_on_verdict(
     results: StudyResults, best: TaskState, final_step: int, found: RankCorrelation | None
 ) -> Iterator[Remark]:
-    """How far to trust an accepted proxy task, the weightiest first."""
+    """List the limits of an accepted proxy task's verdict, the most important first."""
     wanted = read_target(best)
     yield from confirmation_section.warn_of_confirmation(results, best)
     waiting = sum(task.stopping_state is None for task in results.tasks.values())
@@ -160,7 +160,7 @@ def _sequential_remark(results: StudyResults, best: TaskState) -> Remark:
 
 
 def remark_on_noise(results: StudyResults, found: RankCorrelation | None) -> Iterator[Remark]:
-    """Where seed noise stands in the way."""
+    """Remark on seed noise that limits the ranking."""
     ceiling = results.ceiling
     if ceiling is not None and found is not None and found.tau > ceiling.tau:
         yield Remark(
@@ -177,7 +177,7 @@ def remark_on_noise(results: StudyResults, found: RankCorrelation | None) -> Ite
 
 
 def remark_on_retries(results: StudyResults) -> Iterator[Remark]:
-    """What it means that some trials stand in for others, which ran out of memory or diverged."""
+    """Remark on retries of trials that ran out of memory or diverged."""
     trained = {key: trial for key, trial in results.trials.items() if trial.record.retries}
     followed = {by.key for trial in trained.values() for by in trial.record.retries}
     causes = [{by.cause for by in trial.record.retries} for key, trial in trained.items() if key not in followed]
@@ -224,7 +224,7 @@ def _data_remark(best: TaskState, final_step: int) -> Iterator[Remark]:
 
 
 def list_reduced_dimensions(task: ProxyTask) -> dict[str, Override]:
-    """The dimensions that the task sets otherwise than full training, by name."""
+    """Return the dimensions in which a proxy task differs from full training, by name."""
     reduced: dict[str, Override] = {n: getattr(task, n) for n in SHORT_NAMES if getattr(task, n) != 1.0}
     if "image_size" in reduced:
         reduced["image_mode"] = task.image_mode

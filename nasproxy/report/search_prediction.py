@@ -1,4 +1,4 @@
-"""What a verdict means for the search that it is for: its price, the pairs it ranks right, the model it will find."""
+"""Prediction for a search with the accepted proxy task: cost, decision accuracy, and rank of the model it finds."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,19 +11,19 @@ from nasproxy.statistics.rank_correlation import tau_in_better_half
 from nasproxy.statistics.search_outcome import expect_random_rank, predict_outcome
 
 TOP = 10
-"""Models that are trained fully after a search."""
+"""Models trained fully after a search."""
 
 
 @dataclass(frozen=True)
 class Price:
-    """What a search costs.
+    """Cost of a search, in one measure of time.
 
     Attributes:
-        name: Whether it is training time alone, or all that trials took.
-        proxy_seconds: Of the search with the proxy task, the full training of its best models included.
-        full_seconds: Of the search on full training.
-        full_models: Full trainings that the first would pay for.
-        break_even: Models to search until the study has paid for itself; None where the proxy task saves nothing.
+        name: The measure: training time or wall time.
+        proxy_seconds: Search with the proxy task, including full training of its best models.
+        full_seconds: Search with full training.
+        full_models: Full trainings that `proxy_seconds` would pay for.
+        break_even: Searched models from which on the study saves time; None if the proxy task saves nothing.
     """
 
     name: str
@@ -35,13 +35,13 @@ class Price:
 
 @dataclass(frozen=True)
 class SearchPrediction:
-    """How a search of so many models by the proxy task may go.
+    """Predicted cost and outcome of a search with the proxy task.
 
     Attributes:
-        trials: Models that it trains.
-        prices: What it costs, training time first.
-        tau: As measured; None where undefined.
-        lower_limit: One-sided 95 % lower limit of the true tau; None where unknown.
+        trials: Models to search.
+        prices: Costs, training time first.
+        tau: Measured tau; None where undefined.
+        lower_limit: One-sided 95 % lower confidence bound of the true tau; None where unknown.
         tau_better_half: Tau among the better half of the reference models; None where undefined.
     """
 
@@ -53,7 +53,7 @@ class SearchPrediction:
 
     @property
     def sentences(self) -> tuple[str, ...]:
-        """What it means in plain words, a paragraph each."""
+        """The prediction in words, a paragraph each."""
         return tuple(self._sentences())
 
     def _sentences(self) -> Iterator[str]:
@@ -101,7 +101,7 @@ class SearchPrediction:
 
 
 def predict_search(results: StudyResults) -> SearchPrediction | None:
-    """What the chosen proxy task means for the search; None where none is chosen."""
+    """Predict a search with the chosen proxy task; None if none is chosen."""
     best = results.best
     check = None if best is None else find_decisive_check(best)
     if best is None or check is None:

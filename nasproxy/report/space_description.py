@@ -1,4 +1,4 @@
-"""A search space on standard output: how large it is, what is chosen in it, and architectures drawn from it."""
+"""Describe a search space on standard output: its size, its choices, and sampled architectures."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,20 +18,20 @@ from nasproxy.storage.zero_cost_scores import ZeroCost
 from nasproxy.trials.spec import Architecture, Choice
 
 MANY_ARCHITECTURES = 10**20
-"""Beyond this a search sees too little of a space."""
+"""Size of a space beyond which a search covers too little of it."""
 MANY_VALUES = 10
-"""Beyond this a search tries each value of a choice too seldom."""
+"""Number of values of a choice beyond which a search samples each one too rarely."""
 SHOWN_VALUES = 12
 
 
 @dataclass(frozen=True)
 class SampledArchitecture:
-    """An architecture to show.
+    """An architecture and its zero-cost scores.
 
     Attributes:
-        name: What it is called.
+        name: Its name in the table.
         architecture: Its choices.
-        scores: What is known of it without training; None where nothing is.
+        scores: Its zero-cost scores; None if unknown.
     """
 
     name: str
@@ -40,21 +40,21 @@ class SampledArchitecture:
 
 
 def print_space(space: SearchSpace) -> None:
-    """Print how large a space is, what to think of that, and its choices as a tree."""
+    """Print the size of a space, advice on it, and its choices as a tree."""
     for line in (*describe_size(space), *advise_on_space(space)):
         print(line)
     print_tree(draw_tree(space))
 
 
 def describe_size(space: SearchSpace) -> Iterator[str]:
-    """How many decisions, points and architectures a space has."""
+    """Yield lines with the number of decisions, points and architectures of a space."""
     yield f"{space.name}: {wording.format_count(space.decisions, 'decision')}"
     yield f"points: {_exactly(space.points)}"
     yield f"different architectures: {_exactly(space.size)}"
 
 
 def advise_on_space(space: SearchSpace) -> Iterator[str]:
-    """What to change in a space that is hard to search."""
+    """Yield advice for a space that is hard to search."""
     if space.size > MANY_ARCHITECTURES:
         yield (
             f"advice: more than {_scientific(MANY_ARCHITECTURES)} architectures are too many to search well: divide "
@@ -70,14 +70,14 @@ def advise_on_space(space: SearchSpace) -> Iterator[str]:
 
 
 def draw_tree(space: SearchSpace) -> Tree:
-    """The choices with their values and conditions; members of a repeated group that are alike are drawn once."""
+    """Draw the choices with their values and conditions; identical members of a repeated group are drawn once."""
     tree = Tree(Text("choices"))
     _draw_members(tree, space.tree)
     return tree
 
 
 def make_samples(shown: Sequence[SampledArchitecture]) -> Table:
-    """Architectures, a row each, with what is known of them without training."""
+    """Tabulate architectures with their zero-cost scores."""
     rows = [
         {
             "name": sample.name,
@@ -100,9 +100,9 @@ def make_samples(shown: Sequence[SampledArchitecture]) -> Table:
 
 
 def outline_architecture(architecture: Architecture) -> str:
-    """An architecture in one line, its groups apart.
+    """Format an architecture in one line, group by group.
 
-    >>> outline({"act": "relu", "stem.kernel": 3, "stem.channels": 8, "inputs.0": 1, "inputs.1": 4})
+    >>> outline_architecture({"act": "relu", "stem.kernel": 3, "stem.channels": 8, "inputs.0": 1, "inputs.1": 4})
     'act=relu; stem: kernel=3 channels=8; inputs: 1 4'
     """
     groups = groupby(architecture.items(), key=lambda entry: entry[0].rpartition(".")[0])
@@ -148,7 +148,7 @@ def _draw_repeat(tree: Tree, name: str, repeat: Repeat) -> None:
 
 
 def _exceptions(repeat: Repeat) -> dict[tuple[str, ...], tuple[str, ...]]:
-    """How some members differ from the others, those of one difference together."""
+    """Return how some members differ from the others, grouped by difference."""
     usual = set(_lines(repeat.each))
     by_change: dict[tuple[str, ...], list[str]] = {}
     for name, member in repeat.members.items():
@@ -159,7 +159,7 @@ def _exceptions(repeat: Repeat) -> dict[tuple[str, ...], tuple[str, ...]]:
 
 
 def _lines(node: Node, path: str = "") -> Iterator[str]:
-    """What stands below a node, each line with its path."""
+    """Yield the lines below a node, each with its path."""
     if isinstance(node, Leaf):
         yield f"{path}: {_leaf(node)}".lstrip(": ")
         return
@@ -170,7 +170,7 @@ def _lines(node: Node, path: str = "") -> Iterator[str]:
 
 
 def _folded(node: Node, path: str = "") -> Iterator[tuple[str, Leaf]]:
-    """The choices, those of a repeated group once, and again where a member differs."""
+    """Yield the choices with their paths: those of a repeated group once, and again where a member differs."""
     if isinstance(node, Leaf):
         yield path, node
     elif isinstance(node, Repeat):
@@ -222,7 +222,7 @@ def _is_many(options: Options) -> bool:
 
 
 def _exactly(number: int) -> str:
-    """A count, and about how much that is where it is long.
+    """Format a count; from a million on also in scientific notation.
 
     >>> _exactly(432), _exactly(9749755840167936)
     ('432', '9,749,755,840,167,936 (9.75e15)')
@@ -231,7 +231,7 @@ def _exactly(number: int) -> str:
 
 
 def _scientific(number: int) -> str:
-    """The first three digits and the power of ten, of however large a number."""
+    """Format an integer of any size in scientific notation with three digits."""
     power = len(str(number)) - 1
     leading = round(number / 10 ** (power - 2)) / 100
     return f"{leading:g}e{power}"

@@ -1,4 +1,4 @@
-"""The report's tables: rows of plain values for programs, columns that say how people read them."""
+"""The report's tables: rows of plain values for programs, and columns that format them for readers."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -24,19 +24,19 @@ from nasproxy.statistics.rank_correlation import (
 Row = dict[str, Any]
 
 TOP_K = 3
-"""Models that would be trained fully after a search, for the regret."""
+"""Models trained fully after a search, for the regret."""
 LONGEST_MESSAGE = 300
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column as people read it.
+    """A column of a table.
 
     Attributes:
-        heading: Its name.
-        text: From a row to the text of a cell.
-        is_number: Aligned to the right.
-        is_prose: Words enough to need room, however narrow the page.
+        heading: Its heading.
+        text: Formats the cell of a row.
+        is_number: Whether cells are aligned to the right.
+        is_prose: Whether cells hold sentences, which need a minimum width.
     """
 
     heading: str
@@ -47,12 +47,12 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows, and how to read them.
+    """A table.
 
     Attributes:
         rows: Plain values by name; None where missing.
-        columns: What is shown of them.
-        emphasised: Places of the rows that stand out.
+        columns: The columns shown to readers.
+        emphasised: Indices of the rows to highlight.
     """
 
     rows: Sequence[Row]
@@ -61,7 +61,7 @@ class Table:
 
 
 def make_proxy_tasks(results: StudyResults) -> Table:
-    """All proxy tasks, the accepted ones first, each group from cheap to dear."""
+    """Tabulate all proxy tasks: accepted ones first, then by training time."""
     rows = [_proxy_task(results, task) for task in results.tasks.values()]
     never = float("inf")
     rows.sort(key=lambda row: (not row["is_accepted"], never if row["train_seconds"] is None else row["train_seconds"]))
@@ -82,7 +82,7 @@ def make_proxy_tasks(results: StudyResults) -> Table:
 
 
 def make_rank_columns() -> list[Column]:
-    """How well something ranks the reference models."""
+    """Make the columns of rank statistics, for rows of `measure_ranks`."""
     return [
         Column("tau", lambda row: wording.format_tau(row["tau"])),
         Column("95 % interval", lambda row: wording.format_interval(row["tau_low"], row["tau_high"])),
@@ -96,7 +96,7 @@ def make_rank_columns() -> list[Column]:
 
 
 def measure_ranks(scores: ModelScores, found: RankCorrelation | None) -> Row:
-    """How well scores rank the reference models, for `make_rank_columns`; None where that is undefined."""
+    """Measure how well scores rank the reference models; None where a statistic is undefined."""
     half = scores.measure(tau_in_better_half)
     return {
         "tau": found and found.tau,
@@ -112,7 +112,7 @@ def measure_ranks(scores: ModelScores, found: RankCorrelation | None) -> Row:
 
 
 def make_not_chosen(results: StudyResults) -> Table:
-    """Every proxy task that was not chosen: what became of it, what it showed last against what it needed, and why."""
+    """Tabulate the proxy tasks that were not chosen: outcome, tau and acceptance threshold at the last look, reason."""
     tasks = [task for task in results.tasks.values() if get_outcome(results, task) is not TaskOutcome.CHOSEN]
     columns = [
         Column("proxy task", lambda row: row["proxy_task"], is_number=False),
@@ -127,7 +127,7 @@ def make_not_chosen(results: StudyResults) -> Table:
 
 
 def make_vertex_comparison(results: StudyResults) -> Table:
-    """This study's price beside that of the cloud tool's way, as it is and with its faults mended."""
+    """Compare this study's cost with that of Vertex AI NAS, as it is and with its two faults fixed."""
     rows = [_compared(row) for row in cloud_tool_costs.compare_with_vertex(results)]
     ways = {"study": "this study", "as_it_is": "cloud tool as it is", "mended": "cloud tool, both faults mended"}
     columns = [
@@ -139,7 +139,7 @@ def make_vertex_comparison(results: StudyResults) -> Table:
 
 
 def make_search(expected: SearchPrediction | None) -> Table:
-    """What the search costs, with the proxy task and without."""
+    """Compare the cost of a search with the proxy task and with full training."""
     rows: list[Row] = [] if expected is None else [{**asdict(price)} for price in expected.prices]
     with_proxy = f"with the proxy task, and its top {TOP} trained fully"
     columns = [
@@ -153,7 +153,7 @@ def make_search(expected: SearchPrediction | None) -> Table:
 
 
 def make_references(results: StudyResults) -> Table:
-    """The reference models, best first, and the baseline model."""
+    """Tabulate the reference models and the baseline model, best first."""
     baseline = results.selection.baseline if results.selection else None
     models = [*results.references, *results.added, *([] if baseline is None else [baseline])]
     models.sort(key=lambda model: -model.score)
@@ -179,7 +179,7 @@ def make_references(results: StudyResults) -> Table:
 
 
 def make_schedules(results: StudyResults) -> Table:
-    """The comparison of schedules, the smoothest curve first."""
+    """Tabulate the compared schedules, the smoothest curve first."""
     curves = [] if results.schedules is None else list(results.schedules.curves)
     rows: list[Row] = [asdict(curve) for curve in curves]
     never = float("inf")
@@ -195,7 +195,7 @@ def make_schedules(results: StudyResults) -> Table:
 
 
 def make_costs(results: StudyResults) -> Table:
-    """What each stage cost, each proxy task apart, and the sum."""
+    """Tabulate the cost of each stage and proxy task, and the total."""
     rows = [_cost(results, stage.value, task, cost) for (stage, task), cost in count_stage_costs(results).items()]
     rows.append(_cost(results, "total", None, Cost.of(list(results.trials.values()))))
     columns = [
@@ -213,7 +213,7 @@ def make_costs(results: StudyResults) -> Table:
 
 
 def make_trials(results: StudyResults) -> Table:
-    """All trials, failed ones too: by stage, then by score, those without one last."""
+    """Tabulate all trials, including failed ones, by stage and score; trials without a score come last."""
     order = list(Purpose)
     ranked = sorted(results.trials.items(), key=lambda item: _rank(order.index(item[1].stage), item[1]))
     rows = [_trial(key, trial) for key, trial in ranked]
@@ -236,7 +236,7 @@ def make_trials(results: StudyResults) -> Table:
 
 
 def make_failures(results: StudyResults) -> Table:
-    """The trials that failed for good, in their own words."""
+    """Tabulate the trials that failed and were not retried, with their error messages."""
     every = make_trials(results)
     rows = [row for row in every.rows if row["state"] == "failed"]
     shown = ("trial", "stage", "proxy task", "architecture", "steps")
@@ -246,12 +246,12 @@ def make_failures(results: StudyResults) -> Table:
 
 
 def make_settings(results: StudyResults) -> Table:
-    """What the study was begun with."""
+    """Tabulate the base configuration of the study."""
     return _settings(results.base)
 
 
 def make_rules(results: StudyResults) -> Table:
-    """What its proxy tasks were last judged by."""
+    """Tabulate the settings that the proxy tasks were last judged by."""
     return _settings(list_by_path(results.judged_by, results.policy))
 
 

@@ -1,4 +1,4 @@
-"""What became of each proxy task, and why it was not chosen."""
+"""Outcomes of proxy tasks, and the reasons why they were not chosen."""
 
 from collections import Counter
 from enum import Enum
@@ -10,7 +10,7 @@ from nasproxy.statistics.acceptance import VerdictKind
 
 
 class TaskOutcome(str, Enum):
-    """What became of a proxy task."""
+    """Outcome of a proxy task."""
 
     CHOSEN = "chosen"
     ACCEPTED = "accepted, not chosen"
@@ -25,7 +25,7 @@ class TaskOutcome(str, Enum):
 
     @property
     def is_accepted(self) -> bool:
-        """Whether it was good enough."""
+        """Whether the proxy task met the acceptance threshold or the target score."""
         return self in (TaskOutcome.CHOSEN, TaskOutcome.ACCEPTED)
 
 
@@ -38,7 +38,7 @@ ENDED = {
 
 
 def get_outcome(results: StudyResults, task: TaskState) -> TaskOutcome:
-    """What became of a proxy task."""
+    """Return the outcome of a proxy task."""
     if task is results.best:
         return TaskOutcome.CHOSEN
     if task.judged_by != results.judged_by:
@@ -52,7 +52,7 @@ def get_outcome(results: StudyResults, task: TaskState) -> TaskOutcome:
 
 
 def explain_outcome(results: StudyResults, task: TaskState) -> str:
-    """Why a proxy task was not chosen, in a sentence without its full stop."""
+    """Explain why a proxy task was not chosen, in a sentence without its full stop."""
     check, what = find_decisive_check(task), get_outcome(results, task)
     if what is TaskOutcome.OTHER_RULES:
         return "Judged by other rules than the study's last ones: run its grid again to compare it"
@@ -75,7 +75,7 @@ def explain_outcome(results: StudyResults, task: TaskState) -> str:
 
 
 def explain_shortfall(check: TaskCheck | None) -> str:
-    """What a check showed against what it needed."""
+    """Compare the tau of a check with its acceptance threshold."""
     if check is None:
         return "it has no check"
     if check.correlation is None:
@@ -89,7 +89,7 @@ def explain_shortfall(check: TaskCheck | None) -> str:
 
 
 def _more_models(task: TaskState, check: TaskCheck | None) -> str:
-    """How many more reference models might decide, if any number would."""
+    """State how many more reference models might suffice; empty if no number would."""
     more = None if task.verdict is None else task.verdict.models_needed
     if check is None or more is None:
         return ""

@@ -1,4 +1,4 @@
-"""What a study says in words: which proxy task to use, how to use it, and how far to trust that."""
+"""The verdict of a study in words: the proxy task to use, its overrides, and how reliable the verdict is."""
 
 import re
 import shlex
@@ -23,24 +23,24 @@ from nasproxy.trials.overrides import Override
 from nasproxy.trials.proxy_task import ProxyTask
 
 PLACES = {"model.": "search_space.model."}
-"""Where a trial's settings lie in the configuration, for those that lie elsewhere."""
+"""Prefixes of a trial's settings that differ in the configuration, and their prefix there."""
 PLAIN_WORD = re.compile(r"(?!(null|true|false|nan|inf)$)[A-Za-z_][A-Za-z0-9_./-]*", re.IGNORECASE)
-"""Text that Hydra's grammar takes for text without quotes."""
+"""Text that Hydra's grammar reads as a string without quotes."""
 
 
 @dataclass(frozen=True)
 class StudyVerdict:
-    """What a study says.
+    """The verdict of a study.
 
     Attributes:
-        is_accepted: Whether there is a proxy task to use.
-        headline: The answer.
-        sentence: The answer with its numbers.
-        facts: Those numbers, each with its name.
-        use: Overrides that give a search the proxy task; empty without one.
-        remarks: How far to trust it, the weightiest first.
-        next_steps: What to do where there is no proxy task to use.
-        warning: What to know before all else.
+        is_accepted: Whether a proxy task is accepted.
+        headline: The verdict in a few words.
+        sentence: Its numbers in one or two sentences.
+        facts: The same numbers as (name, value) pairs.
+        use: Overrides that select the proxy task for a search; empty if none is accepted.
+        remarks: Limits of the verdict, the most important first.
+        next_steps: Advice if no proxy task is accepted.
+        warning: A remark to show before the numbers.
     """
 
     is_accepted: bool
@@ -61,7 +61,7 @@ class StudyVerdict:
 
 
 def judge_study(results: StudyResults) -> StudyVerdict:
-    """Put into words what a study has found so far."""
+    """Summarise the results of a study so far."""
     best = results.best
     if best is not None and best.final_step is not None:
         return _accepted(results, best, best.final_step)
@@ -71,9 +71,9 @@ def judge_study(results: StudyResults) -> StudyVerdict:
 
 
 def write_overrides(task: ProxyTask, final_step: int) -> list[str]:
-    """The command-line overrides that give a search this proxy task, ended at its final step.
+    """Write the command-line overrides that train a search's models under this proxy task up to its final step.
 
-    They start from `proxy=full`, so that no axis of a grid is left over.
+    They start from `proxy=full`, which resets every axis of a grid.
     """
     dimensions = {f"proxy.{name}": value for name, value in list_reduced_dimensions(task).items()}
     others = {path: value for path, value in task.overrides.items() if path != "training.total_steps"}
@@ -250,7 +250,7 @@ def _place(path: str) -> str:
 
 
 def _literal(value: Override) -> str:
-    """A value in Hydra's grammar."""
+    """Write a value in Hydra's grammar."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, str):

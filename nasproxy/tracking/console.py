@@ -1,4 +1,4 @@
-"""How far a study is, on the terminal that runs it."""
+"""Show a study's progress on the console."""
 
 import atexit
 from collections.abc import Mapping, Sequence, Set
@@ -17,13 +17,13 @@ from nasproxy.trials.records import TrialRecord
 from nasproxy.trials.spec import TrialSpec
 
 LINE_SECONDS = 10.0
-"""Between two lines of the same stage where the output is no terminal."""
+"""Minimum time between two lines of the same stage if the output is not a terminal."""
 DRAW_SECONDS = 0.25
-"""Between two redraws of the live display."""
+"""Minimum time between two redraws of the live display."""
 
 
 class StepRate:
-    """How fast a stage trains, judged by what this process has seen of it."""
+    """Training speed of a stage, measured over the steps that this process has observed."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -32,23 +32,23 @@ class StepRate:
         self._last: Progress | None = None
 
     def see(self, progress: Progress) -> None:
-        """Take note of where the stage is now."""
+        """Update with the stage's current progress."""
         if self._last is None or self._last.stage != progress.stage:
             self._began = self._clock.now()
             self._gained = 0
         elif self._last.detail == progress.detail:
-            # Where the detail changes, other trials are counted, and some were trained long ago.
+            # When the detail changes, other trials are counted, and some of them were trained earlier.
             self._gained += max(0, progress.steps_done - self._last.steps_done)
         self._last = progress
 
     @property
     def elapsed_seconds(self) -> float:
-        """Since this process first saw the stage."""
+        """Seconds since this process first observed the stage."""
         return self._clock.now() - self._began
 
     @property
     def seconds_left(self) -> float | None:
-        """At most, at the pace so far; None before the first step."""
+        """Upper estimate of the remaining seconds at the speed so far; None before the first step."""
         if self._last is None or self._gained == 0:
             return None
         steps_left = max(0, self._last.steps_total - self._last.steps_done)
@@ -56,7 +56,7 @@ class StepRate:
 
 
 class Console:
-    """Shows a live display on a terminal, and plain lines anywhere else."""
+    """Shows a live display on a terminal, and prints plain lines to any other output."""
 
     def __init__(
         self,
@@ -65,13 +65,13 @@ class Console:
         live: bool | None = None,
         clock: Clock | None = None,
     ) -> None:
-        """Show nothing yet.
+        """Create a tracker that has printed nothing yet.
 
         Args:
-            console: Where to write; None for standard output.
-            live: Whether to redraw in place; None where the output is a terminal. Jobs that share a
-                terminal must not.
-            clock: Where seconds come from.
+            console: Console to write to; None for standard output.
+            live: Whether to redraw in place; None to do so if the output is a terminal. Must be False for jobs
+                that share a terminal.
+            clock: Clock that measures elapsed time.
         """
         self._console = console or rich.console.Console()
         self._is_live = _is_terminal(self._console) if live is None else live
@@ -82,7 +82,7 @@ class Console:
         self._shown_at = 0.0
 
     def progress(self, progress: Progress, running: Set[str]) -> None:
-        """Show how far the stage is, unless it was shown a moment ago."""
+        """Show the stage's progress, unless it was shown just before."""
         self._pace.see(progress)
         now, present = self._clock.now(), (progress, len(running))
         if not self._is_due(now, present):
@@ -94,20 +94,20 @@ class Console:
             self._print(self._line(progress, len(running)))
 
     def trial(self, spec: TrialSpec, record: TrialRecord) -> None:
-        """Nothing to show: the next progress counts it."""
+        """Do nothing: the next progress event counts the trial."""
 
     def say(self, message: str) -> None:
         """Print a line, above the live display."""
         self._print(message)
 
     def decided(self, state: object) -> None:
-        """Do nothing: decisions are told in words."""
+        """Do nothing: decisions are reported through `say`."""
 
     def result(self, tables: Mapping[str, Sequence[Mapping[str, Any]]], pictures: Sequence[Path]) -> None:
-        """Nothing to show: the report holds them."""
+        """Do nothing: the report contains tables and figures."""
 
     def close(self) -> None:
-        """Leave the terminal as it was found."""
+        """Stop the live display and restore the terminal."""
         if self._live is not None:
             live, self._live = self._live, None
             live.stop()
@@ -123,7 +123,7 @@ class Console:
     def _draw(self, progress: Progress, running: int) -> None:
         if self._live is None:
             self._live = Live(console=self._console, auto_refresh=False, transient=True)
-            # A hidden cursor must not outlive a program that ends without closing.
+            # The cursor must be shown again if the program ends without closing the tracker.
             atexit.register(self.close)
             self._live.start()
         self._live.update(self._display(progress, running), refresh=True)
@@ -149,13 +149,13 @@ class Console:
         return f"{_duration(elapsed)} elapsed" + ("" if left is None else f", at most {_duration(left)} left")
 
     def _print(self, text: str) -> None:
-        # A Text, not a string: brackets in messages are no markup.
+        # A Text, not a string: brackets in messages are not markup.
         self._console.print(Text(text), soft_wrap=True)
         self._console.file.flush()
 
 
 def _is_terminal(console: rich.console.Console) -> bool:
-    # Asks the file too: colours forced on a log file do not make it a terminal.
+    # Check the file too: forced colours make a console interactive even if it writes to a log file.
     return console.is_interactive and console.file.isatty()
 
 
@@ -173,7 +173,7 @@ def _facts(progress: Progress, running: int) -> list[str]:
 
 
 def _duration(seconds: float) -> str:
-    """Hours, minutes and seconds.
+    """Format seconds as hours, minutes and seconds.
 
     >>> _duration(3725.4), _duration(9)
     ('1:02:05', '0:09')

@@ -1,4 +1,4 @@
-"""Every check of every trial, and the study's tables, as CSV files."""
+"""Write every check of every trial, and the study's tables, to CSV files."""
 
 import csv
 import io
@@ -26,13 +26,13 @@ FIELDS = (
 class CsvTracker:
     """Writes `tracking/trials.csv`, a row for each check, and `tracking/TABLE.csv` for each table of the study.
 
-    A row's state is the trial's when the row was written. A failure that brings no new check gets a row
-    without step and score, and names the trial that stands in for the failed one, if any. The file is
-    continued after a restart, and shared by the jobs of a sweep: no check is written twice.
+    A row's state is the trial's state when the row was written. A failure without a new check gets a row
+    without step and score, with the key of the retry, if any. The file is continued after a restart and
+    shared by the jobs of a sweep: no check is written twice.
     """
 
     def __init__(self, *, study: Path) -> None:
-        """Begin or continue the files.
+        """Create or continue the files.
 
         Args:
             study: The study's folder.
@@ -44,16 +44,16 @@ class CsvTracker:
         self._failed: set[str] = set()
 
     def progress(self, progress: Progress, running: Set[str]) -> None:
-        """Nothing to write."""
+        """Do nothing: CSV files hold checks and tables only."""
 
     def say(self, message: str) -> None:
-        """Nothing to write."""
+        """Do nothing: CSV files hold checks and tables only."""
 
     def trial(self, spec: TrialSpec, record: TrialRecord) -> None:
-        """Append the checks that are not there yet.
+        """Append the checks that are not in the file yet.
 
         Raises:
-            CorruptFileError: The file is not one that this version writes.
+            CorruptFileError: The file does not have the format of this version.
         """
         with self._lines.turn() as lines:
             self._remember(lines)
@@ -65,16 +65,16 @@ class CsvTracker:
                 self._note(spec.key, record.step, record.status.state.value)
 
     def decided(self, state: object) -> None:
-        """Do nothing: decisions are told in words."""
+        """Do nothing: CSV files hold checks and tables only."""
 
     def result(self, tables: Mapping[str, Rows], pictures: Sequence[Path]) -> None:
-        """Write each table, in place of its last version."""
+        """Write each table, replacing its previous version."""
         for name, rows in tables.items():
             file_name = f"{name}_table.csv" if name == CHECKS else f"{name}.csv"
             replace_text(self._folder / file_name, _written([list_columns(rows), *make_cells(rows)]))
 
     def close(self) -> None:
-        """Nothing is open between two calls."""
+        """Do nothing: no file is open between two calls."""
 
     def _new_rows(self, spec: TrialSpec, record: TrialRecord) -> list[list[Any]]:
         known = self._last_step.get(spec.key, 0)

@@ -1,4 +1,4 @@
-"""What Weights & Biases has been told, on disk, so that a resumed study tells only what is new."""
+"""Journal of what was sent to Weights & Biases, so that a resumed study sends only what is new."""
 
 import json
 import threading
@@ -13,7 +13,7 @@ from nasproxy.trials.records import State
 
 @dataclass(frozen=True)
 class SentTrial:
-    """What was told of a trial: its checks up to a step, and the state it had."""
+    """What was sent of a trial: its checks up to `step`, and its state then."""
 
     step: int = 0
     state: State = State.PENDING
@@ -21,12 +21,12 @@ class SentTrial:
 
 @dataclass
 class SentEvents:
-    """The steps of the controller's run, in order.
+    """Events of the controller's run, one step each, in order.
 
     Attributes:
-        lines: Each event's line; None where the event is a result.
-        told: How many of them have been told.
-        result: Digest of the result that was told last.
+        lines: Message of each event; None for a result.
+        told: Number of events sent.
+        result: Digest of the last result sent.
     """
 
     lines: list[str | None] = field(default_factory=list)
@@ -35,9 +35,9 @@ class SentEvents:
 
 
 class SentRecords:
-    """One JSON object a line: a trial told up to a step, an event, or how many events have been told.
+    """Journal with one JSON object per line: a trial sent up to a step, an event, or the number of events sent.
 
-    Shared by the jobs of a sweep, and by the threads of one.
+    Shared by the jobs of a sweep, and by the threads of each.
     """
 
     def __init__(self, path: Path) -> None:
@@ -47,29 +47,29 @@ class SentRecords:
         self._events = SentEvents()
 
     def trial(self, key: str) -> SentTrial:
-        """What was told of a trial."""
+        """Return what was sent of a trial."""
         self._share([])
         return self._trials.get(key, SentTrial())
 
     def add_trial(self, key: str, told: SentTrial) -> None:
-        """A trial was told."""
+        """Record that a trial was sent."""
         self._share([{"trial": key, "step": told.step, "state": told.state.value}])
 
     def events(self) -> SentEvents:
-        """All events, those of other jobs too."""
+        """Return all events, including those of other jobs."""
         self._share([])
         return self._events
 
     def add_event(self, line: str | None) -> int:
-        """An event has come, a result where there is no line; returns its number, from 0."""
+        """Record an event, a result if `line` is None; return its number, from 0."""
         return self._share([{"line": line}]) - 1
 
     def add_told(self, count: int, result: str | None) -> None:
-        """The first `count` events have been told, the result with this digest last."""
+        """Record that the first `count` events were sent, and the digest of the last result among them."""
         self._share([{"told": count, "result": result}])
 
     def _share(self, entries: list[dict[str, Any]]) -> int:
-        """Read what others wrote, then add own entries; returns the number of events."""
+        """Read the entries of others, then append `entries`; return the number of events."""
         with self._mutex, self._lines.turn() as others:
             own = [json.dumps(entry) for entry in entries]
             self._lines.append(own)

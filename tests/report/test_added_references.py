@@ -1,4 +1,4 @@
-"""Reference models that were added while a verdict was undecided."""
+"""The report's account of reference models added after inconclusive looks."""
 
 from dataclasses import replace
 from html import unescape

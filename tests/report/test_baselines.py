@@ -1,4 +1,4 @@
-"""What the report says of rankings that cost nothing."""
+"""The report's comparison with zero-cost baselines."""
 
 import shutil
 from collections.abc import Callable
@@ -25,7 +25,7 @@ def results(folder: StudyFolder) -> StudyResults:
 
 @pytest.fixture
 def scored(full_study: Any, tmp_path: Path) -> Scored:
-    """The study, its models scored by a function of their place among the references, 0 for the best."""
+    """The study with zero-cost scores that are a function of a model's rank among the references, 0 for the best."""
 
     def score(function: Callable[[int], ZeroCost | None]) -> StudyFolder:
         folder = StudyFolder(Path(shutil.copytree(full_study.folder.path, tmp_path / "copy")))

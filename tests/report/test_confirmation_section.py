@@ -1,4 +1,4 @@
-"""What the report says of a winner on a schedule of its own."""
+"""The report's account of confirmation runs."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -24,7 +24,7 @@ def report(author: Any) -> Page:
 
 
 def searched(new_study: NewStudy, tasks: Mapping[str, ProxyTask] = TASKS, **changes: Any) -> Any:
-    """A study of eight models with an accepted proxy task; what changes does so for the n-th of them."""
+    """A study of eight models with an accepted proxy task; `changes` set properties of the n-th model."""
     author = new_study(8)
     for place in range(8):
         changed = {name: make(place) for name, make in changes.items()}
@@ -44,7 +44,7 @@ def confirmed(new_study: NewStudy) -> Any:
 
 @pytest.fixture(scope="module")
 def contradicted(new_study: NewStudy) -> Any:
-    """A study whose proxy tasks rank in another order where their schedules are short."""
+    """A study whose proxy tasks rank differently on short schedules."""
     author = searched(new_study, compressed=lambda place: 1 - (37 * place % 101) / 100)
     author.confirm()
     return author
@@ -103,7 +103,7 @@ class TestConfirmed:
 
 class TestContradicted:
     def test_is_no_winner_even_before_the_search_goes_on(self, contradicted: Any) -> None:
-        """As a kill between the two would leave it."""
+        """The state after a kill between confirmation and proxy search."""
         name = only_confirmation(contradicted).task
         assert read_tasks(contradicted.folder.proxy_tasks)[name].is_accepted
         results = read_results(contradicted.folder, time_tolerance=0.05)

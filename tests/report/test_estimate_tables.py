@@ -1,4 +1,4 @@
-"""What was expected, before a study and beside it."""
+"""Cost estimates before a study, and beside its actual costs."""
 
 import shutil
 from dataclasses import replace

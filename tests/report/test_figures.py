@@ -1,4 +1,4 @@
-"""The pictures show what the states say: every look, what was needed, what was added, and how each task ended."""
+"""Figures show what is on record: looks, acceptance thresholds, added reference models, outcomes."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The report's page: complete, self-contained, and true to the states it was made from."""
+"""The report page is complete, self-contained, and consistent with the stored states."""
 
 import json
 import shlex
@@ -56,7 +56,7 @@ def best_of(author: Any) -> TaskState:
 
 @pytest.fixture(scope="module")
 def hopeless_study(new_study: NewStudy) -> Any:
-    """A study whose one proxy task was not accepted."""
+    """A study whose only proxy task was rejected."""
     author = new_study(8)
     author.measure_variance()
     author.select_models(start_models=8, models=6)

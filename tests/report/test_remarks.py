@@ -1,4 +1,4 @@
-"""How far a verdict can be trusted."""
+"""Remarks on the limits of a verdict."""
 
 from dataclasses import replace
 from html import unescape

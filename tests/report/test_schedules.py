@@ -1,4 +1,4 @@
-"""The report shows compared schedules: a curve each, how smooth it is, and what it ended with."""
+"""The report shows compared schedules with learning curve, roughness and final score."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a verdict means for the search that it is for."""
+"""Predicted cost and outcome of a search with the accepted proxy task."""
 
 from dataclasses import replace
 from html import unescape

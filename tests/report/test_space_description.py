@@ -1,4 +1,4 @@
-"""What a description of a search space says."""
+"""Description of a search space on standard output."""
 
 import pytest
 
@@ -16,7 +16,7 @@ def described(choices):
 
 @pytest.fixture
 def tree(capsys):
-    """The lines of a tree of choices, where the output is no terminal."""
+    """Draw the tree of choices as lines, to an output that is not a terminal."""
 
     def lines(choices):
         print_tree(report.draw_tree(described(choices)))

@@ -1,4 +1,4 @@
-"""What became of each proxy task, and why it was not chosen."""
+"""Outcomes of proxy tasks, and the reasons why they were not chosen."""
 
 import json
 from collections.abc import Callable
@@ -19,7 +19,7 @@ def rows(author: Any) -> dict[str, dict[str, Any]]:
 
 
 def rewrite(author: Any, change: Callable[[dict[str, Any]], None]) -> None:
-    """Change what a study says of its one proxy task."""
+    """Change the stored state of a study's only proxy task."""
     path = author.folder.proxy_tasks / "width25.json"
     state = json.loads(path.read_text())
     change(state)

@@ -1,4 +1,4 @@
-"""The list of trials on standard output."""
+"""List of trials on standard output."""
 
 from typing import Any
 

@@ -30,7 +30,7 @@ KEY = "0" * 40
 
 @dataclass
 class Run:
-    """What one file of an offline run holds."""
+    """Content of one file of an offline run."""
 
     id: str = ""
     name: str = ""
@@ -53,7 +53,7 @@ class Run:
 
 
 def records(content: bytes) -> Iterator[Any]:
-    """Records of a log of 32 KiB blocks: chunks with a header of checksum, length and kind."""
+    """Yield the records of a log of 32 KiB blocks, whose chunks have a header of checksum, length and kind."""
     from wandb.proto import wandb_internal_pb2
 
     position, record = 7, b""
@@ -96,7 +96,7 @@ def read_run(path: Path) -> Run:
 
 
 def read_runs(study: Path, job_type: str, *, killed: int = 0) -> list[Run]:
-    """Runs of one kind, a file each, in order of time; all are ended but those of killed processes."""
+    """Read the runs of one job type, a file each, in order of time; all but `killed` of them have ended."""
     for _ in range(500):  # wandb's own process writes the end of a file a moment after `finish` returns
         runs = [read_run(path) for path in (study / "tracking" / "wandb").glob("offline-run-*/*.wandb")]
         if sum(run.exit_code is None for run in runs) <= killed:

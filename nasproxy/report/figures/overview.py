@@ -1,4 +1,4 @@
-"""All proxy tasks in one picture: how they rank over training time, how each ended, and what a model costs."""
+"""Overview figure of all proxy tasks: tau over training time, outcomes, and training time per model."""
 
 import itertools
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ ENDS: dict[TaskOutcome, dict[str, Any]] = {
     TaskOutcome.REJECTED: SQUARE,
     TaskOutcome.UNDECIDED: SQUARE,
 }
-"""How the end of a curve is marked; what is not marked goes on, or could not be judged."""
+"""Markers at the end of a curve; unmarked tasks are not finished or could not be judged."""
 BARS: dict[TaskOutcome, dict[str, Any]] = {
     TaskOutcome.CHOSEN: {"color": BLUE},
     TaskOutcome.ACCEPTED: {"color": BLUE, "alpha": 0.45},
@@ -37,7 +37,7 @@ OTHER_BAR = {"color": "#E8E8E8"}
 
 
 def draw_overview(results: StudyResults, tasks: Sequence[TaskState]) -> Figure:
-    """Tau of all proxy tasks over training time, and what a model costs under each."""
+    """Draw tau of all proxy tasks over training time, and training time per model."""
     height = max(WIDE[1] + 0.3, 0.24 * len(tasks) + 2.2)
     figure = Figure(figsize=(WIDE[0], height), dpi=DPI)
     left, right = figure.subplots(1, 2, width_ratios=(1.35, 1))
@@ -70,7 +70,7 @@ def _draw_taus(axes: Any, results: StudyResults, tasks: Sequence[TaskState]) -> 
 
 
 def _mark_ends(axes: Any, ends: Sequence[tuple[float, float, TaskOutcome]]) -> None:
-    """Mark how each curve ended, each way with one line in the legend, after those of the curves."""
+    """Mark the outcome at the end of each curve, with one legend entry per outcome after those of the curves."""
     marked: set[str] = set()
     for x, tau, what in ends:
         if what in ENDS:
@@ -80,7 +80,7 @@ def _mark_ends(axes: Any, ends: Sequence[tuple[float, float, TaskOutcome]]) -> N
 
 
 def _draw_finish(axes: Any, results: StudyResults, size: float) -> None:
-    """Where the race ended: no other task could be cheaper from there on."""
+    """Mark the end of the race, from where on no other task could be cheaper."""
     best = results.best
     if best is None or best.final_rated_seconds is None:
         return

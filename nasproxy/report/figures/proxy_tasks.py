@@ -1,4 +1,4 @@
-"""Pictures of one proxy task: its tau at every look, its scores, and its models against full training."""
+"""Figures of one proxy task: tau at every look, median score, and proxy against full-training scores."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -27,15 +27,15 @@ from nasproxy.stages.study_results import StudyResults, find_decisive_check, rea
 from nasproxy.statistics.missing import Floats
 
 MANY_LOOKS = 40
-"""From here on their dots are drawn small, or they run into one another."""
+"""Number of looks from which on small markers are used, so that they do not overlap."""
 
 
 def draw_correlation(results: StudyResults, task: TaskState, over: Over) -> Figure:
-    """Tau of a proxy task at each look, with what was needed there, the noise ceiling and the deciding look."""
+    """Draw tau at each look with the acceptance threshold, the noise ceiling and the deciding look."""
     figure, axes = make_figure(TALL)
     x, label = _places(task.checks, over)
     taus, lows, highs = (_of_correlation(task.checks, end) for end in ("tau", "low", "high"))
-    width = 6.0 if len(x) == 1 else 0.0  # a band of one look has no width
+    width = 6.0 if len(x) == 1 else 0.0  # the band of a single look would have no width
     axes.fill_between(x, lows, highs, color=BLUE, alpha=0.15, linewidth=width, label="95 % interval")
     size = 3.5 if len(x) < MANY_LOOKS else 1.8
     axes.plot(x, taus, color=BLUE, marker="o", markersize=size, label="tau-b, a dot a look")
@@ -53,7 +53,7 @@ def draw_correlation(results: StudyResults, task: TaskState, over: Over) -> Figu
 
 
 def draw_median_score(results: StudyResults, task: TaskState, over: Over) -> Figure:
-    """Median score of a proxy task's models at each check."""
+    """Draw the median score of a proxy task's models at each check."""
     figure, axes = make_figure(SMALL)
     x, label = _places(task.checks, over)
     axes.plot(x, [check.median_score for check in task.checks], color=BLUE, marker="s", label="proxy task")
@@ -68,7 +68,7 @@ def draw_median_score(results: StudyResults, task: TaskState, over: Over) -> Fig
 
 
 def draw_proxy_against_full(results: StudyResults, task: TaskState) -> Figure:
-    """Each model's proxy score at the deciding check against its full-training score."""
+    """Draw each model's proxy score at the deciding check against its full-training score."""
     figure, axes = make_figure(SMALL)
     check = find_decisive_check(task)
     assert check is not None
@@ -102,7 +102,7 @@ def _of_correlation(checks: Sequence[TaskCheck], name: str) -> Floats:
 
 
 def _places(checks: Sequence[TaskCheck], over: Over) -> tuple[list[float], str]:
-    """Where checks lie on the axis, and the axis's label."""
+    """Return the x coordinates of checks, and the label of the x axis."""
     if over is Over.STEPS:
         return [float(check.step) for check in checks], "training steps"
     seconds = [check.median_train_seconds for check in checks]
@@ -111,7 +111,7 @@ def _places(checks: Sequence[TaskCheck], over: Over) -> tuple[list[float], str]:
 
 
 def _is_constant_need(task: TaskState) -> bool:
-    """Whether nothing but the target was ever needed: then it needs no line of its own."""
+    """Return whether the acceptance threshold is the target at every check, so that one line shows both."""
     return all(check.needed is not None and check.needed == read_target(task) for check in task.checks)
 
 
@@ -122,7 +122,7 @@ def _draw_needs(axes: Any, x: Sequence[float], task: TaskState) -> None:
     )
     if np.isfinite(needs).any():
         axes.step(x, needs, where="mid", color=VERMILION, linewidth=1.1, label="tau needed at the look")
-        if len(x) == 1:  # a step needs two ends to be seen
+        if len(x) == 1:  # a step line through a single point is invisible
             axes.plot(x, needs, "_", color=VERMILION, markersize=12)
     if np.isfinite(limits).any():
         look = {"color": SKY, "linestyle": "--", "linewidth": 1.0, "marker": "." if len(x) == 1 else ""}
@@ -130,7 +130,7 @@ def _draw_needs(axes: Any, x: Sequence[float], task: TaskState) -> None:
 
 
 def _draw_growth(axes: Any, x: Sequence[float], task: TaskState) -> None:
-    """Mark the looks at which references were added, each with their number."""
+    """Mark the looks at which reference models were added, with their number."""
     for number, (check, before, after) in enumerate(list_growths(task)):
         place = x[task.checks.index(check)]
         name = "references added" if number == 0 else None

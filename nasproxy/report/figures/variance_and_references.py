@@ -1,4 +1,4 @@
-"""Pictures of the first two stages: seed noise, the selection, and the reference models."""
+"""Figures of the first two stages: seed noise, compared schedules, selection and reference models."""
 
 import itertools
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from nasproxy.stages.study_results import StudyResults
 
 
 def draw_variance_curves(results: StudyResults) -> Figure:
-    """Learning curves of one model's seeds, whole and, where they lie too close to be told apart, their end."""
+    """Draw learning curves of one model under several seeds: the whole training, and its last third enlarged."""
     result = results.measured
     assert result is not None
     figure = Figure(figsize=WIDE, dpi=DPI)
@@ -51,7 +51,7 @@ def draw_variance_curves(results: StudyResults) -> Figure:
 
 
 def draw_schedule_curves(results: StudyResults) -> Figure:
-    """Learning curves of one model under each schedule: a pair of axes for each way to smooth the weights."""
+    """Draw learning curves of one model under each schedule, with a pair of axes per kind of weight averaging."""
     assert results.schedules is not None
     curves = [curve for curve in results.schedules.curves if curve.key in results.trials]
     smoothings = list(dict.fromkeys(curve.smoothing for curve in curves))
@@ -69,13 +69,13 @@ def draw_schedule_curves(results: StudyResults) -> Figure:
             axes.plot(steps, scores, dashes, color=colour, marker=marker, label=f"{curve.schedule} ({words})")
         weights = "weights as they are" if smoothing == "none" else f"weights smoothed: {smoothing}"
         axes.set(xlabel="training steps", title=weights)
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17))  # below, where no curve lies
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17))  # below the axes, where it hides no curve
     every[0].set(ylabel="score")
     return figure
 
 
 def draw_selection_scatter(results: StudyResults, iteration: Iteration) -> Figure:
-    """Candidates of one iteration by their scores at the deciding check; who failed has none and stands apart."""
+    """Draw the candidates of one iteration by score at the deciding check; failed ones are drawn in a strip apart."""
     figure, axes = make_figure(SMALL)
     kept_label = "reference model" if iteration.fraction == 1.0 else "kept"
     groups = (
@@ -96,7 +96,7 @@ def draw_selection_scatter(results: StudyResults, iteration: Iteration) -> Figur
 
 
 def draw_reference_scores(results: StudyResults) -> Figure:
-    """Full-training scores, best first, with seed noise, beside the baseline model's."""
+    """Draw full-training scores with seed noise, best first, and the baseline model's score."""
     figure, axes = make_figure(WIDE)
     models, sd = sorted((*results.references, *results.added), key=lambda model: -model.score), results.seed_sd
     noise = "" if sd is None else f", \N{PLUS-MINUS SIGN} one seed SD ({sd:.2g})"
@@ -119,7 +119,7 @@ def draw_reference_scores(results: StudyResults) -> Figure:
 
 
 def _draw_failed_candidates(axes: Any, numbers: Sequence[int]) -> None:
-    """Draw who has no score in a strip of its own, or it would be read as a low score."""
+    """Draw candidates without a score in a strip of their own, so that they are not read as low scores."""
     strip = 0.1
     low, high = axes.get_xlim()
     axes.set_xlim(low - (high - low) * strip / (1 - strip), high)
