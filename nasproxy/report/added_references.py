@@ -46,20 +46,19 @@ class Addition:
         shared = len(self.models) - len(self.trained)
         already = f" ({shared} of them trained before for another proxy task)" if shared else ""
         full = (
-            f"{wording.format_count(len(self.trained), 'full training')}, {wording.format_duration(self.full_seconds)}"
+            f"{wording.format_count(len(self.trained), 'full training')} ({wording.format_duration(self.full_seconds)})"
         )
-        proxy = wording.format_duration(self.proxy_seconds)
-        price = f"{full}, and {proxy} of proxy training" if self.trained else f"{proxy} of proxy training"
-        instead = (
-            "it was the last check, so there was nothing to wait for"
+        proxy = f"{wording.format_duration(self.proxy_seconds)} of proxy training"
+        cost = f"{full} and {proxy}" if self.trained else proxy
+        waiting = (
+            "no later check remained to wait for"
             if self.is_last
-            else f"to wait instead, until training has taken about twice as long, would cost the search of "
+            else f"waiting instead until training has taken about twice as long would cost the search of "
             f"{search_trials:,} models {wording.format_duration(self.waiting_seconds)}"
         )
         return (
-            f"{self.task}, step {self.check.step:,}: undecided on {wording.format_count(self.before, 'model')}, so "
-            f"{wording.format_count(len(self.models), 'random model')} more were added{already}. Price: "
-            f"{price}; {instead}."
+            f"{self.task}, step {self.check.step:,}: inconclusive on {wording.format_count(self.before, 'model')}, "
+            f"{wording.format_count(len(self.models), 'random model')} added{already}. Cost: {cost}; {waiting}."
         )
 
 

@@ -47,7 +47,7 @@ def make_baselines(results: StudyResults) -> Table:
     models = _models(results)
     rows = [_row(results, name, models) for name in NAMES]
     rows = [row for row in rows if row["models"]]
-    name = Column("no training at all", lambda row: row["baseline"], is_number=False)
+    name = Column("zero-cost score", lambda row: row["baseline"], is_number=False)
     return Table(rows, [name, *make_rank_columns()])
 
 
@@ -57,22 +57,19 @@ def remark_on_baselines(results: StudyResults, best: TaskState, step: int) -> It
     if not leads:
         return
     least = min(leads, key=lambda lead: lead.tau)
-    how = f"{least.score} alone rank" if least.score == "parameters" else f"{least.score} alone ranks"
-    compared = (
-        f"{how[:1].upper()}{how[1:]} the same {wording.format_count(least.untrained.n, 'model')} with a tau of "
-        f"{wording.format_tau(least.untrained.tau)}, at no cost"
-    )
+    baseline = least.score if least.score == "synflow" else f"counting {least.score}"
+    taus = f"{wording.format_tau(least.untrained.tau + least.tau)} vs {wording.format_tau(least.untrained.tau)}"
+    where = f"on the same {wording.format_count(least.untrained.n, 'model')}"
     if least.tau <= 0:
         yield Remark(
-            "Counting ranks as well as this proxy task.",
-            f"{compared}: that is no worse. Before a search pays for proxy trainings, see whether it needs them.",
+            f"Not better than {baseline} ({taus}).",
+            f"Tau {where}; the baseline needs no training. Check whether a search needs proxy trainings at all.",
         )
     elif least.low is not None and least.low <= 0:
         yield Remark(
-            "That training beats counting is not shown.",
-            f"{compared}. The proxy task's tau is {wording.format_tau(least.tau)} higher, but on other models "
-            f"of this space "
-            f"the difference could be anything from {wording.format_interval(least.low, least.high)}.",
+            f"Not significantly better than {baseline} ({taus}).",
+            f"Tau {where}; the baseline needs no training. Over samples of models from this space, the 95 % confidence "
+            f"interval of the difference is {wording.format_interval(least.low, least.high)}.",
         )
 
 

@@ -19,12 +19,12 @@ def make_forecast(estimate: Estimate) -> Table:
     columns = [
         Column("stage", lambda row: row["stage"], is_number=False),
         Column("trials", lambda row: _ranged(row, "trials")),
-        Column("trainings' worth of steps", lambda row: _ranged(row, "trainings")),
-        Column("time", lambda row: _ranged(row, "elapsed_seconds")),
+        Column("full-training equivalents", lambda row: _ranged(row, "trainings")),
+        Column("elapsed time", lambda row: _ranged(row, "elapsed_seconds")),
         Column("device time", lambda row: _ranged(row, "device_seconds")),
     ]
     if estimate.price_per_hour is not None:
-        columns.append(Column("money", lambda row: _ranged(row, "money")))
+        columns.append(Column("cost", lambda row: _ranged(row, "money")))
     return Table(rows, columns, frozenset([len(rows) - 1]))
 
 
@@ -44,13 +44,13 @@ def make_comparison(results: StudyResults, estimate: Estimate | None) -> Table:
     columns = [
         Column("stage", lambda row: row["stage"], is_number=False),
         Column("trials, estimated", lambda row: _ranged(row, "trials")),
-        Column("trials", lambda row: wording.format_number(row["actual_trials"])),
-        Column("trainings' worth, estimated", lambda row: _ranged(row, "trainings")),
-        Column("trainings' worth", lambda row: _text("trainings", row["actual_trainings"])),
+        Column("actual", lambda row: wording.format_number(row["actual_trials"])),
+        Column("full-training equivalents, estimated", lambda row: _ranged(row, "trainings")),
+        Column("actual", lambda row: _text("trainings", row["actual_trainings"])),
         Column("device time, estimated", lambda row: _ranged(row, "device_seconds")),
-        Column("device time", lambda row: wording.format_duration(row["actual_device_seconds"])),
+        Column("actual", lambda row: wording.format_duration(row["actual_device_seconds"])),
         Column("actual / estimated", lambda row: _text("ratio", row["ratio"])),
-        Column("of the same steps", lambda row: _text("ratio", row["price_ratio"])),
+        Column("actual / estimated, per step", lambda row: _text("ratio", row["price_ratio"])),
     ]
     return Table(rows, columns, frozenset([len(rows) - 1]))
 
@@ -58,10 +58,10 @@ def make_comparison(results: StudyResults, estimate: Estimate | None) -> Table:
 def write_estimate(estimate: Estimate) -> str:
     """Write the total in one line."""
     row = _forecast(estimate, TOTAL, estimate.total)
-    money = "" if estimate.price_per_hour is None else f", {_ranged(row, 'money')} in money"
+    cost = "" if estimate.price_per_hour is None else f", cost {_ranged(row, 'money')}"
     return (
-        f"estimate: {_ranged(row, 'trials')} trials, {_ranged(row, 'trainings')} trainings' worth of steps, "
-        f"{_ranged(row, 'device_seconds')} of device time{money}"
+        f"estimate: {_ranged(row, 'trials')} trials, {_ranged(row, 'trainings')} full-training equivalents, "
+        f"device time {_ranged(row, 'device_seconds')}{cost}"
     )
 
 
@@ -76,15 +76,15 @@ def write_assumptions(estimate: Estimate) -> list[str]:
             else "no proxy task is accepted"
         )
         words.append(
-            f"The middle estimate takes proxy tasks to rank as they do on published learning curves, and the best of "
-            f"them as the best of a few draws, since those of one grid rank alike: by this study's criterion, {ends}, "
-            f"with {wording.format_count(assumed.added, 'reference model')} added. At the "
-            f"least every proxy task is accepted at its first check, at most each is trained to its end on all "
-            f"references that there may be."
+            f"The middle estimate assumes that proxy tasks rank as on published learning curves, and that the best "
+            f"task of a grid is the best of a few draws, since tasks of one grid rank alike: by this study's "
+            f"criterion, {ends}, with {wording.format_count(assumed.added, 'reference model')} added. Lower end: every "
+            f"proxy task is accepted at its first check. Upper end: every task is trained to the end on the maximum "
+            f"number of reference models."
         )
     words.append(
-        "Device time is that of busy slots: of GPUs, or of the machine where trials share its cores. The range is that "
-        "of what may be trained; a step is taken to cost what it cost in the timing."
+        "Device time is that of busy slots: of GPUs, or of the machine if trials share its cores. The range covers "
+        "what may be trained; each step is assumed to cost what it cost in the timing."
     )
     return [*words, *estimate.notes]
 

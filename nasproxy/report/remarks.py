@@ -26,11 +26,12 @@ def warn_of_vertex_practice(results: StudyResults) -> Remark | None:
     if not is_its_way:
         return None
     return Remark(
-        "Judged the cloud tool's way: do not rest a search on this.",
-        "Reference models chosen for their spread, acceptance at the first crossing, one proxy task after the other. "
-        "On published learning curves of 10 models up to 76 % of such acceptances, by data set, were proxies whose "
-        "true tau lay more than 0.1 below the target; with random reference models up to 39 %. To know, run the study "
-        "under another name without experiment=vertex_baseline: random reference models, and the default criterion.",
+        "Judged by the rules of Vertex AI NAS: not reliable enough to base a search on.",
+        "Reference models were selected for spread, proxy tasks were judged sequentially and accepted at the first "
+        "crossing of the target. On published learning curves with 10 models, up to 76 % of such acceptances, by data "
+        "set, were proxy tasks whose true tau lay more than 0.1 below the target; with random reference models up to "
+        "39 %. To check, run the study under another name without experiment=vertex_baseline: with random reference "
+        "models and the default criterion.",
     )
 
 
@@ -48,12 +49,13 @@ def remark_on_verdict(
     waiting = sum(task.stopping_state is None for task in results.tasks.values())
     if waiting:
         yield Remark(
-            "The search is not finished.", f"{wording.format_count(waiting, 'proxy task')} not yet judged to the end."
+            "The proxy search is not finished.",
+            f"{wording.format_count(waiting, 'proxy task')} not yet judged to the end.",
         )
     if best.stopping_state is StoppingState.MET_ACCURACY:
         yield Remark(
-            "Accepted for its score, not for its ranks.",
-            "The models' median score reached proxy_search.desired_score; tau did not decide.",
+            "Accepted by score, not by rank correlation.",
+            "The models' median score reached proxy_search.desired_score; tau was not tested.",
         )
     if found is not None:
         yield _sampling_remark(found, wanted)
@@ -61,9 +63,10 @@ def remark_on_verdict(
         yield _crossing_remark(results, best)
     if isinstance(alpha := read_criterion(best).get("alpha"), float) and wanted is not None and not results.is_spread:
         yield Remark(
-            "The error is stated.",
-            f"Were its true tau {wanted - MARGIN:.2f} throughout, a proxy task would be accepted at any check of any "
-            f"task of one grid with a probability of {alpha:g} at most; a grid that grew, or a sweep, spends more.",
+            f"Stated error rate: at most {alpha:g}.",
+            f"This bounds the probability that any proxy task of one grid whose true tau is {wanted - MARGIN:.2f} at "
+            f"every check is accepted at any of its checks. Extending the grid later, or a sweep, raises the total "
+            f"error rate.",
         )
     if best.added:
         yield _added_remark(results, best)
@@ -78,10 +81,10 @@ def remark_on_verdict(
     yield from baselines.remark_on_baselines(results, best, final_step)
     yield from _data_remark(best, final_step)
     yield Remark(
-        "What the seconds are.",
-        "Training time leaves validation out. All costs counted is the time of the trials' processes: validation, "
-        "start-up and lost work too. Both count each device of a training, and were taken with trials side by side on "
-        "this study's machines, and one seed a model.",
+        "How time is measured.",
+        "Training time excludes validation. Wall time is that of the trials' processes, including validation, "
+        "start-up and lost work. Both are multiplied by the devices of a training, and were measured with trials "
+        "running side by side on this study's machines, with one seed per model.",
     )
 
 
@@ -91,26 +94,24 @@ def _sampling_remark(found: RankCorrelation, wanted: float | None) -> Remark:
         if wanted is not None and found.low < wanted
         else ""
     )
-    reach = (found.high - found.low) / 2
-    title = f"{found.n} models prove little." if found.n < FEW_MODELS else f"{found.n} models estimate tau."
+    margin = (found.high - found.low) / 2
+    few = "Only " if found.n < FEW_MODELS else ""
     return Remark(
-        title,
-        f"They measure tau to about \N{PLUS-MINUS SIGN}{reach:.1f}: the 95 % interval runs from "
-        f"{wording.format_interval(found.low, found.high)}{misses}. The interval makes no allowance for having "
-        f"chosen among "
-        f"checks and proxy tasks. The p-value speaks against unrelated rankings, not for the target.",
+        f"{few}{found.n} models: tau is known to about \N{PLUS-MINUS SIGN}{margin:.1f}.",
+        f"Its 95 % confidence interval is {wording.format_interval(found.low, found.high)}{misses}. The interval is "
+        f"not adjusted for choosing among checks and proxy tasks. The p-value tests whether the rankings are "
+        f"unrelated, not whether tau reaches the target.",
     )
 
 
 def _crossing_remark(results: StudyResults, best: TaskState) -> Remark:
     looks, judged = len(best.checks), len(results.tasks)
     return Remark(
-        "A single crossing was enough.",
-        f"The target was met at check {looks}, the first to reach it. Of "
-        f"{wording.format_count(judged, 'proxy task')} judged, "
-        f"{best.name} is the cheapest that met it. Every check and every task is another chance to cross by "
-        f"luck, and the first to cross looks better than it is. With 10 random models and 16 checks on published "
-        f"learning curves, up to 39 % of such acceptances, by data set, had a true tau more than 0.1 below the target.",
+        "Stopping at the first crossing is optimistically biased.",
+        f"The proxy task was accepted at check {looks}, the first whose tau reached the target. It is the cheapest of "
+        f"{wording.format_count(judged, 'judged proxy task')} to do so, and every check of every task is another "
+        f"chance to cross by luck. With 10 random models and 16 checks on published learning curves, up to 39 % of "
+        f"such acceptances, by data set, had a true tau more than 0.1 below the target.",
     )
 
 
@@ -119,25 +120,25 @@ def _added_remark(results: StudyResults, best: TaskState) -> Remark:
     seconds = sum(model.train_seconds for model in best.added)
     own = [addition for addition in list_additions(results) if addition.task == best.name and not addition.is_last]
     waiting = (
-        f" To wait instead, for a verdict in about twice the training time, would have cost the search of "
+        f" Waiting instead, for a verdict after about twice the training time, would have cost the search of "
         f"{results.search_trials:,} models {wording.format_duration(own[0].waiting_seconds)}."
         if own
         else ""
     )
     return Remark(
-        "Reference models were added.",
-        f"Undecided on {wording.format_count(selected, 'model')}, it was judged on {len(best.keys)} in the end; the "
-        f"{wording.format_count(len(best.added), 'full training')} of random models that this took cost "
-        f"{wording.format_duration(seconds)}.{waiting} Each addition stands under Costs.",
+        f"Reference models added: {len(best.added)}.",
+        f"The look on {wording.format_count(selected, 'model')} was inconclusive; the verdict rests on "
+        f"{len(best.keys)}. The {wording.format_count(len(best.added), 'full training')} of random models took "
+        f"{wording.format_duration(seconds)} of training.{waiting} Each addition is listed under Costs.",
     )
 
 
 def _spread_remark() -> Remark:
     return Remark(
-        "The reference models were chosen for their spread.",
-        "That makes them easier to rank than the models a search meets: on published learning curves it raised "
-        "tau by 0.1 to 0.35 in the first fifth of training. By the first crossing up to 76 % of acceptances, by data "
-        "set, then had a true tau more than 0.1 below the target, and by a stricter rule still up to 14 %.",
+        "Reference models selected for spread bias tau upwards.",
+        "They are easier to rank than the models of a search: on published learning curves this selection raised "
+        "tau by 0.1 to 0.35 in the first fifth of training. Up to 76 % of acceptances at the first crossing, by data "
+        "set, then had a true tau more than 0.1 below the target, and up to 14 % with a stricter criterion.",
     )
 
 
@@ -147,15 +148,14 @@ def _sequential_remark(results: StudyResults, best: TaskState) -> Remark:
     spent, early = Cost.of(proxies), Cost.of([trial for trial in proxies if trial.task in before])
     where = (
         f"{wording.format_duration(early.train_seconds)} of {wording.format_duration(spent.train_seconds)} of "
-        f"proxy training went to "
-        f"{wording.format_count(len(before), 'task')} listed before {best.name}, and a race would have ended them when "
-        f"{best.name} was accepted"
+        f"proxy training went to {wording.format_count(len(before), 'task')} listed before {best.name}; a race would "
+        f"have stopped them when {best.name} was accepted"
         if before
-        else f"it was least here, since {best.name} stands first"
+        else f"it is lowest here, since {best.name} is listed first"
     )
     return Remark(
-        "The proxy tasks were judged one after the other.",
-        f"That changes no single verdict, but the price hangs on the order of the grid: {where}.",
+        "Proxy tasks were judged sequentially.",
+        f"This changes no verdict, but the cost depends on the order of the grid: {where}.",
     )
 
 
@@ -164,13 +164,12 @@ def remark_on_noise(results: StudyResults, found: RankCorrelation | None) -> Ite
     ceiling = results.ceiling
     if ceiling is not None and found is not None and found.tau > ceiling.tau:
         yield Remark(
-            "Tau lies above the noise ceiling.",
-            f"Seed noise lets even a perfect proxy expect {wording.format_tau(ceiling.tau)} on these models: "
-            f"part of the "
-            f"{wording.format_tau(found.tau)} is luck.",
+            f"Tau exceeds the noise ceiling ({wording.format_tau(found.tau)} vs {wording.format_tau(ceiling.tau)}).",
+            "Given seed noise, even a perfect proxy is expected to reach only the ceiling on these models: part of "
+            "this tau is chance.",
         )
     if results.range is not None and not results.range.is_usable:
-        yield Remark("The reference scores lie close together.", f"{_sentence(results.range.message)}")
+        yield Remark("Reference scores are too close together.", _sentence(results.range.message))
     measured = results.measured
     if measured is not None and not measured.verdict.is_good:
         yield Remark("Training is noisy.", " ".join(measured.verdict.advice))
@@ -184,18 +183,16 @@ def remark_on_retries(results: StudyResults) -> Iterator[Remark]:
     oom, nan = (sum(cause in of for of in causes) for cause in (Cause.OOM, Cause.NAN))
     if oom:
         yield Remark(
-            "Some models did not fit into memory at once.",
-            f"{wording.format_count(oom, 'trial')} ran out of memory and began anew with smaller micro-batches: "
-            f"as many "
-            f"images a step, on the same schedule, but statistics of batch norm are taken over a micro-batch, so that "
-            f"their scores may differ a little from what whole batches give. The list of trials names them.",
+            f"Retries after out of memory: {wording.format_count(oom, 'trial')}.",
+            "They were retried with smaller micro-batches: the same images per step and the same schedule, but "
+            "batch-norm statistics are computed per micro-batch, so scores may differ slightly from those of whole "
+            "batches. The list of trials names them.",
         )
     if nan:
         yield Remark(
-            "Some models trained by another recipe.",
-            f"{wording.format_count(nan, 'trial')} diverged and began anew with a lower learning rate or "
-            f"clipped gradients "
-            f"(failures.on_nan): a search must do the same with such models for its ranks to be these.",
+            f"Retries after divergence: {wording.format_count(nan, 'trial')}.",
+            "They were retried with a lower learning rate or clipped gradients (failures.on_nan); the ranking holds "
+            "for a search only if it treats such models in the same way.",
         )
 
 
@@ -204,10 +201,10 @@ def _better_half_remark(results: StudyResults, best: TaskState, final_step: int)
     whole, half = scores.measure(kendall_tau), scores.measure(tau_in_better_half)
     if half is not None and whole is not None and half.tau < whole.tau - MUCH_LESS:
         yield Remark(
-            "It tells good from bad better than best from good.",
-            f"Among the better half of the models tau is {wording.format_tau(half.tau)} "
-            f"({wording.format_count(half.n, 'model')}): "
-            f"train several of a search's best models fully, not one.",
+            f"Ranking is weaker among the top half (tau {wording.format_tau(half.tau)}).",
+            f"On all models tau is {wording.format_tau(whole.tau)}, on the better half "
+            f"({wording.format_count(half.n, 'model')}) {wording.format_tau(half.tau)}: train several of a search's "
+            f"best models fully, not one.",
         )
 
 
@@ -216,11 +213,14 @@ def _data_remark(best: TaskState, final_step: int) -> Iterator[Remark]:
     if set(reduced) == {"data_fraction"}:
         yield Remark(
             "Less data does not make a step cheaper.",
-            f"The number of steps is kept, so what is saved comes from stopping after {final_step:,} of "
+            f"The number of steps is unchanged: savings come from stopping after {final_step:,} of "
             f"{best.total_steps:,} steps, not from training on {best.proxy_task.data_fraction:.0%} of the images.",
         )
     elif not reduced and not best.proxy_task.overrides:
-        yield Remark("Nothing is reduced.", "What is saved comes from stopping early alone.")
+        yield Remark(
+            "Model and data are unchanged; savings come from early stopping.",
+            f"Trainings stop after {final_step:,} of {best.total_steps:,} steps.",
+        )
 
 
 def list_reduced_dimensions(task: ProxyTask) -> dict[str, Override]:

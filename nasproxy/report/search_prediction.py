@@ -61,11 +61,13 @@ class SearchPrediction:
             return
         limit = self.lower_limit
         at_limit = (
-            "" if limit is None else f", {_pairs(limit)} if the true tau is no more than {wording.format_tau(limit)}"
+            ""
+            if limit is None
+            else f", {_accuracy(limit)} at its lower confidence bound of {wording.format_tau(limit)}"
         )
         yield (
-            f"Of 100 pairs of random models the proxy task orders {_pairs(self.tau)} as full training does at a tau of "
-            f"{wording.format_tau(self.tau)}{at_limit}; a coin orders 50."
+            f"Decision accuracy, the share of pairs of random models that the proxy task orders as full training does: "
+            f"{_accuracy(self.tau)} at tau {wording.format_tau(self.tau)}{at_limit}; chance is 50 %."
         )
         yield from self._best_found(self.tau)
 
@@ -73,28 +75,27 @@ class SearchPrediction:
         top = min(TOP, self.trials)
         ranks = [predict_outcome(value, self.trials, top=top).best_rank for value in self._taus(tau)]
         ends = [_rank(rank, self.trials) for rank in ranks]
-        lower = f", or {ends[1]} at the lower limit of tau" if len(ends) > 1 else ""
-        bought = ""
+        at_limit = f", {ends[1]} at the lower confidence bound of tau" if len(ends) > 1 else ""
+        random_search = ""
         if self.prices and self.prices[0].full_models >= 1:
             models = min(float(self.trials), self.prices[0].full_models)
             rank = expect_random_rank(self.trials, models)
-            bought = (
-                f" The same training time would train {wording.format_count(round(models), 'random model')} "
-                f"fully, the best "
-                f"of which would stand {_rank(rank, self.trials)}."
+            random_search = (
+                f" Random search with the same training time trains {wording.format_count(round(models), 'model')} "
+                f"fully; the expected rank of the best is {_rank(rank, self.trials)}."
             )
         yield (
-            f"If {self.trials:,} random models are ranked by it and the top {top} of them are trained fully, the best "
-            f"of these stands on average {ends[0]} by full training{lower}. Full training of all finds rank 1, at the "
-            f"price above.{bought} This takes both scores for normally distributed; where good models lie closer "
-            f"together than that, it is too hopeful{self._better_half}."
+            f"Expected best model: if {self.trials:,} random models are ranked by the proxy task and the top {top} are "
+            f"trained fully, the expected full-training rank of the best of these is {ends[0]}{at_limit}. Full "
+            f"training of all models finds rank 1, at the cost above.{random_search} These ranks assume normally "
+            f"distributed scores; they are too optimistic where good models lie closer together{self._better_half}."
         )
 
     @property
     def _better_half(self) -> str:
         if self.tau_better_half is None:
             return ""
-        return f" (tau among the better half of the reference models: {wording.format_tau(self.tau_better_half)})"
+        return f" (tau among the top half of the reference models: {wording.format_tau(self.tau_better_half)})"
 
     def _taus(self, tau: float) -> list[float]:
         return [tau] if self.lower_limit is None else [tau, self.lower_limit]
@@ -119,7 +120,7 @@ def _prices(results: StudyResults, best: TaskState) -> Iterator[Price]:
     spent = Cost.of(list(results.trials.values()))
     for name, saving, study_seconds in (
         ("training time", measure_train_saving(results, best), spent.train_seconds),
-        ("all costs counted", measure_wall_saving(results, best), spent.wall_seconds),
+        ("wall time", measure_wall_saving(results, best), spent.wall_seconds),
     ):
         if saving is not None and saving.full_seconds > 0:
             yield _price(results.search_trials, name, saving, study_seconds)
@@ -136,10 +137,10 @@ def _price(trials: int, name: str, saving: Saving, study_seconds: float) -> Pric
     )
 
 
-def _pairs(tau: float) -> str:
-    return f"{50 * (1 + tau):.0f}"
+def _accuracy(tau: float) -> str:
+    return f"{50 * (1 + tau):.0f} %"
 
 
 def _rank(rank: float, trials: int) -> str:
     share = 100 * rank / trials
-    return f"at rank {wording.format_about(rank)} of {trials:,} (the best {share:.{2 if share >= 1 else 1}g} %)"
+    return f"{wording.format_about(rank)} of {trials:,} (top {share:.{2 if share >= 1 else 1}g} %)"

@@ -58,14 +58,14 @@ def advise_on_space(space: SearchSpace) -> Iterator[str]:
     if space.size > MANY_ARCHITECTURES:
         yield (
             f"advice: more than {_scientific(MANY_ARCHITECTURES)} architectures are too many to search well: divide "
-            f"the space; search blocks first, scaling second"
+            f"the space, for example search blocks first and scaling second"
         )
     many = {path: len(leaf.options.values) for path, leaf in _folded(space.tree) if _is_many(leaf.options)}
     if many and space.decisions > 1:  # one alone is a list of models
         named = ", ".join(f"{path} ({values})" for path, values in many.items())
         yield (
-            f"advice: more than {MANY_VALUES} values of a choice are each tried too seldom: {named}; take coarser "
-            f"steps, or leave out what is nearly the same"
+            f"advice: with more than {MANY_VALUES} values of a choice, each is sampled too rarely: {named}; use a "
+            f"coarser grid, or remove nearly identical values"
         )
 
 
@@ -197,8 +197,8 @@ def _options(options: Options) -> str:
     values = _values(options.values)
     if not isinstance(options, ManyOf):
         return values
-    often = "each once" if options.is_distinct else "each as often as you like"
-    return f"{options.k} of {values}, {often}, {'in this' if options.is_sorted else 'in any'} order"
+    repeats = "without repetition" if options.is_distinct else "with repetition"
+    return f"{options.k} of {values}, {repeats}, {'in this' if options.is_sorted else 'in any'} order"
 
 
 def _values(values: Picked) -> str:

@@ -9,7 +9,7 @@ from nasproxy.cost import vertex_comparison as cloud_tool_costs
 from nasproxy.cost.account import Cost, count_stage_costs, measure_train_saving, measure_wall_saving, sum_train_seconds
 from nasproxy.report import wording
 from nasproxy.report.search_prediction import TOP, SearchPrediction
-from nasproxy.report.task_outcomes import TaskOutcome, explain_outcome, get_outcome
+from nasproxy.report.task_outcomes import TaskOutcome, explain_outcome, get_models_needed, get_outcome
 from nasproxy.stages.proxy_search.rules import list_by_path
 from nasproxy.stages.proxy_search.state import TaskState
 from nasproxy.stages.study_results import ModelScores, Purpose, StudyResults, Trial, find_decisive_check
@@ -66,18 +66,18 @@ def make_proxy_tasks(results: StudyResults) -> Table:
     never = float("inf")
     rows.sort(key=lambda row: (not row["is_accepted"], never if row["train_seconds"] is None else row["train_seconds"]))
     best = frozenset(place for place, row in enumerate(rows) if row["is_best"])
-    all_counted = Column("all counted", lambda row: wording.format_times(row["wall_ratio"]))
+    by_wall_time = Column("speedup, wall time", lambda row: wording.format_times(row["wall_ratio"]))
     columns = [
         Column("proxy task", lambda row: row["proxy_task"], is_number=False),
         *make_rank_columns(),
         Column("steps", lambda row: wording.format_number(row["step"])),
-        Column("training", lambda row: wording.format_duration(row["train_seconds"])),
-        Column("cheaper", lambda row: wording.format_times(row["train_ratio"])),
-        *([all_counted] if any(row["wall_ratio"] for row in rows) else []),
-        Column("what became of it", lambda row: row["outcome"], is_number=False),
+        Column("training time", lambda row: wording.format_duration(row["train_seconds"])),
+        Column("speedup", lambda row: wording.format_times(row["train_ratio"])),
+        *([by_wall_time] if any(row["wall_ratio"] for row in rows) else []),
+        Column("outcome", _outcome, is_number=False),
     ]
     if any(row["lost"] for row in rows):
-        columns.insert(3, Column("whatever lost models scored", _lost_bounds))
+        columns.insert(3, Column("tau bounds, lost models", _lost_bounds))
     return Table(rows, columns, best)
 
 
@@ -85,12 +85,12 @@ def make_rank_columns() -> list[Column]:
     """Make the columns of rank statistics, for rows of `measure_ranks`."""
     return [
         Column("tau", lambda row: wording.format_tau(row["tau"])),
-        Column("95 % interval", lambda row: wording.format_interval(row["tau_low"], row["tau_high"])),
-        Column("p", lambda row: wording.format_p_value(row["p_value"])),
+        Column("95 % CI", lambda row: wording.format_interval(row["tau_low"], row["tau_high"])),
+        Column("p-value", lambda row: wording.format_p_value(row["p_value"])),
         Column("models", lambda row: wording.format_number(row["models"])),
         Column("Spearman", lambda row: wording.format_tau(row["spearman"])),
         Column("weighted tau", lambda row: wording.format_tau(row["weighted_tau"])),
-        Column("tau, better half", lambda row: wording.format_tau(row["tau_better_half"])),
+        Column("tau, top half", lambda row: wording.format_tau(row["tau_better_half"])),
         Column(f"top-{TOP_K} regret", lambda row: wording.format_number(row["top_regret"], 2)),
     ]
 
@@ -116,12 +116,12 @@ def make_not_chosen(results: StudyResults) -> Table:
     tasks = [task for task in results.tasks.values() if get_outcome(results, task) is not TaskOutcome.CHOSEN]
     columns = [
         Column("proxy task", lambda row: row["proxy_task"], is_number=False),
-        Column("what became of it", lambda row: row["outcome"], is_number=False),
+        Column("outcome", _outcome, is_number=False),
         Column("last look, step", lambda row: wording.format_number(row["step"])),
-        Column("tau there", lambda row: wording.format_tau(row["tau"])),
-        Column("needed there", lambda row: wording.format_tau(row["needed"])),
+        Column("tau", lambda row: wording.format_tau(row["tau"])),
+        Column("acceptance threshold", lambda row: wording.format_tau(row["needed"])),
         Column("models", lambda row: wording.format_number(row["models"])),
-        Column("why", lambda row: f"{row['reason']}.", is_number=False, is_prose=True),
+        Column("reason", lambda row: f"{row['reason']}.", is_number=False, is_prose=True),
     ]
     return Table([_not_chosen(results, task) for task in tasks], columns)
 
@@ -129,7 +129,7 @@ def make_not_chosen(results: StudyResults) -> Table:
 def make_vertex_comparison(results: StudyResults) -> Table:
     """Compare this study's cost with that of Vertex AI NAS, as it is and with its two faults fixed."""
     rows = [_compared(row) for row in cloud_tool_costs.compare_with_vertex(results)]
-    ways = {"study": "this study", "as_it_is": "cloud tool as it is", "mended": "cloud tool, both faults mended"}
+    ways = {"study": "this study", "as_it_is": "Vertex AI NAS as it is", "mended": "Vertex AI NAS, faults fixed"}
     columns = [
         Column("stage", lambda row: row["stage"], is_number=False),
         Column("proxy task", lambda row: row["proxy_task"] or "", is_number=False),
@@ -141,13 +141,12 @@ def make_vertex_comparison(results: StudyResults) -> Table:
 def make_search(expected: SearchPrediction | None) -> Table:
     """Compare the cost of a search with the proxy task and with full training."""
     rows: list[Row] = [] if expected is None else [{**asdict(price)} for price in expected.prices]
-    with_proxy = f"with the proxy task, and its top {TOP} trained fully"
     columns = [
-        Column("the search by", lambda row: row["name"], is_number=False),
-        Column(with_proxy, lambda row: wording.format_duration(row["proxy_seconds"])),
-        Column("as many full trainings", lambda row: wording.format_about(row["full_models"])),
-        Column("all models trained fully", lambda row: wording.format_duration(row["full_seconds"])),
-        Column("the study pays from", lambda row: _pays_from(row["break_even"])),
+        Column("cost of the search", lambda row: row["name"], is_number=False),
+        Column(f"proxy task + top {TOP} fully", lambda row: wording.format_duration(row["proxy_seconds"])),
+        Column("in full trainings", lambda row: wording.format_about(row["full_models"])),
+        Column("all models fully", lambda row: wording.format_duration(row["full_seconds"])),
+        Column("break-even of the study", lambda row: _break_even(row["break_even"])),
     ]
     return Table(rows, columns)
 
@@ -172,7 +171,7 @@ def make_references(results: StudyResults) -> Table:
         Column("model", lambda row: row["model"] + (", added" if row["is_added"] else ""), is_number=False),
         Column("architecture", lambda row: row["architecture"], is_number=False, is_prose=True),
         Column("score", lambda row: wording.format_number(row["score"])),
-        Column("training", lambda row: wording.format_duration(row["train_seconds"])),
+        Column("training time", lambda row: wording.format_duration(row["train_seconds"])),
         Column("trial", lambda row: row["trial"], is_number=False),
     ]
     return Table(rows, columns, frozenset(i for i, model in enumerate(models) if model is baseline))
@@ -186,9 +185,9 @@ def make_schedules(results: StudyResults) -> Table:
     rows.sort(key=lambda row: (row["score"] is None, never if row["smoothness"] is None else row["smoothness"]))
     columns = [
         Column("schedule", lambda row: row["schedule"], is_number=False),
-        Column("smoothing of the weights", lambda row: row["smoothing"], is_number=False),
-        Column("smoothness", lambda row: wording.format_number(row["smoothness"], 3)),
-        Column("last score", lambda row: "failed" if row["score"] is None else wording.format_number(row["score"])),
+        Column("weight averaging", lambda row: row["smoothing"], is_number=False),
+        Column("roughness", lambda row: wording.format_number(row["smoothness"], 3)),
+        Column("final score", lambda row: "failed" if row["score"] is None else wording.format_number(row["score"])),
         Column("trial", lambda row: row["key"], is_number=False),
     ]
     return Table(rows, columns)
@@ -203,10 +202,10 @@ def make_costs(results: StudyResults) -> Table:
         Column("proxy task", lambda row: row["proxy_task"] or "", is_number=False),
         Column("trials", lambda row: wording.format_number(row["trials"])),
         Column("steps", lambda row: wording.format_number(row["steps"])),
-        Column("trainings' worth of steps", lambda row: _fixed(row["trainings"])),
-        Column("training", lambda row: wording.format_duration(row["train_seconds"])),
-        Column("all counted", lambda row: wording.format_duration(row["wall_seconds"])),
-        Column("failed", lambda row: wording.format_number(row["failed"])),
+        Column("full-training equivalents", lambda row: _fixed(row["trainings"])),
+        Column("training time", lambda row: wording.format_duration(row["train_seconds"])),
+        Column("wall time", lambda row: wording.format_duration(row["wall_seconds"])),
+        Column("failed trials", lambda row: wording.format_number(row["failed"])),
         Column("causes", lambda row: row["causes"], is_number=False),
     ]
     return Table(rows, columns, frozenset([len(rows) - 1]))
@@ -228,8 +227,8 @@ def make_trials(results: StudyResults) -> Table:
         Column("state", lambda row: row["state"], is_number=False),
         Column("steps", lambda row: f"{row['step']}/{row['total_steps']}"),
         Column("score", lambda row: wording.format_number(row["score"])),
-        Column("training", lambda row: wording.format_duration(row["train_seconds"])),
-        Column("all counted", lambda row: wording.format_duration(row["wall_seconds"])),
+        Column("training time", lambda row: wording.format_duration(row["train_seconds"])),
+        Column("wall time", lambda row: wording.format_duration(row["wall_seconds"])),
         Column("cause", lambda row: _cause(row), is_number=False),
     ]
     return Table(rows, columns)
@@ -276,6 +275,7 @@ def _proxy_task(results: StudyResults, task: TaskState) -> Row:
         "is_accepted": task.stopping_state is not None and task.stopping_state.is_success,
         "state": None if task.stopping_state is None else task.stopping_state.value,
         "outcome": get_outcome(results, task).value,
+        "models_needed": get_models_needed(task),
         **measure_ranks(scores, found),
         "needed": check and check.needed,
         "lost": bounds and bounds.lost,
@@ -291,8 +291,14 @@ def _proxy_task(results: StudyResults, task: TaskState) -> Row:
     }
 
 
-def _pays_from(models: int | None) -> str:
-    return "never" if models is None else f"{wording.format_count(models, 'searched model')} on"
+def _outcome(row: Row) -> str:
+    if row["outcome"] != TaskOutcome.INCONCLUSIVE or row["models_needed"] is None:
+        return row["outcome"]
+    return f"{row['outcome']} ({wording.format_count(row['models_needed'], 'more model')})"
+
+
+def _break_even(models: int | None) -> str:
+    return "never" if models is None else wording.format_count(models, "searched model")
 
 
 def _lost_bounds(row: Row) -> str:
@@ -307,6 +313,7 @@ def _not_chosen(results: StudyResults, task: TaskState) -> Row:
     return {
         "proxy_task": task.name,
         "outcome": get_outcome(results, task).value,
+        "models_needed": get_models_needed(task),
         "step": check and check.step,
         "tau": found and found.tau,
         "needed": check and check.needed,
@@ -335,7 +342,7 @@ def _effort_column(way: str, heading: str, unit: str) -> Column:
         )
         return f"\N{GREATER-THAN OR EQUAL TO}\N{NO-BREAK SPACE}{amount}" if effort["is_at_least"] else amount
 
-    return Column(f"{heading}: {'trainings' if unit == 'trainings' else 'training time'}", text)
+    return Column(f"{heading}: {'full trainings' if unit == 'trainings' else 'training time'}", text)
 
 
 def _cost(results: StudyResults, stage: str, task: str | None, cost: Cost) -> Row:
@@ -362,7 +369,7 @@ def _trial(key: str, trial: Trial) -> Row:
         "architecture": wording.format_architecture(trial.spec.architecture),
         "seed": trial.spec.seed,
         "micro_batch": trial.spec.recipe.micro_batch,
-        "state": status.state.value if by is None else "replaced",
+        "state": status.state.value if by is None else "retried",
         "step": record.step,
         "total_steps": trial.spec.total_steps,
         "score": record.score,
@@ -383,7 +390,7 @@ def _rank(stage: int, trial: Trial) -> tuple[int, str, bool, float]:
 
 def _cause(row: Mapping[str, Any], longest: int = 60) -> str:
     if row["replaced_by"] is not None:
-        return f"{row['cause']}: {row['replaced_by']} stands in for it, with {row['change']}"
+        return f"{row['cause']}: retried as {row['replaced_by']} with {row['change']}"
     return ": ".join(wording.format_line(text, longest) for text in (row["cause"], row["message"]) if text)
 
 

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from nasproxy.statistics.rank_correlation import RankCorrelation
+
 MISSING = "\N{EN DASH}"
 TIME_UNITS = ((3600.0, "h"), (60.0, "min"), (1.0, "s"))
 
@@ -77,6 +79,21 @@ def format_p_value(value: float | None) -> str:
     '<0.001'
     """
     return MISSING if value is None else "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def write_p_value(value: float) -> str:
+    """Write a p-value for use in a sentence.
+
+    >>> write_p_value(0.00001), write_p_value(0.25)
+    ('p < 0.001', 'p = 0.250')
+    """
+    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
+
+
+def write_correlation(found: RankCorrelation) -> str:
+    """Write tau-b with its confidence interval and number of models."""
+    interval = f"95 % confidence interval {format_interval(found.low, found.high)}"
+    return f"tau-b {format_tau(found.tau)} ({interval}, {format_count(found.n, 'model')})"
 
 
 def format_times(ratio: float | None) -> str:

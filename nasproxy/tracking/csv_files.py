@@ -88,7 +88,7 @@ class CsvTracker:
             if lines[0] != ",".join(FIELDS):
                 raise CorruptFileError(
                     f"{self._lines.path} needs the columns {', '.join(FIELDS)}, got {lines[0][:200]!r}: it was "
-                    f"written by another version or another program; move it away to have a new one begun"
+                    f"written by another version or program; move it away to start a new file"
                 )
             self._has_header = True
             lines = lines[1:]
@@ -97,8 +97,8 @@ class CsvTracker:
                 self._note(row["key"], int(row["step"] or 0), row["state"])
         except ValueError as error:
             raise CorruptFileError(
-                f"{self._lines.path} needs a whole number or nothing as step, got a row that differs ({error}): "
-                f"restore the file, or move it away to have a new one begun"
+                f"{self._lines.path} needs an integer or an empty cell as step, got another value ({error}): "
+                f"restore the file, or move it away to start a new file"
             ) from error
 
     def _note(self, key: str, step: int, state: str) -> None:

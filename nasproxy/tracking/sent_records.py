@@ -89,5 +89,5 @@ class SentRecords:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise CorruptFileError(
                 f"{self._lines.path} needs a JSON object in every line, got {line[:200]!r}: restore the file, or "
-                f"move it away to have everything told to Weights & Biases again"
+                f"move it away to send everything to Weights & Biases again"
             ) from error

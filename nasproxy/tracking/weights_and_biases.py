@@ -209,8 +209,8 @@ class WandbTracker:
     def _go_offline(self, reason: str) -> None:
         """Switch to offline mode: a missing network must not end a study."""
         _warn(
-            f"Weights & Biases cannot be reached ({reason}): from here on its runs are written to "
-            f"{self._folder / 'wandb'}; upload them with `wandb sync` and the folders offline-run-* there"
+            f"Weights & Biases cannot be reached ({reason}): further runs are written to {self._folder / 'wandb'}; "
+            f"upload them with `wandb sync` and the offline-run-* folders there"
         )
         self._mode = "offline"
         self._finish_controller()
@@ -290,7 +290,7 @@ def _mode(wanted: str, settings: Any) -> str:
     has_key = _has_key(settings)
     if wanted == "online" and not has_key:
         raise ConfigError(
-            "tracking.mode=online needs an API key of Weights & Biases, and there is none: run `wandb login`, set "
+            "tracking.mode=online needs an API key of Weights & Biases, got none: run `wandb login`, set "
             "WANDB_API_KEY, or choose tracking.mode=offline"
         )
     if wanted != "auto":

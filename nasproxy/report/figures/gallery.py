@@ -19,24 +19,26 @@ def draw_all(results: StudyResults) -> Iterator[Picture]:
     """Draw every figure for which the study has results."""
     if results.measured is not None:
         yield make_picture(
-            "variance_learning_curves", "Learning curves of one model's seeds", draw_variance_curves, results
+            "variance_learning_curves", "Learning curves of one model with several seeds", draw_variance_curves, results
         )
     if results.schedules is not None:
-        alt = "Learning curves of one model under each schedule, without smoothed weights and with"
+        alt = "Learning curves of one model under each learning-rate schedule, without and with weight averaging"
         yield make_picture("schedules", alt, draw_schedule_curves, results)
     for number, iteration in enumerate(results.selection.iterations if results.selection else (), start=1):
         if iteration.kept is not None and (
             number > 1 or iteration.fraction < 1.0
         ):  # otherwise `draw_reference_scores` shows the same scores
-            alt = f"Scores of the candidates in iteration {number}, kept, dropped and failed"
+            alt = f"Scores of the candidates in iteration {number}: kept, removed and failed"
             yield make_picture(name_selection(number), alt, draw_selection_scatter, results, iteration)
     if results.references:
         yield make_picture(
-            "reference_scores", "Reference scores beside the baseline model's", draw_reference_scores, results
+            "reference_scores", "Scores of reference models and baseline model", draw_reference_scores, results
         )
     judged = [task for task in results.tasks.values() if task.checks]
     if judged:
-        yield make_picture("proxy_tasks_overview", "Tau and cost of all proxy tasks", draw_overview, results, judged)
+        yield make_picture(
+            "proxy_tasks_overview", "Tau and training time of all proxy tasks", draw_overview, results, judged
+        )
     for task in judged:
         yield from _draw_task(results, task)
 

@@ -23,7 +23,7 @@ ENDS: dict[TaskOutcome, dict[str, Any]] = {
     TaskOutcome.DROPPED: CROSS,
     TaskOutcome.TIMED_OUT: CROSS,
     TaskOutcome.REJECTED: SQUARE,
-    TaskOutcome.UNDECIDED: SQUARE,
+    TaskOutcome.INCONCLUSIVE: SQUARE,
 }
 """Markers at the end of a curve; unmarked tasks are not finished or could not be judged."""
 BARS: dict[TaskOutcome, dict[str, Any]] = {
@@ -31,7 +31,7 @@ BARS: dict[TaskOutcome, dict[str, Any]] = {
     TaskOutcome.ACCEPTED: {"color": BLUE, "alpha": 0.45},
     TaskOutcome.DROPPED: {"color": "#E8E8E8", "hatch": "////", "edgecolor": GREY},
     TaskOutcome.REJECTED: {"color": "#FBE3D6", "hatch": "xxxx", "edgecolor": VERMILION},
-    TaskOutcome.UNDECIDED: {"color": "#FBEBCB", "hatch": "....", "edgecolor": ORANGE},
+    TaskOutcome.INCONCLUSIVE: {"color": "#FBEBCB", "hatch": "....", "edgecolor": ORANGE},
 }
 OTHER_BAR = {"color": "#E8E8E8"}
 
@@ -62,10 +62,10 @@ def _draw_taus(axes: Any, results: StudyResults, tasks: Sequence[TaskState]) -> 
     full = list(results.full_training_curve())
     if full:
         places, own = [seconds / size for _, seconds, _ in full], [found.tau for _, _, found in full]
-        axes.plot(places, own, ":", color=BLACK, label="full training's own checks (optimistic)")
+        axes.plot(places, own, ":", color=BLACK, label="full training vs its final scores (optimistic)")
     draw_bounds(axes, read_target(tasks[0]), results.ceiling)
     _draw_finish(axes, results, size)
-    axes.set(xlabel=f"training time, rated ({unit})", ylabel="rank correlation (tau-b)", ylim=(None, 1.08))
+    axes.set(xlabel=f"rated training time ({unit})", ylabel="rank correlation (tau-b)", ylim=(None, 1.08))
     axes.set_xlim(0, 1.1 * longest / size)
 
 
@@ -110,14 +110,14 @@ def _draw_costs(axes: Any, results: StudyResults, tasks: Sequence[TaskState]) ->
         what = get_outcome(results, task)
         axes.barh(place, seconds / size, height=0.65, linewidth=0, **BARS.get(what, OTHER_BAR))
         saving = measure_train_saving(results, task) if what.is_accepted else None
-        note = what.value if saving is None else f"{what.value}, {wording.format_times(saving.ratio)} cheaper"
+        note = what.value if saving is None else f"{what.value}, speedup {wording.format_times(saving.ratio)}"
         axes.annotate(note, (seconds / size, place), (3, 0), textcoords="offset points", va="center", fontsize=6.5)
     names = [task.name for task, _ in rows]
     if full:
         axes.barh(len(rows), float(np.median(full)) / size, height=0.65, color=BLACK)
         names.append("full training")
     axes.set_yticks(range(len(names)), names)
-    axes.set(xlabel=f"training time of a model ({unit})")
+    axes.set(xlabel=f"training time per model ({unit})")
     axes.grid(visible=False, axis="y")
     axes.margins(x=0.12)
     axes.invert_yaxis()

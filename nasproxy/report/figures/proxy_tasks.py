@@ -36,9 +36,9 @@ def draw_correlation(results: StudyResults, task: TaskState, over: Over) -> Figu
     x, label = _places(task.checks, over)
     taus, lows, highs = (_of_correlation(task.checks, end) for end in ("tau", "low", "high"))
     width = 6.0 if len(x) == 1 else 0.0  # the band of a single look would have no width
-    axes.fill_between(x, lows, highs, color=BLUE, alpha=0.15, linewidth=width, label="95 % interval")
+    axes.fill_between(x, lows, highs, color=BLUE, alpha=0.15, linewidth=width, label="95 % CI")
     size = 3.5 if len(x) < MANY_LOOKS else 1.8
-    axes.plot(x, taus, color=BLUE, marker="o", markersize=size, label="tau-b, a dot a look")
+    axes.plot(x, taus, color=BLUE, marker="o", markersize=size, label="tau-b at each look")
     _draw_needs(axes, x, task)
     draw_bounds(axes, None if _is_constant_need(task) else read_target(task), results.ceiling)
     _draw_growth(axes, x, task)
@@ -79,13 +79,13 @@ def draw_proxy_against_full(results: StudyResults, task: TaskState) -> Figure:
         scores.proxy,
         xerr=results.seed_sd,
         fmt="o",
-        label="model" if results.seed_sd is None else "model, \N{PLUS-MINUS SIGN} one seed SD",
+        label="model" if results.seed_sd is None else "model \N{PLUS-MINUS SIGN} 1 seed SD",
         **look,
     )
     if scores.has_failed.any():
         failed = {"color": VERMILION, "marker": "v", "s": 20, "clip_on": False, "transform": axes.get_xaxis_transform()}
         x = scores.reference[scores.has_failed]
-        axes.scatter(x, np.zeros(x.size), label="failed, ranks last", **failed)
+        axes.scatter(x, np.zeros(x.size), label="failed, ranked last", **failed)
     shown = check.correlation
     found = (
         "tau undefined"
@@ -121,19 +121,19 @@ def _draw_needs(axes: Any, x: Sequence[float], task: TaskState) -> None:
         for name in ("needed", "lower_limit")
     )
     if np.isfinite(needs).any():
-        axes.step(x, needs, where="mid", color=VERMILION, linewidth=1.1, label="tau needed at the look")
+        axes.step(x, needs, where="mid", color=VERMILION, linewidth=1.1, label="acceptance threshold")
         if len(x) == 1:  # a step line through a single point is invisible
             axes.plot(x, needs, "_", color=VERMILION, markersize=12)
     if np.isfinite(limits).any():
         look = {"color": SKY, "linestyle": "--", "linewidth": 1.0, "marker": "." if len(x) == 1 else ""}
-        axes.plot(x, limits, label="lower limit of the true tau", **look)
+        axes.plot(x, limits, label="lower confidence bound", **look)
 
 
 def _draw_growth(axes: Any, x: Sequence[float], task: TaskState) -> None:
     """Mark the looks at which reference models were added, with their number."""
     for number, (check, before, after) in enumerate(list_growths(task)):
         place = x[task.checks.index(check)]
-        name = "references added" if number == 0 else None
+        name = "reference models added" if number == 0 else None
         axes.axvline(place, color=ORANGE, linewidth=0.9, linestyle=(0, (1, 1.5)), zorder=1, label=name)
         axes.annotate(
             f"+{after - before}",
@@ -153,7 +153,7 @@ def _draw_decision(axes: Any, x: Sequence[float], results: StudyResults, task: T
     if check is None or check.correlation is None:
         return
     what = get_outcome(results, task)
-    is_open = what in (TaskOutcome.RUNNING, TaskOutcome.OTHER_RULES)
+    is_open = what in (TaskOutcome.RUNNING, TaskOutcome.OTHER_SETTINGS)
     words = "last look" if is_open else "accepted" if what.is_accepted else what.value
     ring = {"s": 60, "facecolors": "none", "edgecolors": BLACK, "linewidths": 1.2, "zorder": 4}
     place, tau = x[task.checks.index(check)], check.correlation.tau

@@ -34,15 +34,15 @@ def draw_variance_curves(results: StudyResults) -> Figure:
         color=BLACK,
         alpha=0.08,
         linewidth=0,
-        label="mean \N{PLUS-MINUS SIGN} SD of the final scores",
+        label="mean \N{PLUS-MINUS SIGN} SD of final scores",
     )
     whole.set(xlabel="training steps", ylabel="score", title="whole training")
     end.set(xlabel="training steps", title="last third")
     verdict = result.verdict
     figure.suptitle(
-        f"CV {wording.format_number(verdict.variation, 3)}, smoothness "
+        f"CV {wording.format_number(verdict.variation, 3)}, roughness "
         f"{wording.format_number(verdict.smoothness, 3)}, seed SD "
-        f"{deviation.sd:.3g} (95 % interval {deviation.low:.3g} to {deviation.high:.3g}, {deviation.n} seeds)",
+        f"{deviation.sd:.3g} (95 % CI {deviation.low:.3g} to {deviation.high:.3g}, {deviation.n} seeds)",
         fontsize=STYLE["font.size"],
     )
     if any(axes.get_legend_handles_labels()[0] for axes in figure.axes):
@@ -64,10 +64,10 @@ def draw_schedule_curves(results: StudyResults) -> Figure:
                 continue
             checks = results.trials[curve.key].record.checks
             dashes, (colour, marker) = looks[curve.schedule]
-            words = "failed" if curve.score is None else f"smoothness {wording.format_number(curve.smoothness, 3)}"
+            words = "failed" if curve.score is None else f"roughness {wording.format_number(curve.smoothness, 3)}"
             steps, scores = [check.step for check in checks], [check.score for check in checks]
             axes.plot(steps, scores, dashes, color=colour, marker=marker, label=f"{curve.schedule} ({words})")
-        weights = "weights as they are" if smoothing == "none" else f"weights smoothed: {smoothing}"
+        weights = "no weight averaging" if smoothing == "none" else f"weight averaging: {smoothing}"
         axes.set(xlabel="training steps", title=weights)
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17))  # below the axes, where it hides no curve
     every[0].set(ylabel="score")
@@ -80,7 +80,7 @@ def draw_selection_scatter(results: StudyResults, iteration: Iteration) -> Figur
     kept_label = "reference model" if iteration.fraction == 1.0 else "kept"
     groups = (
         (iteration.kept or (), kept_label, {"color": BLUE, "marker": "o"}),
-        (iteration.removed, "dropped: like another", {"color": ORANGE, "marker": "x"}),
+        (iteration.removed, "removed: too similar", {"color": ORANGE, "marker": "x"}),
     )
     for numbers, label, look in groups:
         points = [(score, n) for n in numbers if (score := _candidate_score(results, n, iteration)) is not None]
@@ -88,9 +88,9 @@ def draw_selection_scatter(results: StudyResults, iteration: Iteration) -> Figur
             axes.scatter(*zip(*points, strict=True), label=f"{label} ({len(points)})", s=18, linewidths=1.2, **look)
     if iteration.failed:
         _draw_failed_candidates(axes, iteration.failed)
-    axes.set(xlabel=f"score at step {iteration.until_step}", ylabel="candidate's number")
+    axes.set(xlabel=f"score at step {iteration.until_step}", ylabel="candidate number")
     axes.yaxis.get_major_locator().set_params(integer=True)
-    axes.set_title(f"{len(iteration.candidates)} models to {100 * iteration.fraction:.3g} % of training")
+    axes.set_title(f"{len(iteration.candidates)} models after {100 * iteration.fraction:.3g} % of training")
     figure.legend(loc="outside lower center", ncols=3, handletextpad=0.2, columnspacing=1.0)
     return figure
 
@@ -99,11 +99,11 @@ def draw_reference_scores(results: StudyResults) -> Figure:
     """Draw full-training scores with seed noise, best first, and the baseline model's score."""
     figure, axes = make_figure(WIDE)
     models, sd = sorted((*results.references, *results.added), key=lambda model: -model.score), results.seed_sd
-    noise = "" if sd is None else f", \N{PLUS-MINUS SIGN} one seed SD ({sd:.2g})"
+    noise = "" if sd is None else f" \N{PLUS-MINUS SIGN} 1 seed SD ({sd:.2g})"
     look: dict[str, Any] = {"fmt": "o", "color": BLACK, "elinewidth": 1, "capsize": 2.5}
     for group, label, face in (
-        (results.references, f"reference{noise}", BLACK),
-        (results.added, "added while a verdict was undecided", "white"),
+        (results.references, f"reference model{noise}", BLACK),
+        (results.added, "added after an inconclusive look", "white"),
     ):
         if group:
             ranks = [models.index(model) + 1 for model in group]
@@ -113,7 +113,7 @@ def draw_reference_scores(results: StudyResults) -> Figure:
         axes.axhline(baseline.score, color=VERMILION, linestyle="--", label=f"baseline model ({baseline.score:.4g})")
         if sd is not None:
             axes.axhspan(baseline.score - sd, baseline.score + sd, color=VERMILION, alpha=0.12, linewidth=0)
-    axes.set(xlabel="reference model, best first", ylabel="full-training score", xticks=range(1, len(models) + 1))
+    axes.set(xlabel="reference model, by rank", ylabel="full-training score", xticks=range(1, len(models) + 1))
     axes.legend(loc="best")
     return figure
 
