@@ -39,7 +39,7 @@ def make_confirmations(results: StudyResults) -> Table:
         Column("tau, confirmation runs", lambda row: wording.format_tau(row["tau"])),
         Column("95 % CI", lambda row: wording.format_interval(row["tau_low"], row["tau_high"])),
         Column("pooled tau", lambda row: wording.format_tau(row["tau_pooled"])),
-        Column("one-sided p-value", lambda row: wording.format_p_value(row["p_value"])),
+        Column("p (one-sided)", lambda row: wording.format_p_value(row["p_value"])),
         Column("detectable tau", lambda row: wording.format_tau(row["noticeable_tau"])),
         Column("result", lambda row: row["outcome"], is_number=False),
     ]

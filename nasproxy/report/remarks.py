@@ -97,7 +97,7 @@ def _sampling_remark(found: RankCorrelation, wanted: float | None) -> Remark:
     margin = (found.high - found.low) / 2
     few = "Only " if found.n < FEW_MODELS else ""
     return Remark(
-        f"{few}{found.n} models: tau is known to about \N{PLUS-MINUS SIGN}{margin:.1f}.",
+        f"{few}{found.n} models: tau is known to about \N{PLUS-MINUS SIGN}{margin:.2f}.",
         f"Its 95 % confidence interval is {wording.format_interval(found.low, found.high)}{misses}. The interval is "
         f"not adjusted for choosing among checks and proxy tasks. The p-value tests whether the rankings are "
         f"unrelated, not whether tau reaches the target.",
@@ -149,7 +149,7 @@ def _sequential_remark(results: StudyResults, best: TaskState) -> Remark:
     where = (
         f"{wording.format_duration(early.train_seconds)} of {wording.format_duration(spent.train_seconds)} of "
         f"proxy training went to {wording.format_count(len(before), 'task')} listed before {best.name}; a race would "
-        f"have stopped them when {best.name} was accepted"
+        f"have ended when {best.name} was accepted"
         if before
         else f"it is lowest here, since {best.name} is listed first"
     )

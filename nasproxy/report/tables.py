@@ -86,7 +86,7 @@ def make_rank_columns() -> list[Column]:
     return [
         Column("tau", lambda row: wording.format_tau(row["tau"])),
         Column("95 % CI", lambda row: wording.format_interval(row["tau_low"], row["tau_high"])),
-        Column("p-value", lambda row: wording.format_p_value(row["p_value"])),
+        Column("p", lambda row: wording.format_p_value(row["p_value"])),
         Column("models", lambda row: wording.format_number(row["models"])),
         Column("Spearman", lambda row: wording.format_tau(row["spearman"])),
         Column("weighted tau", lambda row: wording.format_tau(row["weighted_tau"])),
@@ -143,9 +143,9 @@ def make_search(expected: SearchPrediction | None) -> Table:
     rows: list[Row] = [] if expected is None else [{**asdict(price)} for price in expected.prices]
     columns = [
         Column("cost of the search", lambda row: row["name"], is_number=False),
-        Column(f"proxy task + top {TOP} fully", lambda row: wording.format_duration(row["proxy_seconds"])),
-        Column("in full trainings", lambda row: wording.format_about(row["full_models"])),
-        Column("all models fully", lambda row: wording.format_duration(row["full_seconds"])),
+        Column(f"proxy task + top {TOP} trained fully", lambda row: wording.format_duration(row["proxy_seconds"])),
+        Column("equivalent full trainings", lambda row: wording.format_about(row["full_models"])),
+        Column("all models trained fully", lambda row: wording.format_duration(row["full_seconds"])),
         Column("break-even of the study", lambda row: _break_even(row["break_even"])),
     ]
     return Table(rows, columns)
@@ -202,7 +202,7 @@ def make_costs(results: StudyResults) -> Table:
         Column("proxy task", lambda row: row["proxy_task"] or "", is_number=False),
         Column("trials", lambda row: wording.format_number(row["trials"])),
         Column("steps", lambda row: wording.format_number(row["steps"])),
-        Column("full-training equivalents", lambda row: _fixed(row["trainings"])),
+        Column("full-training equivalents", _full_trainings),
         Column("training time", lambda row: wording.format_duration(row["train_seconds"])),
         Column("wall time", lambda row: wording.format_duration(row["wall_seconds"])),
         Column("failed trials", lambda row: wording.format_number(row["failed"])),
@@ -342,7 +342,7 @@ def _effort_column(way: str, heading: str, unit: str) -> Column:
         )
         return f"\N{GREATER-THAN OR EQUAL TO}\N{NO-BREAK SPACE}{amount}" if effort["is_at_least"] else amount
 
-    return Column(f"{heading}: {'full trainings' if unit == 'trainings' else 'training time'}", text)
+    return Column(f"{heading}: {'full-training equivalents' if unit == 'trainings' else 'training time'}", text)
 
 
 def _cost(results: StudyResults, stage: str, task: str | None, cost: Cost) -> Row:
@@ -394,5 +394,5 @@ def _cause(row: Mapping[str, Any], longest: int = 60) -> str:
     return ": ".join(wording.format_line(text, longest) for text in (row["cause"], row["message"]) if text)
 
 
-def _fixed(value: float | None) -> str:
-    return wording.MISSING if value is None else f"{value:,.1f}"
+def _full_trainings(row: Row) -> str:
+    return wording.MISSING if row["trainings"] is None else wording.format_about(row["trainings"])
