@@ -64,7 +64,7 @@ class Addition:
 
 def list_additions(results: StudyResults) -> list[Addition]:
     """List all additions in the order of the race: models count as trained for the first task that added them."""
-    every = [event for task in results.tasks.values() for event in _of_task(results, task)]
+    every = [event for task in results.tasks.values() for event in _list_growths_with_models(results, task)]
     every.sort(key=lambda event: event[1].rated_seconds)
     trained: set[str] = set()
     result = []
@@ -86,7 +86,7 @@ def list_growths(task: TaskState) -> Iterator[tuple[TaskCheck, int, int]]:
             before = check.models
 
 
-def _of_task(
+def _list_growths_with_models(
     results: StudyResults, task: TaskState
 ) -> Iterator[tuple[TaskState, TaskCheck, int, tuple[Reference, ...]]]:
     selected = len(task.keys) - len(task.added)

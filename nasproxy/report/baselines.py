@@ -24,7 +24,7 @@ LEVEL = 0.95
 
 
 @dataclass(frozen=True)
-class Lead:
+class BaselineDifference:
     """Difference between the tau of a proxy task and that of a zero-cost score, on the same models.
 
     Attributes:
@@ -44,8 +44,8 @@ class Lead:
 
 def make_baselines(results: StudyResults) -> Table:
     """Tabulate how each zero-cost score ranks the reference models of the best proxy task, or all of them."""
-    models = _models(results)
-    rows = [_row(results, name, models) for name in NAMES]
+    models = _list_models(results)
+    rows = [_make_row(results, name, models) for name in NAMES]
     rows = [row for row in rows if row["models"]]
     name = Column("zero-cost score", lambda row: row["baseline"], is_number=False)
     return Table(rows, [name, *make_rank_columns()])
@@ -53,10 +53,10 @@ def make_baselines(results: StudyResults) -> Table:
 
 def remark_on_baselines(results: StudyResults, best: TaskState, step: int) -> Iterator[Remark]:
     """Remark on a zero-cost score that the accepted proxy task does not beat significantly."""
-    leads = list(_leads(results, best, step))
-    if not leads:
+    differences = list(_compare_with_baselines(results, best, step))
+    if not differences:
         return
-    least = min(leads, key=lambda lead: lead.tau)
+    least = min(differences, key=lambda difference: difference.tau)
     baseline = least.score if least.score == "synflow" else f"counting {least.score}"
     taus = f"{wording.format_tau(least.untrained.tau + least.tau)} vs {wording.format_tau(least.untrained.tau)}"
     where = f"on the same {wording.format_count(least.untrained.n, 'model')}"
@@ -73,14 +73,14 @@ def remark_on_baselines(results: StudyResults, best: TaskState, step: int) -> It
         )
 
 
-def _leads(results: StudyResults, best: TaskState, step: int) -> Iterator[Lead]:
+def _compare_with_baselines(results: StudyResults, best: TaskState, step: int) -> Iterator[BaselineDifference]:
     """Compare the proxy task with each zero-cost score, on the models that have both."""
     models = [*results.references, *best.added]
     if len(models) != len(best.keys):
         return
     trained = results.scores_at(best, step)
     for name in NAMES:
-        untrained = _scores(results, name, models)
+        untrained = _read_scores(results, name, models)
         has_both = ~(np.isnan(untrained) | np.isnan(trained.ranked) | np.isnan(trained.reference))
         both = np.array([trained.ranked[has_both], untrained[has_both]])
         reference = trained.reference[has_both]
@@ -90,11 +90,11 @@ def _leads(results: StudyResults, best: TaskState, step: int) -> Iterator[Lead]:
         except TooFewTrialsError:
             continue
         if proxy is not None and score is not None:
-            low, high = _interval(drawn[:, 0] - drawn[:, 1])
-            yield Lead(NAMES[name], score, proxy.tau - score.tau, low, high)
+            low, high = _compute_interval(drawn[:, 0] - drawn[:, 1])
+            yield BaselineDifference(NAMES[name], score, proxy.tau - score.tau, low, high)
 
 
-def _interval(differences: Floats) -> tuple[float, float] | tuple[None, None]:
+def _compute_interval(differences: Floats) -> tuple[float, float] | tuple[None, None]:
     known = differences[np.isfinite(differences)]
     if not known.size:
         return None, None
@@ -102,25 +102,25 @@ def _interval(differences: Floats) -> tuple[float, float] | tuple[None, None]:
     return float(np.quantile(known, tail)), float(np.quantile(known, 1 - tail))
 
 
-def _models(results: StudyResults) -> list[Reference]:
+def _list_models(results: StudyResults) -> list[Reference]:
     """Return the reference models, with those added for the best task, or for any task if none is accepted."""
     tasks = [results.best] if results.best is not None else list(results.tasks.values())
     added = {model.key: model for task in tasks for model in task.added}
     return [*results.references, *added.values()]
 
 
-def _scores(results: StudyResults, name: str, models: list[Reference]) -> Floats:
+def _read_scores(results: StudyResults, name: str, models: list[Reference]) -> Floats:
     known = [results.zero_cost.of(model.architecture) for model in models]
-    return np.array([_value(scores, name) for scores in known])
+    return np.array([_read_score(scores, name) for scores in known])
 
 
-def _value(scores: ZeroCost | None, name: str) -> float:
+def _read_score(scores: ZeroCost | None, name: str) -> float:
     value = None if scores is None else getattr(scores, name)
     return math.nan if value is None else float(value)
 
 
-def _row(results: StudyResults, name: str, models: list[Reference]) -> Row:
+def _make_row(results: StudyResults, name: str, models: list[Reference]) -> Row:
     reference = np.array([model.score for model in models])
-    scores = ModelScores(_scores(results, name, models), reference, np.zeros(len(models), dtype=np.bool_))
+    scores = ModelScores(_read_scores(results, name, models), reference, np.zeros(len(models), dtype=np.bool_))
     found = scores.measure(kendall_tau)
     return {"baseline": NAMES[name], **measure_ranks(scores, found), "train_seconds": 0.0}

@@ -27,10 +27,10 @@ def make_confirmations(results: StudyResults) -> Table:
             continue
         check = find_decisive_check(task)
         truncated = None if check is None or check.correlation is None else check.correlation.tau
-        whole = _row(state, "reference models", state.result, OUTCOMES[state.outcome])
+        whole = _make_row(state, "reference models", state.result, OUTCOMES[state.outcome])
         rows.append({**whole, "tau_truncated": truncated})
         if state.fresh is not None:
-            rows.append(_row(state, "fresh models", state.fresh.result, _fresh_outcome(state.fresh)))
+            rows.append(_make_row(state, "fresh models", state.fresh.result, _describe_fresh_outcome(state.fresh)))
     columns = [
         Column("proxy task", lambda row: row["proxy_task"], is_number=False),
         Column("models", lambda row: f"{wording.format_number(row['models'])} {row['kind']}", is_number=False),
@@ -58,14 +58,14 @@ def write_confirmation(results: StudyResults, task: TaskState) -> str:
         or state.is_trained_already
     ):
         return ""
-    return f" Confirmation runs do not contradict it: {_correlation(state.result)}."
+    return f" Confirmation runs do not contradict it: {_write_correlation(state.result)}."
 
 
 def warn_of_confirmation(results: StudyResults, task: TaskState) -> Iterator[Remark]:
     """Yield evidence against an accepted proxy task, which is shown before all other remarks."""
     state = results.confirmation_of(task)
-    if state is not None and state.fresh is not None and _is_against(state.fresh):
-        yield _fresh(state.fresh)
+    if state is not None and state.fresh is not None and _is_contradicted_by(state.fresh):
+        yield _remark_on_fresh_models(state.fresh)
     contradicted = list(list_contradictions(results))
     if contradicted:
         yield Remark("A proxy task accepted before was contradicted.", " ".join(contradicted))
@@ -75,11 +75,11 @@ def remark_on_confirmation(results: StudyResults, task: TaskState) -> Iterator[R
     """Remark on the result of the confirmation runs, or on their absence."""
     state = results.confirmation_of(task)
     if state is None or state.outcome is None:
-        yield _not_confirmed(results, task)
+        yield _remark_on_missing_runs(results, task)
         return
-    yield _lost(state) if state.result is None else _stands(state, state.result)
-    if state.fresh is not None and state.fresh.is_judged and not _is_against(state.fresh):
-        yield _fresh(state.fresh)
+    yield _remark_on_lost_runs(state) if state.result is None else _remark_on_result(state, state.result)
+    if state.fresh is not None and state.fresh.is_judged and not _is_contradicted_by(state.fresh):
+        yield _remark_on_fresh_models(state.fresh)
 
 
 def list_contradictions(results: StudyResults) -> Iterator[str]:
@@ -90,11 +90,12 @@ def list_contradictions(results: StudyResults) -> Iterator[str]:
             continue
         yield (
             f"{task.name} was accepted after {state.final_step:,} of {task.total_steps:,} steps and contradicted by "
-            f"confirmation runs of {state.final_step:,} steps: {_correlation(state.result)}.{_test(state.result)}"
+            f"confirmation runs of {state.final_step:,} steps: {_write_correlation(state.result)}."
+            f"{_write_test(state.result)}"
         )
 
 
-def _row(state: ConfirmationState, kind: str, result: Confirmation | None, outcome: str) -> Row:
+def _make_row(state: ConfirmationState, kind: str, result: Confirmation | None, outcome: str) -> Row:
     found = result and result.correlation
     return {
         "proxy_task": state.task,
@@ -112,7 +113,7 @@ def _row(state: ConfirmationState, kind: str, result: Confirmation | None, outco
     }
 
 
-def _not_confirmed(results: StudyResults, task: TaskState) -> Remark:
+def _remark_on_missing_runs(results: StudyResults, task: TaskState) -> Remark:
     steps = wording.format_number(task.final_step)
     where = (
         f"after {steps} steps of a training of {task.total_steps:,}"
@@ -131,7 +132,7 @@ def _not_confirmed(results: StudyResults, task: TaskState) -> Remark:
     )
 
 
-def _lost(state: ConfirmationState) -> Remark:
+def _remark_on_lost_runs(state: ConfirmationState) -> Remark:
     return Remark(
         "The confirmation failed.",
         f"Too many confirmation runs of {state.final_step:,} steps were lost or crashed. Fix the cause listed under "
@@ -139,7 +140,7 @@ def _lost(state: ConfirmationState) -> Remark:
     )
 
 
-def _stands(state: ConfirmationState, result: Confirmation) -> Remark:
+def _remark_on_result(state: ConfirmationState, result: Confirmation) -> Remark:
     if state.is_trained_already:
         return Remark(
             "No confirmation runs needed.",
@@ -157,43 +158,43 @@ def _stands(state: ConfirmationState, result: Confirmation) -> Remark:
     return Remark(
         "Confirmation runs do not contradict the verdict.",
         f"The same models were trained once more for {state.final_step:,} steps in total, as in a search: "
-        f"{_correlation(result)}.{_test(result)}{_power(result)}{pooled} Whether the verdict depends on this sample of "
-        f"models can only be tested with fresh ones (confirm.fresh_models).",
+        f"{_write_correlation(result)}.{_write_test(result)}{_write_power(result)}{pooled} Whether the verdict depends "
+        f"on this sample of models can only be tested with fresh ones (confirm.fresh_models).",
     )
 
 
-def _fresh(fresh: FreshModels) -> Remark:
+def _remark_on_fresh_models(fresh: FreshModels) -> Remark:
     causes = ", ".join(f"{number} by {cause}" for cause, number in fresh.failed)
     failed = f" Failed: {causes}." if causes else ""
     tried = f"{fresh.trainable:,} of {wording.format_count(fresh.wanted, 'requested new random model')} trained fully"
     if fresh.result is None:
         return Remark("Fresh models are inconclusive.", f"{tried}; too few have both scores.{failed}")
-    verb = "contradict" if _is_against(fresh) else "do not contradict"
+    verb = "contradict" if _is_contradicted_by(fresh) else "do not contradict"
     return Remark(
         f"Fresh models {verb} the verdict.",
-        f"{tried} and under the proxy task: {_correlation(fresh.result)}. They were not used for any choice, so this "
-        f"tau has no selection bias.{_test(fresh.result)}{_power(fresh.result)}{failed}",
+        f"{tried} and under the proxy task: {_write_correlation(fresh.result)}. They were not used for any choice, so "
+        f"this tau has no selection bias.{_write_test(fresh.result)}{_write_power(fresh.result)}{failed}",
     )
 
 
-def _fresh_outcome(fresh: FreshModels) -> str:
+def _describe_fresh_outcome(fresh: FreshModels) -> str:
     if not fresh.is_judged:
         return OUTCOMES[None]
     if fresh.result is None:
         return "too few scores"
-    return "contradicted" if _is_against(fresh) else "not contradicted"
+    return "contradicted" if _is_contradicted_by(fresh) else "not contradicted"
 
 
-def _is_against(fresh: FreshModels) -> bool:
+def _is_contradicted_by(fresh: FreshModels) -> bool:
     return fresh.result is not None and fresh.result.is_contradicted
 
 
-def _correlation(result: Confirmation) -> str:
+def _write_correlation(result: Confirmation) -> str:
     found = result.correlation
     return "tau is undefined, since the scores do not differ" if found is None else wording.write_correlation(found)
 
 
-def _test(result: Confirmation) -> str:
+def _write_test(result: Confirmation) -> str:
     """State the one-sided test of tau against the verdict's."""
     if result.stated_tau is None:
         return " The criterion states no tau to test against."
@@ -202,7 +203,7 @@ def _test(result: Confirmation) -> str:
     return f" One-sided test against {result.stated_tau:g}: {wording.write_p_value(result.p_value)}."
 
 
-def _power(result: Confirmation) -> str:
+def _write_power(result: Confirmation) -> str:
     """State the power of the test."""
     if result.p_value is None or result.noticeable_tau is None:
         return ""

@@ -15,16 +15,16 @@ ENDS = ("low", "middle", "high")
 
 def make_forecast(estimate: Estimate) -> Table:
     """Tabulate the forecast of each stage and the total: the middle estimate, and its range in brackets."""
-    rows = [_forecast(estimate, name, stage) for name, stage in _with_total(estimate).items()]
+    rows = [_make_forecast_row(estimate, name, stage) for name, stage in _add_total(estimate).items()]
     columns = [
         Column("stage", lambda row: row["stage"], is_number=False),
-        Column("trials", lambda row: _ranged(row, "trials")),
-        Column("full-training equivalents", lambda row: _ranged(row, "trainings")),
-        Column("elapsed time", lambda row: _ranged(row, "elapsed_seconds")),
-        Column("device time", lambda row: _ranged(row, "device_seconds")),
+        Column("trials", lambda row: _format_range(row, "trials")),
+        Column("full-training equivalents", lambda row: _format_range(row, "trainings")),
+        Column("elapsed time", lambda row: _format_range(row, "elapsed_seconds")),
+        Column("device time", lambda row: _format_range(row, "device_seconds")),
     ]
     if estimate.price_per_hour is not None:
-        columns.append(Column("cost", lambda row: _ranged(row, "money")))
+        columns.append(Column("cost", lambda row: _format_range(row, "money")))
     return Table(rows, columns, frozenset([len(rows) - 1]))
 
 
@@ -32,36 +32,36 @@ def make_comparison(results: StudyResults, estimate: Estimate | None) -> Table:
     """Tabulate estimated and actual costs of each stage, and their ratio once the stage has ended."""
     if estimate is None:
         return Table([], [])
-    grouped = _grouped(results, estimate)
+    grouped = _group_by_stage(results, estimate)
     rows = [
-        _compared(results, estimate, grouped.get(name, []), name, stage)
-        for name, stage in _with_total(estimate).items()
+        _make_comparison_row(results, estimate, grouped.get(name, []), name, stage)
+        for name, stage in _add_total(estimate).items()
     ]
     expected = [row["same_steps_seconds"] for row in rows[:-1]]
     rows[-1]["same_steps_seconds"] = sum(expected) if all(seconds is not None for seconds in expected) else None
     for row in rows:
-        row["price_ratio"] = _ratio(row["actual_device_seconds"], row["same_steps_seconds"])
+        row["ratio_per_step"] = _divide(row["actual_device_seconds"], row["same_steps_seconds"])
     columns = [
         Column("stage", lambda row: row["stage"], is_number=False),
-        Column("trials, estimated", lambda row: _ranged(row, "trials")),
+        Column("trials, estimated", lambda row: _format_range(row, "trials")),
         Column("actual", lambda row: wording.format_number(row["actual_trials"])),
-        Column("full-training equivalents, estimated", lambda row: _ranged(row, "trainings")),
-        Column("actual", lambda row: _text("trainings", row["actual_trainings"])),
-        Column("device time, estimated", lambda row: _ranged(row, "device_seconds")),
+        Column("full-training equivalents, estimated", lambda row: _format_range(row, "trainings")),
+        Column("actual", lambda row: _format_amount("trainings", row["actual_trainings"])),
+        Column("device time, estimated", lambda row: _format_range(row, "device_seconds")),
         Column("actual", lambda row: wording.format_duration(row["actual_device_seconds"])),
-        Column("actual / estimated", lambda row: _text("ratio", row["ratio"])),
-        Column("actual / estimated, per step", lambda row: _text("ratio", row["price_ratio"])),
+        Column("actual / estimated", lambda row: _format_amount("ratio", row["ratio"])),
+        Column("actual / estimated, per step", lambda row: _format_amount("ratio", row["ratio_per_step"])),
     ]
     return Table(rows, columns, frozenset([len(rows) - 1]))
 
 
 def write_estimate(estimate: Estimate) -> str:
     """Write the total in one line."""
-    row = _forecast(estimate, TOTAL, estimate.total)
-    cost = "" if estimate.price_per_hour is None else f", cost {_ranged(row, 'money')}"
+    row = _make_forecast_row(estimate, TOTAL, estimate.total)
+    cost = "" if estimate.price_per_hour is None else f", cost {_format_range(row, 'money')}"
     return (
-        f"estimate: {_ranged(row, 'trials')} trials, {_ranged(row, 'trainings')} full-training equivalents, "
-        f"device time {_ranged(row, 'device_seconds')}{cost}"
+        f"estimate: {_format_range(row, 'trials')} trials, {_format_range(row, 'trainings')} full-training "
+        f"equivalents, device time {_format_range(row, 'device_seconds')}{cost}"
     )
 
 
@@ -89,19 +89,19 @@ def write_assumptions(estimate: Estimate) -> list[str]:
     return [*words, *estimate.notes]
 
 
-def _with_total(estimate: Estimate) -> Mapping[str, StageEstimate]:
+def _add_total(estimate: Estimate) -> Mapping[str, StageEstimate]:
     return {**estimate.stages, TOTAL: estimate.total}
 
 
-def _forecast(estimate: Estimate, name: str, stage: StageEstimate) -> Row:
+def _make_forecast_row(estimate: Estimate, name: str, stage: StageEstimate) -> Row:
     amounts = {"low": stage.low, "middle": stage.middle, "high": stage.high}
     row: Row = {"stage": name}
     for end, amount in amounts.items():
-        row.update({f"{quantity}_{end}": value for quantity, value in _quantities(estimate, amount).items()})
+        row.update({f"{quantity}_{end}": value for quantity, value in _measure_amount(estimate, amount).items()})
     return row
 
 
-def _quantities(estimate: Estimate, amount: Amount) -> Mapping[str, float | None]:
+def _measure_amount(estimate: Estimate, amount: Amount) -> Mapping[str, float | None]:
     return {
         "trials": amount.trials,
         "trainings": amount.steps / estimate.full_steps,
@@ -111,30 +111,32 @@ def _quantities(estimate: Estimate, amount: Amount) -> Mapping[str, float | None
     }
 
 
-def _compared(
+def _make_comparison_row(
     results: StudyResults, estimate: Estimate, trials: Sequence[Trial], name: str, stage: StageEstimate
 ) -> Row:
-    row = _forecast(estimate, name, stage)
+    row = _make_forecast_row(estimate, name, stage)
     cost = Cost.of(trials) if trials or name == TOTAL else None
     busy = sum(trial.alone.status.wall_seconds * estimate.slots_of(trial.spec.devices) for trial in trials)
     seconds = None if cost is None else busy * estimate.devices_per_slot
     expected, steps = row["device_seconds_middle"], stage.middle.steps
-    has_ended = name in _ended(results) or (name == TOTAL and set(estimate.stages) <= _ended(results))
+    has_ended = name in _list_finished_stages(results) or (
+        name == TOTAL and set(estimate.stages) <= _list_finished_stages(results)
+    )
     return {
         **row,
         "actual_trials": None if cost is None else cost.trials,
         "actual_trainings": None if cost is None else cost.steps / estimate.full_steps,
         "actual_device_seconds": seconds,
         "same_steps_seconds": 0.0 if cost is None else expected / steps * cost.steps if steps else None,
-        "ratio": _ratio(seconds, expected) if has_ended else None,
+        "ratio": _divide(seconds, expected) if has_ended else None,
     }
 
 
-def _ratio(actual: float | None, expected: float | None) -> float | None:
+def _divide(actual: float | None, expected: float | None) -> float | None:
     return actual / expected if actual is not None and expected else None
 
 
-def _grouped(results: StudyResults, estimate: Estimate) -> dict[str, list[Trial]]:
+def _group_by_stage(results: StudyResults, estimate: Estimate) -> dict[str, list[Trial]]:
     """Group trials by stage as the estimate does: added reference models belong to the proxy search.
 
     A schedule comparison that was not estimated is left out, also of the total.
@@ -143,8 +145,8 @@ def _grouped(results: StudyResults, estimate: Estimate) -> dict[str, list[Trial]
     for key, trial in results.trials.items():
         if trial.stage is Purpose.SCHEDULES and trial.stage.value not in estimate.stages:
             continue
-        is_called_up = trial.stage is Purpose.ADDED_REFERENCES or not _is_selected(results, key, trial)
-        grouped.setdefault((Purpose.PROXY_SEARCH if is_called_up else trial.stage).value, []).append(trial)
+        is_added = trial.stage is Purpose.ADDED_REFERENCES or not _is_selected(results, key, trial)
+        grouped.setdefault((Purpose.PROXY_SEARCH if is_added else trial.stage).value, []).append(trial)
     return {**grouped, TOTAL: [trial for trials in grouped.values() for trial in trials]}
 
 
@@ -155,7 +157,7 @@ def _is_selected(results: StudyResults, key: str, trial: Trial) -> bool:
     return key in selection.keys or (selection.baseline is not None and key == selection.baseline.key)
 
 
-def _ended(results: StudyResults) -> set[str]:
+def _list_finished_stages(results: StudyResults) -> set[str]:
     ended = set()
     if results.measured is not None:
         ended.add(Purpose.VARIANCE.value)
@@ -175,12 +177,12 @@ def _is_confirmed(results: StudyResults, best: TaskState) -> bool:
     return state.fresh is None or state.fresh.is_judged
 
 
-def _ranged(row: Row, quantity: str) -> str:
-    low, middle, high = (_text(quantity, row[f"{quantity}_{end}"]) for end in ENDS)
+def _format_range(row: Row, quantity: str) -> str:
+    low, middle, high = (_format_amount(quantity, row[f"{quantity}_{end}"]) for end in ENDS)
     return middle if low == high else f"{middle} ({low} to {high})"
 
 
-def _text(quantity: str, value: float | None) -> str:
+def _format_amount(quantity: str, value: float | None) -> str:
     if value is None:
         return wording.MISSING
     if quantity.endswith("seconds"):

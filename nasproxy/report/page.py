@@ -23,7 +23,7 @@ from nasproxy.storage.study import StudyFolder
 from nasproxy.storage.trial_stores import TrialStore
 
 TEMPLATE = "page.html.jinja"
-OWN_PICTURES = (
+WRITTEN_PICTURES = (
     "variance_*.png",
     "filtered_trial_scores_*.png",
     "reference_scores.png",
@@ -108,19 +108,19 @@ def _render(
         study=results,
         verdict=words,
         tables=shown,
-        pictures={Path(picture.name).stem: _inlined(picture) for picture in pictures},
-        spread=_spread_over_noise(results),
+        pictures={Path(picture.name).stem: _inline(picture) for picture in pictures},
+        spread=_measure_spread_over_noise(results),
         prospect=expected,
         additions=[addition.sentence(results.search_trials) for addition in list_additions(results)],
         assumptions=[] if estimate is None else estimate_tables.write_assumptions(estimate),
     )
 
 
-def _inlined(picture: Picture) -> Mapping[str, str]:
+def _inline(picture: Picture) -> Mapping[str, str]:
     return {"alt": picture.alt, "data": base64.b64encode(picture.png).decode("ascii")}
 
 
-def _spread_over_noise(results: StudyResults) -> float | None:
+def _measure_spread_over_noise(results: StudyResults) -> float | None:
     if results.seed_sd is None:
         return None
     try:
@@ -136,7 +136,7 @@ def _write_pictures(folder: Path, pictures: Sequence[Picture]) -> list[Path]:
         temporary = path.with_name(f".{path.name}.tmp")
         temporary.write_bytes(picture.png)
         temporary.replace(path)
-    for pattern in OWN_PICTURES:
+    for pattern in WRITTEN_PICTURES:
         for path in set(folder.glob(pattern)) - set(written):
             path.unlink(missing_ok=True)
     return written

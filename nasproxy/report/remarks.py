@@ -14,7 +14,7 @@ from nasproxy.trials.overrides import Override
 from nasproxy.trials.proxy_task import SHORT_NAMES, ProxyTask
 from nasproxy.trials.records import Cause
 
-MUCH_LESS = 0.2
+BETTER_HALF_DROP = 0.2
 """Difference between tau on all models and tau on the better half from which on a remark is made."""
 FEW_MODELS = 20
 
@@ -22,8 +22,8 @@ FEW_MODELS = 20
 def warn_of_vertex_practice(results: StudyResults) -> Remark | None:
     """Warn if the study follows the cloud tool in all of selection, criterion and order of tasks; else return None."""
     judged = [task for task in results.tasks.values() if task.judged_by == results.judged_by]
-    is_its_way = results.is_spread and results.policy == "sequential" and any(map(is_first_crossing, judged))
-    if not is_its_way:
+    follows_vertex = results.is_spread and results.policy == "sequential" and any(map(is_first_crossing, judged))
+    if not follows_vertex:
         return None
     return Remark(
         "Judged by the rules of Vertex AI NAS: not reliable enough to base a search on.",
@@ -58,9 +58,9 @@ def remark_on_verdict(
             "The models' median score reached proxy_search.desired_score; tau was not tested.",
         )
     if found is not None:
-        yield _sampling_remark(found, wanted)
+        yield _remark_on_sampling(found, wanted)
     if is_first_crossing(best):
-        yield _crossing_remark(results, best)
+        yield _remark_on_first_crossing(results, best)
     if isinstance(alpha := read_criterion(best).get("alpha"), float) and wanted is not None and not results.is_spread:
         yield Remark(
             f"Stated error rate: at most {alpha:g}.",
@@ -69,17 +69,17 @@ def remark_on_verdict(
             f"error rate.",
         )
     if best.added:
-        yield _added_remark(results, best)
+        yield _remark_on_additions(results, best)
     if results.is_spread:
-        yield _spread_remark()
+        yield _remark_on_spread()
     if results.policy == "sequential" and len(results.tasks) > 1:
-        yield _sequential_remark(results, best)
+        yield _remark_on_sequential_policy(results, best)
     yield from confirmation_section.remark_on_confirmation(results, best)
     yield from remark_on_noise(results, found)
     yield from remark_on_retries(results)
-    yield from _better_half_remark(results, best, final_step)
+    yield from _remark_on_better_half(results, best, final_step)
     yield from baselines.remark_on_baselines(results, best, final_step)
-    yield from _data_remark(best, final_step)
+    yield from _remark_on_reduction(best, final_step)
     yield Remark(
         "How time is measured.",
         "Training time excludes validation. Wall time is that of the trials' processes, including validation, "
@@ -88,7 +88,7 @@ def remark_on_verdict(
     )
 
 
-def _sampling_remark(found: RankCorrelation, wanted: float | None) -> Remark:
+def _remark_on_sampling(found: RankCorrelation, wanted: float | None) -> Remark:
     misses = (
         f", so the true tau may well lie below the target of {wanted:g}"
         if wanted is not None and found.low < wanted
@@ -104,7 +104,7 @@ def _sampling_remark(found: RankCorrelation, wanted: float | None) -> Remark:
     )
 
 
-def _crossing_remark(results: StudyResults, best: TaskState) -> Remark:
+def _remark_on_first_crossing(results: StudyResults, best: TaskState) -> Remark:
     looks, judged = len(best.checks), len(results.tasks)
     return Remark(
         "Stopping at the first crossing is optimistically biased.",
@@ -115,7 +115,7 @@ def _crossing_remark(results: StudyResults, best: TaskState) -> Remark:
     )
 
 
-def _added_remark(results: StudyResults, best: TaskState) -> Remark:
+def _remark_on_additions(results: StudyResults, best: TaskState) -> Remark:
     selected = len(best.keys) - len(best.added)
     seconds = sum(model.train_seconds for model in best.added)
     own = [addition for addition in list_additions(results) if addition.task == best.name and not addition.is_last]
@@ -133,7 +133,7 @@ def _added_remark(results: StudyResults, best: TaskState) -> Remark:
     )
 
 
-def _spread_remark() -> Remark:
+def _remark_on_spread() -> Remark:
     return Remark(
         "Reference models selected for spread bias tau upwards.",
         "They are easier to rank than the models of a search: on published learning curves this selection raised "
@@ -142,7 +142,7 @@ def _spread_remark() -> Remark:
     )
 
 
-def _sequential_remark(results: StudyResults, best: TaskState) -> Remark:
+def _remark_on_sequential_policy(results: StudyResults, best: TaskState) -> Remark:
     before = {task.name for task in results.tasks.values() if task.number < best.number}
     proxies = [trial for trial in results.trials.values() if trial.stage is Purpose.PROXY_SEARCH]
     spent, early = Cost.of(proxies), Cost.of([trial for trial in proxies if trial.task in before])
@@ -169,7 +169,7 @@ def remark_on_noise(results: StudyResults, found: RankCorrelation | None) -> Ite
             "this tau is chance.",
         )
     if results.range is not None and not results.range.is_usable:
-        yield Remark("Reference scores are too close together.", _sentence(results.range.message))
+        yield Remark("Reference scores are too close together.", _write_sentence(results.range.message))
     measured = results.measured
     if measured is not None and not measured.verdict.is_good:
         yield Remark("Training is noisy.", " ".join(measured.verdict.advice))
@@ -196,10 +196,10 @@ def remark_on_retries(results: StudyResults) -> Iterator[Remark]:
         )
 
 
-def _better_half_remark(results: StudyResults, best: TaskState, final_step: int) -> Iterator[Remark]:
+def _remark_on_better_half(results: StudyResults, best: TaskState, final_step: int) -> Iterator[Remark]:
     scores = results.scores_at(best, final_step)
     whole, half = scores.measure(kendall_tau), scores.measure(tau_in_better_half)
-    if half is not None and whole is not None and half.tau < whole.tau - MUCH_LESS:
+    if half is not None and whole is not None and half.tau < whole.tau - BETTER_HALF_DROP:
         yield Remark(
             f"Ranking is weaker among the top half (tau {wording.format_tau(half.tau)}).",
             f"On all models tau is {wording.format_tau(whole.tau)}, on the better half "
@@ -208,7 +208,7 @@ def _better_half_remark(results: StudyResults, best: TaskState, final_step: int)
         )
 
 
-def _data_remark(best: TaskState, final_step: int) -> Iterator[Remark]:
+def _remark_on_reduction(best: TaskState, final_step: int) -> Iterator[Remark]:
     reduced = list_reduced_dimensions(best.proxy_task)
     if set(reduced) == {"data_fraction"}:
         yield Remark(
@@ -233,5 +233,5 @@ def list_reduced_dimensions(task: ProxyTask) -> dict[str, Override]:
     return reduced
 
 
-def _sentence(text: str) -> str:
+def _write_sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:]}."

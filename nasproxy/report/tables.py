@@ -62,7 +62,7 @@ class Table:
 
 def make_proxy_tasks(results: StudyResults) -> Table:
     """Tabulate all proxy tasks: accepted ones first, then by training time."""
-    rows = [_proxy_task(results, task) for task in results.tasks.values()]
+    rows = [_make_proxy_task_row(results, task) for task in results.tasks.values()]
     never = float("inf")
     rows.sort(key=lambda row: (not row["is_accepted"], never if row["train_seconds"] is None else row["train_seconds"]))
     best = frozenset(place for place, row in enumerate(rows) if row["is_best"])
@@ -74,10 +74,10 @@ def make_proxy_tasks(results: StudyResults) -> Table:
         Column("training time", lambda row: wording.format_duration(row["train_seconds"])),
         Column("speedup", lambda row: wording.format_times(row["train_ratio"])),
         *([by_wall_time] if any(row["wall_ratio"] for row in rows) else []),
-        Column("outcome", _outcome, is_number=False),
+        Column("outcome", _format_outcome, is_number=False),
     ]
     if any(row["lost"] for row in rows):
-        columns.insert(3, Column("tau bounds, lost models", _lost_bounds))
+        columns.insert(3, Column("tau bounds, lost models", _format_lost_bounds))
     return Table(rows, columns, best)
 
 
@@ -116,37 +116,41 @@ def make_not_chosen(results: StudyResults) -> Table:
     tasks = [task for task in results.tasks.values() if get_outcome(results, task) is not TaskOutcome.CHOSEN]
     columns = [
         Column("proxy task", lambda row: row["proxy_task"], is_number=False),
-        Column("outcome", _outcome, is_number=False),
+        Column("outcome", _format_outcome, is_number=False),
         Column("last look, step", lambda row: wording.format_number(row["step"])),
         Column("tau", lambda row: wording.format_tau(row["tau"])),
         Column("acceptance threshold", lambda row: wording.format_tau(row["needed"])),
         Column("models", lambda row: wording.format_number(row["models"])),
         Column("reason", lambda row: f"{row['reason']}.", is_number=False, is_prose=True),
     ]
-    return Table([_not_chosen(results, task) for task in tasks], columns)
+    return Table([_make_not_chosen_row(results, task) for task in tasks], columns)
 
 
 def make_vertex_comparison(results: StudyResults) -> Table:
     """Compare this study's cost with that of Vertex AI NAS, as it is and with its two faults fixed."""
-    rows = [_compared(row) for row in cloud_tool_costs.compare_with_vertex(results)]
+    rows = [_make_comparison_row(row) for row in cloud_tool_costs.compare_with_vertex(results)]
     ways = {"study": "this study", "as_it_is": "Vertex AI NAS as it is", "mended": "Vertex AI NAS, faults fixed"}
     columns = [
         Column("stage", lambda row: row["stage"], is_number=False),
         Column("proxy task", lambda row: row["proxy_task"] or "", is_number=False),
-        *(_effort_column(way, heading, unit) for way, heading in ways.items() for unit in ("trainings", "seconds")),
+        *(
+            _make_effort_column(way, heading, unit)
+            for way, heading in ways.items()
+            for unit in ("trainings", "seconds")
+        ),
     ]
     return Table(rows, columns, frozenset([len(rows) - 1] if rows else []))
 
 
 def make_search(expected: SearchPrediction | None) -> Table:
     """Compare the cost of a search with the proxy task and with full training."""
-    rows: list[Row] = [] if expected is None else [{**asdict(price)} for price in expected.prices]
+    rows: list[Row] = [] if expected is None else [asdict(cost) for cost in expected.costs]
     columns = [
         Column("cost of the search", lambda row: row["name"], is_number=False),
         Column(f"proxy task + top {TOP} trained fully", lambda row: wording.format_duration(row["proxy_seconds"])),
         Column("equivalent full trainings", lambda row: wording.format_about(row["full_models"])),
         Column("all models trained fully", lambda row: wording.format_duration(row["full_seconds"])),
-        Column("break-even of the study", lambda row: _break_even(row["break_even"])),
+        Column("break-even of the study", lambda row: _format_break_even(row["break_even"])),
     ]
     return Table(rows, columns)
 
@@ -195,14 +199,16 @@ def make_schedules(results: StudyResults) -> Table:
 
 def make_costs(results: StudyResults) -> Table:
     """Tabulate the cost of each stage and proxy task, and the total."""
-    rows = [_cost(results, stage.value, task, cost) for (stage, task), cost in count_stage_costs(results).items()]
-    rows.append(_cost(results, "total", None, Cost.of(list(results.trials.values()))))
+    rows = [
+        _make_cost_row(results, stage.value, task, cost) for (stage, task), cost in count_stage_costs(results).items()
+    ]
+    rows.append(_make_cost_row(results, "total", None, Cost.of(list(results.trials.values()))))
     columns = [
         Column("stage", lambda row: row["stage"], is_number=False),
         Column("proxy task", lambda row: row["proxy_task"] or "", is_number=False),
         Column("trials", lambda row: wording.format_number(row["trials"])),
         Column("steps", lambda row: wording.format_number(row["steps"])),
-        Column("full-training equivalents", _full_trainings),
+        Column("full-training equivalents", _format_full_trainings),
         Column("training time", lambda row: wording.format_duration(row["train_seconds"])),
         Column("wall time", lambda row: wording.format_duration(row["wall_seconds"])),
         Column("failed trials", lambda row: wording.format_number(row["failed"])),
@@ -214,8 +220,8 @@ def make_costs(results: StudyResults) -> Table:
 def make_trials(results: StudyResults) -> Table:
     """Tabulate all trials, including failed ones, by stage and score; trials without a score come last."""
     order = list(Purpose)
-    ranked = sorted(results.trials.items(), key=lambda item: _rank(order.index(item[1].stage), item[1]))
-    rows = [_trial(key, trial) for key, trial in ranked]
+    ranked = sorted(results.trials.items(), key=lambda item: _sort_key(order.index(item[1].stage), item[1]))
+    rows = [_make_trial_row(key, trial) for key, trial in ranked]
     has_micro_batches = any(row["micro_batch"] is not None for row in rows)
     columns = [
         Column("trial", lambda row: row["trial"], is_number=False),
@@ -229,7 +235,7 @@ def make_trials(results: StudyResults) -> Table:
         Column("score", lambda row: wording.format_number(row["score"])),
         Column("training time", lambda row: wording.format_duration(row["train_seconds"])),
         Column("wall time", lambda row: wording.format_duration(row["wall_seconds"])),
-        Column("cause", lambda row: _cause(row), is_number=False),
+        Column("cause", lambda row: _format_cause(row), is_number=False),
     ]
     return Table(rows, columns)
 
@@ -240,21 +246,21 @@ def make_failures(results: StudyResults) -> Table:
     rows = [row for row in every.rows if row["state"] == "failed"]
     shown = ("trial", "stage", "proxy task", "architecture", "steps")
     columns = [column for column in every.columns if column.heading in shown]
-    message = Column("cause", lambda row: _cause(row, LONGEST_MESSAGE), is_number=False)
+    message = Column("cause", lambda row: _format_cause(row, LONGEST_MESSAGE), is_number=False)
     return Table(rows, [*columns, message])
 
 
 def make_settings(results: StudyResults) -> Table:
     """Tabulate the base configuration of the study."""
-    return _settings(results.base)
+    return _make_settings_table(results.base)
 
 
 def make_rules(results: StudyResults) -> Table:
     """Tabulate the settings that the proxy tasks were last judged by."""
-    return _settings(list_by_path(results.judged_by, results.policy))
+    return _make_settings_table(list_by_path(results.judged_by, results.policy))
 
 
-def _settings(values: Mapping[str, Any]) -> Table:
+def _make_settings_table(values: Mapping[str, Any]) -> Table:
     rows: list[Row] = [{"path": path, "value": value} for path, value in sorted(values.items())]
     columns = [
         Column("setting", lambda row: row["path"], is_number=False),
@@ -263,7 +269,7 @@ def _settings(values: Mapping[str, Any]) -> Table:
     return Table(rows, columns)
 
 
-def _proxy_task(results: StudyResults, task: TaskState) -> Row:
+def _make_proxy_task_row(results: StudyResults, task: TaskState) -> Row:
     check = find_decisive_check(task)
     found = None if check is None else check.correlation
     scores = ModelScores.none() if check is None else results.scores_at(task, check.step)
@@ -291,23 +297,23 @@ def _proxy_task(results: StudyResults, task: TaskState) -> Row:
     }
 
 
-def _outcome(row: Row) -> str:
-    if row["outcome"] != TaskOutcome.INCONCLUSIVE or row["models_needed"] is None:
-        return row["outcome"]
-    return f"{row['outcome']} ({wording.format_count(row['models_needed'], 'more model')})"
+def _format_outcome(row: Row) -> str:
+    outcome, more = TaskOutcome(row["outcome"]), row["models_needed"]
+    is_shown = outcome is TaskOutcome.INCONCLUSIVE and more is not None
+    return f"{outcome.value} ({wording.format_count(more, 'more model')})" if is_shown else outcome.value
 
 
-def _break_even(models: int | None) -> str:
+def _format_break_even(models: int | None) -> str:
     return "never" if models is None else wording.format_count(models, "searched model")
 
 
-def _lost_bounds(row: Row) -> str:
+def _format_lost_bounds(row: Row) -> str:
     if not row["lost"]:
         return wording.MISSING
     return f"{wording.format_interval(row['lost_tau_low'], row['lost_tau_high'])} ({row['lost']} lost)"
 
 
-def _not_chosen(results: StudyResults, task: TaskState) -> Row:
+def _make_not_chosen_row(results: StudyResults, task: TaskState) -> Row:
     check = find_decisive_check(task)
     found = None if check is None else check.correlation
     return {
@@ -322,7 +328,7 @@ def _not_chosen(results: StudyResults, task: TaskState) -> Row:
     }
 
 
-def _compared(row: cloud_tool_costs.StageComparison) -> Row:
+def _make_comparison_row(row: cloud_tool_costs.StageComparison) -> Row:
     return {
         "stage": row.stage,
         "proxy_task": row.task,
@@ -330,7 +336,7 @@ def _compared(row: cloud_tool_costs.StageComparison) -> Row:
     }
 
 
-def _effort_column(way: str, heading: str, unit: str) -> Column:
+def _make_effort_column(way: str, heading: str, unit: str) -> Column:
     def text(row: Row) -> str:
         effort = row[way]
         if effort is None:
@@ -345,7 +351,7 @@ def _effort_column(way: str, heading: str, unit: str) -> Column:
     return Column(f"{heading}: {'full-training equivalents' if unit == 'trainings' else 'training time'}", text)
 
 
-def _cost(results: StudyResults, stage: str, task: str | None, cost: Cost) -> Row:
+def _make_cost_row(results: StudyResults, stage: str, task: str | None, cost: Cost) -> Row:
     return {
         "stage": stage,
         "proxy_task": task,
@@ -359,7 +365,7 @@ def _cost(results: StudyResults, stage: str, task: str | None, cost: Cost) -> Ro
     }
 
 
-def _trial(key: str, trial: Trial) -> Row:
+def _make_trial_row(key: str, trial: Trial) -> Row:
     record, status = trial.alone, trial.alone.status
     by = record.retries[0] if record.retries else None
     return {
@@ -382,17 +388,17 @@ def _trial(key: str, trial: Trial) -> Row:
     }
 
 
-def _rank(stage: int, trial: Trial) -> tuple[int, str, bool, float]:
+def _sort_key(stage: int, trial: Trial) -> tuple[int, str, bool, float]:
     score = trial.alone.score
     is_last = trial.alone.is_failed or score is None
     return stage, trial.task or "", is_last, 0.0 if score is None else -score
 
 
-def _cause(row: Mapping[str, Any], longest: int = 60) -> str:
+def _format_cause(row: Mapping[str, Any], longest: int = 60) -> str:
     if row["replaced_by"] is not None:
         return f"{row['cause']}: retried as {row['replaced_by']} with {row['change']}"
     return ": ".join(wording.format_line(text, longest) for text in (row["cause"], row["message"]) if text)
 
 
-def _full_trainings(row: Row) -> str:
+def _format_full_trainings(row: Row) -> str:
     return wording.MISSING if row["trainings"] is None else wording.format_about(row["trainings"])

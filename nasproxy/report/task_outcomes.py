@@ -76,7 +76,7 @@ def explain_outcome(results: StudyResults, task: TaskState) -> str:
         TaskOutcome.TIMED_OUT: f"Reached proxy_search.train_seconds_limit{limit}",
         TaskOutcome.RUNNING: "So far",
     }
-    return f"{ended.get(outcome, 'Trained to the end')}: {explain_shortfall(check)}{_more_models(task, check)}"
+    return f"{ended.get(outcome, 'Trained to the end')}: {explain_shortfall(check)}{_note_models_needed(task, check)}"
 
 
 def explain_shortfall(check: TaskCheck | None) -> str:
@@ -91,7 +91,7 @@ def explain_shortfall(check: TaskCheck | None) -> str:
     return f"{tau}, acceptance threshold {wording.format_tau(check.needed)}"
 
 
-def _more_models(task: TaskState, check: TaskCheck | None) -> str:
+def _note_models_needed(task: TaskState, check: TaskCheck | None) -> str:
     """State how many more reference models might suffice; empty if no number would."""
     more = get_models_needed(task)
     if check is None or more is None:

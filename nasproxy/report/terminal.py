@@ -24,9 +24,9 @@ def print_table(content: Table, title: str, whole_words: Collection[str] = ()) -
     """
     console = Console(highlight=False)
     if console.is_terminal:
-        console.print(_drawn(content, title, whole_words))
+        console.print(_draw_table(content, title, whole_words))
         return
-    for line in _lines(content):
+    for line in _list_lines(content):
         print(line)
 
 
@@ -48,7 +48,7 @@ def show_busy(doing: str) -> Status:
     return Console().status(doing)
 
 
-def _drawn(content: Table, title: str, whole_words: Collection[str]) -> RichTable:
+def _draw_table(content: Table, title: str, whole_words: Collection[str]) -> RichTable:
     table = RichTable(title=title, title_justify="left")
     for column in content.columns:
         justify = "right" if column.is_number else "left"
@@ -59,6 +59,6 @@ def _drawn(content: Table, title: str, whole_words: Collection[str]) -> RichTabl
     return table
 
 
-def _lines(content: Table) -> list[str]:
+def _list_lines(content: Table) -> list[str]:
     rows = [[column.text(row) for column in content.columns] for row in content.rows]
     return ["\t".join(cells) for cells in [[column.heading for column in content.columns], *rows]]

@@ -6,7 +6,7 @@ from nasproxy.stages.study_results import read_results
 from nasproxy.storage.study import StudyFolder
 from nasproxy.storage.trial_stores import TrialStore
 
-FOLDED = ("trial", "stage", "proxy task", "state")
+UNWRAPPED = ("trial", "stage", "proxy task", "state")
 """Columns whose cells are not wrapped on a terminal."""
 
 
@@ -21,4 +21,4 @@ def print_trials(folder: StudyFolder, store: TrialStore | None = None) -> None:
         CorruptFileError: A file of the study cannot be parsed.
     """
     content = tables.make_trials(read_results(folder, time_tolerance=0.0, store=store))
-    print_table(content, f"{len(content.rows)} trials of {folder.path.name}", FOLDED)
+    print_table(content, f"{len(content.rows)} trials of {folder.path.name}", UNWRAPPED)

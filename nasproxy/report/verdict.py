@@ -22,9 +22,9 @@ from nasproxy.statistics.rank_correlation import RankCorrelation
 from nasproxy.trials.overrides import Override
 from nasproxy.trials.proxy_task import ProxyTask
 
-PLACES = {"model.": "search_space.model."}
+CONFIG_PREFIXES = {"model.": "search_space.model."}
 """Prefixes of a trial's settings that differ in the configuration, and their prefix there."""
-PLAIN_WORD = re.compile(r"(?!(null|true|false|nan|inf)$)[A-Za-z_][A-Za-z0-9_./-]*", re.IGNORECASE)
+UNQUOTED_STRING = re.compile(r"(?!(null|true|false|nan|inf)$)[A-Za-z_][A-Za-z0-9_./-]*", re.IGNORECASE)
 """Text that Hydra's grammar reads as a string without quotes."""
 
 
@@ -64,10 +64,10 @@ def judge_study(results: StudyResults) -> StudyVerdict:
     """Summarise the results of a study so far."""
     best = results.best
     if best is not None and best.final_step is not None:
-        return _accepted(results, best, best.final_step)
+        return _describe_accepted(results, best, best.final_step)
     if any(task.stopping_state is None for task in results.tasks.values()):
-        return _unfinished_search(results)
-    return _none_accepted(results) if results.tasks else _unfinished(results)
+        return _describe_unfinished_search(results)
+    return _describe_none_accepted(results) if results.tasks else _describe_unfinished_study(results)
 
 
 def write_overrides(task: ProxyTask, final_step: int) -> list[str]:
@@ -77,12 +77,12 @@ def write_overrides(task: ProxyTask, final_step: int) -> list[str]:
     """
     dimensions = {f"proxy.{name}": value for name, value in list_reduced_dimensions(task).items()}
     others = {path: value for path, value in task.overrides.items() if path != "training.total_steps"}
-    moved = {_place(path): value for path, value in others.items()}
+    moved = {_to_config_path(path): value for path, value in others.items()}
     settings = {**dimensions, **moved, "training.total_steps": final_step}
-    return ["proxy=full", *(shlex.quote(f"{path}={_literal(value)}") for path, value in settings.items())]
+    return ["proxy=full", *(shlex.quote(f"{path}={_write_literal(value)}") for path, value in settings.items())]
 
 
-def _accepted(results: StudyResults, best: TaskState, final_step: int) -> StudyVerdict:
+def _describe_accepted(results: StudyResults, best: TaskState, final_step: int) -> StudyVerdict:
     check = find_decisive_check(best)
     found = None if check is None else check.correlation
     train, wall = measure_train_saving(results, best), measure_wall_saving(results, best)
@@ -104,14 +104,14 @@ def _accepted(results: StudyResults, best: TaskState, final_step: int) -> StudyV
         is_accepted=True,
         headline=f"Accepted: {best.name}, stopped {where}",
         sentence=f"{met}{tau}{faster}{by_wall_time}.{confirmation_section.write_confirmation(results, best)}",
-        facts=tuple(_facts(results, best, final_step, found, train, wall)),
+        facts=tuple(_list_facts(results, best, final_step, found, train, wall)),
         use="" if results.is_replayed else " ".join(write_overrides(best.proxy_task, final_step)),
         remarks=tuple(remark_on_verdict(results, best, final_step, found)),
         warning=warn_of_vertex_practice(results),
     )
 
 
-def _facts(
+def _list_facts(
     results: StudyResults,
     best: TaskState,
     final_step: int,
@@ -153,7 +153,7 @@ def _facts(
             yield f"break-even, {name}", "never" if models is None else wording.format_count(models, "searched model")
 
 
-def _unfinished_search(results: StudyResults) -> StudyVerdict:
+def _describe_unfinished_search(results: StudyResults) -> StudyVerdict:
     judged = [task for task in results.tasks.values() if task.stopping_state is not None]
     return StudyVerdict(
         is_accepted=False,
@@ -169,13 +169,13 @@ def _unfinished_search(results: StudyResults) -> StudyVerdict:
     )
 
 
-def _none_accepted(results: StudyResults) -> StudyVerdict:
-    closest = _closest(list(results.tasks.values()))
+def _describe_none_accepted(results: StudyResults) -> StudyVerdict:
+    highest = _find_highest_tau(list(results.tasks.values()))
     contradicted = list(confirmation_section.list_contradictions(results))
     what = "none accepted" + (" and confirmed" if contradicted else "")
     sentence = f"{wording.format_count(len(results.tasks), 'proxy task')} judged, {what}."
-    if closest is not None and not contradicted:
-        name, step, found = closest
+    if highest is not None and not contradicted:
+        name, step, found = highest
         where = wording.format_count(step, "step")
         sentence += f" Highest tau: {name} after {where}, {wording.write_correlation(found)}."
     sentence = " ".join([sentence, *contradicted])
@@ -184,17 +184,17 @@ def _none_accepted(results: StudyResults) -> StudyVerdict:
         headline="No proxy task was accepted",
         sentence=sentence,
         remarks=(*remark_on_noise(results, None), *remark_on_retries(results)),
-        next_steps=tuple(_advice(results)),
+        next_steps=tuple(_list_advice(results)),
         warning=warn_of_vertex_practice(results),
     )
 
 
-def _closest(tasks: Sequence[TaskState]) -> tuple[str, int, RankCorrelation] | None:
+def _find_highest_tau(tasks: Sequence[TaskState]) -> tuple[str, int, RankCorrelation] | None:
     known = [(t.name, c.step, c.correlation) for t in tasks for c in t.checks if c.correlation is not None]
     return max(known, key=lambda found: found[2].tau, default=None)
 
 
-def _advice(results: StudyResults) -> Iterator[str]:
+def _list_advice(results: StudyResults) -> Iterator[str]:
     states = {task.stopping_state for task in results.tasks.values()}
     if StoppingState.EXCESS_FAILURES in states:
         yield "Some proxy tasks have too many failed trials to be judged: fix the causes listed under Failures."
@@ -224,7 +224,7 @@ def _advice(results: StudyResults) -> Iterator[str]:
     yield "Do not lower the target to fit these results; the valid alternative is a search with full training."
 
 
-def _unfinished(results: StudyResults) -> StudyVerdict:
+def _describe_unfinished_study(results: StudyResults) -> StudyVerdict:
     done = [
         ("the variance measurement", results.measured is not None),
         ("the selection of reference models", bool(results.references)),
@@ -242,15 +242,15 @@ def _unfinished(results: StudyResults) -> StudyVerdict:
     )
 
 
-def _place(path: str) -> str:
-    return next((new + path[len(old) :] for old, new in PLACES.items() if path.startswith(old)), path)
+def _to_config_path(path: str) -> str:
+    return next((new + path[len(old) :] for old, new in CONFIG_PREFIXES.items() if path.startswith(old)), path)
 
 
-def _literal(value: Override) -> str:
+def _write_literal(value: Override) -> str:
     """Write a value in Hydra's grammar."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, str):
         escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-        return value if PLAIN_WORD.fullmatch(value) else f'"{escaped}"'
+        return value if UNQUOTED_STRING.fullmatch(value) else f'"{escaped}"'
     return f"{value:.12g}" if isinstance(value, float) else str(value)

@@ -76,22 +76,22 @@ class Console:
         self._console = console or rich.console.Console()
         self._is_live = _is_terminal(self._console) if live is None else live
         self._clock = clock or SystemClock()
-        self._pace = StepRate(self._clock)
+        self._rate = StepRate(self._clock)
         self._live: Live | None = None
         self._shown: tuple[Progress, int] | None = None
         self._shown_at = 0.0
 
     def progress(self, progress: Progress, running: Set[str]) -> None:
         """Show the stage's progress, unless it was shown just before."""
-        self._pace.see(progress)
-        now, present = self._clock.now(), (progress, len(running))
-        if not self._is_due(now, present):
+        self._rate.see(progress)
+        now, current = self._clock.now(), (progress, len(running))
+        if not self._is_due(now, current):
             return
-        self._shown, self._shown_at = present, now
+        self._shown, self._shown_at = current, now
         if self._is_live:
             self._draw(progress, len(running))
         else:
-            self._print(self._line(progress, len(running)))
+            self._print(self._make_line(progress, len(running)))
 
     def trial(self, spec: TrialSpec, record: TrialRecord) -> None:
         """Do nothing: the next progress event counts the trial."""
@@ -113,12 +113,12 @@ class Console:
             live.stop()
             atexit.unregister(self.close)
 
-    def _is_due(self, now: float, present: tuple[Progress, int]) -> bool:
-        if self._shown is None or _place(self._shown[0]) != _place(present[0]):
+    def _is_due(self, now: float, current: tuple[Progress, int]) -> bool:
+        if self._shown is None or _identify_activity(self._shown[0]) != _identify_activity(current[0]):
             return True
         if self._is_live:
             return now - self._shown_at >= DRAW_SECONDS
-        return now - self._shown_at >= LINE_SECONDS and present != self._shown
+        return now - self._shown_at >= LINE_SECONDS and current != self._shown
 
     def _draw(self, progress: Progress, running: int) -> None:
         if self._live is None:
@@ -126,27 +126,29 @@ class Console:
             # The cursor must be shown again if the program ends without closing the tracker.
             atexit.register(self.close)
             self._live.start()
-        self._live.update(self._display(progress, running), refresh=True)
+        self._live.update(self._make_display(progress, running), refresh=True)
 
-    def _display(self, progress: Progress, running: int) -> Table:
-        facts = ", ".join(_facts(progress, running))
+    def _make_display(self, progress: Progress, running: int) -> Table:
+        facts = ", ".join(_list_facts(progress, running))
         display = Table.grid(expand=False)
-        display.add_row(Text(f"{_title(progress)}  {facts}", no_wrap=True, overflow="ellipsis"))
+        display.add_row(Text(f"{_format_title(progress)}  {facts}", no_wrap=True, overflow="ellipsis"))
         bar = Table.grid(padding=(0, 1))
         total = max(1, progress.steps_total)
         done = min(progress.steps_done, total)
-        share = Text(f"{done / total:4.0%}  {self._times()}", no_wrap=True, overflow="ellipsis")
+        share = Text(f"{done / total:4.0%}  {self._format_times()}", no_wrap=True, overflow="ellipsis")
         bar.add_row(ProgressBar(total=total, completed=done, width=30), share)
         display.add_row(bar)
         return display
 
-    def _line(self, progress: Progress, running: int) -> str:
+    def _make_line(self, progress: Progress, running: int) -> str:
         steps = f"{progress.steps_done}/{progress.steps_total} steps"
-        return ", ".join([_title(progress), *_facts(progress, running), steps, self._times()])
+        return ", ".join([_format_title(progress), *_list_facts(progress, running), steps, self._format_times()])
 
-    def _times(self) -> str:
-        elapsed, left = self._pace.elapsed_seconds, self._pace.seconds_left
-        return f"{_duration(elapsed)} elapsed" + ("" if left is None else f", at most {_duration(left)} left")
+    def _format_times(self) -> str:
+        elapsed, left = self._rate.elapsed_seconds, self._rate.seconds_left
+        return f"{_format_duration(elapsed)} elapsed" + (
+            "" if left is None else f", at most {_format_duration(left)} left"
+        )
 
     def _print(self, text: str) -> None:
         # A Text, not a string: brackets in messages are not markup.
@@ -159,23 +161,23 @@ def _is_terminal(console: rich.console.Console) -> bool:
     return console.is_interactive and console.file.isatty()
 
 
-def _place(progress: Progress) -> tuple[str, str]:
+def _identify_activity(progress: Progress) -> tuple[str, str]:
     return progress.stage, progress.detail
 
 
-def _title(progress: Progress) -> str:
+def _format_title(progress: Progress) -> str:
     return f"{progress.stage}: {progress.detail}" if progress.detail else progress.stage
 
 
-def _facts(progress: Progress, running: int) -> list[str]:
+def _list_facts(progress: Progress, running: int) -> list[str]:
     facts = [f"{progress.trials_done}/{progress.trials_total} trials", f"{running} running"]
     return facts if progress.tau is None else [*facts, f"tau {progress.tau:.2f}"]
 
 
-def _duration(seconds: float) -> str:
+def _format_duration(seconds: float) -> str:
     """Format seconds as hours, minutes and seconds.
 
-    >>> _duration(3725.4), _duration(9)
+    >>> _format_duration(3725.4), _format_duration(9)
     ('1:02:05', '0:09')
     """
     minutes, rest = divmod(round(seconds), 60)

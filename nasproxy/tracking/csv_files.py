@@ -56,13 +56,13 @@ class CsvTracker:
             CorruptFileError: The file does not have the format of this version.
         """
         with self._lines.turn() as lines:
-            self._remember(lines)
+            self._read_rows(lines)
             rows = self._new_rows(spec, record)
             if rows:
                 header = [] if self._has_header else [FIELDS]
-                self._lines.append(_written([*header, *rows]).splitlines())
+                self._lines.append(_format_csv([*header, *rows]).splitlines())
                 self._has_header = True
-                self._note(spec.key, record.step, record.status.state.value)
+                self._remember_row(spec.key, record.step, record.status.state.value)
 
     def decided(self, state: object) -> None:
         """Do nothing: CSV files hold checks and tables only."""
@@ -71,7 +71,7 @@ class CsvTracker:
         """Write each table, replacing its previous version."""
         for name, rows in tables.items():
             file_name = f"{name}_table.csv" if name == CHECKS else f"{name}.csv"
-            replace_text(self._folder / file_name, _written([list_columns(rows), *make_cells(rows)]))
+            replace_text(self._folder / file_name, _format_csv([list_columns(rows), *make_cells(rows)]))
 
     def close(self) -> None:
         """Do nothing: no file is open between two calls."""
@@ -81,9 +81,9 @@ class CsvTracker:
         new: list[Check | None] = [check for check in record.checks if check.step > known]
         if not new and record.is_failed and spec.key not in self._failed:
             new = [None]
-        return _rows(spec, new, record) if new else []
+        return _make_rows(spec, new, record) if new else []
 
-    def _remember(self, lines: list[str]) -> None:
+    def _read_rows(self, lines: list[str]) -> None:
         if lines and not self._has_header:
             if lines[0] != ",".join(FIELDS):
                 raise CorruptFileError(
@@ -94,20 +94,20 @@ class CsvTracker:
             lines = lines[1:]
         try:
             for row in csv.DictReader(lines, fieldnames=FIELDS):
-                self._note(row["key"], int(row["step"] or 0), row["state"])
+                self._remember_row(row["key"], int(row["step"] or 0), row["state"])
         except ValueError as error:
             raise CorruptFileError(
                 f"{self._lines.path} needs an integer or an empty cell as step, got another value ({error}): "
                 f"restore the file, or move it away to start a new file"
             ) from error
 
-    def _note(self, key: str, step: int, state: str) -> None:
+    def _remember_row(self, key: str, step: int, state: str) -> None:
         self._last_step[key] = max(step, self._last_step.get(key, 0))
         if state == State.FAILED.value:
             self._failed.add(key)
 
 
-def _rows(spec: TrialSpec, checks: Sequence[Check | None], record: TrialRecord) -> list[list[Any]]:
+def _make_rows(spec: TrialSpec, checks: Sequence[Check | None], record: TrialRecord) -> list[list[Any]]:
     task, status = spec.proxy_task, record.status
     what = [spec.key, spec.split.value, spec.seed, *(getattr(task, name) for name in DIMENSIONS)]
     what += [
@@ -123,7 +123,7 @@ def _rows(spec: TrialSpec, checks: Sequence[Check | None], record: TrialRecord) 
     ]
 
 
-def _written(rows: Iterable[Iterable[Any]]) -> str:
+def _format_csv(rows: Iterable[Iterable[Any]]) -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue()

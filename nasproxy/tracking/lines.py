@@ -23,7 +23,7 @@ class SharedLines:
         """Hold the exclusive right to append; yields the lines that others wrote since the last turn."""
         lease = Lease(self.path.with_name(f".{self.path.name}.lock"))
         with lease.hold(str(self.path), wait_seconds=None):
-            yield self._new_lines()
+            yield self._read_new_lines()
 
     def append(self, lines: Sequence[str]) -> None:
         """Append lines in one write; only valid during a turn."""
@@ -31,7 +31,7 @@ class SharedLines:
             append_line(self.path, "\n".join(lines))
             self._read_to = self.path.stat().st_size
 
-    def _new_lines(self) -> list[str]:
+    def _read_new_lines(self) -> list[str]:
         try:
             with self.path.open("rb") as file:
                 file.seek(self._read_to)

@@ -25,12 +25,12 @@ class SentEvents:
 
     Attributes:
         lines: Message of each event; None for a result.
-        told: Number of events sent.
+        sent: Number of events sent.
         result: Digest of the last result sent.
     """
 
     lines: list[str | None] = field(default_factory=list)
-    told: int = 0
+    sent: int = 0
     result: str | None = None
 
 
@@ -48,42 +48,42 @@ class SentRecords:
 
     def trial(self, key: str) -> SentTrial:
         """Return what was sent of a trial."""
-        self._share([])
+        self._exchange([])
         return self._trials.get(key, SentTrial())
 
-    def add_trial(self, key: str, told: SentTrial) -> None:
+    def add_trial(self, key: str, sent: SentTrial) -> None:
         """Record that a trial was sent."""
-        self._share([{"trial": key, "step": told.step, "state": told.state.value}])
+        self._exchange([{"trial": key, "step": sent.step, "state": sent.state.value}])
 
     def events(self) -> SentEvents:
         """Return all events, including those of other jobs."""
-        self._share([])
+        self._exchange([])
         return self._events
 
     def add_event(self, line: str | None) -> int:
         """Record an event, a result if `line` is None; return its number, from 0."""
-        return self._share([{"line": line}]) - 1
+        return self._exchange([{"line": line}]) - 1
 
-    def add_told(self, count: int, result: str | None) -> None:
+    def add_sent(self, count: int, result: str | None) -> None:
         """Record that the first `count` events were sent, and the digest of the last result among them."""
-        self._share([{"told": count, "result": result}])
+        self._exchange([{"told": count, "result": result}])
 
-    def _share(self, entries: list[dict[str, Any]]) -> int:
+    def _exchange(self, entries: list[dict[str, Any]]) -> int:
         """Read the entries of others, then append `entries`; return the number of events."""
         with self._mutex, self._lines.turn() as others:
             own = [json.dumps(entry) for entry in entries]
             self._lines.append(own)
             for line in [*others, *own]:
-                self._take(line)
+                self._apply(line)
             return len(self._events.lines)
 
-    def _take(self, line: str) -> None:
+    def _apply(self, line: str) -> None:
         try:
             entry = json.loads(line)
             if "trial" in entry:
                 self._trials[entry["trial"]] = SentTrial(int(entry["step"]), State(entry["state"]))
             elif "told" in entry:
-                self._events.told, self._events.result = int(entry["told"]), entry["result"]
+                self._events.sent, self._events.result = int(entry["told"]), entry["result"]
             else:
                 self._events.lines.append(entry["line"])
         except (ValueError, KeyError, TypeError, AttributeError) as error:

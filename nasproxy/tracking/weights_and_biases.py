@@ -97,19 +97,19 @@ class WandbTracker:
 
     def trial(self, spec: TrialSpec, record: TrialRecord) -> None:
         """Log a trial that is done or has failed; keep others until the controller ends."""
-        self._submit(self._take_trial, spec, record)
+        self._submit(self._handle_trial, spec, record)
 
     def say(self, message: str) -> None:
         """Log a message to the controller's run."""
         self._journal.add_event(message)
-        self._submit(self._tell_events)
+        self._submit(self._log_events)
 
     def decided(self, state: object) -> None:
         """Do nothing: decisions are reported through `say`."""
 
     def result(self, tables: Mapping[str, Rows], pictures: Sequence[Path]) -> None:
         """Log tables and figures to the controller's run, unless they are unchanged."""
-        self._submit(self._tell_result, tables, pictures)
+        self._submit(self._log_result, tables, pictures)
 
     def close(self) -> None:
         """Log everything that is left, and finish."""
@@ -127,17 +127,17 @@ class WandbTracker:
 
     # The methods below run in the tracker's thread.
 
-    def _take_trial(self, spec: TrialSpec, record: TrialRecord) -> None:
+    def _handle_trial(self, spec: TrialSpec, record: TrialRecord) -> None:
         if record.status.state in FINAL:
             self._unfinished.pop(spec.key, None)
-            self._tell_trial(spec, record)
+            self._log_trial(spec, record)
         else:
             self._unfinished[spec.key] = (spec, record)
 
-    def _tell_trial(self, spec: TrialSpec, record: TrialRecord) -> None:
-        told, state = self._journal.trial(spec.key), record.status.state
-        checks = [check for check in record.checks if check.step > told.step]
-        if not checks and (state is told.state or state not in FINAL):
+    def _log_trial(self, spec: TrialSpec, record: TrialRecord) -> None:
+        sent, state = self._journal.trial(spec.key), record.status.state
+        checks = [check for check in record.checks if check.step > sent.step]
+        if not checks and (state is sent.state or state not in FINAL):
             return
         run = self._open(spec.key, name=name_trial(spec), job_type="trial", config=describe_trial(spec))
         run.define_metric("*", step_metric="step")
@@ -151,19 +151,19 @@ class WandbTracker:
         _finish(run, exit_code=int(record.is_failed))
         self._journal.add_trial(spec.key, SentTrial(record.step, state))
 
-    def _tell_events(self) -> None:
-        if self._has_controller():
+    def _log_events(self) -> None:
+        if self._open_controller():
             self._log_lines(len(self._journal.events().lines))
 
-    def _tell_result(self, tables: Mapping[str, Rows], pictures: Sequence[Path]) -> None:
+    def _log_result(self, tables: Mapping[str, Rows], pictures: Sequence[Path]) -> None:
         digest = _digest(tables, pictures)
-        if not self._has_controller() or digest == self._result_logged:
+        if not self._open_controller() or digest == self._result_logged:
             return
         number = self._journal.add_event(None)
         self._log_lines(number)
-        content = {f"tables/{name}": self._table(rows) for name, rows in tables.items()}
-        content |= {f"pictures/{path.stem}": self._picture(path) for path in pictures}
-        with _staged_in(self._folder / "wandb"):
+        content = {f"tables/{name}": self._make_table(rows) for name, rows in tables.items()}
+        content |= {f"pictures/{path.stem}": self._make_picture(path) for path in pictures}
+        with _stage_tables_in(self._folder / "wandb"):
             self._controller.log(content, step=number)
         self._events_logged, self._result_logged = number + 1, digest
 
@@ -174,26 +174,26 @@ class WandbTracker:
                 self._controller.log({"line": number, "decision": lines[number]}, step=number)
         self._events_logged = max(self._events_logged, end)
 
-    def _has_controller(self) -> bool:
+    def _open_controller(self) -> bool:
         """Open the controller's run unless another job of a sweep holds it; return whether it is open here."""
         if self._controller is None and self._lease.acquire():
             self._controller = self._open("controller", name=self._study, job_type="controller")
             events = self._journal.events()
-            self._events_logged, self._result_logged = events.told, events.result
+            self._events_logged, self._result_logged = events.sent, events.result
         return self._controller is not None
 
     def _finish(self) -> None:
         for spec, record in self._unfinished.values():
-            self._tell_trial(spec, record)
+            self._log_trial(spec, record)
         events = self._journal.events()
-        if events.told < len(events.lines):
-            self._tell_events()
+        if events.sent < len(events.lines):
+            self._log_events()
         self._finish_controller()
 
     def _finish_controller(self) -> None:
         if self._controller is not None:
             _finish(self._controller, exit_code=0)
-            self._journal.add_told(self._events_logged, self._result_logged)
+            self._journal.add_sent(self._events_logged, self._result_logged)
             self._controller = None
             self._lease.release()
 
@@ -232,10 +232,10 @@ class WandbTracker:
             **about,
         )
 
-    def _table(self, rows: Rows) -> Any:
+    def _make_table(self, rows: Rows) -> Any:
         return self._wandb.Table(columns=list_columns(rows), data=make_cells(rows), allow_mixed_types=True)
 
-    def _picture(self, path: Path) -> Any:
+    def _make_picture(self, path: Path) -> Any:
         if path.suffix.lower() in (".svg", ".html"):
             return self._wandb.Html(path.read_text(encoding="utf-8"), inject=False)
         return self._wandb.Image(str(path))
@@ -327,7 +327,7 @@ def _digest(tables: Mapping[str, Rows], pictures: Sequence[Path]) -> str:
 
 
 @contextmanager
-def _staged_in(folder: Path) -> Iterator[None]:
+def _stage_tables_in(folder: Path) -> Iterator[None]:
     """Stage tables for upload in the study's folder instead of the home folder."""
     before = os.environ.get("WANDB_DATA_DIR")
     os.environ["WANDB_DATA_DIR"] = str(folder)

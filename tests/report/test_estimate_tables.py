@@ -65,11 +65,11 @@ def test_a_finished_study_is_compared_with_its_estimate(full_study: Any, tmp_pat
         name: row["device_seconds_middle"] / row["trainings_middle"] * row["actual_trainings"]
         for name, row in rows.items()
     }
-    assert rows["variance"]["price_ratio"] == pytest.approx(
+    assert rows["variance"]["ratio_per_step"] == pytest.approx(
         rows["variance"]["actual_device_seconds"] / same["variance"]
     )
     stages = sum(seconds for name, seconds in same.items() if name != "total")
-    assert rows["total"]["price_ratio"] == pytest.approx(rows["total"]["actual_device_seconds"] / stages)
+    assert rows["total"]["ratio_per_step"] == pytest.approx(rows["total"]["actual_device_seconds"] / stages)
     assert "Estimated and actual cost" in page.path.read_text()
 
 

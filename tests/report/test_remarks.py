@@ -11,13 +11,13 @@ from nasproxy.statistics.worst_case import worst_case_tau
 from nasproxy.trials.proxy_task import ProxyTask
 
 
-def findings_of(author: Any) -> StudyResults:
+def results_of(author: Any) -> StudyResults:
     return read_results(author.folder, time_tolerance=0.05)
 
 
 class TestVertexPractice:
     def test_the_warning_is_shown_before_the_numbers(self, cloud_study: Any, cloud_page: Page) -> None:
-        warning = verdict.judge_study(findings_of(cloud_study)).warning
+        warning = verdict.judge_study(results_of(cloud_study)).warning
         assert warning is not None
         assert "up to 76 % of such acceptances" in warning.text
         html = unescape(cloud_page.path.read_text(encoding="utf-8"))
@@ -25,16 +25,16 @@ class TestVertexPractice:
         assert warning.title in cloud_page.verdict
 
     def test_each_of_its_choices_is_explained(self, cloud_study: Any) -> None:
-        remarks = {remark.title: remark.text for remark in verdict.judge_study(findings_of(cloud_study)).remarks}
+        remarks = {remark.title: remark.text for remark in verdict.judge_study(results_of(cloud_study)).remarks}
         assert "up to 39 % of such acceptances" in remarks["Stopping at the first crossing is optimistically biased."]
         assert "tau by 0.1 to 0.35" in remarks["Reference models selected for spread bias tau upwards."]
         sequential = remarks["Proxy tasks were judged sequentially."]
         assert "went to 1 task listed before width50" in sequential
 
     def test_two_of_the_three_choices_are_remarks_without_a_warning(self, full_study: Any, cloud_study: Any) -> None:
-        assert findings_of(full_study).policy == "race"
-        assert verdict.judge_study(findings_of(full_study)).warning is None
-        unknown = replace(findings_of(cloud_study), policy=None)
+        assert results_of(full_study).policy == "race"
+        assert verdict.judge_study(results_of(full_study)).warning is None
+        unknown = replace(results_of(cloud_study), policy=None)
         assert verdict.judge_study(unknown).warning is None
 
 
@@ -45,7 +45,7 @@ class TestLostModels:
         author.measure_variance()
         author.select_models(start_models=10, models=10)
         author.search({"width50": ProxyTask(width=0.5)}, target=0.6)
-        results = findings_of(author)
+        results = results_of(author)
         task = results.tasks["width50"]
         assert task.final_step is not None
         scores = results.scores_at(task, task.final_step)
@@ -60,14 +60,14 @@ class TestLostModels:
         assert facts["tau-b bounds over any scores of 1 lost model"] == wording.format_interval(bounds.low, bounds.high)
 
     def test_no_bounds_are_shown_if_no_model_was_lost(self, full_study: Any) -> None:
-        table = tables.make_proxy_tasks(findings_of(full_study))
+        table = tables.make_proxy_tasks(results_of(full_study))
         assert all(row["lost"] is None for row in table.rows)
         assert "tau bounds, lost models" not in [column.heading for column in table.columns]
 
 
 class TestCriterionSettings:
     def test_the_criterion_and_the_search_settings_are_shown(self, cloud_study: Any, cloud_page: Page) -> None:
-        values = {row["path"]: row["value"] for row in tables.make_rules(findings_of(cloud_study)).rows}
+        values = {row["path"]: row["value"] for row in tables.make_rules(results_of(cloud_study)).rows}
         assert values["criterion.target"] == 0.65
         assert values["criterion._target_"].endswith("FirstCrossing")
         assert values["search.trials"] == 300
@@ -77,4 +77,4 @@ class TestCriterionSettings:
         assert "proxy_search.policy" in html
 
     def test_unknown_settings_give_an_empty_table(self, cloud_study: Any) -> None:
-        assert tables.make_rules(replace(findings_of(cloud_study), judged_by="{", policy=None)).rows == []
+        assert tables.make_rules(replace(results_of(cloud_study), judged_by="{", policy=None)).rows == []

@@ -55,7 +55,7 @@ def draw_schedule_curves(results: StudyResults) -> Figure:
     assert results.schedules is not None
     curves = [curve for curve in results.schedules.curves if curve.key in results.trials]
     smoothings = list(dict.fromkeys(curve.smoothing for curve in curves))
-    looks = dict(zip(dict.fromkeys(curve.schedule for curve in curves), itertools.cycle(SERIES), strict=False))
+    styles = dict(zip(dict.fromkeys(curve.schedule for curve in curves), itertools.cycle(SERIES), strict=False))
     figure = Figure(figsize=WIDE, dpi=DPI)
     every = figure.subplots(1, len(smoothings), sharey=True, squeeze=False)[0]
     for axes, smoothing in zip(every, smoothings, strict=True):
@@ -63,7 +63,7 @@ def draw_schedule_curves(results: StudyResults) -> Figure:
             if curve.smoothing != smoothing:
                 continue
             checks = results.trials[curve.key].record.checks
-            dashes, (colour, marker) = looks[curve.schedule]
+            dashes, (colour, marker) = styles[curve.schedule]
             words = "failed" if curve.score is None else f"roughness {wording.format_number(curve.smoothness, 3)}"
             steps, scores = [check.step for check in checks], [check.score for check in checks]
             axes.plot(steps, scores, dashes, color=colour, marker=marker, label=f"{curve.schedule} ({words})")
@@ -82,10 +82,10 @@ def draw_selection_scatter(results: StudyResults, iteration: Iteration) -> Figur
         (iteration.kept or (), kept_label, {"color": BLUE, "marker": "o"}),
         (iteration.removed, "removed: too similar", {"color": ORANGE, "marker": "x"}),
     )
-    for numbers, label, look in groups:
-        points = [(score, n) for n in numbers if (score := _candidate_score(results, n, iteration)) is not None]
+    for numbers, label, style in groups:
+        points = [(score, n) for n in numbers if (score := _find_candidate_score(results, n, iteration)) is not None]
         if points:
-            axes.scatter(*zip(*points, strict=True), label=f"{label} ({len(points)})", s=18, linewidths=1.2, **look)
+            axes.scatter(*zip(*points, strict=True), label=f"{label} ({len(points)})", s=18, linewidths=1.2, **style)
     if iteration.failed:
         _draw_failed_candidates(axes, iteration.failed)
     axes.set(xlabel=f"score at step {iteration.until_step}", ylabel="candidate number")
@@ -100,14 +100,14 @@ def draw_reference_scores(results: StudyResults) -> Figure:
     figure, axes = make_figure(WIDE)
     models, sd = sorted((*results.references, *results.added), key=lambda model: -model.score), results.seed_sd
     noise = "" if sd is None else f" \N{PLUS-MINUS SIGN} 1 seed SD ({sd:.2g})"
-    look: dict[str, Any] = {"fmt": "o", "color": BLACK, "elinewidth": 1, "capsize": 2.5}
+    style: dict[str, Any] = {"fmt": "o", "color": BLACK, "elinewidth": 1, "capsize": 2.5}
     for group, label, face in (
         (results.references, f"reference model{noise}", BLACK),
         (results.added, "added after an inconclusive look", "white"),
     ):
         if group:
             ranks = [models.index(model) + 1 for model in group]
-            axes.errorbar(ranks, [m.score for m in group], yerr=sd, label=label, markerfacecolor=face, **look)
+            axes.errorbar(ranks, [m.score for m in group], yerr=sd, label=label, markerfacecolor=face, **style)
     baseline = results.selection.baseline if results.selection else None
     if baseline is not None:
         axes.axhline(baseline.score, color=VERMILION, linestyle="--", label=f"baseline model ({baseline.score:.4g})")
@@ -125,11 +125,11 @@ def _draw_failed_candidates(axes: Any, numbers: Sequence[int]) -> None:
     axes.set_xlim(low - (high - low) * strip / (1 - strip), high)
     place = axes.get_yaxis_transform()
     axes.axvspan(0, strip, transform=axes.transAxes, color=VERMILION, alpha=0.1, linewidth=0)
-    look = {"color": VERMILION, "marker": "v", "s": 20, "transform": place}
-    axes.scatter([strip / 2] * len(numbers), numbers, label=f"failed, no score ({len(numbers)})", **look)
+    style = {"color": VERMILION, "marker": "v", "s": 20, "transform": place}
+    axes.scatter([strip / 2] * len(numbers), numbers, label=f"failed, no score ({len(numbers)})", **style)
 
 
-def _candidate_score(results: StudyResults, number: int, iteration: Iteration) -> float | None:
+def _find_candidate_score(results: StudyResults, number: int, iteration: Iteration) -> float | None:
     assert results.selection is not None
     trial = results.trials.get(results.selection.keys[number])
     check = None if trial is None else trial.record.check_at(iteration.until_step)
