@@ -186,7 +186,7 @@ def test_a_study_whose_trials_have_others_stand_in_for_them_says_so(tmp_path: Pa
     assert "Some models trained by another recipe." in titles
     code, output = cli.run(*DEBUG, "job=list_trials", folder=tmp_path)
     assert code == 0, output
-    lines = [line.split("\t") for line in output.splitlines() if "replaced" in line.split("\t")]
+    lines = [line.split("\t") for line in output.splitlines() if "retried" in line.split("\t")]
     assert len(lines) == sum(bool(record.retries) for record in alone)
     assert any("with a learning rate of 0.1 instead of 0.2" in line[-1] for line in lines)
     assert "micro-batch" in output[output.index("trial\tstage") :].splitlines()[0].split("\t")

@@ -27,7 +27,7 @@ def test_a_dry_run_prints_the_stages_and_creates_no_study(tmp_path: Path) -> Non
     assert code == 0, output
     table = rows(output)
     assert list(table) == ["stage", "variance", "selection", "proxy search", "confirmation", "total"]
-    assert table["stage"] == ["trials", "trainings' worth of steps", "time", "device time", "money"]
+    assert table["stage"] == ["trials", "full-training equivalents", "elapsed time", "device time", "cost"]
     assert table["variance"][:2] == ["2 (2 to 11)", "2.0 (2.0 to 3.5)"], "nine may fail at their first check, a sixth"
     assert table["selection"][:2] == ["5 (5 to 7)", "5.0 (5.0 to 7.0)"], "four candidates more, and the baseline"
     assert table["proxy search"][:2] == ["10", "3.3 (3.3 to 10.0)"], "accepted at the first check, or nowhere"
