@@ -44,7 +44,7 @@ FAULTY = (
     "trainer.check_seconds=0.01",
     "failures.on_nan=lower_rate",
 )
-"""Two of three models fail at first, and other trials stand in for them."""
+"""Two of three models fail at first, and are retried as other trials."""
 
 
 def decisions(folder: Path) -> dict[str, object]:

@@ -22,7 +22,7 @@ from nasproxy.trials.records import TrialRecord
 
 VARIANCE_SEEDS = 5
 """Trainings of the cloud tool's variance measurement."""
-WAYS = ("study", "as_it_is", "mended")
+WAYS = ("study", "as_it_is", "corrected")
 
 
 @dataclass(frozen=True)
@@ -53,14 +53,14 @@ class StageComparison:
         task: Name of the proxy task; None for other stages.
         study: Cost in this study.
         as_it_is: Cost with the cloud tool.
-        mended: Cost with the cloud tool if its two faults were fixed.
+        corrected: Cost with the cloud tool if its two faults were fixed.
     """
 
     stage: str
     task: str | None
     study: Effort | None
     as_it_is: Effort | None
-    mended: Effort | None
+    corrected: Effort | None
 
 
 def compare_with_vertex(results: StudyResults) -> list[StageComparison]:
@@ -88,16 +88,16 @@ def _make_rows(
     plan = settings.start_models, models, settings.remove_per_iteration
     resumed, restarted = selection_cost(*plan), selection_cost(*plan, is_resumed=False)
     as_it_is: dict[tuple[Purpose, str | None], Effort] = {}
-    mended: dict[tuple[Purpose, str | None], Effort] = {}
+    corrected: dict[tuple[Purpose, str | None], Effort] = {}
     as_it_is[Purpose.SELECTION, None] = Effort(restarted, restarted * full_seconds)
-    mended[Purpose.SELECTION, None] = Effort(resumed, resumed * full_seconds)
+    corrected[Purpose.SELECTION, None] = Effort(resumed, resumed * full_seconds)
     variance_cost = _estimate_variance_cost(results, full_steps)
     if variance_cost is not None:
-        as_it_is[Purpose.VARIANCE, None] = mended[Purpose.VARIANCE, None] = variance_cost
+        as_it_is[Purpose.VARIANCE, None] = corrected[Purpose.VARIANCE, None] = variance_cost
     stops = _find_stops(results, trainings, wanted)
     for name, task_trainings in trainings.items():
         as_it_is[Purpose.PROXY_SEARCH, name] = task_trainings.cost_to_end(models, results.time_limit)
-        mended[Purpose.PROXY_SEARCH, name] = task_trainings.cost_until(stops[name], models)
+        corrected[Purpose.PROXY_SEARCH, name] = task_trainings.cost_until(stops[name], models)
     study = {place: _make_effort(cost, full_steps) for place, cost in count_stage_costs(results).items()}
     order = list(Purpose)
     names = list(trainings)
@@ -107,7 +107,7 @@ def _make_rows(
     )
     for stage, task in places:
         place = (stage, task)
-        yield StageComparison(stage.value, task, study.get(place), as_it_is.get(place), mended.get(place))
+        yield StageComparison(stage.value, task, study.get(place), as_it_is.get(place), corrected.get(place))
 
 
 def _estimate_variance_cost(results: StudyResults, full_steps: int) -> Effort | None:

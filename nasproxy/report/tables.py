@@ -129,7 +129,7 @@ def make_not_chosen(results: StudyResults) -> Table:
 def make_vertex_comparison(results: StudyResults) -> Table:
     """Compare this study's cost with that of Vertex AI NAS, as it is and with its two faults fixed."""
     rows = [_make_comparison_row(row) for row in cloud_tool_costs.compare_with_vertex(results)]
-    ways = {"study": "this study", "as_it_is": "Vertex AI NAS as it is", "mended": "Vertex AI NAS, faults fixed"}
+    ways = {"study": "this study", "as_it_is": "Vertex AI NAS as it is", "corrected": "Vertex AI NAS, faults fixed"}
     columns = [
         Column("stage", lambda row: row["stage"], is_number=False),
         Column("proxy task", lambda row: row["proxy_task"] or "", is_number=False),

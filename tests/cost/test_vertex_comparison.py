@@ -26,7 +26,7 @@ def test_the_tools_selection_takes_18_trainings_and_12_if_they_are_resumed(full_
     selection = by_place(compare_with_vertex(results))["selection"]
     full = median(reference.train_seconds for reference in results.references)
     assert selection.as_it_is == Effort(pytest.approx(18.15), pytest.approx(18.15 * full))
-    assert selection.mended == Effort(pytest.approx(12.1), pytest.approx(12.1 * full))
+    assert selection.corrected == Effort(pytest.approx(12.1), pytest.approx(12.1 * full))
     assert selection.study is not None
     assert selection.study.trainings == pytest.approx(12.36, abs=0.01), "stopped one check late, a failure, a baseline"
 
@@ -46,7 +46,7 @@ def test_with_fixed_faults_a_proxy_task_stops_at_its_first_crossing(full_study: 
     assert width50.final_step == 160, "judged by the first crossing, too"
     at_step = [results.trials[key].record.check_at(160) for key in width50.keys]
     seconds = sum(check.train_seconds for check in at_step if check is not None)
-    assert by_place(compare_with_vertex(results))["width50"].mended == Effort(
+    assert by_place(compare_with_vertex(results))["width50"].corrected == Effort(
         pytest.approx(3.2), pytest.approx(seconds)
     )
 
@@ -55,15 +55,15 @@ def test_costs_beyond_the_measured_steps_are_lower_limits(full_study: Any) -> No
     results = findings_of(full_study)
     rows = by_place(compare_with_vertex(results))
     trained = min(results.trials[key].record.step for key in results.tasks["data50"].keys)
-    mended = rows["data50"].mended
-    assert mended is not None
-    assert mended.is_at_least
-    assert mended.trainings == pytest.approx(10 * trained / 500)
-    assert rows["total"].mended is not None
-    assert rows["total"].mended.is_at_least
+    corrected = rows["data50"].corrected
+    assert corrected is not None
+    assert corrected.is_at_least
+    assert corrected.trainings == pytest.approx(10 * trained / 500)
+    assert rows["total"].corrected is not None
+    assert rows["total"].corrected.is_at_least
     shown = {column.heading: column for column in tables.make_vertex_comparison(results).columns}
     (row,) = [row for row in tables.make_vertex_comparison(results).rows if row["stage"] == "total"]
-    assert shown["cloud tool, both faults mended: trainings"].text(row).startswith("\N{GREATER-THAN OR EQUAL TO}")
+    assert shown["cloud tool, both faults corrected: trainings"].text(row).startswith("\N{GREATER-THAN OR EQUAL TO}")
     assert not shown["cloud tool as it is: trainings"].text(row).startswith("\N{GREATER-THAN OR EQUAL TO}")
 
 
@@ -72,7 +72,7 @@ def test_a_later_task_stops_when_it_cannot_be_cheaper_than_the_best(cloud_study:
     rows = by_place(compare_with_vertex(results))
     crossing = results.tasks["width50"].final_train_seconds
     assert crossing is not None
-    later = rows["data25_width50"].mended
+    later = rows["data25_width50"].corrected
     assert later is not None
     assert not later.is_at_least
     known = {check.step: check.median_train_seconds for check in results.tasks["data25_width50"].checks}

@@ -67,11 +67,11 @@ def make_shop(tmp_path: Path, make_runtime: MakeRuntime) -> MakeRuntime:
 
 
 def run(runtime: Runtime, *specs: TrialSpec, until: int = 100) -> list[TrialRecord]:
-    errand = TrainUntil(specs, until)
-    runner.run_stage(errand, runtime)
+    stage = TrainUntil(specs, until)
+    runner.run_stage(stage, runtime)
     records = [runtime.store.read(spec.key) for spec in specs]
     for spec, record in zip(specs, records, strict=True):
-        seen = errand.records[spec.key]
+        seen = stage.records[spec.key]
         assert (seen.checks, seen.retries) == (record.checks, record.retries), "the loop and others agree"
     return records
 

@@ -61,7 +61,7 @@ def test_the_number_of_decisions_does_not_grow_with_the_number_of_trials(make_ta
 def test_a_failed_candidate_is_replaced_while_others_train(make_table: MakeTable, tmp_path: Path) -> None:
     study = Study(make_table(60, failures=0.1), 40, tmp_path, slots=5)
     references = study.select()
-    assert len(references) == 40, "others stand in for those that failed"
+    assert len(references) == 40, "failed candidates are replaced by others"
 
 
 def test_states_of_proxy_tasks_are_not_read_again(make_table: MakeTable, tmp_path: Path) -> None:
