@@ -63,8 +63,16 @@ def test_what_would_have_gone_on_beyond_what_is_known_costs_at_least_that(full_s
     assert rows["total"].mended.is_at_least
     shown = {column.heading: column for column in tables.make_vertex_comparison(results).columns}
     (row,) = [row for row in tables.make_vertex_comparison(results).rows if row["stage"] == "total"]
-    assert shown["cloud tool, both faults mended: trainings"].text(row).startswith("\N{GREATER-THAN OR EQUAL TO}")
-    assert not shown["cloud tool as it is: trainings"].text(row).startswith("\N{GREATER-THAN OR EQUAL TO}")
+    assert (
+        shown["Vertex AI NAS, faults fixed: full-training equivalents"]
+        .text(row)
+        .startswith("\N{GREATER-THAN OR EQUAL TO}")
+    )
+    assert (
+        not shown["Vertex AI NAS as it is: full-training equivalents"]
+        .text(row)
+        .startswith("\N{GREATER-THAN OR EQUAL TO}")
+    )
 
 
 def test_a_later_task_stops_where_it_is_no_cheaper_than_the_best(cloud_study: Any) -> None:
@@ -114,5 +122,9 @@ def test_a_search_that_goes_on_is_not_compared(full_study: Any) -> None:
 
 def test_the_page_says_what_is_computed_and_what_is_assumed(page: Page) -> None:
     html = page.path.read_text(encoding="utf-8")
-    for words in ("Against the cloud tool's way", "the cloud tool was not run", "Assumed: its candidates train as"):
+    for words in (
+        "Comparison with Vertex AI NAS",
+        "the cloud tool was not run",
+        "Assumptions: its candidates train as",
+    ):
         assert words in html
