@@ -45,7 +45,7 @@ def test_a_trainer_with_data_of_its_own_leaves_the_sizes_unknown(tmp_path: Path)
     rows = [line.split("\t") for line in output.splitlines() if "\t" in line]
     assert rows[0] == ["", "architecture"]
     assert len(rows) == 1 + 1 + 5
-    assert "advice: more than 10 values of a choice are each tried too seldom: quality (50), twin (40)" in output
+    assert "advice: with more than 10 values of a choice, each is sampled too rarely: quality (50), twin (40)" in output
 
 
 def test_a_space_that_is_not_built_has_no_sizes_to_miss(tmp_path: Path) -> None:

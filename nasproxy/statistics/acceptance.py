@@ -191,7 +191,7 @@ def decide_acceptance(
     more = _models_needed(n, tau, needed) if tau >= target - ROUNDING else None
     too_few = "; too few models for acceptance at any tau"
     shortfall = too_few if limit is None else f" is below the acceptance threshold {limit:.3f}"
-    suffice = "" if more is None else f"; {more} more models might suffice"
+    suffice = "" if more is None else f"; {more} more model{'s' if more > 1 else ''} might suffice"
     reason = f"tau {tau:.3f} on {n} models {where}{shortfall}{suffice}"
     kind = pending if more is None else VerdictKind.UNDECIDED
     return Verdict(kind, correlation, reason, models_needed=more, needed=limit, lower_limit=lower_limit)

@@ -43,12 +43,12 @@ def test_tau_of_the_stored_scores_equals_tau_of_the_stage(with_a_failure: Any) -
 def test_failed_models_are_drawn_separately(with_a_failure: Any, full_study: Any) -> None:
     results = read_results(with_a_failure.folder, time_tolerance=0.05)
     axes = draw_proxy_against_full(results, results.tasks["width50"]).axes[0]
-    assert "failed, ranks last" in axes.get_legend_handles_labels()[1]
+    assert "failed, ranked last" in axes.get_legend_handles_labels()[1]
     selection = read_results(full_study.folder, time_tolerance=0.05)
     assert selection.selection is not None
     (iteration,) = [iteration for iteration in selection.selection.iterations if iteration.failed]
     labels = draw_selection_scatter(selection, iteration).axes[0].get_legend_handles_labels()[1]
-    assert labels == [f"kept ({len(iteration.kept or ())})", "dropped: like another (4)", "failed, no score (1)"]
+    assert labels == [f"kept ({len(iteration.kept or ())})", "removed: too similar (4)", "failed, no score (1)"]
 
 
 def test_the_curve_of_full_training_ends_at_tau_one(full_study: Any) -> None:
