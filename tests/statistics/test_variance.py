@@ -179,7 +179,7 @@ def test_no_curves_are_not_within_the_limits(curves: list[tuple[list[float], lis
     assert "undefined" in verdict.advice[0]
 
 
-@pytest.mark.parametrize("limits", [{"max_variation": 0.0}, {"max_smoothness": NAN}], ids=str)
+@pytest.mark.parametrize("limits", [{"max_variation": 0.0}, {"max_roughness": NAN}], ids=str)
 def test_a_limit_of_0_is_refused(limits: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match=r"must be above 0, got"):
         judge_variance([], **limits)
