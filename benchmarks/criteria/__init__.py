@@ -1,4 +1,4 @@
-"""The criteria that are compared: those that a study can choose, and two that it cannot."""
+"""The compared criteria: those of `conf/criterion`, and two for comparison only."""
 
 from collections.abc import Callable
 
@@ -14,4 +14,4 @@ CRITERIA: dict[str, Callable[[float], Criterion]] = {
     "alpha_spending": lambda target: AlphaSpending(target=target),
     "group_sequential": lambda target: GroupSequential(target=target),
 }
-"""Each by its name, with a target and otherwise its own defaults."""
+"""Constructors by name, with the target as the argument and defaults otherwise."""

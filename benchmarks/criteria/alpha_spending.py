@@ -1,4 +1,4 @@
-"""A fixed error, spent over the checks as training goes on, as if every check were a test of its own."""
+"""A criterion with alpha spending: a fixed error rate, divided over the checks by training fraction."""
 
 import math
 
@@ -11,14 +11,14 @@ from nasproxy.statistics.score_test import arcsine_deviation
 
 
 class AlphaSpending:
-    """Accept where the test of `true tau is at most target - 0.10` rejects, at the error that a check may spend.
+    """Accepts if a test rejects H0: true tau <= target - 0.10, at the significance level spent on the check.
 
-    The error is spent in proportion to training, divided by the proxy tasks and by the sizes of the reference set.
-    The sum over checks bounds the whole (Bonferroni), however the checks hang together.
+    The error is spent in proportion to the training fraction, and divided by the numbers of proxy tasks and of sizes of
+    the reference set. By the Bonferroni inequality, the total error rate holds for any correlation of the checks.
 
     Args:
-        target: Tau that a good proxy task reaches, in (0.1, 1].
-        alpha: Error over all checks and proxy tasks, in (0, 0.5).
+        target: Tau of a good proxy task, in (0.1, 1].
+        alpha: Error rate over all checks and proxy tasks, in (0, 0.5).
 
     Raises:
         ConfigError: A number is out of range.
@@ -35,7 +35,7 @@ class AlphaSpending:
         self.alpha = alpha
 
     def judge(self, evidence: Evidence) -> Verdict:
-        """Hold tau against the need of this check."""
+        """Compare tau with the threshold of the last check."""
         correlation = evidence.correlation
         limit = None if correlation is None else tau_lower_limit(correlation.tau, correlation.n)
         share = self.alpha / (evidence.plan.tasks * len(evidence.plan.sizes))
@@ -49,15 +49,15 @@ class AlphaSpending:
 
 
 def find_critical_tau(null_tau: float, n: int, alpha: float) -> float | None:
-    """Find the lowest tau at which a score test rejects that the true one is at most `null_tau`.
+    """Find the lowest tau at which a score test rejects H0: true tau <= null_tau.
 
     Args:
-        null_tau: Tau to reject, in (-1, 1).
-        n: Models, at least 5.
-        alpha: Probability of rejecting it where it is true, in (0, 0.5].
+        null_tau: Largest true tau under H0, in (-1, 1).
+        n: Number of models, at least 5.
+        alpha: Significance level, in (0, 0.5].
 
     Returns:
-        The tau, or None where not even a tau of 1 is enough.
+        The critical tau, or None if no tau suffices.
     """
     angle = math.asin(null_tau) + float(stats.norm.isf(alpha) * arcsine_deviation(null_tau, n))
     tau = math.sin(min(angle, math.pi / 2)) + 2 / (n * (n - 1))

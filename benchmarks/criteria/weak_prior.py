@@ -1,4 +1,4 @@
-"""A rule that leans on what learning curves have in common: tau rises with training."""
+"""A criterion with a weak prior on tau, which increases with the training fraction."""
 
 import math
 
@@ -7,24 +7,24 @@ from nasproxy.statistics.deviation import MIN_MODELS, tau_lower_limit
 from nasproxy.statistics.tau_prior import PRIOR_VARIANCE, prior_mean
 
 FACTOR, FACTOR_ADAPTIVE = 2.0, 2.1
-"""Deviations that tau must lie above the floor; more where models may be added, since that is another look."""
+"""Standard deviations that tau must lie above the floor; larger if models can be added, which is a further look."""
 MARGINS = ((10, 0.10), (15, 0.05), (20, 0.03), (25, 0.01))
-"""What few models must show beyond the target and 0.05."""
+"""Extra margin beyond target + 0.05, by maximum number of models."""
 
 
 class WeakPrior:
-    """Accept where tau lies two deviations above the floor, after a weak prior on how tau grows.
+    """Accepts if tau lies two standard deviations above the floor, given a weak prior on tau by training fraction.
 
-    Its constants were fitted to published learning curves at 16 checks and a target of 0.65; more checks, proxy tasks
-    or a higher target make it err more often.
+    Constants were fitted to published learning curves at 16 checks and a target of 0.65; the error rate is higher with
+    more checks, more proxy tasks or a higher target.
 
     Args:
-        target: Tau that a good proxy task reaches, in (0.1, 0.9].
+        target: Tau of a good proxy task, in (0.1, 0.9].
 
     Raises:
         ConfigError: The target lies outside (0, 1].
 
-    Source: measured on nine tables of published curves.
+    Source: Fitted to nine tables of published curves.
     """
 
     min_models = MIN_MODELS
@@ -34,7 +34,7 @@ class WeakPrior:
         self.target = target
 
     def judge(self, evidence: Evidence) -> Verdict:
-        """Hold tau against the need at this fraction of training."""
+        """Compare tau with the threshold at the current fraction of training."""
         factor = FACTOR if len(evidence.plan.sizes) == 1 else FACTOR_ADAPTIVE
         fraction = float(evidence.fractions[-1])
         correlation = evidence.correlation

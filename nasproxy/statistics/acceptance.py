@@ -152,7 +152,7 @@ def check_target(target: float) -> None:
 
 
 def check_error(target: float, alpha: float) -> None:
-    """Refuse a target whose floor is no tau to test against, or an error that is none.
+    """Check that the target exceeds the margin and that the error rate lies in (0, 0.5).
 
     Raises:
         ConfigError: A number is out of range.

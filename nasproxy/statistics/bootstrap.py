@@ -1,4 +1,4 @@
-"""How sure tau is, by drawing the models again."""
+"""Bootstrap of tau over models."""
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -18,22 +18,22 @@ RESAMPLES = 2000
 
 
 def bootstrap_taus(scores: ArrayLike, reference: ArrayLike, *, resamples: int = RESAMPLES, seed: int = 0) -> Floats:
-    """Tau-b of models drawn again with replacement, the same models at all checks.
+    """Compute tau-b on bootstrap samples of the models, the same models at all checks.
 
-    A model that is drawn twice ties with itself; tau-b leaves such pairs out of its denominator.
+    A model that is drawn twice ties with itself; tau-b excludes such pairs from its denominator.
 
     Args:
-        scores: Scores, shape (checks, n_models), higher is better; NaN where a model has none.
-        reference: Full-training scores, shape (n_models,), same order; NaN where a model has none.
-        resamples: Times to draw, at least 1.
-        seed: Seed of the draws; the same one draws the same models.
+        scores: Scores, shape (checks, n_models), higher is better; NaN if missing.
+        reference: Full-training scores, shape (n_models,), same order; NaN if missing.
+        resamples: Number of bootstrap samples, at least 1.
+        seed: Seed of the samples.
 
     Returns:
-        Tau-b, shape (resamples, checks); NaN where a resample leaves it undefined.
+        Tau-b, shape (resamples, checks); NaN if undefined on a sample.
 
     Raises:
         TooFewTrialsError: Fewer than 5 models have a reference score.
-        ValueError: The shapes do not fit, a score is infinite, or `resamples` is below 1.
+        ValueError: The shapes do not match, a score is infinite, or `resamples` is below 1.
 
     Source: Efron (1979).
     """

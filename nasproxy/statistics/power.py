@@ -1,4 +1,4 @@
-"""What a test on few models can notice."""
+"""Test of a verdict against new scores, and its power."""
 
 import math
 from dataclasses import dataclass
@@ -11,19 +11,19 @@ NORMAL = NormalDist()
 
 @dataclass(frozen=True)
 class ContradictionTest:
-    """One-sided test whether new scores contradict a verdict: is the true tau below the one it states?
+    """One-sided test of a verdict against new scores (H0: true tau >= null_tau).
 
-    Fieller's variance holds its error for normal scores from 5 models on, since tau of few models lies, if
-    anything, high.
+    With Fieller's variance, the error rate holds for normal scores from 5 models on, since tau of few models is
+    biased upwards if at all.
 
     Attributes:
-        null_tau: Tau that the verdict states at least, in (-1, 1).
-        n: Models of the new scores.
-        alpha: Probability of contradicting a verdict that is just true.
+        null_tau: Lowest true tau under H0, as stated by the verdict, in (-1, 1).
+        n: Number of models with new scores.
+        alpha: Significance level, in (0, 1).
 
     Raises:
-        ValueError: The tau or alpha is out of range.
-        TooFewTrialsError: Too few models for the variance.
+        ValueError: `null_tau` or `alpha` is out of range.
+        TooFewTrialsError: There are too few models for the variance.
     """
 
     null_tau: float
@@ -39,14 +39,14 @@ class ContradictionTest:
         FIELLER.sd(self.n)
 
     def p_value(self, tau: float) -> float:
-        """Probability of a tau at most as high as the observed one, were the true one the stated one."""
+        """Compute the one-sided p-value of an observed tau."""
         return NORMAL.cdf((float(fisher_z(tau, self.n)) - self._null_z) / self._sd)
 
     def noticeable_tau(self, power: float = 0.8) -> float:
-        """The true tau at which the verdict would be contradicted with this probability.
+        """Compute the true tau that the test detects with the given power.
 
         Raises:
-            ValueError: The power does not lie in (0, 1).
+            ValueError: `power` does not lie in (0, 1).
         """
         return math.tanh(self._null_z - self._sd * (self._critical + _quantile("power", power)))
 

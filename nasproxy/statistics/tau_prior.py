@@ -1,4 +1,4 @@
-"""A prior on tau by training fraction: the mean and variance of atanh(tau) over published learning curves."""
+"""A prior on tau by training fraction: mean and variance of atanh(tau) over published learning curves."""
 
 import math
 
@@ -7,7 +7,7 @@ PRIOR_VARIANCE = 0.5
 
 
 def prior_mean(fraction: float) -> float:
-    """Mean of atanh(tau) after a fraction of training, over published learning curves.
+    """Compute the mean of atanh(tau) after a fraction of training, over published learning curves.
 
     >>> round(math.tanh(prior_mean(0.1)), 2)
     0.66

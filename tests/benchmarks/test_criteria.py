@@ -1,4 +1,4 @@
-"""The criteria that the default is compared with, each against its formula."""
+"""The comparison criteria, tested against their formulas."""
 
 import math
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from nasproxy.statistics.score_test import tau_deviation
 
 
 def judge_perfect_order(rule: Criterion, n: int, plan: LookPlan) -> tuple[VerdictKind, float | None]:
-    """The verdict, and the tau that was needed, at the check before the last one of the plan."""
+    """Return the verdict at the check before the last planned one, with its threshold."""
     order = np.arange(float(n))
     verdict = rule.judge(Evidence(order, np.tile(order, (len(plan.fractions) - 1, 1)), plan))
     return verdict.kind, verdict.needed
