@@ -59,10 +59,10 @@ class Study:
         selection = RandomSelection(models=self.models)
         candidates = [{CHOICE: name} for name in self.table.architectures(list(self.table.check_steps))]
         context = {"recipe": self.recipe, "candidates": candidates, "baseline": None, "seed": 0}
-        state = runner.run_stage(selection.controller(**context, folder=self.folder / "selection"), self.runtime)
+        state = runner.run_stage(selection.make_stage(**context, folder=self.folder / "selection"), self.runtime)
         return state.references or ()
 
-    def controller(self, references: tuple[Reference, ...]) -> ProxySearchStage:
+    def stage(self, references: tuple[Reference, ...]) -> ProxySearchStage:
         """The proxy search, its own one."""
         return ProxySearchStage(
             ProxySearchSettings(),
@@ -121,7 +121,7 @@ def measure_decisions(models: int, checks: int, proxies: int) -> dict[str, float
         study = Study(made(Path(folder), models, checks, proxies), models, Path(folder))
         references = study.select()
         judged, _ = seconds(lambda: judge_last_checks(study, references))
-        controller = study.controller(references)
+        controller = study.stage(references)
         searched, state = seconds(lambda: runner.run_stage(controller, study.runtime))
         assert all(len(task.checks) == checks for task in state.tasks.values())
         decided, _ = seconds(lambda: decide_last_check(study, controller, state))
