@@ -162,7 +162,7 @@ class MemoryTrialStore(_RetryReadingStore):
         """Replace the trial's request."""
         self._requests[key] = request
 
-    def asked(self, key: str) -> Request:
+    def get_request(self, key: str) -> Request:
         """Return the trial's request; without one it runs to its end."""
         return self._requests.get(key, UNLIMITED)
 

@@ -129,11 +129,11 @@ def _resolve_setting(setting: Mapping[str, Any]) -> tuple[str, ProxyTask]:
     phi = values.pop("compound", None)
     if phi is not None:
         scaled = scale_compound(phi)
-        beside = [name for name in COMPOUND_BASES if values.get(name) is not None]
-        if beside:
+        conflicting = [name for name in COMPOUND_BASES if values.get(name) is not None]
+        if conflicting:
             raise ConfigError(
-                f"proxy.compound sets width, depth and image_size together, got {beside[0]} as well: remove one of "
-                f"them; proxy=full proxy.compound={phi:g} replaces the default grid"
+                f"proxy.compound sets width, depth and image_size together, got {conflicting[0]} as well: remove one "
+                f"of them; proxy=full proxy.compound={phi:g} replaces the default grid"
             )
         values.update(scaled)
     following = [name for name in STRENGTHS if values.get(name) == FOLLOW]

@@ -16,7 +16,7 @@ from nasproxy.storage.zero_cost_scores import read_scores
 DEBUG = ("experiment=debug", "references.initial=8", "references.max=0", "criterion=first_crossing")
 
 
-def rows(output: str) -> dict[str, list[str]]:
+def read_rows(output: str) -> dict[str, list[str]]:
     """Read the table's rows by stage."""
     lines = [line.split("\t") for line in output.splitlines() if "\t" in line]
     return {cells[0]: cells[1:] for cells in lines}
@@ -25,12 +25,14 @@ def rows(output: str) -> dict[str, list[str]]:
 def test_a_dry_run_prints_the_stages_and_creates_no_study(tmp_path: Path) -> None:
     code, output = cli.run(*cli.SMALL, "dry_run=true", "cost.price_per_hour=3", folder=tmp_path / "studies")
     assert code == 0, output
-    table = rows(output)
+    table = read_rows(output)
     assert list(table) == ["stage", "variance", "selection", "proxy search", "confirmation", "total"]
     assert table["stage"] == ["trials", "full-training equivalents", "elapsed time", "device time", "cost"]
-    assert table["variance"][:2] == ["2 (2 to 11)", "2.0 (2.0 to 3.5)"], "nine may fail at their first check, a sixth"
-    assert table["selection"][:2] == ["5 (5 to 7)", "5.0 (5.0 to 7.0)"], "four candidates more, and the baseline"
-    assert table["proxy search"][:2] == ["10", "3.3 (3.3 to 10.0)"], "accepted at the first check, or nowhere"
+    assert table["variance"][:2] == ["2 (2 to 11)", "2.0 (2.0 to 3.5)"], (
+        "nine may fail at their first check, at a sixth of the steps"
+    )
+    assert table["selection"][:2] == ["5 (5 to 7)", "5.0 (5.0 to 7.0)"], "four more candidates and the baseline"
+    assert table["proxy search"][:2] == ["10", "3.3 (3.3 to 10.0)"], "accepted at the first check, or not at all"
     assert not (tmp_path / "studies").exists()
 
 
@@ -38,7 +40,7 @@ def test_a_trial_that_cannot_be_timed_is_reported_and_the_rest_is_estimated(tmp_
     faults = ("search_space.choices.fault=[none,crash]", "training.total_steps=12", "training.check_every_steps=1")
     code, output = cli.run(*DEBUG, *faults, "dry_run=true", folder=tmp_path)
     assert code == 0, output
-    assert "total" in rows(output)
+    assert "total" in read_rows(output)
     assert "not timed: quality=" in output
     assert "failed (crash: RuntimeError: the trainer has a mistake)" in output
 
@@ -58,7 +60,7 @@ def test_a_trial_that_cannot_be_timed_is_reported_and_the_rest_is_estimated(tmp_
     ],
 )
 def test_jobs_without_an_estimate_are_refused(tmp_path: Path, overrides: list[str], message: str) -> None:
-    overrides = [override.replace("TABLE", str(table(tmp_path))) for override in overrides]
+    overrides = [override.replace("TABLE", str(write_table(tmp_path))) for override in overrides]
     flags, others = [o for o in overrides if o == "-m"], [o for o in overrides if o != "-m"]
     debug = () if "backend=replay" in overrides else (*DEBUG, "training.check_every_steps=1")
     code, output = cli.run(*flags, *debug, *others, "dry_run=true", folder=tmp_path)
@@ -67,7 +69,7 @@ def test_jobs_without_an_estimate_are_refused(tmp_path: Path, overrides: list[st
     assert "Traceback" not in output
 
 
-def table(folder: Path) -> Path:
+def write_table(folder: Path) -> Path:
     """Write a table of learning curves."""
     path = folder / "curves.csv"
     lines = [
@@ -104,7 +106,7 @@ def test_a_new_study_stores_its_estimate_and_compares_its_cost_with_it(tmp_path:
     code, output = cli.run(*DEBUG, "dry_run=true", folder=tmp_path)
     assert "study debug exists: its finished trials are counted here" in output
     assert folder.estimate.read_bytes() == before[0]
-    assert FolderTrialStore(folder.trials).keys() == trials, "the same proxy task, judged before"
+    assert FolderTrialStore(folder.trials).keys() == trials, "the proxy task was judged before"
 
 
 def test_estimate_first_false_makes_no_estimate(tmp_path: Path) -> None:

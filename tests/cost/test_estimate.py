@@ -20,7 +20,7 @@ SPEEDS = Speeds(
 
 def test_timings_are_interpolated_between_timed_models() -> None:
     assert interpolate_timing(TIMED, 250.0) == Timing(pytest.approx(0.25), pytest.approx(1.75), 4.0)
-    assert interpolate_timing(TIMED, 1000.0).step_seconds == 0.3, "nothing is known beyond the largest"
+    assert interpolate_timing(TIMED, 1000.0).step_seconds == 0.3, "no extrapolation beyond the largest model"
 
 
 def test_models_of_unknown_size_get_the_mean_timing() -> None:
@@ -37,7 +37,7 @@ def test_estimated_seconds_sum_starts_steps_and_checks_in_rounds_of_slots() -> N
     work = Work((SMALL,), None, trials=3, starts=3, steps=30, checks=6)
     cost = estimate_amount([work], SPEEDS, slots=2)
     assert cost.slot_seconds == pytest.approx(3 * 4.0 + 30 * 0.1 + 6 * 1.0)
-    assert cost.elapsed_seconds == pytest.approx(cost.slot_seconds / 3 * 2), "the third waits for a slot"
+    assert cost.elapsed_seconds == pytest.approx(cost.slot_seconds / 3 * 2), "the third trial waits for a slot"
     assert (cost.trials, cost.steps) == (3, 30)
 
 
@@ -46,7 +46,7 @@ def test_a_trial_on_several_devices_occupies_several_slots() -> None:
     cost = estimate_amount([wide], SPEEDS, slots=5, slots_of=lambda task: 2.0 if task == "half" else 1.0)
     each = 4.0 + 10 * 0.05 + 2 * 0.25
     assert cost.slot_seconds == pytest.approx(3 * each * 2)
-    assert cost.elapsed_seconds == pytest.approx(2 * each), "two at once, though a fifth slot is free"
+    assert cost.elapsed_seconds == pytest.approx(2 * each), "two trials at once, although a fifth slot is free"
     assert estimate_amount([alone], SPEEDS, slots=5, slots_of=lambda _: 1.0) == estimate_amount(
         [alone], SPEEDS, slots=5
     )

@@ -34,20 +34,20 @@ def test_steps_checks_and_starts_of_a_real_training_are_timed_separately(
     assert 0 < full.step_seconds < 1
     assert full.check_seconds > 0
     assert full.start_seconds > 0
-    assert not list(tmp_path.glob("nasproxy-*")), "nothing is left"
+    assert not list(tmp_path.glob("nasproxy-*")), "temporary folders are removed"
 
 
 def test_time_between_checks_without_training_counts_as_check() -> None:
     (timing,) = time_trials([make_spec(check_seconds=0.2)], two_slots, cycle=2)
     assert isinstance(timing, Timing)
-    assert timing.step_seconds == pytest.approx(0.015), "what the trainer reports"
-    assert timing.check_seconds >= 0.2 - 2 * 0.015 - 0.01, "a cycle sleeps so long at least"
+    assert timing.step_seconds == pytest.approx(0.015), "as the trainer reports"
+    assert timing.check_seconds >= 0.2 - 2 * 0.015 - 0.01, "the trainer sleeps at least so long before a check"
 
 
 def test_reported_seconds_above_the_measured_time_are_not_used() -> None:
     (timing,) = time_trials([make_spec(total_steps=10_000)], two_slots, cycle=50)
     assert isinstance(timing, Timing)
-    assert timing.step_seconds < 0.015, "it reports more than passed"
+    assert timing.step_seconds < 0.015, "the trainer reports more seconds than passed"
 
 
 def test_a_failed_trial_is_reported_with_its_reason_and_the_others_are_timed() -> None:
@@ -67,7 +67,7 @@ def test_a_trial_that_runs_out_of_memory_is_timed_by_its_retry() -> None:
     assert isinstance(timing, Timing)
     (failure,) = time_trials([spec], two_slots, 2, partial(find_retry, policy=RetrySettings(max_oom_retries=1)))
     assert isinstance(failure, TimingFailure)
-    assert failure.spec.recipe.micro_batch is None, "the one that was asked for is named"
+    assert failure.spec.recipe.micro_batch is None, "the failure names the original trial"
 
 
 def test_a_timing_trial_keeps_its_schedule_and_changes_its_checks() -> None:

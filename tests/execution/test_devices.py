@@ -125,7 +125,7 @@ def test_a_trial_waiting_for_several_devices_is_not_overtaken(tmp_path: Path) ->
             time.sleep(0.01)
         one.start()
         one.join(timeout=0.5)
-        assert not order, "a slot is free, but the other was first"
+        assert not order, "a slot is free, but the other trial came first"
     both.join()
     one.join()
     assert order == [2, 1]

@@ -59,15 +59,15 @@ def test_a_real_training_out_of_memory_ends_on_smaller_micro_batches(
     small = make_runtime(tmp_path / "small", memory_gib=fresh_gib + 0.15, trusted_modules=TRAINED, slots=1)
     record = run(small, spec, max_oom_retries=8)
     assert record.status.state is State.DONE
-    assert {by.cause for by in record.retries} == {Cause.OOM}
+    assert {retry.cause for retry in record.retries} == {Cause.OOM}
     assert "can't allocate memory" in str(small.store.read_alone(spec.key).status.message)
-    assert [check.step for check in record.checks] == [2, 3], "as many steps and checks as it was asked for"
+    assert [check.step for check in record.checks] == [2, 3], "steps and checks are those of the original trial"
     trained = small.store.spec(record.retries[-1].key)
     assert trained.recipe.micro_batch == HUGE_BATCH // 2 ** len(record.retries)
-    assert trained.recipe.trainer["batch_size"] == HUGE_BATCH, "a step is of as many images"
+    assert trained.recipe.trainer["batch_size"] == HUGE_BATCH, "the batch size is unchanged"
 
     large = make_runtime(tmp_path / "large", trusted_modules=TRAINED, slots=1)
-    assert run(large, spec).retries == (), "it is the limit that it ran into"
+    assert run(large, spec).retries == (), "without the limit it is not retried"
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_a_diverged_training_is_retried_by_the_policy(
     record = run(runtime, spec, **policy)
     assert "got nan after step 1" in str(runtime.store.read_alone(spec.key).status.message)
     assert record.status.state is State.DONE
-    assert [(by.cause, by.change) for by in record.retries] == [(Cause.NAN, change)]
+    assert [(retry.cause, retry.change) for retry in record.retries] == [(Cause.NAN, change)]
     assert [check.step for check in record.checks] == [2, 3]
 
 

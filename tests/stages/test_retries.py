@@ -34,17 +34,17 @@ BATCH = 16
 class Notes(Silent):
     """Tracker that keeps all trials and messages it receives."""
 
-    told: list[tuple[str, State, tuple[RetryLink, ...]]] = field(default_factory=list)
-    said: list[str] = field(default_factory=list)
+    trials: list[tuple[str, State, tuple[RetryLink, ...]]] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         super().__init__(study=Path())
 
     def trial(self, spec: TrialSpec, record: TrialRecord) -> None:
-        self.told.append((spec.key, record.status.state, record.retries))
+        self.trials.append((spec.key, record.status.state, record.retries))
 
     def say(self, message: str) -> None:
-        self.said.append(message)
+        self.messages.append(message)
 
 
 def make_spec(fault: str = "none", task: ProxyTask | None = None, quality: int = 50, **recipe: Any) -> TrialSpec:
@@ -53,12 +53,12 @@ def make_spec(fault: str = "none", task: ProxyTask | None = None, quality: int =
     return TrialSpec(architecture, task or ProxyTask(), Split.SEARCH, 0, synthetic.make_recipe(**settings))
 
 
-def halved(spec: TrialSpec, *, times: int = 1) -> TrialSpec:
+def halve_micro_batch(spec: TrialSpec, *, times: int = 1) -> TrialSpec:
     return replace(spec.applied(), recipe=replace(spec.applied().recipe, micro_batch=BATCH // 2**times))
 
 
 @pytest.fixture
-def make_shop(tmp_path: Path, make_runtime: MakeRuntime) -> MakeRuntime:
+def make_retrying_runtime(tmp_path: Path, make_runtime: MakeRuntime) -> MakeRuntime:
     def make(**policy: Any) -> Runtime:
         retry_policy = partial(find_retry, policy=RetrySettings(**policy))
         return replace(make_runtime(tmp_path), retry_policy=retry_policy, tracker=Notes())
@@ -71,37 +71,43 @@ def run(runtime: Runtime, *specs: TrialSpec, until: int = 100) -> list[TrialReco
     runner.run_stage(stage, runtime)
     records = [runtime.store.read(spec.key) for spec in specs]
     for spec, record in zip(specs, records, strict=True):
-        seen = stage.records[spec.key]
-        assert (seen.checks, seen.retries) == (record.checks, record.retries), "the loop and others agree"
+        record_of_stage = stage.records[spec.key]
+        assert (record_of_stage.checks, record_of_stage.retries) == (record.checks, record.retries), (
+            "the stage and other readers get the same record"
+        )
     return records
 
 
-def test_a_trial_out_of_memory_is_retried_with_smaller_micro_batches_to_the_end(make_shop: MakeRuntime) -> None:
-    runtime, spec, sound = make_shop(), make_spec("oom>4"), make_spec(quality=10)
+def test_a_trial_out_of_memory_is_retried_with_smaller_micro_batches_to_the_end(
+    make_retrying_runtime: MakeRuntime,
+) -> None:
+    runtime, spec, sound = make_retrying_runtime(), make_spec("oom>4"), make_spec(quality=10)
     record, other = run(runtime, spec, sound)
-    line = [spec, halved(spec), halved(spec, times=2)]
-    assert runtime.store.keys() == sorted(trial.key for trial in (*line, sound))
+    chain = [spec, halve_micro_batch(spec), halve_micro_batch(spec, times=2)]
+    assert runtime.store.keys() == sorted(trial.key for trial in (*chain, sound))
     assert (record.status.state, [check.step for check in record.checks]) == (State.DONE, list(spec.check_steps))
-    assert [(by.key, by.cause, by.change) for by in record.retries] == [
-        (line[1].key, Cause.OOM, "a micro-batch of 8 instead of 16"),
-        (line[2].key, Cause.OOM, "a micro-batch of 4 instead of 8"),
+    assert [(link.key, link.cause, link.change) for link in record.retries] == [
+        (chain[1].key, Cause.OOM, "a micro-batch of 8 instead of 16"),
+        (chain[2].key, Cause.OOM, "a micro-batch of 4 instead of 8"),
     ]
     assert other.retries == ()
-    alone = [runtime.store.read_alone(trial.key) for trial in line]
+    alone = [runtime.store.read_alone(trial.key) for trial in chain]
     assert [one.status.state for one in alone] == [State.FAILED, State.FAILED, State.DONE]
-    assert record.status.wall_seconds == sum(one.status.wall_seconds for one in alone), "all of it was paid"
+    assert record.status.wall_seconds == sum(one.status.wall_seconds for one in alone), (
+        "the time of all trainings counts"
+    )
 
 
 def test_checks_before_the_failure_stay_and_later_ones_come_from_the_retry(
-    make_shop: MakeRuntime,
+    make_retrying_runtime: MakeRuntime,
 ) -> None:
-    runtime, spec = make_shop(), make_spec("oom>8")
+    runtime, spec = make_retrying_runtime(), make_spec("oom>8")
     (early,) = run(runtime, spec, until=40)
     (record,) = run(runtime, spec, until=100)
     assert early.retries == (), "it fails at step 50"
     assert record.checks[:4] == early.checks
-    rest = runtime.store.read_alone(halved(spec).key).checks
-    assert [check.step for check in rest] == list(spec.check_steps), "the other trial is trained from scratch"
+    rest = runtime.store.read_alone(halve_micro_batch(spec).key).checks
+    assert [check.step for check in rest] == list(spec.check_steps), "the retry trains from scratch"
     assert [check.score for check in record.checks[4:]] == [check.score for check in rest[4:]]
     paid = early.checks[-1].train_seconds
     assert [check.train_seconds for check in record.checks[4:]] == [check.train_seconds + paid for check in rest[4:]]
@@ -110,89 +116,91 @@ def test_checks_before_the_failure_stay_and_later_ones_come_from_the_retry(
 @pytest.mark.parametrize(
     ("policy", "state"), [("fail", State.FAILED), ("lower_rate", State.DONE), ("clip", State.DONE)]
 )
-def test_a_non_finite_loss_follows_the_policy(make_shop: MakeRuntime, policy: str, state: State) -> None:
-    runtime = make_shop(on_nan=policy)
+def test_a_non_finite_loss_follows_the_policy(make_retrying_runtime: MakeRuntime, policy: str, state: State) -> None:
+    runtime = make_retrying_runtime(on_nan=policy)
     (record,) = run(runtime, make_spec("nan>0.06"))
     assert (record.status.state, len(record.retries)) == (state, int(policy != "fail"))
 
 
-def test_a_trial_fails_once_its_retries_are_exhausted(make_shop: MakeRuntime) -> None:
-    runtime = make_shop(max_oom_retries=2, on_nan="lower_rate")
+def test_a_trial_fails_once_its_retries_are_exhausted(make_retrying_runtime: MakeRuntime) -> None:
+    runtime = make_retrying_runtime(max_oom_retries=2, on_nan="lower_rate")
     memory, diverged, crashed = run(runtime, make_spec("oom>1"), make_spec("nan>0.01"), make_spec("crash"))
     assert (memory.status.cause, len(memory.retries)) == (Cause.OOM, 2)
     assert (diverged.status.cause, len(diverged.retries)) == (Cause.NAN, 1)
     assert (crashed.status.cause, crashed.retries) == (Cause.CRASH, ())
 
 
-def test_trackers_receive_each_training_under_its_key_and_each_retry_once(make_shop: MakeRuntime) -> None:
-    runtime, again, spec = make_shop(), make_shop(), make_spec("oom>8")
+def test_trackers_receive_each_training_under_its_key_and_each_retry_once(make_retrying_runtime: MakeRuntime) -> None:
+    runtime, again, spec = make_retrying_runtime(), make_retrying_runtime(), make_spec("oom>8")
     run(runtime, spec)
     run(again, spec)
-    by = RetryLink(halved(spec).key, Cause.OOM, "a micro-batch of 8 instead of 16")
+    link = RetryLink(halve_micro_batch(spec).key, Cause.OOM, "a micro-batch of 8 instead of 16")
     for notes in (runtime.tracker, again.tracker):
         assert isinstance(notes, Notes)
-        assert notes.told == [(spec.key, State.FAILED, (by,)), (by.key, State.DONE, ())]
-    assert runtime.tracker.said == [  # type: ignore[attr-defined]
-        f"trial {spec.key} failed (oom): retrying it as trial {by.key} with a micro-batch of 8 instead of 16"
+        assert notes.trials == [(spec.key, State.FAILED, (link,)), (link.key, State.DONE, ())]
+    assert runtime.tracker.messages == [  # type: ignore[attr-defined]
+        f"trial {spec.key} failed (oom): retrying it as trial {link.key} with a micro-batch of 8 instead of 16"
     ]
-    assert again.tracker.said == []  # type: ignore[attr-defined]
+    assert again.tracker.messages == []  # type: ignore[attr-defined]
 
 
-def test_a_resumed_controller_continues_the_retry(make_shop: MakeRuntime) -> None:
-    runtime, spec = make_shop(), make_spec("oom>8")
+def test_a_resumed_controller_continues_the_retry(make_retrying_runtime: MakeRuntime) -> None:
+    runtime, spec = make_retrying_runtime(), make_spec("oom>8")
     run(runtime, spec, until=60)
-    assert runtime.store.read_alone(halved(spec).key).status.state is State.PAUSED
-    (record,) = run(make_shop(), spec)
+    assert runtime.store.read_alone(halve_micro_batch(spec).key).status.state is State.PAUSED
+    (record,) = run(make_retrying_runtime(), spec)
     assert record.status.state is State.DONE
     assert len(runtime.store.keys()) == 2
 
 
-def test_a_retry_that_was_created_but_not_linked_is_used(make_shop: MakeRuntime) -> None:
-    final, spec = make_shop(max_oom_retries=0), make_spec("oom>8")
+def test_a_retry_that_was_created_but_not_linked_is_used(make_retrying_runtime: MakeRuntime) -> None:
+    final, spec = make_retrying_runtime(max_oom_retries=0), make_spec("oom>8")
     run(final, spec)
-    final.store.create(halved(spec))  # the state after a kill between creating and linking the retry
-    (record,) = run(make_shop(), spec)
+    final.store.create(halve_micro_batch(spec))  # the state after a kill between creating and linking the retry
+    (record,) = run(make_retrying_runtime(), spec)
     assert record.status.state is State.DONE
     assert len(final.store.keys()) == 2
 
 
-def test_a_retry_of_one_trial_can_be_another_original_trial(make_shop: MakeRuntime) -> None:
-    runtime, whole = make_shop(), make_spec("oom>8")
+def test_a_retry_of_one_trial_can_be_another_original_trial(make_retrying_runtime: MakeRuntime) -> None:
+    runtime, large = make_retrying_runtime(), make_spec("oom>8")
     small = make_spec("oom>8", ProxyTask(overrides={"training.micro_batch": 8}))
-    assert small.key == halved(whole).key
-    first, second = run(runtime, whole, small)
+    assert small.key == halve_micro_batch(large).key
+    first, second = run(runtime, large, small)
     assert first.status.state is second.status.state is State.DONE
     assert len(runtime.store.keys()) == 2
 
 
-def test_a_failed_retry_is_retried_again_only_as_an_original_trial(make_shop: MakeRuntime, tmp_path: Path) -> None:
-    runtime = make_shop(on_nan="lower_rate", learning_rate_factor=0.5)
+def test_a_failed_retry_is_retried_again_only_as_an_original_trial(
+    make_retrying_runtime: MakeRuntime, tmp_path: Path
+) -> None:
+    runtime = make_retrying_runtime(on_nan="lower_rate", learning_rate_factor=0.5)
     fast, slow = (make_spec("nan>0.15", ProxyTask(overrides={"trainer.learning_rate": rate})) for rate in (0.4, 0.2))
     first, second = run(runtime, fast, slow)
-    assert (first.status.state, first.status.cause) == (State.FAILED, Cause.NAN), "a rate is lowered once"
-    assert [by.key for by in first.retries] == [slow.key]
+    assert (first.status.state, first.status.cause) == (State.FAILED, Cause.NAN), "the learning rate is lowered once"
+    assert [link.key for link in first.retries] == [slow.key]
     assert (second.status.state, len(second.retries)) == (State.DONE, 1)
     again = FolderTrialStore(tmp_path / "trials")
     assert [again.read(spec.key).status.state for spec in (fast, slow)] == [State.FAILED, State.DONE]
-    assert [record.checks for record in run(make_shop(on_nan="lower_rate"), fast)] == [first.checks]
+    assert [record.checks for record in run(make_retrying_runtime(on_nan="lower_rate"), fast)] == [first.checks]
 
 
-def test_a_trial_that_failed_after_its_last_check_is_not_retried(make_shop: MakeRuntime) -> None:
-    runtime, spec = make_shop(), make_spec("oom_after")
+def test_a_trial_that_failed_after_its_last_check_is_not_retried(make_retrying_runtime: MakeRuntime) -> None:
+    runtime, spec = make_retrying_runtime(), make_spec("oom_after")
     (record,) = run(runtime, spec)
     assert (record.status.cause, record.step) == (Cause.OOM, spec.total_steps)
     assert runtime.store.keys() == [spec.key]
 
 
 def test_a_crashed_retry_gets_new_attempts_and_the_original_trial_stays_failed(
-    make_shop: MakeRuntime, tmp_path: Path
+    make_retrying_runtime: MakeRuntime, tmp_path: Path
 ) -> None:
-    runtime, spec = make_shop(), make_spec("oom>8 broken")
+    runtime, spec = make_retrying_runtime(), make_spec("oom>8 broken")
     (record,) = run(runtime, spec)
     assert (record.status.cause, len(record.retries)) == (Cause.CRASH, 1)
     assert retry_failed_trials(tmp_path / "trials") == 1
     (tmp_path / "fixed").touch()
-    (record,) = run(make_shop(), spec)
+    (record,) = run(make_retrying_runtime(), spec)
     assert record.status.state is State.DONE
     assert isinstance(runtime.store, FolderTrialStore)
     assert runtime.store.read_alone(spec.key).status.cause is Cause.OOM
@@ -224,7 +232,7 @@ class DyingStore(FolderTrialStore):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _control(folder: Path, moment: str, specs: list[TrialSpec]) -> None:
+def _run_controller(folder: Path, moment: str, specs: list[TrialSpec]) -> None:
     store = DyingStore(folder / "trials", moment)
     lease = Lease(folder / "controller.lock")
     lease.acquire()
@@ -234,17 +242,17 @@ def _control(folder: Path, moment: str, specs: list[TrialSpec]) -> None:
 
 @pytest.mark.parametrize("moment", ["made", "linked", "half linked", "asked"])
 def test_a_kill_while_a_retry_is_created_changes_no_result(
-    make_shop: MakeRuntime, make_runtime: MakeRuntime, tmp_path: Path, moment: str
+    make_retrying_runtime: MakeRuntime, make_runtime: MakeRuntime, tmp_path: Path, moment: str
 ) -> None:
     specs = [make_spec("oom>4"), make_spec("oom>8", quality=10)]
-    killed = multiprocessing.get_context("spawn").Process(target=_control, args=(tmp_path, moment, specs))
+    killed = multiprocessing.get_context("spawn").Process(target=_run_controller, args=(tmp_path, moment, specs))
     killed.start()
     killed.join()
     assert killed.exitcode == -signal.SIGKILL
-    runtime = make_shop()
+    runtime = make_retrying_runtime()
     found = run(runtime, *specs)
-    whole = replace(make_runtime(tmp_path / "undisturbed"), retry_policy=runtime.retry_policy, tracker=Notes())
-    expected = run(whole, *specs)
-    assert runtime.store.keys() == whole.store.keys()
+    undisturbed = replace(make_runtime(tmp_path / "undisturbed"), retry_policy=runtime.retry_policy, tracker=Notes())
+    expected = run(undisturbed, *specs)
+    assert runtime.store.keys() == undisturbed.store.keys()
     for one, other in zip(found, expected, strict=True):
         assert (one.checks, one.retries) == (other.checks, other.retries)

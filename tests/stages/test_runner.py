@@ -31,7 +31,7 @@ def make_table(tmp_path: Path) -> MakeTable:
     return make
 
 
-def asked(study: Study) -> Counter[str]:
+def count_decisions(study: Study) -> Counter[str]:
     """Run a study and count the decisions of each stage."""
     counts: Counter[str] = Counter()
 
@@ -54,14 +54,16 @@ def asked(study: Study) -> Counter[str]:
 
 
 def test_the_number_of_decisions_does_not_grow_with_the_number_of_trials(make_table: MakeTable, tmp_path: Path) -> None:
-    small, large = (asked(Study(make_table(count), count, tmp_path / str(count), slots=5)) for count in (40, 160))
-    assert large == small, "each question looks at all trials, so their number must not grow with these"
+    small, large = (
+        count_decisions(Study(make_table(count), count, tmp_path / str(count), slots=5)) for count in (40, 160)
+    )
+    assert large == small, "a decision reads all trials, so the number of decisions must be constant"
 
 
 def test_a_failed_candidate_is_replaced_while_others_train(make_table: MakeTable, tmp_path: Path) -> None:
     study = Study(make_table(60, failures=0.1), 40, tmp_path, slots=5)
     references = study.select()
-    assert len(references) == 40, "failed candidates are replaced by others"
+    assert len(references) == 40, "failed candidates are replaced"
 
 
 def test_states_of_proxy_tasks_are_not_read_again(make_table: MakeTable, tmp_path: Path) -> None:
@@ -71,7 +73,7 @@ def test_states_of_proxy_tasks_are_not_read_again(make_table: MakeTable, tmp_pat
         state = runner.run_stage(stage, study.runtime)
     assert sum(len(task.checks) for task in state.tasks.values()) == 8
     kinds = Counter(call.args[1].__name__ for call in reading.call_args_list)
-    assert kinds["TaskState"] == 0, "what this process wrote it knows"
+    assert kinds["TaskState"] == 0, "states written by this process are cached"
 
 
 def test_states_written_by_another_job_are_read(make_table: MakeTable, tmp_path: Path) -> None:

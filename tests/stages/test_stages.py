@@ -39,7 +39,7 @@ HOPELESS = ProxyTask(overrides={"trainer.noise": 50.0})
 EMPTY_POOL = CandidatePool([], 0, step=5, maximum=0, search_trials=1, full_seconds=1.0)
 
 
-def architectures(count: int, faults: dict[int, str] | None = None) -> list[Architecture]:
+def make_architectures(count: int, faults: dict[int, str] | None = None) -> list[Architecture]:
     qualities = [(37 * i) % 100 for i in range(count)]
     return [{"quality": quality, "fault": (faults or {}).get(i, "none")} for i, quality in enumerate(qualities)]
 
@@ -76,7 +76,7 @@ class Search:
         candidate_pool = settings.pop("candidate_pool", EMPTY_POOL)
         references = [
             Reference(i, architecture, f"reference{i}", float(str(architecture["quality"])), 1.0)
-            for i, architecture in enumerate(architectures(10, faults))
+            for i, architecture in enumerate(make_architectures(10, faults))
         ]
         stage = ProxySearchStage(
             ProxySearchSettings(**settings),
@@ -100,21 +100,21 @@ def search(tmp_path: Path, make_runtime: MakeRuntime) -> Search:
 class TestVariance:
     def test_measures_five_seeds_of_one_model(self, tmp_path: Path, make_runtime: MakeRuntime) -> None:
         runtime = make_runtime(tmp_path)
-        result = measure(tmp_path, runtime, architectures(10)).result
+        result = measure(tmp_path, runtime, make_architectures(10)).result
         assert result is not None
         assert len(set(result.final_scores)) == 5
         assert result.verdict.is_good
-        assert len(runtime.store.keys()) == 5, "the hunt's candidate is the first of the five copies"
+        assert len(runtime.store.keys()) == 5, "the trainable candidate is the first of the five trials"
         written = json.loads((tmp_path / "variance" / "variance_and_smoothness.json").read_text())
         assert written["variance_value"] == result.verdict.variation
 
     def test_skips_candidates_that_do_not_train(self, tmp_path: Path, make_runtime: MakeRuntime) -> None:
-        candidates = architectures(10, {0: "oom", 1: "nan"})
+        candidates = make_architectures(10, {0: "oom", 1: "nan"})
         state = measure(tmp_path, make_runtime(tmp_path), candidates, trainable_fraction=0.6)
         assert state.trainable == 2
 
     def test_stops_when_no_candidate_trains(self, tmp_path: Path, make_runtime: MakeRuntime) -> None:
-        candidates = architectures(3, {0: "oom", 1: "oom", 2: "oom"})
+        candidates = make_architectures(3, {0: "oom", 1: "oom", 2: "oom"})
         with pytest.raises(StageStoppedError, match="and 3 candidates failed"):
             measure(tmp_path, make_runtime(tmp_path), candidates, trainable_fraction=0.6)
 
@@ -122,20 +122,22 @@ class TestVariance:
         self, tmp_path: Path, make_runtime: MakeRuntime
     ) -> None:
         strict = VarianceSettings(max_variation=1e-6)
-        state = measure(tmp_path, make_runtime(tmp_path), architectures(10), max_variation=1e-6)
+        state = measure(tmp_path, make_runtime(tmp_path), make_architectures(10), max_variation=1e-6)
         with pytest.raises(StageStoppedError, match="variance stopped the study"):
             check_variance(state, strict)
         check_variance(state, replace(strict, on_failure="warn"))
 
     def test_a_failure_after_the_last_check_is_ignored(self, tmp_path: Path, make_runtime: MakeRuntime) -> None:
-        state = measure(tmp_path, make_runtime(tmp_path), architectures(10, dict.fromkeys(range(10), "crash_after")))
+        state = measure(
+            tmp_path, make_runtime(tmp_path), make_architectures(10, dict.fromkeys(range(10), "crash_after"))
+        )
         assert state.result is not None
         assert len(state.result.keys) == 5
 
     def test_candidates_are_trained_again_after_the_trainer_is_fixed(
         self, tmp_path: Path, make_runtime: MakeRuntime
     ) -> None:
-        runtime, broken = make_runtime(tmp_path, max_attempts=1), architectures(2, {0: "broken", 1: "broken"})
+        runtime, broken = make_runtime(tmp_path, max_attempts=1), make_architectures(2, {0: "broken", 1: "broken"})
         with pytest.raises(StageStoppedError, match=r"2 candidates failed \(2 x RuntimeError: .*worker.log"):
             measure(tmp_path, runtime, broken, trainable_fraction=0.6)
         (tmp_path / "fixed").touch()
@@ -145,7 +147,7 @@ class TestVariance:
 
 class TestSelection:
     def test_uses_the_rounds_of_the_cloud_tool(self, tmp_path: Path, make_runtime: MakeRuntime) -> None:
-        state = select(tmp_path, make_runtime(tmp_path), architectures(30))
+        state = select(tmp_path, make_runtime(tmp_path), make_architectures(30))
         assert [len(iteration.candidates) for iteration in state.iterations] == [30, 25, 20, 15, 10]
         shares = [round(100 * iteration.fraction, 3) for iteration in state.iterations]
         assert shares == [3.333, 7.333, 12.333, 19.0, 100.0]
@@ -158,14 +160,14 @@ class TestSelection:
 
     def test_no_step_is_trained_twice(self, tmp_path: Path, make_runtime: MakeRuntime) -> None:
         runtime = make_runtime(tmp_path)
-        select(tmp_path, runtime, architectures(30))
+        select(tmp_path, runtime, make_architectures(30))
         for key in runtime.store.keys():
             steps = [check.step for check in runtime.store.read(key).checks]
             assert steps == sorted(set(steps))
 
     def test_failed_candidates_count_as_removed(self, tmp_path: Path, make_runtime: MakeRuntime) -> None:
         runtime = make_runtime(tmp_path, max_attempts=1)
-        state = select(tmp_path, runtime, architectures(12, {3: "oom"}), start_models=12, models=6)
+        state = select(tmp_path, runtime, make_architectures(12, {3: "oom"}), start_models=12, models=6)
         assert state.references is not None
         assert 3 not in {reference.number for reference in state.references}
 
@@ -174,13 +176,13 @@ class TestSelection:
     ) -> None:
         faults = dict.fromkeys(range(4), "oom") | {4: "nan"}
         with pytest.raises(StageStoppedError, match=r"(?s)allows 20% of 12 candidates.*oom .*training.micro_batch"):
-            select(tmp_path, make_runtime(tmp_path), architectures(12, faults), start_models=12, models=12)
+            select(tmp_path, make_runtime(tmp_path), make_architectures(12, faults), start_models=12, models=12)
 
     def test_a_model_with_its_last_check_is_a_reference_while_its_worker_still_runs(self, tmp_path: Path) -> None:
         stage = SpreadSelectionStage(
             SpreadSelection(start_models=6, models=6),
             recipe=RECIPE,
-            candidates=architectures(6),
+            candidates=make_architectures(6),
             baseline=None,
             seed=0,
             folder=tmp_path,
@@ -196,9 +198,9 @@ class TestSelection:
     def test_a_missing_result_file_is_written_again(self, tmp_path: Path, make_runtime: MakeRuntime) -> None:
         runtime = make_runtime(tmp_path)
         small = {"start_models": 6, "models": 6}
-        select(tmp_path, runtime, architectures(6), **small)
+        select(tmp_path, runtime, make_architectures(6), **small)
         (tmp_path / "selection" / "MODEL_SELECTION_STATE.json").unlink()
-        select(tmp_path, runtime, architectures(6), **small)
+        select(tmp_path, runtime, make_architectures(6), **small)
         assert (tmp_path / "selection" / "MODEL_SELECTION_STATE.json").exists()
 
 
@@ -226,22 +228,22 @@ class TestRandomSelection:
         self, tmp_path: Path, make_runtime: MakeRuntime
     ) -> None:
         runtime = make_runtime(tmp_path)
-        state = self.take(tmp_path, runtime, architectures(20), models=6)
+        state = self.take(tmp_path, runtime, make_architectures(20), models=6)
         assert state.references is not None
         assert {reference.number for reference in state.references} == set(range(6))
-        assert len(runtime.store.keys()) == 7, "the baseline is trained beside them"
+        assert len(runtime.store.keys()) == 7, "six references and the baseline"
         assert state.baseline is not None
 
     def test_a_failed_candidate_is_replaced_by_another(self, tmp_path: Path, make_runtime: MakeRuntime) -> None:
         runtime = make_runtime(tmp_path, max_attempts=1)
-        state = self.take(tmp_path, runtime, architectures(20, {2: "oom"}), models=6)
+        state = self.take(tmp_path, runtime, make_architectures(20, {2: "oom"}), models=6)
         assert state.references is not None
         assert {reference.number for reference in state.references} == {0, 1, 3, 4, 5, 6}
 
     def test_too_many_failures_stop_the_stage_with_a_table_of_causes(
         self, tmp_path: Path, make_runtime: MakeRuntime
     ) -> None:
-        candidates = architectures(20, dict.fromkeys(range(4), "oom"))
+        candidates = make_architectures(20, dict.fromkeys(range(4), "oom"))
         with pytest.raises(StageStoppedError, match=r"(?s)allows 20% of .* candidates to fail.*oom"):
             self.take(tmp_path, make_runtime(tmp_path), candidates, models=6)
 
@@ -249,14 +251,14 @@ class TestRandomSelection:
         self, tmp_path: Path, make_runtime: MakeRuntime
     ) -> None:
         runtime = make_runtime(tmp_path, max_attempts=1)
-        candidates = architectures(20, {0: "nan", 1: "oom", 2: "oom", 3: "crash"})
+        candidates = make_architectures(20, {0: "nan", 1: "oom", 2: "oom", 3: "crash"})
         with pytest.raises(StageStoppedError) as stopped:
             self.take(tmp_path, runtime, candidates, models=20, max_failure_ratio=0.15)
         first, heading, *rows, last = str(stopped.value).splitlines()
         assert first == "selection allows 15% of 20 candidates to fail, and 4 did (20%):"
         assert heading.split() == ["cause", "candidates", "for", "example", "what", "to", "do"]
         assert [row.split()[:2] for row in rows] == [["oom", "2"], ["nan", "1"], ["crash", "1"]]
-        assert [row[heading.index("what")] for row in rows] == ["l", "t", "r"], "the columns are straight"
+        assert [row[heading.index("what")] for row in rows] == ["l", "t", "r"], "the columns are aligned"
         for row in rows:
             cause, _, folder = row.split()[:3]
             status = runtime.store.read(folder.removeprefix("trials/")).status
@@ -272,7 +274,7 @@ class TestRandomSelection:
     ) -> None:
         retry_policy = partial(find_retry, policy=RetrySettings(on_nan="lower_rate", max_oom_retries=1))
         runtime = replace(make_runtime(tmp_path, max_attempts=1), retry_policy=retry_policy)
-        candidates = architectures(20, {0: "nan", 1: "oom"})
+        candidates = make_architectures(20, {0: "nan", 1: "oom"})
         recipe = synthetic.make_recipe(
             total_steps=100, check_every_steps=4, noise=0.01, batch_size=16, learning_rate=0.2
         )
@@ -289,21 +291,23 @@ class TestRandomSelection:
     ) -> None:
         retry_policy = partial(find_retry, policy=RetrySettings())
         runtime = replace(make_runtime(tmp_path, max_attempts=1), retry_policy=retry_policy)
-        candidates = architectures(20, dict.fromkeys(range(3), "oom>8"))
+        candidates = make_architectures(20, dict.fromkeys(range(3), "oom>8"))
         recipe = synthetic.make_recipe(total_steps=100, check_every_steps=4, noise=0.01, batch_size=16)
         state = self.take(tmp_path, runtime, candidates, recipe=recipe, models=6)
         assert {model.number for model in state.references or ()} == set(range(6))
-        assert state.keys[0] in {model.key for model in state.references or ()}, "they keep the keys they were given"
+        assert state.keys[0] in {model.key for model in state.references or ()}, (
+            "references keep the keys of the original trials"
+        )
 
     def test_requesting_more_models_keeps_the_trained_ones(self, tmp_path: Path, make_runtime: MakeRuntime) -> None:
         runtime = make_runtime(tmp_path)
-        self.take(tmp_path, runtime, architectures(20), models=5)
+        self.take(tmp_path, runtime, make_architectures(20), models=5)
         before = {key: runtime.store.read(key) for key in runtime.store.keys()}
-        state = self.take(tmp_path, runtime, architectures(20), models=8)
+        state = self.take(tmp_path, runtime, make_architectures(20), models=8)
         assert len(state.references or ()) == 8
         assert {key: runtime.store.read(key) for key in before} == before, "nothing is trained again"
-        fewer = self.take(tmp_path, runtime, architectures(20), models=5)
-        assert len(fewer.references or ()) == 8, "what is known is not forgotten"
+        fewer = self.take(tmp_path, runtime, make_architectures(20), models=5)
+        assert len(fewer.references or ()) == 8, "trained references are kept"
 
 
 class Unsure:
@@ -336,7 +340,7 @@ class TestAddedReferences:
     def test_an_inconclusive_verdict_adds_models_and_judges_the_same_check_again(self, search: Search) -> None:
         task = search.run({"wide": ProxyTask()}, criterion=Unsure(20), candidate_pool=candidate_pool(30)).tasks["wide"]
         assert task.stopping_state is StoppingState.MET_CORRELATION
-        assert len(task.checks) == 1, "twice five were added at the first check"
+        assert len(task.checks) == 1, "five models were added twice at the first check"
         assert (task.checks[0].models, len(task.keys), len(task.added)) == (20, 20, 10)
         assert [model.number for model in task.added] == list(range(100, 110))
         for model in task.added:
@@ -389,14 +393,14 @@ class Counting:
 
     def judge(self, evidence: Evidence) -> Verdict:
         self.tasks.add(evidence.plan.tasks)
-        return Verdict(VerdictKind.ACCEPTED, None, "whatever it is")
+        return Verdict(VerdictKind.ACCEPTED, None, "always accepted")
 
 
 def test_planned_tasks_sets_the_number_of_tasks_for_the_criterion(search: Search) -> None:
-    alone, told = Counting(), Counting()
+    alone, planned = Counting(), Counting()
     search.run({"wide": ProxyTask()}, criterion=alone)
-    search.run({"wide": ProxyTask()}, criterion=told, planned_tasks=4)
-    assert (alone.tasks, told.tasks) == ({1}, {4})
+    search.run({"wide": ProxyTask()}, criterion=planned, planned_tasks=4)
+    assert (alone.tasks, planned.tasks) == ({1}, {4})
 
 
 RACERS = {"full": ProxyTask(), "half": ProxyTask(width=0.5), "tenth": ProxyTask(data_fraction=0.1)}
@@ -453,7 +457,7 @@ class TestProxySearch:
         task = state.tasks["wide"]
         steps = [search.runtime.store.read(key).step for key in task.keys]
         assert task.final_step is not None
-        assert max(steps) <= max(1.5 * task.final_step + 4, 12), "no trial goes on to the end"
+        assert max(steps) <= max(1.5 * task.final_step + 4, 12), "no trial trains to the end"
 
     def test_chooses_the_cheapest_task_and_stops_those_that_cannot_be_cheaper(self, search: Search) -> None:
         tasks = {"half": ProxyTask(width=0.5), "full": ProxyTask(), "tenth": ProxyTask(data_fraction=0.1)}
@@ -485,7 +489,7 @@ class TestProxySearch:
         assert task.stopping_state is StoppingState.EXCEEDED_TIME_LIMIT
         assert task.checks[-2].rated_seconds < 0.3 <= task.checks[-1].rated_seconds
         both = search.run({"two": replace(HOPELESS, devices=2)}, target=1.0, train_seconds_limit=0.3).tasks["two"]
-        assert both.final_step == task.final_step, "the limit is one of the clock"
+        assert both.final_step == task.final_step, "the limit is not multiplied by the devices"
 
     def test_a_task_is_accepted_for_its_median_score(self, search: Search) -> None:
         state = search.run({"hopeless": HOPELESS}, target=1.0, desired_score=-100.0)
@@ -513,7 +517,7 @@ class TestProxySearch:
         faults = dict.fromkeys(range(4), "crash")
         task = search.run({"hopeless": HOPELESS}, target=1.0, faults=faults).tasks["hopeless"]
         assert task.stopping_state is StoppingState.EXCESS_FAILURES
-        assert [check.step for check in task.checks] == list(range(4, 49, 4)), "until the step that they failed at"
+        assert [check.step for check in task.checks] == list(range(4, 49, 4)), "checks before the failure are judged"
         assert all(check.correlation is not None and check.correlation.n == 10 for check in task.checks)
 
     def test_a_task_accepted_by_other_rules_does_not_stop_tasks(self, search: Search) -> None:

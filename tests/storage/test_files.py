@@ -171,7 +171,7 @@ class TestMemoryTrialStore(StoreContract):
         return store.write
 
     def test_a_request_replaces_the_one_before(self, store: MemoryTrialStore) -> None:
-        assert store.asked(SPEC.key) == Request(), "without a request a trial runs to its end"
+        assert store.get_request(SPEC.key) == Request(), "without a request a trial runs to its end"
         store.request(SPEC.key, Request(until_step=5))
         store.request(SPEC.key, Request(stop=True))
-        assert store.asked(SPEC.key) == Request(stop=True)
+        assert store.get_request(SPEC.key) == Request(stop=True)

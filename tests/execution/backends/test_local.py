@@ -33,10 +33,12 @@ class TestLocalBackend(ProcessBackendContract):
             backend.close()
 
 
-def abandon(store: FolderTrialStore, spec: TrialSpec, *, after_step: int = 1) -> "multiprocessing.process.BaseProcess":
+def abandon_worker(
+    store: FolderTrialStore, spec: TrialSpec, *, after_step: int = 1
+) -> "multiprocessing.process.BaseProcess":
     """Start a worker from a controller, kill the controller after a check and return it."""
     context = multiprocessing.get_context("spawn")
-    controller = context.Process(target=_control, args=(store.root, spec))
+    controller = context.Process(target=_run_controller, args=(store.root, spec))
     controller.start()
     while not is_held(store.folder(spec.key).lock) or store.read(spec.key).step < after_step:
         time.sleep(0.02)
@@ -46,7 +48,7 @@ def abandon(store: FolderTrialStore, spec: TrialSpec, *, after_step: int = 1) ->
     return controller
 
 
-def _control(root: Path, spec: TrialSpec) -> None:
+def _run_controller(root: Path, spec: TrialSpec) -> None:
     store = FolderTrialStore(root)
     lease = Lease(root.parent / "controller.lock")
     lease.acquire()
@@ -59,7 +61,7 @@ def _control(root: Path, spec: TrialSpec) -> None:
 
 def test_a_worker_whose_controller_is_killed_stops_at_its_next_check(tmp_path: Path) -> None:
     store, spec = FolderTrialStore(tmp_path / "trials"), make_spec(check_seconds=0.3)
-    abandon(store, spec)
+    abandon_worker(store, spec)
     deadline = time.monotonic() + 20
     while is_held(store.folder(spec.key).lock):
         assert time.monotonic() < deadline
@@ -69,10 +71,10 @@ def test_a_worker_whose_controller_is_killed_stops_at_its_next_check(tmp_path: P
 
 def test_a_hung_worker_of_a_dead_controller_is_killed_and_its_trial_counts_as_lost(tmp_path: Path) -> None:
     store, spec = FolderTrialStore(tmp_path / "trials"), make_spec(fault="hang")
-    abandon(store, spec, after_step=40)  # it hangs before the next check
+    abandon_worker(store, spec, after_step=40)  # it hangs before the next check
     backend = LocalBackend(store, slots=1, hang_seconds=1.0, max_attempts=1)
     backend.submit(spec.key, store.create(spec))
-    assert backend.live() == {spec.key}, "it is taken over as it is"
+    assert backend.live() == {spec.key}, "the running worker is adopted"
     deadline = time.monotonic() + 30
     while backend.live():
         assert time.monotonic() < deadline
@@ -88,7 +90,7 @@ def test_zero_cost_scores_are_measured_in_worker_processes(tmp_path: Path) -> No
     broken = replace(full, architecture={**full.architecture, "stage1.repeats": 0})
     backend = LocalBackend(FolderTrialStore(tmp_path / "trials"), slots=1)
     scores = backend.zero_costs([full, narrow, small, broken])
-    assert scores[3] is None, "a model that cannot be built is no reason to stop"
+    assert scores[3] is None, "a model that cannot be built has no scores"
     whole, thin, tiny = (score for score in scores[:3] if score is not None)
     assert whole.parameters == tiny.parameters > thin.parameters
     assert whole.flops is not None
@@ -106,7 +108,7 @@ def test_a_model_that_kills_the_scoring_process_has_no_scores_and_the_others_do(
     assert scores[0] == scores[2]
 
 
-def end(backend: LocalBackend, store: FolderTrialStore, spec: TrialSpec) -> Status:
+def run_to_end(backend: LocalBackend, store: FolderTrialStore, spec: TrialSpec) -> Status:
     """Run a trial until its worker has ended and return its status."""
     backend.submit(spec.key, store.create(spec))
     while backend.live():
@@ -116,14 +118,14 @@ def end(backend: LocalBackend, store: FolderTrialStore, spec: TrialSpec) -> Stat
 
 def test_the_message_of_a_killed_worker_names_the_likely_cause(tmp_path: Path) -> None:
     store = FolderTrialStore(tmp_path / "trials")
-    status = end(LocalBackend(store, slots=1, max_attempts=1), store, make_spec(fault="die"))
+    status = run_to_end(LocalBackend(store, slots=1, max_attempts=1), store, make_spec(fault="die"))
     assert status.cause is Cause.LOST
     assert "often by the kernel because memory ran out: set backend.memory_gib" in str(status.message)
 
 
 def test_the_message_of_a_hung_worker_does_not_blame_memory(tmp_path: Path) -> None:
     store = FolderTrialStore(tmp_path / "trials")
-    status = end(LocalBackend(store, slots=1, max_attempts=1, hang_seconds=1.0), store, make_spec(fault="hang"))
+    status = run_to_end(LocalBackend(store, slots=1, max_attempts=1, hang_seconds=1.0), store, make_spec(fault="hang"))
     assert status.cause is Cause.LOST
     assert str(status.message).startswith("its worker was killed after 1 s without a heartbeat: ")
     assert "raise backend.hang_seconds" in str(status.message)
@@ -136,7 +138,7 @@ def test_a_worker_with_output_or_heartbeat_is_not_hung(tmp_path: Path, sign: str
     spec = replace(spec, recipe=replace(spec.recipe, trainer=trainer, check_every_steps=None))
     store = FolderTrialStore(tmp_path / "trials")
     backend = LocalBackend(store, slots=1, max_attempts=1, hang_seconds=1.5, trusted_modules=("helpers",))
-    assert end(backend, store, spec).state is State.DONE
+    assert run_to_end(backend, store, spec).state is State.DONE
 
 
 @pytest.mark.parametrize(
@@ -157,7 +159,7 @@ def test_threads_of_all_processes_add_up_to_the_cores(
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     store, spec = FolderTrialStore(tmp_path / "trials"), make_spec()
     spec = replace(spec, recipe=replace(spec.recipe, devices=devices))
-    status = end(LocalBackend(store, device_type="cuda", **settings), store, spec)
+    status = run_to_end(LocalBackend(store, device_type="cuda", **settings), store, spec)
     assert (status.state, status.threads) == (State.DONE, max(1, len(os.sched_getaffinity(0)) // processes))
 
 

@@ -27,7 +27,9 @@ FILES = sorted(path.stem for path in (ROOT / "conf" / "proxy").glob("*.yaml"))
 def test_every_named_proxy_task_passes_the_preflight(name: str) -> None:
     for task in grid.span_grid(conf(f"proxy/{name}")).values():
         notes = preflight(digits_spec(task))
-        assert len(notes) == (task.augmentation != 1.0), "the digits' trainer augments nothing, and says no more"
+        assert len(notes) == (task.augmentation != 1.0), (
+            "only augmentation gives a note, because the trainer of the digits has none"
+        )
 
 
 def test_a_proxy_task_reduces_data_and_model() -> None:
@@ -37,7 +39,7 @@ def test_a_proxy_task_reduces_data_and_model() -> None:
     )
     whole, half = (TrialContext(Path(), spec).load_data() for spec in (full, small))
     assert len(half.train_images) == len(whole.train_images) // 2
-    assert len(half.valid_images) == len(whole.valid_images), "validation data never shrinks"
+    assert len(half.valid_images) == len(whole.valid_images), "validation data is never reduced"
     assert half.train_images.shape[2:] == (9, 9)
     assert whole.train_images.shape[2:] == (12, 12)
     sizes = [
@@ -75,7 +77,7 @@ def test_a_model_with_the_wrong_number_of_outputs_is_refused() -> None:
         preflight(digits_spec(proxy_task.ProxyTask(), model={"_target_": "helpers.user_code.three_outputs"}))
 
 
-def raised(error: Exception, cause: Exception | None = None) -> Exception:
+def chain_errors(error: Exception, cause: Exception | None = None) -> Exception:
     error.__cause__ = cause
     return error
 
@@ -92,14 +94,17 @@ def raised(error: Exception, cause: Exception | None = None) -> Exception:
         (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), Cause.OOM),
         (RuntimeError("std::bad_alloc"), Cause.OOM),
         (OSError(errno.ENOMEM, "Cannot allocate memory"), Cause.OOM),
-        (raised(ValueError("the step failed"), raised(RuntimeError("in a rank"), MemoryError())), Cause.OOM),
+        (
+            chain_errors(ValueError("the step failed"), chain_errors(RuntimeError("in a rank"), MemoryError())),
+            Cause.OOM,
+        ),
         (NonFiniteScoreError("got nan"), Cause.NAN),
         (FloatingPointError("overflow"), Cause.NAN),
-        (raised(RuntimeError("a callback failed"), NonFiniteScoreError("got nan")), Cause.NAN),
+        (chain_errors(RuntimeError("a callback failed"), NonFiniteScoreError("got nan")), Cause.NAN),
         (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), Cause.CRASH),
-        (raised(RuntimeError("the loader failed"), KeyError("path")), Cause.CRASH),
+        (chain_errors(RuntimeError("the loader failed"), KeyError("path")), Cause.CRASH),
         (ProgramError("sh ended with exit status 1: warning: not enough memory to cache, KeyError: 3"), Cause.CRASH),
-        (raised(DataError("a.png: Cannot allocate"), OSError(errno.ENOMEM, "Cannot allocate memory")), Cause.OOM),
+        (chain_errors(DataError("a.png: Cannot allocate"), OSError(errno.ENOMEM, "Cannot allocate memory")), Cause.OOM),
     ],
 )
 def test_the_cause_of_a_failure_is_found_from_its_error(error: Exception, cause: Cause) -> None:
@@ -119,4 +124,4 @@ def test_preflights_in_one_process_load_a_dataset_once() -> None:
     fingerprint = user_code.counted().fingerprint
     for task in (ProxyTask(), ProxyTask(width=0.5), ProxyTask(data_fraction=0.5)):
         preflight(digits_spec(task, data=data, data_fingerprint=fingerprint), datasets)
-    assert user_code.COUNT[0] - before == 2, "once here, and once for all three"
+    assert user_code.COUNT[0] - before == 2, "one load in this test, and one for all three trials"

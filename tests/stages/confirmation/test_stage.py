@@ -38,7 +38,7 @@ TRICKY = {"half": ProxyTask(width=0.5, overrides=REVERSED), "full": ProxyTask()}
 EMPTY_POOL = CandidatePool([], 0, step=5, maximum=0, search_trials=1, full_seconds=1.0)
 
 
-def architectures(count: int, faults: dict[int, str] | None = None) -> list[Architecture]:
+def make_architectures(count: int, faults: dict[int, str] | None = None) -> list[Architecture]:
     return [{"quality": (37 * i) % 100, "fault": (faults or {}).get(i, "none")} for i in range(count)]
 
 
@@ -70,7 +70,7 @@ class Study:
     def references(self) -> list[Reference]:
         return [
             Reference(i, architecture, f"reference{i}", float(str(architecture["quality"])), 1.0)
-            for i, architecture in enumerate(architectures(10, self.faults))
+            for i, architecture in enumerate(make_architectures(10, self.faults))
         ]
 
     @property
@@ -136,7 +136,7 @@ class TestConfirmationRuns:
         state = study.confirm(task)
         assert state.outcome is ConfirmationOutcome.STANDS
         assert len(state.keys) == 10
-        assert not set(state.keys) & set(task.keys), "another schedule is another training"
+        assert not set(state.keys) & set(task.keys), "another schedule needs other trials"
         for mine, theirs in zip(state.keys, task.keys, strict=True):
             retrained, searched = study.runtime.store.spec(mine), study.runtime.store.spec(theirs)
             assert retrained.total_steps == task.final_step
@@ -155,7 +155,7 @@ class TestConfirmationRuns:
         assert result.correlation is not None
         assert result.pooled is not None
         assert result.stated_tau == 0.65
-        assert result.noticeable_tau == pytest.approx(0.10, abs=0.01), "ten models notice little"
+        assert result.noticeable_tau == pytest.approx(0.10, abs=0.01), "ten models give little power"
         assert result.p_value is not None
         assert result.p_value > 0.05
 
@@ -279,7 +279,7 @@ class TestFreshModels:
         assert state.fresh.result.correlation.n == 6
         assert state.result is not None
         assert state.result.correlation is not None
-        assert state.result.correlation.n == 10, "apart from the verdict's own models"
+        assert state.result.correlation.n == 10, "fresh models do not count for the verdict"
 
     def test_failed_fresh_models_are_replaced_and_counted(self, study: Study) -> None:
         study.fresh_faults = {1: "oom", 4: "nan"}
@@ -299,7 +299,7 @@ class TestFreshModels:
         assert eight.fresh is not None
         assert eight.fresh.trainable == 8
         assert len(study.records()) == len(trained) + 16, "the first five are not trained again"
-        assert study.confirm(task) == eight, "what is known is not forgotten"
+        assert study.confirm(task) == eight, "stored results are kept"
 
     def test_are_not_trained_for_a_contradicted_winner(self, study: Study) -> None:
         study.search(TRICKY)
@@ -369,4 +369,4 @@ def test_a_study_killed_at_every_decision_has_the_same_results(tmp_path: Path, m
     assert set(calm.records()) == set(fragile.records())
     for record in fragile.records().values():
         steps = [check.step for check in record.checks]
-        assert steps == sorted(set(steps)), "nothing is trained twice"
+        assert steps == sorted(set(steps)), "no step is trained twice"

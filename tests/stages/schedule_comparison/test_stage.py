@@ -27,10 +27,10 @@ TRAINER = {"_target_": "nasproxy.trainers.plain_pytorch.train", "schedule": "cos
 
 
 def compare(folder: Path, runtime: Runtime, tasks: Any = TASKS, fault: str = "none") -> ScheduleComparisonState:
-    return runner.run_stage(controller_of(folder, tasks, fault), runtime)
+    return runner.run_stage(make_stage(folder, tasks, fault), runtime)
 
 
-def controller_of(folder: Path, tasks: Any = TASKS, fault: str = "none") -> ScheduleComparisonStage:
+def make_stage(folder: Path, tasks: Any = TASKS, fault: str = "none") -> ScheduleComparisonStage:
     architecture: Architecture = {"quality": 60, "fault": fault}
     return ScheduleComparisonStage(tasks, recipe=RECIPE, architecture=architecture, seed=0, folder=folder / "schedules")
 
@@ -78,7 +78,7 @@ def test_a_crashed_training_is_measured_after_its_cause_is_fixed(tmp_path: Path,
 def test_a_failure_after_the_last_check_is_ignored_and_a_flat_curve_has_no_smoothness(
     tmp_path: Path,
 ) -> None:
-    stage = controller_of(tmp_path)
+    stage = make_stage(tmp_path)
     state = stage.load()
     risen, flat = ([Check(step, score, 1.0) for step in (50, 100)] for score in (0.25, 0.5))
     risen[1] = replace(risen[1], score=0.75)

@@ -181,7 +181,7 @@ class ReplayBackend:
             key, _ = self._queue.popitem(last=False)
             record, curve = self.store.read(key), self._find_curve(self.store.spec(key))
             run = _Run(curve, started_at=self._clock.now(), checks_at_start=len(record.checks), status=record.status)
-            run.plan_end(self.store.asked(key), run.checks_at_start)
+            run.plan_end(self.store.get_request(key), run.checks_at_start)
             self._running[key] = run
             self._write_progress(key, run, run.checks_at_start)
             started.append(key)
@@ -190,7 +190,7 @@ class ReplayBackend:
     def _update_planned_ends(self) -> None:
         """Update the planned end of running trials whose request has changed."""
         for key, run in self._running.items():
-            request = self.store.asked(key)
+            request = self.store.get_request(key)
             if request is not run.request:
                 # A trainer reads the request after each check, so it finishes the current one first.
                 run.plan_end(request, run.checks_by(self._clock.now()) + 1)

@@ -21,7 +21,7 @@ def write(folder: Path, *lines: str, header: str = HEADER, name: str = "curves.c
     return path
 
 
-def changed(row: int, line: str) -> list[str]:
+def replace_row(row: int, line: str) -> list[str]:
     """Replace one row of the valid table; row 2 is the first below the header."""
     return [line if place == row - 2 else text for place, text in enumerate(GOOD)]
 
@@ -58,32 +58,35 @@ def test_parquet_is_read_like_csv(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        (changed(3, "a,full,0,1,0.6,2.0"), r"row 3: .*one check per step, got step 1 of architecture 'a'.*remove one"),
         (
-            changed(4, "b,full,0,1,nan,1.0"),
+            replace_row(3, "a,full,0,1,0.6,2.0"),
+            r"row 3: .*one check per step, got step 1 of architecture 'a'.*remove one",
+        ),
+        (
+            replace_row(4, "b,full,0,1,nan,1.0"),
             r"row 4: score must be a number, got nothing or NaN: remove the row",
         ),
-        (changed(4, "b,full,0,1,,1.0"), r"row 4: score must be a number, got nothing or NaN"),
-        (changed(5, "b,full,0,3,0.7,2.5"), r"row 5: .*need the same steps, got step 3 instead of 2"),
+        (replace_row(4, "b,full,0,1,,1.0"), r"row 4: score must be a number, got nothing or NaN"),
+        (replace_row(5, "b,full,0,3,0.7,2.5"), r"row 5: .*need the same steps, got step 3 instead of 2"),
         (list(GOOD[:3]), r"row 4: .*need the same steps, got 1 checks instead of 2.*: set `status`"),
-        (changed(2, "a,full,0,1,good,1.0"), r"row 2: score must be a number, got 'good': remove the text"),
-        (changed(2, "a,full,0,0,0.5,1.0"), r"row 2: step must be a whole number of at least 1, got 0: count"),
-        (changed(2, "a,full,0,1.5,0.5,1.0"), r"row 2: step must be a whole number of at least 1, got 1.5"),
-        (changed(2, "a,full,0,1,inf,1.0"), r"row 2: score must be finite, got infinity: remove the row"),
+        (replace_row(2, "a,full,0,1,good,1.0"), r"row 2: score must be a number, got 'good': remove the text"),
+        (replace_row(2, "a,full,0,0,0.5,1.0"), r"row 2: step must be a whole number of at least 1, got 0: count"),
+        (replace_row(2, "a,full,0,1.5,0.5,1.0"), r"row 2: step must be a whole number of at least 1, got 1.5"),
+        (replace_row(2, "a,full,0,1,inf,1.0"), r"row 2: score must be finite, got infinity: remove the row"),
         (
-            changed(2, "a,full,0,1,0.5,0"),
+            replace_row(2, "a,full,0,1,0.5,0"),
             r"row 2: train_seconds must be above 0, got 0: use the cumulative",
         ),
         (
-            changed(3, "a,full,0,2,0.6,0.5"),
+            replace_row(3, "a,full,0,2,0.6,0.5"),
             r"row 3: train_seconds must not decrease, got 0.5 .*not the time of each",
         ),
         (
-            changed(2, "a,full,first,1,0.5,1.0"),
+            replace_row(2, "a,full,first,1,0.5,1.0"),
             r"row 2: seed must be a whole number, got 'first': use numbers",
         ),
-        (changed(2, ",full,0,1,0.5,1.0"), r"row 2: architecture must not be empty, got nothing: fill it in"),
-        (changed(2, "a,full,0,1,0.5"), r"row 2: a row needs 6 values, as many as the header, got 5: separate"),
+        (replace_row(2, ",full,0,1,0.5,1.0"), r"row 2: architecture must not be empty, got nothing: fill it in"),
+        (replace_row(2, "a,full,0,1,0.5"), r"row 2: a row needs 6 values, as many as the header, got 5: separate"),
         ([], r"needs a row for each check of each training, got none below its header: add rows"),
     ],
 )
