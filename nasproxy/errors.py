@@ -2,12 +2,14 @@
 
 import sysconfig
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
 def describe_error(error: BaseException) -> str:
     """An error of somebody else's code in a line: its kind, what it says, and the line of theirs that led to it."""
-    text = f"{type(error).__name__}: {error}"
+    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     theirs = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_theirs(Path(frame.filename))]
     return f"{text} ({theirs[-1].filename}, line {theirs[-1].lineno})" if theirs else text
 
@@ -17,6 +19,26 @@ def _is_theirs(file: Path) -> bool:
     ours = Path(__file__).parent
     foreign = [ours, *(Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib"))]
     return file.is_absolute() and not any(file.is_relative_to(folder) for folder in foreign)
+
+
+@contextmanager
+def forbid_exit(what: str) -> Iterator[None]:
+    """Let somebody else's code raise errors, but not end this program: `sys.exit` in it becomes an error of ours.
+
+    Args:
+        what: The name of that code, for the error.
+
+    Raises:
+        ConfigError: It raised SystemExit, or another BaseException that is neither an error nor Ctrl-C.
+    """
+    try:
+        yield
+    except (Exception, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        raise ConfigError(
+            f"{what} must not end the program, and raised {describe_error(error)}: let it return or raise an error"
+        ) from error
 
 
 class NasproxyError(Exception):
@@ -37,6 +59,10 @@ class DataError(NasproxyError):
 
 class CorruptFileError(NasproxyError):
     """A file of the study cannot be read; nothing was changed."""
+
+
+class WorkerStartError(NasproxyError):
+    """No process can be started to train or to measure in."""
 
 
 class StudyBusyError(NasproxyError):

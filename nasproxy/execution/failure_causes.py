@@ -46,7 +46,7 @@ def find_cause(error: BaseException) -> Cause:
     return Cause.CRASH if error.__cause__ is None else find_cause(error.__cause__)
 
 
-def describe_failure(error: Exception) -> TrialFailure:
+def describe_failure(error: BaseException) -> TrialFailure:
     """What goes into the status of a trial whose trainer raised."""
     cause = find_cause(error)
     has_words = cause is not Cause.CRASH and str(error)

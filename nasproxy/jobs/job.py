@@ -14,7 +14,7 @@ from nasproxy.config.builder import StudyBuilder, digest_task
 from nasproxy.config.replay import ReplayBuilder
 from nasproxy.config.schema import Config, StageName
 from nasproxy.cost import dry_run
-from nasproxy.errors import ConfigError, StageStoppedError
+from nasproxy.errors import ConfigError, StageStoppedError, forbid_exit
 from nasproxy.execution.backends.backend import Backend
 from nasproxy.execution.backends.replay.backend import ReplayBackend
 from nasproxy.integrations.vertex.state_files import VertexStateFiles
@@ -51,6 +51,7 @@ LOOKING = {StageName.report, StageName.list_trials, StageName.describe_space}
 """Steps that train nothing: they show a study or its space as it is, whatever else is configured."""
 
 
+@forbid_exit("code that the configuration names")
 def run_job(config: Config, *, is_shared: bool = False) -> None:
     """Take a job's steps in order.
 

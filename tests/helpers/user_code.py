@@ -1,6 +1,7 @@
 """Things that users bring, for the command line to find by their dotted paths."""
 
 import os
+import sys
 import time
 from collections.abc import Mapping
 
@@ -99,3 +100,27 @@ class LessOfMore:
     def judge(self, evidence: Evidence) -> Verdict:
         limit = None if evidence.correlation is None else tau_lower_limit(evidence.correlation.tau, 10)
         return decide_acceptance(evidence, lambda n: self.needs.get(str(n)), target=self.target, lower_limit=limit)
+
+
+def leave(**_: object) -> None:
+    """Ends the program, whatever it is called as."""
+    sys.exit(0)
+
+
+def hurried(trial: TrialContext, **arguments: float | None) -> None:
+    """A trainer whose check ends the program."""
+
+
+hurried.check = leave  # type: ignore[attr-defined]
+
+
+class ImpatientJudge(LessOfMore):
+    """A criterion that can be built, and ends the program where it is asked."""
+
+    min_models = 5
+
+    def __init__(self, **_: object) -> None:
+        super().__init__({})
+
+    def judge(self, evidence: Evidence) -> Verdict:
+        sys.exit(0)

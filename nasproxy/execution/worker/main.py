@@ -60,7 +60,7 @@ def _train(order: WorkOrder, folder: TrialFolder) -> None:
             device = held.enter_context(order.pool.lease(spec.devices))
             attempt.begin()
             attempt.end(_call_trainer(attempt, spec, device))
-        except Exception as error:  # whatever a trainer raises ends its own trial, with the reason on record
+        except BaseException as error:  # whatever a trainer raises ends its own trial, with the reason on record
             failure = describe_failure(error)
             if failure.cause is not Cause.NAN:
                 traceback.print_exc()

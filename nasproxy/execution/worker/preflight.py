@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from nasproxy.data.loading import Datasets
-from nasproxy.errors import ConfigError
+from nasproxy.errors import ConfigError, forbid_exit
 from nasproxy.execution.worker.context import TrialContext, get_trainer_arguments
 from nasproxy.targets import check_arguments, load_target
 from nasproxy.trials.spec import TrialSpec
@@ -56,7 +56,8 @@ def preflight(spec: TrialSpec, datasets: Datasets | None = None) -> tuple[str, .
 def _checked(train: Any, trial: TrialContext, arguments: Mapping[str, Any]) -> tuple[str, ...]:
     """What a trainer that knows more of its arguments than their types says of them."""
     check = getattr(train, "check", None)
-    said = None if check is None else check(trial=trial, **arguments)
+    with forbid_exit("the trainer's check"):
+        said = None if check is None else check(trial=trial, **arguments)
     if said is None or isinstance(said, str):
         return (said,) if said else ()
     if not isinstance(said, Sequence) or not all(isinstance(note, str) for note in said):
