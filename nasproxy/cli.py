@@ -1,53 +1,112 @@
-"""The `nasproxy` command, which `run.py` and `python -m nasproxy` call too: compose the configuration, run the job."""
+"""The `nasproxy` command, which `run.py` and `python -m nasproxy` call too: how it ends, whatever happens in it.
 
+What takes time to import is imported in functions, where Ctrl-C ends the program in a line.
+"""
+
+import os
+import signal
 import sys
-from importlib.metadata import version
-from pathlib import Path
+from typing import Any, NoReturn
 
-import hydra
-from hydra.conf import HydraConf
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
-from omegaconf import DictConfig
-
-from nasproxy import torchvision_gap as torchvision_gap  # before anything imports torchvision
-from nasproxy.config import schema
-from nasproxy.errors import NasproxyError
-
-schema.register_schema()
+REFUSED = 2
+INTERRUPTED = 128 + signal.SIGINT
+UNREAD = 128 + signal.SIGPIPE
+"""Exit statuses; the last two are what a shell shows of a program that the signal ends."""
+INTERRUPTION = "nasproxy: interrupted; the same command goes on from here"
+QUESTIONS = {"-h", "--help", "--hydra-help", "-c", "--cfg", "-i", "--info"}
+"""Flags that run no job."""
 
 
-def main() -> None:
-    """Run the command with the arguments of this process."""
-    if sys.argv[1:] == ["--version"]:
+def main() -> NoReturn:
+    """Run the command with the arguments of this process, and end the process."""
+    _on_interrupt(_end_at_once)
+    _open_closed_streams()
+    from nasproxy.errors import NasproxyError
+
+    status: Any = None
+    try:
+        _run(sys.argv[1:])
+    except SystemExit as end:  # Hydra's
+        status = end.code
+    except (NasproxyError, BrokenPipeError, KeyboardInterrupt) as error:
+        status = _report(error)
+    _on_interrupt(_end_at_once)
+    is_unread = not _flush()
+    sys.exit(status or (UNREAD if is_unread else None))
+
+
+def _run(arguments: list[str]) -> None:
+    if arguments == ["--version"]:
+        from importlib.metadata import version
+
         print(f"nasproxy {version('nasproxy')}")
         return
-    _run()
+    from nasproxy.hydra_app import compose_and_run
+
+    if not QUESTIONS & set(arguments):
+        # Now, while Ctrl-C ends the program at once: as an exception it may get lost in an import.
+        from nasproxy.jobs import job as job
+    _on_interrupt(signal.default_int_handler)
+    compose_and_run()
 
 
-@hydra.main(version_base="1.3", config_path="pkg://nasproxy.conf", config_name="config")
-def _run(config: DictConfig) -> None:
-    from nasproxy.jobs import job
+def _report(error: BaseException) -> int:
+    """Say in a line why the program ends; returns its exit status."""
+    if isinstance(error, BrokenPipeError):
+        if not any(map(_is_unread, (sys.stdout, sys.stderr))):
+            raise error  # of another pipe: a mistake of ours
+        return UNREAD
+    is_interrupted = isinstance(error, KeyboardInterrupt)
+    _print_error(INTERRUPTION if is_interrupted else f"nasproxy: {error}")
+    return INTERRUPTED if is_interrupted else REFUSED
 
-    hydra_config = HydraConfig.get()
-    add_to_path([Path(hydra_config.runtime.cwd), *config_folders(hydra_config)])
+
+def _print_error(line: str) -> None:
     try:
-        job.run_job(schema.read_config(config), is_shared=hydra_config.mode is RunMode.MULTIRUN)
-    except NasproxyError as error:
-        print(f"nasproxy: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("nasproxy: interrupted; the same command goes on from here", file=sys.stderr)
-        sys.exit(130)
+        print(line, file=sys.stderr)
+    except BrokenPipeError:
+        return  # nobody reads it
 
 
-def config_folders(hydra_config: HydraConf) -> list[Path]:
-    """List the parents of the folders of `--config-dir`: modules there can be named as targets."""
-    sources = [source for source in hydra_config.runtime.config_sources if source.schema == "file"]
-    return [Path(source.path).absolute().parent for source in sources]
+def _flush() -> bool:
+    """Write out what was printed; returns whether somebody reads it."""
+    is_read = True
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            is_read = False
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # the interpreter flushes again at its end
+    return is_read
 
 
-def add_to_path(folders: list[Path]) -> None:
-    """Let modules in these folders be imported here, and in every process that is started from here."""
-    new = [str(folder) for folder in folders]
-    sys.path[:] = [*dict.fromkeys(new), *(path for path in sys.path if path not in new)]
+def _is_unread(stream: Any) -> bool:
+    """Whether a stream is a pipe that nobody reads."""
+    import select
+
+    poll = select.poll()
+    poll.register(stream, select.POLLOUT)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+
+
+def _open_closed_streams() -> None:
+    """Open the null device where a stream was closed beforehand (`2>&-`): no file of ours may take its number."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            descriptor = os.open(os.devnull, os.O_RDWR)
+            os.set_inheritable(descriptor, True)
+            setattr(sys, name, os.fdopen(descriptor, "r" if name == "stdin" else "w"))
+
+
+def _on_interrupt(handler: Any) -> None:
+    """Choose what Ctrl-C does, unless whoever started the program has had it ignored."""
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, handler)
+
+
+def _end_at_once(*_: object) -> None:
+    """End the program in the middle of an import, or of its end: nothing is held, and no exception can get lost."""
+    try:
+        os.write(2, f"{INTERRUPTION}\n".encode())
+    finally:
+        os._exit(INTERRUPTED)

@@ -21,6 +21,11 @@ def _is_theirs(file: Path) -> bool:
     return file.is_absolute() and not any(file.is_relative_to(folder) for folder in foreign)
 
 
+def advise_install(extra: str) -> str:
+    """Say how to install an extra of this package, where it is installed and in a clone."""
+    return f"pip install 'nasproxy[{extra}]', or in a clone pip install -e '.[{extra}]'"
+
+
 @contextmanager
 def forbid_exit(what: str) -> Iterator[None]:
     """Let somebody else's code raise errors, but not end this program: `sys.exit` in it becomes an error of ours.

@@ -118,12 +118,17 @@ class ForkServer:
         """
         for modules in (self._preload, ()):
             process = self._context.Process(target=_run, args=(target, *arguments))
+            new_server = None
             try:
                 with _without_main_module(), _by_forkserver(), _importing(modules):
-                    _ensure_server()
+                    new_server = _ensure_server()
                     process.start()
             except (EOFError, ConnectionError):
                 time.sleep(RESTART_SECONDS)
+            except KeyboardInterrupt:
+                if new_server is not None:
+                    os.kill(new_server, signal.SIGKILL)  # it would import for seconds until it sees that we are gone
+                raise
             else:
                 return process
         raise WorkerStartError(
@@ -201,11 +206,23 @@ def _importing(modules: Sequence[str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _ensure_server() -> None:
-    """Start the server where none lives; it and its processes leave Ctrl-C to this process, from their first moment."""
+def _ensure_server() -> int | None:
+    """Start the server where none lives; it and its processes leave Ctrl-C to this process, from their first moment.
+
+    Returns:
+        The process id of a server that was started now.
+    """
     resource_tracker.ensure_running()  # now: it ends with lifting the block of a signal that it did not block alone
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = _server_pid()
     try:
         forkserver.ensure_running()
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    pid = _server_pid()
+    return pid if pid != before else None
+
+
+def _server_pid() -> int | None:
+    """Process id of the server; Python keeps it to itself."""
+    return getattr(forkserver._forkserver, "_forkserver_pid", None)

@@ -34,7 +34,7 @@ from nasproxy.stages.variance.state import VarianceState
 from nasproxy.statistics.ceiling import NoiseCeiling, compute_noise_ceiling
 from nasproxy.storage.files import write_record
 from nasproxy.storage.leases import Lease
-from nasproxy.storage.study import Study, StudyFolder, open_study
+from nasproxy.storage.study import Study, StudyFolder, check_study_name, open_study
 from nasproxy.storage.trial_files import retry_failed_trials
 from nasproxy.storage.trial_stores import TrialStore
 from nasproxy.storage.zero_cost_scores import ZeroCost
@@ -62,6 +62,7 @@ def run_job(config: Config, *, is_shared: bool = False) -> None:
     Raises:
         NasproxyError: Something was wanted that cannot be had; nothing finished is lost.
     """
+    check_study_name(config.study)
     design = _design(config)
     is_work = not set(config.job.stages) <= LOOKING
     if is_work:

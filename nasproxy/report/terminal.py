@@ -2,13 +2,13 @@
 
 from collections.abc import Collection
 
-from rich.console import Console
 from rich.status import Status
 from rich.table import Table as RichTable
 from rich.text import Text
 from rich.tree import Tree
 
 from nasproxy.report.tables import Table
+from nasproxy.tracking.standard_output import StandardOutput
 
 UNBROKEN = 100_000
 """Characters that no line has."""
@@ -22,7 +22,7 @@ def print_table(content: Table, title: str, whole_words: Collection[str] = ()) -
         title: What a terminal shows above it.
         whole_words: Headings of columns whose words are not broken.
     """
-    console = Console(highlight=False)
+    console = StandardOutput(highlight=False)
     if console.is_terminal:
         console.print(_drawn(content, title, whole_words))
         return
@@ -32,11 +32,11 @@ def print_table(content: Table, title: str, whole_words: Collection[str] = ()) -
 
 def print_tree(tree: Tree) -> None:
     """Print a tree: broken into lines on a terminal, else a line for each branch."""
-    console = Console(highlight=False)
+    console = StandardOutput(highlight=False)
     if console.is_terminal:
         console.print(tree)
         return
-    whole = Console(highlight=False, width=UNBROKEN)
+    whole = StandardOutput(highlight=False, width=UNBROKEN)
     with whole.capture() as capture:
         whole.print(tree)
     for line in capture.get().splitlines():
@@ -45,7 +45,7 @@ def print_tree(tree: Tree) -> None:
 
 def show_busy(doing: str) -> Status:
     """Say on a terminal what is being done, while it is."""
-    return Console().status(doing)
+    return StandardOutput().status(doing)
 
 
 def _drawn(content: Table, title: str, whole_words: Collection[str]) -> RichTable:

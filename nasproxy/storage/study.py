@@ -127,6 +127,18 @@ class Study:
                 write_record(self.folder.record, StudyRecord(record.base, tuple(sorted(self.preflighted))))
 
 
+def check_study_name(name: str) -> None:
+    """Refuse a name that may lead out of the folder of the studies.
+
+    Raises:
+        ConfigError: It is no folder's name.
+    """
+    if not NAME_PATTERN.fullmatch(name):
+        raise ConfigError(
+            f"study must be a name of 1 to 64 letters, digits, '.', '_' or '-', a letter or digit first, got {name!r}"
+        )
+
+
 @contextmanager
 def open_study(root: Path, name: str, base: Mapping[str, Any] | None, *, is_shared: bool) -> Iterator[Study]:
     """Open a study, or begin it.
@@ -142,8 +154,7 @@ def open_study(root: Path, name: str, base: Mapping[str, Any] | None, *, is_shar
         StudyBusyError: Another process works on it.
         StudyChangedError: It was begun with another base configuration.
     """
-    if not NAME_PATTERN.fullmatch(name):
-        raise ConfigError(f"study must be a name of 1 to 64 letters, digits, '.', '_' or '-', got {name!r}")
+    check_study_name(name)
     folder = StudyFolder(root / name)
     if base is None:
         yield _known(folder)
