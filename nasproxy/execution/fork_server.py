@@ -111,12 +111,12 @@ class ForkServer:
     def _start(self, target: Callable[..., None], arguments: tuple[object, ...]) -> ForkServerProcess:
         """Start a process from the server, and the server with it where none lives.
 
-        A server that dies is started again, without the study's modules: importing one of them may be what ended it.
+        A server that dies is started again, at last without the study's modules: importing one may be what ends it.
 
         Raises:
-            WorkerStartError: The second one died too.
+            WorkerStartError: The third one died too.
         """
-        for modules in (self._preload, ()):
+        for modules in (self._preload, self._preload, ()):
             process = self._context.Process(target=_run, args=(target, *arguments))
             new_server = None
             try:
@@ -132,8 +132,8 @@ class ForkServer:
             else:
                 return process
         raise WorkerStartError(
-            f"worker processes need a server that imports {', '.join(FRAMEWORKS[1:-1])}, and it was killed twice while "
-            f"it did: is there enough memory? The same command goes on from here"
+            f"worker processes need a server that imports {', '.join(FRAMEWORKS[1:-1])}, and it was killed three times "
+            f"while it did: is there enough memory? The same command goes on from here"
         )
 
 

@@ -124,3 +124,16 @@ class ImpatientJudge(LessOfMore):
 
     def judge(self, evidence: Evidence) -> Verdict:
         sys.exit(0)
+
+
+def careful(trial: TrialContext, **arguments: float | None) -> None:
+    """A trainer whose check takes a while."""
+    synthetic.train(trial, **arguments)  # type: ignore[arg-type]
+
+
+def check_slowly(**_: object) -> str:
+    time.sleep(2.0)
+    return "checked"
+
+
+careful.check = check_slowly  # type: ignore[attr-defined]
