@@ -74,6 +74,10 @@ class StudyBusyError(NasproxyError):
     """Another process works on the study."""
 
 
+class StudyVersionError(NasproxyError):
+    """The study was written by another version of nasproxy."""
+
+
 class StudyChangedError(NasproxyError):
     """The study was begun with another base configuration."""
 

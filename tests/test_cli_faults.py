@@ -1,5 +1,6 @@
 """What the program says, and with which status it ends, where code or packages that it needs let it down."""
 
+import json
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from helpers import cli
+from helpers.written_studies import NewStudy
 
 DEBUG = ("experiment=debug", "references.initial=8", "references.max=0", "cost.estimate_first=false")
 
@@ -120,6 +122,20 @@ def test_a_package_that_is_not_installed_is_named_with_the_command_that_installs
     assert "not installed" in output.splitlines()[-1]
     assert advice in output.splitlines()[-1]
     assert "Traceback" not in output
+
+
+@pytest.mark.parametrize(("schema", "which"), [(1, "an earlier"), (3, "a later")])
+def test_every_job_refuses_a_study_of_another_version(new_study: NewStudy, schema: int, which: str) -> None:
+    study = new_study(3).folder
+    study.record.write_text(json.dumps({**json.loads(study.record.read_text()), "schema": schema}))
+    before = {path: path.stat().st_mtime_ns for path in study.path.rglob("*")}
+    for job in (["job=report"], ["job=list_trials"], ["job=design"], ["-m", "proxy=data50"], ["dry_run=true"]):
+        code, output = cli.run(*job, "experiment=debug", f"study={study.path.name}", folder=study.path.parent)
+        assert code == 2, output
+        assert (
+            f"nasproxy: study {study.path.name} was written by {which} version of nasproxy" in output.splitlines()[-1]
+        )
+    assert {path: path.stat().st_mtime_ns for path in study.path.rglob("*")} == before
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ from nasproxy.stages.variance.state import VarianceState
 from nasproxy.statistics.ceiling import NoiseCeiling, compute_noise_ceiling
 from nasproxy.storage.files import write_record
 from nasproxy.storage.leases import Lease
-from nasproxy.storage.study import Study, StudyFolder, check_study_name, open_study
+from nasproxy.storage.study import Study, StudyFolder, check_study_name, check_study_version, open_study
 from nasproxy.storage.trial_files import retry_failed_trials
 from nasproxy.storage.trial_stores import TrialStore
 from nasproxy.storage.zero_cost_scores import ZeroCost
@@ -339,6 +339,8 @@ def _design(config: Config) -> StudyBuilder:
 def _print_costs(design: StudyBuilder, *, is_sweep: bool) -> None:
     """Print what a study would cost; it is not begun."""
     dry_run.check_dry_run(design, is_sweep=is_sweep)
+    folder = StudyFolder(Path(design.config.studies_dir) / design.config.study)
+    check_study_version(folder)
     with ExitStack() as stack:
         stack.enter_context(_terminable())
         console = Console()
@@ -349,7 +351,7 @@ def _print_costs(design: StudyBuilder, *, is_sweep: bool) -> None:
     )
     for line in estimate_tables.write_assumptions(estimate):
         print(line)
-    if StudyFolder(Path(design.config.studies_dir) / design.config.study).record.exists():
+    if folder.record.exists():
         print(f"study {design.config.study} has begun: what it has trained is counted here, and not trained again")
 
 
