@@ -2,12 +2,14 @@
 
 import sysconfig
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
 def describe_error(error: BaseException) -> str:
     """Describe an exception of user code in one line: type, message and the last user line of the traceback."""
-    text = f"{type(error).__name__}: {error}"
+    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     theirs = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_theirs(Path(frame.filename))]
     return f"{text} ({theirs[-1].filename}, line {theirs[-1].lineno})" if theirs else text
 
@@ -17,6 +19,31 @@ def _is_theirs(file: Path) -> bool:
     ours = Path(__file__).parent
     foreign = [ours, *(Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib"))]
     return file.is_absolute() and not any(file.is_relative_to(folder) for folder in foreign)
+
+
+def advise_install(extra: str) -> str:
+    """Say how to install an extra of this package, where it is installed and in a clone."""
+    return f"pip install 'nasproxy[{extra}]', or in a clone pip install -e '.[{extra}]'"
+
+
+@contextmanager
+def forbid_exit(what: str) -> Iterator[None]:
+    """Let somebody else's code raise errors, but not end this program: `sys.exit` in it becomes an error of ours.
+
+    Args:
+        what: The name of that code, for the error.
+
+    Raises:
+        ConfigError: It raised SystemExit, or another BaseException that is neither an error nor Ctrl-C.
+    """
+    try:
+        yield
+    except (Exception, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        raise ConfigError(
+            f"{what} must not end the program, and raised {describe_error(error)}: let it return or raise an error"
+        ) from error
 
 
 class NasproxyError(Exception):
@@ -39,8 +66,16 @@ class CorruptFileError(NasproxyError):
     """A file of the study cannot be read; no file was changed."""
 
 
+class WorkerStartError(NasproxyError):
+    """No process can be started to train or to measure in."""
+
+
 class StudyBusyError(NasproxyError):
     """Another process is working on the study."""
+
+
+class StudyVersionError(NasproxyError):
+    """The study was written by another version of nasproxy."""
 
 
 class StudyChangedError(NasproxyError):

@@ -11,7 +11,7 @@ from hydra.utils import instantiate
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticSchemaGenerationError
 
-from nasproxy.errors import ConfigError, NasproxyError, describe_error
+from nasproxy.errors import ConfigError, NasproxyError, describe_error, forbid_exit
 
 
 def list_targets(node: Any) -> list[str]:
@@ -38,7 +38,8 @@ def build_target(name: str, node: Mapping[str, Any], **arguments: Any) -> Any:
     """
     check_arguments(name, node, given=arguments)
     try:
-        return instantiate(dict(node), **arguments, _convert_="all")
+        with forbid_exit(f"{name} ({node['_target_']})"):
+            return instantiate(dict(node), **arguments, _convert_="all")
     except InstantiationException as error:
         cause: BaseException = error
         while cause.__cause__ is not None and not isinstance(cause, NasproxyError):
@@ -60,7 +61,10 @@ def load_target(name: str, node: Mapping[str, Any]) -> Callable[..., Any]:
     try:
         found: Callable[..., Any] | None = pydoc.locate(target)  # type: ignore[assignment]
     except pydoc.ErrorDuringImport as error:
-        raise ConfigError(f"{name}._target_ must be importable, got {target!r}: {error.value}") from error
+        cause = error.value or error
+        if isinstance(cause, KeyboardInterrupt):
+            raise cause from None  # pydoc catches all, Ctrl-C too
+        raise ConfigError(f"{name}._target_ must be importable, got {target!r}: {describe_error(cause)}") from error
     if not callable(found):
         raise ConfigError(
             f"{name}._target_ must name a function or class, got {target!r}: there is none of that name; is its "

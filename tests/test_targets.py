@@ -23,6 +23,10 @@ def fail() -> None:
     raise RuntimeError("boom")
 
 
+def end(error: BaseException) -> None:
+    raise error
+
+
 @pytest.fixture(autouse=True)
 def importable(monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
@@ -75,6 +79,33 @@ def test_an_error_of_theirs_names_the_node() -> None:
 def test_the_line_that_led_to_an_error_is_the_users_own() -> None:
     with pytest.raises(ConfigError, match=r"FileNotFoundError: .*nowhere.* \(.*test_targets\.py, line \d+\)$"):
         build_target("thing", node("read"))
+
+
+@pytest.mark.parametrize("error", [SystemExit, SystemExit(3), GeneratorExit("done")])
+def test_a_target_cannot_end_the_program(error: BaseException) -> None:
+    with pytest.raises(ConfigError, match=r"thing \(targets_under_test.end\) must not end the program, and raised"):
+        build_target("thing", node("end"), error=error)
+
+
+def test_a_target_does_not_take_ctrl_c_away_from_the_program() -> None:
+    with pytest.raises(KeyboardInterrupt, match="now"):
+        build_target("thing", node("end"), error=KeyboardInterrupt("now"))
+
+
+@pytest.mark.parametrize(
+    ("statement", "error", "message"),
+    [
+        ("sys.exit(0)", ConfigError, r"thing._target_ must be importable, got .*: SystemExit: 0 \(.*, line 1\)"),
+        ("raise KeyboardInterrupt('now')", KeyboardInterrupt, "now"),
+    ],
+)
+def test_importing_a_target_cannot_end_the_program_and_can_be_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, statement: str, error: type[BaseException], message: str
+) -> None:
+    (tmp_path / "module_under_test.py").write_text(f"import sys; {statement}")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(error, match=message):
+        load_target("thing", {"_target_": "module_under_test.make"})
 
 
 def test_every_target_of_a_tree_is_found() -> None:

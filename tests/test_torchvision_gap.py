@@ -28,7 +28,7 @@ def library(tmp_path: Path) -> str:
 
 
 @pytest.mark.parametrize(
-    "package", ["nasproxy.models", "nasproxy.training.lightning", "nasproxy.cli", "nasproxy.trainers"]
+    "package", ["nasproxy.models", "nasproxy.training.lightning", "nasproxy.cli.hydra_app", "nasproxy.trainers"]
 )
 def test_a_process_that_imports_one_of_our_packages_first_can_import_timm(package: str) -> None:
     ended = run(f"import {package}, timm; print(timm.create_model('test_resnet').__class__.__name__)")

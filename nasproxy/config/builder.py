@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from nasproxy.config.schema import Config, StageName
 from nasproxy.data.loading import load_dataset
-from nasproxy.errors import ConfigError, NasproxyError
+from nasproxy.errors import ConfigError, NasproxyError, forbid_exit
 from nasproxy.execution.backends.backend import Backend
 from nasproxy.execution.devices import count_gpus, list_gpus
 from nasproxy.space import SearchSpace
@@ -347,8 +347,9 @@ def _generate(generator: Mapping[str, Any]) -> list[Any]:
     function = load_target("proxy.generator", generator)
     check_arguments("proxy.generator", generator, given={})
     try:
-        made = function(**{key: value for key, value in generator.items() if key != "_target_"})
-        return list(made)
+        with forbid_exit(f"proxy.generator ({generator['_target_']})"):
+            made = function(**{key: value for key, value in generator.items() if key != "_target_"})
+            return list(made)
     except NasproxyError:
         raise
     except Exception as error:  # the function is the user's code and may raise anything

@@ -37,7 +37,7 @@ class RankProcesses:
         self,
         world_size: int,
         work: Callable[[int], None],
-        failure: Callable[[Exception], TrialFailure],
+        failure: Callable[[BaseException], TrialFailure],
         on_failure: Callable[[TrialFailure], None],
     ) -> None:
         """Configure the ranks; they start when the block is entered.
@@ -86,11 +86,11 @@ class RankProcesses:
 
     def _run_rank(self, rank: int, connection: Connection) -> None:
         """Run the work of another rank, in its own process."""
-        threading.Thread(target=_end_with_parent, daemon=True).start()
+        threading.Thread(target=end_with_parent, daemon=True).start()
         try:
             _set_rendezvous(connection.recv(), rank, self._world_size)
             self._work(rank)
-        except Exception as error:  # any exception of a trainer ends only its own trial and is recorded
+        except BaseException as error:  # any exception of a trainer ends only its own trial and is recorded
             traceback.print_exc()
             connection.send(self._failure(error))
             os._exit(1)
@@ -135,7 +135,8 @@ def _set_rendezvous(port: int, rank: int, world_size: int) -> None:
     )
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
+    """End this process as soon as the one that started it has ended; for a thread of its own."""
     parent = parent_process()
     assert parent is not None
     parent.join()

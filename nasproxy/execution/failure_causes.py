@@ -47,7 +47,7 @@ def find_cause(error: BaseException) -> Cause:
     return Cause.CRASH if error.__cause__ is None else find_cause(error.__cause__)
 
 
-def describe_failure(error: Exception) -> TrialFailure:
+def describe_failure(error: BaseException) -> TrialFailure:
     """Make the cause and message that go into the status of a trial whose trainer raised an exception."""
     cause = find_cause(error)
     is_message_enough = cause is not Cause.CRASH and str(error)

@@ -6,18 +6,24 @@ not initialised CUDA, so that a process forked from it starts within millisecond
 
 import multiprocessing
 import os
+import signal
 import sys
+import threading
+import time
 import types
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
 from nasproxy.data.loading import Datasets
-from nasproxy.errors import ConfigError, NasproxyError, describe_error
+from nasproxy.errors import ConfigError, NasproxyError, WorkerStartError, describe_error
+from nasproxy.execution import study_modules
+from nasproxy.execution.distributed import end_with_parent
 from nasproxy.execution.failure_causes import bound_memory
 from nasproxy.execution.work_order import WorkOrder
 from nasproxy.execution.worker.main import run_worker
@@ -27,6 +33,8 @@ from nasproxy.storage.zero_cost_scores import ZeroCost
 from nasproxy.trials.spec import TrialSpec
 
 FRAMEWORKS = ("nasproxy.torchvision_gap", "torch", "pytorch_lightning", "timm", "nasproxy.execution.worker.main")
+RESTART_SECONDS = 0.2
+"""After which a server that was killed is seen to be dead."""
 
 
 class _DiedError(ConfigError):
@@ -43,7 +51,8 @@ class ForkServer:
             preload: Modules besides the frameworks, such as those of the trainer and of the dataset's loader.
         """
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload([*FRAMEWORKS, *preload])
+        self._context.set_forkserver_preload([*FRAMEWORKS, study_modules.__name__])
+        self._preload = tuple(preload)
 
     def start(self, order: WorkOrder) -> ForkServerProcess:
         """Start a worker in a fresh process, which gets only the work order."""
@@ -86,27 +95,62 @@ class ForkServer:
             result, problem = ours.recv()
         except EOFError:
             process.join()
+            is_killed = process.exitcode == -signal.SIGKILL
             raise _DiedError(
-                "the process that puts a trial together died: is there enough memory for data and model?"
+                f"the process that puts a trial together must answer, and ended with exit status {process.exitcode}: "
+                + ("is there enough memory for data and model?" if is_killed else "does code of the study end it?")
             ) from None
+        except BaseException:
+            process.kill()  # nobody waits for its answer
+            raise
         process.join()
         if problem is not None:
             raise ConfigError(problem)
         return result
 
-    def _start(self, target: object, arguments: tuple[object, ...]) -> ForkServerProcess:
-        process = self._context.Process(target=target, args=arguments)  # type: ignore[arg-type]
-        with _without_main_module(), _by_forkserver(), _importable_as_here():
-            process.start()
-        return process
+    def _start(self, target: Callable[..., None], arguments: tuple[object, ...]) -> ForkServerProcess:
+        """Start a process from the server, and the server with it where none lives.
+
+        A server that dies is started again, at last without the study's modules: importing one may be what ends it.
+
+        Raises:
+            WorkerStartError: The third one died too.
+        """
+        for modules in (self._preload, self._preload, ()):
+            process = self._context.Process(target=_run, args=(target, *arguments))
+            new_server = None
+            try:
+                with _without_main_module(), _by_forkserver(), _importing(modules):
+                    new_server = _ensure_server()
+                    process.start()
+            except (EOFError, ConnectionError):
+                time.sleep(RESTART_SECONDS)
+            except KeyboardInterrupt:
+                if new_server is not None:
+                    os.kill(new_server, signal.SIGKILL)  # it would import for seconds until it sees that we are gone
+                raise
+            else:
+                return process
+        raise WorkerStartError(
+            f"worker processes need a server that imports {', '.join(FRAMEWORKS[1:-1])}, and it was killed three times "
+            f"while it did: is there enough memory? The same command goes on from here"
+        )
+
+
+def _run(target: Callable[..., None], *arguments: object) -> None:
+    """Run what a process was started for; Ctrl-C is for the controller alone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    target(*arguments)
 
 
 def _answer(answer: Connection, work: Callable[[Sequence[TrialSpec]], Any], specs: Sequence[TrialSpec]) -> None:
+    threading.Thread(target=end_with_parent, daemon=True).start()
     try:
         result = work(specs)
     except NasproxyError as error:
         answer.send((None, str(error)))
-    except Exception as error:  # models and loaders are user code and may raise anything
+    except BaseException as error:  # models and loaders are user code and may raise anything
         answer.send((None, f"a trial cannot be put together: {describe_error(error)}"))
     else:
         answer.send((result, None))
@@ -142,14 +186,39 @@ def _by_forkserver() -> Iterator[None]:
 
 
 @contextmanager
-def _importable_as_here() -> Iterator[None]:
-    """Export this process's `sys.path`, so that a server that starts now finds the same modules."""
-    before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
+def _importing(modules: Sequence[str]) -> Iterator[None]:
+    """Have a server that starts now import these modules, with the `sys.path` of this process."""
+    path = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
+    environment = {"PYTHONPATH": path, study_modules.VARIABLE: " ".join(modules)}
+    before = {name: os.environ.get(name) for name in environment}
+    os.environ.update(environment)
     try:
         yield
     finally:
-        if before is None:
-            del os.environ["PYTHONPATH"]
-        else:
-            os.environ["PYTHONPATH"] = before
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _ensure_server() -> int | None:
+    """Start the server where none lives; it and its processes leave Ctrl-C to this process, from their first moment.
+
+    Returns:
+        The process id of a server that was started now.
+    """
+    resource_tracker.ensure_running()  # now: it ends with lifting the block of a signal that it did not block alone
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = _server_pid()
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    pid = _server_pid()
+    return pid if pid != before else None
+
+
+def _server_pid() -> int | None:
+    """Process id of the server; Python keeps it to itself."""
+    return getattr(forkserver._forkserver, "_forkserver_pid", None)

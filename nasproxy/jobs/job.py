@@ -16,7 +16,7 @@ from nasproxy.config.replay import ReplayBuilder
 from nasproxy.config.schema import Config, StageName
 from nasproxy.cost import dry_run
 from nasproxy.cost.estimate import Estimate
-from nasproxy.errors import ConfigError, StageStoppedError
+from nasproxy.errors import ConfigError, StageStoppedError, forbid_exit
 from nasproxy.execution.backends.backend import Backend
 from nasproxy.execution.backends.replay.backend import ReplayBackend
 from nasproxy.integrations.vertex.state_files import VertexStateFiles
@@ -36,7 +36,7 @@ from nasproxy.stages.variance.state import VarianceState
 from nasproxy.statistics.ceiling import NoiseCeiling, compute_noise_ceiling
 from nasproxy.storage.files import write_record
 from nasproxy.storage.leases import Lease
-from nasproxy.storage.study import Study, StudyFolder, open_study
+from nasproxy.storage.study import Study, StudyFolder, check_study_name, check_study_version, open_study
 from nasproxy.storage.trial_files import retry_failed_trials
 from nasproxy.storage.trial_stores import TrialStore
 from nasproxy.storage.zero_cost_scores import ZeroCost
@@ -70,6 +70,7 @@ class JobResult:
     estimate: Estimate | None = None
 
 
+@forbid_exit("code that the configuration names")
 def run_job(config: Config, *, is_shared: bool = False) -> JobResult:
     """Run the stages of a job in order.
 
@@ -80,6 +81,7 @@ def run_job(config: Config, *, is_shared: bool = False) -> JobResult:
     Raises:
         NasproxyError: The configuration is invalid, or a stage was stopped; finished trials are kept.
     """
+    check_study_name(config.study)
     design = _make_builder(config)
     is_training = not set(config.job.stages) <= READ_ONLY_STAGES
     if is_training:
@@ -369,6 +371,8 @@ def _make_builder(config: Config) -> StudyBuilder:
 def _print_costs(design: StudyBuilder, *, is_sweep: bool) -> Estimate:
     """Print the estimated cost of a study, and return it, without creating the study."""
     dry_run.check_dry_run(design, is_sweep=is_sweep)
+    folder = StudyFolder(Path(design.config.studies_dir) / design.config.study)
+    check_study_version(folder)
     with ExitStack() as stack:
         stack.enter_context(_handle_sigterm())
         console = Console()
@@ -377,7 +381,7 @@ def _print_costs(design: StudyBuilder, *, is_sweep: bool) -> Estimate:
     print_table(estimate_tables.make_forecast(estimate), "Estimated cost of the study: expected (minimum to maximum)")
     for line in estimate_tables.write_assumptions(estimate):
         print(line)
-    if StudyFolder(Path(design.config.studies_dir) / design.config.study).record.exists():
+    if folder.record.exists():
         print(f"study {design.config.study} exists: its finished trials are counted here, but not trained again")
     return estimate
 

@@ -2,13 +2,13 @@
 
 from collections.abc import Collection
 
-from rich.console import Console
 from rich.status import Status
 from rich.table import Table as RichTable
 from rich.text import Text
 from rich.tree import Tree
 
 from nasproxy.report.tables import Table
+from nasproxy.tracking.standard_output import StandardOutput
 
 UNBROKEN = 100_000
 """Width in characters that no line exceeds."""
@@ -22,7 +22,7 @@ def print_table(content: Table, title: str, whole_words: Collection[str] = ()) -
         title: Title above the table, on a terminal only.
         whole_words: Headings of columns whose cells are not wrapped.
     """
-    console = Console(highlight=False)
+    console = StandardOutput(highlight=False)
     if console.is_terminal:
         console.print(_draw_table(content, title, whole_words))
         return
@@ -32,11 +32,11 @@ def print_table(content: Table, title: str, whole_words: Collection[str] = ()) -
 
 def print_tree(tree: Tree) -> None:
     """Print a tree: wrapped on a terminal, else a line for each branch."""
-    console = Console(highlight=False)
+    console = StandardOutput(highlight=False)
     if console.is_terminal:
         console.print(tree)
         return
-    whole = Console(highlight=False, width=UNBROKEN)
+    whole = StandardOutput(highlight=False, width=UNBROKEN)
     with whole.capture() as capture:
         whole.print(tree)
     for line in capture.get().splitlines():
@@ -45,7 +45,7 @@ def print_tree(tree: Tree) -> None:
 
 def show_busy(doing: str) -> Status:
     """Show a spinner with a message on a terminal while something runs."""
-    return Console().status(doing)
+    return StandardOutput().status(doing)
 
 
 def _draw_table(content: Table, title: str, whole_words: Collection[str]) -> RichTable:

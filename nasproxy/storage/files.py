@@ -68,6 +68,16 @@ def read_record(path: Path, kind: type[Record]) -> Record | None:
     return record
 
 
+def read_schema(path: Path) -> int | None:
+    """Read the schema version of a record; None where there is no file, or none that says so."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+    schema = content.get("schema") if isinstance(content, dict) else None
+    return schema if isinstance(schema, int) else None
+
+
 def append_line(path: Path, text: str) -> None:
     """Append one line in one write, after removing an incomplete line that a killed writer left."""
     path.parent.mkdir(parents=True, exist_ok=True)

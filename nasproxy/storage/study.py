@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nasproxy.errors import ConfigError, StudyChangedError
-from nasproxy.storage.files import read_record, write_record
+from nasproxy.errors import ConfigError, StudyChangedError, StudyVersionError
+from nasproxy.storage.files import SCHEMA, read_record, read_schema, write_record
 from nasproxy.storage.leases import Lease
 from nasproxy.trials.overrides import flatten
 from nasproxy.trials.proxy_task import NAME_PATTERN
@@ -137,6 +137,34 @@ class Study:
                 write_record(self.folder.record, StudyRecord(record.base, tuple(sorted(self.preflighted))))
 
 
+def check_study_name(name: str) -> None:
+    """Refuse a name that may lead out of the folder of the studies.
+
+    Raises:
+        ConfigError: It is no folder's name.
+    """
+    if not NAME_PATTERN.fullmatch(name):
+        raise ConfigError(
+            f"study must be a name of 1 to 64 letters, digits, '.', '_' or '-', a letter or digit first, got {name!r}"
+        )
+
+
+def check_study_version(folder: StudyFolder) -> None:
+    """Refuse a study whose files this version does not read.
+
+    Raises:
+        StudyVersionError: Another version of nasproxy wrote it.
+    """
+    schema = read_schema(folder.record)
+    if schema is None or schema == SCHEMA:
+        return
+    raise StudyVersionError(
+        f"study {folder.path.name} was written by {'an earlier' if schema < SCHEMA else 'a later'} version of nasproxy "
+        f"(schema {schema}, this version has {SCHEMA}), and nothing in it was changed: begin another study with "
+        f"study=NAME, or read this one with the version that wrote it"
+    )
+
+
 @contextmanager
 def open_study(root: Path, name: str, base: Mapping[str, Any] | None, *, is_shared: bool) -> Iterator[Study]:
     """Open or create a study.
@@ -151,10 +179,11 @@ def open_study(root: Path, name: str, base: Mapping[str, Any] | None, *, is_shar
         ConfigError: The name is not valid, the folder cannot be written, or a study to read does not exist.
         StudyBusyError: Another process works on it.
         StudyChangedError: It was created with another base configuration.
+        StudyVersionError: It was written by another version of nasproxy.
     """
-    if not NAME_PATTERN.fullmatch(name):
-        raise ConfigError(f"study must be a name of 1 to 64 letters, digits, '.', '_' or '-', got {name!r}")
+    check_study_name(name)
     folder = StudyFolder(root / name)
+    check_study_version(folder)
     if base is None:
         yield _known(folder)
         return

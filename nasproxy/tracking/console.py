@@ -11,6 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from nasproxy.tracking.standard_output import StandardOutput
 from nasproxy.tracking.tracker import Progress
 from nasproxy.trials.clock import Clock, SystemClock
 from nasproxy.trials.records import TrialRecord
@@ -73,7 +74,7 @@ class Console:
                 that share a terminal.
             clock: Clock that measures elapsed time.
         """
-        self._console = console or rich.console.Console()
+        self._console = console or StandardOutput()
         self._is_live = _is_terminal(self._console) if live is None else live
         self._clock = clock or SystemClock()
         self._rate = StepRate(self._clock)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from nasproxy.errors import ConfigError, MissingExtraError
+from nasproxy.errors import ConfigError, MissingExtraError, advise_install
 from nasproxy.storage.leases import Lease
 from nasproxy.tracking.cells import Rows, list_columns, make_cells
 from nasproxy.tracking.sent_records import SentRecords, SentTrial
@@ -280,8 +280,8 @@ def _import_wandb() -> Any:
         if error.name != "wandb":
             raise
         raise MissingExtraError(
-            "tracking=wandb needs the package wandb, which is not installed: pip install 'nasproxy[wandb]', or "
-            "choose tracking=csv"
+            f"tracking=wandb needs the package wandb, which is not installed: {advise_install('wandb')}; or choose "
+            f"tracking=csv"
         ) from error
     return wandb
 

@@ -1,6 +1,7 @@
 """User code for tests of the command line, used as targets."""
 
 import os
+import sys
 import time
 from collections.abc import Mapping
 
@@ -99,3 +100,40 @@ class LessOfMore:
     def judge(self, evidence: Evidence) -> Verdict:
         limit = None if evidence.correlation is None else tau_lower_limit(evidence.correlation.tau, 10)
         return decide_acceptance(evidence, lambda n: self.needs.get(str(n)), target=self.target, lower_limit=limit)
+
+
+def leave(**_: object) -> None:
+    """Ends the program, whatever it is called as."""
+    sys.exit(0)
+
+
+def hurried(trial: TrialContext, **arguments: float | None) -> None:
+    """A trainer whose check ends the program."""
+
+
+hurried.check = leave  # type: ignore[attr-defined]
+
+
+class ImpatientJudge(LessOfMore):
+    """A criterion that can be built, and ends the program where it is asked."""
+
+    min_models = 5
+
+    def __init__(self, **_: object) -> None:
+        super().__init__({})
+
+    def judge(self, evidence: Evidence) -> Verdict:
+        sys.exit(0)
+
+
+def careful(trial: TrialContext, **arguments: float | None) -> None:
+    """A trainer whose check takes a while."""
+    synthetic.train(trial, **arguments)  # type: ignore[arg-type]
+
+
+def check_slowly(**_: object) -> str:
+    time.sleep(2.0)
+    return "checked"
+
+
+careful.check = check_slowly  # type: ignore[attr-defined]

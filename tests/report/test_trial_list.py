@@ -39,7 +39,9 @@ def test_failed_trials_are_listed_with_their_cause_and_a_sanitised_message(
 def test_on_a_terminal_the_table_does_not_interpret_text_as_markup(
     full_study: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(terminal, "Console", lambda **_: Console(force_terminal=True, width=240, color_system=None))
+    monkeypatch.setattr(
+        terminal, "StandardOutput", lambda **_: Console(force_terminal=True, width=240, color_system=None)
+    )
     trial_list.print_trials(full_study.folder)
     out = capsys.readouterr().out
     assert "trials of made-up" in out

@@ -1,9 +1,10 @@
+import json
 from pathlib import Path
 
 import pytest
 
-from nasproxy.errors import ConfigError, StudyBusyError, StudyChangedError
-from nasproxy.storage.files import read_record
+from nasproxy.errors import ConfigError, CorruptFileError, StudyBusyError, StudyChangedError, StudyVersionError
+from nasproxy.storage.files import SCHEMA, read_record
 from nasproxy.storage.study import StudyRecord, list_differences, open_study
 
 BASE = {"seed": 0, "trainer": {"batch_size": 64, "lr": 0.1}}
@@ -69,6 +70,43 @@ def test_reading_a_study_that_does_not_exist_is_refused(tmp_path: Path) -> None:
     ):
         pass
     assert not (tmp_path / "two").exists()
+
+
+@pytest.mark.parametrize(("schema", "which"), [(SCHEMA - 1, "an earlier"), (SCHEMA + 1, "a later")])
+@pytest.mark.parametrize("base", [BASE, {"seed": 1}, None])
+@pytest.mark.parametrize("is_shared", [False, True])
+@pytest.mark.parametrize("trials", [False, True])
+def test_a_study_of_another_version_is_refused_and_left_as_it_is(
+    tmp_path: Path, schema: int, which: str, base: dict[str, object] | None, is_shared: bool, trials: bool
+) -> None:
+    create_study(tmp_path, trials=trials)
+    rewrite_schema(tmp_path / "one" / "study.json", schema)
+    before = read_files(tmp_path)
+    with (
+        pytest.raises(StudyVersionError, match=rf"study one was written by {which} version .*schema {schema},"),
+        open_study(tmp_path, "one", base, is_shared=is_shared),
+    ):
+        pass
+    assert read_files(tmp_path) == before
+
+
+@pytest.mark.parametrize("schema", [None, "2", 1.5])
+def test_a_record_without_a_schema_is_corrupt(tmp_path: Path, schema: object) -> None:
+    create_study(tmp_path)
+    rewrite_schema(tmp_path / "one" / "study.json", schema)
+    with (
+        pytest.raises(CorruptFileError, match=r"study.json cannot be read: it is no record of schema"),
+        open_study(tmp_path, "one", BASE, is_shared=False),
+    ):
+        pass
+
+
+def rewrite_schema(path: Path, schema: object) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), "schema": schema}))
+
+
+def read_files(folder: Path) -> dict[Path, tuple[int, bytes]]:
+    return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.rglob("*") if path.is_file()}
 
 
 def test_data_root_and_number_of_workers_are_not_differences() -> None:

@@ -60,7 +60,7 @@ def _run_attempt(order: WorkOrder, folder: TrialFolder) -> None:
             device = held.enter_context(order.pool.lease(spec.devices))
             attempt.begin()
             attempt.end(_call_trainer(attempt, spec, device))
-        except Exception as error:  # any exception of a trainer ends only its own trial and is recorded
+        except BaseException as error:  # any exception of a trainer ends only its own trial and is recorded
             failure = describe_failure(error)
             if failure.cause is not Cause.NAN:
                 traceback.print_exc()

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from nasproxy.data.loading import Datasets
-from nasproxy.errors import ConfigError
+from nasproxy.errors import ConfigError, forbid_exit
 from nasproxy.execution.worker.context import TrialContext, get_trainer_arguments
 from nasproxy.targets import check_arguments, load_target
 from nasproxy.trials.spec import TrialSpec
@@ -56,7 +56,8 @@ def preflight(spec: TrialSpec, datasets: Datasets | None = None) -> tuple[str, .
 def _call_check(train: Any, trial: TrialContext, arguments: Mapping[str, Any]) -> tuple[str, ...]:
     """Call the trainer's `check`, if it has one, and return its notes."""
     check = getattr(train, "check", None)
-    result = None if check is None else check(trial=trial, **arguments)
+    with forbid_exit("the trainer's check"):
+        result = None if check is None else check(trial=trial, **arguments)
     if result is None or isinstance(result, str):
         return (result,) if result else ()
     if not isinstance(result, Sequence) or not all(isinstance(note, str) for note in result):

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from nasproxy.errors import DataError, MissingExtraError
+from nasproxy.errors import DataError, MissingExtraError, advise_install
 
 ID_COLUMNS = ("architecture", "proxy", "seed")
 """Columns that identify a training."""
@@ -55,7 +55,7 @@ def _read_parquet_chunks(path: Path) -> Iterator[Mapping[str, Sequence[str]]]:
         import pyarrow.parquet
     except ImportError as error:
         raise MissingExtraError(
-            "a Parquet table needs pyarrow, which is not installed: pip install 'nasproxy[parquet]', or use a CSV file"
+            f"a Parquet table needs pyarrow, which is not installed: {advise_install('parquet')}, or use a CSV file"
         ) from error
     try:
         with pyarrow.parquet.ParquetFile(path) as file:

@@ -1,0 +1,112 @@
+"""The `nasproxy` command, which `run.py` and `python -m nasproxy` call too: how it ends, whatever happens in it.
+
+What takes time to import is imported in functions, where Ctrl-C ends the program in a line.
+"""
+
+import os
+import signal
+import sys
+from typing import Any, NoReturn
+
+REFUSED = 2
+INTERRUPTED = 128 + signal.SIGINT
+UNREAD = 128 + signal.SIGPIPE
+"""Exit statuses; the last two are what a shell shows of a program that the signal ends."""
+INTERRUPTION = "nasproxy: interrupted; the same command goes on from here"
+QUESTIONS = {"-h", "--help", "--hydra-help", "-c", "--cfg", "-i", "--info"}
+"""Flags that run no job."""
+
+
+def main() -> NoReturn:
+    """Run the command with the arguments of this process, and end the process."""
+    _on_interrupt(_end_at_once)
+    _open_closed_streams()
+    from nasproxy.errors import NasproxyError
+
+    status: Any = None
+    try:
+        _run(sys.argv[1:])
+    except SystemExit as end:  # Hydra's
+        status = end.code
+    except (NasproxyError, BrokenPipeError, KeyboardInterrupt) as error:
+        status = _report(error)
+    _on_interrupt(_end_at_once)
+    is_unread = not _flush()
+    sys.exit(status or (UNREAD if is_unread else None))
+
+
+def _run(arguments: list[str]) -> None:
+    if arguments == ["--version"]:
+        from importlib.metadata import version
+
+        print(f"nasproxy {version('nasproxy')}")
+        return
+    from nasproxy.cli.hydra_app import compose_and_run
+
+    if not QUESTIONS & set(arguments):
+        # Now, while Ctrl-C ends the program at once: as an exception it may get lost in an import.
+        from nasproxy.jobs import job as job
+    _on_interrupt(signal.default_int_handler)
+    compose_and_run()
+
+
+def _report(error: BaseException) -> int:
+    """Say in a line why the program ends; returns its exit status."""
+    if isinstance(error, BrokenPipeError):
+        if not any(map(_is_unread, (sys.stdout, sys.stderr))):
+            raise error  # of another pipe: a mistake of ours
+        return UNREAD
+    is_interrupted = isinstance(error, KeyboardInterrupt)
+    _print_error(INTERRUPTION if is_interrupted else f"nasproxy: {error}")
+    return INTERRUPTED if is_interrupted else REFUSED
+
+
+def _print_error(line: str) -> None:
+    try:
+        print(line, file=sys.stderr)
+    except BrokenPipeError:
+        return  # nobody reads it
+
+
+def _flush() -> bool:
+    """Write out what was printed; returns whether somebody reads it."""
+    is_read = True
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            is_read = False
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # the interpreter flushes again at its end
+    return is_read
+
+
+def _is_unread(stream: Any) -> bool:
+    """Whether a stream is a pipe that nobody reads."""
+    import select
+
+    poll = select.poll()
+    poll.register(stream, select.POLLOUT)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+
+
+def _open_closed_streams() -> None:
+    """Open the null device where a stream was closed beforehand (`2>&-`): no file of ours may take its number."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            descriptor = os.open(os.devnull, os.O_RDWR)
+            os.set_inheritable(descriptor, True)
+            setattr(sys, name, os.fdopen(descriptor, "r" if name == "stdin" else "w"))
+
+
+def _on_interrupt(handler: Any) -> None:
+    """Choose what Ctrl-C does, unless whoever started the program has had it ignored."""
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, handler)
+
+
+def _end_at_once(*_: object) -> None:
+    """End the program in the middle of an import, or of its end: nothing is held, and no exception can get lost."""
+    try:
+        os.write(2, f"{INTERRUPTION}\n".encode())
+    finally:
+        os._exit(INTERRUPTED)

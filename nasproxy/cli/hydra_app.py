@@ -1,0 +1,52 @@
+"""The Hydra application behind the command: composes a configuration from the process's arguments, and runs its job."""
+
+import sys
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from nasproxy import torchvision_gap as torchvision_gap  # before anything imports torchvision
+from nasproxy.config import schema
+from nasproxy.config.compose import add_to_path
+from nasproxy.config.hydra_errors import print_hydra_errors, raise_hydra_errors
+from nasproxy.errors import NasproxyError
+
+schema.register_schema()
+
+
+class JobError(BaseException):
+    """Carries an error out of a job past Hydra, which prints an `Exception` with its traceback."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+def compose_and_run() -> None:
+    """Do what the arguments of this process say.
+
+    Raises:
+        NasproxyError: The configuration cannot be composed, or a job ended without a result.
+        BrokenPipeError: Nobody reads the output of a job.
+    """
+    try:
+        with raise_hydra_errors():
+            _run()
+    except JobError as error:
+        raise error.error from None
+
+
+@hydra.main(version_base="1.3", config_path="pkg://nasproxy.conf", config_name="config")
+def _run(config: DictConfig) -> None:
+    print_hydra_errors()
+    from nasproxy.jobs import job
+
+    hydra_config = HydraConfig.get()
+    add_to_path(hydra_config)
+    try:
+        job.run_job(schema.read_config(config), is_shared=hydra_config.mode is RunMode.MULTIRUN)
+        sys.stdout.flush()  # Hydra does so too, and passes over a reader that has left
+    except (NasproxyError, BrokenPipeError) as error:
+        raise JobError(error) from error

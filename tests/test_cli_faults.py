@@ -1,0 +1,192 @@
+"""What the program says, and with which status it ends, where code or packages that it needs let it down."""
+
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from helpers import cli
+from helpers.written_studies import NewStudy
+
+DEBUG = ("experiment=debug", "references.initial=8", "references.max=0", "cost.estimate_first=false")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["proxy=generator", "proxy.generator._target_=sys.exit"], "proxy.generator (sys.exit) must not end the"),
+        (["proxy=generator", "proxy.generator._target_=helpers.user_code.leave"], "user_code.py, line"),
+        (["proxy=generator", "proxy.generator._target_=helpers.script_without_main.x"], "must be importable, got"),
+        (["data.loader={_target_:helpers.user_code.leave}"], "data.loader (helpers.user_code.leave) must not end"),
+        (["selection={_target_:helpers.user_code.leave}"], "selection (helpers.user_code.leave) must not end"),
+        (["criterion={_target_:helpers.user_code.leave}"], "criterion (helpers.user_code.leave) must not end"),
+        (["tracking={_target_:helpers.user_code.leave}"], "tracking (helpers.user_code.leave) must not end"),
+        (["backend={_target_:helpers.user_code.leave}"], "backend (helpers.user_code.leave) must not end"),
+        (["trainer._target_=helpers.user_code.hurried"], "the trainer's check must not end the program, and raised"),
+        (["trainer._target_=helpers.script_without_main.train"], "trainer._target_ must be importable, got"),
+        (["trainer._target_=helpers.module_that_ends_its_process.train"], "and ended with exit status 0: does code"),
+        (
+            ["search_space=digits_cnn", "data=digits", "search_space.model._target_=helpers.user_code.leave"],
+            "search_space.model (helpers.user_code.leave) must not end",
+        ),
+        (["criterion={_target_:helpers.user_code.ImpatientJudge}"], "code that the configuration names must not end"),
+    ],
+)
+def test_code_of_a_study_cannot_end_the_program_in_silence(tmp_path: Path, overrides: list[str], sentence: str) -> None:
+    code, output = cli.run(*DEBUG, *overrides, folder=tmp_path)
+    assert code == 2, output
+    assert sentence in output.splitlines()[-1]
+    assert output.splitlines()[-1].startswith("nasproxy: ")
+    assert "Traceback" not in output
+
+
+def test_a_trainer_that_ends_its_worker_is_named_in_its_trials_status(tmp_path: Path) -> None:
+    code, output = cli.run(*DEBUG, "trainer={_target_:helpers.user_code.leave}", folder=tmp_path)
+    assert code == 2, output
+    assert "SystemExit: 0" in output.splitlines()[-1]
+
+
+ODD_NAMES = ("../../outside", "..", ".", "a/b", "{folder}/absolute", "/", "é", "'a b'", ".sweep", "-m", "x" * 65)
+
+
+@pytest.mark.parametrize("flags", [[], ["-m"], ["dry_run=true"]])
+def test_no_name_of_a_study_leads_out_of_the_folder_of_the_studies(tmp_path: Path, flags: list[str]) -> None:
+    folder = tmp_path / "work" / "studies"
+    for name in ODD_NAMES[:4] if flags == [] else ODD_NAMES[:1]:
+        code, output = cli.run(*flags, "experiment=debug", f"study={name}", folder=folder)
+        assert code == 2, output
+        assert "nasproxy: study must be a name of 1 to 64 letters" in output.splitlines()[-1]
+    assert {path.relative_to(folder).parts[0] for path in folder.rglob("*")} <= {".sweep"}
+    assert set(tmp_path.iterdir()) <= {tmp_path / "work"}
+    assert set((tmp_path / "work").glob("*")) <= {folder}
+
+
+@pytest.mark.parametrize("place", ["/proc/nowhere", "/etc/hostname/below"])
+def test_a_sweep_names_a_folder_that_it_cannot_write_to(place: str) -> None:
+    output, code = finish(cli.start_plain("-m", "experiment=debug", f"studies_dir={place}"))
+    assert code == 2, output
+    assert output.splitlines()[-1].startswith("nasproxy: studies_dir must be a folder that can be written to, got ")
+
+
+def finish(process: "subprocess.Popen[str]") -> tuple[str, int]:
+    output, _ = process.communicate(timeout=120)
+    return output, process.returncode
+
+
+class Environment:
+    """The environment of the tests without some of its packages."""
+
+    def __init__(self, folder: Path, *without: str) -> None:
+        self._folder = folder
+        for entry in Path(sysconfig.get_path("purelib")).iterdir():
+            if entry.name not in without:
+                (folder / entry.name).symlink_to(entry)
+
+    def run(self, *arguments: str) -> tuple[int, str]:
+        path = os.pathsep.join([str(self._folder), str(cli.ROOT), str(cli.ROOT / "tests")])
+        command = [sys.executable, "-S", "run.py", *arguments]
+        ended = subprocess.run(
+            command, cwd=cli.ROOT, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, timeout=120
+        )
+        return ended.returncode, ended.stdout + ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("overrides", "advice"),
+    [
+        (["-m", "hydra/launcher=joblib"], "pip install 'nasproxy[joblib]', or in a clone pip install -e '.[joblib]'"),
+        (["hydra/launcher=submitit_local"], "pip install hydra-submitit-launcher"),
+        (["-m", "hydra/launcher=submitit_slurm"], "pip install hydra-submitit-launcher"),
+        (["-m", "hydra/launcher=ray"], "pip install hydra-ray-launcher"),
+        (["-m", "hydra/sweeper=optuna"], "pip install hydra-optuna-sweeper"),
+        (["tracking=wandb"], "pip install 'nasproxy[wandb]', or in a clone pip install -e '.[wandb]'"),
+        (["backend=replay", "backend.table=curves.parquet"], "pip install 'nasproxy[parquet]', or in a clone"),
+    ],
+)
+def test_a_package_that_is_not_installed_is_named_with_the_command_that_installs_it(
+    tmp_path: Path, overrides: list[str], advice: str
+) -> None:
+    (tmp_path / "site").mkdir()
+    environment = Environment(tmp_path / "site", "hydra_plugins", "wandb", "pyarrow")
+    (tmp_path / "curves.parquet").touch()
+    table = [override.replace("curves", str(tmp_path / "curves")) for override in overrides]
+    experiment = [] if "backend=replay" in overrides else [*DEBUG]
+    code, output = environment.run(*table, *experiment, f"studies_dir={tmp_path / 'studies'}")
+    assert code == 2, output
+    assert "not installed" in output.splitlines()[-1]
+    assert advice in output.splitlines()[-1]
+    assert "Traceback" not in output
+
+
+@pytest.mark.parametrize(("schema", "which"), [(1, "an earlier"), (3, "a later")])
+def test_every_job_refuses_a_study_of_another_version(new_study: NewStudy, schema: int, which: str) -> None:
+    study = new_study(3).folder
+    study.record.write_text(json.dumps({**json.loads(study.record.read_text()), "schema": schema}))
+    before = {path: path.stat().st_mtime_ns for path in study.path.rglob("*")}
+    for job in (["job=report"], ["job=list_trials"], ["job=design"], ["-m", "proxy=data50"], ["dry_run=true"]):
+        code, output = cli.run(*job, "experiment=debug", f"study={study.path.name}", folder=study.path.parent)
+        assert code == 2, output
+        assert (
+            f"nasproxy: study {study.path.name} was written by {which} version of nasproxy" in output.splitlines()[-1]
+        )
+    assert {path: path.stat().st_mtime_ns for path in study.path.rglob("*")} == before
+
+
+@pytest.fixture
+def unread() -> Iterator[int]:
+    """A pipe to write to, whose reader has gone."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    yield writer
+    os.close(writer)
+
+
+QUESTIONS = (
+    ["--help"],
+    ["--version"],
+    ["--cfg", "job"],
+    ["job=list_trials"],
+    ["job=report"],
+    ["job=describe_space", "job.samples=0"],
+    [*DEBUG],
+)
+
+
+@pytest.mark.parametrize("arguments", QUESTIONS)
+def test_the_program_ends_quietly_where_nobody_reads_its_output(
+    full_study: Any, tmp_path: Path, unread: int, arguments: list[str]
+) -> None:
+    study = full_study.folder.path
+    of_study = [f"studies_dir={study.parent}", f"study={study.name}"] if "job" in arguments[0] else []
+    of_study = [f"studies_dir={tmp_path}"] if arguments == [*DEBUG] else of_study
+    ended = run_with(*arguments, *of_study, stdout=unread)
+    assert (ended.returncode, ended.stderr) == (141, ""), "as a program that SIGPIPE ends"
+
+
+def test_a_mistake_is_not_told_to_nobody(tmp_path: Path, unread: int) -> None:
+    ended = run_with("experiment=debug", "seed=-1", f"studies_dir={tmp_path}", stdout=unread, stderr=unread)
+    assert ended.returncode == 2
+
+
+def test_a_closed_error_output_is_none_of_the_files_of_a_study(full_study: Any) -> None:
+    study = full_study.folder.path
+    command = [sys.executable, "run.py", f"studies_dir={study.parent}", f"study={study.name}"]
+    for job, status in (("job=list_trials", 0), ("job=nosuch", 2)):
+        shell = ["sh", "-c", 'exec "$@" <&- 2>&-', "sh", *command, job]
+        ended = subprocess.run(shell, cwd=cli.ROOT, env=cli.environment(), stdout=subprocess.PIPE, text=True)
+        assert ended.returncode == status
+        assert ended.stdout.startswith("trial\t") == (status == 0)
+
+
+def run_with(*arguments: str, stdout: Any, stderr: Any = subprocess.PIPE) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "run.py", *arguments]
+    buffered = {**cli.environment(), "PYTHONUNBUFFERED": ""}
+    return subprocess.run(
+        command, cwd=cli.ROOT, env=buffered, stdout=stdout, stderr=stderr, text=True, timeout=120, check=False
+    )
