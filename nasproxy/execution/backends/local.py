@@ -25,6 +25,8 @@ from nasproxy.trials.spec import TrialSpec
 
 QUIET = (EXIT_ENDED, EXIT_BUSY)
 """Exit statuses that say nothing of a trial."""
+MOST_MEMORY_GIB = 2.0**20
+"""A limit that no machine has, and that still fits the kernel's numbers."""
 FOREIGN_POLL_SECONDS = 0.2
 """How often to look after workers that another controller left behind: they are not our children."""
 
@@ -69,14 +71,23 @@ class LocalBackend:
             preload: Modules that the warm server imports.
 
         Raises:
-            ConfigError: There are fewer slots or GPUs than asked for, or no memory.
+            ConfigError: There are fewer slots or GPUs than asked for, or a number is out of range.
         """
         self._store = store
         self._cores = len(os.sched_getaffinity(0))
         if slots is not None and slots < 1:
             raise ConfigError(f"backend.slots must be at least 1, got {slots}")
-        if memory_gib is not None and not memory_gib > 0:
+        if max_attempts < 1:
+            raise ConfigError(f"backend.max_attempts must be at least 1, got {max_attempts}: 1 repeats no trial")
+        if hang_seconds is not None and not hang_seconds > 0:
+            raise ConfigError(f"backend.hang_seconds must be above 0, got {hang_seconds:g}: give null to wait for ever")
+        if memory_gib is not None and not 0 < memory_gib < MOST_MEMORY_GIB:
             raise ConfigError(f"backend.memory_gib must be above 0, got {memory_gib:g}: give null for no limit")
+        if not gpus_per_trial > 0 or (gpus is not None and gpus < 1):
+            raise ConfigError(
+                f"backend needs gpus of at least 1 and gpus_per_trial above 0, got {gpus} and {gpus_per_trial:g}: "
+                f"gpus=null takes all that are visible"
+            )
         gpus_pool = _gpu_pool(gpus, gpus_per_trial) if device_type == "cuda" else None
         self._slots = slots or (gpus_pool.slots if gpus_pool else self._cores)
         # The controllers of a sweep share the slots through the study's folder, as they share its trials.

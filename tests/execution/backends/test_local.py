@@ -1,3 +1,4 @@
+import math
 import multiprocessing
 import os
 import time
@@ -135,7 +136,7 @@ def test_a_worker_that_goes_on_without_checks_is_not_hung(tmp_path: Path, sign: 
     spec = make_spec()
     spec = replace(spec, recipe=replace(spec.recipe, trainer=trainer, check_every_steps=None))
     store = FolderTrialStore(tmp_path / "trials")
-    backend = LocalBackend(store, slots=1, max_attempts=1, hang_seconds=1.5, trusted_modules=("cases",))
+    backend = LocalBackend(store, slots=1, max_attempts=1, hang_seconds=1.5, trusted_modules=("helpers",))
     assert end(backend, store, spec).state is State.DONE
 
 
@@ -179,6 +180,23 @@ def test_trials_on_several_devices_start_in_order_when_all_of_these_are_free(tmp
 def test_a_limit_of_no_memory_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"backend.memory_gib must be above 0, got 0: give null"):
         LocalBackend(FolderTrialStore(tmp_path / "trials"), memory_gib=0.0)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"hang_seconds": 0.0}, "backend.hang_seconds must be above 0, got 0: give null to wait for ever"),
+        ({"hang_seconds": -1.0}, "backend.hang_seconds must be above 0, got -1"),
+        ({"hang_seconds": math.nan}, "backend.hang_seconds must be above 0, got nan"),
+        ({"max_attempts": 0}, "backend.max_attempts must be at least 1, got 0"),
+        ({"gpus": 0}, "backend needs gpus of at least 1 and gpus_per_trial above 0, got 0 and 1"),
+        ({"gpus_per_trial": 0.0}, "backend needs gpus of at least 1 and gpus_per_trial above 0, got None and 0"),
+        ({"memory_gib": 1e26}, "backend.memory_gib must be above 0"),
+    ],
+)
+def test_options_that_cannot_be_kept_are_refused(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        LocalBackend(FolderTrialStore(tmp_path / "trials"), **options)
 
 
 def test_a_limit_that_no_worker_fits_into_is_refused_before_anything_trains(tmp_path: Path) -> None:
