@@ -12,9 +12,12 @@ from omegaconf import DictConfig
 
 from nasproxy import torchvision_gap as torchvision_gap  # before anything imports torchvision
 from nasproxy.config import schema
+from nasproxy.config.composition_errors import Composition
+from nasproxy.config.typed_task import keep_typed_name
 from nasproxy.errors import NasproxyError
 
 schema.register_schema()
+composition = Composition()
 
 
 def main() -> None:
@@ -22,17 +25,24 @@ def main() -> None:
     if sys.argv[1:] == ["--version"]:
         print(f"nasproxy {version('nasproxy')}")
         return
-    _run()
+    try:
+        with composition:
+            _run()
+    except NasproxyError as error:
+        print(f"nasproxy: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
 @hydra.main(version_base="1.3", config_path="pkg://nasproxy.conf", config_name="config")
 def _run(config: DictConfig) -> None:
+    composition.end()
     from nasproxy.jobs import job
 
     hydra_config = HydraConfig.get()
     add_to_path([Path(hydra_config.runtime.cwd), *config_folders(hydra_config)])
     try:
-        job.run_job(schema.read_config(config), is_shared=hydra_config.mode is RunMode.MULTIRUN)
+        read = keep_typed_name(schema.read_config(config), hydra_config)
+        job.run_job(read, is_shared=hydra_config.mode is RunMode.MULTIRUN)
     except NasproxyError as error:
         print(f"nasproxy: {error}", file=sys.stderr)
         sys.exit(2)

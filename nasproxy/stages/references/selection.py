@@ -25,6 +25,8 @@ ADVICE_AFTER_REPLACEMENT = {
     "nan": "lower trainer.learning_rate, or warm up",
 }
 """Of the causes that another trial may stand in for."""
+MOST_CANDIDATES = 100_000
+"""Architectures that a study may draw; a search space may have more than can be listed."""
 
 
 class Selection(Protocol):
