@@ -48,8 +48,8 @@ def _check_section(section: DictConfig, prefix: str, root: Any) -> None:
 
 def _list_nodes(section: DictConfig) -> Iterator[tuple[str, Any]]:
     """List the values that are there and are no interpolations."""
-    for key in section:
-        if not OmegaConf.is_missing(section, key) and not OmegaConf.is_interpolation(section, str(key)):
+    for key in section:  # which may be a number: the members of a repeated group of choices
+        if not OmegaConf.is_missing(section, key) and not OmegaConf.is_interpolation(section, key):  # type: ignore[arg-type]
             yield str(key), section[key]
 
 
