@@ -12,6 +12,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticSchemaGenerationError
 
 from nasproxy.errors import ConfigError, NasproxyError, describe_error, forbid_exit
+from nasproxy.spelling import find_nearest, list_names
 
 
 def list_targets(node: Any) -> list[str]:
@@ -55,8 +56,8 @@ def load_target(name: str, node: Mapping[str, Any]) -> Callable[..., Any]:
     Raises:
         ConfigError: The node has no `_target_`, or it cannot be imported.
     """
-    target = node.get("_target_")
-    if not isinstance(target, str):
+    target = node.get("_target_") if isinstance(node, Mapping) else node
+    if not isinstance(target, str) or not isinstance(node, Mapping):
         raise ConfigError(f"{name} needs a _target_, the dotted path of a function or class, got {target!r}")
     try:
         found: Callable[..., Any] | None = pydoc.locate(target)  # type: ignore[assignment]
@@ -88,10 +89,12 @@ def check_arguments(name: str, node: Mapping[str, Any], given: Mapping[str, Any]
     parameters = signature.parameters
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     arguments = {key: value for key, value in node.items() if not key.startswith("_")}
+    open_parameters = sorted(set(parameters) - set(given))
     for key, value in arguments.items():
-        if key not in parameters and not takes_any:
-            known = ", ".join(sorted(set(parameters) - set(given)))
-            raise ConfigError(f"{name} has no {key!r}: {node['_target_']} takes {known}")
+        if key in given or (key not in parameters and not takes_any):
+            nearest = find_nearest(key, open_parameters)
+            takes = f"takes {list_names(open_parameters) or 'nothing'}" if nearest is None else f"has {nearest!r}"
+            raise ConfigError(f"{name} has no {key!r}: {node['_target_']} {takes}")
         if key in hints and not (isinstance(value, Mapping) and "_target_" in value):
             _check_type(f"{name}.{key}", value, hints[key])
     for key, parameter in parameters.items():
@@ -104,14 +107,17 @@ def check_arguments(name: str, node: Mapping[str, Any], given: Mapping[str, Any]
 
 
 def _check_type(path: str, value: Any, hint: Any) -> None:
-    if isinstance(value, Mapping | list) or value == "???":
+    if list_targets(value) or value == "???":
         return
+    is_plain = not isinstance(value, Mapping | list)  # only a container may become another one, such as a tuple
     try:
-        TypeAdapter(hint, config=ConfigDict(strict=True)).validate_python(value)
+        TypeAdapter(hint, config=ConfigDict(strict=is_plain)).validate_python(value)
     except ValidationError as error:
         is_literal = typing.get_origin(hint) is typing.Literal
         words = " | ".join(map(str, typing.get_args(hint))) if is_literal else str(hint).replace("typing.", "")
         wanted = words if is_literal else getattr(hint, "__name__", words)
-        raise ConfigError(f"{path} must be {wanted}, got {value!r}: {error.errors()[0]['msg']}") from None
+        is_number = hint in (str, str | None) and isinstance(value, bool | int | float)
+        advice = f"quote it, as in '{path}=\"VALUE\"'" if is_number else error.errors()[0]["msg"]
+        raise ConfigError(f"{path} must be {wanted}, got {value!r}: {advice}") from None
     except PydanticSchemaGenerationError:
         return  # a type of the user's own, which only the target can judge

@@ -1,5 +1,5 @@
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 
@@ -7,8 +7,19 @@ from nasproxy.errors import ConfigError, DataError
 from nasproxy.targets import build_target, check_arguments, list_targets, load_target
 
 
-def make(size: int, *, rate: float = 0.1, mode: Literal["a", "b"] = "a", given: object = None) -> tuple[object, ...]:
-    return (size, rate, mode, given)
+def make(
+    size: int,
+    *,
+    rate: float = 0.1,
+    mode: Literal["a", "b"] = "a",
+    names: tuple[str, ...] = (),
+    given: object = None,
+) -> tuple[object, ...]:
+    return (size, rate, mode, given, names)
+
+
+def say(text: str | None = None) -> str | None:
+    return text
 
 
 def refuse() -> None:
@@ -39,7 +50,23 @@ def node(name: str, **arguments: object) -> dict[str, object]:
 
 
 def test_a_node_is_built_with_what_the_configuration_does_not_say() -> None:
-    assert build_target("thing", node("make", size=3, rate=1), given="x") == (3, 1, "a", "x")
+    assert build_target("thing", node("make", size=3, rate=1), given="x") == (3, 1, "a", "x", ())
+
+
+def test_a_list_may_become_another_sequence() -> None:
+    check_arguments("thing", node("make", size=3, names=["a", "b"]), given={})
+
+
+@pytest.mark.parametrize("value", [2024_10_05, 1.5, True])
+def test_a_number_in_place_of_text_is_refused_with_how_to_quote_it(value: object) -> None:
+    with pytest.raises(ConfigError, match=r"thing\.text must be .*: quote it, as in 'thing\.text=\"VALUE\"'"):
+        check_arguments("thing", node("say", text=value), given={})
+
+
+@pytest.mark.parametrize("value", [5, 0.5, True, "text", [], [1]])
+def test_what_is_no_mapping_names_no_target(value: Any) -> None:
+    with pytest.raises(ConfigError, match="thing needs a _target_, the dotted path of a function or class, got"):
+        load_target("thing", value)
 
 
 @pytest.mark.parametrize(
@@ -50,7 +77,14 @@ def test_a_node_is_built_with_what_the_configuration_does_not_say() -> None:
         ({"size": 1.5}, "thing.size must be int, got 1.5"),
         ({"size": 1, "rate": "fast"}, "thing.rate must be float, got 'fast'"),
         ({"size": 1, "mode": "c"}, "thing.mode must be .*got 'c'"),
-        ({"size": 1, "colour": 2}, "thing has no 'colour': .* takes mode, rate, size"),
+        ({"size": 1, "colour": 2}, "thing has no 'colour': .* takes mode, names, rate, size"),
+        ({"size": 1, "rat": 2}, "thing has no 'rat': targets_under_test.make has 'rate'"),
+        ({"size": 1, "given": 2}, "thing has no 'given': .* takes mode, names, rate, size"),
+        ({"size": 1, "rate": []}, "thing.rate must be float, got \\[\\]"),
+        ({"size": 1, "rate": {}}, "thing.rate must be float, got {}"),
+        ({"size": [1]}, "thing.size must be int, got \\[1\\]"),
+        ({"size": 1, "names": ["a", 2024_10_05]}, "thing.names must be .*got \\['a', 20241005\\]"),
+        ({"size": 1, "names": 2024_10_05}, "thing.names must be"),
     ],
 )
 def test_arguments_are_held_against_the_signature(arguments: dict[str, object], message: str) -> None:

@@ -10,10 +10,12 @@ from omegaconf import DictConfig
 from nasproxy import torchvision_gap as torchvision_gap  # before anything imports torchvision
 from nasproxy.config import schema
 from nasproxy.config.compose import add_to_path
-from nasproxy.config.hydra_errors import print_hydra_errors, raise_hydra_errors
+from nasproxy.config.composition_errors import Composition
+from nasproxy.config.typed_task import keep_typed_name
 from nasproxy.errors import NasproxyError
 
 schema.register_schema()
+composition = Composition()
 
 
 class JobError(BaseException):
@@ -32,7 +34,7 @@ def compose_and_run() -> None:
         BrokenPipeError: Nobody reads the output of a job.
     """
     try:
-        with raise_hydra_errors():
+        with composition:
             _run()
     except JobError as error:
         raise error.error from None
@@ -40,13 +42,14 @@ def compose_and_run() -> None:
 
 @hydra.main(version_base="1.3", config_path="pkg://nasproxy.conf", config_name="config")
 def _run(config: DictConfig) -> None:
-    print_hydra_errors()
+    composition.end()
     from nasproxy.jobs import job
 
     hydra_config = HydraConfig.get()
     add_to_path(hydra_config)
     try:
-        job.run_job(schema.read_config(config), is_shared=hydra_config.mode is RunMode.MULTIRUN)
+        read = keep_typed_name(schema.read_config(config), hydra_config)
+        job.run_job(read, is_shared=hydra_config.mode is RunMode.MULTIRUN)
         sys.stdout.flush()  # Hydra does so too, and passes over a reader that has left
     except (NasproxyError, BrokenPipeError) as error:
         raise JobError(error) from error

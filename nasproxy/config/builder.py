@@ -9,12 +9,13 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 from nasproxy.config.schema import Config, StageName
+from nasproxy.config.value_checks import check_values
 from nasproxy.data.loading import load_dataset
 from nasproxy.errors import ConfigError, NasproxyError, forbid_exit
 from nasproxy.execution.backends.backend import Backend
 from nasproxy.execution.devices import count_gpus, list_gpus
 from nasproxy.space import SearchSpace
-from nasproxy.stages.references.selection import Selection
+from nasproxy.stages.references.selection import MAX_CANDIDATES, Selection
 from nasproxy.stages.schedule_comparison.stage import list_compared_tasks
 from nasproxy.statistics.acceptance import Criterion
 from nasproxy.storage.study import StudyFolder
@@ -57,16 +58,12 @@ class StudyBuilder:
         config.proxy_search.check()
         config.confirm.check()
         config.cost.check()
+        config.data.check()
+        config.controller.check()
         config.failures.check(config.trainer)
         self._check_training()
         if config.seed < 0:
             raise ConfigError(f"seed must be at least 0, got {config.seed}")
-        if config.controller.poll_seconds <= 0 or config.controller.grace_seconds < 0:
-            raise ConfigError(
-                f"controller needs poll_seconds above 0 and grace_seconds of at least 0, got "
-                f"{config.controller.poll_seconds:g} and "
-                f"{config.controller.grace_seconds:g}"
-            )
         if StageName.compare_schedules in config.job.stages:
             config.compare_schedules.check(config.trainer)
         for name, task in self.tasks.items():
@@ -158,6 +155,11 @@ class StudyBuilder:
     def _sample(self) -> list[Architecture]:
         needed = self.selection.models if self.selection.is_random else self.selection.candidates
         wanted = self._drawn_on + math.ceil(SPARE_SHARE * self.config.confirm.fresh_models)
+        if wanted > MAX_CANDIDATES:
+            raise ConfigError(
+                f"a study draws at most {MAX_CANDIDATES} architectures, got {wanted}: lower references.initial, "
+                f"references.max, selection.start_models, variance.max_tries or confirm.fresh_models"
+            )
         return list(self.space.sample(min(wanted, max(needed, self.space.size)), self.config.seed))
 
     @property
@@ -349,7 +351,9 @@ def _generate(generator: Mapping[str, Any]) -> list[Any]:
     try:
         with forbid_exit(f"proxy.generator ({generator['_target_']})"):
             made = function(**{key: value for key, value in generator.items() if key != "_target_"})
-            return list(made)
+            tasks = list(made)
+        check_values(tasks, "proxy.generator")
+        return tasks
     except NasproxyError:
         raise
     except Exception as error:  # the function is the user's code and may raise anything

@@ -8,11 +8,12 @@ from typing import Any
 
 from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException
 from hydra.initialize import get_gh_backup, restore_gh_from_backup
 from omegaconf import open_dict
 
+from nasproxy.config.composition_errors import Composition
 from nasproxy.config.schema import Config, read_config, register_schema
+from nasproxy.config.typed_task import keep_typed_name
 from nasproxy.errors import ConfigError
 
 CONFIG_MODULE = "nasproxy.conf"
@@ -32,21 +33,13 @@ def compose_config(overrides: Sequence[str] = (), config_dir: str | Path | None 
     _check_overrides(overrides)
     searched = [] if config_dir is None else [_make_search_override(config_dir)]
     register_schema()
-    with _own_hydra():
-        try:
-            config = compose("config", [*searched, *overrides], return_hydra_config=True)
-        except HydraException as error:
-            raise ConfigError(describe_composition_error(error)) from None
-    add_to_path(config.hydra)
-    with open_dict(config):
-        del config["hydra"]
-    return read_config(config)
-
-
-def describe_composition_error(error: HydraException) -> str:
-    """Say in a line why a configuration does not compose: what Hydra was doing, and the cause that it names."""
-    texts = [str(each).splitlines()[0] for each in (error, error.__cause__) if str(each or "")]
-    return ": ".join(dict.fromkeys(text.rstrip(".") for text in texts)) or type(error).__name__
+    with _own_hydra(), Composition():
+        composed = compose("config", [*searched, *overrides], return_hydra_config=True)
+        hydra_config = composed.hydra
+        add_to_path(hydra_config)
+        with open_dict(composed):
+            del composed["hydra"]
+        return keep_typed_name(read_config(composed), hydra_config)
 
 
 def add_to_path(hydra_config: Any) -> None:

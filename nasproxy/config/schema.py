@@ -11,6 +11,7 @@ from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from nasproxy.config.cost_settings import CostSettings
+from nasproxy.config.value_checks import Text, check_keys, check_values
 from nasproxy.errors import ConfigError
 from nasproxy.stages.confirmation.settings import ConfirmSettings
 from nasproxy.stages.proxy_search.settings import ProxySearchSettings, SearchSettings
@@ -19,6 +20,12 @@ from nasproxy.stages.schedule_comparison.settings import CompareSchedulesSetting
 from nasproxy.stages.variance.settings import VarianceSettings
 from nasproxy.trials.proxy_task import NAME_PATTERN
 from nasproxy.trials.retry_settings import RetrySettings
+
+CHECKED_BY_SPACE = ("search_space.choices", "search_space.baseline")
+"""Where numbers and text are alternatives, which the search space itself checks."""
+
+
+DAY_SECONDS = 86_400.0
 
 
 class StageName(Enum):
@@ -53,7 +60,7 @@ class Accelerator(Enum):
 class JobConfig:
     """What a run does, in order; the samples are what a description of the space shows."""
 
-    name: str = MISSING
+    name: Text = MISSING
     stages: list[StageName] = MISSING
     samples: int = 5
 
@@ -62,7 +69,7 @@ class JobConfig:
 class SearchSpaceConfig:
     """Architectures, and how each becomes a module."""
 
-    name: str = MISSING
+    name: Text = MISSING
     model: dict[str, Any] = MISSING
     choices: dict[str, Any] = MISSING
     baseline: Any = None
@@ -98,7 +105,18 @@ class DataConfig:
     holdout_fraction: float = 0.1
     order_seed: int = 0
     balance: Balance = Balance.proportional
-    fingerprint: str | None = None
+    fingerprint: Text | None = None
+
+    def check(self) -> None:
+        """Refuse splits that cannot be made.
+
+        Raises:
+            ConfigError: A number is out of range.
+        """
+        if not 0 < self.holdout_fraction < 1:
+            raise ConfigError(f"data.holdout_fraction must lie in (0, 1), got {self.holdout_fraction:g}: give 0.1")
+        if self.order_seed < 0:
+            raise ConfigError(f"data.order_seed must be at least 0, got {self.order_seed}")
 
 
 @dataclass
@@ -108,7 +126,7 @@ class TrainingConfig:
     total_steps: int = MISSING
     check_every_steps: int | None = MISSING
     check_at: list[int] | None = None
-    precision: str = "32-true"
+    precision: Text = "32-true"
     micro_batch: int | None = None
     devices: int = 1
     accelerator: Accelerator = Accelerator.auto
@@ -121,13 +139,25 @@ class ControllerConfig:
     poll_seconds: float = 0.25
     grace_seconds: float = 10.0
 
+    def check(self) -> None:
+        """Refuse times that cannot be waited for.
+
+        Raises:
+            ConfigError: One is negative, or longer than a day.
+        """
+        if not (0 < self.poll_seconds <= DAY_SECONDS and 0 <= self.grace_seconds <= DAY_SECONDS):
+            raise ConfigError(
+                f"controller needs poll_seconds above 0 and grace_seconds of at least 0, both a day at most, got "
+                f"{self.poll_seconds:g} and {self.grace_seconds:g}"
+            )
+
 
 @dataclass
 class Config:
     """A study and what to do with it."""
 
-    study: str = MISSING
-    studies_dir: str = MISSING
+    study: Text = MISSING
+    studies_dir: Text = MISSING
     seed: int = 0
     dry_run: bool = False
     job: JobConfig = field(default_factory=JobConfig)
@@ -157,9 +187,9 @@ def register_schema() -> None:
     ConfigStore.instance().store(name="schema", node=Config)
 
 
-def _table_name(path: str | None) -> str:
+def _table_name(path: Any) -> str:
     """The file's name without its ending, as a study may be called."""
-    name = re.sub(r"[^A-Za-z0-9._-]", "-", Path(path).stem)[:64] if path else ""
+    name = re.sub(r"[^A-Za-z0-9._-]", "-", Path(path).stem)[:64] if isinstance(path, str) else ""
     return name if NAME_PATTERN.fullmatch(name) else "replay"
 
 
@@ -167,13 +197,17 @@ def read_config(config: Any) -> Config:
     """Turn a composed configuration into plain objects.
 
     Raises:
-        ConfigError: A value that must be given is not.
+        ConfigError: A value that must be given is not, a key is unknown, or a number or text cannot be one.
     """
+    check_keys(config)
     try:
         result = OmegaConf.to_object(config)
     except MissingMandatoryValue as error:
         raise ConfigError(f"{error.full_key} must be given: add {error.full_key}=VALUE") from None
     except OmegaConfBaseException as error:
-        raise ConfigError(str(error).splitlines()[0]) from None
+        raise ConfigError(f"{error.full_key}: {str(error).splitlines()[0]}") from None
     assert isinstance(result, Config)
+    check_values(result, exempt=CHECKED_BY_SPACE)
+    if not result.job.stages:
+        raise ConfigError("job.stages must hold at least one stage, got none: choose a job, such as job=design")
     return result

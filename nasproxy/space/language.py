@@ -225,8 +225,11 @@ class _Reader:
         if isinstance(raw, str) or not isinstance(raw, Sequence) or not raw:
             raise self._error(path, f"needs a list of values, got {raw!r}: list some")
         for value in raw:
-            is_plain = isinstance(value, bool | int | float | str)
-            if not is_plain or (isinstance(value, float) and not math.isfinite(value)):
+            if isinstance(value, float) and not math.isfinite(value):
+                raise self._error(
+                    path, f'takes finite numbers, got {value}: quote it for the text, as in [none, "{value}"]'
+                )
+            if not isinstance(value, bool | int | float | str):
                 raise self._error(
                     path,
                     f"takes true, false, numbers and text, got {value!r}: name the alternatives, and let the model's "

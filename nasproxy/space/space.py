@@ -2,6 +2,7 @@
 
 import json
 import random
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +19,8 @@ from nasproxy.trials.spec import Architecture, Choice, to_canonical_json
 
 SHOWN = 20
 """Most names that an error message lists."""
+LONGEST_LISTING = 160
+"""Most characters that an error message uses to list the values of a choice."""
 
 
 @dataclass(frozen=True)
@@ -218,8 +221,9 @@ class SearchSpace:
         admitted = decision.options.admit(values)
         if admitted is None:
             got = repr(values[0]) if isinstance(decision.options, OneOf) else str(values)
+            options = textwrap.shorten(str(decision.options), LONGEST_LISTING, placeholder=" ...")
             raise SpaceError(
-                f"choice {decision.path!r} of {self.name!r} must be {decision.options}, got {got}: "
+                f"choice {decision.path!r} of {self.name!r} must be {options}, got {got}: "
                 f"take one of these, or add the value to the space"
             )
         return dict(zip(decision.slots, admitted, strict=True))

@@ -36,7 +36,9 @@ def name_tasks(tasks: Sequence[tuple[str | None, ProxyTask]]) -> dict[str, Proxy
     result: dict[str, ProxyTask] = {}
     names: dict[object, str] = {}
     for given, task in tasks:
-        name = given or task.default_name
+        name = task.default_name if given is None else given
+        if not isinstance(name, str):
+            raise ConfigError(f'a proxy task\'s name must be text, got {name!r}: quote it, as in {{name: "VALUE"}}')
         if not NAME_PATTERN.fullmatch(name):
             raise ConfigError(
                 f"a proxy task's name must be 1 to 64 letters, digits, '.', '_' or '-', got {name!r}: rename it"
@@ -222,4 +224,4 @@ def read_task(entry: Any) -> tuple[str | None, ProxyTask]:
         )
     _, task = _resolve_setting(setting)
     task = replace(task, overrides=overrides)
-    return name or task.name_with_compound(setting.get("compound") or 0.0), task
+    return task.name_with_compound(setting.get("compound") or 0.0) if name is None else name, task

@@ -23,10 +23,17 @@ SHORT_NAMES = {
 
 
 ResizeMode = Literal["resize", "crop"]
+CROP: ResizeMode = "crop"
 
 
 COMPOUND_BASES = {"width": 1.1, "depth": 1.2, "image_size": 1.15}
 """EfficientNet's beta, alpha and gamma: a dimension's multiplier is its base to the power of phi."""
+
+
+FRACTIONS = ("data_fraction", "image_size")
+MULTIPLIERS = ("width", "depth", "batch_size")
+SMALLEST = 0.0001
+"""Smallest fraction or multiplier of a dimension: anything below leaves no images and no channels."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +42,8 @@ class ProxyTask:
 
     Attributes:
         data_fraction: Share of the training images, in (0, 1].
-        width: Multiplier of the channels, above 0.
-        depth: Multiplier of the repeats of a block, above 0.
+        width: Multiplier of the channels, in (0, 10].
+        depth: Multiplier of the repeats of a block, in (0, 10].
         image_size: Multiplier of the image's side, in (0, 1].
         image_mode: How images are made smaller: `resize`, or `crop` to the centre.
         augmentation: Strength of augmentation relative to the trainer's own, at least 0.
@@ -86,8 +93,13 @@ class ProxyTask:
         return replace(self, image_mode="resize") if self.image_size == 1.0 else self
 
     @property
+    def is_cropped(self) -> bool:
+        """Whether images are smaller because only their centre is kept."""
+        return self.image_size != 1.0 and self.image_mode == CROP
+
+    @property
     def default_name(self) -> str:
-        """The name made of the reduced dimensions: `data50_width25`, or `full` where nothing is reduced."""
+        """The name made of the reduced dimensions: `data50_image75_crop`, or `full` where nothing is reduced."""
         return self.name_with_compound()
 
     def name_with_compound(self, phi: float = 0.0) -> str:
@@ -98,11 +110,13 @@ class ProxyTask:
         """
         parts = [
             f"{short}{_format_percent(getattr(self, name))}"
+            + (f"_{CROP}" if name == "image_size" and self.is_cropped else "")
             for name, short in SHORT_NAMES.items()
             if getattr(self, name) != 1.0 and not (phi and name in COMPOUND_BASES)
         ]
         if phi:
-            parts.insert(0 if self.data_fraction == 1.0 else 1, f"compound{phi:g}")
+            compound = f"compound{phi:g}" + (f"_{CROP}" if self.is_cropped else "")
+            parts.insert(0 if self.data_fraction == 1.0 else 1, compound)
         parts += [] if self.devices is None else [f"devices{self.devices}"]
         parts += [f"{path.rsplit('.', 1)[-1]}-{value}" for path, value in sorted(self.overrides.items())]
         return re.sub(r"[^A-Za-z0-9._-]", "-", "_".join(parts))[:64] or "full"
@@ -119,9 +133,11 @@ def _check_number(name: str, value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ConfigError(f"proxy.{name} must be a number, got {value!r}: give one such as 0.5, or a list of them")
     advice = f"give a fraction, {value / 100:g}, not a percentage" if value > 1 else "give a fraction such as 0.5"
-    if name in ("data_fraction", "image_size") and not 0 < value <= 1:
+    if name in FRACTIONS and not 0 < value <= 1:
         raise ConfigError(f"proxy.{name} must lie in (0, 1], got {value:g}: {advice}")
-    if name in ("width", "depth", "batch_size") and not 0 < value <= 10:
+    if name in MULTIPLIERS and not 0 < value <= 10:
         raise ConfigError(f"proxy.{name} must be a multiplier in (0, 10], got {value:g}: {advice}")
+    if name in (*FRACTIONS, *MULTIPLIERS) and value < SMALLEST:
+        raise ConfigError(f"proxy.{name} must be at least {SMALLEST:g}, got {value:g}: {advice}")
     if name in ("augmentation", "regularisation") and not 0 <= value <= 10:
         raise ConfigError(f"proxy.{name} must be a strength in [0, 10], got {value:g}: {advice}")

@@ -18,6 +18,8 @@ Choice = bool | int | float | str
 Architecture = Mapping[str, Choice]
 
 IDENTITY_SCHEMA = 2
+MOST_CHECKS = 100_000
+"""Checks that one training may have: all their steps are listed."""
 NOT_IDENTITY = re.compile(
     r"data\.(.+\.)?(root|cache_dir|num_workers|pin_memory)|trainer\.(num_workers|pin_memory|grace_seconds|working_dir)"
 )
@@ -65,10 +67,16 @@ class Recipe:
     check_at: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
+        _check_types(self)
         if self.total_steps < 1 or (self.check_every_steps is not None and self.check_every_steps < 1):
             raise ConfigError(
                 f"training needs total_steps and check_every_steps of at least 1, got {self.total_steps} and "
                 f"{self.check_every_steps}"
+            )
+        if self.check_every_steps is not None and self.total_steps // self.check_every_steps > MOST_CHECKS:
+            raise ConfigError(
+                f"a training has at most {MOST_CHECKS} checks, got {self.total_steps // self.check_every_steps}: raise "
+                f"training.check_every_steps"
             )
         if self.devices < 1 or (self.micro_batch is not None and self.micro_batch < 1):
             raise ConfigError(
@@ -127,6 +135,26 @@ class Recipe:
         changed = apply_overrides(tree, task.overrides)
         training = changed.pop("training")
         return replace(self, **changed, **training)
+
+
+def _check_types(recipe: Recipe) -> None:
+    """Refuse overrides of numbers by other values: one that is null by default may become anything.
+
+    Raises:
+        ConfigError: A value is no whole number, or a list of them.
+    """
+    whole = {name: getattr(recipe, name) for name in ("total_steps", "check_every_steps", "micro_batch", "devices")}
+    needed = ("total_steps", "devices")
+    for name, value in whole.items():
+        if (value is None and name in needed) or (value is not None and not _is_whole(value)):
+            raise ConfigError(f"training.{name} must be a whole number, got {value!r}")
+    steps = recipe.check_at
+    if steps is not None and not (isinstance(steps, list | tuple) and all(map(_is_whole, steps))):
+        raise ConfigError(f"training.check_at must be a list of steps or null, got {steps!r}")
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 @dataclass(frozen=True)

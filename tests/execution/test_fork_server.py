@@ -48,7 +48,7 @@ def kill_new_servers(count: int) -> threading.Thread:
 @pytest.fixture
 def dead_server() -> None:
     """The server of other tests has been killed."""
-    ForkServer().warm()
+    ForkServer().preflight([])
     pid = fork_server._server_pid()
     assert pid is not None
     kill_server()
@@ -58,7 +58,7 @@ def dead_server() -> None:
 @pytest.mark.usefixtures("dead_server")
 def test_a_server_that_is_killed_while_it_imports_is_started_again() -> None:
     killer = kill_new_servers(1)
-    ForkServer().warm()
+    ForkServer().preflight([])
     killer.join(10)
     assert not killer.is_alive(), "one was killed"
 
@@ -67,9 +67,9 @@ def test_a_server_that_is_killed_while_it_imports_is_started_again() -> None:
 def test_a_server_that_is_killed_again_and_again_is_given_up_in_a_sentence() -> None:
     killer = kill_new_servers(3)
     with pytest.raises(WorkerStartError, match="was killed three times while it did: is there enough memory"):
-        ForkServer().warm()
+        ForkServer().preflight([])
     killer.join(10)
-    ForkServer().warm()
+    ForkServer().preflight([])
 
 
 @pytest.fixture
@@ -125,6 +125,6 @@ def test_a_preflight_outlives_the_server() -> None:
     trainer = {**spec.recipe.trainer, "_target_": "helpers.user_code.careful"}
     slow = replace(spec, recipe=replace(spec.recipe, trainer=trainer))
     server = ForkServer()
-    server.warm()
+    server.preflight([])
     threading.Timer(1.0, kill_server).start()
     assert server.preflight([slow]) == ["checked"]

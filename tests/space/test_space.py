@@ -258,13 +258,28 @@ def test_a_space_can_be_pickled():
         ({"kernel": [3, 5, 3]}, "needs different values, got 3 twice"),
         ({"rate": [1, 1.0]}, "needs different values, got 1.0 twice"),
         ({"kernel": [3, None]}, "takes true, false, numbers and text, got None"),
-        ({"rate": [1.0, float("nan")]}, "takes true, false, numbers and text, got nan"),
+        ({"rate": [1.0, float("nan")]}, r'takes finite numbers, got nan: quote it for the text, as in \[none, "nan"\]'),
+        ({"rate": [1.0, float("-inf")]}, r'takes finite numbers, got -inf: quote it for the text, as in .*"-inf"'),
+        (
+            {"op": ["conv", "nan"], "rate": {"oneof": [1], "when": {"op": float("nan")}}},
+            "takes finite numbers, got nan",
+        ),
         ({"kernel": [3], "block": ["conv"]}, "needs at least 2 architectures to rank, got a single one"),
     ],
 )
 def test_an_unusable_space_is_refused(choices, message):
     with pytest.raises(SpaceError, match=message):
         space(choices)
+
+
+def test_quoted_nan_and_inf_are_text():
+    assert space({"fault": ["none", "nan", "inf"]}).size == 3
+
+
+def test_the_values_of_a_long_choice_are_cut_in_a_message():
+    with pytest.raises(SpaceError, match=r"must be one of \[0, 1, 2, .* \.\.\., got -1") as caught:
+        space({"quality": list(range(100))}).canonical({"quality": -1})
+    assert len(str(caught.value)) < 300
 
 
 def test_true_and_one_are_different_values():

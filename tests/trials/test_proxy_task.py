@@ -82,6 +82,24 @@ def test_any_value_may_be_null_and_empty_mappings_take_new_keys() -> None:
     assert changed == {"trainer": {"clip_norm": None, "optimizer_options": {"eps": 0.001}}}
 
 
+def test_images_that_are_cropped_have_a_name_of_their_own() -> None:
+    grid = {"data_fraction": [0.5, 1.0], "image_size": [0.75, 1.0], "image_mode": "crop"}
+    assert list(span_grid(grid)) == ["data50_image75_crop", "data50", "image75_crop", "full"]
+    assert list(span_grid({"compound": -1, "image_mode": "crop"})) == ["compound-1_crop"]
+
+
+@pytest.mark.parametrize("name", [5, True, 1.5, ["a"], {}])
+def test_a_name_that_is_no_text_is_refused(name: object) -> None:
+    with pytest.raises(ConfigError, match=r"a proxy task's name must be text, got .*: quote it"):
+        span_grid({"tasks": [{"name": name, "width": 0.5}]})
+
+
+@pytest.mark.parametrize("dimension", ["data_fraction", "image_size", "width", "depth", "batch_size"])
+def test_a_share_of_almost_nothing_is_refused(dimension: str) -> None:
+    with pytest.raises(ConfigError, match=rf"proxy.{dimension} must be at least 0.0001, got 1e-300"):
+        span_grid({dimension: 1e-300})
+
+
 def test_image_mode_does_not_distinguish_tasks_at_full_image_size() -> None:
     with pytest.raises(ConfigError, match="with equal settings"):
         span_grid({"tasks": [{"name": "a", "width": 0.5}, {"name": "b", "width": 0.5, "image_mode": "crop"}]})
@@ -207,7 +225,7 @@ def test_every_proxy_file_spans_a_grid_and_begins_with_a_comment(name: str) -> N
     )
     assert (len(tasks) > 1) == is_axis
     if not is_axis and name != "follow":
-        assert list(tasks) == [name.replace("_minus", "-").removesuffix("_crop")], "a file is named after its task"
+        assert list(tasks) == [name.replace("_minus", "-")], "the name that its values give"
 
 
 def test_proxy_files_combine() -> None:

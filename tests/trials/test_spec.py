@@ -1,4 +1,5 @@
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -129,3 +130,21 @@ def test_uneven_checks_beyond_the_last_step_are_dropped() -> None:
     assert replace(SPEC, recipe=uneven).key == replace(SPEC, recipe=replace(uneven, check_every_steps=7)).key
     with pytest.raises(ConfigError, match=r"check_at must hold increasing steps of at least 1, got \[0, 5\]"):
         replace(RECIPE, check_at=(0, 5))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"check_at": 5}, "training.check_at must be a list of steps or null, got 5"),
+        ({"check_at": ("a",)}, "training.check_at must be a list of steps or null"),
+        ({"check_at": (0.5, 1.0)}, "training.check_at must be a list of steps or null"),
+        ({"micro_batch": "small"}, "training.micro_batch must be a whole number, got 'small'"),
+        ({"micro_batch": 0.5}, "training.micro_batch must be a whole number, got 0.5"),
+        ({"total_steps": None}, "training.total_steps must be a whole number, got None"),
+        ({"devices": True}, "training.devices must be a whole number, got True"),
+        ({"total_steps": 10**12, "check_every_steps": 1}, "a training has at most 100000 checks, got 1000000000000"),
+    ],
+)
+def test_a_schedule_that_cannot_be_kept_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        replace(RECIPE, **changes)

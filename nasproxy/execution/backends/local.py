@@ -27,6 +27,8 @@ SILENT_EXIT_STATUSES = (EXIT_ENDED, EXIT_BUSY)
 """Exit statuses without information on the trial: its status, or another worker, has it."""
 ADOPTED_POLL_SECONDS = 0.2
 """Seconds between two polls of workers that another controller started, because they are not our children."""
+MAX_MEMORY_GIB = 2.0**20
+"""A limit beyond every machine that still fits the kernel's numbers."""
 
 
 @dataclass
@@ -69,14 +71,23 @@ class LocalBackend:
             preload: Modules that the warm server imports.
 
         Raises:
-            ConfigError: `slots` or `memory_gib` is not positive, or there are fewer GPUs than asked for.
+            ConfigError: A number is out of range, or there are fewer GPUs than asked for.
         """
         self._store = store
         self._cores = len(os.sched_getaffinity(0))
         if slots is not None and slots < 1:
             raise ConfigError(f"backend.slots must be at least 1, got {slots}")
-        if memory_gib is not None and not memory_gib > 0:
+        if max_attempts < 1:
+            raise ConfigError(f"backend.max_attempts must be at least 1, got {max_attempts}: 1 retries no trial")
+        if hang_seconds is not None and not hang_seconds > 0:
+            raise ConfigError(f"backend.hang_seconds must be above 0, got {hang_seconds:g}: use null to wait for ever")
+        if memory_gib is not None and not 0 < memory_gib < MAX_MEMORY_GIB:
             raise ConfigError(f"backend.memory_gib must be above 0, got {memory_gib:g}: use null for no limit")
+        if not gpus_per_trial > 0 or (gpus is not None and gpus < 1):
+            raise ConfigError(
+                f"backend needs gpus of at least 1 and gpus_per_trial above 0, got {gpus} and {gpus_per_trial:g}: "
+                f"gpus=null uses all visible GPUs"
+            )
         gpu_pool = _make_gpu_pool(gpus, gpus_per_trial) if device_type == "cuda" else None
         self._slots = slots or (gpu_pool.slots if gpu_pool else self._cores)
         # The lease folder is in the study's folder, so that the controllers of a sweep share the slots.

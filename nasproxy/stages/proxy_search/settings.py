@@ -71,8 +71,8 @@ class ProxySearchSettings:
                 f"proxy_search.train_seconds_limit must be above 0, got {self.train_seconds_limit:g}: "
                 f"use null for no limit"
             )
-        if self.rung_growth <= 1:
-            raise ConfigError(f"proxy_search.rung_growth must be above 1, got {self.rung_growth:g}")
+        if not 1 < self.rung_growth <= 1000:
+            raise ConfigError(f"proxy_search.rung_growth must be above 1 and at most 1000, got {self.rung_growth:g}")
         if self.planned_tasks is not None and self.planned_tasks < 1:
             raise ConfigError(
                 f"proxy_search.planned_tasks must be at least 1, got {self.planned_tasks}: use null if unknown"

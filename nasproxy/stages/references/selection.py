@@ -25,6 +25,8 @@ ADVICE_AFTER_RETRIES = {
     "nan": "lower trainer.learning_rate, or add warm-up",
 }
 """Advice for causes that are retried, after the retries failed as well."""
+MAX_CANDIDATES = 100_000
+"""Architectures that a study may draw; a search space may have more than can be listed."""
 
 
 class Selection(Protocol):

@@ -14,6 +14,7 @@ import numpy as np
 from nasproxy.errors import ConfigError, StageStoppedError
 from nasproxy.stages.references.selection import (
     BASELINE,
+    MAX_CANDIDATES,
     check_failure_ratio,
     check_failures,
     describe_references,
@@ -73,6 +74,8 @@ class SpreadSelection:
         Raises:
             ConfigError: A value is out of range.
         """
+        if self.start_models > MAX_CANDIDATES:
+            raise ConfigError(f"selection.start_models must be at most {MAX_CANDIDATES}, got {self.start_models}")
         if not 2 <= self.models <= self.start_models:
             raise ConfigError(
                 f"selection needs 2 <= references.initial <= selection.start_models, got {self.models} and "

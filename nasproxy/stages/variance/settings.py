@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from nasproxy.errors import ConfigError
 
 ON_FAILURE = ("stop", "warn")
+MOST_SEEDS = 1000
 
 
 @dataclass
@@ -44,6 +45,11 @@ class VarianceSettings:
             )
         if not 0 < self.trainable_fraction <= 1:
             raise ConfigError(f"variance.trainable_fraction must lie in (0, 1], got {self.trainable_fraction:g}")
+        if self.seeds > MOST_SEEDS:
+            raise ConfigError(f"variance.seeds must be at most {MOST_SEEDS}, got {self.seeds}: 5 to 10 are enough")
+        for name in ("max_variation", "max_roughness"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"variance.{name} must be at least 0, got {getattr(self, name):g}")
         if self.max_tries < 1:
             raise ConfigError(f"variance.max_tries must be at least 1, got {self.max_tries}")
         if self.on_failure not in ON_FAILURE:

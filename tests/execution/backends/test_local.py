@@ -1,3 +1,4 @@
+import math
 import multiprocessing
 import os
 import time
@@ -181,6 +182,23 @@ def test_trials_on_several_devices_start_in_order(tmp_path: Path) -> None:
 def test_a_memory_limit_of_zero_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"backend.memory_gib must be above 0, got 0: use null"):
         LocalBackend(FolderTrialStore(tmp_path / "trials"), memory_gib=0.0)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"hang_seconds": 0.0}, "backend.hang_seconds must be above 0, got 0: use null to wait for ever"),
+        ({"hang_seconds": -1.0}, "backend.hang_seconds must be above 0, got -1"),
+        ({"hang_seconds": math.nan}, "backend.hang_seconds must be above 0, got nan"),
+        ({"max_attempts": 0}, "backend.max_attempts must be at least 1, got 0"),
+        ({"gpus": 0}, "backend needs gpus of at least 1 and gpus_per_trial above 0, got 0 and 1"),
+        ({"gpus_per_trial": 0.0}, "backend needs gpus of at least 1 and gpus_per_trial above 0, got None and 0"),
+        ({"memory_gib": 1e26}, "backend.memory_gib must be above 0"),
+    ],
+)
+def test_options_that_cannot_be_kept_are_refused(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        LocalBackend(FolderTrialStore(tmp_path / "trials"), **options)
 
 
 def test_a_memory_limit_below_that_of_a_worker_is_refused_by_the_preflight(tmp_path: Path) -> None:

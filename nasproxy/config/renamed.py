@@ -1,0 +1,44 @@
+"""Keys and choices of earlier versions, and what they are called now."""
+
+RENAMED_KEYS = {
+    "failures.nan": "failures.on_nan",
+    "failures.oom_halvings": "failures.max_oom_retries",
+    "failures.rate_factor": "failures.learning_rate_factor",
+    "job.steps": "job.stages",
+    "proxy_search.tasks_planned": "proxy_search.planned_tasks",
+    "run": "controller",
+    "selection.final_models": "references.initial",
+    "selection.models": "references.initial",
+    "training.device": "training.accelerator",
+    "variance.copies": "variance.seeds",
+    "variance.gate": "variance.on_failure",
+    "variance.max_smoothness": "variance.max_roughness",
+    "variance.min_copies": "variance.min_seeds",
+    "variance.workable_fraction": "variance.trainable_fraction",
+}
+"""New path by old path; a section's entry holds for all its keys."""
+
+RENAMED_CHOICES = {
+    "criterion/alpha_spending": "criterion=group_sequential",
+    "criterion/weak_prior": "criterion=group_sequential",
+    "experiment/cloud_tool": "experiment=vertex_baseline",
+}
+"""What to choose instead of a file of conf/ that was renamed or removed."""
+
+
+def find_new_key(path: str) -> str | None:
+    """Find the present path of a renamed key; None for one that never existed.
+
+    >>> find_new_key("run.poll_seconds"), find_new_key("running")
+    ('controller.poll_seconds', None)
+    """
+    for old, new in RENAMED_KEYS.items():
+        if path == old or path.startswith(f"{old}."):
+            return new + path.removeprefix(old)
+    return None
+
+
+def explain_renamed_key(path: str) -> str | None:
+    """Say what a renamed key is called now; None for one that never existed."""
+    new = find_new_key(path)
+    return None if new is None else f"{path} is named {new} now: set {new} instead"
