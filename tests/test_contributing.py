@@ -7,14 +7,16 @@ from helpers.cli import ROOT
 
 def read_documented_layers() -> list[str]:
     """Read the list of layers in CONTRIBUTING.md, from top to bottom."""
-    found = re.search(r"^## Layers$.*?^```\n(.*?)^```$", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL | re.MULTILINE)
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    found = re.search(r"^## Layers$.*?^```\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
     assert found, "CONTRIBUTING.md has no block of layers"
     return found[1].splitlines()
 
 
 def read_checked_layers() -> list[str]:
     """Read the layers that `lint-imports` checks; tomllib is missing in Python 3.10."""
-    found = re.search(r"^layers = \[\n(.*?)^\]$", (ROOT / "pyproject.toml").read_text(), re.DOTALL | re.MULTILINE)
+    text = (ROOT / "pyproject.toml").read_text()
+    found = re.search(r"^layers = \[\n(.*?)^\]$", text, re.DOTALL | re.MULTILINE)
     assert found, "pyproject.toml has no contract with layers"
     return re.findall(r'"(.*?)"', found[1])
 
