@@ -33,7 +33,11 @@ class Progress:
 
 
 class Tracker(Protocol):
-    """Receives a study's events."""
+    """Receives a study's events.
+
+    The constructor of a configured tracker takes keyword arguments: the options of the configuration group `tracking`,
+    and `study` (`Path`), the study's folder, which `nasproxy.jobs.job.Job` passes beside them.
+    """
 
     def progress(self, progress: Progress, running: Set[str]) -> None:
         """Receive the progress of the current stage and the keys of running trials; called often."""

@@ -10,7 +10,17 @@ from nasproxy.trials.spec import TrialSpec
 class Backend(Protocol):
     """Runs submitted trials on its slots; progress is in the trials' records.
 
-    Only one thread, the controller's, calls it.
+    Only one thread, the controller's, calls it. The constructor takes keyword arguments: the options of the
+    configuration group `backend`, and what `nasproxy.config.builder.StudyBuilder.open_backend` passes beside them:
+
+    - `store` (`TrialStore`): Store of the study's trials.
+    - `device_type` (str): `cpu` or `cuda`.
+    - `trusted_modules` (list of str): Top-level modules that a trial's config may name as targets.
+    - `preload` (list of str): Modules of the configured targets, to import before the first trial starts.
+
+    Workers read and write trial folders, and watch the controller's lease, which is a file in the study's folder. A
+    backend with workers on other machines therefore needs a file system that these share with the controller, at the
+    same path.
     """
 
     @property
