@@ -339,7 +339,7 @@ def test_gradients_are_averaged_with_the_last_micro_batch_only() -> None:
     said: list[str] = []
 
     @contextmanager
-    def hold_back() -> Iterator[None]:
+    def no_sync() -> Iterator[None]:
         said.append("held")
         yield
         said.append("free")
@@ -348,9 +348,7 @@ def test_gradients_are_averaged_with_the_last_micro_batch_only() -> None:
         said.append("backward")
 
     model = nn.Sequential(nn.Flatten(), nn.Linear(16, 10))
-    optimization.add_gradients(
-        model, images().batch(0), settings(), micro_batch=2, backward=backward, hold_back=hold_back
-    )
+    optimization.add_gradients(model, images().batch(0), settings(), micro_batch=2, backward=backward, no_sync=no_sync)
     assert said == ["held", "backward", "free", "backward"]
 
 

@@ -166,7 +166,7 @@ def test_a_model_that_diverges_fails_at_its_first_check(
     tmp_path: Path, trainer: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hooks.report_alive(tmp_path)
-    monkeypatch.setattr(hooks, "ALIVE_SECONDS", math.inf)  # no heartbeat is due before
+    monkeypatch.setattr(hooks, "HEARTBEAT_SECONDS", math.inf)  # no heartbeat is due before
     with pytest.raises(NonFiniteScoreError, match="got nan after step 3"):
         train(tiny_trial(tmp_path, kind=DivergedTrial), trainer)
 
