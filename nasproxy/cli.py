@@ -2,16 +2,15 @@
 
 import sys
 from importlib.metadata import version
-from pathlib import Path
 
 import hydra
-from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from nasproxy import torchvision_gap as torchvision_gap  # before anything imports torchvision
 from nasproxy.config import schema
+from nasproxy.config.compose import add_to_path
 from nasproxy.errors import NasproxyError
 
 schema.register_schema()
@@ -30,7 +29,7 @@ def _run(config: DictConfig) -> None:
     from nasproxy.jobs import job
 
     hydra_config = HydraConfig.get()
-    add_to_path([Path(hydra_config.runtime.cwd), *config_folders(hydra_config)])
+    add_to_path(hydra_config)
     try:
         job.run_job(schema.read_config(config), is_shared=hydra_config.mode is RunMode.MULTIRUN)
     except NasproxyError as error:
@@ -39,15 +38,3 @@ def _run(config: DictConfig) -> None:
     except KeyboardInterrupt:
         print("nasproxy: interrupted; the same command goes on from here", file=sys.stderr)
         sys.exit(130)
-
-
-def config_folders(hydra_config: HydraConf) -> list[Path]:
-    """List the parents of the folders of `--config-dir`: modules there can be named as targets."""
-    sources = [source for source in hydra_config.runtime.config_sources if source.schema == "file"]
-    return [Path(source.path).absolute().parent for source in sources]
-
-
-def add_to_path(folders: list[Path]) -> None:
-    """Let modules in these folders be imported here, and in every process that is started from here."""
-    new = [str(folder) for folder in folders]
-    sys.path[:] = [*dict.fromkeys(new), *(path for path in sys.path if path not in new)]

@@ -44,7 +44,7 @@ FAULTY = (
     "trainer.check_seconds=0.01",
     "failures.on_nan=lower_rate",
 )
-"""Two of three models fail at first, and other trials stand in for them."""
+"""Two of three models fail at first, and are retried as other trials."""
 
 
 def decisions(folder: Path) -> dict[str, object]:
@@ -164,7 +164,7 @@ def compare(found: dict[str, list[tuple[int, float]]], expected: dict[str, list[
 def test_killed_while_other_trials_stand_in_for_failed_ones_it_decides_the_same(tmp_path: Path) -> None:
     code, output = cli.run(*FAULTY, folder=tmp_path / "undisturbed")
     assert code == 0, output
-    assert "stands in for it" in output
+    assert "retrying it as trial" in output
     assert survive(tmp_path / "killed", 6, random.Random(3), FAULTY)
     assert decisions(tmp_path / "killed") == decisions(tmp_path / "undisturbed")
     compare(curves(tmp_path / "killed"), curves(tmp_path / "undisturbed"))

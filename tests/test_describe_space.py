@@ -36,7 +36,7 @@ def test_a_description_counts_the_space_and_builds_some_of_its_models(tmp_path: 
     assert rows[0][2:] == ["parameters", "MFLOPs"]
     assert int(rows[1][2].replace(",", "")) > 1000
     assert 0 < float(rows[1][3]) < 10
-    assert "sizes are those on the images and classes of nasproxy.data.digits.load" in output
+    assert "sizes are for the images and classes of nasproxy.data.digits.load" in output
 
 
 def test_a_trainer_with_data_of_its_own_leaves_the_sizes_unknown(tmp_path: Path) -> None:
@@ -45,7 +45,7 @@ def test_a_trainer_with_data_of_its_own_leaves_the_sizes_unknown(tmp_path: Path)
     rows = [line.split("\t") for line in output.splitlines() if "\t" in line]
     assert rows[0] == ["", "architecture"]
     assert len(rows) == 1 + 1 + 5
-    assert "advice: more than 10 values of a choice are each tried too seldom: quality (50), twin (40)" in output
+    assert "advice: with more than 10 values of a choice, each is sampled too rarely: quality (50), twin (40)" in output
 
 
 def test_a_space_that_is_not_built_has_no_sizes_to_miss(tmp_path: Path) -> None:

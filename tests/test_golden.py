@@ -122,7 +122,8 @@ def _listed(listing: str) -> Iterator[tuple[str, Any]]:
     lines = [line.split("\t") for line in listing.splitlines() if "\t" in line]
     for row in (dict(zip(lines[0], line, strict=True)) for line in lines[1:]):
         words = (row["stage"], row["proxy task"] or "full", row["architecture"], f"seed {row['seed']}")
-        yield ", ".join(words), {name: row[name] for name in ("state", "steps", "score", "training", "cause")}
+        shown = ("state", "steps", "score", "training", "cause")
+        yield ", ".join(words), {name: row["training time" if name == "training" else name] for name in shown}
 
 
 def _named(entries: Iterator[tuple[str, Any]]) -> dict[str, Any]:

@@ -83,6 +83,9 @@ def test_it_runs_from_an_empty_folder(command: Path, tmp_path: Path) -> None:
     assert "report: " in output
     assert (tmp_path / "studies" / "debug" / "report" / "index.html").exists()
     assert {path.name for path in tmp_path.iterdir()} == {"studies"}
+    program = "import nasproxy; print(len(nasproxy.load_study('studies/debug').trials), 'trials')"
+    trials = len(list((tmp_path / "studies" / "debug" / "trials").iterdir()))
+    assert execute([command.with_name("python"), "-c", program], tmp_path) == f"{trials} trials\n"
 
 
 def test_it_tells_its_version(command: Path, tmp_path: Path) -> None:

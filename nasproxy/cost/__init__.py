@@ -1,1 +1,1 @@
-"""What a study will cost: counted from its settings, timed on a few steps, told before it starts."""
+"""Cost of a study: estimated before it starts, from settings and a few timed steps, and accounted for afterwards."""

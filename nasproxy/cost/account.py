@@ -1,8 +1,8 @@
-"""What a study cost, what a proxy task saves, and after how many models the one has paid for the other.
+"""Account of a study: what it cost, what a proxy task saves, and the break-even number of searched models.
 
-Two prices, never mixed: `sum_train_seconds` is training alone; `wall_seconds` is all that trials took from the machine,
-validation, start-up and lost work included. Both add up over trials and over the devices of each: of what runs side by
-side, each counts in full.
+Two measures, never mixed: `sum_train_seconds` is training time alone; `wall_seconds` is all time that trials occupied
+the machine, including validation, start-up and lost work. Both are sums over trials and over the devices of each trial,
+so that trials that run at the same time all count.
 """
 
 import math
@@ -18,15 +18,15 @@ from nasproxy.trials.records import TrialRecord
 
 @dataclass(frozen=True)
 class Cost:
-    """What trials cost together.
+    """Total cost of some trials.
 
     Attributes:
-        trials: How many.
+        trials: Number of trials.
         steps: Optimizer steps up to their last checks.
-        train_seconds: Training time up to there.
-        wall_seconds: Time of all their workers that ended.
-        failed: Trials that failed for good.
-        causes: How many of these failed for which cause, most frequent first.
+        train_seconds: Training time up to their last checks, in device seconds.
+        wall_seconds: Wall time of all their ended workers, in device seconds.
+        failed: Number of trials that failed without a retry.
+        causes: Number of these trials by cause, the most frequent one first.
     """
 
     trials: int
@@ -38,7 +38,7 @@ class Cost:
 
     @classmethod
     def of(cls, trials: Sequence[Trial]) -> "Cost":
-        """Add up trials, those among them that others stand in for."""
+        """Add up the costs of trials, including those of failed trials that have retries."""
         failed = [trial.alone for trial in trials if trial.alone.is_failed and not trial.alone.retries]
         causes = Counter("unknown" if r.status.cause is None else r.status.cause.value for r in failed)
         return cls(
@@ -53,11 +53,11 @@ class Cost:
 
 @dataclass(frozen=True)
 class Saving:
-    """What a model costs under a proxy task at its last step, against full training.
+    """Cost of a model under a proxy task, up to its final step, and under full training.
 
     Attributes:
-        full_seconds: Full training of a reference model, median, of all its devices together.
-        proxy_seconds: A proxy training up to the step, likewise.
+        full_seconds: Median time of a full training of a reference model, in device seconds.
+        proxy_seconds: Median time of a proxy training up to the final step, in device seconds.
     """
 
     full_seconds: float
@@ -65,22 +65,22 @@ class Saving:
 
     @property
     def ratio(self) -> float:
-        """How many times cheaper the proxy task is."""
+        """Factor by which the proxy task is cheaper."""
         return self.full_seconds / self.proxy_seconds
 
     def break_even(self, study_seconds: float) -> int | None:
-        """Models to search until the study has paid for itself; None where the proxy task saves nothing."""
+        """Compute the break-even: searched models whose savings equal the study's cost; None without savings."""
         saved = self.full_seconds - self.proxy_seconds
         return math.ceil(study_seconds / saved) if saved > 0 else None
 
 
 def sum_train_seconds(record: TrialRecord) -> float:
-    """Training time of a trial up to its last check, however many devices it was spread over."""
+    """Return the training time of a trial up to its last check, in seconds, not multiplied by its devices."""
     return record.checks[-1].train_seconds if record.checks else 0.0
 
 
 def count_stage_costs(results: StudyResults) -> dict[tuple[Purpose, str | None], Cost]:
-    """Cost of each stage, and of each proxy task apart; a trial counts where it was used first."""
+    """Compute the cost by stage and proxy task; a trial counts for the purpose for which it was first trained."""
     grouped: dict[tuple[Purpose, str | None], list[Trial]] = {}
     for trial in results.trials.values():
         grouped.setdefault((trial.stage, trial.task), []).append(trial)
@@ -90,35 +90,35 @@ def count_stage_costs(results: StudyResults) -> dict[tuple[Purpose, str | None],
 
 
 def measure_train_saving(results: StudyResults, task: TaskState) -> Saving | None:
-    """What is saved of training time; None before the task has ended or the references are trained."""
+    """Measure the saving in training time; None before the task is decided or the references are trained."""
     if not results.references or not task.final_train_seconds:
         return None
     return Saving(median(reference.train_seconds for reference in results.references), task.final_train_seconds)
 
 
 def measure_wall_saving(results: StudyResults, task: TaskState) -> Saving | None:
-    """What is saved with all costs counted; None where these are not known, or trainers made up their seconds.
+    """Measure the saving in wall time; None if unknown, or if trainers reported more seconds than passed.
 
-    Of a trial that went on beyond the task's last step the training beyond it is left out; what it spent beside
-    training (start-up, pauses, validation, lost work) counts whole: the saving is rather under- than overstated.
+    If a trial trained beyond the task's final step, its training time beyond it is left out, but all its other time
+    (start-up, pauses, validation, lost work) counts, so that the saving is underestimated rather than overestimated.
     """
     if task.final_step is None:
         return None
-    full = _median_wall_seconds(results, (reference.key for reference in results.references), None)
-    proxy = _median_wall_seconds(results, task.keys, task.final_step)
+    full = _compute_median_wall_seconds(results, (reference.key for reference in results.references), None)
+    proxy = _compute_median_wall_seconds(results, task.keys, task.final_step)
     return None if full is None or proxy is None else Saving(full, proxy)
 
 
-def _median_wall_seconds(results: StudyResults, keys: Iterable[str], step: int | None) -> float | None:
+def _compute_median_wall_seconds(results: StudyResults, keys: Iterable[str], step: int | None) -> float | None:
     trials = [results.trials[key] for key in keys if key in results.trials]
     seconds = [
-        trial.spec.devices * (trial.record.status.wall_seconds - _seconds_beyond(trial.record, step))
+        trial.spec.devices * (trial.record.status.wall_seconds - _compute_seconds_beyond(trial.record, step))
         for trial in trials
         if trial.record.reached(step or 1) and trial.record.status.wall_seconds > sum_train_seconds(trial.record)
     ]
     return median(seconds) if seconds else None
 
 
-def _seconds_beyond(record: TrialRecord, step: int | None) -> float:
+def _compute_seconds_beyond(record: TrialRecord, step: int | None) -> float:
     check = None if step is None else record.check_at(step)
     return 0.0 if check is None else sum_train_seconds(record) - check.train_seconds

@@ -1,4 +1,4 @@
-"""A dry run: what a study will cost, told before anything of it starts."""
+"""Dry run: estimate the cost of a study without creating it."""
 
 import tempfile
 from collections.abc import Collection, Iterator, Sequence
@@ -18,23 +18,23 @@ from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.spec import Architecture, Split, TrialSpec
 
 TRAINING = (StageName.measure_variance, StageName.select_models, StageName.search_proxy_task, StageName.confirm)
-"""Steps that train, all of a study that designs a proxy task."""
+"""Stages that train in the design of a proxy task."""
 
 
 def check_dry_run(design: StudyBuilder, *, is_sweep: bool) -> None:
-    """Refuse a dry run of what has no cost of its own.
+    """Check that the job has a cost that can be estimated.
 
     Raises:
-        ConfigError: The job trains nothing, or is one of many.
+        ConfigError: The job trains nothing, or is part of a sweep.
     """
     if design.is_replay:
         raise ConfigError(
-            "dry_run tells what trainings will cost, got backend=replay, which trains nothing: just run it"
+            "dry_run estimates the cost of trainings, got backend=replay, which trains nothing: remove dry_run"
         )
     if is_sweep:
         raise ConfigError(
-            "dry_run estimates one job, got a sweep (-m), whose jobs share what they train: give the same grid as "
-            "lists, such as proxy.data_fraction=[0.25,0.5], without -m"
+            "dry_run estimates one job, got a sweep (-m), whose jobs share trials: write the grid as lists, such as "
+            "proxy.data_fraction=[0.25,0.5], without -m"
         )
     if not {*TRAINING, StageName.compare_schedules} & set(design.config.job.stages):
         raise ConfigError(
@@ -43,12 +43,16 @@ def check_dry_run(design: StudyBuilder, *, is_sweep: bool) -> None:
 
 
 def estimate_dry(design: StudyBuilder, tracker: Tracker) -> Estimate:
-    """Estimate a study that is not begun; nothing of it stays.
+    """Estimate the cost of a study in a temporary folder.
+
+    Args:
+        design: The configured study.
+        tracker: Receives progress and notes.
 
     Raises:
-        NasproxyError: Its trials cannot be put together, or none can be timed.
+        NasproxyError: A preflight failed, or no trial could be timed.
     """
-    with _passing(design) as (folder, backend):
+    with _open_temporary_study(design) as (folder, backend):
         tracker.progress(Progress("warming up", "loading the trainer, the data and a model"), set())
         for note in backend.preflight(design.preflight_specs):
             tracker.say(note)
@@ -59,17 +63,21 @@ def estimate_dry(design: StudyBuilder, tracker: Tracker) -> Estimate:
 def score_samples(
     design: StudyBuilder, architectures: Sequence[Architecture]
 ) -> tuple[list[ZeroCost | None], str | None]:
-    """Score models of a study that is not begun; nothing of it stays.
+    """Compute zero-cost scores of models in a temporary folder.
+
+    Args:
+        design: The configured study.
+        architectures: The models.
 
     Returns:
-        Their scores, and why the first that has none could not be put together, where that is so.
+        Scores in the same order, and the error of the first model without scores, if its preflight fails.
 
     Raises:
         ConfigError: The data cannot be loaded.
     """
-    with _passing(design) as (folder, backend):
-        known = measure_zero_costs(design, backend, folder, architectures)
-        scores = [known.of(architecture) for architecture in architectures]
+    with _open_temporary_study(design) as (folder, backend):
+        scores_by_architecture = measure_zero_costs(design, backend, folder, architectures)
+        scores = [scores_by_architecture.of(architecture) for architecture in architectures]
         if all(scores):
             return scores, None
         failed = architectures[scores.index(None)]
@@ -81,8 +89,8 @@ def score_samples(
 
 
 @contextmanager
-def _passing(design: StudyBuilder) -> Iterator[tuple[StudyFolder, Backend]]:
-    """A study's folder and backend that are gone afterwards."""
+def _open_temporary_study(design: StudyBuilder) -> Iterator[tuple[StudyFolder, Backend]]:
+    """Open a temporary study folder and a backend for a block."""
     with tempfile.TemporaryDirectory(prefix="nasproxy-dry-run-") as path:
         folder = StudyFolder(Path(path))
         backend = design.open_backend(design.open_store(folder))
@@ -95,7 +103,13 @@ def _passing(design: StudyBuilder) -> Iterator[tuple[StudyFolder, Backend]]:
 def estimate_study(
     design: StudyBuilder, backend: Backend, folder: StudyFolder, steps: Collection[StageName]
 ) -> Estimate:
-    """Estimate some steps of a study; scores of its models are kept in its folder.
+    """Estimate the cost of some stages of a study; zero-cost scores of its models are stored in its folder.
+
+    Args:
+        design: The configured study.
+        backend: Backend that would run its trials.
+        folder: The study's folder.
+        steps: The stages.
 
     Raises:
         StageStoppedError: No model could be timed.
@@ -110,7 +124,7 @@ def estimate_study(
 def measure_zero_costs(
     design: StudyBuilder, backend: Backend, folder: StudyFolder, architectures: Sequence[Architecture]
 ) -> ZeroCostScores:
-    """Score models without training them, those that the study has not scored before."""
+    """Compute and store zero-cost scores of models that the study has not scored before; returns all scores."""
     recipe, seed = design.recipe, design.config.seed
     return add_scores(
         folder.zero_cost,

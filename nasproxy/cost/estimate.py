@@ -1,4 +1,4 @@
-"""What a study is expected to cost, stage by stage: seconds from counts and speeds, and money from these. Pure."""
+"""Estimate of a study's cost by stage: seconds from counts and speeds, money from seconds. Pure functions."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -10,13 +10,13 @@ from nasproxy.cost.workload import StageWork, Work
 
 @dataclass(frozen=True)
 class Amount:
-    """What something costs.
+    """Estimated amount of work.
 
     Attributes:
-        trials: Trials that are trained.
-        steps: Optimizer steps of all of them.
-        slot_seconds: Seconds that slots are busy, added up.
-        elapsed_seconds: Seconds until it is done.
+        trials: Number of trials.
+        steps: Optimizer steps of all trials.
+        slot_seconds: Sum over slots of the seconds that each is occupied.
+        elapsed_seconds: Seconds from start to end.
     """
 
     trials: int
@@ -38,7 +38,7 @@ NOTHING = Amount(0, 0, 0.0, 0.0)
 
 @dataclass(frozen=True)
 class StageEstimate:
-    """What a stage costs at the least, as is assumed, and at most."""
+    """Estimated cost of a stage: minimum, under the assumption (`middle`), and maximum."""
 
     low: Amount
     middle: Amount
@@ -47,13 +47,13 @@ class StageEstimate:
 
 @dataclass(frozen=True)
 class Assumption:
-    """What the middle estimate rests on.
+    """Assumption of the middle estimate.
 
     Attributes:
-        task: The proxy task that is taken to be accepted.
-        step: At which of its steps; None where none is.
+        task: Proxy task that is assumed to be accepted.
+        step: Step at which it is accepted; None if no task is accepted.
         total_steps: Steps of its whole training.
-        added: Reference models that are added until then.
+        added: Number of reference models added until then.
     """
 
     task: str
@@ -64,17 +64,17 @@ class Assumption:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a study is expected to cost.
+    """Estimated cost of a study.
 
     Attributes:
-        stages: By name, in their order.
+        stages: Estimates by stage, in the order of the stages.
         full_steps: Optimizer steps of a full training.
-        devices_per_slot: Devices that a busy slot holds: GPUs, or a share of the machine.
-        slots_by_devices: Slots that a trial takes up, by the number of its devices; one where it is not told.
-        price_per_hour: Price of one device's hour; None for none.
-        assumption: What the middle estimate of the proxy search rests on; None without that stage.
-        timed: What the timed models took, in full training, from small to large.
-        notes: What to know of the timing, in lines.
+        devices_per_slot: Devices per slot: GPUs, or a share of the machine.
+        price_per_hour: Price of one device for one hour; None if unknown.
+        assumption: Assumption of the middle estimate of the proxy search; None without this stage.
+        timed: Timings of models in full training, from small to large.
+        notes: Notes on the timing, one per line.
+        slots_by_devices: Slots that a trial occupies, by its number of devices (as text); 1 if missing.
     """
 
     stages: Mapping[str, StageEstimate]
@@ -87,12 +87,12 @@ class Estimate:
     slots_by_devices: Mapping[str, float] = field(default_factory=dict)
 
     def slots_of(self, devices: int) -> float:
-        """Slots that a trial on so many devices takes up."""
+        """Return the number of slots that a trial on so many devices occupies."""
         return self.slots_by_devices.get(str(devices), 1.0)
 
     @property
     def total(self) -> StageEstimate:
-        """All stages together."""
+        """Sum of all stages."""
         stages = self.stages.values()
         return StageEstimate(
             sum((stage.low for stage in stages), NOTHING),
@@ -101,33 +101,45 @@ class Estimate:
         )
 
     def device_seconds(self, amount: Amount) -> float:
-        """Seconds of devices that trials hold."""
+        """Convert an amount to device seconds."""
         return amount.slot_seconds * self.devices_per_slot
 
     def price(self, amount: Amount) -> float | None:
-        """What that costs; None without a price."""
+        """Compute the price of an amount; None without a price per hour."""
         return None if self.price_per_hour is None else self.device_seconds(amount) / 3600 * self.price_per_hour
 
 
 SlotsOf = Callable[[str | None], float]
-"""Slots that a training under a proxy task takes up; None for full training."""
+"""Function of a proxy task's name (None for full training) that returns the slots that its trainings occupy."""
 
 
-def estimate_stage(course: StageWork, speeds: Speeds, slots: int, slots_of: SlotsOf = lambda _: 1.0) -> StageEstimate:
-    """What a stage costs."""
+def estimate_stage(
+    stage_work: StageWork, speeds: Speeds, slots: int, slots_of: SlotsOf = lambda _: 1.0
+) -> StageEstimate:
+    """Estimate the cost of a stage.
+
+    Args:
+        stage_work: Planned work of the stage.
+        speeds: Speeds of the models.
+        slots: Slots of the backend.
+        slots_of: Slots that one training occupies.
+    """
     return StageEstimate(
-        *(estimate_amount(works, speeds, slots, slots_of) for works in (course.low, course.middle, course.high))
+        *(
+            estimate_amount(works, speeds, slots, slots_of)
+            for works in (stage_work.low, stage_work.middle, stage_work.high)
+        )
     )
 
 
 def estimate_amount(works: Iterable[Work], speeds: Speeds, slots: int, slots_of: SlotsOf = lambda _: 1.0) -> Amount:
-    """What trials cost, one kind after the other."""
-    return sum((_amount(work, speeds, slots, slots_of(work.task)) for work in works if work.starts), NOTHING)
+    """Estimate the total of several kinds of trials, which run one kind after the other."""
+    return sum((_estimate_work(work, speeds, slots, slots_of(work.task)) for work in works if work.starts), NOTHING)
 
 
-def _amount(work: Work, speeds: Speeds, slots: int, taken: float) -> Amount:
+def _estimate_work(work: Work, speeds: Speeds, slots: int, slots_per_trial: float) -> Amount:
     timing = speeds.timing(work.models, work.task)
     seconds = timing.seconds(starts=work.starts, steps=work.steps, checks=work.checks)
-    # Starts take their turns on the slots; in the last turn some may stay empty.
-    turns = math.ceil(work.starts / max(1, int(slots / taken + 1e-3)))
-    return Amount(work.trials, work.steps, seconds * taken, seconds / work.starts * turns)
+    # The starts are divided into rounds that fill the slots; the last round may leave some empty.
+    rounds = math.ceil(work.starts / max(1, int(slots / slots_per_trial + 1e-3)))
+    return Amount(work.trials, work.steps, seconds * slots_per_trial, seconds / work.starts * rounds)

@@ -1,4 +1,4 @@
-"""When a proxy task is likely to be accepted: the study's own criterion, asked about a tau that is assumed. Pure."""
+"""Expected acceptance of a proxy task: the study's criterion applied to an assumed tau. Pure functions."""
 
 import math
 from collections.abc import Sequence
@@ -18,12 +18,12 @@ from nasproxy.trials.records import Check, TrialRecord
 
 @dataclass(frozen=True)
 class ExpectedAcceptance:
-    """When the proxy search is expected to end.
+    """Expected end of the proxy search.
 
     Attributes:
-        task: The proxy task that is accepted.
-        step: At which of its steps; None where none is accepted.
-        added: Reference models that are added until then.
+        task: Proxy task that is accepted.
+        step: Step at which it is accepted; None if no task is accepted.
+        added: Number of reference models added until then.
     """
 
     task: str
@@ -32,48 +32,51 @@ class ExpectedAcceptance:
 
 
 def assume_tau(fraction: float, tasks: int) -> float:
-    """The tau of the best of some proxy tasks after a fraction of their training.
+    """Compute the assumed tau of the best of several proxy tasks after a fraction of their training.
 
-    Proxy tasks are taken to rank as they do on published learning curves, with the mean and the variance of
-    `nasproxy.statistics.tau_prior`; the best of several lies as far above the mean as the largest of some normal
-    deviations: of the square root of their number, since tasks of one grid rank alike.
+    Proxy tasks are assumed to rank as on published learning curves, with the mean and the variance of
+    `nasproxy.statistics.tau_prior`. The best of several lies above the mean by the expected maximum of normal
+    deviates, whose number is the square root of the number of tasks, because tasks of one grid rank similarly.
 
     Args:
-        fraction: Of the training, in (0, 1].
-        tasks: Proxy tasks that are judged.
+        fraction: Fraction of the training, in (0, 1].
+        tasks: Number of proxy tasks that are judged.
 
-    Source: expected largest of normal deviations after Blom (1958).
+    Source: expected maximum of normal deviates after Blom (1958).
 
-    >>> round(assumed_tau(0.1, 1), 2), round(assumed_tau(0.1, 6), 2)
+    >>> round(assume_tau(0.1, 1), 2), round(assume_tau(0.1, 6), 2)
     (0.66, 0.87)
     """
-    alike = math.sqrt(tasks)
-    above = NormalDist().inv_cdf((alike - 0.375) / (alike + 0.25))
-    return math.tanh(prior_mean(fraction) + above * math.sqrt(PRIOR_VARIANCE))
+    effective_tasks = math.sqrt(tasks)
+    deviate = NormalDist().inv_cdf((effective_tasks - 0.375) / (effective_tasks + 0.25))
+    return math.tanh(prior_mean(fraction) + deviate * math.sqrt(PRIOR_VARIANCE))
 
 
 def expect_acceptance(
     name: str, speed: TaskSpeed, *, judge: Judge, candidate_pool: CandidatePool, models: int, tasks: int
 ) -> ExpectedAcceptance:
-    """Ask the criterion at every check about models that rank with the assumed tau, and add references as it asks.
+    """Simulate the looks at a proxy task whose models rank with the assumed tau, and add references as requested.
 
     Args:
-        name: The proxy task.
-        speed: Its checks, and its seconds per step.
-        judge: What it is judged by.
-        candidate_pool: Candidates that may be added to the references.
-        models: Reference models to begin with.
-        tasks: Proxy tasks that are judged.
+        name: Name of the proxy task.
+        speed: Its checks and seconds per step.
+        judge: Judge of the study.
+        candidate_pool: Candidates that can be added to the references.
+        models: Number of selected reference models.
+        tasks: Number of proxy tasks that are judged.
+
+    Returns:
+        The step at which the criterion accepts, and the references added until then.
     """
     steps, size = speed.check_steps, models
     blank = TaskState(name, 0, ProxyTask(), "", (), steps[-1])
     plan = LookPlan(tuple(step / steps[-1] for step in steps), tasks, candidate_pool.sizes(models))
     for looks in range(1, len(steps) + 1):
         while True:
-            check, verdict = judge.look(_assumed(size, speed, tasks), steps[:looks], speed, plan)
+            check, verdict = judge.look(_make_assumed_models(size, speed, tasks), steps[:looks], speed, plan)
             if verdict.kind is VerdictKind.ACCEPTED:
                 return ExpectedAcceptance(name, steps[looks - 1], size - models)
-            task = replace(_grown(blank, size - models), checks=(check,))
+            task = replace(_request_references(blank, size - models), checks=(check,))
             requested = candidate_pool.count_requested(
                 task, verdict, size, size - models, is_last_look=looks == len(steps)
             )
@@ -84,9 +87,13 @@ def expect_acceptance(
 
 
 def make_ranking(n: int, tau: float) -> Sequence[int]:
-    """An order of n models that agrees with 0 to n - 1 to a tau, exchanges spread over all ranks.
+    """Make a permutation of 0 to n - 1 with a given tau against the sorted order, by swaps spread over all ranks.
 
-    >>> ranking(5, 0.6)
+    Args:
+        n: Number of models.
+        tau: Kendall's tau, in [-1, 1]; reached as closely as the number of pairs allows.
+
+    >>> make_ranking(5, 0.6)
     [1, 0, 3, 2, 4]
     """
     order = list(range(n))
@@ -99,12 +106,12 @@ def make_ranking(n: int, tau: float) -> Sequence[int]:
     return order
 
 
-def _grown(task: TaskState, added: int) -> TaskState:
+def _request_references(task: TaskState, added: int) -> TaskState:
     return replace(task, requested=added, completed=added)
 
 
-def _assumed(n: int, speed: TaskSpeed, tasks: int) -> JudgedModels:
-    """Models whose proxy scores rank with the assumed tau at each check."""
+def _make_assumed_models(n: int, speed: TaskSpeed, tasks: int) -> JudgedModels:
+    """Make models whose proxy scores rank with the assumed tau at each check."""
     last = speed.check_steps[-1]
     ranks = {step: make_ranking(n, assume_tau(step / last, tasks)) for step in speed.check_steps}
     references = tuple(Reference(model, {}, "", float(model), 0.0) for model in range(n))

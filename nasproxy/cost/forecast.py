@@ -1,4 +1,4 @@
-"""From a design to what it will cost: time a few steps, count the rest, multiply."""
+"""Forecast of a study's cost: time a few steps, count the planned work, multiply."""
 
 from collections.abc import Collection
 
@@ -22,14 +22,14 @@ from nasproxy.trials.spec import Split, TrialSpec
 def forecast_costs(
     design: StudyBuilder, backend: Backend, open_backend: OpenBackend, score: Score, steps: Collection[StageName]
 ) -> Estimate:
-    """Estimate what a design will cost, by training a few of its models for a few steps.
+    """Estimate the cost of a study by training a few of its models for a few steps.
 
     Args:
-        design: What is to be studied.
-        backend: What would run its trials.
-        open_backend: Opens what runs throwaway trials, on a store of theirs.
-        score: Gives models their zero-cost scores.
-        steps: What is to be estimated.
+        design: The configured study.
+        backend: Backend that would run its trials.
+        open_backend: Opens a backend for timing trials, on their own store.
+        score: Computes zero-cost scores of models.
+        steps: Stages to estimate.
 
     Raises:
         StageStoppedError: No model could be timed.
@@ -44,11 +44,11 @@ def forecast_costs(
     if StageName.measure_variance in steps:
         stages["variance"] = workload.plan_variance(design.config.variance, design.recipe, design.variance_candidates)
     if StageName.select_models in steps:
-        stages["selection"] = _selection(design, has_variance=StageName.measure_variance in steps)
+        stages["selection"] = _plan_selection(design, has_variance=StageName.measure_variance in steps)
     assumption = None
     if StageName.search_proxy_task in steps:
-        run = _race(design, speeds)
-        expected = _expected(design, run, speeds)
+        run = _make_race_work(design, speeds)
+        expected = _expect_acceptance(design, run, speeds)
         stages["proxy search"] = workload.plan_proxy_search(run, expected)
         total = run.task_speeds[expected.task].check_steps[-1]
         assumption = Assumption(expected.task, expected.step, total, expected.added)
@@ -74,7 +74,7 @@ def forecast_costs(
     )
 
 
-def _selection(design: StudyBuilder, *, has_variance: bool) -> StageWork:
+def _plan_selection(design: StudyBuilder, *, has_variance: bool) -> StageWork:
     is_first_trained = has_variance and design.config.variance.total_steps is None
     return workload.plan_selection(
         design.selection,
@@ -85,7 +85,7 @@ def _selection(design: StudyBuilder, *, has_variance: bool) -> StageWork:
     )
 
 
-def _race(design: StudyBuilder, speeds: Speeds) -> RaceWork:
+def _make_race_work(design: StudyBuilder, speeds: Speeds) -> RaceWork:
     models = tuple(design.candidates[: design.selection.models])
     task_speeds = {
         name: TaskSpeed(
@@ -105,13 +105,13 @@ def _race(design: StudyBuilder, speeds: Speeds) -> RaceWork:
     )
 
 
-def _expected(design: StudyBuilder, run: RaceWork, speeds: Speeds) -> ExpectedAcceptance:
-    """When the task whose whole training is of middle length would be accepted."""
+def _expect_acceptance(design: StudyBuilder, run: RaceWork, speeds: Speeds) -> ExpectedAcceptance:
+    """Compute the expected acceptance of the task with the median length of training."""
     config, recipe = design.config, design.recipe
-    whole = sorted(
+    by_length = sorted(
         run.task_speeds, key=lambda name: run.task_speeds[name].seconds_at(run.task_speeds[name].check_steps[-1])
     )
-    name = whole[len(whole) // 2]
+    name = by_length[len(by_length) // 2]
     full_seconds = recipe.total_steps * speeds.timing(run.models, None).step_seconds * recipe.devices
     candidate_pool = CandidatePool(
         candidates=[TrialSpec(a, ProxyTask(), Split.FULL, config.seed, recipe) for a in run.candidate_pool],

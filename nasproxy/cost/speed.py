@@ -1,4 +1,4 @@
-"""How fast models train: a few are timed, the others lie between them. Pure."""
+"""Training speed of models: a few are timed, the others interpolated. Pure functions."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ from nasproxy.trials.spec import Architecture, to_canonical_json
 
 @dataclass(frozen=True, order=True)
 class Timing:
-    """What a model's training takes.
+    """Timing of a model's training.
 
     Attributes:
-        step_seconds: Of one optimizer step.
-        check_seconds: Of one validation, with all that a check brings.
-        start_seconds: Of a start: the process, the data, the model, a slow first step, the checkpoint at its end.
+        step_seconds: Seconds of one optimizer step.
+        check_seconds: Seconds of one check: validation and all other work at a check.
+        start_seconds: Seconds of one start: process, data, model, a slow first step, and the checkpoint at the end.
     """
 
     step_seconds: float
@@ -24,7 +24,7 @@ class Timing:
     start_seconds: float
 
     def seconds(self, *, starts: float, steps: float, checks: float) -> float:
-        """Of so many starts, steps and checks."""
+        """Compute the seconds of so many starts, steps and checks."""
         return starts * self.start_seconds + steps * self.step_seconds + checks * self.check_seconds
 
 
@@ -33,8 +33,8 @@ class Timed:
     """A timed model.
 
     Attributes:
-        size: What its steps should grow with; None where that is unknown.
-        timing: What it takes.
+        size: Size that the time of a step scales with; None if unknown.
+        timing: The timing.
     """
 
     size: float | None
@@ -43,12 +43,12 @@ class Timed:
 
 @dataclass(frozen=True)
 class Speeds:
-    """Speeds of all models under all settings, from those that were timed.
+    """Speeds of all models under all proxy tasks, interpolated between timed ones.
 
     Attributes:
         models: Models that were timed in full training.
-        factors: Seconds per step and per check under each proxy task, against the same model's in full training.
-        sizes: Sizes by architecture, as canonical JSON; those that are missing are taken for average.
+        factors: Seconds per step and per check under each proxy task, relative to the same model in full training.
+        sizes: Sizes by architecture as canonical JSON; a missing architecture gets the mean timing.
     """
 
     models: Sequence[Timed]
@@ -56,7 +56,7 @@ class Speeds:
     sizes: Mapping[str, float]
 
     def timing(self, architectures: Sequence[Architecture], task: str | None) -> Timing:
-        """The mean over architectures, under a proxy task; None for full training."""
+        """Compute the mean timing of architectures under a proxy task; None for full training."""
         step, check = (1.0, 1.0) if task is None else self.factors[task]
         each = [interpolate_timing(self.models, self.sizes.get(to_canonical_json(a))) for a in architectures]
         return Timing(
@@ -67,10 +67,14 @@ class Speeds:
 
 
 def interpolate_timing(models: Sequence[Timed], size: float | None) -> Timing:
-    """What a model of a size takes: linear in size between those that were timed, no further than these outside.
+    """Interpolate the timing of a model linearly in its size; constant outside the range of timed sizes.
 
-    A start hangs on the machine more than on the model, so all share its mean; so does everything where sizes are
-    not known.
+    Start time depends on the machine more than on the model, so its mean is used for all sizes. If a size is unknown,
+    means are used for the other times as well.
+
+    Args:
+        models: Timed models.
+        size: Size of the model; None if unknown.
     """
     start = mean(model.timing.start_seconds for model in models)
     known = sorted((model.size, model.timing) for model in models if model.size is not None)

@@ -1,4 +1,4 @@
-"""Times a few steps of a few models: throwaway trials of the study's own trainer, with all slots busy."""
+"""Time a few steps of a few models, in timing trials of the study's own trainer with all slots occupied."""
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -16,34 +16,44 @@ from nasproxy.trials.records import Request, TrialRecord
 from nasproxy.trials.spec import TrialSpec
 
 CYCLES = 6
-"""Checks of a throwaway trial; what comes before the first is taken for its start."""
-LONGEST_CYCLE = 50
-"""Steps: more tell nothing new."""
-SEEN_CYCLES = 2
-"""Cycles that must have been seen to tell them from the start."""
+"""Checks of a timing trial; the time before the first one counts as its start."""
+MAX_CYCLE_STEPS = 50
+"""Maximum number of steps between two checks; more steps do not make a timing more precise."""
+MIN_OBSERVED_CYCLES = 2
+"""Observed intervals between checks that are needed to separate them from the start."""
 POLL_SECONDS = 0.02
-"""Between two looks at what has been checked: when a check was written tells what it cost beside its training."""
+"""Seconds between two polls for new checks, whose times of writing give the time of a check besides training."""
 
 
 @dataclass(frozen=True)
 class TimingFailure:
-    """A throwaway trial that gave no time."""
+    """A timing trial that failed.
+
+    Attributes:
+        spec: The trial.
+        reason: Why it failed.
+    """
 
     spec: TrialSpec
     reason: str
 
 
 def choose_cycle(total_steps: int, *, trials: int, budget_steps: float) -> int:
-    """Steps between two checks of throwaway trials, so that all of them take so many steps together.
+    """Choose the steps between two checks of timing trials, so that all of them together use a budget of steps.
 
-    >>> cycle_steps(600, trials=6, budget_steps=480), cycle_steps(100_000, trials=6, budget_steps=1e6)
+    Args:
+        total_steps: Steps of the shortest training.
+        trials: Number of timing trials.
+        budget_steps: Steps of all timing trials together.
+
+    >>> choose_cycle(600, trials=6, budget_steps=480), choose_cycle(100_000, trials=6, budget_steps=1e6)
     (13, 50)
     """
-    return max(1, min(round(budget_steps / (trials * CYCLES)), total_steps // CYCLES, LONGEST_CYCLE))
+    return max(1, min(round(budget_steps / (trials * CYCLES)), total_steps // CYCLES, MAX_CYCLE_STEPS))
 
 
-def make_throwaway(spec: TrialSpec, cycle: int) -> TrialSpec:
-    """The trial checked every so many steps; its schedule stays, for it is left after a few of them."""
+def make_timing_trial(spec: TrialSpec, cycle: int) -> TrialSpec:
+    """Return the trial with checks every `cycle` steps; its schedule is unchanged, but it will be stopped early."""
     spec = spec.applied()
     return replace(spec, recipe=replace(spec.recipe, check_every_steps=cycle, check_at=None))
 
@@ -54,35 +64,35 @@ def time_trials(
     cycle: int,
     retry_policy: RetryPolicy = retry_nothing,
 ) -> list[Timing | TimingFailure]:
-    """Train each trial for a few cycles, all side by side, in a folder that is gone afterwards.
+    """Train each trial for `CYCLES` checks, all at the same time, in a temporary folder.
 
     Args:
         specs: Different trials.
-        open_backend: Opens what runs them.
+        open_backend: Opens a backend on a store.
         cycle: Steps between two checks.
-        retry_policy: What stands in for a trial that fails by its own fault, and is timed in its place.
+        retry_policy: Retries for out-of-memory and diverged trials, which are timed instead.
 
     Returns:
-        What each took, in the order of `specs`.
+        Timing or failure of each trial, in the order of `specs`.
     """
-    lines = [RetryChain(make_throwaway(spec, cycle)) for spec in specs]
+    chains = [RetryChain(make_timing_trial(spec, cycle)) for spec in specs]
     with _open_temporary_store() as (store, lease):
         backend = open_backend(store)
         try:
-            seen = _run(lines, store, backend, lease, CYCLES * cycle, retry_policy)
+            check_times = _run_trials(chains, store, backend, lease, CYCLES * cycle, retry_policy)
         finally:
             backend.close()
-        records = [store.read_alone(line.current.key) for line in lines]
+        records = [store.read_alone(chain.current.key) for chain in chains]
     return [
-        _timing(record, seen[line.current.key], cycle)
-        if record.reached(min(CYCLES * cycle, line.current.total_steps))
-        else TimingFailure(line.specs[0], _reason(record))
-        for line, record in zip(lines, records, strict=True)
+        _compute_timing(record, check_times[chain.current.key], cycle)
+        if record.reached(min(CYCLES * cycle, chain.current.total_steps))
+        else TimingFailure(chain.specs[0], _describe_failure(record))
+        for chain, record in zip(chains, records, strict=True)
     ]
 
 
-Seen = dict[int, float]
-"""When a trial's check was written, by how many there were then."""
+CheckTimes = dict[int, float]
+"""Time at which a trial's last check was written, by the number of checks."""
 
 
 @contextmanager
@@ -98,62 +108,62 @@ def _open_temporary_store() -> Iterator[tuple[FolderTrialStore, Lease]]:
             lease.release()
 
 
-def _run(
-    lines: Sequence[RetryChain],
+def _run_trials(
+    chains: Sequence[RetryChain],
     store: FolderTrialStore,
     backend: Backend,
     lease: Lease,
     until: int,
     retry_policy: RetryPolicy,
-) -> dict[str, Seen]:
-    seen: dict[str, Seen] = {}
+) -> dict[str, CheckTimes]:
+    check_times: dict[str, CheckTimes] = {}
 
     def begin(spec: TrialSpec) -> None:
-        if spec.key not in seen:
-            seen[spec.key] = {}
+        if spec.key not in check_times:
+            check_times[spec.key] = {}
             digest = store.create(spec)
             store.request(spec.key, Request(until_step=until, lease=str(lease.path)))
             backend.submit(spec.key, digest)
 
-    for line in lines:
-        begin(line.current)
+    for chain in chains:
+        begin(chain.current)
     while live := backend.live():
         ended = backend.wait(POLL_SECONDS)
         for key in live | ended:
-            _look(store, key, seen[key])
-        for line in lines:
-            if line.current.key in ended:
-                line.follow(store, retry_policy)
-                begin(line.current)
-    return seen
+            _record_newest_check(store, key, check_times[key])
+        for chain in chains:
+            if chain.current.key in ended:
+                chain.follow(store, retry_policy)
+                begin(chain.current)
+    return check_times
 
 
-def _look(store: FolderTrialStore, key: str, seen: Seen) -> None:
-    """Note when the newest check was written, unless another one is written just now."""
+def _record_newest_check(store: FolderTrialStore, key: str, check_times: CheckTimes) -> None:
+    """Record when the newest check was written, unless the file changes while it is read."""
     path = store.folder(key).metrics
     if not path.exists():
         return
     written = path.stat().st_mtime
     checks = len(store.read_alone(key).checks)
     if path.stat().st_mtime == written:
-        seen.setdefault(checks, written)
+        check_times.setdefault(checks, written)
 
 
-def _timing(record: TrialRecord, seen: Seen, cycle: int) -> Timing:
-    """Split what a trial took into starts, steps and checks."""
+def _compute_timing(record: TrialRecord, check_times: CheckTimes, cycle: int) -> Timing:
+    """Divide a trial's time into start, steps and checks."""
     count, trained = len(record.checks), record.checks[-1].train_seconds
-    first = min(seen, default=count)
-    if count - first >= SEEN_CYCLES:
-        whole = (seen[count] - seen[first]) / (count - first)
+    first = min(check_times, default=count)
+    if count - first >= MIN_OBSERVED_CYCLES:
+        whole = (check_times[count] - check_times[first]) / (count - first)
         step = (trained - record.checks[first - 1].train_seconds) / (count - first)
-    else:  # too fast to be seen at work: its start is spread over its checks
+    else:  # too fast to observe its checks: the start is divided among them
         whole, step = record.status.wall_seconds / count, trained / count
-    step = min(step, whole)  # a trainer may report seconds that it made up
+    step = min(step, whole)  # a trainer may report more seconds than passed
     start = max(0.0, record.status.wall_seconds - whole * count)
     return Timing(step / cycle, whole - step, start)
 
 
-def _reason(record: TrialRecord) -> str:
+def _describe_failure(record: TrialRecord) -> str:
     status = record.status
     cause = "it did not train" if status.cause is None else status.cause.value
     return cause if status.message is None else f"{cause}: {status.message.strip().splitlines()[0]}"

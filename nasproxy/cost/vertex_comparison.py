@@ -1,7 +1,7 @@
-"""What the same study would have cost in the way of the cloud tool, from the seconds that this one measured.
+"""Compute what the same study would have cost with the cloud tool, from the seconds that this study measured.
 
-Twice: as that tool is, whose resume restores weights alone and whose stop message is never written, and with both of
-these faults mended. Computed from its published constants and this study's trainings; it was not run.
+Computed twice: for the tool as it is, whose resume restores weights only and whose stop message is never written, and
+for the tool with both faults fixed. Uses its published constants and this study's trainings; the tool was not run.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,19 +20,19 @@ from nasproxy.statistics.rank_correlation import kendall_tau
 from nasproxy.statistics.spread import selection_cost
 from nasproxy.trials.records import TrialRecord
 
-COPIES = 5
-"""Trainings of its variance measurement."""
-WAYS = ("study", "as_it_is", "mended")
+VARIANCE_SEEDS = 5
+"""Trainings of the cloud tool's variance measurement."""
+WAYS = ("study", "as_it_is", "corrected")
 
 
 @dataclass(frozen=True)
 class Effort:
-    """What trainings cost.
+    """Cost of trainings.
 
     Attributes:
-        trainings: Full trainings with as many steps.
-        seconds: Training time.
-        is_at_least: Whether it would have gone on beyond what this study trained.
+        trainings: Number of full trainings with the same total of steps.
+        seconds: Training time, in device seconds.
+        is_at_least: Whether this is a lower limit, because the trainings of this study ended earlier.
     """
 
     trainings: float
@@ -46,41 +46,41 @@ class Effort:
 
 @dataclass(frozen=True)
 class StageComparison:
-    """A stage, or one proxy task, in three ways; None where a way has no such stage.
+    """Cost of a stage, or of one proxy task, in three ways; None if a way has no such stage.
 
     Attributes:
-        stage: Its name.
-        task: The proxy task's name.
-        study: What it cost in this study.
-        as_it_is: What it would cost with the cloud tool.
-        mended: The same without its two faults.
+        stage: Name of the stage.
+        task: Name of the proxy task; None for other stages.
+        study: Cost in this study.
+        as_it_is: Cost with the cloud tool.
+        corrected: Cost with the cloud tool if its two faults were fixed.
     """
 
     stage: str
     task: str | None
     study: Effort | None
     as_it_is: Effort | None
-    mended: Effort | None
+    corrected: Effort | None
 
 
 def compare_with_vertex(results: StudyResults) -> list[StageComparison]:
-    """Every stage in three ways, then their sums; empty where this study has not all that it takes to tell."""
+    """Compare the costs of all stages and their total; empty if this study lacks the data for it."""
     tasks = list(results.tasks.values())
-    full_steps, wanted = results.full_steps, _target(results)
+    full_steps, wanted = results.full_steps, _read_target(results)
     if not (tasks and results.references and full_steps) or wanted is None:
         return []
     if any(task.stopping_state is None for task in tasks):
         return []
     full_seconds = median(reference.train_seconds for reference in results.references)
     trainings = [_Trainings.of(results, task, full_steps) for task in tasks]
-    if full_seconds <= 0 or not all(known.is_complete for known in trainings):
+    if full_seconds <= 0 or not all(task_trainings.is_complete for task_trainings in trainings):
         return []
-    rows = list(_rows(results, full_steps, full_seconds, dict(zip(results.tasks, trainings, strict=True)), wanted))
-    sums = [_sum(getattr(row, way) for row in rows) for way in WAYS]
+    rows = list(_make_rows(results, full_steps, full_seconds, dict(zip(results.tasks, trainings, strict=True)), wanted))
+    sums = [_add_up(getattr(row, way) for row in rows) for way in WAYS]
     return [*rows, StageComparison("total", None, *sums)]
 
 
-def _rows(
+def _make_rows(
     results: StudyResults, full_steps: int, full_seconds: float, trainings: Mapping[str, "_Trainings"], wanted: float
 ) -> Iterator[StageComparison]:
     models = min(SpreadSelection().models, len(results.references))
@@ -88,17 +88,17 @@ def _rows(
     plan = settings.start_models, models, settings.remove_per_iteration
     resumed, restarted = selection_cost(*plan), selection_cost(*plan, is_resumed=False)
     as_it_is: dict[tuple[Purpose, str | None], Effort] = {}
-    mended: dict[tuple[Purpose, str | None], Effort] = {}
+    corrected: dict[tuple[Purpose, str | None], Effort] = {}
     as_it_is[Purpose.SELECTION, None] = Effort(restarted, restarted * full_seconds)
-    mended[Purpose.SELECTION, None] = Effort(resumed, resumed * full_seconds)
-    copies = _copies(results, full_steps)
-    if copies is not None:
-        as_it_is[Purpose.VARIANCE, None] = mended[Purpose.VARIANCE, None] = copies
-    stops = _stops(results, trainings, wanted)
-    for name, known in trainings.items():
-        as_it_is[Purpose.PROXY_SEARCH, name] = known.to_the_end(models, results.time_limit)
-        mended[Purpose.PROXY_SEARCH, name] = known.until(stops[name], models)
-    study = {place: _effort(cost, full_steps) for place, cost in count_stage_costs(results).items()}
+    corrected[Purpose.SELECTION, None] = Effort(resumed, resumed * full_seconds)
+    variance_cost = _estimate_variance_cost(results, full_steps)
+    if variance_cost is not None:
+        as_it_is[Purpose.VARIANCE, None] = corrected[Purpose.VARIANCE, None] = variance_cost
+    stops = _find_stops(results, trainings, wanted)
+    for name, task_trainings in trainings.items():
+        as_it_is[Purpose.PROXY_SEARCH, name] = task_trainings.cost_to_end(models, results.time_limit)
+        corrected[Purpose.PROXY_SEARCH, name] = task_trainings.cost_until(stops[name], models)
+    study = {place: _make_effort(cost, full_steps) for place, cost in count_stage_costs(results).items()}
     order = list(Purpose)
     names = list(trainings)
     places = sorted(
@@ -107,31 +107,31 @@ def _rows(
     )
     for stage, task in places:
         place = (stage, task)
-        yield StageComparison(stage.value, task, study.get(place), as_it_is.get(place), mended.get(place))
+        yield StageComparison(stage.value, task, study.get(place), as_it_is.get(place), corrected.get(place))
 
 
-def _copies(results: StudyResults, full_steps: int) -> Effort | None:
+def _estimate_variance_cost(results: StudyResults, full_steps: int) -> Effort | None:
     measured = results.measured
     trials = [] if measured is None else [results.trials[key] for key in measured.keys if key in results.trials]
     if not trials:
         return None
     seconds = fmean(trial.spec.devices * sum_train_seconds(trial.record) for trial in trials)
-    return Effort(COPIES * trials[0].spec.total_steps / full_steps, COPIES * seconds)
+    return Effort(VARIANCE_SEEDS * trials[0].spec.total_steps / full_steps, VARIANCE_SEEDS * seconds)
 
 
-def _stops(results: StudyResults, trainings: Mapping[str, "_Trainings"], wanted: float) -> dict[str, int | None]:
-    """The step each task would be stopped at, one after the other; None where this study did not train so far."""
+def _find_stops(results: StudyResults, trainings: Mapping[str, "_Trainings"], wanted: float) -> dict[str, int | None]:
+    """Find the step at which each task would be stopped, in sequence; None if this study did not train that far."""
     settings, limit = read_settings(results.judged_by), results.time_limit
     score = settings.get("desired_score")
     stops_early = bool(settings.get("early_stop_if_not_best", ProxySearchSettings.early_stop_if_not_best))
     best: float | None = None
     stops: dict[str, int | None] = {}
-    for name, known in trainings.items():
+    for name, task_trainings in trainings.items():
         ends = [seconds for seconds in (limit, best if stops_early else None) if seconds is not None]
-        stops[name], has_crossed = known.first_stop(wanted, score, min(ends, default=None))
+        stops[name], has_crossed = task_trainings.find_first_stop(wanted, score, min(ends, default=None))
         stop = stops[name]
         if has_crossed and stop is not None:
-            seconds = known.median_seconds(stop)
+            seconds = task_trainings.compute_median_seconds(stop)
             best = seconds if best is None else min(best, seconds)
     return stops
 
@@ -160,47 +160,58 @@ class _Trainings:
 
     @property
     def is_complete(self) -> bool:
-        """Whether every training's speed is known, but for those that failed before they showed it."""
+        """Whether the speed of every training is known, except for those that failed before their first check."""
         is_shown = [bool(record.checks) or record.is_failed for record in self.records]
         return len(is_shown) == len(self.scores) and all(is_shown) and any(r.checks for r in self.records)
 
-    def first_stop(self, wanted: float, score: float | None, longest: float | None) -> tuple[int | None, bool]:
-        """The first step at which tau or the score is high enough or time is up, and whether it was high enough."""
+    def find_first_stop(self, wanted: float, score: float | None, longest: float | None) -> tuple[int | None, bool]:
+        """Find the first step at which tau or score suffices or the time limit is reached, and whether it suffices.
+
+        Args:
+            wanted: Target of tau.
+            score: Target of the median score; None for none.
+            longest: Time limit in seconds; None for none.
+
+        Returns:
+            The step (None if the study did not train that far), and whether tau or the score reached its target.
+        """
         for step in self.check_steps:
             if not all(record.reached(step) or record.is_failed for record in self.records):
-                # Time is up there at the pace that was shown, whatever the scores would have been.
-                is_late = longest is not None and self._paced_seconds(step) >= longest
+                # At the measured speed the time limit is reached here, for any scores.
+                is_late = longest is not None and self._extrapolate_seconds(step) >= longest
                 return (step if is_late else None), False
-            if self._has_crossed(step, wanted) or (score is not None and self._median_score(step) >= score):
+            if self._has_crossed(step, wanted) or (score is not None and self._compute_median_score(step) >= score):
                 return step, True
-            if longest is not None and self.median_seconds(step) >= longest:
+            if longest is not None and self.compute_median_seconds(step) >= longest:
                 return step, False
         return self.check_steps[-1], False
 
-    def median_seconds(self, step: int) -> float:
-        """Median training time of the models that reached a step; infinite where none did."""
+    def compute_median_seconds(self, step: int) -> float:
+        """Compute the median training time of the models that reached a step, in seconds; infinite if none did."""
         checks = [check for record in self.records if (check := record.check_at(step)) is not None]
         return median(check.train_seconds for check in checks) if checks else float("inf")
 
-    def until(self, stop: int | None, models: int) -> Effort:
-        """What so many of such trainings cost up to a step; None stands for as far as all were trained."""
+    def cost_until(self, stop: int | None, models: int) -> Effort:
+        """Compute the cost of so many trainings up to a step; None for the last step that all of them reached."""
         step = stop if stop is not None else self._common_step
-        return self._mean([self._with_speed(record, step) for record in self.records], models, is_at_least=stop is None)
+        return self._average(
+            [self._extrapolate(record, step) for record in self.records], models, is_at_least=stop is None
+        )
 
-    def to_the_end(self, models: int, limit: float | None) -> Effort:
-        """What so many of such trainings cost to their end, or to a time limit each, at the pace they have shown."""
+    def cost_to_end(self, models: int, limit: float | None) -> Effort:
+        """Compute the cost of so many trainings to the end, or to a time limit each, at the measured speed."""
         ends = []
         for record in self.records:
-            step, seconds = self._with_speed(record, self.check_steps[-1])
+            step, seconds = self._extrapolate(record, self.check_steps[-1])
             share = 1.0 if limit is None or seconds <= limit else limit / seconds
             ends.append((step * share, seconds * share))
-        return self._mean(ends, models, is_at_least=False)
+        return self._average(ends, models, is_at_least=False)
 
     @property
     def _common_step(self) -> int:
         return min((record.step for record in self.records if not record.is_failed), default=0)
 
-    def _median_score(self, step: int) -> float:
+    def _compute_median_score(self, step: int) -> float:
         scores = [check.score for record in self.records if (check := record.check_at(step)) is not None]
         return median(scores) if scores else float("-inf")
 
@@ -212,11 +223,11 @@ class _Trainings:
             return False
         return found is not None and found.tau >= wanted - ROUNDING
 
-    def _paced_seconds(self, step: int) -> float:
-        return median(self._with_speed(record, step)[1] for record in self.records if record.checks)
+    def _extrapolate_seconds(self, step: int) -> float:
+        return median(self._extrapolate(record, step)[1] for record in self.records if record.checks)
 
-    def _with_speed(self, record: TrialRecord, step: int) -> tuple[float, float]:
-        """Steps and seconds up to a step, beyond the last check at the pace shown; what failed goes no further."""
+    def _extrapolate(self, record: TrialRecord, step: int) -> tuple[float, float]:
+        """Compute steps and seconds up to a step, extrapolated beyond the last check unless the trial failed."""
         within = [check for check in record.checks if check.step <= step]
         if not within:
             return 0.0, 0.0
@@ -224,18 +235,18 @@ class _Trainings:
         longer = 1.0 if record.reached(step) or record.is_failed else step / last.step
         return last.step * longer, last.train_seconds * longer
 
-    def _mean(self, ends: Sequence[tuple[float, float]], models: int, *, is_at_least: bool) -> Effort:
+    def _average(self, ends: Sequence[tuple[float, float]], models: int, *, is_at_least: bool) -> Effort:
         steps, seconds = (fmean(values) for values in zip(*ends, strict=True))
         return Effort(models * steps / self.full_steps, models * seconds * self.devices, is_at_least)
 
 
-def _target(results: StudyResults) -> float | None:
+def _read_target(results: StudyResults) -> float | None:
     return next((read_target(task) for task in results.tasks.values() if task.judged_by == results.judged_by), None)
 
 
-def _effort(cost: Cost, full_steps: int) -> Effort:
+def _make_effort(cost: Cost, full_steps: int) -> Effort:
     return Effort(cost.steps / full_steps, cost.train_seconds)
 
 
-def _sum(efforts: Iterator[Effort | None]) -> Effort:
+def _add_up(efforts: Iterator[Effort | None]) -> Effort:
     return sum((effort for effort in efforts if effort is not None), Effort(0.0, 0.0))

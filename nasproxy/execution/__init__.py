@@ -1,1 +1,1 @@
-"""Execution of trials: backends, the worker process, and the devices they share."""
+"""Execution of trials: backends, the worker process, and the leased devices that trials run on."""

@@ -1,4 +1,4 @@
-"""What a trial runs on: cores and GPUs, leased so that processes of ours never crowd each other out."""
+"""Pools of cores and GPUs, leased so that trials of all studies on a machine never use the same ones at once."""
 
 import os
 import shutil
@@ -15,11 +15,11 @@ from nasproxy.errors import ConfigError
 from nasproxy.storage.leases import Lease
 
 POLL_SECONDS = 0.1
-"""Between two looks whether a share has become free."""
+"""Seconds between two attempts to lease a device."""
 
 
 def list_gpus() -> tuple[str, ...]:
-    """Names of the GPUs this process may use, without starting CUDA; empty where there are none."""
+    """List the GPUs that this process may use, without initialising CUDA; empty if there are none."""
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     if chosen is not None:
         return tuple(name.strip() for name in chosen.split(",") if name.strip() not in ("", "-1"))
@@ -35,122 +35,125 @@ def list_gpus() -> tuple[str, ...]:
 
 
 def find_lease_folder() -> Path:
-    """Where this machine's leases lie: one folder a user, shared by all studies."""
+    """Return the folder of the GPU leases on this machine: one per user, shared by all studies."""
     return Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()) / f"nasproxy-gpus-{os.getuid()}"
 
 
 class Pool(Protocol):
-    """Something that several trials share, each on a lease of its own."""
+    """Devices of a machine, which trials lease."""
 
     @property
     def slots(self) -> int:
-        """Trials that fit at once."""
+        """Trials that run at once."""
         ...
 
     @property
-    def most(self) -> int:
-        """Devices that one trial can be spread over at most."""
+    def max_devices(self) -> int:
+        """Maximum number of devices for one trial."""
         ...
 
     def slots_of(self, devices: int) -> float:
-        """Slots that a trial on so many devices takes up."""
+        """Return the number of slots that a trial on so many devices occupies."""
         ...
 
     def lease(self, devices: int = 1) -> AbstractContextManager[str]:
-        """Hold the shares of a trial on so many devices, waiting for them; gives Torch's name of the device.
+        """Wait for the devices of a trial and hold them during a block, which gets Torch's name of the device.
+
+        Args:
+            devices: Devices that the trial uses.
 
         Raises:
-            ConfigError: There are not so many.
+            ConfigError: The pool has fewer devices.
         """
         ...
 
 
 def check_fits(pool: Pool, devices: int) -> None:
-    """Make sure that a trial can have its devices.
+    """Check that the pool has enough devices for a trial.
 
     Raises:
-        ConfigError: There are not so many.
+        ConfigError: The pool has fewer devices.
     """
-    if devices > pool.most:
+    if devices > pool.max_devices:
         raise ConfigError(
-            f"a trial asks for {devices} devices, and the backend has {pool.most}: lower training.devices or "
+            f"a trial needs {devices} devices, and the backend has {pool.max_devices}: lower training.devices or "
             f"proxy.devices, or raise backend.slots on cores, backend.gpus on GPUs"
         )
 
 
 @contextmanager
-def _turn(folder: Path, among: Sequence[str]) -> Iterator[None]:
-    """The right to choose among devices, which a process keeps until it has what it needs.
+def _hold_turn(folder: Path, among: Sequence[str]) -> Iterator[None]:
+    """Hold the exclusive right to lease from a set of devices until a trial has all it needs.
 
-    Two that each took half of what they need would both go without; and one that needs several devices would wait for
-    ever while others, of another study, pass it by with one each. Who chooses among other devices is not held up.
+    Without it, two trials could deadlock with half of their devices each, and a trial on several devices could wait
+    without limit while trials on one device overtake it. Trials that lease from other devices are not blocked.
     """
     with ExitStack() as turns:
-        for name in sorted(among):  # in one order, so that no two wait for each other
+        for name in sorted(among):  # sorted, so that two processes never wait for each other
             turns.enter_context(Lease(folder / f"{name}.turn.lock").hold(name, wait_seconds=None))
         yield
 
 
 @dataclass(frozen=True)
 class CorePool:
-    """The cores of this machine, in as many slots as trials may run at once.
+    """The cores of this machine, divided into slots for trials.
 
     Attributes:
-        slots: Trials at once.
-        folder: Where the leases lie; all who share it share the slots.
+        slots: Trials that run at once.
+        folder: Folder of the leases; processes with the same folder share the slots.
     """
 
     slots: int
     folder: Path
 
     @property
-    def most(self) -> int:
-        """Every slot can be a device of one trial."""
+    def max_devices(self) -> int:
+        """Maximum number of devices for one trial: each slot can be one."""
         return self.slots
 
     def slots_of(self, devices: int) -> float:
-        """One for each device."""
+        """Return one slot per device."""
         return devices
 
     @contextmanager
     def lease(self, devices: int = 1) -> Iterator[str]:
-        """Hold a slot for each device, waiting for them."""
+        """Wait for one slot per device and hold them during a block."""
         check_fits(self, devices)
-        with _turn(self.folder, ["slots"]):
-            while (held := self._try(devices)) is None:
+        with _hold_turn(self.folder, ["slots"]):
+            while (held := self._try_lease(devices)) is None:
                 time.sleep(POLL_SECONDS)
         with held:
             yield "cpu"
 
-    def _try(self, devices: int) -> ExitStack | None:
-        with ExitStack() as taken:
+    def _try_lease(self, devices: int) -> ExitStack | None:
+        with ExitStack() as leases:
             for slot in range(self.slots):
                 lease = Lease(self.folder / f"slot{slot}.lock")
                 if lease.acquire():
-                    taken.callback(lease.release)
+                    leases.callback(lease.release)
                     devices -= 1
                 if devices == 0:
-                    return taken.pop_all()
+                    return leases.pop_all()
         return None
 
 
 def count_gpus(devices: int, per_trial: float) -> float:
-    """GPUs that a trial holds: its share, and of several devices each is a whole GPU."""
+    """Return the GPUs that a trial holds: its share, but a whole GPU per device for several devices."""
     return per_trial if devices == 1 else max(devices, per_trial)
 
 
 UNITS = 24
-"""Parts a GPU is handed out in: enough for halves, thirds, quarters, sixths, eighths and twelfths to live together."""
+"""Units of a GPU that can be leased; halves, thirds, quarters, sixths, eighths and twelfths are whole units."""
 
 
 @dataclass(frozen=True)
 class GpuPool:
-    """GPUs to hand out, whole or in shares.
+    """GPUs of this machine, leased whole or in shares.
 
     Attributes:
-        gpus: Names as CUDA_VISIBLE_DEVICES takes them.
-        per_trial: GPUs a trial gets: a whole number, or a fraction that divides one.
-        folder: Where the leases lie.
+        gpus: Names as in CUDA_VISIBLE_DEVICES.
+        per_trial: GPUs of one trial: a whole number, or a fraction that divides one GPU.
+        folder: Folder of the leases.
     """
 
     gpus: tuple[str, ...]
@@ -165,54 +168,52 @@ class GpuPool:
                 f"{UNITS}, got {self.per_trial:g}: give 1, 2, 0.5, 0.25 or 0.125"
             )
         if self.per_trial > len(self.gpus):
-            raise ConfigError(
-                f"backend.gpus_per_trial asks for {self.per_trial:g} GPUs, got {len(self.gpus)}: ask for fewer"
-            )
+            raise ConfigError(f"backend.gpus_per_trial needs {self.per_trial:g} GPUs, got {len(self.gpus)}: lower it")
 
     @property
     def slots(self) -> int:
-        """Trials that fit at once."""
+        """Trials that run at once."""
         return int(len(self.gpus) / self.per_trial + 1e-3)
 
     @property
-    def most(self) -> int:
-        """Every GPU can be a device of one trial."""
+    def max_devices(self) -> int:
+        """Maximum number of devices for one trial: each GPU can be one."""
         return len(self.gpus)
 
     def slots_of(self, devices: int) -> float:
-        """One for each share of GPUs that it holds."""
+        """Return the number of `per_trial` shares that a trial on so many devices holds."""
         return count_gpus(devices, self.per_trial) / self.per_trial
 
     @contextmanager
     def lease(self, devices: int = 1) -> Iterator[str]:
-        """Hold a trial's share, or a whole GPU for each of several devices, waiting for it.
+        """Wait for a trial's share, or for one whole GPU per device, and hold it during a block.
 
-        Sets CUDA_VISIBLE_DEVICES, so CUDA must not have started.
+        Sets CUDA_VISIBLE_DEVICES, so CUDA must not be initialised before.
         """
         check_fits(self, devices)
         share = count_gpus(devices, self.per_trial)
-        with _turn(self.folder, [f"gpu{gpu}" for gpu in self.gpus]):
-            while (held := self._try(share)) is None:
+        with _hold_turn(self.folder, [f"gpu{gpu}" for gpu in self.gpus]):
+            while (held := self._try_lease(share)) is None:
                 time.sleep(POLL_SECONDS)
         names, leases = held
         with leases:
             os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(names)
             yield "cuda"
 
-    def _try(self, share: float) -> tuple[list[str], ExitStack] | None:
+    def _try_lease(self, share: float) -> tuple[list[str], ExitStack] | None:
         units = UNITS if share >= 1 else round(UNITS * share)
         names: list[str] = []
-        with ExitStack() as taken:
+        with ExitStack() as leases:
             for gpu in self.gpus:
                 with ExitStack() as part:
-                    if self._take(gpu, units, part):
+                    if self._lease_units(gpu, units, part):
                         names.append(gpu)
-                        taken.push(part.pop_all())
+                        leases.push(part.pop_all())
                 if len(names) >= share:
-                    return names, taken.pop_all()
+                    return names, leases.pop_all()
         return None
 
-    def _take(self, gpu: str, units: int, part: ExitStack) -> bool:
+    def _lease_units(self, gpu: str, units: int, part: ExitStack) -> bool:
         for unit in range(UNITS):
             lease = Lease(self.folder / f"gpu{gpu}.unit{unit}.lock")
             if lease.acquire():

@@ -1,8 +1,8 @@
-"""The processes of one training on several devices: started together, met at a free port, ended together.
+"""Start, connect and end the processes of one training on several devices.
 
-The worker is rank 0 and the agent of the others, as torchrun is: it forks them before Torch has run anything, opens
-a store at a port that the system picks, and names it to all in the variables that Torch and Lightning read. No port
-is chosen before it is opened, so two trials of one machine never meet at the same.
+The worker is rank 0 and, like torchrun, the agent of the other ranks: it forks them before Torch has run anything,
+opens a store at a port that the system picks, and passes the port in the variables that Torch and Lightning read.
+The port is open before it is passed on, so two trials on one machine never use the same.
 """
 
 import multiprocessing
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
     from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 ADDRESS = "127.0.0.1"
-DERIVED_SECONDS = 1.0
-"""How long to wait for another rank's word of what went wrong: a rank that fails makes rank 0 fail after it."""
+ORIGINAL_FAILURE_SECONDS = 1.0
+"""Seconds to wait for another rank's failure after rank 0 failed, because a failed rank makes rank 0 fail as well."""
 
 
 class RankProcesses:
-    """The ranks beside this process, as a block: at its end all of them have ended.
+    """Context manager for the other ranks of a training; all of them have ended when the block ends.
 
-    A rank tells of its failure before its connections break, so the first that is told of is the one that matters;
-    the trial then ends at once, for ranks that wait for each other may wait for ever.
+    A rank reports its failure before its connections break, so the first failure reported is the original one. The
+    trial then ends at once, because the other ranks may wait for each other without limit.
     """
 
     def __init__(
@@ -40,13 +40,13 @@ class RankProcesses:
         failure: Callable[[Exception], TrialFailure],
         on_failure: Callable[[TrialFailure], None],
     ) -> None:
-        """Say what the ranks do.
+        """Configure the ranks; they start when the block is entered.
 
         Args:
-            world_size: Ranks, this process among them.
-            work: What another rank does, by its number.
-            failure: Why it failed, by what it raised.
-            on_failure: What to do once one has failed: it does not return, and this process ends with it.
+            world_size: Number of ranks, including this process.
+            work: Function that another rank runs, called with the rank.
+            failure: Function that turns an exception of a rank into the trial's failure.
+            on_failure: Called in this process with the first failure; must end the process.
         """
         self._world_size = world_size
         self._work = work
@@ -57,21 +57,21 @@ class RankProcesses:
         self._store: TCPStore | None = None
 
     def __enter__(self) -> "RankProcesses":
-        """Start the other ranks, and say where all of them meet."""
+        """Start the other ranks and send them the port of the store."""
         context = multiprocessing.get_context("fork")
         for rank in range(1, self._world_size):
             ours, theirs = context.Pipe()
-            process = context.Process(target=self._run, args=(rank, theirs))
+            process = context.Process(target=self._run_rank, args=(rank, theirs))
             process.start()
             theirs.close()
             self._others[ours] = process
         from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
-        # Opened by this process and not by rank 0's training, which would have to be told a port that is still free.
+        # Opened here and not by rank 0's training, which would need a port chosen before it is opened.
         self._store = TCPStore(ADDRESS, 0, is_master=True, wait_for_workers=False)
         for connection in self._others:
             connection.send(self._store.port)
-        _meet_at(self._store.port, 0, self._world_size)
+        _set_rendezvous(self._store.port, 0, self._world_size)
         self._watch = threading.Thread(target=self._watch_others, daemon=True)
         self._watch.start()
         return self
@@ -79,18 +79,18 @@ class RankProcesses:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Wait for the other ranks to end; after an error here, end them."""
-        self._watch.join(None if error is None else DERIVED_SECONDS)
-        self._ending.acquire()  # and never release it: nobody else ends this trial now
+        """Wait until the other ranks have ended; after an error in the block, kill them."""
+        self._watch.join(None if error is None else ORIGINAL_FAILURE_SECONDS)
+        self._ending.acquire()  # never released, so that the watching thread cannot end the trial as well
         self._kill()
 
-    def _run(self, rank: int, connection: Connection) -> None:
-        """What another rank's process does."""
+    def _run_rank(self, rank: int, connection: Connection) -> None:
+        """Run the work of another rank, in its own process."""
         threading.Thread(target=_end_with_parent, daemon=True).start()
         try:
-            _meet_at(connection.recv(), rank, self._world_size)
+            _set_rendezvous(connection.recv(), rank, self._world_size)
             self._work(rank)
-        except Exception as error:  # whatever a trainer raises ends its own trial, with the reason on record
+        except Exception as error:  # any exception of a trainer ends only its own trial and is recorded
             traceback.print_exc()
             connection.send(self._failure(error))
             os._exit(1)
@@ -100,7 +100,7 @@ class RankProcesses:
         running = dict(self._others)
         while running:
             for connection in [one for one in wait(list(running)) if isinstance(one, Connection)]:
-                failed = _end_of(running.pop(connection), connection)
+                failed = _receive_failure(running.pop(connection), connection)
                 if failed is not None:
                     self._ending.acquire()
                     self._kill()
@@ -112,8 +112,8 @@ class RankProcesses:
             process.join()
 
 
-def _end_of(process: BaseProcess, connection: Connection) -> TrialFailure | None:
-    """Why a rank failed that has said its last word; None where it has not."""
+def _receive_failure(process: BaseProcess, connection: Connection) -> TrialFailure | None:
+    """Receive the failure of a rank whose connection is readable or closed; None if it ended without failure."""
     try:
         failed: TrialFailure = connection.recv()
         return failed
@@ -121,17 +121,17 @@ def _end_of(process: BaseProcess, connection: Connection) -> TrialFailure | None
         process.join()
     if process.exitcode == 0:
         return None
-    return TrialFailure(Cause.LOST, f"a process of the trial ended without a word, with exit status {process.exitcode}")
+    return TrialFailure(Cause.LOST, f"a rank ended without reporting an error, with exit status {process.exitcode}")
 
 
-def _meet_at(port: int, rank: int, world_size: int) -> None:
+def _set_rendezvous(port: int, rank: int, world_size: int) -> None:
     os.environ.update(
         MASTER_ADDR=ADDRESS,
         MASTER_PORT=str(port),
         RANK=str(rank),
         LOCAL_RANK=str(rank),
         WORLD_SIZE=str(world_size),
-        TORCHELASTIC_USE_AGENT_STORE="True",  # the store is open already: all ranks are its guests
+        TORCHELASTIC_USE_AGENT_STORE="True",  # the store is open already, all ranks connect as clients
     )
 
 

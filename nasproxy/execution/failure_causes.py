@@ -1,6 +1,6 @@
-"""Why a training failed, told from what it raised; and a bound on memory, so that it fails in place of being killed.
+"""Classify why a training failed from its exception, and limit memory so that it fails instead of being killed.
 
-Torch is imported where it is used: the controller's process imports this module, and stays light.
+Torch is imported inside functions, because the controller's process imports this module and must start fast.
 """
 
 import resource
@@ -10,7 +10,7 @@ from pathlib import Path
 from nasproxy.errors import ConfigError, NasproxyError, NonFiniteScoreError
 from nasproxy.trials.records import Cause
 
-NO_MEMORY = (
+OUT_OF_MEMORY_MESSAGES = (
     "can't allocate memory",
     "not enough memory",
     "Cannot allocate memory",
@@ -19,52 +19,56 @@ NO_MEMORY = (
     "bad_alloc",
     "could not create a primitive",
 )
-"""Words of errors that mean that memory ran out: of PyTorch on either device, CUDA's libraries, the kernel, oneDNN."""
+"""Parts of out-of-memory messages: PyTorch on CPU and GPU, CUDA's libraries, the kernel, oneDNN."""
 
 
 @dataclass(frozen=True)
 class TrialFailure:
-    """Why a training failed, and its own words."""
+    """Cause and error message of a failed training."""
 
     cause: Cause
     message: str
 
 
 def find_cause(error: BaseException) -> Cause:
-    """Why a training failed, by what it raised; libraries that wrap an error name it as their cause.
+    """Find the cause of a failure from the exception, and from the exceptions that it wraps (`__cause__`).
 
-    Only CUDA's allocator has an error of its own: that of the CPU, cuBLAS and cuDNN are known by their words. Errors of
-    ours are not searched for these: they quote files and programs, which say {"failure": "oom"} where they mean it.
+    Only CUDA's allocator raises an error type of its own; errors of the CPU allocator, cuBLAS and cuDNN are recognised
+    by their messages. Messages of `NasproxyError` are not searched, because they quote files and output of programs;
+    a program reports {"failure": "oom"} instead.
     """
     import torch
 
     if isinstance(error, NonFiniteScoreError | FloatingPointError):
         return Cause.NAN
-    words = "" if isinstance(error, NasproxyError) else str(error)
-    if isinstance(error, torch.OutOfMemoryError | MemoryError) or any(telling in words for telling in NO_MEMORY):
+    text = "" if isinstance(error, NasproxyError) else str(error)
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or any(part in text for part in OUT_OF_MEMORY_MESSAGES):
         return Cause.OOM
     return Cause.CRASH if error.__cause__ is None else find_cause(error.__cause__)
 
 
 def describe_failure(error: Exception) -> TrialFailure:
-    """What goes into the status of a trial whose trainer raised."""
+    """Make the cause and message that go into the status of a trial whose trainer raised an exception."""
     cause = find_cause(error)
-    has_words = cause is not Cause.CRASH and str(error)
-    return TrialFailure(cause, str(error) if has_words else f"{type(error).__name__}: {error}")
+    is_message_enough = cause is not Cause.CRASH and str(error)
+    return TrialFailure(cause, str(error) if is_message_enough else f"{type(error).__name__}: {error}")
 
 
 def bound_memory(gib: float) -> None:
-    """Have this process fail where it asks for more memory, in place of being killed.
+    """Limit the memory of this process, so that allocations beyond it fail and the process is not killed.
+
+    Args:
+        gib: Limit in GiB (2**30 bytes).
 
     Raises:
-        ConfigError: It holds more already.
+        ConfigError: The process already uses more.
     """
     held = int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
     limit = int(gib * 2**30)
     if held > limit:
         raise ConfigError(
-            f"backend.memory_gib must hold a worker before it trains, which takes {held / 2**30:.2f} GiB, got {gib:g}: "
-            f"give more, or null for no limit"
+            f"backend.memory_gib must exceed the memory of a worker before training, {held / 2**30:.2f} GiB, got "
+            f"{gib:g}: raise it, or use null for no limit"
         )
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     resource.setrlimit(resource.RLIMIT_DATA, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))

@@ -1,7 +1,7 @@
-"""The warm fork server: fresh worker processes that need not import torch first.
+"""The warm fork server: starts fresh worker processes that have torch imported already.
 
-One server lives beside each controller process. It has loaded torch, Lightning and timm, has run nothing and has
-not touched CUDA, so that a process forked from it starts within milliseconds and may still choose its device.
+Each controller process has one server. The server has imported torch, Lightning and timm, but has run nothing and has
+not initialised CUDA, so that a process forked from it starts within milliseconds and can still choose its device.
 """
 
 import multiprocessing
@@ -30,33 +30,37 @@ FRAMEWORKS = ("nasproxy.torchvision_gap", "torch", "pytorch_lightning", "timm", 
 
 
 class _DiedError(ConfigError):
-    """A process ended without an answer."""
+    """A process ended without sending a result."""
 
 
 class ForkServer:
-    """Starts workers from the warm server."""
+    """Starts workers, preflights and measurements in processes forked from the warm server."""
 
     def __init__(self, preload: Sequence[str] = ()) -> None:
-        """Name what the server imports beside the frameworks.
+        """Configure the modules that the server imports.
 
         Args:
-            preload: Modules, such as those of the trainer and of the dataset's loader.
+            preload: Modules besides the frameworks, such as those of the trainer and of the dataset's loader.
         """
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload([*FRAMEWORKS, *preload])
 
     def start(self, order: WorkOrder) -> ForkServerProcess:
-        """Start a worker; it is a fresh process that knows nothing of this one but the order."""
+        """Start a worker in a fresh process, which gets only the work order."""
         return self._start(run_worker, (order,))
 
     def preflight(self, specs: Sequence[TrialSpec], memory_gib: float | None = None) -> list[str]:
-        """Put each trial together without training it, in as much memory.
+        """Run the preflight of each trial in a process with the memory limit of a worker.
+
+        Args:
+            specs: The trials.
+            memory_gib: Memory limit in GiB; None for no limit.
 
         Returns:
-            What `nasproxy.execution.worker.preflight.preflight` says of them, once each.
+            Notes of `nasproxy.execution.worker.preflight.preflight`, without repetitions.
 
         Raises:
-            ConfigError: One cannot be put together.
+            ConfigError: A preflight failed.
         """
         notes: list[str] = self._ask(partial(_preflight, memory_gib=memory_gib), specs)
         return notes
@@ -69,12 +73,12 @@ class ForkServer:
         """
         try:
             scores: list[ZeroCost | None] = self._ask(measure_zero_costs, specs)
-        except _DiedError:  # a model is too large to score, or ends its process: it goes without, alone
+        except _DiedError:  # one model is too large or ends its process: score each alone
             return [None] if len(specs) == 1 else [self.zero_costs([spec])[0] for spec in specs]
         return scores
 
     def _ask(self, work: Callable[[Sequence[TrialSpec]], Any], specs: Sequence[TrialSpec]) -> Any:
-        """Have a process like a worker's do something with trials, and give back its result."""
+        """Call a function with trials in a fresh process and return its result."""
         ours, theirs = self._context.Pipe(duplex=False)
         process = self._start(_answer, (theirs, work, tuple(specs)))
         theirs.close()
@@ -102,7 +106,7 @@ def _answer(answer: Connection, work: Callable[[Sequence[TrialSpec]], Any], spec
         result = work(specs)
     except NasproxyError as error:
         answer.send((None, str(error)))
-    except Exception as error:  # models and loaders are the user's code and may raise anything
+    except Exception as error:  # models and loaders are user code and may raise anything
         answer.send((None, f"a trial cannot be put together: {describe_error(error)}"))
     else:
         answer.send((result, None))
@@ -117,7 +121,7 @@ def _preflight(specs: Sequence[TrialSpec], *, memory_gib: float | None) -> list[
 
 @contextmanager
 def _without_main_module() -> Iterator[None]:
-    """Hide the program's main module: a child would import it again, and with it Hydra or pytest."""
+    """Hide the program's main module, which a child would import again together with Hydra or pytest."""
     main = sys.modules["__main__"]
     sys.modules["__main__"] = types.ModuleType("__main__")
     try:
@@ -128,7 +132,7 @@ def _without_main_module() -> Iterator[None]:
 
 @contextmanager
 def _by_forkserver() -> Iterator[None]:
-    """Tell the child a start method that it knows: inside joblib's workers the default is one of joblib's own."""
+    """Set a start method that the child knows: inside joblib's workers the default is a method of joblib's."""
     before = multiprocessing.get_start_method(allow_none=True)
     multiprocessing.set_start_method("forkserver", force=True)
     try:
@@ -139,7 +143,7 @@ def _by_forkserver() -> Iterator[None]:
 
 @contextmanager
 def _importable_as_here() -> Iterator[None]:
-    """Let a server that starts now find the modules that this process finds."""
+    """Export this process's `sys.path`, so that a server that starts now finds the same modules."""
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
     try:

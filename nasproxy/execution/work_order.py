@@ -1,4 +1,4 @@
-"""A work order: one trial for a worker to run."""
+"""Work orders: one trial for a worker to run."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,17 +9,17 @@ from nasproxy.execution.devices import Pool
 
 @dataclass(frozen=True)
 class WorkOrder:
-    """One trial to run, as submitted.
+    """A submitted trial and all that a worker needs to run it.
 
     Attributes:
         folder: The trial's folder.
-        digest: Digest of the config that was submitted; a folder with another is not run.
+        digest: Digest of the submitted config; a folder with another config is not run.
         trusted_modules: Top-level modules that the config may name as targets.
-        threads: Threads of the trial, on each of its devices.
-        pool: Where to lease what the trial runs on.
-        max_attempts: Failures after which the trial is given up.
-        environment: Variables to set before anything starts.
-        memory_gib: CPU memory that the worker may take; None for no limit.
+        threads: CPU threads of the trial, for each of its devices.
+        pool: Pool from which the worker leases the trial's devices.
+        max_attempts: Consecutive failures without a new check after which the trial fails.
+        environment: Environment variables that the worker sets first.
+        memory_gib: CPU memory limit of the worker in GiB; None for no limit.
     """
 
     folder: Path

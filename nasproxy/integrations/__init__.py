@@ -1,1 +1,1 @@
-"""Other systems whose names and files nasproxy speaks."""
+"""Integrations with other systems: their names and file formats."""

@@ -1,1 +1,1 @@
-"""Jobs: what one run of the command does, stage by stage."""
+"""Jobs: the stages that one run of the command executes."""

@@ -1,4 +1,4 @@
-"""Takes a job through its steps: from a composed configuration to a study that has been worked on."""
+"""Run a job: the stages that a composed configuration lists, on one study."""
 
 import os
 import signal
@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from statistics import median
@@ -14,6 +15,7 @@ from nasproxy.config.builder import StudyBuilder, digest_task
 from nasproxy.config.replay import ReplayBuilder
 from nasproxy.config.schema import Config, StageName
 from nasproxy.cost import dry_run
+from nasproxy.cost.estimate import Estimate
 from nasproxy.errors import ConfigError, StageStoppedError
 from nasproxy.execution.backends.backend import Backend
 from nasproxy.execution.backends.replay.backend import ReplayBackend
@@ -45,51 +47,74 @@ from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.spec import Split, TrialSpec
 
 PROXY_SEED_OFFSET = 1
-"""Proxy trainings have another seed than the references, so that equal settings do not make equal trainings."""
+"""Offset of the seed of proxy trainings from that of the references, so that equal settings give different trials."""
 
-LOOKING = {StageName.report, StageName.list_trials, StageName.describe_space}
-"""Steps that train nothing: they show a study or its space as it is, whatever else is configured."""
+READ_ONLY_STAGES = {StageName.report, StageName.list_trials, StageName.describe_space}
+"""Stages that train nothing: they show an existing study or the search space, with any other configuration."""
 
 
-def run_job(config: Config, *, is_shared: bool = False) -> None:
-    """Take a job's steps in order.
+@dataclass(frozen=True)
+class JobResult:
+    """What a job returns to the program that ran it.
+
+    Attributes:
+        folder: The study's folder; None for a job without a study: a dry run, a description of the search space.
+        store: The study's trials; None without a study.
+        report: The page, if the job wrote one.
+        estimate: The expected cost, if the job was a dry run.
+    """
+
+    folder: StudyFolder | None = None
+    store: TrialStore | None = None
+    report: Path | None = None
+    estimate: Estimate | None = None
+
+
+def run_job(config: Config, *, is_shared: bool = False) -> JobResult:
+    """Run the stages of a job in order.
 
     Args:
-        config: The study and what to do with it.
-        is_shared: Whether other jobs of one sweep work on the study too.
+        config: Configuration of the study and the job.
+        is_shared: Whether other jobs of a sweep work on the same study.
 
     Raises:
-        NasproxyError: Something was wanted that cannot be had; nothing finished is lost.
+        NasproxyError: The configuration is invalid, or a stage was stopped; finished trials are kept.
     """
-    design = _design(config)
-    is_work = not set(config.job.stages) <= LOOKING
-    if is_work:
+    design = _make_builder(config)
+    is_training = not set(config.job.stages) <= READ_ONLY_STAGES
+    if is_training:
         design.check()
     if config.dry_run:
-        _print_costs(design, is_sweep=is_shared)
-        return
+        return JobResult(estimate=_print_costs(design, is_sweep=is_shared))
     if StageName.describe_space in config.job.stages:
         _describe_space(design)
     steps = [step for step in design.config.job.stages if step is not StageName.describe_space]
     if not steps:
-        return
+        return JobResult()
     root = Path(config.studies_dir).absolute()
     with ExitStack() as stack:
-        begun_with = design.base if is_work else None
-        study = stack.enter_context(open_study(root, config.study, begun_with, is_shared=is_shared))
-        stack.enter_context(_terminable())
-        if is_work:
+        base = design.base if is_training else None
+        study = stack.enter_context(open_study(root, config.study, base, is_shared=is_shared))
+        stack.enter_context(_handle_sigterm())
+        if is_training:
             retry_failed_trials(study.folder.trials)
         job = Job(design, study, stack)
-        if is_work:
+        if is_training:
             job.say_notes(design.notes)
             job.estimate()
         for step in steps:
             getattr(job, step.value)()
+        return job.result
 
 
 class Job:
-    """The steps of a job on an open study."""
+    """The stages of a job on an open study.
+
+    Args:
+        design: The configured study.
+        study: The open study.
+        stack: Closes the backend, tracker and lease of the job.
+    """
 
     def __init__(self, design: StudyBuilder, study: Study, stack: ExitStack) -> None:
         self.design = design
@@ -97,32 +122,38 @@ class Job:
         self._stack = stack
         self._variance: VarianceState | None = None
         self._selection: SelectionState | None = None
+        self._report: Path | None = None
+
+    @property
+    def result(self) -> JobResult:
+        """What the job has to return so far."""
+        return JobResult(self.study.folder, self._store, self._report)
 
     def say_notes(self, notes: Sequence[str]) -> None:
-        """Say what to know before anything starts."""
+        """Log notes through the tracker."""
         for note in notes:
             self._tracker.say(note)
 
     def estimate(self) -> None:
-        """Keep with a new study what it should cost; one that has begun, or is shared by jobs, has no such moment."""
+        """Store a cost estimate for a new, unshared study."""
         if not set(dry_run.TRAINING) & set(self.design.config.job.stages):
-            return  # a comparison of schedules is no part of what an estimate is kept for
+            return  # a schedule comparison alone is not estimated
         is_new = not (self.study.is_shared or self.study.folder.estimate.exists() or self._store.keys())
         if self.design.is_replay or not self.design.config.cost.estimate_first or not is_new:
             return
-        self._preflight()
+        self._run_preflight()
         self._tracker.progress(Progress("estimate", "a few steps of a few models"), set())
         try:
-            # Of all steps, whichever this job takes: the report holds the whole study against it.
+            # Estimates all stages, not only this job's, because the report compares it with the whole study.
             estimate = dry_run.estimate_study(self.design, self._backend, self.study.folder, dry_run.TRAINING)
         except StageStoppedError as error:
-            self._tracker.say(f"no estimate: {error}")
+            self._tracker.say(f"the cost could not be estimated: {error}")
             return
         write_record(self.study.folder.estimate, estimate)
         self._tracker.say(estimate_tables.write_estimate(estimate))
 
     def measure_variance(self) -> None:
-        """Stage 1."""
+        """Run stage 1: measure the variance over seeds."""
         config = self.design.config
         stage = VarianceStage(
             config.variance,
@@ -132,13 +163,13 @@ class Job:
             folder=self.study.folder.variance,
         )
         with self.study.hold_stage("preflight"):
-            self._preflight()
+            self._run_preflight()
         with self.study.hold_stage(stage.name):
             self._variance = runner.run_stage(stage, self._runtime)
         check_variance(self._variance, config.variance)
 
     def select_models(self) -> None:
-        """Stage 2."""
+        """Run stage 2: select and train the reference models."""
         config = self.design.config
         stage = self.design.selection.make_stage(
             recipe=self.design.recipe,
@@ -152,35 +183,35 @@ class Job:
         self._score_untrained(self._selection.references or ())
 
     def search_proxy_task(self) -> None:
-        """Stage 3."""
+        """Run stage 3: search a proxy task."""
         config = self.design.config
         assert self._selection is not None
         assert self._selection.references is not None
-        self._refuse_unreachable()
+        self._refuse_unreachable_target()
         stage = ProxySearchStage(
             config.proxy_search,
             tasks=self.design.tasks,
             criterion=self.design.criterion,
             judged_by=self.design.judged_by,
             references=self._selection.references,
-            candidate_pool=self._candidate_pool(self._selection.references),
+            candidate_pool=self._make_candidate_pool(self._selection.references),
             recipe=self.design.recipe,
             seed=config.seed + PROXY_SEED_OFFSET,
             folder=self.study.folder.proxy_tasks,
             confirmations=read_confirmations(self.study.folder.confirmation),
         )
         with ExitStack() as held:
-            # Named by their settings: two jobs of a sweep that call one setting differently share its trials.
+            # Leases are named by the settings, because jobs of a sweep share trials of equal settings under any name.
             for digest in sorted(digest_task(task) for task in self.design.tasks.values()):
                 held.enter_context(self.study.hold_stage(f"proxy_task_{digest}"))
             state = runner.run_stage(stage, self._runtime)
         self._score_untrained([model for task in state.tasks.values() for model in task.added])
 
     def confirm(self) -> None:
-        """Stage 4: the winner, and while one is contradicted the search and the next winner."""
+        """Run stage 4: confirm the winner; while it is contradicted, search again and confirm the next winner."""
         if not self.design.config.confirm.enabled:
             return
-        while (winner := self._confirmed()) is not None and winner[1].contradicts(winner[0]):
+        while (winner := self._confirm_winner()) is not None and winner[1].contradicts(winner[0]):
             self.search_proxy_task()
 
     def compare_schedules(self) -> None:
@@ -193,12 +224,12 @@ class Job:
             folder=self.study.folder.schedules,
         )
         with self.study.hold_stage("preflight"):
-            self._preflight()
+            self._run_preflight()
         with self.study.hold_stage(stage.name):
             runner.run_stage(stage, self._runtime)
 
     def report(self) -> None:
-        """Write the page, and say where it is."""
+        """Write the report page and log the verdict and its path."""
         from nasproxy.report.page import write_report
 
         tolerance = self.design.config.proxy_search.time_tolerance
@@ -206,6 +237,7 @@ class Job:
         self._tracker.result(page.tables, page.pictures)
         self._tracker.say(page.verdict)
         self._tracker.say(f"report: {page.path}")
+        self._report = page.path
 
     def list_trials(self) -> None:
         """Print a table of all trials."""
@@ -215,7 +247,7 @@ class Job:
 
     @property
     def ceiling(self) -> NoiseCeiling | None:
-        """The tau that seed noise lets a perfect proxy reach."""
+        """Noise ceiling: the tau that seed noise allows a perfect proxy; None before variance and references exist."""
         if self._variance is None or self._variance.result is None:
             return None
         if self._selection is None or self._selection.references is None:
@@ -223,8 +255,8 @@ class Job:
         scores = [reference.score for reference in self._selection.references]
         return compute_noise_ceiling(scores, self._variance.result.deviation)
 
-    def _confirmed(self) -> tuple[TaskState, ConfirmationState] | None:
-        """The study's best proxy task and what became of it; None without one, or where another job judges it."""
+    def _confirm_winner(self) -> tuple[TaskState, ConfirmationState] | None:
+        """Confirm the study's best proxy task; None if there is none, or if another job judges it."""
         config, folder = self.design.config, self.study.folder
         assert self._selection is not None
         assert self._selection.references is not None
@@ -246,7 +278,7 @@ class Job:
             )
             return best, runner.run_stage(stage, self._runtime)
 
-    def _candidate_pool(self, references: Sequence[Reference]) -> CandidatePool:
+    def _make_candidate_pool(self, references: Sequence[Reference]) -> CandidatePool:
         config, recipe = self.design.config, self.design.recipe
         return CandidatePool(
             candidates=[TrialSpec(a, ProxyTask(), Split.FULL, config.seed, recipe) for a in self.design.candidate_pool],
@@ -258,22 +290,22 @@ class Job:
         )
 
     def _score_untrained(self, models: Sequence[Reference]) -> None:
-        """Give reference models the scores that cost nothing, unless they have them."""
+        """Compute the zero-cost scores of reference models that have none."""
         with self.study.hold_stage("zero_cost"):
             architectures = [model.architecture for model in models]
             dry_run.measure_zero_costs(self.design, self._backend, self.study.folder, architectures)
 
-    def _refuse_unreachable(self) -> None:
+    def _refuse_unreachable_target(self) -> None:
         ceiling, target = self.ceiling, self.design.criterion.target
         if ceiling is not None and target > ceiling.high:
             raise StageStoppedError(
-                f"criterion.target must lie below what seed noise allows, got {target:g}: even a perfect proxy would "
-                f"reach a tau of {ceiling.tau:.2f} (at most {ceiling.high:.2f}) on these reference models; lower the "
-                f"target, or make scores less noisy (longer training, more validation images)"
+                f"criterion.target must not exceed the noise ceiling, got {target:g}: with this seed noise a perfect "
+                f"proxy reaches tau {ceiling.tau:.2f} (at most {ceiling.high:.2f}) on these reference models; lower "
+                f"the target, or make scores less noisy (longer training, more validation images)"
             )
 
-    def _preflight(self) -> None:
-        """Put one trial of every kind together before the first is trained, unless that was done before."""
+    def _run_preflight(self) -> None:
+        """Run the preflight of one trial of every kind, unless it has passed before."""
         new = [spec for spec in self.design.preflight_specs if spec.digest not in self.study.preflighted]
         if new:
             self._tracker.progress(Progress("warming up", "loading the trainer, the data and a model"), set())
@@ -292,7 +324,7 @@ class Job:
 
     @cached_property
     def _lease(self) -> Path:
-        """This controller's own lease: what it leaves behind stops, even if another one takes the study over."""
+        """This controller's own lease: its trials stop when it ends, even if another controller runs the study."""
         lease = Lease(self.study.folder.locks / f"controller-{os.getpid()}-{time.time_ns()}.lock")
         lease.acquire()
         self._stack.callback(lease.path.unlink, missing_ok=True)
@@ -328,36 +360,35 @@ class Job:
         )
 
 
-def _design(config: Config) -> StudyBuilder:
-    """A table of learning curves decides what is trained; without one the configuration does."""
+def _make_builder(config: Config) -> StudyBuilder:
+    """Make the builder of the study: a replay takes its trials from the table, others from the configuration."""
     backend = load_target("backend", config.backend)
     return (ReplayBuilder if backend is ReplayBackend else StudyBuilder)(config)
 
 
-def _print_costs(design: StudyBuilder, *, is_sweep: bool) -> None:
-    """Print what a study would cost; it is not begun."""
+def _print_costs(design: StudyBuilder, *, is_sweep: bool) -> Estimate:
+    """Print the estimated cost of a study, and return it, without creating the study."""
     dry_run.check_dry_run(design, is_sweep=is_sweep)
     with ExitStack() as stack:
-        stack.enter_context(_terminable())
+        stack.enter_context(_handle_sigterm())
         console = Console()
         stack.callback(console.close)
         estimate = dry_run.estimate_dry(design, console)
-    print_table(
-        estimate_tables.make_forecast(estimate), "What the study would cost: as assumed, and at the least and most"
-    )
+    print_table(estimate_tables.make_forecast(estimate), "Estimated cost of the study: expected (minimum to maximum)")
     for line in estimate_tables.write_assumptions(estimate):
         print(line)
     if StudyFolder(Path(design.config.studies_dir) / design.config.study).record.exists():
-        print(f"study {design.config.study} has begun: what it has trained is counted here, and not trained again")
+        print(f"study {design.config.study} exists: its finished trials are counted here, but not trained again")
+    return estimate
 
 
 def _describe_space(design: StudyBuilder) -> None:
-    """Print the search space, and a few architectures with their sizes; no study is begun."""
+    """Print the search space and a few architectures with their sizes, without creating a study."""
     from nasproxy.report.space_description import SampledArchitecture, make_samples, print_space
 
     space, wanted = design.space, design.config.job.samples
     if wanted < 0:
-        raise ConfigError(f"job.samples must be at least 0, got {wanted}: say how many architectures to show")
+        raise ConfigError(f"job.samples must be at least 0, got {wanted}: set the number of architectures to show")
     print_space(space)
     shown = {} if space.baseline is None else {"baseline": space.baseline}
     for place, architecture in enumerate(space.sample(min(wanted, space.size), design.config.seed)):
@@ -366,7 +397,7 @@ def _describe_space(design: StudyBuilder) -> None:
     problem = None
     loader = design.config.data.loader
     if loader is not None and design.config.search_space.model and shown:
-        with _terminable(), show_busy("loading the data, building the models"):
+        with _handle_sigterm(), show_busy("loading the data, building the models"):
             scores, problem = dry_run.score_samples(design, list(shown.values()))
     if shown:
         rows = [
@@ -374,14 +405,14 @@ def _describe_space(design: StudyBuilder) -> None:
         ]
         print_table(make_samples(rows), f"Architectures of {space.name}")
         if any(scores):
-            print(f"sizes are those on the images and classes of {loader['_target_']}: choose others with data=NAME")
+            print(f"sizes are for the images and classes of {loader['_target_']}: use data=NAME for another dataset")
     if problem is not None:
         print(f"a model could not be built: {problem}")
 
 
 @contextmanager
-def _terminable() -> Iterator[None]:
-    """Let a polite kill end the program as Ctrl-C does; a thread cannot, and need not, catch signals."""
+def _handle_sigterm() -> Iterator[None]:
+    """Handle SIGTERM like Ctrl-C during a block; in other threads, which cannot handle signals, do nothing."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,1 +1,1 @@
-"""What a study found, for people: one page, its pictures, and a list of its trials. Only reads the study."""
+"""Report a study's results: an HTML page, its figures, and a list of trials. Reads the study only."""

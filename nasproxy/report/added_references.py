@@ -1,4 +1,4 @@
-"""Reference models that were added while a verdict was undecided: when, at what price, and what waiting would cost."""
+"""Reference models added after inconclusive looks: when, at what cost, and the cost of waiting instead."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,16 +11,16 @@ from nasproxy.stages.study_results import StudyResults
 
 @dataclass(frozen=True)
 class Addition:
-    """References that one proxy task had added at one check.
+    """Reference models added for one proxy task at one check.
 
     Attributes:
-        task: Its name.
+        task: Name of the proxy task.
         check: The check that was judged again with them.
-        is_last: Whether no later check was to come.
-        before: References it was judged on before.
-        models: Those that were added.
-        trained: Those of them that no other proxy task had had trained before.
-        waiting_seconds: What a verdict later on would cost the search, by the rule that called them up.
+        is_last: Whether it was the last check.
+        before: Number of reference models before.
+        models: The added models.
+        trained: The added models that no other proxy task had trained before.
+        waiting_seconds: Cost to the search of a later verdict, by the rule that adds models.
     """
 
     task: str
@@ -33,39 +33,38 @@ class Addition:
 
     @property
     def full_seconds(self) -> float:
-        """Full trainings of those that were trained for it."""
+        """Training time of the full trainings, in seconds."""
         return sum(model.train_seconds for model in self.trained)
 
     @property
     def proxy_seconds(self) -> float:
-        """Their proxy trainings up to the check, rated."""
+        """Rated training time of their proxy trainings up to the check, in seconds."""
         return len(self.models) * self.check.rated_seconds
 
     def sentence(self, search_trials: int) -> str:
-        """When, how many and for what price, against what waiting would have cost."""
+        """Describe the addition: step, number, cost, and the cost of waiting instead."""
         shared = len(self.models) - len(self.trained)
         already = f" ({shared} of them trained before for another proxy task)" if shared else ""
         full = (
-            f"{wording.format_count(len(self.trained), 'full training')}, {wording.format_duration(self.full_seconds)}"
+            f"{wording.format_count(len(self.trained), 'full training')} ({wording.format_duration(self.full_seconds)})"
         )
-        proxy = wording.format_duration(self.proxy_seconds)
-        price = f"{full}, and {proxy} of proxy training" if self.trained else f"{proxy} of proxy training"
-        instead = (
-            "it was the last check, so there was nothing to wait for"
+        proxy = f"{wording.format_duration(self.proxy_seconds)} of proxy training"
+        cost = f"{full} and {proxy}" if self.trained else proxy
+        waiting = (
+            "no later check remained to wait for"
             if self.is_last
-            else f"to wait instead, until training has taken about twice as long, would cost the search of "
+            else f"waiting instead until training has taken about twice as long would cost the search of "
             f"{search_trials:,} models {wording.format_duration(self.waiting_seconds)}"
         )
         return (
-            f"{self.task}, step {self.check.step:,}: undecided on {wording.format_count(self.before, 'model')}, so "
-            f"{wording.format_count(len(self.models), 'random model')} more were added{already}. Price: "
-            f"{price}; {instead}."
+            f"{self.task}, step {self.check.step:,}: inconclusive on {wording.format_count(self.before, 'model')}, "
+            f"{wording.format_count(len(self.models), 'random model')} added{already}. Cost: {cost}; {waiting}."
         )
 
 
 def list_additions(results: StudyResults) -> list[Addition]:
-    """All that were added, in the order of the race: who asked first had them trained."""
-    every = [event for task in results.tasks.values() for event in _of_task(results, task)]
+    """List all additions in the order of the race: models count as trained for the first task that added them."""
+    every = [event for task in results.tasks.values() for event in _list_growths_with_models(results, task)]
     every.sort(key=lambda event: event[1].rated_seconds)
     trained: set[str] = set()
     result = []
@@ -79,7 +78,7 @@ def list_additions(results: StudyResults) -> list[Addition]:
 
 
 def list_growths(task: TaskState) -> Iterator[tuple[TaskCheck, int, int]]:
-    """The checks at which references were added: the check, the references before it and with it."""
+    """Yield each check at which reference models were added, with their number before and after."""
     before = len(task.keys) - len(task.added)
     for check in task.checks:
         if check.models > before:
@@ -87,7 +86,7 @@ def list_growths(task: TaskState) -> Iterator[tuple[TaskCheck, int, int]]:
             before = check.models
 
 
-def _of_task(
+def _list_growths_with_models(
     results: StudyResults, task: TaskState
 ) -> Iterator[tuple[TaskState, TaskCheck, int, tuple[Reference, ...]]]:
     selected = len(task.keys) - len(task.added)

@@ -1,4 +1,4 @@
-"""How well models are ranked without any training: what a proxy task has to beat."""
+"""Zero-cost baselines: how well parameters, FLOPs and synflow rank the models without training."""
 
 import math
 from collections.abc import Iterator
@@ -19,20 +19,20 @@ from nasproxy.statistics.rank_correlation import RankCorrelation, kendall_tau
 from nasproxy.storage.zero_cost_scores import ZeroCost
 
 NAMES = {"parameters": "parameters", "flops": "FLOPs", "synflow": "synflow"}
-"""The scores, and what they are called."""
+"""Names of the zero-cost scores in the report."""
 LEVEL = 0.95
 
 
 @dataclass(frozen=True)
-class Lead:
-    """How much better a proxy task ranks than a score without training, on the same models.
+class BaselineDifference:
+    """Difference between the tau of a proxy task and that of a zero-cost score, on the same models.
 
     Attributes:
-        score: The score's name.
-        untrained: How it ranks.
-        tau: The proxy task's tau less the score's.
-        low: Lower end of the difference's 95 % interval, over the models; None where it cannot be drawn.
-        high: Upper end of it.
+        score: Name of the zero-cost score.
+        untrained: Its rank correlation.
+        tau: Tau of the proxy task minus tau of the score.
+        low: Lower end of the difference's 95 % bootstrap interval over models; None if no resample defines it.
+        high: Upper end.
     """
 
     score: str
@@ -43,47 +43,44 @@ class Lead:
 
 
 def make_baselines(results: StudyResults) -> Table:
-    """How each zero-cost score ranks the reference models: those of the best proxy task, or else all of them."""
-    models = _models(results)
-    rows = [_row(results, name, models) for name in NAMES]
+    """Tabulate how each zero-cost score ranks the reference models of the best proxy task, or all of them."""
+    models = _list_models(results)
+    rows = [_make_row(results, name, models) for name in NAMES]
     rows = [row for row in rows if row["models"]]
-    name = Column("no training at all", lambda row: row["baseline"], is_number=False)
+    name = Column("zero-cost score", lambda row: row["baseline"], is_number=False)
     return Table(rows, [name, *make_rank_columns()])
 
 
 def remark_on_baselines(results: StudyResults, best: TaskState, step: int) -> Iterator[Remark]:
-    """What to say where a score without training ranks as well as the accepted proxy task, or nearly so."""
-    leads = list(_leads(results, best, step))
-    if not leads:
+    """Remark on a zero-cost score that the accepted proxy task does not beat significantly."""
+    differences = list(_compare_with_baselines(results, best, step))
+    if not differences:
         return
-    least = min(leads, key=lambda lead: lead.tau)
-    how = f"{least.score} alone rank" if least.score == "parameters" else f"{least.score} alone ranks"
-    compared = (
-        f"{how[:1].upper()}{how[1:]} the same {wording.format_count(least.untrained.n, 'model')} with a tau of "
-        f"{wording.format_tau(least.untrained.tau)}, at no cost"
-    )
+    least = min(differences, key=lambda difference: difference.tau)
+    baseline = least.score if least.score == "synflow" else f"counting {least.score}"
+    taus = f"{wording.format_tau(least.untrained.tau + least.tau)} vs {wording.format_tau(least.untrained.tau)}"
+    where = f"on the same {wording.format_count(least.untrained.n, 'model')}"
     if least.tau <= 0:
         yield Remark(
-            "Counting ranks as well as this proxy task.",
-            f"{compared}: that is no worse. Before a search pays for proxy trainings, see whether it needs them.",
+            f"Not better than {baseline} ({taus}).",
+            f"Tau {where}; the baseline needs no training. Check whether a search needs proxy trainings at all.",
         )
     elif least.low is not None and least.low <= 0:
         yield Remark(
-            "That training beats counting is not shown.",
-            f"{compared}. The proxy task's tau is {wording.format_tau(least.tau)} higher, but on other models "
-            f"of this space "
-            f"the difference could be anything from {wording.format_interval(least.low, least.high)}.",
+            f"Not significantly better than {baseline} ({taus}).",
+            f"Tau {where}; the baseline needs no training. Over samples of models from this space, the 95 % confidence "
+            f"interval of the difference is {wording.format_interval(least.low, least.high)}.",
         )
 
 
-def _leads(results: StudyResults, best: TaskState, step: int) -> Iterator[Lead]:
-    """The proxy task against each score, on the models that have both."""
+def _compare_with_baselines(results: StudyResults, best: TaskState, step: int) -> Iterator[BaselineDifference]:
+    """Compare the proxy task with each zero-cost score, on the models that have both."""
     models = [*results.references, *best.added]
     if len(models) != len(best.keys):
         return
     trained = results.scores_at(best, step)
     for name in NAMES:
-        untrained = _scores(results, name, models)
+        untrained = _read_scores(results, name, models)
         has_both = ~(np.isnan(untrained) | np.isnan(trained.ranked) | np.isnan(trained.reference))
         both = np.array([trained.ranked[has_both], untrained[has_both]])
         reference = trained.reference[has_both]
@@ -93,11 +90,11 @@ def _leads(results: StudyResults, best: TaskState, step: int) -> Iterator[Lead]:
         except TooFewTrialsError:
             continue
         if proxy is not None and score is not None:
-            low, high = _interval(drawn[:, 0] - drawn[:, 1])
-            yield Lead(NAMES[name], score, proxy.tau - score.tau, low, high)
+            low, high = _compute_interval(drawn[:, 0] - drawn[:, 1])
+            yield BaselineDifference(NAMES[name], score, proxy.tau - score.tau, low, high)
 
 
-def _interval(differences: Floats) -> tuple[float, float] | tuple[None, None]:
+def _compute_interval(differences: Floats) -> tuple[float, float] | tuple[None, None]:
     known = differences[np.isfinite(differences)]
     if not known.size:
         return None, None
@@ -105,25 +102,25 @@ def _interval(differences: Floats) -> tuple[float, float] | tuple[None, None]:
     return float(np.quantile(known, tail)), float(np.quantile(known, 1 - tail))
 
 
-def _models(results: StudyResults) -> list[Reference]:
-    """Reference models with those that were added: for the best task, or for whichever."""
+def _list_models(results: StudyResults) -> list[Reference]:
+    """Return the reference models, with those added for the best task, or for any task if none is accepted."""
     tasks = [results.best] if results.best is not None else list(results.tasks.values())
     added = {model.key: model for task in tasks for model in task.added}
     return [*results.references, *added.values()]
 
 
-def _scores(results: StudyResults, name: str, models: list[Reference]) -> Floats:
+def _read_scores(results: StudyResults, name: str, models: list[Reference]) -> Floats:
     known = [results.zero_cost.of(model.architecture) for model in models]
-    return np.array([_value(scores, name) for scores in known])
+    return np.array([_read_score(scores, name) for scores in known])
 
 
-def _value(scores: ZeroCost | None, name: str) -> float:
+def _read_score(scores: ZeroCost | None, name: str) -> float:
     value = None if scores is None else getattr(scores, name)
     return math.nan if value is None else float(value)
 
 
-def _row(results: StudyResults, name: str, models: list[Reference]) -> Row:
+def _make_row(results: StudyResults, name: str, models: list[Reference]) -> Row:
     reference = np.array([model.score for model in models])
-    scores = ModelScores(_scores(results, name, models), reference, np.zeros(len(models), dtype=np.bool_))
+    scores = ModelScores(_read_scores(results, name, models), reference, np.zeros(len(models), dtype=np.bool_))
     found = scores.measure(kendall_tau)
     return {"baseline": NAMES[name], **measure_ranks(scores, found), "train_seconds": 0.0}

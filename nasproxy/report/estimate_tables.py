@@ -1,4 +1,4 @@
-"""What a study was expected to cost: before it starts as a table of its own, afterwards beside what it did cost."""
+"""Cost estimate of a study: a forecast before it starts, and a comparison with actual costs afterwards."""
 
 from collections.abc import Mapping, Sequence
 
@@ -14,59 +14,59 @@ ENDS = ("low", "middle", "high")
 
 
 def make_forecast(estimate: Estimate) -> Table:
-    """Each stage and the sum: what it takes as is assumed, and in brackets at the least and at most."""
-    rows = [_forecast(estimate, name, stage) for name, stage in _with_total(estimate).items()]
+    """Tabulate the forecast of each stage and the total: the middle estimate, and its range in brackets."""
+    rows = [_make_forecast_row(estimate, name, stage) for name, stage in _add_total(estimate).items()]
     columns = [
         Column("stage", lambda row: row["stage"], is_number=False),
-        Column("trials", lambda row: _ranged(row, "trials")),
-        Column("trainings' worth of steps", lambda row: _ranged(row, "trainings")),
-        Column("time", lambda row: _ranged(row, "elapsed_seconds")),
-        Column("device time", lambda row: _ranged(row, "device_seconds")),
+        Column("trials", lambda row: _format_range(row, "trials")),
+        Column("full-training equivalents", lambda row: _format_range(row, "trainings")),
+        Column("elapsed time", lambda row: _format_range(row, "elapsed_seconds")),
+        Column("device time", lambda row: _format_range(row, "device_seconds")),
     ]
     if estimate.price_per_hour is not None:
-        columns.append(Column("money", lambda row: _ranged(row, "money")))
+        columns.append(Column("cost", lambda row: _format_range(row, "money")))
     return Table(rows, columns, frozenset([len(rows) - 1]))
 
 
 def make_comparison(results: StudyResults, estimate: Estimate | None) -> Table:
-    """What was expected of each stage, what it took, and the one over the other where the stage has ended."""
+    """Tabulate estimated and actual costs of each stage, and their ratio once the stage has ended."""
     if estimate is None:
         return Table([], [])
-    grouped = _grouped(results, estimate)
+    grouped = _group_by_stage(results, estimate)
     rows = [
-        _compared(results, estimate, grouped.get(name, []), name, stage)
-        for name, stage in _with_total(estimate).items()
+        _make_comparison_row(results, estimate, grouped.get(name, []), name, stage)
+        for name, stage in _add_total(estimate).items()
     ]
     expected = [row["same_steps_seconds"] for row in rows[:-1]]
     rows[-1]["same_steps_seconds"] = sum(expected) if all(seconds is not None for seconds in expected) else None
     for row in rows:
-        row["price_ratio"] = _ratio(row["actual_device_seconds"], row["same_steps_seconds"])
+        row["ratio_per_step"] = _divide(row["actual_device_seconds"], row["same_steps_seconds"])
     columns = [
         Column("stage", lambda row: row["stage"], is_number=False),
-        Column("trials, estimated", lambda row: _ranged(row, "trials")),
-        Column("trials", lambda row: wording.format_number(row["actual_trials"])),
-        Column("trainings' worth, estimated", lambda row: _ranged(row, "trainings")),
-        Column("trainings' worth", lambda row: _text("trainings", row["actual_trainings"])),
-        Column("device time, estimated", lambda row: _ranged(row, "device_seconds")),
-        Column("device time", lambda row: wording.format_duration(row["actual_device_seconds"])),
-        Column("actual / estimated", lambda row: _text("ratio", row["ratio"])),
-        Column("of the same steps", lambda row: _text("ratio", row["price_ratio"])),
+        Column("trials, estimated", lambda row: _format_range(row, "trials")),
+        Column("actual", lambda row: wording.format_number(row["actual_trials"])),
+        Column("full-training equivalents, estimated", lambda row: _format_range(row, "trainings")),
+        Column("actual", lambda row: _format_amount("trainings", row["actual_trainings"])),
+        Column("device time, estimated", lambda row: _format_range(row, "device_seconds")),
+        Column("actual", lambda row: wording.format_duration(row["actual_device_seconds"])),
+        Column("actual / estimated", lambda row: _format_amount("ratio", row["ratio"])),
+        Column("actual / estimated, per step", lambda row: _format_amount("ratio", row["ratio_per_step"])),
     ]
     return Table(rows, columns, frozenset([len(rows) - 1]))
 
 
 def write_estimate(estimate: Estimate) -> str:
-    """The sum in a line."""
-    row = _forecast(estimate, TOTAL, estimate.total)
-    money = "" if estimate.price_per_hour is None else f", {_ranged(row, 'money')} in money"
+    """Write the total in one line."""
+    row = _make_forecast_row(estimate, TOTAL, estimate.total)
+    cost = "" if estimate.price_per_hour is None else f", cost {_format_range(row, 'money')}"
     return (
-        f"estimate: {_ranged(row, 'trials')} trials, {_ranged(row, 'trainings')} trainings' worth of steps, "
-        f"{_ranged(row, 'device_seconds')} of device time{money}"
+        f"estimate: {_format_range(row, 'trials')} trials, {_format_range(row, 'trainings')} full-training "
+        f"equivalents, device time {_format_range(row, 'device_seconds')}{cost}"
     )
 
 
 def write_assumptions(estimate: Estimate) -> list[str]:
-    """What the estimate rests on, in sentences."""
+    """List the assumptions of the estimate, a sentence or more each."""
     words = []
     assumed = estimate.assumption
     if assumed is not None:
@@ -76,32 +76,32 @@ def write_assumptions(estimate: Estimate) -> list[str]:
             else "no proxy task is accepted"
         )
         words.append(
-            f"The middle estimate takes proxy tasks to rank as they do on published learning curves, and the best of "
-            f"them as the best of a few draws, since those of one grid rank alike: by this study's criterion, {ends}, "
-            f"with {wording.format_count(assumed.added, 'reference model')} added. At the "
-            f"least every proxy task is accepted at its first check, at most each is trained to its end on all "
-            f"references that there may be."
+            f"The middle estimate assumes that proxy tasks rank as on published learning curves, and that the best "
+            f"task of a grid is the best of a few draws, since tasks of one grid rank alike: by this study's "
+            f"criterion, {ends}, with {wording.format_count(assumed.added, 'reference model')} added. Lower end: every "
+            f"proxy task is accepted at its first check. Upper end: every task is trained to the end on the maximum "
+            f"number of reference models."
         )
     words.append(
-        "Device time is that of busy slots: of GPUs, or of the machine where trials share its cores. The range is that "
-        "of what may be trained; a step is taken to cost what it cost in the timing."
+        "Device time is that of busy slots: of GPUs, or of the machine if trials share its cores. The range covers "
+        "what may be trained; each step is assumed to cost what it cost in the timing."
     )
     return [*words, *estimate.notes]
 
 
-def _with_total(estimate: Estimate) -> Mapping[str, StageEstimate]:
+def _add_total(estimate: Estimate) -> Mapping[str, StageEstimate]:
     return {**estimate.stages, TOTAL: estimate.total}
 
 
-def _forecast(estimate: Estimate, name: str, stage: StageEstimate) -> Row:
+def _make_forecast_row(estimate: Estimate, name: str, stage: StageEstimate) -> Row:
     amounts = {"low": stage.low, "middle": stage.middle, "high": stage.high}
     row: Row = {"stage": name}
     for end, amount in amounts.items():
-        row.update({f"{quantity}_{end}": value for quantity, value in _quantities(estimate, amount).items()})
+        row.update({f"{quantity}_{end}": value for quantity, value in _measure_amount(estimate, amount).items()})
     return row
 
 
-def _quantities(estimate: Estimate, amount: Amount) -> Mapping[str, float | None]:
+def _measure_amount(estimate: Estimate, amount: Amount) -> Mapping[str, float | None]:
     return {
         "trials": amount.trials,
         "trainings": amount.steps / estimate.full_steps,
@@ -111,40 +111,42 @@ def _quantities(estimate: Estimate, amount: Amount) -> Mapping[str, float | None
     }
 
 
-def _compared(
+def _make_comparison_row(
     results: StudyResults, estimate: Estimate, trials: Sequence[Trial], name: str, stage: StageEstimate
 ) -> Row:
-    row = _forecast(estimate, name, stage)
+    row = _make_forecast_row(estimate, name, stage)
     cost = Cost.of(trials) if trials or name == TOTAL else None
     busy = sum(trial.alone.status.wall_seconds * estimate.slots_of(trial.spec.devices) for trial in trials)
     seconds = None if cost is None else busy * estimate.devices_per_slot
     expected, steps = row["device_seconds_middle"], stage.middle.steps
-    has_ended = name in _ended(results) or (name == TOTAL and set(estimate.stages) <= _ended(results))
+    has_ended = name in _list_finished_stages(results) or (
+        name == TOTAL and set(estimate.stages) <= _list_finished_stages(results)
+    )
     return {
         **row,
         "actual_trials": None if cost is None else cost.trials,
         "actual_trainings": None if cost is None else cost.steps / estimate.full_steps,
         "actual_device_seconds": seconds,
         "same_steps_seconds": 0.0 if cost is None else expected / steps * cost.steps if steps else None,
-        "ratio": _ratio(seconds, expected) if has_ended else None,
+        "ratio": _divide(seconds, expected) if has_ended else None,
     }
 
 
-def _ratio(actual: float | None, expected: float | None) -> float | None:
+def _divide(actual: float | None, expected: float | None) -> float | None:
     return actual / expected if actual is not None and expected else None
 
 
-def _grouped(results: StudyResults, estimate: Estimate) -> dict[str, list[Trial]]:
-    """Trials by stage as estimates have them: references that a proxy task called up belong to the proxy search.
+def _group_by_stage(results: StudyResults, estimate: Estimate) -> dict[str, list[Trial]]:
+    """Group trials by stage as the estimate does: added reference models belong to the proxy search.
 
-    A comparison of schedules that was not estimated is left out, of the sum too.
+    A schedule comparison that was not estimated is left out, also of the total.
     """
     grouped: dict[str, list[Trial]] = {}
     for key, trial in results.trials.items():
         if trial.stage is Purpose.SCHEDULES and trial.stage.value not in estimate.stages:
             continue
-        is_called_up = trial.stage is Purpose.ADDED_REFERENCES or not _is_selected(results, key, trial)
-        grouped.setdefault((Purpose.PROXY_SEARCH if is_called_up else trial.stage).value, []).append(trial)
+        is_added = trial.stage is Purpose.ADDED_REFERENCES or not _is_selected(results, key, trial)
+        grouped.setdefault((Purpose.PROXY_SEARCH if is_added else trial.stage).value, []).append(trial)
     return {**grouped, TOTAL: [trial for trials in grouped.values() for trial in trials]}
 
 
@@ -155,7 +157,7 @@ def _is_selected(results: StudyResults, key: str, trial: Trial) -> bool:
     return key in selection.keys or (selection.baseline is not None and key == selection.baseline.key)
 
 
-def _ended(results: StudyResults) -> set[str]:
+def _list_finished_stages(results: StudyResults) -> set[str]:
     ended = set()
     if results.measured is not None:
         ended.add(Purpose.VARIANCE.value)
@@ -175,12 +177,12 @@ def _is_confirmed(results: StudyResults, best: TaskState) -> bool:
     return state.fresh is None or state.fresh.is_judged
 
 
-def _ranged(row: Row, quantity: str) -> str:
-    low, middle, high = (_text(quantity, row[f"{quantity}_{end}"]) for end in ENDS)
+def _format_range(row: Row, quantity: str) -> str:
+    low, middle, high = (_format_amount(quantity, row[f"{quantity}_{end}"]) for end in ENDS)
     return middle if low == high else f"{middle} ({low} to {high})"
 
 
-def _text(quantity: str, value: float | None) -> str:
+def _format_amount(quantity: str, value: float | None) -> str:
     if value is None:
         return wording.MISSING
     if quantity.endswith("seconds"):

@@ -1,4 +1,4 @@
-"""The report: one page that holds everything, and its pictures as files beside it."""
+"""Write the report: one self-contained HTML page, and its figures as files beside it."""
 
 import base64
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,25 +23,25 @@ from nasproxy.storage.study import StudyFolder
 from nasproxy.storage.trial_stores import TrialStore
 
 TEMPLATE = "page.html.jinja"
-OWN_PICTURES = (
+WRITTEN_PICTURES = (
     "variance_*.png",
     "filtered_trial_scores_*.png",
     "reference_scores.png",
     "proxy_task*.png",
     "schedules.png",
 )
-"""Pictures of earlier reports: those that a new one no longer has would tell of what is no longer so."""
+"""Figures that a report writes; files of an earlier report that the new one does not write are outdated."""
 
 
 @dataclass(frozen=True)
 class Page:
-    """A written report.
+    """A written report and its content.
 
     Attributes:
-        path: The page.
-        verdict: What it says first, in plain text.
-        tables: Its tables by name, each a list of rows.
-        pictures: Its pictures' files.
+        path: The HTML file.
+        verdict: The verdict as plain text.
+        tables: Tables by name, each a list of rows.
+        pictures: Files of the figures.
     """
 
     path: Path
@@ -51,15 +51,15 @@ class Page:
 
 
 def write_report(folder: StudyFolder, *, time_tolerance: float, store: TrialStore | None = None) -> Page:
-    """Write the report of what a study knows so far; any part of it may be missing.
+    """Write the report of a study's results so far; stages that have not run are shown as missing.
 
     Args:
-        folder: The study, which is only read but for its `report` folder.
+        folder: The study; only its `report` folder is written.
         time_tolerance: A proxy task must be cheaper than the best by more than this share to replace it.
-        store: Its trials; None for those of its folder.
+        store: Its trials; None for those in the study's folder.
 
     Raises:
-        CorruptFileError: A file of the study cannot be read.
+        CorruptFileError: A file of the study cannot be parsed.
     """
     results = read_results(folder, time_tolerance=time_tolerance, store=store)
     words, expected = verdict.judge_study(results), predict_search(results)
@@ -108,19 +108,19 @@ def _render(
         study=results,
         verdict=words,
         tables=shown,
-        pictures={Path(picture.name).stem: _inlined(picture) for picture in pictures},
-        spread=_spread_over_noise(results),
+        pictures={Path(picture.name).stem: _inline(picture) for picture in pictures},
+        spread=_measure_spread_over_noise(results),
         prospect=expected,
         additions=[addition.sentence(results.search_trials) for addition in list_additions(results)],
         assumptions=[] if estimate is None else estimate_tables.write_assumptions(estimate),
     )
 
 
-def _inlined(picture: Picture) -> Mapping[str, str]:
+def _inline(picture: Picture) -> Mapping[str, str]:
     return {"alt": picture.alt, "data": base64.b64encode(picture.png).decode("ascii")}
 
 
-def _spread_over_noise(results: StudyResults) -> float | None:
+def _measure_spread_over_noise(results: StudyResults) -> float | None:
     if results.seed_sd is None:
         return None
     try:
@@ -136,7 +136,7 @@ def _write_pictures(folder: Path, pictures: Sequence[Picture]) -> list[Path]:
         temporary = path.with_name(f".{path.name}.tmp")
         temporary.write_bytes(picture.png)
         temporary.replace(path)
-    for pattern in OWN_PICTURES:
+    for pattern in WRITTEN_PICTURES:
         for path in set(folder.glob(pattern)) - set(written):
             path.unlink(missing_ok=True)
     return written

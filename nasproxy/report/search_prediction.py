@@ -1,4 +1,4 @@
-"""What a verdict means for the search that it is for: its price, the pairs it ranks right, the model it will find."""
+"""Prediction for a search with the accepted proxy task: cost, decision accuracy, and rank of the model it finds."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,19 +11,19 @@ from nasproxy.statistics.rank_correlation import tau_in_better_half
 from nasproxy.statistics.search_outcome import expect_random_rank, predict_outcome
 
 TOP = 10
-"""Models that are trained fully after a search."""
+"""Models trained fully after a search."""
 
 
 @dataclass(frozen=True)
-class Price:
-    """What a search costs.
+class SearchCost:
+    """Cost of a search, in one measure of time.
 
     Attributes:
-        name: Whether it is training time alone, or all that trials took.
-        proxy_seconds: Of the search with the proxy task, the full training of its best models included.
-        full_seconds: Of the search on full training.
-        full_models: Full trainings that the first would pay for.
-        break_even: Models to search until the study has paid for itself; None where the proxy task saves nothing.
+        name: The measure: training time or wall time.
+        proxy_seconds: Search with the proxy task, including full training of its best models.
+        full_seconds: Search with full training.
+        full_models: Full trainings that `proxy_seconds` would pay for.
+        break_even: Searched models from which on the study saves time; None if the proxy task saves nothing.
     """
 
     name: str
@@ -35,73 +35,75 @@ class Price:
 
 @dataclass(frozen=True)
 class SearchPrediction:
-    """How a search of so many models by the proxy task may go.
+    """Predicted cost and outcome of a search with the proxy task.
 
     Attributes:
-        trials: Models that it trains.
-        prices: What it costs, training time first.
-        tau: As measured; None where undefined.
-        lower_limit: One-sided 95 % lower limit of the true tau; None where unknown.
+        trials: Models to search.
+        costs: Costs, training time first.
+        tau: Measured tau; None where undefined.
+        lower_limit: One-sided 95 % lower confidence bound of the true tau; None where unknown.
         tau_better_half: Tau among the better half of the reference models; None where undefined.
     """
 
     trials: int
-    prices: tuple[Price, ...]
+    costs: tuple[SearchCost, ...]
     tau: float | None
     lower_limit: float | None
     tau_better_half: float | None = None
 
     @property
     def sentences(self) -> tuple[str, ...]:
-        """What it means in plain words, a paragraph each."""
-        return tuple(self._sentences())
+        """The prediction in words, a paragraph each."""
+        return tuple(self._write_sentences())
 
-    def _sentences(self) -> Iterator[str]:
+    def _write_sentences(self) -> Iterator[str]:
         if self.tau is None:
             return
         limit = self.lower_limit
         at_limit = (
-            "" if limit is None else f", {_pairs(limit)} if the true tau is no more than {wording.format_tau(limit)}"
+            ""
+            if limit is None
+            else f", {_format_accuracy(limit)} at its lower confidence bound of {wording.format_tau(limit)}"
         )
         yield (
-            f"Of 100 pairs of random models the proxy task orders {_pairs(self.tau)} as full training does at a tau of "
-            f"{wording.format_tau(self.tau)}{at_limit}; a coin orders 50."
+            f"Decision accuracy, the share of pairs of random models that the proxy task orders as full training does: "
+            f"{_format_accuracy(self.tau)} at tau {wording.format_tau(self.tau)}{at_limit}; chance is 50 %."
         )
-        yield from self._best_found(self.tau)
+        yield from self._write_expected_rank(self.tau)
 
-    def _best_found(self, tau: float) -> Iterator[str]:
+    def _write_expected_rank(self, tau: float) -> Iterator[str]:
         top = min(TOP, self.trials)
-        ranks = [predict_outcome(value, self.trials, top=top).best_rank for value in self._taus(tau)]
-        ends = [_rank(rank, self.trials) for rank in ranks]
-        lower = f", or {ends[1]} at the lower limit of tau" if len(ends) > 1 else ""
-        bought = ""
-        if self.prices and self.prices[0].full_models >= 1:
-            models = min(float(self.trials), self.prices[0].full_models)
+        ranks = [predict_outcome(value, self.trials, top=top).best_rank for value in self._list_taus(tau)]
+        ends = [_format_rank(rank, self.trials) for rank in ranks]
+        at_limit = f", {ends[1]} at the lower confidence bound of tau" if len(ends) > 1 else ""
+        random_search = ""
+        if self.costs and self.costs[0].full_models >= 1:
+            models = min(float(self.trials), self.costs[0].full_models)
             rank = expect_random_rank(self.trials, models)
-            bought = (
-                f" The same training time would train {wording.format_count(round(models), 'random model')} "
-                f"fully, the best "
-                f"of which would stand {_rank(rank, self.trials)}."
+            random_search = (
+                f" Random search with the same training time trains {wording.format_count(round(models), 'model')} "
+                f"fully; the expected rank of the best is {_format_rank(rank, self.trials)}."
             )
         yield (
-            f"If {self.trials:,} random models are ranked by it and the top {top} of them are trained fully, the best "
-            f"of these stands on average {ends[0]} by full training{lower}. Full training of all finds rank 1, at the "
-            f"price above.{bought} This takes both scores for normally distributed; where good models lie closer "
-            f"together than that, it is too hopeful{self._better_half}."
+            f"Expected best model: if {self.trials:,} random models are ranked by the proxy task and the top {top} are "
+            f"trained fully, the expected full-training rank of the best of these is {ends[0]}{at_limit}. Full "
+            f"training of all models finds rank 1, at the cost above.{random_search} These ranks assume normally "
+            f"distributed scores; they are too optimistic where good models lie closer together"
+            f"{self._note_on_better_half}."
         )
 
     @property
-    def _better_half(self) -> str:
+    def _note_on_better_half(self) -> str:
         if self.tau_better_half is None:
             return ""
-        return f" (tau among the better half of the reference models: {wording.format_tau(self.tau_better_half)})"
+        return f" (tau among the top half of the reference models: {wording.format_tau(self.tau_better_half)})"
 
-    def _taus(self, tau: float) -> list[float]:
+    def _list_taus(self, tau: float) -> list[float]:
         return [tau] if self.lower_limit is None else [tau, self.lower_limit]
 
 
 def predict_search(results: StudyResults) -> SearchPrediction | None:
-    """What the chosen proxy task means for the search; None where none is chosen."""
+    """Predict a search with the chosen proxy task; None if none is chosen."""
     best = results.best
     check = None if best is None else find_decisive_check(best)
     if best is None or check is None:
@@ -111,23 +113,23 @@ def predict_search(results: StudyResults) -> SearchPrediction | None:
     limit = low if check.lower_limit is None else check.lower_limit
     half = results.scores_at(best, check.step).measure(tau_in_better_half)
     return SearchPrediction(
-        results.search_trials, tuple(_prices(results, best)), tau, limit, None if half is None else half.tau
+        results.search_trials, tuple(_list_costs(results, best)), tau, limit, None if half is None else half.tau
     )
 
 
-def _prices(results: StudyResults, best: TaskState) -> Iterator[Price]:
+def _list_costs(results: StudyResults, best: TaskState) -> Iterator[SearchCost]:
     spent = Cost.of(list(results.trials.values()))
     for name, saving, study_seconds in (
         ("training time", measure_train_saving(results, best), spent.train_seconds),
-        ("all costs counted", measure_wall_saving(results, best), spent.wall_seconds),
+        ("wall time", measure_wall_saving(results, best), spent.wall_seconds),
     ):
         if saving is not None and saving.full_seconds > 0:
-            yield _price(results.search_trials, name, saving, study_seconds)
+            yield _make_cost(results.search_trials, name, saving, study_seconds)
 
 
-def _price(trials: int, name: str, saving: Saving, study_seconds: float) -> Price:
+def _make_cost(trials: int, name: str, saving: Saving, study_seconds: float) -> SearchCost:
     proxy = trials * saving.proxy_seconds + min(TOP, trials) * saving.full_seconds
-    return Price(
+    return SearchCost(
         name=name,
         proxy_seconds=proxy,
         full_seconds=trials * saving.full_seconds,
@@ -136,10 +138,10 @@ def _price(trials: int, name: str, saving: Saving, study_seconds: float) -> Pric
     )
 
 
-def _pairs(tau: float) -> str:
-    return f"{50 * (1 + tau):.0f}"
+def _format_accuracy(tau: float) -> str:
+    return f"{50 * (1 + tau):.0f} %"
 
 
-def _rank(rank: float, trials: int) -> str:
+def _format_rank(rank: float, trials: int) -> str:
     share = 100 * rank / trials
-    return f"at rank {wording.format_about(rank)} of {trials:,} (the best {share:.{2 if share >= 1 else 1}g} %)"
+    return f"{wording.format_about(rank)} of {trials:,} (top {share:.{2 if share >= 1 else 1}g} %)"

@@ -1,4 +1,4 @@
-"""A search space on standard output: how large it is, what is chosen in it, and architectures drawn from it."""
+"""Describe a search space on standard output: its size, its choices, and sampled architectures."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,20 +18,20 @@ from nasproxy.storage.zero_cost_scores import ZeroCost
 from nasproxy.trials.spec import Architecture, Choice
 
 MANY_ARCHITECTURES = 10**20
-"""Beyond this a search sees too little of a space."""
+"""Size of a space beyond which a search covers too little of it."""
 MANY_VALUES = 10
-"""Beyond this a search tries each value of a choice too seldom."""
+"""Number of values of a choice beyond which a search samples each one too rarely."""
 SHOWN_VALUES = 12
 
 
 @dataclass(frozen=True)
 class SampledArchitecture:
-    """An architecture to show.
+    """An architecture and its zero-cost scores.
 
     Attributes:
-        name: What it is called.
+        name: Its name in the table.
         architecture: Its choices.
-        scores: What is known of it without training; None where nothing is.
+        scores: Its zero-cost scores; None if unknown.
     """
 
     name: str
@@ -40,44 +40,48 @@ class SampledArchitecture:
 
 
 def print_space(space: SearchSpace) -> None:
-    """Print how large a space is, what to think of that, and its choices as a tree."""
+    """Print the size of a space, advice on it, and its choices as a tree."""
     for line in (*describe_size(space), *advise_on_space(space)):
         print(line)
     print_tree(draw_tree(space))
 
 
 def describe_size(space: SearchSpace) -> Iterator[str]:
-    """How many decisions, points and architectures a space has."""
+    """Yield lines with the number of decisions, points and architectures of a space."""
     yield f"{space.name}: {wording.format_count(space.decisions, 'decision')}"
-    yield f"points: {_exactly(space.points)}"
-    yield f"different architectures: {_exactly(space.size)}"
+    yield f"points: {_format_exact(space.points)}"
+    yield f"different architectures: {_format_exact(space.size)}"
 
 
 def advise_on_space(space: SearchSpace) -> Iterator[str]:
-    """What to change in a space that is hard to search."""
+    """Yield advice for a space that is hard to search."""
     if space.size > MANY_ARCHITECTURES:
         yield (
-            f"advice: more than {_scientific(MANY_ARCHITECTURES)} architectures are too many to search well: divide "
-            f"the space; search blocks first, scaling second"
+            f"advice: more than {_format_scientific(MANY_ARCHITECTURES)} architectures are too many to search well: "
+            f"divide the space, for example search blocks first and scaling second"
         )
-    many = {path: len(leaf.options.values) for path, leaf in _folded(space.tree) if _is_many(leaf.options)}
+    many = {
+        path: len(leaf.options.values)
+        for path, leaf in _list_distinct_choices(space.tree)
+        if _has_many_values(leaf.options)
+    }
     if many and space.decisions > 1:  # one alone is a list of models
         named = ", ".join(f"{path} ({values})" for path, values in many.items())
         yield (
-            f"advice: more than {MANY_VALUES} values of a choice are each tried too seldom: {named}; take coarser "
-            f"steps, or leave out what is nearly the same"
+            f"advice: with more than {MANY_VALUES} values of a choice, each is sampled too rarely: {named}; use a "
+            f"coarser grid, or remove nearly identical values"
         )
 
 
 def draw_tree(space: SearchSpace) -> Tree:
-    """The choices with their values and conditions; members of a repeated group that are alike are drawn once."""
+    """Draw the choices with their values and conditions; identical members of a repeated group are drawn once."""
     tree = Tree(Text("choices"))
     _draw_members(tree, space.tree)
     return tree
 
 
 def make_samples(shown: Sequence[SampledArchitecture]) -> Table:
-    """Architectures, a row each, with what is known of them without training."""
+    """Tabulate architectures with their zero-cost scores."""
     rows = [
         {
             "name": sample.name,
@@ -94,27 +98,27 @@ def make_samples(shown: Sequence[SampledArchitecture]) -> Table:
     if any(sample.scores for sample in shown):
         columns += [
             Column("parameters", lambda row: wording.format_number(row["parameters"])),
-            Column("MFLOPs", lambda row: wording.format_number(_millions(row["flops"]))),
+            Column("MFLOPs", lambda row: wording.format_number(_to_millions(row["flops"]))),
         ]
     return Table(rows, columns)
 
 
 def outline_architecture(architecture: Architecture) -> str:
-    """An architecture in one line, its groups apart.
+    """Format an architecture in one line, group by group.
 
-    >>> outline({"act": "relu", "stem.kernel": 3, "stem.channels": 8, "inputs.0": 1, "inputs.1": 4})
+    >>> outline_architecture({"act": "relu", "stem.kernel": 3, "stem.channels": 8, "inputs.0": 1, "inputs.1": 4})
     'act=relu; stem: kernel=3 channels=8; inputs: 1 4'
     """
     groups = groupby(architecture.items(), key=lambda entry: entry[0].rpartition(".")[0])
-    return wording.format_line("; ".join(_group(path, dict(entries)) for path, entries in groups))
+    return wording.format_line("; ".join(_outline_group(path, dict(entries)) for path, entries in groups))
 
 
-def _group(path: str, entries: Mapping[str, Choice]) -> str:
+def _outline_group(path: str, entries: Mapping[str, Choice]) -> str:
     names = [name.rpartition(".")[2] for name in entries]
     if path and all(name.isdigit() for name in names):
-        return f"{path}: {' '.join(map(_value, entries.values()))}"
-    told = " ".join(f"{name}={_value(value)}" for name, value in zip(names, entries.values(), strict=True))
-    return f"{path}: {told}" if path else told
+        return f"{path}: {' '.join(map(_format_value, entries.values()))}"
+    choices = " ".join(f"{name}={_format_value(value)}" for name, value in zip(names, entries.values(), strict=True))
+    return f"{path}: {choices}" if path else choices
 
 
 def _draw_members(tree: Tree, group: Group) -> None:
@@ -122,120 +126,122 @@ def _draw_members(tree: Tree, group: Group) -> None:
         _draw_repeat(tree, "", group)
         return
     for name, node in group.members.items():
-        _draw(tree, name, node)
+        _draw_node(tree, name, node)
 
 
-def _draw(tree: Tree, name: str, node: Node) -> None:
+def _draw_node(tree: Tree, name: str, node: Node) -> None:
     if isinstance(node, Leaf):
-        tree.add(Text(f"{name}: {_leaf(node)}"))
+        tree.add(Text(f"{name}: {_format_leaf(node)}"))
     elif isinstance(node, Repeat):
         _draw_repeat(tree, name, node)
     else:
-        _draw_members(tree.add(Text(f"{name}{_when(node.when)}")), node)
+        _draw_members(tree.add(Text(f"{name}{_format_condition(node.when)}")), node)
 
 
 def _draw_repeat(tree: Tree, name: str, repeat: Repeat) -> None:
-    label, each = join_path(name, _span(repeat)), repeat.each
+    label, each = join_path(name, _format_range(repeat)), repeat.each
     if isinstance(each, Leaf):
-        branch = tree.add(Text(f"{label}: {_leaf(each)}{_when(repeat.when)}"))
+        branch = tree.add(Text(f"{label}: {_format_leaf(each)}{_format_condition(repeat.when)}"))
     else:
-        branch = tree.add(Text(f"{label}{_when(repeat.when)}{_when(each.when)}"))
+        branch = tree.add(Text(f"{label}{_format_condition(repeat.when)}{_format_condition(each.when)}"))
         _draw_members(branch, each)
-    for members, changes in _exceptions(repeat).items():
+    for members, changes in _find_exceptions(repeat).items():
         different = branch.add(Text(f"but {', '.join(members)}"))
         for change in changes:
             different.add(Text(change))
 
 
-def _exceptions(repeat: Repeat) -> dict[tuple[str, ...], tuple[str, ...]]:
-    """How some members differ from the others, those of one difference together."""
-    usual = set(_lines(repeat.each))
+def _find_exceptions(repeat: Repeat) -> dict[tuple[str, ...], tuple[str, ...]]:
+    """Return how some members differ from the others, grouped by difference."""
+    usual = set(_list_lines(repeat.each))
     by_change: dict[tuple[str, ...], list[str]] = {}
     for name, member in repeat.members.items():
-        change = tuple(line for line in _lines(member) if line not in usual)
+        change = tuple(line for line in _list_lines(member) if line not in usual)
         if change:
             by_change.setdefault(change, []).append(name)
     return {tuple(names): change for change, names in by_change.items()}
 
 
-def _lines(node: Node, path: str = "") -> Iterator[str]:
-    """What stands below a node, each line with its path."""
+def _list_lines(node: Node, path: str = "") -> Iterator[str]:
+    """Yield the lines below a node, each with its path."""
     if isinstance(node, Leaf):
-        yield f"{path}: {_leaf(node)}".lstrip(": ")
+        yield f"{path}: {_format_leaf(node)}".lstrip(": ")
         return
     if node.when:
-        yield f"{path}{_when(node.when)}".lstrip(", ")
+        yield f"{path}{_format_condition(node.when)}".lstrip(", ")
     for name, member in node.members.items():
-        yield from _lines(member, join_path(path, name))
+        yield from _list_lines(member, join_path(path, name))
 
 
-def _folded(node: Node, path: str = "") -> Iterator[tuple[str, Leaf]]:
-    """The choices, those of a repeated group once, and again where a member differs."""
+def _list_distinct_choices(node: Node, path: str = "") -> Iterator[tuple[str, Leaf]]:
+    """Yield the choices with their paths: those of a repeated group once, and again where a member differs."""
     if isinstance(node, Leaf):
         yield path, node
     elif isinstance(node, Repeat):
-        usual = {leaf.options.values for _, leaf in _folded(node.each)}
-        yield from _folded(node.each, join_path(path, _span(node)))
+        usual = {leaf.options.values for _, leaf in _list_distinct_choices(node.each)}
+        yield from _list_distinct_choices(node.each, join_path(path, _format_range(node)))
         for name, member in node.members.items():
             yield from (
-                (p, leaf) for p, leaf in _folded(member, join_path(path, name)) if leaf.options.values not in usual
+                (p, leaf)
+                for p, leaf in _list_distinct_choices(member, join_path(path, name))
+                if leaf.options.values not in usual
             )
     else:
         for name, member in node.members.items():
-            yield from _folded(member, join_path(path, name))
+            yield from _list_distinct_choices(member, join_path(path, name))
 
 
-def _span(repeat: Repeat) -> str:
+def _format_range(repeat: Repeat) -> str:
     return f"0-{len(repeat.members) - 1}" if len(repeat.members) > 1 else "0"
 
 
-def _leaf(leaf: Leaf) -> str:
-    return f"{_options(leaf.options)}{_when(leaf.when)}"
+def _format_leaf(leaf: Leaf) -> str:
+    return f"{_format_options(leaf.options)}{_format_condition(leaf.when)}"
 
 
-def _options(options: Options) -> str:
-    values = _values(options.values)
+def _format_options(options: Options) -> str:
+    values = _format_values(options.values)
     if not isinstance(options, ManyOf):
         return values
-    often = "each once" if options.is_distinct else "each as often as you like"
-    return f"{options.k} of {values}, {often}, {'in this' if options.is_sorted else 'in any'} order"
+    repeats = "without repetition" if options.is_distinct else "with repetition"
+    return f"{options.k} of {values}, {repeats}, {'in this' if options.is_sorted else 'in any'} order"
 
 
-def _values(values: Picked) -> str:
+def _format_values(values: Picked) -> str:
     if len(values) <= SHOWN_VALUES:
-        return " | ".join(map(_value, values))
-    first = " | ".join(map(_value, values[: SHOWN_VALUES - 2]))
-    return f"{first} | \N{HORIZONTAL ELLIPSIS} | {_value(values[-1])} ({len(values):,} values)"
+        return " | ".join(map(_format_value, values))
+    first = " | ".join(map(_format_value, values[: SHOWN_VALUES - 2]))
+    return f"{first} | \N{HORIZONTAL ELLIPSIS} | {_format_value(values[-1])} ({len(values):,} values)"
 
 
-def _value(value: Choice) -> str:
+def _format_value(value: Choice) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _when(when: When) -> str:
-    conditions = " and ".join(f"{path} is {' or '.join(map(_value, values))}" for path, values in when.items())
+def _format_condition(when: When) -> str:
+    conditions = " and ".join(f"{path} is {' or '.join(map(_format_value, values))}" for path, values in when.items())
     return f", if {conditions}" if conditions else ""
 
 
-def _is_many(options: Options) -> bool:
+def _has_many_values(options: Options) -> bool:
     return len(options.values) > MANY_VALUES
 
 
-def _exactly(number: int) -> str:
-    """A count, and about how much that is where it is long.
+def _format_exact(number: int) -> str:
+    """Format a count; from a million on also in scientific notation.
 
-    >>> _exactly(432), _exactly(9749755840167936)
+    >>> _format_exact(432), _format_exact(9749755840167936)
     ('432', '9,749,755,840,167,936 (9.75e15)')
     """
-    return f"{number:,}" if number < 10**6 else f"{number:,} ({_scientific(number)})"
+    return f"{number:,}" if number < 10**6 else f"{number:,} ({_format_scientific(number)})"
 
 
-def _scientific(number: int) -> str:
-    """The first three digits and the power of ten, of however large a number."""
+def _format_scientific(number: int) -> str:
+    """Format an integer of any size in scientific notation with three digits."""
     power = len(str(number)) - 1
     leading = round(number / 10 ** (power - 2)) / 100
     return f"{leading:g}e{power}"
 
 
-def _millions(flops: int | None) -> float | None:
+def _to_millions(flops: int | None) -> float | None:
     return None if flops is None else flops / 1e6

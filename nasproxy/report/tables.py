@@ -1,4 +1,4 @@
-"""The report's tables: rows of plain values for programs, columns that say how people read them."""
+"""The report's tables: rows of plain values for programs, and columns that format them for readers."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -9,7 +9,7 @@ from nasproxy.cost import vertex_comparison as cloud_tool_costs
 from nasproxy.cost.account import Cost, count_stage_costs, measure_train_saving, measure_wall_saving, sum_train_seconds
 from nasproxy.report import wording
 from nasproxy.report.search_prediction import TOP, SearchPrediction
-from nasproxy.report.task_outcomes import TaskOutcome, explain_outcome, get_outcome
+from nasproxy.report.task_outcomes import TaskOutcome, explain_outcome, get_models_needed, get_outcome
 from nasproxy.stages.proxy_search.rules import list_by_path
 from nasproxy.stages.proxy_search.state import TaskState
 from nasproxy.stages.study_results import ModelScores, Purpose, StudyResults, Trial, find_decisive_check
@@ -24,19 +24,19 @@ from nasproxy.statistics.rank_correlation import (
 Row = dict[str, Any]
 
 TOP_K = 3
-"""Models that would be trained fully after a search, for the regret."""
+"""Models trained fully after a search, for the regret."""
 LONGEST_MESSAGE = 300
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column as people read it.
+    """A column of a table.
 
     Attributes:
-        heading: Its name.
-        text: From a row to the text of a cell.
-        is_number: Aligned to the right.
-        is_prose: Words enough to need room, however narrow the page.
+        heading: Its heading.
+        text: Formats the cell of a row.
+        is_number: Whether cells are aligned to the right.
+        is_prose: Whether cells hold sentences, which need a minimum width.
     """
 
     heading: str
@@ -47,12 +47,12 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows, and how to read them.
+    """A table.
 
     Attributes:
         rows: Plain values by name; None where missing.
-        columns: What is shown of them.
-        emphasised: Places of the rows that stand out.
+        columns: The columns shown to readers.
+        emphasised: Indices of the rows to highlight.
     """
 
     rows: Sequence[Row]
@@ -61,42 +61,42 @@ class Table:
 
 
 def make_proxy_tasks(results: StudyResults) -> Table:
-    """All proxy tasks, the accepted ones first, each group from cheap to dear."""
-    rows = [_proxy_task(results, task) for task in results.tasks.values()]
+    """Tabulate all proxy tasks: accepted ones first, then by training time."""
+    rows = [_make_proxy_task_row(results, task) for task in results.tasks.values()]
     never = float("inf")
     rows.sort(key=lambda row: (not row["is_accepted"], never if row["train_seconds"] is None else row["train_seconds"]))
     best = frozenset(place for place, row in enumerate(rows) if row["is_best"])
-    all_counted = Column("all counted", lambda row: wording.format_times(row["wall_ratio"]))
+    by_wall_time = Column("speedup, wall time", lambda row: wording.format_times(row["wall_ratio"]))
     columns = [
         Column("proxy task", lambda row: row["proxy_task"], is_number=False),
         *make_rank_columns(),
         Column("steps", lambda row: wording.format_number(row["step"])),
-        Column("training", lambda row: wording.format_duration(row["train_seconds"])),
-        Column("cheaper", lambda row: wording.format_times(row["train_ratio"])),
-        *([all_counted] if any(row["wall_ratio"] for row in rows) else []),
-        Column("what became of it", lambda row: row["outcome"], is_number=False),
+        Column("training time", lambda row: wording.format_duration(row["train_seconds"])),
+        Column("speedup", lambda row: wording.format_times(row["train_ratio"])),
+        *([by_wall_time] if any(row["wall_ratio"] for row in rows) else []),
+        Column("outcome", _format_outcome, is_number=False),
     ]
     if any(row["lost"] for row in rows):
-        columns.insert(3, Column("whatever lost models scored", _lost_bounds))
+        columns.insert(3, Column("tau bounds, lost models", _format_lost_bounds))
     return Table(rows, columns, best)
 
 
 def make_rank_columns() -> list[Column]:
-    """How well something ranks the reference models."""
+    """Make the columns of rank statistics, for rows of `measure_ranks`."""
     return [
         Column("tau", lambda row: wording.format_tau(row["tau"])),
-        Column("95 % interval", lambda row: wording.format_interval(row["tau_low"], row["tau_high"])),
+        Column("95 % CI", lambda row: wording.format_interval(row["tau_low"], row["tau_high"])),
         Column("p", lambda row: wording.format_p_value(row["p_value"])),
         Column("models", lambda row: wording.format_number(row["models"])),
         Column("Spearman", lambda row: wording.format_tau(row["spearman"])),
         Column("weighted tau", lambda row: wording.format_tau(row["weighted_tau"])),
-        Column("tau, better half", lambda row: wording.format_tau(row["tau_better_half"])),
+        Column("tau, top half", lambda row: wording.format_tau(row["tau_better_half"])),
         Column(f"top-{TOP_K} regret", lambda row: wording.format_number(row["top_regret"], 2)),
     ]
 
 
 def measure_ranks(scores: ModelScores, found: RankCorrelation | None) -> Row:
-    """How well scores rank the reference models, for `make_rank_columns`; None where that is undefined."""
+    """Measure how well scores rank the reference models; None where a statistic is undefined."""
     half = scores.measure(tau_in_better_half)
     return {
         "tau": found and found.tau,
@@ -112,48 +112,51 @@ def measure_ranks(scores: ModelScores, found: RankCorrelation | None) -> Row:
 
 
 def make_not_chosen(results: StudyResults) -> Table:
-    """Every proxy task that was not chosen: what became of it, what it showed last against what it needed, and why."""
+    """Tabulate the proxy tasks that were not chosen: outcome, tau and acceptance threshold at the last look, reason."""
     tasks = [task for task in results.tasks.values() if get_outcome(results, task) is not TaskOutcome.CHOSEN]
     columns = [
         Column("proxy task", lambda row: row["proxy_task"], is_number=False),
-        Column("what became of it", lambda row: row["outcome"], is_number=False),
+        Column("outcome", _format_outcome, is_number=False),
         Column("last look, step", lambda row: wording.format_number(row["step"])),
-        Column("tau there", lambda row: wording.format_tau(row["tau"])),
-        Column("needed there", lambda row: wording.format_tau(row["needed"])),
+        Column("tau", lambda row: wording.format_tau(row["tau"])),
+        Column("acceptance threshold", lambda row: wording.format_tau(row["needed"])),
         Column("models", lambda row: wording.format_number(row["models"])),
-        Column("why", lambda row: f"{row['reason']}.", is_number=False, is_prose=True),
+        Column("reason", lambda row: f"{row['reason']}.", is_number=False, is_prose=True),
     ]
-    return Table([_not_chosen(results, task) for task in tasks], columns)
+    return Table([_make_not_chosen_row(results, task) for task in tasks], columns)
 
 
 def make_vertex_comparison(results: StudyResults) -> Table:
-    """This study's price beside that of the cloud tool's way, as it is and with its faults mended."""
-    rows = [_compared(row) for row in cloud_tool_costs.compare_with_vertex(results)]
-    ways = {"study": "this study", "as_it_is": "cloud tool as it is", "mended": "cloud tool, both faults mended"}
+    """Compare this study's cost with that of Vertex AI NAS, as it is and with its two faults fixed."""
+    rows = [_make_comparison_row(row) for row in cloud_tool_costs.compare_with_vertex(results)]
+    ways = {"study": "this study", "as_it_is": "Vertex AI NAS as it is", "corrected": "Vertex AI NAS, faults fixed"}
     columns = [
         Column("stage", lambda row: row["stage"], is_number=False),
         Column("proxy task", lambda row: row["proxy_task"] or "", is_number=False),
-        *(_effort_column(way, heading, unit) for way, heading in ways.items() for unit in ("trainings", "seconds")),
+        *(
+            _make_effort_column(way, heading, unit)
+            for way, heading in ways.items()
+            for unit in ("trainings", "seconds")
+        ),
     ]
     return Table(rows, columns, frozenset([len(rows) - 1] if rows else []))
 
 
 def make_search(expected: SearchPrediction | None) -> Table:
-    """What the search costs, with the proxy task and without."""
-    rows: list[Row] = [] if expected is None else [{**asdict(price)} for price in expected.prices]
-    with_proxy = f"with the proxy task, and its top {TOP} trained fully"
+    """Compare the cost of a search with the proxy task and with full training."""
+    rows: list[Row] = [] if expected is None else [asdict(cost) for cost in expected.costs]
     columns = [
-        Column("the search by", lambda row: row["name"], is_number=False),
-        Column(with_proxy, lambda row: wording.format_duration(row["proxy_seconds"])),
-        Column("as many full trainings", lambda row: wording.format_about(row["full_models"])),
+        Column("cost of the search", lambda row: row["name"], is_number=False),
+        Column(f"proxy task + top {TOP} trained fully", lambda row: wording.format_duration(row["proxy_seconds"])),
+        Column("equivalent full trainings", lambda row: wording.format_about(row["full_models"])),
         Column("all models trained fully", lambda row: wording.format_duration(row["full_seconds"])),
-        Column("the study pays from", lambda row: _pays_from(row["break_even"])),
+        Column("break-even of the study", lambda row: _format_break_even(row["break_even"])),
     ]
     return Table(rows, columns)
 
 
 def make_references(results: StudyResults) -> Table:
-    """The reference models, best first, and the baseline model."""
+    """Tabulate the reference models and the baseline model, best first."""
     baseline = results.selection.baseline if results.selection else None
     models = [*results.references, *results.added, *([] if baseline is None else [baseline])]
     models.sort(key=lambda model: -model.score)
@@ -172,51 +175,53 @@ def make_references(results: StudyResults) -> Table:
         Column("model", lambda row: row["model"] + (", added" if row["is_added"] else ""), is_number=False),
         Column("architecture", lambda row: row["architecture"], is_number=False, is_prose=True),
         Column("score", lambda row: wording.format_number(row["score"])),
-        Column("training", lambda row: wording.format_duration(row["train_seconds"])),
+        Column("training time", lambda row: wording.format_duration(row["train_seconds"])),
         Column("trial", lambda row: row["trial"], is_number=False),
     ]
     return Table(rows, columns, frozenset(i for i, model in enumerate(models) if model is baseline))
 
 
 def make_schedules(results: StudyResults) -> Table:
-    """The comparison of schedules, the smoothest curve first."""
+    """Tabulate the compared schedules, the smoothest curve first."""
     curves = [] if results.schedules is None else list(results.schedules.curves)
     rows: list[Row] = [asdict(curve) for curve in curves]
     never = float("inf")
     rows.sort(key=lambda row: (row["score"] is None, never if row["smoothness"] is None else row["smoothness"]))
     columns = [
         Column("schedule", lambda row: row["schedule"], is_number=False),
-        Column("smoothing of the weights", lambda row: row["smoothing"], is_number=False),
-        Column("smoothness", lambda row: wording.format_number(row["smoothness"], 3)),
-        Column("last score", lambda row: "failed" if row["score"] is None else wording.format_number(row["score"])),
+        Column("weight averaging", lambda row: row["smoothing"], is_number=False),
+        Column("roughness", lambda row: wording.format_number(row["smoothness"], 3)),
+        Column("final score", lambda row: "failed" if row["score"] is None else wording.format_number(row["score"])),
         Column("trial", lambda row: row["key"], is_number=False),
     ]
     return Table(rows, columns)
 
 
 def make_costs(results: StudyResults) -> Table:
-    """What each stage cost, each proxy task apart, and the sum."""
-    rows = [_cost(results, stage.value, task, cost) for (stage, task), cost in count_stage_costs(results).items()]
-    rows.append(_cost(results, "total", None, Cost.of(list(results.trials.values()))))
+    """Tabulate the cost of each stage and proxy task, and the total."""
+    rows = [
+        _make_cost_row(results, stage.value, task, cost) for (stage, task), cost in count_stage_costs(results).items()
+    ]
+    rows.append(_make_cost_row(results, "total", None, Cost.of(list(results.trials.values()))))
     columns = [
         Column("stage", lambda row: row["stage"], is_number=False),
         Column("proxy task", lambda row: row["proxy_task"] or "", is_number=False),
         Column("trials", lambda row: wording.format_number(row["trials"])),
         Column("steps", lambda row: wording.format_number(row["steps"])),
-        Column("trainings' worth of steps", lambda row: _fixed(row["trainings"])),
-        Column("training", lambda row: wording.format_duration(row["train_seconds"])),
-        Column("all counted", lambda row: wording.format_duration(row["wall_seconds"])),
-        Column("failed", lambda row: wording.format_number(row["failed"])),
+        Column("full-training equivalents", _format_full_trainings),
+        Column("training time", lambda row: wording.format_duration(row["train_seconds"])),
+        Column("wall time", lambda row: wording.format_duration(row["wall_seconds"])),
+        Column("failed trials", lambda row: wording.format_number(row["failed"])),
         Column("causes", lambda row: row["causes"], is_number=False),
     ]
     return Table(rows, columns, frozenset([len(rows) - 1]))
 
 
 def make_trials(results: StudyResults) -> Table:
-    """All trials, failed ones too: by stage, then by score, those without one last."""
+    """Tabulate all trials, including failed ones, by stage and score; trials without a score come last."""
     order = list(Purpose)
-    ranked = sorted(results.trials.items(), key=lambda item: _rank(order.index(item[1].stage), item[1]))
-    rows = [_trial(key, trial) for key, trial in ranked]
+    ranked = sorted(results.trials.items(), key=lambda item: _sort_key(order.index(item[1].stage), item[1]))
+    rows = [_make_trial_row(key, trial) for key, trial in ranked]
     has_micro_batches = any(row["micro_batch"] is not None for row in rows)
     columns = [
         Column("trial", lambda row: row["trial"], is_number=False),
@@ -228,34 +233,34 @@ def make_trials(results: StudyResults) -> Table:
         Column("state", lambda row: row["state"], is_number=False),
         Column("steps", lambda row: f"{row['step']}/{row['total_steps']}"),
         Column("score", lambda row: wording.format_number(row["score"])),
-        Column("training", lambda row: wording.format_duration(row["train_seconds"])),
-        Column("all counted", lambda row: wording.format_duration(row["wall_seconds"])),
-        Column("cause", lambda row: _cause(row), is_number=False),
+        Column("training time", lambda row: wording.format_duration(row["train_seconds"])),
+        Column("wall time", lambda row: wording.format_duration(row["wall_seconds"])),
+        Column("cause", lambda row: _format_cause(row), is_number=False),
     ]
     return Table(rows, columns)
 
 
 def make_failures(results: StudyResults) -> Table:
-    """The trials that failed for good, in their own words."""
+    """Tabulate the trials that failed and were not retried, with their error messages."""
     every = make_trials(results)
     rows = [row for row in every.rows if row["state"] == "failed"]
     shown = ("trial", "stage", "proxy task", "architecture", "steps")
     columns = [column for column in every.columns if column.heading in shown]
-    message = Column("cause", lambda row: _cause(row, LONGEST_MESSAGE), is_number=False)
+    message = Column("cause", lambda row: _format_cause(row, LONGEST_MESSAGE), is_number=False)
     return Table(rows, [*columns, message])
 
 
 def make_settings(results: StudyResults) -> Table:
-    """What the study was begun with."""
-    return _settings(results.base)
+    """Tabulate the base configuration of the study."""
+    return _make_settings_table(results.base)
 
 
 def make_rules(results: StudyResults) -> Table:
-    """What its proxy tasks were last judged by."""
-    return _settings(list_by_path(results.judged_by, results.policy))
+    """Tabulate the settings that the proxy tasks were last judged by."""
+    return _make_settings_table(list_by_path(results.judged_by, results.policy))
 
 
-def _settings(values: Mapping[str, Any]) -> Table:
+def _make_settings_table(values: Mapping[str, Any]) -> Table:
     rows: list[Row] = [{"path": path, "value": value} for path, value in sorted(values.items())]
     columns = [
         Column("setting", lambda row: row["path"], is_number=False),
@@ -264,7 +269,7 @@ def _settings(values: Mapping[str, Any]) -> Table:
     return Table(rows, columns)
 
 
-def _proxy_task(results: StudyResults, task: TaskState) -> Row:
+def _make_proxy_task_row(results: StudyResults, task: TaskState) -> Row:
     check = find_decisive_check(task)
     found = None if check is None else check.correlation
     scores = ModelScores.none() if check is None else results.scores_at(task, check.step)
@@ -276,6 +281,7 @@ def _proxy_task(results: StudyResults, task: TaskState) -> Row:
         "is_accepted": task.stopping_state is not None and task.stopping_state.is_success,
         "state": None if task.stopping_state is None else task.stopping_state.value,
         "outcome": get_outcome(results, task).value,
+        "models_needed": get_models_needed(task),
         **measure_ranks(scores, found),
         "needed": check and check.needed,
         "lost": bounds and bounds.lost,
@@ -291,22 +297,29 @@ def _proxy_task(results: StudyResults, task: TaskState) -> Row:
     }
 
 
-def _pays_from(models: int | None) -> str:
-    return "never" if models is None else f"{wording.format_count(models, 'searched model')} on"
+def _format_outcome(row: Row) -> str:
+    outcome, more = TaskOutcome(row["outcome"]), row["models_needed"]
+    is_shown = outcome is TaskOutcome.INCONCLUSIVE and more is not None
+    return f"{outcome.value} ({wording.format_count(more, 'more model')})" if is_shown else outcome.value
 
 
-def _lost_bounds(row: Row) -> str:
+def _format_break_even(models: int | None) -> str:
+    return "never" if models is None else wording.format_count(models, "searched model")
+
+
+def _format_lost_bounds(row: Row) -> str:
     if not row["lost"]:
         return wording.MISSING
     return f"{wording.format_interval(row['lost_tau_low'], row['lost_tau_high'])} ({row['lost']} lost)"
 
 
-def _not_chosen(results: StudyResults, task: TaskState) -> Row:
+def _make_not_chosen_row(results: StudyResults, task: TaskState) -> Row:
     check = find_decisive_check(task)
     found = None if check is None else check.correlation
     return {
         "proxy_task": task.name,
         "outcome": get_outcome(results, task).value,
+        "models_needed": get_models_needed(task),
         "step": check and check.step,
         "tau": found and found.tau,
         "needed": check and check.needed,
@@ -315,7 +328,7 @@ def _not_chosen(results: StudyResults, task: TaskState) -> Row:
     }
 
 
-def _compared(row: cloud_tool_costs.StageComparison) -> Row:
+def _make_comparison_row(row: cloud_tool_costs.StageComparison) -> Row:
     return {
         "stage": row.stage,
         "proxy_task": row.task,
@@ -323,7 +336,7 @@ def _compared(row: cloud_tool_costs.StageComparison) -> Row:
     }
 
 
-def _effort_column(way: str, heading: str, unit: str) -> Column:
+def _make_effort_column(way: str, heading: str, unit: str) -> Column:
     def text(row: Row) -> str:
         effort = row[way]
         if effort is None:
@@ -335,10 +348,10 @@ def _effort_column(way: str, heading: str, unit: str) -> Column:
         )
         return f"\N{GREATER-THAN OR EQUAL TO}\N{NO-BREAK SPACE}{amount}" if effort["is_at_least"] else amount
 
-    return Column(f"{heading}: {'trainings' if unit == 'trainings' else 'training time'}", text)
+    return Column(f"{heading}: {'full-training equivalents' if unit == 'trainings' else 'training time'}", text)
 
 
-def _cost(results: StudyResults, stage: str, task: str | None, cost: Cost) -> Row:
+def _make_cost_row(results: StudyResults, stage: str, task: str | None, cost: Cost) -> Row:
     return {
         "stage": stage,
         "proxy_task": task,
@@ -352,7 +365,7 @@ def _cost(results: StudyResults, stage: str, task: str | None, cost: Cost) -> Ro
     }
 
 
-def _trial(key: str, trial: Trial) -> Row:
+def _make_trial_row(key: str, trial: Trial) -> Row:
     record, status = trial.alone, trial.alone.status
     by = record.retries[0] if record.retries else None
     return {
@@ -362,7 +375,7 @@ def _trial(key: str, trial: Trial) -> Row:
         "architecture": wording.format_architecture(trial.spec.architecture),
         "seed": trial.spec.seed,
         "micro_batch": trial.spec.recipe.micro_batch,
-        "state": status.state.value if by is None else "replaced",
+        "state": status.state.value if by is None else "retried",
         "step": record.step,
         "total_steps": trial.spec.total_steps,
         "score": record.score,
@@ -375,17 +388,17 @@ def _trial(key: str, trial: Trial) -> Row:
     }
 
 
-def _rank(stage: int, trial: Trial) -> tuple[int, str, bool, float]:
+def _sort_key(stage: int, trial: Trial) -> tuple[int, str, bool, float]:
     score = trial.alone.score
     is_last = trial.alone.is_failed or score is None
     return stage, trial.task or "", is_last, 0.0 if score is None else -score
 
 
-def _cause(row: Mapping[str, Any], longest: int = 60) -> str:
+def _format_cause(row: Mapping[str, Any], longest: int = 60) -> str:
     if row["replaced_by"] is not None:
-        return f"{row['cause']}: {row['replaced_by']} stands in for it, with {row['change']}"
+        return f"{row['cause']}: retried as {row['replaced_by']} with {row['change']}"
     return ": ".join(wording.format_line(text, longest) for text in (row["cause"], row["message"]) if text)
 
 
-def _fixed(value: float | None) -> str:
-    return wording.MISSING if value is None else f"{value:,.1f}"
+def _format_full_trainings(row: Row) -> str:
+    return wording.MISSING if row["trainings"] is None else wording.format_about(row["trainings"])

@@ -1,4 +1,4 @@
-"""What became of each proxy task, and why it was not chosen."""
+"""Outcomes of proxy tasks, and the reasons why they were not chosen."""
 
 from collections import Counter
 from enum import Enum
@@ -10,22 +10,22 @@ from nasproxy.statistics.acceptance import VerdictKind
 
 
 class TaskOutcome(str, Enum):
-    """What became of a proxy task."""
+    """Outcome of a proxy task."""
 
     CHOSEN = "chosen"
     ACCEPTED = "accepted, not chosen"
     DROPPED = "dropped"
-    UNDECIDED = "undecided"
+    INCONCLUSIVE = "inconclusive"
     REJECTED = "rejected"
-    TIMED_OUT = "out of time"
+    TIMED_OUT = "time limit reached"
     FAILED = "failed"
     CONTRADICTED = "contradicted"
-    RUNNING = "not yet ended"
-    OTHER_RULES = "other rules"
+    RUNNING = "not finished"
+    OTHER_SETTINGS = "other settings"
 
     @property
     def is_accepted(self) -> bool:
-        """Whether it was good enough."""
+        """Whether the proxy task met the acceptance threshold or the target score."""
         return self in (TaskOutcome.CHOSEN, TaskOutcome.ACCEPTED)
 
 
@@ -38,71 +38,73 @@ ENDED = {
 
 
 def get_outcome(results: StudyResults, task: TaskState) -> TaskOutcome:
-    """What became of a proxy task."""
+    """Return the outcome of a proxy task."""
     if task is results.best:
         return TaskOutcome.CHOSEN
     if task.judged_by != results.judged_by:
-        return TaskOutcome.OTHER_RULES
+        return TaskOutcome.OTHER_SETTINGS
     if task.stopping_state is None:
         return TaskOutcome.RUNNING
     if task.is_accepted:
         return TaskOutcome.ACCEPTED
-    is_open = task.verdict is not None and task.verdict.kind is VerdictKind.UNDECIDED
-    return ENDED.get(task.stopping_state, TaskOutcome.UNDECIDED if is_open else TaskOutcome.REJECTED)
+    is_inconclusive = task.verdict is not None and task.verdict.kind is VerdictKind.UNDECIDED
+    return ENDED.get(task.stopping_state, TaskOutcome.INCONCLUSIVE if is_inconclusive else TaskOutcome.REJECTED)
+
+
+def get_models_needed(task: TaskState) -> int | None:
+    """Return how many more reference models might suffice for acceptance; None if no number would."""
+    return None if task.verdict is None else task.verdict.models_needed
 
 
 def explain_outcome(results: StudyResults, task: TaskState) -> str:
-    """Why a proxy task was not chosen, in a sentence without its full stop."""
-    check, what = find_decisive_check(task), get_outcome(results, task)
-    if what is TaskOutcome.OTHER_RULES:
-        return "Judged by other rules than the study's last ones: run its grid again to compare it"
-    if what is TaskOutcome.FAILED:
-        return _failed(results, task)
-    if what is TaskOutcome.DROPPED:
-        return _dropped(results, check)
-    if what is TaskOutcome.CONTRADICTED:
-        return _contradicted(results, task)
-    if what is TaskOutcome.ACCEPTED:
-        return _accepted_too(results, task)
-    if what is TaskOutcome.RUNNING and check is None:
-        return "No check that all of its models have reached"
+    """Explain why a proxy task was not chosen, in a sentence without its full stop."""
+    check, outcome = find_decisive_check(task), get_outcome(results, task)
+    if outcome is TaskOutcome.OTHER_SETTINGS:
+        return "Judged with other settings than the study's last ones; run its grid again to compare it"
+    if outcome is TaskOutcome.FAILED:
+        return _explain_failed(results, task)
+    if outcome is TaskOutcome.DROPPED:
+        return _explain_dropped(results, check)
+    if outcome is TaskOutcome.CONTRADICTED:
+        return _explain_contradicted(results, task)
+    if outcome is TaskOutcome.ACCEPTED:
+        return _explain_accepted(results, task)
+    if outcome is TaskOutcome.RUNNING and check is None:
+        return "No check reached by all of its models yet"
     limit = "" if results.time_limit is None else f" of {wording.format_duration(results.time_limit)}"
     ended = {
-        TaskOutcome.TIMED_OUT: f"Reached proxy_search.train_seconds_limit{limit}: ",
-        TaskOutcome.RUNNING: "So far ",
+        TaskOutcome.TIMED_OUT: f"Reached proxy_search.train_seconds_limit{limit}",
+        TaskOutcome.RUNNING: "So far",
     }
-    return f"{ended.get(what, 'Ran to its end: ')}{explain_shortfall(check)}{_more_models(task, check)}"
+    return f"{ended.get(outcome, 'Trained to the end')}: {explain_shortfall(check)}{_note_models_needed(task, check)}"
 
 
 def explain_shortfall(check: TaskCheck | None) -> str:
-    """What a check showed against what it needed."""
+    """Compare the tau of a check with its acceptance threshold."""
     if check is None:
-        return "it has no check"
+        return "no check"
     if check.correlation is None:
-        return "tau was undefined there, since scores did not differ"
-    shown = (
-        f"tau was {wording.format_tau(check.correlation.tau)} on {wording.format_count(check.correlation.n, 'model')}"
-    )
+        return "tau is undefined, since the scores do not differ"
+    tau = f"tau {wording.format_tau(check.correlation.tau)} on {wording.format_count(check.correlation.n, 'model')}"
     if check.needed is None:
-        return f"{shown}, too few for any tau to be enough"
-    return f"{shown}, and {wording.format_tau(check.needed)} was needed"
+        return f"{tau}, too few for acceptance at any tau"
+    return f"{tau}, acceptance threshold {wording.format_tau(check.needed)}"
 
 
-def _more_models(task: TaskState, check: TaskCheck | None) -> str:
-    """How many more reference models might decide, if any number would."""
-    more = None if task.verdict is None else task.verdict.models_needed
+def _note_models_needed(task: TaskState, check: TaskCheck | None) -> str:
+    """State how many more reference models might suffice; empty if no number would."""
+    more = get_models_needed(task)
     if check is None or more is None:
         return ""
-    if task.stopping_state is None:
-        return f"; {wording.format_count(more, 'more reference model')} might decide it"
-    return f"; {wording.format_count(more, 'more reference model')} than references.max allows might decide it"
+    beyond = "" if task.stopping_state is None else ", which exceeds references.max"
+    return f"; {wording.format_count(more, 'more reference model')} might suffice{beyond}"
 
 
-def _dropped(results: StudyResults, check: TaskCheck | None) -> str:
+def _explain_dropped(results: StudyResults, check: TaskCheck | None) -> str:
     best = results.best
     seconds = None if best is None else best.final_rated_seconds
     name = (
-        "one accepted before"
+        "a task accepted before"
         if best is None or seconds is None
         else f"{best.name} ({wording.format_duration(seconds)})"
     )
@@ -111,33 +113,33 @@ def _dropped(results: StudyResults, check: TaskCheck | None) -> str:
         if check is None
         else f"after {wording.format_duration(check.rated_seconds)} of training"
     )
-    return f"Dropped {when}: no later check of it could be cheaper than {name}; how well it would rank is not known"
+    return f"Dropped {when}: no later check could be cheaper than {name}; tau after more training is unknown"
 
 
-def _accepted_too(results: StudyResults, task: TaskState) -> str:
+def _explain_accepted(results: StudyResults, task: TaskState) -> str:
     best, seconds = results.best, task.final_rated_seconds
     if best is None or best.final_rated_seconds is None or seconds is None:
-        return "Accepted too"
-    ends = (
-        f"{wording.format_duration(seconds)} of training a model against "
+        return "Accepted"
+    times = (
+        f"{wording.format_duration(seconds)} of training per model, against "
         f"{wording.format_duration(best.final_rated_seconds)}"
     )
     if seconds > best.final_rated_seconds:
-        return f"Accepted too, but dearer than {best.name}: {ends}"
-    return f"Accepted too, but no more than {results.time_tolerance:.0%} cheaper than {best.name}: {ends}"
+        return f"Accepted, but more expensive than {best.name}: {times}"
+    return f"Accepted, but at most {results.time_tolerance:.0%} cheaper than {best.name}: {times}"
 
 
-def _contradicted(results: StudyResults, task: TaskState) -> str:
+def _explain_contradicted(results: StudyResults, task: TaskState) -> str:
     state = results.confirmation_of(task)
     found = None if state is None or state.result is None else state.result.correlation
-    tau = "" if found is None else f": tau was {wording.format_tau(found.tau)}"
+    tau = "" if found is None else f": tau {wording.format_tau(found.tau)}"
     steps = wording.format_number(task.final_step)
-    return f"Accepted after {steps} steps, and contradicted by its models on a schedule of {steps} steps{tau}"
+    return f"Accepted after {steps} steps, contradicted by confirmation runs of {steps} steps{tau}"
 
 
-def _failed(results: StudyResults, task: TaskState) -> str:
+def _explain_failed(results: StudyResults, task: TaskState) -> str:
     records = [results.trials[key].record for key in task.keys if key in results.trials]
     causes = Counter(r.status.cause.value if r.status.cause else "unknown" for r in records if r.is_failed)
     words = ", ".join(f"{number} {cause}" for cause, number in causes.most_common())
     failed = f"{causes.total()} of {len(task.keys)} trainings failed" + (f" ({words})" if words else "")
-    return f"Too few models were left to judge it: {failed}"
+    return f"Too few models left: {failed}"

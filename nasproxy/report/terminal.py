@@ -1,4 +1,4 @@
-"""Standard output: tables, drawn on a terminal, else a line for each row with tabs between the cells; what goes on."""
+"""Print tables, trees and activity: drawn on a terminal, else as lines of plain text with tabs between cells."""
 
 from collections.abc import Collection
 
@@ -11,7 +11,7 @@ from rich.tree import Tree
 from nasproxy.report.tables import Table
 
 UNBROKEN = 100_000
-"""Characters that no line has."""
+"""Width in characters that no line exceeds."""
 
 
 def print_table(content: Table, title: str, whole_words: Collection[str] = ()) -> None:
@@ -19,19 +19,19 @@ def print_table(content: Table, title: str, whole_words: Collection[str] = ()) -
 
     Args:
         content: The table.
-        title: What a terminal shows above it.
-        whole_words: Headings of columns whose words are not broken.
+        title: Title above the table, on a terminal only.
+        whole_words: Headings of columns whose cells are not wrapped.
     """
     console = Console(highlight=False)
     if console.is_terminal:
-        console.print(_drawn(content, title, whole_words))
+        console.print(_draw_table(content, title, whole_words))
         return
-    for line in _lines(content):
+    for line in _list_lines(content):
         print(line)
 
 
 def print_tree(tree: Tree) -> None:
-    """Print a tree: broken into lines on a terminal, else a line for each branch."""
+    """Print a tree: wrapped on a terminal, else a line for each branch."""
     console = Console(highlight=False)
     if console.is_terminal:
         console.print(tree)
@@ -44,21 +44,21 @@ def print_tree(tree: Tree) -> None:
 
 
 def show_busy(doing: str) -> Status:
-    """Say on a terminal what is being done, while it is."""
+    """Show a spinner with a message on a terminal while something runs."""
     return Console().status(doing)
 
 
-def _drawn(content: Table, title: str, whole_words: Collection[str]) -> RichTable:
+def _draw_table(content: Table, title: str, whole_words: Collection[str]) -> RichTable:
     table = RichTable(title=title, title_justify="left")
     for column in content.columns:
         justify = "right" if column.is_number else "left"
         table.add_column(column.heading, justify=justify, no_wrap=column.heading in whole_words)  # type: ignore[arg-type]
     for row in content.rows:
-        # Text, not markup: a message may hold brackets.
+        # Text, not markup: a message may contain brackets.
         table.add_row(*(Text(column.text(row)) for column in content.columns))
     return table
 
 
-def _lines(content: Table) -> list[str]:
+def _list_lines(content: Table) -> list[str]:
     rows = [[column.text(row) for column in content.columns] for row in content.rows]
     return ["\t".join(cells) for cells in [[column.heading for column in content.columns], *rows]]

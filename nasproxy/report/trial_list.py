@@ -1,4 +1,4 @@
-"""The list of all trials on standard output; failed ones are shown too."""
+"""Print the list of all trials, including failed ones, on standard output."""
 
 from nasproxy.report import tables
 from nasproxy.report.terminal import print_table
@@ -6,19 +6,19 @@ from nasproxy.stages.study_results import read_results
 from nasproxy.storage.study import StudyFolder
 from nasproxy.storage.trial_stores import TrialStore
 
-FOLDED = ("trial", "stage", "proxy task", "state")
-"""Columns of a terminal's table whose words are not broken."""
+UNWRAPPED = ("trial", "stage", "proxy task", "state")
+"""Columns whose cells are not wrapped on a terminal."""
 
 
 def print_trials(folder: StudyFolder, store: TrialStore | None = None) -> None:
-    """Print all trials by stage and score: a table on a terminal, else one line each with tabs between the cells.
+    """Print all trials by stage and score: a table on a terminal, else a line each with tabs between cells.
 
     Args:
         folder: The study.
-        store: Its trials; None for those of its folder.
+        store: Its trials; None for those in the study's folder.
 
     Raises:
-        CorruptFileError: A file of the study cannot be read.
+        CorruptFileError: A file of the study cannot be parsed.
     """
     content = tables.make_trials(read_results(folder, time_tolerance=0.0, store=store))
-    print_table(content, f"{len(content.rows)} trials of {folder.path.name}", FOLDED)
+    print_table(content, f"{len(content.rows)} trials of {folder.path.name}", UNWRAPPED)

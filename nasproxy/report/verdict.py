@@ -1,4 +1,4 @@
-"""What a study says in words: which proxy task to use, how to use it, and how far to trust that."""
+"""The verdict of a study in words: the proxy task to use, its overrides, and how reliable the verdict is."""
 
 import re
 import shlex
@@ -22,25 +22,25 @@ from nasproxy.statistics.rank_correlation import RankCorrelation
 from nasproxy.trials.overrides import Override
 from nasproxy.trials.proxy_task import ProxyTask
 
-PLACES = {"model.": "search_space.model."}
-"""Where a trial's settings lie in the configuration, for those that lie elsewhere."""
-PLAIN_WORD = re.compile(r"(?!(null|true|false|nan|inf)$)[A-Za-z_][A-Za-z0-9_./-]*", re.IGNORECASE)
-"""Text that Hydra's grammar takes for text without quotes."""
+CONFIG_PREFIXES = {"model.": "search_space.model."}
+"""Prefixes of a trial's settings that differ in the configuration, and their prefix there."""
+UNQUOTED_STRING = re.compile(r"(?!(null|true|false|nan|inf)$)[A-Za-z_][A-Za-z0-9_./-]*", re.IGNORECASE)
+"""Text that Hydra's grammar reads as a string without quotes."""
 
 
 @dataclass(frozen=True)
 class StudyVerdict:
-    """What a study says.
+    """The verdict of a study.
 
     Attributes:
-        is_accepted: Whether there is a proxy task to use.
-        headline: The answer.
-        sentence: The answer with its numbers.
-        facts: Those numbers, each with its name.
-        use: Overrides that give a search the proxy task; empty without one.
-        remarks: How far to trust it, the weightiest first.
-        next_steps: What to do where there is no proxy task to use.
-        warning: What to know before all else.
+        is_accepted: Whether a proxy task is accepted.
+        headline: The verdict in a few words.
+        sentence: Its numbers in one or two sentences.
+        facts: The same numbers as (name, value) pairs.
+        use: Overrides that select the proxy task for a search; empty if none is accepted.
+        remarks: Limits of the verdict, the most important first.
+        next_steps: Advice if no proxy task is accepted.
+        warning: A remark to show before the numbers.
     """
 
     is_accepted: bool
@@ -53,6 +53,11 @@ class StudyVerdict:
     warning: Remark | None = None
 
     @property
+    def overrides(self) -> list[str]:
+        """The same overrides as a list, without the quotes that a shell needs."""
+        return shlex.split(self.use)
+
+    @property
     def text(self) -> str:
         """The verdict as plain text."""
         use = f" Use it with: {self.use}" if self.use else ""
@@ -61,61 +66,57 @@ class StudyVerdict:
 
 
 def judge_study(results: StudyResults) -> StudyVerdict:
-    """Put into words what a study has found so far."""
+    """Summarise the results of a study so far."""
     best = results.best
     if best is not None and best.final_step is not None:
-        return _accepted(results, best, best.final_step)
+        return _describe_accepted(results, best, best.final_step)
     if any(task.stopping_state is None for task in results.tasks.values()):
-        return _undecided(results)
-    return _none_accepted(results) if results.tasks else _unfinished(results)
+        return _describe_unfinished_search(results)
+    return _describe_none_accepted(results) if results.tasks else _describe_unfinished_study(results)
 
 
 def write_overrides(task: ProxyTask, final_step: int) -> list[str]:
-    """The command-line overrides that give a search this proxy task, ended at its final step.
+    """Write the command-line overrides that train a search's models under this proxy task up to its final step.
 
-    They start from `proxy=full`, so that no axis of a grid is left over.
+    They start from `proxy=full`, which resets every axis of a grid.
     """
     dimensions = {f"proxy.{name}": value for name, value in list_reduced_dimensions(task).items()}
     others = {path: value for path, value in task.overrides.items() if path != "training.total_steps"}
-    moved = {_place(path): value for path, value in others.items()}
+    moved = {_to_config_path(path): value for path, value in others.items()}
     settings = {**dimensions, **moved, "training.total_steps": final_step}
-    return ["proxy=full", *(shlex.quote(f"{path}={_literal(value)}") for path, value in settings.items())]
+    return ["proxy=full", *(shlex.quote(f"{path}={_write_literal(value)}") for path, value in settings.items())]
 
 
-def _accepted(results: StudyResults, best: TaskState, final_step: int) -> StudyVerdict:
+def _describe_accepted(results: StudyResults, best: TaskState, final_step: int) -> StudyVerdict:
     check = find_decisive_check(best)
     found = None if check is None else check.correlation
     train, wall = measure_train_saving(results, best), measure_wall_saving(results, best)
     by_score = best.stopping_state is StoppingState.MET_ACCURACY
     met = (
-        f"reached its target score, {wording.format_number(check.median_score)}"
+        f"Target score reached (median {wording.format_number(check.median_score)})"
         if by_score and check
-        else "reached its target"
+        else "Acceptance threshold met"
+    )
+    tau = (
+        ", but tau is undefined"
+        if found is None
+        else f": {wording.write_correlation(found)}, {wording.write_p_value(found.p_value)}"
     )
     where = f"after {final_step:,} of {best.total_steps:,} steps"
-    cheaper = f", {wording.format_times(train.ratio)} cheaper than full training by training time" if train else ""
-    counted = f" ({wording.format_times(wall.ratio)} with all costs counted)" if wall else ""
+    faster = f"; {wording.format_times(train.ratio)} faster than full training by training time" if train else ""
+    by_wall_time = f" ({wording.format_times(wall.ratio)} by wall time)" if wall else ""
     return StudyVerdict(
         is_accepted=True,
         headline=f"Accepted: {best.name}, stopped {where}",
-        sentence=(
-            f"It {met}{_correlation(found)}{cheaper}{counted}.{confirmation_section.write_confirmation(results, best)}"
-        ),
-        facts=tuple(_facts(results, best, final_step, found, train, wall)),
+        sentence=f"{met}{tau}{faster}{by_wall_time}.{confirmation_section.write_confirmation(results, best)}",
+        facts=tuple(_list_facts(results, best, final_step, found, train, wall)),
         use="" if results.is_replayed else " ".join(write_overrides(best.proxy_task, final_step)),
         remarks=tuple(remark_on_verdict(results, best, final_step, found)),
         warning=warn_of_vertex_practice(results),
     )
 
 
-def _correlation(found: RankCorrelation | None) -> str:
-    if found is None:
-        return ", but its tau is undefined"
-    ends = f"95 % interval {wording.format_interval(found.low, found.high)}, p {wording.format_p_value(found.p_value)}"
-    return f": tau-b {wording.format_tau(found.tau)} ({ends}) on {wording.format_count(found.n, 'model')}"
-
-
-def _facts(
+def _list_facts(
     results: StudyResults,
     best: TaskState,
     final_step: int,
@@ -126,108 +127,109 @@ def _facts(
     if found is not None:
         wanted, ends = read_target(best), wording.format_interval(found.low, found.high)
         goal = "" if wanted is None else f"; target {wanted:g}"
-        yield "tau-b", f"{wording.format_tau(found.tau)} (95 % interval {ends}{goal})"
+        yield "tau-b", f"{wording.format_tau(found.tau)} (95 % confidence interval {ends}{goal})"
         check = find_decisive_check(best)
         if check is not None and check.needed is not None:
-            yield "tau that was needed there", wording.format_tau(check.needed)
+            yield "acceptance threshold at this check", wording.format_tau(check.needed)
         if check is not None and check.lower_limit is not None:
             limit = f"{wording.format_tau(check.lower_limit)} (one-sided 95 %, this look alone)"
-            yield "lower limit of the true tau", limit
+            yield "lower confidence bound of tau", limit
         bounds = results.lost_bounds(best, final_step)
         if bounds is not None:
             lost = wording.format_count(bounds.lost, "lost model")
-            yield f"tau-b, whatever {lost} would have scored", wording.format_interval(bounds.low, bounds.high)
-        yield "p, were the rankings unrelated", wording.format_p_value(found.p_value)
-        yield "models", wording.format_number(found.n)
-    yield "final steps", f"{final_step:,} of {best.total_steps:,}"
-    for name, saving in (("training time", train), ("all costs counted", wall)):
+            yield f"tau-b bounds over any scores of {lost}", wording.format_interval(bounds.low, bounds.high)
+        yield "p-value (H0: tau = 0)", wording.format_p_value(found.p_value)
+        yield "reference models", wording.format_number(found.n)
+    yield "stopped at step", f"{final_step:,} of {best.total_steps:,}"
+    for name, saving in (("training time", train), ("wall time", wall)):
         if saving is not None:
             seconds = (
                 f"{wording.format_duration(saving.full_seconds)} \N{RIGHTWARDS ARROW} "
                 f"{wording.format_duration(saving.proxy_seconds)}"
             )
-            yield f"cheaper per model, {name}", f"{wording.format_times(saving.ratio)} ({seconds})"
+            yield f"speedup per model, {name}", f"{wording.format_times(saving.ratio)} ({seconds})"
     spent = Cost.of(list(results.trials.values()))
     for name, saving, seconds_spent in (
         ("training time", train, spent.train_seconds),
-        ("all costs counted", wall, spent.wall_seconds),
+        ("wall time", wall, spent.wall_seconds),
     ):
         if saving is not None:
             models = saving.break_even(seconds_spent)
-            words = "never" if models is None else f"after {wording.format_count(models, 'searched model')}"
-            yield f"the study has paid for itself, {name}", words
+            yield f"break-even, {name}", "never" if models is None else wording.format_count(models, "searched model")
 
 
-def _undecided(results: StudyResults) -> StudyVerdict:
+def _describe_unfinished_search(results: StudyResults) -> StudyVerdict:
     judged = [task for task in results.tasks.values() if task.stopping_state is not None]
     return StudyVerdict(
         is_accepted=False,
-        headline="Undecided: no proxy task is accepted yet",
-        sentence=(
-            f"{len(judged)} of {wording.format_count(len(results.tasks), 'proxy task')} on record have "
-            f"been judged to their end, none of them well enough."
-        )
-        + "".join(f" {words}" for words in confirmation_section.list_contradictions(results)),
-        next_steps=("Run the study's command again: it goes on where it stopped.",),
+        headline="Proxy search not finished: no proxy task accepted yet",
+        sentence=" ".join(
+            [
+                f"{len(judged)} of {wording.format_count(len(results.tasks), 'proxy task')} judged to the end, none "
+                f"accepted.",
+                *confirmation_section.list_contradictions(results),
+            ]
+        ),
+        next_steps=("Run the study's command again to resume it.",),
     )
 
 
-def _none_accepted(results: StudyResults) -> StudyVerdict:
-    closest = _closest(list(results.tasks.values()))
-    fallen = list(confirmation_section.list_contradictions(results))
-    what = "none ranks the reference models well enough" + (" on a schedule of its own" if fallen else "")
+def _describe_none_accepted(results: StudyResults) -> StudyVerdict:
+    highest = _find_highest_tau(list(results.tasks.values()))
+    contradicted = list(confirmation_section.list_contradictions(results))
+    what = "none accepted" + (" and confirmed" if contradicted else "")
     sentence = f"{wording.format_count(len(results.tasks), 'proxy task')} judged, {what}."
-    if closest is not None and not fallen:
-        name, step, found = closest
-        ends, where = wording.format_interval(found.low, found.high), wording.format_count(step, "step")
-        sentence += f" {name} came closest: tau-b {wording.format_tau(found.tau)} after {where} (95 % interval {ends})."
-    sentence = " ".join([sentence, *fallen])
+    if highest is not None and not contradicted:
+        name, step, found = highest
+        where = wording.format_count(step, "step")
+        sentence += f" Highest tau: {name} after {where}, {wording.write_correlation(found)}."
+    sentence = " ".join([sentence, *contradicted])
     return StudyVerdict(
         is_accepted=False,
         headline="No proxy task was accepted",
         sentence=sentence,
         remarks=(*remark_on_noise(results, None), *remark_on_retries(results)),
-        next_steps=tuple(_advice(results)),
+        next_steps=tuple(_list_advice(results)),
         warning=warn_of_vertex_practice(results),
     )
 
 
-def _closest(tasks: Sequence[TaskState]) -> tuple[str, int, RankCorrelation] | None:
+def _find_highest_tau(tasks: Sequence[TaskState]) -> tuple[str, int, RankCorrelation] | None:
     known = [(t.name, c.step, c.correlation) for t in tasks for c in t.checks if c.correlation is not None]
     return max(known, key=lambda found: found[2].tau, default=None)
 
 
-def _advice(results: StudyResults) -> Iterator[str]:
+def _list_advice(results: StudyResults) -> Iterator[str]:
     states = {task.stopping_state for task in results.tasks.values()}
     if StoppingState.EXCESS_FAILURES in states:
-        yield "Too many trials failed to judge some proxy tasks: mend the causes listed under Failures."
+        yield "Some proxy tasks have too many failed trials to be judged: fix the causes listed under Failures."
     if StoppingState.EXCEEDED_TIME_LIMIT in states:
-        yield "Some were stopped by proxy_search.train_seconds_limit: raise it to judge them to their end."
+        yield "Some proxy tasks were stopped by proxy_search.train_seconds_limit: raise it to train them to the end."
     if StoppingState.CONTRADICTED in states:
         yield (
-            "A shorter schedule ranked otherwise than the beginning of the whole one: raise criterion.target, so that "
-            "tasks are stopped later, or search on the whole schedule and stop each training early."
+            "The shortened schedule ranks models differently from the start of the full schedule: raise "
+            "criterion.target, so that tasks stop later, or search on the full schedule and stop each training early."
         )
-    undecided = [task for task in results.tasks.values() if get_outcome(results, task) is TaskOutcome.UNDECIDED]
-    if undecided:
-        names = ", ".join(task.name for task in undecided)
-        yield f"Undecided, not rejected: {names}. More reference models might decide: raise references.max."
+    inconclusive = [task for task in results.tasks.values() if get_outcome(results, task) is TaskOutcome.INCONCLUSIVE]
+    if inconclusive:
+        names = ", ".join(task.name for task in inconclusive)
+        yield f"Inconclusive, not rejected: {names}. More reference models might suffice: raise references.max."
     yield (
         "Add proxy tasks that reduce less, such as proxy.data_fraction=[0.75,1.0] or proxy.width=[0.75,1.0], to the "
-        "same study: what is trained is not trained again."
+        "same study: finished trials are reused."
     )
     ceiling = results.ceiling
     targets = [wanted for task in results.tasks.values() if (wanted := read_target(task)) is not None]
     if ceiling is not None and targets and max(targets) > ceiling.low:
         yield (
-            f"Seed noise may be in the way: the noise ceiling is {wording.format_tau(ceiling.tau)}, and may be "
-            f"as low as "
-            f"{wording.format_tau(ceiling.low)}. Train longer, average the weights, or validate on more images."
+            f"Seed noise may be too large for the target: the noise ceiling is {wording.format_tau(ceiling.tau)} "
+            f"(95 % confidence interval {wording.format_interval(ceiling.low, ceiling.high)}). Train longer, average "
+            f"the weights, or validate on more images."
         )
-    yield "Do not lower the target to fit what was found; a search on full training is the honest alternative."
+    yield "Do not lower the target to fit these results; the valid alternative is a search with full training."
 
 
-def _unfinished(results: StudyResults) -> StudyVerdict:
+def _describe_unfinished_study(results: StudyResults) -> StudyVerdict:
     done = [
         ("the variance measurement", results.measured is not None),
         ("the selection of reference models", bool(results.references)),
@@ -239,21 +241,21 @@ def _unfinished(results: StudyResults) -> StudyVerdict:
     return StudyVerdict(
         is_accepted=False,
         headline="The study is not finished",
-        sentence=f"{so_far}Not there yet: {', '.join(missing)}.",
+        sentence=f"{so_far}Missing: {', '.join(missing)}.",
         remarks=(*remark_on_noise(results, None), *remark_on_retries(results)),
-        next_steps=("Run the study's command with job=design: it goes on where it stopped.",),
+        next_steps=("Run the study's command with job=design to resume it.",),
     )
 
 
-def _place(path: str) -> str:
-    return next((new + path[len(old) :] for old, new in PLACES.items() if path.startswith(old)), path)
+def _to_config_path(path: str) -> str:
+    return next((new + path[len(old) :] for old, new in CONFIG_PREFIXES.items() if path.startswith(old)), path)
 
 
-def _literal(value: Override) -> str:
-    """A value in Hydra's grammar."""
+def _write_literal(value: Override) -> str:
+    """Write a value in Hydra's grammar."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, str):
         escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-        return value if PLAIN_WORD.fullmatch(value) else f'"{escaped}"'
+        return value if UNQUOTED_STRING.fullmatch(value) else f'"{escaped}"'
     return f"{value:.12g}" if isinstance(value, float) else str(value)

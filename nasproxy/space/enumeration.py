@@ -127,7 +127,7 @@ class Enumeration:
             if sum(map(len, states)) > MOST_STATES:
                 raise SpaceError(
                     f"conditions up to choice {step.decision.path!r} hang on too many earlier choices at once to be "
-                    f"counted (more than {MOST_STATES:,} cases): declare a choice right after those that it hangs on"
+                    f"counted (more than {MOST_STATES:,} cases): declare a choice right after those that it depends on"
                 )
         return states
 

@@ -1,1 +1,1 @@
-"""Resumable decision loops: each decides as a pure function of its state and of the trials' records."""
+"""Stages of a study: resumable decision loops, each a pure function of its state and the trials' records."""

@@ -1,4 +1,4 @@
-"""A trial that was asked for, and those that stand in for it: each is made when the one before it has failed."""
+"""Retries for out-of-memory and diverged trials: the chain of an original trial and its retries."""
 
 from collections.abc import Callable, Sequence
 
@@ -8,57 +8,66 @@ from nasproxy.trials.retry import Retry
 from nasproxy.trials.spec import TrialSpec
 
 RetryPolicy = Callable[[TrialSpec, Sequence[Cause]], Retry | None]
-"""What stands in for a trial that failed for so many causes; None where its last failure is final."""
+"""Function of the original trial and all causes of failure that returns the next retry; None if there is none."""
 
 
 def retry_nothing(spec: TrialSpec, causes: Sequence[Cause]) -> Retry | None:
-    """Nothing stands in for any trial."""
+    """Return None: no trial is retried."""
     return None
 
 
 class RetryChain:
-    """Knows under which key a trial trains now, and what came of it under all of them."""
+    """The original trial and its retries, each created when the trial before it failed."""
 
     def __init__(self, spec: TrialSpec) -> None:
-        """Begin with the trial that was asked for."""
+        """Start with the original trial."""
         self.specs = [spec]
         self._records = [TrialRecord()]
         self._links: list[RetryLink] = []
 
     @property
     def current(self) -> TrialSpec:
-        """The trial that trains, or is to train."""
+        """The trial that trains now: the last retry, or the original trial."""
         return self.specs[-1]
 
     @property
     def record(self) -> TrialRecord:
-        """What is known of all of them, as one."""
+        """The merged record of the original trial and all retries."""
         return merge_records(self._records)
 
     def follow(self, store: TrialStore, retry_policy: RetryPolicy) -> list[str]:
-        """Read anew, and have another trial stand in for each that has failed; returns the new ones in words.
+        """Read the current record and create a retry for each failed trial.
 
-        A kill between making a trial and linking it leaves one that the next call makes again, under the same key.
-        A trial may stand in for another one and be asked for itself: fewer failures count for it then, so that more
-        may follow. So each has a line of its own, and what was asked for is read along its own line alone.
+        A kill between creating and linking a retry is harmless: the next call creates it again, under the same key.
+        A retry may also be an original trial of its own; it then has fewer failures and may have more retries. So each
+        original trial has a chain of its own and is read along this chain only.
+
+        Args:
+            store: Store of the trials.
+            retry_policy: Finds the next retry.
+
+        Returns:
+            Log messages, one per new retry.
         """
         self._records[-1] = store.read_alone(self.current.key)
-        news = []
-        while (retry := self._next_retry(retry_policy)) is not None:
+        messages = []
+        while (retry := self._find_next_retry(retry_policy)) is not None:
             key, cause = self.current.key, self._causes[-1]
-            by = RetryLink(retry.spec.key, cause, retry.change)
-            if self._records[-1].retries[:1] != (by,):
+            link = RetryLink(retry.spec.key, cause, retry.change)
+            if self._records[-1].retries[:1] != (link,):
                 store.create(retry.spec)
-                news.append(f"trial {key} failed by {cause.value}: {by.key} stands in for it, with {by.change}")
+                messages.append(
+                    f"trial {key} failed ({cause.value}): retrying it as trial {link.key} with {link.change}"
+                )
             self.specs.append(retry.spec)
-            self._links.append(by)
-            self._link(store)
+            self._links.append(link)
+            self._store_links(store)
             self._records = [store.read_alone(spec.key) for spec in self.specs]
-        return news
+        return messages
 
-    def _link(self, store: TrialStore) -> None:
-        for place, spec in enumerate(self.specs[:-1]):
-            links = tuple(self._links[place:])
+    def _store_links(self, store: TrialStore) -> None:
+        for index, spec in enumerate(self.specs[:-1]):
+            links = tuple(self._links[index:])
             if store.read_alone(spec.key).retries[: len(links)] != links:
                 store.link_retries(spec.key, links)
 
@@ -66,7 +75,7 @@ class RetryChain:
     def _causes(self) -> list[Cause]:
         return [record.status.cause for record in self._records if record.is_failed and record.status.cause]
 
-    def _next_retry(self, retry_policy: RetryPolicy) -> Retry | None:
+    def _find_next_retry(self, retry_policy: RetryPolicy) -> Retry | None:
         last = self._records[-1]
         if not last.is_failed or last.reached(self.current.total_steps):
             return None

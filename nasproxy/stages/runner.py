@@ -1,4 +1,4 @@
-"""The one loop of all controllers: decide, act, record. A fresh start and a resume are the same path."""
+"""The loop that runs a stage: decide, act, record. A fresh start and a resume take the same path."""
 
 from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
@@ -18,18 +18,18 @@ S = TypeVar("S")
 Records = Mapping[str, TrialRecord]
 
 FAILURE_SHARE = 0.01
-"""Share of the awaited trials that may fail before the controller is asked again; one in a small study."""
+"""Share of the awaited trials (at least one) that may fail before the stage decides again."""
 PROGRESS_SHARE = 0.1
-"""Share of the trials of which something new is known when progress is told again: it counts all of them."""
+"""Updates of trial records, as a share of all trials, after which progress is reported, because that reads them all."""
 
 
 @dataclass(frozen=True)
 class Train:
-    """Have trials trained until a step each; whatever else runs is asked to stop.
+    """Train trials up to a step each; all other running trials are stopped.
 
     Attributes:
-        until: Step to reach by trial key, in order of urgency.
-        awaited: The steps, by trial key, without which there is nothing to decide; None for all of `until`.
+        until: Step to reach, by trial key, in order of priority.
+        awaited: Steps, by trial key, that the next decision needs; None for all of `until`.
     """
 
     until: Mapping[str, int]
@@ -38,58 +38,64 @@ class Train:
 
 @dataclass(frozen=True)
 class Decide(Generic[S]):
-    """Take a decision: the state with it, and what it is in words (None for one not worth a line)."""
+    """Record a decision.
+
+    Attributes:
+        state: The state after the decision.
+        message: Description for the log; None to log nothing.
+    """
 
     state: S
     message: str | None = None
 
 
 class Stage(Protocol[S]):
-    """A resumable decision loop over trials."""
+    """A resumable decision loop over trials, run by `run_stage`."""
 
     name: str
 
     def load(self) -> S:
-        """The state as stored, or a fresh one."""
+        """Read the stored state, or make a fresh one."""
         ...
 
     def save(self, state: S) -> S:
-        """Store the state, atomically; returns it with what others have decided meanwhile."""
+        """Store the state atomically and return it, merged with decisions of other controllers."""
         ...
 
     def specs(self, state: S) -> Sequence[TrialSpec]:
-        """The trials whose records the next decision needs."""
+        """List the trials whose records the next decision needs."""
         ...
 
     def next_action(self, state: S, records: Records) -> Train | Decide[S] | None:
-        """What to do next, or None when all is decided. Pure: no file, no clock.
+        """Return the next action, or None if the stage has ended. Pure: reads no file and no clock.
 
         Args:
             state: Decisions so far.
-            records: What is known of the trials of `specs(state)`, by key.
+            records: Records of the trials in `specs(state)`, by key.
 
         Raises:
-            StageStoppedError: The stage cannot give its result.
+            StageStoppedError: The stage cannot reach a result.
         """
         ...
 
     def progress(self, state: S, records: Records) -> Progress:
-        """How far the stage is, for the eye."""
+        """Summarise the stage's progress for display."""
         ...
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """What controllers work with.
+    """Resources with which the controller runs a stage.
 
     Attributes:
-        store: Where trials live.
-        backend: What runs them.
-        tracker: Who watches.
-        retry_policy: What stands in for a trial that failed by its own fault.
-        lease: File whose lease says that this process lives; trials stop when it is gone.
-        poll_seconds: How often to look for new checks.
-        grace_seconds: How long trials may take to finish their cycle when the study is interrupted.
+        store: Store of the trials.
+        backend: Backend that runs them.
+        tracker: Tracker that receives progress, decisions and trials.
+        retry_policy: Retries for out-of-memory and diverged trials.
+        lease: Lease file of this process; trials stop when it is released. None for trials that run on.
+        poll_seconds: Seconds between two polls for new checks.
+        grace_seconds: Seconds that trials get to reach their next check at the end of a stage, before they are killed.
+        clock: Source of time.
     """
 
     store: TrialStore
@@ -103,13 +109,17 @@ class Runtime:
 
 
 def run_stage(stage: Stage[S], runtime: Runtime) -> S:
-    """Run a controller to its end, from wherever its stored state stands.
+    """Run a stage to its end, starting from its stored state.
+
+    Args:
+        stage: The stage.
+        runtime: Store, backend, tracker and timing.
 
     Returns:
         The final state.
 
     Raises:
-        StageStoppedError: The stage cannot give its result.
+        StageStoppedError: The stage cannot reach a result.
     """
     scheduler = _TrialScheduler(runtime)
     with scheduler.stop_trials_at_end():
@@ -120,7 +130,7 @@ def run_stage(stage: Stage[S], runtime: Runtime) -> S:
             runtime.tracker.progress(stage.progress(state, records), runtime.backend.running())
             action = stage.next_action(state, records)
             if action is None or isinstance(action, Decide):
-                # At the end too: what trackers derive from the state may have been lost with an earlier process.
+                # Also at the end, because files that trackers derive from the state may be missing after a kill.
                 state = stage.save(state if action is None else action.state)
                 runtime.tracker.decided(state)
                 if action is None:
@@ -133,24 +143,24 @@ def run_stage(stage: Stage[S], runtime: Runtime) -> S:
                 runtime.tracker.progress(progress, runtime.backend.running())
 
 
-class _Awaited:
-    """What has still to happen before there is something to decide."""
+class _PendingSteps:
+    """The steps that trials still have to reach before the stage can decide."""
 
     def __init__(self, steps: Mapping[str, int], records: Records) -> None:
-        self._left = {key: step for key, step in steps.items() if not _is_settled(records[key], step)}
-        # Each failure may call for another decision, but not for one that looks at all trials each time.
-        self._failures_left = max(1, round(FAILURE_SHARE * len(self._left)))
+        self._pending = {key: step for key, step in steps.items() if not _is_settled(records[key], step)}
+        # A failure may change the decision, but deciding after each one would read all trials too often.
+        self._failures_left = max(1, round(FAILURE_SHARE * len(self._pending)))
 
-    def note(self, key: str, record: TrialRecord) -> None:
-        """Take note of what became of a trial."""
-        if key in self._left and _is_settled(record, self._left[key]):
-            del self._left[key]
+    def update(self, key: str, record: TrialRecord) -> None:
+        """Update a trial from its record."""
+        if key in self._pending and _is_settled(record, self._pending[key]):
+            del self._pending[key]
             self._failures_left -= record.is_failed
 
     @property
     def is_over(self) -> bool:
-        """Whether to decide now."""
-        return not self._left or self._failures_left <= 0
+        """Whether the stage should decide now."""
+        return not self._pending or self._failures_left <= 0
 
 
 def _is_settled(record: TrialRecord, step: int) -> bool:
@@ -158,23 +168,23 @@ def _is_settled(record: TrialRecord, step: int) -> bool:
 
 
 class _TrialScheduler:
-    """Knows the trials of one run: asks of them what was decided, and keeps their records fresh.
+    """Schedules a stage's trials and caches their records.
 
-    Controllers ask for trials by the keys that these were given; the backend may train another in place of each.
+    Stages know a trial by the key of its specification; the backend may train a retry of it under another key.
     """
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._chains: dict[str, RetryChain] = {}
         self._records: dict[str, TrialRecord] = {}
-        # All below goes by the keys that train.
-        self._trained_for: dict[str, set[str]] = {}
+        # The dictionaries below are keyed by the trial that trains, which may be a retry.
+        self._originals: dict[str, set[str]] = {}
         self._specs: dict[str, TrialSpec] = {}
         self._digests: dict[str, str] = {}
-        self._asked: dict[str, Request] = {}
+        self._requests: dict[str, Request] = {}
 
     def records(self, specs: Sequence[TrialSpec]) -> Records:
-        """Records by key; only trials that live are read again."""
+        """Return records by key; only records of running trials are read again."""
         for spec in specs:
             if spec.key not in self._chains:
                 self._chains[spec.key] = RetryChain(spec)
@@ -182,38 +192,38 @@ class _TrialScheduler:
                 for trained in self._chains[spec.key].specs:
                     record = self._runtime.store.read_alone(trained.key)
                     if record.checks or record.is_failed:
-                        # It may have ended while no controller lived to tell of it; trackers ignore what they know.
+                        # It may have ended while no controller ran; trackers ignore records they have.
                         self._runtime.tracker.trial(trained, record)
         return {spec.key: self._records[spec.key] for spec in specs}
 
     def act(self, action: Train) -> Iterator[None]:
-        """Ask for what was decided, and wait until there is something to decide; yields when progress is worth telling.
+        """Train trials until the stage can decide; yields whenever progress should be reported.
 
-        Nothing in here looks at all trials of the study at each turn: a study of many would spend its time on that.
+        The cost of one poll does not depend on the number of trials in the study.
         """
         for key in self._runtime.backend.live() - {self._chains[key].current.key for key in action.until}:
             self._stop(key)
         for key, until in action.until.items():
-            self._start(key, until)
-        awaited = _Awaited(action.until if action.awaited is None else action.awaited, self._records)
-        news = 0
+            self._submit(key, until)
+        awaited = _PendingSteps(action.until if action.awaited is None else action.awaited, self._records)
+        updates = 0
         while True:
-            seen, ended = self._wait(self._runtime.poll_seconds)
-            for key in seen:
-                awaited.note(key, self._records[key])
+            updated, ended = self._wait(self._runtime.poll_seconds)
+            for key in updated:
+                awaited.update(key, self._records[key])
             if awaited.is_over:
                 return
             for key in ended & set(action.until):
-                # It was lost, or paused by another job of a sweep, or failed and has another stand in for it.
-                self._start(key, action.until[key])
-            news += len(seen)
-            if news >= PROGRESS_SHARE * len(self._records):
-                news = 0
+                # It was lost, paused by another job of a sweep, or failed and has a retry.
+                self._submit(key, action.until[key])
+            updates += len(updated)
+            if updates >= PROGRESS_SHARE * len(self._records):
+                updates = 0
                 yield
 
     @contextmanager
     def stop_trials_at_end(self) -> Iterator[None]:
-        """Leave no trial running behind a stage, however the stage ends."""
+        """Stop or cancel all trials when the block ends, also after an error."""
         try:
             yield
         finally:
@@ -232,48 +242,48 @@ class _TrialScheduler:
 
     def _stop(self, key: str) -> None:
         if key in self._runtime.backend.running():
-            self._ask(key, Request(stop=True, lease=self._lease))
+            self._send_request(key, Request(stop=True, lease=self._lease))
         else:
             self._runtime.backend.cancel(key)
 
-    def _ask(self, key: str, request: Request) -> None:
-        if self._asked.get(key) != request:
+    def _send_request(self, key: str, request: Request) -> None:
+        if self._requests.get(key) != request:
             self._runtime.store.request(key, request)
-            self._asked[key] = request
+            self._requests[key] = request
 
-    def _start(self, key: str, until: int) -> None:
-        """Have a trial run, unless it has come so far or will come no further."""
+    def _submit(self, key: str, until: int) -> None:
+        """Submit a trial, unless it has reached the step or has ended."""
         if _is_settled(self._records[key], until):
             return
         spec = self._chains[key].current
         if spec.key not in self._digests:
             self._digests[spec.key] = self._runtime.store.create(spec)
-        self._ask(spec.key, Request(until_step=until, lease=self._lease))
+        self._send_request(spec.key, Request(until_step=until, lease=self._lease))
         self._runtime.backend.submit(spec.key, self._digests[spec.key])
 
     def _wait(self, seconds: float) -> tuple[set[str], set[str]]:
-        """Wait for something to happen; returns the known trials that ran meanwhile, and those of them that ended."""
+        """Wait for the backend and return the stage's trials that ran, and those of them that ended."""
         running = self._runtime.backend.running()
         ended = self._runtime.backend.wait(seconds)
         for key in ended:
-            self._asked.pop(key, None)  # another job of a sweep may ask something of it before we do again
-        seen = self._asked_for(running | ended | self._runtime.backend.running())
-        over = self._asked_for(ended)
-        for key in seen:
+            self._requests.pop(key, None)  # another job of a sweep may replace the request
+        updated = self._find_originals(running | ended | self._runtime.backend.running())
+        ended_originals = self._find_originals(ended)
+        for key in updated:
             self._refresh(key)
         for key in ended & self._specs.keys():
             self._runtime.tracker.trial(self._specs[key], self._runtime.store.read_alone(key))
-        return seen, over
+        return updated, ended_originals
 
-    def _asked_for(self, trained: Set[str]) -> set[str]:
-        """The keys under which trials were asked for that train under these."""
-        return {key for other in trained for key in self._trained_for.get(other, ())}
+    def _find_originals(self, trained: Set[str]) -> set[str]:
+        """Return the keys of the original trials whose current trainings have these keys."""
+        return {key for other in trained for key in self._originals.get(other, ())}
 
     def _refresh(self, key: str) -> None:
-        line = self._chains[key]
-        for news in line.follow(self._runtime.store, self._runtime.retry_policy):
-            self._runtime.tracker.say(news)
-        self._records[key] = line.record
-        for spec in line.specs:
+        chain = self._chains[key]
+        for message in chain.follow(self._runtime.store, self._runtime.retry_policy):
+            self._runtime.tracker.say(message)
+        self._records[key] = chain.record
+        for spec in chain.specs:
             self._specs[spec.key] = spec
-            self._trained_for.setdefault(spec.key, set()).add(key)
+            self._originals.setdefault(spec.key, set()).add(key)

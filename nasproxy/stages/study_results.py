@@ -1,4 +1,4 @@
-"""All that a study knows so far, read from its folder into one object; any part may not be there yet."""
+"""All results of a study, read from its folder into one object; results of stages that have not run are missing."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 
 class Purpose(str, Enum):
-    """What a trial was trained for first."""
+    """Purpose for which a trial was first trained."""
 
     VARIANCE = "variance"
     SELECTION = "selection"
@@ -46,14 +46,14 @@ class Purpose(str, Enum):
 
 @dataclass(frozen=True)
 class Trial:
-    """A trial and what it was for.
+    """A trial and its purpose.
 
     Attributes:
-        spec: What it is.
-        record: What became of it, and of those that stand in for it.
-        alone: What it did itself.
-        stage: The first stage that used it; trials that several stages share count there alone.
-        task: The proxy task's name; None in the other stages.
+        spec: Specification of the trial.
+        record: Its record, merged with those of its retries.
+        alone: Its own record.
+        stage: Purpose for which it was first trained; a trial shared by several stages counts only there.
+        task: Name of the proxy task in the proxy search and confirmation, else None.
     """
 
     spec: TrialSpec
@@ -68,9 +68,9 @@ class ModelScores:
     """Scores of a proxy task's models at one step, each of shape (n_models,), in the order of its trials.
 
     Attributes:
-        proxy: Scores under the proxy task; NaN where a model has none.
-        reference: Full-training scores; NaN where unknown.
-        has_failed: The model failed by its own fault before the step: it ranks last.
+        proxy: Scores under the proxy task; NaN if missing.
+        reference: Full-training scores; NaN if missing.
+        has_failed: Whether the model ran out of memory or diverged before the step; it ranks last.
     """
 
     proxy: Floats
@@ -79,16 +79,16 @@ class ModelScores:
 
     @classmethod
     def none(cls) -> "ModelScores":
-        """No model at all."""
+        """Make an empty instance, without models."""
         return cls(np.zeros(0), np.zeros(0), np.zeros(0, dtype=np.bool_))
 
     @property
     def ranked(self) -> Floats:
-        """Proxy scores with the failed models below all others."""
+        """Proxy scores, shape (n_models,), with the failed models below all others."""
         return rank_failed_last(self.proxy, self.has_failed)
 
     def measure(self, statistic: Callable[[Floats, Floats], T | None]) -> T | None:
-        """A statistic of proxy and full-training scores; None where it is undefined or there are too few of them."""
+        """Compute a statistic of proxy and full-training scores; None if undefined, or with too few models."""
         try:
             return statistic(self.ranked, self.reference)
         except TooFewTrialsError:
@@ -97,21 +97,21 @@ class ModelScores:
 
 @dataclass(frozen=True)
 class StudyResults:
-    """All that a study knows.
+    """All results of a study.
 
     Attributes:
         name: The study's name.
-        base: What it was begun with, by dotted path; empty where unknown.
-        variance: The variance measurement, if begun.
-        selection: The selection of the reference models, if begun.
-        tasks: Proxy tasks that were judged at least once, by name.
-        trials: All trials by key.
-        time_tolerance: A task must be cheaper than the best by more than this share to replace it.
-        judged_by: The rules that proxy tasks were last judged by; None before.
-        policy: In what order they were judged: `race` or `sequential`; None where it is not on record.
-        confirmations: What became of accepted proxy tasks on a schedule of their own.
-        zero_cost: Scores of the models without training.
-        schedules: The comparison of schedules, once measured.
+        base: Base configuration of the study, by dotted path; empty if unknown.
+        variance: State of the variance measurement; None before it.
+        selection: State of the selection of reference models; None before it.
+        tasks: States of the proxy tasks, by name.
+        trials: All trials, by key.
+        time_tolerance: Share by which a task must be cheaper than the best one to replace it.
+        judged_by: Rules by which proxy tasks were last judged; None before.
+        policy: Policy of the proxy search, `race` or `sequential`; None if it is not stored.
+        confirmations: Confirmations of accepted proxy tasks.
+        zero_cost: Zero-cost scores of the models.
+        schedules: The schedule comparison; None before it is measured.
     """
 
     name: str
@@ -129,12 +129,12 @@ class StudyResults:
 
     @property
     def measured(self) -> VarianceResult | None:
-        """The measured variance, once there."""
+        """Result of the variance measurement; None before it."""
         return None if self.variance is None else self.variance.result
 
     @property
     def seed_sd(self) -> float | None:
-        """Standard deviation over seeds, in units of the score."""
+        """Standard deviation of the score over seeds, in units of the score; None before it is measured."""
         return None if self.measured is None else self.measured.deviation.sd
 
     @property
@@ -144,7 +144,7 @@ class StudyResults:
 
     @property
     def added(self) -> tuple[Reference, ...]:
-        """References that were added to them while a verdict was undecided, whichever proxy task asked."""
+        """References that were added for inconclusive verdicts of any proxy task."""
         return tuple({model.key: model for task in self.tasks.values() for model in task.added}.values())
 
     @property
@@ -154,29 +154,29 @@ class StudyResults:
 
     @property
     def is_spread(self) -> bool:
-        """Whether the reference models were chosen for their spread."""
+        """Whether the reference models were selected for their spread."""
         return self.selection is not None and any(iteration.removed for iteration in self.selection.iterations)
 
     @property
     def search_trials(self) -> int:
-        """Models of the search that the proxy task is for."""
+        """Number of models of the search that will use the proxy task."""
         trials = read_settings(self.judged_by).get("trials")
         return trials if isinstance(trials, int) else SearchSettings().trials
 
     @property
     def time_limit(self) -> float | None:
-        """Training time of a model at which a proxy task had to stop, in seconds; None for no limit."""
+        """Training time of a model at which a proxy task is stopped, in seconds; None for no limit."""
         limit = read_settings(self.judged_by).get("train_seconds_limit")
         return float(limit) if isinstance(limit, int | float) else None
 
     @cached_property
     def best(self) -> TaskState | None:
-        """The accepted proxy task that trains shortest."""
+        """The accepted proxy task with the shortest training; None if no task is accepted."""
         return find_best_task(self.tasks, self.judged_by, time_tolerance=self.time_tolerance)
 
     @cached_property
     def full_steps(self) -> int | None:
-        """Optimizer steps of a full training."""
+        """Optimizer steps of a full training; None if unknown."""
         if "training.total_steps" in self.base:
             return int(self.base["training.total_steps"])
         keys = (reference.key for reference in self.references)
@@ -184,24 +184,24 @@ class StudyResults:
 
     @cached_property
     def ceiling(self) -> NoiseCeiling | None:
-        """The tau that seed noise lets a perfect proxy reach, once both sides of it are measured."""
+        """Noise ceiling: the tau that seed noise allows a perfect proxy; None before variance and references exist."""
         if self.measured is None or len(self.references) < 2:
             return None
         return compute_noise_ceiling([reference.score for reference in self.references], self.measured.deviation)
 
     @cached_property
     def range(self) -> RangeCheck | None:
-        """Whether seed noise can tell the reference scores apart."""
+        """Comparison of the range of reference scores with seed noise; None before both are measured."""
         if self.seed_sd is None or not self.references:
             return None
         return check_range([reference.score for reference in self.references], self.seed_sd)
 
     def confirmation_of(self, task: TaskState) -> ConfirmationState | None:
-        """What is known of a proxy task's verdict on a schedule of its own."""
+        """Return the confirmation of a proxy task's current verdict; None if there is none."""
         return next((state for state in self.confirmations if state.is_of(task)), None)
 
     def scores_at(self, task: TaskState, step: int) -> ModelScores:
-        """Scores of a proxy task's models at a step, beside their full-training scores."""
+        """Return proxy and full-training scores of a proxy task's models at a step."""
         records = [self.trials[key].record if key in self.trials else TrialRecord() for key in task.keys]
         checks = [record.check_at(step) for record in records]
         scores = np.array([math.nan if check is None else check.score for check in checks])
@@ -209,16 +209,19 @@ class StudyResults:
         return ModelScores(scores, self._reference_scores(task), has_failed)
 
     def lost_bounds(self, task: TaskState, step: int) -> TauBounds | None:
-        """The taus that models without a score leave open at a step; None where none was lost."""
+        """Compute the range of tau that is possible for any scores of models without one; None if all have scores."""
         scores = self.scores_at(task, step)
         if not (np.isnan(scores.ranked) | np.isnan(scores.reference)).any():
             return None
         return scores.measure(worst_case_tau)
 
     def full_training_curve(self) -> Iterator[tuple[int, float, RankCorrelation]]:
-        """How early full training ranks as it ends: step, median training time and tau of each check.
+        """Compute how well each check of full training ranks the references as the last check does.
 
-        Optimistic, since a training is compared with its own end: the same seed, the same images.
+        Optimistically biased, because each training is compared with its own end: same seed, same images.
+
+        Yields:
+            Step, median training time in seconds (of all devices) and tau with the final scores.
         """
         trained = [reference for reference in self.references if reference.key in self.trials]
         records = [self.trials[reference.key].record for reference in trained]
@@ -236,18 +239,18 @@ class StudyResults:
                 yield check.step, seconds, correlation
 
     def _reference_scores(self, task: TaskState) -> Floats:
-        known = {to_canonical_json(model.architecture): model.score for model in (*self.references, *task.added)}
+        scores = {to_canonical_json(model.architecture): model.score for model in (*self.references, *task.added)}
         architectures = [self.trials[key].spec.architecture if key in self.trials else {} for key in task.keys]
-        return np.array([known.get(to_canonical_json(architecture), math.nan) for architecture in architectures])
+        return np.array([scores.get(to_canonical_json(architecture), math.nan) for architecture in architectures])
 
 
 def read_results(folder: StudyFolder, *, time_tolerance: float, store: TrialStore | None = None) -> StudyResults:
-    """Read a study, changing nothing.
+    """Read all results of a study; changes no file.
 
     Args:
-        folder: The study.
-        time_tolerance: A proxy task must be cheaper than the best by more than this share to replace it.
-        store: Its trials; None for those of its folder.
+        folder: Folder of the study.
+        time_tolerance: Share by which a proxy task must be cheaper than the best one to replace it.
+        store: Store of the trials; None for the study's folder.
 
     Raises:
         CorruptFileError: A file of the study cannot be read.
@@ -278,25 +281,25 @@ def read_results(folder: StudyFolder, *, time_tolerance: float, store: TrialStor
 
 
 def find_decisive_check(task: TaskState) -> TaskCheck | None:
-    """The check that a proxy task was stopped at, or its last one so far; None before the first."""
+    """Find the look at which a proxy task was stopped, or its last one so far; None before the first."""
     last = task.checks[-1] if task.checks else None
     return next((check for check in task.checks if check.step == task.final_step), last)
 
 
 def read_criterion(task: TaskState) -> Mapping[str, Any]:
-    """The criterion's settings that a proxy task was judged by; empty where they are not on record."""
+    """Read the settings of the criterion by which a proxy task was judged; empty if they are not stored."""
     settings = read_settings(task.judged_by).get("criterion")
     return settings if isinstance(settings, dict) else {}
 
 
 def read_target(task: TaskState) -> float | None:
-    """The tau that a proxy task had to reach."""
+    """Read the target tau of a proxy task; None if it is not stored."""
     value = read_criterion(task).get("target")
     return float(value) if isinstance(value, int | float) else None
 
 
 class _Purposes:
-    """Knows which stage used a trial first."""
+    """Finds the purpose for which each trial was first trained."""
 
     def __init__(
         self,
@@ -307,21 +310,23 @@ class _Purposes:
         confirmations: Sequence[ConfirmationState],
         schedules: ScheduleComparisonState | None,
     ) -> None:
-        self._schedules = _compared_only(schedules, variance, selection)
+        self._schedules = _find_comparison_keys(schedules, variance, selection)
         self._variance_steps = base.get("variance.total_steps") or base.get("training.total_steps")
         self._variance = variance
         self._selection = selection
         self._task_of = {key: task.name for task in reversed(list(tasks.values())) for key in task.keys}
-        self._confirmed = {key: state.task for state in reversed(confirmations) for key in _trained_for(state)}
+        self._confirmed = {key: state.task for state in reversed(confirmations) for key in _list_keys(state)}
         self._selected_keys = set(selection.keys) if selection else set()
-        tried = () if variance is None or selection is None else tuple(range(variance.trainable or 0))
-        self._hunted = {to_canonical_json(selection.architectures[n]) for n in tried} if selection else set()
+        failed_candidates = () if variance is None or selection is None else tuple(range(variance.trainable or 0))
+        self._variance_architectures = (
+            {to_canonical_json(selection.architectures[n]) for n in failed_candidates} if selection else set()
+        )
         if variance is not None and variance.architecture is not None:
-            self._hunted.add(to_canonical_json(variance.architecture))
-        self._selected = _selected(base, selection)
+            self._variance_architectures.add(to_canonical_json(variance.architecture))
+        self._selected = _list_selected(base, selection)
 
-    def of(self, key: str, spec: TrialSpec) -> tuple[Purpose, str | None]:
-        """The stage, and the proxy task's name."""
+    def find(self, key: str, spec: TrialSpec) -> tuple[Purpose, str | None]:
+        """Return the purpose of a trial, and the name of its proxy task if it has one."""
         if key in self._schedules:
             return Purpose.SCHEDULES, None
         if key in self._confirmed and key not in self._task_of and key not in self._selected_keys:
@@ -338,23 +343,23 @@ class _Purposes:
             return False
         if self._selection is None and (self._variance is None or self._variance.result is None):
             return True
-        return to_canonical_json(spec.architecture) in self._hunted
+        return to_canonical_json(spec.architecture) in self._variance_architectures
 
 
-def _selected(base: Mapping[str, Any], selection: SelectionState | None) -> set[str] | None:
-    """What the selection trained, the baseline model too; None where there is none to tell others from."""
+def _list_selected(base: Mapping[str, Any], selection: SelectionState | None) -> set[str] | None:
+    """Return the selection's architectures and the baseline, as canonical JSON; None before the selection."""
     if selection is None:
         return None
     path = "search_space.baseline."
     baseline = {name.removeprefix(path): value for name, value in base.items() if name.startswith(path)}
-    known = {to_canonical_json(architecture) for architecture in (*selection.architectures, baseline)}
-    return known if selection.baseline is None else known | {to_canonical_json(selection.baseline.architecture)}
+    selected = {to_canonical_json(architecture) for architecture in (*selection.architectures, baseline)}
+    return selected if selection.baseline is None else selected | {to_canonical_json(selection.baseline.architecture)}
 
 
-def _compared_only(
+def _find_comparison_keys(
     schedules: ScheduleComparisonState | None, variance: VarianceState | None, selection: SelectionState | None
 ) -> set[str]:
-    """Trials that only the comparison of schedules needs: one of them may be full training as the study has it."""
+    """Return keys of trials that only the schedule comparison uses; one of its trials may be a full training."""
     if schedules is None:
         return set()
     baseline = selection.baseline if selection else None
@@ -363,18 +368,18 @@ def _compared_only(
     return {curve.key for curve in schedules.curves} - used
 
 
-def _trained_for(state: ConfirmationState) -> tuple[str, ...]:
+def _list_keys(state: ConfirmationState) -> tuple[str, ...]:
     return state.keys if state.fresh is None else (*state.keys, *state.fresh.full_keys, *state.fresh.proxy_keys)
 
 
 def _read_trials(store: TrialStore, purposes: _Purposes) -> dict[str, Trial]:
     alone = {key: store.read_alone(key) for key in store.keys()}
-    # What stands in for a trial was trained for what that one was asked for: the first of the longest line it is in.
+    # A retry has the purpose of its original trial: of several originals, the one with the most retries.
     by_length = sorted(alone.items(), key=lambda item: len(item[1].retries))
-    asked_for = {by.key: key for key, record in by_length for by in record.retries}
+    originals = {retry.key: key for key, record in by_length for retry in record.retries}
     trials = {}
     for key, record in alone.items():
-        asked = asked_for.get(key, key)
-        stage, task = purposes.of(asked, store.spec(asked))
+        original = originals.get(key, key)
+        stage, task = purposes.find(original, store.spec(original))
         trials[key] = Trial(store.spec(key), store.read(key), record, stage, task)
     return trials

@@ -179,18 +179,20 @@ def decide_acceptance(
         lower_limit: Lower confidence limit of the true tau, to be recorded in the verdict.
     """
     correlation = evidence.correlation
-    where = f"after {100 * evidence.fractions[-1]:.3g} % of training" if len(evidence.fractions) else "yet"
+    where = f"after {100 * evidence.fractions[-1]:.3g} % of training" if len(evidence.fractions) else "before a check"
     pending = VerdictKind.REJECTED if evidence.is_last_look else VerdictKind.UNDECIDED
     if correlation is None:
-        return Verdict(pending, None, f"tau is not defined {where}")
+        return Verdict(pending, None, f"tau is undefined {where}")
     tau, n = correlation.tau, correlation.n
     limit = needed(n)
     if limit is not None and tau >= limit - ROUNDING:
-        reason = f"tau is {tau:.3f} on {n} models {where}, and {limit:.3f} is needed"
+        reason = f"tau {tau:.3f} on {n} models {where} reaches the acceptance threshold {limit:.3f}"
         return Verdict(VerdictKind.ACCEPTED, correlation, reason, needed=limit, lower_limit=lower_limit)
     more = _models_needed(n, tau, needed) if tau >= target - ROUNDING else None
-    wanted = f"no tau is enough on {n} models" if limit is None else f"{limit:.3f} is needed on {n} models"
-    reason = f"tau is {tau:.3f} {where}, and {wanted}" + ("" if more is None else f": {more} more models might do")
+    too_few = "; too few models for acceptance at any tau"
+    shortfall = too_few if limit is None else f" is below the acceptance threshold {limit:.3f}"
+    suffice = "" if more is None else f"; {more} more model{'s' if more > 1 else ''} might suffice"
+    reason = f"tau {tau:.3f} on {n} models {where}{shortfall}{suffice}"
     kind = pending if more is None else VerdictKind.UNDECIDED
     return Verdict(kind, correlation, reason, models_needed=more, needed=limit, lower_limit=lower_limit)
 

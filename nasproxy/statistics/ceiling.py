@@ -128,14 +128,13 @@ def check_range(scores: ArrayLike, sd: float, *, min_groups: int = 4) -> RangeCh
     known = np.sort(_known_scores(scores, 1))
     n_groups = _count_groups(known, 2 * sd)
     finding = (
-        f"of {known.size} scores from {known[0]:.4g} to {known[-1]:.4g}, {n_groups} can be told apart by "
-        f"more than two seed deviations ({2 * sd:.2g})"
+        f"{n_groups} of {known.size} scores between {known[0]:.4g} and {known[-1]:.4g} are distinguishable, more "
+        f"than 2 seed SDs ({2 * sd:.2g}) apart"
     )
     if n_groups >= min_groups:
         return RangeCheck(is_usable=True, distinct_groups=n_groups, message=finding)
     remedy = (
-        f"{finding}; to judge a ranking takes {min_groups}: widen the search space, add reference models, "
-        "or lower the noise"
+        f"{finding}; a ranking needs {min_groups}: widen the search space, add reference models, or reduce seed noise"
     )
     return RangeCheck(is_usable=False, distinct_groups=n_groups, message=remedy)
 

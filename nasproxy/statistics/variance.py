@@ -205,12 +205,12 @@ def _variation_advice(variation: float | None, limit: float) -> list[str]:
     if variation <= limit:
         return []
     return [
-        f"Seeds of one architecture end far apart: their scores vary by {variation:.2f} of the mean, "
-        f"more than {limit:g}.",
-        "Let the learning rate fall to 0 by cosine decay over exactly the steps of this training.",
-        "Average the weights over the last steps (EMA or SWA), and validate the average.",
-        "Validate on more data: a small validation set is noisy by itself.",
-        "Train for more steps: models that have just begun to learn differ most from seed to seed.",
+        f"Final scores of one architecture differ between seeds: coefficient of variation {variation:.2f}, limit "
+        f"{limit:g} (variance.max_variation).",
+        "Decay the learning rate to 0 by a cosine schedule over exactly the steps of this training.",
+        "Average the weights over the last steps (EMA or SWA), and validate the averaged weights.",
+        "Validate on more data: a small validation set adds noise.",
+        "Train for more steps: scores differ most between seeds early in training.",
     ]
 
 
@@ -218,8 +218,8 @@ def _smoothness_advice(value: float | None, limit: float) -> list[str]:
     if value is None or value <= limit:
         return []
     return [
-        f"Learning curves go up and down: their smoothness is {value:.1f}, more than {limit:g}.",
-        "Let the learning rate fall by cosine decay step by step, not epoch by epoch, or start it lower.",
+        f"Learning curves fluctuate: roughness {value:.1f}, limit {limit:g} (variance.max_roughness).",
+        "Decay the learning rate by a cosine schedule per step instead of per epoch, or start it lower.",
         "Average the weights (EMA or SWA), or validate on more data.",
         "Check less often: every check adds its noise to this measure.",
     ]
@@ -229,6 +229,6 @@ def _unjudged_advice(n_unjudged: int, n_curves: int) -> list[str]:
     if not n_unjudged:
         return []
     return [
-        f"{n_unjudged} of {n_curves} learning curves are flat or have fewer than 2 checks: see whether the "
-        "model learns at all, train for more steps, or check more often."
+        f"{n_unjudged} of {n_curves} learning curves are flat or have fewer than 2 checks: check that the model "
+        "learns at all, train for more steps, or check more often."
     ]

@@ -1,1 +1,1 @@
-"""Storage of a study: files that survive a kill, leases, the study's folder, and stores of trials."""
+"""Storage of a study: atomic files, leases, the study's folder, and stores of trials."""

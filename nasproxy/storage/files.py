@@ -1,4 +1,4 @@
-"""Files that survive a kill: atomic replacement, whole-line appends, leases held by living processes."""
+"""Files that stay readable after a kill at any time: atomic replacement and whole-line appends."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from nasproxy.errors import CorruptFileError
 
 SCHEMA = 2
-"""Version of every file the project writes; another version is refused, never guessed at."""
+"""Schema version of all files; a file with another version is refused."""
 
 
 Record = TypeVar("Record")
@@ -20,14 +20,14 @@ _ADAPTERS: dict[Any, TypeAdapter[Any]] = {}
 
 
 def get_adapter(kind: Any) -> TypeAdapter[Any]:
-    """Give the reader and writer of a type, made once."""
+    """Return the cached pydantic adapter that reads and writes a type."""
     if kind not in _ADAPTERS:
         _ADAPTERS[kind] = TypeAdapter(kind)
     return _ADAPTERS[kind]
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Replace a file as one act: readers see the old text or the new, never a part of either."""
+    """Replace a file atomically: readers see the whole old text or the whole new one."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary.write_text(text, encoding="utf-8")
@@ -43,11 +43,15 @@ def write_record(path: Path, record: Any) -> None:
 def read_record(path: Path, kind: type[Record]) -> Record | None:
     """Read a dataclass that `write_record` wrote.
 
+    Args:
+        path: The file.
+        kind: The dataclass.
+
     Returns:
-        The record, or None where there is no file.
+        The record, or None if the file does not exist.
 
     Raises:
-        CorruptFileError: The file is there but is not such a record.
+        CorruptFileError: The file is not a valid record of this type and schema version.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -56,29 +60,29 @@ def read_record(path: Path, kind: type[Record]) -> Record | None:
     except ValueError as error:
         raise make_corrupt_error(path, str(error)) from error
     if not isinstance(content, dict) or content.pop("schema", None) != SCHEMA:
-        raise make_corrupt_error(path, f"it is no record of schema {SCHEMA}")
+        raise make_corrupt_error(path, f"it is not a record of schema {SCHEMA}")
     try:
         record: Record = get_adapter(kind).validate_python(content)
     except ValidationError as error:
-        raise make_corrupt_error(path, f"{error.error_count()} fields do not fit {kind.__name__}") from error
+        raise make_corrupt_error(path, f"{error.error_count()} fields are not valid for {kind.__name__}") from error
     return record
 
 
 def append_line(path: Path, text: str) -> None:
-    """Append one line in one write; a part of a line left by a killed writer is cut off first."""
+    """Append one line in one write, after removing an incomplete line that a killed writer left."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab+") as file:
         if file.tell():
             file.seek(-1, os.SEEK_END)
             if file.read(1) != b"\n":
-                # A line cut short holds nothing that was ever read, so dropping it loses nothing.
+                # Readers ignore an incomplete line, so no reader has seen what is removed.
                 file.seek(0)
                 file.truncate(file.read().rfind(b"\n") + 1)
         file.write(text.encode() + b"\n")
 
 
 def read_lines(path: Path) -> list[str]:
-    """Read up to the last whole line; empty where there is no file."""
+    """Read all complete lines; an empty list if the file does not exist."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:
@@ -87,15 +91,15 @@ def read_lines(path: Path) -> list[str]:
 
 
 def make_corrupt_error(path: Path, why: str) -> CorruptFileError:
-    """Make the error of a file that cannot be read."""
+    """Make the error for an unreadable file; `why` is the reason."""
     return CorruptFileError(
-        f"{path} cannot be read: {why}. Nothing was changed; restore the file, or move its folder away "
-        f"to have that part done again."
+        f"{path} cannot be read: {why}. Nothing was changed: restore the file, or move its folder away and run the "
+        f"command again to repeat this part."
     )
 
 
 def get_stamp(path: Path) -> tuple[int, ...]:
-    """What tells a file's versions apart without reading it; the same for every file that is not there."""
+    """Return modification time (ns), size (bytes) and inode, which change when a file is replaced; zeros if missing."""
     try:
         stat = path.stat()
     except FileNotFoundError:

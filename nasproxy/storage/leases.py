@@ -1,4 +1,4 @@
-"""Leases: locks on files that last as long as the process that holds them."""
+"""Leases: file locks that the kernel releases when the process that holds them ends."""
 
 import fcntl
 import os
@@ -13,22 +13,22 @@ _HELD: set[int] = set()
 """Descriptors of the leases that this process holds."""
 
 
-def _let_go() -> None:
-    """Close what a fork has copied: the kernel holds a lock for as long as anybody has its descriptor."""
+def _close_forked_copies() -> None:
+    """Close descriptors that a fork copied: the kernel keeps a lock until all copies of its descriptor are closed."""
     for descriptor in _HELD:
         os.close(descriptor)
     _HELD.clear()
 
 
-os.register_at_fork(after_in_child=_let_go)
+os.register_at_fork(after_in_child=_close_forked_copies)
 
 
 class Lease:
-    """A lock on a file that lasts as long as its process holds it, and not longer.
+    """A file lock that ends at the latest with the process that holds it.
 
-    One owner at a time, or several that share it; processes that the owner forks do not hold it on. The file
-    names the last owner for the error message only: whether the lease is held is the kernel's word, so a dead
-    owner never blocks anyone.
+    It has one exclusive owner, or several shared owners; processes forked by an owner do not hold it. The file
+    contains the last owner, for error messages only: the kernel decides whether the lease is held, so a dead owner
+    never blocks anyone.
     """
 
     def __init__(self, path: Path) -> None:
@@ -36,14 +36,14 @@ class Lease:
         self._descriptor: int | None = None
 
     def acquire(self, *, shared: bool = False, wait_seconds: float | None = 0.0) -> bool:
-        """Take the lease.
+        """Acquire the lease.
 
         Args:
-            shared: Hold it together with others that share it.
-            wait_seconds: How long to try; None waits for ever.
+            shared: Acquire it together with other shared owners.
+            wait_seconds: Seconds to wait for it; None waits without limit.
 
         Returns:
-            Whether it is held now.
+            Whether it was acquired.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
@@ -58,20 +58,20 @@ class Lease:
         return True
 
     def release(self) -> None:
-        """Give the lease back; nothing happens if it is not held."""
+        """Release the lease; does nothing if it is not held."""
         if self._descriptor is not None:
             _HELD.discard(self._descriptor)
             os.close(self._descriptor)
             self._descriptor = None
 
     def owner_pid(self) -> int | None:
-        """Process id of whoever took it last, if that was on this machine."""
-        words = self.owner().split()
-        is_here = len(words) == 4 and words[3] == os.uname().nodename
-        return int(words[1]) if is_here else None
+        """Return the process id of the last owner; None if it ran on another machine or is unknown."""
+        parts = self.owner().split()  # "process PID on HOST"
+        is_on_this_host = len(parts) == 4 and parts[3] == os.uname().nodename
+        return int(parts[1]) if is_on_this_host else None
 
     def owner(self) -> str:
-        """Who took it last, in words."""
+        """Describe the last owner: its process id and host."""
         try:
             return self.path.read_text(encoding="utf-8").strip() or "another process"
         except OSError:
@@ -79,10 +79,15 @@ class Lease:
 
     @contextmanager
     def hold(self, what: str, *, shared: bool = False, wait_seconds: float | None = 0.0) -> Iterator[None]:
-        """Hold the lease for a block.
+        """Hold the lease during a block.
+
+        Args:
+            what: What the lease protects, for the error message.
+            shared: Acquire it together with other shared owners.
+            wait_seconds: Seconds to wait for it; None waits without limit.
 
         Raises:
-            StudyBusyError: Somebody else holds it; `what` says of what.
+            StudyBusyError: Another process holds it.
         """
         if not self.acquire(shared=shared, wait_seconds=wait_seconds):
             raise StudyBusyError(
@@ -96,7 +101,7 @@ class Lease:
 
 
 def _lock(descriptor: int, kind: int, wait_seconds: float | None) -> bool:
-    """Lock an open file within so many seconds; the kernel lets those in who wait for ever in the order they came."""
+    """Lock an open file and return whether that succeeded; the kernel serves unlimited waits in order of arrival."""
     if wait_seconds is None:
         fcntl.flock(descriptor, kind)
         return True
@@ -113,7 +118,7 @@ def _lock(descriptor: int, kind: int, wait_seconds: float | None) -> bool:
 
 
 def is_held(path: Path) -> bool:
-    """Whether a living process holds the lease on `path`, alone or with others."""
+    """Return whether a process holds the lease on `path`, exclusive or shared."""
     try:
         descriptor = os.open(path, os.O_RDWR)
     except FileNotFoundError:

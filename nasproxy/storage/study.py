@@ -1,4 +1,4 @@
-"""A study: one design effort, in one folder, worked on by one controller or by the controllers of one sweep."""
+"""A study's folder and record; one controller, or the controllers of one sweep, work on it at a time."""
 
 import errno
 import math
@@ -20,11 +20,11 @@ UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDI
 
 @dataclass(frozen=True)
 class StudyRecord:
-    """What a study was begun with.
+    """Base configuration of a study and its preflighted trials.
 
     Attributes:
         base: The base configuration, by dotted path.
-        preflighted: Digests of trials that were put together once, and need not be again.
+        preflighted: Digests of trials that have passed the preflight and need no other one.
     """
 
     base: Mapping[str, Any]
@@ -33,79 +33,85 @@ class StudyRecord:
 
 @dataclass(frozen=True)
 class StudyFolder:
-    """Where everything of a study lies."""
+    """Paths of a study's files."""
 
     path: Path
 
     @property
     def record(self) -> Path:
-        """What it was begun with."""
+        """The `StudyRecord`."""
         return self.path / "study.json"
 
     @property
     def lease(self) -> Path:
-        """Held by the controllers that work on it."""
+        """Lease of the controllers that work on the study."""
         return self.locks / "study.lock"
 
     @property
     def locks(self) -> Path:
-        """Leases: held by living processes, so that the files themselves mean nothing."""
+        """Folder of the lease files; a lease file without a process that holds it has no effect."""
         return self.path / "locks"
 
     @property
     def trials(self) -> Path:
-        """A folder for each trial."""
+        """Folder with one folder per trial."""
         return self.path / "trials"
 
     @property
     def replayed(self) -> Path:
-        """Which trials were replayed from a table, a line each; they have no folders."""
+        """Trials replayed from a table, one per line; they have no folders."""
         return self.path / "replayed.jsonl"
 
     @property
     def variance(self) -> Path:
-        """The variance measurement."""
+        """Folder of the variance stage."""
         return self.path / "variance"
 
     @property
     def selection(self) -> Path:
-        """The selection of the reference models."""
+        """Folder of the selection of reference models."""
         return self.path / "selection"
 
     @property
     def proxy_tasks(self) -> Path:
-        """A file for each proxy task."""
+        """Folder with one file per proxy task."""
         return self.path / "proxy_search" / "tasks"
 
     @property
     def confirmation(self) -> Path:
-        """A file for each verdict that was confirmed or contradicted."""
+        """Folder with one file per confirmed or contradicted verdict."""
         return self.path / "confirmation"
 
     @property
     def schedules(self) -> Path:
-        """The comparison of schedules."""
+        """Folder of the schedule comparison."""
         return self.path / "schedules"
 
     @property
     def zero_cost(self) -> Path:
-        """Scores of models without training."""
+        """Zero-cost scores of the models."""
         return self.path / "zero_cost.json"
 
     @property
     def estimate(self) -> Path:
-        """What the study was expected to cost."""
+        """Cost estimate that was made before the study."""
         return self.path / "estimate.json"
 
     @property
     def report(self) -> Path:
-        """The page and its pictures."""
+        """Folder of the report page and its figures."""
         return self.path / "report"
 
 
 @dataclass
 class Study:
-    """An open study; nobody else works on it, but for the other jobs of one sweep."""
+    """An open study, leased by this controller or, in a sweep, by its jobs together.
+
+    Attributes:
+        folder: Paths of the study's files.
+        is_shared: Whether the jobs of a sweep share the study.
+        preflighted: Digests of trials that have passed the preflight.
+    """
 
     folder: StudyFolder
     is_shared: bool = False
@@ -113,13 +119,17 @@ class Study:
 
     @contextmanager
     def hold_stage(self, name: str) -> Iterator[None]:
-        """Hold one stage of the study; in a sweep one job leads and the others wait for its result."""
+        """Hold the lease of one stage; in a sweep one job runs the stage and the others wait for its result.
+
+        Raises:
+            StudyBusyError: Another process holds it and the study is not shared.
+        """
         lease = Lease(self.folder.locks / f"{name}.lock")
         with lease.hold(f"stage {name} of study {self.folder.path.name}", wait_seconds=None if self.is_shared else 5.0):
             yield
 
     def add_preflighted(self, digests: Sequence[str]) -> None:
-        """Remember trials that were put together."""
+        """Record trials that have passed the preflight."""
         with self.hold_stage("record"):
             record = read_record(self.folder.record, StudyRecord)
             if record is not None:
@@ -129,18 +139,18 @@ class Study:
 
 @contextmanager
 def open_study(root: Path, name: str, base: Mapping[str, Any] | None, *, is_shared: bool) -> Iterator[Study]:
-    """Open a study, or begin it.
+    """Open or create a study.
 
     Args:
-        root: Where studies live.
-        name: The study's name, its folder's name too.
-        base: The base configuration: all that must stay as it is while the study lasts; None only looks at it.
-        is_shared: Work on it together with the other jobs of a sweep.
+        root: Folder of all studies.
+        name: The study's name, which is also its folder's name.
+        base: The base configuration, which must not change during the study; None opens the study read-only.
+        is_shared: Share the study with the other jobs of a sweep.
 
     Raises:
-        ConfigError: The name is no folder's name, the folder cannot be written, or there is nothing to look at.
+        ConfigError: The name is not valid, the folder cannot be written, or a study to read does not exist.
         StudyBusyError: Another process works on it.
-        StudyChangedError: It was begun with another base configuration.
+        StudyChangedError: It was created with another base configuration.
     """
     if not NAME_PATTERN.fullmatch(name):
         raise ConfigError(f"study must be a name of 1 to 64 letters, digits, '.', '_' or '-', got {name!r}")
@@ -164,7 +174,7 @@ def open_study(root: Path, name: str, base: Mapping[str, Any] | None, *, is_shar
 
 def _known(folder: StudyFolder) -> Study:
     if not folder.record.exists():
-        others = sorted(path.parent.name for path in folder.path.parent.glob("*/study.json"))
+        others = list_studies(folder.path.parent)
         raise ConfigError(
             f"study {folder.path.name} must exist to be looked at, and {folder.path.parent} holds "
             f"{', '.join(others) or 'none'}: name one of them, or begin it with job=design"
@@ -178,7 +188,7 @@ def _begun(folder: StudyFolder, base: Mapping[str, Any], is_shared: bool) -> Stu
         record = read_record(folder.record, StudyRecord)
         has_trials = folder.replayed.exists() or any(folder.trials.glob("*/metrics.jsonl"))
         is_free = not is_shared and not has_trials
-        if record is None or is_free:  # nothing rests on it yet
+        if record is None or is_free:  # no trial depends on the record yet
             record = StudyRecord(flatten(base))
             write_record(folder.record, record)
     changed = list_differences(record.base, flatten(base))
@@ -191,10 +201,15 @@ def _begun(folder: StudyFolder, base: Mapping[str, Any], is_shared: bool) -> Stu
     return study
 
 
-def list_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Each path whose value differs, with both values; a path that is not there is `absent`.
+def list_studies(root: Path) -> list[str]:
+    """List the names of the studies in a folder, sorted; empty where there is no such folder."""
+    return sorted(path.parent.name for path in root.glob("*/study.json"))
 
-    Paths that say where or how fast, not what, may change at any time.
+
+def list_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """List the paths whose values differ, with both values; a missing path is `absent`.
+
+    Paths that do not decide results (`NOT_IDENTITY`) may change at any time and are left out.
     """
     paths = [
         path for path in {**old, **new} if not NOT_IDENTITY.fullmatch(path) and not _equal(old.get(path), new.get(path))

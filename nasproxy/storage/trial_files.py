@@ -1,4 +1,4 @@
-"""The files of one trial: its config, its checks, and the end of a worker that could not write its own."""
+"""Read and write the files of one trial: config, checks, and the status after a worker died."""
 
 import hashlib
 from dataclasses import replace
@@ -23,7 +23,7 @@ from nasproxy.trials.spec import TrialSpec
 
 
 def write_spec(spec: TrialSpec) -> str:
-    """A trial's config as YAML."""
+    """Return a trial's config as YAML."""
     content = get_adapter(TrialSpec).dump_python(spec.applied(), mode="json")
     return yaml.safe_dump({"schema": SCHEMA, "key": spec.key, **content}, sort_keys=False, allow_unicode=True)
 
@@ -32,39 +32,39 @@ def read_spec(path: Path) -> TrialSpec:
     """Read a trial's config.
 
     Raises:
-        CorruptFileError: It is missing, is no trial's, or does not give the key it bears.
+        CorruptFileError: The file is missing or invalid, or its content does not give the key that it states.
     """
     try:
         content = yaml.load(path.read_bytes(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
         key = content.pop("key")
         if content.pop("schema") != SCHEMA:
-            raise make_corrupt_error(path, f"it is no config of schema {SCHEMA}")
+            raise make_corrupt_error(path, f"it is not a config of schema {SCHEMA}")
         spec: TrialSpec = get_adapter(TrialSpec).validate_python(content)
     except (OSError, yaml.YAMLError, KeyError, AttributeError, TypeError, ValidationError) as error:
         raise make_corrupt_error(path, f"{type(error).__name__}: {error}".splitlines()[0]) from error
     if spec.key != key:
         raise make_corrupt_error(
-            path, f"it bears the key {key} but its content gives {spec.key} (another version may have written it)"
+            path, f"it states the key {key}, but its content has {spec.key} (another version may have written it)"
         )
     return spec
 
 
 def digest_config(text: str) -> str:
-    """What a submission says of the config that it means."""
+    """Return the SHA-256 (hex) of a config; a work order carries it, so that a changed config is not run."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def read_checks(path: Path) -> tuple[Check, ...]:
-    """Read a trial's checks up to the last whole line.
+    """Read a trial's checks; an incomplete last line is ignored.
 
     Raises:
-        CorruptFileError: A whole line is no check.
+        CorruptFileError: A complete line is not a check.
     """
     lines = read_lines(path)
     try:
         return tuple(get_adapter(Check).validate_json(line) for line in lines)
     except ValidationError as error:
-        raise make_corrupt_error(path, "a line is no check") from error
+        raise make_corrupt_error(path, "a line is not a check") from error
 
 
 def append_check(path: Path, check: Check) -> None:
@@ -72,15 +72,15 @@ def append_check(path: Path, check: Check) -> None:
     append_line(path, get_adapter(Check).dump_json(check).decode())
 
 
-def settle_status(folder: TrialFolder, *, max_attempts: int, why: str = "its worker ended without a word") -> Status:
-    """The status of a trial without a living worker: one that died counts as a lost attempt.
+def settle_status(folder: TrialFolder, *, max_attempts: int, why: str = "its worker ended without a status") -> Status:
+    """Compute the status of a trial without a living worker; a worker that died counts as a lost attempt.
 
-    Only whoever holds the trial's lock may call this, and write what it returns.
+    Only the holder of the trial's lock may call this and write the result.
 
     Args:
-        folder: The trial's.
-        max_attempts: Failures after which it is given up.
-        why: What is known of a worker's death.
+        folder: Folder of the trial.
+        max_attempts: Consecutive failures without a new check after which the trial fails.
+        why: Reason of the worker's death, for the status message.
     """
     status = read_record(folder.status, Status) or Status()
     if status.state is not State.RUNNING:
@@ -90,23 +90,29 @@ def settle_status(folder: TrialFolder, *, max_attempts: int, why: str = "its wor
 
 
 def read_last_step(folder: TrialFolder) -> int:
-    """The last step of a trial that was checked; 0 before the first check."""
+    """Read the step of a trial's last check; 0 before the first one."""
     checks = read_checks(folder.metrics)
     return checks[-1].step if checks else 0
 
 
 def measure_wall_seconds(folder: TrialFolder, status: Status) -> float:
-    """Time of a trial's workers, one that died without a word included, up to its last sign of life."""
+    """Measure the wall time of a trial's workers, in seconds; a dead worker counts up to its last file change."""
     if status.started_at is None:
         return status.wall_seconds
-    last_sign = max(path.stat().st_mtime for path in (folder.status, folder.metrics) if path.exists())
-    return status.wall_seconds + max(0.0, last_sign - status.started_at)
+    last_heartbeat = max(path.stat().st_mtime for path in (folder.status, folder.metrics) if path.exists())
+    return status.wall_seconds + max(0.0, last_heartbeat - status.started_at)
 
 
 def retry_failed_trials(root: Path) -> int:
-    """Give trials that crashed or were lost another set of attempts; returns how many.
+    """Give trials that crashed or were lost a new set of attempts.
 
-    Whoever runs the same command again has mended something, or hopes so; a model's own fault stays.
+    Called when a command is run again: the cause may have been fixed. Out-of-memory and diverged trials stay failed.
+
+    Args:
+        root: Folder of the trials.
+
+    Returns:
+        The number of trials that get new attempts.
     """
     retried = 0
     for path in root.glob("*/status.json"):

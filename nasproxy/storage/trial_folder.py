@@ -1,4 +1,4 @@
-"""The folder of a trial: the one place that knows the names of its files."""
+"""Names of the files in a trial's folder."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,61 +6,61 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class TrialFolder:
-    """Where a trial lives; the one place that knows the names of its files."""
+    """Paths of a trial's files; no other module spells their names."""
 
     path: Path
 
     @property
     def config(self) -> Path:
-        """All that decides the result."""
+        """The trial's specification: all that decides its result."""
         return self.path / "config.yaml"
 
     @property
     def metrics(self) -> Path:
-        """One check a line."""
+        """Checks, one per line."""
         return self.path / "metrics.jsonl"
 
     @property
     def request(self) -> Path:
-        """From the controller."""
+        """The controller's request."""
         return self.path / "request.json"
 
     @property
     def status(self) -> Path:
-        """From the worker."""
+        """Status, written by the worker."""
         return self.path / "status.json"
 
     @property
     def heartbeat(self) -> Path:
-        """Touched by the trainer while it trains; empty."""
+        """Empty file that the trainer touches while it trains."""
         return self.path / "heartbeat"
 
     @property
     def retries(self) -> Path:
-        """From the controller: the trials that stand in for this one, which has failed."""
+        """Links to the retries of this failed trial, written by the controller."""
         return self.path / "retries.json"
 
     @property
     def latency(self) -> Path:
-        """Measured latency."""
+        """Measured latency of the model."""
         return self.path / "latency.json"
 
     @property
     def checkpoints(self) -> Path:
-        """Where to continue from."""
+        """Folder of checkpoints."""
         return self.path / "checkpoints"
 
     @property
     def weights(self) -> Path:
-        """What the last check scored, for `load_state_dict`; there once a training has reached its end."""
+        """Weights of the last check, for `load_state_dict`; exists once the training has ended."""
         return self.checkpoints / "weights.pt"
 
     @property
     def lock(self) -> Path:
-        """Held by the living worker."""
+        """Lease of the running worker."""
         return self.path / "worker.lock"
 
     @property
     def log(self) -> Path:
-        """What the worker printed."""
+        """Output of the worker."""
         return self.path / "worker.log"

@@ -1,4 +1,4 @@
-"""Where a study's trials live: folders on a local disk, or this process's memory."""
+"""Stores of a study's trials: folders on a local disk, or this process's memory."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
@@ -16,73 +16,77 @@ UNLIMITED = Request()
 
 
 class TrialStore(Protocol):
-    """Where a study's trials live: folders or memory here; objects in a bucket elsewhere."""
+    """Protocol of all stores of trials."""
 
     def create(self, spec: TrialSpec) -> str:
-        """Make the trial known, once; the same spec again changes nothing. Returns the digest of its config."""
+        """Create the trial if it does not exist and return the digest of its config."""
         ...
 
     def keys(self) -> list[str]:
-        """Keys of all trials, sorted."""
+        """List the keys of all trials, sorted."""
         ...
 
     def spec(self, key: str) -> TrialSpec:
-        """What the trial is."""
+        """Read the trial's specification."""
         ...
 
     def read(self, key: str) -> TrialRecord:
-        """What is known of the trial and of those that stand in for it; an unknown one is pending without checks."""
+        """Read the record of the trial merged with those of its retries; an unknown trial is pending without checks."""
         ...
 
     def read_alone(self, key: str) -> TrialRecord:
-        """What the trial itself did, whichever stands in for it."""
+        """Read the record of the trial without its retries' checks."""
         ...
 
     def link_retries(self, key: str, retries: tuple[RetryLink, ...]) -> None:
-        """Have others stand in for a trial that has failed, each for the one before, in place of any that did."""
+        """Link a failed trial to its retries, each for the trial before; replaces earlier links."""
         ...
 
     def request(self, key: str, request: Request) -> None:
-        """Ask something of the trial, in place of what was asked before."""
+        """Replace the trial's request."""
         ...
 
 
 class _RetryReadingStore(ABC):
-    """Reads a trial together with those that stand in for it."""
+    """Merges the record of a trial with those of its retries; subclasses read single records."""
 
     def __init__(self) -> None:
-        self._followed: dict[str, tuple[list[TrialRecord], TrialRecord]] = {}
+        self._merged: dict[str, tuple[list[TrialRecord], TrialRecord]] = {}
 
     @abstractmethod
     def read_alone(self, key: str) -> TrialRecord:
-        """What the trial itself did."""
+        """Read the record of the trial without its retries' checks."""
 
     def read(self, key: str) -> TrialRecord:
-        """What is known of the trial and of those that stand in for it."""
+        """Read the record of the trial merged with those of its retries; merged again only after a change."""
         first = self.read_alone(key)
         if not first.retries:
             return first
-        records = [first, *(self.read_alone(by.key) for by in first.retries)]
-        known, _ = self._followed.get(key, ([], PENDING))
-        if len(known) != len(records) or any(a is not b for a, b in zip(known, records, strict=True)):
-            self._followed[key] = records, merge_records(records)
-        return self._followed[key][1]
+        records = [first, *(self.read_alone(retry.key) for retry in first.retries)]
+        cached, _ = self._merged.get(key, ([], PENDING))
+        if len(cached) != len(records) or any(old is not new for old, new in zip(cached, records, strict=True)):
+            self._merged[key] = records, merge_records(records)
+        return self._merged[key][1]
 
 
 class FolderTrialStore(_RetryReadingStore):
-    """Trials as folders on a local disk, each file read again only when it has changed."""
+    """Trials as folders on a local disk; a file is read again only if it has changed.
+
+    Args:
+        root: Folder of the trials.
+    """
 
     def __init__(self, root: Path) -> None:
         super().__init__()
         self.root = root
-        self._read: dict[str, tuple[tuple[int, ...], TrialRecord]] = {}
+        self._cache: dict[str, tuple[tuple[int, ...], TrialRecord]] = {}
 
     def folder(self, key: str) -> TrialFolder:
-        """The folder of one trial."""
+        """Return the paths of one trial's files."""
         return TrialFolder(self.root / key)
 
     def create(self, spec: TrialSpec) -> str:
-        """Write the trial's config unless it stands there already; returns the digest of the config."""
+        """Write the trial's config, unless it exists with the same content, and return the digest of the config."""
         text = write_spec(spec)
         path = self.folder(spec.key).config
         if not path.exists() or path.read_text(encoding="utf-8") != text:
@@ -90,28 +94,28 @@ class FolderTrialStore(_RetryReadingStore):
         return digest_config(text)
 
     def keys(self) -> list[str]:
-        """Keys of all trials that were created, sorted."""
+        """List the keys of all created trials, sorted."""
         return sorted(path.parent.name for path in self.root.glob("*/config.yaml"))
 
     def spec(self, key: str) -> TrialSpec:
-        """Read what the trial is.
+        """Read the trial's specification.
 
         Raises:
-            CorruptFileError: The config is missing or is no trial's.
+            CorruptFileError: The config is missing or invalid.
         """
         return read_spec(self.folder(key).config)
 
     def read_alone(self, key: str) -> TrialRecord:
-        """Read status and checks, and of a failed trial what stands in for it."""
+        """Read status and checks and, for a failed trial, the links to its retries."""
         folder = self.folder(key)
         version = (*get_stamp(folder.status), *get_stamp(folder.metrics), *get_stamp(folder.retries))
-        known = self._read.get(key)
-        if known is None or known[0] != version:
-            known = self._read[key] = (version, _record(folder))
-        return known[1]
+        cached = self._cache.get(key)
+        if cached is None or cached[0] != version:
+            cached = self._cache[key] = (version, _read_folder(folder))
+        return cached[1]
 
     def link_retries(self, key: str, retries: tuple[RetryLink, ...]) -> None:
-        """Write which trials stand in, atomically, unless that is known."""
+        """Replace the links to the retries, atomically, if they differ."""
         if self.read_alone(key).retries != retries:
             write_record(self.folder(key).retries, _Retries(retries))
 
@@ -121,7 +125,7 @@ class FolderTrialStore(_RetryReadingStore):
 
 
 class MemoryTrialStore(_RetryReadingStore):
-    """Trials in this process's memory: what is replayed can be replayed again, and needs no files."""
+    """Trials in this process's memory, for replays, which can be repeated and need no files."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -130,40 +134,40 @@ class MemoryTrialStore(_RetryReadingStore):
         self._requests: dict[str, Request] = {}
 
     def create(self, spec: TrialSpec) -> str:
-        """Remember the trial; returns the digest of what it is."""
+        """Keep the trial and return its digest."""
         self._specs.setdefault(spec.key, spec)
         return spec.digest
 
     def keys(self) -> list[str]:
-        """Keys of all trials that were created, sorted."""
+        """List the keys of all created trials, sorted."""
         return sorted(self._specs)
 
     def spec(self, key: str) -> TrialSpec:
-        """What the trial is.
+        """Return the trial's specification.
 
         Raises:
-            KeyError: It was never created.
+            KeyError: The trial was never created.
         """
         return self._specs[key]
 
     def read_alone(self, key: str) -> TrialRecord:
-        """What the trial itself did."""
+        """Return the record of the trial without its retries' checks."""
         return self._records.get(key, PENDING)
 
     def link_retries(self, key: str, retries: tuple[RetryLink, ...]) -> None:
-        """Remember which trials stand in."""
+        """Replace the links to the retries."""
         self._records[key] = replace(self.read_alone(key), retries=retries)
 
     def request(self, key: str, request: Request) -> None:
         """Replace the trial's request."""
         self._requests[key] = request
 
-    def asked(self, key: str) -> Request:
-        """What is asked of the trial: to run to its end, where nothing else is."""
+    def get_request(self, key: str) -> Request:
+        """Return the trial's request; without one it runs to its end."""
         return self._requests.get(key, UNLIMITED)
 
     def write(self, key: str, record: TrialRecord) -> None:
-        """Replace what is known of the trial; only its backend calls this."""
+        """Replace the trial's record; only its backend calls this."""
         self._records[key] = record
 
 
@@ -172,7 +176,7 @@ class _Retries:
     retries: tuple[RetryLink, ...]
 
 
-def _record(folder: TrialFolder) -> TrialRecord:
+def _read_folder(folder: TrialFolder) -> TrialRecord:
     status = read_record(folder.status, Status) or Status()
     linked = read_record(folder.retries, _Retries) if status.state is State.FAILED else None
     return TrialRecord(status, read_checks(folder.metrics), () if linked is None else linked.retries)

@@ -1,4 +1,4 @@
-"""Zero-cost scores: what can be said of a model without training it. Kept with the study, and never measured twice."""
+"""Zero-cost scores of untrained models, stored with the study and measured once per model."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,12 +10,12 @@ from nasproxy.trials.spec import Architecture, to_canonical_json
 
 @dataclass(frozen=True)
 class ZeroCost:
-    """Scores of an untrained model; a higher one is to mean a better model.
+    """Scores of an untrained model, higher meant to predict a better model.
 
     Attributes:
-        parameters: Numbers that training would change.
-        flops: Floating-point operations for one image, 2 a multiply-add; None where they cannot be counted.
-        synflow: Synaptic flow; None where the model cannot be scored by it.
+        parameters: Number of trainable parameters.
+        flops: Floating-point operations for one image, 2 per multiply-add; None if they cannot be counted.
+        synflow: Synaptic flow; None if it cannot be computed for the model.
     """
 
     parameters: int
@@ -24,23 +24,23 @@ class ZeroCost:
 
     @property
     def size(self) -> int:
-        """What a training step should grow with: operations, or parameters where these are not known."""
+        """Size that the time of a training step scales with: FLOPs, or parameters if FLOPs are unknown."""
         return self.parameters if self.flops is None else self.flops
 
 
 @dataclass(frozen=True)
 class ZeroCostScores:
-    """Scores by architecture, as canonical JSON; None for a model that could not be scored."""
+    """Scores by architecture as canonical JSON; None for a model that could not be scored."""
 
     scores: Mapping[str, ZeroCost | None] = field(default_factory=dict)
 
     def of(self, architecture: Architecture) -> ZeroCost | None:
-        """The scores of an architecture; None where it has none."""
+        """Return the scores of an architecture; None if it has none."""
         return self.scores.get(to_canonical_json(architecture))
 
 
 def read_scores(path: Path) -> ZeroCostScores:
-    """The scores that a study has; none where it has no file of them.
+    """Read a study's scores; empty if the file does not exist.
 
     Raises:
         CorruptFileError: The file cannot be read.
@@ -53,20 +53,23 @@ def add_scores(
     architectures: Sequence[Architecture],
     measure: Callable[[Sequence[Architecture]], Sequence[ZeroCost | None]],
 ) -> ZeroCostScores:
-    """Score the architectures that have not been scored before, and keep the scores.
+    """Score the architectures that have no scores yet and store the scores.
 
     Args:
         path: The study's file of scores.
-        architectures: At proxy task `full`.
-        measure: Scores models, in their order.
+        architectures: Architectures, scored at proxy task `full`.
+        measure: Function that scores models, in order.
+
+    Returns:
+        All scores of the study.
 
     Raises:
         CorruptFileError: The file cannot be read.
     """
-    known = read_scores(path)
-    new = {text: each for each in architectures if (text := to_canonical_json(each)) not in known.scores}
+    stored = read_scores(path)
+    new = {text: each for each in architectures if (text := to_canonical_json(each)) not in stored.scores}
     if new:
         measured = dict(zip(new, measure(list(new.values())), strict=True))
-        known = ZeroCostScores({**known.scores, **measured})
-        write_record(path, known)
-    return known
+        stored = ZeroCostScores({**stored.scores, **measured})
+        write_record(path, stored)
+    return stored

@@ -1,1 +1,1 @@
-"""Who watches a study: the console, CSV files, Weights & Biases."""
+"""Trackers, which receive a study's events: console, CSV files, Weights & Biases."""

@@ -1,4 +1,4 @@
-"""The study's tables as cells: what CSV files and Weights & Biases can both hold."""
+"""Convert the study's tables to cells that both CSV files and Weights & Biases can store."""
 
 import enum
 from collections.abc import Mapping, Sequence
@@ -10,18 +10,18 @@ Rows = Sequence[Mapping[str, Any]]
 
 
 def list_columns(rows: Rows) -> list[str]:
-    """Names of all columns, in the order in which they first appear.
+    """List the names of all columns in order of first appearance.
 
-    >>> columns([{"name": "full"}, {"name": "half", "tau": 0.7}])
+    >>> list_columns([{"name": "full"}, {"name": "half", "tau": 0.7}])
     ['name', 'tau']
     """
     return list(dict.fromkeys(str(name) for row in rows for name in row))
 
 
 def make_cell(value: Any) -> Any:
-    """A value as one cell: numbers and texts as they are, whatever is nested as canonical JSON.
+    """Convert a value to one cell: numbers and strings unchanged, nested values as canonical JSON.
 
-    >>> cell({"width": 2, "depth": 1})
+    >>> make_cell({"width": 2, "depth": 1})
     '{"depth":1,"width":2}'
     """
     if isinstance(value, enum.Enum):
@@ -32,6 +32,6 @@ def make_cell(value: Any) -> Any:
 
 
 def make_cells(rows: Rows) -> list[list[Any]]:
-    """The rows in the order of `list_columns`; None where a row lacks a column."""
+    """Convert rows to cells in the order of `list_columns`; None where a row lacks a column."""
     names = list_columns(rows)
     return [[make_cell(row.get(name)) for name in names] for row in rows]

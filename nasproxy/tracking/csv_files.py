@@ -1,4 +1,4 @@
-"""Every check of every trial, and the study's tables, as CSV files."""
+"""Write every check of every trial, and the study's tables, to CSV files."""
 
 import csv
 import io
@@ -26,13 +26,13 @@ FIELDS = (
 class CsvTracker:
     """Writes `tracking/trials.csv`, a row for each check, and `tracking/TABLE.csv` for each table of the study.
 
-    A row's state is the trial's when the row was written. A failure that brings no new check gets a row
-    without step and score, and names the trial that stands in for the failed one, if any. The file is
-    continued after a restart, and shared by the jobs of a sweep: no check is written twice.
+    A row's state is the trial's state when the row was written. A failure without a new check gets a row
+    without step and score, with the key of the retry, if any. The file is continued after a restart and
+    shared by the jobs of a sweep: no check is written twice.
     """
 
     def __init__(self, *, study: Path) -> None:
-        """Begin or continue the files.
+        """Create or continue the files.
 
         Args:
             study: The study's folder.
@@ -44,70 +44,70 @@ class CsvTracker:
         self._failed: set[str] = set()
 
     def progress(self, progress: Progress, running: Set[str]) -> None:
-        """Nothing to write."""
+        """Do nothing: CSV files hold checks and tables only."""
 
     def say(self, message: str) -> None:
-        """Nothing to write."""
+        """Do nothing: CSV files hold checks and tables only."""
 
     def trial(self, spec: TrialSpec, record: TrialRecord) -> None:
-        """Append the checks that are not there yet.
+        """Append the checks that are not in the file yet.
 
         Raises:
-            CorruptFileError: The file is not one that this version writes.
+            CorruptFileError: The file does not have the format of this version.
         """
         with self._lines.turn() as lines:
-            self._remember(lines)
+            self._read_rows(lines)
             rows = self._new_rows(spec, record)
             if rows:
                 header = [] if self._has_header else [FIELDS]
-                self._lines.append(_written([*header, *rows]).splitlines())
+                self._lines.append(_format_csv([*header, *rows]).splitlines())
                 self._has_header = True
-                self._note(spec.key, record.step, record.status.state.value)
+                self._remember_row(spec.key, record.step, record.status.state.value)
 
     def decided(self, state: object) -> None:
-        """Do nothing: decisions are told in words."""
+        """Do nothing: CSV files hold checks and tables only."""
 
     def result(self, tables: Mapping[str, Rows], pictures: Sequence[Path]) -> None:
-        """Write each table, in place of its last version."""
+        """Write each table, replacing its previous version."""
         for name, rows in tables.items():
             file_name = f"{name}_table.csv" if name == CHECKS else f"{name}.csv"
-            replace_text(self._folder / file_name, _written([list_columns(rows), *make_cells(rows)]))
+            replace_text(self._folder / file_name, _format_csv([list_columns(rows), *make_cells(rows)]))
 
     def close(self) -> None:
-        """Nothing is open between two calls."""
+        """Do nothing: no file is open between two calls."""
 
     def _new_rows(self, spec: TrialSpec, record: TrialRecord) -> list[list[Any]]:
         known = self._last_step.get(spec.key, 0)
         new: list[Check | None] = [check for check in record.checks if check.step > known]
         if not new and record.is_failed and spec.key not in self._failed:
             new = [None]
-        return _rows(spec, new, record) if new else []
+        return _make_rows(spec, new, record) if new else []
 
-    def _remember(self, lines: list[str]) -> None:
+    def _read_rows(self, lines: list[str]) -> None:
         if lines and not self._has_header:
             if lines[0] != ",".join(FIELDS):
                 raise CorruptFileError(
                     f"{self._lines.path} needs the columns {', '.join(FIELDS)}, got {lines[0][:200]!r}: it was "
-                    f"written by another version or another program; move it away to have a new one begun"
+                    f"written by another version or program; move it away to start a new file"
                 )
             self._has_header = True
             lines = lines[1:]
         try:
             for row in csv.DictReader(lines, fieldnames=FIELDS):
-                self._note(row["key"], int(row["step"] or 0), row["state"])
+                self._remember_row(row["key"], int(row["step"] or 0), row["state"])
         except ValueError as error:
             raise CorruptFileError(
-                f"{self._lines.path} needs a whole number or nothing as step, got a row that differs ({error}): "
-                f"restore the file, or move it away to have a new one begun"
+                f"{self._lines.path} needs an integer or an empty cell as step, got another value ({error}): "
+                f"restore the file, or move it away to start a new file"
             ) from error
 
-    def _note(self, key: str, step: int, state: str) -> None:
+    def _remember_row(self, key: str, step: int, state: str) -> None:
         self._last_step[key] = max(step, self._last_step.get(key, 0))
         if state == State.FAILED.value:
             self._failed.add(key)
 
 
-def _rows(spec: TrialSpec, checks: Sequence[Check | None], record: TrialRecord) -> list[list[Any]]:
+def _make_rows(spec: TrialSpec, checks: Sequence[Check | None], record: TrialRecord) -> list[list[Any]]:
     task, status = spec.proxy_task, record.status
     what = [spec.key, spec.split.value, spec.seed, *(getattr(task, name) for name in DIMENSIONS)]
     what += [
@@ -123,7 +123,7 @@ def _rows(spec: TrialSpec, checks: Sequence[Check | None], record: TrialRecord) 
     ]
 
 
-def _written(rows: Iterable[Iterable[Any]]) -> str:
+def _format_csv(rows: Iterable[Iterable[Any]]) -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue()

@@ -1,4 +1,4 @@
-"""A file of whole lines that the jobs of a sweep append to, one at a time."""
+"""A file of complete lines, to which the jobs of a sweep append one at a time."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,9 +9,9 @@ from nasproxy.storage.leases import Lease
 
 
 class SharedLines:
-    """Reads only what is new, and appends whole lines; a line cut short by a kill never counts.
+    """Appends complete lines and reads the new lines of other processes; a line truncated by a kill is ignored.
 
-    Not for several threads at once.
+    Not thread-safe.
     """
 
     def __init__(self, path: Path) -> None:
@@ -20,18 +20,18 @@ class SharedLines:
 
     @contextmanager
     def turn(self) -> Iterator[list[str]]:
-        """Keep all others from appending; gives the lines that others wrote since the last turn."""
+        """Hold the exclusive right to append; yields the lines that others wrote since the last turn."""
         lease = Lease(self.path.with_name(f".{self.path.name}.lock"))
         with lease.hold(str(self.path), wait_seconds=None):
-            yield self._new_lines()
+            yield self._read_new_lines()
 
     def append(self, lines: Sequence[str]) -> None:
-        """Append lines in one write, during a turn."""
+        """Append lines in one write; only valid during a turn."""
         if lines:
             append_line(self.path, "\n".join(lines))
             self._read_to = self.path.stat().st_size
 
-    def _new_lines(self) -> list[str]:
+    def _read_new_lines(self) -> list[str]:
         try:
             with self.path.open("rb") as file:
                 file.seek(self._read_to)
@@ -40,5 +40,5 @@ class SharedLines:
             return []
         whole = content[: content.rfind(b"\n") + 1]
         self._read_to += len(whole)
-        # Only \n ends a line: splitlines would also split at separators inside of texts.
+        # Only \n ends a line: splitlines would also split at separators inside strings.
         return whole.decode("utf-8").split("\n")[:-1]

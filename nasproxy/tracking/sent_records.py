@@ -1,4 +1,4 @@
-"""What Weights & Biases has been told, on disk, so that a resumed study tells only what is new."""
+"""Journal of what was sent to Weights & Biases, so that a resumed study sends only what is new."""
 
 import json
 import threading
@@ -13,7 +13,7 @@ from nasproxy.trials.records import State
 
 @dataclass(frozen=True)
 class SentTrial:
-    """What was told of a trial: its checks up to a step, and the state it had."""
+    """What was sent of a trial: its checks up to `step`, and its state then."""
 
     step: int = 0
     state: State = State.PENDING
@@ -21,23 +21,23 @@ class SentTrial:
 
 @dataclass
 class SentEvents:
-    """The steps of the controller's run, in order.
+    """Events of the controller's run, one step each, in order.
 
     Attributes:
-        lines: Each event's line; None where the event is a result.
-        told: How many of them have been told.
-        result: Digest of the result that was told last.
+        lines: Message of each event; None for a result.
+        sent: Number of events sent.
+        result: Digest of the last result sent.
     """
 
     lines: list[str | None] = field(default_factory=list)
-    told: int = 0
+    sent: int = 0
     result: str | None = None
 
 
 class SentRecords:
-    """One JSON object a line: a trial told up to a step, an event, or how many events have been told.
+    """Journal with one JSON object per line: a trial sent up to a step, an event, or the number of events sent.
 
-    Shared by the jobs of a sweep, and by the threads of one.
+    Shared by the jobs of a sweep, and by the threads of each.
     """
 
     def __init__(self, path: Path) -> None:
@@ -47,47 +47,47 @@ class SentRecords:
         self._events = SentEvents()
 
     def trial(self, key: str) -> SentTrial:
-        """What was told of a trial."""
-        self._share([])
+        """Return what was sent of a trial."""
+        self._exchange([])
         return self._trials.get(key, SentTrial())
 
-    def add_trial(self, key: str, told: SentTrial) -> None:
-        """A trial was told."""
-        self._share([{"trial": key, "step": told.step, "state": told.state.value}])
+    def add_trial(self, key: str, sent: SentTrial) -> None:
+        """Record that a trial was sent."""
+        self._exchange([{"trial": key, "step": sent.step, "state": sent.state.value}])
 
     def events(self) -> SentEvents:
-        """All events, those of other jobs too."""
-        self._share([])
+        """Return all events, including those of other jobs."""
+        self._exchange([])
         return self._events
 
     def add_event(self, line: str | None) -> int:
-        """An event has come, a result where there is no line; returns its number, from 0."""
-        return self._share([{"line": line}]) - 1
+        """Record an event, a result if `line` is None; return its number, from 0."""
+        return self._exchange([{"line": line}]) - 1
 
-    def add_told(self, count: int, result: str | None) -> None:
-        """The first `count` events have been told, the result with this digest last."""
-        self._share([{"told": count, "result": result}])
+    def add_sent(self, count: int, result: str | None) -> None:
+        """Record that the first `count` events were sent, and the digest of the last result among them."""
+        self._exchange([{"told": count, "result": result}])
 
-    def _share(self, entries: list[dict[str, Any]]) -> int:
-        """Read what others wrote, then add own entries; returns the number of events."""
+    def _exchange(self, entries: list[dict[str, Any]]) -> int:
+        """Read the entries of others, then append `entries`; return the number of events."""
         with self._mutex, self._lines.turn() as others:
             own = [json.dumps(entry) for entry in entries]
             self._lines.append(own)
             for line in [*others, *own]:
-                self._take(line)
+                self._apply(line)
             return len(self._events.lines)
 
-    def _take(self, line: str) -> None:
+    def _apply(self, line: str) -> None:
         try:
             entry = json.loads(line)
             if "trial" in entry:
                 self._trials[entry["trial"]] = SentTrial(int(entry["step"]), State(entry["state"]))
             elif "told" in entry:
-                self._events.told, self._events.result = int(entry["told"]), entry["result"]
+                self._events.sent, self._events.result = int(entry["told"]), entry["result"]
             else:
                 self._events.lines.append(entry["line"])
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise CorruptFileError(
                 f"{self._lines.path} needs a JSON object in every line, got {line[:200]!r}: restore the file, or "
-                f"move it away to have everything told to Weights & Biases again"
+                f"move it away to send everything to Weights & Biases again"
             ) from error

@@ -1,4 +1,4 @@
-"""The protocol of all who watch a study; they are told, and never asked."""
+"""The protocol of trackers: they receive a study's events and are never queried."""
 
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
@@ -11,16 +11,16 @@ from nasproxy.trials.spec import TrialSpec
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a stage is.
+    """Progress of a stage.
 
     Attributes:
-        stage: Its name.
-        detail: What it is busy with, such as a proxy task's name.
-        trials_done: Trials of the stage that have come as far as they must.
+        stage: Name of the stage.
+        detail: Its current activity, such as the name of a proxy task.
+        trials_done: Trials that have reached the step requested so far.
         trials_total: Trials of the stage.
         steps_done: Training steps done.
-        steps_total: Training steps at most.
-        tau: Rank correlation at the last check that all models reached.
+        steps_total: Maximum number of training steps.
+        tau: Rank correlation at the last check that all models have reached.
     """
 
     stage: str
@@ -33,73 +33,73 @@ class Progress:
 
 
 class Tracker(Protocol):
-    """Watches a study."""
+    """Receives a study's events."""
 
     def progress(self, progress: Progress, running: Set[str]) -> None:
-        """How far the present stage is, and which trials run; called often."""
+        """Receive the progress of the current stage and the keys of running trials; called often."""
         ...
 
     def trial(self, spec: TrialSpec, record: TrialRecord) -> None:
-        """A trial ended or paused; its record holds all its checks so far, also those told before."""
+        """Receive a trial that ended or paused; its record holds all checks so far, including those sent before."""
         ...
 
     def say(self, message: str) -> None:
-        """Something was decided, in words."""
+        """Receive a message about a decision."""
         ...
 
     def decided(self, state: object) -> None:
-        """A stage has stored its state, after a decision or at its end."""
+        """Receive a stage's state after it was stored, after a decision or at the end of the stage."""
         ...
 
     def result(self, tables: Mapping[str, Sequence[Mapping[str, Any]]], pictures: Sequence[Path]) -> None:
-        """The study's tables, each a list of rows, and its pictures."""
+        """Receive the study's tables, each a list of rows, and its figures."""
         ...
 
     def close(self) -> None:
-        """The controller ends."""
+        """Release resources; called when the controller ends."""
         ...
 
 
 class Trackers:
-    """Several trackers as one, told in order."""
+    """Forwards every event to several trackers in order."""
 
     def __init__(self, trackers: Sequence[Tracker]) -> None:
         self._trackers = tuple(trackers)
 
     def progress(self, progress: Progress, running: Set[str]) -> None:
-        """Tell all."""
+        """Forward the event."""
         for tracker in self._trackers:
             tracker.progress(progress, running)
 
     def trial(self, spec: TrialSpec, record: TrialRecord) -> None:
-        """Tell all."""
+        """Forward the event."""
         for tracker in self._trackers:
             tracker.trial(spec, record)
 
     def say(self, message: str) -> None:
-        """Tell all."""
+        """Forward the event."""
         for tracker in self._trackers:
             tracker.say(message)
 
     def decided(self, state: object) -> None:
-        """Tell all."""
+        """Forward the event."""
         for tracker in self._trackers:
             tracker.decided(state)
 
     def result(self, tables: Mapping[str, Sequence[Mapping[str, Any]]], pictures: Sequence[Path]) -> None:
-        """Tell all."""
+        """Forward the event."""
         for tracker in self._trackers:
             tracker.result(tables, pictures)
 
     def close(self) -> None:
-        """Tell all."""
+        """Forward the event."""
         for tracker in self._trackers:
             tracker.close()
 
 
 class Silent(Trackers):
-    """Nobody watches."""
+    """Discards all events."""
 
     def __init__(self, *, study: Path) -> None:
-        """Take the study's folder, as every configured tracker does, and leave it alone."""
+        """Accept the study's folder, as every configured tracker does; nothing is written to it."""
         super().__init__(())

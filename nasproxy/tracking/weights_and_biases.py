@@ -1,4 +1,4 @@
-"""A study on Weights & Biases: a run for each trial, and one for the controller."""
+"""Log a study to Weights & Biases: one run per trial, and one for the controller."""
 
 import hashlib
 import json
@@ -41,19 +41,19 @@ QUIET = {
     "finish_timeout": 60.0,
     "finish_timeout_raises": True,
 }
-"""Without these a run costs three times as much, and a dead network holds a study up; releases lack some."""
+"""Settings that make a run three times cheaper and bound the wait for a dead network; older releases lack some."""
 
 
 class WandbTracker:
-    """Tells Weights & Biases of a study, in a thread of its own, and lays its files into the study's folder.
+    """Logs a study to Weights & Biases in a separate thread, with all files in the study's folder.
 
-    A trial becomes a run when it is done or has failed; one that is paused may go on many times, so it
-    waits until the controller ends. A run is opened, told everything and finished in one go. The
-    controller's run is open from the first decision to the end; of the jobs of a sweep one at a time
-    holds it, and tells the lines of the others too.
+    A trial becomes a run when it is done or has failed; a paused trial may continue many times, so it is
+    logged when the controller ends. A run is opened, logged and finished in one go. The controller's run is
+    open from the first decision to the end; of the jobs of a sweep, one at a time holds it and logs the
+    messages of the others too.
 
-    What was told is noted in `tracking/wandb.jsonl` after the run was finished. A kill between the two has
-    it told again, under the same run and the same steps.
+    What was sent is recorded in `tracking/wandb.jsonl` after the run has finished. If the process is killed
+    between the two, the same data is sent again, to the same run and steps.
     """
 
     def __init__(
@@ -64,14 +64,14 @@ class WandbTracker:
         entity: str | None = None,
         mode: Literal["auto", "online", "offline"] = "auto",
     ) -> None:
-        """Begin or continue; nothing is sent yet.
+        """Create the tracker; nothing is sent yet.
 
         Args:
             study: The study's folder; its name is the group of all runs.
             project: Project on Weights & Biases.
-            entity: User or team; None for the account's own.
-            mode: Send at once, or write files for `wandb sync`; `auto` sends where there is an API key and
-                WANDB_MODE does not say otherwise.
+            entity: User or team; None for the account's default.
+            mode: `online` sends at once, `offline` writes files for `wandb sync`; `auto` is online if there is an
+                API key and WANDB_MODE does not say otherwise.
 
         Raises:
             MissingExtraError: wandb is not installed.
@@ -93,26 +93,26 @@ class WandbTracker:
         self._result_logged: str | None = None
 
     def progress(self, progress: Progress, running: Set[str]) -> None:
-        """Nothing to tell."""
+        """Do nothing: progress is not logged."""
 
     def trial(self, spec: TrialSpec, record: TrialRecord) -> None:
-        """Tell of a trial that came to its end; keep others for later."""
-        self._submit(self._take_trial, spec, record)
+        """Log a trial that is done or has failed; keep others until the controller ends."""
+        self._submit(self._handle_trial, spec, record)
 
     def say(self, message: str) -> None:
-        """Add a line to the controller's run."""
+        """Log a message to the controller's run."""
         self._journal.add_event(message)
-        self._submit(self._tell_events)
+        self._submit(self._log_events)
 
     def decided(self, state: object) -> None:
-        """Do nothing: decisions are told in words."""
+        """Do nothing: decisions are reported through `say`."""
 
     def result(self, tables: Mapping[str, Rows], pictures: Sequence[Path]) -> None:
-        """Add tables and pictures to the controller's run, unless they are those that it has."""
-        self._submit(self._tell_result, tables, pictures)
+        """Log tables and figures to the controller's run, unless they are unchanged."""
+        self._submit(self._log_result, tables, pictures)
 
     def close(self) -> None:
-        """Tell all that is left, and finish."""
+        """Log everything that is left, and finish."""
         self._submit(self._finish)
         try:
             while self._work:
@@ -125,19 +125,19 @@ class WandbTracker:
             self._work.popleft().result()
         self._work.append(self._worker.submit(work, *arguments))
 
-    # All below runs in the one thread.
+    # The methods below run in the tracker's thread.
 
-    def _take_trial(self, spec: TrialSpec, record: TrialRecord) -> None:
+    def _handle_trial(self, spec: TrialSpec, record: TrialRecord) -> None:
         if record.status.state in FINAL:
             self._unfinished.pop(spec.key, None)
-            self._tell_trial(spec, record)
+            self._log_trial(spec, record)
         else:
             self._unfinished[spec.key] = (spec, record)
 
-    def _tell_trial(self, spec: TrialSpec, record: TrialRecord) -> None:
-        told, state = self._journal.trial(spec.key), record.status.state
-        checks = [check for check in record.checks if check.step > told.step]
-        if not checks and (state is told.state or state not in FINAL):
+    def _log_trial(self, spec: TrialSpec, record: TrialRecord) -> None:
+        sent, state = self._journal.trial(spec.key), record.status.state
+        checks = [check for check in record.checks if check.step > sent.step]
+        if not checks and (state is sent.state or state not in FINAL):
             return
         run = self._open(spec.key, name=name_trial(spec), job_type="trial", config=describe_trial(spec))
         run.define_metric("*", step_metric="step")
@@ -151,19 +151,19 @@ class WandbTracker:
         _finish(run, exit_code=int(record.is_failed))
         self._journal.add_trial(spec.key, SentTrial(record.step, state))
 
-    def _tell_events(self) -> None:
-        if self._has_controller():
+    def _log_events(self) -> None:
+        if self._open_controller():
             self._log_lines(len(self._journal.events().lines))
 
-    def _tell_result(self, tables: Mapping[str, Rows], pictures: Sequence[Path]) -> None:
+    def _log_result(self, tables: Mapping[str, Rows], pictures: Sequence[Path]) -> None:
         digest = _digest(tables, pictures)
-        if not self._has_controller() or digest == self._result_logged:
+        if not self._open_controller() or digest == self._result_logged:
             return
         number = self._journal.add_event(None)
         self._log_lines(number)
-        content = {f"tables/{name}": self._table(rows) for name, rows in tables.items()}
-        content |= {f"pictures/{path.stem}": self._picture(path) for path in pictures}
-        with _staged_in(self._folder / "wandb"):
+        content = {f"tables/{name}": self._make_table(rows) for name, rows in tables.items()}
+        content |= {f"pictures/{path.stem}": self._make_picture(path) for path in pictures}
+        with _stage_tables_in(self._folder / "wandb"):
             self._controller.log(content, step=number)
         self._events_logged, self._result_logged = number + 1, digest
 
@@ -174,26 +174,26 @@ class WandbTracker:
                 self._controller.log({"line": number, "decision": lines[number]}, step=number)
         self._events_logged = max(self._events_logged, end)
 
-    def _has_controller(self) -> bool:
-        """Open the controller's run, unless it is open or another job of a sweep holds it."""
+    def _open_controller(self) -> bool:
+        """Open the controller's run unless another job of a sweep holds it; return whether it is open here."""
         if self._controller is None and self._lease.acquire():
             self._controller = self._open("controller", name=self._study, job_type="controller")
             events = self._journal.events()
-            self._events_logged, self._result_logged = events.told, events.result
+            self._events_logged, self._result_logged = events.sent, events.result
         return self._controller is not None
 
     def _finish(self) -> None:
         for spec, record in self._unfinished.values():
-            self._tell_trial(spec, record)
+            self._log_trial(spec, record)
         events = self._journal.events()
-        if events.told < len(events.lines):
-            self._tell_events()
+        if events.sent < len(events.lines):
+            self._log_events()
         self._finish_controller()
 
     def _finish_controller(self) -> None:
         if self._controller is not None:
             _finish(self._controller, exit_code=0)
-            self._journal.add_told(self._events_logged, self._result_logged)
+            self._journal.add_sent(self._events_logged, self._result_logged)
             self._controller = None
             self._lease.release()
 
@@ -207,14 +207,14 @@ class WandbTracker:
             return self._init(what, **about)
 
     def _go_offline(self, reason: str) -> None:
-        """Go on without a network: it must not end a study."""
+        """Switch to offline mode: a missing network must not end a study."""
         _warn(
-            f"Weights & Biases cannot be reached ({reason}): from here on its runs are written to "
-            f"{self._folder / 'wandb'}; upload them with `wandb sync` and the folders offline-run-* there"
+            f"Weights & Biases cannot be reached ({reason}): further runs are written to {self._folder / 'wandb'}; "
+            f"upload them with `wandb sync` and the offline-run-* folders there"
         )
         self._mode = "offline"
         self._finish_controller()
-        # An id that could not be opened stays taken until wandb's own process is renewed.
+        # An id that could not be opened stays reserved until wandb's service process is restarted.
         self._wandb.teardown()
 
     def _init(self, what: str, **about: Any) -> Any:
@@ -232,17 +232,17 @@ class WandbTracker:
             **about,
         )
 
-    def _table(self, rows: Rows) -> Any:
+    def _make_table(self, rows: Rows) -> Any:
         return self._wandb.Table(columns=list_columns(rows), data=make_cells(rows), allow_mixed_types=True)
 
-    def _picture(self, path: Path) -> Any:
+    def _make_picture(self, path: Path) -> Any:
         if path.suffix.lower() in (".svg", ".html"):
             return self._wandb.Html(path.read_text(encoding="utf-8"), inject=False)
         return self._wandb.Image(str(path))
 
 
 def make_run_id(study: str, what: str) -> str:
-    """Id of a run, the same after every restart.
+    """Return the id of a run, which is the same after every restart.
 
     Args:
         study: The study's name.
@@ -252,12 +252,12 @@ def make_run_id(study: str, what: str) -> str:
 
 
 def name_trial(spec: TrialSpec) -> str:
-    """What a reader sees of a trial's run: `data50 search seed 1 3f9a2c`."""
+    """Name a trial's run, such as `data50 search seed 1 3f9a2c`."""
     return f"{spec.proxy_task.default_name} {spec.split.value} seed {spec.seed} {spec.key[:6]}"
 
 
 def describe_trial(spec: TrialSpec) -> dict[str, Any]:
-    """All that decides a trial's result, overrides applied."""
+    """Return everything that determines a trial's result, with overrides applied."""
     config: dict[str, Any] = json.loads(
         to_canonical_json(
             {
@@ -290,7 +290,7 @@ def _mode(wanted: str, settings: Any) -> str:
     has_key = _has_key(settings)
     if wanted == "online" and not has_key:
         raise ConfigError(
-            "tracking.mode=online needs an API key of Weights & Biases, and there is none: run `wandb login`, set "
+            "tracking.mode=online needs an API key of Weights & Biases, got none: run `wandb login`, set "
             "WANDB_API_KEY, or choose tracking.mode=offline"
         )
     if wanted != "auto":
@@ -314,7 +314,7 @@ def _finish(run: Any, *, exit_code: int) -> None:
     try:
         run.finish(exit_code=exit_code)
     except TimeoutError:
-        # Its file is whole on disk, so it counts as told.
+        # Its file is complete on disk, so the run counts as sent.
         _warn(f"run {run.name!r} was not uploaded in time: upload it with `wandb sync --include-online {run.dir}/..`")
 
 
@@ -327,8 +327,8 @@ def _digest(tables: Mapping[str, Rows], pictures: Sequence[Path]) -> str:
 
 
 @contextmanager
-def _staged_in(folder: Path) -> Iterator[None]:
-    """Have tables wait for their upload in the study's folder, not in the home folder."""
+def _stage_tables_in(folder: Path) -> Iterator[None]:
+    """Stage tables for upload in the study's folder instead of the home folder."""
     before = os.environ.get("WANDB_DATA_DIR")
     os.environ["WANDB_DATA_DIR"] = str(folder)
     try:

@@ -1,1 +1,1 @@
-"""Trials: what one is, the proxy task it trains under, what it did, and what is retried after a failure."""
+"""Trials: specification and identity, proxy tasks and their grid, records, and retries after failures."""

@@ -1,4 +1,4 @@
-"""Time as an argument, so that tests and replays need not wait for it."""
+"""Clocks that are passed as arguments, so that tests and replays run without waiting."""
 
 import time
 from collections.abc import Iterator
@@ -6,50 +6,50 @@ from contextlib import contextmanager
 from typing import Protocol
 
 SAVING_SHARE = 0.02
-"""Of the time between two checkpoints, what saving one may take."""
+"""Largest share of the time between two checkpoints that saving one may take."""
 
 
 class Clock(Protocol):
-    """Where seconds come from."""
+    """Source of time, in seconds."""
 
     def now(self) -> float:
-        """Seconds since some fixed moment; never goes back."""
+        """Return the seconds since a fixed moment; never decreases."""
         ...
 
     def sleep(self, seconds: float) -> None:
-        """Let `seconds` pass."""
+        """Wait for `seconds`."""
         ...
 
 
 class SystemClock:
-    """The machine's own monotonic clock."""
+    """The machine's monotonic clock."""
 
     def now(self) -> float:
-        """Seconds since some fixed moment; never goes back."""
+        """Return the seconds since a fixed moment; never decreases."""
         return time.monotonic()
 
     def sleep(self, seconds: float) -> None:
-        """Let `seconds` pass."""
+        """Wait for `seconds`."""
         time.sleep(seconds)
 
 
 class VirtualClock:
-    """A clock that moves only when told; sleeping moves it."""
+    """A clock that only `sleep` advances."""
 
     def __init__(self, start: float = 0.0) -> None:
         self.seconds = start
 
     def now(self) -> float:
-        """Seconds since the start."""
+        """Return the current value of the clock, in seconds."""
         return self.seconds
 
     def sleep(self, seconds: float) -> None:
-        """Move the clock by `seconds`."""
+        """Advance the clock by `seconds`."""
         self.seconds += seconds
 
 
 class Stopwatch:
-    """Adds up the seconds of training while it runs; paused for validation."""
+    """Measures the seconds of training; paused during validation."""
 
     def __init__(self, clock: Clock | None = None) -> None:
         self._clock = clock or SystemClock()
@@ -57,12 +57,12 @@ class Stopwatch:
         self._started: float | None = None
 
     def start(self) -> None:
-        """Begin or continue to count; nothing happens if it already counts."""
+        """Start or continue counting; does nothing while it is running."""
         if self._started is None:
             self._started = self._clock.now()
 
     def pause(self) -> None:
-        """Stop counting; nothing happens if it does not count."""
+        """Stop counting; does nothing while it is paused."""
         if self._started is not None:
             self._seconds += self._clock.now() - self._started
             self._started = None
@@ -73,11 +73,11 @@ class Stopwatch:
         return self._seconds + (0.0 if self._started is None else self._clock.now() - self._started)
 
     def add(self, seconds: float) -> None:
-        """Count seconds that passed elsewhere."""
+        """Add seconds that were measured elsewhere, such as in an earlier attempt."""
         self._seconds += seconds
 
     def lap(self) -> float:
-        """Seconds counted since the last lap; the count goes on as it was."""
+        """Return the seconds counted since the last lap and restart the count; stays running or paused."""
         running = self._started is not None
         self.pause()
         seconds, self._seconds = self._seconds, 0.0
@@ -87,26 +87,31 @@ class Stopwatch:
 
 
 class SavingTimer:
-    """Says when another checkpoint is worth its time: it is so old, and saving takes little of what lies between."""
+    """Decides when to save the next checkpoint, so that saving takes at most `SAVING_SHARE` of the time.
+
+    Args:
+        every_seconds: Shortest time between two checkpoints, in seconds.
+        clock: Source of time; None for the machine's own.
+    """
 
     def __init__(self, every_seconds: float, clock: Clock | None = None) -> None:
         self._every_seconds = every_seconds
         self._clock = clock or SystemClock()
         self._saved_at = self._clock.now()
-        self._took = 0.0
+        self._saving_seconds = 0.0
 
     def is_due(self) -> bool:
-        """Whether the last one is old enough."""
-        return self._clock.now() - self._saved_at >= max(self._every_seconds, self._took / SAVING_SHARE)
+        """Return whether the last checkpoint is old enough."""
+        return self._clock.now() - self._saved_at >= max(self._every_seconds, self._saving_seconds / SAVING_SHARE)
 
     def restart(self) -> None:
-        """Training has just begun."""
+        """Count from now, because training has just begun."""
         self._saved_at = self._clock.now()
 
     @contextmanager
     def saving(self) -> Iterator[None]:
-        """A checkpoint is saved within this block."""
+        """Measure how long the block, which saves a checkpoint, takes."""
         began = self._clock.now()
         yield
         self._saved_at = self._clock.now()
-        self._took = self._saved_at - began
+        self._saving_seconds = self._saved_at - began

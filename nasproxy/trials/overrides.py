@@ -9,7 +9,7 @@ Override = bool | int | float | str | tuple[int, ...] | None
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Write a nested mapping as one level of dotted paths."""
+    """Flatten a nested mapping to one level, keyed by dotted path; `prefix` is put before each path."""
     flat: dict[str, Any] = {}
     for key, value in tree.items():
         path = f"{prefix}{key}"
@@ -21,17 +21,24 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def number_lists(tree: Any) -> Any:
-    """Write lists in a nested mapping as mappings by place, from 0: their entries have paths then."""
+    """Replace lists in a nested mapping by mappings from 0-based index to entry, so that entries have dotted paths."""
     if isinstance(tree, list | tuple):
         tree = dict(enumerate(tree))
     return {key: number_lists(value) for key, value in tree.items()} if isinstance(tree, Mapping) else tree
 
 
 def apply_overrides(tree: Mapping[str, Any], overrides: Mapping[str, Override]) -> dict[str, Any]:
-    """Copy a configuration with values replaced by dotted path; any may become null.
+    """Copy a configuration and replace values by dotted path.
+
+    Args:
+        tree: Nested configuration; stays unchanged.
+        overrides: New values by dotted path; None is allowed for every path.
+
+    Returns:
+        The changed copy.
 
     Raises:
-        ConfigError: A path does not exist, or the new value is of another kind than the old one.
+        ConfigError: A path does not exist, or the type of a new value differs from the old one's.
     """
     result = _copy(tree)
     for path, value in overrides.items():
@@ -39,15 +46,15 @@ def apply_overrides(tree: Mapping[str, Any], overrides: Mapping[str, Override]) 
         node: Any = result
         for parent in parents:
             node = node.get(parent) if isinstance(node, dict) else None
-        is_open = node == {}  # further arguments, such as an optimizer's, have no names beforehand
+        is_open = node == {}  # an empty mapping, such as an optimizer's options, takes any key
         if not isinstance(node, dict) or (last not in node and not is_open):
             raise ConfigError(
-                f"a proxy task overrides {path!r}, which the configuration does not have: it has "
+                f"a proxy task overrides {path!r}, which the configuration does not have: use one of "
                 f"{', '.join(sorted(flatten(tree)))}"
             )
         old = node.get(last)
-        if None not in (old, value) and not _same_kind(old, value):
-            raise ConfigError(f"a proxy task overrides {path!r} with {value!r}: a value like {old!r} was needed")
+        if None not in (old, value) and not _is_same_type(old, value):
+            raise ConfigError(f"a proxy task's override of {path!r} must be a value like {old!r}, got {value!r}")
         node[last] = value
     return result
 
@@ -56,7 +63,7 @@ def _copy(tree: Mapping[str, Any]) -> dict[str, Any]:
     return {key: _copy(value) if isinstance(value, Mapping) else value for key, value in tree.items()}
 
 
-def _same_kind(old: Any, new: Any) -> bool:
+def _is_same_type(old: Any, new: Any) -> bool:
     if isinstance(old, bool) or isinstance(new, bool):
         return isinstance(old, bool) and isinstance(new, bool)
     if isinstance(old, int | float):

@@ -1,4 +1,4 @@
-"""Proxy tasks: settings of the fidelity dimensions, the grids they span and the names they bear."""
+"""Proxy tasks: settings of the fidelity dimensions, with overrides, and their names."""
 
 import re
 from collections.abc import Mapping
@@ -26,23 +26,23 @@ ResizeMode = Literal["resize", "crop"]
 
 
 COMPOUND_BASES = {"width": 1.1, "depth": 1.2, "image_size": 1.15}
-"""EfficientNet's beta, alpha and gamma: each dimension's multiplier is its base to the power of phi."""
+"""EfficientNet's beta, alpha and gamma: a dimension's multiplier is its base to the power of phi."""
 
 
 @dataclass(frozen=True)
 class ProxyTask:
-    """One cheap training setting; the defaults reduce nothing.
+    """One training setting; the defaults reduce nothing.
 
     Attributes:
         data_fraction: Share of the training images, in (0, 1].
         width: Multiplier of the channels, above 0.
         depth: Multiplier of the repeats of a block, above 0.
         image_size: Multiplier of the image's side, in (0, 1].
-        image_mode: How images shrink: `resize`, or `crop` the centre.
-        augmentation: Strength of augmentation against the trainer's own, at least 0.
-        regularisation: Strength of weight decay and dropout against the trainer's own, at least 0.
-        batch_size: Multiplier of the trainer's batch, above 0; its learning rate follows.
-        devices: Devices that a training is spread over; None for as many as full training takes.
+        image_mode: How images are made smaller: `resize`, or `crop` to the centre.
+        augmentation: Strength of augmentation relative to the trainer's own, at least 0.
+        regularisation: Strength of weight decay and dropout relative to the trainer's own, at least 0.
+        batch_size: Multiplier of the trainer's batch size, above 0; the learning rate is scaled with it.
+        devices: Devices that one training uses; None for `training.devices`.
         overrides: Values of the configuration by dotted path, such as `trainer.batch_size`.
     """
 
@@ -63,12 +63,16 @@ class ProxyTask:
         if self.devices is not None and (isinstance(self.devices, bool) or not isinstance(self.devices, int)):
             raise ConfigError(f"proxy.devices must be a whole number, got {self.devices!r}: give one such as 2")
         if self.devices is not None and self.devices < 1:
-            raise ConfigError(f"proxy.devices must be at least 1, got {self.devices}: null takes training.devices")
+            raise ConfigError(f"proxy.devices must be at least 1, got {self.devices}: use null for training.devices")
         if self.image_mode not in get_args(ResizeMode):
             raise ConfigError(f"proxy.image_mode must be one of {get_args(ResizeMode)}, got {self.image_mode!r}")
 
     def batch(self, size: int, multiple: int = 1) -> int:
-        """Images of one optimizer step, where the trainer's own batch has so many; one of another size is a multiple.
+        """Compute the images of one optimizer step under this task.
+
+        Args:
+            size: Batch size of the trainer.
+            multiple: A changed batch size is rounded to a multiple of this; an unchanged one is not.
 
         >>> half = ProxyTask(batch_size=0.5)
         >>> half.batch(12), half.batch(12, multiple=4), ProxyTask().batch(6, multiple=4)
@@ -78,18 +82,22 @@ class ProxyTask:
 
     @property
     def plain(self) -> "ProxyTask":
-        """The same setting without what says nothing: how images shrink where they do not."""
+        """The same setting in normal form: `image_mode` is the default where images keep their size."""
         return replace(self, image_mode="resize") if self.image_size == 1.0 else self
 
     @property
     def default_name(self) -> str:
-        """The name that the setting gives itself: `data50_width25`, or `full` where nothing is reduced."""
+        """The name made of the reduced dimensions: `data50_width25`, or `full` where nothing is reduced."""
         return self.name_with_compound()
 
     def name_with_compound(self, phi: float = 0.0) -> str:
-        """The name, in which `compound-2` stands for the dimensions that a compound scaling by -2 gave."""
+        """Make the default name, with `compound-2` for the dimensions set by compound scaling with phi = -2.
+
+        Args:
+            phi: Compound coefficient; 0 if the task uses no compound scaling.
+        """
         parts = [
-            f"{short}{_percent(getattr(self, name))}"
+            f"{short}{_format_percent(getattr(self, name))}"
             for name, short in SHORT_NAMES.items()
             if getattr(self, name) != 1.0 and not (phi and name in COMPOUND_BASES)
         ]
@@ -103,7 +111,7 @@ class ProxyTask:
 DIMENSIONS = tuple(f.name for f in fields(ProxyTask) if f.name != "overrides")
 
 
-def _percent(fraction: float) -> str:
+def _format_percent(fraction: float) -> str:
     return f"{fraction * 100:g}"
 
 

@@ -1,4 +1,4 @@
-"""What becomes of a trial: what is asked of it, how it stands, its checks, and the names of its files."""
+"""Records of a trial: the controller's request, the status, the checks, and the links to its retries."""
 
 import enum
 from collections.abc import Mapping, Sequence
@@ -7,7 +7,7 @@ from functools import cached_property
 
 
 class State(str, enum.Enum):
-    """Where a trial stands."""
+    """State of a trial."""
 
     PENDING = "pending"
     RUNNING = "running"
@@ -17,7 +17,7 @@ class State(str, enum.Enum):
 
 
 class Cause(str, enum.Enum):
-    """Why a trial failed; the first two are the model's own fault."""
+    """Why a trial failed: out of memory or a non-finite loss (both deterministic), a crash, or a lost worker."""
 
     OOM = "oom"
     NAN = "nan"
@@ -26,7 +26,7 @@ class Cause(str, enum.Enum):
 
     @property
     def is_models_fault(self) -> bool:
-        """Whether another attempt would end the same way."""
+        """Whether another attempt at the same trial would fail in the same way."""
         return self in (Cause.OOM, Cause.NAN)
 
 
@@ -37,7 +37,7 @@ class Check:
     Attributes:
         step: Finished optimizer steps.
         score: Validation metric, higher is better.
-        train_seconds: Training time up to here over all attempts, validation excluded.
+        train_seconds: Cumulative training time over all attempts up to this check, in seconds, validation excluded.
     """
 
     step: int
@@ -47,12 +47,12 @@ class Check:
 
 @dataclass(frozen=True)
 class Request:
-    """What the controller asks of a trial; only controllers write it.
+    """The controller's request to a trial's worker; only controllers write it.
 
     Attributes:
         until_step: Stop at the first check at or after this step; None runs to the end.
         stop: Stop at the next check.
-        lease: File whose lease says that the controller lives; without it the trial stops at its next check.
+        lease: Lease file of the controller; the trial stops at its next check once nobody holds it.
     """
 
     until_step: int | None = None
@@ -62,17 +62,18 @@ class Request:
 
 @dataclass(frozen=True)
 class Status:
-    """What became of a trial; only its worker writes it while one lives.
+    """Status of a trial; while a worker is alive, only this worker writes it.
 
     Attributes:
-        state: Where it stands; failed is final, a failure that will be tried again is pending.
-        failures: Attempts in a row that failed without a new check.
-        failed_at_step: The last check that was there when it failed last; None before it ever did.
-        wall_seconds: Time of all its workers that ended, start-up, validation and lost work included.
-        started_at: When the living worker began, in seconds since 1970.
-        threads: CPU threads it began with, and keeps: another number of them gives other last bits.
-        cause: Why it failed last.
-        message: That failure's own words.
+        state: State of the trial: `FAILED` is final; a failed attempt that will be repeated leaves it `PENDING`.
+        failures: Consecutive attempts that failed without a new check.
+        failed_at_step: Step of the last check before the last failure; None if no attempt has failed.
+        wall_seconds: Wall time of all ended workers, in seconds; includes start-up, validation and lost work.
+        started_at: When the current worker started, in seconds since 1970; None without one.
+        threads: CPU threads of the first attempt; later attempts use as many, because the thread count changes
+            floating-point results.
+        cause: Cause of the last failure.
+        message: Error message of the last failure.
     """
 
     state: State = State.PENDING
@@ -85,10 +86,19 @@ class Status:
     message: str | None = None
 
     def failed(self, cause: Cause, message: str, *, step: int, max_attempts: int) -> "Status":
-        """The status after one more failure: pending while another attempt is allowed and could help.
+        """Return the status after one more failed attempt.
 
-        An attempt that got further than the one before counts as the first again: a trial that is often lost,
-        but moves, is never given up.
+        The count restarts at 1 if the attempt made a new check, so that a trial that is often lost, but makes
+        progress, is never abandoned.
+
+        Args:
+            cause: Why the attempt failed.
+            message: Its error message.
+            step: Step of the trial's last check; 0 if it has none.
+            max_attempts: Consecutive failures without a new check after which the trial fails.
+
+        Returns:
+            A pending status if another attempt is allowed and can succeed, else a failed one.
         """
         has_moved = self.failed_at_step is None or step > self.failed_at_step
         failures = 1 if has_moved else self.failures + 1
@@ -106,12 +116,12 @@ class Status:
 
 @dataclass(frozen=True)
 class RetryLink:
-    """Another trial in place of one that failed.
+    """Link from a failed trial to its retry.
 
     Attributes:
-        key: The other trial.
-        cause: Why the one before it failed.
-        change: What the other one does differently, in words.
+        key: Key of the retry.
+        cause: Why the trial before it failed.
+        change: What the retry does differently, as text.
     """
 
     key: str
@@ -121,13 +131,13 @@ class RetryLink:
 
 @dataclass(frozen=True)
 class TrialRecord:
-    """What is known of a trial: its status, and its checks in order of steps.
+    """Status and checks of a trial, merged with those of its retries.
 
     Attributes:
-        status: What became of it.
-        checks: Its learning curve.
-        retries: The trials that stand in for it, each for the one before.
-        trainings: What it and each that stands in for it did alone; empty where it was read alone.
+        status: Status of the trial, or of its last retry.
+        checks: Learning curve, in order of steps.
+        retries: Its retries, each for the trial before.
+        trainings: Unmerged records of the trial and of each retry; empty for a record that was not merged.
     """
 
     status: Status = field(default_factory=Status)
@@ -137,24 +147,24 @@ class TrialRecord:
 
     @property
     def step(self) -> int:
-        """The last step that was checked; 0 before the first check."""
+        """Step of the last check; 0 before the first one."""
         return self.checks[-1].step if self.checks else 0
 
     @property
     def is_failed(self) -> bool:
-        """Whether no more checks will come because it failed."""
+        """Whether the trial failed for good, so that no more checks follow."""
         return self.status.state is State.FAILED
 
     def trained_as(self, key: str) -> str:
-        """The key of the last that stands in for the trial of this key, or its own."""
+        """Return the key of the last retry, or `key`, the trial's own, if it has none."""
         return self.retries[-1].key if self.retries else key
 
     def reached(self, step: int) -> bool:
-        """Whether there is a check at or after `step`."""
+        """Return whether there is a check at or after `step`."""
         return self.step >= step
 
     def check_at(self, step: int) -> Check | None:
-        """The check after exactly `step` steps."""
+        """Return the check after exactly `step` steps; None if there is none."""
         return self._by_step.get(step)
 
     @cached_property
@@ -162,32 +172,32 @@ class TrialRecord:
         return {check.step: check for check in self.checks}
 
     def is_missing_at(self, step: int) -> bool:
-        """Whether it failed before this check for a reason that is not the model's: it then says nothing of it."""
+        """Return whether the trial crashed or was lost before this check, so that the model's score is unknown."""
         cause = self.status.cause
         return self.is_failed and self.check_at(step) is None and cause is not None and not cause.is_models_fault
 
     def has_failed_by(self, step: int) -> bool:
-        """Whether the model failed, by its own fault, before it could be checked after `step` steps."""
+        """Return whether the trial ran out of memory or diverged before this check."""
         return self.is_failed and self.check_at(step) is None and not self.is_missing_at(step)
 
     @property
     def score(self) -> float | None:
-        """The last check's score."""
+        """Score of the last check; None before the first one."""
         return self.checks[-1].score if self.checks else None
 
 
 def merge_records(records: Sequence[TrialRecord]) -> TrialRecord:
-    """One record of a trial and of those that stand in for it.
+    """Merge the records of a trial and its retries.
 
-    The check after so many steps is that of the first of them that got so far: had the training been stopped there,
-    the others would never have been begun. So a decision that was taken on it would be taken again. Its training time
-    is that of all trainings up to it, for each that was replaced was paid too.
+    The check at each step comes from the first training that reached it: if training had been stopped there, no retry
+    would have been started, so decisions made on this check stay the same. Its training time includes the failed
+    trainings before, because they were paid for too.
 
     Args:
-        records: What each of them did alone, in order; the first knows those that stand in for it.
+        records: Unmerged records of the trial and each retry, in order; the first one holds the links to the retries.
 
     Returns:
-        How the last one stands, with the checks of all, and the time of all workers.
+        A record with the status of the last training, the checks of all, and the wall time of all workers.
     """
     checks: list[Check] = []
     step, paid = 0, 0.0

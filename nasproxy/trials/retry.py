@@ -1,4 +1,4 @@
-"""What follows a trial that failed by its own fault: another trial, whose recipe differs. Pure."""
+"""Retries for out-of-memory and diverged trials: which changed trial replaces a failed one. Pure functions."""
 
 import math
 from collections.abc import Sequence
@@ -9,17 +9,17 @@ from nasproxy.trials.retry_settings import RetrySettings
 from nasproxy.trials.spec import TrialSpec
 
 MICRO_BATCH = "training.micro_batch"
-FEWEST_IMAGES = 2
-"""A micro-batch of one image has no batch statistics where a model's last features are one pixel."""
+MIN_MICRO_BATCH = 2
+"""Smallest micro-batch: batch normalisation over one image fails where a model's last feature map is one pixel."""
 
 
 @dataclass(frozen=True)
 class Retry:
-    """A trial that stands in for one that failed.
+    """A changed trial that replaces a failed one.
 
     Attributes:
-        spec: What it is.
-        change: What it does differently, in words.
+        spec: Specification of the retry.
+        change: What it does differently, as text.
     """
 
     spec: TrialSpec
@@ -27,28 +27,29 @@ class Retry:
 
 
 def find_retry(spec: TrialSpec, causes: Sequence[Cause], policy: RetrySettings) -> Retry | None:
-    """What stands in for a trial after it, and each trial that stood in for it before, has failed.
+    """Find the next retry of a trial.
 
-    A function of what was asked for and of how that ended, so that results hang on nothing else.
+    Depends on the original trial and the causes of failure only, so that the same failures always give the same
+    retries.
 
     Args:
-        spec: The trial that was asked for.
-        causes: Why it failed, then why each of those that stood in for it did.
-        policy: What is done about which cause.
+        spec: The original trial.
+        causes: Why it failed, then why each of its retries failed.
+        policy: Which causes are retried, and how.
 
     Returns:
-        The next trial, trained from scratch; None where the last failure is final.
+        The next retry, trained from scratch; None if the last failure is final.
     """
     if not causes or causes.count(Cause.OOM) > policy.max_oom_retries or causes.count(Cause.NAN) > 1:
         return None
     following: Retry | None = Retry(spec, "")
     for cause in causes:
-        following = None if following is None else _after(cause, following.spec, policy)
+        following = None if following is None else _change_for(cause, following.spec, policy)
     return following
 
 
 def read_batch_size(spec: TrialSpec) -> int | None:
-    """Images of one optimizer step, overrides applied; None where the trainer has no `read_batch_size`."""
+    """Return the images of one optimizer step, overrides applied; None if the trainer has no `batch_size`."""
     trainer = spec.applied().recipe.trainer
     size = trainer.get("batch_size")
     if isinstance(size, bool) or not isinstance(size, int):
@@ -57,56 +58,56 @@ def read_batch_size(spec: TrialSpec) -> int | None:
     return spec.proxy_task.batch(size, multiple=2 * spec.devices if is_mixed else 1)
 
 
-def _after(cause: Cause, spec: TrialSpec, policy: RetrySettings) -> Retry | None:
+def _change_for(cause: Cause, spec: TrialSpec, policy: RetrySettings) -> Retry | None:
     if cause is Cause.OOM:
-        return _halved(spec)
+        return _halve_micro_batch(spec)
     if cause is Cause.NAN and policy.on_nan == "lower_rate":
-        return _slowed(spec, policy.learning_rate_factor)
+        return _lower_learning_rate(spec, policy.learning_rate_factor)
     if cause is Cause.NAN and policy.on_nan == "clip":
-        return _clipped(spec, policy.clip_norm)
+        return _clip_gradients(spec, policy.clip_norm)
     return None
 
 
-def _halved(spec: TrialSpec) -> Retry | None:
-    """The trial with half as many images on a device at once; its batches and its schedule stay."""
+def _halve_micro_batch(spec: TrialSpec) -> Retry | None:
+    """Halve the images that a device holds at once; batch size and schedule stay the same."""
     batch = read_batch_size(spec)
     if batch is None:
         return None
     share = math.ceil(batch / spec.devices)
     held = min(spec.applied().recipe.micro_batch or share, share)
-    if held <= FEWEST_IMAGES:
+    if held <= MIN_MICRO_BATCH:
         return None
-    half = max(FEWEST_IMAGES, math.ceil(held / 2))
-    smaller = replace(_overridden(spec, MICRO_BATCH, half), recipe=replace(spec.recipe, micro_batch=half))
+    half = max(MIN_MICRO_BATCH, math.ceil(held / 2))
+    smaller = replace(_update_override(spec, MICRO_BATCH, half), recipe=replace(spec.recipe, micro_batch=half))
     return Retry(smaller, f"a micro-batch of {half} instead of {held}")
 
 
-def _slowed(spec: TrialSpec, factor: float) -> Retry | None:
+def _lower_learning_rate(spec: TrialSpec, factor: float) -> Retry | None:
     rate = spec.applied().recipe.trainer.get("learning_rate")
     if not isinstance(rate, int | float):
         return None
-    lower = _with_trainer(spec, "learning_rate", rate * factor)
+    lower = _set_trainer_argument(spec, "learning_rate", rate * factor)
     return Retry(lower, f"a learning rate of {rate * factor:g} instead of {rate:g}")
 
 
-def _clipped(spec: TrialSpec, norm: float) -> Retry | None:
+def _clip_gradients(spec: TrialSpec, norm: float) -> Retry | None:
     trainer = spec.applied().recipe.trainer
     if "clip_norm" not in trainer:
         return None
     before = trainer["clip_norm"]
     if before is not None and before <= norm:
-        return None  # it was clipped as hard already
+        return None  # the failed trial was clipped to at most this norm
     change = f"gradients clipped to a norm of {norm:g}" + ("" if before is None else f" instead of {before:g}")
-    return Retry(_with_trainer(spec, "clip_norm", norm), change)
+    return Retry(_set_trainer_argument(spec, "clip_norm", norm), change)
 
 
-def _with_trainer(spec: TrialSpec, name: str, value: float) -> TrialSpec:
+def _set_trainer_argument(spec: TrialSpec, name: str, value: float) -> TrialSpec:
     recipe = replace(spec.recipe, trainer={**spec.recipe.trainer, name: value})
-    return replace(_overridden(spec, f"trainer.{name}", value), recipe=recipe)
+    return replace(_update_override(spec, f"trainer.{name}", value), recipe=recipe)
 
 
-def _overridden(spec: TrialSpec, path: str, value: float) -> TrialSpec:
-    """The trial with another value where its proxy task gives one; else the task stays what readers group it by."""
+def _update_override(spec: TrialSpec, path: str, value: float) -> TrialSpec:
+    """Change an override of the proxy task if it has this path; else keep the task, by which results are grouped."""
     task = spec.proxy_task
     if path not in task.overrides:
         return spec

@@ -8,19 +8,19 @@ from typing import Any
 from nasproxy.errors import ConfigError
 
 NAN_ARGUMENTS = {"fail": None, "lower_rate": "learning_rate", "clip": "clip_norm"}
-"""What may be done about a loss that is not finite, and the trainer's argument that it changes."""
+"""Policies for a non-finite loss, with the trainer's argument that each one changes."""
 
 
 @dataclass
 class RetrySettings:
-    """What is done about a trial that failed by its own fault: another one may stand in for it.
+    """Retries for out-of-memory and diverged trials.
 
     Attributes:
         max_oom_retries: How often the micro-batch may be halved after running out of memory; 0 lets the trial fail.
-        on_nan: What follows a loss that is not finite: `fail`; or once another trial with a lower learning rate
-            (`lower_rate`), or with clipped gradients (`clip`).
-        learning_rate_factor: What `lower_rate` multiplies the learning rate by.
-        clip_norm: Largest norm of the gradient under `clip`.
+        on_nan: Policy for a non-finite loss: `fail`, or retry once with a lower learning rate (`lower_rate`) or with
+            clipped gradients (`clip`).
+        learning_rate_factor: Factor on the learning rate under `lower_rate`, in (0, 1).
+        clip_norm: Maximum gradient norm under `clip`, above 0.
     """
 
     max_oom_retries: int = 4
@@ -29,17 +29,17 @@ class RetrySettings:
     clip_norm: float = 1.0
 
     def check(self, trainer: Mapping[str, Any]) -> None:
-        """Refuse what cannot work.
+        """Check the settings against the study's trainer.
 
         Args:
-            trainer: The study's trainer, which must have the argument that is to be changed.
+            trainer: Configuration of the trainer; must have the argument that `on_nan` changes.
 
         Raises:
-            ConfigError: A number is out of range, or the trainer lacks the argument.
+            ConfigError: A value is out of range, or the trainer lacks the argument.
         """
         if self.max_oom_retries < 0:
             raise ConfigError(
-                f"failures.max_oom_retries must be at least 0, got {self.max_oom_retries}: 0 halves nothing"
+                f"failures.max_oom_retries must be at least 0, got {self.max_oom_retries}: use 0 for no retries"
             )
         if self.on_nan not in NAN_ARGUMENTS:
             raise ConfigError(f"failures.on_nan must be one of {', '.join(NAN_ARGUMENTS)}, got {self.on_nan!r}")
@@ -53,6 +53,5 @@ class RetrySettings:
         if argument is not None and argument not in trainer:
             raise ConfigError(
                 f"failures.on_nan={self.on_nan} changes trainer.{argument}, which the study's trainer does not "
-                f"have: give it "
-                f"one, or take failures.on_nan=fail"
+                f"have: add it to the trainer, or use failures.on_nan=fail"
             )

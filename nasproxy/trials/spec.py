@@ -1,4 +1,4 @@
-"""What a trial is: one training of one architecture under one proxy task with one seed; its identity and folder."""
+"""Specification and identity of a trial: one training of one architecture under one proxy task with one seed."""
 
 import enum
 import hashlib
@@ -21,35 +21,35 @@ IDENTITY_SCHEMA = 2
 NOT_IDENTITY = re.compile(
     r"data\.(.+\.)?(root|cache_dir|num_workers|pin_memory)|trainer\.(num_workers|pin_memory|grace_seconds|working_dir)"
 )
-"""Paths of the recipe that say where or how fast, not what: they leave a trial's key as it is."""
+"""Paths of the recipe that are excluded from a trial's key: they decide where or how fast it runs, not its result."""
 
 
 class Split(str, enum.Enum):
-    """Which images train and which score a trial."""
+    """Which images a trial trains on and which it is validated on."""
 
     SEARCH = "search"
-    """Train on one part of the training images, score on the other: what an architecture search may see."""
+    """Train on one part of the training images, validate on the rest; an architecture search uses these scores."""
     FULL = "full"
-    """Train on all training images, score on the validation images: what reference scores need."""
+    """Train on all training images, validate on the validation images; reference scores use it."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that a study's trials have in common: what is trained, on what, how, and for how long.
+    """The configuration that all trials of a study share: model, trainer, data and schedule.
 
     Attributes:
         model: Hydra node that builds a model from an architecture.
-        trainer: Hydra node that trains it; its `version` tells results of changed trainers apart.
+        trainer: Hydra node that trains it; its `version` distinguishes results of changed trainers.
         data: Hydra node that loads the dataset, with the fractions of its splits.
-        data_fingerprint: What the dataset was when the study began.
+        data_fingerprint: Fingerprint of the dataset when the study was created.
         total_steps: Optimizer steps of a whole training.
-        check_every_steps: Steps between two checks; the last step is always checked, and alone where this is None.
-        devices: Devices that one training is spread over.
-        check_at: The steps to check at, where they are not evenly spaced, in place of `check_every_steps`. Those beyond
-            `total_steps` fall away, and the last step is always one.
-        device_type: `cpu` or `cuda`; numbers differ between them.
-        precision: Numbers of the forward pass, in Lightning's words.
-        micro_batch: Images a device holds at once; None for the trainer's batch.
+        check_every_steps: Steps between two checks; None checks the last step only. The last step is always checked.
+        devices: Devices that one training uses.
+        check_at: Steps to check at, rising, instead of `check_every_steps`. Steps beyond `total_steps` are dropped,
+            and the last step is always added.
+        device_type: `cpu` or `cuda`; floating-point results differ between them.
+        precision: Lightning's `precision` argument.
+        micro_batch: Images that a device holds at once; None for its share of the batch.
     """
 
     model: Mapping[str, Any]
@@ -73,40 +73,41 @@ class Recipe:
         if self.devices < 1 or (self.micro_batch is not None and self.micro_batch < 1):
             raise ConfigError(
                 f"training needs devices and micro_batch of at least 1, got {self.devices} and {self.micro_batch}: "
-                f"micro_batch=null passes a batch through at once"
+                f"use micro_batch=null for undivided batches"
             )
         if self.check_at is not None:
             if any(step >= following for step, following in pairwise((0, *self.check_at))):
                 raise ConfigError(
-                    f"training.check_at must rise from at least 1, got {list(self.check_at)}: give the steps in order"
+                    f"training.check_at must hold increasing steps of at least 1, got {list(self.check_at)}: sort the "
+                    f"steps and remove duplicates"
                 )
             within = (*(step for step in self.check_at if step < self.total_steps), self.total_steps)
-            object.__setattr__(self, "check_at", within)  # a shorter training is checked on its way as this one is
+            object.__setattr__(self, "check_at", within)  # a shorter training keeps the earlier steps
             object.__setattr__(self, "check_every_steps", None)
 
     def under(self, task: ProxyTask) -> "Recipe":
-        """The recipe with a proxy task's overrides applied, and on its devices.
+        """Apply a proxy task's overrides and devices to the recipe.
 
         Raises:
-            ConfigError: An override names what does not exist, or gives a value of another kind.
+            ConfigError: The path of an override does not exist, or its value has another type.
         """
         devices = task.devices or self.devices
         if not task.overrides and devices == self.devices:
             return self
         setting = (devices, *sorted(task.overrides.items()))
-        if setting not in self._changed:
-            self._changed[setting] = self._change(task)
-        return self._changed[setting]
+        if setting not in self._changed_recipes:
+            self._changed_recipes[setting] = self._change(task)
+        return self._changed_recipes[setting]
 
     @cached_property
     def identity(self) -> str:
-        """Canonical JSON of what decides a result; made once, for a study has many trials of few recipes."""
-        content = flatten(_plain({field.name: getattr(self, field.name) for field in fields(self)}))
+        """Canonical JSON of all fields that decide a result; cached, because many trials share a recipe."""
+        content = flatten(_normalize({field.name: getattr(self, field.name) for field in fields(self)}))
         return to_canonical_json({path: value for path, value in content.items() if not NOT_IDENTITY.fullmatch(path)})
 
     @cached_property
-    def _changed(self) -> dict[tuple[object, ...], "Recipe"]:
-        """Recipes made by overrides, to make each once."""
+    def _changed_recipes(self) -> dict[tuple[object, ...], "Recipe"]:
+        """Cache of recipes with overrides applied, by devices and overrides."""
         return {}
 
     def _change(self, task: ProxyTask) -> "Recipe":
@@ -130,7 +131,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class TrialSpec:
-    """One training, told in full: equal specs are one trial, and are trained once."""
+    """Full specification of one training; specs with equal keys are the same trial, which is trained once."""
 
     architecture: Architecture
     proxy_task: ProxyTask
@@ -139,7 +140,7 @@ class TrialSpec:
     recipe: Recipe
 
     def applied(self) -> "TrialSpec":
-        """The same trial with its overrides applied: one key, told in one way however its setting was spelled."""
+        """Return the same trial in normal form: overrides and devices moved from the proxy task into the recipe."""
         return replace(
             self,
             recipe=self.recipe.under(self.proxy_task),
@@ -148,12 +149,12 @@ class TrialSpec:
 
     @cached_property
     def key(self) -> str:
-        """Name of the trial's folder: a hash of all that decides its result."""
+        """Identity of the trial and name of its folder: the first 16 hex digits of `digest`."""
         return self.digest[:16]
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over the canonical JSON of all that decides the result."""
+        """SHA-256 (hex) of the canonical JSON of all that decides the result."""
         spec = self.applied()
         content = {
             "schema": IDENTITY_SCHEMA,
@@ -167,7 +168,7 @@ class TrialSpec:
 
     @property
     def devices(self) -> int:
-        """Devices that this training is spread over."""
+        """Devices that this training uses."""
         return self.recipe.under(self.proxy_task).devices
 
     @property
@@ -177,15 +178,19 @@ class TrialSpec:
 
     @property
     def check_steps(self) -> tuple[int, ...]:
-        """Steps after which the trial is validated, the last step among them."""
+        """Steps after which the trial is validated, including the last one."""
         recipe = self.recipe.under(self.proxy_task)
         return recipe.check_at or list_check_steps(recipe.total_steps, recipe.check_every_steps)
 
 
 def list_check_steps(total_steps: int, every: int | None) -> tuple[int, ...]:
-    """Steps after which a training is validated: every so many, and the last.
+    """List the steps after which a training is validated.
 
-    >>> check_steps(50, 20), check_steps(50, None)
+    Args:
+        total_steps: Optimizer steps of the training.
+        every: Steps between two checks; None for the last step only.
+
+    >>> list_check_steps(50, 20), list_check_steps(50, None)
     ((20, 40, 50), (50,))
     """
     if every is None:
@@ -195,15 +200,15 @@ def list_check_steps(total_steps: int, every: int | None) -> tuple[int, ...]:
 
 
 def to_canonical_json(content: Any) -> str:
-    """JSON that is equal for equal content: sorted keys, no spaces, 1 and 1.0 alike."""
-    return json.dumps(_plain(content), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    """Encode content as JSON that is equal for equal content: sorted keys, no spaces, 1.0 written as 1."""
+    return json.dumps(_normalize(content), sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
-def _plain(value: Any) -> Any:
+def _normalize(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
+        return {str(k): _normalize(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
+        return [_normalize(v) for v in value]
     if isinstance(value, enum.Enum):
         return value.value
     if isinstance(value, float) and value.is_integer():

@@ -1,4 +1,4 @@
-"""What a study will cost, told before it starts and kept with it."""
+"""Cost estimates: printed by a dry run, and stored with a new study."""
 
 from pathlib import Path
 
@@ -16,29 +16,31 @@ from nasproxy.storage.zero_cost_scores import read_scores
 DEBUG = ("experiment=debug", "references.initial=8", "references.max=0", "criterion=first_crossing")
 
 
-def rows(output: str) -> dict[str, list[str]]:
-    """The table's rows by stage."""
+def read_rows(output: str) -> dict[str, list[str]]:
+    """Read the table's rows by stage."""
     lines = [line.split("\t") for line in output.splitlines() if "\t" in line]
     return {cells[0]: cells[1:] for cells in lines}
 
 
-def test_a_dry_run_of_real_models_prints_the_stages_and_begins_nothing(tmp_path: Path) -> None:
+def test_a_dry_run_prints_the_stages_and_creates_no_study(tmp_path: Path) -> None:
     code, output = cli.run(*cli.SMALL, "dry_run=true", "cost.price_per_hour=3", folder=tmp_path / "studies")
     assert code == 0, output
-    table = rows(output)
+    table = read_rows(output)
     assert list(table) == ["stage", "variance", "selection", "proxy search", "confirmation", "total"]
-    assert table["stage"] == ["trials", "trainings' worth of steps", "time", "device time", "money"]
-    assert table["variance"][:2] == ["2 (2 to 11)", "2.0 (2.0 to 3.5)"], "nine may fail at their first check, a sixth"
-    assert table["selection"][:2] == ["5 (5 to 7)", "5.0 (5.0 to 7.0)"], "four candidates more, and the baseline"
-    assert table["proxy search"][:2] == ["10", "3.3 (3.3 to 10.0)"], "accepted at the first check, or nowhere"
+    assert table["stage"] == ["trials", "full-training equivalents", "elapsed time", "device time", "cost"]
+    assert table["variance"][:2] == ["2 (2 to 11)", "2.0 (2.0 to 3.5)"], (
+        "nine may fail at their first check, at a sixth of the steps"
+    )
+    assert table["selection"][:2] == ["5 (5 to 7)", "5.0 (5.0 to 7.0)"], "four more candidates and the baseline"
+    assert table["proxy search"][:2] == ["10", "3.3 (3.3 to 10.0)"], "accepted at the first check, or not at all"
     assert not (tmp_path / "studies").exists()
 
 
-def test_a_trial_that_cannot_be_timed_is_told_and_the_rest_is_estimated(tmp_path: Path) -> None:
+def test_a_trial_that_cannot_be_timed_is_reported_and_the_rest_is_estimated(tmp_path: Path) -> None:
     faults = ("search_space.choices.fault=[none,crash]", "training.total_steps=12", "training.check_every_steps=1")
     code, output = cli.run(*DEBUG, *faults, "dry_run=true", folder=tmp_path)
     assert code == 0, output
-    assert "total" in rows(output)
+    assert "total" in read_rows(output)
     assert "not timed: quality=" in output
     assert "failed (crash: RuntimeError: the trainer has a mistake)" in output
 
@@ -57,8 +59,8 @@ def test_a_trial_that_cannot_be_timed_is_told_and_the_rest_is_estimated(tmp_path
         (["backend=replay", "backend.table=TABLE"], "got backend=replay, which trains nothing"),
     ],
 )
-def test_what_has_no_estimate_says_why(tmp_path: Path, overrides: list[str], message: str) -> None:
-    overrides = [override.replace("TABLE", str(table(tmp_path))) for override in overrides]
+def test_jobs_without_an_estimate_are_refused(tmp_path: Path, overrides: list[str], message: str) -> None:
+    overrides = [override.replace("TABLE", str(write_table(tmp_path))) for override in overrides]
     flags, others = [o for o in overrides if o == "-m"], [o for o in overrides if o != "-m"]
     debug = () if "backend=replay" in overrides else (*DEBUG, "training.check_every_steps=1")
     code, output = cli.run(*flags, *debug, *others, "dry_run=true", folder=tmp_path)
@@ -67,8 +69,8 @@ def test_what_has_no_estimate_says_why(tmp_path: Path, overrides: list[str], mes
     assert "Traceback" not in output
 
 
-def table(folder: Path) -> Path:
-    """Learning curves of some architectures."""
+def write_table(folder: Path) -> Path:
+    """Write a table of learning curves."""
     path = folder / "curves.csv"
     lines = [
         f"a{model},{proxy},0,{step},{0.1 * model + 0.01 * step},{step}"
@@ -80,7 +82,7 @@ def table(folder: Path) -> Path:
     return path
 
 
-def test_a_study_keeps_its_estimate_from_its_first_day_and_is_held_against_it(tmp_path: Path) -> None:
+def test_a_new_study_stores_its_estimate_and_compares_its_cost_with_it(tmp_path: Path) -> None:
     code, output = cli.run(*DEBUG, folder=tmp_path)
     assert code == 0, output
     assert output.index("estimate: ") < output.index("variance: ")
@@ -102,18 +104,18 @@ def test_a_study_keeps_its_estimate_from_its_first_day_and_is_held_against_it(tm
     assert "estimate: " not in output
     assert (folder.estimate.read_bytes(), folder.zero_cost.stat().st_mtime_ns) == before, "measured once"
     code, output = cli.run(*DEBUG, "dry_run=true", folder=tmp_path)
-    assert "study debug has begun: what it has trained is counted here" in output
+    assert "study debug exists: its finished trials are counted here" in output
     assert folder.estimate.read_bytes() == before[0]
-    assert FolderTrialStore(folder.trials).keys() == trials, "the same proxy task, judged before"
+    assert FolderTrialStore(folder.trials).keys() == trials, "the proxy task was judged before"
 
 
-def test_whoever_does_not_want_an_estimate_gets_none(tmp_path: Path) -> None:
+def test_estimate_first_false_makes_no_estimate(tmp_path: Path) -> None:
     code, output = cli.run(*DEBUG, "job=measure_variance", "cost.estimate_first=false", folder=tmp_path)
     assert code == 0, output
     assert not StudyFolder(tmp_path / "debug").estimate.exists()
 
 
-def test_a_study_on_all_devices_at_once_is_expected_to_hold_the_whole_machine(tmp_path: Path) -> None:
+def test_a_trial_on_all_devices_is_estimated_to_occupy_the_whole_machine(tmp_path: Path) -> None:
     spread = ("training.devices=2", "backend.slots=2", "job=measure_variance")
     code, output = cli.run(*DEBUG, *spread, folder=tmp_path)
     assert code == 0, output

@@ -1,4 +1,4 @@
-"""What is timed of a design, and what is made of it."""
+"""The sample of models that is timed, and the speeds computed from it."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +18,7 @@ from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.spec import Split, TrialSpec, to_canonical_json
 
 
-def design(*overrides: str) -> StudyBuilder:
+def make_builder(*overrides: str) -> StudyBuilder:
     schema.register_schema()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         return StudyBuilder(schema.read_config(compose("config", [*SMALL, *overrides])))
@@ -31,36 +31,36 @@ def backend(tmp_path: Path) -> Iterator[LocalBackend]:
     made.close()
 
 
-def scored(of: StudyBuilder, sizes: dict[int, int]) -> ZeroCostScores:
-    """Sizes of some of the design's architectures by their place, 50 for the others."""
+def make_scores(of: StudyBuilder, sizes: dict[int, int]) -> ZeroCostScores:
+    """Make scores with the given sizes by index of the architecture, 50 for the others."""
     every = draw_architectures(of)
     return ZeroCostScores(
         {to_canonical_json(a): ZeroCost(1, sizes.get(place, 50), None) for place, a in enumerate(every)}
     )
 
 
-def test_the_smallest_a_middle_and_the_largest_model_are_timed(backend: LocalBackend) -> None:
-    of = design("training.total_steps=60")
+def test_the_smallest_the_median_and_the_largest_model_are_timed(backend: LocalBackend) -> None:
+    of = make_builder("training.total_steps=60")
     every = draw_architectures(of)
-    sample = TimedSample(of, backend, scored(of, {2: 10, 4: 900}))
+    sample = TimedSample(of, backend, make_scores(of, {2: 10, 4: 900}))
     smallest, middle, largest = sample.chosen
     assert (smallest, largest) == (every[2], every[4])
     assert middle not in (smallest, largest)
     assert of.space.baseline in every
 
 
-def test_models_of_unknown_size_are_taken_as_they_come(backend: LocalBackend) -> None:
-    of = design()
+def test_the_first_models_are_timed_if_sizes_are_unknown(backend: LocalBackend) -> None:
+    of = make_builder()
     assert TimedSample(of, backend, ZeroCostScores()).chosen == draw_architectures(of)[:3]
 
 
-def test_proxy_tasks_that_differ_in_data_or_schedule_alone_are_timed_once(backend: LocalBackend) -> None:
-    of = design("proxy.data_fraction=[0.25,0.5,1.0]", "proxy.width=[0.5,1.0]")
+def test_proxy_tasks_that_differ_only_in_data_or_schedule_are_timed_once(backend: LocalBackend) -> None:
+    of = make_builder("proxy.data_fraction=[0.25,0.5,1.0]", "proxy.width=[0.5,1.0]")
     assert TimedSample(of, backend, ZeroCostScores()).settings == [ProxyTask(width=0.5), ProxyTask()]
     tasks = (
         "proxy.tasks=[{name: a, training.total_steps: 30}, {name: b, trainer.batch_size: 32}, {name: c, width: 0.5}]"
     )
-    of = design("proxy=custom", "proxy.data_fraction=null", "proxy.width=null", tasks)
+    of = make_builder("proxy=custom", "proxy.data_fraction=null", "proxy.width=null", tasks)
     assert TimedSample(of, backend, ZeroCostScores()).settings == [
         ProxyTask(),
         ProxyTask(overrides={"trainer.batch_size": 32}),
@@ -68,8 +68,8 @@ def test_proxy_tasks_that_differ_in_data_or_schedule_alone_are_timed_once(backen
     ]
 
 
-def test_of_a_large_grid_the_rest_goes_by_its_size(tmp_path: Path) -> None:
-    of = design("proxy.data_fraction=1.0", "proxy.width=[2.0,1.0,0.9,0.8,0.7,0.6,0.25]")
+def test_further_tasks_of_a_large_grid_are_interpolated_by_size(tmp_path: Path) -> None:
+    of = make_builder("proxy.data_fraction=1.0", "proxy.width=[2.0,1.0,0.9,0.8,0.7,0.6,0.25]")
     backend = of.open_backend(FolderTrialStore(tmp_path / "trials"))
     try:
         full = [TrialSpec(a, ProxyTask(), Split.FULL, 0, of.recipe) for a in draw_architectures(of)]

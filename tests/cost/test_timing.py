@@ -1,4 +1,4 @@
-"""Throwaway trials, run for real."""
+"""Timing trials on a real backend."""
 
 import tempfile
 from functools import partial
@@ -8,7 +8,7 @@ import pytest
 
 from helpers.cli import digits_spec
 from nasproxy.cost.speed import Timing
-from nasproxy.cost.timing import TimingFailure, choose_cycle, make_throwaway, time_trials
+from nasproxy.cost.timing import TimingFailure, choose_cycle, make_timing_trial, time_trials
 from nasproxy.execution.backends.local import LocalBackend
 from nasproxy.storage.trial_stores import FolderTrialStore, TrialStore
 from nasproxy.testing.backend_contract import make_spec
@@ -23,7 +23,7 @@ def two_slots(store: TrialStore) -> LocalBackend:
     return LocalBackend(store, slots=2, trusted_modules=("nasproxy",))
 
 
-def test_steps_checks_and_starts_of_a_real_training_are_told_apart(
+def test_steps_checks_and_starts_of_a_real_training_are_timed_separately(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
@@ -34,23 +34,23 @@ def test_steps_checks_and_starts_of_a_real_training_are_told_apart(
     assert 0 < full.step_seconds < 1
     assert full.check_seconds > 0
     assert full.start_seconds > 0
-    assert not list(tmp_path.glob("nasproxy-*")), "nothing is left"
+    assert not list(tmp_path.glob("nasproxy-*")), "temporary folders are removed"
 
 
-def test_what_a_cycle_takes_beside_its_training_is_its_check() -> None:
+def test_time_between_checks_without_training_counts_as_check() -> None:
     (timing,) = time_trials([make_spec(check_seconds=0.2)], two_slots, cycle=2)
     assert isinstance(timing, Timing)
-    assert timing.step_seconds == pytest.approx(0.015), "what the trainer reports"
-    assert timing.check_seconds >= 0.2 - 2 * 0.015 - 0.01, "a cycle sleeps so long at least"
+    assert timing.step_seconds == pytest.approx(0.015), "as the trainer reports"
+    assert timing.check_seconds >= 0.2 - 2 * 0.015 - 0.01, "the trainer sleeps at least so long before a check"
 
 
-def test_seconds_that_a_trainer_made_up_are_not_believed() -> None:
+def test_reported_seconds_above_the_measured_time_are_not_used() -> None:
     (timing,) = time_trials([make_spec(total_steps=10_000)], two_slots, cycle=50)
     assert isinstance(timing, Timing)
-    assert timing.step_seconds < 0.015, "it reports more than passed"
+    assert timing.step_seconds < 0.015, "the trainer reports more seconds than passed"
 
 
-def test_a_trial_that_fails_is_told_with_its_reason_and_the_others_are_timed() -> None:
+def test_a_failed_trial_is_reported_with_its_reason_and_the_others_are_timed() -> None:
     bad, good = make_spec(fault="crash", total_steps=12), make_spec(total_steps=12)
     failure, timing = time_trials([bad, good], two_slots, cycle=2)
     assert isinstance(failure, TimingFailure)
@@ -58,7 +58,7 @@ def test_a_trial_that_fails_is_told_with_its_reason_and_the_others_are_timed() -
     assert isinstance(timing, Timing)
 
 
-def test_a_trial_that_runs_out_of_memory_is_timed_by_what_stands_in_for_it() -> None:
+def test_a_trial_that_runs_out_of_memory_is_timed_by_its_retry() -> None:
     spec = make_spec(fault="oom>4", total_steps=12, batch_size=16)
     (failure,) = time_trials([spec], two_slots, cycle=2)
     assert isinstance(failure, TimingFailure)
@@ -67,16 +67,16 @@ def test_a_trial_that_runs_out_of_memory_is_timed_by_what_stands_in_for_it() -> 
     assert isinstance(timing, Timing)
     (failure,) = time_trials([spec], two_slots, 2, partial(find_retry, policy=RetrySettings(max_oom_retries=1)))
     assert isinstance(failure, TimingFailure)
-    assert failure.spec.recipe.micro_batch is None, "the one that was asked for is named"
+    assert failure.spec.recipe.micro_batch is None, "the failure names the original trial"
 
 
-def test_the_schedule_stays_and_only_the_checks_move() -> None:
+def test_a_timing_trial_keeps_its_schedule_and_changes_its_checks() -> None:
     task = ProxyTask(overrides={"training.total_steps": 50, "training.check_every_steps": 25})
-    spec = make_throwaway(TrialSpec({"quality": 1}, task, Split.SEARCH, 0, make_spec().recipe), cycle=3)
+    spec = make_timing_trial(TrialSpec({"quality": 1}, task, Split.SEARCH, 0, make_spec().recipe), cycle=3)
     assert (spec.total_steps, spec.check_steps[:3]) == (50, (3, 6, 9))
 
 
-def test_a_cycle_is_neither_longer_than_needed_nor_than_the_training() -> None:
+def test_a_cycle_is_limited_by_the_budget_and_by_the_training() -> None:
     assert choose_cycle(600, trials=5, budget_steps=300) == 10
     assert choose_cycle(100_000, trials=5, budget_steps=1e9) == 50
     assert choose_cycle(12, trials=5, budget_steps=300) == 2

@@ -1,4 +1,4 @@
-"""What the study would have cost in the cloud tool's way, from its own seconds."""
+"""Cost of the same study with the cloud tool, computed from its own seconds."""
 
 from dataclasses import replace
 from statistics import fmean, median
@@ -13,66 +13,74 @@ from nasproxy.stages.study_results import StudyResults, read_results
 from nasproxy.trials.proxy_task import ProxyTask
 
 
-def findings_of(author: Any) -> StudyResults:
+def read_study(author: Any) -> StudyResults:
     return read_results(author.folder, time_tolerance=0.05)
 
 
-def by_place(rows: list[StageComparison]) -> dict[str, StageComparison]:
+def index_rows(rows: list[StageComparison]) -> dict[str, StageComparison]:
     return {row.task or row.stage: row for row in rows}
 
 
-def test_selection_for_spread_takes_18_trainings_there_and_12_if_they_continue(full_study: Any) -> None:
-    results = findings_of(full_study)
-    selection = by_place(compare_with_vertex(results))["selection"]
+def test_the_tools_selection_takes_18_trainings_and_12_if_they_are_resumed(full_study: Any) -> None:
+    results = read_study(full_study)
+    selection = index_rows(compare_with_vertex(results))["selection"]
     full = median(reference.train_seconds for reference in results.references)
     assert selection.as_it_is == Effort(pytest.approx(18.15), pytest.approx(18.15 * full))
-    assert selection.mended == Effort(pytest.approx(12.1), pytest.approx(12.1 * full))
+    assert selection.corrected == Effort(pytest.approx(12.1), pytest.approx(12.1 * full))
     assert selection.study is not None
-    assert selection.study.trainings == pytest.approx(12.36, abs=0.01), "stopped one check late, a failure, a baseline"
+    assert selection.study.trainings == pytest.approx(12.36, abs=0.01), "one check more, one failure, one baseline"
 
 
-def test_there_every_proxy_task_trains_to_its_end_at_the_pace_it_has_shown(full_study: Any) -> None:
-    results = findings_of(full_study)
-    rows = by_place(compare_with_vertex(results))
+def test_in_the_tool_every_proxy_task_trains_to_its_end_at_the_measured_speed(full_study: Any) -> None:
+    results = read_study(full_study)
+    rows = index_rows(compare_with_vertex(results))
     for name, task in results.tasks.items():
         last = [results.trials[key].record.checks[-1] for key in task.keys]
         seconds = fmean(check.train_seconds * 500 / check.step for check in last)
         assert rows[name].as_it_is == Effort(pytest.approx(10.0), pytest.approx(10 * seconds))
 
 
-def test_mended_a_proxy_task_stops_at_its_first_crossing(full_study: Any) -> None:
-    results = findings_of(full_study)
+def test_with_fixed_faults_a_proxy_task_stops_at_its_first_crossing(full_study: Any) -> None:
+    results = read_study(full_study)
     width50 = results.tasks["width50"]
-    assert width50.final_step == 160, "judged by the first crossing, too"
+    assert width50.final_step == 160, "this study used the first crossing as well"
     at_step = [results.trials[key].record.check_at(160) for key in width50.keys]
     seconds = sum(check.train_seconds for check in at_step if check is not None)
-    assert by_place(compare_with_vertex(results))["width50"].mended == Effort(
+    assert index_rows(compare_with_vertex(results))["width50"].corrected == Effort(
         pytest.approx(3.2), pytest.approx(seconds)
     )
 
 
-def test_what_would_have_gone_on_beyond_what_is_known_costs_at_least_that(full_study: Any) -> None:
-    results = findings_of(full_study)
-    rows = by_place(compare_with_vertex(results))
+def test_costs_beyond_the_measured_steps_are_lower_limits(full_study: Any) -> None:
+    results = read_study(full_study)
+    rows = index_rows(compare_with_vertex(results))
     trained = min(results.trials[key].record.step for key in results.tasks["data50"].keys)
-    mended = rows["data50"].mended
-    assert mended is not None
-    assert mended.is_at_least
-    assert mended.trainings == pytest.approx(10 * trained / 500)
-    assert rows["total"].mended is not None
-    assert rows["total"].mended.is_at_least
+    corrected = rows["data50"].corrected
+    assert corrected is not None
+    assert corrected.is_at_least
+    assert corrected.trainings == pytest.approx(10 * trained / 500)
+    assert rows["total"].corrected is not None
+    assert rows["total"].corrected.is_at_least
     shown = {column.heading: column for column in tables.make_vertex_comparison(results).columns}
     (row,) = [row for row in tables.make_vertex_comparison(results).rows if row["stage"] == "total"]
-    assert shown["cloud tool, both faults mended: trainings"].text(row).startswith("\N{GREATER-THAN OR EQUAL TO}")
-    assert not shown["cloud tool as it is: trainings"].text(row).startswith("\N{GREATER-THAN OR EQUAL TO}")
+    assert (
+        shown["Vertex AI NAS, faults fixed: full-training equivalents"]
+        .text(row)
+        .startswith("\N{GREATER-THAN OR EQUAL TO}")
+    )
+    assert (
+        not shown["Vertex AI NAS as it is: full-training equivalents"]
+        .text(row)
+        .startswith("\N{GREATER-THAN OR EQUAL TO}")
+    )
 
 
-def test_a_later_task_stops_where_it_is_no_cheaper_than_the_best(cloud_study: Any) -> None:
-    results = findings_of(cloud_study)
-    rows = by_place(compare_with_vertex(results))
+def test_a_later_task_stops_when_it_cannot_be_cheaper_than_the_best(cloud_study: Any) -> None:
+    results = read_study(cloud_study)
+    rows = index_rows(compare_with_vertex(results))
     crossing = results.tasks["width50"].final_train_seconds
     assert crossing is not None
-    later = rows["data25_width50"].mended
+    later = rows["data25_width50"].corrected
     assert later is not None
     assert not later.is_at_least
     known = {check.step: check.median_train_seconds for check in results.tasks["data25_width50"].checks}
@@ -80,18 +88,18 @@ def test_a_later_task_stops_where_it_is_no_cheaper_than_the_best(cloud_study: An
     assert all(seconds < crossing for step, seconds in known.items() if step < stop)
 
 
-def test_a_time_limit_ends_every_training_there(new_study: Any) -> None:
+def test_a_time_limit_ends_every_training(new_study: Any) -> None:
     author = new_study(8)
     author.measure_variance()
     author.select_models(start_models=8, models=8)
     author.search({"width25": ProxyTask(width=0.25)}, target=1.0, train_seconds_limit=1.0)
-    task = by_place(compare_with_vertex(findings_of(author)))["width25"]
+    task = index_rows(compare_with_vertex(read_study(author)))["width25"]
     assert task.as_it_is is not None
     assert task.as_it_is.seconds == pytest.approx(8 * 1.0)
 
 
-def test_every_stage_of_this_study_is_in_its_sum(grown_study: Any) -> None:
-    results = findings_of(grown_study)
+def test_the_total_includes_every_stage_of_this_study(grown_study: Any) -> None:
+    results = read_study(grown_study)
     *stages, total = compare_with_vertex(results)
     assert [row.stage for row in stages][:3] == ["variance", "selection", "added references"]
     assert stages[2].as_it_is is None
@@ -99,20 +107,24 @@ def test_every_stage_of_this_study_is_in_its_sum(grown_study: Any) -> None:
     assert total.study.trainings == pytest.approx(tables.make_costs(results).rows[-1]["trainings"])
 
 
-def test_without_seconds_nothing_is_said(full_study: Any) -> None:
-    results = findings_of(full_study)
+def test_without_training_seconds_there_is_no_comparison(full_study: Any) -> None:
+    results = read_study(full_study)
     assert results.selection is not None
     timeless = tuple(replace(reference, train_seconds=0.0) for reference in results.references)
     assert compare_with_vertex(replace(results, selection=replace(results.selection, references=timeless))) == []
 
 
-def test_a_search_that_goes_on_is_not_compared(full_study: Any) -> None:
-    results = findings_of(full_study)
+def test_an_unfinished_search_is_not_compared(full_study: Any) -> None:
+    results = read_study(full_study)
     going = {name: replace(task, stopping_state=None) for name, task in results.tasks.items()}
     assert compare_with_vertex(replace(results, tasks=going)) == []
 
 
-def test_the_page_says_what_is_computed_and_what_is_assumed(page: Page) -> None:
+def test_the_page_states_what_is_computed_and_what_is_assumed(page: Page) -> None:
     html = page.path.read_text(encoding="utf-8")
-    for words in ("Against the cloud tool's way", "the cloud tool was not run", "Assumed: its candidates train as"):
+    for words in (
+        "Comparison with Vertex AI NAS",
+        "the cloud tool was not run",
+        "Assumptions: its candidates train as",
+    ):
         assert words in html

@@ -12,58 +12,58 @@ from nasproxy.execution.devices import CorePool, GpuPool
 from nasproxy.storage.leases import is_held
 
 
-def _hold(pool: GpuPool, taken: Any, release: Any) -> None:
+def _hold_lease(pool: GpuPool, leased: Any, release: Any) -> None:
     with pool.lease():
-        taken.put(os.environ["CUDA_VISIBLE_DEVICES"])
+        leased.put(os.environ["CUDA_VISIBLE_DEVICES"])
         release.wait(60)
 
 
-def held_by(processes: int, pool: GpuPool) -> list[str]:
-    """What each of several processes, started at once, was given while all of them held on."""
+def lease_in_processes(processes: int, pool: GpuPool) -> list[str]:
+    """Return the devices of several processes that are started at once and hold their leases together."""
     context = multiprocessing.get_context("spawn")
-    taken, release = context.Queue(), context.Event()
-    started = [context.Process(target=_hold, args=(pool, taken, release)) for _ in range(processes)]
+    leased, release = context.Queue(), context.Event()
+    started = [context.Process(target=_hold_lease, args=(pool, leased, release)) for _ in range(processes)]
     for process in started:
         process.start()
-    given = sorted(taken.get(timeout=60) for _ in started)
+    devices = sorted(leased.get(timeout=60) for _ in started)
     release.set()
     for process in started:
         process.join()
-    return given
+    return devices
 
 
 def test_two_processes_never_share_a_whole_gpu(tmp_path: Path) -> None:
-    assert held_by(2, GpuPool(("0", "1"), 1, tmp_path)) == ["0", "1"]
+    assert lease_in_processes(2, GpuPool(("0", "1"), 1, tmp_path)) == ["0", "1"]
 
 
-def test_halves_fill_a_gpu_before_the_next(tmp_path: Path) -> None:
-    assert held_by(3, GpuPool(("0", "1"), 0.5, tmp_path)) == ["0", "0", "1"]
+def test_half_shares_fill_a_gpu_before_the_next(tmp_path: Path) -> None:
+    assert lease_in_processes(3, GpuPool(("0", "1"), 0.5, tmp_path)) == ["0", "0", "1"]
 
 
-def test_several_gpus_for_one_trial(tmp_path: Path) -> None:
+def test_a_trial_can_lease_several_gpus(tmp_path: Path) -> None:
     with GpuPool(("0", "1", "2"), 2, tmp_path).lease():
         assert os.environ.pop("CUDA_VISIBLE_DEVICES") == "0,1"
 
 
-def test_shares_of_different_sizes_never_overfill(tmp_path: Path) -> None:
+def test_shares_of_different_sizes_never_exceed_a_gpu(tmp_path: Path) -> None:
     quarter, half, whole = (GpuPool(("0",), share, tmp_path) for share in (0.25, 0.5, 1))
     with quarter.lease(), half.lease():
-        assert whole._try(1) is None
-        assert half._try(0.5) is None
+        assert whole._try_lease(1) is None
+        assert half._try_lease(0.5) is None
         with quarter.lease():
-            assert quarter._try(0.25) is None
+            assert quarter._try_lease(0.25) is None
     os.environ.pop("CUDA_VISIBLE_DEVICES")
 
 
 @pytest.mark.parametrize(("share", "slots"), [(1, 4), (2, 2), (0.5, 8), (1 / 3, 12), (0.125, 32)])
-def test_slots_are_what_fits(tmp_path: Path, share: float, slots: int) -> None:
+def test_the_number_of_slots_is_the_number_of_shares(tmp_path: Path, share: float, slots: int) -> None:
     assert GpuPool(("0", "1", "2", "3"), share, tmp_path).slots == slots
 
 
 @pytest.mark.parametrize(
     ("share", "devices", "slots"), [(1, 1, 1), (1, 2, 2), (2, 1, 1), (2, 2, 1), (2, 4, 2), (0.5, 1, 1), (0.5, 2, 4)]
 )
-def test_a_trial_takes_the_slots_of_its_gpus(tmp_path: Path, share: float, devices: int, slots: int) -> None:
+def test_a_trial_occupies_the_slots_of_its_gpus(tmp_path: Path, share: float, devices: int, slots: int) -> None:
     pool = GpuPool(("0", "1", "2", "3"), share, tmp_path)
     assert pool.slots_of(devices) == slots
     with pool.lease(devices):
@@ -71,47 +71,47 @@ def test_a_trial_takes_the_slots_of_its_gpus(tmp_path: Path, share: float, devic
     assert len(held) == max(1, slots * share)
 
 
-def test_a_trial_takes_a_slot_for_each_core(tmp_path: Path) -> None:
+def test_a_trial_occupies_one_slot_per_core_device(tmp_path: Path) -> None:
     assert CorePool(4, tmp_path).slots_of(3) == 3
 
 
 @pytest.mark.parametrize("share", [0, -1, 1.5, 0.3, 0.01])
-def test_a_share_must_divide(tmp_path: Path, share: float) -> None:
+def test_a_share_that_does_not_divide_a_gpu_is_refused(tmp_path: Path, share: float) -> None:
     with pytest.raises(ConfigError, match=r"whole number or a fraction that divides"):
         GpuPool(("0", "1"), share, tmp_path)
 
 
-def test_more_than_there_are_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="asks for 3 GPUs, got 2"):
+def test_more_gpus_per_trial_than_visible_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="needs 3 GPUs, got 2"):
         GpuPool(("0", "1"), 3, tmp_path)
 
 
-def test_a_trial_on_several_gpus_takes_whole_ones_whatever_others_take(tmp_path: Path) -> None:
+def test_a_trial_on_several_gpus_leases_whole_gpus(tmp_path: Path) -> None:
     pool = GpuPool(("0", "1", "2"), 0.5, tmp_path)
     with pool.lease():
         assert os.environ.pop("CUDA_VISIBLE_DEVICES") == "0"
         with pool.lease(2):
             assert os.environ.pop("CUDA_VISIBLE_DEVICES") == "1,2"
-            assert pool._try(2) is None
+            assert pool._try_lease(2) is None
 
 
-def test_a_trial_on_several_devices_takes_as_many_slots_or_none(tmp_path: Path) -> None:
+def test_a_trial_on_several_devices_leases_all_slots_or_none(tmp_path: Path) -> None:
     pool = CorePool(3, tmp_path)
     with pool.lease(2):
-        assert pool._try(2) is None
+        assert pool._try_lease(2) is None
         with pool.lease():
-            assert pool._try(1) is None
+            assert pool._try_lease(1) is None
     with pool.lease(3):
-        assert pool._try(1) is None
+        assert pool._try_lease(1) is None
 
 
 @pytest.mark.parametrize("pool", [CorePool(2, Path()), GpuPool(("0", "1"), 0.5, Path())])
-def test_more_devices_for_a_trial_than_there_are_is_refused(pool: CorePool | GpuPool) -> None:
-    with pytest.raises(ConfigError, match="a trial asks for 3 devices, and the backend has 2"), pool.lease(3):
+def test_more_devices_than_the_pool_has_are_refused(pool: CorePool | GpuPool) -> None:
+    with pytest.raises(ConfigError, match="a trial needs 3 devices, and the backend has 2"), pool.lease(3):
         pass
 
 
-def test_who_waits_for_several_devices_is_not_passed_by(tmp_path: Path) -> None:
+def test_a_trial_waiting_for_several_devices_is_not_overtaken(tmp_path: Path) -> None:
     pool, order = CorePool(2, tmp_path), list[int]()
 
     def train(devices: int) -> None:
@@ -125,13 +125,13 @@ def test_who_waits_for_several_devices_is_not_passed_by(tmp_path: Path) -> None:
             time.sleep(0.01)
         one.start()
         one.join(timeout=0.5)
-        assert not order, "a slot is free, but the other was first"
+        assert not order, "a slot is free, but the other trial came first"
     both.join()
     one.join()
     assert order == [2, 1]
 
 
-def test_who_waits_for_one_gpu_does_not_hold_up_who_wants_another(tmp_path: Path) -> None:
+def test_waiting_for_one_gpu_does_not_block_trials_on_another(tmp_path: Path) -> None:
     busy, idle = GpuPool(("0",), 1, tmp_path), GpuPool(("1",), 1, tmp_path)
     with busy.lease():
         waiting = threading.Thread(target=busy.lease().__enter__)

@@ -10,7 +10,7 @@ from nasproxy.trials.spec import TrialSpec
 class TrainUntil:
     """Waits for trials and keeps their records."""
 
-    name = "errand"
+    name = "train_until"
 
     def __init__(self, specs: Sequence[TrialSpec], until: int) -> None:
         self._specs = list(specs)

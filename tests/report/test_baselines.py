@@ -1,4 +1,4 @@
-"""What the report says of rankings that cost nothing."""
+"""The report's comparison with zero-cost baselines."""
 
 import shutil
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from nasproxy.report import verdict
+from nasproxy.report import tables, verdict, wording
 from nasproxy.report.baselines import make_baselines
 from nasproxy.report.page import write_report
 from nasproxy.stages.study_results import StudyResults, read_results
@@ -25,7 +25,7 @@ def results(folder: StudyFolder) -> StudyResults:
 
 @pytest.fixture
 def scored(full_study: Any, tmp_path: Path) -> Scored:
-    """The study, its models scored by a function of their place among the references, 0 for the best."""
+    """The study with zero-cost scores that are a function of a model's rank among the references, 0 for the best."""
 
     def score(function: Callable[[int], ZeroCost | None]) -> StudyFolder:
         folder = StudyFolder(Path(shutil.copytree(full_study.folder.path, tmp_path / "copy")))
@@ -39,40 +39,46 @@ def scored(full_study: Any, tmp_path: Path) -> Scored:
 
 def remark(folder: StudyFolder) -> str:
     remarks = verdict.judge_study(results(folder)).remarks
-    return " ".join(f"{remark.title} {remark.text}" for remark in remarks if "ounting" in remark.title)
+    return " ".join(f"{remark.title} {remark.text}" for remark in remarks if "better than" in remark.title)
 
 
-def test_baselines_stand_below_the_proxy_tasks_with_their_signs(scored: Scored) -> None:
+def test_baselines_keep_the_sign_of_their_tau(scored: Scored) -> None:
     folder = scored(lambda place: ZeroCost(100 - place, flops=place, synflow=None))
     parameters, flops = make_baselines(results(folder)).rows
     assert (parameters["baseline"], flops["baseline"]) == ("parameters", "FLOPs")
     assert parameters["tau"] > 0.9
-    assert flops["tau"] == -parameters["tau"], "a ranking the wrong way round is shown as one"
+    assert flops["tau"] == -parameters["tau"], "a reversed ranking is shown as one"
     assert (parameters["models"], parameters["top_regret"], parameters["train_seconds"]) == (10, 0.0, 0.0)
     page = write_report(folder, time_tolerance=0.05)
     assert page.tables["zero_cost"] == [parameters, flops]
-    assert "Baselines that cost nothing" in page.path.read_text()
+    assert "Zero-cost baselines" in page.path.read_text()
 
 
-def test_a_score_that_ranks_no_worse_than_the_proxy_task_is_named(scored: Scored) -> None:
-    text = remark(scored(lambda place: ZeroCost(100 - place, flops=place, synflow=1.0)))
-    assert text.startswith("Counting ranks as well as this proxy task. Parameters alone rank the same 10 models")
+def test_a_baseline_that_ranks_no_worse_than_the_proxy_task_is_named_with_both_taus(scored: Scored) -> None:
+    folder = scored(lambda place: ZeroCost(100 - place, flops=place, synflow=1.0))
+    text = remark(folder)
+    parameters, *_ = make_baselines(results(folder)).rows
+    (proxy,) = [row for row in tables.make_proxy_tasks(results(folder)).rows if row["is_best"]]
+    taus = f"{wording.format_tau(proxy['tau'])} vs {wording.format_tau(parameters['tau'])}"
+    assert text.startswith(f"Not better than counting parameters ({taus}). Tau on the same 10 models;")
 
 
-def test_a_score_that_may_rank_as_well_is_named_with_the_interval_of_the_difference(scored: Scored) -> None:
+def test_a_baseline_that_is_not_significantly_worse_is_named_with_the_interval_of_the_difference(
+    scored: Scored,
+) -> None:
     turned = [2, 1, 0, 5, 4, 3, 8, 7, 6, 9]
     text = remark(scored(lambda place: ZeroCost(1, flops=10 - turned[place], synflow=None)))
-    assert text.startswith("That training beats counting is not shown. FLOPs alone ranks the same 10 models with a tau")
-    low = float(text.partition("anything from ")[2].split()[0].replace("\N{MINUS SIGN}", "-"))
+    assert text.startswith("Not significantly better than counting FLOPs (")
+    low = float(text.partition("interval of the difference is ")[2].split()[0].replace("\N{MINUS SIGN}", "-"))
     assert low <= 0, "with ten models a difference of 0.2 may be chance"
 
 
-def test_a_score_that_clearly_ranks_worse_needs_no_remark(scored: Scored) -> None:
+def test_a_significantly_worse_baseline_gets_no_remark(scored: Scored) -> None:
     assert remark(scored(lambda place: ZeroCost(place, flops=place, synflow=float(place)))) == ""
 
 
-def test_models_that_could_not_be_scored_have_no_baseline(scored: Scored) -> None:
+def test_models_without_zero_cost_scores_have_no_baselines(scored: Scored) -> None:
     folder = scored(lambda place: None)
     assert not make_baselines(results(folder)).rows
     assert remark(folder) == ""
-    assert "Baselines that cost nothing" not in write_report(folder, time_tolerance=0.05).path.read_text()
+    assert "Zero-cost baselines" not in write_report(folder, time_tolerance=0.05).path.read_text()

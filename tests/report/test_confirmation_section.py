@@ -1,7 +1,8 @@
-"""What the report says of a winner on a schedule of its own."""
+"""The report's account of confirmation runs."""
 
 import json
 from collections.abc import Callable, Mapping
+from html import unescape
 from typing import Any
 
 import pytest
@@ -24,7 +25,7 @@ def report(author: Any) -> Page:
 
 
 def searched(new_study: NewStudy, tasks: Mapping[str, ProxyTask] = TASKS, **changes: Any) -> Any:
-    """A study of eight models with an accepted proxy task; what changes does so for the n-th of them."""
+    """A study of eight models with an accepted proxy task; `changes` set properties of the n-th model."""
     author = new_study(8)
     for place in range(8):
         changed = {name: make(place) for name, make in changes.items()}
@@ -44,7 +45,7 @@ def confirmed(new_study: NewStudy) -> Any:
 
 @pytest.fixture(scope="module")
 def contradicted(new_study: NewStudy) -> Any:
-    """A study whose proxy tasks rank in another order where their schedules are short."""
+    """A study whose proxy tasks rank differently on short schedules."""
     author = searched(new_study, compressed=lambda place: 1 - (37 * place % 101) / 100)
     author.confirm()
     return author
@@ -58,7 +59,7 @@ def only_confirmation(author: Any) -> ConfirmationState:
 
 
 class TestConfirmed:
-    def test_both_taus_stand_side_by_side_with_what_the_test_could_show(self, confirmed: Any) -> None:
+    def test_both_taus_are_shown_with_the_power_of_the_test(self, confirmed: Any) -> None:
         page, state = report(confirmed), only_confirmation(confirmed)
         assert state.result is not None
         assert state.result.correlation is not None
@@ -69,70 +70,74 @@ class TestConfirmed:
         assert models["tau"] == state.result.correlation.tau
         assert models["noticeable_tau"] == state.result.noticeable_tau
         assert (fresh["kind"], fresh["models"], fresh["tau_truncated"]) == ("fresh models", 6, None)
-        text = page.path.read_text(encoding="utf-8")
-        assert "Confirmed: its own schedule does not contradict it." in text
-        noticeable = wording.format_tau(state.result.noticeable_tau)
-        assert f"A true tau of {noticeable} would have contradicted the verdict with a probability of 80 %" in text
-        assert "Fresh models do not contradict it." in text
+        text = unescape(page.path.read_text(encoding="utf-8"))
+        assert "Confirmation runs do not contradict the verdict." in text
+        assert state.result.p_value is not None
+        assert f"One-sided test against 0.65: {wording.write_p_value(state.result.p_value)}." in text
+        detectable = wording.format_tau(state.result.noticeable_tau)
+        assert f"With 8 models the test detects tau <= {detectable} with 80 % power." in text
+        assert "Fresh models do not contradict the verdict." in text
         assert "Not confirmed yet" not in text
-        assert "Retrained on a schedule of its own it is not contradicted: tau-b" in page.verdict
+        assert "Confirmation runs do not contradict it: tau-b" in page.verdict
 
-    def test_its_trials_are_counted_as_a_stage(self, confirmed: Any) -> None:
+    def test_confirmation_runs_are_a_stage_in_the_cost_table(self, confirmed: Any) -> None:
         page, state = report(confirmed), only_confirmation(confirmed)
         (row,) = [row for row in page.tables["costs"] if row["stage"] == Purpose.CONFIRMATION.value]
         assert (row["trials"], row["proxy_task"]) == (8 + 2 * 6, state.task)
         assert row["steps"] == 14 * state.final_step + 6 * 500
         assert page.tables["costs"][-1]["trials"] == len(list(confirmed.folder.trials.glob("*/config.yaml")))
 
-    def test_a_task_that_was_accepted_at_its_end_had_nothing_to_confirm(self, new_study: NewStudy) -> None:
+    def test_a_task_accepted_at_the_end_of_training_needs_no_confirmation_runs(self, new_study: NewStudy) -> None:
         author = searched(new_study, {"full": ProxyTask(overrides={"training.check_every_steps": 500})})
         author.confirm()
         text = report(author).path.read_text(encoding="utf-8")
-        assert "Nothing had to be confirmed." in text
+        assert "No confirmation runs needed." in text
         assert "were trained once more" not in text
 
-    def test_fresh_models_that_contradict_it_come_first(self, new_study: NewStudy) -> None:
+    def test_contradicting_fresh_models_are_the_first_remark(self, new_study: NewStudy) -> None:
         author = searched(new_study)
         author.confirm(fresh_models=8, fresh={"compressed": lambda quality: 1 - quality})
         results = read_results(author.folder, time_tolerance=0.05)
         words = verdict.judge_study(results)
-        assert words.is_accepted, "they are judged apart"
-        assert words.remarks[0].title == "Fresh models contradict it."
-        assert "8 new random models of 8 asked for" in words.remarks[0].text
+        assert words.is_accepted, "fresh models do not change the verdict"
+        assert words.remarks[0].title == "Fresh models contradict the verdict."
+        assert "8 of 8 requested new random models trained fully" in words.remarks[0].text
 
 
 class TestContradicted:
-    def test_is_no_winner_even_before_the_search_goes_on(self, contradicted: Any) -> None:
-        """As a kill between the two would leave it."""
+    def test_a_contradicted_task_is_not_accepted_even_before_the_search_resumes(self, contradicted: Any) -> None:
+        """The state after a kill between confirmation and proxy search."""
         name = only_confirmation(contradicted).task
         assert read_tasks(contradicted.folder.proxy_tasks)[name].is_accepted
         results = read_results(contradicted.folder, time_tolerance=0.05)
         assert results.best is None
         page = report(contradicted)
-        assert page.verdict.startswith("Undecided"), "the other task was stopped for one that is no winner"
+        assert page.verdict.startswith("Proxy search not finished"), "the other task must be judged again"
         assert f"{name} was accepted after" in page.verdict
         (row,) = [row for row in page.tables["proxy_tasks"] if row["proxy_task"] == name]
         assert (row["state"], row["is_accepted"]) == (StoppingState.CONTRADICTED.value, False)
 
-    def test_the_next_winner_is_told_of_it_and_none_is_left_at_the_end(self, contradicted: Any) -> None:
+    def test_contradictions_are_remarks_on_the_next_accepted_task_and_the_verdict_if_none_is_left(
+        self, contradicted: Any
+    ) -> None:
         first = only_confirmation(contradicted).task
         contradicted.search(TASKS)
         page = report(contradicted)
         assert page.verdict.startswith("Accepted: ")
         text = page.path.read_text(encoding="utf-8")
-        assert "An earlier winner was contradicted." in text
+        assert "A proxy task accepted before was contradicted." in text
         assert "Not confirmed yet." in text
-        assert "It is not confirmed yet." in page.verdict
+        assert "Not confirmed yet." in page.verdict
         contradicted.confirm()
         contradicted.search(TASKS)
         page = report(contradicted)
         assert page.verdict.startswith("No proxy task was accepted.")
-        assert page.verdict.count("contradicted when") == 2
-        assert "none ranks the reference models well enough on a schedule of its own" in page.verdict
-        assert "A shorter schedule ranked otherwise" in page.verdict
+        assert page.verdict.count("contradicted by confirmation runs") == 2
+        assert "none accepted and confirmed" in page.verdict
+        assert "The shortened schedule ranks models differently" in page.verdict
         for row in page.tables["not_chosen"]:
             assert row["outcome"] == "contradicted"
-            assert row["reason"].startswith(f"Accepted after {row['step']} steps, and contradicted by its models on")
+            assert row["reason"].startswith(f"Accepted after {row['step']} steps, contradicted by confirmation runs")
         state = json.loads((contradicted.folder.proxy_tasks.parent / "SEARCH_CONTROLLER_STATE.json").read_text())
         assert state["best_proxy_task_name"] == ""
         stopped = state["proxy_tasks_map"][first]["proxy_task_stats"]["stopping_state"]
@@ -140,14 +145,14 @@ class TestContradicted:
 
 
 class TestNotConfirmed:
-    def test_models_that_were_lost_confirm_nothing(self, new_study: NewStudy) -> None:
+    def test_too_many_lost_trials_fail_the_confirmation(self, new_study: NewStudy) -> None:
         author = searched(new_study, compressed_cause=lambda place: "crash" if place < 4 else "")
         author.confirm()
-        assert "It could not be confirmed." in report(author).path.read_text(encoding="utf-8")
+        assert "The confirmation failed." in report(author).path.read_text(encoding="utf-8")
 
-    def test_says_how_to_unless_a_table_was_replayed(self, new_study: NewStudy) -> None:
+    def test_the_report_explains_how_to_confirm_unless_a_table_was_replayed(self, new_study: NewStudy) -> None:
         author = searched(new_study)
-        assert "job=confirm trains the models so" in report(author).path.read_text(encoding="utf-8")
+        assert "with job=confirm to train the models" in report(author).path.read_text(encoding="utf-8")
         record = read_record(author.folder.record, StudyRecord)
         assert record is not None
         write_record(author.folder.record, StudyRecord({**record.base, "replay.reference_seeds": 1}))

@@ -1,4 +1,4 @@
-"""What was expected, before a study and beside it."""
+"""Cost estimates before a study, and beside its actual costs."""
 
 import shutil
 from dataclasses import replace
@@ -30,7 +30,7 @@ ESTIMATE = Estimate(
 )
 
 
-def test_the_forecast_shows_the_middle_with_its_range_and_the_money() -> None:
+def test_the_forecast_shows_the_middle_estimate_with_its_range_and_cost() -> None:
     table = estimate_tables.make_forecast(ESTIMATE)
     shown = [[column.text(row) for column in table.columns] for row in table.rows]
     assert [cells[0] for cells in shown] == ["variance", "selection", "proxy search", "total"]
@@ -41,14 +41,14 @@ def test_the_forecast_shows_the_middle_with_its_range_and_the_money() -> None:
         "2.5 min (30 s to 22.5 min)",
         "0.08 (0.02 to 0.75)",
     ]
-    assert shown[1][1] == "12", "where nothing is uncertain there is no range"
+    assert shown[1][1] == "12", "a certain amount has no range"
     assert table.rows[-1]["money_middle"] == pytest.approx(27 * 60 * 0.25 / 3600 * 2)
     (assumed, *_, failed) = estimate_tables.write_assumptions(ESTIMATE)
     assert "data50 is accepted after 120 of 500 steps, with 5 reference models added" in assumed
     assert failed.startswith("not timed")
 
 
-def test_a_finished_study_stands_beside_what_was_expected(full_study: Any, tmp_path: Path) -> None:
+def test_a_finished_study_is_compared_with_its_estimate(full_study: Any, tmp_path: Path) -> None:
     folder = StudyFolder(Path(shutil.copytree(full_study.folder.path, tmp_path / "copy")))
     assert not estimate_tables.make_comparison(read_results(folder, time_tolerance=0.05), None).rows
     write_record(folder.estimate, ESTIMATE)
@@ -65,12 +65,12 @@ def test_a_finished_study_stands_beside_what_was_expected(full_study: Any, tmp_p
         name: row["device_seconds_middle"] / row["trainings_middle"] * row["actual_trainings"]
         for name, row in rows.items()
     }
-    assert rows["variance"]["price_ratio"] == pytest.approx(
+    assert rows["variance"]["ratio_per_step"] == pytest.approx(
         rows["variance"]["actual_device_seconds"] / same["variance"]
     )
     stages = sum(seconds for name, seconds in same.items() if name != "total")
-    assert rows["total"]["price_ratio"] == pytest.approx(rows["total"]["actual_device_seconds"] / stages)
-    assert "What it was expected to cost" in page.path.read_text()
+    assert rows["total"]["ratio_per_step"] == pytest.approx(rows["total"]["actual_device_seconds"] / stages)
+    assert "Estimated and actual cost" in page.path.read_text()
 
 
 def test_a_comparison_of_schedules_that_was_not_estimated_is_left_out(new_study: Any) -> None:
@@ -83,7 +83,7 @@ def test_a_comparison_of_schedules_that_was_not_estimated_is_left_out(new_study:
     assert estimate_tables.make_comparison(results, ESTIMATE).rows == before
 
 
-def test_what_trials_took_counts_each_of_their_slots(new_study: Any) -> None:
+def test_device_time_counts_every_slot_of_a_trial(new_study: Any) -> None:
     author = new_study()
     author.measure_variance()
     for slots in (1.0, 2.0):
@@ -94,7 +94,7 @@ def test_what_trials_took_counts_each_of_their_slots(new_study: Any) -> None:
         assert row["actual_device_seconds"] == pytest.approx(seconds * 0.25 * slots)
 
 
-def test_a_stage_that_has_not_ended_has_no_ratio(new_study: Any) -> None:
+def test_an_unfinished_stage_has_no_ratio_of_actual_to_estimated(new_study: Any) -> None:
     author = new_study()
     author.measure_variance()
     write_record(author.folder.estimate, ESTIMATE)

@@ -1,4 +1,4 @@
-"""The pictures show what the states say: every look, what was needed, what was added, and how each task ended."""
+"""Figures show what is on record: looks, acceptance thresholds, added reference models, outcomes."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from nasproxy.report.figures.variance_and_references import draw_reference_score
 from nasproxy.stages.study_results import StudyResults, read_results
 
 
-def findings_of(author: Any) -> StudyResults:
+def results_of(author: Any) -> StudyResults:
     return read_results(author.folder, time_tolerance=0.05)
 
 
@@ -27,30 +27,32 @@ def line(axes: Any, label: str) -> Any:
 
 
 @pytest.mark.parametrize("over", list(Over))
-def test_every_look_is_marked_with_what_was_needed_there(grown_study: Any, over: Over) -> None:
-    results = findings_of(grown_study)
+def test_every_look_is_drawn_with_its_acceptance_threshold(grown_study: Any, over: Over) -> None:
+    results = results_of(grown_study)
     task = results.tasks["width50"]
     axes = draw_correlation(results, task, over).axes[0]
-    taus, needs = line(axes, "tau-b, a dot a look"), line(axes, "tau needed at the look")
+    taus, thresholds = line(axes, "tau-b at each look"), line(axes, "acceptance threshold")
     assert taus.get_marker() == "o"
     assert taus.get_ydata().tolist() == [check.correlation.tau for check in task.checks if check.correlation]
-    assert needs.get_drawstyle() == "steps-mid"
-    np.testing.assert_array_equal(needs.get_ydata(), [np.nan if c.needed is None else c.needed for c in task.checks])
-    assert line(axes, "lower limit of the true tau").get_ydata().tolist() == [c.lower_limit for c in task.checks]
+    assert thresholds.get_drawstyle() == "steps-mid"
+    np.testing.assert_array_equal(
+        thresholds.get_ydata(), [np.nan if c.needed is None else c.needed for c in task.checks]
+    )
+    assert line(axes, "lower confidence bound").get_ydata().tolist() == [c.lower_limit for c in task.checks]
 
 
 def test_added_references_are_marked_with_their_number_at_their_look(grown_study: Any) -> None:
-    results = findings_of(grown_study)
+    results = results_of(grown_study)
     axes = draw_correlation(results, results.tasks["width50"], Over.STEPS).axes[0]
     (note,) = [text for text in axes.texts if text.get_text().startswith("+")]
     assert note.get_text() == "+5"
     grown = next(check for check in results.tasks["width50"].checks if check.models == 15)
     assert note.xy[0] == grown.step
-    assert line(axes, "references added").get_xdata()[0] == grown.step
+    assert line(axes, "reference models added").get_xdata()[0] == grown.step
 
 
-def test_the_deciding_look_says_what_was_decided(full_study: Any) -> None:
-    results = findings_of(full_study)
+def test_the_deciding_look_is_labelled_with_the_outcome(full_study: Any) -> None:
+    results = results_of(full_study)
     for name, words in (("width50", "accepted"), ("data50", "dropped")):
         task = results.tasks[name]
         last = task.checks[-1].correlation
@@ -59,16 +61,16 @@ def test_the_deciding_look_says_what_was_decided(full_study: Any) -> None:
         assert f"{words}: tau {wording.format_tau(last.tau)}" in shown
 
 
-def test_a_need_that_is_the_target_throughout_is_drawn_once(full_study: Any, grown_study: Any) -> None:
-    crossing, sequential = findings_of(full_study), findings_of(grown_study)
+def test_a_threshold_equal_to_the_target_at_every_look_is_drawn_once(full_study: Any, grown_study: Any) -> None:
+    crossing, sequential = results_of(full_study), results_of(grown_study)
     shown = labels(draw_correlation(crossing, crossing.tasks["width50"], Over.STEPS).axes[0])
-    assert "tau needed at the look" in shown
+    assert "acceptance threshold" in shown
     assert not any(label.startswith("target") for label in shown)
     assert "target 0.65" in labels(draw_correlation(sequential, sequential.tasks["width50"], Over.STEPS).axes[0])
 
 
-def test_the_overview_shows_where_the_race_ended_and_how_each_task_did(full_study: Any) -> None:
-    results = findings_of(full_study)
+def test_the_overview_shows_the_end_of_the_race_and_every_outcome(full_study: Any) -> None:
+    results = results_of(full_study)
     assert results.best is not None
     left, right = draw_overview(results, list(results.tasks.values())).axes
     shown = labels(left)
@@ -80,15 +82,15 @@ def test_the_overview_shows_where_the_race_ended_and_how_each_task_did(full_stud
     assert sorted(note.partition(",")[0] for note in notes) == ["chosen", "dropped", "dropped"]
 
 
-def test_a_search_one_after_the_other_has_no_race_to_end(cloud_study: Any) -> None:
-    results = findings_of(cloud_study)
+def test_the_overview_of_a_sequential_search_marks_the_chosen_task_instead(cloud_study: Any) -> None:
+    results = results_of(cloud_study)
     left = draw_overview(results, list(results.tasks.values())).axes[0]
     assert "chosen" in [text.get_text() for text in left.texts]
 
 
-def test_added_references_stand_among_the_others_by_their_score(grown_study: Any) -> None:
-    axes = draw_reference_scores(findings_of(grown_study)).axes[0]
+def test_added_references_are_drawn_among_the_others_by_score(grown_study: Any) -> None:
+    axes = draw_reference_scores(results_of(grown_study)).axes[0]
     places = {container.get_label(): container[0].get_xdata() for container in axes.containers}
-    added = places["added while a verdict was undecided"]
+    added = places["added after an inconclusive look"]
     assert len(added) == 5
     assert sorted(np.concatenate(list(places.values())).tolist()) == list(range(1, 16))

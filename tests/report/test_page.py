@@ -1,4 +1,4 @@
-"""The report's page: complete, self-contained, and true to the states it was made from."""
+"""The report page is complete, self-contained, and consistent with the stored states."""
 
 import json
 import shlex
@@ -56,7 +56,7 @@ def best_of(author: Any) -> TaskState:
 
 @pytest.fixture(scope="module")
 def hopeless_study(new_study: NewStudy) -> Any:
-    """A study whose one proxy task was not accepted."""
+    """A study whose only proxy task was rejected."""
     author = new_study(8)
     author.measure_variance()
     author.select_models(start_models=8, models=6)
@@ -70,7 +70,7 @@ def hopeless_page(hopeless_study: Any) -> Page:
 
 
 class TestPage:
-    def test_is_one_file_that_needs_nothing_else(self, page: Page) -> None:
+    def test_is_one_self_contained_file(self, page: Page) -> None:
         reader = Reader(page)
         sources = [attrs[name] for _, attrs in reader.tags for name in ("src", "href", "srcset") if name in attrs]
         assert all((source or "").startswith(("data:image/png;base64,", "#")) for source in sources)
@@ -83,7 +83,7 @@ class TestPage:
         assert all(attrs["alt"] for attrs in images)
         assert all(path.read_bytes().startswith(b"\x89PNG") for path in page.pictures)
 
-    def test_its_pictures_bear_the_cloud_tools_names(self, page: Page, full_study: Any) -> None:
+    def test_figures_are_named_as_by_the_cloud_tool(self, page: Page, full_study: Any) -> None:
         best = best_of(full_study)
         names = {path.name for path in page.pictures}
         prefix = f"proxy_task_{best.name}_accuracy"
@@ -96,7 +96,7 @@ class TestPage:
             "filtered_trial_scores_iteration_1.png",
         }
 
-    def test_free_text_stays_text(self, page: Page) -> None:
+    def test_free_text_is_escaped(self, page: Page) -> None:
         html = page.path.read_text(encoding="utf-8")
         assert "&lt;script&gt;alert(" in html
         assert "&lt;i&gt;own&lt;/i&gt;" in html
@@ -108,10 +108,11 @@ class TestPage:
         text = Reader(page).text
         found = best.checks[-1].correlation
         assert found is not None
-        assert text.index(f"Accepted: {best.name}, stopped after {best.final_step} of 500 steps") < text.index("Noise:")
-        interval = f"95 % interval {wording.format_tau(found.low)} to {wording.format_tau(found.high)}"
+        headline = f"Accepted: {best.name}, stopped after {best.final_step} of 500 steps"
+        assert text.index(headline) < text.index("Seed noise: SD")
+        interval = f"95 % confidence interval {wording.format_tau(found.low)} to {wording.format_tau(found.high)}"
         assert f"{found.tau:.2f} ({interval}; target 0.65)" in text
-        assert f"tau-b {found.tau:.2f} ({interval}, p {found.p_value:.3f}) on {found.n} models" in page.verdict
+        assert f"tau-b {found.tau:.2f} ({interval}, {found.n} models), p = {found.p_value:.3f};" in page.verdict
 
     def test_both_ratios_are_medians_over_the_models(self, page: Page, full_study: Any) -> None:
         results, best = read_results(full_study.folder, time_tolerance=0.05), best_of(full_study)
@@ -124,7 +125,7 @@ class TestPage:
         assert wording.format_times(row["train_ratio"]) in text
         assert wording.format_times(row["wall_ratio"]) in text
 
-    def test_a_trial_that_stages_share_counts_once(self, page: Page, full_study: Any) -> None:
+    def test_a_trial_shared_by_stages_counts_once(self, page: Page, full_study: Any) -> None:
         *stages, total = page.tables["costs"]
         assert (
             total["trials"] == len(list(full_study.folder.trials.glob("*/config.yaml"))) == len(page.tables["trials"])
@@ -139,9 +140,9 @@ class TestPage:
         assert page.tables["costs"][-1]["causes"] == "1 oom"
         assert [row["cause"] for row in page.tables["failures"]] == ["oom"]
 
-    def test_tells_what_the_verdict_hangs_on(self, page: Page) -> None:
+    def test_the_limits_of_the_verdict_are_listed(self, page: Page) -> None:
         text = Reader(page).text
-        for words in ("10 models prove little", "single crossing", "chosen for their spread", "Not confirmed yet"):
+        for words in ("Only 10 models", "first crossing is optimistically", "selected for spread", "Not confirmed yet"):
             assert words in text
 
 
@@ -150,7 +151,7 @@ class TestFiles:
         before = hopeless_page.path.read_bytes()
         assert report(hopeless_study).path.read_bytes() == before
 
-    def test_pictures_that_no_longer_hold_are_removed_and_other_files_stay(self, new_study: NewStudy) -> None:
+    def test_outdated_figures_are_removed_and_other_files_are_kept(self, new_study: NewStudy) -> None:
         author = new_study()
         stale = author.folder.report / "proxy_task_old_accuracy_vs_training_steps.png"
         own = author.folder.report / "mine.png"
@@ -162,13 +163,13 @@ class TestFiles:
 
 
 class TestPartialStudies:
-    def test_a_study_that_has_only_begun(self, new_study: NewStudy) -> None:
+    def test_a_study_without_results(self, new_study: NewStudy) -> None:
         page = report(new_study())
-        assert page.verdict.startswith("The study is not finished. Not there yet: the variance measurement")
-        assert Reader(page).text.count("Not there yet") >= 4
+        assert page.verdict.startswith("The study is not finished. Missing: the variance measurement")
+        assert Reader(page).text.count("Not available yet") == 3
         assert not page.pictures
 
-    def test_a_folder_without_anything(self, tmp_path: Path) -> None:
+    def test_an_empty_folder(self, tmp_path: Path) -> None:
         assert "not finished" in write_report(StudyFolder(tmp_path), time_tolerance=0.05).verdict
 
     def test_after_the_first_stage(self, new_study: NewStudy) -> None:
@@ -178,27 +179,29 @@ class TestPartialStudies:
         assert "Done: the variance measurement." in page.verdict
         assert [path.name for path in page.pictures] == ["variance_learning_curves.png"]
 
-    def test_too_noisy_a_training_is_told(self, new_study: NewStudy) -> None:
+    def test_a_too_noisy_training_is_reported_with_advice(self, new_study: NewStudy) -> None:
         author = new_study()
         author.measure_variance(max_variation=1e-6)
-        assert "That is too noisy. Seeds of one architecture end far apart" in Reader(report(author)).text
+        text = Reader(report(author)).text
+        assert "Training is too noisy: variation and roughness are not both within their limits." in text
+        assert "Final scores of one architecture differ between seeds" in text
 
     def test_after_the_second_stage(self, new_study: NewStudy) -> None:
         author = new_study(8)
         author.measure_variance()
         author.select_models(start_models=8, models=6)
         page = report(author)
-        assert "and the selection of reference models. Not there yet: the proxy search." in page.verdict
+        assert "and the selection of reference models. Missing: the proxy search." in page.verdict
         assert "Range check:" in Reader(page).text
 
-    def test_hunted_models_that_failed_belong_to_the_first_stage(self, new_study: NewStudy) -> None:
+    def test_models_that_failed_to_train_count_in_the_variance_stage(self, new_study: NewStudy) -> None:
         author = new_study(30, {0: "oom"})
         author.measure_variance(trainable_fraction=0.1)
         author.select_models()
         trials = read_results(author.folder, time_tolerance=0.05).trials.values()
         assert sum(trial.stage is Purpose.VARIANCE for trial in trials) == 6
 
-    def test_a_broken_file_is_named(self, new_study: NewStudy) -> None:
+    def test_a_corrupt_file_is_an_error(self, new_study: NewStudy) -> None:
         author = new_study()
         author.folder.variance.mkdir()
         (author.folder.variance / "state.json").write_text("{")
@@ -207,34 +210,36 @@ class TestPartialStudies:
 
 
 class TestNothingAccepted:
-    def test_says_so_and_what_to_do(self, hopeless_study: Any, hopeless_page: Page) -> None:
+    def test_the_verdict_names_the_best_tau_and_the_next_steps(self, hopeless_study: Any, hopeless_page: Page) -> None:
         page = hopeless_page
         (task,) = read_tasks(hopeless_study.folder.proxy_tasks).values()
         highest = max(check.correlation.tau for check in task.checks if check.correlation is not None)
-        assert "No proxy task was accepted. 1 proxy task judged, none ranks" in page.verdict
-        assert f"width25 came closest: tau-b {wording.format_tau(highest)}" in page.verdict
+        assert "No proxy task was accepted. 1 proxy task judged, none accepted." in page.verdict
+        assert "Highest tau: width25 after" in page.verdict
+        assert f"tau-b {wording.format_tau(highest)}" in page.verdict
         assert "Add proxy tasks that reduce less" in page.verdict
         assert "proxy=" not in page.verdict.split("Add proxy tasks")[0]
 
-    def test_a_search_that_goes_on_is_undecided(self, hopeless_study: Any, tmp_path: Path) -> None:
+    def test_an_unfinished_search_has_no_verdict_yet(self, hopeless_study: Any, tmp_path: Path) -> None:
         folder = StudyFolder(Path(shutil.copytree(hopeless_study.folder.path, tmp_path / "copy")))
         path = folder.proxy_tasks / "width25.json"
         state = json.loads(path.read_text())
         state.update(stopping_state=None, final_step=None, final_train_seconds=None, checks=state["checks"][:2])
         path.write_text(json.dumps(state))
         words = verdict.judge_study(read_results(folder, time_tolerance=0.05))
-        assert words.headline == "Undecided: no proxy task is accepted yet"
+        assert words.headline == "Proxy search not finished: no proxy task accepted yet"
+        assert words.sentence == "0 of 1 proxy task judged to the end, none accepted."
 
 
 class TestAcceptedByScore:
-    def test_is_told_apart_from_acceptance_by_ranks(self, new_study: NewStudy) -> None:
+    def test_is_distinguished_from_acceptance_by_rank_correlation(self, new_study: NewStudy) -> None:
         author = new_study(8)
         author.measure_variance()
         author.select_models(start_models=8, models=6)
         author.search({"data50": ProxyTask(data_fraction=0.5)}, target=1.0, desired_score=0.2)
         words = verdict.judge_study(read_results(author.folder, time_tolerance=0.05))
         titles = {remark.title for remark in words.remarks}
-        assert titles >= {"Accepted for its score, not for its ranks.", "Less data does not make a step cheaper."}
+        assert titles >= {"Accepted by score, not by rank correlation.", "Less data does not make a step cheaper."}
 
 
 TASK = ProxyTask(
@@ -243,7 +248,7 @@ TASK = ProxyTask(
 
 
 class TestOverrides:
-    def test_hydra_reads_them_as_they_are_meant(self) -> None:
+    def test_hydra_parses_them_to_the_original_values(self) -> None:
         lines = verdict.write_overrides(TASK, 120)
         overrides = OverridesParser.create().parse_overrides([unquoted(line) for line in lines])
         values = {override.key_or_group: override.value() for override in overrides}
@@ -256,7 +261,7 @@ class TestOverrides:
             "training.total_steps": 120,
         }
 
-    def test_they_hold_what_rules_gave_and_span_the_same_task(self) -> None:
+    def test_they_contain_derived_dimensions_and_define_the_same_task(self) -> None:
         ((_, task),) = span_grid({"compound": -2, "regularisation": "follow", "devices": 2}).items()
         lines = verdict.write_overrides(task, 120)
         assert lines == [

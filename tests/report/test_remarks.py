@@ -1,4 +1,4 @@
-"""How far a verdict can be trusted."""
+"""Remarks on the limits of a verdict."""
 
 from dataclasses import replace
 from html import unescape
@@ -11,41 +11,41 @@ from nasproxy.statistics.worst_case import worst_case_tau
 from nasproxy.trials.proxy_task import ProxyTask
 
 
-def findings_of(author: Any) -> StudyResults:
+def results_of(author: Any) -> StudyResults:
     return read_results(author.folder, time_tolerance=0.05)
 
 
-class TestTheCloudToolsWay:
-    def test_is_warned_of_before_all_else(self, cloud_study: Any, cloud_page: Page) -> None:
-        warning = verdict.judge_study(findings_of(cloud_study)).warning
+class TestVertexPractice:
+    def test_the_warning_is_shown_before_the_numbers(self, cloud_study: Any, cloud_page: Page) -> None:
+        warning = verdict.judge_study(results_of(cloud_study)).warning
         assert warning is not None
         assert "up to 76 % of such acceptances" in warning.text
         html = unescape(cloud_page.path.read_text(encoding="utf-8"))
-        assert html.index(warning.title) < html.index("<dl>") < html.index("How far to trust it")
+        assert html.index(warning.title) < html.index("<dl>") < html.index("Limits of this verdict")
         assert warning.title in cloud_page.verdict
 
-    def test_each_of_its_habits_is_explained(self, cloud_study: Any) -> None:
-        remarks = {remark.title: remark.text for remark in verdict.judge_study(findings_of(cloud_study)).remarks}
-        assert "up to 39 % of such acceptances" in remarks["A single crossing was enough."]
-        assert "tau by 0.1 to 0.35" in remarks["The reference models were chosen for their spread."]
-        one_by_one = remarks["The proxy tasks were judged one after the other."]
-        assert "went to 1 task listed before width50" in one_by_one
+    def test_each_of_its_choices_is_explained(self, cloud_study: Any) -> None:
+        remarks = {remark.title: remark.text for remark in verdict.judge_study(results_of(cloud_study)).remarks}
+        assert "up to 39 % of such acceptances" in remarks["Stopping at the first crossing is optimistically biased."]
+        assert "tau by 0.1 to 0.35" in remarks["Reference models selected for spread bias tau upwards."]
+        sequential = remarks["Proxy tasks were judged sequentially."]
+        assert "went to 1 task listed before width50" in sequential
 
-    def test_two_of_the_three_are_remarks_but_no_warning(self, full_study: Any, cloud_study: Any) -> None:
-        assert findings_of(full_study).policy == "race"
-        assert verdict.judge_study(findings_of(full_study)).warning is None
-        unknown = replace(findings_of(cloud_study), policy=None)
+    def test_two_of_the_three_choices_are_remarks_without_a_warning(self, full_study: Any, cloud_study: Any) -> None:
+        assert results_of(full_study).policy == "race"
+        assert verdict.judge_study(results_of(full_study)).warning is None
+        unknown = replace(results_of(cloud_study), policy=None)
         assert verdict.judge_study(unknown).warning is None
 
 
 class TestLostModels:
-    def test_tau_is_bounded_over_all_that_they_might_have_scored(self, new_study: Any) -> None:
+    def test_tau_is_bounded_over_any_scores_of_lost_models(self, new_study: Any) -> None:
         author = new_study(10)
         author.architectures[3]["proxy_cause"] = "lost"
         author.measure_variance()
         author.select_models(start_models=10, models=10)
         author.search({"width50": ProxyTask(width=0.5)}, target=0.6)
-        results = findings_of(author)
+        results = results_of(author)
         task = results.tasks["width50"]
         assert task.final_step is not None
         scores = results.scores_at(task, task.final_step)
@@ -55,28 +55,26 @@ class TestLostModels:
         (row,) = table.rows
         assert (row["lost"], row["lost_tau_low"], row["lost_tau_high"]) == (1, bounds.low, bounds.high)
         assert row["lost_tau_low"] < row["tau"] < row["lost_tau_high"]
-        assert "whatever lost models scored" in [column.heading for column in table.columns]
+        assert "tau bounds, lost models" in [column.heading for column in table.columns]
         facts = dict(verdict.judge_study(results).facts)
-        assert facts["tau-b, whatever 1 lost model would have scored"] == wording.format_interval(
-            bounds.low, bounds.high
-        )
+        assert facts["tau-b bounds over any scores of 1 lost model"] == wording.format_interval(bounds.low, bounds.high)
 
-    def test_nothing_is_said_of_them_where_none_was_lost(self, full_study: Any) -> None:
-        table = tables.make_proxy_tasks(findings_of(full_study))
+    def test_no_bounds_are_shown_if_no_model_was_lost(self, full_study: Any) -> None:
+        table = tables.make_proxy_tasks(results_of(full_study))
         assert all(row["lost"] is None for row in table.rows)
-        assert "whatever lost models scored" not in [column.heading for column in table.columns]
+        assert "tau bounds, lost models" not in [column.heading for column in table.columns]
 
 
-class TestRules:
-    def test_what_the_tasks_were_judged_by_is_shown(self, cloud_study: Any, cloud_page: Page) -> None:
-        values = {row["path"]: row["value"] for row in tables.make_rules(findings_of(cloud_study)).rows}
+class TestCriterionSettings:
+    def test_the_criterion_and_the_search_settings_are_shown(self, cloud_study: Any, cloud_page: Page) -> None:
+        values = {row["path"]: row["value"] for row in tables.make_rules(results_of(cloud_study)).rows}
         assert values["criterion.target"] == 0.65
         assert values["criterion._target_"].endswith("FirstCrossing")
         assert values["search.trials"] == 300
         assert values["proxy_search.policy"] == "sequential"
         html = cloud_page.path.read_text(encoding="utf-8")
-        assert "What its proxy tasks were judged by" in html
+        assert "Criterion and proxy search (" in html
         assert "proxy_search.policy" in html
 
-    def test_no_record_of_them_is_no_table(self, cloud_study: Any) -> None:
-        assert tables.make_rules(replace(findings_of(cloud_study), judged_by="{", policy=None)).rows == []
+    def test_unknown_settings_give_an_empty_table(self, cloud_study: Any) -> None:
+        assert tables.make_rules(replace(results_of(cloud_study), judged_by="{", policy=None)).rows == []

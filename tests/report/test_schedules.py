@@ -1,4 +1,4 @@
-"""The report shows compared schedules: a curve each, how smooth it is, and what it ended with."""
+"""The report shows compared schedules with learning curve, roughness and final score."""
 
 from collections.abc import Callable
 from typing import Any
@@ -26,29 +26,29 @@ def compared(new_study: Callable[..., Any]) -> Any:
     return author
 
 
-def test_the_picture_has_a_curve_for_each_schedule_and_a_half_for_each_smoothing(compared: Any) -> None:
+def test_the_figure_has_a_curve_per_schedule_and_a_panel_per_kind_of_weight_averaging(compared: Any) -> None:
     results = read_results(compared.folder, time_tolerance=0.05)
     assert results.schedules is not None
     plain, smoothed = draw_schedule_curves(results).axes
-    assert (plain.get_title(), smoothed.get_title()) == ("weights as they are", "weights smoothed: ema")
+    assert (plain.get_title(), smoothed.get_title()) == ("no weight averaging", "weight averaging: ema")
     for axes, smoothing in ((plain, "none"), (smoothed, "ema")):
         shown = [curve for curve in results.schedules.curves if curve.smoothing == smoothing]
         assert [line.get_label() for line in axes.lines] == [
-            f"{curve.schedule} (smoothness {curve.smoothness:.3g})" for curve in shown
+            f"{curve.schedule} (roughness {curve.smoothness:.3g})" for curve in shown
         ]
         record = results.trials[shown[0].key].record
         assert axes.lines[0].get_ydata().tolist() == [check.score for check in record.checks]
 
 
-def test_the_table_has_the_smoothest_first_and_the_page_shows_both(compared: Any) -> None:
+def test_the_table_is_sorted_by_roughness_and_the_page_shows_table_and_figure(compared: Any) -> None:
     page = write_report(compared.folder, time_tolerance=0.05)
     rows = page.tables["schedules"]
     assert [row["smoothness"] for row in rows] == sorted(row["smoothness"] for row in rows)
-    assert "Schedules compared" in page.path.read_text()
+    assert "Comparison of learning-rate schedules" in page.path.read_text()
     assert (compared.folder.report / "schedules.png").exists()
 
 
-def test_their_trainings_are_a_cost_of_their_own_but_for_the_one_that_another_stage_has(compared: Any) -> None:
+def test_their_trainings_are_a_stage_except_for_one_shared_with_another_stage(compared: Any) -> None:
     results = read_results(compared.folder, time_tolerance=0.05)
     assert {trial.stage for trial in results.trials.values()} == {Purpose.SCHEDULES}
     compared.measure_variance()
@@ -60,11 +60,13 @@ def test_their_trainings_are_a_cost_of_their_own_but_for_the_one_that_another_st
     assert after.schedules is not None
     shared = next(curve.key for curve in after.schedules.curves if curve.name == "cosine")
     others = [curve.key for curve in after.schedules.curves if curve.key != shared]
-    assert after.trials[shared].stage is not Purpose.SCHEDULES, "full training as the study has it"
+    assert after.trials[shared].stage is not Purpose.SCHEDULES, "the study's full training"
     assert {after.trials[key].stage for key in others} == {Purpose.SCHEDULES}
 
 
-def test_a_study_that_compared_none_shows_none(new_study: Callable[..., Any]) -> None:
+def test_a_study_without_a_comparison_shows_none(new_study: Callable[..., Any]) -> None:
     author = new_study(8)
     assert tables.make_schedules(read_results(author.folder, time_tolerance=0.05)).rows == []
-    assert "Schedules compared" not in write_report(author.folder, time_tolerance=0.05).path.read_text()
+    assert (
+        "Comparison of learning-rate schedules" not in write_report(author.folder, time_tolerance=0.05).path.read_text()
+    )

@@ -1,4 +1,4 @@
-"""What a verdict means for the search that it is for."""
+"""Predicted cost and outcome of a search with the accepted proxy task."""
 
 from dataclasses import replace
 from html import unescape
@@ -14,65 +14,63 @@ from nasproxy.stages.study_results import StudyResults, read_results
 from nasproxy.statistics.search_outcome import predict_outcome
 
 
-def findings_of(author: Any) -> StudyResults:
+def results_of(author: Any) -> StudyResults:
     return read_results(author.folder, time_tolerance=0.05)
 
 
-def expected_of(author: Any) -> SearchPrediction:
-    expected = predict_search(findings_of(author))
+def prediction_of(author: Any) -> SearchPrediction:
+    expected = predict_search(results_of(author))
     assert expected is not None
     return expected
 
 
-def test_the_search_is_the_one_that_the_tasks_were_judged_for(full_study: Any) -> None:
-    results = findings_of(full_study)
-    assert expected_of(full_study).trials == 300
+def test_the_number_of_searched_models_is_the_one_the_tasks_were_judged_for(full_study: Any) -> None:
+    results = results_of(full_study)
+    assert prediction_of(full_study).trials == 300
     assert replace(results, judged_by=None).search_trials == 2000
 
 
-def test_its_price_is_the_proxy_trainings_and_the_full_ones_of_its_top(full_study: Any) -> None:
-    results, expected = findings_of(full_study), expected_of(full_study)
+def test_the_cost_includes_full_training_of_the_top_models(full_study: Any) -> None:
+    results, expected = results_of(full_study), prediction_of(full_study)
     assert results.best is not None
     saving = measure_train_saving(results, results.best)
     assert saving is not None
-    by_training, by_wall = expected.prices
+    by_training, by_wall = expected.costs
     assert by_training.proxy_seconds == pytest.approx(300 * saving.proxy_seconds + 10 * saving.full_seconds)
     assert by_training.full_seconds == pytest.approx(300 * saving.full_seconds)
     assert by_training.full_models == pytest.approx(by_training.proxy_seconds / saving.full_seconds)
     assert by_wall.proxy_seconds > by_training.proxy_seconds
-    assert [row["name"] for row in tables.make_search(expected).rows] == ["training time", "all costs counted"]
+    assert [row["name"] for row in tables.make_search(expected).rows] == ["training time", "wall time"]
 
 
-def test_pairs_and_the_best_model_are_told_at_tau_and_at_its_lower_limit(full_study: Any) -> None:
-    expected = expected_of(full_study)
+def test_decision_accuracy_and_best_rank_are_given_at_tau_and_at_its_lower_confidence_bound(full_study: Any) -> None:
+    expected = prediction_of(full_study)
     assert expected.tau is not None
     assert expected.lower_limit is not None
     pairs, best = expected.sentences
-    right, at_limit = (f"{50 * (1 + tau):.0f}" for tau in (expected.tau, expected.lower_limit))
-    assert (
-        f"orders {right} as full training does at a tau of {wording.format_tau(expected.tau)}, {at_limit} if" in pairs
-    )
+    right, at_limit = (f"{50 * (1 + tau):.0f} %" for tau in (expected.tau, expected.lower_limit))
+    assert f": {right} at tau {wording.format_tau(expected.tau)}, {at_limit} at its lower confidence bound" in pairs
     for tau in (expected.tau, expected.lower_limit):
-        assert f"at rank {wording.format_about(predict_outcome(tau, 300).best_rank)} of 300" in best
-    assert "This takes both scores for normally distributed" in best
-    (row,) = [row for row in tables.make_proxy_tasks(findings_of(full_study)).rows if row["is_best"]]
-    assert f"better half of the reference models: {wording.format_tau(row['tau_better_half'])})" in best
+        assert f" {wording.format_about(predict_outcome(tau, 300).best_rank)} of 300 (top " in best
+    assert "These ranks assume normally distributed scores" in best
+    (row,) = [row for row in tables.make_proxy_tasks(results_of(full_study)).rows if row["is_best"]]
+    assert f"top half of the reference models: {wording.format_tau(row['tau_better_half'])})" in best
 
 
-def test_the_criterions_lower_limit_comes_before_that_of_the_interval(grown_study: Any) -> None:
-    results = findings_of(grown_study)
+def test_the_lower_confidence_bound_of_the_criterion_is_preferred_to_the_interval(grown_study: Any) -> None:
+    results = results_of(grown_study)
     assert results.best is not None
     limit = results.best.checks[-1].lower_limit
     assert limit is not None
-    assert expected_of(grown_study).lower_limit == limit
+    assert prediction_of(grown_study).lower_limit == limit
 
 
-def test_without_a_proxy_task_there_is_nothing_to_expect(full_study: Any) -> None:
-    results = findings_of(full_study)
+def test_without_an_accepted_proxy_task_there_is_no_prediction(full_study: Any) -> None:
+    results = results_of(full_study)
     assert predict_search(replace(results, tasks={})) is None
 
 
-def test_the_page_tells_it(full_study: Any, page: Page) -> None:
+def test_the_page_shows_the_prediction(full_study: Any, page: Page) -> None:
     html = unescape(page.path.read_text(encoding="utf-8"))
-    assert "What it means for a search of 300 models" in html
-    assert all(sentence in html for sentence in expected_of(full_study).sentences)
+    assert "Predicted cost and outcome of a search of 300 models" in html
+    assert all(sentence in html for sentence in prediction_of(full_study).sentences)

@@ -1,4 +1,4 @@
-"""What a description of a search space says."""
+"""Description of a search space on standard output."""
 
 import pytest
 
@@ -16,7 +16,7 @@ def described(choices):
 
 @pytest.fixture
 def tree(capsys):
-    """The lines of a tree of choices, where the output is no terminal."""
+    """Draw the tree of choices as lines, to an output that is not a terminal."""
 
     def lines(choices):
         print_tree(report.draw_tree(described(choices)))
@@ -38,19 +38,19 @@ def test_the_tree_shows_values_conditions_and_repeated_groups_once(tree):
         "│   │   └── se: true | false",
         "│   └── but 1",
         "│       └── expand: 3 | 6",
-        "├── inputs: 2 of 1 | 2 | 3 | 4, each once, in this order",
-        "├── order: 3 of 2 | 3 | 3, each once, in any order",
-        "├── free: 2 of a | b, each as often as you like, in any order, if stem.kernel is 5",
+        "├── inputs: 2 of 1 | 2 | 3 | 4, without repetition, in this order",
+        "├── order: 3 of 2 | 3 | 3, without repetition, in any order",
+        "├── free: 2 of a | b, with repetition, in any order, if stem.kernel is 5",
         "└── head, if activation is relu",
         "    └── dropout: 0.0 | 0.2",
     ]
 
 
-def test_members_that_differ_in_one_way_are_named_together(tree):
+def test_members_with_the_same_difference_are_listed_together(tree):
     assert tree(search_spaces.MNASNET)[-2:] == ["    └── but 0, 6", "        └── repeats: 0 | 1"]
 
 
-def test_a_member_with_a_condition_of_its_own_is_named(tree):
+def test_a_member_with_its_own_condition_is_listed(tree):
     each = {"kernel": [3, 5]}
     drawn = tree({"depth": [1, 2], "layers": {"repeat": 2, "each": each, "but": {1: {"when": {"depth": 2}}}}})
     assert drawn[-2:] == ["    └── but 1", "        └── if depth is 2"]
@@ -72,7 +72,7 @@ def test_long_lists_of_values_are_cut(tree):
     assert tree({"size": ["x" * 100, "y" * 100]})[1] == f"└── size: {'x' * 100} | {'y' * 100}"
 
 
-def test_a_space_tells_how_large_it_is():
+def test_the_size_of_a_space_is_described():
     assert list(report.describe_size(described(search_spaces.MNASNET))) == [
         "test: 42 decisions",
         "points: 9,749,755,840,167,936 (9.75e15)",
@@ -89,21 +89,21 @@ def test_a_space_tells_how_large_it_is():
         ({"layers": {"repeat": 21, "each": list(range(10))}}, ["more than 1e20 architectures are too many"]),
         (
             {"layers": {"repeat": 2, "each": {"size": list(range(11)), "skip": [0, 1]}}, "other": list(range(12))},
-            ["more than 10 values of a choice are each tried too seldom: layers.0-1.size (11), other (12);"],
+            ["more than 10 values of a choice, each is sampled too rarely: layers.0-1.size (11), other (12);"],
         ),
         (
             {"layers": {"repeat": 2, "each": {"size": [1, 2]}, "but": {1: {"size": list(range(11))}}}},
-            ["more than 10 values of a choice are each tried too seldom: layers.1.size (11);"],
+            ["more than 10 values of a choice, each is sampled too rarely: layers.1.size (11);"],
         ),
     ],
 )
-def test_advice_is_given_where_a_space_is_hard_to_search(choices, advice):
+def test_a_space_that_is_hard_to_search_gets_advice(choices, advice):
     given = list(report.advise_on_space(described(choices)))
     assert len(given) == len(advice)
     assert all(part in line for part, line in zip(advice, given, strict=True))
 
 
-def test_an_architecture_reads_group_by_group():
+def test_an_architecture_is_outlined_group_by_group():
     blocks = {"blocks.0.op": "conv", "blocks.1.op": "mbconv", "blocks.1.se": True}
     architecture = {"activation": "relu", **blocks, "inputs.0": 1, "inputs.1": 4}
     assert report.outline_architecture(architecture) == (
@@ -111,7 +111,7 @@ def test_an_architecture_reads_group_by_group():
     )
 
 
-def test_sizes_of_models_stand_beside_them_where_they_are_known():
+def test_known_zero_cost_scores_are_columns_of_the_samples():
     known = report.SampledArchitecture("0", {"a": 1}, ZeroCost(1234, 2_500_000, None))
     unknown = report.SampledArchitecture("1", {"a": 2}, None)
     table = report.make_samples([known, unknown])

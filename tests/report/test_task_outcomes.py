@@ -1,4 +1,4 @@
-"""What became of each proxy task, and why it was not chosen."""
+"""Outcomes of proxy tasks, and the reasons why they were not chosen."""
 
 import json
 from collections.abc import Callable
@@ -19,7 +19,7 @@ def rows(author: Any) -> dict[str, dict[str, Any]]:
 
 
 def rewrite(author: Any, change: Callable[[dict[str, Any]], None]) -> None:
-    """Change what a study says of its one proxy task."""
+    """Change the stored state of a study's only proxy task."""
     path = author.folder.proxy_tasks / "width25.json"
     state = json.loads(path.read_text())
     change(state)
@@ -34,7 +34,7 @@ def small_study(new_study: Any) -> Any:
     return author
 
 
-def test_a_dropped_task_is_told_what_it_could_no_longer_beat(full_study: Any) -> None:
+def test_the_reason_for_a_dropped_task_names_the_cheaper_one(full_study: Any) -> None:
     results = read_results(full_study.folder, time_tolerance=0.05)
     assert results.best is not None
     assert results.best.name == "width50"
@@ -45,45 +45,50 @@ def test_a_dropped_task_is_told_what_it_could_no_longer_beat(full_study: Any) ->
     assert dropped["data50"]["outcome"] == "dropped"
     assert (dropped["data50"]["tau"], dropped["data50"]["needed"]) == (last.correlation.tau, 0.65)
     best_seconds = wording.format_duration(results.best.final_rated_seconds)
-    assert f"no later check of it could be cheaper than width50 ({best_seconds})" in dropped["data50"]["reason"]
+    assert f"no later check could be cheaper than width50 ({best_seconds})" in dropped["data50"]["reason"]
 
 
-def test_a_task_that_was_accepted_too_is_told_what_it_costs_more(cloud_study: Any) -> None:
+def test_the_reason_for_an_accepted_but_not_chosen_task_is_its_cost(cloud_study: Any) -> None:
     row = rows(cloud_study)["data50"]
     assert row["outcome"] == "accepted, not chosen"
-    assert row["reason"].startswith("Accepted too, but dearer than width50: ")
+    assert row["reason"].startswith("Accepted, but more expensive than width50: ")
 
 
-def test_a_rejected_task_ran_to_its_end_below_what_was_needed(small_study: Any) -> None:
+def test_the_reason_for_a_rejected_task_is_its_tau_and_threshold(small_study: Any) -> None:
     small_study.search({"width25": ProxyTask(width=0.25)}, target=1.0)
     row = rows(small_study)["width25"]
     assert row["outcome"] == "rejected"
-    assert row["reason"] == f"Ran to its end: tau was {wording.format_tau(row['tau'])} on 8 models, and 1.00 was needed"
+    tau = wording.format_tau(row["tau"])
+    assert row["reason"] == f"Trained to the end: tau {tau} on 8 models, acceptance threshold 1.00"
 
 
-def test_a_task_above_the_target_but_below_its_need_would_take_more_models(new_study: Any) -> None:
+def test_a_task_between_target_and_threshold_needs_more_models(new_study: Any) -> None:
     author = new_study(40)
     author.measure_variance()
     author.select_randomly()
     strict, candidate_pool = LessOfMore({10: 0.99, 20: 0.7}), author.candidate_pool(maximum=15)
     author.search({"width25": ProxyTask(width=0.25)}, criterion=strict, candidate_pool=candidate_pool)
     row = rows(author)["width25"]
-    assert (row["outcome"], row["models"]) == ("undecided", 10), "no number up to the maximum would have done"
+    assert (row["outcome"], row["models"]) == ("inconclusive", 10), "no number up to the maximum would suffice"
     assert 0.65 <= row["tau"] < row["needed"]
-    assert "more reference models than references.max allows might decide it" in row["reason"]
+    assert "more reference models might suffice, which exceeds references.max" in row["reason"]
 
 
-def test_an_undecided_task_says_how_many_models_it_needs(small_study: Any) -> None:
+def test_an_inconclusive_task_states_how_many_models_it_needs(small_study: Any) -> None:
     small_study.search({"width25": ProxyTask(width=0.25)}, target=1.0)
     rewrite(small_study, lambda state: state["verdict"].update(kind="undecided", models_needed=4))
+    results = read_results(small_study.folder, time_tolerance=0.05)
     row = rows(small_study)["width25"]
-    assert row["outcome"] == "undecided"
-    assert row["reason"].endswith("needed; 4 more reference models than references.max allows might decide it")
-    advice = verdict.judge_study(read_results(small_study.folder, time_tolerance=0.05)).next_steps
-    assert any(step.startswith("Undecided, not rejected: width25.") for step in advice)
+    assert (row["outcome"], row["models_needed"]) == ("inconclusive", 4)
+    assert row["reason"].endswith("1.00; 4 more reference models might suffice, which exceeds references.max")
+    for table in (tables.make_proxy_tasks(results), tables.make_not_chosen(results)):
+        (outcome,) = [column.text(row) for column in table.columns if column.heading == "outcome"]
+        assert outcome == "inconclusive (4 more models)"
+    advice = verdict.judge_study(results).next_steps
+    assert any(step.startswith("Inconclusive, not rejected: width25.") for step in advice)
 
 
-def test_a_failed_task_names_the_causes(new_study: Any) -> None:
+def test_the_reason_for_a_failed_task_names_the_causes(new_study: Any) -> None:
     author = new_study(8)
     for number, cause in ((3, "lost"), (4, "lost"), (5, "lost"), (6, "nan")):
         author.architectures[number]["proxy_cause"] = cause
@@ -92,26 +97,26 @@ def test_a_failed_task_names_the_causes(new_study: Any) -> None:
     author.search({"width50": ProxyTask(width=0.5)}, target=0.99)
     row = rows(author)["width50"]
     assert row["outcome"] == "failed"
-    assert row["reason"] == "Too few models were left to judge it: 4 of 8 trainings failed (3 lost, 1 nan)"
+    assert row["reason"] == "Too few models left: 4 of 8 trainings failed (3 lost, 1 nan)"
 
 
-def test_a_task_out_of_time_names_the_limit(small_study: Any) -> None:
+def test_the_reason_for_a_task_that_reached_the_time_limit_names_it(small_study: Any) -> None:
     small_study.search({"width25": ProxyTask(width=0.25)}, target=1.0, train_seconds_limit=1.0)
     row = rows(small_study)["width25"]
-    assert row["outcome"] == "out of time"
-    assert row["reason"].startswith("Reached proxy_search.train_seconds_limit of 1 s: tau was ")
+    assert row["outcome"] == "time limit reached"
+    assert row["reason"].startswith("Reached proxy_search.train_seconds_limit of 1 s: tau ")
 
 
-def test_a_task_judged_by_other_rules_is_no_candidate(small_study: Any) -> None:
+def test_a_task_judged_with_other_settings_is_not_chosen(small_study: Any) -> None:
     small_study.search({"data50": ProxyTask(data_fraction=0.5)}, target=0.6)
     small_study.search({"width50": ProxyTask(width=0.5)}, target=0.65)
-    assert rows(small_study)["data50"]["reason"].startswith("Judged by other rules than the study's last ones")
+    assert rows(small_study)["data50"]["reason"].startswith("Judged with other settings than the study's last")
 
 
-def test_a_task_that_goes_on_is_not_yet_ended(small_study: Any) -> None:
+def test_a_task_without_a_final_decision_is_not_finished(small_study: Any) -> None:
     small_study.search({"width25": ProxyTask(width=0.25)}, target=1.0)
     rewrite(small_study, lambda state: state.update(stopping_state=None, final_step=None, final_train_seconds=None))
     results = read_results(small_study.folder, time_tolerance=0.05)
     assert get_outcome(results, results.tasks["width25"]) is TaskOutcome.RUNNING
-    assert explain_outcome(results, results.tasks["width25"]).startswith("So far tau was ")
-    assert verdict.judge_study(results).headline.startswith("Undecided")
+    assert explain_outcome(results, results.tasks["width25"]).startswith("So far: tau ")
+    assert verdict.judge_study(results).headline.startswith("Proxy search not finished")

@@ -1,4 +1,4 @@
-"""The list of trials on standard output."""
+"""List of trials on standard output."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from nasproxy.report import tables, terminal, trial_list
 from nasproxy.stages.study_results import read_results
 
 
-def test_prints_a_line_for_every_trial_with_tabs_where_there_is_no_terminal(
+def test_without_a_terminal_every_trial_is_a_line_with_tabs_between_cells(
     full_study: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     trial_list.print_trials(full_study.folder)
@@ -19,7 +19,7 @@ def test_prints_a_line_for_every_trial_with_tabs_where_there_is_no_terminal(
     assert {len(line.split("\t")) for line in lines} == {len(heading.split("\t"))}
 
 
-def test_stages_come_in_order_and_scores_fall_within_them(full_study: Any) -> None:
+def test_trials_are_sorted_by_stage_and_descending_score(full_study: Any) -> None:
     rows = tables.make_trials(read_results(full_study.folder, time_tolerance=0.0)).rows
     stages = [row["stage"] for row in rows]
     assert stages == sorted(stages, key=["variance", "selection", "proxy search"].index)
@@ -27,7 +27,7 @@ def test_stages_come_in_order_and_scores_fall_within_them(full_study: Any) -> No
     assert scores == sorted(scores, reverse=True)
 
 
-def test_failed_trials_are_there_with_their_cause_and_harmless_words(
+def test_failed_trials_are_listed_with_their_cause_and_a_sanitised_message(
     full_study: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     trial_list.print_trials(full_study.folder)
@@ -36,7 +36,7 @@ def test_failed_trials_are_there_with_their_cause_and_harmless_words(
     assert "\x1b" not in line
 
 
-def test_a_terminal_gets_a_table_that_takes_no_text_for_markup(
+def test_on_a_terminal_the_table_does_not_interpret_text_as_markup(
     full_study: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(terminal, "Console", lambda **_: Console(force_terminal=True, width=240, color_system=None))

@@ -1,4 +1,4 @@
-"""Trials that stand in for failed ones, in the loop of all controllers, on a real backend."""
+"""Retries of failed trials in the loop that runs stages, on a real backend."""
 
 import multiprocessing
 import os
@@ -32,19 +32,19 @@ BATCH = 16
 
 @dataclass
 class Notes(Silent):
-    """Keeps what a tracker is told."""
+    """Tracker that keeps all trials and messages it receives."""
 
-    told: list[tuple[str, State, tuple[RetryLink, ...]]] = field(default_factory=list)
-    said: list[str] = field(default_factory=list)
+    trials: list[tuple[str, State, tuple[RetryLink, ...]]] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         super().__init__(study=Path())
 
     def trial(self, spec: TrialSpec, record: TrialRecord) -> None:
-        self.told.append((spec.key, record.status.state, record.retries))
+        self.trials.append((spec.key, record.status.state, record.retries))
 
     def say(self, message: str) -> None:
-        self.said.append(message)
+        self.messages.append(message)
 
 
 def make_spec(fault: str = "none", task: ProxyTask | None = None, quality: int = 50, **recipe: Any) -> TrialSpec:
@@ -53,12 +53,12 @@ def make_spec(fault: str = "none", task: ProxyTask | None = None, quality: int =
     return TrialSpec(architecture, task or ProxyTask(), Split.SEARCH, 0, synthetic.make_recipe(**settings))
 
 
-def halved(spec: TrialSpec, *, times: int = 1) -> TrialSpec:
+def halve_micro_batch(spec: TrialSpec, *, times: int = 1) -> TrialSpec:
     return replace(spec.applied(), recipe=replace(spec.applied().recipe, micro_batch=BATCH // 2**times))
 
 
 @pytest.fixture
-def make_shop(tmp_path: Path, make_runtime: MakeRuntime) -> MakeRuntime:
+def make_retrying_runtime(tmp_path: Path, make_runtime: MakeRuntime) -> MakeRuntime:
     def make(**policy: Any) -> Runtime:
         retry_policy = partial(find_retry, policy=RetrySettings(**policy))
         return replace(make_runtime(tmp_path), retry_policy=retry_policy, tracker=Notes())
@@ -67,41 +67,47 @@ def make_shop(tmp_path: Path, make_runtime: MakeRuntime) -> MakeRuntime:
 
 
 def run(runtime: Runtime, *specs: TrialSpec, until: int = 100) -> list[TrialRecord]:
-    errand = TrainUntil(specs, until)
-    runner.run_stage(errand, runtime)
+    stage = TrainUntil(specs, until)
+    runner.run_stage(stage, runtime)
     records = [runtime.store.read(spec.key) for spec in specs]
     for spec, record in zip(specs, records, strict=True):
-        seen = errand.records[spec.key]
-        assert (seen.checks, seen.retries) == (record.checks, record.retries), "the loop and others agree"
+        record_of_stage = stage.records[spec.key]
+        assert (record_of_stage.checks, record_of_stage.retries) == (record.checks, record.retries), (
+            "the stage and other readers get the same record"
+        )
     return records
 
 
-def test_a_trial_out_of_memory_trains_to_its_end_on_smaller_micro_batches(make_shop: MakeRuntime) -> None:
-    runtime, spec, sound = make_shop(), make_spec("oom>4"), make_spec(quality=10)
+def test_a_trial_out_of_memory_is_retried_with_smaller_micro_batches_to_the_end(
+    make_retrying_runtime: MakeRuntime,
+) -> None:
+    runtime, spec, sound = make_retrying_runtime(), make_spec("oom>4"), make_spec(quality=10)
     record, other = run(runtime, spec, sound)
-    line = [spec, halved(spec), halved(spec, times=2)]
-    assert runtime.store.keys() == sorted(trial.key for trial in (*line, sound))
+    chain = [spec, halve_micro_batch(spec), halve_micro_batch(spec, times=2)]
+    assert runtime.store.keys() == sorted(trial.key for trial in (*chain, sound))
     assert (record.status.state, [check.step for check in record.checks]) == (State.DONE, list(spec.check_steps))
-    assert [(by.key, by.cause, by.change) for by in record.retries] == [
-        (line[1].key, Cause.OOM, "a micro-batch of 8 instead of 16"),
-        (line[2].key, Cause.OOM, "a micro-batch of 4 instead of 8"),
+    assert [(link.key, link.cause, link.change) for link in record.retries] == [
+        (chain[1].key, Cause.OOM, "a micro-batch of 8 instead of 16"),
+        (chain[2].key, Cause.OOM, "a micro-batch of 4 instead of 8"),
     ]
     assert other.retries == ()
-    alone = [runtime.store.read_alone(trial.key) for trial in line]
+    alone = [runtime.store.read_alone(trial.key) for trial in chain]
     assert [one.status.state for one in alone] == [State.FAILED, State.FAILED, State.DONE]
-    assert record.status.wall_seconds == sum(one.status.wall_seconds for one in alone), "all of it was paid"
+    assert record.status.wall_seconds == sum(one.status.wall_seconds for one in alone), (
+        "the time of all trainings counts"
+    )
 
 
-def test_a_check_from_before_the_failure_stays_since_a_training_stopped_there_would_have_it(
-    make_shop: MakeRuntime,
+def test_checks_before_the_failure_stay_and_later_ones_come_from_the_retry(
+    make_retrying_runtime: MakeRuntime,
 ) -> None:
-    runtime, spec = make_shop(), make_spec("oom>8")
+    runtime, spec = make_retrying_runtime(), make_spec("oom>8")
     (early,) = run(runtime, spec, until=40)
     (record,) = run(runtime, spec, until=100)
     assert early.retries == (), "it fails at step 50"
     assert record.checks[:4] == early.checks
-    rest = runtime.store.read_alone(halved(spec).key).checks
-    assert [check.step for check in rest] == list(spec.check_steps), "the other trial is trained from scratch"
+    rest = runtime.store.read_alone(halve_micro_batch(spec).key).checks
+    assert [check.step for check in rest] == list(spec.check_steps), "the retry trains from scratch"
     assert [check.score for check in record.checks[4:]] == [check.score for check in rest[4:]]
     paid = early.checks[-1].train_seconds
     assert [check.train_seconds for check in record.checks[4:]] == [check.train_seconds + paid for check in rest[4:]]
@@ -110,98 +116,98 @@ def test_a_check_from_before_the_failure_stays_since_a_training_stopped_there_wo
 @pytest.mark.parametrize(
     ("policy", "state"), [("fail", State.FAILED), ("lower_rate", State.DONE), ("clip", State.DONE)]
 )
-def test_a_loss_that_is_not_finite_follows_the_policy(make_shop: MakeRuntime, policy: str, state: State) -> None:
-    runtime = make_shop(on_nan=policy)
+def test_a_non_finite_loss_follows_the_policy(make_retrying_runtime: MakeRuntime, policy: str, state: State) -> None:
+    runtime = make_retrying_runtime(on_nan=policy)
     (record,) = run(runtime, make_spec("nan>0.06"))
     assert (record.status.state, len(record.retries)) == (state, int(policy != "fail"))
 
 
-def test_what_no_successor_cures_fails_for_good(make_shop: MakeRuntime) -> None:
-    runtime = make_shop(max_oom_retries=2, on_nan="lower_rate")
+def test_a_trial_fails_once_its_retries_are_exhausted(make_retrying_runtime: MakeRuntime) -> None:
+    runtime = make_retrying_runtime(max_oom_retries=2, on_nan="lower_rate")
     memory, diverged, crashed = run(runtime, make_spec("oom>1"), make_spec("nan>0.01"), make_spec("crash"))
     assert (memory.status.cause, len(memory.retries)) == (Cause.OOM, 2)
     assert (diverged.status.cause, len(diverged.retries)) == (Cause.NAN, 1)
     assert (crashed.status.cause, crashed.retries) == (Cause.CRASH, ())
 
 
-def test_trackers_are_told_of_each_training_under_its_own_key_and_of_each_change_once(make_shop: MakeRuntime) -> None:
-    runtime, again, spec = make_shop(), make_shop(), make_spec("oom>8")
+def test_trackers_receive_each_training_under_its_key_and_each_retry_once(make_retrying_runtime: MakeRuntime) -> None:
+    runtime, again, spec = make_retrying_runtime(), make_retrying_runtime(), make_spec("oom>8")
     run(runtime, spec)
     run(again, spec)
-    by = RetryLink(halved(spec).key, Cause.OOM, "a micro-batch of 8 instead of 16")
+    link = RetryLink(halve_micro_batch(spec).key, Cause.OOM, "a micro-batch of 8 instead of 16")
     for notes in (runtime.tracker, again.tracker):
         assert isinstance(notes, Notes)
-        assert notes.told == [(spec.key, State.FAILED, (by,)), (by.key, State.DONE, ())]
-    assert runtime.tracker.said == [  # type: ignore[attr-defined]
-        f"trial {spec.key} failed by oom: {by.key} stands in for it, with a micro-batch of 8 instead of 16"
+        assert notes.trials == [(spec.key, State.FAILED, (link,)), (link.key, State.DONE, ())]
+    assert runtime.tracker.messages == [  # type: ignore[attr-defined]
+        f"trial {spec.key} failed (oom): retrying it as trial {link.key} with a micro-batch of 8 instead of 16"
     ]
-    assert again.tracker.said == []  # type: ignore[attr-defined]
+    assert again.tracker.messages == []  # type: ignore[attr-defined]
 
 
-def test_a_controller_that_comes_back_goes_on_with_the_trial_that_stands_in(make_shop: MakeRuntime) -> None:
-    runtime, spec = make_shop(), make_spec("oom>8")
+def test_a_resumed_controller_continues_the_retry(make_retrying_runtime: MakeRuntime) -> None:
+    runtime, spec = make_retrying_runtime(), make_spec("oom>8")
     run(runtime, spec, until=60)
-    assert runtime.store.read_alone(halved(spec).key).status.state is State.PAUSED
-    (record,) = run(make_shop(), spec)
+    assert runtime.store.read_alone(halve_micro_batch(spec).key).status.state is State.PAUSED
+    (record,) = run(make_retrying_runtime(), spec)
     assert record.status.state is State.DONE
     assert len(runtime.store.keys()) == 2
 
 
-def test_a_successor_that_was_made_and_not_linked_is_found_again(make_shop: MakeRuntime) -> None:
-    final, spec = make_shop(max_oom_retries=0), make_spec("oom>8")
+def test_a_retry_that_was_created_but_not_linked_is_used(make_retrying_runtime: MakeRuntime) -> None:
+    final, spec = make_retrying_runtime(max_oom_retries=0), make_spec("oom>8")
     run(final, spec)
-    final.store.create(halved(spec))  # as a kill between the two acts leaves it
-    (record,) = run(make_shop(), spec)
+    final.store.create(halve_micro_batch(spec))  # the state after a kill between creating and linking the retry
+    (record,) = run(make_retrying_runtime(), spec)
     assert record.status.state is State.DONE
     assert len(final.store.keys()) == 2
 
 
-def test_two_trials_share_one_that_stands_in_for_the_first_and_is_the_second(make_shop: MakeRuntime) -> None:
-    runtime, whole = make_shop(), make_spec("oom>8")
+def test_a_retry_of_one_trial_can_be_another_original_trial(make_retrying_runtime: MakeRuntime) -> None:
+    runtime, large = make_retrying_runtime(), make_spec("oom>8")
     small = make_spec("oom>8", ProxyTask(overrides={"training.micro_batch": 8}))
-    assert small.key == halved(whole).key
-    first, second = run(runtime, whole, small)
+    assert small.key == halve_micro_batch(large).key
+    first, second = run(runtime, large, small)
     assert first.status.state is second.status.state is State.DONE
     assert len(runtime.store.keys()) == 2
 
 
-def test_a_trial_that_stands_in_and_fails_goes_on_only_where_it_was_asked_for_itself(
-    make_shop: MakeRuntime, tmp_path: Path
+def test_a_failed_retry_is_retried_again_only_as_an_original_trial(
+    make_retrying_runtime: MakeRuntime, tmp_path: Path
 ) -> None:
-    runtime = make_shop(on_nan="lower_rate", learning_rate_factor=0.5)
+    runtime = make_retrying_runtime(on_nan="lower_rate", learning_rate_factor=0.5)
     fast, slow = (make_spec("nan>0.15", ProxyTask(overrides={"trainer.learning_rate": rate})) for rate in (0.4, 0.2))
     first, second = run(runtime, fast, slow)
-    assert (first.status.state, first.status.cause) == (State.FAILED, Cause.NAN), "a rate is lowered once"
-    assert [by.key for by in first.retries] == [slow.key]
+    assert (first.status.state, first.status.cause) == (State.FAILED, Cause.NAN), "the learning rate is lowered once"
+    assert [link.key for link in first.retries] == [slow.key]
     assert (second.status.state, len(second.retries)) == (State.DONE, 1)
     again = FolderTrialStore(tmp_path / "trials")
     assert [again.read(spec.key).status.state for spec in (fast, slow)] == [State.FAILED, State.DONE]
-    assert [record.checks for record in run(make_shop(on_nan="lower_rate"), fast)] == [first.checks]
+    assert [record.checks for record in run(make_retrying_runtime(on_nan="lower_rate"), fast)] == [first.checks]
 
 
-def test_a_trial_that_has_its_last_check_is_not_trained_again(make_shop: MakeRuntime) -> None:
-    runtime, spec = make_shop(), make_spec("oom_after")
+def test_a_trial_that_failed_after_its_last_check_is_not_retried(make_retrying_runtime: MakeRuntime) -> None:
+    runtime, spec = make_retrying_runtime(), make_spec("oom_after")
     (record,) = run(runtime, spec)
     assert (record.status.cause, record.step) == (Cause.OOM, spec.total_steps)
     assert runtime.store.keys() == [spec.key]
 
 
-def test_reviving_gives_a_crashed_successor_another_set_of_attempts_and_leaves_its_predecessor(
-    make_shop: MakeRuntime, tmp_path: Path
+def test_a_crashed_retry_gets_new_attempts_and_the_original_trial_stays_failed(
+    make_retrying_runtime: MakeRuntime, tmp_path: Path
 ) -> None:
-    runtime, spec = make_shop(), make_spec("oom>8 broken")
+    runtime, spec = make_retrying_runtime(), make_spec("oom>8 broken")
     (record,) = run(runtime, spec)
     assert (record.status.cause, len(record.retries)) == (Cause.CRASH, 1)
     assert retry_failed_trials(tmp_path / "trials") == 1
     (tmp_path / "fixed").touch()
-    (record,) = run(make_shop(), spec)
+    (record,) = run(make_retrying_runtime(), spec)
     assert record.status.state is State.DONE
     assert isinstance(runtime.store, FolderTrialStore)
     assert runtime.store.read_alone(spec.key).status.cause is Cause.OOM
 
 
 class DyingStore(FolderTrialStore):
-    """Takes its process with it at an act of making another trial stand in."""
+    """Store that kills its process at one step of creating a retry."""
 
     def __init__(self, root: Path, moment: str) -> None:
         super().__init__(root)
@@ -212,10 +218,10 @@ class DyingStore(FolderTrialStore):
         self._die("made", is_now=spec.recipe.micro_batch is not None)
         return digest
 
-    def replace(self, key: str, line: tuple[RetryLink, ...]) -> None:
-        super().replace(key, line)
+    def link_retries(self, key: str, retries: tuple[RetryLink, ...]) -> None:
+        super().link_retries(key, retries)
         self._die("linked")
-        self._die("half linked", is_now=len(line) > 1)
+        self._die("half linked", is_now=len(retries) > 1)
 
     def request(self, key: str, request: Request) -> None:
         super().request(key, request)
@@ -226,7 +232,7 @@ class DyingStore(FolderTrialStore):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _control(folder: Path, moment: str, specs: list[TrialSpec]) -> None:
+def _run_controller(folder: Path, moment: str, specs: list[TrialSpec]) -> None:
     store = DyingStore(folder / "trials", moment)
     lease = Lease(folder / "controller.lock")
     lease.acquire()
@@ -235,18 +241,18 @@ def _control(folder: Path, moment: str, specs: list[TrialSpec]) -> None:
 
 
 @pytest.mark.parametrize("moment", ["made", "linked", "half linked", "asked"])
-def test_a_kill_while_another_trial_is_put_in_place_changes_nothing(
-    make_shop: MakeRuntime, make_runtime: MakeRuntime, tmp_path: Path, moment: str
+def test_a_kill_while_a_retry_is_created_changes_no_result(
+    make_retrying_runtime: MakeRuntime, make_runtime: MakeRuntime, tmp_path: Path, moment: str
 ) -> None:
     specs = [make_spec("oom>4"), make_spec("oom>8", quality=10)]
-    killed = multiprocessing.get_context("spawn").Process(target=_control, args=(tmp_path, moment, specs))
+    killed = multiprocessing.get_context("spawn").Process(target=_run_controller, args=(tmp_path, moment, specs))
     killed.start()
     killed.join()
     assert killed.exitcode == -signal.SIGKILL
-    runtime = make_shop()
+    runtime = make_retrying_runtime()
     found = run(runtime, *specs)
-    whole = replace(make_runtime(tmp_path / "undisturbed"), retry_policy=runtime.retry_policy, tracker=Notes())
-    expected = run(whole, *specs)
-    assert runtime.store.keys() == whole.store.keys()
+    undisturbed = replace(make_runtime(tmp_path / "undisturbed"), retry_policy=runtime.retry_policy, tracker=Notes())
+    expected = run(undisturbed, *specs)
+    assert runtime.store.keys() == undisturbed.store.keys()
     for one, other in zip(found, expected, strict=True):
         assert (one.checks, one.retries) == (other.checks, other.retries)

@@ -1,4 +1,4 @@
-"""The loop of all controllers: how often it asks, counted on replays of tables of several sizes."""
+"""The loop that runs stages: how often it decides, counted on replays of tables of several sizes."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -31,8 +31,8 @@ def make_table(tmp_path: Path) -> MakeTable:
     return make
 
 
-def asked(study: Study) -> Counter[str]:
-    """How often each controller of a study was asked what to do next."""
+def count_decisions(study: Study) -> Counter[str]:
+    """Run a study and count the decisions of each stage."""
     counts: Counter[str] = Counter()
 
     def counting(kind: type) -> Callable[..., object]:
@@ -53,28 +53,30 @@ def asked(study: Study) -> Counter[str]:
     return counts
 
 
-def test_a_controller_is_asked_no_more_often_where_there_are_more_trials(make_table: MakeTable, tmp_path: Path) -> None:
-    small, large = (asked(Study(make_table(count), count, tmp_path / str(count), slots=5)) for count in (40, 160))
-    assert large == small, "each question looks at all trials, so their number must not grow with these"
+def test_the_number_of_decisions_does_not_grow_with_the_number_of_trials(make_table: MakeTable, tmp_path: Path) -> None:
+    small, large = (
+        count_decisions(Study(make_table(count), count, tmp_path / str(count), slots=5)) for count in (40, 160)
+    )
+    assert large == small, "a decision reads all trials, so the number of decisions must be constant"
 
 
-def test_a_failure_is_answered_while_others_train(make_table: MakeTable, tmp_path: Path) -> None:
+def test_a_failed_candidate_is_replaced_while_others_train(make_table: MakeTable, tmp_path: Path) -> None:
     study = Study(make_table(60, failures=0.1), 40, tmp_path, slots=5)
     references = study.select()
-    assert len(references) == 40, "others stand in for those that failed"
+    assert len(references) == 40, "failed candidates are replaced"
 
 
-def test_states_of_proxy_tasks_are_read_once(make_table: MakeTable, tmp_path: Path) -> None:
+def test_states_of_proxy_tasks_are_not_read_again(make_table: MakeTable, tmp_path: Path) -> None:
     study = Study(make_table(10), 10, tmp_path)
     stage = study.make_stage(study.select())
     with patch.object(states, "read_record", wraps=states.read_record) as reading:
         state = runner.run_stage(stage, study.runtime)
     assert sum(len(task.checks) for task in state.tasks.values()) == 8
     kinds = Counter(call.args[1].__name__ for call in reading.call_args_list)
-    assert kinds["TaskState"] == 0, "what this process wrote it knows"
+    assert kinds["TaskState"] == 0, "states written by this process are cached"
 
 
-def test_what_another_job_wrote_is_read(make_table: MakeTable, tmp_path: Path) -> None:
+def test_states_written_by_another_job_are_read(make_table: MakeTable, tmp_path: Path) -> None:
     table = make_table(10)
     first, second = (Study(table, 10, tmp_path) for _ in range(2))
     one, two = (study.make_stage(study.select()) for study in (first, second))

@@ -1,4 +1,4 @@
-"""What the report reads out of a study, and what it makes of it."""
+"""Results that are read from a study, and costs and report tables computed from them."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,7 +17,7 @@ from nasproxy.trials.proxy_task import ProxyTask
 
 @pytest.fixture(scope="module")
 def with_a_failure(new_study: Callable[..., Any]) -> Any:
-    """A study in which one reference model trains fully, but not under the proxy task."""
+    """Make a study in which one reference model trains fully, but fails under the proxy task."""
     author = new_study(8)
     author.architectures[3] = {**author.architectures[3], "proxy_cause": "nan"}
     author.measure_variance()
@@ -26,7 +26,7 @@ def with_a_failure(new_study: Callable[..., Any]) -> Any:
     return author
 
 
-def test_the_reports_scores_give_the_controllers_tau(with_a_failure: Any) -> None:
+def test_tau_of_the_stored_scores_equals_tau_of_the_stage(with_a_failure: Any) -> None:
     results = read_results(with_a_failure.folder, time_tolerance=0.05)
     task = results.tasks["width50"]
     check = find_decisive_check(task)
@@ -40,25 +40,25 @@ def test_the_reports_scores_give_the_controllers_tau(with_a_failure: Any) -> Non
     assert scores.measure(kendall_tau) == check.correlation
 
 
-def test_failed_models_are_drawn_apart(with_a_failure: Any, full_study: Any) -> None:
+def test_failed_models_are_drawn_separately(with_a_failure: Any, full_study: Any) -> None:
     results = read_results(with_a_failure.folder, time_tolerance=0.05)
     axes = draw_proxy_against_full(results, results.tasks["width50"]).axes[0]
-    assert "failed, ranks last" in axes.get_legend_handles_labels()[1]
+    assert "failed, ranked last" in axes.get_legend_handles_labels()[1]
     selection = read_results(full_study.folder, time_tolerance=0.05)
     assert selection.selection is not None
     (iteration,) = [iteration for iteration in selection.selection.iterations if iteration.failed]
     labels = draw_selection_scatter(selection, iteration).axes[0].get_legend_handles_labels()[1]
-    assert labels == [f"kept ({len(iteration.kept or ())})", "dropped: like another (4)", "failed, no score (1)"]
+    assert labels == [f"kept ({len(iteration.kept or ())})", "removed: too similar (4)", "failed, no score (1)"]
 
 
-def test_the_references_own_curve_ends_at_one(full_study: Any) -> None:
+def test_the_curve_of_full_training_ends_at_tau_one(full_study: Any) -> None:
     results = read_results(full_study.folder, time_tolerance=0.05)
     *_, (step, seconds, correlation) = results.full_training_curve()
     assert (step, correlation.tau) == (500, pytest.approx(1.0))
     assert seconds == pytest.approx(np.median([reference.train_seconds for reference in results.references]))
 
 
-def test_a_trial_that_went_on_counts_without_the_training_beyond(full_study: Any) -> None:
+def test_training_beyond_the_final_step_is_not_counted_in_the_saving(full_study: Any) -> None:
     results = read_results(full_study.folder, time_tolerance=0.05)
     task = results.best
     assert task is not None
@@ -77,7 +77,7 @@ def test_a_trial_that_went_on_counts_without_the_training_beyond(full_study: Any
     assert saving.proxy_seconds == pytest.approx(expected)
 
 
-def test_of_a_training_on_several_devices_each_counts(new_study: Callable[..., Any]) -> None:
+def test_costs_count_every_device_of_a_training(new_study: Callable[..., Any]) -> None:
     author = new_study(8)
     author.select_models(start_models=8, models=8)
     author.search({"one": ProxyTask(width=0.5), "two": ProxyTask(width=0.5, devices=2)}, target=1.0)
@@ -105,11 +105,11 @@ def test_of_a_training_on_several_devices_each_counts(new_study: Callable[..., A
     assert saving.proxy_seconds == pytest.approx(2 * np.median(alone))
 
 
-def test_targets_come_from_the_record(full_study: Any) -> None:
+def test_target_tau_is_read_from_the_stored_rules(full_study: Any) -> None:
     results = read_results(full_study.folder, time_tolerance=0.05)
     assert {read_target(task) for task in results.tasks.values()} == {0.65}
 
 
 @pytest.mark.parametrize(("full", "proxy", "models"), [(10.0, 2.0, 13), (10.0, 10.0, None), (10.0, 20.0, None)])
-def test_a_study_pays_for_itself_only_by_what_each_model_saves(full: float, proxy: float, models: int | None) -> None:
+def test_break_even_depends_on_the_saving_per_model(full: float, proxy: float, models: int | None) -> None:
     assert Saving(full, proxy).break_even(100.0) == models

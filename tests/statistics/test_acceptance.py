@@ -28,7 +28,7 @@ def test_tau_is_that_of_the_last_check() -> None:
 def test_a_sufficient_tau_is_accepted() -> None:
     verdict = decide_acceptance(evidence(TURNED, REFERENCE), lambda n: 0.9, target=0.65)
     assert (verdict.kind, verdict.needed, verdict.models_needed) == (VerdictKind.ACCEPTED, 0.9, None)
-    assert verdict.reason == "tau is 1.000 on 10 models after 20 % of training, and 0.900 is needed"
+    assert verdict.reason == "tau 1.000 on 10 models after 20 % of training reaches the acceptance threshold 0.900"
 
 
 def test_a_tau_equal_to_the_threshold_up_to_rounding_is_accepted() -> None:
@@ -45,7 +45,7 @@ def test_a_task_with_looks_left_is_undecided_and_one_without_is_rejected() -> No
     assert undecided.kind is VerdictKind.UNDECIDED
     rejected = decide_acceptance(evidence(TURNED, TURNED, planned=2), lambda n: 0.9, target=0.65)
     assert rejected.kind is VerdictKind.REJECTED
-    assert rejected.reason == "tau is -1.000 after 20 % of training, and 0.900 is needed on 10 models"
+    assert rejected.reason == "tau -1.000 on 10 models after 20 % of training is below the acceptance threshold 0.900"
 
 
 def test_more_models_are_requested_if_they_would_decide() -> None:
@@ -64,7 +64,7 @@ def test_more_models_are_requested_if_they_would_decide() -> None:
 def test_the_reason_states_that_no_tau_suffices_on_too_few_models() -> None:
     verdict = decide_acceptance(evidence(REFERENCE), lambda n: None, target=0.65)
     assert verdict.kind is VerdictKind.UNDECIDED
-    assert "no tau is enough on 10 models" in verdict.reason
+    assert verdict.reason.startswith("tau 1.000 on 10 models after 10 % of training; too few models for acceptance")
 
 
 def test_models_are_added_step_by_step_up_to_the_maximum() -> None:

@@ -107,8 +107,8 @@ def test_scores_around_two_values_are_not_usable() -> None:
     check = check_range([0.10, 0.11, 0.10, 0.12, 0.90, 0.91, 0.895], sd=0.01)
     assert (check.is_usable, check.distinct_groups) == (False, 2)
     assert check.message == (
-        "of 7 scores from 0.1 to 0.91, 2 can be told apart by more than two seed deviations (0.02); "
-        "to judge a ranking takes 4: widen the search space, add reference models, or lower the noise"
+        "2 of 7 scores between 0.1 and 0.91 are distinguishable, more than 2 seed SDs (0.02) apart; "
+        "a ranking needs 4: widen the search space, add reference models, or reduce seed noise"
     )
 
 

@@ -144,14 +144,20 @@ def test_seeds_that_end_far_apart_get_advice() -> None:
     assert (verdict.has_low_variation, verdict.is_smooth, verdict.is_good) == (False, True, False)
     assert verdict.variation == pytest.approx(0.4714, abs=1e-4)
     advice = " ".join(verdict.advice)
-    for words in ("0.47 of the mean, more than 0.4", "cosine decay", "EMA or SWA", "more data", "more steps"):
+    for words in (
+        "coefficient of variation 0.47, limit 0.4",
+        "cosine schedule",
+        "EMA or SWA",
+        "more data",
+        "more steps",
+    ):
         assert words in advice
 
 
 def test_rough_curves_get_advice() -> None:
     verdict = judge_variance([(STEPS, [0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0.9])] * 2)
     assert (verdict.has_low_variation, verdict.is_smooth) == (True, False)
-    assert "smoothness is" in verdict.advice[0]
+    assert "roughness" in verdict.advice[0]
     assert any("Check less often" in sentence for sentence in verdict.advice)
 
 
@@ -165,7 +171,7 @@ def test_a_flat_curve_is_not_within_the_limits() -> None:
     verdict = judge_variance([(STEPS, rising), (STEPS, flat)])
     assert (verdict.smoothness, verdict.is_smooth) == (0.0, False)
     assert verdict.advice == (
-        "1 of 2 learning curves are flat or have fewer than 2 checks: see whether the model learns at all, "
+        "1 of 2 learning curves are flat or have fewer than 2 checks: check that the model learns at all, "
         "train for more steps, or check more often.",
     )
 

@@ -20,7 +20,7 @@ from nasproxy.trials.records import Cause, Check, Request, State, Status, TrialR
 from nasproxy.trials.spec import Split, TrialSpec
 
 
-def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
+def test_a_written_record_is_read_back_unchanged(tmp_path: Path) -> None:
     status = Status(State.FAILED, failures=2, wall_seconds=1.5, threads=1, cause=Cause.OOM, message="no <memory>")
     write_record(tmp_path / "status.json", status)
     assert read_record(tmp_path / "status.json", Status) == status
@@ -28,7 +28,7 @@ def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"schema": 99}', '{"schema": 1, "state": "odd"}'])
-def test_an_unreadable_record_raises_and_stays_as_it_is(tmp_path: Path, text: str) -> None:
+def test_an_invalid_record_raises_and_is_not_changed(tmp_path: Path, text: str) -> None:
     path = tmp_path / "status.json"
     path.write_text(text)
     with pytest.raises(CorruptFileError, match=r"status.json cannot be read.*Nothing was changed"):
@@ -36,7 +36,7 @@ def test_an_unreadable_record_raises_and_stays_as_it_is(tmp_path: Path, text: st
     assert path.read_text() == text
 
 
-def test_a_line_cut_short_is_not_read_and_not_kept(tmp_path: Path) -> None:
+def test_an_incomplete_line_is_ignored_and_removed_by_the_next_append(tmp_path: Path) -> None:
     path = tmp_path / "lines"
     append_line(path, "one")
     path.write_bytes(path.read_bytes() + b"tw")
@@ -46,7 +46,7 @@ def test_a_line_cut_short_is_not_read_and_not_kept(tmp_path: Path) -> None:
 
 
 @given(st.lists(st.tuples(st.integers(1, 9), st.floats(-1e6, 1e6), st.floats(0, 1e6)), max_size=5), st.integers(0, 40))
-def test_whatever_a_kill_leaves_is_a_prefix_of_the_checks(
+def test_a_truncated_file_of_checks_gives_a_prefix_of_the_checks(
     tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[int, float, float]], cut: int
 ) -> None:
     path = tmp_path_factory.mktemp("checks") / "metrics.jsonl"
@@ -59,20 +59,20 @@ def test_whatever_a_kill_leaves_is_a_prefix_of_the_checks(
     assert read == checks[: len(read)]
 
 
-def test_a_whole_line_that_is_no_check_raises(tmp_path: Path) -> None:
+def test_a_complete_line_that_is_not_a_check_raises(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": "many"}\n')
-    with pytest.raises(CorruptFileError, match="a line is no check"):
+    with pytest.raises(CorruptFileError, match="a line is not a check"):
         read_checks(path)
 
 
-def _hold(path: Path, ready: Any) -> None:
+def _hold_lease(path: Path, ready: Any) -> None:
     Lease(path).acquire()
     ready.set()
     signal.pause()
 
 
-def _wait(ready: Any, ended: Any) -> None:
+def _wait_until_ended(ready: Any, ended: Any) -> None:
     ready.set()
     ended.wait(30)
 
@@ -80,7 +80,7 @@ def _wait(ready: Any, ended: Any) -> None:
 def test_a_lease_ends_with_its_process(tmp_path: Path) -> None:
     path, context = tmp_path / "lease", multiprocessing.get_context("spawn")
     ready = context.Event()
-    process = context.Process(target=_hold, args=(path, ready))
+    process = context.Process(target=_hold_lease, args=(path, ready))
     process.start()
     assert ready.wait(30)
     assert is_held(path)
@@ -96,11 +96,11 @@ def test_a_lease_ends_with_its_process(tmp_path: Path) -> None:
         assert is_held(path)
 
 
-def test_a_lease_does_not_live_on_in_processes_that_its_owner_forked(tmp_path: Path) -> None:
+def test_processes_forked_by_the_owner_do_not_hold_the_lease(tmp_path: Path) -> None:
     lease, context = Lease(tmp_path / "lease"), multiprocessing.get_context("fork")
     assert lease.acquire()
     ready, ended = context.Event(), context.Event()
-    process = context.Process(target=_wait, args=(ready, ended))
+    process = context.Process(target=_wait_until_ended, args=(ready, ended))
     process.start()
     assert ready.wait(30)
     assert is_held(lease.path)
@@ -112,7 +112,7 @@ def test_a_lease_does_not_live_on_in_processes_that_its_owner_forked(tmp_path: P
         process.join()
 
 
-def test_a_shared_lease_keeps_out_whoever_wants_it_alone(tmp_path: Path) -> None:
+def test_a_shared_lease_blocks_an_exclusive_one(tmp_path: Path) -> None:
     first, second, alone = (Lease(tmp_path / "lease") for _ in range(3))
     assert first.acquire(shared=True)
     assert second.acquire(shared=True)
@@ -122,7 +122,7 @@ def test_a_shared_lease_keeps_out_whoever_wants_it_alone(tmp_path: Path) -> None
     assert alone.acquire()
 
 
-def test_a_spec_comes_back_with_its_key_and_its_overrides_applied(tmp_path: Path) -> None:
+def test_a_written_spec_is_read_back_with_its_key_and_overrides_applied(tmp_path: Path) -> None:
     spec = TrialSpec(
         SPEC.architecture, ProxyTask(overrides={"trainer.noise": 5.0}), Split.FULL, 0, synthetic.make_recipe(noise=0.1)
     )
@@ -171,7 +171,7 @@ class TestMemoryTrialStore(StoreContract):
         return store.write
 
     def test_a_request_replaces_the_one_before(self, store: MemoryTrialStore) -> None:
-        assert store.asked(SPEC.key) == Request(), "to run to the end, where nothing is asked"
+        assert store.get_request(SPEC.key) == Request(), "without a request a trial runs to its end"
         store.request(SPEC.key, Request(until_step=5))
         store.request(SPEC.key, Request(stop=True))
-        assert store.asked(SPEC.key) == Request(stop=True)
+        assert store.get_request(SPEC.key) == Request(stop=True)

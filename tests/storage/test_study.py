@@ -9,21 +9,21 @@ from nasproxy.storage.study import StudyRecord, list_differences, open_study
 BASE = {"seed": 0, "trainer": {"batch_size": 64, "lr": 0.1}}
 
 
-def begin(root: Path, *, trials: bool = True) -> None:
+def create_study(root: Path, *, trials: bool = True) -> None:
     with open_study(root, "one", BASE, is_shared=False) as study:
         if trials:
             (study.folder.trials / "key").mkdir()
             (study.folder.trials / "key" / "metrics.jsonl").touch()
 
 
-def test_the_same_base_opens_again(tmp_path: Path) -> None:
-    begin(tmp_path)
+def test_a_study_opens_again_with_the_same_base_configuration(tmp_path: Path) -> None:
+    create_study(tmp_path)
     with open_study(tmp_path, "one", BASE, is_shared=False) as study:
         assert study.folder.path == tmp_path / "one"
 
 
-def test_a_changed_base_is_refused_with_the_difference(tmp_path: Path) -> None:
-    begin(tmp_path)
+def test_a_changed_base_configuration_is_refused_with_the_differences(tmp_path: Path) -> None:
+    create_study(tmp_path)
     changed = {"seed": 0, "trainer": {"batch_size": 32, "lr": 0.1, "clip": 1}}
     with (
         pytest.raises(StudyChangedError, match=r"trainer.batch_size: 64 -> 32; trainer.clip: absent -> 1"),
@@ -32,16 +32,16 @@ def test_a_changed_base_is_refused_with_the_difference(tmp_path: Path) -> None:
         pass
 
 
-def test_a_study_without_trials_may_still_change(tmp_path: Path) -> None:
-    begin(tmp_path, trials=False)
+def test_a_study_without_trials_takes_a_new_base_configuration(tmp_path: Path) -> None:
+    create_study(tmp_path, trials=False)
     with open_study(tmp_path, "one", {"seed": 1}, is_shared=False) as study:
         record = read_record(study.folder.record, StudyRecord)
     assert record is not None
     assert record.base == {"seed": 1}
 
 
-def test_a_sweep_over_the_base_does_not_mix_two_studies(tmp_path: Path) -> None:
-    begin(tmp_path, trials=False)
+def test_a_sweep_over_the_base_configuration_is_refused(tmp_path: Path) -> None:
+    create_study(tmp_path, trials=False)
     with (
         pytest.raises(StudyChangedError, match="seed: 0 -> 1"),
         open_study(tmp_path, "one", {**BASE, "seed": 1}, is_shared=True),
@@ -49,7 +49,7 @@ def test_a_sweep_over_the_base_does_not_mix_two_studies(tmp_path: Path) -> None:
         pass
 
 
-def test_jobs_of_a_sweep_open_together_and_keep_others_out(tmp_path: Path) -> None:
+def test_jobs_of_a_sweep_share_a_study_and_block_other_controllers(tmp_path: Path) -> None:
     with (
         open_study(tmp_path, "one", BASE, is_shared=True),
         open_study(tmp_path, "one", BASE, is_shared=True),
@@ -59,8 +59,8 @@ def test_jobs_of_a_sweep_open_together_and_keep_others_out(tmp_path: Path) -> No
         pass
 
 
-def test_looking_at_a_study_needs_one(tmp_path: Path) -> None:
-    begin(tmp_path)
+def test_reading_a_study_that_does_not_exist_is_refused(tmp_path: Path) -> None:
+    create_study(tmp_path)
     with open_study(tmp_path, "one", None, is_shared=False) as study:
         assert study.folder.record.exists()
     with (
@@ -71,7 +71,7 @@ def test_looking_at_a_study_needs_one(tmp_path: Path) -> None:
     assert not (tmp_path / "two").exists()
 
 
-def test_where_data_lies_and_how_many_read_it_is_no_difference() -> None:
+def test_data_root_and_number_of_workers_are_not_differences() -> None:
     old = {"data.loader.root": "/here", "data.loader.num_workers": 0}
     assert list_differences(old, {"data.loader.root": "/there", "data.loader.num_workers": 8}) == []
     assert list_differences({"search_space.choices.root": 1}, {"search_space.choices.root": 2}) != []

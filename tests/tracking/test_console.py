@@ -33,7 +33,7 @@ def live(file: io.StringIO, clock: VirtualClock) -> Console:
     return Console(console=terminal, live=True, clock=clock)
 
 
-def test_the_pace_ignores_steps_done_before_this_process(clock: VirtualClock) -> None:
+def test_the_step_rate_ignores_steps_done_before_this_process(clock: VirtualClock) -> None:
     pace = StepRate(clock)
     pace.see(START)
     assert pace.seconds_left is None
@@ -43,7 +43,7 @@ def test_the_pace_ignores_steps_done_before_this_process(clock: VirtualClock) ->
     assert pace.seconds_left == pytest.approx(3800 / 20)
 
 
-def test_the_pace_ignores_jumps_between_proxy_tasks_but_keeps_what_was_gained(clock: VirtualClock) -> None:
+def test_the_step_rate_ignores_jumps_between_proxy_tasks_but_keeps_observed_steps(clock: VirtualClock) -> None:
     pace = StepRate(clock)
     pace.see(START)
     clock.sleep(10)
@@ -54,7 +54,7 @@ def test_the_pace_ignores_jumps_between_proxy_tasks_but_keeps_what_was_gained(cl
     assert pace.seconds_left == pytest.approx(800 / (400 / 20))
 
 
-def test_the_pace_of_a_new_stage_starts_afresh(clock: VirtualClock) -> None:
+def test_the_step_rate_is_reset_by_a_new_stage(clock: VirtualClock) -> None:
     pace = StepRate(clock)
     pace.see(START)
     clock.sleep(10)
@@ -64,7 +64,7 @@ def test_the_pace_of_a_new_stage_starts_afresh(clock: VirtualClock) -> None:
     assert pace.elapsed_seconds == 0
 
 
-def test_steps_that_fall_and_totals_of_nothing_do_no_harm(
+def test_decreasing_steps_and_a_total_of_zero_are_accepted(
     plain: Console, file: io.StringIO, clock: VirtualClock
 ) -> None:
     plain.progress(START, set())
@@ -74,7 +74,7 @@ def test_steps_that_fall_and_totals_of_nothing_do_no_harm(
     assert "0/0 steps" in " ".join(file.getvalue().split())
 
 
-def test_plain_output_is_a_line_at_every_change_of_place_and_else_one_every_ten_seconds(
+def test_plain_output_prints_a_line_at_every_change_of_stage_or_detail_and_every_ten_seconds(
     plain: Console, file: io.StringIO, clock: VirtualClock
 ) -> None:
     for step in range(100):  # 25 seconds
@@ -101,7 +101,7 @@ def test_plain_output_is_silent_while_nothing_changes(plain: Console, file: io.S
 
 
 @pytest.mark.parametrize("message", ["got [red]50[/red], [/nothing] open", "a long line " * 20, ":smile: 0.5"])
-def test_messages_are_printed_as_they_are(plain: Console, file: io.StringIO, message: str) -> None:
+def test_messages_are_printed_unchanged(plain: Console, file: io.StringIO, message: str) -> None:
     plain.say(message)
     assert file.getvalue() == message + "\n"
 
@@ -116,7 +116,7 @@ def test_every_plain_line_is_flushed(clock: VirtualClock) -> None:
     assert raw.getvalue().count(b"\n") == 2
 
 
-def test_live_output_shows_all_and_says_lines_above(live: Console, file: io.StringIO, clock: VirtualClock) -> None:
+def test_live_output_shows_progress_with_messages_above(live: Console, file: io.StringIO, clock: VirtualClock) -> None:
     live.progress(START, {"a"})
     clock.sleep(1)
     live.progress(replace(START, steps_done=2000, trials_done=3, tau=-0.2), {"a", "b"})
@@ -141,7 +141,7 @@ def test_live_output_redraws_at_most_four_times_a_second(live: Console, file: io
     live.close()
 
 
-def test_closing_gives_the_cursor_back_however_often(live: Console, file: io.StringIO) -> None:
+def test_closing_repeatedly_restores_the_cursor_once(live: Console, file: io.StringIO) -> None:
     live.progress(START, set())
     assert file.getvalue().count(HIDE_CURSOR) == 1
     assert SHOW_CURSOR not in file.getvalue()
@@ -150,7 +150,7 @@ def test_closing_gives_the_cursor_back_however_often(live: Console, file: io.Str
     assert file.getvalue().count(SHOW_CURSOR) == 1
 
 
-def test_colours_forced_on_a_file_make_no_terminal(
+def test_forced_colours_do_not_make_a_file_a_terminal(
     file: io.StringIO, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")

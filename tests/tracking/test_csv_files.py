@@ -23,7 +23,7 @@ def rows(study: Path, name: str = "trials") -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_each_check_is_a_row_with_all_that_is_known(study: Path, make_spec: Make, make_record: Record) -> None:
+def test_each_check_is_a_row_with_all_fields_of_its_trial(study: Path, make_spec: Make, make_record: Record) -> None:
     spec = make_spec(seed=3, data_fraction=0.5, overrides={"trainer.batch_size": 32})
     CsvTracker(study=study).trial(spec, make_record([20, 40]))
     first, second = rows(study)
@@ -37,7 +37,7 @@ def test_each_check_is_a_row_with_all_that_is_known(study: Path, make_spec: Make
     ]
 
 
-def test_no_row_is_doubled_by_repeats_and_restarts(study: Path, make_spec: Make, make_record: Record) -> None:
+def test_repeated_events_and_restarts_duplicate_no_row(study: Path, make_spec: Make, make_record: Record) -> None:
     spec, other = make_spec(), make_spec(seed=1)
     tracker = CsvTracker(study=study)
     tracker.trial(spec, make_record([20]))
@@ -56,7 +56,7 @@ def test_no_row_is_doubled_by_repeats_and_restarts(study: Path, make_spec: Make,
     ]
 
 
-def test_a_failed_trial_names_the_one_that_stands_in_for_it_and_that_one_its_micro_batch(
+def test_a_failed_trial_is_linked_to_its_retry_which_has_its_own_micro_batch(
     study: Path, make_spec: Make, make_record: Record
 ) -> None:
     failed = make_record([], State.FAILED, Cause.OOM)
@@ -84,7 +84,7 @@ def test_a_failure_without_a_new_check_is_one_row_without_a_score(
     ]
 
 
-def test_a_line_cut_short_by_a_kill_is_written_again(study: Path, make_spec: Make, make_record: Record) -> None:
+def test_a_line_truncated_by_a_kill_is_written_again(study: Path, make_spec: Make, make_record: Record) -> None:
     CsvTracker(study=study).trial(make_spec(), make_record([20, 40]))
     path = study / "tracking" / "trials.csv"
     whole = path.read_bytes()
@@ -110,7 +110,7 @@ def write_for_ever(study: Path, spec: TrialSpec, record: TrialRecord) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_a_killed_writer_leaves_a_file_that_goes_on(study: Path, make_spec: Make, make_record: Record) -> None:
+def test_a_file_of_a_killed_writer_is_continued(study: Path, make_spec: Make, make_record: Record) -> None:
     record = make_record(range(1, 101))
     writer = get_context("fork").Process(target=write_for_ever, args=(study, make_spec(), record))
     writer.start()
@@ -120,7 +120,7 @@ def test_a_killed_writer_leaves_a_file_that_goes_on(study: Path, make_spec: Make
     assert [int(row["step"]) for row in rows(study)] == list(range(1, 101))
 
 
-def test_tables_are_replaced_as_a_whole(study: Path) -> None:
+def test_tables_are_replaced_completely(study: Path) -> None:
     tracker = CsvTracker(study=study)
     tracker.result({"proxy_tasks": [{"name": "full"}, {"name": "old"}]}, [])
     tracker.result({"proxy_tasks": [{"name": "full", "tau": None}, {"name": "a\nb", "tau": 0.5, "w": {"x": 1}}]}, [])
@@ -130,7 +130,7 @@ def test_tables_are_replaced_as_a_whole(study: Path) -> None:
     ]
 
 
-def test_a_table_named_like_the_trials_leaves_them_alone(study: Path, make_spec: Make, make_record: Record) -> None:
+def test_a_table_named_trials_does_not_overwrite_the_checks(study: Path, make_spec: Make, make_record: Record) -> None:
     tracker = CsvTracker(study=study)
     tracker.trial(make_spec(), make_record([20]))
     tracker.result({"trials": [{"key": "x"}]}, [])
@@ -138,7 +138,7 @@ def test_a_table_named_like_the_trials_leaves_them_alone(study: Path, make_spec:
     assert len(rows(study)) == 1
 
 
-def test_a_file_of_other_columns_is_refused(study: Path, make_spec: Make, make_record: Record) -> None:
+def test_a_file_with_other_columns_is_refused(study: Path, make_spec: Make, make_record: Record) -> None:
     (study / "tracking").mkdir()
     (study / "tracking" / "trials.csv").write_text("key,score\n")
     with pytest.raises(CorruptFileError, match=r"needs the columns key, split.*got 'key,score'.*move it away"):
@@ -149,5 +149,5 @@ def test_a_damaged_row_is_refused(study: Path, make_spec: Make, make_record: Rec
     (study / "tracking").mkdir()
     row = ",".join("x" for _ in FIELDS)
     (study / "tracking" / "trials.csv").write_text(f"{','.join(FIELDS)}\n{row}\n")
-    with pytest.raises(CorruptFileError, match=r"needs a whole number or nothing as step"):
+    with pytest.raises(CorruptFileError, match=r"needs an integer or an empty cell as step"):
         CsvTracker(study=study).trial(make_spec(), make_record([20]))

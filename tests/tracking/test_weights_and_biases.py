@@ -30,7 +30,7 @@ KEY = "0" * 40
 
 @dataclass
 class Run:
-    """What one file of an offline run holds."""
+    """Content of one file of an offline run."""
 
     id: str = ""
     name: str = ""
@@ -53,7 +53,7 @@ class Run:
 
 
 def records(content: bytes) -> Iterator[Any]:
-    """Records of a log of 32 KiB blocks: chunks with a header of checksum, length and kind."""
+    """Yield the records of a log of 32 KiB blocks, whose chunks have a header of checksum, length and kind."""
     from wandb.proto import wandb_internal_pb2
 
     position, record = 7, b""
@@ -96,7 +96,7 @@ def read_run(path: Path) -> Run:
 
 
 def read_runs(study: Path, job_type: str, *, killed: int = 0) -> list[Run]:
-    """Runs of one kind, a file each, in order of time; all are ended but those of killed processes."""
+    """Read the runs of one job type, a file each, in order of time; all but `killed` of them have ended."""
     for _ in range(500):  # wandb's own process writes the end of a file a moment after `finish` returns
         runs = [read_run(path) for path in (study / "tracking" / "wandb").glob("offline-run-*/*.wandb")]
         if sum(run.exit_code is None for run in runs) <= killed:
@@ -143,7 +143,7 @@ def test_a_finished_trial_is_a_run_with_its_config_and_curve(study: Path, make_s
     assert (run.summary["state"], run.summary["score"], run.exit_code) == ("done", 0.6, 0)
 
 
-def test_a_paused_trial_waits_until_the_controller_ends(study: Path, make_spec: Make, make_record: Record) -> None:
+def test_a_paused_trial_is_logged_when_the_controller_ends(study: Path, make_spec: Make, make_record: Record) -> None:
     spec = make_spec()
     tracker = offline(study)
     tracker.trial(spec, make_record([20]))
@@ -155,7 +155,7 @@ def test_a_paused_trial_waits_until_the_controller_ends(study: Path, make_spec: 
     assert [step for step, _, _ in paused.curve()] == [20, 40]
 
 
-def test_a_resumed_study_goes_on_in_the_same_runs_and_tells_nothing_twice(
+def test_a_resumed_study_continues_its_runs_and_logs_nothing_twice(
     study: Path, make_spec: Make, make_record: Record, picture: Path
 ) -> None:
     paused, done = make_spec(), make_spec(seed=1)
@@ -191,7 +191,7 @@ def test_a_resumed_study_goes_on_in_the_same_runs_and_tells_nothing_twice(
     assert sum("tables/proxy_tasks/_type" in point for run in controllers for point in run.history) == 1
 
 
-def test_tables_and_pictures_lie_in_the_controllers_run(study: Path, picture: Path, tmp_path: Path) -> None:
+def test_tables_and_figures_are_logged_to_the_controllers_run(study: Path, picture: Path, tmp_path: Path) -> None:
     rows = [{"name": "full", "tau": None, "w": {"x": 1}}, {"name": "half", "tau": 0.5, "note": "kept"}]
     vector = tmp_path / "ranks.svg"
     vector.write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
@@ -213,7 +213,7 @@ def test_tables_and_pictures_lie_in_the_controllers_run(study: Path, picture: Pa
     assert image.read_bytes() == picture.read_bytes()
 
 
-def test_all_files_lie_in_the_study(study: Path, make_spec: Make, make_record: Record, tmp_path: Path) -> None:
+def test_all_files_are_written_to_the_study(study: Path, make_spec: Make, make_record: Record, tmp_path: Path) -> None:
     tracker = offline(study)
     tracker.trial(make_spec(), make_record([20], State.DONE))
     tracker.result({"t": [{"a": 1}]}, [])
@@ -232,7 +232,7 @@ def test_a_failed_trial_is_a_failed_run(study: Path, make_spec: Make, make_recor
     assert (run.summary["state"], run.summary["cause"], run.exit_code) == ("failed", "oom", 1)
 
 
-def test_a_failed_trial_names_the_one_that_stands_in_for_it(study: Path, make_spec: Make, make_record: Record) -> None:
+def test_a_failed_trial_is_linked_to_its_retry(study: Path, make_spec: Make, make_record: Record) -> None:
     by = RetryLink("other", Cause.OOM, "a micro-batch of 8 instead of 16")
     tracker = offline(study)
     tracker.trial(make_spec(), replace(make_record([], State.FAILED, Cause.OOM), retries=(by,)))
@@ -241,7 +241,7 @@ def test_a_failed_trial_names_the_one_that_stands_in_for_it(study: Path, make_sp
     assert (run.summary["replaced_by"], run.summary["change"]) == (by.key, by.change)
 
 
-def test_one_job_of_a_sweep_holds_the_controllers_run_and_tells_the_lines_of_all(study: Path) -> None:
+def test_one_job_of_a_sweep_holds_the_controllers_run_and_logs_the_messages_of_all(study: Path) -> None:
     one, two = offline(study), offline(study)
     one.say("from one")
     one._work[-1].result()
@@ -263,7 +263,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-def test_a_line_said_before_a_kill_is_told_under_its_step(study: Path) -> None:
+def test_a_message_before_a_kill_is_logged_at_its_step(study: Path) -> None:
     killed = subprocess.run([sys.executable, "-c", KILLED, str(study)], check=False)
     assert killed.returncode == -signal.SIGKILL
     tracker = offline(study)
@@ -274,7 +274,7 @@ def test_a_line_said_before_a_kill_is_told_under_its_step(study: Path) -> None:
     assert [point["_step"] for point in last.history] == [0, 1]
 
 
-def test_nothing_is_opened_where_nothing_happened(study: Path) -> None:
+def test_without_events_no_run_is_opened(study: Path) -> None:
     offline(study).close()
     assert not (study / "tracking" / "wandb").exists()
 
@@ -320,7 +320,7 @@ def dead_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.usefixtures("dead_network")
 @pytest.mark.parametrize("is_said_first", [True, False])
-def test_a_dead_network_neither_ends_the_study_nor_loses_anything(
+def test_a_dead_network_neither_ends_the_study_nor_loses_data(
     is_said_first: bool, study: Path, make_spec: Make, make_record: Record
 ) -> None:
     def work() -> None:
@@ -338,13 +338,13 @@ def test_a_dead_network_neither_ends_the_study_nor_loses_anything(
     assert controller.lines() == ["a line", "another line"][not is_said_first :]
 
 
-def test_a_missing_package_is_named(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_an_error_that_names_it(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'nasproxy\[wandb\]'"):
         WandbTracker(study=study)
 
 
-def test_a_damaged_journal_stops_the_study_with_advice(study: Path) -> None:
+def test_a_damaged_journal_is_an_error_with_advice(study: Path) -> None:
     (study / "tracking").mkdir()
     (study / "tracking" / "wandb.jsonl").write_text("{}\nno json\n")
     with pytest.raises(CorruptFileError, match=r"needs a JSON object in every line, got .*: restore the file"):

@@ -158,7 +158,7 @@ def test_two_trials_on_two_devices_each_run_concurrently(
         ("1", "raise", Cause.CRASH, "RuntimeError: no luck"),
         ("0", "raise", Cause.CRASH, "RuntimeError: no luck"),
         ("1", "oom", Cause.OOM, "no room"),
-        ("1", "die", Cause.LOST, "ended without a word, with exit status 9"),
+        ("1", "die", Cause.LOST, "ended without reporting an error, with exit status 9"),
     ],
 )
 def test_a_rank_that_fails_ends_the_trial_with_its_cause(
@@ -209,5 +209,5 @@ def test_a_trainer_without_ranks_runs_once_with_all_devices(
 def test_more_devices_than_available_are_refused_before_training(
     store: FolderTrialStore, backend: LocalBackend, fingerprint: str
 ) -> None:
-    with pytest.raises(ConfigError, match="asks for 3 devices, and the backend has 2"):
+    with pytest.raises(ConfigError, match="needs 3 devices, and the backend has 2"):
         backend.preflight([spec(fingerprint, "plain_pytorch", devices=3)])

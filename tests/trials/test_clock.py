@@ -1,9 +1,9 @@
-"""Time as an argument."""
+"""Stopwatch and checkpoint timer on a virtual clock."""
 
 from nasproxy.trials.clock import SavingTimer, Stopwatch, VirtualClock
 
 
-def test_a_checkpoint_is_due_after_its_time() -> None:
+def test_a_checkpoint_is_due_after_the_configured_seconds() -> None:
     clock = VirtualClock()
     timer = SavingTimer(30.0, clock)
     clock.sleep(29.0)
@@ -14,7 +14,7 @@ def test_a_checkpoint_is_due_after_its_time() -> None:
     assert not timer.is_due()
 
 
-def test_what_is_slow_to_save_is_saved_less_often() -> None:
+def test_checkpoints_that_are_slow_to_save_are_saved_less_often() -> None:
     clock = VirtualClock()
     timer = SavingTimer(30.0, clock)
     with timer.saving():
@@ -22,10 +22,10 @@ def test_what_is_slow_to_save_is_saved_less_often() -> None:
     clock.sleep(499.0)
     assert not timer.is_due()
     clock.sleep(1.0)
-    assert timer.is_due(), "a fiftieth of the time goes into saving"
+    assert timer.is_due(), "saving takes a fiftieth of the time"
 
 
-def test_a_stopwatch_goes_on_from_seconds_that_passed_elsewhere() -> None:
+def test_a_stopwatch_continues_from_added_seconds() -> None:
     clock = VirtualClock()
     watch = Stopwatch(clock)
     watch.add(5.0)

@@ -20,7 +20,7 @@ RECIPE = Recipe(
 SPEC = TrialSpec({"kernel": 3, "width": 16}, ProxyTask(), Split.SEARCH, 0, RECIPE)
 
 
-def test_the_key_is_the_same_everywhere() -> None:
+def test_the_key_is_stable_across_machines_and_versions() -> None:
     assert SPEC.key == "e71ba95401d3df3d"
 
 
@@ -40,11 +40,11 @@ def test_the_key_is_the_same_everywhere() -> None:
         replace(SPEC, recipe=replace(RECIPE, check_every_steps=None)),
     ],
 )
-def test_what_decides_the_result_decides_the_key(other: TrialSpec) -> None:
+def test_fields_that_change_the_result_change_the_key(other: TrialSpec) -> None:
     assert other.key != SPEC.key
 
 
-def test_paths_and_workers_do_not_decide_the_key() -> None:
+def test_paths_and_numbers_of_workers_do_not_change_the_key() -> None:
     moved = replace(
         RECIPE,
         data={"loader": {"_target_": "data.load", "root": "/elsewhere"}, "holdout_fraction": 0.1},
@@ -53,34 +53,34 @@ def test_paths_and_workers_do_not_decide_the_key() -> None:
     assert replace(SPEC, recipe=moved).key == SPEC.key
 
 
-def test_a_program_may_be_given_more_time_to_end_and_another_folder_to_run_in() -> None:
+def test_grace_seconds_and_working_dir_of_a_program_do_not_change_the_key() -> None:
     timed = replace(RECIPE, trainer={**RECIPE.trainer, "grace_seconds": 60, "working_dir": "/there"})
     assert replace(SPEC, recipe=timed).key == SPEC.key
 
 
 @pytest.mark.parametrize("part", ["model", "trainer"])
-def test_a_name_that_data_use_for_a_place_may_decide_elsewhere(part: str) -> None:
+def test_root_changes_the_key_outside_of_data(part: str) -> None:
     one, other = (replace(RECIPE, **{part: {**getattr(RECIPE, part), "root": value}}) for value in (1, 2))
     assert replace(SPEC, recipe=one).key != replace(SPEC, recipe=other).key
 
 
 @pytest.mark.parametrize("task", [ProxyTask(devices=1), ProxyTask(image_mode="crop")])
-def test_a_setting_that_changes_nothing_is_the_same_trial(task: ProxyTask) -> None:
+def test_a_proxy_setting_without_effect_does_not_change_the_key(task: ProxyTask) -> None:
     assert replace(SPEC, proxy_task=task).key == SPEC.key
 
 
 @pytest.mark.parametrize("task", [ProxyTask(devices=2), ProxyTask(overrides={"training.devices": 2})])
-def test_a_proxy_tasks_devices_are_the_trainings(task: ProxyTask) -> None:
+def test_devices_of_a_proxy_task_equal_devices_of_the_recipe(task: ProxyTask) -> None:
     spread = replace(SPEC, proxy_task=task)
     assert spread.key == replace(SPEC, recipe=replace(RECIPE, devices=2)).key != SPEC.key
     assert spread.applied().devices == spread.devices == 2
 
 
-def test_the_order_of_choices_does_not_decide_the_key() -> None:
+def test_the_order_of_choices_does_not_change_the_key() -> None:
     assert replace(SPEC, architecture={"width": 16, "kernel": 3}).key == SPEC.key
 
 
-def test_an_override_is_the_same_trial_as_the_value_itself() -> None:
+def test_an_override_and_the_same_value_in_the_recipe_have_one_key() -> None:
     overridden = replace(SPEC, proxy_task=ProxyTask(overrides={"trainer.batch_size": 32, "training.total_steps": 60}))
     direct = replace(SPEC, recipe=replace(RECIPE, trainer={**RECIPE.trainer, "batch_size": 32}, total_steps=60))
     assert overridden.key == direct.key != SPEC.key
@@ -95,7 +95,7 @@ def test_the_last_step_is_always_checked(total: int, every: int) -> None:
     assert all(step % every == 0 for step in steps[:-1])
 
 
-def test_canonical_json_knows_no_order_and_no_kind_of_number() -> None:
+def test_canonical_json_ignores_key_order_and_number_types() -> None:
     assert (
         to_canonical_json({"b": 1.0, "a": [1, 2.5]})
         == to_canonical_json({"a": (1, 2.5), "b": 1})
@@ -103,7 +103,7 @@ def test_canonical_json_knows_no_order_and_no_kind_of_number() -> None:
     )
 
 
-def test_an_attempt_that_gets_further_counts_as_the_first_again() -> None:
+def test_an_attempt_with_a_new_check_resets_the_failure_count() -> None:
     status = Status()
     for step in (10, 20, 30, 40):
         status = status.failed(Cause.LOST, "gone", step=step, max_attempts=2)
@@ -111,21 +111,21 @@ def test_an_attempt_that_gets_further_counts_as_the_first_again() -> None:
     assert status.failed(Cause.LOST, "gone", step=40, max_attempts=2).state is State.FAILED
 
 
-def test_the_models_own_fault_is_not_tried_again() -> None:
+def test_an_out_of_memory_failure_is_final() -> None:
     assert Status().failed(Cause.OOM, "", step=0, max_attempts=9).state is State.FAILED
 
 
-def test_without_a_distance_between_checks_the_last_step_alone_is_checked() -> None:
+def test_without_check_every_steps_only_the_last_step_is_checked() -> None:
     assert list_check_steps(50, None) == (50,)
     assert replace(SPEC, recipe=replace(RECIPE, check_every_steps=None)).check_steps == (100,)
 
 
-def test_uneven_checks_end_with_the_training_and_fall_away_beyond_it() -> None:
+def test_uneven_checks_beyond_the_last_step_are_dropped() -> None:
     uneven = replace(RECIPE, check_at=(5, 20, 50, 100))
     assert replace(SPEC, recipe=uneven).check_steps == (5, 20, 50, 100)
     assert replace(SPEC, recipe=replace(uneven, total_steps=30)).check_steps == (5, 20, 30)
     short = ProxyTask(overrides={"training.total_steps": 20})
     assert replace(SPEC, recipe=uneven, proxy_task=short).check_steps == (5, 20)
     assert replace(SPEC, recipe=uneven).key == replace(SPEC, recipe=replace(uneven, check_every_steps=7)).key
-    with pytest.raises(ConfigError, match=r"check_at must rise from at least 1, got \[0, 5\]"):
+    with pytest.raises(ConfigError, match=r"check_at must hold increasing steps of at least 1, got \[0, 5\]"):
         replace(RECIPE, check_at=(0, 5))

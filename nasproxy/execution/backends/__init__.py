@@ -1,1 +1,1 @@
-"""What runs trials: one protocol, one module for each engine."""
+"""Backends, which run trials: one protocol, one module or package per engine."""

@@ -1,4 +1,4 @@
-"""The protocol of all backends: they run trials by key and never read a metric."""
+"""The protocol of all backends, which run trials by key and never read a metric."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -8,9 +8,9 @@ from nasproxy.trials.spec import TrialSpec
 
 
 class Backend(Protocol):
-    """Runs submitted trials on its slots; a trial's own files say how far it came.
+    """Runs submitted trials on its slots; progress is in the trials' records.
 
-    One thread, the controller's, calls it.
+    Only one thread, the controller's, calls it.
     """
 
     @property
@@ -19,21 +19,21 @@ class Backend(Protocol):
         ...
 
     def preflight(self, specs: Sequence[TrialSpec]) -> Sequence[str]:
-        """Put trials together without training them, where they would run.
+        """Run the preflight of trials where they would train.
 
         Returns:
-            Sentences on what can be trained, but is perhaps not meant.
+            Notes on settings that are valid, but perhaps not intended.
 
         Raises:
-            ConfigError: One cannot be trained as it is configured.
+            ConfigError: A trial cannot be trained as configured.
         """
         ...
 
     def zero_costs(self, specs: Sequence[TrialSpec]) -> list[ZeroCost | None]:
-        """Score the trials' models without training them, in their order.
+        """Score the trials' models without training them.
 
         Returns:
-            Scores; None for a trial whose model is not built here, or cannot be.
+            Scores in the order of `specs`; None if the backend does not build the model, or it cannot be built.
 
         Raises:
             ConfigError: The data cannot be loaded.
@@ -41,30 +41,30 @@ class Backend(Protocol):
         ...
 
     def submit(self, key: str, digest: str) -> None:
-        """Have the trial run as far as its request says; nothing happens if it runs or waits already.
+        """Submit a trial, which runs until its request is reached; does nothing if it runs or is queued.
 
         Args:
-            key: A trial of the store.
+            key: Key of a trial in the store.
             digest: Digest of its config, from `TrialStore.create`.
         """
         ...
 
     def live(self) -> set[str]:
-        """Keys of the trials that run or wait for a slot."""
+        """Return the keys of the trials that run or wait for a slot."""
         ...
 
     def running(self) -> set[str]:
-        """Keys of the trials that run."""
+        """Return the keys of the trials that run."""
         ...
 
     def wait(self, seconds: float) -> set[str]:
-        """Let trials run until one ends, or for so many seconds at most; returns the keys that ended."""
+        """Wait until a trial ends, for at most so many seconds, and return the keys of all that ended."""
         ...
 
     def cancel(self, key: str) -> None:
-        """Take the trial from the queue, or end its worker now; what it did since its last checkpoint is lost."""
+        """Remove the trial from the queue, or end its worker now; work since its last checkpoint is lost."""
         ...
 
     def close(self) -> None:
-        """Cancel what still runs and give everything back."""
+        """Cancel all trials that run or wait, and release all resources."""
         ...

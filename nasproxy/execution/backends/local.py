@@ -1,4 +1,4 @@
-"""Trials as fresh processes on this machine, one for each slot."""
+"""The local backend: each trial runs in a fresh process on this machine."""
 
 import os
 import signal
@@ -23,10 +23,10 @@ from nasproxy.storage.zero_cost_scores import ZeroCost
 from nasproxy.trials.records import Cause, State, Status
 from nasproxy.trials.spec import TrialSpec
 
-QUIET = (EXIT_ENDED, EXIT_BUSY)
-"""Exit statuses that say nothing of a trial."""
-FOREIGN_POLL_SECONDS = 0.2
-"""How often to look after workers that another controller left behind: they are not our children."""
+SILENT_EXIT_STATUSES = (EXIT_ENDED, EXIT_BUSY)
+"""Exit statuses without information on the trial: its status, or another worker, has it."""
+ADOPTED_POLL_SECONDS = 0.2
+"""Seconds between two polls of workers that another controller started, because they are not our children."""
 
 
 @dataclass
@@ -53,42 +53,42 @@ class LocalBackend:
         trusted_modules: Sequence[str] = ("nasproxy",),
         preload: Sequence[str] = (),
     ) -> None:
-        """Divide the machine.
+        """Configure slots, devices and limits.
 
         Args:
-            store: Where the trials' folders are.
-            slots: Trials at once; None for one a core, or as many as the GPUs hold.
-            gpus: How many of the visible GPUs to use; None for all.
+            store: Store of the trials' folders.
+            slots: Trials that run at once; None for one per core, or as many as fit on the GPUs.
+            gpus: Number of visible GPUs to use; None for all.
             gpus_per_trial: GPUs of one trial, a whole number or a fraction.
             device_type: `cpu` or `cuda`.
-            max_attempts: Attempts of a trial that crashes or is lost.
-            hang_seconds: A worker that gives no sign of life for so long, such as a check, `hooks.report_alive` or
-                output, is taken for hung; None waits for ever.
-            memory_gib: CPU memory of a trial's worker, beyond which its training is out of memory; None for no limit.
+            max_attempts: Consecutive attempts of a trial that crashes or is lost without a new check.
+            hang_seconds: Heartbeat timeout in seconds: a worker without a check, output or call of
+                `hooks.report_alive` for so long is killed; None for no timeout.
+            memory_gib: CPU memory limit of a worker in GiB; None for no limit.
             trusted_modules: Top-level modules that a trial's config may name.
             preload: Modules that the warm server imports.
 
         Raises:
-            ConfigError: There are fewer slots or GPUs than asked for, or no memory.
+            ConfigError: `slots` or `memory_gib` is not positive, or there are fewer GPUs than asked for.
         """
         self._store = store
         self._cores = len(os.sched_getaffinity(0))
         if slots is not None and slots < 1:
             raise ConfigError(f"backend.slots must be at least 1, got {slots}")
         if memory_gib is not None and not memory_gib > 0:
-            raise ConfigError(f"backend.memory_gib must be above 0, got {memory_gib:g}: give null for no limit")
-        gpus_pool = _gpu_pool(gpus, gpus_per_trial) if device_type == "cuda" else None
-        self._slots = slots or (gpus_pool.slots if gpus_pool else self._cores)
-        # The controllers of a sweep share the slots through the study's folder, as they share its trials.
-        self._pool: Pool = gpus_pool or CorePool(self._slots, store.root.parent / "locks")
+            raise ConfigError(f"backend.memory_gib must be above 0, got {memory_gib:g}: use null for no limit")
+        gpu_pool = _make_gpu_pool(gpus, gpus_per_trial) if device_type == "cuda" else None
+        self._slots = slots or (gpu_pool.slots if gpu_pool else self._cores)
+        # The lease folder is in the study's folder, so that the controllers of a sweep share the slots.
+        self._pool: Pool = gpu_pool or CorePool(self._slots, store.root.parent / "locks")
         self._max_attempts = max_attempts
         self._hang_seconds = hang_seconds
         self._memory_gib = memory_gib
         self._trusted = tuple(trusted_modules)
-        self._host = ForkServer(preload)
+        self._fork_server = ForkServer(preload)
         self._queue: OrderedDict[str, WorkOrder] = OrderedDict()
         self._running: dict[str, _Running] = {}
-        self._foreign: set[str] = set()
+        self._adopted: set[str] = set()
         self._devices: dict[str, int] = {}
 
     @property
@@ -97,111 +97,113 @@ class LocalBackend:
         return self._slots
 
     def preflight(self, specs: Sequence[TrialSpec]) -> list[str]:
-        """Put trials together in a process like a worker's, without training them.
+        """Run the preflight of trials in a process like a worker's.
 
         Returns:
-            What their trainers say of them.
+            Notes of the trainers' checks.
 
         Raises:
-            ConfigError: One cannot be put together, or asks for more devices than there are.
+            ConfigError: A preflight failed, or a trial needs more devices than there are.
         """
         for spec in specs:
             check_fits(self._pool, spec.devices)
-        return self._host.preflight(specs, self._memory_gib)
+        return self._fork_server.preflight(specs, self._memory_gib)
 
     def zero_costs(self, specs: Sequence[TrialSpec]) -> list[ZeroCost | None]:
         """Score the trials' models in a process like a worker's, without training them."""
-        return self._host.zero_costs(specs)
+        return self._fork_server.zero_costs(specs)
 
     def submit(self, key: str, digest: str) -> None:
-        """Queue the trial; one that a worker of an earlier controller still trains is taken over as it is."""
+        """Queue the trial; if a worker of an earlier controller still trains it, this worker is adopted."""
         if key in self.live():
             return
         folder = self._store.folder(key)
         if is_held(folder.lock):
-            self._foreign.add(key)
+            self._adopted.add(key)
             return
         self._queue[key] = WorkOrder(
             folder=folder.path,
             digest=digest,
             trusted_modules=self._trusted,
             pool=self._pool,
-            threads=self._threads_on(self._devices_of(key)),
+            threads=self._compute_threads(self._get_devices(key)),
             max_attempts=self._max_attempts,
             memory_gib=self._memory_gib,
         )
-        self._fill()
+        self._start_queued()
 
     def live(self) -> set[str]:
-        """Keys of the trials that run or wait for a slot."""
-        return {*self._queue, *self._running, *self._foreign}
+        """Return the keys of the trials that run or wait for a slot."""
+        return {*self._queue, *self._running, *self._adopted}
 
     def running(self) -> set[str]:
-        """Keys of the trials that run."""
-        return {*self._running, *self._foreign}
+        """Return the keys of the trials that run."""
+        return {*self._running, *self._adopted}
 
     def wait(self, seconds: float) -> set[str]:
-        """Let trials run until one of ours ends, or for so many seconds at most."""
-        self._fill()
-        timeout = min(seconds, FOREIGN_POLL_SECONDS) if self._foreign else seconds
+        """Wait until a worker of this backend ends, for at most so many seconds; returns all keys that ended."""
+        self._start_queued()
+        timeout = min(seconds, ADOPTED_POLL_SECONDS) if self._adopted else seconds
         sentinels = [running.process.sentinel for running in self._running.values()]
         if sentinels:
             wait_for_any(sentinels, timeout)
         else:
             time.sleep(timeout)
-        return self._reap()
+        return self._collect_ended()
 
     def cancel(self, key: str) -> None:
-        """Take the trial from the queue, or kill its worker and all that the worker started."""
+        """Remove the trial from the queue, or kill its worker with all processes that it started."""
         self._queue.pop(key, None)
-        if key in self._foreign:
-            self._kill_foreign(key)
+        if key in self._adopted:
+            self._kill_adopted(key)
         running = self._running.get(key)
         if running is not None:
             _kill_group(running.process.pid)
             running.process.join()
-            self._ended(key, is_cancelled=True)
+            self._finish(key, is_cancelled=True)
 
     def close(self) -> None:
-        """Cancel what still runs."""
+        """Cancel all trials that run or wait."""
         for key in self.live():
             self.cancel(key)
 
-    def _devices_of(self, key: str) -> int:
-        """Read once: a trial that is paused and resumed is submitted often."""
+    def _get_devices(self, key: str) -> int:
+        """Return a trial's number of devices; cached, because a trial that is paused and resumed is submitted often."""
         if key not in self._devices:
             try:
                 self._devices[key] = self._store.spec(key).devices
             except CorruptFileError:
-                return 1  # the worker will say what is wrong
+                return 1  # the worker will report the corrupt file
         return self._devices[key]
 
-    def _threads_on(self, devices: int) -> int:
-        """Threads of each process of a trial on so many devices, when the machine is full of such trials."""
+    def _compute_threads(self, devices: int) -> int:
+        """Compute the threads per process of a trial on so many devices, if the machine is full of such trials."""
         at_once = min(self._slots, self._pool.slots / self._pool.slots_of(devices))
         return max(1, int(self._cores / (at_once * devices) + 1e-3))
 
-    def _fill(self) -> None:
-        """Start what fits, in order: a trial that waits for several slots is not overtaken for ever."""
-        while self._queue and self._fits(next(iter(self._queue))):
+    def _start_queued(self) -> None:
+        """Start queued trials that fit, in order, so that a trial that waits for several slots is not overtaken."""
+        while self._queue and self._has_room(next(iter(self._queue))):
             key, order = self._queue.popitem(last=False)
-            self._running[key] = _Running(self._host.start(order), order, time.time())
+            self._running[key] = _Running(self._fork_server.start(order), order, time.time())
 
-    def _fits(self, key: str) -> bool:
+    def _has_room(self, key: str) -> bool:
         busy = self.running()
-        # One that never fits is started alone, and fails at once.
-        taken = sum(min(self._pool.slots_of(self._devices_of(other)), self._pool.slots) for other in (*busy, key))
-        return len(busy) < self._slots and taken <= self._pool.slots + 1e-3
+        # A trial that is too large for the pool starts alone and fails at once.
+        occupied_slots = sum(
+            min(self._pool.slots_of(self._get_devices(other)), self._pool.slots) for other in (*busy, key)
+        )
+        return len(busy) < self._slots and occupied_slots <= self._pool.slots + 1e-3
 
-    def _reap(self) -> set[str]:
-        hung = {key for key in self._foreign if self._is_hung(self._store.folder(key))}
+    def _collect_ended(self) -> set[str]:
+        hung = {key for key in self._adopted if self._is_hung(self._store.folder(key))}
         for key in hung:
-            self._kill_foreign(key)
-        ended = {key for key in self._foreign if not is_held(self._store.folder(key).lock)}
-        self._foreign -= ended
+            self._kill_adopted(key)
+        ended = {key for key in self._adopted if not is_held(self._store.folder(key).lock)}
+        self._adopted -= ended
         for key in ended:
-            why = self._why_hung if key in hung else _why(EXIT_ENDED)
-            self._settle(self._store.folder(key), EXIT_ENDED, why)
+            why = self._hang_message if key in hung else _describe_exit(EXIT_ENDED)
+            self._write_ended_status(self._store.folder(key), EXIT_ENDED, why)
         for key, running in list(self._running.items()):
             folder = TrialFolder(running.order.folder)
             is_hung = running.process.is_alive() and self._is_hung(folder, running.started)
@@ -210,29 +212,33 @@ class LocalBackend:
                 running.process.join()
             if not running.process.is_alive():
                 ended.add(key)
-                self._ended(key, is_hung=is_hung)
-        self._fill()
+                self._finish(key, is_hung=is_hung)
+        self._start_queued()
         return ended
 
-    def _ended(self, key: str, *, is_cancelled: bool = False, is_hung: bool = False) -> None:
+    def _finish(self, key: str, *, is_cancelled: bool = False, is_hung: bool = False) -> None:
         running = self._running.pop(key)
         running.process.join()
         exitcode = running.process.exitcode
         running.process.close()
-        why = self._why_hung if is_hung else _why(exitcode)
-        self._settle(TrialFolder(running.order.folder), exitcode, why, is_cancelled=is_cancelled)
+        why = self._hang_message if is_hung else _describe_exit(exitcode)
+        self._write_ended_status(TrialFolder(running.order.folder), exitcode, why, is_cancelled=is_cancelled)
 
-    def _settle(self, folder: TrialFolder, exitcode: int | None, why: str, *, is_cancelled: bool = False) -> None:
-        """Write the end of a worker that could not write its own."""
+    def _write_ended_status(
+        self, folder: TrialFolder, exitcode: int | None, why: str, *, is_cancelled: bool = False
+    ) -> None:
+        """Write the status of a trial whose worker ended without writing it."""
         lock = Lease(folder.lock)
         if not lock.acquire():
-            return  # another controller's worker has it already
+            return  # a worker of another controller runs the trial
         try:
             before = read_record(folder.status, Status) or Status()
             if is_cancelled and before.state is State.RUNNING:
                 seconds = measure_wall_seconds(folder, before)
                 after = replace(before, state=State.PENDING, wall_seconds=seconds, started_at=None)
-            elif not is_cancelled and before.state is not State.RUNNING and exitcode not in (*QUIET, None):
+            elif (
+                not is_cancelled and before.state is not State.RUNNING and exitcode not in (*SILENT_EXIT_STATUSES, None)
+            ):
                 after = before.failed(Cause.LOST, why, step=read_last_step(folder), max_attempts=self._max_attempts)
             else:
                 after = settle_status(folder, max_attempts=self._max_attempts, why=why)
@@ -241,8 +247,8 @@ class LocalBackend:
         finally:
             lock.release()
 
-    def _kill_foreign(self, key: str) -> None:
-        """Kill a worker that an earlier controller left behind; its lock says which process it is."""
+    def _kill_adopted(self, key: str) -> None:
+        """Kill a worker that an earlier controller started; its lock file contains the process id."""
         lock = self._store.folder(key).lock
         if is_held(lock):
             _kill_group(Lease(lock).owner_pid())
@@ -252,40 +258,40 @@ class LocalBackend:
             return False
         status = read_record(folder.status, Status)
         if status is None or status.state is not State.RUNNING:
-            return False  # it waits for its share of the machine
-        signs = (folder.status, folder.metrics, folder.heartbeat, folder.log)
-        last_sign = max(path.stat().st_mtime for path in signs if path.exists())
-        return time.time() - max(started, last_sign) > self._hang_seconds
+            return False  # it waits for devices
+        heartbeat_files = (folder.status, folder.metrics, folder.heartbeat, folder.log)
+        last_heartbeat = max(path.stat().st_mtime for path in heartbeat_files if path.exists())
+        return time.time() - max(started, last_heartbeat) > self._hang_seconds
 
     @property
-    def _why_hung(self) -> str:
+    def _hang_message(self) -> str:
         return (
-            f"its worker gave no sign of life for {self._hang_seconds:g} s and was killed: if it was training, call "
+            f"its worker was killed after {self._hang_seconds:g} s without a heartbeat: if it was training, call "
             f"nasproxy.training.hooks.report_alive between checks, or raise backend.hang_seconds"
         )
 
 
-def _why(exitcode: int | None) -> str:
-    """What a worker's exit status says of its death."""
-    if exitcode in (*QUIET, None):
-        return "its worker ended without a word"
+def _describe_exit(exitcode: int | None) -> str:
+    """Describe why a worker ended, from its exit status."""
+    if exitcode in (*SILENT_EXIT_STATUSES, None):
+        return "its worker ended without a status"
     if exitcode == -signal.SIGKILL:
         return (
-            "its worker was killed from outside, as the kernel does when memory runs out: with backend.memory_gib set, "
-            "a trial that is too large fails as oom instead"
+            "its worker was killed by another process, often by the kernel because memory ran out: set "
+            "backend.memory_gib, with which a trial that is too large fails as oom"
         )
     return f"its worker ended with exit status {exitcode}, see worker.log"
 
 
-def _gpu_pool(count: int | None, per_trial: float) -> GpuPool:
+def _make_gpu_pool(count: int | None, per_trial: float) -> GpuPool:
     visible = list_gpus()
     if count is not None and count > len(visible):
-        raise ConfigError(f"backend.gpus asks for {count} GPUs, and {len(visible)} are visible: ask for fewer")
+        raise ConfigError(f"backend.gpus must be at most the visible GPUs, {len(visible)}, got {count}: lower it")
     return GpuPool(visible if count is None else visible[:count], per_trial, find_lease_folder())
 
 
 def _kill_group(pid: int | None) -> None:
-    """Kill a worker with all that it started; a worker leads a group of its own once it is set up."""
+    """Kill a worker with all processes that it started; a worker leads its own process group once it is set up."""
     if pid is None:
         return
     try:

@@ -1,1 +1,1 @@
-"""The process that trains one trial: its set-up, what its trainer gets, and how it ends."""
+"""The worker process: set-up, the trial context of a trainer, preflight and measurements."""

@@ -1,4 +1,4 @@
-"""What a trainer gets: the trial it trains, its data and its model."""
+"""The trial context, through which a trainer gets its trial, data and model."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrialContext:
-    """What a trainer gets: which trial it trains, where, and with what.
+    """The argument `trial` of a trainer: specification, folder and devices of the trial.
 
     Attributes:
         model_dir: The trial's folder, for the hooks.
-        spec: What the trial is.
+        spec: The trial's specification.
         device: Torch's name of the device.
         threads: CPU threads this process may use.
-        rank: Which process of the trial this is; only rank 0 writes files and calls the hooks.
-        world_size: Processes of the trial: one for each of its devices where the trainer has `runs_as_ranks`, else 1.
-        datasets: Those that are loaded already, by their node as canonical JSON.
+        rank: Rank of this process; only rank 0 writes files and calls the hooks.
+        world_size: Processes of the trial: one per device if the trainer has `runs_as_ranks`, else 1.
+        datasets: Cache of loaded datasets, by their node as canonical JSON.
     """
 
     model_dir: Path
@@ -46,7 +46,7 @@ class TrialContext:
 
     @property
     def proxy_task(self) -> ProxyTask:
-        """The fidelity to train at; its overrides are applied already."""
+        """The proxy task to train under; its overrides are applied already."""
         return self.spec.proxy_task
 
     @property
@@ -65,13 +65,13 @@ class TrialContext:
         return self.spec.check_steps
 
     def load_data(self) -> ImageSplit | FileSplit:
-        """The images to train on and to be scored on, at this trial's data fraction and image size.
+        """Load the training and validation images, at this trial's data fraction and image size.
 
         Returns:
-            Arrays where the dataset lies in memory, lists of files where it is an image folder.
+            Arrays for a dataset in memory, lists of files for an image folder.
 
         Raises:
-            DataError: The dataset is not the one that the study was begun with.
+            DataError: The dataset differs from the one that the study was created with.
         """
         node = to_canonical_json(self.spec.recipe.data)
         if node not in self.datasets:
@@ -79,8 +79,8 @@ class TrialContext:
         dataset = self.datasets[node]
         if dataset.fingerprint != self.spec.recipe.data_fingerprint:
             raise DataError(
-                f"the dataset was {self.spec.recipe.data_fingerprint[:12]} when the study began and is "
-                f"{dataset.fingerprint[:12]} now: restore it, or begin another study"
+                f"the dataset's fingerprint must be {self.spec.recipe.data_fingerprint[:12]}, as when the study was "
+                f"created, got {dataset.fingerprint[:12]}: restore the dataset, or create another study with study=NAME"
             )
         data, task = self.spec.recipe.data, self.proxy_task
         split = take_split(
@@ -94,7 +94,7 @@ class TrialContext:
         return split if task.image_size == 1.0 else split.resized(task.image_size, task.image_mode)
 
     def build_model(self, data: TrialImages) -> "torch.nn.Module":
-        """The architecture as a module, at this trial's width and depth, its weights drawn from the seed."""
+        """Build the architecture as a module, at this trial's width and depth, with weights drawn from its seed."""
         import torch
 
         channels, *sides = data.image_shape
@@ -113,5 +113,5 @@ class TrialContext:
 
 
 def get_trainer_arguments(trainer: Mapping[str, Any]) -> dict[str, Any]:
-    """Give what a trainer is called with beside its trial."""
+    """Return the keyword arguments of a trainer besides its trial."""
     return {key: value for key, value in trainer.items() if key not in ("_target_", "version")}

@@ -1,6 +1,6 @@
-"""Runs one trial in a process of its own: sets the process up, calls the trainer, writes down how it ended.
+"""Run one trial in its own process: set the process up, call the trainer, write the final status.
 
-Torch is imported where it is used: the controller's process imports this module to start workers, and stays light.
+Torch is imported inside functions, because the controller's process imports this module and must start fast.
 """
 
 import os
@@ -26,14 +26,14 @@ from nasproxy.trials.records import Cause, Request, State, Status
 from nasproxy.trials.spec import TrialSpec
 
 EXIT_ENDED = 0
-"""The worker wrote its own end."""
+"""The worker wrote the final status of its attempt."""
 EXIT_BUSY = 75
-"""Another living worker has the trial; nothing was touched."""
+"""Another worker runs the trial; nothing was changed."""
 
 
 def run_worker(order: WorkOrder) -> None:
-    """Run one trial in this process and exit; the status tells the rest."""
-    os.setsid()  # the terminal's Ctrl-C is for the controller, and killing this group ends all it started
+    """Run one trial in this process and exit; the result is in the trial's status."""
+    os.setsid()  # Ctrl-C reaches the controller only, and killing the group ends all processes that the worker started
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ.update(order.environment)
     folder = TrialFolder(order.folder)
@@ -43,12 +43,12 @@ def run_worker(order: WorkOrder) -> None:
     with folder.log.open("ab", buffering=0) as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
-    _train(order, folder)
+    _run_attempt(order, folder)
     sys.stdout.flush()
-    os._exit(EXIT_ENDED)  # nothing is left to tidy, and the interpreter's own tidying costs tens of milliseconds
+    os._exit(EXIT_ENDED)  # nothing is left to clean up, and the interpreter's shutdown takes tens of milliseconds
 
 
-def _train(order: WorkOrder, folder: TrialFolder) -> None:
+def _run_attempt(order: WorkOrder, folder: TrialFolder) -> None:
     status = settle_status(folder, max_attempts=order.max_attempts)
     if status.state is State.FAILED:
         write_record(folder.status, status)
@@ -56,11 +56,11 @@ def _train(order: WorkOrder, folder: TrialFolder) -> None:
     attempt = _Attempt(order, folder, replace(status, threads=status.threads or order.threads))
     with ExitStack() as held:
         try:
-            spec = _trusted_spec(order, folder)
+            spec = _read_trusted_spec(order, folder)
             device = held.enter_context(order.pool.lease(spec.devices))
             attempt.begin()
             attempt.end(_call_trainer(attempt, spec, device))
-        except Exception as error:  # whatever a trainer raises ends its own trial, with the reason on record
+        except Exception as error:  # any exception of a trainer ends only its own trial and is recorded
             failure = describe_failure(error)
             if failure.cause is not Cause.NAN:
                 traceback.print_exc()
@@ -68,7 +68,7 @@ def _train(order: WorkOrder, folder: TrialFolder) -> None:
 
 
 class _Attempt:
-    """One worker's try at a trial, and how it goes into the trial's status."""
+    """One attempt at a trial: writes its start and its end to the trial's status."""
 
     def __init__(self, order: WorkOrder, folder: TrialFolder, status: Status) -> None:
         self.order = order
@@ -78,21 +78,21 @@ class _Attempt:
         self._started = time.time()
 
     def begin(self) -> None:
-        """It has its devices."""
+        """Write that the attempt runs; called once it holds its devices."""
         self._started = time.time()
         write_record(self.folder.status, replace(self._status, state=State.RUNNING, started_at=self._started))
 
     def end(self, state: State) -> None:
-        """It has come as far as it was asked to."""
+        """Write that the attempt ended without failure, in this state."""
         self._write(replace(self._status, state=state))
 
     def fail(self, failure: TrialFailure) -> None:
-        """It has failed."""
+        """Write that the attempt failed."""
         step, attempts = read_last_step(self.folder), self.order.max_attempts
         self._write(self._status.failed(failure.cause, failure.message, step=step, max_attempts=attempts))
 
     def fail_at_once(self, failure: TrialFailure) -> None:
-        """It has failed while this process waits, perhaps for ever."""
+        """Write that the attempt failed and end this process, which may be waiting for a failed rank."""
         self.fail(failure)
         sys.stdout.flush()
         os._exit(EXIT_ENDED)
@@ -105,13 +105,13 @@ class _Attempt:
 def _call_trainer(attempt: _Attempt, spec: TrialSpec, device: str) -> State:
     folder = attempt.folder
     if attempt.order.memory_gib is not None:
-        bound_memory(attempt.order.memory_gib)  # for the ranks that are forked too, each of them
+        bound_memory(attempt.order.memory_gib)  # inherited by each forked rank
     before = read_last_step(folder)
     if before < spec.total_steps and get_stop_training(folder.path, before - 1, spec.total_steps):
-        return State.PAUSED  # asked to stop, or left by its controller, before it began
+        return State.PAUSED  # the request or the missing controller stops the trial before its first step
 
     trainer = load_target("trainer", spec.recipe.trainer)
-    # One that does not know of ranks has all devices to itself, as a program that starts its own processes needs them.
+    # A trainer without ranks gets all devices in one process, such as a program that starts its own processes.
     world_size = spec.devices if getattr(trainer, "runs_as_ranks", False) else 1
 
     def train(rank: int) -> None:
@@ -122,34 +122,34 @@ def _call_trainer(attempt: _Attempt, spec: TrialSpec, device: str) -> State:
         context = TrialContext(folder.path, spec, name, attempt.threads, rank, world_size)
         trainer(trial=context, **get_trainer_arguments(spec.recipe.trainer))
 
-    # Ranks are forked before Torch has started threads or a GPU, neither of which a fork survives.
+    # Ranks are forked before Torch starts threads or uses a GPU, because neither works after a fork.
     with RankProcesses(world_size, train, describe_failure, attempt.fail_at_once) if world_size > 1 else nullcontext():
         train(0)
     step = read_last_step(folder)
     if step >= spec.total_steps:
         return State.DONE
-    # A request may be extended after the trainer has obeyed it, so only a trainer that did nothing is at fault.
+    # The request may be extended after the trainer has stopped, so only a trainer without a new check is refused.
     if step == before and not get_stop_training(folder.path, step - 1, spec.total_steps):
         request = read_record(folder.request, Request) or Request()
         raise ConfigError(
             f"the trainer must train until step {request.until_step or spec.total_steps}, and returned after step "
-            f"{step}: stop only where get_stop_training says so"
+            f"{step}: return only after the last step, or when get_stop_training returns True"
         )
     return State.PAUSED
 
 
-def _trusted_spec(order: WorkOrder, folder: TrialFolder) -> TrialSpec:
+def _read_trusted_spec(order: WorkOrder, folder: TrialFolder) -> TrialSpec:
     text = folder.config.read_text(encoding="utf-8")
     if digest_config(text) != order.digest:
         raise UntrustedTrialError(
             f"{folder.config} is not the config that was submitted (digest {digest_config(text)[:12]}, submitted "
-            f"{order.digest[:12]}): remove the folder, and the study will make it again"
+            f"{order.digest[:12]}): remove the folder, the study creates it again"
         )
     spec = read_spec(folder.config)
     for target in list_targets(asdict(spec.recipe)):
         if target.partition(".")[0] not in order.trusted_modules:
             raise UntrustedTrialError(
-                f"{folder.config} names {target}, which the study's configuration does not: trusted are "
-                f"{', '.join(order.trusted_modules)}"
+                f"{folder.config} may only name targets in the trusted modules {', '.join(order.trusted_modules)}, got "
+                f"{target}: remove the folder, the study creates it again"
             )
     return spec

@@ -1,4 +1,4 @@
-"""Measurements of a trial's model that need no training."""
+"""Measurements of a trial's untrained model."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,19 +10,23 @@ from nasproxy.trials.spec import TrialSpec, to_canonical_json
 
 
 def measure_zero_costs(specs: Sequence[TrialSpec]) -> list[ZeroCost | None]:
-    """Score the models of trials without training them; None where the trainer brings its own, or one cannot be built.
+    """Score the models of trials without training them.
+
+    Returns:
+        Scores in the order of `specs`; None if the trainer brings its own data and model, or the model cannot be
+        built.
 
     Raises:
         NasproxyError: The data cannot be loaded.
     """
     import torch
 
-    torch.set_num_threads(1)  # single images are too little work to share
+    torch.set_num_threads(1)  # more threads do not pay for single images
     splits: dict[str, TrialImages] = {}
-    return [_zero_cost(spec.applied(), splits) for spec in specs]
+    return [_measure_zero_cost(spec.applied(), splits) for spec in specs]
 
 
-def _zero_cost(spec: TrialSpec, splits: dict[str, TrialImages]) -> ZeroCost | None:
+def _measure_zero_cost(spec: TrialSpec, splits: dict[str, TrialImages]) -> ZeroCost | None:
     from nasproxy.models.complexity import measure_complexity
 
     if spec.recipe.data.get("loader") is None:
@@ -33,5 +37,5 @@ def _zero_cost(spec: TrialSpec, splits: dict[str, TrialImages]) -> ZeroCost | No
         splits[shape] = context.load_data()
     try:
         return measure_complexity(context.build_model(splits[shape]), splits[shape].image_shape)
-    except Exception:  # the model is the user's code: one that cannot be built fails as a trial, with its reason
+    except Exception:  # the model is user code; if it cannot be built, its trial fails and reports the reason
         return None

@@ -1,4 +1,4 @@
-"""Preflight: put a trial together without training it."""
+"""Preflight: build data, model and trainer arguments of a trial without training it."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,20 +12,20 @@ from nasproxy.trials.spec import TrialSpec
 
 
 def preflight(spec: TrialSpec, datasets: Datasets | None = None) -> tuple[str, ...]:
-    """Put together all that a trial needs, without training it.
+    """Build all parts of a trial and check that they fit together, without training it.
 
-    A trainer may bring a check of its own: a function at its attribute `check`, with the same arguments, that raises
-    what is wrong, and may return sentences on what is right but perhaps not meant.
+    A trainer may have a check of its own: a function in its attribute `check`, with the same arguments, that raises
+    an error for invalid settings, and may return notes on settings that are valid but perhaps not intended.
 
     Args:
         spec: The trial.
-        datasets: As in `TrialContext`, to load each once for many trials.
+        datasets: Cache as in `TrialContext`, to load each dataset once for many trials.
 
     Returns:
-        The trainer's sentences.
+        Notes of the trainer's check.
 
     Raises:
-        NasproxyError: Something cannot be found, does not fit its type, or does not fit together.
+        NasproxyError: A part cannot be found, has the wrong type, or does not fit the others.
     """
     import torch
 
@@ -35,9 +35,9 @@ def preflight(spec: TrialSpec, datasets: Datasets | None = None) -> tuple[str, .
         "trainer", {"_target_": trainer.get("_target_"), **get_trainer_arguments(trainer)}, given={"trial": None}
     )
     context = TrialContext(Path(), spec, datasets={} if datasets is None else datasets)
-    notes = _checked(load_target("trainer", trainer), context, get_trainer_arguments(trainer))
+    notes = _call_check(load_target("trainer", trainer), context, get_trainer_arguments(trainer))
     if spec.recipe.data.get("loader") is None:
-        return notes  # a trainer with data of its own
+        return notes  # the trainer brings its own data
     data = context.load_data()
     model = context.build_model(data)
     if not isinstance(model, torch.nn.Module):
@@ -47,20 +47,20 @@ def preflight(spec: TrialSpec, datasets: Datasets | None = None) -> tuple[str, .
         shape = tuple(model(torch.zeros(1, *data.image_shape)).shape)
     if shape != (1, data.num_classes):
         raise ConfigError(
-            f"search_space.model must give scores of shape (images, {data.num_classes}), got (images, "
+            f"search_space.model must return logits of shape (images, {data.num_classes}), got (images, "
             f"{', '.join(map(str, shape[1:]))}): build its head with num_classes outputs"
         )
     return notes
 
 
-def _checked(train: Any, trial: TrialContext, arguments: Mapping[str, Any]) -> tuple[str, ...]:
-    """What a trainer that knows more of its arguments than their types says of them."""
+def _call_check(train: Any, trial: TrialContext, arguments: Mapping[str, Any]) -> tuple[str, ...]:
+    """Call the trainer's `check`, if it has one, and return its notes."""
     check = getattr(train, "check", None)
-    said = None if check is None else check(trial=trial, **arguments)
-    if said is None or isinstance(said, str):
-        return (said,) if said else ()
-    if not isinstance(said, Sequence) or not all(isinstance(note, str) for note in said):
+    result = None if check is None else check(trial=trial, **arguments)
+    if result is None or isinstance(result, str):
+        return (result,) if result else ()
+    if not isinstance(result, Sequence) or not all(isinstance(note, str) for note in result):
         raise ConfigError(
-            f"a trainer's check must return sentences or None, got {said!r}: see docs/your_own_trainer.md"
+            f"a trainer's check must return a list of strings or None, got {result!r}: see docs/your_own_trainer.md"
         )
-    return tuple(said)
+    return tuple(result)

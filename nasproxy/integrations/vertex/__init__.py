@@ -1,1 +1,1 @@
-"""Vertex AI NAS: its names, hooks and result files."""
+"""Vertex AI NAS: names and result files."""

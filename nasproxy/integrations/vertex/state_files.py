@@ -1,6 +1,6 @@
-"""The cloud tool's result files, with its names and fields, for programs that read them. Nothing reads them back.
+"""Write the cloud tool's result files for programs that read them; nasproxy never reads them back.
 
-Its dialect lives here and in the hooks: percent of training, hours, 0-based inclusive steps. What is missing is null.
+Its units are used only here and in the hooks: percent of training, hours, 0-based inclusive steps. Missing is null.
 """
 
 import json
@@ -25,23 +25,23 @@ from nasproxy.storage.study import StudyFolder
 from nasproxy.tracking.tracker import Silent
 
 SECONDS_PER_HOUR = 3600.0
-NEAREST_WORDS = {StoppingState.CONTRADICTED: StoppingState.RAN_TO_COMPLETION.value}
-"""Of what the tool has no word for."""
+NEAREST_STATES = {StoppingState.CONTRADICTED: StoppingState.RAN_TO_COMPLETION.value}
+"""The tool's closest state for each stopping state that it does not have."""
 
 
 class VertexStateFiles(Silent):
-    """Keeps the cloud tool's result files of a study current, as its stages decide."""
+    """Tracker that updates the cloud tool's result files of a study after each decision of a stage."""
 
     def __init__(
         self, *, study: Path, time_tolerance: float = 0.05, final_models: int = 10, removed_per_iteration: int = 0
     ) -> None:
-        """Say whose files to keep, and what the states do not hold.
+        """Set the study and the settings that the states do not contain.
 
         Args:
             study: The study's folder.
-            time_tolerance: A proxy task must be cheaper than the best by more than this share to replace it.
-            final_models: Reference models that the selection ends with.
-            removed_per_iteration: Candidates that the selection drops in each iteration.
+            time_tolerance: Share by which a proxy task must be cheaper than the best one to replace it.
+            final_models: Number of reference models at the end of the selection.
+            removed_per_iteration: Candidates that the selection removes in each iteration.
         """
         super().__init__(study=study)
         self._folder = StudyFolder(study)
@@ -51,7 +51,7 @@ class VertexStateFiles(Silent):
         self._ended: dict[str, StoppingState | None] | None = None
 
     def decided(self, state: object) -> None:
-        """Write the file of the stage whose state this is; stages without a file are passed over."""
+        """Write the file that belongs to the type of `state`; other states are ignored."""
         if isinstance(state, VarianceState) and state.result is not None:
             write_variance_and_smoothness(self._folder.variance / "variance_and_smoothness.json", state.result.verdict)
         elif isinstance(state, SelectionState):
@@ -62,16 +62,16 @@ class VertexStateFiles(Silent):
                 removed_per_iteration=self._removed_per_iteration,
             )
         elif isinstance(state, ProxySearchState):
-            self._search(state)
+            self._write_search(state)
 
-    def _search(self, state: ProxySearchState) -> None:
-        """Write all looks of all proxy tasks once one has ended: at each look that would cost as much as the search."""
+    def _write_search(self, state: ProxySearchState) -> None:
+        """Write all looks of all proxy tasks when one has ended; at each look it would cost as much as the search."""
         ended = {name: task.stopping_state for name, task in state.tasks.items()}
         if ended == self._ended:
             return
         self._ended = ended
         folder = self._folder.proxy_tasks
-        # Jobs of one sweep write one file: what stands in their tasks' files, not what one of them knows.
+        # The jobs of a sweep share this file, so it is made from the files of all tasks, not from this job's state.
         with Lease(folder.parent / "merge.lock").hold("the proxy search", wait_seconds=None):
             tasks = read_tasks(folder)
             best = find_best_task(tasks, read_rules(folder) or "", time_tolerance=self._time_tolerance)
@@ -94,17 +94,24 @@ def write_variance_and_smoothness(path: Path, verdict: VarianceVerdict) -> None:
 def write_model_selection_state(
     path: Path, state: SelectionState, *, final_models: int, removed_per_iteration: int
 ) -> None:
-    """Write `MODEL_SELECTION_STATE.json`; trial numbers count from 1 in each iteration, as there."""
+    """Write `MODEL_SELECTION_STATE.json`; trial numbers count from 1 in each iteration, as in the tool.
+
+    Args:
+        path: The file.
+        state: State of the selection.
+        final_models: Number of reference models at the end of the selection.
+        removed_per_iteration: Candidates removed in each iteration.
+    """
     iterations = []
     for iteration in state.iterations:
-        place = {number: str(i + 1) for i, number in enumerate(iteration.candidates)}
+        trial_numbers = {candidate: str(i + 1) for i, candidate in enumerate(iteration.candidates)}
         kept = iteration.kept if iteration.fraction < 1.0 else ()
         iterations.append(
             {
                 "num_trials": len(iteration.candidates),
-                "trials_to_retrain": [place[number] for number in kept or ()],
+                "trials_to_retrain": [trial_numbers[candidate] for candidate in kept or ()],
                 "search_job_name": "selection",
-                "search_job_link": [state.keys[number] for number in iteration.candidates],
+                "search_job_link": [state.keys[candidate] for candidate in iteration.candidates],
                 "latency_calculator_job_name": None,
                 "latency_calculator_job_link": None,
                 "desired_training_step_pct": 100.0 * iteration.fraction,
@@ -124,17 +131,17 @@ def write_model_selection_state(
 
 
 def write_search_controller_state(path: Path, tasks: Mapping[str, TaskState], best: TaskState | None) -> None:
-    """Write `SEARCH_CONTROLLER_STATE.json`."""
+    """Write `SEARCH_CONTROLLER_STATE.json`; `best` is None without an accepted proxy task."""
     _write(
         path,
         {
-            "proxy_tasks_map": {name: _proxy_task(task) for name, task in tasks.items()},
+            "proxy_tasks_map": {name: _format_proxy_task(task) for name, task in tasks.items()},
             "best_proxy_task_name": "" if best is None else best.name,
         },
     )
 
 
-def _proxy_task(task: TaskState) -> dict[str, Any]:
+def _format_proxy_task(task: TaskState) -> dict[str, Any]:
     correlations = [check.correlation for check in task.checks]
     seconds, stopping = task.final_train_seconds, task.stopping_state
     return {
@@ -148,7 +155,7 @@ def _proxy_task(task: TaskState) -> dict[str, Any]:
             ],
             "latency_correlation": None,
             "latency_correlation_p_value": None,
-            "stopping_state": "" if stopping is None else NEAREST_WORDS.get(stopping, stopping.value),
+            "stopping_state": "" if stopping is None else NEAREST_STATES.get(stopping, stopping.value),
             "posted_stop_trials_message": task.stopping_state is not None,
             "final_training_time_in_hours": None if seconds is None else seconds / SECONDS_PER_HOUR,
             "final_training_steps": None if task.final_step is None else task.final_step - 1,

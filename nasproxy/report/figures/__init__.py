@@ -1,1 +1,1 @@
-"""The report's pictures, in one style: from what a study knows to figures that may go into a paper's appendix."""
+"""Figures of the report, drawn from a study's results in one style, suitable for a paper's appendix."""

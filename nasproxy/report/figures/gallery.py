@@ -1,4 +1,4 @@
-"""Every picture of a report, and the names of their files, which are those that the cloud tool gives them."""
+"""All figures of a report, and their file names, which follow the cloud tool."""
 
 from collections.abc import Iterator
 
@@ -16,38 +16,40 @@ from nasproxy.stages.study_results import StudyResults, find_decisive_check
 
 
 def draw_all(results: StudyResults) -> Iterator[Picture]:
-    """Draw every picture that the study has the numbers for."""
+    """Draw every figure for which the study has results."""
     if results.measured is not None:
         yield make_picture(
-            "variance_learning_curves", "Learning curves of one model's seeds", draw_variance_curves, results
+            "variance_learning_curves", "Learning curves of one model with several seeds", draw_variance_curves, results
         )
     if results.schedules is not None:
-        alt = "Learning curves of one model under each schedule, without smoothed weights and with"
+        alt = "Learning curves of one model under each learning-rate schedule, without and with weight averaging"
         yield make_picture("schedules", alt, draw_schedule_curves, results)
     for number, iteration in enumerate(results.selection.iterations if results.selection else (), start=1):
         if iteration.kept is not None and (
             number > 1 or iteration.fraction < 1.0
-        ):  # else `draw_reference_scores` has it
-            alt = f"Scores of the candidates in iteration {number}, kept, dropped and failed"
+        ):  # otherwise `draw_reference_scores` shows the same scores
+            alt = f"Scores of the candidates in iteration {number}: kept, removed and failed"
             yield make_picture(name_selection(number), alt, draw_selection_scatter, results, iteration)
     if results.references:
         yield make_picture(
-            "reference_scores", "Reference scores beside the baseline model's", draw_reference_scores, results
+            "reference_scores", "Scores of reference models and baseline model", draw_reference_scores, results
         )
     judged = [task for task in results.tasks.values() if task.checks]
     if judged:
-        yield make_picture("proxy_tasks_overview", "Tau and cost of all proxy tasks", draw_overview, results, judged)
+        yield make_picture(
+            "proxy_tasks_overview", "Tau and training time of all proxy tasks", draw_overview, results, judged
+        )
     for task in judged:
         yield from _draw_task(results, task)
 
 
 def name_selection(number: int) -> str:
-    """Name of the picture of a selection's iteration, counted from 1."""
+    """Return the name of the figure of a selection's iteration, counted from 1."""
     return f"filtered_trial_scores_iteration_{number}"
 
 
 def name_task(task: TaskState) -> list[str]:
-    """Names of a proxy task's pictures, in order."""
+    """Return the names of a proxy task's figures, in order."""
     prefix, check = f"proxy_task_{task.name}_accuracy", find_decisive_check(task)
     kinds = [f"{kind}vs_{over.value}" for kind in ("correlation_", "") for over in Over]
     return [f"{prefix}_{kind}" for kind in kinds] + (

@@ -1,4 +1,4 @@
-"""All proxy tasks in one picture: how they rank over training time, how each ended, and what a model costs."""
+"""Overview figure of all proxy tasks: tau over training time, outcomes, and training time per model."""
 
 import itertools
 from collections.abc import Sequence
@@ -23,26 +23,26 @@ ENDS: dict[TaskOutcome, dict[str, Any]] = {
     TaskOutcome.DROPPED: CROSS,
     TaskOutcome.TIMED_OUT: CROSS,
     TaskOutcome.REJECTED: SQUARE,
-    TaskOutcome.UNDECIDED: SQUARE,
+    TaskOutcome.INCONCLUSIVE: SQUARE,
 }
-"""How the end of a curve is marked; what is not marked goes on, or could not be judged."""
+"""Markers at the end of a curve; unmarked tasks are not finished or could not be judged."""
 BARS: dict[TaskOutcome, dict[str, Any]] = {
     TaskOutcome.CHOSEN: {"color": BLUE},
     TaskOutcome.ACCEPTED: {"color": BLUE, "alpha": 0.45},
     TaskOutcome.DROPPED: {"color": "#E8E8E8", "hatch": "////", "edgecolor": GREY},
     TaskOutcome.REJECTED: {"color": "#FBE3D6", "hatch": "xxxx", "edgecolor": VERMILION},
-    TaskOutcome.UNDECIDED: {"color": "#FBEBCB", "hatch": "....", "edgecolor": ORANGE},
+    TaskOutcome.INCONCLUSIVE: {"color": "#FBEBCB", "hatch": "....", "edgecolor": ORANGE},
 }
 OTHER_BAR = {"color": "#E8E8E8"}
 
 
 def draw_overview(results: StudyResults, tasks: Sequence[TaskState]) -> Figure:
-    """Tau of all proxy tasks over training time, and what a model costs under each."""
+    """Draw tau of all proxy tasks over training time, and training time per model."""
     height = max(WIDE[1] + 0.3, 0.24 * len(tasks) + 2.2)
     figure = Figure(figsize=(WIDE[0], height), dpi=DPI)
     left, right = figure.subplots(1, 2, width_ratios=(1.35, 1))
     _draw_taus(left, results, tasks)
-    _draw_costs(right, results, tasks)
+    _draw_training_times(right, results, tasks)
     figure.legend(loc="outside lower center", ncols=4, columnspacing=1.2)
     return figure
 
@@ -62,33 +62,33 @@ def _draw_taus(axes: Any, results: StudyResults, tasks: Sequence[TaskState]) -> 
     full = list(results.full_training_curve())
     if full:
         places, own = [seconds / size for _, seconds, _ in full], [found.tau for _, _, found in full]
-        axes.plot(places, own, ":", color=BLACK, label="full training's own checks (optimistic)")
+        axes.plot(places, own, ":", color=BLACK, label="full training vs its final scores (optimistic)")
     draw_bounds(axes, read_target(tasks[0]), results.ceiling)
-    _draw_finish(axes, results, size)
-    axes.set(xlabel=f"training time, rated ({unit})", ylabel="rank correlation (tau-b)", ylim=(None, 1.08))
+    _mark_end_of_race(axes, results, size)
+    axes.set(xlabel=f"rated training time ({unit})", ylabel="rank correlation (tau-b)", ylim=(None, 1.08))
     axes.set_xlim(0, 1.1 * longest / size)
 
 
 def _mark_ends(axes: Any, ends: Sequence[tuple[float, float, TaskOutcome]]) -> None:
-    """Mark how each curve ended, each way with one line in the legend, after those of the curves."""
+    """Mark the outcome at the end of each curve, with one legend entry per outcome after those of the curves."""
     marked: set[str] = set()
-    for x, tau, what in ends:
-        if what in ENDS:
-            name = "accepted" if what.is_accepted else what.value
-            axes.scatter([x], [tau], zorder=5, label=None if name in marked else name, **ENDS[what])
+    for x, tau, outcome in ends:
+        if outcome in ENDS:
+            name = "accepted" if outcome.is_accepted else outcome.value
+            axes.scatter([x], [tau], zorder=5, label=None if name in marked else name, **ENDS[outcome])
             marked.add(name)
 
 
-def _draw_finish(axes: Any, results: StudyResults, size: float) -> None:
-    """Where the race ended: no other task could be cheaper from there on."""
+def _mark_end_of_race(axes: Any, results: StudyResults, size: float) -> None:
+    """Mark the end of the race, from where on no other task could be cheaper."""
     best = results.best
     if best is None or best.final_rated_seconds is None:
         return
-    what = "chosen" if results.policy == "sequential" else "end of the race"
+    label = "chosen" if results.policy == "sequential" else "end of the race"
     place = best.final_rated_seconds / size
     axes.axvline(place, color=BLACK, linewidth=0.8, alpha=0.6, zorder=1)
     axes.annotate(
-        what,
+        label,
         (place, 0.02),
         xycoords=("data", "axes fraction"),
         xytext=(3, 0),
@@ -100,24 +100,24 @@ def _draw_finish(axes: Any, results: StudyResults, size: float) -> None:
     )
 
 
-def _draw_costs(axes: Any, results: StudyResults, tasks: Sequence[TaskState]) -> None:
+def _draw_training_times(axes: Any, results: StudyResults, tasks: Sequence[TaskState]) -> None:
     rows = [(task, check.median_train_seconds) for task in tasks if (check := find_decisive_check(task)) is not None]
     rows.sort(key=lambda row: row[1])
     full = [reference.train_seconds for reference in results.references]
     longest = max([seconds for _, seconds in rows] + ([float(np.median(full))] if full else []))
     size, unit = wording.choose_time_unit(longest)
     for place, (task, seconds) in enumerate(rows):
-        what = get_outcome(results, task)
-        axes.barh(place, seconds / size, height=0.65, linewidth=0, **BARS.get(what, OTHER_BAR))
-        saving = measure_train_saving(results, task) if what.is_accepted else None
-        note = what.value if saving is None else f"{what.value}, {wording.format_times(saving.ratio)} cheaper"
+        outcome = get_outcome(results, task)
+        axes.barh(place, seconds / size, height=0.65, linewidth=0, **BARS.get(outcome, OTHER_BAR))
+        saving = measure_train_saving(results, task) if outcome.is_accepted else None
+        note = outcome.value if saving is None else f"{outcome.value}, speedup {wording.format_times(saving.ratio)}"
         axes.annotate(note, (seconds / size, place), (3, 0), textcoords="offset points", va="center", fontsize=6.5)
     names = [task.name for task, _ in rows]
     if full:
         axes.barh(len(rows), float(np.median(full)) / size, height=0.65, color=BLACK)
         names.append("full training")
     axes.set_yticks(range(len(names)), names)
-    axes.set(xlabel=f"training time of a model ({unit})")
+    axes.set(xlabel=f"training time per model ({unit})")
     axes.grid(visible=False, axis="y")
     axes.margins(x=0.12)
     axes.invert_yaxis()

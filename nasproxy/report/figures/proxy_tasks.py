@@ -1,4 +1,4 @@
-"""Pictures of one proxy task: its tau at every look, its scores, and its models against full training."""
+"""Figures of one proxy task: tau at every look, median score, and proxy against full-training scores."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -27,22 +27,22 @@ from nasproxy.stages.study_results import StudyResults, find_decisive_check, rea
 from nasproxy.statistics.missing import Floats
 
 MANY_LOOKS = 40
-"""From here on their dots are drawn small, or they run into one another."""
+"""Number of looks from which on small markers are used, so that they do not overlap."""
 
 
 def draw_correlation(results: StudyResults, task: TaskState, over: Over) -> Figure:
-    """Tau of a proxy task at each look, with what was needed there, the noise ceiling and the deciding look."""
+    """Draw tau at each look with the acceptance threshold, the noise ceiling and the deciding look."""
     figure, axes = make_figure(TALL)
-    x, label = _places(task.checks, over)
-    taus, lows, highs = (_of_correlation(task.checks, end) for end in ("tau", "low", "high"))
-    width = 6.0 if len(x) == 1 else 0.0  # a band of one look has no width
-    axes.fill_between(x, lows, highs, color=BLUE, alpha=0.15, linewidth=width, label="95 % interval")
+    x, label = _locate_checks(task.checks, over)
+    taus, lows, highs = (_read_correlations(task.checks, end) for end in ("tau", "low", "high"))
+    width = 6.0 if len(x) == 1 else 0.0  # the band of a single look would have no width
+    axes.fill_between(x, lows, highs, color=BLUE, alpha=0.15, linewidth=width, label="95 % CI")
     size = 3.5 if len(x) < MANY_LOOKS else 1.8
-    axes.plot(x, taus, color=BLUE, marker="o", markersize=size, label="tau-b, a dot a look")
-    _draw_needs(axes, x, task)
-    draw_bounds(axes, None if _is_constant_need(task) else read_target(task), results.ceiling)
-    _draw_growth(axes, x, task)
-    _draw_decision(axes, x, results, task)
+    axes.plot(x, taus, color=BLUE, marker="o", markersize=size, label="tau-b at each look")
+    _draw_thresholds(axes, x, task)
+    draw_bounds(axes, None if _has_constant_threshold(task) else read_target(task), results.ceiling)
+    _mark_additions(axes, x, task)
+    _mark_decision(axes, x, results, task)
     limits = [check.lower_limit for check in task.checks if check.lower_limit is not None]
     floor = min([0.0, *lows[np.isfinite(lows)].tolist(), *limits])
     axes.set(xlabel=label, ylabel="rank correlation (tau-b)", ylim=(min(-0.1, floor - 0.05), 1.08))
@@ -53,9 +53,9 @@ def draw_correlation(results: StudyResults, task: TaskState, over: Over) -> Figu
 
 
 def draw_median_score(results: StudyResults, task: TaskState, over: Over) -> Figure:
-    """Median score of a proxy task's models at each check."""
+    """Draw the median score of a proxy task's models at each check."""
     figure, axes = make_figure(SMALL)
-    x, label = _places(task.checks, over)
+    x, label = _locate_checks(task.checks, over)
     axes.plot(x, [check.median_score for check in task.checks], color=BLUE, marker="s", label="proxy task")
     if results.references:
         full = float(np.median([reference.score for reference in results.references]))
@@ -68,24 +68,24 @@ def draw_median_score(results: StudyResults, task: TaskState, over: Over) -> Fig
 
 
 def draw_proxy_against_full(results: StudyResults, task: TaskState) -> Figure:
-    """Each model's proxy score at the deciding check against its full-training score."""
+    """Draw each model's proxy score at the deciding check against its full-training score."""
     figure, axes = make_figure(SMALL)
     check = find_decisive_check(task)
     assert check is not None
     scores = results.scores_at(task, check.step)
-    look: dict[str, Any] = {"color": BLUE, "ecolor": GREY, "elinewidth": 0.8}
+    style: dict[str, Any] = {"color": BLUE, "ecolor": GREY, "elinewidth": 0.8}
     axes.errorbar(
         scores.reference,
         scores.proxy,
         xerr=results.seed_sd,
         fmt="o",
-        label="model" if results.seed_sd is None else "model, \N{PLUS-MINUS SIGN} one seed SD",
-        **look,
+        label="model" if results.seed_sd is None else "model \N{PLUS-MINUS SIGN} 1 seed SD",
+        **style,
     )
     if scores.has_failed.any():
         failed = {"color": VERMILION, "marker": "v", "s": 20, "clip_on": False, "transform": axes.get_xaxis_transform()}
         x = scores.reference[scores.has_failed]
-        axes.scatter(x, np.zeros(x.size), label="failed, ranks last", **failed)
+        axes.scatter(x, np.zeros(x.size), label="failed, ranked last", **failed)
     shown = check.correlation
     found = (
         "tau undefined"
@@ -97,12 +97,12 @@ def draw_proxy_against_full(results: StudyResults, task: TaskState) -> Figure:
     return figure
 
 
-def _of_correlation(checks: Sequence[TaskCheck], name: str) -> Floats:
+def _read_correlations(checks: Sequence[TaskCheck], name: str) -> Floats:
     return np.array([np.nan if c.correlation is None else getattr(c.correlation, name) for c in checks], dtype=float)
 
 
-def _places(checks: Sequence[TaskCheck], over: Over) -> tuple[list[float], str]:
-    """Where checks lie on the axis, and the axis's label."""
+def _locate_checks(checks: Sequence[TaskCheck], over: Over) -> tuple[list[float], str]:
+    """Return the x coordinates of checks, and the label of the x axis."""
     if over is Over.STEPS:
         return [float(check.step) for check in checks], "training steps"
     seconds = [check.median_train_seconds for check in checks]
@@ -110,30 +110,30 @@ def _places(checks: Sequence[TaskCheck], over: Over) -> tuple[list[float], str]:
     return [second / size for second in seconds], f"median training time ({unit})"
 
 
-def _is_constant_need(task: TaskState) -> bool:
-    """Whether nothing but the target was ever needed: then it needs no line of its own."""
+def _has_constant_threshold(task: TaskState) -> bool:
+    """Return whether the acceptance threshold is the target at every check, so that one line shows both."""
     return all(check.needed is not None and check.needed == read_target(task) for check in task.checks)
 
 
-def _draw_needs(axes: Any, x: Sequence[float], task: TaskState) -> None:
-    needs, limits = (
+def _draw_thresholds(axes: Any, x: Sequence[float], task: TaskState) -> None:
+    thresholds, limits = (
         np.array([np.nan if (value := getattr(check, name)) is None else value for check in task.checks])
         for name in ("needed", "lower_limit")
     )
-    if np.isfinite(needs).any():
-        axes.step(x, needs, where="mid", color=VERMILION, linewidth=1.1, label="tau needed at the look")
-        if len(x) == 1:  # a step needs two ends to be seen
-            axes.plot(x, needs, "_", color=VERMILION, markersize=12)
+    if np.isfinite(thresholds).any():
+        axes.step(x, thresholds, where="mid", color=VERMILION, linewidth=1.1, label="acceptance threshold")
+        if len(x) == 1:  # a step line through a single point is invisible
+            axes.plot(x, thresholds, "_", color=VERMILION, markersize=12)
     if np.isfinite(limits).any():
-        look = {"color": SKY, "linestyle": "--", "linewidth": 1.0, "marker": "." if len(x) == 1 else ""}
-        axes.plot(x, limits, label="lower limit of the true tau", **look)
+        style = {"color": SKY, "linestyle": "--", "linewidth": 1.0, "marker": "." if len(x) == 1 else ""}
+        axes.plot(x, limits, label="lower confidence bound", **style)
 
 
-def _draw_growth(axes: Any, x: Sequence[float], task: TaskState) -> None:
-    """Mark the looks at which references were added, each with their number."""
+def _mark_additions(axes: Any, x: Sequence[float], task: TaskState) -> None:
+    """Mark the looks at which reference models were added, with their number."""
     for number, (check, before, after) in enumerate(list_growths(task)):
         place = x[task.checks.index(check)]
-        name = "references added" if number == 0 else None
+        name = "reference models added" if number == 0 else None
         axes.axvline(place, color=ORANGE, linewidth=0.9, linestyle=(0, (1, 1.5)), zorder=1, label=name)
         axes.annotate(
             f"+{after - before}",
@@ -148,13 +148,13 @@ def _draw_growth(axes: Any, x: Sequence[float], task: TaskState) -> None:
         )
 
 
-def _draw_decision(axes: Any, x: Sequence[float], results: StudyResults, task: TaskState) -> None:
+def _mark_decision(axes: Any, x: Sequence[float], results: StudyResults, task: TaskState) -> None:
     check = find_decisive_check(task)
     if check is None or check.correlation is None:
         return
-    what = get_outcome(results, task)
-    is_open = what in (TaskOutcome.RUNNING, TaskOutcome.OTHER_RULES)
-    words = "last look" if is_open else "accepted" if what.is_accepted else what.value
+    outcome = get_outcome(results, task)
+    is_open = outcome in (TaskOutcome.RUNNING, TaskOutcome.OTHER_SETTINGS)
+    words = "last look" if is_open else "accepted" if outcome.is_accepted else outcome.value
     ring = {"s": 60, "facecolors": "none", "edgecolors": BLACK, "linewidths": 1.2, "zorder": 4}
     place, tau = x[task.checks.index(check)], check.correlation.tau
     axes.scatter([place], [tau], label=f"{words}: tau {wording.format_tau(tau)}", **ring)

@@ -1,7 +1,7 @@
-"""How the report's pictures look: sizes, colours and marks, and the way from a figure to a file.
+"""Style of the report's figures: sizes, colours and markers, and rendering to PNG.
 
-Blue is the proxy, black full training, vermilion what was needed or was dropped, green what noise allows. Colours after
-Okabe and Ito (2008), told apart with any colour vision; markers and dashes tell them apart in print.
+Blue is the proxy, black full training, vermilion thresholds and rejection, green the noise ceiling. The palette is that
+of Okabe and Ito (2008), safe for colour-blind readers; markers and dashes distinguish curves in print.
 """
 
 import io
@@ -46,7 +46,7 @@ STYLE = {
 
 
 class Over(str, Enum):
-    """What a curve is drawn over; the end of its file's name."""
+    """The x axis of a curve, and the suffix of its file name."""
 
     STEPS = "training_steps"
     TIME = "training_time"
@@ -54,12 +54,12 @@ class Over(str, Enum):
 
 @dataclass(frozen=True)
 class Picture:
-    """A drawn figure.
+    """A rendered figure.
 
     Attributes:
-        name: Its file's name.
-        alt: What it shows, for those who do not see it.
-        png: The image.
+        name: File name.
+        alt: Alternative text.
+        png: Content of the PNG file.
     """
 
     name: str
@@ -68,7 +68,7 @@ class Picture:
 
 
 def make_picture(name: str, alt: str, draw: Callable[..., Figure], *arguments: Any) -> Picture:
-    """Draw a figure in the report's style."""
+    """Draw and render a figure in the report's style."""
     with mpl.rc_context(STYLE):
         figure = draw(*arguments)
         file = io.BytesIO()
@@ -77,13 +77,13 @@ def make_picture(name: str, alt: str, draw: Callable[..., Figure], *arguments: A
 
 
 def make_figure(size: tuple[float, float]) -> tuple[Figure, Any]:
-    """A figure of so many inches, with one pair of axes."""
+    """Make a figure of `size` inches with one pair of axes."""
     figure = Figure(figsize=size, dpi=DPI)
     return figure, figure.subplots()
 
 
 def draw_bounds(axes: Any, wanted: float | None, ceiling: NoiseCeiling | None) -> None:
-    """Draw a target as a line, and the noise ceiling as a line in its interval."""
+    """Draw the target as a line, and the noise ceiling as a line with its confidence band."""
     if wanted is not None:
         axes.axhline(wanted, color=VERMILION, linestyle=":", linewidth=1.0, label=f"target {wanted:g}")
     if ceiling is not None:

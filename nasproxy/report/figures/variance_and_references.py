@@ -1,4 +1,4 @@
-"""Pictures of the first two stages: seed noise, the selection, and the reference models."""
+"""Figures of the first two stages: seed noise, compared schedules, selection and reference models."""
 
 import itertools
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from nasproxy.stages.study_results import StudyResults
 
 
 def draw_variance_curves(results: StudyResults) -> Figure:
-    """Learning curves of one model's seeds, whole and, where they lie too close to be told apart, their end."""
+    """Draw learning curves of one model under several seeds: the whole training, and its last third enlarged."""
     result = results.measured
     assert result is not None
     figure = Figure(figsize=WIDE, dpi=DPI)
@@ -34,15 +34,15 @@ def draw_variance_curves(results: StudyResults) -> Figure:
         color=BLACK,
         alpha=0.08,
         linewidth=0,
-        label="mean \N{PLUS-MINUS SIGN} SD of the final scores",
+        label="mean \N{PLUS-MINUS SIGN} SD of final scores",
     )
     whole.set(xlabel="training steps", ylabel="score", title="whole training")
     end.set(xlabel="training steps", title="last third")
     verdict = result.verdict
     figure.suptitle(
-        f"CV {wording.format_number(verdict.variation, 3)}, smoothness "
+        f"CV {wording.format_number(verdict.variation, 3)}, roughness "
         f"{wording.format_number(verdict.smoothness, 3)}, seed SD "
-        f"{deviation.sd:.3g} (95 % interval {deviation.low:.3g} to {deviation.high:.3g}, {deviation.n} seeds)",
+        f"{deviation.sd:.3g} (95 % CI {deviation.low:.3g} to {deviation.high:.3g}, {deviation.n} seeds)",
         fontsize=STYLE["font.size"],
     )
     if any(axes.get_legend_handles_labels()[0] for axes in figure.axes):
@@ -51,11 +51,11 @@ def draw_variance_curves(results: StudyResults) -> Figure:
 
 
 def draw_schedule_curves(results: StudyResults) -> Figure:
-    """Learning curves of one model under each schedule: a pair of axes for each way to smooth the weights."""
+    """Draw learning curves of one model under each schedule, with a pair of axes per kind of weight averaging."""
     assert results.schedules is not None
     curves = [curve for curve in results.schedules.curves if curve.key in results.trials]
     smoothings = list(dict.fromkeys(curve.smoothing for curve in curves))
-    looks = dict(zip(dict.fromkeys(curve.schedule for curve in curves), itertools.cycle(SERIES), strict=False))
+    styles = dict(zip(dict.fromkeys(curve.schedule for curve in curves), itertools.cycle(SERIES), strict=False))
     figure = Figure(figsize=WIDE, dpi=DPI)
     every = figure.subplots(1, len(smoothings), sharey=True, squeeze=False)[0]
     for axes, smoothing in zip(every, smoothings, strict=True):
@@ -63,73 +63,73 @@ def draw_schedule_curves(results: StudyResults) -> Figure:
             if curve.smoothing != smoothing:
                 continue
             checks = results.trials[curve.key].record.checks
-            dashes, (colour, marker) = looks[curve.schedule]
-            words = "failed" if curve.score is None else f"smoothness {wording.format_number(curve.smoothness, 3)}"
+            dashes, (colour, marker) = styles[curve.schedule]
+            words = "failed" if curve.score is None else f"roughness {wording.format_number(curve.smoothness, 3)}"
             steps, scores = [check.step for check in checks], [check.score for check in checks]
             axes.plot(steps, scores, dashes, color=colour, marker=marker, label=f"{curve.schedule} ({words})")
-        weights = "weights as they are" if smoothing == "none" else f"weights smoothed: {smoothing}"
+        weights = "no weight averaging" if smoothing == "none" else f"weight averaging: {smoothing}"
         axes.set(xlabel="training steps", title=weights)
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17))  # below, where no curve lies
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17))  # below the axes, where it hides no curve
     every[0].set(ylabel="score")
     return figure
 
 
 def draw_selection_scatter(results: StudyResults, iteration: Iteration) -> Figure:
-    """Candidates of one iteration by their scores at the deciding check; who failed has none and stands apart."""
+    """Draw the candidates of one iteration by score at the deciding check; failed ones are drawn in a strip apart."""
     figure, axes = make_figure(SMALL)
     kept_label = "reference model" if iteration.fraction == 1.0 else "kept"
     groups = (
         (iteration.kept or (), kept_label, {"color": BLUE, "marker": "o"}),
-        (iteration.removed, "dropped: like another", {"color": ORANGE, "marker": "x"}),
+        (iteration.removed, "removed: too similar", {"color": ORANGE, "marker": "x"}),
     )
-    for numbers, label, look in groups:
-        points = [(score, n) for n in numbers if (score := _candidate_score(results, n, iteration)) is not None]
+    for numbers, label, style in groups:
+        points = [(score, n) for n in numbers if (score := _find_candidate_score(results, n, iteration)) is not None]
         if points:
-            axes.scatter(*zip(*points, strict=True), label=f"{label} ({len(points)})", s=18, linewidths=1.2, **look)
+            axes.scatter(*zip(*points, strict=True), label=f"{label} ({len(points)})", s=18, linewidths=1.2, **style)
     if iteration.failed:
         _draw_failed_candidates(axes, iteration.failed)
-    axes.set(xlabel=f"score at step {iteration.until_step}", ylabel="candidate's number")
+    axes.set(xlabel=f"score at step {iteration.until_step}", ylabel="candidate number")
     axes.yaxis.get_major_locator().set_params(integer=True)
-    axes.set_title(f"{len(iteration.candidates)} models to {100 * iteration.fraction:.3g} % of training")
+    axes.set_title(f"{len(iteration.candidates)} models after {100 * iteration.fraction:.3g} % of training")
     figure.legend(loc="outside lower center", ncols=3, handletextpad=0.2, columnspacing=1.0)
     return figure
 
 
 def draw_reference_scores(results: StudyResults) -> Figure:
-    """Full-training scores, best first, with seed noise, beside the baseline model's."""
+    """Draw full-training scores with seed noise, best first, and the baseline model's score."""
     figure, axes = make_figure(WIDE)
     models, sd = sorted((*results.references, *results.added), key=lambda model: -model.score), results.seed_sd
-    noise = "" if sd is None else f", \N{PLUS-MINUS SIGN} one seed SD ({sd:.2g})"
-    look: dict[str, Any] = {"fmt": "o", "color": BLACK, "elinewidth": 1, "capsize": 2.5}
+    noise = "" if sd is None else f" \N{PLUS-MINUS SIGN} 1 seed SD ({sd:.2g})"
+    style: dict[str, Any] = {"fmt": "o", "color": BLACK, "elinewidth": 1, "capsize": 2.5}
     for group, label, face in (
-        (results.references, f"reference{noise}", BLACK),
-        (results.added, "added while a verdict was undecided", "white"),
+        (results.references, f"reference model{noise}", BLACK),
+        (results.added, "added after an inconclusive look", "white"),
     ):
         if group:
             ranks = [models.index(model) + 1 for model in group]
-            axes.errorbar(ranks, [m.score for m in group], yerr=sd, label=label, markerfacecolor=face, **look)
+            axes.errorbar(ranks, [m.score for m in group], yerr=sd, label=label, markerfacecolor=face, **style)
     baseline = results.selection.baseline if results.selection else None
     if baseline is not None:
         axes.axhline(baseline.score, color=VERMILION, linestyle="--", label=f"baseline model ({baseline.score:.4g})")
         if sd is not None:
             axes.axhspan(baseline.score - sd, baseline.score + sd, color=VERMILION, alpha=0.12, linewidth=0)
-    axes.set(xlabel="reference model, best first", ylabel="full-training score", xticks=range(1, len(models) + 1))
+    axes.set(xlabel="reference model, by rank", ylabel="full-training score", xticks=range(1, len(models) + 1))
     axes.legend(loc="best")
     return figure
 
 
 def _draw_failed_candidates(axes: Any, numbers: Sequence[int]) -> None:
-    """Draw who has no score in a strip of its own, or it would be read as a low score."""
+    """Draw candidates without a score in a strip of their own, so that they are not read as low scores."""
     strip = 0.1
     low, high = axes.get_xlim()
     axes.set_xlim(low - (high - low) * strip / (1 - strip), high)
     place = axes.get_yaxis_transform()
     axes.axvspan(0, strip, transform=axes.transAxes, color=VERMILION, alpha=0.1, linewidth=0)
-    look = {"color": VERMILION, "marker": "v", "s": 20, "transform": place}
-    axes.scatter([strip / 2] * len(numbers), numbers, label=f"failed, no score ({len(numbers)})", **look)
+    style = {"color": VERMILION, "marker": "v", "s": 20, "transform": place}
+    axes.scatter([strip / 2] * len(numbers), numbers, label=f"failed, no score ({len(numbers)})", **style)
 
 
-def _candidate_score(results: StudyResults, number: int, iteration: Iteration) -> float | None:
+def _find_candidate_score(results: StudyResults, number: int, iteration: Iteration) -> float | None:
     assert results.selection is not None
     trial = results.trials.get(results.selection.keys[number])
     check = None if trial is None else trial.record.check_at(iteration.until_step)

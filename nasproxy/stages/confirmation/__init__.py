@@ -1,1 +1,1 @@
-"""Confirmation: the accepted proxy task retrained with the schedule that a search will use."""
+"""Confirmation: retrains the accepted proxy task with the schedule that a search will use."""

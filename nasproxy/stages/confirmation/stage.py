@@ -1,7 +1,8 @@
-"""Confirmation: retrain the winner's models on a schedule that ends where it was stopped, and judge them at its end.
+"""Confirmation: retrain the winner's models on a schedule that ends at its final step, and judge them there.
 
-The proxy search reads a training that was cut short; a search will train on a schedule of so many steps in all, which
-may rank otherwise. Asked for, new random models are trained fully and so, and judged apart.
+The proxy search reads trainings that were stopped before the end of their schedule; a search will train on a schedule
+that ends at the final step, which may rank models differently. Optionally, new random models are trained fully and on
+this schedule, and judged separately.
 """
 
 from collections import Counter
@@ -44,18 +45,18 @@ class ConfirmationStage:
         proxy_seed: int,
         folder: Path,
     ) -> None:
-        """Say what to confirm.
+        """Configure the stage.
 
         Args:
-            settings: How.
-            task: The proxy task, accepted.
+            settings: Settings of the confirmation.
+            task: The accepted proxy task.
             references: The selected reference models, in the order of the task's trials.
-            fresh: Random architectures that no stage draws on, in the order they are taken in.
-            judge: What the task was judged by.
-            recipe: The study's trainings.
+            fresh: Random architectures that no other stage uses, in the order in which they are trained.
+            judge: Judge of the task.
+            recipe: The study's recipe.
             full_seed: Seed of full trainings.
-            proxy_seed: Seed of the proxy search's trainings, and of the retrainings.
-            folder: Where the state of every confirmation lives.
+            proxy_seed: Seed of the proxy search's trainings and of the confirmation runs.
+            folder: Folder with one state file per confirmation.
         """
         settings.check()
         assert task.final_step is not None
@@ -73,7 +74,7 @@ class ConfirmationStage:
         self._fresh_proxy = tuple(TrialSpec(a, compressed, Split.SEARCH, proxy_seed, recipe) for a in fresh)
 
     def load(self) -> ConfirmationState:
-        """The state as stored where it is of this verdict; what failures from outside left undone is done again."""
+        """Read the stored state if it belongs to this verdict; parts that ended with too many failures start again."""
         keys = tuple(spec.key for spec in self._specs)
         task = self._task
         new = ConfirmationState(task.name, self._final_step, task.judged_by, task.keys, keys)
@@ -82,8 +83,8 @@ class ConfirmationStage:
             return new
         if stored.outcome is ConfirmationOutcome.EXCESS_FAILURES:
             return new
-        is_known = stored.fresh is None or self._settings.fresh_models == 0 or self._is_enough(stored.fresh)
-        return stored if is_known else replace(stored, fresh=None)
+        is_complete = stored.fresh is None or self._settings.fresh_models == 0 or self._has_enough_fresh(stored.fresh)
+        return stored if is_complete else replace(stored, fresh=None)
 
     def save(self, state: ConfirmationState) -> ConfirmationState:
         """Store the state."""
@@ -91,26 +92,26 @@ class ConfirmationStage:
         return state
 
     def specs(self, state: ConfirmationState) -> list[TrialSpec]:
-        """The retrainings; once the verdict stands, those of fresh models."""
+        """List the confirmation runs; once the verdict is confirmed, the trials of fresh models."""
         if state.outcome is None:
             return list(self._specs)
         return [*self._fresh_full, *self._fresh_proxy] if self._wants_fresh(state) else []
 
     def next_action(self, state: ConfirmationState, records: Records) -> Train | Decide[ConfirmationState] | None:
-        """Retrain all models, judge them, then do the same with fresh ones."""
+        """Retrain all models and judge them, then train and judge fresh ones."""
         if not state.is_begun:
-            words = f"{state.task}: its models train once more, {self._final_step:,} steps in all"
-            return Decide(replace(state, is_begun=True), None if state.is_trained_already else words)
+            message = f"{state.task}: training its confirmation runs, {self._final_step:,} steps each"
+            return Decide(replace(state, is_begun=True), None if state.is_trained_already else message)
         if state.outcome is None:
-            waiting = _waiting(self._specs, records)
-            return Train(waiting) if waiting else self._judged(state, records)
-        return self._next_of_fresh(state, records) if self._wants_fresh(state) else None
+            unfinished = _list_unfinished(self._specs, records)
+            return Train(unfinished) if unfinished else self._judge_runs(state, records)
+        return self._next_fresh_action(state, records) if self._wants_fresh(state) else None
 
     def progress(self, state: ConfirmationState, records: Records) -> Progress:
-        """Steps of all that are trained now."""
+        """Summarise the steps of the trials of the current part."""
         specs = {spec.key: spec.total_steps for spec in self.specs(state)}
         if state.outcome is not None:
-            specs = {spec.key: spec.total_steps for spec in self._tried(records)} if specs else {}
+            specs = {spec.key: spec.total_steps for spec in self._list_fresh_trials(records)} if specs else {}
         return Progress(
             stage=self.name,
             detail=f"{self._task.name}, fresh models" if specs and state.outcome is not None else self._task.name,
@@ -122,21 +123,23 @@ class ConfirmationStage:
 
     @property
     def _stated_tau(self) -> float | None:
-        """The tau that the verdict states; a task that was accepted for its score states none."""
+        """The target tau of the verdict; None for a task that was accepted for its score."""
         return self._judge.criterion.target if self._task.stopping_state is StoppingState.MET_CORRELATION else None
 
-    def _judged(self, state: ConfirmationState, records: Records) -> Decide[ConfirmationState]:
+    def _judge_runs(self, state: ConfirmationState, records: Records) -> Decide[ConfirmationState]:
         models = JudgedModels(self._references, tuple(records[spec.key] for spec in self._specs))
         present = len(models.present_at(self._final_step))
         if present < self._judge.needed(models):
             failed = replace(state, outcome=ConfirmationOutcome.EXCESS_FAILURES)
-            return Decide(failed, f"{state.task}: too many trials were lost to confirm it, {present} are left")
+            return Decide(failed, f"{state.task}: not confirmed, {present} models with a score are too few")
         last = self._task.checks[-1].correlation if self._task.checks else None
-        result = self._confirm(models, last)
+        result = self._compare(models, last)
         outcome = ConfirmationOutcome.CONTRADICTED if result.is_contradicted else ConfirmationOutcome.STANDS
-        return Decide(replace(state, outcome=outcome, result=result), f"{state.task}: {_words(outcome, result)}")
+        return Decide(
+            replace(state, outcome=outcome, result=result), f"{state.task}: {_describe_outcome(outcome, result)}"
+        )
 
-    def _confirm(self, models: JudgedModels, truncated: RankCorrelation | None) -> Confirmation:
+    def _compare(self, models: JudgedModels, truncated: RankCorrelation | None) -> Confirmation:
         return compare_retraining(
             models.scores_at(self._final_step),
             models.reference_scores,
@@ -145,13 +148,13 @@ class ConfirmationStage:
             truncated=truncated,
         )
 
-    def _is_enough(self, fresh: FreshModels) -> bool:
-        """Whether fresh models need not be tried anew: more may be asked for, and failures may have been mended."""
+    def _has_enough_fresh(self, fresh: FreshModels) -> bool:
+        """Return whether the stored fresh models suffice: as many as required now, and with a result if judged."""
         if fresh.is_judged:
             return fresh.wanted >= self._settings.fresh_models and fresh.result is not None
-        return fresh == self._begun_fresh()
+        return fresh == self._start_fresh()
 
-    def _begun_fresh(self) -> FreshModels:
+    def _start_fresh(self) -> FreshModels:
         full, proxy = (tuple(spec.key for spec in specs) for specs in (self._fresh_full, self._fresh_proxy))
         return FreshModels(self._settings.fresh_models, full, proxy)
 
@@ -159,56 +162,64 @@ class ConfirmationStage:
         is_judged = state.fresh is not None and state.fresh.is_judged
         return state.outcome is ConfirmationOutcome.STANDS and self._settings.fresh_models > 0 and not is_judged
 
-    def _next_of_fresh(self, state: ConfirmationState, records: Records) -> Train | Decide[ConfirmationState]:
+    def _next_fresh_action(self, state: ConfirmationState, records: Records) -> Train | Decide[ConfirmationState]:
         if state.fresh is None:
-            words = f"{state.task}: {self._settings.fresh_models} fresh models train fully"
-            return Decide(replace(state, fresh=self._begun_fresh()), words)
-        waiting = _waiting(self._tried(records), records)
-        return Train(waiting) if waiting else self._fresh_judged(state, state.fresh, records)
+            message = f"{state.task}: training {self._settings.fresh_models} fresh models fully"
+            return Decide(replace(state, fresh=self._start_fresh()), message)
+        unfinished = _list_unfinished(self._list_fresh_trials(records), records)
+        return Train(unfinished) if unfinished else self._judge_fresh(state, state.fresh, records)
 
-    def _tried(self, records: Records) -> list[TrialSpec]:
-        """Full trainings of as many as are wanted, with another for each that failed; then those of the proxy task."""
-        full = self._taken(records)
-        if _waiting(full, records):
+    def _list_fresh_trials(self, records: Records) -> list[TrialSpec]:
+        """List full trainings of as many models as required, one more for each that failed; then proxy trainings."""
+        full = self._list_fresh_full(records)
+        if _list_unfinished(full, records):
             return full
-        return [*full, *(proxy for _, proxy in self._trainable(records))]
+        return [*full, *(proxy for _, proxy in self._list_trainable(records))]
 
-    def _taken(self, records: Records) -> list[TrialSpec]:
-        taken: list[TrialSpec] = []
+    def _list_fresh_full(self, records: Records) -> list[TrialSpec]:
+        specs: list[TrialSpec] = []
         for spec in self._fresh_full:
-            if sum(not _is_lost(records[other.key], other) for other in taken) == self._settings.fresh_models:
+            if sum(not _has_failed(records[other.key], other) for other in specs) == self._settings.fresh_models:
                 break
-            taken.append(spec)
-        return taken
+            specs.append(spec)
+        return specs
 
-    def _trainable(self, records: Records) -> list[tuple[TrialSpec, TrialSpec]]:
-        """Both trainings of each candidate that trained fully."""
-        pairs = zip(self._taken(records), self._fresh_proxy, strict=False)
+    def _list_trainable(self, records: Records) -> list[tuple[TrialSpec, TrialSpec]]:
+        """List full training and proxy training of each candidate that trained fully."""
+        pairs = zip(self._list_fresh_full(records), self._fresh_proxy, strict=False)
         return [(full, proxy) for full, proxy in pairs if records[full.key].reached(full.total_steps)]
 
-    def _fresh_judged(
-        self, state: ConfirmationState, fresh: FreshModels, records: Records
-    ) -> Decide[ConfirmationState]:
-        trainable = self._trainable(records)
+    def _judge_fresh(self, state: ConfirmationState, fresh: FreshModels, records: Records) -> Decide[ConfirmationState]:
+        trainable = self._list_trainable(records)
         references = tuple(make_reference(number, full, records) for number, (full, _) in enumerate(trainable))
         models = JudgedModels(references, tuple(records[proxy.key] for _, proxy in trainable))
         try:
-            result = self._confirm(models, None)
+            result = self._compare(models, None)
         except TooFewTrialsError:
             result = None
-        tried = [records[spec.key].status for spec in self._tried(records) if _is_lost(records[spec.key], spec)]
-        causes = Counter(status.cause.value for status in tried if status.cause is not None)
+        failed_statuses = [
+            records[spec.key].status
+            for spec in self._list_fresh_trials(records)
+            if _has_failed(records[spec.key], spec)
+        ]
+        causes = Counter(status.cause.value for status in failed_statuses if status.cause is not None)
         judged = replace(
             fresh, is_judged=True, trainable=len(trainable), failed=tuple(causes.most_common()), result=result
         )
-        words = "too few have scores" if result is None else _tau_words(result)
-        return Decide(replace(state, fresh=judged), f"{state.task}: {len(trainable)} fresh models: {words}")
+        message = "too few models with scores" if result is None else _describe_tau(result)
+        return Decide(replace(state, fresh=judged), f"{state.task}: {len(trainable)} fresh models: {message}")
 
 
 def compress_schedule(task: ProxyTask, recipe: Recipe, final_step: int) -> ProxyTask:
-    """The proxy task with a schedule that ends at a step that it checks, checked on its way there as before.
+    """Return the proxy task with a schedule that ends at one of its checks.
 
-    Without those checks a long training could not be paused. A task that was accepted at its end is trained so already.
+    Earlier checks stay, because a training without checks cannot be paused. A task that was accepted at its last step
+    is returned unchanged.
+
+    Args:
+        task: The proxy task.
+        recipe: The study's recipe.
+        final_step: Last step of the new schedule.
     """
     whole = recipe.under(task)
     if final_step == whole.total_steps:
@@ -216,11 +227,11 @@ def compress_schedule(task: ProxyTask, recipe: Recipe, final_step: int) -> Proxy
     return replace(task, overrides={**task.overrides, "training.total_steps": final_step})
 
 
-def _is_lost(record: TrialRecord, spec: TrialSpec) -> bool:
+def _has_failed(record: TrialRecord, spec: TrialSpec) -> bool:
     return record.is_failed and not record.reached(spec.total_steps)
 
 
-def _waiting(specs: Sequence[TrialSpec], records: Records) -> Mapping[str, int]:
+def _list_unfinished(specs: Sequence[TrialSpec], records: Records) -> Mapping[str, int]:
     return {
         spec.key: spec.total_steps
         for spec in specs
@@ -228,21 +239,21 @@ def _waiting(specs: Sequence[TrialSpec], records: Records) -> Mapping[str, int]:
     }
 
 
-def _words(outcome: ConfirmationOutcome, result: Confirmation) -> str:
-    verdict = "contradicted" if outcome is ConfirmationOutcome.CONTRADICTED else "the verdict stands"
-    return f"{verdict}, {_tau_words(result)}"
+def _describe_outcome(outcome: ConfirmationOutcome, result: Confirmation) -> str:
+    verdict = "contradicted" if outcome is ConfirmationOutcome.CONTRADICTED else "confirmed"
+    return f"{verdict}, {_describe_tau(result)}"
 
 
-def _tau_words(result: Confirmation) -> str:
+def _describe_tau(result: Confirmation) -> str:
     if result.correlation is None:
         return "tau is undefined"
     found = f"tau {result.correlation.tau:.2f} on {result.correlation.n} models"
     if result.p_value is None or result.noticeable_tau is None:
         return found
     power = (
-        f"a true tau of {result.noticeable_tau:.2f} would have been noticed with 80 % power"
+        f"the test detects tau <= {result.noticeable_tau:.2f} with 80 % power"
         if result.noticeable_tau > 0
-        else "so few models notice no true tau above 0 with 80 % power"
+        else "with so few models the test detects no tau above 0 with 80 % power"
     )
     p_value = "p < 0.001" if result.p_value < 0.001 else f"p {result.p_value:.3f}"
     return f"{found}, {p_value} (target {result.stated_tau:g}; {power})"

@@ -1,4 +1,4 @@
-"""State of confirmations, as it is stored."""
+"""Stored state of confirmations."""
 
 import enum
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from nasproxy.storage.files import read_record
 
 
 class ConfirmationOutcome(str, enum.Enum):
-    """What a confirmation ended with."""
+    """Outcome of a confirmation."""
 
     STANDS = "stands"
     CONTRADICTED = "contradicted"
@@ -19,16 +19,16 @@ class ConfirmationOutcome(str, enum.Enum):
 
 @dataclass(frozen=True)
 class FreshModels:
-    """Models that no verdict rests on, trained fully and under the confirmed proxy task.
+    """New models that the verdict does not depend on, trained fully and under the confirmed proxy task.
 
     Attributes:
-        wanted: Workable models that were asked for.
-        full_keys: Full trainings of the candidates, in the order they are taken in.
-        proxy_keys: Their trainings under the proxy task, in the same order.
-        is_judged: Whether all that were tried have ended.
-        trainable: Models that trained fully.
-        failed: Trials that failed by cause, full and proxy trainings together.
-        result: What they say; None before, and where too few have scores.
+        wanted: Required number of models that train fully.
+        full_keys: Keys of the candidates' full trainings, in the order in which they are trained.
+        proxy_keys: Keys of their trainings under the proxy task, in the same order.
+        is_judged: Whether their trainings have ended and were judged.
+        trainable: Number of models that trained fully.
+        failed: Number of failed trials by cause, full and proxy trainings together.
+        result: Result of the comparison; None before it, and if too few models have scores.
     """
 
     wanted: int
@@ -42,18 +42,18 @@ class FreshModels:
 
 @dataclass(frozen=True)
 class ConfirmationState:
-    """What is known of the retraining of an accepted proxy task on a schedule that ends where it was stopped.
+    """Decisions of the confirmation of one accepted proxy task.
 
     Attributes:
-        task: The proxy task's name.
-        final_step: The step it was stopped at.
-        judged_by: The rules it was accepted by, and is confirmed by.
-        judged_keys: The trials it was accepted on.
-        keys: Their retrainings, in the same order.
-        is_begun: Whether anything was decided yet.
-        outcome: What became of the verdict; None while the models train.
-        result: The judgement; None before, and where too many trials failed.
-        fresh: What fresh models say, where they were asked for.
+        task: Name of the proxy task.
+        final_step: Step at which it was accepted, and at which the schedule of the confirmation runs ends.
+        judged_by: Rules by which it was accepted.
+        judged_keys: Keys of the trials on which it was accepted.
+        keys: Keys of the confirmation runs, in the same order.
+        is_begun: Whether the confirmation has started.
+        outcome: Outcome; None while the models train.
+        result: Result of the comparison; None before it, and if too many trials failed.
+        fresh: Fresh models; None if none are required or they have not started.
     """
 
     task: str
@@ -68,24 +68,24 @@ class ConfirmationState:
 
     @property
     def is_trained_already(self) -> bool:
-        """Whether the verdict rests on trainings to their end, so that none had to be trained again."""
+        """Whether the task was accepted at its last step, so that its trials are the confirmation runs."""
         return self.keys == self.judged_keys
 
     def is_of(self, task: TaskState) -> bool:
-        """Whether it is about this verdict, and no other of the same proxy task."""
-        mine = (self.task, self.final_step, self.judged_by, self.judged_keys)
-        return mine == (task.name, task.final_step, task.judged_by, task.keys)
+        """Return whether this is the confirmation of exactly this verdict of the proxy task."""
+        verdict = (self.task, self.final_step, self.judged_by, self.judged_keys)
+        return verdict == (task.name, task.final_step, task.judged_by, task.keys)
 
     def contradicts(self, task: TaskState) -> bool:
-        """Whether this verdict cannot stand."""
+        """Return whether this confirmation contradicts the task's verdict."""
         return self.outcome is ConfirmationOutcome.CONTRADICTED and self.is_of(task)
 
 
 def read_confirmations(folder: Path) -> list[ConfirmationState]:
-    """Every confirmation of a study, also of verdicts that no longer hold.
+    """Read all confirmations of a study, including those of verdicts that have changed since.
 
     Raises:
-        CorruptFileError: One of them cannot be read.
+        CorruptFileError: A file cannot be read.
     """
     states = (read_record(path, ConfirmationState) for path in sorted(folder.glob("*.json")))
     return [state for state in states if state is not None]

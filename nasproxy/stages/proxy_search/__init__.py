@@ -1,1 +1,1 @@
-"""Proxy search: which proxy task ranks the references as full training does."""
+"""Proxy search: judges which proxy tasks rank the reference models as full training does."""

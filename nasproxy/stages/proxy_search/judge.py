@@ -1,4 +1,4 @@
-"""What the checks of a proxy task say: its measures at a step, and the criterion's verdict on them. Pure."""
+"""Judge proxy tasks: measures of a task at a step, and the criterion's verdict. Pure functions."""
 
 import math
 from collections.abc import Sequence
@@ -18,27 +18,35 @@ from nasproxy.trials.records import TrialRecord
 
 @dataclass(frozen=True)
 class JudgedModels:
-    """The models of a proxy task: references with the records of their proxy trainings, in one order."""
+    """The models that a proxy task is judged on.
+
+    Attributes:
+        references: The reference models.
+        records: Records of their proxy trainings, in the same order.
+    """
 
     references: tuple[Reference, ...]
     records: tuple[TrialRecord, ...]
 
     def present_at(self, step: int) -> tuple[TrialRecord, ...]:
-        """Those that were not lost before a step."""
+        """Return the records of models that did not crash and were not lost before a step."""
         return tuple(record for record in self.records if not record.is_missing_at(step))
 
     def have_reached(self, step: int) -> bool:
-        """Whether each of them has been checked at a step, or never will be."""
+        """Return whether each model has reached a step or has failed."""
         return all(record.is_failed or record.reached(step) for record in self.records)
 
     def scores_at(self, step: int) -> Floats:
-        """Proxy scores, shape (models,): models that failed by their own fault below all others, NaN where lost."""
+        """Return proxy scores at a step, shape (n_models,).
+
+        Models that ran out of memory or diverged rank below all others; crashed or lost models are NaN.
+        """
         checks = [record.check_at(step) for record in self.records]
         failed = [record.has_failed_by(step) for record in self.records]
         return rank_failed_last([math.nan if check is None else check.score for check in checks], failed)
 
     def scores_over(self, steps: Sequence[int]) -> Floats:
-        """Proxy scores at some steps, shape (steps, models), each row as of `scores_at`."""
+        """Return proxy scores at several steps, shape (n_steps, n_models), each row as from `scores_at`."""
         checks = [[record.check_at(step) for step in steps] for record in self.records]
         table = np.array([[math.nan if check is None else check.score for check in row] for row in checks]).T
         for place in np.flatnonzero(np.isnan(table).any(axis=1)).tolist():
@@ -47,7 +55,7 @@ class JudgedModels:
 
     @property
     def reference_scores(self) -> Floats:
-        """Full-training scores, shape (models,)."""
+        """Full-training scores, shape (n_models,)."""
         return np.array([reference.score for reference in self.references])
 
 
@@ -56,9 +64,9 @@ class Judge:
     """Judges proxy tasks by a criterion.
 
     Attributes:
-        criterion: When a task is good.
-        min_models: Fewest models with a score.
-        min_valid_ratio: Smallest share of the models with a score.
+        criterion: Acceptance criterion.
+        min_models: Minimum number of models with a score.
+        min_valid_ratio: Minimum share of the models with a score, in [0, 1].
     """
 
     criterion: Criterion
@@ -66,18 +74,28 @@ class Judge:
     min_valid_ratio: float
 
     def has_enough(self, models: JudgedModels, step: int) -> bool:
-        """Whether enough models are left at a step, and not all of them failed."""
+        """Return whether enough models are left at a step, and not all of them failed."""
         present = models.present_at(step)
         return len(present) >= self.needed(models) and not all(record.has_failed_by(step) for record in present)
 
     def needed(self, models: JudgedModels) -> int:
-        """How many models must not have been lost."""
+        """Return how many models must not have crashed or been lost."""
         return max(self.min_models, math.ceil(self.min_valid_ratio * len(models.records)))
 
     def look(
         self, models: JudgedModels, steps: Sequence[int], speed: TaskSpeed, plan: LookPlan
     ) -> tuple[TaskCheck, Verdict]:
-        """What a task shows at the last of some steps, which all of its models have reached."""
+        """Take one look at a task, at the last of `steps`, which all of its models have reached.
+
+        Args:
+            models: Models of the task.
+            steps: Steps of all looks so far, including this one.
+            speed: Training speed of the task.
+            plan: All planned looks, for the criterion.
+
+        Returns:
+            Measures at the last step, and the verdict.
+        """
         step = steps[-1]
         scores = models.scores_over(steps)
         verdict = self.criterion.judge(Evidence(models.reference_scores, scores, plan))

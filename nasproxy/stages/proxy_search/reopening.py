@@ -1,4 +1,4 @@
-"""What a contradicted winner changes in the proxy search: it is none, and whom it stopped goes on. Pure."""
+"""Changes after a contradicted confirmation: the winner is withdrawn and tasks that it stopped continue. Pure."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -10,15 +10,18 @@ from nasproxy.stages.proxy_search.state import StoppingState, TaskState
 def find_next_change(
     tasks: Mapping[str, TaskState], own: Collection[str], confirmations: Sequence[ConfirmationState]
 ) -> TaskState | None:
-    """The next task of a controller's own that is no longer what it was, as it is now; None once all are.
+    """Find the next task whose state a contradicted confirmation changes.
 
-    Confirmations are the one record of a contradiction, so a study that is resumed between any two changes comes to
-    the same end.
+    Contradictions are stored in confirmations only, so a study that is resumed between two changes reaches the same
+    result.
 
     Args:
         tasks: All proxy tasks of the study.
-        own: Names of those that may be changed.
-        confirmations: What became of winners.
+        own: Names of the tasks that this controller may change.
+        confirmations: All confirmations of the study.
+
+    Returns:
+        The changed task; None if there is no change left.
     """
     for task in (tasks[name] for name in own):
         if task.is_accepted and any(confirmation.contradicts(task) for confirmation in confirmations):
@@ -30,14 +33,14 @@ def find_next_change(
 
 
 def _is_contradicted(tasks: Mapping[str, TaskState], name: str | None) -> bool:
-    beater = None if name is None else tasks.get(name)
-    return beater is not None and beater.stopping_state is StoppingState.CONTRADICTED
+    winner = None if name is None else tasks.get(name)
+    return winner is not None and winner.stopping_state is StoppingState.CONTRADICTED
 
 
 def apply_confirmations(
     tasks: Mapping[str, TaskState], confirmations: Sequence[ConfirmationState]
 ) -> dict[str, TaskState]:
-    """All tasks as they are once every change has been made, for a reader that makes none."""
+    """Apply all changes after contradicted confirmations, for readers that do not store them."""
     result = dict(tasks)
     while (changed := find_next_change(result, result, confirmations)) is not None:
         result[changed.name] = changed

@@ -1,4 +1,4 @@
-"""The rules that proxy tasks were judged by, as their states hold them: one line of JSON."""
+"""Read the rules by which a proxy task was judged, stored in its state as one line of JSON."""
 
 import json
 from collections.abc import Mapping
@@ -12,11 +12,11 @@ ELSEWHERE = {
     "trials": "search.trials",
     "contradicted_at": "confirm.alpha",
 }
-"""Where settings lie in the configuration, for those that are none of the proxy search."""
+"""Configuration paths of rules that are not settings of the proxy search."""
 
 
 def read_settings(judged_by: str | None) -> Mapping[str, Any]:
-    """The settings by name; empty where they are not on record."""
+    """Read the rules by name; empty if they are not stored or not valid JSON."""
     try:
         rules = json.loads(judged_by or "")
     except ValueError:
@@ -25,11 +25,11 @@ def read_settings(judged_by: str | None) -> Mapping[str, Any]:
 
 
 def list_by_path(judged_by: str | None, policy: str | None) -> Mapping[str, Any]:
-    """The rules by their paths in the configuration.
+    """List the rules by their paths in the configuration.
 
     Args:
-        judged_by: The rules as they are on record.
-        policy: In what order the tasks were judged; None where it is not on record.
+        judged_by: The stored rules.
+        policy: Policy of the proxy search; None if it is not stored.
     """
     settings = {ELSEWHERE.get(name, f"proxy_search.{name}"): v for name, v in read_settings(judged_by).items()}
     if policy is not None:

@@ -1,4 +1,4 @@
-"""Settings of the proxy search, and of the search that it is for."""
+"""Settings of the proxy search, and of the architecture search that will use its result."""
 
 from dataclasses import dataclass
 
@@ -9,19 +9,19 @@ POLICIES = ("race", "sequential")
 
 @dataclass
 class SearchSettings:
-    """The search that the proxy task is for.
+    """The architecture search that will use the proxy task.
 
     Attributes:
-        trials: Models that it will train.
+        trials: Number of models that it will train.
     """
 
     trials: int = 2000
 
     def check(self) -> None:
-        """Refuse what cannot work.
+        """Check the settings.
 
         Raises:
-            ConfigError: A number is out of range.
+            ConfigError: A value is out of range.
         """
         if self.trials < 1:
             raise ConfigError(f"search.trials must be at least 1, got {self.trials}")
@@ -29,20 +29,20 @@ class SearchSettings:
 
 @dataclass
 class ProxySearchSettings:
-    """How to search.
+    """Settings of the proxy search.
 
     Attributes:
-        policy: `race`: all proxy tasks in lockstep of training time; `sequential`: one after the other, in the grid's
-            order.
+        policy: `race`: all proxy tasks in lockstep of training time; `sequential`: one after the other, in the order
+            of the grid.
         early_stop_if_not_best: Stop a task that can no longer be cheaper than the best one.
-        desired_score: Accept a task whose median score reaches this as well; None for correlation only.
-        train_seconds_limit: Stop a task whose models have trained so long; None for no limit.
-        time_tolerance: A task must be cheaper than the best by more than this share to replace it.
-        rung_growth: How many times further each rung of the lockstep ends than the one before.
-        min_models: Fewest models with a score.
-        min_valid_ratio: Smallest share of the reference models with a score.
-        planned_tasks: Proxy tasks of the whole grid, where not all of them are judged by one job; None for those that
-            the study knows of.
+        desired_score: Also accept a task whose median score reaches this value; None for correlation only.
+        train_seconds_limit: Stop a task whose models have trained for so many seconds; None for no limit.
+        time_tolerance: Share by which a task must be cheaper than the best one to replace it, in [0, 1].
+        rung_growth: Ratio between the ends of two successive rungs of the race, above 1.
+        min_models: Minimum number of models with a score, at least 5.
+        min_valid_ratio: Minimum share of the reference models with a score, in [0, 1].
+        planned_tasks: Number of proxy tasks of the whole grid, if one job does not judge all of them; None for the
+            number of tasks in the study.
     """
 
     policy: str = "race"
@@ -56,10 +56,10 @@ class ProxySearchSettings:
     planned_tasks: int | None = None
 
     def check(self) -> None:
-        """Refuse what cannot work.
+        """Check the settings.
 
         Raises:
-            ConfigError: A number is out of range.
+            ConfigError: A value is out of range.
         """
         if self.policy not in POLICIES:
             raise ConfigError(f"proxy_search.policy must be one of {POLICIES}, got {self.policy!r}")
@@ -69,15 +69,16 @@ class ProxySearchSettings:
         if self.train_seconds_limit is not None and not self.train_seconds_limit > 0:
             raise ConfigError(
                 f"proxy_search.train_seconds_limit must be above 0, got {self.train_seconds_limit:g}: "
-                f"give null for no limit"
+                f"use null for no limit"
             )
         if self.rung_growth <= 1:
             raise ConfigError(f"proxy_search.rung_growth must be above 1, got {self.rung_growth:g}")
         if self.planned_tasks is not None and self.planned_tasks < 1:
             raise ConfigError(
-                f"proxy_search.planned_tasks must be at least 1, got {self.planned_tasks}: count the grid, or give null"
+                f"proxy_search.planned_tasks must be at least 1, got {self.planned_tasks}: use null if unknown"
             )
         if self.min_models < 5:
             raise ConfigError(
-                f"proxy_search.min_models must be at least 5, got {self.min_models}: fewer models tell nothing"
+                f"proxy_search.min_models must be at least 5, got {self.min_models}: fewer models cannot show a rank "
+                f"correlation"
             )

@@ -1,8 +1,8 @@
-"""Proxy search: train the reference models under each proxy task until they rank as full training ranks them.
+"""Proxy search: train the reference models under each proxy task until they rank as under full training.
 
-All proxy tasks race in lockstep of training time, or are tried one after the other. Their checks are judged in the
-order of that time, each once every model has reached it, so that what is decided hangs neither on which trial was
-fastest nor on how many run at once.
+All proxy tasks race in lockstep of training time, or are judged one after the other. Checks are judged in the order of
+rated training time, each once every model has reached it, so that decisions depend neither on which trial was fastest
+nor on how many run at once.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,10 +16,10 @@ from nasproxy.stages.proxy_search.judge import Judge, JudgedModels
 from nasproxy.stages.proxy_search.race import TaskSpeed
 from nasproxy.stages.proxy_search.settings import ProxySearchSettings
 from nasproxy.stages.proxy_search.state import (
-    KnownTasks,
     ProxySearchState,
     Rules,
     StoppingState,
+    TaskCache,
     TaskCheck,
     TaskState,
     find_best_task,
@@ -58,19 +58,22 @@ class ProxySearchStage:
         folder: Path,
         confirmations: Sequence[ConfirmationState] = (),
     ) -> None:
-        """Say what to judge.
+        """Configure the stage.
 
         Args:
-            settings: How.
+            settings: Settings of the proxy search.
             tasks: Proxy tasks by name, in the order of the grid.
-            criterion: When a task is good.
-            judged_by: The criterion and the settings in words, to know a change of them by.
+            criterion: Acceptance criterion.
+            judged_by: Criterion and settings as JSON; a task judged by other rules is judged again.
             references: Models with full-training scores.
-            candidate_pool: Candidates that may become references while a verdict is undecided.
-            recipe: The study's trainings.
-            seed: Seed of every proxy training; another than the references'.
-            folder: Where each task's state lives.
-            confirmations: What became of earlier winners: a contradicted one is none.
+            candidate_pool: Candidates that become references if a verdict is inconclusive.
+            recipe: The study's recipe.
+            seed: Seed of all proxy trainings; differs from the references' seed.
+            folder: Folder with one state file per task.
+            confirmations: Confirmations of earlier winners; a contradicted winner is withdrawn.
+
+        Raises:
+            ConfigError: A setting or an override of a task is invalid.
         """
         settings.check()
         self._settings = settings
@@ -83,25 +86,25 @@ class ProxySearchStage:
         self._seed = seed
         self._folder = folder
         self._confirmations = tuple(confirmations)
-        self._known: KnownTasks = {}
+        self._cache: TaskCache = {}
         self._specs: dict[tuple[str, int], TrialSpec] = {}
-        # Applying the overrides of every task now refuses a wrong one before the first trial.
-        self._steps = {name: self._spec(name, self._references[0]).check_steps for name in self._proxy_tasks}
+        # Applies the overrides of every task now, so that an invalid one is refused before the first trial.
+        self._steps = {name: self._make_spec(name, self._references[0]).check_steps for name in self._proxy_tasks}
 
     def load(self) -> ProxySearchState:
-        """All tasks that the study has judged, and this controller's own."""
-        known = read_tasks(self._folder)
-        own = {name: self._known_or_new(name, known) for name in self._proxy_tasks}
-        return ProxySearchState(sort_tasks({**known, **own}))
+        """Read the states of all tasks in the study, and make states for new tasks of this controller."""
+        stored = read_tasks(self._folder)
+        own = {name: self._resume_or_create(name, stored) for name in self._proxy_tasks}
+        return ProxySearchState(sort_tasks({**stored, **own}))
 
     def save(self, state: ProxySearchState) -> ProxySearchState:
-        """Store the own tasks that changed, each in its file, and learn what others have decided."""
-        # Jobs of one sweep write one file together: without the lease the slower would undo the faster.
+        """Store the changed tasks of this controller, each in its file, and read the decisions of other controllers."""
+        # The jobs of a sweep share `rules.json`; the lease keeps a job from overwriting newer states.
         with Lease(self._folder.parent / "merge.lock").hold("the proxy search", wait_seconds=None):
-            stored = read_tasks(self._folder, self._known)
+            stored = read_tasks(self._folder, self._cache)
             changed = [state.tasks[name] for name in self._proxy_tasks if stored.get(name) != state.tasks[name]]
             for task in changed:
-                self._write(task)
+                self._write_task(task)
             others = {name: task for name, task in stored.items() if name not in self._proxy_tasks}
             merged = ProxySearchState(sort_tasks({**state.tasks, **others}))
             rules = Rules(self._judged_by, self._settings.policy)
@@ -110,145 +113,147 @@ class ProxySearchStage:
         return merged
 
     def specs(self, state: ProxySearchState) -> list[TrialSpec]:
-        """The trials of the tasks that are being judged, and of candidates called up as references."""
-        contenders = self._contenders(state)
-        proxies = [spec for task in contenders for spec in self._task_specs(task)]
+        """List the trials of the tasks that are being judged, and of candidates requested as references."""
+        contenders = self._list_contenders(state)
+        proxies = [spec for task in contenders for spec in self._list_task_specs(task)]
         return [*proxies, *(spec for task in contenders for spec in self._candidate_pool.requested_specs(task))]
 
     def next_action(self, state: ProxySearchState, records: Records) -> Train | Decide[ProxySearchState] | None:
-        """Judge the check that comes first in training time, once all models of its task have reached it."""
+        """Judge the check with the shortest rated time, once all models of its task have reached it."""
         changed = reopening.find_next_change(state.tasks, self._proxy_tasks, self._confirmations)
         if changed is not None:
             return self._decide(state, changed)
-        contenders = {task.name: task for task in self._contenders(state)}
+        contenders = {task.name: task for task in self._list_contenders(state)}
         if not contenders:
             return None
-        models = {name: self._models(task, records) for name, task in contenders.items()}
-        task_speeds = {name: self._measure_speed(name, models[name]) for name in contenders}
+        models = {name: self._collect_models(task, records) for name, task in contenders.items()}
+        measured = {name: self._measure_speed(name, models[name]) for name in contenders}
         for name, task in contenders.items():
             until = race.find_rated_step(self._steps[name])
-            if task_speeds[name] is None and models[name].have_reached(until):
+            if measured[name] is None and models[name].have_reached(until):
                 return self._decide(state, replace(task, stopping_state=StoppingState.EXCESS_FAILURES))
-        known = {name: speed for name, speed in task_speeds.items() if speed is not None}
-        if len(known) < len(contenders):
-            return Train(self._unrated(contenders, known, records))
-        times = {name: known[name].seconds_at(self._next_step(task)) for name, task in contenders.items()}
+        speeds = {name: speed for name, speed in measured.items() if speed is not None}
+        if len(speeds) < len(contenders):
+            return Train(self._plan_speed_trials(contenders, speeds, records))
+        times = {name: speeds[name].seconds_at(self._get_next_step(task)) for name, task in contenders.items()}
         first = race.find_earliest(times)
-        task, step = contenders[first], self._next_step(contenders[first])
-        best = self._to_beat(state, first)
+        task, step = contenders[first], self._get_next_step(contenders[first])
+        best = self._find_time_to_beat(state, first)
         if best is not None and times[first] >= best.seconds:
-            return self._decide(state, replace(_ended(task, StoppingState.EXCEEDED_BEST_TIME), beaten_by=best.name))
+            return self._decide(state, replace(_stop_task(task, StoppingState.EXCEEDED_BEST_TIME), beaten_by=best.name))
         if task.requested > task.completed:
-            grown = self._grown(task, records)
-            return self._rung(contenders, known, times, best, records) if grown is None else self._decide(state, grown)
+            grown = self._add_references(task, records)
+            if grown is None:
+                return self._plan_rung(contenders, speeds, times, best, records)
+            return self._decide(state, grown)
         if not self._judge.has_enough(models[first], step):
             return self._decide(state, replace(task, stopping_state=StoppingState.EXCESS_FAILURES))
         if models[first].have_reached(step):
-            return self._decide(state, self._judged(state, task, models[first], known[first]))
-        return self._rung(contenders, known, times, best, records)
+            return self._decide(state, self._judge_next_check(state, task, models[first], speeds[first]))
+        return self._plan_rung(contenders, speeds, times, best, records)
 
     def progress(self, state: ProxySearchState, records: Records) -> Progress:
-        """Steps of the tasks that are yet to be judged, at most."""
+        """Summarise the steps of the undecided tasks; the total assumes that none stops early."""
         own = [state.tasks[name] for name in self._proxy_tasks]
         open_tasks = [task for task in own if task.stopping_state is None]
-        contenders = self._contenders(state)
+        contenders = self._list_contenders(state)
         decided = len(own) - len(open_tasks)
         leader = max(contenders, key=lambda task: len(task.checks), default=None)
         shown = next((c.correlation for c in reversed(leader.checks)), None) if leader else None
         return Progress(
             stage=self.name,
-            detail=_detail(contenders, decided, len(own)),
+            detail=_describe_progress(contenders, decided, len(own)),
             trials_done=sum(len(task.keys) for task in own if task.stopping_state is not None),
             trials_total=sum(len(task.keys) for task in own),
-            steps_done=sum(records[spec.key].step for task in contenders for spec in self._task_specs(task)),
+            steps_done=sum(records[spec.key].step for task in contenders for spec in self._list_task_specs(task)),
             steps_total=sum(task.total_steps * len(task.keys) for task in open_tasks),
             tau=None if shown is None else shown.tau,
         )
 
-    def _write(self, task: TaskState) -> None:
+    def _write_task(self, task: TaskState) -> None:
         path = self._folder / f"{task.name}.json"
         write_record(path, task)
-        self._known[path] = get_stamp(path), task
+        self._cache[path] = get_stamp(path), task
 
-    def _contenders(self, state: ProxySearchState) -> list[TaskState]:
-        """The own tasks that are judged now."""
+    def _list_contenders(self, state: ProxySearchState) -> list[TaskState]:
+        """List the undecided tasks of this controller that are judged now."""
         open_tasks = [state.tasks[name] for name in self._proxy_tasks if state.tasks[name].stopping_state is None]
         return open_tasks if self._settings.policy == "race" else open_tasks[:1]
 
-    def _spec(self, name: str, model: Reference) -> TrialSpec:
-        # Specs hash themselves once; a race looks at all of them again and again.
+    def _make_spec(self, name: str, model: Reference) -> TrialSpec:
+        # A spec caches its hash, and the race reads all specs repeatedly.
         if (name, model.number) not in self._specs:
             task = self._proxy_tasks[name]
             spec = TrialSpec(model.architecture, task, Split.SEARCH, self._seed, self._recipe)
             self._specs[name, model.number] = spec
         return self._specs[name, model.number]
 
-    def _task_specs(self, task: TaskState) -> list[TrialSpec]:
-        return [self._spec(task.name, model) for model in (*self._references, *task.added)]
+    def _list_task_specs(self, task: TaskState) -> list[TrialSpec]:
+        return [self._make_spec(task.name, model) for model in (*self._references, *task.added)]
 
-    def _models(self, task: TaskState, records: Records) -> JudgedModels:
+    def _collect_models(self, task: TaskState, records: Records) -> JudgedModels:
         return JudgedModels((*self._references, *task.added), tuple(records[key] for key in task.keys))
 
-    def _known_or_new(self, name: str, all_known: Mapping[str, TaskState]) -> TaskState:
-        known = all_known.get(name)
-        if known is not None and known.proxy_task != self._proxy_tasks[name]:
+    def _resume_or_create(self, name: str, stored: Mapping[str, TaskState]) -> TaskState:
+        task = stored.get(name)
+        if task is not None and task.proxy_task != self._proxy_tasks[name]:
             raise ConfigError(
-                f"proxy task {name!r} must stay what it is in this study, and was another setting before: give the new "
-                f"setting a name of its own"
+                f"proxy task {name!r} must keep its setting during a study, got another setting than before: give the "
+                f"new setting another name"
             )
-        keys = tuple(self._spec(name, model).key for model in self._references)
-        is_same = known is not None and known.keys[: len(keys)] == keys and known.judged_by == self._judged_by
-        if known is not None and is_same and known.stopping_state is not StoppingState.EXCESS_FAILURES:
-            return known  # what failed from outside may have been mended, and is looked at again
-        new = [other for other in self._proxy_tasks if other not in all_known]
-        number = known.number if known is not None else len(all_known) + new.index(name)
+        keys = tuple(self._make_spec(name, model).key for model in self._references)
+        is_same = task is not None and task.keys[: len(keys)] == keys and task.judged_by == self._judged_by
+        if task is not None and is_same and task.stopping_state is not StoppingState.EXCESS_FAILURES:
+            return task  # excess failures may have been fixed, so the task is judged again
+        new = [other for other in self._proxy_tasks if other not in stored]
+        number = task.number if task is not None else len(stored) + new.index(name)
         return TaskState(name, number, self._proxy_tasks[name], self._judged_by, keys, self._steps[name][-1])
 
     def _measure_speed(self, name: str, models: JudgedModels) -> TaskSpeed | None:
-        """The pace of the selected references: models that are added later do not change what is on record."""
-        devices = self._spec(name, self._references[0]).devices
+        """Measure a task's speed on the selected references only, so that added references do not change it."""
+        devices = self._make_spec(name, self._references[0]).devices
         return race.measure_speed(self._steps[name], models.records[: len(self._references)], devices)
 
-    def _next_step(self, task: TaskState) -> int:
-        """The step to judge next; the last one again where references were added after it."""
+    def _get_next_step(self, task: TaskState) -> int:
+        """Return the step to judge next: the last one again if references were added after it."""
         is_to_judge_again = bool(task.checks) and (
             task.checks[-1].models < len(task.keys) or task.requested > task.completed
         )
         return self._steps[task.name][len(task.checks) - is_to_judge_again]
 
-    def _to_beat(self, state: ProxySearchState, name: str) -> "_Best | None":
+    def _find_time_to_beat(self, state: ProxySearchState, name: str) -> "_TimeToBeat | None":
         if not self._settings.early_stop_if_not_best:
             return None
-        best = self._best({other: task for other, task in state.tasks.items() if other != name})
+        best = self._find_best({other: task for other, task in state.tasks.items() if other != name})
         if best is None or best.final_rated_seconds is None:
             return None
-        return _Best(best.name, best.final_rated_seconds * (1 - self._settings.time_tolerance))
+        return _TimeToBeat(best.name, best.final_rated_seconds * (1 - self._settings.time_tolerance))
 
-    def _best(self, tasks: Mapping[str, TaskState]) -> TaskState | None:
+    def _find_best(self, tasks: Mapping[str, TaskState]) -> TaskState | None:
         return find_best_task(tasks, self._judged_by, time_tolerance=self._settings.time_tolerance)
 
-    def _unrated(
-        self, contenders: Mapping[str, TaskState], known: Mapping[str, TaskSpeed], records: Records
+    def _plan_speed_trials(
+        self, contenders: Mapping[str, TaskState], speeds: Mapping[str, TaskSpeed], records: Records
     ) -> dict[str, int]:
-        """Trials to train until the speed of every task is known."""
-        waiting = {name: race.find_rated_step(self._steps[name]) for name in contenders if name not in known}
-        return self._open(((contenders[name], until) for name, until in waiting.items()), records)
+        """Return the trials to train until the speed of every task is measured."""
+        waiting = {name: race.find_rated_step(self._steps[name]) for name in contenders if name not in speeds}
+        return self._list_unfinished(((contenders[name], until) for name, until in waiting.items()), records)
 
-    def _rung(
+    def _plan_rung(
         self,
         contenders: Mapping[str, TaskState],
         task_speeds: Mapping[str, TaskSpeed],
         times: Mapping[str, float],
-        best: "_Best | None",
+        best: "_TimeToBeat | None",
         records: Records,
     ) -> Train:
-        """What to train before the next judgement: candidates called up first, then all tasks to the rung's end.
+        """Return the trials to train before the next look: requested candidates first, then all tasks up to the rung.
 
-        Where each trial has a slot the small models are paused too: else they train far beyond the check that the
-        slowest still has to reach.
+        Even if each trial has a slot, fast tasks pause at the end of the rung; otherwise they would train far beyond
+        the check that the slowest task still has to reach.
         """
         first = race.find_earliest(times)
-        called = {
+        requested = {
             spec.key: spec.total_steps
             for spec in self._candidate_pool.requested_specs(contenders[first])
             if not (records[spec.key].is_failed or records[spec.key].reached(spec.total_steps))
@@ -256,16 +261,19 @@ class ProxySearchStage:
         start = max(speed.seconds_at(race.find_rated_step(speed.check_steps)) for speed in task_speeds.values())
         end = race.find_horizon(times[first], start, self._settings.rung_growth)
         if best is not None:
-            end = min(end, best.seconds)  # a check that comes later could not be cheaper, and is never judged
-        step = self._next_step(contenders[first])
+            end = min(end, best.seconds)  # later checks cannot be cheaper and are never judged
+        step = self._get_next_step(contenders[first])
         in_turn = sorted(contenders, key=lambda name: times[name])
         until = {name: max(task_speeds[name].last_check_within(end), step if name == first else 0) for name in in_turn}
         return Train(
-            until={**called, **self._open(((contenders[name], until[name]) for name in in_turn), records)},
-            awaited=called or self._open([(contenders[first], step)], records),
+            until={
+                **requested,
+                **self._list_unfinished(((contenders[name], until[name]) for name in in_turn), records),
+            },
+            awaited=requested or self._list_unfinished([(contenders[first], step)], records),
         )
 
-    def _open(self, wanted: Iterable[tuple[TaskState, int]], records: Records) -> dict[str, int]:
+    def _list_unfinished(self, wanted: Iterable[tuple[TaskState, int]], records: Records) -> dict[str, int]:
         return {
             key: until
             for task, until in wanted
@@ -273,9 +281,11 @@ class ProxySearchStage:
             if not (records[key].is_failed or records[key].reached(until))
         }
 
-    def _judged(self, state: ProxySearchState, task: TaskState, models: JudgedModels, speed: TaskSpeed) -> TaskState:
-        """The task with its next check, and its end or its wish for more references if that follows."""
-        steps, step = self._steps[task.name], self._next_step(task)
+    def _judge_next_check(
+        self, state: ProxySearchState, task: TaskState, models: JudgedModels, speed: TaskSpeed
+    ) -> TaskState:
+        """Look at the task's next check and return the task with it, perhaps stopped or requesting references."""
+        steps, step = self._steps[task.name], self._get_next_step(task)
         looks = steps.index(step) + 1
         plan = LookPlan(
             fractions=tuple(each / steps[-1] for each in steps),
@@ -292,20 +302,20 @@ class ProxySearchStage:
             )
             if requested > task.requested:
                 return replace(judged, requested=requested)
-        stopping = self._stopping_state(check, verdict, speed, is_last=is_last)
-        return judged if stopping is None else _ended(judged, stopping)
+        stopping = self._choose_stopping_state(check, verdict, speed, is_last=is_last)
+        return judged if stopping is None else _stop_task(judged, stopping)
 
-    def _grown(self, task: TaskState, records: Records) -> TaskState | None:
-        """The task with the references that were called up for it; None while these still train."""
+    def _add_references(self, task: TaskState, records: Records) -> TaskState | None:
+        """Return the task with its requested references added; None while they still train."""
         trainable = self._candidate_pool.trainable(task, records)
         if trainable is None:
             return None
-        keys = tuple(self._spec(task.name, model).key for model in trainable)
+        keys = tuple(self._make_spec(task.name, model).key for model in trainable)
         grown = replace(task, added=(*task.added, *trainable), keys=(*task.keys, *keys), completed=task.requested)
         has_more_to_judge = bool(trainable) or len(task.checks) < len(self._steps[task.name])
-        return grown if has_more_to_judge else _ended(grown, StoppingState.RAN_TO_COMPLETION)
+        return grown if has_more_to_judge else _stop_task(grown, StoppingState.RAN_TO_COMPLETION)
 
-    def _stopping_state(
+    def _choose_stopping_state(
         self, check: TaskCheck, verdict: Verdict, speed: TaskSpeed, *, is_last: bool
     ) -> StoppingState | None:
         settings = self._settings
@@ -322,18 +332,18 @@ class ProxySearchStage:
 
     def _decide(self, state: ProxySearchState, task: TaskState) -> Decide[ProxySearchState]:
         before = state.tasks[task.name]
-        return Decide(ProxySearchState({**state.tasks, task.name: task}), _outcome(before, task))
+        return Decide(ProxySearchState({**state.tasks, task.name: task}), _describe_change(before, task))
 
 
 @dataclass(frozen=True)
-class _Best:
-    """The accepted task that others must be cheaper than, and the training time they must stay below."""
+class _TimeToBeat:
+    """The best accepted task, and the rated training time (seconds) that another task must stay below."""
 
     name: str
     seconds: float
 
 
-def _ended(task: TaskState, stopping: StoppingState) -> TaskState:
+def _stop_task(task: TaskState, stopping: StoppingState) -> TaskState:
     last = task.checks[-1] if task.checks else None
     return replace(
         task,
@@ -343,24 +353,24 @@ def _ended(task: TaskState, stopping: StoppingState) -> TaskState:
     )
 
 
-def _detail(contenders: Sequence[TaskState], decided: int, total: int) -> str:
+def _describe_progress(contenders: Sequence[TaskState], decided: int, total: int) -> str:
     if not contenders:
         return ""
     names = contenders[0].name if len(contenders) == 1 else f"{len(contenders)} tasks race"
-    calls = sum(task.requested - task.completed for task in contenders)
-    more = f", {calls} more references" if calls else ""
-    return f"{names} ({decided} of {total} decided{more})"
+    added = sum(task.requested - task.completed for task in contenders)
+    references = f", {added} references being added" if added else ""
+    return f"{names} ({decided} of {total} decided{references})"
 
 
-def _outcome(before: TaskState, task: TaskState) -> str | None:
+def _describe_change(before: TaskState, task: TaskState) -> str | None:
     if task.requested > before.requested:
         tau = "" if task.checks[-1].correlation is None else f" at tau {task.checks[-1].correlation.tau:.2f}"
-        called = task.requested - before.requested
-        return f"{task.name}: undecided{tau} on {len(task.keys)} models, {called} more are trained fully"
+        added = task.requested - before.requested
+        return f"{task.name}: inconclusive{tau} on {len(task.keys)} models, {added} references are added"
     if task.stopping_state is None:
-        return None if before.stopping_state is None else f"{task.name}: goes on, for {before.beaten_by} is no winner"
+        return None if before.stopping_state is None else f"{task.name}: continues, {before.beaten_by} was withdrawn"
     if task.stopping_state is StoppingState.CONTRADICTED:
-        return None  # the confirmation has said so
+        return None  # the confirmation has logged it
     last = task.checks[-1].correlation if task.checks else None
     tau = "" if last is None else f", tau {last.tau:.2f} on {last.n} models"
     seconds = "" if task.final_train_seconds is None else f" after {task.final_train_seconds:.1f} s of training"

@@ -1,4 +1,4 @@
-"""State of the proxy search: what each proxy task showed, and what was decided of it."""
+"""Stored state of the proxy search: the looks at each proxy task and the decisions."""
 
 import enum
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from nasproxy.trials.proxy_task import ProxyTask
 
 
 class StoppingState(str, enum.Enum):
-    """Why a proxy task's judgement ended, in the cloud tool's words."""
+    """Why a proxy task was stopped, with the cloud tool's terms as values."""
 
     MET_CORRELATION = "Met desired correlation"
     MET_ACCURACY = "Met desired accuracy"
@@ -22,28 +22,28 @@ class StoppingState(str, enum.Enum):
     EXCESS_FAILURES = "Excess trial failures"
     RAN_TO_COMPLETION = "Ran till completion"
     CONTRADICTED = "Contradicted by its confirmation"
-    """Accepted first; the cloud tool, which does not confirm, has no word for it."""
+    """Accepted first, contradicted later; the cloud tool has no confirmation and no such state."""
 
     @property
     def is_success(self) -> bool:
-        """Whether the proxy task may be chosen."""
+        """Whether the proxy task was accepted."""
         return self in (StoppingState.MET_CORRELATION, StoppingState.MET_ACCURACY)
 
 
 @dataclass(frozen=True)
 class TaskCheck:
-    """What a proxy task showed at one step.
+    """Measures of a proxy task at one look.
 
     Attributes:
         step: Finished optimizer steps.
-        models: Reference models that it was judged on.
-        correlation: Rank correlation with the reference scores; None where undefined.
-        needed: The tau that the criterion asked for here; None where it asks for none.
-        lower_limit: The criterion's one-sided lower limit of the true tau; None where it has none.
+        models: Number of reference models that it was judged on.
+        correlation: Rank correlation with the reference scores; None if undefined.
+        needed: Acceptance threshold for tau at this check; None if the criterion has none.
+        lower_limit: One-sided lower limit of the true tau; None if the criterion has none.
         median_score: Median score of the models.
-        median_train_seconds: Median training time of the models up to here, validation excluded, of all devices of a
-            trial together.
-        rated_seconds: The same by the seconds per step that were measured first: what races are decided on.
+        median_train_seconds: Median training time of the models up to this check, in seconds, validation excluded,
+            of all devices of a trial together.
+        rated_seconds: The same time computed from the speed measured first, on which the race decides.
     """
 
     step: int
@@ -58,24 +58,24 @@ class TaskCheck:
 
 @dataclass(frozen=True)
 class TaskState:
-    """What is known and decided of one proxy task.
+    """Looks and decisions of one proxy task.
 
     Attributes:
-        name: Its name.
-        number: Its place in the grid, after those that the study knew already.
-        proxy_task: Its setting.
-        judged_by: The rules it was judged by; under others it is judged anew, on the same trials.
-        keys: Its trials, in the order of its models: the references, then those that were added.
+        name: Name of the task.
+        number: Index in the grid, counted after the tasks that the study had before.
+        proxy_task: The setting.
+        judged_by: Rules by which it was judged; under other rules it is judged again, on the same trials.
+        keys: Keys of its trials, in the order of its models: selected references, then added ones.
         total_steps: Steps of its whole training.
-        added: References that were added to the selected ones while its verdict was undecided.
-        requested: Candidates of the reserve that it called up for that.
-        completed: How many of these have been trained fully, or failed.
-        checks: What it showed so far.
-        verdict: The criterion's last word.
-        stopping_state: Why its judgement ended; None while it goes on.
-        final_step: The step it was stopped at.
-        final_train_seconds: Median training time up to there, of all devices together.
-        beaten_by: The accepted task that it could no longer be cheaper than, if that ended it.
+        added: References that were added to the selected ones because its verdict was inconclusive.
+        requested: Number of candidates that it requested as references.
+        completed: Number of requested candidates that have been trained fully, or failed.
+        checks: Its looks so far.
+        verdict: The criterion's last verdict.
+        stopping_state: Why it was stopped; None while it is undecided.
+        final_step: Step at which it was stopped.
+        final_train_seconds: Median training time up to the final step, in seconds, of all devices together.
+        beaten_by: Name of the accepted task that it can no longer be cheaper than, if this stopped it.
     """
 
     name: str
@@ -96,29 +96,29 @@ class TaskState:
 
     @property
     def is_accepted(self) -> bool:
-        """Whether it may be chosen."""
+        """Whether the task was accepted."""
         return self.stopping_state is not None and self.stopping_state.is_success
 
     @property
     def final_rated_seconds(self) -> float | None:
-        """Training time up to the step it was stopped at, as races count it."""
+        """Rated training time up to the final step, in seconds; None without a final step."""
         return next((check.rated_seconds for check in self.checks if check.step == self.final_step), None)
 
 
 @dataclass(frozen=True)
 class ProxySearchState:
-    """All proxy tasks that the study knows, this controller's own in the order of its grid."""
+    """All proxy tasks of the study by name, sorted by their number."""
 
     tasks: Mapping[str, TaskState] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Rules:
-    """The rules that proxy tasks were last judged by; a task judged by others is no candidate beside them.
+    """Rules by which proxy tasks were last judged; tasks judged by other rules are not compared with them.
 
     Attributes:
-        judged_by: The rules in words.
-        policy: In what order the tasks were judged, which changes no verdict; None where it is not on record.
+        judged_by: Criterion and settings as JSON.
+        policy: Policy of the proxy search, which changes no verdict; None if it is not stored.
     """
 
     judged_by: str
@@ -128,15 +128,15 @@ class Rules:
 def find_best_task(
     tasks: Mapping[str, TaskState], judged_by: str | None, *, time_tolerance: float = 0.0
 ) -> TaskState | None:
-    """The accepted proxy task that trains shortest; of those alike within the tolerance, the first.
+    """Find the accepted proxy task with the shortest rated training time; the first one within the tolerance.
 
     Args:
         tasks: Proxy tasks, in the order of the grid.
-        judged_by: The rules that count; None where the study has judged nothing yet.
+        judged_by: Rules that the task must have been judged by; None if the study has judged nothing yet.
         time_tolerance: Share by which a later task must be shorter.
 
     Returns:
-        The task, or None where none was accepted.
+        The task, or None if no task was accepted.
     """
     best: TaskState | None = None
     best_seconds = float("inf")
@@ -150,44 +150,44 @@ def find_best_task(
 
 
 def read_rules(folder: Path) -> str | None:
-    """The rules that a study's proxy tasks were last judged by, from the folder of their states."""
+    """Read the rules by which a study's proxy tasks were last judged; `folder` holds the states of the tasks."""
     rules = read_record(folder.parent / "rules.json", Rules)
     return None if rules is None else rules.judged_by
 
 
 def read_policy(folder: Path) -> str | None:
-    """In what order a study's proxy tasks were last judged, from the folder of their states."""
+    """Read the policy with which a study's proxy tasks were last judged; `folder` holds the states of the tasks."""
     rules = read_record(folder.parent / "rules.json", Rules)
     return None if rules is None else rules.policy
 
 
-KnownTasks = dict[Path, tuple[tuple[int, ...], TaskState]]
-"""States of proxy tasks by file, with the version of the file that they were read from."""
+TaskCache = dict[Path, tuple[tuple[int, ...], TaskState]]
+"""Cached states of proxy tasks by file, with the stamp of the file that they were read from."""
 
 
-def read_tasks(folder: Path, known: KnownTasks | None = None) -> dict[str, TaskState]:
-    """Every proxy task that a study has a state of, by name.
+def read_tasks(folder: Path, cache: TaskCache | None = None) -> dict[str, TaskState]:
+    """Read the states of all proxy tasks of a study, by name.
 
     Args:
-        folder: Where each has its file.
-        known: States that were read before, to read only what has changed; what is read is added.
+        folder: Folder with one file per task.
+        cache: Cache of states, so that only changed files are read; is updated.
 
     Raises:
-        CorruptFileError: One of them cannot be read.
+        CorruptFileError: A file cannot be read.
     """
-    known = {} if known is None else known
+    cache = {} if cache is None else cache
     tasks: dict[str, TaskState] = {}
     for path in folder.glob("*.json"):
         version = get_stamp(path)
-        if path not in known or known[path][0] != version:
+        if path not in cache or cache[path][0] != version:
             task = read_record(path, TaskState)
             if task is None:
                 continue
-            known[path] = version, task
-        tasks[known[path][1].name] = known[path][1]
+            cache[path] = version, task
+        tasks[cache[path][1].name] = cache[path][1]
     return sort_tasks(tasks)
 
 
 def sort_tasks(tasks: Mapping[str, TaskState]) -> dict[str, TaskState]:
-    """As the grid has them: of tasks that cost alike the first is taken, by every reader."""
+    """Sort tasks by number, as in the grid, so that all readers choose the same task among equally expensive ones."""
     return dict(sorted(tasks.items(), key=lambda item: (item[1].number, item[0])))

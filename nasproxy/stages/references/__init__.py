@@ -1,1 +1,1 @@
-"""References: the models that are trained fully, and how they are selected."""
+"""References: selection and full training of the reference models."""

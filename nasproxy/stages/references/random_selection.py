@@ -1,6 +1,6 @@
-"""Random selection of the reference models: the first workable ones of a random sample, all trained fully.
+"""Random selection of reference models: the first trainable candidates of a random sample, all trained fully.
 
-Verdicts rest on these: models that were chosen for their spread are easier to rank than those that a search meets.
+Verdicts should be based on random models: models selected for their spread are easier to rank than those of a search.
 """
 
 import math
@@ -27,11 +27,11 @@ from nasproxy.trials.spec import Architecture, Recipe, Split, TrialSpec
 
 @dataclass
 class RandomSelection:
-    """How to take reference models at random.
+    """Settings of the random selection.
 
     Attributes:
-        models: Workable models to end with.
-        max_failure_ratio: Share of the candidates that may fail before the stage stops.
+        models: Number of reference models.
+        max_failure_ratio: Share of the candidates that may fail before the stage stops, in [0, 1].
     """
 
     models: int = 10
@@ -41,41 +41,41 @@ class RandomSelection:
 
     @property
     def candidates(self) -> int:
-        """Candidates that it draws on, if as many fail as may."""
+        """Number of candidates, if as many fail as allowed."""
         return self.models + math.ceil(self.models * self.max_failure_ratio / max(1 - self.max_failure_ratio, 0.01))
 
     @property
     def removed_per_iteration(self) -> int:
-        """Candidates that are dropped in each iteration."""
+        """Candidates removed in each iteration."""
         return 0
 
     @property
     def rounds(self) -> tuple[tuple[int, float], ...]:
-        """All models are trained fully."""
+        """One round, in which all models are trained fully."""
         return ((self.models, 1.0),)
 
     @property
     def base(self) -> dict[str, Any]:
-        """What must stay as it is while a study lasts; models may be added."""
+        """Settings that must not change during a study; `models` may be raised."""
         return {key: value for key, value in asdict(self).items() if key != "models"}
 
     def check(self) -> None:
-        """Refuse what cannot work.
+        """Check the settings.
 
         Raises:
-            ConfigError: A number is out of range.
+            ConfigError: A value is out of range.
         """
         if self.models < 2:
             raise ConfigError(f"references.initial must be at least 2, got {self.models}: one model has no rank")
         check_failure_ratio(self.max_failure_ratio)
 
     def make_stage(self, **context: Any) -> "RandomSelectionStage":
-        """The controller that selects so, with the context it takes."""
+        """Make the stage; `context` are the keyword arguments of `RandomSelectionStage`."""
         return RandomSelectionStage(self, **context)
 
 
 class RandomSelectionStage:
-    """Trains random candidates fully until enough of them are workable."""
+    """Trains random candidates fully until there are enough reference models."""
 
     name = "selection"
 
@@ -89,15 +89,15 @@ class RandomSelectionStage:
         seed: int,
         folder: Path,
     ) -> None:
-        """Say what to select from.
+        """Configure the stage.
 
         Args:
-            settings: How.
-            recipe: The study's trainings.
-            candidates: Random architectures, taken in order; those beyond the first `models` stand in for failures.
-            baseline: The user's own architecture, trained fully beside the references.
-            seed: Seed of every training.
-            folder: Where the state lives.
+            settings: Settings of the selection.
+            recipe: The study's recipe.
+            candidates: Random architectures, used in order; those beyond the first `models` replace failed ones.
+            baseline: The user's own architecture, trained fully for comparison; None if there is none.
+            seed: Seed of all trainings.
+            folder: Folder of the state.
         """
         settings.check()
         self._settings = settings
@@ -106,10 +106,10 @@ class RandomSelectionStage:
         self._baseline = None if baseline is None else TrialSpec(baseline, ProxyTask(), Split.FULL, seed, recipe)
         self._seed = seed
         self._folder = folder
-        self._specs = tuple(self._spec(candidate) for candidate in self._candidates)
+        self._specs = tuple(self._make_spec(candidate) for candidate in self._candidates)
 
     def load(self) -> SelectionState:
-        """The state as stored, a fresh one, or the stored one reopened where more models are wanted now."""
+        """Read the stored state; make a fresh one if there is none, or if more models are required now."""
         stored = read_record(self._folder / "state.json", SelectionState)
         keys = tuple(spec.key for spec in self._specs)
         if stored is not None and len(stored.references or ()) >= self._settings.models:
@@ -123,12 +123,12 @@ class RandomSelectionStage:
         return state
 
     def specs(self, state: SelectionState) -> list[TrialSpec]:
-        """The candidates that are tried, and the baseline."""
+        """List the current candidates and the baseline."""
         tried = [self._specs[number] for number in state.iterations[-1].candidates if number < len(self._specs)]
         return tried if self._baseline is None else [*tried, self._baseline]
 
     def next_action(self, state: SelectionState, records: Records) -> Train | Decide[SelectionState] | None:
-        """Train as many candidates as are wanted, and another for each that fails."""
+        """Train as many candidates as required, and another one for each that failed."""
         if state.references is not None:
             return None
         tried = state.iterations[-1].candidates
@@ -149,7 +149,7 @@ class RandomSelectionStage:
         return Decide(finished, describe_references(finished, records))
 
     def progress(self, state: SelectionState, records: Records) -> Progress:
-        """Steps of all that are tried."""
+        """Summarise the steps of the current candidates."""
         total = self._recipe.total_steps
         return Progress(
             stage=self.name,
@@ -160,7 +160,7 @@ class RandomSelectionStage:
             steps_total=len(records) * total,
         )
 
-    def _spec(self, architecture: Architecture) -> TrialSpec:
+    def _make_spec(self, architecture: Architecture) -> TrialSpec:
         return TrialSpec(architecture, ProxyTask(), Split.FULL, self._seed, self._recipe)
 
     def _finish(self, state: SelectionState, records: Records) -> SelectionState:

@@ -1,4 +1,4 @@
-"""What all ways of selecting reference models share: how a candidate becomes one, and when too many failed."""
+"""Parts that all selections of reference models share: their protocol, making a reference, the limit on failures."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -11,66 +11,66 @@ from nasproxy.trials.records import TrialRecord
 from nasproxy.trials.spec import TrialSpec
 
 BASELINE = -1
-"""The baseline model's number: it is no candidate."""
+"""Number of the baseline model, which is not a candidate."""
 
 ADVICE = {
-    "oom": "lower training.micro_batch, or drop the largest choices of the search space",
-    "nan": "try failures.on_nan=lower_rate or clip, lower trainer.learning_rate, or warm up",
-    "crash": "read worker.log there: the model or the trainer raises",
-    "lost": "workers died from outside: look for a memory limit or a full disk",
+    "oom": "lower training.micro_batch, or remove the largest choices of the search space",
+    "nan": "try failures.on_nan=lower_rate or clip, lower trainer.learning_rate, or add warm-up",
+    "crash": "read worker.log in this folder: the model or the trainer raised an error",
+    "lost": "workers were killed: check memory limits and free disk space",
 }
 
-ADVICE_AFTER_REPLACEMENT = {
-    "oom": "drop the largest choices of the search space, or raise failures.max_oom_retries",
-    "nan": "lower trainer.learning_rate, or warm up",
+ADVICE_AFTER_RETRIES = {
+    "oom": "remove the largest choices of the search space, or raise failures.max_oom_retries",
+    "nan": "lower trainer.learning_rate, or add warm-up",
 }
-"""Of the causes that another trial may stand in for."""
+"""Advice for causes that are retried, after the retries failed as well."""
 
 
 class Selection(Protocol):
-    """A way to select the reference models, with its settings.
+    """Settings of a way to select the reference models.
 
     Attributes:
-        is_random: Whether they are a random sample of the search space, so that random ones may be added to them.
+        is_random: Whether the references are a random sample of the search space, to which random ones can be added.
     """
 
     is_random: bool
 
     @property
     def candidates(self) -> int:
-        """Candidates that it draws on."""
+        """Number of candidates."""
         ...
 
     @property
     def rounds(self) -> Sequence[tuple[int, float]]:
-        """How many models are trained how far, as a fraction of training; models of a round go on in the next."""
+        """Rounds of the selection: number of models and the fraction of training up to which a round trains them."""
         ...
 
     @property
     def removed_per_iteration(self) -> int:
-        """Candidates that are dropped in each iteration."""
+        """Candidates removed in each iteration."""
         ...
 
     @property
     def models(self) -> int:
-        """Reference models that it ends with."""
+        """Number of reference models."""
         ...
 
     @property
     def base(self) -> dict[str, Any]:
-        """What must stay as it is while a study lasts."""
+        """Settings that must not change during a study."""
         ...
 
     def check(self) -> None:
-        """Refuse what cannot work.
+        """Check the settings.
 
         Raises:
-            ConfigError: A number is out of range.
+            ConfigError: A value is out of range.
         """
         ...
 
     def make_stage(self, **context: Any) -> Stage[SelectionState]:
-        """The controller that selects so.
+        """Make the stage that performs the selection.
 
         Args:
             **context: `recipe`, `candidates`, `baseline`, `seed` and `folder`.
@@ -79,26 +79,31 @@ class Selection(Protocol):
 
 
 def make_reference(number: int, spec: TrialSpec, records: Records) -> Reference:
-    """A fully trained candidate as a reference."""
+    """Make a reference from a fully trained candidate; training time counts all its devices."""
     last = records[spec.key].checks[-1]
     return Reference(number, spec.architecture, spec.key, last.score, last.train_seconds * spec.devices)
 
 
 def check_failure_ratio(ratio: float) -> None:
-    """Refuse a share of failures that is none.
+    """Check that the allowed share of failures lies in [0, 1].
 
     Raises:
-        ConfigError: It lies outside [0, 1].
+        ConfigError: It does not.
     """
     if not 0 <= ratio <= 1:
         raise ConfigError(f"selection.max_failure_ratio must lie in [0, 1], got {ratio:g}")
 
 
 def check_failures(state: SelectionState, records: Records, max_ratio: float) -> None:
-    """Stop where more candidates failed than may; one that another trial stands in for has not.
+    """Stop the stage if more candidates failed than allowed; a trial with a pending or successful retry has not failed.
+
+    Args:
+        state: State of the selection.
+        records: Records of the current candidates, by key.
+        max_ratio: Share of the candidates that may fail.
 
     Raises:
-        StageStoppedError: With a table of the causes, what to do about each, and where to look.
+        StageStoppedError: Too many failed; the message lists the causes, an example trial and advice for each.
     """
     earlier = {number for iteration in state.iterations for number in iteration.failed}
     now = {n for n in state.iterations[-1].candidates if records[state.keys[n]].is_failed}
@@ -109,40 +114,42 @@ def check_failures(state: SelectionState, records: Records, max_ratio: float) ->
     raise StageStoppedError(
         f"selection allows {max_ratio:.0%} of {tried} candidates to fail, and {failed} did ({failed / tried:.0%})"
         f"{before}:\n"
-        f"{_by_cause([state.keys[n] for n in sorted(now)], records)}\n"
-        f"Mend the causes, and run it again. With another trainer, training or failures setting, or a higher "
-        f"selection.max_failure_ratio, now {max_ratio:g}, it is another study: begin it with study=NAME."
+        f"{_format_failures([state.keys[n] for n in sorted(now)], records)}\n"
+        f"Fix the causes and run the command again. Changing a trainer, training or failures setting, or "
+        f"selection.max_failure_ratio (now {max_ratio:g}), needs another study: use study=NAME."
     )
 
 
-def _by_cause(keys: Sequence[str], records: Records) -> str:
-    """A table of failed candidates in plain text, the most frequent cause first."""
-    of_cause: dict[str, list[str]] = {}
+def _format_failures(keys: Sequence[str], records: Records) -> str:
+    """Format a plain-text table of failed candidates by cause, the most frequent one first."""
+    keys_by_cause: dict[str, list[str]] = {}
     for key in keys:
         cause = records[key].status.cause
-        of_cause.setdefault("unknown" if cause is None else cause.value, []).append(key)
+        keys_by_cause.setdefault("unknown" if cause is None else cause.value, []).append(key)
     rows = [("cause", "candidates", "for example", "what to do")]
-    for cause_name, failed in sorted(of_cause.items(), key=lambda item: -len(item[1])):
+    for cause_name, failed in sorted(keys_by_cause.items(), key=lambda item: -len(item[1])):
         example = records[failed[0]]
         rows.append(
-            (cause_name, str(len(failed)), f"trials/{example.trained_as(failed[0])}", _advice(cause_name, example))
+            (cause_name, str(len(failed)), f"trials/{example.trained_as(failed[0])}", _advise(cause_name, example))
         )
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     return "\n".join("  ".join(["", *map(str.ljust, row, widths), row[3]]) for row in rows)
 
 
-def _advice(cause: str, example: TrialRecord) -> str:
-    """What to do, without what was tried."""
+def _advise(cause: str, example: TrialRecord) -> str:
+    """Return advice for a cause; if retries were tried and failed, other advice."""
     tried = [retry.change for retry in example.retries if retry.cause.value == cause]
     if tried:
-        return f"{tried[-1]} did not help: {ADVICE_AFTER_REPLACEMENT[cause]}"
+        return f"{tried[-1]} did not help: {ADVICE_AFTER_RETRIES[cause]}"
     return ADVICE.get(cause, ADVICE["crash"])
 
 
 def describe_references(state: SelectionState, records: Records) -> str:
-    """The stage's result in words."""
+    """Describe the result of the selection in one line."""
     failed = state.iterations[-1].failed
     causes = Counter(cause.value for n in failed if (cause := records[state.keys[n]].status.cause))
-    words = ", ".join(f"{count} by {cause}" for cause, count in causes.most_common())
-    lost = f"; {len(failed)} of the last {len(state.iterations[-1].candidates)} failed ({words})" if failed else ""
-    return f"{len(state.references or ())} reference models are trained{lost}"
+    counts = ", ".join(f"{count} by {cause}" for cause, count in causes.most_common())
+    failures = (
+        f"; {len(failed)} of {len(state.iterations[-1].candidates)} candidates failed ({counts})" if failed else ""
+    )
+    return f"{len(state.references or ())} reference models are trained{failures}"

@@ -1,4 +1,4 @@
-"""Settings of the reference models that an inconclusive verdict may add."""
+"""Settings of the number of reference models."""
 
 from dataclasses import dataclass
 
@@ -7,11 +7,11 @@ from nasproxy.errors import ConfigError
 
 @dataclass
 class ReferencesSettings:
-    """How far an undecided verdict may add reference models.
+    """Number of reference models, initially and after inconclusive verdicts.
 
     Attributes:
         initial: Reference models that are selected and trained fully before the proxy search.
-        max: Reference models that a proxy task may be judged on; that of the selection or less adds none.
+        max: Maximum number of reference models for a proxy task; at most `initial` adds none.
         step: Models that are added at a time.
     """
 
@@ -20,13 +20,13 @@ class ReferencesSettings:
     step: int = 5
 
     def check(self) -> None:
-        """Refuse what cannot work.
+        """Check the settings.
 
         Raises:
-            ConfigError: A number is out of range.
+            ConfigError: A value is out of range.
         """
         if self.step < 1 or self.max < 0:
             raise ConfigError(
                 f"references needs step of at least 1 and max of at least 0, got {self.step} and {self.max}: "
-                f"references.max=0 adds none"
+                f"use references.max=0 to add none"
             )

@@ -1,6 +1,6 @@
-"""Selection of the reference models: many candidates trained a little, the most alike dropped, the rest trained fully.
+"""Spread selection: train many candidates briefly, remove those with the closest scores, train the rest fully.
 
-The cloud tool's second tool, with trainings that continue where they paused instead of beginning anew.
+This is the model selection of the cloud tool, except that trainings are continued and not started again.
 """
 
 import math
@@ -30,13 +30,13 @@ from nasproxy.trials.spec import Architecture, Recipe, Split, TrialSpec
 
 @dataclass
 class SpreadSelection:
-    """How to select reference models for their spread.
+    """Settings of the spread selection.
 
     Attributes:
-        start_models: Random candidates to begin with.
-        models: Reference models to end with.
-        remove_per_iteration: Candidates dropped in each iteration.
-        max_failure_ratio: Share of the candidates that may fail before the stage stops.
+        start_models: Number of random candidates.
+        models: Number of reference models.
+        remove_per_iteration: Candidates removed in each iteration.
+        max_failure_ratio: Share of the candidates that may fail before the stage stops, in [0, 1].
     """
 
     start_models: int = 30
@@ -48,30 +48,30 @@ class SpreadSelection:
 
     @property
     def candidates(self) -> int:
-        """Candidates that it draws on."""
+        """Number of candidates."""
         return self.start_models
 
     @property
     def removed_per_iteration(self) -> int:
-        """Candidates that are dropped in each iteration."""
+        """Candidates removed in each iteration."""
         return self.remove_per_iteration
 
     @property
     def rounds(self) -> tuple[tuple[int, float], ...]:
-        """Ever fewer models are trained ever further."""
+        """Rounds of the selection, each with fewer models and a larger fraction of training."""
         plan = (self.start_models, self.models, self.remove_per_iteration)
         return tuple(zip(pool_sizes(*plan), cumulative_fractions(*plan), strict=True))
 
     @property
     def base(self) -> dict[str, Any]:
-        """What must stay as it is while a study lasts."""
+        """Settings that must not change during a study."""
         return asdict(self)
 
     def check(self) -> None:
-        """Refuse what cannot work.
+        """Check the settings.
 
         Raises:
-            ConfigError: A number is out of range.
+            ConfigError: A value is out of range.
         """
         if not 2 <= self.models <= self.start_models:
             raise ConfigError(
@@ -84,12 +84,12 @@ class SpreadSelection:
         cumulative_fractions(self.start_models, self.models, self.remove_per_iteration)
 
     def make_stage(self, **context: Any) -> "SpreadSelectionStage":
-        """The controller that selects so, with the context it takes."""
+        """Make the stage; `context` are the keyword arguments of `SpreadSelectionStage`."""
         return SpreadSelectionStage(self, **context)
 
 
 class SpreadSelectionStage:
-    """Selects reference models for their spread, and trains them fully."""
+    """Selects reference models with a large spread of scores and trains them fully."""
 
     name = "selection"
 
@@ -103,32 +103,32 @@ class SpreadSelectionStage:
         seed: int,
         folder: Path,
     ) -> None:
-        """Say what to select from.
+        """Configure the stage.
 
         Args:
-            settings: How.
-            recipe: The study's trainings.
+            settings: Settings of the selection.
+            recipe: The study's recipe.
             candidates: At least `start_models` random architectures.
-            baseline: The user's own architecture, trained fully beside the references.
-            seed: Seed of every training.
-            folder: Where the state lives.
+            baseline: The user's own architecture, trained fully for comparison; None if there is none.
+            seed: Seed of all trainings.
+            folder: Folder of the state.
         """
         settings.check()
         self._settings = settings
         self._recipe = recipe
         self._candidates = tuple(candidates[: settings.start_models])
         self._seed = seed
-        self._baseline = None if baseline is None else self._spec(baseline)
+        self._baseline = None if baseline is None else self._make_spec(baseline)
         self._folder = folder
 
     def load(self) -> SelectionState:
-        """The state as stored, or a fresh one."""
+        """Read the stored state, or make a fresh one."""
         stored = read_record(self._folder / "state.json", SelectionState)
         if stored is not None:
             return stored
         numbers = tuple(range(len(self._candidates)))
-        keys = tuple(self._spec(candidate).key for candidate in self._candidates)
-        return SelectionState(self._candidates, keys, (self._iteration(numbers, spent=0.0),))
+        keys = tuple(self._make_spec(candidate).key for candidate in self._candidates)
+        return SelectionState(self._candidates, keys, (self._make_iteration(numbers, spent=0.0),))
 
     def save(self, state: SelectionState) -> SelectionState:
         """Store the state."""
@@ -136,15 +136,15 @@ class SpreadSelectionStage:
         return state
 
     def specs(self, state: SelectionState) -> list[TrialSpec]:
-        """The candidates of the present iteration, and the baseline in the last."""
+        """List the candidates of the current iteration and, in the last one, the baseline."""
         iteration = state.iterations[-1]
-        specs = [self._spec(state.architectures[number]) for number in iteration.candidates]
+        specs = [self._make_spec(state.architectures[number]) for number in iteration.candidates]
         if iteration.fraction == 1.0 and self._baseline is not None:
             specs.append(self._baseline)
         return specs
 
     def next_action(self, state: SelectionState, records: Records) -> Train | Decide[SelectionState] | None:
-        """Train the candidates of this iteration, then drop the most alike; train the last ones to the end."""
+        """Train this iteration's candidates, then remove those with the closest scores; train the last ones fully."""
         if state.references is not None:
             return None
         iteration = state.iterations[-1]
@@ -160,10 +160,10 @@ class SpreadSelectionStage:
         if iteration.fraction == 1.0:
             finished = self._finish(state, records)
             return Decide(finished, describe_references(finished, records))
-        return self._drop_alike(state, records)
+        return self._remove_closest(state, records)
 
     def progress(self, state: SelectionState, records: Records) -> Progress:
-        """Steps of this and the coming iterations."""
+        """Summarise the steps of this and the following iterations."""
         iteration = state.iterations[-1]
         final = min(self._settings.models, len(iteration.candidates))
         to_come = 0 if iteration.fraction == 1.0 else final * (self._recipe.total_steps - iteration.until_step)
@@ -176,22 +176,22 @@ class SpreadSelectionStage:
             steps_total=len(records) * iteration.until_step + to_come,
         )
 
-    def _spec(self, architecture: Architecture) -> TrialSpec:
+    def _make_spec(self, architecture: Architecture) -> TrialSpec:
         return TrialSpec(architecture, ProxyTask(), Split.FULL, self._seed, self._recipe)
 
-    def _iteration(self, numbers: tuple[int, ...], spent: float) -> Iteration:
+    def _make_iteration(self, numbers: tuple[int, ...], spent: float) -> Iteration:
         if len(numbers) <= self._settings.models:
             return Iteration(numbers, 1.0, self._recipe.total_steps)
         fraction = min(1.0, spent + 1 / len(numbers))
         wanted = math.ceil(fraction * self._recipe.total_steps - 1e-9)
-        steps = self._spec(self._candidates[0]).check_steps
+        steps = self._make_spec(self._candidates[0]).check_steps
         return Iteration(numbers, fraction, next(step for step in steps if step >= wanted))
 
-    def _drop_alike(self, state: SelectionState, records: Records) -> Decide[SelectionState]:
+    def _remove_closest(self, state: SelectionState, records: Records) -> Decide[SelectionState]:
         iteration = state.iterations[-1]
         failed = tuple(n for n in iteration.candidates if records[state.keys[n]].is_failed)
         valid = [n for n in iteration.candidates if n not in failed]
-        scores = [_score_at(records, state.keys[n], iteration.until_step) for n in valid]
+        scores = [_read_score(records, state.keys[n], iteration.until_step) for n in valid]
         count = removal_count(
             len(valid),
             len(failed),
@@ -201,7 +201,7 @@ class SpreadSelectionStage:
         removed = tuple(valid[i] for i in remove_closest(np.array(scores), None, count))
         kept = tuple(n for n in valid if n not in removed)
         decided = replace(iteration, kept=kept, removed=removed, failed=failed)
-        following = self._iteration(kept, spent=iteration.fraction)
+        following = self._make_iteration(kept, spent=iteration.fraction)
         message = f"{len(kept)} of {len(iteration.candidates)} models kept after step {iteration.until_step}"
         return Decide(replace(state, iterations=(*state.iterations[:-1], decided, following)), message)
 
@@ -209,7 +209,7 @@ class SpreadSelectionStage:
         iteration = state.iterations[-1]
         kept = tuple(n for n in iteration.candidates if records[state.keys[n]].reached(iteration.until_step))
         failed = tuple(n for n in iteration.candidates if n not in kept)
-        references = [make_reference(n, self._spec(state.architectures[n]), records) for n in kept]
+        references = [make_reference(n, self._make_spec(state.architectures[n]), records) for n in kept]
         baseline = None
         if self._baseline is not None and records[self._baseline.key].reached(iteration.until_step):
             baseline = make_reference(BASELINE, self._baseline, records)
@@ -218,11 +218,11 @@ class SpreadSelectionStage:
         return replace(state, iterations=(*state.iterations[:-1], decided), references=best_first, baseline=baseline)
 
 
-def _score_at(records: Records, key: str, step: int) -> float:
+def _read_score(records: Records, key: str, step: int) -> float:
     check = records[key].check_at(step)
-    if check is None:  # pragma: no cover - the trainers' contract, which every trial is held to
+    if check is None:  # pragma: no cover - the contract of trainers, tested for all of them
         raise StageStoppedError(
-            f"trial {key} has checks beyond step {step} but none at it: its trainer must "
-            f"validate at the steps it is given"
+            f"trial {key} needs a check at step {step}, got only checks before and after it: validate at all steps of "
+            f"trial.check_steps"
         )
     return check.score

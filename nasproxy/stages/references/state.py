@@ -1,4 +1,4 @@
-"""State of the selection of reference models, as it is stored."""
+"""Stored state of the selection of reference models."""
 
 from dataclasses import dataclass
 
@@ -7,14 +7,14 @@ from nasproxy.trials.spec import Architecture
 
 @dataclass(frozen=True)
 class Iteration:
-    """One round: candidates trained to the same step, and what was decided then.
+    """One round of the selection: candidates trained up to the same step, and the decision there.
 
     Attributes:
-        candidates: Numbers of the candidates that took part.
-        fraction: Share of the training that they were to reach.
-        until_step: The check they were compared at.
-        kept: Candidates that go on, once decided.
-        removed: Candidates dropped for being like another.
+        candidates: Numbers of the candidates in this round.
+        fraction: Fraction of the training up to which they are trained.
+        until_step: Step of the check at which they are compared.
+        kept: Candidates kept for the next round; None before the decision.
+        removed: Candidates removed because their scores are close to another's.
         failed: Candidates that failed.
     """
 
@@ -31,11 +31,11 @@ class Reference:
     """A candidate with a full-training score.
 
     Attributes:
-        number: Its place among the candidates.
-        architecture: What it is.
-        key: Its trial.
-        score: That of its last check.
-        train_seconds: Of its training, on all devices together.
+        number: Index among the candidates, or `BASELINE`.
+        architecture: The architecture.
+        key: Key of its trial.
+        score: Score of its last check.
+        train_seconds: Time of its training in seconds, of all its devices together.
     """
 
     number: int
@@ -47,14 +47,14 @@ class Reference:
 
 @dataclass(frozen=True)
 class SelectionState:
-    """Decisions so far.
+    """Decisions of the selection so far.
 
     Attributes:
-        architectures: All candidates; a candidate's number is its place here.
-        keys: Their trials' keys.
-        iterations: The rounds, the last one perhaps undecided.
-        references: The reference models, best first, once trained.
-        baseline: The user's own architecture among them, if given.
+        architectures: All candidates; a candidate's number is its index here.
+        keys: Keys of their trials, in the same order.
+        iterations: The rounds; the last one may be undecided.
+        references: The reference models, best first; None before they are trained.
+        baseline: The user's own architecture after full training; None if not given, not trained or failed.
     """
 
     architectures: tuple[Architecture, ...]

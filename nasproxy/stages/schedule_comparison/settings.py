@@ -1,4 +1,4 @@
-"""Settings of the comparison of schedules."""
+"""Settings of the schedule comparison."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from nasproxy.errors import ConfigError
 
 @dataclass
 class CompareSchedulesSettings:
-    """Which ways to move the learning rate and to smooth the weights are compared, each with each.
+    """Learning-rate schedules and weight smoothings to compare, in all combinations.
 
     Attributes:
         schedule: Values of `trainer.schedule`.
@@ -20,23 +20,23 @@ class CompareSchedulesSettings:
     smoothing: list[str] = field(default_factory=lambda: ["none", "ema"])
 
     def check(self, trainer: Mapping[str, Any]) -> None:
-        """Refuse what cannot be compared.
+        """Check the settings against the study's trainer.
 
         Args:
-            trainer: The configured trainer, which must have both arguments.
+            trainer: Configuration of the trainer; must have the arguments `schedule` and `smoothing`.
 
         Raises:
-            ConfigError: The trainer lacks one of them, or a list is empty or repeats a value.
+            ConfigError: The trainer lacks an argument, or a list is empty or repeats a value.
         """
         for name in ("schedule", "smoothing"):
             values = getattr(self, name)
             if name not in trainer:
                 raise ConfigError(
-                    f"job=compare_schedules needs a trainer with {name!r}, got {trainer.get('_target_')} without: take "
-                    f"trainer=image_classifier, or give yours such an argument"
+                    f"job=compare_schedules needs a trainer with {name!r}, got {trainer.get('_target_')} without: use "
+                    f"trainer=image_classifier, or add this argument to your trainer"
                 )
             if not values or len(set(values)) < len(values):
                 raise ConfigError(
-                    f"compare_schedules.{name} must list different values, got {values}: give each once, such as "
+                    f"compare_schedules.{name} must list different values, got {values}: list each once, such as "
                     f"[{trainer[name]}]"
                 )

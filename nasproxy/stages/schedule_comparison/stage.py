@@ -1,6 +1,7 @@
-"""Comparison of learning-rate schedules: one model trained under each, with and without smoothed weights.
+"""Comparison of learning-rate schedules: one model is trained under each, with and without smoothed weights.
 
-The cloud tool's documents advise a decaying rate and averaged weights where curves are rough; this shows what they do.
+The cloud tool's documentation advises a decaying learning rate and averaged weights for rough curves; this stage
+measures their effect.
 """
 
 import itertools
@@ -20,11 +21,11 @@ from nasproxy.trials.records import TrialRecord
 from nasproxy.trials.spec import Architecture, Recipe, Split, TrialSpec
 
 Pair = tuple[str, str]
-"""A schedule, and a way to smooth the weights."""
+"""Names of a schedule and a weight smoothing."""
 
 
 def list_compared_tasks(settings: CompareSchedulesSettings) -> dict[Pair, ProxyTask]:
-    """Full training under each schedule with each smoothing."""
+    """List the proxy tasks of full training under each schedule with each smoothing."""
     pairs = itertools.product(settings.schedule, settings.smoothing)
     return {
         (schedule, smoothing): ProxyTask(overrides={"trainer.schedule": schedule, "trainer.smoothing": smoothing})
@@ -33,7 +34,7 @@ def list_compared_tasks(settings: CompareSchedulesSettings) -> dict[Pair, ProxyT
 
 
 class ScheduleComparisonStage:
-    """Trains one model under each schedule, and measures how smooth its curves are."""
+    """Trains one model under each schedule and measures the smoothness of its curves."""
 
     name = "schedules"
 
@@ -46,14 +47,14 @@ class ScheduleComparisonStage:
         seed: int,
         folder: Path,
     ) -> None:
-        """Say what to compare.
+        """Configure the stage.
 
         Args:
-            tasks: What `list_compared_tasks` gives.
-            recipe: The study's trainings.
-            architecture: What to train.
-            seed: Seed of every training.
-            folder: Where the state lives.
+            tasks: Result of `list_compared_tasks`.
+            recipe: The study's recipe.
+            architecture: The architecture to train.
+            seed: Seed of all trainings.
+            folder: Folder of the state.
         """
         self._architecture = architecture
         self._folder = folder
@@ -64,7 +65,7 @@ class ScheduleComparisonStage:
         return {spec.key: spec.total_steps for spec in self._specs.values()}
 
     def load(self) -> ScheduleComparisonState:
-        """The state as stored, or a fresh one where other trainings are wanted now, or one that failed may go on."""
+        """Read the stored state; make a fresh one if the compared trainings have changed or one of them failed."""
         fresh = ScheduleComparisonState(
             self._architecture,
             tuple(ScheduleCurve(*pair, spec.key) for pair, spec in self._specs.items()),
@@ -80,32 +81,34 @@ class ScheduleComparisonStage:
         return state
 
     def specs(self, state: ScheduleComparisonState) -> list[TrialSpec]:
-        """One training for each pair."""
+        """List one trial per pair of schedule and smoothing."""
         return list(self._specs.values())
 
     def next_action(
         self, state: ScheduleComparisonState, records: Records
     ) -> Train | Decide[ScheduleComparisonState] | None:
-        """Train all to their ends, then measure their curves."""
+        """Train all trials to the end, then measure their curves."""
         if state.is_measured:
             return None
-        waiting = {
+        unfinished = {
             key: step
             for key, step in self._total_steps.items()
             if not (records[key].is_failed or records[key].reached(step))
         }
-        if waiting:
-            return Train(waiting)
-        curves = tuple(_measured(curve, records[curve.key], self._total_steps[curve.key]) for curve in state.curves)
+        if unfinished:
+            return Train(unfinished)
+        curves = tuple(
+            _measure_curve(curve, records[curve.key], self._total_steps[curve.key]) for curve in state.curves
+        )
         if all(curve.score is None for curve in curves):
             raise StageStoppedError(
-                f"schedules need a model that trains under one of them, and all {len(curves)} trainings failed: see "
-                f"trials/{curves[-1].key}/worker.log"
+                f"job=compare_schedules needs a model that trains under at least one schedule, and all {len(curves)} "
+                f"trainings failed: fix the cause, see trials/{curves[-1].key}/worker.log"
             )
-        return Decide(replace(state, curves=curves, is_measured=True), _outcome(curves))
+        return Decide(replace(state, curves=curves, is_measured=True), _describe_curves(curves))
 
     def progress(self, state: ScheduleComparisonState, records: Records) -> Progress:
-        """Steps of all trainings."""
+        """Summarise the steps of all trials."""
         return Progress(
             stage=self.name,
             detail=f"one model under {len(records)} schedules",
@@ -116,19 +119,19 @@ class ScheduleComparisonStage:
         )
 
 
-def _measured(curve: ScheduleCurve, record: TrialRecord, total_steps: int) -> ScheduleCurve:
+def _measure_curve(curve: ScheduleCurve, record: TrialRecord, total_steps: int) -> ScheduleCurve:
     if not record.reached(total_steps):
         return curve
     steps, scores = [check.step for check in record.checks], [check.score for check in record.checks]
     return replace(curve, smoothness=smoothness(steps, scores), score=record.score)
 
 
-def _outcome(curves: tuple[ScheduleCurve, ...]) -> str:
-    words = "; ".join(f"{curve.name} {_ending(curve)}" for curve in curves)
-    return f"smoothness, 0 is smoothest (last score): {words}"
+def _describe_curves(curves: tuple[ScheduleCurve, ...]) -> str:
+    summary = "; ".join(f"{curve.name} {_describe_curve(curve)}" for curve in curves)
+    return f"smoothness, 0 is smoothest (last score): {summary}"
 
 
-def _ending(curve: ScheduleCurve) -> str:
+def _describe_curve(curve: ScheduleCurve) -> str:
     if curve.score is None:
         return "failed"
     smooth = "undefined" if curve.smoothness is None else f"{curve.smoothness:.2f}"

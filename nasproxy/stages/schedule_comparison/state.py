@@ -1,4 +1,4 @@
-"""State of the comparison of schedules, as it is stored."""
+"""Stored state of the schedule comparison."""
 
 from dataclasses import dataclass
 
@@ -7,14 +7,14 @@ from nasproxy.trials.spec import Architecture
 
 @dataclass(frozen=True)
 class ScheduleCurve:
-    """One training of the comparison of schedules.
+    """Training of the model under one schedule and smoothing.
 
     Attributes:
-        schedule: How the learning rate moved.
-        smoothing: How the weights were smoothed.
-        key: Its trial.
-        smoothness: Of its learning curve, lower is smoother; None where it is undefined, or it failed.
-        score: Its last score; None where it failed.
+        schedule: Name of the learning-rate schedule.
+        smoothing: Name of the weight smoothing.
+        key: Key of the trial.
+        smoothness: Smoothness of the learning curve, lower is smoother; None if undefined or the trial failed.
+        score: Last score; None if the trial failed.
     """
 
     schedule: str
@@ -25,18 +25,18 @@ class ScheduleCurve:
 
     @property
     def name(self) -> str:
-        """What tells it from the others, in words."""
+        """Name of the combination, as text."""
         return self.schedule if self.smoothing == "none" else f"{self.schedule}, {self.smoothing}"
 
 
 @dataclass(frozen=True)
 class ScheduleComparisonState:
-    """What is known of the comparison of schedules.
+    """Decisions of the schedule comparison.
 
     Attributes:
-        architecture: What was trained.
-        curves: The trainings.
-        is_measured: Whether all of them have ended.
+        architecture: The trained architecture.
+        curves: The trainings, one per pair of schedule and smoothing.
+        is_measured: Whether all of them have ended and were measured.
     """
 
     architecture: Architecture

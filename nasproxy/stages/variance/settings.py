@@ -9,17 +9,17 @@ ON_FAILURE = ("stop", "warn")
 
 @dataclass
 class VarianceSettings:
-    """How to measure variance.
+    """Settings of the variance measurement.
 
     Attributes:
-        seeds: Trainings of the workable model, a seed each.
-        min_seeds: Copies that must end well for a verdict.
-        max_tries: Candidates to try for a workable model.
-        trainable_fraction: Share of the training after which a candidate counts as workable.
-        total_steps: The short schedule to measure on; None for the schedule of full training.
-        max_variation: Largest coefficient of variation that passes.
-        max_roughness: Largest mean smoothness that passes.
-        on_failure: What a failed verdict does: `stop` the study, or `warn`.
+        seeds: Trainings of the trainable model, each with its own seed.
+        min_seeds: Minimum number of trainings that must end without failure.
+        max_tries: Maximum number of candidates to try in the search for a trainable model.
+        trainable_fraction: Fraction of the training that a candidate must reach to count as trainable, in (0, 1].
+        total_steps: Optimizer steps of the trainings; None for those of full training.
+        max_variation: Maximum coefficient of variation that passes.
+        max_roughness: Maximum mean smoothness measure (0 is smoothest) that passes.
+        on_failure: Consequence of a failed verdict: `stop` the study, or `warn`.
     """
 
     seeds: int = 5
@@ -32,15 +32,15 @@ class VarianceSettings:
     on_failure: str = "stop"
 
     def check(self) -> None:
-        """Refuse what cannot work.
+        """Check the settings.
 
         Raises:
-            ConfigError: A number is out of range.
+            ConfigError: A value is out of range.
         """
         if not 2 <= self.min_seeds <= self.seeds:
             raise ConfigError(
                 f"variance needs 2 <= min_seeds <= seeds, got min_seeds {self.min_seeds} and seeds "
-                f"{self.seeds}: one copy has no variance"
+                f"{self.seeds}: one seed has no variance"
             )
         if not 0 < self.trainable_fraction <= 1:
             raise ConfigError(f"variance.trainable_fraction must lie in (0, 1], got {self.trainable_fraction:g}")

@@ -1,7 +1,7 @@
-"""Variance measurement: one workable model, trained several times with other seeds.
+"""Variance measurement: train one model several times with different seeds.
 
-The cloud tool's first tool: hunt a model that trains at all, train it five times on the user's schedule, and judge
-how much its final scores vary and how smooth its curves are.
+This is the variance measurement of the cloud tool: find a model that trains at all, train it five times on the user's
+schedule, and judge how much its final scores vary and how smooth its curves are.
 """
 
 from collections import Counter
@@ -21,7 +21,7 @@ from nasproxy.trials.spec import Architecture, Recipe, Split, TrialSpec
 
 
 class VarianceStage:
-    """Measures how much chance alone moves a model's score."""
+    """Measures how much a model's score varies between seeds."""
 
     name = "variance"
 
@@ -34,14 +34,14 @@ class VarianceStage:
         seed: int,
         folder: Path,
     ) -> None:
-        """Say what to measure.
+        """Configure the stage.
 
         Args:
-            settings: How.
-            recipe: The study's trainings.
-            candidates: Architectures to try for a workable one, in order.
-            seed: Seed of the first copy; the others follow on.
-            folder: Where the state lives.
+            settings: Settings of the measurement.
+            recipe: The study's recipe.
+            candidates: Architectures, of which the first trainable one is measured.
+            seed: Seed of the first training; the others use the following integers.
+            folder: Folder of the state.
         """
         settings.check()
         self._settings = settings
@@ -52,7 +52,7 @@ class VarianceStage:
         self._folder = folder
 
     def load(self) -> VarianceState:
-        """The state as stored, or a fresh one."""
+        """Read the stored state, or make a fresh one."""
         return read_record(self._folder / "state.json", VarianceState) or VarianceState()
 
     def save(self, state: VarianceState) -> VarianceState:
@@ -61,40 +61,43 @@ class VarianceStage:
         return state
 
     def specs(self, state: VarianceState) -> list[TrialSpec]:
-        """The candidates, or the copies of the workable one."""
+        """List one trial per candidate or, once a trainable one is found, its trials with all seeds."""
         if state.trainable is None:
-            return [self._spec(candidate, 0) for candidate in self._candidates]
-        return [self._spec(self._candidates[state.trainable], copy) for copy in range(self._settings.seeds)]
+            return [self._make_spec(candidate, 0) for candidate in self._candidates]
+        return [
+            self._make_spec(self._candidates[state.trainable], seed_offset)
+            for seed_offset in range(self._settings.seeds)
+        ]
 
     def next_action(self, state: VarianceState, records: Records) -> Train | Decide[VarianceState] | None:
-        """Hunt a workable model, train its copies, judge them."""
+        """Find a trainable model, train it with all seeds, judge the results."""
         if state.result is not None:
             return None
         if state.trainable is None:
-            return self._hunt(state, records)
+            return self._find_trainable_candidate(state, records)
         specs = self.specs(state)
         if all(records[spec.key].is_failed or records[spec.key].reached(spec.total_steps) for spec in specs):
-            result = self._judge(specs, records)
-            return Decide(replace(state, result=result), _outcome(result))
+            result = self._judge_seeds(specs, records)
+            return Decide(replace(state, result=result), _describe_result(result))
         return Train({spec.key: spec.total_steps for spec in specs})
 
     def progress(self, state: VarianceState, records: Records) -> Progress:
-        """Steps of all copies."""
-        copies, total = self._settings.seeds, self._recipe.total_steps
+        """Summarise the steps of the trainings with all seeds."""
+        seeds, total = self._settings.seeds, self._recipe.total_steps
         return Progress(
             stage=self.name,
-            detail="looking for a workable model" if state.trainable is None else f"{copies} seeds of one model",
+            detail="searching for a trainable model" if state.trainable is None else f"{seeds} seeds of one model",
             trials_done=sum(record.reached(total) for record in records.values()),
-            trials_total=copies,
+            trials_total=seeds,
             steps_done=sum(record.step for record in records.values()),
-            steps_total=copies * total,
+            steps_total=seeds * total,
         )
 
-    def _spec(self, architecture: Architecture, copy: int) -> TrialSpec:
-        return TrialSpec(architecture, ProxyTask(), Split.FULL, self._seed + copy, self._recipe)
+    def _make_spec(self, architecture: Architecture, seed_offset: int) -> TrialSpec:
+        return TrialSpec(architecture, ProxyTask(), Split.FULL, self._seed + seed_offset, self._recipe)
 
-    def _hunt(self, state: VarianceState, records: Records) -> Train | Decide[VarianceState]:
-        """Take the first candidate that trains; which ones do not is told by their trials, not by the state."""
+    def _find_trainable_candidate(self, state: VarianceState, records: Records) -> Train | Decide[VarianceState]:
+        """Find the first trainable candidate; failed candidates are recognised by their trials, not by the state."""
         until = max(1, round(self._settings.trainable_fraction * self._recipe.total_steps))
         for number, spec in enumerate(self.specs(state)):
             record = records[spec.key]
@@ -104,16 +107,16 @@ class VarianceStage:
                 return Train({spec.key: until})
         raise StageStoppedError(
             f"variance needs a model that trains for {self._settings.trainable_fraction:.0%} of its steps, and "
-            f"{len(self._candidates)} candidates failed ({_reasons(self.specs(state), records)}): mend the trainer, "
-            f"the data or the search space, and run the same command again"
+            f"{len(self._candidates)} candidates failed ({_describe_failures(self.specs(state), records)}): fix the "
+            f"trainer, the data or the search space, and run the command again"
         )
 
-    def _judge(self, specs: Sequence[TrialSpec], records: Records) -> VarianceResult:
+    def _judge_seeds(self, specs: Sequence[TrialSpec], records: Records) -> VarianceResult:
         ended = [spec.key for spec in specs if records[spec.key].reached(spec.total_steps)]
         if len(ended) < self._settings.min_seeds:
             raise StageStoppedError(
                 f"variance needs {self._settings.min_seeds} seeds that train to the end, and {len(ended)} of "
-                f"{len(specs)} did ({_reasons(specs, records)}): mend the trainer, and run the same command again"
+                f"{len(specs)} did ({_describe_failures(specs, records)}): fix the trainer, and run the command again"
             )
         curves = [
             ([check.step for check in records[key].checks], [check.score for check in records[key].checks])
@@ -126,34 +129,34 @@ class VarianceStage:
         return VarianceResult(tuple(ended), final_scores, seed_deviation(final_scores), verdict)
 
 
-def _reasons(specs: Sequence[TrialSpec], records: Records) -> str:
-    """Why trials failed, and where to read more, in words."""
+def _describe_failures(specs: Sequence[TrialSpec], records: Records) -> str:
+    """Describe why trials failed, and name the log of one of them."""
     ended = {spec.key: records[spec.key] for spec in specs if records[spec.key].is_failed}
     failed = {record.trained_as(key): record.status for key, record in ended.items()}
     messages = Counter(str(status.message).strip().split("\n", 1)[0] for status in failed.values())
-    words = "; ".join(f"{count} x {message}" for message, count in messages.most_common(3))
-    return f"{words}; see trials/{next(reversed(failed))}/worker.log" if failed else "none failed"
+    summary = "; ".join(f"{count} x {message}" for message, count in messages.most_common(3))
+    return f"{summary}; see trials/{next(reversed(failed))}/worker.log" if failed else "none failed"
 
 
-def _outcome(result: VarianceResult) -> str:
+def _describe_result(result: VarianceResult) -> str:
     verdict = result.verdict
     variation = "undefined" if verdict.variation is None else f"{verdict.variation:.3f}"
     smoothness = "undefined" if verdict.smoothness is None else f"{verdict.smoothness:.1f}"
-    words = "good enough to rank by" if verdict.is_good else " ".join(verdict.advice)
+    summary = "low enough to rank models" if verdict.is_good else " ".join(verdict.advice)
     return (
         f"variance: coefficient of variation {variation}, smoothness {smoothness}, standard deviation over seeds "
-        f"{result.deviation.sd:.4f}: {words}"
+        f"{result.deviation.sd:.4f}: {summary}"
     )
 
 
 def check_variance(state: VarianceState, settings: VarianceSettings) -> None:
-    """Stop the study on a verdict that its gate does not let pass.
+    """Stop the study if the variance is too high and `on_failure` is `stop`.
 
     Raises:
-        StageStoppedError: The training is too noisy to rank models by.
+        StageStoppedError: Training is too noisy to rank models.
     """
     if state.result is not None and not state.result.verdict.is_good and settings.on_failure == "stop":
         raise StageStoppedError(
-            "variance stopped the study: " + " ".join(state.result.verdict.advice) + " Or go on at your own risk "
-            "with variance.on_failure=warn"
+            "variance stopped the study: " + " ".join(state.result.verdict.advice) + " To continue nevertheless, "
+            "use variance.on_failure=warn"
         )

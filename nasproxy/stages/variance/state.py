@@ -1,4 +1,4 @@
-"""State of the variance measurement, as it is stored."""
+"""Stored state of the variance measurement."""
 
 from dataclasses import dataclass
 
@@ -8,13 +8,13 @@ from nasproxy.trials.spec import Architecture
 
 @dataclass(frozen=True)
 class VarianceResult:
-    """What was measured.
+    """Result of the variance measurement.
 
     Attributes:
-        keys: Trials that ended well.
+        keys: Keys of the trials that ended without failure.
         final_scores: Their last scores, in the same order.
         deviation: Standard deviation over seeds, with interval.
-        verdict: The judgement.
+        verdict: Variation, smoothness and whether both pass.
     """
 
     keys: tuple[str, ...]
@@ -25,12 +25,12 @@ class VarianceResult:
 
 @dataclass(frozen=True)
 class VarianceState:
-    """Decisions so far.
+    """Decisions of the variance measurement so far.
 
     Attributes:
-        trainable: The first candidate that trained, by number.
-        architecture: That candidate.
-        result: The measurement, once all copies ended.
+        trainable: Number of the first trainable candidate; None before it is found.
+        architecture: Architecture of this candidate.
+        result: The result; None before all trainings ended.
     """
 
     trainable: int | None = None

@@ -33,20 +33,22 @@ class TestLocalBackend(ProcessBackendContract):
             backend.close()
 
 
-def abandon(store: FolderTrialStore, spec: TrialSpec, *, after_step: int = 1) -> "multiprocessing.process.BaseProcess":
-    """Start a worker from a controller that is killed after a check; returns the dead controller."""
+def abandon_worker(
+    store: FolderTrialStore, spec: TrialSpec, *, after_step: int = 1
+) -> "multiprocessing.process.BaseProcess":
+    """Start a worker from a controller, kill the controller after a check and return it."""
     context = multiprocessing.get_context("spawn")
-    controller = context.Process(target=_control, args=(store.root, spec))
+    controller = context.Process(target=_run_controller, args=(store.root, spec))
     controller.start()
     while not is_held(store.folder(spec.key).lock) or store.read(spec.key).step < after_step:
         time.sleep(0.02)
-    time.sleep(0.2)  # until the worker has asked whether to go on, and is in its next cycle
+    time.sleep(0.2)  # until the worker has read its request and trains on
     controller.kill()
     controller.join()
     return controller
 
 
-def _control(root: Path, spec: TrialSpec) -> None:
+def _run_controller(root: Path, spec: TrialSpec) -> None:
     store = FolderTrialStore(root)
     lease = Lease(root.parent / "controller.lock")
     lease.acquire()
@@ -59,7 +61,7 @@ def _control(root: Path, spec: TrialSpec) -> None:
 
 def test_a_worker_whose_controller_is_killed_stops_at_its_next_check(tmp_path: Path) -> None:
     store, spec = FolderTrialStore(tmp_path / "trials"), make_spec(check_seconds=0.3)
-    abandon(store, spec)
+    abandon_worker(store, spec)
     deadline = time.monotonic() + 20
     while is_held(store.folder(spec.key).lock):
         assert time.monotonic() < deadline
@@ -67,12 +69,12 @@ def test_a_worker_whose_controller_is_killed_stops_at_its_next_check(tmp_path: P
     assert store.read(spec.key).status.state is State.PAUSED
 
 
-def test_a_hung_worker_of_a_dead_controller_is_killed_and_its_trial_is_lost(tmp_path: Path) -> None:
+def test_a_hung_worker_of_a_dead_controller_is_killed_and_its_trial_counts_as_lost(tmp_path: Path) -> None:
     store, spec = FolderTrialStore(tmp_path / "trials"), make_spec(fault="hang")
-    abandon(store, spec, after_step=40)  # it hangs in the next cycle
+    abandon_worker(store, spec, after_step=40)  # it hangs before the next check
     backend = LocalBackend(store, slots=1, hang_seconds=1.0, max_attempts=1)
     backend.submit(spec.key, store.create(spec))
-    assert backend.live() == {spec.key}, "it is taken over as it is"
+    assert backend.live() == {spec.key}, "the running worker is adopted"
     deadline = time.monotonic() + 30
     while backend.live():
         assert time.monotonic() < deadline
@@ -82,13 +84,13 @@ def test_a_hung_worker_of_a_dead_controller_is_killed_and_its_trial_is_lost(tmp_
     assert "raise backend.hang_seconds" in str(status.message)
 
 
-def test_models_are_scored_where_they_would_train(tmp_path: Path) -> None:
+def test_zero_cost_scores_are_measured_in_worker_processes(tmp_path: Path) -> None:
     full = digits_spec(ProxyTask())
     narrow, small = digits_spec(ProxyTask(width=0.5)), digits_spec(ProxyTask(image_size=0.5))
     broken = replace(full, architecture={**full.architecture, "stage1.repeats": 0})
     backend = LocalBackend(FolderTrialStore(tmp_path / "trials"), slots=1)
     scores = backend.zero_costs([full, narrow, small, broken])
-    assert scores[3] is None, "a model that cannot be built is no reason to stop"
+    assert scores[3] is None, "a model that cannot be built has no scores"
     whole, thin, tiny = (score for score in scores[:3] if score is not None)
     assert whole.parameters == tiny.parameters > thin.parameters
     assert whole.flops is not None
@@ -97,7 +99,7 @@ def test_models_are_scored_where_they_would_train(tmp_path: Path) -> None:
     assert whole.synflow is not None
 
 
-def test_a_model_whose_scoring_ends_the_process_goes_without_and_the_others_have_theirs(tmp_path: Path) -> None:
+def test_a_model_that_kills_the_scoring_process_has_no_scores_and_the_others_do(tmp_path: Path) -> None:
     full = digits_spec(ProxyTask())
     mortal = replace(full, recipe=replace(full.recipe, model={"_target_": "helpers.user_code.mortal"}))
     scores = LocalBackend(FolderTrialStore(tmp_path / "trials"), slots=1).zero_costs([full, mortal, full])
@@ -106,37 +108,37 @@ def test_a_model_whose_scoring_ends_the_process_goes_without_and_the_others_have
     assert scores[0] == scores[2]
 
 
-def end(backend: LocalBackend, store: FolderTrialStore, spec: TrialSpec) -> Status:
-    """Run a trial until its worker has ended."""
+def run_to_end(backend: LocalBackend, store: FolderTrialStore, spec: TrialSpec) -> Status:
+    """Run a trial until its worker has ended and return its status."""
     backend.submit(spec.key, store.create(spec))
     while backend.live():
         backend.wait(0.1)
     return store.read(spec.key).status
 
 
-def test_a_worker_that_was_killed_is_lost_and_says_who_mostly_kills(tmp_path: Path) -> None:
+def test_the_message_of_a_killed_worker_names_the_likely_cause(tmp_path: Path) -> None:
     store = FolderTrialStore(tmp_path / "trials")
-    status = end(LocalBackend(store, slots=1, max_attempts=1), store, make_spec(fault="die"))
+    status = run_to_end(LocalBackend(store, slots=1, max_attempts=1), store, make_spec(fault="die"))
     assert status.cause is Cause.LOST
-    assert "as the kernel does when memory runs out: with backend.memory_gib set" in str(status.message)
+    assert "often by the kernel because memory ran out: set backend.memory_gib" in str(status.message)
 
 
-def test_a_hung_worker_that_was_killed_is_not_taken_for_one_without_memory(tmp_path: Path) -> None:
+def test_the_message_of_a_hung_worker_does_not_blame_memory(tmp_path: Path) -> None:
     store = FolderTrialStore(tmp_path / "trials")
-    status = end(LocalBackend(store, slots=1, max_attempts=1, hang_seconds=1.0), store, make_spec(fault="hang"))
+    status = run_to_end(LocalBackend(store, slots=1, max_attempts=1, hang_seconds=1.0), store, make_spec(fault="hang"))
     assert status.cause is Cause.LOST
-    assert str(status.message).startswith("its worker gave no sign of life for 1 s and was killed: ")
+    assert str(status.message).startswith("its worker was killed after 1 s without a heartbeat: ")
     assert "raise backend.hang_seconds" in str(status.message)
 
 
 @pytest.mark.parametrize("sign", ["alive", "output"])
-def test_a_worker_that_goes_on_without_checks_is_not_hung(tmp_path: Path, sign: str) -> None:
+def test_a_worker_with_output_or_heartbeat_is_not_hung(tmp_path: Path, sign: str) -> None:
     trainer = {"_target_": "helpers.user_code.long_cycle", "version": 1, "seconds": 3.0, "sign": sign}
     spec = make_spec()
     spec = replace(spec, recipe=replace(spec.recipe, trainer=trainer, check_every_steps=None))
     store = FolderTrialStore(tmp_path / "trials")
     backend = LocalBackend(store, slots=1, max_attempts=1, hang_seconds=1.5, trusted_modules=("helpers",))
-    assert end(backend, store, spec).state is State.DONE
+    assert run_to_end(backend, store, spec).state is State.DONE
 
 
 @pytest.mark.parametrize(
@@ -150,18 +152,18 @@ def test_a_worker_that_goes_on_without_checks_is_not_hung(tmp_path: Path, sign: 
         ({"gpus_per_trial": 0.5}, 2, 2),
     ],
 )
-def test_all_processes_on_all_gpus_together_have_a_thread_for_each_core(
+def test_threads_of_all_processes_add_up_to_the_cores(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], devices: int, processes: int
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     store, spec = FolderTrialStore(tmp_path / "trials"), make_spec()
     spec = replace(spec, recipe=replace(spec.recipe, devices=devices))
-    status = end(LocalBackend(store, device_type="cuda", **settings), store, spec)
+    status = run_to_end(LocalBackend(store, device_type="cuda", **settings), store, spec)
     assert (status.state, status.threads) == (State.DONE, max(1, len(os.sched_getaffinity(0)) // processes))
 
 
-def test_trials_on_several_devices_start_in_order_when_all_of_these_are_free(tmp_path: Path) -> None:
+def test_trials_on_several_devices_start_in_order(tmp_path: Path) -> None:
     store = FolderTrialStore(tmp_path / "trials")
     backend = LocalBackend(store, slots=2)
     specs = [make_spec(seed, check_seconds=0.02) for seed in range(4)]
@@ -176,12 +178,12 @@ def test_trials_on_several_devices_start_in_order_when_all_of_these_are_free(tmp
     assert seen[:3] == [{0}, {1}, {2, 3}]
 
 
-def test_a_limit_of_no_memory_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"backend.memory_gib must be above 0, got 0: give null"):
+def test_a_memory_limit_of_zero_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"backend.memory_gib must be above 0, got 0: use null"):
         LocalBackend(FolderTrialStore(tmp_path / "trials"), memory_gib=0.0)
 
 
-def test_a_limit_that_no_worker_fits_into_is_refused_before_anything_trains(tmp_path: Path) -> None:
+def test_a_memory_limit_below_that_of_a_worker_is_refused_by_the_preflight(tmp_path: Path) -> None:
     backend = LocalBackend(FolderTrialStore(tmp_path / "trials"), memory_gib=0.01)
-    with pytest.raises(ConfigError, match=r"must hold a worker before it trains, which takes 0\.\d\d GiB, got 0.01"):
+    with pytest.raises(ConfigError, match=r"must exceed the memory of a worker before training, 0\.\d\d GiB, got 0.01"):
         backend.preflight([make_spec()])

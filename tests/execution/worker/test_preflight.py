@@ -1,4 +1,4 @@
-"""Every named proxy task of `conf/proxy` makes a trial that can be put together."""
+"""Preflight of trials, for every proxy task in `conf/proxy`, and classification of failures."""
 
 import errno
 from pathlib import Path
@@ -24,20 +24,22 @@ FILES = sorted(path.stem for path in (ROOT / "conf" / "proxy").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if name not in ("custom", "generator", "table")])
-def test_a_named_proxy_task_can_be_put_together(name: str) -> None:
+def test_every_named_proxy_task_passes_the_preflight(name: str) -> None:
     for task in grid.span_grid(conf(f"proxy/{name}")).values():
         notes = preflight(digits_spec(task))
-        assert len(notes) == (task.augmentation != 1.0), "the digits' trainer augments nothing, and says no more"
+        assert len(notes) == (task.augmentation != 1.0), (
+            "only augmentation gives a note, because the trainer of the digits has none"
+        )
 
 
-def test_fidelity_reaches_data_and_model() -> None:
+def test_a_proxy_task_reduces_data_and_model() -> None:
     full, small = (
         digits_spec(proxy_task.ProxyTask()),
         digits_spec(proxy_task.ProxyTask(data_fraction=0.5, width=0.5, image_size=0.75)),
     )
     whole, half = (TrialContext(Path(), spec).load_data() for spec in (full, small))
     assert len(half.train_images) == len(whole.train_images) // 2
-    assert len(half.valid_images) == len(whole.valid_images), "validation data never shrinks"
+    assert len(half.valid_images) == len(whole.valid_images), "validation data is never reduced"
     assert half.train_images.shape[2:] == (9, 9)
     assert whole.train_images.shape[2:] == (12, 12)
     sizes = [
@@ -47,35 +49,35 @@ def test_fidelity_reaches_data_and_model() -> None:
     assert sizes[1] < sizes[0]
 
 
-def test_an_argument_that_the_trainer_does_not_take_is_refused() -> None:
+def test_an_unknown_argument_of_the_trainer_is_refused() -> None:
     with pytest.raises(ConfigError, match="trainer has no 'colour'"):
         preflight(digits_spec(proxy_task.ProxyTask(), trainer={**conf("trainer/plain_pytorch"), "colour": 1}))
 
 
 @pytest.mark.parametrize(("said", "notes"), [(None, ()), ("warm up", ("warm up",)), (["a", "b"], ("a", "b"))])
-def test_a_trainers_check_may_say_something(said: object, notes: tuple[str, ...], monkeypatch: Any) -> None:
+def test_the_notes_of_a_trainers_check_are_returned(said: object, notes: tuple[str, ...], monkeypatch: Any) -> None:
     spec = digits_spec(proxy_task.ProxyTask())
     monkeypatch.setattr(plain_pytorch.train, "check", lambda **_: said)
     assert preflight(spec) == notes
 
 
-def test_a_check_that_says_anything_else_is_refused(monkeypatch: Any) -> None:
+def test_a_trainers_check_that_returns_another_type_is_refused(monkeypatch: Any) -> None:
     monkeypatch.setattr(plain_pytorch.train, "check", lambda **_: True)
-    with pytest.raises(ConfigError, match="a trainer's check must return sentences or None, got True"):
+    with pytest.raises(ConfigError, match="a trainer's check must return a list of strings or None, got True"):
         preflight(digits_spec(proxy_task.ProxyTask()))
 
 
-def test_a_dataset_that_changed_since_the_study_began_is_refused() -> None:
-    with pytest.raises(DataError, match="the dataset was other when the study began"):
+def test_a_changed_dataset_is_refused() -> None:
+    with pytest.raises(DataError, match="the dataset's fingerprint must be other, as when the study was created"):
         preflight(digits_spec(proxy_task.ProxyTask(), data_fingerprint="other"))
 
 
 def test_a_model_with_the_wrong_number_of_outputs_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"must give scores of shape \(images, 10\), got \(images, 3\)"):
+    with pytest.raises(ConfigError, match=r"must return logits of shape \(images, 10\), got \(images, 3\)"):
         preflight(digits_spec(proxy_task.ProxyTask(), model={"_target_": "helpers.user_code.three_outputs"}))
 
 
-def raised(error: Exception, cause: Exception | None = None) -> Exception:
+def chain_errors(error: Exception, cause: Exception | None = None) -> Exception:
     error.__cause__ = cause
     return error
 
@@ -92,31 +94,34 @@ def raised(error: Exception, cause: Exception | None = None) -> Exception:
         (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), Cause.OOM),
         (RuntimeError("std::bad_alloc"), Cause.OOM),
         (OSError(errno.ENOMEM, "Cannot allocate memory"), Cause.OOM),
-        (raised(ValueError("the step failed"), raised(RuntimeError("in a rank"), MemoryError())), Cause.OOM),
+        (
+            chain_errors(ValueError("the step failed"), chain_errors(RuntimeError("in a rank"), MemoryError())),
+            Cause.OOM,
+        ),
         (NonFiniteScoreError("got nan"), Cause.NAN),
         (FloatingPointError("overflow"), Cause.NAN),
-        (raised(RuntimeError("a callback failed"), NonFiniteScoreError("got nan")), Cause.NAN),
+        (chain_errors(RuntimeError("a callback failed"), NonFiniteScoreError("got nan")), Cause.NAN),
         (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), Cause.CRASH),
-        (raised(RuntimeError("the loader failed"), KeyError("path")), Cause.CRASH),
+        (chain_errors(RuntimeError("the loader failed"), KeyError("path")), Cause.CRASH),
         (ProgramError("sh ended with exit status 1: warning: not enough memory to cache, KeyError: 3"), Cause.CRASH),
-        (raised(DataError("a.png: Cannot allocate"), OSError(errno.ENOMEM, "Cannot allocate memory")), Cause.OOM),
+        (chain_errors(DataError("a.png: Cannot allocate"), OSError(errno.ENOMEM, "Cannot allocate memory")), Cause.OOM),
     ],
 )
-def test_a_failure_has_the_cause_that_its_error_names(error: Exception, cause: Cause) -> None:
+def test_the_cause_of_a_failure_is_found_from_its_error(error: Exception, cause: Cause) -> None:
     assert find_cause(error) is cause
 
 
-def test_the_cpu_says_that_memory_ran_out_in_the_words_that_are_looked_for() -> None:
+def test_the_out_of_memory_message_of_the_cpu_is_recognised() -> None:
     with pytest.raises(RuntimeError, match="allocate") as caught:
         torch.empty(2**60, dtype=torch.uint8)
     assert find_cause(caught.value) is Cause.OOM
 
 
-def test_trials_that_are_put_together_in_one_process_load_their_data_once() -> None:
+def test_preflights_in_one_process_load_a_dataset_once() -> None:
     data = {**conf("data/digits"), "loader": {"_target_": "helpers.user_code.counted"}}
     before = user_code.COUNT[0]
     datasets: Datasets = {}
     fingerprint = user_code.counted().fingerprint
     for task in (ProxyTask(), ProxyTask(width=0.5), ProxyTask(data_fraction=0.5)):
         preflight(digits_spec(task, data=data, data_fingerprint=fingerprint), datasets)
-    assert user_code.COUNT[0] - before == 2, "once here, and once for all three"
+    assert user_code.COUNT[0] - before == 2, "one load in this test, and one for all three trials"

@@ -1,4 +1,4 @@
-"""Confirmation on a real backend: trials whose curves come from a formula, some of them other on short schedules."""
+"""Confirmation on a real backend, with synthetic trials, of which some have different curves on short schedules."""
 
 import json
 from collections.abc import Callable
@@ -34,17 +34,17 @@ RECIPE = synthetic.make_recipe(total_steps=100, check_every_steps=4, noise=0.01,
 REVERSED = {"trainer.reversed_below": 100}
 """Ranks the models in reverse on any schedule shorter than full training's."""
 TRICKY = {"half": ProxyTask(width=0.5, overrides=REVERSED), "full": ProxyTask()}
-"""The cheaper one wins, and is contradicted."""
-NO_RESERVE = CandidatePool([], 0, step=5, maximum=0, search_trials=1, full_seconds=1.0)
+"""The cheaper task wins the proxy search and is contradicted by its confirmation."""
+EMPTY_POOL = CandidatePool([], 0, step=5, maximum=0, search_trials=1, full_seconds=1.0)
 
 
-def architectures(count: int, faults: dict[int, str] | None = None) -> list[Architecture]:
+def make_architectures(count: int, faults: dict[int, str] | None = None) -> list[Architecture]:
     return [{"quality": (37 * i) % 100, "fault": (faults or {}).get(i, "none")} for i in range(count)]
 
 
 @dataclass(frozen=True)
 class At:
-    """Accepts at the n-th check, whatever it shows."""
+    """Criterion that accepts at the n-th look, with any scores."""
 
     look: int
     target: float = 0.65
@@ -70,7 +70,7 @@ class Study:
     def references(self) -> list[Reference]:
         return [
             Reference(i, architecture, f"reference{i}", float(str(architecture["quality"])), 1.0)
-            for i, architecture in enumerate(architectures(10, self.faults))
+            for i, architecture in enumerate(make_architectures(10, self.faults))
         ]
 
     @property
@@ -84,7 +84,7 @@ class Study:
             criterion=self.judge.criterion,
             judged_by=f"{self.target} {self.alpha}",
             references=self.references,
-            candidate_pool=NO_RESERVE,
+            candidate_pool=EMPTY_POOL,
             recipe=RECIPE,
             seed=1,
             folder=self.folder / "proxy_search" / "tasks",
@@ -130,13 +130,13 @@ def study(tmp_path: Path, make_runtime: MakeRuntime) -> Study:
     return Study(tmp_path, make_runtime(tmp_path, max_attempts=1))
 
 
-class TestTheRetraining:
-    def test_trains_the_same_models_on_a_schedule_that_ends_where_the_winner_was_stopped(self, study: Study) -> None:
+class TestConfirmationRuns:
+    def test_the_same_models_train_on_a_schedule_that_ends_at_the_final_step(self, study: Study) -> None:
         task = study.search({"half": ProxyTask(width=0.5)}).tasks["half"]
         state = study.confirm(task)
         assert state.outcome is ConfirmationOutcome.STANDS
         assert len(state.keys) == 10
-        assert not set(state.keys) & set(task.keys), "another schedule is another training"
+        assert not set(state.keys) & set(task.keys), "another schedule needs other trials"
         for mine, theirs in zip(state.keys, task.keys, strict=True):
             retrained, searched = study.runtime.store.spec(mine), study.runtime.store.spec(theirs)
             assert retrained.total_steps == task.final_step
@@ -148,18 +148,18 @@ class TestTheRetraining:
             )
             assert study.runtime.store.read(mine).step == task.final_step
 
-    def test_says_how_much_it_could_have_shown(self, study: Study) -> None:
+    def test_the_result_states_the_power_of_the_test(self, study: Study) -> None:
         task = study.search({"half": ProxyTask(width=0.5)}).tasks["half"]
         result = study.confirm(task).result
         assert result is not None
         assert result.correlation is not None
         assert result.pooled is not None
         assert result.stated_tau == 0.65
-        assert result.noticeable_tau == pytest.approx(0.10, abs=0.01), "ten models notice little"
+        assert result.noticeable_tau == pytest.approx(0.10, abs=0.01), "ten models give little power"
         assert result.p_value is not None
         assert result.p_value > 0.05
 
-    def test_a_task_that_was_accepted_at_its_end_is_trained_so_already(self, study: Study) -> None:
+    def test_a_task_accepted_at_its_last_step_needs_no_new_trials(self, study: Study) -> None:
         study.criterion = At(25)
         task = study.search({"half": ProxyTask(width=0.5)}).tasks["half"]
         before = study.records()
@@ -168,12 +168,12 @@ class TestTheRetraining:
         assert study.records() == before
         assert state.outcome is ConfirmationOutcome.STANDS
 
-    def test_checks_that_are_not_evenly_spaced_are_kept(self) -> None:
+    def test_unevenly_spaced_checks_are_kept(self) -> None:
         uneven = synthetic.make_recipe(total_steps=100)
         uneven = uneven.under(ProxyTask(overrides={"training.check_at": (5, 20, 50, 100)}))
         assert uneven.under(compress_schedule(ProxyTask(), uneven, 20)).check_at == (5, 20)
 
-    def test_a_task_that_was_accepted_for_its_score_states_no_tau(self, study: Study) -> None:
+    def test_a_task_accepted_for_its_score_is_confirmed_without_a_target_tau(self, study: Study) -> None:
         study.target = 1.0
         task = study.search({"half": TRICKY["half"]}, desired_score=-100.0).tasks["half"]
         assert task.stopping_state is StoppingState.MET_ACCURACY
@@ -184,7 +184,7 @@ class TestTheRetraining:
 
 
 class TestContradiction:
-    def test_the_winner_falls_and_who_was_stopped_for_it_goes_on(self, study: Study) -> None:
+    def test_a_contradicted_winner_is_withdrawn_and_tasks_it_stopped_continue(self, study: Study) -> None:
         first = study.search(TRICKY)
         assert study.best().name == "half"
         assert first.tasks["full"].stopping_state is StoppingState.EXCEEDED_BEST_TIME
@@ -204,7 +204,7 @@ class TestContradiction:
         written = json.loads((study.folder / "proxy_search" / "SEARCH_CONTROLLER_STATE.json").read_text())
         assert written["best_proxy_task_name"] == "full"
 
-    def test_a_task_that_ended_for_another_reason_stays_ended(self, study: Study) -> None:
+    def test_tasks_stopped_for_other_reasons_stay_stopped(self, study: Study) -> None:
         hopeless = ProxyTask(overrides={"trainer.noise": 50.0})
         before = study.search({**TRICKY, "hopeless": hopeless}, early_stop_if_not_best=False)
         study.confirm(study.best())
@@ -213,14 +213,14 @@ class TestContradiction:
             name: task for name, task in before.tasks.items() if name != "half"
         }
 
-    def test_the_same_rules_do_not_try_it_again(self, study: Study) -> None:
+    def test_a_contradicted_task_is_not_judged_again_by_the_same_rules(self, study: Study) -> None:
         study.search(TRICKY)
         study.confirm(study.best())
         after, trained = study.search(TRICKY), study.records()
         assert study.search(TRICKY) == after
         assert study.records() == trained
 
-    def test_other_rules_do_and_train_nothing_again(self, study: Study) -> None:
+    def test_a_contradicted_task_is_judged_again_by_other_rules_without_training(self, study: Study) -> None:
         hopeless = {"hopeless": ProxyTask(overrides={"trainer.noise": 50.0})}
         study.criterion = At(5)
         study.search(hopeless)
@@ -234,22 +234,22 @@ class TestContradiction:
         assert (second.keys, second.outcome) == (first.keys, ConfirmationOutcome.STANDS)
         assert study.records() == trained
 
-    def test_models_that_all_fail_on_the_short_schedule_contradict_it(self, study: Study) -> None:
-        study.faults = dict.fromkeys(range(10), "nan")  # halfway, where the first schedule never came
+    def test_the_winner_is_contradicted_if_all_models_fail_on_the_short_schedule(self, study: Study) -> None:
+        study.faults = dict.fromkeys(range(10), "nan")  # halfway, beyond the step at which the search stopped
         state = study.confirm(study.search({"half": ProxyTask(width=0.5)}).tasks["half"])
         assert state.result is not None
         assert (state.outcome, state.result.correlation) == (ConfirmationOutcome.CONTRADICTED, None)
 
 
 class TestFailures:
-    def test_a_model_that_fails_by_itself_ranks_last(self, study: Study) -> None:
+    def test_a_model_that_runs_out_of_memory_or_diverges_ranks_last(self, study: Study) -> None:
         study.faults = {0: "oom"}
         state = study.confirm(study.search({"half": ProxyTask(width=0.5)}).tasks["half"])
         assert state.result is not None
         assert state.result.correlation is not None
         assert state.result.correlation.n == 10
 
-    def test_models_that_are_lost_leave_it_open_until_they_are_mended(self, study: Study) -> None:
+    def test_crashed_models_are_trained_again_after_their_cause_is_fixed(self, study: Study) -> None:
         study.faults = dict.fromkeys(range(4), "broken")
         task = study.search({"half": ProxyTask(width=0.5)}).tasks["half"]
         assert study.confirm(task).outcome is ConfirmationOutcome.EXCESS_FAILURES
@@ -263,7 +263,7 @@ class TestFailures:
 
 
 class TestFreshModels:
-    def test_are_trained_fully_and_under_the_winner_and_judged_apart(self, study: Study) -> None:
+    def test_train_fully_and_under_the_winner_and_are_judged_separately(self, study: Study) -> None:
         task = study.search({"half": ProxyTask(width=0.5)}).tasks["half"]
         before = set(study.records())
         state = study.confirm(task, fresh_models=6)
@@ -279,16 +279,16 @@ class TestFreshModels:
         assert state.fresh.result.correlation.n == 6
         assert state.result is not None
         assert state.result.correlation is not None
-        assert state.result.correlation.n == 10, "apart from the verdict's own models"
+        assert state.result.correlation.n == 10, "fresh models do not count for the verdict"
 
-    def test_another_stands_in_for_one_that_fails_and_failures_are_counted(self, study: Study) -> None:
+    def test_failed_fresh_models_are_replaced_and_counted(self, study: Study) -> None:
         study.fresh_faults = {1: "oom", 4: "nan"}
         task = study.search({"half": ProxyTask(width=0.5)}).tasks["half"]
         fresh = study.confirm(task, fresh_models=6).fresh
         assert fresh is not None
         assert (fresh.trainable, dict(fresh.failed)) == (6, {"oom": 1, "nan": 1})
 
-    def test_may_be_asked_for_later_and_more_of_them(self, study: Study) -> None:
+    def test_may_be_requested_later_and_in_larger_number(self, study: Study) -> None:
         task = study.search({"half": ProxyTask(width=0.5)}).tasks["half"]
         plain = study.confirm(task)
         trained = study.records()
@@ -299,27 +299,27 @@ class TestFreshModels:
         assert eight.fresh is not None
         assert eight.fresh.trainable == 8
         assert len(study.records()) == len(trained) + 16, "the first five are not trained again"
-        assert study.confirm(task) == eight, "what is known is not forgotten"
+        assert study.confirm(task) == eight, "stored results are kept"
 
-    def test_are_not_trained_for_a_winner_that_falls(self, study: Study) -> None:
+    def test_are_not_trained_for_a_contradicted_winner(self, study: Study) -> None:
         study.search(TRICKY)
         before = set(study.records())
         state = study.confirm(study.best(), fresh_models=5)
         assert state.fresh is None
         assert set(study.records()) - before == set(state.keys)
 
-    def test_four_are_refused(self) -> None:
+    def test_fewer_than_five_are_refused(self) -> None:
         with pytest.raises(ConfigError, match="must be 0 or at least 5, got 4"):
             ConfirmSettings(fresh_models=4).check()
 
 
 class KilledError(Exception):
-    """Stands for a kill."""
+    """Simulates a kill."""
 
 
 @dataclass
 class Fragile(Study):
-    """Is killed twice at every decision: before it is written, and after."""
+    """Study that is killed twice at every decision: before and after it is written."""
 
     kills: int = 0
 
@@ -341,14 +341,14 @@ class Fragile(Study):
 
 
 def finish(study: Study) -> None:
-    """Confirm and search on until a winner stands, as a job does."""
+    """Search and confirm until a winner is confirmed, as a job does."""
     study.search(TRICKY)
     while (state := study.confirm(study.best(), fresh_models=5)).outcome is ConfirmationOutcome.CONTRADICTED:
         assert state.contradicts(study.best())
         study.search(TRICKY)
 
 
-def test_killed_at_every_decision_it_ends_with_the_same(tmp_path: Path, make_runtime: MakeRuntime) -> None:
+def test_a_study_killed_at_every_decision_has_the_same_results(tmp_path: Path, make_runtime: MakeRuntime) -> None:
     calm = Study(tmp_path / "calm", make_runtime(tmp_path / "calm", slots=20))
     finish(calm)
     folder = tmp_path / "fragile"
@@ -369,4 +369,4 @@ def test_killed_at_every_decision_it_ends_with_the_same(tmp_path: Path, make_run
     assert set(calm.records()) == set(fragile.records())
     for record in fragile.records().values():
         steps = [check.step for check in record.checks]
-        assert steps == sorted(set(steps)), "nothing is trained twice"
+        assert steps == sorted(set(steps)), "no step is trained twice"

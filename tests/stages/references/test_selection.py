@@ -1,4 +1,4 @@
-"""What all ways of selecting reference models share."""
+"""Parts that all selections of reference models share."""
 
 import pytest
 
@@ -10,7 +10,7 @@ from nasproxy.trials.records import Cause, State, Status, TrialRecord
 FAILED = TrialRecord(Status(State.FAILED, cause=Cause.NAN))
 
 
-def test_a_diagnosis_of_a_later_round_says_how_many_failed_before_it() -> None:
+def test_a_failure_report_of_a_later_round_states_the_failures_of_earlier_rounds() -> None:
     keys = tuple(f"key{number}" for number in range(10))
     rounds = (Iteration(tuple(range(10)), 0.1, 10, failed=(0, 1)), Iteration(tuple(range(2, 10)), 1.0, 100))
     state = SelectionState(tuple({"quality": number} for number in range(10)), keys, rounds)

@@ -1,4 +1,4 @@
-"""Schedules are compared on a real backend, with trials whose curves come from a formula."""
+"""Schedule comparison on a real backend, with synthetic trials."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -27,15 +27,17 @@ TRAINER = {"_target_": "nasproxy.trainers.plain_pytorch.train", "schedule": "cos
 
 
 def compare(folder: Path, runtime: Runtime, tasks: Any = TASKS, fault: str = "none") -> ScheduleComparisonState:
-    return runner.run_stage(controller_of(folder, tasks, fault), runtime)
+    return runner.run_stage(make_stage(folder, tasks, fault), runtime)
 
 
-def controller_of(folder: Path, tasks: Any = TASKS, fault: str = "none") -> ScheduleComparisonStage:
+def make_stage(folder: Path, tasks: Any = TASKS, fault: str = "none") -> ScheduleComparisonStage:
     architecture: Architecture = {"quality": 60, "fault": fault}
     return ScheduleComparisonStage(tasks, recipe=RECIPE, architecture=architecture, seed=0, folder=folder / "schedules")
 
 
-def test_a_rough_curve_is_told_from_a_smooth_one(tmp_path: Path, make_runtime: MakeRuntime) -> None:
+def test_a_rough_curve_has_a_larger_smoothness_measure_than_a_smooth_one(
+    tmp_path: Path, make_runtime: MakeRuntime
+) -> None:
     runtime = make_runtime(tmp_path)
     steady, rough = compare(tmp_path, runtime).curves
     assert (steady.schedule, steady.smoothing, rough.schedule) == ("steady", "none", "rough")
@@ -45,7 +47,7 @@ def test_a_rough_curve_is_told_from_a_smooth_one(tmp_path: Path, make_runtime: M
     assert steady.score == runtime.store.read(steady.key).checks[-1].score
 
 
-def test_what_was_compared_is_not_trained_again(tmp_path: Path, make_runtime: MakeRuntime) -> None:
+def test_compared_schedules_are_not_trained_again(tmp_path: Path, make_runtime: MakeRuntime) -> None:
     runtime = make_runtime(tmp_path)
     before = compare(tmp_path, runtime, {STEADY: TASKS[STEADY]})
     after = compare(tmp_path, runtime)
@@ -54,31 +56,29 @@ def test_what_was_compared_is_not_trained_again(tmp_path: Path, make_runtime: Ma
     assert compare(tmp_path, runtime) == after
 
 
-def test_a_model_that_trains_under_no_schedule_stops_the_comparison(tmp_path: Path, make_runtime: MakeRuntime) -> None:
-    with pytest.raises(StageStoppedError, match="all 2 trainings failed: see trials/"):
+def test_the_comparison_stops_if_the_model_trains_under_no_schedule(tmp_path: Path, make_runtime: MakeRuntime) -> None:
+    with pytest.raises(StageStoppedError, match="all 2 trainings failed: fix the cause, see trials/"):
         compare(tmp_path, make_runtime(tmp_path), fault="nan")
 
 
-def test_a_training_that_crashed_is_measured_once_its_cause_is_mended(
-    tmp_path: Path, make_runtime: MakeRuntime
-) -> None:
-    mended = tmp_path / "fixed"
-    mended.touch()
+def test_a_crashed_training_is_measured_after_its_cause_is_fixed(tmp_path: Path, make_runtime: MakeRuntime) -> None:
+    repaired = tmp_path / "fixed"
+    repaired.touch()
     compare(tmp_path, make_runtime(tmp_path), {STEADY: TASKS[STEADY]}, fault="broken")
-    mended.unlink()
+    repaired.unlink()
     half = compare(tmp_path, make_runtime(tmp_path), fault="broken")
     assert [curve.score is None for curve in half.curves] == [False, True]
-    mended.touch()
+    repaired.touch()
     retry_failed_trials(tmp_path / "trials")
     whole = compare(tmp_path, make_runtime(tmp_path), fault="broken")
     assert whole.curves[0] == half.curves[0]
     assert whole.curves[1].score is not None
 
 
-def test_a_training_that_failed_after_its_last_check_is_measured_and_a_flat_curve_has_no_smoothness(
+def test_a_failure_after_the_last_check_is_ignored_and_a_flat_curve_has_no_smoothness(
     tmp_path: Path,
 ) -> None:
-    stage = controller_of(tmp_path)
+    stage = make_stage(tmp_path)
     state = stage.load()
     risen, flat = ([Check(step, score, 1.0) for step in (50, 100)] for score in (0.25, 0.5))
     risen[1] = replace(risen[1], score=0.75)
@@ -114,6 +114,6 @@ def test_every_schedule_is_compared_with_every_smoothing() -> None:
         ({"schedule": ["step", "step"]}, TRAINER, "compare_schedules.schedule must list different values, got"),
     ],
 )
-def test_what_cannot_be_compared_is_refused(settings: Any, trainer: Any, message: str) -> None:
+def test_invalid_comparisons_are_refused(settings: Any, trainer: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         CompareSchedulesSettings(**settings).check(trainer)

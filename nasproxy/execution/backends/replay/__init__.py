@@ -1,1 +1,1 @@
-"""Replay of trainings whose learning curves stand in a table."""
+"""Replay of trainings from a table of learning curves."""

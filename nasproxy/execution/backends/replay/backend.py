@@ -1,4 +1,4 @@
-"""Trials whose learning curves stand in a table: nothing is trained, and time is counted, not waited for."""
+"""The replay backend: shows the learning curves of a table as trials, in virtual time and without training."""
 
 import heapq
 import math
@@ -22,15 +22,15 @@ from nasproxy.trials.records import Request, State, Status, TrialRecord
 from nasproxy.trials.spec import Split, TrialSpec
 
 CHOICE = "architecture"
-"""The one choice of a table's search space: which of its architectures."""
+"""The only choice of a table's search space: the architecture's name in the table."""
 REFERENCE = "full"
-"""The proxy that reduces nothing, as tables call it."""
+"""Default name of full training in the table's column `proxy`."""
 LOOKS = 20
-"""Looks at a full training while it runs: an early stop is late by this share of it, and by a check."""
+"""Number of controller polls during a full training; an early stop is late by up to 1/`LOOKS` of it and one check."""
 
 
 class ReplayBackend:
-    """Shows the controllers the trainings of a table as if they ran now, in virtual time."""
+    """Runs trials by replaying the trainings of a table in virtual time."""
 
     def __init__(
         self,
@@ -45,31 +45,31 @@ class ReplayBackend:
         max_attempts: int = 1,
         seed: int = 0,
     ) -> None:
-        """Read the table.
+        """Read the table and choose its proxies.
 
         Args:
-            store: Where the trials live.
+            store: Store of the trials.
             table: Path of a CSV or Parquet file of learning curves.
-            curves: The table itself, where it was read before.
-            direction: Whether its scores are better when high (`max`) or low (`min`).
-            reference: The proxy that is full training; None for `full`, or for the table's only one.
-            proxies: The proxies to judge, in order; None for all others, or for the reference where it is alone.
-            slots: Trials at once; None for all.
-            max_attempts: Attempts of a trial that crashed or was lost; the table knows how all of them end.
-            seed: The study's seed, which stands for the first that a training has in the table.
+            curves: The table itself, if it has been read.
+            direction: Whether scores are better when high (`max`) or low (`min`).
+            reference: Proxy of full training; None for `full`, or for the table's only proxy.
+            proxies: Proxies to judge, in order; None for all but the reference, or for the reference if it is alone.
+            slots: Trials that run at once; None for all.
+            max_attempts: Attempts of a trial that crashed or was lost; in a replay all attempts end the same way.
+            seed: The study's seed, which is mapped to the first seed of each training in the table.
 
         Raises:
             ConfigError: There is no table, or a proxy is not in it.
-            DataError: The table cannot be used.
+            DataError: The table is invalid.
         """
         if curves is None:
-            curves = self._read(table, direction)
+            curves = self._read_table(table, direction)
         if slots is not None and slots < 1:
             raise ConfigError(f"backend.slots must be at least 1, got {slots}")
         self.store = store
         self.table = curves
-        self.reference = self._known_reference(reference)
-        self.proxies = self._known_proxies(proxies)
+        self.reference = self._choose_reference(reference)
+        self.proxies = self._choose_proxies(proxies)
         self._slots = slots or len(self.table.curves)
         self._max_attempts = max_attempts
         self._seed = seed
@@ -78,7 +78,7 @@ class ReplayBackend:
         self._running: dict[str, _Run] = {}
 
     @staticmethod
-    def _read(table: str | None, direction: Direction) -> CurveTable:
+    def _read_table(table: str | None, direction: Direction) -> CurveTable:
         if table is None:
             raise ConfigError(
                 "backend.table must name a table of learning curves, got none: python run.py backend=replay "
@@ -93,17 +93,17 @@ class ReplayBackend:
 
     @cached_property
     def look_seconds(self) -> float:
-        """Virtual seconds between two looks of a controller at trials that run."""
+        """Virtual seconds between two polls of the running trials."""
         curves = self.table.curves.items()
         return median(curve.end_seconds for training, curve in curves if training.proxy == self.reference) / LOOKS
 
     @property
     def trainer(self) -> dict[str, Any]:
-        """What a trial's identity says of its training, beside the table's fingerprint."""
+        """Trainer node of the recipe: the part of a trial's identity besides the table's fingerprint."""
         return {"version": 1, "direction": self.table.direction, "proxy": self.reference, "first_seed": self._seed}
 
     def proxy_task(self, proxy: str) -> ProxyTask:
-        """A proxy of the table as a proxy task."""
+        """Return a proxy of the table as a proxy task."""
         steps = self.table.check_steps[proxy]
         overrides: dict[str, Override] = {
             "trainer.proxy": proxy,
@@ -113,51 +113,55 @@ class ReplayBackend:
         return ProxyTask(overrides=overrides)
 
     def preflight(self, specs: Sequence[TrialSpec]) -> tuple[str, ...]:
-        """See whether the table has these trials."""
+        """Check that the table has the curves of these trials.
+
+        Raises:
+            ConfigError: A curve is missing, or its steps differ from the trial's.
+        """
         for spec in specs:
-            self._curve(spec)
+            self._find_curve(spec)
         return ()
 
     def zero_costs(self, specs: Sequence[TrialSpec]) -> list[ZeroCost | None]:
-        """None for each: a table has no models."""
+        """Return None for each trial, because a table has no models."""
         return [None for _ in specs]
 
     def submit(self, key: str, digest: str) -> None:
-        """Queue the trial; nothing happens if it runs or waits already, or has failed."""
+        """Queue the trial; does nothing if it runs, waits or has failed."""
         if key not in self._running and not self.store.read(key).is_failed:
             self._queue[key] = None
-            self._fill()
+            self._start_queued()
 
     def live(self) -> set[str]:
-        """Keys of the trials that run or wait for a slot."""
+        """Return the keys of the trials that run or wait for a slot."""
         return {*self._queue, *self._running}
 
     def running(self) -> set[str]:
-        """Keys of the trials that run."""
+        """Return the keys of the trials that run."""
         return set(self._running)
 
     def wait(self, seconds: float) -> set[str]:
-        """Let virtual time pass: so many seconds, or until nothing lives; returns the keys that ended."""
+        """Advance virtual time by so many seconds, or until no trial is left, and return the keys that ended."""
         deadline = self._clock.now() + seconds
         ended: set[str] = set()
-        self._foresee()
+        self._update_planned_ends()
         ends = [(run.ends, key) for key, run in self._running.items()]
         heapq.heapify(ends)
         while ends and ends[0][0] <= deadline:
             moment, key = heapq.heappop(ends)
             self._clock.seconds = max(moment, self._clock.now())
-            self._end(key)
+            self._end_run(key)
             ended.add(key)
-            for begun in self._fill():
-                heapq.heappush(ends, (self._running[begun].ends, begun))
+            for started in self._start_queued():
+                heapq.heappush(ends, (self._running[started].ends, started))
         if self._running:
             self._clock.seconds = deadline
         for key, run in self._running.items():
-            self._show(key, run, run.checks_by(deadline))
+            self._write_progress(key, run, run.checks_by(deadline))
         return ended
 
     def cancel(self, key: str) -> None:
-        """Take the trial from the queue or from its slot; the checks that it made stay."""
+        """Remove the trial from the queue or from its slot; its checks stay."""
         self._queue.pop(key, None)
         run = self._running.pop(key, None)
         if run is not None:
@@ -166,37 +170,37 @@ class ReplayBackend:
             self.store.write(key, TrialRecord(status, self.store.read(key).checks))
 
     def close(self) -> None:
-        """Cancel what still runs."""
+        """Cancel all trials that run or wait."""
         for key in self.live():
             self.cancel(key)
 
-    def _fill(self) -> list[str]:
-        """Give free slots to those who wait; returns who got one."""
-        begun = []
+    def _start_queued(self) -> list[str]:
+        """Start queued trials on free slots and return their keys."""
+        started = []
         while self._queue and len(self._running) < self._slots:
             key, _ = self._queue.popitem(last=False)
-            record, curve = self.store.read(key), self._curve(self.store.spec(key))
-            run = _Run(curve, began=self._clock.now(), done=len(record.checks), status=record.status)
-            run.foresee(self.store.asked(key), run.done)
+            record, curve = self.store.read(key), self._find_curve(self.store.spec(key))
+            run = _Run(curve, started_at=self._clock.now(), checks_at_start=len(record.checks), status=record.status)
+            run.plan_end(self.store.get_request(key), run.checks_at_start)
             self._running[key] = run
-            self._show(key, run, run.done)
-            begun.append(key)
-        return begun
+            self._write_progress(key, run, run.checks_at_start)
+            started.append(key)
+        return started
 
-    def _foresee(self) -> None:
-        """Take note of what has been asked anew of the trials that run."""
+    def _update_planned_ends(self) -> None:
+        """Update the planned end of running trials whose request has changed."""
         for key, run in self._running.items():
-            request = self.store.asked(key)
+            request = self.store.get_request(key)
             if request is not run.request:
-                # A trainer asks after each check whether to stop; the cycle that is under way is finished first.
-                run.foresee(request, run.checks_by(self._clock.now()) + 1)
+                # A trainer reads the request after each check, so it finishes the current one first.
+                run.plan_end(request, run.checks_by(self._clock.now()) + 1)
 
-    def _show(self, key: str, run: "_Run", checks: int) -> None:
+    def _write_progress(self, key: str, run: "_Run", checks: int) -> None:
         record = self.store.read(key)
         if len(record.checks) != checks or record.status.state is not State.RUNNING:
             self.store.write(key, TrialRecord(replace(run.status, state=State.RUNNING), run.curve.checks[:checks]))
 
-    def _end(self, key: str) -> None:
+    def _end_run(self, key: str) -> None:
         run = self._running.pop(key)
         status, cause = replace(run.status, wall_seconds=run.train_seconds), run.curve.cause
         if not run.is_whole:
@@ -206,44 +210,44 @@ class ReplayBackend:
         else:
             checks = run.curve.checks
             step = checks[-1].step if checks else 0
-            status = status.failed(cause, "as the table says", step=step, max_attempts=self._max_attempts)
+            status = status.failed(cause, "failed according to the table", step=step, max_attempts=self._max_attempts)
         self.store.write(key, TrialRecord(status, run.curve.checks[: run.checks]))
 
-    def _curve(self, spec: TrialSpec) -> Curve:
-        """What the table has of a trial.
+    def _find_curve(self, spec: TrialSpec) -> Curve:
+        """Return the curve of a trial.
 
         Raises:
-            ConfigError: Nothing.
+            ConfigError: The table does not have it, or with other steps.
         """
         recipe, architecture = spec.recipe.under(spec.proxy_task), str(spec.architecture[CHOICE])
         proxy = str(recipe.trainer["proxy"])
         steps = self.table.check_steps[proxy]
         if spec.check_steps != steps:
             raise ConfigError(
-                f"a replay needs trainings of {steps[-1]} steps with {len(steps)} checks, as the table has them under "
-                f"{proxy!r}, got one of {spec.total_steps} steps with {len(spec.check_steps)}: leave the schedule alone"
+                f"a replay needs trainings of {steps[-1]} steps with {len(steps)} checks, as in the table under proxy "
+                f"{proxy!r}, got {spec.total_steps} steps with {len(spec.check_steps)}: do not change the schedule"
             )
         seeds, number = self.table.seeds.get((architecture, proxy), ()), spec.seed - self._seed
         if spec.split is Split.SEARCH:
             number = min(number, len(seeds) - 1)
         if not 0 <= number < len(seeds):
             raise ConfigError(
-                f"a replay needs seed number {number + 1} of architecture {architecture!r} under proxy {proxy!r}, and "
-                f"the table has {len(seeds)}: ask for fewer seeds, or add it to the table"
+                f"a replay needs {number + 1} seeds of architecture {architecture!r} under proxy {proxy!r}, and the "
+                f"table has {len(seeds)}: use fewer seeds, or add them to the table"
             )
         return self.table.curves[TableTraining(architecture, proxy, seeds[number])]
 
-    def _known_reference(self, wanted: str | None) -> str:
+    def _choose_reference(self, wanted: str | None) -> str:
         known = list(self.table.check_steps)
         reference = wanted if wanted is not None else known[0] if len(known) == 1 else REFERENCE
         if reference not in known:
             raise ConfigError(
-                f"backend.reference must be one of the table's proxies ({', '.join(known)}), got {reference!r}: name "
-                f"the one that is full training"
+                f"backend.reference must be one of the table's proxies ({', '.join(known)}), got {reference!r}: set it "
+                f"to the proxy of full training"
             )
         return reference
 
-    def _known_proxies(self, wanted: list[str] | None) -> tuple[str, ...]:
+    def _choose_proxies(self, wanted: list[str] | None) -> tuple[str, ...]:
         known = list(self.table.check_steps)
         others = [proxy for proxy in known if proxy != self.reference]
         proxies = wanted if wanted is not None else others or [self.reference]
@@ -251,29 +255,29 @@ class ReplayBackend:
         if unknown or not proxies:
             raise ConfigError(
                 f"backend.proxies must list proxies of the table ({', '.join(known)}), got "
-                f"{unknown[0] if unknown else 'none'!r}: name some of these, or give null for all"
+                f"{unknown[0] if unknown else 'none'!r}: choose from these, or use null for all"
             )
         return tuple(proxies)
 
 
 @dataclass
 class _Run:
-    """A trial on a slot.
+    """A trial on a slot, with its planned end.
 
     Attributes:
-        curve: What it will show.
-        began: When it came to the slot.
-        done: How many of its checks it had made then.
-        status: Its status then.
-        request: What was asked of it when its end was foreseen.
-        checks: How many checks it will have made when it ends.
-        is_whole: Whether it ends because the training does, well or not.
-        train_seconds: Training time when it ends.
+        curve: The curve that it replays.
+        started_at: Virtual time at which it started, in seconds.
+        checks_at_start: Number of its checks at the start.
+        status: Its status at the start.
+        request: Request from which the end was planned.
+        checks: Number of its checks at the end.
+        is_whole: Whether it ends with the training's own end or failure, and not by request.
+        train_seconds: Training time at the end.
     """
 
     curve: Curve
-    began: float
-    done: int
+    started_at: float
+    checks_at_start: int
     status: Status
     request: Request | None = None
     checks: int = 0
@@ -282,15 +286,15 @@ class _Run:
 
     @property
     def ends(self) -> float:
-        """The moment at which it ends."""
-        return self.began + max(0.0, self.train_seconds - self._seconds_at(self.done))
+        """Virtual time of its end, in seconds."""
+        return self.started_at + max(0.0, self.train_seconds - self._get_train_seconds(self.checks_at_start))
 
-    def foresee(self, request: Request, earliest: int) -> None:
-        """Find out where it ends.
+    def plan_end(self, request: Request, earliest: int) -> None:
+        """Plan the end from a request.
 
         Args:
-            request: What is asked of it now.
-            earliest: Checks after which it learns of that.
+            request: The current request.
+            earliest: Number of checks before which it cannot stop.
         """
         curve, stop = self.curve, float(earliest if request.stop else math.inf)
         if request.until_step is not None:
@@ -299,17 +303,17 @@ class _Run:
         self.request = request
         self.is_whole = stop > last or (stop == last and curve.cause is None)
         self.checks = last if self.is_whole else int(stop)
-        self.train_seconds = curve.end_seconds if self.is_whole else self._seconds_at(self.checks)
+        self.train_seconds = curve.end_seconds if self.is_whole else self._get_train_seconds(self.checks)
 
     def train_seconds_by(self, moment: float) -> float:
-        """Training time by then."""
-        return self._seconds_at(self.done) + moment - self.began
+        """Compute the training time at a virtual time, in seconds."""
+        return self._get_train_seconds(self.checks_at_start) + moment - self.started_at
 
     def checks_by(self, moment: float) -> int:
-        """How many checks are made by then."""
+        """Count the checks made until a virtual time."""
         seconds = self.train_seconds_by(moment)
-        return max(self.done, int(np.searchsorted(self.curve.train_seconds, seconds, side="right")))
+        return max(self.checks_at_start, int(np.searchsorted(self.curve.train_seconds, seconds, side="right")))
 
-    def _seconds_at(self, checks: int) -> float:
-        """Training time at so many checks."""
+    def _get_train_seconds(self, checks: int) -> float:
+        """Return the training time at so many checks."""
         return float(self.curve.train_seconds[checks - 1]) if checks else 0.0

@@ -1,4 +1,4 @@
-"""Which trials of a table were replayed, a line each, so that a resumed study replays them again."""
+"""Ledger of replayed trials, one per line, from which a resumed study replays them again."""
 
 import json
 from pathlib import Path
@@ -11,42 +11,42 @@ from nasproxy.trials.records import State, TrialRecord
 from nasproxy.trials.spec import Split, TrialSpec
 
 Trained = tuple[str, str | None, str, int]
-"""Architecture, proxy (None for the reference's own trainings), split and seed."""
+"""Architecture, proxy (None for full training), split and seed."""
 
 
 class Ledger(Silent):
-    """Which trials were replayed, and how far: the trials themselves are in the table."""
+    """Tracker that records which trials were replayed, and up to which step; their curves stay in the table."""
 
     def __init__(self, path: Path) -> None:
-        """Continue the file."""
+        """Open the ledger at `path`, which may exist."""
         super().__init__(study=path.parent)
         self._path = path
-        self._known: dict[Trained, int | None] = read_ledger(path)
+        self._recorded_steps: dict[Trained, int | None] = read_ledger(path)
 
     def trial(self, spec: TrialSpec, record: TrialRecord) -> None:
-        """Note how far it came, unless that is known."""
+        """Append the trial's step to the ledger, if it differs from the last entry."""
         proxy = spec.proxy_task.overrides.get("trainer.proxy")
         trained = (str(spec.architecture[CHOICE]), None if proxy is None else str(proxy), spec.split.value, spec.seed)
         until = None if record.status.state in (State.DONE, State.FAILED) else record.step
-        if trained not in self._known or self._known[trained] != until:
-            self._known[trained] = until
+        if trained not in self._recorded_steps or self._recorded_steps[trained] != until:
+            self._recorded_steps[trained] = until
             append_line(self._path, json.dumps([*trained, until], ensure_ascii=False))
 
 
 def read_ledger(path: Path) -> dict[Trained, int | None]:
-    """How far each trial came; None for its end.
+    """Read the last step of each replayed trial; None if the trial ended.
 
     Raises:
-        CorruptFileError: A line is no trial's.
+        CorruptFileError: A line is not a valid entry.
     """
-    known: dict[Trained, int | None] = {}
+    steps: dict[Trained, int | None] = {}
     try:
         for line in read_lines(path):
             architecture, proxy, split, seed, until = json.loads(line)
-            known[architecture, proxy, Split(split).value, int(seed)] = None if until is None else int(until)
+            steps[architecture, proxy, Split(split).value, int(seed)] = None if until is None else int(until)
     except (ValueError, TypeError) as error:
         raise CorruptFileError(
-            f"{path} cannot be read: {error}. Nothing was changed; restore the file, or move the study away and run "
-            f"its command again: a replay takes seconds"
+            f"{path} cannot be read: {error}. Nothing was changed: restore the file, or move the study's folder away "
+            f"and run the command again, a replay takes seconds"
         ) from error
-    return known
+    return steps

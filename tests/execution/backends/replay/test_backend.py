@@ -1,4 +1,4 @@
-"""The replay backend, held to the contract of all backends in virtual time."""
+"""The replay backend passes the contract of all backends, in virtual time."""
 
 import csv
 from pathlib import Path
@@ -20,8 +20,8 @@ STEPS = tuple(range(10, 101, 10))
 CAUSES = {"none": "", "oom": "oom", "nan": "nan", "crash": "crash", "die": "lost"}
 
 
-def rows() -> list[tuple[object, ...]]:
-    """A training of each fault and seed, that fails halfway; the proxy `half` takes half the time."""
+def make_rows() -> list[tuple[object, ...]]:
+    """Make one training per fault and seed; failing ones stop after 4 checks, and `half` takes half the time."""
     made: list[tuple[object, ...]] = []
     for proxy, cost in (("full", 0.01), ("half", 0.005)):
         for name, cause in CAUSES.items():
@@ -39,17 +39,17 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> CurveTable:
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         columns = ("architecture", "proxy", "seed", "step", "score", "train_seconds", "status", "latency_ms")
-        writer.writerows([columns, *rows()])
+        writer.writerows([columns, *make_rows()])
     return read_table(path)
 
 
-def recipe(proxy: str = "full") -> Recipe:
+def make_recipe(proxy: str = "full") -> Recipe:
     trainer = {"version": 1, "direction": "max", "proxy": proxy, "first_seed": 0}
     return Recipe({}, trainer, {}, "a table", STEPS[-1], STEPS[-1], check_at=STEPS)
 
 
-def spec(seed: int = 0, fault: str = "none", **_: Any) -> TrialSpec:
-    return TrialSpec({CHOICE: fault}, ProxyTask(), Split.FULL, seed, recipe())
+def make_replay_spec(seed: int = 0, fault: str = "none", **_: Any) -> TrialSpec:
+    return TrialSpec({CHOICE: fault}, ProxyTask(), Split.FULL, seed, make_recipe())
 
 
 class TestReplayBackend(BackendContract):
@@ -59,7 +59,7 @@ class TestReplayBackend(BackendContract):
 
     @pytest.fixture
     def make_spec(self) -> MakeSpec:
-        return spec
+        return make_replay_spec
 
     @pytest.fixture
     def make_backend(self, table: CurveTable) -> MakeBackend:
@@ -79,19 +79,19 @@ class TestMemoryTrialStore(StoreContract):
         return store.write
 
 
-def test_time_is_counted_and_not_waited_for(table: CurveTable) -> None:
+def test_time_is_virtual(table: CurveTable) -> None:
     store = MemoryTrialStore()
-    backend, one = ReplayBackend(store, curves=table, slots=1), spec()
+    backend, one = ReplayBackend(store, curves=table, slots=1), make_replay_spec()
     backend.submit(one.key, store.create(one))
     assert backend.wait(0.45) == set()
-    assert store.read(one.key).step == 40, "45 of 100 virtual hundredths have passed"
+    assert store.read(one.key).step == 40, "0.45 of 1.0 virtual seconds have passed"
     assert backend.wait(1e9) == {one.key}
     assert store.read(one.key).status.wall_seconds == pytest.approx(1.0)
 
 
-def test_a_slot_that_comes_free_is_taken_at_once(table: CurveTable) -> None:
+def test_a_free_slot_is_used_at_once(table: CurveTable) -> None:
     store = MemoryTrialStore()
-    backend, specs = ReplayBackend(store, curves=table, slots=1), [spec(seed) for seed in range(3)]
+    backend, specs = ReplayBackend(store, curves=table, slots=1), [make_replay_spec(seed) for seed in range(3)]
     for one in specs:
         backend.submit(one.key, store.create(one))
     assert backend.wait(2.5) == {specs[0].key, specs[1].key}
@@ -100,17 +100,17 @@ def test_a_slot_that_comes_free_is_taken_at_once(table: CurveTable) -> None:
 
 def test_a_failure_keeps_the_checks_before_it(table: CurveTable) -> None:
     store = MemoryTrialStore()
-    backend, one = ReplayBackend(store, curves=table), spec(fault="nan")
+    backend, one = ReplayBackend(store, curves=table), make_replay_spec(fault="nan")
     backend.submit(one.key, store.create(one))
     backend.wait(10.0)
     assert [check.step for check in store.read(one.key).checks] == list(STEPS[:4])
-    assert store.read(one.key).status.message == "as the table says"
+    assert store.read(one.key).status.message == "failed according to the table"
 
 
-def test_a_proxy_task_shows_its_own_curves(table: CurveTable) -> None:
+def test_a_proxy_task_replays_its_own_curves(table: CurveTable) -> None:
     store = MemoryTrialStore()
     backend = ReplayBackend(store, curves=table)
-    one = TrialSpec({CHOICE: "none"}, backend.proxy_task("half"), Split.SEARCH, 1, recipe())
+    one = TrialSpec({CHOICE: "none"}, backend.proxy_task("half"), Split.SEARCH, 1, make_recipe())
     backend.submit(one.key, store.create(one))
     backend.wait(10.0)
     assert store.read(one.key).checks[-1].train_seconds == pytest.approx(0.5)
@@ -118,14 +118,16 @@ def test_a_proxy_task_shows_its_own_curves(table: CurveTable) -> None:
 
 def test_a_seed_that_the_table_lacks_is_refused(table: CurveTable) -> None:
     backend = ReplayBackend(MemoryTrialStore(), curves=table)
-    with pytest.raises(ConfigError, match=r"needs seed number 10 of architecture 'none'.*the table has 5"):
-        backend.preflight([spec(seed=9)])
+    with pytest.raises(ConfigError, match=r"needs 10 seeds of architecture 'none'.*the table has 5"):
+        backend.preflight([make_replay_spec(seed=9)])
 
 
-def test_another_schedule_than_the_tables_is_refused(table: CurveTable) -> None:
+def test_a_schedule_that_differs_from_the_table_is_refused(table: CurveTable) -> None:
     backend = ReplayBackend(MemoryTrialStore(), curves=table)
-    other = TrialSpec({CHOICE: "none"}, ProxyTask(overrides={"training.check_at": (50, 100)}), Split.FULL, 0, recipe())
-    with pytest.raises(ConfigError, match=r"100 steps with 10 checks.*got one of 100 steps with 2"):
+    other = TrialSpec(
+        {CHOICE: "none"}, ProxyTask(overrides={"training.check_at": (50, 100)}), Split.FULL, 0, make_recipe()
+    )
+    with pytest.raises(ConfigError, match=r"100 steps with 10 checks.*got 100 steps with 2"):
         backend.preflight([other])
 
 
@@ -138,7 +140,9 @@ def test_another_schedule_than_the_tables_is_refused(table: CurveTable) -> None:
         ({"proxies": []}, r"backend.proxies must list proxies of the table.*got 'none'"),
     ],
 )
-def test_what_the_table_does_not_have_is_refused(table: CurveTable, settings: dict[str, Any], message: str) -> None:
+def test_settings_that_the_table_does_not_support_are_refused(
+    table: CurveTable, settings: dict[str, Any], message: str
+) -> None:
     with pytest.raises(ConfigError, match=message):
         ReplayBackend(MemoryTrialStore(), curves=table, **settings)
 
@@ -148,7 +152,7 @@ def test_a_replay_without_a_table_is_refused() -> None:
         ReplayBackend(MemoryTrialStore(), table=None)
 
 
-def test_lower_is_better_turns_the_scores_round(tmp_path: Path) -> None:
+def test_direction_min_negates_the_scores(tmp_path: Path) -> None:
     path = tmp_path / "loss.csv"
     path.write_text("architecture,proxy,seed,step,score,train_seconds\na,full,0,1,0.7,1\na,full,0,2,0.4,2\n")
     scores = next(iter(read_table(path, "min").curves.values())).scores

@@ -1,0 +1,210 @@
+"""The frames of a study: the rows of the report's tables, and rows that no table shows, with columns of fixed types."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from nasproxy.report import confirmation_section, tables
+from nasproxy.report.tables import Row
+from nasproxy.stages.proxy_search.state import StoppingState, TaskCheck, TaskState
+from nasproxy.stages.study_results import Purpose, StudyResults
+from nasproxy.statistics.acceptance import VerdictKind
+from nasproxy.trials.proxy_task import DIMENSIONS
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+NUMBER, COUNT, FLAG, TEXT, ANY = "float64", "Int64", "boolean", "string", "object"
+"""Types of columns: each has a way to say that a value is missing."""
+
+TRIALS = {
+    "key": TEXT,
+    "stage": TEXT,
+    "proxy_task": TEXT,
+    "architecture": ANY,
+    "split": TEXT,
+    "seed": COUNT,
+    "micro_batch": COUNT,
+    "state": TEXT,
+    "step": COUNT,
+    "total_steps": COUNT,
+    "score": NUMBER,
+    "train_seconds": NUMBER,
+    "wall_seconds": NUMBER,
+    "cause": TEXT,
+    "message": TEXT,
+    "replaced_by": TEXT,
+    "change": TEXT,
+}
+CHECKS = {"key": TEXT, "step": COUNT, "score": NUMBER, "train_seconds": NUMBER}
+PROXY_TASKS = {
+    "proxy_task": TEXT,
+    **dict.fromkeys(DIMENSIONS, NUMBER),
+    "image_mode": TEXT,
+    "devices": COUNT,
+    "overrides": ANY,
+    "is_chosen": FLAG,
+    "is_accepted": FLAG,
+    "outcome": TEXT,
+    "stopping_state": TEXT,
+    "final_step": COUNT,
+    "step": COUNT,
+    "total_steps": COUNT,
+    "tau": NUMBER,
+    "tau_low": NUMBER,
+    "tau_high": NUMBER,
+    "p_value": NUMBER,
+    "models": COUNT,
+    "needed": NUMBER,
+    "spearman": NUMBER,
+    "weighted_tau": NUMBER,
+    "tau_better_half": NUMBER,
+    "top_regret": NUMBER,
+    "median_score": NUMBER,
+    "train_seconds": NUMBER,
+    "wall_seconds": NUMBER,
+    "train_ratio": NUMBER,
+    "wall_ratio": NUMBER,
+}
+DECISIONS = {
+    "stage": TEXT,
+    "proxy_task": TEXT,
+    "step": COUNT,
+    "models": COUNT,
+    "tau": NUMBER,
+    "tau_low": NUMBER,
+    "tau_high": NUMBER,
+    "needed": NUMBER,
+    "lower_limit": NUMBER,
+    "median_score": NUMBER,
+    "train_seconds": NUMBER,
+    "decision": TEXT,
+}
+
+BETWEEN_LOOKS = (StoppingState.EXCEEDED_BEST_TIME, StoppingState.EXCESS_FAILURES)
+"""Ends of a proxy task that no look decided: the next one would have come too late, or on too few models."""
+
+
+def make_trials(results: StudyResults) -> "DataFrame":
+    """A row for each trial, with a column for each choice of its architecture."""
+    import pandas as pd
+
+    rows = tables.make_trials(results).rows
+    specs = [results.trials[row["trial"]].spec for row in rows]
+    frame = _make_frame(
+        [
+            {**row, "key": row["trial"], "architecture": dict(spec.architecture), "split": spec.split.value}
+            for row, spec in zip(rows, specs, strict=True)
+        ],
+        TRIALS,
+    )
+    choices = pd.DataFrame([dict(spec.architecture) for spec in specs], index=frame.index).convert_dtypes()
+    place = frame.columns.get_loc("architecture") + 1
+    return pd.concat([frame.iloc[:, :place], choices.add_prefix("architecture."), frame.iloc[:, place:]], axis=1)
+
+
+def make_checks(results: StudyResults) -> "DataFrame":
+    """A row for each check, by trial and step."""
+    rows = []
+    for key in (row["trial"] for row in tables.make_trials(results).rows):
+        trial = results.trials[key]
+        for check in trial.alone.checks:
+            rows.append({"key": key, **asdict(check), "train_seconds": trial.spec.devices * check.train_seconds})
+    return _make_frame(rows, CHECKS)
+
+
+def make_proxy_tasks(results: StudyResults) -> "DataFrame":
+    """A row for each proxy task: its setting, and how it stands."""
+    rows = []
+    for row in tables.make_proxy_tasks(results).rows:
+        task = results.tasks[row["proxy_task"]]
+        setting = {**vars(task.proxy_task), "overrides": dict(task.proxy_task.overrides)}
+        stopped = {"stopping_state": row["state"], "final_step": task.final_step}
+        rows.append({**setting, **row, **stopped, "is_chosen": row["is_best"]})
+    return _make_frame(rows, PROXY_TASKS)
+
+
+def make_decisions(results: StudyResults) -> "DataFrame":
+    """A row for each decision, in order."""
+    return _make_frame(
+        [*_variance(results), *_selection(results), *_looks(results), *_confirmations(results)], DECISIONS
+    )
+
+
+def _make_frame(rows: Sequence[Row], types: Mapping[str, str]) -> "DataFrame":
+    import pandas as pd
+
+    return pd.DataFrame(rows, columns=list(types)).astype(dict(types))
+
+
+def _variance(results: StudyResults) -> Iterator[Row]:
+    if results.measured is not None:
+        decision = "within its limits" if results.measured.verdict.is_good else "beyond its limits"
+        yield {"stage": Purpose.VARIANCE.value, "models": 1, "decision": decision}
+
+
+def _selection(results: StudyResults) -> Iterator[Row]:
+    for iteration in () if results.selection is None else results.selection.iterations:
+        if iteration.kept is not None:
+            counts = {"kept": iteration.kept, "removed": iteration.removed, "failed": iteration.failed}
+            yield {
+                "stage": Purpose.SELECTION.value,
+                "step": iteration.until_step,
+                "models": len(iteration.candidates),
+                "decision": ", ".join(f"{len(numbers)} {name}" for name, numbers in counts.items() if numbers),
+            }
+
+
+def _looks(results: StudyResults) -> Iterator[Row]:
+    judged = [judgement for task in results.tasks.values() for judgement in _judgements(results, task)]
+    if results.policy != "sequential":
+        judged.sort(key=lambda judgement: judgement[0])
+    for _, row in judged:
+        yield row
+
+
+def _judgements(results: StudyResults, task: TaskState) -> Iterator[tuple[tuple[float, bool], Row]]:
+    """What was decided of a proxy task, each decision with its training time and whether it followed the looks then."""
+    for check in task.checks:
+        yield (check.rated_seconds, False), _look(task, check)
+    if task.stopping_state in BETWEEN_LOOKS:
+        best = None if task.beaten_by is None else results.tasks.get(task.beaten_by)
+        last = task.checks[-1].rated_seconds if task.checks else 0.0
+        moment = max(last, (best and best.final_rated_seconds) or 0.0)
+        ended = {"stage": Purpose.PROXY_SEARCH.value, "proxy_task": task.name, "decision": task.stopping_state.value}
+        yield (moment, True), ended
+
+
+def _look(task: TaskState, check: TaskCheck) -> Row:
+    found = check.correlation
+    end = _end_at_last_look(task) if check is task.checks[-1] else None
+    return {
+        "stage": Purpose.PROXY_SEARCH.value,
+        "proxy_task": task.name,
+        "step": check.step,
+        "models": check.models,
+        "tau": found and found.tau,
+        "tau_low": found and found.low,
+        "tau_high": found and found.high,
+        "needed": check.needed,
+        "lower_limit": check.lower_limit,
+        "median_score": check.median_score,
+        "train_seconds": check.median_train_seconds,
+        "decision": "Continue" if end is None else end.value,
+    }
+
+
+def _end_at_last_look(task: TaskState) -> StoppingState | None:
+    """The end that a proxy task's last look decided; one that was contradicted later had been accepted there."""
+    if task.stopping_state in BETWEEN_LOOKS:
+        return None
+    if task.stopping_state is not StoppingState.CONTRADICTED:
+        return task.stopping_state
+    is_by_tau = task.verdict is not None and task.verdict.kind is VerdictKind.ACCEPTED
+    return StoppingState.MET_CORRELATION if is_by_tau else StoppingState.MET_ACCURACY
+
+
+def _confirmations(results: StudyResults) -> Iterator[Row]:
+    for row in confirmation_section.make_confirmations(results).rows:
+        decided = {"step": row["final_step"], "decision": f"{row['kind']}: {row['outcome']}"}
+        yield {**row, **decided, "stage": Purpose.CONFIRMATION.value}

@@ -1,0 +1,59 @@
+"""Runs a job in this process, as the `nasproxy` command does, and returns what it found."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nasproxy import torchvision_gap as torchvision_gap  # before anything imports torchvision
+from nasproxy.api.study import LoadedStudy, read_study
+from nasproxy.config.compose import compose_config
+from nasproxy.cost.estimate import Estimate
+from nasproxy.jobs.job import run_job
+from nasproxy.report.verdict import StudyVerdict
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a job returned.
+
+    Attributes:
+        study: The study as the job left it; None for a job without a study, such as `dry_run=true` or
+            `job=describe_space`.
+        report: The page that the job wrote; None where it wrote none.
+        estimate: What the study is expected to cost, for `dry_run=true`; else None.
+    """
+
+    study: LoadedStudy | None = None
+    report: Path | None = None
+    estimate: Estimate | None = None
+
+    @property
+    def verdict(self) -> StudyVerdict | None:
+        """The study's verdict, as its report has it; None without a study."""
+        return None if self.study is None else self.study.verdict
+
+    @property
+    def overrides(self) -> list[str]:
+        """Overrides that give a search the accepted proxy task; empty without one."""
+        return [] if self.verdict is None else self.verdict.overrides
+
+
+def run(overrides: Sequence[str] = (), config_dir: str | Path | None = None) -> Result:
+    """Run a job: `run(["proxy=data50", "study=mine"])` does what `nasproxy proxy=data50 study=mine` does.
+
+    The same call again resumes the study. The working directory and the parent of `config_dir` come first on
+    `sys.path`, so that modules there can be named as targets. Workers are processes of their own, which import none of
+    the calling program: it needs no `__main__` guard, and what it names as a target must lie in a module. Ctrl-C, or a
+    notebook's interrupt, stops the trials at their next check and raises KeyboardInterrupt.
+
+    Args:
+        overrides: The command's arguments, a string each, in Hydra's grammar; a sweep (`-m`) is for the command alone.
+        config_dir: A folder with your own configuration files, as the command's `--config-dir`.
+
+    Raises:
+        NasproxyError: The overrides cannot be carried out, or a stage stopped; the message says what to do. No trial
+            that has finished is lost.
+    """
+    done = run_job(compose_config(overrides, config_dir))
+    study = None if done.folder is None else read_study(done.folder, done.store)
+    return Result(study, done.report, done.estimate)

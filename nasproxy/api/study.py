@@ -1,0 +1,136 @@
+"""A study that was read from its folder, as pandas frames."""
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nasproxy.api import frames
+from nasproxy.errors import ConfigError
+from nasproxy.report.verdict import StudyVerdict, judge_study
+from nasproxy.stages.proxy_search.rules import read_settings
+from nasproxy.stages.proxy_search.settings import ProxySearchSettings
+from nasproxy.stages.proxy_search.state import read_rules
+from nasproxy.stages.study_results import StudyResults, read_results
+from nasproxy.storage.study import StudyFolder, list_studies
+from nasproxy.storage.trial_stores import TrialStore
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedStudy:
+    """A study as it was when it was read; load it again to see what has changed since.
+
+    Scores are metrics, higher is better. Seconds of training leave validation out, and count every device of a trial.
+    What is not known is missing in a frame (`isna()`), and a part of the study that has not begun gives a frame without
+    rows.
+
+    Attributes:
+        path: The study's folder.
+        results: What the frames are made from.
+    """
+
+    path: Path
+    results: StudyResults = field(repr=False)
+
+    @cached_property
+    def trials(self) -> "DataFrame":
+        """A row for each trial, failed ones too: by stage, then by score.
+
+        Columns: `key`, `stage`, `proxy_task`, `architecture` (a dict) and `architecture.CHOICE` for each choice,
+        `split`, `seed`, `micro_batch`, `state`, `step` of `total_steps`, `score` (of the last check), `train_seconds`,
+        `wall_seconds` (start-up, validation and lost work included), `cause` and `message` of a failure, and the retry
+        that replaced it, `replaced_by`, with its `change`.
+        """
+        return frames.make_trials(self.results)
+
+    @cached_property
+    def checks(self) -> "DataFrame":
+        """A row for each validation of each trial, in the order of `trials` and of steps.
+
+        Columns: `key`, `step`, `score`, `train_seconds` (cumulative).
+        """
+        return frames.make_checks(self.results)
+
+    @cached_property
+    def proxy_tasks(self) -> "DataFrame":
+        """A row for each proxy task, the accepted ones first, each group from cheap to expensive.
+
+        Columns: `proxy_task`; the setting (`data_fraction`, `width`, ..., `overrides`); `is_chosen`, `is_accepted`,
+        `outcome`; `stopping_state` and `final_step`, missing while it is judged; then of its last check `step` (of
+        `total_steps`), `tau` with `tau_low` and `tau_high` (95 %), `p_value`, `models`, `needed` (acceptance
+        threshold), `spearman`, `weighted_tau`, `tau_better_half`, `top_regret`, `median_score`; and the costs of a
+        model up to there: `train_seconds`, `wall_seconds`, and how many times cheaper than full training that is,
+        `train_ratio`, `wall_ratio`.
+        """
+        return frames.make_proxy_tasks(self.results)
+
+    @cached_property
+    def decisions(self) -> "DataFrame":
+        """A row for each decision: of the variance measurement, the selection, each look, each confirmation.
+
+        Looks are sorted by training time, or by task where tasks were judged one after the other. Columns:
+        `stage`, `proxy_task`, `step`, `models`, `tau` with `tau_low` and `tau_high` (95 %), `needed` (acceptance
+        threshold), `lower_limit` (one-sided 95 %, of the true tau), `median_score`, `train_seconds`, `decision`.
+        """
+        return frames.make_decisions(self.results)
+
+    @cached_property
+    def verdict(self) -> StudyVerdict:
+        """Which proxy task to use, and how far to trust it; `verdict.text` is all of it in words."""
+        return judge_study(self.results)
+
+    def __repr__(self) -> str:
+        trials, tasks = len(self.results.trials), len(self.results.tasks)
+        return f"<study {self.results.name}: {trials} trials, {tasks} proxy tasks. {self.verdict.headline}>"
+
+
+def load_study(path: str | Path) -> LoadedStudy:
+    """Read a study from its folder, changing nothing; it may still be running.
+
+    Args:
+        path: The study's folder, such as `studies/digits`.
+
+    Raises:
+        NasproxyError: The folder is no study's, or a file of it cannot be read.
+
+    Warns:
+        UserWarning: The study was replayed from a table, so that its folder holds decisions but no trials.
+    """
+    folder = StudyFolder(Path(path).expanduser().absolute())
+    if not folder.record.exists():
+        raise ConfigError(f"load_study needs the folder of a study, got {path}: {_tell_what_is_there(folder.path)}")
+    study = read_study(folder)
+    if folder.replayed.exists():
+        warnings.warn(
+            f"study {study.results.name} was replayed from a table, and its folder holds no trials: "
+            f'nasproxy.run(["backend=replay", "backend.table=FILE", "job=report", "study=NAME"]).study has them',
+            stacklevel=2,
+        )
+    return study
+
+
+def read_study(folder: StudyFolder, store: TrialStore | None = None) -> LoadedStudy:
+    """Read a study by the rules that its proxy tasks were judged by.
+
+    Args:
+        folder: The study.
+        store: Its trials; None for those of its folder.
+
+    Raises:
+        CorruptFileError: A file of the study cannot be read.
+    """
+    rules: Mapping[str, float] = read_settings(read_rules(folder.proxy_tasks))
+    tolerance = rules.get("time_tolerance", ProxySearchSettings.time_tolerance)
+    return LoadedStudy(folder.path, read_results(folder, time_tolerance=tolerance, store=store))
+
+
+def _tell_what_is_there(path: Path) -> str:
+    place = path if list_studies(path) else path.parent
+    names = list_studies(place)
+    is_there = "it has no study.json" if path.is_dir() else "there is no such folder"
+    return f"{is_there}; {place} holds " + (f"the studies {', '.join(names)}: name one" if names else "no study")
