@@ -198,7 +198,7 @@ def test_a_program_that_ignores_sigterm_is_killed_with_its_children(tmp_path: Pa
     began = time.monotonic()
     assert [step for step, _, _ in run(trial(tmp_path), shell(code), until=10, grace_seconds=0.3)] == [10]
     assert time.monotonic() - began < 60
-    assert not is_alive(int((tmp_path / "pid").read_text()))
+    wait_until(lambda: not is_alive(int((tmp_path / "pid").read_text())))  # a kill takes effect asynchronously
 
 
 def test_children_of_a_program_end_with_it(tmp_path: Path) -> None:
@@ -206,7 +206,7 @@ def test_children_of_a_program_end_with_it(tmp_path: Path) -> None:
         f'sleep 600 & echo $! > {tmp_path}/pid; for s in 10 20 25; do echo "{{\\"step\\": $s, \\"score\\": 1}}"; done'
     )
     assert [step for step, _, _ in run(trial(tmp_path), shell(code))] == [10, 20, 25]
-    assert not is_alive(int((tmp_path / "pid").read_text()))
+    wait_until(lambda: not is_alive(int((tmp_path / "pid").read_text())))  # a kill takes effect asynchronously
 
 
 def test_without_train_seconds_the_time_between_reports_is_used(tmp_path: Path) -> None:
