@@ -122,7 +122,9 @@ def test_a_program_restarts_if_a_report_was_lost(tmp_path: Path) -> None:
     run(parts, COUNTER, until=10)
     (tmp_path / "checkpoints" / "step").write_text("20")  # state after a kill before the report of step 20 was read
     assert [step for step, _, _ in run(parts, COUNTER)] == [10, 20, 25]
-    assert (tmp_path / "checkpoints.lost" / "step").read_text() in ("20", "25"), "it is ended once its report is read"
+    assert (tmp_path / "checkpoints.lost" / "step").read_text() in ("20", "25"), (
+        "the program is stopped after its report was read"
+    )
 
 
 def test_a_program_restarts_if_its_last_report_was_lost(tmp_path: Path) -> None:
@@ -152,8 +154,8 @@ def test_a_program_that_closed_its_output_is_monitored_until_it_ends(tmp_path: P
     slow = silent.replace("sleep(0.2)", "sleep(1.5)")
     parts = trial(tmp_path)
     arguments = {"reports": "file", "report_file": "log.jsonl"}
-    assert run(parts, slow, until=5, **arguments) == WHOLE[:1], "it is stopped as others are"
-    assert TrialFolder(tmp_path).heartbeat.exists(), "what it reports shows that it goes on"
+    assert run(parts, slow, until=5, **arguments) == WHOLE[:1], "it is stopped like other programs"
+    assert TrialFolder(tmp_path).heartbeat.exists(), "a report is a heartbeat"
     assert run(parts, silent, **arguments) == WHOLE
 
 
