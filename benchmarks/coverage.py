@@ -39,23 +39,23 @@ TOTAL_STEPS = 10_000
 MIN_MODELS, MIN_VALID_RATIO = 5, 0.7
 
 
-def sampled_taus(tau: float, n: int, draws: int, random: np.random.Generator) -> Floats:
+def sample_taus(tau: float, n: int, draws: int, random: np.random.Generator) -> Floats:
     """Sample taus of n models with normal scores and a given true tau, shape (draws,)."""
     reference = random.standard_normal((draws, n))
-    proxy = related(reference, tau, random.standard_normal((draws, n)))
+    proxy = correlate(reference, tau, random.standard_normal((draws, n)))
     in_order = np.argsort(reference, axis=1)  # after sorting by the reference, all samples share one reference
     return kendall_taus(np.take_along_axis(proxy, in_order, axis=1), np.arange(n, dtype=np.float64))
 
 
-def related(reference: Floats, tau: float, noise: Floats) -> Floats:
+def correlate(reference: Floats, tau: float, noise: Floats) -> Floats:
     """Compute normal scores with a given true tau to the reference (Greiner, 1909); broadcastable shapes."""
     rho = math.sin(math.pi / 2 * tau)
     return rho * reference + math.sqrt(1 - rho**2) * noise
 
 
-def coverage(n: int, tau: float, draws: int, random: np.random.Generator) -> float:
+def compute_coverage(n: int, tau: float, draws: int, random: np.random.Generator) -> float:
     """Compute the share of samples whose lower confidence limit lies at or below the true tau."""
-    values, counts = np.unique(sampled_taus(tau, n, draws, random).round(9), return_counts=True)
+    values, counts = np.unique(sample_taus(tau, n, draws, random).round(9), return_counts=True)
     limits = [tau_lower_limit(value, n) for value in values.tolist()]
     is_covered = [limit is not None and limit <= tau for limit in limits]
     return float(counts[is_covered].sum() / draws)
@@ -93,7 +93,7 @@ class Family:
         for before, step, new in zip(steps, steps[1:], fresh[1:], strict=False):
             kept = float(before / step) if self.is_correlated else 0.0
             noise.append(kept * noise[-1] + math.sqrt(1 - kept**2) * new)
-        return reference, related(reference, self.target - GAP, np.stack(noise, axis=1))
+        return reference, correlate(reference, self.target - GAP, np.stack(noise, axis=1))
 
     def accepts(self, rule: Criterion, reference: Floats, scores: Floats) -> bool:
         """Return whether the judge accepts any proxy task at any look.
@@ -119,7 +119,7 @@ class Family:
             yield TrialRecord(Status(State.RUNNING), tuple(checks))
 
 
-def false_acceptances(family: Family, draws: int, seed: int) -> dict[str, int]:
+def count_false_acceptances(family: Family, draws: int, seed: int) -> dict[str, int]:
     """Count the studies in which each criterion accepts a proxy task, on common random numbers."""
     random = np.random.default_rng(seed)
     rules = {name: make(family.target) for name, make in CRITERIA.items()}
@@ -131,7 +131,7 @@ def false_acceptances(family: Family, draws: int, seed: int) -> dict[str, int]:
     return counts
 
 
-def upper95(count: int, draws: int) -> float:
+def compute_upper95(count: int, draws: int) -> float:
     """Compute the one-sided 95 % upper confidence limit of a share (Clopper and Pearson)."""
     return 1.0 if count == draws else float(stats.beta.ppf(0.95, count + 1, draws - count))
 
@@ -140,7 +140,7 @@ def measure_coverage(models: Sequence[int], draws: int, seed: int) -> list[dict[
     """Measure the smallest, largest and mean coverage over the true taus, by number of models."""
     random, found = np.random.default_rng(seed), []
     for n in models:
-        by_tau = {tau: coverage(n, tau, draws, random) for tau in TRUE_TAUS}
+        by_tau = {tau: compute_coverage(n, tau, draws, random) for tau in TRUE_TAUS}
         values = list(by_tau.values())
         found.append({"models": n, "low": min(values), "high": max(values), "mean": float(np.mean(values))})
         found[-1]["by_tau"] = by_tau
@@ -153,13 +153,13 @@ def measure_acceptance(given: argparse.Namespace) -> list[dict[str, Any]]:
     for n in given.models:
         for is_correlated in (True, False):
             family = Family(given.target, n, given.looks, given.tasks, is_correlated)
-            for name, count in false_acceptances(family, given.studies, given.seed).items():
-                shares = {"share": count / given.studies, "upper95": upper95(count, given.studies)}
+            for name, count in count_false_acceptances(family, given.studies, given.seed).items():
+                shares = {"share": count / given.studies, "upper95": compute_upper95(count, given.studies)}
                 found.append({"models": n, "correlated": is_correlated, "criterion": name, **shares})
     return found
 
 
-def show(found: dict[str, Any]) -> None:
+def print_tables(found: dict[str, Any]) -> None:
     """Print the results as tables."""
     console = Console(width=120)
     limits = Table("models", "smallest", "mean", "largest", title="coverage of the 95 % lower confidence limit")
@@ -191,7 +191,7 @@ def main() -> None:
         "coverage": measure_coverage(given.models, given.draws, given.seed),
         "false_acceptance": measure_acceptance(given),
     }
-    show(found)
+    print_tables(found)
     if given.json:
         print(json.dumps(found))
 

@@ -76,7 +76,7 @@ class Study:
         )
 
 
-def made(folder: Path, architectures: int, checks: int, proxies: int) -> CurveTable:
+def make_table(folder: Path, architectures: int, checks: int, proxies: int) -> CurveTable:
     """Make a synthetic table with uninformative proxy tasks, so that every check of all of them is judged."""
     kinds = {f"proxy{number}": "hopeless" for number in range(proxies)}
     path = folder / f"{architectures}.csv"
@@ -84,7 +84,7 @@ def made(folder: Path, architectures: int, checks: int, proxies: int) -> CurveTa
     return read_table(path)
 
 
-def seconds(work: Callable[[], Any]) -> tuple[float, Any]:
+def measure_seconds(work: Callable[[], Any]) -> tuple[float, Any]:
     """Measure the CPU seconds of a function call and return them with its result."""
     began = time.process_time()
     result = work()
@@ -117,13 +117,13 @@ def decide_last_check(study: Study, stage: ProxySearchStage, state: ProxySearchS
 def measure_decisions(models: int, checks: int, proxies: int) -> dict[str, float]:
     """Measure the CPU seconds of judgement, decision and search."""
     with tempfile.TemporaryDirectory() as folder:
-        study = Study(made(Path(folder), models, checks, proxies), models, Path(folder))
+        study = Study(make_table(Path(folder), models, checks, proxies), models, Path(folder))
         references = study.select()
-        judged, _ = seconds(lambda: judge_last_checks(study, references))
+        judged, _ = measure_seconds(lambda: judge_last_checks(study, references))
         stage = study.make_stage(references)
-        searched, state = seconds(lambda: runner.run_stage(stage, study.runtime))
+        searched, state = measure_seconds(lambda: runner.run_stage(stage, study.runtime))
         assert all(len(task.checks) == checks for task in state.tasks.values())
-        decided, _ = seconds(lambda: decide_last_check(study, stage, state))
+        decided, _ = measure_seconds(lambda: decide_last_check(study, stage, state))
     return {"judgement": judged, "decision": decided, "search": searched, "searched_a_check": searched / checks}
 
 
@@ -131,14 +131,14 @@ def measure_replay(trials: int, checks: int, proxies: int, slots: int) -> dict[s
     """Measure the CPU time of a replayed study, in total and per trial."""
     with tempfile.TemporaryDirectory() as folder:
         models = trials // (proxies + 1)
-        table = made(Path(folder), models, checks, proxies)
+        table = make_table(Path(folder), models, checks, proxies)
         study = Study(table, models, Path(folder), slots)
 
         def work() -> int:
             runner.run_stage(study.make_stage(study.select()), study.runtime)
             return len(study.store.keys())
 
-        taken, count = seconds(work)
+        taken, count = measure_seconds(work)
     return {"trials": count, "seconds": taken, "milliseconds_a_trial": 1000 * taken / count}
 
 

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
-from benchmarks.training import chain, of_timm
+from benchmarks.training import build_chain, make_timm_builder
 from nasproxy.data.dataset import ImageSplit
 from nasproxy.data.stream import BatchStream
 from nasproxy.trainers import optimization
@@ -61,15 +61,17 @@ class Sizes:
 
 
 SIZES = {
-    "cuda": Sizes(of_timm("resnet50"), 128, 256, partial(chain, 32, 4), 4096, 200, (1, 2, 3, 4, 6, 8), 3),
-    "cpu": Sizes(partial(chain, 4, 2), 16, 16, partial(chain, 4, 2), 128, 4, (1, 2), 1),
+    "cuda": Sizes(
+        make_timm_builder("resnet50"), 128, 256, partial(build_chain, 32, 4), 4096, 200, (1, 2, 3, 4, 6, 8), 3
+    ),
+    "cpu": Sizes(partial(build_chain, 4, 2), 16, 16, partial(build_chain, 4, 2), 128, 4, (1, 2), 1),
 }
 SETTINGS = ClassifierSettings(
     batch_size=64, learning_rate=0.01, weight_decay=5e-4, momentum=0.9, optimizer="sgd", schedule="constant"
 )
 
 
-def split(images: int, side_px: int) -> ImageSplit:
+def make_images(images: int, side_px: int) -> ImageSplit:
     """Make random images of 10 classes."""
     random = np.random.default_rng(0)
     pixels = random.normal(size=(images, 3, side_px, side_px)).astype(np.float32)
@@ -114,7 +116,7 @@ class Training:
         self.optimizer.step()
 
 
-def seconds(step: Callable[[], None], steps: int, device: torch.device, warm_up: int = 5) -> float:
+def measure_seconds(step: Callable[[], None], steps: int, device: torch.device, warm_up: int = 5) -> float:
     """Measure the seconds of `steps` steps after `warm_up` unmeasured ones."""
     for _ in range(warm_up):
         step()
@@ -126,7 +128,7 @@ def seconds(step: Callable[[], None], steps: int, device: torch.device, warm_up:
     return time.perf_counter() - started
 
 
-def sent(data: ImageSplit, batch_size: int, device: torch.device) -> Iterator[optimization.Batch]:
+def transfer_batches(data: ImageSplit, batch_size: int, device: torch.device) -> Iterator[optimization.Batch]:
     """Yield batches that are stored on the host and transferred to the device one by one."""
     images, labels = torch.from_numpy(data.train_images), torch.from_numpy(data.train_labels)
     stream = BatchStream(len(labels), batch_size, seed=0)
@@ -135,42 +137,45 @@ def sent(data: ImageSplit, batch_size: int, device: torch.device) -> Iterator[op
         yield images[chosen].to(device), labels[chosen].to(device)
 
 
-def resident(data: ImageSplit, settings: ClassifierSettings, device: torch.device) -> Iterator[optimization.Batch]:
+def yield_device_batches(
+    data: ImageSplit, settings: ClassifierSettings, device: torch.device
+) -> Iterator[optimization.Batch]:
     """Yield batches of images that are stored on the device."""
     return ImageArrays(data, settings, seed=0, device=device).batches(0, sys.maxsize)
 
 
-def large(sizes: Sizes, device: torch.device) -> dict[str, Any]:
+def measure_large(sizes: Sizes, device: torch.device) -> dict[str, Any]:
     """Compare an optimized training with a plain loop, in alternating runs."""
-    data = split(sizes.images, sizes.large_side_px)
+    data = make_images(sizes.images, sizes.large_side_px)
     plain = replace(SETTINGS, batch_size=sizes.large_batch)
     fast = replace(plain, channels_last=True)
     trainings = {
-        "plain": Training(sizes.large(), plain, sent(data, sizes.large_batch, device), device),
-        "fast": Training(sizes.large(), fast, resident(data, fast, device), device, "bf16-mixed"),
+        "plain": Training(sizes.large(), plain, transfer_batches(data, sizes.large_batch, device), device),
+        "fast": Training(sizes.large(), fast, yield_device_batches(data, fast, device), device, "bf16-mixed"),
     }
     times: dict[str, list[float]] = {name: [] for name in trainings}
     for _ in range(sizes.repeats):
         for name, training in trainings.items():
-            times[name].append(seconds(training.step, sizes.steps, device))
+            times[name].append(measure_seconds(training.step, sizes.steps, device))
     rates = {name: sizes.steps / statistics.median(found) for name, found in times.items()}
     speed_up = rates["fast"] / rates["plain"]
     return {"steps_per_second": rates, "speed_up": speed_up, "is_reached": speed_up > LARGE_GOAL}
 
 
-def small(sizes: Sizes, device: torch.device) -> dict[str, Any]:
+def measure_small(sizes: Sizes, device: torch.device) -> dict[str, Any]:
     """Measure the total steps per second by number of concurrent processes."""
-    rates = {count: statistics.median(_together(count, sizes, device)) for count in sizes.processes}
+    rates = {count: statistics.median(_run_concurrently(count, sizes, device)) for count in sizes.processes}
     best = max(rates, key=lambda count: rates[count])
     speed_up = rates[best] / rates[1]
     return {"steps_per_second": rates, "best": best, "speed_up": speed_up, "is_reached": speed_up >= SMALL_GOAL}
 
 
-def _together(count: int, sizes: Sizes, device: torch.device) -> list[float]:
+def _run_concurrently(count: int, sizes: Sizes, device: torch.device) -> list[float]:
     context = multiprocessing.get_context("spawn")  # CUDA is initialized here and cannot be used after a fork
     barrier, times = context.Barrier(count), context.Queue()
     started = [
-        context.Process(target=_train_beside, args=(barrier, times, sizes, str(device), seed)) for seed in range(count)
+        context.Process(target=_train_concurrently, args=(barrier, times, sizes, str(device), seed))
+        for seed in range(count)
     ]
     for process in started:
         process.start()
@@ -183,23 +188,25 @@ def _together(count: int, sizes: Sizes, device: torch.device) -> list[float]:
     ]
 
 
-def _train_beside(barrier: Any, times: Any, sizes: Sizes, device_name: str, seed: int) -> None:
+def _train_concurrently(barrier: Any, times: Any, sizes: Sizes, device_name: str, seed: int) -> None:
     """Train in a process of its own, starting each run together with the others; report start and end times."""
     torch.set_num_threads(1)
     torch.manual_seed(seed)
     device = torch.device(device_name)
-    training = Training(sizes.small(), SETTINGS, resident(split(sizes.images, 16), SETTINGS, device), device)
+    training = Training(
+        sizes.small(), SETTINGS, yield_device_batches(make_images(sizes.images, 16), SETTINGS, device), device
+    )
     found = []
     for _ in range(sizes.repeats):
-        seconds(training.step, 0, device)
+        measure_seconds(training.step, 0, device)
         barrier.wait(600)
         began = time.monotonic()  # shared by all processes of a machine
-        seconds(training.step, sizes.steps, device, warm_up=0)
+        measure_seconds(training.step, sizes.steps, device, warm_up=0)
         found.append((began, time.monotonic()))
     times.put(found)
 
 
-class SeedsAtOnce:
+class BatchedSeeds:
     """Several seeds of one architecture as one training with stacked weights.
 
     Batch-norm statistics are stacked too, so that each seed has its own. Seeds do not interact: results equal those of
@@ -238,28 +245,28 @@ class SeedsAtOnce:
         return nn.functional.cross_entropy(scores, labels)
 
 
-def seeded(build: Callable[[], nn.Module], seed: int) -> nn.Module:
+def build_seeded(build: Callable[[], nn.Module], seed: int) -> nn.Module:
     """Build a model with the initial weights of a seed."""
     torch.manual_seed(seed)
     return build()
 
 
-def streams(data: ImageSplit, device: torch.device) -> list[Iterator[optimization.Batch]]:
+def make_batches(data: ImageSplit, device: torch.device) -> list[Iterator[optimization.Batch]]:
     """Make the batches of each seed, on the device."""
     images = [ImageArrays(data, SETTINGS, seed=seed, device=device) for seed in range(SEEDS)]
     return [one.batches(0, sys.maxsize) for one in images]
 
 
-def seeds(sizes: Sizes, device: torch.device) -> dict[str, Any]:
+def measure_seeds(sizes: Sizes, device: torch.device) -> dict[str, Any]:
     """Compare five batched seeds with a single one, in alternating runs."""
-    data = split(sizes.images, 16)
-    alone = Training(seeded(sizes.small, 0), SETTINGS, streams(data, device)[0], device)
-    models = [seeded(sizes.small, seed) for seed in range(SEEDS)]
-    together = SeedsAtOnce(models, streams(data, device), device)
+    data = make_images(sizes.images, 16)
+    alone = Training(build_seeded(sizes.small, 0), SETTINGS, make_batches(data, device)[0], device)
+    models = [build_seeded(sizes.small, seed) for seed in range(SEEDS)]
+    together = BatchedSeeds(models, make_batches(data, device), device)
     times: dict[str, list[float]] = {"alone": [], "together": []}
     for _ in range(sizes.repeats):
-        times["alone"].append(seconds(alone.step, sizes.steps, device))
-        times["together"].append(seconds(together.step, sizes.steps, device))
+        times["alone"].append(measure_seconds(alone.step, sizes.steps, device))
+        times["together"].append(measure_seconds(together.step, sizes.steps, device))
     medians = {name: statistics.median(found) for name, found in times.items()}
     ratio = medians["together"] / medians["alone"]
     return {"seconds": medians, "times_one_seed": ratio, "is_reached": ratio <= SEEDS_GOAL}
@@ -276,7 +283,11 @@ def main() -> None:
     torch.set_num_threads(1)
     torch.backends.cudnn.benchmark = True
     sizes, device = SIZES[name], torch.device(name)
-    results = {"large": large(sizes, device), "small": small(sizes, device), "seeds": seeds(sizes, device)}
+    results = {
+        "large": measure_large(sizes, device),
+        "small": measure_small(sizes, device),
+        "seeds": measure_seeds(sizes, device),
+    }
     words = {
         "large": (
             f"bf16, channels last, images on the device: {results['large']['speed_up']:.2f} times the speed of the "
@@ -293,10 +304,10 @@ def main() -> None:
     }
     for line in words.values():
         print(line)
-    print(json.dumps({"benchmark": "gpu", "device": _device_name(device), "results": results}))
+    print(json.dumps({"benchmark": "gpu", "device": _get_device_name(device), "results": results}))
 
 
-def _device_name(device: torch.device) -> str:
+def _get_device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 
 

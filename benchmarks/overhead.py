@@ -33,7 +33,7 @@ def stamp(trial: TrialContext) -> None:
     hooks.update_trial_training_accuracy_metric(trial.model_dir, 0.5, 0, trial.total_steps - 1, 0.0, trial.total_steps)
 
 
-def ours(trials: int) -> dict[str, float]:
+def measure_nasproxy(trials: int) -> dict[str, float]:
     """Measure nasproxy's local backend, in milliseconds."""
     recipe = Recipe({}, {"_target_": f"{MODULE}.stamp"}, {"loader": None}, "none", 1, 1)
     with tempfile.TemporaryDirectory() as folder:
@@ -62,7 +62,7 @@ def ours(trials: int) -> dict[str, float]:
     }
 
 
-def ray_tune(trials: int) -> dict[str, float] | None:
+def measure_ray_tune(trials: int) -> dict[str, float] | None:
     """Measure Ray Tune with a trial that imports torch, in milliseconds; None if it is not installed."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     try:
@@ -94,7 +94,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=20)
     trials = parser.parse_args().trials
-    result = {"nasproxy": ours(trials), "ray_tune": ray_tune(min(trials, 5))}
+    result = {"nasproxy": measure_nasproxy(trials), "ray_tune": measure_ray_tune(min(trials, 5))}
     for name, figures in result.items():
         for what, value in (figures or {}).items():
             print(f"{name:10} {what:20} {value:10.1f}")

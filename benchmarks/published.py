@@ -42,35 +42,35 @@ class Training:
 
 def naap(row: Row) -> Training:
     """Small networks on CIFAR-10, accuracy after each of 90 epochs (higher is better)."""
-    return Training(row["model_id"], "full", float(row["macs"]), _scores(row, "acc_ep"))
+    return Training(row["model_id"], "full", float(row["macs"]), _read_scores(row, "acc_ep"))
 
 
 def metaqnn(row: Row) -> Training:
     """Random networks on CIFAR-10, accuracy after each of 20 epochs (higher is better)."""
     name = f"p{row['num_params']}_d{row['depth']}_lr{row['lr']}"
-    return Training(name, "full", float(row["num_params"]), _scores(row, "acc_"))
+    return Training(name, "full", float(row["num_params"]), _read_scores(row, "acc_"))
 
 
 def wikitext2(row: Row) -> Training:
     """Recurrent cells on WikiText-2, validation loss after each of 50 epochs: `--direction min`."""
-    return Training(row["recipe"], "full", float(row["total_seconds"]), _scores(row, "val_loss_ep"))
+    return Training(row["recipe"], "full", float(row["total_seconds"]), _read_scores(row, "val_loss_ep"))
 
 
 def resnets(row: Row) -> Training:
     """ResNets on TinyImageNet (higher is better), all as full trainings."""
-    return _resnet(row, "b{num_blocks}_f{num_filters}_k{filter_size}", "full")
+    return _read_resnet(row, "b{num_blocks}_f{num_filters}_k{filter_size}", "full")
 
 
 def resnets_width(row: Row) -> Training:
     """ResNets on TinyImageNet with width as the proxy dimension: 20 filters are full training, fewer a proxy task."""
     proxy = "full" if row["num_filters"] == "20" else f"filters{row['num_filters']}"
-    return _resnet(row, "b{num_blocks}_k{filter_size}", proxy)
+    return _read_resnet(row, "b{num_blocks}_k{filter_size}", proxy)
 
 
 def resnets_depth(row: Row) -> Training:
     """ResNets on TinyImageNet with depth as the proxy dimension: 8 blocks are full training, fewer a proxy task."""
     proxy = "full" if row["num_blocks"] == "8" else f"blocks{row['num_blocks']}"
-    return _resnet(row, "f{num_filters}_k{filter_size}", proxy)
+    return _read_resnet(row, "f{num_filters}_k{filter_size}", proxy)
 
 
 KINDS: Mapping[str, Callable[[Row], Training]] = {
@@ -83,13 +83,13 @@ KINDS: Mapping[str, Callable[[Row], Training]] = {
 }
 
 
-def _resnet(row: Row, name: str, proxy: str) -> Training:
+def _read_resnet(row: Row, name: str, proxy: str) -> Training:
     work = float(row["num_blocks"]) * (float(row["num_filters"]) * float(row["filter_size"])) ** 2
-    scores = _scores(row, "acc_")
+    scores = _read_scores(row, "acc_")
     return Training(name.format(**row), proxy, work, scores, is_diverged=float(scores[-1]) <= DIVERGED)
 
 
-def _scores(row: Row, prefix: str) -> list[str]:
+def _read_scores(row: Row, prefix: str) -> list[str]:
     """Return the columns of a prefix in order of their number, without a check before the first step."""
     places = sorted(
         int(name[len(prefix) :]) for name in row if name.startswith(prefix) and name[len(prefix) :].isdigit()
@@ -97,7 +97,7 @@ def _scores(row: Row, prefix: str) -> list[str]:
     return [row[f"{prefix}{place}"] for place in places if place > 0]
 
 
-def rows(trainings: Sequence[Training], every: int) -> Iterator[tuple[str, str, int, int, str, float, str]]:
+def list_rows(trainings: Sequence[Training], every: int) -> Iterator[tuple[str, str, int, int, str, float, str]]:
     """Yield a row for every `every`-th check and the last check, and for each failure.
 
     Args:
@@ -150,10 +150,10 @@ def convert(kind: str, path: Path, *, every: int = 1, schedule: str | None = Non
         raise DataError(
             f"{path} must contain trainings of schedule {schedule}, got none: omit --schedule for the most frequent"
         )
-    yield from rows(trainings, every)
+    yield from list_rows(trainings, every)
 
 
-def write(path: Path, converted: Iterator[tuple[object, ...]]) -> None:
+def write_table(path: Path, converted: Iterator[tuple[object, ...]]) -> None:
     """Write rows to a CSV file."""
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -176,7 +176,7 @@ def main() -> None:
     if given.every < 1:
         parser.error(f"--every must be at least 1, got {given.every}: give a number of checks")
     try:
-        write(given.table, convert(given.kind, given.file, every=given.every, schedule=given.schedule))
+        write_table(given.table, convert(given.kind, given.file, every=given.every, schedule=given.schedule))
     except (NasproxyError, OSError) as error:
         parser.exit(2, f"{error}\n")
 

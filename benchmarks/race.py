@@ -44,7 +44,7 @@ JUDGED_BY = "the benchmark"
 
 
 @dataclass(frozen=True)
-class Found:
+class SearchResult:
     """Result of a proxy search.
 
     Attributes:
@@ -61,7 +61,7 @@ class Found:
     trained_seconds: float
     trained_steps: int
 
-    def is_same_verdict(self, other: "Found", tolerance: float) -> bool:
+    def is_same_verdict(self, other: "SearchResult", tolerance: float) -> bool:
         """Return whether two searches accepted the same proxy task, or two of about equal cost."""
         if self.seconds is None or other.seconds is None:
             return self.winner == other.winner
@@ -85,21 +85,21 @@ class Grid:
     criterion: Criterion
     slots: int | None = None
 
-    def search(self, proxies: Sequence[str], **settings: Any) -> Found:
+    def search(self, proxies: Sequence[str], **settings: Any) -> SearchResult:
         """Run the proxy search on proxy tasks in the given order."""
         store = MemoryTrialStore()
         backend = ReplayBackend(store, curves=self.table, proxies=list(proxies), slots=self.slots)
         with tempfile.TemporaryDirectory() as folder:
             stage = self._make_stage(backend, ProxySearchSettings(**settings), Path(folder) / "tasks")
             runtime = runner.Runtime(
-                store, backend, Silent(study=Path(folder)), poll_seconds=self._poll_seconds(proxies)
+                store, backend, Silent(study=Path(folder)), poll_seconds=self._compute_poll_seconds(proxies)
             )
             state = runner.run_stage(stage, runtime)
-        return _found(state, store)
+        return _make_result(state, store)
 
     def _make_stage(self, backend: ReplayBackend, settings: ProxySearchSettings, folder: Path) -> ProxySearchStage:
         steps = self.table.check_steps[backend.reference]
-        references = [self._reference(number, name, backend.reference) for number, name in enumerate(self.models)]
+        references = [self._make_reference(number, name, backend.reference) for number, name in enumerate(self.models)]
         return ProxySearchStage(
             settings,
             tasks={proxy: backend.proxy_task(proxy) for proxy in backend.proxies},
@@ -112,21 +112,21 @@ class Grid:
             folder=folder,
         )
 
-    def _reference(self, number: int, name: str, proxy: str) -> Reference:
+    def _make_reference(self, number: int, name: str, proxy: str) -> Reference:
         curve = self.table.curves[TableTraining(name, proxy, self.table.seeds[name, proxy][0])]
         last = curve.checks[-1]
         return Reference(number, {CHOICE: name}, f"{name} fully", last.score, last.train_seconds)
 
-    def _poll_seconds(self, proxies: Sequence[str]) -> float:
+    def _compute_poll_seconds(self, proxies: Sequence[str]) -> float:
         keys = [(name, proxy) for name in self.models for proxy in proxies]
         curves = [self.table.curves[TableTraining(*key, self.table.seeds[key][0])] for key in keys]
         return median(curve.end_seconds / len(curve.checks) for curve in curves if curve.checks) / LOOKS_PER_CHECK
 
 
-def _found(state: ProxySearchState, store: MemoryTrialStore) -> Found:
+def _make_result(state: ProxySearchState, store: MemoryTrialStore) -> SearchResult:
     best = find_best_task(state.tasks, JUDGED_BY, time_tolerance=ProxySearchSettings.time_tolerance)
     last = [record.checks[-1] for key in store.keys() if (record := store.read(key)).checks]
-    return Found(
+    return SearchResult(
         winner=None if best is None else best.name,
         step=None if best is None else best.final_step,
         seconds=None if best is None else best.final_rated_seconds,
@@ -135,7 +135,7 @@ def _found(state: ProxySearchState, store: MemoryTrialStore) -> Found:
     )
 
 
-def compare(grid: Grid, proxies: Sequence[str], orders: Sequence[Sequence[str]]) -> dict[str, list[Found]]:
+def compare(grid: Grid, proxies: Sequence[str], orders: Sequence[Sequence[str]]) -> dict[str, list[SearchResult]]:
     """Run the searches of one draw under all policies, with a search for each order."""
     raced = grid.search(proxies, policy="race")
     first = [raced.winner] if raced.winner else []
@@ -151,13 +151,13 @@ def compare(grid: Grid, proxies: Sequence[str], orders: Sequence[Sequence[str]])
     }
 
 
-def candidates(table: CurveTable, proxies: Sequence[str]) -> list[str]:
+def list_candidates(table: CurveTable, proxies: Sequence[str]) -> list[str]:
     """List the architectures with curves under all proxy tasks and a successful full training."""
     full = {t.architecture for t, curve in table.curves.items() if t.proxy == "full" and curve.cause is None}
     return [name for name in table.architectures(["full", *proxies]) if name in full]
 
 
-def orders_of(proxies: Sequence[str], count: int, random: np.random.Generator) -> list[tuple[str, ...]]:
+def list_orders(proxies: Sequence[str], count: int, random: np.random.Generator) -> list[tuple[str, ...]]:
     """List all orders of a grid, or `count` random ones if there are more."""
     whole = list(itertools.islice(itertools.permutations(proxies), count + 1))
     if len(whole) <= count:
@@ -165,14 +165,14 @@ def orders_of(proxies: Sequence[str], count: int, random: np.random.Generator) -
     return [tuple(random.permutation(list(proxies)).tolist()) for _ in range(count)]
 
 
-def summary(draws: Sequence[dict[str, list[Found]]]) -> dict[str, Any]:
+def summarize(draws: Sequence[dict[str, list[SearchResult]]]) -> dict[str, Any]:
     """Summarize the cost of each policy over the draws that accepted a proxy task, and the agreement over all."""
     tolerance = ProxySearchSettings.time_tolerance
     accepted = [draw for draw in draws if draw["race"][0].winner is not None]
     figures: dict[str, Any] = {"accepted": len(accepted) / len(draws), "ways": {}}
     for way in WAYS:
-        costs = [_mean(draw[way]) for draw in accepted]
-        bests = [_mean(draw["best_order"]) for draw in accepted]
+        costs = [_average_cost(draw[way]) for draw in accepted]
+        bests = [_average_cost(draw["best_order"]) for draw in accepted]
         ratios = [cost / best for cost, best in zip(costs, bests, strict=True)]
         same = [one.is_same_verdict(draw["race"][0], tolerance) for draw in draws for one in draw[way]]
         figures["ways"][way] = {
@@ -184,27 +184,27 @@ def summary(draws: Sequence[dict[str, list[Found]]]) -> dict[str, Any]:
     return figures
 
 
-def _mean(found: Sequence[Found]) -> float:
+def _average_cost(found: Sequence[SearchResult]) -> float:
     return float(np.mean([one.trained_seconds for one in found]))
 
 
 def measure(table: CurveTable, proxies: Sequence[str], given: argparse.Namespace) -> dict[str, Any]:
     """Run all draws with unlimited slots and with few."""
     random = np.random.default_rng(given.seed)
-    names = candidates(table, proxies)
+    names = list_candidates(table, proxies)
     drawn = [random.choice(names, given.models, replace=False).tolist() for _ in range(given.draws)]
-    orders = orders_of(proxies, given.orders, random)
+    orders = list_orders(proxies, given.orders, random)
     found = {}
     for slots in (None, given.slots):
         draws = []
         for models in drawn:
             grid = Grid(table, models, CRITERIA[given.rule](given.target), slots)
             draws.append(compare(grid, proxies, orders))
-        found["all" if slots is None else str(slots)] = summary(draws)
+        found["all" if slots is None else str(slots)] = summarize(draws)
     return {**{k: v for k, v in vars(given).items() if k != "json"}, "architectures": len(names), "slots": found}
 
 
-def rows(found: dict[str, Any]) -> Iterator[list[str]]:
+def format_rows(found: dict[str, Any]) -> Iterator[list[str]]:
     """Format the results as rows of a table."""
     for slots, figures in found["slots"].items():
         for way, values in figures["ways"].items():
@@ -236,12 +236,12 @@ def main() -> None:
         parser.error(
             f"--table must contain full training, `full`, and the proxy tasks, got {', '.join(table.check_steps)}"
         )
-    available = len(candidates(table, proxies))
+    available = len(list_candidates(table, proxies))
     if not 5 <= given.models <= available or min(given.draws, given.orders, given.slots) < 1:
         parser.error(f"--models must lie between 5 and {available}, --draws, --orders and --slots be at least 1")
     found = measure(table, proxies, given)
     shown = Table("slots", "accepted", "policy", "seconds", "ratio", "largest ratio", "same", title=f"{given.table}")
-    for row in rows(found):
+    for row in format_rows(found):
         shown.add_row(*row)
     Console(width=120).print(shown)
     if given.json:

@@ -63,7 +63,7 @@ class Workload:
     goal_of: str = "steps"
 
 
-def chain(channels: int, layers: int) -> nn.Module:
+def build_chain(channels: int, layers: int) -> nn.Module:
     """Build a chain of convolutions."""
     made: list[nn.Module] = []
     inputs = 3
@@ -74,16 +74,16 @@ def chain(channels: int, layers: int) -> nn.Module:
     return nn.Sequential(*made, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, 10))
 
 
-def of_timm(name: str) -> Callable[[], nn.Module]:
+def make_timm_builder(name: str) -> Callable[[], nn.Module]:
     """Return a builder of a timm model."""
     return partial(timm.create_model, name, num_classes=10)
 
 
 WORKLOADS = (
-    Workload("about 1.5 ms a step", partial(chain, 8, 2), side_px=16, steps=600, goal=0.65, goal_of="whole fit"),
-    Workload("about 10 ms a step", partial(chain, 22, 4), side_px=16, steps=400, goal=0.93, goal_of="whole fit"),
-    Workload("mobilenetv3_small_050", of_timm("mobilenetv3_small_050"), side_px=32, steps=200, goal=0.98),
-    Workload("resnet10t", of_timm("resnet10t"), side_px=32, steps=100, goal=0.98),
+    Workload("about 1.5 ms a step", partial(build_chain, 8, 2), side_px=16, steps=600, goal=0.65, goal_of="whole fit"),
+    Workload("about 10 ms a step", partial(build_chain, 22, 4), side_px=16, steps=400, goal=0.93, goal_of="whole fit"),
+    Workload("mobilenetv3_small_050", make_timm_builder("mobilenetv3_small_050"), side_px=32, steps=200, goal=0.98),
+    Workload("resnet10t", make_timm_builder("resnet10t"), side_px=32, steps=100, goal=0.98),
 )
 
 
@@ -101,7 +101,7 @@ class Seconds:
         return Seconds(self.wall + other.wall, self.processor + other.processor)
 
 
-def now() -> Seconds:
+def read_clocks() -> Seconds:
     return Seconds(time.perf_counter(), time.process_time())
 
 
@@ -116,9 +116,9 @@ class Timed(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         if self.training:
             return self.model(images)
-        started = now()
+        started = read_clocks()
         scores = self.model(images)
-        self.validation += now() - started
+        self.validation += read_clocks() - started
         return scores
 
 
@@ -138,35 +138,35 @@ class Trial(TrialContext):
         return self.architecture["built"][-1]
 
 
-def bare_loop(workload: Workload) -> tuple[Seconds, float]:
+def run_bare_loop(workload: Workload) -> tuple[Seconds, float]:
     """Measure a bare training loop: total time, and seconds of the steps alone."""
-    started = now()
-    data = Trial(Path(), _spec(workload)).load_data()
+    started = read_clocks()
+    data = Trial(Path(), _make_spec(workload)).load_data()
     images, labels = torch.from_numpy(data.train_images), torch.from_numpy(data.train_labels)
     torch.manual_seed(0)
     model = workload.build().train()
     optimizer = optimization.make_optimizer(model, SETTINGS)
     batches = torch.randint(0, IMAGES, (workload.steps, SETTINGS.batch_size))
-    ready = now()
+    ready = read_clocks()
     for batch in batches:
         loss = nn.functional.cross_entropy(model(images.index_select(0, batch)), labels.index_select(0, batch))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    return now() - started, (now() - ready).wall
+    return read_clocks() - started, (read_clocks() - ready).wall
 
 
-def lightning_trial(workload: Workload) -> tuple[Seconds, float]:
+def run_lightning_trial(workload: Workload) -> tuple[Seconds, float]:
     """Measure a trial: total time without the forward passes of validation, and the reported training seconds."""
-    spec = _spec(workload)
+    spec = _make_spec(workload)
     with tempfile.TemporaryDirectory() as folder:
-        started = now()
+        started = read_clocks()
         image_classifier.train(Trial(Path(folder), spec), **vars(SETTINGS))
-        took = now() - started - spec.architecture["built"][-1].validation
+        took = read_clocks() - started - spec.architecture["built"][-1].validation
         return took, read_checks(TrialFolder(Path(folder)).metrics)[-1].train_seconds
 
 
-def _spec(workload: Workload) -> TrialSpec:
+def _make_spec(workload: Workload) -> TrialSpec:
     common = Recipe(
         model={},
         trainer={},
@@ -181,7 +181,7 @@ def _spec(workload: Workload) -> TrialSpec:
 
 def measure(workload: Workload, repeats: int) -> dict[str, Any]:
     """Alternate runs of both, so that other load on the machine affects both equally."""
-    pairs = [(bare_loop(workload), lightning_trial(workload)) for _ in range(repeats)]
+    pairs = [(run_bare_loop(workload), run_lightning_trial(workload)) for _ in range(repeats)]
     ratios = {
         "steps": [bare_steps / trial_steps for (_, bare_steps), (_, trial_steps) in pairs],
         "whole fit": [bare.wall / trial.wall for (bare, _), (trial, _) in pairs],
@@ -211,7 +211,7 @@ def main() -> None:
     )
     results = []
     for workload in [one for one in WORKLOADS if one.name in (arguments.workloads or [one.name])]:
-        lightning_trial(workload)  # warm-up: the first fit includes imports
+        run_lightning_trial(workload)  # warm-up: the first fit includes imports
         result = measure(workload, arguments.repeats)
         results.append(result)
         print(

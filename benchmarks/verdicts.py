@@ -73,7 +73,7 @@ class Outcome:
     added: int
 
 
-def read(table: CurveTable, looks: int, proxy: str | None) -> Population:
+def read_population(table: CurveTable, looks: int, proxy: str | None) -> Population:
     """Read the curves of one proxy task and of full training: `full`, or the table's only proxy task."""
     proxies = list(table.check_steps)
     full = "full" if "full" in proxies else proxies[0]
@@ -89,17 +89,17 @@ def read(table: CurveTable, looks: int, proxy: str | None) -> Population:
         if len(curve.scores) == len(steps) and len(reference.scores) == len(table.check_steps[full]):
             columns.append(curve.scores)
             finals.append(reference.scores[-1])
-    return Population(np.array(columns).T, np.array(finals), steps, geometric(steps, looks))
+    return Population(np.array(columns).T, np.array(finals), steps, select_geometric(steps, looks))
 
 
-def geometric(steps: Sequence[int], looks: int) -> list[int]:
+def select_geometric(steps: Sequence[int], looks: int) -> list[int]:
     """Select distinct checks, spaced about geometrically from 1 % of training, or the first check, to 98 %."""
     wanted = np.geomspace(max(steps[0], 0.01 * steps[-1]), 0.98 * steps[-1], looks)
     places = np.abs(np.array(steps)[None, :] - wanted[:, None]).argmin(axis=1)
     return sorted(set(places.tolist()))
 
 
-def references(population: Population, n: int, way: str, random: np.random.Generator) -> list[int]:
+def select_references(population: Population, n: int, way: str, random: np.random.Generator) -> list[int]:
     """Select the reference models of a study, followed by those that it may add."""
     order = random.permutation(population.reference.size).tolist()
     if way == "random":
@@ -149,7 +149,7 @@ def judge(draw: Draw, rule: Criterion) -> Outcome:
     return Outcome(None, models - first)
 
 
-def summary(population: Population, outcomes: Sequence[Outcome], target: float) -> dict[str, Any]:
+def summarize(population: Population, outcomes: Sequence[Outcome], target: float) -> dict[str, Any]:
     """Summarize the outcomes; `wrong_upper95` is the one-sided 95 % upper limit of `wrong` (Clopper and Pearson)."""
     oracle = population.oracle(target)
     accepted = [outcome.look for outcome in outcomes if outcome.look is not None]
@@ -174,15 +174,15 @@ def measure(population: Population, arguments: argparse.Namespace) -> dict[str, 
     outcomes: dict[str, list[Outcome]] = {name: [] for name in rules}
     random = np.random.default_rng(arguments.seed)
     for _ in range(arguments.draws):
-        order = references(population, arguments.models, arguments.references, random)
+        order = select_references(population, arguments.models, arguments.references, random)
         draw = Draw(population, order, arguments.models, is_adaptive=arguments.adaptive)
         for name, rule in rules.items():
             outcomes[name].append(judge(draw, rule))
-    found = {name: summary(population, of_rule, arguments.target) for name, of_rule in outcomes.items()}
+    found = {name: summarize(population, of_rule, arguments.target) for name, of_rule in outcomes.items()}
     return {"oracle": population.oracle(arguments.target), "rules": found}
 
 
-def rows(found: dict[str, Any]) -> Iterator[list[str]]:
+def format_rows(found: dict[str, Any]) -> Iterator[list[str]]:
     """Format the results as rows of a table."""
     for name, figures in found["rules"].items():
         yield [name, *("" if value is None else f"{value:.3g}" for value in figures.values())]
@@ -212,13 +212,13 @@ def main() -> None:
         parser.error("--adaptive adds random models, so it needs --references random")
     if min(arguments.draws, arguments.looks) < 1:
         parser.error("--draws and --looks must be at least 1")
-    population = read(table, arguments.looks, arguments.proxy)
+    population = read_population(table, arguments.looks, arguments.proxy)
     needed = SPREAD_POOL if arguments.references == "spread" else arguments.models
     if not 5 <= arguments.models <= needed <= population.reference.size:
         parser.error(f"--models must lie between 5 and {population.reference.size}, got {arguments.models}")
     found = measure(population, arguments)
     shown = Table("criterion", *next(iter(found["rules"].values())), title=f"oracle at {found['oracle']} of training")
-    for row in rows(found):
+    for row in format_rows(found):
         shown.add_row(*row)
     Console(width=120).print(shown)
     if arguments.json:

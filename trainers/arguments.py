@@ -26,23 +26,23 @@ def with_settings(train: Trainer) -> Callable[..., None]:
     for each device of a trial.
     """
 
-    def settings_of(trial: TrialContext, arguments: Mapping[str, Any]) -> ClassifierSettings:
+    def make_settings(trial: TrialContext, arguments: Mapping[str, Any]) -> ClassifierSettings:
         settings = ClassifierSettings(**arguments).under(trial.proxy_task, trial.spec.devices)
         settings.check(trial.spec)
         return settings
 
     @functools.wraps(train)
     def train_with(trial: TrialContext, **arguments: Any) -> None:
-        train(trial, settings_of(trial, arguments))
+        train(trial, make_settings(trial, arguments))
 
     def check(trial: TrialContext, **arguments: Any) -> list[str]:
-        settings, devices = settings_of(trial, arguments), trial.spec.devices
+        settings, devices = make_settings(trial, arguments), trial.spec.devices
         optimization.make_optimizer(torch.nn.Linear(1, 1), settings)
         if devices > 1 and trial.spec.recipe.data.get("loader") is not None:
             data = trial.load_data()
             for rank in range(devices):  # raises if a rank's part of the images is invalid
                 open_images(replace(trial, rank=rank, world_size=devices), data, settings, torch.device("cpu"))
-        return _notes(trial, ClassifierSettings(**arguments))
+        return _list_warnings(trial, ClassifierSettings(**arguments))
 
     hints = {"trial": TrialContext, **typing.get_type_hints(ClassifierSettings)}
     parameters = [inspect.Parameter("trial", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=TrialContext)]
@@ -56,11 +56,11 @@ def with_settings(train: Trainer) -> Callable[..., None]:
     return train_with
 
 
-def _notes(trial: TrialContext, settings: ClassifierSettings) -> list[str]:
+def _list_warnings(trial: TrialContext, settings: ClassifierSettings) -> list[str]:
     """List warnings on settings of the trial's proxy task that have no effect."""
     task, devices = trial.proxy_task, trial.spec.devices
-    is_felt = settings.under(task, devices) != settings.under(replace(task, augmentation=1.0), devices)
-    if task.augmentation == 1.0 or is_felt or trial.spec.recipe.data.get("loader") is None:
+    has_effect = settings.under(task, devices) != settings.under(replace(task, augmentation=1.0), devices)
+    if task.augmentation == 1.0 or has_effect or trial.spec.recipe.data.get("loader") is None:
         return []
     if isinstance(trial.load_data(), FileSplit):  # crops of image files are always random
         return []

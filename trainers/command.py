@@ -24,7 +24,7 @@ from nasproxy.training.hooks import get_checkpoint_dir, get_stop_training, repor
 
 Reports = Literal["stdout", "file", "hooks"]
 
-LOOK_SECONDS = 0.5
+POLL_SECONDS = 0.5
 """Seconds between two reads of the report file, or of the checks that the hooks wrote."""
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -184,7 +184,7 @@ def _run(trial: TrialContext, settings: CommandSettings, checks: Checks) -> None
     ) as program:
         _follow(trial, settings, program, checks, file)
         if not program.is_stopping:
-            _judge_end(trial, checks, command[0], program)
+            _check_exit(trial, checks, command[0], program)
 
 
 def _follow(
@@ -194,7 +194,7 @@ def _follow(
     # A program that calls the hooks stops by itself; it gets the grace period before it is terminated.
     patience = settings.grace_seconds if settings.reports == "hooks" else 0.0
     stop_at = math.inf
-    for line in program.lines(LOOK_SECONDS):
+    for line in program.lines(POLL_SECONDS):
         is_news = line is None
         if line is not None:
             report_alive(trial.model_dir)
@@ -205,23 +205,23 @@ def _follow(
         elif not (is_news := checks.take(line, only_failures=settings.reports != "stdout")):
             print(line, flush=True)
         if is_news:
-            is_wanted = not _is_asked_to_stop(trial, checks.step)
+            is_wanted = not _is_stop_requested(trial, checks.step)
             stop_at = math.inf if is_wanted else min(stop_at, time.monotonic() + patience)
             if time.monotonic() >= stop_at:
                 program.stop()
 
 
-def _is_asked_to_stop(trial: TrialContext, step: int) -> bool:
+def _is_stop_requested(trial: TrialContext, step: int) -> bool:
     """Return whether to stop before the end; a completed training ends by itself."""
     return 0 < step < trial.total_steps and get_stop_training(trial.model_dir, step - 1, trial.total_steps)
 
 
-def _judge_end(trial: TrialContext, checks: Checks, name: str, program: Program) -> None:
+def _check_exit(trial: TrialContext, checks: Checks, name: str, program: Program) -> None:
     status, step = program.exit_status, checks.step
     if status != 0:
         how = f"exit status {status}" if status > 0 else f"signal {signal.Signals(-status).name}"
-        words = program.last_words
-        raise ProgramError(f"{name} ended with {how} after step {step}" + (f": {words}" if words else ""))
+        stderr = program.stderr_tail
+        raise ProgramError(f"{name} ended with {how} after step {step}" + (f": {stderr}" if stderr else ""))
     # A request may be extended after the program has stopped for it: only a run without new checks is an error.
     if not checks.has_grown and not get_stop_training(trial.model_dir, step - 1, trial.total_steps):
         raise checks.miss(

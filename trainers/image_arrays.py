@@ -33,10 +33,10 @@ class ImageArrays:
         self._device = device
         self._seed = seed
         self._rank = rank
-        self._own = slice_shard(settings.batch_size, rank, world_size) if world_size > 1 else None
+        self._shard = slice_shard(settings.batch_size, rank, world_size) if world_size > 1 else None
         self._stream = BatchStream(len(split.train_labels), settings.batch_size, seed)
         self._augment = Augmentation(settings, split.num_classes, device)
-        home = device if _fits(split, device) else torch.device("cpu")
+        home = device if _fits_on_device(split, device) else torch.device("cpu")
         self._valid_batch = size_validation_batch(settings.batch_size, world_size, micro_batch)
         scoring = slice_validation(len(split.valid_labels), rank, world_size)
         self._train = tuple(torch.from_numpy(part).to(home) for part in (split.train_images, split.train_labels))
@@ -56,12 +56,12 @@ class ImageArrays:
         """
         seed = derive_step_seed(self._seed, step)
         seed_generator(seed, self._device)
-        images, labels = _select(self._train, torch.from_numpy(self._stream.indices(step)), self._device)
+        images, labels = _select_batch(self._train, torch.from_numpy(self._stream.indices(step)), self._device)
         images, labels = self._augment(images, labels, seed)
-        if self._own is None:
+        if self._shard is None:
             return images, labels
         seed_generator(derive_step_seed(seed, self._rank), self._device)  # independent dropout on each rank
-        return images[self._own], labels[self._own]
+        return images[self._shard], labels[self._shard]
 
     def validation(self) -> Iterator[Batch]:
         """Yield this rank's validation images and labels in batches of fixed order."""
@@ -74,14 +74,14 @@ class ImageArrays:
         return math.ceil(len(self._valid[1]) / self._valid_batch)
 
 
-def _select(parts: tuple[Tensor, ...], indices: Tensor, device: torch.device) -> Batch:
+def _select_batch(parts: tuple[Tensor, ...], indices: Tensor, device: torch.device) -> Batch:
     home = parts[0].device
     indices = indices.to(home, non_blocking=True)
     images, labels = (part.index_select(0, indices).to(device, non_blocking=True) for part in parts)
     return images, labels
 
 
-def _fits(split: ImageSplit, device: torch.device) -> bool:
+def _fits_on_device(split: ImageSplit, device: torch.device) -> bool:
     if device.type != "cuda":
         return True
     free, _ = torch.cuda.mem_get_info(device)

@@ -42,8 +42,8 @@ def train(trial: TrialContext, settings: optimization.ClassifierSettings) -> Non
         trial.build_model(data), settings, regularisation=trial.proxy_task.regularisation, device=device
     )
     images = optimization.open_images(trial, data, settings, device)
-    with _quiet():
-        _trainer(trial, device).fit(
+    with _quiet_lightning():
+        _make_trainer(trial, device).fit(
             ImageClassifier(model, settings, trial),
             datamodule=ImageSteps(images, trial.total_steps),
             ckpt_path=resume_path(trial.model_dir),
@@ -73,10 +73,10 @@ class ImageClassifier(pl.LightningModule):
     def on_train_start(self) -> None:
         """Look up what each step uses, once."""
         self._optimizer: Any = self.optimizers()
-        self._hold_back = getattr(self.trainer.strategy.model, "no_sync", nullcontext)
+        self._no_sync = getattr(self.trainer.strategy.model, "no_sync", nullcontext)
         scaler = getattr(self.trainer.precision_plugin, "scaler", None)
         self._scale = None if scaler is None else scaler.get_scale
-        self._aim_at_next_check()
+        self._schedule_next_check()
 
     def training_step(self, batch: optimization.Batch, batch_idx: int) -> Tensor:
         """Take the optimizer step after `batch_idx` finished steps."""
@@ -90,7 +90,7 @@ class ImageClassifier(pl.LightningModule):
             micro_batch=self.trial.spec.recipe.micro_batch,
             backward=self.manual_backward,
             world_size=self.trial.world_size,
-            hold_back=self._hold_back,
+            no_sync=self._no_sync,
             scale=self._scale,
         )
         optimizer.step()
@@ -128,7 +128,7 @@ class ImageClassifier(pl.LightningModule):
 
     def on_validation_end(self) -> None:
         """Schedule the next check."""
-        self._aim_at_next_check()
+        self._schedule_next_check()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the weight average to the checkpoint."""
@@ -138,7 +138,7 @@ class ImageClassifier(pl.LightningModule):
         """Restore the weight average."""
         self.average.load_state_dict(checkpoint["average"])
 
-    def _aim_at_next_check(self) -> None:
+    def _schedule_next_check(self) -> None:
         """Schedule validation at the trial's next check: Lightning validates at multiples of `val_check_batch`."""
         done = self.trainer.global_step
         self.trainer.val_check_batch = next((step for step in self.trial.check_steps if step > done), None) or done
@@ -190,11 +190,11 @@ class _Loader:
         """Accept the empty state."""
 
 
-def _trainer(trial: TrialContext, device: torch.device) -> pl.Trainer:
+def _make_trainer(trial: TrialContext, device: torch.device) -> pl.Trainer:
     return pl.Trainer(
         accelerator="gpu" if device.type == "cuda" else device.type,
         devices=list(range(trial.world_size)) if device.type == "cuda" else trial.world_size,
-        strategy=_strategy(trial, device),
+        strategy=_make_strategy(trial, device),
         precision=trial.spec.recipe.precision,  # type: ignore[arg-type]  # Lightning checks it
         max_steps=trial.total_steps,
         val_check_interval=trial.check_steps[0],  # the first check; the module schedules the others
@@ -213,7 +213,7 @@ def _trainer(trial: TrialContext, device: torch.device) -> pl.Trainer:
     )
 
 
-def _strategy(trial: TrialContext, device: torch.device) -> DDPStrategy | str:
+def _make_strategy(trial: TrialContext, device: torch.device) -> DDPStrategy | str:
     if trial.world_size == 1:
         return "auto"
     collectives.stay_on_this_machine()
@@ -223,7 +223,7 @@ def _strategy(trial: TrialContext, device: torch.device) -> DDPStrategy | str:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def _quiet_lightning() -> Iterator[None]:
     """Suppress Lightning's messages below warnings, which would repeat in every trial's log."""
     logger = logging.getLogger("pytorch_lightning")
     level = logger.level

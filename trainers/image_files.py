@@ -139,12 +139,12 @@ class _Batches(ABC, Dataset[tuple[Tensor | str, Tensor]]):
 
     def __getitem__(self, number: int) -> tuple[Tensor | str, Tensor]:
         try:
-            return self._batch(number)
+            return self._load_batch(number)
         except DataError as error:
             return str(error), torch.empty(0)
 
     @abstractmethod
-    def _batch(self, number: int) -> Batch: ...
+    def _load_batch(self, number: int) -> Batch: ...
 
 
 class _TrainBatches(_Batches):
@@ -155,18 +155,18 @@ class _TrainBatches(_Batches):
         self._stream = BatchStream(len(split.train_labels), batch_size, seed)
         self._seed = seed
         self._own = own
-        self._transform = training_transform(split.reading, augmentation)
+        self._transform = make_training_transform(split.reading, augmentation)
 
-    def _batch(self, step: int) -> Batch:
+    def _load_batch(self, step: int) -> Batch:
         indices = self._stream.indices(step)[self._own]
         seed = derive_step_seed(self._seed, step)
         images = [
-            self._image(self._split.train_paths[index], derive_step_seed(seed, position))
+            self._load_image(self._split.train_paths[index], derive_step_seed(seed, position))
             for position, index in enumerate(indices, start=self._own.start)
         ]
         return torch.stack(images), torch.from_numpy(self._split.train_labels[indices])
 
-    def _image(self, path: bytes, seed: int) -> Tensor:
+    def _load_image(self, path: bytes, seed: int) -> Tensor:
         image = read_image(self._split.root, path)
         torch.default_generator.manual_seed(seed)  # the only generator that torchvision's transforms use
         changed: Tensor = self._transform(image)
@@ -181,12 +181,12 @@ class _ValidationBatches(_Batches):
         self._root = split.root
         self._paths = split.valid_paths[own]
         self._labels = split.valid_labels[own]
-        self._transform = validation_transform(split.reading)
+        self._transform = make_validation_transform(split.reading)
 
     def __len__(self) -> int:
         return math.ceil(len(self._labels) / self._batch_size)
 
-    def _batch(self, number: int) -> Batch:
+    def _load_batch(self, number: int) -> Batch:
         part = slice(number * self._batch_size, (number + 1) * self._batch_size)
         images = [self._transform(read_image(self._root, path)) for path in self._paths[part]]
         return torch.stack(images), torch.from_numpy(self._labels[part])
@@ -206,7 +206,7 @@ def read_image(root: Path, path: bytes) -> Image.Image:
         raise DataError(f"{file} must be a readable image, got {error}: restore or remove it") from error
 
 
-def training_transform(reading: Reading, strength: float) -> v2.Transform:
+def make_training_transform(reading: Reading, strength: float) -> v2.Transform:
     """Create the random transform from an image to uint8 pixels, shape (3, side, side).
 
     The strength s scales the augmentation, 1 being that of `reading`: crops cover at least min_area ** s of the image,
@@ -218,13 +218,13 @@ def training_transform(reading: Reading, strength: float) -> v2.Transform:
     steps: list[Any] = [
         v2.RandomResizedCrop(reading.view_px, scale=(area, 1.0), ratio=(1 / aspect, aspect), antialias=True),
         v2.CenterCrop(reading.image_size_px),
-        *_policy(reading, strength),
+        *_make_policy(reading, strength),
         v2.PILToTensor(),
     ]
     return v2.Compose(steps)
 
 
-def _policy(reading: Reading, strength: float) -> list[v2.Transform]:
+def _make_policy(reading: Reading, strength: float) -> list[v2.Transform]:
     if reading.policy == "rand":
         magnitude = min(MAGNITUDES - 1, round(RAND_MAGNITUDE * strength))
         return [v2.RandAugment(RAND_OPERATIONS, magnitude, MAGNITUDES)] if magnitude else []
@@ -235,7 +235,7 @@ def _policy(reading: Reading, strength: float) -> list[v2.Transform]:
     return []
 
 
-def validation_transform(reading: Reading) -> v2.Transform:
+def make_validation_transform(reading: Reading) -> v2.Transform:
     """Create the transform from an image to the uint8 pixels of its centre, shape (3, side, side)."""
     shorter_side = round(reading.view_px / CENTRE)
     return v2.Compose([v2.Resize(shorter_side, antialias=True), v2.CenterCrop(reading.image_size_px), v2.PILToTensor()])

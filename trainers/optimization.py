@@ -115,7 +115,7 @@ def add_gradients(
     micro_batch: int | None,
     backward: Callable[[Tensor], object],
     world_size: int = 1,
-    hold_back: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    no_sync: Callable[[], AbstractContextManager[Any]] = nullcontext,
     scale: Callable[[], float] | None = None,
 ) -> Tensor:
     """Accumulate the gradients of a batch's mean loss in the model's parameters, then clip them.
@@ -127,16 +127,20 @@ def add_gradients(
         micro_batch: Images per forward pass; None for all. Micro-batches differ in size by at most 1.
         backward: Function that backpropagates a loss.
         world_size: Number of ranks whose gradients are averaged; each part is weighted by its number of images.
-        hold_back: Context that skips gradient averaging, used for all micro-batches but the last.
+        no_sync: Context that skips gradient averaging, used for all micro-batches but the last.
         scale: Returns the factor by which `backward` scales the gradients; None for 1.
 
     Returns:
         The mean loss, detached: this rank's share of it, times `world_size`.
     """
-    parts = list(zip(*(torch.tensor_split(part, _parts(len(batch[1]), micro_batch)) for part in batch), strict=True))
+    parts = list(
+        zip(
+            *(torch.tensor_split(part, _count_micro_batches(len(batch[1]), micro_batch)) for part in batch), strict=True
+        )
+    )
     total: Tensor | None = None
     for number, (images, labels) in enumerate(parts, start=1):
-        with nullcontext() if number == len(parts) else hold_back():
+        with nullcontext() if number == len(parts) else no_sync():
             loss = nn.functional.cross_entropy(model(images), labels, label_smoothing=settings.label_smoothing)
             if (weight := len(labels) * world_size / settings.batch_size) != 1.0:
                 loss = loss * weight
@@ -148,11 +152,11 @@ def add_gradients(
     return total
 
 
-def _parts(count: int, micro_batch: int | None) -> int:
+def _count_micro_batches(count: int, micro_batch: int | None) -> int:
     """Compute the number of micro-batches, each of at least 2 images for batch statistics unless `micro_batch` is 1.
 
-    >>> _parts(36, 7), _parts(36, None), _parts(5, 2), _parts(5, 1)
-    (6, 1, 2, 5)
+    >>> [_count_micro_batches(*case) for case in ((36, 7), (36, None), (5, 2), (5, 1))]
+    [6, 1, 2, 5]
     """
     parts = 1 if micro_batch is None else math.ceil(count / micro_batch)
     return parts if micro_batch == 1 else min(parts, max(1, count // 2))

@@ -73,13 +73,13 @@ def fill_template(name: str, template: str, known: Mapping[str, Any]) -> str:
         raise ConfigError(f"{name} must be text, got {template!r}: put it in quotes")
     try:
         return "".join(
-            before + _filled(field, form, conversion, known)
+            before + _fill_field(field, form, conversion, known)
             for before, field, form, conversion in string.Formatter().parse(template)
         )
     except KeyError as error:
         raise ConfigError(
-            f"{name} must use known placeholders, got {{{error.args[0]}}}: choose from {_listed(known)}; write {{{{ "
-            f"for a brace"
+            f"{name} must use known placeholders, got {{{error.args[0]}}}: choose from {_join_names(known)}; write "
+            f"{{{{ for a brace"
         ) from None
     except ValueError as error:
         raise ConfigError(
@@ -88,7 +88,7 @@ def fill_template(name: str, template: str, known: Mapping[str, Any]) -> str:
         ) from None
 
 
-def _filled(field: str | None, form: str | None, conversion: str | None, known: Mapping[str, Any]) -> str:
+def _fill_field(field: str | None, form: str | None, conversion: str | None, known: Mapping[str, Any]) -> str:
     if field is None:
         return ""
     if conversion is not None:
@@ -108,5 +108,5 @@ def write_value(value: Any) -> str:
     return json.dumps(value)
 
 
-def _listed(known: Iterable[str]) -> str:
+def _join_names(known: Iterable[str]) -> str:
     return ", ".join(sorted(known))

@@ -79,21 +79,21 @@ class _Training:
         self._load()
         if settings.compile:
             model.compile()
-        self.parallel = _parallel(trial, model)
+        self.parallel = _wrap_in_ddp(trial, model)
 
     def run(self) -> None:
         """Train from check to check."""
         trial = self.trial
-        while not self._is_to_stop():
+        while not self._is_stop_requested():
             self.watch.start()
             loss = self._train_until(next(check for check in trial.check_steps if check > self.step))
             self.watch.pause()
-            score = self._score() if math.isfinite(loss) else math.nan
+            score = self._validate() if math.isfinite(loss) else math.nan
             seconds, begin, self.begin = self.watch.lap(), self.begin, self.step
             if trial.rank == 0:
                 self._report(score, begin, seconds)
 
-    def _is_to_stop(self) -> bool:
+    def _is_stop_requested(self) -> bool:
         trial = self.trial
         # Requests count checks: a training resumed between two checks has reached the earlier one only.
         stop = trial.rank == 0 and get_stop_training(trial.model_dir, self.begin - 1, trial.total_steps)
@@ -126,7 +126,7 @@ class _Training:
                 micro_batch=trial.spec.recipe.micro_batch,
                 backward=lambda loss: scaler.scale(loss).backward(),  # type: ignore[no-untyped-call]
                 world_size=trial.world_size,
-                hold_back=getattr(self.parallel, "no_sync", nullcontext),
+                no_sync=getattr(self.parallel, "no_sync", nullcontext),
                 scale=scaler.get_scale if scaler.is_enabled() else None,
             )
         scaler.step(self.optimizer)
@@ -136,7 +136,7 @@ class _Training:
         return loss
 
     @torch.no_grad()
-    def _score(self) -> float:
+    def _validate(self) -> float:
         model = self.average.model.eval()
         collectives.share_statistics(self.model, self.average.model)
         right, seen = torch.zeros((), device=self.device), torch.zeros((), device=self.device)
@@ -187,7 +187,7 @@ class _Training:
             ) from error
 
 
-def _parallel(trial: TrialContext, model: nn.Module) -> nn.Module:
+def _wrap_in_ddp(trial: TrialContext, model: nn.Module) -> nn.Module:
     """Wrap the model in DDP if the trial has several devices."""
     if trial.world_size == 1:
         return model

@@ -14,7 +14,7 @@ from typing import IO
 
 KEEPER = "trap '' TERM; read -r _; kill -KILL 0"
 """Leader of the program's process group; kills the group when its standard input closes as this process ends."""
-LOOK_SECONDS = 0.5
+POLL_SECONDS = 0.5
 """Seconds between two polls of the program, whose output a child process may keep open after it ends."""
 STDERR = 2
 """File descriptor that the program's stderr is forwarded to: the log, in a worker."""
@@ -69,33 +69,33 @@ class Program:
         return self._process.wait()
 
     @property
-    def last_words(self) -> str:
+    def stderr_tail(self) -> str:
         """End of the program's stderr."""
         return self._tail.decode(errors="replace").strip()
 
-    def lines(self, look_seconds: float = LOOK_SECONDS) -> Iterator[str | None]:
+    def lines(self, poll_seconds: float = POLL_SECONDS) -> Iterator[str | None]:
         """Yield the lines of stdout until the program ends; stderr is forwarded to that of this process.
 
         Args:
-            look_seconds: Seconds between two None that are yielded, also at the end, so that the caller can poll.
+            poll_seconds: Seconds between two None that are yielded, also at the end, so that the caller can poll.
 
         Yields:
             A line of stdout, or None.
         """
-        looked = time.monotonic()
+        polled = time.monotonic()
         with selectors.DefaultSelector() as selector:
             for stream in (self._process.stdout, self._process.stderr):
                 selector.register(stream, selectors.EVENT_READ)  # type: ignore[arg-type]
             while selector.get_map() or self._process.poll() is None:
                 if not selector.get_map():  # both streams are closed
                     with suppress(subprocess.TimeoutExpired):
-                        self._process.wait(self._patience(look_seconds))
+                        self._process.wait(self._compute_timeout(poll_seconds))
                 else:
-                    for key, _ in selector.select(self._patience(look_seconds)):
+                    for key, _ in selector.select(self._compute_timeout(poll_seconds)):
                         yield from self._read(key.fileobj, selector)  # type: ignore[arg-type]
-                self._kill_what_lingers()
-                if time.monotonic() >= looked + look_seconds:
-                    looked = time.monotonic()
+                self._kill_remaining()
+                if time.monotonic() >= polled + poll_seconds:
+                    polled = time.monotonic()
                     yield None
         if self._line:
             yield self._line.decode(errors="replace")
@@ -129,11 +129,11 @@ class Program:
             *lines, self._line = re.split(rb"\r?\n|\r", self._line + chunk)
             yield from (line.decode(errors="replace") for line in lines)
 
-    def _patience(self, seconds: float) -> float:
+    def _compute_timeout(self, seconds: float) -> float:
         left = 0.0 if self._kill_at is None else self._kill_at - time.monotonic()
         return min(seconds, left) if left > 0 else seconds
 
-    def _kill_what_lingers(self) -> None:
+    def _kill_remaining(self) -> None:
         """Kill the process group after the program has ended or its grace period is over."""
         if self._process.poll() is not None or (self._kill_at is not None and time.monotonic() >= self._kill_at):
             self._signal(signal.SIGKILL)

@@ -64,14 +64,14 @@ def read_line(line: str) -> Report | ReportedFailure | None:
     if not isinstance(content, dict):
         return None
     if "failure" in content:
-        return _validated(ReportedFailure, content)
-    return _validated(Report, content) if {"step", "score"} <= set(content) else None
+        return _validate(ReportedFailure, content)
+    return _validate(Report, content) if {"step", "score"} <= set(content) else None
 
 
 Kind = TypeVar("Kind", Report, ReportedFailure)
 
 
-def _validated(kind: type[Kind], content: dict[str, object]) -> Kind:
+def _validate(kind: type[Kind], content: dict[str, object]) -> Kind:
     try:
         return TypeAdapter(kind).validate_python(content)
     except ValidationError as error:

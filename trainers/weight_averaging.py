@@ -14,7 +14,7 @@ class WeightAverage:
     def __init__(self, model: nn.Module, settings: ClassifierSettings, total_steps: int) -> None:
         self._model = model
         self._start = settings.smoothing_start_fraction * total_steps
-        self._averaged = None if settings.smoothing == "none" else _averaged(model, settings)
+        self._averaged = None if settings.smoothing == "none" else _make_average(model, settings)
 
     def update(self, step: int) -> None:
         """Update the average with the weights after `step` finished steps."""
@@ -38,7 +38,7 @@ class WeightAverage:
             self._averaged.load_state_dict(state)
 
 
-def _averaged(model: nn.Module, settings: ClassifierSettings) -> AveragedModel:
+def _make_average(model: nn.Module, settings: ClassifierSettings) -> AveragedModel:
     def update(averages: Tensors, weights: Tensors, count: Tensor | int) -> None:
         # The given count is on the weights' device, and reading it would synchronize the device at every step; the
         # averaged model's own count is on the CPU.

@@ -202,9 +202,9 @@ def take_split(
     sources, scoring = np.arange(len(labels)), None
     if split is Split.SEARCH:
         sources, held_out = _hold_out(labels, holdout_fraction, order_seed)
-        scoring = _images_of(held_out, dataset.renders)
-    sources = sources[_order(labels[sources], order_seed, balance)]
-    return dataset.part(_images_of(sources[: size_subset(len(sources), data_fraction)], dataset.renders), scoring)
+        scoring = _list_images(held_out, dataset.renders)
+    sources = sources[_order_images(labels[sources], order_seed, balance)]
+    return dataset.part(_list_images(sources[: size_subset(len(sources), data_fraction)], dataset.renders), scoring)
 
 
 def order_proportionally(labels: npt.ArrayLike, seed: int) -> Order:
@@ -221,7 +221,7 @@ def order_proportionally(labels: npt.ArrayLike, seed: int) -> Order:
     Returns:
         Permutation of the indices, shape (n_images,).
     """
-    rank, size, ties = _shuffled_ranks(np.asarray(labels), seed)
+    rank, size, ties = _draw_ranks(np.asarray(labels), seed)
     # A single division of integers: equal positions are equal floats, so ties are detected exactly.
     return np.lexsort((ties, (2 * rank + 1) / (2 * size))).astype(np.int64)
 
@@ -236,7 +236,7 @@ def order_equally(labels: npt.ArrayLike, seed: int) -> Order:
     Returns:
         Permutation of the indices, shape (n_images,).
     """
-    rank, _, ties = _shuffled_ranks(np.asarray(labels), seed)
+    rank, _, ties = _draw_ranks(np.asarray(labels), seed)
     return np.lexsort((ties, rank)).astype(np.int64)
 
 
@@ -282,8 +282,8 @@ def resize_images(images: Images, image_size_px: int, mode: ResizeMode = "resize
     longer = max(height, width)
     if image_size_px == longer:
         return images
-    rows = _interpolation(height, max(1, round(height * image_size_px / longer)))
-    columns = _interpolation(width, max(1, round(width * image_size_px / longer)))
+    rows = _compute_interpolation(height, max(1, round(height * image_size_px / longer)))
+    columns = _compute_interpolation(width, max(1, round(width * image_size_px / longer)))
     return np.ascontiguousarray(rows @ images @ columns.T, dtype=np.float32)
 
 
@@ -300,7 +300,7 @@ def _crop(images: Images, image_size_px: int) -> Images:
     return np.ascontiguousarray(images[:, :, top : top + new_height, left : left + new_width])
 
 
-def _interpolation(source: int, target: int) -> Images:
+def _compute_interpolation(source: int, target: int) -> Images:
     """Compute weights of antialiased linear interpolation, shape (target, source)."""
     scale = source / target
     centres = (np.arange(target) + 0.5) * scale - 0.5
@@ -310,11 +310,11 @@ def _interpolation(source: int, target: int) -> Images:
     return normalised
 
 
-def _images_of(sources: Order, renders: int) -> Order:
+def _list_images(sources: Order, renders: int) -> Order:
     return (sources[:, None] * renders + np.arange(renders)).reshape(-1)
 
 
-def _order(labels: Labels, seed: int, balance: Balance) -> Order:
+def _order_images(labels: Labels, seed: int, balance: Balance) -> Order:
     if balance == "proportional":
         return order_proportionally(labels, seed)
     if balance == "equal":
@@ -337,7 +337,7 @@ def _hold_out(labels: Labels, holdout_fraction: float, seed: int) -> tuple[Order
     return order[:train_size], order[train_size:]
 
 
-def _shuffled_ranks(labels: npt.NDArray[Any], seed: int) -> tuple[Order, Order, Order]:
+def _draw_ranks(labels: npt.NDArray[Any], seed: int) -> tuple[Order, Order, Order]:
     """Draw each image's random rank within its class, the size of its class, and a random number for ties."""
     generator = np.random.default_rng(seed)
     shuffled = generator.permutation(len(labels))

@@ -64,15 +64,15 @@ def load(
 
 def _render(digits: Images, canvas_px: int, noise: float, generator: np.random.Generator) -> Images:
     count, _, side, _ = digits.shape
-    rows = _places(generator, count, canvas_px - side, side)
-    columns = _places(generator, count, canvas_px - side, side)
+    rows = _draw_positions(generator, count, canvas_px - side, side)
+    columns = _draw_positions(generator, count, canvas_px - side, side)
     canvas = np.zeros((count, 1, canvas_px, canvas_px), dtype=np.float32)
     canvas[np.arange(count)[:, None, None], 0, rows[:, :, None], columns[:, None, :]] = digits[:, 0]
     canvas += noise * generator.standard_normal(canvas.shape, dtype=np.float32)
     return canvas
 
 
-def _places(generator: np.random.Generator, count: int, room: int, side: int) -> npt.NDArray[np.int64]:
+def _draw_positions(generator: np.random.Generator, count: int, room: int, side: int) -> npt.NDArray[np.int64]:
     """Draw the rows (or columns) of the canvas that each digit covers, shape (count, side)."""
     return generator.integers(0, room + 1, size=(count, 1)) + np.arange(side)
 

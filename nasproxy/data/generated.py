@@ -25,7 +25,7 @@ from nasproxy.errors import DataError
 MEAN, DEVIATION = 0.45, 0.14
 """Approximate mean and standard deviation of a colour; images in memory are normalized by them."""
 FREQUENCIES = (1.5, 3.0)
-"""Stripes per half image, coarse and fine."""
+"""Stripes per partial image, coarse and fine."""
 CHUNK_PIXELS = 1 << 22
 
 
@@ -61,7 +61,7 @@ def load(
     parts: list[tuple[Images, Labels]] = []
     for number, size in enumerate((train_size, valid_size)):
         generator = np.random.default_rng((seed, number))
-        labels = _labels(size, classes, generator)
+        labels = _draw_labels(size, classes, generator)
         drawn = _draw(labels, classes, image_size_px, noise, clutter, generator)
         parts.append(((drawn - np.float32(MEAN)) / np.float32(DEVIATION), labels))
     (train_images, train_labels), (valid_images, valid_labels) = parts
@@ -116,12 +116,12 @@ def load_folder(
     root = (shared if cache_dir is None else Path(cache_dir)) / name
     if not root.is_dir():
         root.parent.mkdir(parents=True, exist_ok=True)
-        half = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=root.parent))
-        write_folder(half, **drawn)  # type: ignore[arg-type]
+        partial = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=root.parent))
+        write_folder(partial, **drawn)  # type: ignore[arg-type]
         try:
-            half.rename(root)  # atomic: a partly written folder is never read
+            partial.rename(root)  # atomic: a partly written folder is never read
         except OSError:  # another process has written the same images
-            shutil.rmtree(half)
+            shutil.rmtree(partial)
     return image_folder.load(
         str(root),
         image_size_px=image_size_px,
@@ -151,7 +151,7 @@ def write_folder(
     digits = len(str(classes - 1))
     for part_number, (part, size) in enumerate(((image_folder.TRAIN, images), (image_folder.VALID, valid_images))):
         generator = np.random.default_rng((seed, part_number))
-        labels = _labels(size, classes, generator)
+        labels = _draw_labels(size, classes, generator)
         drawn = _draw(labels, classes, source_px, noise, clutter, generator)
         pixels = np.round(255 * drawn.transpose(0, 2, 3, 1)).astype(np.uint8)
         for number, (label, image) in enumerate(zip(labels.tolist(), pixels, strict=True)):
@@ -160,7 +160,7 @@ def write_folder(
             Image.fromarray(image).save(path)
 
 
-def _labels(size: int, classes: int, generator: np.random.Generator) -> Labels:
+def _draw_labels(size: int, classes: int, generator: np.random.Generator) -> Labels:
     return generator.permutation(np.arange(size, dtype=np.int64) % classes)
 
 
@@ -184,49 +184,49 @@ def _draw_chunk(
     lobes = np.where(labels % shapes == 0, 0, labels % shapes + 1)
     texture = labels // shapes
     axis = np.linspace(1 / side - 1, 1 - 1 / side, side, dtype=np.float32)  # pixel centres in [-1, 1]
-    dx = axis - _uniform(generator, count, -0.3, 0.3)  # (n, 1, side)
-    dy = axis[:, None] - _uniform(generator, count, -0.3, 0.3)  # (n, side, 1)
-    inside = _outline(dx, dy, lobes, generator)
+    dx = axis - _draw_uniform(generator, count, -0.3, 0.3)  # (n, 1, side)
+    dy = axis[:, None] - _draw_uniform(generator, count, -0.3, 0.3)  # (n, side, 1)
+    inside = _draw_shapes(dx, dy, lobes, generator)
     # At most a right angle, so that horizontal flips preserve the class.
     angle = math.pi / 2 * texture / max(1, math.ceil(classes / shapes) - 1)
     frequency = np.take(FREQUENCIES, texture % len(FREQUENCIES))
-    stripes = _stripes(dx, dy, angle, frequency, generator)
-    behind = 0.5 + clutter * (_stripes(dx, dy, *_any_stripes(count, generator), generator) - 0.5)
-    front, back = (_tinted(part, generator) for part in (stripes, behind))
+    stripes = _draw_stripes(dx, dy, angle, frequency, generator)
+    behind = 0.5 + clutter * (_draw_stripes(dx, dy, *_draw_stripe_parameters(count, generator), generator) - 0.5)
+    front, back = (_tint(part, generator) for part in (stripes, behind))
     image = back + inside[:, None] * (front - back)
     image += np.float32(noise) * generator.standard_normal(image.shape, dtype=np.float32)
     return np.clip(image, 0, 1, out=image)
 
 
-def _outline(
+def _draw_shapes(
     dx: Images, dy: Images, lobes: npt.NDArray[np.int64], generator: np.random.Generator
 ) -> npt.NDArray[np.float32]:
     """Compute the share of each pixel that lies inside the shape, shape (n, side, side)."""
     count, side = len(lobes), dx.shape[-1]
-    turn = _uniform(generator, count, 0, 2 * math.pi)
-    radius = _uniform(generator, count, 0.45, 0.65)
+    turn = _draw_uniform(generator, count, 0, 2 * math.pi)
+    radius = _draw_uniform(generator, count, 0.45, 0.65)
     waves = np.cos(lobes.astype(np.float32)[:, None, None] * np.arctan2(dy, dx) + turn)
     edge = radius * (1 + np.float32(0.35) * waves * (lobes > 0)[:, None, None])
     inside: npt.NDArray[np.float32] = np.clip((edge - np.hypot(dx, dy)) * np.float32(side / 2) + 0.5, 0, 1)
     return inside
 
 
-def _stripes(
+def _draw_stripes(
     dx: Images, dy: Images, angle: npt.ArrayLike, frequency: npt.ArrayLike, generator: np.random.Generator
 ) -> npt.NDArray[np.float32]:
     """Draw sine waves in [0, 1] along each image's direction, shape (n, side, side)."""
     wave = 2 * math.pi * np.asarray(frequency, dtype=np.float32)[:, None, None]
     direction = np.asarray(angle, dtype=np.float32)[:, None, None]
-    phase = _uniform(generator, len(dx), 0, 2 * math.pi)
+    phase = _draw_uniform(generator, len(dx), 0, 2 * math.pi)
     along = dx * (wave * np.cos(direction)) + dy * (wave * np.sin(direction))
     return np.float32(0.5) + np.float32(0.5) * np.sin(along + phase)
 
 
-def _any_stripes(count: int, generator: np.random.Generator) -> tuple[npt.ArrayLike, npt.ArrayLike]:
+def _draw_stripe_parameters(count: int, generator: np.random.Generator) -> tuple[npt.ArrayLike, npt.ArrayLike]:
     return generator.uniform(0, math.pi, count), generator.uniform(FREQUENCIES[0], FREQUENCIES[-1], count)
 
 
-def _tinted(shades: npt.NDArray[np.float32], generator: np.random.Generator) -> Images:
+def _tint(shades: npt.NDArray[np.float32], generator: np.random.Generator) -> Images:
     """Map shades in [0, 1] to colours between a random dark and a random bright one, shape (n, 3, side, side)."""
     dark = generator.uniform(0.0, 0.4, (len(shades), 3, 1, 1)).astype(np.float32)
     bright = generator.uniform(0.5, 0.9, (len(shades), 3, 1, 1)).astype(np.float32)
@@ -234,7 +234,7 @@ def _tinted(shades: npt.NDArray[np.float32], generator: np.random.Generator) -> 
     return tinted
 
 
-def _uniform(generator: np.random.Generator, count: int, low: float, high: float) -> npt.NDArray[np.float32]:
+def _draw_uniform(generator: np.random.Generator, count: int, low: float, high: float) -> npt.NDArray[np.float32]:
     return generator.uniform(low, high, (count, 1, 1)).astype(np.float32)
 
 

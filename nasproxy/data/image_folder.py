@@ -180,7 +180,7 @@ def load(
         num_workers=num_workers,
     )
     folder = Path(root).expanduser().absolute()
-    train, valid = (_class_folders(folder, part) for part in (TRAIN, VALID))
+    train, valid = (_list_class_folders(folder, part) for part in (TRAIN, VALID))
     classes = tuple(sorted(train, key=os.fsencode))
     if len(classes) < 2:
         raise DataError(f"{folder / TRAIN} must contain at least 2 folders of classes, got {len(classes)}: add classes")
@@ -191,27 +191,29 @@ def load(
             f"training images of these classes, or remove the folders"
         )
     labels = {name: label for label, name in enumerate(classes)}
-    return ImageFolder(folder, classes, *_list(folder, train, labels), *_list(folder, valid, labels), reading)
+    return ImageFolder(
+        folder, classes, *_list_files(folder, train, labels), *_list_files(folder, valid, labels), reading
+    )
 
 
-def _class_folders(root: Path, part: str) -> dict[str, Path]:
+def _list_class_folders(root: Path, part: str) -> dict[str, Path]:
     folder = root / part
     if not folder.is_dir():
         raise DataError(f"data.loader.root must contain {LAYOUT}, got no folder {folder}: set data.loader.root")
     with os.scandir(folder) as entries:
         visible = [entry for entry in entries if not entry.name.startswith(".")]
-    strays = sorted(entry.name for entry in visible if not entry.is_dir())
-    if strays:
+    stray_files = sorted(entry.name for entry in visible if not entry.is_dir())
+    if stray_files:
         raise DataError(
-            f"{folder} must contain only folders of classes, got the file {strays[0]}: move it into the folder of its "
-            f"class, or remove it"
+            f"{folder} must contain only folders of classes, got the file {stray_files[0]}: move it into the folder of "
+            f"its class, or remove it"
         )
     if not visible:
         raise DataError(f"{folder} must contain a folder for each class, got none: arrange the images as {LAYOUT}")
     return {entry.name: Path(entry.path) for entry in visible}
 
 
-def _list(
+def _list_files(
     root: Path, folders: Mapping[str, Path], labels: Mapping[str, int]
 ) -> tuple[Paths, Labels, npt.NDArray[np.int64]]:
     """List paths, labels and sizes of the files of all classes, in the order of the labels."""
@@ -220,7 +222,7 @@ def _list(
     counts: list[int] = []
     classes = sorted(folders, key=labels.__getitem__)
     for name in classes:
-        files = _files(folders[name])
+        files = _list_images(folders[name])
         prefix = os.fsencode(folders[name].relative_to(root).as_posix()) + b"/"
         paths += [prefix + os.fsencode(file) for file, _ in files]
         sizes += [size for _, size in files]
@@ -229,7 +231,7 @@ def _list(
     return np.array(paths, dtype=np.bytes_), np.repeat(numbers, counts), np.array(sizes, dtype=np.int64)
 
 
-def _files(folder: Path) -> list[tuple[str, int]]:
+def _list_images(folder: Path) -> list[tuple[str, int]]:
     """List names and sizes of the images of a class, sorted by name."""
     with os.scandir(folder) as entries:
         files = sorted((entry.name, entry.stat().st_size) for entry in entries if not entry.name.startswith("."))

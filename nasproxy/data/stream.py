@@ -71,10 +71,10 @@ def derive_step_seed(seed: int, step: int) -> int:
 
     Source: SplitMix64 (Steele, Lea and Flood, 2014), applied to the seed and then to the step.
     """
-    return _mixed(_mixed(seed) ^ step) >> 1
+    return _mix(_mix(seed) ^ step) >> 1
 
 
-def _mixed(number: int) -> int:
+def _mix(number: int) -> int:
     number = (number + 0x9E3779B97F4A7C15) & MASK
     number = ((number ^ (number >> 30)) * 0xBF58476D1CE4E5B9) & MASK
     number = ((number ^ (number >> 27)) * 0x94D049BB133111EB) & MASK

@@ -95,18 +95,18 @@ def _blend(adjust: Callable[[Tensor, float], Tensor]) -> Change:
     return lambda images, strength, fill: adjust(images.clamp(0, 1), 1 + strength * MAX_CHANGE)
 
 
-def _whole(change: Callable[[Tensor], Tensor]) -> Change:
+def _ignore_strength(change: Callable[[Tensor], Tensor]) -> Change:
     return lambda images, strength, fill: change(images.clamp(0, 1))
 
 
 OPERATIONS: Mapping[str, Operation] = {
-    "autocontrast": Operation(_whole(functional.autocontrast), has_magnitude=False),
+    "autocontrast": Operation(_ignore_strength(functional.autocontrast), has_magnitude=False),
     "brightness": Operation(_blend(functional.adjust_brightness), is_signed=True),
     "color": Operation(_blend(functional.adjust_saturation), is_signed=True),
     "contrast": Operation(_blend(functional.adjust_contrast), is_signed=True),
     "cutout": Operation(_cut_out),
-    "equalize": Operation(_whole(functional.equalize), has_magnitude=False),
-    "invert": Operation(_whole(functional.invert), has_magnitude=False),
+    "equalize": Operation(_ignore_strength(functional.equalize), has_magnitude=False),
+    "invert": Operation(_ignore_strength(functional.invert), has_magnitude=False),
     "posterize": Operation(_posterize),
     "rotate": Operation(lambda x, s, fill: _move(x, fill, degrees=s * MAX_DEGREES, shear=(0, 0)), is_signed=True),
     "sharpness": Operation(_blend(functional.adjust_sharpness), is_signed=True),
@@ -219,10 +219,10 @@ class Policy(nn.Module):
             picked = (picks * len(self.sub_policies)).long()
             for index, sub_policy in enumerate(self.sub_policies):
                 for step, is_on, sign in zip(sub_policy, draws[::2], draws[1::2], strict=False):
-                    self._change(step, images, (picked == index) & (is_on < step.probability), sign < 0.5)
+                    self._apply_step(step, images, (picked == index) & (is_on < step.probability), sign < 0.5)
         return images
 
-    def _change(self, step: PolicyStep, images: Tensor, is_chosen: Tensor, is_reversed: Tensor) -> None:
+    def _apply_step(self, step: PolicyStep, images: Tensor, is_chosen: Tensor, is_reversed: Tensor) -> None:
         """Apply a step to the chosen images in place, batched by the sign of the strength."""
         operation = OPERATIONS[step.operation]
         strength = step.magnitude / MAX_MAGNITUDE if operation.has_magnitude else 1.0

@@ -39,17 +39,17 @@ class Augmented(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images (n, channels, height, width) to the model's logits."""
-        logits: Tensor = self.model(self._augmented(x))
+        logits: Tensor = self.model(self._augment(x))
         return logits
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Map images (n, channels, height, width) to the model's features."""
-        features: Tensor = self.model.forward_features(self._augmented(x))  # type: ignore[operator]
+        features: Tensor = self.model.forward_features(self._augment(x))  # type: ignore[operator]
         return features
 
-    def _augmented(self, images: Tensor) -> Tensor:
-        policed: Tensor = self.policy(images) if self.training else images
-        return policed
+    def _augment(self, images: Tensor) -> Tensor:
+        augmented: Tensor = self.policy(images) if self.training else images
+        return augmented
 
 
 def build(
@@ -119,12 +119,12 @@ def read_policy(architecture: Mapping[str, Choice], ops: Sequence[str] | None) -
         SpaceError: A choice is missing or unknown, or a value is out of range.
     """
     choices = Choices(architecture, "autoaugment" if ops is None else "randaugment")
-    drawn_from, times = (_sub_policies(choices), 1) if ops is None else _operations(choices, ops)
+    drawn_from, times = (_read_sub_policies(choices), 1) if ops is None else _read_operations(choices, ops)
     choices.finish()
     return drawn_from, times
 
 
-def _operations(choices: Choices, ops: Sequence[str]) -> tuple[list[list[PolicyStep]], int]:
+def _read_operations(choices: Choices, ops: Sequence[str]) -> tuple[list[list[PolicyStep]], int]:
     """Read RandAugment's sub-policies, one for each operation, and the number of draws."""
     if not ops:
         raise SpaceError("randaugment needs at least 1 op, got none: list ops in search_space.model.ops")
@@ -133,7 +133,7 @@ def _operations(choices: Choices, ops: Sequence[str]) -> tuple[list[list[PolicyS
     return [[PolicyStep(op, magnitude=magnitude)] for op in ops], times
 
 
-def _sub_policies(choices: Choices) -> list[list[PolicyStep]]:
+def _read_sub_policies(choices: Choices) -> list[list[PolicyStep]]:
     """Read AutoAugment's sub-policies; steps of probability 0 are omitted."""
     counts = [choices.count(f"sub_policies.{i}.ops") for i in range(choices.count("sub_policies"))]
     if not counts:
@@ -142,12 +142,12 @@ def _sub_policies(choices: Choices) -> list[list[PolicyStep]]:
             "change the search space"
         )
     return [
-        [step for j in range(count) if (step := _step(choices, f"sub_policies.{i}.ops.{j}"))]
+        [step for j in range(count) if (step := _read_step(choices, f"sub_policies.{i}.ops.{j}"))]
         for i, count in enumerate(counts)
     ]
 
 
-def _step(choices: Choices, name: str) -> PolicyStep | None:
+def _read_step(choices: Choices, name: str) -> PolicyStep | None:
     probability = choices.number(f"{name}.probability", least=0, most=1)
     if probability == 0:
         return None

@@ -88,21 +88,21 @@ class Choices:
         for name in self._architecture:
             if name not in self._taken:
                 raise SpaceError(
-                    f"{self.builder} takes the choices {_listed(self._taken)}, got {name!r} too: remove it, or add a "
-                    f"`when` condition under which it has an effect"
+                    f"{self.builder} takes the choices {_join_names(self._taken)}, got {name!r} too: remove it, or add "
+                    f"a `when` condition under which it has an effect"
                 )
 
     def _take(self, name: str) -> Choice:
         if name not in self._architecture:
             raise SpaceError(
-                f"{self.builder} needs the choice {name!r}, got {_listed(self._architecture)}: add it to the search "
-                f"space, with a single value if it is not searched"
+                f"{self.builder} needs the choice {name!r}, got {_join_names(self._architecture)}: add it to the "
+                f"search space, with a single value if it is not searched"
             )
         self._taken.append(name)
         return self._architecture[name]
 
 
-def _listed(names: Collection[str]) -> str:
+def _join_names(names: Collection[str]) -> str:
     shown = list(names)[:NAMES_SHOWN]
     more = len(names) - len(shown)
     return ", ".join(shown) + (f" and {more} more" if more else "") if shown else "none"

@@ -62,7 +62,7 @@ def measure_synflow(model: nn.Module, image_shape: tuple[int, int, int]) -> floa
     Source: Tanaka, Kunin, Yamins and Ganguli (2020).
     """
     model.double()
-    _leave_out_norms(model)
+    _remove_norms(model)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.abs_()
@@ -76,10 +76,10 @@ def measure_synflow(model: nn.Module, image_shape: tuple[int, int, int]) -> floa
     return score if math.isfinite(score) else None
 
 
-def _leave_out_norms(module: nn.Module) -> None:
+def _remove_norms(module: nn.Module) -> None:
     for name, child in module.named_children():
         if isinstance(child, NORMS):
             # timm's normalization layers contain the activation that follows them.
             setattr(module, name, getattr(child, "act", nn.Identity()))
         else:
-            _leave_out_norms(child)
+            _remove_norms(child)

@@ -22,7 +22,7 @@ MAX_DEPTH = 4
 
 
 @dataclass(frozen=True)
-class Fixed:
+class FixedProperties:
     """Properties of a stage that are not searched, as in MobileNetV3-large."""
 
     channels: int
@@ -32,11 +32,11 @@ class Fixed:
 
 
 STAGES = (
-    Fixed(24, 2, "relu", 0.0),
-    Fixed(40, 2, "relu", 0.25),
-    Fixed(80, 2, "hard_swish", 0.0),
-    Fixed(112, 1, "hard_swish", 0.25),
-    Fixed(160, 2, "hard_swish", 0.25),
+    FixedProperties(24, 2, "relu", 0.0),
+    FixedProperties(40, 2, "relu", 0.25),
+    FixedProperties(80, 2, "hard_swish", 0.0),
+    FixedProperties(112, 1, "hard_swish", 0.25),
+    FixedProperties(160, 2, "hard_swish", 0.25),
 )
 
 
@@ -52,7 +52,7 @@ def list_stages(architecture: Mapping[str, Choice], scale: Scale) -> list[list[N
         SpaceError: A choice is missing or without effect, or its value is invalid for a block.
     """
     choices = Choices(architecture, "mobilenet_v3")
-    read = [_searched(choices, f"stages.{n}", fixed, scale) for n, fixed in enumerate(STAGES)]
+    read = [_read_blocks(choices, f"stages.{n}", fixed, scale) for n, fixed in enumerate(STAGES)]
     choices.finish()
     first = NetworkStage(
         op="mbconv", repeats=1, kernel=3, stride=1, channels=scale.channels(STEM_CHANNELS), activation="relu"
@@ -61,7 +61,7 @@ def list_stages(architecture: Mapping[str, Choice], scale: Scale) -> list[list[N
     return [[first], *read, [last]]
 
 
-def _searched(choices: Choices, name: str, fixed: Fixed, scale: Scale) -> list[NetworkStage]:
+def _read_blocks(choices: Choices, name: str, fixed: FixedProperties, scale: Scale) -> list[NetworkStage]:
     blocks = [
         NetworkStage(
             op="mbconv",

@@ -55,10 +55,10 @@ class CnnStage:
 
     def layers(self, inputs: int, *, stride: int) -> list[nn.Module]:
         """Build the stage's blocks: the first changes channels and stride, the others are residual."""
-        layers = [self._block(inputs, stride)]
-        return layers + [Residual(self._block(self.channels, 1)) for _ in range(self.repeats - 1)]
+        layers = [self._build_block(inputs, stride)]
+        return layers + [Residual(self._build_block(self.channels, 1)) for _ in range(self.repeats - 1)]
 
-    def _block(self, inputs: int, stride: int) -> nn.Module:
+    def _build_block(self, inputs: int, stride: int) -> nn.Module:
         return BLOCKS[self.block](inputs, self.channels, self.kernel, self.activation, stride)
 
 
@@ -156,14 +156,14 @@ def build(
     choices = Choices(architecture, "small_cnn")
     activation = choices.one_of("activation", tuple(ACTIVATIONS))
     kernel = choices.one_of("stem.kernel", KERNELS)
-    stages = [_stage(choices, name, activation, width, depth) for name in STAGES]
+    stages = [_read_stage(choices, name, activation, width, depth) for name in STAGES]
     choices.finish()
     inputs = scale_channels(STEM_CHANNELS, width, DIVISOR)
     stem = ConvNormAct(channels, inputs, kernel=kernel, activation=activation, stride=2)
     return SmallCnn(stem, stages, inputs=inputs, num_classes=num_classes, dropout=dropout)
 
 
-def _stage(choices: Choices, name: str, activation: str, width: float, depth: float) -> CnnStage:
+def _read_stage(choices: Choices, name: str, activation: str, width: float, depth: float) -> CnnStage:
     return CnnStage(
         block=choices.one_of(f"{name}.block", tuple(BLOCKS)),
         channels=scale_channels(choices.whole(f"{name}.channels", least=1), width, DIVISOR),

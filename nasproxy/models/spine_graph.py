@@ -48,12 +48,12 @@ def read_graph(architecture: Mapping[str, Choice], functions: Sequence[str]) -> 
     choices = Choices(architecture, "spinenet")
     count = choices.count("levels")
     blocks = [
-        _block(choices, f"blocks.{i}", STEM_FEATURES + i, functions, base=f"levels.{i}", has_offset=True)
+        _read_block(choices, f"blocks.{i}", STEM_FEATURES + i, functions, base=f"levels.{i}", has_offset=True)
         for i in range(count)
     ]
     for i in range(len(OUTPUT_LEVELS)):
         number = STEM_FEATURES + count + i
-        output = _block(choices, f"outputs.{i}", number, functions, base=f"output_levels.{i}")
+        output = _read_block(choices, f"outputs.{i}", number, functions, base=f"output_levels.{i}")
         blocks.append(replace(output, is_output=True))
     choices.finish()
     levels = sorted(block.level for block in blocks if block.is_output)
@@ -61,10 +61,10 @@ def read_graph(architecture: Mapping[str, Choice], functions: Sequence[str]) -> 
         raise SpaceError(
             f"output_levels must contain each of {OUTPUT_LEVELS} once, got {levels}: change the search space"
         )
-    return _marked(_joined(blocks))
+    return _mark_needed(_add_unused_features(blocks))
 
 
-def _block(
+def _read_block(
     choices: Choices, name: str, number: int, functions: Sequence[str], *, base: str, has_offset: bool = False
 ) -> Block:
     """Read the block that computes feature `number`."""
@@ -81,31 +81,31 @@ def _block(
     return Block(level, function, (first, second))
 
 
-def _joined(blocks: Sequence[Block]) -> list[Block]:
+def _add_unused_features(blocks: Sequence[Block]) -> list[Block]:
     """Add to each output the earlier features of the same shape that no block has used yet."""
-    is_drawn_on = [False] * (STEM_FEATURES + len(blocks))
+    is_used = [False] * (STEM_FEATURES + len(blocks))
     joined: list[Block] = []
     for block in blocks:
         for feature in block.inputs:
-            is_drawn_on[feature] = True
+            is_used[feature] = True
         extra = [
             number
             for number, other in enumerate(joined, start=STEM_FEATURES)
-            if block.is_output and not is_drawn_on[number] and _are_alike(other, block)
+            if block.is_output and not is_used[number] and _have_equal_shape(other, block)
         ]
         for feature in extra:
-            is_drawn_on[feature] = True
+            is_used[feature] = True
         joined.append(replace(block, extra=tuple(extra)))
     return joined
 
 
-def _are_alike(one: Block, other: Block) -> bool:
+def _have_equal_shape(one: Block, other: Block) -> bool:
     """Return whether the features of two blocks have the same shape."""
     widens = [block.function == "bottleneck" for block in (one, other)]
     return one.level == other.level and widens[0] == widens[1]
 
 
-def _marked(blocks: Sequence[Block]) -> tuple[Block, ...]:
+def _mark_needed(blocks: Sequence[Block]) -> tuple[Block, ...]:
     """Set `is_needed` of each block."""
     needed: set[int] = set()
     marked: list[Block] = []

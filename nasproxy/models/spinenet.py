@@ -96,14 +96,14 @@ def make_conv_norm(inputs: int, outputs: int) -> nn.Sequential:
 def make_block(function: str, inputs: int, filters: int, shape: Shape, *, stride: int = 1) -> nn.Sequential:
     """Build the layers of one block of the graph; the first changes stride and channels."""
     outputs = filters * EXPANSION[function]
-    build_layer = partial(_layer, function, filters=filters, activation=shape.activation)
+    build_layer = partial(_build_layer, function, filters=filters, activation=shape.activation)
     return nn.Sequential(
         build_layer(inputs, stride=stride),
         *(build_layer(outputs, stride=1) for _ in range(shape.repeats - 1)),
     )
 
 
-def _layer(function: str, inputs: int, *, filters: int, activation: str, stride: int) -> nn.Module:
+def _build_layer(function: str, inputs: int, *, filters: int, activation: str, stride: int) -> nn.Module:
     act = ACTIVATIONS[activation]
     outputs = filters * EXPANSION[function]
     if function == "mbconv":

@@ -54,8 +54,8 @@ def build(
         SpaceError: The model does not exist, or does not accept these keywords.
         ConfigError: The width or depth of the model cannot be scaled.
     """
-    name = _name(architecture)
-    keywords = _keywords(architecture, fixed or {})
+    name = _read_name(architecture)
+    keywords = _merge_keywords(architecture, fixed or {})
     dropout = keywords.pop("drop_rate", 0.0)
     size = {"img_size": image_size_px} if _has_fixed_size(name) else {}
     keywords |= {"num_classes": num_classes, "in_chans": channels, **size}
@@ -64,7 +64,7 @@ def build(
     return model
 
 
-def _name(architecture: Mapping[str, Choice]) -> str:
+def _read_name(architecture: Mapping[str, Choice]) -> str:
     if "model" not in architecture:
         raise SpaceError(
             f"timm_family needs the choice 'model', got {', '.join(architecture)}: add it, with names of timm models"
@@ -77,7 +77,7 @@ def _name(architecture: Mapping[str, Choice]) -> str:
     return name
 
 
-def _keywords(architecture: Mapping[str, Choice], fixed: Mapping[str, Any]) -> dict[str, Any]:
+def _merge_keywords(architecture: Mapping[str, Choice], fixed: Mapping[str, Any]) -> dict[str, Any]:
     searched = {key: value for key, value in architecture.items() if key != "model"}
     for key in [*searched, *fixed]:
         if key in OURS:
@@ -90,11 +90,11 @@ def _keywords(architecture: Mapping[str, Choice], fixed: Mapping[str, Any]) -> d
             raise SpaceError(f"{key} must be either a choice or fixed, got both: remove one of them")
     keywords = {**fixed, **searched}
     if isinstance(keywords.get("act_layer"), str):
-        keywords["act_layer"] = _activation(keywords["act_layer"])
+        keywords["act_layer"] = _resolve_activation(keywords["act_layer"])
     return keywords
 
 
-def _activation(name: str) -> Any:
+def _resolve_activation(name: str) -> Any:
     """Resolve an activation by name, since some models accept only its class."""
     try:
         return get_act_layer(name)

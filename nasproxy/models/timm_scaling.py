@@ -16,7 +16,7 @@ from torch import nn
 from nasproxy.errors import ConfigError, SpaceError
 from nasproxy.models.scaling import scale_channels, scale_repeats
 
-Knobs = Callable[[Any, float, float], dict[str, Any]]
+Scaler = Callable[[Any, float, float], dict[str, Any]]
 
 
 def create(name: str, keywords: Mapping[str, Any], *, width: float, depth: float) -> nn.Module:
@@ -34,20 +34,20 @@ def create(name: str, keywords: Mapping[str, Any], *, width: float, depth: float
         ConfigError: The model cannot be scaled in a dimension.
     """
     if width == 1 and depth == 1:
-        return _call(name, timm.create_model, name, **keywords)
-    generator = _generator(model_entrypoint(name))
+        return _build(name, timm.create_model, name, **keywords)
+    generator = _find_generator(model_entrypoint(name))
     if generator is not None:
-        scaled = _with_multipliers(name, model_entrypoint(name), generator, width, depth)
-        return _call(name, scaled, **keywords)
+        scaled = _scale_entrypoint(name, model_entrypoint(name), generator, width, depth)
+        return _build(name, scaled, **keywords)
     with torch.device("meta"):
-        full = _call(name, timm.create_model, name, **keywords)
-    for family, knobs in KNOBS.items():
+        full = _build(name, timm.create_model, name, **keywords)
+    for family, scale in SCALERS.items():
         if isinstance(full, family):
-            return _call(name, timm.create_model, name, **{**keywords, **knobs(full, width, depth)})
-    raise _no_knob(name, "width" if width != 1 else "depth")
+            return _build(name, timm.create_model, name, **{**keywords, **scale(full, width, depth)})
+    raise _make_scaling_error(name, "width" if width != 1 else "depth")
 
 
-def _call(name: str, make: Callable[..., nn.Module], *arguments: Any, **keywords: Any) -> nn.Module:
+def _build(name: str, make: Callable[..., nn.Module], *arguments: Any, **keywords: Any) -> nn.Module:
     try:
         return make(*arguments, **keywords)
     except (TypeError, ValueError, AssertionError) as error:
@@ -57,7 +57,7 @@ def _call(name: str, make: Callable[..., nn.Module], *arguments: Any, **keywords
         ) from error
 
 
-def _no_knob(name: str, dimension: str) -> ConfigError:
+def _make_scaling_error(name: str, dimension: str) -> ConfigError:
     return ConfigError(
         f"a proxy task that scales {dimension} needs a model whose {dimension} timm can change (ResNets, ConvNeXts, "
         f"vision transformers, EfficientNets, MobileNets), got {name}: set proxy.{dimension} to 1, or remove the model "
@@ -65,7 +65,7 @@ def _no_knob(name: str, dimension: str) -> ConfigError:
     )
 
 
-def _generator(entrypoint: FunctionType) -> str | None:
+def _find_generator(entrypoint: FunctionType) -> str | None:
     """Return the name of the generator function that takes the entrypoint's multipliers, or None."""
     for name in entrypoint.__code__.co_names:
         if name.startswith("_gen_"):
@@ -74,7 +74,7 @@ def _generator(entrypoint: FunctionType) -> str | None:
     return None
 
 
-def _with_multipliers(
+def _scale_entrypoint(
     name: str, entrypoint: FunctionType, generator: str, width: float, depth: float
 ) -> Callable[..., nn.Module]:
     """Copy an entrypoint with a generator that scales both multipliers, which the entrypoint hard-codes."""
@@ -84,12 +84,15 @@ def _with_multipliers(
     def scaled(*arguments: Any, **keywords: Any) -> nn.Module:
         call = signature.bind(*arguments, **keywords)
         call.apply_defaults()
-        for dimension, knob, factor in (("width", "channel_multiplier", width), ("depth", "depth_multiplier", depth)):
+        for dimension, argument, factor in (
+            ("width", "channel_multiplier", width),
+            ("depth", "depth_multiplier", depth),
+        ):
             if factor == 1:
                 continue
-            if not isinstance(call.arguments.get(knob), int | float):
-                raise _no_knob(name, dimension)
-            call.arguments[knob] *= factor
+            if not isinstance(call.arguments.get(argument), int | float):
+                raise _make_scaling_error(name, dimension)
+            call.arguments[argument] *= factor
         model: nn.Module = generate(*call.args, **call.kwargs)
         return model
 
@@ -99,27 +102,27 @@ def _with_multipliers(
     )
 
 
-def _resnet(full: Any, width: float, depth: float) -> dict[str, Any]:
+def _scale_resnet(full: Any, width: float, depth: float) -> dict[str, Any]:
     stages = [getattr(full, f"layer{n}") for n in range(1, len(full.feature_info))]
     planes = [info["num_chs"] // stage[0].expansion for info, stage in zip(full.feature_info[1:], stages, strict=True)]
-    knobs: dict[str, Any] = {
+    scaled: dict[str, Any] = {
         "layers": tuple(scale_repeats(len(stage), depth) for stage in stages),
         "channels": tuple(scale_channels(channels, width) for channels in planes),
     }
     if isinstance(full.conv1, nn.Sequential):  # a stem of one convolution always has 64 channels
         second: Any = full.conv1[3]
-        knobs["stem_width"] = scale_channels(second.out_channels, width)
-    return knobs
+        scaled["stem_width"] = scale_channels(second.out_channels, width)
+    return scaled
 
 
-def _convnext(full: Any, width: float, depth: float) -> dict[str, Any]:
+def _scale_convnext(full: Any, width: float, depth: float) -> dict[str, Any]:
     return {
         "depths": tuple(scale_repeats(len(stage.blocks), depth) for stage in full.stages),
         "dims": tuple(scale_channels(info["num_chs"], width) for info in full.feature_info),
     }
 
 
-def _vision_transformer(full: Any, width: float, depth: float) -> dict[str, Any]:
+def _scale_vision_transformer(full: Any, width: float, depth: float) -> dict[str, Any]:
     heads = full.blocks[0].attn.num_heads
     return {
         "depth": scale_repeats(len(full.blocks), depth),
@@ -127,8 +130,8 @@ def _vision_transformer(full: Any, width: float, depth: float) -> dict[str, Any]
     }
 
 
-KNOBS: Mapping[type[nn.Module], Knobs] = {
-    ResNet: _resnet,
-    ConvNeXt: _convnext,
-    VisionTransformer: _vision_transformer,
+SCALERS: Mapping[type[nn.Module], Scaler] = {
+    ResNet: _scale_resnet,
+    ConvNeXt: _scale_convnext,
+    VisionTransformer: _scale_vision_transformer,
 }

@@ -142,7 +142,7 @@ def write_table(path: Path, rows: Iterator[tuple[str, str, int, int, float, floa
         writer.writerows(rows)
 
 
-def _cost(text: str) -> float:
+def _parse_cost(text: str) -> float:
     """Parse a cost of the command line; 0, which is rejected later, for text that is no number."""
     try:
         return float(text) if text else PROXY_COST
@@ -180,7 +180,7 @@ def main() -> None:
     for text in given.proxy:
         name, _, setting = text.partition("=")
         proxies[name], _, cost = setting.partition(":")
-        costs[name] = _cost(cost)
+        costs[name] = _parse_cost(cost)
         if proxies[name] not in KINDS or not costs[name] > 0:
             parser.error(
                 f"--proxy needs NAME=KIND[:COST] with a kind of {', '.join(KINDS)} and a cost above 0, got {text}"

@@ -65,14 +65,14 @@ def train(
         step = next(step for step in trial.check_steps if step > done)
         time.sleep(check_seconds)
         if 2 * step >= trial.total_steps:
-            _go_wrong(fault, trial)
+            _fail(fault, trial)
         seconds = (step - done) * compute_step_seconds(trial.architecture, trial.proxy_task.width)
         score = compute_score(trial, step, noise, is_reversed=trial.total_steps < reversed_below)
         hooks.update_trial_training_accuracy_metric(trial.model_dir, score, done, step - 1, seconds, trial.total_steps)
         replace_text(position, json.dumps({"step": step}))
         done = step
     if done == trial.total_steps and fault in ("oom_after", "crash_after"):
-        _go_wrong(fault.removesuffix("_after"), trial)
+        _fail(fault.removesuffix("_after"), trial)
 
 
 def find_uncured(faults: str, images: int, learning_rate: float, clip_norm: float | None) -> str:
@@ -108,7 +108,7 @@ def compute_score(trial: TrialContext, step: int, noise: float, *, is_reversed: 
     )
 
 
-def _go_wrong(fault: str, trial: TrialContext) -> None:
+def _fail(fault: str, trial: TrialContext) -> None:
     marker = trial.model_dir / "died.once"
     if fault not in FAULTS:
         raise ConfigError(f"fault must be one of {FAULTS}, got {fault!r}: choose one of them")

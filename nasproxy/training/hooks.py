@@ -27,9 +27,9 @@ from nasproxy.trials.records import Check, Request
 
 ModelDir = str | os.PathLike[str]
 
-ALIVE_SECONDS = 0.5
+HEARTBEAT_SECONDS = 0.5
 """Shortest time between two heartbeats."""
-_alive_at: dict[str, float] = {}
+_heartbeat_times: dict[str, float] = {}
 """Time of this process's last heartbeat, by trial folder."""
 
 
@@ -121,9 +121,9 @@ def report_alive(model_dir: ModelDir) -> bool:
         Whether a heartbeat was written: an occasion for work that is too expensive for every batch.
     """
     name, now = os.fspath(model_dir), time.monotonic()
-    is_due = now - _alive_at.get(name, -math.inf) >= ALIVE_SECONDS
+    is_due = now - _heartbeat_times.get(name, -math.inf) >= HEARTBEAT_SECONDS
     if is_due:
-        _alive_at[name] = now
+        _heartbeat_times[name] = now
         TrialFolder(Path(name)).heartbeat.touch()
     return is_due
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from benchmarks.coverage import Family, coverage, false_acceptances, upper95
+from benchmarks.coverage import Family, compute_coverage, compute_upper95, count_false_acceptances
 from benchmarks.criteria import CRITERIA
 from helpers import cli
 from nasproxy.statistics.acceptance import Evidence, LookPlan, VerdictKind
@@ -17,7 +17,7 @@ from nasproxy.statistics.acceptance import Evidence, LookPlan, VerdictKind
 @pytest.mark.parametrize("n", [10, 20, 30])
 def test_the_stated_lower_limit_covers_at_least_95_of_100_samples_on_average(n: int) -> None:
     random = np.random.default_rng(n)
-    found = [coverage(n, tau, 4000, random) for tau in np.arange(0.3, 0.81, 0.05).tolist()]
+    found = [compute_coverage(n, tau, 4000, random) for tau in np.arange(0.3, 0.81, 0.05).tolist()]
     assert 0.95 <= np.mean(found) <= 0.98
 
 
@@ -25,7 +25,7 @@ def test_the_stated_lower_limit_covers_at_least_95_of_100_samples_on_average(n: 
 def test_the_stated_lower_limit_covers_at_every_true_tau(n: int, low: float, high: float) -> None:
     random = np.random.default_rng(n)
     for tau in (0.3, 0.4, 0.5, 0.6, 0.7, 0.8):
-        assert low <= coverage(n, tau, 8000, random) <= high, f"true tau {tau}"
+        assert low <= compute_coverage(n, tau, 8000, random) <= high, f"true tau {tau}"
 
 
 def test_no_limit_based_on_the_tau_of_ten_models_alone_covers_95_of_100_at_a_true_tau_of_080() -> None:
@@ -45,7 +45,7 @@ def test_the_default_criterion_rarely_accepts_any_of_eight_bad_proxy_tasks_at_an
     is_correlated: bool,
 ) -> None:
     family = Family(0.65, 20, looks=20, tasks=8, is_correlated=is_correlated)
-    counts = false_acceptances(family, 60, seed=1)
+    counts = count_false_acceptances(family, 60, seed=1)
     assert counts["group_sequential"] <= 5, "3 are 5 %"
     assert counts["first_crossing"] > 30, "what the default is for"
 
@@ -78,8 +78,8 @@ def test_scores_at_neighbouring_looks_are_similar_if_deviations_are_correlated()
 
 def test_the_upper_limit_is_that_of_clopper_and_pearson() -> None:
     expected = stats.binomtest(2, 50, alternative="less").proportion_ci(0.95).high
-    assert upper95(2, 50) == pytest.approx(expected)
-    assert upper95(50, 50) == 1.0
+    assert compute_upper95(2, 50) == pytest.approx(expected)
+    assert compute_upper95(50, 50) == 1.0
 
 
 def test_the_last_line_is_json() -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from benchmarks import gpu
-from benchmarks.training import chain
+from benchmarks.training import build_chain
 from helpers import cli
 
 CPU = torch.device("cpu")
@@ -39,11 +39,13 @@ def test_without_a_gpu_the_benchmark_says_so_and_exits_normally(monkeypatch: pyt
 
 
 def test_batched_seeds_end_with_the_weights_of_separate_trainings() -> None:
-    data, build = gpu.split(128, 16), partial(chain, 4, 2)
-    together = gpu.SeedsAtOnce([gpu.seeded(build, seed) for seed in range(gpu.SEEDS)], gpu.streams(data, CPU), CPU)
+    data, build = gpu.make_images(128, 16), partial(build_chain, 4, 2)
+    together = gpu.BatchedSeeds(
+        [gpu.build_seeded(build, seed) for seed in range(gpu.SEEDS)], gpu.make_batches(data, CPU), CPU
+    )
     alone = [
-        gpu.Training(gpu.seeded(build, seed), gpu.SETTINGS, batches, CPU)
-        for seed, batches in enumerate(gpu.streams(data, CPU))
+        gpu.Training(gpu.build_seeded(build, seed), gpu.SETTINGS, batches, CPU)
+        for seed, batches in enumerate(gpu.make_batches(data, CPU))
     ]
     for training in (together, *alone):
         for _ in range(5):
@@ -56,8 +58,8 @@ def test_batched_seeds_end_with_the_weights_of_separate_trainings() -> None:
 
 
 def test_transferred_batches_equal_batches_stored_on_the_device() -> None:
-    data = gpu.split(100, 16)
-    sent, resident = gpu.sent(data, 64, CPU), gpu.resident(data, gpu.SETTINGS, CPU)
+    data = gpu.make_images(100, 16)
+    transferred, stored = gpu.transfer_batches(data, 64, CPU), gpu.yield_device_batches(data, gpu.SETTINGS, CPU)
     for _ in range(3):
-        for left, right in zip(next(sent), next(resident), strict=True):
+        for left, right in zip(next(transferred), next(stored), strict=True):
             assert torch.equal(left, right)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.race import Found, Grid
+from benchmarks.race import Grid, SearchResult
 from helpers import cli
 from nasproxy.execution.backends.replay.curve_table import CurveTable, read_table
 from nasproxy.stages.proxy_search.settings import ProxySearchSettings
@@ -86,10 +86,10 @@ def test_a_later_task_is_trained_only_while_it_can_be_cheaper(table: CurveTable)
 
 
 def test_verdicts_are_the_same_if_step_or_cost_agree() -> None:
-    one = Found("a", 10, 100.0, 0.0, 0)
-    assert one.is_same_verdict(Found("b", 20, 104.0, 0.0, 0), 0.05)
-    assert not one.is_same_verdict(Found("b", 20, 110.0, 0.0, 0), 0.05)
-    assert not one.is_same_verdict(Found(None, None, None, 0.0, 0), 0.05)
+    one = SearchResult("a", 10, 100.0, 0.0, 0)
+    assert one.is_same_verdict(SearchResult("b", 20, 104.0, 0.0, 0), 0.05)
+    assert not one.is_same_verdict(SearchResult("b", 20, 110.0, 0.0, 0), 0.05)
+    assert not one.is_same_verdict(SearchResult(None, None, None, 0.0, 0), 0.05)
 
 
 def test_the_last_line_is_json_with_every_policy(path: Path) -> None:

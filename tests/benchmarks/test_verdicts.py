@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from benchmarks.verdicts import Draw, Population, geometric, judge
+from benchmarks.verdicts import Draw, Population, judge, select_geometric
 from helpers import cli
 from nasproxy.statistics.criteria.first_crossing import FirstCrossing
 from nasproxy.statistics.criteria.group_sequential import GroupSequential
@@ -100,8 +100,8 @@ def test_added_models_are_the_next_of_the_draw_up_to_thirty() -> None:
 
 
 def test_looks_are_geometric_and_distinct() -> None:
-    assert geometric(list(range(1, 101)), 3) == [0, 9, 97]
-    assert geometric([10, 20], 16) == [0, 1]
-    assert geometric(list(range(1, 51)), 8) == [0, 1, 2, 4, 8, 15, 27, 48], (
+    assert select_geometric(list(range(1, 101)), 3) == [0, 9, 97]
+    assert select_geometric([10, 20], 16) == [0, 1]
+    assert select_geometric(list(range(1, 51)), 8) == [0, 1, 2, 4, 8, 15, 27, 48], (
         "from the first check, where 1 % is before it"
     )

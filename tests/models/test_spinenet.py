@@ -122,7 +122,7 @@ def test_every_needed_block_changes_the_logits():
         first_layer = block.layers[0].conv1.weight
         assert first_layer.grad.abs().max() > 0
         for resample in block.resamples:
-            assert resample.layers[0][0].weight.grad.abs().max() > 0, "each of the two inputs counts"
+            assert resample.layers[0][0].weight.grad.abs().max() > 0, "both inputs have an effect"
 
 
 def test_a_block_that_no_output_depends_on_is_not_built():
@@ -138,7 +138,7 @@ def test_an_unused_feature_is_added_to_the_output_of_its_shape():
     loose = [(4, "residual", (0, 1)), (4, "bottleneck", (0, 1)), (6, "residual", (0, 2))]
     graph = read_graph(described([*loose, *outputs]), ["residual", "bottleneck"])
     extra = {block.level: block.extra for block in graph if block.is_output}
-    assert extra == {3: (), 4: (), 5: (), 6: (4,), 7: ()}, "2 is drawn on by 4, and 3 is of another width"
+    assert extra == {3: (), 4: (), 5: (), 6: (4,), 7: ()}, "4 uses 2, and 3 has another width"
 
 
 @pytest.mark.parametrize("side", [1, 7, 12, 20, 33, 100])

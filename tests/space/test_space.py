@@ -76,7 +76,7 @@ def test_a_mutation_differs_in_one_choice(tree, seed, data):
     new = searched.mutate(old, seed)
     assert new == searched.mutate(old, seed) == searched.canonical(new) != old
     changed = {choice_of(tree, slot) for slot in {*old} & {*new} if old[slot] != new[slot]}
-    assert len(changed) == 1, "all others are new, gone or as they were"
+    assert len(changed) == 1, "all other choices are new, removed or unchanged"
 
 
 def test_mutations_reach_the_whole_space():

@@ -13,7 +13,7 @@ from nasproxy.data import generated
 from nasproxy.data.dataset import take_split
 from nasproxy.data.image_folder import FileSplit
 from nasproxy.errors import ConfigError, DataError
-from nasproxy.trainers.image_files import DEVIATION, MEAN, ImageFiles, read_image, training_transform
+from nasproxy.trainers.image_files import DEVIATION, MEAN, ImageFiles, make_training_transform, read_image
 from nasproxy.trainers.settings import ClassifierSettings
 from nasproxy.trials.spec import Split
 
@@ -61,7 +61,7 @@ def test_batches_are_the_models_inputs(split: FileSplit) -> None:
     images, labels = next(files(split).batches(0, 1))
     assert (images.shape, images.dtype, labels.dtype) == ((8, 3, 16, 16), torch.float32, torch.int64)
     grey = Image.new("RGB", (48, 48), (100, 150, 200))
-    pixels = training_transform(plain(split).reading, 1.0)(grey)
+    pixels = make_training_transform(plain(split).reading, 1.0)(grey)
     assert pixels.unique().tolist() == [100, 150, 200]
 
 

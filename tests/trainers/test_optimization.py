@@ -78,7 +78,7 @@ def test_a_proxy_task_scales_the_settings() -> None:
     scaled = settings(shift_px=3).under(task)
     assert (scaled.weight_decay, scaled.shift_px) == (0.005, 3)
     cropped = settings(shift_px=3).under(ProxyTask(image_size=0.5, image_mode="crop"))
-    assert cropped.shift_px == 3, "a crop leaves the pixels as large as they were"
+    assert cropped.shift_px == 3, "a crop does not change the size of pixels"
 
 
 def test_a_proxy_task_scales_every_augmentation() -> None:
@@ -201,7 +201,7 @@ def test_a_batch_depends_on_its_step_only() -> None:
     random.seed(99)
     for a, b in zip(left.batch(7), right.batch(7), strict=True):
         assert torch.equal(a, b)
-    assert torch.equal(torch.rand(3), (right.batch(7), torch.rand(3))[1]), "dropout too draws by step"
+    assert torch.equal(torch.rand(3), (right.batch(7), torch.rand(3))[1]), "dropout depends on the step"
     assert not torch.equal(left.batch(7)[1], left.batch(8)[1])
     for batch, step in zip(left.batches(3, 6), (3, 4, 5), strict=True):
         assert torch.equal(batch[1], right.batch(step)[1])
@@ -339,7 +339,7 @@ def test_gradients_are_averaged_with_the_last_micro_batch_only() -> None:
     said: list[str] = []
 
     @contextmanager
-    def hold_back() -> Iterator[None]:
+    def no_sync() -> Iterator[None]:
         said.append("held")
         yield
         said.append("free")
@@ -348,9 +348,7 @@ def test_gradients_are_averaged_with_the_last_micro_batch_only() -> None:
         said.append("backward")
 
     model = nn.Sequential(nn.Flatten(), nn.Linear(16, 10))
-    optimization.add_gradients(
-        model, images().batch(0), settings(), micro_batch=2, backward=backward, hold_back=hold_back
-    )
+    optimization.add_gradients(model, images().batch(0), settings(), micro_batch=2, backward=backward, no_sync=no_sync)
     assert said == ["held", "backward", "free", "backward"]
 
 

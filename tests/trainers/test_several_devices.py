@@ -108,7 +108,7 @@ def test_a_training_on_two_devices_equals_one_on_one_device(
     two = spec(fingerprint, trainer, devices=2, micro_batch=micro_batch)
     alone, together = (finish(store, backend, each) for each in (one, two))
     assert dict(curve(together)) == pytest.approx(dict(curve(alone)), abs=1e-5)
-    assert len({score for _, score in curve(alone)}) > 1, "it learns, so that the scores tell something"
+    assert len({score for _, score in curve(alone)}) > 1, "the model learns, so that scores are informative"
     for left, right in zip(weights(store, one), weights(store, two), strict=True):
         torch.testing.assert_close(left, right, atol=1e-5, rtol=0)
 
@@ -176,7 +176,7 @@ def test_a_rank_that_fails_ends_the_trial_with_its_cause(
     status = finish(store, backend, one).status
     assert (status.state, status.cause) == (State.FAILED, cause), status
     assert message in (status.message or "")
-    assert not is_held(store.folder(one.key).lock), "no process of it is left"
+    assert not is_held(store.folder(one.key).lock), "all its processes have ended"
 
 
 @pytest.mark.gate

@@ -151,9 +151,9 @@ def test_a_trial_killed_between_checks_resumes_between_them_and_is_bit_equal(
     trained.clear()
     past, following = (4 * ((death - 1) // 4 + more) for more in (0, 1))
     assert [check.step for check in train(parts, trainer, until=past, **settings)] == list(range(4, past + 1, 4))
-    assert not trained, "nothing more was asked for"
+    assert not trained, "no further step was requested"
     train(parts, trainer, until=past + 1, **settings)
-    assert trained == list(range(death, min(following, 25) + 1)), "it goes on to a check"
+    assert trained == list(range(death, min(following, 25) + 1)), "a resumed trial trains up to a check"
     resumed = train(parts, trainer, **settings)
     assert trained == list(range(death, 26))
     assert curve(resumed) == curve(checks)
@@ -166,7 +166,7 @@ def test_a_model_that_diverges_fails_at_its_first_check(
     tmp_path: Path, trainer: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hooks.report_alive(tmp_path)
-    monkeypatch.setattr(hooks, "ALIVE_SECONDS", math.inf)  # no heartbeat is due before
+    monkeypatch.setattr(hooks, "HEARTBEAT_SECONDS", math.inf)  # no heartbeat is due before
     with pytest.raises(NonFiniteScoreError, match="got nan after step 3"):
         train(tiny_trial(tmp_path, kind=DivergedTrial), trainer)
 
@@ -254,7 +254,7 @@ def test_the_saved_weights_are_those_of_the_last_check(tmp_path: Path, trainer: 
         right = model.eval()(torch.from_numpy(data.valid_images)).argmax(1) == torch.from_numpy(data.valid_labels)
     assert float(right.float().mean()) == pytest.approx(checks[-1].score)
     is_trained = same(list(model.state_dict().values()), weights(trial))
-    assert is_trained == (smoothing == "none"), "averaged weights are others"
+    assert is_trained == (smoothing == "none"), "averaged weights differ"
 
 
 @both

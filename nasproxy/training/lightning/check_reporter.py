@@ -46,7 +46,7 @@ class CycleReporter:
         """Stop the training time, for validation or a checkpoint."""
         self._watch.pause()
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         """Resume the training time."""
         self._watch.start()
 

@@ -98,7 +98,7 @@ class TrialCallback(pl.Callback):
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stop the training time after the device has finished its work."""
         if _is_check(trainer):
-            _wait_for(trainer.strategy.root_device)
+            _synchronize(trainer.strategy.root_device)
             self._reporter.pause()
 
     def on_validation_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
@@ -116,7 +116,7 @@ class TrialCallback(pl.Callback):
         # A process killed before the checkpoint repeats the cycle; reporting the same check again has no effect.
         if trainer.should_stop or trainer.strategy.broadcast(self._timer.is_due()):
             self._save(trainer)
-        self._reporter.go_on()
+        self._reporter.resume()
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Check that the last step was validated.
@@ -146,10 +146,10 @@ class TrialCallback(pl.Callback):
     def _save_between_checks(self, trainer: pl.Trainer) -> None:
         if trainer.is_global_zero and self._loss_sum is not None:
             check_loss(float(self._loss_sum), trainer.global_step)  # a resumed process starts a new sum
-        _wait_for(trainer.strategy.root_device)
+        _synchronize(trainer.strategy.root_device)
         self._reporter.pause()
         self._save(trainer)
-        self._reporter.go_on()
+        self._reporter.resume()
 
     def _is_time_to_save(self, trainer: pl.Trainer) -> bool:
         """Return whether the last checkpoint is old enough, the same in all processes of a training."""
@@ -181,6 +181,6 @@ def _is_check(trainer: pl.Trainer) -> bool:
     return trainer.state.fn is TrainerFn.FITTING and not trainer.sanity_checking
 
 
-def _wait_for(device: torch.device) -> None:
+def _synchronize(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)

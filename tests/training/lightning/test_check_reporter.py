@@ -24,7 +24,7 @@ def test_a_cycle_is_timed_without_its_pauses(tmp_path: Path) -> None:
         clock.sleep(100.0)
         reporter.check(10 if score < 0.5 else 20, score)
         clock.sleep(100.0)
-        reporter.go_on()
+        reporter.resume()
     assert read_checks(TrialFolder(tmp_path).metrics) == (Check(10, 0.25, 3.0), Check(20, 0.5, 6.0))
 
 

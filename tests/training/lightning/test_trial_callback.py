@@ -116,7 +116,7 @@ def test_a_training_paused_inside_an_epoch_has_the_checks_of_an_uninterrupted_on
     assert [step for step, _ in curve(tmp_path / "whole")] == [4, 8, 12, 16, 20, 24, 25]
     assert curve(tmp_path / "parts") == curve(tmp_path / "whole")
     assert torch.equal(last.layer.weight, whole.layer.weight)
-    assert trained == list(range(STEPS)), "no step is trained twice, none is left out"
+    assert trained == list(range(STEPS)), "each step is trained once"
 
 
 def test_a_stop_is_honoured_at_the_next_check(tmp_path: Path) -> None:
@@ -163,7 +163,7 @@ def test_checkpoints_are_saved_after_checks_when_due_and_replaced(tmp_path: Path
     fit(tmp_path, module=Slow(), callback={"clock": clock, "checkpoint_every_seconds": 7.0})
     assert saved == [(8, 8), (16, 16), (24, 24), (25, 25)]
     assert [path.name for path in TrialFolder(tmp_path).checkpoints.iterdir()] == ["last.ckpt"]
-    assert read_checks(TrialFolder(tmp_path).metrics)[-1].train_seconds == STEPS, "saving is no training time"
+    assert read_checks(TrialFolder(tmp_path).metrics)[-1].train_seconds == STEPS, "training time excludes saving"
 
 
 @pytest.mark.parametrize(("dies_at", "where", "last_saved"), [(9, "train", 8), (11, "train", 10), (12, "check", 10)])
@@ -197,7 +197,7 @@ def test_a_killed_training_resumes_between_checks_with_its_training_time(
     with pytest.raises(KilledError):
         fit(tmp_path / "killed", module=Slow(dies=True), callback=saving)
     resumed = fit(tmp_path / "killed", module=Slow(), callback=saving)
-    assert resumed.trained == list(range(last_saved, STEPS)), "what follows the checkpoint is trained again, no more"
+    assert resumed.trained == list(range(last_saved, STEPS)), "only steps after the checkpoint are trained again"
     assert curve(tmp_path / "killed") == curve(tmp_path / "whole")
     assert read_checks(TrialFolder(tmp_path / "killed").metrics)[-1].train_seconds == STEPS
 
