@@ -90,7 +90,7 @@ def test_a_new_study_stores_its_estimate_and_compares_its_cost_with_it(tmp_path:
     estimate = read_record(folder.estimate, Estimate)
     assert estimate is not None
     results = read_results(folder, time_tolerance=0.05)
-    compared = {row["stage"]: row for row in estimate_tables.make_comparison(results).rows}
+    compared = {row["stage"]: row for row in estimate_tables.make_comparison(results, estimate).rows}
     trials = FolderTrialStore(folder.trials).keys()
     assert compared["total"]["actual_trials"] == len(trials)
     for stage in ("variance", "selection"):
