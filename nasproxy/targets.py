@@ -35,7 +35,7 @@ def build_target(name: str, node: Mapping[str, Any], **arguments: Any) -> Any:
 
     Raises:
         ConfigError: The target cannot be imported, or does not take these arguments.
-        NasproxyError: Whatever the target itself raises of ours.
+        NasproxyError: Any NasproxyError that the target raises.
     """
     check_arguments(name, node, given=arguments)
     try:
@@ -75,7 +75,7 @@ def load_target(name: str, node: Mapping[str, Any]) -> Callable[..., Any]:
 
 
 def check_arguments(name: str, node: Mapping[str, Any], given: Mapping[str, Any]) -> None:
-    """Hold a node's arguments against the target's own signature and type hints.
+    """Check a node's arguments against the target's signature and type hints.
 
     Raises:
         ConfigError: An argument is unknown, missing, or of another type than the target says.

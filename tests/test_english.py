@@ -44,7 +44,7 @@ def test_code_configuration_and_docs_are_read() -> None:
         "Makefile",
         "conf/config.yaml",
         "docs/replay.md",
-        "nasproxy/cli.py",
+        "nasproxy/cli/__init__.py",
         "trainers/command.py",
     } <= names
     assert not {name for name in names if name.startswith(("nasproxy/conf/", "nasproxy/trainers/"))}

@@ -45,10 +45,10 @@ class StudyBuilder:
         self.config = config
 
     def check(self) -> None:
-        """Build everything that can be wrong.
+        """Validate the configuration by building its objects.
 
         Raises:
-            NasproxyError: Something is.
+            NasproxyError: A value is wrong, or values do not fit together.
         """
         config = self.config
         config.variance.check()
@@ -72,7 +72,7 @@ class StudyBuilder:
         self._check_models()
 
     def _check_training(self) -> None:
-        """Refuse trainings that have no steps, or too few checks to measure what they are measured for."""
+        """Refuse trainings that have no steps, or too few checks to measure roughness."""
         config, training = self.config, self.config.training
         every = training.total_steps
         if training.check_at is None and training.check_every_steps is not None:
@@ -147,7 +147,7 @@ class StudyBuilder:
 
     @property
     def _drawn_on(self) -> int:
-        """Random architectures that selection, the reserve and the hunt for a workable model may draw on."""
+        """Random architectures that selection, added references and the variance stage may draw on."""
         added = max(0, self.config.references.max - self.selection.models)
         return max(self.selection.candidates + math.ceil(SPARE_SHARE * added), self.config.variance.max_tries)
 
@@ -225,29 +225,29 @@ class StudyBuilder:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What to know before anything starts, in lines."""
+        """Notes to print before the first trial."""
         return ()
 
     @property
     def poll_seconds(self) -> float:
-        """Seconds between two looks for new checks."""
+        """Seconds between two polls for new checks."""
         return self.config.controller.poll_seconds
 
     def open_store(self, folder: StudyFolder) -> TrialStore:
-        """Where the study's trials live.
+        """Open the store of the study's trials.
 
         Raises:
-            ConfigError: They live nowhere but in a table.
+            ConfigError: The study was replayed from a table, and its trials are not stored.
         """
         if folder.replayed.exists():
             raise ConfigError(
-                f"study {folder.path.name} was replayed from a table, and its trials stand nowhere else: add "
+                f"study {folder.path.name} was replayed from a table, and its trials are not stored: add "
                 f"backend=replay backend.table=FILE"
             )
         return FolderTrialStore(folder.trials)
 
     def open_backend(self, store: TrialStore) -> Backend:
-        """What runs the trials."""
+        """Build the backend."""
         named = list_targets([self.recipe.model, self.recipe.trainer, self.recipe.data])
         backend: Backend = build_target(
             "backend",
@@ -260,7 +260,7 @@ class StudyBuilder:
         return backend
 
     def retry_policy(self, spec: TrialSpec, causes: Sequence[Cause]) -> Retry | None:
-        """What stands in for a trial that failed by its own fault."""
+        """Return the retry of a trial that ran out of memory or diverged, if there is one."""
         return find_retry(spec, causes, self.config.failures)
 
     def devices_per_slot(self, slots: int) -> float:
@@ -277,14 +277,14 @@ class StudyBuilder:
         return float(self.config.backend.get("gpus_per_trial", 1.0))
 
     def trackers(self, folder: StudyFolder) -> list[Tracker]:
-        """Who watches besides those that are configured."""
+        """Further trackers beside the configured one."""
         return []
 
     @cached_property
     def base(self) -> dict[str, Any]:
-        """All that must stay as it is while the study lasts."""
+        """All values that must not change while the study lasts."""
         config = self.config
-        gateless = {key: value for key, value in asdict(config.variance).items() if key != "on_failure"}
+        variance_without_action = {key: value for key, value in asdict(config.variance).items() if key != "on_failure"}
         return {
             "seed": config.seed,
             "search_space": {**asdict(config.search_space), "baseline": self.space.baseline},
@@ -292,13 +292,13 @@ class StudyBuilder:
             "data": {**_plain(asdict(config.data)), "fingerprint": self._fingerprint},
             "training": {**_plain(asdict(config.training)), "accelerator": self.device_type},
             "failures": asdict(config.failures),
-            "variance": gateless,
+            "variance": variance_without_action,
             "selection": {"_target_": config.selection["_target_"], **self.selection.base},
         }
 
     @property
     def judged_by(self) -> str:
-        """The rules of the proxy search, in words."""
+        """The rules of the proxy search, as canonical JSON."""
         rules = {
             key: value
             for key, value in asdict(self.config.proxy_search).items()
@@ -327,7 +327,7 @@ class StudyBuilder:
 
 
 def _check_length(name: str, steps: int, full_steps: int) -> None:
-    """Refuse a proxy task that trains longer than what it stands for.
+    """Refuse a proxy task that trains longer than full training.
 
     Raises:
         ConfigError: It does.

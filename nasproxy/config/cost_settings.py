@@ -8,7 +8,7 @@ from nasproxy.errors import ConfigError
 
 @dataclass
 class CostSettings:
-    """What a study may be told to cost.
+    """Settings of cost estimates.
 
     Attributes:
         price_per_hour: Price of an hour of one device: a GPU, or the machine where trials run on its cores; None for
@@ -20,7 +20,7 @@ class CostSettings:
     estimate_first: bool = True
 
     def check(self) -> None:
-        """Refuse what cannot work.
+        """Check the settings.
 
         Raises:
             ConfigError: A number is out of range.

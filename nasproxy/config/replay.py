@@ -24,7 +24,7 @@ from nasproxy.trials.spec import Architecture, Split, TrialSpec
 
 
 class ReplayBuilder(StudyBuilder):
-    """The objects of a configuration whose search space, schedule and proxy tasks stand in a table."""
+    """The objects of a configuration whose search space, schedule and proxy tasks come from a table."""
 
     is_replay: ClassVar[bool] = True
 
@@ -52,7 +52,7 @@ class ReplayBuilder(StudyBuilder):
 
     @cached_property
     def variance_candidates(self) -> list[Architecture]:
-        """Architectures with seeds enough, those of the other stages first."""
+        """Architectures with enough seeds, those of the other stages first."""
         first = [str(candidate[CHOICE]) for candidate in self.candidates]
         enough = [name for name in dict.fromkeys([*first, *self._architectures]) if self._has_copies(name)]
         return [{CHOICE: name} for name in enough[: self.config.variance.max_tries]]
@@ -133,7 +133,7 @@ class ReplayBuilder(StudyBuilder):
         if replay.reference in replay.proxies and _most_seeds(replay, self._architectures) == 1:
             yield (
                 f"proxy {replay.reference!r} is the reference itself, and the table has one seed of it: each training "
-                f"is compared with its own end, which flatters"
+                f"is compared with its own end, which biases tau upwards"
             )
 
 
@@ -184,7 +184,7 @@ def _refuse_choices(config: Config, replay: ReplayBackend) -> None:
         name = next((name for name, value in values.items() if value not in (None, {})), None)
         if name is not None:
             raise ConfigError(
-                f"{group}.{name} must be left alone where a table says what was trained, got {values[name]!r}: choose "
+                f"{group}.{name} cannot be set with backend=replay, got {values[name]!r}: choose "
                 f"among the table's proxies ({', '.join(replay.table.check_steps)}) with backend.proxies=[...]"
             )
 

@@ -29,7 +29,7 @@ DAY_SECONDS = 86_400.0
 
 
 class StageName(Enum):
-    """One thing that a job does."""
+    """A stage or action of a job."""
 
     measure_variance = "measure_variance"
     select_models = "select_models"
@@ -49,7 +49,7 @@ class Balance(Enum):
 
 
 class Accelerator(Enum):
-    """What trains."""
+    """The type of device that trains."""
 
     auto = "auto"
     cpu = "cpu"
@@ -134,7 +134,7 @@ class TrainingConfig:
 
 @dataclass
 class ControllerConfig:
-    """How the loop runs."""
+    """Settings of the controller's loop."""
 
     poll_seconds: float = 0.25
     grace_seconds: float = 10.0

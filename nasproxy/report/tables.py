@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from nasproxy.cost import vertex_comparison as cloud_tool_costs
+from nasproxy.cost import vertex_comparison
 from nasproxy.cost.account import Cost, count_stage_costs, measure_train_saving, measure_wall_saving, sum_train_seconds
 from nasproxy.report import wording
 from nasproxy.report.search_prediction import TOP, SearchPrediction
@@ -128,7 +128,7 @@ def make_not_chosen(results: StudyResults) -> Table:
 
 def make_vertex_comparison(results: StudyResults) -> Table:
     """Compare this study's cost with that of Vertex AI NAS, as it is and with its two faults fixed."""
-    rows = [_make_comparison_row(row) for row in cloud_tool_costs.compare_with_vertex(results)]
+    rows = [_make_comparison_row(row) for row in vertex_comparison.compare_with_vertex(results)]
     ways = {"study": "this study", "as_it_is": "Vertex AI NAS as it is", "corrected": "Vertex AI NAS, faults fixed"}
     columns = [
         Column("stage", lambda row: row["stage"], is_number=False),
@@ -328,11 +328,11 @@ def _make_not_chosen_row(results: StudyResults, task: TaskState) -> Row:
     }
 
 
-def _make_comparison_row(row: cloud_tool_costs.StageComparison) -> Row:
+def _make_comparison_row(row: vertex_comparison.StageComparison) -> Row:
     return {
         "stage": row.stage,
         "proxy_task": row.task,
-        **{way: None if (effort := getattr(row, way)) is None else asdict(effort) for way in cloud_tool_costs.WAYS},
+        **{way: None if (effort := getattr(row, way)) is None else asdict(effort) for way in vertex_comparison.WAYS},
     }
 
 

@@ -79,7 +79,7 @@ def test_another_table_is_refused_for_a_study_that_is_begun(table: Path, tmp_pat
         ("backend.table=nowhere.csv", "backend.table needs a file with a table of learning curves, got nowhere.csv"),
         ("backend.direction=up", "backend.direction"),
         ("backend.proxies=[third]", "backend.proxies must list proxies of the table"),
-        ("training.check_at=[1,2]", "training.check_at must be left alone where a table says what was trained"),
+        ("training.check_at=[1,2]", "training.check_at cannot be set with backend=replay"),
     ],
 )
 def test_what_cannot_be_replayed_is_refused_in_one_line(
