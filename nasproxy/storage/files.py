@@ -69,10 +69,10 @@ def read_record(path: Path, kind: type[Record]) -> Record | None:
 
 
 def read_schema(path: Path) -> int | None:
-    """Read the schema version of a record; None where there is no file, or none that says so."""
+    """Read the schema version of a record; None where it cannot be read, which reading the record explains."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+    except (OSError, ValueError):
         return None
     schema = content.get("schema") if isinstance(content, dict) else None
     return schema if isinstance(schema, int) else None
