@@ -102,10 +102,10 @@ def test_a_thread_may_run_a_job(replay: list[str]) -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["trainr=1"], "Key 'trainr' not in 'Config'"),
-        (["proxy=nosuch"], "Could not find 'proxy/nosuch'"),
-        (["training.total_steps=many"], "'many' of type 'str' could not be converted to Integer"),
-        (["proxy=data25,data50"], "Ambiguous value"),
+        (["trainr=1"], r"the configuration has no trainr: did you mean trainer\?"),
+        (["proxy=nosuch"], "proxy has no choice 'nosuch': choose among"),
+        (["training.total_steps=many"], "training.total_steps must be a whole number, got 'many'"),
+        (["proxy=data25,data50"], "proxy must be one value, got data25,data50"),
         (["-m", "proxy=data25,data50"], r"got '-m', a flag of the command: .* only the command runs a sweep"),
         (["proxy.data_fraction=50"], r"must lie in \(0, 1\], got 50: give a fraction"),
         (["data=image_folder"], "data.loader.root must be given"),
