@@ -42,7 +42,7 @@ def test_a_config_folder_adds_choices_and_its_parent_is_searched_for_modules(tmp
     write(folder / "proxy" / "mine.yaml", "# @package proxy\nwidth: 0.3")
     assert compose_config(["proxy=mine"], config_dir=folder).proxy.tasks == [{"name": "mine", "width": 0.3}]
     assert sys.path[:2] == [str(Path.cwd()), str(folder.parent)]
-    with pytest.raises(ConfigError, match="Could not find 'proxy/mine'"):
+    with pytest.raises(ConfigError, match="proxy has no choice 'mine'"):
         compose_config(["proxy=mine"])
 
 
