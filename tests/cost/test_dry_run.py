@@ -53,7 +53,7 @@ def test_a_trial_that_cannot_be_timed_is_reported_and_the_rest_is_estimated(tmp_
             "did not (crash",
         ),
         (["cost.price_per_hour=-1"], "cost.price_per_hour must be at least 0, got -1"),
-        (["cost.price_per_hour=cheap"], "could not be converted to Float"),
+        (["cost.price_per_hour=cheap"], "cost.price_per_hour must be a number or null, got 'cheap'"),
         (["job=report"], "dry_run needs a job that trains, got job=report"),
         (["-m", "proxy=data25,data50"], "dry_run estimates one job, got a sweep"),
         (["backend=replay", "backend.table=TABLE"], "got backend=replay, which trains nothing"),
