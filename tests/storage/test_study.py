@@ -95,7 +95,7 @@ def test_a_record_without_a_schema_is_corrupt(tmp_path: Path, schema: object) ->
     create_study(tmp_path)
     rewrite_schema(tmp_path / "one" / "study.json", schema)
     with (
-        pytest.raises(CorruptFileError, match=r"study.json cannot be read: it is no record of schema"),
+        pytest.raises(CorruptFileError, match=r"study.json cannot be read: it is not a record of schema"),
         open_study(tmp_path, "one", BASE, is_shared=False),
     ):
         pass
