@@ -78,7 +78,6 @@ def program(*overrides: str, options: Sequence[str] = (), ignores: bool = False)
     [
         "nasproxy.cli",
         "omegaconf",
-        "nasproxy.errors",
         "nasproxy.config",
         "nasproxy.cli.hydra_app",
         "scipy",
