@@ -115,7 +115,7 @@ def _check_type(path: str, value: Any, hint: Any) -> None:
     except ValidationError as error:
         is_literal = typing.get_origin(hint) is typing.Literal
         words = " | ".join(map(str, typing.get_args(hint))) if is_literal else str(hint).replace("typing.", "")
-        wanted = words if is_literal else getattr(hint, "__name__", words)
+        wanted = hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else words
         is_number = hint in (str, str | None) and isinstance(value, bool | int | float)
         advice = f"quote it, as in '{path}=\"VALUE\"'" if is_number else error.errors()[0]["msg"]
         raise ConfigError(f"{path} must be {wanted}, got {value!r}: {advice}") from None
