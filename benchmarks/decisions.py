@@ -34,7 +34,7 @@ from nasproxy.statistics.acceptance import LookPlan
 from nasproxy.statistics.criteria.group_sequential import GroupSequential
 from nasproxy.storage.trial_stores import MemoryTrialStore
 from nasproxy.testing import curves
-from nasproxy.tracking.tracker import Silent
+from nasproxy.tracking.tracker import NullTracker
 from nasproxy.trials.records import TrialRecord
 from nasproxy.trials.spec import Recipe
 
@@ -51,7 +51,7 @@ class Study:
         self.backend = ReplayBackend(self.store, curves=table, slots=slots)
         self.recipe = Recipe({}, self.backend.trainer, {}, table.fingerprint, steps[-1], steps[-1], check_at=steps)
         poll = self.backend.look_seconds
-        self.runtime = runner.Runtime(self.store, self.backend, Silent(study=folder), poll_seconds=poll)
+        self.runtime = runner.Runtime(self.store, self.backend, NullTracker(study=folder), poll_seconds=poll)
 
     def select(self) -> tuple[Reference, ...]:
         """Select the reference models."""

@@ -34,7 +34,7 @@ from nasproxy.stages.references.candidate_pool import CandidatePool
 from nasproxy.stages.references.state import Reference
 from nasproxy.statistics.acceptance import Criterion
 from nasproxy.storage.trial_stores import MemoryTrialStore
-from nasproxy.tracking.tracker import Silent
+from nasproxy.tracking.tracker import NullTracker
 from nasproxy.trials.spec import Recipe
 
 WAYS = ("race", "best_order", "mean_order", "worst_order", "no_early_stop")
@@ -92,7 +92,7 @@ class Grid:
         with tempfile.TemporaryDirectory() as folder:
             stage = self._make_stage(backend, ProxySearchSettings(**settings), Path(folder) / "tasks")
             runtime = runner.Runtime(
-                store, backend, Silent(study=Path(folder)), poll_seconds=self._compute_poll_seconds(proxies)
+                store, backend, NullTracker(study=Path(folder)), poll_seconds=self._compute_poll_seconds(proxies)
             )
             state = runner.run_stage(stage, runtime)
         return _make_result(state, store)

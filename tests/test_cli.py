@@ -291,7 +291,7 @@ def test_a_job_of_a_sweep_confirms_the_studys_best_if_it_is_its_own(tmp_path: Pa
     code, output = cli.run(*sweep, folder=tmp_path)
     assert code == 0, output
     folder = StudyFolder(tmp_path / "debug")
-    best = find_best_task(read_tasks(folder.proxy_tasks), read_rules(folder.proxy_tasks), time_tolerance=0.05)
+    best = find_best_task(read_tasks(folder.proxy_tasks), read_rules(folder.proxy_tasks).judged_by, time_tolerance=0.05)
     assert best is not None
     confirmed = {state.task: state for state in read_confirmations(folder.confirmation)}
     assert confirmed[best.name].outcome is ConfirmationOutcome.STANDS

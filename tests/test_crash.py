@@ -53,7 +53,7 @@ def decisions(folder: Path) -> dict[str, object]:
     selected = read_record(lies.selection / "state.json", SelectionState)
     assert selected is not None
     tasks = read_tasks(lies.proxy_tasks)
-    best = find_best_task(tasks, read_rules(lies.proxy_tasks), time_tolerance=0.05)
+    best = find_best_task(tasks, read_rules(lies.proxy_tasks).judged_by, time_tolerance=0.05)
     return {
         "iterations": selected.iterations,
         "references": [(reference.key, reference.score) for reference in selected.references or ()],

@@ -27,7 +27,7 @@ def embedded(tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
 def test_it_picks_a_proxy_task_that_is_cheaper_with_all_costs_counted(embedded: StudyFolder) -> None:
     tasks = read_tasks(embedded.proxy_tasks)
     assert len(tasks) >= 6
-    best = find_best_task(tasks, read_rules(embedded.proxy_tasks), time_tolerance=0.05)
+    best = find_best_task(tasks, read_rules(embedded.proxy_tasks).judged_by, time_tolerance=0.05)
     assert best is not None
     store = FolderTrialStore(embedded.trials)
     selected = read_record(embedded.selection / "state.json", SelectionState)

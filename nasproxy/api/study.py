@@ -124,7 +124,7 @@ def read_study(folder: StudyFolder, store: TrialStore | None = None) -> LoadedSt
     Raises:
         CorruptFileError: A file of the study cannot be read.
     """
-    rules: Mapping[str, float] = read_settings(read_rules(folder.proxy_tasks))
+    rules: Mapping[str, float] = read_settings(read_rules(folder.proxy_tasks).judged_by)
     tolerance = rules.get("time_tolerance", ProxySearchSettings.time_tolerance)
     return LoadedStudy(folder.path, read_results(folder, time_tolerance=tolerance, store=store))
 

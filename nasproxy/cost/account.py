@@ -83,7 +83,7 @@ def count_stage_costs(results: StudyResults) -> dict[tuple[Purpose, str | None],
     """Compute the cost by stage and proxy task; a trial counts for the purpose for which it was first trained."""
     grouped: dict[tuple[Purpose, str | None], list[Trial]] = {}
     for trial in results.trials.values():
-        grouped.setdefault((trial.stage, trial.task), []).append(trial)
+        grouped.setdefault((trial.purpose, trial.task), []).append(trial)
     order = list(Purpose)
     stages = sorted(grouped, key=lambda stage: (order.index(stage[0]), stage[1] or ""))
     return {stage: Cost.of(grouped[stage]) for stage in stages}

@@ -76,7 +76,7 @@ def score_samples(
         ConfigError: The data cannot be loaded.
     """
     with _open_temporary_study(design) as (folder, backend):
-        scores_by_architecture = measure_zero_costs(design, backend, folder, architectures)
+        scores_by_architecture = add_zero_costs(design, backend, folder, architectures)
         scores = [scores_by_architecture.of(architecture) for architecture in architectures]
         if all(scores):
             return scores, None
@@ -116,12 +116,12 @@ def estimate_study(
     """
 
     def score(architectures: Sequence[Architecture]) -> ZeroCostScores:
-        return measure_zero_costs(design, backend, folder, architectures)
+        return add_zero_costs(design, backend, folder, architectures)
 
     return forecast_costs(design, backend, design.open_backend, score, steps)
 
 
-def measure_zero_costs(
+def add_zero_costs(
     design: StudyBuilder, backend: Backend, folder: StudyFolder, architectures: Sequence[Architecture]
 ) -> ZeroCostScores:
     """Compute and store zero-cost scores of models that the study has not scored before; returns all scores."""

@@ -1,4 +1,4 @@
-"""Compute what the same study would have cost with the cloud tool, from the seconds that this study measured.
+"""Compute what the same study would have cost with Vertex AI NAS, from the seconds that this study measured.
 
 Computed twice: for the tool as it is, whose resume restores weights only and whose stop message is never written, and
 for the tool with both faults fixed. Uses its published constants and this study's trainings; the tool was not run.
@@ -21,7 +21,7 @@ from nasproxy.statistics.spread import selection_cost
 from nasproxy.trials.records import TrialRecord
 
 VARIANCE_SEEDS = 5
-"""Trainings of the cloud tool's variance measurement."""
+"""Trainings of Vertex AI NAS's variance measurement."""
 WAYS = ("study", "as_it_is", "corrected")
 
 
@@ -52,8 +52,8 @@ class StageComparison:
         stage: Name of the stage.
         task: Name of the proxy task; None for other stages.
         study: Cost in this study.
-        as_it_is: Cost with the cloud tool.
-        corrected: Cost with the cloud tool if its two faults were fixed.
+        as_it_is: Cost with Vertex AI NAS.
+        corrected: Cost with Vertex AI NAS if its two faults were fixed.
     """
 
     stage: str

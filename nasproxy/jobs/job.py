@@ -295,7 +295,7 @@ class Job:
         """Compute the zero-cost scores of reference models that have none."""
         with self.study.hold_stage("zero_cost"):
             architectures = [model.architecture for model in models]
-            dry_run.measure_zero_costs(self.design, self._backend, self.study.folder, architectures)
+            dry_run.add_zero_costs(self.design, self._backend, self.study.folder, architectures)
 
     def _refuse_unreachable_target(self) -> None:
         ceiling, target = self.ceiling, self.design.criterion.target

@@ -20,7 +20,7 @@ FEW_MODELS = 20
 
 
 def warn_of_vertex_practice(results: StudyResults) -> Remark | None:
-    """Warn if the study follows the cloud tool in all of selection, criterion and order of tasks; else return None."""
+    """Warn if the study follows Vertex AI NAS in all of selection, criterion and order of tasks; else return None."""
     judged = [task for task in results.tasks.values() if task.judged_by == results.judged_by]
     follows_vertex = results.is_spread and results.policy == "sequential" and any(map(is_first_crossing, judged))
     if not follows_vertex:
@@ -144,7 +144,7 @@ def _remark_on_spread() -> Remark:
 
 def _remark_on_sequential_policy(results: StudyResults, best: TaskState) -> Remark:
     before = {task.name for task in results.tasks.values() if task.number < best.number}
-    proxies = [trial for trial in results.trials.values() if trial.stage is Purpose.PROXY_SEARCH]
+    proxies = [trial for trial in results.trials.values() if trial.purpose is Purpose.PROXY_SEARCH]
     spent, early = Cost.of(proxies), Cost.of([trial for trial in proxies if trial.task in before])
     where = (
         f"{wording.format_duration(early.train_seconds)} of {wording.format_duration(spent.train_seconds)} of "

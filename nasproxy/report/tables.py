@@ -186,11 +186,11 @@ def make_schedules(results: StudyResults) -> Table:
     curves = [] if results.schedules is None else list(results.schedules.curves)
     rows: list[Row] = [asdict(curve) for curve in curves]
     never = float("inf")
-    rows.sort(key=lambda row: (row["score"] is None, never if row["smoothness"] is None else row["smoothness"]))
+    rows.sort(key=lambda row: (row["score"] is None, never if row["roughness"] is None else row["roughness"]))
     columns = [
         Column("schedule", lambda row: row["schedule"], is_number=False),
         Column("weight averaging", lambda row: row["smoothing"], is_number=False),
-        Column("roughness", lambda row: wording.format_number(row["smoothness"], 3)),
+        Column("roughness", lambda row: wording.format_number(row["roughness"], 3)),
         Column("final score", lambda row: "failed" if row["score"] is None else wording.format_number(row["score"])),
         Column("trial", lambda row: row["key"], is_number=False),
     ]
@@ -220,7 +220,7 @@ def make_costs(results: StudyResults) -> Table:
 def make_trials(results: StudyResults) -> Table:
     """Tabulate all trials, including failed ones, by stage and score; trials without a score come last."""
     order = list(Purpose)
-    ranked = sorted(results.trials.items(), key=lambda item: _sort_key(order.index(item[1].stage), item[1]))
+    ranked = sorted(results.trials.items(), key=lambda item: _sort_key(order.index(item[1].purpose), item[1]))
     rows = [_make_trial_row(key, trial) for key, trial in ranked]
     has_micro_batches = any(row["micro_batch"] is not None for row in rows)
     columns = [
@@ -370,7 +370,7 @@ def _make_trial_row(key: str, trial: Trial) -> Row:
     by = record.retries[0] if record.retries else None
     return {
         "trial": key,
-        "stage": trial.stage.value,
+        "stage": trial.purpose.value,
         "proxy_task": trial.task,
         "architecture": wording.format_architecture(trial.spec.architecture),
         "seed": trial.spec.seed,

@@ -47,7 +47,7 @@ def get_outcome(results: StudyResults, task: TaskState) -> TaskOutcome:
         return TaskOutcome.RUNNING
     if task.is_accepted:
         return TaskOutcome.ACCEPTED
-    is_inconclusive = task.verdict is not None and task.verdict.kind is VerdictKind.UNDECIDED
+    is_inconclusive = task.verdict is not None and task.verdict.kind is VerdictKind.INCONCLUSIVE
     return ENDED.get(task.stopping_state, TaskOutcome.INCONCLUSIVE if is_inconclusive else TaskOutcome.REJECTED)
 
 

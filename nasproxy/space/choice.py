@@ -37,13 +37,13 @@ class OneOf:
     def __str__(self) -> str:
         return f"one of {list(self.values)}"
 
-    def names(self, path: str) -> tuple[str, ...]:
+    def list_names(self, path: str) -> tuple[str, ...]:
         """Return the path of the single slot, which is that of the choice."""
         return (path,)
 
     def admit(self, picked: Sequence[object]) -> Picked | None:
         """Return the value as declared; None if it is not one of the values."""
-        place = self._place(picked[0])
+        place = self._find_place(picked[0])
         return None if place is None else (self.values[place],)
 
     def unrank(self, rank: int) -> Picked:
@@ -59,7 +59,7 @@ class OneOf:
         other = generator.randrange(self.size - 1)
         return self.unrank(other + (other >= self.rank(picked)))
 
-    def _place(self, value: object) -> int | None:
+    def _find_place(self, value: object) -> int | None:
         return self._places.get(identify(value)) if isinstance(value, bool | int | float | str) else None
 
     @cached_property
@@ -94,47 +94,50 @@ class ManyOf:
     @cached_property
     def size(self) -> int:
         """Number of ways that differ in their values."""
-        return sum(ways for _, ways in self._next(()))
+        return sum(ways for _, ways in self._list_next(()))
 
     def __str__(self) -> str:
         which = f"{self.k} entries" if self.is_distinct else f"{self.k} values, each as often as you like,"
         return f"{which} of {list(self.values)} in {'declared' if self.is_sorted else 'any'} order"
 
-    def names(self, path: str) -> tuple[str, ...]:
+    def list_names(self, path: str) -> tuple[str, ...]:
         """Return the paths of the slots, numbered from 0."""
         return tuple(f"{path}.{slot}" for slot in range(self.k))
 
     def admit(self, picked: Sequence[object]) -> Picked | None:
         """Return the values as declared, in declared order if `is_sorted`; None if the combination is invalid."""
         known = [self._places.get(identify(value)) for value in picked if isinstance(value, bool | int | float | str)]
-        places = self._order(place for place in known if place is not None)
-        return self._values(places) if len(places) == self.k and self._fits(places) else None
+        places = self._sort_places(place for place in known if place is not None)
+        return self._pick_values(places) if len(places) == self.k and self._fits(places) else None
 
     def unrank(self, rank: int) -> Picked:
         """Return the values of a rank; the last slot varies fastest."""
         places: list[int] = []
         for _ in range(self.k):
-            for place, ways in self._next(places):
+            for place, ways in self._list_next(places):
                 if rank < ways:
                     places.append(place)
                     break
                 rank -= ways
-        return self._values(places)
+        return self._pick_values(places)
 
     def rank(self, picked: Picked) -> int:
         """Return the rank of values, the inverse of `unrank`."""
         places = [self._places[identify(value)] for value in picked]
         return sum(
-            ways for slot, chosen in enumerate(places) for place, ways in self._next(places[:slot]) if place < chosen
+            ways
+            for slot, chosen in enumerate(places)
+            for place, ways in self._list_next(places[:slot])
+            if place < chosen
         )
 
     def vary(self, picked: Picked, generator: random.Random) -> Picked:
         """Draw a neighbour uniformly: one slot with another value, or two slots with swapped values."""
         places = tuple(self._places[identify(value)] for value in picked)
-        near = {self._order(moved) for moved in self._moved(places)} - {places}
-        return self._values(generator.choice(sorted(moved for moved in near if self._fits(moved))))
+        near = {self._sort_places(moved) for moved in self._generate_moves(places)} - {places}
+        return self._pick_values(generator.choice(sorted(moved for moved in near if self._fits(moved))))
 
-    def _moved(self, places: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    def _generate_moves(self, places: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
         for slot in range(self.k):
             yield from ((*places[:slot], place, *places[slot + 1 :]) for place in range(len(self._copies)))
             for other in range(slot):
@@ -142,7 +145,7 @@ class ManyOf:
                 swapped[slot], swapped[other] = places[other], places[slot]
                 yield tuple(swapped)
 
-    def _next(self, places: Sequence[int]) -> Iterator[tuple[int, int]]:
+    def _list_next(self, places: Sequence[int]) -> Iterator[tuple[int, int]]:
         """Yield the options of the next slot, each with the number of ways to fill the remaining slots."""
         n, rest = len(self._copies), self.k - len(places) - 1
         if self.is_distinct and self.is_sorted:
@@ -151,7 +154,7 @@ class ManyOf:
         elif self.is_distinct:
             used = Counter(places)
             left = [copies - used[place] for place, copies in enumerate(self._copies)]
-            ways = {copies: count_arrangements(_one_less(left, copies), rest) for copies in set(left) if copies}
+            ways = {copies: count_arrangements(_remove_one(left, copies), rest) for copies in set(left) if copies}
             yield from ((place, ways[copies]) for place, copies in enumerate(left) if copies)
         elif self.is_sorted:
             first = places[-1] if places else 0
@@ -162,10 +165,10 @@ class ManyOf:
     def _fits(self, places: Sequence[int]) -> bool:
         return not self.is_distinct or all(n <= self._copies[place] for place, n in Counter(places).items())
 
-    def _order(self, places: Iterable[int]) -> tuple[int, ...]:
+    def _sort_places(self, places: Iterable[int]) -> tuple[int, ...]:
         return tuple(sorted(places) if self.is_sorted else places)
 
-    def _values(self, places: Iterable[int]) -> Picked:
+    def _pick_values(self, places: Iterable[int]) -> Picked:
         return tuple(self._different[place] for place in places)
 
     @cached_property
@@ -207,7 +210,7 @@ def count_arrangements(copies: tuple[int, ...], length: int) -> int:
     return ways[length]
 
 
-def _one_less(copies: Sequence[int], number: int) -> tuple[int, ...]:
+def _remove_one(copies: Sequence[int], number: int) -> tuple[int, ...]:
     """Return the sorted multiplicities after removing one copy of an item with multiplicity `number`."""
     left = sorted(each for each in copies if each)
     left.remove(number)
@@ -253,7 +256,7 @@ class Decision:
     @cached_property
     def slots(self) -> tuple[str, ...]:
         """Paths of the values in an architecture."""
-        return self.options.names(self.path)
+        return self.options.list_names(self.path)
 
     def exists(self, architecture: Mapping[str, Choice]) -> bool:
         """Return whether the choice exists, given the choices before it."""

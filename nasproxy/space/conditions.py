@@ -21,68 +21,70 @@ def resolve_conditions(space: str, tree: Group) -> tuple[Decision, ...]:
         SpaceError: A condition refers to something that a choice cannot depend on.
     """
     resolver = _Resolver(space, tree)
-    return tuple(Decision(path, leaf.options, resolver.conditions(path, whens)) for path, leaf, whens in _leaves(tree))
+    return tuple(
+        Decision(path, leaf.options, resolver.list_conditions(path, whens)) for path, leaf, whens in _list_leaves(tree)
+    )
 
 
 class _Resolver:
     def __init__(self, space: str, tree: Group) -> None:
         self._space = space
-        self._options = {path: leaf.options for path, leaf, _ in _leaves(tree)}
+        self._options = {path: leaf.options for path, leaf, _ in _list_leaves(tree)}
         self._order = {path: place for place, path in enumerate(self._options)}
-        self._slots = {slot: path for path, options in self._options.items() for slot in options.names(path)}
-        self._groups = set(_groups(tree))
+        self._slots = {slot: path for path, options in self._options.items() for slot in options.list_names(path)}
+        self._groups = set(_list_groups(tree))
 
-    def conditions(self, path: str, whens: Sequence[Scoped]) -> tuple[Condition, ...]:
+    def list_conditions(self, path: str, whens: Sequence[Scoped]) -> tuple[Condition, ...]:
         """Resolve the conditions of a choice, from the `when` of its groups and its own."""
         found: dict[str, Picked] = {}
         for scope, when in whens:
             for name, values in when.items():
-                other = self._find(path, scope, name)
-                self._check(path, other, values)
-                found[other] = _both(found[other], values) if other in found else values
+                other = self._find_choice(path, scope, name)
+                self._check_values(path, other, values)
+                found[other] = _intersect(found[other], values) if other in found else values
                 if not found[other]:
-                    raise self._error(path, f"has conditions on {other!r} that never hold together: change one")
+                    raise self._make_error(path, f"has conditions on {other!r} that never hold together: change one")
         return tuple(Condition(other, values) for other, values in found.items())
 
-    def _find(self, path: str, scope: str, name: str) -> str:
-        candidates = [join_path(around, name) for around in _outward(scope)]
+    def _find_choice(self, path: str, scope: str, name: str) -> str:
+        candidates = [join_path(around, name) for around in _list_scopes(scope)]
         for candidate in candidates:
             if candidate in self._options or candidate in self._slots:
                 return self._slots.get(candidate, candidate)
         if any(candidate in self._groups for candidate in candidates):
-            raise self._error(path, f"has a condition on {name!r}, which is a group: name one of its choices")
-        raise self._error(
+            raise self._make_error(path, f"has a condition on {name!r}, which is a group: name one of its choices")
+        raise self._make_error(
             path, f"has a condition on {name!r}, which neither its group nor one around it has: correct it"
         )
 
-    def _check(self, path: str, other: str, values: Picked) -> None:
+    def _check_values(self, path: str, other: str, values: Picked) -> None:
         options = self._options[other]
         if not isinstance(options, OneOf):
-            raise self._error(
+            raise self._make_error(
                 path,
                 f"has a condition on {other!r}, which chooses several: add a choice of one value before both, and let "
-                f"both hang on that",
+                f"both depend on that",
             )
         if self._order[other] >= self._order[path]:
-            raise self._error(path, f"has a condition on something later, {other!r}: declare that one before it")
+            raise self._make_error(path, f"has a condition on something later, {other!r}: declare that one before it")
         strange = [value for value in values if options.admit([value]) is None]
         if strange:
-            raise self._error(
+            raise self._make_error(
                 path,
                 f"has a condition on {other!r} being {strange[0]!r}, which is not among its values "
                 f"{list(options.values)}: correct it",
             )
 
-    def _error(self, path: str, why: str) -> SpaceError:
+    def _make_error(self, path: str, why: str) -> SpaceError:
         return SpaceError(f"choice {path!r} of {self._space!r} {why}")
 
 
-def _both(some: Picked, others: Picked) -> Picked:
+def _intersect(some: Picked, others: Picked) -> Picked:
     known = set(map(identify, others))
     return tuple(value for value in some if identify(value) in known)
 
 
-def _outward(path: str) -> Iterator[str]:
+def _list_scopes(path: str) -> Iterator[str]:
     """Yield the paths of a group and of the groups around it."""
     while path:
         yield path
@@ -90,7 +92,7 @@ def _outward(path: str) -> Iterator[str]:
     yield ""
 
 
-def _leaves(
+def _list_leaves(
     node: Node, path: str = "", whens: tuple[Scoped, ...] = ()
 ) -> Iterator[tuple[str, Leaf, tuple[Scoped, ...]]]:
     """Yield the choices in order, each with the `when` of its groups and its own."""
@@ -100,11 +102,11 @@ def _leaves(
         yield path, node, own
         return
     for name, member in node.members.items():
-        yield from _leaves(member, join_path(path, name), own)
+        yield from _list_leaves(member, join_path(path, name), own)
 
 
-def _groups(node: Node, path: str = "") -> Iterator[str]:
+def _list_groups(node: Node, path: str = "") -> Iterator[str]:
     if isinstance(node, Group):
         yield path
         for name, member in node.members.items():
-            yield from _groups(member, join_path(path, name))
+            yield from _list_groups(member, join_path(path, name))

@@ -41,11 +41,11 @@ class _Step:
     def exists(self, state: State) -> bool:
         return all(state[place] in kinds for place, kinds in self.tests)
 
-    def after(self, state: State, kind: int) -> State:
+    def advance(self, state: State, kind: int) -> State:
         everything = (*state, kind)
         return tuple(everything[place] for place in self.kept)
 
-    def ways(self, state: State) -> Mapping[int, int]:
+    def count_ways(self, state: State) -> Mapping[int, int]:
         """Count the values of each kind."""
         if not self.exists(state):
             return {self.absent: 1}
@@ -68,8 +68,8 @@ class Enumeration:
         Raises:
             SpaceError: A choice can never exist, or conditions depend on too many choices at once.
         """
-        self._steps = _steps(decisions)
-        self._counts = self._count(self._reach())
+        self._steps = _make_steps(decisions)
+        self._counts = self._count_architectures(self._find_reachable())
         self._ends: dict[tuple[int, State], list[int]] = {}
         self.size = self._counts[0][()]
 
@@ -81,14 +81,14 @@ class Enumeration:
             kind = step.absent
             if step.exists(state):
                 if step.kinds:
-                    ends = self._ends_of(i, state)
+                    ends = self._list_ends(i, state)
                     rank = bisect_right(ends, index)
                     index -= ends[rank - 1] if rank else 0
                     kind = step.kinds[rank]
                 else:
-                    rank, index = divmod(index, self._counts[i + 1][step.after(state, kind)])
+                    rank, index = divmod(index, self._counts[i + 1][step.advance(state, kind)])
                 architecture.update(zip(step.decision.slots, step.decision.options.unrank(rank), strict=True))
-            state = step.after(state, kind)
+            state = step.advance(state, kind)
         return architecture
 
     def index(self, architecture: Mapping[str, Choice]) -> int:
@@ -100,21 +100,21 @@ class Enumeration:
             if step.exists(state):
                 rank = step.decision.options.rank(tuple(architecture[slot] for slot in step.decision.slots))
                 if step.kinds:
-                    index += self._ends_of(i, state)[rank - 1] if rank else 0
+                    index += self._list_ends(i, state)[rank - 1] if rank else 0
                     kind = step.kinds[rank]
                 else:
-                    index += rank * self._counts[i + 1][step.after(state, kind)]
-            state = step.after(state, kind)
+                    index += rank * self._counts[i + 1][step.advance(state, kind)]
+            state = step.advance(state, kind)
         return index
 
-    def _ends_of(self, i: int, state: State) -> list[int]:
+    def _list_ends(self, i: int, state: State) -> list[int]:
         """Return the cumulative numbers of architectures by value of the choice, given the state."""
         if (i, state) not in self._ends:
             step, after = self._steps[i], self._counts[i + 1]
-            self._ends[i, state] = list(accumulate(after[step.after(state, kind)] for kind in step.kinds))
+            self._ends[i, state] = list(accumulate(after[step.advance(state, kind)] for kind in step.kinds))
         return self._ends[i, state]
 
-    def _reach(self) -> list[set[State]]:
+    def _find_reachable(self) -> list[set[State]]:
         """Find the reachable states before each choice and after the last."""
         states: list[set[State]] = [{()}]
         for step in self._steps:
@@ -123,29 +123,29 @@ class Enumeration:
                     f"choice {step.decision.path!r} must exist in some architecture, and its conditions never hold "
                     f"together: change them, or remove it"
                 )
-            states.append({step.after(state, kind) for state in states[-1] for kind in step.ways(state)})
+            states.append({step.advance(state, kind) for state in states[-1] for kind in step.count_ways(state)})
             if sum(map(len, states)) > MOST_STATES:
                 raise SpaceError(
-                    f"conditions up to choice {step.decision.path!r} hang on too many earlier choices at once to be "
+                    f"conditions up to choice {step.decision.path!r} depend on too many earlier choices at once to be "
                     f"counted (more than {MOST_STATES:,} cases): declare a choice right after those that it depends on"
                 )
         return states
 
-    def _count(self, states: Sequence[set[State]]) -> list[dict[State, int]]:
+    def _count_architectures(self, states: Sequence[set[State]]) -> list[dict[State, int]]:
         """Count, for each choice and state before it, the ways to make this choice and the remaining ones."""
         counts: list[dict[State, int]] = [dict.fromkeys(states[-1], 1)]
         for step, before in zip(reversed(self._steps), reversed(states[:-1]), strict=True):
             after = counts[-1]
             counts.append(
                 {
-                    state: sum(ways * after[step.after(state, kind)] for kind, ways in step.ways(state).items())
+                    state: sum(ways * after[step.advance(state, kind)] for kind, ways in step.count_ways(state).items())
                     for state in before
                 }
             )
         return counts[::-1]
 
 
-def _steps(decisions: Sequence[Decision]) -> list[_Step]:
+def _make_steps(decisions: Sequence[Decision]) -> list[_Step]:
     last_needed: dict[str, int] = {}
     asked: dict[str, dict[Wanted, None]] = {}
     for i, decision in enumerate(decisions):
@@ -157,7 +157,7 @@ def _steps(decisions: Sequence[Decision]) -> list[_Step]:
     known: list[str] = []
     for i, decision in enumerate(decisions):
         own = kinds[decision.path]
-        tests = tuple((known.index(c.path), kinds[c.path].among(c.identities)) for c in decision.conditions)
+        tests = tuple((known.index(c.path), kinds[c.path].find_kinds(c.identities)) for c in decision.conditions)
         everything = [*known, decision.path]
         kept = tuple(place for place, path in enumerate(everything) if last_needed.get(path, -1) > i)
         steps.append(_Step(decision, tests, own.of_values, own.absent, kept))
@@ -171,14 +171,14 @@ class _Kinds:
     def __init__(self, options: Options, wanted: Sequence[Wanted]) -> None:
         self._wanted = wanted
         self._answers: dict[tuple[bool, ...], int] = {}
-        self.absent = self._kind((False,) * len(wanted))
+        self.absent = self._number_kind((False,) * len(wanted))
         asked_of = map(identify, options.values if wanted else ())
-        self.of_values = tuple(self._kind(tuple(value in values for values in wanted)) for value in asked_of)
+        self.of_values = tuple(self._number_kind(tuple(value in values for values in wanted)) for value in asked_of)
 
-    def among(self, values: Wanted) -> frozenset[int]:
+    def find_kinds(self, values: Wanted) -> frozenset[int]:
         """Return the kinds of the values that satisfy a condition."""
         place = self._wanted.index(values)
         return frozenset(kind for answer, kind in self._answers.items() if answer[place])
 
-    def _kind(self, answer: tuple[bool, ...]) -> int:
+    def _number_kind(self, answer: tuple[bool, ...]) -> int:
         return self._answers.setdefault(answer, len(self._answers))

@@ -51,7 +51,7 @@ class SearchSpace:
                 f"a choice a second value"
             )
         if self.baseline is not None:
-            object.__setattr__(self, "baseline", self.canonical(self._spelled_out(self.baseline)))
+            object.__setattr__(self, "baseline", self.canonical(self._spell_out(self.baseline)))
 
     @cached_property
     def tree(self) -> language.Group:
@@ -95,7 +95,7 @@ class SearchSpace:
                 f"search space {self.name!r} has {self.size} different architectures, got a request "
                 f"for {n} of them: ask for fewer, or give its choices more values"
             )
-        return [self._enumeration.architecture(index) for index in _distinct(n, self.size, seed)]
+        return [self._enumeration.architecture(index) for index in _draw_distinct(n, self.size, seed)]
 
     def architecture(self, index: int) -> dict[str, Choice]:
         """Return the architecture of an index from 0 to `size` - 1; the last choice varies fastest.
@@ -104,7 +104,7 @@ class SearchSpace:
             SpaceError: The index is out of range.
         """
         if not 0 <= index < self.size:
-            raise SpaceError(f"search space {self.name!r} has places 0 to {self.size - 1}, got {index}")
+            raise SpaceError(f"search space {self.name!r} has indices 0 to {self.size - 1}, got {index}")
         return self._enumeration.architecture(index)
 
     def index(self, architecture: Architecture) -> int:
@@ -131,10 +131,11 @@ class SearchSpace:
             if decision.exists(form):
                 lacking = [slot for slot in decision.slots if slot not in architecture]
                 missing += lacking
-                form.update({} if lacking else self._admitted(decision, architecture))
+                form.update({} if lacking else self._admit(decision, architecture))
         if missing:
             raise SpaceError(
-                f"an architecture of {self.name!r} needs a value for each choice, got none for {_some(missing)}: add it"
+                f"an architecture of {self.name!r} needs a value for each choice, got none for "
+                f"{_format_names(missing)}: add it"
             )
         return form
 
@@ -198,7 +199,7 @@ class SearchSpace:
             content = json.loads(text)
         except ValueError as error:
             raise SpaceError(f"an architecture of {self.name!r} must be JSON, got {text!r}: {error}") from error
-        return self.canonical(self._spelled_out(content))
+        return self.canonical(self._spell_out(content))
 
     @cached_property
     def _enumeration(self) -> Enumeration:
@@ -208,7 +209,7 @@ class SearchSpace:
     def _slots(self) -> frozenset[str]:
         return frozenset(slot for decision in self.declared for slot in decision.slots)
 
-    def _spelled_out(self, architecture: Any) -> dict[str, Any]:
+    def _spell_out(self, architecture: Any) -> dict[str, Any]:
         """Flatten an architecture that may be nested to values by path."""
         if not isinstance(architecture, Mapping):
             raise SpaceError(
@@ -216,7 +217,7 @@ class SearchSpace:
             )
         return flatten(number_lists(architecture))
 
-    def _admitted(self, decision: Decision, architecture: Architecture) -> dict[str, Choice]:
+    def _admit(self, decision: Decision, architecture: Architecture) -> dict[str, Choice]:
         values = [architecture[slot] for slot in decision.slots]
         admitted = decision.options.admit(values)
         if admitted is None:
@@ -233,16 +234,16 @@ class SearchSpace:
         if unknown:
             known = [slot for decision in self.declared for slot in decision.slots]
             raise SpaceError(
-                f"an architecture of {self.name!r} takes the choices {_some(known)}, got {_some(unknown)} too: "
-                f"remove it"
+                f"an architecture of {self.name!r} takes the choices {_format_names(known)}, got "
+                f"{_format_names(unknown)} too: remove it"
             )
 
 
-def _some(names: list[str]) -> str:
+def _format_names(names: list[str]) -> str:
     return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
 
-def _distinct(n: int, size: int, seed: int) -> list[int]:
+def _draw_distinct(n: int, size: int, seed: int) -> list[int]:
     """Return the first `n` elements of a random permutation of `size`, by a shuffle that stores only its swaps."""
     generator = random.Random(seed)
     moved: dict[int, int] = {}

@@ -15,7 +15,7 @@ from nasproxy.stages.confirmation.state import ConfirmationState, read_confirmat
 from nasproxy.stages.proxy_search import reopening
 from nasproxy.stages.proxy_search.rules import read_settings
 from nasproxy.stages.proxy_search.settings import SearchSettings
-from nasproxy.stages.proxy_search.state import TaskCheck, TaskState, find_best_task, read_policy, read_rules, read_tasks
+from nasproxy.stages.proxy_search.state import TaskCheck, TaskState, find_best_task, read_rules, read_tasks
 from nasproxy.stages.references.state import Reference, SelectionState
 from nasproxy.stages.schedule_comparison.state import ScheduleComparisonState
 from nasproxy.stages.variance.state import VarianceResult, VarianceState
@@ -52,14 +52,14 @@ class Trial:
         spec: Specification of the trial.
         record: Its record, merged with those of its retries.
         alone: Its own record.
-        stage: Purpose for which it was first trained; a trial shared by several stages counts only there.
+        purpose: Purpose for which it was first trained; a trial shared by several stages counts only there.
         task: Name of the proxy task in the proxy search and confirmation, else None.
     """
 
     spec: TrialSpec
     record: TrialRecord
     alone: TrialRecord
-    stage: Purpose
+    purpose: Purpose
     task: str | None = None
 
 
@@ -260,6 +260,7 @@ def read_results(folder: StudyFolder, *, time_tolerance: float, store: TrialStor
     variance = read_record(folder.variance / "state.json", VarianceState)
     selection = read_record(folder.selection / "state.json", SelectionState)
     confirmations = read_confirmations(folder.confirmation)
+    rules = read_rules(folder.proxy_tasks)
     tasks = reopening.apply_confirmations(read_tasks(folder.proxy_tasks), confirmations)
     schedules = read_record(folder.schedules / "state.json", ScheduleComparisonState)
     purposes = _Purposes(base, variance, selection, tasks, confirmations, schedules)
@@ -272,8 +273,8 @@ def read_results(folder: StudyFolder, *, time_tolerance: float, store: TrialStor
         tasks=tasks,
         trials=trials,
         time_tolerance=time_tolerance,
-        judged_by=read_rules(folder.proxy_tasks),
-        policy=read_policy(folder.proxy_tasks),
+        judged_by=rules.judged_by,
+        policy=rules.policy,
         confirmations=confirmations,
         zero_cost=read_scores(folder.zero_cost),
         schedules=schedules if schedules is not None and schedules.is_measured else None,

@@ -26,7 +26,7 @@ class VerdictKind(str, Enum):
 
     ACCEPTED = "accepted"
     REJECTED = "rejected"
-    UNDECIDED = "undecided"
+    INCONCLUSIVE = "inconclusive"
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class Verdict:
     """The decision on a proxy task at its last check.
 
     Attributes:
-        kind: Accepted, rejected (at the last check, when more models would not help) or undecided.
+        kind: Accepted, rejected (at the last check, when more models would not help) or inconclusive.
         correlation: Rank correlation at the last check; None if undefined.
         reason: Text that explains the decision.
         models_needed: Number of reference models to add before the next decision; None if that would not help.
@@ -180,7 +180,7 @@ def decide_acceptance(
     """
     correlation = evidence.correlation
     where = f"after {100 * evidence.fractions[-1]:.3g} % of training" if len(evidence.fractions) else "before a check"
-    pending = VerdictKind.REJECTED if evidence.is_last_look else VerdictKind.UNDECIDED
+    pending = VerdictKind.REJECTED if evidence.is_last_look else VerdictKind.INCONCLUSIVE
     if correlation is None:
         return Verdict(pending, None, f"tau is undefined {where}")
     tau, n = correlation.tau, correlation.n
@@ -193,7 +193,7 @@ def decide_acceptance(
     shortfall = too_few if limit is None else f" is below the acceptance threshold {limit:.3f}"
     suffice = "" if more is None else f"; {more} more model{'s' if more > 1 else ''} might suffice"
     reason = f"tau {tau:.3f} on {n} models {where}{shortfall}{suffice}"
-    kind = pending if more is None else VerdictKind.UNDECIDED
+    kind = pending if more is None else VerdictKind.INCONCLUSIVE
     return Verdict(kind, correlation, reason, models_needed=more, needed=limit, lower_limit=lower_limit)
 
 

@@ -44,14 +44,14 @@ class VarianceVerdict:
 
     Attributes:
         variation: Coefficient of variation of the final scores; None if undefined.
-        smoothness: Mean roughness of the curves (the cloud tool's name), lower is smoother; None if undefined for all.
+        roughness: Mean roughness of the curves, lower is smoother; None if undefined for all.
         has_low_variation: Whether the variation is defined and within its limit.
         is_smooth: Whether the roughness of every curve is defined and their mean is within its limit.
         advice: Sentences of advice; empty if both limits hold.
     """
 
     variation: float | None
-    smoothness: float | None
+    roughness: float | None
     has_low_variation: bool
     is_smooth: bool
     advice: tuple[str, ...]
@@ -87,8 +87,8 @@ def coefficient_of_variation(final_scores: ArrayLike) -> float | None:
     return float(scores.std() / abs(scores.mean()))
 
 
-def smoothness(steps: ArrayLike, scores: ArrayLike) -> float | None:
-    """Compute the roughness of a learning curve, which the cloud tool calls smoothness; 0 if it never decreases.
+def roughness(steps: ArrayLike, scores: ArrayLike) -> float | None:
+    """Compute the roughness of a learning curve; 0 if it never decreases.
 
     Steps and scores are scaled to [0, 1] and interpolated linearly. Slopes are sampled at 10 evenly spaced points,
     starting at the left end, of each of the sections [0, 0.7), [0.7, 0.9) and [0.9, 1); at a check, the slope to its
@@ -105,9 +105,9 @@ def smoothness(steps: ArrayLike, scores: ArrayLike) -> float | None:
     Raises:
         ValueError: The shapes differ, the steps do not increase, or a value is infinite.
 
-    Source: Formula of Vertex AI NAS (variance measurement), in float64 instead of float32.
+    Source: Smoothness of Vertex AI NAS (variance measurement), in float64 instead of float32.
 
-    >>> round(smoothness([0, 70, 90, 100], [0.0, 1.0, 0.5, 1.0]), 3)
+    >>> round(roughness([0, 70, 90, 100], [0.0, 1.0, 0.5, 1.0]), 3)
     25.0
     """
     x, y = as_vectors(steps=steps, scores=scores)
@@ -166,18 +166,18 @@ def judge_variance(
     _check_limit("max_variation", max_variation)
     _check_limit("max_roughness", max_roughness)
     variation = coefficient_of_variation([_final_score(scores) for _, scores in curves])
-    measured = [smoothness(steps, scores) for steps, scores in curves]
+    measured = [roughness(steps, scores) for steps, scores in curves]
     judged = [value for value in measured if value is not None]
-    mean_smoothness = float(np.mean(judged)) if judged else None
+    mean_roughness = float(np.mean(judged)) if judged else None
     n_unjudged = len(measured) - len(judged)
     return VarianceVerdict(
         variation=variation,
-        smoothness=mean_smoothness,
+        roughness=mean_roughness,
         has_low_variation=variation is not None and variation <= max_variation,
-        is_smooth=mean_smoothness is not None and not n_unjudged and mean_smoothness <= max_roughness,
+        is_smooth=mean_roughness is not None and not n_unjudged and mean_roughness <= max_roughness,
         advice=(
             *_variation_advice(variation, max_variation),
-            *_smoothness_advice(mean_smoothness, max_roughness),
+            *_roughness_advice(mean_roughness, max_roughness),
             *_unjudged_advice(n_unjudged, len(curves)),
         ),
     )
@@ -214,7 +214,7 @@ def _variation_advice(variation: float | None, limit: float) -> list[str]:
     ]
 
 
-def _smoothness_advice(value: float | None, limit: float) -> list[str]:
+def _roughness_advice(value: float | None, limit: float) -> list[str]:
     if value is None or value <= limit:
         return []
     return [

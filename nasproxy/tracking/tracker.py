@@ -101,7 +101,7 @@ class Trackers:
             tracker.close()
 
 
-class Silent(Trackers):
+class NullTracker(Trackers):
     """Discards all events."""
 
     def __init__(self, *, study: Path) -> None:

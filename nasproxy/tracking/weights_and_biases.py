@@ -139,7 +139,7 @@ class WandbTracker:
         checks = [check for check in record.checks if check.step > sent.step]
         if not checks and (state is sent.state or state not in FINAL):
             return
-        run = self._open(spec.key, name=name_trial(spec), job_type="trial", config=describe_trial(spec))
+        run = self._open(spec.key, name=name_trial(spec), job_type="trial", config=make_run_config(spec))
         run.define_metric("*", step_metric="step")
         for check in checks:
             run.log({"step": check.step, "score": check.score, "train_seconds": check.train_seconds}, step=check.step)
@@ -256,7 +256,7 @@ def name_trial(spec: TrialSpec) -> str:
     return f"{spec.proxy_task.default_name} {spec.split.value} seed {spec.seed} {spec.key[:6]}"
 
 
-def describe_trial(spec: TrialSpec) -> dict[str, Any]:
+def make_run_config(spec: TrialSpec) -> dict[str, Any]:
     """Return everything that determines a trial's result, with overrides applied."""
     config: dict[str, Any] = json.loads(
         to_canonical_json(

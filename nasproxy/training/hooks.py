@@ -1,6 +1,6 @@
-"""Hooks for training loops, with the names and arguments of the cloud tool.
+"""Hooks for training loops, with the names and arguments of Vertex AI NAS.
 
-In this module only, steps are 0-based and inclusive, as in the cloud tool: a cycle of the first 100 steps begins at 0
+In this module only, steps are 0-based and inclusive, as in Vertex AI NAS: a cycle of the first 100 steps begins at 0
 and ends at 99. A training loop is
 
     while not get_stop_training(model_dir, last_step, total_steps):

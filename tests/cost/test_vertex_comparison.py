@@ -1,4 +1,4 @@
-"""Cost of the same study with the cloud tool, computed from its own seconds."""
+"""Cost of the same study with Vertex AI NAS, computed from its own seconds."""
 
 from dataclasses import replace
 from statistics import fmean, median
@@ -124,7 +124,7 @@ def test_the_page_states_what_is_computed_and_what_is_assumed(page: Page) -> Non
     html = page.path.read_text(encoding="utf-8")
     for words in (
         "Comparison with Vertex AI NAS",
-        "the cloud tool was not run",
+        "Vertex AI NAS was not run",
         "Assumptions: its candidates train as",
     ):
         assert words in html

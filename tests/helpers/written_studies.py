@@ -239,7 +239,7 @@ class Author:
         """Confirm the best proxy task; the choices of additional models are functions of their quality."""
         state = read_record(self.folder.selection / "state.json", SelectionState)
         best = find_best_task(
-            read_tasks(self.folder.proxy_tasks), read_rules(self.folder.proxy_tasks), time_tolerance=0.05
+            read_tasks(self.folder.proxy_tasks), read_rules(self.folder.proxy_tasks).judged_by, time_tolerance=0.05
         )
         assert state is not None
         assert state.references is not None
@@ -297,7 +297,7 @@ def tasks() -> dict[str, ProxyTask]:
 
 @pytest.fixture(scope="session")
 def grown_study(new_study: NewStudy) -> Author:
-    """Write a study with random references, to which models were added while the verdict was undecided."""
+    """Write a study with random references, to which models were added while the verdict was inconclusive."""
     author = new_study(40)
     author.measure_variance()
     author.select_randomly()
@@ -310,7 +310,7 @@ def grown_study(new_study: NewStudy) -> Author:
 
 @pytest.fixture(scope="session")
 def cloud_study(new_study: NewStudy, tasks: dict[str, ProxyTask]) -> Author:
-    """Write a study as the cloud tool runs it: spread, first crossing, sequential proxy search."""
+    """Write a study as Vertex AI NAS runs it: spread, first crossing, sequential proxy search."""
     author = new_study(30)
     author.measure_variance()
     author.select_models()

@@ -141,7 +141,7 @@ class TestContradicted:
         state = json.loads((contradicted.folder.proxy_tasks.parent / "SEARCH_CONTROLLER_STATE.json").read_text())
         assert state["best_proxy_task_name"] == ""
         stopped = state["proxy_tasks_map"][first]["proxy_task_stats"]["stopping_state"]
-        assert stopped == "Ran till completion", "the cloud tool has no word for it"
+        assert stopped == "Ran till completion", "Vertex AI NAS has no word for it"
 
 
 class TestNotConfirmed:

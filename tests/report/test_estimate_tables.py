@@ -79,7 +79,7 @@ def test_a_comparison_of_schedules_that_was_not_estimated_is_left_out(new_study:
     before = estimate_tables.make_comparison(read_results(author.folder, time_tolerance=0.05), ESTIMATE).rows
     author.compare_schedules({("cosine", "none"): ProxyTask(), ("constant", "none"): ProxyTask(width=0.5)})
     results = read_results(author.folder, time_tolerance=0.05)
-    assert Purpose.SCHEDULES in {trial.stage for trial in results.trials.values()}
+    assert Purpose.SCHEDULES in {trial.purpose for trial in results.trials.values()}
     assert estimate_tables.make_comparison(results, ESTIMATE).rows == before
 
 

@@ -34,7 +34,7 @@ def test_the_figure_has_a_curve_per_schedule_and_a_panel_per_kind_of_weight_aver
     for axes, smoothing in ((plain, "none"), (smoothed, "ema")):
         shown = [curve for curve in results.schedules.curves if curve.smoothing == smoothing]
         assert [line.get_label() for line in axes.lines] == [
-            f"{curve.schedule} (roughness {curve.smoothness:.3g})" for curve in shown
+            f"{curve.schedule} (roughness {curve.roughness:.3g})" for curve in shown
         ]
         record = results.trials[shown[0].key].record
         assert axes.lines[0].get_ydata().tolist() == [check.score for check in record.checks]
@@ -43,25 +43,25 @@ def test_the_figure_has_a_curve_per_schedule_and_a_panel_per_kind_of_weight_aver
 def test_the_table_is_sorted_by_roughness_and_the_page_shows_table_and_figure(compared: Any) -> None:
     page = write_report(compared.folder, time_tolerance=0.05)
     rows = page.tables["schedules"]
-    assert [row["smoothness"] for row in rows] == sorted(row["smoothness"] for row in rows)
+    assert [row["roughness"] for row in rows] == sorted(row["roughness"] for row in rows)
     assert "Comparison of learning-rate schedules" in page.path.read_text()
     assert (compared.folder.report / "schedules.png").exists()
 
 
 def test_their_trainings_are_a_stage_except_for_one_shared_with_another_stage(compared: Any) -> None:
     results = read_results(compared.folder, time_tolerance=0.05)
-    assert {trial.stage for trial in results.trials.values()} == {Purpose.SCHEDULES}
+    assert {trial.purpose for trial in results.trials.values()} == {Purpose.SCHEDULES}
     compared.measure_variance()
     measured = read_results(compared.folder, time_tolerance=0.05)
     assert measured.measured is not None
-    assert {measured.trials[key].stage for key in measured.measured.keys} == {Purpose.VARIANCE}
+    assert {measured.trials[key].purpose for key in measured.measured.keys} == {Purpose.VARIANCE}
     compared.select_models(start_models=8, models=6)
     after = read_results(compared.folder, time_tolerance=0.05)
     assert after.schedules is not None
     shared = next(curve.key for curve in after.schedules.curves if curve.name == "cosine")
     others = [curve.key for curve in after.schedules.curves if curve.key != shared]
-    assert after.trials[shared].stage is not Purpose.SCHEDULES, "the study's full training"
-    assert {after.trials[key].stage for key in others} == {Purpose.SCHEDULES}
+    assert after.trials[shared].purpose is not Purpose.SCHEDULES, "the study's full training"
+    assert {after.trials[key].purpose for key in others} == {Purpose.SCHEDULES}
 
 
 def test_a_study_without_a_comparison_shows_none(new_study: Callable[..., Any]) -> None:

@@ -76,7 +76,7 @@ def test_a_task_between_target_and_threshold_needs_more_models(new_study: Any) -
 
 def test_an_inconclusive_task_states_how_many_models_it_needs(small_study: Any) -> None:
     small_study.search({"width25": ProxyTask(width=0.25)}, target=1.0)
-    rewrite(small_study, lambda state: state["verdict"].update(kind="undecided", models_needed=4))
+    rewrite(small_study, lambda state: state["verdict"].update(kind="inconclusive", models_needed=4))
     results = read_results(small_study.folder, time_tolerance=0.05)
     row = rows(small_study)["width25"]
     assert (row["outcome"], row["models_needed"]) == ("inconclusive", 4)

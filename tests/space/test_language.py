@@ -242,5 +242,5 @@ def test_an_invalid_condition_is_refused(text, message):
 def test_too_complex_conditions_are_refused_quickly():
     choices = {f"a{i}": [0, 1] for i in range(30)}
     last = {f"b{i}": {"oneof": [0, 1], "when": {f"a{i}": 1}} for i in range(30)}
-    with pytest.raises(SpaceError, match="conditions up to choice 'a16' hang on too many earlier choices at once"):
+    with pytest.raises(SpaceError, match="conditions up to choice 'a16' depend on too many earlier choices at once"):
         SearchSpace("test", {**choices, **last})

@@ -294,7 +294,7 @@ def test_a_sample_larger_than_the_space_is_refused(n):
 
 @pytest.mark.parametrize("index", [-1, 8])
 def test_an_index_outside_the_space_is_refused(index):
-    with pytest.raises(SpaceError, match=f"has places 0 to 7, got {index}"):
+    with pytest.raises(SpaceError, match=f"has indices 0 to 7, got {index}"):
         space().architecture(index)
 
 

@@ -19,7 +19,7 @@ from nasproxy.storage.leases import Lease
 from nasproxy.storage.trial_files import retry_failed_trials
 from nasproxy.storage.trial_stores import FolderTrialStore
 from nasproxy.testing import synthetic
-from nasproxy.tracking.tracker import Silent
+from nasproxy.tracking.tracker import NullTracker
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.records import Cause, Request, RetryLink, State, TrialRecord
 from nasproxy.trials.retry import find_retry
@@ -31,7 +31,7 @@ BATCH = 16
 
 
 @dataclass
-class Notes(Silent):
+class Notes(NullTracker):
     """Tracker that keeps all trials and messages it receives."""
 
     trials: list[tuple[str, State, tuple[RetryLink, ...]]] = field(default_factory=list)
@@ -236,7 +236,7 @@ def _run_controller(folder: Path, moment: str, specs: list[TrialSpec]) -> None:
     store = DyingStore(folder / "trials", moment)
     lease = Lease(folder / "controller.lock")
     lease.acquire()
-    runtime = Runtime(store, LocalBackend(store, slots=2), Silent(study=folder), lease=lease.path)
+    runtime = Runtime(store, LocalBackend(store, slots=2), NullTracker(study=folder), lease=lease.path)
     runner.run_stage(TrainUntil(specs, 100), replace(runtime, retry_policy=partial(find_retry, policy=RetrySettings())))
 
 

@@ -323,7 +323,7 @@ class Unsure:
         if models >= self._enough:
             return Verdict(VerdictKind.ACCEPTED, None, "enough")
         more = 5 if models < evidence.plan.sizes[-1] else None
-        return Verdict(VerdictKind.UNDECIDED, None, "too few", models_needed=more)
+        return Verdict(VerdictKind.INCONCLUSIVE, None, "too few", models_needed=more)
 
 
 def candidate_pool(count: int, faults: dict[int, str] | None = None, **settings: Any) -> CandidatePool:

@@ -40,9 +40,9 @@ def test_a_tau_equal_to_the_threshold_up_to_rounding_is_accepted() -> None:
     assert verdict.kind is VerdictKind.ACCEPTED
 
 
-def test_a_task_with_looks_left_is_undecided_and_one_without_is_rejected() -> None:
-    undecided = decide_acceptance(evidence(REFERENCE, TURNED), lambda n: 0.9, target=0.65)
-    assert undecided.kind is VerdictKind.UNDECIDED
+def test_a_task_with_looks_left_is_inconclusive_and_one_without_is_rejected() -> None:
+    early = decide_acceptance(evidence(REFERENCE, TURNED), lambda n: 0.9, target=0.65)
+    assert early.kind is VerdictKind.INCONCLUSIVE
     rejected = decide_acceptance(evidence(TURNED, TURNED, planned=2), lambda n: 0.9, target=0.65)
     assert rejected.kind is VerdictKind.REJECTED
     assert rejected.reason == "tau -1.000 on 10 models after 20 % of training is below the acceptance threshold 0.900"
@@ -52,7 +52,7 @@ def test_more_models_are_requested_if_they_would_decide() -> None:
     near = REFERENCE[[1, 0, 2, 3, 5, 4, 6, 7, 9, 8]]  # tau 39/45
     seen = evidence(near, planned=1)
     verdict = decide_acceptance(seen, lambda n: 1.0 - n / 100, target=0.65)
-    assert (verdict.kind, verdict.models_needed) == (VerdictKind.UNDECIDED, 4), "1 - 14/100 is below 0.867"
+    assert (verdict.kind, verdict.models_needed) == (VerdictKind.INCONCLUSIVE, 4), "1 - 14/100 is below 0.867"
     assert decide_acceptance(seen, lambda n: 0.9, target=0.65).kind is VerdictKind.REJECTED, (
         "no number of models would do"
     )
@@ -63,7 +63,7 @@ def test_more_models_are_requested_if_they_would_decide() -> None:
 
 def test_the_reason_states_that_no_tau_suffices_on_too_few_models() -> None:
     verdict = decide_acceptance(evidence(REFERENCE), lambda n: None, target=0.65)
-    assert verdict.kind is VerdictKind.UNDECIDED
+    assert verdict.kind is VerdictKind.INCONCLUSIVE
     assert verdict.reason.startswith("tau 1.000 on 10 models after 10 % of training; too few models for acceptance")
 
 

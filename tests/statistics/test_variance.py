@@ -12,8 +12,8 @@ from nasproxy.statistics.variance import (
     SeedDeviation,
     coefficient_of_variation,
     judge_variance,
+    roughness,
     seed_deviation,
-    smoothness,
 )
 
 NAN = float("nan")
@@ -52,14 +52,14 @@ def test_variation_is_undefined_for_one_score_or_a_mean_of_zero(scores: list[flo
 def test_a_curve_that_never_decreases_has_roughness_0(scores: list[float]) -> None:
     rising = sorted(scores)
     expected = None if rising[0] == rising[-1] else 0.0
-    assert smoothness(range(len(rising)), rising) == expected
+    assert roughness(range(len(rising)), rising) == expected
 
 
 @given(SCORES, st.integers(1, 50))
 def test_roughness_is_invariant_under_scaling(scores: list[float], factor: int) -> None:
     steps = np.arange(len(scores))
-    value = smoothness(steps, scores)
-    scaled = smoothness(5 + factor * steps, 3 + factor * np.array(scores))
+    value = roughness(steps, scores)
+    scaled = roughness(5 + factor * steps, 3 + factor * np.array(scores))
     assert (value is None) == (scaled is None)
     if value is not None:
         assert value >= 0
@@ -72,19 +72,19 @@ def test_roughness_sums_the_negative_slopes_at_thirty_points() -> None:
     y = (np.array(scores) - min(scores)) / (max(scores) - min(scores))
     slope = InterpolatedUnivariateSpline(x, y, k=1).derivative()
     points = [*np.arange(0, 10) * 0.07, *0.7 + np.arange(0, 10) * 0.02, *0.9 + np.arange(0, 10) * 0.01]
-    assert smoothness(steps, scores) == pytest.approx(-sum(min(0.0, float(slope(p))) for p in points))
+    assert roughness(steps, scores) == pytest.approx(-sum(min(0.0, float(slope(p))) for p in points))
 
 
 def test_a_slope_at_a_check_is_the_one_after_it() -> None:
     # Falls by its full height over [0.9, 1): slope -10 at each of 10 points, the first of which is a check.
-    assert smoothness([0, 90, 100], [0.0, 1.0, 0.0]) == pytest.approx(100.0)
+    assert roughness([0, 90, 100], [0.0, 1.0, 0.0]) == pytest.approx(100.0)
 
 
 @pytest.mark.parametrize(
     ("sd", "n_checks", "published"), [(0.01, 10, 0.63), (0.01, 30, 4.8), (0.01, 100, 18.2), (0.02, 30, 11.3)]
 )
 def test_roughness_of_noisy_curves_is_near_the_published_means(sd: float, n_checks: int, published: float) -> None:
-    values = [smoothness(*noisy_curve(sd, n_checks, seed)) for seed in range(30)]
+    values = [roughness(*noisy_curve(sd, n_checks, seed)) for seed in range(30)]
     assert np.mean([v for v in values if v is not None]) == pytest.approx(published, rel=0.6)
 
 
@@ -94,16 +94,16 @@ def test_roughness_of_noisy_curves_is_near_the_published_means(sd: float, n_chec
     ids=["no check", "one check", "flat", "one score"],
 )
 def test_a_flat_curve_has_no_roughness(steps: list[float], scores: list[float]) -> None:
-    assert smoothness(steps, scores) is None
+    assert roughness(steps, scores) is None
 
 
 def test_checks_without_a_score_are_ignored() -> None:
-    assert smoothness([0, 1, 2, 3], [0.0, NAN, 0.5, 0.4]) == smoothness([0, 2, 3], [0.0, 0.5, 0.4])
+    assert roughness([0, 1, 2, 3], [0.0, NAN, 0.5, 0.4]) == roughness([0, 2, 3], [0.0, 0.5, 0.4])
 
 
 def test_steps_out_of_order_are_refused() -> None:
     with pytest.raises(ValueError, match=r"steps must increase .* got \[100.0, 100.0\]"):
-        smoothness([100, 100], [0.1, 0.2])
+        roughness([100, 100], [0.1, 0.2])
 
 
 def test_seed_deviation_has_the_chi_square_interval() -> None:
@@ -135,7 +135,7 @@ def test_seeds_within_the_limits_get_no_advice() -> None:
     rising = [0.1 * i for i in range(1, 12)]
     verdict = judge_variance([(STEPS, rising), (STEPS, [1.01 * y for y in rising])])
     assert verdict.is_good
-    assert verdict.smoothness == 0.0
+    assert verdict.roughness == 0.0
     assert verdict.advice == ()
 
 
@@ -169,7 +169,7 @@ def test_limits_are_arguments() -> None:
 def test_a_flat_curve_is_not_within_the_limits() -> None:
     rising, flat = np.linspace(0, 0.5, 11), [0.5] * 11
     verdict = judge_variance([(STEPS, rising), (STEPS, flat)])
-    assert (verdict.smoothness, verdict.is_smooth) == (0.0, False)
+    assert (verdict.roughness, verdict.is_smooth) == (0.0, False)
     assert verdict.advice == (
         "1 of 2 learning curves are flat or have fewer than 2 checks: check that the model learns at all, "
         "train for more steps, or check more often.",
@@ -179,7 +179,7 @@ def test_a_flat_curve_is_not_within_the_limits() -> None:
 @pytest.mark.parametrize("curves", [[], [([], [])], [([100], [0.5])]], ids=["none", "empty", "one check"])
 def test_no_curves_are_not_within_the_limits(curves: list[tuple[list[float], list[float]]]) -> None:
     verdict = judge_variance(curves)
-    assert (verdict.variation, verdict.smoothness) == (None, None)
+    assert (verdict.variation, verdict.roughness) == (None, None)
     assert not verdict.has_low_variation
     assert not verdict.is_smooth
     assert "undefined" in verdict.advice[0]

@@ -182,7 +182,7 @@ def test_a_rank_that_fails_ends_the_trial_with_its_cause(
 @pytest.mark.gate
 def test_no_rank_outlives_the_worker(store: FolderTrialStore, fingerprint: str) -> None:
     backend = LocalBackend(store, slots=3, max_attempts=1, trusted_modules=("nasproxy", "helpers"))
-    long = spec(fingerprint, "plain_pytorch", devices=3, total_steps=10**6)
+    long = spec(fingerprint, "plain_pytorch", devices=3, total_steps=10**5)
     backend.submit(long.key, store.create(long))
     deadline = time.monotonic() + 60
     while store.read(long.key).step == 0:

@@ -1,4 +1,4 @@
-"""Write the cloud tool's result files for programs that read them; nasproxy never reads them back.
+"""Write Vertex AI NAS's result files for programs that read them; nasproxy never reads them back.
 
 Its units are used only here and in the hooks: percent of training, hours, 0-based inclusive steps. Missing is null.
 """
@@ -22,15 +22,15 @@ from nasproxy.statistics.variance import VarianceVerdict
 from nasproxy.storage.files import replace_text
 from nasproxy.storage.leases import Lease
 from nasproxy.storage.study import StudyFolder
-from nasproxy.tracking.tracker import Silent
+from nasproxy.tracking.tracker import NullTracker
 
 SECONDS_PER_HOUR = 3600.0
 NEAREST_STATES = {StoppingState.CONTRADICTED: StoppingState.RAN_TO_COMPLETION.value}
 """The tool's closest state for each stopping state that it does not have."""
 
 
-class VertexStateFiles(Silent):
-    """Tracker that updates the cloud tool's result files of a study after each decision of a stage."""
+class VertexStateFiles(NullTracker):
+    """Tracker that updates Vertex AI NAS's result files of a study after each decision of a stage."""
 
     def __init__(
         self, *, study: Path, time_tolerance: float = 0.05, final_models: int = 10, removed_per_iteration: int = 0
@@ -74,7 +74,7 @@ class VertexStateFiles(Silent):
         # The jobs of a sweep share this file, so it is made from the files of all tasks, not from this job's state.
         with Lease(folder.parent / "merge.lock").hold("the proxy search", wait_seconds=None):
             tasks = read_tasks(folder)
-            best = find_best_task(tasks, read_rules(folder) or "", time_tolerance=self._time_tolerance)
+            best = find_best_task(tasks, read_rules(folder).judged_by, time_tolerance=self._time_tolerance)
             write_search_controller_state(folder.parent / "SEARCH_CONTROLLER_STATE.json", tasks, best)
 
 
@@ -85,7 +85,7 @@ def write_variance_and_smoothness(path: Path, verdict: VarianceVerdict) -> None:
         {
             "variance_value": verdict.variation,
             "variance_info": "good" if verdict.has_low_variation else " ".join(verdict.advice),
-            "smoothness_value": verdict.smoothness,
+            "smoothness_value": verdict.roughness,
             "smoothness_info": "good" if verdict.is_smooth else " ".join(verdict.advice),
         },
     )

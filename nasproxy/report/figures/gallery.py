@@ -1,4 +1,4 @@
-"""All figures of a report, and their file names, which follow the cloud tool."""
+"""All figures of a report, and their file names, which follow Vertex AI NAS."""
 
 from collections.abc import Iterator
 

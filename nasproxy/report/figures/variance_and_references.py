@@ -41,7 +41,7 @@ def draw_variance_curves(results: StudyResults) -> Figure:
     verdict = result.verdict
     figure.suptitle(
         f"CV {wording.format_number(verdict.variation, 3)}, roughness "
-        f"{wording.format_number(verdict.smoothness, 3)}, seed SD "
+        f"{wording.format_number(verdict.roughness, 3)}, seed SD "
         f"{deviation.sd:.3g} (95 % CI {deviation.low:.3g} to {deviation.high:.3g}, {deviation.n} seeds)",
         fontsize=STYLE["font.size"],
     )
@@ -64,7 +64,7 @@ def draw_schedule_curves(results: StudyResults) -> Figure:
                 continue
             checks = results.trials[curve.key].record.checks
             dashes, (colour, marker) = styles[curve.schedule]
-            words = "failed" if curve.score is None else f"roughness {wording.format_number(curve.smoothness, 3)}"
+            words = "failed" if curve.score is None else f"roughness {wording.format_number(curve.roughness, 3)}"
             steps, scores = [check.step for check in checks], [check.score for check in checks]
             axes.plot(steps, scores, dashes, color=colour, marker=marker, label=f"{curve.schedule} ({words})")
         weights = "no weight averaging" if smoothing == "none" else f"weight averaging: {smoothing}"

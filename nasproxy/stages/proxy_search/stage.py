@@ -23,7 +23,6 @@ from nasproxy.stages.proxy_search.state import (
     TaskCheck,
     TaskState,
     find_best_task,
-    read_policy,
     read_rules,
     read_tasks,
     sort_tasks,
@@ -108,7 +107,7 @@ class ProxySearchStage:
             others = {name: task for name, task in stored.items() if name not in self._proxy_tasks}
             merged = ProxySearchState(sort_tasks({**state.tasks, **others}))
             rules = Rules(self._judged_by, self._settings.policy)
-            if (read_rules(self._folder), read_policy(self._folder)) != (rules.judged_by, rules.policy):
+            if read_rules(self._folder) != rules:
                 write_record(self._folder.parent / "rules.json", rules)
         return merged
 

@@ -13,7 +13,7 @@ from nasproxy.trials.proxy_task import ProxyTask
 
 
 class StoppingState(str, enum.Enum):
-    """Why a proxy task was stopped, with the cloud tool's terms as values."""
+    """Why a proxy task was stopped, with Vertex AI NAS's terms as values."""
 
     MET_CORRELATION = "Met desired correlation"
     MET_ACCURACY = "Met desired accuracy"
@@ -22,7 +22,7 @@ class StoppingState(str, enum.Enum):
     EXCESS_FAILURES = "Excess trial failures"
     RAN_TO_COMPLETION = "Ran till completion"
     CONTRADICTED = "Contradicted by its confirmation"
-    """Accepted first, contradicted later; the cloud tool has no confirmation and no such state."""
+    """Accepted first, contradicted later; Vertex AI NAS has no confirmation and no such state."""
 
     @property
     def is_success(self) -> bool:
@@ -117,11 +117,11 @@ class Rules:
     """Rules by which proxy tasks were last judged; tasks judged by other rules are not compared with them.
 
     Attributes:
-        judged_by: Criterion and settings as JSON.
+        judged_by: Criterion and settings as JSON; None if nothing was judged yet.
         policy: Policy of the proxy search, which changes no verdict; None if it is not stored.
     """
 
-    judged_by: str
+    judged_by: str | None = None
     policy: str | None = None
 
 
@@ -149,16 +149,9 @@ def find_best_task(
     return best
 
 
-def read_rules(folder: Path) -> str | None:
+def read_rules(folder: Path) -> Rules:
     """Read the rules by which a study's proxy tasks were last judged; `folder` holds the states of the tasks."""
-    rules = read_record(folder.parent / "rules.json", Rules)
-    return None if rules is None else rules.judged_by
-
-
-def read_policy(folder: Path) -> str | None:
-    """Read the policy with which a study's proxy tasks were last judged; `folder` holds the states of the tasks."""
-    rules = read_record(folder.parent / "rules.json", Rules)
-    return None if rules is None else rules.policy
+    return read_record(folder.parent / "rules.json", Rules) or Rules()
 
 
 TaskCache = dict[Path, tuple[tuple[int, ...], TaskState]]

@@ -1,6 +1,6 @@
 """Spread selection: train many candidates briefly, remove those with the closest scores, train the rest fully.
 
-This is the model selection of the cloud tool, except that trainings are continued and not started again.
+This is the model selection of Vertex AI NAS, except that trainings are continued and not started again.
 """
 
 import math

@@ -1,6 +1,6 @@
 """Comparison of learning-rate schedules: one model is trained under each, with and without smoothed weights.
 
-The cloud tool's documentation advises a decaying learning rate and averaged weights for rough curves; this stage
+Vertex AI NAS's documentation advises a decaying learning rate and averaged weights for rough curves; this stage
 measures their effect.
 """
 
@@ -13,7 +13,7 @@ from nasproxy.errors import StageStoppedError
 from nasproxy.stages.runner import Decide, Records, Train
 from nasproxy.stages.schedule_comparison.settings import CompareSchedulesSettings
 from nasproxy.stages.schedule_comparison.state import ScheduleComparisonState, ScheduleCurve
-from nasproxy.statistics.variance import smoothness
+from nasproxy.statistics.variance import roughness
 from nasproxy.storage.files import read_record, write_record
 from nasproxy.tracking.tracker import Progress
 from nasproxy.trials.proxy_task import ProxyTask
@@ -34,7 +34,7 @@ def list_compared_tasks(settings: CompareSchedulesSettings) -> dict[Pair, ProxyT
 
 
 class ScheduleComparisonStage:
-    """Trains one model under each schedule and measures the smoothness of its curves."""
+    """Trains one model under each schedule and measures the roughness of its curves."""
 
     name = "schedules"
 
@@ -123,16 +123,16 @@ def _measure_curve(curve: ScheduleCurve, record: TrialRecord, total_steps: int) 
     if not record.reached(total_steps):
         return curve
     steps, scores = [check.step for check in record.checks], [check.score for check in record.checks]
-    return replace(curve, smoothness=smoothness(steps, scores), score=record.score)
+    return replace(curve, roughness=roughness(steps, scores), score=record.score)
 
 
 def _describe_curves(curves: tuple[ScheduleCurve, ...]) -> str:
     summary = "; ".join(f"{curve.name} {_describe_curve(curve)}" for curve in curves)
-    return f"smoothness, 0 is smoothest (last score): {summary}"
+    return f"roughness (last score): {summary}"
 
 
 def _describe_curve(curve: ScheduleCurve) -> str:
     if curve.score is None:
         return "failed"
-    smooth = "undefined" if curve.smoothness is None else f"{curve.smoothness:.2f}"
-    return f"{smooth} ({curve.score:.3f})"
+    measured = "undefined" if curve.roughness is None else f"{curve.roughness:.2f}"
+    return f"{measured} ({curve.score:.3f})"

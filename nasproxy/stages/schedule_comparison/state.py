@@ -13,14 +13,14 @@ class ScheduleCurve:
         schedule: Name of the learning-rate schedule.
         smoothing: Name of the weight smoothing.
         key: Key of the trial.
-        smoothness: Smoothness of the learning curve, lower is smoother; None if undefined or the trial failed.
+        roughness: Roughness of the learning curve, lower is smoother; None if undefined or the trial failed.
         score: Last score; None if the trial failed.
     """
 
     schedule: str
     smoothing: str
     key: str
-    smoothness: float | None = None
+    roughness: float | None = None
     score: float | None = None
 
     @property

@@ -19,7 +19,7 @@ class VarianceSettings:
         trainable_fraction: Fraction of the training that a candidate must reach to count as trainable, in (0, 1].
         total_steps: Optimizer steps of the trainings; None for those of full training.
         max_variation: Maximum coefficient of variation that passes.
-        max_roughness: Maximum mean smoothness measure (0 is smoothest) that passes.
+        max_roughness: Maximum mean roughness that passes; 0 is a curve that never decreases.
         on_failure: Consequence of a failed verdict: `stop` the study, or `warn`.
     """
 

@@ -1,6 +1,6 @@
 """Variance measurement: train one model several times with different seeds.
 
-This is the variance measurement of the cloud tool: find a model that trains at all, train it five times on the user's
+This is the variance measurement of Vertex AI NAS: find a model that trains at all, train it five times on the user's
 schedule, and judge how much its final scores vary and how smooth its curves are.
 """
 
@@ -141,10 +141,10 @@ def _describe_failures(specs: Sequence[TrialSpec], records: Records) -> str:
 def _describe_result(result: VarianceResult) -> str:
     verdict = result.verdict
     variation = "undefined" if verdict.variation is None else f"{verdict.variation:.3f}"
-    smoothness = "undefined" if verdict.smoothness is None else f"{verdict.smoothness:.1f}"
+    roughness = "undefined" if verdict.roughness is None else f"{verdict.roughness:.1f}"
     summary = "low enough to rank models" if verdict.is_good else " ".join(verdict.advice)
     return (
-        f"variance: coefficient of variation {variation}, smoothness {smoothness}, standard deviation over seeds "
+        f"variance: coefficient of variation {variation}, roughness {roughness}, standard deviation over seeds "
         f"{result.deviation.sd:.4f}: {summary}"
     )
 

@@ -14,7 +14,7 @@ class VarianceResult:
         keys: Keys of the trials that ended without failure.
         final_scores: Their last scores, in the same order.
         deviation: Standard deviation over seeds, with interval.
-        verdict: Variation, smoothness and whether both pass.
+        verdict: Variation, roughness and whether both pass.
     """
 
     keys: tuple[str, ...]

@@ -179,7 +179,7 @@ class _Studies:
         return int(self._above.shape[1])
 
     def accepted(self, quantile: float) -> float:
-        """Compute the share accepted at any look; undecided studies add models while acceptance remains possible."""
+        """Compute the share accepted at any look; inconclusive studies add models while acceptance is possible."""
         _, studies, looks = self._above.shape
         size = np.zeros(studies, dtype=np.intp)
         is_open = np.ones(studies, dtype=np.bool_)

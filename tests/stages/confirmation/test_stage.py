@@ -50,7 +50,7 @@ class At:
     target: float = 0.65
 
     def judge(self, evidence: Evidence) -> Verdict:
-        kind = VerdictKind.ACCEPTED if len(evidence.fractions) == self.look else VerdictKind.UNDECIDED
+        kind = VerdictKind.ACCEPTED if len(evidence.fractions) == self.look else VerdictKind.INCONCLUSIVE
         return Verdict(kind, evidence.correlation, "because")
 
 

@@ -35,15 +35,13 @@ def make_stage(folder: Path, tasks: Any = TASKS, fault: str = "none") -> Schedul
     return ScheduleComparisonStage(tasks, recipe=RECIPE, architecture=architecture, seed=0, folder=folder / "schedules")
 
 
-def test_a_rough_curve_has_a_larger_smoothness_measure_than_a_smooth_one(
-    tmp_path: Path, make_runtime: MakeRuntime
-) -> None:
+def test_a_rough_curve_has_a_larger_roughness_than_a_smooth_one(tmp_path: Path, make_runtime: MakeRuntime) -> None:
     runtime = make_runtime(tmp_path)
     steady, rough = compare(tmp_path, runtime).curves
     assert (steady.schedule, steady.smoothing, rough.schedule) == ("steady", "none", "rough")
-    assert steady.smoothness == 0.0
-    assert rough.smoothness is not None
-    assert rough.smoothness > 1.0
+    assert steady.roughness == 0.0
+    assert rough.roughness is not None
+    assert rough.roughness > 1.0
     assert steady.score == runtime.store.read(steady.key).checks[-1].score
 
 
@@ -75,7 +73,7 @@ def test_a_crashed_training_is_measured_after_its_cause_is_fixed(tmp_path: Path,
     assert whole.curves[1].score is not None
 
 
-def test_a_failure_after_the_last_check_is_ignored_and_a_flat_curve_has_no_smoothness(
+def test_a_failure_after_the_last_check_is_ignored_and_a_flat_curve_has_no_roughness(
     tmp_path: Path,
 ) -> None:
     stage = make_stage(tmp_path)

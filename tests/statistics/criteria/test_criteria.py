@@ -73,7 +73,7 @@ def on_the_floor(plan: LookPlan, noise_share: float, studies: int) -> Iterator[t
 
 
 def is_accepted(rule: Criterion, plan: LookPlan, scores: tuple[np.ndarray, np.ndarray]) -> bool:
-    """Return whether a criterion accepts at any look, adding models while it is undecided."""
+    """Return whether a criterion accepts at any look, adding models while it is inconclusive."""
     reference, proxy = scores
     n = plan.sizes[0]
     for look in range(1, len(plan.fractions) + 1):
@@ -157,7 +157,7 @@ def test_a_better_order_is_never_accepted_less(ranks: list[int]) -> None:
 
 def test_seven_models_are_too_few_for_a_verdict() -> None:
     verdict = GroupSequential().judge(seen((0.5, 1.0), np.arange(7.0), np.arange(7.0)))
-    assert (verdict.kind, verdict.needed) == (VerdictKind.UNDECIDED, None)
+    assert (verdict.kind, verdict.needed) == (VerdictKind.INCONCLUSIVE, None)
     assert verdict.reason.startswith("tau 1.000 on 7 models after 100 % of training; too few models for acceptance")
     assert atanh_deviation(7) is None
 

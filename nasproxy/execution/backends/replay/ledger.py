@@ -6,7 +6,7 @@ from pathlib import Path
 from nasproxy.errors import CorruptFileError
 from nasproxy.execution.backends.replay.backend import CHOICE
 from nasproxy.storage.files import append_line, read_lines
-from nasproxy.tracking.tracker import Silent
+from nasproxy.tracking.tracker import NullTracker
 from nasproxy.trials.records import State, TrialRecord
 from nasproxy.trials.spec import Split, TrialSpec
 
@@ -14,7 +14,7 @@ Trained = tuple[str, str | None, str, int]
 """Architecture, proxy (None for full training), split and seed."""
 
 
-class Ledger(Silent):
+class Ledger(NullTracker):
     """Tracker that records which trials were replayed, and up to which step; their curves stay in the table."""
 
     def __init__(self, path: Path) -> None:
