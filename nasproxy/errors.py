@@ -28,13 +28,13 @@ def advise_install(extra: str) -> str:
 
 @contextmanager
 def forbid_exit(what: str) -> Iterator[None]:
-    """Let somebody else's code raise errors, but not end this program: `sys.exit` in it becomes an error of ours.
+    """Prevent user code in a block from ending this program: turn its `sys.exit` into a ConfigError.
 
     Args:
-        what: The name of that code, for the error.
+        what: Name of the code, for the error.
 
     Raises:
-        ConfigError: It raised SystemExit, or another BaseException that is neither an error nor Ctrl-C.
+        ConfigError: The code raised SystemExit, or another BaseException that is neither an error nor Ctrl-C.
     """
     try:
         yield

@@ -4,11 +4,11 @@ import difflib
 from collections.abc import Collection, Sequence
 
 SHOWN_NAMES = 12
-"""Names that a message lists at most."""
+"""Maximum number of names that a message lists."""
 
 
 def find_nearest(name: str, names: Collection[str]) -> str | None:
-    """Find the name that is spelled most alike, or begins alike; None where none is similar.
+    """Find the name with the most similar spelling or beginning; None if none is similar.
 
     >>> find_nearest("totalsteps", ["seed", "total_steps"]), find_nearest("search", ["search_proxy_task"])
     ('total_steps', 'search_proxy_task')
@@ -20,7 +20,7 @@ def find_nearest(name: str, names: Collection[str]) -> str | None:
 
 
 def list_names(names: Sequence[str]) -> str:
-    """Join names with commas, the first ones of a long list.
+    """Join names with commas; of a long list, only the first ones.
 
     >>> list_names(["a", "b"])
     'a, b'

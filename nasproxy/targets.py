@@ -1,4 +1,4 @@
-"""Hydra's `_target_` nodes: what they name, whether their arguments fit, and building them."""
+"""Import the targets of Hydra's `_target_` nodes, check their arguments, and build them."""
 
 import inspect
 import pydoc
@@ -16,7 +16,7 @@ from nasproxy.spelling import find_nearest, list_names
 
 
 def list_targets(node: Any) -> list[str]:
-    """Every `_target_` in a nested configuration."""
+    """List every `_target_` in a nested configuration."""
     if isinstance(node, Mapping):
         own = [str(node["_target_"])] if node.get("_target_") else []
         return own + [target for value in node.values() for target in list_targets(value)]
@@ -26,12 +26,12 @@ def list_targets(node: Any) -> list[str]:
 
 
 def build_target(name: str, node: Mapping[str, Any], **arguments: Any) -> Any:
-    """Build what a node names.
+    """Build the object that a node configures.
 
     Args:
-        name: Where the node stands in the configuration, for the error.
+        name: Path of the node in the configuration, for the error.
         node: Mapping with `_target_` and its arguments, perhaps nested.
-        **arguments: What the configuration does not say.
+        **arguments: Arguments that the configuration does not contain.
 
     Raises:
         ConfigError: The target cannot be imported, or does not take these arguments.
@@ -64,7 +64,7 @@ def load_target(name: str, node: Mapping[str, Any]) -> Callable[..., Any]:
     except pydoc.ErrorDuringImport as error:
         cause = error.value or error
         if isinstance(cause, KeyboardInterrupt):
-            raise cause from None  # pydoc catches all, Ctrl-C too
+            raise cause from None  # pydoc wraps every exception, also Ctrl-C
         raise ConfigError(f"{name}._target_ must be importable, got {target!r}: {describe_error(cause)}") from error
     if not callable(found):
         raise ConfigError(
@@ -85,7 +85,7 @@ def check_arguments(name: str, node: Mapping[str, Any], given: Mapping[str, Any]
         signature = inspect.signature(target)
         hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
     except (TypeError, ValueError, NameError):
-        return  # a builtin, or hints that cannot be read: the call itself will tell
+        return  # a builtin, or unreadable hints: the call itself reports errors
     parameters = signature.parameters
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     arguments = {key: value for key, value in node.items() if not key.startswith("_")}
@@ -120,4 +120,4 @@ def _check_type(path: str, value: Any, hint: Any) -> None:
         advice = f"quote it, as in '{path}=\"VALUE\"'" if is_number else error.errors()[0]["msg"]
         raise ConfigError(f"{path} must be {wanted}, got {value!r}: {advice}") from None
     except PydanticSchemaGenerationError:
-        return  # a type of the user's own, which only the target can judge
+        return  # a user's own type, which only the target can check

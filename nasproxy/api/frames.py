@@ -1,4 +1,4 @@
-"""The frames of a study: the rows of the report's tables, and rows that no table shows, with columns of fixed types."""
+"""Frames of a study, with fixed column types: the rows of the report's tables, and rows that no table shows."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 NUMBER, COUNT, FLAG, TEXT, ANY = "float64", "Int64", "boolean", "string", "object"
-"""Types of columns: each has a way to say that a value is missing."""
+"""Types of columns; each can represent a missing value."""
 
 TRIALS = {
     "key": TEXT,
@@ -82,11 +82,11 @@ DECISIONS = {
 }
 
 BETWEEN_LOOKS = (StoppingState.EXCEEDED_BEST_TIME, StoppingState.EXCESS_FAILURES)
-"""Ends of a proxy task that no look decided: the next one would have come too late, or on too few models."""
+"""Stopping states decided between looks: the next look would have come too late, or had too few models."""
 
 
 def make_trials(results: StudyResults) -> "DataFrame":
-    """A row for each trial, with a column for each choice of its architecture."""
+    """Return a frame with a row for each trial and a column for each choice of its architecture."""
     import pandas as pd
 
     rows = tables.make_trials(results).rows
@@ -104,7 +104,7 @@ def make_trials(results: StudyResults) -> "DataFrame":
 
 
 def make_checks(results: StudyResults) -> "DataFrame":
-    """A row for each check, by trial and step."""
+    """Return a frame with a row for each check, sorted by trial and step."""
     rows = []
     for key in (row["trial"] for row in tables.make_trials(results).rows):
         trial = results.trials[key]
@@ -114,7 +114,7 @@ def make_checks(results: StudyResults) -> "DataFrame":
 
 
 def make_proxy_tasks(results: StudyResults) -> "DataFrame":
-    """A row for each proxy task: its setting, and how it stands."""
+    """Return a frame with a row for each proxy task: its setting and its state."""
     rows = []
     for row in tables.make_proxy_tasks(results).rows:
         task = results.tasks[row["proxy_task"]]
@@ -125,7 +125,7 @@ def make_proxy_tasks(results: StudyResults) -> "DataFrame":
 
 
 def make_decisions(results: StudyResults) -> "DataFrame":
-    """A row for each decision, in order."""
+    """Return a frame with a row for each decision, in order."""
     return _make_frame(
         [*_variance(results), *_selection(results), *_looks(results), *_confirmations(results)], DECISIONS
     )
@@ -164,7 +164,7 @@ def _looks(results: StudyResults) -> Iterator[Row]:
 
 
 def _judgements(results: StudyResults, task: TaskState) -> Iterator[tuple[tuple[float, bool], Row]]:
-    """What was decided of a proxy task, each decision with its training time and whether it followed the looks then."""
+    """List the decisions on a proxy task, each with its training time and whether it comes after the looks then."""
     for check in task.checks:
         yield (check.rated_seconds, False), _look(task, check)
     if task.stopping_state in BETWEEN_LOOKS:
@@ -195,7 +195,7 @@ def _look(task: TaskState, check: TaskCheck) -> Row:
 
 
 def _end_at_last_look(task: TaskState) -> StoppingState | None:
-    """The end that a proxy task's last look decided; one that was contradicted later had been accepted there."""
+    """Return the stopping state decided at the last look; a task that was contradicted later was accepted there."""
     if task.stopping_state in BETWEEN_LOOKS:
         return None
     if task.stopping_state is not StoppingState.CONTRADICTED:

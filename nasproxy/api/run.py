@@ -1,4 +1,4 @@
-"""Runs a job in this process, as the `nasproxy` command does, and returns what it found."""
+"""Run a job in this process, as the `nasproxy` command does, and return its result."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ from nasproxy.report.verdict import StudyVerdict
 
 @dataclass(frozen=True)
 class Result:
-    """What a job returned.
+    """Result of a job.
 
     Attributes:
         study: The study as the job left it; None for a job without a study, such as `dry_run=true` or
             `job=describe_space`.
-        report: The page that the job wrote; None where it wrote none.
-        estimate: What the study is expected to cost, for `dry_run=true`; else None.
+        report: The page that the job wrote; None if it wrote none.
+        estimate: Estimated cost of the study, for `dry_run=true`; else None.
     """
 
     study: LoadedStudy | None = None
@@ -29,7 +29,7 @@ class Result:
 
     @property
     def verdict(self) -> StudyVerdict | None:
-        """The study's verdict, as its report has it; None without a study."""
+        """The study's verdict, as in its report; None without a study."""
         return None if self.study is None else self.study.verdict
 
     @property
@@ -42,17 +42,17 @@ def run(overrides: Sequence[str] = (), config_dir: str | Path | None = None) -> 
     """Run a job: `run(["proxy=data50", "study=mine"])` does what `nasproxy proxy=data50 study=mine` does.
 
     The same call again resumes the study. The working directory and the parent of `config_dir` come first on
-    `sys.path`, so that modules there can be named as targets. Workers are processes of their own, which import none of
-    the calling program: it needs no `__main__` guard, and what it names as a target must lie in a module. Ctrl-C, or a
-    notebook's interrupt, stops the trials at their next check and raises KeyboardInterrupt.
+    `sys.path`, so that modules there can be named as targets. Workers are separate processes that do not import the
+    calling program: it needs no `__main__` guard, and its targets must be in modules. Ctrl-C, or a notebook's
+    interrupt, stops the trials at their next check and raises KeyboardInterrupt.
 
     Args:
-        overrides: The command's arguments, a string each, in Hydra's grammar; a sweep (`-m`) is for the command alone.
+        overrides: The command's arguments, one string each, in Hydra's grammar; only the command runs a sweep (`-m`).
         config_dir: A folder with your own configuration files, as the command's `--config-dir`.
 
     Raises:
-        NasproxyError: The overrides cannot be carried out, or a stage stopped; the message says what to do. No trial
-            that has finished is lost.
+        NasproxyError: The overrides are invalid, or a stage stopped; the message says what to do. Finished trials
+            are kept.
     """
     done = run_job(compose_config(overrides, config_dir))
     study = None if done.folder is None else read_study(done.folder, done.store)

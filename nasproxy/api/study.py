@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class LoadedStudy:
-    """A study as it was when it was read; load it again to see what has changed since.
+    """Snapshot of a study; load it again to see later changes.
 
-    Scores are metrics, higher is better. Seconds of training leave validation out, and count every device of a trial.
-    What is not known is missing in a frame (`isna()`), and a part of the study that has not begun gives a frame without
+    Scores are metrics, higher is better. Training seconds exclude validation, and count every device of a trial.
+    Unknown values are missing in a frame (`isna()`), and a part of the study that has not begun gives a frame without
     rows.
 
     Attributes:
         path: The study's folder.
-        results: What the frames are made from.
+        results: Results that the frames are made from.
     """
 
     path: Path
@@ -81,7 +81,7 @@ class LoadedStudy:
 
     @cached_property
     def verdict(self) -> StudyVerdict:
-        """Which proxy task to use, and how far to trust it; `verdict.text` is all of it in words."""
+        """Verdict: which proxy task to use, and how far to trust it; `verdict.text` has all of it in words."""
         return judge_study(self.results)
 
     def __repr__(self) -> str:
@@ -96,7 +96,7 @@ def load_study(path: str | Path) -> LoadedStudy:
         path: The study's folder, such as `studies/digits`.
 
     Raises:
-        NasproxyError: The folder is no study's, or a file of it cannot be read.
+        NasproxyError: The folder is not that of a study, or a file of it cannot be read.
 
     Warns:
         UserWarning: The study was replayed from a table, so that its folder holds decisions but no trials.
@@ -115,7 +115,7 @@ def load_study(path: str | Path) -> LoadedStudy:
 
 
 def read_study(folder: StudyFolder, store: TrialStore | None = None) -> LoadedStudy:
-    """Read a study by the rules that its proxy tasks were judged by.
+    """Read a study, with the rules that its proxy tasks were judged by.
 
     Args:
         folder: The study.

@@ -1,6 +1,6 @@
-"""The `nasproxy` command, which `run.py` and `python -m nasproxy` call too: how it ends, whatever happens in it.
+"""The `nasproxy` command, also behind `run.py` and `python -m nasproxy`: exit statuses, Ctrl-C and closed streams.
 
-What takes time to import is imported in functions, where Ctrl-C ends the program in a line.
+Slow imports are inside functions, so that Ctrl-C during an import ends the program with one line.
 """
 
 import os
@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 REFUSED = 2
 INTERRUPTED = 128 + signal.SIGINT
 UNREAD = 128 + signal.SIGPIPE
-"""Exit statuses; the last two are what a shell shows of a program that the signal ends."""
+"""Exit statuses; the last two are those that a shell reports for a program that a signal ended."""
 INTERRUPTION = "nasproxy: interrupted; the same command goes on from here"
 QUESTIONS = {"-h", "--help", "--hydra-help", "-c", "--cfg", "-i", "--info"}
 """Flags that run no job."""
@@ -44,17 +44,17 @@ def _run(arguments: list[str]) -> None:
     from nasproxy.cli.hydra_app import compose_and_run
 
     if not QUESTIONS & set(arguments):
-        # Now, while Ctrl-C ends the program at once: as an exception it may get lost in an import.
+        # Imported while Ctrl-C still ends the program at once: a KeyboardInterrupt can get lost in an import.
         from nasproxy.jobs import job as job
     _on_interrupt(signal.default_int_handler)
     compose_and_run()
 
 
 def _report(error: BaseException) -> int:
-    """Say in a line why the program ends; returns its exit status."""
+    """Print in one line why the program ends, unless nobody reads it, and return the exit status."""
     if isinstance(error, BrokenPipeError):
         if not any(map(_is_unread, (sys.stdout, sys.stderr))):
-            raise error  # of another pipe: a mistake of ours
+            raise error  # another pipe: a bug in nasproxy
         return UNREAD
     is_interrupted = isinstance(error, KeyboardInterrupt)
     _print_error(INTERRUPTION if is_interrupted else f"nasproxy: {error}")
@@ -69,7 +69,7 @@ def _print_error(line: str) -> None:
 
 
 def _flush() -> bool:
-    """Write out what was printed; returns whether somebody reads it."""
+    """Flush stdout and stderr, and return whether both are read."""
     is_read = True
     for stream in (sys.stdout, sys.stderr):
         try:
@@ -81,7 +81,7 @@ def _flush() -> bool:
 
 
 def _is_unread(stream: Any) -> bool:
-    """Whether a stream is a pipe that nobody reads."""
+    """Return whether a stream is a pipe that nobody reads."""
     import select
 
     poll = select.poll()
@@ -90,7 +90,7 @@ def _is_unread(stream: Any) -> bool:
 
 
 def _open_closed_streams() -> None:
-    """Open the null device where a stream was closed beforehand (`2>&-`): no file of ours may take its number."""
+    """Open the null device for streams closed by the caller (`2>&-`), so that no other file gets their numbers."""
     for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:
             descriptor = os.open(os.devnull, os.O_RDWR)
@@ -99,13 +99,13 @@ def _open_closed_streams() -> None:
 
 
 def _on_interrupt(handler: Any) -> None:
-    """Choose what Ctrl-C does, unless whoever started the program has had it ignored."""
+    """Set the handler of Ctrl-C, unless the parent process had it ignored."""
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, handler)
 
 
 def _end_at_once(*_: object) -> None:
-    """End the program in the middle of an import, or of its end: nothing is held, and no exception can get lost."""
+    """End the program during an import or at its end: no resource is held, and no exception can get lost."""
     try:
         os.write(2, f"{INTERRUPTION}\n".encode())
     finally:

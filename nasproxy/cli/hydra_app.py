@@ -1,4 +1,4 @@
-"""The Hydra application behind the command: composes a configuration from the process's arguments, and runs its job."""
+"""The Hydra application behind the command: compose a configuration from the arguments, and run its job."""
 
 import sys
 
@@ -27,7 +27,7 @@ class JobError(BaseException):
 
 
 def compose_and_run() -> None:
-    """Do what the arguments of this process say.
+    """Compose a configuration from the arguments of this process, and run its job.
 
     Raises:
         NasproxyError: The configuration cannot be composed, or a job ended without a result.
@@ -50,6 +50,6 @@ def _run(config: DictConfig) -> None:
     try:
         read = keep_typed_name(schema.read_config(config), hydra_config)
         job.run_job(read, is_shared=hydra_config.mode is RunMode.MULTIRUN)
-        sys.stdout.flush()  # Hydra does so too, and passes over a reader that has left
+        sys.stdout.flush()  # Hydra flushes too, but ignores a closed pipe
     except (NasproxyError, BrokenPipeError) as error:
         raise JobError(error) from error

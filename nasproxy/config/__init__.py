@@ -1,1 +1,1 @@
-"""Configuration: its typed schema, and the objects that it describes. The edge where Hydra ends."""
+"""Configuration: its typed schema, and the objects built from it, which do not depend on Hydra."""

@@ -1,4 +1,4 @@
-"""What a configuration describes: the objects it stands for, checked before anything starts."""
+"""Build the objects that a configuration describes, and check them before anything starts."""
 
 import hashlib
 import math
@@ -29,14 +29,14 @@ from nasproxy.trials.retry import Retry, find_retry
 from nasproxy.trials.spec import Architecture, Recipe, Split, TrialSpec, to_canonical_json
 
 SPARE_SHARE = 1.25
-"""Candidates kept ready for each reference that may be added, and for each fresh model: one in five may fail."""
+"""Architectures sampled for each reference that may be added, and for each fresh model: one in five may fail."""
 
 
 class StudyBuilder:
     """The objects that a configuration describes, built when first needed and checked before anything starts.
 
     Attributes:
-        is_replay: Whether a table says what was trained, so that nothing is.
+        is_replay: Whether trials are replayed from a table instead of trained.
     """
 
     is_replay: ClassVar[bool] = False
@@ -48,7 +48,7 @@ class StudyBuilder:
         """Validate the configuration by building its objects.
 
         Raises:
-            NasproxyError: A value is wrong, or values do not fit together.
+            NasproxyError: A value is invalid, or values are inconsistent.
         """
         config = self.config
         config.variance.check()
@@ -120,13 +120,13 @@ class StudyBuilder:
 
     @cached_property
     def space(self) -> SearchSpace:
-        """The architectures."""
+        """Search space of the study."""
         space = self.config.search_space
         return SearchSpace(name=space.name, choices=space.choices, baseline=space.baseline)
 
     @cached_property
     def selection(self) -> Selection:
-        """How the reference models are selected."""
+        """Selection of the reference models."""
         selection: Selection = build_target("selection", self.config.selection, models=self.config.references.initial)
         return selection
 
@@ -137,17 +137,17 @@ class StudyBuilder:
 
     @property
     def candidate_pool(self) -> list[Architecture]:
-        """Random architectures after those that the selection draws on: they may be added to the references."""
+        """Random architectures that may be added to the references, after those that the selection uses."""
         return self._sample[self.selection.candidates : self._drawn_on] if self.selection.is_random else []
 
     @property
     def fresh(self) -> list[Architecture]:
-        """Random architectures after all that other stages may draw on: no verdict rests on them."""
+        """Random architectures that no other stage may use, so that no verdict depends on them."""
         return self._sample[self._drawn_on :]
 
     @property
     def _drawn_on(self) -> int:
-        """Random architectures that selection, added references and the variance stage may draw on."""
+        """Number of random architectures that selection, added references and the variance stage may use."""
         added = max(0, self.config.references.max - self.selection.models)
         return max(self.selection.candidates + math.ceil(SPARE_SHARE * added), self.config.variance.max_tries)
 
@@ -164,7 +164,7 @@ class StudyBuilder:
 
     @property
     def variance_candidates(self) -> Sequence[Architecture]:
-        """Architectures to measure variance on, in the order to try them."""
+        """Architectures to measure variance on, in the order in which they are tried."""
         return self.candidates
 
     @cached_property
@@ -178,12 +178,12 @@ class StudyBuilder:
 
     @property
     def comparison_architecture(self) -> Architecture:
-        """What schedules are compared on: the user's own architecture, or the first candidate."""
+        """Architecture to compare schedules on: the user's baseline, or the first candidate."""
         return self.candidates[0] if self.space.baseline is None else self.space.baseline
 
     @property
     def preflight_specs(self) -> list[TrialSpec]:
-        """One trial of every kind, to put together before the first is trained."""
+        """One trial of every kind, for the preflight."""
         first, recipe, seed = self.candidates[0], self.recipe, self.config.seed
         specs = [TrialSpec(first, ProxyTask(), Split.FULL, seed, recipe)]
         if StageName.search_proxy_task in self.config.job.stages:
@@ -195,13 +195,13 @@ class StudyBuilder:
 
     @cached_property
     def criterion(self) -> Criterion:
-        """When a proxy task is good."""
+        """Criterion that judges the proxy tasks."""
         criterion: Criterion = build_target("criterion", self.config.criterion)
         return criterion
 
     @cached_property
     def recipe(self) -> Recipe:
-        """What all trials have in common."""
+        """Settings that all trials share."""
         config = self.config
         return Recipe(
             model=config.search_space.model,
@@ -219,7 +219,7 @@ class StudyBuilder:
 
     @cached_property
     def device_type(self) -> str:
-        """`cpu` or `cuda`."""
+        """Type of device that trains: `cpu` or `cuda`."""
         device = self.config.training.accelerator.value
         return device if device != "auto" else ("cuda" if list_gpus() else "cpu")
 
@@ -264,11 +264,11 @@ class StudyBuilder:
         return find_retry(spec, causes, self.config.failures)
 
     def devices_per_slot(self, slots: int) -> float:
-        """Devices that a slot has: GPUs, or its share of the machine where trials run on cores."""
+        """Return the devices of a slot: GPUs, or its share of the machine if trials run on cores."""
         return self._gpus_per_trial if self.device_type == "cuda" else 1 / slots
 
     def slots_of(self, devices: int) -> float:
-        """Slots that a trial on so many devices takes up, as the backend's pool has it."""
+        """Return the number of slots that a trial on so many devices occupies, as the backend's pool does."""
         share = self._gpus_per_trial
         return count_gpus(devices, share) / share if self.device_type == "cuda" else devices
 
@@ -277,7 +277,7 @@ class StudyBuilder:
         return float(self.config.backend.get("gpus_per_trial", 1.0))
 
     def trackers(self, folder: StudyFolder) -> list[Tracker]:
-        """Further trackers beside the configured one."""
+        """Return further trackers beside the configured one."""
         return []
 
     @cached_property
@@ -330,7 +330,7 @@ def _check_length(name: str, steps: int, full_steps: int) -> None:
     """Refuse a proxy task that trains longer than full training.
 
     Raises:
-        ConfigError: It does.
+        ConfigError: It trains longer.
     """
     if steps > full_steps:
         raise ConfigError(
@@ -340,7 +340,7 @@ def _check_length(name: str, steps: int, full_steps: int) -> None:
 
 
 def digest_task(task: ProxyTask) -> str:
-    """A short name of a proxy task's setting."""
+    """Compute a short digest of a proxy task's setting."""
     return hashlib.sha256(to_canonical_json(vars(task)).encode()).hexdigest()[:16]
 
 
@@ -364,7 +364,7 @@ def _generate(generator: Mapping[str, Any]) -> list[Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Enumerations as their values."""
+    """Replace enumerations by their values."""
     if isinstance(value, Mapping):
         return {key: _plain(entry) for key, entry in value.items()}
     return value.value if isinstance(value, Enum) else value

@@ -1,4 +1,4 @@
-"""Composing a configuration in a program of any kind: a script, a notebook, another Hydra application."""
+"""Compose a configuration in any program: a script, a notebook, another Hydra application."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -21,14 +21,14 @@ VERSION_BASE = "1.3"
 
 
 def compose_config(overrides: Sequence[str] = (), config_dir: str | Path | None = None) -> Config:
-    """Compose what the command composes from the same arguments, and add the same folders to `sys.path`.
+    """Compose the configuration that the command composes from these arguments, and extend `sys.path` as it does.
 
     Args:
         overrides: Overrides in Hydra's grammar, such as `proxy=data50`.
-        config_dir: Folder of further configuration files, as `--config-dir` names it; None for none.
+        config_dir: Folder of further configuration files, as for `--config-dir`; None for none.
 
     Raises:
-        ConfigError: They are no overrides, do not compose, or leave out a value that must be given.
+        ConfigError: An override is invalid, the configuration does not compose, or a required value is missing.
     """
     _check_overrides(overrides)
     searched = [] if config_dir is None else [_make_search_override(config_dir)]
@@ -43,7 +43,7 @@ def compose_config(overrides: Sequence[str] = (), config_dir: str | Path | None 
 
 
 def add_to_path(hydra_config: Any) -> None:
-    """Let modules beside the configuration be imported here, and in every process that is started from here.
+    """Make modules beside the configuration importable in this process and in the processes that it starts.
 
     Args:
         hydra_config: Hydra's own part of a composed configuration. It names the working directory and the folders of
@@ -69,7 +69,7 @@ def _check_overrides(overrides: Sequence[str]) -> None:
 
 
 def _make_search_override(config_dir: str | Path) -> str:
-    """The override that has Hydra search a folder."""
+    """Make the override that adds a folder to Hydra's search path."""
     folder = Path(config_dir).expanduser().absolute()
     if not folder.is_dir():
         raise ConfigError(
@@ -81,7 +81,7 @@ def _make_search_override(config_dir: str | Path) -> str:
 
 @contextmanager
 def _own_hydra() -> Iterator[None]:
-    """Initialize Hydra for this package; a Hydra application that calls it gets its own back."""
+    """Initialize Hydra for this package during a block, and then restore the state of the calling application."""
     before = get_gh_backup()
     GlobalHydra.instance().clear()
     try:

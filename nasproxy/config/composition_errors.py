@@ -1,4 +1,4 @@
-"""Hydra's errors while it composes a configuration, each as one sentence that says what to write instead."""
+"""Explain Hydra's errors of composition, each in one sentence that says what to write instead."""
 
 import os
 import re
@@ -25,13 +25,13 @@ FULL_ERROR = "HYDRA_FULL_ERROR"
 """Environment variable that makes Hydra raise its errors instead of printing them."""
 WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 LONGEST = 240
-"""Characters that are quoted of an error that is not known here."""
+"""Maximum number of characters quoted from a value or an unknown error."""
 
 
 class Composition:
-    """While it is entered, errors of composing a configuration come as a `ConfigError` of one sentence.
+    """Context manager that turns errors of composing a configuration into a `ConfigError` of one sentence.
 
-    Hydra would print them, in several lines, and exit. With HYDRA_FULL_ERROR=1 they stay as they are.
+    Hydra would print them in several lines and exit. With HYDRA_FULL_ERROR=1 they are not changed.
 
     Raises:
         ConfigError: The configuration could not be composed, or Hydra cannot write to the folder of the studies.
@@ -47,7 +47,7 @@ class Composition:
             os.environ[FULL_ERROR] = "1"
 
     def end(self) -> None:
-        """Let Hydra report later errors as it does; programs that are started from here keep their environment."""
+        """Restore Hydra's own reporting of errors, and the environment that child processes inherit."""
         if self._is_active:
             os.environ.pop(FULL_ERROR, None)
         self._is_active = False
@@ -78,10 +78,10 @@ def _is_of_composition(error: Exception) -> bool:
 
 
 def explain_error(error: Exception) -> str:
-    """Say in a sentence why a configuration could not be composed.
+    """Explain in one sentence why a configuration could not be composed.
 
     Args:
-        error: What Hydra or OmegaConf raised.
+        error: Exception of Hydra or OmegaConf.
     """
     text, source = str(error), error if isinstance(error, OmegaConfBaseException) else error.__context__
     where = re.match(r"In '(.+?)': ", text)
@@ -123,7 +123,7 @@ def _explain_key(error: OmegaConfBaseException, text: str) -> str:
     overridden = re.match(r"Could not override '(.+?)'", text)
     renamed = explain_renamed_key(overridden[1]) if overridden else None
     if renamed is not None:
-        return renamed  # the error has the first part of the path alone, if that is unknown
+        return renamed  # `path` is only the first part, if that part is unknown
     return explain_unknown_key(path, known, Config, is_open=error.object_type is dict)
 
 
@@ -133,7 +133,7 @@ def _explain_value(error: OmegaConfBaseException) -> str:
 
 
 def _find_hint(path: str) -> Any:
-    """Find what the schema asks for at a path."""
+    """Find the type that the schema requires at a path."""
     hint: Any = Config
     for name in path.partition("[")[0].split("."):
         hint = get_type_hints(hint).get(name, Any) if is_dataclass(hint) else Any

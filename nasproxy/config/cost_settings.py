@@ -11,9 +11,9 @@ class CostSettings:
     """Settings of cost estimates.
 
     Attributes:
-        price_per_hour: Price of an hour of one device: a GPU, or the machine where trials run on its cores; None for
-            no price.
-        estimate_first: Time a few steps before a new study begins, and keep what it should cost with it.
+        price_per_hour: Price of an hour of one device: a GPU, or the machine if trials run on its cores; None for no
+            price.
+        estimate_first: Time a few steps before a new study begins, and store the cost estimate with it.
     """
 
     price_per_hour: float | None = None

@@ -1,4 +1,4 @@
-"""Packages that a choice of Hydra's plugins needs and that are not installed."""
+"""Packages that provide Hydra's plugins, and how to install them."""
 
 from nasproxy.errors import MissingExtraError, NasproxyError, advise_install
 
@@ -14,11 +14,11 @@ PACKAGES = {
     "hydra/job_logging/colorlog": "hydra-colorlog",
     "hydra/hydra_logging/colorlog": "hydra-colorlog",
 }
-"""Packages of Hydra's plugins by the choice that each brings."""
+"""Packages of Hydra's plugins, by the choice that each provides."""
 
 
 def find_missing_package(choice: str) -> NasproxyError | None:
-    """Find the package that brings a choice, such as `hydra/launcher/joblib`; None where none is known to.
+    """Find the package that provides a choice, such as `hydra/launcher/joblib`; None if none is known.
 
     Returns:
         The error that says how to install it.

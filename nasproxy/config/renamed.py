@@ -1,4 +1,4 @@
-"""Keys and choices of earlier versions, and what they are called now."""
+"""Keys and choices of earlier versions, and their present names."""
 
 RENAMED_KEYS = {
     "failures.nan": "failures.on_nan",
@@ -23,7 +23,7 @@ RENAMED_CHOICES = {
     "criterion/weak_prior": "criterion=group_sequential",
     "experiment/cloud_tool": "experiment=vertex_baseline",
 }
-"""What to choose instead of a file of conf/ that was renamed or removed."""
+"""Replacement of each file of conf/ that was renamed or removed."""
 
 
 def find_new_key(path: str) -> str | None:
@@ -39,6 +39,6 @@ def find_new_key(path: str) -> str | None:
 
 
 def explain_renamed_key(path: str) -> str | None:
-    """Say what a renamed key is called now; None for one that never existed."""
+    """Explain how a renamed key is called now; None for one that never existed."""
     new = find_new_key(path)
     return None if new is None else f"{path} is named {new} now: set {new} instead"

@@ -1,4 +1,4 @@
-"""A study on a table of learning curves: what the table decides instead of the configuration, and what was replayed."""
+"""A study on a table of learning curves: the settings that the table decides, and the trials replayed before."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -32,7 +32,7 @@ class ReplayBuilder(StudyBuilder):
         """Read the table.
 
         Raises:
-            NasproxyError: It cannot be used, or the configuration chooses what the table decides.
+            NasproxyError: The table is invalid, or the configuration sets what the table decides.
         """
         self._replay: ReplayBackend = build_target(
             "backend", config.backend, store=MemoryTrialStore(), seed=config.seed
@@ -42,7 +42,7 @@ class ReplayBuilder(StudyBuilder):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What to know of a study on this table."""
+        """Notes on the limits of a study on this table."""
         return tuple(self._notes())
 
     @cached_property
@@ -59,7 +59,7 @@ class ReplayBuilder(StudyBuilder):
 
     @cached_property
     def base(self) -> dict[str, Any]:
-        """All that must stay as it is while the study lasts; the table by its fingerprint."""
+        """All values that must not change while the study lasts; the table by its fingerprint."""
         name = self.config.search_space.name
         return {
             **super().base,
@@ -69,14 +69,14 @@ class ReplayBuilder(StudyBuilder):
 
     @property
     def poll_seconds(self) -> float:
-        """Virtual seconds between two looks for new checks."""
+        """Virtual seconds between two polls for new checks."""
         return self._replay.look_seconds
 
     def open_store(self, folder: StudyFolder) -> TrialStore:
-        """The trials that the study replayed before, replayed.
+        """Replay the trials that the study replayed before, and return their store.
 
         Raises:
-            ConfigError: The study is not one of this table.
+            ConfigError: The study was created with other data.
         """
         record = read_record(folder.record, StudyRecord)
         begun_with = None if record is None else record.base.get("data.fingerprint")
@@ -93,12 +93,12 @@ class ReplayBuilder(StudyBuilder):
         return store
 
     def open_backend(self, store: TrialStore) -> Backend:
-        """What replays the trials."""
+        """Return the backend that replays the trials."""
         assert store is self._replay.store
         return self._replay
 
     def trackers(self, folder: StudyFolder) -> list[Tracker]:
-        """What remembers which trials were replayed."""
+        """Return the tracker that records which trials were replayed."""
         return [Ledger(folder.replayed)]
 
     @cached_property
@@ -138,10 +138,10 @@ class ReplayBuilder(StudyBuilder):
 
 
 def _fitted(config: Config, replay: ReplayBackend) -> Config:
-    """The configuration with what the table decides in place of what it cannot choose.
+    """Return the configuration with the settings that the table decides.
 
     Raises:
-        ConfigError: It chooses nevertheless.
+        ConfigError: The configuration sets one of them.
     """
     _refuse_choices(config, replay)
     steps = replay.table.check_steps[replay.reference]
@@ -190,10 +190,10 @@ def _refuse_choices(config: Config, replay: ReplayBackend) -> None:
 
 
 def _trained(replay: ReplayBackend) -> tuple[str, ...]:
-    """Architectures that were trained under the reference and every proxy of the study."""
+    """List the architectures that were trained under the reference and every proxy of the study."""
     return replay.table.architectures([replay.reference, *replay.proxies])
 
 
 def _most_seeds(replay: ReplayBackend, architectures: tuple[str, ...]) -> int:
-    """Seeds of the full training that was repeated most."""
+    """Count the seeds of the full training that was repeated most."""
     return max((len(replay.table.seeds[name, replay.reference]) for name in architectures), default=0)

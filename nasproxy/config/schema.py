@@ -1,4 +1,4 @@
-"""The typed shape of the configuration: an unknown key or a wrong type stops at composition."""
+"""Typed schema of the configuration: an unknown key or a wrong type is refused at composition."""
 
 import re
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ from nasproxy.trials.proxy_task import NAME_PATTERN
 from nasproxy.trials.retry_settings import RetrySettings
 
 CHECKED_BY_SPACE = ("search_space.choices", "search_space.baseline")
-"""Where numbers and text are alternatives, which the search space itself checks."""
+"""Paths at which both numbers and text are valid; the search space checks them."""
 
 
 DAY_SECONDS = 86_400.0
@@ -42,7 +42,7 @@ class StageName(Enum):
 
 
 class Balance(Enum):
-    """How a part of the training images is balanced over the classes."""
+    """Balance of the classes in a part of the training images."""
 
     proportional = "proportional"
     equal = "equal"
@@ -58,7 +58,7 @@ class Accelerator(Enum):
 
 @dataclass
 class JobConfig:
-    """What a run does, in order; the samples are what a description of the space shows."""
+    """Stages of a job, in order; `samples` is the number of architectures that `describe_space` shows."""
 
     name: Text = MISSING
     stages: list[StageName] = MISSING
@@ -67,7 +67,7 @@ class JobConfig:
 
 @dataclass
 class SearchSpaceConfig:
-    """Architectures, and how each becomes a module."""
+    """Search space, and the function that builds a module from an architecture."""
 
     name: Text = MISSING
     model: dict[str, Any] = MISSING
@@ -77,7 +77,7 @@ class SearchSpaceConfig:
 
 @dataclass
 class ProxyConfig:
-    """Dimensions of the proxy tasks, each a value or a list of them (an axis); or tasks that are no product.
+    """Dimensions of the proxy tasks, each a value or a list of values (an axis); or tasks instead of a grid.
 
     Typed loosely, since a structured configuration cannot say "number or list": `nasproxy.trials.grid.span_grid`
     checks the values.
@@ -99,7 +99,7 @@ class ProxyConfig:
 
 @dataclass
 class DataConfig:
-    """The dataset and its splits; without a loader the trainer brings its own data, named by a fingerprint."""
+    """The dataset and its splits; without a loader the trainer loads its own data, named by a fingerprint."""
 
     loader: Any = None
     holdout_fraction: float = 0.1
@@ -108,7 +108,7 @@ class DataConfig:
     fingerprint: Text | None = None
 
     def check(self) -> None:
-        """Refuse splits that cannot be made.
+        """Refuse splits that are impossible.
 
         Raises:
             ConfigError: A number is out of range.
@@ -121,7 +121,7 @@ class DataConfig:
 
 @dataclass
 class TrainingConfig:
-    """How long a full training is, and how it runs."""
+    """Length, checks, precision and devices of a full training."""
 
     total_steps: int = MISSING
     check_every_steps: int | None = MISSING
@@ -140,7 +140,7 @@ class ControllerConfig:
     grace_seconds: float = 10.0
 
     def check(self) -> None:
-        """Refuse times that cannot be waited for.
+        """Refuse waiting times that are out of range.
 
         Raises:
             ConfigError: One is negative, or longer than a day.
@@ -154,7 +154,7 @@ class ControllerConfig:
 
 @dataclass
 class Config:
-    """A study and what to do with it."""
+    """A study, and the job to run on it."""
 
     study: Text = MISSING
     studies_dir: Text = MISSING
@@ -182,13 +182,13 @@ class Config:
 
 
 def register_schema() -> None:
-    """Make the schema known to Hydra as `schema`, and how a study on a table is called."""
+    """Register the schema with Hydra as `schema`, and the resolver that names a study after its table."""
     OmegaConf.register_new_resolver("table_name", _table_name, replace=True)
     ConfigStore.instance().store(name="schema", node=Config)
 
 
 def _table_name(path: Any) -> str:
-    """The file's name without its ending, as a study may be called."""
+    """Return the file's name without its suffix, as a valid name of a study."""
     name = re.sub(r"[^A-Za-z0-9._-]", "-", Path(path).stem)[:64] if isinstance(path, str) else ""
     return name if NAME_PATTERN.fullmatch(name) else "replay"
 
@@ -197,7 +197,7 @@ def read_config(config: Any) -> Config:
     """Turn a composed configuration into plain objects.
 
     Raises:
-        ConfigError: A value that must be given is not, a key is unknown, or a number or text cannot be one.
+        ConfigError: A required value is missing, a key is unknown, or a number or text is invalid.
     """
     check_keys(config)
     try:

@@ -18,8 +18,8 @@ def keep_typed_name(config: Config, hydra: HydraConf) -> Config:
     for a file whose values were overridden.
 
     Args:
-        config: What was composed.
-        hydra: What was typed.
+        config: Composed configuration.
+        hydra: Hydra's own part of it, with the typed overrides.
     """
     choice = hydra.runtime.choices.get("proxy")
     setting = {name: value for name, value in asdict(config.proxy).items() if value is not None}
@@ -28,7 +28,7 @@ def keep_typed_name(config: Config, hydra: HydraConf) -> Config:
     try:
         names = list(span_grid(setting))
     except ConfigError:
-        return config  # which a job that trains refuses
+        return config  # a job that trains refuses it
     name = choice.replace("/", "-")
     if len(names) != 1 or names == [name] or not _is_untouched(config.proxy, choice, hydra):
         return config
@@ -36,7 +36,7 @@ def keep_typed_name(config: Config, hydra: HydraConf) -> Config:
 
 
 def _is_untouched(proxy: ProxyConfig, choice: str, hydra: HydraConf) -> bool:
-    """Whether the file gives this setting without any other override, experiment or file."""
+    """Return whether the file gives this setting without any other override, experiment or file."""
     if not GlobalHydra.instance().is_initialized():
         return False
     alone = (
@@ -48,5 +48,5 @@ def _is_untouched(proxy: ProxyConfig, choice: str, hydra: HydraConf) -> bool:
 
 
 def _flat(setting: dict[str, object]) -> dict[str, object]:
-    """The setting with lists of one value as that value, as a named task takes it."""
+    """Replace lists of one value by that value, as a named task requires."""
     return {name: value[0] if isinstance(value, list) else value for name, value in setting.items()}

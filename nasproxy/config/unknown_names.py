@@ -1,4 +1,4 @@
-"""Sentences about keys and choices that do not exist, with the name that was probably meant."""
+"""Explain that a key or choice does not exist, and suggest the name that was probably meant."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
@@ -36,7 +36,7 @@ def explain_unknown_choice(group: str, name: str, options: Sequence[str]) -> str
 
     Args:
         group: Folder of the choice, such as `proxy`.
-        name: What was chosen.
+        name: Name of the choice.
         options: Choices that the group has.
     """
     instead = RENAMED_CHOICES.get(f"{group}/{name}")
@@ -53,7 +53,7 @@ def explain_unknown_choice(group: str, name: str, options: Sequence[str]) -> str
 
 
 def split_into(name: str, options: Sequence[str]) -> list[str] | None:
-    """Split a name at underscores into parts that are options; None where that cannot be done.
+    """Split a name at underscores into parts that are options; None if that is impossible.
 
     >>> split_into("data50_image75_crop", ["data50", "image75", "image75_crop"])
     ['data50', 'image75_crop']

@@ -1,4 +1,4 @@
-"""Checks of a composed configuration that Hydra and OmegaConf do not make: its keys, its numbers, its texts."""
+"""Check keys, numbers and text of a composed configuration where Hydra and OmegaConf do not."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -21,7 +21,7 @@ LARGEST_INTEGER = 2**63 - 1
 
 
 def check_keys(config: DictConfig) -> None:
-    """Refuse keys that the schema does not have, which `+` adds, and the lack of those it has, which `~` removes.
+    """Refuse keys that are not in the schema (added with `+`) and missing keys of the schema (removed with `~`).
 
     Raises:
         ConfigError: A key was added, removed or renamed.
@@ -39,7 +39,7 @@ def _check_section(section: DictConfig, prefix: str, root: Any) -> None:
         if known is not None and key not in known:
             raise ConfigError(explain_unknown_key(f"{prefix}{key}", known, root))
     for key in known or ():
-        if key not in section.keys():  # `in section` says no where a value is missing
+        if key not in section.keys():  # `in section` is false if a value is missing
             raise ConfigError(f"{prefix}{key} cannot be removed, got ~{prefix}{key}: give it a value instead")
     for key, node in _list_nodes(section):
         if isinstance(node, DictConfig):
@@ -47,8 +47,8 @@ def _check_section(section: DictConfig, prefix: str, root: Any) -> None:
 
 
 def _list_nodes(section: DictConfig) -> Iterator[tuple[str, Any]]:
-    """List the values that are there and are no interpolations."""
-    for key in section:  # which may be a number: the members of a repeated group of choices
+    """List the values that are neither missing nor interpolations."""
+    for key in section:  # a key may be a number: the members of a repeated group of choices
         if not OmegaConf.is_missing(section, key) and not OmegaConf.is_interpolation(section, key):  # type: ignore[arg-type]
             yield str(key), section[key]
 
@@ -62,7 +62,7 @@ def check_values(value: Any, path: str = "", *, exempt: tuple[str, ...] = ()) ->
         exempt: Paths that are checked elsewhere.
 
     Raises:
-        ConfigError: One is.
+        ConfigError: A value is invalid.
     """
     if path in exempt:
         return

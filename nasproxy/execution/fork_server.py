@@ -34,7 +34,7 @@ from nasproxy.trials.spec import TrialSpec
 
 FRAMEWORKS = ("nasproxy.torchvision_gap", "torch", "pytorch_lightning", "timm", "nasproxy.execution.worker.main")
 RESTART_SECONDS = 0.2
-"""After which a server that was killed is seen to be dead."""
+"""Seconds to wait until a killed server is recognised as dead."""
 
 
 class _DiedError(ConfigError):
@@ -101,7 +101,7 @@ class ForkServer:
                 + ("is there enough memory for data and model?" if is_killed else "does code of the study end it?")
             ) from None
         except BaseException:
-            process.kill()  # nobody waits for its answer
+            process.kill()  # its result is no longer needed
             raise
         process.join()
         if problem is not None:
@@ -109,12 +109,12 @@ class ForkServer:
         return result
 
     def _start(self, target: Callable[..., None], arguments: tuple[object, ...]) -> ForkServerProcess:
-        """Start a process from the server, and the server with it where none lives.
+        """Start a process from the server, and the server first if none is running.
 
-        A server that dies is started again, at last without the study's modules: importing one may be what ends it.
+        A server that dies is started again, the last time without the study's modules, as importing one may end it.
 
         Raises:
-            WorkerStartError: The third one died too.
+            WorkerStartError: The third server died too.
         """
         for modules in (self._preload, self._preload, ()):
             process = self._context.Process(target=_run, args=(target, *arguments))
@@ -127,7 +127,7 @@ class ForkServer:
                 time.sleep(RESTART_SECONDS)
             except KeyboardInterrupt:
                 if new_server is not None:
-                    os.kill(new_server, signal.SIGKILL)  # it would import for seconds until it sees that we are gone
+                    os.kill(new_server, signal.SIGKILL)  # else it imports on for seconds before it sees our end
                 raise
             else:
                 return process
@@ -138,7 +138,7 @@ class ForkServer:
 
 
 def _run(target: Callable[..., None], *arguments: object) -> None:
-    """Run what a process was started for; Ctrl-C is for the controller alone."""
+    """Run the function of a process, ignoring Ctrl-C, which only the controller handles."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     target(*arguments)
@@ -176,7 +176,7 @@ def _without_main_module() -> Iterator[None]:
 
 @contextmanager
 def _by_forkserver() -> Iterator[None]:
-    """Set a start method that the child knows: inside joblib's workers the default is a method of joblib's."""
+    """Set the start method `forkserver` during a block: in joblib's workers the child does not know the default."""
     before = multiprocessing.get_start_method(allow_none=True)
     multiprocessing.set_start_method("forkserver", force=True)
     try:
@@ -187,7 +187,7 @@ def _by_forkserver() -> Iterator[None]:
 
 @contextmanager
 def _importing(modules: Sequence[str]) -> Iterator[None]:
-    """Have a server that starts now import these modules, with the `sys.path` of this process."""
+    """Make a server that starts in this block import these modules, with the `sys.path` of this process."""
     path = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
     environment = {"PYTHONPATH": path, study_modules.VARIABLE: " ".join(modules)}
     before = {name: os.environ.get(name) for name in environment}
@@ -203,12 +203,12 @@ def _importing(modules: Sequence[str]) -> Iterator[None]:
 
 
 def _ensure_server() -> int | None:
-    """Start the server where none lives; it and its processes leave Ctrl-C to this process, from their first moment.
+    """Start the server if none is running; Ctrl-C is blocked in it and its processes from their start.
 
     Returns:
-        The process id of a server that was started now.
+        The process id of the new server; None if one was running.
     """
-    resource_tracker.ensure_running()  # now: it ends with lifting the block of a signal that it did not block alone
+    resource_tracker.ensure_running()  # before the block: it would unblock SIGINT at its end
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     before = _server_pid()
     try:
@@ -220,5 +220,5 @@ def _ensure_server() -> int | None:
 
 
 def _server_pid() -> int | None:
-    """Process id of the server; Python keeps it to itself."""
+    """Return the process id of the server, which Python keeps private."""
     return getattr(forkserver._forkserver, "_forkserver_pid", None)

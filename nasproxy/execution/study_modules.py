@@ -1,7 +1,7 @@
-"""Imports the modules that a study names: the warm fork server lists this one among those that it imports first.
+"""Import the modules that a study names; the warm fork server imports this module first.
 
-The server itself passes over modules that cannot be found, and would die of any other error of theirs. Here such a
-module is left to the process that needs it, which says what is wrong.
+The server itself skips modules that cannot be found, but any other error of an import would end it. Here such a module
+is skipped too; the process that needs it reports the error.
 """
 
 import importlib
@@ -9,7 +9,7 @@ import os
 from contextlib import suppress
 
 VARIABLE = "NASPROXY_STUDY_MODULES"
-"""Environment variable with the modules' names, parted by spaces."""
+"""Environment variable with the modules' names, separated by spaces."""
 
 for _name in os.environ.pop(VARIABLE, "").split():
     with suppress(BaseException):
