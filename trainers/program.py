@@ -1,4 +1,4 @@
-"""Subprocesses in a process group of their own: output line by line, and termination of the whole group."""
+"""Subprocesses in their own process group: output line by line, and termination of the whole group."""
 
 import os
 import re
@@ -23,7 +23,7 @@ KEPT_BYTES = 4000
 
 
 class Program:
-    """A running program in a process group of its own, which ends with this process, even if this process is killed."""
+    """A running program in its own process group, which ends with this process, even if this process is killed."""
 
     def __init__(
         self, command: Sequence[str], *, environment: Mapping[str, str], working_dir: Path, grace_seconds: float

@@ -52,7 +52,7 @@ class ReportedFailure:
 
 
 def read_line(line: str) -> Report | ReportedFailure | None:
-    """Parse a line of output; None if it is no report.
+    """Parse a line of output; None if it is not a report.
 
     Raises:
         ProgramError: The line is a report with values of the wrong type.

@@ -15,7 +15,7 @@ def load_dataset(data: Mapping[str, Any]) -> Dataset[ImageSplit | FileSplit]:
     """Load the dataset that a `data` node configures.
 
     Raises:
-        DataError: The loader returns an object that is no dataset.
+        DataError: The loader returns an object that is not a dataset.
     """
     dataset = build_target("data.loader", data["loader"])
     if not isinstance(dataset, ImageDataset | ImageFolder):

@@ -168,7 +168,7 @@ class _Reader:
         return isinstance(raw, Mapping) and not {"oneof", "manyof", "repeat"} & set(self._read_entries(path, raw))
 
     def _read_entries(self, path: str, raw: Mapping[Any, Any]) -> dict[str, Any]:
-        """One level of a mapping by name: dotted keys apart, those of one group together."""
+        """Return one level of a mapping by name, with dotted keys split and those of one group merged."""
         parts: dict[str, list[Any]] = {}
         for key, value in raw.items():
             name, dot, rest = self._read_name(path, key).partition(".")

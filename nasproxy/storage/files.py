@@ -69,7 +69,7 @@ def read_record(path: Path, kind: type[Record]) -> Record | None:
 
 
 def read_schema(path: Path) -> int | None:
-    """Read the schema version of a record; None where it cannot be read, which reading the record explains."""
+    """Read the schema version of a record; None if it cannot be read, an error that `read_record` explains."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -141,7 +141,7 @@ def check_study_name(name: str) -> None:
     """Refuse a name that may lead out of the folder of the studies.
 
     Raises:
-        ConfigError: It is no folder's name.
+        ConfigError: The name is not valid.
     """
     if not NAME_PATTERN.fullmatch(name):
         raise ConfigError(
@@ -231,7 +231,7 @@ def _begun(folder: StudyFolder, base: Mapping[str, Any], is_shared: bool) -> Stu
 
 
 def list_studies(root: Path) -> list[str]:
-    """List the names of the studies in a folder, sorted; empty where there is no such folder."""
+    """List the names of the studies in a folder, sorted; empty if the folder does not exist."""
     return sorted(path.parent.name for path in root.glob("*/study.json"))
 
 

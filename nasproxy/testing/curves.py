@@ -143,7 +143,7 @@ def write_table(path: Path, rows: Iterator[tuple[str, str, int, int, float, floa
 
 
 def _parse_cost(text: str) -> float:
-    """Parse a cost of the command line; 0, which is rejected later, for text that is no number."""
+    """Parse a cost of the command line; 0, which is rejected later, for text that is not a number."""
     try:
         return float(text) if text else PROXY_COST
     except ValueError:

@@ -1,4 +1,4 @@
-"""Journal of what was sent to Weights & Biases, so that a resumed study sends only what is new."""
+"""Journal of the data sent to Weights & Biases, so that a resumed study sends only new data."""
 
 import json
 import threading
@@ -13,7 +13,7 @@ from nasproxy.trials.records import State
 
 @dataclass(frozen=True)
 class SentTrial:
-    """What was sent of a trial: its checks up to `step`, and its state then."""
+    """Sent part of a trial: its checks up to `step`, and its state then."""
 
     step: int = 0
     state: State = State.PENDING
@@ -47,7 +47,7 @@ class SentRecords:
         self._events = SentEvents()
 
     def trial(self, key: str) -> SentTrial:
-        """Return what was sent of a trial."""
+        """Return the sent part of a trial."""
         self._exchange([])
         return self._trials.get(key, SentTrial())
 

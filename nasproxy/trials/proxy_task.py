@@ -89,7 +89,7 @@ class ProxyTask:
 
     @property
     def plain(self) -> "ProxyTask":
-        """The same setting in normal form: `image_mode` is the default where images keep their size."""
+        """The same setting in normal form: `image_mode` is the default if images keep their size."""
         return replace(self, image_mode="resize") if self.image_size == 1.0 else self
 
     @property
@@ -99,7 +99,7 @@ class ProxyTask:
 
     @property
     def default_name(self) -> str:
-        """The name made of the reduced dimensions: `data50_image75_crop`, or `full` where nothing is reduced."""
+        """Name made of the changed dimensions, such as `data50_image75_crop`; `full` if nothing is reduced."""
         return self.name_with_compound()
 
     def name_with_compound(self, phi: float = 0.0) -> str:

@@ -19,7 +19,7 @@ Architecture = Mapping[str, Choice]
 
 IDENTITY_SCHEMA = 2
 MOST_CHECKS = 100_000
-"""Checks that one training may have: all their steps are listed."""
+"""Maximum number of checks of one training, because all their steps are listed."""
 NOT_IDENTITY = re.compile(
     r"data\.(.+\.)?(root|cache_dir|num_workers|pin_memory)|trainer\.(num_workers|pin_memory|grace_seconds|working_dir)"
 )
@@ -47,7 +47,7 @@ class Recipe:
         total_steps: Optimizer steps of a whole training.
         check_every_steps: Steps between two checks; None checks the last step only. The last step is always checked.
         devices: Devices that one training uses.
-        check_at: Steps to check at, rising, instead of `check_every_steps`. Steps beyond `total_steps` are dropped,
+        check_at: Steps to check at, increasing, instead of `check_every_steps`. Steps beyond `total_steps` are dropped,
             and the last step is always added.
         device_type: `cpu` or `cuda`; floating-point results differ between them.
         precision: Lightning's `precision` argument.
@@ -138,10 +138,10 @@ class Recipe:
 
 
 def _check_types(recipe: Recipe) -> None:
-    """Refuse overrides of numbers by other values: one that is null by default may become anything.
+    """Refuse numbers of steps, images or devices that are not whole: an override can give a null field any type.
 
     Raises:
-        ConfigError: A value is no whole number, or a list of them.
+        ConfigError: A value is not a whole number, or `check_at` is not a list of them.
     """
     whole = {name: getattr(recipe, name) for name in ("total_steps", "check_every_steps", "micro_batch", "devices")}
     needed = ("total_steps", "devices")

@@ -90,7 +90,7 @@ def check_failure_ratio(ratio: float) -> None:
     """Check that the allowed share of failures lies in [0, 1].
 
     Raises:
-        ConfigError: It does not.
+        ConfigError: The share is out of range.
     """
     if not 0 <= ratio <= 1:
         raise ConfigError(f"selection.max_failure_ratio must lie in [0, 1], got {ratio:g}")

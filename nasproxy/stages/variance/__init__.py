@@ -1,1 +1,1 @@
-"""Variance: how much chance alone moves a model's score."""
+"""Variance: measures how much a model's score varies between seeds."""

@@ -139,7 +139,7 @@ class TrialCallback(pl.Callback):
         self._reporter.load_state_dict(state_dict)
 
     def _is_between_checks(self, step: int) -> bool:
-        """Return whether the batch finished an optimizer step that is no check."""
+        """Return whether the batch finished an optimizer step that is not a check."""
         is_finished, self._step = step > self._step, step
         return is_finished and self._check_steps is not None and step not in self._check_steps
 

@@ -217,7 +217,7 @@ class ReplayBackend:
         """Return the curve of a trial.
 
         Raises:
-            ConfigError: The table does not have it, or with other steps.
+            ConfigError: The table lacks the curve, or has it with other steps.
         """
         recipe, architecture = spec.recipe.under(spec.proxy_task), str(spec.architecture[CHOICE])
         proxy = str(recipe.trainer["proxy"])
