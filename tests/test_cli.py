@@ -66,7 +66,7 @@ def keys(folder: Path, name: str = "debug") -> list[str]:
         (["confirm.fresh_models=3"], "confirm.fresh_models must be 0 or at least 5, got 3"),
         (
             ["search_space.choices.twin=[0]", "search_space.baseline=null", "confirm.fresh_models=20"],
-            "architectures that no other stage draws on, and the search space leaves 12",
+            "architectures that no other stage trains, got 12 in this search space",
         ),
         (["seed=-1"], "seed must be at least 0, got -1"),
         (

@@ -102,8 +102,8 @@ class StudyBuilder:
         is_search = StageName.search_proxy_task in config.job.stages
         if is_search and self.selection.models < config.proxy_search.min_models:
             raise ConfigError(
-                f"selection must give at least proxy_search.min_models reference models, got "
-                f"{self.selection.models} and {config.proxy_search.min_models}: too few models to rank"
+                f"references.initial must be at least proxy_search.min_models, {config.proxy_search.min_models}, got "
+                f"{self.selection.models}: raise it; too few models cannot be ranked"
             )
         most = max(self.selection.models, config.references.max if self.selection.is_random else 0)
         if is_search and most < self.criterion.min_models:
@@ -114,8 +114,8 @@ class StudyBuilder:
         is_confirmed = StageName.confirm in config.job.stages and config.confirm.enabled
         if is_confirmed and len(self.fresh) < config.confirm.fresh_models:
             raise ConfigError(
-                f"confirm.fresh_models needs {config.confirm.fresh_models} architectures that no other stage draws on, "
-                f"and the search space leaves {len(self.fresh)}: ask for fewer, or lower references.max"
+                f"confirm.fresh_models needs {config.confirm.fresh_models} architectures that no other stage trains, "
+                f"got {len(self.fresh)} in this search space: lower confirm.fresh_models or references.max"
             )
 
     @cached_property

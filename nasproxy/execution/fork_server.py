@@ -97,8 +97,8 @@ class ForkServer:
             process.join()
             is_killed = process.exitcode == -signal.SIGKILL
             raise _DiedError(
-                f"the process that puts a trial together must answer, and ended with exit status {process.exitcode}: "
-                + ("is there enough memory for data and model?" if is_killed else "does code of the study end it?")
+                f"the process of the preflight must answer, got its end with exit status {process.exitcode}: "
+                + ("free memory for data and model" if is_killed else "do not end it in the study's code")
             ) from None
         except BaseException:
             process.kill()  # its result is no longer needed
@@ -132,8 +132,8 @@ class ForkServer:
             else:
                 return process
         raise WorkerStartError(
-            f"worker processes need a server that imports {', '.join(FRAMEWORKS[1:-1])}, and it was killed three times "
-            f"while it did: is there enough memory? The same command goes on from here"
+            f"worker processes need a server that imports {', '.join(FRAMEWORKS[1:-1])}, got one that ended "
+            f"three times: free memory, and repeat the command; finished trials are kept"
         )
 
 
