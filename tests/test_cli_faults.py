@@ -30,7 +30,7 @@ DEBUG = ("experiment=debug", "references.initial=8", "references.max=0", "cost.e
         (["backend={_target_:helpers.user_code.leave}"], "backend (helpers.user_code.leave) must not end"),
         (["trainer._target_=helpers.user_code.hurried"], "the trainer's check must not end the program, and raised"),
         (["trainer._target_=helpers.script_without_main.train"], "trainer._target_ must be importable, got"),
-        (["trainer._target_=helpers.module_that_ends_its_process.train"], "got its end with exit status 0: do not end it"),
+        (["trainer._target_=helpers.module_that_ends_its_process.train"], "end with exit status 0: do not end it"),
         (
             ["search_space=digits_cnn", "data=digits", "search_space.model._target_=helpers.user_code.leave"],
             "search_space.model (helpers.user_code.leave) must not end",
