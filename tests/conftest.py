@@ -30,7 +30,7 @@ MakeRuntime = Callable[..., Runtime]
 
 @pytest.fixture
 def make_runtime() -> Iterator[MakeRuntime]:
-    """Workshops on real folders with a real local backend."""
+    """Make runtimes on real folders with a real local backend."""
     made: list[LocalBackend] = []
 
     def make(folder: Path, **backend: Any) -> Runtime:

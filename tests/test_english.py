@@ -8,7 +8,7 @@ from pathlib import Path
 from helpers.cli import ROOT
 
 EXCLUDED = re.compile(
-    r"\b(workshop|showpiece|errand|called.up|stands? in for|stand.ins?|lineage|dearer|flatters?|hangs on"
+    r"\b(workshops?|showpieces?|errands?|called.up|stands? in for|stand.ins?|lineage|dearer|flatters?|hangs on"
     r"|mend(s|ed|ing)?)\b",
     re.IGNORECASE,
 )
