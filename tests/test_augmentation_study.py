@@ -32,7 +32,7 @@ def test_a_proxy_task_has_as_many_epochs_as_full_training_and_is_checked_at_its_
 
 
 @pytest.mark.gate
-@pytest.mark.parametrize("space", ["autoaugment", "randaugment"])
+@pytest.mark.parametrize("space", [pytest.param("autoaugment", marks=pytest.mark.slow), "randaugment"])
 def test_policies_are_ranked_by_trainings_that_end(tmp_path: Path, space: str) -> None:
     code, output = cli.run(
         "experiment=augmentation_search", f"search_space={space}", *SMALL, "study=small", folder=tmp_path

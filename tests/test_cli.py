@@ -183,7 +183,7 @@ def test_too_many_failures_stop_selection_with_a_table_of_causes(tmp_path: Path)
     assert code == 0, output
 
 
-def test_a_study_whose_trials_have_others_stand_in_for_them_says_so(tmp_path: Path) -> None:
+def test_a_study_whose_failed_trials_are_retried_says_so(tmp_path: Path) -> None:
     faults = ("search_space.choices.fault=[none,'oom>4','oom>8 nan>0.1']", "failures.on_nan=lower_rate")
     code, output = cli.run(*FAULTY, *faults, "criterion=first_crossing", "criterion.target=0.4", folder=tmp_path)
     assert code == 0, output

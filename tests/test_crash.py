@@ -160,8 +160,8 @@ def compare(found: dict[str, list[tuple[int, float]]], expected: dict[str, list[
         assert curve[:both] == expected[key][:both], "no check is lost, or other than it was"
 
 
-@pytest.mark.gate
-def test_killed_while_other_trials_stand_in_for_failed_ones_it_decides_the_same(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_killed_while_failed_trials_are_retried_it_decides_the_same(tmp_path: Path) -> None:
     code, output = cli.run(*FAULTY, folder=tmp_path / "undisturbed")
     assert code == 0, output
     assert "retrying it as trial" in output

@@ -37,7 +37,7 @@ def test_it_asks_for_imagenet_before_anything_starts(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.gate
+@pytest.mark.slow
 def test_its_debug_form_runs_all_stages_on_two_devices_a_training(tmp_path: Path) -> None:
     cache = f"data.loader.cache_dir={tmp_path / 'images'}"
     code, output = cli.run(*DEBUG, cache, folder=tmp_path, seconds=600)

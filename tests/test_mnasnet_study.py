@@ -94,7 +94,7 @@ def check_everything(folder: StudyFolder) -> None:
     assert all(name in page for name in tasks)
 
 
-@pytest.mark.gate
+@pytest.mark.slow
 def test_a_small_study_of_mnasnet_goes_through_all_stages_with_everything_on(tmp_path: Path) -> None:
     code, output = cli.run(*EVERYTHING, *SMALL, folder=tmp_path, seconds=900)
     assert code == 0, output

@@ -21,7 +21,7 @@ def run(*arguments: str) -> str:
     return subprocess.run(command, cwd=cli.ROOT, check=True, capture_output=True, text=True, timeout=300).stdout
 
 
-@pytest.mark.gate
+@pytest.mark.slow
 def test_the_benchmark_runs_completely_on_cpu_cores() -> None:
     lines = run("--device", "cpu").splitlines()
     found = json.loads(lines[-1])
