@@ -61,10 +61,12 @@ class ReplayBuilder(StudyBuilder):
     def base(self) -> dict[str, Any]:
         """All values that must not change while the study lasts; the table by its fingerprint."""
         name = self.config.search_space.name
+        values = {path: value for path, value in super().base.items() if not path.startswith("search_space.")}
         return {
-            **super().base,
-            "search_space": {"name": name, "architectures": len(self._architectures)},
-            "replay": {"reference_seeds": _most_seeds(self._replay, self._architectures)},
+            **values,
+            "search_space.name": name,
+            "search_space.architectures": len(self._architectures),
+            "replay.reference_seeds": _most_seeds(self._replay, self._architectures),
         }
 
     @property

@@ -133,6 +133,13 @@ class TrainingConfig:
 
 
 @dataclass
+class IdentityConfig:
+    """What is left out of the identity of trials, beside what a trainer, a loader or a model declares."""
+
+    exclude: list[Text] = field(default_factory=list)
+
+
+@dataclass
 class ControllerConfig:
     """Settings of the controller's loop."""
 
@@ -178,6 +185,7 @@ class Config:
     tracking: dict[str, Any] = field(default_factory=dict)
     compare_schedules: CompareSchedulesSettings = field(default_factory=CompareSchedulesSettings)
     cost: CostSettings = field(default_factory=CostSettings)
+    identity: IdentityConfig = field(default_factory=IdentityConfig)
     controller: ControllerConfig = field(default_factory=ControllerConfig)
 
 

@@ -96,7 +96,9 @@ def run_job(config: Config, *, is_shared: bool = False) -> JobResult:
     root = Path(config.studies_dir).absolute()
     with ExitStack() as stack:
         base = design.base if is_training else None
-        study = stack.enter_context(open_study(root, config.study, base, is_shared=is_shared))
+        study = stack.enter_context(
+            open_study(root, config.study, base, is_shared=is_shared, defaults=design.base_defaults)
+        )
         stack.enter_context(_handle_sigterm())
         if is_training:
             retry_failed_trials(study.folder.trials)

@@ -10,6 +10,7 @@ from hydra import compose, initialize_config_dir
 from nasproxy.config import schema
 from nasproxy.config.builder import StudyBuilder
 from nasproxy.errors import ConfigError
+from nasproxy.trials.overrides import flatten
 from nasproxy.trials.spec import to_canonical_json
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -46,10 +47,59 @@ def test_a_study_rests_on_the_tree_of_choices_and_on_the_baseline_however_it_is_
 
     def base(baseline: dict[str, Any]) -> Any:
         space = replace(config.search_space, choices=choices, baseline=baseline)
-        return StudyBuilder(replace(config, search_space=space)).base["search_space"]
+        values = StudyBuilder(replace(config, search_space=space)).base
+        return {path: value for path, value in values.items() if path.startswith("search_space.")}
 
     assert base({"op": "conv"}) == base({"expand": 3, "op": "conv"})
-    assert (base({"op": "conv"})["choices"], base({"op": "conv"})["baseline"]) == (choices, {"op": "conv"})
+    assert base({"op": "conv"}).items() >= flatten({"search_space": {"choices": choices}}).items()
+    assert base({"op": "conv"})["search_space.baseline.op"] == "conv"
+
+
+def test_arguments_that_decide_no_result_may_change_during_a_study() -> None:
+    assert design("trainer.check_seconds=0.1").base == design("trainer.check_seconds=0.2").base, "the trainer says so"
+    assert design("trainer.noise=0.1").base != design("trainer.noise=0.2").base
+    one, other = (design("identity.exclude=[trainer.noise]", f"trainer.noise={noise}") for noise in (0.1, 0.2))
+    assert one.base == other.base != design().base
+    assert one.preflight_specs[0].key == other.preflight_specs[0].key
+
+
+def test_code_of_a_study_may_move() -> None:
+    moved = design("trainer._target_=nasproxy.elsewhere.train")
+    assert moved.base == design().base
+    assert moved.preflight_specs[0].key == design().preflight_specs[0].key
+
+
+def test_every_default_of_a_base_configuration_is_known() -> None:
+    known = design().base_defaults
+    differing = {path: (value, design().base[path]) for path, value in known.items() if path in design().base}
+    assert {path for path, (default, value) in differing.items() if default == value} > {
+        "training.devices",
+        "failures.on_nan",
+        "variance.seeds",
+        "data.order_seed",
+        "selection.max_failure_ratio",
+    }
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("trainer.check_second", "got 'trainer.check_second': did you mean 'trainer.check_seconds'"),
+        ("training.total_steps", "takes arguments of trainer, data.loader and search_space.model, got 'training.tot"),
+        ("trainer._target_", "got 'trainer._target_'"),
+        ("trainer.version", "got 'trainer.version'"),
+    ],
+)
+def test_an_exclusion_that_is_no_argument_is_refused(path: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        design(f"identity.exclude=[{path}]").check()
+
+
+@pytest.mark.parametrize(("name", "exclude"), [("noise", "[trainer.noise]"), ("check_seconds", "[]")])
+def test_a_proxy_task_cannot_override_what_decides_no_result(name: str, exclude: str) -> None:
+    tasks = f"proxy.tasks=[{{name: a, trainer.{name}: 0.2}}]"
+    with pytest.raises(ConfigError, match=rf"must decide its result, got 'trainer.{name}' of 'a', which identity"):
+        design("proxy=custom", tasks, f"identity.exclude={exclude}").check()
 
 
 def test_a_study_may_check_the_last_step_alone() -> None:

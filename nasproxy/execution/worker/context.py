@@ -10,6 +10,7 @@ from nasproxy.data.image_folder import FileSplit
 from nasproxy.data.loading import Datasets, load_dataset
 from nasproxy.errors import DataError
 from nasproxy.targets import build_target
+from nasproxy.trials.identity import list_arguments
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.spec import Architecture, TrialSpec, to_canonical_json
 
@@ -101,7 +102,7 @@ class TrialContext:
         torch.manual_seed(self.seed)
         model: torch.nn.Module = build_target(
             "search_space.model",
-            self.spec.recipe.model,
+            list_arguments(self.spec.recipe.model),
             architecture=dict(self.architecture),
             width=self.proxy_task.width,
             depth=self.proxy_task.depth,
@@ -114,4 +115,4 @@ class TrialContext:
 
 def get_trainer_arguments(trainer: Mapping[str, Any]) -> dict[str, Any]:
     """Return the keyword arguments of a trainer besides its trial."""
-    return {key: value for key, value in trainer.items() if key not in ("_target_", "version")}
+    return {key: value for key, value in list_arguments(trainer).items() if key != "_target_"}
