@@ -20,7 +20,6 @@ from nasproxy.execution.worker.context import TrialContext
 from nasproxy.trainers import placeholders
 from nasproxy.trainers.program import Program
 from nasproxy.trainers.program_reports import Checks, LostReportError, ProgramError, ReportFile
-from nasproxy.training.hooks import get_checkpoint_dir, get_stop_training, report_alive
 
 Reports = Literal["stdout", "file", "hooks"]
 
@@ -144,7 +143,7 @@ def train(
         working_dir=working_dir,
     )
     settings.check(trial)
-    checkpoints = get_checkpoint_dir(trial.model_dir)
+    checkpoints = trial.checkpoint_dir
     try:
         _run(trial, settings, Checks(trial, is_fresh=not any(checkpoints.iterdir())))
     except LostReportError as lost:
@@ -155,7 +154,7 @@ def train(
         )
         shutil.rmtree(aside, ignore_errors=True)
         checkpoints.rename(aside)
-        get_checkpoint_dir(trial.model_dir)
+        checkpoints.mkdir()
         _run(trial, settings, Checks(trial, is_fresh=True))
 
 
@@ -177,7 +176,7 @@ def _run(trial: TrialContext, settings: CommandSettings, checks: Checks) -> None
     file = None if settings.report_file is None else ReportFile(trial.model_dir / settings.report_file)
     if file is not None:
         checks.recover(file.begin())
-        if get_stop_training(trial.model_dir, checks.step - 1, trial.total_steps):
+        if trial.should_stop(checks.step):
             return  # the recovered checks suffice
     with Program(
         command, environment=environment, working_dir=settings.folder, grace_seconds=settings.grace_seconds
@@ -197,10 +196,10 @@ def _follow(
     for line in program.lines(POLL_SECONDS):
         is_news = line is None
         if line is not None:
-            report_alive(trial.model_dir)
+            trial.report_alive()
         if line is None:
             for written in file.new() if file else ():
-                report_alive(trial.model_dir)
+                trial.report_alive()
                 checks.take(written)
         elif not (is_news := checks.take(line, only_failures=settings.reports != "stdout")):
             print(line, flush=True)
@@ -213,7 +212,7 @@ def _follow(
 
 def _is_stop_requested(trial: TrialContext, step: int) -> bool:
     """Return whether to stop before the end; a completed training ends by itself."""
-    return 0 < step < trial.total_steps and get_stop_training(trial.model_dir, step - 1, trial.total_steps)
+    return 0 < step < trial.total_steps and trial.should_stop(step)
 
 
 def _check_exit(trial: TrialContext, checks: Checks, name: str, program: Program) -> None:
@@ -223,7 +222,7 @@ def _check_exit(trial: TrialContext, checks: Checks, name: str, program: Program
         stderr = program.stderr_tail
         raise ProgramError(f"{name} ended with {how} after step {step}" + (f": {stderr}" if stderr else ""))
     # A request may be extended after the program has stopped for it: only a run without new checks is an error.
-    if not checks.has_grown and not get_stop_training(trial.model_dir, step - 1, trial.total_steps):
+    if not checks.has_grown and not trial.should_stop(step):
         raise checks.miss(
             f"{name} must train until step {trial.total_steps} or until it receives SIGTERM, got an end without a "
             f"check after step {step}: report the last check before exiting"

@@ -12,6 +12,7 @@ import torch
 from timm.scheduler import CosineLRScheduler, StepLRScheduler
 from timm.scheduler.scheduler import Scheduler
 from torch import Tensor, nn
+from torch.nn import functional
 
 from nasproxy.errors import ConfigError
 from nasproxy.trainers.batch_augmentation import Batch
@@ -162,12 +163,25 @@ def _count_micro_batches(count: int, micro_batch: int | None) -> int:
     return parts if micro_batch == 1 else min(parts, max(1, count // 2))
 
 
-def count_hits(model: nn.Module, batch: Batch) -> Tensor:
-    """Count the correctly classified images of a batch; NaN if a logit is not finite."""
+def measure_batch(model: nn.Module, batch: Batch) -> Tensor:
+    """Measure a validation batch: correctly classified images, sum of the cross-entropy in nats, images.
+
+    Returns:
+        Shape (3,), to be summed over batches and ranks; NaN but for the images if a logit is not finite.
+    """
     images, labels = batch
-    scores = model(images)
-    correct = (scores.argmax(1) == labels).sum().float()
-    return torch.where(torch.isfinite(scores).all(), correct, torch.nan)
+    logits = model(images).float()
+    correct = (logits.argmax(1) == labels).sum()
+    loss = functional.cross_entropy(logits, labels, reduction="sum")
+    measured = torch.stack([correct.float(), loss, torch.full_like(loss, len(labels))])
+    nothing = torch.tensor([torch.nan, torch.nan, len(labels)], device=measured.device)
+    return torch.where(torch.isfinite(logits).all(), measured, nothing)
+
+
+def read_totals(totals: Tensor) -> dict[str, float]:
+    """Compute the metrics of a validation from the sum of `measure_batch`."""
+    correct, loss, images = totals.tolist()
+    return {"accuracy": correct / images, "loss": loss / images}
 
 
 def repeat_exactly(device: torch.device) -> None:

@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -14,7 +14,10 @@ from nasproxy.errors import NasproxyError, NonFiniteScoreError
 from nasproxy.execution.worker.context import TrialContext
 from nasproxy.storage.trial_files import read_last_step
 from nasproxy.storage.trial_folder import TrialFolder
-from nasproxy.training.hooks import update_trial_training_accuracy_metric, update_trial_training_latency_metric
+from nasproxy.training.reporting import check_metrics, record_check, write_latency
+
+NOT_METRICS = ("step", "train_seconds", "latency_ms")
+"""Numbers of a report that are no metrics."""
 
 
 class ProgramError(NasproxyError):
@@ -31,14 +34,14 @@ class Report:
 
     Attributes:
         step: Finished optimizer steps.
-        score: Validation metric, higher is better; None (JSON null) for NaN.
+        metrics: Validation metrics by name, the study's metric among them; None (JSON null) for NaN.
         train_seconds: Training seconds since the start of the program, validation excluded; None uses the wall-clock
             time between reports.
         latency_ms: Latency of the model; None if not measured.
     """
 
     step: int
-    score: float | None
+    metrics: Mapping[str, float | None]
     train_seconds: float | None = None
     latency_ms: float | None = None
 
@@ -51,8 +54,14 @@ class ReportedFailure:
     message: str = ""
 
 
-def read_line(line: str) -> Report | ReportedFailure | None:
+def read_line(line: str, metric: str) -> Report | ReportedFailure | None:
     """Parse a line of output; None if it is not a report.
+
+    A report has a step and the study's metric; further numbers of it are metrics too.
+
+    Args:
+        line: The line.
+        metric: Name of the study's metric.
 
     Raises:
         ProgramError: The line is a report with values of the wrong type.
@@ -64,20 +73,28 @@ def read_line(line: str) -> Report | ReportedFailure | None:
     if not isinstance(content, dict):
         return None
     if "failure" in content:
-        return _validate(ReportedFailure, content)
-    return _validate(Report, content) if {"step", "score"} <= set(content) else None
+        return _validate(ReportedFailure, content, content, metric)
+    if not {"step", metric} <= set(content):
+        return None
+    known = {name: content[name] for name in NOT_METRICS if name in content}
+    metrics = {
+        name: value
+        for name, value in content.items()
+        if name == metric or (name not in known and isinstance(value, int | float) and not isinstance(value, bool))
+    }
+    return _validate(Report, {**known, "metrics": metrics}, content, metric)
 
 
 Kind = TypeVar("Kind", Report, ReportedFailure)
 
 
-def _validate(kind: type[Kind], content: dict[str, object]) -> Kind:
+def _validate(kind: type[Kind], fields: Mapping[str, object], content: dict[str, object], metric: str) -> Kind:
     try:
-        return TypeAdapter(kind).validate_python(content)
+        return TypeAdapter(kind).validate_python(fields)
     except ValidationError as error:
         first = error.errors()[0]
         raise ProgramError(
-            f'the program must report lines such as {{"step": 10, "score": 0.5}} or {{"failure": "oom"}}, got '
+            f'the program must report lines such as {{"step": 10, "{metric}": 0.5}} or {{"failure": "oom"}}, got '
             f"{json.dumps(content)}: {'.'.join(map(str, first['loc']))}: {first['msg']}"
         ) from None
 
@@ -119,7 +136,7 @@ class Checks:
     def recover(self, lines: list[str]) -> None:
         """Record unread reports of earlier runs of the program."""
         for line in lines:
-            report = read_line(line)
+            report = read_line(line, self._trial.objective.name)
             if isinstance(report, Report):
                 if report.step <= self._reported:
                     self.begin()
@@ -142,7 +159,7 @@ class Checks:
             MemoryError: The program reported `oom`.
             LostReportError: An earlier check is missing, which an earlier run of the program had reported.
         """
-        report = None if only_failures and '"failure"' not in line else read_line(line)
+        report = None if only_failures and '"failure"' not in line else read_line(line, self._trial.objective.name)
         if isinstance(report, ReportedFailure):
             raise (MemoryError if report.failure == "oom" else NonFiniteScoreError)(report.message or report.failure)
         if report is None or only_failures:
@@ -175,17 +192,16 @@ class Checks:
                 f"report after each of {{check_steps}}, counted in finished steps"
             )
         if report.step == expected:
-            score = math.nan if report.score is None else report.score
-            update_trial_training_accuracy_metric(
-                trial.model_dir, score, known, report.step - 1, seconds - self._seconds, trial.total_steps
-            )
+            numbers = {name: math.nan if value is None else value for name, value in report.metrics.items()}
+            metrics = check_metrics(numbers, trial.objective.name, report.step)
+            record_check(TrialFolder(trial.model_dir), report.step, metrics, seconds - self._seconds)
         elif expected is None and report.step > trial.total_steps:
             raise ProgramError(
                 f"the program must end after step {trial.total_steps}, got a report of step {report.step}: "
                 f"pass it {{total_steps}}"
             )
         if report.latency_ms is not None:
-            update_trial_training_latency_metric(trial.model_dir, report.latency_ms)
+            write_latency(TrialFolder(trial.model_dir), report.latency_ms)
         if report.step in trial.check_steps:
             self._seconds, self._since = seconds, now
         self._reported = report.step

@@ -3,7 +3,7 @@
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from enum import Enum
 from functools import cached_property
 from typing import Any, ClassVar
@@ -26,6 +26,7 @@ from nasproxy.targets import build_target, check_arguments, list_targets, load_t
 from nasproxy.tracking.tracker import Tracker
 from nasproxy.trials import grid
 from nasproxy.trials.identity import flatten_identity, list_arguments
+from nasproxy.trials.objective import Objective
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.records import Cause
 from nasproxy.trials.retry import Retry, find_retry
@@ -86,14 +87,6 @@ class StudyBuilder:
             raise ConfigError(
                 f"training needs 1 <= check_every_steps <= total_steps, got check_every_steps {every} and total_steps "
                 f"{training.total_steps}: null checks the last step alone"
-            )
-        steps = training.total_steps if config.variance.total_steps is None else config.variance.total_steps
-        checks = TrialSpec({}, ProxyTask(), Split.FULL, 0, replace(self.recipe, total_steps=steps)).check_steps
-        is_gated = StageName.measure_variance in config.job.stages and config.variance.on_failure == "stop"
-        if is_gated and len(checks) < 2:
-            raise ConfigError(
-                f"variance needs 2 checks of a training to measure how smooth it is, got {len(checks)} in {steps} "
-                f"steps: check more often, or go on without with variance.on_failure=warn"
             )
         if StageName.compare_schedules in config.job.stages and len(self.preflight_specs[0].check_steps) < 2:
             raise ConfigError(
@@ -205,6 +198,11 @@ class StudyBuilder:
         return criterion
 
     @cached_property
+    def objective(self) -> Objective:
+        """The metric that decisions are made on."""
+        return Objective(self.config.metric.name, self.config.metric.mode.value)
+
+    @cached_property
     def recipe(self) -> Recipe:
         """Settings that all trials share."""
         config = self.config
@@ -220,6 +218,7 @@ class StudyBuilder:
             precision=config.training.precision,
             micro_batch=config.training.micro_batch,
             devices=config.training.devices,
+            objective=self.objective,
             identity_exclude=self._identity_exclude,
         )
 
@@ -273,7 +272,7 @@ class StudyBuilder:
                 f"study {folder.path.name} was replayed from a table, and its trials are not stored: add "
                 f"backend=replay backend.table=FILE"
             )
-        return FolderTrialStore(folder.trials)
+        return FolderTrialStore(folder.trials, self.objective.name)
 
     def open_backend(self, store: TrialStore) -> Backend:
         """Build the backend."""
@@ -318,6 +317,7 @@ class StudyBuilder:
             "seed": config.seed,
             "search_space": {**asdict(config.search_space), "baseline": self.space.baseline},
             "trainer": config.trainer,
+            "metric": asdict(self.objective),
             "data": {**_plain(asdict(config.data)), "fingerprint": self._fingerprint},
             "training": {**_plain(asdict(config.training)), "accelerator": self.device_type},
             "failures": asdict(config.failures),
@@ -330,6 +330,7 @@ class StudyBuilder:
     def base_defaults(self) -> dict[str, Any]:
         """Defaults of the values of `base`: a study that was created before one of them existed has these."""
         values = {
+            "metric": asdict(Objective()),
             "data": _plain(asdict(DataConfig())),
             "training": _plain(asdict(TrainingConfig())),
             "failures": asdict(RetrySettings()),

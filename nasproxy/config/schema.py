@@ -41,6 +41,13 @@ class StageName(Enum):
     describe_space = "describe_space"
 
 
+class Mode(Enum):
+    """Which values of the metric are better."""
+
+    max = "max"
+    min = "min"
+
+
 class Balance(Enum):
     """Balance of the classes in a part of the training images."""
 
@@ -133,6 +140,14 @@ class TrainingConfig:
 
 
 @dataclass
+class MetricConfig:
+    """The metric that decisions are made on."""
+
+    name: Text = MISSING
+    mode: Mode = MISSING
+
+
+@dataclass
 class IdentityConfig:
     """What is left out of the identity of trials, beside what a trainer, a loader or a model declares."""
 
@@ -171,6 +186,7 @@ class Config:
     search_space: SearchSpaceConfig = field(default_factory=SearchSpaceConfig)
     proxy: ProxyConfig = field(default_factory=ProxyConfig)
     trainer: dict[str, Any] = field(default_factory=dict)
+    metric: MetricConfig = field(default_factory=MetricConfig)
     data: DataConfig = field(default_factory=DataConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     variance: VarianceSettings = field(default_factory=VarianceSettings)

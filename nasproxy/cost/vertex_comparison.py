@@ -18,6 +18,7 @@ from nasproxy.stages.study_results import Purpose, StudyResults, read_target
 from nasproxy.statistics.acceptance import ROUNDING
 from nasproxy.statistics.rank_correlation import kendall_tau
 from nasproxy.statistics.spread import selection_cost
+from nasproxy.trials.objective import Objective
 from nasproxy.trials.records import TrialRecord
 
 VARIANCE_SEEDS = 5
@@ -145,6 +146,7 @@ class _Trainings:
     check_steps: Sequence[int]
     full_steps: int
     devices: int
+    objective: Objective
 
     @classmethod
     def of(cls, results: StudyResults, task: TaskState, full_steps: int) -> "_Trainings":
@@ -156,6 +158,7 @@ class _Trainings:
             check_steps=() if first is None else first.check_steps,
             full_steps=full_steps,
             devices=1 if first is None else first.devices,
+            objective=results.objective,
         )
 
     @property
@@ -180,7 +183,7 @@ class _Trainings:
                 # At the measured speed the time limit is reached here, for any scores.
                 is_late = longest is not None and self._extrapolate_seconds(step) >= longest
                 return (step if is_late else None), False
-            if self._has_crossed(step, wanted) or (score is not None and self._compute_median_score(step) >= score):
+            if self._has_crossed(step, wanted) or self._is_score_reached(step, score):
                 return step, True
             if longest is not None and self.compute_median_seconds(step) >= longest:
                 return step, False
@@ -211,9 +214,9 @@ class _Trainings:
     def _common_step(self) -> int:
         return min((record.step for record in self.records if not record.is_failed), default=0)
 
-    def _compute_median_score(self, step: int) -> float:
+    def _is_score_reached(self, step: int, wanted: float | None) -> bool:
         scores = [check.score for record in self.records if (check := record.check_at(step)) is not None]
-        return median(scores) if scores else float("-inf")
+        return wanted is not None and bool(scores) and not self.objective.is_better(wanted, median(scores))
 
     def _has_crossed(self, step: int, wanted: float) -> bool:
         checks = [record.check_at(step) for record in self.records]

@@ -34,7 +34,7 @@ from nasproxy.stages.schedule_comparison.stage import ScheduleComparisonStage, l
 from nasproxy.stages.variance.stage import VarianceStage, check_variance
 from nasproxy.stages.variance.state import VarianceState
 from nasproxy.statistics.ceiling import NoiseCeiling, compute_noise_ceiling
-from nasproxy.storage.files import write_record
+from nasproxy.storage.files import read_record, write_record
 from nasproxy.storage.leases import Lease
 from nasproxy.storage.study import Study, StudyFolder, check_study_name, check_study_version, open_study
 from nasproxy.storage.trial_files import retry_failed_trials
@@ -165,6 +165,7 @@ class Job:
             candidates=self.design.variance_candidates,
             seed=config.seed,
             folder=self.study.folder.variance,
+            model_scores=self._read_reference_scores(),
         )
         with self.study.hold_stage("preflight"):
             self._run_preflight()
@@ -258,6 +259,11 @@ class Job:
             return None
         scores = [reference.score for reference in self._selection.references]
         return compute_noise_ceiling(scores, self._variance.result.deviation)
+
+    def _read_reference_scores(self) -> list[float]:
+        """Read the full-training scores of the reference models that the study has so far."""
+        selection = read_record(self.study.folder.selection / "state.json", SelectionState)
+        return [] if selection is None else [reference.score for reference in selection.references or ()]
 
     def _confirm_winner(self) -> tuple[TaskState, ConfirmationState] | None:
         """Confirm the study's best proxy task; None if there is none, or if another job judges it."""

@@ -19,7 +19,18 @@ CHECKS = "trials"
 FIELDS = (
     *("key", "split", "seed"),
     *DIMENSIONS,
-    *("overrides", "architecture", "micro_batch", "step", "score", "train_seconds", "state", "cause", "replaced_by"),
+    *(
+        "overrides",
+        "architecture",
+        "micro_batch",
+        "step",
+        "score",
+        "train_seconds",
+        "metrics",
+        "state",
+        "cause",
+        "replaced_by",
+    ),
 )
 
 
@@ -117,10 +128,11 @@ def _make_rows(spec: TrialSpec, checks: Sequence[Check | None], record: TrialRec
     ]
     state = [status.state.value, None if status.cause is None else status.cause.value]
     state.append(record.retries[0].key if record.retries else None)
-    return [
-        [*what, *((None, None, None) if check is None else (check.step, check.score, check.train_seconds)), *state]
-        for check in checks
-    ]
+    return [[*what, *((None,) * 4 if check is None else _list_cells(check)), *state] for check in checks]
+
+
+def _list_cells(check: Check) -> tuple[int, float, float, str]:
+    return check.step, check.score, check.train_seconds, to_canonical_json(check.metrics)
 
 
 def _format_csv(rows: Iterable[Iterable[Any]]) -> str:

@@ -142,7 +142,8 @@ class WandbTracker:
         run = self._open(spec.key, name=name_trial(spec), job_type="trial", config=make_run_config(spec))
         run.define_metric("*", step_metric="step")
         for check in checks:
-            run.log({"step": check.step, "score": check.score, "train_seconds": check.train_seconds}, step=check.step)
+            metrics = {spec.recipe.objective.name: check.score, **check.metrics}
+            run.log({**metrics, "step": check.step, "train_seconds": check.train_seconds}, step=check.step)
         cause = record.status.cause
         summary = {"state": state.value, "cause": None if cause is None else cause.value}
         for by in record.retries[:1]:

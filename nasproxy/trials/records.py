@@ -36,13 +36,15 @@ class Check:
 
     Attributes:
         step: Finished optimizer steps.
-        score: Validation metric, higher is better.
+        score: Value of the study's metric, as reported: `Objective` knows which direction is better.
         train_seconds: Cumulative training time over all attempts up to this check, in seconds, validation excluded.
+        metrics: All reported metrics by name; None for one that was not finite.
     """
 
     step: int
     score: float
     train_seconds: float
+    metrics: Mapping[str, float | None] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,14 @@ import enum
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields, replace
+from dataclasses import MISSING, dataclass, field, fields, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
 from nasproxy.errors import ConfigError
 from nasproxy.trials.identity import flatten_identity, list_excluded
+from nasproxy.trials.objective import Objective
 from nasproxy.trials.overrides import apply_overrides
 from nasproxy.trials.proxy_task import ProxyTask
 
@@ -49,6 +50,7 @@ class Recipe:
         device_type: `cpu` or `cuda`; floating-point results differ between them.
         precision: Lightning's `precision` argument.
         micro_batch: Images that a device holds at once; None for its share of the batch.
+        objective: Metric that a trial must report, and its direction; it changes no training and no key.
         identity_exclude: Dotted paths of `model`, `trainer` and `data` that decide no result, as the user states.
     """
 
@@ -63,6 +65,7 @@ class Recipe:
     micro_batch: int | None = None
     devices: int = 1
     check_at: tuple[int, ...] | None = None
+    objective: Objective = field(default_factory=Objective)
     identity_exclude: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -110,7 +113,8 @@ class Recipe:
     def identity(self) -> str:
         """Canonical JSON of all values that decide a result; cached, because many trials share a recipe."""
         content = _drop_defaults(self)
-        content.pop("identity_exclude", None)
+        for name in ("objective", "identity_exclude"):
+            content.pop(name, None)
         return to_canonical_json(flatten_identity(content, self.identity_exclude))
 
     @property

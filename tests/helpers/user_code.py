@@ -12,7 +12,6 @@ from nasproxy.execution.worker.context import TrialContext
 from nasproxy.statistics.acceptance import Evidence, Verdict, decide_acceptance
 from nasproxy.statistics.deviation import tau_lower_limit
 from nasproxy.testing import synthetic
-from nasproxy.training.hooks import report_alive, update_trial_training_accuracy_metric
 
 
 def one_class() -> ImageDataset:
@@ -72,11 +71,10 @@ def long_cycle(trial: TrialContext, *, seconds: float, sign: str) -> None:
     while time.monotonic() < until:
         time.sleep(0.1)
         if sign == "alive":
-            report_alive(trial.model_dir)
+            trial.report_alive()
         if sign == "output":
             print("still here", flush=True)
-    total = trial.total_steps
-    update_trial_training_accuracy_metric(trial.model_dir, 0.5, 0, total - 1, seconds, total)
+    trial.report(trial.total_steps, {"accuracy": 0.5}, seconds)
 
 
 def no_dataset() -> tuple[int, int]:

@@ -39,7 +39,7 @@ from nasproxy.storage.trial_stores import FolderTrialStore
 from nasproxy.testing import synthetic
 from nasproxy.trials.overrides import flatten
 from nasproxy.trials.proxy_task import ProxyTask
-from nasproxy.trials.records import Cause, Check, Request, State, Status
+from nasproxy.trials.records import Cause, Request, State, Status
 from nasproxy.trials.spec import Architecture, Split, TrialSpec, to_canonical_json
 
 TOTAL_STEPS, CHECK_EVERY = 500, 20
@@ -78,7 +78,7 @@ class InstantBackend:
                 if cause and step > 20:
                     status = replace(status, state=State.FAILED, cause=Cause(cause), message=MESSAGES[Cause(cause)])
                 else:
-                    append_check(folder.metrics, Check(step, score(spec, step), seconds))
+                    append_check(folder.metrics, step, {"accuracy": score(spec, step)}, seconds)
         if self._store.read(key).step == spec.total_steps:
             status = replace(status, state=State.DONE)
         write_record(folder.status, status)

@@ -52,7 +52,7 @@ def test_a_truncated_file_of_checks_gives_a_prefix_of_the_checks(
     path = tmp_path_factory.mktemp("checks") / "metrics.jsonl"
     checks = [Check(*row) for row in rows]
     for check in checks:
-        append_check(path, check)
+        append_check(path, check.step, {"accuracy": check.score}, check.train_seconds)
     if checks:
         path.write_bytes(path.read_bytes()[: -cut or None])
     read = list(read_checks(path))
@@ -150,7 +150,7 @@ class TestFolderTrialStore(StoreContract):
         def write(key: str, record: TrialRecord) -> None:
             folder = store.folder(key)
             for check in record.checks[len(read_checks(folder.metrics)) :]:
-                append_check(folder.metrics, check)
+                append_check(folder.metrics, check.step, {"accuracy": check.score}, check.train_seconds)
             write_record(folder.status, record.status)
 
         return write

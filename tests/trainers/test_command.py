@@ -39,7 +39,7 @@ over = []
 signal.signal(signal.SIGTERM, lambda *_: over.append(1))
 print("begins at", step)
 for end in (check for check in trial["check_steps"] if check > step):
-    print(json.dumps({"step": end, "score": end / 100, "train_seconds": (end - step) * 2.0}))
+    print(json.dumps({"step": end, "accuracy": end / 100, "train_seconds": (end - step) * 2.0}))
     open(position + ".new", "w").write(str(end))
     os.replace(position + ".new", position)
     time.sleep(0.2)
@@ -161,10 +161,10 @@ def test_a_program_that_closed_its_output_is_monitored_until_it_ends(tmp_path: P
 
 def test_unread_reports_of_a_file_are_recovered_and_an_incomplete_line_is_truncated(tmp_path: Path) -> None:
     parts = trial(tmp_path)
-    lines = [{"step": 10, "score": 0.5, "train_seconds": 1.0}, {"step": 20, "score": 0.6, "train_seconds": 2.0}]
+    lines = [{"step": 10, "accuracy": 0.5, "train_seconds": 1.0}, {"step": 20, "accuracy": 0.6, "train_seconds": 2.0}]
     (tmp_path / "log.jsonl").write_text("\n".join(map(json.dumps, lines)) + '\n{"step": 2')
     code = """import os
-print('{"step": 25, "score": 0.7}', file=open(os.environ["NASPROXY_MODEL_DIR"] + "/log.jsonl", "a"))"""
+print('{"step": 25, "accuracy": 0.7}', file=open(os.environ["NASPROXY_MODEL_DIR"] + "/log.jsonl", "a"))"""
     found = run(parts, code, reports="file", report_file="log.jsonl")
     assert found[:2] == [(10, 0.5, 1.0), (20, 0.6, 2.0)]
     assert found[2][:2] == (25, 0.7)
@@ -215,35 +215,39 @@ def test_without_train_seconds_the_time_between_reports_is_used(tmp_path: Path) 
     code = """import time
 for step in (10, 20, 25):
     time.sleep(0.1)
-    print('{"step": %d, "score": 1}' % step)"""
+    print('{"step": %d, "accuracy": 1}' % step)"""
     seconds = [0.0] + [seconds for _, _, seconds in run(trial(tmp_path), code)]
     assert all(after - before >= 0.05 for before, after in pairwise(seconds))
 
 
 def test_a_report_can_contain_a_latency(tmp_path: Path) -> None:
-    run(trial(tmp_path), shell('echo \'{"step": 10, "score": 1, "latency_ms": 3.5}\''))
+    run(trial(tmp_path), shell('echo \'{"step": 10, "accuracy": 1, "latency_ms": 3.5}\''))
     assert json.loads((tmp_path / "latency.json").read_text())["latency_ms"] == 3.5
 
 
 @pytest.mark.parametrize(
     ("lines", "error", "message"),
     [
-        (['{"step": 10, "score": NaN}'], NonFiniteScoreError, "got nan after step 9"),
-        (['{"step": 10, "score": null}'], NonFiniteScoreError, "got nan after step 9"),
+        (['{"step": 10, "accuracy": NaN}'], NonFiniteScoreError, "got nan after step 10"),
+        (['{"step": 10, "accuracy": null}'], NonFiniteScoreError, "got nan after step 10"),
         (['{"failure": "nan", "message": "loss is inf"}'], NonFiniteScoreError, "loss is inf"),
         (['{"failure": "oom"}'], MemoryError, "oom"),
         (['{"failure": "tired"}'], ProgramError, "failure: Input should be 'oom' or 'nan'"),
-        (['{"step": "ten", "score": 1}'], ProgramError, "step: Input should be a valid integer"),
-        (['{"step": 20, "score": 1}'], ProgramError, "must report a check after step 10, got none before step 20"),
-        (['{"step": 10, "score": 1}', '{"step": 10, "score": 1}'], ProgramError, "got step 10 after step 10"),
-        (['{"step": 9, "score": 1}', '{"step": 19, "score": 1}'], ProgramError, "a check after step 10, got none"),
+        (['{"step": "ten", "accuracy": 1}'], ProgramError, "step: Input should be a valid integer"),
+        (['{"step": 20, "accuracy": 1}'], ProgramError, "must report a check after step 10, got none before step 20"),
+        (['{"step": 10, "accuracy": 1}', '{"step": 10, "accuracy": 1}'], ProgramError, "got step 10 after step 10"),
         (
-            [f'{{"step": {step}, "score": 1}}' for step in (10, 20, 25, 30)],
+            ['{"step": 9, "accuracy": 1}', '{"step": 19, "accuracy": 1}'],
+            ProgramError,
+            "a check after step 10, got none",
+        ),
+        (
+            [f'{{"step": {step}, "accuracy": 1}}' for step in (10, 20, 25, 30)],
             ProgramError,
             "must end after step 25, got a report of step 30",
         ),
         (
-            ['{"step": 10, "score": 1, "train_seconds": 9}', '{"step": 20, "score": 1, "train_seconds": 4}'],
+            ['{"step": 10, "accuracy": 1, "train_seconds": 9}', '{"step": 20, "accuracy": 1, "train_seconds": 4}'],
             ProgramError,
             "train_seconds since its start, at least 9, got 4 after step 20",
         ),
@@ -257,7 +261,7 @@ def test_invalid_reports_are_refused_with_a_message(tmp_path: Path, lines: list[
 
 def test_reports_between_the_checks_are_ignored(tmp_path: Path) -> None:
     lines = "\n".join(
-        f'echo \'{{"step": {step}, "score": {step}, "train_seconds": {step}}}\'' for step in range(5, 26, 5)
+        f'echo \'{{"step": {step}, "accuracy": {step}, "train_seconds": {step}}}\'' for step in range(5, 26, 5)
     )
     assert run(trial(tmp_path), shell(lines)) == [(10, 10, 10), (20, 20, 20), (25, 25, 25)]
 

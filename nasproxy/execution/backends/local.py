@@ -65,7 +65,7 @@ class LocalBackend:
             device_type: `cpu` or `cuda`.
             max_attempts: Consecutive attempts of a trial that crashes or is lost without a new check.
             hang_seconds: Heartbeat timeout in seconds: a worker without a check, output or call of
-                `hooks.report_alive` for so long is killed; None for no timeout.
+                `trial.report_alive` for so long is killed; None for no timeout.
             memory_gib: CPU memory limit of a worker in GiB; None for no limit.
             trusted_modules: Top-level modules that a trial's config may name.
             preload: Modules that the warm server imports.
@@ -278,7 +278,7 @@ class LocalBackend:
     def _hang_message(self) -> str:
         return (
             f"its worker was killed after {self._hang_seconds:g} s without a heartbeat: if it was training, call "
-            f"nasproxy.training.hooks.report_alive between checks, or raise backend.hang_seconds"
+            f"trial.report_alive between checks, or raise backend.hang_seconds"
         )
 
 

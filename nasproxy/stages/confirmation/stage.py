@@ -64,6 +64,7 @@ class ConfirmationStage:
         self._task = task
         self._final_step = task.final_step
         self._judge = judge
+        self._objective = recipe.objective
         self._path = folder / f"{task.name}_{task.final_step}.json"
         self._references = (*references, *task.added)
         compressed = compress_schedule(task.proxy_task, recipe, task.final_step)
@@ -127,7 +128,7 @@ class ConfirmationStage:
         return self._judge.criterion.target if self._task.stopping_state is StoppingState.MET_CORRELATION else None
 
     def _judge_runs(self, state: ConfirmationState, records: Records) -> Decide[ConfirmationState]:
-        models = JudgedModels(self._references, tuple(records[spec.key] for spec in self._specs))
+        models = JudgedModels(self._references, tuple(records[spec.key] for spec in self._specs), self._objective)
         present = len(models.present_at(self._final_step))
         if present < self._judge.needed(models):
             failed = replace(state, outcome=ConfirmationOutcome.EXCESS_FAILURES)
@@ -192,7 +193,7 @@ class ConfirmationStage:
     def _judge_fresh(self, state: ConfirmationState, fresh: FreshModels, records: Records) -> Decide[ConfirmationState]:
         trainable = self._list_trainable(records)
         references = tuple(make_reference(number, full, records) for number, (full, _) in enumerate(trainable))
-        models = JudgedModels(references, tuple(records[proxy.key] for _, proxy in trainable))
+        models = JudgedModels(references, tuple(records[proxy.key] for _, proxy in trainable), self._objective)
         try:
             result = self._compare(models, None)
         except TooFewTrialsError:

@@ -82,6 +82,7 @@ class ProxySearchStage:
         self._references = tuple(references)
         self._candidate_pool = candidate_pool
         self._recipe = recipe
+        self._objective = recipe.objective
         self._seed = seed
         self._folder = folder
         self._confirmations = tuple(confirmations)
@@ -191,7 +192,7 @@ class ProxySearchStage:
         return [self._make_spec(task.name, model) for model in (*self._references, *task.added)]
 
     def _collect_models(self, task: TaskState, records: Records) -> JudgedModels:
-        return JudgedModels((*self._references, *task.added), tuple(records[key] for key in task.keys))
+        return JudgedModels((*self._references, *task.added), tuple(records[key] for key in task.keys), self._objective)
 
     def _resume_or_create(self, name: str, stored: Mapping[str, TaskState]) -> TaskState:
         task = stored.get(name)
@@ -320,7 +321,9 @@ class ProxySearchStage:
         settings = self._settings
         if verdict.kind is VerdictKind.ACCEPTED:
             return StoppingState.MET_CORRELATION
-        if settings.desired_score is not None and check.median_score >= settings.desired_score:
+        if settings.desired_score is not None and not self._objective.is_better(
+            settings.desired_score, check.median_score
+        ):
             return StoppingState.MET_ACCURACY
         if (
             settings.train_seconds_limit is not None

@@ -16,6 +16,7 @@ from nasproxy.stages.references.selection import (
     check_failures,
     describe_references,
     make_reference,
+    sort_best_first,
 )
 from nasproxy.stages.references.state import Iteration, SelectionState
 from nasproxy.stages.runner import Decide, Records, Train
@@ -172,5 +173,5 @@ class RandomSelectionStage:
         if self._baseline is not None and records[self._baseline.key].reached(iteration.until_step):
             baseline = make_reference(BASELINE, self._baseline, records)
         decided = replace(iteration, kept=kept, failed=failed)
-        best_first = tuple(sorted(references, key=lambda model: -model.score))
+        best_first = sort_best_first(references, self._recipe.objective)
         return replace(state, iterations=(decided,), references=best_first, baseline=baseline)
