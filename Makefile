@@ -6,7 +6,9 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-WORKERS ?= 2
+# three on two cores: many tests wait for processes that they start
+WORKERS ?= 3
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 .PHONY: run test check slow lint wheel install install-dev clean
 
@@ -14,13 +16,13 @@ run: install
 	$(BIN)/python run.py $(ARGS)
 
 test: lint
-	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow"
+	$(PYTEST) -m "not slow"
 
 check: lint
-	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow and not gate"
+	$(PYTEST) -m "not slow and not gate"
 
 slow: install-dev
-	$(BIN)/python -m pytest -n $(WORKERS) -m slow
+	$(PYTEST) -m slow
 
 lint: install-dev
 	$(BIN)/ruff check .

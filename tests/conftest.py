@@ -41,3 +41,8 @@ def make_runtime() -> Iterator[MakeRuntime]:
     yield make
     for backend in made:
         backend.close()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start the tests that take longest first, so that no worker is left with them alone at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("gate") is None)

@@ -55,7 +55,7 @@ def keys(folder: Path, name: str = "debug") -> list[str]:
         ),
         (["references.initial=3000"], "3000"),
         (["selection=spread", "selection.start_models=3000"], "3000"),
-        (["references.initial=4"], "at least proxy_search.min_models reference models, got 4 and 5"),
+        (["references.initial=4"], "references.initial must be at least proxy_search.min_models, 5, got 4"),
         (["selection=spread", "selection.start_models=40", "selection.remove_per_iteration=1"], "40"),
         (["references.initial=5", "references.max=0"], "criterion needs 8 reference models to accept anything, got 5"),
         (["references.step=0"], "references needs step of at least 1"),

@@ -153,7 +153,8 @@ def _compute_timing(record: TrialRecord, check_times: CheckTimes, cycle: int) ->
     """Divide a trial's time into start, steps and checks."""
     count, trained = len(record.checks), record.checks[-1].train_seconds
     first = min(check_times, default=count)
-    if count - first >= MIN_OBSERVED_CYCLES:
+    # Checks that follow one another within a tick of the file's clock have the same time.
+    if count - first >= MIN_OBSERVED_CYCLES and check_times[count] > check_times[first]:
         whole = (check_times[count] - check_times[first]) / (count - first)
         step = (trained - record.checks[first - 1].train_seconds) / (count - first)
     else:  # too fast to observe its checks: the start is divided among them
