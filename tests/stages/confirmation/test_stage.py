@@ -252,7 +252,7 @@ class TestFailures:
     def test_crashed_models_are_trained_again_after_their_cause_is_fixed(self, study: Study) -> None:
         study.faults = dict.fromkeys(range(4), "broken")
         task = study.search({"half": ProxyTask(width=0.5)}).tasks["half"]
-        assert study.confirm(task).outcome is ConfirmationOutcome.EXCESS_FAILURES
+        assert study.confirm(task).outcome is ConfirmationOutcome.VOID
         (study.folder / "fixed").touch()
         assert retry_failed_trials(study.folder / "trials") == 4
         state = study.confirm(task)
