@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from nasproxy.trials.records import Cause, TrialRecord
 
-MIN_DISTINCT_SCORES = 3
-"""Distinct scores from which on equality means something: a coarse or saturated metric repeats itself by chance."""
+MIN_DISTINCT_SCORES = 5
+"""Distinct scores from which on equality is evidence: a coarse or saturated metric repeats itself by chance."""
 LONGEST_ERROR = 200
 
 
