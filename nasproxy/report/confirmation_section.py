@@ -52,7 +52,7 @@ def write_confirmation(results: StudyResults, task: TaskState) -> str:
     if (state is None or state.outcome is None) and not results.is_replayed:
         return " Not confirmed yet."
     if state is not None and state.void is not None:
-        return f" The confirmation is void: {state.void.description}."
+        return f" The confirmation is void: {state.void.reason.value}."
     if (
         state is None
         or state.outcome is not ConfirmationOutcome.STANDS

@@ -54,16 +54,20 @@ class Void:
     @property
     def advice(self) -> str:
         """What to do, in sentences."""
-        if self.reason is VoidReason.IDENTICAL_SCORES:
+        if self.reason is VoidReason.FAILED_TRIALS:
             return (
-                "Pass the total to the trainer ({total_steps} in trainer.command, trial.total_steps in Python), let "
-                "training and schedule end there, raise trainer.version, and use another study=NAME. If the schedule "
-                "does not depend on the total, as with a constant learning rate, run the command again with "
-                "confirm.allow_identical=true: the proxy search has trained as a search will."
+                "Fix the cause and run the command again: failed runs are retried. If the fix changes scores, raise "
+                "trainer.version and use another study=NAME."
             )
+        use_total = (
+            "Pass the total to the trainer ({total_steps} in trainer.command, trial.total_steps in Python), let "
+            "training and schedule end there, raise trainer.version, and use another study=NAME."
+        )
+        if self.models - self._count_failed() < self.needed:
+            return use_total
         return (
-            "Fix the cause and run the command again: failed runs are retried. If the fix changes scores, raise "
-            "trainer.version and use another study=NAME."
+            f"{use_total} If the schedule does not depend on the total, as with a constant learning rate, run the "
+            f"command again with confirm.allow_identical=true: the proxy search has trained as a search will."
         )
 
     def _count_failed(self) -> int:
