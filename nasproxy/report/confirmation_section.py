@@ -177,7 +177,7 @@ def _remark_on_fresh_models(fresh: FreshModels) -> Remark:
 
 def _describe_outcome(state: ConfirmationState) -> str:
     outcome = OUTCOMES[state.outcome]
-    return outcome if state.void is None else f"{outcome}: {state.void.reason.value}"
+    return outcome if state.void is None else f"{outcome} ({state.void.reason.value})"
 
 
 def _describe_fresh_outcome(fresh: FreshModels) -> str:

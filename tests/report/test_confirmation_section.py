@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from nasproxy import load_study
-from nasproxy.report import verdict, wording
+from nasproxy.cost.estimate import Amount, Estimate, StageEstimate
+from nasproxy.report import estimate_tables, verdict, wording
 from nasproxy.report.page import Page, write_report
 from nasproxy.stages.confirmation.state import ConfirmationOutcome, ConfirmationState
 from nasproxy.stages.proxy_search.state import StoppingState, read_tasks
@@ -161,9 +162,12 @@ class TestNotConfirmed:
         assert first.text.startswith("4 of at least 6 models are left: 4 of 8 confirmation runs failed (4 crash)")
         assert "the first with the trainer has a mistake. Fix the cause and run the command again" in first.text
         (row,) = page.tables["confirmations"]
-        assert (row["outcome"], row["tau"]) == ("void: failed trials", None)
+        assert (row["outcome"], row["tau"]) == ("void (failed trials)", None)
         (decision,) = study.decisions[study.decisions.stage == "confirmation"].decision
-        assert decision == "reference models: void: failed trials"
+        assert decision == "reference models: void (failed trials)"
+        estimate = Estimate({"confirmation": StageEstimate(*[Amount(8, 8 * state.final_step, 1.0, 1.0)] * 3)}, 500, 1.0)
+        cost, _ = estimate_tables.make_comparison(study.results, estimate).rows
+        assert (cost["actual_trials"], cost["ratio"]) == (8, None), "the stage has not ended: runs may be retried"
         text = page.path.read_text(encoding="utf-8")
         assert '<section id="verdict" class="verdict">' in text, "not in the colour of an accepted task"
         assert "The confirmation is void." in text
