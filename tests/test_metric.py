@@ -9,7 +9,13 @@ import pytest
 from helpers import cli
 from nasproxy.storage.study import StudyFolder
 
-FEW = ("experiment=debug", "proxy=[data,width]", "references.max=0", "confirm.enabled=false", "cost.estimate_first=false")
+FEW = (
+    "experiment=debug",
+    "proxy=[data,width]",
+    "references.max=0",
+    "confirm.enabled=false",
+    "cost.estimate_first=false",
+)
 
 
 def read_decisions(folder: Path) -> dict[str, Any]:
@@ -39,7 +45,9 @@ def test_a_metric_with_the_wrong_mode_gets_a_hint_and_an_unreported_one_is_refus
     flags = ("experiment=debug", "job=measure_variance", "cost.estimate_first=false")
     status, output = cli.run(*flags, "metric=loss", "metric.mode=max", folder=tmp_path / "up")
     assert status == 0, output
-    assert "curves of loss fall, and metric.mode=max prefers the opposite: set metric.mode=min" in " ".join(output.split())
+    assert "curves of loss fall, and metric.mode=max prefers the opposite: set metric.mode=min" in " ".join(
+        output.split()
+    )
     status, output = cli.run(*flags, "metric.name=f1", folder=tmp_path / "unknown")
     assert status != 0
     assert "a check needs the study's metric 'f1', got accuracy, loss" in " ".join(output.split())

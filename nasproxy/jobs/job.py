@@ -108,6 +108,7 @@ def run_job(config: Config, *, is_shared: bool = False) -> JobResult:
             job.estimate()
         for step in steps:
             getattr(job, step.value)()
+        job.check_confirmation()
         return job.result
 
 
@@ -126,6 +127,7 @@ class Job:
         self._stack = stack
         self._variance: VarianceState | None = None
         self._selection: SelectionState | None = None
+        self._confirmation: ConfirmationState | None = None
         self._report: Path | None = None
 
     @property
@@ -218,6 +220,20 @@ class Job:
             return
         while (winner := self._confirm_winner()) is not None and winner[1].contradicts(winner[0]):
             self.search_proxy_task()
+        self._confirmation = None if winner is None else winner[1]
+
+    def check_confirmation(self) -> None:
+        """Check that this job's confirmation is not void; called last, so that the report is written before.
+
+        Raises:
+            StageStoppedError: It is void.
+        """
+        state = self._confirmation
+        if state is not None and state.void is not None:
+            raise StageStoppedError(
+                f"the confirmation of {state.task} needs runs that test its verdict, and is void: "
+                f"{state.void.description}. {state.void.advice}"
+            )
 
     def compare_schedules(self) -> None:
         """Train one model under each schedule."""

@@ -41,6 +41,7 @@ def train(
     check_seconds: float = 0.0,
     noise: float = 0.01,
     reversed_below: int = 0,
+    schedule_steps: int = 0,
     batch_size: int = 1,
     learning_rate: float = 0.0,
     clip_norm: float | None = None,
@@ -52,6 +53,7 @@ def train(
         check_seconds: Wall-clock seconds of a cycle; reported training seconds are computed from a formula instead.
         noise: Standard deviation of an accuracy between seeds.
         reversed_below: Trainings with fewer total steps than this rank the models in reverse.
+        schedule_steps: Length of the schedule, whatever the total number of steps; 0 for a schedule that ends with it.
         batch_size: Images per step, for the fault `oom`.
         learning_rate: Learning rate, for the fault `nan`.
         clip_norm: Norm to clip gradients at, for the fault `nan`; None for no clipping.
@@ -67,7 +69,8 @@ def train(
         if 2 * step >= trial.total_steps:
             _fail(fault, trial)
         train_seconds += (step - done) * compute_step_seconds(trial.architecture, trial.proxy_task.width)
-        accuracy = compute_score(trial, step, noise, is_reversed=trial.total_steps < reversed_below)
+        progress = step / (schedule_steps or trial.total_steps)
+        accuracy = compute_score(trial, step, progress, noise, is_reversed=trial.total_steps < reversed_below)
         trial.report(step, {"accuracy": accuracy, "loss": 1.0 - accuracy}, train_seconds)
         replace_text(position, json.dumps({"step": step}))
         done = step
@@ -93,10 +96,9 @@ def compute_step_seconds(architecture: Mapping[str, object], width: float) -> fl
     return 0.01 * width * (1 + 0.01 * float(quality if isinstance(quality, int | float) else 0))
 
 
-def compute_score(trial: TrialContext, step: int, noise: float, *, is_reversed: bool = False) -> float:
-    """Compute the accuracy after `step` steps: ranks are random at first and converge to those of `quality`."""
+def compute_score(trial: TrialContext, step: int, progress: float, noise: float, *, is_reversed: bool = False) -> float:
+    """Compute the accuracy at a share of the schedule: ranks are random at first and converge to those of `quality`."""
     quality = float(trial.architecture["quality"])
-    progress = step / trial.total_steps
     settled = min(1.0, progress / (0.8 - 0.4 * trial.proxy_task.data_fraction * trial.proxy_task.width))
     shuffled = float(np.random.default_rng(int(quality)).random())
     seed = [trial.seed, step, int(quality), int(trial.spec.split is Split.FULL)]

@@ -157,6 +157,11 @@ class TrialRecord:
         """Whether the trial failed for good, so that no more checks follow."""
         return self.status.state is State.FAILED
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the trial is done or failed for good: no worker runs it any more."""
+        return self.status.state in (State.DONE, State.FAILED)
+
     def trained_as(self, key: str) -> str:
         """Return the key of the last retry, or `key`, the trial's own, if it has none."""
         return self.retries[-1].key if self.retries else key

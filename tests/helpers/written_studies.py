@@ -132,7 +132,8 @@ def score(spec: TrialSpec, step: int) -> float:
     blur = 0.06 * math.exp(-10 * progress) + 0.022 * reduced
     own = blur * noise("model", spec.architecture, task.default_name)
     top = 0.88 + 0.10 * quality - 0.08 * reduced
-    chance = noise("seed", spec.seed, spec.architecture, step, spec.split.value)
+    schedule = [spec.total_steps] if is_short else []
+    chance = noise("seed", spec.seed, spec.architecture, step, spec.split.value, *schedule)
     seed = (0.004 + 0.012 * math.exp(-6 * progress)) * chance
     value = 0.1 + (top - 0.1) * (1 - math.exp(-9 * progress)) + own + seed
     return round(min(0.999, max(0.1, value)) * 360) / 360
