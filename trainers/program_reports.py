@@ -10,15 +10,19 @@ from typing import Literal, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from nasproxy.errors import NasproxyError, NonFiniteScoreError
+from nasproxy.errors import ContractError, NasproxyError, NonFiniteScoreError
 from nasproxy.execution.worker.context import TrialContext
 from nasproxy.storage.trial_files import read_last_step
 from nasproxy.storage.trial_folder import TrialFolder
 from nasproxy.training.hooks import update_trial_training_accuracy_metric, update_trial_training_latency_metric
 
 
-class ProgramError(NasproxyError):
+class ProgramError(ContractError):
     """A program ended before its training, or gave an invalid report."""
+
+
+class ProgramExitError(NasproxyError):
+    """A program ended with an exit status other than 0, or by a signal."""
 
 
 class LostReportError(NasproxyError):
@@ -80,6 +84,14 @@ def _validate(kind: type[Kind], content: dict[str, object]) -> Kind:
             f'the program must report lines such as {{"step": 10, "score": 0.5}} or {{"failure": "oom"}}, got '
             f"{json.dumps(content)}: {'.'.join(map(str, first['loc']))}: {first['msg']}"
         ) from None
+
+
+def make_length_error(total_steps: int, step: int) -> ProgramError:
+    """Make the error of a program that trains on after its last step."""
+    return ProgramError(
+        f"the program must end after step {total_steps}, got a report of step {step}: pass it {{total_steps}}, and let "
+        f"it end there"
+    )
 
 
 class Checks:
@@ -168,6 +180,8 @@ class Checks:
                 f"the program must report cumulative train_seconds since its start, at least {self._seconds:g}, got "
                 f"{seconds:g} after step {report.step}: add up the seconds of training, without validation"
             )
+        if report.step > trial.total_steps:
+            raise make_length_error(trial.total_steps, report.step)
         expected = next((step for step in trial.check_steps if step > known), None)
         if expected is not None and report.step > expected:
             raise self.miss(
@@ -178,11 +192,6 @@ class Checks:
             score = math.nan if report.score is None else report.score
             update_trial_training_accuracy_metric(
                 trial.model_dir, score, known, report.step - 1, seconds - self._seconds, trial.total_steps
-            )
-        elif expected is None and report.step > trial.total_steps:
-            raise ProgramError(
-                f"the program must end after step {trial.total_steps}, got a report of step {report.step}: "
-                f"pass it {{total_steps}}"
             )
         if report.latency_ms is not None:
             update_trial_training_latency_metric(trial.model_dir, report.latency_ms)

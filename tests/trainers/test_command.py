@@ -23,7 +23,7 @@ from nasproxy.storage.trial_files import read_checks
 from nasproxy.storage.trial_folder import TrialFolder
 from nasproxy.storage.trial_stores import FolderTrialStore
 from nasproxy.trainers import command, placeholders
-from nasproxy.trainers.program_reports import ProgramError
+from nasproxy.trainers.program_reports import ProgramError, ProgramExitError
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.records import Cause, Request, State
 from nasproxy.trials.spec import Recipe, Split, TrialSpec
@@ -263,9 +263,9 @@ def test_reports_between_the_checks_are_ignored(tmp_path: Path) -> None:
 
 
 def test_the_error_of_a_failed_program_quotes_its_stderr(tmp_path: Path) -> None:
-    with pytest.raises(ProgramError, match=r"sh ended with exit status 3 after step 10: no such layer: conv9$"):
+    with pytest.raises(ProgramExitError, match=r"sh ended with exit status 3 after step 10: no such layer: conv9$"):
         run(trial(tmp_path), shell("echo '{\"step\": 10, \"score\": 1}'; echo 'no such layer: conv9' >&2; exit 3"))
-    with pytest.raises(ProgramError, match="sh ended with signal SIGKILL after step 10"):
+    with pytest.raises(ProgramExitError, match="sh ended with signal SIGKILL after step 10"):
         run(trial(tmp_path), shell("kill -KILL $$"))
 
 
@@ -340,12 +340,12 @@ def test_a_placeholder_of_a_missing_choice_has_a_default() -> None:
 def test_preflight_finds_an_invalid_argument(arguments: dict[str, Any], message: str) -> None:
     node = {"_target_": "nasproxy.trainers.command.train", "version": 1, **arguments}
     with pytest.raises(ConfigError, match=message):
-        preflight(spec(trainer=node))
+        preflight([spec(trainer=node)])
 
 
 def test_a_valid_command_passes_preflight() -> None:
     node = {**conf("trainer/command"), "command": ["{python}", "x.py", "--lr={rate}"], "values": {"rate": 0.1}}
-    assert preflight(spec(trainer=node)) == ()
+    assert preflight([spec(trainer=node)]) == []
 
 
 def test_every_documented_placeholder_exists() -> None:

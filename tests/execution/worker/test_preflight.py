@@ -9,13 +9,22 @@ import torch
 
 from helpers import user_code
 from helpers.cli import ROOT, conf, digits_spec
-from nasproxy.data.loading import Datasets
-from nasproxy.errors import ConfigError, DataError, NonFiniteScoreError
+from nasproxy.errors import (
+    ConfigError,
+    ContractError,
+    CorruptFileError,
+    DataError,
+    MissingExtraError,
+    ModelError,
+    NonFiniteScoreError,
+    SpaceError,
+    UntrustedTrialError,
+)
 from nasproxy.execution.failure_causes import find_cause
 from nasproxy.execution.worker.context import TrialContext
 from nasproxy.execution.worker.preflight import preflight
 from nasproxy.trainers import plain_pytorch
-from nasproxy.trainers.program_reports import ProgramError
+from nasproxy.trainers.program_reports import ProgramError, ProgramExitError
 from nasproxy.trials import grid, proxy_task
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.records import Cause
@@ -26,7 +35,7 @@ FILES = sorted(path.stem for path in (ROOT / "conf" / "proxy").glob("*.yaml"))
 @pytest.mark.parametrize("name", [name for name in FILES if name not in ("custom", "generator", "table")])
 def test_every_named_proxy_task_passes_the_preflight(name: str) -> None:
     for task in grid.span_grid(conf(f"proxy/{name}")).values():
-        notes = preflight(digits_spec(task))
+        notes = preflight([digits_spec(task)])
         assert len(notes) == (task.augmentation != 1.0), (
             "only augmentation gives a note, because the trainer of the digits has none"
         )
@@ -51,30 +60,30 @@ def test_a_proxy_task_reduces_data_and_model() -> None:
 
 def test_an_unknown_argument_of_the_trainer_is_refused() -> None:
     with pytest.raises(ConfigError, match="trainer has no 'colour'"):
-        preflight(digits_spec(proxy_task.ProxyTask(), trainer={**conf("trainer/plain_pytorch"), "colour": 1}))
+        preflight([digits_spec(proxy_task.ProxyTask(), trainer={**conf("trainer/plain_pytorch"), "colour": 1})])
 
 
-@pytest.mark.parametrize(("said", "notes"), [(None, ()), ("warm up", ("warm up",)), (["a", "b"], ("a", "b"))])
-def test_the_notes_of_a_trainers_check_are_returned(said: object, notes: tuple[str, ...], monkeypatch: Any) -> None:
+@pytest.mark.parametrize(("said", "notes"), [(None, []), ("warm up", ["warm up"]), (["a", "b"], ["a", "b"])])
+def test_the_notes_of_a_trainers_check_are_returned(said: object, notes: list[str], monkeypatch: Any) -> None:
     spec = digits_spec(proxy_task.ProxyTask())
     monkeypatch.setattr(plain_pytorch.train, "check", lambda **_: said)
-    assert preflight(spec) == notes
+    assert preflight([spec]) == notes
 
 
 def test_a_trainers_check_that_returns_another_type_is_refused(monkeypatch: Any) -> None:
     monkeypatch.setattr(plain_pytorch.train, "check", lambda **_: True)
     with pytest.raises(ConfigError, match="a trainer's check must return a list of strings or None, got True"):
-        preflight(digits_spec(proxy_task.ProxyTask()))
+        preflight([digits_spec(proxy_task.ProxyTask())])
 
 
 def test_a_changed_dataset_is_refused() -> None:
     with pytest.raises(DataError, match="the dataset's fingerprint must be other, as when the study was created"):
-        preflight(digits_spec(proxy_task.ProxyTask(), data_fingerprint="other"))
+        preflight([digits_spec(proxy_task.ProxyTask(), data_fingerprint="other")])
 
 
 def test_a_model_with_the_wrong_number_of_outputs_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"must return logits of shape \(images, 10\), got \(images, 3\)"):
-        preflight(digits_spec(proxy_task.ProxyTask(), model={"_target_": "helpers.user_code.three_outputs"}))
+        preflight([digits_spec(proxy_task.ProxyTask(), model={"_target_": "helpers.user_code.three_outputs"})])
 
 
 def chain_errors(error: Exception, cause: Exception | None = None) -> Exception:
@@ -103,7 +112,19 @@ def chain_errors(error: Exception, cause: Exception | None = None) -> Exception:
         (chain_errors(RuntimeError("a callback failed"), NonFiniteScoreError("got nan")), Cause.NAN),
         (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), Cause.CRASH),
         (chain_errors(RuntimeError("the loader failed"), KeyError("path")), Cause.CRASH),
-        (ProgramError("sh ended with exit status 1: warning: not enough memory to cache, KeyError: 3"), Cause.CRASH),
+        (ProgramExitError("sh ended with exit status 1: warning: not enough memory to cache, KeyError"), Cause.CRASH),
+        (SpaceError("kernel must be odd"), Cause.CRASH),
+        (chain_errors(ModelError("model cannot be built"), ConfigError("model cannot be built")), Cause.CRASH),
+        (chain_errors(ModelError("model cannot be built"), MemoryError()), Cause.OOM),
+        (CorruptFileError("last.pt must be a checkpoint"), Cause.CRASH),
+        (UntrustedTrialError("config.yaml is not the config"), Cause.CRASH),
+        (ConfigError("trainer.batch_size must be at least 1"), Cause.SETUP),
+        (DataError("a.png must be a readable image"), Cause.SETUP),
+        (chain_errors(DataError("a.png must be a readable image"), OSError("truncated")), Cause.SETUP),
+        (chain_errors(RuntimeError("a callback failed"), DataError("a.png must be readable")), Cause.SETUP),
+        (ContractError("the trainer must end after step 5"), Cause.SETUP),
+        (ProgramError("the program must end after step 5"), Cause.SETUP),
+        (MissingExtraError("wandb is not installed"), Cause.SETUP),
         (chain_errors(DataError("a.png: Cannot allocate"), OSError(errno.ENOMEM, "Cannot allocate memory")), Cause.OOM),
     ],
 )
@@ -117,11 +138,10 @@ def test_the_out_of_memory_message_of_the_cpu_is_recognised() -> None:
     assert find_cause(caught.value) is Cause.OOM
 
 
-def test_preflights_in_one_process_load_a_dataset_once() -> None:
+def test_a_preflight_of_many_kinds_loads_a_dataset_once() -> None:
     data = {**conf("data/digits"), "loader": {"_target_": "helpers.user_code.counted"}}
     before = user_code.COUNT[0]
-    datasets: Datasets = {}
     fingerprint = user_code.counted().fingerprint
-    for task in (ProxyTask(), ProxyTask(width=0.5), ProxyTask(data_fraction=0.5)):
-        preflight(digits_spec(task, data=data, data_fingerprint=fingerprint), datasets)
+    tasks = (ProxyTask(), ProxyTask(width=0.5), ProxyTask(data_fraction=0.5))
+    preflight([digits_spec(task, data=data, data_fingerprint=fingerprint) for task in tasks])
     assert user_code.COUNT[0] - before == 2, "one load in this test, and one for all three trials"
