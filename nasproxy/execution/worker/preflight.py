@@ -148,7 +148,8 @@ class _Preflight:
                     failures.append(error)
             if not counts:
                 raise failures[0]
-            ends = {"smallest": min(counts, key=lambda entry: entry[0]), "largest": max(counts, key=lambda e: e[0])}
+            smallest, largest = (choose(counts, key=lambda entry: entry[0]) for choose in (min, max))
+            ends = {"smallest": smallest} if largest is smallest else {"smallest": smallest, "largest": largest}
             self._extremes[node] = [
                 _Model(architecture, f"the {name} of {len(counts)} models, {count:,} parameters")
                 for name, (count, architecture) in ends.items()
