@@ -40,7 +40,7 @@ def preflight(
 
     A trainer may have a check of its own: a function in its attribute `check`, with the same arguments, that raises
     an error for invalid settings, and may return notes on settings that are valid but perhaps not intended. A trainer
-    with an attribute `preflight`, such as one that runs a program, is called up to the first check.
+    with an attribute `preflight`, such as one that runs a program, runs until its first check.
 
     Args:
         specs: One trial of each kind.
