@@ -1,6 +1,5 @@
 """Building blocks of a training step that the trainers share: optimizer, schedule, gradients, accuracy."""
 
-import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -19,6 +18,7 @@ from nasproxy.trainers.batch_augmentation import Batch
 from nasproxy.trainers.images import Images, open_images
 from nasproxy.trainers.settings import ClassifierSettings
 from nasproxy.trainers.weight_averaging import WeightAverage
+from nasproxy.trials.retry import count_micro_batches
 
 __all__ = ["Batch", "ClassifierSettings", "Images", "WeightAverage", "open_images"]
 
@@ -135,9 +135,7 @@ def add_gradients(
         The mean loss, detached: this rank's share of it, times `world_size`.
     """
     parts = list(
-        zip(
-            *(torch.tensor_split(part, _count_micro_batches(len(batch[1]), micro_batch)) for part in batch), strict=True
-        )
+        zip(*(torch.tensor_split(part, count_micro_batches(len(batch[1]), micro_batch)) for part in batch), strict=True)
     )
     total: Tensor | None = None
     for number, (images, labels) in enumerate(parts, start=1):
@@ -151,16 +149,6 @@ def add_gradients(
         nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm * (1.0 if scale is None else scale()))
     assert total is not None
     return total
-
-
-def _count_micro_batches(count: int, micro_batch: int | None) -> int:
-    """Compute the number of micro-batches, each of at least 2 images for batch statistics unless `micro_batch` is 1.
-
-    >>> [_count_micro_batches(*case) for case in ((36, 7), (36, None), (5, 2), (5, 1))]
-    [6, 1, 2, 5]
-    """
-    parts = 1 if micro_batch is None else math.ceil(count / micro_batch)
-    return parts if micro_batch == 1 else min(parts, max(1, count // 2))
 
 
 def measure_batch(model: nn.Module, batch: Batch) -> Tensor:

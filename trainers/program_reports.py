@@ -10,7 +10,7 @@ from typing import Literal, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from nasproxy.errors import NasproxyError, NonFiniteScoreError
+from nasproxy.errors import ContractError, NasproxyError, NonFiniteScoreError
 from nasproxy.execution.worker.context import TrialContext
 from nasproxy.storage.trial_files import read_last_step
 from nasproxy.storage.trial_folder import TrialFolder
@@ -20,8 +20,12 @@ NOT_METRICS = ("step", "train_seconds", "latency_ms")
 """Numbers of a report that are no metrics."""
 
 
-class ProgramError(NasproxyError):
+class ProgramError(ContractError):
     """A program ended before its training, or gave an invalid report."""
+
+
+class ProgramExitError(NasproxyError):
+    """A program ended with an exit status other than 0, or by a signal."""
 
 
 class LostReportError(NasproxyError):
@@ -97,6 +101,14 @@ def _validate(kind: type[Kind], fields: Mapping[str, object], content: dict[str,
             f'the program must report lines such as {{"step": 10, "{metric}": 0.5}} or {{"failure": "oom"}}, got '
             f"{json.dumps(content)}: {'.'.join(map(str, first['loc']))}: {first['msg']}"
         ) from None
+
+
+def make_length_error(total_steps: int, step: int) -> ProgramError:
+    """Make the error of a program that trains on after its last step."""
+    return ProgramError(
+        f"the program must end after step {total_steps}, got a report of step {step}: pass it {{total_steps}}, and let "
+        f"it end there"
+    )
 
 
 class Checks:
@@ -185,6 +197,8 @@ class Checks:
                 f"the program must report cumulative train_seconds since its start, at least {self._seconds:g}, got "
                 f"{seconds:g} after step {report.step}: add up the seconds of training, without validation"
             )
+        if report.step > trial.total_steps:
+            raise make_length_error(trial.total_steps, report.step)
         expected = next((step for step in trial.check_steps if step > known), None)
         if expected is not None and report.step > expected:
             raise self.miss(
@@ -195,11 +209,6 @@ class Checks:
             numbers = {name: math.nan if value is None else value for name, value in report.metrics.items()}
             metrics = check_metrics(numbers, trial.objective.name, report.step)
             record_check(TrialFolder(trial.model_dir), report.step, metrics, seconds - self._seconds)
-        elif expected is None and report.step > trial.total_steps:
-            raise ProgramError(
-                f"the program must end after step {trial.total_steps}, got a report of step {report.step}: "
-                f"pass it {{total_steps}}"
-            )
         if report.latency_ms is not None:
             write_latency(TrialFolder(trial.model_dir), report.latency_ms)
         if report.step in trial.check_steps:

@@ -35,6 +35,8 @@ from nasproxy.trials.spec import Architecture, Recipe, Split, TrialSpec, to_cano
 
 SPARE_SHARE = 1.25
 """Architectures sampled for each reference that may be added, and for each fresh model: one in five may fail."""
+MAX_PREFLIGHT_MODELS = 32
+"""Models whose parameters the preflight counts, to try the smallest and the largest."""
 
 
 class StudyBuilder:
@@ -65,6 +67,7 @@ class StudyBuilder:
         config.cost.check()
         config.data.check()
         config.controller.check()
+        config.preflight.check()
         config.failures.check(config.trainer)
         self._check_training()
         if config.seed < 0:
@@ -181,7 +184,7 @@ class StudyBuilder:
 
     @property
     def preflight_specs(self) -> list[TrialSpec]:
-        """One trial of every kind, for the preflight."""
+        """One trial of every kind, for the preflight; their models are replaced by those of `preflight_options`."""
         first, recipe, seed = self.candidates[0], self.recipe, self.config.seed
         specs = [TrialSpec(first, ProxyTask(), Split.FULL, seed, recipe)]
         if StageName.search_proxy_task in self.config.job.stages:
@@ -190,6 +193,18 @@ class StudyBuilder:
             tasks = list_compared_tasks(self.config.compare_schedules).values()
             specs += [TrialSpec(self.comparison_architecture, task, Split.FULL, seed, recipe) for task in tasks]
         return specs
+
+    @property
+    def preflight_options(self) -> dict[str, Any]:
+        """Keyword arguments of `Backend.preflight`."""
+        baseline = [] if self.space.baseline is None else [self.space.baseline]
+        architectures = [*baseline, *self._sample][:MAX_PREFLIGHT_MODELS]
+        return {"architectures": architectures, "seconds": self.config.preflight.seconds}
+
+    def digest_preflight(self, spec: TrialSpec) -> str:
+        """Compute the digest of a preflight: of the kind of trials, and of the models among which it chooses."""
+        chosen_from = to_canonical_json([spec.digest, self.preflight_options["architectures"]])
+        return hashlib.sha256(chosen_from.encode()).hexdigest()
 
     @cached_property
     def criterion(self) -> Criterion:

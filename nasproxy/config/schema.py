@@ -175,6 +175,25 @@ class ControllerConfig:
 
 
 @dataclass
+class PreflightConfig:
+    """Settings of the preflight; `seconds` limits the runs of a program, all kinds of trials together."""
+
+    seconds: float = 60.0
+
+    def check(self) -> None:
+        """Refuse a time limit that is out of range.
+
+        Raises:
+            ConfigError: It is negative, or longer than a day.
+        """
+        if not 0 <= self.seconds <= DAY_SECONDS:
+            raise ConfigError(
+                f"preflight.seconds must lie in [0, {DAY_SECONDS:.0f}], got {self.seconds:g}: give the seconds that a "
+                f"program may run before the study, or 0 to run none"
+            )
+
+
+@dataclass
 class Config:
     """A study, and the job to run on it."""
 
@@ -202,6 +221,7 @@ class Config:
     compare_schedules: CompareSchedulesSettings = field(default_factory=CompareSchedulesSettings)
     cost: CostSettings = field(default_factory=CostSettings)
     identity: IdentityConfig = field(default_factory=IdentityConfig)
+    preflight: PreflightConfig = field(default_factory=PreflightConfig)
     controller: ControllerConfig = field(default_factory=ControllerConfig)
 
 

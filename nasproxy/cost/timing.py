@@ -8,7 +8,7 @@ from pathlib import Path
 
 from nasproxy.cost.speed import Timing
 from nasproxy.execution.backends.backend import Backend
-from nasproxy.stages.retries import RetryChain, RetryPolicy, retry_nothing
+from nasproxy.stages.retries import RetryChain, RetryPolicy, refuse_setup_failure, retry_nothing
 from nasproxy.storage.leases import Lease
 from nasproxy.storage.study import StudyFolder
 from nasproxy.storage.trial_stores import FolderTrialStore, TrialStore
@@ -74,6 +74,9 @@ def time_trials(
 
     Returns:
         Timing or failure of each trial, in the order of `specs`.
+
+    Raises:
+        SetupFailedError: A trial failed in a way in which a trial of any model would fail.
     """
     chains = [RetryChain(make_timing_trial(spec, cycle)) for spec in specs]
     with _open_temporary_store() as (store, lease):
@@ -134,6 +137,7 @@ def _run_trials(
         for chain in chains:
             if chain.current.key in ended:
                 chain.follow(store, retry_policy)
+                refuse_setup_failure(chain.specs[0].key, chain.record)
                 begin(chain.current)
     return check_times
 

@@ -16,7 +16,7 @@ from nasproxy.config.replay import ReplayBuilder
 from nasproxy.config.schema import Config, StageName
 from nasproxy.cost import dry_run
 from nasproxy.cost.estimate import Estimate
-from nasproxy.errors import ConfigError, StageStoppedError, forbid_exit
+from nasproxy.errors import ConfigError, SetupFailedError, StageStoppedError, forbid_exit
 from nasproxy.execution.backends.backend import Backend
 from nasproxy.execution.backends.replay.backend import ReplayBackend
 from nasproxy.integrations.vertex.state_files import VertexStateFiles
@@ -152,6 +152,8 @@ class Job:
         try:
             # Estimates all stages, not only this job's, because the report compares it with the whole study.
             estimate = dry_run.estimate_study(self.design, self._backend, self.study.folder, dry_run.TRAINING)
+        except SetupFailedError:
+            raise
         except StageStoppedError as error:
             self._tracker.say(f"the cost could not be estimated: {error}")
             return
@@ -331,12 +333,13 @@ class Job:
             )
 
     def _run_preflight(self) -> None:
-        """Run the preflight of one trial of every kind, unless it has passed before."""
-        new = [spec for spec in self.design.preflight_specs if spec.digest not in self.study.preflighted]
+        """Run the preflight of every kind of trials, unless it has passed before."""
+        kinds = {self.design.digest_preflight(spec): spec for spec in self.design.preflight_specs}
+        new = {digest: spec for digest, spec in kinds.items() if digest not in self.study.preflighted}
         if new:
-            self._tracker.progress(Progress("warming up", "loading the trainer, the data and a model"), set())
-            self.say_notes(self._backend.preflight(new))
-            self.study.add_preflighted([spec.digest for spec in new])
+            self._tracker.progress(Progress("warming up", "one step of each kind of training"), set())
+            self.say_notes(self._backend.preflight(list(new.values()), **self.design.preflight_options))
+            self.study.add_preflighted(list(new))
 
     @cached_property
     def _store(self) -> TrialStore:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from nasproxy.execution.backends.backend import Backend
-from nasproxy.stages.retries import RetryChain, RetryPolicy, retry_nothing
+from nasproxy.stages.retries import RetryChain, RetryPolicy, refuse_setup_failure, retry_nothing
 from nasproxy.storage.trial_stores import TrialStore
 from nasproxy.tracking.tracker import Progress, Tracker
 from nasproxy.trials.clock import Clock, SystemClock
@@ -122,6 +122,7 @@ def run_stage(stage: Stage[S], runtime: Runtime) -> S:
 
     Raises:
         StageStoppedError: The stage cannot reach a result.
+        SetupFailedError: A trial failed in a way in which a trial of any model would fail.
     """
     scheduler = _TrialScheduler(runtime)
     with scheduler.stop_trials_at_end():
@@ -198,6 +199,7 @@ class _TrialScheduler:
                     if record.checks or record.is_failed:
                         # It may have ended while no controller ran; trackers ignore records they have.
                         self._runtime.tracker.trial(trained, record)
+                refuse_setup_failure(spec.key, self._records[spec.key])
         return {spec.key: self._records[spec.key] for spec in specs}
 
     def act(self, action: Train) -> Iterator[None]:
@@ -214,6 +216,7 @@ class _TrialScheduler:
         while True:
             updated, ended = self._wait(self._runtime.poll_seconds)
             for key in updated:
+                refuse_setup_failure(key, self._records[key])
                 awaited.update(key, self._records[key])
             if awaited.is_over:
                 return

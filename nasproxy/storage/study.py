@@ -24,7 +24,7 @@ class StudyRecord:
 
     Attributes:
         base: The base configuration, by dotted path.
-        preflighted: Digests of trials that have passed the preflight and need no other one.
+        preflighted: Digests of kinds of trials that have passed the preflight and need no other one.
     """
 
     base: Mapping[str, Any]
@@ -110,7 +110,7 @@ class Study:
     Attributes:
         folder: Paths of the study's files.
         is_shared: Whether the jobs of a sweep share the study.
-        preflighted: Digests of trials that have passed the preflight.
+        preflighted: Digests of kinds of trials that have passed the preflight.
     """
 
     folder: StudyFolder
@@ -129,7 +129,7 @@ class Study:
             yield
 
     def add_preflighted(self, digests: Sequence[str]) -> None:
-        """Record trials that have passed the preflight."""
+        """Record kinds of trials that have passed the preflight."""
         with self.hold_stage("record"):
             record = read_record(self.folder.record, StudyRecord)
             if record is not None:

@@ -17,17 +17,26 @@ class State(str, enum.Enum):
 
 
 class Cause(str, enum.Enum):
-    """Why a trial failed: out of memory or a non-finite loss (both deterministic), a crash, or a lost worker."""
+    """Why a trial failed: out of memory, a non-finite loss (both deterministic), a crash, a lost worker, or the setup.
+
+    The setup is what all models share: configuration, data, and the trainer's contract. Its failure stops the study.
+    """
 
     OOM = "oom"
     NAN = "nan"
     CRASH = "crash"
     LOST = "lost"
+    SETUP = "setup"
 
     @property
     def is_models_fault(self) -> bool:
-        """Whether another attempt at the same trial would fail in the same way."""
+        """Whether the failure is a result of the model, which another attempt would repeat."""
         return self in (Cause.OOM, Cause.NAN)
+
+    @property
+    def may_pass(self) -> bool:
+        """Whether another attempt at the same trial may succeed."""
+        return self in (Cause.CRASH, Cause.LOST)
 
 
 @dataclass(frozen=True)
@@ -104,7 +113,7 @@ class Status:
         """
         has_moved = self.failed_at_step is None or step > self.failed_at_step
         failures = 1 if has_moved else self.failures + 1
-        retry = not cause.is_models_fault and failures < max_attempts
+        retry = cause.may_pass and failures < max_attempts
         return replace(
             self,
             state=State.PENDING if retry else State.FAILED,
@@ -179,7 +188,7 @@ class TrialRecord:
         return {check.step: check for check in self.checks}
 
     def is_missing_at(self, step: int) -> bool:
-        """Return whether the trial crashed or was lost before this check, so that the model's score is unknown."""
+        """Return whether the trial failed before this check, not by the model's fault: its score is unknown."""
         cause = self.status.cause
         return self.is_failed and self.check_at(step) is None and cause is not None and not cause.is_models_fault
 

@@ -119,3 +119,27 @@ def test_a_trial_takes_up_the_slots_that_its_backend_gives_it(monkeypatch: pytes
         on_gpus = design("training.accelerator=cuda", f"backend.gpus_per_trial={share}")
         assert (on_gpus.slots_of(1), on_gpus.slots_of(2)) == (1.0, slots)
     assert design().slots_of(2) == 2
+
+
+def test_a_preflight_is_known_by_its_kind_and_by_the_models_it_chooses_from() -> None:
+    def digests(*overrides: str) -> set[str]:
+        chosen = design(*overrides)
+        return {chosen.digest_preflight(spec) for spec in chosen.preflight_specs}
+
+    once = digests("references.initial=8", "references.max=0")
+    assert once == digests("references.initial=8", "references.max=0", "preflight.seconds=0")
+    assert once.isdisjoint(digests("references.initial=20", "references.max=0")), "a larger model may be among them"
+    assert once > digests("references.initial=8", "references.max=0", "proxy=data50"), "another grid of the same models"
+
+
+def test_a_preflight_chooses_from_the_baseline_and_the_first_of_the_sample() -> None:
+    chosen = design("references.initial=40", "references.max=0", "confirm.enabled=false")
+    architectures = chosen.preflight_options["architectures"]
+    baseline = [] if chosen.space.baseline is None else [chosen.space.baseline]
+    assert architectures == [*baseline, *chosen.candidates][:32]
+
+
+@pytest.mark.parametrize("seconds", ["-1", "1e9"])
+def test_a_time_limit_of_the_preflight_that_cannot_be_kept_is_refused(seconds: str) -> None:
+    with pytest.raises(ConfigError, match=r"preflight.seconds must lie in \[0, 86400\], got"):
+        design(f"preflight.seconds={seconds}").check()

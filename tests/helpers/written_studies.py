@@ -84,7 +84,7 @@ class InstantBackend:
         write_record(folder.status, status)
         self._ended.add(key)
 
-    def preflight(self, specs: Sequence[TrialSpec]) -> None: ...
+    def preflight(self, specs: Sequence[TrialSpec], **options: Any) -> None: ...
 
     def zero_costs(self, specs: Sequence[TrialSpec]) -> list[None]:
         return [None for _ in specs]

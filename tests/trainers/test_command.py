@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import time
 from collections.abc import Callable
@@ -23,7 +24,7 @@ from nasproxy.storage.trial_files import read_checks
 from nasproxy.storage.trial_folder import TrialFolder
 from nasproxy.storage.trial_stores import FolderTrialStore
 from nasproxy.trainers import command, placeholders
-from nasproxy.trainers.program_reports import ProgramError
+from nasproxy.trainers.program_reports import ProgramError, ProgramExitError
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.records import Cause, Request, State
 from nasproxy.trials.spec import Recipe, Split, TrialSpec
@@ -267,9 +268,9 @@ def test_reports_between_the_checks_are_ignored(tmp_path: Path) -> None:
 
 
 def test_the_error_of_a_failed_program_quotes_its_stderr(tmp_path: Path) -> None:
-    with pytest.raises(ProgramError, match=r"sh ended with exit status 3 after step 10: no such layer: conv9$"):
+    with pytest.raises(ProgramExitError, match=r"sh ended with exit status 3 after step 10: no such layer: conv9$"):
         run(trial(tmp_path), shell("echo '{\"step\": 10, \"score\": 1}'; echo 'no such layer: conv9' >&2; exit 3"))
-    with pytest.raises(ProgramError, match="sh ended with signal SIGKILL after step 10"):
+    with pytest.raises(ProgramExitError, match="sh ended with signal SIGKILL after step 10"):
         run(trial(tmp_path), shell("kill -KILL $$"))
 
 
@@ -344,12 +345,12 @@ def test_a_placeholder_of_a_missing_choice_has_a_default() -> None:
 def test_preflight_finds_an_invalid_argument(arguments: dict[str, Any], message: str) -> None:
     node = {"_target_": "nasproxy.trainers.command.train", "version": 1, **arguments}
     with pytest.raises(ConfigError, match=message):
-        preflight(spec(trainer=node))
+        preflight([spec(trainer=node)])
 
 
 def test_a_valid_command_passes_preflight() -> None:
     node = {**conf("trainer/command"), "command": ["{python}", "x.py", "--lr={rate}"], "values": {"rate": 0.1}}
-    assert preflight(spec(trainer=node)) == ()
+    assert preflight([spec(trainer=node)]) == []
 
 
 def test_every_documented_placeholder_exists() -> None:
@@ -469,3 +470,84 @@ def test_an_example_paused_and_resumed_equals_an_uninterrupted_one(tmp_path: Pat
     assert [step for step, _, _ in curve(whole)] == [10, 20, 25]
     _, file, weights = EXAMPLES[name]
     assert weights(parts.model_dir / "checkpoints" / file) == weights(whole.model_dir / "checkpoints" / file)
+
+
+def preflight_program(code: str, *, seconds: float = 30.0, kinds: int = 1, **arguments: Any) -> list[str]:
+    node = {"_target_": "nasproxy.trainers.command.train", "version": 1, "command": python(code), **arguments}
+    tasks = [ProxyTask(data_fraction=1 - kind / 10, width=0.5) for kind in range(kinds)]
+    return preflight([replace(spec(trainer=node), proxy_task=task) for task in tasks], seconds=seconds)
+
+
+IGNORES_TOTAL = """
+import json
+for step in range(10, 200, 10):
+    print(json.dumps({"step": step, "score": 0.5}), flush=True)
+"""
+
+
+def test_a_program_that_ends_at_its_total_passes_the_preflight() -> None:
+    assert preflight_program(COUNTER) == []
+    arguments = {"reports": "file", "report_file": "log.jsonl"}
+    assert preflight_program(INTO_FILE, **arguments) == []
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        (IGNORES_TOTAL, "must end after step 10, got a report of step 20: pass it {total_steps}, and let it end there"),
+        ('print(\'{"step": 16, "score": 1}\')', "must end after step 10, got a report of step 16"),
+        ('print(\'{"step": 0, "score": 1}\')', "must report increasing steps, got step 0"),
+        ('print(\'{"step": 5, "score": 1}\')', "must train until step 10 .* got an end without a check after step 0"),
+        ("raise SystemExit('unrecognized arguments: --steps')", "exit status 1 after step 0: unrecognized arguments"),
+    ],
+)
+def test_the_preflight_refuses_a_program_that_breaks_its_contract(code: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as refused:
+        preflight_program(code)
+    assert "(proxy task width50, in the preflight with 10 total_steps)" in str(refused.value)
+
+
+CALLS_HOOKS = """
+import os
+from nasproxy.training import hooks
+hooks.update_trial_training_accuracy_metric(os.environ["NASPROXY_MODEL_DIR"], 0.5, 0, 99, 2.0, 100)
+"""
+
+
+def test_the_preflight_refuses_a_program_that_calls_the_hooks_beyond_its_total() -> None:
+    with pytest.raises(ConfigError, match="must end after step 10, got a report of step 100"):
+        preflight_program(CALLS_HOOKS, reports="hooks")
+
+
+def test_the_preflight_notes_what_it_did_not_see_in_time() -> None:
+    (note,) = preflight_program("import time; time.sleep(60)", seconds=0.6)
+    assert re.search("made no report in . s, so its reports are not checked", note)
+    (note,) = preflight_program("""import time; print('{"step": 10, "score": 1}'); time.sleep(60)""", seconds=1.5)
+    assert re.search("did not end in . s, after the report of its last step, 10: does it train for {total_s", note)
+    notes = preflight_program("import time; time.sleep(60)", seconds=0.6, kinds=2)
+    assert "proxy task data90_width50 was not tried, as preflight.seconds, 0.6, were over" in notes[1]
+
+
+def test_a_model_that_fails_in_the_preflight_of_a_program_is_noted() -> None:
+    (note,) = preflight_program("""print('{"failure": "oom", "message": "9 GB were needed"}')""")
+    assert "could not train a model: 9 GB were needed" in note
+
+
+def test_a_program_is_not_run_by_a_preflight_without_time() -> None:
+    assert preflight_program(IGNORES_TOTAL, seconds=0.0) == []
+
+
+def test_a_program_is_run_once_for_tasks_that_change_the_same_dimensions(tmp_path: Path) -> None:
+    runs = f"print('.', end='', file=open('{tmp_path}/runs', 'a'))\n{COUNTER}"
+    assert preflight_program(runs, kinds=4) == []
+    assert (tmp_path / "runs").read_text() == "..", "width alone, then width with less data"
+
+
+@pytest.mark.parametrize(
+    "code", [IGNORES_TOTAL.replace("range(10, 200, 10)", "(10, 20, 25, 30)"), 'print(\'{"step": 0, "score": 1}\')']
+)
+def test_a_broken_contract_ends_a_trial_without_another_attempt(tmp_path: Path, code: str) -> None:
+    backend, store, key = submit(tmp_path, code, max_attempts=3)
+    run_out(backend)
+    status = store.read(key).status
+    assert (status.state, status.cause, status.failures) == (State.FAILED, Cause.SETUP, 1)

@@ -63,7 +63,7 @@ def trained(
     recipe = {"trainer": node, "total_steps": STEPS, "check_every_steps": 2, "model": {**MODEL, "dropout": dropout}}
     spec = replace(digits_spec(task, **recipe), architecture=TWO_LAYERS)
     trial = SeenTrial(folder, spec)
-    preflight(spec)
+    preflight([spec])
     plain_pytorch.train(trial, **{key: value for key, value in node.items() if key not in ("_target_", "version")})
     checks = read_checks(TrialFolder(folder).metrics)
     assert [check.step for check in checks] == [2, STEPS]

@@ -392,19 +392,19 @@ def test_incompatible_settings_are_refused_before_training(
 ) -> None:
     node = {**conf("trainer/plain_pytorch"), **changes}
     with pytest.raises(ConfigError, match=message):
-        preflight(digits_spec(ProxyTask(), trainer=node, **recipe_changes))
+        preflight([digits_spec(ProxyTask(), trainer=node, **recipe_changes)])
 
 
 @pytest.mark.parametrize("name", ["image_classifier", "plain_pytorch"])
 def test_a_setting_out_of_range_is_refused_before_training(name: str) -> None:
     node = conf(f"trainer/{name}")
-    preflight(digits_spec(ProxyTask(), trainer=node))
+    preflight([digits_spec(ProxyTask(), trainer=node)])
     with pytest.raises(ConfigError, match=r"trainer.decay_rate must be in \(0, 1\], got 2"):
-        preflight(digits_spec(ProxyTask(), trainer={**node, "decay_rate": 2.0}))
+        preflight([digits_spec(ProxyTask(), trainer={**node, "decay_rate": 2.0})])
     with pytest.raises(ConfigError, match=r"trainer\.flip must be bool, got 'yes'"):
-        preflight(digits_spec(ProxyTask(), trainer={**node, "flip": "yes"}))
+        preflight([digits_spec(ProxyTask(), trainer={**node, "flip": "yes"})])
     with pytest.raises(ConfigError, match=r"arguments of timm's adamw, got {'epsilon': 1}"):
-        preflight(digits_spec(ProxyTask(), trainer={**node, "optimizer_options": {"epsilon": 1}}))
+        preflight([digits_spec(ProxyTask(), trainer={**node, "optimizer_options": {"epsilon": 1}})])
 
 
 @pytest.mark.parametrize(
@@ -412,8 +412,8 @@ def test_a_setting_out_of_range_is_refused_before_training(name: str) -> None:
 )
 def test_an_augmentation_strength_without_effect_gives_a_warning(changes: dict[str, Any], is_felt: bool) -> None:
     node = {**conf("trainer/plain_pytorch"), **changes}
-    assert preflight(digits_spec(ProxyTask(), trainer=node)) == ()
-    notes = preflight(digits_spec(ProxyTask(augmentation=0.5), trainer=node))
+    assert preflight([digits_spec(ProxyTask(), trainer=node)]) == []
+    notes = preflight([digits_spec(ProxyTask(augmentation=0.5), trainer=node)])
     assert is_felt or "proxy.augmentation has no effect" in notes[0]
     assert len(notes) == (not is_felt)
 

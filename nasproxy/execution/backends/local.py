@@ -21,7 +21,7 @@ from nasproxy.storage.trial_folder import TrialFolder
 from nasproxy.storage.trial_stores import FolderTrialStore
 from nasproxy.storage.zero_cost_scores import ZeroCost
 from nasproxy.trials.records import Cause, State, Status
-from nasproxy.trials.spec import TrialSpec
+from nasproxy.trials.spec import Architecture, TrialSpec
 
 SILENT_EXIT_STATUSES = (EXIT_ENDED, EXIT_BUSY)
 """Exit statuses without information on the trial: its status, or another worker, has it."""
@@ -107,18 +107,22 @@ class LocalBackend:
         """Trials that run at once."""
         return self._slots
 
-    def preflight(self, specs: Sequence[TrialSpec]) -> list[str]:
-        """Run the preflight of trials in a process like a worker's.
+    def preflight(
+        self, specs: Sequence[TrialSpec], *, architectures: Sequence[Architecture] = (), seconds: float = 0.0
+    ) -> list[str]:
+        """Run the preflight in a process like a worker's.
 
         Returns:
-            Notes of the trainers' checks.
+            Notes on settings that are valid, but perhaps not intended.
 
         Raises:
             ConfigError: A preflight failed, or a trial needs more devices than there are.
         """
         for spec in specs:
             check_fits(self._pool, spec.devices)
-        return self._fork_server.preflight(specs, self._memory_gib)
+        return self._fork_server.preflight(
+            specs, architectures=architectures, seconds=seconds, memory_gib=self._memory_gib
+        )
 
     def zero_costs(self, specs: Sequence[TrialSpec]) -> list[ZeroCost | None]:
         """Score the trials' models in a process like a worker's, without training them."""

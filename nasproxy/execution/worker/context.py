@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from nasproxy.data.dataset import ImageSplit, TrialImages, take_split
 from nasproxy.data.image_folder import FileSplit
 from nasproxy.data.loading import Datasets, load_dataset
-from nasproxy.errors import DataError
+from nasproxy.errors import ConfigError, DataError, ModelError
 from nasproxy.storage.trial_folder import TrialFolder
 from nasproxy.targets import build_target
 from nasproxy.training.reporting import CheckReporter, is_stop_requested, make_checkpoint_dir, report_alive
@@ -167,21 +167,29 @@ class TrialContext:
         return split if task.image_size == 1.0 else split.resized(task.image_size, task.image_mode)
 
     def build_model(self, data: TrialImages) -> "torch.nn.Module":
-        """Build the architecture as a module, at this trial's width and depth, with weights drawn from its seed."""
+        """Build the architecture as a module, at this trial's width and depth, with weights drawn from its seed.
+
+        Raises:
+            NasproxyError: The code of the model cannot build this architecture: `ModelError`, or an error of its own
+                that is no `ConfigError`.
+        """
         import torch
 
         channels, *sides = data.image_shape
         torch.manual_seed(self.seed)
-        model: torch.nn.Module = build_target(
-            "search_space.model",
-            list_arguments(self.spec.recipe.model),
-            architecture=dict(self.architecture),
-            width=self.proxy_task.width,
-            depth=self.proxy_task.depth,
-            num_classes=data.num_classes,
-            channels=channels,
-            image_size_px=max(sides),
-        )
+        try:
+            model: torch.nn.Module = build_target(
+                "search_space.model",
+                list_arguments(self.spec.recipe.model),
+                architecture=dict(self.architecture),
+                width=self.proxy_task.width,
+                depth=self.proxy_task.depth,
+                num_classes=data.num_classes,
+                channels=channels,
+                image_size_px=max(sides),
+            )
+        except ConfigError as error:
+            raise ModelError(str(error)) from error
         return model
 
 

@@ -19,7 +19,7 @@ from nasproxy.trials.clock import VirtualClock
 from nasproxy.trials.overrides import Override
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.records import Request, State, Status, TrialRecord
-from nasproxy.trials.spec import Split, TrialSpec
+from nasproxy.trials.spec import Architecture, Split, TrialSpec
 
 CHOICE = "architecture"
 """The only choice of a table's search space: the architecture's name in the table."""
@@ -112,8 +112,10 @@ class ReplayBackend:
         }
         return ProxyTask(overrides=overrides)
 
-    def preflight(self, specs: Sequence[TrialSpec]) -> tuple[str, ...]:
-        """Check that the table has the curves of these trials.
+    def preflight(
+        self, specs: Sequence[TrialSpec], *, architectures: Sequence[Architecture] = (), seconds: float = 0.0
+    ) -> tuple[str, ...]:
+        """Check that the table has the curves of these trials; it has no models and no programs.
 
         Raises:
             ConfigError: A curve is missing, or its steps differ from the trial's.

@@ -22,7 +22,7 @@ from nasproxy.trials.records import Cause, Check
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
-STATUSES = ("", "done", *(cause.value for cause in Cause))
+STATUSES = ("", "done", *(cause.value for cause in Cause if cause is not Cause.SETUP))
 
 
 @dataclass(frozen=True)
