@@ -80,7 +80,8 @@ def update_trial_training_accuracy_metric(
         model_dir: The trial's folder.
         accuracy: Validation score, higher is better.
         begin_training_cycle_step: First step of the cycle, 0-based.
-        end_training_cycle_step: Last step of the cycle, 0-based, inclusive.
+        end_training_cycle_step: Last step of the cycle, 0-based, inclusive; -1 for a validation before training, which
+            is recorded as a check of step 0 and never judged.
         training_cycle_time_in_secs: Training seconds of the cycle, validation excluded.
         total_training_steps: Total steps of the training.
 
@@ -94,7 +95,8 @@ def update_trial_training_accuracy_metric(
             f"a check needs a finite score, got {accuracy} after step {end_training_cycle_step}: "
             f"lower the learning rate or clip gradients"
         )
-    if not 0 <= begin_training_cycle_step <= end_training_cycle_step < total_training_steps:
+    is_before_training = end_training_cycle_step == -1 and begin_training_cycle_step in (-1, 0)
+    if not (is_before_training or 0 <= begin_training_cycle_step <= end_training_cycle_step < total_training_steps):
         raise ConfigError(
             f"a training cycle needs 0 <= begin <= end < total steps, got begin {begin_training_cycle_step}, end "
             f"{end_training_cycle_step}, total {total_training_steps}: steps are 0-based and the end is inclusive"
@@ -106,10 +108,10 @@ def update_trial_training_accuracy_metric(
     metrics = TrialFolder(Path(model_dir)).metrics
     checks = read_checks(metrics)
     step = end_training_cycle_step + 1
-    before = checks[-1] if checks else Check(step=0, score=0.0, train_seconds=0.0)
-    if before.step >= step:
+    if checks and checks[-1].step >= step:
         return
-    append_check(metrics, Check(step, float(accuracy), before.train_seconds + float(training_cycle_time_in_secs)))
+    paid = checks[-1].train_seconds if checks else 0.0
+    append_check(metrics, Check(step, float(accuracy), paid + float(training_cycle_time_in_secs)))
 
 
 def report_alive(model_dir: ModelDir) -> bool:

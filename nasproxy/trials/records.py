@@ -35,7 +35,7 @@ class Check:
     """One validation of a trial: a point of its learning curve.
 
     Attributes:
-        step: Finished optimizer steps.
+        step: Finished optimizer steps; a check at step 0, before training, is recorded and never judged.
         score: Validation metric, higher is better.
         train_seconds: Cumulative training time over all attempts up to this check, in seconds, validation excluded.
     """
@@ -171,14 +171,18 @@ class TrialRecord:
     def _by_step(self) -> Mapping[int, Check]:
         return {check.step: check for check in self.checks}
 
+    def has_ended_before(self, step: int) -> bool:
+        """Return whether the trial failed for good before this step."""
+        return self.is_failed and not self.reached(step)
+
     def is_missing_at(self, step: int) -> bool:
-        """Return whether the trial crashed or was lost before this check, so that the model's score is unknown."""
+        """Return whether the trial crashed or was lost before this step, so that the model's score is unknown."""
         cause = self.status.cause
-        return self.is_failed and self.check_at(step) is None and cause is not None and not cause.is_models_fault
+        return self.has_ended_before(step) and cause is not None and not cause.is_models_fault
 
     def has_failed_by(self, step: int) -> bool:
-        """Return whether the trial ran out of memory or diverged before this check."""
-        return self.is_failed and self.check_at(step) is None and not self.is_missing_at(step)
+        """Return whether the trial ran out of memory or diverged before this step."""
+        return self.has_ended_before(step) and not self.is_missing_at(step)
 
     @property
     def score(self) -> float | None:
@@ -200,11 +204,11 @@ def merge_records(records: Sequence[TrialRecord]) -> TrialRecord:
         A record with the status of the last training, the checks of all, and the wall time of all workers.
     """
     checks: list[Check] = []
-    step, paid = 0, 0.0
+    paid = 0.0
     for record in records:
+        step = checks[-1].step if checks else -1
         new = [check for check in record.checks if check.step > step]
         checks += [replace(check, train_seconds=check.train_seconds + paid) for check in new] if paid else new
-        step = max(step, record.step)
         paid += record.checks[-1].train_seconds if record.checks else 0.0
     return TrialRecord(
         status=replace(records[-1].status, wall_seconds=sum(record.status.wall_seconds for record in records)),

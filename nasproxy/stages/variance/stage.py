@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from nasproxy.errors import StageStoppedError
+from nasproxy.stages.common_steps import probe_common_steps
 from nasproxy.stages.runner import Decide, Records, Train
 from nasproxy.stages.variance.settings import VarianceSettings
 from nasproxy.stages.variance.state import VarianceResult, VarianceState
@@ -79,7 +80,8 @@ class VarianceStage:
         if all(records[spec.key].is_failed or records[spec.key].reached(spec.total_steps) for spec in specs):
             result = self._judge_seeds(specs, records)
             return Decide(replace(state, result=result), _describe_result(result))
-        return Train({spec.key: spec.total_steps for spec in specs})
+        probed = probe_common_steps({spec.key: records[spec.key] for spec in specs}, self._recipe.total_steps)
+        return Train({spec.key: spec.total_steps for spec in specs}, awaited=probed or None)
 
     def progress(self, state: VarianceState, records: Records) -> Progress:
         """Summarise the steps of the trainings with all seeds."""
