@@ -57,7 +57,7 @@ def probe_common_steps(records: Mapping[str, TrialRecord], total_steps: int) -> 
     """
     quarter = math.ceil(PROBED_SHARE * total_steps)
     pair = [key for key, record in records.items() if not record.is_failed or record.reached(quarter)][:2]
-    reported = [[check.step for check in records[key].checks if check.step > 0] for key in pair]
+    reported = [[check.step for check in records[key].trained_checks] for key in pair]
     if len(pair) < 2 or set(reported[0]) & set(reported[1]):
         return {}
     waiting = {key: quarter for key in pair if not records[key].reached(quarter)}

@@ -151,6 +151,11 @@ class TrialRecord:
         return self.checks[-1].step if self.checks else 0
 
     @property
+    def trained_checks(self) -> tuple[Check, ...]:
+        """Checks after at least one training step; decisions use these only."""
+        return tuple(check for check in self.checks if check.step > 0)
+
+    @property
     def is_failed(self) -> bool:
         """Whether the trial failed for good, so that no more checks follow."""
         return self.status.state is State.FAILED

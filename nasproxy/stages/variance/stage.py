@@ -120,10 +120,8 @@ class VarianceStage:
                 f"variance needs {self._settings.min_seeds} seeds that train to the end, and {len(ended)} of "
                 f"{len(specs)} did ({_describe_failures(specs, records)}): fix the trainer, and run the command again"
             )
-        curves = [
-            ([check.step for check in records[key].checks], [check.score for check in records[key].checks])
-            for key in ended
-        ]
+        checks = [records[key].trained_checks for key in ended]
+        curves = [([check.step for check in curve], [check.score for check in curve]) for curve in checks]
         final_scores = tuple(records[key].checks[-1].score for key in ended)
         verdict = judge_variance(
             curves, max_variation=self._settings.max_variation, max_roughness=self._settings.max_roughness
