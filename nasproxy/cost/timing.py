@@ -145,7 +145,7 @@ def _record_newest_check(store: FolderTrialStore, key: str, check_times: CheckTi
         return
     written = path.stat().st_mtime
     checks = len(store.read_alone(key).checks)
-    if path.stat().st_mtime == written:
+    if checks and path.stat().st_mtime == written:
         check_times.setdefault(checks, written)
 
 
