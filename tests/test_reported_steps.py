@@ -57,7 +57,7 @@ def test_every_stage_uses_the_steps_that_the_trainer_reports(undisturbed: Path) 
 @pytest.mark.gate
 def test_step_0_is_the_first_point_of_a_curve_and_no_look(undisturbed: Path) -> None:
     study = undisturbed / "crash"
-    with (study / "tracking" / "checks.csv").open() as file:
+    with (study / "tracking" / "trials.csv").open() as file:
         rows = list(csv.DictReader(file))
     keys = {row["key"] for row in rows}
     assert {row["key"] for row in rows if row["step"] == "0"} == keys

@@ -62,7 +62,7 @@ class TrialContext:
 
     @property
     def check_steps(self) -> tuple[int, ...]:
-        """Steps after which to validate; the last is `total_steps`."""
+        """Steps after which the controller asks for a validation; the last is `total_steps`, which must be reported."""
         return self.spec.check_steps
 
     def load_data(self) -> ImageSplit | FileSplit:
