@@ -9,12 +9,15 @@ from typing import Any
 import pytest
 
 from helpers import cli
+from nasproxy.cost.vertex_comparison import compare_with_vertex
+from nasproxy.stages.study_results import read_results
+from nasproxy.storage.study import StudyFolder
 from test_crash import compare, curves, decisions, survive
 
 SETTING = (
     "experiment=debug",
     "study=crash",
-    "job=confirm",
+    "job=design",
     "tracking=csv",
     "trainer._target_=helpers.epoch_trainer.train",
     "trainer.check_seconds=0.01",
@@ -26,7 +29,7 @@ SETTING = (
     "references.initial=8",
     "references.max=0",
     "criterion=first_crossing",
-    "criterion.target=0.6",
+    "criterion.target=0.8",
     "proxy.data_fraction=[0.5,1.0]",
     "proxy.width=[0.5]",
 )
@@ -64,6 +67,17 @@ def test_step_0_is_the_first_point_of_a_curve_and_no_look(undisturbed: Path) -> 
     assert (study / "report" / "index.html").exists()
     tasks = [json.loads(path.read_text()) for path in (study / "proxy_search" / "tasks").glob("*.json")]
     assert all(check["step"] > 0 for task in tasks for check in task["checks"])
+
+
+@pytest.mark.gate
+def test_the_comparison_with_vertex_uses_the_reported_steps(undisturbed: Path) -> None:
+    results = read_results(StudyFolder(undisturbed / "crash"), time_tolerance=0.05)
+    best = next(task for task in results.tasks.values() if task.is_accepted)
+    rows = {row.task: row for row in compare_with_vertex(results) if row.stage == "proxy search"}
+    assert best.final_step is not None
+    corrected = rows[best.name].corrected
+    assert corrected is not None
+    assert corrected.trainings == pytest.approx(8 * best.final_step / 96), "this study used the first crossing too"
 
 
 @pytest.mark.gate
