@@ -12,9 +12,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from nasproxy.errors import ContractError, NasproxyError, NonFiniteScoreError
 from nasproxy.execution.worker.context import TrialContext
-from nasproxy.storage.trial_files import read_last_step
+from nasproxy.storage.trial_files import read_last_step, read_reported_checks
 from nasproxy.storage.trial_folder import TrialFolder
 from nasproxy.training.reporting import check_metrics, record_check, write_latency
+from nasproxy.trials.check_steps import expect_next_step
 
 NOT_METRICS = ("step", "train_seconds", "latency_ms")
 """Numbers of a report that are no metrics."""
@@ -29,7 +30,7 @@ class ProgramExitError(NasproxyError):
 
 
 class LostReportError(NasproxyError):
-    """A program resumed after a check that was lost: the reading process was killed before it recorded the check."""
+    """A program resumed from a checkpoint beyond its last recorded check, whose report was lost with its reader."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Report:
     """One check that a program reports.
 
     Attributes:
-        step: Finished optimizer steps.
+        step: Finished optimizer steps; 0 before training.
         metrics: Validation metrics by name, the study's metric among them; None (JSON null) for NaN.
         train_seconds: Training seconds since the start of the program, validation excluded; None uses the wall-clock
             time between reports.
@@ -112,7 +113,7 @@ def make_length_error(total_steps: int, step: int) -> ProgramError:
 
 
 class Checks:
-    """Records the checks that a program reports.
+    """Records the checks that a program reports, at any steps.
 
     Known checks are ignored, since a program that resumes from a checkpoint may repeat some.
     """
@@ -127,7 +128,7 @@ class Checks:
         self._trial = trial
         self._is_fresh = is_fresh
         self._first = self.step
-        self._reported = 0
+        self._reported: int | None = None
         self._seconds = 0.0
         self._since = time.monotonic()
 
@@ -143,14 +144,14 @@ class Checks:
 
     def begin(self) -> None:
         """Prepare for the first report of another run of the program."""
-        self._reported, self._seconds, self._since = 0, 0.0, time.monotonic()
+        self._reported, self._seconds, self._since = None, 0.0, time.monotonic()
 
     def recover(self, lines: list[str]) -> None:
         """Record unread reports of earlier runs of the program."""
         for line in lines:
             report = read_line(line, self._trial.objective.name)
             if isinstance(report, Report):
-                if report.step <= self._reported:
+                if report.step <= (-1 if self._reported is None else self._reported):
                     self.begin()
                 self._add(report)
         self.begin()
@@ -169,17 +170,17 @@ class Checks:
             ProgramError: The report is invalid.
             NonFiniteScoreError: The score is not finite, or the program reported `nan`.
             MemoryError: The program reported `oom`.
-            LostReportError: An earlier check is missing, which an earlier run of the program had reported.
+            LostReportError: The program resumed beyond the check that was expected next.
         """
         report = None if only_failures and '"failure"' not in line else read_line(line, self._trial.objective.name)
         if isinstance(report, ReportedFailure):
             raise (MemoryError if report.failure == "oom" else NonFiniteScoreError)(report.message or report.failure)
         if report is None or only_failures:
             return False
-        if report.step <= self._reported:
+        if report.step <= (-1 if self._reported is None else self._reported):
             raise ProgramError(
-                f"the program must report increasing steps, got step {report.step} after step {self._reported}: report "
-                f"the number of finished steps"
+                f"the program must report increasing steps, got step {report.step} after step {self._reported or 0}: "
+                f"report the number of finished steps"
             )
         self._add(report)
         return True
@@ -189,8 +190,8 @@ class Checks:
         return ProgramError(what) if self._is_fresh else LostReportError(what)
 
     def _add(self, report: Report) -> None:
-        trial, known = self._trial, self.step
-        now = time.monotonic()
+        trial, now = self._trial, time.monotonic()
+        known = [check.step for check in read_reported_checks(TrialFolder(trial.model_dir).metrics)]
         seconds = report.train_seconds if report.train_seconds is not None else self._seconds + now - self._since
         if not (math.isfinite(seconds) and seconds >= self._seconds):
             raise ProgramError(
@@ -199,20 +200,17 @@ class Checks:
             )
         if report.step > trial.total_steps:
             raise make_length_error(trial.total_steps, report.step)
-        expected = next((step for step in trial.check_steps if step > known), None)
-        if expected is not None and report.step > expected:
-            raise self.miss(
-                f"the program must report a check after step {expected}, got none before step {report.step}: "
-                f"report after each of {{check_steps}}, counted in finished steps"
-            )
-        if report.step == expected:
+        if self._reported is None and not self._is_fresh:
+            expected = expect_next_step([step for step in known if step > 0], trial.check_steps)
+            if report.step > expected:
+                raise LostReportError(f"the program resumed with a report of step {report.step} instead of {expected}")
+        if not known or report.step > known[-1]:
             numbers = {name: math.nan if value is None else value for name, value in report.metrics.items()}
             metrics = check_metrics(numbers, trial.objective.name, report.step)
             record_check(TrialFolder(trial.model_dir), report.step, metrics, seconds - self._seconds)
         if report.latency_ms is not None:
             write_latency(TrialFolder(trial.model_dir), report.latency_ms)
-        if report.step in trial.check_steps:
-            self._seconds, self._since = seconds, now
+        self._seconds, self._since = seconds, now
         self._reported = report.step
 
 

@@ -87,7 +87,7 @@ def time_trials(
             backend.close()
         records = [store.read_alone(chain.current.key) for chain in chains]
     return [
-        _compute_timing(record, check_times[chain.current.key], cycle)
+        _compute_timing(record, check_times[chain.current.key])
         if record.reached(min(CYCLES * cycle, chain.current.total_steps))
         else TimingFailure(chain.specs[0], _describe_failure(record))
         for chain, record in zip(chains, records, strict=True)
@@ -149,23 +149,24 @@ def _record_newest_check(store: FolderTrialStore, key: str, check_times: CheckTi
         return
     written = path.stat().st_mtime
     checks = len(store.read_alone(key).checks)
-    if path.stat().st_mtime == written:
+    if checks and path.stat().st_mtime == written:
         check_times.setdefault(checks, written)
 
 
-def _compute_timing(record: TrialRecord, check_times: CheckTimes, cycle: int) -> Timing:
+def _compute_timing(record: TrialRecord, check_times: CheckTimes) -> Timing:
     """Divide a trial's time into start, steps and checks."""
-    count, trained = len(record.checks), record.checks[-1].train_seconds
+    count, last = len(record.checks), record.checks[-1]
     first = min(check_times, default=count)
     # Checks that follow one another within a tick of the file's clock have the same time.
     if count - first >= MIN_OBSERVED_CYCLES and check_times[count] > check_times[first]:
-        whole = (check_times[count] - check_times[first]) / (count - first)
-        step = (trained - record.checks[first - 1].train_seconds) / (count - first)
+        before, cycles = record.checks[first - 1], count - first
+        whole = (check_times[count] - check_times[first]) / cycles
+        trained, steps = (last.train_seconds - before.train_seconds) / cycles, (last.step - before.step) / cycles
     else:  # too fast to observe its checks: the start is divided among them
-        whole, step = record.status.wall_seconds / count, trained / count
-    step = min(step, whole)  # a trainer may report more seconds than passed
+        whole, trained, steps = record.status.wall_seconds / count, last.train_seconds / count, last.step / count
+    trained = min(trained, whole)  # a trainer may report more seconds than passed
     start = max(0.0, record.status.wall_seconds - whole * count)
-    return Timing(step / cycle, whole - step, start)
+    return Timing(trained / steps, whole - trained, start)
 
 
 def _describe_failure(record: TrialRecord) -> str:

@@ -10,6 +10,7 @@ from statistics import fmean, median
 
 from nasproxy.cost.account import Cost, count_stage_costs, sum_train_seconds
 from nasproxy.errors import TooFewTrialsError
+from nasproxy.stages.common_steps import list_common_steps
 from nasproxy.stages.proxy_search.rules import read_settings
 from nasproxy.stages.proxy_search.settings import ProxySearchSettings
 from nasproxy.stages.proxy_search.state import TaskState
@@ -152,10 +153,11 @@ class _Trainings:
     def of(cls, results: StudyResults, task: TaskState, full_steps: int) -> "_Trainings":
         keys = [key for key in task.keys[: len(task.keys) - len(task.added)] if key in results.trials]
         first = results.trials[keys[0]].spec if keys else None
+        records = [results.trials[key].record for key in keys]
         return cls(
-            records=[results.trials[key].record for key in keys],
+            records=records,
             scores=[reference.score for reference in results.references],
-            check_steps=() if first is None else first.check_steps,
+            check_steps=() if first is None else _list_look_steps(records, first.check_steps),
             full_steps=full_steps,
             devices=1 if first is None else first.devices,
             objective=results.objective,
@@ -231,7 +233,7 @@ class _Trainings:
 
     def _extrapolate(self, record: TrialRecord, step: int) -> tuple[float, float]:
         """Compute steps and seconds up to a step, extrapolated beyond the last check unless the trial failed."""
-        within = [check for check in record.checks if check.step <= step]
+        within = [check for check in record.checks if 0 < check.step <= step]
         if not within:
             return 0.0, 0.0
         last = within[-1]
@@ -241,6 +243,13 @@ class _Trainings:
     def _average(self, ends: Sequence[tuple[float, float]], models: int, *, is_at_least: bool) -> Effort:
         steps, seconds = (fmean(values) for values in zip(*ends, strict=True))
         return Effort(models * steps / self.full_steps, models * seconds * self.devices, is_at_least)
+
+
+def _list_look_steps(records: Sequence[TrialRecord], check_steps: Sequence[int]) -> tuple[int, ...]:
+    """List the common steps of the trainings, and the requested steps that they have not reached."""
+    settled = min((record.step for record in records if not record.is_failed), default=0)
+    later = [step for step in check_steps if step > settled]
+    return tuple(sorted({*list_common_steps(records), *later, check_steps[-1]}))
 
 
 def _read_target(results: StudyResults) -> float | None:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nasproxy.errors import TooFewTrialsError
+from nasproxy.stages.common_steps import list_common_steps
 from nasproxy.stages.confirmation.state import ConfirmationState, read_confirmations
 from nasproxy.stages.proxy_search import reopening
 from nasproxy.stages.proxy_search.rules import read_settings
@@ -254,7 +255,7 @@ class StudyResults:
         return scores.measure(worst_case_tau)
 
     def full_training_curve(self) -> Iterator[tuple[int, float, RankCorrelation]]:
-        """Compute how well each check of full training ranks the references as the last check does.
+        """Compute how well each common check of full training ranks the references as the last check does.
 
         Optimistically biased, because each training is compared with its own end: same seed, same images.
 
@@ -265,8 +266,8 @@ class StudyResults:
         records = [self.trials[reference.key].record for reference in trained]
         final = [reference.score for reference in trained]
         devices = self.trials[trained[0].key].spec.devices if trained else 1
-        for check in records[0].checks if records else ():
-            checks = [record.check_at(check.step) for record in records]
+        for step in list_common_steps(records):
+            checks = [record.check_at(step) for record in records]
             scores = [math.nan if c is None else c.score for c in checks]
             try:
                 correlation = kendall_tau(scores, final)
@@ -274,7 +275,7 @@ class StudyResults:
                 continue
             if correlation is not None:
                 seconds = devices * float(np.median([c.train_seconds for c in checks if c]))
-                yield check.step, seconds, correlation
+                yield step, seconds, correlation
 
     def _reference_scores(self, task: TaskState) -> Floats:
         scores = {to_canonical_json(model.architecture): model.score for model in (*self.references, *task.added)}

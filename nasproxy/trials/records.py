@@ -44,7 +44,7 @@ class Check:
     """One validation of a trial: a point of its learning curve.
 
     Attributes:
-        step: Finished optimizer steps.
+        step: Finished optimizer steps; a check at step 0, before training, is recorded and never judged.
         score: Value of the study's metric, as reported: `Objective` knows which direction is better.
         train_seconds: Cumulative training time over all attempts up to this check, in seconds, validation excluded.
         metrics: All reported metrics by name; None for one that was not finite.
@@ -162,6 +162,11 @@ class TrialRecord:
         return self.checks[-1].step if self.checks else 0
 
     @property
+    def trained_checks(self) -> tuple[Check, ...]:
+        """Checks after at least one training step; decisions use these only."""
+        return tuple(check for check in self.checks if check.step > 0)
+
+    @property
     def is_failed(self) -> bool:
         """Whether the trial failed for good, so that no more checks follow."""
         return self.status.state is State.FAILED
@@ -187,14 +192,18 @@ class TrialRecord:
     def _by_step(self) -> Mapping[int, Check]:
         return {check.step: check for check in self.checks}
 
+    def has_ended_before(self, step: int) -> bool:
+        """Return whether the trial failed for good before this step."""
+        return self.is_failed and not self.reached(step)
+
     def is_missing_at(self, step: int) -> bool:
-        """Return whether the trial failed before this check, not by the model's fault: its score is unknown."""
+        """Return whether the trial failed before this step, not by the model's fault: its score is unknown."""
         cause = self.status.cause
-        return self.is_failed and self.check_at(step) is None and cause is not None and not cause.is_models_fault
+        return self.has_ended_before(step) and cause is not None and not cause.is_models_fault
 
     def has_failed_by(self, step: int) -> bool:
-        """Return whether the trial ran out of memory or diverged before this check."""
-        return self.is_failed and self.check_at(step) is None and not self.is_missing_at(step)
+        """Return whether the trial ran out of memory or diverged before this step."""
+        return self.has_ended_before(step) and not self.is_missing_at(step)
 
     @property
     def score(self) -> float | None:
@@ -216,11 +225,11 @@ def merge_records(records: Sequence[TrialRecord]) -> TrialRecord:
         A record with the status of the last training, the checks of all, and the wall time of all workers.
     """
     checks: list[Check] = []
-    step, paid = 0, 0.0
+    paid = 0.0
     for record in records:
+        step = checks[-1].step if checks else -1
         new = [check for check in record.checks if check.step > step]
         checks += [replace(check, train_seconds=check.train_seconds + paid) for check in new] if paid else new
-        step = max(step, record.step)
         paid += record.checks[-1].train_seconds if record.checks else 0.0
     return TrialRecord(
         status=replace(records[-1].status, wall_seconds=sum(record.status.wall_seconds for record in records)),

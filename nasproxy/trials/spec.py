@@ -226,7 +226,7 @@ class TrialSpec:
 
     @property
     def check_steps(self) -> tuple[int, ...]:
-        """Steps after which the trial is validated, including the last one."""
+        """Steps after which a validation is requested, including the last one."""
         recipe = self.recipe.under(self.proxy_task)
         return recipe.check_at or list_check_steps(recipe.total_steps, recipe.check_every_steps)
 

@@ -1,6 +1,7 @@
 """Timing trials on a real backend."""
 
 import tempfile
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -42,6 +43,18 @@ def test_time_between_checks_without_training_counts_as_check() -> None:
     assert isinstance(timing, Timing)
     assert timing.step_seconds == pytest.approx(0.015), "as the trainer reports"
     assert timing.check_seconds >= 0.2 - 2 * 0.015 - 0.01, "the trainer sleeps at least so long before a check"
+
+
+def test_a_trainer_with_checks_at_other_steps_is_timed_by_its_steps() -> None:
+    def open_backend(store: TrialStore) -> LocalBackend:
+        assert isinstance(store, FolderTrialStore)
+        return LocalBackend(store, slots=1, trusted_modules=("nasproxy", "helpers"))
+
+    spec = make_spec(check_seconds=0.3, total_steps=960)
+    trainer = {**spec.recipe.trainer, "_target_": "helpers.epoch_trainer.train"}
+    (timing,) = time_trials([replace(spec, recipe=replace(spec.recipe, trainer=trainer))], open_backend, cycle=2)
+    assert isinstance(timing, Timing)
+    assert timing.step_seconds == pytest.approx(0.015), "one epoch of 16 steps, and a check before it"
 
 
 def test_reported_seconds_above_the_measured_time_are_not_used() -> None:

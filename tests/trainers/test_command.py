@@ -235,13 +235,9 @@ def test_a_report_can_contain_a_latency(tmp_path: Path) -> None:
         (['{"failure": "oom"}'], MemoryError, "oom"),
         (['{"failure": "tired"}'], ProgramError, "failure: Input should be 'oom' or 'nan'"),
         (['{"step": "ten", "accuracy": 1}'], ProgramError, "step: Input should be a valid integer"),
-        (['{"step": 20, "accuracy": 1}'], ProgramError, "must report a check after step 10, got none before step 20"),
+        (['{"step": -1, "accuracy": 1}'], ProgramError, "must report increasing steps, got step -1 after step 0"),
+        (['{"step": 32, "accuracy": 1}'], ProgramError, "must end after step 25, got a report of step 32"),
         (['{"step": 10, "accuracy": 1}', '{"step": 10, "accuracy": 1}'], ProgramError, "got step 10 after step 10"),
-        (
-            ['{"step": 9, "accuracy": 1}', '{"step": 19, "accuracy": 1}'],
-            ProgramError,
-            "a check after step 10, got none",
-        ),
         (
             [f'{{"step": {step}, "accuracy": 1}}' for step in (10, 20, 25, 30)],
             ProgramError,
@@ -260,11 +256,44 @@ def test_invalid_reports_are_refused_with_a_message(tmp_path: Path, lines: list[
         run(trial(tmp_path), shell("\n".join(f"echo '{line}'" for line in lines)))
 
 
-def test_reports_between_the_checks_are_ignored(tmp_path: Path) -> None:
-    lines = "\n".join(
-        f'echo \'{{"step": {step}, "accuracy": {step}, "train_seconds": {step}}}\'' for step in range(5, 26, 5)
-    )
-    assert run(trial(tmp_path), shell(lines)) == [(10, 10, 10), (20, 20, 20), (25, 25, 25)]
+def report_at(*steps: int) -> list[str]:
+    """Make a command that reports at these steps, whatever was requested."""
+    lines = (f'echo \'{{"step": {step}, "accuracy": {step}, "train_seconds": {step}}}\'' for step in steps)
+    return shell("\n".join(lines))
+
+
+def test_reports_at_other_steps_than_requested_are_recorded(tmp_path: Path) -> None:
+    steps = (5, 16, 20, 25)
+    assert run(trial(tmp_path), report_at(*steps)) == [(step, step, step) for step in steps]
+
+
+def test_a_report_before_training_is_a_check_of_step_0(tmp_path: Path) -> None:
+    parts = trial(tmp_path)
+    assert run(parts, report_at(0, 10, 20)) == [(0, 0, 0), (10, 10, 10), (20, 20, 20)]
+    assert run(parts, report_at(0, 10, 20, 25))[-1] == (25, 25, 25), "a repeated one changes nothing"
+
+
+EPOCHS = COUNTER.replace(
+    'for end in (check for check in trial["check_steps"] if check > step):',
+    """
+for end in range(step + 8, 25, 8):""",
+)
+"""The same program with a report after each epoch of 8 steps."""
+
+
+def test_a_program_with_epochs_resumes_from_its_checkpoint_and_restarts_only_after_a_lost_report(
+    tmp_path: Path,
+) -> None:
+    parts = trial(tmp_path, total_steps=24)
+    assert [step for step, _, _ in run(parts, EPOCHS, until=10)] == [8, 16]
+    assert [step for step, _, _ in run(parts, EPOCHS)] == [8, 16, 24]
+    assert not (tmp_path / "checkpoints.lost").exists(), "the report of step 24 is expected after those of 8 and 16"
+
+    lost = trial(tmp_path / "lost", total_steps=24)
+    run(lost, EPOCHS, until=8)
+    (lost.model_dir / "checkpoints" / "step").write_text("16")
+    assert [step for step, _, _ in run(lost, EPOCHS)] == [8, 16, 24]
+    assert (lost.model_dir / "checkpoints.lost").exists()
 
 
 def test_the_error_of_a_failed_program_quotes_its_stderr(tmp_path: Path) -> None:

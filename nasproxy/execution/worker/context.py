@@ -45,7 +45,7 @@ class TrialContext:
         spec: The trial's specification.
         device: Torch's name of the device.
         threads: CPU threads this process may use.
-        rank: Rank of this process; only rank 0 writes files and calls the hooks.
+        rank: Rank of this process; only rank 0 writes files.
         world_size: Processes of the trial: one per device if the trainer has `runs_as_ranks`, else 1.
         datasets: Cache of loaded datasets, by their node as canonical JSON.
         clock: Source of the time that `report` measures.
@@ -85,7 +85,7 @@ class TrialContext:
 
     @property
     def check_steps(self) -> tuple[int, ...]:
-        """Steps after which to validate, as requested; the last is `total_steps`."""
+        """Steps after which the controller asks for a validation; the last is `total_steps`, which must be reported."""
         return self.spec.check_steps
 
     @property

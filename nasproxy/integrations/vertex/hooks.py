@@ -72,7 +72,8 @@ def update_trial_training_accuracy_metric(
         model_dir: The trial's folder.
         accuracy: Validation score.
         begin_training_cycle_step: First step of the cycle, 0-based.
-        end_training_cycle_step: Last step of the cycle, 0-based, inclusive.
+        end_training_cycle_step: Last step of the cycle, 0-based, inclusive; -1 for a validation before training, which
+            is recorded as a check of step 0 and never judged.
         training_cycle_time_in_secs: Training seconds of the cycle, validation excluded.
         total_training_steps: Total steps of the training.
 
@@ -82,7 +83,8 @@ def update_trial_training_accuracy_metric(
         CorruptFileError: The earlier checks cannot be read; nothing is changed.
     """
     metrics = check_metrics({METRIC: accuracy}, METRIC, end_training_cycle_step + 1)
-    if not 0 <= begin_training_cycle_step <= end_training_cycle_step < total_training_steps:
+    is_before_training = end_training_cycle_step == -1 and begin_training_cycle_step in (-1, 0)
+    if not (is_before_training or 0 <= begin_training_cycle_step <= end_training_cycle_step < total_training_steps):
         raise ConfigError(
             f"a training cycle needs 0 <= begin <= end < total steps, got begin {begin_training_cycle_step}, end "
             f"{end_training_cycle_step}, total {total_training_steps}: steps are 0-based and the end is inclusive"

@@ -35,10 +35,6 @@ class JudgedModels:
         """Return the records of models that did not crash and were not lost before a step."""
         return tuple(record for record in self.records if not record.is_missing_at(step))
 
-    def have_reached(self, step: int) -> bool:
-        """Return whether each model has reached a step or has failed."""
-        return all(record.is_failed or record.reached(step) for record in self.records)
-
     def scores_at(self, step: int) -> Floats:
         """Return proxy scores at a step, shape (n_models,), higher is better.
 
@@ -62,6 +58,17 @@ class JudgedModels:
     def reference_scores(self) -> Floats:
         """Full-training scores, shape (n_models,), higher is better."""
         return self.objective.orient(np.array([reference.score for reference in self.references]))
+
+
+def plan_fractions(looks: Sequence[int], check_steps: Sequence[int]) -> tuple[float, ...]:
+    """Return the training fractions of the looks so far, and of the requested steps after them.
+
+    Args:
+        looks: Steps of the looks so far, including the present one.
+        check_steps: Requested steps; the last is the end of training.
+    """
+    later = [step for step in check_steps if step > looks[-1]]
+    return tuple(step / check_steps[-1] for step in (*looks, *later))
 
 
 @dataclass(frozen=True)
@@ -90,11 +97,11 @@ class Judge:
     def look(
         self, models: JudgedModels, steps: Sequence[int], speed: TaskSpeed, plan: LookPlan
     ) -> tuple[TaskCheck, Verdict]:
-        """Take one look at a task, at the last of `steps`, which all of its models have reached.
+        """Take one look at a task, at the last of `steps`, which all of its models have reported.
 
         Args:
             models: Models of the task.
-            steps: Steps of all looks so far, including this one.
+            steps: Steps of all looks so far, including this one; at earlier ones, added models may lack a score.
             speed: Training speed of the task.
             plan: All planned looks, for the criterion.
 

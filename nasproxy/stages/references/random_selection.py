@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from nasproxy.errors import ConfigError
+from nasproxy.stages.common_steps import probe_common_steps
 from nasproxy.stages.references.selection import (
     BASELINE,
     check_failure_ratio,
@@ -145,7 +146,10 @@ class RandomSelectionStage:
             if not (records[spec.key].is_failed or records[spec.key].reached(spec.total_steps))
         }
         if waiting:
-            return Train(waiting)
+            probed = probe_common_steps(
+                {spec.key: records[spec.key] for spec in self.specs(state)}, self._recipe.total_steps
+            )
+            return Train(waiting, awaited=probed or None)
         finished = self._finish(state, records)
         return Decide(finished, describe_references(finished, records))
 

@@ -125,7 +125,8 @@ class ScheduleComparisonStage:
 def _measure_curve(curve: ScheduleCurve, record: TrialRecord, total_steps: int, objective: Objective) -> ScheduleCurve:
     if not record.reached(total_steps):
         return curve
-    steps, scores = [check.step for check in record.checks], [objective.orient(check.score) for check in record.checks]
+    checks = record.trained_checks
+    steps, scores = [check.step for check in checks], [objective.orient(check.score) for check in checks]
     return replace(curve, roughness=roughness(steps, scores), score=record.score)
 
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from nasproxy.errors import StageStoppedError
+from nasproxy.stages.common_steps import probe_common_steps
 from nasproxy.stages.runner import Decide, Records, Train
 from nasproxy.stages.variance.settings import VarianceSettings
 from nasproxy.stages.variance.state import VarianceResult, VarianceState
@@ -83,7 +84,8 @@ class VarianceStage:
         if all(records[spec.key].is_failed or records[spec.key].reached(spec.total_steps) for spec in specs):
             result = self._judge_seeds(specs, records)
             return Decide(replace(state, result=result), self._describe(result, records))
-        return Train({spec.key: spec.total_steps for spec in specs})
+        probed = probe_common_steps({spec.key: records[spec.key] for spec in specs}, self._recipe.total_steps)
+        return Train({spec.key: spec.total_steps for spec in specs}, awaited=probed or None)
 
     def progress(self, state: VarianceState, records: Records) -> Progress:
         """Summarise the steps of the trainings with all seeds."""
@@ -130,10 +132,8 @@ class VarianceStage:
                 f"{len(specs)} did ({_describe_failures(specs, records)}): fix the trainer, and run the command again"
             )
         orient = self._recipe.objective.orient
-        curves = [
-            ([check.step for check in records[key].checks], [orient(check.score) for check in records[key].checks])
-            for key in ended
-        ]
+        checks = [records[key].trained_checks for key in ended]
+        curves = [([check.step for check in curve], [orient(check.score) for check in curve]) for curve in checks]
         final_scores = tuple(records[key].checks[-1].score for key in ended)
         verdict = judge_variance(
             curves,

@@ -27,6 +27,14 @@ def test_a_cycle_becomes_a_check_counted_in_finished_steps(tmp_path: Path) -> No
     assert checks == (Check(10, 0.25, 2.0), Check(20, 0.0, 4.0)), "a score of 0 is a score"
 
 
+@pytest.mark.parametrize("begin", [-1, 0])
+def test_a_validation_before_training_is_a_check_of_step_0(tmp_path: Path, begin: int) -> None:
+    report(tmp_path, begin, -1, 0.1, seconds=0.0)
+    report(tmp_path, begin, -1, 0.3, seconds=0.0)
+    report(tmp_path, 0, 9)
+    assert read_checks(TrialFolder(tmp_path).metrics) == (Check(0, 0.1, 0.0), Check(10, 0.5, 2.0))
+
+
 def test_a_repeated_check_has_no_effect(tmp_path: Path) -> None:
     report(tmp_path, 0, 9, 0.25)
     report(tmp_path, 10, 19, 0.5)
