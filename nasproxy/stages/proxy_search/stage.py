@@ -287,11 +287,10 @@ class ProxySearchStage:
         steps, step = self._steps[task.name], self._get_next_step(task)
         looks = steps.index(step) + 1
         plan = LookPlan(
-            fractions=tuple(each / steps[-1] for each in steps),
             tasks=max(len(state.tasks), self._settings.planned_tasks or 0),
             sizes=self._candidate_pool.sizes(len(self._references)),
         )
-        check, verdict = self._judge.look(models, steps[:looks], speed, plan)
+        check, verdict = self._judge.look(models, steps[:looks], speed, plan, total_steps=task.total_steps)
         is_last = looks == len(steps)
         judged = replace(task, checks=(*task.checks[: looks - 1], check), verdict=verdict)
         trained = max((other.completed for other in state.tasks.values()), default=0)

@@ -19,14 +19,13 @@ from nasproxy.statistics.acceptance import (
 from nasproxy.statistics.concordance import kendall_taus
 from nasproxy.statistics.deviation import MIN_MODELS, atanh_deviation, tau_lower_limit
 from nasproxy.statistics.fisher import fisher_z
+from nasproxy.statistics.look_spacing import LookSpacing, measure_spacing
 from nasproxy.statistics.missing import Floats
 from nasproxy.statistics.simulation import count_studies, simulate_taus
-from nasproxy.statistics.tau_smoothing import select_apart, select_recent, smooth
+from nasproxy.statistics.tau_smoothing import select_recent, smooth
 
 NOISE_SHARES = (0.0, 1.0)
 """Shares of a check's variance that are independent noise; the boundary holds at both extremes."""
-LOOKS_APART = 1.12
-"""Smallest ratio of training fractions between simulated looks; closer looks are nearly identical after smoothing."""
 FEW_MODELS = 10
 """Number of models up to which the whole error is spent."""
 STRICTER_WHILE_FEW = 0.25
@@ -78,7 +77,7 @@ class GroupSequential:
         correlation = evidence.correlation
         limit = None if correlation is None else tau_lower_limit(correlation.tau, correlation.n)
         before, floor = keep_earlier_z(evidence), math.atanh(self.target - MARGIN)
-        quantile = calibrate_boundary(evidence.plan, self.target, self.error_spent(evidence.plan))
+        quantile = self._find_boundary(evidence) if evidence.fractions.size else math.inf
 
         def needed(n: int) -> float | None:
             limit = raise_to_floor(n, evidence.plan.sizes[-1], quantile)
@@ -93,6 +92,11 @@ class GroupSequential:
         """Compute the error rate of one proxy task for the planned sizes of the reference set."""
         models = sum(plan.sizes) / len(plan.sizes)
         return self.alpha / plan.tasks * min(1.0, math.pow(FEW_MODELS / models, 1 / 3))
+
+    def _find_boundary(self, evidence: Evidence) -> float:
+        alpha, sizes = self.error_spent(evidence.plan), evidence.plan.sizes
+        spacings = measure_spacing(evidence.fractions)
+        return max(calibrate_boundary(spacing, sizes, self.target, alpha) for spacing in spacings)
 
 
 def raise_to_floor(n: int, most: int, quantile: float) -> float | None:
@@ -119,20 +123,21 @@ def keep_earlier_z(evidence: Evidence) -> Floats:
     return fisher_z(taus, np.maximum(counts, 2))[~np.isnan(taus)]
 
 
-@lru_cache(maxsize=256)
-def calibrate_boundary(plan: LookPlan, target: float, alpha: float) -> float:
+@lru_cache(maxsize=1024)
+def calibrate_boundary(spacing: LookSpacing, sizes: tuple[int, ...], target: float, alpha: float) -> float:
     """Calibrate the boundary of the smoothed z by simulation, in standard deviations above atanh(target - 0.10).
 
     Args:
-        plan: Checks and sizes of the reference set; the number of tasks is not used.
+        spacing: Looks.
+        sizes: Possible sizes of the reference set, increasing.
         target: Tau of a good proxy task.
-        alpha: Probability that a proxy task whose true tau is always target - 0.10 crosses the boundary at any check.
+        alpha: Probability that a proxy task whose true tau is always target - 0.10 crosses the boundary at any look.
 
     Returns:
         The lowest boundary that at most a share `alpha` of simulated studies crosses, at all noise shares.
     """
-    fractions = [plan.fractions[place] for place in select_apart(plan.fractions, LOOKS_APART)]
-    simulated = [_Studies(fractions, choose_sizes(plan.sizes), target, share) for share in NOISE_SHARES]
+    models = choose_sizes(sizes)
+    simulated = [_Studies(spacing.fractions, models, target, share) for share in NOISE_SHARES]
     told_apart = max(alpha, LEAST_ACCEPTED / min(studies.number for studies in simulated))
     low, high = 0.0, HIGHEST
     for _ in range(HALVINGS):
