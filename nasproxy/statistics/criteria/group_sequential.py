@@ -77,7 +77,7 @@ class GroupSequential:
         correlation = evidence.correlation
         limit = None if correlation is None else tau_lower_limit(correlation.tau, correlation.n)
         before, floor = keep_earlier_z(evidence), math.atanh(self.target - MARGIN)
-        quantile = self._find_boundary(evidence) if evidence.fractions.size else math.inf
+        quantile = self.find_boundary(evidence.fractions, evidence.plan) if evidence.fractions.size else math.inf
 
         def needed(n: int) -> float | None:
             limit = raise_to_floor(n, evidence.plan.sizes[-1], quantile)
@@ -93,10 +93,10 @@ class GroupSequential:
         models = sum(plan.sizes) / len(plan.sizes)
         return self.alpha / plan.tasks * min(1.0, math.pow(FEW_MODELS / models, 1 / 3))
 
-    def _find_boundary(self, evidence: Evidence) -> float:
-        alpha, sizes = self.error_spent(evidence.plan), evidence.plan.sizes
-        spacings = measure_spacing(evidence.fractions)
-        return max(calibrate_boundary(spacing, sizes, self.target, alpha) for spacing in spacings)
+    def find_boundary(self, fractions: Floats, plan: LookPlan) -> float:
+        """Find the boundary at the last of the looks so far, in standard deviations above atanh(target - 0.10)."""
+        alpha, spacings = self.error_spent(plan), measure_spacing(fractions)
+        return max(calibrate_boundary(spacing, plan.sizes, self.target, alpha) for spacing in spacings)
 
 
 def raise_to_floor(n: int, most: int, quantile: float) -> float | None:
@@ -137,7 +137,7 @@ def calibrate_boundary(spacing: LookSpacing, sizes: tuple[int, ...], target: flo
         The lowest boundary that at most a share `alpha` of simulated studies crosses, at all noise shares.
     """
     models = choose_sizes(sizes)
-    simulated = [_Studies(spacing.fractions, models, target, share) for share in NOISE_SHARES]
+    simulated = [SimulatedStudies(spacing.fractions, models, target, share) for share in NOISE_SHARES]
     told_apart = max(alpha, LEAST_ACCEPTED / min(studies.number for studies in simulated))
     low, high = 0.0, HIGHEST
     for _ in range(HALVINGS):
@@ -165,14 +165,31 @@ def choose_sizes(sizes: Sequence[int]) -> list[int]:
     return sorted({max(MIN_MODELS, round(size * share)) for size in sizes})
 
 
-class _Studies:
-    """Simulated studies of a proxy task whose true tau is target - 0.10."""
+class SimulatedStudies:
+    """Simulated studies of a proxy task with a constant true tau.
+
+    Args:
+        fractions: Fraction of training at each look, increasing.
+        sizes: Possible sizes of the reference set, increasing.
+        target: Tau of a good proxy task.
+        noise_share: Share of the variance that is independent noise of each look, in [0, 1].
+        true_tau: True tau at every look; None for target - 0.10.
+        seed: Seed of the simulation.
+    """
 
     def __init__(
-        self, fractions: Sequence[float], sizes: Sequence[int], target: float, noise_share: float, seed: int = 0
+        self,
+        fractions: Sequence[float],
+        sizes: Sequence[int],
+        target: float,
+        noise_share: float,
+        *,
+        true_tau: float | None = None,
+        seed: int = 0,
     ) -> None:
         floor, number = target - MARGIN, count_studies(sizes[-1])
-        taus = simulate_taus(floor, fractions, sizes, noise_share=noise_share, studies=number, seed=seed)
+        tau = floor if true_tau is None else true_tau
+        taus = simulate_taus(tau, fractions, sizes, noise_share=noise_share, studies=number, seed=seed)
         models = np.array(sizes)[:, None, None]
         above = smooth(fisher_z(taus, models), fractions) - math.atanh(floor)
         self._above = np.where(taus >= target - 1e-6, above, -np.inf)  # float32 taus
@@ -183,13 +200,17 @@ class _Studies:
         """Number of simulated studies."""
         return int(self._above.shape[1])
 
-    def accepted(self, quantile: float) -> float:
-        """Compute the share accepted at any look; inconclusive studies add models while acceptance is possible."""
+    def accepted(self, quantiles: float | Floats) -> float:
+        """Compute the share accepted at any look; inconclusive studies add models while acceptance is possible.
+
+        Args:
+            quantiles: Boundary of each look, shape (looks,), or of all looks, in standard deviations.
+        """
         _, studies, looks = self._above.shape
         size = np.zeros(studies, dtype=np.intp)
         is_open = np.ones(studies, dtype=np.bool_)
-        limits = quantile * self._units
-        for look in range(looks):
+        for look, quantile in enumerate(np.broadcast_to(quantiles, looks)):
+            limits = quantile * self._units
             for place, limit in enumerate(limits):
                 asked = np.flatnonzero(is_open & (size == place))
                 above = self._above[place, asked, look]
