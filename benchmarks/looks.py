@@ -1,4 +1,4 @@
-"""Stated and simulated error of the default criterion at looks that nobody knew beforehand: `python -m benchmarks.looks`.
+"""Stated and simulated error of the default criterion at irregular looks: `python -m benchmarks.looks`.
 
 Each simulated study judges one proxy task whose true tau is target - 0.10 at every look, on models with normal scores,
 and adds models while the verdict is inconclusive. **Error** is the share of studies that accept it at any look; it must

@@ -31,8 +31,8 @@ class LookSpacing:
     @property
     def fractions(self) -> list[float]:
         """Training fraction of each look, increasing, from the first look to 1."""
-        places = {*range(0, self.cells, self.apart), self.cells}
-        return [math.exp(-CELL * place) for place in sorted(places, reverse=True)]
+        places = range(0, max(self.cells, self.apart) + 1, self.apart) if self.cells else [0]
+        return [math.exp(-CELL * place) for place in reversed(places)]
 
 
 def measure_spacing(fractions: Floats) -> set[LookSpacing]:

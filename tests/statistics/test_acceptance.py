@@ -64,7 +64,7 @@ def test_more_models_are_requested_if_they_would_decide() -> None:
 def test_the_reason_states_that_no_tau_suffices_on_too_few_models() -> None:
     verdict = decide_acceptance(evidence(REFERENCE), lambda n: None, target=0.65)
     assert verdict.kind is VerdictKind.INCONCLUSIVE
-    assert verdict.reason.startswith("tau 1.000 on 10 models after 10 % of training; too few models for acceptance")
+    assert verdict.reason.startswith("tau 1.000 on 10 models after 25 % of training; too few models for acceptance")
 
 
 def test_models_are_added_step_by_step_up_to_the_maximum() -> None:
@@ -94,7 +94,9 @@ def test_scores_that_do_not_fit_the_models_or_the_fractions_are_refused() -> Non
         Evidence(REFERENCE, np.zeros((3, 10)), np.array([0.5, 1.0]), LookPlan())
 
 
-@pytest.mark.parametrize("fractions", [(0.0, 0.5), (0.5, 0.5), (0.6, 0.5), (0.5, 50.0), (0.5, NAN), (NAN, 0.5)], ids=str)
+@pytest.mark.parametrize(
+    "fractions", [(0.0, 0.5), (0.5, 0.5), (0.6, 0.5), (0.5, 50.0), (NAN, 0.5), (0.5, NAN)], ids=str
+)
 def test_fractions_that_do_not_increase_within_one_are_refused(fractions: tuple[float, ...]) -> None:
     with pytest.raises(ValueError, match=r"fractions must increase within \(0, 1\], got"):
         Evidence(REFERENCE, np.zeros((2, 10)), np.array(fractions), LookPlan())
