@@ -44,12 +44,17 @@ class GroupSequential:
 
     The test statistic is the mean of Fisher's z over the last check and its neighbours before it, since single checks
     are noisy and the chance of a lucky one increases with their number. H0 is rejected if the statistic exceeds
-    atanh(target - 0.10) by a number of standard deviations that is equal at all checks and slightly larger for sets to
-    which models can still be added. This number is calibrated by simulation: in the worst case under H0, a true tau of
-    target - 0.10 at all checks, a proxy task is accepted at any check and any number of models with probability
-    `alpha` divided by the number of proxy tasks. The error over all proxy tasks of one grid is therefore at most
-    `alpha`. The information of models beyond ten is used partly for a smaller error, which decreases with the cube
-    root of their number, and partly for earlier stops.
+    atanh(target - 0.10) by a number of standard deviations that is slightly larger for sets to which models can still
+    be added. This number is calibrated by simulation: in the worst case under H0, a true tau of target - 0.10 at all
+    checks, a proxy task is accepted at any check and any number of models with probability `alpha` divided by the
+    number of proxy tasks. The error over all proxy tasks of one grid is therefore at most `alpha`. The information of
+    models beyond ten is used partly for a smaller error, which decreases with the cube root of their number, and partly
+    for earlier stops.
+
+    Later checks need not be known: the number of standard deviations is that of checks that all lie as far apart, in
+    the logarithm of the training fraction, as those near the present one, from the first check to the end of the
+    training. Each stretch of training so spends an error in proportion to its length on this scale, with any checks
+    that do not depend on scores.
 
     Assumes random reference models and scores with the ranks of bivariate normal variables (a normal copula).
 
@@ -60,8 +65,8 @@ class GroupSequential:
     Raises:
         ConfigError: A number is out of range.
 
-    Source: a boundary that is constant over looks, after Pocock (1977), and falls over sizes, after Wang and Tsiatis
-        (1987); calibrated by simulation.
+    Source: a boundary that is constant over equally spaced looks, after Pocock (1977), and falls over sizes, after
+        Wang and Tsiatis (1987); calibrated by simulation.
     """
 
     min_models = MIN_MODELS
