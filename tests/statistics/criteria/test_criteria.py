@@ -103,14 +103,14 @@ def is_accepted(rule: Criterion, fractions: np.ndarray, plan: LookPlan, scores: 
     "fractions",
     [
         np.array([0.25, 0.5, 1.0]),
-        np.linspace(0.02, 1.0, 50),
+        np.linspace(0.04, 1.0, 25),
         np.linspace(0.8, 1.0, 21),
         np.outer(2.0 ** np.arange(-6, 1), [0.9, 0.95, 1.0]).ravel(),
     ],
     ids=["few", "equal steps", "late start", "clusters"],
 )
 def test_the_stated_error_holds_at_looks_that_are_not_known_beforehand(fractions: np.ndarray) -> None:
-    rule, plan, studies = GroupSequential(), LookPlan(sizes=(10,)), 100
+    rule, plan, studies = GroupSequential(), LookPlan(sizes=(10,)), 60
     for noise_share in (0.0, 1.0):
         scores = on_the_floor(fractions, 10, noise_share, studies)
         accepted = sum(is_accepted(rule, fractions, plan, each) for each in scores)
