@@ -121,7 +121,8 @@ class Draw:
 
     def __init__(self, population: Population, order: Sequence[int], n: int, *, is_adaptive: bool) -> None:
         most = max(n, min(MAXIMUM, len(order))) if is_adaptive else n
-        self.plan = LookPlan(tuple(population.fractions.tolist()), sizes=(*range(n, most, STEP), most))
+        self.plan = LookPlan(sizes=(*range(n, most, STEP), most))
+        self.looks = len(population.looks)
         self._population = population
         self._order = list(order)
         self._known: dict[tuple[int, int], Evidence] = {}
@@ -131,7 +132,8 @@ class Draw:
         if (look, models) not in self._known:
             chosen, looks = self._order[:models], self._population.looks[: look + 1]
             proxy = self._population.scores[np.ix_(looks, chosen)]
-            self._known[look, models] = Evidence(self._population.reference[chosen], proxy, self.plan)
+            fractions = self._population.fractions[: look + 1]
+            self._known[look, models] = Evidence(self._population.reference[chosen], proxy, fractions, self.plan)
         return self._known[look, models]
 
 
@@ -139,7 +141,7 @@ def judge(draw: Draw, rule: Criterion) -> Outcome:
     """Apply a criterion look by look, as the controller does."""
     first, most = draw.plan.sizes[0], draw.plan.sizes[-1]
     models = first
-    for look in range(len(draw.plan.fractions)):
+    for look in range(draw.looks):
         while True:
             verdict = rule.judge(draw.evidence(look, models))
             if verdict.kind is VerdictKind.ACCEPTED:

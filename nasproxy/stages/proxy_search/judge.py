@@ -60,17 +60,6 @@ class JudgedModels:
         return self.objective.orient(np.array([reference.score for reference in self.references]))
 
 
-def plan_fractions(looks: Sequence[int], check_steps: Sequence[int]) -> tuple[float, ...]:
-    """Return the training fractions of the looks so far, and of the requested steps after them.
-
-    Args:
-        looks: Steps of the looks so far, including the present one.
-        check_steps: Requested steps; the last is the end of training.
-    """
-    later = [step for step in check_steps if step > looks[-1]]
-    return tuple(step / check_steps[-1] for step in (*looks, *later))
-
-
 @dataclass(frozen=True)
 class Judge:
     """Judges proxy tasks by a criterion.
@@ -95,7 +84,7 @@ class Judge:
         return max(self.min_models, math.ceil(self.min_valid_ratio * len(models.records)))
 
     def look(
-        self, models: JudgedModels, steps: Sequence[int], speed: TaskSpeed, plan: LookPlan
+        self, models: JudgedModels, steps: Sequence[int], speed: TaskSpeed, plan: LookPlan, *, total_steps: int
     ) -> tuple[TaskCheck, Verdict]:
         """Take one look at a task, at the last of `steps`, which all of its models have reported.
 
@@ -103,14 +92,16 @@ class Judge:
             models: Models of the task.
             steps: Steps of all looks so far, including this one; at earlier ones, added models may lack a score.
             speed: Training speed of the task.
-            plan: All planned looks, for the criterion.
+            plan: Number of proxy tasks and sizes of the reference set, for the criterion.
+            total_steps: Steps of the whole training.
 
         Returns:
             Measures at the last step, and the verdict.
         """
         step = steps[-1]
         scores = models.scores_over(steps)
-        verdict = self.criterion.judge(Evidence(models.reference_scores, scores, plan))
+        fractions = np.array(steps) / total_steps
+        verdict = self.criterion.judge(Evidence(models.reference_scores, scores, fractions, plan))
         at_step = [check for record in models.records if (check := record.check_at(step)) is not None]
         shown = TaskCheck(
             step=step,

@@ -13,7 +13,7 @@ from nasproxy.errors import ConfigError
 from nasproxy.stages.common_steps import find_settled_step, probe_common_steps
 from nasproxy.stages.confirmation.state import ConfirmationState
 from nasproxy.stages.proxy_search import race, reopening
-from nasproxy.stages.proxy_search.judge import Judge, JudgedModels, plan_fractions
+from nasproxy.stages.proxy_search.judge import Judge, JudgedModels
 from nasproxy.stages.proxy_search.race import NextLook, TaskSpeed
 from nasproxy.stages.proxy_search.settings import ProxySearchSettings
 from nasproxy.stages.proxy_search.state import (
@@ -305,11 +305,10 @@ class ProxySearchStage:
         earlier = tuple(check for check in task.checks if check.step < step)
         steps = [*(check.step for check in earlier), step]
         plan = LookPlan(
-            fractions=plan_fractions(steps, self._steps[task.name]),
             tasks=max(len(state.tasks), self._settings.planned_tasks or 0),
             sizes=self._candidate_pool.sizes(len(self._references)),
         )
-        check, verdict = self._judge.look(models, steps, speed, plan)
+        check, verdict = self._judge.look(models, steps, speed, plan, total_steps=task.total_steps)
         is_last = step == task.total_steps
         judged = replace(task, checks=(*earlier, check), verdict=verdict)
         trained = max((other.completed for other in state.tasks.values()), default=0)
