@@ -103,14 +103,9 @@ def test_a_proxy_task_cannot_override_what_decides_no_result(name: str, exclude:
 
 
 def test_a_study_may_check_the_last_step_alone() -> None:
-    chosen = design("training.check_every_steps=null", "variance.on_failure=warn")
+    chosen = design("training.check_every_steps=null")
     chosen.check()
     assert chosen.preflight_specs[0].check_steps == (100,)
-
-
-def test_variance_of_trainings_that_are_checked_once_is_refused_before_they_are_trained() -> None:
-    with pytest.raises(ConfigError, match="variance needs 2 checks of a training to measure how smooth it is, got 1"):
-        design("training.check_every_steps=null").check()
 
 
 def test_a_trial_takes_up_the_slots_that_its_backend_gives_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ import pytest
 from helpers.cli import ROOT, conf
 from nasproxy.errors import ConfigError, NonFiniteScoreError
 from nasproxy.execution.backends.local import LocalBackend
-from nasproxy.execution.worker.context import TrialContext
+from nasproxy.execution.worker.context import TrialContext, get_trainer_arguments
 from nasproxy.execution.worker.preflight import preflight
 from nasproxy.storage.files import write_record
 from nasproxy.storage.trial_files import read_checks
@@ -485,7 +485,7 @@ EXAMPLES: dict[str, tuple[str, str, Callable[[Path], Any]]] = {
 def test_an_example_paused_and_resumed_equals_an_uninterrupted_one(tmp_path: Path, name: str) -> None:
     content = conf(f"experiment/{name}")
     arguments = {**conf("trainer/command"), **content["trainer"]}
-    node = {key: value for key, value in arguments.items() if key not in ("_target_", "version")}
+    node = get_trainer_arguments(arguments)
     whole, parts = (
         TrialContext(tmp_path / way, replace(spec(), architecture=content["search_space"]["baseline"]))
         for way in ("whole", "parts")
