@@ -6,7 +6,16 @@ from typing import Any
 
 import pytest
 
-from helpers.written_studies import cloud_page, cloud_study, full_study, grown_page, grown_study, new_study, page, tasks
+from helpers.written_studies import (
+    full_study,
+    grown_page,
+    grown_study,
+    new_study,
+    page,
+    tasks,
+    vertex_page,
+    vertex_study,
+)
 from nasproxy import torchvision_gap as torchvision_gap  # before a test imports torchvision
 from nasproxy.execution.backends.local import LocalBackend
 from nasproxy.integrations.vertex.state_files import VertexStateFiles
@@ -14,8 +23,6 @@ from nasproxy.stages.runner import Runtime
 from nasproxy.storage.trial_stores import FolderTrialStore
 
 __all__ = [
-    "cloud_page",
-    "cloud_study",
     "full_study",
     "grown_page",
     "grown_study",
@@ -23,6 +30,8 @@ __all__ = [
     "new_study",
     "page",
     "tasks",
+    "vertex_page",
+    "vertex_study",
 ]
 
 MakeRuntime = Callable[..., Runtime]

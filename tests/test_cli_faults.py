@@ -13,6 +13,7 @@ import pytest
 
 from helpers import cli
 from helpers.written_studies import NewStudy
+from nasproxy.storage.files import SCHEMA
 
 DEBUG = ("experiment=debug", "references.initial=8", "references.max=0", "cost.estimate_first=false")
 
@@ -30,7 +31,7 @@ DEBUG = ("experiment=debug", "references.initial=8", "references.max=0", "cost.e
         (["backend={_target_:helpers.user_code.leave}"], "backend (helpers.user_code.leave) must not end"),
         (["trainer._target_=helpers.user_code.hurried"], "the trainer's check must not end the program, and raised"),
         (["trainer._target_=helpers.script_without_main.train"], "trainer._target_ must be importable, got"),
-        (["trainer._target_=helpers.module_that_ends_its_process.train"], "end with exit status 0: do not end it"),
+        (["trainer._target_=helpers.module_that_ends_its_process.train"], "got exit status 0: remove the exit from"),
         (
             ["search_space=digits_cnn", "data=digits", "search_space.model._target_=helpers.user_code.leave"],
             "search_space.model (helpers.user_code.leave) must not end",
@@ -124,7 +125,7 @@ def test_a_package_that_is_not_installed_is_named_with_the_command_that_installs
     assert "Traceback" not in output
 
 
-@pytest.mark.parametrize(("schema", "which"), [(1, "an earlier"), (3, "a later")])
+@pytest.mark.parametrize(("schema", "which"), [(SCHEMA - 1, "an earlier"), (SCHEMA + 1, "a later")])
 def test_every_job_refuses_a_study_of_another_version(new_study: NewStudy, schema: int, which: str) -> None:
     study = new_study(3).folder
     study.record.write_text(json.dumps({**json.loads(study.record.read_text()), "schema": schema}))

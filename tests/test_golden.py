@@ -1,6 +1,6 @@
-"""Whole runs decide what they decided before, and configurations compose to what they did: kept in tests/golden.
+"""Decisions of whole runs, and composed configurations, equal those stored in tests/golden.
 
-Moves and renames change none of it. Where a change is meant, write the files anew and read what `git diff` shows:
+Moving and renaming code changes none of them. After an intended change, write the files again and read `git diff`:
 
     GOLDEN=write python -m pytest tests/test_golden.py
 
@@ -25,21 +25,21 @@ GOLDEN = cli.ROOT / "tests" / "golden"
 CONFIGS = GOLDEN / "config"
 HOW = "GOLDEN=write python -m pytest tests/test_golden.py"
 TOLERANCE = 1e-9
-"""Of numbers; they are stored with one decimal more."""
+"""Tolerance of numbers, which are stored with one decimal more."""
 SHOWN = 20
-"""Differences that a failure tells."""
+"""Maximum number of differences in the message of a failure."""
 
 Decisions = dict[str, dict[str, Any]]
-"""What a study decided: sections, each with named entries."""
+"""Decisions of a study: sections, each with named entries."""
 
 
 def read_decisions(folder: Path, output: str, listing: str) -> Decisions:
-    """What a study decided, without trial keys, paths and wall-clock times; the one place that knows its files.
+    """Read the decisions of a study, without trial keys, paths and wall-clock times.
 
     Args:
         folder: The study's folder.
-        output: What the run printed.
-        listing: What `job=list_trials` printed: the trials of a replay are in no files.
+        output: Output of the run.
+        listing: Output of `job=list_trials`, because trials of a replay have no files.
     """
     variance = _json(folder / "variance" / "state.json")
     selection = _json(folder / "selection" / "state.json")
@@ -80,7 +80,7 @@ def read_decisions(folder: Path, output: str, listing: str) -> Decisions:
 
 
 def _task(state: Mapping[str, Any]) -> dict[str, Any]:
-    """What became of a proxy task; its looks are told apart."""
+    """Return the outcome of a proxy task, without its looks, which have a section of their own."""
     kept = ("number", "proxy_task", "total_steps", "requested", "completed", "stopping_state", "final_step")
     return {
         **{name: state[name] for name in (*kept, "final_train_seconds", "beaten_by")},
@@ -92,7 +92,7 @@ def _task(state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _reference(model: Mapping[str, Any]) -> dict[str, Any]:
-    """A reference model without its trial's key."""
+    """Return a reference model without the key of its trial."""
     return {
         **{name: value for name, value in model.items() if name != "key"},
         "architecture": _words(model["architecture"]),
@@ -100,7 +100,7 @@ def _reference(model: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _trials(folder: Path) -> Iterator[tuple[str, Any]]:
-    """Every trial with a folder, by what it is: architecture, setting, split, seed, and steps in all."""
+    """List the trials that have a folder, named by architecture, setting, split, seed and total steps."""
     for path in folder.glob("*/config.yaml"):
         spec = yaml.safe_load(path.read_text(encoding="utf-8"))
         reduced = {k: v for k, v in spec["proxy_task"].items() if isinstance(v, float) and v != 1.0}
@@ -118,7 +118,7 @@ def _trials(folder: Path) -> Iterator[tuple[str, Any]]:
 
 
 def _listed(listing: str) -> Iterator[tuple[str, Any]]:
-    """Every trial that was listed, by what it is; the processes' own time is left out."""
+    """List the trials of `job=list_trials`, named by stage, proxy task, architecture and seed, without wall time."""
     lines = [line.split("\t") for line in listing.splitlines() if "\t" in line]
     for row in (dict(zip(lines[0], line, strict=True)) for line in lines[1:]):
         words = (row["stage"], row["proxy task"] or "full", row["architecture"], f"seed {row['seed']}")
@@ -127,10 +127,10 @@ def _listed(listing: str) -> Iterator[tuple[str, Any]]:
 
 
 def _named(entries: Iterator[tuple[str, Any]]) -> dict[str, Any]:
-    """Entries in the order of their names, of which no two are alike."""
+    """Sort entries by their names, which must differ."""
     listed = sorted(entries, key=lambda entry: entry[0])
     named = dict(listed)
-    assert len(named) == len(listed), "two trials are told in the same words"
+    assert len(named) == len(listed), "two trials have the same name"
     return named
 
 
@@ -143,12 +143,12 @@ def _json(path: Path) -> Any:
 
 
 def decide_debug(folder: Path) -> Decisions:
-    """Run the whole way on curves from a formula."""
+    """Run all stages on computed curves."""
     return _decide("debug", folder, "experiment=debug")
 
 
 def decide_replay(folder: Path) -> Decisions:
-    """Replay a table with three seeds of a training, some that fail, and proxies of three kinds."""
+    """Replay a table with three seeds of each training, failures, and proxies of three kinds."""
     table = folder / "curves.csv"
     rows = curves.generate_rows(
         architectures=60,
@@ -181,7 +181,8 @@ def test_a_whole_run_decides_what_it_decided_before(name: str, tmp_path: Path) -
     decisions = STUDIES[name](tmp_path)
     path = GOLDEN / f"{name}.json"
     write_or_find(path, as_lines(decisions))
-    same(path, _json(path), decisions)
+    found = list_differences(_json(path), decisions)
+    assert not found, describe_differences(path, found)
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -191,16 +192,17 @@ def test_a_config_composes_to_what_it_did_before(name: str) -> None:
     assert process.returncode == 0, output
     path = CONFIGS / f"{name}.yaml"
     write_or_find(path, output)
-    same(path, yaml.safe_load(path.read_text(encoding="utf-8")), yaml.safe_load(output))
+    found = list_differences(yaml.safe_load(path.read_text(encoding="utf-8")), yaml.safe_load(output))
+    assert not found, describe_differences(path, found)
 
 
 def test_every_golden_config_has_its_experiment() -> None:
     kept = {path.stem for path in CONFIGS.glob("*.yaml")}
-    assert kept <= set(EXPERIMENTS), "delete those of experiments that are no more"
+    assert kept <= set(EXPERIMENTS), "delete the files of removed experiments"
 
 
 @pytest.mark.parametrize(
-    ("got", "told"),
+    ("got", "named"),
     [
         ({"a": {"b": [1.0, 2.5]}}, ["a.b.1: expected 2.0, got 2.5"]),
         ({"a": {"b": [1.0 + 1e-12, 2.0]}}, []),
@@ -209,44 +211,42 @@ def test_every_golden_config_has_its_experiment() -> None:
         ({"a": {"b": [True, 2]}}, ["a.b.0: expected 1.0, got True", "a.b.1: expected 2.0, got 2"]),
     ],
 )
-def test_a_difference_is_told_by_its_path(got: Any, told: list[str]) -> None:
-    assert differences({"a": {"b": [1.0, 2.0]}}, got) == told
+def test_a_difference_is_named_by_its_path(got: Any, named: list[str]) -> None:
+    assert list_differences({"a": {"b": [1.0, 2.0]}}, got) == named
 
 
 def write_or_find(path: Path, text: str) -> None:
-    """Write a golden file where that is asked for, which ends the test; else it must be there."""
+    """Write a golden file and skip the test if GOLDEN=write is set; else check that the file exists."""
     if os.environ.get("GOLDEN") == "write":
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
         pytest.skip(f"wrote {path.relative_to(cli.ROOT)}")
-    assert path.exists(), f"{path.relative_to(cli.ROOT)} is missing: write it with `{HOW}`, and read what it holds"
+    assert path.exists(), f"{path.relative_to(cli.ROOT)} is missing: write it with `{HOW}`, and read it"
 
 
-def same(path: Path, expected: Any, got: Any) -> None:
-    """Fail where something differs from a golden file, and say what."""
-    told = differences(expected, got)
-    if told:
-        more = [f"and {len(told) - SHOWN} more"] if len(told) > SHOWN else []
-        head = f"{len(told)} values differ from {path.relative_to(cli.ROOT)}; if that is meant: {HOW}"
-        pytest.fail("\n".join([head, *told[:SHOWN], *more]), pytrace=False)
+def describe_differences(path: Path, found: list[str]) -> str:
+    """Describe the differences from a golden file, and how to accept them."""
+    more = [f"and {len(found) - SHOWN} more"] if len(found) > SHOWN else []
+    head = f"{len(found)} values differ from {path.relative_to(cli.ROOT)}; if this is intended: {HOW}"
+    return "\n".join([head, *found[:SHOWN], *more])
 
 
-def differences(expected: Any, got: Any) -> list[str]:
-    """Each dotted path at which two trees differ, with both values; numbers may differ by the tolerance."""
+def list_differences(expected: Any, got: Any) -> list[str]:
+    """List the dotted paths at which two trees differ, with both values; numbers may differ by the tolerance."""
     before, now = dict(leaves(expected)), dict(leaves(got))
     missing = object()
-    told = []
+    found = []
     for path in {**before, **now}:
         old, new = before.get(path, missing), now.get(path, missing)
         if type(old) is type(new) and (old == new or (isinstance(old, float) and abs(old - new) <= TOLERANCE)):
             continue
         words = ["nothing" if value is missing else repr(value) for value in (old, new)]
-        told.append(f"{path}: expected {words[0]}, got {words[1]}")
-    return told
+        found.append(f"{path}: expected {words[0]}, got {words[1]}")
+    return found
 
 
 def leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """The values of a tree by dotted path; an empty mapping or list is a value."""
+    """List the values of a tree by dotted path; an empty mapping or list is a value."""
     entries = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
     if not entries or not tree:
         yield path, tree
@@ -255,7 +255,7 @@ def leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def rounded(tree: Any) -> Any:
-    """A tree with its numbers as they are stored."""
+    """Round the numbers of a tree as they are stored."""
     if isinstance(tree, dict):
         return {key: rounded(value) for key, value in tree.items()}
     if isinstance(tree, list):
@@ -264,7 +264,7 @@ def rounded(tree: Any) -> Any:
 
 
 def as_lines(decisions: Decisions) -> str:
-    """Decisions as JSON, an entry a line, so that a diff shows which one changed."""
+    """Format decisions as JSON with one entry per line, so that a diff shows which one changed."""
     sections = []
     for name, entries in decisions.items():
         lines = ",\n".join(f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in entries.items())

@@ -84,7 +84,7 @@ def time_trials(
             backend.close()
         records = [store.read_alone(chain.current.key) for chain in chains]
     return [
-        _compute_timing(record, check_times[chain.current.key], cycle)
+        divide_time(record, check_times[chain.current.key], cycle)
         if record.reached(min(CYCLES * cycle, chain.current.total_steps))
         else TimingFailure(chain.specs[0], _describe_failure(record))
         for chain, record in zip(chains, records, strict=True)
@@ -149,8 +149,14 @@ def _record_newest_check(store: FolderTrialStore, key: str, check_times: CheckTi
         check_times.setdefault(checks, written)
 
 
-def _compute_timing(record: TrialRecord, check_times: CheckTimes, cycle: int) -> Timing:
-    """Divide a trial's time into start, steps and checks."""
+def divide_time(record: TrialRecord, check_times: CheckTimes, cycle: int) -> Timing:
+    """Divide a trial's time into start, steps and checks.
+
+    Args:
+        record: The trial, with at least one check.
+        check_times: When each number of checks was first seen to be written, in seconds since 1970.
+        cycle: Steps between two checks.
+    """
     count, trained = len(record.checks), record.checks[-1].train_seconds
     first = min(check_times, default=count)
     # Checks that follow one another within a tick of the file's clock have the same time.

@@ -97,8 +97,8 @@ class ForkServer:
             process.join()
             is_killed = process.exitcode == -signal.SIGKILL
             raise _DiedError(
-                f"the process of the preflight must answer, got its end with exit status {process.exitcode}: "
-                + ("free memory for data and model" if is_killed else "do not end it in the study's code")
+                f"the preflight process must return a result, got exit status {process.exitcode}: "
+                + ("free memory for data and model" if is_killed else "remove the exit from the study's code")
             ) from None
         except BaseException:
             process.kill()  # its result is no longer needed
@@ -132,8 +132,8 @@ class ForkServer:
             else:
                 return process
         raise WorkerStartError(
-            f"worker processes need a server that imports {', '.join(FRAMEWORKS[1:-1])}, got one that ended "
-            f"three times: free memory, and repeat the command; finished trials are kept"
+            f"the server process must import {', '.join(FRAMEWORKS[1:-1])}, got one that ended three times while it "
+            f"did: free memory, and run the command again; finished trials are kept"
         )
 
 

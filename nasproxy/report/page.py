@@ -74,7 +74,7 @@ def write_report(folder: StudyFolder, *, time_tolerance: float, store: TrialStor
         "references": tables.make_references(results),
         "schedules": tables.make_schedules(results),
         "costs": tables.make_costs(results),
-        "cloud_tool": tables.make_vertex_comparison(results),
+        "vertex_comparison": tables.make_vertex_comparison(results),
         "estimate": estimate_tables.make_comparison(results, estimate),
         "failures": tables.make_failures(results),
         "settings": tables.make_settings(results),

@@ -120,10 +120,10 @@ def test_a_contradicted_winner_was_accepted_by_its_last_look(new_study: Callable
     assert "contradicted" in decisions[decisions.stage == "confirmation"].decision.iloc[0]
 
 
-def test_looks_one_task_after_the_other_stay_in_that_order(cloud_study: Any) -> None:
-    decisions = nasproxy.load_study(cloud_study.folder.path).decisions
+def test_looks_one_task_after_the_other_stay_in_that_order(vertex_study: Any) -> None:
+    decisions = nasproxy.load_study(vertex_study.folder.path).decisions
     looks = decisions[decisions.stage == "proxy search"]
-    tasks = read_tasks(cloud_study.folder.proxy_tasks)
+    tasks = read_tasks(vertex_study.folder.proxy_tasks)
     assert looks.proxy_task.drop_duplicates().tolist() == [name for name, task in tasks.items()]
 
 

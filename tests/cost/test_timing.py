@@ -8,11 +8,12 @@ import pytest
 
 from helpers.cli import digits_spec
 from nasproxy.cost.speed import Timing
-from nasproxy.cost.timing import TimingFailure, choose_cycle, make_timing_trial, time_trials
+from nasproxy.cost.timing import TimingFailure, choose_cycle, divide_time, make_timing_trial, time_trials
 from nasproxy.execution.backends.local import LocalBackend
 from nasproxy.storage.trial_stores import FolderTrialStore, TrialStore
 from nasproxy.testing.backend_contract import make_spec
 from nasproxy.trials.proxy_task import ProxyTask
+from nasproxy.trials.records import Check, State, Status, TrialRecord
 from nasproxy.trials.retry import find_retry
 from nasproxy.trials.retry_settings import RetrySettings
 from nasproxy.trials.spec import Split, TrialSpec
@@ -48,6 +49,15 @@ def test_reported_seconds_above_the_measured_time_are_not_used() -> None:
     (timing,) = time_trials([make_spec(total_steps=10_000)], two_slots, cycle=50)
     assert isinstance(timing, Timing)
     assert timing.step_seconds < 0.015, "the trainer reports more seconds than passed"
+
+
+def test_checks_within_one_tick_of_the_file_clock_are_timed_by_the_whole_trial() -> None:
+    checks = tuple(Check(10 * number, 0.5, 0.1 * number) for number in range(1, 7))
+    record = TrialRecord(Status(State.DONE, wall_seconds=1.2), checks)
+    observed = divide_time(record, {2: 7.0, 6: 7.8}, cycle=10)
+    assert observed == Timing(pytest.approx(0.01), pytest.approx(0.1), pytest.approx(0.0))
+    same_tick = divide_time(record, {2: 7.0, 6: 7.0}, cycle=10)
+    assert same_tick == Timing(pytest.approx(0.01), pytest.approx(0.1), pytest.approx(0.0))
 
 
 def test_a_failed_trial_is_reported_with_its_reason_and_the_others_are_timed() -> None:

@@ -75,8 +75,8 @@ def test_costs_beyond_the_measured_steps_are_lower_limits(full_study: Any) -> No
     )
 
 
-def test_a_later_task_stops_when_it_cannot_be_cheaper_than_the_best(cloud_study: Any) -> None:
-    results = read_study(cloud_study)
+def test_a_later_task_stops_when_it_cannot_be_cheaper_than_the_best(vertex_study: Any) -> None:
+    results = read_study(vertex_study)
     rows = index_rows(compare_with_vertex(results))
     crossing = results.tasks["width50"].final_train_seconds
     assert crossing is not None

@@ -66,7 +66,7 @@ def test_a_server_that_is_killed_while_it_imports_is_started_again() -> None:
 @pytest.mark.usefixtures("dead_server")
 def test_a_server_that_is_killed_again_and_again_is_given_up_in_a_sentence() -> None:
     killer = kill_new_servers(3)
-    with pytest.raises(WorkerStartError, match="got one that ended three times: free memory"):
+    with pytest.raises(WorkerStartError, match="got one that ended three times while it did: free memory"):
         ForkServer().preflight([])
     killer.join(10)
     ForkServer().preflight([])

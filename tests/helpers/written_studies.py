@@ -309,7 +309,7 @@ def grown_study(new_study: NewStudy) -> Author:
 
 
 @pytest.fixture(scope="session")
-def cloud_study(new_study: NewStudy, tasks: dict[str, ProxyTask]) -> Author:
+def vertex_study(new_study: NewStudy, tasks: dict[str, ProxyTask]) -> Author:
     """Write a study as Vertex AI NAS runs it: spread, first crossing, sequential proxy search."""
     author = new_study(30)
     author.measure_variance()
@@ -324,8 +324,8 @@ def grown_page(grown_study: Author) -> Page:
 
 
 @pytest.fixture(scope="session")
-def cloud_page(cloud_study: Author) -> Page:
-    return write_report(cloud_study.folder, time_tolerance=0.05)
+def vertex_page(vertex_study: Author) -> Page:
+    return write_report(vertex_study.folder, time_tolerance=0.05)
 
 
 @pytest.fixture(scope="session")

@@ -69,7 +69,7 @@ def orders(blocks, *copies):
         ("randaugment", 20, 2, 20, 20),
     ],
 )
-def test_a_space_is_as_large_as_the_cloud_tools(name, published, decisions, points, size):
+def test_a_space_is_as_large_as_that_of_vertex_ai_nas(name, published, decisions, points, size):
     shipped = space(name)
     assert shipped.points == points
     assert float(f"{points:.1e}") == pytest.approx(published, rel=0.01)

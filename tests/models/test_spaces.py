@@ -105,7 +105,7 @@ def test_proxy_tasks_make_the_baseline_smaller(name):
         ("efficientnet_v2", 24_346_898_290_704_384, 24_346_898_290_704_384),
     ],
 )
-def test_sizes_are_those_of_the_cloud_tool(name, points, size):
+def test_sizes_are_those_of_vertex_ai_nas(name, points, size):
     """216 or 144 points of a block, of which 126 or 84 differ, to the power of the blocks; 576 or 384."""
     assert space(name).points == points
     assert space(name).size == size

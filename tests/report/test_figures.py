@@ -82,8 +82,8 @@ def test_the_overview_shows_the_end_of_the_race_and_every_outcome(full_study: An
     assert sorted(note.partition(",")[0] for note in notes) == ["chosen", "dropped", "dropped"]
 
 
-def test_the_overview_of_a_sequential_search_marks_the_chosen_task_instead(cloud_study: Any) -> None:
-    results = results_of(cloud_study)
+def test_the_overview_of_a_sequential_search_marks_the_chosen_task_instead(vertex_study: Any) -> None:
+    results = results_of(vertex_study)
     left = draw_overview(results, list(results.tasks.values())).axes[0]
     assert "chosen" in [text.get_text() for text in left.texts]
 

@@ -83,7 +83,7 @@ class TestPage:
         assert all(attrs["alt"] for attrs in images)
         assert all(path.read_bytes().startswith(b"\x89PNG") for path in page.pictures)
 
-    def test_figures_are_named_as_by_the_cloud_tool(self, page: Page, full_study: Any) -> None:
+    def test_figures_are_named_as_by_vertex_ai_nas(self, page: Page, full_study: Any) -> None:
         best = best_of(full_study)
         names = {path.name for path in page.pictures}
         prefix = f"proxy_task_{best.name}_accuracy"

@@ -16,25 +16,25 @@ def results_of(author: Any) -> StudyResults:
 
 
 class TestVertexPractice:
-    def test_the_warning_is_shown_before_the_numbers(self, cloud_study: Any, cloud_page: Page) -> None:
-        warning = verdict.judge_study(results_of(cloud_study)).warning
+    def test_the_warning_is_shown_before_the_numbers(self, vertex_study: Any, vertex_page: Page) -> None:
+        warning = verdict.judge_study(results_of(vertex_study)).warning
         assert warning is not None
         assert "up to 76 % of such acceptances" in warning.text
-        html = unescape(cloud_page.path.read_text(encoding="utf-8"))
+        html = unescape(vertex_page.path.read_text(encoding="utf-8"))
         assert html.index(warning.title) < html.index("<dl>") < html.index("Limits of this verdict")
-        assert warning.title in cloud_page.verdict
+        assert warning.title in vertex_page.verdict
 
-    def test_each_of_its_choices_is_explained(self, cloud_study: Any) -> None:
-        remarks = {remark.title: remark.text for remark in verdict.judge_study(results_of(cloud_study)).remarks}
+    def test_each_of_its_choices_is_explained(self, vertex_study: Any) -> None:
+        remarks = {remark.title: remark.text for remark in verdict.judge_study(results_of(vertex_study)).remarks}
         assert "up to 39 % of such acceptances" in remarks["Stopping at the first crossing is optimistically biased."]
         assert "tau by 0.1 to 0.35" in remarks["Reference models selected for spread bias tau upwards."]
         sequential = remarks["Proxy tasks were judged sequentially."]
         assert "went to 1 task listed before width50" in sequential
 
-    def test_two_of_the_three_choices_are_remarks_without_a_warning(self, full_study: Any, cloud_study: Any) -> None:
+    def test_two_of_the_three_choices_are_remarks_without_a_warning(self, full_study: Any, vertex_study: Any) -> None:
         assert results_of(full_study).policy == "race"
         assert verdict.judge_study(results_of(full_study)).warning is None
-        unknown = replace(results_of(cloud_study), policy=None)
+        unknown = replace(results_of(vertex_study), policy=None)
         assert verdict.judge_study(unknown).warning is None
 
 
@@ -66,15 +66,15 @@ class TestLostModels:
 
 
 class TestCriterionSettings:
-    def test_the_criterion_and_the_search_settings_are_shown(self, cloud_study: Any, cloud_page: Page) -> None:
-        values = {row["path"]: row["value"] for row in tables.make_rules(results_of(cloud_study)).rows}
+    def test_the_criterion_and_the_search_settings_are_shown(self, vertex_study: Any, vertex_page: Page) -> None:
+        values = {row["path"]: row["value"] for row in tables.make_rules(results_of(vertex_study)).rows}
         assert values["criterion.target"] == 0.65
         assert values["criterion._target_"].endswith("FirstCrossing")
         assert values["search.trials"] == 300
         assert values["proxy_search.policy"] == "sequential"
-        html = cloud_page.path.read_text(encoding="utf-8")
+        html = vertex_page.path.read_text(encoding="utf-8")
         assert "Criterion and proxy search (" in html
         assert "proxy_search.policy" in html
 
-    def test_unknown_settings_give_an_empty_table(self, cloud_study: Any) -> None:
-        assert tables.make_rules(replace(results_of(cloud_study), judged_by="{", policy=None)).rows == []
+    def test_unknown_settings_give_an_empty_table(self, vertex_study: Any) -> None:
+        assert tables.make_rules(replace(results_of(vertex_study), judged_by="{", policy=None)).rows == []

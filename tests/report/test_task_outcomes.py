@@ -48,8 +48,8 @@ def test_the_reason_for_a_dropped_task_names_the_cheaper_one(full_study: Any) ->
     assert f"no later check could be cheaper than width50 ({best_seconds})" in dropped["data50"]["reason"]
 
 
-def test_the_reason_for_an_accepted_but_not_chosen_task_is_its_cost(cloud_study: Any) -> None:
-    row = rows(cloud_study)["data50"]
+def test_the_reason_for_an_accepted_but_not_chosen_task_is_its_cost(vertex_study: Any) -> None:
+    row = rows(vertex_study)["data50"]
     assert row["outcome"] == "accepted, not chosen"
     assert row["reason"].startswith("Accepted, but more expensive than width50: ")
 

@@ -146,7 +146,7 @@ class TestVariance:
 
 
 class TestSelection:
-    def test_uses_the_rounds_of_the_cloud_tool(self, tmp_path: Path, make_runtime: MakeRuntime) -> None:
+    def test_uses_the_rounds_of_vertex_ai_nas(self, tmp_path: Path, make_runtime: MakeRuntime) -> None:
         state = select(tmp_path, make_runtime(tmp_path), make_architectures(30))
         assert [len(iteration.candidates) for iteration in state.iterations] == [30, 25, 20, 15, 10]
         shares = [round(100 * iteration.fraction, 3) for iteration in state.iterations]
