@@ -1,4 +1,4 @@
-"""What several tests start from."""
+"""Fixtures of several tests, and the order of tests."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -53,5 +53,5 @@ def make_runtime() -> Iterator[MakeRuntime]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Start the tests that take longest first, so that no worker is left with them alone at the end."""
+    """Start the longest tests first, so that all workers finish at about the same time."""
     items.sort(key=lambda item: item.get_closest_marker("gate") is None)

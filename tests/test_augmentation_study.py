@@ -1,4 +1,4 @@
-"""A study of augmentation policies: what is searched is done to the images, and proxy tasks train to their end."""
+"""A study of augmentation policies: the search space is of image operations, and proxy tasks train to their end."""
 
 import json
 from pathlib import Path
@@ -24,7 +24,7 @@ SMALL = (
 )
 
 
-def test_a_proxy_task_has_as_many_epochs_as_full_training_and_is_checked_at_its_end_alone() -> None:
+def test_a_proxy_task_has_as_many_epochs_as_full_training_and_one_check_at_its_end() -> None:
     total_steps = cli.conf("config")["training"]["total_steps"]
     for task in span_grid(EXPERIMENT["proxy"]).values():
         assert task.overrides["training.total_steps"] == total_steps * task.data_fraction
@@ -33,7 +33,7 @@ def test_a_proxy_task_has_as_many_epochs_as_full_training_and_is_checked_at_its_
 
 @pytest.mark.gate
 @pytest.mark.parametrize("space", [pytest.param("autoaugment", marks=pytest.mark.slow), "randaugment"])
-def test_policies_are_ranked_by_trainings_that_end(tmp_path: Path, space: str) -> None:
+def test_policies_are_ranked_by_complete_trainings(tmp_path: Path, space: str) -> None:
     code, output = cli.run(
         "experiment=augmentation_search", f"search_space={space}", *SMALL, "study=small", folder=tmp_path
     )

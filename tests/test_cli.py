@@ -1,4 +1,4 @@
-"""The program as its user meets it: the mistakes, the resume, the sweep."""
+"""The command line: errors, resumed studies and sweeps."""
 
 import json
 import signal
@@ -107,7 +107,7 @@ def keys(folder: Path, name: str = "debug") -> list[str]:
         (["data=image_folder", "data.loader.root=/nowhere"], "got no folder /nowhere/train: set data.loader.root"),
     ],
 )
-def test_a_mistake_stops_before_the_first_trial_in_a_line_or_two(
+def test_an_invalid_override_stops_before_the_first_trial_with_one_message(
     tmp_path: Path, overrides: list[str], message: str
 ) -> None:
     elsewhere = [] if any(override.startswith("studies_dir") for override in overrides) else [f"studies_dir={tmp_path}"]
@@ -121,7 +121,7 @@ def test_a_mistake_stops_before_the_first_trial_in_a_line_or_two(
 
 
 @pytest.mark.parametrize("flags", [["-m"], ["--cfg", "job"], ["--help"]])
-def test_a_mistake_beside_a_flag_is_told_in_the_same_sentence(tmp_path: Path, flags: list[str]) -> None:
+def test_an_invalid_override_with_a_flag_gives_a_one_line_error(tmp_path: Path, flags: list[str]) -> None:
     code, output = cli.run(*flags, "training.totalsteps=1,2", folder=tmp_path)
     if "-m" not in flags:
         assert "training.totalsteps must be one value, got 1,2" in output
@@ -130,7 +130,7 @@ def test_a_mistake_beside_a_flag_is_told_in_the_same_sentence(tmp_path: Path, fl
     assert (code, len(output.splitlines())) == (2, 1)
 
 
-def test_what_a_trainer_has_to_say_beforehand_is_said_once(tmp_path: Path) -> None:
+def test_a_trainers_advice_is_printed_once(tmp_path: Path) -> None:
     code, output = cli.run(
         *DEBUG, "job=measure_variance", "trainer._target_=helpers.user_code.advised", folder=tmp_path
     )
@@ -141,13 +141,13 @@ def test_what_a_trainer_has_to_say_beforehand_is_said_once(tmp_path: Path) -> No
     assert (code, output.count("choose warmer colours")) == (0, 1), output
 
 
-def test_an_experiment_that_is_not_there_is_refused(tmp_path: Path) -> None:
+def test_an_unknown_experiment_is_refused(tmp_path: Path) -> None:
     code, output = cli.run("experiment=nosuch", folder=tmp_path)
     assert code == 2
     assert "experiment has no choice 'nosuch': choose among" in output
 
 
-def test_the_whole_way_then_again_without_training(tmp_path: Path) -> None:
+def test_a_repeated_study_trains_nothing_again(tmp_path: Path) -> None:
     code, output = cli.run(*DEBUG, folder=tmp_path)
     assert code == 0, output
     page = tmp_path / "debug" / "report" / "index.html"
@@ -178,23 +178,23 @@ def test_too_many_failures_stop_selection_with_a_table_of_causes(tmp_path: Path)
     assert lines[-1].startswith("Fix the causes and run the command again.")
     assert lines[-1].endswith("selection.max_failure_ratio (now 0.2), needs another study: use study=NAME.")
     for line in causes.values():
-        assert (tmp_path / "debug" / line.split()[2] / "worker.log").exists(), "it says where to look"
+        assert (tmp_path / "debug" / line.split()[2] / "worker.log").exists(), "it names the folder with the log"
     code, output = cli.run(*DEBUG, "job=list_trials", folder=tmp_path)
     assert code == 0, output
 
 
-def test_a_study_whose_failed_trials_are_retried_says_so(tmp_path: Path) -> None:
+def test_retries_are_reported_in_output_remarks_and_list_of_trials(tmp_path: Path) -> None:
     faults = ("search_space.choices.fault=[none,'oom>4','oom>8 nan>0.1']", "failures.on_nan=lower_rate")
     code, output = cli.run(*FAULTY, *faults, "criterion=first_crossing", "criterion.target=0.4", folder=tmp_path)
     assert code == 0, output
     assert "with a micro-batch of 8 instead of 16" in output
     results = read_results(StudyFolder(tmp_path / "debug"), time_tolerance=0.05)
-    assert len(results.references) == 8, "none of the models is lost"
+    assert len(results.references) == 8, "no model is lost"
     assert all(results.trials[model.key].record.step == 100 for model in results.references)
     alone = [trial.alone for trial in results.trials.values()]
     whole = Cost.of(list(results.trials.values()))
     assert whole.failed == 0
-    assert whole.wall_seconds == sum(record.status.wall_seconds for record in alone), "each training is paid once"
+    assert whole.wall_seconds == sum(record.status.wall_seconds for record in alone), "each training is counted once"
     titles = [remark.title for remark in judge_study(results).remarks]
     assert any(title.startswith("Retries after out of memory: ") for title in titles)
     assert any(title.startswith("Retries after divergence: ") for title in titles)
@@ -220,7 +220,7 @@ def test_a_larger_grid_extends_the_study_and_a_changed_base_is_refused(tmp_path:
     assert code == 2
     assert "was begun with another configuration (training.total_steps: 100 -> 200)" in output
     code, output = cli.run(*job, "backend.slots=1", "proxy=width50", folder=tmp_path)
-    assert code == 0, "where trials run is not what they are"
+    assert code == 0, "the backend does not change the identity of a trial"
 
 
 TRICKY = (
@@ -231,7 +231,7 @@ TRICKY = (
 """The cheaper proxy task ranks in reverse on any schedule shorter than full training's."""
 
 
-def test_a_contradicted_winner_gives_way_to_the_next(tmp_path: Path) -> None:
+def test_the_search_continues_after_a_contradicted_winner(tmp_path: Path) -> None:
     job = (*DEBUG, *TRICKY, "job=confirm")
     code, output = cli.run(*job, "confirm.enabled=false", folder=tmp_path)
     assert code == 0, output
@@ -253,7 +253,7 @@ def test_a_contradicted_winner_gives_way_to_the_next(tmp_path: Path) -> None:
     assert set(keys(tmp_path)) == before
 
 
-def test_a_replayed_study_says_that_it_confirms_nothing(tmp_path: Path) -> None:
+def test_a_replayed_study_states_that_its_winner_cannot_be_confirmed(tmp_path: Path) -> None:
     table = tmp_path / "curves.csv"
     assert cli.python("-m", "nasproxy.testing.curves", str(table), "--architectures", "30", "--checks", "10") == 0
     code, output = cli.run("backend=replay", f"backend.table={table}", "job=confirm", folder=tmp_path)
@@ -264,7 +264,7 @@ def test_a_replayed_study_says_that_it_confirms_nothing(tmp_path: Path) -> None:
     assert not folder.confirmation.exists()
 
 
-def test_a_mistaken_beginning_does_not_bind_a_study_without_trials(tmp_path: Path) -> None:
+def test_a_study_without_trials_accepts_a_corrected_configuration(tmp_path: Path) -> None:
     assert cli.run(*DEBUG, "trainer.noise=loud", "job=measure_variance", folder=tmp_path)[0] == 2
     code, output = cli.run(*DEBUG, "job=measure_variance", folder=tmp_path)
     assert code == 0, output
@@ -286,7 +286,7 @@ def test_the_jobs_of_a_sweep_share_one_study(tmp_path: Path, launcher: str) -> N
 
 
 @pytest.mark.gate
-def test_a_job_of_a_sweep_confirms_the_studys_best_if_it_is_its_own(tmp_path: Path) -> None:
+def test_a_job_of_a_sweep_confirms_the_best_task_of_the_study_if_it_is_its_own(tmp_path: Path) -> None:
     sweep = ("-m", *DEBUG, "job=confirm", "criterion=first_crossing", "proxy=width50,data25,full")
     code, output = cli.run(*sweep, folder=tmp_path)
     assert code == 0, output
@@ -295,10 +295,10 @@ def test_a_job_of_a_sweep_confirms_the_studys_best_if_it_is_its_own(tmp_path: Pa
     assert best is not None
     confirmed = {state.task: state for state in read_confirmations(folder.confirmation)}
     assert confirmed[best.name].outcome is ConfirmationOutcome.STANDS
-    assert set(confirmed) < {"width50", "data25", "full"}, "who could not be cheaper is no winner"
+    assert set(confirmed) < {"width50", "data25", "full"}, "a task that cannot be cheaper is not confirmed"
 
 
-def test_a_second_controller_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_second_controller_is_refused_with_the_process_of_the_first(tmp_path: Path) -> None:
     slow = (*DEBUG, "job=select_models", "trainer.check_seconds=0.2")
     first = cli.start(*slow, folder=tmp_path)
     try:
@@ -337,7 +337,7 @@ def wait_until(condition: object, process: object, seconds: float = 60.0) -> Non
         time.sleep(0.02)
 
 
-def test_help_and_the_composed_configuration_read_well(tmp_path: Path) -> None:
+def test_help_lists_the_groups_and_cfg_prints_the_configuration(tmp_path: Path) -> None:
     process = cli.start_plain("--help")
     output, _ = process.communicate(timeout=60)
     assert "which cheap training setting" in output

@@ -1,4 +1,4 @@
-"""What the program says, and with which status it ends, where code or packages that it needs let it down."""
+"""Messages and exit statuses for faulty user code, missing packages, invalid folders and closed outputs."""
 
 import json
 import os
@@ -39,7 +39,7 @@ DEBUG = ("experiment=debug", "references.initial=8", "references.max=0", "cost.e
         (["criterion={_target_:helpers.user_code.ImpatientJudge}"], "code that the configuration names must not end"),
     ],
 )
-def test_code_of_a_study_cannot_end_the_program_in_silence(tmp_path: Path, overrides: list[str], sentence: str) -> None:
+def test_user_code_that_ends_the_program_gives_an_error(tmp_path: Path, overrides: list[str], sentence: str) -> None:
     code, output = cli.run(*DEBUG, *overrides, folder=tmp_path)
     assert code == 2, output
     assert sentence in output.splitlines()[-1]
@@ -47,7 +47,7 @@ def test_code_of_a_study_cannot_end_the_program_in_silence(tmp_path: Path, overr
     assert "Traceback" not in output
 
 
-def test_a_trainer_that_ends_its_worker_is_named_in_its_trials_status(tmp_path: Path) -> None:
+def test_a_trainer_that_ends_its_worker_gives_an_error(tmp_path: Path) -> None:
     code, output = cli.run(*DEBUG, "trainer={_target_:helpers.user_code.leave}", folder=tmp_path)
     assert code == 2, output
     assert "SystemExit: 0" in output.splitlines()[-1]
@@ -57,7 +57,7 @@ ODD_NAMES = ("../../outside", "..", ".", "a/b", "{folder}/absolute", "/", "é", 
 
 
 @pytest.mark.parametrize("flags", [[], ["-m"], ["dry_run=true"]])
-def test_no_name_of_a_study_leads_out_of_the_folder_of_the_studies(tmp_path: Path, flags: list[str]) -> None:
+def test_a_study_name_cannot_leave_the_folder_of_studies(tmp_path: Path, flags: list[str]) -> None:
     folder = tmp_path / "work" / "studies"
     for name in ODD_NAMES[:4] if flags == [] else ODD_NAMES[:1]:
         code, output = cli.run(*flags, "experiment=debug", f"study={name}", folder=folder)
@@ -69,7 +69,7 @@ def test_no_name_of_a_study_leads_out_of_the_folder_of_the_studies(tmp_path: Pat
 
 
 @pytest.mark.parametrize("place", ["/proc/nowhere", "/etc/hostname/below"])
-def test_a_sweep_names_a_folder_that_it_cannot_write_to(place: str) -> None:
+def test_a_sweep_refuses_a_folder_that_it_cannot_write_to(place: str) -> None:
     output, code = finish(cli.start_plain("-m", "experiment=debug", f"studies_dir={place}"))
     assert code == 2, output
     assert output.splitlines()[-1].startswith("nasproxy: studies_dir must be a folder that can be written to, got ")
@@ -81,7 +81,7 @@ def finish(process: "subprocess.Popen[str]") -> tuple[str, int]:
 
 
 class Environment:
-    """The environment of the tests without some of its packages."""
+    """The packages of the test environment, without some of them."""
 
     def __init__(self, folder: Path, *without: str) -> None:
         self._folder = folder
@@ -110,7 +110,7 @@ class Environment:
         (["backend=replay", "backend.table=curves.parquet"], "pip install 'nasproxy[parquet]', or in a clone"),
     ],
 )
-def test_a_package_that_is_not_installed_is_named_with_the_command_that_installs_it(
+def test_a_missing_package_is_reported_with_the_command_that_installs_it(
     tmp_path: Path, overrides: list[str], advice: str
 ) -> None:
     (tmp_path / "site").mkdir()
@@ -141,7 +141,7 @@ def test_every_job_refuses_a_study_of_another_version(new_study: NewStudy, schem
 
 @pytest.fixture
 def unread() -> Iterator[int]:
-    """A pipe to write to, whose reader has gone."""
+    """Return the writing end of a pipe whose reading end is closed."""
     reader, writer = os.pipe()
     os.close(reader)
     yield writer
@@ -160,22 +160,22 @@ QUESTIONS = (
 
 
 @pytest.mark.parametrize("arguments", QUESTIONS)
-def test_the_program_ends_quietly_where_nobody_reads_its_output(
+def test_a_closed_output_ends_the_program_without_a_message(
     full_study: Any, tmp_path: Path, unread: int, arguments: list[str]
 ) -> None:
     study = full_study.folder.path
     of_study = [f"studies_dir={study.parent}", f"study={study.name}"] if "job" in arguments[0] else []
     of_study = [f"studies_dir={tmp_path}"] if arguments == [*DEBUG] else of_study
     ended = run_with(*arguments, *of_study, stdout=unread)
-    assert (ended.returncode, ended.stderr) == (141, ""), "as a program that SIGPIPE ends"
+    assert (ended.returncode, ended.stderr) == (141, ""), "status of a program that is ended by SIGPIPE"
 
 
-def test_a_mistake_is_not_told_to_nobody(tmp_path: Path, unread: int) -> None:
+def test_an_invalid_override_with_closed_outputs_exits_with_its_status(tmp_path: Path, unread: int) -> None:
     ended = run_with("experiment=debug", "seed=-1", f"studies_dir={tmp_path}", stdout=unread, stderr=unread)
     assert ended.returncode == 2
 
 
-def test_a_closed_error_output_is_none_of_the_files_of_a_study(full_study: Any) -> None:
+def test_closed_standard_streams_do_not_change_the_exit_status(full_study: Any) -> None:
     study = full_study.folder.path
     command = [sys.executable, "run.py", f"studies_dir={study.parent}", f"study={study.name}"]
     for job, status in (("job=list_trials", 0), ("job=nosuch", 2)):

@@ -1,4 +1,4 @@
-"""CONTRIBUTING.md says what the configuration of the tools says."""
+"""CONTRIBUTING.md agrees with the configuration of the tools."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""SIGKILL at any moment, of controller or worker, ends as an undisturbed run does."""
+"""A study whose controller and workers are killed at random has the results of an uninterrupted one."""
 
 import os
 import random
@@ -44,11 +44,11 @@ FAULTY = (
     "trainer.check_seconds=0.01",
     "failures.on_nan=lower_rate",
 )
-"""Two of three models fail at first, and are retried as other trials."""
+"""Two of three models fail, and are retried as other trials."""
 
 
 def decisions(folder: Path) -> dict[str, object]:
-    """All that the study decided."""
+    """Read all decisions of the study."""
     lies = StudyFolder(folder / "crash")
     selected = read_record(lies.selection / "state.json", SelectionState)
     assert selected is not None
@@ -64,13 +64,13 @@ def decisions(folder: Path) -> dict[str, object]:
 
 
 def curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    """Every trial's checks."""
+    """Read the checks of every trial."""
     store = FolderTrialStore(StudyFolder(folder / "crash").trials)
     return {key: [(check.step, check.score) for check in store.read(key).checks] for key in store.keys()}
 
 
 def living_workers(folder: Path) -> list[int]:
-    """Process ids of the workers that live now."""
+    """List the process ids of the running workers."""
     locks = [lock for lock in (folder / "crash" / "trials").glob("*/worker.lock") if is_held(lock)]
     words = [lock.read_text().split() for lock in locks]
     return [int(parts[1]) for parts in words if len(parts) > 1]
@@ -84,10 +84,10 @@ def kill(pid: int) -> None:
 
 
 def strike(process: "subprocess.Popen[str]", folder: Path, chance: random.Random) -> str | None:
-    """Kill the controller or a worker at a random moment; some of the workers while they write a checkpoint.
+    """Kill the controller or a worker at a random time, or a worker that is writing a checkpoint.
 
     Returns:
-        What was killed, or None where the study ended before.
+        The kind of target, or None if the study ended first.
     """
     target = chance.choice(["controller", "worker", "checkpoint"])
     until = time.monotonic() + chance.uniform(0.0, 1.5)
@@ -107,12 +107,12 @@ def strike(process: "subprocess.Popen[str]", folder: Path, chance: random.Random
 
 
 def writer(checkpoint: Path) -> int:
-    """Process id of the worker whose checkpoint it is."""
+    """Read the process id of the worker that writes a checkpoint."""
     return int((checkpoint.parent.parent / "worker.lock").read_text().split()[1])
 
 
 def survive(folder: Path, strikes: int, chance: random.Random, setting: Sequence[str] = SETTING) -> list[str]:
-    """Run the study to its end under at most so many kills; returns what was killed."""
+    """Run the study to its end with at most `strikes` kills, and return their targets."""
     done: list[str] = []
     while True:
         process = cli.start(*setting, folder=folder)
@@ -130,21 +130,21 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("undisturbed")
     code, output = cli.run(*SETTING, folder=folder)
     assert code == 0, output
-    assert decisions(folder)["confirmations"], "what is not reached cannot be killed"
+    assert decisions(folder)["confirmations"], "the study must reach its confirmation"
     return folder
 
 
 @pytest.mark.parametrize(
     ("strikes", "seed"), [pytest.param(5, 1, marks=pytest.mark.gate), pytest.param(20, 2, marks=pytest.mark.slow)]
 )
-def test_killed_at_random_moments_it_decides_the_same_on_the_same_trials(
+def test_a_study_killed_at_random_times_has_the_same_decisions_and_trials(
     undisturbed: Path, tmp_path: Path, strikes: int, seed: int
 ) -> None:
     chance, killed = random.Random(seed), list[str]()
-    while len(killed) < strikes:  # a study that ends before it was killed often enough is followed by another
+    while len(killed) < strikes:  # start another study if one ends too early
         folder = tmp_path / str(len(killed))
         now = survive(folder, strikes - len(killed), chance)
-        assert now, "a study that nothing was killed in proves nothing"
+        assert now, "each study must be killed at least once"
         killed += now
         assert decisions(folder) == decisions(undisturbed), killed
         compare(curves(folder), curves(undisturbed))
@@ -155,13 +155,13 @@ def compare(found: dict[str, list[tuple[int, float]]], expected: dict[str, list[
     assert set(found) == set(expected), "the same trials"
     for key, curve in found.items():
         steps = [step for step, _ in curve]
-        assert steps == sorted(set(steps)), "no check is doubled"
+        assert steps == sorted(set(steps)), "no check is repeated"
         both = min(len(curve), len(expected[key]))
-        assert curve[:both] == expected[key][:both], "no check is lost, or other than it was"
+        assert curve[:both] == expected[key][:both], "no check differs"
 
 
 @pytest.mark.slow
-def test_killed_while_failed_trials_are_retried_it_decides_the_same(tmp_path: Path) -> None:
+def test_a_study_killed_during_retries_has_the_same_decisions_and_trials(tmp_path: Path) -> None:
     code, output = cli.run(*FAULTY, folder=tmp_path / "undisturbed")
     assert code == 0, output
     assert "retrying it as trial" in output

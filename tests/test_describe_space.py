@@ -1,4 +1,4 @@
-"""`job=describe_space` as its user meets it."""
+"""`job=describe_space` on the command line."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ SPACE = {"name": "mine", "model": {"_target_": "nasproxy.models.small_cnn.build"
 
 
 def described(*overrides: str, folder: Path, space: object = None) -> tuple[int, str]:
-    """Describe a space of the configuration, or a given one; no study may be begun by it."""
+    """Describe a space of the configuration or a given one, and check that no study is created."""
     flags: tuple[str, ...] = ()
     if space is not None:
         path = folder / "conf" / "search_space" / "mine.yaml"
@@ -20,7 +20,7 @@ def described(*overrides: str, folder: Path, space: object = None) -> tuple[int,
         path.write_text(yaml.safe_dump(space, sort_keys=False))
         flags = (f"--config-dir={folder / 'conf'}", "search_space=mine")
     code, output = cli.run(*flags, *overrides, JOB, folder=folder / "studies")
-    assert not (folder / "studies").exists(), "no study was begun"
+    assert not (folder / "studies").exists(), "no study is created"
     assert "Traceback" not in output
     return code, output
 
@@ -39,7 +39,7 @@ def test_a_description_counts_the_space_and_builds_some_of_its_models(tmp_path: 
     assert "sizes are for the images and classes of nasproxy.data.digits.load" in output
 
 
-def test_a_trainer_with_data_of_its_own_leaves_the_sizes_unknown(tmp_path: Path) -> None:
+def test_sizes_are_unknown_if_the_trainer_loads_its_own_data(tmp_path: Path) -> None:
     code, output = described("experiment=debug", folder=tmp_path)
     assert code == 0, output
     rows = [line.split("\t") for line in output.splitlines() if "\t" in line]
@@ -48,13 +48,13 @@ def test_a_trainer_with_data_of_its_own_leaves_the_sizes_unknown(tmp_path: Path)
     assert "advice: with more than 10 values of a choice, each is sampled too rarely: quality (50), twin (40)" in output
 
 
-def test_a_space_that_is_not_built_has_no_sizes_to_miss(tmp_path: Path) -> None:
+def test_a_space_without_models_gives_no_error_about_sizes(tmp_path: Path) -> None:
     code, output = described("search_space=synthetic", folder=tmp_path)
     assert code == 0, output
     assert "could not be built" not in output
 
 
-def test_a_space_with_every_feature_passes_through_the_configuration(tmp_path: Path) -> None:
+def test_a_space_with_every_feature_can_be_configured(tmp_path: Path) -> None:
     baseline = {"activation": "silu", "stem": {"kernel": 3}, "inputs": [1, 4], "order": [3, 2, 3]}
     blocks = {0: {"op": "conv"}, 1: {"op": "conv", "expand": 6}}
     space = {**SPACE, "baseline": {**baseline, "blocks": blocks}}
@@ -65,7 +65,7 @@ def test_a_space_with_every_feature_passes_through_the_configuration(tmp_path: P
 
 
 @pytest.mark.gate
-def test_models_that_cannot_be_built_are_named_with_the_reason(tmp_path: Path) -> None:
+def test_models_that_cannot_be_built_are_reported(tmp_path: Path) -> None:
     code, output = described("data.loader.train_size=200", "job.samples=1", folder=tmp_path, space=SPACE)
     assert code == 0, output
     assert "a model could not be built: " in output
@@ -81,9 +81,7 @@ def test_models_that_cannot_be_built_are_named_with_the_reason(tmp_path: Path) -
         ([], {**SPACE, "baseline": {"activation": "gelu"}}, "choice 'activation' of 'mine' must be one of"),
     ],
 )
-def test_what_cannot_be_described_is_refused_in_one_line(
-    tmp_path: Path, overrides: list[str], space: object, message: str
-) -> None:
+def test_invalid_descriptions_are_refused(tmp_path: Path, overrides: list[str], space: object, message: str) -> None:
     code, output = described("experiment=debug", *overrides, folder=tmp_path, space=space)
     assert code == 2, output
     assert message in output

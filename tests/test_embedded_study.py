@@ -1,4 +1,4 @@
-"""The embedded study keeps what the README says of it."""
+"""The embedded study has the properties that the README states."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ def embedded(tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
 
 
 @pytest.mark.gate
-def test_it_picks_a_proxy_task_that_is_cheaper_with_all_costs_counted(embedded: StudyFolder) -> None:
+def test_the_chosen_proxy_task_costs_less_than_half_in_wall_time(embedded: StudyFolder) -> None:
     tasks = read_tasks(embedded.proxy_tasks)
     assert len(tasks) >= 6
     best = find_best_task(tasks, read_rules(embedded.proxy_tasks).judged_by, time_tolerance=0.05)
@@ -38,7 +38,7 @@ def test_it_picks_a_proxy_task_that_is_cheaper_with_all_costs_counted(embedded: 
 
 
 @pytest.mark.gate
-def test_its_ranks_are_neither_noise_nor_carried_by_crippled_networks(embedded: StudyFolder) -> None:
+def test_the_noise_ceiling_is_high_and_the_better_half_spreads_beyond_noise(embedded: StudyFolder) -> None:
     selected = read_record(embedded.selection / "state.json", SelectionState)
     measured = read_record(embedded.variance / "state.json", VarianceState)
     assert selected is not None
@@ -55,7 +55,7 @@ def test_its_ranks_are_neither_noise_nor_carried_by_crippled_networks(embedded: 
 
 
 @pytest.mark.gate
-def test_it_trains_nothing_twice_and_leaves_nothing_running(embedded: StudyFolder) -> None:
+def test_no_step_is_trained_twice_and_no_trial_is_left_running(embedded: StudyFolder) -> None:
     store = FolderTrialStore(embedded.trials)
     for key in store.keys():
         record = store.read(key)
@@ -65,7 +65,7 @@ def test_it_trains_nothing_twice_and_leaves_nothing_running(embedded: StudyFolde
 
 
 def outcome(folder: Path, trainer: str, *overrides: str) -> dict[str, object]:
-    """What a study decides with a trainer, where seconds decide nothing."""
+    """Return the decisions of a study with a trainer, under settings that ignore measured seconds."""
     timeless = ("proxy_search.early_stop_if_not_best=false", "job=search_proxy_task", "study=one")
     code, output = cli.run(*timeless, f"trainer={trainer}", *overrides, folder=folder, seconds=900)
     assert code == 0, output
@@ -90,7 +90,7 @@ def judged(task: TaskState) -> tuple[object, ...]:
         pytest.param((), id="whole", marks=[pytest.mark.slow, pytest.mark.timeout(1800)]),
     ],
 )
-def test_lightning_and_the_plain_loop_decide_the_same(tmp_path: Path, overrides: tuple[str, ...]) -> None:
+def test_lightning_and_the_plain_loop_give_the_same_decisions(tmp_path: Path, overrides: tuple[str, ...]) -> None:
     lightning = outcome(tmp_path / "lightning", "image_classifier", *overrides)
     plain = outcome(tmp_path / "plain", "plain_pytorch", *overrides)
     assert lightning == plain

@@ -16,7 +16,7 @@ NOT_READ = ("LICENSE", "tests/golden/", "tests/test_english.py")
 
 
 def list_texts() -> list[Path]:
-    """List the tracked text files, links left out: their targets are listed too."""
+    """List the tracked text files, without links, whose targets are listed too."""
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     paths = [ROOT / name for name in listed.split("\0") if name and not name.startswith(NOT_READ)]
     return [path for path in paths if path.is_file() and not path.is_symlink() and b"\0" not in path.read_bytes()]

@@ -1,4 +1,4 @@
-"""Programs as trainers, the whole way: the examples of `docs/examples` as their user runs them."""
+"""Programs as trainers: complete studies with the examples of `docs/examples`."""
 
 import re
 from pathlib import Path
@@ -42,7 +42,7 @@ def test_an_example_designs_a_proxy_task(tmp_path: Path, name: str) -> None:
     assert all(record.checks[-1].train_seconds > 0 for record in records if record.checks)
 
 
-def test_the_documented_trainer_composes_and_is_rehearsed(tmp_path: Path) -> None:
+def test_the_documented_trainer_composes_and_is_checked_before_training(tmp_path: Path) -> None:
     text = (cli.ROOT / "docs" / "your_own_trainer.md").read_text()
     (block,) = re.findall(r"```yaml\n# conf/trainer/my_program.yaml\n(.*?)```", text, flags=re.DOTALL)
     path = tmp_path / "conf" / "trainer" / "my_program.yaml"

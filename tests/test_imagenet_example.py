@@ -1,4 +1,4 @@
-"""The documents' whole example: its numbers, and its debug form from end to end."""
+"""The ImageNet example of the docs: its numbers, and a complete study in debug size."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ DEBUG = ("experiment=imagenet_mnasnet_debug",)
 TRAIN_IMAGES = 1_281_167
 
 
-def test_its_numbers_are_the_documents() -> None:
+def test_the_numbers_of_the_example_match_the_docs() -> None:
     example = cli.conf("experiment/imagenet_mnasnet")
     training, trainer = example["training"], example["trainer"]
     assert round(trainer["warmup_fraction"] * training["total_steps"]) == 6256
@@ -30,7 +30,7 @@ def test_its_numbers_are_the_documents() -> None:
         assert abs(size_subset(searched, fraction) - fraction * searched) <= 0.5
 
 
-def test_it_asks_for_imagenet_before_anything_starts(tmp_path: Path) -> None:
+def test_a_missing_image_folder_is_reported_before_anything_starts(tmp_path: Path) -> None:
     code, output = cli.run("experiment=imagenet_mnasnet", folder=tmp_path)
     assert code == 2
     assert "data.loader.root must be given: add data.loader.root=VALUE" in output
@@ -38,7 +38,7 @@ def test_it_asks_for_imagenet_before_anything_starts(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_its_debug_form_runs_all_stages_on_two_devices_a_training(tmp_path: Path) -> None:
+def test_the_debug_version_runs_all_stages_on_two_devices_per_training(tmp_path: Path) -> None:
     cache = f"data.loader.cache_dir={tmp_path / 'images'}"
     code, output = cli.run(*DEBUG, cache, folder=tmp_path, seconds=600)
     assert code == 0, output

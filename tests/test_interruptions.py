@@ -1,4 +1,4 @@
-"""Ctrl-C at any moment: a line, exit status 130, and nothing left behind."""
+"""Ctrl-C at any time: a one-line message, exit status 130, and no remaining process."""
 
 import os
 import signal
@@ -17,11 +17,11 @@ from helpers import cli
 INTERRUPTED = "nasproxy: interrupted; the same command goes on from here"
 DEBUG = ("experiment=debug", "references.initial=8", "references.max=0", "cost.estimate_first=false")
 IMPORT = "import time:"
-"""How a line begins that Python writes after an import, with `-X importtime`."""
+"""Start of the line that Python writes after each import, with `-X importtime`."""
 
 
 class Program:
-    """The program in a process group of its own, as a shell starts it; its lines are read as they come."""
+    """The program in its own process group, as started by a shell, with its output read line by line."""
 
     def __init__(self, *overrides: str, options: Sequence[str] = (), ignores: bool = False) -> None:
         before = signal.signal(signal.SIGINT, signal.SIG_IGN if ignores else signal.default_int_handler)
@@ -48,13 +48,13 @@ class Program:
             time.sleep(0.001)
 
     def interrupt(self) -> None:
-        """Press Ctrl-C: the whole group gets it."""
+        """Interrupt the whole process group, as Ctrl-C does."""
         os.killpg(self.process.pid, signal.SIGINT)
 
     def finish(self, seconds: float = 60.0) -> list[str]:
-        """Wait until all its processes have ended; returns what it wrote, without the imports."""
+        """Wait until all its processes have ended, and return its output without lines of imports."""
         self._reader.join(seconds)
-        assert not self._reader.is_alive(), "a process of it holds its output"
+        assert not self._reader.is_alive(), "a process still holds the output open"
         self.process.wait(seconds)
         return [line for line in self.lines if IMPORT not in line]
 
@@ -82,20 +82,20 @@ def program(*overrides: str, options: Sequence[str] = (), ignores: bool = False)
         "nasproxy.cli.hydra_app",
         "scipy",
         "nasproxy.jobs.job",
-        "antlr4.LL1Analyzer",  # while it composes
+        "antlr4.LL1Analyzer",  # imported during composition
     ],
 )
-def test_an_interrupt_after_any_import_ends_the_program_in_a_line(tmp_path: Path, module: str) -> None:
+def test_an_interrupt_after_any_import_ends_the_program_with_one_line(tmp_path: Path, module: str) -> None:
     with program(*DEBUG, f"studies_dir={tmp_path}", options=["-X", "importtime"]) as started:
         started.wait_for(f" {module}")
         started.interrupt()
         assert started.finish() == [INTERRUPTED]
     assert started.process.returncode == 130
-    assert not list(tmp_path.iterdir()), "no study was begun"
+    assert not list(tmp_path.iterdir()), "no study is created"
 
 
 @pytest.mark.parametrize("seconds", [0.05, 0.2, 0.5, 1.0, 2.0, 3.0])
-def test_an_interrupt_in_the_first_seconds_ends_the_program_in_a_line(tmp_path: Path, seconds: float) -> None:
+def test_an_interrupt_in_the_first_seconds_ends_the_program_with_one_line(tmp_path: Path, seconds: float) -> None:
     with program(*DEBUG, f"studies_dir={tmp_path}", options=["-X", "importtime"]) as started:
         started.wait_for(" nasproxy.cli")
         time.sleep(seconds)
@@ -109,15 +109,15 @@ def test_an_interrupt_in_the_first_seconds_ends_the_program_in_a_line(tmp_path: 
 
 def test_an_interrupt_while_the_worker_server_starts_ends_the_server_too(tmp_path: Path) -> None:
     with program(*DEBUG, f"studies_dir={tmp_path}") as started:
-        started.wait_for("0:00 elapsed")  # the warming up
+        started.wait_for("0:00 elapsed")  # the warm-up
         time.sleep(0.3)
         started.interrupt()
-        *progress, last = started.finish(seconds=2.0)  # the server would import for longer, and hold the output
+        *progress, last = started.finish(seconds=2.0)  # a live server would hold the output open for longer
     assert (started.process.returncode, last) == (130, INTERRUPTED)
     assert [line.partition(":")[0] for line in progress] == ["warming up"]
 
 
-def test_an_interrupt_while_a_module_of_the_study_is_imported_is_no_mistake_of_the_module(tmp_path: Path) -> None:
+def test_an_interrupt_during_an_import_is_not_reported_as_an_error_of_the_module(tmp_path: Path) -> None:
     criterion = "criterion={_target_:helpers.module_that_takes_long.Criterion}"
     with program(*DEBUG, criterion, f"studies_dir={tmp_path}") as started:
         started.wait_for("takes long")
@@ -126,7 +126,7 @@ def test_an_interrupt_while_a_module_of_the_study_is_imported_is_no_mistake_of_t
     assert started.process.returncode == 130
 
 
-def test_a_program_whose_starter_ignores_interrupts_is_not_interrupted(tmp_path: Path) -> None:
+def test_interrupts_are_ignored_if_the_parent_process_ignores_them(tmp_path: Path) -> None:
     with program("--version", options=["-X", "importtime"], ignores=True) as started:
         started.wait_for(" nasproxy.cli")
         started.interrupt()

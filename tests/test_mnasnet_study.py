@@ -1,4 +1,4 @@
-"""MnasNet's search space at 32 pixels through all stages, with everything that training can do switched on."""
+"""Studies of the MnasNet search space at 32 pixels, with all features of training."""
 
 import json
 import re
@@ -65,7 +65,7 @@ SMALL = (
 
 
 def check_everything(folder: StudyFolder) -> None:
-    """All stages left what they should, and every proxy task trained as it says."""
+    """Check the results of all stages, and that every proxy task trained with its settings."""
     variance = read_record(folder.variance / "state.json", VarianceState)
     selection = read_record(folder.selection / "state.json", SelectionState)
     assert variance is not None
@@ -87,7 +87,7 @@ def check_everything(folder: StudyFolder) -> None:
     assert (compound.width, compound.depth, compound.image_size) == (0.8264, 0.6944, 0.7561)
     assert compound.augmentation == compound.regularisation < 1
     hot = [store.read(key) for key in tasks["too_hot"].keys]
-    assert {by.cause for record in hot for by in record.retries} == {Cause.NAN}, "each began anew, clipped"
+    assert {by.cause for record in hot for by in record.retries} == {Cause.NAN}, "each was retried, with clipping"
     others = {key for name, task in tasks.items() if name != "too_hot" for key in task.keys}
     assert all(store.read(key).status.state in (State.DONE, State.PAUSED) for key in others)
     page = (folder.report / "index.html").read_text()
@@ -95,14 +95,14 @@ def check_everything(folder: StudyFolder) -> None:
 
 
 @pytest.mark.slow
-def test_a_small_study_of_mnasnet_goes_through_all_stages_with_everything_on(tmp_path: Path) -> None:
+def test_a_small_study_of_mnasnet_completes_all_stages_with_all_features(tmp_path: Path) -> None:
     code, output = cli.run(*EVERYTHING, *SMALL, folder=tmp_path, seconds=900)
     assert code == 0, output
     check_everything(StudyFolder(tmp_path / "everything"))
 
 
 @pytest.mark.slow
-def test_a_study_of_mnasnet_goes_through_all_stages_with_everything_on(tmp_path: Path) -> None:
+def test_a_study_of_mnasnet_completes_all_stages_with_all_features(tmp_path: Path) -> None:
     steps = ("training.total_steps=40", "training.check_every_steps=10")
     code, output = cli.run(*EVERYTHING, *steps, folder=tmp_path, seconds=1500)
     assert code == 0, output
@@ -118,5 +118,5 @@ def test_schedules_of_mnasnet_are_compared(tmp_path: Path) -> None:
     steps = ("training.total_steps=40", "training.check_every_steps=10", "compare_schedules.smoothing=[none,ema,swa]")
     code, output = cli.run("experiment=mnasnet", "job=compare_schedules", *steps, folder=tmp_path, seconds=1500)
     assert code == 0, output
-    assert output.count("(0.") == 9, "a last score for each of three schedules with three smoothings"
+    assert output.count("(0.") == 9, "a final score for each of three schedules with three smoothings"
     assert (tmp_path / "mnasnet" / "report" / "schedules.png").exists()

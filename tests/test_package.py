@@ -1,4 +1,4 @@
-"""The wheel as a stranger installs it: nothing of the clone is at hand, only the packages that it depends on."""
+"""The installed wheel, without access to the clone."""
 
 import os
 import subprocess
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.gate
 
 
 def execute(command: Sequence[str | Path], cwd: Path, *, expected: int = 0) -> str:
-    """Run a command without this checkout on its path; returns what it printed."""
+    """Run a command without this checkout on its path, and return its output."""
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     ended = subprocess.run(
         [str(word) for word in command],
@@ -39,7 +39,7 @@ def content(wheel: Path) -> set[str]:
 
 @pytest.fixture(scope="module")
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """The wheel built directly, and by way of the sdist."""
+    """Build the wheel directly and from the sdist."""
     direct, by_sdist = tmp_path_factory.mktemp("direct"), tmp_path_factory.mktemp("by_sdist")
     build = [sys.executable, "-m", "build", "--no-isolation", "--outdir"]
     execute([*build, direct, "--wheel", ROOT], cwd=direct)
@@ -50,18 +50,18 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.fixture(scope="module")
 def command(wheels: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The installed command, in an environment that borrows this one's packages, but not this checkout."""
+    """Install the wheel in an environment that uses this one's packages, but not this checkout."""
     folder = tmp_path_factory.mktemp("environment")
     execute([sys.executable, "-m", "venv", "--without-pip", folder], cwd=folder)
     (site,) = (folder / "lib").glob("python*/site-packages")
     installer = [sys.executable, "-m", "pip", f"--python={folder / 'bin' / 'python'}"]
     execute([*installer, "install", "--quiet", "--no-deps", "--no-index", wheels[0]], cwd=folder)
-    # A path in a .pth file is no site folder: the editable install, itself a .pth file, is not followed from there.
+    # .pth files in a folder that a .pth file adds are not read, so the editable install has no effect.
     (site / "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
     return folder / "bin" / "nasproxy"
 
 
-def test_both_ways_to_build_give_one_package_with_conf_and_trainers_inside(wheels: tuple[Path, Path]) -> None:
+def test_both_wheels_have_equal_files_including_conf_and_trainers(wheels: tuple[Path, Path]) -> None:
     direct, by_sdist = map(content, wheels)
     assert direct == by_sdist
     assert {name.split("/")[0] for name in direct if ".dist-info/" not in name} == {"nasproxy"}
@@ -69,7 +69,7 @@ def test_both_ways_to_build_give_one_package_with_conf_and_trainers_inside(wheel
     assert not {name for name in direct if name.endswith(".pth")}
 
 
-def test_installing_it_adds_the_package_alone_to_site_packages(command: Path) -> None:
+def test_the_wheel_adds_only_the_package_to_site_packages(command: Path) -> None:
     (site,) = (command.parent.parent / "lib").glob("python*/site-packages")
     names = {path.name for path in site.iterdir() if not path.name.endswith(".dist-info")}
     assert names == {"nasproxy", "borrowed.pth"}
@@ -78,7 +78,7 @@ def test_installing_it_adds_the_package_alone_to_site_packages(command: Path) ->
     )
 
 
-def test_it_runs_from_an_empty_folder(command: Path, tmp_path: Path) -> None:
+def test_the_command_runs_from_an_empty_folder(command: Path, tmp_path: Path) -> None:
     output = execute([command, "experiment=debug", "references.max=0", "references.initial=8"], tmp_path)
     assert "report: " in output
     assert (tmp_path / "studies" / "debug" / "report" / "index.html").exists()
@@ -88,12 +88,12 @@ def test_it_runs_from_an_empty_folder(command: Path, tmp_path: Path) -> None:
     assert execute([command.with_name("python"), "-c", program], tmp_path) == f"{trials} trials\n"
 
 
-def test_it_tells_its_version(command: Path, tmp_path: Path) -> None:
+def test_the_command_prints_its_version(command: Path, tmp_path: Path) -> None:
     assert execute([command, "--version"], tmp_path) == "nasproxy 0.1.0\n"
     assert execute([command.with_name("python"), "-m", "nasproxy", "--version"], tmp_path) == "nasproxy 0.1.0\n"
 
 
-def test_it_completes_names_in_a_shell(command: Path, tmp_path: Path) -> None:
+def test_the_command_completes_names_in_a_shell(command: Path, tmp_path: Path) -> None:
     assert "complete -o nospace" in execute([command, "-sc", "install=bash"], tmp_path)
     program = (
         f'eval "$({command} -sc install=bash)"; COMP_LINE="{command} experiment=deb"; COMP_POINT=${{#COMP_LINE}}; '
@@ -103,7 +103,7 @@ def test_it_completes_names_in_a_shell(command: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("sweep", [[], ["-m"]])
-def test_modules_in_the_working_directory_and_beside_a_config_folder_are_found_in_controller_and_workers(
+def test_controller_and_workers_find_modules_in_the_working_directory_and_next_to_a_config_folder(
     command: Path, tmp_path: Path, sweep: list[str]
 ) -> None:
     work, elsewhere = tmp_path / "work", tmp_path / "elsewhere"

@@ -1,4 +1,4 @@
-"""The README's worked examples, run as they stand there."""
+"""The README's worked examples, run unchanged."""
 
 import re
 import shlex
@@ -26,14 +26,14 @@ SHORT = (
 
 
 def section(title: str) -> str:
-    """The text between a heading and the next."""
+    """Return the text between a heading and the next."""
     found = re.search(rf"### {title}\n(.*?)\n##", README, flags=re.DOTALL)
     assert found, title
     return found.group(1)
 
 
 def blocks(text: str) -> dict[str, str]:
-    """Code blocks by the file that their first line names; the command has none."""
+    """Return code blocks by the file name in their first line; the block without one is the command."""
     found = re.findall(r"```\w*\n(.*?)```", text, flags=re.DOTALL)
     named = {}
     for block in found:

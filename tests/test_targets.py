@@ -49,11 +49,11 @@ def node(name: str, **arguments: object) -> dict[str, object]:
     return {"_target_": f"targets_under_test.{name}", **arguments}
 
 
-def test_a_node_is_built_with_what_the_configuration_does_not_say() -> None:
+def test_a_node_is_built_with_arguments_of_the_caller_and_defaults() -> None:
     assert build_target("thing", node("make", size=3, rate=1), given="x") == (3, 1, "a", "x", ())
 
 
-def test_a_list_may_become_another_sequence() -> None:
+def test_a_list_is_accepted_for_another_sequence_type() -> None:
     check_arguments("thing", node("make", size=3, names=["a", "b"]), given={})
 
 
@@ -64,7 +64,7 @@ def test_a_number_in_place_of_text_is_refused_with_how_to_quote_it(value: object
 
 
 @pytest.mark.parametrize("value", [5, 0.5, True, "text", [], [1]])
-def test_what_is_no_mapping_names_no_target(value: Any) -> None:
+def test_a_target_that_is_not_a_mapping_is_refused(value: Any) -> None:
     with pytest.raises(ConfigError, match="thing needs a _target_, the dotted path of a function or class, got"):
         load_target("thing", value)
 
@@ -87,30 +87,30 @@ def test_what_is_no_mapping_names_no_target(value: Any) -> None:
         ({"size": 1, "names": 2024_10_05}, "thing.names must be"),
     ],
 )
-def test_arguments_are_held_against_the_signature(arguments: dict[str, object], message: str) -> None:
+def test_arguments_are_checked_against_the_signature(arguments: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         check_arguments("thing", node("make", **arguments), given={"given": None})
 
 
 @pytest.mark.parametrize("target", [None, "nothing", "os.nothing", "math.pi", "no.such.module"])
-def test_a_target_that_is_none_is_refused(target: str | None) -> None:
+def test_a_missing_or_invalid_target_is_refused(target: str | None) -> None:
     with pytest.raises(ConfigError, match=r"thing(\._target_ must name| needs a _target_)"):
         load_target("thing", {"_target_": target})
 
 
-def test_an_error_of_ours_comes_through_as_it_is() -> None:
+def test_an_error_of_nasproxy_is_raised_unchanged() -> None:
     with pytest.raises(DataError, match="data needs images, got none"):
         build_target("thing", node("refuse"))
 
 
-def test_an_error_of_theirs_names_the_node() -> None:
+def test_an_error_of_user_code_names_its_target() -> None:
     with pytest.raises(
         ConfigError, match=r"from targets_under_test\.fail: RuntimeError: boom \(.*test_targets\.py, line \d+\)"
     ):
         build_target("thing", node("fail"))
 
 
-def test_the_line_that_led_to_an_error_is_the_users_own() -> None:
+def test_an_error_names_the_line_in_user_code() -> None:
     with pytest.raises(ConfigError, match=r"FileNotFoundError: .*nowhere.* \(.*test_targets\.py, line \d+\)$"):
         build_target("thing", node("read"))
 
@@ -121,7 +121,7 @@ def test_a_target_cannot_end_the_program(error: BaseException) -> None:
         build_target("thing", node("end"), error=error)
 
 
-def test_a_target_does_not_take_ctrl_c_away_from_the_program() -> None:
+def test_a_target_can_be_interrupted() -> None:
     with pytest.raises(KeyboardInterrupt, match="now"):
         build_target("thing", node("end"), error=KeyboardInterrupt("now"))
 

@@ -24,14 +24,14 @@ DEBUG = ["experiment=debug", "proxy=width50", "references.initial=8", "reference
 
 @pytest.fixture(autouse=True)
 def own_search_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Let each test have a working directory, and keep the folders that a run adds to `sys.path` to itself."""
+    """Give each test its own working directory, and undo changes of a run to `sys.path`."""
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture(scope="module")
 def replay(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Overrides of a study that is replayed within a second."""
+    """Return overrides of a study that is replayed within a second."""
     path = tmp_path_factory.mktemp("replay") / "curves.csv"
     rows = curves.generate_rows(architectures=60, checks=12, proxies={"fast": "steady"}, costs={"fast": 0.2})
     curves.write_table(path, rows)
@@ -45,12 +45,12 @@ def test_a_job_returns_the_study_with_its_verdict_and_report(replay: list[str], 
     assert result.verdict.headline.startswith("Accepted: fast")
     assert result.report == tmp_path / "studies" / "one" / "report" / "index.html"
     assert result.report.exists()
-    assert result.overrides == [], "a proxy of a table is none that a search could be given"
+    assert result.overrides == [], "a search cannot use a proxy of a table"
     assert set(result.study.trials.stage) == {"selection", "proxy search"}
     assert len(result.study.checks) == result.study.trials.step.sum()
 
 
-def test_the_folder_of_a_replayed_study_has_decisions_and_a_warning_that_says_where_its_trials_are(
+def test_a_replayed_study_loads_its_decisions_and_warns_how_to_get_its_trials(
     replay: list[str],
 ) -> None:
     whole = nasproxy.run(replay).study
@@ -66,7 +66,7 @@ def test_the_folder_of_a_replayed_study_has_decisions_and_a_warning_that_says_wh
     assert advised.trials.equals(whole.trials)
 
 
-def test_jobs_that_only_look_return_the_study_too(full_study: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_jobs_that_only_read_return_the_study_too(full_study: Any, capsys: pytest.CaptureFixture[str]) -> None:
     folder = full_study.folder.path
     where = [f"studies_dir={folder.parent}", f"study={folder.name}"]
     result = nasproxy.run(["job=list_trials", *where])
@@ -77,21 +77,21 @@ def test_jobs_that_only_look_return_the_study_too(full_study: Any, capsys: pytes
     assert nasproxy.run(["job=report", *where]).report == folder / "report" / "index.html"
 
 
-def test_the_overrides_of_a_verdict_compose_as_they_are_returned(full_study: Any) -> None:
+def test_the_returned_overrides_of_a_verdict_compose_unchanged(full_study: Any) -> None:
     folder = full_study.folder.path
     found = nasproxy.run(["job=list_trials", f"studies_dir={folder.parent}", f"study={folder.name}"])
     assert found.overrides[0] == "proxy=full"
     nasproxy.run([*found.overrides, "experiment=debug", "job=describe_space"])
 
 
-def test_a_description_of_the_space_begins_no_study(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_description_of_the_space_creates_no_study(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     result = nasproxy.run(["experiment=debug", "job=describe_space"])
     assert (result.study, result.verdict, result.overrides) == (None, None, [])
     assert "different architectures" in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_thread_may_run_a_job(replay: list[str]) -> None:
+def test_a_job_can_run_in_a_thread(replay: list[str]) -> None:
     results: list[nasproxy.Result] = []
     thread = threading.Thread(target=lambda: results.append(nasproxy.run(replay)))
     thread.start()
@@ -115,7 +115,7 @@ def test_a_thread_may_run_a_job(replay: list[str]) -> None:
         ([50], r"overrides must be a list of strings, got \[50\]"),
     ],
 )
-def test_a_mistake_is_an_error_of_one_line(overrides: list[str], message: str) -> None:
+def test_an_invalid_override_raises_a_one_line_error(overrides: list[str], message: str) -> None:
     with pytest.raises(nasproxy.NasproxyError, match=message) as raised:
         nasproxy.run(overrides if overrides[0] != "backend.slots=0" else [*DEBUG, *overrides])
     assert "\n" not in str(raised.value)
@@ -135,7 +135,7 @@ def start_script(text: str) -> "subprocess.Popen[str]":
 
 
 @pytest.mark.gate
-def test_a_script_needs_no_guard_and_its_workers_find_its_modules(tmp_path: Path) -> None:
+def test_a_script_needs_no_main_guard_and_its_workers_find_its_modules(tmp_path: Path) -> None:
     (tmp_path / "mine" / "conf" / "trainer").mkdir(parents=True)
     (tmp_path / "mine" / "my_trainer.py").write_text("from nasproxy.testing.synthetic import train\n")
     configured = "_target_: my_trainer.train\nversion: 1\nnoise: 0.01\n"
@@ -150,7 +150,7 @@ def test_a_script_needs_no_guard_and_its_workers_find_its_modules(tmp_path: Path
     )
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output
-    assert (tmp_path / "runs.txt").read_text() == "a run\n", "no worker ran the script again"
+    assert (tmp_path / "runs.txt").read_text() == "a run\n", "no worker runs the script again"
     assert "'proxy=full', 'proxy.width=0.5', 'training.total_steps=" in output
     assert list(tmp_path.glob("studies/debug/trials/*/metrics.jsonl"))
 
@@ -181,7 +181,7 @@ def test_an_interrupt_stops_the_trials_and_reaches_the_script(tmp_path: Path) ->
 
 
 @pytest.mark.gate
-def test_the_guide_runs_in_a_notebook_as_it_stands(tmp_path: Path) -> None:
+def test_the_guide_runs_unchanged_in_a_notebook(tmp_path: Path) -> None:
     blocks = re.findall(r"```python\n(.*?)```", GUIDE, flags=re.DOTALL)
     assert len(blocks) > 4
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(block) for block in blocks])

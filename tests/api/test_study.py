@@ -1,4 +1,4 @@
-"""Studies as frames, from those that have just begun to those that are done."""
+"""Studies as frames, from new to finished ones."""
 
 import os
 import shutil
@@ -22,7 +22,7 @@ def study(full_study: Any) -> Any:
     return nasproxy.load_study(full_study.folder.path)
 
 
-def test_trials_are_those_of_the_folder_failed_ones_too(study: Any, full_study: Any) -> None:
+def test_trials_are_those_of_the_folder_including_failed_ones(study: Any, full_study: Any) -> None:
     store, trials = FolderTrialStore(full_study.folder.trials), study.trials.set_index("key")
     assert sorted(trials.index) == store.keys()
     for key, row in trials.iterrows():
@@ -59,7 +59,7 @@ def test_training_time_counts_every_device_in_both_frames(new_study: Callable[..
     assert study.checks[study.checks.key == key].train_seconds.iloc[-1] == 2 * alone.checks[-1].train_seconds
 
 
-def test_proxy_tasks_have_their_setting_and_what_the_report_says_of_them(study: Any, page: Page) -> None:
+def test_proxy_tasks_have_their_setting_and_the_numbers_of_the_report(study: Any, page: Page) -> None:
     rows = {row["proxy_task"]: row for row in page.tables["proxy_tasks"]}
     tasks = study.proxy_tasks.set_index("proxy_task")
     assert list(tasks.index) == list(rows)
@@ -73,7 +73,7 @@ def test_proxy_tasks_have_their_setting_and_what_the_report_says_of_them(study: 
     assert study.verdict.text == page.verdict
 
 
-def test_decisions_are_the_looks_in_order_of_training_time_between_selection_and_confirmation(
+def test_decisions_list_looks_by_training_time_between_selection_and_confirmation(
     new_study: Callable[..., Any], tasks: Any
 ) -> None:
     author = new_study(30)
@@ -101,7 +101,7 @@ def test_decisions_are_the_looks_in_order_of_training_time_between_selection_and
     accepted = looks[looks.decision == "Met desired correlation"]
     assert (accepted.tau >= accepted.needed).all()
     dropped = decisions[decisions.decision == "Exceeded best training time"]
-    assert dropped.tau.isna().all(), "no look drops a task"
+    assert dropped.tau.isna().all(), "tasks are not dropped at a look"
     assert dropped.index.min() > accepted.index.min()
 
 
@@ -120,16 +120,14 @@ def test_a_contradicted_winner_was_accepted_by_its_last_look(new_study: Callable
     assert "contradicted" in decisions[decisions.stage == "confirmation"].decision.iloc[0]
 
 
-def test_looks_one_task_after_the_other_stay_in_that_order(vertex_study: Any) -> None:
+def test_looks_of_a_sequential_search_keep_the_order_of_tasks(vertex_study: Any) -> None:
     decisions = nasproxy.load_study(vertex_study.folder.path).decisions
     looks = decisions[decisions.stage == "proxy search"]
     tasks = read_tasks(vertex_study.folder.proxy_tasks)
     assert looks.proxy_task.drop_duplicates().tolist() == [name for name, task in tasks.items()]
 
 
-def test_a_study_that_has_just_begun_has_frames_without_rows_and_the_same_types(
-    new_study: Callable[..., Any], study: Any
-) -> None:
+def test_a_new_study_has_empty_frames_of_the_same_types(new_study: Callable[..., Any], study: Any) -> None:
     empty = nasproxy.load_study(new_study().folder.path)
     for name in ("trials", "checks", "proxy_tasks", "decisions"):
         frame, full = getattr(empty, name), getattr(study, name)
@@ -139,14 +137,14 @@ def test_a_study_that_has_just_begun_has_frames_without_rows_and_the_same_types(
     assert "0 trials, 0 proxy tasks. The study is not finished" in repr(empty)
 
 
-def test_a_study_in_the_middle_shows_what_is_there(new_study: Callable[..., Any]) -> None:
+def test_an_unfinished_study_has_the_results_so_far(new_study: Callable[..., Any]) -> None:
     author = new_study(12)
     author.measure_variance()
     study = nasproxy.load_study(author.folder.path)
     assert set(study.trials.stage) == {"variance"}
     assert study.decisions.decision.tolist() == ["within its limits"]
     author.select_randomly()
-    assert set(study.trials.stage) == {"variance"}, "what was read stays"
+    assert set(study.trials.stage) == {"variance"}, "a loaded study does not change"
     assert set(nasproxy.load_study(author.folder.path).trials.stage) == {"variance", "selection"}
 
 
@@ -160,13 +158,13 @@ def test_the_winner_is_judged_with_the_tolerance_of_its_study(full_study: Any, t
     assert study.verdict.is_accepted
 
 
-def test_paths_may_be_texts_and_relative(full_study: Any, monkeypatch: pytest.MonkeyPatch, study: Any) -> None:
+def test_paths_may_be_strings_and_relative(full_study: Any, monkeypatch: pytest.MonkeyPatch, study: Any) -> None:
     monkeypatch.chdir(full_study.folder.path.parent)
     assert nasproxy.load_study(full_study.folder.path.name).path == study.path
     assert nasproxy.load_study(os.fspath(full_study.folder.path)).trials.equals(study.trials)
 
 
-def test_what_is_no_study_is_refused_with_the_studies_that_are_there(full_study: Any, tmp_path: Path) -> None:
+def test_a_path_without_a_study_is_refused_with_the_existing_studies(full_study: Any, tmp_path: Path) -> None:
     root = full_study.folder.path.parent
     named = f"{root} holds the studies made-up: name one"
     with pytest.raises(nasproxy.NasproxyError, match=f"there is no such folder; {named}"):

@@ -47,7 +47,7 @@ def grid(table: CurveTable, draw: int = 0, slots: int | None = None) -> Grid:
 def test_the_order_of_the_grid_changes_neither_the_winner_nor_the_cost(table: CurveTable, slots: int | None) -> None:
     found = [grid(table, slots=slots).search(order, policy="race") for order in ORDERS[::5]]
     assert found[0].winner is not None
-    assert len(set(found)) == 1, "to the step, for no two tasks tie"
+    assert len(set(found)) == 1, "steps agree exactly, since no two tasks tie"
 
 
 @pytest.mark.parametrize("slots", [None, 1, 3])

@@ -103,5 +103,5 @@ def test_looks_are_geometric_and_distinct() -> None:
     assert select_geometric(list(range(1, 101)), 3) == [0, 9, 97]
     assert select_geometric([10, 20], 16) == [0, 1]
     assert select_geometric(list(range(1, 51)), 8) == [0, 1, 2, 4, 8, 15, 27, 48], (
-        "from the first check, where 1 % is before it"
+        "from the first check if it is after 1 %"
     )

@@ -1,4 +1,4 @@
-"""Which architectures each stage draws on."""
+"""The architectures of each stage, the base of a study, its checks and the slots of a trial."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +21,7 @@ def design(*overrides: str) -> StudyBuilder:
         return StudyBuilder(schema.read_config(compose("config", ["experiment=debug", *overrides])))
 
 
-def test_fresh_models_are_none_that_another_stage_may_draw_on() -> None:
+def test_fresh_models_are_disjoint_from_the_models_of_other_stages() -> None:
     for selection in ("random", "spread"):
         chosen = design("confirm.fresh_models=8", f"selection={selection}")
         drawn_on = {
@@ -32,7 +32,7 @@ def test_fresh_models_are_none_that_another_stage_may_draw_on() -> None:
         assert not drawn_on & set(fresh)
 
 
-def test_asking_for_more_of_them_keeps_the_first_and_changes_no_other_stage() -> None:
+def test_requesting_more_fresh_models_keeps_the_first_and_changes_no_other_stage() -> None:
     few, many = design("confirm.fresh_models=8"), design("confirm.fresh_models=16")
     assert many.fresh[: len(few.fresh)] == few.fresh
     assert (many.candidates, many.candidate_pool) == (few.candidates, few.candidate_pool)
@@ -40,7 +40,7 @@ def test_asking_for_more_of_them_keeps_the_first_and_changes_no_other_stage() ->
     assert design().base == many.base
 
 
-def test_a_study_rests_on_the_tree_of_choices_and_on_the_baseline_however_it_is_spelled() -> None:
+def test_the_base_of_a_study_holds_the_choices_and_the_canonical_baseline() -> None:
     config = design().config
     choices = {"op": ["conv", "mbconv"], "expand": {"oneof": [1, 3], "when": {"op": "mbconv"}}}
 
@@ -52,18 +52,18 @@ def test_a_study_rests_on_the_tree_of_choices_and_on_the_baseline_however_it_is_
     assert (base({"op": "conv"})["choices"], base({"op": "conv"})["baseline"]) == (choices, {"op": "conv"})
 
 
-def test_a_study_may_check_the_last_step_alone() -> None:
+def test_a_study_may_check_only_the_last_step() -> None:
     chosen = design("training.check_every_steps=null", "variance.on_failure=warn")
     chosen.check()
     assert chosen.preflight_specs[0].check_steps == (100,)
 
 
-def test_variance_of_trainings_that_are_checked_once_is_refused_before_they_are_trained() -> None:
+def test_variance_of_trainings_with_one_check_is_refused_before_training() -> None:
     with pytest.raises(ConfigError, match="variance needs 2 checks of a training to measure how smooth it is, got 1"):
         design("training.check_every_steps=null").check()
 
 
-def test_a_trial_takes_up_the_slots_that_its_backend_gives_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trial_occupies_the_slots_of_its_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")
     for share, slots in ((1, 2.0), (2, 1.0), (0.5, 4.0)):
         on_gpus = design("training.accelerator=cuda", f"backend.gpus_per_trial={share}")

@@ -1,4 +1,4 @@
-"""Composing in a program that may be a Hydra application itself."""
+"""Composition in a program that may itself be a Hydra application."""
 
 import sys
 from pathlib import Path
@@ -21,7 +21,7 @@ def write(path: Path, text: str) -> None:
     path.write_text(text)
 
 
-def test_overrides_compose_one_after_the_other_and_leave_hydra_as_it_was() -> None:
+def test_repeated_compositions_are_independent_and_do_not_change_hydra() -> None:
     assert compose_config(["proxy=data50", "seed=3"]).seed == 3
     assert compose_config(["proxy=data50"]).seed == 0
     with pytest.raises(ConfigError, match="the configuration has no sed: did you mean seed"):
@@ -46,6 +46,6 @@ def test_a_config_folder_adds_choices_and_its_parent_is_searched_for_modules(tmp
         compose_config(["proxy=mine"])
 
 
-def test_a_config_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
+def test_a_missing_config_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=f"config_dir must be a folder of configuration files, got {tmp_path}/conf"):
         compose_config(config_dir=tmp_path / "conf")

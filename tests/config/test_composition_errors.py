@@ -1,4 +1,4 @@
-"""What a user reads whose configuration cannot be composed: one sentence with the name or value that was meant."""
+"""Errors of configurations that cannot be composed: one sentence with a suggested name or value."""
 
 import os
 import re
@@ -17,7 +17,7 @@ CONF = Path(__file__).resolve().parents[2] / "conf"
 
 
 def composed(*overrides: str) -> DictConfig:
-    """Compose a configuration and read it, as the command does."""
+    """Compose and read a configuration, as the command does."""
     schema.register_schema()
     with Composition(), initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("config", [*overrides])
@@ -76,14 +76,14 @@ def composed(*overrides: str) -> DictConfig:
         (["job.stages=[]"], "job.stages must hold at least one stage"),
     ],
 )
-def test_a_mistake_is_told_in_a_sentence_with_what_was_meant(overrides: list[str], message: str) -> None:
+def test_an_invalid_override_gives_one_sentence_with_advice(overrides: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(message)) as caught:
         composed(*overrides)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 300
 
 
-def test_quoted_text_stays_as_it_was_typed() -> None:
+def test_quoted_text_is_not_converted() -> None:
     for text in ("2024_10_05", "1e3", "1.10", "nan", "true"):
         assert schema.read_config(composed(f'study="{text}"')).study == text
 
@@ -105,7 +105,7 @@ def test_quoted_text_stays_as_it_was_typed() -> None:
         ("study: yes", "study must be text, got the truth value True: quote it"),
     ],
 )
-def test_a_mistake_in_a_users_file_is_told_with_the_file(tmp_path: Path, content: str, message: str) -> None:
+def test_an_error_in_a_users_file_is_reported(tmp_path: Path, content: str, message: str) -> None:
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "mine.yaml").write_text(f"# @package _global_\n{content}\n")
     with pytest.raises(ConfigError, match=re.escape(message)):
@@ -116,7 +116,7 @@ OLD_VALUES = {"variance.gate": "warn", "failures.nan": "fail", "training.device"
 
 
 @pytest.mark.parametrize("old", [*(key for key in RENAMED_KEYS if key != "run"), "run.poll_seconds"])
-def test_a_renamed_key_is_refused_with_its_new_name_which_works(old: str) -> None:
+def test_a_renamed_key_is_refused_with_its_new_name_which_composes(old: str) -> None:
     new, value = find_new_key(old), OLD_VALUES.get(old, "1")
     with pytest.raises(ConfigError, match=re.escape(f"{old} is named {new} now: set {new} instead")):
         composed(f"{old}={value}")
@@ -126,26 +126,26 @@ def test_a_renamed_key_is_refused_with_its_new_name_which_works(old: str) -> Non
 
 
 @pytest.mark.parametrize("old", [choice for choice in RENAMED_CHOICES if not (CONF / f"{choice}.yaml").exists()])
-def test_a_renamed_choice_is_refused_with_what_to_take_which_works(old: str) -> None:
+def test_a_renamed_choice_is_refused_with_its_replacement_which_composes(old: str) -> None:
     with pytest.raises(ConfigError, match="any more: take") as caught:
         composed(old.replace("/", "="))
     composed(str(caught.value).rpartition("take ")[2])
 
 
-def test_a_product_of_proxy_files_is_refused_with_its_parts_which_work() -> None:
+def test_a_product_of_proxy_files_is_refused_with_its_parts_which_compose() -> None:
     with pytest.raises(ConfigError, match=re.escape("'proxy=[data50,width25,image75_crop]'")) as caught:
         composed("proxy=data50_width25_image75_crop")
     assert composed(str(caught.value).split("'")[-2]).proxy.width == 0.25
 
 
-def test_who_asks_for_hydras_own_error_gets_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hydras_own_error_is_raised_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(FULL_ERROR, "1")
     with pytest.raises(Exception, match=r"Could not override 'training\.totalsteps'"):
         composed("training.totalsteps=1")
     assert os.environ[FULL_ERROR] == "1"
 
 
-def test_an_error_of_a_job_is_no_error_of_composition() -> None:
+def test_an_error_of_a_job_is_not_reported_as_a_composition_error() -> None:
     with pytest.raises(ValueError, match="a bug"), Composition():
         raise ValueError("a bug")
     assert FULL_ERROR not in os.environ

@@ -1,4 +1,4 @@
-"""Replays from the command line, as docs/replay.md tells of them."""
+"""Replays from the command line, as described in docs/replay.md."""
 
 import json
 import re
@@ -27,18 +27,18 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def replay(table: Path, folder: Path, *overrides: str) -> tuple[int, str]:
     small = ("references.max=0", "criterion=first_crossing")
-    flags = [override for override in overrides if override.startswith("-")]  # Hydra wants them before all overrides
+    flags = [override for override in overrides if override.startswith("-")]  # Hydra requires them before all overrides
     others = [override for override in overrides if override not in flags]
     return cli.run(*flags, "backend=replay", f"backend.table={table}", *small, *others, folder=folder)
 
 
 def decided(folder: Path, name: str) -> dict[str, Any]:
-    """What was decided of each proxy task."""
+    """Read the state of each proxy task."""
     tasks = (folder / name / "proxy_search" / "tasks").glob("*.json")
     return {path.stem: json.loads(path.read_text()) for path in sorted(tasks)}
 
 
-def test_a_study_on_a_table_ends_with_a_report_and_resumes_to_the_same(table: Path, tmp_path: Path) -> None:
+def test_a_replayed_study_writes_a_report_and_decides_the_same_when_repeated(table: Path, tmp_path: Path) -> None:
     status, output = replay(table, tmp_path, "study=one")
     assert status == 0, output
     assert "Accepted: fast" in output
@@ -64,7 +64,7 @@ def test_the_proxies_of_a_table_are_swept(table: Path, tmp_path: Path) -> None:
     assert set(decided(tmp_path, "swept")) == {"fast", "never"}
 
 
-def test_another_table_is_refused_for_a_study_that_is_begun(table: Path, tmp_path: Path) -> None:
+def test_a_study_refuses_another_table(table: Path, tmp_path: Path) -> None:
     assert replay(table, tmp_path, "study=one")[0] == 0
     other = tmp_path / "curves.csv"
     other.write_text(table.read_text().replace("model000001", "another"))
@@ -82,7 +82,7 @@ def test_another_table_is_refused_for_a_study_that_is_begun(table: Path, tmp_pat
         ("training.check_at=[1,2]", "training.check_at cannot be set with backend=replay"),
     ],
 )
-def test_what_cannot_be_replayed_is_refused_in_one_line(
+def test_invalid_replays_are_refused_without_a_traceback(
     table: Path, tmp_path: Path, override: str, message: str
 ) -> None:
     status, output = replay(table, tmp_path, override)
@@ -91,7 +91,7 @@ def test_what_cannot_be_replayed_is_refused_in_one_line(
     assert "Traceback" not in output
 
 
-def test_the_script_of_the_docs_makes_a_table_of_logs(tmp_path: Path) -> None:
+def test_the_script_in_the_docs_converts_logs_to_a_table(tmp_path: Path) -> None:
     script = re.search(r"```python\n(.*?)```", (cli.ROOT / "docs" / "replay.md").read_text(), re.DOTALL)
     assert script is not None
     random = np.random.default_rng(0)

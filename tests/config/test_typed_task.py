@@ -15,7 +15,7 @@ CONF = Path(__file__).resolve().parents[2] / "conf"
 
 @pytest.fixture
 def own(tmp_path: Path) -> str:
-    """A folder of a user's own choices."""
+    """Write a folder with a user's own choices; return the override that adds it."""
     (tmp_path / "proxy" / "mine").mkdir(parents=True)
     (tmp_path / "experiment").mkdir()
     (tmp_path / "proxy" / "tiny.yaml").write_text("data_fraction: 0.25\nwidth: 0.5\n")

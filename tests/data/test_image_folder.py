@@ -54,7 +54,7 @@ def test_classes_are_sorted_by_name_and_files_within_them(root: Path) -> None:
 
 def test_no_file_is_opened_to_list_and_split_them(root: Path) -> None:
     for path in root.rglob("*.jpg"):
-        path.chmod(0)  # their content is no image either
+        path.chmod(0)  # the content of the files is not an image
     assert len(taken(image_folder.load(str(root))).train_paths) == 20
 
 

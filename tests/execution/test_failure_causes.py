@@ -83,7 +83,7 @@ def test_a_diverged_training_is_retried_by_the_policy(
     spec, runtime = make_spec(**ABSURD), make_runtime(tmp_path, trusted_modules=TRAINED, slots=1)
     record = run(runtime, spec, **policy)
     message = str(runtime.store.read_alone(spec.key).status.message)
-    assert re.search(r"finite.*, got (nan|inf)", message), "a check or the loss of a batch is the first to be seen"
+    assert re.search(r"finite.*, got (nan|inf)", message), "either a check or the loss of a batch is detected first"
     assert record.status.state is State.DONE
     assert [(retry.cause, retry.change) for retry in record.retries] == [(Cause.NAN, change)]
     assert [check.step for check in record.checks] == [2, 3]

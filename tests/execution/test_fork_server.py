@@ -1,4 +1,4 @@
-"""The warm server may be killed at any time: nobody but its own processes notices."""
+"""A kill of the warm server at any time changes no result of a trial or preflight."""
 
 import os
 import signal
@@ -28,14 +28,14 @@ def kill_server() -> None:
 
 
 def kill_new_servers(count: int) -> threading.Thread:
-    """Kill as many servers as start from now on, each as soon as it is there."""
+    """Kill the next `count` servers, each soon after its start."""
 
     def kill() -> None:
         killed: set[int | None] = {fork_server._server_pid(), None}
         while len(killed) < count + 2:
             pid = fork_server._server_pid()
             if pid not in killed:
-                time.sleep(0.2)  # it imports
+                time.sleep(0.2)  # kill it while it imports
                 killed.add(pid)
                 kill_server()
             time.sleep(0.001)
@@ -47,7 +47,7 @@ def kill_new_servers(count: int) -> threading.Thread:
 
 @pytest.fixture
 def dead_server() -> None:
-    """The server of other tests has been killed."""
+    """Kill the server that other tests have started."""
     ForkServer().preflight([])
     pid = fork_server._server_pid()
     assert pid is not None
@@ -60,11 +60,11 @@ def test_a_server_that_is_killed_while_it_imports_is_started_again() -> None:
     killer = kill_new_servers(1)
     ForkServer().preflight([])
     killer.join(10)
-    assert not killer.is_alive(), "one was killed"
+    assert not killer.is_alive(), "one server is killed"
 
 
 @pytest.mark.usefixtures("dead_server")
-def test_a_server_that_is_killed_again_and_again_is_given_up_in_a_sentence() -> None:
+def test_a_server_that_is_killed_three_times_raises_an_error_with_advice() -> None:
     killer = kill_new_servers(3)
     with pytest.raises(WorkerStartError, match="got one that ended three times while it did: free memory"):
         ForkServer().preflight([])
@@ -112,7 +112,7 @@ def test_a_trial_outlives_the_server_and_is_not_trained_twice(store: FolderTrial
     backend.submit(spec.key, store.create(spec))
     wait_until(lambda: store.read(spec.key).step > 0)
     kill_server()
-    assert backend.wait(5.0) == {spec.key}, "its end cannot be told from the server's"
+    assert backend.wait(5.0) == {spec.key}, "the end of a trial cannot be distinguished from that of the server"
     assert is_held(store.folder(spec.key).lock)
     backend.submit(spec.key, store.create(spec))
     wait_until(lambda: bool(backend.wait(0.1)))

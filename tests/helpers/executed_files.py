@@ -1,6 +1,6 @@
 """Print the files of nasproxy whose functions run before the first line of a trainer, in controller and worker.
 
-How many files a reader passes between composition and training says how direct the way is:
+Fewer files mean a shorter call path from composition to training:
 
     python tests/helpers/executed_files.py proxy=data50
 """

@@ -1,4 +1,4 @@
-"""A module that no process survives."""
+"""A module that ends the process that imports it."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""A module that is being imported for as long as a test needs it to be."""
+"""A module whose import takes longer than a test."""
 
 import time
 

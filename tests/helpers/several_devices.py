@@ -9,7 +9,7 @@ from nasproxy.data.dataset import ImageDataset
 
 
 def dataset() -> ImageDataset:
-    """Make a dataset of 3 classes whose size is no multiple of the batch size."""
+    """Make a dataset of 3 classes whose size is not a multiple of the batch size."""
     random = np.random.default_rng(0)
     labels = np.arange(171) % 3
     images = random.normal(size=(171, 1, 8, 8)).astype(np.float32)

@@ -80,12 +80,12 @@ def long_cycle(trial: TrialContext, *, seconds: float, sign: str) -> None:
 
 
 def no_dataset() -> tuple[int, int]:
-    """Return an object that is no dataset."""
+    """Return an object that is not a dataset."""
     return (1, 2)
 
 
 def broken() -> list[object]:
-    """Raise an error, as a loader with a mistake does."""
+    """Raise an error, as a faulty loader does."""
     raise RuntimeError("no luck")
 
 
@@ -103,19 +103,19 @@ class LessOfMore:
 
 
 def leave(**_: object) -> None:
-    """Ends the program, whatever it is called as."""
+    """End the program; for use as any target."""
     sys.exit(0)
 
 
 def hurried(trial: TrialContext, **arguments: float | None) -> None:
-    """A trainer whose check ends the program."""
+    """Train nothing; `check` ends the program."""
 
 
 hurried.check = leave  # type: ignore[attr-defined]
 
 
 class ImpatientJudge(LessOfMore):
-    """A criterion that can be built, and ends the program where it is asked."""
+    """Criterion that can be built, and ends the program when it judges."""
 
     min_models = 5
 
@@ -127,7 +127,7 @@ class ImpatientJudge(LessOfMore):
 
 
 def careful(trial: TrialContext, **arguments: float | None) -> None:
-    """A trainer whose check takes a while."""
+    """Train synthetically; `check` takes two seconds."""
     synthetic.train(trial, **arguments)  # type: ignore[arg-type]
 
 

@@ -279,7 +279,7 @@ TASKS = {
 
 @pytest.fixture(scope="session")
 def new_study(tmp_path_factory: pytest.TempPathFactory) -> NewStudy:
-    """Begins a study with a number of candidates, some of which fail."""
+    """Return a function that creates a study with a number of candidates, some of which fail."""
 
     def begin(count: int = 30, causes: Mapping[int, str] | None = None) -> Author:
         folder: Path = tmp_path_factory.mktemp("studies") / "made-up"

@@ -72,14 +72,14 @@ def test_a_cutout_fills_a_square_at_a_random_position_of_each_image():
     assert len({tuple(hole.flatten().tolist()) for hole in holes}) > 32
 
 
-def test_solarize_inverts_what_is_bright():
+def test_solarize_inverts_bright_pixels():
     pixels = torch.tensor([0.0, 0.3, 0.6, 0.9]).view(1, 1, 2, 2)
     assert torch.allclose(change("solarize", pixels, 0.5).flatten(), torch.tensor([0.0, 0.3, 0.4, 0.1]))
     assert torch.allclose(change("solarize", pixels, 1.0), 1 - pixels)
     assert torch.allclose(change("invert", pixels), 1 - pixels)
 
 
-def test_solarize_add_brightens_what_is_dark():
+def test_solarize_add_brightens_dark_pixels():
     pixels = torch.tensor([0.0, 0.3, 0.6, 0.9]).view(1, 1, 2, 2)
     added = change("solarize_add", pixels, 0.5).flatten()
     assert torch.allclose(added, torch.tensor([55 / 255, 0.3 + 55 / 255, 0.6, 0.9]))

@@ -173,7 +173,7 @@ def test_randaugment_applies_one_magnitude_to_all_operations():
         ({**NONE, "policy": 1}, "autoaugment takes the choices .*, got 'policy' too"),
     ],
 )
-def test_an_architecture_that_is_no_policy_is_refused(architecture, message):
+def test_an_architecture_that_is_not_a_policy_is_refused(architecture, message):
     with pytest.raises(SpaceError, match=message):
         network(architecture)
 

@@ -83,7 +83,7 @@ def test_the_baseline_and_some_samples_train(name):
 @pytest.mark.parametrize("part", range(4))
 @pytest.mark.parametrize("name", WITH_MODEL)
 def test_two_hundred_samples_train(name, part):
-    """Four parts keep each test short; smaller spaces are tested completely."""
+    """Test four parts separately to keep each test short; test smaller spaces completely."""
     examined = space(name)
     for architecture in examined.sample(min(200, examined.size), seed=1)[part::4]:
         assert train_and_count(name, architecture) > 0
@@ -106,7 +106,7 @@ def test_proxy_tasks_make_the_baseline_smaller(name):
     ],
 )
 def test_sizes_are_those_of_vertex_ai_nas(name, points, size):
-    """216 or 144 points of a block, of which 126 or 84 differ, to the power of the blocks; 576 or 384."""
+    """Count 216 or 144 points per block, of which 126 or 84 differ, to the power of the blocks; 576 or 384."""
     assert space(name).points == points
     assert space(name).size == size
     assert space(name).decisions == 42

@@ -25,7 +25,7 @@ def results(folder: StudyFolder) -> StudyResults:
 
 @pytest.fixture
 def scored(full_study: Any, tmp_path: Path) -> Scored:
-    """The study with zero-cost scores that are a function of a model's rank among the references, 0 for the best."""
+    """Return the study with zero-cost scores computed from a model's rank among the references, 0 for the best."""
 
     def score(function: Callable[[int], ZeroCost | None]) -> StudyFolder:
         folder = StudyFolder(Path(shutil.copytree(full_study.folder.path, tmp_path / "copy")))

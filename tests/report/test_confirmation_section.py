@@ -25,7 +25,7 @@ def report(author: Any) -> Page:
 
 
 def searched(new_study: NewStudy, tasks: Mapping[str, ProxyTask] = TASKS, **changes: Any) -> Any:
-    """A study of eight models with an accepted proxy task; `changes` set properties of the n-th model."""
+    """Write a study of eight models with an accepted proxy task; `changes` set properties of the n-th model."""
     author = new_study(8)
     for place in range(8):
         changed = {name: make(place) for name, make in changes.items()}
@@ -45,7 +45,7 @@ def confirmed(new_study: NewStudy) -> Any:
 
 @pytest.fixture(scope="module")
 def contradicted(new_study: NewStudy) -> Any:
-    """A study whose proxy tasks rank differently on short schedules."""
+    """Write a study whose proxy tasks rank differently on short schedules."""
     author = searched(new_study, compressed=lambda place: 1 - (37 * place % 101) / 100)
     author.confirm()
     return author
@@ -106,7 +106,7 @@ class TestConfirmed:
 
 class TestContradicted:
     def test_a_contradicted_task_is_not_accepted_even_before_the_search_resumes(self, contradicted: Any) -> None:
-        """The state after a kill between confirmation and proxy search."""
+        """Test the state after a kill between confirmation and proxy search."""
         name = only_confirmation(contradicted).task
         assert read_tasks(contradicted.folder.proxy_tasks)[name].is_accepted
         results = read_results(contradicted.folder, time_tolerance=0.05)
@@ -141,7 +141,7 @@ class TestContradicted:
         state = json.loads((contradicted.folder.proxy_tasks.parent / "SEARCH_CONTROLLER_STATE.json").read_text())
         assert state["best_proxy_task_name"] == ""
         stopped = state["proxy_tasks_map"][first]["proxy_task_stats"]["stopping_state"]
-        assert stopped == "Ran till completion", "Vertex AI NAS has no word for it"
+        assert stopped == "Ran till completion", "Vertex AI NAS has no state for it"
 
 
 class TestNotConfirmed:

@@ -1,4 +1,4 @@
-"""Cost estimates before a study, and beside its actual costs."""
+"""Cost estimates before a study, and compared with its actual costs."""
 
 import shutil
 from dataclasses import replace

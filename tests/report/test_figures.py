@@ -1,4 +1,4 @@
-"""Figures show what is on record: looks, acceptance thresholds, added reference models, outcomes."""
+"""Figures show the recorded looks, acceptance thresholds, added reference models and outcomes."""
 
 from typing import Any
 

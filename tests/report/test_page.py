@@ -56,7 +56,7 @@ def best_of(author: Any) -> TaskState:
 
 @pytest.fixture(scope="module")
 def hopeless_study(new_study: NewStudy) -> Any:
-    """A study whose only proxy task was rejected."""
+    """Write a study whose only proxy task was rejected."""
     author = new_study(8)
     author.measure_variance()
     author.select_models(start_models=8, models=6)

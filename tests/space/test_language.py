@@ -73,7 +73,7 @@ def test_a_searched_depth_is_a_condition_on_members():
     assert searched.architecture(0) == {"depth": 1, "layers.0.kernel": 3}
 
 
-def test_groups_repeat_within_groups_and_single_choices_too():
+def test_groups_can_be_repeated_within_groups_and_single_choices_too():
     searched = space("stages: {repeat: 2, each: {repeat: 3, each: [a, b], but: {1: [c]}}}")
     assert searched.architecture(0) == {f"stages.{i}.{j}": "c" if j == 1 else "a" for i in range(2) for j in range(3)}
     assert searched.size == 2**4
@@ -98,7 +98,7 @@ def test_conditions_are_looked_up_in_their_group_first_then_outwards():
     }
 
 
-def test_all_conditions_must_hold_those_of_the_group_too():
+def test_all_conditions_must_hold_including_those_of_the_group():
     searched = space("""
         a: [0, 1]
         b: [0, 1, 2]
@@ -121,7 +121,7 @@ def test_a_condition_on_a_choice_that_is_absent_does_not_hold():
     assert every(searched)[0] == {"a": 0}
 
 
-def test_conditions_tell_true_from_one_but_not_one_from_one_point_zero():
+def test_conditions_distinguish_true_from_one_but_not_one_from_one_point_zero():
     searched = space("""
         flag: [true, 1, 0]
         a: {oneof: [x, y], when: {flag: true}}

@@ -32,7 +32,7 @@ def choice_of(tree, slot):
 
 
 def made_up(tree):
-    """Make the space of a random tree; reject trees that are no space."""
+    """Make the space of a random tree; reject trees that are not a space."""
     try:
         return space(tree)
     except SpaceError as error:
@@ -123,7 +123,7 @@ def test_sampling_is_uniform_over_architectures_with_conditions():
     searched = space(search_spaces.MNASNET)
     sample = searched.sample(4000, 0)
     share = sum(architecture["blocks.3.block_fn"] == "mbconv" for architecture in sample) / 4000
-    assert 0.83 < share < 0.88, "six of seven different blocks are of this kind"
+    assert 0.83 < share < 0.88, "six of seven distinct blocks are of this kind"
 
 
 def test_an_architecture_survives_serialization():
@@ -145,7 +145,7 @@ def test_an_architecture_survives_serialization():
         ('{"kernel": 3, "block": "conv", "rate": {"a": 1}}', "got rate.a too"),
     ],
 )
-def test_text_of_something_else_is_refused(text, message):
+def test_text_that_is_not_an_architecture_is_refused(text, message):
     with pytest.raises(SpaceError, match=message):
         space().from_json(text)
 

@@ -54,7 +54,7 @@ def test_more_models_are_requested_if_they_would_decide() -> None:
     verdict = decide_acceptance(seen, lambda n: 1.0 - n / 100, target=0.65)
     assert (verdict.kind, verdict.models_needed) == (VerdictKind.INCONCLUSIVE, 4), "1 - 14/100 is below 0.867"
     assert decide_acceptance(seen, lambda n: 0.9, target=0.65).kind is VerdictKind.REJECTED, (
-        "no number of models would do"
+        "no number of models would suffice"
     )
     assert decide_acceptance(seen, lambda n: 1.0 - n / 100, target=0.9).models_needed is None, (
         "tau is below the target itself"

@@ -48,7 +48,7 @@ def test_a_verdict_with_the_stated_true_tau_is_contradicted_in_at_most_alpha_of_
         of_all, of_accepted = contradicted(n, stated, (first, stated), shared, draws)
         allowance = 2.5 * math.sqrt(0.05 * 0.95 / draws)
         assert of_all <= 0.05 + allowance
-        assert of_accepted <= of_all + allowance, "who was accepted has good models, and falls no more often"
+        assert of_accepted <= of_all + allowance, "accepted verdicts are not contradicted more often"
 
 
 @pytest.mark.gate
@@ -62,7 +62,7 @@ def test_the_noticeable_tau_is_detected_with_80_percent_power(n: int) -> None:
 
 @pytest.mark.gate
 def test_a_schedule_with_random_ranks_is_detected_even_if_the_first_training_ranked_well() -> None:
-    """A test of the mean of both taus would detect one in ten."""
+    """Test that power is high; a test of the mean of both taus would detect one in ten."""
     _, of_accepted = contradicted(10, 0.65, (0.75, 0.0), 0.5, 1500)
     assert of_accepted > 0.8
 

@@ -12,7 +12,7 @@ def test_no_values_are_a_vector_of_length_zero() -> None:
     assert as_vector("scores", []).shape == (0,)
 
 
-def test_a_table_is_no_vector() -> None:
+def test_a_table_is_refused() -> None:
     with pytest.raises(ValueError, match=r"scores must be one-dimensional, got shape \(1, 2\)"):
         as_vector("scores", [[1.0, 2.0]])
 

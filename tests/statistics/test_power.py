@@ -13,7 +13,7 @@ PROBABILITY = st.floats(0.01, 0.5)
 
 
 def power(test: ContradictionTest, true_tau: float) -> float:
-    """Probability that the test rejects its tau where the true one is this, by SciPy."""
+    """Compute with SciPy the probability that the test rejects its tau, given the true one."""
     sd = math.sqrt(0.437 / (test.n - 4))
     critical = math.atanh(test.null_tau) + sd * stats.norm.ppf(test.alpha)
     return float(stats.norm.cdf(critical, loc=math.atanh(true_tau), scale=sd))
@@ -28,7 +28,7 @@ def test_numbers_out_of_range_are_refused() -> None:
         ContradictionTest(null_tau=0.5, n=10).noticeable_tau(90)
 
 
-def test_ten_models_contradict_only_what_is_far_below() -> None:
+def test_ten_models_contradict_only_a_much_lower_tau() -> None:
     test = ContradictionTest(null_tau=0.55, n=10)
     z = (math.atanh(0.0) - math.atanh(0.55)) / math.sqrt(0.437 / 6)
     assert test.p_value(0.0) == pytest.approx(float(stats.norm.cdf(z)))

@@ -41,7 +41,7 @@ def test_the_lower_limit_holds_in_95_of_100_samples(tau: float, n: int) -> None:
 
 @pytest.mark.parametrize("n", [10, 20, 30])
 @pytest.mark.parametrize("alpha", [0.1, 0.02, 0.005])
-def test_limits_have_the_stated_error_rate_in_the_tail_too(alpha: float, n: int) -> None:
+def test_limits_have_the_stated_error_rate_in_the_tail(alpha: float, n: int) -> None:
     errors = [
         (score_lower_limits(simulated_taus(true, n, 20_000), n, alpha=alpha) > true).mean() for true in (0.3, 0.5, 0.7)
     ]

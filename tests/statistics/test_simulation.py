@@ -19,11 +19,11 @@ def test_each_set_of_models_contains_the_smaller_one() -> None:
     taus = simulate_taus(0.5, (0.5, 1.0), (10, 12), noise_share=0.5, studies=200)
     pairs = np.array([45, 66])[:, None, None]
     concordant = np.rint(taus * pairs)
-    assert (np.abs(concordant[1] - concordant[0]) <= 21).all(), "12 models have 21 pairs that 10 have not"
+    assert (np.abs(concordant[1] - concordant[0]) <= 21).all(), "12 models have 21 pairs more than 10"
     assert not np.array_equal(taus[0], taus[1])
 
 
-def test_one_size_alone_is_the_tau_of_its_models() -> None:
+def test_a_single_size_gives_the_tau_of_its_models() -> None:
     taus = simulate_taus(0.5, (1.0,), (15,), noise_share=0.0, studies=4000, seed=3)[0, :, 0]
     random, rho = np.random.default_rng(8), np.sin(np.pi / 4)
     reference = random.standard_normal((400, 15))

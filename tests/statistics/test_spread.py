@@ -104,7 +104,7 @@ def test_invalid_models_count_as_removed(n_valid: int, n_invalid: int, expected:
 
 
 @given(st.integers(0, 60), st.integers(0, 60), st.integers(1, 40), st.integers(1, 20))
-def test_removal_leaves_two_where_there_are_two(n_valid: int, n_invalid: int, per_iteration: int, final: int) -> None:
+def test_removal_keeps_two_of_two_models(n_valid: int, n_invalid: int, per_iteration: int, final: int) -> None:
     count = removal_count(n_valid, n_invalid, per_iteration=per_iteration, final=final)
     assert 0 <= count <= per_iteration
     assert n_valid - count >= min(n_valid, 2)

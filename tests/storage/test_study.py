@@ -76,7 +76,7 @@ def test_reading_a_study_that_does_not_exist_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("base", [BASE, {"seed": 1}, None])
 @pytest.mark.parametrize("is_shared", [False, True])
 @pytest.mark.parametrize("trials", [False, True])
-def test_a_study_of_another_version_is_refused_and_left_as_it_is(
+def test_a_study_of_another_version_is_refused_and_not_changed(
     tmp_path: Path, schema: int, which: str, base: dict[str, object] | None, is_shared: bool, trials: bool
 ) -> None:
     create_study(tmp_path, trials=trials)

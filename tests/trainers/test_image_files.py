@@ -53,7 +53,7 @@ def same(left: Batches, right: Batches) -> bool:
 
 
 def plain(split: FileSplit) -> FileSplit:
-    """Settings without random augmentation."""
+    """Make settings without random augmentation."""
     return reading(split, min_area=1.0, policy="none")
 
 

@@ -89,7 +89,7 @@ def test_images_that_are_cropped_have_a_name_of_their_own() -> None:
 
 
 @pytest.mark.parametrize("name", [5, True, 1.5, ["a"], {}])
-def test_a_name_that_is_no_text_is_refused(name: object) -> None:
+def test_a_name_that_is_not_text_is_refused(name: object) -> None:
     with pytest.raises(ConfigError, match=r"a proxy task's name must be text, got .*: quote it"):
         span_grid({"tasks": [{"name": name, "width": 0.5}]})
 

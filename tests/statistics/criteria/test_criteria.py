@@ -50,7 +50,7 @@ def test_a_single_look_on_many_models_is_an_ordinary_test() -> None:
 @pytest.mark.parametrize("looks", [8, 20])
 @pytest.mark.parametrize("sizes", [(10,), (10, 15, 20)], ids=str)
 def test_a_true_tau_at_the_floor_is_accepted_with_the_stated_probability(sizes: tuple[int, ...], looks: int) -> None:
-    """Simulated studies with other seeds, for each share of independent noise."""
+    """Simulate studies with other seeds, for each share of independent noise."""
     fractions, rule = tuple(np.geomspace(0.01, 1.0, looks).tolist()), GroupSequential(alpha=0.2)
     plan, studies = LookPlan(fractions, sizes=sizes), 80
     for noise_share in (0.0, 0.5, 1.0):
@@ -120,7 +120,7 @@ def test_more_tasks_and_sizes_need_more_and_more_models_less() -> None:
 
 @pytest.mark.parametrize("models", [10, 20])
 def test_bad_tasks_are_rarely_accepted_over_all_looks_and_tasks(models: int) -> None:
-    """The true tau is target - 0.2 at each of 20 looks of 8 proxy tasks; at most 1 of 20 studies accepts."""
+    """Simulate a true tau of target - 0.2 at 20 looks of 8 proxy tasks; at most 1 of 20 studies accepts."""
     random, families, tasks, rule = np.random.default_rng(models), 25, 8, GroupSequential()
     plan = LookPlan(tuple(np.geomspace(0.01, 1.0, 20).tolist()), tasks=tasks, sizes=(models,))
     rho, wrong = math.sin(math.pi * 0.45 / 2), 0
@@ -218,14 +218,14 @@ def test_the_threshold_is_higher_while_models_can_be_added() -> None:
     alone, growing = (raise_to_floor(10, most, 2.0) for most in (10, 30))
     assert alone == pytest.approx(2.0 * math.sqrt(0.48 / 4))
     assert growing == pytest.approx(2.0 * math.sqrt(0.48 / 4) * (24 / 4) ** 0.125)
-    assert raise_to_floor(40, 30, 2.0) == raise_to_floor(40, 40, 2.0), "more models than planned are the most of them"
+    assert raise_to_floor(40, 30, 2.0) == raise_to_floor(40, 40, 2.0), "more models than planned count as the maximum"
 
 
 def test_a_thousand_models_take_no_longer_than_sixty() -> None:
     assert calibrate_boundary(LookPlan((0.5, 1.0), sizes=(1000,)), 0.65, 0.05) == calibrate_boundary(
         LookPlan((0.5, 1.0), sizes=(60,)), 0.65, 0.05
     )
-    assert needed(GroupSequential(), 1000, (0.5, 1.0)) == 0.65, "so many tell 0.65 from 0.55 by themselves"
+    assert needed(GroupSequential(), 1000, (0.5, 1.0)) == 0.65, "1000 models distinguish 0.65 from 0.55"
 
 
 @pytest.mark.parametrize("sizes", [[10], [20], [10, 15, 20, 25, 30]], ids=str)
@@ -235,7 +235,7 @@ def test_the_boundary_holds_on_other_simulated_studies(sizes: list[int], looks: 
     quantile = calibrate_boundary(LookPlan(tuple(fractions), sizes=tuple(sizes)), 0.65, alpha)
     shares = [_Studies(fractions, sizes, 0.65, share, seed=77).accepted(quantile) for share in (0.0, 0.5, 1.0)]
     assert max(shares) <= 1.3 * alpha
-    assert max(shares) >= 0.4 * alpha, "nor is it wasted, as far as few models have taus to choose from"
+    assert max(shares) >= 0.4 * alpha, "the error rate is used, as far as discrete taus allow"
 
 
 def test_the_extrapolated_boundary_increases_as_the_error_decreases() -> None:
