@@ -101,14 +101,14 @@ class Family:
         Looks with a tau below the target are skipped, since no criterion accepts there.
         """
         judge = Judge(rule, MIN_MODELS, MIN_VALID_RATIO)
-        plan = LookPlan(tuple(step / TOTAL_STEPS for step in self.steps), self.tasks, (self.models,))
+        plan, speed = LookPlan(self.tasks, (self.models,)), TaskSpeed(self.steps, 1.0)
         references = tuple(Reference(i, {}, str(i), float(score), 1.0) for i, score in enumerate(reference))
         for task in scores:
             hopeful = np.flatnonzero(kendall_taus(task, reference) >= self.target - ROUNDING)
             models = JudgedModels(references, tuple(self._records(task))) if hopeful.size else None
             for look in hopeful.tolist():
                 assert models is not None
-                _, verdict = judge.look(models, self.steps[: look + 1], TaskSpeed(self.steps, 1.0), plan)
+                _, verdict = judge.look(models, self.steps[: look + 1], speed, plan, total_steps=TOTAL_STEPS)
                 if verdict.kind is VerdictKind.ACCEPTED:
                     return True
         return False

@@ -99,8 +99,8 @@ def judge_last_checks(study: Study, references: tuple[Reference, ...]) -> None:
         steps = study.table.check_steps[proxy]
         found = [study.table.curves[key].checks for key in study.table.curves if key.proxy == proxy]
         models = JudgedModels(references, tuple(TrialRecord(checks=checks) for checks in found[: len(references)]))
-        plan = LookPlan(tuple(step / steps[-1] for step in steps), len(proxies), (len(references),))
-        judge.look(models, steps, TaskSpeed(steps, 1.0), plan)
+        plan = LookPlan(len(proxies), (len(references),))
+        judge.look(models, steps, TaskSpeed(steps, 1.0), plan, total_steps=steps[-1])
 
 
 def decide_last_check(study: Study, stage: ProxySearchStage, state: ProxySearchState) -> None:

@@ -52,7 +52,7 @@ def metaqnn(row: Row) -> Training:
 
 
 def wikitext2(row: Row) -> Training:
-    """Recurrent cells on WikiText-2, validation loss after each of 50 epochs: `--direction min`."""
+    """Recurrent cells on WikiText-2, validation loss after each of 50 epochs: `--mode min`."""
     return Training(row["recipe"], "full", float(row["total_seconds"]), _read_scores(row, "val_loss_ep"))
 
 

@@ -13,7 +13,7 @@ import itertools
 import json
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -35,6 +35,7 @@ from nasproxy.stages.references.state import Reference
 from nasproxy.statistics.acceptance import Criterion
 from nasproxy.storage.trial_stores import MemoryTrialStore
 from nasproxy.tracking.tracker import NullTracker
+from nasproxy.trials.objective import Objective
 from nasproxy.trials.spec import Recipe
 
 WAYS = ("race", "best_order", "mean_order", "worst_order", "no_early_stop")
@@ -78,12 +79,14 @@ class Grid:
         models: Architectures of the reference models.
         criterion: Acceptance criterion of proxy tasks.
         slots: Number of concurrent trials; None for no limit.
+        objective: The metric and its direction.
     """
 
     table: CurveTable
     models: Sequence[str]
     criterion: Criterion
     slots: int | None = None
+    objective: Objective = field(default_factory=Objective)
 
     def search(self, proxies: Sequence[str], **settings: Any) -> SearchResult:
         """Run the proxy search on proxy tasks in the given order."""
@@ -107,7 +110,16 @@ class Grid:
             judged_by=JUDGED_BY,
             references=references,
             candidate_pool=CandidatePool([], len(references), step=5, maximum=0, search_trials=1, full_seconds=1.0),
-            recipe=Recipe({}, backend.trainer, {}, self.table.fingerprint, steps[-1], steps[-1], check_at=steps),
+            recipe=Recipe(
+                {},
+                backend.trainer,
+                {},
+                self.table.fingerprint,
+                steps[-1],
+                steps[-1],
+                check_at=steps,
+                objective=self.objective,
+            ),
             seed=1,
             folder=folder,
         )
@@ -198,7 +210,7 @@ def measure(table: CurveTable, proxies: Sequence[str], given: argparse.Namespace
     for slots in (None, given.slots):
         draws = []
         for models in drawn:
-            grid = Grid(table, models, CRITERIA[given.rule](given.target), slots)
+            grid = Grid(table, models, CRITERIA[given.rule](given.target), slots, Objective(mode=given.mode))
             draws.append(compare(grid, proxies, orders))
         found["all" if slots is None else str(slots)] = summarize(draws)
     return {**{k: v for k, v in vars(given).items() if k != "json"}, "architectures": len(names), "slots": found}
@@ -216,7 +228,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--table", required=True, help="CSV or Parquet file with several proxy tasks (docs/replay.md)")
     parser.add_argument("--proxies", help="proxy tasks, separated by commas (default: all but `full`)")
-    parser.add_argument("--direction", choices=("max", "min"), default="max", help="which scores are better")
+    parser.add_argument("--mode", choices=("max", "min"), default="max", help="which scores are better")
     parser.add_argument("--rule", choices=CRITERIA, default="group_sequential")
     parser.add_argument("--target", type=float, default=0.65)
     parser.add_argument("--models", type=int, default=10, help="reference models of a study")
@@ -227,7 +239,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
     given = parser.parse_args()
     try:
-        table = read_table(given.table, given.direction)
+        table = read_table(given.table)
     except NasproxyError as error:
         parser.exit(2, f"{error}\n")
     proxies = given.proxies.split(",") if given.proxies else [name for name in table.check_steps if name != "full"]

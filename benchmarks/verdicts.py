@@ -26,6 +26,7 @@ from nasproxy.statistics.acceptance import MARGIN, Criterion, Evidence, LookPlan
 from nasproxy.statistics.missing import Floats
 from nasproxy.statistics.rank_correlation import kendall_tau
 from nasproxy.statistics.spread import cumulative_fractions, removal_count, remove_closest
+from nasproxy.trials.objective import Objective
 
 STEP, MAXIMUM = 5, 30
 SPREAD_POOL = 30
@@ -73,7 +74,7 @@ class Outcome:
     added: int
 
 
-def read_population(table: CurveTable, looks: int, proxy: str | None) -> Population:
+def read_population(table: CurveTable, looks: int, proxy: str | None, objective: Objective) -> Population:
     """Read the curves of one proxy task and of full training: `full`, or the table's only proxy task."""
     proxies = list(table.check_steps)
     full = "full" if "full" in proxies else proxies[0]
@@ -89,7 +90,8 @@ def read_population(table: CurveTable, looks: int, proxy: str | None) -> Populat
         if len(curve.scores) == len(steps) and len(reference.scores) == len(table.check_steps[full]):
             columns.append(curve.scores)
             finals.append(reference.scores[-1])
-    return Population(np.array(columns).T, np.array(finals), steps, select_geometric(steps, looks))
+    orient = objective.orient
+    return Population(orient(np.array(columns).T), orient(np.array(finals)), steps, select_geometric(steps, looks))
 
 
 def select_geometric(steps: Sequence[int], looks: int) -> list[int]:
@@ -119,7 +121,8 @@ class Draw:
 
     def __init__(self, population: Population, order: Sequence[int], n: int, *, is_adaptive: bool) -> None:
         most = max(n, min(MAXIMUM, len(order))) if is_adaptive else n
-        self.plan = LookPlan(tuple(population.fractions.tolist()), sizes=(*range(n, most, STEP), most))
+        self.plan = LookPlan(sizes=(*range(n, most, STEP), most))
+        self.looks = len(population.looks)
         self._population = population
         self._order = list(order)
         self._known: dict[tuple[int, int], Evidence] = {}
@@ -129,7 +132,8 @@ class Draw:
         if (look, models) not in self._known:
             chosen, looks = self._order[:models], self._population.looks[: look + 1]
             proxy = self._population.scores[np.ix_(looks, chosen)]
-            self._known[look, models] = Evidence(self._population.reference[chosen], proxy, self.plan)
+            fractions = self._population.fractions[: look + 1]
+            self._known[look, models] = Evidence(self._population.reference[chosen], proxy, fractions, self.plan)
         return self._known[look, models]
 
 
@@ -137,7 +141,7 @@ def judge(draw: Draw, rule: Criterion) -> Outcome:
     """Apply a criterion look by look, as the controller does."""
     first, most = draw.plan.sizes[0], draw.plan.sizes[-1]
     models = first
-    for look in range(len(draw.plan.fractions)):
+    for look in range(draw.looks):
         while True:
             verdict = rule.judge(draw.evidence(look, models))
             if verdict.kind is VerdictKind.ACCEPTED:
@@ -195,7 +199,7 @@ def main() -> None:
     parser.add_argument("--target", type=float, default=0.65)
     parser.add_argument("--draws", type=int, default=500)
     parser.add_argument("--looks", type=int, default=16)
-    parser.add_argument("--direction", choices=("max", "min"), default="max", help="which scores are better")
+    parser.add_argument("--mode", choices=("max", "min"), default="max", help="which scores are better")
     parser.add_argument("--references", choices=("random", "spread"), default="random")
     parser.add_argument("--adaptive", action="store_true", help=f"add {STEP} models at a time, up to {MAXIMUM}")
     parser.add_argument("--proxy", help="proxy task to judge (default: `full`, or the table's only one)")
@@ -203,7 +207,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
     arguments = parser.parse_args()
     try:
-        table = read_table(arguments.table, arguments.direction)
+        table = read_table(arguments.table)
     except NasproxyError as error:
         parser.exit(2, f"{error}\n")
     if arguments.proxy is not None and arguments.proxy not in table.check_steps:
@@ -212,7 +216,7 @@ def main() -> None:
         parser.error("--adaptive adds random models, so it needs --references random")
     if min(arguments.draws, arguments.looks) < 1:
         parser.error("--draws and --looks must be at least 1")
-    population = read_population(table, arguments.looks, arguments.proxy)
+    population = read_population(table, arguments.looks, arguments.proxy, Objective(mode=arguments.mode))
     needed = SPREAD_POOL if arguments.references == "spread" else arguments.models
     if not 5 <= arguments.models <= needed <= population.reference.size:
         parser.error(f"--models must lie between 5 and {population.reference.size}, got {arguments.models}")

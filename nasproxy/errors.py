@@ -82,8 +82,20 @@ class StudyChangedError(NasproxyError):
     """The study was created with a different base configuration."""
 
 
+class ModelError(NasproxyError):
+    """The code of a model cannot build or run one architecture; others may train."""
+
+
+class ContractError(NasproxyError):
+    """A trainer or its program breaks its contract with nasproxy, as it would with any model."""
+
+
 class StageStoppedError(NasproxyError):
     """A stage ended without the result that later stages require."""
+
+
+class SetupFailedError(StageStoppedError):
+    """A trial failed in a way in which a trial of any model would fail."""
 
 
 class MissingExtraError(NasproxyError):

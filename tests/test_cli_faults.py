@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from helpers import cli
 from helpers.written_studies import NewStudy
@@ -191,3 +193,59 @@ def run_with(*arguments: str, stdout: Any, stderr: Any = subprocess.PIPE) -> "su
     return subprocess.run(
         command, cwd=cli.ROOT, env=buffered, stdout=stdout, stderr=stderr, text=True, timeout=120, check=False
     )
+
+
+DIGITS = ("references.initial=8", "references.max=0", "cost.estimate_first=false", "training.check_every_steps=10")
+"""A study of the embedded models, as far as its preflight or its first trials."""
+
+
+@pytest.mark.gate
+def test_a_study_stops_at_an_image_that_cannot_be_read(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+    for part, name in [(part, name) for part in ("train", "val") for name in "ab"]:
+        folder = tmp_path / "images" / part / name
+        folder.mkdir(parents=True)
+        for number in range(8):
+            Image.fromarray(pixels).save(folder / f"{number}.png")
+    for path in tmp_path.glob("images/train/*/*.png"):
+        path.write_bytes(path.read_bytes()[:200])
+    loader = ["data=image_folder", f"data.loader.root={tmp_path}/images", "data.loader.image_size_px=16"]
+    code, output = cli.run(*DIGITS, *loader, "data.loader.num_workers=0", folder=tmp_path / "studies", seconds=600)
+    assert code == 2, output
+    last = output.splitlines()[-1]
+    assert last.startswith("nasproxy: a trial of any model would fail, so the study stops: ")
+    assert "must be a readable image" in last
+    assert "Traceback" not in output
+    statuses = [json.loads(path.read_text()) for path in tmp_path.glob("studies/*/trials/*/status.json")]
+    assert [(status["state"], status["cause"], status["failures"]) for status in statuses] == [("failed", "setup", 1)]
+
+
+@pytest.mark.gate
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (
+            ["search_space.model={_target_:helpers.user_code.normalizing}", "trainer.batch_size=1"],
+            "got one image in a forward pass (full training, the smallest of ",
+        ),
+        (["search_space.model={_target_:helpers.user_code.three_outputs}"], "got (images, 3) in training mode (full"),
+    ],
+)
+def test_a_study_is_refused_before_its_first_trial(tmp_path: Path, overrides: list[str], sentence: str) -> None:
+    code, output = cli.run(*DIGITS, *overrides, folder=tmp_path, seconds=600)
+    assert code == 2, output
+    assert sentence in output.splitlines()[-1]
+    assert "Traceback" not in output
+    assert not list(tmp_path.glob("*/trials/*")), "nothing was trained"
+
+
+@pytest.mark.gate
+def test_a_program_that_ignores_its_total_is_refused_before_its_first_trial(tmp_path: Path) -> None:
+    script = tmp_path / "train.py"
+    script.write_text('for step in range(80, 4000, 80): print(f\'{{"step": {step}, "accuracy": 0.5}}\', flush=True)')
+    command = [f"trainer.command=['{{python}}',{script}]", "cost.estimate_first=false"]
+    code, output = cli.run("experiment=example_perl", *command, folder=tmp_path / "studies", seconds=600)
+    assert code == 2, output
+    assert "must end after step 80, got a report of step 160: pass it {total_steps}" in output.splitlines()[-1]
+    assert '{"step"' not in output, "its output is kept from the terminal"
+    assert not list(tmp_path.glob("studies/*/trials/*"))

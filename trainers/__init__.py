@@ -1,3 +1,3 @@
-"""Trainers for the config group `trainer`: functions that train one trial and call the hooks."""
+"""Trainers for the config group `trainer`: functions that train one trial and report its checks."""
 
 from nasproxy import torchvision_gap as torchvision_gap  # before timm and Lightning, which import torchvision

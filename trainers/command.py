@@ -15,12 +15,17 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
-from nasproxy.errors import ConfigError
+from nasproxy.errors import ConfigError, NonFiniteScoreError
 from nasproxy.execution.worker.context import TrialContext
 from nasproxy.trainers import placeholders
 from nasproxy.trainers.program import Program
-from nasproxy.trainers.program_reports import Checks, LostReportError, ProgramError, ReportFile
-from nasproxy.training.hooks import get_checkpoint_dir, get_stop_training, report_alive
+from nasproxy.trainers.program_reports import (
+    Checks,
+    LostReportError,
+    ProgramExitError,
+    ReportFile,
+    make_length_error,
+)
 
 Reports = Literal["stdout", "file", "hooks"]
 
@@ -130,7 +135,8 @@ def train(
 
     Raises:
         ConfigError: An argument is invalid.
-        ProgramError: The program ended before its training, or an invalid report was given.
+        ProgramError: The program ended before its training, or gave an invalid report.
+        ProgramExitError: The program ended with an exit status other than 0, or by a signal.
         NonFiniteScoreError: A score is not finite, or the program reported `nan`.
         MemoryError: The program reported `oom`.
     """
@@ -144,7 +150,7 @@ def train(
         working_dir=working_dir,
     )
     settings.check(trial)
-    checkpoints = get_checkpoint_dir(trial.model_dir)
+    checkpoints = trial.checkpoint_dir
     try:
         _run(trial, settings, Checks(trial, is_fresh=not any(checkpoints.iterdir())))
     except LostReportError as lost:
@@ -155,7 +161,7 @@ def train(
         )
         shutil.rmtree(aside, ignore_errors=True)
         checkpoints.rename(aside)
-        get_checkpoint_dir(trial.model_dir)
+        checkpoints.mkdir()
         _run(trial, settings, Checks(trial, is_fresh=True))
 
 
@@ -168,52 +174,93 @@ def check(trial: TrialContext, **arguments: Any) -> None:
     CommandSettings(**arguments).check(trial)
 
 
-train.check = check  # type: ignore[attr-defined]  # called by preflight
+def preflight(trial: TrialContext, *, seconds: float, **arguments: Any) -> list[str]:
+    """Run the program until it ends, for so many seconds at most.
+
+    Args:
+        trial: A trial whose only check is its last step.
+        seconds: Time limit.
+        **arguments: Arguments of `train`.
+
+    Returns:
+        Notes on what could not be seen within the time limit, or on a model that failed.
+
+    Raises:
+        ProgramError: The program gave an invalid report, or ended without its last check.
+        ProgramExitError: The program ended with an exit status other than 0, or by a signal.
+    """
+    settings, checks = CommandSettings(**{**arguments, "grace_seconds": 0.0}), Checks(trial, is_fresh=True)
+    name = settings.filled(trial)[0][0]
+    _ = trial.checkpoint_dir  # the program may look for it
+    try:
+        if _run(trial, settings, checks, seconds):
+            return []
+    except (MemoryError, NonFiniteScoreError) as failure:
+        return [f"{name} could not train a model: {failure}"]
+    if checks.step == 0:
+        checked = "so its reports are not checked: see preflight.seconds"
+        return [f"{name} made no report in {seconds:.0f} s, {checked}{checks.hint}"]
+    return [
+        f"{name} did not end in {seconds:.0f} s, after the report of its last step, {checks.step}: does it train for "
+        f"{{total_steps}}?"
+    ]
 
 
-def _run(trial: TrialContext, settings: CommandSettings, checks: Checks) -> None:
-    """Run the program once."""
+train.check = check  # type: ignore[attr-defined]  # called by the preflight, like the next
+train.preflight = preflight  # type: ignore[attr-defined]
+
+
+def _run(trial: TrialContext, settings: CommandSettings, checks: Checks, seconds: float = math.inf) -> bool:
+    """Run the program once, for so many seconds at most, and return whether it ended by itself."""
     command, environment = settings.filled(trial)
     file = None if settings.report_file is None else ReportFile(trial.model_dir / settings.report_file)
     if file is not None:
         checks.recover(file.begin())
-        if get_stop_training(trial.model_dir, checks.step - 1, trial.total_steps):
-            return  # the recovered checks suffice
+        if trial.should_stop(checks.step):
+            return True  # the recovered checks suffice
     with Program(
         command, environment=environment, working_dir=settings.folder, grace_seconds=settings.grace_seconds
     ) as program:
-        _follow(trial, settings, program, checks, file)
+        _follow(trial, settings, program, checks, file, time.monotonic() + seconds)
         if not program.is_stopping:
             _check_exit(trial, checks, command[0], program)
+        return not program.is_stopping
 
 
 def _follow(
-    trial: TrialContext, settings: CommandSettings, program: Program, checks: Checks, file: ReportFile | None
+    trial: TrialContext,
+    settings: CommandSettings,
+    program: Program,
+    checks: Checks,
+    file: ReportFile | None,
+    deadline: float,
 ) -> None:
-    """Process the program's reports until it ends, and stop it when the controller requests it."""
+    """Process the program's reports until it ends, and stop it when the controller requests it or at the deadline."""
     # A program that calls the hooks stops by itself; it gets the grace period before it is terminated.
     patience = settings.grace_seconds if settings.reports == "hooks" else 0.0
     stop_at = math.inf
     for line in program.lines(POLL_SECONDS):
         is_news = line is None
         if line is not None:
-            report_alive(trial.model_dir)
+            trial.report_alive()
         if line is None:
             for written in file.new() if file else ():
-                report_alive(trial.model_dir)
+                trial.report_alive()
                 checks.take(written)
         elif not (is_news := checks.take(line, only_failures=settings.reports != "stdout")):
             print(line, flush=True)
         if is_news:
+            if checks.step > trial.total_steps:  # the hooks, called by the program, take any number of steps
+                raise make_length_error(trial.total_steps, checks.step)
             is_wanted = not _is_stop_requested(trial, checks.step)
             stop_at = math.inf if is_wanted else min(stop_at, time.monotonic() + patience)
-            if time.monotonic() >= stop_at:
+            if time.monotonic() >= min(stop_at, deadline):
                 program.stop()
 
 
 def _is_stop_requested(trial: TrialContext, step: int) -> bool:
     """Return whether to stop before the end; a completed training ends by itself."""
-    return 0 < step < trial.total_steps and get_stop_training(trial.model_dir, step - 1, trial.total_steps)
+    return 0 < step < trial.total_steps and trial.should_stop(step)
 
 
 def _check_exit(trial: TrialContext, checks: Checks, name: str, program: Program) -> None:
@@ -221,9 +268,9 @@ def _check_exit(trial: TrialContext, checks: Checks, name: str, program: Program
     if status != 0:
         how = f"exit status {status}" if status > 0 else f"signal {signal.Signals(-status).name}"
         stderr = program.stderr_tail
-        raise ProgramError(f"{name} ended with {how} after step {step}" + (f": {stderr}" if stderr else ""))
+        raise ProgramExitError(f"{name} ended with {how} after step {step}" + (f": {stderr}" if stderr else ""))
     # A request may be extended after the program has stopped for it: only a run without new checks is an error.
-    if not checks.has_grown and not get_stop_training(trial.model_dir, step - 1, trial.total_steps):
+    if not checks.has_grown and not trial.should_stop(step):
         raise checks.miss(
             f"{name} must train until step {trial.total_steps} or until it receives SIGTERM, got an end without a "
             f"check after step {step}: report the last check before exiting"

@@ -46,13 +46,13 @@ def train(trial: TrialContext, settings: optimization.ClassifierSettings) -> Non
         _make_trainer(trial, device).fit(
             ImageClassifier(model, settings, trial),
             datamodule=ImageSteps(images, trial.total_steps),
-            ckpt_path=resume_path(trial.model_dir),
+            ckpt_path=resume_path(trial),
             weights_only=True,
         )
 
 
 class ImageClassifier(pl.LightningModule):
-    """A model with its optimizer, learning-rate schedule, weight average and validation score."""
+    """A model with its optimizer, learning-rate schedule, weight average and validation metrics."""
 
     def __init__(self, model: nn.Module, settings: optimization.ClassifierSettings, trial: TrialContext) -> None:
         super().__init__()
@@ -107,23 +107,21 @@ class ImageClassifier(pl.LightningModule):
             super().__setattr__(name, value)
 
     def on_validation_epoch_start(self) -> None:
-        """Reset the counts of correct and seen images."""
+        """Reset the totals of the validation."""
         collectives.share_statistics(self.model, self.average.model)
-        self._right = torch.zeros((), device=self.device)
-        self._seen = torch.zeros((), device=self.device)
+        self._totals = torch.zeros(3, device=self.device)
 
     def validation_step(self, batch: optimization.Batch, batch_idx: int) -> None:
-        """Count the correctly classified images."""
-        self._right += optimization.count_hits(self.average.model, batch)
-        self._seen += len(batch[1])
+        """Add a batch to the totals."""
+        self._totals += optimization.measure_batch(self.average.model, batch)
 
     def on_validation_epoch_end(self) -> None:
-        """Log the accuracy, and save the weights of the final score."""
-        score = collectives.sum_over_ranks(self._right) / collectives.sum_over_ranks(self._seen)
-        # Already equal on all ranks, so the maximum does not change it.
-        self.log("score", score, sync_dist=self.trial.world_size > 1, reduce_fx="max")
+        """Log the metrics, and save the weights of the final score."""
+        metrics = optimization.read_totals(collectives.sum_over_ranks(self._totals))
+        # Already equal on all ranks, so the maximum does not change them.
+        self.log_dict(metrics, sync_dist=self.trial.world_size > 1, reduce_fx="max")
         is_last = self.trainer.global_step == self.trial.total_steps
-        if is_last and self.trial.rank == 0 and math.isfinite(score):
+        if is_last and self.trial.rank == 0 and math.isfinite(metrics["accuracy"]):
             optimization.save_weights(self.average.model, TrialFolder(self.trial.model_dir).weights)
 
     def on_validation_end(self) -> None:
@@ -199,9 +197,7 @@ def _make_trainer(trial: TrialContext, device: torch.device) -> pl.Trainer:
         max_steps=trial.total_steps,
         val_check_interval=trial.check_steps[0],  # the first check; the module schedules the others
         check_val_every_n_epoch=None,  # the interval counts steps over the whole training
-        callbacks=[
-            TrialCallback(model_dir=trial.model_dir, total_steps=trial.total_steps, check_steps=trial.check_steps)
-        ],
+        callbacks=[TrialCallback(trial, check_steps=trial.check_steps)],
         plugins=[LightningEnvironment()],  # also in a SLURM job, where the worker manages a trial's processes
         use_distributed_sampler=False,
         num_sanity_val_steps=0,

@@ -1,6 +1,5 @@
 """Building blocks of a training step that the trainers share: optimizer, schedule, gradients, accuracy."""
 
-import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -12,12 +11,14 @@ import torch
 from timm.scheduler import CosineLRScheduler, StepLRScheduler
 from timm.scheduler.scheduler import Scheduler
 from torch import Tensor, nn
+from torch.nn import functional
 
 from nasproxy.errors import ConfigError
 from nasproxy.trainers.batch_augmentation import Batch
 from nasproxy.trainers.images import Images, open_images
 from nasproxy.trainers.settings import ClassifierSettings
 from nasproxy.trainers.weight_averaging import WeightAverage
+from nasproxy.trials.retry import count_micro_batches
 
 __all__ = ["Batch", "ClassifierSettings", "Images", "WeightAverage", "open_images"]
 
@@ -134,9 +135,7 @@ def add_gradients(
         The mean loss, detached: this rank's share of it, times `world_size`.
     """
     parts = list(
-        zip(
-            *(torch.tensor_split(part, _count_micro_batches(len(batch[1]), micro_batch)) for part in batch), strict=True
-        )
+        zip(*(torch.tensor_split(part, count_micro_batches(len(batch[1]), micro_batch)) for part in batch), strict=True)
     )
     total: Tensor | None = None
     for number, (images, labels) in enumerate(parts, start=1):
@@ -152,22 +151,25 @@ def add_gradients(
     return total
 
 
-def _count_micro_batches(count: int, micro_batch: int | None) -> int:
-    """Compute the number of micro-batches, each of at least 2 images for batch statistics unless `micro_batch` is 1.
+def measure_batch(model: nn.Module, batch: Batch) -> Tensor:
+    """Measure a validation batch: correctly classified images, sum of the cross-entropy in nats, images.
 
-    >>> [_count_micro_batches(*case) for case in ((36, 7), (36, None), (5, 2), (5, 1))]
-    [6, 1, 2, 5]
+    Returns:
+        Shape (3,), to be summed over batches and ranks; NaN but for the images if a logit is not finite.
     """
-    parts = 1 if micro_batch is None else math.ceil(count / micro_batch)
-    return parts if micro_batch == 1 else min(parts, max(1, count // 2))
-
-
-def count_hits(model: nn.Module, batch: Batch) -> Tensor:
-    """Count the correctly classified images of a batch; NaN if a logit is not finite."""
     images, labels = batch
-    scores = model(images)
-    correct = (scores.argmax(1) == labels).sum().float()
-    return torch.where(torch.isfinite(scores).all(), correct, torch.nan)
+    logits = model(images).float()
+    correct = (logits.argmax(1) == labels).sum()
+    loss = functional.cross_entropy(logits, labels, reduction="sum")
+    measured = torch.stack([correct.float(), loss, torch.full_like(loss, len(labels))])
+    nothing = torch.tensor([torch.nan, torch.nan, len(labels)], device=measured.device)
+    return torch.where(torch.isfinite(logits).all(), measured, nothing)
+
+
+def read_totals(totals: Tensor) -> dict[str, float]:
+    """Compute the metrics of a validation from the sum of `measure_batch`."""
+    correct, loss, images = totals.tolist()
+    return {"accuracy": correct / images, "loss": loss / images}
 
 
 def repeat_exactly(device: torch.device) -> None:

@@ -1,7 +1,7 @@
 """A trainer for image classifiers with a plain PyTorch loop, as an example for trainers of your own.
 
-A training loop becomes a trainer by calling `nasproxy.training.hooks`: report checks, query for stop requests, and
-save checkpoints to resume from.
+A training loop becomes a trainer by calling its trial: report checks, query for stop requests, and save checkpoints to
+resume from.
 """
 
 import math
@@ -18,13 +18,7 @@ from nasproxy.execution.worker.context import TrialContext
 from nasproxy.storage.trial_folder import TrialFolder
 from nasproxy.trainers import collectives, optimization
 from nasproxy.trainers.arguments import with_settings
-from nasproxy.training.hooks import (
-    check_loss,
-    get_checkpoint_dir,
-    get_stop_training,
-    report_alive,
-    update_trial_training_accuracy_metric,
-)
+from nasproxy.training.reporting import check_loss
 from nasproxy.trials.clock import SavingTimer, Stopwatch
 
 CHECKPOINT_EVERY_SECONDS = 30.0
@@ -72,8 +66,9 @@ class _Training:
         self.schedule = optimization.make_schedule(self.optimizer, settings, trial.total_steps)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=trial.spec.recipe.precision == "16-mixed")
         self.average = optimization.WeightAverage(model, settings, trial.total_steps)
-        self.path = get_checkpoint_dir(trial.model_dir) / "last.pt"
+        self.path = trial.checkpoint_dir / "last.pt"
         self.watch = Stopwatch()
+        self.reported_seconds = 0.0
         self.timer = SavingTimer(CHECKPOINT_EVERY_SECONDS)
         self.step = self.begin = 0  # finished steps, and the step of the last check
         self._load()
@@ -88,15 +83,16 @@ class _Training:
             self.watch.start()
             loss = self._train_until(next(check for check in trial.check_steps if check > self.step))
             self.watch.pause()
-            score = self._validate() if math.isfinite(loss) else math.nan
-            seconds, begin, self.begin = self.watch.lap(), self.begin, self.step
+            metrics = self._validate() if math.isfinite(loss) else {"accuracy": math.nan, "loss": math.nan}
+            self.reported_seconds += self.watch.lap()
+            self.begin = self.step
             if trial.rank == 0:
-                self._report(score, begin, seconds)
+                self._report(metrics)
 
     def _is_stop_requested(self) -> bool:
         trial = self.trial
         # Requests count checks: a training resumed between two checks has reached the earlier one only.
-        stop = trial.rank == 0 and get_stop_training(trial.model_dir, self.begin - 1, trial.total_steps)
+        stop = trial.rank == 0 and trial.should_stop(self.begin)
         return collectives.broadcast_decision(stop, self.device)
 
     def _train_until(self, end: int) -> float:
@@ -105,7 +101,7 @@ class _Training:
         losses = torch.zeros((), device=self.device)
         for batch in self.images.batches(self.step, end):
             losses += self._train_step(batch)
-            if self._report_alive():
+            if self.trial.report_alive():
                 check_loss(float(losses), self.step)
             if self.trial.rank == 0 and self.step < end and self.timer.is_due():
                 check_loss(float(losses), self.step)  # also waits for the device
@@ -136,25 +132,21 @@ class _Training:
         return loss
 
     @torch.no_grad()
-    def _validate(self) -> float:
+    def _validate(self) -> dict[str, float]:
         model = self.average.model.eval()
         collectives.share_statistics(self.model, self.average.model)
-        right, seen = torch.zeros((), device=self.device), torch.zeros((), device=self.device)
+        totals = torch.zeros(3, device=self.device)
         with optimization.make_autocast(self.trial.spec.recipe.precision, self.device):
             for batch in self.images.validation():
-                right += optimization.count_hits(model, batch)
-                seen += len(batch[1])
-                self._report_alive()
-        return float(collectives.sum_over_ranks(right) / collectives.sum_over_ranks(seen))
+                totals += optimization.measure_batch(model, batch)
+                self.trial.report_alive()
+        return optimization.read_totals(collectives.sum_over_ranks(totals))
 
-    def _report_alive(self) -> bool:
-        return self.trial.rank == 0 and report_alive(self.trial.model_dir)
-
-    def _report(self, score: float, begin: int, seconds: float) -> None:
-        folder, total = self.trial.model_dir, self.trial.total_steps
-        if self.step == total and math.isfinite(score):
-            optimization.save_weights(self.average.model, TrialFolder(folder).weights)
-        update_trial_training_accuracy_metric(folder, score, begin, self.step - 1, seconds, total)
+    def _report(self, metrics: dict[str, float]) -> None:
+        trial = self.trial
+        if self.step == trial.total_steps and math.isfinite(metrics["accuracy"]):
+            optimization.save_weights(self.average.model, TrialFolder(trial.model_dir).weights)
+        trial.report(self.step, metrics, self.reported_seconds)
         self._save()
 
     def _save(self) -> None:

@@ -53,7 +53,7 @@ def main() -> None:
                 step += 1
             seconds += time.perf_counter() - began  # of training only, since this program started
             score = float(classifier.score(inputs[valid], labels[valid]))
-            reports.write(json.dumps({"step": step, "score": score, "train_seconds": seconds}) + "\n")
+            reports.write(json.dumps({"step": step, "accuracy": score, "train_seconds": seconds}) + "\n")
             save(checkpoint, (step, classifier))
             if told_to_end:
                 sys.exit()

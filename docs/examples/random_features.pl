@@ -33,7 +33,7 @@ while ($step < $given{total_steps}) {
     train_step($step++);
     next unless $is_check{$step};
     $seconds += (clock() - $began) / CLOCKS_PER_SEC;    # of training only, since the start
-    printf qq({"step": %d, "score": %.6f, "train_seconds": %.6f}\n), $step, accuracy(), $seconds;
+    printf qq({"step": %d, "accuracy": %.6f, "train_seconds": %.6f}\n), $step, accuracy(), $seconds;
     save();
     last if $is_over;
     $began = clock();

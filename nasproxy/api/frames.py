@@ -1,7 +1,6 @@
 """Frames of a study, with fixed column types: the rows of the report's tables, and rows that no table shows."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from nasproxy.report import confirmation_section, tables
@@ -105,12 +104,15 @@ def make_trials(results: StudyResults) -> "DataFrame":
 
 def make_checks(results: StudyResults) -> "DataFrame":
     """Return a frame with a row for each check, sorted by trial and step."""
-    rows = []
+    rows: list[Row] = []
     for key in (row["trial"] for row in tables.make_trials(results).rows):
         trial = results.trials[key]
         for check in trial.alone.checks:
-            rows.append({"key": key, **asdict(check), "train_seconds": trial.spec.devices * check.train_seconds})
-    return _make_frame(rows, CHECKS)
+            measured = {f"metric.{name}": value for name, value in check.metrics.items()}
+            seconds = trial.spec.devices * check.train_seconds
+            rows.append({"key": key, "step": check.step, "score": check.score, "train_seconds": seconds, **measured})
+    names = dict.fromkeys(name for row in rows for name in row if name not in CHECKS)
+    return _make_frame(rows, {**CHECKS, **dict.fromkeys(names, NUMBER)})
 
 
 def make_proxy_tasks(results: StudyResults) -> "DataFrame":

@@ -52,7 +52,8 @@ class LoadedStudy:
     def checks(self) -> "DataFrame":
         """A row for each validation of each trial, in the order of `trials` and of steps.
 
-        Columns: `key`, `step`, `score`, `train_seconds` (cumulative).
+        Columns: `key`, `step`, `score` (the study's metric, as reported), `train_seconds` (cumulative), and
+        `metric.NAME` for each reported metric.
         """
         return frames.make_checks(self.results)
 

@@ -3,33 +3,40 @@
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from enum import Enum
 from functools import cached_property
 from typing import Any, ClassVar
 
-from nasproxy.config.schema import Config, StageName
+from nasproxy.config.schema import Config, DataConfig, StageName, TrainingConfig
 from nasproxy.config.value_checks import check_values
 from nasproxy.data.loading import load_dataset
 from nasproxy.errors import ConfigError, NasproxyError, forbid_exit
 from nasproxy.execution.backends.backend import Backend
 from nasproxy.execution.devices import count_gpus, list_gpus
 from nasproxy.space import SearchSpace
+from nasproxy.spelling import find_nearest
 from nasproxy.stages.references.selection import MAX_CANDIDATES, Selection
 from nasproxy.stages.schedule_comparison.stage import list_compared_tasks
+from nasproxy.stages.variance.settings import VarianceSettings
 from nasproxy.statistics.acceptance import Criterion
 from nasproxy.storage.study import StudyFolder
 from nasproxy.storage.trial_stores import FolderTrialStore, TrialStore
 from nasproxy.targets import build_target, check_arguments, list_targets, load_target
 from nasproxy.tracking.tracker import Tracker
 from nasproxy.trials import grid
+from nasproxy.trials.identity import flatten_identity, list_arguments
+from nasproxy.trials.objective import Objective
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.records import Cause
 from nasproxy.trials.retry import Retry, find_retry
+from nasproxy.trials.retry_settings import RetrySettings
 from nasproxy.trials.spec import Architecture, Recipe, Split, TrialSpec, to_canonical_json
 
 SPARE_SHARE = 1.25
 """Architectures sampled for each reference that may be added, and for each fresh model: one in five may fail."""
+MAX_PREFLIGHT_MODELS = 32
+"""Models whose parameters the preflight counts, to try the smallest and the largest."""
 
 
 class StudyBuilder:
@@ -60,6 +67,7 @@ class StudyBuilder:
         config.cost.check()
         config.data.check()
         config.controller.check()
+        config.preflight.check()
         config.failures.check(config.trainer)
         self._check_training()
         if config.seed < 0:
@@ -67,6 +75,7 @@ class StudyBuilder:
         if StageName.compare_schedules in config.job.stages:
             config.compare_schedules.check(config.trainer)
         for name, task in self.tasks.items():
+            _check_identity(name, task, self.recipe)
             _check_length(name, self.recipe.under(task).total_steps, config.training.total_steps)
         _ = (self.space, self.candidates, self.criterion)
         self._check_models()
@@ -81,14 +90,6 @@ class StudyBuilder:
             raise ConfigError(
                 f"training needs 1 <= check_every_steps <= total_steps, got check_every_steps {every} and total_steps "
                 f"{training.total_steps}: null checks the last step alone"
-            )
-        steps = training.total_steps if config.variance.total_steps is None else config.variance.total_steps
-        checks = TrialSpec({}, ProxyTask(), Split.FULL, 0, replace(self.recipe, total_steps=steps)).check_steps
-        is_gated = StageName.measure_variance in config.job.stages and config.variance.on_failure == "stop"
-        if is_gated and len(checks) < 2:
-            raise ConfigError(
-                f"variance needs 2 checks of a training to measure how smooth it is, got {len(checks)} in {steps} "
-                f"steps: check more often, or go on without with variance.on_failure=warn"
             )
         if StageName.compare_schedules in config.job.stages and len(self.preflight_specs[0].check_steps) < 2:
             raise ConfigError(
@@ -183,7 +184,7 @@ class StudyBuilder:
 
     @property
     def preflight_specs(self) -> list[TrialSpec]:
-        """One trial of every kind, for the preflight."""
+        """One trial of every kind, for the preflight; their models are replaced by those of `preflight_options`."""
         first, recipe, seed = self.candidates[0], self.recipe, self.config.seed
         specs = [TrialSpec(first, ProxyTask(), Split.FULL, seed, recipe)]
         if StageName.search_proxy_task in self.config.job.stages:
@@ -193,11 +194,28 @@ class StudyBuilder:
             specs += [TrialSpec(self.comparison_architecture, task, Split.FULL, seed, recipe) for task in tasks]
         return specs
 
+    @property
+    def preflight_options(self) -> dict[str, Any]:
+        """Keyword arguments of `Backend.preflight`."""
+        baseline = [] if self.space.baseline is None else [self.space.baseline]
+        architectures = [*baseline, *self._sample][:MAX_PREFLIGHT_MODELS]
+        return {"architectures": architectures, "seconds": self.config.preflight.seconds}
+
+    def digest_preflight(self, spec: TrialSpec) -> str:
+        """Compute the digest of a preflight: of the kind of trials, and of the models among which it chooses."""
+        chosen_from = to_canonical_json([spec.digest, self.preflight_options["architectures"]])
+        return hashlib.sha256(chosen_from.encode()).hexdigest()
+
     @cached_property
     def criterion(self) -> Criterion:
         """Criterion that judges the proxy tasks."""
         criterion: Criterion = build_target("criterion", self.config.criterion)
         return criterion
+
+    @cached_property
+    def objective(self) -> Objective:
+        """The metric that decisions are made on."""
+        return Objective(self.config.metric.name, self.config.metric.mode.value)
 
     @cached_property
     def recipe(self) -> Recipe:
@@ -215,7 +233,32 @@ class StudyBuilder:
             precision=config.training.precision,
             micro_batch=config.training.micro_batch,
             devices=config.training.devices,
+            objective=self.objective,
+            identity_exclude=self._identity_exclude,
         )
+
+    @property
+    def _identity_exclude(self) -> tuple[str, ...]:
+        """Paths of the recipe that the user leaves out of the identity of trials.
+
+        Raises:
+            ConfigError: A path is no argument of the trainer, the data loader or the model.
+        """
+        config = self.config
+        nodes = {
+            "trainer": config.trainer,
+            "data.loader": config.data.loader,
+            "search_space.model": config.search_space.model,
+        }
+        known = {f"{path}.{key}" for path, node in nodes.items() for key in list_arguments(node or {}) if key[0] != "_"}
+        for path in config.identity.exclude:
+            if path not in known:
+                nearest = find_nearest(path, sorted(known))
+                raise ConfigError(
+                    f"identity.exclude takes arguments of trainer, data.loader and search_space.model, got {path!r}"
+                    + ("" if nearest is None else f": did you mean {nearest!r}?")
+                )
+        return tuple(sorted(path.removeprefix("search_space.") for path in config.identity.exclude))
 
     @cached_property
     def device_type(self) -> str:
@@ -244,7 +287,7 @@ class StudyBuilder:
                 f"study {folder.path.name} was replayed from a table, and its trials are not stored: add "
                 f"backend=replay backend.table=FILE"
             )
-        return FolderTrialStore(folder.trials)
+        return FolderTrialStore(folder.trials, self.objective.name)
 
     def open_backend(self, store: TrialStore) -> Backend:
         """Build the backend."""
@@ -282,19 +325,34 @@ class StudyBuilder:
 
     @cached_property
     def base(self) -> dict[str, Any]:
-        """All values that must not change while the study lasts."""
+        """All values that must not change while the study lasts, by dotted path."""
         config = self.config
-        variance_without_action = {key: value for key, value in asdict(config.variance).items() if key != "on_failure"}
-        return {
+        exclude = config.identity.exclude
+        values = {
             "seed": config.seed,
             "search_space": {**asdict(config.search_space), "baseline": self.space.baseline},
             "trainer": config.trainer,
+            "metric": asdict(self.objective),
             "data": {**_plain(asdict(config.data)), "fingerprint": self._fingerprint},
             "training": {**_plain(asdict(config.training)), "accelerator": self.device_type},
             "failures": asdict(config.failures),
-            "variance": variance_without_action,
+            "variance": _drop_action(config.variance),
             "selection": {"_target_": config.selection["_target_"], **self.selection.base},
         }
+        return {**flatten_identity(values, exclude), **({"identity.exclude": sorted(exclude)} if exclude else {})}
+
+    @property
+    def base_defaults(self) -> dict[str, Any]:
+        """Defaults of the values of `base`: a study that was created before one of them existed has these."""
+        values = {
+            "metric": asdict(Objective()),
+            "data": _plain(asdict(DataConfig())),
+            "training": _plain(asdict(TrainingConfig())),
+            "failures": asdict(RetrySettings()),
+            "variance": _drop_action(VarianceSettings()),
+            "selection": build_target("selection", {"_target_": self.config.selection["_target_"]}).base,
+        }
+        return flatten_identity(values)
 
     @property
     def judged_by(self) -> str:
@@ -324,6 +382,25 @@ class StudyBuilder:
         if data.fingerprint is None:
             raise ConfigError("data needs a loader, or a fingerprint that names the trainer's own data: got neither")
         return data.fingerprint
+
+
+def _drop_action(settings: VarianceSettings) -> dict[str, Any]:
+    """Return the settings of the variance stage that decide its result: not what is done about it."""
+    return {key: value for key, value in asdict(settings).items() if key != "on_failure"}
+
+
+def _check_identity(name: str, task: ProxyTask, recipe: Recipe) -> None:
+    """Refuse a proxy task whose overrides decide no result: its trials would be those of another task.
+
+    Raises:
+        ConfigError: The path of an override is excluded from the identity of trials.
+    """
+    path = next((path for path in task.overrides if path.removeprefix("search_space.") in recipe.excluded), None)
+    if path is not None:
+        raise ConfigError(
+            f"a proxy task's overrides must decide its result, got {path!r} of {name!r}, which identity.exclude or "
+            f"identity_exclude of its node leaves out of the identity of trials: remove it there"
+        )
 
 
 def _check_length(name: str, steps: int, full_steps: int) -> None:

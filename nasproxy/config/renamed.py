@@ -1,6 +1,7 @@
 """Keys and choices of earlier versions, and their present names."""
 
 RENAMED_KEYS = {
+    "backend.direction": "metric.mode",
     "failures.nan": "failures.on_nan",
     "failures.oom_halvings": "failures.max_oom_retries",
     "failures.rate_factor": "failures.learning_rate_factor",

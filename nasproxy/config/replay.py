@@ -18,6 +18,7 @@ from nasproxy.storage.study import StudyFolder, StudyRecord
 from nasproxy.storage.trial_stores import MemoryTrialStore, TrialStore
 from nasproxy.targets import build_target
 from nasproxy.tracking.tracker import Tracker
+from nasproxy.trials.objective import describe_opposite_direction, has_opposite_direction
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.records import Request
 from nasproxy.trials.spec import Architecture, Split, TrialSpec
@@ -35,7 +36,7 @@ class ReplayBuilder(StudyBuilder):
             NasproxyError: The table is invalid, or the configuration sets what the table decides.
         """
         self._replay: ReplayBackend = build_target(
-            "backend", config.backend, store=MemoryTrialStore(), seed=config.seed
+            "backend", config.backend, store=MemoryTrialStore(), metric=config.metric.name, seed=config.seed
         )
         super().__init__(_fitted(config, self._replay))
         self._wanted = config
@@ -61,10 +62,12 @@ class ReplayBuilder(StudyBuilder):
     def base(self) -> dict[str, Any]:
         """All values that must not change while the study lasts; the table by its fingerprint."""
         name = self.config.search_space.name
+        values = {path: value for path, value in super().base.items() if not path.startswith("search_space.")}
         return {
-            **super().base,
-            "search_space": {"name": name, "architectures": len(self._architectures)},
-            "replay": {"reference_seeds": _most_seeds(self._replay, self._architectures)},
+            **values,
+            "search_space.name": name,
+            "search_space.architectures": len(self._architectures),
+            "replay.reference_seeds": _most_seeds(self._replay, self._architectures),
         }
 
     @property
@@ -117,6 +120,13 @@ class ReplayBuilder(StudyBuilder):
 
     def _notes(self) -> Iterator[str]:
         replay, wanted = self._replay, self._wanted
+        curves = [
+            curve.scores.tolist()
+            for training, curve in replay.table.curves.items()
+            if training.proxy == replay.reference
+        ]
+        if has_opposite_direction(curves, self.objective):
+            yield describe_opposite_direction(len(curves), self.objective)
         left_out = len(replay.table.architectures([replay.reference])) - len(self._architectures)
         if left_out:
             yield f"{left_out} architectures of the table were not trained under every proxy and are left out"

@@ -41,6 +41,13 @@ class StageName(Enum):
     describe_space = "describe_space"
 
 
+class Mode(Enum):
+    """Which values of the metric are better."""
+
+    max = "max"
+    min = "min"
+
+
 class Balance(Enum):
     """Balance of the classes in a part of the training images."""
 
@@ -133,6 +140,21 @@ class TrainingConfig:
 
 
 @dataclass
+class MetricConfig:
+    """The metric that decisions are made on."""
+
+    name: Text = MISSING
+    mode: Mode = MISSING
+
+
+@dataclass
+class IdentityConfig:
+    """What is left out of the identity of trials, beside what a trainer, a loader or a model declares."""
+
+    exclude: list[Text] = field(default_factory=list)
+
+
+@dataclass
 class ControllerConfig:
     """Settings of the controller's loop."""
 
@@ -153,6 +175,25 @@ class ControllerConfig:
 
 
 @dataclass
+class PreflightConfig:
+    """Settings of the preflight; `seconds` limits the runs of a program, all kinds of trials together."""
+
+    seconds: float = 60.0
+
+    def check(self) -> None:
+        """Refuse a time limit that is out of range.
+
+        Raises:
+            ConfigError: It is negative, or longer than a day.
+        """
+        if not 0 <= self.seconds <= DAY_SECONDS:
+            raise ConfigError(
+                f"preflight.seconds must lie in [0, {DAY_SECONDS:.0f}], got {self.seconds:g}: give the seconds that a "
+                f"program may run before the study, or 0 to run none"
+            )
+
+
+@dataclass
 class Config:
     """A study, and the job to run on it."""
 
@@ -164,6 +205,7 @@ class Config:
     search_space: SearchSpaceConfig = field(default_factory=SearchSpaceConfig)
     proxy: ProxyConfig = field(default_factory=ProxyConfig)
     trainer: dict[str, Any] = field(default_factory=dict)
+    metric: MetricConfig = field(default_factory=MetricConfig)
     data: DataConfig = field(default_factory=DataConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     variance: VarianceSettings = field(default_factory=VarianceSettings)
@@ -178,6 +220,8 @@ class Config:
     tracking: dict[str, Any] = field(default_factory=dict)
     compare_schedules: CompareSchedulesSettings = field(default_factory=CompareSchedulesSettings)
     cost: CostSettings = field(default_factory=CostSettings)
+    identity: IdentityConfig = field(default_factory=IdentityConfig)
+    preflight: PreflightConfig = field(default_factory=PreflightConfig)
     controller: ControllerConfig = field(default_factory=ControllerConfig)
 
 

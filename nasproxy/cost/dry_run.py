@@ -54,7 +54,7 @@ def estimate_dry(design: StudyBuilder, tracker: Tracker) -> Estimate:
     """
     with _open_temporary_study(design) as (folder, backend):
         tracker.progress(Progress("warming up", "loading the trainer, the data and a model"), set())
-        for note in backend.preflight(design.preflight_specs):
+        for note in backend.preflight(design.preflight_specs, **design.preflight_options):
             tracker.say(note)
         tracker.progress(Progress("dry run", "a few steps of a few models"), set())
         return estimate_study(design, backend, folder, design.config.job.stages)

@@ -70,10 +70,11 @@ def expect_acceptance(
     """
     steps, size = speed.check_steps, models
     blank = TaskState(name, 0, ProxyTask(), "", (), steps[-1])
-    plan = LookPlan(tuple(step / steps[-1] for step in steps), tasks, candidate_pool.sizes(models))
+    plan = LookPlan(tasks, candidate_pool.sizes(models))
     for looks in range(1, len(steps) + 1):
         while True:
-            check, verdict = judge.look(_make_assumed_models(size, speed, tasks), steps[:looks], speed, plan)
+            assumed = _make_assumed_models(size, speed, tasks)
+            check, verdict = judge.look(assumed, steps[:looks], speed, plan, total_steps=steps[-1])
             if verdict.kind is VerdictKind.ACCEPTED:
                 return ExpectedAcceptance(name, steps[looks - 1], size - models)
             task = replace(_request_references(blank, size - models), checks=(check,))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from nasproxy.cost.speed import Timing
 from nasproxy.execution.backends.backend import Backend
-from nasproxy.stages.retries import RetryChain, RetryPolicy, retry_nothing
+from nasproxy.stages.retries import RetryChain, RetryPolicy, refuse_setup_failure, retry_nothing
 from nasproxy.storage.leases import Lease
 from nasproxy.storage.study import StudyFolder
 from nasproxy.storage.trial_stores import FolderTrialStore, TrialStore
@@ -74,6 +74,9 @@ def time_trials(
 
     Returns:
         Timing or failure of each trial, in the order of `specs`.
+
+    Raises:
+        SetupFailedError: A trial failed in a way in which a trial of any model would fail.
     """
     chains = [RetryChain(make_timing_trial(spec, cycle)) for spec in specs]
     with _open_temporary_store() as (store, lease):
@@ -84,7 +87,7 @@ def time_trials(
             backend.close()
         records = [store.read_alone(chain.current.key) for chain in chains]
     return [
-        divide_time(record, check_times[chain.current.key], cycle)
+        divide_time(record, check_times[chain.current.key])
         if record.reached(min(CYCLES * cycle, chain.current.total_steps))
         else TimingFailure(chain.specs[0], _describe_failure(record))
         for chain, record in zip(chains, records, strict=True)
@@ -134,6 +137,7 @@ def _run_trials(
         for chain in chains:
             if chain.current.key in ended:
                 chain.follow(store, retry_policy)
+                refuse_setup_failure(chain.specs[0].key, chain.record)
                 begin(chain.current)
     return check_times
 
@@ -145,29 +149,29 @@ def _record_newest_check(store: FolderTrialStore, key: str, check_times: CheckTi
         return
     written = path.stat().st_mtime
     checks = len(store.read_alone(key).checks)
-    if path.stat().st_mtime == written:
+    if checks and path.stat().st_mtime == written:
         check_times.setdefault(checks, written)
 
 
-def divide_time(record: TrialRecord, check_times: CheckTimes, cycle: int) -> Timing:
+def divide_time(record: TrialRecord, check_times: CheckTimes) -> Timing:
     """Divide a trial's time into start, steps and checks.
 
     Args:
         record: The trial, with at least one check.
         check_times: When each number of checks was first seen to be written, in seconds since 1970.
-        cycle: Steps between two checks.
     """
-    count, trained = len(record.checks), record.checks[-1].train_seconds
+    count, last = len(record.checks), record.checks[-1]
     first = min(check_times, default=count)
     # Checks that follow one another within a tick of the file's clock have the same time.
     if count - first >= MIN_OBSERVED_CYCLES and check_times[count] > check_times[first]:
-        whole = (check_times[count] - check_times[first]) / (count - first)
-        step = (trained - record.checks[first - 1].train_seconds) / (count - first)
+        before, cycles = record.checks[first - 1], count - first
+        whole = (check_times[count] - check_times[first]) / cycles
+        trained, steps = (last.train_seconds - before.train_seconds) / cycles, (last.step - before.step) / cycles
     else:  # too fast to observe its checks: the start is divided among them
-        whole, step = record.status.wall_seconds / count, trained / count
-    step = min(step, whole)  # a trainer may report more seconds than passed
+        whole, trained, steps = record.status.wall_seconds / count, last.train_seconds / count, last.step / count
+    trained = min(trained, whole)  # a trainer may report more seconds than passed
     start = max(0.0, record.status.wall_seconds - whole * count)
-    return Timing(step / cycle, whole - step, start)
+    return Timing(trained / steps, whole - trained, start)
 
 
 def _describe_failure(record: TrialRecord) -> str:

@@ -10,6 +10,7 @@ from statistics import fmean, median
 
 from nasproxy.cost.account import Cost, count_stage_costs, sum_train_seconds
 from nasproxy.errors import TooFewTrialsError
+from nasproxy.stages.common_steps import list_common_steps
 from nasproxy.stages.proxy_search.rules import read_settings
 from nasproxy.stages.proxy_search.settings import ProxySearchSettings
 from nasproxy.stages.proxy_search.state import TaskState
@@ -18,6 +19,7 @@ from nasproxy.stages.study_results import Purpose, StudyResults, read_target
 from nasproxy.statistics.acceptance import ROUNDING
 from nasproxy.statistics.rank_correlation import kendall_tau
 from nasproxy.statistics.spread import selection_cost
+from nasproxy.trials.objective import Objective
 from nasproxy.trials.records import TrialRecord
 
 VARIANCE_SEEDS = 5
@@ -145,17 +147,20 @@ class _Trainings:
     check_steps: Sequence[int]
     full_steps: int
     devices: int
+    objective: Objective
 
     @classmethod
     def of(cls, results: StudyResults, task: TaskState, full_steps: int) -> "_Trainings":
         keys = [key for key in task.keys[: len(task.keys) - len(task.added)] if key in results.trials]
         first = results.trials[keys[0]].spec if keys else None
+        records = [results.trials[key].record for key in keys]
         return cls(
-            records=[results.trials[key].record for key in keys],
+            records=records,
             scores=[reference.score for reference in results.references],
-            check_steps=() if first is None else first.check_steps,
+            check_steps=() if first is None else _list_look_steps(records, first.check_steps),
             full_steps=full_steps,
             devices=1 if first is None else first.devices,
+            objective=results.objective,
         )
 
     @property
@@ -180,7 +185,7 @@ class _Trainings:
                 # At the measured speed the time limit is reached here, for any scores.
                 is_late = longest is not None and self._extrapolate_seconds(step) >= longest
                 return (step if is_late else None), False
-            if self._has_crossed(step, wanted) or (score is not None and self._compute_median_score(step) >= score):
+            if self._has_crossed(step, wanted) or self._is_score_reached(step, score):
                 return step, True
             if longest is not None and self.compute_median_seconds(step) >= longest:
                 return step, False
@@ -211,9 +216,9 @@ class _Trainings:
     def _common_step(self) -> int:
         return min((record.step for record in self.records if not record.is_failed), default=0)
 
-    def _compute_median_score(self, step: int) -> float:
+    def _is_score_reached(self, step: int, wanted: float | None) -> bool:
         scores = [check.score for record in self.records if (check := record.check_at(step)) is not None]
-        return median(scores) if scores else float("-inf")
+        return wanted is not None and bool(scores) and not self.objective.is_better(wanted, median(scores))
 
     def _has_crossed(self, step: int, wanted: float) -> bool:
         checks = [record.check_at(step) for record in self.records]
@@ -228,7 +233,7 @@ class _Trainings:
 
     def _extrapolate(self, record: TrialRecord, step: int) -> tuple[float, float]:
         """Compute steps and seconds up to a step, extrapolated beyond the last check unless the trial failed."""
-        within = [check for check in record.checks if check.step <= step]
+        within = [check for check in record.checks if 0 < check.step <= step]
         if not within:
             return 0.0, 0.0
         last = within[-1]
@@ -238,6 +243,13 @@ class _Trainings:
     def _average(self, ends: Sequence[tuple[float, float]], models: int, *, is_at_least: bool) -> Effort:
         steps, seconds = (fmean(values) for values in zip(*ends, strict=True))
         return Effort(models * steps / self.full_steps, models * seconds * self.devices, is_at_least)
+
+
+def _list_look_steps(records: Sequence[TrialRecord], check_steps: Sequence[int]) -> tuple[int, ...]:
+    """List the common steps of the trainings, and the requested steps that they have not reached."""
+    settled = min((record.step for record in records if not record.is_failed), default=0)
+    later = [step for step in check_steps if step > settled]
+    return tuple(sorted({*list_common_steps(records), *later, check_steps[-1]}))
 
 
 def _read_target(results: StudyResults) -> float | None:

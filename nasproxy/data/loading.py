@@ -7,6 +7,7 @@ from nasproxy.data.dataset import Dataset, ImageDataset, ImageSplit
 from nasproxy.data.image_folder import FileSplit, ImageFolder
 from nasproxy.errors import DataError
 from nasproxy.targets import build_target
+from nasproxy.trials.identity import list_arguments
 
 Datasets = dict[str, Dataset[ImageSplit | FileSplit]]
 
@@ -17,7 +18,7 @@ def load_dataset(data: Mapping[str, Any]) -> Dataset[ImageSplit | FileSplit]:
     Raises:
         DataError: The loader returns an object that is not a dataset.
     """
-    dataset = build_target("data.loader", data["loader"])
+    dataset = build_target("data.loader", list_arguments(data["loader"]))
     if not isinstance(dataset, ImageDataset | ImageFolder):
         raise DataError(
             f"data.loader must return a nasproxy.data.dataset.ImageDataset, or an ImageFolder of "

@@ -7,7 +7,14 @@ import resource
 from dataclasses import dataclass
 from pathlib import Path
 
-from nasproxy.errors import ConfigError, NasproxyError, NonFiniteScoreError
+from nasproxy.errors import (
+    ConfigError,
+    ContractError,
+    DataError,
+    MissingExtraError,
+    NasproxyError,
+    NonFiniteScoreError,
+)
 from nasproxy.trials.records import Cause
 
 OUT_OF_MEMORY_MESSAGES = (
@@ -20,6 +27,9 @@ OUT_OF_MEMORY_MESSAGES = (
     "could not create a primitive",
 )
 """Parts of out-of-memory messages: PyTorch on CPU and GPU, CUDA's libraries, the kernel, oneDNN."""
+
+SETUP_ERRORS = (ConfigError, ContractError, DataError, MissingExtraError)
+"""Errors in what all models share: a trial of any model would fail."""
 
 
 @dataclass(frozen=True)
@@ -36,21 +46,35 @@ def find_cause(error: BaseException) -> Cause:
     Only CUDA's allocator raises an error type of its own; errors of the CPU allocator, cuBLAS and cuDNN are recognised
     by their messages. Messages of `NasproxyError` are not searched, because they quote files and output of programs;
     a program reports {"failure": "oom"} instead.
+
+    Of several errors of nasproxy, the outermost one decides whether the setup is at fault: a `ModelError` may wrap a
+    `ConfigError` of the code that builds the model.
     """
+    chain = [error]
+    while (cause := chain[-1].__cause__) is not None:
+        chain.append(cause)
+    results = filter(None, map(_find_result, chain))
+    ours = next((link for link in chain if isinstance(link, NasproxyError)), None)
+    return next(results, Cause.SETUP if isinstance(ours, SETUP_ERRORS) else Cause.CRASH)
+
+
+def _find_result(error: BaseException) -> Cause | None:
+    """Return the cause of a failure that is a result of the model, from one exception; None for all others."""
     import torch
 
     if isinstance(error, NonFiniteScoreError | FloatingPointError):
         return Cause.NAN
     text = "" if isinstance(error, NasproxyError) else str(error)
-    if isinstance(error, torch.OutOfMemoryError | MemoryError) or any(part in text for part in OUT_OF_MEMORY_MESSAGES):
-        return Cause.OOM
-    return Cause.CRASH if error.__cause__ is None else find_cause(error.__cause__)
+    is_oom = isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
+        part in text for part in OUT_OF_MEMORY_MESSAGES
+    )
+    return Cause.OOM if is_oom else None
 
 
 def describe_failure(error: BaseException) -> TrialFailure:
     """Make the cause and message that go into the status of a trial whose trainer raised an exception."""
     cause = find_cause(error)
-    is_message_enough = cause is not Cause.CRASH and str(error)
+    is_message_enough = str(error) and (cause is not Cause.CRASH or isinstance(error, NasproxyError))
     return TrialFailure(cause, str(error) if is_message_enough else f"{type(error).__name__}: {error}")
 
 

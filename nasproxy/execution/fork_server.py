@@ -20,7 +20,6 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
-from nasproxy.data.loading import Datasets
 from nasproxy.errors import ConfigError, NasproxyError, WorkerStartError, describe_error
 from nasproxy.execution import study_modules
 from nasproxy.execution.distributed import end_with_parent
@@ -30,7 +29,7 @@ from nasproxy.execution.worker.main import run_worker
 from nasproxy.execution.worker.measure import measure_zero_costs
 from nasproxy.execution.worker.preflight import preflight
 from nasproxy.storage.zero_cost_scores import ZeroCost
-from nasproxy.trials.spec import TrialSpec
+from nasproxy.trials.spec import Architecture, TrialSpec
 
 FRAMEWORKS = ("nasproxy.torchvision_gap", "torch", "pytorch_lightning", "timm", "nasproxy.execution.worker.main")
 RESTART_SECONDS = 0.2
@@ -58,20 +57,30 @@ class ForkServer:
         """Start a worker in a fresh process, which gets only the work order."""
         return self._start(run_worker, (order,))
 
-    def preflight(self, specs: Sequence[TrialSpec], memory_gib: float | None = None) -> list[str]:
-        """Run the preflight of each trial in a process with the memory limit of a worker.
+    def preflight(
+        self,
+        specs: Sequence[TrialSpec],
+        *,
+        architectures: Sequence[Architecture] = (),
+        seconds: float = 0.0,
+        memory_gib: float | None = None,
+    ) -> list[str]:
+        """Run the preflight in a process with the memory limit of a worker.
 
         Args:
-            specs: The trials.
+            specs: One trial of each kind.
+            architectures: As in `nasproxy.execution.worker.preflight.preflight`, like the following.
+            seconds: Time limit of programs.
             memory_gib: Memory limit in GiB; None for no limit.
 
         Returns:
-            Notes of `nasproxy.execution.worker.preflight.preflight`, without repetitions.
+            Notes, without repetitions.
 
         Raises:
-            ConfigError: A preflight failed.
+            ConfigError: The preflight failed.
         """
-        notes: list[str] = self._ask(partial(_preflight, memory_gib=memory_gib), specs)
+        work = partial(_preflight, architectures=tuple(architectures), seconds=seconds, memory_gib=memory_gib)
+        notes: list[str] = self._ask(work, specs)
         return notes
 
     def zero_costs(self, specs: Sequence[TrialSpec]) -> list[ZeroCost | None]:
@@ -156,11 +165,12 @@ def _answer(answer: Connection, work: Callable[[Sequence[TrialSpec]], Any], spec
         answer.send((result, None))
 
 
-def _preflight(specs: Sequence[TrialSpec], *, memory_gib: float | None) -> list[str]:
+def _preflight(
+    specs: Sequence[TrialSpec], *, architectures: Sequence[Architecture], seconds: float, memory_gib: float | None
+) -> list[str]:
     if memory_gib is not None:
         bound_memory(memory_gib)
-    datasets: Datasets = {}
-    return list(dict.fromkeys(note for spec in specs for note in preflight(spec, datasets)))
+    return preflight(specs, architectures=architectures, seconds=seconds)
 
 
 @contextmanager

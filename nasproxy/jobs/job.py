@@ -16,7 +16,7 @@ from nasproxy.config.replay import ReplayBuilder
 from nasproxy.config.schema import Config, StageName
 from nasproxy.cost import dry_run
 from nasproxy.cost.estimate import Estimate
-from nasproxy.errors import ConfigError, StageStoppedError, forbid_exit
+from nasproxy.errors import ConfigError, SetupFailedError, StageStoppedError, forbid_exit
 from nasproxy.execution.backends.backend import Backend
 from nasproxy.execution.backends.replay.backend import ReplayBackend
 from nasproxy.integrations.vertex.state_files import VertexStateFiles
@@ -34,7 +34,7 @@ from nasproxy.stages.schedule_comparison.stage import ScheduleComparisonStage, l
 from nasproxy.stages.variance.stage import VarianceStage, check_variance
 from nasproxy.stages.variance.state import VarianceState
 from nasproxy.statistics.ceiling import NoiseCeiling, compute_noise_ceiling
-from nasproxy.storage.files import write_record
+from nasproxy.storage.files import read_record, write_record
 from nasproxy.storage.leases import Lease
 from nasproxy.storage.study import Study, StudyFolder, check_study_name, check_study_version, open_study
 from nasproxy.storage.trial_files import retry_failed_trials
@@ -96,7 +96,9 @@ def run_job(config: Config, *, is_shared: bool = False) -> JobResult:
     root = Path(config.studies_dir).absolute()
     with ExitStack() as stack:
         base = design.base if is_training else None
-        study = stack.enter_context(open_study(root, config.study, base, is_shared=is_shared))
+        study = stack.enter_context(
+            open_study(root, config.study, base, is_shared=is_shared, defaults=design.base_defaults)
+        )
         stack.enter_context(_handle_sigterm())
         if is_training:
             retry_failed_trials(study.folder.trials)
@@ -106,6 +108,7 @@ def run_job(config: Config, *, is_shared: bool = False) -> JobResult:
             job.estimate()
         for step in steps:
             getattr(job, step.value)()
+        job.check_confirmation()
         return job.result
 
 
@@ -124,6 +127,7 @@ class Job:
         self._stack = stack
         self._variance: VarianceState | None = None
         self._selection: SelectionState | None = None
+        self._confirmation: ConfirmationState | None = None
         self._report: Path | None = None
 
     @property
@@ -148,6 +152,8 @@ class Job:
         try:
             # Estimates all stages, not only this job's, because the report compares it with the whole study.
             estimate = dry_run.estimate_study(self.design, self._backend, self.study.folder, dry_run.TRAINING)
+        except SetupFailedError:
+            raise
         except StageStoppedError as error:
             self._tracker.say(f"the cost could not be estimated: {error}")
             return
@@ -163,6 +169,7 @@ class Job:
             candidates=self.design.variance_candidates,
             seed=config.seed,
             folder=self.study.folder.variance,
+            model_scores=self._read_reference_scores(),
         )
         with self.study.hold_stage("preflight"):
             self._run_preflight()
@@ -215,6 +222,20 @@ class Job:
             return
         while (winner := self._confirm_winner()) is not None and winner[1].contradicts(winner[0]):
             self.search_proxy_task()
+        self._confirmation = None if winner is None else winner[1]
+
+    def check_confirmation(self) -> None:
+        """Check that this job's confirmation is not void; called last, so that the report is written before.
+
+        Raises:
+            StageStoppedError: It is void.
+        """
+        state = self._confirmation
+        if state is not None and state.void is not None:
+            raise StageStoppedError(
+                f"the confirmation of {state.task} needs runs that test its verdict, and is void: "
+                f"{state.void.description}. {state.void.advice}"
+            )
 
     def compare_schedules(self) -> None:
         """Train one model under each schedule."""
@@ -256,6 +277,11 @@ class Job:
             return None
         scores = [reference.score for reference in self._selection.references]
         return compute_noise_ceiling(scores, self._variance.result.deviation)
+
+    def _read_reference_scores(self) -> list[float]:
+        """Read the full-training scores of the reference models that the study has so far."""
+        selection = read_record(self.study.folder.selection / "state.json", SelectionState)
+        return [] if selection is None else [reference.score for reference in selection.references or ()]
 
     def _confirm_winner(self) -> tuple[TaskState, ConfirmationState] | None:
         """Confirm the study's best proxy task; None if there is none, or if another job judges it."""
@@ -307,12 +333,13 @@ class Job:
             )
 
     def _run_preflight(self) -> None:
-        """Run the preflight of one trial of every kind, unless it has passed before."""
-        new = [spec for spec in self.design.preflight_specs if spec.digest not in self.study.preflighted]
+        """Run the preflight of every kind of trials, unless it has passed before."""
+        kinds = {self.design.digest_preflight(spec): spec for spec in self.design.preflight_specs}
+        new = {digest: spec for digest, spec in kinds.items() if digest not in self.study.preflighted}
         if new:
-            self._tracker.progress(Progress("warming up", "loading the trainer, the data and a model"), set())
-            self.say_notes(self._backend.preflight(new))
-            self.study.add_preflighted([spec.digest for spec in new])
+            self._tracker.progress(Progress("warming up", "one step of each kind of training"), set())
+            self.say_notes(self._backend.preflight(list(new.values()), **self.design.preflight_options))
+            self.study.add_preflighted(list(new))
 
     @cached_property
     def _store(self) -> TrialStore:

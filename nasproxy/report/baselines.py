@@ -81,9 +81,9 @@ def _compare_with_baselines(results: StudyResults, best: TaskState, step: int) -
     trained = results.scores_at(best, step)
     for name in NAMES:
         untrained = _read_scores(results, name, models)
-        has_both = ~(np.isnan(untrained) | np.isnan(trained.ranked) | np.isnan(trained.reference))
+        has_both = ~(np.isnan(untrained) | np.isnan(trained.ranked) | np.isnan(trained.ranked_reference))
         both = np.array([trained.ranked[has_both], untrained[has_both]])
-        reference = trained.reference[has_both]
+        reference = trained.ranked_reference[has_both]
         try:
             proxy, score = (kendall_tau(row, reference) for row in both)
             drawn = bootstrap_taus(both, reference)
@@ -120,7 +120,7 @@ def _read_score(scores: ZeroCost | None, name: str) -> float:
 
 
 def _make_row(results: StudyResults, name: str, models: list[Reference]) -> Row:
-    reference = np.array([model.score for model in models])
+    reference = results.objective.orient(np.array([model.score for model in models]))
     scores = ModelScores(_read_scores(results, name, models), reference, np.zeros(len(models), dtype=np.bool_))
     found = scores.measure(kendall_tau)
     return {"baseline": NAMES[name], **measure_ranks(scores, found), "train_seconds": 0.0}

@@ -14,7 +14,7 @@ OUTCOMES = {
     None: "not finished",
     ConfirmationOutcome.STANDS: "not contradicted",
     ConfirmationOutcome.CONTRADICTED: "contradicted",
-    ConfirmationOutcome.EXCESS_FAILURES: "too many failed trials",
+    ConfirmationOutcome.VOID: "void",
 }
 
 
@@ -27,7 +27,7 @@ def make_confirmations(results: StudyResults) -> Table:
             continue
         check = find_decisive_check(task)
         truncated = None if check is None or check.correlation is None else check.correlation.tau
-        whole = _make_row(state, "reference models", state.result, OUTCOMES[state.outcome])
+        whole = _make_row(state, "reference models", state.result, _describe_outcome(state))
         rows.append({**whole, "tau_truncated": truncated})
         if state.fresh is not None:
             rows.append(_make_row(state, "fresh models", state.fresh.result, _describe_fresh_outcome(state.fresh)))
@@ -51,6 +51,8 @@ def write_confirmation(results: StudyResults, task: TaskState) -> str:
     state = results.confirmation_of(task)
     if (state is None or state.outcome is None) and not results.is_replayed:
         return " Not confirmed yet."
+    if state is not None and state.void is not None:
+        return f" The confirmation is void: {state.void.reason.value}."
     if (
         state is None
         or state.outcome is not ConfirmationOutcome.STANDS
@@ -62,8 +64,11 @@ def write_confirmation(results: StudyResults, task: TaskState) -> str:
 
 
 def warn_of_confirmation(results: StudyResults, task: TaskState) -> Iterator[Remark]:
-    """Yield evidence against an accepted proxy task, which is shown before all other remarks."""
+    """Yield evidence against an accepted proxy task or its confirmation, which is shown before all other remarks."""
     state = results.confirmation_of(task)
+    if state is not None and state.void is not None:
+        reason = state.void.description
+        yield Remark("The confirmation is void.", f"{reason[:1].upper()}{reason[1:]}. {state.void.advice}")
     if state is not None and state.fresh is not None and _is_contradicted_by(state.fresh):
         yield _remark_on_fresh_models(state.fresh)
     contradicted = list(list_contradictions(results))
@@ -77,7 +82,8 @@ def remark_on_confirmation(results: StudyResults, task: TaskState) -> Iterator[R
     if state is None or state.outcome is None:
         yield _remark_on_missing_runs(results, task)
         return
-    yield _remark_on_lost_runs(state) if state.result is None else _remark_on_result(state, state.result)
+    if state.result is not None:
+        yield _remark_on_result(state, state.result)
     if state.fresh is not None and state.fresh.is_judged and not _is_contradicted_by(state.fresh):
         yield _remark_on_fresh_models(state.fresh)
 
@@ -132,14 +138,6 @@ def _remark_on_missing_runs(results: StudyResults, task: TaskState) -> Remark:
     )
 
 
-def _remark_on_lost_runs(state: ConfirmationState) -> Remark:
-    return Remark(
-        "The confirmation failed.",
-        f"Too many confirmation runs of {state.final_step:,} steps were lost or crashed. Fix the cause listed under "
-        f"Failures and run the study's command again.",
-    )
-
-
 def _remark_on_result(state: ConfirmationState, result: Confirmation) -> Remark:
     if state.is_trained_already:
         return Remark(
@@ -175,6 +173,11 @@ def _remark_on_fresh_models(fresh: FreshModels) -> Remark:
         f"{tried} and under the proxy task: {_write_correlation(fresh.result)}. They were not used for any choice, so "
         f"this tau has no selection bias.{_write_test(fresh.result)}{_write_power(fresh.result)}{failed}",
     )
+
+
+def _describe_outcome(state: ConfirmationState) -> str:
+    outcome = OUTCOMES[state.outcome]
+    return outcome if state.void is None else f"{outcome} ({state.void.reason.value})"
 
 
 def _describe_fresh_outcome(fresh: FreshModels) -> str:

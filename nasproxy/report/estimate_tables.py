@@ -6,6 +6,7 @@ from nasproxy.cost.account import Cost
 from nasproxy.cost.estimate import Amount, Estimate, StageEstimate
 from nasproxy.report import wording
 from nasproxy.report.tables import Column, Row, Table
+from nasproxy.stages.confirmation.state import ConfirmationOutcome
 from nasproxy.stages.proxy_search.state import TaskState
 from nasproxy.stages.study_results import Purpose, StudyResults, Trial
 
@@ -172,7 +173,7 @@ def _list_finished_stages(results: StudyResults) -> set[str]:
 
 def _is_confirmed(results: StudyResults, best: TaskState) -> bool:
     state = results.confirmation_of(best)
-    if state is None or state.outcome is None:
+    if state is None or state.outcome in (None, ConfirmationOutcome.VOID):
         return False
     return state.fresh is None or state.fresh.is_judged
 

@@ -173,6 +173,13 @@ def remark_on_noise(results: StudyResults, found: RankCorrelation | None) -> Ite
     measured = results.measured
     if measured is not None and not measured.verdict.is_good:
         yield Remark("Training is noisy.", " ".join(measured.verdict.advice))
+    elif not results.has_low_noise:
+        yield Remark(
+            "Seed noise is large.",
+            f"The standard deviation over seeds is {wording.format_number(results.noise_ratio, 2)} times that between "
+            f"reference models, limit {results.max_noise_ratio:g} (variance.max_noise_ratio): make scores less noisy, "
+            f"or widen the search space.",
+        )
 
 
 def remark_on_retries(results: StudyResults) -> Iterator[Remark]:

@@ -20,6 +20,7 @@ from nasproxy.statistics.rank_correlation import (
     top_k_regret,
     weighted_tau,
 )
+from nasproxy.trials.objective import Objective
 
 Row = dict[str, Any]
 
@@ -159,7 +160,7 @@ def make_references(results: StudyResults) -> Table:
     """Tabulate the reference models and the baseline model, best first."""
     baseline = results.selection.baseline if results.selection else None
     models = [*results.references, *results.added, *([] if baseline is None else [baseline])]
-    models.sort(key=lambda model: -model.score)
+    models.sort(key=lambda model: results.objective.orient(model.score), reverse=True)
     rows: list[Row] = [
         {
             "model": "baseline" if model is baseline else f"candidate {model.number}",
@@ -174,7 +175,7 @@ def make_references(results: StudyResults) -> Table:
     columns = [
         Column("model", lambda row: row["model"] + (", added" if row["is_added"] else ""), is_number=False),
         Column("architecture", lambda row: row["architecture"], is_number=False, is_prose=True),
-        Column("score", lambda row: wording.format_number(row["score"])),
+        Column(results.objective.name, lambda row: wording.format_number(row["score"])),
         Column("training time", lambda row: wording.format_duration(row["train_seconds"])),
         Column("trial", lambda row: row["trial"], is_number=False),
     ]
@@ -191,7 +192,10 @@ def make_schedules(results: StudyResults) -> Table:
         Column("schedule", lambda row: row["schedule"], is_number=False),
         Column("weight averaging", lambda row: row["smoothing"], is_number=False),
         Column("roughness", lambda row: wording.format_number(row["roughness"], 3)),
-        Column("final score", lambda row: "failed" if row["score"] is None else wording.format_number(row["score"])),
+        Column(
+            f"final {results.objective.name}",
+            lambda row: "failed" if row["score"] is None else wording.format_number(row["score"]),
+        ),
         Column("trial", lambda row: row["key"], is_number=False),
     ]
     return Table(rows, columns)
@@ -220,7 +224,9 @@ def make_costs(results: StudyResults) -> Table:
 def make_trials(results: StudyResults) -> Table:
     """Tabulate all trials, including failed ones, by stage and score; trials without a score come last."""
     order = list(Purpose)
-    ranked = sorted(results.trials.items(), key=lambda item: _sort_key(order.index(item[1].purpose), item[1]))
+    ranked = sorted(
+        results.trials.items(), key=lambda item: _sort_key(order.index(item[1].purpose), item[1], results.objective)
+    )
     rows = [_make_trial_row(key, trial) for key, trial in ranked]
     has_micro_batches = any(row["micro_batch"] is not None for row in rows)
     columns = [
@@ -232,7 +238,7 @@ def make_trials(results: StudyResults) -> Table:
         *([Column("micro-batch", lambda row: wording.format_number(row["micro_batch"]))] if has_micro_batches else []),
         Column("state", lambda row: row["state"], is_number=False),
         Column("steps", lambda row: f"{row['step']}/{row['total_steps']}"),
-        Column("score", lambda row: wording.format_number(row["score"])),
+        Column(results.objective.name, lambda row: wording.format_number(row["score"])),
         Column("training time", lambda row: wording.format_duration(row["train_seconds"])),
         Column("wall time", lambda row: wording.format_duration(row["wall_seconds"])),
         Column("cause", lambda row: _format_cause(row), is_number=False),
@@ -388,10 +394,10 @@ def _make_trial_row(key: str, trial: Trial) -> Row:
     }
 
 
-def _sort_key(stage: int, trial: Trial) -> tuple[int, str, bool, float]:
+def _sort_key(stage: int, trial: Trial, objective: Objective) -> tuple[int, str, bool, float]:
     score = trial.alone.score
     is_last = trial.alone.is_failed or score is None
-    return stage, trial.task or "", is_last, 0.0 if score is None else -score
+    return stage, trial.task or "", is_last, 0.0 if score is None else -objective.orient(score)
 
 
 def _format_cause(row: Mapping[str, Any], longest: int = 60) -> str:

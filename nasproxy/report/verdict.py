@@ -16,6 +16,7 @@ from nasproxy.report.remarks import (
 )
 from nasproxy.report.task_outcomes import TaskOutcome, get_outcome
 from nasproxy.report.wording import Remark
+from nasproxy.stages.confirmation.state import ConfirmationOutcome
 from nasproxy.stages.proxy_search.state import StoppingState, TaskState
 from nasproxy.stages.study_results import StudyResults, find_decisive_check, read_target
 from nasproxy.statistics.rank_correlation import RankCorrelation
@@ -41,6 +42,7 @@ class StudyVerdict:
         remarks: Limits of the verdict, the most important first.
         next_steps: Advice if no proxy task is accepted.
         warning: A remark to show before the numbers.
+        confirmation: Outcome of the accepted proxy task's confirmation; None without one, or before its end.
     """
 
     is_accepted: bool
@@ -51,6 +53,12 @@ class StudyVerdict:
     remarks: tuple[Remark, ...] = ()
     next_steps: tuple[str, ...] = ()
     warning: Remark | None = None
+    confirmation: ConfirmationOutcome | None = None
+
+    @property
+    def is_void(self) -> bool:
+        """Whether the confirmation of the accepted proxy task is void, so that it is not confirmed."""
+        return self.confirmation is ConfirmationOutcome.VOID
 
     @property
     def overrides(self) -> list[str]:
@@ -102,17 +110,21 @@ def _describe_accepted(results: StudyResults, best: TaskState, final_step: int) 
         if found is None
         else f": {wording.write_correlation(found)}, {wording.write_p_value(found.p_value)}"
     )
+    confirmation = results.confirmation_of(best)
+    outcome = None if confirmation is None else confirmation.outcome
+    accepted = "Accepted, confirmation void" if outcome is ConfirmationOutcome.VOID else "Accepted"
     where = f"after {final_step:,} of {best.total_steps:,} steps"
     faster = f"; {wording.format_times(train.ratio)} faster than full training by training time" if train else ""
     by_wall_time = f" ({wording.format_times(wall.ratio)} by wall time)" if wall else ""
     return StudyVerdict(
         is_accepted=True,
-        headline=f"Accepted: {best.name}, stopped {where}",
+        headline=f"{accepted}: {best.name}, stopped {where}",
         sentence=f"{met}{tau}{faster}{by_wall_time}.{confirmation_section.write_confirmation(results, best)}",
         facts=tuple(_list_facts(results, best, final_step, found, train, wall)),
         use="" if results.is_replayed else " ".join(write_overrides(best.proxy_task, final_step)),
         remarks=tuple(remark_on_verdict(results, best, final_step, found)),
         warning=warn_of_vertex_practice(results),
+        confirmation=outcome,
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+from nasproxy.errors import SetupFailedError
 from nasproxy.storage.trial_stores import TrialStore
 from nasproxy.trials.records import Cause, RetryLink, TrialRecord, merge_records
 from nasproxy.trials.retry import Retry
@@ -80,3 +81,21 @@ class RetryChain:
         if not last.is_failed or last.reached(self.current.total_steps):
             return None
         return retry_policy(self.specs[0], self._causes)
+
+
+def refuse_setup_failure(key: str, record: TrialRecord) -> None:
+    """Stop at a trial that failed by what all models share, before others fail in the same way.
+
+    Args:
+        key: Key of the original trial.
+        record: Its merged record.
+
+    Raises:
+        SetupFailedError: The trial failed so.
+    """
+    status = record.status
+    if record.is_failed and status.cause is Cause.SETUP:
+        raise SetupFailedError(
+            f"a trial of any model would fail, so the study stops: {status.message} (trial {record.trained_as(key)}). "
+            f"Fix the cause and run the command again: finished trials are kept, and this one goes on"
+        )

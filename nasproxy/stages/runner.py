@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from nasproxy.execution.backends.backend import Backend
-from nasproxy.stages.retries import RetryChain, RetryPolicy, retry_nothing
+from nasproxy.stages.retries import RetryChain, RetryPolicy, refuse_setup_failure, retry_nothing
 from nasproxy.storage.trial_stores import TrialStore
 from nasproxy.tracking.tracker import Progress, Tracker
 from nasproxy.trials.clock import Clock, SystemClock
-from nasproxy.trials.records import Request, State, TrialRecord
+from nasproxy.trials.records import Request, TrialRecord
 from nasproxy.trials.spec import TrialSpec
 
 S = TypeVar("S")
@@ -30,10 +30,12 @@ class Train:
     Attributes:
         until: Step to reach, by trial key, in order of priority.
         awaited: Steps, by trial key, that the next decision needs; None for all of `until`.
+        to_end: Whether trials must also end: one that crashes after it reached its step gets its other attempts.
     """
 
     until: Mapping[str, int]
     awaited: Mapping[str, int] | None = None
+    to_end: bool = False
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,7 @@ def run_stage(stage: Stage[S], runtime: Runtime) -> S:
 
     Raises:
         StageStoppedError: The stage cannot reach a result.
+        SetupFailedError: A trial failed in a way in which a trial of any model would fail.
     """
     scheduler = _TrialScheduler(runtime)
     with scheduler.stop_trials_at_end():
@@ -146,14 +149,16 @@ def run_stage(stage: Stage[S], runtime: Runtime) -> S:
 class _PendingSteps:
     """The steps that trials still have to reach before the stage can decide."""
 
-    def __init__(self, steps: Mapping[str, int], records: Records) -> None:
-        self._pending = {key: step for key, step in steps.items() if not _is_settled(records[key], step)}
+    def __init__(self, action: Train, records: Records) -> None:
+        steps = action.until if action.awaited is None else action.awaited
+        self._to_end = action.to_end
+        self._pending = {k: step for k, step in steps.items() if not _is_settled(records[k], step, self._to_end)}
         # A failure may change the decision, but deciding after each one would read all trials too often.
         self._failures_left = max(1, round(FAILURE_SHARE * len(self._pending)))
 
     def update(self, key: str, record: TrialRecord) -> None:
         """Update a trial from its record."""
-        if key in self._pending and _is_settled(record, self._pending[key]):
+        if key in self._pending and _is_settled(record, self._pending[key], self._to_end):
             del self._pending[key]
             self._failures_left -= record.is_failed
 
@@ -163,8 +168,8 @@ class _PendingSteps:
         return not self._pending or self._failures_left <= 0
 
 
-def _is_settled(record: TrialRecord, step: int) -> bool:
-    return record.reached(step) or record.status.state in (State.DONE, State.FAILED)
+def _is_settled(record: TrialRecord, step: int, to_end: bool) -> bool:
+    return record.has_ended or (record.reached(step) and not to_end)
 
 
 class _TrialScheduler:
@@ -194,6 +199,7 @@ class _TrialScheduler:
                     if record.checks or record.is_failed:
                         # It may have ended while no controller ran; trackers ignore records they have.
                         self._runtime.tracker.trial(trained, record)
+                refuse_setup_failure(spec.key, self._records[spec.key])
         return {spec.key: self._records[spec.key] for spec in specs}
 
     def act(self, action: Train) -> Iterator[None]:
@@ -203,19 +209,20 @@ class _TrialScheduler:
         """
         for key in self._runtime.backend.live() - {self._chains[key].current.key for key in action.until}:
             self._stop(key)
-        for key, until in action.until.items():
-            self._submit(key, until)
-        awaited = _PendingSteps(action.until if action.awaited is None else action.awaited, self._records)
+        for key in action.until:
+            self._submit(key, action)
+        awaited = _PendingSteps(action, self._records)
         updates = 0
         while True:
             updated, ended = self._wait(self._runtime.poll_seconds)
             for key in updated:
+                refuse_setup_failure(key, self._records[key])
                 awaited.update(key, self._records[key])
             if awaited.is_over:
                 return
             for key in ended & set(action.until):
                 # It was lost, paused by another job of a sweep, or failed and has a retry.
-                self._submit(key, action.until[key])
+                self._submit(key, action)
             updates += len(updated)
             if updates >= PROGRESS_SHARE * len(self._records):
                 updates = 0
@@ -251,9 +258,10 @@ class _TrialScheduler:
             self._runtime.store.request(key, request)
             self._requests[key] = request
 
-    def _submit(self, key: str, until: int) -> None:
-        """Submit a trial, unless it has reached the step or has ended."""
-        if _is_settled(self._records[key], until):
+    def _submit(self, key: str, action: Train) -> None:
+        """Submit a trial, unless it has reached its step or has ended."""
+        until = action.until[key]
+        if _is_settled(self._records[key], until, action.to_end):
             return
         spec = self._chains[key].current
         if spec.key not in self._digests:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nasproxy.errors import TooFewTrialsError
+from nasproxy.stages.common_steps import list_common_steps
 from nasproxy.stages.confirmation.state import ConfirmationState, read_confirmations
 from nasproxy.stages.proxy_search import reopening
 from nasproxy.stages.proxy_search.rules import read_settings
@@ -18,15 +19,18 @@ from nasproxy.stages.proxy_search.settings import SearchSettings
 from nasproxy.stages.proxy_search.state import TaskCheck, TaskState, find_best_task, read_rules, read_tasks
 from nasproxy.stages.references.state import Reference, SelectionState
 from nasproxy.stages.schedule_comparison.state import ScheduleComparisonState
+from nasproxy.stages.variance.settings import VarianceSettings
 from nasproxy.stages.variance.state import VarianceResult, VarianceState
 from nasproxy.statistics.ceiling import NoiseCeiling, RangeCheck, check_range, compute_noise_ceiling
 from nasproxy.statistics.missing import Floats
 from nasproxy.statistics.rank_correlation import RankCorrelation, kendall_tau, rank_failed_last
+from nasproxy.statistics.variance import compute_noise_ratio
 from nasproxy.statistics.worst_case import TauBounds, worst_case_tau
 from nasproxy.storage.files import read_record
 from nasproxy.storage.study import StudyFolder, StudyRecord
 from nasproxy.storage.trial_stores import FolderTrialStore, TrialStore
 from nasproxy.storage.zero_cost_scores import ZeroCostScores, read_scores
+from nasproxy.trials.objective import Objective
 from nasproxy.trials.records import TrialRecord
 from nasproxy.trials.spec import Split, TrialSpec, to_canonical_json
 
@@ -71,11 +75,13 @@ class ModelScores:
         proxy: Scores under the proxy task; NaN if missing.
         reference: Full-training scores; NaN if missing.
         has_failed: Whether the model ran out of memory or diverged before the step; it ranks last.
+        objective: The study's metric and its direction.
     """
 
     proxy: Floats
     reference: Floats
     has_failed: NDArray[np.bool_]
+    objective: Objective = field(default_factory=Objective)
 
     @classmethod
     def none(cls) -> "ModelScores":
@@ -84,13 +90,18 @@ class ModelScores:
 
     @property
     def ranked(self) -> Floats:
-        """Proxy scores, shape (n_models,), with the failed models below all others."""
-        return rank_failed_last(self.proxy, self.has_failed)
+        """Proxy scores, shape (n_models,), higher is better, with the failed models below all others."""
+        return rank_failed_last(self.objective.orient(self.proxy), self.has_failed)
+
+    @property
+    def ranked_reference(self) -> Floats:
+        """Full-training scores, shape (n_models,), higher is better."""
+        return self.objective.orient(self.reference)
 
     def measure(self, statistic: Callable[[Floats, Floats], T | None]) -> T | None:
         """Compute a statistic of proxy and full-training scores; None if undefined, or with too few models."""
         try:
-            return statistic(self.ranked, self.reference)
+            return statistic(self.ranked, self.ranked_reference)
         except TooFewTrialsError:
             return None
 
@@ -175,6 +186,16 @@ class StudyResults:
         return find_best_task(self.tasks, self.judged_by, time_tolerance=self.time_tolerance)
 
     @cached_property
+    def objective(self) -> Objective:
+        """The metric that decisions were made on."""
+        return read_objective(self.base)
+
+    @property
+    def metric_label(self) -> str:
+        """Name of the metric, with its direction where lower is better."""
+        return self.objective.name if self.objective.mode == "max" else f"{self.objective.name} (lower is better)"
+
+    @cached_property
     def full_steps(self) -> int | None:
         """Optimizer steps of a full training; None if unknown."""
         if "training.total_steps" in self.base:
@@ -188,6 +209,24 @@ class StudyResults:
         if self.measured is None or len(self.references) < 2:
             return None
         return compute_noise_ceiling([reference.score for reference in self.references], self.measured.deviation)
+
+    @cached_property
+    def noise_ratio(self) -> float | None:
+        """SD over seeds divided by that between reference models; None before both are measured."""
+        if self.measured is None or self.base.get("variance.total_steps") not in (None, self.full_steps):
+            return None
+        return compute_noise_ratio(self.measured.final_scores, [reference.score for reference in self.references])
+
+    @property
+    def max_noise_ratio(self) -> float:
+        """Limit of the noise ratio."""
+        return float(self.base.get("variance.max_noise_ratio", VarianceSettings.max_noise_ratio))
+
+    @property
+    def has_low_noise(self) -> bool:
+        """Whether the variance measurement, compared with the reference models too, is within its limits."""
+        is_good = self.measured is None or self.measured.verdict.is_good
+        return is_good and (self.noise_ratio is None or self.noise_ratio <= self.max_noise_ratio)
 
     @cached_property
     def range(self) -> RangeCheck | None:
@@ -206,7 +245,7 @@ class StudyResults:
         checks = [record.check_at(step) for record in records]
         scores = np.array([math.nan if check is None else check.score for check in checks])
         has_failed = np.array([record.has_failed_by(step) for record in records])
-        return ModelScores(scores, self._reference_scores(task), has_failed)
+        return ModelScores(scores, self._reference_scores(task), has_failed, self.objective)
 
     def lost_bounds(self, task: TaskState, step: int) -> TauBounds | None:
         """Compute the range of tau that is possible for any scores of models without one; None if all have scores."""
@@ -216,7 +255,7 @@ class StudyResults:
         return scores.measure(worst_case_tau)
 
     def full_training_curve(self) -> Iterator[tuple[int, float, RankCorrelation]]:
-        """Compute how well each check of full training ranks the references as the last check does.
+        """Compute how well each common check of full training ranks the references as the last check does.
 
         Optimistically biased, because each training is compared with its own end: same seed, same images.
 
@@ -227,8 +266,8 @@ class StudyResults:
         records = [self.trials[reference.key].record for reference in trained]
         final = [reference.score for reference in trained]
         devices = self.trials[trained[0].key].spec.devices if trained else 1
-        for check in records[0].checks if records else ():
-            checks = [record.check_at(check.step) for record in records]
+        for step in list_common_steps(records):
+            checks = [record.check_at(step) for record in records]
             scores = [math.nan if c is None else c.score for c in checks]
             try:
                 correlation = kendall_tau(scores, final)
@@ -236,7 +275,7 @@ class StudyResults:
                 continue
             if correlation is not None:
                 seconds = devices * float(np.median([c.train_seconds for c in checks if c]))
-                yield check.step, seconds, correlation
+                yield step, seconds, correlation
 
     def _reference_scores(self, task: TaskState) -> Floats:
         scores = {to_canonical_json(model.architecture): model.score for model in (*self.references, *task.added)}
@@ -264,7 +303,7 @@ def read_results(folder: StudyFolder, *, time_tolerance: float, store: TrialStor
     tasks = reopening.apply_confirmations(read_tasks(folder.proxy_tasks), confirmations)
     schedules = read_record(folder.schedules / "state.json", ScheduleComparisonState)
     purposes = _Purposes(base, variance, selection, tasks, confirmations, schedules)
-    trials = _read_trials(store or FolderTrialStore(folder.trials), purposes)
+    trials = _read_trials(store or FolderTrialStore(folder.trials, read_objective(base).name), purposes)
     return StudyResults(
         name=folder.path.name,
         base=base,
@@ -279,6 +318,11 @@ def read_results(folder: StudyFolder, *, time_tolerance: float, store: TrialStor
         zero_cost=read_scores(folder.zero_cost),
         schedules=schedules if schedules is not None and schedules.is_measured else None,
     )
+
+
+def read_objective(base: Mapping[str, Any]) -> Objective:
+    """Read the metric of a study, and its direction, from its base configuration."""
+    return Objective(base.get("metric.name", Objective.name), base.get("metric.mode", Objective.mode))
 
 
 def find_decisive_check(task: TaskState) -> TaskCheck | None:

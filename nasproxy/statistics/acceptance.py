@@ -7,14 +7,14 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Protocol
 
-import numpy as np
-
 from nasproxy.errors import ConfigError, TooFewTrialsError
 from nasproxy.statistics.missing import Floats
 from nasproxy.statistics.rank_correlation import RankCorrelation, kendall_tau
 
 ROUNDING = 1e-12
 """Tolerance on tau, which is computed with square roots: 27/45 can come out just below 0.6."""
+FRACTION_ROUNDING = 1e-9
+"""Tolerance on the fraction of training at the last look."""
 MARGIN = 0.10
 """A proxy task is wrongly accepted if its true tau is more than this below the target."""
 MOST_MODELS = 200
@@ -31,25 +31,21 @@ class VerdictKind(str, Enum):
 
 @dataclass(frozen=True)
 class LookPlan:
-    """The looks that a criterion divides its error over.
+    """What a criterion divides its error over besides the looks, which need not be known beforehand.
 
     Attributes:
-        fractions: Fraction of training at each check of a proxy task, in (0, 1], increasing.
         tasks: Number of proxy tasks that are judged on the same reference models.
         sizes: Possible sizes of the set of reference models, increasing; a single one if no models are added.
 
     Raises:
-        ValueError: Fractions or sizes do not increase, or a number is out of range.
+        ValueError: Sizes do not increase, or a number is out of range.
     """
 
-    fractions: tuple[float, ...]
     tasks: int = 1
     sizes: tuple[int, ...] = (10,)
 
     def __post_init__(self) -> None:
-        if not _is_rising((0.0, *self.fractions)) or self.fractions[-1] > 1:
-            raise ValueError(f"fractions must rise within (0, 1], got {self.fractions}: give steps over total steps")
-        if self.tasks < 1 or not _is_rising((0, *self.sizes)):
+        if self.tasks < 1 or not self.sizes or not _is_rising((0, *self.sizes)):
             raise ValueError(
                 f"a plan needs a task or more and sizes that rise, got {self.tasks} and {self.sizes}: count the "
                 f"present ones too"
@@ -62,15 +58,17 @@ class Evidence:
 
     Attributes:
         reference: Full-training scores, shape (n_models,); NaN if missing.
-        proxy: Scores under the proxy task at the first checks, shape (checks, n_models), same order; NaN if missing.
-        plan: All planned looks.
+        proxy: Scores under the proxy task at the looks so far, shape (checks, n_models), same order; NaN if missing.
+        fractions: Fraction of training at each of these looks, shape (checks,), increasing within (0, 1].
+        plan: Number of proxy tasks and sizes of the reference set.
 
     Raises:
-        ValueError: Shapes do not match, or there are more checks than planned.
+        ValueError: Shapes do not match, or the fractions do not increase within (0, 1].
     """
 
     reference: Floats
     proxy: Floats
+    fractions: Floats
     plan: LookPlan
 
     def __post_init__(self) -> None:
@@ -79,20 +77,20 @@ class Evidence:
                 f"proxy must have shape (checks, models), got {self.proxy.shape} with a reference of shape "
                 f"{self.reference.shape}: set NaN where missing"
             )
-        if len(self.proxy) > len(self.plan.fractions):
+        if self.fractions.shape != self.proxy.shape[:1]:
             raise ValueError(
-                f"proxy has {len(self.proxy)} checks, and {len(self.plan.fractions)} were planned: plan all of them"
+                f"fractions must have shape ({len(self.proxy)},), one for each check of proxy, got "
+                f"{self.fractions.shape}: give the fraction of training at each check"
+            )
+        if not _is_rising((0.0, *self.fractions.tolist())) or self.fractions.max(initial=0.0) > 1:
+            raise ValueError(
+                f"fractions must increase within (0, 1], got {self.fractions.tolist()}: give steps over total steps"
             )
 
     @property
-    def fractions(self) -> Floats:
-        """Fraction of training at each check so far, shape (checks,)."""
-        return np.array(self.plan.fractions[: len(self.proxy)])
-
-    @property
     def is_last_look(self) -> bool:
-        """Whether this is the last planned check."""
-        return len(self.proxy) == len(self.plan.fractions)
+        """Whether the training has ended."""
+        return bool(self.fractions.size) and float(self.fractions[-1]) >= 1 - FRACTION_ROUNDING
 
     @cached_property
     def correlation(self) -> RankCorrelation | None:
@@ -221,4 +219,4 @@ def _models_needed(n: int, tau: float, needed: Callable[[int], float | None]) ->
 
 
 def _is_rising(values: Sequence[float]) -> bool:
-    return len(values) > 1 and all(before < after for before, after in pairwise(values))
+    return all(before < after for before, after in pairwise(values))

@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from nasproxy.errors import CorruptFileError
 
-SCHEMA = 3
+SCHEMA = 4
 """Schema version of all files; a file with another version is refused."""
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from nasproxy.errors import ConfigError, StudyChangedError, StudyVersionError
@@ -13,7 +14,6 @@ from nasproxy.storage.files import SCHEMA, read_record, read_schema, write_recor
 from nasproxy.storage.leases import Lease
 from nasproxy.trials.overrides import flatten
 from nasproxy.trials.proxy_task import NAME_PATTERN
-from nasproxy.trials.spec import NOT_IDENTITY
 
 UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG)
 
@@ -24,7 +24,7 @@ class StudyRecord:
 
     Attributes:
         base: The base configuration, by dotted path.
-        preflighted: Digests of trials that have passed the preflight and need no other one.
+        preflighted: Digests of kinds of trials that have passed the preflight and need no other one.
     """
 
     base: Mapping[str, Any]
@@ -110,7 +110,7 @@ class Study:
     Attributes:
         folder: Paths of the study's files.
         is_shared: Whether the jobs of a sweep share the study.
-        preflighted: Digests of trials that have passed the preflight.
+        preflighted: Digests of kinds of trials that have passed the preflight.
     """
 
     folder: StudyFolder
@@ -129,7 +129,7 @@ class Study:
             yield
 
     def add_preflighted(self, digests: Sequence[str]) -> None:
-        """Record trials that have passed the preflight."""
+        """Record kinds of trials that have passed the preflight."""
         with self.hold_stage("record"):
             record = read_record(self.folder.record, StudyRecord)
             if record is not None:
@@ -166,7 +166,14 @@ def check_study_version(folder: StudyFolder) -> None:
 
 
 @contextmanager
-def open_study(root: Path, name: str, base: Mapping[str, Any] | None, *, is_shared: bool) -> Iterator[Study]:
+def open_study(
+    root: Path,
+    name: str,
+    base: Mapping[str, Any] | None,
+    *,
+    is_shared: bool,
+    defaults: Mapping[str, Any] | None = None,
+) -> Iterator[Study]:
     """Open or create a study.
 
     Args:
@@ -174,6 +181,7 @@ def open_study(root: Path, name: str, base: Mapping[str, Any] | None, *, is_shar
         name: The study's name, which is also its folder's name.
         base: The base configuration, which must not change during the study; None opens the study read-only.
         is_shared: Share the study with the other jobs of a sweep.
+        defaults: Values of the base configuration that a study has which was created before they could be set.
 
     Raises:
         ConfigError: The name is not valid, the folder cannot be written, or a study to read does not exist.
@@ -191,7 +199,7 @@ def open_study(root: Path, name: str, base: Mapping[str, Any] | None, *, is_shar
         folder.trials.mkdir(parents=True, exist_ok=True)
         lease = Lease(folder.lease)
         with lease.hold(f"study {name}", shared=is_shared, wait_seconds=2.0):
-            yield _begun(folder, base, is_shared)
+            yield _begun(folder, base, is_shared, defaults or {})
     except OSError as error:
         if error.errno not in UNWRITABLE or not str(error.filename).startswith(str(root)):
             raise
@@ -211,7 +219,7 @@ def _known(folder: StudyFolder) -> Study:
     return Study(folder)
 
 
-def _begun(folder: StudyFolder, base: Mapping[str, Any], is_shared: bool) -> Study:
+def _begun(folder: StudyFolder, base: Mapping[str, Any], is_shared: bool, defaults: Mapping[str, Any]) -> Study:
     study = Study(folder, is_shared)
     with study.hold_stage("record"):
         record = read_record(folder.record, StudyRecord)
@@ -220,7 +228,7 @@ def _begun(folder: StudyFolder, base: Mapping[str, Any], is_shared: bool) -> Stu
         if record is None or is_free:  # no trial depends on the record yet
             record = StudyRecord(flatten(base))
             write_record(folder.record, record)
-    changed = list_differences(record.base, flatten(base))
+    changed = list_differences(record.base, flatten(base), flatten(defaults))
     if changed:
         raise StudyChangedError(
             f"study {folder.path.name} was begun with another configuration ({'; '.join(changed)}): "
@@ -235,14 +243,18 @@ def list_studies(root: Path) -> list[str]:
     return sorted(path.parent.name for path in root.glob("*/study.json"))
 
 
-def list_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+def list_differences(
+    old: Mapping[str, Any], new: Mapping[str, Any], defaults: Mapping[str, Any] = MappingProxyType({})
+) -> list[str]:
     """List the paths whose values differ, with both values; a missing path is `absent`.
 
-    Paths that do not decide results (`NOT_IDENTITY`) may change at any time and are left out.
+    Args:
+        old: Recorded values by dotted path.
+        new: Present values by dotted path.
+        defaults: Values of paths that one of the two does not have: a setting that was added later.
     """
-    paths = [
-        path for path in {**old, **new} if not NOT_IDENTITY.fullmatch(path) and not _equal(old.get(path), new.get(path))
-    ]
+    known = ({**defaults, **old}, {**defaults, **new})
+    paths = [path for path in {**old, **new} if not _equal(known[0].get(path), known[1].get(path))]
     return [f"{path}: {old.get(path, 'absent')} -> {new.get(path, 'absent')}" for path in paths]
 
 

@@ -1,7 +1,8 @@
 """Read and write the files of one trial: config, checks, and the status after a worker died."""
 
 import hashlib
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import yaml
@@ -18,6 +19,7 @@ from nasproxy.storage.files import (
 )
 from nasproxy.storage.leases import Lease
 from nasproxy.storage.trial_folder import TrialFolder
+from nasproxy.trials.objective import Objective
 from nasproxy.trials.records import Cause, Check, State, Status
 from nasproxy.trials.spec import TrialSpec
 
@@ -54,22 +56,56 @@ def digest_config(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def read_checks(path: Path) -> tuple[Check, ...]:
-    """Read a trial's checks; an incomplete last line is ignored.
+@dataclass(frozen=True)
+class ReportedCheck:
+    """A check as a trainer reported it, a line of a trial's metrics; attributes as in `Check`."""
+
+    step: int
+    metrics: Mapping[str, float | None]
+    train_seconds: float
+
+
+def read_checks(path: Path, metric: str = Objective.name) -> tuple[Check, ...]:
+    """Read a trial's checks.
+
+    Args:
+        path: File of the trial's metrics.
+        metric: Name of the metric that is the score.
+
+    Raises:
+        CorruptFileError: A complete line is not a check, or lacks the metric.
+    """
+    return tuple(
+        Check(line.step, _get_score(path, line, metric), line.train_seconds, line.metrics)
+        for line in read_reported_checks(path)
+    )
+
+
+def read_reported_checks(path: Path) -> tuple[ReportedCheck, ...]:
+    """Read a trial's checks with all their metrics; an incomplete last line is ignored.
 
     Raises:
         CorruptFileError: A complete line is not a check.
     """
     lines = read_lines(path)
     try:
-        return tuple(get_adapter(Check).validate_json(line) for line in lines)
+        return tuple(get_adapter(ReportedCheck).validate_json(line) for line in lines)
     except ValidationError as error:
         raise make_corrupt_error(path, "a line is not a check") from error
 
 
-def append_check(path: Path, check: Check) -> None:
-    """Append one check to a trial's metrics."""
-    append_line(path, get_adapter(Check).dump_json(check).decode())
+def _get_score(path: Path, line: ReportedCheck, metric: str) -> float:
+    score = line.metrics.get(metric)
+    if score is None:
+        raise make_corrupt_error(
+            path, f"it has {', '.join(line.metrics) or 'no metric'} at step {line.step}, and the study needs {metric!r}"
+        )
+    return score
+
+
+def append_check(path: Path, step: int, metrics: Mapping[str, float | None], train_seconds: float) -> None:
+    """Append one check to a trial's metrics; arguments as in `Check`."""
+    append_line(path, get_adapter(ReportedCheck).dump_json(ReportedCheck(step, metrics, train_seconds)).decode())
 
 
 def settle_status(folder: TrialFolder, *, max_attempts: int, why: str = "its worker ended without a status") -> Status:
@@ -89,10 +125,16 @@ def settle_status(folder: TrialFolder, *, max_attempts: int, why: str = "its wor
     return replace(lost, wall_seconds=measure_wall_seconds(folder, status))
 
 
+def read_last_check(folder: TrialFolder) -> ReportedCheck | None:
+    """Read a trial's last check; None before the first one."""
+    checks = read_reported_checks(folder.metrics)
+    return checks[-1] if checks else None
+
+
 def read_last_step(folder: TrialFolder) -> int:
     """Read the step of a trial's last check; 0 before the first one."""
-    checks = read_checks(folder.metrics)
-    return checks[-1].step if checks else 0
+    last = read_last_check(folder)
+    return 0 if last is None else last.step
 
 
 def measure_wall_seconds(folder: TrialFolder, status: Status) -> float:

@@ -8,6 +8,7 @@ from typing import Protocol
 from nasproxy.storage.files import get_stamp, read_record, replace_text, write_record
 from nasproxy.storage.trial_files import digest_config, read_checks, read_spec, write_spec
 from nasproxy.storage.trial_folder import TrialFolder
+from nasproxy.trials.objective import Objective
 from nasproxy.trials.records import Request, RetryLink, State, Status, TrialRecord, merge_records
 from nasproxy.trials.spec import TrialSpec
 
@@ -74,11 +75,13 @@ class FolderTrialStore(_RetryReadingStore):
 
     Args:
         root: Folder of the trials.
+        metric: Name of the metric that is the score of a check.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, metric: str = Objective.name) -> None:
         super().__init__()
         self.root = root
+        self._metric = metric
         self._cache: dict[str, tuple[tuple[int, ...], TrialRecord]] = {}
 
     def folder(self, key: str) -> TrialFolder:
@@ -111,7 +114,7 @@ class FolderTrialStore(_RetryReadingStore):
         version = (*get_stamp(folder.status), *get_stamp(folder.metrics), *get_stamp(folder.retries))
         cached = self._cache.get(key)
         if cached is None or cached[0] != version:
-            cached = self._cache[key] = (version, _read_folder(folder))
+            cached = self._cache[key] = (version, _read_folder(folder, self._metric))
         return cached[1]
 
     def link_retries(self, key: str, retries: tuple[RetryLink, ...]) -> None:
@@ -176,7 +179,7 @@ class _Retries:
     retries: tuple[RetryLink, ...]
 
 
-def _read_folder(folder: TrialFolder) -> TrialRecord:
+def _read_folder(folder: TrialFolder, metric: str) -> TrialRecord:
     status = read_record(folder.status, Status) or Status()
     linked = read_record(folder.retries, _Retries) if status.state is State.FAILED else None
-    return TrialRecord(status, read_checks(folder.metrics), () if linked is None else linked.retries)
+    return TrialRecord(status, read_checks(folder.metrics, metric), () if linked is None else linked.retries)

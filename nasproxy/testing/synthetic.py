@@ -18,7 +18,6 @@ import numpy as np
 from nasproxy.errors import ConfigError
 from nasproxy.execution.worker.context import TrialContext
 from nasproxy.storage.files import replace_text
-from nasproxy.training import hooks
 from nasproxy.trials.spec import Recipe, Split
 
 FAULTS = ("none", "oom", "nan", "crash", "crash_after", "oom_after", "broken", "die", "die_once", "hang")
@@ -42,6 +41,7 @@ def train(
     check_seconds: float = 0.0,
     noise: float = 0.01,
     reversed_below: int = 0,
+    schedule_steps: int = 0,
     batch_size: int = 1,
     learning_rate: float = 0.0,
     clip_norm: float | None = None,
@@ -51,24 +51,27 @@ def train(
     Args:
         trial: Trial to run.
         check_seconds: Wall-clock seconds of a cycle; reported training seconds are computed from a formula instead.
-        noise: Standard deviation of a score between seeds.
+        noise: Standard deviation of an accuracy between seeds.
         reversed_below: Trainings with fewer total steps than this rank the models in reverse.
+        schedule_steps: Length of the schedule, whatever the total number of steps; 0 for a schedule that ends with it.
         batch_size: Images per step, for the fault `oom`.
         learning_rate: Learning rate, for the fault `nan`.
         clip_norm: Norm to clip gradients at, for the fault `nan`; None for no clipping.
     """
     images = trial.spec.recipe.micro_batch or trial.proxy_task.batch(batch_size)
     fault = find_uncured(str(trial.architecture.get("fault", "none")), images, learning_rate, clip_norm)
-    position = hooks.get_checkpoint_dir(trial.model_dir) / "position.json"
+    position = trial.checkpoint_dir / "position.json"
     done = int(json.loads(position.read_text())["step"]) if position.exists() else 0
-    while not hooks.get_stop_training(trial.model_dir, done - 1, trial.total_steps):
+    train_seconds = 0.0
+    while not trial.should_stop(done):
         step = next(step for step in trial.check_steps if step > done)
         time.sleep(check_seconds)
         if 2 * step >= trial.total_steps:
             _fail(fault, trial)
-        seconds = (step - done) * compute_step_seconds(trial.architecture, trial.proxy_task.width)
-        score = compute_score(trial, step, noise, is_reversed=trial.total_steps < reversed_below)
-        hooks.update_trial_training_accuracy_metric(trial.model_dir, score, done, step - 1, seconds, trial.total_steps)
+        train_seconds += (step - done) * compute_step_seconds(trial.architecture, trial.proxy_task.width)
+        progress = step / (schedule_steps or trial.total_steps)
+        accuracy = compute_score(trial, step, progress, noise, is_reversed=trial.total_steps < reversed_below)
+        trial.report(step, {"accuracy": accuracy, "loss": 1.0 - accuracy}, train_seconds)
         replace_text(position, json.dumps({"step": step}))
         done = step
     if done == trial.total_steps and fault in ("oom_after", "crash_after"):
@@ -93,10 +96,9 @@ def compute_step_seconds(architecture: Mapping[str, object], width: float) -> fl
     return 0.01 * width * (1 + 0.01 * float(quality if isinstance(quality, int | float) else 0))
 
 
-def compute_score(trial: TrialContext, step: int, noise: float, *, is_reversed: bool = False) -> float:
-    """Compute the score after `step` steps: ranks are random at first and converge to those of `quality`."""
+def compute_score(trial: TrialContext, step: int, progress: float, noise: float, *, is_reversed: bool = False) -> float:
+    """Compute the accuracy at a share of the schedule: ranks are random at first and converge to those of `quality`."""
     quality = float(trial.architecture["quality"])
-    progress = step / trial.total_steps
     settled = min(1.0, progress / (0.8 - 0.4 * trial.proxy_task.data_fraction * trial.proxy_task.width))
     shuffled = float(np.random.default_rng(int(quality)).random())
     seed = [trial.seed, step, int(quality), int(trial.spec.split is Split.FULL)]

@@ -19,7 +19,18 @@ CHECKS = "trials"
 FIELDS = (
     *("key", "split", "seed"),
     *DIMENSIONS,
-    *("overrides", "architecture", "micro_batch", "step", "score", "train_seconds", "state", "cause", "replaced_by"),
+    *(
+        "overrides",
+        "architecture",
+        "micro_batch",
+        "step",
+        "score",
+        "train_seconds",
+        "metrics",
+        "state",
+        "cause",
+        "replaced_by",
+    ),
 )
 
 
@@ -62,7 +73,8 @@ class CsvTracker:
                 header = [] if self._has_header else [FIELDS]
                 self._lines.append(_format_csv([*header, *rows]).splitlines())
                 self._has_header = True
-                self._remember_row(spec.key, record.step, record.status.state.value)
+                last = record.checks[-1].step if record.checks else None
+                self._remember_row(spec.key, last, record.status.state.value)
 
     def decided(self, state: object) -> None:
         """Do nothing: CSV files hold checks and tables only."""
@@ -77,8 +89,8 @@ class CsvTracker:
         """Do nothing: no file is open between two calls."""
 
     def _new_rows(self, spec: TrialSpec, record: TrialRecord) -> list[list[Any]]:
-        known = self._last_step.get(spec.key, 0)
-        new: list[Check | None] = [check for check in record.checks if check.step > known]
+        known = self._last_step.get(spec.key)
+        new: list[Check | None] = [check for check in record.checks if known is None or check.step > known]
         if not new and record.is_failed and spec.key not in self._failed:
             new = [None]
         return _make_rows(spec, new, record) if new else []
@@ -94,15 +106,16 @@ class CsvTracker:
             lines = lines[1:]
         try:
             for row in csv.DictReader(lines, fieldnames=FIELDS):
-                self._remember_row(row["key"], int(row["step"] or 0), row["state"])
+                self._remember_row(row["key"], int(row["step"]) if row["step"] else None, row["state"])
         except ValueError as error:
             raise CorruptFileError(
                 f"{self._lines.path} needs an integer or an empty cell as step, got another value ({error}): "
                 f"restore the file, or move it away to start a new file"
             ) from error
 
-    def _remember_row(self, key: str, step: int, state: str) -> None:
-        self._last_step[key] = max(step, self._last_step.get(key, 0))
+    def _remember_row(self, key: str, step: int | None, state: str) -> None:
+        if step is not None:
+            self._last_step[key] = max(step, self._last_step.get(key, step))
         if state == State.FAILED.value:
             self._failed.add(key)
 
@@ -117,10 +130,11 @@ def _make_rows(spec: TrialSpec, checks: Sequence[Check | None], record: TrialRec
     ]
     state = [status.state.value, None if status.cause is None else status.cause.value]
     state.append(record.retries[0].key if record.retries else None)
-    return [
-        [*what, *((None, None, None) if check is None else (check.step, check.score, check.train_seconds)), *state]
-        for check in checks
-    ]
+    return [[*what, *((None,) * 4 if check is None else _list_cells(check)), *state] for check in checks]
+
+
+def _list_cells(check: Check) -> tuple[int, float, float, str]:
+    return check.step, check.score, check.train_seconds, to_canonical_json(check.metrics)
 
 
 def _format_csv(rows: Iterable[Iterable[Any]]) -> str:

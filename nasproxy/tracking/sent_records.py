@@ -13,9 +13,9 @@ from nasproxy.trials.records import State
 
 @dataclass(frozen=True)
 class SentTrial:
-    """Sent part of a trial: its checks up to `step`, and its state then."""
+    """Sent part of a trial: its checks up to `step`, None if there were none, and its state then."""
 
-    step: int = 0
+    step: int | None = None
     state: State = State.PENDING
 
 
@@ -81,7 +81,8 @@ class SentRecords:
         try:
             entry = json.loads(line)
             if "trial" in entry:
-                self._trials[entry["trial"]] = SentTrial(int(entry["step"]), State(entry["state"]))
+                step = None if entry["step"] is None else int(entry["step"])
+                self._trials[entry["trial"]] = SentTrial(step, State(entry["state"]))
             elif "told" in entry:
                 self._events.sent, self._events.result = int(entry["told"]), entry["result"]
             else:

@@ -136,20 +136,21 @@ class WandbTracker:
 
     def _log_trial(self, spec: TrialSpec, record: TrialRecord) -> None:
         sent, state = self._journal.trial(spec.key), record.status.state
-        checks = [check for check in record.checks if check.step > sent.step]
+        checks = [check for check in record.checks if sent.step is None or check.step > sent.step]
         if not checks and (state is sent.state or state not in FINAL):
             return
         run = self._open(spec.key, name=name_trial(spec), job_type="trial", config=make_run_config(spec))
         run.define_metric("*", step_metric="step")
         for check in checks:
-            run.log({"step": check.step, "score": check.score, "train_seconds": check.train_seconds}, step=check.step)
+            metrics = {spec.recipe.objective.name: check.score, **check.metrics}
+            run.log({**metrics, "step": check.step, "train_seconds": check.train_seconds}, step=check.step)
         cause = record.status.cause
         summary = {"state": state.value, "cause": None if cause is None else cause.value}
         for by in record.retries[:1]:
             summary |= {"replaced_by": by.key, "change": by.change}
         run.summary.update(summary)
         _finish(run, exit_code=int(record.is_failed))
-        self._journal.add_trial(spec.key, SentTrial(record.step, state))
+        self._journal.add_trial(spec.key, SentTrial(checks[-1].step if checks else sent.step, state))
 
     def _log_events(self) -> None:
         if self._open_controller():

@@ -1,1 +1,1 @@
-"""The API for trainers: hooks for any training loop, and a Lightning callback."""
+"""The API for trainers: reports of any training loop, and a Lightning callback."""

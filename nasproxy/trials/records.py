@@ -17,17 +17,26 @@ class State(str, enum.Enum):
 
 
 class Cause(str, enum.Enum):
-    """Why a trial failed: out of memory or a non-finite loss (both deterministic), a crash, or a lost worker."""
+    """Why a trial failed: out of memory, a non-finite loss (both deterministic), a crash, a lost worker, or the setup.
+
+    The setup is what all models share: configuration, data, and the trainer's contract. Its failure stops the study.
+    """
 
     OOM = "oom"
     NAN = "nan"
     CRASH = "crash"
     LOST = "lost"
+    SETUP = "setup"
 
     @property
     def is_models_fault(self) -> bool:
-        """Whether another attempt at the same trial would fail in the same way."""
+        """Whether the failure is a result of the model, which another attempt would repeat."""
         return self in (Cause.OOM, Cause.NAN)
+
+    @property
+    def may_pass(self) -> bool:
+        """Whether another attempt at the same trial may succeed."""
+        return self in (Cause.CRASH, Cause.LOST)
 
 
 @dataclass(frozen=True)
@@ -35,14 +44,16 @@ class Check:
     """One validation of a trial: a point of its learning curve.
 
     Attributes:
-        step: Finished optimizer steps.
-        score: Validation metric, higher is better.
+        step: Finished optimizer steps; a check at step 0, before training, is recorded and never judged.
+        score: Value of the study's metric, as reported: `Objective` knows which direction is better.
         train_seconds: Cumulative training time over all attempts up to this check, in seconds, validation excluded.
+        metrics: All reported metrics by name; None for one that was not finite.
     """
 
     step: int
     score: float
     train_seconds: float
+    metrics: Mapping[str, float | None] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True)
@@ -102,7 +113,7 @@ class Status:
         """
         has_moved = self.failed_at_step is None or step > self.failed_at_step
         failures = 1 if has_moved else self.failures + 1
-        retry = not cause.is_models_fault and failures < max_attempts
+        retry = cause.may_pass and failures < max_attempts
         return replace(
             self,
             state=State.PENDING if retry else State.FAILED,
@@ -151,9 +162,19 @@ class TrialRecord:
         return self.checks[-1].step if self.checks else 0
 
     @property
+    def trained_checks(self) -> tuple[Check, ...]:
+        """Checks after at least one training step; decisions use these only."""
+        return tuple(check for check in self.checks if check.step > 0)
+
+    @property
     def is_failed(self) -> bool:
         """Whether the trial failed for good, so that no more checks follow."""
         return self.status.state is State.FAILED
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the trial is done or failed for good: no worker runs it any more."""
+        return self.status.state in (State.DONE, State.FAILED)
 
     def trained_as(self, key: str) -> str:
         """Return the key of the last retry, or `key`, the trial's own, if it has none."""
@@ -171,14 +192,18 @@ class TrialRecord:
     def _by_step(self) -> Mapping[int, Check]:
         return {check.step: check for check in self.checks}
 
+    def has_ended_before(self, step: int) -> bool:
+        """Return whether the trial failed for good before this step."""
+        return self.is_failed and not self.reached(step)
+
     def is_missing_at(self, step: int) -> bool:
-        """Return whether the trial crashed or was lost before this check, so that the model's score is unknown."""
+        """Return whether the trial failed before this step, not by the model's fault: its score is unknown."""
         cause = self.status.cause
-        return self.is_failed and self.check_at(step) is None and cause is not None and not cause.is_models_fault
+        return self.has_ended_before(step) and cause is not None and not cause.is_models_fault
 
     def has_failed_by(self, step: int) -> bool:
-        """Return whether the trial ran out of memory or diverged before this check."""
-        return self.is_failed and self.check_at(step) is None and not self.is_missing_at(step)
+        """Return whether the trial ran out of memory or diverged before this step."""
+        return self.has_ended_before(step) and not self.is_missing_at(step)
 
     @property
     def score(self) -> float | None:
@@ -200,11 +225,11 @@ def merge_records(records: Sequence[TrialRecord]) -> TrialRecord:
         A record with the status of the last training, the checks of all, and the wall time of all workers.
     """
     checks: list[Check] = []
-    step, paid = 0, 0.0
+    paid = 0.0
     for record in records:
+        step = checks[-1].step if checks else -1
         new = [check for check in record.checks if check.step > step]
         checks += [replace(check, train_seconds=check.train_seconds + paid) for check in new] if paid else new
-        step = max(step, record.step)
         paid += record.checks[-1].train_seconds if record.checks else 0.0
     return TrialRecord(
         status=replace(records[-1].status, wall_seconds=sum(record.status.wall_seconds for record in records)),

@@ -58,6 +58,25 @@ def read_batch_size(spec: TrialSpec) -> int | None:
     return spec.proxy_task.batch(size, multiple=2 * spec.devices if is_mixed else 1)
 
 
+def read_smallest_batch(spec: TrialSpec) -> int | None:
+    """Return the images of the smallest forward pass in training; None if the trainer has no `batch_size`."""
+    size, spec = read_batch_size(spec), spec.applied()
+    if size is None:
+        return None
+    share = max(1, size // spec.devices)
+    return share // count_micro_batches(share, spec.recipe.micro_batch)
+
+
+def count_micro_batches(count: int, micro_batch: int | None) -> int:
+    """Compute the number of micro-batches, each of at least 2 images for batch statistics unless `micro_batch` is 1.
+
+    >>> [count_micro_batches(*case) for case in ((36, 7), (36, None), (5, 2), (5, 1))]
+    [6, 1, 2, 5]
+    """
+    parts = 1 if micro_batch is None else math.ceil(count / micro_batch)
+    return parts if micro_batch == 1 else min(parts, max(1, count // 2))
+
+
 def _change_for(cause: Cause, spec: TrialSpec, policy: RetrySettings) -> Retry | None:
     if cause is Cause.OOM:
         return _halve_micro_batch(spec)

@@ -3,27 +3,24 @@
 import enum
 import hashlib
 import json
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import MISSING, dataclass, field, fields, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
 from nasproxy.errors import ConfigError
-from nasproxy.trials.overrides import apply_overrides, flatten
+from nasproxy.trials.identity import flatten_identity, list_excluded
+from nasproxy.trials.objective import Objective
+from nasproxy.trials.overrides import apply_overrides
 from nasproxy.trials.proxy_task import ProxyTask
 
 Choice = bool | int | float | str
 Architecture = Mapping[str, Choice]
 
-IDENTITY_SCHEMA = 2
+IDENTITY_SCHEMA = 3
 MOST_CHECKS = 100_000
 """Maximum number of checks of one training, because all their steps are listed."""
-NOT_IDENTITY = re.compile(
-    r"data\.(.+\.)?(root|cache_dir|num_workers|pin_memory)|trainer\.(num_workers|pin_memory|grace_seconds|working_dir)"
-)
-"""Paths of the recipe that are excluded from a trial's key: they decide where or how fast it runs, not its result."""
 
 
 class Split(str, enum.Enum):
@@ -40,8 +37,9 @@ class Recipe:
     """The configuration that all trials of a study share: model, trainer, data and schedule.
 
     Attributes:
-        model: Hydra node that builds a model from an architecture.
-        trainer: Hydra node that trains it; its `version` distinguishes results of changed trainers.
+        model: Hydra node that builds a model from an architecture. `nasproxy.trials.identity` describes which keys of
+            this and the following two nodes enter a trial's key.
+        trainer: Hydra node that trains it.
         data: Hydra node that loads the dataset, with the fractions of its splits.
         data_fingerprint: Fingerprint of the dataset when the study was created.
         total_steps: Optimizer steps of a whole training.
@@ -52,6 +50,8 @@ class Recipe:
         device_type: `cpu` or `cuda`; floating-point results differ between them.
         precision: Lightning's `precision` argument.
         micro_batch: Images that a device holds at once; None for its share of the batch.
+        objective: Metric that a trial must report, and its direction; it changes no training and no key.
+        identity_exclude: Dotted paths of `model`, `trainer` and `data` that decide no result, as the user states.
     """
 
     model: Mapping[str, Any]
@@ -65,6 +65,8 @@ class Recipe:
     micro_batch: int | None = None
     devices: int = 1
     check_at: tuple[int, ...] | None = None
+    objective: Objective = field(default_factory=Objective)
+    identity_exclude: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _check_types(self)
@@ -109,9 +111,17 @@ class Recipe:
 
     @cached_property
     def identity(self) -> str:
-        """Canonical JSON of all fields that decide a result; cached, because many trials share a recipe."""
-        content = flatten(_normalize({field.name: getattr(self, field.name) for field in fields(self)}))
-        return to_canonical_json({path: value for path, value in content.items() if not NOT_IDENTITY.fullmatch(path)})
+        """Canonical JSON of all values that decide a result; cached, because many trials share a recipe."""
+        content = _drop_defaults(self)
+        for name in ("objective", "identity_exclude"):
+            content.pop(name, None)
+        return to_canonical_json(flatten_identity(content, self.identity_exclude))
+
+    @property
+    def excluded(self) -> tuple[str, ...]:
+        """Dotted paths of the values that decide no result, as nodes and the user state."""
+        declared = list_excluded({"model": self.model, "trainer": self.trainer, "data": self.data})
+        return (*declared, *self.identity_exclude)
 
     @cached_property
     def _changed_recipes(self) -> dict[tuple[object, ...], "Recipe"]:
@@ -153,6 +163,16 @@ def _check_types(recipe: Recipe) -> None:
         raise ConfigError(f"training.check_at must be a list of steps or null, got {steps!r}")
 
 
+def _drop_defaults(content: Any) -> dict[str, Any]:
+    """Return the fields of a dataclass that differ from their defaults, so that a new field changes no key."""
+    values = {field: getattr(content, field.name) for field in fields(content)}
+    return {
+        field.name: value
+        for field, value in values.items()
+        if not (value == field.default or (field.default_factory is not MISSING and value == field.default_factory()))
+    }
+
+
 def _is_whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
@@ -187,7 +207,7 @@ class TrialSpec:
         content = {
             "schema": IDENTITY_SCHEMA,
             "architecture": dict(spec.architecture),
-            "proxy_task": {k: v for k, v in vars(spec.proxy_task).items() if k not in ("overrides", "devices")},
+            "proxy_task": _drop_defaults(spec.proxy_task),
             "split": spec.split.value,
             "seed": spec.seed,
             "recipe": spec.recipe.identity,
@@ -206,7 +226,7 @@ class TrialSpec:
 
     @property
     def check_steps(self) -> tuple[int, ...]:
-        """Steps after which the trial is validated, including the last one."""
+        """Steps after which a validation is requested, including the last one."""
         recipe = self.recipe.under(self.proxy_task)
         return recipe.check_at or list_check_steps(recipe.total_steps, recipe.check_every_steps)
 

@@ -58,7 +58,7 @@ def test_no_criterion_accepts_below_the_target(name: str) -> None:
             proxy, reference = random.standard_normal((2, n))
             proxy = proxy + random.uniform(0, 3) * reference
             tau = stats.kendalltau(proxy, reference).statistic
-            verdict = rule.judge(Evidence(reference, proxy[None], LookPlan((0.9,), sizes=(n,))))
+            verdict = rule.judge(Evidence(reference, proxy[None], np.array([0.9]), LookPlan(sizes=(n,))))
             assert tau >= 0.65 - 1e-9 or verdict.kind is not VerdictKind.ACCEPTED
 
 

@@ -13,11 +13,13 @@ from nasproxy.errors import ConfigError
 from nasproxy.statistics.acceptance import Criterion, Evidence, LookPlan, VerdictKind
 from nasproxy.statistics.score_test import tau_deviation
 
+Judged = tuple[VerdictKind, float | None]
 
-def judge_perfect_order(rule: Criterion, n: int, plan: LookPlan) -> tuple[VerdictKind, float | None]:
-    """Return the verdict at the check before the last planned one, with its threshold."""
+
+def judge_perfect_order(rule: Criterion, n: int, fractions: list[float], plan: LookPlan) -> Judged:
+    """Return the verdict at the last of several checks, with its threshold."""
     order = np.arange(float(n))
-    verdict = rule.judge(Evidence(order, np.tile(order, (len(plan.fractions) - 1, 1)), plan))
+    verdict = rule.judge(Evidence(order, np.tile(order, (len(fractions), 1)), np.array(fractions), plan))
     return verdict.kind, verdict.needed
 
 
@@ -25,18 +27,18 @@ def test_the_weak_prior_follows_its_formula() -> None:
     variance, floor = 0.48 / 4, math.atanh(0.55)
     prior = 1.6 + 0.35 * math.log(0.1)
     z = floor + 2.0 * math.sqrt(variance * (1 + variance / 0.5)) - (variance / 0.5) * (prior - floor)
-    _, alone = judge_perfect_order(WeakPrior(), 10, LookPlan((0.1, 1.0), sizes=(10,)))
-    _, growing = judge_perfect_order(WeakPrior(), 10, LookPlan((0.1, 1.0), sizes=(10, 15)))
+    _, alone = judge_perfect_order(WeakPrior(), 10, [0.1], LookPlan(sizes=(10,)))
+    _, growing = judge_perfect_order(WeakPrior(), 10, [0.1], LookPlan(sizes=(10, 15)))
     assert alone == pytest.approx(math.tanh(z))
     assert growing is not None
     assert growing > alone
-    _, many = judge_perfect_order(WeakPrior(), 40, LookPlan((0.99, 1.0), sizes=(40,)))
+    _, many = judge_perfect_order(WeakPrior(), 40, [0.99], LookPlan(sizes=(40,)))
     assert many == pytest.approx(0.7), "the margin of 0.05 holds"
 
 
 def test_alpha_spending_spends_in_proportion_to_training_over_tasks_and_sizes() -> None:
-    plan = LookPlan((0.25, 0.5, 1.0), tasks=2, sizes=(20, 30))
-    _, needed = judge_perfect_order(AlphaSpending(alpha=0.2), 20, plan)
+    plan = LookPlan(tasks=2, sizes=(20, 30))
+    _, needed = judge_perfect_order(AlphaSpending(alpha=0.2), 20, [0.25, 0.5], plan)
     assert needed == pytest.approx(find_critical_tau(0.55, 20, 0.2 * 0.25 / 4))
 
 
@@ -52,7 +54,7 @@ def test_the_critical_tau_is_the_one_whose_p_value_is_the_error(n: int) -> None:
 @pytest.mark.parametrize("rule", [WeakPrior, AlphaSpending])
 def test_a_perfect_order_is_accepted_but_not_on_seven_models(rule: Callable[[], Criterion]) -> None:
     for n, kind in ((7, VerdictKind.INCONCLUSIVE), (30, VerdictKind.ACCEPTED)):
-        assert judge_perfect_order(rule(), n, LookPlan((0.5, 1.0), sizes=(n,)))[0] is kind
+        assert judge_perfect_order(rule(), n, [0.5], LookPlan(sizes=(n,)))[0] is kind
 
 
 def test_a_target_or_an_error_out_of_range_is_refused() -> None:

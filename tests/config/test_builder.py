@@ -10,6 +10,7 @@ from hydra import compose, initialize_config_dir
 from nasproxy.config import schema
 from nasproxy.config.builder import StudyBuilder
 from nasproxy.errors import ConfigError
+from nasproxy.trials.overrides import flatten
 from nasproxy.trials.spec import to_canonical_json
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -46,21 +47,65 @@ def test_the_base_of_a_study_holds_the_choices_and_the_canonical_baseline() -> N
 
     def base(baseline: dict[str, Any]) -> Any:
         space = replace(config.search_space, choices=choices, baseline=baseline)
-        return StudyBuilder(replace(config, search_space=space)).base["search_space"]
+        values = StudyBuilder(replace(config, search_space=space)).base
+        return {path: value for path, value in values.items() if path.startswith("search_space.")}
 
     assert base({"op": "conv"}) == base({"expand": 3, "op": "conv"})
-    assert (base({"op": "conv"})["choices"], base({"op": "conv"})["baseline"]) == (choices, {"op": "conv"})
+    assert base({"op": "conv"}).items() >= flatten({"search_space": {"choices": choices}}).items()
+    assert base({"op": "conv"})["search_space.baseline.op"] == "conv"
+
+
+def test_arguments_that_decide_no_result_may_change_during_a_study() -> None:
+    assert design("trainer.check_seconds=0.1").base == design("trainer.check_seconds=0.2").base, "the trainer says so"
+    assert design("trainer.noise=0.1").base != design("trainer.noise=0.2").base
+    one, other = (design("identity.exclude=[trainer.noise]", f"trainer.noise={noise}") for noise in (0.1, 0.2))
+    assert one.base == other.base != design().base
+    assert one.preflight_specs[0].key == other.preflight_specs[0].key
+
+
+def test_code_of_a_study_may_move() -> None:
+    moved = design("trainer._target_=nasproxy.elsewhere.train")
+    assert moved.base == design().base
+    assert moved.preflight_specs[0].key == design().preflight_specs[0].key
+
+
+def test_every_default_of_a_base_configuration_is_known() -> None:
+    known = design().base_defaults
+    differing = {path: (value, design().base[path]) for path, value in known.items() if path in design().base}
+    assert {path for path, (default, value) in differing.items() if default == value} > {
+        "training.devices",
+        "failures.on_nan",
+        "variance.seeds",
+        "data.order_seed",
+        "selection.max_failure_ratio",
+    }
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("trainer.check_second", "got 'trainer.check_second': did you mean 'trainer.check_seconds'"),
+        ("training.total_steps", "takes arguments of trainer, data.loader and search_space.model, got 'training.tot"),
+        ("trainer._target_", "got 'trainer._target_'"),
+        ("trainer.version", "got 'trainer.version'"),
+    ],
+)
+def test_an_exclusion_that_is_no_argument_is_refused(path: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        design(f"identity.exclude=[{path}]").check()
+
+
+@pytest.mark.parametrize(("name", "exclude"), [("noise", "[trainer.noise]"), ("check_seconds", "[]")])
+def test_a_proxy_task_cannot_override_what_decides_no_result(name: str, exclude: str) -> None:
+    tasks = f"proxy.tasks=[{{name: a, trainer.{name}: 0.2}}]"
+    with pytest.raises(ConfigError, match=rf"must decide its result, got 'trainer.{name}' of 'a', which identity"):
+        design("proxy=custom", tasks, f"identity.exclude={exclude}").check()
 
 
 def test_a_study_may_check_only_the_last_step() -> None:
-    chosen = design("training.check_every_steps=null", "variance.on_failure=warn")
+    chosen = design("training.check_every_steps=null")
     chosen.check()
     assert chosen.preflight_specs[0].check_steps == (100,)
-
-
-def test_variance_of_trainings_with_one_check_is_refused_before_training() -> None:
-    with pytest.raises(ConfigError, match="variance needs 2 checks of a training to measure how smooth it is, got 1"):
-        design("training.check_every_steps=null").check()
 
 
 def test_a_trial_occupies_the_slots_of_its_devices(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,3 +114,27 @@ def test_a_trial_occupies_the_slots_of_its_devices(monkeypatch: pytest.MonkeyPat
         on_gpus = design("training.accelerator=cuda", f"backend.gpus_per_trial={share}")
         assert (on_gpus.slots_of(1), on_gpus.slots_of(2)) == (1.0, slots)
     assert design().slots_of(2) == 2
+
+
+def test_a_preflight_is_known_by_its_kind_and_by_the_models_it_chooses_from() -> None:
+    def digests(*overrides: str) -> set[str]:
+        chosen = design(*overrides)
+        return {chosen.digest_preflight(spec) for spec in chosen.preflight_specs}
+
+    once = digests("references.initial=8", "references.max=0")
+    assert once == digests("references.initial=8", "references.max=0", "preflight.seconds=0")
+    assert once.isdisjoint(digests("references.initial=20", "references.max=0")), "a larger model may be among them"
+    assert once > digests("references.initial=8", "references.max=0", "proxy=data50"), "another grid of the same models"
+
+
+def test_a_preflight_chooses_from_the_baseline_and_the_first_of_the_sample() -> None:
+    chosen = design("references.initial=40", "references.max=0", "confirm.enabled=false")
+    architectures = chosen.preflight_options["architectures"]
+    baseline = [] if chosen.space.baseline is None else [chosen.space.baseline]
+    assert architectures == [*baseline, *chosen.candidates][:32]
+
+
+@pytest.mark.parametrize("seconds", ["-1", "1e9"])
+def test_a_time_limit_of_the_preflight_that_cannot_be_kept_is_refused(seconds: str) -> None:
+    with pytest.raises(ConfigError, match=r"preflight.seconds must lie in \[0, 86400\], got"):
+        design(f"preflight.seconds={seconds}").check()

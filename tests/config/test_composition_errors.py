@@ -112,7 +112,13 @@ def test_an_error_in_a_users_file_is_reported(tmp_path: Path, content: str, mess
         composed(f"hydra.searchpath=[{tmp_path}]", "experiment=mine")
 
 
-OLD_VALUES = {"variance.gate": "warn", "failures.nan": "fail", "training.device": "cpu", "job.steps": "[report]"}
+OLD_VALUES = {
+    "variance.gate": "warn",
+    "failures.nan": "fail",
+    "training.device": "cpu",
+    "job.steps": "[report]",
+    "backend.direction": "min",
+}
 
 
 @pytest.mark.parametrize("old", [*(key for key in RENAMED_KEYS if key != "run"), "run.poll_seconds"])

@@ -77,7 +77,7 @@ def test_a_study_refuses_another_table(table: Path, tmp_path: Path) -> None:
     ("override", "message"),
     [
         ("backend.table=nowhere.csv", "backend.table needs a file with a table of learning curves, got nowhere.csv"),
-        ("backend.direction=up", "backend.direction"),
+        ("backend.direction=min", "backend.direction is named metric.mode now: set metric.mode instead"),
         ("backend.proxies=[third]", "backend.proxies must list proxies of the table"),
         ("training.check_at=[1,2]", "training.check_at cannot be set with backend=replay"),
     ],

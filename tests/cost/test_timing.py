@@ -1,6 +1,7 @@
 """Timing trials on a real backend."""
 
 import tempfile
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -29,7 +30,7 @@ def test_steps_checks_and_starts_of_a_real_training_are_timed_separately(
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     specs = [digits_spec(ProxyTask(), total_steps=600), digits_spec(ProxyTask(width=0.25), total_steps=600)]
-    full, narrow = time_trials(specs, two_slots, cycle=10)
+    full, narrow = time_trials(specs, two_slots)
     assert isinstance(full, Timing)
     assert isinstance(narrow, Timing)
     assert 0 < full.step_seconds < 1
@@ -45,6 +46,18 @@ def test_time_between_checks_without_training_counts_as_check() -> None:
     assert timing.check_seconds >= 0.2 - 2 * 0.015 - 0.01, "the trainer sleeps at least so long before a check"
 
 
+def test_a_trainer_with_checks_at_other_steps_is_timed_by_its_steps() -> None:
+    def open_backend(store: TrialStore) -> LocalBackend:
+        assert isinstance(store, FolderTrialStore)
+        return LocalBackend(store, slots=1, trusted_modules=("nasproxy", "helpers"))
+
+    spec = make_spec(check_seconds=0.3, total_steps=960)
+    trainer = {**spec.recipe.trainer, "_target_": "helpers.epoch_trainer.train"}
+    (timing,) = time_trials([replace(spec, recipe=replace(spec.recipe, trainer=trainer))], open_backend, cycle=2)
+    assert isinstance(timing, Timing)
+    assert timing.step_seconds == pytest.approx(0.015), "one epoch of 16 steps, and a check before it"
+
+
 def test_reported_seconds_above_the_measured_time_are_not_used() -> None:
     (timing,) = time_trials([make_spec(total_steps=10_000)], two_slots, cycle=50)
     assert isinstance(timing, Timing)
@@ -54,9 +67,9 @@ def test_reported_seconds_above_the_measured_time_are_not_used() -> None:
 def test_checks_within_one_tick_of_the_file_clock_are_timed_by_the_whole_trial() -> None:
     checks = tuple(Check(10 * number, 0.5, 0.1 * number) for number in range(1, 7))
     record = TrialRecord(Status(State.DONE, wall_seconds=1.2), checks)
-    observed = divide_time(record, {2: 7.0, 6: 7.8}, cycle=10)
+    observed = divide_time(record, {2: 7.0, 6: 7.8})
     assert observed == Timing(pytest.approx(0.01), pytest.approx(0.1), pytest.approx(0.0))
-    same_tick = divide_time(record, {2: 7.0, 6: 7.0}, cycle=10)
+    same_tick = divide_time(record, {2: 7.0, 6: 7.0})
     assert same_tick == Timing(pytest.approx(0.01), pytest.approx(0.1), pytest.approx(0.0))
 
 

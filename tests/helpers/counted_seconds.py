@@ -1,20 +1,30 @@
 """A real training whose reported seconds are computed, not measured, so that repeated runs decide equally."""
 
+from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
-from unittest.mock import patch
 
 from nasproxy.execution.worker.context import TrialContext
+from nasproxy.storage.trial_files import read_last_step
+from nasproxy.storage.trial_folder import TrialFolder
 from nasproxy.trainers import plain_pytorch
-from nasproxy.training import hooks
+from nasproxy.training.reporting import check_metrics, record_check
+
+
+class CountedTrial(TrialContext):
+    """A trial whose training time follows from its steps; it reports the negated loss, too."""
+
+    def report(self, step: int, metrics: Mapping[str, float], train_seconds: float | None = None) -> None:
+        """Report a check with seconds computed from the steps since the last recorded one."""
+        folder = TrialFolder(self.model_dir)
+        steps = step - read_last_step(folder)
+        seconds = 0.001 * steps * (0.5 + 0.5 * self.proxy_task.width)
+        metrics = {**metrics, "negated_loss": -metrics["loss"]}
+        if self.rank == 0:
+            record_check(folder, step, check_metrics(metrics, self.objective.name, step), seconds)
 
 
 def train(trial: TrialContext, **arguments: Any) -> None:
     """Train as `nasproxy.trainers.plain_pytorch` does."""
-
-    def update(model_dir: Any, accuracy: float, begin: int, end: int, _seconds: float, total: int) -> None:
-        steps = end - begin + 1
-        seconds = 0.001 * steps * (0.5 + 0.5 * trial.proxy_task.width)
-        hooks.update_trial_training_accuracy_metric(model_dir, accuracy, begin, end, seconds, total)
-
-    with patch.object(plain_pytorch, "update_trial_training_accuracy_metric", update):
-        plain_pytorch.train(trial, **arguments)
+    counted = CountedTrial(**{field.name: getattr(trial, field.name) for field in fields(trial)})
+    plain_pytorch.train(counted, **arguments)

@@ -12,7 +12,6 @@ from nasproxy.execution.worker.context import TrialContext
 from nasproxy.statistics.acceptance import Evidence, Verdict, decide_acceptance
 from nasproxy.statistics.deviation import tau_lower_limit
 from nasproxy.testing import synthetic
-from nasproxy.training.hooks import report_alive, update_trial_training_accuracy_metric
 
 
 def one_class() -> ImageDataset:
@@ -72,11 +71,10 @@ def long_cycle(trial: TrialContext, *, seconds: float, sign: str) -> None:
     while time.monotonic() < until:
         time.sleep(0.1)
         if sign == "alive":
-            report_alive(trial.model_dir)
+            trial.report_alive()
         if sign == "output":
             print("still here", flush=True)
-    total = trial.total_steps
-    update_trial_training_accuracy_metric(trial.model_dir, 0.5, 0, total - 1, seconds, total)
+    trial.report(trial.total_steps, {"accuracy": 0.5}, seconds)
 
 
 def no_dataset() -> tuple[int, int]:
@@ -137,3 +135,45 @@ def check_slowly(**_: object) -> str:
 
 
 careful.check = check_slowly  # type: ignore[attr-defined]
+
+
+def answering(*, architecture: Mapping[str, object], num_classes: int, channels: int, **_: object) -> object:
+    """Build a model whose outputs are those that the name `answer` of its architecture says."""
+    import torch
+    from torch import nn
+
+    answers = {
+        "pair": lambda logits, _: (logits, logits),
+        "pair in training": lambda logits, is_training: (logits, logits) if is_training else logits,
+        "mapping": lambda logits, _: {"logits": logits, "aux": logits},
+        "nothing": lambda _, __: None,
+        "squeezed": lambda logits, _: logits.squeeze(0),
+        "narrow in training": lambda logits, is_training: logits[:, :3] if is_training else logits,
+        "detached": lambda logits, _: logits.detach(),
+        "error": lambda logits, _: logits @ torch.zeros(3, 3),
+        "error in evaluation": lambda logits, is_training: logits if is_training else logits @ torch.zeros(3, 3),
+        "exit": lambda _, __: sys.exit(0),
+        "large": lambda logits, _: logits,
+    }
+
+    class Answering(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(channels, num_classes)
+            self.more = nn.Linear(64, 64) if architecture["answer"] == "large" else None
+
+        def forward(self, images: torch.Tensor) -> object:
+            logits = self.head(images.mean(dim=(2, 3)))
+            return answers.get(str(architecture["answer"]), lambda logits, _: logits)(logits, self.training)
+
+    if architecture["answer"] == "unbuilt":
+        raise ValueError("no such layer")
+    return Answering()
+
+
+def normalizing(*, num_classes: int, channels: int, **_: object) -> object:
+    """Build a model that normalizes one value of each channel and image."""
+    from torch import nn
+
+    body = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 4), nn.BatchNorm1d(4)]
+    return nn.Sequential(*body, nn.Linear(4, num_classes))

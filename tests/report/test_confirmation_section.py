@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
-from nasproxy.report import verdict, wording
+from nasproxy import load_study
+from nasproxy.cost.estimate import Amount, Estimate, StageEstimate
+from nasproxy.report import estimate_tables, verdict, wording
 from nasproxy.report.page import Page, write_report
-from nasproxy.stages.confirmation.state import ConfirmationState
+from nasproxy.stages.confirmation.state import ConfirmationOutcome, ConfirmationState
 from nasproxy.stages.proxy_search.state import StoppingState, read_tasks
 from nasproxy.stages.study_results import Purpose, read_results
 from nasproxy.storage.files import read_record, write_record
@@ -145,10 +147,32 @@ class TestContradicted:
 
 
 class TestNotConfirmed:
-    def test_too_many_lost_trials_fail_the_confirmation(self, new_study: NewStudy) -> None:
+    def test_a_void_confirmation_is_said_wherever_the_verdict_is(self, new_study: NewStudy) -> None:
         author = searched(new_study, compressed_cause=lambda place: "crash" if place < 4 else "")
-        author.confirm()
-        assert "The confirmation failed." in report(author).path.read_text(encoding="utf-8")
+        state = author.confirm()
+        page, study = report(author), load_study(author.folder.path)
+        words = study.verdict
+        assert (words.is_accepted, words.is_void) == (True, True), "it does not withdraw the winner"
+        assert words.confirmation is ConfirmationOutcome.VOID
+        assert words.headline.startswith(f"Accepted, confirmation void: {state.task}, stopped after")
+        assert "The confirmation is void: failed trials." in page.verdict
+        assert "do not contradict" not in page.verdict
+        first = words.remarks[0]
+        assert first.title == "The confirmation is void."
+        assert first.text.startswith("4 of at least 6 models are left: 4 of 8 confirmation runs failed (4 crash)")
+        assert "the first with the trainer has a mistake. Fix the cause and run the command again" in first.text
+        (row,) = page.tables["confirmations"]
+        assert (row["outcome"], row["tau"]) == ("void (failed trials)", None)
+        (decision,) = study.decisions[study.decisions.stage == "confirmation"].decision
+        assert decision == "reference models: void (failed trials)"
+        estimate = Estimate({"confirmation": StageEstimate(*[Amount(8, 8 * state.final_step, 1.0, 1.0)] * 3)}, 500, 1.0)
+        cost, _ = estimate_tables.make_comparison(study.results, estimate).rows
+        assert (cost["actual_trials"], cost["ratio"]) == (8, None), "the stage has not ended: runs may be retried"
+        text = page.path.read_text(encoding="utf-8")
+        assert '<section id="verdict" class="verdict">' in text, "not in the colour of an accepted task"
+        assert "The confirmation is void." in text
+        written = json.loads((author.folder.proxy_tasks.parent / "SEARCH_CONTROLLER_STATE.json").read_text())
+        assert written["best_proxy_task_name"] == state.task
 
     def test_the_report_explains_how_to_confirm_unless_a_table_was_replayed(self, new_study: NewStudy) -> None:
         author = searched(new_study)

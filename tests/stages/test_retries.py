@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from helpers.train_until import TrainUntil
+from nasproxy.errors import SetupFailedError
 from nasproxy.execution.backends.local import LocalBackend
 from nasproxy.stages import runner
 from nasproxy.stages.runner import Runtime
@@ -256,3 +257,40 @@ def test_a_kill_while_a_retry_is_created_changes_no_result(
     assert runtime.store.keys() == undisturbed.store.keys()
     for one, other in zip(found, expected, strict=True):
         assert (one.checks, one.retries) == (other.checks, other.retries)
+
+
+def test_a_failure_of_the_setup_stops_the_study_at_once(make_retrying_runtime: MakeRuntime) -> None:
+    runtime = make_retrying_runtime()
+    good, bad, later = make_spec(), make_spec("no such fault"), make_spec(quality=60)
+    run(runtime, good)
+    with pytest.raises(
+        SetupFailedError, match="a trial of any model would fail, so the study stops: fault must be one of"
+    ):
+        run(runtime, bad, later)
+    status = runtime.store.read(bad.key).status
+    assert (status.state, status.cause, status.failures) == (State.FAILED, Cause.SETUP, 1), "there is no other attempt"
+    assert runtime.store.read(good.key).status.state is State.DONE
+    assert runtime.store.read(later.key).status.state is not State.FAILED
+    with pytest.raises(SetupFailedError, match=bad.key):
+        run(runtime, good, bad)  # its record alone stops a stage
+
+
+def test_a_trial_that_failed_by_the_setup_goes_on_with_the_next_command(make_retrying_runtime: MakeRuntime) -> None:
+    runtime, bad = make_retrying_runtime(), make_spec("no such fault")
+    with pytest.raises(SetupFailedError):
+        run(runtime, bad)
+    assert isinstance(runtime.store, FolderTrialStore)
+    assert retry_failed_trials(runtime.store.root) == 1
+    assert runtime.store.read(bad.key).status.state is State.PENDING
+
+
+def test_a_trial_that_failed_by_the_setup_is_received_by_trackers(make_retrying_runtime: MakeRuntime) -> None:
+    received: list[TrialRecord] = []
+
+    class Keeping(NullTracker):
+        def trial(self, spec: TrialSpec, record: TrialRecord) -> None:
+            received.append(record)
+
+    with pytest.raises(SetupFailedError):
+        run(replace(make_retrying_runtime(), tracker=Keeping(study=Path())), make_spec("no such fault"))
+    assert [record.status.cause for record in received] == [Cause.SETUP]

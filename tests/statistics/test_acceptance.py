@@ -14,8 +14,8 @@ FLAT = np.full(10, 0.5)
 
 
 def evidence(*checks: np.ndarray, planned: int = 4, reference: np.ndarray = REFERENCE) -> Evidence:
-    plan = LookPlan(tuple((np.arange(1, planned + 1) / 10).tolist()), tasks=3)
-    return Evidence(reference, np.array(checks).reshape(len(checks), reference.size), plan)
+    fractions = np.arange(1, len(checks) + 1) / planned
+    return Evidence(reference, np.array(checks).reshape(len(checks), reference.size), fractions, LookPlan(tasks=3))
 
 
 def test_tau_is_that_of_the_last_check() -> None:
@@ -28,7 +28,7 @@ def test_tau_is_that_of_the_last_check() -> None:
 def test_a_sufficient_tau_is_accepted() -> None:
     verdict = decide_acceptance(evidence(TURNED, REFERENCE), lambda n: 0.9, target=0.65)
     assert (verdict.kind, verdict.needed, verdict.models_needed) == (VerdictKind.ACCEPTED, 0.9, None)
-    assert verdict.reason == "tau 1.000 on 10 models after 20 % of training reaches the acceptance threshold 0.900"
+    assert verdict.reason == "tau 1.000 on 10 models after 50 % of training reaches the acceptance threshold 0.900"
 
 
 def test_a_tau_equal_to_the_threshold_up_to_rounding_is_accepted() -> None:
@@ -45,7 +45,7 @@ def test_a_task_with_looks_left_is_inconclusive_and_one_without_is_rejected() ->
     assert early.kind is VerdictKind.INCONCLUSIVE
     rejected = decide_acceptance(evidence(TURNED, TURNED, planned=2), lambda n: 0.9, target=0.65)
     assert rejected.kind is VerdictKind.REJECTED
-    assert rejected.reason == "tau -1.000 on 10 models after 20 % of training is below the acceptance threshold 0.900"
+    assert rejected.reason == "tau -1.000 on 10 models after 100 % of training is below the acceptance threshold 0.900"
 
 
 def test_more_models_are_requested_if_they_would_decide() -> None:
@@ -64,7 +64,7 @@ def test_more_models_are_requested_if_they_would_decide() -> None:
 def test_the_reason_states_that_no_tau_suffices_on_too_few_models() -> None:
     verdict = decide_acceptance(evidence(REFERENCE), lambda n: None, target=0.65)
     assert verdict.kind is VerdictKind.INCONCLUSIVE
-    assert verdict.reason.startswith("tau 1.000 on 10 models after 10 % of training; too few models for acceptance")
+    assert verdict.reason.startswith("tau 1.000 on 10 models after 25 % of training; too few models for acceptance")
 
 
 def test_models_are_added_step_by_step_up_to_the_maximum() -> None:
@@ -80,20 +80,29 @@ def test_no_models_are_added_if_the_maximum_would_not_decide() -> None:
     assert count_models_to_add(asks, 10, step=5, maximum=24) == 0
 
 
-def test_scores_that_do_not_fit_the_models_or_the_plan_are_refused() -> None:
+def test_the_last_look_is_the_one_at_the_end_of_the_training() -> None:
+    steps = np.array([0.1, 0.3]) / 0.3
+    for fractions, is_last in ((steps, True), (steps * (1 - 1e-10), True), (steps * 0.999, False)):
+        assert Evidence(REFERENCE, np.zeros((2, 10)), fractions, LookPlan()).is_last_look is is_last
+    assert not evidence().is_last_look, "no look yet"
+
+
+def test_scores_that_do_not_fit_the_models_or_the_fractions_are_refused() -> None:
     with pytest.raises(ValueError, match=r"proxy must have shape \(checks, models\), got \(10, 2\)"):
-        Evidence(REFERENCE, np.zeros((10, 2)), LookPlan((0.5, 1.0)))
-    with pytest.raises(ValueError, match="proxy has 3 checks, and 2 were planned"):
-        Evidence(REFERENCE, np.zeros((3, 10)), LookPlan((0.5, 1.0)))
+        Evidence(REFERENCE, np.zeros((10, 2)), np.array([0.5, 1.0]), LookPlan())
+    with pytest.raises(ValueError, match=r"fractions must have shape \(3,\), one for each check of proxy, got \(2,\)"):
+        Evidence(REFERENCE, np.zeros((3, 10)), np.array([0.5, 1.0]), LookPlan())
 
 
-@pytest.mark.parametrize("fractions", [(0.0, 0.5), (0.5, 0.5), (0.5, 50.0), (0.5, NAN), ()], ids=str)
-def test_fractions_that_do_not_rise_to_one_are_refused(fractions: tuple[float, ...]) -> None:
-    with pytest.raises(ValueError, match=r"fractions must rise within \(0, 1\], got"):
-        LookPlan(fractions)
+@pytest.mark.parametrize(
+    "fractions", [(0.0, 0.5), (0.5, 0.5), (0.6, 0.5), (0.5, 50.0), (NAN, 0.5), (0.5, NAN)], ids=str
+)
+def test_fractions_that_do_not_increase_within_one_are_refused(fractions: tuple[float, ...]) -> None:
+    with pytest.raises(ValueError, match=r"fractions must increase within \(0, 1\], got"):
+        Evidence(REFERENCE, np.zeros((2, 10)), np.array(fractions), LookPlan())
 
 
 @pytest.mark.parametrize("plan", [{"tasks": 0}, {"sizes": ()}, {"sizes": (10, 10)}, {"sizes": (0, 5)}], ids=str)
 def test_an_empty_plan_is_refused(plan: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="a plan needs a task or more and sizes that rise, got"):
-        LookPlan((0.5, 1.0), **plan)
+        LookPlan(**plan)

@@ -52,7 +52,7 @@ def test_a_truncated_file_of_checks_gives_a_prefix_of_the_checks(
     path = tmp_path_factory.mktemp("checks") / "metrics.jsonl"
     checks = [Check(*row) for row in rows]
     for check in checks:
-        append_check(path, check)
+        append_check(path, check.step, {"accuracy": check.score}, check.train_seconds)
     if checks:
         path.write_bytes(path.read_bytes()[: -cut or None])
     read = list(read_checks(path))
@@ -132,7 +132,7 @@ def test_a_written_spec_is_read_back_with_its_key_and_overrides_applied(tmp_path
     assert read.recipe.trainer["noise"] == 5.0
 
 
-@pytest.mark.parametrize(("old", "new"), [("seed: 3", "seed: 4"), ("schema: 3", "schema: 2"), ("key:", "lock:")])
+@pytest.mark.parametrize(("old", "new"), [("seed: 3", "seed: 4"), ("schema: 4", "schema: 2"), ("key:", "lock:")])
 def test_a_changed_config_is_refused(tmp_path: Path, old: str, new: str) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(write_spec(SPEC).replace(old, new))
@@ -150,7 +150,7 @@ class TestFolderTrialStore(StoreContract):
         def write(key: str, record: TrialRecord) -> None:
             folder = store.folder(key)
             for check in record.checks[len(read_checks(folder.metrics)) :]:
-                append_check(folder.metrics, check)
+                append_check(folder.metrics, check.step, {"accuracy": check.score}, check.train_seconds)
             write_record(folder.status, record.status)
 
         return write

@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -7,7 +8,7 @@ from nasproxy.errors import ConfigError, CorruptFileError, StudyBusyError, Study
 from nasproxy.storage.files import SCHEMA, read_record
 from nasproxy.storage.study import StudyRecord, list_differences, open_study
 
-BASE = {"seed": 0, "trainer": {"batch_size": 64, "lr": 0.1}}
+BASE: dict[str, Any] = {"seed": 0, "trainer": {"batch_size": 64, "lr": 0.1}}
 
 
 def create_study(root: Path, *, trials: bool = True) -> None:
@@ -109,10 +110,19 @@ def read_files(folder: Path) -> dict[Path, tuple[int, bytes]]:
     return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.rglob("*") if path.is_file()}
 
 
-def test_data_root_and_number_of_workers_are_not_differences() -> None:
-    old = {"data.loader.root": "/here", "data.loader.num_workers": 0}
-    assert list_differences(old, {"data.loader.root": "/there", "data.loader.num_workers": 8}) == []
-    assert list_differences({"search_space.choices.root": 1}, {"search_space.choices.root": 2}) != []
+def test_a_setting_that_was_added_later_equals_its_default(tmp_path: Path) -> None:
+    create_study(tmp_path)
+    defaults = {"trainer": {"clip": 0}}
+    with open_study(
+        tmp_path, "one", {**BASE, "trainer": {**BASE["trainer"], "clip": 0}}, is_shared=False, defaults=defaults
+    ):
+        pass
+    changed = {**BASE, "trainer": {**BASE["trainer"], "clip": 1}}
+    with (
+        pytest.raises(StudyChangedError, match=r"trainer.clip: absent -> 1"),
+        open_study(tmp_path, "one", changed, is_shared=False, defaults=defaults),
+    ):
+        pass
 
 
 def test_differences_name_both_values() -> None:

@@ -56,6 +56,14 @@ def test_repeated_events_and_restarts_duplicate_no_row(study: Path, make_spec: M
     ]
 
 
+def test_a_check_of_step_0_is_a_row(study: Path, make_spec: Make, make_record: Record) -> None:
+    tracker = CsvTracker(study=study)
+    tracker.trial(make_spec(), make_record([0]))
+    tracker.trial(make_spec(), make_record([0, 20]))
+    CsvTracker(study=study).trial(make_spec(), make_record([0, 20]))
+    assert [row["step"] for row in rows(study)] == ["0", "20"]
+
+
 def test_a_failed_trial_is_linked_to_its_retry_which_has_its_own_micro_batch(
     study: Path, make_spec: Make, make_record: Record
 ) -> None:

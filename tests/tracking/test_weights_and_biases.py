@@ -46,7 +46,7 @@ class Run:
 
     def curve(self) -> list[tuple[int, float, float]]:
         assert all(point["_step"] == point["step"] for point in self.history)
-        return [(point["step"], point["score"], point["train_seconds"]) for point in self.history]
+        return [(point["step"], point["accuracy"], point["train_seconds"]) for point in self.history]
 
     def lines(self) -> list[str]:
         return [point["decision"] for point in self.history if "decision" in point]
@@ -140,7 +140,7 @@ def test_a_finished_trial_is_a_run_with_its_config_and_curve(study: Path, make_s
     assert run.config["proxy_task"]["data_fraction"] == 0.5
     assert (run.config["split"], run.config["seed"], run.config["key"]) == ("search", 3, spec.key)
     assert run.config["recipe"]["trainer"]["batch_size"] == 32
-    assert (run.summary["state"], run.summary["score"], run.exit_code) == ("done", 0.6, 0)
+    assert (run.summary["state"], run.summary["accuracy"], run.exit_code) == ("done", 0.6, 0)
 
 
 def test_a_paused_trial_is_logged_when_the_controller_ends(study: Path, make_spec: Make, make_record: Record) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import time
 from collections.abc import Callable
@@ -16,14 +17,14 @@ import pytest
 from helpers.cli import ROOT, conf
 from nasproxy.errors import ConfigError, NonFiniteScoreError
 from nasproxy.execution.backends.local import LocalBackend
-from nasproxy.execution.worker.context import TrialContext
+from nasproxy.execution.worker.context import TrialContext, get_trainer_arguments
 from nasproxy.execution.worker.preflight import preflight
 from nasproxy.storage.files import write_record
 from nasproxy.storage.trial_files import read_checks
 from nasproxy.storage.trial_folder import TrialFolder
 from nasproxy.storage.trial_stores import FolderTrialStore
 from nasproxy.trainers import command, placeholders
-from nasproxy.trainers.program_reports import ProgramError
+from nasproxy.trainers.program_reports import ProgramError, ProgramExitError
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.records import Cause, Request, State
 from nasproxy.trials.spec import Recipe, Split, TrialSpec
@@ -39,7 +40,7 @@ over = []
 signal.signal(signal.SIGTERM, lambda *_: over.append(1))
 print("begins at", step)
 for end in (check for check in trial["check_steps"] if check > step):
-    print(json.dumps({"step": end, "score": end / 100, "train_seconds": (end - step) * 2.0}))
+    print(json.dumps({"step": end, "accuracy": end / 100, "train_seconds": (end - step) * 2.0}))
     open(position + ".new", "w").write(str(end))
     os.replace(position + ".new", position)
     time.sleep(0.2)
@@ -161,10 +162,10 @@ def test_a_program_that_closed_its_output_is_monitored_until_it_ends(tmp_path: P
 
 def test_unread_reports_of_a_file_are_recovered_and_an_incomplete_line_is_truncated(tmp_path: Path) -> None:
     parts = trial(tmp_path)
-    lines = [{"step": 10, "score": 0.5, "train_seconds": 1.0}, {"step": 20, "score": 0.6, "train_seconds": 2.0}]
+    lines = [{"step": 10, "accuracy": 0.5, "train_seconds": 1.0}, {"step": 20, "accuracy": 0.6, "train_seconds": 2.0}]
     (tmp_path / "log.jsonl").write_text("\n".join(map(json.dumps, lines)) + '\n{"step": 2')
     code = """import os
-print('{"step": 25, "score": 0.7}', file=open(os.environ["NASPROXY_MODEL_DIR"] + "/log.jsonl", "a"))"""
+print('{"step": 25, "accuracy": 0.7}', file=open(os.environ["NASPROXY_MODEL_DIR"] + "/log.jsonl", "a"))"""
     found = run(parts, code, reports="file", report_file="log.jsonl")
     assert found[:2] == [(10, 0.5, 1.0), (20, 0.6, 2.0)]
     assert found[2][:2] == (25, 0.7)
@@ -196,7 +197,9 @@ time.sleep(600)
 
 
 def test_a_program_that_ignores_sigterm_is_killed_with_its_children(tmp_path: Path) -> None:
-    code = f"trap '' TERM; sleep 600 & echo $! > {tmp_path}/pid; echo '{{\"step\": 10, \"score\": 1}}'; wait; sleep 600"
+    code = (
+        f"trap '' TERM; sleep 600 & echo $! > {tmp_path}/pid; echo '{{\"step\": 10, \"accuracy\": 1}}'; wait; sleep 600"
+    )
     began = time.monotonic()
     assert [step for step, _, _ in run(trial(tmp_path), shell(code), until=10, grace_seconds=0.3)] == [10]
     assert time.monotonic() - began < 60
@@ -204,9 +207,8 @@ def test_a_program_that_ignores_sigterm_is_killed_with_its_children(tmp_path: Pa
 
 
 def test_children_of_a_program_end_with_it(tmp_path: Path) -> None:
-    code = (
-        f'sleep 600 & echo $! > {tmp_path}/pid; for s in 10 20 25; do echo "{{\\"step\\": $s, \\"score\\": 1}}"; done'
-    )
+    reports = 'for s in 10 20 25; do echo "{\\"step\\": $s, \\"accuracy\\": 1}"; done'
+    code = f"sleep 600 & echo $! > {tmp_path}/pid; {reports}"
     assert [step for step, _, _ in run(trial(tmp_path), shell(code))] == [10, 20, 25]
     wait_until(lambda: not is_alive(int((tmp_path / "pid").read_text())))  # a kill takes effect asynchronously
 
@@ -215,35 +217,35 @@ def test_without_train_seconds_the_time_between_reports_is_used(tmp_path: Path) 
     code = """import time
 for step in (10, 20, 25):
     time.sleep(0.1)
-    print('{"step": %d, "score": 1}' % step)"""
+    print('{"step": %d, "accuracy": 1}' % step)"""
     seconds = [0.0] + [seconds for _, _, seconds in run(trial(tmp_path), code)]
     assert all(after - before >= 0.05 for before, after in pairwise(seconds))
 
 
 def test_a_report_can_contain_a_latency(tmp_path: Path) -> None:
-    run(trial(tmp_path), shell('echo \'{"step": 10, "score": 1, "latency_ms": 3.5}\''))
+    run(trial(tmp_path), shell('echo \'{"step": 10, "accuracy": 1, "latency_ms": 3.5}\''))
     assert json.loads((tmp_path / "latency.json").read_text())["latency_ms"] == 3.5
 
 
 @pytest.mark.parametrize(
     ("lines", "error", "message"),
     [
-        (['{"step": 10, "score": NaN}'], NonFiniteScoreError, "got nan after step 9"),
-        (['{"step": 10, "score": null}'], NonFiniteScoreError, "got nan after step 9"),
+        (['{"step": 10, "accuracy": NaN}'], NonFiniteScoreError, "got nan after step 10"),
+        (['{"step": 10, "accuracy": null}'], NonFiniteScoreError, "got nan after step 10"),
         (['{"failure": "nan", "message": "loss is inf"}'], NonFiniteScoreError, "loss is inf"),
         (['{"failure": "oom"}'], MemoryError, "oom"),
         (['{"failure": "tired"}'], ProgramError, "failure: Input should be 'oom' or 'nan'"),
-        (['{"step": "ten", "score": 1}'], ProgramError, "step: Input should be a valid integer"),
-        (['{"step": 20, "score": 1}'], ProgramError, "must report a check after step 10, got none before step 20"),
-        (['{"step": 10, "score": 1}', '{"step": 10, "score": 1}'], ProgramError, "got step 10 after step 10"),
-        (['{"step": 9, "score": 1}', '{"step": 19, "score": 1}'], ProgramError, "a check after step 10, got none"),
+        (['{"step": "ten", "accuracy": 1}'], ProgramError, "step: Input should be a valid integer"),
+        (['{"step": -1, "accuracy": 1}'], ProgramError, "must report increasing steps, got step -1 after step 0"),
+        (['{"step": 32, "accuracy": 1}'], ProgramError, "must end after step 25, got a report of step 32"),
+        (['{"step": 10, "accuracy": 1}', '{"step": 10, "accuracy": 1}'], ProgramError, "got step 10 after step 10"),
         (
-            [f'{{"step": {step}, "score": 1}}' for step in (10, 20, 25, 30)],
+            [f'{{"step": {step}, "accuracy": 1}}' for step in (10, 20, 25, 30)],
             ProgramError,
             "must end after step 25, got a report of step 30",
         ),
         (
-            ['{"step": 10, "score": 1, "train_seconds": 9}', '{"step": 20, "score": 1, "train_seconds": 4}'],
+            ['{"step": 10, "accuracy": 1, "train_seconds": 9}', '{"step": 20, "accuracy": 1, "train_seconds": 4}'],
             ProgramError,
             "train_seconds since its start, at least 9, got 4 after step 20",
         ),
@@ -255,17 +257,60 @@ def test_invalid_reports_are_refused_with_a_message(tmp_path: Path, lines: list[
         run(trial(tmp_path), shell("\n".join(f"echo '{line}'" for line in lines)))
 
 
-def test_reports_between_the_checks_are_ignored(tmp_path: Path) -> None:
-    lines = "\n".join(
-        f'echo \'{{"step": {step}, "score": {step}, "train_seconds": {step}}}\'' for step in range(5, 26, 5)
+def report_at(*steps: int) -> list[str]:
+    """Make a command that reports at these steps, whatever was requested."""
+    lines = (f'echo \'{{"step": {step}, "accuracy": {step}, "train_seconds": {step}}}\'' for step in steps)
+    return shell("\n".join(lines))
+
+
+def test_reports_at_other_steps_than_requested_are_recorded(tmp_path: Path) -> None:
+    steps = (5, 16, 20, 25)
+    assert run(trial(tmp_path), report_at(*steps)) == [(step, step, step) for step in steps]
+
+
+def test_a_report_before_training_is_a_check_of_step_0(tmp_path: Path) -> None:
+    parts = trial(tmp_path)
+    assert run(parts, report_at(0, 10, 20)) == [(0, 0, 0), (10, 10, 10), (20, 20, 20)]
+    assert run(parts, report_at(0, 10, 20, 25))[-1] == (25, 25, 25), "a repeated one changes nothing"
+
+
+def test_a_report_without_the_metric_of_the_study_is_named(tmp_path: Path) -> None:
+    code = """print('{"step": 10, "val_loss": 0.5, "train_seconds": 1, "note": "a"}')"""
+    hint = (
+        "lines with a step hold val_loss, and the study's metric is accuracy: choose one of them with metric.name=NAME"
     )
-    assert run(trial(tmp_path), shell(lines)) == [(10, 10, 10), (20, 20, 20), (25, 25, 25)]
+    with pytest.raises(ProgramError, match=hint):
+        run(trial(tmp_path), code)
+    assert hint in preflight_program(f"{code}; import time; time.sleep(60)", seconds=0.6)[0]
+
+
+EPOCHS = COUNTER.replace(
+    'for end in (check for check in trial["check_steps"] if check > step):',
+    """
+for end in range(step + 8, 25, 8):""",
+)
+"""The same program with a report after each epoch of 8 steps."""
+
+
+def test_a_program_with_epochs_resumes_from_its_checkpoint_and_restarts_only_after_a_lost_report(
+    tmp_path: Path,
+) -> None:
+    parts = trial(tmp_path, total_steps=24)
+    assert [step for step, _, _ in run(parts, EPOCHS, until=10)] == [8, 16]
+    assert [step for step, _, _ in run(parts, EPOCHS)] == [8, 16, 24]
+    assert not (tmp_path / "checkpoints.lost").exists(), "the report of step 24 is expected after those of 8 and 16"
+
+    lost = trial(tmp_path / "lost", total_steps=24)
+    run(lost, EPOCHS, until=8)
+    (lost.model_dir / "checkpoints" / "step").write_text("16")
+    assert [step for step, _, _ in run(lost, EPOCHS)] == [8, 16, 24]
+    assert (lost.model_dir / "checkpoints.lost").exists()
 
 
 def test_the_error_of_a_failed_program_quotes_its_stderr(tmp_path: Path) -> None:
-    with pytest.raises(ProgramError, match=r"sh ended with exit status 3 after step 10: no such layer: conv9$"):
-        run(trial(tmp_path), shell("echo '{\"step\": 10, \"score\": 1}'; echo 'no such layer: conv9' >&2; exit 3"))
-    with pytest.raises(ProgramError, match="sh ended with signal SIGKILL after step 10"):
+    with pytest.raises(ProgramExitError, match=r"sh ended with exit status 3 after step 10: no such layer: conv9$"):
+        run(trial(tmp_path), shell("echo '{\"step\": 10, \"accuracy\": 1}'; echo 'no such layer: conv9' >&2; exit 3"))
+    with pytest.raises(ProgramExitError, match="sh ended with signal SIGKILL after step 10"):
         run(trial(tmp_path), shell("kill -KILL $$"))
 
 
@@ -276,7 +321,7 @@ def test_arguments_and_environment_are_filled_from_the_trial(tmp_path: Path) -> 
         [
             *shell(
                 'printf "%s\\n" "$0" "$@" "$SEED" "$NASPROXY_MODEL_DIR" "$OMP_NUM_THREADS" > "$1"/told; '
-                'for s in 10 20 25; do echo "{\\"step\\": $s, \\"score\\": 1}"; done'
+                'for s in 10 20 25; do echo "{\\"step\\": $s, \\"accuracy\\": 1}"; done'
             ),
             "{architecture.blocks.0.kind}-{architecture.kernel}",
             "{model_dir}",
@@ -340,12 +385,12 @@ def test_a_placeholder_of_a_missing_choice_has_a_default() -> None:
 def test_preflight_finds_an_invalid_argument(arguments: dict[str, Any], message: str) -> None:
     node = {"_target_": "nasproxy.trainers.command.train", "version": 1, **arguments}
     with pytest.raises(ConfigError, match=message):
-        preflight(spec(trainer=node))
+        preflight([spec(trainer=node)])
 
 
 def test_a_valid_command_passes_preflight() -> None:
     node = {**conf("trainer/command"), "command": ["{python}", "x.py", "--lr={rate}"], "values": {"rate": 0.1}}
-    assert preflight(spec(trainer=node)) == ()
+    assert preflight([spec(trainer=node)]) == []
 
 
 def test_every_documented_placeholder_exists() -> None:
@@ -451,7 +496,7 @@ EXAMPLES: dict[str, tuple[str, str, Callable[[Path], Any]]] = {
 def test_an_example_paused_and_resumed_equals_an_uninterrupted_one(tmp_path: Path, name: str) -> None:
     content = conf(f"experiment/{name}")
     arguments = {**conf("trainer/command"), **content["trainer"]}
-    node = {key: value for key, value in arguments.items() if key not in ("_target_", "version")}
+    node = get_trainer_arguments(arguments)
     whole, parts = (
         TrialContext(tmp_path / way, replace(spec(), architecture=content["search_space"]["baseline"]))
         for way in ("whole", "parts")
@@ -465,3 +510,104 @@ def test_an_example_paused_and_resumed_equals_an_uninterrupted_one(tmp_path: Pat
     assert [step for step, _, _ in curve(whole)] == [10, 20, 25]
     _, file, weights = EXAMPLES[name]
     assert weights(parts.model_dir / "checkpoints" / file) == weights(whole.model_dir / "checkpoints" / file)
+
+
+def preflight_program(code: str, *, seconds: float = 30.0, kinds: int = 1, **arguments: Any) -> list[str]:
+    node = {"_target_": "nasproxy.trainers.command.train", "version": 1, "command": python(code), **arguments}
+    tasks = [ProxyTask(data_fraction=1 - kind / 10, width=0.5) for kind in range(kinds)]
+    return preflight([replace(spec(trainer=node), proxy_task=task) for task in tasks], seconds=seconds)
+
+
+IGNORES_TOTAL = """
+import json
+for step in range(10, 200, 10):
+    print(json.dumps({"step": step, "accuracy": 0.5}), flush=True)
+"""
+
+
+def test_a_program_that_ends_at_its_total_passes_the_preflight() -> None:
+    assert preflight_program(COUNTER) == []
+    arguments = {"reports": "file", "report_file": "log.jsonl"}
+    assert preflight_program(INTO_FILE, **arguments) == []
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        (IGNORES_TOTAL, "must end after step 10, got a report of step 20: pass it {total_steps}, and let it end there"),
+        ('print(\'{"step": 16, "accuracy": 1}\')', "must end after step 10, got a report of step 16"),
+        ('print(\'{"step": 0, "accuracy": 1}\')', "must report increasing steps, got step 0"),
+        (
+            'print(\'{"step": 5, "accuracy": 1}\')',
+            "must train until step 10 .* got an end without a check after step 0",
+        ),
+        ("raise SystemExit('unrecognized arguments: --steps')", "exit status 1 after step 0: unrecognized arguments"),
+    ],
+)
+def test_the_preflight_refuses_a_program_that_breaks_its_contract(code: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as refused:
+        preflight_program(code)
+    assert "(proxy task width50, in the preflight with 10 total_steps)" in str(refused.value)
+
+
+CALLS_HOOKS = """
+import os
+from nasproxy.training import hooks
+hooks.update_trial_training_accuracy_metric(os.environ["NASPROXY_MODEL_DIR"], 0.5, 0, 99, 2.0, 100)
+"""
+
+
+EPOCHS = """
+import json, os
+total = json.loads(os.environ["NASPROXY_TRIAL"])["total_steps"]
+for epoch in range(round(total / 16)):
+    print(json.dumps({"step": 16 * (epoch + 1), "accuracy": 1}))
+"""
+
+
+@pytest.mark.parametrize("total", [5, 10])
+def test_a_program_of_epochs_that_the_preflight_refuses_passes_with_checks_at_epochs(total: int) -> None:
+    """With a first check after 5 steps the program trains no epoch, after 10 steps one of 16 steps."""
+    node = {"_target_": "nasproxy.trainers.command.train", "version": 1, "command": python(EPOCHS)}
+    with pytest.raises(ConfigError, match=r"validates once an epoch, set training\.check_every_steps to the steps of"):
+        preflight([spec(trainer=node, check_every_steps=total, total_steps=80)], seconds=30.0)
+    assert preflight([spec(trainer=node, check_every_steps=16, total_steps=80)], seconds=30.0) == []
+
+
+def test_the_preflight_refuses_a_program_that_calls_the_hooks_beyond_its_total() -> None:
+    with pytest.raises(ConfigError, match="must end after step 10, got a report of step 100"):
+        preflight_program(CALLS_HOOKS, reports="hooks")
+
+
+def test_the_preflight_notes_what_it_did_not_see_in_time() -> None:
+    (note,) = preflight_program("import time; time.sleep(60)", seconds=0.6)
+    assert re.search("made no report in . s, so its reports are not checked", note)
+    (note,) = preflight_program("""import time; print('{"step": 10, "accuracy": 1}'); time.sleep(60)""", seconds=1.5)
+    assert re.search("did not end in . s, after the report of its last step, 10: does it train for {total_s", note)
+    notes = preflight_program("import time; time.sleep(60)", seconds=0.6, kinds=2)
+    assert "proxy task data90_width50 was not tried, as preflight.seconds, 0.6, were over" in notes[1]
+
+
+def test_a_model_that_fails_in_the_preflight_of_a_program_is_noted() -> None:
+    (note,) = preflight_program("""print('{"failure": "oom", "message": "9 GB were needed"}')""")
+    assert "could not train a model: 9 GB were needed" in note
+
+
+def test_a_program_is_not_run_by_a_preflight_without_time() -> None:
+    assert preflight_program(IGNORES_TOTAL, seconds=0.0) == []
+
+
+def test_a_program_is_run_once_for_tasks_that_change_the_same_dimensions(tmp_path: Path) -> None:
+    runs = f"print('.', end='', file=open('{tmp_path}/runs', 'a'))\n{COUNTER}"
+    assert preflight_program(runs, kinds=4) == []
+    assert (tmp_path / "runs").read_text() == "..", "width alone, then width with less data"
+
+
+@pytest.mark.parametrize(
+    "code", [IGNORES_TOTAL.replace("range(10, 200, 10)", "(10, 20, 25, 30)"), 'print(\'{"step": 0, "accuracy": 1}\')']
+)
+def test_a_broken_contract_ends_a_trial_without_another_attempt(tmp_path: Path, code: str) -> None:
+    backend, store, key = submit(tmp_path, code, max_attempts=3)
+    run_out(backend)
+    status = store.read(key).status
+    assert (status.state, status.cause, status.failures) == (State.FAILED, Cause.SETUP, 1)

@@ -10,7 +10,7 @@ from torch import nn
 
 from helpers.cli import conf, digits_spec
 from nasproxy.data.dataset import ImageSplit
-from nasproxy.execution.worker.context import TrialContext
+from nasproxy.execution.worker.context import TrialContext, get_trainer_arguments
 from nasproxy.execution.worker.preflight import preflight
 from nasproxy.storage.trial_files import read_checks
 from nasproxy.storage.trial_folder import TrialFolder
@@ -63,8 +63,8 @@ def trained(
     recipe = {"trainer": node, "total_steps": STEPS, "check_every_steps": 2, "model": {**MODEL, "dropout": dropout}}
     spec = replace(digits_spec(task, **recipe), architecture=TWO_LAYERS)
     trial = SeenTrial(folder, spec)
-    preflight(spec)
-    plain_pytorch.train(trial, **{key: value for key, value in node.items() if key not in ("_target_", "version")})
+    preflight([spec])
+    plain_pytorch.train(trial, **get_trainer_arguments(node))
     checks = read_checks(TrialFolder(folder).metrics)
     assert [check.step for check in checks] == [2, STEPS]
     weights = torch.load(folder / "checkpoints" / "last.pt", weights_only=True)["model"]

@@ -114,8 +114,8 @@ def test_images_that_cannot_be_split_over_devices_are_refused_before_training(
     tmp_path: Path, devices: int, batch_size: int, problem: str
 ) -> None:
     with pytest.raises(ConfigError, match=problem):
-        preflight(spread(tmp_path, devices, batch_size=batch_size))
+        preflight([spread(tmp_path, devices, batch_size=batch_size)])
 
 
 def test_a_proxy_task_of_smaller_batches_can_be_mixed_on_every_device(tmp_path: Path) -> None:
-    preflight(spread(tmp_path, 2, ProxyTask(batch_size=0.5), batch_size=12))
+    preflight([spread(tmp_path, 2, ProxyTask(batch_size=0.5), batch_size=12)])

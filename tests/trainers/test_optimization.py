@@ -14,6 +14,7 @@ from torch import nn
 from helpers.cli import conf, digits_spec
 from nasproxy.data.dataset import ImageSplit
 from nasproxy.errors import ConfigError
+from nasproxy.execution.worker.context import get_trainer_arguments
 from nasproxy.execution.worker.preflight import preflight
 from nasproxy.trainers import optimization
 from nasproxy.trainers.batch_augmentation import flip_images, shift_images
@@ -391,19 +392,19 @@ def test_incompatible_settings_are_refused_before_training(
 ) -> None:
     node = {**conf("trainer/plain_pytorch"), **changes}
     with pytest.raises(ConfigError, match=message):
-        preflight(digits_spec(ProxyTask(), trainer=node, **recipe_changes))
+        preflight([digits_spec(ProxyTask(), trainer=node, **recipe_changes)])
 
 
 @pytest.mark.parametrize("name", ["image_classifier", "plain_pytorch"])
 def test_a_setting_out_of_range_is_refused_before_training(name: str) -> None:
     node = conf(f"trainer/{name}")
-    preflight(digits_spec(ProxyTask(), trainer=node))
+    preflight([digits_spec(ProxyTask(), trainer=node)])
     with pytest.raises(ConfigError, match=r"trainer.decay_rate must be in \(0, 1\], got 2"):
-        preflight(digits_spec(ProxyTask(), trainer={**node, "decay_rate": 2.0}))
+        preflight([digits_spec(ProxyTask(), trainer={**node, "decay_rate": 2.0})])
     with pytest.raises(ConfigError, match=r"trainer\.flip must be bool, got 'yes'"):
-        preflight(digits_spec(ProxyTask(), trainer={**node, "flip": "yes"}))
+        preflight([digits_spec(ProxyTask(), trainer={**node, "flip": "yes"})])
     with pytest.raises(ConfigError, match=r"arguments of timm's adamw, got {'epsilon': 1}"):
-        preflight(digits_spec(ProxyTask(), trainer={**node, "optimizer_options": {"epsilon": 1}}))
+        preflight([digits_spec(ProxyTask(), trainer={**node, "optimizer_options": {"epsilon": 1}})])
 
 
 @pytest.mark.parametrize(
@@ -411,15 +412,15 @@ def test_a_setting_out_of_range_is_refused_before_training(name: str) -> None:
 )
 def test_an_augmentation_strength_without_effect_gives_a_warning(changes: dict[str, Any], is_felt: bool) -> None:
     node = {**conf("trainer/plain_pytorch"), **changes}
-    assert preflight(digits_spec(ProxyTask(), trainer=node)) == ()
-    notes = preflight(digits_spec(ProxyTask(augmentation=0.5), trainer=node))
+    assert preflight([digits_spec(ProxyTask(), trainer=node)]) == []
+    notes = preflight([digits_spec(ProxyTask(augmentation=0.5), trainer=node)])
     assert is_felt or "proxy.augmentation has no effect" in notes[0]
     assert len(notes) == (not is_felt)
 
 
 @pytest.mark.parametrize("name", ["image_classifier", "plain_pytorch"])
 def test_the_configuration_names_every_setting_at_its_default(name: str) -> None:
-    node = {key: value for key, value in conf(f"trainer/{name}").items() if key not in ("_target_", "version")}
+    node = get_trainer_arguments(conf(f"trainer/{name}"))
     needed = ("batch_size", "optimizer", "learning_rate", "weight_decay", "momentum", "schedule")
     assert optimization.ClassifierSettings(**node) == optimization.ClassifierSettings(
         **{key: node[key] for key in needed}
@@ -427,7 +428,9 @@ def test_the_configuration_names_every_setting_at_its_default(name: str) -> None
     assert set(node) == {field.name for field in fields(optimization.ClassifierSettings)}
 
 
-def test_hits_are_counted_and_nan_if_logits_are_not_finite() -> None:
-    batch = (torch.eye(4), torch.tensor([0, 1, 2, 0]))
-    assert optimization.count_hits(nn.Identity(), batch) == 3
-    assert torch.isnan(optimization.count_hits(nn.Identity(), (batch[0] * torch.nan, batch[1])))
+def test_a_batch_has_accuracy_and_loss_and_both_are_nan_if_logits_are_not_finite() -> None:
+    batch = (4 * torch.eye(4), torch.tensor([0, 1, 2, 0]))
+    metrics = optimization.read_totals(2 * optimization.measure_batch(nn.Identity(), batch))
+    assert metrics == {"accuracy": 0.75, "loss": pytest.approx(float(nn.functional.cross_entropy(*batch)))}
+    worst = optimization.measure_batch(nn.Identity(), (batch[0] * torch.nan, batch[1]))
+    assert torch.isnan(worst).tolist() == [True, True, False]

@@ -1,4 +1,4 @@
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import pytest
@@ -12,8 +12,16 @@ from nasproxy.trials.spec import Recipe, Split, TrialSpec, list_check_steps, to_
 
 RECIPE = Recipe(
     model={"_target_": "models.build", "dropout": 0.0},
-    trainer={"_target_": "trainers.train", "version": 1, "batch_size": 64, "num_workers": 2},
-    data={"loader": {"_target_": "data.load", "root": "/data"}, "holdout_fraction": 0.1},
+    trainer={
+        "_target_": "trainers.train",
+        "identity_name": "ours",
+        "version": 1,
+        "batch_size": 64,
+        "num_workers": 2,
+        "log_every": 10,
+        "identity_exclude": ["num_workers"],
+    },
+    data={"loader": {"_target_": "data.load", "root": "/data", "identity_exclude": ["root"]}, "holdout_fraction": 0.1},
     data_fingerprint="f",
     total_steps=100,
     check_every_steps=20,
@@ -22,7 +30,7 @@ SPEC = TrialSpec({"kernel": 3, "width": 16}, ProxyTask(), Split.SEARCH, 0, RECIP
 
 
 def test_the_key_is_stable_across_machines_and_versions() -> None:
-    assert SPEC.key == "e71ba95401d3df3d"
+    assert SPEC.key == "50cfee30d9828f8c"
 
 
 @pytest.mark.parametrize(
@@ -45,24 +53,69 @@ def test_fields_that_change_the_result_change_the_key(other: TrialSpec) -> None:
     assert other.key != SPEC.key
 
 
-def test_paths_and_numbers_of_workers_do_not_change_the_key() -> None:
-    moved = replace(
-        RECIPE,
-        data={"loader": {"_target_": "data.load", "root": "/elsewhere"}, "holdout_fraction": 0.1},
-        trainer={**RECIPE.trainer, "num_workers": 8},
-    )
+def with_trainer(**changes: Any) -> TrialSpec:
+    return replace(SPEC, recipe=replace(RECIPE, trainer={**RECIPE.trainer, **changes}))
+
+
+def test_arguments_that_a_trainer_or_a_loader_excludes_do_not_change_the_key() -> None:
+    loader = {**RECIPE.data["loader"], "root": "/elsewhere"}
+    moved = replace(with_trainer(num_workers=8).recipe, data={**RECIPE.data, "loader": loader})
     assert replace(SPEC, recipe=moved).key == SPEC.key
+    assert with_trainer(log_every=20).key != SPEC.key
 
 
-def test_grace_seconds_and_working_dir_of_a_program_do_not_change_the_key() -> None:
-    timed = replace(RECIPE, trainer={**RECIPE.trainer, "grace_seconds": 60, "working_dir": "/there"})
-    assert replace(SPEC, recipe=timed).key == SPEC.key
+def test_arguments_that_the_user_excludes_do_not_change_the_key() -> None:
+    one, other = (
+        replace(spec, recipe=replace(spec.recipe, identity_exclude=("trainer.log_every",)))
+        for spec in (SPEC, with_trainer(log_every=20))
+    )
+    assert one.key == other.key != SPEC.key
 
 
-@pytest.mark.parametrize("part", ["model", "trainer"])
-def test_root_changes_the_key_outside_of_data(part: str) -> None:
-    one, other = (replace(RECIPE, **{part: {**getattr(RECIPE, part), "root": value}}) for value in (1, 2))
-    assert replace(SPEC, recipe=one).key != replace(SPEC, recipe=other).key
+def test_code_with_a_name_may_move() -> None:
+    assert with_trainer(_target_="elsewhere.train").key == SPEC.key
+    assert with_trainer(identity_name="theirs").key != SPEC.key
+    nameless, moved = ({"_target_": target, "dropout": 0.0} for target in ("models.build", "networks.build"))
+    assert replace(RECIPE, model=nameless).identity != replace(RECIPE, model=moved).identity
+
+
+def test_code_inside_of_an_argument_has_a_name_too() -> None:
+    def spec(target: str) -> TrialSpec:
+        inner = {"_target_": target, "identity_name": "small", "identity_exclude": ["threads"], "threads": len(target)}
+        return replace(SPEC, recipe=replace(RECIPE, model={**RECIPE.model, "backbone": inner}))
+
+    assert spec("models.small").key == spec("networks.small").key != SPEC.key
+
+
+@pytest.mark.parametrize("exclude", [["workers"], "num_workers", 5, [["num_workers"]]])
+def test_an_exclusion_that_is_no_list_of_arguments_is_refused(exclude: Any) -> None:
+    with pytest.raises(ConfigError, match=r"identity_exclude must be a list of arguments of trainers.train, got"):
+        _ = with_trainer(identity_exclude=exclude).key
+
+
+@dataclass(frozen=True)
+class LaterRecipe(Recipe):
+    """A recipe with a field that was added later."""
+
+    shuffle: bool = True
+
+
+@dataclass(frozen=True)
+class LaterTask(ProxyTask):
+    """A proxy task with a dimension that was added later."""
+
+    quantisation: float = 1.0
+
+
+def test_a_field_that_is_added_with_a_default_changes_no_key() -> None:
+    later = LaterRecipe(**{field.name: getattr(RECIPE, field.name) for field in fields(RECIPE)})
+    assert replace(SPEC, recipe=later).key == SPEC.key != replace(SPEC, recipe=replace(later, shuffle=False)).key
+    assert replace(SPEC, proxy_task=LaterTask()).key == SPEC.key
+    assert replace(SPEC, proxy_task=LaterTask(quantisation=0.5)).key != SPEC.key
+
+
+def test_an_argument_that_is_added_with_the_default_null_changes_no_key() -> None:
+    assert with_trainer(clip_norm=None).key == SPEC.key != with_trainer(clip_norm=1.0).key
 
 
 @pytest.mark.parametrize("task", [ProxyTask(devices=1), ProxyTask(image_mode="crop")])

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from nasproxy.storage.zero_cost_scores import ZeroCost
-from nasproxy.trials.spec import TrialSpec
+from nasproxy.trials.spec import Architecture, TrialSpec
 
 
 class Backend(Protocol):
@@ -28,8 +28,16 @@ class Backend(Protocol):
         """Trials that run at once."""
         ...
 
-    def preflight(self, specs: Sequence[TrialSpec]) -> Sequence[str]:
-        """Run the preflight of trials where they would train.
+    def preflight(
+        self, specs: Sequence[TrialSpec], *, architectures: Sequence[Architecture] = (), seconds: float = 0.0
+    ) -> Sequence[str]:
+        """Run the preflight of each kind of trials where they would train.
+
+        Args:
+            specs: One trial of each kind.
+            architectures: Architectures of which the smallest and the largest model are tried with each kind, instead
+                of those of the trials; none if the trials' own are tried.
+            seconds: Time limit of programs that train; 0 runs none.
 
         Returns:
             Notes on settings that are valid, but perhaps not intended.

@@ -21,7 +21,7 @@ from nasproxy.storage.trial_folder import TrialFolder
 from nasproxy.storage.trial_stores import FolderTrialStore
 from nasproxy.storage.zero_cost_scores import ZeroCost
 from nasproxy.trials.records import Cause, State, Status
-from nasproxy.trials.spec import TrialSpec
+from nasproxy.trials.spec import Architecture, TrialSpec
 
 SILENT_EXIT_STATUSES = (EXIT_ENDED, EXIT_BUSY)
 """Exit statuses without information on the trial: its status, or another worker, has it."""
@@ -65,7 +65,7 @@ class LocalBackend:
             device_type: `cpu` or `cuda`.
             max_attempts: Consecutive attempts of a trial that crashes or is lost without a new check.
             hang_seconds: Heartbeat timeout in seconds: a worker without a check, output or call of
-                `hooks.report_alive` for so long is killed; None for no timeout.
+                `trial.report_alive` for so long is killed; None for no timeout.
             memory_gib: CPU memory limit of a worker in GiB; None for no limit.
             trusted_modules: Top-level modules that a trial's config may name.
             preload: Modules that the warm server imports.
@@ -107,18 +107,22 @@ class LocalBackend:
         """Trials that run at once."""
         return self._slots
 
-    def preflight(self, specs: Sequence[TrialSpec]) -> list[str]:
-        """Run the preflight of trials in a process like a worker's.
+    def preflight(
+        self, specs: Sequence[TrialSpec], *, architectures: Sequence[Architecture] = (), seconds: float = 0.0
+    ) -> list[str]:
+        """Run the preflight in a process like a worker's.
 
         Returns:
-            Notes of the trainers' checks.
+            Notes on settings that are valid, but perhaps not intended.
 
         Raises:
             ConfigError: A preflight failed, or a trial needs more devices than there are.
         """
         for spec in specs:
             check_fits(self._pool, spec.devices)
-        return self._fork_server.preflight(specs, self._memory_gib)
+        return self._fork_server.preflight(
+            specs, architectures=architectures, seconds=seconds, memory_gib=self._memory_gib
+        )
 
     def zero_costs(self, specs: Sequence[TrialSpec]) -> list[ZeroCost | None]:
         """Score the trials' models in a process like a worker's, without training them."""
@@ -278,7 +282,7 @@ class LocalBackend:
     def _hang_message(self) -> str:
         return (
             f"its worker was killed after {self._hang_seconds:g} s without a heartbeat: if it was training, call "
-            f"nasproxy.training.hooks.report_alive between checks, or raise backend.hang_seconds"
+            f"trial.report_alive between checks, or raise backend.hang_seconds"
         )
 
 

@@ -11,7 +11,7 @@ import traceback
 from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, replace
 
-from nasproxy.errors import ConfigError, UntrustedTrialError
+from nasproxy.errors import ContractError, UntrustedTrialError
 from nasproxy.execution.distributed import RankProcesses
 from nasproxy.execution.failure_causes import TrialFailure, bound_memory, describe_failure
 from nasproxy.execution.work_order import WorkOrder
@@ -21,7 +21,7 @@ from nasproxy.storage.leases import Lease
 from nasproxy.storage.trial_files import digest_config, read_last_step, read_spec, settle_status
 from nasproxy.storage.trial_folder import TrialFolder
 from nasproxy.targets import list_targets, load_target
-from nasproxy.training.hooks import get_stop_training
+from nasproxy.training.reporting import is_stop_requested
 from nasproxy.trials.records import Cause, Request, State, Status
 from nasproxy.trials.spec import TrialSpec
 
@@ -107,7 +107,7 @@ def _call_trainer(attempt: _Attempt, spec: TrialSpec, device: str) -> State:
     if attempt.order.memory_gib is not None:
         bound_memory(attempt.order.memory_gib)  # inherited by each forked rank
     before = read_last_step(folder)
-    if before < spec.total_steps and get_stop_training(folder.path, before - 1, spec.total_steps):
+    if before < spec.total_steps and is_stop_requested(folder, before, spec.total_steps):
         return State.PAUSED  # the request or the missing controller stops the trial before its first step
 
     trainer = load_target("trainer", spec.recipe.trainer)
@@ -126,14 +126,18 @@ def _call_trainer(attempt: _Attempt, spec: TrialSpec, device: str) -> State:
     with RankProcesses(world_size, train, describe_failure, attempt.fail_at_once) if world_size > 1 else nullcontext():
         train(0)
     step = read_last_step(folder)
-    if step >= spec.total_steps:
+    if step > spec.total_steps:
+        raise ContractError(
+            f"the trainer must end after step {spec.total_steps}, got a report of step {step}: train for total_steps"
+        )
+    if step == spec.total_steps:
         return State.DONE
     # The request may be extended after the trainer has stopped, so only a trainer without a new check is refused.
-    if step == before and not get_stop_training(folder.path, step - 1, spec.total_steps):
+    if step == before and not is_stop_requested(folder, step, spec.total_steps):
         request = read_record(folder.request, Request) or Request()
-        raise ConfigError(
+        raise ContractError(
             f"the trainer must train until step {request.until_step or spec.total_steps}, and returned after step "
-            f"{step}: return only after the last step, or when get_stop_training returns True"
+            f"{step}: return only after the last step, or when trial.should_stop(step) returns True"
         )
     return State.PAUSED
 

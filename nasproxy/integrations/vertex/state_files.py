@@ -25,6 +25,9 @@ from nasproxy.storage.study import StudyFolder
 from nasproxy.tracking.tracker import NullTracker
 
 SECONDS_PER_HOUR = 3600.0
+MOST_SMOOTHNESS = 10.0
+"""Limit of Vertex AI NAS on its smoothness."""
+ROUGH = "Learning curves fluctuate: decay the learning rate per step, average the weights, or validate on more data."
 NEAREST_STATES = {StoppingState.CONTRADICTED: StoppingState.RAN_TO_COMPLETION.value}
 """The tool's closest state for each stopping state that it does not have."""
 
@@ -84,11 +87,15 @@ def write_variance_and_smoothness(path: Path, verdict: VarianceVerdict) -> None:
         path,
         {
             "variance_value": verdict.variation,
-            "variance_info": "good" if verdict.has_low_variation else " ".join(verdict.advice),
-            "smoothness_value": verdict.roughness,
-            "smoothness_info": "good" if verdict.is_smooth else " ".join(verdict.advice),
+            "variance_info": "good" if verdict.has_low_noise else " ".join(verdict.advice),
+            "smoothness_value": verdict.smoothness,
+            "smoothness_info": "good" if _is_smooth(verdict.smoothness) else ROUGH,
         },
     )
+
+
+def _is_smooth(smoothness: float | None) -> bool:
+    return smoothness is not None and smoothness <= MOST_SMOOTHNESS
 
 
 def write_model_selection_state(

@@ -60,7 +60,7 @@ def draw_median_score(results: StudyResults, task: TaskState, over: Over) -> Fig
     if results.references:
         full = float(np.median([reference.score for reference in results.references]))
         axes.axhline(full, color=BLACK, linestyle=":", label=f"full training: {full:.4g}")
-    axes.set(xlabel=label, ylabel="median score")
+    axes.set(xlabel=label, ylabel=f"median {results.metric_label}")
     axes.set_xlim(left=0)
     axes.set_title(task.name)
     figure.legend(loc="outside lower center", ncols=2)
@@ -72,7 +72,7 @@ def draw_proxy_against_full(results: StudyResults, task: TaskState) -> Figure:
     figure, axes = make_figure(SMALL)
     check = find_decisive_check(task)
     assert check is not None
-    scores = results.scores_at(task, check.step)
+    scores, name = results.scores_at(task, check.step), results.metric_label
     style: dict[str, Any] = {"color": BLUE, "ecolor": GREY, "elinewidth": 0.8}
     axes.errorbar(
         scores.reference,
@@ -92,7 +92,9 @@ def draw_proxy_against_full(results: StudyResults, task: TaskState) -> Figure:
         if shown is None
         else f"tau {wording.format_tau(shown.tau)}, {wording.format_count(shown.n, 'model')}"
     )
-    axes.set(xlabel="full-training score", ylabel="proxy score", title=f"{task.name}, step {check.step}: {found}")
+    axes.set(
+        xlabel=f"{name}, full training", ylabel=f"{name}, proxy task", title=f"{task.name}, step {check.step}: {found}"
+    )
     figure.legend(loc="outside lower center", ncols=2)
     return figure
 

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from nasproxy.report import wording
 from nasproxy.report.figures.style import BLACK, BLUE, DPI, ORANGE, SERIES, SMALL, STYLE, VERMILION, WIDE, make_figure
+from nasproxy.stages.references.selection import sort_best_first
 from nasproxy.stages.references.state import Iteration
 from nasproxy.stages.study_results import StudyResults
 
@@ -36,7 +37,7 @@ def draw_variance_curves(results: StudyResults) -> Figure:
         linewidth=0,
         label="mean \N{PLUS-MINUS SIGN} SD of final scores",
     )
-    whole.set(xlabel="training steps", ylabel="score", title="whole training")
+    whole.set(xlabel="training steps", ylabel=results.metric_label, title="whole training")
     end.set(xlabel="training steps", title="last third")
     verdict = result.verdict
     figure.suptitle(
@@ -70,7 +71,7 @@ def draw_schedule_curves(results: StudyResults) -> Figure:
         weights = "no weight averaging" if smoothing == "none" else f"weight averaging: {smoothing}"
         axes.set(xlabel="training steps", title=weights)
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17))  # below the axes, where it hides no curve
-    every[0].set(ylabel="score")
+    every[0].set(ylabel=results.metric_label)
     return figure
 
 
@@ -88,7 +89,7 @@ def draw_selection_scatter(results: StudyResults, iteration: Iteration) -> Figur
             axes.scatter(*zip(*points, strict=True), label=f"{label} ({len(points)})", s=18, linewidths=1.2, **style)
     if iteration.failed:
         _draw_failed_candidates(axes, iteration.failed)
-    axes.set(xlabel=f"score at step {iteration.until_step}", ylabel="candidate number")
+    axes.set(xlabel=f"{results.metric_label} at step {iteration.until_step}", ylabel="candidate number")
     axes.yaxis.get_major_locator().set_params(integer=True)
     axes.set_title(f"{len(iteration.candidates)} models after {100 * iteration.fraction:.3g} % of training")
     figure.legend(loc="outside lower center", ncols=3, handletextpad=0.2, columnspacing=1.0)
@@ -98,7 +99,8 @@ def draw_selection_scatter(results: StudyResults, iteration: Iteration) -> Figur
 def draw_reference_scores(results: StudyResults) -> Figure:
     """Draw full-training scores with seed noise, best first, and the baseline model's score."""
     figure, axes = make_figure(WIDE)
-    models, sd = sorted((*results.references, *results.added), key=lambda model: -model.score), results.seed_sd
+    models = list(sort_best_first((*results.references, *results.added), results.objective))
+    sd = results.seed_sd
     noise = "" if sd is None else f" \N{PLUS-MINUS SIGN} 1 seed SD ({sd:.2g})"
     style: dict[str, Any] = {"fmt": "o", "color": BLACK, "elinewidth": 1, "capsize": 2.5}
     for group, label, face in (
@@ -113,7 +115,11 @@ def draw_reference_scores(results: StudyResults) -> Figure:
         axes.axhline(baseline.score, color=VERMILION, linestyle="--", label=f"baseline model ({baseline.score:.4g})")
         if sd is not None:
             axes.axhspan(baseline.score - sd, baseline.score + sd, color=VERMILION, alpha=0.12, linewidth=0)
-    axes.set(xlabel="reference model, by rank", ylabel="full-training score", xticks=range(1, len(models) + 1))
+    axes.set(
+        xlabel="reference model, by rank",
+        ylabel=f"{results.metric_label} of full training",
+        xticks=range(1, len(models) + 1),
+    )
     axes.legend(loc="best")
     return figure
 

@@ -15,11 +15,14 @@ class ConfirmSettings:
         enabled: Whether to retrain the winner on a schedule that ends at its final step.
         fresh_models: Number of new random models to train fully and under the winner, and to judge separately.
         alpha: Probability of contradicting a winner whose true tau equals the target, in (0, 0.5).
+        allow_identical: Whether all models may score exactly as in the proxy search, which otherwise voids the
+            confirmation: for trainers whose schedule does not depend on the total number of steps.
     """
 
     enabled: bool = True
     fresh_models: int = 0
     alpha: float = 0.05
+    allow_identical: bool = False
 
     def check(self) -> None:
         """Check the settings.

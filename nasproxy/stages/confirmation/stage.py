@@ -13,6 +13,7 @@ from pathlib import Path
 from nasproxy.errors import TooFewTrialsError
 from nasproxy.stages.confirmation.settings import ConfirmSettings
 from nasproxy.stages.confirmation.state import ConfirmationOutcome, ConfirmationState, FreshModels
+from nasproxy.stages.confirmation.void import Void, find_void
 from nasproxy.stages.proxy_search.judge import Judge, JudgedModels
 from nasproxy.stages.proxy_search.state import StoppingState, TaskState
 from nasproxy.stages.references.selection import make_reference
@@ -64,24 +65,29 @@ class ConfirmationStage:
         self._task = task
         self._final_step = task.final_step
         self._judge = judge
+        self._objective = recipe.objective
         self._path = folder / f"{task.name}_{task.final_step}.json"
         self._references = (*references, *task.added)
         compressed = compress_schedule(task.proxy_task, recipe, task.final_step)
         self._specs = tuple(
             TrialSpec(model.architecture, compressed, Split.SEARCH, proxy_seed, recipe) for model in self._references
         )
+        self._raced = tuple(
+            TrialSpec(model.architecture, task.proxy_task, Split.SEARCH, proxy_seed, recipe)
+            for model in self._references
+        )
         self._fresh_full = tuple(TrialSpec(a, ProxyTask(), Split.FULL, full_seed, recipe) for a in fresh)
         self._fresh_proxy = tuple(TrialSpec(a, compressed, Split.SEARCH, proxy_seed, recipe) for a in fresh)
 
     def load(self) -> ConfirmationState:
-        """Read the stored state if it belongs to this verdict; parts that ended with too many failures start again."""
+        """Read the stored state if it belongs to this verdict; parts that ended without a result start again."""
         keys = tuple(spec.key for spec in self._specs)
         task = self._task
         new = ConfirmationState(task.name, self._final_step, task.judged_by, task.keys, keys)
         stored = read_record(self._path, ConfirmationState)
         if stored is None or not stored.is_of(task) or stored.keys != keys:
             return new
-        if stored.outcome is ConfirmationOutcome.EXCESS_FAILURES:
+        if stored.outcome is ConfirmationOutcome.VOID:
             return new
         is_complete = stored.fresh is None or self._settings.fresh_models == 0 or self._has_enough_fresh(stored.fresh)
         return stored if is_complete else replace(stored, fresh=None)
@@ -92,9 +98,9 @@ class ConfirmationStage:
         return state
 
     def specs(self, state: ConfirmationState) -> list[TrialSpec]:
-        """List the confirmation runs; once the verdict is confirmed, the trials of fresh models."""
+        """List confirmation runs and the trials that they repeat; once confirmed, the trials of fresh models."""
         if state.outcome is None:
-            return list(self._specs)
+            return list(self._specs) if state.is_trained_already else [*self._specs, *self._raced]
         return [*self._fresh_full, *self._fresh_proxy] if self._wants_fresh(state) else []
 
     def next_action(self, state: ConfirmationState, records: Records) -> Train | Decide[ConfirmationState] | None:
@@ -103,15 +109,16 @@ class ConfirmationStage:
             message = f"{state.task}: training its confirmation runs, {self._final_step:,} steps each"
             return Decide(replace(state, is_begun=True), None if state.is_trained_already else message)
         if state.outcome is None:
-            unfinished = _list_unfinished(self._specs, records)
-            return Train(unfinished) if unfinished else self._judge_runs(state, records)
+            unfinished = self._list_unended(state, records)
+            return Train(unfinished, to_end=True) if unfinished else self._judge_runs(state, records)
         return self._next_fresh_action(state, records) if self._wants_fresh(state) else None
 
     def progress(self, state: ConfirmationState, records: Records) -> Progress:
         """Summarise the steps of the trials of the current part."""
-        specs = {spec.key: spec.total_steps for spec in self.specs(state)}
+        shown: Sequence[TrialSpec] = self._specs
         if state.outcome is not None:
-            specs = {spec.key: spec.total_steps for spec in self._list_fresh_trials(records)} if specs else {}
+            shown = self._list_fresh_trials(records) if self._wants_fresh(state) else ()
+        specs = {spec.key: spec.total_steps for spec in shown}
         return Progress(
             stage=self.name,
             detail=f"{self._task.name}, fresh models" if specs and state.outcome is not None else self._task.name,
@@ -127,16 +134,31 @@ class ConfirmationStage:
         return self._judge.criterion.target if self._task.stopping_state is StoppingState.MET_CORRELATION else None
 
     def _judge_runs(self, state: ConfirmationState, records: Records) -> Decide[ConfirmationState]:
-        models = JudgedModels(self._references, tuple(records[spec.key] for spec in self._specs))
-        present = len(models.present_at(self._final_step))
-        if present < self._judge.needed(models):
-            failed = replace(state, outcome=ConfirmationOutcome.EXCESS_FAILURES)
-            return Decide(failed, f"{state.task}: not confirmed, {present} models with a score are too few")
+        models = JudgedModels(self._references, tuple(records[spec.key] for spec in self._specs), self._objective)
+        void = None if state.is_trained_already else self._find_void(models, records)
+        if void is not None:
+            voided = replace(state, outcome=ConfirmationOutcome.VOID, void=void)
+            return Decide(voided, f"{state.task}: confirmation void, {void.description}")
         last = self._task.checks[-1].correlation if self._task.checks else None
         result = self._compare(models, last)
         outcome = ConfirmationOutcome.CONTRADICTED if result.is_contradicted else ConfirmationOutcome.STANDS
         return Decide(
             replace(state, outcome=outcome, result=result), f"{state.task}: {_describe_outcome(outcome, result)}"
+        )
+
+    def _list_unended(self, state: ConfirmationState, records: Records) -> Mapping[str, int]:
+        """List the confirmation runs that must still end: whether they crash after their last check matters too."""
+        if state.is_trained_already:
+            return _list_unfinished(self._specs, records)
+        return {spec.key: spec.total_steps for spec in self._specs if not records[spec.key].has_ended}
+
+    def _find_void(self, models: JudgedModels, records: Records) -> Void | None:
+        return find_void(
+            models.records,
+            [records[spec.key] for spec in self._raced],
+            step=self._final_step,
+            needed=self._judge.needed(models),
+            allow_identical=self._settings.allow_identical,
         )
 
     def _compare(self, models: JudgedModels, truncated: RankCorrelation | None) -> Confirmation:
@@ -192,7 +214,7 @@ class ConfirmationStage:
     def _judge_fresh(self, state: ConfirmationState, fresh: FreshModels, records: Records) -> Decide[ConfirmationState]:
         trainable = self._list_trainable(records)
         references = tuple(make_reference(number, full, records) for number, (full, _) in enumerate(trainable))
-        models = JudgedModels(references, tuple(records[proxy.key] for _, proxy in trainable))
+        models = JudgedModels(references, tuple(records[proxy.key] for _, proxy in trainable), self._objective)
         try:
             result = self._compare(models, None)
         except TooFewTrialsError:

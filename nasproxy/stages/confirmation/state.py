@@ -4,6 +4,7 @@ import enum
 from dataclasses import dataclass
 from pathlib import Path
 
+from nasproxy.stages.confirmation.void import Void
 from nasproxy.stages.proxy_search.state import TaskState
 from nasproxy.statistics.contradiction import Confirmation
 from nasproxy.storage.files import read_record
@@ -14,7 +15,8 @@ class ConfirmationOutcome(str, enum.Enum):
 
     STANDS = "stands"
     CONTRADICTED = "contradicted"
-    EXCESS_FAILURES = "excess trial failures"
+    VOID = "void"
+    """The runs say nothing about the verdict: it is neither confirmed nor contradicted."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,8 @@ class ConfirmationState:
         keys: Keys of the confirmation runs, in the same order.
         is_begun: Whether the confirmation has started.
         outcome: Outcome; None while the models train.
-        result: Result of the comparison; None before it, and if too many trials failed.
+        result: Result of the comparison; None before it, and if the confirmation is void.
+        void: Why the confirmation is void; None if it is not.
         fresh: Fresh models; None if none are required or they have not started.
     """
 
@@ -64,6 +67,7 @@ class ConfirmationState:
     is_begun: bool = False
     outcome: ConfirmationOutcome | None = None
     result: Confirmation | None = None
+    void: Void | None = None
     fresh: FreshModels | None = None
 
     @property

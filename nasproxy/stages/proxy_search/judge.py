@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import median
 
 import numpy as np
@@ -13,6 +13,7 @@ from nasproxy.stages.references.state import Reference
 from nasproxy.statistics.acceptance import Criterion, Evidence, LookPlan, Verdict
 from nasproxy.statistics.missing import Floats
 from nasproxy.statistics.rank_correlation import kendall_tau, rank_failed_last
+from nasproxy.trials.objective import Objective
 from nasproxy.trials.records import TrialRecord
 
 
@@ -23,40 +24,40 @@ class JudgedModels:
     Attributes:
         references: The reference models.
         records: Records of their proxy trainings, in the same order.
+        objective: The study's metric and its direction.
     """
 
     references: tuple[Reference, ...]
     records: tuple[TrialRecord, ...]
+    objective: Objective = field(default_factory=Objective)
 
     def present_at(self, step: int) -> tuple[TrialRecord, ...]:
         """Return the records of models that did not crash and were not lost before a step."""
         return tuple(record for record in self.records if not record.is_missing_at(step))
 
-    def have_reached(self, step: int) -> bool:
-        """Return whether each model has reached a step or has failed."""
-        return all(record.is_failed or record.reached(step) for record in self.records)
-
     def scores_at(self, step: int) -> Floats:
-        """Return proxy scores at a step, shape (n_models,).
+        """Return proxy scores at a step, shape (n_models,), higher is better.
 
         Models that ran out of memory or diverged rank below all others; crashed or lost models are NaN.
         """
         checks = [record.check_at(step) for record in self.records]
         failed = [record.has_failed_by(step) for record in self.records]
-        return rank_failed_last([math.nan if check is None else check.score for check in checks], failed)
+        scores = np.array([math.nan if check is None else check.score for check in checks])
+        return rank_failed_last(self.objective.orient(scores), failed)
 
     def scores_over(self, steps: Sequence[int]) -> Floats:
         """Return proxy scores at several steps, shape (n_steps, n_models), each row as from `scores_at`."""
         checks = [[record.check_at(step) for step in steps] for record in self.records]
-        table = np.array([[math.nan if check is None else check.score for check in row] for row in checks]).T
+        scores = np.array([[math.nan if check is None else check.score for check in row] for row in checks]).T
+        table = self.objective.orient(scores)
         for place in np.flatnonzero(np.isnan(table).any(axis=1)).tolist():
             table[place] = self.scores_at(steps[place])
         return table
 
     @property
     def reference_scores(self) -> Floats:
-        """Full-training scores, shape (n_models,)."""
-        return np.array([reference.score for reference in self.references])
+        """Full-training scores, shape (n_models,), higher is better."""
+        return self.objective.orient(np.array([reference.score for reference in self.references]))
 
 
 @dataclass(frozen=True)
@@ -83,22 +84,24 @@ class Judge:
         return max(self.min_models, math.ceil(self.min_valid_ratio * len(models.records)))
 
     def look(
-        self, models: JudgedModels, steps: Sequence[int], speed: TaskSpeed, plan: LookPlan
+        self, models: JudgedModels, steps: Sequence[int], speed: TaskSpeed, plan: LookPlan, *, total_steps: int
     ) -> tuple[TaskCheck, Verdict]:
-        """Take one look at a task, at the last of `steps`, which all of its models have reached.
+        """Take one look at a task, at the last of `steps`, which all of its models have reported.
 
         Args:
             models: Models of the task.
-            steps: Steps of all looks so far, including this one.
+            steps: Steps of all looks so far, including this one; at earlier ones, added models may lack a score.
             speed: Training speed of the task.
-            plan: All planned looks, for the criterion.
+            plan: Number of proxy tasks and sizes of the reference set, for the criterion.
+            total_steps: Steps of the whole training.
 
         Returns:
             Measures at the last step, and the verdict.
         """
         step = steps[-1]
         scores = models.scores_over(steps)
-        verdict = self.criterion.judge(Evidence(models.reference_scores, scores, plan))
+        fractions = np.array(steps) / total_steps
+        verdict = self.criterion.judge(Evidence(models.reference_scores, scores, fractions, plan))
         at_step = [check for record in models.records if (check := record.check_at(step)) is not None]
         shown = TaskCheck(
             step=step,

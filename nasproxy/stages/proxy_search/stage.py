@@ -1,8 +1,8 @@
 """Proxy search: train the reference models under each proxy task until they rank as under full training.
 
-All proxy tasks race in lockstep of training time, or are judged one after the other. Checks are judged in the order of
-rated training time, each once every model has reached it, so that decisions depend neither on which trial was fastest
-nor on how many run at once.
+All proxy tasks race in lockstep of training time, or are judged one after the other. A look at a task happens at a
+step that all of its models have reported, and looks are taken in the order of rated training time, so that decisions
+depend neither on which trial was fastest nor on how many run at once.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,10 +10,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nasproxy.errors import ConfigError
+from nasproxy.stages.common_steps import find_settled_step, probe_common_steps
 from nasproxy.stages.confirmation.state import ConfirmationState
 from nasproxy.stages.proxy_search import race, reopening
 from nasproxy.stages.proxy_search.judge import Judge, JudgedModels
-from nasproxy.stages.proxy_search.race import TaskSpeed
+from nasproxy.stages.proxy_search.race import NextLook, TaskSpeed
 from nasproxy.stages.proxy_search.settings import ProxySearchSettings
 from nasproxy.stages.proxy_search.state import (
     ProxySearchState,
@@ -34,6 +35,7 @@ from nasproxy.statistics.acceptance import Criterion, LookPlan, Verdict, Verdict
 from nasproxy.storage.files import get_stamp, write_record
 from nasproxy.storage.leases import Lease
 from nasproxy.tracking.tracker import Progress
+from nasproxy.trials.check_steps import find_requested_step
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.spec import Recipe, Split, TrialSpec
 
@@ -82,6 +84,7 @@ class ProxySearchStage:
         self._references = tuple(references)
         self._candidate_pool = candidate_pool
         self._recipe = recipe
+        self._objective = recipe.objective
         self._seed = seed
         self._folder = folder
         self._confirmations = tuple(confirmations)
@@ -118,7 +121,7 @@ class ProxySearchStage:
         return [*proxies, *(spec for task in contenders for spec in self._candidate_pool.requested_specs(task))]
 
     def next_action(self, state: ProxySearchState, records: Records) -> Train | Decide[ProxySearchState] | None:
-        """Judge the check with the shortest rated time, once all models of its task have reached it."""
+        """Take the look with the shortest rated time, once all models of its task have reported its step."""
         changed = reopening.find_next_change(state.tasks, self._proxy_tasks, self._confirmations)
         if changed is not None:
             return self._decide(state, changed)
@@ -128,28 +131,28 @@ class ProxySearchStage:
         models = {name: self._collect_models(task, records) for name, task in contenders.items()}
         measured = {name: self._measure_speed(name, models[name]) for name in contenders}
         for name, task in contenders.items():
-            until = race.find_rated_step(self._steps[name])
-            if measured[name] is None and models[name].have_reached(until):
+            if measured[name] is None and race.have_ended(models[name].records, task.total_steps):
                 return self._decide(state, replace(task, stopping_state=StoppingState.EXCESS_FAILURES))
         speeds = {name: speed for name, speed in measured.items() if speed is not None}
         if len(speeds) < len(contenders):
-            return Train(self._plan_speed_trials(contenders, speeds, records))
-        times = {name: speeds[name].seconds_at(self._get_next_step(task)) for name, task in contenders.items()}
+            return Train(self._plan_speed_trials(contenders, speeds, models))
+        looks = {name: self._find_next_look(task, models[name]) for name, task in contenders.items()}
+        times = {name: speeds[name].seconds_at(look.step) for name, look in looks.items()}
         first = race.find_earliest(times)
-        task, step = contenders[first], self._get_next_step(contenders[first])
+        task, look = contenders[first], looks[first]
         best = self._find_time_to_beat(state, first)
         if best is not None and times[first] >= best.seconds:
             return self._decide(state, replace(_stop_task(task, StoppingState.EXCEEDED_BEST_TIME), beaten_by=best.name))
         if task.requested > task.completed:
             grown = self._add_references(task, records)
             if grown is None:
-                return self._plan_rung(contenders, speeds, times, best, records)
+                return self._plan_rung(contenders, speeds, looks, best, records)
             return self._decide(state, grown)
-        if not self._judge.has_enough(models[first], step):
+        if not self._judge.has_enough(models[first], look.step):
             return self._decide(state, replace(task, stopping_state=StoppingState.EXCESS_FAILURES))
-        if models[first].have_reached(step):
-            return self._decide(state, self._judge_next_check(state, task, models[first], speeds[first]))
-        return self._plan_rung(contenders, speeds, times, best, records)
+        if look.is_reported:
+            return self._decide(state, self._take_look(state, task, models[first], speeds[first], look.step))
+        return self._plan_rung(contenders, speeds, looks, best, records)
 
     def progress(self, state: ProxySearchState, records: Records) -> Progress:
         """Summarise the steps of the undecided tasks; the total assumes that none stops early."""
@@ -191,7 +194,7 @@ class ProxySearchStage:
         return [self._make_spec(task.name, model) for model in (*self._references, *task.added)]
 
     def _collect_models(self, task: TaskState, records: Records) -> JudgedModels:
-        return JudgedModels((*self._references, *task.added), tuple(records[key] for key in task.keys))
+        return JudgedModels((*self._references, *task.added), tuple(records[key] for key in task.keys), self._objective)
 
     def _resume_or_create(self, name: str, stored: Mapping[str, TaskState]) -> TaskState:
         task = stored.get(name)
@@ -213,12 +216,11 @@ class ProxySearchStage:
         devices = self._make_spec(name, self._references[0]).devices
         return race.measure_speed(self._steps[name], models.records[: len(self._references)], devices)
 
-    def _get_next_step(self, task: TaskState) -> int:
-        """Return the step to judge next: the last one again if references were added after it."""
-        is_to_judge_again = bool(task.checks) and (
-            task.checks[-1].models < len(task.keys) or task.requested > task.completed
-        )
-        return self._steps[task.name][len(task.checks) - is_to_judge_again]
+    def _find_next_look(self, task: TaskState, models: JudgedModels) -> NextLook:
+        """Find the next look at a task: the last one again if references were added after it."""
+        again = bool(task.checks) and (task.checks[-1].models < len(task.keys) or task.requested > task.completed)
+        looks = [check.step for check in task.checks]
+        return race.find_next_look(looks, self._steps[task.name], models.records, again=again)
 
     def _find_time_to_beat(self, state: ProxySearchState, name: str) -> "_TimeToBeat | None":
         if not self._settings.early_stop_if_not_best:
@@ -232,17 +234,32 @@ class ProxySearchStage:
         return find_best_task(tasks, self._judged_by, time_tolerance=self._settings.time_tolerance)
 
     def _plan_speed_trials(
-        self, contenders: Mapping[str, TaskState], speeds: Mapping[str, TaskSpeed], records: Records
+        self,
+        contenders: Mapping[str, TaskState],
+        speeds: Mapping[str, TaskSpeed],
+        models: Mapping[str, JudgedModels],
     ) -> dict[str, int]:
-        """Return the trials to train until the speed of every task is measured."""
-        waiting = {name: race.find_rated_step(self._steps[name]) for name in contenders if name not in speeds}
-        return self._list_unfinished(((contenders[name], until) for name, until in waiting.items()), records)
+        """Return the trials to train until the speed of every task is measured.
+
+        Raises:
+            StageStoppedError: The first two models of a task have no common step.
+        """
+        until: dict[str, int] = {}
+        for name in (name for name in contenders if name not in speeds):
+            task, steps = contenders[name], self._steps[name]
+            records = dict(zip(task.keys, models[name].records, strict=True))
+            rated, settled = race.find_rated_step(steps), find_settled_step(models[name].records)
+            probed = probe_common_steps(records, task.total_steps)
+            wanted = max(rated, find_requested_step(steps, settled))
+            # The first two models show whether there are common steps at all, before the others train further.
+            until |= probed if probed and settled >= rated else self._list_unfinished([(task, wanted)], records)
+        return until
 
     def _plan_rung(
         self,
         contenders: Mapping[str, TaskState],
         task_speeds: Mapping[str, TaskSpeed],
-        times: Mapping[str, float],
+        looks: Mapping[str, NextLook],
         best: "_TimeToBeat | None",
         records: Records,
     ) -> Train:
@@ -251,6 +268,7 @@ class ProxySearchStage:
         Even if each trial has a slot, fast tasks pause at the end of the rung; otherwise they would train far beyond
         the check that the slowest task still has to reach.
         """
+        times = {name: task_speeds[name].seconds_at(look.step) for name, look in looks.items()}
         first = race.find_earliest(times)
         requested = {
             spec.key: spec.total_steps
@@ -260,8 +278,8 @@ class ProxySearchStage:
         start = max(speed.seconds_at(race.find_rated_step(speed.check_steps)) for speed in task_speeds.values())
         end = race.find_horizon(times[first], start, self._settings.rung_growth)
         if best is not None:
-            end = min(end, best.seconds)  # later checks cannot be cheaper and are never judged
-        step = self._get_next_step(contenders[first])
+            end = min(end, best.seconds)  # later looks cannot be cheaper and are never taken
+        step = looks[first].step
         in_turn = sorted(contenders, key=lambda name: times[name])
         until = {name: max(task_speeds[name].last_check_within(end), step if name == first else 0) for name in in_turn}
         return Train(
@@ -280,20 +298,19 @@ class ProxySearchStage:
             if not (records[key].is_failed or records[key].reached(until))
         }
 
-    def _judge_next_check(
-        self, state: ProxySearchState, task: TaskState, models: JudgedModels, speed: TaskSpeed
+    def _take_look(
+        self, state: ProxySearchState, task: TaskState, models: JudgedModels, speed: TaskSpeed, step: int
     ) -> TaskState:
-        """Look at the task's next check and return the task with it, perhaps stopped or requesting references."""
-        steps, step = self._steps[task.name], self._get_next_step(task)
-        looks = steps.index(step) + 1
+        """Look at a task at a step and return the task with the look, perhaps stopped or requesting references."""
+        earlier = tuple(check for check in task.checks if check.step < step)
+        steps = [*(check.step for check in earlier), step]
         plan = LookPlan(
-            fractions=tuple(each / steps[-1] for each in steps),
             tasks=max(len(state.tasks), self._settings.planned_tasks or 0),
             sizes=self._candidate_pool.sizes(len(self._references)),
         )
-        check, verdict = self._judge.look(models, steps[:looks], speed, plan)
-        is_last = looks == len(steps)
-        judged = replace(task, checks=(*task.checks[: looks - 1], check), verdict=verdict)
+        check, verdict = self._judge.look(models, steps, speed, plan, total_steps=task.total_steps)
+        is_last = step == task.total_steps
+        judged = replace(task, checks=(*earlier, check), verdict=verdict)
         trained = max((other.completed for other in state.tasks.values()), default=0)
         if verdict.kind is not VerdictKind.ACCEPTED:
             requested = self._candidate_pool.count_requested(
@@ -311,7 +328,7 @@ class ProxySearchStage:
             return None
         keys = tuple(self._make_spec(task.name, model).key for model in trainable)
         grown = replace(task, added=(*task.added, *trainable), keys=(*task.keys, *keys), completed=task.requested)
-        has_more_to_judge = bool(trainable) or len(task.checks) < len(self._steps[task.name])
+        has_more_to_judge = bool(trainable) or task.checks[-1].step < task.total_steps
         return grown if has_more_to_judge else _stop_task(grown, StoppingState.RAN_TO_COMPLETION)
 
     def _choose_stopping_state(
@@ -320,7 +337,9 @@ class ProxySearchStage:
         settings = self._settings
         if verdict.kind is VerdictKind.ACCEPTED:
             return StoppingState.MET_CORRELATION
-        if settings.desired_score is not None and check.median_score >= settings.desired_score:
+        if settings.desired_score is not None and not self._objective.is_better(
+            settings.desired_score, check.median_score
+        ):
             return StoppingState.MET_ACCURACY
         if (
             settings.train_seconds_limit is not None

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from nasproxy.errors import ConfigError
+from nasproxy.stages.common_steps import probe_common_steps
 from nasproxy.stages.references.selection import (
     BASELINE,
     check_failure_ratio,
     check_failures,
     describe_references,
     make_reference,
+    sort_best_first,
 )
 from nasproxy.stages.references.state import Iteration, SelectionState
 from nasproxy.stages.runner import Decide, Records, Train
@@ -144,7 +146,10 @@ class RandomSelectionStage:
             if not (records[spec.key].is_failed or records[spec.key].reached(spec.total_steps))
         }
         if waiting:
-            return Train(waiting)
+            probed = probe_common_steps(
+                {spec.key: records[spec.key] for spec in self.specs(state)}, self._recipe.total_steps
+            )
+            return Train(waiting, awaited=probed or None)
         finished = self._finish(state, records)
         return Decide(finished, describe_references(finished, records))
 
@@ -172,5 +177,5 @@ class RandomSelectionStage:
         if self._baseline is not None and records[self._baseline.key].reached(iteration.until_step):
             baseline = make_reference(BASELINE, self._baseline, records)
         decided = replace(iteration, kept=kept, failed=failed)
-        best_first = tuple(sorted(references, key=lambda model: -model.score))
+        best_first = sort_best_first(references, self._recipe.objective)
         return replace(state, iterations=(decided,), references=best_first, baseline=baseline)

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from nasproxy.errors import ConfigError, StageStoppedError
 from nasproxy.stages.references.state import Reference, SelectionState
 from nasproxy.stages.runner import Records, Stage
+from nasproxy.trials.objective import Objective
 from nasproxy.trials.records import TrialRecord
 from nasproxy.trials.spec import TrialSpec
 
@@ -84,6 +85,11 @@ def make_reference(number: int, spec: TrialSpec, records: Records) -> Reference:
     """Make a reference from a fully trained candidate; training time counts all its devices."""
     last = records[spec.key].checks[-1]
     return Reference(number, spec.architecture, spec.key, last.score, last.train_seconds * spec.devices)
+
+
+def sort_best_first(references: Sequence[Reference], objective: Objective) -> tuple[Reference, ...]:
+    """Sort references by their full-training score, the best one first."""
+    return tuple(sorted(references, key=lambda reference: objective.orient(reference.score), reverse=True))
 
 
 def check_failure_ratio(ratio: float) -> None:

@@ -11,7 +11,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from nasproxy.errors import ConfigError, StageStoppedError
+from nasproxy.errors import ConfigError
+from nasproxy.stages.common_steps import find_settled_step, list_common_steps, probe_common_steps
 from nasproxy.stages.references.selection import (
     BASELINE,
     MAX_CANDIDATES,
@@ -19,12 +20,14 @@ from nasproxy.stages.references.selection import (
     check_failures,
     describe_references,
     make_reference,
+    sort_best_first,
 )
 from nasproxy.stages.references.state import Iteration, SelectionState
 from nasproxy.stages.runner import Decide, Records, Train
 from nasproxy.statistics.spread import cumulative_fractions, pool_sizes, removal_count, remove_closest
 from nasproxy.storage.files import read_record, write_record
 from nasproxy.tracking.tracker import Progress
+from nasproxy.trials.check_steps import find_requested_step
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.spec import Architecture, Recipe, Split, TrialSpec
 
@@ -159,11 +162,17 @@ class SpreadSelectionStage:
         }
         check_failures(state, records, self._settings.max_failure_ratio)
         if waiting:
-            return Train(waiting)
+            is_whole = iteration.fraction == 1.0
+            probed = probe_common_steps({spec.key: records[spec.key] for spec in specs}, iteration.until_step)
+            return Train(waiting, awaited=probed if is_whole and probed else None)
         if iteration.fraction == 1.0:
             finished = self._finish(state, records)
             return Decide(finished, describe_references(finished, records))
-        return self._remove_closest(state, records)
+        valid = {spec.key: records[spec.key] for spec in specs if not records[spec.key].is_failed}
+        common = next(list_common_steps(tuple(valid.values()), iteration.until_step - 1), None)
+        if valid and common is None:
+            return Train(self._plan_further_steps(valid))
+        return self._remove_closest(state, records, iteration.until_step if common is None else common)
 
     def progress(self, state: SelectionState, records: Records) -> Progress:
         """Summarise the steps of this and the following iterations."""
@@ -187,14 +196,25 @@ class SpreadSelectionStage:
             return Iteration(numbers, 1.0, self._recipe.total_steps)
         fraction = min(1.0, spent + 1 / len(numbers))
         wanted = math.ceil(fraction * self._recipe.total_steps - 1e-9)
-        steps = self._make_spec(self._candidates[0]).check_steps
-        return Iteration(numbers, fraction, next(step for step in steps if step >= wanted))
+        return Iteration(numbers, fraction, find_requested_step(self._check_steps, wanted - 1))
 
-    def _remove_closest(self, state: SelectionState, records: Records) -> Decide[SelectionState]:
+    @property
+    def _check_steps(self) -> tuple[int, ...]:
+        return self._make_spec(self._candidates[0]).check_steps
+
+    def _plan_further_steps(self, valid: Records) -> dict[str, int]:
+        """Return how far to train candidates that have passed the wanted step and have no common step after it."""
+        probed = probe_common_steps(valid, self._recipe.total_steps)
+        until = find_requested_step(self._check_steps, find_settled_step(tuple(valid.values())))
+        return probed or {key: until for key, record in valid.items() if not record.reached(until)}
+
+    def _remove_closest(self, state: SelectionState, records: Records, step: int) -> Decide[SelectionState]:
+        """Remove the candidates with the closest scores at a step that all of them have reported."""
         iteration = state.iterations[-1]
         failed = tuple(n for n in iteration.candidates if records[state.keys[n]].is_failed)
         valid = [n for n in iteration.candidates if n not in failed]
-        scores = [_read_score(records, state.keys[n], iteration.until_step) for n in valid]
+        checks = [records[state.keys[n]].check_at(step) for n in valid]
+        scores = [check.score for check in checks if check is not None]
         count = removal_count(
             len(valid),
             len(failed),
@@ -203,9 +223,9 @@ class SpreadSelectionStage:
         )
         removed = tuple(valid[i] for i in remove_closest(np.array(scores), None, count))
         kept = tuple(n for n in valid if n not in removed)
-        decided = replace(iteration, kept=kept, removed=removed, failed=failed)
+        decided = replace(iteration, until_step=step, kept=kept, removed=removed, failed=failed)
         following = self._make_iteration(kept, spent=iteration.fraction)
-        message = f"{len(kept)} of {len(iteration.candidates)} models kept after step {iteration.until_step}"
+        message = f"{len(kept)} of {len(iteration.candidates)} models kept after step {step}"
         return Decide(replace(state, iterations=(*state.iterations[:-1], decided, following)), message)
 
     def _finish(self, state: SelectionState, records: Records) -> SelectionState:
@@ -217,15 +237,5 @@ class SpreadSelectionStage:
         if self._baseline is not None and records[self._baseline.key].reached(iteration.until_step):
             baseline = make_reference(BASELINE, self._baseline, records)
         decided = replace(iteration, kept=kept, failed=failed)
-        best_first = tuple(sorted(references, key=lambda reference: -reference.score))
+        best_first = sort_best_first(references, self._recipe.objective)
         return replace(state, iterations=(*state.iterations[:-1], decided), references=best_first, baseline=baseline)
-
-
-def _read_score(records: Records, key: str, step: int) -> float:
-    check = records[key].check_at(step)
-    if check is None:  # pragma: no cover - the contract of trainers, tested for all of them
-        raise StageStoppedError(
-            f"trial {key} needs a check at step {step}, got only checks before and after it: validate at all steps of "
-            f"trial.check_steps"
-        )
-    return check.score

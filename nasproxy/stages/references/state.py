@@ -12,7 +12,7 @@ class Iteration:
     Attributes:
         candidates: Numbers of the candidates in this round.
         fraction: Fraction of the training up to which they are trained.
-        until_step: Step of the check at which they are compared.
+        until_step: Step up to which they are trained; once decided, the step at which they were compared.
         kept: Candidates kept for the next round; None before the decision.
         removed: Candidates removed because their scores are close to another's.
         failed: Candidates that failed.

@@ -16,6 +16,7 @@ from nasproxy.stages.schedule_comparison.state import ScheduleComparisonState, S
 from nasproxy.statistics.variance import roughness
 from nasproxy.storage.files import read_record, write_record
 from nasproxy.tracking.tracker import Progress
+from nasproxy.trials.objective import Objective
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.records import TrialRecord
 from nasproxy.trials.spec import Architecture, Recipe, Split, TrialSpec
@@ -58,6 +59,7 @@ class ScheduleComparisonStage:
         """
         self._architecture = architecture
         self._folder = folder
+        self._objective = recipe.objective
         self._specs = {pair: TrialSpec(architecture, task, Split.FULL, seed, recipe) for pair, task in tasks.items()}
 
     @property
@@ -98,7 +100,8 @@ class ScheduleComparisonStage:
         if unfinished:
             return Train(unfinished)
         curves = tuple(
-            _measure_curve(curve, records[curve.key], self._total_steps[curve.key]) for curve in state.curves
+            _measure_curve(curve, records[curve.key], self._total_steps[curve.key], self._objective)
+            for curve in state.curves
         )
         if all(curve.score is None for curve in curves):
             raise StageStoppedError(
@@ -119,10 +122,11 @@ class ScheduleComparisonStage:
         )
 
 
-def _measure_curve(curve: ScheduleCurve, record: TrialRecord, total_steps: int) -> ScheduleCurve:
+def _measure_curve(curve: ScheduleCurve, record: TrialRecord, total_steps: int, objective: Objective) -> ScheduleCurve:
     if not record.reached(total_steps):
         return curve
-    steps, scores = [check.step for check in record.checks], [check.score for check in record.checks]
+    checks = record.trained_checks
+    steps, scores = [check.step for check in checks], [objective.orient(check.score) for check in checks]
     return replace(curve, roughness=roughness(steps, scores), score=record.score)
 
 

@@ -19,7 +19,9 @@ class VarianceSettings:
         trainable_fraction: Fraction of the training that a candidate must reach to count as trainable, in (0, 1].
         total_steps: Optimizer steps of the trainings; None for those of full training.
         max_variation: Maximum coefficient of variation that passes.
-        max_roughness: Maximum mean roughness that passes; 0 is a curve that never decreases.
+        max_noise_ratio: Maximum ratio of the standard deviation over seeds to that between reference models that
+            passes; tested once the study has references.
+        max_roughness: Maximum mean roughness without advice; 0 is a curve that never falls. It stops no study.
         on_failure: Consequence of a failed verdict: `stop` the study, or `warn`.
     """
 
@@ -29,7 +31,8 @@ class VarianceSettings:
     trainable_fraction: float = 0.01
     total_steps: int | None = None
     max_variation: float = 0.4
-    max_roughness: float = 10.0
+    max_noise_ratio: float = 1.0
+    max_roughness: float = 0.5
     on_failure: str = "stop"
 
     def check(self) -> None:
@@ -47,9 +50,9 @@ class VarianceSettings:
             raise ConfigError(f"variance.trainable_fraction must lie in (0, 1], got {self.trainable_fraction:g}")
         if self.seeds > MOST_SEEDS:
             raise ConfigError(f"variance.seeds must be at most {MOST_SEEDS}, got {self.seeds}: 5 to 10 are enough")
-        for name in ("max_variation", "max_roughness"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"variance.{name} must be at least 0, got {getattr(self, name):g}")
+        for name in ("max_variation", "max_noise_ratio", "max_roughness"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"variance.{name} must be above 0, got {getattr(self, name):g}")
         if self.max_tries < 1:
             raise ConfigError(f"variance.max_tries must be at least 1, got {self.max_tries}")
         if self.on_failure not in ON_FAILURE:

@@ -1,7 +1,7 @@
 """Variance measurement: train one model several times with different seeds.
 
 This is the variance measurement of Vertex AI NAS: find a model that trains at all, train it five times on the user's
-schedule, and judge how much its final scores vary and how smooth its curves are.
+schedule, and judge how much its final scores vary and whether its curves rise steadily.
 """
 
 from collections import Counter
@@ -10,12 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from nasproxy.errors import StageStoppedError
+from nasproxy.stages.common_steps import probe_common_steps
 from nasproxy.stages.runner import Decide, Records, Train
 from nasproxy.stages.variance.settings import VarianceSettings
 from nasproxy.stages.variance.state import VarianceResult, VarianceState
 from nasproxy.statistics.variance import judge_variance, seed_deviation
 from nasproxy.storage.files import read_record, write_record
 from nasproxy.tracking.tracker import Progress
+from nasproxy.trials.objective import describe_opposite_direction, has_opposite_direction
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.spec import Architecture, Recipe, Split, TrialSpec
 
@@ -33,6 +35,7 @@ class VarianceStage:
         candidates: Sequence[Architecture],
         seed: int,
         folder: Path,
+        model_scores: Sequence[float] = (),
     ) -> None:
         """Configure the stage.
 
@@ -42,6 +45,7 @@ class VarianceStage:
             candidates: Architectures, of which the first trainable one is measured.
             seed: Seed of the first training; the others use the following integers.
             folder: Folder of the state.
+            model_scores: Full-training scores of the reference models that the study has so far.
         """
         settings.check()
         self._settings = settings
@@ -50,6 +54,7 @@ class VarianceStage:
         self._candidates = tuple(candidates[: settings.max_tries])
         self._seed = seed
         self._folder = folder
+        self._model_scores = tuple(model_scores) if steps == recipe.total_steps else ()
 
     def load(self) -> VarianceState:
         """Read the stored state, or make a fresh one."""
@@ -78,8 +83,9 @@ class VarianceStage:
         specs = self.specs(state)
         if all(records[spec.key].is_failed or records[spec.key].reached(spec.total_steps) for spec in specs):
             result = self._judge_seeds(specs, records)
-            return Decide(replace(state, result=result), _describe_result(result))
-        return Train({spec.key: spec.total_steps for spec in specs})
+            return Decide(replace(state, result=result), self._describe(result, records))
+        probed = probe_common_steps({spec.key: records[spec.key] for spec in specs}, self._recipe.total_steps)
+        return Train({spec.key: spec.total_steps for spec in specs}, awaited=probed or None)
 
     def progress(self, state: VarianceState, records: Records) -> Progress:
         """Summarise the steps of the trainings with all seeds."""
@@ -92,6 +98,13 @@ class VarianceStage:
             steps_done=sum(record.step for record in records.values()),
             steps_total=seeds * total,
         )
+
+    def _describe(self, result: VarianceResult, records: Records) -> str:
+        curves = [[check.score for check in records[key].checks] for key in result.keys]
+        objective, described = self._recipe.objective, _describe_result(result)
+        if not has_opposite_direction(curves, objective):
+            return described
+        return f"{described}; {describe_opposite_direction(len(curves), objective)}"
 
     def _make_spec(self, architecture: Architecture, seed_offset: int) -> TrialSpec:
         return TrialSpec(architecture, ProxyTask(), Split.FULL, self._seed + seed_offset, self._recipe)
@@ -118,13 +131,16 @@ class VarianceStage:
                 f"variance needs {self._settings.min_seeds} seeds that train to the end, and {len(ended)} of "
                 f"{len(specs)} did ({_describe_failures(specs, records)}): fix the trainer, and run the command again"
             )
-        curves = [
-            ([check.step for check in records[key].checks], [check.score for check in records[key].checks])
-            for key in ended
-        ]
+        orient = self._recipe.objective.orient
+        checks = [records[key].trained_checks for key in ended]
+        curves = [([check.step for check in curve], [orient(check.score) for check in curve]) for curve in checks]
         final_scores = tuple(records[key].checks[-1].score for key in ended)
         verdict = judge_variance(
-            curves, max_variation=self._settings.max_variation, max_roughness=self._settings.max_roughness
+            curves,
+            model_scores=self._model_scores,
+            max_variation=self._settings.max_variation,
+            max_noise_ratio=self._settings.max_noise_ratio,
+            max_roughness=self._settings.max_roughness,
         )
         return VarianceResult(tuple(ended), final_scores, seed_deviation(final_scores), verdict)
 
@@ -141,8 +157,8 @@ def _describe_failures(specs: Sequence[TrialSpec], records: Records) -> str:
 def _describe_result(result: VarianceResult) -> str:
     verdict = result.verdict
     variation = "undefined" if verdict.variation is None else f"{verdict.variation:.3f}"
-    roughness = "undefined" if verdict.roughness is None else f"{verdict.roughness:.1f}"
-    summary = "low enough to rank models" if verdict.is_good else " ".join(verdict.advice)
+    roughness = "undefined" if verdict.roughness is None else f"{verdict.roughness:.2f}"
+    summary = " ".join(["low enough to rank models" if verdict.is_good else "", *verdict.advice]).strip()
     return (
         f"variance: coefficient of variation {variation}, roughness {roughness}, standard deviation over seeds "
         f"{result.deviation.sd:.4f}: {summary}"

@@ -19,14 +19,13 @@ from nasproxy.statistics.acceptance import (
 from nasproxy.statistics.concordance import kendall_taus
 from nasproxy.statistics.deviation import MIN_MODELS, atanh_deviation, tau_lower_limit
 from nasproxy.statistics.fisher import fisher_z
+from nasproxy.statistics.look_spacing import LookSpacing, measure_spacing
 from nasproxy.statistics.missing import Floats
 from nasproxy.statistics.simulation import count_studies, simulate_taus
-from nasproxy.statistics.tau_smoothing import select_apart, select_recent, smooth
+from nasproxy.statistics.tau_smoothing import select_recent, smooth
 
 NOISE_SHARES = (0.0, 1.0)
 """Shares of a check's variance that are independent noise; the boundary holds at both extremes."""
-LOOKS_APART = 1.12
-"""Smallest ratio of training fractions between simulated looks; closer looks are nearly identical after smoothing."""
 FEW_MODELS = 10
 """Number of models up to which the whole error is spent."""
 STRICTER_WHILE_FEW = 0.25
@@ -45,12 +44,17 @@ class GroupSequential:
 
     The test statistic is the mean of Fisher's z over the last check and its neighbours before it, since single checks
     are noisy and the chance of a lucky one increases with their number. H0 is rejected if the statistic exceeds
-    atanh(target - 0.10) by a number of standard deviations that is equal at all checks and slightly larger for sets to
-    which models can still be added. This number is calibrated by simulation: in the worst case under H0, a true tau of
-    target - 0.10 at all checks, a proxy task is accepted at any check and any number of models with probability
-    `alpha` divided by the number of proxy tasks. The error over all proxy tasks of one grid is therefore at most
-    `alpha`. The information of models beyond ten is used partly for a smaller error, which decreases with the cube
-    root of their number, and partly for earlier stops.
+    atanh(target - 0.10) by a number of standard deviations that is slightly larger for sets to which models can still
+    be added. This number is calibrated by simulation: in the worst case under H0, a true tau of target - 0.10 at all
+    checks, a proxy task is accepted at any check and any number of models with probability `alpha` divided by the
+    number of proxy tasks. The error over all proxy tasks of one grid is therefore at most `alpha`. The information of
+    models beyond ten is used partly for a smaller error, which decreases with the cube root of their number, and partly
+    for earlier stops.
+
+    Later checks need not be known: the number of standard deviations is that of checks that all lie as far apart, in
+    the logarithm of the training fraction, as those near the present one, from the first check to the end of the
+    training. Each stretch of training so spends an error in proportion to its length on this scale, with any checks
+    that do not depend on scores.
 
     Assumes random reference models and scores with the ranks of bivariate normal variables (a normal copula).
 
@@ -61,8 +65,8 @@ class GroupSequential:
     Raises:
         ConfigError: A number is out of range.
 
-    Source: a boundary that is constant over looks, after Pocock (1977), and falls over sizes, after Wang and Tsiatis
-        (1987); calibrated by simulation.
+    Source: a boundary that is constant over equally spaced looks, after Pocock (1977), and falls over sizes, after
+        Wang and Tsiatis (1987); calibrated by simulation.
     """
 
     min_models = MIN_MODELS
@@ -78,7 +82,7 @@ class GroupSequential:
         correlation = evidence.correlation
         limit = None if correlation is None else tau_lower_limit(correlation.tau, correlation.n)
         before, floor = keep_earlier_z(evidence), math.atanh(self.target - MARGIN)
-        quantile = calibrate_boundary(evidence.plan, self.target, self.error_spent(evidence.plan))
+        quantile = self.find_boundary(evidence.fractions, evidence.plan) if evidence.fractions.size else math.inf
 
         def needed(n: int) -> float | None:
             limit = raise_to_floor(n, evidence.plan.sizes[-1], quantile)
@@ -93,6 +97,11 @@ class GroupSequential:
         """Compute the error rate of one proxy task for the planned sizes of the reference set."""
         models = sum(plan.sizes) / len(plan.sizes)
         return self.alpha / plan.tasks * min(1.0, math.pow(FEW_MODELS / models, 1 / 3))
+
+    def find_boundary(self, fractions: Floats, plan: LookPlan) -> float:
+        """Find the boundary at the last of the looks so far, in standard deviations above atanh(target - 0.10)."""
+        alpha, spacings = self.error_spent(plan), measure_spacing(fractions)
+        return max(calibrate_boundary(spacing, plan.sizes, self.target, alpha) for spacing in spacings)
 
 
 def raise_to_floor(n: int, most: int, quantile: float) -> float | None:
@@ -119,20 +128,21 @@ def keep_earlier_z(evidence: Evidence) -> Floats:
     return fisher_z(taus, np.maximum(counts, 2))[~np.isnan(taus)]
 
 
-@lru_cache(maxsize=256)
-def calibrate_boundary(plan: LookPlan, target: float, alpha: float) -> float:
+@lru_cache(maxsize=1024)
+def calibrate_boundary(spacing: LookSpacing, sizes: tuple[int, ...], target: float, alpha: float) -> float:
     """Calibrate the boundary of the smoothed z by simulation, in standard deviations above atanh(target - 0.10).
 
     Args:
-        plan: Checks and sizes of the reference set; the number of tasks is not used.
+        spacing: Looks.
+        sizes: Possible sizes of the reference set, increasing.
         target: Tau of a good proxy task.
-        alpha: Probability that a proxy task whose true tau is always target - 0.10 crosses the boundary at any check.
+        alpha: Probability that a proxy task whose true tau is always target - 0.10 crosses the boundary at any look.
 
     Returns:
         The lowest boundary that at most a share `alpha` of simulated studies crosses, at all noise shares.
     """
-    fractions = [plan.fractions[place] for place in select_apart(plan.fractions, LOOKS_APART)]
-    simulated = [_Studies(fractions, choose_sizes(plan.sizes), target, share) for share in NOISE_SHARES]
+    models = choose_sizes(sizes)
+    simulated = [SimulatedStudies(spacing.fractions, models, target, share) for share in NOISE_SHARES]
     told_apart = max(alpha, LEAST_ACCEPTED / min(studies.number for studies in simulated))
     low, high = 0.0, HIGHEST
     for _ in range(HALVINGS):
@@ -160,14 +170,31 @@ def choose_sizes(sizes: Sequence[int]) -> list[int]:
     return sorted({max(MIN_MODELS, round(size * share)) for size in sizes})
 
 
-class _Studies:
-    """Simulated studies of a proxy task whose true tau is target - 0.10."""
+class SimulatedStudies:
+    """Simulated studies of a proxy task with a constant true tau.
+
+    Args:
+        fractions: Fraction of training at each look, increasing.
+        sizes: Possible sizes of the reference set, increasing.
+        target: Tau of a good proxy task.
+        noise_share: Share of the variance that is independent noise of each look, in [0, 1].
+        true_tau: True tau at every look; None for target - 0.10.
+        seed: Seed of the simulation.
+    """
 
     def __init__(
-        self, fractions: Sequence[float], sizes: Sequence[int], target: float, noise_share: float, seed: int = 0
+        self,
+        fractions: Sequence[float],
+        sizes: Sequence[int],
+        target: float,
+        noise_share: float,
+        *,
+        true_tau: float | None = None,
+        seed: int = 0,
     ) -> None:
         floor, number = target - MARGIN, count_studies(sizes[-1])
-        taus = simulate_taus(floor, fractions, sizes, noise_share=noise_share, studies=number, seed=seed)
+        tau = floor if true_tau is None else true_tau
+        taus = simulate_taus(tau, fractions, sizes, noise_share=noise_share, studies=number, seed=seed)
         models = np.array(sizes)[:, None, None]
         above = smooth(fisher_z(taus, models), fractions) - math.atanh(floor)
         self._above = np.where(taus >= target - 1e-6, above, -np.inf)  # float32 taus
@@ -178,13 +205,17 @@ class _Studies:
         """Number of simulated studies."""
         return int(self._above.shape[1])
 
-    def accepted(self, quantile: float) -> float:
-        """Compute the share accepted at any look; inconclusive studies add models while acceptance is possible."""
+    def accepted(self, quantiles: float | Floats) -> float:
+        """Compute the share accepted at any look; inconclusive studies add models while acceptance is possible.
+
+        Args:
+            quantiles: Boundary of each look, shape (looks,), or of all looks, in standard deviations.
+        """
         _, studies, looks = self._above.shape
         size = np.zeros(studies, dtype=np.intp)
         is_open = np.ones(studies, dtype=np.bool_)
-        limits = quantile * self._units
-        for look in range(looks):
+        for look, quantile in enumerate(np.broadcast_to(quantiles, looks)):
+            limits = quantile * self._units
             for place, limit in enumerate(limits):
                 asked = np.flatnonzero(is_open & (size == place))
                 above = self._above[place, asked, look]

@@ -1,4 +1,4 @@
-"""Reporting of checks: the score of a validation and the training cycle before it."""
+"""Reporting of checks: the metrics of a validation and the training time before it."""
 
 import math
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from nasproxy.errors import ConfigError
-from nasproxy.training.hooks import ModelDir, update_trial_training_accuracy_metric
+from nasproxy.training.lightning.trial import Trial
 from nasproxy.trials.clock import Clock, Stopwatch
 
 
@@ -17,12 +17,12 @@ class CycleReporter:
     Steps are counts of finished optimizer steps.
     """
 
-    def __init__(self, model_dir: ModelDir, total_steps: int, clock: Clock | None = None) -> None:
-        self._model_dir = model_dir
-        self._total_steps = total_steps
+    def __init__(self, trial: Trial, clock: Clock | None = None) -> None:
+        self._trial = trial
         self._watch = Stopwatch(clock)
         self._begin = 0
         self._cycle: tuple[int, float] | None = None
+        self._reported_seconds = 0.0
 
     def start(self, step: int) -> None:
         """Start the cycle of a training that begins, or resumes from a checkpoint, after `step` steps."""
@@ -59,29 +59,35 @@ class CycleReporter:
         """Return whether the model was trained after the last check."""
         return step > self._begin
 
-    def check(self, step: int, score: float, *, write: bool = True) -> None:
-        """Report the score after `step` steps.
+    def check(self, step: int, metrics: Mapping[str, float], *, write: bool = True) -> None:
+        """Report the metrics after `step` steps.
 
         Args:
             step: Finished steps.
-            score: Validation metric, higher is better.
+            metrics: Validation metrics by name.
             write: Whether this process writes the record.
 
         Raises:
-            NonFiniteScoreError: The score is NaN or infinite.
+            NonFiniteScoreError: The study's metric is NaN or infinite.
         """
-        seconds, begin, self._begin = self._watch.lap(), self._begin, step
+        self._reported_seconds += self._watch.lap()
+        self._begin = step
         if write:
-            update_trial_training_accuracy_metric(self._model_dir, score, begin, step - 1, seconds, self._total_steps)
+            self._trial.report(step, metrics, self._reported_seconds)
 
 
-def get_monitored_score(metrics: Mapping[str, Tensor], monitor: str, loss_sum: Tensor | None) -> float:
-    """Return the monitored score of a validation; NaN if a training loss since the last one was not finite.
+def read_metrics(metrics: Mapping[str, Tensor], monitor: str, name: str, loss_sum: Tensor | None) -> dict[str, float]:
+    """Read the logged metrics of a validation.
 
     Args:
         metrics: Logged metrics by name.
-        monitor: Name of the score, higher is better.
+        monitor: Name of the logged metric that the study decides on.
+        name: The study's name of it.
         loss_sum: Sum of the training losses since the last validation; None if the module returns no losses.
+
+    Returns:
+        The metrics that are single numbers, with the monitored one under the study's name; this one is NaN if a
+        training loss since the last validation was not finite.
 
     Raises:
         ConfigError: No metric of that name was logged.
@@ -92,6 +98,6 @@ def get_monitored_score(metrics: Mapping[str, Tensor], monitor: str, loss_sum: T
             f"TrialCallback needs the metric {monitor!r} after each validation, got {logged}: "
             f"call self.log({monitor!r}, ...) in the validation, or choose another metric with monitor="
         )
-    if loss_sum is not None and not math.isfinite(float(loss_sum)):
-        return math.nan
-    return float(metrics[monitor])
+    values = {key: float(value) for key, value in metrics.items() if value.numel() == 1}
+    has_diverged = loss_sum is not None and not math.isfinite(float(loss_sum))
+    return {**values, name: math.nan if has_diverged else values[monitor]}

@@ -6,18 +6,18 @@ from pathlib import Path
 import torch
 
 from nasproxy.errors import CorruptFileError
-from nasproxy.training.hooks import ModelDir, get_checkpoint_dir
+from nasproxy.training.lightning.trial import Trial
 
 CHECKPOINT_NAME = "last.ckpt"
 
 
-def get_checkpoint_path(model_dir: ModelDir) -> Path:
+def get_checkpoint_path(trial: Trial) -> Path:
     """Return the path of the checkpoint, which may not exist."""
-    return get_checkpoint_dir(model_dir) / CHECKPOINT_NAME
+    return trial.checkpoint_dir / CHECKPOINT_NAME
 
 
-def resume_path(model_dir: ModelDir) -> Path | None:
-    """Return the checkpoint to resume from: `trainer.fit(module, ckpt_path=resume_path(...), weights_only=True)`.
+def resume_path(trial: Trial) -> Path | None:
+    """Return the checkpoint to resume from: `trainer.fit(module, ckpt_path=resume_path(trial), weights_only=True)`.
 
     Returns:
         Path of the checkpoint, or None for a new trial.
@@ -25,7 +25,7 @@ def resume_path(model_dir: ModelDir) -> Path | None:
     Raises:
         CorruptFileError: The checkpoint cannot be loaded weights-only.
     """
-    path = get_checkpoint_path(model_dir)
+    path = get_checkpoint_path(trial)
     if not path.exists():
         return None
     try:

@@ -1,14 +1,8 @@
-"""Stop requests of the controller, for Lightning trainings."""
+"""Whether a Lightning Trainer can be stopped by its controller."""
 
 import pytorch_lightning as pl
 
 from nasproxy.errors import ConfigError
-from nasproxy.training.hooks import ModelDir, get_stop_training
-
-
-def is_stop_requested(model_dir: ModelDir, step: int, total_steps: int) -> bool:
-    """Return whether to stop after `step` finished steps."""
-    return get_stop_training(model_dir, step - 1, total_steps)
 
 
 def check_can_stop(trainer: pl.Trainer) -> None:

@@ -6,15 +6,16 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
 from nasproxy.errors import ConfigError
-from nasproxy.training.hooks import ModelDir, check_loss, report_alive
-from nasproxy.training.lightning.check_reporter import CycleReporter, get_monitored_score
+from nasproxy.training.lightning.check_reporter import CycleReporter, read_metrics
 from nasproxy.training.lightning.checkpoint import get_checkpoint_path, name_temporary
-from nasproxy.training.lightning.stop import check_can_stop, is_stop_requested
+from nasproxy.training.lightning.stop import check_can_stop
+from nasproxy.training.lightning.trial import Trial
+from nasproxy.training.reporting import check_loss
 from nasproxy.trials.clock import Clock, SavingTimer
+from nasproxy.trials.objective import Mode
 
 STEPS_BETWEEN_AGREEMENTS = 100
 """Steps between decisions on saving in distributed training; a broadcast takes about a millisecond."""
@@ -23,17 +24,18 @@ STEPS_BETWEEN_AGREEMENTS = 100
 class TrialCallback(pl.Callback):
     """Reports every validation as a check, stops when the controller requests it, and saves checkpoints.
 
-    The last step is always validated. Resume a trial with
+    Works with the packages `pytorch_lightning` and `lightning`. All logged metrics that are single numbers are
+    reported. The last step is always validated. Resume a trial with
 
-        trainer.fit(module, ckpt_path=resume_path(model_dir), weights_only=True)
+        trainer.fit(module, ckpt_path=resume_path(trial), weights_only=True)
     """
 
     def __init__(
         self,
+        trial: Trial,
         *,
-        model_dir: ModelDir,
-        total_steps: int,
-        monitor: str = "score",
+        monitor: str | None = None,
+        mode: Mode | None = None,
         checkpoint_every_seconds: float = 30.0,
         check_steps: Collection[int] | None = None,
         clock: Clock | None = None,
@@ -41,9 +43,10 @@ class TrialCallback(pl.Callback):
         """Create the callback of one trial.
 
         Args:
-            model_dir: The trial's folder.
-            total_steps: Optimizer steps of the whole training, the Trainer's `max_steps`.
-            monitor: Name of the logged validation score, higher is better.
+            trial: The trainer's trial; the Trainer's `max_steps` is `trial.total_steps`.
+            monitor: Name of the logged metric that the study decides on; None for the study's `metric.name`.
+            mode: Whether higher (`max`) or lower (`min`) values of it are better; refused if the study's `metric.mode`
+                is another one. None does not check this.
             checkpoint_every_seconds: Shortest time between checkpoints at checks, longer if saving is slow; a check
                 that stops the training always saves one.
             check_steps: Steps of all checks, if the training can resume from any step because its batches depend on
@@ -52,21 +55,22 @@ class TrialCallback(pl.Callback):
             clock: Source of the time; None for the system clock.
 
         Raises:
-            ConfigError: A number is out of range.
+            ConfigError: A number is out of range, or the modes differ.
         """
-        if total_steps < 1:
-            raise ConfigError(
-                f"TrialCallback needs total_steps of at least 1, got {total_steps}: give the Trainer's max_steps"
-            )
         if not (math.isfinite(checkpoint_every_seconds) and checkpoint_every_seconds >= 0):
             raise ConfigError(
                 f"TrialCallback needs checkpoint_every_seconds of at least 0, got {checkpoint_every_seconds}: "
                 f"give 0 to save at every check"
             )
-        self.model_dir = model_dir
-        self.total_steps = total_steps
-        self.monitor = monitor
-        self._reporter = CycleReporter(model_dir, total_steps, clock)
+        if mode is not None and mode != trial.objective.mode:
+            raise ConfigError(
+                f"TrialCallback needs the mode of the study's metric, {trial.objective.mode!r}, got {mode!r}: set "
+                f"metric.mode={mode}"
+            )
+        self.trial = trial
+        self.total_steps = trial.total_steps
+        self.monitor = trial.objective.name if monitor is None else monitor
+        self._reporter = CycleReporter(trial, clock)
         self._timer = SavingTimer(checkpoint_every_seconds, clock)
         self._check_steps = None if check_steps is None else frozenset(check_steps)
         self._started_at = self._step = 0
@@ -88,7 +92,7 @@ class TrialCallback(pl.Callback):
         """Accumulate the loss for the next check, and validate after the last step."""
         if isinstance(outputs, dict) and isinstance(loss := outputs.get("loss"), Tensor):
             self._loss_sum = loss if self._loss_sum is None else self._loss_sum + loss
-        if trainer.is_global_zero and report_alive(self.model_dir) and self._loss_sum is not None:
+        if trainer.is_global_zero and self.trial.report_alive() and self._loss_sum is not None:
             check_loss(float(self._loss_sum), trainer.global_step)
         if trainer.global_step >= self.total_steps:
             trainer.should_stop = True  # Lightning validates before it stops, at any step
@@ -104,7 +108,7 @@ class TrialCallback(pl.Callback):
     def on_validation_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         """Write a heartbeat during long validations."""
         if trainer.is_global_zero:
-            report_alive(self.model_dir)
+            self.trial.report_alive()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Report the check, query for a stop request, and save a checkpoint if stopping or due, in this order."""
@@ -160,17 +164,17 @@ class TrialCallback(pl.Callback):
         return trainer.strategy.broadcast(self._timer.is_due())
 
     def _report(self, trainer: pl.Trainer) -> None:
-        score = get_monitored_score(trainer.callback_metrics, self.monitor, self._loss_sum)
+        metrics = read_metrics(trainer.callback_metrics, self.monitor, self.trial.objective.name, self._loss_sum)
         self._loss_sum = None
-        self._reporter.check(trainer.global_step, score, write=trainer.is_global_zero)
+        self._reporter.check(trainer.global_step, metrics, write=trainer.is_global_zero)
 
     def _stop_if_asked(self, trainer: pl.Trainer, step: int) -> None:
-        stop = trainer.is_global_zero and is_stop_requested(self.model_dir, step, self.total_steps)
+        stop = trainer.is_global_zero and self.trial.should_stop(step)
         if trainer.strategy.broadcast(stop):  # several processes must stop at the same step
             trainer.should_stop = True
 
     def _save(self, trainer: pl.Trainer) -> None:
-        path = get_checkpoint_path(self.model_dir)
+        path = get_checkpoint_path(self.trial)
         with self._timer.saving():
             trainer.save_checkpoint(name_temporary(path), weights_only=False)
             if trainer.is_global_zero:
@@ -178,7 +182,8 @@ class TrialCallback(pl.Callback):
 
 
 def _is_check(trainer: pl.Trainer) -> bool:
-    return trainer.state.fn is TrainerFn.FITTING and not trainer.sanity_checking
+    # By value: `lightning` has its own enumeration.
+    return trainer.state.fn == "fit" and not trainer.sanity_checking
 
 
 def _synchronize(device: torch.device) -> None:

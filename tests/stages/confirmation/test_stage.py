@@ -13,6 +13,7 @@ from nasproxy.stages import runner
 from nasproxy.stages.confirmation.settings import ConfirmSettings
 from nasproxy.stages.confirmation.stage import ConfirmationStage, compress_schedule
 from nasproxy.stages.confirmation.state import ConfirmationOutcome, ConfirmationState, read_confirmations
+from nasproxy.stages.confirmation.void import VoidReason
 from nasproxy.stages.proxy_search.judge import Judge
 from nasproxy.stages.proxy_search.settings import ProxySearchSettings
 from nasproxy.stages.proxy_search.stage import ProxySearchStage
@@ -30,11 +31,13 @@ from nasproxy.trials.records import TrialRecord
 from nasproxy.trials.spec import Architecture
 
 MakeRuntime = Callable[..., Runtime]
-RECIPE = synthetic.make_recipe(total_steps=100, check_every_steps=4, noise=0.01, reversed_below=0)
+RECIPE = synthetic.make_recipe(total_steps=100, check_every_steps=4, noise=0.01, reversed_below=0, schedule_steps=0)
 REVERSED = {"trainer.reversed_below": 100}
 """Ranks the models in reverse on any schedule shorter than full training's."""
 TRICKY = {"half": ProxyTask(width=0.5, overrides=REVERSED), "full": ProxyTask()}
 """The cheaper task wins the proxy search and is contradicted by its confirmation."""
+UNAWARE = {"half": ProxyTask(width=0.5, overrides={"trainer.schedule_steps": 100})}
+"""A trainer that follows the schedule of full training, whatever its total number of steps."""
 EMPTY_POOL = CandidatePool([], 0, step=5, maximum=0, search_trials=1, full_seconds=1.0)
 
 
@@ -252,14 +255,65 @@ class TestFailures:
     def test_crashed_models_are_trained_again_after_their_cause_is_fixed(self, study: Study) -> None:
         study.faults = dict.fromkeys(range(4), "broken")
         task = study.search({"half": ProxyTask(width=0.5)}).tasks["half"]
-        assert study.confirm(task).outcome is ConfirmationOutcome.EXCESS_FAILURES
+        failed = study.confirm(task)
+        assert (failed.outcome, failed.result) == (ConfirmationOutcome.VOID, None)
+        assert failed.void is not None
+        assert failed.void.reason is VoidReason.FAILED_TRIALS
+        assert failed.void.error == "RuntimeError: the trainer has not been fixed yet"
         (study.folder / "fixed").touch()
         assert retry_failed_trials(study.folder / "trials") == 4
         state = study.confirm(task)
+        assert (state.outcome, state.void) == (ConfirmationOutcome.STANDS, None)
+        assert state.result is not None
+        assert state.result.correlation is not None
+        assert state.result.correlation.n == 10
+
+    def test_runs_must_end_and_get_all_their_attempts(self, tmp_path: Path, make_runtime: MakeRuntime) -> None:
+        """A program that trains beyond its total fails after its last check."""
+        study = Study(tmp_path, make_runtime(tmp_path, max_attempts=2), dict.fromkeys(range(10), "crash_after"))
+        state = study.confirm(study.search({"half": ProxyTask(width=0.5)}).tasks["half"])
+        assert state.outcome is ConfirmationOutcome.VOID
+        assert state.void is not None
+        assert dict(state.void.failed) == {"crash": 10}
+        records = [study.runtime.store.read(key) for key in state.keys]
+        assert all(record.is_failed and record.reached(state.final_step) for record in records)
+        assert {record.status.failures for record in records} == {2}
+
+    def test_few_runs_that_fail_after_their_last_check_keep_their_scores(self, study: Study) -> None:
+        study.faults = {0: "crash_after", 5: "crash_after"}
+        state = study.confirm(study.search({"half": ProxyTask(width=0.5)}).tasks["half"])
         assert state.outcome is ConfirmationOutcome.STANDS
         assert state.result is not None
         assert state.result.correlation is not None
         assert state.result.correlation.n == 10
+
+
+class TestTrainersThatIgnoreTheirTotal:
+    def test_void_the_confirmation_which_neither_withdraws_nor_confirms_the_winner(self, study: Study) -> None:
+        searched = study.search(UNAWARE)
+        state = study.confirm(study.best(), fresh_models=5)
+        assert (state.outcome, state.result) == (ConfirmationOutcome.VOID, None)
+        assert state.void is not None
+        assert state.void.reason is VoidReason.IDENTICAL_SCORES
+        assert state.fresh is None, "fresh models are for confirmed winners"
+        assert not state.contradicts(study.best())
+        assert study.search(UNAWARE) == searched
+        trained = study.records()
+        assert study.confirm(study.best(), fresh_models=5) == state
+        assert study.records() == trained
+
+    def test_may_declare_that_their_schedule_does_not_depend_on_it(self, study: Study) -> None:
+        study.search(UNAWARE)
+        study.confirm(study.best())
+        trained = study.records()
+        state = study.confirm(study.best(), allow_identical=True)
+        assert (state.outcome, state.void) == (ConfirmationOutcome.STANDS, None)
+        assert study.records() == trained
+
+    def test_are_no_matter_if_the_task_was_accepted_at_its_last_step(self, study: Study) -> None:
+        study.criterion = At(25)
+        study.search(UNAWARE)
+        assert study.confirm(study.best()).outcome is ConfirmationOutcome.STANDS
 
 
 class TestFreshModels:

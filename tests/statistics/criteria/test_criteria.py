@@ -17,19 +17,26 @@ from scipy import stats
 from nasproxy.errors import ConfigError
 from nasproxy.statistics.acceptance import Criterion, Evidence, LookPlan, VerdictKind, count_models_to_add
 from nasproxy.statistics.criteria.first_crossing import FirstCrossing
-from nasproxy.statistics.criteria.group_sequential import GroupSequential, _Studies, calibrate_boundary, raise_to_floor
+from nasproxy.statistics.criteria.group_sequential import (
+    GroupSequential,
+    SimulatedStudies,
+    calibrate_boundary,
+    raise_to_floor,
+)
 from nasproxy.statistics.deviation import atanh_deviation, tau_lower_limit
+from nasproxy.statistics.look_spacing import LookSpacing
 
 CONFIGS = sorted((Path(__file__).parents[3] / "conf" / "criterion").glob("*.yaml"))
 RULES: tuple[Callable[..., Criterion], ...] = (FirstCrossing, GroupSequential)
 GEOMETRIC = tuple(float(f) for f in np.geomspace(0.01, 0.98, 16))
+AT_THE_END = LookSpacing(0, 6)
+HALVES = LookSpacing(12, 12)
 
 
 def seen(fractions: tuple[float, ...], proxy: np.ndarray, reference: np.ndarray, **plan: Any) -> Evidence:
-    """Make evidence at the last of several checks, with random scores before; one more is planned unless it is at 1."""
+    """Make evidence at the last of several checks, with equal scores of all models before."""
     before = np.zeros((len(fractions) - 1, reference.size))
-    planned = fractions if fractions[-1] == 1 else (*fractions, 1.0)
-    return Evidence(reference, np.vstack([before, proxy[None]]), LookPlan(planned, **plan))
+    return Evidence(reference, np.vstack([before, proxy[None]]), np.array(fractions), LookPlan(**plan))
 
 
 def needed(rule: Criterion, n: int, fractions: tuple[float, ...] = GEOMETRIC, **plan: Any) -> float:
@@ -43,7 +50,7 @@ def test_first_crossing_requires_the_target_only() -> None:
 
 
 def test_a_single_look_on_many_models_is_an_ordinary_test() -> None:
-    found = calibrate_boundary(LookPlan((1.0,), sizes=(40,)), 0.65, 0.02) * math.sqrt(0.48 / 34)
+    found = calibrate_boundary(AT_THE_END, (40,), 0.65, 0.02) * math.sqrt(0.48 / 34)
     assert found == pytest.approx(stats.norm.isf(0.02) * math.sqrt(0.437 / 36), rel=0.1)
 
 
@@ -51,19 +58,22 @@ def test_a_single_look_on_many_models_is_an_ordinary_test() -> None:
 @pytest.mark.parametrize("sizes", [(10,), (10, 15, 20)], ids=str)
 def test_a_true_tau_at_the_floor_is_accepted_with_the_stated_probability(sizes: tuple[int, ...], looks: int) -> None:
     """Simulate studies with other seeds, for each share of independent noise."""
-    fractions, rule = tuple(np.geomspace(0.01, 1.0, looks).tolist()), GroupSequential(alpha=0.2)
-    plan, studies = LookPlan(fractions, sizes=sizes), 80
+    fractions, rule = np.geomspace(0.01, 1.0, looks), GroupSequential(alpha=0.2)
+    plan, studies = LookPlan(sizes=sizes), 80
     for noise_share in (0.0, 0.5, 1.0):
-        accepted = sum(is_accepted(rule, plan, scores) for scores in on_the_floor(plan, noise_share, studies))
+        scores = on_the_floor(fractions, sizes[-1], noise_share, studies)
+        accepted = sum(is_accepted(rule, fractions, plan, each) for each in scores)
         assert stats.binom.sf(accepted - 1, studies, 0.2) > 0.005, f"{accepted} of {studies}"
 
 
-def on_the_floor(plan: LookPlan, noise_share: float, studies: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def on_the_floor(
+    fractions: np.ndarray, models: int, noise_share: float, studies: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Simulate full-training and proxy scores with a true tau of 0.55 at every check."""
-    random, rho, models = np.random.default_rng(99), math.sin(math.pi * 0.55 / 2), plan.sizes[-1]
+    random, rho = np.random.default_rng(99), math.sin(math.pi * 0.55 / 2)
     for _ in range(studies):
         reference, waning, rows = random.standard_normal(models), random.standard_normal(models), []
-        for before, now in pairwise((plan.fractions[0], *plan.fractions)):
+        for before, now in pairwise((fractions[0], *fractions)):
             kept = before / now
             waning = kept * waning + math.sqrt(1 - kept**2) * random.standard_normal(models)
             own = random.standard_normal(models)
@@ -72,13 +82,13 @@ def on_the_floor(plan: LookPlan, noise_share: float, studies: int) -> Iterator[t
         yield reference, np.array(rows)
 
 
-def is_accepted(rule: Criterion, plan: LookPlan, scores: tuple[np.ndarray, np.ndarray]) -> bool:
+def is_accepted(rule: Criterion, fractions: np.ndarray, plan: LookPlan, scores: tuple[np.ndarray, np.ndarray]) -> bool:
     """Return whether a criterion accepts at any look, adding models while it is inconclusive."""
     reference, proxy = scores
     n = plan.sizes[0]
-    for look in range(1, len(plan.fractions) + 1):
+    for look in range(1, fractions.size + 1):
         while True:
-            verdict = rule.judge(Evidence(reference[:n], proxy[:look, :n], plan))
+            verdict = rule.judge(Evidence(reference[:n], proxy[:look, :n], fractions[:look], plan))
             if verdict.kind is VerdictKind.ACCEPTED:
                 return True
             more = count_models_to_add(verdict, n, step=5, maximum=plan.sizes[-1])
@@ -88,14 +98,51 @@ def is_accepted(rule: Criterion, plan: LookPlan, scores: tuple[np.ndarray, np.nd
     return False
 
 
+@pytest.mark.gate
+@pytest.mark.parametrize(
+    "fractions",
+    [
+        np.array([0.25, 0.5, 1.0]),
+        np.linspace(0.04, 1.0, 25),
+        np.linspace(0.8, 1.0, 21),
+        np.outer(2.0 ** np.arange(-6, 1), [0.9, 0.95, 1.0]).ravel(),
+    ],
+    ids=["few", "equal steps", "late start", "clusters"],
+)
+def test_the_stated_error_holds_at_looks_that_are_not_known_beforehand(fractions: np.ndarray) -> None:
+    rule, plan, studies = GroupSequential(), LookPlan(sizes=(10,)), 60
+    for noise_share in (0.0, 1.0):
+        scores = on_the_floor(fractions, 10, noise_share, studies)
+        accepted = sum(is_accepted(rule, fractions, plan, each) for each in scores)
+        assert stats.binom.sf(accepted - 1, studies, rule.alpha) > 0.005, f"{accepted} of {studies}"
+
+
+def test_a_verdict_depends_only_on_the_looks_so_far() -> None:
+    """The boundary of a look is the same whatever looks follow, so a resumed study repeats its decisions."""
+    rule, plan, fractions = GroupSequential(), LookPlan(sizes=(10,)), np.array([0.05, 0.2, 0.25, 1.0])
+    found = [rule.find_boundary(fractions[: look + 1], plan) for look in range(4)]
+    calibrate_boundary.cache_clear()
+    again = [rule.find_boundary(fractions[: look + 1], plan) for look in reversed(range(4))]
+    assert again[::-1] == found
+
+
+def test_a_sparse_look_needs_more_than_one_among_many_but_less_than_one_of_few() -> None:
+    rule, plan = GroupSequential(), LookPlan(sizes=(20,))
+    smoothed, single, few = (
+        rule.find_boundary(ratio ** np.arange(-12.0, 0) * 0.5 ** (ratio < 1.2), plan) for ratio in (1.19, 1.41, 2.0)
+    )
+    assert few < single
+    assert smoothed < single
+
+
 def test_the_threshold_depends_on_the_neighbouring_checks() -> None:
     reference, rule = np.arange(20.0), GroupSequential()
     swapped = reference.copy()
     swapped[:8] = swapped[7::-1]
-    plan = LookPlan((0.1, 0.5, 0.6, 1.0), sizes=(20,))
+    plan, fractions = LookPlan(sizes=(20,)), np.array([0.1, 0.5, 0.6])
 
     def need_after(*proxy: np.ndarray) -> float | None:
-        return rule.judge(Evidence(reference, np.array(proxy), plan)).needed
+        return rule.judge(Evidence(reference, np.array(proxy), fractions[: len(proxy)], plan)).needed
 
     far, near_bad, near_good = need_after(swapped, reference), need_after(swapped, swapped, swapped), None
     assert far == need_after(reference, reference), "a check at a fifth of the training does not count"
@@ -103,7 +150,7 @@ def test_the_threshold_depends_on_the_neighbouring_checks() -> None:
     assert near_bad is not None
     assert near_good is not None
     assert near_good < near_bad, "one just before does"
-    quantile = calibrate_boundary(plan, 0.65, rule.error_spent(plan))
+    quantile = rule.find_boundary(fractions, plan)
     bound = math.atanh(0.55) + quantile * math.sqrt(0.48 / 14)
     tau = stats.kendalltau(swapped, reference).statistic
     assert near_bad == pytest.approx(math.tanh(2 * bound - math.atanh(tau)))
@@ -122,13 +169,13 @@ def test_more_tasks_and_sizes_need_more_and_more_models_less() -> None:
 def test_bad_tasks_are_rarely_accepted_over_all_looks_and_tasks(models: int) -> None:
     """Simulate a true tau of target - 0.2 at 20 looks of 8 proxy tasks; at most 1 of 20 studies accepts."""
     random, families, tasks, rule = np.random.default_rng(models), 25, 8, GroupSequential()
-    plan = LookPlan(tuple(np.geomspace(0.01, 1.0, 20).tolist()), tasks=tasks, sizes=(models,))
+    plan, fractions = LookPlan(tasks=tasks, sizes=(models,)), np.geomspace(0.01, 1.0, 20)
     rho, wrong = math.sin(math.pi * 0.45 / 2), 0
     for _ in range(families):
         reference = random.standard_normal(models)
         own = random.standard_normal((tasks, 20, models))
         proxies = rho * reference + math.sqrt(1 - rho**2) * own
-        wrong += any(is_accepted(rule, plan, (reference, proxy)) for proxy in proxies)
+        wrong += any(is_accepted(rule, fractions, plan, (reference, proxy)) for proxy in proxies)
     assert wrong <= 1
 
 
@@ -209,9 +256,9 @@ def test_the_config_builds_the_criterion(path: Path) -> None:
 
 def test_the_error_decreases_with_models_and_is_divided_over_tasks() -> None:
     rule = GroupSequential(alpha=0.2)
-    assert rule.error_spent(LookPlan((1.0,), sizes=(8,))) == 0.2
-    assert rule.error_spent(LookPlan((1.0,), sizes=(10,), tasks=4)) == pytest.approx(0.05)
-    assert rule.error_spent(LookPlan((1.0,), sizes=(10, 150))) == pytest.approx(0.1), "80 on average: half"
+    assert rule.error_spent(LookPlan(sizes=(8,))) == 0.2
+    assert rule.error_spent(LookPlan(sizes=(10,), tasks=4)) == pytest.approx(0.05)
+    assert rule.error_spent(LookPlan(sizes=(10, 150))) == pytest.approx(0.1), "80 on average: half"
 
 
 def test_the_threshold_is_higher_while_models_can_be_added() -> None:
@@ -222,24 +269,23 @@ def test_the_threshold_is_higher_while_models_can_be_added() -> None:
 
 
 def test_a_thousand_models_take_no_longer_than_sixty() -> None:
-    assert calibrate_boundary(LookPlan((0.5, 1.0), sizes=(1000,)), 0.65, 0.05) == calibrate_boundary(
-        LookPlan((0.5, 1.0), sizes=(60,)), 0.65, 0.05
-    )
+    assert calibrate_boundary(HALVES, (1000,), 0.65, 0.05) == calibrate_boundary(HALVES, (60,), 0.65, 0.05)
     assert needed(GroupSequential(), 1000, (0.5, 1.0)) == 0.65, "1000 models distinguish 0.65 from 0.55"
 
 
-@pytest.mark.parametrize("sizes", [[10], [20], [10, 15, 20, 25, 30]], ids=str)
-@pytest.mark.parametrize("looks", [8, 16, 40])
-def test_the_boundary_holds_on_other_simulated_studies(sizes: list[int], looks: int) -> None:
-    fractions, alpha = np.geomspace(0.01, 0.98, looks).tolist(), 0.1
-    quantile = calibrate_boundary(LookPlan(tuple(fractions), sizes=tuple(sizes)), 0.65, alpha)
-    shares = [_Studies(fractions, sizes, 0.65, share, seed=77).accepted(quantile) for share in (0.0, 0.5, 1.0)]
+@pytest.mark.parametrize("sizes", [(10,), (20,), (10, 15, 20, 25, 30)], ids=str)
+@pytest.mark.parametrize("apart", [2, 5, 11])
+def test_the_boundary_holds_on_other_simulated_studies(sizes: tuple[int, ...], apart: int) -> None:
+    spacing, alpha = LookSpacing(84, apart), 0.1
+    quantile = calibrate_boundary(spacing, sizes, 0.65, alpha)
+    studies = [SimulatedStudies(spacing.fractions, sizes, 0.65, share, seed=77) for share in (0.0, 0.5, 1.0)]
+    shares = [each.accepted(quantile) for each in studies]
     assert max(shares) <= 1.3 * alpha
     assert max(shares) >= 0.4 * alpha, "the error rate is used, as far as discrete taus allow"
 
 
 def test_the_extrapolated_boundary_increases_as_the_error_decreases() -> None:
-    plan = LookPlan((0.1, 0.2, 0.5, 1.0), sizes=(30,))
-    found = [calibrate_boundary(plan, 0.65, alpha) for alpha in (0.05, 0.01, 1e-3, 1e-4, 1e-5)]
+    spacing = LookSpacing(36, 12)
+    found = [calibrate_boundary(spacing, (30,), 0.65, alpha) for alpha in (0.05, 0.01, 1e-3, 1e-4, 1e-5)]
     assert found == sorted(set(found))
     assert stats.norm.isf(1e-5) < found[-1] < stats.norm.isf(1e-5 / 8)

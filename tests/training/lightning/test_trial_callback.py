@@ -1,5 +1,8 @@
 """The callback in a typical Lightning training: automatic optimization, a scheduler, averaged weights."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -11,12 +14,15 @@ import torch
 from pytorch_lightning.callbacks import EarlyStopping, EMAWeightAveraging
 from torch import Tensor, nn
 
+from helpers.cli import ROOT
+from helpers.trial_contexts import make_trial
 from nasproxy.errors import ConfigError, CorruptFileError, NonFiniteScoreError
 from nasproxy.storage.files import write_record
 from nasproxy.storage.trial_files import read_checks
 from nasproxy.storage.trial_folder import TrialFolder
 from nasproxy.training.lightning import TrialCallback, resume_path
 from nasproxy.trials.clock import VirtualClock
+from nasproxy.trials.objective import Objective
 from nasproxy.trials.records import Request
 
 STEPS = 25
@@ -39,7 +45,7 @@ class Line(pl.LightningModule):
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         error = nn.functional.mse_loss(self.layer(batch[0])[:, 0], batch[1])
-        self.log("score", torch.nan_to_num(-error, nan=-9.0))
+        self.log("accuracy", torch.nan_to_num(-error, nan=-9.0))
 
     def configure_optimizers(self) -> Any:
         optimizer = torch.optim.Adam(self.parameters(), 0.05)
@@ -81,7 +87,8 @@ def fit(
     """Train until a step, or to the end, with checks every 4 steps."""
     write_record(TrialFolder(folder).request, Request(until_step=until))
     module = module or Line()
-    arguments = {"model_dir": folder, "total_steps": STEPS, **(callback or {})}
+    arguments = dict(callback or {})
+    trial = make_trial(folder, arguments.pop("total_steps", STEPS), arguments.pop("objective", None))
     settings: dict[str, Any] = {"max_steps": STEPS, "val_check_interval": 4, "num_sanity_val_steps": 1, **trainer}
     pl.Trainer(
         accelerator="cpu",
@@ -91,9 +98,9 @@ def fit(
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        callbacks=[*callbacks, TrialCallback(**arguments)],
+        callbacks=[*callbacks, TrialCallback(trial, **arguments)],
         **settings,
-    ).fit(module, Batches(module), Batches(module, 2), ckpt_path=resume_path(folder), weights_only=True)
+    ).fit(module, Batches(module), Batches(module, 2), ckpt_path=resume_path(trial), weights_only=True)
     return module
 
 
@@ -134,7 +141,7 @@ def test_a_trial_stopped_before_it_starts_trains_nothing(tmp_path: Path) -> None
 def test_a_training_killed_between_check_and_checkpoint_repeats_the_check_without_effect(tmp_path: Path) -> None:
     fit(tmp_path / "whole")
     fit(tmp_path / "killed", until=8)
-    checkpoint = resume_path(tmp_path / "killed")
+    checkpoint = resume_path(make_trial(tmp_path / "killed", STEPS))
     assert checkpoint is not None
     old = checkpoint.read_bytes()
     fit(tmp_path / "killed", until=16)
@@ -214,15 +221,15 @@ def test_checkpoints_between_checks_are_saved_after_optimizer_steps_only(tmp_pat
 
 
 def test_a_single_non_finite_loss_fails_the_next_check(tmp_path: Path) -> None:
-    with pytest.raises(NonFiniteScoreError, match="got nan after step 7"):
+    with pytest.raises(NonFiniteScoreError, match="got nan after step 8"):
         fit(tmp_path, module=Line(poison_step=5))
     assert [step for step, _ in curve(tmp_path)] == [4]
 
 
 def test_another_callback_that_stops_is_not_overruled(tmp_path: Path) -> None:
-    fit(tmp_path, EarlyStopping("score", mode="max", patience=99, stopping_threshold=-99.0))
+    fit(tmp_path, EarlyStopping("accuracy", mode="max", patience=99, stopping_threshold=-99.0))
     assert [step for step, _ in curve(tmp_path)] == [4]
-    assert resume_path(tmp_path) is not None
+    assert resume_path(make_trial(tmp_path, STEPS)) is not None
 
 
 def test_an_unreadable_request_raises(tmp_path: Path) -> None:
@@ -230,7 +237,7 @@ def test_an_unreadable_request_raises(tmp_path: Path) -> None:
     write_record(TrialFolder(tmp_path).request, Request())
     TrialFolder(tmp_path).request.write_text("{}")
     trainer = pl.Trainer(logger=False, enable_checkpointing=False, enable_progress_bar=False, accelerator="cpu",
-                         max_steps=STEPS, callbacks=[TrialCallback(model_dir=tmp_path, total_steps=STEPS)])  # fmt: skip
+                         max_steps=STEPS, callbacks=[TrialCallback(make_trial(tmp_path, STEPS))])  # fmt: skip
     with pytest.raises(CorruptFileError, match=r"request.json cannot be read"):
         trainer.fit(module, Batches(module), Batches(module, 2))
 
@@ -238,26 +245,26 @@ def test_an_unreadable_request_raises(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"no checkpoint", b"half"])
 def test_an_unreadable_checkpoint_raises_and_stays(tmp_path: Path, content: bytes) -> None:
     fit(tmp_path, until=4)
-    path = resume_path(tmp_path)
+    path = resume_path(make_trial(tmp_path, STEPS))
     assert path is not None
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2] if content == b"half" else content)
     before = path.read_bytes()
     with pytest.raises(CorruptFileError, match=r"last.ckpt must be a checkpoint .* remove the file to train"):
-        resume_path(tmp_path)
+        resume_path(make_trial(tmp_path, STEPS))
     assert path.read_bytes() == before
 
 
 def test_a_checkpoint_that_would_run_code_is_refused(tmp_path: Path) -> None:
     fit(tmp_path, until=4)
-    path = resume_path(tmp_path)
+    path = resume_path(make_trial(tmp_path, STEPS))
     assert path is not None
     torch.save({"callback": Path("anything but a tensor"), "code": partial(print, "run")}, path)
     with pytest.raises(CorruptFileError, match="can load with weights_only=True"):
-        resume_path(tmp_path)
+        resume_path(make_trial(tmp_path, STEPS))
 
 
 def test_a_new_trial_has_no_checkpoint_to_resume_from(tmp_path: Path) -> None:
-    assert resume_path(tmp_path) is None
+    assert resume_path(make_trial(tmp_path, STEPS)) is None
 
 
 @pytest.mark.parametrize("least", ["min_steps", "min_epochs"])
@@ -273,17 +280,75 @@ def test_a_training_that_ends_without_a_check_is_refused(tmp_path: Path) -> None
         fit(tmp_path / "short", max_steps=10)
 
 
-def test_a_score_under_another_name_must_be_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="needs the metric 'accuracy' after each validation, got score"):
-        fit(tmp_path, callback={"monitor": "accuracy"})
+def test_a_metric_under_another_name_must_be_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="needs the metric 'f1' after each validation, got accuracy"):
+        fit(tmp_path, callback={"monitor": "f1"})
+    with pytest.raises(ConfigError, match="needs the metric 'f1' after each validation, got accuracy"):
+        fit(tmp_path, callback={"objective": Objective("f1")})
+    fit(tmp_path, callback={"objective": Objective("f1"), "monitor": "accuracy"})
+    checks = read_checks(TrialFolder(tmp_path).metrics, "f1")
+    assert [check.metrics["accuracy"] for check in checks] == [check.score for check in checks]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [({"total_steps": 0}, "total_steps of at least 1"), ({"checkpoint_every_seconds": -1.0}, "at least 0, got -1")],
-)
-def test_numbers_out_of_range_are_refused_at_construction(
-    tmp_path: Path, arguments: dict[str, Any], words: str
-) -> None:
-    with pytest.raises(ConfigError, match=words):
-        TrialCallback(**{"model_dir": tmp_path, "total_steps": 1, **arguments})
+def test_a_mode_that_the_study_does_not_have_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"needs the mode of the study's metric, 'max', got 'min': set metric.mode=m"):
+        TrialCallback(make_trial(tmp_path, STEPS), monitor="val_loss", mode="min")
+    TrialCallback(make_trial(tmp_path, STEPS, Objective("val_loss", "min")), mode="min")
+
+
+@pytest.mark.gate
+def test_the_callback_works_under_the_package_lightning(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        """
+import sys
+from pathlib import Path
+
+from helpers.trial_contexts import make_trial
+from nasproxy.training.lightning import TrialCallback, resume_path
+import lightning as L
+import torch
+
+
+class Line(L.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(2, 1)
+
+    def training_step(self, batch, batch_idx):
+        return torch.nn.functional.mse_loss(self.layer(batch[0])[:, 0], batch[1])
+
+    def validation_step(self, batch, batch_idx):
+        self.log("accuracy", -self.training_step(batch, batch_idx))
+
+    def configure_optimizers(self):
+        return torch.optim.Adam(self.parameters(), 0.05)
+
+
+inputs = torch.randn(64, 2, generator=torch.Generator().manual_seed(0))
+loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(inputs, inputs @ torch.tensor([1.0, -2.0])), 8)
+trial = make_trial(Path(sys.argv[1]), 24)
+trainer = L.Trainer(accelerator="cpu", devices=1, max_steps=24, logger=False, enable_checkpointing=False,
+                    enable_progress_bar=False, callbacks=[TrialCallback(trial)])
+trainer.fit(Line(), loader, loader, ckpt_path=resume_path(trial), weights_only=True)
+"""
+    )
+    folder = tmp_path / "trial"
+    folder.mkdir()
+    write_record(TrialFolder(folder).request, Request(until_step=8))
+    for until in (8, None):
+        write_record(TrialFolder(folder).request, Request(until_step=until))
+        done = subprocess.run(
+            [sys.executable, script, folder],
+            env={**os.environ, "PYTHONPATH": f"tests:{ROOT}"},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        expected = [8] if until else [8, 16, 24]
+        assert [step for step, _ in curve(folder)] == expected
+
+
+def test_seconds_out_of_range_are_refused_at_construction(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="at least 0, got -1"):
+        TrialCallback(make_trial(tmp_path, 1), checkpoint_every_seconds=-1.0)

@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 
 from nasproxy.errors import ConfigError
-from nasproxy.execution.backends.replay.curve_table import Curve, CurveTable, Direction, TableTraining, read_table
+from nasproxy.execution.backends.replay.curve_table import Curve, CurveTable, TableTraining, read_table
 from nasproxy.storage.trial_stores import MemoryTrialStore
 from nasproxy.storage.zero_cost_scores import ZeroCost
 from nasproxy.trials.clock import VirtualClock
 from nasproxy.trials.overrides import Override
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.records import Request, State, Status, TrialRecord
-from nasproxy.trials.spec import Split, TrialSpec
+from nasproxy.trials.spec import Architecture, Split, TrialSpec
 
 CHOICE = "architecture"
 """The only choice of a table's search space: the architecture's name in the table."""
@@ -38,7 +38,7 @@ class ReplayBackend:
         *,
         table: str | None = None,
         curves: CurveTable | None = None,
-        direction: Direction = "max",
+        metric: str = "score",
         reference: str | None = None,
         proxies: list[str] | None = None,
         slots: int | None = None,
@@ -51,7 +51,7 @@ class ReplayBackend:
             store: Store of the trials.
             table: Path of a CSV or Parquet file of learning curves.
             curves: The table itself, if it has been read.
-            direction: Whether scores are better when high (`max`) or low (`min`).
+            metric: Name of the column of the scores; `score` if there is no such column.
             reference: Proxy of full training; None for `full`, or for the table's only proxy.
             proxies: Proxies to judge, in order; None for all but the reference, or for the reference if it is alone.
             slots: Trials that run at once; None for all.
@@ -63,7 +63,7 @@ class ReplayBackend:
             DataError: The table is invalid.
         """
         if curves is None:
-            curves = self._read_table(table, direction)
+            curves = self._read_table(table, metric)
         if slots is not None and slots < 1:
             raise ConfigError(f"backend.slots must be at least 1, got {slots}")
         self.store = store
@@ -78,13 +78,13 @@ class ReplayBackend:
         self._running: dict[str, _Run] = {}
 
     @staticmethod
-    def _read_table(table: str | None, direction: Direction) -> CurveTable:
+    def _read_table(table: str | None, metric: str) -> CurveTable:
         if table is None:
             raise ConfigError(
                 "backend.table must name a table of learning curves, got none: python run.py backend=replay "
                 "backend.table=FILE; docs/replay.md shows how to make one"
             )
-        return read_table(table, direction)
+        return read_table(table, metric)
 
     @property
     def slots(self) -> int:
@@ -100,7 +100,7 @@ class ReplayBackend:
     @property
     def trainer(self) -> dict[str, Any]:
         """Trainer node of the recipe: the part of a trial's identity besides the table's fingerprint."""
-        return {"version": 1, "direction": self.table.direction, "proxy": self.reference, "first_seed": self._seed}
+        return {"version": 1, "proxy": self.reference, "first_seed": self._seed}
 
     def proxy_task(self, proxy: str) -> ProxyTask:
         """Return a proxy of the table as a proxy task."""
@@ -112,8 +112,10 @@ class ReplayBackend:
         }
         return ProxyTask(overrides=overrides)
 
-    def preflight(self, specs: Sequence[TrialSpec]) -> tuple[str, ...]:
-        """Check that the table has the curves of these trials.
+    def preflight(
+        self, specs: Sequence[TrialSpec], *, architectures: Sequence[Architecture] = (), seconds: float = 0.0
+    ) -> tuple[str, ...]:
+        """Check that the table has the curves of these trials; it has no models and no programs.
 
         Raises:
             ConfigError: A curve is missing, or its steps differ from the trial's.

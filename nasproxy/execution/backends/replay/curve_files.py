@@ -20,22 +20,27 @@ FIRST_ROW = 2
 """Number of the first row below the header, which is row 1 as in editors and spreadsheets."""
 
 
-def read_chunks(path: Path) -> Iterator[Mapping[str, Sequence[str]]]:
+def read_chunks(path: Path, metric: str = "score") -> Iterator[Mapping[str, Sequence[str]]]:
     """Iterate over a table's columns as text, up to `CHUNK_ROWS` rows at a time.
+
+    Args:
+        path: The file.
+        metric: Name of the column that is read as `score`, if there is one.
 
     Raises:
         DataError: The file is not a valid table, or lacks a column.
         MissingExtraError: It is a Parquet file and pyarrow is not installed.
     """
-    return _read_parquet_chunks(path) if path.suffix.lower() in (".parquet", ".pq") else _read_csv_chunks(path)
+    read = _read_parquet_chunks if path.suffix.lower() in (".parquet", ".pq") else _read_csv_chunks
+    return read(path, metric)
 
 
-def _read_csv_chunks(path: Path) -> Iterator[Mapping[str, Sequence[str]]]:
+def _read_csv_chunks(path: Path, metric: str) -> Iterator[Mapping[str, Sequence[str]]]:
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(file)
         header = [name.strip() for name in next(reader, [])]
-        _check_header(path, header)
-        wanted = [(header.index(name), name) for name in COLUMNS if name in header]
+        sources = _find_columns(path, header, metric)
+        wanted = [(header.index(source), name) for name, source in sources.items()]
         first = 0
         while rows := list(itertools.islice(reader, CHUNK_ROWS)):
             for index, row in enumerate(rows):
@@ -49,7 +54,7 @@ def _read_csv_chunks(path: Path) -> Iterator[Mapping[str, Sequence[str]]]:
             first += len(rows)
 
 
-def _read_parquet_chunks(path: Path) -> Iterator[Mapping[str, Sequence[str]]]:
+def _read_parquet_chunks(path: Path, metric: str) -> Iterator[Mapping[str, Sequence[str]]]:
     try:
         import pyarrow
         import pyarrow.parquet
@@ -60,10 +65,12 @@ def _read_parquet_chunks(path: Path) -> Iterator[Mapping[str, Sequence[str]]]:
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
             header = file.schema_arrow.names
-            _check_header(path, header)
-            wanted = [name for name in COLUMNS if name in header]
-            for batch in file.iter_batches(CHUNK_ROWS, columns=wanted):
-                yield {name: _replace_missing(batch.column(name).cast("string").to_pylist()) for name in wanted}
+            sources = _find_columns(path, header, metric)
+            for batch in file.iter_batches(CHUNK_ROWS, columns=list(sources.values())):
+                yield {
+                    name: _replace_missing(batch.column(source).cast("string").to_pylist())
+                    for name, source in sources.items()
+                }
     except pyarrow.ArrowInvalid as error:
         raise DataError(f"{path} cannot be read as Parquet ({error}): write it again, or use a CSV file") from error
 
@@ -73,16 +80,25 @@ def _replace_missing(values: Sequence[str | None]) -> Sequence[str]:
     return ["" if value is None else value for value in values]
 
 
-def _check_header(path: Path, header: Sequence[str]) -> None:
-    missing = [name for name in REQUIRED_COLUMNS if name not in header]
+def _find_columns(path: Path, header: Sequence[str], metric: str) -> dict[str, str]:
+    """Find the column of the file for each column of a table: the score may be in one named as the metric.
+
+    Raises:
+        DataError: A required column is missing, or one is there twice.
+    """
+    sources = {name: name for name in COLUMNS if name in header}
+    if metric in header:
+        sources["score"] = metric
+    missing = [name for name in REQUIRED_COLUMNS if name not in sources]
     if missing:
         raise DataError(
             f"{path}, row 1: a table needs the columns {', '.join(REQUIRED_COLUMNS)}, got "
             f"{', '.join(header) or 'none'}: add {', '.join(missing)}"
         )
-    duplicates = [name for name, count in Counter(header).items() if count > 1 and name in COLUMNS]
+    duplicates = [name for name, count in Counter(header).items() if count > 1 and name in sources.values()]
     if duplicates:
         raise DataError(f"{path}, row 1: column names must be unique, got {duplicates[0]} twice: rename or remove one")
+    return sources
 
 
 def hash_file(path: Path) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,11 +19,10 @@ from nasproxy.errors import DataError
 from nasproxy.execution.backends.replay.curve_files import FIRST_ROW, ID_COLUMNS, NUMBER_COLUMNS, hash_file, read_chunks
 from nasproxy.trials.records import Cause, Check
 
-Direction = Literal["max", "min"]
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
-STATUSES = ("", "done", *(cause.value for cause in Cause))
+STATUSES = ("", "done", *(cause.value for cause in Cause if cause is not Cause.SETUP))
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ class Curve:
 
     Attributes:
         steps: Steps of the checks, shape (n_checks,), increasing.
-        scores: Scores at the checks, shape (n_checks,), higher is better.
+        scores: Scores at the checks, shape (n_checks,), as in the table.
         train_seconds: Cumulative training time at the checks, shape (n_checks,).
         end_seconds: Training time at which it ended or failed.
         cause: Why it failed; None if it did not fail.
@@ -72,14 +71,12 @@ class CurveTable:
     Attributes:
         name: The file's name without its suffix.
         fingerprint: SHA-256 of the file.
-        direction: Whether scores in the file are better when high or low; in `curves`, higher is always better.
         curves: Curve of each training, in the order of the table.
         check_steps: Check steps of a whole training, by proxy task in the order of the table.
     """
 
     name: str
     fingerprint: str
-    direction: Direction
     curves: Mapping[TableTraining, Curve]
     check_steps: Mapping[str, tuple[int, ...]]
 
@@ -97,22 +94,20 @@ class CurveTable:
         return tuple(name for name in every if all((name, proxy) in self.seeds for proxy in proxies))
 
 
-def read_table(path: str | Path, direction: Direction = "max") -> CurveTable:
+def read_table(path: str | Path, metric: str = "score") -> CurveTable:
     """Read a table of learning curves.
 
     Args:
         path: A `.csv` or `.parquet` file.
-        direction: Whether scores are better when high (`max`) or low (`min`).
+        metric: Name of the column of the scores; `score` if there is no such column.
 
     Raises:
         DataError: The file cannot be read, or a row or column is invalid.
         MissingExtraError: It is a Parquet file and pyarrow is not installed.
     """
     path = Path(path)
-    if direction not in get_args(Direction):
-        raise DataError(f"backend.direction must be max or min, got {direction!r}: use max if higher scores are better")
     try:
-        rows = _Rows(path, read_chunks(path))
+        rows = _Rows(path, read_chunks(path, metric))
         digest = hash_file(path)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
@@ -120,8 +115,8 @@ def read_table(path: str | Path, direction: Direction = "max") -> CurveTable:
             f"backend.table needs a file with a table of learning curves, got {path} ({reason}): set the path of a "
             f"CSV or Parquet file"
         ) from error
-    curves, check_steps = rows.group_trainings(sign=1.0 if direction == "max" else -1.0)
-    return CurveTable(path.stem, digest, direction, curves, check_steps)
+    curves, check_steps = rows.group_trainings()
+    return CurveTable(path.stem, digest, curves, check_steps)
 
 
 class _Rows:
@@ -147,11 +142,8 @@ class _Rows:
         self._causes = [Cause(s) if s not in ("", "done") else None for s in self._names["status"]]
         self._has_failed = np.array([cause is not None for cause in self._causes])[self._columns["status"]]
 
-    def group_trainings(self, sign: float) -> tuple[dict[TableTraining, Curve], dict[str, tuple[int, ...]]]:
+    def group_trainings(self) -> tuple[dict[TableTraining, Curve], dict[str, tuple[int, ...]]]:
         """Group the rows into the curve of each training, and find the check steps of each proxy task.
-
-        Args:
-            sign: Factor on the scores, -1 if lower is better.
 
         Raises:
             DataError: A row is invalid.
@@ -164,7 +156,7 @@ class _Rows:
         self._check_successive_rows(order, is_first)
         begins = np.flatnonzero(is_first)
         ends = np.append(begins[1:], len(order))
-        curves = dict(self._make_curves(order, begins, ends, sign))
+        curves = dict(self._make_curves(order, begins, ends))
         return curves, self._find_check_steps(curves, [order[a:b] for a, b in zip(begins, ends, strict=True)])
 
     def _sort_rows(self) -> Integers:
@@ -173,11 +165,9 @@ class _Rows:
         step = np.where(np.isnan(columns["step"]), np.inf, columns["step"])
         return np.lexsort((self._has_failed, step, *(columns[name] for name in reversed(ID_COLUMNS))))
 
-    def _make_curves(
-        self, order: Integers, begins: Integers, ends: Integers, sign: float
-    ) -> Iterator[tuple[TableTraining, Curve]]:
+    def _make_curves(self, order: Integers, begins: Integers, ends: Integers) -> Iterator[tuple[TableTraining, Curve]]:
         columns, names = self._columns, {name: list(texts) for name, texts in self._names.items()}
-        step, score = columns["step"][order], sign * columns["score"][order]
+        step, score = columns["step"][order], columns["score"][order]
         seconds, latency = columns["train_seconds"][order], columns["latency_ms"][order]
         has_latency = not np.all(np.isnan(latency))
         whole = np.nan_to_num(step).astype(np.int64)

@@ -44,7 +44,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> CurveTable:
 
 
 def make_recipe(proxy: str = "full") -> Recipe:
-    trainer = {"version": 1, "direction": "max", "proxy": proxy, "first_seed": 0}
+    trainer = {"version": 1, "proxy": proxy, "first_seed": 0}
     return Recipe({}, trainer, {}, "a table", STEPS[-1], STEPS[-1], check_at=STEPS)
 
 
@@ -152,8 +152,9 @@ def test_a_replay_without_a_table_is_refused() -> None:
         ReplayBackend(MemoryTrialStore(), table=None)
 
 
-def test_direction_min_negates_the_scores(tmp_path: Path) -> None:
-    path = tmp_path / "loss.csv"
-    path.write_text("architecture,proxy,seed,step,score,train_seconds\na,full,0,1,0.7,1\na,full,0,2,0.4,2\n")
-    scores = next(iter(read_table(path, "min").curves.values())).scores
-    assert scores.tolist() == [-0.7, -0.4]
+def test_scores_are_those_of_the_table_and_may_be_in_a_column_named_as_the_metric(tmp_path: Path) -> None:
+    for column in ("score", "loss"):
+        path = tmp_path / f"{column}.csv"
+        path.write_text(f"architecture,proxy,seed,step,{column},train_seconds\na,full,0,1,0.7,1\na,full,0,2,0.4,2\n")
+        scores = next(iter(read_table(path, "loss").curves.values())).scores
+        assert scores.tolist() == [0.7, 0.4]

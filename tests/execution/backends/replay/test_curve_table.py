@@ -125,11 +125,6 @@ def test_a_file_that_is_not_parquet_is_refused(tmp_path: Path) -> None:
         read_table(write(tmp_path, *GOOD, name="curves.parquet"))
 
 
-def test_an_unknown_direction_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"backend\.direction must be max or min, got 'up': use max if higher"):
-        read_table(write(tmp_path, *GOOD), "up")  # type: ignore[arg-type]
-
-
 def test_an_unknown_status_and_rows_after_a_failure_are_refused(tmp_path: Path) -> None:
     header = f"{HEADER},status"
     with pytest.raises(DataError, match=r"row 2: status must be one of done, oom, nan, crash, lost or empty, got 'ok'"):

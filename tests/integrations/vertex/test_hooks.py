@@ -3,16 +3,16 @@ from pathlib import Path
 import pytest
 
 from nasproxy.errors import ConfigError, CorruptFileError, NonFiniteScoreError
-from nasproxy.storage.files import write_record
-from nasproxy.storage.leases import Lease
-from nasproxy.storage.trial_files import read_checks
-from nasproxy.storage.trial_folder import TrialFolder
-from nasproxy.training.hooks import (
+from nasproxy.integrations.vertex.hooks import (
     get_checkpoint_dir,
     get_stop_training,
     update_trial_training_accuracy_metric,
     update_trial_training_latency_metric,
 )
+from nasproxy.storage.files import write_record
+from nasproxy.storage.leases import Lease
+from nasproxy.storage.trial_files import read_checks
+from nasproxy.storage.trial_folder import TrialFolder
 from nasproxy.trials.records import Check, Request
 
 
@@ -25,6 +25,14 @@ def test_a_cycle_becomes_a_check_counted_in_finished_steps(tmp_path: Path) -> No
     report(tmp_path, 10, 19, 0.0)
     checks = read_checks(TrialFolder(tmp_path).metrics)
     assert checks == (Check(10, 0.25, 2.0), Check(20, 0.0, 4.0)), "a score of 0 is a score"
+
+
+@pytest.mark.parametrize("begin", [-1, 0])
+def test_a_validation_before_training_is_a_check_of_step_0(tmp_path: Path, begin: int) -> None:
+    report(tmp_path, begin, -1, 0.1, seconds=0.0)
+    report(tmp_path, begin, -1, 0.3, seconds=0.0)
+    report(tmp_path, 0, 9)
+    assert read_checks(TrialFolder(tmp_path).metrics) == (Check(0, 0.1, 0.0), Check(10, 0.5, 2.0))
 
 
 def test_a_repeated_check_has_no_effect(tmp_path: Path) -> None:
@@ -49,14 +57,18 @@ def test_an_unreadable_file_raises_and_erases_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("score", [float("nan"), float("inf")])
 def test_a_non_finite_score_raises(tmp_path: Path, score: float) -> None:
-    with pytest.raises(NonFiniteScoreError, match="needs a finite score"):
+    with pytest.raises(NonFiniteScoreError, match="needs a finite accuracy"):
         report(tmp_path, 0, 9, score)
 
 
-@pytest.mark.parametrize(("begin", "end", "seconds"), [(-1, 9, 1.0), (10, 9, 1.0), (0, 100, 1.0), (0, 9, -1.0)])
-def test_an_invalid_cycle_raises(tmp_path: Path, begin: int, end: int, seconds: float) -> None:
+@pytest.mark.parametrize(
+    ("begin", "end", "seconds"),
+    [(-1, 9, 1.0), (10, 9, 1.0), (0, 100, 1.0), (0, 9, -1.0), (0, 9, float("inf")), (0, 9, float("nan"))],
+)
+def test_an_invalid_cycle_raises_and_writes_nothing(tmp_path: Path, begin: int, end: int, seconds: float) -> None:
     with pytest.raises(ConfigError, match="a training cycle needs"):
         report(tmp_path, begin, end, seconds=seconds)
+    assert not TrialFolder(tmp_path).metrics.exists()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,66 @@
+"""Studies on a metric that is better when lower, from the command line."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from helpers import cli
+from nasproxy.storage.study import StudyFolder
+
+FEW = (
+    "experiment=debug",
+    "proxy=[data,width]",
+    "references.max=0",
+    "confirm.enabled=false",
+    "cost.estimate_first=false",
+)
+
+
+def read_decisions(study: StudyFolder) -> dict[str, Any]:
+    """Read what a study decided, without the values of its metric."""
+    tasks = [json.loads(path.read_text()) for path in sorted(study.proxy_tasks.glob("*.json"))]
+    references = json.loads((study.selection / "state.json").read_text())["references"]
+    return {
+        "references": [reference["architecture"] for reference in references],
+        "tasks": [(task["name"], task["stopping_state"], task["final_step"], task["keys"]) for task in tasks],
+        "taus": [[round(check["correlation"]["tau"], 9) for check in task["checks"]] for task in tasks],
+    }
+
+
+@pytest.mark.gate
+def test_a_study_on_a_loss_decides_as_one_on_its_negation(tmp_path: Path) -> None:
+    for name, metric in (("accuracy", "accuracy"), ("loss", "loss")):
+        status, output = cli.run(*FEW, f"metric={metric}", folder=tmp_path / name)
+        assert status == 0, output
+    loss, accuracy = (read_decisions(StudyFolder(tmp_path / name / "debug")) for name in ("loss", "accuracy"))
+    assert loss == accuracy
+    page = (StudyFolder(tmp_path / "loss" / "debug").report / "index.html").read_text(encoding="utf-8")
+    assert "loss (lower is better)" in page
+
+
+@pytest.mark.slow
+def test_the_embedded_study_on_its_validation_loss_decides_as_on_the_negated_loss(tmp_path: Path) -> None:
+    decisions = []
+    for name, mode in (("loss", "min"), ("negated_loss", "max")):
+        trainer = ("trainer=plain_pytorch", "trainer._target_=helpers.counted_seconds.train")
+        metric = (f"metric.name={name}", f"metric.mode={mode}")
+        status, output = cli.run(*trainer, *metric, folder=tmp_path / name, seconds=900)
+        assert status == 0, output
+        decisions.append(read_decisions(StudyFolder(tmp_path / name / "digits")))
+    assert decisions[0] == decisions[1]
+    assert any(state == "Met desired correlation" for _, state, _, _ in decisions[0]["tasks"]), decisions[0]["tasks"]
+
+
+@pytest.mark.gate
+def test_a_metric_with_the_wrong_mode_gets_a_hint_and_an_unreported_one_is_refused(tmp_path: Path) -> None:
+    flags = ("experiment=debug", "job=measure_variance", "cost.estimate_first=false")
+    status, output = cli.run(*flags, "metric=loss", "metric.mode=max", folder=tmp_path / "up")
+    assert status == 0, output
+    assert "curves of loss fall, and metric.mode=max prefers the opposite: set metric.mode=min" in " ".join(
+        output.split()
+    )
+    status, output = cli.run(*flags, "metric.name=f1", folder=tmp_path / "unknown")
+    assert status != 0
+    assert "a check needs the study's metric 'f1', got accuracy, loss" in " ".join(output.split())
