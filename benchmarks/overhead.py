@@ -17,7 +17,6 @@ from statistics import median
 from nasproxy.execution.backends.local import LocalBackend
 from nasproxy.execution.worker.context import TrialContext
 from nasproxy.storage.trial_stores import FolderTrialStore
-from nasproxy.training import hooks
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.records import State
 from nasproxy.trials.spec import Recipe, Split, TrialSpec
@@ -30,7 +29,7 @@ def stamp(trial: TrialContext) -> None:
     """Train nothing and write the start time; the monotonic clock is shared by all processes of a machine."""
     now = time.monotonic()
     (trial.model_dir / "began").write_text(repr(now))
-    hooks.update_trial_training_accuracy_metric(trial.model_dir, 0.5, 0, trial.total_steps - 1, 0.0, trial.total_steps)
+    trial.report(trial.total_steps, {"accuracy": 0.5}, 0.0)
 
 
 def measure_nasproxy(trials: int) -> dict[str, float]:

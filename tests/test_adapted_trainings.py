@@ -27,7 +27,6 @@ SHORT = (
     "criterion=first_crossing",
     "criterion.target=0.3",
     "proxy=data50",
-    "cost.estimate_first=false",
 )
 SHORTER = {
     "epoch_loop": ("training.total_steps=96", "training.check_every_steps=10"),

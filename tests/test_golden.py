@@ -107,12 +107,13 @@ def _trials(folder: Path) -> Iterator[tuple[str, Any]]:
         steps = f"{spec['recipe']['total_steps']} steps"
         words = (_words(spec["architecture"]), _words(reduced) or "full", spec["split"], f"seed {spec['seed']}", steps)
         checks = [json.loads(line) for line in (path.parent / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+        metric = spec["recipe"]["objective"]["name"]
         yield (
             ", ".join(words),
             {
                 "state": _json(path.parent / "status.json")["state"],
                 "train_seconds": checks[-1]["train_seconds"],
-                "curve": [[check["step"], check["score"]] for check in checks],
+                "curve": [[check["step"], check["metrics"][metric]] for check in checks],
             },
         )
 
@@ -122,8 +123,9 @@ def _listed(listing: str) -> Iterator[tuple[str, Any]]:
     lines = [line.split("\t") for line in listing.splitlines() if "\t" in line]
     for row in (dict(zip(lines[0], line, strict=True)) for line in lines[1:]):
         words = (row["stage"], row["proxy task"] or "full", row["architecture"], f"seed {row['seed']}")
+        columns = {"score": "accuracy", "training": "training time"}
         shown = ("state", "steps", "score", "training", "cause")
-        yield ", ".join(words), {name: row["training time" if name == "training" else name] for name in shown}
+        yield ", ".join(words), {name: row[columns.get(name, name)] for name in shown}
 
 
 def _named(entries: Iterator[tuple[str, Any]]) -> dict[str, Any]:

@@ -38,6 +38,11 @@ def test_a_study_on_a_loss_decides_as_one_on_its_negation(tmp_path: Path) -> Non
     assert loss == accuracy
     page = (StudyFolder(tmp_path / "loss" / "debug").report / "index.html").read_text(encoding="utf-8")
     assert "loss (lower is better)" in page
+    status, listing = cli.run("experiment=debug", "metric=loss", "job=list_trials", folder=tmp_path / "loss")
+    assert status == 0, listing
+    assert cli.run("experiment=debug", "job=list_trials", folder=tmp_path / "loss") == (0, listing), (
+        "it is a study on loss"
+    )
 
 
 @pytest.mark.slow

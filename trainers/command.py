@@ -21,11 +21,13 @@ from nasproxy.trainers import placeholders
 from nasproxy.trainers.program import Program
 from nasproxy.trainers.program_reports import (
     Checks,
+    LengthError,
     LostReportError,
+    ProgramError,
     ProgramExitError,
     ReportFile,
-    make_length_error,
 )
+from nasproxy.training.reporting import METRIC_VARIABLE
 
 Reports = Literal["stdout", "file", "hooks"]
 
@@ -103,6 +105,7 @@ class CommandSettings:
             **os.environ,
             "PYTHONUNBUFFERED": "1",  # unbuffered, so that reports arrive at once
             "OMP_NUM_THREADS": str(trial.threads),
+            METRIC_VARIABLE: trial.objective.name,
             "NASPROXY_MODEL_DIR": told["model_dir"],
             "NASPROXY_CHECKPOINT_DIR": told["checkpoint_dir"],
             "NASPROXY_TRIAL": json.dumps({**told, "values": dict(self.values)}),
@@ -194,12 +197,17 @@ def preflight(trial: TrialContext, *, seconds: float, **arguments: Any) -> list[
     _ = trial.checkpoint_dir  # the program may look for it
     try:
         if _run(trial, settings, checks, seconds):
+            if checks.step < trial.total_steps:
+                raise ProgramError(f"{_explain_early_end(trial, checks, name)}{checks.hint or f'; {EPOCHS}'}")
             return []
+    except LengthError as error:
+        raise ProgramError(f"{error}; {EPOCHS}") from error
     except (MemoryError, NonFiniteScoreError) as failure:
         return [f"{name} could not train a model: {failure}"]
     if checks.step == 0:
+        made = "no report" if not checks.has_any else "no report after that of step 0"
         checked = "so its reports are not checked: see preflight.seconds"
-        return [f"{name} made no report in {seconds:.0f} s, {checked}{checks.hint}"]
+        return [f"{name} made {made} in {seconds:.0f} s, {checked}{checks.hint}"]
     return [
         f"{name} did not end in {seconds:.0f} s, after the report of its last step, {checks.step}: does it train for "
         f"{{total_steps}}?"
@@ -251,7 +259,7 @@ def _follow(
             print(line, flush=True)
         if is_news:
             if checks.step > trial.total_steps:  # the hooks, called by the program, take any number of steps
-                raise make_length_error(trial.total_steps, checks.step)
+                raise LengthError(trial.total_steps, checks.step)
             is_wanted = not _is_stop_requested(trial, checks.step)
             stop_at = math.inf if is_wanted else min(stop_at, time.monotonic() + patience)
             if time.monotonic() >= min(stop_at, deadline):
@@ -267,11 +275,19 @@ def _check_exit(trial: TrialContext, checks: Checks, name: str, program: Program
     status, step = program.exit_status, checks.step
     if status != 0:
         how = f"exit status {status}" if status > 0 else f"signal {signal.Signals(-status).name}"
-        stderr = program.stderr_tail
+        stderr = program.stderr_tail.rpartition("\n")[2].strip()  # of a traceback, the error; all is in worker.log
         raise ProgramExitError(f"{name} ended with {how} after step {step}" + (f": {stderr}" if stderr else ""))
     # A request may be extended after the program has stopped for it: only a run without new checks is an error.
     if not checks.has_grown and not trial.should_stop(step):
-        raise checks.miss(
-            f"{name} must train until step {trial.total_steps} or until it receives SIGTERM, got an end without a "
-            f"check after step {step}: report the last check before exiting"
-        )
+        raise checks.miss(_explain_early_end(trial, checks, name))
+
+
+def _explain_early_end(trial: TrialContext, checks: Checks, name: str) -> str:
+    return (
+        f"{name} must train until step {trial.total_steps} or until it receives SIGTERM, got an end without a check "
+        f"after step {checks.step}: report the last check before exiting"
+    )
+
+
+EPOCHS = "if it validates once an epoch, set training.check_every_steps to the steps of an epoch"
+"""Advice for a program that does not report the first check in the preflight, or reports beyond it."""

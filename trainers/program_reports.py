@@ -25,6 +25,16 @@ class ProgramError(ContractError):
     """A program ended before its training, or gave an invalid report."""
 
 
+class LengthError(ProgramError):
+    """A program trains on after its last step."""
+
+    def __init__(self, total_steps: int, step: int) -> None:
+        super().__init__(
+            f"the program must end after step {total_steps}, got a report of step {step}: pass it {{total_steps}}, and "
+            f"let it end there"
+        )
+
+
 class ProgramExitError(NasproxyError):
     """A program ended with an exit status other than 0, or by a signal."""
 
@@ -115,14 +125,6 @@ def _validate(kind: type[Kind], fields: Mapping[str, object], content: dict[str,
         ) from None
 
 
-def make_length_error(total_steps: int, step: int) -> ProgramError:
-    """Make the error of a program that trains on after its last step."""
-    return ProgramError(
-        f"the program must end after step {total_steps}, got a report of step {step}: pass it {{total_steps}}, and let "
-        f"it end there"
-    )
-
-
 class Checks:
     """Records the checks that a program reports, at any steps.
 
@@ -148,6 +150,11 @@ class Checks:
     def step(self) -> int:
         """Step of the last recorded check."""
         return read_last_step(TrialFolder(self._trial.model_dir))
+
+    @property
+    def has_any(self) -> bool:
+        """Whether a check is recorded, perhaps one of step 0."""
+        return bool(read_reported_checks(TrialFolder(self._trial.model_dir).metrics))
 
     @property
     def has_grown(self) -> bool:
@@ -201,12 +208,15 @@ class Checks:
 
     @property
     def hint(self) -> str:
-        """What to do about lines that would be reports if they held the study's metric; empty without such lines."""
-        if not self._unread:
+        """What a report is, if the program made none; empty if it made one."""
+        metric = self._trial.objective.name
+        if self._reported is not None:
             return ""
+        if not self._unread:
+            return f'; no line of its output was a report, such as {{"step": 10, "{metric}": 0.5}}'
         return (
             f"; lines with a step hold {', '.join(self._unread)}, and the study's metric is "
-            f"{self._trial.objective.name}: choose one of them with metric.name=NAME"
+            f"{metric}: choose one of them with metric.name=NAME"
         )
 
     def miss(self, what: str) -> NasproxyError:
@@ -224,7 +234,7 @@ class Checks:
                 f"{seconds:g} after step {report.step}: add up the seconds of training, without validation"
             )
         if report.step > trial.total_steps:
-            raise make_length_error(trial.total_steps, report.step)
+            raise LengthError(trial.total_steps, report.step)
         if self._reported is None and not self._is_fresh:
             expected = expect_next_step([step for step in known if step > 0], trial.check_steps)
             if report.step > expected:

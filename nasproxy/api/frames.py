@@ -141,7 +141,7 @@ def _make_frame(rows: Sequence[Row], types: Mapping[str, str]) -> "DataFrame":
 
 def _variance(results: StudyResults) -> Iterator[Row]:
     if results.measured is not None:
-        decision = "within its limits" if results.measured.verdict.is_good else "beyond its limits"
+        decision = "within its limits" if results.has_low_noise else "beyond its limits"
         yield {"stage": Purpose.VARIANCE.value, "models": 1, "decision": decision}
 
 

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 class LoadedStudy:
     """Snapshot of a study; load it again to see later changes.
 
-    Scores are metrics, higher is better. Training seconds exclude validation, and count every device of a trial.
+    Scores are values of the study's metric as they were reported; `results.objective` has its direction. Training
+    seconds exclude validation, and count every device of a trial.
     Unknown values are missing in a frame (`isna()`), and a part of the study that has not begun gives a frame without
     rows.
 

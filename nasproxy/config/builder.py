@@ -18,14 +18,16 @@ from nasproxy.space import SearchSpace
 from nasproxy.spelling import find_nearest
 from nasproxy.stages.references.selection import MAX_CANDIDATES, Selection
 from nasproxy.stages.schedule_comparison.stage import list_compared_tasks
+from nasproxy.stages.study_results import read_objective
 from nasproxy.stages.variance.settings import VarianceSettings
 from nasproxy.statistics.acceptance import Criterion
-from nasproxy.storage.study import StudyFolder
+from nasproxy.storage.files import read_record
+from nasproxy.storage.study import StudyFolder, StudyRecord
 from nasproxy.storage.trial_stores import FolderTrialStore, TrialStore
 from nasproxy.targets import build_target, check_arguments, list_targets, load_target
 from nasproxy.tracking.tracker import Tracker
 from nasproxy.trials import grid
-from nasproxy.trials.identity import flatten_identity, list_arguments
+from nasproxy.trials.identity import flatten_identity, is_excluded, list_arguments
 from nasproxy.trials.objective import Objective
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.records import Cause
@@ -74,6 +76,8 @@ class StudyBuilder:
             raise ConfigError(f"seed must be at least 0, got {config.seed}")
         if StageName.compare_schedules in config.job.stages:
             config.compare_schedules.check(config.trainer)
+            for (schedule, smoothing), task in list_compared_tasks(config.compare_schedules).items():
+                _check_identity(f"{schedule} {smoothing}", task, self.recipe)
         for name, task in self.tasks.items():
             _check_identity(name, task, self.recipe)
             _check_length(name, self.recipe.under(task).total_steps, config.training.total_steps)
@@ -83,14 +87,9 @@ class StudyBuilder:
     def _check_training(self) -> None:
         """Refuse trainings that have no steps, or too few checks to measure roughness."""
         config, training = self.config, self.config.training
-        every = training.total_steps
-        if training.check_at is None and training.check_every_steps is not None:
-            every = training.check_every_steps
-        if training.total_steps < 1 or not 1 <= every <= training.total_steps:
-            raise ConfigError(
-                f"training needs 1 <= check_every_steps <= total_steps, got check_every_steps {every} and total_steps "
-                f"{training.total_steps}: null checks the last step alone"
-            )
+        for name, steps in (("total_steps", training.total_steps), ("check_every_steps", training.check_every_steps)):
+            if steps is not None and steps < 1:
+                raise ConfigError(f"training.{name} must be at least 1, got {steps}: give a number of optimizer steps")
         if StageName.compare_schedules in config.job.stages and len(self.preflight_specs[0].check_steps) < 2:
             raise ConfigError(
                 f"compare_schedules needs 2 checks of a training to compare curves by, got one in "
@@ -202,9 +201,12 @@ class StudyBuilder:
         return {"architectures": architectures, "seconds": self.config.preflight.seconds}
 
     def digest_preflight(self, spec: TrialSpec) -> str:
-        """Compute the digest of a preflight: of the kind of trials, and of the models among which it chooses."""
-        chosen_from = to_canonical_json([spec.digest, self.preflight_options["architectures"]])
-        return hashlib.sha256(chosen_from.encode()).hexdigest()
+        """Compute the digest of a preflight: of the kind of trials, the models that it chooses among, and its time.
+
+        What was not seen in the time limit is seen with a longer one.
+        """
+        decisive = to_canonical_json([spec.digest, self.preflight_options])
+        return hashlib.sha256(decisive.encode()).hexdigest()
 
     @cached_property
     def criterion(self) -> Criterion:
@@ -256,7 +258,11 @@ class StudyBuilder:
                 nearest = find_nearest(path, sorted(known))
                 raise ConfigError(
                     f"identity.exclude takes arguments of trainer, data.loader and search_space.model, got {path!r}"
-                    + ("" if nearest is None else f": did you mean {nearest!r}?")
+                    + (
+                        f": name some of {', '.join(sorted(known))}"
+                        if nearest is None
+                        else f": did you mean {nearest!r}?"
+                    )
                 )
         return tuple(sorted(path.removeprefix("search_space.") for path in config.identity.exclude))
 
@@ -287,7 +293,12 @@ class StudyBuilder:
                 f"study {folder.path.name} was replayed from a table, and its trials are not stored: add "
                 f"backend=replay backend.table=FILE"
             )
-        return FolderTrialStore(folder.trials, self.objective.name)
+        return FolderTrialStore(folder.trials, self._find_objective(folder).name)
+
+    def _find_objective(self, folder: StudyFolder) -> Objective:
+        """Return the metric that the study was begun with; jobs that only read may have another configuration."""
+        record = read_record(folder.record, StudyRecord)
+        return self.objective if record is None else read_objective(record.base)
 
     def open_backend(self, store: TrialStore) -> Backend:
         """Build the backend."""
@@ -350,9 +361,19 @@ class StudyBuilder:
             "training": _plain(asdict(TrainingConfig())),
             "failures": asdict(RetrySettings()),
             "variance": _drop_action(VarianceSettings()),
-            "selection": build_target("selection", {"_target_": self.config.selection["_target_"]}).base,
+            "selection": self._selection_defaults,
         }
         return flatten_identity(values)
+
+    @property
+    def _selection_defaults(self) -> dict[str, Any]:
+        """Base of a selection with its default arguments; nothing if it needs others."""
+        node, models = {"_target_": self.config.selection["_target_"]}, self.config.references.initial
+        try:
+            selection: Selection = build_target("selection", node, models=models)
+        except ConfigError:
+            return {}
+        return selection.base
 
     @property
     def judged_by(self) -> str:
@@ -395,7 +416,8 @@ def _check_identity(name: str, task: ProxyTask, recipe: Recipe) -> None:
     Raises:
         ConfigError: The path of an override is excluded from the identity of trials.
     """
-    path = next((path for path in task.overrides if path.removeprefix("search_space.") in recipe.excluded), None)
+    paths = {path: path.removeprefix("search_space.") for path in task.overrides}
+    path = next((path for path, inner in paths.items() if is_excluded(inner, recipe.excluded)), None)
     if path is not None:
         raise ConfigError(
             f"a proxy task's overrides must decide its result, got {path!r} of {name!r}, which identity.exclude or "

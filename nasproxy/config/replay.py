@@ -88,6 +88,12 @@ class ReplayBuilder(StudyBuilder):
                 f"study {folder.path.name} must be one of the table {self._wanted.backend['table']}, and was begun "
                 f"with other data: give its own table, or name the study with study=NAME"
             )
+        objective = self._find_objective(folder)
+        if objective != self.objective:
+            raise ConfigError(
+                f"study {folder.path.name} was begun with metric.name={objective.name} metric.mode={objective.mode}, "
+                f"got {self.objective.name} and {self.objective.mode}: set them as they were"
+            )
         store = self._replay.store
         for spec, until in self._replayed(folder):
             store.request(spec.key, Request(until_step=until))

@@ -79,7 +79,7 @@ def time_trials(
         SetupFailedError: A trial failed in a way in which a trial of any model would fail.
     """
     chains = [RetryChain(make_timing_trial(spec, cycle)) for spec in specs]
-    with _open_temporary_store() as (store, lease):
+    with _open_temporary_store(specs[0].recipe.objective.name if specs else "") as (store, lease):
         backend = open_backend(store)
         try:
             check_times = _run_trials(chains, store, backend, lease, CYCLES * cycle, retry_policy)
@@ -99,14 +99,14 @@ CheckTimes = dict[int, float]
 
 
 @contextmanager
-def _open_temporary_store() -> Iterator[tuple[FolderTrialStore, Lease]]:
+def _open_temporary_store(metric: str) -> Iterator[tuple[FolderTrialStore, Lease]]:
     with tempfile.TemporaryDirectory(prefix="nasproxy-estimate-") as path:
         folder = StudyFolder(Path(path))
         folder.trials.mkdir()
         lease = Lease(folder.locks / "controller.lock")
         lease.acquire()
         try:
-            yield FolderTrialStore(folder.trials), lease
+            yield FolderTrialStore(folder.trials, metric), lease
         finally:
             lease.release()
 
@@ -137,7 +137,7 @@ def _run_trials(
         for chain in chains:
             if chain.current.key in ended:
                 chain.follow(store, retry_policy)
-                refuse_setup_failure(chain.specs[0].key, chain.record)
+                refuse_setup_failure(None, chain.record)
                 begin(chain.current)
     return check_times
 

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from statistics import median
@@ -95,10 +95,8 @@ def run_job(config: Config, *, is_shared: bool = False) -> JobResult:
         return JobResult()
     root = Path(config.studies_dir).absolute()
     with ExitStack() as stack:
-        base = design.base if is_training else None
-        study = stack.enter_context(
-            open_study(root, config.study, base, is_shared=is_shared, defaults=design.base_defaults)
-        )
+        base, defaults = (design.base, design.base_defaults) if is_training else (None, None)
+        study = stack.enter_context(open_study(root, config.study, base, is_shared=is_shared, defaults=defaults))
         stack.enter_context(_handle_sigterm())
         if is_training:
             retry_failed_trials(study.folder.trials)
@@ -304,7 +302,7 @@ class Job:
                 proxy_seed=config.seed + PROXY_SEED_OFFSET,
                 folder=folder.confirmation,
             )
-            return best, runner.run_stage(stage, self._runtime)
+            return best, runner.run_stage(stage, replace(self._runtime, stop_at_setup_failure=False))
 
     def _make_candidate_pool(self, references: Sequence[Reference]) -> CandidatePool:
         config, recipe = self.design.config, self.design.recipe

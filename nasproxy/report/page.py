@@ -124,7 +124,8 @@ def _measure_spread_over_noise(results: StudyResults) -> float | None:
     if results.seed_sd is None:
         return None
     try:
-        return compare_spread_with_noise([reference.score for reference in results.references], results.seed_sd)
+        scores = [results.objective.orient(reference.score) for reference in results.references]
+        return compare_spread_with_noise(scores, results.seed_sd)
     except TooFewTrialsError:
         return None
 

@@ -10,6 +10,7 @@ from nasproxy.stages.proxy_search.state import StoppingState, TaskState
 from nasproxy.stages.study_results import Purpose, StudyResults, read_criterion, read_target
 from nasproxy.statistics.acceptance import MARGIN
 from nasproxy.statistics.rank_correlation import RankCorrelation, kendall_tau, tau_in_better_half
+from nasproxy.trials.objective import describe_opposite_direction, has_opposite_direction
 from nasproxy.trials.overrides import Override
 from nasproxy.trials.proxy_task import SHORT_NAMES, ProxyTask
 from nasproxy.trials.records import Cause
@@ -33,6 +34,16 @@ def warn_of_vertex_practice(results: StudyResults) -> Remark | None:
         "39 %. To check, run the study under another name without experiment=vertex_baseline: with random reference "
         "models and the default criterion.",
     )
+
+
+def warn_of_direction(results: StudyResults) -> Remark | None:
+    """Warn if the full trainings of all references end worse than they began; else return None."""
+    keys = [reference.key for reference in results.references if reference.key in results.trials]
+    curves = [[check.score for check in results.trials[key].record.checks] for key in keys]
+    if not has_opposite_direction(curves, results.objective):
+        return None
+    described = describe_opposite_direction(len(curves), results.objective)
+    return Remark("The metric may have the wrong direction.", f"{described[0].upper()}{described[1:]}.")
 
 
 def is_first_crossing(task: TaskState) -> bool:

@@ -3,7 +3,7 @@
 import re
 import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nasproxy.cost.account import Cost, Saving, measure_train_saving, measure_wall_saving
 from nasproxy.report import confirmation_section, wording
@@ -12,6 +12,7 @@ from nasproxy.report.remarks import (
     remark_on_noise,
     remark_on_retries,
     remark_on_verdict,
+    warn_of_direction,
     warn_of_vertex_practice,
 )
 from nasproxy.report.task_outcomes import TaskOutcome, get_outcome
@@ -75,6 +76,12 @@ class StudyVerdict:
 
 def judge_study(results: StudyResults) -> StudyVerdict:
     """Summarise the results of a study so far."""
+    verdict = _describe_results(results)
+    warning = warn_of_direction(results)
+    return verdict if warning is None else replace(verdict, warning=warning)
+
+
+def _describe_results(results: StudyResults) -> StudyVerdict:
     best = results.best
     if best is not None and best.final_step is not None:
         return _describe_accepted(results, best, best.final_step)
@@ -114,12 +121,12 @@ def _describe_accepted(results: StudyResults, best: TaskState, final_step: int) 
     outcome = None if confirmation is None else confirmation.outcome
     accepted = "Accepted, confirmation void" if outcome is ConfirmationOutcome.VOID else "Accepted"
     where = f"after {final_step:,} of {best.total_steps:,} steps"
-    faster = f"; {wording.format_times(train.ratio)} faster than full training by training time" if train else ""
-    by_wall_time = f" ({wording.format_times(wall.ratio)} by wall time)" if wall else ""
+    cost = f"; {wording.write_saving(train.ratio, 'by training time')}" if train else ""
+    by_wall_time = f" ({wording.write_saving(wall.ratio, 'by wall time')})" if wall else ""
     return StudyVerdict(
         is_accepted=True,
         headline=f"{accepted}: {best.name}, stopped {where}",
-        sentence=f"{met}{tau}{faster}{by_wall_time}.{confirmation_section.write_confirmation(results, best)}",
+        sentence=f"{met}{tau}{cost}{by_wall_time}.{confirmation_section.write_confirmation(results, best)}",
         facts=tuple(_list_facts(results, best, final_step, found, train, wall)),
         use="" if results.is_replayed else " ".join(write_overrides(best.proxy_task, final_step)),
         remarks=tuple(remark_on_verdict(results, best, final_step, found)),

@@ -9,6 +9,8 @@ from nasproxy.trials.records import TrialRecord
 
 PROBED_SHARE = 0.25
 """Share of training by which the first two models must have reported at a common step."""
+LEAST_COMMON_SHARE = 1 / 3
+"""Share of the steps of the model with fewer reports that the other one must have, too; fewer coincide by chance."""
 SHOWN_STEPS = 5
 """Number of reported steps of a model that an error shows."""
 
@@ -50,25 +52,33 @@ def probe_common_steps(records: Mapping[str, TrialRecord], total_steps: int) -> 
         total_steps: Steps of the whole training.
 
     Returns:
-        Steps to reach, by key; empty if a common step is known, or if there are no two models.
+        Steps to reach, by key; empty if enough of their steps are common, or if there are no two models.
 
     Raises:
-        StageStoppedError: The two have trained so far, and have no common step.
+        StageStoppedError: The two have trained so far, and at most a third of their steps are common.
     """
     quarter = math.ceil(PROBED_SHARE * total_steps)
     pair = [key for key, record in records.items() if not record.is_failed or record.reached(quarter)][:2]
     reported = [[check.step for check in records[key].trained_checks] for key in pair]
-    if len(pair) < 2 or set(reported[0]) & set(reported[1]):
+    if len(pair) < 2 or _share_common(*reported) > LEAST_COMMON_SHARE:
         return {}
     waiting = {key: quarter for key in pair if not records[key].reached(quarter)}
     if not waiting:
         shown = " and ".join(f"{_show_steps(steps)} of trial {key}" for key, steps in zip(pair, reported, strict=True))
         raise StageStoppedError(
-            f"models are compared at steps that all of them report, and the first two report none in common: steps "
+            f"models are compared at steps that all of them report, and the first two share too few: steps "
             f"{shown}. Validate at fixed steps, such as trial.check_steps or the ends of whole epochs, and start "
             f"another study with study=NAME"
         )
     return waiting
+
+
+def _share_common(first: Sequence[int], second: Sequence[int]) -> float:
+    """Return the share of common steps among those up to the end of the shorter record, of the one with fewer."""
+    end = min(first[-1], second[-1]) if first and second else 0
+    steps = [{step for step in each if step <= end} for each in (first, second)]
+    fewer = min(map(len, steps))
+    return len(steps[0] & steps[1]) / fewer if fewer else 0.0
 
 
 def _show_steps(steps: Sequence[int]) -> str:

@@ -83,11 +83,11 @@ class RetryChain:
         return retry_policy(self.specs[0], self._causes)
 
 
-def refuse_setup_failure(key: str, record: TrialRecord) -> None:
+def refuse_setup_failure(key: str | None, record: TrialRecord) -> None:
     """Stop at a trial that failed by what all models share, before others fail in the same way.
 
     Args:
-        key: Key of the original trial.
+        key: Key of the original trial; None for a trial that only an estimate trains.
         record: Its merged record.
 
     Raises:
@@ -95,7 +95,14 @@ def refuse_setup_failure(key: str, record: TrialRecord) -> None:
     """
     status = record.status
     if record.is_failed and status.cause is Cause.SETUP:
+        where, kept = "", ""
+        if key is not None:
+            where = f" (trial {record.trained_as(key)})"
+            kept = (
+                ": finished trials are kept, and this one gets new attempts. If the fix changes scores, raise "
+                "trainer.version and use another study=NAME"
+            )
         raise SetupFailedError(
-            f"a trial of any model would fail, so the study stops: {status.message} (trial {record.trained_as(key)}). "
-            f"Fix the cause and run the command again: finished trials are kept, and this one goes on"
+            f"a trial of any model would fail, so the study stops: {status.message}{where}. Fix the cause and run the "
+            f"command again{kept}"
         )

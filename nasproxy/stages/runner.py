@@ -97,6 +97,8 @@ class Runtime:
         lease: Lease file of this process; trials stop when it is released. None for trials that run on.
         poll_seconds: Seconds between two polls for new checks.
         grace_seconds: Seconds that trials get to reach their next check at the end of a stage, before they are killed.
+        stop_at_setup_failure: Whether a trial that failed in a way in which one of any model would fail ends the stage;
+            a confirmation judges such trials itself.
         clock: Source of time.
     """
 
@@ -107,6 +109,7 @@ class Runtime:
     lease: Path | None = None
     poll_seconds: float = 0.25
     grace_seconds: float = 10.0
+    stop_at_setup_failure: bool = True
     clock: Clock = field(default_factory=SystemClock)
 
 
@@ -199,8 +202,12 @@ class _TrialScheduler:
                     if record.checks or record.is_failed:
                         # It may have ended while no controller ran; trackers ignore records they have.
                         self._runtime.tracker.trial(trained, record)
-                refuse_setup_failure(spec.key, self._records[spec.key])
+                self._check_setup(spec.key)
         return {spec.key: self._records[spec.key] for spec in specs}
+
+    def _check_setup(self, key: str) -> None:
+        if self._runtime.stop_at_setup_failure:
+            refuse_setup_failure(key, self._records[key])
 
     def act(self, action: Train) -> Iterator[None]:
         """Train trials until the stage can decide; yields whenever progress should be reported.
@@ -216,7 +223,7 @@ class _TrialScheduler:
         while True:
             updated, ended = self._wait(self._runtime.poll_seconds)
             for key in updated:
-                refuse_setup_failure(key, self._records[key])
+                self._check_setup(key)
                 awaited.update(key, self._records[key])
             if awaited.is_over:
                 return

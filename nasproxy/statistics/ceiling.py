@@ -88,7 +88,7 @@ def compare_spread_with_noise(scores: ArrayLike, sd: float) -> float | None:
     """Compute the ratio of the better half's standard deviation to that over seeds; near 1, ranks are mostly noise.
 
     Args:
-        scores: Scores of different models, shape (n_models,); NaN is ignored.
+        scores: Scores of different models, shape (n_models,), higher is better; NaN is ignored.
         sd: Standard deviation over seeds, in units of the score.
 
     Returns:

@@ -122,7 +122,7 @@ def roughness(steps: ArrayLike, scores: ArrayLike) -> float | None:
         return None
     points = np.interp(np.linspace(x[0], x[-1], ROUGHNESS_POINTS), x, y)
     extent = points.max() - points.min()
-    return None if extent == 0.0 else float(-np.minimum(np.diff(points), 0.0).sum() / extent)
+    return None if extent == 0.0 else float(np.maximum(points[:-1] - points[1:], 0.0).sum() / extent)
 
 
 def smoothness(steps: ArrayLike, scores: ArrayLike) -> float | None:
@@ -313,7 +313,7 @@ def _roughness_advice(value: float | None, limit: float) -> list[str]:
     if value is None or value <= limit:
         return []
     return [
-        f"Learning curves fall on their way by {value:.2f} times their range, limit {limit:g} "
+        f"Learning curves get worse on their way by {value:.2f} times their range, limit {limit:g} "
         f"(variance.max_roughness); this alone does not stop the study.",
         "Decay the learning rate by a cosine schedule per step instead of per epoch, or start it lower.",
         "Average the weights (EMA or SWA), or validate on more data.",

@@ -12,7 +12,6 @@ from typing import Any
 from nasproxy.errors import ConfigError, StudyChangedError, StudyVersionError
 from nasproxy.storage.files import SCHEMA, read_record, read_schema, write_record
 from nasproxy.storage.leases import Lease
-from nasproxy.trials.overrides import flatten
 from nasproxy.trials.proxy_task import NAME_PATTERN
 
 UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG)
@@ -179,9 +178,10 @@ def open_study(
     Args:
         root: Folder of all studies.
         name: The study's name, which is also its folder's name.
-        base: The base configuration, which must not change during the study; None opens the study read-only.
+        base: The base configuration by dotted path, which must not change during the study; None opens it read-only.
         is_shared: Share the study with the other jobs of a sweep.
-        defaults: Values of the base configuration that a study has which was created before they could be set.
+        defaults: Values of the base configuration, by dotted path, that a study has which was created before they could
+            be set.
 
     Raises:
         ConfigError: The name is not valid, the folder cannot be written, or a study to read does not exist.
@@ -226,9 +226,9 @@ def _begun(folder: StudyFolder, base: Mapping[str, Any], is_shared: bool, defaul
         has_trials = folder.replayed.exists() or any(folder.trials.glob("*/metrics.jsonl"))
         is_free = not is_shared and not has_trials
         if record is None or is_free:  # no trial depends on the record yet
-            record = StudyRecord(flatten(base))
+            record = StudyRecord(dict(base))
             write_record(folder.record, record)
-    changed = list_differences(record.base, flatten(base), flatten(defaults))
+    changed = list_differences(record.base, base, defaults)
     if changed:
         raise StudyChangedError(
             f"study {folder.path.name} was begun with another configuration ({'; '.join(changed)}): "

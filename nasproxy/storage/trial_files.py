@@ -15,6 +15,7 @@ from nasproxy.storage.files import (
     make_corrupt_error,
     read_lines,
     read_record,
+    replace_text,
     write_record,
 )
 from nasproxy.storage.leases import Lease
@@ -106,6 +107,25 @@ def _get_score(path: Path, line: ReportedCheck, metric: str) -> float:
 def append_check(path: Path, step: int, metrics: Mapping[str, float | None], train_seconds: float) -> None:
     """Append one check to a trial's metrics; arguments as in `Check`."""
     append_line(path, get_adapter(ReportedCheck).dump_json(ReportedCheck(step, metrics, train_seconds)).decode())
+
+
+def drop_checks_beyond(folder: TrialFolder, total_steps: int) -> int | None:
+    """Remove the last checks of a trial whose trainer reported beyond its total, from the total on.
+
+    The check at the total goes, too: it is no proof that the training and its schedule end there.
+
+    Returns:
+        The step beyond the total; None if there is none, and nothing was changed.
+
+    Raises:
+        CorruptFileError: A complete line is not a check.
+    """
+    checks = read_reported_checks(folder.metrics)
+    if not checks or checks[-1].step <= total_steps:
+        return None
+    kept = [get_adapter(ReportedCheck).dump_json(check).decode() for check in checks if check.step < total_steps]
+    replace_text(folder.metrics, "".join(f"{line}\n" for line in kept))
+    return checks[-1].step
 
 
 def settle_status(folder: TrialFolder, *, max_attempts: int, why: str = "its worker ended without a status") -> Status:

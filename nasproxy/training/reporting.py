@@ -4,6 +4,7 @@ Steps are counts of finished optimizer steps.
 """
 
 import math
+import operator
 import os
 import time
 from collections.abc import Mapping
@@ -20,6 +21,8 @@ from nasproxy.trials.records import Request
 
 HEARTBEAT_SECONDS = 0.5
 """Shortest time between two heartbeats."""
+METRIC_VARIABLE = "NASPROXY_METRIC"
+"""Environment variable of workers, and of the programs that they start, with the name of the study's metric."""
 _heartbeat_times: dict[str, float] = {}
 """Time of this process's last heartbeat, by trial folder."""
 
@@ -63,7 +66,7 @@ class CheckReporter:
             ConfigError: The step, a metric or the time is invalid.
             CorruptFileError: The earlier checks cannot be read; nothing is changed.
         """
-        check_step(step, self._total_steps)
+        step = check_step(step, self._total_steps)
         values = check_metrics(metrics, self._metric, step)
         seconds = self._clock.now() - self._started if train_seconds is None else train_seconds
         if not (math.isfinite(seconds) and seconds >= self._train_seconds):
@@ -93,17 +96,21 @@ def record_check(folder: TrialFolder, step: int, metrics: Mapping[str, float | N
         append_check(folder.metrics, step, metrics, spent + float(cycle_seconds))
 
 
-def check_step(step: object, total_steps: int) -> None:
-    """Refuse a step that is no count of finished steps within the training.
+def check_step(step: object, total_steps: int) -> int:
+    """Return a count of finished steps within the training as an integer, also one of NumPy or PyTorch.
 
     Raises:
         ConfigError: It is none.
     """
-    if isinstance(step, bool) or not isinstance(step, int) or not 0 <= step <= total_steps:
+    try:
+        if isinstance(step, bool) or not 0 <= (number := operator.index(step)) <= total_steps:  # type: ignore[arg-type]
+            raise TypeError
+    except TypeError:
         raise ConfigError(
             f"a check's step must be a whole number from 0 to {total_steps}, the steps of this training, got "
             f"{step!r}: report the number of finished optimizer steps, and train for trial.total_steps"
-        )
+        ) from None
+    return number
 
 
 def check_metrics(metrics: Mapping[str, float], metric: str, step: int) -> dict[str, float | None]:

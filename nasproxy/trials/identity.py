@@ -12,6 +12,8 @@ from nasproxy.errors import ConfigError
 from nasproxy.trials.overrides import flatten
 
 IDENTITY_KEYS = ("identity_name", "version", "identity_exclude")
+PACKAGE = "nasproxy."
+"""Prefix of the names, and of the import paths, of this package's code."""
 
 
 def list_arguments(node: Any) -> Any:
@@ -39,13 +41,24 @@ def identify(node: Any) -> Any:
             f"{', '.join(key for key in node if key != '_target_' and key not in IDENTITY_KEYS) or 'none'}"
         )
     return {
-        "_target_": node.get("identity_name") or node["_target_"],
+        "_target_": _name_code(node),
         **{
             key: identify(value)
             for key, value in node.items()
             if key not in ("_target_", "identity_name", "identity_exclude", *excluded)
         },
     }
+
+
+def _name_code(node: Mapping[str, Any]) -> Any:
+    """Return the declared name of a node's code, or its import path.
+
+    Names of this package are for its own code only: a configuration that replaces the target of a node of the package
+    inherits the name, and is other code.
+    """
+    name, target = node.get("identity_name"), node["_target_"]
+    is_ours = str(name).startswith(PACKAGE) and not str(target).startswith(PACKAGE)
+    return target if name is None or is_ours else name
 
 
 def list_excluded(node: Any, path: str = "") -> list[str]:
@@ -66,8 +79,9 @@ def flatten_identity(tree: Mapping[str, Any], exclude: Collection[str] = ()) -> 
         exclude: Dotted paths of values, or of mappings of them, that are left out.
     """
     values = flatten(identify(tree))
-    return {
-        path: value
-        for path, value in values.items()
-        if value is not None and not any(path == each or path.startswith(f"{each}.") for each in exclude)
-    }
+    return {path: value for path, value in values.items() if value is not None and not is_excluded(path, exclude)}
+
+
+def is_excluded(path: str, exclude: Collection[str]) -> bool:
+    """Return whether a path, or a mapping that it leads through, is excluded."""
+    return any(path == each or path.startswith(f"{each}.") for each in exclude)

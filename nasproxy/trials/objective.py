@@ -64,5 +64,5 @@ def describe_opposite_direction(curves: int, objective: Objective) -> str:
     moves, mode = ("fall", "min") if objective.mode == "max" else ("rise", "max")
     return (
         f"all {curves} curves of {objective.name} {moves}, and metric.mode={objective.mode} prefers the opposite: set "
-        f"metric.mode={mode} if {'lower' if mode == 'min' else 'higher'} values are better"
+        f"metric.mode={mode} if {'lower' if mode == 'min' else 'higher'} values are better, and another study=NAME"
     )

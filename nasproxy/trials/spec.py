@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
 from functools import cached_property
 from itertools import pairwise
+from types import MappingProxyType
 from typing import Any
 
 from nasproxy.errors import ConfigError
@@ -19,6 +20,10 @@ Choice = bool | int | float | str
 Architecture = Mapping[str, Choice]
 
 IDENTITY_SCHEMA = 3
+DATA_DEFAULTS: Mapping[str, Any] = MappingProxyType(
+    {"holdout_fraction": 0.1, "order_seed": 0, "balance": "proportional", "fingerprint": None}
+)
+"""Defaults of `nasproxy.config.schema.DataConfig`; a value that has its default is no part of a trial's identity."""
 MOST_CHECKS = 100_000
 """Maximum number of checks of one training, because all their steps are listed."""
 
@@ -115,6 +120,11 @@ class Recipe:
         content = _drop_defaults(self)
         for name in ("objective", "identity_exclude"):
             content.pop(name, None)
+        content["data"] = {
+            name: value
+            for name, value in self.data.items()
+            if name not in DATA_DEFAULTS or value != DATA_DEFAULTS[name]
+        }
         return to_canonical_json(flatten_identity(content, self.identity_exclude))
 
     @property

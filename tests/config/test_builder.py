@@ -1,6 +1,6 @@
 """The architectures of each stage, the base of a study, its checks and the slots of a trial."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from nasproxy.config import schema
 from nasproxy.config.builder import StudyBuilder
 from nasproxy.errors import ConfigError
 from nasproxy.trials.overrides import flatten
-from nasproxy.trials.spec import to_canonical_json
+from nasproxy.trials.spec import DATA_DEFAULTS, to_canonical_json
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 
@@ -102,6 +102,39 @@ def test_a_proxy_task_cannot_override_what_decides_no_result(name: str, exclude:
         design("proxy=custom", tasks, f"identity.exclude={exclude}").check()
 
 
+def test_a_proxy_task_cannot_override_inside_of_what_decides_no_result() -> None:
+    excluded = ("+trainer.environment={SEED: 1}", "identity.exclude=[trainer.environment]")
+    with pytest.raises(ConfigError, match=r"must decide its result, got 'trainer.environment.SEED' of 'a'"):
+        design("proxy=custom", "proxy.tasks=[{name: a, trainer.environment.SEED: 2}]", *excluded).check()
+
+
+def test_compared_schedules_cannot_be_left_out_of_the_identity_of_trials() -> None:
+    job = ("job=compare_schedules", "trainer=plain_pytorch", "identity.exclude=[trainer.schedule]")
+    with pytest.raises(ConfigError, match=r"must decide its result, got 'trainer.schedule' of"):
+        design(*job).check()
+
+
+def test_defaults_of_the_data_are_those_of_their_identity() -> None:
+    defaults = {name: value for name, value in asdict(schema.DataConfig()).items() if name != "loader"}
+    assert {**defaults, "balance": defaults["balance"].value} == DATA_DEFAULTS
+
+
+def test_another_trainer_in_the_place_of_one_of_the_package_is_another_study() -> None:
+    assert design("trainer._target_=mine.train").base != design().base
+
+
+def test_a_selection_that_needs_arguments_is_a_base_without_defaults() -> None:
+    chosen = design("selection._target_=helpers.user_code.FixedSelection", "+selection.first=3")
+    assert not any(path.startswith("selection") for path in chosen.base_defaults)
+
+
+def test_a_proxy_task_may_be_accepted_before_the_first_requested_check() -> None:
+    """The overrides that a report prints have the step of acceptance as the total."""
+    chosen = design("training.total_steps=3", "training.check_every_steps=5")
+    chosen.check()
+    assert chosen.preflight_specs[0].check_steps == (3,)
+
+
 def test_a_study_may_check_only_the_last_step() -> None:
     chosen = design("training.check_every_steps=null")
     chosen.check()
@@ -116,13 +149,14 @@ def test_a_trial_occupies_the_slots_of_its_devices(monkeypatch: pytest.MonkeyPat
     assert design().slots_of(2) == 2
 
 
-def test_a_preflight_is_known_by_its_kind_and_by_the_models_it_chooses_from() -> None:
+def test_a_preflight_is_known_by_its_kind_its_time_and_the_models_it_chooses_from() -> None:
     def digests(*overrides: str) -> set[str]:
         chosen = design(*overrides)
         return {chosen.digest_preflight(spec) for spec in chosen.preflight_specs}
 
     once = digests("references.initial=8", "references.max=0")
-    assert once == digests("references.initial=8", "references.max=0", "preflight.seconds=0")
+    unlimited = digests("references.initial=8", "references.max=0", "preflight.seconds=600")
+    assert once.isdisjoint(unlimited), "what was not seen in a minute may be seen in ten"
     assert once.isdisjoint(digests("references.initial=20", "references.max=0")), "a larger model may be among them"
     assert once > digests("references.initial=8", "references.max=0", "proxy=data50"), "another grid of the same models"
 

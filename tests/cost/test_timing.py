@@ -30,7 +30,7 @@ def test_steps_checks_and_starts_of_a_real_training_are_timed_separately(
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     specs = [digits_spec(ProxyTask(), total_steps=600), digits_spec(ProxyTask(width=0.25), total_steps=600)]
-    full, narrow = time_trials(specs, two_slots)
+    full, narrow = time_trials(specs, two_slots, cycle=10)
     assert isinstance(full, Timing)
     assert isinstance(narrow, Timing)
     assert 0 < full.step_seconds < 1

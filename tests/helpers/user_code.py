@@ -4,11 +4,13 @@ import os
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
 from nasproxy.data.dataset import ImageDataset
 from nasproxy.execution.worker.context import TrialContext
+from nasproxy.stages.references.random_selection import RandomSelection
 from nasproxy.statistics.acceptance import Evidence, Verdict, decide_acceptance
 from nasproxy.statistics.deviation import tau_lower_limit
 from nasproxy.testing import synthetic
@@ -122,6 +124,21 @@ class ImpatientJudge(LessOfMore):
 
     def judge(self, evidence: Evidence) -> Verdict:
         sys.exit(0)
+
+
+@dataclass(kw_only=True)
+class FixedSelection(RandomSelection):
+    """Selection with an argument that has no default."""
+
+    first: int
+
+
+def versioned(trial: TrialContext, *, version: str = "1.0") -> None:
+    """Train nothing; has an argument with the name of a key of the identity."""
+
+
+def smoothed(trial: TrialContext, *, smoothing: str | None = "ema") -> None:
+    """Train nothing; has an argument that may be null, with another default."""
 
 
 def careful(trial: TrialContext, **arguments: float | None) -> None:

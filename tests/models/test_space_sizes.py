@@ -11,6 +11,7 @@ from nasproxy.models.complexity import measure_complexity
 from nasproxy.models.fixed import spell_out
 from nasproxy.space import SearchSpace
 from nasproxy.targets import build_target
+from nasproxy.trials.identity import list_arguments
 
 FOLDER = Path(__file__).parents[2] / "conf" / "search_space"
 SPINENETS = ("spinenet", "spinenet_v2", "spinenet_mbconv")
@@ -28,7 +29,7 @@ def space(name):
 
 def network(name, architecture, *, channels=3, width=1.0, depth=1.0):
     given = {"width": width, "depth": depth, "num_classes": 10, "channels": channels, "image_size_px": 32}
-    return build_target("search_space.model", node(name)["model"], architecture=architecture, **given)
+    return build_target("search_space.model", list_arguments(node(name)["model"]), architecture=architecture, **given)
 
 
 def spinenet_points(levels, offsets, functions, blocks):

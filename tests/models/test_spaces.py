@@ -14,6 +14,7 @@ from nasproxy.config import schema
 from nasproxy.models.complexity import count_flops
 from nasproxy.space import SearchSpace
 from nasproxy.targets import build_target
+from nasproxy.trials.identity import list_arguments
 
 CLASSES, CHANNELS, SIDE, IMAGES = 10, 3, 32, 8
 SPACES = sorted(path.stem for path in (ROOT / "conf" / "search_space").glob("*.yaml"))
@@ -38,7 +39,7 @@ def space(name):
 def network(name, architecture, *, width=1.0, depth=1.0):
     return build_target(
         "search_space.model",
-        config(name)["model"],
+        list_arguments(config(name)["model"]),
         architecture=dict(architecture),
         width=width,
         depth=depth,

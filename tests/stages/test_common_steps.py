@@ -135,3 +135,15 @@ def test_the_spread_selection_trains_on_to_a_common_step(tmp_path: Path) -> None
     stage = make_selection(study, SpreadSelection(start_models=12, models=6, remove_per_iteration=3))
     state = runner.run_stage(stage, study.make_runtime())
     assert [iteration.until_step for iteration in state.iterations] == [30, 60, 300]
+
+
+def test_a_round_of_the_spread_selection_is_not_stopped_before_its_end(tmp_path: Path) -> None:
+    """Epochs of 40 and 60 steps first meet at step 120, the end of the round; an interruption may show them earlier."""
+    study = ComputedStudy(tmp_path, report_epochs(20), total_steps=1200)
+    stage = make_selection(study, SpreadSelection(start_models=10, models=6, remove_per_iteration=2))
+    state = stage.load()
+    assert state.iterations[-1].until_step == 120
+    records = {key: make_record(40, 80) if number % 2 else make_record(60) for number, key in enumerate(state.keys)}
+    action = stage.next_action(state, records)
+    assert isinstance(action, runner.Train)
+    assert set(action.until.values()) == {120}

@@ -8,7 +8,7 @@ from nasproxy.errors import ConfigError, CorruptFileError, StudyBusyError, Study
 from nasproxy.storage.files import SCHEMA, read_record
 from nasproxy.storage.study import StudyRecord, list_differences, open_study
 
-BASE: dict[str, Any] = {"seed": 0, "trainer": {"batch_size": 64, "lr": 0.1}}
+BASE: dict[str, Any] = {"seed": 0, "trainer.batch_size": 64, "trainer.lr": 0.1}
 
 
 def create_study(root: Path, *, trials: bool = True) -> None:
@@ -26,7 +26,7 @@ def test_a_study_opens_again_with_the_same_base_configuration(tmp_path: Path) ->
 
 def test_a_changed_base_configuration_is_refused_with_the_differences(tmp_path: Path) -> None:
     create_study(tmp_path)
-    changed = {"seed": 0, "trainer": {"batch_size": 32, "lr": 0.1, "clip": 1}}
+    changed = {"seed": 0, "trainer.batch_size": 32, "trainer.lr": 0.1, "trainer.clip": 1}
     with (
         pytest.raises(StudyChangedError, match=r"trainer.batch_size: 64 -> 32; trainer.clip: absent -> 1"),
         open_study(tmp_path, "one", changed, is_shared=False),
@@ -112,12 +112,10 @@ def read_files(folder: Path) -> dict[Path, tuple[int, bytes]]:
 
 def test_a_setting_that_was_added_later_equals_its_default(tmp_path: Path) -> None:
     create_study(tmp_path)
-    defaults = {"trainer": {"clip": 0}}
-    with open_study(
-        tmp_path, "one", {**BASE, "trainer": {**BASE["trainer"], "clip": 0}}, is_shared=False, defaults=defaults
-    ):
+    defaults = {"trainer.clip": 0}
+    with open_study(tmp_path, "one", {**BASE, "trainer.clip": 0}, is_shared=False, defaults=defaults):
         pass
-    changed = {**BASE, "trainer": {**BASE["trainer"], "clip": 1}}
+    changed = {**BASE, "trainer.clip": 1}
     with (
         pytest.raises(StudyChangedError, match=r"trainer.clip: absent -> 1"),
         open_study(tmp_path, "one", changed, is_shared=False, defaults=defaults),

@@ -5,10 +5,11 @@ import os
 import re
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import joblib
@@ -174,7 +175,7 @@ print('{"step": 25, "accuracy": 0.7}', file=open(os.environ["NASPROXY_MODEL_DIR"
 def test_a_python_program_can_call_the_hooks(tmp_path: Path) -> None:
     code = """
 import os
-from nasproxy.training import hooks
+from nasproxy.integrations.vertex import hooks
 folder, begin = os.environ["NASPROXY_MODEL_DIR"], 0
 while not hooks.get_stop_training(folder, begin - 1, 25):
     end = min(begin + 10, 25)
@@ -189,7 +190,7 @@ while not hooks.get_stop_training(folder, begin - 1, 25):
 def test_a_program_that_ignores_the_hooks_is_stopped(tmp_path: Path) -> None:
     code = """
 import os, time
-from nasproxy.training import hooks
+from nasproxy.integrations.vertex import hooks
 hooks.update_trial_training_accuracy_metric(os.environ["NASPROXY_MODEL_DIR"], 0.5, 0, 9, 1.0, 25)
 time.sleep(600)
 """
@@ -404,9 +405,11 @@ def test_every_documented_placeholder_exists() -> None:
     assert {f"{{{name}}}" for name in known if not name.startswith("architecture.")} <= named
 
 
-def submit(tmp_path: Path, code: str, **settings: Any) -> tuple[LocalBackend, FolderTrialStore, str]:
+def submit(
+    tmp_path: Path, code: str, *, arguments: Mapping[str, Any] = MappingProxyType({}), **settings: Any
+) -> tuple[LocalBackend, FolderTrialStore, str]:
     store = FolderTrialStore(tmp_path / "trials")
-    node = {"_target_": "nasproxy.trainers.command.train", "version": 1, "command": python(code)}
+    node = {"_target_": "nasproxy.trainers.command.train", "version": 1, "command": python(code), **arguments}
     backend = LocalBackend(store, slots=1, trusted_modules=("nasproxy",), **settings)
     one = spec(trainer=node)
     backend.submit(one.key, store.create(one))
@@ -536,11 +539,9 @@ def test_a_program_that_ends_at_its_total_passes_the_preflight() -> None:
     [
         (IGNORES_TOTAL, "must end after step 10, got a report of step 20: pass it {total_steps}, and let it end there"),
         ('print(\'{"step": 16, "accuracy": 1}\')', "must end after step 10, got a report of step 16"),
-        ('print(\'{"step": 0, "accuracy": 1}\')', "must report increasing steps, got step 0"),
-        (
-            'print(\'{"step": 5, "accuracy": 1}\')',
-            "must train until step 10 .* got an end without a check after step 0",
-        ),
+        ('print(\'{"step": -1, "accuracy": 1}\')', "must report increasing steps, got step -1"),
+        ('print(\'{"step": 0, "accuracy": 1}\')', "must train until step 10 .*an end without a check after step 0"),
+        ('print(\'{"step": 5, "accuracy": 1}\')', "must train until step 10 .*an end without a check after step 5"),
         ("raise SystemExit('unrecognized arguments: --steps')", "exit status 1 after step 0: unrecognized arguments"),
     ],
 )
@@ -552,12 +553,12 @@ def test_the_preflight_refuses_a_program_that_breaks_its_contract(code: str, mes
 
 CALLS_HOOKS = """
 import os
-from nasproxy.training import hooks
+from nasproxy.integrations.vertex import hooks
 hooks.update_trial_training_accuracy_metric(os.environ["NASPROXY_MODEL_DIR"], 0.5, 0, 99, 2.0, 100)
 """
 
 
-EPOCHS = """
+ROUNDED_EPOCHS = """
 import json, os
 total = json.loads(os.environ["NASPROXY_TRIAL"])["total_steps"]
 for epoch in range(round(total / 16)):
@@ -568,7 +569,7 @@ for epoch in range(round(total / 16)):
 @pytest.mark.parametrize("total", [5, 10])
 def test_a_program_of_epochs_that_the_preflight_refuses_passes_with_checks_at_epochs(total: int) -> None:
     """With a first check after 5 steps the program trains no epoch, after 10 steps one of 16 steps."""
-    node = {"_target_": "nasproxy.trainers.command.train", "version": 1, "command": python(EPOCHS)}
+    node = {"_target_": "nasproxy.trainers.command.train", "version": 1, "command": python(ROUNDED_EPOCHS)}
     with pytest.raises(ConfigError, match=r"validates once an epoch, set training\.check_every_steps to the steps of"):
         preflight([spec(trainer=node, check_every_steps=total, total_steps=80)], seconds=30.0)
     assert preflight([spec(trainer=node, check_every_steps=16, total_steps=80)], seconds=30.0) == []
@@ -601,6 +602,31 @@ def test_a_program_is_run_once_for_tasks_that_change_the_same_dimensions(tmp_pat
     runs = f"print('.', end='', file=open('{tmp_path}/runs', 'a'))\n{COUNTER}"
     assert preflight_program(runs, kinds=4) == []
     assert (tmp_path / "runs").read_text() == "..", "width alone, then width with less data"
+
+
+def test_checks_beyond_the_total_are_no_part_of_a_trial(tmp_path: Path) -> None:
+    """A program that calls the hooks with a total of its own records them before its trainer sees them."""
+    report = "hooks.update_trial_training_accuracy_metric(os.environ['NASPROXY_MODEL_DIR'], 0.5, {}, {}, 2.0, 100)"
+    code = "\n".join(
+        [
+            "import os",
+            "from nasproxy.integrations.vertex import hooks",
+            *(report.format(begin, begin + 9) for begin in (0, 10, 20)),
+        ]
+    )
+    backend, store, key = submit(tmp_path, code, arguments={"reports": "hooks"}, max_attempts=3)
+    run_out(backend)
+    record = store.read(key)
+    assert (record.status.state, record.status.cause) == (State.FAILED, Cause.SETUP)
+    assert "must end after step 25, got a report of step 30" in str(record.status.message)
+    assert [check.step for check in record.checks] == [10, 20]
+
+
+def test_a_program_that_reports_step_0_alone_is_told_so(tmp_path: Path) -> None:
+    (note,) = preflight_program(
+        """import time; print('{"step": 0, "accuracy": 0}', flush=True); time.sleep(60)""", seconds=1.5
+    )
+    assert "made no report after that of step 0 in" in note
 
 
 @pytest.mark.parametrize(

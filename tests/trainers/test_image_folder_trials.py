@@ -12,6 +12,7 @@ from helpers.cli import conf
 from nasproxy.data import generated
 from nasproxy.errors import ConfigError, DataError
 from nasproxy.execution.worker.preflight import preflight
+from nasproxy.trials.identity import list_arguments
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.spec import TrialSpec
 from tests.trainers.tiny_trials import TRAINERS, TinyTrial, curve, tiny_trial, train, weights
@@ -23,6 +24,7 @@ LOADER: dict[str, Any] = {
     "classes": 3,
     "image_size_px": 8,
     "policy": "trivial",
+    "identity_exclude": ["cache_dir", "num_workers"],
 }
 RANDOM = {"batch_size": 8, "flip": True, "erase": 0.5, "mixup": 0.2}
 
@@ -42,7 +44,7 @@ class FolderTrial(TinyTrial):
 def folder_trial(folder: Path, images: Path, *, num_workers: int = 0, task: ProxyTask | None = None) -> FolderTrial:
     loader = {**LOADER, "cache_dir": str(images), "num_workers": num_workers}
     data = {"loader": loader, "holdout_fraction": 0.25, "order_seed": 0, "balance": "proportional"}
-    arguments = {key: value for key, value in loader.items() if key != "_target_"}
+    arguments = {key: value for key, value in list_arguments(loader).items() if key != "_target_"}
     fingerprint = generated.load_folder(**arguments).fingerprint
     trial = tiny_trial(folder, kind=FolderTrial, task=task, total_steps=8, check_every_steps=3)
     recipe = replace(trial.spec.recipe, data=data, data_fingerprint=fingerprint)

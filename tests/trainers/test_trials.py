@@ -16,7 +16,7 @@ from nasproxy.errors import ConfigError, CorruptFileError, NonFiniteScoreError
 from nasproxy.storage.trial_files import read_checks
 from nasproxy.storage.trial_folder import TrialFolder
 from nasproxy.trainers.weight_averaging import WeightAverage
-from nasproxy.training import hooks
+from nasproxy.training import reporting
 from nasproxy.trials.clock import SavingTimer
 from nasproxy.trials.proxy_task import ProxyTask
 from tests.trainers import tiny_trials
@@ -165,9 +165,9 @@ def test_a_trial_killed_between_checks_resumes_between_them_and_is_bit_equal(
 def test_a_model_that_diverges_fails_at_its_first_check(
     tmp_path: Path, trainer: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hooks.report_alive(tmp_path)
-    monkeypatch.setattr(hooks, "HEARTBEAT_SECONDS", math.inf)  # no heartbeat is due before
-    with pytest.raises(NonFiniteScoreError, match="got nan after step 3"):
+    reporting.report_alive(tmp_path)
+    monkeypatch.setattr(reporting, "HEARTBEAT_SECONDS", math.inf)  # no heartbeat is due before
+    with pytest.raises(NonFiniteScoreError, match="got nan after step 4"):
         train(tiny_trial(tmp_path, kind=DivergedTrial), trainer)
 
 

@@ -77,7 +77,7 @@ def train(trial: TinyTrial, trainer: str, until: int | None = None, **settings: 
     """Train until a step, or to the end, and return all checks."""
     write_record(TrialFolder(trial.model_dir).request, Request(until_step=until))
     torch.manual_seed(int.from_bytes(trial.model_dir.name.encode()[:4], "big"))  # any previous state
-    TRAINERS[trainer](trial, **{**SETTINGS, **settings})
+    TRAINERS[trainer](replace(trial), **{**SETTINGS, **settings})  # a new attempt has a new context
     return read_checks(TrialFolder(trial.model_dir).metrics)
 
 

@@ -30,7 +30,7 @@ SPEC = TrialSpec({"kernel": 3, "width": 16}, ProxyTask(), Split.SEARCH, 0, RECIP
 
 
 def test_the_key_is_stable_across_machines_and_versions() -> None:
-    assert SPEC.key == "50cfee30d9828f8c"
+    assert SPEC.key == "34dacfeaa2ab2e1f"
 
 
 @pytest.mark.parametrize(
@@ -79,6 +79,14 @@ def test_code_with_a_name_may_move() -> None:
     assert replace(RECIPE, model=nameless).identity != replace(RECIPE, model=moved).identity
 
 
+def test_a_name_of_the_package_is_for_its_own_code() -> None:
+    ours = with_trainer(_target_="nasproxy.trainers.image_classifier.train", identity_name="nasproxy.image_classifier")
+    moved = with_trainer(_target_="nasproxy.elsewhere.train", identity_name="nasproxy.image_classifier")
+    inherited = with_trainer(_target_="mine.train", identity_name="nasproxy.image_classifier")
+    assert moved.key == ours.key != inherited.key
+    assert inherited.key == with_trainer(_target_="mine.train", identity_name=None).key
+
+
 def test_code_inside_of_an_argument_has_a_name_too() -> None:
     def spec(target: str) -> TrialSpec:
         inner = {"_target_": target, "identity_name": "small", "identity_exclude": ["threads"], "threads": len(target)}
@@ -116,6 +124,13 @@ def test_a_field_that_is_added_with_a_default_changes_no_key() -> None:
 
 def test_an_argument_that_is_added_with_the_default_null_changes_no_key() -> None:
     assert with_trainer(clip_norm=None).key == SPEC.key != with_trainer(clip_norm=1.0).key
+
+
+def test_settings_of_the_data_with_their_defaults_change_no_key() -> None:
+    added = {**RECIPE.data, "order_seed": 0, "balance": "proportional", "fingerprint": None}
+    assert replace(SPEC, recipe=replace(RECIPE, data=added)).key == SPEC.key
+    other = {**RECIPE.data, "holdout_fraction": 0.2}
+    assert replace(SPEC, recipe=replace(RECIPE, data=other)).key != SPEC.key
 
 
 @pytest.mark.parametrize("task", [ProxyTask(devices=1), ProxyTask(image_mode="crop")])

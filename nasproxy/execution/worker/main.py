@@ -18,10 +18,10 @@ from nasproxy.execution.work_order import WorkOrder
 from nasproxy.execution.worker.context import TrialContext, get_trainer_arguments
 from nasproxy.storage.files import read_record, write_record
 from nasproxy.storage.leases import Lease
-from nasproxy.storage.trial_files import digest_config, read_last_step, read_spec, settle_status
+from nasproxy.storage.trial_files import digest_config, drop_checks_beyond, read_last_step, read_spec, settle_status
 from nasproxy.storage.trial_folder import TrialFolder
 from nasproxy.targets import list_targets, load_target
-from nasproxy.training.reporting import is_stop_requested
+from nasproxy.training.reporting import METRIC_VARIABLE, is_stop_requested
 from nasproxy.trials.records import Cause, Request, State, Status
 from nasproxy.trials.spec import TrialSpec
 
@@ -120,16 +120,23 @@ def _call_trainer(attempt: _Attempt, spec: TrialSpec, device: str) -> State:
         torch.set_num_threads(attempt.threads)
         name = f"{device}:{rank}" if device == "cuda" and world_size > 1 else device
         context = TrialContext(folder.path, spec, name, attempt.threads, rank, world_size)
+        os.environ[METRIC_VARIABLE] = context.objective.name  # for the hooks, which are not told their trial
         trainer(trial=context, **get_trainer_arguments(spec.recipe.trainer))
 
     # Ranks are forked before Torch starts threads or uses a GPU, because neither works after a fork.
-    with RankProcesses(world_size, train, describe_failure, attempt.fail_at_once) if world_size > 1 else nullcontext():
-        train(0)
-    step = read_last_step(folder)
-    if step > spec.total_steps:
+    ranks = (
+        RankProcesses(world_size, train, describe_failure, attempt.fail_at_once) if world_size > 1 else nullcontext()
+    )
+    try:
+        with ranks:
+            train(0)
+    finally:  # only the hooks of Vertex AI NAS, which are told another total, can report beyond the end
+        beyond = drop_checks_beyond(folder, spec.total_steps)
+    if beyond is not None:
         raise ContractError(
-            f"the trainer must end after step {spec.total_steps}, got a report of step {step}: train for total_steps"
+            f"the trainer must end after step {spec.total_steps}, got a report of step {beyond}: train for total_steps"
         )
+    step = read_last_step(folder)
     if step == spec.total_steps:
         return State.DONE
     # The request may be extended after the trainer has stopped, so only a trainer without a new check is refused.

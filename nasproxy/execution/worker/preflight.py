@@ -1,5 +1,6 @@
 """Preflight: put each kind of trial together and take one optimizer step, before the first trial starts."""
 
+import inspect
 import os
 import sys
 import tempfile
@@ -13,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from nasproxy.data.dataset import TrialImages
 from nasproxy.data.loading import Datasets
-from nasproxy.errors import ConfigError, ContractError, ModelError, NasproxyError, describe_error, forbid_exit
+from nasproxy.errors import ConfigError, ModelError, NasproxyError, describe_error, forbid_exit
 from nasproxy.execution.worker.context import TrialContext, get_trainer_arguments
 from nasproxy.targets import check_arguments, load_target
+from nasproxy.trials.identity import IDENTITY_KEYS
 from nasproxy.trials.proxy_task import DIMENSIONS, ProxyTask
 from nasproxy.trials.retry import read_smallest_batch
 from nasproxy.trials.spec import Architecture, TrialSpec, to_canonical_json
@@ -74,8 +76,7 @@ class _Preflight:
 
     def __init__(self, architectures: Sequence[Architecture], seconds: float) -> None:
         self._architectures = architectures
-        self._deadline = time.monotonic() + seconds
-        self._seconds = seconds
+        self._seconds = self._left = seconds
         self._datasets: Datasets = {}
         self._extremes: dict[str, list[_Model]] = {}
         self._trained: set[str] = set()
@@ -89,6 +90,10 @@ class _Preflight:
         arguments = get_trainer_arguments(node)
         check_arguments("trainer", {"_target_": node.get("_target_"), **arguments}, given={"trial": None})
         trainer = load_target("trainer", node)
+        _check_identifiable("trainer", node)
+        for path, other in (("data.loader", spec.recipe.data.get("loader")), ("search_space.model", spec.recipe.model)):
+            if other:
+                _check_identifiable(path, other)
         context = TrialContext(Path(), spec, datasets=self._datasets)
         notes = _call_check(trainer, context, arguments)
         if hasattr(trainer, "preflight"):
@@ -167,8 +172,7 @@ class _Preflight:
         if self._seconds == 0 or changes in self._programs:
             return []
         self._programs.add(changes)
-        left = self._deadline - time.monotonic()
-        if left <= 0:
+        if self._left <= 0:
             return [f"{kind} was not tried, as preflight.seconds, {self._seconds:g}, were over: raise it to try all"]
         steps = spec.check_steps[0]
         short = replace(spec, recipe=replace(spec.recipe, total_steps=steps))
@@ -177,16 +181,38 @@ class _Preflight:
                 Path(folder), short, device=spec.recipe.device_type, threads=len(os.sched_getaffinity(0))
             )
             place = f"({kind}, in the preflight with {steps} total_steps)"
+            began = time.monotonic()
             try:
-                notes = run(trial, seconds=left, **get_trainer_arguments(spec.recipe.trainer))
-            except ContractError as error:
-                raise ConfigError(
-                    f"{error} {place}. If it validates once an epoch, set training.check_every_steps to the steps of "
-                    f"an epoch"
-                ) from error
+                notes = run(trial, seconds=self._left, **get_trainer_arguments(spec.recipe.trainer))
             except NasproxyError as error:
                 raise ConfigError(f"{error} {place}") from error
+            self._left -= time.monotonic() - began
             return [f"{note} {place}" for note in notes]
+
+
+def _check_identifiable(path: str, node: Mapping[str, Any]) -> None:
+    """Refuse arguments of code that the identity of a trial does not tell apart.
+
+    Raises:
+        ConfigError: An argument has the name of a key of the identity, or null replaces a default, as if it were not
+            set.
+    """
+    try:
+        parameters = inspect.signature(load_target(path, node)).parameters
+    except ValueError:
+        return  # a builtin
+    for name in sorted(set(IDENTITY_KEYS) & set(parameters)):
+        raise ConfigError(
+            f"{path} must take no argument {name!r}, a key of a trial's identity, got {node['_target_']}: rename the "
+            f"argument, or wrap the function"
+        )
+    for name, value in node.items():
+        default = parameters[name].default if name in parameters else None
+        if value is None and default not in (None, inspect.Parameter.empty):
+            raise ConfigError(
+                f"{path}.{name} must not be null, which is the same as its default {default!r} in a trial's identity: "
+                f"leave it out, or give another value"
+            )
 
 
 def _call_check(train: Any, trial: TrialContext, arguments: Mapping[str, Any]) -> list[str]:
@@ -315,7 +341,8 @@ def _explain_one_value(spec: TrialSpec, place: str) -> str:
     batch, recipe = spec.recipe.trainer.get("batch_size"), spec.recipe
     return (
         f"search_space.model normalizes over a batch, which takes more than one value of each channel in training, got "
-        f"one image in a forward pass ({place}; trainer.batch_size {batch}, training.micro_batch "
+        f"one image in a forward pass ({place}; trainer.batch_size {batch}, proxy.batch_size "
+        f"{spec.proxy_task.batch_size:g}, training.micro_batch "
         f"{'null' if recipe.micro_batch is None else recipe.micro_batch}, devices {recipe.devices}): give each device "
         f"two images or more, or use a normalization that does not depend on the batch"
     )

@@ -1,7 +1,7 @@
 """Hooks for training loops, with the names and arguments of Vertex AI NAS.
 
 In this module only, steps are 0-based and inclusive, as in Vertex AI NAS: a cycle of the first 100 steps begins at 0
-and ends at 99. The reported score is the metric `accuracy`. A training loop is
+and ends at 99. The reported score is the study's metric, whatever its name. A training loop is
 
     while not get_stop_training(model_dir, last_step, total_steps):
         ... train one cycle and measure its seconds; validate ...
@@ -19,6 +19,7 @@ from pathlib import Path
 from nasproxy.errors import ConfigError
 from nasproxy.storage.trial_folder import TrialFolder
 from nasproxy.training.reporting import (
+    METRIC_VARIABLE,
     check_metrics,
     is_stop_requested,
     make_checkpoint_dir,
@@ -26,6 +27,7 @@ from nasproxy.training.reporting import (
     report_alive,
     write_latency,
 )
+from nasproxy.trials.objective import Objective
 
 __all__ = [
     "get_checkpoint_dir",
@@ -36,9 +38,6 @@ __all__ = [
 ]
 
 ModelDir = str | os.PathLike[str]
-
-METRIC = "accuracy"
-"""Name of the metric that the hooks report."""
 
 
 def get_stop_training(model_dir: ModelDir, end_training_cycle_step: int, total_training_steps: int) -> bool:
@@ -70,7 +69,7 @@ def update_trial_training_accuracy_metric(
 
     Args:
         model_dir: The trial's folder.
-        accuracy: Validation score.
+        accuracy: Validation score: the value of the study's metric.
         begin_training_cycle_step: First step of the cycle, 0-based.
         end_training_cycle_step: Last step of the cycle, 0-based, inclusive; -1 for a validation before training, which
             is recorded as a check of step 0 and never judged.
@@ -82,7 +81,8 @@ def update_trial_training_accuracy_metric(
         ConfigError: The steps or seconds are invalid.
         CorruptFileError: The earlier checks cannot be read; nothing is changed.
     """
-    metrics = check_metrics({METRIC: accuracy}, METRIC, end_training_cycle_step + 1)
+    metric = os.environ.get(METRIC_VARIABLE, Objective.name)
+    metrics = check_metrics({metric: accuracy}, metric, end_training_cycle_step + 1)
     is_before_training = end_training_cycle_step == -1 and begin_training_cycle_step in (-1, 0)
     if not (is_before_training or 0 <= begin_training_cycle_step <= end_training_cycle_step < total_training_steps):
         raise ConfigError(

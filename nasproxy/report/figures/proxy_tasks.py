@@ -83,9 +83,12 @@ def draw_proxy_against_full(results: StudyResults, task: TaskState) -> Figure:
         **style,
     )
     if scores.has_failed.any():
-        failed = {"color": VERMILION, "marker": "v", "s": 20, "clip_on": False, "transform": axes.get_xaxis_transform()}
+        worst, marker = (0.0, "v") if results.objective.mode == "max" else (1.0, "^")
+        failed = {"color": VERMILION, "marker": marker, "s": 20, "clip_on": False}
         x = scores.reference[scores.has_failed]
-        axes.scatter(x, np.zeros(x.size), label="failed, ranked last", **failed)
+        axes.scatter(
+            x, np.full(x.size, worst), transform=axes.get_xaxis_transform(), label="failed, ranked last", **failed
+        )
     shown = check.correlation
     found = (
         "tau undefined"

@@ -9,6 +9,8 @@ from nasproxy.trials.records import Cause, TrialRecord
 
 MIN_DISTINCT_SCORES = 5
 """Distinct scores from which on equality is evidence: a coarse or saturated metric repeats itself by chance."""
+UNFINISHED = (Cause.CRASH, Cause.LOST, Cause.SETUP)
+"""Causes of failure that say nothing about a model."""
 LONGEST_ERROR = 200
 
 
@@ -27,8 +29,8 @@ class Void:
         reason: Why it is void.
         step: Step at which the schedule of the confirmation runs ends.
         models: Number of models of the verdict.
-        needed: Minimum number of models whose runs neither crashed nor were lost.
-        failed: Number of crashed and lost runs by cause.
+        needed: Minimum number of models whose runs did not fail in such a way.
+        failed: Number of runs that failed by no fault of their models, by cause.
         error: Error message of the first of these; None without one.
     """
 
@@ -84,20 +86,20 @@ def find_void(
 ) -> Void | None:
     """Find out whether ended confirmation runs are void.
 
-    Runs that crashed or were lost after their last check have failed too: a program that ignores its total reports
-    that check, and then trains on until it is stopped.
+    Runs that crashed, were lost or broke the trainer's contract after their last check have failed too: a program that
+    ignores its total reports that check, and then trains on until it is stopped.
 
     Args:
         runs: Records of the confirmation runs.
         raced: Records of the same models in the proxy search, in the same order.
         step: Step at which the schedule of the confirmation runs ends.
-        needed: Minimum number of models whose runs neither crashed nor were lost.
+        needed: Minimum number of models whose runs did not fail in such a way.
         allow_identical: Whether all scores may be those of the proxy search.
 
     Returns:
         Why they are void; None if they are not.
     """
-    statuses = [run.status for run in runs if run.is_failed and run.status.cause in (Cause.CRASH, Cause.LOST)]
+    statuses = [run.status for run in runs if run.is_failed and run.status.cause in UNFINISHED]
     causes = Counter(status.cause.value for status in statuses if status.cause is not None)
     is_identical = not allow_identical and _are_identical(runs, raced, step, needed)
     if not is_identical and len(runs) - len(statuses) >= needed:

@@ -162,9 +162,11 @@ class SpreadSelectionStage:
         }
         check_failures(state, records, self._settings.max_failure_ratio)
         if waiting:
+            # Rounds before the last are probed by `_plan_further_steps`, once their candidates have no common step.
             is_whole = iteration.fraction == 1.0
-            probed = probe_common_steps({spec.key: records[spec.key] for spec in specs}, iteration.until_step)
-            return Train(waiting, awaited=probed if is_whole and probed else None)
+            trained = {spec.key: records[spec.key] for spec in specs}
+            probed = probe_common_steps(trained, self._recipe.total_steps) if is_whole else {}
+            return Train(waiting, awaited=probed or None)
         if iteration.fraction == 1.0:
             finished = self._finish(state, records)
             return Decide(finished, describe_references(finished, records))
@@ -215,13 +217,14 @@ class SpreadSelectionStage:
         valid = [n for n in iteration.candidates if n not in failed]
         checks = [records[state.keys[n]].check_at(step) for n in valid]
         scores = [check.score for check in checks if check is not None]
+        orient = self._recipe.objective.orient
         count = removal_count(
             len(valid),
             len(failed),
             per_iteration=self._settings.remove_per_iteration,
             final=self._settings.models,
         )
-        removed = tuple(valid[i] for i in remove_closest(np.array(scores), None, count))
+        removed = tuple(valid[i] for i in remove_closest(orient(np.array(scores)), None, count))
         kept = tuple(n for n in valid if n not in removed)
         decided = replace(iteration, until_step=step, kept=kept, removed=removed, failed=failed)
         following = self._make_iteration(kept, spent=iteration.fraction)

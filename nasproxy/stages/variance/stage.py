@@ -101,10 +101,10 @@ class VarianceStage:
 
     def _describe(self, result: VarianceResult, records: Records) -> str:
         curves = [[check.score for check in records[key].checks] for key in result.keys]
-        objective, described = self._recipe.objective, _describe_result(result)
-        if not has_opposite_direction(curves, objective):
-            return described
-        return f"{described}; {describe_opposite_direction(len(curves), objective)}"
+        objective = self._recipe.objective
+        if has_opposite_direction(curves, objective):  # what the variance suggests is then misleading
+            return f"variance: {describe_opposite_direction(len(curves), objective)}"
+        return _describe_result(result)
 
     def _make_spec(self, architecture: Architecture, seed_offset: int) -> TrialSpec:
         return TrialSpec(architecture, ProxyTask(), Split.FULL, self._seed + seed_offset, self._recipe)
@@ -158,7 +158,7 @@ def _describe_result(result: VarianceResult) -> str:
     verdict = result.verdict
     variation = "undefined" if verdict.variation is None else f"{verdict.variation:.3f}"
     roughness = "undefined" if verdict.roughness is None else f"{verdict.roughness:.2f}"
-    summary = " ".join(["low enough to rank models" if verdict.is_good else "", *verdict.advice]).strip()
+    summary = " ".join(["low enough to rank models." if verdict.is_good else "", *verdict.advice]).strip()
     return (
         f"variance: coefficient of variation {variation}, roughness {roughness}, standard deviation over seeds "
         f"{result.deviation.sd:.4f}: {summary}"

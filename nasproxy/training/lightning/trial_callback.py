@@ -64,8 +64,8 @@ class TrialCallback(pl.Callback):
             )
         if mode is not None and mode != trial.objective.mode:
             raise ConfigError(
-                f"TrialCallback needs the mode of the study's metric, {trial.objective.mode!r}, got {mode!r}: set "
-                f"metric.mode={mode}"
+                f"TrialCallback needs the mode of the study's metric, {trial.objective.mode!r}, got {mode!r}: correct "
+                f"the callback's mode, or metric.mode and the study's name"
             )
         self.trial = trial
         self.total_steps = trial.total_steps

@@ -66,6 +66,22 @@ def test_an_unknown_argument_of_the_trainer_is_refused() -> None:
         preflight([digits_spec(proxy_task.ProxyTask(), trainer={**conf("trainer/plain_pytorch"), "colour": 1})])
 
 
+@pytest.mark.parametrize(
+    ("node", "message"),
+    [
+        (
+            {"_target_": "helpers.user_code.versioned"},
+            "trainer must take no argument 'version', a key of a trial's iden",
+        ),
+        ({"_target_": "helpers.user_code.smoothed", "smoothing": None}, "null, which is the same as its default 'ema'"),
+    ],
+)
+def test_arguments_that_the_identity_does_not_tell_apart_are_refused(node: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        preflight([digits_spec(proxy_task.ProxyTask(), trainer=node)])
+    preflight([digits_spec(proxy_task.ProxyTask(), trainer={"_target_": "helpers.user_code.smoothed"})])
+
+
 @pytest.mark.parametrize(("said", "notes"), [(None, []), ("warm up", ["warm up"]), (["a", "b"], ["a", "b"])])
 def test_the_notes_of_a_trainers_check_are_returned(said: object, notes: list[str], monkeypatch: Any) -> None:
     spec = digits_spec(proxy_task.ProxyTask())

@@ -27,6 +27,12 @@ def test_a_cycle_becomes_a_check_counted_in_finished_steps(tmp_path: Path) -> No
     assert checks == (Check(10, 0.25, 2.0), Check(20, 0.0, 4.0)), "a score of 0 is a score"
 
 
+def test_the_score_is_recorded_as_the_metric_of_the_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NASPROXY_METRIC", "val_loss")
+    report(tmp_path, 0, 9, 0.25)
+    assert read_checks(TrialFolder(tmp_path).metrics, "val_loss") == (Check(10, 0.25, 2.0),)
+
+
 @pytest.mark.parametrize("begin", [-1, 0])
 def test_a_validation_before_training_is_a_check_of_step_0(tmp_path: Path, begin: int) -> None:
     report(tmp_path, begin, -1, 0.1, seconds=0.0)

@@ -91,9 +91,10 @@ def _find_columns(path: Path, header: Sequence[str], metric: str) -> dict[str, s
         sources["score"] = metric
     missing = [name for name in REQUIRED_COLUMNS if name not in sources]
     if missing:
+        named = ", or set metric.name to the column of the scores" if "score" in missing else ""
         raise DataError(
             f"{path}, row 1: a table needs the columns {', '.join(REQUIRED_COLUMNS)}, got "
-            f"{', '.join(header) or 'none'}: add {', '.join(missing)}"
+            f"{', '.join(header) or 'none'}: add {', '.join(missing)}{named}"
         )
     duplicates = [name for name, count in Counter(header).items() if count > 1 and name in sources.values()]
     if duplicates:
