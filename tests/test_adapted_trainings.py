@@ -13,6 +13,7 @@ from nasproxy.stages.confirmation.state import read_confirmations
 from nasproxy.stages.proxy_search.state import read_tasks
 from nasproxy.storage.study import StudyFolder
 from nasproxy.storage.trial_stores import FolderTrialStore
+from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.records import State
 
 EXAMPLES = cli.ROOT / "docs" / "examples"
@@ -22,7 +23,7 @@ SHORT = (
     "variance.seeds=2",
     "variance.min_seeds=2",
     "variance.on_failure=warn",
-    "references.initial=6",
+    "references.initial=5",
     "references.max=0",
     "criterion=first_crossing",
     "criterion.target=0.3",
@@ -31,10 +32,18 @@ SHORT = (
 SHORTER = {
     "epoch_loop": ("training.total_steps=96", "training.check_every_steps=10"),
     "lightning_module": ("training.total_steps=60", "training.check_every_steps=10"),
-    "char_script": ("training.total_steps=100",),
+    "char_script": ("training.total_steps=60", "cost.estimate_first=false"),  # a process starts for seconds
     "regression": ("training.total_steps=100",),
 }
 """Fewer steps for the gating test; requested checks that the epochs of 16 and 24 steps do not meet."""
+
+REPORTED = {
+    "epoch_loop": (16, ["accuracy"]),
+    "lightning_module": (24, ["accuracy", "val_acc", "val_loss"]),
+    "char_script": (0, ["loss"]),
+    "regression": (20, ["val_mse"]),
+}
+"""First reported step of a full training, and its metrics, the study's first."""
 
 
 def count_changed_lines(name: str) -> int:
@@ -73,12 +82,15 @@ def study(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.mark.gate
 def test_an_adapted_training_designs_a_proxy_task(study: StudyFolder) -> None:
-    store = FolderTrialStore(study.trials)
+    first, metrics = REPORTED[study.path.name]
+    store = FolderTrialStore(study.trials, metrics[0])
     records = [store.read(key) for key in store.keys()]
     assert {record.status.state for record in records} <= {State.DONE, State.PAUSED}
     (task,) = read_tasks(study.proxy_tasks).values()
     assert task.is_accepted
-    assert len(task.keys) == 6
-    (confirmation,) = read_confirmations(study.confirmation).values()
-    assert not confirmation.is_void
+    assert len(task.keys) == 5
+    (confirmation,) = read_confirmations(study.confirmation)
+    assert confirmation.void is None
+    full = next(store.read(key) for key in store.keys() if store.spec(key).proxy_task == ProxyTask())
+    assert (full.checks[0].step, sorted(full.checks[0].metrics)) == (first, metrics)
     assert (study.report / "index.html").exists()

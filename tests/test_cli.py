@@ -37,7 +37,7 @@ def keys(folder: Path, name: str = "debug") -> list[str]:
         (["trainer.noise=nan"], "trainer.noise must be a finite number, got nan"),
         (["study=2024_10_05"], "study must be text, got the number 20241005: quote it"),
         (["backend.hang_seconds=0"], "backend.hang_seconds must be above 0, got 0"),
-        (["training.check_every_steps=0"], "needs 1 <= check_every_steps <= total_steps, got check_every_steps 0"),
+        (["training.check_every_steps=0"], "training.check_every_steps must be at least 1, got 0"),
         (["proxy=nosuch"], "proxy has no choice 'nosuch': choose among"),
         (
             ["proxy=custom", "proxy.tasks=[{name: long, training.total_steps: 101}]"],

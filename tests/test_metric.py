@@ -11,7 +11,8 @@ from nasproxy.storage.study import StudyFolder
 
 FEW = (
     "experiment=debug",
-    "proxy=[data,width]",
+    "proxy=[data50,width]",
+    "references.initial=8",
     "references.max=0",
     "confirm.enabled=false",
     "cost.estimate_first=false",

@@ -80,7 +80,7 @@ def test_the_comparison_with_vertex_uses_the_reported_steps(undisturbed: Path) -
     assert corrected.trainings == pytest.approx(8 * best.final_step / 96), "this study used the first crossing too"
 
 
-@pytest.mark.gate
+@pytest.mark.slow
 def test_killed_at_random_moments_it_decides_the_same(undisturbed: Path, tmp_path: Path) -> None:
     assert survive(tmp_path, 4, random.Random(4), SETTING)
     assert decisions(tmp_path) == decisions(undisturbed)

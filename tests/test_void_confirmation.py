@@ -61,7 +61,7 @@ def test_failed_runs_void_the_confirmation_until_their_cause_is_fixed(tmp_path: 
     arguments = ("--fails_at=40", f"--unless={fixed}")
     code, output = run(*arguments)
     assert code == 2, output
-    reason = "0 of at least 5 models are left: 5 of 5 confirmation runs failed (5 crash), the first with ProgramError: "
+    reason = "0 of at least 5 models are left: 5 of 5 confirmation runs failed (5 crash), the first with "
     assert f"data50: confirmation void, {reason}" in output
     assert f"nasproxy: the confirmation of data50 needs runs that test its verdict, and is void: {reason}" in output
     assert "the program is broken. Fix the cause and run the command again: failed runs are retried." in output

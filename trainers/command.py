@@ -21,11 +21,12 @@ from nasproxy.trainers import placeholders
 from nasproxy.trainers.program import Program
 from nasproxy.trainers.program_reports import (
     Checks,
-    LengthError,
     LostReportError,
     ProgramError,
     ProgramExitError,
     ReportFile,
+    ScheduleError,
+    make_length_error,
 )
 from nasproxy.training.reporting import METRIC_VARIABLE
 
@@ -198,10 +199,11 @@ def preflight(trial: TrialContext, *, seconds: float, **arguments: Any) -> list[
     try:
         if _run(trial, settings, checks, seconds):
             if checks.step < trial.total_steps:
-                raise ProgramError(f"{_explain_early_end(trial, checks, name)}{checks.hint or f'; {EPOCHS}'}")
+                raise checks.miss(_explain_early_end(trial, checks, name))
             return []
-    except LengthError as error:
-        raise ProgramError(f"{error}; {EPOCHS}") from error
+    except ScheduleError as error:
+        advice = "" if checks.lacks_metric else f"; {EPOCHS}"
+        raise ProgramError(f"{error}{advice}") from error
     except (MemoryError, NonFiniteScoreError) as failure:
         return [f"{name} could not train a model: {failure}"]
     if checks.step == 0:
@@ -259,7 +261,7 @@ def _follow(
             print(line, flush=True)
         if is_news:
             if checks.step > trial.total_steps:  # the hooks, called by the program, take any number of steps
-                raise LengthError(trial.total_steps, checks.step)
+                raise make_length_error(trial.total_steps, checks.step)
             is_wanted = not _is_stop_requested(trial, checks.step)
             stop_at = math.inf if is_wanted else min(stop_at, time.monotonic() + patience)
             if time.monotonic() >= min(stop_at, deadline):

@@ -25,14 +25,8 @@ class ProgramError(ContractError):
     """A program ended before its training, or gave an invalid report."""
 
 
-class LengthError(ProgramError):
-    """A program trains on after its last step."""
-
-    def __init__(self, total_steps: int, step: int) -> None:
-        super().__init__(
-            f"the program must end after step {total_steps}, got a report of step {step}: pass it {{total_steps}}, and "
-            f"let it end there"
-        )
+class ScheduleError(ProgramError):
+    """A program ended before its last step without a check, or trained on after it."""
 
 
 class ProgramExitError(NasproxyError):
@@ -125,6 +119,14 @@ def _validate(kind: type[Kind], fields: Mapping[str, object], content: dict[str,
         ) from None
 
 
+def make_length_error(total_steps: int, step: int) -> ScheduleError:
+    """Make the error of a program that trains on after its last step."""
+    return ScheduleError(
+        f"the program must end after step {total_steps}, got a report of step {step}: pass it {{total_steps}}, and let "
+        f"it end there"
+    )
+
+
 class Checks:
     """Records the checks that a program reports, at any steps.
 
@@ -207,6 +209,11 @@ class Checks:
         return True
 
     @property
+    def lacks_metric(self) -> bool:
+        """Whether lines would be reports if they held the study's metric."""
+        return bool(self._unread)
+
+    @property
     def hint(self) -> str:
         """What a report is, if the program made none; empty if it made one."""
         metric = self._trial.objective.name
@@ -222,7 +229,7 @@ class Checks:
     def miss(self, what: str) -> NasproxyError:
         """Return the error of a missing check: lost if the program resumed from a checkpoint, else never reported."""
         what = f"{what}{self.hint}"
-        return ProgramError(what) if self._is_fresh else LostReportError(what)
+        return ScheduleError(what) if self._is_fresh else LostReportError(what)
 
     def _add(self, report: Report) -> None:
         trial, now = self._trial, time.monotonic()
@@ -234,7 +241,7 @@ class Checks:
                 f"{seconds:g} after step {report.step}: add up the seconds of training, without validation"
             )
         if report.step > trial.total_steps:
-            raise LengthError(trial.total_steps, report.step)
+            raise make_length_error(trial.total_steps, report.step)
         if self._reported is None and not self._is_fresh:
             expected = expect_next_step([step for step in known if step > 0], trial.check_steps)
             if report.step > expected:

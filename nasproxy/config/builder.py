@@ -253,16 +253,12 @@ class StudyBuilder:
             "search_space.model": config.search_space.model,
         }
         known = {f"{path}.{key}" for path, node in nodes.items() for key in list_arguments(node or {}) if key[0] != "_"}
-        for path in config.identity.exclude:
+        for path in map(str, config.identity.exclude):
             if path not in known:
-                nearest = find_nearest(path, sorted(known))
+                nearest, example = find_nearest(path, sorted(known)), max(known, default="none")
                 raise ConfigError(
-                    f"identity.exclude takes arguments of trainer, data.loader and search_space.model, got {path!r}"
-                    + (
-                        f": name some of {', '.join(sorted(known))}"
-                        if nearest is None
-                        else f": did you mean {nearest!r}?"
-                    )
+                    f"identity.exclude takes arguments of trainer, data.loader and search_space.model, got {path!r}: "
+                    + (f"name one, such as {example!r}" if nearest is None else f"did you mean {nearest!r}?")
                 )
         return tuple(sorted(path.removeprefix("search_space.") for path in config.identity.exclude))
 

@@ -122,7 +122,7 @@ def _describe_accepted(results: StudyResults, best: TaskState, final_step: int) 
     accepted = "Accepted, confirmation void" if outcome is ConfirmationOutcome.VOID else "Accepted"
     where = f"after {final_step:,} of {best.total_steps:,} steps"
     cost = f"; {wording.write_saving(train.ratio, 'by training time')}" if train else ""
-    by_wall_time = f" ({wording.write_saving(wall.ratio, 'by wall time')})" if wall else ""
+    by_wall_time = f" ({wording.write_saving(wall.ratio, 'by wall time', than='')})" if wall else ""
     return StudyVerdict(
         is_accepted=True,
         headline=f"{accepted}: {best.name}, stopped {where}",

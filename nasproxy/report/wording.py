@@ -96,15 +96,13 @@ def write_correlation(found: RankCorrelation) -> str:
     return f"tau-b {format_tau(found.tau)} ({interval}, {format_count(found.n, 'model')})"
 
 
-def write_saving(ratio: float, by: str) -> str:
+def write_saving(ratio: float, by: str, than: str = " than full training") -> str:
     """Write how much less time a proxy task takes than full training, by a kind of time.
 
     >>> write_saving(0.5, "by wall time")
     '2.0\N{MULTIPLICATION SIGN} slower than full training by wall time'
     """
-    is_faster = ratio >= 1
-    times = format_times(ratio if is_faster else 1 / ratio)
-    return f"{times} {'faster' if is_faster else 'slower'} than full training {by}"
+    return f"{format_times(max(ratio, 1 / ratio))} {'faster' if ratio >= 1 else 'slower'}{than} {by}"
 
 
 def format_times(ratio: float | None) -> str:

@@ -9,7 +9,7 @@ from nasproxy.trials.records import TrialRecord
 
 PROBED_SHARE = 0.25
 """Share of training by which the first two models must have reported at a common step."""
-LEAST_COMMON_SHARE = 1 / 3
+LEAST_COMMON_SHARE = 0.2
 """Share of the steps of the model with fewer reports that the other one must have, too; fewer coincide by chance."""
 SHOWN_STEPS = 5
 """Number of reported steps of a model that an error shows."""
@@ -55,7 +55,7 @@ def probe_common_steps(records: Mapping[str, TrialRecord], total_steps: int) -> 
         Steps to reach, by key; empty if enough of their steps are common, or if there are no two models.
 
     Raises:
-        StageStoppedError: The two have trained so far, and at most a third of their steps are common.
+        StageStoppedError: The two have trained so far, and at most a fifth of their steps are common.
     """
     quarter = math.ceil(PROBED_SHARE * total_steps)
     pair = [key for key, record in records.items() if not record.is_failed or record.reached(quarter)][:2]

@@ -62,9 +62,16 @@ def test_models_without_a_common_step_stop_the_study_with_their_steps() -> None:
     records = {"a": make_record(0, 7, 30), "b": make_record(0, 9, 11, 14, 19, 23, 27)}
     with pytest.raises(
         StageStoppedError,
-        match=r"report none in common: steps 7, 30 of trial a and 9, 11, 14, 19, 23, \.\.\. of trial b. Validate at",
+        match=r"share too few: steps 7, 30 of trial a and 9, 11, 14, 19, 23, \.\.\. of trial b. Validate at",
     ):
         probe_common_steps(records, 100)
+
+
+def test_a_step_that_two_models_share_by_chance_does_not_pass() -> None:
+    records = {"a": make_record(3, 9, 14, 17, 22, 26, 31), "b": make_record(4, 8, 13, 17, 21, 25, 29)}
+    with pytest.raises(StageStoppedError, match="share too few"):
+        probe_common_steps(records, 100)
+    assert probe_common_steps({"a": make_record(10, 20, 30, 40), "b": make_record(15, 30, 45)}, 100) == {}
 
 
 def count_steps(study: ComputedStudy) -> list[int]:
@@ -103,7 +110,7 @@ def test_a_trainer_that_reports_by_wall_clock_stops_the_first_stage_of_a_study(
         "spread": lambda: make_selection(study, SpreadSelection(start_models=12, models=6)),
         "whole spread": lambda: make_selection(study, SpreadSelection(start_models=8, models=8)),
     }[stage]()
-    with pytest.raises(StageStoppedError, match="the first two report none in common"):
+    with pytest.raises(StageStoppedError, match="the first two share too few: steps"):
         runner.run_stage(made, study.make_runtime())
     steps = count_steps(study)
     assert steps.count(1600) <= (slots == 1), "only if there is one slot, a model trains fully before the second begins"

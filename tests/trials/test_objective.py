@@ -50,5 +50,5 @@ def test_curves_that_all_get_worse_are_noticed() -> None:
     assert not has_opposite_direction([[3.0], [2.0], [1.0]], Objective("loss", "max"))
     assert describe_opposite_direction(3, Objective("loss", "max")) == (
         "all 3 curves of loss fall, and metric.mode=max prefers the opposite: set metric.mode=min if lower values are "
-        "better"
+        "better, and another study=NAME"
     )

@@ -218,14 +218,14 @@ def make_normalizing_spec(task: ProxyTask | None = None, **recipe: Any) -> Trial
         (
             ProxyTask(),
             {"batch_size": 1},
-            r"\(full training; trainer.batch_size 1, training.micro_batch null, devices 1",
+            r"\(full training; trainer.batch_size 1, proxy.batch_size 1, training.micro_batch null, devices 1",
         ),
-        (ProxyTask(), {"batch_size": 3, "micro_batch": 1}, "trainer.batch_size 3, training.micro_batch 1, devices 1"),
-        (ProxyTask(), {"batch_size": 3, "devices": 2}, "trainer.batch_size 3, training.micro_batch null, devices 2"),
+        (ProxyTask(), {"batch_size": 3, "micro_batch": 1}, "proxy.batch_size 1, training.micro_batch 1, devices 1"),
+        (ProxyTask(), {"batch_size": 3, "devices": 2}, "proxy.batch_size 1, training.micro_batch null, devices 2"),
         (
             ProxyTask(batch_size=0.5),
             {"batch_size": 2},
-            r"one image in a forward pass \(proxy task batch50; trainer.bat",
+            r"one image in a forward pass \(proxy task batch50; trainer.batch_size 2, proxy.batch_size 0.5",
         ),
         (ProxyTask(overrides={"trainer.batch_size": 1}), {}, "proxy task batch_size-1; trainer.batch_size 1"),
     ],

@@ -291,7 +291,9 @@ def test_a_metric_under_another_name_must_be_named(tmp_path: Path) -> None:
 
 
 def test_a_mode_that_the_study_does_not_have_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"needs the mode of the study's metric, 'max', got 'min': set metric.mode=m"):
+    with pytest.raises(
+        ConfigError, match=r"needs the mode of the study's metric, 'max', got 'min': correct the callback's mode"
+    ):
         TrialCallback(make_trial(tmp_path, STEPS), monitor="val_loss", mode="min")
     TrialCallback(make_trial(tmp_path, STEPS, Objective("val_loss", "min")), mode="min")
 
