@@ -46,7 +46,7 @@ def blocks(text: str) -> dict[str, str]:
 @pytest.mark.parametrize("title", ["Your own model", "Your own data", "Your own trainer"])
 def test_a_worked_example_designs_a_proxy_task(tmp_path: Path, title: str, monkeypatch: pytest.MonkeyPatch) -> None:
     example = blocks(section(title))
-    words = shlex.split(example.pop("command"))
+    words = shlex.split(example.pop("command"), comments=True)
     assert words[:2] == ["python", "run.py"]
     for name, text in example.items():
         path = tmp_path / name
