@@ -234,7 +234,9 @@ class Checks:
     def _add(self, report: Report) -> None:
         trial, now = self._trial, time.monotonic()
         known = [check.step for check in read_reported_checks(TrialFolder(trial.model_dir).metrics)]
-        seconds = report.train_seconds if report.train_seconds is not None else self._seconds + now - self._since
+        seconds = report.train_seconds
+        if seconds is None:  # before step 0 nothing was trained: the program has started
+            seconds = self._seconds + now - self._since if report.step > 0 else 0.0
         if not (math.isfinite(seconds) and seconds >= self._seconds):
             raise ProgramError(
                 f"the program must report cumulative train_seconds since its start, at least {self._seconds:g}, got "

@@ -59,7 +59,7 @@ class CheckReporter:
             step: Finished optimizer steps.
             metrics: Validation metrics by name, as they are; other values than the study's metric may be NaN.
             train_seconds: Seconds of training since this attempt started, validation excluded; None for all the time
-                since then, validation included.
+                since then, validation included, or since the report of step 0.
 
         Raises:
             NonFiniteScoreError: The study's metric is NaN or infinite.
@@ -68,6 +68,8 @@ class CheckReporter:
         """
         step = check_step(step, self._total_steps)
         values = check_metrics(metrics, self._metric, step)
+        if step == 0 and train_seconds is None:
+            self._started = self._clock.now()  # nothing was trained before
         seconds = self._clock.now() - self._started if train_seconds is None else train_seconds
         if not (math.isfinite(seconds) and seconds >= self._train_seconds):
             raise ConfigError(

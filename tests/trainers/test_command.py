@@ -223,6 +223,16 @@ for step in (10, 20, 25):
     assert all(after - before >= 0.05 for before, after in pairwise(seconds))
 
 
+def test_the_time_before_a_report_of_step_0_is_no_training(tmp_path: Path) -> None:
+    code = """import time
+time.sleep(1.0)
+print('{"step": 0, "accuracy": 0}', flush=True)
+print('{"step": 25, "accuracy": 1}')"""
+    before, after = run(trial(tmp_path), code)
+    assert before[2] == 0.0
+    assert after[2] < 1.0
+
+
 def test_a_report_can_contain_a_latency(tmp_path: Path) -> None:
     run(trial(tmp_path), shell('echo \'{"step": 10, "accuracy": 1, "latency_ms": 3.5}\''))
     assert json.loads((tmp_path / "latency.json").read_text())["latency_ms"] == 3.5

@@ -133,3 +133,13 @@ def test_an_unreadable_request_raises(tmp_path: Path) -> None:
 
 def test_the_checkpoint_folder_exists(tmp_path: Path) -> None:
     assert list(make_trial(tmp_path, 100).checkpoint_dir.iterdir()) == []
+
+
+def test_the_time_before_a_report_of_step_0_is_no_training(tmp_path: Path) -> None:
+    clock = VirtualClock()
+    trial = make_trial(tmp_path, 100, clock=clock)
+    clock.sleep(5.0)
+    trial.report(0, {"accuracy": 0.1})
+    clock.sleep(2.0)
+    trial.report(10, {"accuracy": 0.2})
+    assert [check.train_seconds for check in read_checks(TrialFolder(tmp_path).metrics)] == [0.0, 2.0]
