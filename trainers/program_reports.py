@@ -217,10 +217,10 @@ class Checks:
     def hint(self) -> str:
         """What a report is, if the program made none; empty if it made one."""
         metric = self._trial.objective.name
-        if self._reported is not None:
+        if self._reported is not None or self.has_grown:  # the hooks record without a line
             return ""
         if not self._unread:
-            return f'; no line of its output was a report, such as {{"step": 10, "{metric}": 0.5}}'
+            return f'; no report was read, such as the line {{"step": 10, "{metric}": 0.5}}'
         return (
             f"; lines with a step hold {', '.join(self._unread)}, and the study's metric is "
             f"{metric}: choose one of them with metric.name=NAME"

@@ -53,7 +53,6 @@ class VarianceVerdict:
         smoothness: Mean of Vertex AI NAS's measure of the curves, lower is smoother; None if undefined for all.
         has_low_noise: Whether the variation and the noise ratio, where known, are within their limits.
         is_learning: Whether the score of every curve changes from check to check.
-        is_smooth: Whether the roughness is within its limit; a rough curve alone stops no study.
         advice: Sentences of advice; empty if all limits hold.
     """
 
@@ -63,7 +62,6 @@ class VarianceVerdict:
     smoothness: float | None
     has_low_noise: bool
     is_learning: bool
-    is_smooth: bool
     advice: tuple[str, ...]
 
     @property
@@ -222,7 +220,6 @@ def judge_variance(
         smoothness=_average([smoothness(*curve) for curve in curves]),
         has_low_noise=(variation is None or variation <= max_variation) and (ratio is None or ratio <= max_noise_ratio),
         is_learning=n_flat == 0,
-        is_smooth=mean_roughness is None or mean_roughness <= max_roughness,
         advice=(
             *_noise_advice(variation, max_variation, ratio, max_noise_ratio),
             *_roughness_advice(mean_roughness, max_roughness),
