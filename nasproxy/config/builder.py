@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from enum import Enum
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
-from nasproxy.config.schema import Config, DataConfig, StageName, TrainingConfig
+from nasproxy.config.schema import ACTIONS, Config, DataConfig, TrainingConfig
 from nasproxy.config.value_checks import check_values
 from nasproxy.data.loading import load_dataset
 from nasproxy.errors import ConfigError, NasproxyError, forbid_exit
@@ -16,8 +16,9 @@ from nasproxy.execution.backends.backend import Backend
 from nasproxy.execution.devices import count_gpus, list_gpus
 from nasproxy.space import SearchSpace
 from nasproxy.spelling import find_nearest
+from nasproxy.stages.definition import StageDefinition
 from nasproxy.stages.references.selection import MAX_CANDIDATES, Selection
-from nasproxy.stages.schedule_comparison.stage import list_compared_tasks
+from nasproxy.stages.registry import find_stage, list_stages
 from nasproxy.stages.study_results import read_objective
 from nasproxy.stages.variance.settings import VarianceSettings
 from nasproxy.statistics.acceptance import Criterion
@@ -27,13 +28,15 @@ from nasproxy.storage.trial_stores import FolderTrialStore, TrialStore
 from nasproxy.targets import build_target, check_arguments, list_targets, load_target
 from nasproxy.tracking.tracker import Tracker
 from nasproxy.trials import grid
-from nasproxy.trials.identity import flatten_identity, is_excluded, list_arguments
+from nasproxy.trials.identity import flatten_identity, list_arguments
 from nasproxy.trials.objective import Objective
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.records import Cause
 from nasproxy.trials.retry import Retry, find_retry
 from nasproxy.trials.retry_settings import RetrySettings
 from nasproxy.trials.spec import Architecture, Recipe, Split, TrialSpec, to_canonical_json
+
+T = TypeVar("T")
 
 SPARE_SHARE = 1.25
 """Architectures sampled for each reference that may be added, and for each fresh model: one in five may fail."""
@@ -60,12 +63,11 @@ class StudyBuilder:
             NasproxyError: A value is invalid, or values are inconsistent.
         """
         config = self.config
-        config.variance.check()
+        for kind in (kind for stage in list_stages() for kind in stage.settings.values()):
+            settings: Any = self.settings(kind)
+            if hasattr(settings, "check"):
+                settings.check()
         self.selection.check()
-        config.references.check()
-        config.search.check()
-        config.proxy_search.check()
-        config.confirm.check()
         config.cost.check()
         config.data.check()
         config.controller.check()
@@ -74,49 +76,35 @@ class StudyBuilder:
         self._check_training()
         if config.seed < 0:
             raise ConfigError(f"seed must be at least 0, got {config.seed}")
-        if StageName.compare_schedules in config.job.stages:
-            config.compare_schedules.check(config.trainer)
-            for (schedule, smoothing), task in list_compared_tasks(config.compare_schedules).items():
-                _check_identity(f"{schedule} {smoothing}", task, self.recipe)
-        for name, task in self.tasks.items():
-            _check_identity(name, task, self.recipe)
-            _check_length(name, self.recipe.under(task).total_steps, config.training.total_steps)
-        _ = (self.space, self.candidates, self.criterion)
-        self._check_models()
+        _ = (self.space, self.candidates, self.criterion, self.tasks, self.recipe)
+        for stage in self.stages:
+            stage.check(self)
+
+    @property
+    def stages(self) -> list[StageDefinition[Any]]:
+        """The stages of the job, in order, without its actions."""
+        return [find_stage(name) for name in self.config.job.stages if name not in ACTIONS]
+
+    def settings(self, kind: type[T]) -> T:
+        """Return the section of the configuration that has this type."""
+        return next(value for value in vars(self.config).values() if isinstance(value, kind))
 
     def _check_training(self) -> None:
-        """Refuse trainings that have no steps, or too few checks to measure roughness."""
-        config, training = self.config, self.config.training
+        """Refuse trainings that have no steps."""
+        training = self.config.training
         for name, steps in (("total_steps", training.total_steps), ("check_every_steps", training.check_every_steps)):
             if steps is not None and steps < 1:
                 raise ConfigError(f"training.{name} must be at least 1, got {steps}: give a number of optimizer steps")
-        if StageName.compare_schedules in config.job.stages and len(self.preflight_specs[0].check_steps) < 2:
-            raise ConfigError(
-                f"compare_schedules needs 2 checks of a training to compare curves by, got one in "
-                f"{training.total_steps} steps: check more often"
-            )
 
-    def _check_models(self) -> None:
-        """Refuse to judge on fewer models than are needed."""
-        config = self.config
-        is_search = StageName.search_proxy_task in config.job.stages
-        if is_search and self.selection.models < config.proxy_search.min_models:
-            raise ConfigError(
-                f"references.initial must be at least proxy_search.min_models, {config.proxy_search.min_models}, got "
-                f"{self.selection.models}: raise it; too few models cannot be ranked"
-            )
-        most = max(self.selection.models, config.references.max if self.selection.is_random else 0)
-        if is_search and most < self.criterion.min_models:
-            raise ConfigError(
-                f"criterion needs {self.criterion.min_models} reference models to accept anything, got {most} at most: "
-                f"raise references.initial or references.max, or take criterion=first_crossing"
-            )
-        is_confirmed = StageName.confirm in config.job.stages and config.confirm.enabled
-        if is_confirmed and len(self.fresh) < config.confirm.fresh_models:
-            raise ConfigError(
-                f"confirm.fresh_models needs {config.confirm.fresh_models} architectures that no other stage trains, "
-                f"got {len(self.fresh)} in this search space: lower confirm.fresh_models or references.max"
-            )
+    @property
+    def seed(self) -> int:
+        """Seed of the candidates and of every full training."""
+        return self.config.seed
+
+    @property
+    def baseline(self) -> Architecture | None:
+        """The user's own architecture; None if there is none."""
+        return self.space.baseline
 
     @cached_property
     def space(self) -> SearchSpace:
@@ -184,14 +172,8 @@ class StudyBuilder:
     @property
     def preflight_specs(self) -> list[TrialSpec]:
         """One trial of every kind, for the preflight; their models are replaced by those of `preflight_options`."""
-        first, recipe, seed = self.candidates[0], self.recipe, self.config.seed
-        specs = [TrialSpec(first, ProxyTask(), Split.FULL, seed, recipe)]
-        if StageName.search_proxy_task in self.config.job.stages:
-            specs += [TrialSpec(first, task, Split.SEARCH, seed, recipe) for task in self.tasks.values()]
-        if StageName.compare_schedules in self.config.job.stages:
-            tasks = list_compared_tasks(self.config.compare_schedules).values()
-            specs += [TrialSpec(self.comparison_architecture, task, Split.FULL, seed, recipe) for task in tasks]
-        return specs
+        full = TrialSpec(self.candidates[0], ProxyTask(), Split.FULL, self.seed, self.recipe)
+        return [full, *(spec for stage in self.stages for spec in stage.list_kinds(self))]
 
     @property
     def preflight_options(self) -> dict[str, Any]:
@@ -404,39 +386,6 @@ class StudyBuilder:
 def _drop_action(settings: VarianceSettings) -> dict[str, Any]:
     """Return the settings of the variance stage that decide its result: not what is done about it."""
     return {key: value for key, value in asdict(settings).items() if key != "on_failure"}
-
-
-def _check_identity(name: str, task: ProxyTask, recipe: Recipe) -> None:
-    """Refuse a proxy task whose overrides decide no result: its trials would be those of another task.
-
-    Raises:
-        ConfigError: The path of an override is excluded from the identity of trials.
-    """
-    paths = {path: path.removeprefix("search_space.") for path in task.overrides}
-    path = next((path for path, inner in paths.items() if is_excluded(inner, recipe.excluded)), None)
-    if path is not None:
-        raise ConfigError(
-            f"a proxy task's overrides must decide its result, got {path!r} of {name!r}, which identity.exclude or "
-            f"identity_exclude of its node leaves out of the identity of trials: remove it there"
-        )
-
-
-def _check_length(name: str, steps: int, full_steps: int) -> None:
-    """Refuse a proxy task that trains longer than full training.
-
-    Raises:
-        ConfigError: It trains longer.
-    """
-    if steps > full_steps:
-        raise ConfigError(
-            f"a proxy task must train no longer than full training's {full_steps} steps, got {steps} of {name!r}: "
-            f"lower its training.total_steps"
-        )
-
-
-def digest_task(task: ProxyTask) -> str:
-    """Compute a short digest of a proxy task's setting."""
-    return hashlib.sha256(to_canonical_json(vars(task)).encode()).hexdigest()[:16]
 
 
 def _generate(generator: Mapping[str, Any]) -> list[Any]:

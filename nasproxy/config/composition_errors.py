@@ -15,7 +15,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 from nasproxy.config.missing_packages import find_missing_package
 from nasproxy.config.renamed import explain_renamed_key
-from nasproxy.config.schema import Config
+from nasproxy.config.schema import make_schema
 from nasproxy.config.unknown_names import explain_unknown_choice, explain_unknown_key
 from nasproxy.config.value_checks import Text
 from nasproxy.errors import ConfigError
@@ -124,7 +124,7 @@ def _explain_key(error: OmegaConfBaseException, text: str) -> str:
     renamed = explain_renamed_key(overridden[1]) if overridden else None
     if renamed is not None:
         return renamed  # `path` is only the first part, if that part is unknown
-    return explain_unknown_key(path, known, Config, is_open=error.object_type is dict)
+    return explain_unknown_key(path, known, make_schema(), is_open=error.object_type is dict)
 
 
 def _explain_value(error: OmegaConfBaseException) -> str:
@@ -134,7 +134,7 @@ def _explain_value(error: OmegaConfBaseException) -> str:
 
 def _find_hint(path: str) -> Any:
     """Find the type that the schema requires at a path."""
-    hint: Any = Config
+    hint: Any = make_schema()
     for name in path.partition("[")[0].split("."):
         hint = get_type_hints(hint).get(name, Any) if is_dataclass(hint) else Any
     if "[" in path:

@@ -26,6 +26,15 @@ RENAMED_CHOICES = {
 }
 """Replacement of each file of conf/ that was renamed or removed."""
 
+RENAMED_STAGES = {
+    "compare_schedules": "schedule_comparison",
+    "confirm": "confirmation",
+    "measure_variance": "variance",
+    "search_proxy_task": "proxy_search",
+    "select_models": "references",
+}
+"""New name by old name of the stages in `job.stages`."""
+
 
 def find_new_key(path: str) -> str | None:
     """Find the present path of a renamed key; None for one that never existed.

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 from nasproxy.config.builder import StudyBuilder
-from nasproxy.config.schema import Accelerator, Config, DataConfig, ProxyConfig, SearchSpaceConfig, StageName
+from nasproxy.config.schema import Accelerator, Config, DataConfig, ProxyConfig, SearchSpaceConfig
 from nasproxy.errors import ConfigError
 from nasproxy.execution.backends.backend import Backend
 from nasproxy.execution.backends.replay.backend import CHOICE, ReplayBackend
@@ -136,12 +136,12 @@ class ReplayBuilder(StudyBuilder):
         left_out = len(replay.table.architectures([replay.reference])) - len(self._architectures)
         if left_out:
             yield f"{left_out} architectures of the table were not trained under every proxy and are left out"
-        if set(wanted.job.stages) - set(self.config.job.stages) >= {StageName.measure_variance}:
+        if set(wanted.job.stages) - set(self.config.job.stages) >= {"variance"}:
             yield (
                 f"the table has {_most_seeds(replay, self._architectures)} of {wanted.variance.min_seeds} seeds of a "
                 f"training: seed noise cannot be measured, and the noise ceiling stays unknown"
             )
-        if StageName.confirm in wanted.job.stages and wanted.confirm.enabled:
+        if "confirmation" in wanted.job.stages and wanted.confirm.enabled:
             yield (
                 "the table has no trainings on schedules that end where a proxy task was stopped: its winner cannot be "
                 "confirmed"
@@ -170,11 +170,11 @@ def _fitted(config: Config, replay: ReplayBackend) -> Config:
     )
     seeds = _most_seeds(replay, _trained(replay))
     variance = config.variance
-    kept: list[StageName] = [step for step in config.job.stages if step is not StageName.confirm]
+    kept = [step for step in config.job.stages if step != "confirmation"]
     if seeds >= variance.min_seeds:
         variance = replace(variance, seeds=min(variance.seeds, seeds))
     else:
-        kept = [step for step in kept if step is not StageName.measure_variance]
+        kept = [step for step in kept if step != "variance"]
     return replace(
         config,
         search_space=SearchSpaceConfig(name=replay.table.name, model={}, choices={}),

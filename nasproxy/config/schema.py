@@ -1,7 +1,7 @@
 """Typed schema of the configuration: an unknown key or a wrong type is refused at composition."""
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, make_dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,13 @@ from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from nasproxy.config.cost_settings import CostSettings
+from nasproxy.config.renamed import RENAMED_STAGES
 from nasproxy.config.value_checks import Text, check_keys, check_values
 from nasproxy.errors import ConfigError
 from nasproxy.stages.confirmation.settings import ConfirmSettings
 from nasproxy.stages.proxy_search.settings import ProxySearchSettings, SearchSettings
 from nasproxy.stages.references.settings import ReferencesSettings
+from nasproxy.stages.registry import find_stage, list_stages
 from nasproxy.stages.schedule_comparison.settings import CompareSchedulesSettings
 from nasproxy.stages.variance.settings import VarianceSettings
 from nasproxy.trials.proxy_task import NAME_PATTERN
@@ -28,17 +30,8 @@ CHECKED_BY_SPACE = ("search_space.choices", "search_space.baseline")
 DAY_SECONDS = 86_400.0
 
 
-class StageName(Enum):
-    """A stage or action of a job."""
-
-    measure_variance = "measure_variance"
-    select_models = "select_models"
-    search_proxy_task = "search_proxy_task"
-    confirm = "confirm"
-    report = "report"
-    list_trials = "list_trials"
-    compare_schedules = "compare_schedules"
-    describe_space = "describe_space"
+ACTIONS = ("report", "list_trials", "describe_space")
+"""Parts of a job that are no stages: they show a study or the search space, and train nothing."""
 
 
 class Mode(Enum):
@@ -65,10 +58,10 @@ class Accelerator(Enum):
 
 @dataclass
 class JobConfig:
-    """Stages of a job, in order; `samples` is the number of architectures that `describe_space` shows."""
+    """Stages and actions of a job, in order; `samples` is the number of architectures that `describe_space` shows."""
 
     name: Text = MISSING
-    stages: list[StageName] = MISSING
+    stages: list[Text] = MISSING
     samples: int = 5
 
 
@@ -228,7 +221,18 @@ class Config:
 def register_schema() -> None:
     """Register the schema with Hydra as `schema`, and the resolver that names a study after its table."""
     OmegaConf.register_new_resolver("table_name", _table_name, replace=True)
-    ConfigStore.instance().store(name="schema", node=Config)
+    ConfigStore.instance().store(name="schema", node=make_schema())
+
+
+def make_schema() -> type[Config]:
+    """Return the schema, with the sections of stages that were registered beside those of this package."""
+    known = {field.name for field in fields(Config)}
+    sections = {name: kind for stage in list_stages() for name, kind in stage.settings.items() if name not in known}
+    if not sections:
+        return Config
+    return make_dataclass(
+        Config.__name__, [(name, kind, field(default_factory=kind)) for name, kind in sections.items()], bases=(Config,)
+    )
 
 
 def _table_name(path: Any) -> str:
@@ -254,4 +258,18 @@ def read_config(config: Any) -> Config:
     check_values(result, exempt=CHECKED_BY_SPACE)
     if not result.job.stages:
         raise ConfigError("job.stages must hold at least one stage, got none: choose a job, such as job=design")
+    for name in result.job.stages:
+        _check_stage(name)
     return result
+
+
+def _check_stage(name: str) -> None:
+    """Refuse a name that is neither a stage nor an action.
+
+    Raises:
+        ConfigError: There is no such stage.
+    """
+    if name in RENAMED_STAGES:
+        raise ConfigError(f"the stage {name} is named {RENAMED_STAGES[name]} now: list that in job.stages")
+    if name not in ACTIONS:
+        find_stage(name, ACTIONS)

@@ -6,19 +6,21 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from nasproxy.config.builder import StudyBuilder
-from nasproxy.config.schema import StageName
 from nasproxy.cost.estimate import Estimate
 from nasproxy.cost.forecast import forecast_costs
 from nasproxy.errors import ConfigError
 from nasproxy.execution.backends.backend import Backend
+from nasproxy.stages.registry import list_stages
 from nasproxy.storage.study import StudyFolder
 from nasproxy.storage.zero_cost_scores import ZeroCost, ZeroCostScores, add_scores
 from nasproxy.tracking.tracker import Progress, Tracker
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.spec import Architecture, Split, TrialSpec
 
-TRAINING = (StageName.measure_variance, StageName.select_models, StageName.search_proxy_task, StageName.confirm)
-"""Stages that train in the design of a proxy task."""
+
+def list_design_stages() -> list[str]:
+    """List the names of the stages that every study has."""
+    return [stage.name for stage in list_stages() if stage.is_part_of_design]
 
 
 def check_dry_run(design: StudyBuilder, *, is_sweep: bool) -> None:
@@ -36,7 +38,7 @@ def check_dry_run(design: StudyBuilder, *, is_sweep: bool) -> None:
             "dry_run estimates one job, got a sweep (-m), whose jobs share trials: write the grid as lists, such as "
             "proxy.data_fraction=[0.25,0.5], without -m"
         )
-    if not {*TRAINING, StageName.compare_schedules} & set(design.config.job.stages):
+    if not design.stages:
         raise ConfigError(
             f"dry_run needs a job that trains, got job={design.config.job.name}: choose another, such as job=design"
         )
@@ -57,7 +59,7 @@ def estimate_dry(design: StudyBuilder, tracker: Tracker) -> Estimate:
         for note in backend.preflight(design.preflight_specs, **design.preflight_options):
             tracker.say(note)
         tracker.progress(Progress("dry run", "a few steps of a few models"), set())
-        return estimate_study(design, backend, folder, design.config.job.stages)
+        return estimate_study(design, backend, folder, [stage.name for stage in design.stages])
 
 
 def score_samples(
@@ -100,16 +102,14 @@ def _open_temporary_study(design: StudyBuilder) -> Iterator[tuple[StudyFolder, B
             backend.close()
 
 
-def estimate_study(
-    design: StudyBuilder, backend: Backend, folder: StudyFolder, steps: Collection[StageName]
-) -> Estimate:
+def estimate_study(design: StudyBuilder, backend: Backend, folder: StudyFolder, stages: Collection[str]) -> Estimate:
     """Estimate the cost of some stages of a study; zero-cost scores of its models are stored in its folder.
 
     Args:
         design: The configured study.
         backend: Backend that would run its trials.
         folder: The study's folder.
-        steps: The stages.
+        stages: Names of the stages.
 
     Raises:
         StageStoppedError: No model could be timed.
@@ -118,7 +118,7 @@ def estimate_study(
     def score(architectures: Sequence[Architecture]) -> ZeroCostScores:
         return add_zero_costs(design, backend, folder, architectures)
 
-    return forecast_costs(design, backend, design.open_backend, score, steps)
+    return forecast_costs(design, backend, design.open_backend, score, stages)
 
 
 def add_zero_costs(

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from nasproxy.cost.speed import Speeds, Timing
-from nasproxy.cost.workload import StageWork, Work
+from nasproxy.stages.workload import StageWork, Work
 
 
 @dataclass(frozen=True)

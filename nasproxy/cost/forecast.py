@@ -1,26 +1,81 @@
 """Forecast of a study's cost: time a few steps, count the planned work, multiply."""
 
 from collections.abc import Collection
+from dataclasses import dataclass
+from functools import cached_property
 
 from nasproxy.config.builder import StudyBuilder
-from nasproxy.config.schema import StageName
-from nasproxy.cost import workload
 from nasproxy.cost.estimate import Assumption, Estimate, estimate_stage
-from nasproxy.cost.expected_acceptance import ExpectedAcceptance, expect_acceptance
 from nasproxy.cost.speed import Speeds
 from nasproxy.cost.timed_sample import OpenBackend, Score, TimedSample, draw_architectures
-from nasproxy.cost.workload import RaceWork, StageWork, list_checks
 from nasproxy.execution.backends.backend import Backend
-from nasproxy.stages.proxy_search.judge import Judge
+from nasproxy.stages.proxy_search.definition import PROXY_SEARCH, make_candidate_pool, make_judge
+from nasproxy.stages.proxy_search.expected_acceptance import ExpectedAcceptance, expect_acceptance
 from nasproxy.stages.proxy_search.race import TaskSpeed
-from nasproxy.stages.references.candidate_pool import CandidatePool
-from nasproxy.stages.schedule_comparison.stage import list_compared_tasks
-from nasproxy.trials.proxy_task import ProxyTask
-from nasproxy.trials.spec import Split, TrialSpec
+from nasproxy.stages.proxy_search.settings import ProxySearchSettings
+from nasproxy.stages.proxy_search.workload import RaceWork
+from nasproxy.stages.references.settings import ReferencesSettings
+from nasproxy.stages.registry import find_stage
+from nasproxy.stages.workload import list_checks
+
+
+@dataclass(frozen=True)
+class TimedForecast:
+    """What the planned work is counted from, once a sample of the study is timed.
+
+    Attributes:
+        design: The configured study.
+        stages: Names of the stages to estimate.
+        speeds: Speeds of the models.
+    """
+
+    design: StudyBuilder
+    stages: Collection[str]
+    speeds: Speeds
+
+    @cached_property
+    def race(self) -> RaceWork:
+        """Proxy tasks with their estimated speeds, and the models that they are judged on."""
+        design = self.design
+        models = tuple(design.candidates[: design.selection.models])
+        task_speeds = {
+            name: TaskSpeed(
+                list_checks(design.recipe, task),
+                self.speeds.timing(models, name).step_seconds,
+                design.recipe.under(task).devices,
+            )
+            for name, task in design.tasks.items()
+        }
+        return RaceWork(
+            task_speeds=task_speeds,
+            models=models,
+            candidate_pool=tuple(design.candidate_pool),
+            maximum=design.settings(ReferencesSettings).max,
+            full_steps=list_checks(design.recipe),
+            settings=design.settings(ProxySearchSettings),
+        )
+
+    @cached_property
+    def expected(self) -> ExpectedAcceptance:
+        """Expected acceptance of the task with the median length of training."""
+        race, recipe = self.race, self.design.recipe
+        by_length = sorted(
+            race.task_speeds, key=lambda name: race.task_speeds[name].seconds_at(race.task_speeds[name].check_steps[-1])
+        )
+        name = by_length[len(by_length) // 2]
+        full_seconds = recipe.total_steps * self.speeds.timing(race.models, None).step_seconds * recipe.devices
+        return expect_acceptance(
+            name,
+            race.task_speeds[name],
+            judge=make_judge(self.design),
+            candidate_pool=make_candidate_pool(self.design, race.candidate_pool, full_seconds),
+            models=len(race.models),
+            tasks=len(race.task_speeds),
+        )
 
 
 def forecast_costs(
-    design: StudyBuilder, backend: Backend, open_backend: OpenBackend, score: Score, steps: Collection[StageName]
+    design: StudyBuilder, backend: Backend, open_backend: OpenBackend, score: Score, stages: Collection[str]
 ) -> Estimate:
     """Estimate the cost of a study by training a few of its models for a few steps.
 
@@ -29,7 +84,7 @@ def forecast_costs(
         backend: Backend that would run its trials.
         open_backend: Opens a backend for timing trials, on their own store.
         score: Computes zero-cost scores of models.
-        steps: Stages to estimate.
+        stages: Names of the stages to estimate.
 
     Raises:
         StageStoppedError: No model could be timed.
@@ -37,25 +92,13 @@ def forecast_costs(
     """
     sample = TimedSample(design, backend, score(draw_architectures(design)))
     speeds, notes = sample.speeds(open_backend)
-    stages: dict[str, StageWork] = {}
-    if StageName.compare_schedules in steps:
-        trainings = len(list_compared_tasks(design.config.compare_schedules))
-        stages["schedules"] = workload.plan_schedules(design.recipe, design.comparison_architecture, trainings)
-    if StageName.measure_variance in steps:
-        stages["variance"] = workload.plan_variance(design.config.variance, design.recipe, design.variance_candidates)
-    if StageName.select_models in steps:
-        stages["selection"] = _plan_selection(design, has_variance=StageName.measure_variance in steps)
+    forecast = TimedForecast(design, stages, speeds)
+    planned = {stage.label: stage.plan(forecast) for stage in map(find_stage, stages)}
     assumption = None
-    if StageName.search_proxy_task in steps:
-        run = _make_race_work(design, speeds)
-        expected = _expect_acceptance(design, run, speeds)
-        stages["proxy search"] = workload.plan_proxy_search(run, expected)
-        total = run.task_speeds[expected.task].check_steps[-1]
+    if PROXY_SEARCH.name in stages:
+        expected = forecast.expected
+        total = forecast.race.task_speeds[expected.task].check_steps[-1]
         assumption = Assumption(expected.task, expected.step, total, expected.added)
-        confirm = design.config.confirm
-        if StageName.confirm in steps and confirm.enabled:
-            fresh = tuple(design.fresh[: confirm.fresh_models])
-            stages["confirmation"] = workload.plan_confirmation(run, expected, fresh)
     full = design.recipe.devices
     devices: dict[str | None, int] = {None: full, **{name: task.devices or full for name, task in design.tasks.items()}}
 
@@ -63,7 +106,11 @@ def forecast_costs(
         return design.slots_of(devices[task])
 
     return Estimate(
-        stages={name: estimate_stage(course, speeds, backend.slots, slots_of) for name, course in stages.items()},
+        stages={
+            name: estimate_stage(work, speeds, backend.slots, slots_of)
+            for name, work in planned.items()
+            if work is not None
+        },
         full_steps=design.recipe.total_steps,
         devices_per_slot=design.devices_per_slot(backend.slots),
         price_per_hour=design.config.cost.price_per_hour,
@@ -71,62 +118,4 @@ def forecast_costs(
         timed=tuple(model.timing for model in speeds.models),
         notes=notes,
         slots_by_devices={str(number): design.slots_of(number) for number in sorted(set(devices.values()))},
-    )
-
-
-def _plan_selection(design: StudyBuilder, *, has_variance: bool) -> StageWork:
-    is_first_trained = has_variance and design.config.variance.total_steps is None
-    return workload.plan_selection(
-        design.selection,
-        design.recipe,
-        design.candidates,
-        design.space.baseline,
-        is_first_trained=is_first_trained,
-    )
-
-
-def _make_race_work(design: StudyBuilder, speeds: Speeds) -> RaceWork:
-    models = tuple(design.candidates[: design.selection.models])
-    task_speeds = {
-        name: TaskSpeed(
-            list_checks(design.recipe, task),
-            speeds.timing(models, name).step_seconds,
-            design.recipe.under(task).devices,
-        )
-        for name, task in design.tasks.items()
-    }
-    return RaceWork(
-        task_speeds=task_speeds,
-        models=models,
-        candidate_pool=tuple(design.candidate_pool),
-        maximum=design.config.references.max,
-        full_steps=list_checks(design.recipe),
-        settings=design.config.proxy_search,
-    )
-
-
-def _expect_acceptance(design: StudyBuilder, run: RaceWork, speeds: Speeds) -> ExpectedAcceptance:
-    """Compute the expected acceptance of the task with the median length of training."""
-    config, recipe = design.config, design.recipe
-    by_length = sorted(
-        run.task_speeds, key=lambda name: run.task_speeds[name].seconds_at(run.task_speeds[name].check_steps[-1])
-    )
-    name = by_length[len(by_length) // 2]
-    full_seconds = recipe.total_steps * speeds.timing(run.models, None).step_seconds * recipe.devices
-    candidate_pool = CandidatePool(
-        candidates=[TrialSpec(a, ProxyTask(), Split.FULL, config.seed, recipe) for a in run.candidate_pool],
-        first_number=design.selection.candidates,
-        step=config.references.step,
-        maximum=config.references.max,
-        search_trials=config.search.trials,
-        full_seconds=full_seconds,
-    )
-    judge = Judge(design.criterion, config.proxy_search.min_models, config.proxy_search.min_valid_ratio)
-    return expect_acceptance(
-        name,
-        run.task_speeds[name],
-        judge=judge,
-        candidate_pool=candidate_pool,
-        models=len(run.models),
-        tasks=len(run.task_speeds),
     )

@@ -5,15 +5,15 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from statistics import median
+from typing import Any, TypeVar
 
-from nasproxy.config.builder import StudyBuilder, digest_task
+from nasproxy.config.builder import StudyBuilder
 from nasproxy.config.replay import ReplayBuilder
-from nasproxy.config.schema import Config, StageName
+from nasproxy.config.schema import Config
 from nasproxy.cost import dry_run
 from nasproxy.cost.estimate import Estimate
 from nasproxy.errors import ConfigError, SetupFailedError, StageStoppedError, forbid_exit
@@ -23,18 +23,11 @@ from nasproxy.integrations.vertex.state_files import VertexStateFiles
 from nasproxy.report import estimate_tables
 from nasproxy.report.terminal import print_table, show_busy
 from nasproxy.stages import runner
-from nasproxy.stages.confirmation.stage import ConfirmationStage
-from nasproxy.stages.confirmation.state import ConfirmationState, read_confirmations
-from nasproxy.stages.proxy_search.judge import Judge
-from nasproxy.stages.proxy_search.stage import ProxySearchStage
-from nasproxy.stages.proxy_search.state import TaskState, find_best_task, read_tasks
-from nasproxy.stages.references.candidate_pool import CandidatePool
-from nasproxy.stages.references.state import Reference, SelectionState
-from nasproxy.stages.schedule_comparison.stage import ScheduleComparisonStage, list_compared_tasks
-from nasproxy.stages.variance.stage import VarianceStage, check_variance
-from nasproxy.stages.variance.state import VarianceState
-from nasproxy.statistics.ceiling import NoiseCeiling, compute_noise_ceiling
-from nasproxy.storage.files import read_record, write_record
+from nasproxy.stages.definition import StageDefinition
+from nasproxy.stages.references.state import Reference
+from nasproxy.stages.registry import find_stage
+from nasproxy.stages.runner import Stage
+from nasproxy.storage.files import write_record
 from nasproxy.storage.leases import Lease
 from nasproxy.storage.study import Study, StudyFolder, check_study_name, check_study_version, open_study
 from nasproxy.storage.trial_files import retry_failed_trials
@@ -43,14 +36,8 @@ from nasproxy.storage.zero_cost_scores import ZeroCost
 from nasproxy.targets import build_target, load_target
 from nasproxy.tracking.console import Console
 from nasproxy.tracking.tracker import Progress, Tracker, Trackers
-from nasproxy.trials.proxy_task import ProxyTask
-from nasproxy.trials.spec import Split, TrialSpec
 
-PROXY_SEED_OFFSET = 1
-"""Offset of the seed of proxy trainings from that of the references, so that equal settings give different trials."""
-
-READ_ONLY_STAGES = {StageName.report, StageName.list_trials, StageName.describe_space}
-"""Stages that train nothing: they show an existing study or the search space, with any other configuration."""
+S = TypeVar("S")
 
 
 @dataclass(frozen=True)
@@ -83,17 +70,18 @@ def run_job(config: Config, *, is_shared: bool = False) -> JobResult:
     """
     check_study_name(config.study)
     design = _make_builder(config)
-    is_training = not set(config.job.stages) <= READ_ONLY_STAGES
+    is_training = bool(design.stages)
     if is_training:
         design.check()
     if config.dry_run:
         return JobResult(estimate=_print_costs(design, is_sweep=is_shared))
-    if StageName.describe_space in config.job.stages:
+    if "describe_space" in config.job.stages:
         _describe_space(design)
-    steps = [step for step in design.config.job.stages if step is not StageName.describe_space]
-    if not steps:
+    parts = [name for name in design.config.job.stages if name != "describe_space"]
+    if not parts:
         return JobResult()
     root = Path(config.studies_dir).absolute()
+    _check_requirements(design, StudyFolder(root / config.study))
     with ExitStack() as stack:
         base, defaults = (design.base, design.base_defaults) if is_training else (None, None)
         study = stack.enter_context(open_study(root, config.study, base, is_shared=is_shared, defaults=defaults))
@@ -104,10 +92,33 @@ def run_job(config: Config, *, is_shared: bool = False) -> JobResult:
         if is_training:
             job.say_notes(design.notes)
             job.estimate()
-        for step in steps:
-            getattr(job, step.value)()
-        job.check_confirmation()
+        actions = {"report": job.report, "list_trials": job.list_trials}
+        for name in parts:
+            if name in actions:
+                actions[name]()
+            else:
+                job.run_stage(find_stage(name))
+        job.verify()
         return job.result
+
+
+def _check_requirements(design: StudyBuilder, folder: StudyFolder) -> None:
+    """Refuse a stage whose requirements neither the job nor the study has.
+
+    Raises:
+        ConfigError: A result is missing.
+    """
+    check_study_version(folder)
+    known: set[str] = set()
+    for stage in design.stages:
+        missing = [name for name in stage.requires if name not in known and find_stage(name).load(folder) is None]
+        if missing:
+            stages = [*missing, *(each.name for each in design.stages)]
+            raise ConfigError(
+                f"stage {stage.name} needs the result of {' and '.join(missing)}, and study {folder.path.name} has "
+                f"none: run job=design, or job.stages=[{','.join(stages)}]"
+            )
+        known.add(stage.name)
 
 
 class Job:
@@ -123,9 +134,7 @@ class Job:
         self.design = design
         self.study = study
         self._stack = stack
-        self._variance: VarianceState | None = None
-        self._selection: SelectionState | None = None
-        self._confirmation: ConfirmationState | None = None
+        self._results: dict[str, Any] = {}
         self._report: Path | None = None
 
     @property
@@ -140,16 +149,17 @@ class Job:
 
     def estimate(self) -> None:
         """Store a cost estimate for a new, unshared study."""
-        if not set(dry_run.TRAINING) & set(self.design.config.job.stages):
+        stages = dry_run.list_design_stages()
+        if not set(stages) & set(self.design.config.job.stages):
             return  # a schedule comparison alone is not estimated
         is_new = not (self.study.is_shared or self.study.folder.estimate.exists() or self._store.keys())
         if self.design.is_replay or not self.design.config.cost.estimate_first or not is_new:
             return
-        self._run_preflight()
+        self.preflight()
         self._tracker.progress(Progress("estimate", "a few steps of a few models"), set())
         try:
             # Estimates all stages, not only this job's, because the report compares it with the whole study.
-            estimate = dry_run.estimate_study(self.design, self._backend, self.study.folder, dry_run.TRAINING)
+            estimate = dry_run.estimate_study(self.design, self._backend, self.study.folder, stages)
         except SetupFailedError:
             raise
         except StageStoppedError as error:
@@ -158,96 +168,42 @@ class Job:
         write_record(self.study.folder.estimate, estimate)
         self._tracker.say(estimate_tables.write_estimate(estimate))
 
-    def measure_variance(self) -> None:
-        """Run stage 1: measure the variance over seeds."""
-        config = self.design.config
-        stage = VarianceStage(
-            config.variance,
-            recipe=self.design.recipe,
-            candidates=self.design.variance_candidates,
-            seed=config.seed,
-            folder=self.study.folder.variance,
-            model_scores=self._read_reference_scores(),
-        )
-        with self.study.hold_stage("preflight"):
-            self._run_preflight()
-        with self.study.hold_stage(stage.name):
-            self._variance = runner.run_stage(stage, self._runtime)
-        check_variance(self._variance, config.variance)
+    def run_stage(self, stage: StageDefinition[Any]) -> None:
+        """Run a stage from its stored state on."""
+        self._results[stage.name] = stage.run(self)
 
-    def select_models(self) -> None:
-        """Run stage 2: select and train the reference models."""
-        config = self.design.config
-        stage = self.design.selection.make_stage(
-            recipe=self.design.recipe,
-            candidates=self.design.candidates,
-            baseline=self.design.space.baseline,
-            seed=config.seed,
-            folder=self.study.folder.selection,
-        )
-        with self.study.hold_stage(stage.name):
-            self._selection = runner.run_stage(stage, self._runtime)
-        self._score_untrained(self._selection.references or ())
-
-    def search_proxy_task(self) -> None:
-        """Run stage 3: search a proxy task."""
-        config = self.design.config
-        assert self._selection is not None
-        assert self._selection.references is not None
-        self._refuse_unreachable_target()
-        stage = ProxySearchStage(
-            config.proxy_search,
-            tasks=self.design.tasks,
-            criterion=self.design.criterion,
-            judged_by=self.design.judged_by,
-            references=self._selection.references,
-            candidate_pool=self._make_candidate_pool(self._selection.references),
-            recipe=self.design.recipe,
-            seed=config.seed + PROXY_SEED_OFFSET,
-            folder=self.study.folder.proxy_tasks,
-            confirmations=read_confirmations(self.study.folder.confirmation),
-        )
-        with ExitStack() as held:
-            # Leases are named by the settings, because jobs of a sweep share trials of equal settings under any name.
-            for digest in sorted(digest_task(task) for task in self.design.tasks.values()):
-                held.enter_context(self.study.hold_stage(f"proxy_task_{digest}"))
-            state = runner.run_stage(stage, self._runtime)
-        self._score_untrained([model for task in state.tasks.values() for model in task.added])
-
-    def confirm(self) -> None:
-        """Run stage 4: confirm the winner; while it is contradicted, search again and confirm the next winner."""
-        if not self.design.config.confirm.enabled:
-            return
-        while (winner := self._confirm_winner()) is not None and winner[1].contradicts(winner[0]):
-            self.search_proxy_task()
-        self._confirmation = None if winner is None else winner[1]
-
-    def check_confirmation(self) -> None:
-        """Check that this job's confirmation is not void; called last, so that the report is written before.
+    def verify(self) -> None:
+        """Check the results of the job's stages; called last, so that the report is written before.
 
         Raises:
-            StageStoppedError: It is void.
+            StageStoppedError: A result must not be relied on.
         """
-        state = self._confirmation
-        if state is not None and state.void is not None:
-            raise StageStoppedError(
-                f"the confirmation of {state.task} needs runs that test its verdict, and is void: "
-                f"{state.void.description}. {state.void.advice}"
-            )
+        for name, result in self._results.items():
+            find_stage(name).verify(result)
 
-    def compare_schedules(self) -> None:
-        """Train one model under each schedule."""
-        stage = ScheduleComparisonStage(
-            list_compared_tasks(self.design.config.compare_schedules),
-            recipe=self.design.recipe,
-            architecture=self.design.comparison_architecture,
-            seed=self.design.config.seed,
-            folder=self.study.folder.schedules,
-        )
-        with self.study.hold_stage("preflight"):
-            self._run_preflight()
-        with self.study.hold_stage(stage.name):
-            runner.run_stage(stage, self._runtime)
+    def run(self, stage: Stage[S], *, stop_at_setup_failure: bool = True) -> S:
+        """Run the loop of a stage to its end and return its state."""
+        return runner.run_stage(stage, replace(self._runtime, stop_at_setup_failure=stop_at_setup_failure))
+
+    def hold(self, name: str) -> AbstractContextManager[None]:
+        """Hold a lease of the study during a block; in a sweep the other jobs wait for it."""
+        return self.study.hold_stage(name)
+
+    def preflight(self) -> None:
+        """Run the preflight of every kind of trials, unless it has passed before."""
+        with self.hold("preflight"):
+            kinds = {self.design.digest_preflight(spec): spec for spec in self.design.preflight_specs}
+            new = {digest: spec for digest, spec in kinds.items() if digest not in self.study.preflighted}
+            if new:
+                self._tracker.progress(Progress("warming up", "one step of each kind of training"), set())
+                self.say_notes(self._backend.preflight(list(new.values()), **self.design.preflight_options))
+                self.study.add_preflighted(list(new))
+
+    def score_untrained(self, models: Sequence[Reference]) -> None:
+        """Compute the zero-cost scores of models that have none."""
+        with self.hold("zero_cost"):
+            architectures = [model.architecture for model in models]
+            dry_run.add_zero_costs(self.design, self._backend, self.study.folder, architectures)
 
     def report(self) -> None:
         """Write the report page and log the verdict and its path."""
@@ -265,79 +221,6 @@ class Job:
         from nasproxy.report.trial_list import print_trials
 
         print_trials(self.study.folder, self._store)
-
-    @property
-    def ceiling(self) -> NoiseCeiling | None:
-        """Noise ceiling: the tau that seed noise allows a perfect proxy; None before variance and references exist."""
-        if self._variance is None or self._variance.result is None:
-            return None
-        if self._selection is None or self._selection.references is None:
-            return None
-        scores = [reference.score for reference in self._selection.references]
-        return compute_noise_ceiling(scores, self._variance.result.deviation)
-
-    def _read_reference_scores(self) -> list[float]:
-        """Read the full-training scores of the reference models that the study has so far."""
-        selection = read_record(self.study.folder.selection / "state.json", SelectionState)
-        return [] if selection is None else [reference.score for reference in selection.references or ()]
-
-    def _confirm_winner(self) -> tuple[TaskState, ConfirmationState] | None:
-        """Confirm the study's best proxy task; None if there is none, or if another job judges it."""
-        config, folder = self.design.config, self.study.folder
-        assert self._selection is not None
-        assert self._selection.references is not None
-        with self.study.hold_stage(ConfirmationStage.name):
-            tasks, tolerance = read_tasks(folder.proxy_tasks), config.proxy_search.time_tolerance
-            best = find_best_task(tasks, self.design.judged_by, time_tolerance=tolerance)
-            if best is None or best.name not in self.design.tasks:
-                return None
-            stage = ConfirmationStage(
-                config.confirm,
-                task=best,
-                references=self._selection.references,
-                fresh=self.design.fresh,
-                judge=Judge(self.design.criterion, config.proxy_search.min_models, config.proxy_search.min_valid_ratio),
-                recipe=self.design.recipe,
-                full_seed=config.seed,
-                proxy_seed=config.seed + PROXY_SEED_OFFSET,
-                folder=folder.confirmation,
-            )
-            return best, runner.run_stage(stage, replace(self._runtime, stop_at_setup_failure=False))
-
-    def _make_candidate_pool(self, references: Sequence[Reference]) -> CandidatePool:
-        config, recipe = self.design.config, self.design.recipe
-        return CandidatePool(
-            candidates=[TrialSpec(a, ProxyTask(), Split.FULL, config.seed, recipe) for a in self.design.candidate_pool],
-            first_number=self.design.selection.candidates,
-            step=config.references.step,
-            maximum=config.references.max,
-            search_trials=config.search.trials,
-            full_seconds=median(reference.train_seconds for reference in references),
-        )
-
-    def _score_untrained(self, models: Sequence[Reference]) -> None:
-        """Compute the zero-cost scores of reference models that have none."""
-        with self.study.hold_stage("zero_cost"):
-            architectures = [model.architecture for model in models]
-            dry_run.add_zero_costs(self.design, self._backend, self.study.folder, architectures)
-
-    def _refuse_unreachable_target(self) -> None:
-        ceiling, target = self.ceiling, self.design.criterion.target
-        if ceiling is not None and target > ceiling.high:
-            raise StageStoppedError(
-                f"criterion.target must not exceed the noise ceiling, got {target:g}: with this seed noise a perfect "
-                f"proxy reaches tau {ceiling.tau:.2f} (at most {ceiling.high:.2f}) on these reference models; lower "
-                f"the target, or make scores less noisy (longer training, more validation images)"
-            )
-
-    def _run_preflight(self) -> None:
-        """Run the preflight of every kind of trials, unless it has passed before."""
-        kinds = {self.design.digest_preflight(spec): spec for spec in self.design.preflight_specs}
-        new = {digest: spec for digest, spec in kinds.items() if digest not in self.study.preflighted}
-        if new:
-            self._tracker.progress(Progress("warming up", "one step of each kind of training"), set())
-            self.say_notes(self._backend.preflight(list(new.values()), **self.design.preflight_options))
-            self.study.add_preflighted(list(new))
 
     @cached_property
     def _store(self) -> TrialStore:

@@ -13,15 +13,16 @@ from numpy.typing import NDArray
 from nasproxy.errors import TooFewTrialsError
 from nasproxy.stages.common_steps import list_common_steps
 from nasproxy.stages.confirmation.state import ConfirmationState, read_confirmations
+from nasproxy.stages.noise_ceiling import find_noise_ceiling
 from nasproxy.stages.proxy_search import reopening
 from nasproxy.stages.proxy_search.rules import read_settings
 from nasproxy.stages.proxy_search.settings import SearchSettings
 from nasproxy.stages.proxy_search.state import TaskCheck, TaskState, find_best_task, read_rules, read_tasks
-from nasproxy.stages.references.state import Reference, SelectionState
-from nasproxy.stages.schedule_comparison.state import ScheduleComparisonState
+from nasproxy.stages.references.state import Reference, SelectionState, read_selection
+from nasproxy.stages.schedule_comparison.state import ScheduleComparisonState, read_comparison
 from nasproxy.stages.variance.settings import VarianceSettings
-from nasproxy.stages.variance.state import VarianceResult, VarianceState
-from nasproxy.statistics.ceiling import NoiseCeiling, RangeCheck, check_range, compute_noise_ceiling
+from nasproxy.stages.variance.state import VarianceResult, VarianceState, read_variance
+from nasproxy.statistics.ceiling import NoiseCeiling, RangeCheck, check_range
 from nasproxy.statistics.missing import Floats
 from nasproxy.statistics.rank_correlation import RankCorrelation, kendall_tau, rank_failed_last
 from nasproxy.statistics.variance import compute_noise_ratio
@@ -41,11 +42,11 @@ class Purpose(str, Enum):
     """Purpose for which a trial was first trained."""
 
     VARIANCE = "variance"
-    SELECTION = "selection"
+    SELECTION = "references"
     ADDED_REFERENCES = "added references"
     PROXY_SEARCH = "proxy search"
     CONFIRMATION = "confirmation"
-    SCHEDULES = "schedules"
+    SCHEDULES = "schedule comparison"
 
 
 @dataclass(frozen=True)
@@ -206,9 +207,7 @@ class StudyResults:
     @cached_property
     def ceiling(self) -> NoiseCeiling | None:
         """Noise ceiling: the tau that seed noise allows a perfect proxy; None before variance and references exist."""
-        if self.measured is None or len(self.references) < 2:
-            return None
-        return compute_noise_ceiling([reference.score for reference in self.references], self.measured.deviation)
+        return find_noise_ceiling(self.variance, self.selection)
 
     @cached_property
     def noise_ratio(self) -> float | None:
@@ -296,12 +295,11 @@ def read_results(folder: StudyFolder, *, time_tolerance: float, store: TrialStor
     """
     record = read_record(folder.record, StudyRecord)
     base = {} if record is None else record.base
-    variance = read_record(folder.variance / "state.json", VarianceState)
-    selection = read_record(folder.selection / "state.json", SelectionState)
+    variance, selection = read_variance(folder), read_selection(folder)
     confirmations = read_confirmations(folder.confirmation)
     rules = read_rules(folder.proxy_tasks)
     tasks = reopening.apply_confirmations(read_tasks(folder.proxy_tasks), confirmations)
-    schedules = read_record(folder.schedules / "state.json", ScheduleComparisonState)
+    schedules = read_comparison(folder)
     purposes = _Purposes(base, variance, selection, tasks, confirmations, schedules)
     trials = _read_trials(store or FolderTrialStore(folder.trials, read_objective(base).name), purposes)
     return StudyResults(

@@ -5,7 +5,7 @@ replaces the import path in the key, so that code can be moved; `version` is rai
 `identity_exclude` lists arguments that decide no result, such as a number of workers.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from nasproxy.errors import ConfigError
@@ -85,3 +85,22 @@ def flatten_identity(tree: Mapping[str, Any], exclude: Collection[str] = ()) -> 
 def is_excluded(path: str, exclude: Collection[str]) -> bool:
     """Return whether a path, or a mapping that it leads through, is excluded."""
     return any(path == each or path.startswith(f"{each}.") for each in exclude)
+
+
+def check_overrides_decide(name: str, paths: Iterable[str], excluded: Collection[str]) -> None:
+    """Refuse a proxy task whose overrides decide no result: its trials would be those of another task.
+
+    Args:
+        name: Name of the proxy task.
+        paths: Dotted paths of its overrides.
+        excluded: Dotted paths that decide no result.
+
+    Raises:
+        ConfigError: The path of an override is excluded from the identity of trials.
+    """
+    path = next((path for path in paths if is_excluded(path.removeprefix("search_space."), excluded)), None)
+    if path is not None:
+        raise ConfigError(
+            f"a proxy task's overrides must decide its result, got {path!r} of {name!r}, which identity.exclude or "
+            f"identity_exclude of its node leaves out of the identity of trials: remove it there"
+        )

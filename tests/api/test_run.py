@@ -46,7 +46,7 @@ def test_a_job_returns_the_study_with_its_verdict_and_report(replay: list[str], 
     assert result.report == tmp_path / "studies" / "one" / "report" / "index.html"
     assert result.report.exists()
     assert result.overrides == [], "a search cannot use a proxy of a table"
-    assert set(result.study.trials.stage) == {"selection", "proxy search"}
+    assert set(result.study.trials.stage) == {"references", "proxy search"}
     assert len(result.study.checks) == result.study.trials.step.sum()
 
 

@@ -84,7 +84,7 @@ def test_decisions_list_looks_by_training_time_between_selection_and_confirmatio
     study = nasproxy.load_study(author.folder.path)
     decisions = study.decisions
     stages = list(dict.fromkeys(decisions.stage))
-    assert stages == ["variance", "selection", "proxy search", "confirmation"]
+    assert stages == ["variance", "references", "proxy search", "confirmation"]
     looks = decisions[(decisions.stage == "proxy search") & decisions.step.notna()]
     known = read_tasks(author.folder.proxy_tasks)
     assert len(looks) == sum(len(task.checks) for task in known.values())
@@ -145,7 +145,7 @@ def test_an_unfinished_study_has_the_results_so_far(new_study: Callable[..., Any
     assert study.decisions.decision.tolist() == ["within its limits"]
     author.select_randomly()
     assert set(study.trials.stage) == {"variance"}, "a loaded study does not change"
-    assert set(nasproxy.load_study(author.folder.path).trials.stage) == {"variance", "selection"}
+    assert set(nasproxy.load_study(author.folder.path).trials.stage) == {"variance", "references"}
 
 
 def test_the_winner_is_judged_with_the_tolerance_of_its_study(full_study: Any, tmp_path: Path) -> None:

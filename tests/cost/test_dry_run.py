@@ -26,12 +26,12 @@ def test_a_dry_run_prints_the_stages_and_creates_no_study(tmp_path: Path) -> Non
     code, output = cli.run(*cli.SMALL, "dry_run=true", "cost.price_per_hour=3", folder=tmp_path / "studies")
     assert code == 0, output
     table = read_rows(output)
-    assert list(table) == ["stage", "variance", "selection", "proxy search", "confirmation", "total"]
+    assert list(table) == ["stage", "variance", "references", "proxy search", "confirmation", "total"]
     assert table["stage"] == ["trials", "full-training equivalents", "elapsed time", "device time", "cost"]
     assert table["variance"][:2] == ["2 (2 to 11)", "2.0 (2.0 to 3.5)"], (
         "nine may fail at their first check, at a sixth of the steps"
     )
-    assert table["selection"][:2] == ["5 (5 to 7)", "5.0 (5.0 to 7.0)"], "four more candidates and the baseline"
+    assert table["references"][:2] == ["5 (5 to 7)", "5.0 (5.0 to 7.0)"], "four more candidates and the baseline"
     assert table["proxy search"][:2] == ["10", "3.3 (3.3 to 10.0)"], "accepted at the first check, or not at all"
     assert not (tmp_path / "studies").exists()
 
@@ -93,7 +93,7 @@ def test_a_new_study_stores_its_estimate_and_compares_its_cost_with_it(tmp_path:
     compared = {row["stage"]: row for row in estimate_tables.make_comparison(results, estimate).rows}
     trials = FolderTrialStore(folder.trials).keys()
     assert compared["total"]["actual_trials"] == len(trials)
-    for stage in ("variance", "selection"):
+    for stage in ("variance", "references"):
         assert compared[stage]["actual_trials"] == compared[stage]["trials_middle"]
         assert compared[stage]["actual_trainings"] == compared[stage]["trainings_middle"]
     assert compared["total"]["ratio"] is not None

@@ -4,7 +4,7 @@ import pytest
 
 from nasproxy.cost.estimate import Amount, Estimate, StageEstimate, estimate_amount, estimate_stage
 from nasproxy.cost.speed import Speeds, Timed, Timing, interpolate_timing
-from nasproxy.cost.workload import StageWork, Work
+from nasproxy.stages.workload import StageWork, Work
 from nasproxy.trials.spec import Architecture, to_canonical_json
 
 SMALL: Architecture = {"size": "small"}

@@ -23,7 +23,7 @@ def index_rows(rows: list[StageComparison]) -> dict[str, StageComparison]:
 
 def test_the_tools_selection_takes_18_trainings_and_12_if_they_are_resumed(full_study: Any) -> None:
     results = read_study(full_study)
-    selection = index_rows(compare_with_vertex(results))["selection"]
+    selection = index_rows(compare_with_vertex(results))["references"]
     full = median(reference.train_seconds for reference in results.references)
     assert selection.as_it_is == Effort(pytest.approx(18.15), pytest.approx(18.15 * full))
     assert selection.corrected == Effort(pytest.approx(12.1), pytest.approx(12.1 * full))
@@ -101,7 +101,7 @@ def test_a_time_limit_ends_every_training(new_study: Any) -> None:
 def test_the_total_includes_every_stage_of_this_study(grown_study: Any) -> None:
     results = read_study(grown_study)
     *stages, total = compare_with_vertex(results)
-    assert [row.stage for row in stages][:3] == ["variance", "selection", "added references"]
+    assert [row.stage for row in stages][:3] == ["variance", "references", "added references"]
     assert stages[2].as_it_is is None
     assert total.study is not None
     assert total.study.trainings == pytest.approx(tables.make_costs(results).rows[-1]["trainings"])

@@ -21,7 +21,7 @@ def amounts(low: float, middle: float, high: float) -> StageEstimate:
 
 
 ESTIMATE = Estimate(
-    stages={"variance": amounts(5, 5, 6), "selection": amounts(12, 12, 12), "proxy search": amounts(2, 10, 90)},
+    stages={"variance": amounts(5, 5, 6), "references": amounts(12, 12, 12), "proxy search": amounts(2, 10, 90)},
     full_steps=500,
     devices_per_slot=0.25,
     price_per_hour=2.0,
@@ -33,7 +33,7 @@ ESTIMATE = Estimate(
 def test_the_forecast_shows_the_middle_estimate_with_its_range_and_cost() -> None:
     table = estimate_tables.make_forecast(ESTIMATE)
     shown = [[column.text(row) for column in table.columns] for row in table.rows]
-    assert [cells[0] for cells in shown] == ["variance", "selection", "proxy search", "total"]
+    assert [cells[0] for cells in shown] == ["variance", "references", "proxy search", "total"]
     assert shown[2][1:] == [
         "10 (2 to 90)",
         "10.0 (2.0 to 90.0)",
@@ -55,7 +55,7 @@ def test_a_finished_study_is_compared_with_its_estimate(full_study: Any, tmp_pat
     page = write_report(folder, time_tolerance=0.05)
     costs = {row["stage"]: row for row in page.tables["costs"] if row["proxy_task"] is None}
     rows = {row["stage"]: row for row in page.tables["estimate"]}
-    assert list(rows) == ["variance", "selection", "proxy search", "total"]
+    assert list(rows) == ["variance", "references", "proxy search", "total"]
     for name in ("variance", "total"):
         assert rows[name]["actual_trials"] == costs[name]["trials"]
         assert rows[name]["actual_device_seconds"] == pytest.approx(costs[name]["wall_seconds"] * 0.25)
@@ -103,6 +103,6 @@ def test_an_unfinished_stage_has_no_ratio_of_actual_to_estimated(new_study: Any)
         for row in estimate_tables.make_comparison(read_results(author.folder, time_tolerance=0.05), ESTIMATE).rows
     }
     assert rows["variance"]["ratio"] is not None
-    assert rows["selection"]["actual_trials"] is None
-    assert rows["selection"]["ratio"] is None
+    assert rows["references"]["actual_trials"] is None
+    assert rows["references"]["ratio"] is None
     assert rows["total"]["ratio"] is None

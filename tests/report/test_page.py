@@ -133,7 +133,7 @@ class TestPage:
         for name in ("trials", "steps", "train_seconds", "wall_seconds", "failed"):
             assert sum(row[name] for row in stages) == pytest.approx(total[name])
         assert [row["trials"] for row in stages if row["stage"] == "variance"] == [5]
-        assert [row["trials"] for row in stages if row["stage"] == "selection"] == [30], "29 and the baseline model"
+        assert [row["trials"] for row in stages if row["stage"] == "references"] == [30], "29 and the baseline model"
         assert total["trainings"] == total["steps"] / 500
 
     def test_failures_are_counted_by_cause(self, page: Page) -> None:

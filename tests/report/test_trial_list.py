@@ -22,8 +22,8 @@ def test_without_a_terminal_every_trial_is_a_line_with_tabs_between_cells(
 def test_trials_are_sorted_by_stage_and_descending_score(full_study: Any) -> None:
     rows = tables.make_trials(read_results(full_study.folder, time_tolerance=0.0)).rows
     stages = [row["stage"] for row in rows]
-    assert stages == sorted(stages, key=["variance", "selection", "proxy search"].index)
-    scores = [row["score"] for row in rows if row["stage"] == "selection" and row["state"] != "failed"]
+    assert stages == sorted(stages, key=["variance", "references", "proxy search"].index)
+    scores = [row["score"] for row in rows if row["stage"] == "references" and row["state"] != "failed"]
     assert scores == sorted(scores, reverse=True)
 
 

@@ -79,7 +79,7 @@ class RandomSelection:
 class RandomSelectionStage:
     """Trains random candidates fully until there are enough reference models."""
 
-    name = "selection"
+    name = "references"
 
     def __init__(
         self,

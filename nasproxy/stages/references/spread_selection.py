@@ -97,7 +97,7 @@ class SpreadSelection:
 class SpreadSelectionStage:
     """Selects reference models with a large spread of scores and trains them fully."""
 
-    name = "selection"
+    name = "references"
 
     def __init__(
         self,

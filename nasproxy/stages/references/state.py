@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from nasproxy.storage.files import read_record
+from nasproxy.storage.study import StudyFolder
 from nasproxy.trials.spec import Architecture
 
 
@@ -62,3 +64,14 @@ class SelectionState:
     iterations: tuple[Iteration, ...]
     references: tuple[Reference, ...] | None = None
     baseline: Reference | None = None
+
+
+def read_selection(folder: StudyFolder) -> SelectionState | None:
+    """Read the state of a study's selection of reference models; None before it."""
+    return read_record(folder.selection / "state.json", SelectionState)
+
+
+def read_references(folder: StudyFolder) -> tuple[Reference, ...]:
+    """Read the reference models of a study, best first; empty before all of them are trained."""
+    state = read_selection(folder)
+    return () if state is None else state.references or ()

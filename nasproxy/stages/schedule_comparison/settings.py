@@ -19,7 +19,7 @@ class CompareSchedulesSettings:
     schedule: list[str] = field(default_factory=lambda: ["constant", "step", "cosine"])
     smoothing: list[str] = field(default_factory=lambda: ["none", "ema"])
 
-    def check(self, trainer: Mapping[str, Any]) -> None:
+    def check_trainer(self, trainer: Mapping[str, Any]) -> None:
         """Check the settings against the study's trainer.
 
         Args:

@@ -37,7 +37,7 @@ def list_compared_tasks(settings: CompareSchedulesSettings) -> dict[Pair, ProxyT
 class ScheduleComparisonStage:
     """Trains one model under each schedule and measures the roughness of its curves."""
 
-    name = "schedules"
+    name = "schedule_comparison"
 
     def __init__(
         self,

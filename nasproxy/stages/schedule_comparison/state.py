@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from nasproxy.storage.files import read_record
+from nasproxy.storage.study import StudyFolder
 from nasproxy.trials.spec import Architecture
 
 
@@ -42,3 +44,8 @@ class ScheduleComparisonState:
     architecture: Architecture
     curves: tuple[ScheduleCurve, ...]
     is_measured: bool = False
+
+
+def read_comparison(folder: StudyFolder) -> ScheduleComparisonState | None:
+    """Read the state of a study's schedule comparison; None before it."""
+    return read_record(folder.schedules / "state.json", ScheduleComparisonState)

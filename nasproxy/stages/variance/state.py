@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 
 from nasproxy.statistics.variance import SeedDeviation, VarianceVerdict
+from nasproxy.storage.files import read_record
+from nasproxy.storage.study import StudyFolder
 from nasproxy.trials.spec import Architecture
 
 
@@ -36,3 +38,8 @@ class VarianceState:
     trainable: int | None = None
     architecture: Architecture | None = None
     result: VarianceResult | None = None
+
+
+def read_variance(folder: StudyFolder) -> VarianceState | None:
+    """Read the state of a study's variance measurement; None before it."""
+    return read_record(folder.variance / "state.json", VarianceState)

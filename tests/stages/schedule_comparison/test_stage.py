@@ -114,4 +114,4 @@ def test_every_schedule_is_compared_with_every_smoothing() -> None:
 )
 def test_invalid_comparisons_are_refused(settings: Any, trainer: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        CompareSchedulesSettings(**settings).check(trainer)
+        CompareSchedulesSettings(**settings).check_trainer(trainer)

@@ -3,7 +3,12 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nasproxy.cost.expected_acceptance import ExpectedAcceptance, assume_tau, expect_acceptance, make_ranking
+from nasproxy.stages.proxy_search.expected_acceptance import (
+    ExpectedAcceptance,
+    assume_tau,
+    expect_acceptance,
+    make_ranking,
+)
 from nasproxy.stages.proxy_search.judge import Judge
 from nasproxy.stages.proxy_search.race import TaskSpeed
 from nasproxy.stages.references.candidate_pool import CandidatePool

@@ -1,0 +1,197 @@
+"""What the program must know of a stage, and what a stage gets from the job that runs it."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any, Generic, Protocol, TypeVar
+
+from nasproxy.stages.proxy_search.expected_acceptance import ExpectedAcceptance
+from nasproxy.stages.proxy_search.workload import RaceWork
+from nasproxy.stages.references.selection import Selection
+from nasproxy.stages.references.state import Reference
+from nasproxy.stages.runner import Stage
+from nasproxy.stages.workload import StageWork
+from nasproxy.statistics.acceptance import Criterion
+from nasproxy.storage.study import Study, StudyFolder
+from nasproxy.trials.proxy_task import ProxyTask
+from nasproxy.trials.spec import Architecture, Recipe, TrialSpec
+
+S = TypeVar("S")
+R = TypeVar("R")
+T = TypeVar("T")
+
+
+class Design(Protocol):
+    """A configured study: the objects that stages are made from."""
+
+    @property
+    def seed(self) -> int:
+        """Seed of the candidates and of every full training."""
+        ...
+
+    @property
+    def recipe(self) -> Recipe:
+        """Settings that all trials share."""
+        ...
+
+    @property
+    def baseline(self) -> Architecture | None:
+        """The user's own architecture; None if there is none."""
+        ...
+
+    @property
+    def candidates(self) -> Sequence[Architecture]:
+        """Random architectures, the same for every stage."""
+        ...
+
+    @property
+    def candidate_pool(self) -> Sequence[Architecture]:
+        """Random architectures that may be added to the references."""
+        ...
+
+    @property
+    def fresh(self) -> Sequence[Architecture]:
+        """Random architectures that no verdict depends on."""
+        ...
+
+    @property
+    def variance_candidates(self) -> Sequence[Architecture]:
+        """Architectures to measure variance on, in the order in which they are tried."""
+        ...
+
+    @property
+    def comparison_architecture(self) -> Architecture:
+        """Architecture to compare trainings on: the user's baseline, or the first candidate."""
+        ...
+
+    @property
+    def selection(self) -> Selection:
+        """Selection of the reference models."""
+        ...
+
+    @property
+    def tasks(self) -> Mapping[str, ProxyTask]:
+        """The proxy tasks to judge, by name."""
+        ...
+
+    @property
+    def criterion(self) -> Criterion:
+        """Criterion that judges the proxy tasks."""
+        ...
+
+    @property
+    def judged_by(self) -> str:
+        """The rules of the proxy search, as canonical JSON."""
+        ...
+
+    def settings(self, kind: type[T]) -> T:
+        """Return the section of the configuration that has this type."""
+        ...
+
+
+class StageContext(Protocol):
+    """What a running stage gets from its job."""
+
+    @property
+    def design(self) -> Design:
+        """The configured study."""
+        ...
+
+    @property
+    def study(self) -> Study:
+        """The open study."""
+        ...
+
+    def hold(self, name: str) -> AbstractContextManager[None]:
+        """Hold a lease of the study during a block; in a sweep the other jobs wait for it."""
+        ...
+
+    def run(self, stage: Stage[S], *, stop_at_setup_failure: bool = True) -> S:
+        """Run the loop of a stage to its end and return its state."""
+        ...
+
+    def preflight(self) -> None:
+        """Run the preflight of every kind of trials, unless it has passed before."""
+        ...
+
+    def score_untrained(self, models: Sequence[Reference]) -> None:
+        """Compute the zero-cost scores of models that have none."""
+        ...
+
+
+class Forecast(Protocol):
+    """What the planned work of a stage is counted from."""
+
+    @property
+    def design(self) -> Design:
+        """The configured study."""
+        ...
+
+    @property
+    def stages(self) -> Collection[str]:
+        """Names of the stages that are estimated together."""
+        ...
+
+    @property
+    def race(self) -> RaceWork:
+        """Proxy tasks with their estimated speeds, and the models that they are judged on."""
+        ...
+
+    @property
+    def expected(self) -> ExpectedAcceptance:
+        """Expected end of the proxy search."""
+        ...
+
+
+def refuse_nothing(design: Design) -> None:
+    """Accept any configuration."""
+
+
+def verify_nothing(result: Any) -> None:
+    """Accept any result."""
+
+
+def list_no_trials(design: Design) -> Sequence[TrialSpec]:
+    """Return no trials: the stage trains no kind of its own."""
+    return ()
+
+
+def plan_nothing(forecast: Forecast) -> StageWork | None:
+    """Return None: the cost of the stage is not estimated."""
+    return None
+
+
+@dataclass(frozen=True)
+class StageDefinition(Generic[R]):
+    """A stage: `nasproxy.stages.registry.register` makes it available to jobs.
+
+    Attributes:
+        name: Name in `job.stages`; letters, digits and underscores.
+        run: Runs the stage, from its stored state on, and returns its result.
+        load: Reads the stage's result from a study; None if there is none yet.
+        requires: Names of the stages whose results it needs; a job runs or loads them, or is refused.
+        settings: Dataclasses of the sections of the configuration that it adds, by the section's name. Each has
+            default values, and may have a method `check` that raises `ConfigError`.
+        check: Refuses a configuration with which the stage cannot run, before anything starts.
+        list_kinds: Lists one trial of each kind that the stage trains, for the preflight.
+        plan: Counts the planned work, for the cost estimate; None if there is nothing to train.
+        verify: Called with the result once the job has written its report; raises `StageStoppedError` if the result
+            must not be relied on.
+        is_part_of_design: Whether every study has this stage, so that a new study estimates its cost.
+    """
+
+    name: str
+    run: Callable[[StageContext], R]
+    load: Callable[[StudyFolder], R | None]
+    requires: tuple[str, ...] = ()
+    settings: Mapping[str, type] = field(default_factory=dict)
+    check: Callable[[Design], None] = refuse_nothing
+    list_kinds: Callable[[Design], Sequence[TrialSpec]] = list_no_trials
+    plan: Callable[[Forecast], StageWork | None] = plan_nothing
+    verify: Callable[[R], None] = verify_nothing
+    is_part_of_design: bool = False
+
+    @property
+    def label(self) -> str:
+        """Name for readers, in the report and in estimates."""
+        return self.name.replace("_", " ")

@@ -1,0 +1,56 @@
+"""The selection and training of the reference models as a stage of jobs."""
+
+from nasproxy.stages.definition import Forecast, StageContext, StageDefinition
+from nasproxy.stages.references.settings import ReferencesSettings
+from nasproxy.stages.references.state import SelectionState, read_selection
+from nasproxy.stages.references.workload import plan_selection
+from nasproxy.stages.variance.settings import VarianceSettings
+from nasproxy.stages.workload import StageWork
+from nasproxy.storage.study import StudyFolder
+
+NAME = "references"
+
+
+def run(context: StageContext) -> SelectionState:
+    """Select the reference models and train them fully.
+
+    Raises:
+        StageStoppedError: Too many candidates failed.
+    """
+    design = context.design
+    stage = design.selection.make_stage(
+        recipe=design.recipe,
+        candidates=design.candidates,
+        baseline=design.baseline,
+        seed=design.seed,
+        folder=context.study.folder.selection,
+    )
+    context.preflight()
+    with context.hold(NAME):
+        state = context.run(stage)
+    context.score_untrained(state.references or ())
+    return state
+
+
+def load(folder: StudyFolder) -> SelectionState | None:
+    """Read the reference models of a study; None before all of them are trained."""
+    state = read_selection(folder)
+    return None if state is None or state.references is None else state
+
+
+def plan(forecast: Forecast) -> StageWork:
+    """Plan the selection of the reference models and the training of the baseline."""
+    design = forecast.design
+    has_variance = "variance" in forecast.stages
+    return plan_selection(
+        design.selection,
+        design.recipe,
+        design.candidates,
+        design.baseline,
+        is_first_trained=has_variance and design.settings(VarianceSettings).total_steps is None,
+    )
+
+
+REFERENCES = StageDefinition(
+    NAME, run, load, settings={"references": ReferencesSettings}, plan=plan, is_part_of_design=True
+)

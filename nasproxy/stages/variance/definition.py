@@ -1,0 +1,50 @@
+"""The variance stage as a part of jobs."""
+
+from nasproxy.stages.definition import Forecast, StageContext, StageDefinition
+from nasproxy.stages.references.state import read_selection
+from nasproxy.stages.variance.settings import VarianceSettings
+from nasproxy.stages.variance.stage import VarianceStage, check_variance
+from nasproxy.stages.variance.state import VarianceState, read_variance
+from nasproxy.stages.variance.workload import plan_variance
+from nasproxy.stages.workload import StageWork
+from nasproxy.storage.study import StudyFolder
+
+
+def run(context: StageContext) -> VarianceState:
+    """Measure the variance over seeds.
+
+    Raises:
+        StageStoppedError: No model trains, or training is too noisy to rank models.
+    """
+    design, folder = context.design, context.study.folder
+    settings, selection = design.settings(VarianceSettings), read_selection(folder)
+    stage = VarianceStage(
+        settings,
+        recipe=design.recipe,
+        candidates=design.variance_candidates,
+        seed=design.seed,
+        folder=folder.variance,
+        model_scores=[reference.score for reference in (selection and selection.references) or ()],
+    )
+    context.preflight()
+    with context.hold(VarianceStage.name):
+        state = context.run(stage)
+    check_variance(state, settings)
+    return state
+
+
+def load(folder: StudyFolder) -> VarianceState | None:
+    """Read the measured variance of a study; None before it is measured."""
+    state = read_variance(folder)
+    return None if state is None or state.result is None else state
+
+
+def plan(forecast: Forecast) -> StageWork:
+    """Plan the trainings with all seeds."""
+    design = forecast.design
+    return plan_variance(design.settings(VarianceSettings), design.recipe, design.variance_candidates)
+
+
+VARIANCE = StageDefinition(
+    VarianceStage.name, run, load, settings={"variance": VarianceSettings}, plan=plan, is_part_of_design=True
+)

@@ -1,0 +1,145 @@
+"""A stage from a folder of its own, registered in one call; and jobs whose requirements are missing."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import nasproxy
+from nasproxy.errors import ConfigError
+from nasproxy.stages import registry
+from nasproxy.stages.definition import StageDefinition
+from nasproxy.storage.study import StudyFolder
+
+STAGE = """
+from dataclasses import dataclass
+
+from nasproxy.errors import ConfigError
+from nasproxy.stages.definition import StageDefinition
+from nasproxy.stages.runner import Decide, Train
+from nasproxy.storage.files import read_record, write_record
+from nasproxy.tracking.tracker import Progress
+from nasproxy.trials.proxy_task import ProxyTask
+from nasproxy.trials.spec import Split, TrialSpec
+
+
+@dataclass
+class LongestSettings:
+    models: int = 2
+
+    def check(self):
+        if self.models < 1:
+            raise ConfigError(f"longest.models must be at least 1, got {self.models}: give 2")
+
+
+@dataclass(frozen=True)
+class LongestState:
+    scores: tuple[float, ...] = ()
+
+
+class LongestStage:
+    name = "longest"
+
+    def __init__(self, specs, folder):
+        self._specs, self._path = specs, folder / "longest.json"
+
+    def load(self):
+        return read_record(self._path, LongestState) or LongestState()
+
+    def save(self, state):
+        write_record(self._path, state)
+        return state
+
+    def specs(self, state):
+        return self._specs
+
+    def next_action(self, state, records):
+        until = {spec.key: spec.total_steps for spec in self._specs if not records[spec.key].has_ended}
+        if state.scores:
+            return None
+        if until:
+            return Train(until)
+        return Decide(LongestState(tuple(records[spec.key].score for spec in self._specs)), "longest: done")
+
+    def progress(self, state, records):
+        return Progress("longest")
+
+
+def run(context):
+    design = context.design
+    models = design.candidates[: design.settings(LongestSettings).models]
+    specs = [TrialSpec(model, ProxyTask(), Split.FULL, 7, design.recipe) for model in models]
+    context.preflight()
+    with context.hold("longest"):
+        return context.run(LongestStage(specs, context.study.folder.path))
+
+
+def load(folder):
+    return read_record(folder.path / "longest.json", LongestState)
+
+
+LONGEST = StageDefinition("longest", run, load, settings={"longest": LongestSettings})
+"""
+
+
+@pytest.fixture
+def longest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StageDefinition[Any]]:
+    """Register a stage that lies in a temporary folder."""
+    folder = tmp_path / "packages" / "longest_stage"
+    folder.mkdir(parents=True)
+    (folder / "__init__.py").write_text(STAGE)
+    monkeypatch.syspath_prepend(folder.parent)
+    import longest_stage
+
+    registry.register(longest_stage.LONGEST)
+    yield longest_stage.LONGEST
+    registry.unregister("longest")
+    del sys.modules["longest_stage"]
+
+
+def test_a_registered_stage_runs_with_its_own_settings(
+    longest: StageDefinition[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = nasproxy.run(["experiment=debug", "study=own", "job.stages=[longest]", "longest.models=3"])
+    assert result.study is not None
+    assert len(result.study.trials) == 3
+    stored = longest.load(StudyFolder(result.study.path))
+    assert sorted(stored.scores) == sorted(result.study.trials.score)
+
+
+def test_settings_of_a_registered_stage_are_checked(longest: StageDefinition[Any]) -> None:
+    with pytest.raises(ConfigError, match=r"longest.models must be at least 1, got 0: give 2"):
+        nasproxy.run(["experiment=debug", "study=own", "longest.models=0"])
+    with pytest.raises(ConfigError, match=r"has no longest.model: did you mean longest.models\?"):
+        nasproxy.run(["experiment=debug", "study=own", "longest.model=0"])
+
+
+@pytest.mark.parametrize(
+    ("stages", "message"),
+    [
+        (
+            "[proxy_search,report]",
+            r"stage proxy_search needs the result of references, and study new has none: run job=design, or "
+            r"job.stages=\[references,proxy_search\]",
+        ),
+        ("[confirmation]", r"stage confirmation needs the result of references and proxy_search"),
+        ("[search_proxy_task]", "the stage search_proxy_task is named proxy_search now"),
+        ("[varianse]", r"job.stages must list stages, got 'varianse': did you mean 'variance'\?"),
+        ("[longest]", "job.stages must list stages, got 'longest': choose among variance, references"),
+    ],
+)
+def test_a_job_whose_requirements_are_missing_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stages: str, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=message):
+        nasproxy.run(["experiment=debug", "study=new", f"job.stages={stages}"])
+    assert not (tmp_path / "studies").exists(), "nothing was made"
+
+
+def test_a_name_that_no_configuration_can_hold_is_refused() -> None:
+    with pytest.raises(ConfigError, match="a stage's name must be letters, digits and underscores, got 'a b'"):
+        registry.register(StageDefinition("a b", lambda context: None, lambda folder: None))
