@@ -35,7 +35,7 @@ from nasproxy.stages.variance.stage import VarianceStage, check_variance
 from nasproxy.stages.variance.state import VarianceState
 from nasproxy.statistics.ceiling import NoiseCeiling, compute_noise_ceiling
 from nasproxy.storage.files import read_record, write_record
-from nasproxy.storage.leases import Lease
+from nasproxy.storage.locks import FileLock
 from nasproxy.storage.study import Study, StudyFolder, check_study_name, check_study_version, open_study
 from nasproxy.storage.trial_files import retry_failed_trials
 from nasproxy.storage.trial_stores import TrialStore
@@ -352,7 +352,7 @@ class Job:
     @cached_property
     def _lease(self) -> Path:
         """This controller's own lease: its trials stop when it ends, even if another controller runs the study."""
-        lease = Lease(self.study.folder.locks / f"controller-{os.getpid()}-{time.time_ns()}.lock")
+        lease = FileLock(self.study.folder.locks / f"controller-{os.getpid()}-{time.time_ns()}.lock")
         lease.acquire()
         self._stack.callback(lease.path.unlink, missing_ok=True)
         self._stack.callback(lease.release)
