@@ -13,7 +13,7 @@ from nasproxy.report.verdict import judge_study
 from nasproxy.stages.confirmation.state import ConfirmationOutcome, read_confirmations
 from nasproxy.stages.proxy_search.state import StoppingState, find_best_task, read_rules, read_tasks
 from nasproxy.stages.study_results import read_results
-from nasproxy.storage.leases import is_held
+from nasproxy.storage.locks import is_locked
 from nasproxy.storage.study import StudyFolder
 from nasproxy.storage.trial_stores import FolderTrialStore
 from nasproxy.trials.records import State
@@ -321,7 +321,7 @@ def test_an_interrupt_leaves_no_worker_and_a_study_to_resume(tmp_path: Path, pol
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 130, output
     assert "the same command goes on from here" in output
-    assert not [lock for lock in trials.glob("*/worker.lock") if is_held(lock)]
+    assert not [lock for lock in trials.glob("*/worker.lock") if is_locked(lock)]
     store = FolderTrialStore(trials)
     states = {store.read(key).status.state for key in store.keys()}
     assert State.RUNNING not in states

@@ -15,7 +15,7 @@ from nasproxy.stages.confirmation.state import read_confirmations
 from nasproxy.stages.proxy_search.state import find_best_task, read_rules, read_tasks
 from nasproxy.stages.references.state import SelectionState
 from nasproxy.storage.files import read_record
-from nasproxy.storage.leases import is_held
+from nasproxy.storage.locks import is_locked
 from nasproxy.storage.study import StudyFolder
 from nasproxy.storage.trial_stores import FolderTrialStore
 
@@ -71,7 +71,7 @@ def curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
 
 def living_workers(folder: Path) -> list[int]:
     """List the process ids of the running workers."""
-    locks = [lock for lock in (folder / "crash" / "trials").glob("*/worker.lock") if is_held(lock)]
+    locks = [lock for lock in (folder / "crash" / "trials").glob("*/worker.lock") if is_locked(lock)]
     words = [lock.read_text().split() for lock in locks]
     return [int(parts[1]) for parts in words if len(parts) > 1]
 

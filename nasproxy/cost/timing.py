@@ -9,7 +9,7 @@ from pathlib import Path
 from nasproxy.cost.speed import Timing
 from nasproxy.execution.backends.backend import Backend
 from nasproxy.stages.retries import RetryChain, RetryPolicy, refuse_setup_failure, retry_nothing
-from nasproxy.storage.leases import Lease
+from nasproxy.storage.locks import FileLock
 from nasproxy.storage.study import StudyFolder
 from nasproxy.storage.trial_stores import FolderTrialStore, TrialStore
 from nasproxy.trials.records import Request, TrialRecord
@@ -99,11 +99,11 @@ CheckTimes = dict[int, float]
 
 
 @contextmanager
-def _open_temporary_store(metric: str) -> Iterator[tuple[FolderTrialStore, Lease]]:
+def _open_temporary_store(metric: str) -> Iterator[tuple[FolderTrialStore, FileLock]]:
     with tempfile.TemporaryDirectory(prefix="nasproxy-estimate-") as path:
         folder = StudyFolder(Path(path))
         folder.trials.mkdir()
-        lease = Lease(folder.locks / "controller.lock")
+        lease = FileLock(folder.locks / "controller.lock")
         lease.acquire()
         try:
             yield FolderTrialStore(folder.trials, metric), lease
@@ -115,7 +115,7 @@ def _run_trials(
     chains: Sequence[RetryChain],
     store: FolderTrialStore,
     backend: Backend,
-    lease: Lease,
+    lease: FileLock,
     until: int,
     retry_policy: RetryPolicy,
 ) -> dict[str, CheckTimes]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from nasproxy.errors import ConfigError
-from nasproxy.storage.leases import Lease
+from nasproxy.storage.locks import FileLock
 
 POLL_SECONDS = 0.1
 """Seconds between two attempts to lease a device."""
@@ -90,7 +90,7 @@ def _hold_turn(folder: Path, among: Sequence[str]) -> Iterator[None]:
     """
     with ExitStack() as turns:
         for name in sorted(among):  # sorted, so that two processes never wait for each other
-            turns.enter_context(Lease(folder / f"{name}.turn.lock").hold(name, wait_seconds=None))
+            turns.enter_context(FileLock(folder / f"{name}.turn.lock").hold(name, wait_seconds=None))
         yield
 
 
@@ -128,7 +128,7 @@ class CorePool:
     def _try_lease(self, devices: int) -> ExitStack | None:
         with ExitStack() as leases:
             for slot in range(self.slots):
-                lease = Lease(self.folder / f"slot{slot}.lock")
+                lease = FileLock(self.folder / f"slot{slot}.lock")
                 if lease.acquire():
                     leases.callback(lease.release)
                     devices -= 1
@@ -215,7 +215,7 @@ class GpuPool:
 
     def _lease_units(self, gpu: str, units: int, part: ExitStack) -> bool:
         for unit in range(UNITS):
-            lease = Lease(self.folder / f"gpu{gpu}.unit{unit}.lock")
+            lease = FileLock(self.folder / f"gpu{gpu}.unit{unit}.lock")
             if lease.acquire():
                 part.callback(lease.release)
                 units -= 1

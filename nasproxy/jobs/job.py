@@ -28,7 +28,7 @@ from nasproxy.stages.references.state import Reference
 from nasproxy.stages.registry import find_stage
 from nasproxy.stages.runner import Stage
 from nasproxy.storage.files import write_record
-from nasproxy.storage.leases import Lease
+from nasproxy.storage.locks import FileLock
 from nasproxy.storage.study import Study, StudyFolder, check_study_name, check_study_version, open_study
 from nasproxy.storage.trial_files import retry_failed_trials
 from nasproxy.storage.trial_stores import TrialStore
@@ -235,7 +235,7 @@ class Job:
     @cached_property
     def _lease(self) -> Path:
         """This controller's own lease: its trials stop when it ends, even if another controller runs the study."""
-        lease = Lease(self.study.folder.locks / f"controller-{os.getpid()}-{time.time_ns()}.lock")
+        lease = FileLock(self.study.folder.locks / f"controller-{os.getpid()}-{time.time_ns()}.lock")
         lease.acquire()
         self._stack.callback(lease.path.unlink, missing_ok=True)
         self._stack.callback(lease.release)

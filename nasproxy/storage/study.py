@@ -11,7 +11,7 @@ from typing import Any
 
 from nasproxy.errors import ConfigError, StudyChangedError, StudyVersionError
 from nasproxy.storage.files import SCHEMA, read_record, read_schema, write_record
-from nasproxy.storage.leases import Lease
+from nasproxy.storage.locks import FileLock
 from nasproxy.trials.proxy_task import NAME_PATTERN
 
 UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG)
@@ -123,7 +123,7 @@ class Study:
         Raises:
             StudyBusyError: Another process holds it and the study is not shared.
         """
-        lease = Lease(self.folder.locks / f"{name}.lock")
+        lease = FileLock(self.folder.locks / f"{name}.lock")
         with lease.hold(f"stage {name} of study {self.folder.path.name}", wait_seconds=None if self.is_shared else 5.0):
             yield
 
@@ -197,7 +197,7 @@ def open_study(
         return
     try:
         folder.trials.mkdir(parents=True, exist_ok=True)
-        lease = Lease(folder.lease)
+        lease = FileLock(folder.lease)
         with lease.hold(f"study {name}", shared=is_shared, wait_seconds=2.0):
             yield _begun(folder, base, is_shared, defaults or {})
     except OSError as error:

@@ -18,7 +18,7 @@ from nasproxy.storage.files import (
     replace_text,
     write_record,
 )
-from nasproxy.storage.leases import Lease
+from nasproxy.storage.locks import FileLock
 from nasproxy.storage.trial_folder import TrialFolder
 from nasproxy.trials.objective import Objective
 from nasproxy.trials.records import Cause, Check, State, Status
@@ -182,7 +182,7 @@ def retry_failed_trials(root: Path) -> int:
         status = read_record(path, Status)
         if status is None or status.state is not State.FAILED or status.cause is None or status.cause.is_models_fault:
             continue
-        lock = Lease(folder.lock)
+        lock = FileLock(folder.lock)
         if lock.acquire():
             write_record(path, replace(status, state=State.PENDING, failures=0))
             lock.release()

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from nasproxy.storage.files import append_line
-from nasproxy.storage.leases import Lease
+from nasproxy.storage.locks import FileLock
 
 
 class SharedLines:
@@ -21,7 +21,7 @@ class SharedLines:
     @contextmanager
     def turn(self) -> Iterator[list[str]]:
         """Hold the exclusive right to append; yields the lines that others wrote since the last turn."""
-        lease = Lease(self.path.with_name(f".{self.path.name}.lock"))
+        lease = FileLock(self.path.with_name(f".{self.path.name}.lock"))
         with lease.hold(str(self.path), wait_seconds=None):
             yield self._read_new_lines()
 

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from nasproxy.errors import ConfigError, MissingExtraError, advise_install
-from nasproxy.storage.leases import Lease
+from nasproxy.storage.locks import FileLock
 from nasproxy.tracking.cells import Rows, list_columns, make_cells
 from nasproxy.tracking.sent_records import SentRecords, SentTrial
 from nasproxy.tracking.tracker import Progress
@@ -84,7 +84,7 @@ class WandbTracker:
         self._project = project
         self._entity = entity
         self._journal = SentRecords(self._folder / "wandb.jsonl")
-        self._lease = Lease(self._folder / "wandb.lock")
+        self._lease = FileLock(self._folder / "wandb.lock")
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="wandb")
         self._work: deque[Future[None]] = deque()
         self._unfinished: dict[str, tuple[TrialSpec, TrialRecord]] = {}

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from nasproxy.errors import ConfigError, NonFiniteScoreError
 from nasproxy.storage.files import read_record, write_record
-from nasproxy.storage.leases import is_held
+from nasproxy.storage.locks import is_locked
 from nasproxy.storage.trial_files import append_check, read_last_check
 from nasproxy.storage.trial_folder import TrialFolder
 from nasproxy.trials.clock import Clock, SystemClock
@@ -162,7 +162,7 @@ def is_stop_requested(folder: TrialFolder, step: int, total_steps: int) -> bool:
         return False
     if request.stop or (request.until_step is not None and step >= request.until_step):
         return True
-    return request.lease is not None and not is_held(Path(request.lease))
+    return request.lease is not None and not is_locked(Path(request.lease))
 
 
 def report_alive(model_dir: str | os.PathLike[str]) -> bool:

@@ -9,7 +9,7 @@ import pytest
 
 from nasproxy.errors import ConfigError
 from nasproxy.execution.devices import CorePool, GpuPool
-from nasproxy.storage.leases import is_held
+from nasproxy.storage.locks import is_locked
 
 
 def _hold_lease(pool: GpuPool, leased: Any, release: Any) -> None:
@@ -121,7 +121,7 @@ def test_a_trial_waiting_for_several_devices_is_not_overtaken(tmp_path: Path) ->
     both, one = (threading.Thread(target=train, args=(devices,)) for devices in (2, 1))
     with pool.lease():
         both.start()
-        while not is_held(tmp_path / "slots.turn.lock"):
+        while not is_locked(tmp_path / "slots.turn.lock"):
             time.sleep(0.01)
         one.start()
         one.join(timeout=0.5)
@@ -136,7 +136,7 @@ def test_waiting_for_one_gpu_does_not_block_trials_on_another(tmp_path: Path) ->
     with busy.lease():
         waiting = threading.Thread(target=busy.lease().__enter__)
         waiting.start()
-        while not is_held(tmp_path / "gpu0.turn.lock"):
+        while not is_locked(tmp_path / "gpu0.turn.lock"):
             time.sleep(0.01)
         with idle.lease():
             assert os.environ["CUDA_VISIBLE_DEVICES"] == "1"

@@ -14,7 +14,7 @@ from nasproxy.errors import WorkerStartError
 from nasproxy.execution import fork_server
 from nasproxy.execution.backends.local import LocalBackend
 from nasproxy.execution.fork_server import ForkServer
-from nasproxy.storage.leases import is_held
+from nasproxy.storage.locks import is_locked
 from nasproxy.storage.trial_stores import FolderTrialStore
 from nasproxy.testing.backend_contract import make_spec
 from nasproxy.trials.records import Request, State
@@ -113,7 +113,7 @@ def test_a_trial_outlives_the_server_and_is_not_trained_twice(store: FolderTrial
     wait_until(lambda: store.read(spec.key).step > 0)
     kill_server()
     assert backend.wait(5.0) == {spec.key}, "the end of a trial cannot be distinguished from that of the server"
-    assert is_held(store.folder(spec.key).lock)
+    assert is_locked(store.folder(spec.key).lock)
     backend.submit(spec.key, store.create(spec))
     wait_until(lambda: bool(backend.wait(0.1)))
     status = store.read(spec.key).status

@@ -16,7 +16,7 @@ from nasproxy.errors import SetupFailedError
 from nasproxy.execution.backends.local import LocalBackend
 from nasproxy.stages import runner
 from nasproxy.stages.runner import Runtime
-from nasproxy.storage.leases import Lease
+from nasproxy.storage.locks import FileLock
 from nasproxy.storage.trial_files import retry_failed_trials
 from nasproxy.storage.trial_stores import FolderTrialStore
 from nasproxy.testing import synthetic
@@ -235,7 +235,7 @@ class DyingStore(FolderTrialStore):
 
 def _run_controller(folder: Path, moment: str, specs: list[TrialSpec]) -> None:
     store = DyingStore(folder / "trials", moment)
-    lease = Lease(folder / "controller.lock")
+    lease = FileLock(folder / "controller.lock")
     lease.acquire()
     runtime = Runtime(store, LocalBackend(store, slots=2), NullTracker(study=folder), lease=lease.path)
     runner.run_stage(TrainUntil(specs, 100), replace(runtime, retry_policy=partial(find_retry, policy=RetrySettings())))

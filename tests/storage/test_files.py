@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from nasproxy.errors import CorruptFileError, StudyBusyError
 from nasproxy.storage.files import append_line, read_lines, read_record, write_record
-from nasproxy.storage.leases import Lease, is_held
+from nasproxy.storage.locks import FileLock, is_locked
 from nasproxy.storage.trial_files import append_check, read_checks, read_spec, write_spec
 from nasproxy.storage.trial_stores import FolderTrialStore, MemoryTrialStore
 from nasproxy.testing import synthetic
@@ -67,7 +67,7 @@ def test_a_complete_line_that_is_not_a_check_raises(tmp_path: Path) -> None:
 
 
 def _hold_lease(path: Path, ready: Any) -> None:
-    Lease(path).acquire()
+    FileLock(path).acquire()
     ready.set()
     signal.pause()
 
@@ -83,37 +83,37 @@ def test_a_lease_ends_with_its_process(tmp_path: Path) -> None:
     process = context.Process(target=_hold_lease, args=(path, ready))
     process.start()
     assert ready.wait(30)
-    assert is_held(path)
+    assert is_locked(path)
     with (
         pytest.raises(StudyBusyError, match=rf"study x is being worked on by process {process.pid} on"),
-        Lease(path).hold("study x"),
+        FileLock(path).hold("study x"),
     ):
         pass
     os.kill(process.pid or 0, signal.SIGKILL)
     process.join()
-    assert not is_held(path)
-    with Lease(path).hold("study x"):
-        assert is_held(path)
+    assert not is_locked(path)
+    with FileLock(path).hold("study x"):
+        assert is_locked(path)
 
 
 def test_processes_forked_by_the_owner_do_not_hold_the_lease(tmp_path: Path) -> None:
-    lease, context = Lease(tmp_path / "lease"), multiprocessing.get_context("fork")
+    lease, context = FileLock(tmp_path / "lease"), multiprocessing.get_context("fork")
     assert lease.acquire()
     ready, ended = context.Event(), context.Event()
     process = context.Process(target=_wait_until_ended, args=(ready, ended))
     process.start()
     assert ready.wait(30)
-    assert is_held(lease.path)
+    assert is_locked(lease.path)
     lease.release()
     try:
-        assert not is_held(lease.path)
+        assert not is_locked(lease.path)
     finally:
         ended.set()
         process.join()
 
 
 def test_a_shared_lease_blocks_an_exclusive_one(tmp_path: Path) -> None:
-    first, second, alone = (Lease(tmp_path / "lease") for _ in range(3))
+    first, second, alone = (FileLock(tmp_path / "lease") for _ in range(3))
     assert first.acquire(shared=True)
     assert second.acquire(shared=True)
     assert not alone.acquire()

@@ -15,7 +15,7 @@ from helpers.cli import conf
 from nasproxy.data.loading import load_dataset
 from nasproxy.errors import ConfigError
 from nasproxy.execution.backends.local import LocalBackend
-from nasproxy.storage.leases import is_held
+from nasproxy.storage.locks import is_locked
 from nasproxy.storage.trial_stores import FolderTrialStore
 from nasproxy.testing.backend_contract import make_spec
 from nasproxy.trials.proxy_task import ProxyTask
@@ -176,7 +176,7 @@ def test_a_rank_that_fails_ends_the_trial_with_its_cause(
     status = finish(store, backend, one).status
     assert (status.state, status.cause) == (State.FAILED, cause), status
     assert message in (status.message or "")
-    assert not is_held(store.folder(one.key).lock), "all its processes have ended"
+    assert not is_locked(store.folder(one.key).lock), "all its processes have ended"
 
 
 @pytest.mark.gate
@@ -190,7 +190,7 @@ def test_no_rank_outlives_the_worker(store: FolderTrialStore, fingerprint: str) 
         backend.wait(0.1)
     (running,) = backend._running.values()
     os.kill(running.process.pid, signal.SIGKILL)
-    while is_held(store.folder(long.key).lock):
+    while is_locked(store.folder(long.key).lock):
         assert time.monotonic() < deadline
         time.sleep(0.05)
     backend.wait(0.1)

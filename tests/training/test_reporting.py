@@ -11,7 +11,7 @@ import torch
 from helpers.trial_contexts import make_trial
 from nasproxy.errors import ConfigError, CorruptFileError, NonFiniteScoreError
 from nasproxy.storage.files import write_record
-from nasproxy.storage.leases import Lease
+from nasproxy.storage.locks import FileLock
 from nasproxy.storage.trial_files import read_checks
 from nasproxy.storage.trial_folder import TrialFolder
 from nasproxy.trials.clock import VirtualClock
@@ -117,7 +117,7 @@ def test_a_trial_stops_at_the_requested_step(tmp_path: Path, request_: Request |
 
 
 def test_a_trial_stops_when_its_controller_no_longer_holds_the_lease(tmp_path: Path) -> None:
-    lease, trial = Lease(tmp_path / "study.lock"), make_trial(tmp_path, 100)
+    lease, trial = FileLock(tmp_path / "study.lock"), make_trial(tmp_path, 100)
     lease.acquire()
     write_record(TrialFolder(tmp_path).request, Request(lease=str(lease.path)))
     assert not trial.should_stop(10)

@@ -15,7 +15,7 @@ from nasproxy.execution.fork_server import ForkServer
 from nasproxy.execution.work_order import WorkOrder
 from nasproxy.execution.worker.main import EXIT_BUSY, EXIT_ENDED
 from nasproxy.storage.files import read_record, write_record
-from nasproxy.storage.leases import Lease, is_held
+from nasproxy.storage.locks import FileLock, is_locked
 from nasproxy.storage.trial_files import measure_wall_seconds, read_last_step, settle_status
 from nasproxy.storage.trial_folder import TrialFolder
 from nasproxy.storage.trial_stores import FolderTrialStore
@@ -133,7 +133,7 @@ class LocalBackend:
         if key in self.live():
             return
         folder = self._store.folder(key)
-        if is_held(folder.lock):
+        if is_locked(folder.lock):
             self._adopted.add(key)
             return
         self._queue[key] = WorkOrder(
@@ -214,7 +214,7 @@ class LocalBackend:
         hung = {key for key in self._adopted if self._is_hung(self._store.folder(key))}
         for key in hung:
             self._kill_adopted(key)
-        ended = {key for key in self._adopted if not is_held(self._store.folder(key).lock)}
+        ended = {key for key in self._adopted if not is_locked(self._store.folder(key).lock)}
         self._adopted -= ended
         for key in ended:
             why = self._hang_message if key in hung else _describe_exit(EXIT_ENDED)
@@ -243,7 +243,7 @@ class LocalBackend:
         self, folder: TrialFolder, exitcode: int | None, why: str, *, is_cancelled: bool = False
     ) -> None:
         """Write the status of a trial whose worker ended without writing it."""
-        lock = Lease(folder.lock)
+        lock = FileLock(folder.lock)
         if not lock.acquire():
             return  # a worker of another controller runs the trial
         try:
@@ -265,8 +265,8 @@ class LocalBackend:
     def _kill_adopted(self, key: str) -> None:
         """Kill a worker that an earlier controller started; its lock file contains the process id."""
         lock = self._store.folder(key).lock
-        if is_held(lock):
-            _kill_group(Lease(lock).owner_pid())
+        if is_locked(lock):
+            _kill_group(FileLock(lock).owner_pid())
 
     def _is_hung(self, folder: TrialFolder, started: float = 0.0) -> bool:
         if self._hang_seconds is None:

@@ -17,7 +17,7 @@ from nasproxy.execution.failure_causes import TrialFailure, bound_memory, descri
 from nasproxy.execution.work_order import WorkOrder
 from nasproxy.execution.worker.context import TrialContext, get_trainer_arguments
 from nasproxy.storage.files import read_record, write_record
-from nasproxy.storage.leases import Lease
+from nasproxy.storage.locks import FileLock
 from nasproxy.storage.trial_files import digest_config, drop_checks_beyond, read_last_step, read_spec, settle_status
 from nasproxy.storage.trial_folder import TrialFolder
 from nasproxy.targets import list_targets, load_target
@@ -37,7 +37,7 @@ def run_worker(order: WorkOrder) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ.update(order.environment)
     folder = TrialFolder(order.folder)
-    lock = Lease(folder.lock)
+    lock = FileLock(folder.lock)
     if not lock.acquire(wait_seconds=1.0):
         sys.exit(EXIT_BUSY)
     with folder.log.open("ab", buffering=0) as log:

@@ -20,7 +20,7 @@ from nasproxy.stages.references.state import SelectionState
 from nasproxy.stages.variance.state import VarianceState
 from nasproxy.statistics.variance import VarianceVerdict
 from nasproxy.storage.files import replace_text
-from nasproxy.storage.leases import Lease
+from nasproxy.storage.locks import FileLock
 from nasproxy.storage.study import StudyFolder
 from nasproxy.tracking.tracker import NullTracker
 
@@ -75,7 +75,7 @@ class VertexStateFiles(NullTracker):
         self._ended = ended
         folder = self._folder.proxy_tasks
         # The jobs of a sweep share this file, so it is made from the files of all tasks, not from this job's state.
-        with Lease(folder.parent / "merge.lock").hold("the proxy search", wait_seconds=None):
+        with FileLock(folder.parent / "merge.lock").hold("the proxy search", wait_seconds=None):
             tasks = read_tasks(folder)
             best = find_best_task(tasks, read_rules(folder).judged_by, time_tolerance=self._time_tolerance)
             write_search_controller_state(folder.parent / "SEARCH_CONTROLLER_STATE.json", tasks, best)

@@ -33,7 +33,7 @@ from nasproxy.stages.references.state import Reference
 from nasproxy.stages.runner import Decide, Records, Train
 from nasproxy.statistics.acceptance import Criterion, LookPlan, Verdict, VerdictKind
 from nasproxy.storage.files import get_stamp, write_record
-from nasproxy.storage.leases import Lease
+from nasproxy.storage.locks import FileLock
 from nasproxy.tracking.tracker import Progress
 from nasproxy.trials.check_steps import find_requested_step
 from nasproxy.trials.proxy_task import ProxyTask
@@ -102,7 +102,7 @@ class ProxySearchStage:
     def save(self, state: ProxySearchState) -> ProxySearchState:
         """Store the changed tasks of this controller, each in its file, and read the decisions of other controllers."""
         # The jobs of a sweep share `rules.json`; the lease keeps a job from overwriting newer states.
-        with Lease(self._folder.parent / "merge.lock").hold("the proxy search", wait_seconds=None):
+        with FileLock(self._folder.parent / "merge.lock").hold("the proxy search", wait_seconds=None):
             stored = read_tasks(self._folder, self._cache)
             changed = [state.tasks[name] for name in self._proxy_tasks if stored.get(name) != state.tasks[name]]
             for task in changed:

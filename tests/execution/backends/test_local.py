@@ -12,7 +12,7 @@ import pytest
 from helpers.cli import digits_spec
 from nasproxy.errors import ConfigError
 from nasproxy.execution.backends.local import LocalBackend
-from nasproxy.storage.leases import Lease, is_held
+from nasproxy.storage.locks import FileLock, is_locked
 from nasproxy.storage.trial_stores import FolderTrialStore
 from nasproxy.testing.backend_contract import ProcessBackendContract, make_spec
 from nasproxy.trials.proxy_task import ProxyTask
@@ -41,7 +41,7 @@ def abandon_worker(
     context = multiprocessing.get_context("spawn")
     controller = context.Process(target=_run_controller, args=(store.root, spec))
     controller.start()
-    while not is_held(store.folder(spec.key).lock) or store.read(spec.key).step < after_step:
+    while not is_locked(store.folder(spec.key).lock) or store.read(spec.key).step < after_step:
         time.sleep(0.02)
     time.sleep(0.2)  # until the worker has read its request and trains on
     controller.kill()
@@ -51,7 +51,7 @@ def abandon_worker(
 
 def _run_controller(root: Path, spec: TrialSpec) -> None:
     store = FolderTrialStore(root)
-    lease = Lease(root.parent / "controller.lock")
+    lease = FileLock(root.parent / "controller.lock")
     lease.acquire()
     store.request(spec.key, Request(lease=str(lease.path)))
     backend = LocalBackend(store, slots=1)
@@ -64,7 +64,7 @@ def test_a_worker_whose_controller_is_killed_stops_at_its_next_check(tmp_path: P
     store, spec = FolderTrialStore(tmp_path / "trials"), make_spec(check_seconds=0.3)
     abandon_worker(store, spec)
     deadline = time.monotonic() + 20
-    while is_held(store.folder(spec.key).lock):
+    while is_locked(store.folder(spec.key).lock):
         assert time.monotonic() < deadline
         time.sleep(0.05)
     assert store.read(spec.key).status.state is State.PAUSED

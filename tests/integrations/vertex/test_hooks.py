@@ -10,7 +10,7 @@ from nasproxy.integrations.vertex.hooks import (
     update_trial_training_latency_metric,
 )
 from nasproxy.storage.files import write_record
-from nasproxy.storage.leases import Lease
+from nasproxy.storage.locks import FileLock
 from nasproxy.storage.trial_files import read_checks
 from nasproxy.storage.trial_folder import TrialFolder
 from nasproxy.trials.records import Check, Request
@@ -99,7 +99,7 @@ def test_without_a_request_a_trial_continues(tmp_path: Path) -> None:
 
 
 def test_a_trial_stops_when_its_controller_no_longer_holds_the_lease(tmp_path: Path) -> None:
-    lease = Lease(tmp_path / "study.lock")
+    lease = FileLock(tmp_path / "study.lock")
     lease.acquire()
     write_record(TrialFolder(tmp_path).request, Request(lease=str(lease.path)))
     assert not get_stop_training(tmp_path, 9, 100)

@@ -1,4 +1,4 @@
-"""Leases: file locks that the kernel releases when the process that holds them ends."""
+"""Locks on files, which the kernel releases when the process that holds them ends."""
 
 import fcntl
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 from nasproxy.errors import StudyBusyError
 
 _HELD: set[int] = set()
-"""Descriptors of the leases that this process holds."""
+"""Descriptors of the locks that this process holds."""
 
 
 def _close_forked_copies() -> None:
@@ -23,11 +23,11 @@ def _close_forked_copies() -> None:
 os.register_at_fork(after_in_child=_close_forked_copies)
 
 
-class Lease:
+class FileLock:
     """A file lock that ends at the latest with the process that holds it.
 
     It has one exclusive owner, or several shared owners; processes forked by an owner do not hold it. The file
-    contains the last owner, for error messages only: the kernel decides whether the lease is held, so a dead owner
+    contains the last owner, for error messages only: the kernel decides whether the lock is held, so a dead owner
     never blocks anyone.
     """
 
@@ -36,7 +36,7 @@ class Lease:
         self._descriptor: int | None = None
 
     def acquire(self, *, shared: bool = False, wait_seconds: float | None = 0.0) -> bool:
-        """Acquire the lease.
+        """Acquire the lock.
 
         Args:
             shared: Acquire it together with other shared owners.
@@ -58,7 +58,7 @@ class Lease:
         return True
 
     def release(self) -> None:
-        """Release the lease; does nothing if it is not held."""
+        """Release the lock; does nothing if it is not held."""
         if self._descriptor is not None:
             _HELD.discard(self._descriptor)
             os.close(self._descriptor)
@@ -79,10 +79,10 @@ class Lease:
 
     @contextmanager
     def hold(self, what: str, *, shared: bool = False, wait_seconds: float | None = 0.0) -> Iterator[None]:
-        """Hold the lease during a block.
+        """Hold the lock during a block.
 
         Args:
-            what: What the lease protects, for the error message.
+            what: What the lock protects, for the error message.
             shared: Acquire it together with other shared owners.
             wait_seconds: Seconds to wait for it; None waits without limit.
 
@@ -117,8 +117,8 @@ def _lock(descriptor: int, kind: int, wait_seconds: float | None) -> bool:
             return True
 
 
-def is_held(path: Path) -> bool:
-    """Return whether a process holds the lease on `path`, exclusive or shared."""
+def is_locked(path: Path) -> bool:
+    """Return whether a process holds the lock on `path`, exclusive or shared."""
     try:
         descriptor = os.open(path, os.O_RDWR)
     except FileNotFoundError:
