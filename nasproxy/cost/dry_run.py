@@ -13,7 +13,8 @@ from nasproxy.execution.backends.backend import Backend
 from nasproxy.stages.registry import list_stages
 from nasproxy.storage.study import StudyFolder
 from nasproxy.storage.zero_cost_scores import ZeroCost, ZeroCostScores, add_scores
-from nasproxy.tracking.tracker import Progress, Tracker
+from nasproxy.tracking.events import Noted, Progress, StageProgressed
+from nasproxy.tracking.tracker import Tracker
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.spec import Architecture, Split, TrialSpec
 
@@ -55,10 +56,10 @@ def estimate_dry(design: StudyBuilder, tracker: Tracker) -> Estimate:
         NasproxyError: A preflight failed, or no trial could be timed.
     """
     with _open_temporary_study(design) as (folder, backend):
-        tracker.progress(Progress("warming up", "loading the trainer, the data and a model"), set())
+        tracker.receive(StageProgressed(Progress("warming up", "loading the trainer, the data and a model")))
         for note in backend.preflight(design.preflight_specs, **design.preflight_options):
-            tracker.say(note)
-        tracker.progress(Progress("dry run", "a few steps of a few models"), set())
+            tracker.receive(Noted(note))
+        tracker.receive(StageProgressed(Progress("dry run", "a few steps of a few models")))
         return estimate_study(design, backend, folder, [stage.name for stage in design.stages])
 
 

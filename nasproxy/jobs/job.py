@@ -5,7 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -35,7 +35,10 @@ from nasproxy.storage.trial_stores import TrialStore
 from nasproxy.storage.zero_cost_scores import ZeroCost
 from nasproxy.targets import build_target, load_target
 from nasproxy.tracking.console import Console
-from nasproxy.tracking.tracker import Progress, Tracker, Trackers
+from nasproxy.tracking.dispatch import Trackers
+from nasproxy.tracking.event_log import EventLog
+from nasproxy.tracking.events import Event, JobEnded, JobStarted, Noted, Progress, StageProgressed
+from nasproxy.tracking.tracker import Tracker
 
 S = TypeVar("S")
 
@@ -89,16 +92,17 @@ def run_job(config: Config, *, is_shared: bool = False) -> JobResult:
         if is_training:
             retry_failed_trials(study.folder.trials)
         job = Job(design, study, stack)
-        if is_training:
-            job.say_notes(design.notes)
-            job.estimate()
-        actions = {"report": job.report, "list_trials": job.list_trials}
-        for name in parts:
-            if name in actions:
-                actions[name]()
-            else:
-                job.run_stage(find_stage(name))
-        job.verify()
+        with job.record() if is_training else nullcontext():
+            if is_training:
+                job.say_notes(design.notes)
+                job.estimate()
+            actions = {"report": job.report, "list_trials": job.list_trials}
+            for name in parts:
+                if name in actions:
+                    actions[name]()
+                else:
+                    job.run_stage(find_stage(name))
+            job.verify()
         return job.result
 
 
@@ -142,10 +146,22 @@ class Job:
         """What the job has to return so far."""
         return JobResult(self.study.folder, self._store, self._report)
 
+    @contextmanager
+    def record(self) -> Iterator[None]:
+        """Send the events of the job's start and its end around a block, with the error that ended it early."""
+        name = self.design.config.job.name
+        self._send(JobStarted(name, tuple(self.design.config.job.stages)))
+        try:
+            yield
+        except BaseException as error:
+            self._send(JobEnded(name, str(error) or type(error).__name__))
+            raise
+        self._send(JobEnded(name))
+
     def say_notes(self, notes: Sequence[str]) -> None:
-        """Log notes through the tracker."""
+        """Send notes to the trackers."""
         for note in notes:
-            self._tracker.say(note)
+            self._send(Noted(note))
 
     def estimate(self) -> None:
         """Store a cost estimate for a new, unshared study."""
@@ -156,17 +172,17 @@ class Job:
         if self.design.is_replay or not self.design.config.cost.estimate_first or not is_new:
             return
         self.preflight()
-        self._tracker.progress(Progress("estimate", "a few steps of a few models"), set())
+        self._send(StageProgressed(Progress("estimate", "a few steps of a few models")))
         try:
             # Estimates all stages, not only this job's, because the report compares it with the whole study.
             estimate = dry_run.estimate_study(self.design, self._backend, self.study.folder, stages)
         except SetupFailedError:
             raise
         except StageStoppedError as error:
-            self._tracker.say(f"the cost could not be estimated: {error}")
+            self._send(Noted(f"the cost could not be estimated: {error}"))
             return
         write_record(self.study.folder.estimate, estimate)
-        self._tracker.say(estimate_tables.write_estimate(estimate))
+        self._send(Noted(estimate_tables.write_estimate(estimate)))
 
     def run_stage(self, stage: StageDefinition[Any]) -> None:
         """Run a stage from its stored state on."""
@@ -195,7 +211,7 @@ class Job:
             kinds = {self.design.digest_preflight(spec): spec for spec in self.design.preflight_specs}
             new = {digest: spec for digest, spec in kinds.items() if digest not in self.study.preflighted}
             if new:
-                self._tracker.progress(Progress("warming up", "one step of each kind of training"), set())
+                self._send(StageProgressed(Progress("warming up", "one step of each kind of training")))
                 self.say_notes(self._backend.preflight(list(new.values()), **self.design.preflight_options))
                 self.study.add_preflighted(list(new))
 
@@ -206,14 +222,12 @@ class Job:
             dry_run.add_zero_costs(self.design, self._backend, self.study.folder, architectures)
 
     def report(self) -> None:
-        """Write the report page and log the verdict and its path."""
+        """Write the report page."""
         from nasproxy.report.page import write_report
 
         tolerance = self.design.config.proxy_search.time_tolerance
         page = write_report(self.study.folder, time_tolerance=tolerance, store=self._store)
-        self._tracker.result(page.tables, page.pictures)
-        self._tracker.say(page.verdict)
-        self._tracker.say(f"report: {page.path}")
+        self._send(page.event)
         self._report = page.path
 
     def list_trials(self) -> None:
@@ -221,6 +235,9 @@ class Job:
         from nasproxy.report.trial_list import print_trials
 
         print_trials(self.study.folder, self._store)
+
+    def _send(self, event: Event) -> None:
+        self._tracker.receive(event)
 
     @cached_property
     def _store(self) -> TrialStore:
@@ -253,7 +270,8 @@ class Job:
             final_models=selection.models,
             removed_per_iteration=selection.removed_per_iteration,
         )
-        tracker = Trackers([console, chosen, vertex, *self.design.trackers(self.study.folder)])
+        others = {"events.jsonl": EventLog(self.study.folder.events), "of tracking": chosen, "of state files": vertex}
+        tracker = Trackers([console, *self.design.trackers(self.study.folder)], others)
         self._stack.callback(tracker.close)
         return tracker
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from nasproxy.errors import TooFewTrialsError
 from nasproxy.report import wording
-from nasproxy.report.tables import Column, Row, Table, make_rank_columns, measure_ranks
+from nasproxy.report.tables import RANKS, Column, Row, Table, make_rank_columns, measure_ranks
 from nasproxy.report.wording import Remark
 from nasproxy.stages.proxy_search.state import TaskState
 from nasproxy.stages.references.state import Reference
@@ -48,7 +48,7 @@ def make_baselines(results: StudyResults) -> Table:
     rows = [_make_row(results, name, models) for name in NAMES]
     rows = [row for row in rows if row["models"]]
     name = Column("zero-cost score", lambda row: row["baseline"], is_number=False)
-    return Table(rows, [name, *make_rank_columns()])
+    return Table(rows, [name, *make_rank_columns()], ("baseline", *RANKS, "train_seconds"))
 
 
 def remark_on_baselines(results: StudyResults, best: TaskState, step: int) -> Iterator[Remark]:

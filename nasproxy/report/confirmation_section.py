@@ -16,6 +16,11 @@ OUTCOMES = {
     ConfirmationOutcome.CONTRADICTED: "contradicted",
     ConfirmationOutcome.VOID: "void",
 }
+CONFIRMATIONS = (
+    *("proxy_task", "kind", "final_step", "models", "tau_truncated", "tau", "tau_low", "tau_high", "tau_pooled"),
+    *("p_value", "noticeable_tau", "outcome"),
+)
+"""Values of a row of the table."""
 
 
 def make_confirmations(results: StudyResults) -> Table:
@@ -43,7 +48,7 @@ def make_confirmations(results: StudyResults) -> Table:
         Column("detectable tau", lambda row: wording.format_tau(row["noticeable_tau"])),
         Column("result", lambda row: row["outcome"], is_number=False),
     ]
-    return Table(rows, columns)
+    return Table(rows, columns, CONFIRMATIONS)
 
 
 def write_confirmation(results: StudyResults, task: TaskState) -> str:

@@ -12,6 +12,16 @@ from nasproxy.stages.study_results import Purpose, StudyResults, Trial
 
 TOTAL = "total"
 ENDS = ("low", "middle", "high")
+COMPARISON = (
+    "stage",
+    *(
+        f"{quantity}_{end}"
+        for end in ENDS
+        for quantity in ("trials", "trainings", "elapsed_seconds", "device_seconds", "money")
+    ),
+    *("actual_trials", "actual_trainings", "actual_device_seconds", "same_steps_seconds", "ratio", "ratio_per_step"),
+)
+"""Values of a row of the comparison."""
 
 
 def make_forecast(estimate: Estimate) -> Table:
@@ -26,13 +36,13 @@ def make_forecast(estimate: Estimate) -> Table:
     ]
     if estimate.price_per_hour is not None:
         columns.append(Column("cost", lambda row: _format_range(row, "money")))
-    return Table(rows, columns, frozenset([len(rows) - 1]))
+    return Table(rows, columns, tuple(rows[0]), frozenset([len(rows) - 1]))
 
 
 def make_comparison(results: StudyResults, estimate: Estimate | None) -> Table:
     """Tabulate estimated and actual costs of each stage, and their ratio once the stage has ended."""
     if estimate is None:
-        return Table([], [])
+        return Table([], [], COMPARISON)
     grouped = _group_by_stage(results, estimate)
     rows = [
         _make_comparison_row(results, estimate, grouped.get(name, []), name, stage)
@@ -53,7 +63,7 @@ def make_comparison(results: StudyResults, estimate: Estimate | None) -> Table:
         Column("actual / estimated", lambda row: _format_amount("ratio", row["ratio"])),
         Column("actual / estimated, per step", lambda row: _format_amount("ratio", row["ratio_per_step"])),
     ]
-    return Table(rows, columns, frozenset([len(rows) - 1]))
+    return Table(rows, columns, COMPARISON, frozenset([len(rows) - 1]))
 
 
 def write_estimate(estimate: Estimate) -> str:

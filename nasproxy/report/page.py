@@ -21,6 +21,8 @@ from nasproxy.statistics.ceiling import compare_spread_with_noise
 from nasproxy.storage.files import read_record, replace_text
 from nasproxy.storage.study import StudyFolder
 from nasproxy.storage.trial_stores import TrialStore
+from nasproxy.tracking.cells import TableRows
+from nasproxy.tracking.events import ReportWritten
 
 TEMPLATE = "page.html.jinja"
 WRITTEN_PICTURES = (
@@ -40,14 +42,25 @@ class Page:
     Attributes:
         path: The HTML file.
         verdict: The verdict as plain text.
-        tables: Tables by name, each a list of rows.
+        shown: Tables by name, and that of all trials.
         pictures: Files of the figures.
     """
 
     path: Path
     verdict: str
-    tables: Mapping[str, Sequence[Mapping[str, Any]]]
+    shown: Mapping[str, Table]
     pictures: Sequence[Path]
+
+    @property
+    def tables(self) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+        """Rows of the tables by name."""
+        return {name: table.rows for name, table in self.shown.items()}
+
+    @property
+    def event(self) -> ReportWritten:
+        """The event that tells trackers of it."""
+        tables = {name: TableRows(table.fields, table.rows) for name, table in self.shown.items()}
+        return ReportWritten(self.path, self.verdict, tables, self.pictures)
 
 
 def write_report(folder: StudyFolder, *, time_tolerance: float, store: TrialStore | None = None) -> Page:
@@ -84,8 +97,7 @@ def write_report(folder: StudyFolder, *, time_tolerance: float, store: TrialStor
     written = _write_pictures(folder.report, pictures)
     path = folder.report / "index.html"
     replace_text(path, html)
-    rows = {name: table.rows for name, table in shown.items()}
-    return Page(path, words.text, {**rows, "trials": tables.make_trials(results).rows}, written)
+    return Page(path, words.text, {**shown, "trials": tables.make_trials(results)}, written)
 
 
 def _render(

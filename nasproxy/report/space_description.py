@@ -100,7 +100,7 @@ def make_samples(shown: Sequence[SampledArchitecture]) -> Table:
             Column("parameters", lambda row: wording.format_number(row["parameters"])),
             Column("MFLOPs", lambda row: wording.format_number(_to_millions(row["flops"]))),
         ]
-    return Table(rows, columns)
+    return Table(rows, columns, ("name", "architecture", "parameters", "flops"))
 
 
 def outline_architecture(architecture: Architecture) -> str:

@@ -2,16 +2,17 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from nasproxy.cost import vertex_comparison
 from nasproxy.cost.account import Cost, count_stage_costs, measure_train_saving, measure_wall_saving, sum_train_seconds
 from nasproxy.report import wording
-from nasproxy.report.search_prediction import TOP, SearchPrediction
+from nasproxy.report.search_prediction import TOP, SearchCost, SearchPrediction
 from nasproxy.report.task_outcomes import TaskOutcome, explain_outcome, get_models_needed, get_outcome
 from nasproxy.stages.proxy_search.rules import list_by_path
 from nasproxy.stages.proxy_search.state import TaskState
+from nasproxy.stages.schedule_comparison.state import ScheduleCurve
 from nasproxy.stages.study_results import ModelScores, Purpose, StudyResults, Trial, find_decisive_check
 from nasproxy.statistics.rank_correlation import (
     RankCorrelation,
@@ -24,6 +25,25 @@ from nasproxy.trials.objective import Objective
 
 Row = dict[str, Any]
 
+RANKS = (
+    *("tau", "tau_low", "tau_high", "p_value", "models", "spearman", "weighted_tau", "tau_better_half"),
+    "top_regret",
+)
+"""Values of `measure_ranks`."""
+PROXY_TASKS = (
+    *("proxy_task", "is_best", "is_accepted", "state", "outcome", "models_needed", *RANKS, "needed", "lost"),
+    *("lost_tau_low", "lost_tau_high", "step", "total_steps", "median_score", "train_seconds", "wall_seconds"),
+    *("train_ratio", "wall_ratio"),
+)
+NOT_CHOSEN = ("proxy_task", "outcome", "models_needed", "step", "tau", "needed", "models", "reason")
+COMPARISON = ("stage", "proxy_task", *vertex_comparison.WAYS)
+REFERENCES = ("model", "is_added", "architecture", "score", "train_seconds", "trial")
+COSTS = ("stage", "proxy_task", "trials", "steps", "trainings", "train_seconds", "wall_seconds", "failed", "causes")
+TRIALS = (
+    *("trial", "stage", "proxy_task", "architecture", "seed", "micro_batch", "state", "step", "total_steps", "score"),
+    *("train_seconds", "wall_seconds", "cause", "message", "replaced_by", "change"),
+)
+SETTINGS = ("path", "value")
 TOP_K = 3
 """Models trained fully after a search, for the regret."""
 LONGEST_MESSAGE = 300
@@ -53,12 +73,24 @@ class Table:
     Attributes:
         rows: Plain values by name; None where missing.
         columns: The columns shown to readers.
+        fields: Names of the values of a row, also for a table without rows.
         emphasised: Indices of the rows to highlight.
     """
 
     rows: Sequence[Row]
     columns: Sequence[Column]
+    fields: tuple[str, ...]
     emphasised: frozenset[int] = field(default_factory=frozenset)
+
+    @property
+    def headings(self) -> list[str]:
+        """Headings of the columns."""
+        return [column.heading for column in self.columns]
+
+    @property
+    def cells(self) -> list[list[str]]:
+        """Texts of all cells, row by row."""
+        return [[column.text(row) for column in self.columns] for row in self.rows]
 
 
 def make_proxy_tasks(results: StudyResults) -> Table:
@@ -79,7 +111,7 @@ def make_proxy_tasks(results: StudyResults) -> Table:
     ]
     if any(row["lost"] for row in rows):
         columns.insert(3, Column("tau bounds, lost models", _format_lost_bounds))
-    return Table(rows, columns, best)
+    return Table(rows, columns, PROXY_TASKS, best)
 
 
 def make_rank_columns() -> list[Column]:
@@ -124,7 +156,7 @@ def make_not_chosen(results: StudyResults) -> Table:
         Column("models", lambda row: wording.format_number(row["models"])),
         Column("reason", lambda row: f"{row['reason']}.", is_number=False, is_prose=True),
     ]
-    return Table([_make_not_chosen_row(results, task) for task in tasks], columns)
+    return Table([_make_not_chosen_row(results, task) for task in tasks], columns, NOT_CHOSEN)
 
 
 def make_vertex_comparison(results: StudyResults) -> Table:
@@ -140,7 +172,7 @@ def make_vertex_comparison(results: StudyResults) -> Table:
             for unit in ("trainings", "seconds")
         ),
     ]
-    return Table(rows, columns, frozenset([len(rows) - 1] if rows else []))
+    return Table(rows, columns, COMPARISON, frozenset([len(rows) - 1] if rows else []))
 
 
 def make_search(expected: SearchPrediction | None) -> Table:
@@ -153,7 +185,7 @@ def make_search(expected: SearchPrediction | None) -> Table:
         Column("all models trained fully", lambda row: wording.format_duration(row["full_seconds"])),
         Column("break-even of the study", lambda row: _format_break_even(row["break_even"])),
     ]
-    return Table(rows, columns)
+    return Table(rows, columns, _list_fields(SearchCost))
 
 
 def make_references(results: StudyResults) -> Table:
@@ -179,7 +211,7 @@ def make_references(results: StudyResults) -> Table:
         Column("training time", lambda row: wording.format_duration(row["train_seconds"])),
         Column("trial", lambda row: row["trial"], is_number=False),
     ]
-    return Table(rows, columns, frozenset(i for i, model in enumerate(models) if model is baseline))
+    return Table(rows, columns, REFERENCES, frozenset(i for i, model in enumerate(models) if model is baseline))
 
 
 def make_schedules(results: StudyResults) -> Table:
@@ -198,7 +230,7 @@ def make_schedules(results: StudyResults) -> Table:
         ),
         Column("trial", lambda row: row["key"], is_number=False),
     ]
-    return Table(rows, columns)
+    return Table(rows, columns, _list_fields(ScheduleCurve))
 
 
 def make_costs(results: StudyResults) -> Table:
@@ -218,7 +250,7 @@ def make_costs(results: StudyResults) -> Table:
         Column("failed trials", lambda row: wording.format_number(row["failed"])),
         Column("causes", lambda row: row["causes"], is_number=False),
     ]
-    return Table(rows, columns, frozenset([len(rows) - 1]))
+    return Table(rows, columns, COSTS, frozenset([len(rows) - 1]))
 
 
 def make_trials(results: StudyResults) -> Table:
@@ -243,7 +275,7 @@ def make_trials(results: StudyResults) -> Table:
         Column("wall time", lambda row: wording.format_duration(row["wall_seconds"])),
         Column("cause", lambda row: _format_cause(row), is_number=False),
     ]
-    return Table(rows, columns)
+    return Table(rows, columns, TRIALS)
 
 
 def make_failures(results: StudyResults) -> Table:
@@ -253,7 +285,7 @@ def make_failures(results: StudyResults) -> Table:
     shown = ("trial", "stage", "proxy task", "architecture", "steps")
     columns = [column for column in every.columns if column.heading in shown]
     message = Column("cause", lambda row: _format_cause(row, LONGEST_MESSAGE), is_number=False)
-    return Table(rows, [*columns, message])
+    return Table(rows, [*columns, message], TRIALS)
 
 
 def make_settings(results: StudyResults) -> Table:
@@ -272,7 +304,11 @@ def _make_settings_table(values: Mapping[str, Any]) -> Table:
         Column("setting", lambda row: row["path"], is_number=False),
         Column("value", lambda row: json.dumps(row["value"], ensure_ascii=False), is_number=False),
     ]
-    return Table(rows, columns)
+    return Table(rows, columns, SETTINGS)
+
+
+def _list_fields(kind: type[Any]) -> tuple[str, ...]:
+    return tuple(each.name for each in fields(kind))
 
 
 def _make_proxy_task_row(results: StudyResults, task: TaskState) -> Row:

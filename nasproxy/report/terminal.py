@@ -53,12 +53,11 @@ def _draw_table(content: Table, title: str, whole_words: Collection[str]) -> Ric
     for column in content.columns:
         justify = "right" if column.is_number else "left"
         table.add_column(column.heading, justify=justify, no_wrap=column.heading in whole_words)  # type: ignore[arg-type]
-    for row in content.rows:
+    for cells in content.cells:
         # Text, not markup: a message may contain brackets.
-        table.add_row(*(Text(column.text(row)) for column in content.columns))
+        table.add_row(*(Text(cell) for cell in cells))
     return table
 
 
 def _list_lines(content: Table) -> list[str]:
-    rows = [[column.text(row) for column in content.columns] for row in content.rows]
-    return ["\t".join(cells) for cells in [[column.heading for column in content.columns], *rows]]
+    return ["\t".join(cells) for cells in [content.headings, *content.cells]]

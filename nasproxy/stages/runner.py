@@ -9,7 +9,18 @@ from typing import Generic, Protocol, TypeVar
 from nasproxy.execution.backends.backend import Backend
 from nasproxy.stages.retries import RetryChain, RetryPolicy, refuse_setup_failure, retry_nothing
 from nasproxy.storage.trial_stores import TrialStore
-from nasproxy.tracking.tracker import Progress, Tracker
+from nasproxy.tracking.events import (
+    DecisionTaken,
+    Look,
+    LookTaken,
+    Noted,
+    Progress,
+    StageEnded,
+    StageProgressed,
+    StageStarted,
+    describe_trial,
+)
+from nasproxy.tracking.tracker import Tracker
 from nasproxy.trials.clock import Clock, SystemClock
 from nasproxy.trials.records import Request, TrialRecord
 from nasproxy.trials.spec import TrialSpec
@@ -45,10 +56,12 @@ class Decide(Generic[S]):
     Attributes:
         state: The state after the decision.
         message: Description for the log; None to log nothing.
+        look: The look that it is based on, if any.
     """
 
     state: S
     message: str | None = None
+    look: Look | None = None
 
 
 class Stage(Protocol[S]):
@@ -92,7 +105,7 @@ class Runtime:
     Attributes:
         store: Store of the trials.
         backend: Backend that runs them.
-        tracker: Tracker that receives progress, decisions and trials.
+        tracker: Tracker that receives the events of the stage.
         retry_policy: Retries for out-of-memory and diverged trials.
         lease: Lease file of this process; trials stop when it is released. None for trials that run on.
         poll_seconds: Seconds between two polls for new checks.
@@ -127,26 +140,28 @@ def run_stage(stage: Stage[S], runtime: Runtime) -> S:
         StageStoppedError: The stage cannot reach a result.
         SetupFailedError: A trial failed in a way in which a trial of any model would fail.
     """
-    scheduler = _TrialScheduler(runtime)
+    scheduler, send = _TrialScheduler(runtime, stage.name), runtime.tracker.receive
+    send(StageStarted(stage.name))
     with scheduler.stop_trials_at_end():
         state = stage.load()
         while True:
             specs = stage.specs(state)
             records = scheduler.records(specs)
-            runtime.tracker.progress(stage.progress(state, records), runtime.backend.running())
+            send(StageProgressed(stage.progress(state, records), len(runtime.backend.running())))
             action = stage.next_action(state, records)
-            if action is None or isinstance(action, Decide):
-                # Also at the end, because files that trackers derive from the state may be missing after a kill.
-                state = stage.save(state if action is None else action.state)
-                runtime.tracker.decided(state)
-                if action is None:
-                    return state
-                if action.message:
-                    runtime.tracker.say(action.message)
+            if action is None:
+                state = stage.save(state)
+                send(StageEnded(stage.name))
+                return state
+            if isinstance(action, Decide):
+                state = stage.save(action.state)
+                if action.look is not None:
+                    send(LookTaken(stage.name, action.look))
+                send(DecisionTaken(stage.name, action.message))
                 continue
             for _ in scheduler.act(action):
                 progress = stage.progress(state, scheduler.records(specs))
-                runtime.tracker.progress(progress, runtime.backend.running())
+                send(StageProgressed(progress, len(runtime.backend.running())))
 
 
 class _PendingSteps:
@@ -181,8 +196,9 @@ class _TrialScheduler:
     Stages know a trial by the key of its specification; the backend may train a retry of it under another key.
     """
 
-    def __init__(self, runtime: Runtime) -> None:
+    def __init__(self, runtime: Runtime, stage: str) -> None:
         self._runtime = runtime
+        self._stage = stage
         self._chains: dict[str, RetryChain] = {}
         self._records: dict[str, TrialRecord] = {}
         # The dictionaries below are keyed by the trial that trains, which may be a retry.
@@ -201,9 +217,12 @@ class _TrialScheduler:
                     record = self._runtime.store.read_alone(trained.key)
                     if record.checks or record.is_failed:
                         # It may have ended while no controller ran; trackers ignore records they have.
-                        self._runtime.tracker.trial(trained, record)
+                        self._send_trial(trained, record)
                 self._check_setup(spec.key)
         return {spec.key: self._records[spec.key] for spec in specs}
+
+    def _send_trial(self, spec: TrialSpec, record: TrialRecord) -> None:
+        self._runtime.tracker.receive(describe_trial(spec, record, stage=self._stage))
 
     def _check_setup(self, key: str) -> None:
         if self._runtime.stop_at_setup_failure:
@@ -287,7 +306,7 @@ class _TrialScheduler:
         for key in updated:
             self._refresh(key)
         for key in ended & self._specs.keys():
-            self._runtime.tracker.trial(self._specs[key], self._runtime.store.read_alone(key))
+            self._send_trial(self._specs[key], self._runtime.store.read_alone(key))
         return updated, ended_originals
 
     def _find_originals(self, trained: Set[str]) -> set[str]:
@@ -297,7 +316,7 @@ class _TrialScheduler:
     def _refresh(self, key: str) -> None:
         chain = self._chains[key]
         for message in chain.follow(self._runtime.store, self._runtime.retry_policy):
-            self._runtime.tracker.say(message)
+            self._runtime.tracker.receive(Noted(message))
         self._records[key] = chain.record
         for spec in chain.specs:
             self._specs[spec.key] = spec

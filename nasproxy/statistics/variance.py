@@ -53,7 +53,8 @@ class VarianceVerdict:
         smoothness: Mean of Vertex AI NAS's measure of the curves, lower is smoother; None if undefined for all.
         has_low_noise: Whether the variation and the noise ratio, where known, are within their limits.
         is_learning: Whether the score of every curve changes from check to check.
-        advice: Sentences of advice; empty if all limits hold.
+        noise_advice: Sentences of advice on the seed noise; empty if its limits hold.
+        curve_advice: The same on the curves: their roughness, and curves that are flat.
     """
 
     variation: float | None
@@ -62,7 +63,13 @@ class VarianceVerdict:
     smoothness: float | None
     has_low_noise: bool
     is_learning: bool
-    advice: tuple[str, ...]
+    noise_advice: tuple[str, ...] = ()
+    curve_advice: tuple[str, ...] = ()
+
+    @property
+    def advice(self) -> tuple[str, ...]:
+        """All advice; empty if all limits hold."""
+        return (*self.noise_advice, *self.curve_advice)
 
     @property
     def is_good(self) -> bool:
@@ -220,11 +227,8 @@ def judge_variance(
         smoothness=_average([smoothness(*curve) for curve in curves]),
         has_low_noise=(variation is None or variation <= max_variation) and (ratio is None or ratio <= max_noise_ratio),
         is_learning=n_flat == 0,
-        advice=(
-            *_noise_advice(variation, max_variation, ratio, max_noise_ratio),
-            *_roughness_advice(mean_roughness, max_roughness),
-            *_flat_advice(n_flat, len(curves)),
-        ),
+        noise_advice=tuple(_noise_advice(variation, max_variation, ratio, max_noise_ratio)),
+        curve_advice=(*_roughness_advice(mean_roughness, max_roughness), *_flat_advice(n_flat, len(curves))),
     )
 
 

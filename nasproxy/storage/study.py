@@ -97,6 +97,11 @@ class StudyFolder:
         return self.path / "estimate.json"
 
     @property
+    def events(self) -> Path:
+        """The study's events, one per line."""
+        return self.path / "events.jsonl"
+
+    @property
     def report(self) -> Path:
         """Folder of the report page and its figures."""
         return self.path / "report"

@@ -2,20 +2,28 @@
 
 import enum
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from nasproxy.trials.spec import to_canonical_json
 
-Rows = Sequence[Mapping[str, Any]]
 
+@dataclass(frozen=True)
+class TableRows:
+    """The content of a table.
 
-def list_columns(rows: Rows) -> list[str]:
-    """List the names of all columns in order of first appearance.
-
-    >>> list_columns([{"name": "full"}, {"name": "half", "tau": 0.7}])
-    ['name', 'tau']
+    Attributes:
+        columns: Names of all columns, also of a table without rows.
+        rows: Plain values by the name of their column; a row may lack some.
     """
-    return list(dict.fromkeys(str(name) for row in rows for name in row))
+
+    columns: tuple[str, ...]
+    rows: Sequence[Mapping[str, Any]]
+
+    @property
+    def cells(self) -> list[list[Any]]:
+        """Rows of cells in the order of the columns; None where a row lacks a column."""
+        return [[make_cell(row.get(name)) for name in self.columns] for row in self.rows]
 
 
 def make_cell(value: Any) -> Any:
@@ -29,9 +37,3 @@ def make_cell(value: Any) -> Any:
     if isinstance(value, Mapping | list | tuple):
         return to_canonical_json(value)
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)
-
-
-def make_cells(rows: Rows) -> list[list[Any]]:
-    """Convert rows to cells in the order of `list_columns`; None where a row lacks a column."""
-    names = list_columns(rows)
-    return [[make_cell(row.get(name)) for name in names] for row in rows]

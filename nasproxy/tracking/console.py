@@ -1,9 +1,6 @@
 """Show a study's progress on the console."""
 
 import atexit
-from collections.abc import Mapping, Sequence, Set
-from pathlib import Path
-from typing import Any
 
 import rich.console
 from rich.live import Live
@@ -11,11 +8,17 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from nasproxy.tracking.events import (
+    DecisionTaken,
+    Event,
+    Noted,
+    Progress,
+    ReportWritten,
+    StageProgressed,
+    TrackerFailed,
+)
 from nasproxy.tracking.standard_output import StandardOutput
-from nasproxy.tracking.tracker import Progress
 from nasproxy.trials.clock import Clock, SystemClock
-from nasproxy.trials.records import TrialRecord
-from nasproxy.trials.spec import TrialSpec
 
 LINE_SECONDS = 10.0
 """Minimum time between two lines of the same stage if the output is not a terminal."""
@@ -82,30 +85,16 @@ class Console:
         self._shown: tuple[Progress, int] | None = None
         self._shown_at = 0.0
 
-    def progress(self, progress: Progress, running: Set[str]) -> None:
-        """Show the stage's progress, unless it was shown just before."""
-        self._rate.see(progress)
-        now, current = self._clock.now(), (progress, len(running))
-        if not self._is_due(now, current):
-            return
-        self._shown, self._shown_at = current, now
-        if self._is_live:
-            self._draw(progress, len(running))
-        else:
-            self._print(self._make_line(progress, len(running)))
-
-    def trial(self, spec: TrialSpec, record: TrialRecord) -> None:
-        """Do nothing: the next progress event counts the trial."""
-
-    def say(self, message: str) -> None:
-        """Print a line, above the live display."""
-        self._print(message)
-
-    def decided(self, state: object) -> None:
-        """Do nothing: decisions are reported through `say`."""
-
-    def result(self, tables: Mapping[str, Sequence[Mapping[str, Any]]], pictures: Sequence[Path]) -> None:
-        """Do nothing: the report contains tables and figures."""
+    def receive(self, event: Event) -> None:
+        """Show progress, and print messages above it; other events have none, or are counted in the progress."""
+        match event:
+            case StageProgressed():
+                self._show(event.progress, event.running)
+            case Noted(message) | TrackerFailed(message=message) | DecisionTaken(message=str(message)):
+                self._print(message)
+            case ReportWritten():
+                self._print(event.verdict)
+                self._print(f"report: {event.path}")
 
     def close(self) -> None:
         """Stop the live display and restore the terminal."""
@@ -113,6 +102,18 @@ class Console:
             live, self._live = self._live, None
             live.stop()
             atexit.unregister(self.close)
+
+    def _show(self, progress: Progress, running: int) -> None:
+        """Show the stage's progress, unless it was shown just before."""
+        self._rate.see(progress)
+        now, current = self._clock.now(), (progress, running)
+        if not self._is_due(now, current):
+            return
+        self._shown, self._shown_at = current, now
+        if self._is_live:
+            self._draw(progress, running)
+        else:
+            self._print(self._make_line(progress, running))
 
     def _is_due(self, now: float, current: tuple[Progress, int]) -> bool:
         if self._shown is None or _identify_activity(self._shown[0]) != _identify_activity(current[0]):

@@ -2,15 +2,15 @@
 
 import csv
 import io
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from nasproxy.errors import CorruptFileError
 from nasproxy.storage.files import replace_text
-from nasproxy.tracking.cells import Rows, list_columns, make_cells
+from nasproxy.tracking.cells import TableRows
+from nasproxy.tracking.events import Event, ReportWritten, TrialEnded
 from nasproxy.tracking.lines import SharedLines
-from nasproxy.tracking.tracker import Progress
 from nasproxy.trials.proxy_task import DIMENSIONS
 from nasproxy.trials.records import Check, State, TrialRecord
 from nasproxy.trials.spec import TrialSpec, to_canonical_json
@@ -54,18 +54,21 @@ class CsvTracker:
         self._last_step: dict[str, int] = {}
         self._failed: set[str] = set()
 
-    def progress(self, progress: Progress, running: Set[str]) -> None:
-        """Do nothing: CSV files hold checks and tables only."""
-
-    def say(self, message: str) -> None:
-        """Do nothing: CSV files hold checks and tables only."""
-
-    def trial(self, spec: TrialSpec, record: TrialRecord) -> None:
-        """Append the checks that are not in the file yet.
+    def receive(self, event: Event) -> None:
+        """Append the checks of a trial that are not in the file yet; write each table, replacing its previous version.
 
         Raises:
             CorruptFileError: The file does not have the format of this version.
         """
+        if isinstance(event, TrialEnded) and event.spec is not None and event.record is not None:
+            self._append_checks(event.spec, event.record)
+        elif isinstance(event, ReportWritten):
+            self._write_tables(event.tables)
+
+    def close(self) -> None:
+        """Do nothing: no file is open between two events."""
+
+    def _append_checks(self, spec: TrialSpec, record: TrialRecord) -> None:
         with self._lines.turn() as lines:
             self._read_rows(lines)
             rows = self._new_rows(spec, record)
@@ -76,17 +79,10 @@ class CsvTracker:
                 last = record.checks[-1].step if record.checks else None
                 self._remember_row(spec.key, last, record.status.state.value)
 
-    def decided(self, state: object) -> None:
-        """Do nothing: CSV files hold checks and tables only."""
-
-    def result(self, tables: Mapping[str, Rows], pictures: Sequence[Path]) -> None:
-        """Write each table, replacing its previous version."""
-        for name, rows in tables.items():
+    def _write_tables(self, tables: Mapping[str, TableRows]) -> None:
+        for name, table in tables.items():
             file_name = f"{name}_table.csv" if name == CHECKS else f"{name}.csv"
-            replace_text(self._folder / file_name, _format_csv([list_columns(rows), *make_cells(rows)]))
-
-    def close(self) -> None:
-        """Do nothing: no file is open between two calls."""
+            replace_text(self._folder / file_name, _format_csv([table.columns, *table.cells]))
 
     def _new_rows(self, spec: TrialSpec, record: TrialRecord) -> list[list[Any]]:
         known = self._last_step.get(spec.key)

@@ -1,7 +1,9 @@
 """Journal of the data sent to Weights & Biases, so that a resumed study sends only new data."""
 
 import json
-import threading
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,16 +37,25 @@ class SentEvents:
 
 
 class SentRecords:
-    """Journal with one JSON object per line: a trial sent up to a step, an event, or the number of events sent.
+    """Journal with one JSON object per line: the study's id, a trial sent up to a step, a message, or a number sent.
 
-    Shared by the jobs of a sweep, and by the threads of each.
+    Shared by the jobs of a sweep; not thread-safe.
     """
 
     def __init__(self, path: Path) -> None:
         self._lines = SharedLines(path)
-        self._mutex = threading.Lock()
         self._trials: dict[str, SentTrial] = {}
         self._events = SentEvents()
+        self._study_id: str | None = None
+
+    def study_id(self) -> str:
+        """Return the random id of the study, which its first reader creates."""
+        if self._study_id is None:
+            with self._turn():
+                if self._study_id is None:
+                    self._append([{"study": secrets.token_hex(8)}])
+        assert self._study_id is not None
+        return self._study_id
 
     def trial(self, key: str) -> SentTrial:
         """Return the sent part of a trial."""
@@ -70,17 +81,31 @@ class SentRecords:
 
     def _exchange(self, entries: list[dict[str, Any]]) -> int:
         """Read the entries of others, then append `entries`; return the number of events."""
-        with self._mutex, self._lines.turn() as others:
-            own = [json.dumps(entry) for entry in entries]
-            self._lines.append(own)
-            for line in [*others, *own]:
+        with self._turn():
+            self._append(entries)
+        return len(self._events.lines)
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Hold the exclusive right to append, after reading the entries of others."""
+        with self._lines.turn() as others:
+            for line in others:
                 self._apply(line)
-            return len(self._events.lines)
+            yield
+
+    def _append(self, entries: list[dict[str, Any]]) -> None:
+        """Append entries and apply them; only valid during a turn."""
+        lines = [json.dumps(entry) for entry in entries]
+        self._lines.append(lines)
+        for line in lines:
+            self._apply(line)
 
     def _apply(self, line: str) -> None:
         try:
             entry = json.loads(line)
-            if "trial" in entry:
+            if "study" in entry:
+                self._study_id = str(entry["study"])
+            elif "trial" in entry:
                 step = None if entry["step"] is None else int(entry["step"])
                 self._trials[entry["trial"]] = SentTrial(step, State(entry["state"]))
             elif "told" in entry:

@@ -5,9 +5,7 @@ import json
 import netrc
 import os
 import warnings
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -16,9 +14,9 @@ from urllib.parse import urlsplit
 
 from nasproxy.errors import ConfigError, MissingExtraError, advise_install
 from nasproxy.storage.locks import FileLock
-from nasproxy.tracking.cells import Rows, list_columns, make_cells
+from nasproxy.tracking.cells import TableRows
+from nasproxy.tracking.events import DecisionTaken, Event, Noted, ReportWritten, TrackerFailed, TrialEnded
 from nasproxy.tracking.sent_records import SentRecords, SentTrial
-from nasproxy.tracking.tracker import Progress
 from nasproxy.trials.records import State, TrialRecord
 from nasproxy.trials.spec import TrialSpec, to_canonical_json
 
@@ -45,7 +43,7 @@ QUIET = {
 
 
 class WandbTracker:
-    """Logs a study to Weights & Biases in a separate thread, with all files in the study's folder.
+    """Logs a study to Weights & Biases, with all files in the study's folder.
 
     A trial becomes a run when it is done or has failed; a paused trial may continue many times, so it is
     logged when the controller ends. A run is opened, logged and finished in one go. The controller's run is
@@ -53,7 +51,9 @@ class WandbTracker:
     messages of the others too.
 
     What was sent is recorded in `tracking/wandb.jsonl` after the run has finished. If the process is killed
-    between the two, the same data is sent again, to the same run and steps.
+    between the two, the same data is sent again, to the same run and steps. The file also holds a random id of
+    the study, which is part of the ids of its runs: a study that is deleted and begun again under its name has
+    new runs.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class WandbTracker:
             project: Project on Weights & Biases.
             entity: User or team; None for the account's default.
             mode: `online` sends at once, `offline` writes files for `wandb sync`; `auto` is online if there is an
-                API key and WANDB_MODE does not say otherwise.
+                API key and WANDB_MODE does not say otherwise. With WANDB_MODE=disabled, `auto` writes nothing.
 
         Raises:
             MissingExtraError: wandb is not installed.
@@ -85,47 +85,34 @@ class WandbTracker:
         self._entity = entity
         self._journal = SentRecords(self._folder / "wandb.jsonl")
         self._lease = FileLock(self._folder / "wandb.lock")
-        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="wandb")
-        self._work: deque[Future[None]] = deque()
         self._unfinished: dict[str, tuple[TrialSpec, TrialRecord]] = {}
         self._controller: Any = None
         self._events_logged = 0
         self._result_logged: str | None = None
 
-    def progress(self, progress: Progress, running: Set[str]) -> None:
-        """Do nothing: progress is not logged."""
-
-    def trial(self, spec: TrialSpec, record: TrialRecord) -> None:
-        """Log a trial that is done or has failed; keep others until the controller ends."""
-        self._submit(self._handle_trial, spec, record)
-
-    def say(self, message: str) -> None:
-        """Log a message to the controller's run."""
-        self._journal.add_event(message)
-        self._submit(self._log_events)
-
-    def decided(self, state: object) -> None:
-        """Do nothing: decisions are reported through `say`."""
-
-    def result(self, tables: Mapping[str, Rows], pictures: Sequence[Path]) -> None:
-        """Log tables and figures to the controller's run, unless they are unchanged."""
-        self._submit(self._log_result, tables, pictures)
+    def receive(self, event: Event) -> None:
+        """Log a trial that is done or has failed, keeping others until the end; log messages, tables and figures."""
+        if self._mode == "disabled":
+            return
+        match event:
+            case TrialEnded(spec=TrialSpec() as spec, record=TrialRecord() as record):
+                self._handle_trial(spec, record)
+            case Noted(message) | TrackerFailed(message=message) | DecisionTaken(message=str(message)):
+                self._log_messages(message)
+            case ReportWritten():
+                self._log_result(event.tables, event.pictures)
+                self._log_messages(event.verdict, f"report: {event.path}")
 
     def close(self) -> None:
         """Log everything that is left, and finish."""
-        self._submit(self._finish)
-        try:
-            while self._work:
-                self._work.popleft().result()
-        finally:
-            self._worker.shutdown()
-
-    def _submit(self, work: Callable[..., None], *arguments: Any) -> None:
-        while self._work and self._work[0].done():
-            self._work.popleft().result()
-        self._work.append(self._worker.submit(work, *arguments))
-
-    # The methods below run in the tracker's thread.
+        if self._mode == "disabled":
+            return
+        for spec, record in self._unfinished.values():
+            self._log_trial(spec, record)
+        events = self._journal.events()
+        if events.sent < len(events.lines):
+            self._log_events()
+        self._finish_controller()
 
     def _handle_trial(self, spec: TrialSpec, record: TrialRecord) -> None:
         if record.status.state in FINAL:
@@ -152,17 +139,22 @@ class WandbTracker:
         _finish(run, exit_code=int(record.is_failed))
         self._journal.add_trial(spec.key, SentTrial(checks[-1].step if checks else sent.step, state))
 
+    def _log_messages(self, *messages: str) -> None:
+        for message in messages:
+            self._journal.add_event(message)
+        self._log_events()
+
     def _log_events(self) -> None:
         if self._open_controller():
             self._log_lines(len(self._journal.events().lines))
 
-    def _log_result(self, tables: Mapping[str, Rows], pictures: Sequence[Path]) -> None:
+    def _log_result(self, tables: Mapping[str, TableRows], pictures: Sequence[Path]) -> None:
         digest = _digest(tables, pictures)
         if not self._open_controller() or digest == self._result_logged:
             return
         number = self._journal.add_event(None)
         self._log_lines(number)
-        content = {f"tables/{name}": self._make_table(rows) for name, rows in tables.items()}
+        content = {f"tables/{name}": self._make_table(table) for name, table in tables.items()}
         content |= {f"pictures/{path.stem}": self._make_picture(path) for path in pictures}
         with _stage_tables_in(self._folder / "wandb"):
             self._controller.log(content, step=number)
@@ -182,14 +174,6 @@ class WandbTracker:
             events = self._journal.events()
             self._events_logged, self._result_logged = events.sent, events.result
         return self._controller is not None
-
-    def _finish(self) -> None:
-        for spec, record in self._unfinished.values():
-            self._log_trial(spec, record)
-        events = self._journal.events()
-        if events.sent < len(events.lines):
-            self._log_events()
-        self._finish_controller()
 
     def _finish_controller(self) -> None:
         if self._controller is not None:
@@ -224,7 +208,7 @@ class WandbTracker:
             project=self._project,
             entity=self._entity,
             group=self._study,
-            id=make_run_id(self._study, what),
+            id=make_run_id(self._journal.study_id(), what),
             dir=str(self._folder),
             mode=self._mode,
             resume="allow",
@@ -233,8 +217,8 @@ class WandbTracker:
             **about,
         )
 
-    def _make_table(self, rows: Rows) -> Any:
-        return self._wandb.Table(columns=list_columns(rows), data=make_cells(rows), allow_mixed_types=True)
+    def _make_table(self, table: TableRows) -> Any:
+        return self._wandb.Table(columns=list(table.columns), data=table.cells, allow_mixed_types=True)
 
     def _make_picture(self, path: Path) -> Any:
         if path.suffix.lower() in (".svg", ".html"):
@@ -242,14 +226,14 @@ class WandbTracker:
         return self._wandb.Image(str(path))
 
 
-def make_run_id(study: str, what: str) -> str:
+def make_run_id(study_id: str, what: str) -> str:
     """Return the id of a run, which is the same after every restart.
 
     Args:
-        study: The study's name.
+        study_id: The random id of the study.
         what: A trial's key, or `controller`.
     """
-    return hashlib.sha256(f"{study}/{what}".encode()).hexdigest()[:16]
+    return hashlib.sha256(f"{study_id}/{what}".encode()).hexdigest()[:16]
 
 
 def name_trial(spec: TrialSpec) -> str:
@@ -296,7 +280,10 @@ def _mode(wanted: str, settings: Any) -> str:
         )
     if wanted != "auto":
         return wanted
-    return "online" if has_key and os.environ.get("WANDB_MODE", "online") == "online" else "offline"
+    demanded = os.environ.get("WANDB_MODE", "online")
+    if demanded == "disabled":
+        return demanded
+    return "online" if has_key and demanded == "online" else "offline"
 
 
 def _has_key(settings: Any) -> bool:
@@ -319,9 +306,9 @@ def _finish(run: Any, *, exit_code: int) -> None:
         _warn(f"run {run.name!r} was not uploaded in time: upload it with `wandb sync --include-online {run.dir}/..`")
 
 
-def _digest(tables: Mapping[str, Rows], pictures: Sequence[Path]) -> str:
+def _digest(tables: Mapping[str, TableRows], pictures: Sequence[Path]) -> str:
     digest = hashlib.sha256()
-    digest.update(json.dumps({name: [list_columns(rows), make_cells(rows)] for name, rows in tables.items()}).encode())
+    digest.update(json.dumps({name: [table.columns, table.cells] for name, table in tables.items()}).encode())
     for path in pictures:
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()

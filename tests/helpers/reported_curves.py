@@ -18,6 +18,7 @@ from nasproxy.stages.references.state import Reference
 from nasproxy.stages.runner import Runtime
 from nasproxy.statistics.criteria.first_crossing import FirstCrossing
 from nasproxy.storage.trial_stores import MemoryTrialStore
+from nasproxy.tracking.events import DecisionTaken, Event, LookTaken
 from nasproxy.tracking.tracker import NullTracker
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.records import Cause
@@ -75,14 +76,14 @@ class DecisionTracker(NullTracker):
         self._left = killed_at
         self.looks: list[tuple[str, int, int]] = []
 
-    def decided(self, state: object) -> None:
+    def receive(self, event: Event) -> None:
         """Add new looks: task, step and number of models."""
-        if self._left is not None and self._left == 0:
-            raise KilledError
-        self._left = None if self._left is None else self._left - 1
-        if isinstance(state, ProxySearchState):
-            looks = [(task.name, look.step, look.models) for task in state.tasks.values() for look in task.checks]
-            self.looks += [look for look in looks if look not in self.looks]
+        if isinstance(event, DecisionTaken):
+            if self._left is not None and self._left == 0:
+                raise KilledError
+            self._left = None if self._left is None else self._left - 1
+        elif isinstance(event, LookTaken):
+            self.looks.append((event.look.task, event.look.step, event.look.models))
 
 
 def make_architectures(count: int) -> list[Architecture]:

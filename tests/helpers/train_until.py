@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from nasproxy.stages.runner import Decide, Records, Train
-from nasproxy.tracking.tracker import Progress
+from nasproxy.tracking.events import Progress
 from nasproxy.trials.spec import TrialSpec
 
 

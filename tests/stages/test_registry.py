@@ -20,7 +20,7 @@ from nasproxy.errors import ConfigError
 from nasproxy.stages.definition import StageDefinition
 from nasproxy.stages.runner import Decide, Train
 from nasproxy.storage.files import read_record, write_record
-from nasproxy.tracking.tracker import Progress
+from nasproxy.tracking.events import Progress
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.spec import Split, TrialSpec
 

@@ -20,6 +20,7 @@ from nasproxy.storage.locks import FileLock
 from nasproxy.storage.trial_files import retry_failed_trials
 from nasproxy.storage.trial_stores import FolderTrialStore
 from nasproxy.testing import synthetic
+from nasproxy.tracking.events import Event, Noted, TrialEnded
 from nasproxy.tracking.tracker import NullTracker
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.records import Cause, Request, RetryLink, State, TrialRecord
@@ -41,11 +42,11 @@ class Notes(NullTracker):
     def __post_init__(self) -> None:
         super().__init__(study=Path())
 
-    def trial(self, spec: TrialSpec, record: TrialRecord) -> None:
-        self.trials.append((spec.key, record.status.state, record.retries))
-
-    def say(self, message: str) -> None:
-        self.messages.append(message)
+    def receive(self, event: Event) -> None:
+        if isinstance(event, TrialEnded) and event.record is not None:
+            self.trials.append((event.key, event.state, event.record.retries))
+        elif isinstance(event, Noted):
+            self.messages.append(event.message)
 
 
 def make_spec(fault: str = "none", task: ProxyTask | None = None, quality: int = 50, **recipe: Any) -> TrialSpec:
@@ -285,12 +286,13 @@ def test_a_trial_that_failed_by_the_setup_goes_on_with_the_next_command(make_ret
 
 
 def test_a_trial_that_failed_by_the_setup_is_received_by_trackers(make_retrying_runtime: MakeRuntime) -> None:
-    received: list[TrialRecord] = []
+    received: list[TrialEnded] = []
 
     class Keeping(NullTracker):
-        def trial(self, spec: TrialSpec, record: TrialRecord) -> None:
-            received.append(record)
+        def receive(self, event: Event) -> None:
+            if isinstance(event, TrialEnded):
+                received.append(event)
 
     with pytest.raises(SetupFailedError):
         run(replace(make_retrying_runtime(), tracker=Keeping(study=Path())), make_spec("no such fault"))
-    assert [record.status.cause for record in received] == [Cause.SETUP]
+    assert [event.cause for event in received] == [Cause.SETUP]

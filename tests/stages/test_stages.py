@@ -470,7 +470,7 @@ class TestProxySearch:
                 assert not task.is_accepted
         written = json.loads((search.folder / "proxy_search" / "SEARCH_CONTROLLER_STATE.json").read_text())
         assert written["best_proxy_task_name"] == best.name
-        assert written["proxy_tasks_map"][best.name]["proxy_task_stats"]["final_training_steps"] == best.final_step - 1
+        assert written["proxy_tasks_map"][best.name]["proxy_task_stats"]["final_training_steps"] == best.final_step
 
     def test_without_early_stopping_every_task_is_judged_until_its_own_acceptance(self, search: Search) -> None:
         tasks = {"half": ProxyTask(width=0.5), "full": ProxyTask()}

@@ -1,10 +1,14 @@
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from nasproxy.tracking.cells import TableRows
+from nasproxy.tracking.events import ReportWritten, TrialEnded, describe_trial
 from nasproxy.trials.proxy_task import ProxyTask
-from nasproxy.trials.records import Cause, Check, State, Status, TrialRecord
+from nasproxy.trials.records import Cause, Check, RetryLink, State, Status, TrialRecord
 from nasproxy.trials.spec import Recipe, Split, TrialSpec
 
 RECIPE = Recipe(
@@ -37,5 +41,36 @@ def make_record() -> Callable[..., TrialRecord]:
     def make(steps: Sequence[int], state: State = State.PAUSED, cause: Cause | None = None) -> TrialRecord:
         checks = tuple(Check(step, step / 100, step * 0.5) for step in steps)
         return TrialRecord(Status(state=state, cause=cause), checks)
+
+    return make
+
+
+@pytest.fixture
+def end_trial(make_record: Callable[..., TrialRecord]) -> Callable[..., TrialEnded]:
+    """Make the event of a trial with checks at these steps."""
+
+    def make(
+        spec: TrialSpec,
+        steps: Sequence[int],
+        state: State = State.PAUSED,
+        cause: Cause | None = None,
+        retries: tuple[RetryLink, ...] = (),
+    ) -> TrialEnded:
+        record = replace(make_record(steps, state, cause), retries=retries)
+        return describe_trial(spec, record, stage="proxy_search")
+
+    return make
+
+
+@pytest.fixture
+def write_report(tmp_path: Path) -> Callable[..., ReportWritten]:
+    """Make the event of a report with tables of these rows."""
+
+    def make(tables: Mapping[str, Sequence[Mapping[str, Any]]], pictures: Sequence[Path] = ()) -> ReportWritten:
+        shown = {
+            name: TableRows(tuple(dict.fromkeys(key for row in rows for key in row)), rows)
+            for name, rows in tables.items()
+        }
+        return ReportWritten(tmp_path / "index.html", "data50 is accepted", shown, pictures)
 
     return make

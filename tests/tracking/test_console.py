@@ -1,11 +1,12 @@
 import io
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import rich.console
 
 from nasproxy.tracking.console import Console, StepRate
-from nasproxy.tracking.tracker import Progress
+from nasproxy.tracking.events import DecisionTaken, Noted, Progress, ReportWritten, StageProgressed, TrackerFailed
 from nasproxy.trials.clock import VirtualClock
 
 START = Progress("proxy_search", "data50 (1 of 2)", trials_done=0, trials_total=20, steps_done=1000, steps_total=5000)
@@ -67,9 +68,9 @@ def test_the_step_rate_is_reset_by_a_new_stage(clock: VirtualClock) -> None:
 def test_decreasing_steps_and_a_total_of_zero_are_accepted(
     plain: Console, file: io.StringIO, clock: VirtualClock
 ) -> None:
-    plain.progress(START, set())
+    plain.receive(StageProgressed(START))
     clock.sleep(60)
-    plain.progress(replace(START, steps_done=0, steps_total=0), set())
+    plain.receive(StageProgressed(replace(START, steps_done=0, steps_total=0)))
     plain.close()
     assert "0/0 steps" in " ".join(file.getvalue().split())
 
@@ -78,9 +79,9 @@ def test_plain_output_prints_a_line_at_every_change_of_stage_or_detail_and_every
     plain: Console, file: io.StringIO, clock: VirtualClock
 ) -> None:
     for step in range(100):  # 25 seconds
-        plain.progress(replace(START, steps_done=1000 + step, tau=0.456), {"a", "b"})
+        plain.receive(StageProgressed(replace(START, steps_done=1000 + step, tau=0.456), 2))
         clock.sleep(0.25)
-    plain.progress(replace(START, detail="data75 (2 of 2)"), {"a"})
+    plain.receive(StageProgressed(replace(START, detail="data75 (2 of 2)"), 1))
     assert file.getvalue().splitlines() == [
         "proxy_search: data50 (1 of 2), 0/20 trials, 2 running, tau 0.46, 1000/5000 steps, 0:00 elapsed",
         "proxy_search: data50 (1 of 2), 0/20 trials, 2 running, tau 0.46, 1040/5000 steps, 0:10 elapsed, "
@@ -93,34 +94,47 @@ def test_plain_output_prints_a_line_at_every_change_of_stage_or_detail_and_every
 
 def test_plain_output_is_silent_while_nothing_changes(plain: Console, file: io.StringIO, clock: VirtualClock) -> None:
     for _ in range(10):
-        plain.progress(START, {"a"})
+        plain.receive(StageProgressed(START, 1))
         clock.sleep(30)
     assert len(file.getvalue().splitlines()) == 1
-    plain.progress(START, {"a", "b"})
+    plain.receive(StageProgressed(START, 2))
     assert len(file.getvalue().splitlines()) == 2
 
 
 @pytest.mark.parametrize("message", ["got [red]50[/red], [/nothing] open", "a long line " * 20, ":smile: 0.5"])
 def test_messages_are_printed_unchanged(plain: Console, file: io.StringIO, message: str) -> None:
-    plain.say(message)
+    plain.receive(Noted(message))
     assert file.getvalue() == message + "\n"
+
+
+def test_decisions_reports_and_failed_trackers_are_lines(plain: Console, file: io.StringIO) -> None:
+    plain.receive(DecisionTaken("proxy_search", "data50: Met desired correlation"))
+    plain.receive(DecisionTaken("proxy_search"))
+    plain.receive(TrackerFailed("csv", "tracker csv stopped"))
+    plain.receive(ReportWritten(Path("report") / "index.html", "Accepted: data50."))
+    assert file.getvalue().splitlines() == [
+        "data50: Met desired correlation",
+        "tracker csv stopped",
+        "Accepted: data50.",
+        "report: report/index.html",
+    ]
 
 
 def test_every_plain_line_is_flushed(clock: VirtualClock) -> None:
     raw = io.BytesIO()
     file = io.TextIOWrapper(raw, encoding="utf-8", write_through=False)
     console = Console(console=rich.console.Console(file=file), clock=clock)
-    console.say("accepted")
+    console.receive(Noted("accepted"))
     assert raw.getvalue() == b"accepted\n"
-    console.progress(START, set())
+    console.receive(StageProgressed(START))
     assert raw.getvalue().count(b"\n") == 2
 
 
 def test_live_output_shows_progress_with_messages_above(live: Console, file: io.StringIO, clock: VirtualClock) -> None:
-    live.progress(START, {"a"})
+    live.receive(StageProgressed(START, 1))
     clock.sleep(1)
-    live.progress(replace(START, steps_done=2000, trials_done=3, tau=-0.2), {"a", "b"})
-    live.say("data50 [dropped]: tau 0.1")
+    live.receive(StageProgressed(replace(START, steps_done=2000, trials_done=3, tau=-0.2), 2))
+    live.receive(Noted("data50 [dropped]: tau 0.1"))
     shown = file.getvalue()
     assert "proxy_search: data50 (1 of 2)  3/20 trials, 2 running, tau -0.20" in shown
     assert "40%  0:01 elapsed, at most 0:03 left" in shown
@@ -129,20 +143,20 @@ def test_live_output_shows_progress_with_messages_above(live: Console, file: io.
 
 
 def test_live_output_redraws_at_most_four_times_a_second(live: Console, file: io.StringIO, clock: VirtualClock) -> None:
-    live.progress(START, set())
+    live.receive(StageProgressed(START))
     before = len(file.getvalue())
     for _ in range(20):
         clock.sleep(0.01)
-        live.progress(replace(START, steps_done=1500), set())
+        live.receive(StageProgressed(replace(START, steps_done=1500)))
     assert len(file.getvalue()) == before
     clock.sleep(0.1)
-    live.progress(replace(START, steps_done=1500), set())
+    live.receive(StageProgressed(replace(START, steps_done=1500)))
     assert len(file.getvalue()) > before
     live.close()
 
 
 def test_closing_repeatedly_restores_the_cursor_once(live: Console, file: io.StringIO) -> None:
-    live.progress(START, set())
+    live.receive(StageProgressed(START))
     assert file.getvalue().count(HIDE_CURSOR) == 1
     assert SHOW_CURSOR not in file.getvalue()
     live.close()
@@ -155,6 +169,6 @@ def test_forced_colours_do_not_make_a_file_a_terminal(
 ) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     console = Console(console=rich.console.Console(file=file), clock=clock)
-    console.progress(START, set())
-    console.say("accepted")
+    console.receive(StageProgressed(START))
+    console.receive(Noted("accepted"))
     assert "\x1b" not in file.getvalue()

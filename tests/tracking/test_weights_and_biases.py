@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,17 @@ from PIL import Image
 from nasproxy.errors import ConfigError, CorruptFileError, MissingExtraError
 from nasproxy.targets import build_target
 from nasproxy.tracking import weights_and_biases
+from nasproxy.tracking.events import Noted, ReportWritten, TrialEnded
+from nasproxy.tracking.sent_records import SentRecords
 from nasproxy.tracking.weights_and_biases import WandbTracker, make_run_id
-from nasproxy.trials.records import Cause, RetryLink, State, TrialRecord
+from nasproxy.trials.records import Cause, RetryLink, State
 from nasproxy.trials.spec import TrialSpec
 
 pytest.importorskip("wandb")
 
 Make = Callable[..., TrialSpec]
-Record = Callable[..., TrialRecord]
+End = Callable[..., TrialEnded]
+Report = Callable[..., ReportWritten]
 DEAD_SERVER = "http://127.0.0.1:9"
 KEY = "0" * 40
 
@@ -127,14 +130,18 @@ def offline(study: Path) -> WandbTracker:
     return WandbTracker(study=study, project="digits", mode="offline")
 
 
-def test_a_finished_trial_is_a_run_with_its_config_and_curve(study: Path, make_spec: Make, make_record: Record) -> None:
+def run_id(study: Path, what: str) -> str:
+    return make_run_id(SentRecords(study / "tracking" / "wandb.jsonl").study_id(), what)
+
+
+def test_a_finished_trial_is_a_run_with_its_config_and_curve(study: Path, make_spec: Make, end_trial: End) -> None:
     spec = make_spec(seed=3, data_fraction=0.5, overrides={"trainer.batch_size": 32})
     tracker = offline(study)
-    tracker.trial(spec, make_record([20, 40, 60], State.DONE))
+    tracker.receive(end_trial(spec, [20, 40, 60], State.DONE))
     tracker.close()
     (run,) = read_runs(study, "trial")
     assert run.curve() == [(20, 0.2, 10.0), (40, 0.4, 20.0), (60, 0.6, 30.0)]
-    assert (run.id, run.group, run.project) == (make_run_id("digits", spec.key), "digits", "digits")
+    assert (run.id, run.group, run.project) == (run_id(study, spec.key), "digits", "digits")
     assert run.name == f"data50_batch_size-32 search seed 3 {spec.key[:6]}"
     assert run.config["architecture"] == {"width": 8, "kind": "a,b"}
     assert run.config["proxy_task"]["data_fraction"] == 0.5
@@ -143,12 +150,12 @@ def test_a_finished_trial_is_a_run_with_its_config_and_curve(study: Path, make_s
     assert (run.summary["state"], run.summary["accuracy"], run.exit_code) == ("done", 0.6, 0)
 
 
-def test_a_paused_trial_is_logged_when_the_controller_ends(study: Path, make_spec: Make, make_record: Record) -> None:
+def test_a_paused_trial_is_logged_when_the_controller_ends(study: Path, make_spec: Make, end_trial: End) -> None:
     spec = make_spec()
     tracker = offline(study)
-    tracker.trial(spec, make_record([20]))
-    tracker.trial(make_spec(seed=1), make_record([60], State.DONE))
-    tracker.trial(spec, make_record([20, 40]))
+    tracker.receive(end_trial(spec, [20]))
+    tracker.receive(end_trial(make_spec(seed=1), [60], State.DONE))
+    tracker.receive(end_trial(spec, [20, 40]))
     tracker.close()
     done, paused = read_runs(study, "trial")
     assert (done.summary["state"], paused.summary["state"]) == ("done", "paused")
@@ -156,53 +163,53 @@ def test_a_paused_trial_is_logged_when_the_controller_ends(study: Path, make_spe
 
 
 def test_a_resumed_study_continues_its_runs_and_logs_nothing_twice(
-    study: Path, make_spec: Make, make_record: Record, picture: Path
+    study: Path, make_spec: Make, end_trial: End, write_report: Report, picture: Path
 ) -> None:
     paused, done = make_spec(), make_spec(seed=1)
     tables = {"proxy_tasks": [{"name": "full", "tau": 0.7}]}
     tracker = offline(study)
-    tracker.say("first")
-    tracker.trial(paused, make_record([20]))
-    tracker.trial(done, make_record([20, 60], State.DONE))
-    tracker.result(tables, [picture])
+    tracker.receive(Noted("first"))
+    tracker.receive(end_trial(paused, [20]))
+    tracker.receive(end_trial(done, [20, 60], State.DONE))
+    tracker.receive(write_report(tables, [picture]))
     tracker.close()
     for _ in range(2):
         tracker = offline(study)
-        tracker.trial(done, make_record([20, 60], State.DONE))
-        tracker.trial(paused, make_record([20, 40]))
-        tracker.trial(paused, make_record([20, 40, 60], State.DONE))
-        tracker.result(tables, [picture])
+        tracker.receive(end_trial(done, [20, 60], State.DONE))
+        tracker.receive(end_trial(paused, [20, 40]))
+        tracker.receive(end_trial(paused, [20, 40, 60], State.DONE))
+        tracker.receive(write_report(tables, [picture]))
         tracker.close()
     tracker = offline(study)
-    tracker.say("second")
+    tracker.receive(Noted("second"))
     tracker.close()
 
     runs = read_runs(study, "trial")
-    parts = {
-        key: [run.curve() for run in runs if run.id == make_run_id("digits", key)] for key in (paused.key, done.key)
-    }
+    parts = {key: [run.curve() for run in runs if run.id == run_id(study, key)] for key in (paused.key, done.key)}
     assert [[point[0] for point in part] for part in parts[paused.key]] == [[20], [40, 60]]
     assert [[point[0] for point in part] for part in parts[done.key]] == [[20, 60]]
     controllers = read_runs(study, "controller")
-    assert {run.id for run in controllers} == {make_run_id("digits", "controller")}
-    assert [line for run in controllers for line in run.lines()] == ["first", "second"]
+    said = ["data50 is accepted", f"report: {write_report(tables).path}"]
+    assert {run.id for run in controllers} == {run_id(study, "controller")}
+    assert [line for run in controllers for line in run.lines()] == ["first", *said, *said, *said, "second"]
     steps = [point["_step"] for run in controllers for point in run.history]
-    assert steps == [0, 1, 2]
+    assert steps == list(range(9))
     assert sum("tables/proxy_tasks/_type" in point for run in controllers for point in run.history) == 1
 
 
-def test_tables_and_figures_are_logged_to_the_controllers_run(study: Path, picture: Path, tmp_path: Path) -> None:
+def test_tables_and_figures_are_logged_to_the_controllers_run(
+    study: Path, write_report: Report, picture: Path, tmp_path: Path
+) -> None:
     rows = [{"name": "full", "tau": None, "w": {"x": 1}}, {"name": "half", "tau": 0.5, "note": "kept"}]
     vector = tmp_path / "ranks.svg"
     vector.write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
     tracker = offline(study)
-    tracker.say("data50 is accepted")
-    tracker.result({"proxy_tasks": rows, "mixed": [{"a": 1}, {"a": "b"}]}, [picture, vector])
-    tracker.say("report: page.html")
+    tracker.receive(Noted("data50 is judged"))
+    tracker.receive(write_report({"proxy_tasks": rows, "mixed": [{"a": 1}, {"a": "b"}]}, [picture, vector]))
     tracker.close()
     (run,) = read_runs(study, "controller")
     assert (run.group, run.name) == ("digits", "digits")
-    assert run.lines() == ["data50 is accepted", "report: page.html"]
+    assert run.lines() == ["data50 is judged", "data50 is accepted", f"report: {tmp_path / 'index.html'}"]
     (shown,) = (point for point in run.history if "tables/proxy_tasks/_type" in point)
     assert shown["tables/proxy_tasks/_type"] == "table-file"
     assert shown["pictures/ranks/_type"] == "html-file"
@@ -213,29 +220,31 @@ def test_tables_and_figures_are_logged_to_the_controllers_run(study: Path, pictu
     assert image.read_bytes() == picture.read_bytes()
 
 
-def test_all_files_are_written_to_the_study(study: Path, make_spec: Make, make_record: Record, tmp_path: Path) -> None:
+def test_all_files_are_written_to_the_study(
+    study: Path, make_spec: Make, end_trial: End, write_report: Report, tmp_path: Path
+) -> None:
     tracker = offline(study)
-    tracker.trial(make_spec(), make_record([20], State.DONE))
-    tracker.result({"t": [{"a": 1}]}, [])
+    tracker.receive(end_trial(make_spec(), [20], State.DONE))
+    tracker.receive(write_report({"t": [{"a": 1}]}))
     tracker.close()
     assert list((tmp_path / "elsewhere").iterdir()) == []
     assert not (tmp_path / "home" / ".local").exists()
     assert {path.name for path in study.iterdir()} == {"tracking"}
 
 
-def test_a_failed_trial_is_a_failed_run(study: Path, make_spec: Make, make_record: Record) -> None:
+def test_a_failed_trial_is_a_failed_run(study: Path, make_spec: Make, end_trial: End) -> None:
     for _ in range(2):
         tracker = offline(study)
-        tracker.trial(make_spec(), make_record([], State.FAILED, Cause.OOM))
+        tracker.receive(end_trial(make_spec(), [], State.FAILED, Cause.OOM))
         tracker.close()
     (run,) = read_runs(study, "trial")
     assert (run.summary["state"], run.summary["cause"], run.exit_code) == ("failed", "oom", 1)
 
 
-def test_a_failed_trial_is_linked_to_its_retry(study: Path, make_spec: Make, make_record: Record) -> None:
+def test_a_failed_trial_is_linked_to_its_retry(study: Path, make_spec: Make, end_trial: End) -> None:
     by = RetryLink("other", Cause.OOM, "a micro-batch of 8 instead of 16")
     tracker = offline(study)
-    tracker.trial(make_spec(), replace(make_record([], State.FAILED, Cause.OOM), retries=(by,)))
+    tracker.receive(end_trial(make_spec(), [], State.FAILED, Cause.OOM, (by,)))
     tracker.close()
     (run,) = read_runs(study, "trial")
     assert (run.summary["replaced_by"], run.summary["change"]) == (by.key, by.change)
@@ -243,9 +252,8 @@ def test_a_failed_trial_is_linked_to_its_retry(study: Path, make_spec: Make, mak
 
 def test_one_job_of_a_sweep_holds_the_controllers_run_and_logs_the_messages_of_all(study: Path) -> None:
     one, two = offline(study), offline(study)
-    one.say("from one")
-    one._work[-1].result()
-    two.say("from two")
+    one.receive(Noted("from one"))
+    two.receive(Noted("from two"))
     two.close()
     one.close()
     (run,) = read_runs(study, "controller")
@@ -255,10 +263,10 @@ def test_one_job_of_a_sweep_holds_the_controllers_run_and_logs_the_messages_of_a
 KILLED = """
 import os, signal, sys
 from pathlib import Path
+from nasproxy.tracking.events import Noted
 from nasproxy.tracking.weights_and_biases import WandbTracker
 tracker = WandbTracker(study=Path(sys.argv[1]), mode="offline")
-tracker.say("before the kill")
-tracker._work[-1].result()
+tracker.receive(Noted("before the kill"))
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -267,7 +275,7 @@ def test_a_message_before_a_kill_is_logged_at_its_step(study: Path) -> None:
     killed = subprocess.run([sys.executable, "-c", KILLED, str(study)], check=False)
     assert killed.returncode == -signal.SIGKILL
     tracker = offline(study)
-    tracker.say("after")
+    tracker.receive(Noted("after"))
     tracker.close()
     last = read_runs(study, "controller", killed=1)[-1]
     assert last.lines() == ["before the kill", "after"]
@@ -279,9 +287,37 @@ def test_without_events_no_run_is_opened(study: Path) -> None:
     assert not (study / "tracking" / "wandb").exists()
 
 
-def test_without_an_api_key_auto_is_offline(study: Path, make_spec: Make, make_record: Record) -> None:
+def test_a_study_that_is_deleted_and_begun_again_under_its_name_has_new_runs(
+    study: Path, make_spec: Make, end_trial: End, tmp_path: Path
+) -> None:
+    ids: list[set[str]] = []
+    for number in range(2):
+        tracker = offline(study)
+        tracker.receive(end_trial(make_spec(), [20], State.DONE))
+        tracker.receive(Noted("a line"))
+        tracker.close()
+        ids.append({run.id for kind in ("trial", "controller") for run in read_runs(study, kind)})
+        study.rename(tmp_path / f"deleted{number}")
+        study.mkdir()
+    assert [len(each) for each in ids] == [2, 2]
+    assert not ids[0] & ids[1]
+
+
+def test_with_wandb_disabled_nothing_is_written(
+    study: Path, make_spec: Make, end_trial: End, write_report: Report, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "disabled")
     tracker = WandbTracker(study=study)
-    tracker.trial(make_spec(), make_record([20], State.DONE))
+    tracker.receive(end_trial(make_spec(), [20], State.DONE))
+    tracker.receive(Noted("a line"))
+    tracker.receive(write_report({"t": [{"a": 1}]}))
+    tracker.close()
+    assert list(study.iterdir()) == []
+
+
+def test_without_an_api_key_auto_is_offline(study: Path, make_spec: Make, end_trial: End) -> None:
+    tracker = WandbTracker(study=study)
+    tracker.receive(end_trial(make_spec(), [20], State.DONE))
     tracker.close()
     assert len(read_runs(study, "trial")) == 1
 
@@ -321,14 +357,14 @@ def dead_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.usefixtures("dead_network")
 @pytest.mark.parametrize("is_said_first", [True, False])
 def test_a_dead_network_neither_ends_the_study_nor_loses_data(
-    is_said_first: bool, study: Path, make_spec: Make, make_record: Record
+    is_said_first: bool, study: Path, make_spec: Make, end_trial: End
 ) -> None:
     def work() -> None:
         tracker = WandbTracker(study=study, mode="online")
         if is_said_first:
-            tracker.say("a line")
-        tracker.trial(make_spec(), make_record([20], State.DONE))
-        tracker.say("another line")
+            tracker.receive(Noted("a line"))
+        tracker.receive(end_trial(make_spec(), [20], State.DONE))
+        tracker.receive(Noted("another line"))
         tracker.close()
 
     with pytest.warns(UserWarning, match=r"cannot be reached \(.*\): .*upload them with `wandb sync`"):
@@ -348,7 +384,7 @@ def test_a_damaged_journal_is_an_error_with_advice(study: Path) -> None:
     (study / "tracking").mkdir()
     (study / "tracking" / "wandb.jsonl").write_text("{}\nno json\n")
     with pytest.raises(CorruptFileError, match=r"needs a JSON object in every line, got .*: restore the file"):
-        offline(study).say("a line")
+        offline(study).receive(Noted("a line"))
 
 
 @pytest.mark.parametrize("choice", ["none", "csv", "wandb"])
@@ -358,7 +394,7 @@ def test_every_choice_builds(choice: str, study: Path) -> None:
     conf = Path(__file__).parents[2] / "conf" / "tracking" / f"{choice}.yaml"
     node = yaml.safe_load(conf.read_text())
     tracker = build_target("tracking", node, study=study)
-    tracker.say("a line")
+    tracker.receive(Noted("a line"))
     tracker.close()
     assert f"{type(tracker).__module__}.{type(tracker).__name__}" == node["_target_"]
 

@@ -1,16 +1,18 @@
 """Write Vertex AI NAS's result files for programs that read them; nasproxy never reads them back.
 
 Its units are used only here and in the hooks: percent of training, hours, 0-based inclusive steps. Missing is null.
+`training_steps` are 0-based: the last step before each check. `final_training_steps` is a count of steps, which a user
+copies into the configuration of a search. Links are paths of the files with the trials' keys.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from nasproxy.stages.proxy_search.state import (
-    ProxySearchState,
     StoppingState,
+    TaskCache,
     TaskState,
     find_best_task,
     read_rules,
@@ -19,26 +21,29 @@ from nasproxy.stages.proxy_search.state import (
 from nasproxy.stages.references.state import SelectionState
 from nasproxy.stages.variance.state import VarianceState
 from nasproxy.statistics.variance import VarianceVerdict
-from nasproxy.storage.files import replace_text
+from nasproxy.storage.files import read_record, replace_text
 from nasproxy.storage.locks import FileLock
 from nasproxy.storage.study import StudyFolder
-from nasproxy.tracking.tracker import NullTracker
+from nasproxy.tracking.events import DecisionTaken, Event, StageEnded
 
 SECONDS_PER_HOUR = 3600.0
 MOST_SMOOTHNESS = 10.0
 """Limit of Vertex AI NAS on its smoothness."""
-ROUGH = "Learning curves fluctuate: decay the learning rate per step, average the weights, or validate on more data."
 NEAREST_STATES = {StoppingState.CONTRADICTED: StoppingState.RAN_TO_COMPLETION.value}
 """The tool's closest state for each stopping state that it does not have."""
 
 
-class VertexStateFiles(NullTracker):
-    """Tracker that updates Vertex AI NAS's result files of a study after each decision of a stage."""
+class VertexStateFiles:
+    """Tracker that keeps Vertex AI NAS's result files of a study current after each decision and each look.
+
+    It writes what the stages have stored by then, so that the events of several looks that arrive while it writes lead
+    to one more file, not to one each.
+    """
 
     def __init__(
         self, *, study: Path, time_tolerance: float = 0.05, final_models: int = 10, removed_per_iteration: int = 0
     ) -> None:
-        """Set the study and the settings that the states do not contain.
+        """Set the study and the settings that the stored states do not contain.
 
         Args:
             study: The study's folder.
@@ -46,66 +51,89 @@ class VertexStateFiles(NullTracker):
             final_models: Number of reference models at the end of the selection.
             removed_per_iteration: Candidates that the selection removes in each iteration.
         """
-        super().__init__(study=study)
         self._folder = StudyFolder(study)
         self._time_tolerance = time_tolerance
         self._final_models = final_models
         self._removed_per_iteration = removed_per_iteration
-        self._ended: dict[str, StoppingState | None] | None = None
+        self._cache: TaskCache = {}
+        self._written: dict[Path, str] = {}
+        self._writers: Mapping[str, Callable[[], None]] = {
+            "variance": self._write_variance,
+            "selection": self._write_selection,
+            "proxy_search": self._write_search,
+        }
 
-    def decided(self, state: object) -> None:
-        """Write the file that belongs to the type of `state`; other states are ignored."""
-        if isinstance(state, VarianceState) and state.result is not None:
-            write_variance_and_smoothness(self._folder.variance / "variance_and_smoothness.json", state.result.verdict)
-        elif isinstance(state, SelectionState):
-            write_model_selection_state(
-                self._folder.selection / "MODEL_SELECTION_STATE.json",
+    def receive(self, event: Event) -> None:
+        """Write the file of the stage that took a decision or ended, if its content has changed."""
+        if isinstance(event, DecisionTaken | StageEnded) and event.stage in self._writers:
+            self._writers[event.stage]()
+
+    def close(self) -> None:
+        """Do nothing: no file is open between two events."""
+
+    def _write_variance(self) -> None:
+        state = read_record(self._folder.variance / "state.json", VarianceState)
+        if state is not None and state.result is not None:
+            content = describe_variance_and_smoothness(state.result.verdict)
+            self._write(self._folder.variance / "variance_and_smoothness.json", content)
+
+    def _write_selection(self) -> None:
+        path = self._folder.selection / "state.json"
+        state = read_record(path, SelectionState)
+        if state is not None:
+            content = describe_model_selection(
                 state,
+                link=path,
                 final_models=self._final_models,
                 removed_per_iteration=self._removed_per_iteration,
             )
-        elif isinstance(state, ProxySearchState):
-            self._write_search(state)
+            self._write(self._folder.selection / "MODEL_SELECTION_STATE.json", content)
 
-    def _write_search(self, state: ProxySearchState) -> None:
-        """Write all looks of all proxy tasks when one has ended; at each look it would cost as much as the search."""
-        ended = {name: task.stopping_state for name, task in state.tasks.items()}
-        if ended == self._ended:
-            return
-        self._ended = ended
+    def _write_search(self) -> None:
         folder = self._folder.proxy_tasks
-        # The jobs of a sweep share this file, so it is made from the files of all tasks, not from this job's state.
-        with FileLock(folder.parent / "merge.lock").hold("the proxy search", wait_seconds=None):
-            tasks = read_tasks(folder)
+        # The jobs of a sweep share this file. The lock makes the last of them write what all have stored.
+        with FileLock(self._folder.locks / "search_controller_state.lock").hold("the result file", wait_seconds=None):
+            tasks = read_tasks(folder, self._cache)
             best = find_best_task(tasks, read_rules(folder).judged_by, time_tolerance=self._time_tolerance)
-            write_search_controller_state(folder.parent / "SEARCH_CONTROLLER_STATE.json", tasks, best)
+            content = describe_search_controller(tasks, best, folder=folder)
+            self._write(folder.parent / "SEARCH_CONTROLLER_STATE.json", content)
+
+    def _write(self, path: Path, content: Mapping[str, Any]) -> None:
+        text = json.dumps(content, indent=2, allow_nan=False) + "\n"
+        if self._written.get(path) != text or not path.exists():
+            replace_text(path, text)
+            self._written[path] = text
 
 
-def write_variance_and_smoothness(path: Path, verdict: VarianceVerdict) -> None:
-    """Write `variance_and_smoothness.json`."""
-    _write(
-        path,
-        {
-            "variance_value": verdict.variation,
-            "variance_info": "good" if verdict.has_low_noise else " ".join(verdict.advice),
-            "smoothness_value": verdict.smoothness,
-            "smoothness_info": "good" if _is_smooth(verdict.smoothness) else ROUGH,
-        },
+def describe_variance_and_smoothness(verdict: VarianceVerdict) -> dict[str, Any]:
+    """Describe the content of `variance_and_smoothness.json`."""
+    return {
+        "variance_value": verdict.variation,
+        "variance_info": "good" if verdict.has_low_noise else " ".join(verdict.noise_advice),
+        "smoothness_value": verdict.smoothness,
+        "smoothness_info": _describe_smoothness(verdict.smoothness),
+    }
+
+
+def _describe_smoothness(smoothness: float | None) -> str:
+    if smoothness is None:
+        return "Not known: the learning curves are flat, or have fewer than 2 checks."
+    if smoothness <= MOST_SMOOTHNESS:
+        return "good"
+    return (
+        f"Learning curves fluctuate: smoothness {smoothness:.1f}, limit {MOST_SMOOTHNESS:g}. Decay the learning rate "
+        f"per step, average the weights, or validate on more data."
     )
 
 
-def _is_smooth(smoothness: float | None) -> bool:
-    return smoothness is not None and smoothness <= MOST_SMOOTHNESS
-
-
-def write_model_selection_state(
-    path: Path, state: SelectionState, *, final_models: int, removed_per_iteration: int
-) -> None:
-    """Write `MODEL_SELECTION_STATE.json`; trial numbers count from 1 in each iteration, as in the tool.
+def describe_model_selection(
+    state: SelectionState, *, link: Path, final_models: int, removed_per_iteration: int
+) -> dict[str, Any]:
+    """Describe the content of `MODEL_SELECTION_STATE.json`; trials are numbered from 1 in each iteration, as there.
 
     Args:
-        path: The file.
         state: State of the selection.
+        link: File with the keys of its trials.
         final_models: Number of reference models at the end of the selection.
         removed_per_iteration: Candidates removed in each iteration.
     """
@@ -118,37 +146,39 @@ def write_model_selection_state(
                 "num_trials": len(iteration.candidates),
                 "trials_to_retrain": [trial_numbers[candidate] for candidate in kept or ()],
                 "search_job_name": "selection",
-                "search_job_link": [state.keys[candidate] for candidate in iteration.candidates],
+                "search_job_link": str(link),
                 "latency_calculator_job_name": None,
                 "latency_calculator_job_link": None,
                 "desired_training_step_pct": 100.0 * iteration.fraction,
             }
         )
-    _write(
-        path,
-        {
-            "start_num_models": len(state.iterations[0].candidates),
-            "final_num_models": final_models,
-            "num_models_to_remove_per_iter": removed_per_iteration,
-            "iterations": iterations,
-            "accuracy_metric_id": "score",
-            "latency_metric_id": None,
-        },
-    )
+    return {
+        "start_num_models": len(state.iterations[0].candidates),
+        "final_num_models": final_models,
+        "num_models_to_remove_per_iter": removed_per_iteration,
+        "iterations": iterations,
+        "accuracy_metric_id": "score",
+        "latency_metric_id": None,
+    }
 
 
-def write_search_controller_state(path: Path, tasks: Mapping[str, TaskState], best: TaskState | None) -> None:
-    """Write `SEARCH_CONTROLLER_STATE.json`; `best` is None without an accepted proxy task."""
-    _write(
-        path,
-        {
-            "proxy_tasks_map": {name: _format_proxy_task(task) for name, task in tasks.items()},
-            "best_proxy_task_name": "" if best is None else best.name,
-        },
-    )
+def describe_search_controller(
+    tasks: Mapping[str, TaskState], best: TaskState | None, *, folder: Path
+) -> dict[str, Any]:
+    """Describe the content of `SEARCH_CONTROLLER_STATE.json`.
+
+    Args:
+        tasks: Proxy tasks by name.
+        best: The best accepted one; None without one.
+        folder: Folder with a file for each proxy task, which holds the keys of its trials.
+    """
+    return {
+        "proxy_tasks_map": {name: _describe_proxy_task(task, folder / f"{name}.json") for name, task in tasks.items()},
+        "best_proxy_task_name": "" if best is None else best.name,
+    }
 
 
-def _format_proxy_task(task: TaskState) -> dict[str, Any]:
+def _describe_proxy_task(task: TaskState, link: Path) -> dict[str, Any]:
     correlations = [check.correlation for check in task.checks]
     seconds, stopping = task.final_train_seconds, task.stopping_state
     return {
@@ -165,15 +195,11 @@ def _format_proxy_task(task: TaskState) -> dict[str, Any]:
             "stopping_state": "" if stopping is None else NEAREST_STATES.get(stopping, stopping.value),
             "posted_stop_trials_message": task.stopping_state is not None,
             "final_training_time_in_hours": None if seconds is None else seconds / SECONDS_PER_HOUR,
-            "final_training_steps": None if task.final_step is None else task.final_step - 1,
+            "final_training_steps": task.final_step,
         },
         "proxy_task_name": task.name,
         "search_job_name": task.name,
-        "search_job_link": list(task.keys),
+        "search_job_link": str(link),
         "latency_calculator_job_name": None,
         "latency_calculator_job_link": None,
     }
-
-
-def _write(path: Path, content: Mapping[str, Any]) -> None:
-    replace_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")

@@ -22,7 +22,7 @@ from nasproxy.stages.runner import Decide, Records, Train
 from nasproxy.statistics.contradiction import Confirmation, compare_retraining
 from nasproxy.statistics.rank_correlation import RankCorrelation
 from nasproxy.storage.files import read_record, write_record
-from nasproxy.tracking.tracker import Progress
+from nasproxy.tracking.events import Progress
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.records import TrialRecord
 from nasproxy.trials.spec import Architecture, Recipe, Split, TrialSpec

@@ -34,7 +34,7 @@ from nasproxy.stages.runner import Decide, Records, Train
 from nasproxy.statistics.acceptance import Criterion, LookPlan, Verdict, VerdictKind
 from nasproxy.storage.files import get_stamp, write_record
 from nasproxy.storage.locks import FileLock
-from nasproxy.tracking.tracker import Progress
+from nasproxy.tracking.events import Look, Progress
 from nasproxy.trials.check_steps import find_requested_step
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.spec import Recipe, Split, TrialSpec
@@ -350,7 +350,8 @@ class ProxySearchStage:
 
     def _decide(self, state: ProxySearchState, task: TaskState) -> Decide[ProxySearchState]:
         before = state.tasks[task.name]
-        return Decide(ProxySearchState({**state.tasks, task.name: task}), _describe_change(before, task))
+        changed = ProxySearchState({**state.tasks, task.name: task})
+        return Decide(changed, _describe_change(before, task), _find_look(before, task))
 
 
 @dataclass(frozen=True)
@@ -378,6 +379,24 @@ def _describe_progress(contenders: Sequence[TaskState], decided: int, total: int
     added = sum(task.requested - task.completed for task in contenders)
     references = f", {added} references being added" if added else ""
     return f"{names} ({decided} of {total} decided{references})"
+
+
+def _find_look(before: TaskState, task: TaskState) -> Look | None:
+    """Return the look by which a task's state changed, if any."""
+    if task.checks == before.checks or not task.checks or task.verdict is None:
+        return None
+    check = task.checks[-1]
+    return Look(
+        task=task.name,
+        step=check.step,
+        total_steps=task.total_steps,
+        models=check.models,
+        tau=None if check.correlation is None else check.correlation.tau,
+        needed=check.needed,
+        median_score=check.median_score,
+        train_seconds=check.median_train_seconds,
+        verdict=task.verdict.kind.value,
+    )
 
 
 def _describe_change(before: TaskState, task: TaskState) -> str | None:

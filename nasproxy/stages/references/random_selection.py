@@ -22,7 +22,7 @@ from nasproxy.stages.references.selection import (
 from nasproxy.stages.references.state import Iteration, SelectionState
 from nasproxy.stages.runner import Decide, Records, Train
 from nasproxy.storage.files import read_record, write_record
-from nasproxy.tracking.tracker import Progress
+from nasproxy.tracking.events import Progress
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.spec import Architecture, Recipe, Split, TrialSpec
 

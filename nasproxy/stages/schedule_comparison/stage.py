@@ -15,7 +15,7 @@ from nasproxy.stages.schedule_comparison.settings import CompareSchedulesSetting
 from nasproxy.stages.schedule_comparison.state import ScheduleComparisonState, ScheduleCurve
 from nasproxy.statistics.variance import roughness
 from nasproxy.storage.files import read_record, write_record
-from nasproxy.tracking.tracker import Progress
+from nasproxy.tracking.events import Progress
 from nasproxy.trials.objective import Objective
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.records import TrialRecord

@@ -16,7 +16,7 @@ from nasproxy.stages.variance.settings import VarianceSettings
 from nasproxy.stages.variance.state import VarianceResult, VarianceState
 from nasproxy.statistics.variance import judge_variance, seed_deviation
 from nasproxy.storage.files import read_record, write_record
-from nasproxy.tracking.tracker import Progress
+from nasproxy.tracking.events import Progress
 from nasproxy.trials.objective import describe_opposite_direction, has_opposite_direction
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.spec import Architecture, Recipe, Split, TrialSpec

@@ -6,6 +6,7 @@ from pathlib import Path
 from nasproxy.errors import CorruptFileError
 from nasproxy.execution.backends.replay.backend import CHOICE
 from nasproxy.storage.files import append_line, read_lines
+from nasproxy.tracking.events import Event, TrialEnded
 from nasproxy.tracking.tracker import NullTracker
 from nasproxy.trials.records import State, TrialRecord
 from nasproxy.trials.spec import Split, TrialSpec
@@ -23,8 +24,12 @@ class Ledger(NullTracker):
         self._path = path
         self._recorded_steps: dict[Trained, int | None] = read_ledger(path)
 
-    def trial(self, spec: TrialSpec, record: TrialRecord) -> None:
+    def receive(self, event: Event) -> None:
         """Append the trial's step to the ledger, if it differs from the last entry."""
+        if isinstance(event, TrialEnded) and event.spec is not None and event.record is not None:
+            self._append(event.spec, event.record)
+
+    def _append(self, spec: TrialSpec, record: TrialRecord) -> None:
         proxy = spec.proxy_task.overrides.get("trainer.proxy")
         trained = (str(spec.architecture[CHOICE]), None if proxy is None else str(proxy), spec.split.value, spec.seed)
         until = None if record.status.state in (State.DONE, State.FAILED) else record.step

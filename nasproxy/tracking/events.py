@@ -1,0 +1,333 @@
+"""Typed events of a study: everything a person may want to watch, as lines of `events.jsonl` and for trackers.
+
+An event is a line of JSON with `schema`, `kind` (the class's name in snake case), `at` and the event's own fields.
+What trackers in this process receive beside that, such as a trial's whole record, is not part of the line.
+"""
+
+import json
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from nasproxy.errors import CorruptFileError
+from nasproxy.storage.files import get_adapter, read_lines
+from nasproxy.tracking.cells import TableRows
+from nasproxy.trials.records import Cause, State, TrialRecord
+from nasproxy.trials.spec import Split, TrialSpec
+
+SCHEMA = 1
+"""Schema of a line. New kinds and new fields leave it as it is: readers ignore those that they do not know."""
+IN_PROCESS = {"in_process": True}
+"""Marks a field that only trackers of this process receive; it is not part of the line."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Progress of a stage.
+
+    Attributes:
+        stage: Name of the stage.
+        detail: Its current activity, such as the name of a proxy task.
+        trials_done: Trials that have reached the step requested so far.
+        trials_total: Trials of the stage.
+        steps_done: Training steps done.
+        steps_total: Maximum number of training steps.
+        tau: Rank correlation at the last check that all models have reached.
+    """
+
+    stage: str
+    detail: str = ""
+    trials_done: int = 0
+    trials_total: int = 0
+    steps_done: int = 0
+    steps_total: int = 0
+    tau: float | None = None
+
+
+@dataclass(frozen=True)
+class Look:
+    """One interim analysis of a proxy task.
+
+    Attributes:
+        task: Name of the proxy task.
+        step: Step at which its models are compared.
+        total_steps: Steps of its whole training.
+        models: Number of reference models.
+        tau: Kendall's tau-b; None if undefined.
+        needed: Acceptance threshold for tau at this look; None if the criterion has none.
+        median_score: Median score of the models.
+        train_seconds: Median training time of a model up to this step, in seconds of all its devices together.
+        verdict: Verdict of the criterion: accepted, rejected or inconclusive.
+    """
+
+    task: str
+    step: int
+    total_steps: int
+    models: int
+    tau: float | None
+    needed: float | None
+    median_score: float
+    train_seconds: float
+    verdict: str
+
+
+@dataclass(frozen=True)
+class Event:
+    """Base class of all events.
+
+    Attributes:
+        at: When it happened, in seconds since 1970.
+    """
+
+    at: float = field(default_factory=time.time, kw_only=True)
+
+
+@dataclass(frozen=True)
+class JobStarted(Event):
+    """A controller began a job.
+
+    Attributes:
+        job: Name of the job.
+        stages: Names of its stages in order.
+    """
+
+    job: str
+    stages: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class JobEnded(Event):
+    """A controller ended a job.
+
+    Attributes:
+        job: Name of the job.
+        error: Why it stopped early; None if it has done all of its stages.
+    """
+
+    job: str
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class StageStarted(Event):
+    """A controller began or resumed a stage, named `stage`."""
+
+    stage: str
+
+
+@dataclass(frozen=True)
+class StageProgressed(Event):
+    """A stage progressed; sent often.
+
+    Attributes:
+        progress: The progress.
+        running: Number of trials that run now.
+    """
+
+    progress: Progress
+    running: int = 0
+
+
+@dataclass(frozen=True)
+class StageEnded(Event):
+    """A stage, named `stage`, reached its end, and its state is stored."""
+
+    stage: str
+
+
+@dataclass(frozen=True)
+class TrialEnded(Event):
+    """An attempt at a trial ended: the trial is done, has failed, or is paused.
+
+    Sent again, with the same content, by a stage that takes up a trial of an earlier run: the attempt may have ended
+    while no controller ran. Trackers ignore what they have.
+
+    Attributes:
+        stage: Name of the stage that trained it.
+        key: The trial's key.
+        state: Its state.
+        step: Step of its last check; 0 before the first one.
+        score: Score of its last check, the study's metric as reported.
+        train_seconds: Cumulative training time up to this check, in seconds.
+        cause: Cause of the last failure.
+        proxy_task: Name of its proxy task, derived from the setting.
+        split: Data that it is trained and validated on.
+        seed: Its seed.
+        retried_as: Key of its retry.
+        spec: Its specification.
+        record: Its record with all checks so far, including those sent before, not merged with those of its retries.
+    """
+
+    stage: str
+    key: str
+    state: State
+    step: int
+    score: float | None
+    train_seconds: float | None
+    cause: Cause | None
+    proxy_task: str
+    split: Split
+    seed: int
+    retried_as: str | None = None
+    spec: TrialSpec | None = field(default=None, compare=False, repr=False, metadata=IN_PROCESS)
+    record: TrialRecord | None = field(default=None, compare=False, repr=False, metadata=IN_PROCESS)
+
+
+@dataclass(frozen=True)
+class LookTaken(Event):
+    """A proxy task was judged.
+
+    Attributes:
+        stage: Name of the stage.
+        look: What was found.
+    """
+
+    stage: str
+    look: Look
+
+
+@dataclass(frozen=True)
+class DecisionTaken(Event):
+    """A stage decided, and its state is stored.
+
+    Attributes:
+        stage: Name of the stage.
+        message: The decision in words; None for one that only continues the stage.
+    """
+
+    stage: str
+    message: str | None = None
+
+
+@dataclass(frozen=True)
+class Noted(Event):
+    """Something that a user should know, in `message`."""
+
+    message: str
+
+
+@dataclass(frozen=True)
+class ReportWritten(Event):
+    """A report was written.
+
+    Attributes:
+        path: File of the page.
+        verdict: The verdict as plain text.
+        tables: The study's tables by name.
+        pictures: Files of the figures.
+    """
+
+    path: Path
+    verdict: str
+    tables: Mapping[str, TableRows] = field(default_factory=dict, compare=False, repr=False, metadata=IN_PROCESS)
+    pictures: Sequence[Path] = field(default=(), compare=False, repr=False, metadata=IN_PROCESS)
+
+
+@dataclass(frozen=True)
+class TrackerFailed(Event):
+    """A tracker failed and receives no more events.
+
+    Attributes:
+        tracker: Name of the tracker.
+        message: What happened, and what the user can do.
+    """
+
+    tracker: str
+    message: str
+
+
+KINDS: Mapping[str, type[Event]] = {
+    re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower(): kind
+    for kind in (
+        *(JobStarted, JobEnded, StageStarted, StageProgressed, StageEnded, TrialEnded, LookTaken, DecisionTaken),
+        *(Noted, ReportWritten, TrackerFailed),
+    )
+}
+"""Kinds of events by their name in a line."""
+_NAMES = {kind: name for name, kind in KINDS.items()}
+
+
+def describe_trial(spec: TrialSpec, record: TrialRecord, *, stage: str) -> TrialEnded:
+    """Make the event of a trial whose attempt ended, from its record."""
+    last = record.checks[-1] if record.checks else None
+    return TrialEnded(
+        stage=stage,
+        key=spec.key,
+        state=record.status.state,
+        step=record.step,
+        score=record.score,
+        train_seconds=None if last is None else last.train_seconds,
+        cause=record.status.cause,
+        proxy_task=spec.proxy_task.default_name,
+        split=spec.split,
+        seed=spec.seed,
+        retried_as=record.retries[0].key if record.retries else None,
+        spec=spec,
+        record=record,
+    )
+
+
+def to_json(event: Event) -> str:
+    """Write an event as one line of JSON, without what only trackers of this process receive."""
+    kind = type(event)
+    hidden = {each.name for each in fields(kind) if "in_process" in each.metadata}
+    content = get_adapter(kind).dump_python(event, mode="json", exclude=hidden)
+    return json.dumps({"schema": SCHEMA, "kind": _NAMES[kind], **content}, allow_nan=False)
+
+
+def from_json(line: str) -> Event | None:
+    """Read an event from its line.
+
+    Returns:
+        The event; None if it is of a kind that only a later version knows.
+
+    Raises:
+        ValueError: The line is not an event, or one of another schema.
+    """
+    content: Any = json.loads(line)
+    if not isinstance(content, dict) or content.pop("schema", None) != SCHEMA or "kind" not in content:
+        raise ValueError(f"an event is a JSON object with a kind and schema {SCHEMA}, got {line[:200]!r}")
+    kind = KINDS.get(content.pop("kind"))
+    if kind is None:
+        return None
+    try:
+        event: Event = get_adapter(kind).validate_python(content)
+    except ValidationError as error:
+        raise ValueError(f"{error.error_count()} fields are not valid for {kind.__name__}: {line[:200]!r}") from error
+    return event
+
+
+def read_events(path: Path) -> Iterator[Event]:
+    """Read the events of a study in the order in which they were written.
+
+    Kinds that only a later version knows are left out, as is an incomplete last line of a process that was killed.
+
+    Args:
+        path: The study's `events.jsonl`; without the file there are no events.
+
+    Raises:
+        CorruptFileError: A line is not an event.
+    """
+    for line in read_lines(path):
+        event = parse_line(line, path)
+        if event is not None:
+            yield event
+
+
+def parse_line(line: str, path: Path) -> Event | None:
+    """Read a line of the file at `path`; None if it is of a kind that only a later version knows.
+
+    Raises:
+        CorruptFileError: The line is not an event.
+    """
+    try:
+        return from_json(line)
+    except ValueError as error:
+        raise CorruptFileError(
+            f"{path} needs an event in every line, got another line ({error}): restore the file, or remove the line"
+        ) from error

@@ -1,0 +1,86 @@
+import json
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from multiprocessing import get_context
+from pathlib import Path
+
+import pytest
+
+from nasproxy.tracking.event_log import EventLog
+from nasproxy.tracking.events import Event, Noted, Progress, StageProgressed, StageStarted, TrialEnded, read_events
+from nasproxy.trials.records import State
+from nasproxy.trials.spec import TrialSpec
+
+START = Progress("proxy_search", "data50", steps_done=0, steps_total=100)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "digits" / "events.jsonl"
+
+
+def read(path: Path) -> list[Event]:
+    return list(read_events(path))
+
+
+def test_a_resumed_study_appends(path: Path) -> None:
+    for stage in ("variance", "selection"):
+        log = EventLog(path)
+        log.receive(StageStarted(stage))
+        log.close()
+    assert [event.stage for event in read(path) if isinstance(event, StageStarted)] == ["variance", "selection"]
+
+
+def test_progress_is_written_every_ten_seconds_and_when_the_activity_changes(path: Path) -> None:
+    log = EventLog(path)
+    for second in range(25):
+        log.receive(StageProgressed(replace(START, steps_done=second), at=1000.0 + second))
+    log.receive(StageProgressed(replace(START, detail="data75"), at=1025.0))
+    log.receive(StageProgressed(Progress("confirmation"), at=1025.5))
+    log.receive(StageProgressed(Progress("confirmation"), at=500.0))
+    assert [event.at for event in read(path)] == [1000.0, 1010.0, 1020.0, 1025.0, 1025.5, 500.0]
+
+
+def test_the_end_of_an_attempt_is_written_once_also_after_a_restart_and_by_another_job(
+    path: Path, make_spec: Callable[..., TrialSpec], end_trial: Callable[..., TrialEnded]
+) -> None:
+    spec = make_spec()
+    one, two = EventLog(path), EventLog(path)
+    for log in (one, two, one, EventLog(path)):
+        log.receive(end_trial(spec, [20]))
+    for log in (two, one, EventLog(path)):
+        log.receive(end_trial(spec, [20, 40], State.DONE))
+    ends = [event for event in read(path) if isinstance(event, TrialEnded)]
+    assert [(event.key, event.step, event.state) for event in ends] == [
+        (spec.key, 20, State.PAUSED),
+        (spec.key, 40, State.DONE),
+    ]
+
+
+def write_many(path: Path, name: str, count: int, is_killed: bool) -> None:
+    log = EventLog(path)
+    for number in range(count):
+        log.receive(Noted(f"{name} {number}"))
+    if is_killed:
+        with path.open("ab") as file:
+            file.write(b'{"schema": 1, "kind": "no')
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_jobs_of_a_sweep_append_whole_lines_and_a_killed_one_leaves_a_readable_file(path: Path) -> None:
+    writers = [
+        get_context("fork").Process(target=write_many, args=(path, name, 30, name == "killed"))
+        for name in ("killed", "a", "b")
+    ]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    EventLog(path).receive(Noted("after"))
+    messages = [event.message for event in read(path) if isinstance(event, Noted)]
+    for name in ("killed", "a", "b"):
+        assert [m for m in messages if m.startswith(f"{name} ")] == [f"{name} {number}" for number in range(30)]
+    assert messages[-1] == "after"
+    assert all(json.loads(line) for line in path.read_text().splitlines())

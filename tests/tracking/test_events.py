@@ -1,0 +1,97 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from nasproxy.errors import CorruptFileError
+from nasproxy.tracking.cells import TableRows
+from nasproxy.tracking.events import (
+    KINDS,
+    DecisionTaken,
+    Event,
+    JobEnded,
+    JobStarted,
+    Look,
+    LookTaken,
+    Noted,
+    Progress,
+    ReportWritten,
+    StageEnded,
+    StageProgressed,
+    StageStarted,
+    TrackerFailed,
+    TrialEnded,
+    from_json,
+    read_events,
+    to_json,
+)
+from nasproxy.trials.records import Cause, State
+from nasproxy.trials.spec import Split, TrialSpec
+
+LOOK = Look("data50", 20, 60, 10, tau=0.6, needed=0.5, median_score=0.7, train_seconds=3.5, verdict="accepted")
+EVERY_KIND = (
+    JobStarted("design", ("measure_variance", "report"), at=1.0),
+    JobEnded("design", "variance stopped the study", at=2.0),
+    StageStarted("variance", at=3.0),
+    StageProgressed(Progress("variance", "5 seeds", 1, 5, 20, 300, tau=None), running=2, at=4.0),
+    StageEnded("variance", at=5.0),
+    TrialEnded("variance", "3f9a", State.FAILED, 20, 0.2, 10.0, Cause.OOM, "full", Split.SEARCH, 1, "77b0", at=6.0),
+    LookTaken("proxy_search", LOOK, at=7.0),
+    DecisionTaken("proxy_search", "data50: accepted\u2028in two lines\n", at=8.0),
+    Noted("a note", at=9.0),
+    ReportWritten(Path("report/index.html"), "Accepted: data50.", at=10.0),
+    TrackerFailed("csv", "tracker csv stopped", at=11.0),
+)
+
+
+@pytest.mark.parametrize("event", EVERY_KIND, ids=lambda event: type(event).__name__)
+def test_an_event_is_read_from_its_line_as_it_was(event: Event) -> None:
+    line = to_json(event)
+    assert "\n" not in line
+    assert from_json(line) == event
+
+
+def test_every_kind_is_known() -> None:
+    assert {type(event) for event in EVERY_KIND} == set(KINDS.values())
+
+
+def test_a_line_has_a_schema_a_kind_and_a_time() -> None:
+    line = json.loads(to_json(LookTaken("proxy_search", LOOK, at=7.0)))
+    assert (line["schema"], line["kind"], line["at"]) == (1, "look_taken", 7.0)
+    assert line["look"]["tau"] == 0.6
+
+
+def test_what_only_trackers_of_this_process_receive_is_not_in_the_line(
+    make_spec: Callable[..., TrialSpec], end_trial: Callable[..., TrialEnded]
+) -> None:
+    event = end_trial(make_spec(seed=3, data_fraction=0.5), [20, 40], State.DONE)
+    line = json.loads(to_json(event))
+    assert not {"spec", "record"} & line.keys()
+    assert (line["key"], line["state"], line["step"], line["score"], line["seed"]) == (event.key, "done", 40, 0.4, 3)
+    assert (line["proxy_task"], line["split"], line["train_seconds"]) == ("data50", "search", 20.0)
+    table = {"t": TableRows(("a",), [{"a": object()}])}
+    assert "tables" not in to_json(ReportWritten(Path("index.html"), "accepted", table))
+
+
+def test_kinds_and_fields_of_a_later_version_are_ignored(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    later = {"schema": 1, "kind": "reader_laughed", "at": 1.0, "why": "unknown"}
+    noted = {**json.loads(to_json(Noted("known", at=2.0))), "colour": "red"}
+    path.write_text(f"{json.dumps(later)}\n{json.dumps(noted)}\n")
+    assert list(read_events(path)) == [Noted("known", at=2.0)]
+
+
+def test_an_incomplete_last_line_is_ignored(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    path.write_text(f"{to_json(Noted('whole', at=1.0))}\n{to_json(Noted('cut', at=2.0))[:30]}")
+    assert list(read_events(path)) == [Noted("whole", at=1.0)]
+    assert list(read_events(tmp_path / "none.jsonl")) == []
+
+
+@pytest.mark.parametrize("line", ["no json", "[]", '{"kind": "noted"}', '{"schema": 1, "kind": "noted", "at": 1.0}'])
+def test_another_line_is_refused_with_advice(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "events.jsonl"
+    path.write_text(line + "\n")
+    with pytest.raises(CorruptFileError, match=r"needs an event in every line, got .*restore the file, or remove"):
+        list(read_events(path))
