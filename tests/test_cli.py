@@ -256,7 +256,7 @@ def test_the_search_continues_after_a_contradicted_winner(tmp_path: Path) -> Non
 def test_a_replayed_study_states_that_its_winner_cannot_be_confirmed(tmp_path: Path) -> None:
     table = tmp_path / "curves.csv"
     assert cli.python("-m", "nasproxy.testing.curves", str(table), "--architectures", "30", "--checks", "10") == 0
-    code, output = cli.run("backend=replay", f"backend.table={table}", "job=confirm", folder=tmp_path)
+    code, output = cli.run("experiment=replay", f"backend.table={table}", "job=confirm", folder=tmp_path)
     assert code == 0, output
     assert "its winner cannot be confirmed" in output
     folder = StudyFolder(tmp_path / "curves")

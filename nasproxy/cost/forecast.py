@@ -41,10 +41,11 @@ def forecast_costs(
     if StageName.compare_schedules in steps:
         trainings = len(list_compared_tasks(design.config.compare_schedules))
         stages["schedules"] = workload.plan_schedules(design.recipe, design.comparison_architecture, trainings)
-    if StageName.measure_variance in steps:
+    has_variance = StageName.measure_variance in steps and design.config.variance.enabled
+    if has_variance:
         stages["variance"] = workload.plan_variance(design.config.variance, design.recipe, design.variance_candidates)
     if StageName.select_models in steps:
-        stages["selection"] = _plan_selection(design, has_variance=StageName.measure_variance in steps)
+        stages["selection"] = _plan_selection(design, has_variance=has_variance)
     assumption = None
     if StageName.search_proxy_task in steps:
         run = _make_race_work(design, speeds)
@@ -75,7 +76,8 @@ def forecast_costs(
 
 
 def _plan_selection(design: StudyBuilder, *, has_variance: bool) -> StageWork:
-    is_first_trained = has_variance and design.config.variance.total_steps is None
+    is_measured = has_variance and design.variance_candidates[0] == design.candidates[0]
+    is_first_trained = is_measured and design.config.variance.total_steps is None
     return workload.plan_selection(
         design.selection,
         design.recipe,

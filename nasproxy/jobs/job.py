@@ -12,13 +12,11 @@ from pathlib import Path
 from statistics import median
 
 from nasproxy.config.builder import StudyBuilder, digest_task
-from nasproxy.config.replay import ReplayBuilder
-from nasproxy.config.schema import Config, StageName
+from nasproxy.config.schema import Config, StageName, TrialPlace
 from nasproxy.cost import dry_run
 from nasproxy.cost.estimate import Estimate
 from nasproxy.errors import ConfigError, SetupFailedError, StageStoppedError, forbid_exit
 from nasproxy.execution.backends.backend import Backend
-from nasproxy.execution.backends.replay.backend import ReplayBackend
 from nasproxy.integrations.vertex.state_files import VertexStateFiles
 from nasproxy.report import estimate_tables
 from nasproxy.report.terminal import print_table, show_busy
@@ -40,7 +38,7 @@ from nasproxy.storage.study import Study, StudyFolder, check_study_name, check_s
 from nasproxy.storage.trial_files import retry_failed_trials
 from nasproxy.storage.trial_stores import TrialStore
 from nasproxy.storage.zero_cost_scores import ZeroCost
-from nasproxy.targets import build_target, load_target
+from nasproxy.targets import build_target
 from nasproxy.tracking.console import Console
 from nasproxy.tracking.tracker import Progress, Tracker, Trackers
 from nasproxy.trials.proxy_task import ProxyTask
@@ -82,7 +80,7 @@ def run_job(config: Config, *, is_shared: bool = False) -> JobResult:
         NasproxyError: The configuration is invalid, or a stage was stopped; finished trials are kept.
     """
     check_study_name(config.study)
-    design = _make_builder(config)
+    design = StudyBuilder(config)
     is_training = not set(config.job.stages) <= READ_ONLY_STAGES
     if is_training:
         design.check()
@@ -101,8 +99,8 @@ def run_job(config: Config, *, is_shared: bool = False) -> JobResult:
         if is_training:
             retry_failed_trials(study.folder.trials)
         job = Job(design, study, stack)
+        job.restore_trials()
         if is_training:
-            job.say_notes(design.notes)
             job.estimate()
         for step in steps:
             getattr(job, step.value)()
@@ -133,17 +131,17 @@ class Job:
         """What the job has to return so far."""
         return JobResult(self.study.folder, self._store, self._report)
 
-    def say_notes(self, notes: Sequence[str]) -> None:
-        """Log notes through the tracker."""
-        for note in notes:
-            self._tracker.say(note)
+    def restore_trials(self) -> None:
+        """Restore the trials that are in memory, which their backend repeats."""
+        if self.design.config.storage.trials is TrialPlace.memory:
+            _ = self._backend
 
     def estimate(self) -> None:
         """Store a cost estimate for a new, unshared study."""
         if not set(dry_run.TRAINING) & set(self.design.config.job.stages):
             return  # a schedule comparison alone is not estimated
         is_new = not (self.study.is_shared or self.study.folder.estimate.exists() or self._store.keys())
-        if self.design.is_replay or not self.design.config.cost.estimate_first or not is_new:
+        if not self.design.config.cost.estimate_first or not is_new or self._backend.is_replay:
             return
         self._run_preflight()
         self._tracker.progress(Progress("estimate", "a few steps of a few models"), set())
@@ -161,6 +159,11 @@ class Job:
     def measure_variance(self) -> None:
         """Run stage 1: measure the variance over seeds."""
         config = self.design.config
+        with self.study.hold_stage("preflight"):
+            self._run_preflight()
+        if not config.variance.enabled:
+            self._tracker.say("seed noise is not measured (variance.enabled=false): the noise ceiling stays unknown")
+            return
         stage = VarianceStage(
             config.variance,
             recipe=self.design.recipe,
@@ -169,8 +172,6 @@ class Job:
             folder=self.study.folder.variance,
             model_scores=self._read_reference_scores(),
         )
-        with self.study.hold_stage("preflight"):
-            self._run_preflight()
         with self.study.hold_stage(stage.name):
             self._variance = runner.run_stage(stage, self._runtime)
         check_variance(self._variance, config.variance)
@@ -336,7 +337,8 @@ class Job:
         new = {digest: spec for digest, spec in kinds.items() if digest not in self.study.preflighted}
         if new:
             self._tracker.progress(Progress("warming up", "one step of each kind of training"), set())
-            self.say_notes(self._backend.preflight(list(new.values()), **self.design.preflight_options))
+            for note in self._backend.preflight(list(new.values()), **self.design.preflight_options):
+                self._tracker.say(note)
             self.study.add_preflighted(list(new))
 
     @cached_property
@@ -345,7 +347,7 @@ class Job:
 
     @cached_property
     def _backend(self) -> Backend:
-        backend = self.design.open_backend(self._store)
+        backend = self.design.open_backend(self._store, self.study.folder.path)
         self._stack.callback(backend.close)
         return backend
 
@@ -370,7 +372,7 @@ class Job:
             final_models=selection.models,
             removed_per_iteration=selection.removed_per_iteration,
         )
-        tracker = Trackers([console, chosen, vertex, *self.design.trackers(self.study.folder)])
+        tracker = Trackers([console, chosen, vertex])
         self._stack.callback(tracker.close)
         return tracker
 
@@ -382,15 +384,9 @@ class Job:
             tracker=self._tracker,
             retry_policy=self.design.retry_policy,
             lease=self._lease,
-            poll_seconds=self.design.poll_seconds,
+            poll_seconds=self._backend.poll_seconds or self.design.config.controller.poll_seconds,
             grace_seconds=self.design.config.controller.grace_seconds,
         )
-
-
-def _make_builder(config: Config) -> StudyBuilder:
-    """Make the builder of the study: a replay takes its trials from the table, others from the configuration."""
-    backend = load_target("backend", config.backend)
-    return (ReplayBuilder if backend is ReplayBackend else StudyBuilder)(config)
 
 
 def _print_costs(design: StudyBuilder, *, is_sweep: bool) -> Estimate:
