@@ -18,8 +18,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from nasproxy.execution.backends.replay.backend import CHOICE, ReplayBackend
+from nasproxy.execution.backends.replay.backend import ReplayBackend
 from nasproxy.execution.backends.replay.curve_table import CurveTable, read_table
+from nasproxy.execution.backends.replay.replayed_table import CHOICE
 from nasproxy.stages import runner
 from nasproxy.stages.proxy_search.judge import Judge, JudgedModels
 from nasproxy.stages.proxy_search.race import TaskSpeed
@@ -49,8 +50,10 @@ class Study:
         self.table, self.models, self.folder = table, models, folder
         self.store = MemoryTrialStore()
         self.backend = ReplayBackend(self.store, curves=table, slots=slots)
-        self.recipe = Recipe({}, self.backend.trainer, {}, table.fingerprint, steps[-1], steps[-1], check_at=steps)
-        poll = self.backend.look_seconds
+        self.replayed = self.backend.replayed
+        trainer = self.replayed.make_trainer()
+        self.recipe = Recipe({}, trainer, {}, table.fingerprint, steps[-1], steps[-1], check_at=steps)
+        poll = self.replayed.look_seconds
         self.runtime = runner.Runtime(self.store, self.backend, NullTracker(study=folder), poll_seconds=poll)
 
     def select(self) -> tuple[Reference, ...]:
@@ -65,7 +68,7 @@ class Study:
         """Make the stage of a proxy search."""
         return ProxySearchStage(
             ProxySearchSettings(),
-            tasks={proxy: self.backend.proxy_task(proxy) for proxy in self.backend.proxies},
+            tasks={proxy: self.replayed.make_proxy_task(proxy) for proxy in self.replayed.proxies},
             criterion=GroupSequential(target=TARGET),
             judged_by="the benchmark",
             references=references,
@@ -94,7 +97,7 @@ def measure_seconds(work: Callable[[], Any]) -> tuple[float, Any]:
 def judge_last_checks(study: Study, references: tuple[Reference, ...]) -> None:
     """Judge every proxy task's last check with a new judge."""
     judge = Judge(GroupSequential(target=TARGET), min_models=5, min_valid_ratio=0.7)
-    proxies = study.backend.proxies
+    proxies = study.replayed.proxies
     for proxy in proxies:
         steps = study.table.check_steps[proxy]
         found = [study.table.curves[key].checks for key in study.table.curves if key.proxy == proxy]

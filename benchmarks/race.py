@@ -24,8 +24,9 @@ from rich.table import Table
 
 from benchmarks.criteria import CRITERIA
 from nasproxy.errors import NasproxyError
-from nasproxy.execution.backends.replay.backend import CHOICE, ReplayBackend
+from nasproxy.execution.backends.replay.backend import ReplayBackend
 from nasproxy.execution.backends.replay.curve_table import CurveTable, TableTraining, read_table
+from nasproxy.execution.backends.replay.replayed_table import CHOICE, ReplayedTable
 from nasproxy.stages import runner
 from nasproxy.stages.proxy_search.settings import ProxySearchSettings
 from nasproxy.stages.proxy_search.stage import ProxySearchStage
@@ -93,26 +94,26 @@ class Grid:
         store = MemoryTrialStore()
         backend = ReplayBackend(store, curves=self.table, proxies=list(proxies), slots=self.slots)
         with tempfile.TemporaryDirectory() as folder:
-            stage = self._make_stage(backend, ProxySearchSettings(**settings), Path(folder) / "tasks")
+            stage = self._make_stage(backend.replayed, ProxySearchSettings(**settings), Path(folder) / "tasks")
             runtime = runner.Runtime(
                 store, backend, NullTracker(study=Path(folder)), poll_seconds=self._compute_poll_seconds(proxies)
             )
             state = runner.run_stage(stage, runtime)
         return _make_result(state, store)
 
-    def _make_stage(self, backend: ReplayBackend, settings: ProxySearchSettings, folder: Path) -> ProxySearchStage:
-        steps = self.table.check_steps[backend.reference]
-        references = [self._make_reference(number, name, backend.reference) for number, name in enumerate(self.models)]
+    def _make_stage(self, replayed: ReplayedTable, settings: ProxySearchSettings, folder: Path) -> ProxySearchStage:
+        steps = replayed.steps
+        references = [self._make_reference(number, name, replayed.reference) for number, name in enumerate(self.models)]
         return ProxySearchStage(
             settings,
-            tasks={proxy: backend.proxy_task(proxy) for proxy in backend.proxies},
+            tasks={proxy: replayed.make_proxy_task(proxy) for proxy in replayed.proxies},
             criterion=self.criterion,
             judged_by=JUDGED_BY,
             references=references,
             candidate_pool=CandidatePool([], len(references), step=5, maximum=0, search_trials=1, full_seconds=1.0),
             recipe=Recipe(
                 {},
-                backend.trainer,
+                replayed.make_trainer(),
                 {},
                 self.table.fingerprint,
                 steps[-1],

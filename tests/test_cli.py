@@ -168,7 +168,7 @@ FAULTY = (*DEBUG, "trainer.batch_size=16", "trainer.learning_rate=0.2", "cost.es
 def test_too_many_failures_stop_selection_with_a_table_of_causes(tmp_path: Path) -> None:
     faults = ("search_space.choices.fault=['oom>1','nan>0.1']", "search_space.baseline=null")
     code, output = cli.run(
-        *FAULTY, *faults, "job.stages=[select_models]", "failures.max_oom_retries=1", folder=tmp_path
+        *FAULTY, *faults, "job.stages=[references]", "failures.max_oom_retries=1", folder=tmp_path
     )
     assert code == 2
     lines = output[output.index("nasproxy: selection allows 20% of") :].splitlines()
@@ -256,7 +256,7 @@ def test_the_search_continues_after_a_contradicted_winner(tmp_path: Path) -> Non
 def test_a_replayed_study_states_that_its_winner_cannot_be_confirmed(tmp_path: Path) -> None:
     table = tmp_path / "curves.csv"
     assert cli.python("-m", "nasproxy.testing.curves", str(table), "--architectures", "30", "--checks", "10") == 0
-    code, output = cli.run("backend=replay", f"backend.table={table}", "job=confirm", folder=tmp_path)
+    code, output = cli.run("experiment=replay", f"backend.table={table}", "job=confirm", folder=tmp_path)
     assert code == 0, output
     assert "its winner cannot be confirmed" in output
     folder = StudyFolder(tmp_path / "curves")

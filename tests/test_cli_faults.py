@@ -109,7 +109,7 @@ class Environment:
         (["-m", "hydra/launcher=ray"], "pip install hydra-ray-launcher"),
         (["-m", "hydra/sweeper=optuna"], "pip install hydra-optuna-sweeper"),
         (["tracking=wandb"], "pip install 'nasproxy[wandb]', or in a clone pip install -e '.[wandb]'"),
-        (["backend=replay", "backend.table=curves.parquet"], "pip install 'nasproxy[parquet]', or in a clone"),
+        (["experiment=replay", "backend.table=curves.parquet"], "pip install 'nasproxy[parquet]', or in a clone"),
     ],
 )
 def test_a_missing_package_is_reported_with_the_command_that_installs_it(
@@ -119,7 +119,7 @@ def test_a_missing_package_is_reported_with_the_command_that_installs_it(
     environment = Environment(tmp_path / "site", "hydra_plugins", "wandb", "pyarrow")
     (tmp_path / "curves.parquet").touch()
     table = [override.replace("curves", str(tmp_path / "curves")) for override in overrides]
-    experiment = [] if "backend=replay" in overrides else [*DEBUG]
+    experiment = [] if "experiment=replay" in overrides else [*DEBUG]
     code, output = environment.run(*table, *experiment, f"studies_dir={tmp_path / 'studies'}")
     assert code == 2, output
     assert "not installed" in output.splitlines()[-1]

@@ -162,7 +162,7 @@ def decide_replay(folder: Path) -> Decisions:
         failures=0.08,
     )
     curves.write_table(table, rows)
-    return _decide("curves", folder, "backend=replay", f"backend.table={table}")
+    return _decide("curves", folder, "experiment=replay", f"backend.table={table}")
 
 
 def _decide(name: str, folder: Path, *overrides: str) -> Decisions:

@@ -110,7 +110,7 @@ def load_study(path: str | Path) -> LoadedStudy:
     if folder.replayed.exists():
         warnings.warn(
             f"study {study.results.name} was replayed from a table, and its folder holds no trials: "
-            f'nasproxy.run(["backend=replay", "backend.table=FILE", "job=report", "study=NAME"]).study has them',
+            f'nasproxy.run(["experiment=replay", "backend.table=FILE", "job=report", "study=NAME"]).study has them',
             stacklevel=2,
         )
     return study

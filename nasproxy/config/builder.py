@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from enum import Enum
 from functools import cached_property
-from typing import Any, ClassVar, TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 
-from nasproxy.config.schema import ACTIONS, Config, DataConfig, TrainingConfig
+from nasproxy.config.schema import ACTIONS, Config, DataConfig, StorageConfig, TrainingConfig, TrialPlace
+from nasproxy.config.table_settings import check_table_settings
 from nasproxy.config.value_checks import check_values
 from nasproxy.data.loading import load_dataset
 from nasproxy.errors import ConfigError, NasproxyError, forbid_exit
@@ -24,9 +26,8 @@ from nasproxy.stages.variance.settings import VarianceSettings
 from nasproxy.statistics.acceptance import Criterion
 from nasproxy.storage.files import read_record
 from nasproxy.storage.study import StudyFolder, StudyRecord
-from nasproxy.storage.trial_stores import FolderTrialStore, TrialStore
+from nasproxy.storage.trial_stores import FolderTrialStore, MemoryTrialStore, TrialStore
 from nasproxy.targets import build_target, check_arguments, list_targets, load_target
-from nasproxy.tracking.tracker import Tracker
 from nasproxy.trials import grid
 from nasproxy.trials.identity import flatten_identity, list_arguments
 from nasproxy.trials.objective import Objective
@@ -40,18 +41,14 @@ T = TypeVar("T")
 
 SPARE_SHARE = 1.25
 """Architectures sampled for each reference that may be added, and for each fresh model: one in five may fail."""
+LONGEST_RECORDED = 50
+"""Most values of a list that a study records as they are."""
 MAX_PREFLIGHT_MODELS = 32
 """Models whose parameters the preflight counts, to try the smallest and the largest."""
 
 
 class StudyBuilder:
-    """The objects that a configuration describes, built when first needed and checked before anything starts.
-
-    Attributes:
-        is_replay: Whether trials are replayed from a table instead of trained.
-    """
-
-    is_replay: ClassVar[bool] = False
+    """The objects that a configuration describes, built when first needed and checked before anything starts."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -63,6 +60,7 @@ class StudyBuilder:
             NasproxyError: A value is invalid, or values are inconsistent.
         """
         config = self.config
+        self._check_replay()
         for kind in (kind for stage in list_stages() for kind in stage.settings.values()):
             settings: Any = self.settings(kind)
             if hasattr(settings, "check"):
@@ -76,7 +74,7 @@ class StudyBuilder:
         self._check_training()
         if config.seed < 0:
             raise ConfigError(f"seed must be at least 0, got {config.seed}")
-        _ = (self.space, self.candidates, self.criterion, self.tasks, self.recipe)
+        _ = (self.space, self.variance_candidates, self.criterion, self.tasks, self.recipe)
         for stage in self.stages:
             stage.check(self)
 
@@ -88,6 +86,26 @@ class StudyBuilder:
     def settings(self, kind: type[T]) -> T:
         """Return the section of the configuration that has this type."""
         return next(value for value in vars(self.config).values() if isinstance(value, kind))
+
+    def _check_replay(self) -> None:
+        """Refuse a backend that replays without the settings of its table, and trials in memory without such a backend.
+
+        Raises:
+            ConfigError: Backend and settings do not belong together.
+        """
+        is_replay = bool(getattr(load_target("backend", self.config.backend), "is_replay", False))
+        if is_replay and not self._is_in_memory:
+            raise ConfigError(
+                "backend=replay needs the settings that its table decides, got others: type experiment=replay "
+                "backend.table=FILE"
+            )
+        if self._is_in_memory and not is_replay:
+            raise ConfigError(
+                f"storage.trials=memory needs a backend whose trials can be repeated at no cost, as a replay's, got "
+                f"{self.config.backend['_target_']}: use storage.trials=folder"
+            )
+        if is_replay:
+            check_table_settings(self.config)
 
     def _check_training(self) -> None:
         """Refuse trainings that have no steps."""
@@ -150,10 +168,16 @@ class StudyBuilder:
             )
         return list(self.space.sample(min(wanted, max(needed, self.space.size)), self.config.seed))
 
-    @property
-    def variance_candidates(self) -> Sequence[Architecture]:
-        """Architectures to measure variance on, in the order in which they are tried."""
-        return self.candidates
+    @cached_property
+    def variance_candidates(self) -> list[Architecture]:
+        """Architectures to measure variance on, in the order in which they are tried: those of other stages first."""
+        chosen = self.config.variance.architectures
+        if chosen is None:
+            return self.candidates
+        allowed = {to_canonical_json(architecture): architecture for architecture in chosen}
+        first = [known for known in map(to_canonical_json, self.candidates) if known in allowed]
+        names = list(dict.fromkeys([*first, *allowed]))[: self.config.variance.max_tries]
+        return [self.space.canonical(allowed[name]) for name in names]
 
     @cached_property
     def tasks(self) -> dict[str, ProxyTask]:
@@ -251,40 +275,54 @@ class StudyBuilder:
         return device if device != "auto" else ("cuda" if list_gpus() else "cpu")
 
     @property
-    def notes(self) -> tuple[str, ...]:
-        """Notes to print before the first trial."""
-        return ()
-
-    @property
-    def poll_seconds(self) -> float:
-        """Seconds between two polls for new checks."""
-        return self.config.controller.poll_seconds
+    def _is_in_memory(self) -> bool:
+        return self.config.storage.trials is TrialPlace.memory
 
     def open_store(self, folder: StudyFolder) -> TrialStore:
         """Open the store of the study's trials.
 
         Raises:
-            ConfigError: The study was replayed from a table, and its trials are not stored.
+            ConfigError: The study keeps its trials elsewhere, or began with another table or metric.
         """
+        record = read_record(folder.record, StudyRecord)
+        if self._is_in_memory:
+            if record is not None:
+                self._check_table(folder, record)
+            return MemoryTrialStore()
         if folder.replayed.exists():
             raise ConfigError(
                 f"study {folder.path.name} was replayed from a table, and its trials are not stored: add "
-                f"backend=replay backend.table=FILE"
+                f"experiment=replay backend.table=FILE"
             )
-        return FolderTrialStore(folder.trials, self._find_objective(folder).name)
+        return FolderTrialStore(folder.trials, (self.objective if record is None else read_objective(record.base)).name)
 
-    def _find_objective(self, folder: StudyFolder) -> Objective:
-        """Return the metric that the study was begun with; jobs that only read may have another configuration."""
-        record = read_record(folder.record, StudyRecord)
-        return self.objective if record is None else read_objective(record.base)
+    def _check_table(self, folder: StudyFolder, record: StudyRecord) -> None:
+        """Refuse to replay a study, also for a job that only reads it, with another table or metric than it has."""
+        name, objective = folder.path.name, read_objective(record.base)
+        if record.base.get("data.fingerprint") != self._fingerprint:
+            raise ConfigError(
+                f"study {name} must be one of the table {self.config.backend.get('table')}, and was begun with other "
+                f"data: give its own table, or name the study with study=NAME"
+            )
+        if objective != self.objective:
+            raise ConfigError(
+                f"study {name} was begun with metric.name={objective.name} metric.mode={objective.mode}, got "
+                f"{self.objective.name} and {self.objective.mode}: set them as they were"
+            )
 
-    def open_backend(self, store: TrialStore) -> Backend:
-        """Build the backend."""
+    def open_backend(self, store: TrialStore, study: Path | None = None) -> Backend:
+        """Build the backend.
+
+        Args:
+            store: Store of the trials.
+            study: Folder of their study; None for trials that are timed for an estimate.
+        """
         named = list_targets([self.recipe.model, self.recipe.trainer, self.recipe.data])
         backend: Backend = build_target(
             "backend",
             self.config.backend,
             store=store,
+            study=study,
             device_type=self.device_type,
             trusted_modules=sorted({target.partition(".")[0] for target in named}),
             preload=sorted({target.rpartition(".")[0] for target in named} - {""}),
@@ -308,10 +346,6 @@ class StudyBuilder:
     def _gpus_per_trial(self) -> float:
         return float(self.config.backend.get("gpus_per_trial", 1.0))
 
-    def trackers(self, folder: StudyFolder) -> list[Tracker]:
-        """Return further trackers beside the configured one."""
-        return []
-
     @cached_property
     def base(self) -> dict[str, Any]:
         """All values that must not change while the study lasts, by dotted path."""
@@ -326,9 +360,11 @@ class StudyBuilder:
             "training": {**_plain(asdict(config.training)), "accelerator": self.device_type},
             "failures": asdict(config.failures),
             "variance": _drop_action(config.variance),
+            "storage": _plain(asdict(config.storage)),
             "selection": {"_target_": config.selection["_target_"], **self.selection.base},
         }
-        return {**flatten_identity(values, exclude), **({"identity.exclude": sorted(exclude)} if exclude else {})}
+        flat = {path: _digest_long(value) for path, value in flatten_identity(values, exclude).items()}
+        return {**flat, **({"identity.exclude": sorted(exclude)} if exclude else {})}
 
     @property
     def base_defaults(self) -> dict[str, Any]:
@@ -339,6 +375,7 @@ class StudyBuilder:
             "training": _plain(asdict(TrainingConfig())),
             "failures": asdict(RetrySettings()),
             "variance": _drop_action(VarianceSettings()),
+            "storage": _plain(asdict(StorageConfig())),
             "selection": self._selection_defaults,
         }
         return flatten_identity(values)
@@ -384,8 +421,16 @@ class StudyBuilder:
 
 
 def _drop_action(settings: VarianceSettings) -> dict[str, Any]:
-    """Return the settings of the variance stage that decide its result: not what is done about it."""
-    return {key: value for key, value in asdict(settings).items() if key != "on_failure"}
+    """Return the settings of the variance stage that decide its result: not whether to have one, and its use."""
+    return {key: value for key, value in asdict(settings).items() if key not in ("enabled", "on_failure")}
+
+
+def _digest_long(value: Any) -> Any:
+    """Replace a long list by its length and digest, which tell whether it has changed."""
+    if not isinstance(value, list | tuple) or len(value) <= LONGEST_RECORDED:
+        return value
+    digest = hashlib.sha256(to_canonical_json(value).encode()).hexdigest()
+    return f"{len(value)} values, SHA-256 {digest[:16]}"
 
 
 def _generate(generator: Mapping[str, Any]) -> list[Any]:

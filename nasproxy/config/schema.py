@@ -1,9 +1,7 @@
 """Typed schema of the configuration: an unknown key or a wrong type is refused at composition."""
 
-import re
 from dataclasses import dataclass, field, fields, make_dataclass
 from enum import Enum
-from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -12,6 +10,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from nasproxy.config.cost_settings import CostSettings
 from nasproxy.config.renamed import RENAMED_STAGES
+from nasproxy.config.table_resolvers import find_refusal, register_resolver
 from nasproxy.config.value_checks import Text, check_keys, check_values
 from nasproxy.errors import ConfigError
 from nasproxy.stages.confirmation.settings import ConfirmSettings
@@ -20,7 +19,6 @@ from nasproxy.stages.references.settings import ReferencesSettings
 from nasproxy.stages.registry import find_stage, list_stages
 from nasproxy.stages.schedule_comparison.settings import CompareSchedulesSettings
 from nasproxy.stages.variance.settings import VarianceSettings
-from nasproxy.trials.proxy_task import NAME_PATTERN
 from nasproxy.trials.retry_settings import RetrySettings
 
 CHECKED_BY_SPACE = ("search_space.choices", "search_space.baseline")
@@ -46,6 +44,13 @@ class Balance(Enum):
 
     proportional = "proportional"
     equal = "equal"
+
+
+class TrialPlace(Enum):
+    """Where the records of trials are kept."""
+
+    folder = "folder"
+    memory = "memory"
 
 
 class Accelerator(Enum):
@@ -141,6 +146,13 @@ class MetricConfig:
 
 
 @dataclass
+class StorageConfig:
+    """Where a study keeps its trials: a folder each, or memory, for trials that can be repeated at no cost."""
+
+    trials: TrialPlace = TrialPlace.folder
+
+
+@dataclass
 class IdentityConfig:
     """What is left out of the identity of trials, beside what a trainer, a loader or a model declares."""
 
@@ -214,13 +226,14 @@ class Config:
     compare_schedules: CompareSchedulesSettings = field(default_factory=CompareSchedulesSettings)
     cost: CostSettings = field(default_factory=CostSettings)
     identity: IdentityConfig = field(default_factory=IdentityConfig)
+    storage: StorageConfig = field(default_factory=StorageConfig)
     preflight: PreflightConfig = field(default_factory=PreflightConfig)
     controller: ControllerConfig = field(default_factory=ControllerConfig)
 
 
 def register_schema() -> None:
-    """Register the schema with Hydra as `schema`, and the resolver that names a study after its table."""
-    OmegaConf.register_new_resolver("table_name", _table_name, replace=True)
+    """Register the schema with Hydra as `schema`, and the resolver of settings that a table decides."""
+    register_resolver()
     ConfigStore.instance().store(name="schema", node=make_schema())
 
 
@@ -235,12 +248,6 @@ def make_schema() -> type[Config]:
     )
 
 
-def _table_name(path: Any) -> str:
-    """Return the file's name without its suffix, as a valid name of a study."""
-    name = re.sub(r"[^A-Za-z0-9._-]", "-", Path(path).stem)[:64] if isinstance(path, str) else ""
-    return name if NAME_PATTERN.fullmatch(name) else "replay"
-
-
 def read_config(config: Any) -> Config:
     """Turn a composed configuration into plain objects.
 
@@ -253,6 +260,9 @@ def read_config(config: Any) -> Config:
     except MissingMandatoryValue as error:
         raise ConfigError(f"{error.full_key} must be given: add {error.full_key}=VALUE") from None
     except OmegaConfBaseException as error:
+        refusal = find_refusal(error)
+        if refusal is not None:
+            raise refusal from None
         raise ConfigError(f"{error.full_key}: {str(error).splitlines()[0]}") from None
     assert isinstance(result, Config)
     check_values(result, exempt=CHECKED_BY_SPACE)

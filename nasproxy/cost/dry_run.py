@@ -30,10 +30,6 @@ def check_dry_run(design: StudyBuilder, *, is_sweep: bool) -> None:
     Raises:
         ConfigError: The job trains nothing, or is part of a sweep.
     """
-    if design.is_replay:
-        raise ConfigError(
-            "dry_run estimates the cost of trainings, got backend=replay, which trains nothing: remove dry_run"
-        )
     if is_sweep:
         raise ConfigError(
             "dry_run estimates one job, got a sweep (-m), whose jobs share trials: write the grid as lists, such as "
@@ -53,9 +49,13 @@ def estimate_dry(design: StudyBuilder, tracker: Tracker) -> Estimate:
         tracker: Receives progress and notes.
 
     Raises:
-        NasproxyError: A preflight failed, or no trial could be timed.
+        NasproxyError: Nothing is trained, a preflight failed, or no trial could be timed.
     """
     with _open_temporary_study(design) as (folder, backend):
+        if backend.is_replay:
+            raise ConfigError(
+                "dry_run estimates the cost of trainings, got a replay, which trains nothing: remove dry_run"
+            )
         tracker.receive(StageProgressed(Progress("warming up", "loading the trainer, the data and a model")))
         for note in backend.preflight(design.preflight_specs, **design.preflight_options):
             tracker.receive(Noted(note))
@@ -96,7 +96,7 @@ def _open_temporary_study(design: StudyBuilder) -> Iterator[tuple[StudyFolder, B
     """Open a temporary study folder and a backend for a block."""
     with tempfile.TemporaryDirectory(prefix="nasproxy-dry-run-") as path:
         folder = StudyFolder(Path(path))
-        backend = design.open_backend(design.open_store(folder))
+        backend = design.open_backend(design.open_store(folder), folder.path)
         try:
             yield folder, backend
         finally:

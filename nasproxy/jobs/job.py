@@ -12,13 +12,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from nasproxy.config.builder import StudyBuilder
-from nasproxy.config.replay import ReplayBuilder
-from nasproxy.config.schema import Config
+from nasproxy.config.schema import Config, TrialPlace
 from nasproxy.cost import dry_run
 from nasproxy.cost.estimate import Estimate
 from nasproxy.errors import ConfigError, SetupFailedError, StageStoppedError, forbid_exit
 from nasproxy.execution.backends.backend import Backend
-from nasproxy.execution.backends.replay.backend import ReplayBackend
 from nasproxy.integrations.vertex.state_files import VertexStateFiles
 from nasproxy.report import estimate_tables
 from nasproxy.report.terminal import print_table, show_busy
@@ -33,7 +31,7 @@ from nasproxy.storage.study import Study, StudyFolder, check_study_name, check_s
 from nasproxy.storage.trial_files import retry_failed_trials
 from nasproxy.storage.trial_stores import TrialStore
 from nasproxy.storage.zero_cost_scores import ZeroCost
-from nasproxy.targets import build_target, load_target
+from nasproxy.targets import build_target
 from nasproxy.tracking.console import Console
 from nasproxy.tracking.dispatch import Trackers
 from nasproxy.tracking.event_log import EventLog
@@ -72,7 +70,7 @@ def run_job(config: Config, *, is_shared: bool = False) -> JobResult:
         NasproxyError: The configuration is invalid, or a stage was stopped; finished trials are kept.
     """
     check_study_name(config.study)
-    design = _make_builder(config)
+    design = StudyBuilder(config)
     is_training = bool(design.stages)
     if is_training:
         design.check()
@@ -92,9 +90,9 @@ def run_job(config: Config, *, is_shared: bool = False) -> JobResult:
         if is_training:
             retry_failed_trials(study.folder.trials)
         job = Job(design, study, stack)
+        job.restore_trials()
         with job.record() if is_training else nullcontext():
             if is_training:
-                job.say_notes(design.notes)
                 job.estimate()
             actions = {"report": job.report, "list_trials": job.list_trials}
             for name in parts:
@@ -158,10 +156,14 @@ class Job:
             raise
         self._send(JobEnded(name))
 
-    def say_notes(self, notes: Sequence[str]) -> None:
-        """Send notes to the trackers."""
-        for note in notes:
-            self._send(Noted(note))
+    def say(self, message: str) -> None:
+        """Send a note to the trackers."""
+        self._send(Noted(message))
+
+    def restore_trials(self) -> None:
+        """Restore the trials that are in memory, which their backend repeats."""
+        if self.design.config.storage.trials is TrialPlace.memory:
+            _ = self._backend
 
     def estimate(self) -> None:
         """Store a cost estimate for a new, unshared study."""
@@ -169,7 +171,7 @@ class Job:
         if not set(stages) & set(self.design.config.job.stages):
             return  # a schedule comparison alone is not estimated
         is_new = not (self.study.is_shared or self.study.folder.estimate.exists() or self._store.keys())
-        if self.design.is_replay or not self.design.config.cost.estimate_first or not is_new:
+        if not self.design.config.cost.estimate_first or not is_new or self._backend.is_replay:
             return
         self.preflight()
         self._send(StageProgressed(Progress("estimate", "a few steps of a few models")))
@@ -212,7 +214,8 @@ class Job:
             new = {digest: spec for digest, spec in kinds.items() if digest not in self.study.preflighted}
             if new:
                 self._send(StageProgressed(Progress("warming up", "one step of each kind of training")))
-                self.say_notes(self._backend.preflight(list(new.values()), **self.design.preflight_options))
+                for note in self._backend.preflight(list(new.values()), **self.design.preflight_options):
+                    self.say(note)
                 self.study.add_preflighted(list(new))
 
     def score_untrained(self, models: Sequence[Reference]) -> None:
@@ -245,7 +248,7 @@ class Job:
 
     @cached_property
     def _backend(self) -> Backend:
-        backend = self.design.open_backend(self._store)
+        backend = self.design.open_backend(self._store, self.study.folder.path)
         self._stack.callback(backend.close)
         return backend
 
@@ -271,7 +274,7 @@ class Job:
             removed_per_iteration=selection.removed_per_iteration,
         )
         others = {"events.jsonl": EventLog(self.study.folder.events), "of tracking": chosen, "of state files": vertex}
-        tracker = Trackers([console, *self.design.trackers(self.study.folder)], others)
+        tracker = Trackers([console], others)
         self._stack.callback(tracker.close)
         return tracker
 
@@ -283,15 +286,9 @@ class Job:
             tracker=self._tracker,
             retry_policy=self.design.retry_policy,
             lease=self._lease,
-            poll_seconds=self.design.poll_seconds,
+            poll_seconds=self._backend.poll_seconds or self.design.config.controller.poll_seconds,
             grace_seconds=self.design.config.controller.grace_seconds,
         )
-
-
-def _make_builder(config: Config) -> StudyBuilder:
-    """Make the builder of the study: a replay takes its trials from the table, others from the configuration."""
-    backend = load_target("backend", config.backend)
-    return (ReplayBuilder if backend is ReplayBackend else StudyBuilder)(config)
 
 
 def _print_costs(design: StudyBuilder, *, is_sweep: bool) -> Estimate:

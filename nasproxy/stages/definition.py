@@ -114,6 +114,10 @@ class StageContext(Protocol):
         """Run the preflight of every kind of trials, unless it has passed before."""
         ...
 
+    def say(self, message: str) -> None:
+        """Send a note to the trackers."""
+        ...
+
     def score_untrained(self, models: Sequence[Reference]) -> None:
         """Compute the zero-cost scores of models that have none."""
         ...

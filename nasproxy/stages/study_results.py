@@ -161,8 +161,8 @@ class StudyResults:
 
     @property
     def is_replayed(self) -> bool:
-        """Whether the trainings come from a table of learning curves."""
-        return any(path.startswith("replay.") for path in self.base)
+        """Whether the trainings come from a table of learning curves: only those can be repeated from memory."""
+        return bool(self.base.get("storage.trials") == "memory")
 
     @property
     def is_spread(self) -> bool:

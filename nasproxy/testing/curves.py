@@ -154,7 +154,7 @@ def main() -> None:
     """Write the table that the command line describes."""
     parser = argparse.ArgumentParser(
         prog="python -m nasproxy.testing.curves",
-        description="Write a table of synthetic learning curves, for backend=replay.",
+        description="Write a table of synthetic learning curves, for experiment=replay.",
     )
     parser.add_argument("path", type=Path, help="CSV file to write")
     parser.add_argument("--architectures", type=int, default=400)

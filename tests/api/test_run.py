@@ -35,7 +35,7 @@ def replay(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     path = tmp_path_factory.mktemp("replay") / "curves.csv"
     rows = curves.generate_rows(architectures=60, checks=12, proxies={"fast": "steady"}, costs={"fast": 0.2})
     curves.write_table(path, rows)
-    return ["backend=replay", f"backend.table={path}", "references.max=0", "criterion=first_crossing", "study=one"]
+    return ["experiment=replay", f"backend.table={path}", "references.max=0", "criterion=first_crossing", "study=one"]
 
 
 def test_a_job_returns_the_study_with_its_verdict_and_report(replay: list[str], tmp_path: Path) -> None:

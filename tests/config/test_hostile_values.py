@@ -14,7 +14,6 @@ from omegaconf.errors import OmegaConfBaseException
 from nasproxy.config import schema
 from nasproxy.config.builder import StudyBuilder
 from nasproxy.config.composition_errors import explain_error
-from nasproxy.config.replay import ReplayBuilder
 from nasproxy.errors import ConfigError, NasproxyError
 from nasproxy.storage.study import StudyFolder
 from nasproxy.targets import build_target
@@ -32,8 +31,9 @@ CONFIGURATIONS = {
     "csv": (["experiment=debug", "tracking=csv"], "tracking"),
     "digits": (["variance.on_failure=warn"], "data"),
     "schedules": (["job=compare_schedules", "data=none", "data.fingerprint=x"], "compare_schedules"),
-    "replay": (["backend=replay"], "backend"),
-    "replayed training": (["backend=replay"], "training"),
+    "replay": (["experiment=replay"], "backend"),
+    "replayed training": (["experiment=replay"], "training"),
+    "replayed variance": (["experiment=replay"], "variance"),
 }
 """Overrides, and the section whose values are replaced; an empty text means all sections."""
 
@@ -78,10 +78,9 @@ def refuses_in_a_sentence(config: Callable[[], DictConfig], folder: Path) -> boo
 def prepare_job(config: DictConfig, folder: Path) -> None:
     """Prepare a job as its controller does before the first trial."""
     read = schema.read_config(config)
-    builder = (ReplayBuilder if "replay" in str(read.backend.get("_target_")) else StudyBuilder)(read)
+    builder = StudyBuilder(read)
     builder.check()
-    if not builder.is_replay:
-        builder.open_backend(builder.open_store(StudyFolder(folder))).close()
+    builder.open_backend(builder.open_store(StudyFolder(folder))).close()
     build_target("tracking", read.tracking, study=folder).close()
 
 

@@ -56,13 +56,13 @@ def test_a_trial_that_cannot_be_timed_is_reported_and_the_rest_is_estimated(tmp_
         (["cost.price_per_hour=cheap"], "cost.price_per_hour must be a number or null, got 'cheap'"),
         (["job=report"], "dry_run needs a job that trains, got job=report"),
         (["-m", "proxy=data25,data50"], "dry_run estimates one job, got a sweep"),
-        (["backend=replay", "backend.table=TABLE"], "got backend=replay, which trains nothing"),
+        (["experiment=replay", "backend.table=TABLE"], "got a replay, which trains nothing"),
     ],
 )
 def test_jobs_without_an_estimate_are_refused(tmp_path: Path, overrides: list[str], message: str) -> None:
     overrides = [override.replace("TABLE", str(write_table(tmp_path))) for override in overrides]
     flags, others = [o for o in overrides if o == "-m"], [o for o in overrides if o != "-m"]
-    debug = () if "backend=replay" in overrides else (*DEBUG, "training.check_every_steps=1")
+    debug = () if "experiment=replay" in overrides else (*DEBUG, "training.check_every_steps=1")
     code, output = cli.run(*flags, *debug, *others, "dry_run=true", folder=tmp_path)
     assert code != 0
     assert message in output

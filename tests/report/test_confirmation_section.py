@@ -179,5 +179,5 @@ class TestNotConfirmed:
         assert "with job=confirm to train the models" in report(author).path.read_text(encoding="utf-8")
         record = read_record(author.folder.record, StudyRecord)
         assert record is not None
-        write_record(author.folder.record, StudyRecord({**record.base, "replay.reference_seeds": 1}))
+        write_record(author.folder.record, StudyRecord({**record.base, "storage.trials": "memory"}))
         assert "A table of learning curves has no such trainings" in report(author).path.read_text(encoding="utf-8")

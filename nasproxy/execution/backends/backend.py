@@ -1,7 +1,7 @@
 """The protocol of all backends, which run trials by key and never read a metric."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from nasproxy.storage.zero_cost_scores import ZeroCost
 from nasproxy.trials.spec import Architecture, TrialSpec
@@ -14,6 +14,7 @@ class Backend(Protocol):
     configuration group `backend`, and what `nasproxy.config.builder.StudyBuilder.open_backend` passes beside them:
 
     - `store` (`TrialStore`): Store of the study's trials.
+    - `study` (`Path` or None): Folder of the study; None for trials that are timed for an estimate.
     - `device_type` (str): `cpu` or `cuda`.
     - `trusted_modules` (list of str): Top-level modules that a trial's config may name as targets.
     - `preload` (list of str): Modules of the configured targets, to import before the first trial starts.
@@ -21,7 +22,17 @@ class Backend(Protocol):
     Workers read and write trial folders, and watch the controller's lease, which is a file in the study's folder. A
     backend with workers on other machines therefore needs a file system that these share with the controller, at the
     same path.
+
+    Attributes:
+        is_replay: Whether trials are replayed from recorded trainings, which cost nothing and can be repeated.
     """
+
+    is_replay: ClassVar[bool]
+
+    @property
+    def poll_seconds(self) -> float | None:
+        """Seconds of the backend's own virtual time between two polls; None for `controller.poll_seconds`."""
+        ...
 
     @property
     def slots(self) -> int:

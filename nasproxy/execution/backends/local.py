@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import wait as wait_for_any
 from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+from typing import ClassVar
 
 from nasproxy.errors import ConfigError, CorruptFileError
 from nasproxy.execution.devices import CorePool, GpuPool, Pool, check_fits, find_lease_folder, list_gpus
@@ -41,10 +43,14 @@ class _Running:
 class LocalBackend:
     """Runs trials on this machine's cores and GPUs."""
 
+    is_replay: ClassVar[bool] = False
+    poll_seconds: None = None
+
     def __init__(
         self,
         store: FolderTrialStore,
         *,
+        study: Path | None = None,
         slots: int | None = None,
         gpus: int | None = None,
         gpus_per_trial: float = 1.0,
@@ -59,6 +65,7 @@ class LocalBackend:
 
         Args:
             store: Store of the trials' folders.
+            study: Folder of the study; not used, because the folders of the trials are known.
             slots: Trials that run at once; None for one per core, or as many as fit on the GPUs.
             gpus: Number of visible GPUs to use; None for all.
             gpus_per_trial: GPUs of one trial, a whole number or a fraction.

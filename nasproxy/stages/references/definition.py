@@ -41,13 +41,15 @@ def load(folder: StudyFolder) -> SelectionState | None:
 def plan(forecast: Forecast) -> StageWork:
     """Plan the selection of the reference models and the training of the baseline."""
     design = forecast.design
-    has_variance = "variance" in forecast.stages
+    variance = design.settings(VarianceSettings)
+    is_measured = "variance" in forecast.stages and variance.enabled
+    is_of_first = is_measured and design.variance_candidates[0] == design.candidates[0]
     return plan_selection(
         design.selection,
         design.recipe,
         design.candidates,
         design.baseline,
-        is_first_trained=has_variance and design.settings(VarianceSettings).total_steps is None,
+        is_first_trained=is_of_first and variance.total_steps is None,
     )
 
 

@@ -10,14 +10,21 @@ from nasproxy.stages.workload import StageWork
 from nasproxy.storage.study import StudyFolder
 
 
-def run(context: StageContext) -> VarianceState:
+def run(context: StageContext) -> VarianceState | None:
     """Measure the variance over seeds.
+
+    Returns:
+        The measurement; None if none is wanted.
 
     Raises:
         StageStoppedError: No model trains, or training is too noisy to rank models.
     """
     design, folder = context.design, context.study.folder
     settings, selection = design.settings(VarianceSettings), read_selection(folder)
+    context.preflight()
+    if not settings.enabled:
+        context.say("seed noise is not measured (variance.enabled=false): the noise ceiling stays unknown")
+        return None
     stage = VarianceStage(
         settings,
         recipe=design.recipe,
@@ -26,7 +33,6 @@ def run(context: StageContext) -> VarianceState:
         folder=folder.variance,
         model_scores=[reference.score for reference in (selection and selection.references) or ()],
     )
-    context.preflight()
     with context.hold(VarianceStage.name):
         state = context.run(stage)
     check_variance(state, settings)
@@ -39,10 +45,11 @@ def load(folder: StudyFolder) -> VarianceState | None:
     return None if state is None or state.result is None else state
 
 
-def plan(forecast: Forecast) -> StageWork:
-    """Plan the trainings with all seeds."""
+def plan(forecast: Forecast) -> StageWork | None:
+    """Plan the trainings with all seeds; None if none are wanted."""
     design = forecast.design
-    return plan_variance(design.settings(VarianceSettings), design.recipe, design.variance_candidates)
+    settings = design.settings(VarianceSettings)
+    return plan_variance(settings, design.recipe, design.variance_candidates) if settings.enabled else None
 
 
 VARIANCE = StageDefinition(

@@ -1,6 +1,7 @@
 """Settings of the variance measurement."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from nasproxy.errors import ConfigError
 
@@ -13,6 +14,8 @@ class VarianceSettings:
     """Settings of the variance measurement.
 
     Attributes:
+        enabled: Whether to measure the variance.
+        architectures: Architectures to measure, those of other stages first; None for the candidates of other stages.
         seeds: Trainings of the trainable model, each with its own seed.
         min_seeds: Minimum number of trainings that must end without failure.
         max_tries: Maximum number of candidates to try in the search for a trainable model.
@@ -25,6 +28,8 @@ class VarianceSettings:
         on_failure: Consequence of a failed verdict: `stop` the study, or `warn`.
     """
 
+    enabled: bool = True
+    architectures: list[dict[str, Any]] | None = None
     seeds: int = 5
     min_seeds: int = 3
     max_tries: int = 10
@@ -53,6 +58,11 @@ class VarianceSettings:
         for name in ("max_variation", "max_noise_ratio", "max_roughness"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"variance.{name} must be above 0, got {getattr(self, name):g}")
+        if self.architectures == []:
+            raise ConfigError(
+                "variance.architectures must list at least one architecture, got none: add one, such as "
+                "variance.architectures=[{CHOICE: VALUE}], or use null for the candidates of the other stages"
+            )
         if self.max_tries < 1:
             raise ConfigError(f"variance.max_tries must be at least 1, got {self.max_tries}")
         if self.on_failure not in ON_FAILURE:

@@ -3,39 +3,46 @@
 import heapq
 import math
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
-from statistics import median
-from typing import Any
+from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
 from nasproxy.errors import ConfigError
 from nasproxy.execution.backends.replay.curve_table import Curve, CurveTable, TableTraining, read_table
+from nasproxy.execution.backends.replay.ledger import Ledger
+from nasproxy.execution.backends.replay.replayed_table import CHOICE, ReplayedTable, choose_proxies
+from nasproxy.storage.study import StudyFolder
 from nasproxy.storage.trial_stores import MemoryTrialStore
 from nasproxy.storage.zero_cost_scores import ZeroCost
 from nasproxy.trials.clock import VirtualClock
-from nasproxy.trials.overrides import Override
+from nasproxy.trials.objective import Objective, describe_opposite_direction, has_opposite_direction
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.records import Request, State, Status, TrialRecord
 from nasproxy.trials.spec import Architecture, Split, TrialSpec
 
-CHOICE = "architecture"
-"""The only choice of a table's search space: the architecture's name in the table."""
-REFERENCE = "full"
-"""Default name of full training in the table's column `proxy`."""
-LOOKS = 20
-"""Number of controller polls during a full training; an early stop is late by up to 1/`LOOKS` of it and one check."""
+COMMAND = "python run.py experiment=replay backend.table=FILE"
+"""The command that replays a table."""
 
 
 class ReplayBackend:
-    """Runs trials by replaying the trainings of a table in virtual time."""
+    """Runs trials by replaying the trainings of a table in virtual time.
+
+    Trials are in memory. Those that the study replayed before are replayed again when the backend is made.
+
+    Attributes:
+        replayed: The table, and the roles of its proxies.
+    """
+
+    is_replay: ClassVar[bool] = True
 
     def __init__(
         self,
         store: MemoryTrialStore,
         *,
+        study: Path | None = None,
         table: str | None = None,
         curves: CurveTable | None = None,
         metric: str = "score",
@@ -43,12 +50,15 @@ class ReplayBackend:
         proxies: list[str] | None = None,
         slots: int | None = None,
         max_attempts: int = 1,
-        seed: int = 0,
+        device_type: str = "cpu",
+        trusted_modules: Sequence[str] = (),
+        preload: Sequence[str] = (),
     ) -> None:
-        """Read the table and choose its proxies.
+        """Read the table, choose its proxies, and replay the trials that the study replayed before.
 
         Args:
             store: Store of the trials.
+            study: Folder of the study, which keeps the ledger of replayed trials; None keeps none.
             table: Path of a CSV or Parquet file of learning curves.
             curves: The table itself, if it has been read.
             metric: Name of the column of the scores; `score` if there is no such column.
@@ -56,73 +66,57 @@ class ReplayBackend:
             proxies: Proxies to judge, in order; None for all but the reference, or for the reference if it is alone.
             slots: Trials that run at once; None for all.
             max_attempts: Attempts of a trial that crashed or was lost; in a replay all attempts end the same way.
-            seed: The study's seed, which is mapped to the first seed of each training in the table.
+            device_type: Not used, because nothing is trained.
+            trusted_modules: Not used.
+            preload: Not used.
 
         Raises:
-            ConfigError: There is no table, or a proxy is not in it.
+            ConfigError: There is no table, a proxy is not in it, or the trials are not in memory.
             DataError: The table is invalid.
+            CorruptFileError: The ledger cannot be read.
         """
-        if curves is None:
-            curves = self._read_table(table, metric)
         if slots is not None and slots < 1:
             raise ConfigError(f"backend.slots must be at least 1, got {slots}")
+        if not isinstance(store, MemoryTrialStore):
+            raise ConfigError(
+                f"backend=replay needs trials in memory, and the settings that its table decides, got trials in "
+                f"folders: run {COMMAND}"
+            )
         self.store = store
-        self.table = curves
-        self.reference = self._choose_reference(reference)
-        self.proxies = self._choose_proxies(proxies)
-        self._slots = slots or len(self.table.curves)
+        curves = read_named_table(table, metric) if curves is None else curves
+        self.replayed: ReplayedTable = choose_proxies(curves, reference, proxies)
+        self._slots = slots or len(curves.curves)
         self._max_attempts = max_attempts
-        self._seed = seed
         self._clock = VirtualClock()
         self._queue: OrderedDict[str, None] = OrderedDict()
         self._running: dict[str, _Run] = {}
-
-    @staticmethod
-    def _read_table(table: str | None, metric: str) -> CurveTable:
-        if table is None:
-            raise ConfigError(
-                "backend.table must name a table of learning curves, got none: python run.py backend=replay "
-                "backend.table=FILE; docs/replay.md shows how to make one"
-            )
-        return read_table(table, metric)
+        self._ledger = None if study is None else Ledger(StudyFolder(study).replayed)
+        self._restore_trials()
 
     @property
     def slots(self) -> int:
         """Trials that run at once."""
         return self._slots
 
-    @cached_property
-    def look_seconds(self) -> float:
-        """Virtual seconds between two polls of the running trials."""
-        curves = self.table.curves.items()
-        return median(curve.end_seconds for training, curve in curves if training.proxy == self.reference) / LOOKS
-
     @property
-    def trainer(self) -> dict[str, Any]:
-        """Trainer node of the recipe: the part of a trial's identity besides the table's fingerprint."""
-        return {"version": 1, "proxy": self.reference, "first_seed": self._seed}
-
-    def proxy_task(self, proxy: str) -> ProxyTask:
-        """Return a proxy of the table as a proxy task."""
-        steps = self.table.check_steps[proxy]
-        overrides: dict[str, Override] = {
-            "trainer.proxy": proxy,
-            "training.total_steps": steps[-1],
-            "training.check_at": steps,
-        }
-        return ProxyTask(overrides=overrides)
+    def poll_seconds(self) -> float:
+        """Virtual seconds between two polls for new checks."""
+        return self.replayed.look_seconds
 
     def preflight(
         self, specs: Sequence[TrialSpec], *, architectures: Sequence[Architecture] = (), seconds: float = 0.0
     ) -> tuple[str, ...]:
         """Check that the table has the curves of these trials; it has no models and no programs.
 
+        Returns:
+            What the table cannot show.
+
         Raises:
             ConfigError: A curve is missing, or its steps differ from the trial's.
         """
         for spec in specs:
             self._find_curve(spec)
-        return ()
+        return tuple(self._list_limits(specs[0].recipe.objective)) if specs else ()
 
     def zero_costs(self, specs: Sequence[TrialSpec]) -> list[ZeroCost | None]:
         """Return None for each trial, because a table has no models."""
@@ -213,7 +207,42 @@ class ReplayBackend:
             checks = run.curve.checks
             step = checks[-1].step if checks else 0
             status = status.failed(cause, "failed according to the table", step=step, max_attempts=self._max_attempts)
-        self.store.write(key, TrialRecord(status, run.curve.checks[: run.checks]))
+        record = TrialRecord(status, run.curve.checks[: run.checks])
+        self.store.write(key, record)
+        if self._ledger is not None:
+            self._ledger.add(self.store.spec(key), None if run.is_whole else record.step)
+
+    def _restore_trials(self) -> None:
+        """Replay the trials of the ledger, each up to its last step."""
+        if self._ledger is None or self._ledger.recipe is None:
+            return
+        for (architecture, proxy, split, seed), until in self._ledger.steps.items():
+            task = ProxyTask() if proxy is None else self.replayed.make_proxy_task(proxy)
+            spec = TrialSpec({CHOICE: architecture}, task, Split(split), seed, self._ledger.recipe)
+            self.store.create(spec)
+            self.store.request(spec.key, Request(until_step=until))
+            self._queue[spec.key] = None
+        self._start_queued()
+        self.wait(math.inf)
+
+    def _list_limits(self, objective: Objective) -> Iterator[str]:
+        """List what a study must know about its table."""
+        replayed, curves = self.replayed, self.replayed.table.curves.items()
+        scores = [curve.scores.tolist() for training, curve in curves if training.proxy == replayed.reference]
+        if has_opposite_direction(scores, objective):
+            yield describe_opposite_direction(len(scores), objective)
+        left_out = len(replayed.table.architectures([replayed.reference])) - len(replayed.architectures)
+        if left_out:
+            yield f"{left_out} architectures of the table were not trained under every proxy and are left out"
+        yield (
+            "the table has no trainings on schedules that end where a proxy task was stopped: its winner cannot be "
+            "confirmed"
+        )
+        if replayed.reference in replayed.proxies and replayed.seeds == 1:
+            yield (
+                f"proxy {replayed.reference!r} is the reference itself, and the table has one seed of it: each "
+                f"training is compared with its own end, which biases tau upwards"
+            )
 
     def _find_curve(self, spec: TrialSpec) -> Curve:
         """Return the curve of a trial.
@@ -223,13 +252,15 @@ class ReplayBackend:
         """
         recipe, architecture = spec.recipe.under(spec.proxy_task), str(spec.architecture[CHOICE])
         proxy = str(recipe.trainer["proxy"])
-        steps = self.table.check_steps[proxy]
+        table = self.replayed.table
+        steps = table.check_steps[proxy]
         if spec.check_steps != steps:
             raise ConfigError(
                 f"a replay needs trainings of {steps[-1]} steps with {len(steps)} checks, as in the table under proxy "
                 f"{proxy!r}, got {spec.total_steps} steps with {len(spec.check_steps)}: do not change the schedule"
             )
-        seeds, number = self.table.seeds.get((architecture, proxy), ()), spec.seed - self._seed
+        seeds = table.seeds.get((architecture, proxy), ())
+        number = spec.seed - int(recipe.trainer["first_seed"])
         if spec.split is Split.SEARCH:
             number = min(number, len(seeds) - 1)
         if not 0 <= number < len(seeds):
@@ -237,29 +268,26 @@ class ReplayBackend:
                 f"a replay needs {number + 1} seeds of architecture {architecture!r} under proxy {proxy!r}, and the "
                 f"table has {len(seeds)}: use fewer seeds, or add them to the table"
             )
-        return self.table.curves[TableTraining(architecture, proxy, seeds[number])]
+        return table.curves[TableTraining(architecture, proxy, seeds[number])]
 
-    def _choose_reference(self, wanted: str | None) -> str:
-        known = list(self.table.check_steps)
-        reference = wanted if wanted is not None else known[0] if len(known) == 1 else REFERENCE
-        if reference not in known:
-            raise ConfigError(
-                f"backend.reference must be one of the table's proxies ({', '.join(known)}), got {reference!r}: set it "
-                f"to the proxy of full training"
-            )
-        return reference
 
-    def _choose_proxies(self, wanted: list[str] | None) -> tuple[str, ...]:
-        known = list(self.table.check_steps)
-        others = [proxy for proxy in known if proxy != self.reference]
-        proxies = wanted if wanted is not None else others or [self.reference]
-        unknown = [proxy for proxy in proxies if proxy not in known]
-        if unknown or not proxies:
-            raise ConfigError(
-                f"backend.proxies must list proxies of the table ({', '.join(known)}), got "
-                f"{unknown[0] if unknown else 'none'!r}: choose from these, or use null for all"
-            )
-        return tuple(proxies)
+def read_named_table(path: str | None, metric: str) -> CurveTable:
+    """Read the table that `backend.table` names.
+
+    Args:
+        path: A `.csv` or `.parquet` file; None if none was named.
+        metric: Name of the column of the scores; `score` if there is no such column.
+
+    Raises:
+        ConfigError: No table was named.
+        DataError: The table is invalid.
+    """
+    if path is None:
+        raise ConfigError(
+            f"backend.table must name a table of learning curves, got none: {COMMAND}; docs/replay.md shows how to "
+            f"make one"
+        )
+    return read_table(path, metric)
 
 
 @dataclass

@@ -8,7 +8,7 @@ import csv
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from nasproxy.errors import DataError
 from nasproxy.execution.backends.replay.curve_files import FIRST_ROW, ID_COLUMNS, NUMBER_COLUMNS, hash_file, read_chunks
+from nasproxy.storage.files import get_stamp
 from nasproxy.trials.records import Cause, Check
 
 Floats = npt.NDArray[np.float64]
@@ -95,7 +96,7 @@ class CurveTable:
 
 
 def read_table(path: str | Path, metric: str = "score") -> CurveTable:
-    """Read a table of learning curves.
+    """Read a table of learning curves; a file that was read last and has not changed is not read again.
 
     Args:
         path: A `.csv` or `.parquet` file.
@@ -107,14 +108,20 @@ def read_table(path: str | Path, metric: str = "score") -> CurveTable:
     """
     path = Path(path)
     try:
-        rows = _Rows(path, read_chunks(path, metric))
-        digest = hash_file(path)
+        return _read_version(path, metric, get_stamp(path))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise DataError(
             f"backend.table needs a file with a table of learning curves, got {path} ({reason}): set the path of a "
             f"CSV or Parquet file"
         ) from error
+
+
+@lru_cache(maxsize=1)
+def _read_version(path: Path, metric: str, stamp: tuple[int, ...]) -> CurveTable:
+    """Read a table; `stamp` tells versions of the file apart, for the cache."""
+    rows = _Rows(path, read_chunks(path, metric))
+    digest = hash_file(path)
     curves, check_steps = rows.group_trainings()
     return CurveTable(path.stem, digest, curves, check_steps)
 

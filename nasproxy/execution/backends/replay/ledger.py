@@ -1,57 +1,71 @@
-"""Ledger of replayed trials, one per line, from which a resumed study replays them again."""
+"""Ledger of replayed trials, from which the backend of a resumed study replays them again.
+
+The first line holds the study's recipe, each other line a trial: architecture, proxy (null for full training), split,
+seed, and the step up to which it was replayed (null if it ended). The last line of a trial counts.
+"""
 
 import json
 from pathlib import Path
+from typing import Any
 
 from nasproxy.errors import CorruptFileError
-from nasproxy.execution.backends.replay.backend import CHOICE
-from nasproxy.storage.files import append_line, read_lines
-from nasproxy.tracking.events import Event, TrialEnded
-from nasproxy.tracking.tracker import NullTracker
-from nasproxy.trials.records import State, TrialRecord
-from nasproxy.trials.spec import Split, TrialSpec
+from nasproxy.execution.backends.replay.replayed_table import CHOICE
+from nasproxy.storage.files import append_line, get_adapter, read_lines
+from nasproxy.trials.spec import Recipe, Split, TrialSpec
 
-Trained = tuple[str, str | None, str, int]
-"""Architecture, proxy (None for full training), split and seed."""
+LedgerEntry = tuple[str, str | None, str, int]
+"""Architecture, proxy (None for full training), split and seed of a trial."""
 
 
-class Ledger(NullTracker):
-    """Tracker that records which trials were replayed, and up to which step; their curves stay in the table."""
+class Ledger:
+    """The trials that a study replayed, and the step up to which each was; their curves stay in the table.
+
+    Attributes:
+        recipe: Recipe of the trials; None before the first one.
+        steps: Last step of each trial; None if it ended.
+    """
 
     def __init__(self, path: Path) -> None:
-        """Open the ledger at `path`, which may exist."""
-        super().__init__(study=path.parent)
+        """Read the ledger at `path`, if it exists.
+
+        Raises:
+            CorruptFileError: A line is not valid.
+        """
         self._path = path
-        self._recorded_steps: dict[Trained, int | None] = read_ledger(path)
+        self.recipe: Recipe | None = None
+        self.steps: dict[LedgerEntry, int | None] = {}
+        try:
+            for line in map(json.loads, read_lines(path)):
+                self._read_line(line)
+            if self.steps and self.recipe is None:
+                raise ValueError("it has trials, but no recipe")
+        except (ValueError, TypeError, KeyError) as error:
+            raise CorruptFileError(
+                f"{path} cannot be read: {str(error).splitlines()[0]}. Nothing was changed: restore the file, or move "
+                f"the study's folder away and run the command again, a replay takes seconds"
+            ) from error
 
-    def receive(self, event: Event) -> None:
-        """Append the trial's step to the ledger, if it differs from the last entry."""
-        if isinstance(event, TrialEnded) and event.spec is not None and event.record is not None:
-            self._append(event.spec, event.record)
+    def add(self, spec: TrialSpec, until: int | None) -> None:
+        """Append a trial, unless it was last replayed up to the same step.
 
-    def _append(self, spec: TrialSpec, record: TrialRecord) -> None:
+        Args:
+            spec: The trial.
+            until: Its last step; None if it ended.
+        """
         proxy = spec.proxy_task.overrides.get("trainer.proxy")
-        trained = (str(spec.architecture[CHOICE]), None if proxy is None else str(proxy), spec.split.value, spec.seed)
-        until = None if record.status.state in (State.DONE, State.FAILED) else record.step
-        if trained not in self._recorded_steps or self._recorded_steps[trained] != until:
-            self._recorded_steps[trained] = until
-            append_line(self._path, json.dumps([*trained, until], ensure_ascii=False))
+        entry = (str(spec.architecture[CHOICE]), None if proxy is None else str(proxy), spec.split.value, spec.seed)
+        if entry in self.steps and self.steps[entry] == until:
+            return
+        self.steps[entry] = until
+        line = json.dumps([*entry, until], ensure_ascii=False)
+        if self.recipe is None:
+            self.recipe = spec.recipe
+            line = json.dumps({"recipe": get_adapter(Recipe).dump_python(spec.recipe, mode="json")}) + "\n" + line
+        append_line(self._path, line)
 
-
-def read_ledger(path: Path) -> dict[Trained, int | None]:
-    """Read the last step of each replayed trial; None if the trial ended.
-
-    Raises:
-        CorruptFileError: A line is not a valid entry.
-    """
-    steps: dict[Trained, int | None] = {}
-    try:
-        for line in read_lines(path):
-            architecture, proxy, split, seed, until = json.loads(line)
-            steps[architecture, proxy, Split(split).value, int(seed)] = None if until is None else int(until)
-    except (ValueError, TypeError) as error:
-        raise CorruptFileError(
-            f"{path} cannot be read: {error}. Nothing was changed: restore the file, or move the study's folder away "
-            f"and run the command again, a replay takes seconds"
-        ) from error
-    return steps
+    def _read_line(self, line: Any) -> None:
+        if isinstance(line, dict):
+            self.recipe = get_adapter(Recipe).validate_python(line["recipe"])
+            return
+        architecture, proxy, split, seed, until = line
+        self.steps[architecture, proxy, Split(split).value, int(seed)] = None if until is None else int(until)

@@ -8,8 +8,9 @@ import pytest
 
 from nasproxy.errors import ConfigError
 from nasproxy.execution.backends.backend import Backend
-from nasproxy.execution.backends.replay.backend import CHOICE, ReplayBackend
+from nasproxy.execution.backends.replay.backend import ReplayBackend
 from nasproxy.execution.backends.replay.curve_table import CurveTable, read_table
+from nasproxy.execution.backends.replay.replayed_table import CHOICE
 from nasproxy.storage.trial_stores import MemoryTrialStore
 from nasproxy.testing.backend_contract import BackendContract, MakeBackend, MakeSpec
 from nasproxy.testing.store_contract import StoreContract, Write
@@ -110,7 +111,7 @@ def test_a_failure_keeps_the_checks_before_it(table: CurveTable) -> None:
 def test_a_proxy_task_replays_its_own_curves(table: CurveTable) -> None:
     store = MemoryTrialStore()
     backend = ReplayBackend(store, curves=table)
-    one = TrialSpec({CHOICE: "none"}, backend.proxy_task("half"), Split.SEARCH, 1, make_recipe())
+    one = TrialSpec({CHOICE: "none"}, backend.replayed.make_proxy_task("half"), Split.SEARCH, 1, make_recipe())
     backend.submit(one.key, store.create(one))
     backend.wait(10.0)
     assert store.read(one.key).checks[-1].train_seconds == pytest.approx(0.5)
