@@ -20,6 +20,7 @@ from nasproxy.errors import ConfigError, SetupFailedError, StageStoppedError, fo
 from nasproxy.execution.backends.backend import Backend
 from nasproxy.execution.backends.replay.backend import ReplayBackend
 from nasproxy.integrations.vertex.state_files import VertexStateFiles
+from nasproxy.jobs.sweep import SweepJob
 from nasproxy.report import estimate_tables
 from nasproxy.report.terminal import print_table, show_busy
 from nasproxy.stages import runner
@@ -71,12 +72,12 @@ class JobResult:
 
 
 @forbid_exit("code that the configuration names")
-def run_job(config: Config, *, is_shared: bool = False) -> JobResult:
+def run_job(config: Config, *, sweep: SweepJob | None = None) -> JobResult:
     """Run the stages of a job in order.
 
     Args:
         config: Configuration of the study and the job.
-        is_shared: Whether other jobs of a sweep work on the same study.
+        sweep: The job's place in a sweep, whose jobs may share the study; None for a job on its own.
 
     Raises:
         NasproxyError: The configuration is invalid, or a stage was stopped; finished trials are kept.
@@ -87,20 +88,28 @@ def run_job(config: Config, *, is_shared: bool = False) -> JobResult:
     if is_training:
         design.check()
     if config.dry_run:
-        return JobResult(estimate=_print_costs(design, is_sweep=is_shared))
+        return JobResult(estimate=_print_costs(design, is_sweep=sweep is not None))
+    if sweep is not None:
+        sweep.begin(design)
     if StageName.describe_space in config.job.stages:
         _describe_space(design)
-    steps = [step for step in design.config.job.stages if step is not StageName.describe_space]
+    steps: list[StageName] = [step for step in design.config.job.stages if step is not StageName.describe_space]
+    if sweep is not None:
+        steps = sweep.choose_stages(steps)
     if not steps:
         return JobResult()
     root = Path(config.studies_dir).absolute()
     with ExitStack() as stack:
         base, defaults = (design.base, design.base_defaults) if is_training else (None, None)
-        study = stack.enter_context(open_study(root, config.study, base, is_shared=is_shared, defaults=defaults))
+        study = stack.enter_context(
+            open_study(root, config.study, base, is_shared=sweep is not None, defaults=defaults)
+        )
         stack.enter_context(_handle_sigterm())
-        if is_training:
+        if sweep is not None and sweep.is_merge:
+            stack.enter_context(study.hold_stage("sweep_merge"))  # another sweep's merge may decide now
+        if is_training and (sweep is None or sweep.is_first_of(config.study)):
             retry_failed_trials(study.folder.trials)
-        job = Job(design, study, stack)
+        job = Job(design, study, stack, sweep)
         if is_training:
             job.say_notes(design.notes)
             job.estimate()
@@ -117,12 +126,15 @@ class Job:
         design: The configured study.
         study: The open study.
         stack: Closes the backend, tracker and lease of the job.
+        sweep: The job's place in a sweep; None for a job on its own.
     """
 
-    def __init__(self, design: StudyBuilder, study: Study, stack: ExitStack) -> None:
+    def __init__(self, design: StudyBuilder, study: Study, stack: ExitStack, sweep: SweepJob | None = None) -> None:
         self.design = design
         self.study = study
         self._stack = stack
+        self._is_judging = sweep is not None and not sweep.is_merge
+        self._is_undecided = sweep is not None and sweep.is_merge
         self._variance: VarianceState | None = None
         self._selection: SelectionState | None = None
         self._confirmation: ConfirmationState | None = None
@@ -204,14 +216,16 @@ class Job:
             candidate_pool=self._make_candidate_pool(self._selection.references),
             recipe=self.design.recipe,
             seed=config.seed + PROXY_SEED_OFFSET,
-            folder=self.study.folder.proxy_tasks,
+            folder=self.study.folder.judged_tasks if self._is_judging else self.study.folder.proxy_tasks,
             confirmations=read_confirmations(self.study.folder.confirmation),
+            is_fresh=self._is_undecided,
         )
         with ExitStack() as held:
             # Leases are named by the settings, because jobs of a sweep share trials of equal settings under any name.
             for digest in sorted(digest_task(task) for task in self.design.tasks.values()):
                 held.enter_context(self.study.hold_stage(f"proxy_task_{digest}"))
             state = runner.run_stage(stage, self._runtime)
+        self._is_undecided = False
         self._score_untrained([model for task in state.tasks.values() for model in task.added])
 
     def confirm(self) -> None:
