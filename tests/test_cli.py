@@ -1,6 +1,5 @@
 """The command line: errors and resumed studies."""
 
-import json
 import signal
 import time
 from pathlib import Path
@@ -11,7 +10,7 @@ from helpers import cli
 from nasproxy.cost.account import Cost
 from nasproxy.report.verdict import judge_study
 from nasproxy.stages.confirmation.state import ConfirmationOutcome, read_confirmations
-from nasproxy.stages.proxy_search.state import StoppingState, find_best_task, read_rules, read_tasks
+from nasproxy.stages.proxy_search.state import StoppingState, read_tasks
 from nasproxy.stages.study_results import read_results
 from nasproxy.storage.leases import is_held
 from nasproxy.storage.study import StudyFolder

@@ -1,6 +1,5 @@
 """Sweeps: jobs judge and the merge decides, one bad job leaves the others, and workers end with their parent."""
 
-import os
 import signal
 import subprocess
 import time
@@ -30,7 +29,7 @@ def read_decision(study: Path) -> dict[str, Any]:
     return {"best": best and best.name, **tasks}
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+def wait_for(condition: Callable[[], bool], seconds: float = 180.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
@@ -94,7 +93,9 @@ def test_the_merge_includes_earlier_tasks_and_runs_the_stages_after_the_search(t
     assert code == 0, output
     decision = read_decision(tmp_path / "debug")
     assert list(decision) == ["best", "full", "width50", "data25"], "the least reduced task comes first"
-    confirmed = {state.task: state.outcome for state in read_confirmations(StudyFolder(tmp_path / "debug").confirmation)}
+    confirmed = {
+        state.task: state.outcome for state in read_confirmations(StudyFolder(tmp_path / "debug").confirmation)
+    }
     assert confirmed == {decision["best"]: ConfirmationOutcome.STANDS}
     assert output.count("report: ") == 1
 
@@ -166,14 +167,12 @@ def list_marked(marker: str) -> set[int]:
 @pytest.mark.gate
 def test_all_processes_of_a_joblib_sweep_end_with_its_parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(MARKER, tmp_path.name)
-    slow = (*SMALL, "trainer.check_seconds=0.5", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
-    process = cli.start("-m", *slow, "proxy=data25,data50", "study=a,b", folder=tmp_path)
+    slow = (*QUICK, "job=measure_variance", "trainer.check_seconds=0.5", "hydra/launcher=joblib")
+    process = cli.start("-m", *slow, "hydra.launcher.n_jobs=2", "study=a,b", folder=tmp_path)
     try:
         wait_for(lambda: all(any(tmp_path.glob(f"{study}/trials/*/metrics.jsonl")) for study in ("a", "b")))
-        started = list_marked(f"{MARKER}={tmp_path.name}")
-        assert len(started) >= 5, "the parent, two workers of joblib and their trials"
+        assert len(list_marked(f"{MARKER}={tmp_path.name}")) >= 7, "parent, two workers, their servers and trials"
     finally:
         process.kill()
-    process.communicate(timeout=30)  # the workers hold its output open
-    wait_for(lambda: not list_marked(f"{MARKER}={tmp_path.name}"), seconds=15.0)
-    assert not [pid for pid in started if os.path.exists(f"/proc/{pid}/fd/0")]
+    wait_for(lambda: not list_marked(f"{MARKER}={tmp_path.name}"), seconds=30.0)
+    process.communicate()

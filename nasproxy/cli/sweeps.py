@@ -79,10 +79,12 @@ class SweepCallback(Callback):
             shutil.rmtree(folder, ignore_errors=True)
         shared = set.intersection(*(set(job.overrides) for job in jobs)) if len(jobs) > 1 else set()
         failed = [
-            _describe(job.number, [one for one in job.overrides if one not in shared]) for job in jobs if not job.is_good
+            _describe(job.number, [one for one in job.overrides if one not in shared])
+            for job in jobs
+            if not job.is_good
         ]
         problems = [f"{len(failed)} of {len(jobs)} jobs failed: {', '.join(failed)}"] if failed else []
-        problems += [f"no decision on study {study}" for study, is_good in merged.items() if not is_good]
+        problems += [f"no decision on study {study.name}" for study, is_good in merged.items() if not is_good]
         if problems:
             raise JobError(SweepFailedError("; ".join(problems)))
 
@@ -121,16 +123,16 @@ def run_sweep_job(run: Callable[["SweepJob"], None], study: str, hydra_config: H
             job.end()
 
 
-def _run_merges(config: DictConfig, folder: Path, jobs: Sequence["JobRecord"]) -> dict[str, bool]:
+def _run_merges(config: DictConfig, folder: Path, jobs: Sequence["JobRecord"]) -> dict[Path, bool]:
     """Run a merge for each study that needs one, with the launcher of the sweep.
 
     Returns:
-        Whether the merge succeeded, by the study's name.
+        Whether the merge succeeded, by the study's folder.
     """
     from nasproxy.jobs.sweep import check_rules, find_merges, read_jobs
 
-    merged: dict[str, bool] = {}
-    due: dict[str, JobRecord] = {}
+    merged: dict[Path, bool] = {}
+    due: dict[Path, JobRecord] = {}
     for study, job in find_merges(jobs).items():
         try:
             check_rules([other for other in jobs if other.study == study])
@@ -139,7 +141,7 @@ def _run_merges(config: DictConfig, folder: Path, jobs: Sequence["JobRecord"]) -
             merged[study] = False
     if not due:
         return merged
-    print(f"the jobs have ended; deciding on the proxy tasks of {', '.join(due)}", flush=True)
+    print(f"the jobs have ended; deciding on the proxy tasks of {', '.join(study.name for study in due)}", flush=True)
     _launch(config, [[*job.overrides, f"+{NODE}.is_merge=true"] for job in due.values()])
     good = [record.is_good for record in read_jobs(folder, merges=True)]
     return {**merged, **dict(zip(due, good, strict=True))}

@@ -107,7 +107,7 @@ def run_job(config: Config, *, sweep: SweepJob | None = None) -> JobResult:
         stack.enter_context(_handle_sigterm())
         if sweep is not None and sweep.is_merge:
             stack.enter_context(study.hold_stage("sweep_merge"))  # another sweep's merge may decide now
-        if is_training and (sweep is None or sweep.is_first_of(config.study)):
+        if is_training and (sweep is None or sweep.is_first_of(study.folder.path)):
             retry_failed_trials(study.folder.trials)
         job = Job(design, study, stack, sweep)
         if is_training:

@@ -3,6 +3,7 @@
 Jobs and their parent exchange records in a folder of the sweep, which only has to be on a file system that all share.
 """
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -26,7 +27,7 @@ class JobRecord:
     Attributes:
         number: Number of the job in the sweep.
         overrides: Its overrides of the configuration.
-        study: Name of its study; None before its configuration is valid.
+        study: Folder of its study; None before its configuration is valid.
         tasks: Proxy tasks that it judges, by name; empty if it judges none, and needs no merge.
         rules: Settings by which it decides, by dotted path.
         has_ended: Whether it has ended.
@@ -35,7 +36,7 @@ class JobRecord:
 
     number: int
     overrides: tuple[str, ...]
-    study: str | None = None
+    study: Path | None = None
     tasks: Mapping[str, ProxyTask] = field(default_factory=dict)
     rules: Mapping[str, Any] = field(default_factory=dict)
     has_ended: bool = False
@@ -77,13 +78,13 @@ class SweepJob:
             ConfigError: Jobs that share the study decide by other rules.
         """
         config = design.config
+        study = Path(config.studies_dir).absolute() / config.study
         if self.is_merge:
-            study = StudyFolder(Path(config.studies_dir).absolute() / config.study)
-            design.tasks = collect_tasks(read_jobs(self.folder), study)
+            design.tasks = collect_tasks(read_jobs(self.folder), StudyFolder(study))
             return
         tasks = design.tasks if StageName.search_proxy_task in config.job.stages else {}
-        self._write(replace(self._record, study=config.study, tasks=tasks, rules=_list_rules(design) if tasks else {}))
-        check_rules([job for job in read_jobs(self.folder) if job.study == config.study])
+        self._write(replace(self._record, study=study, tasks=tasks, rules=_list_rules(design) if tasks else {}))
+        check_rules([job for job in read_jobs(self.folder) if job.study == study])
 
     def end(self, error: str | None = None) -> None:
         """Record the end of this job, and its error if it failed."""
@@ -95,11 +96,12 @@ class SweepJob:
             return stages
         return stages[: stages.index(StageName.search_proxy_task) + 1]
 
-    def is_first_of(self, study: str) -> bool:
+    def is_first_of(self, study: Path) -> bool:
         """Return whether no other job of the sweep has asked this about the study before."""
+        digest = hashlib.sha256(str(study).encode()).hexdigest()[:16]
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
-            (self.folder / f"{study}.begun").touch(exist_ok=False)
+            (self.folder / f"{digest}.begun").touch(exist_ok=False)
         except FileExistsError:
             return False
         return True
@@ -138,14 +140,14 @@ def check_rules(jobs: Sequence[JobRecord]) -> None:
     for job in judging[1:]:
         changed = list_differences(judging[0].rules, job.rules)
         if changed:
-            path = changed[0].partition(":")[0]
+            path, name = changed[0].partition(":")[0], job.study.name if job.study is not None else "STUDY"
             raise ConfigError(
-                f"jobs of a sweep that share study {job.study} need the same rules, got {'; '.join(changed)}: name a "
-                f"study for each, such as 'study={job.study}-${{{path}}}'"
+                f"jobs of a sweep that share study {name} need the same rules, got {'; '.join(changed)}: name a "
+                f"study for each, such as 'study={name}-${{{path}}}'"
             )
 
 
-def find_merges(jobs: Iterable[JobRecord]) -> dict[str, JobRecord]:
+def find_merges(jobs: Iterable[JobRecord]) -> dict[Path, JobRecord]:
     """Find the studies that need a merge, each with one of its jobs, whose configuration the merge takes.
 
     The choice depends on the overrides only, so that the order of the jobs changes nothing.
@@ -153,7 +155,7 @@ def find_merges(jobs: Iterable[JobRecord]) -> dict[str, JobRecord]:
     good = sorted(
         (job for job in jobs if job.is_good and job.tasks), key=lambda job: sorted(job.overrides), reverse=True
     )
-    by_study = {str(job.study): job for job in good}
+    by_study = {job.study: job for job in good if job.study is not None}
     return {study: by_study[study] for study in sorted(by_study)}
 
 
@@ -168,7 +170,7 @@ def collect_tasks(jobs: Iterable[JobRecord], study: StudyFolder) -> dict[str, Pr
     """
     tasks = {name: state.proxy_task for name, state in read_tasks(study.proxy_tasks).items()}
     for job in jobs:
-        if job.is_good and job.study == study.path.name:
+        if job.is_good and job.study == study.path:
             for name, task in job.tasks.items():
                 if tasks.setdefault(name, task) != task:
                     raise ConfigError(
