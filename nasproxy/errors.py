@@ -98,6 +98,10 @@ class SetupFailedError(StageStoppedError):
     """A trial failed in a way in which a trial of any model would fail."""
 
 
+class SweepFailedError(NasproxyError):
+    """Jobs of a sweep failed, or a study is left without a decision; the errors were printed when they came."""
+
+
 class MissingExtraError(NasproxyError):
     """An optional package is not installed."""
 

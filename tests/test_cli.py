@@ -1,6 +1,5 @@
-"""The command line: errors, resumed studies and sweeps."""
+"""The command line: errors and resumed studies."""
 
-import json
 import signal
 import time
 from pathlib import Path
@@ -11,7 +10,7 @@ from helpers import cli
 from nasproxy.cost.account import Cost
 from nasproxy.report.verdict import judge_study
 from nasproxy.stages.confirmation.state import ConfirmationOutcome, read_confirmations
-from nasproxy.stages.proxy_search.state import StoppingState, find_best_task, read_rules, read_tasks
+from nasproxy.stages.proxy_search.state import StoppingState, read_tasks
 from nasproxy.stages.study_results import read_results
 from nasproxy.storage.locks import is_locked
 from nasproxy.storage.study import StudyFolder
@@ -167,9 +166,7 @@ FAULTY = (*DEBUG, "trainer.batch_size=16", "trainer.learning_rate=0.2", "cost.es
 
 def test_too_many_failures_stop_selection_with_a_table_of_causes(tmp_path: Path) -> None:
     faults = ("search_space.choices.fault=['oom>1','nan>0.1']", "search_space.baseline=null")
-    code, output = cli.run(
-        *FAULTY, *faults, "job.stages=[references]", "failures.max_oom_retries=1", folder=tmp_path
-    )
+    code, output = cli.run(*FAULTY, *faults, "job.stages=[references]", "failures.max_oom_retries=1", folder=tmp_path)
     assert code == 2
     lines = output[output.index("nasproxy: selection allows 20% of") :].splitlines()
     assert lines[1].split() == ["cause", "candidates", "for", "example", "what", "to", "do"]
@@ -268,34 +265,6 @@ def test_a_study_without_trials_accepts_a_corrected_configuration(tmp_path: Path
     assert cli.run(*DEBUG, "trainer.noise=loud", "job=measure_variance", folder=tmp_path)[0] == 2
     code, output = cli.run(*DEBUG, "job=measure_variance", folder=tmp_path)
     assert code == 0, output
-
-
-@pytest.mark.gate
-@pytest.mark.parametrize("launcher", ["basic", "joblib"])
-def test_the_jobs_of_a_sweep_share_one_study(tmp_path: Path, launcher: str) -> None:
-    sweep = ("-m", *DEBUG, "job=search_proxy_task", "proxy=data25,data50,data75", f"hydra/launcher={launcher}")
-    code, output = cli.run(*sweep, folder=tmp_path)
-    assert code == 0, output
-    tasks = read_tasks(StudyFolder(tmp_path / "debug").proxy_tasks)
-    assert set(tasks) == {"data25", "data50", "data75"}
-    assert all(task.stopping_state is not None for task in tasks.values())
-    state = json.loads((tmp_path / "debug" / "proxy_search" / "SEARCH_CONTROLLER_STATE.json").read_text())
-    assert set(state["proxy_tasks_map"]) == set(tasks)
-    assert state["best_proxy_task_name"] in tasks
-    assert len(keys(tmp_path)) <= 5 + 12 + 1 + 3 * 8, "shared stages were trained once"
-
-
-@pytest.mark.gate
-def test_a_job_of_a_sweep_confirms_the_best_task_of_the_study_if_it_is_its_own(tmp_path: Path) -> None:
-    sweep = ("-m", *DEBUG, "job=confirm", "criterion=first_crossing", "proxy=width50,data25,full")
-    code, output = cli.run(*sweep, folder=tmp_path)
-    assert code == 0, output
-    folder = StudyFolder(tmp_path / "debug")
-    best = find_best_task(read_tasks(folder.proxy_tasks), read_rules(folder.proxy_tasks).judged_by, time_tolerance=0.05)
-    assert best is not None
-    confirmed = {state.task: state for state in read_confirmations(folder.confirmation)}
-    assert confirmed[best.name].outcome is ConfirmationOutcome.STANDS
-    assert set(confirmed) < {"width50", "data25", "full"}, "a task that cannot be cheaper is not confirmed"
 
 
 def test_a_second_controller_is_refused_with_the_process_of_the_first(tmp_path: Path) -> None:

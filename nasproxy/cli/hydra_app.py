@@ -1,6 +1,7 @@
 """The Hydra application behind the command: compose a configuration from the arguments, and run its job."""
 
 import sys
+from typing import TYPE_CHECKING
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -8,22 +9,18 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from nasproxy import torchvision_gap as torchvision_gap  # before anything imports torchvision
+from nasproxy.cli.sweeps import JobError, run_sweep_job
 from nasproxy.config import schema
 from nasproxy.config.compose import add_to_path
 from nasproxy.config.composition_errors import Composition
 from nasproxy.config.typed_task import keep_typed_name
 from nasproxy.errors import NasproxyError
 
+if TYPE_CHECKING:
+    from nasproxy.jobs.sweep import SweepJob
+
 schema.register_schema()
 composition = Composition()
-
-
-class JobError(BaseException):
-    """Carries an error out of a job past Hydra, which prints an `Exception` with its traceback."""
-
-    def __init__(self, error: Exception) -> None:
-        super().__init__(error)
-        self.error = error
 
 
 def compose_and_run() -> None:
@@ -35,21 +32,28 @@ def compose_and_run() -> None:
     """
     try:
         with composition:
-            _run()
+            run()
     except JobError as error:
         raise error.error from None
 
 
 @hydra.main(version_base="1.3", config_path="pkg://nasproxy.conf", config_name="config")
-def _run(config: DictConfig) -> None:
+def run(config: DictConfig) -> None:
+    """Run the job of a composed configuration, alone or as one of a sweep."""
     composition.end()
     from nasproxy.jobs import job
 
     hydra_config = HydraConfig.get()
     add_to_path(hydra_config)
-    try:
-        read = keep_typed_name(schema.read_config(config), hydra_config)
-        job.run_job(read, is_shared=hydra_config.mode is RunMode.MULTIRUN)
+
+    def run_job(sweep: "SweepJob | None" = None) -> None:
+        job.run_job(keep_typed_name(schema.read_config(config), hydra_config), sweep=sweep)
         sys.stdout.flush()  # Hydra flushes too, but ignores a closed pipe
+
+    try:
+        if hydra_config.mode is RunMode.MULTIRUN:
+            run_sweep_job(run_job, config.study, hydra_config)
+        else:
+            run_job()
     except (NasproxyError, BrokenPipeError) as error:
         raise JobError(error) from error

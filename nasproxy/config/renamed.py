@@ -1,4 +1,4 @@
-"""Keys and choices of earlier versions, and their present names."""
+"""Keys and choices of earlier versions, and their present names or what replaces them."""
 
 RENAMED_KEYS = {
     "backend.direction": "metric.mode",
@@ -6,7 +6,6 @@ RENAMED_KEYS = {
     "failures.oom_halvings": "failures.max_oom_retries",
     "failures.rate_factor": "failures.learning_rate_factor",
     "job.steps": "job.stages",
-    "proxy_search.tasks_planned": "proxy_search.planned_tasks",
     "run": "controller",
     "selection.final_models": "references.initial",
     "selection.models": "references.initial",
@@ -18,6 +17,12 @@ RENAMED_KEYS = {
     "variance.workable_fraction": "variance.trainable_fraction",
 }
 """New path by old path; a section's entry holds for all its keys."""
+
+REMOVED_KEYS = dict.fromkeys(
+    ("proxy_search.planned_tasks", "proxy_search.tasks_planned"),
+    "the decision after a sweep (-m) counts the proxy tasks of all its jobs",
+)
+"""What replaces each key that was removed."""
 
 RENAMED_CHOICES = {
     "criterion/alpha_spending": "criterion=group_sequential",
@@ -49,6 +54,8 @@ def find_new_key(path: str) -> str | None:
 
 
 def explain_renamed_key(path: str) -> str | None:
-    """Explain how a renamed key is called now; None for one that never existed."""
+    """Explain how a renamed key is called now, or why a removed one is not needed; None for one that never existed."""
+    if path in REMOVED_KEYS:
+        return f"{path} does not exist any more: remove it, {REMOVED_KEYS[path]}"
     new = find_new_key(path)
     return None if new is None else f"{path} is named {new} now: set {new} instead"

@@ -18,6 +18,7 @@ from nasproxy.cost.estimate import Estimate
 from nasproxy.errors import ConfigError, SetupFailedError, StageStoppedError, forbid_exit
 from nasproxy.execution.backends.backend import Backend
 from nasproxy.integrations.vertex.state_files import VertexStateFiles
+from nasproxy.jobs.sweep import SweepJob
 from nasproxy.report import estimate_tables
 from nasproxy.report.terminal import print_table, show_busy
 from nasproxy.stages import runner
@@ -59,12 +60,12 @@ class JobResult:
 
 
 @forbid_exit("code that the configuration names")
-def run_job(config: Config, *, is_shared: bool = False) -> JobResult:
+def run_job(config: Config, *, sweep: SweepJob | None = None) -> JobResult:
     """Run the stages of a job in order.
 
     Args:
         config: Configuration of the study and the job.
-        is_shared: Whether other jobs of a sweep work on the same study.
+        sweep: The job's place in a sweep, whose jobs may share the study; None for a job on its own.
 
     Raises:
         NasproxyError: The configuration is invalid, or a stage was stopped; finished trials are kept.
@@ -75,21 +76,29 @@ def run_job(config: Config, *, is_shared: bool = False) -> JobResult:
     if is_training:
         design.check()
     if config.dry_run:
-        return JobResult(estimate=_print_costs(design, is_sweep=is_shared))
+        return JobResult(estimate=_print_costs(design, is_sweep=sweep is not None))
+    if sweep is not None:
+        sweep.begin(design)
     if "describe_space" in config.job.stages:
         _describe_space(design)
     parts = [name for name in design.config.job.stages if name != "describe_space"]
+    if sweep is not None:
+        parts = sweep.choose_stages(parts)
     if not parts:
         return JobResult()
     root = Path(config.studies_dir).absolute()
     _check_requirements(design, StudyFolder(root / config.study))
     with ExitStack() as stack:
         base, defaults = (design.base, design.base_defaults) if is_training else (None, None)
-        study = stack.enter_context(open_study(root, config.study, base, is_shared=is_shared, defaults=defaults))
+        study = stack.enter_context(
+            open_study(root, config.study, base, is_shared=sweep is not None, defaults=defaults)
+        )
         stack.enter_context(_handle_sigterm())
-        if is_training:
+        if sweep is not None and sweep.is_merge:
+            stack.enter_context(study.hold_stage("sweep_merge"))  # another sweep's merge may decide now
+        if is_training and (sweep is None or sweep.is_first_of(study.folder.path)):
             retry_failed_trials(study.folder.trials)
-        job = Job(design, study, stack)
+        job = Job(design, study, stack, sweep)
         job.restore_trials()
         with job.record() if is_training else nullcontext():
             if is_training:
@@ -130,13 +139,16 @@ class Job:
         design: The configured study.
         study: The open study.
         stack: Closes the backend, tracker and lease of the job.
+        sweep: The job's place in a sweep; None for a job on its own.
     """
 
-    def __init__(self, design: StudyBuilder, study: Study, stack: ExitStack) -> None:
+    def __init__(self, design: StudyBuilder, study: Study, stack: ExitStack, sweep: SweepJob | None = None) -> None:
         self.design = design
         self.study = study
         self._stack = stack
         self._results: dict[str, Any] = {}
+        self.is_judging = sweep is not None and not sweep.is_merge
+        self.is_merge = sweep is not None and sweep.is_merge
         self._report: Path | None = None
 
     @property

@@ -102,6 +102,16 @@ class StageContext(Protocol):
         """The open study."""
         ...
 
+    @property
+    def is_judging(self) -> bool:
+        """Whether this is a job of a sweep, whose decisions on proxy tasks the sweep's merge takes anew."""
+        ...
+
+    @property
+    def is_merge(self) -> bool:
+        """Whether this job takes the decisions of a sweep."""
+        ...
+
     def hold(self, name: str) -> AbstractContextManager[None]:
         """Hold a lease of the study during a block; in a sweep the other jobs wait for it."""
         ...

@@ -77,6 +77,11 @@ class StudyFolder:
         return self.path / "proxy_search" / "tasks"
 
     @property
+    def judged_tasks(self) -> Path:
+        """Folder with one file per proxy task that a job of a sweep judged; the merge decides."""
+        return self.path / "proxy_search" / "jobs" / "tasks"
+
+    @property
     def confirmation(self) -> Path:
         """Folder with one file per confirmed or contradicted verdict."""
         return self.path / "confirmation"

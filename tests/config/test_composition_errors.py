@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 from nasproxy.config import schema
 from nasproxy.config.composition_errors import FULL_ERROR, Composition
-from nasproxy.config.renamed import RENAMED_CHOICES, RENAMED_KEYS, find_new_key
+from nasproxy.config.renamed import REMOVED_KEYS, RENAMED_CHOICES, RENAMED_KEYS, find_new_key
 from nasproxy.errors import ConfigError
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -129,6 +129,13 @@ def test_a_renamed_key_is_refused_with_its_new_name_which_composes(old: str) -> 
     with pytest.raises(ConfigError, match=r"is named .* now"):
         composed(f"+{old}={value}")
     composed(f"{new}={value}")
+
+
+@pytest.mark.parametrize("old", REMOVED_KEYS)
+def test_a_removed_key_is_refused_with_what_replaces_it(old: str) -> None:
+    for override in (f"{old}=4", f"+{old}=4"):
+        with pytest.raises(ConfigError, match=f"{re.escape(old)} does not exist any more: remove it, the decision"):
+            composed(override)
 
 
 @pytest.mark.parametrize("old", [choice for choice in RENAMED_CHOICES if not (CONF / f"{choice}.yaml").exists()])

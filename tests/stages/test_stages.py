@@ -74,6 +74,7 @@ class Search:
         faults = settings.pop("faults", None)
         criterion = settings.pop("criterion", FirstCrossing(target=target))
         candidate_pool = settings.pop("candidate_pool", EMPTY_POOL)
+        is_fresh = settings.pop("is_fresh", False)
         references = [
             Reference(i, architecture, f"reference{i}", float(str(architecture["quality"])), 1.0)
             for i, architecture in enumerate(make_architectures(10, faults))
@@ -88,6 +89,7 @@ class Search:
             recipe=RECIPE,
             seed=1,
             folder=self.folder / "proxy_search" / "tasks",
+            is_fresh=is_fresh,
         )
         return runner.run_stage(stage, self.runtime)
 
@@ -384,7 +386,7 @@ class TestAddedReferences:
 
 
 class Counting:
-    """Criterion that records the planned number of proxy tasks."""
+    """Criterion that records the number of proxy tasks that it divides its error over."""
 
     target = 0.65
 
@@ -396,11 +398,16 @@ class Counting:
         return Verdict(VerdictKind.ACCEPTED, None, "always accepted")
 
 
-def test_planned_tasks_sets_the_number_of_tasks_for_the_criterion(search: Search) -> None:
-    alone, planned = Counting(), Counting()
+def test_a_fresh_search_judges_all_tasks_together_whatever_was_decided_before(search: Search) -> None:
+    tasks = {"wide": ProxyTask(), "half": ProxyTask(width=0.5)}
+    alone, resumed, fresh = Counting(), Counting(), Counting()
     search.run({"wide": ProxyTask()}, criterion=alone)
-    search.run({"wide": ProxyTask()}, criterion=planned, planned_tasks=4)
-    assert (alone.tasks, planned.tasks) == ({1}, {4})
+    search.run(tasks, criterion=resumed)
+    search.run(tasks, criterion=fresh, is_fresh=True)
+    assert (alone.tasks, resumed.tasks, fresh.tasks) == ({1}, {2}, {2})
+    again = Counting()
+    search.run(tasks, criterion=again)
+    assert not again.tasks, "everything is decided"
 
 
 RACERS = {"full": ProxyTask(), "half": ProxyTask(width=0.5), "tenth": ProxyTask(data_fraction=0.1)}

@@ -26,7 +26,7 @@ def run(context: StageContext) -> ConfirmationState | None:
     if not context.design.settings(ConfirmSettings).enabled:
         return None
     while (winner := _confirm_winner(context)) is not None and winner[1].contradicts(winner[0]):
-        proxy_search.run(context)
+        proxy_search.search(context)
     return None if winner is None else winner[1]
 
 

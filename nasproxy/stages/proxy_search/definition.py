@@ -29,7 +29,16 @@ PROXY_SEED_OFFSET = 1
 
 
 def run(context: StageContext) -> ProxySearchState:
-    """Search a proxy task.
+    """Search a proxy task; the merge of a sweep judges all tasks anew.
+
+    Raises:
+        StageStoppedError: With this seed noise no proxy can reach the target.
+    """
+    return search(context, is_fresh=context.is_merge)
+
+
+def search(context: StageContext, *, is_fresh: bool = False) -> ProxySearchState:
+    """Search a proxy task, from the stored decisions on or anew.
 
     Raises:
         StageStoppedError: With this seed noise no proxy can reach the target.
@@ -47,8 +56,9 @@ def run(context: StageContext) -> ProxySearchState:
         candidate_pool=make_candidate_pool(design, design.candidate_pool, full_seconds),
         recipe=design.recipe,
         seed=design.seed + PROXY_SEED_OFFSET,
-        folder=folder.proxy_tasks,
+        folder=folder.judged_tasks if context.is_judging else folder.proxy_tasks,
         confirmations=read_confirmations(folder.confirmation),
+        is_fresh=is_fresh,
     )
     context.preflight()
     with ExitStack() as held:

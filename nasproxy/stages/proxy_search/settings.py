@@ -41,8 +41,6 @@ class ProxySearchSettings:
         rung_growth: Ratio between the ends of two successive rungs of the race, above 1.
         min_models: Minimum number of models with a score, at least 5.
         min_valid_ratio: Minimum share of the reference models with a score, in [0, 1].
-        planned_tasks: Number of proxy tasks of the whole grid, if one job does not judge all of them; None for the
-            number of tasks in the study.
     """
 
     policy: str = "race"
@@ -53,7 +51,6 @@ class ProxySearchSettings:
     rung_growth: float = 1.5
     min_models: int = 5
     min_valid_ratio: float = 0.7
-    planned_tasks: int | None = None
 
     def check(self) -> None:
         """Check the settings.
@@ -73,10 +70,6 @@ class ProxySearchSettings:
             )
         if not 1 < self.rung_growth <= 1000:
             raise ConfigError(f"proxy_search.rung_growth must be above 1 and at most 1000, got {self.rung_growth:g}")
-        if self.planned_tasks is not None and self.planned_tasks < 1:
-            raise ConfigError(
-                f"proxy_search.planned_tasks must be at least 1, got {self.planned_tasks}: use null if unknown"
-            )
         if self.min_models < 5:
             raise ConfigError(
                 f"proxy_search.min_models must be at least 5, got {self.min_models}: fewer models cannot show a rank "

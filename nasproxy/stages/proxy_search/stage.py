@@ -58,6 +58,7 @@ class ProxySearchStage:
         seed: int,
         folder: Path,
         confirmations: Sequence[ConfirmationState] = (),
+        is_fresh: bool = False,
     ) -> None:
         """Configure the stage.
 
@@ -72,6 +73,8 @@ class ProxySearchStage:
             seed: Seed of all proxy trainings; differs from the references' seed.
             folder: Folder with one state file per task.
             confirmations: Confirmations of earlier winners; a contradicted winner is withdrawn.
+            is_fresh: Judge all tasks from the start, on the trials that there are, instead of resuming their states,
+                which may have been judged in another order or with other tasks.
 
         Raises:
             ConfigError: A setting or an override of a task is invalid.
@@ -88,6 +91,7 @@ class ProxySearchStage:
         self._seed = seed
         self._folder = folder
         self._confirmations = tuple(confirmations)
+        self._is_fresh = is_fresh
         self._cache: TaskCache = {}
         self._specs: dict[tuple[str, int], TrialSpec] = {}
         # Applies the overrides of every task now, so that an invalid one is refused before the first trial.
@@ -95,7 +99,7 @@ class ProxySearchStage:
 
     def load(self) -> ProxySearchState:
         """Read the states of all tasks in the study, and make states for new tasks of this controller."""
-        stored = read_tasks(self._folder)
+        stored = {} if self._is_fresh else read_tasks(self._folder)
         own = {name: self._resume_or_create(name, stored) for name in self._proxy_tasks}
         return ProxySearchState(sort_tasks({**stored, **own}))
 
@@ -305,7 +309,7 @@ class ProxySearchStage:
         earlier = tuple(check for check in task.checks if check.step < step)
         steps = [*(check.step for check in earlier), step]
         plan = LookPlan(
-            tasks=max(len(state.tasks), self._settings.planned_tasks or 0),
+            tasks=len(state.tasks),
             sizes=self._candidate_pool.sizes(len(self._references)),
         )
         check, verdict = self._judge.look(models, steps, speed, plan, total_steps=task.total_steps)
