@@ -18,8 +18,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from nasproxy.execution.backends.backend import BackendContext
 from nasproxy.execution.backends.replay.backend import CHOICE, ReplayBackend
 from nasproxy.execution.backends.replay.curve_table import CurveTable, read_table
+from nasproxy.execution.work_order import OrderTemplate
 from nasproxy.stages import runner
 from nasproxy.stages.proxy_search.judge import Judge, JudgedModels
 from nasproxy.stages.proxy_search.race import TaskSpeed
@@ -48,10 +50,16 @@ class Study:
         steps = table.check_steps["full"]
         self.table, self.models, self.folder = table, models, folder
         self.store = MemoryTrialStore()
-        self.backend = ReplayBackend(self.store, curves=table, slots=slots)
+        self.backend = ReplayBackend(context=BackendContext(self.store), curves=table, slots=slots)
         self.recipe = Recipe({}, self.backend.trainer, {}, table.fingerprint, steps[-1], steps[-1], check_at=steps)
         poll = self.backend.look_seconds
-        self.runtime = runner.Runtime(self.store, self.backend, NullTracker(study=folder), poll_seconds=poll)
+        self.runtime = runner.Runtime(
+            self.store,
+            self.backend,
+            NullTracker(study=folder),
+            OrderTemplate(folder, max_attempts=1),
+            poll_seconds=poll,
+        )
 
     def select(self) -> tuple[Reference, ...]:
         """Select the reference models."""

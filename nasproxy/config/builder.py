@@ -6,14 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from enum import Enum
 from functools import cached_property
+from pathlib import Path
 from typing import Any, ClassVar
 
 from nasproxy.config.schema import Config, DataConfig, StageName, TrainingConfig
 from nasproxy.config.value_checks import check_values
 from nasproxy.data.loading import load_dataset
 from nasproxy.errors import ConfigError, NasproxyError, forbid_exit
-from nasproxy.execution.backends.backend import Backend
-from nasproxy.execution.devices import count_gpus, list_gpus
+from nasproxy.execution.backends.backend import Backend, BackendContext
+from nasproxy.execution.host.devices import count_gpus, list_gpus
+from nasproxy.execution.work_order import OrderTemplate
 from nasproxy.space import SearchSpace
 from nasproxy.spelling import find_nearest
 from nasproxy.stages.references.selection import MAX_CANDIDATES, Selection
@@ -195,7 +197,7 @@ class StudyBuilder:
 
     @property
     def preflight_options(self) -> dict[str, Any]:
-        """Keyword arguments of `Backend.preflight`."""
+        """Keyword arguments of `run_preflight`."""
         baseline = [] if self.space.baseline is None else [self.space.baseline]
         architectures = [*baseline, *self._sample][:MAX_PREFLIGHT_MODELS]
         return {"architectures": architectures, "seconds": self.config.preflight.seconds}
@@ -273,11 +275,6 @@ class StudyBuilder:
         """Notes to print before the first trial."""
         return ()
 
-    @property
-    def poll_seconds(self) -> float:
-        """Seconds between two polls for new checks."""
-        return self.config.controller.poll_seconds
-
     def open_store(self, folder: StudyFolder) -> TrialStore:
         """Open the store of the study's trials.
 
@@ -296,18 +293,22 @@ class StudyBuilder:
         record = read_record(folder.record, StudyRecord)
         return self.objective if record is None else read_objective(record.base)
 
-    def open_backend(self, store: TrialStore) -> Backend:
-        """Build the backend."""
-        named = list_targets([self.recipe.model, self.recipe.trainer, self.recipe.data])
-        backend: Backend = build_target(
-            "backend",
-            self.config.backend,
-            store=store,
-            device_type=self.device_type,
-            trusted_modules=sorted({target.partition(".")[0] for target in named}),
-            preload=sorted({target.rpartition(".")[0] for target in named} - {""}),
-        )
+    def open_backend(self, store: TrialStore, study: Path) -> Backend:
+        """Build the backend for the trials of a store, in a study's folder."""
+        preload = tuple(sorted({target.rpartition(".")[0] for target in self._named_targets} - {""}))
+        context = BackendContext(store, study, self.device_type, preload)
+        backend: Backend = build_target("backend", self.config.backend, context=context)
         return backend
+
+    def make_order_template(self, study: Path) -> OrderTemplate:
+        """Make the template of the study's work orders."""
+        trusted = tuple(sorted({target.partition(".")[0] for target in self._named_targets}))
+        return OrderTemplate(study, trusted, self.device_type, self.config.failures.max_attempts)
+
+    @property
+    def _named_targets(self) -> list[str]:
+        """Targets that the trials' configs name."""
+        return list_targets([self.recipe.model, self.recipe.trainer, self.recipe.data])
 
     def retry_policy(self, spec: TrialSpec, causes: Sequence[Cause]) -> Retry | None:
         """Return the retry of a trial that ran out of memory or diverged, if there is one."""
@@ -342,7 +343,7 @@ class StudyBuilder:
             "metric": asdict(self.objective),
             "data": {**_plain(asdict(config.data)), "fingerprint": self._fingerprint},
             "training": {**_plain(asdict(config.training)), "accelerator": self.device_type},
-            "failures": asdict(config.failures),
+            "failures": _drop_attempts(config.failures),
             "variance": _drop_action(config.variance),
             "selection": {"_target_": config.selection["_target_"], **self.selection.base},
         }
@@ -355,7 +356,7 @@ class StudyBuilder:
             "metric": asdict(Objective()),
             "data": _plain(asdict(DataConfig())),
             "training": _plain(asdict(TrainingConfig())),
-            "failures": asdict(RetrySettings()),
+            "failures": _drop_attempts(RetrySettings()),
             "variance": _drop_action(VarianceSettings()),
             "selection": self._selection_defaults,
         }
@@ -404,6 +405,11 @@ class StudyBuilder:
 def _drop_action(settings: VarianceSettings) -> dict[str, Any]:
     """Return the settings of the variance stage that decide its result: not what is done about it."""
     return {key: value for key, value in asdict(settings).items() if key != "on_failure"}
+
+
+def _drop_attempts(settings: RetrySettings) -> dict[str, Any]:
+    """Return the settings of failures that decide results: not how often a crashed trial is tried again."""
+    return {key: value for key, value in asdict(settings).items() if key != "max_attempts"}
 
 
 def _check_identity(name: str, task: ProxyTask, recipe: Recipe) -> None:

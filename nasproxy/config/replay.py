@@ -4,12 +4,13 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, ClassVar
 
 from nasproxy.config.builder import StudyBuilder
 from nasproxy.config.schema import Accelerator, Config, DataConfig, ProxyConfig, SearchSpaceConfig, StageName
 from nasproxy.errors import ConfigError
-from nasproxy.execution.backends.backend import Backend
+from nasproxy.execution.backends.backend import Backend, BackendContext
 from nasproxy.execution.backends.replay.backend import CHOICE, ReplayBackend
 from nasproxy.execution.backends.replay.ledger import Ledger, read_ledger
 from nasproxy.space import SearchSpace
@@ -36,7 +37,11 @@ class ReplayBuilder(StudyBuilder):
             NasproxyError: The table is invalid, or the configuration sets what the table decides.
         """
         self._replay: ReplayBackend = build_target(
-            "backend", config.backend, store=MemoryTrialStore(), metric=config.metric.name, seed=config.seed
+            "backend",
+            config.backend,
+            context=BackendContext(MemoryTrialStore()),
+            metric=config.metric.name,
+            seed=config.seed,
         )
         super().__init__(_fitted(config, self._replay))
         self._wanted = config
@@ -70,11 +75,6 @@ class ReplayBuilder(StudyBuilder):
             "replay.reference_seeds": _most_seeds(self._replay, self._architectures),
         }
 
-    @property
-    def poll_seconds(self) -> float:
-        """Virtual seconds between two polls for new checks."""
-        return self._replay.look_seconds
-
     def open_store(self, folder: StudyFolder) -> TrialStore:
         """Replay the trials that the study replayed before, and return their store.
 
@@ -94,14 +94,14 @@ class ReplayBuilder(StudyBuilder):
                 f"study {folder.path.name} was begun with metric.name={objective.name} metric.mode={objective.mode}, "
                 f"got {self.objective.name} and {self.objective.mode}: set them as they were"
             )
-        store = self._replay.store
+        store, orders = self._replay.store, self.make_order_template(folder.path)
         for spec, until in self._replayed(folder):
             store.request(spec.key, Request(until_step=until))
-            self._replay.submit(spec.key, store.create(spec))
-        self._replay.wait(math.inf)
+            self._replay.submit(orders.train(spec, store.create(spec)))
+        self._replay.poll(math.inf)
         return store
 
-    def open_backend(self, store: TrialStore) -> Backend:
+    def open_backend(self, store: TrialStore, study: Path) -> Backend:
         """Return the backend that replays the trials."""
         assert store is self._replay.store
         return self._replay

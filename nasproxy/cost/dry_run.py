@@ -11,6 +11,7 @@ from nasproxy.cost.estimate import Estimate
 from nasproxy.cost.forecast import forecast_costs
 from nasproxy.errors import ConfigError
 from nasproxy.execution.backends.backend import Backend
+from nasproxy.execution.orders import measure_models, run_preflight
 from nasproxy.storage.study import StudyFolder
 from nasproxy.storage.zero_cost_scores import ZeroCost, ZeroCostScores, add_scores
 from nasproxy.tracking.tracker import Progress, Tracker
@@ -54,7 +55,8 @@ def estimate_dry(design: StudyBuilder, tracker: Tracker) -> Estimate:
     """
     with _open_temporary_study(design) as (folder, backend):
         tracker.progress(Progress("warming up", "loading the trainer, the data and a model"), set())
-        for note in backend.preflight(design.preflight_specs, **design.preflight_options):
+        orders = design.make_order_template(folder.path)
+        for note in run_preflight(backend, orders, design.preflight_specs, **design.preflight_options):
             tracker.say(note)
         tracker.progress(Progress("dry run", "a few steps of a few models"), set())
         return estimate_study(design, backend, folder, design.config.job.stages)
@@ -82,7 +84,8 @@ def score_samples(
             return scores, None
         failed = architectures[scores.index(None)]
         try:
-            backend.preflight([TrialSpec(failed, ProxyTask(), Split.FULL, design.config.seed, design.recipe)])
+            spec = TrialSpec(failed, ProxyTask(), Split.FULL, design.config.seed, design.recipe)
+            run_preflight(backend, design.make_order_template(folder.path), [spec])
         except ConfigError as error:
             return scores, str(error)
         return scores, None
@@ -93,7 +96,7 @@ def _open_temporary_study(design: StudyBuilder) -> Iterator[tuple[StudyFolder, B
     """Open a temporary study folder and a backend for a block."""
     with tempfile.TemporaryDirectory(prefix="nasproxy-dry-run-") as path:
         folder = StudyFolder(Path(path))
-        backend = design.open_backend(design.open_store(folder))
+        backend = design.open_backend(design.open_store(folder), folder.path)
         try:
             yield folder, backend
         finally:
@@ -118,16 +121,16 @@ def estimate_study(
     def score(architectures: Sequence[Architecture]) -> ZeroCostScores:
         return add_zero_costs(design, backend, folder, architectures)
 
-    return forecast_costs(design, backend, design.open_backend, score, steps)
+    return forecast_costs(design, backend, design.make_order_template(folder.path), score, steps)
 
 
 def add_zero_costs(
     design: StudyBuilder, backend: Backend, folder: StudyFolder, architectures: Sequence[Architecture]
 ) -> ZeroCostScores:
     """Compute and store zero-cost scores of models that the study has not scored before; returns all scores."""
-    recipe, seed = design.recipe, design.config.seed
+    recipe, seed, orders = design.recipe, design.config.seed, design.make_order_template(folder.path)
     return add_scores(
         folder.zero_cost,
         architectures,
-        lambda new: backend.zero_costs([TrialSpec(a, ProxyTask(), Split.FULL, seed, recipe) for a in new]),
+        lambda new: measure_models(backend, orders, [TrialSpec(a, ProxyTask(), Split.FULL, seed, recipe) for a in new]),
     )

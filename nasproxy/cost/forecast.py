@@ -8,9 +8,10 @@ from nasproxy.cost import workload
 from nasproxy.cost.estimate import Assumption, Estimate, estimate_stage
 from nasproxy.cost.expected_acceptance import ExpectedAcceptance, expect_acceptance
 from nasproxy.cost.speed import Speeds
-from nasproxy.cost.timed_sample import OpenBackend, Score, TimedSample, draw_architectures
+from nasproxy.cost.timed_sample import Score, TimedSample, draw_architectures
 from nasproxy.cost.workload import RaceWork, StageWork, list_checks
 from nasproxy.execution.backends.backend import Backend
+from nasproxy.execution.work_order import OrderTemplate
 from nasproxy.stages.proxy_search.judge import Judge
 from nasproxy.stages.proxy_search.race import TaskSpeed
 from nasproxy.stages.references.candidate_pool import CandidatePool
@@ -20,14 +21,14 @@ from nasproxy.trials.spec import Split, TrialSpec
 
 
 def forecast_costs(
-    design: StudyBuilder, backend: Backend, open_backend: OpenBackend, score: Score, steps: Collection[StageName]
+    design: StudyBuilder, backend: Backend, orders: OrderTemplate, score: Score, steps: Collection[StageName]
 ) -> Estimate:
     """Estimate the cost of a study by training a few of its models for a few steps.
 
     Args:
         design: The configured study.
         backend: Backend that would run its trials.
-        open_backend: Opens a backend for timing trials, on their own store.
+        orders: Template of its work orders.
         score: Computes zero-cost scores of models.
         steps: Stages to estimate.
 
@@ -35,8 +36,8 @@ def forecast_costs(
         StageStoppedError: No model could be timed.
         ConfigError: The data cannot be loaded.
     """
-    sample = TimedSample(design, backend, score(draw_architectures(design)))
-    speeds, notes = sample.speeds(open_backend)
+    sample = TimedSample(design, backend, orders, score(draw_architectures(design)))
+    speeds, notes = sample.speeds(design.open_backend)
     stages: dict[str, StageWork] = {}
     if StageName.compare_schedules in steps:
         trainings = len(list_compared_tasks(design.config.compare_schedules))
@@ -62,10 +63,11 @@ def forecast_costs(
     def slots_of(task: str | None) -> float:
         return design.slots_of(devices[task])
 
+    slots = backend.capabilities.slots
     return Estimate(
-        stages={name: estimate_stage(course, speeds, backend.slots, slots_of) for name, course in stages.items()},
+        stages={name: estimate_stage(course, speeds, slots, slots_of) for name, course in stages.items()},
         full_steps=design.recipe.total_steps,
-        devices_per_slot=design.devices_per_slot(backend.slots),
+        devices_per_slot=design.devices_per_slot(slots),
         price_per_hour=design.config.cost.price_per_hour,
         assumption=assumption,
         timed=tuple(model.timing for model in speeds.models),

@@ -19,6 +19,8 @@ from nasproxy.cost.estimate import Estimate
 from nasproxy.errors import ConfigError, SetupFailedError, StageStoppedError, forbid_exit
 from nasproxy.execution.backends.backend import Backend
 from nasproxy.execution.backends.replay.backend import ReplayBackend
+from nasproxy.execution.orders import run_preflight
+from nasproxy.execution.work_order import OrderTemplate
 from nasproxy.integrations.vertex.state_files import VertexStateFiles
 from nasproxy.report import estimate_tables
 from nasproxy.report.terminal import print_table, show_busy
@@ -336,7 +338,8 @@ class Job:
         new = {digest: spec for digest, spec in kinds.items() if digest not in self.study.preflighted}
         if new:
             self._tracker.progress(Progress("warming up", "one step of each kind of training"), set())
-            self.say_notes(self._backend.preflight(list(new.values()), **self.design.preflight_options))
+            options = self.design.preflight_options
+            self.say_notes(run_preflight(self._backend, self._orders, list(new.values()), **options))
             self.study.add_preflighted(list(new))
 
     @cached_property
@@ -345,9 +348,13 @@ class Job:
 
     @cached_property
     def _backend(self) -> Backend:
-        backend = self.design.open_backend(self._store)
+        backend = self.design.open_backend(self._store, self.study.folder.path)
         self._stack.callback(backend.close)
         return backend
+
+    @cached_property
+    def _orders(self) -> OrderTemplate:
+        return self.design.make_order_template(self.study.folder.path)
 
     @cached_property
     def _lease(self) -> Path:
@@ -362,7 +369,8 @@ class Job:
     def _tracker(self) -> Tracker:
         config = self.design.config
         chosen: Tracker = build_target("tracking", config.tracking, study=self.study.folder.path)
-        console = Console(live=False if self.study.is_shared else None)
+        is_terminal_taken = self.study.is_shared or self._backend.capabilities.uses_terminal
+        console = Console(live=False if is_terminal_taken else None)
         selection = self.design.selection
         vertex = VertexStateFiles(
             study=self.study.folder.path,
@@ -380,9 +388,10 @@ class Job:
             store=self._store,
             backend=self._backend,
             tracker=self._tracker,
+            orders=self._orders,
             retry_policy=self.design.retry_policy,
             lease=self._lease,
-            poll_seconds=self.design.poll_seconds,
+            poll_seconds=self._backend.capabilities.poll_seconds or self.design.config.controller.poll_seconds,
             grace_seconds=self.design.config.controller.grace_seconds,
         )
 
