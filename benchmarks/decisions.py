@@ -18,9 +18,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from nasproxy.execution.backends.backend import BackendContext
 from nasproxy.execution.backends.replay.backend import ReplayBackend
 from nasproxy.execution.backends.replay.curve_table import CurveTable, read_table
 from nasproxy.execution.backends.replay.replayed_table import CHOICE
+from nasproxy.execution.work_order import OrderTemplate
 from nasproxy.stages import runner
 from nasproxy.stages.proxy_search.judge import Judge, JudgedModels
 from nasproxy.stages.proxy_search.race import TaskSpeed
@@ -49,12 +51,18 @@ class Study:
         steps = table.check_steps["full"]
         self.table, self.models, self.folder = table, models, folder
         self.store = MemoryTrialStore()
-        self.backend = ReplayBackend(self.store, curves=table, slots=slots)
+        self.backend = ReplayBackend(context=BackendContext(self.store), curves=table, slots=slots)
         self.replayed = self.backend.replayed
         trainer = self.replayed.make_trainer()
         self.recipe = Recipe({}, trainer, {}, table.fingerprint, steps[-1], steps[-1], check_at=steps)
         poll = self.replayed.look_seconds
-        self.runtime = runner.Runtime(self.store, self.backend, NullTracker(study=folder), poll_seconds=poll)
+        self.runtime = runner.Runtime(
+            self.store,
+            self.backend,
+            NullTracker(study=folder),
+            OrderTemplate(folder, max_attempts=1),
+            poll_seconds=poll,
+        )
 
     def select(self) -> tuple[Reference, ...]:
         """Select the reference models."""

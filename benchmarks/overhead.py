@@ -14,7 +14,10 @@ import time
 from pathlib import Path
 from statistics import median
 
+from nasproxy.execution.backends.backend import BackendContext
 from nasproxy.execution.backends.local import LocalBackend
+from nasproxy.execution.orders import run_preflight
+from nasproxy.execution.work_order import OrderTemplate
 from nasproxy.execution.worker.context import TrialContext
 from nasproxy.storage.trial_stores import FolderTrialStore
 from nasproxy.trials.proxy_task import ProxyTask
@@ -36,19 +39,20 @@ def measure_nasproxy(trials: int) -> dict[str, float]:
     """Measure nasproxy's local backend, in milliseconds."""
     recipe = Recipe({}, {"_target_": f"{MODULE}.stamp"}, {"loader": None}, "none", 1, 1)
     with tempfile.TemporaryDirectory() as folder:
-        store = FolderTrialStore(Path(folder))
-        backend = LocalBackend(store, slots=1, trusted_modules=["benchmarks"], preload=[MODULE])
+        study = Path(folder)
+        store, orders = FolderTrialStore(study / "trials"), OrderTemplate(study, ("benchmarks",))
+        backend = LocalBackend(context=BackendContext(store, study, preload=(MODULE,)), slots=1)
         began = time.monotonic()
-        backend.preflight([])
+        run_preflight(backend, orders, [])
         warm_ms = 1000 * (time.monotonic() - began)
         starts, whole = [], []
         for seed in range(trials):
             spec = TrialSpec({"choice": 0}, ProxyTask(), Split.FULL, seed, recipe)
             digest = store.create(spec)
             submitted = time.monotonic()
-            backend.submit(spec.key, digest)
-            while backend.live():
-                backend.wait(1.0)
+            backend.submit(orders.train(spec, digest))
+            while not backend.poll(1.0):
+                pass
             whole.append(1000 * (time.monotonic() - submitted))
             assert store.read(spec.key).status.state is State.DONE
             starts.append(1000 * (float((store.folder(spec.key).path / "began").read_text()) - submitted))

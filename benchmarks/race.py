@@ -24,9 +24,11 @@ from rich.table import Table
 
 from benchmarks.criteria import CRITERIA
 from nasproxy.errors import NasproxyError
+from nasproxy.execution.backends.backend import BackendContext
 from nasproxy.execution.backends.replay.backend import ReplayBackend
 from nasproxy.execution.backends.replay.curve_table import CurveTable, TableTraining, read_table
 from nasproxy.execution.backends.replay.replayed_table import CHOICE, ReplayedTable
+from nasproxy.execution.work_order import OrderTemplate
 from nasproxy.stages import runner
 from nasproxy.stages.proxy_search.settings import ProxySearchSettings
 from nasproxy.stages.proxy_search.stage import ProxySearchStage
@@ -92,11 +94,17 @@ class Grid:
     def search(self, proxies: Sequence[str], **settings: Any) -> SearchResult:
         """Run the proxy search on proxy tasks in the given order."""
         store = MemoryTrialStore()
-        backend = ReplayBackend(store, curves=self.table, proxies=list(proxies), slots=self.slots)
+        backend = ReplayBackend(
+            context=BackendContext(store), curves=self.table, proxies=list(proxies), slots=self.slots
+        )
         with tempfile.TemporaryDirectory() as folder:
             stage = self._make_stage(backend.replayed, ProxySearchSettings(**settings), Path(folder) / "tasks")
             runtime = runner.Runtime(
-                store, backend, NullTracker(study=Path(folder)), poll_seconds=self._compute_poll_seconds(proxies)
+                store,
+                backend,
+                NullTracker(study=Path(folder)),
+                OrderTemplate(Path(folder), max_attempts=1),
+                poll_seconds=self._compute_poll_seconds(proxies),
             )
             state = runner.run_stage(stage, runtime)
         return _make_result(state, store)

@@ -6,7 +6,6 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticSchemaGenerationError
@@ -40,8 +39,11 @@ def build_target(name: str, node: Mapping[str, Any], **arguments: Any) -> Any:
     check_arguments(name, node, given=arguments)
     try:
         with forbid_exit(f"{name} ({node['_target_']})"):
-            return instantiate(dict(node), **arguments, _convert_="all")
-    except InstantiationException as error:
+            # Called here and not by Hydra, which would turn an argument that is a dataclass into a configuration.
+            return instantiate(dict(node), _partial_=True, _convert_="all")(**arguments)
+    except NasproxyError:
+        raise
+    except Exception as error:  # the target may be user code and raise anything
         cause: BaseException = error
         while cause.__cause__ is not None and not isinstance(cause, NasproxyError):
             cause = cause.__cause__

@@ -1,6 +1,6 @@
 """Fixtures of several tests, and the order of tests."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,9 @@ from helpers.written_studies import (
     vertex_study,
 )
 from nasproxy import torchvision_gap as torchvision_gap  # before a test imports torchvision
+from nasproxy.execution.backends.backend import BackendContext
 from nasproxy.execution.backends.local import LocalBackend
+from nasproxy.execution.work_order import OrderTemplate
 from nasproxy.integrations.vertex.state_files import VertexStateFiles
 from nasproxy.stages.runner import Runtime
 from nasproxy.storage.trial_stores import FolderTrialStore
@@ -42,10 +44,13 @@ def make_runtime() -> Iterator[MakeRuntime]:
     """Make runtimes on real folders with a real local backend."""
     made: list[LocalBackend] = []
 
-    def make(folder: Path, **backend: Any) -> Runtime:
+    def make(
+        folder: Path, *, max_attempts: int = 2, trusted_modules: Sequence[str] = ("nasproxy",), **options: Any
+    ) -> Runtime:
         store = FolderTrialStore(folder / "trials")
-        made.append(LocalBackend(store, **{"slots": 2, **backend}))
-        return Runtime(store, made[-1], VertexStateFiles(study=folder), poll_seconds=0.1, grace_seconds=5.0)
+        made.append(LocalBackend(context=BackendContext(store, folder), **{"slots": 2, **options}))
+        orders = OrderTemplate(folder, tuple(trusted_modules), max_attempts=max_attempts)
+        return Runtime(store, made[-1], VertexStateFiles(study=folder), orders, poll_seconds=0.1, grace_seconds=5.0)
 
     yield make
     for backend in made:

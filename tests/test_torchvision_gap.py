@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from nasproxy import torchvision_gap
-from nasproxy.execution.fork_server import FRAMEWORKS
+from nasproxy.execution.host.fork_server import FRAMEWORKS
 from nasproxy.torchvision_gap import GapFinder, close_gap, install, loads
 
 

@@ -14,8 +14,9 @@ from nasproxy.config.table_settings import check_table_settings
 from nasproxy.config.value_checks import check_values
 from nasproxy.data.loading import load_dataset
 from nasproxy.errors import ConfigError, NasproxyError, forbid_exit
-from nasproxy.execution.backends.backend import Backend
-from nasproxy.execution.devices import count_gpus, list_gpus
+from nasproxy.execution.backends.backend import Backend, BackendContext
+from nasproxy.execution.host.devices import count_gpus, list_gpus
+from nasproxy.execution.work_order import OrderTemplate
 from nasproxy.space import SearchSpace
 from nasproxy.spelling import find_nearest
 from nasproxy.stages.definition import StageDefinition
@@ -201,7 +202,7 @@ class StudyBuilder:
 
     @property
     def preflight_options(self) -> dict[str, Any]:
-        """Keyword arguments of `Backend.preflight`."""
+        """Keyword arguments of `run_preflight`."""
         baseline = [] if self.space.baseline is None else [self.space.baseline]
         architectures = [*baseline, *self._sample][:MAX_PREFLIGHT_MODELS]
         return {"architectures": architectures, "seconds": self.config.preflight.seconds}
@@ -310,24 +311,22 @@ class StudyBuilder:
                 f"{self.objective.name} and {self.objective.mode}: set them as they were"
             )
 
-    def open_backend(self, store: TrialStore, study: Path | None = None) -> Backend:
-        """Build the backend.
-
-        Args:
-            store: Store of the trials.
-            study: Folder of their study; None for trials that are timed for an estimate.
-        """
-        named = list_targets([self.recipe.model, self.recipe.trainer, self.recipe.data])
-        backend: Backend = build_target(
-            "backend",
-            self.config.backend,
-            store=store,
-            study=study,
-            device_type=self.device_type,
-            trusted_modules=sorted({target.partition(".")[0] for target in named}),
-            preload=sorted({target.rpartition(".")[0] for target in named} - {""}),
-        )
+    def open_backend(self, store: TrialStore, study: Path) -> Backend:
+        """Build the backend for the trials of a store, in a study's folder."""
+        preload = tuple(sorted({target.rpartition(".")[0] for target in self._named_targets} - {""}))
+        context = BackendContext(store, study, self.device_type, preload)
+        backend: Backend = build_target("backend", self.config.backend, context=context)
         return backend
+
+    def make_order_template(self, study: Path) -> OrderTemplate:
+        """Make the template of the study's work orders."""
+        trusted = tuple(sorted({target.partition(".")[0] for target in self._named_targets}))
+        return OrderTemplate(study, trusted, self.device_type, self.config.failures.max_attempts)
+
+    @property
+    def _named_targets(self) -> list[str]:
+        """Targets that the trials' configs name."""
+        return list_targets([self.recipe.model, self.recipe.trainer, self.recipe.data])
 
     def retry_policy(self, spec: TrialSpec, causes: Sequence[Cause]) -> Retry | None:
         """Return the retry of a trial that ran out of memory or diverged, if there is one."""
@@ -358,7 +357,7 @@ class StudyBuilder:
             "metric": asdict(self.objective),
             "data": {**_plain(asdict(config.data)), "fingerprint": self._fingerprint},
             "training": {**_plain(asdict(config.training)), "accelerator": self.device_type},
-            "failures": asdict(config.failures),
+            "failures": _drop_attempts(config.failures),
             "variance": _drop_action(config.variance),
             "storage": _plain(asdict(config.storage)),
             "selection": {"_target_": config.selection["_target_"], **self.selection.base},
@@ -373,7 +372,7 @@ class StudyBuilder:
             "metric": asdict(Objective()),
             "data": _plain(asdict(DataConfig())),
             "training": _plain(asdict(TrainingConfig())),
-            "failures": asdict(RetrySettings()),
+            "failures": _drop_attempts(RetrySettings()),
             "variance": _drop_action(VarianceSettings()),
             "storage": _plain(asdict(StorageConfig())),
             "selection": self._selection_defaults,
@@ -431,6 +430,11 @@ def _digest_long(value: Any) -> Any:
         return value
     digest = hashlib.sha256(to_canonical_json(value).encode()).hexdigest()
     return f"{len(value)} values, SHA-256 {digest[:16]}"
+
+
+def _drop_attempts(settings: RetrySettings) -> dict[str, Any]:
+    """Return the settings of failures that decide results: not how often a crashed trial is tried again."""
+    return {key: value for key, value in asdict(settings).items() if key != "max_attempts"}
 
 
 def _generate(generator: Mapping[str, Any]) -> list[Any]:

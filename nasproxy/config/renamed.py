@@ -2,6 +2,7 @@
 
 RENAMED_KEYS = {
     "backend.direction": "metric.mode",
+    "backend.max_attempts": "failures.max_attempts",
     "failures.nan": "failures.on_nan",
     "failures.oom_halvings": "failures.max_oom_retries",
     "failures.rate_factor": "failures.learning_rate_factor",

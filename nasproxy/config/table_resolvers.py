@@ -40,7 +40,7 @@ def read_replayed_table(backend: Mapping[str, Any]) -> ReplayedTable:
     metric = str(backend.get("metric", "score"))
     options = {"reference": backend.get("reference"), "proxies": backend.get("proxies")}
     target = f"{ReplayBackend.__module__}.{ReplayBackend.__qualname__}"
-    check_arguments("backend", {"_target_": target, "table": backend["table"], **options}, given={"store": None})
+    check_arguments("backend", {"_target_": target, "table": backend["table"], **options}, given={"context": None})
     return choose_proxies(read_named_table(backend["table"], metric), **options)
 
 

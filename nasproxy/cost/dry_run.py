@@ -10,6 +10,7 @@ from nasproxy.cost.estimate import Estimate
 from nasproxy.cost.forecast import forecast_costs
 from nasproxy.errors import ConfigError
 from nasproxy.execution.backends.backend import Backend
+from nasproxy.execution.orders import measure_models, run_preflight
 from nasproxy.stages.registry import list_stages
 from nasproxy.storage.study import StudyFolder
 from nasproxy.storage.zero_cost_scores import ZeroCost, ZeroCostScores, add_scores
@@ -52,12 +53,13 @@ def estimate_dry(design: StudyBuilder, tracker: Tracker) -> Estimate:
         NasproxyError: Nothing is trained, a preflight failed, or no trial could be timed.
     """
     with _open_temporary_study(design) as (folder, backend):
-        if backend.is_replay:
+        if backend.capabilities.is_replay:
             raise ConfigError(
                 "dry_run estimates the cost of trainings, got a replay, which trains nothing: remove dry_run"
             )
         tracker.receive(StageProgressed(Progress("warming up", "loading the trainer, the data and a model")))
-        for note in backend.preflight(design.preflight_specs, **design.preflight_options):
+        orders = design.make_order_template(folder.path)
+        for note in run_preflight(backend, orders, design.preflight_specs, **design.preflight_options):
             tracker.receive(Noted(note))
         tracker.receive(StageProgressed(Progress("dry run", "a few steps of a few models")))
         return estimate_study(design, backend, folder, [stage.name for stage in design.stages])
@@ -85,7 +87,8 @@ def score_samples(
             return scores, None
         failed = architectures[scores.index(None)]
         try:
-            backend.preflight([TrialSpec(failed, ProxyTask(), Split.FULL, design.config.seed, design.recipe)])
+            spec = TrialSpec(failed, ProxyTask(), Split.FULL, design.config.seed, design.recipe)
+            run_preflight(backend, design.make_order_template(folder.path), [spec])
         except ConfigError as error:
             return scores, str(error)
         return scores, None
@@ -119,16 +122,16 @@ def estimate_study(design: StudyBuilder, backend: Backend, folder: StudyFolder, 
     def score(architectures: Sequence[Architecture]) -> ZeroCostScores:
         return add_zero_costs(design, backend, folder, architectures)
 
-    return forecast_costs(design, backend, design.open_backend, score, stages)
+    return forecast_costs(design, backend, design.make_order_template(folder.path), score, stages)
 
 
 def add_zero_costs(
     design: StudyBuilder, backend: Backend, folder: StudyFolder, architectures: Sequence[Architecture]
 ) -> ZeroCostScores:
     """Compute and store zero-cost scores of models that the study has not scored before; returns all scores."""
-    recipe, seed = design.recipe, design.config.seed
+    recipe, seed, orders = design.recipe, design.config.seed, design.make_order_template(folder.path)
     return add_scores(
         folder.zero_cost,
         architectures,
-        lambda new: backend.zero_costs([TrialSpec(a, ProxyTask(), Split.FULL, seed, recipe) for a in new]),
+        lambda new: measure_models(backend, orders, [TrialSpec(a, ProxyTask(), Split.FULL, seed, recipe) for a in new]),
     )

@@ -7,8 +7,9 @@ from functools import cached_property
 from nasproxy.config.builder import StudyBuilder
 from nasproxy.cost.estimate import Assumption, Estimate, estimate_stage
 from nasproxy.cost.speed import Speeds
-from nasproxy.cost.timed_sample import OpenBackend, Score, TimedSample, draw_architectures
+from nasproxy.cost.timed_sample import Score, TimedSample, draw_architectures
 from nasproxy.execution.backends.backend import Backend
+from nasproxy.execution.work_order import OrderTemplate
 from nasproxy.stages.proxy_search.definition import PROXY_SEARCH, make_candidate_pool, make_judge
 from nasproxy.stages.proxy_search.expected_acceptance import ExpectedAcceptance, expect_acceptance
 from nasproxy.stages.proxy_search.race import TaskSpeed
@@ -75,14 +76,14 @@ class TimedForecast:
 
 
 def forecast_costs(
-    design: StudyBuilder, backend: Backend, open_backend: OpenBackend, score: Score, stages: Collection[str]
+    design: StudyBuilder, backend: Backend, orders: OrderTemplate, score: Score, stages: Collection[str]
 ) -> Estimate:
     """Estimate the cost of a study by training a few of its models for a few steps.
 
     Args:
         design: The configured study.
         backend: Backend that would run its trials.
-        open_backend: Opens a backend for timing trials, on their own store.
+        orders: Template of its work orders.
         score: Computes zero-cost scores of models.
         stages: Names of the stages to estimate.
 
@@ -90,8 +91,8 @@ def forecast_costs(
         StageStoppedError: No model could be timed.
         ConfigError: The data cannot be loaded.
     """
-    sample = TimedSample(design, backend, score(draw_architectures(design)))
-    speeds, notes = sample.speeds(open_backend)
+    sample = TimedSample(design, backend, orders, score(draw_architectures(design)))
+    speeds, notes = sample.speeds(design.open_backend)
     forecast = TimedForecast(design, stages, speeds)
     planned = {stage.label: stage.plan(forecast) for stage in map(find_stage, stages)}
     assumption = None
@@ -105,14 +106,13 @@ def forecast_costs(
     def slots_of(task: str | None) -> float:
         return design.slots_of(devices[task])
 
+    slots = backend.capabilities.slots
     return Estimate(
         stages={
-            name: estimate_stage(work, speeds, backend.slots, slots_of)
-            for name, work in planned.items()
-            if work is not None
+            name: estimate_stage(work, speeds, slots, slots_of) for name, work in planned.items() if work is not None
         },
         full_steps=design.recipe.total_steps,
-        devices_per_slot=design.devices_per_slot(backend.slots),
+        devices_per_slot=design.devices_per_slot(slots),
         price_per_hour=design.config.cost.price_per_hour,
         assumption=assumption,
         timed=tuple(model.timing for model in speeds.models),

@@ -7,10 +7,11 @@ from statistics import median_low
 
 from nasproxy.config.builder import StudyBuilder
 from nasproxy.cost.speed import Speeds, Timed, Timing, interpolate_timing
-from nasproxy.cost.timing import TimingFailure, choose_cycle, time_trials
+from nasproxy.cost.timing import OpenBackend, TimingFailure, choose_cycle, time_trials
 from nasproxy.errors import StageStoppedError
 from nasproxy.execution.backends.backend import Backend
-from nasproxy.storage.trial_stores import TrialStore
+from nasproxy.execution.orders import measure_models
+from nasproxy.execution.work_order import OrderTemplate
 from nasproxy.storage.zero_cost_scores import ZeroCost, ZeroCostScores
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.spec import Architecture, Split, TrialSpec, to_canonical_json
@@ -25,7 +26,6 @@ SPARE_SEEDS = 1000
 SCHEDULE = ("training.total_steps", "training.check_every_steps", "training.check_at")
 """Overrides that change the number of steps, not the cost of a step."""
 
-OpenBackend = Callable[[TrialStore], Backend]
 Score = Callable[[Sequence[Architecture]], ZeroCostScores]
 Result = Timing | TimingFailure
 
@@ -37,11 +37,13 @@ class TimedSample:
     Attributes:
         design: The configured study.
         backend: Backend that would run its trials.
+        orders: Template of its work orders.
         scores: Zero-cost scores of the models.
     """
 
     design: StudyBuilder
     backend: Backend
+    orders: OrderTemplate
     scores: ZeroCostScores
 
     def speeds(self, open_backend: OpenBackend) -> tuple[Speeds, tuple[str, ...]]:
@@ -58,10 +60,11 @@ class TimedSample:
         """
         models = [self._make_full_spec(architecture) for architecture in self.chosen]
         settings = [self._make_task_spec(setting) for setting in self.settings[:MAX_SETTINGS]]
-        copies = -(len(models) + len(settings)) % self.backend.slots
+        copies = -(len(models) + len(settings)) % self.backend.capabilities.slots
         spare = [replace(models[len(models) // 2], seed=self._seed + SPARE_SEEDS + copy) for copy in range(copies)]
         specs = [*models, *settings, *spare]
-        results = time_trials(specs, open_backend, self._choose_cycle(len(specs)), self.design.retry_policy)
+        cycle = self._choose_cycle(len(specs))
+        results = time_trials(specs, open_backend, self.orders, cycle, self.design.retry_policy)
         end = len(models) + len(settings)
         model_results = [*results[: len(models)], *results[end:]]
         timed = self._collect_timed([*models, *spare], model_results)
@@ -95,7 +98,7 @@ class TimedSample:
         """Sizes of the median model under the proxy tasks beyond `MAX_SETTINGS`, which are not timed."""
         settings = self.settings[MAX_SETTINGS:]
         scores: list[ZeroCost | None] = (
-            self.backend.zero_costs([self._make_task_spec(s) for s in settings]) if settings else []
+            measure_models(self.backend, self.orders, [self._make_task_spec(s) for s in settings]) if settings else []
         )
         return {_make_key(s): None if score is None else score.size for s, score in zip(settings, scores, strict=True)}
 

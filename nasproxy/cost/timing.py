@@ -1,19 +1,25 @@
 """Time a few steps of a few models, in timing trials of the study's own trainer with all slots occupied."""
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nasproxy.cost.speed import Timing
 from nasproxy.execution.backends.backend import Backend
-from nasproxy.stages.retries import RetryChain, RetryPolicy, refuse_setup_failure, retry_nothing
+from nasproxy.execution.work_order import OrderTemplate
+from nasproxy.stages.retries import RetryPolicy, refuse_setup_failure, retry_nothing
+from nasproxy.stages.scheduler import Runtime, Train, TrialScheduler
 from nasproxy.storage.locks import FileLock
 from nasproxy.storage.study import StudyFolder
 from nasproxy.storage.trial_stores import FolderTrialStore, TrialStore
-from nasproxy.trials.records import Request, TrialRecord
+from nasproxy.tracking.tracker import NullTracker
+from nasproxy.trials.records import TrialRecord
 from nasproxy.trials.spec import TrialSpec
+
+OpenBackend = Callable[[TrialStore, Path], Backend]
+"""Function of a store and its study's folder that opens a backend."""
 
 CYCLES = 6
 """Checks of a timing trial; the time before the first one counts as its start."""
@@ -21,8 +27,8 @@ MAX_CYCLE_STEPS = 50
 """Maximum number of steps between two checks; more steps do not make a timing more precise."""
 MIN_OBSERVED_CYCLES = 2
 """Observed intervals between checks that are needed to separate them from the start."""
-POLL_SECONDS = 0.02
-"""Seconds between two polls for new checks, whose times of writing give the time of a check besides training."""
+POLL_SECONDS = 0.05
+"""Seconds between two polls for new checks."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +66,8 @@ def make_timing_trial(spec: TrialSpec, cycle: int) -> TrialSpec:
 
 def time_trials(
     specs: Sequence[TrialSpec],
-    open_backend: Callable[[TrialStore], Backend],
+    open_backend: OpenBackend,
+    orders: OrderTemplate,
     cycle: int,
     retry_policy: RetryPolicy = retry_nothing,
 ) -> list[Timing | TimingFailure]:
@@ -69,6 +76,7 @@ def time_trials(
     Args:
         specs: Different trials.
         open_backend: Opens a backend on a store.
+        orders: Template of the study's work orders.
         cycle: Steps between two checks.
         retry_policy: Retries for out-of-memory and diverged trials, which are timed instead.
 
@@ -78,96 +86,72 @@ def time_trials(
     Raises:
         SetupFailedError: A trial failed in a way in which a trial of any model would fail.
     """
-    chains = [RetryChain(make_timing_trial(spec, cycle)) for spec in specs]
-    with _open_temporary_store(specs[0].recipe.objective.name if specs else "") as (store, lease):
-        backend = open_backend(store)
-        try:
-            check_times = _run_trials(chains, store, backend, lease, CYCLES * cycle, retry_policy)
-        finally:
-            backend.close()
-        records = [store.read_alone(chain.current.key) for chain in chains]
+    trials = [make_timing_trial(spec, cycle) for spec in specs]
+    until = {trial.key: min(CYCLES * cycle, trial.total_steps) for trial in trials}
+    with _open_runtime(trials, open_backend, orders, retry_policy) as runtime:
+        trained = _train(trials, until, runtime)
+        records = [runtime.store.read_alone(trained[trial.key]) for trial in trials]
     return [
-        divide_time(record, check_times[chain.current.key])
-        if record.reached(min(CYCLES * cycle, chain.current.total_steps))
-        else TimingFailure(chain.specs[0], _describe_failure(record))
-        for chain, record in zip(chains, records, strict=True)
+        divide_time(record) if record.reached(until[trial.key]) else TimingFailure(trial, _describe_failure(record))
+        for trial, record in zip(trials, records, strict=True)
     ]
 
 
-CheckTimes = dict[int, float]
-"""Time at which a trial's last check was written, by the number of checks."""
-
-
 @contextmanager
-def _open_temporary_store(metric: str) -> Iterator[tuple[FolderTrialStore, FileLock]]:
-    with tempfile.TemporaryDirectory(prefix="nasproxy-estimate-") as path:
+def _open_runtime(
+    trials: Sequence[TrialSpec], open_backend: OpenBackend, orders: OrderTemplate, retry_policy: RetryPolicy
+) -> Iterator[Runtime]:
+    """Open a store in a temporary folder, and a backend on it, for a block."""
+    metric = trials[0].recipe.objective.name if trials else ""
+    with tempfile.TemporaryDirectory(prefix="nasproxy-estimate-") as path, ExitStack() as held:
         folder = StudyFolder(Path(path))
         folder.trials.mkdir()
-        lease = FileLock(folder.locks / "controller.lock")
-        lease.acquire()
-        try:
-            yield FolderTrialStore(folder.trials, metric), lease
-        finally:
-            lease.release()
+        lock = FileLock(folder.locks / "controller.lock")
+        held.enter_context(lock.hold("an estimate"))
+        store = FolderTrialStore(folder.trials, metric)
+        backend = open_backend(store, folder.path)
+        held.callback(backend.close)
+        yield Runtime(
+            store,
+            backend,
+            NullTracker(study=folder.path),
+            replace(orders, study=folder.path),
+            retry_policy,
+            lease=lock.path,
+            poll_seconds=POLL_SECONDS,
+            stop_at_setup_failure=False,
+        )
 
 
-def _run_trials(
-    chains: Sequence[RetryChain],
-    store: FolderTrialStore,
-    backend: Backend,
-    lease: FileLock,
-    until: int,
-    retry_policy: RetryPolicy,
-) -> dict[str, CheckTimes]:
-    check_times: dict[str, CheckTimes] = {}
-
-    def begin(spec: TrialSpec) -> None:
-        if spec.key not in check_times:
-            check_times[spec.key] = {}
-            digest = store.create(spec)
-            store.request(spec.key, Request(until_step=until, lease=str(lease.path)))
-            backend.submit(spec.key, digest)
-
-    for chain in chains:
-        begin(chain.current)
-    while live := backend.live():
-        ended = backend.wait(POLL_SECONDS)
-        for key in live | ended:
-            _record_newest_check(store, key, check_times[key])
-        for chain in chains:
-            if chain.current.key in ended:
-                chain.follow(store, retry_policy)
-                refuse_setup_failure(None, chain.record)
-                begin(chain.current)
-    return check_times
+def _train(trials: Sequence[TrialSpec], until: Mapping[str, int], runtime: Runtime) -> dict[str, str]:
+    """Train trials up to a step each; return the keys of those that were trained last, which may be retries."""
+    scheduler = TrialScheduler(runtime, "estimate")
+    with scheduler.stop_trials_at_end():
+        while True:
+            records = scheduler.records(trials)
+            for record in records.values():
+                refuse_setup_failure(None, record)
+            if all(record.has_ended or record.reached(until[key]) for key, record in records.items()):
+                return {key: record.trained_as(key) for key, record in records.items()}
+            for _ in scheduler.act(Train(until)):
+                pass
 
 
-def _record_newest_check(store: FolderTrialStore, key: str, check_times: CheckTimes) -> None:
-    """Record when the newest check was written, unless the file changes while it is read."""
-    path = store.folder(key).metrics
-    if not path.exists():
-        return
-    written = path.stat().st_mtime
-    checks = len(store.read_alone(key).checks)
-    if checks and path.stat().st_mtime == written:
-        check_times.setdefault(checks, written)
-
-
-def divide_time(record: TrialRecord, check_times: CheckTimes) -> Timing:
+def divide_time(record: TrialRecord) -> Timing:
     """Divide a trial's time into start, steps and checks.
 
     Args:
         record: The trial, with at least one check.
-        check_times: When each number of checks was first seen to be written, in seconds since 1970.
     """
-    count, last = len(record.checks), record.checks[-1]
-    first = min(check_times, default=count)
-    # Checks that follow one another within a tick of the file's clock have the same time.
-    if count - first >= MIN_OBSERVED_CYCLES and check_times[count] > check_times[first]:
-        before, cycles = record.checks[first - 1], count - first
-        whole = (check_times[count] - check_times[first]) / cycles
-        trained, steps = (last.train_seconds - before.train_seconds) / cycles, (last.step - before.step) / cycles
-    else:  # too fast to observe its checks: the start is divided among them
+    count, first, last = len(record.checks), record.checks[0], record.checks[-1]
+    between = None
+    if first.reported_at is not None and last.reported_at is not None:
+        between = last.reported_at - first.reported_at
+    if between and between > 0 and count > MIN_OBSERVED_CYCLES:
+        cycles = count - 1
+        whole = between / cycles
+        trained, steps = (last.train_seconds - first.train_seconds) / cycles, (last.step - first.step) / cycles
+    else:  # too few checks, or an unknown time: the start is divided among them
         whole, trained, steps = record.status.wall_seconds / count, last.train_seconds / count, last.step / count
     trained = min(trained, whole)  # a trainer may report more seconds than passed
     start = max(0.0, record.status.wall_seconds - whole * count)

@@ -17,6 +17,8 @@ from nasproxy.cost import dry_run
 from nasproxy.cost.estimate import Estimate
 from nasproxy.errors import ConfigError, SetupFailedError, StageStoppedError, forbid_exit
 from nasproxy.execution.backends.backend import Backend
+from nasproxy.execution.orders import run_preflight
+from nasproxy.execution.work_order import OrderTemplate
 from nasproxy.integrations.vertex.state_files import VertexStateFiles
 from nasproxy.jobs.sweep import SweepJob
 from nasproxy.report import estimate_tables
@@ -183,7 +185,7 @@ class Job:
         if not set(stages) & set(self.design.config.job.stages):
             return  # a schedule comparison alone is not estimated
         is_new = not (self.study.is_shared or self.study.folder.estimate.exists() or self._store.keys())
-        if not self.design.config.cost.estimate_first or not is_new or self._backend.is_replay:
+        if not self.design.config.cost.estimate_first or not is_new or self._backend.capabilities.is_replay:
             return
         self.preflight()
         self._send(StageProgressed(Progress("estimate", "a few steps of a few models")))
@@ -226,7 +228,8 @@ class Job:
             new = {digest: spec for digest, spec in kinds.items() if digest not in self.study.preflighted}
             if new:
                 self._send(StageProgressed(Progress("warming up", "one step of each kind of training")))
-                for note in self._backend.preflight(list(new.values()), **self.design.preflight_options):
+                specs, options = list(new.values()), self.design.preflight_options
+                for note in run_preflight(self._backend, self._orders, specs, **options):
                     self.say(note)
                 self.study.add_preflighted(list(new))
 
@@ -265,6 +268,10 @@ class Job:
         return backend
 
     @cached_property
+    def _orders(self) -> OrderTemplate:
+        return self.design.make_order_template(self.study.folder.path)
+
+    @cached_property
     def _lease(self) -> Path:
         """This controller's own lease: its trials stop when it ends, even if another controller runs the study."""
         lease = FileLock(self.study.folder.locks / f"controller-{os.getpid()}-{time.time_ns()}.lock")
@@ -277,7 +284,8 @@ class Job:
     def _tracker(self) -> Tracker:
         config = self.design.config
         chosen: Tracker = build_target("tracking", config.tracking, study=self.study.folder.path)
-        console = Console(live=False if self.study.is_shared else None)
+        is_terminal_taken = self.study.is_shared or self._backend.capabilities.uses_terminal
+        console = Console(live=False if is_terminal_taken else None)
         selection = self.design.selection
         vertex = VertexStateFiles(
             study=self.study.folder.path,
@@ -296,9 +304,10 @@ class Job:
             store=self._store,
             backend=self._backend,
             tracker=self._tracker,
+            orders=self._orders,
             retry_policy=self.design.retry_policy,
             lease=self._lease,
-            poll_seconds=self._backend.poll_seconds or self.design.config.controller.poll_seconds,
+            poll_seconds=self._backend.capabilities.poll_seconds or self.design.config.controller.poll_seconds,
             grace_seconds=self.design.config.controller.grace_seconds,
         )
 

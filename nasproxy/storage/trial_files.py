@@ -1,6 +1,8 @@
-"""Read and write the files of one trial: config, checks, and the status after a worker died."""
+"""Read and write the files of one trial: config, checks, and the news of changes."""
 
 import hashlib
+import os
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,8 +23,11 @@ from nasproxy.storage.files import (
 from nasproxy.storage.locks import FileLock
 from nasproxy.storage.trial_folder import TrialFolder
 from nasproxy.trials.objective import Objective
-from nasproxy.trials.records import Cause, Check, State, Status
+from nasproxy.trials.records import Check, State, Status
 from nasproxy.trials.spec import TrialSpec
+
+NEWS = "news"
+"""File beside the trials' folders with the keys of trials whose record changed, one per line, in order."""
 
 
 def write_spec(spec: TrialSpec) -> str:
@@ -64,6 +69,7 @@ class ReportedCheck:
     step: int
     metrics: Mapping[str, float | None]
     train_seconds: float
+    reported_at: float | None = None
 
 
 def read_checks(path: Path, metric: str = Objective.name) -> tuple[Check, ...]:
@@ -77,7 +83,7 @@ def read_checks(path: Path, metric: str = Objective.name) -> tuple[Check, ...]:
         CorruptFileError: A complete line is not a check, or lacks the metric.
     """
     return tuple(
-        Check(line.step, _get_score(path, line, metric), line.train_seconds, line.metrics)
+        Check(line.step, _get_score(path, line, metric), line.train_seconds, line.metrics, line.reported_at)
         for line in read_reported_checks(path)
     )
 
@@ -105,8 +111,25 @@ def _get_score(path: Path, line: ReportedCheck, metric: str) -> float:
 
 
 def append_check(path: Path, step: int, metrics: Mapping[str, float | None], train_seconds: float) -> None:
-    """Append one check to a trial's metrics; arguments as in `Check`."""
-    append_line(path, get_adapter(ReportedCheck).dump_json(ReportedCheck(step, metrics, train_seconds)).decode())
+    """Append one check to a trial's metrics and announce it to the controller; arguments as in `Check`."""
+    check = ReportedCheck(step, metrics, train_seconds, time.time())
+    append_line(path, get_adapter(ReportedCheck).dump_json(check).decode())
+    announce(TrialFolder(path.parent))
+
+
+def announce(folder: TrialFolder) -> None:
+    """Announce to the readers of the store that the trial's status or checks have changed.
+
+    Does nothing if no reader has asked for news: then the file does not exist.
+    """
+    try:
+        news = os.open(folder.path.parent / NEWS, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return
+    try:
+        os.write(news, f"{folder.path.name}\n".encode())  # one write: workers append at the same time
+    finally:
+        os.close(news)
 
 
 def drop_checks_beyond(folder: TrialFolder, total_steps: int) -> int | None:
@@ -126,23 +149,6 @@ def drop_checks_beyond(folder: TrialFolder, total_steps: int) -> int | None:
     kept = [get_adapter(ReportedCheck).dump_json(check).decode() for check in checks if check.step < total_steps]
     replace_text(folder.metrics, "".join(f"{line}\n" for line in kept))
     return checks[-1].step
-
-
-def settle_status(folder: TrialFolder, *, max_attempts: int, why: str = "its worker ended without a status") -> Status:
-    """Compute the status of a trial without a living worker; a worker that died counts as a lost attempt.
-
-    Only the holder of the trial's lock may call this and write the result.
-
-    Args:
-        folder: Folder of the trial.
-        max_attempts: Consecutive failures without a new check after which the trial fails.
-        why: Reason of the worker's death, for the status message.
-    """
-    status = read_record(folder.status, Status) or Status()
-    if status.state is not State.RUNNING:
-        return status
-    lost = status.failed(Cause.LOST, why, step=read_last_step(folder), max_attempts=max_attempts)
-    return replace(lost, wall_seconds=measure_wall_seconds(folder, status))
 
 
 def read_last_check(folder: TrialFolder) -> ReportedCheck | None:

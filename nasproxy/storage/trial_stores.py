@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from nasproxy.storage.files import get_stamp, read_record, replace_text, write_record
-from nasproxy.storage.trial_files import digest_config, read_checks, read_spec, write_spec
+from nasproxy.storage.trial_files import NEWS, digest_config, read_checks, read_spec, write_spec
 from nasproxy.storage.trial_folder import TrialFolder
 from nasproxy.trials.objective import Objective
 from nasproxy.trials.records import Request, RetryLink, State, Status, TrialRecord, merge_records
@@ -37,6 +37,10 @@ class TrialStore(Protocol):
 
     def read_alone(self, key: str) -> TrialRecord:
         """Read the record of the trial without its retries' checks."""
+        ...
+
+    def news(self) -> set[str]:
+        """Return the keys of trials whose status or checks changed since the last call; none at the first call."""
         ...
 
     def link_retries(self, key: str, retries: tuple[RetryLink, ...]) -> None:
@@ -83,6 +87,7 @@ class FolderTrialStore(_RetryReadingStore):
         self.root = root
         self._metric = metric
         self._cache: dict[str, tuple[tuple[int, ...], TrialRecord]] = {}
+        self._news_read: int | None = None
 
     def folder(self, key: str) -> TrialFolder:
         """Return the paths of one trial's files."""
@@ -117,6 +122,20 @@ class FolderTrialStore(_RetryReadingStore):
             cached = self._cache[key] = (version, _read_folder(folder, self._metric))
         return cached[1]
 
+    def news(self) -> set[str]:
+        """Return the keys of trials whose status or checks changed since the last call; none at the first call."""
+        if self._news_read is None:
+            self.root.mkdir(parents=True, exist_ok=True)
+            with (self.root / NEWS).open("ab") as file:  # writers add to a file that exists
+                self._news_read = file.tell()
+            return set()
+        with (self.root / NEWS).open("rb") as file:
+            file.seek(self._news_read)
+            lines = file.read()
+        complete = lines[: lines.rfind(b"\n") + 1]
+        self._news_read += len(complete)
+        return set(complete.decode().split())
+
     def link_retries(self, key: str, retries: tuple[RetryLink, ...]) -> None:
         """Replace the links to the retries, atomically, if they differ."""
         if self.read_alone(key).retries != retries:
@@ -135,6 +154,7 @@ class MemoryTrialStore(_RetryReadingStore):
         self._specs: dict[str, TrialSpec] = {}
         self._records: dict[str, TrialRecord] = {}
         self._requests: dict[str, Request] = {}
+        self._changed: set[str] | None = None
 
     def create(self, spec: TrialSpec) -> str:
         """Keep the trial and return its digest."""
@@ -157,6 +177,11 @@ class MemoryTrialStore(_RetryReadingStore):
         """Return the record of the trial without its retries' checks."""
         return self._records.get(key, PENDING)
 
+    def news(self) -> set[str]:
+        """Return the keys of trials whose record was written since the last call; none at the first call."""
+        changed, self._changed = self._changed or set(), set()
+        return changed
+
     def link_retries(self, key: str, retries: tuple[RetryLink, ...]) -> None:
         """Replace the links to the retries."""
         self._records[key] = replace(self.read_alone(key), retries=retries)
@@ -172,6 +197,8 @@ class MemoryTrialStore(_RetryReadingStore):
     def write(self, key: str, record: TrialRecord) -> None:
         """Replace the trial's record; only its backend calls this."""
         self._records[key] = record
+        if self._changed is not None:
+            self._changed.add(key)
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,12 @@
-"""The contract suite for backends: inherit a test class and provide a `make_backend` fixture.
+"""The contract suites for backends: inherit a test class and provide a `make_backend` fixture.
 
-`BackendContract` covers what controllers rely on, in real or virtual time; `ProcessBackendContract` adds tests for
-backends that run trials as processes on trial folders.
+`BackendContract` covers what controllers rely on; `ParallelBackendContract` adds what holds where trials go on between
+two polls, in real or virtual time, and `ProcessBackendContract` what holds where they are processes on trial folders.
+The tests run several trials at once and none twice, because a process may take seconds to start.
 """
 
+import os
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,15 +14,24 @@ from typing import Any
 
 import pytest
 
+from nasproxy.errors import ConfigError
+from nasproxy.execution.attempts import Ended
 from nasproxy.execution.backends.backend import Backend
+from nasproxy.execution.orders import measure_models, run_preflight
+from nasproxy.execution.process_groups import is_alive
+from nasproxy.execution.work_order import OrderTemplate
+from nasproxy.storage.locks import FileLock
 from nasproxy.storage.trial_stores import FolderTrialStore, TrialStore
 from nasproxy.testing import synthetic
+from nasproxy.testing.backend_driver import BackendDriver
 from nasproxy.trials.proxy_task import ProxyTask
-from nasproxy.trials.records import Cause, Request, State, TrialRecord
+from nasproxy.trials.records import Cause, Request, State, Status
 from nasproxy.trials.spec import Choice, Split, TrialSpec
 
 MakeBackend = Callable[..., Backend]
+"""Function of the store that makes a backend with two slots if it can have several, on the store's study."""
 MakeSpec = Callable[..., TrialSpec]
+Drive = Callable[..., BackendDriver]
 
 
 def make_spec(seed: int = 0, fault: str = "none", **recipe: Any) -> TrialSpec:
@@ -28,8 +40,12 @@ def make_spec(seed: int = 0, fault: str = "none", **recipe: Any) -> TrialSpec:
     return TrialSpec(architecture, ProxyTask(), Split.FULL, seed, synthetic.make_recipe(**recipe))
 
 
+def _describe(status: Status) -> tuple[State, Cause | None, int]:
+    return status.state, status.cause, status.failures
+
+
 class BackendContract:
-    """Behaviour of backends that controllers rely on."""
+    """Behaviour of all backends that controllers rely on."""
 
     @pytest.fixture
     def store(self, tmp_path: Path) -> TrialStore:
@@ -41,156 +57,158 @@ class BackendContract:
         """Provide trials of the synthetic trainer; override for backends that cannot run it."""
         return make_spec
 
-    def finish(self, backend: Backend, store: TrialStore, key: str, seconds: float = 60.0) -> TrialRecord:
-        """Wait until a trial is no longer live and return its record."""
-        deadline = time.monotonic() + seconds
-        while key in backend.live():
-            assert time.monotonic() < deadline, f"trial {key} is still live: {store.read(key)}"
-            backend.wait(0.1)
-        return store.read(key)
+    @pytest.fixture
+    def unfit(self) -> TrialSpec:
+        """Provide a trial that cannot be trained as configured; override for backends without trainers."""
+        spec = make_spec()
+        return TrialSpec(
+            spec.architecture, ProxyTask(overrides={"trainer._target_": "nasproxy.nothing"}), Split.FULL, 0, spec.recipe
+        )
 
-    def test_a_trial_runs_to_its_end(self, make_backend: MakeBackend, store: TrialStore, make_spec: MakeSpec) -> None:
-        backend, spec = make_backend(store), make_spec()
-        backend.submit(spec.key, store.create(spec))
-        record = self.finish(backend, store, spec.key)
-        assert record.status.state is State.DONE
-        assert [check.step for check in record.checks] == list(spec.check_steps)
-        assert record.status.wall_seconds > 0
+    @pytest.fixture
+    def drive(self, make_backend: MakeBackend, store: TrialStore, tmp_path: Path) -> Drive:
+        """Provide a function that makes a driver of a new backend."""
+
+        def make(max_attempts: int = 3) -> BackendDriver:
+            return BackendDriver(make_backend(store), store, OrderTemplate(tmp_path, max_attempts=max_attempts))
+
+        return make
+
+    def test_trials_submitted_twice_run_once_to_their_end_and_no_more_at_once_than_there_are_slots(
+        self, drive: Drive, store: TrialStore, make_spec: MakeSpec
+    ) -> None:
+        driver = drive()
+        slots = driver.backend.capabilities.slots
+        specs = [make_spec(seed, check_seconds=0.02) for seed in range(min(slots, 2) + 1)]
+        driver.submit(*specs)
+        driver.submit(*specs)
+        while driver.live:
+            driver.poll(0.05)
+            running = sum(store.read(spec.key).status.state is State.RUNNING for spec in specs)
+            assert running <= slots
+        for spec in specs:
+            record = store.read(spec.key)
+            assert record.status.state is State.DONE
+            assert [check.step for check in record.checks] == list(spec.check_steps)
+            assert record.status.wall_seconds > 0
 
     def test_a_trial_pauses_where_it_is_asked_to_and_goes_on_from_there(
-        self, make_backend: MakeBackend, store: TrialStore, make_spec: MakeSpec
+        self, drive: Drive, store: TrialStore, make_spec: MakeSpec
     ) -> None:
-        backend, spec = make_backend(store), make_spec()
-        digest = store.create(spec)
+        driver, spec = drive(), make_spec()
         for until, state in ((35, State.PAUSED), (None, State.DONE)):
             store.request(spec.key, Request(until_step=until))
-            backend.submit(spec.key, digest)
-            record = self.finish(backend, store, spec.key)
+            record = driver.run(spec)
             assert record.status.state is state
             assert record.step == (40 if until else 100)
         assert [check.step for check in record.checks] == list(spec.check_steps)
 
-    def test_submitting_twice_runs_once(
-        self, make_backend: MakeBackend, store: TrialStore, make_spec: MakeSpec
+    def test_a_queued_trial_that_is_cancelled_does_not_begin(
+        self, drive: Drive, store: TrialStore, make_spec: MakeSpec
     ) -> None:
-        backend, spec = make_backend(store), make_spec(check_seconds=0.05)
-        digest = store.create(spec)
-        backend.submit(spec.key, digest)
-        backend.submit(spec.key, digest)
-        assert backend.live() == {spec.key}
-        record = self.finish(backend, store, spec.key)
-        assert [check.step for check in record.checks] == list(spec.check_steps)
+        driver = drive()
+        specs = [make_spec(seed, check_seconds=0.05) for seed in range(driver.backend.capabilities.slots + 1)]
+        driver.submit(*specs)
+        driver.backend.cancel(specs[-1].key)
+        assert driver.poll(60.0) == [Ended(specs[-1].key, is_cancelled=True)], "it says so at once, and nothing else"
+        driver.finish()
+        assert store.read(specs[-1].key).status == Status()
+        driver.backend.cancel(specs[0].key)  # which has ended
 
-    def test_no_more_trials_run_than_there_are_slots(
-        self, make_backend: MakeBackend, store: TrialStore, make_spec: MakeSpec
+    def test_failures_of_the_model_are_final_and_crashes_count_as_attempts(
+        self, drive: Drive, store: TrialStore, make_spec: MakeSpec
     ) -> None:
-        backend = make_backend(store, slots=2)
-        specs = [make_spec(seed, check_seconds=0.02) for seed in range(5)]
-        for spec in specs:
-            backend.submit(spec.key, store.create(spec))
-        most = 0
-        while backend.live():
-            most = max(most, len(backend.running()))
-            backend.wait(0.05)
-        assert most == 2
-        assert all(store.read(spec.key).status.state is State.DONE for spec in specs)
+        driver = drive(max_attempts=2)
+        oom, nan, crash = (make_spec(fault=fault) for fault in ("oom", "nan", "crash"))
+        driver.run(oom, nan, crash)
+        assert _describe(store.read(oom.key).status) == (State.FAILED, Cause.OOM, 1)
+        assert _describe(store.read(nan.key).status) == (State.FAILED, Cause.NAN, 1)
+        assert _describe(store.read(crash.key).status) == (State.PENDING, Cause.CRASH, 1)
+        assert _describe(driver.run(crash).status) == (State.FAILED, Cause.CRASH, 2)
 
-    def test_a_running_trial_stops_at_its_next_check(
-        self, make_backend: MakeBackend, store: TrialStore, make_spec: MakeSpec
+    def test_preflights_and_measurements_are_answered(
+        self, drive: Drive, make_spec: MakeSpec, unfit: TrialSpec
     ) -> None:
-        backend, spec = make_backend(store), make_spec(check_seconds=0.2)
-        backend.submit(spec.key, store.create(spec))
-        while not store.read(spec.key).checks:
-            backend.wait(0.02)
-        store.request(spec.key, Request(stop=True))
-        record = self.finish(backend, store, spec.key)
-        assert record.status.state is State.PAUSED
-        assert 10 <= record.step <= 30
-
-    def test_a_cancelled_trial_ends_and_can_be_run_again(
-        self, make_backend: MakeBackend, store: TrialStore, make_spec: MakeSpec
-    ) -> None:
-        backend, spec = make_backend(store), make_spec(check_seconds=0.2)
-        digest = store.create(spec)
-        backend.submit(spec.key, digest)
-        while not store.read(spec.key).checks:
-            backend.wait(0.02)
-        backend.cancel(spec.key)
-        assert spec.key not in backend.live()
-        status = store.read(spec.key).status
-        assert (status.state, status.failures) == (State.PENDING, 0)
-        backend.submit(spec.key, digest)
-        assert self.finish(backend, store, spec.key).status.state is State.DONE
-
-    @pytest.mark.parametrize(("fault", "cause"), [("oom", Cause.OOM), ("nan", Cause.NAN)])
-    def test_a_models_own_fault_is_final(
-        self, make_backend: MakeBackend, store: TrialStore, make_spec: MakeSpec, fault: str, cause: Cause
-    ) -> None:
-        backend, spec = make_backend(store), make_spec(fault=fault)
-        backend.submit(spec.key, store.create(spec))
-        status = self.finish(backend, store, spec.key).status
-        assert (status.state, status.cause, status.failures) == (State.FAILED, cause, 1)
-
-    @pytest.mark.parametrize(("fault", "cause"), [("crash", Cause.CRASH), ("die", Cause.LOST)])
-    def test_a_crashed_or_lost_worker_costs_one_attempt(
-        self, make_backend: MakeBackend, store: TrialStore, make_spec: MakeSpec, fault: str, cause: Cause
-    ) -> None:
-        backend, spec = make_backend(store, max_attempts=2), make_spec(fault=fault)
-        digest = store.create(spec)
-        for failures, state in ((1, State.PENDING), (2, State.FAILED)):
-            backend.submit(spec.key, digest)
-            status = self.finish(backend, store, spec.key).status
-            assert (status.state, status.cause, status.failures) == (state, cause, failures)
-
-    def test_every_model_has_zero_cost_scores_or_none(
-        self, make_backend: MakeBackend, store: TrialStore, make_spec: MakeSpec
-    ) -> None:
-        specs = [make_spec(0), make_spec(1)]
-        assert make_backend(store).zero_costs(specs) == [None, None], (
+        driver = drive()
+        backend, orders = driver.backend, driver.orders
+        assert run_preflight(backend, orders, [make_spec()]) == ()
+        with pytest.raises(ConfigError, match=r"needs|must"):
+            run_preflight(backend, orders, [unfit])
+        assert measure_models(backend, orders, [make_spec(0), make_spec(1)]) == [None, None], (
             "trainers without a model node build their own models"
         )
 
-    def test_closing_leaves_nothing_running(
-        self, make_backend: MakeBackend, store: TrialStore, make_spec: MakeSpec
+
+class ParallelBackendContract(BackendContract):
+    """Further behaviour of backends whose trials go on between two polls."""
+
+    def test_a_running_trial_stops_at_its_next_check_and_a_cancelled_one_at_once(
+        self, drive: Drive, store: TrialStore, make_spec: MakeSpec
     ) -> None:
-        backend, spec = make_backend(store), make_spec(check_seconds=0.2)
-        backend.submit(spec.key, store.create(spec))
-        while not store.read(spec.key).checks:
-            backend.wait(0.02)
-        backend.close()
-        assert not backend.live()
+        driver = drive()
+        stopped, cancelled = (make_spec(seed, check_seconds=0.2) for seed in range(2))
+        driver.submit(stopped, cancelled)
+        for spec in (stopped, cancelled):
+            driver.poll_until_checked(spec)
+        store.request(stopped.key, Request(stop=True))
+        driver.backend.cancel(cancelled.key)
+        driver.finish()
+        record = store.read(stopped.key)
+        assert record.status.state is State.PAUSED
+        assert 10 <= record.step < 100
+        status = store.read(cancelled.key).status
+        assert (status.state, status.failures) == (State.PENDING, 0)
+        assert status.wall_seconds > 0
+        assert driver.run(cancelled).status.state is State.DONE, "it goes on when it is submitted again"
+
+    def test_closing_leaves_nothing_running(self, drive: Drive, store: TrialStore, make_spec: MakeSpec) -> None:
+        driver, spec = drive(), make_spec(check_seconds=0.2)
+        driver.submit(spec)
+        driver.poll_until_checked(spec)
+        driver.backend.close()
         checks = store.read(spec.key).checks
-        backend.wait(0.5)
+        assert not driver.backend.poll(0.5)
         assert store.read(spec.key).checks == checks
 
 
-class ProcessBackendContract(BackendContract):
+class ProcessBackendContract(ParallelBackendContract):
     """Further behaviour of backends that run trials as processes on trial folders."""
 
-    def test_a_lost_trial_goes_on_from_its_checkpoint(self, make_backend: MakeBackend, store: FolderTrialStore) -> None:
-        backend, spec = make_backend(store), make_spec(fault="die_once")
-        digest = store.create(spec)
-        backend.submit(spec.key, digest)
-        assert self.finish(backend, store, spec.key).step == 40
-        backend.submit(spec.key, digest)
-        record = self.finish(backend, store, spec.key)
+    def test_a_trial_whose_process_is_killed_is_lost_and_goes_on_from_its_checkpoint(
+        self, drive: Drive, store: FolderTrialStore
+    ) -> None:
+        driver, spec = drive(), make_spec(check_seconds=0.2)
+        driver.submit(spec)
+        driver.poll_until_checked(spec, 20)
+        pid = FileLock(store.folder(spec.key).lock).owner_pid()
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        driver.finish()
+        assert _describe(store.read(spec.key).status) == (State.PENDING, Cause.LOST, 1)
+        record = driver.run(spec)
         assert record.status.state is State.DONE
         assert [check.step for check in record.checks] == list(spec.check_steps)
+        assert record.status.failures == 1, "the attempt is kept on record"
 
-    def test_a_hung_worker_is_lost(self, make_backend: MakeBackend, store: FolderTrialStore) -> None:
-        backend, spec = make_backend(store, hang_seconds=1.0, max_attempts=1), make_spec(fault="hang")
-        backend.submit(spec.key, store.create(spec))
-        status = self.finish(backend, store, spec.key).status
-        assert (status.state, status.cause) == (State.FAILED, Cause.LOST)
-
-    def test_a_folder_that_is_not_what_was_submitted_is_not_run(
-        self, make_backend: MakeBackend, store: FolderTrialStore
+    def test_processes_that_a_trainer_leaves_behind_end_with_its_worker(
+        self, drive: Drive, store: FolderTrialStore
     ) -> None:
-        backend, spec = make_backend(store, max_attempts=1), make_spec()
+        driver, spec = drive(), make_spec(fault="orphan")
+        assert driver.run(spec).status.state is State.DONE
+        orphan = int((store.folder(spec.key).path / "orphan").read_text())
+        deadline = time.monotonic() + 10.0
+        while is_alive(orphan):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+    def test_a_folder_that_is_not_what_was_submitted_is_not_run(self, drive: Drive, store: FolderTrialStore) -> None:
+        driver, spec = drive(max_attempts=1), make_spec()
         digest = store.create(spec)
         config = store.folder(spec.key).config
         config.write_text(config.read_text().replace("version: 1", "version: 2"))
-        backend.submit(spec.key, digest)
-        status = self.finish(backend, store, spec.key).status
+        driver.live.add(spec.key)
+        driver.backend.submit(driver.orders.train(spec, digest))
+        driver.finish()
+        status = store.read(spec.key).status
         assert status.state is State.FAILED
         assert "is not the config that was submitted" in str(status.message)

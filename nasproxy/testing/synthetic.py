@@ -10,6 +10,7 @@ that is not avoided occurs.
 import json
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Mapping
 
@@ -20,7 +21,7 @@ from nasproxy.execution.worker.context import TrialContext
 from nasproxy.storage.files import replace_text
 from nasproxy.trials.spec import Recipe, Split
 
-FAULTS = ("none", "oom", "nan", "crash", "crash_after", "oom_after", "broken", "die", "die_once", "hang")
+FAULTS = ("none", "oom", "nan", "crash", "crash_after", "oom_after", "broken", "die", "die_once", "hang", "orphan")
 
 
 def make_recipe(*, total_steps: int = 100, check_every_steps: int = 10, **arguments: float | None) -> Recipe:
@@ -122,6 +123,8 @@ def _fail(fault: str, trial: TrialContext) -> None:
         raise RuntimeError("the trainer has a mistake")
     if fault == "broken" and not (trial.model_dir.parent.parent / "fixed").exists():
         raise RuntimeError("the trainer has not been fixed yet")
+    if fault == "orphan":  # leaves a process behind
+        (trial.model_dir / "orphan").write_text(str(subprocess.Popen(["sleep", "600"]).pid))
     if fault == "hang":
         time.sleep(3600)
     if fault == "die" or (fault == "die_once" and not marker.exists()):

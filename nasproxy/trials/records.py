@@ -48,12 +48,14 @@ class Check:
         score: Value of the study's metric, as reported: `Objective` knows which direction is better.
         train_seconds: Cumulative training time over all attempts up to this check, in seconds, validation excluded.
         metrics: All reported metrics by name; None for one that was not finite.
+        reported_at: When it was reported, in seconds since 1970; None if that is unknown.
     """
 
     step: int
     score: float
     train_seconds: float
     metrics: Mapping[str, float | None] = field(default_factory=dict, compare=False)
+    reported_at: float | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Settings of retries for trials that ran out of memory or diverged."""
+"""Settings of what follows the failure of a trial: attempts at the same trial, and retries of a changed one."""
 
 import math
 from collections.abc import Mapping
@@ -13,9 +13,10 @@ NAN_ARGUMENTS = {"fail": None, "lower_rate": "learning_rate", "clip": "clip_norm
 
 @dataclass
 class RetrySettings:
-    """Retries for out-of-memory and diverged trials.
+    """Attempts at crashed and lost trials, and retries for out-of-memory and diverged ones.
 
     Attributes:
+        max_attempts: Consecutive attempts of a trial that crashes or is lost without a new check; 1 repeats none.
         max_oom_retries: How often the micro-batch may be halved after running out of memory; 0 lets the trial fail.
         on_nan: Policy for a non-finite loss: `fail`, or retry once with a lower learning rate (`lower_rate`) or with
             clipped gradients (`clip`).
@@ -23,6 +24,7 @@ class RetrySettings:
         clip_norm: Maximum gradient norm under `clip`, above 0.
     """
 
+    max_attempts: int = 3
     max_oom_retries: int = 4
     on_nan: str = "fail"
     learning_rate_factor: float = 0.5
@@ -37,6 +39,8 @@ class RetrySettings:
         Raises:
             ConfigError: A value is out of range, or the trainer lacks the argument.
         """
+        if self.max_attempts < 1:
+            raise ConfigError(f"failures.max_attempts must be at least 1, got {self.max_attempts}: 1 repeats no trial")
         if self.max_oom_retries < 0:
             raise ConfigError(
                 f"failures.max_oom_retries must be at least 0, got {self.max_oom_retries}: use 0 for no retries"

@@ -11,11 +11,16 @@ from nasproxy.config import schema
 from nasproxy.config.builder import StudyBuilder
 from nasproxy.cost.speed import interpolate_timing
 from nasproxy.cost.timed_sample import MAX_SETTINGS, TimedSample, draw_architectures
+from nasproxy.execution.backends.backend import BackendContext
 from nasproxy.execution.backends.local import LocalBackend
+from nasproxy.execution.orders import measure_models
+from nasproxy.execution.work_order import OrderTemplate
 from nasproxy.storage.trial_stores import FolderTrialStore
 from nasproxy.storage.zero_cost_scores import ZeroCost, ZeroCostScores
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.spec import Split, TrialSpec, to_canonical_json
+
+ORDERS = OrderTemplate(Path("study"))
 
 
 def make_builder(*overrides: str) -> StudyBuilder:
@@ -26,7 +31,7 @@ def make_builder(*overrides: str) -> StudyBuilder:
 
 @pytest.fixture
 def backend(tmp_path: Path) -> Iterator[LocalBackend]:
-    made = LocalBackend(FolderTrialStore(tmp_path / "trials"), slots=2)
+    made = LocalBackend(context=BackendContext(FolderTrialStore(tmp_path / "trials"), tmp_path), slots=2)
     yield made
     made.close()
 
@@ -42,7 +47,7 @@ def make_scores(of: StudyBuilder, sizes: dict[int, int]) -> ZeroCostScores:
 def test_the_smallest_the_median_and_the_largest_model_are_timed(backend: LocalBackend) -> None:
     of = make_builder("training.total_steps=60")
     every = draw_architectures(of)
-    sample = TimedSample(of, backend, make_scores(of, {2: 10, 4: 900}))
+    sample = TimedSample(of, backend, ORDERS, make_scores(of, {2: 10, 4: 900}))
     smallest, middle, largest = sample.chosen
     assert (smallest, largest) == (every[2], every[4])
     assert middle not in (smallest, largest)
@@ -51,17 +56,17 @@ def test_the_smallest_the_median_and_the_largest_model_are_timed(backend: LocalB
 
 def test_the_first_models_are_timed_if_sizes_are_unknown(backend: LocalBackend) -> None:
     of = make_builder()
-    assert TimedSample(of, backend, ZeroCostScores()).chosen == draw_architectures(of)[:3]
+    assert TimedSample(of, backend, ORDERS, ZeroCostScores()).chosen == draw_architectures(of)[:3]
 
 
 def test_proxy_tasks_that_differ_only_in_data_or_schedule_are_timed_once(backend: LocalBackend) -> None:
     of = make_builder("proxy.data_fraction=[0.25,0.5,1.0]", "proxy.width=[0.5,1.0]")
-    assert TimedSample(of, backend, ZeroCostScores()).settings == [ProxyTask(width=0.5), ProxyTask()]
+    assert TimedSample(of, backend, ORDERS, ZeroCostScores()).settings == [ProxyTask(width=0.5), ProxyTask()]
     tasks = (
         "proxy.tasks=[{name: a, training.total_steps: 30}, {name: b, trainer.batch_size: 32}, {name: c, width: 0.5}]"
     )
     of = make_builder("proxy=custom", "proxy.data_fraction=null", "proxy.width=null", tasks)
-    assert TimedSample(of, backend, ZeroCostScores()).settings == [
+    assert TimedSample(of, backend, ORDERS, ZeroCostScores()).settings == [
         ProxyTask(),
         ProxyTask(overrides={"trainer.batch_size": 32}),
         ProxyTask(width=0.5),
@@ -70,16 +75,18 @@ def test_proxy_tasks_that_differ_only_in_data_or_schedule_are_timed_once(backend
 
 def test_further_tasks_of_a_large_grid_are_interpolated_by_size(tmp_path: Path) -> None:
     of = make_builder("proxy.data_fraction=1.0", "proxy.width=[2.0,1.0,0.9,0.8,0.7,0.6,0.25]")
-    backend = of.open_backend(FolderTrialStore(tmp_path / "trials"))
+    backend = of.open_backend(FolderTrialStore(tmp_path / "trials"), tmp_path)
+    orders = of.make_order_template(tmp_path)
     try:
         full = [TrialSpec(a, ProxyTask(), Split.FULL, 0, of.recipe) for a in draw_architectures(of)]
-        scores = dict(
-            zip((to_canonical_json(spec.architecture) for spec in full), backend.zero_costs(full), strict=True)
-        )
-        sample = TimedSample(of, backend, ZeroCostScores(scores))
+        measured = measure_models(backend, orders, full)
+        scores = dict(zip((to_canonical_json(spec.architecture) for spec in full), measured, strict=True))
+        sample = TimedSample(of, backend, orders, ZeroCostScores(scores))
         speeds, notes = sample.speeds(of.open_backend)
         middle = sample.chosen[1]
-        (narrow,) = backend.zero_costs([TrialSpec(middle, ProxyTask(width=0.25), Split.SEARCH, 1, of.recipe)])
+        (narrow,) = measure_models(
+            backend, orders, [TrialSpec(middle, ProxyTask(width=0.25), Split.SEARCH, 1, of.recipe)]
+        )
     finally:
         backend.close()
     assert notes == ()

@@ -10,8 +10,10 @@ import pytest
 from helpers.cli import digits_spec
 from nasproxy.cost.speed import Timing
 from nasproxy.cost.timing import TimingFailure, choose_cycle, divide_time, make_timing_trial, time_trials
+from nasproxy.execution.backends.backend import BackendContext
 from nasproxy.execution.backends.local import LocalBackend
-from nasproxy.storage.trial_stores import FolderTrialStore, TrialStore
+from nasproxy.execution.work_order import OrderTemplate
+from nasproxy.storage.trial_stores import TrialStore
 from nasproxy.testing.backend_contract import make_spec
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.records import Check, State, Status, TrialRecord
@@ -19,10 +21,11 @@ from nasproxy.trials.retry import find_retry
 from nasproxy.trials.retry_settings import RetrySettings
 from nasproxy.trials.spec import Split, TrialSpec
 
+ORDERS = OrderTemplate(Path("study"), ("nasproxy", "helpers"), max_attempts=2)
 
-def two_slots(store: TrialStore) -> LocalBackend:
-    assert isinstance(store, FolderTrialStore)
-    return LocalBackend(store, slots=2, trusted_modules=("nasproxy",))
+
+def two_slots(store: TrialStore, study: Path) -> LocalBackend:
+    return LocalBackend(context=BackendContext(store, study), slots=2)
 
 
 def test_steps_checks_and_starts_of_a_real_training_are_timed_separately(
@@ -30,7 +33,7 @@ def test_steps_checks_and_starts_of_a_real_training_are_timed_separately(
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     specs = [digits_spec(ProxyTask(), total_steps=600), digits_spec(ProxyTask(width=0.25), total_steps=600)]
-    full, narrow = time_trials(specs, two_slots, cycle=10)
+    full, narrow = time_trials(specs, two_slots, ORDERS, cycle=10)
     assert isinstance(full, Timing)
     assert isinstance(narrow, Timing)
     assert 0 < full.step_seconds < 1
@@ -40,42 +43,41 @@ def test_steps_checks_and_starts_of_a_real_training_are_timed_separately(
 
 
 def test_time_between_checks_without_training_counts_as_check() -> None:
-    (timing,) = time_trials([make_spec(check_seconds=0.2)], two_slots, cycle=2)
+    (timing,) = time_trials([make_spec(check_seconds=0.2)], two_slots, ORDERS, cycle=2)
     assert isinstance(timing, Timing)
     assert timing.step_seconds == pytest.approx(0.015), "as the trainer reports"
     assert timing.check_seconds >= 0.2 - 2 * 0.015 - 0.01, "the trainer sleeps at least so long before a check"
 
 
 def test_a_trainer_with_checks_at_other_steps_is_timed_by_its_steps() -> None:
-    def open_backend(store: TrialStore) -> LocalBackend:
-        assert isinstance(store, FolderTrialStore)
-        return LocalBackend(store, slots=1, trusted_modules=("nasproxy", "helpers"))
-
     spec = make_spec(check_seconds=0.3, total_steps=960)
     trainer = {**spec.recipe.trainer, "_target_": "helpers.epoch_trainer.train"}
-    (timing,) = time_trials([replace(spec, recipe=replace(spec.recipe, trainer=trainer))], open_backend, cycle=2)
+    (timing,) = time_trials([replace(spec, recipe=replace(spec.recipe, trainer=trainer))], two_slots, ORDERS, cycle=2)
     assert isinstance(timing, Timing)
     assert timing.step_seconds == pytest.approx(0.015), "one epoch of 16 steps, and a check before it"
 
 
 def test_reported_seconds_above_the_measured_time_are_not_used() -> None:
-    (timing,) = time_trials([make_spec(total_steps=10_000)], two_slots, cycle=50)
+    (timing,) = time_trials([make_spec(total_steps=10_000)], two_slots, ORDERS, cycle=50)
     assert isinstance(timing, Timing)
     assert timing.step_seconds < 0.015, "the trainer reports more seconds than passed"
 
 
-def test_checks_within_one_tick_of_the_file_clock_are_timed_by_the_whole_trial() -> None:
-    checks = tuple(Check(10 * number, 0.5, 0.1 * number) for number in range(1, 7))
-    record = TrialRecord(Status(State.DONE, wall_seconds=1.2), checks)
-    observed = divide_time(record, {2: 7.0, 6: 7.8})
-    assert observed == Timing(pytest.approx(0.01), pytest.approx(0.1), pytest.approx(0.0))
-    same_tick = divide_time(record, {2: 7.0, 6: 7.0})
-    assert same_tick == Timing(pytest.approx(0.01), pytest.approx(0.1), pytest.approx(0.0))
+def test_checks_are_timed_by_when_they_were_reported() -> None:
+    def make_record(*reported_at: float | None) -> TrialRecord:
+        checks = (Check(10 * n, 0.5, 0.1 * n, reported_at=at) for n, at in enumerate(reported_at, start=1))
+        return TrialRecord(Status(State.DONE, wall_seconds=1.2), tuple(checks))
+
+    seconds = [7.0, 7.2, 7.4, 7.5, 7.6, 7.75]
+    assert divide_time(make_record(*seconds)) == Timing(pytest.approx(0.01), pytest.approx(0.05), pytest.approx(0.3))
+    unknown = Timing(pytest.approx(0.01), pytest.approx(0.1), pytest.approx(0.0))
+    assert divide_time(make_record(*[7.0] * 6)) == unknown, "at the same time: the clock was set"
+    assert divide_time(make_record(*[None] * 6)) == unknown
 
 
 def test_a_failed_trial_is_reported_with_its_reason_and_the_others_are_timed() -> None:
     bad, good = make_spec(fault="crash", total_steps=12), make_spec(total_steps=12)
-    failure, timing = time_trials([bad, good], two_slots, cycle=2)
+    failure, timing = time_trials([bad, good], two_slots, ORDERS, cycle=2)
     assert isinstance(failure, TimingFailure)
     assert failure.reason == "crash: RuntimeError: the trainer has a mistake"
     assert isinstance(timing, Timing)
@@ -83,12 +85,12 @@ def test_a_failed_trial_is_reported_with_its_reason_and_the_others_are_timed() -
 
 def test_a_trial_that_runs_out_of_memory_is_timed_by_its_retry() -> None:
     spec = make_spec(fault="oom>4", total_steps=12, batch_size=16)
-    (failure,) = time_trials([spec], two_slots, cycle=2)
+    (failure,) = time_trials([spec], two_slots, ORDERS, cycle=2)
     assert isinstance(failure, TimingFailure)
     assert failure.reason.startswith("oom")
-    (timing,) = time_trials([spec], two_slots, 2, partial(find_retry, policy=RetrySettings()))
+    (timing,) = time_trials([spec], two_slots, ORDERS, 2, partial(find_retry, policy=RetrySettings()))
     assert isinstance(timing, Timing)
-    (failure,) = time_trials([spec], two_slots, 2, partial(find_retry, policy=RetrySettings(max_oom_retries=1)))
+    (failure,) = time_trials([spec], two_slots, ORDERS, 2, partial(find_retry, policy=RetrySettings(max_oom_retries=1)))
     assert isinstance(failure, TimingFailure)
     assert failure.spec.recipe.micro_batch is None, "the failure names the original trial"
 

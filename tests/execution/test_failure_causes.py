@@ -12,7 +12,10 @@ import pytest
 from helpers.cli import conf, digits_spec
 from helpers.train_until import TrainUntil
 from nasproxy.errors import ConfigError
+from nasproxy.execution.backends.backend import BackendContext
 from nasproxy.execution.backends.local import LocalBackend
+from nasproxy.execution.orders import run_preflight
+from nasproxy.execution.work_order import OrderTemplate
 from nasproxy.stages import runner
 from nasproxy.stages.runner import Runtime
 from nasproxy.storage.trial_stores import FolderTrialStore
@@ -43,9 +46,10 @@ def run(runtime: Runtime, spec: TrialSpec, **policy: Any) -> TrialRecord:
 @pytest.fixture(scope="module")
 def fresh_gib(tmp_path_factory: pytest.TempPathFactory) -> float:
     """Measure the memory of a worker before it trains, in GiB."""
-    backend = LocalBackend(FolderTrialStore(tmp_path_factory.mktemp("fresh")), memory_gib=0.01)
+    folder = tmp_path_factory.mktemp("fresh")
+    backend = LocalBackend(context=BackendContext(FolderTrialStore(folder / "trials"), folder), memory_gib=0.01)
     with pytest.raises(ConfigError, match="memory of a worker") as refused:
-        backend.preflight([make_spec()])
+        run_preflight(backend, OrderTemplate(folder), [make_spec()])
     (held,) = re.findall(r"([\d.]+) GiB", str(refused.value))
     return float(held)
 

@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from nasproxy.execution.backends.backend import BackendContext
 from nasproxy.execution.backends.replay.backend import ReplayBackend
 from nasproxy.execution.backends.replay.curve_table import Curve, CurveTable
+from nasproxy.execution.work_order import OrderTemplate
 from nasproxy.stages import runner
 from nasproxy.stages.proxy_search.settings import ProxySearchSettings
 from nasproxy.stages.proxy_search.stage import ProxySearchStage
@@ -45,12 +47,8 @@ class ComputedCurves(ReplayBackend):
     """Replays computed learning curves in virtual time."""
 
     def __init__(self, store: MemoryTrialStore, reports: Reports, slots: int = 4) -> None:
-        super().__init__(store, curves=TABLE, slots=slots)
+        super().__init__(context=BackendContext(store), curves=TABLE, slots=slots)
         self._reports = reports
-
-    def preflight(self, specs: Sequence[TrialSpec]) -> tuple[str, ...]:
-        """Accept all trials."""
-        return ()
 
     def _find_curve(self, spec: TrialSpec) -> Curve:
         """Compute a curve: ranks are random at first and become those of `quality`; width makes a step slower."""
@@ -110,7 +108,8 @@ class ComputedStudy:
     def make_runtime(self, tracker: DecisionTracker | None = None) -> Runtime:
         """Make a runtime with a new backend on the study's trials."""
         backend = ComputedCurves(self.store, self.reports, self.slots)
-        return Runtime(self.store, backend, tracker or DecisionTracker(self.folder), poll_seconds=1.0)
+        orders = OrderTemplate(self.folder, max_attempts=1)
+        return Runtime(self.store, backend, tracker or DecisionTracker(self.folder), orders, poll_seconds=1.0)
 
     def make_search(
         self,

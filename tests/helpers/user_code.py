@@ -1,6 +1,9 @@
 """User code for tests of the command line, used as targets."""
 
+import bdb
+import ctypes
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Mapping
@@ -194,3 +197,46 @@ def normalizing(*, num_classes: int, channels: int, **_: object) -> object:
 
     body = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 4), nn.BatchNorm1d(4)]
     return nn.Sequential(*body, nn.Linear(4, num_classes))
+
+
+def note_process(trial: TrialContext) -> None:
+    """Note the process that trains."""
+    (trial.model_dir / "process").write_text(str(os.getpid()))
+    trial.report(trial.total_steps, {"accuracy": 0.5})
+
+
+def exit_at_once(trial: TrialContext) -> None:
+    """End the process that trains."""
+    sys.exit(0)
+
+
+def quit_debugger(trial: TrialContext) -> None:
+    """Do what the debugger does when its user quits."""
+    raise bdb.BdbQuit
+
+
+def ranked(trial: TrialContext) -> None:
+    """Train nothing; it runs as one process per device."""
+
+
+ranked.runs_as_ranks = True  # type: ignore[attr-defined]
+
+
+def stop_in_debugger(trial: TrialContext, **arguments: float | None) -> None:
+    """Stop in the debugger at the start of a training."""
+    breakpoint()
+    synthetic.train(trial, **arguments)  # type: ignore[arg-type]
+
+
+def print_much(trial: TrialContext, *, megabytes: int) -> None:
+    """Print lines, the last of them by another process."""
+    print("the first line", flush=True)
+    for _ in range(megabytes):
+        os.write(1, (b"x" * 1023 + b"\n") * 1024)
+    subprocess.run(["sh", "-c", "echo the last line"], check=True)
+    trial.report(trial.total_steps, {"accuracy": 0.5})
+
+
+def segfault(trial: TrialContext) -> None:
+    """Read from address 0."""
+    ctypes.string_at(0)

@@ -1,7 +1,7 @@
 """Studies without training: real controllers, and a backend that writes curves of a formula at once."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,9 @@ import numpy as np
 import pytest
 
 from helpers.user_code import LessOfMore
+from nasproxy.execution.attempts import Ended
+from nasproxy.execution.backends.backend import BackendContext, Capabilities
+from nasproxy.execution.work_order import OrderTemplate, WorkOrder
 from nasproxy.integrations.vertex.state_files import VertexStateFiles
 from nasproxy.report.page import Page, write_report
 from nasproxy.stages import runner
@@ -56,13 +59,15 @@ MESSAGES = {
 class InstantBackend:
     """Runs a trial within its submission, writing the files of a worker."""
 
-    slots = 4
+    capabilities = Capabilities(slots=4)
 
-    def __init__(self, store: FolderTrialStore) -> None:
-        self._store = store
-        self._ended: set[str] = set()
+    def __init__(self, *, context: BackendContext) -> None:
+        assert isinstance(context.trials, FolderTrialStore)
+        self._store = context.trials
+        self._ended: list[Ended] = []
 
-    def submit(self, key: str, digest: str) -> None:
+    def submit(self, order: WorkOrder) -> None:
+        key = order.key
         folder, spec, record = self._store.folder(key), self._store.spec(key), self._store.read(key)
         request = read_record(folder.request, Request)
         assert request is not None
@@ -82,21 +87,10 @@ class InstantBackend:
         if self._store.read(key).step == spec.total_steps:
             status = replace(status, state=State.DONE)
         write_record(folder.status, status)
-        self._ended.add(key)
+        self._ended.append(Ended(key, exit_status=0))
 
-    def preflight(self, specs: Sequence[TrialSpec], **options: Any) -> None: ...
-
-    def zero_costs(self, specs: Sequence[TrialSpec]) -> list[None]:
-        return [None for _ in specs]
-
-    def live(self) -> set[str]:
-        return set()
-
-    def running(self) -> set[str]:
-        return set()
-
-    def wait(self, seconds: float) -> set[str]:
-        ended, self._ended = self._ended, set()
+    def poll(self, seconds: float) -> list[Ended]:
+        ended, self._ended = self._ended, []
         return ended
 
     def cancel(self, key: str) -> None: ...
@@ -264,7 +258,8 @@ class Author:
     @property
     def runtime(self) -> Runtime:
         store = FolderTrialStore(self.folder.trials)
-        return Runtime(store, InstantBackend(store), VertexStateFiles(study=self.folder.path))
+        backend = InstantBackend(context=BackendContext(store, self.folder.path))
+        return Runtime(store, backend, VertexStateFiles(study=self.folder.path), OrderTemplate(self.folder.path))
 
 
 SEARCH_TRIALS = 300

@@ -13,7 +13,9 @@ import pytest
 
 from helpers.train_until import TrainUntil
 from nasproxy.errors import SetupFailedError
+from nasproxy.execution.backends.backend import BackendContext
 from nasproxy.execution.backends.local import LocalBackend
+from nasproxy.execution.work_order import OrderTemplate
 from nasproxy.stages import runner
 from nasproxy.stages.runner import Runtime
 from nasproxy.storage.locks import FileLock
@@ -238,7 +240,8 @@ def _run_controller(folder: Path, moment: str, specs: list[TrialSpec]) -> None:
     store = DyingStore(folder / "trials", moment)
     lease = FileLock(folder / "controller.lock")
     lease.acquire()
-    runtime = Runtime(store, LocalBackend(store, slots=2), NullTracker(study=folder), lease=lease.path)
+    backend = LocalBackend(context=BackendContext(store, folder), slots=2)
+    runtime = Runtime(store, backend, NullTracker(study=folder), OrderTemplate(folder), lease=lease.path)
     runner.run_stage(TrainUntil(specs, 100), replace(runtime, retry_policy=partial(find_retry, policy=RetrySettings())))
 
 

@@ -564,6 +564,6 @@ class TestProxySearch:
 
     def test_no_trial_runs_after_the_search(self, search: Search) -> None:
         state = search.run({"wide": ProxyTask()})
-        assert not search.runtime.backend.live()
+        assert not search.runtime.backend.poll(0.0)
         states = {search.runtime.store.read(key).status.state for key in state.tasks["wide"].keys}
         assert states <= {State.PAUSED, State.DONE}

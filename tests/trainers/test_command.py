@@ -17,13 +17,16 @@ import pytest
 
 from helpers.cli import ROOT, conf
 from nasproxy.errors import ConfigError, NonFiniteScoreError
+from nasproxy.execution.backends.backend import BackendContext
 from nasproxy.execution.backends.local import LocalBackend
+from nasproxy.execution.work_order import OrderTemplate
 from nasproxy.execution.worker.context import TrialContext, get_trainer_arguments
 from nasproxy.execution.worker.preflight import preflight
 from nasproxy.storage.files import write_record
 from nasproxy.storage.trial_files import read_checks
 from nasproxy.storage.trial_folder import TrialFolder
 from nasproxy.storage.trial_stores import FolderTrialStore
+from nasproxy.testing.backend_driver import BackendDriver
 from nasproxy.trainers import command, placeholders
 from nasproxy.trainers.program_reports import ProgramError, ProgramExitError
 from nasproxy.trials.proxy_task import ProxyTask
@@ -416,24 +419,20 @@ def test_every_documented_placeholder_exists() -> None:
 
 
 def submit(
-    tmp_path: Path, code: str, *, arguments: Mapping[str, Any] = MappingProxyType({}), **settings: Any
-) -> tuple[LocalBackend, FolderTrialStore, str]:
+    tmp_path: Path, code: str, *, arguments: Mapping[str, Any] = MappingProxyType({}), max_attempts: int = 2
+) -> tuple[BackendDriver, FolderTrialStore, str]:
     store = FolderTrialStore(tmp_path / "trials")
     node = {"_target_": "nasproxy.trainers.command.train", "version": 1, "command": python(code), **arguments}
-    backend = LocalBackend(store, slots=1, trusted_modules=("nasproxy",), **settings)
+    backend = LocalBackend(context=BackendContext(store, tmp_path), slots=1)
+    driver = BackendDriver(backend, store, OrderTemplate(tmp_path, max_attempts=max_attempts))
     one = spec(trainer=node)
-    backend.submit(one.key, store.create(one))
-    return backend, store, one.key
-
-
-def run_out(backend: LocalBackend) -> None:
-    while backend.live():
-        backend.wait(0.2)
+    driver.submit(one)
+    return driver, store, one.key
 
 
 def test_a_failing_program_is_a_crash_with_its_stderr_as_message(tmp_path: Path) -> None:
-    backend, store, key = submit(tmp_path, "raise SystemExit('no such layer')", max_attempts=1)
-    run_out(backend)
+    driver, store, key = submit(tmp_path, "raise SystemExit('no such layer')", max_attempts=1)
+    driver.finish()
     status = store.read(key).status
     assert (status.state, status.cause, status.failures) == (State.FAILED, Cause.CRASH, 1)
     assert "no such layer" in str(status.message)
@@ -441,16 +440,16 @@ def test_a_failing_program_is_a_crash_with_its_stderr_as_message(tmp_path: Path)
 
 def test_a_program_that_mentions_memory_on_stderr_is_a_crash(tmp_path: Path) -> None:
     words = "warning: not enough memory for the cache; KeyError: 3"
-    backend, store, key = submit(tmp_path, f"import sys; sys.exit({words!r})")
-    run_out(backend)
+    driver, store, key = submit(tmp_path, f"import sys; sys.exit({words!r})")
+    driver.finish()
     status = store.read(key).status
     assert status.cause is Cause.CRASH
     assert "not enough memory for the cache" in str(status.message)
 
 
 def test_a_reported_out_of_memory_is_a_failure_of_the_model(tmp_path: Path) -> None:
-    backend, store, key = submit(tmp_path, """print('{"failure": "oom", "message": "9 GB"}')""")
-    run_out(backend)
+    driver, store, key = submit(tmp_path, """print('{"failure": "oom", "message": "9 GB"}')""")
+    driver.finish()
     status = store.read(key).status
     assert (status.state, status.cause, status.message) == (State.FAILED, Cause.OOM, "9 GB")
 
@@ -467,14 +466,14 @@ time.sleep(600)
 
 @pytest.mark.parametrize("way", ["cancelled", "killed alone"])
 def test_a_program_ends_with_its_worker(tmp_path: Path, way: str) -> None:
-    backend, store, key = submit(tmp_path, SLEEPER, max_attempts=1)
+    driver, store, key = submit(tmp_path, SLEEPER, max_attempts=1)
     pids = store.folder(key).path / "pids"
     wait_until(pids.exists)
     if way == "cancelled":
-        backend.cancel(key)
+        driver.backend.cancel(key)
     else:
         os.kill(int(store.folder(key).lock.read_text().split()[1]), signal.SIGKILL)
-        run_out(backend)
+        driver.finish()
         assert store.read(key).status.cause is Cause.LOST
     wait_until(lambda: not any(is_alive(int(pid)) for pid in pids.read_text().split()))
 
@@ -624,8 +623,8 @@ def test_checks_beyond_the_total_are_no_part_of_a_trial(tmp_path: Path) -> None:
             *(report.format(begin, begin + 9) for begin in (0, 10, 20)),
         ]
     )
-    backend, store, key = submit(tmp_path, code, arguments={"reports": "hooks"}, max_attempts=3)
-    run_out(backend)
+    driver, store, key = submit(tmp_path, code, arguments={"reports": "hooks"}, max_attempts=3)
+    driver.finish()
     record = store.read(key)
     assert (record.status.state, record.status.cause) == (State.FAILED, Cause.SETUP)
     assert "must end after step 25, got a report of step 30" in str(record.status.message)
@@ -643,7 +642,7 @@ def test_a_program_that_reports_step_0_alone_is_told_so(tmp_path: Path) -> None:
     "code", [IGNORES_TOTAL.replace("range(10, 200, 10)", "(10, 20, 25, 30)"), 'print(\'{"step": 0, "accuracy": 1}\')']
 )
 def test_a_broken_contract_ends_a_trial_without_another_attempt(tmp_path: Path, code: str) -> None:
-    backend, store, key = submit(tmp_path, code, max_attempts=3)
-    run_out(backend)
+    driver, store, key = submit(tmp_path, code, max_attempts=3)
+    driver.finish()
     status = store.read(key).status
     assert (status.state, status.cause, status.failures) == (State.FAILED, Cause.SETUP, 1)

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,10 +13,14 @@ import torch
 from helpers.cli import conf
 from nasproxy.data.loading import load_dataset
 from nasproxy.errors import ConfigError
+from nasproxy.execution.backends.backend import BackendContext
 from nasproxy.execution.backends.local import LocalBackend
-from nasproxy.storage.locks import is_locked
+from nasproxy.execution.orders import run_preflight
+from nasproxy.execution.work_order import OrderTemplate
+from nasproxy.storage.locks import FileLock, is_locked
 from nasproxy.storage.trial_stores import FolderTrialStore
 from nasproxy.testing.backend_contract import make_spec
+from nasproxy.testing.backend_driver import BackendDriver
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.records import Cause, Request, State, TrialRecord
 from nasproxy.trials.spec import Recipe, Split, TrialSpec
@@ -44,10 +47,16 @@ def store(tmp_path: Path) -> FolderTrialStore:
 
 
 @pytest.fixture
-def backend(store: FolderTrialStore) -> Iterator[LocalBackend]:
-    made = LocalBackend(store, slots=2, max_attempts=1, trusted_modules=("nasproxy", "helpers"))
+def driver(store: FolderTrialStore) -> Iterator[BackendDriver]:
+    made = drive(store)
     yield made
-    made.close()
+    made.backend.close()
+
+
+def drive(store: FolderTrialStore, slots: int = 2) -> BackendDriver:
+    study = store.root.parent
+    backend = LocalBackend(context=BackendContext(store, study), slots=slots)
+    return BackendDriver(backend, store, OrderTemplate(study, ("nasproxy", "helpers"), max_attempts=1))
 
 
 def spec(
@@ -76,17 +85,12 @@ def spec(
     return TrialSpec({"x": 1}, ProxyTask(), Split.FULL, seed, recipe)
 
 
-def finish(store: FolderTrialStore, backend: LocalBackend, *specs: TrialSpec, until: int | None = None) -> TrialRecord:
+def finish(driver: BackendDriver, *specs: TrialSpec, until: int | None = None) -> TrialRecord:
     """Train until a step, or to the end, and return the record of the last trial."""
     for one in specs:
-        digest = store.create(one)
-        store.request(one.key, Request(until_step=until))
-        backend.submit(one.key, digest)
-    deadline = time.monotonic() + 120
-    while backend.live():
-        assert time.monotonic() < deadline
-        backend.wait(1.0)
-    return store.read(specs[-1].key)
+        driver.store.create(one)
+        driver.store.request(one.key, Request(until_step=until))
+    return driver.run(*specs)
 
 
 def curve(record: TrialRecord) -> list[tuple[int, float]]:
@@ -102,11 +106,11 @@ def weights(store: FolderTrialStore, one: TrialSpec) -> list[torch.Tensor]:
 @pytest.mark.gate
 @pytest.mark.parametrize("micro_batch", [None, 3])
 def test_a_training_on_two_devices_equals_one_on_one_device(
-    store: FolderTrialStore, backend: LocalBackend, fingerprint: str, trainer: str, micro_batch: int | None
+    store: FolderTrialStore, driver: BackendDriver, fingerprint: str, trainer: str, micro_batch: int | None
 ) -> None:
     one = spec(fingerprint, trainer, devices=1)
     two = spec(fingerprint, trainer, devices=2, micro_batch=micro_batch)
-    alone, together = (finish(store, backend, each) for each in (one, two))
+    alone, together = (finish(driver, each) for each in (one, two))
     assert dict(curve(together)) == pytest.approx(dict(curve(alone)), abs=1e-5)
     assert len({score for _, score in curve(alone)}) > 1, "the model learns, so that scores are informative"
     for left, right in zip(weights(store, one), weights(store, two), strict=True):
@@ -116,26 +120,26 @@ def test_a_training_on_two_devices_equals_one_on_one_device(
 @both
 @pytest.mark.gate
 def test_a_resumed_trial_on_two_devices_is_bit_equal_to_an_uninterrupted_one(
-    store: FolderTrialStore, backend: LocalBackend, fingerprint: str, trainer: str, tmp_path: Path
+    store: FolderTrialStore, driver: BackendDriver, fingerprint: str, trainer: str, tmp_path: Path
 ) -> None:
     given = {"model": "normed", "smoothing": "ema", "mixup": 0.2, "batch_size": 14, "clip_norm": 1.0}
     whole = spec(fingerprint, trainer, **given)
-    checks = curve(finish(store, backend, whole))
+    checks = curve(finish(driver, whole))
     kept = weights(store, whole)
     other = FolderTrialStore(tmp_path / "other" / "trials")
-    again = LocalBackend(other, slots=2, max_attempts=1, trusted_modules=("nasproxy", "helpers"))
+    again = drive(other)
     for until in (4, 8):
-        assert finish(other, again, whole, until=until).status.state is State.PAUSED
-    assert curve(finish(other, again, whole)) == checks
+        assert finish(again, whole, until=until).status.state is State.PAUSED
+    assert curve(finish(again, whole)) == checks
     assert all(torch.equal(left, right) for left, right in zip(weights(other, whole), kept, strict=True))
 
 
 @pytest.mark.gate
 def test_lightning_and_the_plain_loop_are_equal_on_two_devices(
-    store: FolderTrialStore, backend: LocalBackend, fingerprint: str
+    store: FolderTrialStore, driver: BackendDriver, fingerprint: str
 ) -> None:
     specs = [spec(fingerprint, trainer, model="normed") for trainer in TRAINERS]
-    finish(store, backend, *specs)
+    finish(driver, *specs)
     first, second = (curve(store.read(one.key)) for one in specs)
     assert first == second
 
@@ -144,9 +148,9 @@ def test_lightning_and_the_plain_loop_are_equal_on_two_devices(
 def test_two_trials_on_two_devices_each_run_concurrently(
     store: FolderTrialStore, fingerprint: str, tmp_path: Path
 ) -> None:
-    backend = LocalBackend(store, slots=4, max_attempts=1, trusted_modules=("nasproxy", "helpers"))
+    driver = drive(store, slots=4)
     specs = [spec(fingerprint, "plain_pytorch", seed=seed) for seed in range(3)]
-    finish(store, backend, *specs)
+    finish(driver, *specs)
     assert [len(curve(store.read(one.key))) for one in specs] == [3, 3, 3]
 
 
@@ -163,7 +167,7 @@ def test_two_trials_on_two_devices_each_run_concurrently(
 )
 def test_a_rank_that_fails_ends_the_trial_with_its_cause(
     store: FolderTrialStore,
-    backend: LocalBackend,
+    driver: BackendDriver,
     fingerprint: str,
     trainer: str,
     rank: str,
@@ -173,7 +177,7 @@ def test_a_rank_that_fails_ends_the_trial_with_its_cause(
 ) -> None:
     model = {"_target_": "helpers.several_devices.faulty", "rank": rank, "fault": fault}
     one = spec(fingerprint, trainer, model=model)
-    status = finish(store, backend, one).status
+    status = finish(driver, one).status
     assert (status.state, status.cause) == (State.FAILED, cause), status
     assert message in (status.message or "")
     assert not is_locked(store.folder(one.key).lock), "all its processes have ended"
@@ -181,19 +185,15 @@ def test_a_rank_that_fails_ends_the_trial_with_its_cause(
 
 @pytest.mark.gate
 def test_no_rank_outlives_the_worker(store: FolderTrialStore, fingerprint: str) -> None:
-    backend = LocalBackend(store, slots=3, max_attempts=1, trusted_modules=("nasproxy", "helpers"))
+    driver = drive(store, slots=3)
     long = spec(fingerprint, "plain_pytorch", devices=3, total_steps=10**5)
-    backend.submit(long.key, store.create(long))
-    deadline = time.monotonic() + 60
-    while store.read(long.key).step == 0:
-        assert time.monotonic() < deadline
-        backend.wait(0.1)
-    (running,) = backend._running.values()
-    os.kill(running.process.pid, signal.SIGKILL)
-    while is_locked(store.folder(long.key).lock):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    backend.wait(0.1)
+    driver.submit(long)
+    driver.poll_until_checked(long)
+    pid = FileLock(store.folder(long.key).lock).owner_pid()
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    driver.finish()
+    assert not is_locked(store.folder(long.key).lock)
     assert store.read(long.key).status.cause is Cause.LOST
 
 
@@ -202,12 +202,11 @@ def test_a_trainer_without_ranks_runs_once_with_all_devices(
 ) -> None:
     one = make_spec()
     one = replace(one, recipe=replace(one.recipe, devices=2))
-    made = LocalBackend(store, slots=2, max_attempts=1)
-    assert [step for step, _ in curve(finish(store, made, one))] == list(one.check_steps)
+    assert [step for step, _ in curve(finish(drive(store), one))] == list(one.check_steps)
 
 
 def test_more_devices_than_available_are_refused_before_training(
-    store: FolderTrialStore, backend: LocalBackend, fingerprint: str
+    store: FolderTrialStore, driver: BackendDriver, fingerprint: str
 ) -> None:
     with pytest.raises(ConfigError, match="needs 3 devices, and the backend has 2"):
-        backend.preflight([spec(fingerprint, "plain_pytorch", devices=3)])
+        run_preflight(driver.backend, driver.orders, [spec(fingerprint, "plain_pytorch", devices=3)])

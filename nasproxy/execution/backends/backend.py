@@ -1,99 +1,86 @@
-"""The protocol of all backends, which run trials by key and never read a metric."""
+"""The protocol of all backends, which run work orders and never read a metric (docs/backends.md)."""
 
 from collections.abc import Sequence
-from typing import ClassVar, Protocol
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
 
-from nasproxy.storage.zero_cost_scores import ZeroCost
-from nasproxy.trials.spec import Architecture, TrialSpec
+from nasproxy.execution.attempts import Ended
+from nasproxy.execution.work_order import WorkOrder
+from nasproxy.storage.trial_stores import TrialStore
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What a backend can do.
+
+    Attributes:
+        slots: Orders on one device each that run at once.
+        poll_seconds: Seconds between two polls, for a backend whose time is virtual; None for the controller's setting.
+        is_replay: Whether trials are shown from a table and not trained.
+        uses_terminal: Whether trials use the terminal of the controller, which then draws nothing on it.
+    """
+
+    slots: int
+    poll_seconds: float | None = None
+    is_replay: bool = False
+    uses_terminal: bool = False
+
+
+@dataclass(frozen=True)
+class BackendContext:
+    """What a study passes to its backend.
+
+    Attributes:
+        trials: Store of the study's trials.
+        study: The study's folder; None for trials in this process's memory.
+        device_type: `cpu` or `cuda`.
+        preload: Modules of the configured targets, to import before the first trial starts.
+    """
+
+    trials: TrialStore
+    study: Path | None = None
+    device_type: str = "cpu"
+    preload: tuple[str, ...] = ()
 
 
 class Backend(Protocol):
-    """Runs submitted trials on its slots; progress is in the trials' records.
+    """Runs work orders on its slots; progress is in the records that workers write.
 
-    Only one thread, the controller's, calls it. The constructor takes keyword arguments: the options of the
-    configuration group `backend`, and what `nasproxy.config.builder.StudyBuilder.open_backend` passes beside them:
+    Only one thread, the controller's, calls it. An order is known by its key from its submission until `poll` has
+    returned its end. The constructor takes the options of the configuration group `backend`, and `context`, as keyword
+    arguments.
 
-    - `store` (`TrialStore`): Store of the study's trials.
-    - `study` (`Path` or None): Folder of the study; None for trials that are timed for an estimate.
-    - `device_type` (str): `cpu` or `cuda`.
-    - `trusted_modules` (list of str): Top-level modules that a trial's config may name as targets.
-    - `preload` (list of str): Modules of the configured targets, to import before the first trial starts.
-
-    Workers read and write trial folders, and watch the controller's lease, which is a file in the study's folder. A
-    backend with workers on other machines therefore needs a file system that these share with the controller, at the
-    same path.
-
-    Attributes:
-        is_replay: Whether trials are replayed from recorded trainings, which cost nothing and can be repeated.
+    Workers read and write the study's folder, and watch the controller's lock, which is a file in it. A backend with
+    workers on other machines therefore needs a file system that these share with the controller, at the same path.
     """
 
-    is_replay: ClassVar[bool]
+    def __init__(self, *, context: BackendContext, **options: Any) -> None: ...
 
     @property
-    def poll_seconds(self) -> float | None:
-        """Seconds of the backend's own virtual time between two polls; None for `controller.poll_seconds`."""
+    def capabilities(self) -> Capabilities:
+        """What this backend can do."""
         ...
 
-    @property
-    def slots(self) -> int:
-        """Trials that run at once."""
+    def submit(self, order: WorkOrder) -> None:
+        """Queue an order; does nothing if an order with its key is queued or runs."""
         ...
 
-    def preflight(
-        self, specs: Sequence[TrialSpec], *, architectures: Sequence[Architecture] = (), seconds: float = 0.0
-    ) -> Sequence[str]:
-        """Run the preflight of each kind of trials where they would train.
+    def poll(self, seconds: float) -> Sequence[Ended]:
+        """Return the orders that ended or were cancelled, each once; if there are none, wait for one.
 
         Args:
-            specs: One trial of each kind.
-            architectures: Architectures of which the smallest and the largest model are tried with each kind, instead
-                of those of the trials; none if the trials' own are tried.
-            seconds: Time limit of programs that train; 0 runs none.
-
-        Returns:
-            Notes on settings that are valid, but perhaps not intended.
-
-        Raises:
-            ConfigError: A trial cannot be trained as configured.
+            seconds: Longest time to wait.
         """
-        ...
-
-    def zero_costs(self, specs: Sequence[TrialSpec]) -> list[ZeroCost | None]:
-        """Score the trials' models without training them.
-
-        Returns:
-            Scores in the order of `specs`; None if the backend does not build the model, or it cannot be built.
-
-        Raises:
-            ConfigError: The data cannot be loaded.
-        """
-        ...
-
-    def submit(self, key: str, digest: str) -> None:
-        """Submit a trial, which runs until its request is reached; does nothing if it runs or is queued.
-
-        Args:
-            key: Key of a trial in the store.
-            digest: Digest of its config, from `TrialStore.create`.
-        """
-        ...
-
-    def live(self) -> set[str]:
-        """Return the keys of the trials that run or wait for a slot."""
-        ...
-
-    def running(self) -> set[str]:
-        """Return the keys of the trials that run."""
-        ...
-
-    def wait(self, seconds: float) -> set[str]:
-        """Wait until a trial ends, for at most so many seconds, and return the keys of all that ended."""
         ...
 
     def cancel(self, key: str) -> None:
-        """Remove the trial from the queue, or end its worker now; work since its last checkpoint is lost."""
+        """Remove an order from the queue, or kill its worker with all processes that it started.
+
+        `poll` then returns its end. Work since the last checkpoint is lost. Does nothing if the key is unknown.
+        """
         ...
 
     def close(self) -> None:
-        """Cancel all trials that run or wait, and release all resources."""
+        """Cancel all orders, whose ends nobody asks for any more, and release all resources."""
         ...

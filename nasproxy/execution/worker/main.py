@@ -1,111 +1,182 @@
-"""Run one trial in its own process: set the process up, call the trainer, write the final status.
+"""Run one order: in a process of its own, or inline in the controller's.
 
 Torch is imported inside functions, because the controller's process imports this module and must start fast.
 """
 
+import bdb
+import faulthandler
 import os
 import signal
 import sys
-import time
+import threading
 import traceback
 from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, replace
+from multiprocessing.process import parent_process
 
-from nasproxy.errors import ContractError, UntrustedTrialError
-from nasproxy.execution.distributed import RankProcesses
+from nasproxy.errors import ConfigError, ContractError, NasproxyError, UntrustedTrialError, describe_error
+from nasproxy.execution.attempts import EXIT_BUSY, EXIT_ENDED, Attempt, settle_predecessor
+from nasproxy.execution.distributed import RankProcesses, end_with_parent
 from nasproxy.execution.failure_causes import TrialFailure, bound_memory, describe_failure
-from nasproxy.execution.work_order import WorkOrder
+from nasproxy.execution.host.cores import count_cores
+from nasproxy.execution.host.devices import Pool, check_fits
+from nasproxy.execution.process_groups import kill_own_group
+from nasproxy.execution.work_order import OrderKind, WorkOrder
 from nasproxy.execution.worker.context import TrialContext, get_trainer_arguments
-from nasproxy.storage.files import read_record, write_record
+from nasproxy.execution.worker.log import keep_bounded, open_log
+from nasproxy.execution.worker.measure import measure_zero_costs
+from nasproxy.execution.worker.preflight import preflight
+from nasproxy.storage.answers import Answer, write_answer
+from nasproxy.storage.files import read_record
 from nasproxy.storage.locks import FileLock
-from nasproxy.storage.trial_files import digest_config, drop_checks_beyond, read_last_step, read_spec, settle_status
+from nasproxy.storage.trial_files import digest_config, drop_checks_beyond, read_last_step, read_spec
 from nasproxy.storage.trial_folder import TrialFolder
 from nasproxy.targets import list_targets, load_target
 from nasproxy.training.reporting import METRIC_VARIABLE, is_stop_requested
-from nasproxy.trials.records import Cause, Request, State, Status
+from nasproxy.trials.records import Cause, Request, State
 from nasproxy.trials.spec import TrialSpec
 
-EXIT_ENDED = 0
-"""The worker wrote the final status of its attempt."""
-EXIT_BUSY = 75
-"""Another worker runs the trial; nothing was changed."""
+INTERRUPTIONS = (KeyboardInterrupt, bdb.BdbQuit)
+"""What ends the study, and not only the trial, if the trial runs inline."""
 
 
-def run_worker(order: WorkOrder) -> None:
-    """Run one trial in this process and exit; the result is in the trial's status."""
-    os.setsid()  # Ctrl-C reaches the controller only, and killing the group ends all processes that the worker started
+def run_order(order: WorkOrder, pool: Pool | None = None) -> None:
+    """Run an order in this process, which is its own, and exit; the result is in the study's folder.
+
+    Args:
+        order: The order.
+        pool: Pool from which a trial's devices are leased; None if whoever started the process has reserved them.
+    """
+    if os.getpgrp() != os.getpid():
+        os.setsid()  # Ctrl-C reaches the controller only, and killing the group ends all processes of the worker
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ.update(order.environment)
-    folder = TrialFolder(order.folder)
-    lock = FileLock(folder.lock)
-    if not lock.acquire(wait_seconds=1.0):
-        sys.exit(EXIT_BUSY)
-    with folder.log.open("ab", buffering=0) as log:
-        os.dup2(log.fileno(), 1)
-        os.dup2(log.fileno(), 2)
-    _run_attempt(order, folder)
+    if order.kind is OrderKind.TRAIN:
+        _train_alone(order, pool)
+    else:
+        _answer_alone(order, pool)
     sys.stdout.flush()
+    parent = parent_process()
+    if parent is not None and not parent.is_alive():
+        kill_own_group()  # else the host does
     os._exit(EXIT_ENDED)  # nothing is left to clean up, and the interpreter's shutdown takes tens of milliseconds
 
 
-def _run_attempt(order: WorkOrder, folder: TrialFolder) -> None:
-    status = settle_status(folder, max_attempts=order.max_attempts)
+def run_inline(order: WorkOrder) -> int:
+    """Run an order in this process, which goes on afterwards, with its terminal.
+
+    Returns:
+        The exit status that a worker would have.
+
+    Raises:
+        KeyboardInterrupt: The user interrupted the trial, or quit the debugger.
+    """
+    if order.kind is not OrderKind.TRAIN:
+        write_answer(order.study, order.key, _find_answer(order, None, is_inline=True))
+        return EXIT_ENDED
+    folder = find_trial_folder(order)
+    lock = FileLock(folder.lock)
+    if not lock.acquire():
+        return EXIT_BUSY
+    try:
+        _run_attempt(order, folder, None, is_inline=True)
+    finally:
+        lock.release()
+    return EXIT_ENDED
+
+
+def find_trial_folder(order: WorkOrder) -> TrialFolder:
+    """Return the folder of the trial that an order trains."""
+    return TrialFolder(order.study / "trials" / order.key)
+
+
+def _train_alone(order: WorkOrder, pool: Pool | None) -> None:
+    folder = find_trial_folder(order)
+    lock = FileLock(folder.lock)
+    if not lock.acquire(wait_seconds=1.0):
+        sys.exit(EXIT_BUSY)
+    log = open_log(folder.log)
+    for stream in (1, 2):
+        os.dup2(log, stream)
+    os.close(log)
+    faulthandler.enable()
+    _run_attempt(order, folder, pool)
+
+
+def _answer_alone(order: WorkOrder, pool: Pool | None) -> None:
+    if parent_process() is not None:
+        threading.Thread(target=end_with_parent, daemon=True).start()
+    if order.kind is OrderKind.PREFLIGHT and order.resources.memory_gib is not None:
+        try:
+            bound_memory(order.resources.memory_gib)
+        except ConfigError as error:
+            write_answer(order.study, order.key, Answer(error=str(error)))
+            return
+    write_answer(order.study, order.key, _find_answer(order, pool))
+
+
+def _find_answer(order: WorkOrder, pool: Pool | None, *, is_inline: bool = False) -> Answer:
+    """Run a preflight or a measurement; its answer says what went wrong."""
+    try:
+        if order.kind is OrderKind.MEASURE:
+            return Answer(scores=tuple(measure_zero_costs(order.specs)))
+        for spec in order.specs:
+            if pool is not None:
+                check_fits(pool, spec.devices)
+            if is_inline:
+                _check_inline(spec)
+        return Answer(notes=tuple(preflight(order.specs, architectures=order.architectures, seconds=order.seconds)))
+    except NasproxyError as error:
+        return Answer(error=str(error))
+    except BaseException as error:  # models and loaders are user code and may raise anything
+        if is_inline and isinstance(error, INTERRUPTIONS):
+            raise KeyboardInterrupt from error
+        return Answer(error=f"a trial cannot be put together: {describe_error(error)}")
+
+
+def _run_attempt(order: WorkOrder, folder: TrialFolder, pool: Pool | None, *, is_inline: bool = False) -> None:
+    status = settle_predecessor(folder, max_attempts=order.max_attempts)
     if status.state is State.FAILED:
-        write_record(folder.status, status)
         return
-    attempt = _Attempt(order, folder, replace(status, threads=status.threads or order.threads))
+    threads = status.threads or order.resources.threads or count_cores()
+    attempt = Attempt(folder, replace(status, threads=threads), max_attempts=order.max_attempts)
     with ExitStack() as held:
         try:
             spec = _read_trusted_spec(order, folder)
-            device = held.enter_context(order.pool.lease(spec.devices))
+            device = order.device_type if pool is None else held.enter_context(pool.lease(spec.devices))
             attempt.begin()
-            attempt.end(_call_trainer(attempt, spec, device))
+            if is_inline:
+                _check_inline(spec)
+            attempt.end(_call_trainer(order, attempt, spec, device, threads, is_inline=is_inline))
         except BaseException as error:  # any exception of a trainer ends only its own trial and is recorded
+            if is_inline and isinstance(error, INTERRUPTIONS):
+                attempt.interrupt()
+                raise KeyboardInterrupt from error
             failure = describe_failure(error)
             if failure.cause is not Cause.NAN:
                 traceback.print_exc()
             attempt.fail(failure)
 
 
-class _Attempt:
-    """One attempt at a trial: writes its start and its end to the trial's status."""
+def _check_inline(spec: TrialSpec) -> None:
+    """Refuse a trial that needs processes of its own.
 
-    def __init__(self, order: WorkOrder, folder: TrialFolder, status: Status) -> None:
-        self.order = order
-        self.folder = folder
-        self.threads = status.threads or 1
-        self._status = status
-        self._started = time.time()
-
-    def begin(self) -> None:
-        """Write that the attempt runs; called once it holds its devices."""
-        self._started = time.time()
-        write_record(self.folder.status, replace(self._status, state=State.RUNNING, started_at=self._started))
-
-    def end(self, state: State) -> None:
-        """Write that the attempt ended without failure, in this state."""
-        self._write(replace(self._status, state=state))
-
-    def fail(self, failure: TrialFailure) -> None:
-        """Write that the attempt failed."""
-        step, attempts = read_last_step(self.folder), self.order.max_attempts
-        self._write(self._status.failed(failure.cause, failure.message, step=step, max_attempts=attempts))
-
-    def fail_at_once(self, failure: TrialFailure) -> None:
-        """Write that the attempt failed and end this process, which may be waiting for a failed rank."""
-        self.fail(failure)
-        sys.stdout.flush()
-        os._exit(EXIT_ENDED)
-
-    def _write(self, ended: Status) -> None:
-        seconds = self._status.wall_seconds + time.time() - self._started
-        write_record(self.folder.status, replace(ended, wall_seconds=seconds, started_at=None))
+    Raises:
+        ConfigError: Its trainer runs as one process per device.
+    """
+    if spec.devices > 1 and getattr(load_target("trainer", spec.recipe.trainer), "runs_as_ranks", False):
+        raise ConfigError(
+            f"backend=inline trains in one process, got a trainer that runs as {spec.devices} (training.devices, "
+            f"proxy.devices): use one device, or backend=local"
+        )
 
 
-def _call_trainer(attempt: _Attempt, spec: TrialSpec, device: str) -> State:
+def _call_trainer(
+    order: WorkOrder, attempt: Attempt, spec: TrialSpec, device: str, threads: int, *, is_inline: bool
+) -> State:
     folder = attempt.folder
-    if attempt.order.memory_gib is not None:
-        bound_memory(attempt.order.memory_gib)  # inherited by each forked rank
+    if order.resources.memory_gib is not None:
+        bound_memory(order.resources.memory_gib)  # inherited by each forked rank
     before = read_last_step(folder)
     if before < spec.total_steps and is_stop_requested(folder, before, spec.total_steps):
         return State.PAUSED  # the request or the missing controller stops the trial before its first step
@@ -117,16 +188,22 @@ def _call_trainer(attempt: _Attempt, spec: TrialSpec, device: str) -> State:
     def train(rank: int) -> None:
         import torch
 
-        torch.set_num_threads(attempt.threads)
+        if rank == 0 and not is_inline:
+            keep_bounded(folder.log)  # a thread, so it starts after the ranks were forked
+        torch.set_num_threads(threads)
         name = f"{device}:{rank}" if device == "cuda" and world_size > 1 else device
-        context = TrialContext(folder.path, spec, name, attempt.threads, rank, world_size)
+        context = TrialContext(folder.path, spec, name, threads, rank, world_size)
         os.environ[METRIC_VARIABLE] = context.objective.name  # for the hooks, which are not told their trial
         trainer(trial=context, **get_trainer_arguments(spec.recipe.trainer))
 
+    def fail_at_once(failure: TrialFailure) -> None:
+        """Write that a rank failed and end this process, which may be waiting for it."""
+        attempt.fail(failure)
+        sys.stdout.flush()
+        os._exit(EXIT_ENDED)
+
     # Ranks are forked before Torch starts threads or uses a GPU, because neither works after a fork.
-    ranks = (
-        RankProcesses(world_size, train, describe_failure, attempt.fail_at_once) if world_size > 1 else nullcontext()
-    )
+    ranks = RankProcesses(world_size, train, describe_failure, fail_at_once) if world_size > 1 else nullcontext()
     try:
         with ranks:
             train(0)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from nasproxy.data.dataset import TrialImages
 from nasproxy.data.loading import Datasets
 from nasproxy.errors import ConfigError, ModelError, NasproxyError, describe_error, forbid_exit
+from nasproxy.execution.host.cores import count_cores
 from nasproxy.execution.worker.context import TrialContext, get_trainer_arguments
 from nasproxy.targets import check_arguments, load_target
 from nasproxy.trials.identity import IDENTITY_KEYS
@@ -177,9 +178,7 @@ class _Preflight:
         steps = spec.check_steps[0]
         short = replace(spec, recipe=replace(spec.recipe, total_steps=steps))
         with tempfile.TemporaryDirectory(prefix="nasproxy-preflight-") as folder, _log_to(Path(folder) / "worker.log"):
-            trial = TrialContext(
-                Path(folder), short, device=spec.recipe.device_type, threads=len(os.sched_getaffinity(0))
-            )
+            trial = TrialContext(Path(folder), short, device=spec.recipe.device_type, threads=count_cores())
             place = f"({kind}, in the preflight with {steps} total_steps)"
             began = time.monotonic()
             try:

@@ -5,23 +5,25 @@ import math
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
 from nasproxy.errors import ConfigError
+from nasproxy.execution.attempts import EXIT_ENDED, Ended
+from nasproxy.execution.backends.backend import BackendContext, Capabilities
 from nasproxy.execution.backends.replay.curve_table import Curve, CurveTable, TableTraining, read_table
 from nasproxy.execution.backends.replay.ledger import Ledger
 from nasproxy.execution.backends.replay.replayed_table import CHOICE, ReplayedTable, choose_proxies
+from nasproxy.execution.work_order import OrderKind, WorkOrder
+from nasproxy.storage.answers import Answer, write_answer
 from nasproxy.storage.study import StudyFolder
 from nasproxy.storage.trial_stores import MemoryTrialStore
-from nasproxy.storage.zero_cost_scores import ZeroCost
 from nasproxy.trials.clock import VirtualClock
 from nasproxy.trials.objective import Objective, describe_opposite_direction, has_opposite_direction
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.records import Request, State, Status, TrialRecord
-from nasproxy.trials.spec import Architecture, Split, TrialSpec
+from nasproxy.trials.spec import Split, TrialSpec
 
 COMMAND = "python run.py experiment=replay backend.table=FILE"
 """The command that replays a table."""
@@ -40,35 +42,25 @@ class ReplayBackend:
 
     def __init__(
         self,
-        store: MemoryTrialStore,
         *,
-        study: Path | None = None,
+        context: BackendContext,
         table: str | None = None,
         curves: CurveTable | None = None,
         metric: str = "score",
         reference: str | None = None,
         proxies: list[str] | None = None,
         slots: int | None = None,
-        max_attempts: int = 1,
-        device_type: str = "cpu",
-        trusted_modules: Sequence[str] = (),
-        preload: Sequence[str] = (),
     ) -> None:
         """Read the table, choose its proxies, and replay the trials that the study replayed before.
 
         Args:
-            store: Store of the trials.
-            study: Folder of the study, which keeps the ledger of replayed trials; None keeps none.
+            context: The study; its store is one in memory, to which this backend writes the trials.
             table: Path of a CSV or Parquet file of learning curves.
             curves: The table itself, if it has been read.
             metric: Name of the column of the scores; `score` if there is no such column.
             reference: Proxy of full training; None for `full`, or for the table's only proxy.
             proxies: Proxies to judge, in order; None for all but the reference, or for the reference if it is alone.
             slots: Trials that run at once; None for all.
-            max_attempts: Attempts of a trial that crashed or was lost; in a replay all attempts end the same way.
-            device_type: Not used, because nothing is trained.
-            trusted_modules: Not used.
-            preload: Not used.
 
         Raises:
             ConfigError: There is no table, a proxy is not in it, or the trials are not in memory.
@@ -77,69 +69,60 @@ class ReplayBackend:
         """
         if slots is not None and slots < 1:
             raise ConfigError(f"backend.slots must be at least 1, got {slots}")
-        if not isinstance(store, MemoryTrialStore):
+        if not isinstance(context.trials, MemoryTrialStore):
             raise ConfigError(
                 f"backend=replay needs trials in memory, and the settings that its table decides, got trials in "
                 f"folders: run {COMMAND}"
             )
-        self.store = store
+        self.store = context.trials
         curves = read_named_table(table, metric) if curves is None else curves
         self.replayed: ReplayedTable = choose_proxies(curves, reference, proxies)
         self._slots = slots or len(curves.curves)
-        self._max_attempts = max_attempts
         self._clock = VirtualClock()
-        self._queue: OrderedDict[str, None] = OrderedDict()
+        self._queue: OrderedDict[str, WorkOrder] = OrderedDict()
+        self._ended: list[Ended] = []
         self._running: dict[str, _Run] = {}
-        self._ledger = None if study is None else Ledger(StudyFolder(study).replayed)
+        self._ledger = None if context.study is None else Ledger(StudyFolder(context.study).replayed)
         self._restore_trials()
 
     @property
-    def slots(self) -> int:
-        """Trials that run at once."""
-        return self._slots
+    def capabilities(self) -> Capabilities:
+        """Slots in virtual time."""
+        return Capabilities(slots=self._slots, poll_seconds=self.replayed.look_seconds, is_replay=True)
 
-    @property
-    def poll_seconds(self) -> float:
-        """Virtual seconds between two polls for new checks."""
-        return self.replayed.look_seconds
-
-    def preflight(
-        self, specs: Sequence[TrialSpec], *, architectures: Sequence[Architecture] = (), seconds: float = 0.0
-    ) -> tuple[str, ...]:
-        """Check that the table has the curves of these trials; it has no models and no programs.
-
-        Returns:
-            What the table cannot show.
-
-        Raises:
-            ConfigError: A curve is missing, or its steps differ from the trial's.
-        """
-        for spec in specs:
-            self._find_curve(spec)
-        return tuple(self._list_limits(specs[0].recipe.objective)) if specs else ()
-
-    def zero_costs(self, specs: Sequence[TrialSpec]) -> list[ZeroCost | None]:
-        """Return None for each trial, because a table has no models."""
-        return [None for _ in specs]
-
-    def submit(self, key: str, digest: str) -> None:
-        """Queue the trial; does nothing if it runs, waits or has failed."""
-        if key not in self._running and not self.store.read(key).is_failed:
-            self._queue[key] = None
+    def submit(self, order: WorkOrder) -> None:
+        """Queue a trial; answer a preflight, and a measurement: a table has no models."""
+        if order.kind is OrderKind.PREFLIGHT:
+            self._answer(order, self._preflight(order.specs))
+        elif order.kind is OrderKind.MEASURE:
+            self._answer(order, Answer(scores=(None,) * len(order.specs)))
+        elif order.key not in self._running and order.key not in self._queue:
+            self._queue[order.key] = order
             self._start_queued()
 
-    def live(self) -> set[str]:
-        """Return the keys of the trials that run or wait for a slot."""
-        return {*self._queue, *self._running}
+    def _preflight(self, specs: Sequence[TrialSpec]) -> Answer:
+        """Check that the table has the curves of these trials; it has no models and no programs."""
+        try:
+            for spec in specs:
+                self._find_curve(spec)
+        except ConfigError as error:
+            return Answer(error=str(error))
+        return Answer(notes=tuple(self._list_limits(specs[0].recipe.objective)) if specs else ())
 
-    def running(self) -> set[str]:
-        """Return the keys of the trials that run."""
-        return set(self._running)
+    def _answer(self, order: WorkOrder, answer: Answer) -> None:
+        write_answer(order.study, order.key, answer)
+        self._ended.append(Ended(order.key, exit_status=EXIT_ENDED))
 
-    def wait(self, seconds: float) -> set[str]:
-        """Advance virtual time by so many seconds, or until no trial is left, and return the keys that ended."""
+    def poll(self, seconds: float) -> list[Ended]:
+        """Advance virtual time by so many seconds, or until no trial is left, and return what ended."""
+        ended, self._ended = self._ended, []
+        if not ended:
+            ended = [Ended(key, exit_status=EXIT_ENDED) for key in self._advance(seconds)]
+        return ended
+
+    def _advance(self, seconds: float) -> list[str]:
         deadline = self._clock.now() + seconds
-        ended: set[str] = set()
+        ended: list[str] = []
         self._update_planned_ends()
         ends = [(run.ends, key) for key, run in self._running.items()]
         heapq.heapify(ends)
@@ -147,7 +130,7 @@ class ReplayBackend:
             moment, key = heapq.heappop(ends)
             self._clock.seconds = max(moment, self._clock.now())
             self._end_run(key)
-            ended.add(key)
+            ended.append(key)
             for started in self._start_queued():
                 heapq.heappush(ends, (self._running[started].ends, started))
         if self._running:
@@ -158,8 +141,9 @@ class ReplayBackend:
 
     def cancel(self, key: str) -> None:
         """Remove the trial from the queue or from its slot; its checks stay."""
-        self._queue.pop(key, None)
         run = self._running.pop(key, None)
+        if run is not None or self._queue.pop(key, None) is not None:
+            self._ended.append(Ended(key, is_cancelled=True))
         if run is not None:
             seconds = run.train_seconds_by(self._clock.now())
             status = replace(run.status, state=State.PENDING, wall_seconds=seconds)
@@ -167,16 +151,26 @@ class ReplayBackend:
 
     def close(self) -> None:
         """Cancel all trials that run or wait."""
-        for key in self.live():
+        for key in [*self._queue, *self._running]:
             self.cancel(key)
+        self._ended.clear()
 
     def _start_queued(self) -> list[str]:
         """Start queued trials on free slots and return their keys."""
         started = []
         while self._queue and len(self._running) < self._slots:
-            key, _ = self._queue.popitem(last=False)
+            key, order = self._queue.popitem(last=False)
             record, curve = self.store.read(key), self._find_curve(self.store.spec(key))
-            run = _Run(curve, started_at=self._clock.now(), checks_at_start=len(record.checks), status=record.status)
+            if record.is_failed:
+                self._ended.append(Ended(key, exit_status=EXIT_ENDED))
+                continue
+            run = _Run(
+                curve,
+                started_at=self._clock.now(),
+                checks_at_start=len(record.checks),
+                status=record.status,
+                max_attempts=order.max_attempts,
+            )
             run.plan_end(self.store.get_request(key), run.checks_at_start)
             self._running[key] = run
             self._write_progress(key, run, run.checks_at_start)
@@ -206,7 +200,7 @@ class ReplayBackend:
         else:
             checks = run.curve.checks
             step = checks[-1].step if checks else 0
-            status = status.failed(cause, "failed according to the table", step=step, max_attempts=self._max_attempts)
+            status = status.failed(cause, "failed according to the table", step=step, max_attempts=run.max_attempts)
         record = TrialRecord(status, run.curve.checks[: run.checks])
         self.store.write(key, record)
         if self._ledger is not None:
@@ -220,10 +214,10 @@ class ReplayBackend:
             task = ProxyTask() if proxy is None else self.replayed.make_proxy_task(proxy)
             spec = TrialSpec({CHOICE: architecture}, task, Split(split), seed, self._ledger.recipe)
             self.store.create(spec)
-            self.store.request(spec.key, Request(until_step=until))
-            self._queue[spec.key] = None
-        self._start_queued()
-        self.wait(math.inf)
+            run = _Run(self._find_curve(spec), started_at=0.0, checks_at_start=0, status=Status(), max_attempts=1)
+            run.plan_end(Request(until_step=until), 0)
+            self._running[spec.key] = run
+            self._end_run(spec.key)
 
     def _list_limits(self, objective: Objective) -> Iterator[str]:
         """List what a study must know about its table."""
@@ -299,6 +293,7 @@ class _Run:
         started_at: Virtual time at which it started, in seconds.
         checks_at_start: Number of its checks at the start.
         status: Its status at the start.
+        max_attempts: Attempts of a trial that crashed or was lost.
         request: Request from which the end was planned.
         checks: Number of its checks at the end.
         is_whole: Whether it ends with the training's own end or failure, and not by request.
@@ -309,6 +304,7 @@ class _Run:
     started_at: float
     checks_at_start: int
     status: Status
+    max_attempts: int
     request: Request | None = None
     checks: int = 0
     is_whole: bool = False

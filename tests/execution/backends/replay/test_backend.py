@@ -7,12 +7,16 @@ from typing import Any
 import pytest
 
 from nasproxy.errors import ConfigError
-from nasproxy.execution.backends.backend import Backend
+from nasproxy.execution.attempts import Ended
+from nasproxy.execution.backends.backend import BackendContext
 from nasproxy.execution.backends.replay.backend import ReplayBackend
 from nasproxy.execution.backends.replay.curve_table import CurveTable, read_table
 from nasproxy.execution.backends.replay.replayed_table import CHOICE
-from nasproxy.storage.trial_stores import MemoryTrialStore
-from nasproxy.testing.backend_contract import BackendContract, MakeBackend, MakeSpec
+from nasproxy.execution.orders import run_preflight
+from nasproxy.execution.work_order import OrderTemplate
+from nasproxy.storage.trial_stores import FolderTrialStore, MemoryTrialStore
+from nasproxy.testing.backend_contract import MakeBackend, MakeSpec, ParallelBackendContract
+from nasproxy.testing.backend_driver import BackendDriver
 from nasproxy.testing.store_contract import StoreContract, Write
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.spec import Recipe, Split, TrialSpec
@@ -53,7 +57,7 @@ def make_replay_spec(seed: int = 0, fault: str = "none", **_: Any) -> TrialSpec:
     return TrialSpec({CHOICE: fault}, ProxyTask(), Split.FULL, seed, make_recipe())
 
 
-class TestReplayBackend(BackendContract):
+class TestReplayBackend(ParallelBackendContract):
     @pytest.fixture
     def store(self) -> MemoryTrialStore:
         return MemoryTrialStore()
@@ -63,11 +67,18 @@ class TestReplayBackend(BackendContract):
         return make_replay_spec
 
     @pytest.fixture
-    def make_backend(self, table: CurveTable) -> MakeBackend:
-        def make(store: MemoryTrialStore, **settings: Any) -> Backend:
-            return ReplayBackend(store, curves=table, **settings)
+    def unfit(self) -> TrialSpec:
+        return make_replay_spec(seed=9)
 
-        return make
+    @pytest.fixture
+    def make_backend(self, table: CurveTable) -> MakeBackend:
+        return lambda store: ReplayBackend(context=BackendContext(store), curves=table, slots=2)
+
+
+def drive(folder: Path, **options: Any) -> BackendDriver:
+    store = MemoryTrialStore()
+    backend = ReplayBackend(context=BackendContext(store), **options)
+    return BackendDriver(backend, store, OrderTemplate(folder))
 
 
 class TestMemoryTrialStore(StoreContract):
@@ -80,56 +91,58 @@ class TestMemoryTrialStore(StoreContract):
         return store.write
 
 
-def test_time_is_virtual(table: CurveTable) -> None:
-    store = MemoryTrialStore()
-    backend, one = ReplayBackend(store, curves=table, slots=1), make_replay_spec()
-    backend.submit(one.key, store.create(one))
-    assert backend.wait(0.45) == set()
-    assert store.read(one.key).step == 40, "0.45 of 1.0 virtual seconds have passed"
-    assert backend.wait(1e9) == {one.key}
-    assert store.read(one.key).status.wall_seconds == pytest.approx(1.0)
+def test_time_is_virtual(table: CurveTable, tmp_path: Path) -> None:
+    driver, one = drive(tmp_path, curves=table, slots=1), make_replay_spec()
+    driver.submit(one)
+    assert driver.poll(0.45) == []
+    assert driver.store.read(one.key).step == 40, "0.45 of 1.0 virtual seconds have passed"
+    assert driver.poll(1e9) == [Ended(one.key, exit_status=0)]
+    assert driver.store.read(one.key).status.wall_seconds == pytest.approx(1.0)
 
 
-def test_a_free_slot_is_used_at_once(table: CurveTable) -> None:
-    store = MemoryTrialStore()
-    backend, specs = ReplayBackend(store, curves=table, slots=1), [make_replay_spec(seed) for seed in range(3)]
-    for one in specs:
-        backend.submit(one.key, store.create(one))
-    assert backend.wait(2.5) == {specs[0].key, specs[1].key}
-    assert store.read(specs[2].key).step == 50
+def test_a_free_slot_is_used_at_once(table: CurveTable, tmp_path: Path) -> None:
+    driver, specs = drive(tmp_path, curves=table, slots=1), [make_replay_spec(seed) for seed in range(3)]
+    driver.submit(*specs)
+    assert [ended.key for ended in driver.poll(2.5)] == [specs[0].key, specs[1].key]
+    assert driver.store.read(specs[2].key).step == 50
 
 
-def test_a_failure_keeps_the_checks_before_it(table: CurveTable) -> None:
-    store = MemoryTrialStore()
-    backend, one = ReplayBackend(store, curves=table), make_replay_spec(fault="nan")
-    backend.submit(one.key, store.create(one))
-    backend.wait(10.0)
-    assert [check.step for check in store.read(one.key).checks] == list(STEPS[:4])
-    assert store.read(one.key).status.message == "failed according to the table"
+def test_a_failure_keeps_the_checks_before_it(table: CurveTable, tmp_path: Path) -> None:
+    record = drive(tmp_path, curves=table).run(make_replay_spec(fault="nan"))
+    assert [check.step for check in record.checks] == list(STEPS[:4])
+    assert record.status.message == "failed according to the table"
 
 
-def test_a_proxy_task_replays_its_own_curves(table: CurveTable) -> None:
-    store = MemoryTrialStore()
-    backend = ReplayBackend(store, curves=table)
-    one = TrialSpec({CHOICE: "none"}, backend.replayed.make_proxy_task("half"), Split.SEARCH, 1, make_recipe())
-    backend.submit(one.key, store.create(one))
-    backend.wait(10.0)
-    assert store.read(one.key).checks[-1].train_seconds == pytest.approx(0.5)
+def test_a_trial_that_has_failed_ends_at_once(table: CurveTable, tmp_path: Path) -> None:
+    driver, one = drive(tmp_path, curves=table), make_replay_spec(fault="nan")
+    assert driver.run(one) == driver.run(one)
 
 
-def test_a_seed_that_the_table_lacks_is_refused(table: CurveTable) -> None:
-    backend = ReplayBackend(MemoryTrialStore(), curves=table)
+def test_a_proxy_task_replays_its_own_curves(table: CurveTable, tmp_path: Path) -> None:
+    driver = drive(tmp_path, curves=table)
+    task = ReplayBackend(context=BackendContext(MemoryTrialStore()), curves=table).replayed.make_proxy_task("half")
+    one = TrialSpec({CHOICE: "none"}, task, Split.SEARCH, 1, make_recipe())
+    assert driver.run(one).checks[-1].train_seconds == pytest.approx(0.5)
+
+
+def test_a_seed_that_the_table_lacks_is_refused(table: CurveTable, tmp_path: Path) -> None:
+    driver = drive(tmp_path, curves=table)
     with pytest.raises(ConfigError, match=r"needs 10 seeds of architecture 'none'.*the table has 5"):
-        backend.preflight([make_replay_spec(seed=9)])
+        run_preflight(driver.backend, driver.orders, [make_replay_spec(seed=9)])
 
 
-def test_a_schedule_that_differs_from_the_table_is_refused(table: CurveTable) -> None:
-    backend = ReplayBackend(MemoryTrialStore(), curves=table)
+def test_a_schedule_that_differs_from_the_table_is_refused(table: CurveTable, tmp_path: Path) -> None:
+    driver = drive(tmp_path, curves=table)
     other = TrialSpec(
         {CHOICE: "none"}, ProxyTask(overrides={"training.check_at": (50, 100)}), Split.FULL, 0, make_recipe()
     )
     with pytest.raises(ConfigError, match=r"100 steps with 10 checks.*got 100 steps with 2"):
-        backend.preflight([other])
+        run_preflight(driver.backend, driver.orders, [other])
+
+
+def test_a_store_of_folders_is_refused(table: CurveTable, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="a replay needs a store of trials in memory, got FolderTrialStore"):
+        ReplayBackend(context=BackendContext(FolderTrialStore(tmp_path)), curves=table)
 
 
 @pytest.mark.parametrize(
@@ -145,12 +158,12 @@ def test_settings_that_the_table_does_not_support_are_refused(
     table: CurveTable, settings: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
-        ReplayBackend(MemoryTrialStore(), curves=table, **settings)
+        ReplayBackend(context=BackendContext(MemoryTrialStore()), curves=table, **settings)
 
 
 def test_a_replay_without_a_table_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"backend\.table must name a table of learning curves, got none"):
-        ReplayBackend(MemoryTrialStore(), table=None)
+        ReplayBackend(context=BackendContext(MemoryTrialStore()), table=None)
 
 
 def test_scores_are_those_of_the_table_and_may_be_in_a_column_named_as_the_metric(tmp_path: Path) -> None:

@@ -17,6 +17,9 @@ from nasproxy.storage.locks import FileLock
 POLL_SECONDS = 0.1
 """Seconds between two attempts to lease a device."""
 
+UUID_PREFIXES = ("GPU-", "MIG-")
+"""Beginnings of the UUIDs of GPUs and of parts of them."""
+
 
 def list_gpus() -> tuple[str, ...]:
     """List the GPUs that this process may use, without initialising CUDA; empty if there are none."""
@@ -32,6 +35,25 @@ def list_gpus() -> tuple[str, ...]:
         check=False,
     )
     return tuple(listed.stdout.split()) if listed.returncode == 0 else ()
+
+
+def find_uuids(gpus: Sequence[str]) -> tuple[str, ...]:
+    """Find the UUIDs of GPUs, which name them alike in all processes of a machine, whatever each one may see.
+
+    Args:
+        gpus: Names as in CUDA_VISIBLE_DEVICES: an index, or a UUID.
+
+    Returns:
+        UUIDs in the same order; the name itself where it is one, or the UUID cannot be found.
+    """
+    if all(gpu.startswith(UUID_PREFIXES) for gpu in gpus) or shutil.which("nvidia-smi") is None:
+        return tuple(gpus)
+    listed = subprocess.run(
+        ["nvidia-smi", "--query-gpu=index,uuid", "--format=csv,noheader"], capture_output=True, text=True, check=False
+    )
+    pairs = [line.split(",") for line in listed.stdout.splitlines() if line.count(",") == 1]
+    uuids = {index.strip(): uuid.strip() for index, uuid in pairs} if listed.returncode == 0 else {}
+    return tuple(uuids.get(gpu, gpu) for gpu in gpus)
 
 
 def find_lease_folder() -> Path:
@@ -100,11 +122,16 @@ class CorePool:
 
     Attributes:
         slots: Trials that run at once.
-        folder: Folder of the leases; processes with the same folder share the slots.
+        folder: Folder of the leases; processes of this machine with the same folder share the slots.
     """
 
     slots: int
     folder: Path
+
+    @property
+    def _prefix(self) -> str:
+        """Beginning of the leases' names, because machines may share the folder."""
+        return f"{os.uname().nodename}-slot"
 
     @property
     def max_devices(self) -> int:
@@ -119,7 +146,7 @@ class CorePool:
     def lease(self, devices: int = 1) -> Iterator[str]:
         """Wait for one slot per device and hold them during a block."""
         check_fits(self, devices)
-        with _hold_turn(self.folder, ["slots"]):
+        with _hold_turn(self.folder, [f"{self._prefix}s"]):
             while (held := self._try_lease(devices)) is None:
                 time.sleep(POLL_SECONDS)
         with held:
@@ -128,7 +155,7 @@ class CorePool:
     def _try_lease(self, devices: int) -> ExitStack | None:
         with ExitStack() as leases:
             for slot in range(self.slots):
-                lease = FileLock(self.folder / f"slot{slot}.lock")
+                lease = FileLock(self.folder / f"{self._prefix}{slot}.lock")
                 if lease.acquire():
                     leases.callback(lease.release)
                     devices -= 1
@@ -154,11 +181,13 @@ class GpuPool:
         gpus: Names as in CUDA_VISIBLE_DEVICES.
         per_trial: GPUs of one trial: a whole number, or a fraction that divides one GPU.
         folder: Folder of the leases.
+        uuids: Names of their leases: the UUIDs of the GPUs; None for `gpus`.
     """
 
     gpus: tuple[str, ...]
     per_trial: float
     folder: Path
+    uuids: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         units = self.per_trial * (UNITS if self.per_trial < 1 else 1)
@@ -192,11 +221,13 @@ class GpuPool:
         """
         check_fits(self, devices)
         share = count_gpus(devices, self.per_trial)
-        with _hold_turn(self.folder, [f"gpu{gpu}" for gpu in self.gpus]):
+        with _hold_turn(self.folder, [f"gpu{uuid}" for uuid in self.uuids or self.gpus]):
             while (held := self._try_lease(share)) is None:
                 time.sleep(POLL_SECONDS)
         names, leases = held
         with leases:
+            if self.uuids not in (None, self.gpus):
+                os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # the indices are those of nvidia-smi
             os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(names)
             yield "cuda"
 
@@ -204,18 +235,18 @@ class GpuPool:
         units = UNITS if share >= 1 else round(UNITS * share)
         names: list[str] = []
         with ExitStack() as leases:
-            for gpu in self.gpus:
+            for gpu, uuid in zip(self.gpus, self.uuids or self.gpus, strict=True):
                 with ExitStack() as part:
-                    if self._lease_units(gpu, units, part):
+                    if self._lease_units(uuid, units, part):
                         names.append(gpu)
                         leases.push(part.pop_all())
                 if len(names) >= share:
                     return names, leases.pop_all()
         return None
 
-    def _lease_units(self, gpu: str, units: int, part: ExitStack) -> bool:
+    def _lease_units(self, uuid: str, units: int, part: ExitStack) -> bool:
         for unit in range(UNITS):
-            lease = FileLock(self.folder / f"gpu{gpu}.unit{unit}.lock")
+            lease = FileLock(self.folder / f"gpu{uuid}.unit{unit}.lock")
             if lease.acquire():
                 part.callback(lease.release)
                 units -= 1

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from nasproxy.errors import ConfigError
-from nasproxy.execution.devices import CorePool, GpuPool
+from nasproxy.execution.host.devices import CorePool, GpuPool, find_uuids
 from nasproxy.storage.locks import is_locked
 
 
@@ -121,7 +121,7 @@ def test_a_trial_waiting_for_several_devices_is_not_overtaken(tmp_path: Path) ->
     both, one = (threading.Thread(target=train, args=(devices,)) for devices in (2, 1))
     with pool.lease():
         both.start()
-        while not is_locked(tmp_path / "slots.turn.lock"):
+        while not is_locked(tmp_path / f"{os.uname().nodename}-slots.turn.lock"):
             time.sleep(0.01)
         one.start()
         one.join(timeout=0.5)
@@ -142,3 +142,31 @@ def test_waiting_for_one_gpu_does_not_block_trials_on_another(tmp_path: Path) ->
             assert os.environ["CUDA_VISIBLE_DEVICES"] == "1"
     waiting.join()
     os.environ.pop("CUDA_VISIBLE_DEVICES")
+
+
+def test_leases_are_named_by_uuid_so_that_jobs_that_count_differently_never_share_a_gpu(tmp_path: Path) -> None:
+    ours = GpuPool(("0",), 1, tmp_path, ("GPU-b",))  # a job that sees only the second GPU
+    theirs = GpuPool(("0", "1"), 1, tmp_path, ("GPU-a", "GPU-b"))
+    with ours.lease():
+        assert os.environ.pop("CUDA_VISIBLE_DEVICES") == "0"
+        assert os.environ.pop("CUDA_DEVICE_ORDER") == "PCI_BUS_ID", "the index is that of nvidia-smi"
+        with theirs.lease():
+            assert os.environ.pop("CUDA_VISIBLE_DEVICES") == "0"
+            assert theirs._try_lease(1) is None
+    os.environ.pop("CUDA_DEVICE_ORDER", None)
+
+
+def test_uuids_are_asked_of_the_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert find_uuids(("0", "1")) == ("0", "1"), "there is no driver to ask here"
+    smi = tmp_path / "nvidia-smi"
+    smi.write_text("#!/bin/sh\necho '0, GPU-a'\necho '1, GPU-b'\n")
+    smi.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    assert find_uuids(("1", "0")) == ("GPU-b", "GPU-a")
+    assert find_uuids(("GPU-x",)) == ("GPU-x",)
+    assert find_uuids(("MIG-x", "1")) == ("MIG-x", "GPU-b")
+
+
+def test_the_slots_of_two_machines_on_one_disk_are_apart(tmp_path: Path) -> None:
+    with CorePool(1, tmp_path).lease():
+        assert is_locked(tmp_path / f"{os.uname().nodename}-slot0.lock")

@@ -1,0 +1,44 @@
+"""Answers to preflights and measurements, written by the process that ran the order and read by the controller."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from nasproxy.storage.files import read_record, write_record
+from nasproxy.storage.zero_cost_scores import ZeroCost
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a preflight or a measurement found.
+
+    Attributes:
+        notes: Notes of a preflight on settings that are valid, but perhaps not intended.
+        scores: Zero-cost scores of the models, in their order; None for a model that has none.
+        error: Why a trial cannot be trained as configured, or the data not be loaded; None if all is well.
+    """
+
+    notes: tuple[str, ...] = ()
+    scores: tuple[ZeroCost | None, ...] = ()
+    error: str | None = None
+
+
+def find_answer(study: Path, key: str) -> Path:
+    """Return the path of the answer to an order."""
+    return study / "answers" / f"{key}.json"
+
+
+def write_answer(study: Path, key: str, answer: Answer) -> None:
+    """Write the answer to an order, atomically."""
+    write_record(find_answer(study, key), answer)
+
+
+def take_answer(study: Path, key: str) -> Answer | None:
+    """Read and remove the answer to an order; None if there is none.
+
+    Raises:
+        CorruptFileError: It cannot be read.
+    """
+    path = find_answer(study, key)
+    answer = read_record(path, Answer)
+    path.unlink(missing_ok=True)
+    return answer

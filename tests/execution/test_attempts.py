@@ -1,0 +1,71 @@
+"""How the end of a worker is classified, whatever backend ran it."""
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from nasproxy.execution.attempts import Ended, classify_end, settle, write_status
+from nasproxy.storage.files import read_record
+from nasproxy.storage.locks import FileLock
+from nasproxy.storage.trial_stores import FolderTrialStore
+from nasproxy.trials.records import Cause, State, Status
+
+RUNNING = Status(State.RUNNING, started_at=1.0)
+
+
+@pytest.mark.parametrize(
+    ("status", "ended", "state", "message"),
+    [
+        (RUNNING, Ended("a", exit_status=0), State.PENDING, "its worker ended without a status"),
+        (RUNNING, Ended("a"), State.PENDING, "its worker ended without a status"),
+        (RUNNING, Ended("a", exit_status=3), State.PENDING, "exit status 3, see worker.log"),
+        (RUNNING, Ended("a", signal=signal.SIGKILL), State.PENDING, "often by the kernel because memory ran out"),
+        (RUNNING, Ended("a", signal=signal.SIGSEGV), State.PENDING, "ended by SIGSEGV, see worker.log"),
+        (RUNNING, Ended("a", is_host_lost=True), State.PENDING, "the machine of its worker was lost"),
+        (RUNNING, Ended("a", signal=9, reason="it hung"), State.PENDING, "it hung"),
+        (Status(), Ended("a", exit_status=1), State.PENDING, "exit status 1"),
+        (Status(State.PAUSED), Ended("a", signal=9), State.PENDING, "memory ran out"),
+    ],
+)
+def test_a_worker_that_ends_without_a_result_costs_an_attempt(
+    status: Status, ended: Ended, state: State, message: str
+) -> None:
+    after = classify_end(status, ended, step=0, max_attempts=2)
+    assert (after.state, after.cause, after.failures) == (state, Cause.LOST, 1)
+    assert message in str(after.message)
+    assert classify_end(status, ended, step=0, max_attempts=1).state is State.FAILED
+
+
+@pytest.mark.parametrize(
+    ("status", "ended"),
+    [
+        (Status(State.DONE), Ended("a", signal=9)),
+        (Status(State.FAILED, cause=Cause.OOM), Ended("a", exit_status=1)),
+        (Status(State.PAUSED), Ended("a", exit_status=0)),
+        (Status(), Ended("a", exit_status=75)),
+        (Status(), Ended("a")),
+        (Status(State.PAUSED), Ended("a", is_cancelled=True)),
+    ],
+)
+def test_what_the_worker_wrote_is_kept(status: Status, ended: Ended) -> None:
+    assert classify_end(status, ended, step=0, max_attempts=1) == status
+
+
+def test_a_cancelled_attempt_is_no_failure() -> None:
+    after = classify_end(RUNNING, Ended("a", signal=9, is_cancelled=True), step=0, max_attempts=1)
+    assert after == Status(State.PENDING)
+
+
+def test_a_trial_that_another_worker_runs_is_left_alone(tmp_path: Path) -> None:
+    store = FolderTrialStore(tmp_path / "trials")
+    folder = store.folder("a")
+    folder.path.mkdir(parents=True)
+    write_status(folder, RUNNING)
+    lock = FileLock(folder.lock)
+    assert lock.acquire()
+    settle(store, Ended("a", signal=9), max_attempts=1)
+    assert read_record(folder.status, Status) == RUNNING
+    lock.release()
+    settle(store, Ended("a", signal=9), max_attempts=1)
+    assert store.read("a").status.state is State.FAILED
