@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
+from nasproxy.errors import CorruptTrialError
 from nasproxy.execution.backends.backend import Backend
 from nasproxy.stages.retries import RetryChain, RetryPolicy, refuse_setup_failure, retry_nothing
 from nasproxy.storage.trial_stores import TrialStore
@@ -272,7 +273,11 @@ class _TrialScheduler:
             return
         spec = self._chains[key].current
         if spec.key not in self._digests:
-            self._digests[spec.key] = self._runtime.store.create(spec)
+            try:
+                self._digests[spec.key] = self._runtime.store.create(spec)
+            except CorruptTrialError as error:
+                self._set_aside(error)
+                self._digests[spec.key] = self._runtime.store.create(spec)
         self._send_request(spec.key, Request(until_step=until, lease=self._lease))
         self._runtime.backend.submit(spec.key, self._digests[spec.key])
 
@@ -285,7 +290,8 @@ class _TrialScheduler:
         updated = self._find_originals(running | ended | self._runtime.backend.running())
         ended_originals = self._find_originals(ended)
         for key in updated:
-            self._refresh(key)
+            if self._refresh(key):
+                ended_originals.add(key)  # it begins again
         for key in ended & self._specs.keys():
             self._runtime.tracker.trial(self._specs[key], self._runtime.store.read_alone(key))
         return updated, ended_originals
@@ -294,7 +300,27 @@ class _TrialScheduler:
         """Return the keys of the original trials whose current trainings have these keys."""
         return {key for other in trained for key in self._originals.get(other, ())}
 
-    def _refresh(self, key: str) -> None:
+    def _set_aside(self, damage: CorruptTrialError) -> None:
+        """Set a damaged trial aside, so that it begins again."""
+        self._runtime.backend.cancel(damage.key)
+        self._digests.pop(damage.key, None)
+        self._requests.pop(damage.key, None)
+        place = self._runtime.store.set_aside(damage.key)
+        if place is not None:
+            self._runtime.tracker.say(f"trial {damage.key} begins again: {damage.reason}. Its files are in {place}")
+
+    def _refresh(self, key: str) -> bool:
+        """Read the records of a trial and its retries; return whether one was damaged and begins again."""
+        try:
+            self._follow(key)
+        except CorruptTrialError as error:
+            self._set_aside(error)
+            self._chains[key] = RetryChain(self._chains[key].specs[0])
+            self._refresh(key)
+            return True
+        return False
+
+    def _follow(self, key: str) -> None:
         chain = self._chains[key]
         for message in chain.follow(self._runtime.store, self._runtime.retry_policy):
             self._runtime.tracker.say(message)

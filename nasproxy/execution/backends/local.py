@@ -14,9 +14,10 @@ from nasproxy.execution.devices import CorePool, GpuPool, Pool, check_fits, find
 from nasproxy.execution.fork_server import ForkServer
 from nasproxy.execution.work_order import WorkOrder
 from nasproxy.execution.worker.main import EXIT_BUSY, EXIT_ENDED
-from nasproxy.storage.files import read_record, write_record
+from nasproxy.storage.files import read_record
+from nasproxy.storage.leases import FolderLease
 from nasproxy.storage.locks import FileLock, is_locked
-from nasproxy.storage.trial_files import measure_wall_seconds, read_last_step, settle_status
+from nasproxy.storage.trial_files import measure_wall_seconds, read_last_step, settle_status, write_status
 from nasproxy.storage.trial_folder import TrialFolder
 from nasproxy.storage.trial_stores import FolderTrialStore
 from nasproxy.storage.zero_cost_scores import ZeroCost
@@ -243,8 +244,8 @@ class LocalBackend:
         self, folder: TrialFolder, exitcode: int | None, why: str, *, is_cancelled: bool = False
     ) -> None:
         """Write the status of a trial whose worker ended without writing it."""
-        lock = FileLock(folder.lock)
-        if not lock.acquire():
+        lease = FolderLease(folder.lock)
+        if not lease.acquire():
             return  # a worker of another controller runs the trial
         try:
             before = read_record(folder.status, Status) or Status()
@@ -258,9 +259,11 @@ class LocalBackend:
             else:
                 after = settle_status(folder, max_attempts=self._max_attempts, why=why)
             if after != before:
-                write_record(folder.status, after)
+                write_status(folder, after, generation=lease.generation)
+        except CorruptFileError:
+            return  # whoever reads the trial next sets it aside
         finally:
-            lock.release()
+            lease.release()
 
     def _kill_adopted(self, key: str) -> None:
         """Kill a worker that an earlier controller started; its lock file contains the process id."""

@@ -11,14 +11,25 @@ import traceback
 from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, replace
 
-from nasproxy.errors import ContractError, UntrustedTrialError
+from nasproxy.errors import ContractError, StaleLeaseError, UntrustedTrialError
 from nasproxy.execution.distributed import RankProcesses
 from nasproxy.execution.failure_causes import TrialFailure, bound_memory, describe_failure
 from nasproxy.execution.work_order import WorkOrder
 from nasproxy.execution.worker.context import TrialContext, get_trainer_arguments
-from nasproxy.storage.files import read_record, write_record
-from nasproxy.storage.locks import FileLock
-from nasproxy.storage.trial_files import digest_config, drop_checks_beyond, read_last_step, read_spec, settle_status
+from nasproxy.storage.files import open_file, read_record
+from nasproxy.storage.leases import FolderLease
+from nasproxy.storage.trial_files import (
+    GENERATION_VARIABLE,
+    WORKER_TTL_SECONDS,
+    digest_config,
+    discard_checkpoints,
+    drop_checks_beyond,
+    parse_spec,
+    read_config,
+    read_last_step,
+    settle_status,
+    write_status,
+)
 from nasproxy.storage.trial_folder import TrialFolder
 from nasproxy.targets import list_targets, load_target
 from nasproxy.training.reporting import METRIC_VARIABLE, is_stop_requested
@@ -28,7 +39,7 @@ from nasproxy.trials.spec import TrialSpec
 EXIT_ENDED = 0
 """The worker wrote the final status of its attempt."""
 EXIT_BUSY = 75
-"""Another worker runs the trial; nothing was changed."""
+"""Another worker runs the trial, or has taken it over; nothing was changed."""
 
 
 def run_worker(order: WorkOrder) -> None:
@@ -37,29 +48,40 @@ def run_worker(order: WorkOrder) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ.update(order.environment)
     folder = TrialFolder(order.folder)
-    lock = FileLock(folder.lock)
-    if not lock.acquire(wait_seconds=1.0):
+    lease = FolderLease(folder.lock, ttl_seconds=WORKER_TTL_SECONDS)
+    if not lease.acquire(wait_seconds=1.0):
         sys.exit(EXIT_BUSY)
-    with folder.log.open("ab", buffering=0) as log:
-        os.dup2(log.fileno(), 1)
-        os.dup2(log.fileno(), 2)
-    _run_attempt(order, folder)
+    os.environ[GENERATION_VARIABLE] = str(lease.generation)
+    log = open_file(folder.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
+    try:
+        _run_attempt(order, folder, lease.generation)
+        lease.release()
+    except StaleLeaseError as error:
+        print(error, file=sys.stderr, flush=True)
+        os._exit(EXIT_BUSY)
     sys.stdout.flush()
     os._exit(EXIT_ENDED)  # nothing is left to clean up, and the interpreter's shutdown takes tens of milliseconds
 
 
-def _run_attempt(order: WorkOrder, folder: TrialFolder) -> None:
+def _run_attempt(order: WorkOrder, folder: TrialFolder, generation: int) -> None:
     status = settle_status(folder, max_attempts=order.max_attempts)
     if status.state is State.FAILED:
-        write_record(folder.status, status)
+        write_status(folder, status, generation=generation)
         return
-    attempt = _Attempt(order, folder, replace(status, threads=status.threads or order.threads))
+    if status.suspects_checkpoint and (place := discard_checkpoints(folder)) is not None:
+        print(f"the last attempts crashed with the checkpoints in {place}: training anew", flush=True)
+    attempt = _Attempt(order, folder, replace(status, threads=status.threads or order.threads), generation)
     with ExitStack() as held:
         try:
             spec = _read_trusted_spec(order, folder)
             device = held.enter_context(order.pool.lease(spec.devices))
             attempt.begin()
             attempt.end(_call_trainer(attempt, spec, device))
+        except StaleLeaseError:
+            raise  # the trial is another worker's by now
         except BaseException as error:  # any exception of a trainer ends only its own trial and is recorded
             failure = describe_failure(error)
             if failure.cause is not Cause.NAN:
@@ -70,9 +92,10 @@ def _run_attempt(order: WorkOrder, folder: TrialFolder) -> None:
 class _Attempt:
     """One attempt at a trial: writes its start and its end to the trial's status."""
 
-    def __init__(self, order: WorkOrder, folder: TrialFolder, status: Status) -> None:
+    def __init__(self, order: WorkOrder, folder: TrialFolder, status: Status, generation: int) -> None:
         self.order = order
         self.folder = folder
+        self._generation = generation
         self.threads = status.threads or 1
         self._status = status
         self._started = time.time()
@@ -80,7 +103,8 @@ class _Attempt:
     def begin(self) -> None:
         """Write that the attempt runs; called once it holds its devices."""
         self._started = time.time()
-        write_record(self.folder.status, replace(self._status, state=State.RUNNING, started_at=self._started))
+        running = replace(self._status, state=State.RUNNING, started_at=self._started)
+        write_status(self.folder, running, generation=self._generation)
 
     def end(self, state: State) -> None:
         """Write that the attempt ended without failure, in this state."""
@@ -99,7 +123,8 @@ class _Attempt:
 
     def _write(self, ended: Status) -> None:
         seconds = self._status.wall_seconds + time.time() - self._started
-        write_record(self.folder.status, replace(ended, wall_seconds=seconds, started_at=None))
+        ended = replace(ended, wall_seconds=seconds, started_at=None)
+        write_status(self.folder, ended, generation=self._generation)
 
 
 def _call_trainer(attempt: _Attempt, spec: TrialSpec, device: str) -> State:
@@ -150,13 +175,13 @@ def _call_trainer(attempt: _Attempt, spec: TrialSpec, device: str) -> State:
 
 
 def _read_trusted_spec(order: WorkOrder, folder: TrialFolder) -> TrialSpec:
-    text = folder.config.read_text(encoding="utf-8")
+    text = read_config(folder.config)
     if digest_config(text) != order.digest:
         raise UntrustedTrialError(
             f"{folder.config} is not the config that was submitted (digest {digest_config(text)[:12]}, submitted "
             f"{order.digest[:12]}): remove the folder, the study creates it again"
         )
-    spec = read_spec(folder.config)
+    spec = parse_spec(folder.config, text)
     for target in list_targets(asdict(spec.recipe)):
         if target.partition(".")[0] not in order.trusted_modules:
             raise UntrustedTrialError(

@@ -25,6 +25,8 @@ CHOICE = "architecture"
 """The only choice of a table's search space: the architecture's name in the table."""
 REFERENCE = "full"
 """Default name of full training in the table's column `proxy`."""
+GENERATION = 0
+"""Generation of all records: one process replays them, so that nobody takes over."""
 LOOKS = 20
 """Number of controller polls during a full training; an early stop is late by up to 1/`LOOKS` of it and one check."""
 
@@ -169,7 +171,7 @@ class ReplayBackend:
         if run is not None:
             seconds = run.train_seconds_by(self._clock.now())
             status = replace(run.status, state=State.PENDING, wall_seconds=seconds)
-            self.store.write(key, TrialRecord(status, self.store.read(key).checks))
+            self.store.write(key, TrialRecord(status, self.store.read(key).checks), generation=GENERATION)
 
     def close(self) -> None:
         """Cancel all trials that run or wait."""
@@ -200,7 +202,8 @@ class ReplayBackend:
     def _write_progress(self, key: str, run: "_Run", checks: int) -> None:
         record = self.store.read(key)
         if len(record.checks) != checks or record.status.state is not State.RUNNING:
-            self.store.write(key, TrialRecord(replace(run.status, state=State.RUNNING), run.curve.checks[:checks]))
+            status = replace(run.status, state=State.RUNNING)
+            self.store.write(key, TrialRecord(status, run.curve.checks[:checks]), generation=GENERATION)
 
     def _end_run(self, key: str) -> None:
         run = self._running.pop(key)
@@ -213,7 +216,7 @@ class ReplayBackend:
             checks = run.curve.checks
             step = checks[-1].step if checks else 0
             status = status.failed(cause, "failed according to the table", step=step, max_attempts=self._max_attempts)
-        self.store.write(key, TrialRecord(status, run.curve.checks[: run.checks]))
+        self.store.write(key, TrialRecord(status, run.curve.checks[: run.checks]), generation=GENERATION)
 
     def _find_curve(self, spec: TrialSpec) -> Curve:
         """Return the curve of a trial.

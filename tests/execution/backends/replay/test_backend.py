@@ -12,7 +12,6 @@ from nasproxy.execution.backends.replay.backend import CHOICE, ReplayBackend
 from nasproxy.execution.backends.replay.curve_table import CurveTable, read_table
 from nasproxy.storage.trial_stores import MemoryTrialStore
 from nasproxy.testing.backend_contract import BackendContract, MakeBackend, MakeSpec
-from nasproxy.testing.store_contract import StoreContract, Write
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.spec import Recipe, Split, TrialSpec
 
@@ -67,16 +66,6 @@ class TestReplayBackend(BackendContract):
             return ReplayBackend(store, curves=table, **settings)
 
         return make
-
-
-class TestMemoryTrialStore(StoreContract):
-    @pytest.fixture
-    def store(self) -> MemoryTrialStore:
-        return MemoryTrialStore()
-
-    @pytest.fixture
-    def write(self, store: MemoryTrialStore) -> Write:
-        return store.write
 
 
 def test_time_is_virtual(table: CurveTable) -> None:
