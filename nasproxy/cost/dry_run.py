@@ -12,6 +12,7 @@ from nasproxy.cost.forecast import forecast_costs
 from nasproxy.errors import ConfigError
 from nasproxy.execution.backends.backend import Backend
 from nasproxy.storage.study import StudyFolder
+from nasproxy.storage.study_stores import FolderStudyStore
 from nasproxy.storage.zero_cost_scores import ZeroCost, ZeroCostScores, add_scores
 from nasproxy.tracking.tracker import Progress, Tracker
 from nasproxy.trials.proxy_task import ProxyTask
@@ -127,7 +128,7 @@ def add_zero_costs(
     """Compute and store zero-cost scores of models that the study has not scored before; returns all scores."""
     recipe, seed = design.recipe, design.config.seed
     return add_scores(
-        folder.zero_cost,
+        FolderStudyStore(folder.path),
         architectures,
         lambda new: backend.zero_costs([TrialSpec(a, ProxyTask(), Split.FULL, seed, recipe) for a in new]),
     )

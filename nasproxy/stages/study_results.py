@@ -28,6 +28,7 @@ from nasproxy.statistics.variance import compute_noise_ratio
 from nasproxy.statistics.worst_case import TauBounds, worst_case_tau
 from nasproxy.storage.files import read_record
 from nasproxy.storage.study import StudyFolder, StudyRecord
+from nasproxy.storage.study_stores import FolderStudyStore
 from nasproxy.storage.trial_stores import FolderTrialStore, TrialStore
 from nasproxy.storage.zero_cost_scores import ZeroCostScores, read_scores
 from nasproxy.trials.objective import Objective
@@ -318,7 +319,7 @@ def read_results(folder: StudyFolder, *, time_tolerance: float, store: TrialStor
         judged_by=rules.judged_by,
         policy=rules.policy,
         confirmations=confirmations,
-        zero_cost=read_scores(folder.zero_cost),
+        zero_cost=read_scores(FolderStudyStore(folder.path)),
         schedules=schedules if schedules is not None and schedules.is_measured else None,
         damaged=damaged,
     )
