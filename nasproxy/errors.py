@@ -63,7 +63,35 @@ class DataError(NasproxyError):
 
 
 class CorruptFileError(NasproxyError):
-    """A file of the study cannot be read; no file was changed."""
+    """A file of the study cannot be read; no file was changed.
+
+    Attributes:
+        reason: What is wrong with which file, without what to do about it.
+    """
+
+    def __init__(self, message: str, reason: str | None = None) -> None:
+        super().__init__(message)
+        self.reason = message if reason is None else reason
+
+
+class CorruptTrialError(CorruptFileError):
+    """A file of one trial cannot be read; the trial can be set aside and begun again.
+
+    Attributes:
+        key: Key of the trial.
+    """
+
+    def __init__(self, message: str, reason: str | None = None, key: str = "") -> None:
+        super().__init__(message, reason)
+        self.key = key
+
+
+class StorageFullError(NasproxyError):
+    """A file of the study cannot be written because the disk is full; what was there is kept."""
+
+
+class StaleLeaseError(NasproxyError):
+    """Another process has taken over what this one was working on; nothing was written."""
 
 
 class WorkerStartError(NasproxyError):

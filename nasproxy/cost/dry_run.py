@@ -13,6 +13,7 @@ from nasproxy.execution.backends.backend import Backend
 from nasproxy.execution.orders import measure_models, run_preflight
 from nasproxy.stages.registry import list_stages
 from nasproxy.storage.study import StudyFolder
+from nasproxy.storage.study_stores import FolderStudyStore
 from nasproxy.storage.zero_cost_scores import ZeroCost, ZeroCostScores, add_scores
 from nasproxy.tracking.events import Noted, Progress, StageProgressed
 from nasproxy.tracking.tracker import Tracker
@@ -131,7 +132,7 @@ def add_zero_costs(
     """Compute and store zero-cost scores of models that the study has not scored before; returns all scores."""
     recipe, seed, orders = design.recipe, design.config.seed, design.make_order_template(folder.path)
     return add_scores(
-        folder.zero_cost,
+        FolderStudyStore(folder.path),
         architectures,
         lambda new: measure_models(backend, orders, [TrialSpec(a, ProxyTask(), Split.FULL, seed, recipe) for a in new]),
     )

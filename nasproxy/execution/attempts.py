@@ -8,10 +8,11 @@ import signal
 import time
 from dataclasses import dataclass, replace
 
+from nasproxy.errors import CorruptFileError
 from nasproxy.execution.failure_causes import TrialFailure
-from nasproxy.storage.files import read_record, write_record
-from nasproxy.storage.locks import FileLock
-from nasproxy.storage.trial_files import announce, measure_wall_seconds, read_last_step
+from nasproxy.storage.files import read_record
+from nasproxy.storage.leases import FolderLease
+from nasproxy.storage.trial_files import measure_wall_seconds, read_last_step, write_status
 from nasproxy.storage.trial_folder import TrialFolder
 from nasproxy.storage.trial_stores import FolderTrialStore, TrialStore
 from nasproxy.trials.records import Cause, State, Status
@@ -101,40 +102,35 @@ def settle(trials: TrialStore, ended: Ended, *, max_attempts: int) -> None:
     if not isinstance(trials, FolderTrialStore):
         return
     folder = trials.folder(ended.key)
-    lock = FileLock(folder.lock)
-    if not lock.acquire():
+    lease = FolderLease(folder.lock)
+    if not lease.acquire():
         return  # another worker runs the trial
     try:
-        _settle(folder, ended, max_attempts)
+        _settle(folder, ended, max_attempts, lease.generation)
+    except CorruptFileError:
+        return  # whoever reads the trial next sets it aside
     finally:
-        lock.release()
+        lease.release()
 
 
-def settle_predecessor(folder: TrialFolder, *, max_attempts: int) -> Status:
+def settle_predecessor(folder: TrialFolder, *, max_attempts: int, generation: int) -> Status:
     """Write and return the status of a trial whose earlier worker, if it is marked as running, is dead.
-
-    Only the holder of the trial's lock may call this.
 
     Args:
         folder: Folder of the trial.
         max_attempts: Consecutive failures without a new check after which the trial fails.
+        generation: Generation of the trial's lease, which this process holds.
     """
-    return _settle(folder, Ended(folder.path.name), max_attempts)
+    return _settle(folder, Ended(folder.path.name), max_attempts, generation)
 
 
-def _settle(folder: TrialFolder, ended: Ended, max_attempts: int) -> Status:
+def _settle(folder: TrialFolder, ended: Ended, max_attempts: int, generation: int) -> Status:
     before = read_record(folder.status, Status) or Status()
     after = classify_end(before, ended, step=read_last_step(folder), max_attempts=max_attempts)
     if after != before:
         after = replace(after, wall_seconds=measure_wall_seconds(folder, before))
-        write_status(folder, after)
+        write_status(folder, after, generation=generation)
     return after
-
-
-def write_status(folder: TrialFolder, status: Status) -> None:
-    """Write a trial's status and announce it to the controller; only the holder of its lock may call this."""
-    write_record(folder.status, status)
-    announce(folder)
 
 
 class Attempt:
@@ -144,18 +140,21 @@ class Attempt:
         folder: The trial's folder.
         status: Its status before.
         max_attempts: Consecutive failures without a new check after which the trial fails.
+        generation: Generation of the trial's lease, which this process holds.
     """
 
-    def __init__(self, folder: TrialFolder, status: Status, *, max_attempts: int) -> None:
+    def __init__(self, folder: TrialFolder, status: Status, *, max_attempts: int, generation: int) -> None:
         self.folder = folder
         self._status = status
         self._max_attempts = max_attempts
+        self._generation = generation
         self._began = time.monotonic()
 
     def begin(self) -> None:
         """Write that the attempt runs; called once it holds its devices."""
         self._began = time.monotonic()
-        write_status(self.folder, replace(self._status, state=State.RUNNING, started_at=time.time()))
+        running = replace(self._status, state=State.RUNNING, started_at=time.time())
+        write_status(self.folder, running, generation=self._generation)
 
     def end(self, state: State) -> None:
         """Write that the attempt ended without failure, in this state."""
@@ -172,7 +171,8 @@ class Attempt:
 
     def _write(self, ended: Status) -> None:
         seconds = self._status.wall_seconds + time.monotonic() - self._began
-        write_status(self.folder, replace(ended, wall_seconds=seconds, started_at=None))
+        ended = replace(ended, wall_seconds=seconds, started_at=None)
+        write_status(self.folder, ended, generation=self._generation)
 
 
 def _name_signal(number: int) -> str:

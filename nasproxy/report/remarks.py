@@ -46,6 +46,16 @@ def warn_of_direction(results: StudyResults) -> Remark | None:
     return Remark("The metric may have the wrong direction.", f"{described[0].upper()}{described[1:]}.")
 
 
+def remark_on_damage(results: StudyResults) -> Iterator[Remark]:
+    """List the trials whose files cannot be read."""
+    if results.damaged:
+        reasons = "; ".join(results.damaged.values())
+        yield Remark(
+            f"{len(results.damaged)} of the trials cannot be read and count as pending.",
+            f"{reasons}. They begin again when the study's command is run again.",
+        )
+
+
 def is_first_crossing(task: TaskState) -> bool:
     """Return whether the task was judged by the first crossing of the target."""
     return str(read_criterion(task).get("_target_", "")).endswith("FirstCrossing")

@@ -18,7 +18,10 @@ def print_trials(folder: StudyFolder, store: TrialStore | None = None) -> None:
         store: Its trials; None for those in the study's folder.
 
     Raises:
-        CorruptFileError: A file of the study cannot be parsed.
+        CorruptFileError: A file of the study, other than those of a trial, cannot be parsed.
     """
-    content = tables.make_trials(read_results(folder, time_tolerance=0.0, store=store))
+    results = read_results(folder, time_tolerance=0.0, store=store)
+    content = tables.make_trials(results)
     print_table(content, f"{len(content.rows)} trials of {folder.path.name}", UNWRAPPED)
+    for key, reason in results.damaged.items():
+        print(f"trial {key} is damaged and begins again when the study goes on: {reason}")

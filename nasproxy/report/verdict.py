@@ -9,6 +9,7 @@ from nasproxy.cost.account import Cost, Saving, measure_train_saving, measure_wa
 from nasproxy.report import confirmation_section, wording
 from nasproxy.report.remarks import (
     list_reduced_dimensions,
+    remark_on_damage,
     remark_on_noise,
     remark_on_retries,
     remark_on_verdict,
@@ -77,6 +78,7 @@ class StudyVerdict:
 def judge_study(results: StudyResults) -> StudyVerdict:
     """Summarise the results of a study so far."""
     verdict = _describe_results(results)
+    verdict = replace(verdict, remarks=(*verdict.remarks, *remark_on_damage(results)))
     warning = warn_of_direction(results)
     return verdict if warning is None else replace(verdict, warning=warning)
 

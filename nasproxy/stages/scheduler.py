@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from nasproxy.errors import CorruptTrialError
 from nasproxy.execution.attempts import settle
 from nasproxy.execution.backends.backend import Backend
 from nasproxy.execution.work_order import OrderTemplate, WorkOrder
@@ -139,11 +140,11 @@ class TrialScheduler:
 
     def running(self) -> set[str]:
         """Return the keys of the trials that train, by their records."""
-        return {
-            key
-            for key in self._live
-            if any(self._records[original].status.state is State.RUNNING for original in self._originals.get(key, ()))
-        }
+        return {key for key in self._live if self._is_running(key)}
+
+    def _is_running(self, key: str) -> bool:
+        originals = self._originals.get(key, ())
+        return any(self._records[original].status.state is State.RUNNING for original in originals)
 
     def _send_trial(self, spec: TrialSpec, record: TrialRecord) -> None:
         self._runtime.tracker.receive(describe_trial(spec, record, stage=self._stage))
@@ -206,7 +207,7 @@ class TrialScheduler:
 
     def _stop(self, key: str) -> None:
         """Stop a trial at its next check, or at once if it does not train yet."""
-        if self._runtime.store.read_alone(key).status.state is State.RUNNING:
+        if self._is_running(key):
             self._send_request(key, Request(stop=True, lease=self._lease))
         else:
             self._cancel(key)
@@ -230,7 +231,7 @@ class TrialScheduler:
         if spec.key in self._cancelled:
             return  # it is submitted again when it has ended
         if spec.key not in self._orders:
-            self._orders[spec.key] = self._runtime.orders.train(spec, self._runtime.store.create(spec))
+            self._orders[spec.key] = self._runtime.orders.train(spec, self._create(spec))
         self._send_request(spec.key, Request(until_step=until, lease=self._lease))
         self._live.add(spec.key)
         self._runtime.backend.submit(self._orders[spec.key])
@@ -244,7 +245,8 @@ class TrialScheduler:
         updated = self._find_originals(ended | (self._runtime.store.news() & self._live))
         ended_originals = self._find_originals(ended)
         for key in updated:
-            self._refresh(key)
+            if self._refresh(key):
+                ended_originals.add(key)  # it begins again
         for key in ended:
             self._send_trial(self._specs[key], self._runtime.store.read_alone(key))
         return updated, ended_originals
@@ -254,7 +256,7 @@ class TrialScheduler:
         ended = set()
         for end in self._runtime.backend.poll(seconds):
             if end.key in self._live:
-                settle(self._runtime.store, end, max_attempts=self._orders[end.key].max_attempts)
+                settle(self._runtime.store, end, max_attempts=self._runtime.orders.max_attempts)
                 ended.add(end.key)
         self._live -= ended
         self._cancelled -= ended
@@ -266,7 +268,36 @@ class TrialScheduler:
         """Return the keys of the original trials whose current trainings have these keys."""
         return {key for other in trained for key in self._originals.get(other, ())}
 
-    def _refresh(self, key: str) -> None:
+    def _create(self, spec: TrialSpec) -> str:
+        try:
+            return self._runtime.store.create(spec)
+        except CorruptTrialError as error:
+            self._set_aside(error)
+            return self._runtime.store.create(spec)
+
+    def _set_aside(self, damage: CorruptTrialError) -> None:
+        """Set a damaged trial aside, so that it begins again."""
+        if damage.key in self._live:
+            self._cancel(damage.key)
+        self._orders.pop(damage.key, None)
+        self._requests.pop(damage.key, None)
+        place = self._runtime.store.set_aside(damage.key)
+        if place is not None:
+            message = f"trial {damage.key} begins again: {damage.reason}. Its files are in {place}"
+            self._runtime.tracker.receive(Noted(message))
+
+    def _refresh(self, key: str) -> bool:
+        """Read the records of a trial and its retries; return whether one was damaged and begins again."""
+        try:
+            self._follow(key)
+        except CorruptTrialError as error:
+            self._set_aside(error)
+            self._chains[key] = RetryChain(self._chains[key].specs[0])
+            self._refresh(key)
+            return True
+        return False
+
+    def _follow(self, key: str) -> None:
         chain = self._chains[key]
         for message in chain.follow(self._runtime.store, self._runtime.retry_policy):
             self._runtime.tracker.receive(Noted(message))

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from nasproxy.errors import TooFewTrialsError
+from nasproxy.errors import CorruptTrialError, TooFewTrialsError
 from nasproxy.stages.common_steps import list_common_steps
 from nasproxy.stages.confirmation.state import ConfirmationState, read_confirmations
 from nasproxy.stages.noise_ceiling import find_noise_ceiling
@@ -29,10 +29,11 @@ from nasproxy.statistics.variance import compute_noise_ratio
 from nasproxy.statistics.worst_case import TauBounds, worst_case_tau
 from nasproxy.storage.files import read_record
 from nasproxy.storage.study import StudyFolder, StudyRecord
+from nasproxy.storage.study_stores import FolderStudyStore
 from nasproxy.storage.trial_stores import FolderTrialStore, TrialStore
 from nasproxy.storage.zero_cost_scores import ZeroCostScores, read_scores
 from nasproxy.trials.objective import Objective
-from nasproxy.trials.records import TrialRecord
+from nasproxy.trials.records import Status, TrialRecord
 from nasproxy.trials.spec import Split, TrialSpec, to_canonical_json
 
 T = TypeVar("T")
@@ -124,6 +125,8 @@ class StudyResults:
         confirmations: Confirmations of accepted proxy tasks.
         zero_cost: Zero-cost scores of the models.
         schedules: The schedule comparison; None before it is measured.
+        damaged: What is wrong with the files of each damaged trial, by key. It counts as pending, and begins again when
+            the study goes on; one whose specification is damaged is not among `trials`.
     """
 
     name: str
@@ -138,6 +141,7 @@ class StudyResults:
     confirmations: Sequence[ConfirmationState] = ()
     zero_cost: ZeroCostScores = field(default_factory=ZeroCostScores)
     schedules: ScheduleComparisonState | None = None
+    damaged: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def measured(self) -> VarianceResult | None:
@@ -301,7 +305,7 @@ def read_results(folder: StudyFolder, *, time_tolerance: float, store: TrialStor
     tasks = reopening.apply_confirmations(read_tasks(folder.proxy_tasks), confirmations)
     schedules = read_comparison(folder)
     purposes = _Purposes(base, variance, selection, tasks, confirmations, schedules)
-    trials = _read_trials(store or FolderTrialStore(folder.trials, read_objective(base).name), purposes)
+    trials, damaged = _read_trials(store or FolderTrialStore(folder.trials, read_objective(base).name), purposes)
     return StudyResults(
         name=folder.path.name,
         base=base,
@@ -313,8 +317,9 @@ def read_results(folder: StudyFolder, *, time_tolerance: float, store: TrialStor
         judged_by=rules.judged_by,
         policy=rules.policy,
         confirmations=confirmations,
-        zero_cost=read_scores(folder.zero_cost),
+        zero_cost=read_scores(FolderStudyStore(folder.path)),
         schedules=schedules if schedules is not None and schedules.is_measured else None,
+        damaged=damaged,
     )
 
 
@@ -415,14 +420,23 @@ def _list_keys(state: ConfirmationState) -> tuple[str, ...]:
     return state.keys if state.fresh is None else (*state.keys, *state.fresh.full_keys, *state.fresh.proxy_keys)
 
 
-def _read_trials(store: TrialStore, purposes: _Purposes) -> dict[str, Trial]:
-    alone = {key: store.read_alone(key) for key in store.keys()}
+def _read_trials(store: TrialStore, purposes: _Purposes) -> tuple[dict[str, Trial], dict[str, str]]:
+    """Read all trials, and what is wrong with those that are damaged, by key."""
+    alone, specs, damaged = {}, {}, {}
+    for key in store.keys():
+        try:
+            specs[key] = store.spec(key)
+            alone[key] = store.read_alone(key)
+        except CorruptTrialError as error:
+            damaged[key] = error.reason
+            alone[key] = TrialRecord(Status(message=error.reason))
     # A retry has the purpose of its original trial: of several originals, the one with the most retries.
     by_length = sorted(alone.items(), key=lambda item: len(item[1].retries))
     originals = {retry.key: key for key, record in by_length for retry in record.retries}
     trials = {}
-    for key, record in alone.items():
+    for key, spec in specs.items():
         original = originals.get(key, key)
-        stage, task = purposes.find(original, store.spec(original))
-        trials[key] = Trial(store.spec(key), store.read(key), record, stage, task)
-    return trials
+        stage, task = purposes.find(original, specs.get(original, spec))
+        is_readable = damaged.keys().isdisjoint((key, *(retry.key for retry in alone[key].retries)))
+        trials[key] = Trial(spec, store.read(key) if is_readable else alone[key], alone[key], stage, task)
+    return trials, damaged

@@ -1,16 +1,33 @@
-"""Files that stay readable after a kill at any time: atomic replacement and whole-line appends."""
+"""Files that stay readable after a kill at any time: atomic replacement and whole-line appends.
 
+Every file of a study is opened here, so that each rule has one place: links are not followed, only regular files are
+read, what cannot be read is a `CorruptFileError` and a full disk a `StorageFullError`, with the path and what to do.
+"""
+
+import errno
+import hashlib
 import json
+import math
 import os
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from nasproxy.errors import CorruptFileError
+from nasproxy.errors import ConfigError, CorruptFileError, StorageFullError
 
-SCHEMA = 4
+SCHEMA = 5
 """Schema version of all files; a file with another version is refused."""
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Error numbers of a full disk, an exhausted quota and a file beyond its largest size."""
+MISPLACED = (errno.ELOOP, errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY, errno.ENXIO)
+"""Error numbers of a link, a folder or a device in place of a file, or a file in place of a folder."""
+MAX_DIGITS = 100
+"""Largest number of digits of an integer in a file; a larger one overflows when it is used as a number."""
 
 
 Record = TypeVar("Record")
@@ -26,18 +43,149 @@ def get_adapter(kind: Any) -> TypeAdapter[Any]:
     return _ADAPTERS[kind]
 
 
-def replace_text(path: Path, text: str) -> None:
-    """Replace a file atomically: readers see the whole old text or the whole new one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+def open_file(path: Path, flags: int) -> int:
+    """Open a regular file without following a link, and return its descriptor.
+
+    Args:
+        path: The file.
+        flags: Flags of `os.open`; a file that they create has the mode 0o644.
+
+    Raises:
+        FileNotFoundError: The file does not exist.
+        CorruptFileError: There is something else than a regular file at `path`.
+        StorageFullError: The file cannot be created because the disk is full.
+    """
+    with _explain_errors(path):
+        # Without O_NONBLOCK, opening a named pipe waits for its other end.
+        descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o644)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise make_misplaced_error(path)
+    return descriptor
 
 
-def write_record(path: Path, record: Any) -> None:
-    """Write a dataclass as JSON with the schema version, atomically."""
+def read_bytes(path: Path) -> bytes | None:
+    """Read a whole file; None if it does not exist.
+
+    Raises:
+        CorruptFileError: It is no regular file, or cannot be read.
+    """
+    try:
+        descriptor = open_file(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise make_corrupt_error(path, error.strerror or str(error)) from error
+    with os.fdopen(descriptor, "rb") as file:
+        try:
+            return file.read()
+        except OSError as error:
+            raise make_corrupt_error(path, error.strerror or str(error)) from error
+
+
+def read_from(path: Path, offset: int) -> bytes:
+    """Read the bytes of a file from an offset on; empty if it is shorter or does not exist.
+
+    Raises:
+        CorruptFileError: It is no regular file.
+    """
+    try:
+        descriptor = open_file(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return b""
+    with os.fdopen(descriptor, "rb") as file:
+        file.seek(offset)
+        return file.read()
+
+
+def get_size(path: Path) -> int:
+    """Return the size of a file in bytes; 0 if it does not exist.
+
+    Raises:
+        CorruptFileError: It is no regular file.
+    """
+    try:
+        descriptor = open_file(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return 0
+    try:
+        return os.fstat(descriptor).st_size
+    finally:
+        os.close(descriptor)
+
+
+def get_etag(path: Path) -> str | None:
+    """Return a digest of a file's content, which changes with it; None if the file does not exist.
+
+    Raises:
+        CorruptFileError: It is no regular file, or cannot be read.
+    """
+    content = read_bytes(path)
+    return None if content is None else digest_bytes(content)
+
+
+def digest_bytes(content: bytes) -> str:
+    """Return a digest (hex) of content, to see whether it has changed."""
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
+def replace_bytes(path: Path, content: bytes, *, durable: bool = False) -> None:
+    """Replace a file atomically: readers see the whole old content or the whole new one.
+
+    Args:
+        path: The file; a link at its place is replaced, its target is left alone.
+        content: The new content.
+        durable: Whether the content outlasts a loss of power once this returns; else the file may then be the old one,
+            or empty.
+
+    Raises:
+        StorageFullError: The disk is full; the old content is kept.
+        CorruptFileError: There is a folder at `path`, or a file in place of its folder.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    with _explain_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+            try:
+                _write_all(descriptor, content)
+                if durable:
+                    os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            temporary.replace(path)
+        except BaseException:
+            with suppress(OSError):  # the first error says what happened
+                temporary.unlink(missing_ok=True)
+            raise
+        if durable:
+            _sync_folder(path.parent)
+            _sync_folder(path.parent.parent)  # the folder itself may be new
+
+
+def replace_text(path: Path, text: str, *, durable: bool = False) -> None:
+    """Replace a text file atomically, as `replace_bytes` does."""
+    replace_bytes(path, text.encode(), durable=durable)
+
+
+def write_record(path: Path, record: Any, *, durable: bool = True) -> None:
+    """Write a dataclass as JSON with the schema version, atomically.
+
+    Args:
+        path: The file.
+        record: The dataclass.
+        durable: Whether it outlasts a loss of power once this returns, as decisions and ends of trials must.
+
+    Raises:
+        StorageFullError: The disk is full; the old record is kept.
+    """
+    replace_bytes(path, encode_record(record), durable=durable)
+
+
+def encode_record(record: Any) -> bytes:
+    """Encode a dataclass as JSON with the schema version."""
     content = get_adapter(type(record)).dump_python(record, mode="json")
-    replace_text(path, json.dumps({"schema": SCHEMA, **content}, indent=1, allow_nan=False) + "\n")
+    return (json.dumps({"schema": SCHEMA, **content}, indent=1, allow_nan=False) + "\n").encode()
 
 
 def read_record(path: Path, kind: type[Record]) -> Record | None:
@@ -53,65 +201,289 @@ def read_record(path: Path, kind: type[Record]) -> Record | None:
     Raises:
         CorruptFileError: The file is not a valid record of this type and schema version.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        raise make_corrupt_error(path, str(error)) from error
-    if not isinstance(content, dict) or content.pop("schema", None) != SCHEMA:
+    content = read_bytes(path)
+    return None if content is None else parse_record(path, content, kind)
+
+
+def parse_record(path: Path, content: bytes, kind: type[Record]) -> Record:
+    """Parse the content of a record.
+
+    Args:
+        path: Where it came from, for the error.
+        content: The content.
+        kind: The dataclass.
+
+    Raises:
+        CorruptFileError: The content is not a valid record of this type and schema version.
+    """
+    values = parse_json(path, content)
+    if not isinstance(values, dict) or values.pop("schema", None) != SCHEMA:
         raise make_corrupt_error(path, f"it is not a record of schema {SCHEMA}")
     try:
-        record: Record = get_adapter(kind).validate_python(content)
+        record: Record = get_adapter(kind).validate_python(values)
     except ValidationError as error:
         raise make_corrupt_error(path, f"{error.error_count()} fields are not valid for {kind.__name__}") from error
+    except (RecursionError, OverflowError, ValueError) as error:
+        raise make_corrupt_error(path, f"{type(error).__name__}: {error}") from error
     return record
+
+
+def parse_json(path: Path, content: bytes) -> Any:
+    """Parse JSON without NaN, infinities or numbers too large to count with.
+
+    Raises:
+        CorruptFileError: The content is none, or nested too deeply.
+    """
+    try:
+        return json.loads(
+            content.decode("utf-8"), parse_constant=_refuse_constant, parse_float=_parse_float, parse_int=_parse_int
+        )
+    except RecursionError as error:
+        raise make_corrupt_error(path, "it is nested too deeply") from error
+    except ValueError as error:
+        raise make_corrupt_error(path, "it is empty" if not content.strip() else str(error)) from error
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"it holds {name}, which is no number")
+
+
+def _parse_float(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"the number {text[:20]} is too large")
+    return value
+
+
+def _parse_int(text: str) -> int:
+    if len(text) > MAX_DIGITS:
+        raise ValueError(f"a number of {len(text)} digits is too large")
+    return int(text)
 
 
 def read_schema(path: Path) -> int | None:
     """Read the schema version of a record; None if it cannot be read, an error that `read_record` explains."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        content = read_bytes(path)
+        values = None if content is None else parse_json(path, content)
+    except CorruptFileError:
         return None
-    schema = content.get("schema") if isinstance(content, dict) else None
+    schema = values.get("schema") if isinstance(values, dict) else None
     return schema if isinstance(schema, int) else None
 
 
 def append_line(path: Path, text: str) -> None:
-    """Append one line in one write, after removing an incomplete line that a killed writer left."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab+") as file:
-        if file.tell():
-            file.seek(-1, os.SEEK_END)
-            if file.read(1) != b"\n":
-                # Readers ignore an incomplete line, so no reader has seen what is removed.
-                file.seek(0)
-                file.truncate(file.read().rfind(b"\n") + 1)
-        file.write(text.encode() + b"\n")
+    """Append one line to a file with one writer, after removing an incomplete line that a killed writer left.
+
+    Raises:
+        StorageFullError: The disk is full; the file is as before.
+        CorruptFileError: There is something else than a regular file at `path`.
+    """
+    with _explain_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with os.fdopen(open_file(path, os.O_RDWR | os.O_CREAT), "rb+", buffering=0) as file:
+            # Readers ignore an incomplete line, so no reader has seen what is removed.
+            end = _find_end_of_lines(file.fileno())
+            file.truncate(end)
+            try:
+                file.seek(end)
+                _write_all(file.fileno(), text.encode() + b"\n")
+            except OSError:
+                file.truncate(end)
+                raise
+
+
+def append_shared_line(path: Path, text: str, *, create: bool = True) -> None:
+    """Append one line to a file that several processes append to, in one write.
+
+    An incomplete line of a killed writer is ended, so that it is a line of its own, which readers skip.
+
+    Args:
+        path: The file.
+        text: The line.
+        create: Whether to create the file; else nothing is done without it.
+
+    Raises:
+        StorageFullError: The disk is full.
+        CorruptFileError: There is something else than a regular file at `path`.
+    """
+    with _explain_errors(path):
+        if create:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            descriptor = open_file(path, os.O_RDWR | os.O_APPEND | (os.O_CREAT if create else 0))
+        except FileNotFoundError:
+            if create:
+                raise
+            return
+        try:
+            size = os.fstat(descriptor).st_size
+            begins_line = size == 0 or os.pread(descriptor, 1, size - 1) in (b"\n", b"")
+            _write_all(descriptor, (b"" if begins_line else b"\n") + text.encode() + b"\n")
+        finally:
+            os.close(descriptor)
 
 
 def read_lines(path: Path) -> list[str]:
-    """Read all complete lines; an empty list if the file does not exist."""
+    """Read all complete lines; an empty list if the file does not exist.
+
+    Raises:
+        CorruptFileError: The file cannot be read, or is not UTF-8.
+    """
+    return split_lines(path, read_bytes(path) or b"")
+
+
+def split_lines(path: Path, content: bytes) -> list[str]:
+    """Split the content of a file into its complete lines.
+
+    Raises:
+        CorruptFileError: The content is not UTF-8.
+    """
     try:
-        content = path.read_bytes()
+        text = content[: content.rfind(b"\n") + 1].decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise make_corrupt_error(path, str(error)) from error
+    return text.split("\n")[:-1]
+
+
+def touch_file(path: Path) -> None:
+    """Set a file's time of modification to now, creating it if needed."""
+    descriptor = open_file(path, os.O_WRONLY | os.O_CREAT)
+    try:
+        os.utime(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_file(path: Path) -> None:
+    """Make the content of a file outlast a loss of power; does nothing if it does not exist."""
+    try:
+        descriptor = open_file(path, os.O_RDONLY)
     except FileNotFoundError:
-        return []
-    return content[: content.rfind(b"\n") + 1].decode("utf-8").splitlines()
+        return
+    with _explain_errors(path):
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def remove_file(path: Path) -> None:
+    """Remove a file, or a link, whose target stays; does nothing if there is none."""
+    with _explain_errors(path):
+        path.unlink(missing_ok=True)
+
+
+def list_folder(path: Path) -> list[str]:
+    """List the names of the regular files in a folder, sorted, without hidden ones; empty if it does not exist."""
+    with _explain_errors(path):
+        try:
+            with os.scandir(path) as entries:
+                files = [entry.name for entry in entries if entry.is_file(follow_symlinks=False)]
+        except FileNotFoundError:
+            return []
+    return sorted(name for name in files if not name.startswith("."))
+
+
+def move_path(path: Path, target: Path) -> None:
+    """Move a file or folder to a new place in the study, creating the folder of the place.
+
+    Raises:
+        StorageFullError: The disk is full.
+        CorruptFileError: There is something else in place of the target's folder.
+    """
+    with _explain_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path.rename(target)
+
+
+def make_private_folder(path: Path) -> Path:
+    """Create a folder that only this user can write to, in one that all users can write to, and return it.
+
+    Raises:
+        ConfigError: There is a link, a file or the folder of another user at `path`.
+    """
+    with suppress(FileExistsError):
+        path.mkdir(mode=0o700, parents=True)
+    found = path.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        owner = "" if found.st_uid == os.getuid() else f" of user {found.st_uid}"
+        raise ConfigError(
+            f"{path} must be a folder of user {os.getuid()}, got {_name_kind(found.st_mode)}{owner}: remove it, or set "
+            f"XDG_RUNTIME_DIR to a folder of your own"
+        )
+    if stat.S_IMODE(found.st_mode) & 0o077:
+        path.chmod(0o700)
+    return path
 
 
 def make_corrupt_error(path: Path, why: str) -> CorruptFileError:
     """Make the error for an unreadable file; `why` is the reason."""
+    reason = f"{path} cannot be read: {why}"
     return CorruptFileError(
-        f"{path} cannot be read: {why}. Nothing was changed: restore the file, or move its folder away and run the "
-        f"command again to repeat this part."
+        f"{reason}. Nothing was changed: restore the file, or move its folder away and run the command again to repeat "
+        f"this part.",
+        reason,
     )
 
 
-def get_stamp(path: Path) -> tuple[int, ...]:
-    """Return modification time (ns), size (bytes) and inode, which change when a file is replaced; zeros if missing."""
+def make_misplaced_error(path: Path) -> CorruptFileError:
+    """Make the error for a path with something else than the regular file, or the folder, that belongs there."""
     try:
-        stat = path.stat()
-    except FileNotFoundError:
-        return (0, 0, 0)
-    return (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+        found = f"it is {_name_kind(path.lstat().st_mode)}"
+    except OSError:
+        found = f"{path.parent} is not a folder"
+    reason = f"{path} cannot be read: {found}"
+    return CorruptFileError(
+        f"{reason}. Nothing was changed: move that away, put what belongs there in its place if you have it, and run "
+        f"the command again.",
+        reason,
+    )
+
+
+def _name_kind(mode: int) -> str:
+    if stat.S_ISLNK(mode):
+        return "a symbolic link, which is not followed"
+    return "a folder" if stat.S_ISDIR(mode) else "a regular file" if stat.S_ISREG(mode) else "a device or pipe"
+
+
+@contextmanager
+def _explain_errors(path: Path) -> Iterator[None]:
+    """Turn errors of the file system that a user can act on into sentences."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL:
+            raise StorageFullError(
+                f"{path} cannot be written: {error.strerror}. Free space and run the command again: finished trials "
+                f"are kept"
+            ) from None
+        if error.errno in MISPLACED or isinstance(error, FileExistsError):
+            raise make_misplaced_error(path) from None
+        raise
+
+
+def _write_all(descriptor: int, content: bytes) -> None:
+    """Write all bytes: a disk that is nearly full takes a part first."""
+    view = memoryview(content)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def _find_end_of_lines(descriptor: int) -> int:
+    """Return the size of a file without an incomplete last line."""
+    size = os.fstat(descriptor).st_size
+    if size == 0 or os.pread(descriptor, 1, size - 1) == b"\n":
+        return size
+    return os.pread(descriptor, size, 0).rfind(b"\n") + 1
+
+
+def _sync_folder(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems sync folders by themselves
+            raise
+    finally:
+        os.close(descriptor)

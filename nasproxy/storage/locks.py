@@ -2,12 +2,14 @@
 
 import fcntl
 import os
+import secrets
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from nasproxy.errors import StudyBusyError
+from nasproxy.errors import CorruptFileError, StudyBusyError
+from nasproxy.storage.files import open_file, read_bytes
 
 _HELD: set[int] = set()
 """Descriptors of the locks that this process holds."""
@@ -29,10 +31,15 @@ class FileLock:
     It has one exclusive owner, or several shared owners; processes forked by an owner do not hold it. The file
     contains the last owner, for error messages only: the kernel decides whether the lock is held, so a dead owner
     never blocks anyone.
+
+    Args:
+        path: The lock file.
+        is_signed: Whether to write the owner into it; not worth the time for one that is held for a moment.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, is_signed: bool = True) -> None:
         self.path = path
+        self._is_signed = is_signed
         self._descriptor: int | None = None
 
     def acquire(self, *, shared: bool = False, wait_seconds: float | None = 0.0) -> bool:
@@ -44,18 +51,37 @@ class FileLock:
 
         Returns:
             Whether it was acquired.
+
+        Raises:
+            CorruptFileError: There is a link, a folder or a device in place of the lock file.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
-        kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-        if not _lock(descriptor, kind, wait_seconds):
+        descriptor = open_file(self.path, os.O_RDWR | os.O_CREAT)
+        if not _lock(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX, wait_seconds):
             os.close(descriptor)
             return False
+        if not _is_at(self.path, descriptor):  # another process has replaced the file in between
+            os.close(descriptor)
+            return self.acquire(shared=shared, wait_seconds=wait_seconds)
+        self._keep(descriptor)
+        return True
+
+    def take_over(self) -> None:
+        """Replace the lock file by a new one and lock that: the owner before, if it lives, locks nothing any more."""
+        temporary = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}.tmp")
+        descriptor = open_file(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        temporary.replace(self.path)
+        self._keep(descriptor)
+
+    def _keep(self, descriptor: int) -> None:
         self._descriptor = descriptor
         _HELD.add(descriptor)
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"process {os.getpid()} on {os.uname().nodename}\n".encode(), 0)
-        return True
+        if not self._is_signed:
+            return
+        with suppress(OSError):  # a full disk; the owner is for messages
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{describe_process()}\n".encode(), 0)
 
     def release(self) -> None:
         """Release the lock; does nothing if it is not held."""
@@ -67,15 +93,16 @@ class FileLock:
     def owner_pid(self) -> int | None:
         """Return the process id of the last owner; None if it ran on another machine or is unknown."""
         parts = self.owner().split()  # "process PID on HOST"
-        is_on_this_host = len(parts) == 4 and parts[3] == os.uname().nodename
+        is_on_this_host = len(parts) == 4 and parts[3] == os.uname().nodename and parts[1].isdecimal()
         return int(parts[1]) if is_on_this_host else None
 
     def owner(self) -> str:
         """Describe the last owner: its process id and host."""
         try:
-            return self.path.read_text(encoding="utf-8").strip() or "another process"
-        except OSError:
-            return "another process"
+            content = read_bytes(self.path) or b""
+        except CorruptFileError:
+            content = b""
+        return content.decode("utf-8", "replace").strip() or "another process"
 
     @contextmanager
     def hold(self, what: str, *, shared: bool = False, wait_seconds: float | None = 0.0) -> Iterator[None]:
@@ -100,6 +127,19 @@ class FileLock:
             self.release()
 
 
+def describe_process() -> str:
+    """Describe this process: its id and node."""
+    return f"process {os.getpid()} on {os.uname().nodename}"
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    """Return whether an open file is the one that is at `path` now."""
+    try:
+        return os.path.samestat(path.lstat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
 def _lock(descriptor: int, kind: int, wait_seconds: float | None) -> bool:
     """Lock an open file and return whether that succeeded; the kernel serves unlimited waits in order of arrival."""
     if wait_seconds is None:
@@ -118,9 +158,13 @@ def _lock(descriptor: int, kind: int, wait_seconds: float | None) -> bool:
 
 
 def is_locked(path: Path) -> bool:
-    """Return whether a process holds the lock on `path`, exclusive or shared."""
+    """Return whether a process holds the lock on `path`, exclusive or shared.
+
+    Raises:
+        CorruptFileError: There is a link, a folder or a device in place of the lock file.
+    """
     try:
-        descriptor = os.open(path, os.O_RDWR)
+        descriptor = open_file(path, os.O_RDWR)
     except FileNotFoundError:
         return False
     try:

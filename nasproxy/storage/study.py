@@ -9,10 +9,14 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from nasproxy.errors import ConfigError, StudyChangedError, StudyVersionError
+from nasproxy.errors import ConfigError, CorruptFileError, StudyChangedError, StudyVersionError
 from nasproxy.storage.files import SCHEMA, read_record, read_schema, write_record
 from nasproxy.storage.locks import FileLock
+from nasproxy.storage.trial_files import read_last_check
+from nasproxy.storage.trial_folder import TrialFolder
+from nasproxy.storage.trial_index import TrialIndex
 from nasproxy.trials.proxy_task import NAME_PATTERN
+from nasproxy.trials.records import Status
 
 UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG)
 
@@ -207,9 +211,12 @@ def open_study(
         return
     try:
         folder.trials.mkdir(parents=True, exist_ok=True)
-        lease = FileLock(folder.lease)
-        with lease.hold(f"study {name}", shared=is_shared, wait_seconds=2.0):
-            yield _begun(folder, base, is_shared, defaults or {})
+        what, lock = f"study {name}", FileLock(folder.lease)
+        if is_shared and lock.acquire():  # no other job of the sweep has begun, so that the record may be replaced
+            _record_base(folder, base, is_replaceable=True)
+            lock.release()
+        with lock.hold(what, shared=is_shared, wait_seconds=2.0):
+            yield _begin(folder, base, is_shared, defaults or {})
     except OSError as error:
         if error.errno not in UNWRITABLE or not str(error.filename).startswith(str(root)):
             raise
@@ -229,15 +236,10 @@ def _known(folder: StudyFolder) -> Study:
     return Study(folder)
 
 
-def _begun(folder: StudyFolder, base: Mapping[str, Any], is_shared: bool, defaults: Mapping[str, Any]) -> Study:
+def _begin(folder: StudyFolder, base: Mapping[str, Any], is_shared: bool, defaults: Mapping[str, Any]) -> Study:
     study = Study(folder, is_shared)
     with study.hold_stage("record"):
-        record = read_record(folder.record, StudyRecord)
-        has_trials = folder.replayed.exists() or any(folder.trials.glob("*/metrics.jsonl"))
-        is_free = not is_shared and not has_trials
-        if record is None or is_free:  # no trial depends on the record yet
-            record = StudyRecord(dict(base))
-            write_record(folder.record, record)
+        record = _record_base(folder, base, is_replaceable=not is_shared)
     changed = list_differences(record.base, base, defaults)
     if changed:
         raise StudyChangedError(
@@ -246,6 +248,31 @@ def _begun(folder: StudyFolder, base: Mapping[str, Any], is_shared: bool, defaul
         )
     study.preflighted = set(record.preflighted)
     return study
+
+
+def _record_base(folder: StudyFolder, base: Mapping[str, Any], *, is_replaceable: bool) -> StudyRecord:
+    """Record the base configuration, unless there is a record on which trials depend; return the record."""
+    record = read_record(folder.record, StudyRecord)
+    if record is None or (is_replaceable and not _has_results(folder)):
+        record = StudyRecord(dict(base))
+        write_record(folder.record, record)
+    return record
+
+
+def _has_results(folder: StudyFolder) -> bool:
+    """Return whether a trial of the study has a result: a check, or a failure by the model's fault."""
+    return folder.replayed.exists() or any(
+        _has_result(TrialFolder(folder.trials / key)) for key in TrialIndex(folder.trials).read()
+    )
+
+
+def _has_result(trial: TrialFolder) -> bool:
+    try:
+        status = read_record(trial.status, Status)
+        has_failed = status is not None and status.cause is not None and status.cause.is_models_fault
+        return has_failed or read_last_check(trial) is not None
+    except CorruptFileError:
+        return True  # what cannot be read may be one
 
 
 def list_studies(root: Path) -> list[str]:

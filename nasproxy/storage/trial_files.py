@@ -1,33 +1,42 @@
 """Read and write the files of one trial: config, checks, and the news of changes."""
 
 import hashlib
+import math
 import os
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import yaml
 from pydantic import ValidationError
 
+from nasproxy.errors import ConfigError, CorruptFileError, NasproxyError
 from nasproxy.storage.files import (
     SCHEMA,
     append_line,
     get_adapter,
     make_corrupt_error,
-    read_lines,
+    read_bytes,
     read_record,
     replace_text,
+    split_lines,
+    sync_file,
     write_record,
 )
-from nasproxy.storage.locks import FileLock
+from nasproxy.storage.leases import FolderLease, hold_generation
 from nasproxy.storage.trial_folder import TrialFolder
+from nasproxy.storage.trial_index import TrialIndex, add_news
 from nasproxy.trials.objective import Objective
 from nasproxy.trials.records import Check, State, Status
 from nasproxy.trials.spec import TrialSpec
 
-NEWS = "news"
-"""File beside the trials' folders with the keys of trials whose record changed, one per line, in order."""
+MAX_STEP = 2**53
+"""Largest step of a check; a larger one is damage, and no float holds it."""
+WORKER_TTL_SECONDS = 600.0
+"""Time without a heartbeat after which a worker on another node counts as gone."""
+GENERATION_VARIABLE = "NASPROXY_GENERATION"
+"""Environment variable of workers, and of the programs that they start, with the generation of the worker's lease."""
 
 
 def write_spec(spec: TrialSpec) -> str:
@@ -42,15 +51,52 @@ def read_spec(path: Path) -> TrialSpec:
     Raises:
         CorruptFileError: The file is missing or invalid, or its content does not give the key that it states.
     """
+    return parse_spec(path, read_config(path))
+
+
+def read_config(path: Path) -> str:
+    """Read the text of a trial's config.
+
+    Raises:
+        CorruptFileError: The file is missing or not UTF-8.
+    """
+    content = read_bytes(path)
+    if content is None:
+        raise make_corrupt_error(path, "it is missing")
     try:
-        content = yaml.load(path.read_bytes(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise make_corrupt_error(path, str(error)) from error
+
+
+def parse_spec(path: Path, text: str) -> TrialSpec:
+    """Parse the text of a trial's config.
+
+    Raises:
+        CorruptFileError: The text is invalid, or its content does not give the key that it states.
+    """
+    try:
+        content = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
         key = content.pop("key")
         if content.pop("schema") != SCHEMA:
             raise make_corrupt_error(path, f"it is not a config of schema {SCHEMA}")
         spec: TrialSpec = get_adapter(TrialSpec).validate_python(content)
-    except (OSError, yaml.YAMLError, KeyError, AttributeError, TypeError, ValidationError) as error:
+        has_stated_key = spec.key == key
+    except CorruptFileError:
+        raise
+    except RecursionError as error:
+        raise make_corrupt_error(path, "it is nested too deeply") from error
+    except (
+        yaml.YAMLError,
+        KeyError,
+        AttributeError,
+        TypeError,
+        ValueError,  # also what pydantic raises
+        OverflowError,
+        NasproxyError,
+    ) as error:
         raise make_corrupt_error(path, f"{type(error).__name__}: {error}".splitlines()[0]) from error
-    if spec.key != key:
+    if not has_stated_key:
         raise make_corrupt_error(
             path, f"it states the key {key}, but its content has {spec.key} (another version may have written it)"
         )
@@ -69,7 +115,7 @@ class ReportedCheck:
     step: int
     metrics: Mapping[str, float | None]
     train_seconds: float
-    reported_at: float | None = None
+    reported_at: float | None = field(default=None, compare=False)
 
 
 def read_checks(path: Path, metric: str = Objective.name) -> tuple[Check, ...]:
@@ -82,9 +128,14 @@ def read_checks(path: Path, metric: str = Objective.name) -> tuple[Check, ...]:
     Raises:
         CorruptFileError: A complete line is not a check, or lacks the metric.
     """
+    return parse_checks(path, read_bytes(path) or b"", metric)
+
+
+def parse_checks(path: Path, content: bytes, metric: str = Objective.name) -> tuple[Check, ...]:
+    """Parse the content of a trial's metrics; arguments and errors as in `read_checks`."""
     return tuple(
         Check(line.step, _get_score(path, line, metric), line.train_seconds, line.metrics, line.reported_at)
-        for line in read_reported_checks(path)
+        for line in parse_reported_checks(path, content)
     )
 
 
@@ -92,13 +143,26 @@ def read_reported_checks(path: Path) -> tuple[ReportedCheck, ...]:
     """Read a trial's checks with all their metrics; an incomplete last line is ignored.
 
     Raises:
-        CorruptFileError: A complete line is not a check.
+        CorruptFileError: A complete line is not a check, or its step is not above the one before.
     """
-    lines = read_lines(path)
+    return parse_reported_checks(path, read_bytes(path) or b"")
+
+
+def parse_reported_checks(path: Path, content: bytes) -> tuple[ReportedCheck, ...]:
+    """Parse the content of a trial's metrics; errors as in `read_reported_checks`."""
     try:
-        return tuple(get_adapter(ReportedCheck).validate_json(line) for line in lines)
+        checks = tuple(get_adapter(ReportedCheck).validate_json(line) for line in split_lines(path, content))
     except ValidationError as error:
         raise make_corrupt_error(path, "a line is not a check") from error
+    last = -1
+    for check in checks:
+        if not last < check.step <= MAX_STEP:
+            raise make_corrupt_error(path, f"its steps must rise, got {check.step} after {max(last, 0)}")
+        values = (check.train_seconds, check.reported_at or 0.0, *(value or 0.0 for value in check.metrics.values()))
+        if not all(map(math.isfinite, values)):
+            raise make_corrupt_error(path, f"a number at step {check.step} is not finite")
+        last = check.step
+    return checks
 
 
 def _get_score(path: Path, line: ReportedCheck, metric: str) -> float:
@@ -111,25 +175,64 @@ def _get_score(path: Path, line: ReportedCheck, metric: str) -> float:
 
 
 def append_check(path: Path, step: int, metrics: Mapping[str, float | None], train_seconds: float) -> None:
-    """Append one check to a trial's metrics and announce it to the controller; arguments as in `Check`."""
-    check = ReportedCheck(step, metrics, train_seconds, time.time())
-    append_line(path, get_adapter(ReportedCheck).dump_json(check).decode())
-    announce(TrialFolder(path.parent))
+    """Append one check to a trial's metrics, with the time of now; arguments as in `Check`."""
+    append_line(path, _write_line(ReportedCheck(step, metrics, train_seconds, time.time())))
 
 
-def announce(folder: TrialFolder) -> None:
-    """Announce to the readers of the store that the trial's status or checks have changed.
-
-    Does nothing if no reader has asked for news: then the file does not exist.
-    """
-    try:
-        news = os.open(folder.path.parent / NEWS, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW)
-    except FileNotFoundError:
+def write_checks(folder: TrialFolder, checks: Sequence[Check], metric: str) -> None:
+    """Make a trial's metrics hold these checks; only those that are missing are written, if the others are the same."""
+    lines = [ReportedCheck(c.step, c.metrics or {metric: c.score}, c.train_seconds, c.reported_at) for c in checks]
+    known = read_reported_checks(folder.metrics)
+    if tuple(lines[: len(known)]) != known:
+        replace_text(folder.metrics, "".join(f"{_write_line(line)}\n" for line in lines))
         return
-    try:
-        os.write(news, f"{folder.path.name}\n".encode())  # one write: workers append at the same time
-    finally:
-        os.close(news)
+    for line in lines[len(known) :]:
+        append_line(folder.metrics, _write_line(line))
+
+
+def find_generation() -> int | None:
+    """Return the generation of the worker that this process belongs to; None outside of a worker.
+
+    Raises:
+        ConfigError: The environment variable is no number.
+    """
+    text = os.environ.get(GENERATION_VARIABLE)
+    if text is None:
+        return None
+    if not text.isdecimal():
+        raise ConfigError(f"{GENERATION_VARIABLE} must be a whole number, got {text!r}: leave it as the worker set it")
+    return int(text)
+
+
+def write_status(folder: TrialFolder, status: Status, *, generation: int) -> None:
+    """Write a trial's status as the holder of its lease.
+
+    A status with which an attempt ends outlasts a loss of power, as do the checks before it.
+
+    Args:
+        folder: The trial's folder.
+        status: The status; its generation and step are filled in.
+        generation: Generation of the lease.
+
+    Raises:
+        StaleLeaseError: Another process has taken over the trial; nothing is written.
+        CorruptFileError: The checks cannot be read.
+    """
+    with hold_generation(folder.lock, generation):
+        replace_status(folder, status, generation)
+    add_news(folder)
+
+
+def replace_status(folder: TrialFolder, status: Status, generation: int) -> None:
+    """Write a trial's status under its guard, as `write_status` does."""
+    if status.is_settled:
+        sync_file(folder.metrics)
+    step = read_last_step(folder) if status.is_settled else None
+    write_record(folder.status, replace(status, generation=generation, step=step), durable=status.is_settled)
+
+
+def _write_line(check: ReportedCheck) -> str:
+    return get_adapter(ReportedCheck).dump_json(check).decode()
 
 
 def drop_checks_beyond(folder: TrialFolder, total_steps: int) -> int | None:
@@ -142,12 +245,15 @@ def drop_checks_beyond(folder: TrialFolder, total_steps: int) -> int | None:
 
     Raises:
         CorruptFileError: A complete line is not a check.
+        StaleLeaseError: Another worker has taken over the trial; nothing is changed.
     """
     checks = read_reported_checks(folder.metrics)
     if not checks or checks[-1].step <= total_steps:
         return None
-    kept = [get_adapter(ReportedCheck).dump_json(check).decode() for check in checks if check.step < total_steps]
-    replace_text(folder.metrics, "".join(f"{line}\n" for line in kept))
+    with hold_generation(folder.lock, find_generation()):
+        kept = [_write_line(check) for check in checks if check.step < total_steps]
+        replace_text(folder.metrics, "".join(f"{line}\n" for line in kept))
+    add_news(folder)
     return checks[-1].step
 
 
@@ -164,17 +270,19 @@ def read_last_step(folder: TrialFolder) -> int:
 
 
 def measure_wall_seconds(folder: TrialFolder, status: Status) -> float:
-    """Measure the wall time of a trial's workers, in seconds; a dead worker counts up to its last file change."""
+    """Measure the wall time of a trial's workers, in seconds; a dead worker counts up to its last check."""
     if status.started_at is None:
         return status.wall_seconds
-    last_heartbeat = max(path.stat().st_mtime for path in (folder.status, folder.metrics) if path.exists())
-    return status.wall_seconds + max(0.0, last_heartbeat - status.started_at)
+    last = read_last_check(folder)
+    reported_at = None if last is None else last.reported_at
+    return status.wall_seconds + max(0.0, (reported_at or status.started_at) - status.started_at)
 
 
 def retry_failed_trials(root: Path) -> int:
     """Give trials that crashed or were lost a new set of attempts.
 
     Called when a command is run again: the cause may have been fixed. Out-of-memory and diverged trials stay failed.
+    A trial whose status cannot be read is left to the stage that needs it.
 
     Args:
         root: Folder of the trials.
@@ -183,14 +291,33 @@ def retry_failed_trials(root: Path) -> int:
         The number of trials that get new attempts.
     """
     retried = 0
-    for path in root.glob("*/status.json"):
-        folder = TrialFolder(path.parent)
-        status = read_record(path, Status)
+    for key in TrialIndex(root).read():
+        folder = TrialFolder(root / key)
+        try:
+            status = read_record(folder.status, Status)
+        except CorruptFileError:
+            continue
         if status is None or status.state is not State.FAILED or status.cause is None or status.cause.is_models_fault:
             continue
-        lock = FileLock(folder.lock)
-        if lock.acquire():
-            write_record(path, replace(status, state=State.PENDING, failures=0))
-            lock.release()
+        lease = FolderLease(folder.lock)
+        if lease.acquire():
+            write_status(folder, replace(status, state=State.PENDING, failures=0), generation=lease.generation)
+            lease.release()
             retried += 1
     return retried
+
+
+def discard_checkpoints(folder: TrialFolder) -> Path | None:
+    """Move a trial's checkpoints away, so that its next attempt trains anew; its recorded checks stay.
+
+    Returns:
+        Where they are now; None if there are none.
+    """
+    if not folder.checkpoints.is_dir() or not any(folder.checkpoints.iterdir()):
+        return None
+    number, place = 1, folder.path / "checkpoints.damaged"
+    while place.exists():
+        number += 1
+        place = folder.path / f"checkpoints.damaged-{number}"
+    folder.checkpoints.rename(place)
+    return place

@@ -61,6 +61,22 @@ class TrialFolder:
         return self.path / "worker.lock"
 
     @property
+    def lease(self) -> Path:
+        """Generation of the worker's lease, beside its lock."""
+        return self.lock.with_suffix(".lease")
+
+    @property
+    def guard(self) -> Path:
+        """Lock of the moments in which the lease changes hands or a write that carries its generation happens."""
+        return self.lock.with_suffix(".guard")
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All files of the trial besides its checkpoints."""
+        records = (self.config, self.metrics, self.request, self.status, self.retries, self.latency)
+        return (*records, self.heartbeat, self.lock, self.lease, self.guard, self.log)
+
+    @property
     def log(self) -> Path:
         """Output of the worker."""
         return self.path / "worker.log"

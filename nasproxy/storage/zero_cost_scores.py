@@ -2,9 +2,8 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from nasproxy.storage.files import read_record, write_record
+from nasproxy.storage.study_stores import StudyStore
 from nasproxy.trials.spec import Architecture, to_canonical_json
 
 
@@ -39,24 +38,28 @@ class ZeroCostScores:
         return self.scores.get(to_canonical_json(architecture))
 
 
-def read_scores(path: Path) -> ZeroCostScores:
-    """Read a study's scores; empty if the file does not exist.
+NAME = "zero_cost"
+"""Name of the record in a study."""
+
+
+def read_scores(study: StudyStore) -> ZeroCostScores:
+    """Read a study's scores; empty if it has none.
 
     Raises:
-        CorruptFileError: The file cannot be read.
+        CorruptFileError: The record cannot be read.
     """
-    return read_record(path, ZeroCostScores) or ZeroCostScores()
+    return study.read(NAME, ZeroCostScores) or ZeroCostScores()
 
 
 def add_scores(
-    path: Path,
+    study: StudyStore,
     architectures: Sequence[Architecture],
     measure: Callable[[Sequence[Architecture]], Sequence[ZeroCost | None]],
 ) -> ZeroCostScores:
     """Score the architectures that have no scores yet and store the scores.
 
     Args:
-        path: The study's file of scores.
+        study: The study.
         architectures: Architectures, scored at proxy task `full`.
         measure: Function that scores models, in order.
 
@@ -64,12 +67,12 @@ def add_scores(
         All scores of the study.
 
     Raises:
-        CorruptFileError: The file cannot be read.
+        CorruptFileError: The record cannot be read.
     """
-    stored = read_scores(path)
+    stored = read_scores(study)
     new = {text: each for each in architectures if (text := to_canonical_json(each)) not in stored.scores}
     if new:
         measured = dict(zip(new, measure(list(new.values())), strict=True))
         stored = ZeroCostScores({**stored.scores, **measured})
-        write_record(path, stored)
+        study.write(NAME, stored)
     return stored

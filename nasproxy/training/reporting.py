@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nasproxy.errors import ConfigError, NonFiniteScoreError
-from nasproxy.storage.files import read_record, write_record
+from nasproxy.storage.files import read_record, touch_file, write_record
+from nasproxy.storage.leases import hold_generation, renew_generation
 from nasproxy.storage.locks import is_locked
-from nasproxy.storage.trial_files import append_check, read_last_check
+from nasproxy.storage.trial_files import append_check, find_generation, read_last_check
 from nasproxy.storage.trial_folder import TrialFolder
+from nasproxy.storage.trial_index import add_news
 from nasproxy.trials.clock import Clock, SystemClock
 from nasproxy.trials.records import Request
 
@@ -23,8 +25,12 @@ HEARTBEAT_SECONDS = 0.5
 """Shortest time between two heartbeats."""
 METRIC_VARIABLE = "NASPROXY_METRIC"
 """Environment variable of workers, and of the programs that they start, with the name of the study's metric."""
+RENEWAL_SECONDS = 20.0
+"""Shortest time between two renewals of the lease on a trial."""
 _heartbeat_times: dict[str, float] = {}
 """Time of this process's last heartbeat, by trial folder."""
+_renewal_times: dict[str, float] = {}
+"""Time of this process's last renewal of the lease on a trial, by trial folder."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,7 @@ class CheckReporter:
             NonFiniteScoreError: The study's metric is NaN or infinite.
             ConfigError: The step, a metric or the time is invalid.
             CorruptFileError: The earlier checks cannot be read; nothing is changed.
+            StaleLeaseError: Another worker has taken over the trial; nothing is changed.
         """
         step = check_step(step, self._total_steps)
         values = check_metrics(metrics, self._metric, step)
@@ -91,11 +98,15 @@ def record_check(folder: TrialFolder, step: int, metrics: Mapping[str, float | N
 
     Raises:
         CorruptFileError: The earlier checks cannot be read; nothing is changed.
+        StaleLeaseError: Another worker has taken over the trial; nothing is changed.
     """
-    before = read_last_check(folder)
-    if before is None or before.step < step:
+    with hold_generation(folder.lock, find_generation()):
+        before = read_last_check(folder)
+        if before is not None and before.step >= step:
+            return
         spent = 0.0 if before is None else before.train_seconds
         append_check(folder.metrics, step, metrics, spent + float(cycle_seconds))
+    add_news(folder)
 
 
 def check_step(step: object, total_steps: int) -> int:
@@ -172,13 +183,25 @@ def report_alive(model_dir: str | os.PathLike[str]) -> bool:
 
     Returns:
         Whether a heartbeat was written: an occasion for work that is too expensive for every batch.
+
+    Raises:
+        StaleLeaseError: Another worker has taken over the trial.
     """
     name, now = os.fspath(model_dir), time.monotonic()
     is_due = now - _heartbeat_times.get(name, -math.inf) >= HEARTBEAT_SECONDS
     if is_due:
         _heartbeat_times[name] = now
-        TrialFolder(Path(name)).heartbeat.touch()
+        touch_file(TrialFolder(Path(name)).heartbeat)
+        _renew_lease(name, now)
     return is_due
+
+
+def _renew_lease(name: str, now: float) -> None:
+    """Renew the worker's lease on a trial, for nodes that do not see its lock."""
+    generation = find_generation()
+    if generation is not None and now - _renewal_times.setdefault(name, now) >= RENEWAL_SECONDS:
+        _renewal_times[name] = now
+        renew_generation(TrialFolder(Path(name)).lock, generation)
 
 
 def check_loss(loss: float, step: int) -> None:
@@ -205,7 +228,7 @@ def write_latency(folder: TrialFolder, latency_ms: float) -> None:
     """
     if not (math.isfinite(latency_ms) and latency_ms > 0):
         raise ConfigError(f"a latency must be above 0 ms, got {latency_ms}: report it only if it was measured")
-    write_record(folder.latency, Latency(float(latency_ms)))
+    write_record(folder.latency, Latency(float(latency_ms)), durable=False)
 
 
 def make_checkpoint_dir(folder: TrialFolder) -> Path:

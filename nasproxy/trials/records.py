@@ -5,6 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+CRASHES_BY_CHECKPOINT = 2
+"""Consecutive crashes without a new check after which a trial's checkpoint is no longer loaded."""
+
 
 class State(str, enum.Enum):
     """State of a trial."""
@@ -48,7 +51,7 @@ class Check:
         score: Value of the study's metric, as reported: `Objective` knows which direction is better.
         train_seconds: Cumulative training time over all attempts up to this check, in seconds, validation excluded.
         metrics: All reported metrics by name; None for one that was not finite.
-        reported_at: When it was reported, in seconds since 1970; None if that is unknown.
+        reported_at: When it was recorded, in seconds since 1970; None if unknown.
     """
 
     step: int
@@ -56,6 +59,19 @@ class Check:
     train_seconds: float
     metrics: Mapping[str, float | None] = field(default_factory=dict, compare=False)
     reported_at: float | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True)
+class TrialPurpose:
+    """What a trial was first created for.
+
+    Attributes:
+        stage: Name of the stage.
+        task: Name of the proxy task; None without one.
+    """
+
+    stage: str
+    task: str | None = None
 
 
 @dataclass(frozen=True)
@@ -87,6 +103,8 @@ class Status:
             floating-point results.
         cause: Cause of the last failure.
         message: Error message of the last failure.
+        generation: Generation of the lease of the process that wrote it.
+        step: Step of the last check of a trial that has ended or paused, which shows missing checks; else None.
     """
 
     state: State = State.PENDING
@@ -97,6 +115,21 @@ class Status:
     threads: int | None = None
     cause: Cause | None = None
     message: str | None = None
+    generation: int = field(default=0, compare=False)
+    step: int | None = field(default=None, compare=False)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the trial has ended or paused, so that no more checks follow unless another attempt begins."""
+        return self.state in (State.DONE, State.FAILED, State.PAUSED)
+
+    @property
+    def suspects_checkpoint(self) -> bool:
+        """Whether the next attempt should not load the checkpoint: the last two crashed with it, without a new check.
+
+        A lost worker says nothing about the checkpoint, because it may have been killed by anything.
+        """
+        return self.cause is Cause.CRASH and self.failures >= CRASHES_BY_CHECKPOINT
 
     def failed(self, cause: Cause, message: str, *, step: int, max_attempts: int) -> "Status":
         """Return the status after one more failed attempt.

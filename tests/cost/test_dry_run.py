@@ -10,6 +10,7 @@ from nasproxy.report import estimate_tables
 from nasproxy.stages.study_results import read_results
 from nasproxy.storage.files import read_record
 from nasproxy.storage.study import StudyFolder
+from nasproxy.storage.study_stores import FolderStudyStore
 from nasproxy.storage.trial_stores import FolderTrialStore
 from nasproxy.storage.zero_cost_scores import read_scores
 
@@ -98,7 +99,7 @@ def test_a_new_study_stores_its_estimate_and_compares_its_cost_with_it(tmp_path:
         assert compared[stage]["actual_trainings"] == compared[stage]["trainings_middle"]
     assert compared["total"]["ratio"] is not None
     before = folder.estimate.read_bytes(), folder.zero_cost.stat().st_mtime_ns
-    assert len(read_scores(folder.zero_cost).scores) >= 8
+    assert len(read_scores(FolderStudyStore(folder.path)).scores) >= 8
     code, output = cli.run(*DEBUG, "proxy=full", folder=tmp_path)
     assert code == 0, output
     assert "estimate: " not in output

@@ -6,7 +6,10 @@ import pytest
 
 from nasproxy.errors import ConfigError, CorruptFileError, StudyBusyError, StudyChangedError, StudyVersionError
 from nasproxy.storage.files import SCHEMA, read_record
-from nasproxy.storage.study import StudyRecord, list_differences, open_study
+from nasproxy.storage.study import StudyFolder, StudyRecord, list_differences, open_study
+from nasproxy.storage.trial_stores import FolderTrialStore
+from nasproxy.testing.store_contract import SPEC
+from nasproxy.trials.records import Cause, Check, State, Status, TrialRecord
 
 BASE: dict[str, Any] = {"seed": 0, "trainer.batch_size": 64, "trainer.lr": 0.1}
 
@@ -14,8 +17,13 @@ BASE: dict[str, Any] = {"seed": 0, "trainer.batch_size": 64, "trainer.lr": 0.1}
 def create_study(root: Path, *, trials: bool = True) -> None:
     with open_study(root, "one", BASE, is_shared=False) as study:
         if trials:
-            (study.folder.trials / "key").mkdir()
-            (study.folder.trials / "key" / "metrics.jsonl").touch()
+            write_trial(study.folder, TrialRecord(Status(State.RUNNING), (Check(10, 0.5, 1.0),)))
+
+
+def write_trial(folder: StudyFolder, record: TrialRecord) -> None:
+    store = FolderTrialStore(folder.trials)
+    store.create(SPEC)
+    store.write(SPEC.key, record, generation=1)
 
 
 def test_a_study_opens_again_with_the_same_base_configuration(tmp_path: Path) -> None:
@@ -43,10 +51,38 @@ def test_a_study_without_trials_takes_a_new_base_configuration(tmp_path: Path) -
 
 
 def test_a_sweep_over_the_base_configuration_is_refused(tmp_path: Path) -> None:
-    create_study(tmp_path, trials=False)
     with (
+        open_study(tmp_path, "one", BASE, is_shared=True),
         pytest.raises(StudyChangedError, match="seed: 0 -> 1"),
         open_study(tmp_path, "one", {**BASE, "seed": 1}, is_shared=True),
+    ):
+        pass
+
+
+FAILED_SETUP = Status(State.FAILED, failures=1, cause=Cause.SETUP, message="learning_rate must be a number, got fast")
+
+
+@pytest.mark.parametrize("is_shared", [False, True])
+@pytest.mark.parametrize("trained", [False, True])
+def test_a_study_in_which_no_trial_could_begin_takes_another_base_configuration(
+    tmp_path: Path, is_shared: bool, trained: bool
+) -> None:
+    with open_study(tmp_path, "one", {**BASE, "trainer.lr": "fast"}, is_shared=is_shared) as study:
+        if trained:
+            write_trial(study.folder, TrialRecord(FAILED_SETUP))
+    with open_study(tmp_path, "one", BASE, is_shared=is_shared) as study:
+        record = read_record(study.folder.record, StudyRecord)
+    assert record is not None
+    assert record.base == BASE
+
+
+@pytest.mark.parametrize("is_shared", [False, True])
+def test_a_result_of_a_model_keeps_the_base_configuration(tmp_path: Path, is_shared: bool) -> None:
+    with open_study(tmp_path, "one", BASE, is_shared=is_shared) as study:
+        write_trial(study.folder, TrialRecord(Status(State.FAILED, failures=1, cause=Cause.OOM, message="no memory")))
+    with (
+        pytest.raises(StudyChangedError, match="seed: 0 -> 1"),
+        open_study(tmp_path, "one", {**BASE, "seed": 1}, is_shared=is_shared),
     ):
         pass
 

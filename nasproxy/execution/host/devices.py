@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from nasproxy.errors import ConfigError
+from nasproxy.storage.files import make_private_folder
 from nasproxy.storage.locks import FileLock
 
 POLL_SECONDS = 0.1
@@ -57,8 +58,13 @@ def find_uuids(gpus: Sequence[str]) -> tuple[str, ...]:
 
 
 def find_lease_folder() -> Path:
-    """Return the folder of the GPU leases on this machine: one per user, shared by all studies."""
-    return Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()) / f"nasproxy-gpus-{os.getuid()}"
+    """Return the folder of the GPU leases on this machine, creating it: one per user, shared by all studies.
+
+    Raises:
+        ConfigError: There is a link, a file or the folder of another user in its place.
+    """
+    shared = Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir())
+    return make_private_folder(shared / f"nasproxy-gpus-{os.getuid()}")
 
 
 class Pool(Protocol):

@@ -14,7 +14,14 @@ from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, replace
 from multiprocessing.process import parent_process
 
-from nasproxy.errors import ConfigError, ContractError, NasproxyError, UntrustedTrialError, describe_error
+from nasproxy.errors import (
+    ConfigError,
+    ContractError,
+    NasproxyError,
+    StaleLeaseError,
+    UntrustedTrialError,
+    describe_error,
+)
 from nasproxy.execution.attempts import EXIT_BUSY, EXIT_ENDED, Attempt, settle_predecessor
 from nasproxy.execution.distributed import RankProcesses, end_with_parent
 from nasproxy.execution.failure_causes import TrialFailure, bound_memory, describe_failure
@@ -28,8 +35,17 @@ from nasproxy.execution.worker.measure import measure_zero_costs
 from nasproxy.execution.worker.preflight import preflight
 from nasproxy.storage.answers import Answer, write_answer
 from nasproxy.storage.files import read_record
-from nasproxy.storage.locks import FileLock
-from nasproxy.storage.trial_files import digest_config, drop_checks_beyond, read_last_step, read_spec
+from nasproxy.storage.leases import FolderLease
+from nasproxy.storage.trial_files import (
+    GENERATION_VARIABLE,
+    WORKER_TTL_SECONDS,
+    digest_config,
+    discard_checkpoints,
+    drop_checks_beyond,
+    parse_spec,
+    read_config,
+    read_last_step,
+)
 from nasproxy.storage.trial_folder import TrialFolder
 from nasproxy.targets import list_targets, load_target
 from nasproxy.training.reporting import METRIC_VARIABLE, is_stop_requested
@@ -75,13 +91,17 @@ def run_inline(order: WorkOrder) -> int:
         write_answer(order.study, order.key, _find_answer(order, None, is_inline=True))
         return EXIT_ENDED
     folder = find_trial_folder(order)
-    lock = FileLock(folder.lock)
-    if not lock.acquire():
+    lease = FolderLease(folder.lock, ttl_seconds=WORKER_TTL_SECONDS)
+    if not lease.acquire():
         return EXIT_BUSY
+    os.environ[GENERATION_VARIABLE] = str(lease.generation)
     try:
-        _run_attempt(order, folder, None, is_inline=True)
+        _run_attempt(order, folder, None, lease.generation, is_inline=True)
+    except StaleLeaseError:
+        return EXIT_BUSY
     finally:
-        lock.release()
+        del os.environ[GENERATION_VARIABLE]
+        lease.release()
     return EXIT_ENDED
 
 
@@ -92,15 +112,21 @@ def find_trial_folder(order: WorkOrder) -> TrialFolder:
 
 def _train_alone(order: WorkOrder, pool: Pool | None) -> None:
     folder = find_trial_folder(order)
-    lock = FileLock(folder.lock)
-    if not lock.acquire(wait_seconds=1.0):
+    lease = FolderLease(folder.lock, ttl_seconds=WORKER_TTL_SECONDS)
+    if not lease.acquire(wait_seconds=1.0):
         sys.exit(EXIT_BUSY)
+    os.environ[GENERATION_VARIABLE] = str(lease.generation)
     log = open_log(folder.log)
     for stream in (1, 2):
         os.dup2(log, stream)
     os.close(log)
     faulthandler.enable()
-    _run_attempt(order, folder, pool)
+    try:
+        _run_attempt(order, folder, pool, lease.generation)
+    except StaleLeaseError as error:
+        print(error, file=sys.stderr, flush=True)
+        os._exit(EXIT_BUSY)
+    lease.release()
 
 
 def _answer_alone(order: WorkOrder, pool: Pool | None) -> None:
@@ -134,12 +160,16 @@ def _find_answer(order: WorkOrder, pool: Pool | None, *, is_inline: bool = False
         return Answer(error=f"a trial cannot be put together: {describe_error(error)}")
 
 
-def _run_attempt(order: WorkOrder, folder: TrialFolder, pool: Pool | None, *, is_inline: bool = False) -> None:
-    status = settle_predecessor(folder, max_attempts=order.max_attempts)
+def _run_attempt(
+    order: WorkOrder, folder: TrialFolder, pool: Pool | None, generation: int, *, is_inline: bool = False
+) -> None:
+    status = settle_predecessor(folder, max_attempts=order.max_attempts, generation=generation)
     if status.state is State.FAILED:
         return
+    if status.suspects_checkpoint and (place := discard_checkpoints(folder)) is not None:
+        print(f"the last attempts crashed with the checkpoints in {place}: training anew", flush=True)
     threads = status.threads or order.resources.threads or count_cores()
-    attempt = Attempt(folder, replace(status, threads=threads), max_attempts=order.max_attempts)
+    attempt = Attempt(folder, replace(status, threads=threads), max_attempts=order.max_attempts, generation=generation)
     with ExitStack() as held:
         try:
             spec = _read_trusted_spec(order, folder)
@@ -148,6 +178,8 @@ def _run_attempt(order: WorkOrder, folder: TrialFolder, pool: Pool | None, *, is
             if is_inline:
                 _check_inline(spec)
             attempt.end(_call_trainer(order, attempt, spec, device, threads, is_inline=is_inline))
+        except StaleLeaseError:
+            raise  # the trial is another worker's by now
         except BaseException as error:  # any exception of a trainer ends only its own trial and is recorded
             if is_inline and isinstance(error, INTERRUPTIONS):
                 attempt.interrupt()
@@ -227,13 +259,13 @@ def _call_trainer(
 
 
 def _read_trusted_spec(order: WorkOrder, folder: TrialFolder) -> TrialSpec:
-    text = folder.config.read_text(encoding="utf-8")
+    text = read_config(folder.config)
     if digest_config(text) != order.digest:
         raise UntrustedTrialError(
             f"{folder.config} is not the config that was submitted (digest {digest_config(text)[:12]}, submitted "
             f"{order.digest[:12]}): remove the folder, the study creates it again"
         )
-    spec = read_spec(folder.config)
+    spec = parse_spec(folder.config, text)
     for target in list_targets(asdict(spec.recipe)):
         if target.partition(".")[0] not in order.trusted_modules:
             raise UntrustedTrialError(

@@ -32,7 +32,7 @@ from nasproxy.stages.references.candidate_pool import CandidatePool
 from nasproxy.stages.references.state import Reference
 from nasproxy.stages.runner import Decide, Records, Train
 from nasproxy.statistics.acceptance import Criterion, LookPlan, Verdict, VerdictKind
-from nasproxy.storage.files import get_stamp, write_record
+from nasproxy.storage.files import get_etag, write_record
 from nasproxy.storage.locks import FileLock
 from nasproxy.tracking.events import Look, Progress
 from nasproxy.trials.check_steps import find_requested_step
@@ -179,7 +179,7 @@ class ProxySearchStage:
     def _write_task(self, task: TaskState) -> None:
         path = self._folder / f"{task.name}.json"
         write_record(path, task)
-        self._cache[path] = get_stamp(path), task
+        self._cache[path] = get_etag(path), task
 
     def _list_contenders(self, state: ProxySearchState) -> list[TaskState]:
         """List the undecided tasks of this controller that are judged now."""

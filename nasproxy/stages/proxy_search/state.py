@@ -8,7 +8,7 @@ from pathlib import Path
 from nasproxy.stages.references.state import Reference
 from nasproxy.statistics.acceptance import Verdict
 from nasproxy.statistics.rank_correlation import RankCorrelation
-from nasproxy.storage.files import get_stamp, read_record
+from nasproxy.storage.files import get_etag, read_record
 from nasproxy.trials.proxy_task import ProxyTask
 
 
@@ -154,8 +154,8 @@ def read_rules(folder: Path) -> Rules:
     return read_record(folder.parent / "rules.json", Rules) or Rules()
 
 
-TaskCache = dict[Path, tuple[tuple[int, ...], TaskState]]
-"""Cached states of proxy tasks by file, with the stamp of the file that they were read from."""
+TaskCache = dict[Path, tuple[str | None, TaskState]]
+"""Cached states of proxy tasks by file, with the digest of the file that they were read from."""
 
 
 def read_tasks(folder: Path, cache: TaskCache | None = None) -> dict[str, TaskState]:
@@ -171,7 +171,7 @@ def read_tasks(folder: Path, cache: TaskCache | None = None) -> dict[str, TaskSt
     cache = {} if cache is None else cache
     tasks: dict[str, TaskState] = {}
     for path in folder.glob("*.json"):
-        version = get_stamp(path)
+        version = get_etag(path)
         if path not in cache or cache[path][0] != version:
             task = read_record(path, TaskState)
             if task is None:

@@ -25,6 +25,8 @@ from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.records import Request, State, Status, TrialRecord
 from nasproxy.trials.spec import Split, TrialSpec
 
+GENERATION = 0
+"""Generation of all records: one process replays them, so that nobody takes over."""
 COMMAND = "python run.py experiment=replay backend.table=FILE"
 """The command that replays a table."""
 
@@ -147,7 +149,7 @@ class ReplayBackend:
         if run is not None:
             seconds = run.train_seconds_by(self._clock.now())
             status = replace(run.status, state=State.PENDING, wall_seconds=seconds)
-            self.store.write(key, TrialRecord(status, self.store.read(key).checks))
+            self.store.write(key, TrialRecord(status, self.store.read(key).checks), generation=GENERATION)
 
     def close(self) -> None:
         """Cancel all trials that run or wait."""
@@ -188,7 +190,8 @@ class ReplayBackend:
     def _write_progress(self, key: str, run: "_Run", checks: int) -> None:
         record = self.store.read(key)
         if len(record.checks) != checks or record.status.state is not State.RUNNING:
-            self.store.write(key, TrialRecord(replace(run.status, state=State.RUNNING), run.curve.checks[:checks]))
+            status = replace(run.status, state=State.RUNNING)
+            self.store.write(key, TrialRecord(status, run.curve.checks[:checks]), generation=GENERATION)
 
     def _end_run(self, key: str) -> None:
         run = self._running.pop(key)
@@ -202,7 +205,7 @@ class ReplayBackend:
             step = checks[-1].step if checks else 0
             status = status.failed(cause, "failed according to the table", step=step, max_attempts=run.max_attempts)
         record = TrialRecord(status, run.curve.checks[: run.checks])
-        self.store.write(key, record)
+        self.store.write(key, record, generation=GENERATION)
         if self._ledger is not None:
             self._ledger.add(self.store.spec(key), None if run.is_whole else record.step)
 

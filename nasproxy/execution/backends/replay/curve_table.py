@@ -17,7 +17,6 @@ import numpy.typing as npt
 
 from nasproxy.errors import DataError
 from nasproxy.execution.backends.replay.curve_files import FIRST_ROW, ID_COLUMNS, NUMBER_COLUMNS, hash_file, read_chunks
-from nasproxy.storage.files import get_stamp
 from nasproxy.trials.records import Cause, Check
 
 Floats = npt.NDArray[np.float64]
@@ -108,7 +107,8 @@ def read_table(path: str | Path, metric: str = "score") -> CurveTable:
     """
     path = Path(path)
     try:
-        return _read_version(path, metric, get_stamp(path))
+        stat = path.stat()
+        return _read_version(path, metric, (stat.st_mtime_ns, stat.st_size, stat.st_ino))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise DataError(

@@ -17,7 +17,6 @@ from nasproxy.execution.work_order import OrderTemplate
 from nasproxy.storage.trial_stores import FolderTrialStore, MemoryTrialStore
 from nasproxy.testing.backend_contract import MakeBackend, MakeSpec, ParallelBackendContract
 from nasproxy.testing.backend_driver import BackendDriver
-from nasproxy.testing.store_contract import StoreContract, Write
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.spec import Recipe, Split, TrialSpec
 
@@ -79,16 +78,6 @@ def drive(folder: Path, **options: Any) -> BackendDriver:
     store = MemoryTrialStore()
     backend = ReplayBackend(context=BackendContext(store), **options)
     return BackendDriver(backend, store, OrderTemplate(folder))
-
-
-class TestMemoryTrialStore(StoreContract):
-    @pytest.fixture
-    def store(self) -> MemoryTrialStore:
-        return MemoryTrialStore()
-
-    @pytest.fixture
-    def write(self, store: MemoryTrialStore) -> Write:
-        return store.write
 
 
 def test_time_is_virtual(table: CurveTable, tmp_path: Path) -> None:

@@ -1,0 +1,95 @@
+"""The index of a study's trials, which spares listing their folders, and the news of which records have changed."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from nasproxy.storage.files import append_shared_line, get_adapter, get_size, read_from, touch_file
+from nasproxy.storage.trial_folder import TrialFolder
+from nasproxy.trials.records import TrialPurpose
+
+
+@dataclass(frozen=True)
+class _Entry:
+    key: str
+    purpose: TrialPurpose | None = None
+
+
+class TrialIndex:
+    """Keys of all trials and what each was created for: a file with a line for each, of which only new ones are read.
+
+    Args:
+        root: Folder of the trials.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._path = root / "index.jsonl"
+        self._offset = 0
+        self._purposes: dict[str, TrialPurpose | None] = {}
+        self._listed: dict[str, TrialPurpose | None] = {}
+
+    def add(self, key: str, purpose: TrialPurpose | None) -> None:
+        """Add a trial, unless it is there; processes that add it at once leave two lines, of which the first counts."""
+        if key not in self._purposes:
+            self.read()
+        if key not in self._purposes:
+            append_shared_line(self._path, get_adapter(_Entry).dump_json(_Entry(key, purpose)).decode())
+
+    def read(self) -> dict[str, TrialPurpose | None]:
+        """Return what each trial was created for, by key; None where that is unknown.
+
+        If the index is damaged or lost, the folders are listed once instead.
+
+        Raises:
+            CorruptFileError: There is no regular file in place of the index.
+        """
+        content = read_from(self._path, self._offset)
+        content = content[: content.rfind(b"\n") + 1]
+        is_first, self._offset = self._offset == 0, self._offset + len(content)
+        is_whole = bool(content) or not is_first
+        for line in content.split(b"\n")[:-1]:
+            try:
+                entry = get_adapter(_Entry).validate_json(line)
+                self._purposes.setdefault(entry.key, entry.purpose)
+            except ValidationError:
+                is_whole = False
+        if not is_whole:
+            self._listed = dict.fromkeys(_list_folders(self._root))
+        return {**self._listed, **self._purposes} if self._listed else self._purposes
+
+
+class TrialNews:
+    """Keys of trials whose record has changed: a file that writers append to and readers read from where they were.
+
+    Args:
+        root: Folder of the trials.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._path = root / "news"
+        self._offset: int | None = None
+
+    def open(self) -> None:
+        """Create the file; without it, nothing is added to it."""
+        touch_file(self._path)
+
+    def read_new(self) -> set[str]:
+        """Return the keys that were added since the last call; none at the first one, which marks the end."""
+        if self._offset is None:
+            self._offset = get_size(self._path)
+            return set()
+        content = read_from(self._path, self._offset)
+        content = content[: content.rfind(b"\n") + 1]
+        self._offset += len(content)
+        return {line.decode("ascii", "replace") for line in content.split(b"\n") if line}
+
+
+def add_news(folder: TrialFolder) -> None:
+    """Tell the readers of a trial's record that it has changed."""
+    append_shared_line(folder.path.parent / "news", folder.path.name, create=False)
+
+
+def _list_folders(root: Path) -> list[str]:
+    return sorted(path.parent.name for path in root.glob("*/config.yaml"))

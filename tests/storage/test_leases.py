@@ -1,0 +1,140 @@
+import multiprocessing
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nasproxy.errors import CorruptFileError, StaleLeaseError
+from nasproxy.storage.leases import FolderLease, Lease, MemoryLease, MemoryObjects, hold_generation
+from nasproxy.storage.locks import is_locked
+from nasproxy.storage.trial_stores import FolderTrialStore
+from nasproxy.testing.lease_contract import TTL_SECONDS, LeaseContract, MakeLease
+from nasproxy.testing.store_contract import CHECKS, SPEC
+from nasproxy.trials.clock import Clock
+from nasproxy.trials.records import State, Status, TrialRecord
+
+CONTEXT = multiprocessing.get_context("spawn")
+
+
+class TestFolderLease(LeaseContract):
+    @pytest.fixture
+    def make_lease(self, tmp_path: Path) -> MakeLease:
+        def make(node: str, *, ttl_seconds: float = TTL_SECONDS, clock: Clock | None = None) -> Lease:
+            return FolderLease(tmp_path / "x.lock", ttl_seconds=ttl_seconds, clock=clock, node=node)
+
+        return make
+
+
+class TestMemoryLease(LeaseContract):
+    @pytest.fixture
+    def make_lease(self) -> MakeLease:
+        objects = MemoryObjects()
+
+        def make(node: str, *, ttl_seconds: float = TTL_SECONDS, clock: Clock | None = None) -> Lease:
+            return MemoryLease(objects, "x", ttl_seconds=ttl_seconds, clock=clock, node=node)
+
+        return make
+
+
+def own_trial(root: Path, node: str | None, news: Any) -> None:
+    """Acquire a trial, write a first check, and once woken try to write another."""
+    store = FolderTrialStore(root)
+    lease = FolderLease(store.folder(SPEC.key).lock, node=node)
+    lease.acquire()
+    store.write(SPEC.key, TrialRecord(Status(State.RUNNING), CHECKS[:1]), generation=lease.generation)
+    news.send(lease.generation)
+    news.recv()
+    for write in (
+        lambda: store.write(SPEC.key, TrialRecord(Status(State.DONE), CHECKS), generation=lease.generation),
+        lease.renew,
+    ):
+        try:
+            write()
+            news.send("written")
+        except StaleLeaseError as error:
+            news.send(str(error))
+    lease.release()
+    news.send("released")
+
+
+@contextmanager
+def run_owner(root: Path, node: str | None) -> Iterator[tuple[Any, Any]]:
+    ours, theirs = CONTEXT.Pipe()
+    process = CONTEXT.Process(target=own_trial, args=(root, node, theirs))
+    process.start()
+    try:
+        assert ours.poll(60)
+        assert ours.recv() == 1
+        yield process, ours
+    finally:
+        process.kill()
+        process.join()
+
+
+def test_a_zombie_writer_is_refused(tmp_path: Path) -> None:
+    store = FolderTrialStore(tmp_path)
+    store.create(SPEC)
+    with run_owner(tmp_path, "elsewhere") as (process, pipe):
+        os.kill(process.pid, signal.SIGSTOP)
+        lease = FolderLease(store.folder(SPEC.key).lock, ttl_seconds=0.2)
+        assert not lease.acquire()
+        assert lease.acquire(wait_seconds=30)
+        assert lease.generation == 2
+        assert is_locked(store.folder(SPEC.key).lock), "also processes that know no leases see the new owner"
+        taken = TrialRecord(Status(State.PAUSED), CHECKS[:1])
+        store.write(SPEC.key, taken, generation=lease.generation)
+        pipe.send("write")
+        os.kill(process.pid, signal.SIGCONT)
+        for _ in range(2):
+            assert pipe.poll(30)
+            assert "needs generation 2, got 1: process" in pipe.recv()
+        assert pipe.poll(30)
+        assert pipe.recv() == "released"
+        assert store.read(SPEC.key) == taken
+        lease.renew()
+        third = FolderLease(store.folder(SPEC.key).lock, node="third")
+        assert not third.acquire(), "the lease was not the zombie's to release"
+
+
+def test_a_killed_owner_on_the_same_machine_is_taken_over_at_once_and_a_stopped_one_never(tmp_path: Path) -> None:
+    store = FolderTrialStore(tmp_path)
+    store.create(SPEC)
+    with run_owner(tmp_path, None) as (process, _):
+        os.kill(process.pid, signal.SIGSTOP)
+        lease = FolderLease(store.folder(SPEC.key).lock, ttl_seconds=0.0)
+        assert not lease.acquire(wait_seconds=0.2)
+        process.kill()
+        process.join()
+        assert lease.acquire()
+        assert lease.generation == 2
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\0\0\0", b'{"schema": 99}'])
+def test_a_lease_that_a_loss_of_power_damaged_is_free_and_its_generation_rises(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "x.lock"
+    first = FolderLease(path)
+    first.acquire()
+    first.release()
+    path.with_suffix(".lease").write_bytes(content)
+    second = FolderLease(path)
+    assert second.acquire()
+    assert second.generation > first.generation
+    with pytest.raises(StaleLeaseError, match=r"got 1"), hold_generation(path, first.generation):
+        pass
+
+
+@pytest.mark.parametrize("name", ["x.lock", "x.lease", "x.guard"])
+def test_a_link_in_place_of_a_file_of_a_lease_is_refused_and_its_target_is_left_alone(
+    tmp_path: Path, name: str
+) -> None:
+    target = tmp_path / "precious"
+    target.write_text("text")
+    (tmp_path / name).symlink_to(target)
+    with pytest.raises(CorruptFileError, match=rf"{name} cannot be read: it is a symbolic link, .* move that away"):
+        FolderLease(tmp_path / "x.lock").acquire()
+    assert target.read_text() == "text"
+    assert not is_locked(target)
