@@ -1,4 +1,4 @@
-"""Write the report: one self-contained HTML page, and its figures as files beside it."""
+"""Write the report: one self-contained HTML page, the same content as `report.json`, and the figures as files."""
 
 import base64
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,15 +9,14 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from nasproxy.cost.estimate import Estimate
-from nasproxy.errors import TooFewTrialsError
-from nasproxy.report import baselines, confirmation_section, estimate_tables, tables, verdict, wording
-from nasproxy.report.added_references import list_additions
+from nasproxy.report import baselines, confirmation_section, estimate_tables, tables, verdict
+from nasproxy.report.content import ReportContent, make_table_content, write_content
 from nasproxy.report.figures import gallery
 from nasproxy.report.figures.style import Picture
-from nasproxy.report.search_prediction import SearchPrediction, predict_search
+from nasproxy.report.search_prediction import predict_search
+from nasproxy.report.sections import make_sections
 from nasproxy.report.tables import Table
-from nasproxy.stages.study_results import StudyResults, read_results
-from nasproxy.statistics.ceiling import compare_spread_with_noise
+from nasproxy.stages.study_results import read_results
 from nasproxy.storage.files import read_record, replace_text
 from nasproxy.storage.study import StudyFolder
 from nasproxy.storage.trial_stores import TrialStore
@@ -93,21 +92,21 @@ def write_report(folder: StudyFolder, *, time_tolerance: float, store: TrialStor
         "settings": tables.make_settings(results),
         "rules": tables.make_rules(results),
     }
-    html = _render(results, words, expected, estimate, shown, pictures)
+    content = ReportContent(
+        study=results.name,
+        verdict=words,
+        sections=make_sections(results, expected, estimate, shown),
+        tables={name: make_table_content(table) for name, table in shown.items()},
+        pictures={picture.name: picture.alt for picture in pictures},
+    )
     written = _write_pictures(folder.report, pictures)
+    write_content(folder.report / "report.json", content)
     path = folder.report / "index.html"
-    replace_text(path, html)
+    replace_text(path, _render(content, pictures))
     return Page(path, words.text, {**shown, "trials": tables.make_trials(results)}, written)
 
 
-def _render(
-    results: StudyResults,
-    words: verdict.StudyVerdict,
-    expected: SearchPrediction | None,
-    estimate: Estimate | None,
-    shown: Mapping[str, Table],
-    pictures: Iterable[Picture],
-) -> str:
+def _render(content: ReportContent, pictures: Iterable[Picture]) -> str:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -115,31 +114,12 @@ def _render(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals.update(wording=wording, name_task=gallery.name_task, name_selection=gallery.name_selection)
-    return environment.get_template(TEMPLATE).render(
-        study=results,
-        verdict=words,
-        tables=shown,
-        pictures={Path(picture.name).stem: _inline(picture) for picture in pictures},
-        spread=_measure_spread_over_noise(results),
-        prospect=expected,
-        additions=[addition.sentence(results.search_trials) for addition in list_additions(results)],
-        assumptions=[] if estimate is None else estimate_tables.write_assumptions(estimate),
-    )
+    images = {Path(picture.name).stem: _inline(picture) for picture in pictures}
+    return environment.get_template(TEMPLATE).render(content=content, images=images)
 
 
 def _inline(picture: Picture) -> Mapping[str, str]:
     return {"alt": picture.alt, "data": base64.b64encode(picture.png).decode("ascii")}
-
-
-def _measure_spread_over_noise(results: StudyResults) -> float | None:
-    if results.seed_sd is None:
-        return None
-    try:
-        scores = [results.objective.orient(reference.score) for reference in results.references]
-        return compare_spread_with_noise(scores, results.seed_sd)
-    except TooFewTrialsError:
-        return None
 
 
 def _write_pictures(folder: Path, pictures: Sequence[Picture]) -> list[Path]:
