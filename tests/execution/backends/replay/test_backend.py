@@ -1,6 +1,7 @@
 """The replay backend passes the contract of all backends, in virtual time."""
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ from nasproxy.execution.backends.backend import Backend
 from nasproxy.execution.backends.replay.backend import ReplayBackend
 from nasproxy.execution.backends.replay.curve_table import CurveTable, read_table
 from nasproxy.execution.backends.replay.replayed_table import CHOICE
-from nasproxy.storage.trial_stores import MemoryTrialStore
+from nasproxy.storage.trial_stores import FolderTrialStore, MemoryTrialStore
 from nasproxy.testing.backend_contract import BackendContract, MakeBackend, MakeSpec
 from nasproxy.testing.store_contract import StoreContract, Write
 from nasproxy.trials.proxy_task import ProxyTask
+from nasproxy.trials.records import Request
 from nasproxy.trials.spec import Recipe, Split, TrialSpec
 
 STEPS = tuple(range(10, 101, 10))
@@ -151,6 +153,46 @@ def test_settings_that_the_table_does_not_support_are_refused(
 def test_a_replay_without_a_table_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"backend\.table must name a table of learning curves, got none"):
         ReplayBackend(MemoryTrialStore(), table=None)
+
+
+def test_trials_in_folders_cannot_be_replayed(table: CurveTable, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"needs trials in memory.*run python run\.py experiment=replay"):
+        ReplayBackend(FolderTrialStore(tmp_path), curves=table)  # type: ignore[arg-type]
+
+
+def test_a_new_backend_replays_what_the_study_replayed(table: CurveTable, tmp_path: Path) -> None:
+    store = MemoryTrialStore()
+    backend = ReplayBackend(store, curves=table, study=tmp_path)
+    ended, failed, paused = make_replay_spec(), make_replay_spec(fault="oom"), make_replay_spec(seed=1)
+    half = replace(ended, proxy_task=backend.replayed.make_proxy_task("half"), split=Split.SEARCH)
+    store.request(paused.key, Request(until_step=30))
+    for spec in (ended, failed, paused, half):
+        backend.submit(spec.key, store.create(spec))
+    backend.wait(10.0)
+    lines = (tmp_path / "replayed.jsonl").read_text()
+    restored = MemoryTrialStore()
+    ReplayBackend(restored, curves=table, study=tmp_path)
+    assert restored.keys() == store.keys()
+    assert {key: restored.read(key) for key in store.keys()} == {key: store.read(key) for key in store.keys()}
+    assert [restored.read(spec.key).step for spec in (ended, failed, paused, half)] == [100, 40, 30, 100]
+    assert (tmp_path / "replayed.jsonl").read_text() == lines, "nothing is new"
+    again = ReplayBackend(restored, curves=table, study=tmp_path)
+    restored.request(paused.key, Request())
+    again.submit(paused.key, restored.create(paused))
+    again.wait(10.0)
+    third = MemoryTrialStore()
+    ReplayBackend(third, curves=table, study=tmp_path)
+    assert third.read(paused.key).step == 100, "the last line of a trial counts"
+
+
+def test_a_table_is_read_again_only_after_a_change(tmp_path: Path) -> None:
+    path = tmp_path / "curves.csv"
+    header, row = "architecture,proxy,seed,step,score,train_seconds\n", "a,full,0,1,0.7,1\n"
+    path.write_text(header + row)
+    first = read_table(path)
+    assert read_table(path) is first
+    path.write_text(header + row + row.replace("a,", "b,"))
+    assert read_table(path).architectures(["full"]) == ("a", "b")
 
 
 def test_scores_are_those_of_the_table_and_may_be_in_a_column_named_as_the_metric(tmp_path: Path) -> None:
