@@ -150,7 +150,8 @@ class StudyBuilder:
     @property
     def fresh(self) -> list[Architecture]:
         """Random architectures that no other stage may use, so that no verdict depends on them."""
-        return self._sample[self._drawn_on :]
+        measured = set(map(to_canonical_json, self.variance_candidates))
+        return [each for each in self._sample[self._drawn_on :] if to_canonical_json(each) not in measured]
 
     @property
     def _drawn_on(self) -> int:

@@ -91,6 +91,22 @@ def test_a_description_of_the_space_creates_no_study(tmp_path: Path, capsys: pyt
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.gate
+def test_a_study_without_the_variance_measurement_has_its_preflight_and_no_cost_of_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    off = ["experiment=debug", "variance.enabled=false"]
+    nasproxy.run([*off, "job=measure_variance"])
+    said = capsys.readouterr().out
+    assert "seed noise is not measured (variance.enabled=false)" in said
+    assert "warming up" in said
+    assert not (tmp_path / "studies" / "debug" / "variance" / "state.json").exists()
+    estimate = nasproxy.run([*off, "dry_run=true"]).estimate
+    assert estimate is not None
+    assert {"selection", "proxy search"} <= set(estimate.stages)
+    assert "variance" not in estimate.stages
+
+
 def test_a_job_can_run_in_a_thread(replay: list[str]) -> None:
     results: list[nasproxy.Result] = []
     thread = threading.Thread(target=lambda: results.append(nasproxy.run(replay)))

@@ -9,7 +9,7 @@ from hydra import compose, initialize_config_dir
 
 from nasproxy.config import schema
 from nasproxy.config.builder import StudyBuilder
-from nasproxy.errors import ConfigError
+from nasproxy.errors import ConfigError, NasproxyError
 from nasproxy.trials.overrides import flatten
 from nasproxy.trials.spec import DATA_DEFAULTS, to_canonical_json
 
@@ -39,6 +39,48 @@ def test_requesting_more_fresh_models_keeps_the_first_and_changes_no_other_stage
     assert (many.candidates, many.candidate_pool) == (few.candidates, few.candidate_pool)
     assert design().fresh == []
     assert design().base == many.base
+
+
+def test_named_architectures_are_measured_in_the_order_of_the_candidates() -> None:
+    plain = design("confirm.fresh_models=8")
+    assert plain.variance_candidates == plain.candidates
+    named = [plain.fresh[0], plain.candidates[7], plain.candidates[2]]
+    chosen = StudyBuilder(
+        replace(plain.config, variance=replace(plain.config.variance, architectures=[*map(dict, named)]))
+    )
+    assert chosen.variance_candidates == [plain.candidates[2], plain.candidates[7], plain.fresh[0]]
+    assert chosen.fresh == plain.fresh[1:], "a model whose noise was measured is not fresh"
+    chosen.config.variance.max_tries = 2
+    del chosen.variance_candidates
+    assert chosen.variance_candidates == [plain.candidates[2], plain.candidates[7]]
+
+
+@pytest.mark.parametrize(
+    ("architectures", "message"),
+    [
+        ("[]", "variance.architectures must list at least one architecture, got none"),
+        ("[{quality: 5000}]", "5000"),
+        ("[{color: red}]", "color"),
+    ],
+)
+def test_architectures_that_the_space_does_not_have_are_not_measured(architectures: str, message: str) -> None:
+    with pytest.raises(NasproxyError, match=message):
+        design(f"variance.architectures={architectures}").check()
+
+
+def test_whether_the_variance_is_measured_may_change_during_a_study() -> None:
+    assert design("variance.enabled=false").base == design().base
+
+
+def test_long_lists_are_recorded_by_number_and_digest() -> None:
+    def record(count: int, last: int) -> Any:
+        values = [*range(count - 1), last]
+        space = replace(design().config.search_space, choices={"quality": values}, baseline=None)
+        return StudyBuilder(replace(design().config, search_space=space)).base["search_space.choices.quality"]
+
+    assert record(50, 99) == [*range(49), 99]
+    assert record(51, 99).startswith("51 values, SHA-256 ")
+    assert record(51, 99) != record(51, 98)
 
 
 def test_the_base_of_a_study_holds_the_choices_and_the_canonical_baseline() -> None:

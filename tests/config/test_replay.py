@@ -203,6 +203,27 @@ def test_a_table_without_a_second_seed_has_no_variance(
     assert not (tmp_path / "one" / "variance" / "state.json").exists()
 
 
+def test_losses_are_shown_as_they_are_and_questioned_if_higher_is_better(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "curves.csv"
+    rows = [
+        f"a{model},{proxy},0,{step},{4 + model / 10 - step / 3},{step * (1 if proxy == 'full' else 0.2)}"
+        for model in range(12)
+        for proxy in ("full", "small")
+        for step in (1, 2, 3)
+    ]
+    path.write_text("\n".join(["architecture,proxy,seed,step,loss,train_seconds", *rows]) + "\n")
+    result = replay(path, tmp_path, "metric=loss")
+    assert "metric.mode" not in capsys.readouterr().out
+    assert result.study is not None
+    scores = result.study.trials.score
+    assert scores.min() > 0
+    assert scores.max() < 6
+    replay(path, tmp_path, "metric.name=loss", "study=upside_down")
+    assert "curves of loss fall, and metric.mode=max prefers the opposite" in capsys.readouterr().out
+
+
 def test_a_study_does_not_record_the_names_of_a_large_table(tmp_path: Path) -> None:
     path = write_table(tmp_path / "curves.csv", architectures=80)
     replay(path, tmp_path, "job=measure_variance")

@@ -1,6 +1,7 @@
 """The replay backend passes the contract of all backends, in virtual time."""
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from nasproxy.storage.trial_stores import FolderTrialStore, MemoryTrialStore
 from nasproxy.testing.backend_contract import MakeBackend, MakeSpec, ParallelBackendContract
 from nasproxy.testing.backend_driver import BackendDriver
 from nasproxy.trials.proxy_task import ProxyTask
+from nasproxy.trials.records import Request
 from nasproxy.trials.spec import Recipe, Split, TrialSpec
 
 STEPS = tuple(range(10, 101, 10))
@@ -129,11 +131,6 @@ def test_a_schedule_that_differs_from_the_table_is_refused(table: CurveTable, tm
         run_preflight(driver.backend, driver.orders, [other])
 
 
-def test_a_store_of_folders_is_refused(table: CurveTable, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="a replay needs a store of trials in memory, got FolderTrialStore"):
-        ReplayBackend(context=BackendContext(FolderTrialStore(tmp_path)), curves=table)
-
-
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -153,6 +150,50 @@ def test_settings_that_the_table_does_not_support_are_refused(
 def test_a_replay_without_a_table_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"backend\.table must name a table of learning curves, got none"):
         ReplayBackend(context=BackendContext(MemoryTrialStore()), table=None)
+
+
+def test_trials_in_folders_cannot_be_replayed(table: CurveTable, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"needs trials in memory.*run python run\.py experiment=replay"):
+        ReplayBackend(context=BackendContext(FolderTrialStore(tmp_path)), curves=table)
+
+
+def test_a_new_backend_replays_what_the_study_replayed(table: CurveTable, tmp_path: Path) -> None:
+    def open_backend(store: MemoryTrialStore) -> ReplayBackend:
+        return ReplayBackend(context=BackendContext(store, tmp_path), curves=table)
+
+    def replay(backend: ReplayBackend, *specs: TrialSpec) -> None:
+        for spec in specs:
+            backend.submit(OrderTemplate(tmp_path, max_attempts=1).train(spec, backend.store.create(spec)))
+        backend.poll(10.0)
+
+    store = MemoryTrialStore()
+    backend = open_backend(store)
+    ended, failed, paused = make_replay_spec(), make_replay_spec(fault="oom"), make_replay_spec(seed=1)
+    half = replace(ended, proxy_task=backend.replayed.make_proxy_task("half"), split=Split.SEARCH)
+    store.request(paused.key, Request(until_step=30))
+    replay(backend, ended, failed, paused, half)
+    lines = (tmp_path / "replayed.jsonl").read_text()
+    restored = MemoryTrialStore()
+    again = open_backend(restored)
+    assert restored.keys() == store.keys()
+    assert {key: restored.read(key) for key in store.keys()} == {key: store.read(key) for key in store.keys()}
+    assert [restored.read(spec.key).step for spec in (ended, failed, paused, half)] == [100, 40, 30, 100]
+    assert (tmp_path / "replayed.jsonl").read_text() == lines, "nothing is new"
+    restored.request(paused.key, Request())
+    replay(again, paused)
+    third = MemoryTrialStore()
+    open_backend(third)
+    assert third.read(paused.key).step == 100, "the last line of a trial counts"
+
+
+def test_a_table_is_read_again_only_after_a_change(tmp_path: Path) -> None:
+    path = tmp_path / "curves.csv"
+    header, row = "architecture,proxy,seed,step,score,train_seconds\n", "a,full,0,1,0.7,1\n"
+    path.write_text(header + row)
+    first = read_table(path)
+    assert read_table(path) is first
+    path.write_text(header + row + row.replace("a,", "b,"))
+    assert read_table(path).architectures(["full"]) == ("a", "b")
 
 
 def test_scores_are_those_of_the_table_and_may_be_in_a_column_named_as_the_metric(tmp_path: Path) -> None:
