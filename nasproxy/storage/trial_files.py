@@ -17,6 +17,7 @@ from nasproxy.storage.files import (
     append_line,
     get_adapter,
     make_corrupt_error,
+    move_path,
     read_bytes,
     read_record,
     replace_text,
@@ -319,5 +320,5 @@ def discard_checkpoints(folder: TrialFolder) -> Path | None:
     while place.exists():
         number += 1
         place = folder.path / f"checkpoints.damaged-{number}"
-    folder.checkpoints.rename(place)
+    move_path(folder.checkpoints, place)
     return place

@@ -1,6 +1,7 @@
 """Reports of a trainer through its trial."""
 
 import math
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,15 @@ import pytest
 import torch
 
 from helpers.trial_contexts import make_trial
-from nasproxy.errors import ConfigError, CorruptFileError, NonFiniteScoreError
+from nasproxy.errors import ConfigError, CorruptFileError, NonFiniteScoreError, StaleLeaseError
 from nasproxy.storage.files import write_record
+from nasproxy.storage.leases import FolderLease
 from nasproxy.storage.locks import FileLock
 from nasproxy.storage.trial_files import read_checks
 from nasproxy.storage.trial_folder import TrialFolder
+from nasproxy.storage.trial_stores import FolderTrialStore
+from nasproxy.testing.store_contract import SPEC
+from nasproxy.training.reporting import record_check, report_alive
 from nasproxy.trials.clock import VirtualClock
 from nasproxy.trials.objective import Objective
 from nasproxy.trials.records import Check, Request
@@ -143,3 +148,56 @@ def test_the_time_before_a_report_of_step_0_is_no_training(tmp_path: Path) -> No
     clock.sleep(2.0)
     trial.report(10, {"accuracy": 0.2})
     assert [check.train_seconds for check in read_checks(TrialFolder(tmp_path).metrics)] == [0.0, 2.0]
+
+
+def own_twice(path: Path) -> FolderLease:
+    """Let two workers have a trial, one after the other, and return the lease of the second."""
+    first, second = FolderLease(path), FolderLease(path)
+    assert first.acquire()
+    first.release()
+    assert second.acquire()
+    return second
+
+
+def test_a_program_whose_worker_lost_the_trial_reports_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = TrialFolder(tmp_path)
+    own_twice(folder.lock)
+    monkeypatch.setenv("NASPROXY_GENERATION", "1")
+    with pytest.raises(StaleLeaseError, match=r"needs generation 2, got 1"):
+        record_check(folder, 10, {"accuracy": 0.5}, 1.0)
+    assert not folder.metrics.exists()
+    monkeypatch.setenv("NASPROXY_GENERATION", "2")
+    record_check(folder, 10, {"accuracy": 0.5}, 1.0)
+    assert [check.step for check in read_checks(folder.metrics)] == [10]
+    monkeypatch.setenv("NASPROXY_GENERATION", "two")
+    with pytest.raises(ConfigError, match=r"NASPROXY_GENERATION must be a whole number, got 'two'"):
+        record_check(folder, 20, {"accuracy": 0.5}, 1.0)
+
+
+def test_heartbeats_renew_the_lease_on_the_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, clock = TrialFolder(tmp_path), VirtualClock()
+    lease = own_twice(folder.lock)
+    monkeypatch.setattr("nasproxy.training.reporting.HEARTBEAT_SECONDS", 0.0)
+    monkeypatch.setattr("nasproxy.training.reporting.RENEWAL_SECONDS", 0.0)
+    monkeypatch.setenv("NASPROXY_GENERATION", str(lease.generation))
+    observer = FolderLease(folder.lock, ttl_seconds=10.0, clock=clock, node="elsewhere")
+    for _ in range(3):
+        report_alive(tmp_path)
+        assert not observer.acquire()
+        clock.sleep(9.0)
+    clock.sleep(1.0)
+    assert observer.acquire()
+    with pytest.raises(StaleLeaseError, match=r"needs generation 3, got 2"):
+        report_alive(tmp_path)
+
+
+def test_a_check_is_news_and_has_the_time_of_its_report(tmp_path: Path) -> None:
+    store = FolderTrialStore(tmp_path)
+    store.create(SPEC)
+    store.news()
+    before = time.time()
+    record_check(store.folder(SPEC.key), 10, {"accuracy": 0.5}, 1.0)
+    assert store.news() == {SPEC.key}
+    (check,) = store.read(SPEC.key).checks
+    assert check.reported_at is not None
+    assert before <= check.reported_at <= time.time()
