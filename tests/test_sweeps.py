@@ -1,5 +1,6 @@
 """Sweeps: jobs judge and the merge decides, one bad job leaves the others, and workers end with their parent."""
 
+import os
 import signal
 import subprocess
 import time
@@ -97,7 +98,7 @@ def test_the_merge_includes_earlier_tasks_and_runs_the_stages_after_the_search(t
         state.task: state.outcome for state in read_confirmations(StudyFolder(tmp_path / "debug").confirmation)
     }
     assert confirmed == {decision["best"]: ConfirmationOutcome.STANDS}
-    assert output.count("report: ") == 1
+    assert output.count(": confirmed") == 1
 
 
 @pytest.mark.gate
@@ -164,15 +165,29 @@ def list_marked(marker: str) -> set[int]:
     return found
 
 
+def is_worker_of_joblib(pid: int) -> bool:
+    return b"LokyProcess" in Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
 @pytest.mark.gate
-def test_all_processes_of_a_joblib_sweep_end_with_its_parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("killed", ["parent", "worker"])
+def test_all_processes_of_a_joblib_sweep_end_with_its_parent_or_a_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed: str
+) -> None:
     monkeypatch.setenv(MARKER, tmp_path.name)
     slow = (*QUICK, "job=measure_variance", "trainer.check_seconds=0.5", "hydra/launcher=joblib")
     process = cli.start("-m", *slow, "hydra.launcher.n_jobs=2", "study=a,b", folder=tmp_path)
     try:
         wait_for(lambda: all(any(tmp_path.glob(f"{study}/trials/*/metrics.jsonl")) for study in ("a", "b")))
-        assert len(list_marked(f"{MARKER}={tmp_path.name}")) >= 7, "parent, two workers, their servers and trials"
+        processes = list_marked(f"{MARKER}={tmp_path.name}")
+        assert len(processes) >= 7, "parent, two workers, their servers and trials"
+        if killed == "worker":
+            os.kill(next(filter(is_worker_of_joblib, processes)), signal.SIGKILL)
+            process.wait(timeout=60)
     finally:
         process.kill()
     wait_for(lambda: not list_marked(f"{MARKER}={tmp_path.name}"), seconds=30.0)
-    process.communicate()
+    output, _ = process.communicate()
+    if killed == "worker":
+        assert process.returncode == 2, output
+        assert output.splitlines()[-1].startswith("nasproxy: the worker processes of a sweep must live until it ends")

@@ -1,6 +1,7 @@
 """The Hydra application behind the command: compose a configuration from the arguments, and run its job."""
 
 import sys
+from concurrent.futures import BrokenExecutor
 from typing import TYPE_CHECKING
 
 import hydra
@@ -14,7 +15,7 @@ from nasproxy.config import schema
 from nasproxy.config.compose import add_to_path
 from nasproxy.config.composition_errors import Composition
 from nasproxy.config.typed_task import keep_typed_name
-from nasproxy.errors import NasproxyError
+from nasproxy.errors import NasproxyError, SweepFailedError
 
 if TYPE_CHECKING:
     from nasproxy.jobs.sweep import SweepJob
@@ -35,6 +36,11 @@ def compose_and_run() -> None:
             run()
     except JobError as error:
         raise error.error from None
+    except BrokenExecutor as error:
+        raise SweepFailedError(
+            "the worker processes of a sweep must live until it ends, and one was killed, perhaps because memory ran "
+            "out: free memory or lower hydra.launcher.n_jobs, and run the same command again; finished trials are kept"
+        ) from error
 
 
 @hydra.main(version_base="1.3", config_path="pkg://nasproxy.conf", config_name="config")
