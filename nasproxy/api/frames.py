@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from nasproxy.report import confirmation_section, tables
 from nasproxy.report.tables import Row
 from nasproxy.stages.proxy_search.state import StoppingState, TaskCheck, TaskState
+from nasproxy.stages.registry import list_stages
 from nasproxy.stages.study_results import Purpose, StudyResults
 from nasproxy.statistics.acceptance import VerdictKind
 from nasproxy.trials.proxy_task import DIMENSIONS
@@ -129,7 +130,14 @@ def make_proxy_tasks(results: StudyResults) -> "DataFrame":
 def make_decisions(results: StudyResults) -> "DataFrame":
     """Return a frame with a row for each decision, in order."""
     return _make_frame(
-        [*_variance(results), *_selection(results), *_looks(results), *_confirmations(results)], DECISIONS
+        [
+            *_variance(results),
+            *_selection(results),
+            *_looks(results),
+            *_confirmations(results),
+            *_list_stage_decisions(results),
+        ],
+        DECISIONS,
     )
 
 
@@ -210,3 +218,11 @@ def _confirmations(results: StudyResults) -> Iterator[Row]:
     for row in confirmation_section.make_confirmations(results).rows:
         decided = {"step": row["final_step"], "decision": f"{row['kind']}: {row['outcome']}"}
         yield {**row, **decided, "stage": Purpose.CONFIRMATION.value}
+
+
+def _list_stage_decisions(results: StudyResults) -> Iterator[Row]:
+    """List the decisions of stages that bring their own."""
+    for stage in list_stages():
+        result = results.stage_results.get(stage.name)
+        for row in () if result is None else stage.list_decisions(result):
+            yield {"stage": stage.label, **row}

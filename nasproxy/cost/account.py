@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from nasproxy.stages.proxy_search.state import TaskState
-from nasproxy.stages.study_results import Purpose, StudyResults, Trial
+from nasproxy.stages.study_results import StudyResults, Trial, rank_purpose
 from nasproxy.trials.records import TrialRecord
 
 
@@ -79,13 +79,12 @@ def sum_train_seconds(record: TrialRecord) -> float:
     return record.checks[-1].train_seconds if record.checks else 0.0
 
 
-def count_stage_costs(results: StudyResults) -> dict[tuple[Purpose, str | None], Cost]:
-    """Compute the cost by stage and proxy task; a trial counts for the purpose for which it was first trained."""
-    grouped: dict[tuple[Purpose, str | None], list[Trial]] = {}
+def count_stage_costs(results: StudyResults) -> dict[tuple[str, str | None], Cost]:
+    """Compute the cost by stage and proxy task; a trial counts for what it was created for."""
+    grouped: dict[tuple[str, str | None], list[Trial]] = {}
     for trial in results.trials.values():
         grouped.setdefault((trial.purpose, trial.task), []).append(trial)
-    order = list(Purpose)
-    stages = sorted(grouped, key=lambda stage: (order.index(stage[0]), stage[1] or ""))
+    stages = sorted(grouped, key=lambda stage: (rank_purpose(stage[0]), stage[1] or ""))
     return {stage: Cost.of(grouped[stage]) for stage in stages}
 
 

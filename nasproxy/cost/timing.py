@@ -15,7 +15,7 @@ from nasproxy.storage.locks import FileLock
 from nasproxy.storage.study import StudyFolder
 from nasproxy.storage.trial_stores import FolderTrialStore, TrialStore
 from nasproxy.tracking.tracker import NullTracker
-from nasproxy.trials.records import TrialRecord
+from nasproxy.trials.records import TrialPurpose, TrialRecord
 from nasproxy.trials.spec import TrialSpec
 
 OpenBackend = Callable[[TrialStore, Path], Backend]
@@ -125,7 +125,7 @@ def _open_runtime(
 
 def _train(trials: Sequence[TrialSpec], until: Mapping[str, int], runtime: Runtime) -> dict[str, str]:
     """Train trials up to a step each; return the keys of those that were trained last, which may be retries."""
-    scheduler = TrialScheduler(runtime, "estimate")
+    scheduler = TrialScheduler(runtime, lambda spec: TrialPurpose("estimate"))
     with scheduler.stop_trials_at_end():
         while True:
             records = scheduler.records(trials)

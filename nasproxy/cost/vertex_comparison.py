@@ -15,7 +15,7 @@ from nasproxy.stages.proxy_search.rules import read_settings
 from nasproxy.stages.proxy_search.settings import ProxySearchSettings
 from nasproxy.stages.proxy_search.state import TaskState
 from nasproxy.stages.references.spread_selection import SpreadSelection
-from nasproxy.stages.study_results import Purpose, StudyResults, read_target
+from nasproxy.stages.study_results import Purpose, StudyResults, rank_purpose, read_target
 from nasproxy.statistics.acceptance import ROUNDING
 from nasproxy.statistics.rank_correlation import kendall_tau
 from nasproxy.statistics.spread import selection_cost
@@ -89,27 +89,26 @@ def _make_rows(
     settings = SpreadSelection()
     plan = settings.start_models, models, settings.remove_per_iteration
     resumed, restarted = selection_cost(*plan), selection_cost(*plan, is_resumed=False)
-    as_it_is: dict[tuple[Purpose, str | None], Effort] = {}
-    corrected: dict[tuple[Purpose, str | None], Effort] = {}
-    as_it_is[Purpose.SELECTION, None] = Effort(restarted, restarted * full_seconds)
-    corrected[Purpose.SELECTION, None] = Effort(resumed, resumed * full_seconds)
+    as_it_is: dict[tuple[str, str | None], Effort] = {}
+    corrected: dict[tuple[str, str | None], Effort] = {}
+    as_it_is[Purpose.SELECTION.value, None] = Effort(restarted, restarted * full_seconds)
+    corrected[Purpose.SELECTION.value, None] = Effort(resumed, resumed * full_seconds)
     variance_cost = _estimate_variance_cost(results, full_steps)
     if variance_cost is not None:
-        as_it_is[Purpose.VARIANCE, None] = corrected[Purpose.VARIANCE, None] = variance_cost
+        as_it_is[Purpose.VARIANCE.value, None] = corrected[Purpose.VARIANCE.value, None] = variance_cost
     stops = _find_stops(results, trainings, wanted)
     for name, task_trainings in trainings.items():
-        as_it_is[Purpose.PROXY_SEARCH, name] = task_trainings.cost_to_end(models, results.time_limit)
-        corrected[Purpose.PROXY_SEARCH, name] = task_trainings.cost_until(stops[name], models)
+        as_it_is[Purpose.PROXY_SEARCH.value, name] = task_trainings.cost_to_end(models, results.time_limit)
+        corrected[Purpose.PROXY_SEARCH.value, name] = task_trainings.cost_until(stops[name], models)
     study = {place: _make_effort(cost, full_steps) for place, cost in count_stage_costs(results).items()}
-    order = list(Purpose)
     names = list(trainings)
     places = sorted(
         study.keys() | as_it_is.keys(),
-        key=lambda place: (order.index(place[0]), names.index(place[1]) if place[1] in names else len(names)),
+        key=lambda place: (rank_purpose(place[0]), names.index(place[1]) if place[1] in names else len(names)),
     )
     for stage, task in places:
         place = (stage, task)
-        yield StageComparison(stage.value, task, study.get(place), as_it_is.get(place), corrected.get(place))
+        yield StageComparison(stage, task, study.get(place), as_it_is.get(place), corrected.get(place))
 
 
 def _estimate_variance_cost(results: StudyResults, full_steps: int) -> Effort | None:

@@ -154,16 +154,16 @@ def _group_by_stage(results: StudyResults, estimate: Estimate) -> dict[str, list
     """
     grouped: dict[str, list[Trial]] = {}
     for key, trial in results.trials.items():
-        if trial.purpose is Purpose.SCHEDULES and trial.purpose.value not in estimate.stages:
+        if trial.purpose == Purpose.SCHEDULES and trial.purpose not in estimate.stages:
             continue
-        is_added = trial.purpose is Purpose.ADDED_REFERENCES or not _is_selected(results, key, trial)
-        grouped.setdefault((Purpose.PROXY_SEARCH if is_added else trial.purpose).value, []).append(trial)
+        is_added = trial.purpose == Purpose.ADDED_REFERENCES or not _is_selected(results, key, trial)
+        grouped.setdefault(Purpose.PROXY_SEARCH.value if is_added else trial.purpose, []).append(trial)
     return {**grouped, TOTAL: [trial for trials in grouped.values() for trial in trials]}
 
 
 def _is_selected(results: StudyResults, key: str, trial: Trial) -> bool:
     selection = results.selection
-    if selection is None or trial.purpose is not Purpose.SELECTION:
+    if selection is None or trial.purpose != Purpose.SELECTION:
         return True
     return key in selection.keys or (selection.baseline is not None and key == selection.baseline.key)
 

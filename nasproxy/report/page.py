@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from nasproxy.cost.estimate import Estimate
-from nasproxy.report import baselines, confirmation_section, estimate_tables, tables, verdict
+from nasproxy.report import baselines, confirmation_section, estimate_tables, stage_sections, tables, verdict
 from nasproxy.report.content import ReportContent, make_table_content, write_content
 from nasproxy.report.figures import gallery
 from nasproxy.report.figures.style import Picture
@@ -30,6 +30,7 @@ WRITTEN_PICTURES = (
     "reference_scores.png",
     "proxy_task*.png",
     "schedules.png",
+    "stage_*.png",
 )
 """Figures that a report writes; files of an earlier report that the new one does not write are outdated."""
 
@@ -76,7 +77,7 @@ def write_report(folder: StudyFolder, *, time_tolerance: float, store: TrialStor
     results = read_results(folder, time_tolerance=time_tolerance, store=store)
     words, expected = verdict.judge_study(results), predict_search(results)
     estimate = read_record(folder.estimate, Estimate)
-    pictures = list(gallery.draw_all(results))
+    pictures = [*gallery.draw_all(results), *stage_sections.list_pictures(results)]
     shown = {
         "proxy_tasks": tables.make_proxy_tasks(results),
         "zero_cost": baselines.make_baselines(results),
@@ -91,11 +92,12 @@ def write_report(folder: StudyFolder, *, time_tolerance: float, store: TrialStor
         "failures": tables.make_failures(results),
         "settings": tables.make_settings(results),
         "rules": tables.make_rules(results),
+        **stage_sections.make_tables(results),
     }
     content = ReportContent(
         study=results.name,
         verdict=words,
-        sections=make_sections(results, expected, estimate, shown),
+        sections=(*make_sections(results, expected, estimate, shown), *stage_sections.make_sections(results)),
         tables={name: make_table_content(table) for name, table in shown.items()},
         pictures={picture.name: picture.alt for picture in pictures},
     )

@@ -165,7 +165,7 @@ def _remark_on_spread() -> Remark:
 
 def _remark_on_sequential_policy(results: StudyResults, best: TaskState) -> Remark:
     before = {task.name for task in results.tasks.values() if task.number < best.number}
-    proxies = [trial for trial in results.trials.values() if trial.purpose is Purpose.PROXY_SEARCH]
+    proxies = [trial for trial in results.trials.values() if trial.purpose == Purpose.PROXY_SEARCH]
     spent, early = Cost.of(proxies), Cost.of([trial for trial in proxies if trial.task in before])
     where = (
         f"{wording.format_duration(early.train_seconds)} of {wording.format_duration(spent.train_seconds)} of "

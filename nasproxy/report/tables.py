@@ -13,7 +13,7 @@ from nasproxy.report.task_outcomes import TaskOutcome, explain_outcome, get_mode
 from nasproxy.stages.proxy_search.rules import list_by_path
 from nasproxy.stages.proxy_search.state import TaskState
 from nasproxy.stages.schedule_comparison.state import ScheduleCurve
-from nasproxy.stages.study_results import ModelScores, Purpose, StudyResults, Trial, find_decisive_check
+from nasproxy.stages.study_results import ModelScores, StudyResults, Trial, find_decisive_check, rank_purpose
 from nasproxy.statistics.rank_correlation import (
     RankCorrelation,
     spearman,
@@ -235,9 +235,7 @@ def make_schedules(results: StudyResults) -> Table:
 
 def make_costs(results: StudyResults) -> Table:
     """Tabulate the cost of each stage and proxy task, and the total."""
-    rows = [
-        _make_cost_row(results, stage.value, task, cost) for (stage, task), cost in count_stage_costs(results).items()
-    ]
+    rows = [_make_cost_row(results, stage, task, cost) for (stage, task), cost in count_stage_costs(results).items()]
     rows.append(_make_cost_row(results, "total", None, Cost.of(list(results.trials.values()))))
     columns = [
         Column("stage", lambda row: row["stage"], is_number=False),
@@ -255,10 +253,7 @@ def make_costs(results: StudyResults) -> Table:
 
 def make_trials(results: StudyResults) -> Table:
     """Tabulate all trials, including failed ones, by stage and score; trials without a score come last."""
-    order = list(Purpose)
-    ranked = sorted(
-        results.trials.items(), key=lambda item: _sort_key(order.index(item[1].purpose), item[1], results.objective)
-    )
+    ranked = sorted(results.trials.items(), key=lambda item: _sort_key(item[1], results.objective))
     rows = [_make_trial_row(key, trial) for key, trial in ranked]
     has_micro_batches = any(row["micro_batch"] is not None for row in rows)
     columns = [
@@ -412,7 +407,7 @@ def _make_trial_row(key: str, trial: Trial) -> Row:
     by = record.retries[0] if record.retries else None
     return {
         "trial": key,
-        "stage": trial.purpose.value,
+        "stage": trial.purpose,
         "proxy_task": trial.task,
         "architecture": wording.format_architecture(trial.spec.architecture),
         "seed": trial.spec.seed,
@@ -430,10 +425,10 @@ def _make_trial_row(key: str, trial: Trial) -> Row:
     }
 
 
-def _sort_key(stage: int, trial: Trial, objective: Objective) -> tuple[int, str, bool, float]:
+def _sort_key(trial: Trial, objective: Objective) -> tuple[tuple[int, str], str, bool, float]:
     score = trial.alone.score
     is_last = trial.alone.is_failed or score is None
-    return stage, trial.task or "", is_last, 0.0 if score is None else -objective.orient(score)
+    return rank_purpose(trial.purpose), trial.task or "", is_last, 0.0 if score is None else -objective.orient(score)
 
 
 def _format_cause(row: Mapping[str, Any], longest: int = 60) -> str:

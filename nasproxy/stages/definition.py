@@ -1,20 +1,24 @@
 """What the program must know of a stage, and what a stage gets from the job that runs it."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from nasproxy.stages.proxy_search.expected_acceptance import ExpectedAcceptance
 from nasproxy.stages.proxy_search.workload import RaceWork
 from nasproxy.stages.references.selection import Selection
 from nasproxy.stages.references.state import Reference
 from nasproxy.stages.runner import Stage
+from nasproxy.stages.section import StageSection
 from nasproxy.stages.workload import StageWork
 from nasproxy.statistics.acceptance import Criterion
 from nasproxy.storage.study import Study, StudyFolder
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.spec import Architecture, Recipe, TrialSpec
+
+if TYPE_CHECKING:
+    from nasproxy.stages.study_results import StudyResults
 
 S = TypeVar("S")
 R = TypeVar("R")
@@ -170,6 +174,16 @@ def list_no_trials(design: Design) -> Sequence[TrialSpec]:
     return ()
 
 
+def report_nothing(result: Any, results: "StudyResults") -> StageSection | None:
+    """Return None: the report has no section of the stage."""
+    return None
+
+
+def list_no_decisions(result: Any) -> Iterable[Mapping[str, Any]]:
+    """Return no rows: the stage decides nothing that a frame of decisions shows."""
+    return ()
+
+
 def plan_nothing(forecast: Forecast) -> StageWork | None:
     """Return None: the cost of the stage is not estimated."""
     return None
@@ -191,6 +205,8 @@ class StageDefinition(Generic[R]):
         plan: Counts the planned work, for the cost estimate; None if there is nothing to train.
         verify: Called with the result once the job has written its report; raises `StageStoppedError` if the result
             must not be relied on.
+        report: Makes the report's section of the stage from its result and all results of the study; None for none.
+        list_decisions: Lists rows for `study.decisions`, from the stage's result; each has the keys of that frame.
         is_part_of_design: Whether every study has this stage, so that a new study estimates its cost.
     """
 
@@ -203,6 +219,8 @@ class StageDefinition(Generic[R]):
     list_kinds: Callable[[Design], Sequence[TrialSpec]] = list_no_trials
     plan: Callable[[Forecast], StageWork | None] = plan_nothing
     verify: Callable[[R], None] = verify_nothing
+    report: Callable[[R, "StudyResults"], StageSection | None] = report_nothing
+    list_decisions: Callable[[R], Iterable[Mapping[str, Any]]] = list_no_decisions
     is_part_of_design: bool = False
 
     @property

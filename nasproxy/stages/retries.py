@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from nasproxy.errors import SetupFailedError
 from nasproxy.storage.trial_stores import TrialStore
-from nasproxy.trials.records import Cause, RetryLink, TrialRecord, merge_records
+from nasproxy.trials.records import Cause, RetryLink, TrialPurpose, TrialRecord, merge_records
 from nasproxy.trials.retry import Retry
 from nasproxy.trials.spec import TrialSpec
 
@@ -20,8 +20,9 @@ def retry_nothing(spec: TrialSpec, causes: Sequence[Cause]) -> Retry | None:
 class RetryChain:
     """The original trial and its retries, each created when the trial before it failed."""
 
-    def __init__(self, spec: TrialSpec) -> None:
-        """Start with the original trial."""
+    def __init__(self, spec: TrialSpec, purpose: TrialPurpose) -> None:
+        """Start with the original trial, and what it and its retries are created for."""
+        self.purpose = purpose
         self.specs = [spec]
         self._records = [TrialRecord()]
         self._links: list[RetryLink] = []
@@ -56,7 +57,7 @@ class RetryChain:
             key, cause = self.current.key, self._causes[-1]
             link = RetryLink(retry.spec.key, cause, retry.change)
             if self._records[-1].retries[:1] != (link,):
-                store.create(retry.spec)
+                store.create(retry.spec, self.purpose)
                 messages.append(
                     f"trial {key} failed ({cause.value}): retrying it as trial {link.key} with {link.change}"
                 )

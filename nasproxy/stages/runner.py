@@ -6,6 +6,7 @@ from typing import Generic, Protocol, TypeVar
 
 from nasproxy.stages.scheduler import Records, Runtime, Train, TrialScheduler
 from nasproxy.tracking.events import DecisionTaken, Look, LookTaken, Progress, StageEnded, StageProgressed, StageStarted
+from nasproxy.trials.records import TrialPurpose
 from nasproxy.trials.spec import TrialSpec
 
 __all__ = ["Decide", "Records", "Runtime", "Stage", "Train", "run_stage"]
@@ -45,6 +46,10 @@ class Stage(Protocol[S]):
         """List the trials whose records the next decision needs."""
         ...
 
+    def purpose(self, spec: TrialSpec) -> TrialPurpose:
+        """Return what a trial of the stage is created for; the first purpose of a trial is stored with it."""
+        ...
+
     def next_action(self, state: S, records: Records) -> Train | Decide[S] | None:
         """Return the next action, or None if the stage has ended. Pure: reads no file and no clock.
 
@@ -76,7 +81,7 @@ def run_stage(stage: Stage[S], runtime: Runtime) -> S:
         StageStoppedError: The stage cannot reach a result.
         SetupFailedError: A trial failed in a way in which a trial of any model would fail.
     """
-    scheduler, send = TrialScheduler(runtime, stage.name), runtime.tracker.receive
+    scheduler, send = TrialScheduler(runtime, stage.purpose), runtime.tracker.receive
     send(StageStarted(stage.name))
     with scheduler.stop_trials_at_end():
         state = stage.load()

@@ -1,6 +1,6 @@
 """Schedules the trials of a stage: submits them to a backend, asks them to stop, and follows their records."""
 
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +14,7 @@ from nasproxy.storage.trial_stores import TrialStore
 from nasproxy.tracking.events import Noted, describe_trial
 from nasproxy.tracking.tracker import Tracker
 from nasproxy.trials.clock import Clock, SystemClock
-from nasproxy.trials.records import Request, State, TrialRecord
+from nasproxy.trials.records import Request, State, TrialPurpose, TrialRecord
 from nasproxy.trials.spec import TrialSpec
 
 Records = Mapping[str, TrialRecord]
@@ -104,15 +104,15 @@ class TrialScheduler:
     Stages know a trial by the key of its specification; the backend may train a retry of it under another key.
     """
 
-    def __init__(self, runtime: Runtime, stage: str) -> None:
+    def __init__(self, runtime: Runtime, purpose: Callable[[TrialSpec], TrialPurpose]) -> None:
         """Start without trials.
 
         Args:
             runtime: Store, backend, tracker and timing.
-            stage: Name of the stage, for the events of its trials.
+            purpose: Returns what a trial of the stage is created for.
         """
         self._runtime = runtime
-        self._stage = stage
+        self._purpose = purpose
         self._chains: dict[str, RetryChain] = {}
         self._records: dict[str, TrialRecord] = {}
         # The dictionaries below are keyed by the trial that trains, which may be a retry.
@@ -128,13 +128,13 @@ class TrialScheduler:
         """Return records by key; only records that have changed are read again."""
         for spec in specs:
             if spec.key not in self._chains:
-                self._chains[spec.key] = RetryChain(spec)
+                self._chains[spec.key] = RetryChain(spec, self._purpose(spec))
                 self._refresh(spec.key)
                 for trained in self._chains[spec.key].specs:
                     record = self._runtime.store.read_alone(trained.key)
                     if record.checks or record.is_failed:
                         # It may have ended while no controller ran; trackers ignore records they have.
-                        self._send_trial(trained, record)
+                        self._send_trial(trained, record, self._chains[spec.key])
                 self._check_setup(spec.key)
         return {spec.key: self._records[spec.key] for spec in specs}
 
@@ -146,8 +146,8 @@ class TrialScheduler:
         originals = self._originals.get(key, ())
         return any(self._records[original].status.state is State.RUNNING for original in originals)
 
-    def _send_trial(self, spec: TrialSpec, record: TrialRecord) -> None:
-        self._runtime.tracker.receive(describe_trial(spec, record, stage=self._stage))
+    def _send_trial(self, spec: TrialSpec, record: TrialRecord, chain: RetryChain) -> None:
+        self._runtime.tracker.receive(describe_trial(spec, record, stage=chain.purpose.stage))
 
     def _check_setup(self, key: str) -> None:
         if self._runtime.stop_at_setup_failure:
@@ -231,7 +231,7 @@ class TrialScheduler:
         if spec.key in self._cancelled:
             return  # it is submitted again when it has ended
         if spec.key not in self._orders:
-            self._orders[spec.key] = self._runtime.orders.train(spec, self._create(spec))
+            self._orders[spec.key] = self._runtime.orders.train(spec, self._create(spec, self._chains[key].purpose))
         self._send_request(spec.key, Request(until_step=until, lease=self._lease))
         self._live.add(spec.key)
         self._runtime.backend.submit(self._orders[spec.key])
@@ -248,7 +248,8 @@ class TrialScheduler:
             if self._refresh(key):
                 ended_originals.add(key)  # it begins again
         for key in ended:
-            self._send_trial(self._specs[key], self._runtime.store.read_alone(key))
+            chain = self._chains[min(self._originals[key])]
+            self._send_trial(self._specs[key], self._runtime.store.read_alone(key), chain)
         return updated, ended_originals
 
     def _collect_ended(self, seconds: float) -> set[str]:
@@ -268,12 +269,12 @@ class TrialScheduler:
         """Return the keys of the original trials whose current trainings have these keys."""
         return {key for other in trained for key in self._originals.get(other, ())}
 
-    def _create(self, spec: TrialSpec) -> str:
+    def _create(self, spec: TrialSpec, purpose: TrialPurpose) -> str:
         try:
-            return self._runtime.store.create(spec)
+            return self._runtime.store.create(spec, purpose)
         except CorruptTrialError as error:
             self._set_aside(error)
-            return self._runtime.store.create(spec)
+            return self._runtime.store.create(spec, purpose)
 
     def _set_aside(self, damage: CorruptTrialError) -> None:
         """Set a damaged trial aside, so that it begins again."""
@@ -292,7 +293,7 @@ class TrialScheduler:
             self._follow(key)
         except CorruptTrialError as error:
             self._set_aside(error)
-            self._chains[key] = RetryChain(self._chains[key].specs[0])
+            self._chains[key] = RetryChain(self._chains[key].specs[0], self._chains[key].purpose)
             self._refresh(key)
             return True
         return False

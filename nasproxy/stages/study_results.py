@@ -19,6 +19,7 @@ from nasproxy.stages.proxy_search.rules import read_settings
 from nasproxy.stages.proxy_search.settings import SearchSettings
 from nasproxy.stages.proxy_search.state import TaskCheck, TaskState, find_best_task, read_rules, read_tasks
 from nasproxy.stages.references.state import Reference, SelectionState, read_selection
+from nasproxy.stages.registry import list_stages
 from nasproxy.stages.schedule_comparison.state import ScheduleComparisonState, read_comparison
 from nasproxy.stages.variance.settings import VarianceSettings
 from nasproxy.stages.variance.state import VarianceResult, VarianceState, read_variance
@@ -33,14 +34,17 @@ from nasproxy.storage.study_stores import FolderStudyStore
 from nasproxy.storage.trial_stores import FolderTrialStore, TrialStore
 from nasproxy.storage.zero_cost_scores import ZeroCostScores, read_scores
 from nasproxy.trials.objective import Objective
-from nasproxy.trials.records import Status, TrialRecord
-from nasproxy.trials.spec import Split, TrialSpec, to_canonical_json
+from nasproxy.trials.records import Status, TrialPurpose, TrialRecord
+from nasproxy.trials.spec import TrialSpec, to_canonical_json
 
 T = TypeVar("T")
 
 
+UNKNOWN_PURPOSE = "unknown"
+
+
 class Purpose(str, Enum):
-    """Purpose for which a trial was first trained."""
+    """Purposes of trials that this package's stages create, as readers see them; other stages have others."""
 
     VARIANCE = "variance"
     SELECTION = "references"
@@ -58,14 +62,14 @@ class Trial:
         spec: Specification of the trial.
         record: Its record, merged with those of its retries.
         alone: Its own record.
-        purpose: Purpose for which it was first trained; a trial shared by several stages counts only there.
-        task: Name of the proxy task in the proxy search and confirmation, else None.
+        purpose: What it was created for, as readers see it; a trial that several stages share counts only there.
+        task: Name of the proxy task that it was created for; None if it was created for none.
     """
 
     spec: TrialSpec
     record: TrialRecord
     alone: TrialRecord
-    purpose: Purpose
+    purpose: str
     task: str | None = None
 
 
@@ -125,6 +129,7 @@ class StudyResults:
         confirmations: Confirmations of accepted proxy tasks.
         zero_cost: Zero-cost scores of the models.
         schedules: The schedule comparison; None before it is measured.
+        stage_results: Result of each stage, by the stage's name; None for one without a result.
         damaged: What is wrong with the files of each damaged trial, by key. It counts as pending, and begins again when
             the study goes on; one whose specification is damaged is not among `trials`.
     """
@@ -142,6 +147,7 @@ class StudyResults:
     zero_cost: ZeroCostScores = field(default_factory=ZeroCostScores)
     schedules: ScheduleComparisonState | None = None
     damaged: Mapping[str, str] = field(default_factory=dict)
+    stage_results: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def measured(self) -> VarianceResult | None:
@@ -304,8 +310,7 @@ def read_results(folder: StudyFolder, *, time_tolerance: float, store: TrialStor
     rules = read_rules(folder.proxy_tasks)
     tasks = reopening.apply_confirmations(read_tasks(folder.proxy_tasks), confirmations)
     schedules = read_comparison(folder)
-    purposes = _Purposes(base, variance, selection, tasks, confirmations, schedules)
-    trials, damaged = _read_trials(store or FolderTrialStore(folder.trials, read_objective(base).name), purposes)
+    trials, damaged = _read_trials(store or FolderTrialStore(folder.trials, read_objective(base).name))
     return StudyResults(
         name=folder.path.name,
         base=base,
@@ -319,6 +324,7 @@ def read_results(folder: StudyFolder, *, time_tolerance: float, store: TrialStor
         confirmations=confirmations,
         zero_cost=read_scores(FolderStudyStore(folder.path)),
         schedules=schedules if schedules is not None and schedules.is_measured else None,
+        stage_results={stage.name: stage.load(folder) for stage in list_stages()},
         damaged=damaged,
     )
 
@@ -346,81 +352,21 @@ def read_target(task: TaskState) -> float | None:
     return float(value) if isinstance(value, int | float) else None
 
 
-class _Purposes:
-    """Finds the purpose for which each trial was first trained."""
-
-    def __init__(
-        self,
-        base: Mapping[str, Any],
-        variance: VarianceState | None,
-        selection: SelectionState | None,
-        tasks: Mapping[str, TaskState],
-        confirmations: Sequence[ConfirmationState],
-        schedules: ScheduleComparisonState | None,
-    ) -> None:
-        self._schedules = _find_comparison_keys(schedules, variance, selection)
-        self._variance_steps = base.get("variance.total_steps") or base.get("training.total_steps")
-        self._variance = variance
-        self._selection = selection
-        self._task_of = {key: task.name for task in reversed(list(tasks.values())) for key in task.keys}
-        self._confirmed = {key: state.task for state in reversed(confirmations) for key in _list_keys(state)}
-        self._selected_keys = set(selection.keys) if selection else set()
-        failed_candidates = () if variance is None or selection is None else tuple(range(variance.trainable or 0))
-        self._variance_architectures = (
-            {to_canonical_json(selection.architectures[n]) for n in failed_candidates} if selection else set()
-        )
-        if variance is not None and variance.architecture is not None:
-            self._variance_architectures.add(to_canonical_json(variance.architecture))
-        self._selected = _list_selected(base, selection)
-
-    def find(self, key: str, spec: TrialSpec) -> tuple[Purpose, str | None]:
-        """Return the purpose of a trial, and the name of its proxy task if it has one."""
-        if key in self._schedules:
-            return Purpose.SCHEDULES, None
-        if key in self._confirmed and key not in self._task_of and key not in self._selected_keys:
-            return Purpose.CONFIRMATION, self._confirmed[key]
-        if spec.split is Split.SEARCH:
-            return Purpose.PROXY_SEARCH, self._task_of.get(key, spec.proxy_task.default_name)
-        if self._measures_variance(spec):
-            return Purpose.VARIANCE, None
-        is_added = self._selected is not None and to_canonical_json(spec.architecture) not in self._selected
-        return (Purpose.ADDED_REFERENCES if is_added else Purpose.SELECTION), None
-
-    def _measures_variance(self, spec: TrialSpec) -> bool:
-        if self._variance_steps is not None and spec.total_steps != self._variance_steps:
-            return False
-        if self._selection is None and (self._variance is None or self._variance.result is None):
-            return True
-        return to_canonical_json(spec.architecture) in self._variance_architectures
+def describe_purpose(purpose: TrialPurpose | None) -> str:
+    """Describe for readers what a trial was created for."""
+    if purpose is None:
+        return UNKNOWN_PURPOSE
+    is_added = purpose.stage == "proxy_search" and purpose.task is None
+    return Purpose.ADDED_REFERENCES.value if is_added else purpose.stage.replace("_", " ")
 
 
-def _list_selected(base: Mapping[str, Any], selection: SelectionState | None) -> set[str] | None:
-    """Return the selection's architectures and the baseline, as canonical JSON; None before the selection."""
-    if selection is None:
-        return None
-    path = "search_space.baseline."
-    baseline = {name.removeprefix(path): value for name, value in base.items() if name.startswith(path)}
-    selected = {to_canonical_json(architecture) for architecture in (*selection.architectures, baseline)}
-    return selected if selection.baseline is None else selected | {to_canonical_json(selection.baseline.architecture)}
+def rank_purpose(purpose: str) -> tuple[int, str]:
+    """Return the place of a purpose in the order of the stages, to sort by; unknown ones come last, by name."""
+    order = [each.value for each in Purpose]
+    return (order.index(purpose) if purpose in order else len(order), purpose)
 
 
-def _find_comparison_keys(
-    schedules: ScheduleComparisonState | None, variance: VarianceState | None, selection: SelectionState | None
-) -> set[str]:
-    """Return keys of trials that only the schedule comparison uses; one of its trials may be a full training."""
-    if schedules is None:
-        return set()
-    baseline = selection.baseline if selection else None
-    copies = () if variance is None or variance.result is None else variance.result.keys
-    used = {*copies, *(selection.keys if selection else ()), *([] if baseline is None else [baseline.key])}
-    return {curve.key for curve in schedules.curves} - used
-
-
-def _list_keys(state: ConfirmationState) -> tuple[str, ...]:
-    return state.keys if state.fresh is None else (*state.keys, *state.fresh.full_keys, *state.fresh.proxy_keys)
-
-
-def _read_trials(store: TrialStore, purposes: _Purposes) -> tuple[dict[str, Trial], dict[str, str]]:
+def _read_trials(store: TrialStore) -> tuple[dict[str, Trial], dict[str, str]]:
     """Read all trials, and what is wrong with those that are damaged, by key."""
     alone, specs, damaged = {}, {}, {}
     for key in store.keys():
@@ -435,8 +381,10 @@ def _read_trials(store: TrialStore, purposes: _Purposes) -> tuple[dict[str, Tria
     originals = {retry.key: key for key, record in by_length for retry in record.retries}
     trials = {}
     for key, spec in specs.items():
-        original = originals.get(key, key)
-        stage, task = purposes.find(original, specs.get(original, spec))
+        purpose = store.purpose(originals.get(key, key))
+        task = None if purpose is None else purpose.task
         is_readable = damaged.keys().isdisjoint((key, *(retry.key for retry in alone[key].retries)))
-        trials[key] = Trial(spec, store.read(key) if is_readable else alone[key], alone[key], stage, task)
+        trials[key] = Trial(
+            spec, store.read(key) if is_readable else alone[key], alone[key], describe_purpose(purpose), task
+        )
     return trials, damaged

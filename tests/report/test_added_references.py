@@ -47,7 +47,7 @@ def test_a_reference_added_by_two_tasks_is_charged_once(grown_study: Any) -> Non
 
 def test_added_references_are_a_stage_in_the_cost_table(grown_study: Any) -> None:
     results = read_results(grown_study.folder, time_tolerance=0.05)
-    keys = {key for key, trial in results.trials.items() if trial.purpose is Purpose.ADDED_REFERENCES}
+    keys = {key for key, trial in results.trials.items() if trial.purpose == Purpose.ADDED_REFERENCES}
     assert keys == {model.key for model in results.tasks["width50"].added}
     (row,) = [row for row in tables.make_costs(results).rows if row["stage"] == "added references"]
     assert (row["trials"], row["trainings"]) == (5, 5.0)

@@ -199,7 +199,7 @@ class TestPartialStudies:
         author.measure_variance(trainable_fraction=0.1)
         author.select_models()
         trials = read_results(author.folder, time_tolerance=0.05).trials.values()
-        assert sum(trial.purpose is Purpose.VARIANCE for trial in trials) == 6
+        assert sum(trial.purpose == Purpose.VARIANCE for trial in trials) == 6
 
     def test_a_corrupt_file_is_an_error(self, new_study: NewStudy) -> None:
         author = new_study()

@@ -60,7 +60,7 @@ def test_their_trainings_are_a_stage_except_for_one_shared_with_another_stage(co
     assert after.schedules is not None
     shared = next(curve.key for curve in after.schedules.curves if curve.name == "cosine")
     others = [curve.key for curve in after.schedules.curves if curve.key != shared]
-    assert after.trials[shared].purpose is not Purpose.SCHEDULES, "the study's full training"
+    assert after.trials[shared].purpose != Purpose.SCHEDULES, "the study's full training"
     assert {after.trials[key].purpose for key in others} == {Purpose.SCHEDULES}
 
 

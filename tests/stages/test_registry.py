@@ -19,9 +19,11 @@ from dataclasses import dataclass
 from nasproxy.errors import ConfigError
 from nasproxy.stages.definition import StageDefinition
 from nasproxy.stages.runner import Decide, Train
+from nasproxy.stages.section import StageSection
 from nasproxy.storage.files import read_record, write_record
 from nasproxy.tracking.events import Progress
 from nasproxy.trials.proxy_task import ProxyTask
+from nasproxy.trials.records import TrialPurpose
 from nasproxy.trials.spec import Split, TrialSpec
 
 
@@ -55,6 +57,9 @@ class LongestStage:
     def specs(self, state):
         return self._specs
 
+    def purpose(self, spec):
+        return TrialPurpose(self.name)
+
     def next_action(self, state, records):
         until = {spec.key: spec.total_steps for spec in self._specs if not records[spec.key].has_ended}
         if state.scores:
@@ -80,7 +85,23 @@ def load(folder):
     return read_record(folder.path / "longest.json", LongestState)
 
 
-LONGEST = StageDefinition("longest", run, load, settings={"longest": LongestSettings})
+def report(state, results):
+    rows = [{"model": number, "score": score} for number, score in enumerate(state.scores)]
+    return StageSection("Longest trainings", ("Each was trained once.",), {"model": "model", "score": "score"}, rows)
+
+
+def list_decisions(state):
+    return [{"models": len(state.scores), "decision": "trained"}]
+
+
+LONGEST = StageDefinition(
+    "longest",
+    run,
+    load,
+    settings={"longest": LongestSettings},
+    report=report,
+    list_decisions=list_decisions,
+)
 """
 
 
@@ -103,8 +124,12 @@ def test_a_registered_stage_runs_with_its_own_settings(
     longest: StageDefinition[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    result = nasproxy.run(["experiment=debug", "study=own", "job.stages=[longest]", "longest.models=3"])
+    result = nasproxy.run(["experiment=debug", "study=own", "job.stages=[longest,report]", "longest.models=3"])
     assert result.study is not None
+    assert set(result.study.trials.stage) == {"longest"}, "each trial keeps what it was created for"
+    assert list(result.study.decisions.decision) == ["trained"]
+    assert result.report is not None
+    assert "Longest trainings" in result.report.read_text()
     assert len(result.study.trials) == 3
     stored = longest.load(StudyFolder(result.study.path))
     assert sorted(stored.scores) == sorted(result.study.trials.score)

@@ -7,9 +7,9 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
-from nasproxy.execution.devices import find_lease_folder
 
 from nasproxy.errors import ConfigError, CorruptFileError, CorruptTrialError, StorageFullError, StudyBusyError
+from nasproxy.execution.host.devices import find_lease_folder
 from nasproxy.stages.study_results import read_results
 from nasproxy.storage.files import append_line, append_shared_line, read_record, replace_text, write_record
 from nasproxy.storage.leases import FolderLease

@@ -59,7 +59,7 @@ class VertexStateFiles:
         self._written: dict[Path, str] = {}
         self._writers: Mapping[str, Callable[[], None]] = {
             "variance": self._write_variance,
-            "selection": self._write_selection,
+            "references": self._write_selection,
             "proxy_search": self._write_search,
         }
 

@@ -24,7 +24,7 @@ from nasproxy.statistics.rank_correlation import RankCorrelation
 from nasproxy.storage.files import read_record, write_record
 from nasproxy.tracking.events import Progress
 from nasproxy.trials.proxy_task import ProxyTask
-from nasproxy.trials.records import TrialRecord
+from nasproxy.trials.records import TrialPurpose, TrialRecord
 from nasproxy.trials.spec import Architecture, Recipe, Split, TrialSpec
 
 
@@ -102,6 +102,10 @@ class ConfirmationStage:
         if state.outcome is None:
             return list(self._specs) if state.is_trained_already else [*self._specs, *self._raced]
         return [*self._fresh_full, *self._fresh_proxy] if self._wants_fresh(state) else []
+
+    def purpose(self, spec: TrialSpec) -> TrialPurpose:
+        """Return that the trial confirms the task."""
+        return TrialPurpose(self.name, self._task.name)
 
     def next_action(self, state: ConfirmationState, records: Records) -> Train | Decide[ConfirmationState] | None:
         """Retrain all models and judge them, then train and judge fresh ones."""

@@ -37,6 +37,7 @@ from nasproxy.storage.locks import FileLock
 from nasproxy.tracking.events import Look, Progress
 from nasproxy.trials.check_steps import find_requested_step
 from nasproxy.trials.proxy_task import ProxyTask
+from nasproxy.trials.records import TrialPurpose
 from nasproxy.trials.spec import Recipe, Split, TrialSpec
 
 
@@ -94,6 +95,7 @@ class ProxySearchStage:
         self._is_fresh = is_fresh
         self._cache: TaskCache = {}
         self._specs: dict[tuple[str, int], TrialSpec] = {}
+        self._task_names: dict[str, str] = {}
         # Applies the overrides of every task now, so that an invalid one is refused before the first trial.
         self._steps = {name: self._make_spec(name, self._references[0]).check_steps for name in self._proxy_tasks}
 
@@ -123,6 +125,10 @@ class ProxySearchStage:
         contenders = self._list_contenders(state)
         proxies = [spec for task in contenders for spec in self._list_task_specs(task)]
         return [*proxies, *(spec for task in contenders for spec in self._candidate_pool.requested_specs(task))]
+
+    def purpose(self, spec: TrialSpec) -> TrialPurpose:
+        """Return the proxy task that the trial is for; none for the full training of an added reference."""
+        return TrialPurpose(self.name, self._task_names.get(spec.key))
 
     def next_action(self, state: ProxySearchState, records: Records) -> Train | Decide[ProxySearchState] | None:
         """Take the look with the shortest rated time, once all models of its task have reported its step."""
@@ -192,6 +198,7 @@ class ProxySearchStage:
             task = self._proxy_tasks[name]
             spec = TrialSpec(model.architecture, task, Split.SEARCH, self._seed, self._recipe)
             self._specs[name, model.number] = spec
+            self._task_names.setdefault(spec.key, name)
         return self._specs[name, model.number]
 
     def _list_task_specs(self, task: TaskState) -> list[TrialSpec]:

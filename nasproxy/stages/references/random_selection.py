@@ -24,6 +24,7 @@ from nasproxy.stages.runner import Decide, Records, Train
 from nasproxy.storage.files import read_record, write_record
 from nasproxy.tracking.events import Progress
 from nasproxy.trials.proxy_task import ProxyTask
+from nasproxy.trials.records import TrialPurpose
 from nasproxy.trials.spec import Architecture, Recipe, Split, TrialSpec
 
 
@@ -128,6 +129,10 @@ class RandomSelectionStage:
         """List the current candidates and the baseline."""
         tried = [self._specs[number] for number in state.iterations[-1].candidates if number < len(self._specs)]
         return tried if self._baseline is None else [*tried, self._baseline]
+
+    def purpose(self, spec: TrialSpec) -> TrialPurpose:
+        """Return that the trial is one of this stage."""
+        return TrialPurpose(self.name)
 
     def next_action(self, state: SelectionState, records: Records) -> Train | Decide[SelectionState] | None:
         """Train as many candidates as required, and another one for each that failed."""

@@ -29,6 +29,7 @@ from nasproxy.storage.files import read_record, write_record
 from nasproxy.tracking.events import Progress
 from nasproxy.trials.check_steps import find_requested_step
 from nasproxy.trials.proxy_task import ProxyTask
+from nasproxy.trials.records import TrialPurpose
 from nasproxy.trials.spec import Architecture, Recipe, Split, TrialSpec
 
 
@@ -148,6 +149,10 @@ class SpreadSelectionStage:
         if iteration.fraction == 1.0 and self._baseline is not None:
             specs.append(self._baseline)
         return specs
+
+    def purpose(self, spec: TrialSpec) -> TrialPurpose:
+        """Return that the trial is one of this stage."""
+        return TrialPurpose(self.name)
 
     def next_action(self, state: SelectionState, records: Records) -> Train | Decide[SelectionState] | None:
         """Train this iteration's candidates, then remove those with the closest scores; train the last ones fully."""

@@ -18,7 +18,7 @@ from nasproxy.storage.files import read_record, write_record
 from nasproxy.tracking.events import Progress
 from nasproxy.trials.objective import Objective
 from nasproxy.trials.proxy_task import ProxyTask
-from nasproxy.trials.records import TrialRecord
+from nasproxy.trials.records import TrialPurpose, TrialRecord
 from nasproxy.trials.spec import Architecture, Recipe, Split, TrialSpec
 
 Pair = tuple[str, str]
@@ -85,6 +85,10 @@ class ScheduleComparisonStage:
     def specs(self, state: ScheduleComparisonState) -> list[TrialSpec]:
         """List one trial per pair of schedule and smoothing."""
         return list(self._specs.values())
+
+    def purpose(self, spec: TrialSpec) -> TrialPurpose:
+        """Return that the trial is one of this stage."""
+        return TrialPurpose(self.name)
 
     def next_action(
         self, state: ScheduleComparisonState, records: Records

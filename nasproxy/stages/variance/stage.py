@@ -19,6 +19,7 @@ from nasproxy.storage.files import read_record, write_record
 from nasproxy.tracking.events import Progress
 from nasproxy.trials.objective import describe_opposite_direction, has_opposite_direction
 from nasproxy.trials.proxy_task import ProxyTask
+from nasproxy.trials.records import TrialPurpose
 from nasproxy.trials.spec import Architecture, Recipe, Split, TrialSpec
 
 
@@ -73,6 +74,10 @@ class VarianceStage:
             self._make_spec(self._candidates[state.trainable], seed_offset)
             for seed_offset in range(self._settings.seeds)
         ]
+
+    def purpose(self, spec: TrialSpec) -> TrialPurpose:
+        """Return that the trial is one of this stage."""
+        return TrialPurpose(self.name)
 
     def next_action(self, state: VarianceState, records: Records) -> Train | Decide[VarianceState] | None:
         """Find a trainable model, train it with all seeds, judge the results."""

@@ -207,16 +207,17 @@ class ReplayBackend:
         record = TrialRecord(status, run.curve.checks[: run.checks])
         self.store.write(key, record, generation=GENERATION)
         if self._ledger is not None:
-            self._ledger.add(self.store.spec(key), None if run.is_whole else record.step)
+            self._ledger.add(self.store.spec(key), None if run.is_whole else record.step, self.store.purpose(key))
 
     def _restore_trials(self) -> None:
         """Replay the trials of the ledger, each up to its last step."""
         if self._ledger is None or self._ledger.recipe is None:
             return
-        for (architecture, proxy, split, seed), until in self._ledger.steps.items():
+        for entry, until in self._ledger.steps.items():
+            architecture, proxy, split, seed = entry
             task = ProxyTask() if proxy is None else self.replayed.make_proxy_task(proxy)
             spec = TrialSpec({CHOICE: architecture}, task, Split(split), seed, self._ledger.recipe)
-            self.store.create(spec)
+            self.store.create(spec, self._ledger.purposes[entry])
             run = _Run(self._find_curve(spec), started_at=0.0, checks_at_start=0, status=Status(), max_attempts=1)
             run.plan_end(Request(until_step=until), 0)
             self._running[spec.key] = run

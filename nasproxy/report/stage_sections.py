@@ -1,0 +1,76 @@
+"""Sections of stages that bring their own: a stage returns data, the report formats it."""
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+from nasproxy.report import wording
+from nasproxy.report.content import Block, Figure, Paragraph, Section, ShownTable
+from nasproxy.report.figures.style import Picture
+from nasproxy.report.tables import Column, Row, Table
+from nasproxy.stages.registry import list_stages
+from nasproxy.stages.section import StageSection
+from nasproxy.stages.study_results import StudyResults
+
+PREFIX = "stage_"
+"""Beginning of the names of tables and figures, so that they differ from those of the report."""
+
+
+def make_sections(results: StudyResults) -> tuple[Section, ...]:
+    """Make the section of each stage that has one."""
+    return tuple(
+        Section(name, section.title, section.title, tuple(_write_section(name, section)))
+        for name, section in _list_sections(results)
+    )
+
+
+def make_tables(results: StudyResults) -> dict[str, Table]:
+    """Make the table of each stage that has one, by the name under which its section shows it."""
+    return {
+        f"{PREFIX}{name}": Table(
+            [dict(row) for row in section.rows],
+            [_make_column(heading, field, section) for field, heading in section.columns.items()],
+            tuple(section.columns),
+        )
+        for name, section in _list_sections(results)
+        if section.columns
+    }
+
+
+def list_pictures(results: StudyResults) -> Iterator[Picture]:
+    """List the figures of all stages' sections."""
+    for name, section in _list_sections(results):
+        for picture_name, picture in section.pictures.items():
+            yield Picture(f"{PREFIX}{name}_{picture_name}.png", picture.alternative, picture.png)
+
+
+def _list_sections(results: StudyResults) -> Iterator[tuple[str, StageSection]]:
+    for stage in list_stages():
+        result = results.stage_results.get(stage.name)
+        section = None if result is None else stage.report(result, results)
+        if section is not None:
+            yield stage.name, section
+
+
+def _write_section(name: str, section: StageSection) -> Iterator[Block]:
+    for text in section.paragraphs:
+        yield Paragraph(text)
+    for picture_name, picture in section.pictures.items():
+        yield Figure(f"{PREFIX}{name}_{picture_name}", picture.caption)
+    if section.columns:
+        yield ShownTable(f"{PREFIX}{name}")
+
+
+def _make_column(heading: str, field: str, section: StageSection) -> Column:
+    values = [row.get(field) for row in section.rows]
+    is_number = any(map(_is_number, values)) and all(value is None or _is_number(value) for value in values)
+    return Column(heading, partial(_format_cell, field=field), is_number=is_number)
+
+
+def _format_cell(row: Row, *, field: str) -> str:
+    value = row.get(field)
+    return wording.format_number(value) if value is None or _is_number(value) else str(value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
