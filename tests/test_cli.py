@@ -15,6 +15,7 @@ from nasproxy.stages.study_results import read_results
 from nasproxy.storage.locks import is_locked
 from nasproxy.storage.study import StudyFolder
 from nasproxy.storage.trial_stores import FolderTrialStore
+from nasproxy.tracking.events import JobEnded, read_events
 from nasproxy.trials.records import State
 
 DEBUG = ("experiment=debug", "references.initial=8", "references.max=0")
@@ -170,6 +171,9 @@ def test_too_many_failures_stop_selection_with_a_table_of_causes(tmp_path: Path)
     assert code == 2
     lines = output[output.index("nasproxy: selection allows 20% of") :].splitlines()
     assert lines[1].split() == ["cause", "candidates", "for", "example", "what", "to", "do"]
+    *_, last = read_events(StudyFolder(tmp_path / "debug").events)
+    assert isinstance(last, JobEnded)
+    assert (last.error or "").startswith("selection allows 20% of")
     causes = {line.split()[0]: line for line in lines[2:-1]}
     assert set(causes) <= {"oom", "nan"}
     assert lines[-1].startswith("Fix the causes and run the command again.")

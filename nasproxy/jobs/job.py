@@ -293,7 +293,7 @@ class Job:
             final_models=selection.models,
             removed_per_iteration=selection.removed_per_iteration,
         )
-        others = {"events.jsonl": EventLog(self.study.folder.events), "of tracking": chosen, "of state files": vertex}
+        others = {"event_log": EventLog(self.study.folder.events), "tracking": chosen, "vertex_state_files": vertex}
         tracker = Trackers([console], others)
         self._stack.callback(tracker.close)
         return tracker

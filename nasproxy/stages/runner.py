@@ -84,22 +84,28 @@ def run_stage(stage: Stage[S], runtime: Runtime) -> S:
     scheduler, send = TrialScheduler(runtime, stage.purpose), runtime.tracker.receive
     send(StageStarted(stage.name))
     with scheduler.stop_trials_at_end():
-        state = stage.load()
-        while True:
-            specs = stage.specs(state)
-            records = scheduler.records(specs)
-            send(StageProgressed(stage.progress(state, records), len(scheduler.running())))
-            action = stage.next_action(state, records)
-            if action is None:
-                state = stage.save(state)
-                send(StageEnded(stage.name))
-                return state
-            if isinstance(action, Decide):
-                state = stage.save(action.state)
-                if action.look is not None:
-                    send(LookTaken(stage.name, action.look))
-                send(DecisionTaken(stage.name, action.message))
-                continue
-            for _ in scheduler.act(action):
-                progress = stage.progress(state, scheduler.records(specs))
-                send(StageProgressed(progress, len(scheduler.running())))
+        state = _decide_to_end(stage, runtime, scheduler)
+    send(StageEnded(stage.name))
+    return state
+
+
+def _decide_to_end(stage: Stage[S], runtime: Runtime, scheduler: TrialScheduler) -> S:
+    """Decide, act and record until there is nothing left to do; return the final state."""
+    send = runtime.tracker.receive
+    state = stage.load()
+    while True:
+        specs = stage.specs(state)
+        records = scheduler.records(specs)
+        send(StageProgressed(stage.progress(state, records), len(scheduler.running())))
+        action = stage.next_action(state, records)
+        if action is None:
+            return stage.save(state)
+        if isinstance(action, Decide):
+            state = stage.save(action.state)
+            if action.look is not None:
+                send(LookTaken(stage.name, action.look))
+            send(DecisionTaken(stage.name, action.message))
+            continue
+        for _ in scheduler.act(action):
+            progress = stage.progress(state, scheduler.records(specs))
+            send(StageProgressed(progress, len(scheduler.running())))

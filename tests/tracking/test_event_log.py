@@ -8,8 +8,23 @@ from pathlib import Path
 
 import pytest
 
+from helpers.reported_curves import ComputedStudy, report_epochs
+from nasproxy.stages import runner
+from nasproxy.stages.proxy_search.state import read_tasks
+from nasproxy.storage.study import StudyFolder
 from nasproxy.tracking.event_log import EventLog
-from nasproxy.tracking.events import Event, Noted, Progress, StageProgressed, StageStarted, TrialEnded, read_events
+from nasproxy.tracking.events import (
+    Event,
+    LookTaken,
+    Noted,
+    Progress,
+    StageEnded,
+    StageProgressed,
+    StageStarted,
+    TrialEnded,
+    read_events,
+)
+from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.records import State
 from nasproxy.trials.spec import TrialSpec
 
@@ -57,6 +72,26 @@ def test_the_end_of_an_attempt_is_written_once_also_after_a_restart_and_by_anoth
         (spec.key, 20, State.PAUSED),
         (spec.key, 40, State.DONE),
     ]
+
+
+def test_a_search_tells_its_looks_and_decisions_and_a_resumed_one_repeats_no_end_of_a_trial(tmp_path: Path) -> None:
+    path, study = tmp_path / "events.jsonl", ComputedStudy(tmp_path, report_epochs(10))
+    stage = study.make_search({"half": ProxyTask(width=0.5)})
+    runner.run_stage(stage, replace(study.make_runtime(), tracker=EventLog(path)))
+    events = read(path)
+    assert (type(events[0]), type(events[-1])) == (StageStarted, StageEnded)
+    task = read_tasks(StudyFolder(tmp_path).proxy_tasks)["half"]
+    looks = [event.look for event in events if isinstance(event, LookTaken)]
+    assert [(look.step, look.tau) for look in looks] == [
+        (check.step, None if check.correlation is None else check.correlation.tau) for check in task.checks
+    ]
+    assert looks[-1].verdict == "accepted"
+    ends = [event for event in events if isinstance(event, TrialEnded)]
+    assert {event.key for event in ends} == set(task.keys)
+    again = study.make_search({"half": ProxyTask(width=0.5), "full": ProxyTask()}, early_stop_if_not_best=False)
+    runner.run_stage(again, replace(study.make_runtime(), tracker=EventLog(path)))
+    keys = [(event.key, event.step, event.state) for event in read(path) if isinstance(event, TrialEnded)]
+    assert len(keys) == len(set(keys)) > len(ends)
 
 
 def write_many(path: Path, name: str, count: int, is_killed: bool) -> None:
