@@ -81,7 +81,7 @@ def prepare_job(config: DictConfig, folder: Path) -> None:
     builder = (ReplayBuilder if "replay" in str(read.backend.get("_target_")) else StudyBuilder)(read)
     builder.check()
     if not builder.is_replay:
-        builder.open_backend(builder.open_store(StudyFolder(folder))).close()
+        builder.open_backend(builder.open_store(StudyFolder(folder)), folder).close()
     build_target("tracking", read.tracking, study=folder).close()
 
 
