@@ -35,6 +35,7 @@ from nasproxy.stages.references.state import Reference
 from nasproxy.stages.runner import Decide
 from nasproxy.statistics.acceptance import LookPlan
 from nasproxy.statistics.criteria.group_sequential import GroupSequential
+from nasproxy.storage.study_stores import FolderStudyStore
 from nasproxy.storage.trial_stores import MemoryTrialStore
 from nasproxy.testing import curves
 from nasproxy.tracking.tracker import NullTracker
@@ -69,7 +70,7 @@ class Study:
         selection = RandomSelection(models=self.models)
         candidates = [{CHOICE: name} for name in self.table.architectures(list(self.table.check_steps))]
         context = {"recipe": self.recipe, "candidates": candidates, "baseline": None, "seed": 0}
-        state = runner.run_stage(selection.make_stage(**context, folder=self.folder / "selection"), self.runtime)
+        state = runner.run_stage(selection.make_stage(**context, study=FolderStudyStore(self.folder)), self.runtime)
         return state.references or ()
 
     def make_stage(self, references: tuple[Reference, ...]) -> ProxySearchStage:
@@ -83,7 +84,7 @@ class Study:
             candidate_pool=CandidatePool([], len(references), step=5, maximum=0, search_trials=1, full_seconds=1.0),
             recipe=self.recipe,
             seed=0,
-            folder=self.folder / "proxy_search" / "tasks",
+            study=FolderStudyStore(self.folder),
         )
 
 

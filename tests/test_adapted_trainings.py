@@ -11,7 +11,7 @@ import pytest
 from helpers import cli
 from nasproxy.stages.confirmation.state import read_confirmations
 from nasproxy.stages.proxy_search.state import read_tasks
-from nasproxy.storage.study import StudyFolder
+from nasproxy.storage.study_stores import FolderStudyStore
 from nasproxy.storage.trial_stores import FolderTrialStore
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.records import State
@@ -71,25 +71,25 @@ def test_the_original_trains_by_itself(name: str, tmp_path: Path, monkeypatch: p
 
 
 @pytest.fixture(scope="module", params=NAMES)
-def study(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
+def study(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> FolderStudyStore:
     """Design a proxy task with an adapted training."""
     name, folder = request.param, tmp_path_factory.mktemp(request.param)
     config = ("--config-dir", str(EXAMPLES / "adapted" / "conf"), f"experiment={name}")
     code, output = cli.run(*config, *SHORT, *SHORTER[name], folder=folder)
     assert code == 0, output
-    return StudyFolder(folder / name)
+    return FolderStudyStore(folder / name)
 
 
 @pytest.mark.gate
-def test_an_adapted_training_designs_a_proxy_task(study: StudyFolder) -> None:
+def test_an_adapted_training_designs_a_proxy_task(study: FolderStudyStore) -> None:
     first, metrics = REPORTED[study.path.name]
     store = FolderTrialStore(study.trials, metrics[0])
     records = [store.read(key) for key in store.keys()]
     assert {record.status.state for record in records} <= {State.DONE, State.PAUSED}
-    (task,) = read_tasks(study.proxy_tasks).values()
+    (task,) = read_tasks(study).values()
     assert task.is_accepted
     assert len(task.keys) == 5
-    (confirmation,) = read_confirmations(study.confirmation)
+    (confirmation,) = read_confirmations(study)
     assert confirmation.void is None
     full = next(store.read(key) for key in store.keys() if store.spec(key).proxy_task == ProxyTask())
     assert (full.checks[0].step, sorted(full.checks[0].metrics)) == (first, metrics)

@@ -13,7 +13,7 @@ from nasproxy.stages.confirmation.state import ConfirmationOutcome, read_confirm
 from nasproxy.stages.proxy_search.state import StoppingState, read_tasks
 from nasproxy.stages.study_results import read_results
 from nasproxy.storage.locks import is_locked
-from nasproxy.storage.study import StudyFolder
+from nasproxy.storage.study_stores import FolderStudyStore
 from nasproxy.storage.trial_stores import FolderTrialStore
 from nasproxy.tracking.events import JobEnded, read_events
 from nasproxy.trials.records import State
@@ -24,7 +24,7 @@ FEW_CHECKS = ("training.total_steps=20", "training.check_every_steps=10")
 
 
 def keys(folder: Path, name: str = "debug") -> list[str]:
-    return FolderTrialStore(StudyFolder(folder / name).trials).keys()
+    return FolderStudyStore(folder / name).trials.keys()
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_too_many_failures_stop_selection_with_a_table_of_causes(tmp_path: Path)
     assert code == 2
     lines = output[output.index("nasproxy: selection allows 20% of") :].splitlines()
     assert lines[1].split() == ["cause", "candidates", "for", "example", "what", "to", "do"]
-    *_, last = read_events(StudyFolder(tmp_path / "debug").events)
+    *_, last = read_events(FolderStudyStore(tmp_path / "debug"))
     assert isinstance(last, JobEnded)
     assert (last.error or "").startswith("selection allows 20% of")
     causes = {line.split()[0]: line for line in lines[2:-1]}
@@ -189,7 +189,7 @@ def test_retries_are_reported_in_output_remarks_and_list_of_trials(tmp_path: Pat
     code, output = cli.run(*FAULTY, *faults, "criterion=first_crossing", "criterion.target=0.4", folder=tmp_path)
     assert code == 0, output
     assert "with a micro-batch of 8 instead of 16" in output
-    results = read_results(StudyFolder(tmp_path / "debug"), time_tolerance=0.05)
+    results = read_results(FolderStudyStore(tmp_path / "debug"), time_tolerance=0.05)
     assert len(results.references) == 8, "no model is lost"
     assert all(results.trials[model.key].record.step == 100 for model in results.references)
     alone = [trial.alone for trial in results.trials.values()]
@@ -216,7 +216,7 @@ def test_a_larger_grid_extends_the_study_and_a_changed_base_is_refused(tmp_path:
     code, output = cli.run(*job, "proxy.data_fraction=[0.5,1.0]", "proxy.width=0.5", folder=tmp_path)
     assert code == 0, output
     assert len(set(keys(tmp_path)) - before) == 8, "one more proxy task on eight models"
-    assert set(read_tasks(StudyFolder(tmp_path / "debug").proxy_tasks)) == {"width50", "data50_width50"}
+    assert set(read_tasks(FolderStudyStore(tmp_path / "debug"))) == {"width50", "data50_width50"}
     code, output = cli.run(*job, "training.total_steps=200", folder=tmp_path)
     assert code == 2
     assert "was begun with another configuration (training.total_steps: 100 -> 200)" in output
@@ -236,14 +236,14 @@ def test_the_search_continues_after_a_contradicted_winner(tmp_path: Path) -> Non
     job = (*DEBUG, *TRICKY, "job=confirm")
     code, output = cli.run(*job, "confirm.enabled=false", folder=tmp_path)
     assert code == 0, output
-    folder = StudyFolder(tmp_path / "debug")
-    assert read_tasks(folder.proxy_tasks)["half"].stopping_state is StoppingState.MET_CORRELATION
+    folder = FolderStudyStore(tmp_path / "debug")
+    assert read_tasks(folder)["half"].stopping_state is StoppingState.MET_CORRELATION
     code, output = cli.run(*job, "confirm.fresh_models=5", folder=tmp_path)
     assert code == 0, output
     for words in ("half: contradicted, tau -1.00", "full: continues", "full: confirmed", "full: 5 fresh models"):
         assert words in output
-    assert read_tasks(folder.proxy_tasks)["half"].stopping_state is StoppingState.CONTRADICTED
-    assert {state.task: state.outcome for state in read_confirmations(folder.confirmation)} == {
+    assert read_tasks(folder)["half"].stopping_state is StoppingState.CONTRADICTED
+    assert {state.task: state.outcome for state in read_confirmations(folder)} == {
         "half": ConfirmationOutcome.CONTRADICTED,
         "full": ConfirmationOutcome.STANDS,
     }
@@ -260,8 +260,8 @@ def test_a_replayed_study_states_that_its_winner_cannot_be_confirmed(tmp_path: P
     code, output = cli.run("experiment=replay", f"backend.table={table}", "job=confirm", folder=tmp_path)
     assert code == 0, output
     assert "its winner cannot be confirmed" in output
-    folder = StudyFolder(tmp_path / "curves")
-    assert read_tasks(folder.proxy_tasks)
+    folder = FolderStudyStore(tmp_path / "curves")
+    assert read_tasks(folder)
     assert not folder.confirmation.exists()
 
 

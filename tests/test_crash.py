@@ -13,11 +13,9 @@ import pytest
 from helpers import cli
 from nasproxy.stages.confirmation.state import read_confirmations
 from nasproxy.stages.proxy_search.state import find_best_task, read_rules, read_tasks
-from nasproxy.stages.references.state import SelectionState
-from nasproxy.storage.files import read_record
+from nasproxy.stages.references.state import read_selection
 from nasproxy.storage.locks import is_locked
-from nasproxy.storage.study import StudyFolder
-from nasproxy.storage.trial_stores import FolderTrialStore
+from nasproxy.storage.study_stores import FolderStudyStore
 
 SETTING = (
     *cli.SMALL,
@@ -49,23 +47,23 @@ FAULTY = (
 
 def decisions(folder: Path) -> dict[str, object]:
     """Read all decisions of the study."""
-    lies = StudyFolder(folder / "crash")
-    selected = read_record(lies.selection / "state.json", SelectionState)
+    lies = FolderStudyStore(folder / "crash")
+    selected = read_selection(lies)
     assert selected is not None
-    tasks = read_tasks(lies.proxy_tasks)
-    best = find_best_task(tasks, read_rules(lies.proxy_tasks).judged_by, time_tolerance=0.05)
+    tasks = read_tasks(lies)
+    best = find_best_task(tasks, read_rules(lies).judged_by, time_tolerance=0.05)
     return {
         "iterations": selected.iterations,
         "references": [(reference.key, reference.score) for reference in selected.references or ()],
         "tasks": {name: (task.stopping_state, task.final_step, task.checks) for name, task in tasks.items()},
         "best": best and best.name,
-        "confirmations": read_confirmations(lies.confirmation),
+        "confirmations": read_confirmations(lies),
     }
 
 
 def curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
     """Read the checks of every trial."""
-    store = FolderTrialStore(StudyFolder(folder / "crash").trials)
+    store = FolderStudyStore(folder / "crash").trials
     return {key: [(check.step, check.score) for check in store.read(key).checks] for key in store.keys()}
 
 

@@ -6,28 +6,28 @@ import pytest
 
 from helpers import cli
 from nasproxy.stages.proxy_search.state import TaskState, find_best_task, read_rules, read_tasks
-from nasproxy.stages.references.state import SelectionState
+from nasproxy.stages.references.state import SelectionState, read_selection
 from nasproxy.stages.variance.state import VarianceState
 from nasproxy.statistics.ceiling import compare_spread_with_noise, compute_noise_ceiling
 from nasproxy.storage.files import read_record
-from nasproxy.storage.study import StudyFolder
+from nasproxy.storage.study_stores import FolderStudyStore
 from nasproxy.storage.trial_stores import FolderTrialStore
 from nasproxy.trials.records import State
 
 
 @pytest.fixture(scope="module")
-def embedded(tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
+def embedded(tmp_path_factory: pytest.TempPathFactory) -> FolderStudyStore:
     folder = tmp_path_factory.mktemp("embedded")
     code, output = cli.run(folder=folder, seconds=900)
     assert code == 0, output
-    return StudyFolder(folder / "digits")
+    return FolderStudyStore(folder / "digits")
 
 
 @pytest.mark.gate
-def test_the_chosen_proxy_task_costs_less_than_half_in_wall_time(embedded: StudyFolder) -> None:
-    tasks = read_tasks(embedded.proxy_tasks)
+def test_the_chosen_proxy_task_costs_less_than_half_in_wall_time(embedded: FolderStudyStore) -> None:
+    tasks = read_tasks(embedded)
     assert len(tasks) >= 6
-    best = find_best_task(tasks, read_rules(embedded.proxy_tasks).judged_by, time_tolerance=0.05)
+    best = find_best_task(tasks, read_rules(embedded).judged_by, time_tolerance=0.05)
     assert best is not None
     store = FolderTrialStore(embedded.trials)
     selected = read_record(embedded.selection / "state.json", SelectionState)
@@ -38,7 +38,7 @@ def test_the_chosen_proxy_task_costs_less_than_half_in_wall_time(embedded: Study
 
 
 @pytest.mark.gate
-def test_the_noise_ceiling_is_high_and_the_better_half_spreads_beyond_noise(embedded: StudyFolder) -> None:
+def test_the_noise_ceiling_is_high_and_the_better_half_spreads_beyond_noise(embedded: FolderStudyStore) -> None:
     selected = read_record(embedded.selection / "state.json", SelectionState)
     measured = read_record(embedded.variance / "state.json", VarianceState)
     assert selected is not None
@@ -55,7 +55,7 @@ def test_the_noise_ceiling_is_high_and_the_better_half_spreads_beyond_noise(embe
 
 
 @pytest.mark.gate
-def test_no_step_is_trained_twice_and_no_trial_is_left_running(embedded: StudyFolder) -> None:
+def test_no_step_is_trained_twice_and_no_trial_is_left_running(embedded: FolderStudyStore) -> None:
     store = FolderTrialStore(embedded.trials)
     for key in store.keys():
         record = store.read(key)
@@ -69,13 +69,13 @@ def outcome(folder: Path, trainer: str, *overrides: str) -> dict[str, object]:
     timeless = ("proxy_search.early_stop_if_not_best=false", "job=search_proxy_task", "study=one")
     code, output = cli.run(*timeless, f"trainer={trainer}", *overrides, folder=folder, seconds=900)
     assert code == 0, output
-    lies = StudyFolder(folder / "one")
-    selected = read_record(lies.selection / "state.json", SelectionState)
+    lies = FolderStudyStore(folder / "one")
+    selected = read_selection(lies)
     assert selected is not None
     return {
         "iterations": selected.iterations,
         "references": [(reference.number, reference.score) for reference in selected.references or ()],
-        "tasks": {name: judged(task) for name, task in read_tasks(lies.proxy_tasks).items()},
+        "tasks": {name: judged(task) for name, task in read_tasks(lies).items()},
     }
 
 

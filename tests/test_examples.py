@@ -7,7 +7,7 @@ import pytest
 
 from helpers import cli
 from nasproxy.stages.proxy_search.state import read_tasks
-from nasproxy.storage.study import StudyFolder
+from nasproxy.storage.study_stores import FolderStudyStore
 from nasproxy.storage.trial_stores import FolderTrialStore
 from nasproxy.trials.records import State
 
@@ -32,8 +32,8 @@ SHORT = (
 def test_an_example_designs_a_proxy_task(tmp_path: Path, name: str) -> None:
     code, output = cli.run(f"experiment={name}", *SHORT, folder=tmp_path)
     assert code == 0, output
-    folder = StudyFolder(tmp_path / name)
-    assert set(read_tasks(folder.proxy_tasks)) == {"width50"}
+    folder = FolderStudyStore(tmp_path / name)
+    assert set(read_tasks(folder)) == {"width50"}
     assert (folder.path / "report" / "index.html").exists()
     store = FolderTrialStore(folder.trials)
     records = [store.read(key) for key in store.keys()]

@@ -42,7 +42,7 @@ def read_decisions(folder: Path, output: str, listing: str) -> Decisions:
         listing: Output of `job=list_trials`, because trials of a replay have no files.
     """
     variance = _json(folder / "variance" / "state.json")
-    selection = _json(folder / "selection" / "state.json")
+    selection = _json(folder / "references" / "state.json")
     tasks = {state["name"]: state for state in map(_json, (folder / "proxy_search" / "tasks").glob("*.json"))}
     tasks = dict(sorted(tasks.items(), key=lambda item: item[1]["number"]))
     confirmations = [_json(path) for path in sorted((folder / "confirmation").glob("*.json"))]

@@ -10,7 +10,7 @@ from nasproxy.stages.confirmation.state import read_confirmations
 from nasproxy.stages.proxy_search.state import read_tasks
 from nasproxy.stages.references.state import SelectionState
 from nasproxy.storage.files import read_record
-from nasproxy.storage.study import StudyFolder
+from nasproxy.storage.study_stores import FolderStudyStore
 from nasproxy.storage.trial_stores import FolderTrialStore
 from nasproxy.trials.records import State
 
@@ -42,12 +42,12 @@ def test_the_debug_version_runs_all_stages_on_two_devices_per_training(tmp_path:
     cache = f"data.loader.cache_dir={tmp_path / 'images'}"
     code, output = cli.run(*DEBUG, cache, folder=tmp_path, seconds=600)
     assert code == 0, output
-    folder = StudyFolder(tmp_path / "imagenet_mnasnet_debug")
+    folder = FolderStudyStore(tmp_path / "imagenet_mnasnet_debug")
     selected = read_record(folder.selection / "state.json", SelectionState)
     assert selected is not None
     assert len(selected.references or ()) == 5
-    assert set(read_tasks(folder.proxy_tasks)) == {"data50", "data95"}
-    assert len(read_confirmations(folder.confirmation)) == 1
+    assert set(read_tasks(folder)) == {"data50", "data95"}
+    assert len(read_confirmations(folder)) == 1
     assert (folder.report / "index.html").exists()
     store = FolderTrialStore(folder.trials)
     states = {store.read(key).status.state for key in store.keys()}

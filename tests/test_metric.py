@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from helpers import cli
-from nasproxy.storage.study import StudyFolder
+from nasproxy.storage.study_stores import FolderStudyStore
 
 FEW = (
     "experiment=debug",
@@ -19,7 +19,7 @@ FEW = (
 )
 
 
-def read_decisions(study: StudyFolder) -> dict[str, Any]:
+def read_decisions(study: FolderStudyStore) -> dict[str, Any]:
     """Read what a study decided, without the values of its metric."""
     tasks = [json.loads(path.read_text()) for path in sorted(study.proxy_tasks.glob("*.json"))]
     references = json.loads((study.selection / "state.json").read_text())["references"]
@@ -35,9 +35,9 @@ def test_a_study_on_a_loss_decides_as_one_on_its_negation(tmp_path: Path) -> Non
     for name, metric in (("accuracy", "accuracy"), ("loss", "loss")):
         status, output = cli.run(*FEW, f"metric={metric}", folder=tmp_path / name)
         assert status == 0, output
-    loss, accuracy = (read_decisions(StudyFolder(tmp_path / name / "debug")) for name in ("loss", "accuracy"))
+    loss, accuracy = (read_decisions(FolderStudyStore(tmp_path / name / "debug")) for name in ("loss", "accuracy"))
     assert loss == accuracy
-    page = (StudyFolder(tmp_path / "loss" / "debug").report / "index.html").read_text(encoding="utf-8")
+    page = (tmp_path / "loss" / "debug" / "report" / "index.html").read_text(encoding="utf-8")
     assert "loss (lower is better)" in page
     status, listing = cli.run("experiment=debug", "metric=loss", "job=list_trials", folder=tmp_path / "loss")
     assert status == 0, listing
@@ -54,7 +54,7 @@ def test_the_embedded_study_on_its_validation_loss_decides_as_on_the_negated_los
         metric = (f"metric.name={name}", f"metric.mode={mode}")
         status, output = cli.run(*trainer, *metric, folder=tmp_path / name, seconds=900)
         assert status == 0, output
-        decisions.append(read_decisions(StudyFolder(tmp_path / name / "digits")))
+        decisions.append(read_decisions(FolderStudyStore(tmp_path / name / "digits")))
     assert decisions[0] == decisions[1]
     assert any(state == "Met desired correlation" for _, state, _, _ in decisions[0]["tasks"]), decisions[0]["tasks"]
 

@@ -12,7 +12,7 @@ from nasproxy.stages.proxy_search.state import read_tasks
 from nasproxy.stages.references.state import SelectionState
 from nasproxy.stages.variance.state import VarianceState
 from nasproxy.storage.files import read_record
-from nasproxy.storage.study import StudyFolder
+from nasproxy.storage.study_stores import FolderStudyStore
 from nasproxy.storage.trial_stores import FolderTrialStore
 from nasproxy.trials.records import Cause, State
 
@@ -64,7 +64,7 @@ SMALL = (
 )
 
 
-def check_everything(folder: StudyFolder) -> None:
+def check_everything(folder: FolderStudyStore) -> None:
     """Check the results of all stages, and that every proxy task trained with its settings."""
     variance = read_record(folder.variance / "state.json", VarianceState)
     selection = read_record(folder.selection / "state.json", SelectionState)
@@ -72,7 +72,7 @@ def check_everything(folder: StudyFolder) -> None:
     assert variance.result is not None
     assert selection is not None
     assert len(selection.references or ()) == 5
-    tasks = read_tasks(folder.proxy_tasks)
+    tasks = read_tasks(folder)
     assert set(tasks) == set(re.findall(r"name: (\w+)", " ".join(TASKS)))
     assert all(task.stopping_state is not None for task in tasks.values())
     store = FolderTrialStore(folder.trials)
@@ -98,7 +98,7 @@ def check_everything(folder: StudyFolder) -> None:
 def test_a_small_study_of_mnasnet_completes_all_stages_with_all_features(tmp_path: Path) -> None:
     code, output = cli.run(*EVERYTHING, *SMALL, folder=tmp_path, seconds=900)
     assert code == 0, output
-    check_everything(StudyFolder(tmp_path / "everything"))
+    check_everything(FolderStudyStore(tmp_path / "everything"))
 
 
 @pytest.mark.slow
@@ -106,9 +106,9 @@ def test_a_study_of_mnasnet_completes_all_stages_with_all_features(tmp_path: Pat
     steps = ("training.total_steps=40", "training.check_every_steps=10")
     code, output = cli.run(*EVERYTHING, *steps, folder=tmp_path, seconds=1500)
     assert code == 0, output
-    folder = StudyFolder(tmp_path / "everything")
+    folder = FolderStudyStore(tmp_path / "everything")
     check_everything(folder)
-    assert read_confirmations(folder.confirmation)
+    assert read_confirmations(folder)
     curves = [path.read_text().splitlines() for path in folder.trials.glob("*/metrics.jsonl")]
     assert all(json.loads(line)["train_seconds"] > 0 for curve in curves for line in curve)
 

@@ -8,7 +8,7 @@ import pytest
 
 from helpers import cli
 from nasproxy.stages.proxy_search.state import read_tasks
-from nasproxy.storage.study import StudyFolder
+from nasproxy.storage.study_stores import FolderStudyStore
 
 README = (cli.ROOT / "README.md").read_text()
 SHORT = (
@@ -56,7 +56,7 @@ def test_a_worked_example_designs_a_proxy_task(tmp_path: Path, title: str, monke
     code, output = cli.run("--config-dir", str(tmp_path / "conf"), *words[2:], *SHORT, folder=tmp_path / "studies")
     assert code == 0, output
     (folder,) = (tmp_path / "studies").iterdir()
-    assert set(read_tasks(StudyFolder(folder).proxy_tasks)) == {"width50"}
+    assert set(read_tasks(FolderStudyStore(folder))) == {"width50"}
     assert (folder / "report" / "index.html").exists()
 
 

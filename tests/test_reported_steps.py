@@ -11,7 +11,7 @@ import pytest
 from helpers import cli
 from nasproxy.cost.vertex_comparison import compare_with_vertex
 from nasproxy.stages.study_results import read_results
-from nasproxy.storage.study import StudyFolder
+from nasproxy.storage.study_stores import FolderStudyStore
 from test_crash import compare, curves, decisions, survive
 
 SETTING = (
@@ -71,7 +71,7 @@ def test_step_0_is_the_first_point_of_a_curve_and_no_look(undisturbed: Path) -> 
 
 @pytest.mark.gate
 def test_the_comparison_with_vertex_uses_the_reported_steps(undisturbed: Path) -> None:
-    results = read_results(StudyFolder(undisturbed / "crash"), time_tolerance=0.05)
+    results = read_results(FolderStudyStore(undisturbed / "crash"), time_tolerance=0.05)
     best = next(task for task in results.tasks.values() if task.is_accepted)
     rows = {row.task: row for row in compare_with_vertex(results) if row.stage == "proxy search"}
     assert best.final_step is not None

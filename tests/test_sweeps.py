@@ -13,7 +13,7 @@ import pytest
 from helpers import cli
 from nasproxy.stages.confirmation.state import ConfirmationOutcome, read_confirmations
 from nasproxy.stages.proxy_search.state import find_best_task, read_rules, read_tasks
-from nasproxy.storage.study import StudyFolder
+from nasproxy.storage.study_stores import FolderStudyStore
 
 QUICK = ("experiment=debug", "controller.poll_seconds=0.05", "cost.estimate_first=false", "variance.seeds=3")
 ADDING = (*QUICK, "job=search_proxy_task", "training.check_every_steps=10")
@@ -24,9 +24,9 @@ MARKER = "NASPROXY_TEST_SWEEP"
 
 def read_decision(study: Path) -> dict[str, Any]:
     """Read all that was decided on the proxy tasks of a study."""
-    folder = StudyFolder(study)
-    tasks = read_tasks(folder.proxy_tasks)
-    best = find_best_task(tasks, read_rules(folder.proxy_tasks).judged_by, time_tolerance=0.05)
+    folder = FolderStudyStore(study)
+    tasks = read_tasks(folder)
+    best = find_best_task(tasks, read_rules(folder).judged_by, time_tolerance=0.05)
     return {"best": best and best.name, **tasks}
 
 
@@ -94,9 +94,7 @@ def test_the_merge_includes_earlier_tasks_and_runs_the_stages_after_the_search(t
     assert code == 0, output
     decision = read_decision(tmp_path / "debug")
     assert list(decision) == ["best", "full", "width50", "data25"], "the least reduced task comes first"
-    confirmed = {
-        state.task: state.outcome for state in read_confirmations(StudyFolder(tmp_path / "debug").confirmation)
-    }
+    confirmed = {state.task: state.outcome for state in read_confirmations(FolderStudyStore(tmp_path / "debug"))}
     assert confirmed == {decision["best"]: ConfirmationOutcome.STANDS}
     assert output.count(": confirmed") == 1
 
@@ -138,7 +136,7 @@ def test_jobs_without_a_proxy_search_need_no_merge(tmp_path: Path) -> None:
     code, output = cli.run(*sweep, folder=tmp_path)
     assert code == 0, output
     assert "deciding on" not in output
-    assert all((StudyFolder(tmp_path / f"seed{seed}").variance / "state.json").exists() for seed in (0, 1))
+    assert all((tmp_path / f"seed{seed}" / "variance" / "state.json").exists() for seed in (0, 1))
 
 
 @pytest.mark.gate

@@ -9,7 +9,7 @@ import yaml
 import nasproxy
 from helpers import cli
 from nasproxy.stages.confirmation.state import ConfirmationOutcome
-from nasproxy.storage.study import StudyFolder
+from nasproxy.storage.study_stores import FolderStudyStore
 
 Run = Callable[..., tuple[int, str]]
 PROGRAM = cli.ROOT / "tests" / "helpers" / "formula_program.py"
@@ -52,7 +52,7 @@ GROUPS = {
 
 
 def list_keys(folder: Path) -> set[str]:
-    return {path.parent.name for path in StudyFolder(folder / "program").trials.glob("*/config.yaml")}
+    return set(FolderStudyStore(folder / "program").trials.keys())
 
 
 @pytest.mark.gate

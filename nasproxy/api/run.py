@@ -55,5 +55,5 @@ def run(overrides: Sequence[str] = (), config_dir: str | Path | None = None) -> 
             are kept.
     """
     done = run_job(compose_config(overrides, config_dir))
-    study = None if done.folder is None else read_study(done.folder, done.store)
+    study = None if done.study is None else read_study(done.study)
     return Result(study, done.report, done.estimate)

@@ -14,8 +14,8 @@ from nasproxy.stages.proxy_search.rules import read_settings
 from nasproxy.stages.proxy_search.settings import ProxySearchSettings
 from nasproxy.stages.proxy_search.state import read_rules
 from nasproxy.stages.study_results import StudyResults, read_results
-from nasproxy.storage.study import StudyFolder, list_studies
-from nasproxy.storage.trial_stores import TrialStore
+from nasproxy.storage.study import StudyFolder, list_studies, open_study_store
+from nasproxy.storage.study_stores import FolderStudyStore
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -106,7 +106,7 @@ def load_study(path: str | Path) -> LoadedStudy:
     folder = StudyFolder(Path(path).expanduser().absolute())
     if not folder.record.exists():
         raise ConfigError(f"load_study needs the folder of a study, got {path}: {_tell_what_is_there(folder.path)}")
-    study = read_study(folder)
+    study = read_study(open_study_store(folder.path))
     if folder.replayed.exists():
         warnings.warn(
             f"study {study.results.name} was replayed from a table, and its folder holds no trials: "
@@ -116,19 +116,18 @@ def load_study(path: str | Path) -> LoadedStudy:
     return study
 
 
-def read_study(folder: StudyFolder, store: TrialStore | None = None) -> LoadedStudy:
+def read_study(study: FolderStudyStore) -> LoadedStudy:
     """Read a study, with the rules that its proxy tasks were judged by.
 
     Args:
-        folder: The study.
-        store: Its trials; None for those of its folder.
+        study: The study.
 
     Raises:
         CorruptFileError: A file of the study cannot be read.
     """
-    rules: Mapping[str, float] = read_settings(read_rules(folder.proxy_tasks).judged_by)
+    rules: Mapping[str, float] = read_settings(read_rules(study).judged_by)
     tolerance = rules.get("time_tolerance", ProxySearchSettings.time_tolerance)
-    return LoadedStudy(folder.path, read_results(folder, time_tolerance=tolerance, store=store))
+    return LoadedStudy(study.path, read_results(study, time_tolerance=tolerance))
 
 
 def _tell_what_is_there(path: Path) -> str:

@@ -22,12 +22,11 @@ from nasproxy.spelling import find_nearest
 from nasproxy.stages.definition import StageDefinition
 from nasproxy.stages.references.selection import MAX_CANDIDATES, Selection
 from nasproxy.stages.registry import find_stage, list_stages
-from nasproxy.stages.study_results import read_objective
 from nasproxy.stages.variance.settings import VarianceSettings
 from nasproxy.statistics.acceptance import Criterion
-from nasproxy.storage.files import read_record
-from nasproxy.storage.study import StudyFolder, StudyRecord
-from nasproxy.storage.trial_stores import FolderTrialStore, MemoryTrialStore, TrialStore
+from nasproxy.storage.study import RECORD, StudyFolder, StudyRecord, open_study_store
+from nasproxy.storage.study_stores import FolderStudyStore
+from nasproxy.storage.trial_stores import MemoryTrialStore, TrialStore
 from nasproxy.targets import build_target, check_arguments, list_targets, load_target
 from nasproxy.trials import grid
 from nasproxy.trials.identity import flatten_identity, list_arguments
@@ -280,27 +279,27 @@ class StudyBuilder:
     def _is_in_memory(self) -> bool:
         return self.config.storage.trials is TrialPlace.memory
 
-    def open_store(self, folder: StudyFolder) -> TrialStore:
-        """Open the store of the study's trials.
+    def open_study(self, path: Path) -> FolderStudyStore:
+        """Open the store of the study in a folder.
 
         Raises:
             ConfigError: The study keeps its trials elsewhere, or began with another table or metric.
         """
-        record = read_record(folder.record, StudyRecord)
+        record = FolderStudyStore(path).read(RECORD, StudyRecord)
         if self._is_in_memory:
             if record is not None:
-                self._check_table(folder, record)
-            return MemoryTrialStore()
-        if folder.replayed.exists():
+                self._check_table(path.name, record)
+            return open_study_store(path, trials=MemoryTrialStore(), durable=False)  # a replay is soon repeated
+        if StudyFolder(path).replayed.exists():
             raise ConfigError(
-                f"study {folder.path.name} was replayed from a table, and its trials are not stored: add "
+                f"study {path.name} was replayed from a table, and its trials are not stored: add "
                 f"experiment=replay backend.table=FILE"
             )
-        return FolderTrialStore(folder.trials, (self.objective if record is None else read_objective(record.base)).name)
+        return open_study_store(path, metric=(self.objective if record is None else record.objective).name)
 
-    def _check_table(self, folder: StudyFolder, record: StudyRecord) -> None:
+    def _check_table(self, name: str, record: StudyRecord) -> None:
         """Refuse to replay a study, also for a job that only reads it, with another table or metric than it has."""
-        name, objective = folder.path.name, read_objective(record.base)
+        objective = record.objective
         if record.base.get("data.fingerprint") != self._fingerprint:
             raise ConfigError(
                 f"study {name} must be one of the table {self.config.backend.get('table')}, and was begun with other "

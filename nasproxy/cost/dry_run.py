@@ -12,7 +12,6 @@ from nasproxy.errors import ConfigError
 from nasproxy.execution.backends.backend import Backend
 from nasproxy.execution.orders import measure_models, run_preflight
 from nasproxy.stages.registry import list_stages
-from nasproxy.storage.study import StudyFolder
 from nasproxy.storage.study_stores import FolderStudyStore
 from nasproxy.storage.zero_cost_scores import ZeroCost, ZeroCostScores, add_scores
 from nasproxy.tracking.events import Noted, Progress, StageProgressed
@@ -53,17 +52,17 @@ def estimate_dry(design: StudyBuilder, tracker: Tracker) -> Estimate:
     Raises:
         NasproxyError: Nothing is trained, a preflight failed, or no trial could be timed.
     """
-    with _open_temporary_study(design) as (folder, backend):
+    with _open_temporary_study(design) as (study, backend):
         if backend.capabilities.is_replay:
             raise ConfigError(
                 "dry_run estimates the cost of trainings, got a replay, which trains nothing: remove dry_run"
             )
         tracker.receive(StageProgressed(Progress("warming up", "loading the trainer, the data and a model")))
-        orders = design.make_order_template(folder.path)
+        orders = design.make_order_template(study.path)
         for note in run_preflight(backend, orders, design.preflight_specs, **design.preflight_options):
             tracker.receive(Noted(note))
         tracker.receive(StageProgressed(Progress("dry run", "a few steps of a few models")))
-        return estimate_study(design, backend, folder, [stage.name for stage in design.stages])
+        return estimate_study(design, backend, study, [stage.name for stage in design.stages])
 
 
 def score_samples(
@@ -81,39 +80,41 @@ def score_samples(
     Raises:
         ConfigError: The data cannot be loaded.
     """
-    with _open_temporary_study(design) as (folder, backend):
-        scores_by_architecture = add_zero_costs(design, backend, folder, architectures)
+    with _open_temporary_study(design) as (study, backend):
+        scores_by_architecture = add_zero_costs(design, backend, study, architectures)
         scores = [scores_by_architecture.of(architecture) for architecture in architectures]
         if all(scores):
             return scores, None
         failed = architectures[scores.index(None)]
         try:
             spec = TrialSpec(failed, ProxyTask(), Split.FULL, design.config.seed, design.recipe)
-            run_preflight(backend, design.make_order_template(folder.path), [spec])
+            run_preflight(backend, design.make_order_template(study.path), [spec])
         except ConfigError as error:
             return scores, str(error)
         return scores, None
 
 
 @contextmanager
-def _open_temporary_study(design: StudyBuilder) -> Iterator[tuple[StudyFolder, Backend]]:
+def _open_temporary_study(design: StudyBuilder) -> Iterator[tuple[FolderStudyStore, Backend]]:
     """Open a temporary study folder and a backend for a block."""
     with tempfile.TemporaryDirectory(prefix="nasproxy-dry-run-") as path:
-        folder = StudyFolder(Path(path))
-        backend = design.open_backend(design.open_store(folder), folder.path)
+        study = design.open_study(Path(path))
+        backend = design.open_backend(study.trials, study.path)
         try:
-            yield folder, backend
+            yield study, backend
         finally:
             backend.close()
 
 
-def estimate_study(design: StudyBuilder, backend: Backend, folder: StudyFolder, stages: Collection[str]) -> Estimate:
-    """Estimate the cost of some stages of a study; zero-cost scores of its models are stored in its folder.
+def estimate_study(
+    design: StudyBuilder, backend: Backend, study: FolderStudyStore, stages: Collection[str]
+) -> Estimate:
+    """Estimate the cost of some stages of a study; zero-cost scores of its models are stored in it.
 
     Args:
         design: The configured study.
         backend: Backend that would run its trials.
-        folder: The study's folder.
+        study: The study.
         stages: Names of the stages.
 
     Raises:
@@ -121,18 +122,18 @@ def estimate_study(design: StudyBuilder, backend: Backend, folder: StudyFolder, 
     """
 
     def score(architectures: Sequence[Architecture]) -> ZeroCostScores:
-        return add_zero_costs(design, backend, folder, architectures)
+        return add_zero_costs(design, backend, study, architectures)
 
-    return forecast_costs(design, backend, design.make_order_template(folder.path), score, stages)
+    return forecast_costs(design, backend, design.make_order_template(study.path), score, stages)
 
 
 def add_zero_costs(
-    design: StudyBuilder, backend: Backend, folder: StudyFolder, architectures: Sequence[Architecture]
+    design: StudyBuilder, backend: Backend, study: FolderStudyStore, architectures: Sequence[Architecture]
 ) -> ZeroCostScores:
     """Compute and store zero-cost scores of models that the study has not scored before; returns all scores."""
-    recipe, seed, orders = design.recipe, design.config.seed, design.make_order_template(folder.path)
+    recipe, seed, orders = design.recipe, design.config.seed, design.make_order_template(study.path)
     return add_scores(
-        FolderStudyStore(folder.path),
+        study,
         architectures,
         lambda new: measure_models(backend, orders, [TrialSpec(a, ProxyTask(), Split.FULL, seed, recipe) for a in new]),
     )

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from nasproxy.cost.speed import Speeds, Timing
 from nasproxy.stages.workload import StageWork, Work
 
+ESTIMATE = "estimate"
+"""Name of the `Estimate` in a study."""
+
 
 @dataclass(frozen=True)
 class Amount:

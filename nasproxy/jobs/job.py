@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from nasproxy.config.builder import StudyBuilder
 from nasproxy.config.schema import Config, TrialPlace
 from nasproxy.cost import dry_run
-from nasproxy.cost.estimate import Estimate
+from nasproxy.cost.estimate import ESTIMATE, Estimate
 from nasproxy.errors import ConfigError, SetupFailedError, StageStoppedError, forbid_exit
 from nasproxy.execution.backends.backend import Backend
 from nasproxy.execution.orders import run_preflight
@@ -28,11 +28,10 @@ from nasproxy.stages.definition import StageDefinition
 from nasproxy.stages.references.state import Reference
 from nasproxy.stages.registry import find_stage
 from nasproxy.stages.runner import Stage
-from nasproxy.storage.files import write_record
 from nasproxy.storage.locks import FileLock
-from nasproxy.storage.study import Study, StudyFolder, check_study_name, check_study_version, open_study
+from nasproxy.storage.study import OpenStudy, StudyFolder, check_study_name, check_study_version, open_study
+from nasproxy.storage.study_stores import FolderStudyStore
 from nasproxy.storage.trial_files import retry_failed_trials
-from nasproxy.storage.trial_stores import TrialStore
 from nasproxy.storage.zero_cost_scores import ZeroCost
 from nasproxy.targets import build_target
 from nasproxy.tracking.console import Console
@@ -49,14 +48,12 @@ class JobResult:
     """What a job returns to the program that ran it.
 
     Attributes:
-        folder: The study's folder; None for a job without a study: a dry run, a description of the search space.
-        store: The study's trials; None without a study.
+        study: The study; None for a job without one: a dry run, a description of the search space.
         report: The page, if the job wrote one.
         estimate: The expected cost, if the job was a dry run.
     """
 
-    folder: StudyFolder | None = None
-    store: TrialStore | None = None
+    study: FolderStudyStore | None = None
     report: Path | None = None
     estimate: Estimate | None = None
 
@@ -89,18 +86,18 @@ def run_job(config: Config, *, sweep: SweepJob | None = None) -> JobResult:
     if not parts:
         return JobResult()
     root = Path(config.studies_dir).absolute()
-    _check_requirements(design, StudyFolder(root / config.study))
+    _check_requirements(design, root / config.study)
     with ExitStack() as stack:
         base, defaults = (design.base, design.base_defaults) if is_training else (None, None)
-        study = stack.enter_context(
+        session = stack.enter_context(
             open_study(root, config.study, base, is_shared=sweep is not None, defaults=defaults)
         )
         stack.enter_context(_handle_sigterm())
         if sweep is not None and sweep.is_merge:
-            stack.enter_context(study.hold_stage("sweep_merge"))  # another sweep's merge may decide now
-        if is_training and (sweep is None or sweep.is_first_of(study.folder.path)):
-            retry_failed_trials(study.folder.trials)
-        job = Job(design, study, stack, sweep)
+            stack.enter_context(session.hold_stage("sweep_merge"))  # another sweep's merge may decide now
+        if is_training and (sweep is None or sweep.is_first_of(session.folder.path)):
+            retry_failed_trials(session.folder.trials)
+        job = Job(design, session, stack, sweep)
         job.restore_trials()
         with job.record() if is_training else nullcontext():
             if is_training:
@@ -115,20 +112,21 @@ def run_job(config: Config, *, sweep: SweepJob | None = None) -> JobResult:
         return job.result
 
 
-def _check_requirements(design: StudyBuilder, folder: StudyFolder) -> None:
+def _check_requirements(design: StudyBuilder, path: Path) -> None:
     """Refuse a stage whose requirements neither the job nor the study has.
 
     Raises:
         ConfigError: A result is missing.
     """
-    check_study_version(folder)
+    check_study_version(StudyFolder(path))
+    study = FolderStudyStore(path)
     known: set[str] = set()
     for stage in design.stages:
-        missing = [name for name in stage.requires if name not in known and find_stage(name).load(folder) is None]
+        missing = [name for name in stage.requires if name not in known and find_stage(name).load(study) is None]
         if missing:
             stages = [*missing, *(each.name for each in design.stages)]
             raise ConfigError(
-                f"stage {stage.name} needs the result of {' and '.join(missing)}, and study {folder.path.name} has "
+                f"stage {stage.name} needs the result of {' and '.join(missing)}, and study {study.name} has "
                 f"none: run job=design, or job.stages=[{','.join(stages)}]"
             )
         known.add(stage.name)
@@ -139,14 +137,16 @@ class Job:
 
     Args:
         design: The configured study.
-        study: The open study.
+        session: The open study.
         stack: Closes the backend, tracker and lease of the job.
         sweep: The job's place in a sweep; None for a job on its own.
     """
 
-    def __init__(self, design: StudyBuilder, study: Study, stack: ExitStack, sweep: SweepJob | None = None) -> None:
+    def __init__(
+        self, design: StudyBuilder, session: OpenStudy, stack: ExitStack, sweep: SweepJob | None = None
+    ) -> None:
         self.design = design
-        self.study = study
+        self._session = session
         self._stack = stack
         self._results: dict[str, Any] = {}
         self.is_judging = sweep is not None and not sweep.is_merge
@@ -156,7 +156,7 @@ class Job:
     @property
     def result(self) -> JobResult:
         """What the job has to return so far."""
-        return JobResult(self.study.folder, self._store, self._report)
+        return JobResult(self.study, self._report)
 
     @contextmanager
     def record(self) -> Iterator[None]:
@@ -184,20 +184,20 @@ class Job:
         stages = dry_run.list_design_stages()
         if not set(stages) & set(self.design.config.job.stages):
             return  # a schedule comparison alone is not estimated
-        is_new = not (self.study.is_shared or self.study.folder.estimate.exists() or self._store.keys())
+        is_new = not (self._session.is_shared or self.study.version(ESTIMATE) is not None or self.study.trials.keys())
         if not self.design.config.cost.estimate_first or not is_new or self._backend.capabilities.is_replay:
             return
         self.preflight()
         self._send(StageProgressed(Progress("estimate", "a few steps of a few models")))
         try:
             # Estimates all stages, not only this job's, because the report compares it with the whole study.
-            estimate = dry_run.estimate_study(self.design, self._backend, self.study.folder, stages)
+            estimate = dry_run.estimate_study(self.design, self._backend, self.study, stages)
         except SetupFailedError:
             raise
         except StageStoppedError as error:
             self._send(Noted(f"the cost could not be estimated: {error}"))
             return
-        write_record(self.study.folder.estimate, estimate)
+        self.study.write(ESTIMATE, estimate)
         self._send(Noted(estimate_tables.write_estimate(estimate)))
 
     def run_stage(self, stage: StageDefinition[Any]) -> None:
@@ -219,32 +219,32 @@ class Job:
 
     def hold(self, name: str) -> AbstractContextManager[None]:
         """Hold a lease of the study during a block; in a sweep the other jobs wait for it."""
-        return self.study.hold_stage(name)
+        return self._session.hold_stage(name)
 
     def preflight(self) -> None:
         """Run the preflight of every kind of trials, unless it has passed before."""
         with self.hold("preflight"):
             kinds = {self.design.digest_preflight(spec): spec for spec in self.design.preflight_specs}
-            new = {digest: spec for digest, spec in kinds.items() if digest not in self.study.preflighted}
+            new = {digest: spec for digest, spec in kinds.items() if digest not in self._session.preflighted}
             if new:
                 self._send(StageProgressed(Progress("warming up", "one step of each kind of training")))
                 specs, options = list(new.values()), self.design.preflight_options
                 for note in run_preflight(self._backend, self._orders, specs, **options):
                     self.say(note)
-                self.study.add_preflighted(list(new))
+                self._session.add_preflighted(list(new))
 
     def score_untrained(self, models: Sequence[Reference]) -> None:
         """Compute the zero-cost scores of models that have none."""
         with self.hold("zero_cost"):
             architectures = [model.architecture for model in models]
-            dry_run.add_zero_costs(self.design, self._backend, self.study.folder, architectures)
+            dry_run.add_zero_costs(self.design, self._backend, self.study, architectures)
 
     def report(self) -> None:
         """Write the report page."""
         from nasproxy.report.page import write_report
 
         tolerance = self.design.config.proxy_search.time_tolerance
-        page = write_report(self.study.folder, time_tolerance=tolerance, store=self._store)
+        page = write_report(self.study, time_tolerance=tolerance)
         self._send(page.event)
         self._report = page.path
 
@@ -252,29 +252,30 @@ class Job:
         """Print a table of all trials."""
         from nasproxy.report.trial_list import print_trials
 
-        print_trials(self.study.folder, self._store)
+        print_trials(self.study)
 
     def _send(self, event: Event) -> None:
         self._tracker.receive(event)
 
     @cached_property
-    def _store(self) -> TrialStore:
-        return self.design.open_store(self.study.folder)
+    def study(self) -> FolderStudyStore:
+        """The study."""
+        return self.design.open_study(self._session.folder.path)
 
     @cached_property
     def _backend(self) -> Backend:
-        backend = self.design.open_backend(self._store, self.study.folder.path)
+        backend = self.design.open_backend(self.study.trials, self.study.path)
         self._stack.callback(backend.close)
         return backend
 
     @cached_property
     def _orders(self) -> OrderTemplate:
-        return self.design.make_order_template(self.study.folder.path)
+        return self.design.make_order_template(self.study.path)
 
     @cached_property
     def _lease(self) -> Path:
         """This controller's own lease: its trials stop when it ends, even if another controller runs the study."""
-        lease = FileLock(self.study.folder.locks / f"controller-{os.getpid()}-{time.time_ns()}.lock")
+        lease = FileLock(self._session.folder.locks / f"controller-{os.getpid()}-{time.time_ns()}.lock")
         lease.acquire()
         self._stack.callback(lease.path.unlink, missing_ok=True)
         self._stack.callback(lease.release)
@@ -283,17 +284,21 @@ class Job:
     @cached_property
     def _tracker(self) -> Tracker:
         config = self.design.config
-        chosen: Tracker = build_target("tracking", config.tracking, study=self.study.folder.path)
-        is_terminal_taken = self.study.is_shared or self._backend.capabilities.uses_terminal
+        chosen: Tracker = build_target("tracking", config.tracking, study=self.study.path)
+        is_terminal_taken = self._session.is_shared or self._backend.capabilities.uses_terminal
         console = Console(live=False if is_terminal_taken else None)
         selection = self.design.selection
         vertex = VertexStateFiles(
-            study=self.study.folder.path,
+            study=self.study.path,
             time_tolerance=config.proxy_search.time_tolerance,
             final_models=selection.models,
             removed_per_iteration=selection.removed_per_iteration,
         )
-        others = {"event_log": EventLog(self.study.folder.events), "tracking": chosen, "vertex_state_files": vertex}
+        others = {
+            "event_log": EventLog(self.study),
+            "tracking": chosen,
+            "vertex_state_files": vertex,
+        }
         tracker = Trackers([console], others)
         self._stack.callback(tracker.close)
         return tracker
@@ -301,7 +306,7 @@ class Job:
     @cached_property
     def _runtime(self) -> runner.Runtime:
         return runner.Runtime(
-            store=self._store,
+            store=self.study.trials,
             backend=self._backend,
             tracker=self._tracker,
             orders=self._orders,

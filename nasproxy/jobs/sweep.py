@@ -15,7 +15,8 @@ from nasproxy.stages.proxy_search.definition import PROXY_SEARCH
 from nasproxy.stages.proxy_search.rules import list_by_path
 from nasproxy.stages.proxy_search.state import read_tasks
 from nasproxy.storage.files import read_record, write_record
-from nasproxy.storage.study import StudyFolder, list_differences
+from nasproxy.storage.study import list_differences
+from nasproxy.storage.study_stores import FolderStudyStore
 from nasproxy.trials.overrides import flatten
 from nasproxy.trials.proxy_task import ProxyTask
 
@@ -80,7 +81,7 @@ class SweepJob:
         config = design.config
         study = Path(config.studies_dir).absolute() / config.study
         if self.is_merge:
-            design.tasks = collect_tasks(read_jobs(self.folder), StudyFolder(study))
+            design.tasks = collect_tasks(read_jobs(self.folder), FolderStudyStore(study))
             return
         tasks = design.tasks if PROXY_SEARCH.name in config.job.stages else {}
         self._write(replace(self._record, study=study, tasks=tasks, rules=_list_rules(design) if tasks else {}))
@@ -159,7 +160,7 @@ def find_merges(jobs: Iterable[JobRecord]) -> dict[Path, JobRecord]:
     return {study: by_study[study] for study in sorted(by_study)}
 
 
-def collect_tasks(jobs: Iterable[JobRecord], study: StudyFolder) -> dict[str, ProxyTask]:
+def collect_tasks(jobs: Iterable[JobRecord], study: FolderStudyStore) -> dict[str, ProxyTask]:
     """Collect the proxy tasks of a study: those of the sweep's good jobs, and those decided on before.
 
     Returns:
@@ -168,7 +169,7 @@ def collect_tasks(jobs: Iterable[JobRecord], study: StudyFolder) -> dict[str, Pr
     Raises:
         ConfigError: Two settings have the same name.
     """
-    tasks = {name: state.proxy_task for name, state in read_tasks(study.proxy_tasks).items()}
+    tasks = {name: state.proxy_task for name, state in read_tasks(study).items()}
     for job in jobs:
         if job.is_good and job.study == study.path:
             for name, task in job.tasks.items():

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from nasproxy.report.tables import Table
 from nasproxy.report.verdict import StudyVerdict
-from nasproxy.storage.files import get_adapter, make_corrupt_error, replace_text
+from nasproxy.storage.files import get_adapter, make_corrupt_error
 
 SCHEMA = 1
 """Schema of `report.json`. New fields leave it as it is; a field that changes or goes raises it."""
@@ -181,11 +181,12 @@ def make_plain(value: Any) -> Any:
     return value if value is None or isinstance(value, bool | int | str) else str(value)
 
 
-def write_content(path: Path, content: ReportContent) -> None:
-    """Write `report.json`: the content, the schema, and beside the verdict's parts its text and overrides."""
+def encode_content(content: ReportContent) -> bytes:
+    """Encode `report.json`: the content, the schema, and beside the verdict's parts its text and overrides."""
     plain = get_adapter(ReportContent).dump_python(content, mode="json")
     plain["verdict"] |= {"text": content.verdict.text, "overrides": content.verdict.overrides}
-    replace_text(path, json.dumps({"schema": SCHEMA, **plain}, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    text = json.dumps({"schema": SCHEMA, **plain}, indent=1, ensure_ascii=False, allow_nan=False)
+    return f"{text}\n".encode()
 
 
 def read_content(path: Path) -> ReportContent:

@@ -3,27 +3,29 @@
 import base64
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from nasproxy.cost.estimate import Estimate
+from nasproxy.cost.estimate import ESTIMATE, Estimate
 from nasproxy.report import baselines, confirmation_section, estimate_tables, stage_sections, tables, verdict
-from nasproxy.report.content import ReportContent, make_table_content, write_content
+from nasproxy.report.content import ReportContent, encode_content, make_table_content
 from nasproxy.report.figures import gallery
 from nasproxy.report.figures.style import Picture
 from nasproxy.report.search_prediction import predict_search
 from nasproxy.report.sections import make_sections
 from nasproxy.report.tables import Table
 from nasproxy.stages.study_results import read_results
-from nasproxy.storage.files import read_record, replace_text
-from nasproxy.storage.study import StudyFolder
-from nasproxy.storage.trial_stores import TrialStore
+from nasproxy.storage.study_stores import FolderStudyStore
 from nasproxy.tracking.cells import TableRows
 from nasproxy.tracking.events import ReportWritten
 
 TEMPLATE = "page.html.jinja"
+FOLDER = "report"
+PAGE = f"{FOLDER}/index.html"
+"""Names of files in a study."""
 WRITTEN_PICTURES = (
     "variance_*.png",
     "filtered_trial_scores_*.png",
@@ -63,20 +65,19 @@ class Page:
         return ReportWritten(self.path, self.verdict, tables, self.pictures)
 
 
-def write_report(folder: StudyFolder, *, time_tolerance: float, store: TrialStore | None = None) -> Page:
+def write_report(study: FolderStudyStore, *, time_tolerance: float) -> Page:
     """Write the report of a study's results so far; stages that have not run are shown as missing.
 
     Args:
-        folder: The study; only its `report` folder is written.
+        study: The study; only its report is written.
         time_tolerance: A proxy task must be cheaper than the best by more than this share to replace it.
-        store: Its trials; None for those in the study's folder.
 
     Raises:
         CorruptFileError: A file of the study cannot be parsed.
     """
-    results = read_results(folder, time_tolerance=time_tolerance, store=store)
+    results = read_results(study, time_tolerance=time_tolerance)
     words, expected = verdict.judge_study(results), predict_search(results)
-    estimate = read_record(folder.estimate, Estimate)
+    estimate = study.read(ESTIMATE, Estimate)
     pictures = [*gallery.draw_all(results), *stage_sections.list_pictures(results)]
     shown = {
         "proxy_tasks": tables.make_proxy_tasks(results),
@@ -101,11 +102,10 @@ def write_report(folder: StudyFolder, *, time_tolerance: float, store: TrialStor
         tables={name: make_table_content(table) for name, table in shown.items()},
         pictures={picture.name: picture.alt for picture in pictures},
     )
-    written = _write_pictures(folder.report, pictures)
-    write_content(folder.report / "report.json", content)
-    path = folder.report / "index.html"
-    replace_text(path, _render(content, pictures))
-    return Page(path, words.text, {**shown, "trials": tables.make_trials(results)}, written)
+    written = _write_pictures(study, pictures)
+    study.write_file(f"{FOLDER}/report.json", encode_content(content))
+    study.write_file(PAGE, _render(content, pictures).encode())
+    return Page(study.path / PAGE, words.text, {**shown, "trials": tables.make_trials(results)}, written)
 
 
 def _render(content: ReportContent, pictures: Iterable[Picture]) -> str:
@@ -124,14 +124,12 @@ def _inline(picture: Picture) -> Mapping[str, str]:
     return {"alt": picture.alt, "data": base64.b64encode(picture.png).decode("ascii")}
 
 
-def _write_pictures(folder: Path, pictures: Sequence[Picture]) -> list[Path]:
-    folder.mkdir(parents=True, exist_ok=True)
-    written = [folder / picture.name for picture in pictures]
-    for path, picture in zip(written, pictures, strict=True):
-        temporary = path.with_name(f".{path.name}.tmp")
-        temporary.write_bytes(picture.png)
-        temporary.replace(path)
-    for pattern in WRITTEN_PICTURES:
-        for path in set(folder.glob(pattern)) - set(written):
-            path.unlink(missing_ok=True)
-    return written
+def _write_pictures(study: FolderStudyStore, pictures: Sequence[Picture]) -> list[Path]:
+    """Write the figures, remove outdated ones, and return the files."""
+    names = [f"{FOLDER}/{picture.name}" for picture in pictures]
+    for name, picture in zip(names, pictures, strict=True):
+        study.write_file(name, picture.png)
+    for name in set(study.list_files(FOLDER)) - set(names):
+        if any(fnmatch(name, f"{FOLDER}/{pattern}") for pattern in WRITTEN_PICTURES):
+            study.remove_file(name)
+    return [study.path / name for name in names]

@@ -3,25 +3,23 @@
 from nasproxy.report import tables
 from nasproxy.report.terminal import print_table
 from nasproxy.stages.study_results import read_results
-from nasproxy.storage.study import StudyFolder
-from nasproxy.storage.trial_stores import TrialStore
+from nasproxy.storage.study_stores import StudyStore
 
 UNWRAPPED = ("trial", "stage", "proxy task", "state")
 """Columns whose cells are not wrapped on a terminal."""
 
 
-def print_trials(folder: StudyFolder, store: TrialStore | None = None) -> None:
+def print_trials(study: StudyStore) -> None:
     """Print all trials by stage and score: a table on a terminal, else a line each with tabs between cells.
 
     Args:
-        folder: The study.
-        store: Its trials; None for those in the study's folder.
+        study: The study.
 
     Raises:
         CorruptFileError: A file of the study, other than those of a trial, cannot be parsed.
     """
-    results = read_results(folder, time_tolerance=0.0, store=store)
+    results = read_results(study, time_tolerance=0.0)
     content = tables.make_trials(results)
-    print_table(content, f"{len(content.rows)} trials of {folder.path.name}", UNWRAPPED)
+    print_table(content, f"{len(content.rows)} trials of {study.name}", UNWRAPPED)
     for key, reason in results.damaged.items():
         print(f"trial {key} is damaged and begins again when the study goes on: {reason}")

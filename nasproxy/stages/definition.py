@@ -13,7 +13,7 @@ from nasproxy.stages.runner import Stage
 from nasproxy.stages.section import StageSection
 from nasproxy.stages.workload import StageWork
 from nasproxy.statistics.acceptance import Criterion
-from nasproxy.storage.study import Study, StudyFolder
+from nasproxy.storage.study_stores import StudyStore
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.spec import Architecture, Recipe, TrialSpec
 
@@ -102,8 +102,8 @@ class StageContext(Protocol):
         ...
 
     @property
-    def study(self) -> Study:
-        """The open study."""
+    def study(self) -> StudyStore:
+        """The study."""
         ...
 
     @property
@@ -212,7 +212,7 @@ class StageDefinition(Generic[R]):
 
     name: str
     run: Callable[[StageContext], R]
-    load: Callable[[StudyFolder], R | None]
+    load: Callable[[StudyStore], R | None]
     requires: tuple[str, ...] = ()
     settings: Mapping[str, type] = field(default_factory=dict)
     check: Callable[[Design], None] = refuse_nothing

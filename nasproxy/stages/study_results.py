@@ -28,10 +28,9 @@ from nasproxy.statistics.missing import Floats
 from nasproxy.statistics.rank_correlation import RankCorrelation, kendall_tau, rank_failed_last
 from nasproxy.statistics.variance import compute_noise_ratio
 from nasproxy.statistics.worst_case import TauBounds, worst_case_tau
-from nasproxy.storage.files import read_record
-from nasproxy.storage.study import StudyFolder, StudyRecord
-from nasproxy.storage.study_stores import FolderStudyStore
-from nasproxy.storage.trial_stores import FolderTrialStore, TrialStore
+from nasproxy.storage.study import RECORD, StudyRecord
+from nasproxy.storage.study_stores import StudyStore
+from nasproxy.storage.trial_stores import TrialStore
 from nasproxy.storage.zero_cost_scores import ZeroCostScores, read_scores
 from nasproxy.trials.objective import Objective
 from nasproxy.trials.records import Status, TrialPurpose, TrialRecord
@@ -292,27 +291,26 @@ class StudyResults:
         return np.array([scores.get(to_canonical_json(architecture), math.nan) for architecture in architectures])
 
 
-def read_results(folder: StudyFolder, *, time_tolerance: float, store: TrialStore | None = None) -> StudyResults:
+def read_results(study: StudyStore, *, time_tolerance: float) -> StudyResults:
     """Read all results of a study; changes no file.
 
     Args:
-        folder: Folder of the study.
+        study: The study.
         time_tolerance: Share by which a proxy task must be cheaper than the best one to replace it.
-        store: Store of the trials; None for the study's folder.
 
     Raises:
         CorruptFileError: A file of the study cannot be read.
     """
-    record = read_record(folder.record, StudyRecord)
+    record = study.read(RECORD, StudyRecord)
     base = {} if record is None else record.base
-    variance, selection = read_variance(folder), read_selection(folder)
-    confirmations = read_confirmations(folder.confirmation)
-    rules = read_rules(folder.proxy_tasks)
-    tasks = reopening.apply_confirmations(read_tasks(folder.proxy_tasks), confirmations)
-    schedules = read_comparison(folder)
-    trials, damaged = _read_trials(store or FolderTrialStore(folder.trials, read_objective(base).name))
+    variance, selection = read_variance(study), read_selection(study)
+    confirmations = read_confirmations(study)
+    rules = read_rules(study)
+    tasks = reopening.apply_confirmations(read_tasks(study), confirmations)
+    schedules = read_comparison(study)
+    trials, damaged = _read_trials(study.trials)
     return StudyResults(
-        name=folder.path.name,
+        name=study.name,
         base=base,
         variance=variance,
         selection=selection,
@@ -322,16 +320,16 @@ def read_results(folder: StudyFolder, *, time_tolerance: float, store: TrialStor
         judged_by=rules.judged_by,
         policy=rules.policy,
         confirmations=confirmations,
-        zero_cost=read_scores(FolderStudyStore(folder.path)),
+        zero_cost=read_scores(study),
         schedules=schedules if schedules is not None and schedules.is_measured else None,
-        stage_results={stage.name: stage.load(folder) for stage in list_stages()},
+        stage_results={stage.name: stage.load(study) for stage in list_stages()},
         damaged=damaged,
     )
 
 
 def read_objective(base: Mapping[str, Any]) -> Objective:
     """Read the metric of a study, and its direction, from its base configuration."""
-    return Objective(base.get("metric.name", Objective.name), base.get("metric.mode", Objective.mode))
+    return StudyRecord(base).objective
 
 
 def find_decisive_check(task: TaskState) -> TaskCheck | None:

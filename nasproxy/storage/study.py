@@ -12,13 +12,19 @@ from typing import Any
 from nasproxy.errors import ConfigError, CorruptFileError, StudyChangedError, StudyVersionError
 from nasproxy.storage.files import SCHEMA, read_record, read_schema, write_record
 from nasproxy.storage.locks import FileLock
+from nasproxy.storage.study_stores import FolderStudyStore
 from nasproxy.storage.trial_files import read_last_check
 from nasproxy.storage.trial_folder import TrialFolder
 from nasproxy.storage.trial_index import TrialIndex
+from nasproxy.storage.trial_stores import TrialStore
+from nasproxy.trials.objective import Objective
 from nasproxy.trials.proxy_task import NAME_PATTERN
 from nasproxy.trials.records import Status
 
 UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG)
+
+RECORD = "study"
+"""Name of the `StudyRecord` in a study."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +38,11 @@ class StudyRecord:
 
     base: Mapping[str, Any]
     preflighted: tuple[str, ...] = ()
+
+    @property
+    def objective(self) -> Objective:
+        """The metric that the study's decisions are made on."""
+        return Objective(self.base.get("metric.name", Objective.name), self.base.get("metric.mode", Objective.mode))
 
 
 @dataclass(frozen=True)
@@ -65,59 +76,9 @@ class StudyFolder:
         """Trials replayed from a table, one per line; they have no folders."""
         return self.path / "replayed.jsonl"
 
-    @property
-    def variance(self) -> Path:
-        """Folder of the variance stage."""
-        return self.path / "variance"
-
-    @property
-    def selection(self) -> Path:
-        """Folder of the selection of reference models."""
-        return self.path / "selection"
-
-    @property
-    def proxy_tasks(self) -> Path:
-        """Folder with one file per proxy task."""
-        return self.path / "proxy_search" / "tasks"
-
-    @property
-    def judged_tasks(self) -> Path:
-        """Folder with one file per proxy task that a job of a sweep judged; the merge decides."""
-        return self.path / "proxy_search" / "jobs" / "tasks"
-
-    @property
-    def confirmation(self) -> Path:
-        """Folder with one file per confirmed or contradicted verdict."""
-        return self.path / "confirmation"
-
-    @property
-    def schedules(self) -> Path:
-        """Folder of the schedule comparison."""
-        return self.path / "schedules"
-
-    @property
-    def zero_cost(self) -> Path:
-        """Zero-cost scores of the models."""
-        return self.path / "zero_cost.json"
-
-    @property
-    def estimate(self) -> Path:
-        """Cost estimate that was made before the study."""
-        return self.path / "estimate.json"
-
-    @property
-    def events(self) -> Path:
-        """The study's events, one per line."""
-        return self.path / "events.jsonl"
-
-    @property
-    def report(self) -> Path:
-        """Folder of the report page and its figures."""
-        return self.path / "report"
-
 
 @dataclass
-class Study:
+class OpenStudy:
     """An open study, leased by this controller or, in a sweep, by its jobs together.
 
     Attributes:
@@ -148,6 +109,26 @@ class Study:
             if record is not None:
                 self.preflighted = {*record.preflighted, *digests}
                 write_record(self.folder.record, StudyRecord(record.base, tuple(sorted(self.preflighted))))
+
+
+def open_study_store(
+    path: Path, *, trials: TrialStore | None = None, metric: str | None = None, durable: bool = True
+) -> FolderStudyStore:
+    """Open the store of a study in a folder.
+
+    Args:
+        path: The study's folder.
+        trials: Store of the trials; None for folders.
+        metric: Name of the metric that is the score of a check; None for that of the study's record.
+        durable: Whether records outlast a loss of power.
+
+    Raises:
+        CorruptFileError: The study's record cannot be read.
+    """
+    if trials is None and metric is None:
+        record = FolderStudyStore(path).read(RECORD, StudyRecord)
+        metric = Objective.name if record is None else record.objective.name
+    return FolderStudyStore(path, metric=metric or Objective.name, trials=trials, durable=durable)
 
 
 def check_study_name(name: str) -> None:
@@ -186,7 +167,7 @@ def open_study(
     *,
     is_shared: bool,
     defaults: Mapping[str, Any] | None = None,
-) -> Iterator[Study]:
+) -> Iterator[OpenStudy]:
     """Open or create a study.
 
     Args:
@@ -226,18 +207,18 @@ def open_study(
         ) from error
 
 
-def _known(folder: StudyFolder) -> Study:
+def _known(folder: StudyFolder) -> OpenStudy:
     if not folder.record.exists():
         others = list_studies(folder.path.parent)
         raise ConfigError(
             f"study {folder.path.name} must exist to be looked at, and {folder.path.parent} holds "
             f"{', '.join(others) or 'none'}: name one of them, or begin it with job=design"
         )
-    return Study(folder)
+    return OpenStudy(folder)
 
 
-def _begin(folder: StudyFolder, base: Mapping[str, Any], is_shared: bool, defaults: Mapping[str, Any]) -> Study:
-    study = Study(folder, is_shared)
+def _begin(folder: StudyFolder, base: Mapping[str, Any], is_shared: bool, defaults: Mapping[str, Any]) -> OpenStudy:
+    study = OpenStudy(folder, is_shared)
     with study.hold_stage("record"):
         record = _record_base(folder, base, is_replaceable=not is_shared)
     changed = list_differences(record.base, base, defaults)

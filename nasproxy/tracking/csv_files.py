@@ -8,9 +8,9 @@ from typing import Any
 
 from nasproxy.errors import CorruptFileError
 from nasproxy.storage.files import replace_text
+from nasproxy.storage.shared_lines import SharedLines
 from nasproxy.tracking.cells import TableRows
 from nasproxy.tracking.events import Event, ReportWritten, TrialEnded
-from nasproxy.tracking.lines import SharedLines
 from nasproxy.trials.proxy_task import DIMENSIONS
 from nasproxy.trials.records import Check, State, TrialRecord
 from nasproxy.trials.spec import TrialSpec, to_canonical_json

@@ -1,9 +1,7 @@
-"""Append a study's events to its file `events.jsonl`."""
+"""Append a study's events to its store: in a folder, to the file `events.jsonl`."""
 
-from pathlib import Path
-
+from nasproxy.storage.study_stores import StudyStore
 from nasproxy.tracking.events import Event, StageProgressed, TrialEnded, parse_line, to_json
-from nasproxy.tracking.lines import SharedLines
 from nasproxy.trials.records import State
 
 PROGRESS_SECONDS = 10.0
@@ -14,13 +12,13 @@ class EventLog:
     """Appends every event as a line, shared by the jobs of a sweep and continued by a resumed study.
 
     Progress is written when the stage or its activity changes, else at most every `PROGRESS_SECONDS`; the end of an
-    attempt is written once, also if it is received again after a restart. A line that a kill left incomplete is removed
-    by the next writer.
+    attempt is written once, also if it is received again after a restart.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Begin or continue the file at `path`."""
-        self._lines = SharedLines(path)
+    def __init__(self, study: StudyStore) -> None:
+        """Begin or continue the events of a study."""
+        self._study = study
+        self._read_to = 0
         self._shown: StageProgressed | None = None
         self._ended: dict[str, tuple[int, State, str | None]] = {}
 
@@ -36,13 +34,11 @@ class EventLog:
         """Do nothing: no file is open between two events."""
 
     def _append(self, event: Event) -> None:
-        with self._lines.turn() as others:
-            for line in others:
-                self._remember(parse_line(line, self._lines.path))
-            if isinstance(event, TrialEnded) and self._ended.get(event.key) == _describe_end(event):
-                return
-            self._lines.append([to_json(event)])
-            self._remember(event)
+        lines, self._read_to = self._study.read_events(self._read_to)
+        for line in lines:
+            self._remember(parse_line(line))
+        if not (isinstance(event, TrialEnded) and self._ended.get(event.key) == _describe_end(event)):
+            self._study.append_event(to_json(event))
 
     def _remember(self, event: Event | None) -> None:
         if isinstance(event, TrialEnded):

@@ -14,8 +14,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from nasproxy.errors import CorruptFileError
-from nasproxy.storage.files import get_adapter, read_lines
+from nasproxy.storage.files import get_adapter
+from nasproxy.storage.study_stores import StudyStore
 from nasproxy.tracking.cells import TableRows
 from nasproxy.trials.records import Cause, State, TrialRecord
 from nasproxy.trials.spec import Split, TrialSpec
@@ -302,32 +302,21 @@ def from_json(line: str) -> Event | None:
     return event
 
 
-def read_events(path: Path) -> Iterator[Event]:
+def read_events(study: StudyStore) -> Iterator[Event]:
     """Read the events of a study in the order in which they were written.
 
-    Kinds that only a later version knows are left out, as is an incomplete last line of a process that was killed.
-
-    Args:
-        path: The study's `events.jsonl`; without the file there are no events.
-
-    Raises:
-        CorruptFileError: A line is not an event.
+    Kinds that only a later version knows are left out, as are lines that are no events: a process that was killed may
+    leave a part of one.
     """
-    for line in read_lines(path):
-        event = parse_line(line, path)
+    for line in study.read_events()[0]:
+        event = parse_line(line)
         if event is not None:
             yield event
 
 
-def parse_line(line: str, path: Path) -> Event | None:
-    """Read a line of the file at `path`; None if it is of a kind that only a later version knows.
-
-    Raises:
-        CorruptFileError: The line is not an event.
-    """
+def parse_line(line: str) -> Event | None:
+    """Read a line of a study's events; None if it is no event, or of a kind that only a later version knows."""
     try:
         return from_json(line)
-    except ValueError as error:
-        raise CorruptFileError(
-            f"{path} needs an event in every line, got another line ({error}): restore the file, or remove the line"
-        ) from error
+    except ValueError:
+        return None

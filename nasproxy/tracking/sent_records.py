@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nasproxy.errors import CorruptFileError
-from nasproxy.tracking.lines import SharedLines
+from nasproxy.storage.shared_lines import SharedLines
 from nasproxy.trials.records import State
 
 

@@ -13,7 +13,6 @@ from nasproxy.cost.account import Cost
 from nasproxy.report.page import Page
 from nasproxy.stages.proxy_search.state import read_tasks
 from nasproxy.stages.study_results import read_results
-from nasproxy.storage.trial_stores import FolderTrialStore
 from nasproxy.trials.proxy_task import ProxyTask
 
 
@@ -23,7 +22,7 @@ def study(full_study: Any) -> Any:
 
 
 def test_trials_are_those_of_the_folder_including_failed_ones(study: Any, full_study: Any) -> None:
-    store, trials = FolderTrialStore(full_study.folder.trials), study.trials.set_index("key")
+    store, trials = full_study.folder.trials, study.trials.set_index("key")
     assert sorted(trials.index) == store.keys()
     for key, row in trials.iterrows():
         spec, record = store.spec(str(key)), store.read_alone(str(key))
@@ -55,7 +54,7 @@ def test_training_time_counts_every_device_in_both_frames(new_study: Callable[..
     author.search({"two": ProxyTask(width=0.5, devices=2)})
     study = nasproxy.load_study(author.folder.path)
     key = study.trials[study.trials.proxy_task == "two"].key.iloc[0]
-    alone = FolderTrialStore(author.folder.trials).read_alone(key)
+    alone = author.folder.trials.read_alone(key)
     assert study.checks[study.checks.key == key].train_seconds.iloc[-1] == 2 * alone.checks[-1].train_seconds
 
 
@@ -86,7 +85,7 @@ def test_decisions_list_looks_by_training_time_between_selection_and_confirmatio
     stages = list(dict.fromkeys(decisions.stage))
     assert stages == ["variance", "references", "proxy search", "confirmation"]
     looks = decisions[(decisions.stage == "proxy search") & decisions.step.notna()]
-    known = read_tasks(author.folder.proxy_tasks)
+    known = read_tasks(author.folder)
     assert len(looks) == sum(len(task.checks) for task in known.values())
     rated = [known[row.proxy_task].checks for row in looks.itertuples()]
     moments = [
@@ -123,7 +122,7 @@ def test_a_contradicted_winner_was_accepted_by_its_last_look(new_study: Callable
 def test_looks_of_a_sequential_search_keep_the_order_of_tasks(vertex_study: Any) -> None:
     decisions = nasproxy.load_study(vertex_study.folder.path).decisions
     looks = decisions[decisions.stage == "proxy search"]
-    tasks = read_tasks(vertex_study.folder.proxy_tasks)
+    tasks = read_tasks(vertex_study.folder)
     assert looks.proxy_task.drop_duplicates().tolist() == [name for name, task in tasks.items()]
 
 
@@ -178,7 +177,7 @@ def test_a_path_without_a_study_is_refused_with_the_existing_studies(full_study:
 def test_a_damaged_file_is_named(full_study: Any, tmp_path: Path) -> None:
     folder = tmp_path / "damaged"
     shutil.copytree(full_study.folder.path, folder)
-    (folder / "selection" / "state.json").write_text("{")
+    (folder / "references" / "state.json").write_text("{")
     with pytest.raises(nasproxy.NasproxyError, match=r"selection/state.json cannot be read"):
         nasproxy.load_study(folder)
 

@@ -37,7 +37,7 @@ def composed(*overrides: str) -> DictConfig:
         (["proxy=[data50,widht]"], "proxy has no choice 'widht': did you mean proxy=width?"),
         (["job=search"], "job has no choice 'search': did you mean job=search_proxy_task?"),
         (["trainer=imageclassifier"], "did you mean trainer=image_classifier?"),
-        (["backend=slurm"], "backend has no choice 'slurm': choose among local, replay"),
+        (["backend=slurm"], "backend has no choice 'slurm': choose among inline, local, replay"),
         (["training.total_steps=many"], "training.total_steps must be a whole number, got 'many'"),
         (["training.total_steps=1e26"], "training.total_steps must be a whole number, got 1e+26"),
         (["training.accelerator=gpu"], "training.accelerator must be one of auto, cpu, cuda, got 'gpu'"),

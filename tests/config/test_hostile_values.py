@@ -15,7 +15,6 @@ from nasproxy.config import schema
 from nasproxy.config.builder import StudyBuilder
 from nasproxy.config.composition_errors import explain_error
 from nasproxy.errors import ConfigError, NasproxyError
-from nasproxy.storage.study import StudyFolder
 from nasproxy.targets import build_target
 from nasproxy.testing import curves
 from nasproxy.trials.grid import span_grid
@@ -80,7 +79,7 @@ def prepare_job(config: DictConfig, folder: Path) -> None:
     read = schema.read_config(config)
     builder = StudyBuilder(read)
     builder.check()
-    builder.open_backend(builder.open_store(StudyFolder(folder))).close()
+    builder.open_backend(builder.open_study(folder), folder).close()
     build_target("tracking", read.tracking, study=folder).close()
 
 

@@ -15,7 +15,8 @@ from helpers import cli
 from nasproxy.errors import NasproxyError
 from nasproxy.stages.variance.state import VarianceState
 from nasproxy.storage.files import read_record
-from nasproxy.storage.study import StudyFolder, StudyRecord
+from nasproxy.storage.study import RECORD, StudyRecord
+from nasproxy.storage.study_stores import FolderStudyStore
 from nasproxy.testing import curves
 
 KINDS = {"fast": "steady", "never": "hopeless"}
@@ -188,7 +189,7 @@ def test_the_variance_is_measured_on_an_architecture_with_enough_seeds(tmp_path:
     once = [row for row in rows if row.split(",")[0] == "model000017" or row.split(",")[2] == "0"]
     path.write_text("\n".join([header, *once]) + "\n")
     replay(path, tmp_path, "job=measure_variance")
-    folder = StudyFolder(tmp_path / "one")
+    folder = FolderStudyStore(tmp_path / "one")
     state = read_record(folder.variance / "state.json", VarianceState)
     assert state is not None
     assert state.result is not None
@@ -227,7 +228,7 @@ def test_losses_are_shown_as_they_are_and_questioned_if_higher_is_better(
 def test_a_study_does_not_record_the_names_of_a_large_table(tmp_path: Path) -> None:
     path = write_table(tmp_path / "curves.csv", architectures=80)
     replay(path, tmp_path, "job=measure_variance")
-    record = read_record(StudyFolder(tmp_path / "one").record, StudyRecord)
+    record = FolderStudyStore(tmp_path / "one").read(RECORD, StudyRecord)
     assert record is not None
     assert re.fullmatch("80 values, SHA-256 [0-9a-f]{16}", record.base["search_space.choices.architecture"])
 

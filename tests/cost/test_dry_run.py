@@ -5,11 +5,10 @@ from pathlib import Path
 import pytest
 
 from helpers import cli
-from nasproxy.cost.estimate import Estimate
+from nasproxy.cost.estimate import ESTIMATE, Estimate
 from nasproxy.report import estimate_tables
 from nasproxy.stages.study_results import read_results
 from nasproxy.storage.files import read_record
-from nasproxy.storage.study import StudyFolder
 from nasproxy.storage.study_stores import FolderStudyStore
 from nasproxy.storage.trial_stores import FolderTrialStore
 from nasproxy.storage.zero_cost_scores import read_scores
@@ -87,7 +86,7 @@ def test_a_new_study_stores_its_estimate_and_compares_its_cost_with_it(tmp_path:
     code, output = cli.run(*DEBUG, folder=tmp_path)
     assert code == 0, output
     assert output.index("estimate: ") < output.index("variance: ")
-    folder = StudyFolder(tmp_path / "debug")
+    folder = FolderStudyStore(tmp_path / "debug")
     estimate = read_record(folder.estimate, Estimate)
     assert estimate is not None
     results = read_results(folder, time_tolerance=0.05)
@@ -113,14 +112,14 @@ def test_a_new_study_stores_its_estimate_and_compares_its_cost_with_it(tmp_path:
 def test_estimate_first_false_makes_no_estimate(tmp_path: Path) -> None:
     code, output = cli.run(*DEBUG, "job=measure_variance", "cost.estimate_first=false", folder=tmp_path)
     assert code == 0, output
-    assert not StudyFolder(tmp_path / "debug").estimate.exists()
+    assert FolderStudyStore(tmp_path / "debug").version(ESTIMATE) is None
 
 
 def test_a_trial_on_all_devices_is_estimated_to_occupy_the_whole_machine(tmp_path: Path) -> None:
     spread = ("training.devices=2", "backend.slots=2", "job=measure_variance")
     code, output = cli.run(*DEBUG, *spread, folder=tmp_path)
     assert code == 0, output
-    estimate = read_record(StudyFolder(tmp_path / "debug").estimate, Estimate)
+    estimate = FolderStudyStore(tmp_path / "debug").read(ESTIMATE, Estimate)
     assert estimate is not None
     assert estimate.slots_by_devices["2"] == 2.0
     total = estimate.total.middle

@@ -19,6 +19,7 @@ from nasproxy.stages.references.candidate_pool import CandidatePool
 from nasproxy.stages.references.state import Reference
 from nasproxy.stages.runner import Runtime
 from nasproxy.statistics.criteria.first_crossing import FirstCrossing
+from nasproxy.storage.study_stores import FolderStudyStore
 from nasproxy.storage.trial_stores import MemoryTrialStore
 from nasproxy.tracking.events import DecisionTaken, Event, LookTaken
 from nasproxy.tracking.tracker import NullTracker
@@ -134,7 +135,7 @@ class ComputedStudy:
             candidate_pool=candidate_pool or CandidatePool([], 0, 5, 0, 1, 1.0),
             recipe=self.recipe,
             seed=1,
-            folder=self.folder / "proxy_search" / "tasks",
+            study=FolderStudyStore(self.folder),
         )
 
     def search(

@@ -26,7 +26,7 @@ from nasproxy.stages.proxy_search.state import ProxySearchState, find_best_task,
 from nasproxy.stages.references.candidate_pool import CandidatePool
 from nasproxy.stages.references.random_selection import RandomSelection, RandomSelectionStage
 from nasproxy.stages.references.spread_selection import SpreadSelection, SpreadSelectionStage
-from nasproxy.stages.references.state import SelectionState
+from nasproxy.stages.references.state import SelectionState, read_selection
 from nasproxy.stages.runner import Runtime
 from nasproxy.stages.schedule_comparison.stage import ScheduleComparisonStage
 from nasproxy.stages.schedule_comparison.state import ScheduleComparisonState
@@ -36,7 +36,8 @@ from nasproxy.stages.variance.state import VarianceState
 from nasproxy.statistics.acceptance import Criterion
 from nasproxy.statistics.criteria.first_crossing import FirstCrossing
 from nasproxy.storage.files import read_record, write_record
-from nasproxy.storage.study import StudyFolder, StudyRecord
+from nasproxy.storage.study import RECORD, StudyRecord
+from nasproxy.storage.study_stores import FolderStudyStore
 from nasproxy.storage.trial_files import append_check
 from nasproxy.storage.trial_stores import FolderTrialStore
 from nasproxy.testing import synthetic
@@ -150,13 +151,13 @@ def candidates(count: int, causes: Mapping[int, str] | None = None) -> list[Arch
 class Author:
     """Writes a study, stage by stage."""
 
-    folder: StudyFolder
+    folder: FolderStudyStore
     architectures: list[Architecture]
 
     def begin(self) -> None:
         training = {"total_steps": TOTAL_STEPS, "check_every_steps": CHECK_EVERY}
         settings = {"seed": 0, "training": training, "data": {"loader": {"root": "<b>images</b>"}}}
-        write_record(self.folder.record, StudyRecord(flatten(settings)))
+        self.folder.write(RECORD, StudyRecord(flatten(settings)))
 
     def measure_variance(self, **settings: Any) -> VarianceState:
         stage = VarianceStage(
@@ -164,13 +165,13 @@ class Author:
             recipe=RECIPE,
             candidates=self.architectures,
             seed=0,
-            folder=self.folder.variance,
+            study=self.folder,
         )
         return runner.run_stage(stage, self.runtime)
 
     def compare_schedules(self, tasks: Mapping[tuple[str, str], ProxyTask]) -> ScheduleComparisonState:
         stage = ScheduleComparisonStage(
-            tasks, recipe=RECIPE, architecture=self.architectures[0], seed=0, folder=self.folder.schedules
+            tasks, recipe=RECIPE, architecture=self.architectures[0], seed=0, study=self.folder
         )
         return runner.run_stage(stage, self.runtime)
 
@@ -181,7 +182,7 @@ class Author:
             candidates=self.architectures,
             baseline={"depth": 2, "kernel": "<i>own</i>", "quality": 0.7},
             seed=0,
-            folder=self.folder.selection,
+            study=self.folder,
         )
         return runner.run_stage(stage, self.runtime)
 
@@ -192,7 +193,7 @@ class Author:
             candidates=self.architectures,
             baseline=None,
             seed=0,
-            folder=self.folder.selection,
+            study=self.folder,
         )
         return runner.run_stage(stage, self.runtime)
 
@@ -210,7 +211,7 @@ class Author:
         candidate_pool: CandidatePool | None = None,
         **settings: Any,
     ) -> ProxySearchState:
-        state = read_record(self.folder.selection / "state.json", SelectionState)
+        state = read_selection(self.folder)
         assert state is not None
         assert state.references is not None
         rule = criterion or FirstCrossing(target=target)
@@ -220,22 +221,20 @@ class Author:
             ProxySearchSettings(**settings),
             tasks=tasks,
             criterion=rule,
-            confirmations=read_confirmations(self.folder.confirmation),
+            confirmations=read_confirmations(self.folder),
             judged_by=to_canonical_json({"criterion": chosen, "trials": SEARCH_TRIALS, "train_seconds_limit": limit}),
             references=state.references,
             candidate_pool=candidate_pool or NO_RESERVE,
             recipe=RECIPE,
             seed=1,
-            folder=self.folder.proxy_tasks,
+            study=self.folder,
         )
         return runner.run_stage(stage, self.runtime)
 
     def confirm(self, fresh: Mapping[str, Callable[[float], Any]] | None = None, **settings: Any) -> ConfirmationState:
         """Confirm the best proxy task; the choices of additional models are functions of their quality."""
-        state = read_record(self.folder.selection / "state.json", SelectionState)
-        best = find_best_task(
-            read_tasks(self.folder.proxy_tasks), read_rules(self.folder.proxy_tasks).judged_by, time_tolerance=0.05
-        )
+        state = read_selection(self.folder)
+        best = find_best_task(read_tasks(self.folder), read_rules(self.folder).judged_by, time_tolerance=0.05)
         assert state is not None
         assert state.references is not None
         assert best is not None
@@ -251,13 +250,13 @@ class Author:
             recipe=RECIPE,
             full_seed=0,
             proxy_seed=1,
-            folder=self.folder.confirmation,
+            study=self.folder,
         )
         return runner.run_stage(stage, self.runtime)
 
     @property
     def runtime(self) -> Runtime:
-        store = FolderTrialStore(self.folder.trials)
+        store = self.folder.trials
         backend = InstantBackend(context=BackendContext(store, self.folder.path))
         return Runtime(store, backend, VertexStateFiles(study=self.folder.path), OrderTemplate(self.folder.path))
 
@@ -279,7 +278,7 @@ def new_study(tmp_path_factory: pytest.TempPathFactory) -> NewStudy:
 
     def begin(count: int = 30, causes: Mapping[int, str] | None = None) -> Author:
         folder: Path = tmp_path_factory.mktemp("studies") / "made-up"
-        author = Author(StudyFolder(folder), candidates(count, causes))
+        author = Author(FolderStudyStore(folder), candidates(count, causes))
         author.begin()
         return author
 

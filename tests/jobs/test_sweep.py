@@ -10,7 +10,7 @@ from nasproxy.errors import ConfigError
 from nasproxy.jobs.sweep import JobRecord, SweepJob, check_rules, collect_tasks, find_merges, read_jobs
 from nasproxy.stages.proxy_search.state import TaskState
 from nasproxy.storage.files import write_record
-from nasproxy.storage.study import StudyFolder
+from nasproxy.storage.study_stores import FolderStudyStore
 from nasproxy.trials.proxy_task import ProxyTask
 
 ONE, TWO = Path("/studies/one"), Path("/studies/two")
@@ -25,13 +25,13 @@ JOBS = (
 
 def test_the_tasks_of_a_merge_do_not_depend_on_the_order_of_the_jobs() -> None:
     for jobs in permutations(JOBS):
-        assert list(collect_tasks(jobs, StudyFolder(ONE)).items()) == [("data50", HALF), ("data25", QUARTER)]
+        assert list(collect_tasks(jobs, FolderStudyStore(ONE)).items()) == [("data50", HALF), ("data25", QUARTER)]
         assert list(find_merges(jobs).items()) == [(ONE, JOBS[0]), (TWO, JOBS[2])]
 
 
 def test_jobs_that_failed_or_never_ended_have_no_part_in_the_merge() -> None:
     failed, lost = replace(JOBS[0], error="no data"), replace(JOBS[2], has_ended=False)
-    assert collect_tasks([failed, JOBS[1]], StudyFolder(ONE)) == {"data50": HALF}
+    assert collect_tasks([failed, JOBS[1]], FolderStudyStore(ONE)) == {"data50": HALF}
     assert find_merges([failed, JOBS[1], lost]) == {ONE: JOBS[1]}
 
 
@@ -40,7 +40,7 @@ def test_a_job_that_judges_no_proxy_task_needs_no_merge() -> None:
 
 
 def test_a_merge_includes_tasks_decided_on_before_and_refuses_two_settings_of_one_name(tmp_path: Path) -> None:
-    study = StudyFolder(tmp_path / "one")
+    study = FolderStudyStore(tmp_path / "one")
     for name in ("width50", "data50"):
         write_record(study.proxy_tasks / f"{name}.json", TaskState(name, 0, NARROW, "rules", (), 100))
     jobs = [replace(job, study=study.path) for job in JOBS]

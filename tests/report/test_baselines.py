@@ -12,14 +12,14 @@ from nasproxy.report.baselines import make_baselines
 from nasproxy.report.page import write_report
 from nasproxy.stages.study_results import StudyResults, read_results
 from nasproxy.storage.files import write_record
-from nasproxy.storage.study import StudyFolder
+from nasproxy.storage.study_stores import FolderStudyStore
 from nasproxy.storage.zero_cost_scores import ZeroCost, ZeroCostScores
 from nasproxy.trials.spec import to_canonical_json
 
-Scored = Callable[..., StudyFolder]
+Scored = Callable[..., FolderStudyStore]
 
 
-def results(folder: StudyFolder) -> StudyResults:
+def results(folder: FolderStudyStore) -> StudyResults:
     return read_results(folder, time_tolerance=0.05)
 
 
@@ -27,8 +27,8 @@ def results(folder: StudyFolder) -> StudyResults:
 def scored(full_study: Any, tmp_path: Path) -> Scored:
     """Return the study with zero-cost scores computed from a model's rank among the references, 0 for the best."""
 
-    def score(function: Callable[[int], ZeroCost | None]) -> StudyFolder:
-        folder = StudyFolder(Path(shutil.copytree(full_study.folder.path, tmp_path / "copy")))
+    def score(function: Callable[[int], ZeroCost | None]) -> FolderStudyStore:
+        folder = FolderStudyStore(Path(shutil.copytree(full_study.folder.path, tmp_path / "copy")))
         models = results(folder).references
         scores = {to_canonical_json(model.architecture): function(place) for place, model in enumerate(models)}
         write_record(folder.zero_cost, ZeroCostScores(scores))
@@ -37,7 +37,7 @@ def scored(full_study: Any, tmp_path: Path) -> Scored:
     return score
 
 
-def remark(folder: StudyFolder) -> str:
+def remark(folder: FolderStudyStore) -> str:
     remarks = verdict.judge_study(results(folder)).remarks
     return " ".join(f"{remark.title} {remark.text}" for remark in remarks if "better than" in remark.title)
 

@@ -14,8 +14,8 @@ from nasproxy.report.page import Page, write_report
 from nasproxy.stages.confirmation.state import ConfirmationOutcome, ConfirmationState
 from nasproxy.stages.proxy_search.state import StoppingState, read_tasks
 from nasproxy.stages.study_results import Purpose, read_results
-from nasproxy.storage.files import read_record, write_record
-from nasproxy.storage.study import StudyRecord
+from nasproxy.storage.files import read_record
+from nasproxy.storage.study import RECORD, StudyRecord
 from nasproxy.trials.proxy_task import ProxyTask
 
 NewStudy = Callable[..., Any]
@@ -54,7 +54,7 @@ def contradicted(new_study: NewStudy) -> Any:
 
 
 def only_confirmation(author: Any) -> ConfirmationState:
-    (path,) = author.folder.confirmation.iterdir()
+    (path,) = (author.folder.path / "confirmation").iterdir()
     state = read_record(path, ConfirmationState)
     assert state is not None
     return state
@@ -66,7 +66,7 @@ class TestConfirmed:
         assert state.result is not None
         assert state.result.correlation is not None
         models, fresh = page.tables["confirmations"]
-        task = read_tasks(confirmed.folder.proxy_tasks)[state.task]
+        task = read_tasks(confirmed.folder)[state.task]
         assert task.checks[-1].correlation is not None
         assert models["tau_truncated"] == task.checks[-1].correlation.tau
         assert models["tau"] == state.result.correlation.tau
@@ -87,7 +87,7 @@ class TestConfirmed:
         (row,) = [row for row in page.tables["costs"] if row["stage"] == Purpose.CONFIRMATION.value]
         assert (row["trials"], row["proxy_task"]) == (8 + 2 * 6, state.task)
         assert row["steps"] == 14 * state.final_step + 6 * 500
-        assert page.tables["costs"][-1]["trials"] == len(list(confirmed.folder.trials.glob("*/config.yaml")))
+        assert page.tables["costs"][-1]["trials"] == len(confirmed.folder.trials.keys())
 
     def test_a_task_accepted_at_the_end_of_training_needs_no_confirmation_runs(self, new_study: NewStudy) -> None:
         author = searched(new_study, {"full": ProxyTask(overrides={"training.check_every_steps": 500})})
@@ -110,7 +110,7 @@ class TestContradicted:
     def test_a_contradicted_task_is_not_accepted_even_before_the_search_resumes(self, contradicted: Any) -> None:
         """Test the state after a kill between confirmation and proxy search."""
         name = only_confirmation(contradicted).task
-        assert read_tasks(contradicted.folder.proxy_tasks)[name].is_accepted
+        assert read_tasks(contradicted.folder)[name].is_accepted
         results = read_results(contradicted.folder, time_tolerance=0.05)
         assert results.best is None
         page = report(contradicted)
@@ -140,7 +140,7 @@ class TestContradicted:
         for row in page.tables["not_chosen"]:
             assert row["outcome"] == "contradicted"
             assert row["reason"].startswith(f"Accepted after {row['step']} steps, contradicted by confirmation runs")
-        state = json.loads((contradicted.folder.proxy_tasks.parent / "SEARCH_CONTROLLER_STATE.json").read_text())
+        state = json.loads((contradicted.folder.path / "proxy_search" / "SEARCH_CONTROLLER_STATE.json").read_text())
         assert state["best_proxy_task_name"] == ""
         stopped = state["proxy_tasks_map"][first]["proxy_task_stats"]["stopping_state"]
         assert stopped == "Ran till completion", "Vertex AI NAS has no state for it"
@@ -171,13 +171,13 @@ class TestNotConfirmed:
         text = page.path.read_text(encoding="utf-8")
         assert '<section id="verdict" class="verdict">' in text, "not in the colour of an accepted task"
         assert "The confirmation is void." in text
-        written = json.loads((author.folder.proxy_tasks.parent / "SEARCH_CONTROLLER_STATE.json").read_text())
+        written = json.loads((author.folder.path / "proxy_search" / "SEARCH_CONTROLLER_STATE.json").read_text())
         assert written["best_proxy_task_name"] == state.task
 
     def test_the_report_explains_how_to_confirm_unless_a_table_was_replayed(self, new_study: NewStudy) -> None:
         author = searched(new_study)
         assert "with job=confirm to train the models" in report(author).path.read_text(encoding="utf-8")
-        record = read_record(author.folder.record, StudyRecord)
+        record = author.folder.read(RECORD, StudyRecord)
         assert record is not None
-        write_record(author.folder.record, StudyRecord({**record.base, "storage.trials": "memory"}))
+        author.folder.write(RECORD, StudyRecord({**record.base, "storage.trials": "memory"}))
         assert "A table of learning curves has no such trainings" in report(author).path.read_text(encoding="utf-8")

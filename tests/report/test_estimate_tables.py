@@ -12,7 +12,7 @@ from nasproxy.report import estimate_tables
 from nasproxy.report.page import write_report
 from nasproxy.stages.study_results import Purpose, read_results
 from nasproxy.storage.files import write_record
-from nasproxy.storage.study import StudyFolder
+from nasproxy.storage.study_stores import FolderStudyStore
 from nasproxy.trials.proxy_task import ProxyTask
 
 
@@ -49,7 +49,7 @@ def test_the_forecast_shows_the_middle_estimate_with_its_range_and_cost() -> Non
 
 
 def test_a_finished_study_is_compared_with_its_estimate(full_study: Any, tmp_path: Path) -> None:
-    folder = StudyFolder(Path(shutil.copytree(full_study.folder.path, tmp_path / "copy")))
+    folder = FolderStudyStore(Path(shutil.copytree(full_study.folder.path, tmp_path / "copy")))
     assert not estimate_tables.make_comparison(read_results(folder, time_tolerance=0.05), None).rows
     write_record(folder.estimate, ESTIMATE)
     page = write_report(folder, time_tolerance=0.05)
@@ -97,7 +97,7 @@ def test_device_time_counts_every_slot_of_a_trial(new_study: Any) -> None:
 def test_an_unfinished_stage_has_no_ratio_of_actual_to_estimated(new_study: Any) -> None:
     author = new_study()
     author.measure_variance()
-    write_record(author.folder.estimate, ESTIMATE)
+    author.folder.write("estimate", ESTIMATE)
     rows = {
         row["stage"]: row
         for row in estimate_tables.make_comparison(read_results(author.folder, time_tolerance=0.05), ESTIMATE).rows

@@ -17,7 +17,7 @@ from nasproxy.report import verdict, wording
 from nasproxy.report.page import Page, write_report
 from nasproxy.stages.proxy_search.state import TaskState, read_tasks
 from nasproxy.stages.study_results import Purpose, read_results
-from nasproxy.storage.study import StudyFolder
+from nasproxy.storage.study_stores import FolderStudyStore
 from nasproxy.trials.grid import span_grid
 from nasproxy.trials.proxy_task import ProxyTask
 
@@ -127,9 +127,7 @@ class TestPage:
 
     def test_a_trial_shared_by_stages_counts_once(self, page: Page, full_study: Any) -> None:
         *stages, total = page.tables["costs"]
-        assert (
-            total["trials"] == len(list(full_study.folder.trials.glob("*/config.yaml"))) == len(page.tables["trials"])
-        )
+        assert total["trials"] == len(full_study.folder.trials.keys()) == len(page.tables["trials"])
         for name in ("trials", "steps", "train_seconds", "wall_seconds", "failed"):
             assert sum(row[name] for row in stages) == pytest.approx(total[name])
         assert [row["trials"] for row in stages if row["stage"] == "variance"] == [5]
@@ -153,9 +151,9 @@ class TestFiles:
 
     def test_outdated_figures_are_removed_and_other_files_are_kept(self, new_study: NewStudy) -> None:
         author = new_study()
-        stale = author.folder.report / "proxy_task_old_accuracy_vs_training_steps.png"
-        own = author.folder.report / "mine.png"
-        author.folder.report.mkdir()
+        stale = author.folder.path / "report" / "proxy_task_old_accuracy_vs_training_steps.png"
+        own = author.folder.path / "report" / "mine.png"
+        (author.folder.path / "report").mkdir()
         for path in (stale, own):
             path.write_bytes(b"")
         report(author)
@@ -170,7 +168,7 @@ class TestPartialStudies:
         assert not page.pictures
 
     def test_an_empty_folder(self, tmp_path: Path) -> None:
-        assert "not finished" in write_report(StudyFolder(tmp_path), time_tolerance=0.05).verdict
+        assert "not finished" in write_report(FolderStudyStore(tmp_path), time_tolerance=0.05).verdict
 
     def test_after_the_first_stage(self, new_study: NewStudy) -> None:
         author = new_study()
@@ -203,8 +201,8 @@ class TestPartialStudies:
 
     def test_a_corrupt_file_is_an_error(self, new_study: NewStudy) -> None:
         author = new_study()
-        author.folder.variance.mkdir()
-        (author.folder.variance / "state.json").write_text("{")
+        (author.folder.path / "variance").mkdir()
+        (author.folder.path / "variance" / "state.json").write_text("{")
         with pytest.raises(CorruptFileError, match="restore the file"):
             report(author)
 
@@ -212,7 +210,7 @@ class TestPartialStudies:
 class TestNothingAccepted:
     def test_the_verdict_names_the_best_tau_and_the_next_steps(self, hopeless_study: Any, hopeless_page: Page) -> None:
         page = hopeless_page
-        (task,) = read_tasks(hopeless_study.folder.proxy_tasks).values()
+        (task,) = read_tasks(hopeless_study.folder).values()
         highest = max(check.correlation.tau for check in task.checks if check.correlation is not None)
         assert "No proxy task was accepted. 1 proxy task judged, none accepted." in page.verdict
         assert "Highest tau: width25 after" in page.verdict
@@ -221,7 +219,7 @@ class TestNothingAccepted:
         assert "proxy=" not in page.verdict.split("Add proxy tasks")[0]
 
     def test_an_unfinished_search_has_no_verdict_yet(self, hopeless_study: Any, tmp_path: Path) -> None:
-        folder = StudyFolder(Path(shutil.copytree(hopeless_study.folder.path, tmp_path / "copy")))
+        folder = FolderStudyStore(Path(shutil.copytree(hopeless_study.folder.path, tmp_path / "copy")))
         path = folder.proxy_tasks / "width25.json"
         state = json.loads(path.read_text())
         state.update(stopping_state=None, final_step=None, final_train_seconds=None, checks=state["checks"][:2])

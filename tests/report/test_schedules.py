@@ -45,7 +45,7 @@ def test_the_table_is_sorted_by_roughness_and_the_page_shows_table_and_figure(co
     rows = page.tables["schedules"]
     assert [row["roughness"] for row in rows] == sorted(row["roughness"] for row in rows)
     assert "Comparison of learning-rate schedules" in page.path.read_text()
-    assert (compared.folder.report / "schedules.png").exists()
+    assert (compared.folder.path / "report" / "schedules.png").exists()
 
 
 def test_their_trainings_are_a_stage_except_for_one_shared_with_another_stage(compared: Any) -> None:

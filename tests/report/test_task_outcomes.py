@@ -20,7 +20,7 @@ def rows(author: Any) -> dict[str, dict[str, Any]]:
 
 def rewrite(author: Any, change: Callable[[dict[str, Any]], None]) -> None:
     """Change the stored state of a study's only proxy task."""
-    path = author.folder.proxy_tasks / "width25.json"
+    path = author.folder.path / "proxy_search" / "tasks" / "width25.json"
     state = json.loads(path.read_text())
     change(state)
     path.write_text(json.dumps(state))

@@ -15,6 +15,7 @@ from nasproxy.stages.references.random_selection import RandomSelection
 from nasproxy.stages.references.spread_selection import SpreadSelection
 from nasproxy.stages.variance.settings import VarianceSettings
 from nasproxy.stages.variance.stage import VarianceStage
+from nasproxy.storage.study_stores import FolderStudyStore
 from nasproxy.trials.records import Cause, Check, State, Status, TrialRecord
 from nasproxy.trials.spec import TrialSpec
 
@@ -84,7 +85,7 @@ def make_selection(study: ComputedStudy, selection: RandomSelection | SpreadSele
         candidates=make_architectures(selection.candidates),
         baseline=None,
         seed=0,
-        folder=study.folder / "selection",
+        study=FolderStudyStore(study.folder),
     )
 
 
@@ -94,7 +95,7 @@ def make_variance(study: ComputedStudy) -> VarianceStage:
         recipe=study.recipe,
         candidates=make_architectures(3),
         seed=0,
-        folder=study.folder / "variance",
+        study=FolderStudyStore(study.folder),
     )
 
 

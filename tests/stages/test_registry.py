@@ -11,7 +11,7 @@ import nasproxy
 from nasproxy.errors import ConfigError
 from nasproxy.stages import registry
 from nasproxy.stages.definition import StageDefinition
-from nasproxy.storage.study import StudyFolder
+from nasproxy.storage.study_stores import FolderStudyStore
 
 STAGE = """
 from dataclasses import dataclass
@@ -131,7 +131,7 @@ def test_a_registered_stage_runs_with_its_own_settings(
     assert result.report is not None
     assert "Longest trainings" in result.report.read_text()
     assert len(result.study.trials) == 3
-    stored = longest.load(StudyFolder(result.study.path))
+    stored = longest.load(FolderStudyStore(result.study.path))
     assert sorted(stored.scores) == sorted(result.study.trials.score)
 
 

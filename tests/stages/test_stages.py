@@ -24,6 +24,7 @@ from nasproxy.stages.variance.stage import VarianceStage, check_variance
 from nasproxy.stages.variance.state import VarianceState
 from nasproxy.statistics.acceptance import Evidence, Verdict, VerdictKind
 from nasproxy.statistics.criteria.first_crossing import FirstCrossing
+from nasproxy.storage.study_stores import FolderStudyStore
 from nasproxy.storage.trial_files import retry_failed_trials
 from nasproxy.testing import synthetic
 from nasproxy.trials.proxy_task import ProxyTask
@@ -46,7 +47,7 @@ def make_architectures(count: int, faults: dict[int, str] | None = None) -> list
 
 def measure(folder: Path, runtime: Runtime, candidates: list[Architecture], **settings: Any) -> VarianceState:
     stage = VarianceStage(
-        VarianceSettings(**settings), recipe=RECIPE, candidates=candidates, seed=0, folder=folder / "variance"
+        VarianceSettings(**settings), recipe=RECIPE, candidates=candidates, seed=0, study=FolderStudyStore(folder)
     )
     return runner.run_stage(stage, runtime)
 
@@ -58,7 +59,7 @@ def select(folder: Path, runtime: Runtime, candidates: list[Architecture], **set
         candidates=candidates,
         baseline={"quality": 60, "fault": "none"},
         seed=0,
-        folder=folder / "selection",
+        study=FolderStudyStore(folder),
     )
     return runner.run_stage(stage, runtime)
 
@@ -88,7 +89,7 @@ class Search:
             candidate_pool=candidate_pool,
             recipe=RECIPE,
             seed=1,
-            folder=self.folder / "proxy_search" / "tasks",
+            study=FolderStudyStore(self.folder),
             is_fresh=is_fresh,
         )
         return runner.run_stage(stage, self.runtime)
@@ -157,7 +158,7 @@ class TestSelection:
         assert state.references is not None
         assert len(state.references) == 10
         assert state.baseline is not None
-        written = json.loads((tmp_path / "selection" / "MODEL_SELECTION_STATE.json").read_text())
+        written = json.loads((tmp_path / "references" / "MODEL_SELECTION_STATE.json").read_text())
         assert [iteration["num_trials"] for iteration in written["iterations"]] == [30, 25, 20, 15, 10]
 
     def test_no_step_is_trained_twice(self, tmp_path: Path, make_runtime: MakeRuntime) -> None:
@@ -201,9 +202,9 @@ class TestSelection:
         runtime = make_runtime(tmp_path)
         small = {"start_models": 6, "models": 6}
         select(tmp_path, runtime, make_architectures(6), **small)
-        (tmp_path / "selection" / "MODEL_SELECTION_STATE.json").unlink()
+        (tmp_path / "references" / "MODEL_SELECTION_STATE.json").unlink()
         select(tmp_path, runtime, make_architectures(6), **small)
-        assert (tmp_path / "selection" / "MODEL_SELECTION_STATE.json").exists()
+        assert (tmp_path / "references" / "MODEL_SELECTION_STATE.json").exists()
 
 
 class TestRandomSelection:
@@ -222,7 +223,7 @@ class TestRandomSelection:
             candidates=candidates,
             baseline={"quality": 60, "fault": "none"},
             seed=0,
-            folder=folder / "selection",
+            study=FolderStudyStore(folder),
         )
         return runner.run_stage(stage, runtime)
 

@@ -11,7 +11,7 @@ import pytest
 from helpers.reported_curves import ComputedStudy, report_epochs
 from nasproxy.stages import runner
 from nasproxy.stages.proxy_search.state import read_tasks
-from nasproxy.storage.study import StudyFolder
+from nasproxy.storage.study_stores import FolderStudyStore
 from nasproxy.tracking.event_log import EventLog
 from nasproxy.tracking.events import (
     Event,
@@ -80,7 +80,7 @@ def test_a_search_tells_its_looks_and_decisions_and_a_resumed_one_repeats_no_end
     runner.run_stage(stage, replace(study.make_runtime(), tracker=EventLog(path)))
     events = read(path)
     assert (type(events[0]), type(events[-1])) == (StageStarted, StageEnded)
-    task = read_tasks(StudyFolder(tmp_path).proxy_tasks)["half"]
+    task = read_tasks(FolderStudyStore(tmp_path))["half"]
     looks = [event.look for event in events if isinstance(event, LookTaken)]
     assert [(look.step, look.tau) for look in looks] == [
         (check.step, None if check.correlation is None else check.correlation.tau) for check in task.checks

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nasproxy.stages.proxy_search.state import (
+    PREFIX,
     StoppingState,
     TaskCache,
     TaskState,
@@ -18,12 +19,11 @@ from nasproxy.stages.proxy_search.state import (
     read_rules,
     read_tasks,
 )
-from nasproxy.stages.references.state import SelectionState
-from nasproxy.stages.variance.state import VarianceState
+from nasproxy.stages.references.state import STATE, SelectionState, read_selection
+from nasproxy.stages.variance.state import read_variance
 from nasproxy.statistics.variance import VarianceVerdict
-from nasproxy.storage.files import read_record, replace_text
-from nasproxy.storage.locks import FileLock
-from nasproxy.storage.study import StudyFolder
+from nasproxy.storage.leases import hold_lease
+from nasproxy.storage.study_stores import FolderStudyStore
 from nasproxy.tracking.events import DecisionTaken, Event, StageEnded
 
 SECONDS_PER_HOUR = 3600.0
@@ -51,12 +51,12 @@ class VertexStateFiles:
             final_models: Number of reference models at the end of the selection.
             removed_per_iteration: Candidates that the selection removes in each iteration.
         """
-        self._folder = StudyFolder(study)
+        self._study = FolderStudyStore(study)
         self._time_tolerance = time_tolerance
         self._final_models = final_models
         self._removed_per_iteration = removed_per_iteration
         self._cache: TaskCache = {}
-        self._written: dict[Path, str] = {}
+        self._written: dict[str, bytes] = {}
         self._writers: Mapping[str, Callable[[], None]] = {
             "variance": self._write_variance,
             "references": self._write_selection,
@@ -72,37 +72,35 @@ class VertexStateFiles:
         """Do nothing: no file is open between two events."""
 
     def _write_variance(self) -> None:
-        state = read_record(self._folder.variance / "state.json", VarianceState)
+        state = read_variance(self._study)
         if state is not None and state.result is not None:
             content = describe_variance_and_smoothness(state.result.verdict)
-            self._write(self._folder.variance / "variance_and_smoothness.json", content)
+            self._write("variance/variance_and_smoothness.json", content)
 
     def _write_selection(self) -> None:
-        path = self._folder.selection / "state.json"
-        state = read_record(path, SelectionState)
+        state = read_selection(self._study)
         if state is not None:
             content = describe_model_selection(
                 state,
-                link=path,
+                link=self._study.path / f"{STATE}.json",
                 final_models=self._final_models,
                 removed_per_iteration=self._removed_per_iteration,
             )
-            self._write(self._folder.selection / "MODEL_SELECTION_STATE.json", content)
+            self._write("references/MODEL_SELECTION_STATE.json", content)
 
     def _write_search(self) -> None:
-        folder = self._folder.proxy_tasks
         # The jobs of a sweep share this file. The lock makes the last of them write what all have stored.
-        with FileLock(self._folder.locks / "search_controller_state.lock").hold("the result file", wait_seconds=None):
-            tasks = read_tasks(folder, self._cache)
-            best = find_best_task(tasks, read_rules(folder).judged_by, time_tolerance=self._time_tolerance)
-            content = describe_search_controller(tasks, best, folder=folder)
-            self._write(folder.parent / "SEARCH_CONTROLLER_STATE.json", content)
+        with hold_lease(self._study.lease("search_controller_state"), "the result file", wait_seconds=None):
+            tasks = read_tasks(self._study, cache=self._cache)
+            best = find_best_task(tasks, read_rules(self._study).judged_by, time_tolerance=self._time_tolerance)
+            content = describe_search_controller(tasks, best, folder=self._study.path / f"{PREFIX}/tasks")
+            self._write(f"{PREFIX}/SEARCH_CONTROLLER_STATE.json", content)
 
-    def _write(self, path: Path, content: Mapping[str, Any]) -> None:
-        text = json.dumps(content, indent=2, allow_nan=False) + "\n"
-        if self._written.get(path) != text or not path.exists():
-            replace_text(path, text)
-            self._written[path] = text
+    def _write(self, name: str, content: Mapping[str, Any]) -> None:
+        encoded = f"{json.dumps(content, indent=2, allow_nan=False)}\n".encode()
+        if self._written.get(name) != encoded or self._study.read_file(name) is None:
+            self._study.write_file(name, encoded)
+            self._written[name] = encoded
 
 
 def describe_variance_and_smoothness(verdict: VarianceVerdict) -> dict[str, Any]:

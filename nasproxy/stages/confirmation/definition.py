@@ -11,7 +11,7 @@ from nasproxy.stages.proxy_search.settings import ProxySearchSettings
 from nasproxy.stages.proxy_search.state import TaskState, find_best_task, read_tasks
 from nasproxy.stages.references.state import read_references
 from nasproxy.stages.workload import StageWork
-from nasproxy.storage.study import StudyFolder
+from nasproxy.storage.study_stores import StudyStore
 
 
 def run(context: StageContext) -> ConfirmationState | None:
@@ -30,9 +30,9 @@ def run(context: StageContext) -> ConfirmationState | None:
     return None if winner is None else winner[1]
 
 
-def load(folder: StudyFolder) -> ConfirmationState | None:
+def load(study: StudyStore) -> ConfirmationState | None:
     """Read the last confirmation of a study that has an outcome; None if there is none."""
-    states = [state for state in read_confirmations(folder.confirmation) if state.outcome is not None]
+    states = [state for state in read_confirmations(study) if state.outcome is not None]
     return states[-1] if states else None
 
 
@@ -73,22 +73,22 @@ def verify(state: ConfirmationState | None) -> None:
 
 def _confirm_winner(context: StageContext) -> tuple[TaskState, ConfirmationState] | None:
     """Confirm the study's best proxy task; None if there is none, or if another job judges it."""
-    design, folder = context.design, context.study.folder
+    design, study = context.design, context.study
     tolerance = design.settings(ProxySearchSettings).time_tolerance
     with context.hold(ConfirmationStage.name):
-        best = find_best_task(read_tasks(folder.proxy_tasks), design.judged_by, time_tolerance=tolerance)
+        best = find_best_task(read_tasks(study), design.judged_by, time_tolerance=tolerance)
         if best is None or best.name not in design.tasks:
             return None
         stage = ConfirmationStage(
             design.settings(ConfirmSettings),
             task=best,
-            references=read_references(folder),
+            references=read_references(study),
             fresh=design.fresh,
             judge=proxy_search.make_judge(design),
             recipe=design.recipe,
             full_seed=design.seed,
             proxy_seed=design.seed + proxy_search.PROXY_SEED_OFFSET,
-            folder=folder.confirmation,
+            study=study,
         )
         return best, context.run(stage, stop_at_setup_failure=False)
 

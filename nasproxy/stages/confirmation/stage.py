@@ -8,11 +8,10 @@ this schedule, and judged separately.
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from nasproxy.errors import TooFewTrialsError
 from nasproxy.stages.confirmation.settings import ConfirmSettings
-from nasproxy.stages.confirmation.state import ConfirmationOutcome, ConfirmationState, FreshModels
+from nasproxy.stages.confirmation.state import STATES, ConfirmationOutcome, ConfirmationState, FreshModels
 from nasproxy.stages.confirmation.void import Void, find_void
 from nasproxy.stages.proxy_search.judge import Judge, JudgedModels
 from nasproxy.stages.proxy_search.state import StoppingState, TaskState
@@ -21,7 +20,7 @@ from nasproxy.stages.references.state import Reference
 from nasproxy.stages.runner import Decide, Records, Train
 from nasproxy.statistics.contradiction import Confirmation, compare_retraining
 from nasproxy.statistics.rank_correlation import RankCorrelation
-from nasproxy.storage.files import read_record, write_record
+from nasproxy.storage.study_stores import StudyStore
 from nasproxy.tracking.events import Progress
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.records import TrialPurpose, TrialRecord
@@ -44,7 +43,7 @@ class ConfirmationStage:
         recipe: Recipe,
         full_seed: int,
         proxy_seed: int,
-        folder: Path,
+        study: StudyStore,
     ) -> None:
         """Configure the stage.
 
@@ -57,7 +56,7 @@ class ConfirmationStage:
             recipe: The study's recipe.
             full_seed: Seed of full trainings.
             proxy_seed: Seed of the proxy search's trainings and of the confirmation runs.
-            folder: Folder with one state file per confirmation.
+            study: The study.
         """
         settings.check()
         assert task.final_step is not None
@@ -66,7 +65,8 @@ class ConfirmationStage:
         self._final_step = task.final_step
         self._judge = judge
         self._objective = recipe.objective
-        self._path = folder / f"{task.name}_{task.final_step}.json"
+        self._study = study
+        self._name = f"{STATES}/{task.name}_{task.final_step}"
         self._references = (*references, *task.added)
         compressed = compress_schedule(task.proxy_task, recipe, task.final_step)
         self._specs = tuple(
@@ -84,7 +84,7 @@ class ConfirmationStage:
         keys = tuple(spec.key for spec in self._specs)
         task = self._task
         new = ConfirmationState(task.name, self._final_step, task.judged_by, task.keys, keys)
-        stored = read_record(self._path, ConfirmationState)
+        stored = self._study.read(self._name, ConfirmationState)
         if stored is None or not stored.is_of(task) or stored.keys != keys:
             return new
         if stored.outcome is ConfirmationOutcome.VOID:
@@ -94,7 +94,7 @@ class ConfirmationStage:
 
     def save(self, state: ConfirmationState) -> ConfirmationState:
         """Store the state."""
-        write_record(self._path, state)
+        self._study.write(self._name, state)
         return state
 
     def specs(self, state: ConfirmationState) -> list[TrialSpec]:

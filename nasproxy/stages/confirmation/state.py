@@ -2,12 +2,14 @@
 
 import enum
 from dataclasses import dataclass
-from pathlib import Path
 
 from nasproxy.stages.confirmation.void import Void
 from nasproxy.stages.proxy_search.state import TaskState
 from nasproxy.statistics.contradiction import Confirmation
-from nasproxy.storage.files import read_record
+from nasproxy.storage.study_stores import StudyStore
+
+STATES = "confirmation"
+"""Prefix of the names of the states in a study."""
 
 
 class ConfirmationOutcome(str, enum.Enum):
@@ -85,11 +87,11 @@ class ConfirmationState:
         return self.outcome is ConfirmationOutcome.CONTRADICTED and self.is_of(task)
 
 
-def read_confirmations(folder: Path) -> list[ConfirmationState]:
+def read_confirmations(study: StudyStore) -> list[ConfirmationState]:
     """Read all confirmations of a study, including those of verdicts that have changed since.
 
     Raises:
         CorruptFileError: A file cannot be read.
     """
-    states = (read_record(path, ConfirmationState) for path in sorted(folder.glob("*.json")))
+    states = (study.read(name, ConfirmationState) for name in study.list_names(STATES))
     return [state for state in states if state is not None]

@@ -12,14 +12,14 @@ from nasproxy.stages.noise_ceiling import find_noise_ceiling
 from nasproxy.stages.proxy_search.judge import Judge
 from nasproxy.stages.proxy_search.settings import ProxySearchSettings, SearchSettings
 from nasproxy.stages.proxy_search.stage import ProxySearchStage
-from nasproxy.stages.proxy_search.state import ProxySearchState, read_tasks
+from nasproxy.stages.proxy_search.state import JUDGED_PREFIX, PREFIX, ProxySearchState, read_tasks
 from nasproxy.stages.proxy_search.workload import plan_proxy_search
 from nasproxy.stages.references.candidate_pool import CandidatePool
 from nasproxy.stages.references.settings import ReferencesSettings
 from nasproxy.stages.references.state import read_references, read_selection
 from nasproxy.stages.variance.state import read_variance
 from nasproxy.stages.workload import StageWork
-from nasproxy.storage.study import StudyFolder
+from nasproxy.storage.study_stores import StudyStore
 from nasproxy.trials.identity import check_overrides_decide
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.spec import Architecture, Split, TrialSpec, to_canonical_json
@@ -43,9 +43,9 @@ def search(context: StageContext, *, is_fresh: bool = False) -> ProxySearchState
     Raises:
         StageStoppedError: With this seed noise no proxy can reach the target.
     """
-    design, folder = context.design, context.study.folder
-    references = read_references(folder)
-    _refuse_unreachable_target(design, folder)
+    design, study = context.design, context.study
+    references = read_references(study)
+    _refuse_unreachable_target(design, study)
     full_seconds = median(reference.train_seconds for reference in references)
     stage = ProxySearchStage(
         design.settings(ProxySearchSettings),
@@ -56,8 +56,9 @@ def search(context: StageContext, *, is_fresh: bool = False) -> ProxySearchState
         candidate_pool=make_candidate_pool(design, design.candidate_pool, full_seconds),
         recipe=design.recipe,
         seed=design.seed + PROXY_SEED_OFFSET,
-        folder=folder.judged_tasks if context.is_judging else folder.proxy_tasks,
-        confirmations=read_confirmations(folder.confirmation),
+        study=study,
+        prefix=JUDGED_PREFIX if context.is_judging else PREFIX,
+        confirmations=read_confirmations(study),
         is_fresh=is_fresh,
     )
     context.preflight()
@@ -70,9 +71,9 @@ def search(context: StageContext, *, is_fresh: bool = False) -> ProxySearchState
     return state
 
 
-def load(folder: StudyFolder) -> ProxySearchState | None:
+def load(study: StudyStore) -> ProxySearchState | None:
     """Read the proxy tasks of a study; None before all of them are decided."""
-    tasks = read_tasks(folder.proxy_tasks)
+    tasks = read_tasks(study)
     return ProxySearchState(tasks) if tasks and all(task.stopping_state for task in tasks.values()) else None
 
 
@@ -137,8 +138,8 @@ def make_candidate_pool(design: Design, architectures: Sequence[Architecture], f
     )
 
 
-def _refuse_unreachable_target(design: Design, folder: StudyFolder) -> None:
-    ceiling, target = find_noise_ceiling(read_variance(folder), read_selection(folder)), design.criterion.target
+def _refuse_unreachable_target(design: Design, study: StudyStore) -> None:
+    ceiling, target = find_noise_ceiling(read_variance(study), read_selection(study)), design.criterion.target
     if ceiling is not None and target > ceiling.high:
         raise StageStoppedError(
             f"criterion.target must not exceed the noise ceiling, got {target:g}: with this seed noise a perfect "

@@ -7,7 +7,6 @@ depend neither on which trial was fastest nor on how many run at once.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from nasproxy.errors import ConfigError
 from nasproxy.stages.common_steps import find_settled_step, probe_common_steps
@@ -17,6 +16,7 @@ from nasproxy.stages.proxy_search.judge import Judge, JudgedModels
 from nasproxy.stages.proxy_search.race import NextLook, TaskSpeed
 from nasproxy.stages.proxy_search.settings import ProxySearchSettings
 from nasproxy.stages.proxy_search.state import (
+    PREFIX,
     ProxySearchState,
     Rules,
     StoppingState,
@@ -32,8 +32,8 @@ from nasproxy.stages.references.candidate_pool import CandidatePool
 from nasproxy.stages.references.state import Reference
 from nasproxy.stages.runner import Decide, Records, Train
 from nasproxy.statistics.acceptance import Criterion, LookPlan, Verdict, VerdictKind
-from nasproxy.storage.files import get_etag, write_record
-from nasproxy.storage.locks import FileLock
+from nasproxy.storage.leases import hold_lease
+from nasproxy.storage.study_stores import StudyStore
 from nasproxy.tracking.events import Look, Progress
 from nasproxy.trials.check_steps import find_requested_step
 from nasproxy.trials.proxy_task import ProxyTask
@@ -57,7 +57,8 @@ class ProxySearchStage:
         candidate_pool: CandidatePool,
         recipe: Recipe,
         seed: int,
-        folder: Path,
+        study: StudyStore,
+        prefix: str = PREFIX,
         confirmations: Sequence[ConfirmationState] = (),
         is_fresh: bool = False,
     ) -> None:
@@ -72,7 +73,8 @@ class ProxySearchStage:
             candidate_pool: Candidates that become references if a verdict is inconclusive.
             recipe: The study's recipe.
             seed: Seed of all proxy trainings; differs from the references' seed.
-            folder: Folder with one state file per task.
+            study: The study.
+            prefix: Prefix of the names of its decisions in the study.
             confirmations: Confirmations of earlier winners; a contradicted winner is withdrawn.
             is_fresh: Judge all tasks from the start, on the trials that there are, instead of resuming their states,
                 which may have been judged in another order or with other tasks.
@@ -90,7 +92,8 @@ class ProxySearchStage:
         self._recipe = recipe
         self._objective = recipe.objective
         self._seed = seed
-        self._folder = folder
+        self._study = study
+        self._prefix = prefix
         self._confirmations = tuple(confirmations)
         self._is_fresh = is_fresh
         self._cache: TaskCache = {}
@@ -101,23 +104,23 @@ class ProxySearchStage:
 
     def load(self) -> ProxySearchState:
         """Read the states of all tasks in the study, and make states for new tasks of this controller."""
-        stored = {} if self._is_fresh else read_tasks(self._folder)
+        stored = {} if self._is_fresh else read_tasks(self._study, self._prefix)
         own = {name: self._resume_or_create(name, stored) for name in self._proxy_tasks}
         return ProxySearchState(sort_tasks({**stored, **own}))
 
     def save(self, state: ProxySearchState) -> ProxySearchState:
         """Store the changed tasks of this controller, each in its file, and read the decisions of other controllers."""
         # The jobs of a sweep share `rules.json`; the lease keeps a job from overwriting newer states.
-        with FileLock(self._folder.parent / "merge.lock").hold("the proxy search", wait_seconds=None):
-            stored = read_tasks(self._folder, self._cache)
+        with hold_lease(self._study.lease("proxy_search_tasks"), "the proxy search", wait_seconds=None):
+            stored = read_tasks(self._study, self._prefix, self._cache)
             changed = [state.tasks[name] for name in self._proxy_tasks if stored.get(name) != state.tasks[name]]
             for task in changed:
                 self._write_task(task)
             others = {name: task for name, task in stored.items() if name not in self._proxy_tasks}
             merged = ProxySearchState(sort_tasks({**state.tasks, **others}))
             rules = Rules(self._judged_by, self._settings.policy)
-            if read_rules(self._folder) != rules:
-                write_record(self._folder.parent / "rules.json", rules)
+            if read_rules(self._study, self._prefix) != rules:
+                self._study.write(f"{self._prefix}/rules", rules)
         return merged
 
     def specs(self, state: ProxySearchState) -> list[TrialSpec]:
@@ -183,9 +186,9 @@ class ProxySearchStage:
         )
 
     def _write_task(self, task: TaskState) -> None:
-        path = self._folder / f"{task.name}.json"
-        write_record(path, task)
-        self._cache[path] = get_etag(path), task
+        name = f"{self._prefix}/tasks/{task.name}"
+        self._study.write(name, task)
+        self._cache[name] = self._study.version(name), task
 
     def _list_contenders(self, state: ProxySearchState) -> list[TaskState]:
         """List the undecided tasks of this controller that are judged now."""

@@ -3,13 +3,17 @@
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from nasproxy.stages.references.state import Reference
 from nasproxy.statistics.acceptance import Verdict
 from nasproxy.statistics.rank_correlation import RankCorrelation
-from nasproxy.storage.files import get_etag, read_record
+from nasproxy.storage.study_stores import StudyStore
 from nasproxy.trials.proxy_task import ProxyTask
+
+PREFIX = "proxy_search"
+"""Prefix of the names of the decisions in a study: the states of its tasks, and the rules."""
+JUDGED_PREFIX = "proxy_search/jobs"
+"""Prefix of what the jobs of a sweep judged, which the merge decides."""
 
 
 class StoppingState(str, enum.Enum):
@@ -149,35 +153,36 @@ def find_best_task(
     return best
 
 
-def read_rules(folder: Path) -> Rules:
-    """Read the rules by which a study's proxy tasks were last judged; `folder` holds the states of the tasks."""
-    return read_record(folder.parent / "rules.json", Rules) or Rules()
+def read_rules(study: StudyStore, prefix: str = PREFIX) -> Rules:
+    """Read the rules by which a study's proxy tasks were last judged."""
+    return study.read(f"{prefix}/rules", Rules) or Rules()
 
 
-TaskCache = dict[Path, tuple[str | None, TaskState]]
-"""Cached states of proxy tasks by file, with the digest of the file that they were read from."""
+TaskCache = dict[str, tuple[str | None, TaskState]]
+"""Cached states of proxy tasks by the name of the record, with the version of it that they were read from."""
 
 
-def read_tasks(folder: Path, cache: TaskCache | None = None) -> dict[str, TaskState]:
+def read_tasks(study: StudyStore, prefix: str = PREFIX, cache: TaskCache | None = None) -> dict[str, TaskState]:
     """Read the states of all proxy tasks of a study, by name.
 
     Args:
-        folder: Folder with one file per task.
-        cache: Cache of states, so that only changed files are read; is updated.
+        study: The study.
+        prefix: Prefix of the records.
+        cache: Cache of states, so that only changed records are read; is updated.
 
     Raises:
-        CorruptFileError: A file cannot be read.
+        CorruptFileError: A record cannot be read.
     """
     cache = {} if cache is None else cache
     tasks: dict[str, TaskState] = {}
-    for path in folder.glob("*.json"):
-        version = get_etag(path)
-        if path not in cache or cache[path][0] != version:
-            task = read_record(path, TaskState)
+    for name in study.list_names(f"{prefix}/tasks"):
+        version = study.version(name)
+        if name not in cache or cache[name][0] != version:
+            task = study.read(name, TaskState)
             if task is None:
                 continue
-            cache[path] = version, task
-        tasks[cache[path][1].name] = cache[path][1]
+            cache[name] = version, task
+        tasks[cache[name][1].name] = cache[name][1]
     return sort_tasks(tasks)
 
 

@@ -6,7 +6,7 @@ from nasproxy.stages.references.state import SelectionState, read_selection
 from nasproxy.stages.references.workload import plan_selection
 from nasproxy.stages.variance.settings import VarianceSettings
 from nasproxy.stages.workload import StageWork
-from nasproxy.storage.study import StudyFolder
+from nasproxy.storage.study_stores import StudyStore
 
 NAME = "references"
 
@@ -23,7 +23,7 @@ def run(context: StageContext) -> SelectionState:
         candidates=design.candidates,
         baseline=design.baseline,
         seed=design.seed,
-        folder=context.study.folder.selection,
+        study=context.study,
     )
     context.preflight()
     with context.hold(NAME):
@@ -32,9 +32,9 @@ def run(context: StageContext) -> SelectionState:
     return state
 
 
-def load(folder: StudyFolder) -> SelectionState | None:
+def load(study: StudyStore) -> SelectionState | None:
     """Read the reference models of a study; None before all of them are trained."""
-    state = read_selection(folder)
+    state = read_selection(study)
     return None if state is None or state.references is None else state
 
 

@@ -6,7 +6,6 @@ Verdicts should be based on random models: models selected for their spread are 
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any, ClassVar
 
 from nasproxy.errors import ConfigError
@@ -19,9 +18,9 @@ from nasproxy.stages.references.selection import (
     make_reference,
     sort_best_first,
 )
-from nasproxy.stages.references.state import Iteration, SelectionState
+from nasproxy.stages.references.state import STATE, Iteration, SelectionState
 from nasproxy.stages.runner import Decide, Records, Train
-from nasproxy.storage.files import read_record, write_record
+from nasproxy.storage.study_stores import StudyStore
 from nasproxy.tracking.events import Progress
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.records import TrialPurpose
@@ -90,7 +89,7 @@ class RandomSelectionStage:
         candidates: Sequence[Architecture],
         baseline: Architecture | None,
         seed: int,
-        folder: Path,
+        study: StudyStore,
     ) -> None:
         """Configure the stage.
 
@@ -100,7 +99,7 @@ class RandomSelectionStage:
             candidates: Random architectures, used in order; those beyond the first `models` replace failed ones.
             baseline: The user's own architecture, trained fully for comparison; None if there is none.
             seed: Seed of all trainings.
-            folder: Folder of the state.
+            study: The study.
         """
         settings.check()
         self._settings = settings
@@ -108,12 +107,12 @@ class RandomSelectionStage:
         self._candidates = tuple(candidates[: settings.candidates])
         self._baseline = None if baseline is None else TrialSpec(baseline, ProxyTask(), Split.FULL, seed, recipe)
         self._seed = seed
-        self._folder = folder
+        self._study = study
         self._specs = tuple(self._make_spec(candidate) for candidate in self._candidates)
 
     def load(self) -> SelectionState:
         """Read the stored state; make a fresh one if there is none, or if more models are required now."""
-        stored = read_record(self._folder / "state.json", SelectionState)
+        stored = self._study.read(STATE, SelectionState)
         keys = tuple(spec.key for spec in self._specs)
         if stored is not None and len(stored.references or ()) >= self._settings.models:
             return stored
@@ -122,7 +121,7 @@ class RandomSelectionStage:
 
     def save(self, state: SelectionState) -> SelectionState:
         """Store the state."""
-        write_record(self._folder / "state.json", state)
+        self._study.write(STATE, state)
         return state
 
     def specs(self, state: SelectionState) -> list[TrialSpec]:

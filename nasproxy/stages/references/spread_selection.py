@@ -6,7 +6,6 @@ This is the model selection of Vertex AI NAS, except that trainings are continue
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -22,10 +21,10 @@ from nasproxy.stages.references.selection import (
     make_reference,
     sort_best_first,
 )
-from nasproxy.stages.references.state import Iteration, SelectionState
+from nasproxy.stages.references.state import STATE, Iteration, SelectionState
 from nasproxy.stages.runner import Decide, Records, Train
 from nasproxy.statistics.spread import cumulative_fractions, pool_sizes, removal_count, remove_closest
-from nasproxy.storage.files import read_record, write_record
+from nasproxy.storage.study_stores import StudyStore
 from nasproxy.tracking.events import Progress
 from nasproxy.trials.check_steps import find_requested_step
 from nasproxy.trials.proxy_task import ProxyTask
@@ -108,7 +107,7 @@ class SpreadSelectionStage:
         candidates: Sequence[Architecture],
         baseline: Architecture | None,
         seed: int,
-        folder: Path,
+        study: StudyStore,
     ) -> None:
         """Configure the stage.
 
@@ -118,7 +117,7 @@ class SpreadSelectionStage:
             candidates: At least `start_models` random architectures.
             baseline: The user's own architecture, trained fully for comparison; None if there is none.
             seed: Seed of all trainings.
-            folder: Folder of the state.
+            study: The study.
         """
         settings.check()
         self._settings = settings
@@ -126,11 +125,11 @@ class SpreadSelectionStage:
         self._candidates = tuple(candidates[: settings.start_models])
         self._seed = seed
         self._baseline = None if baseline is None else self._make_spec(baseline)
-        self._folder = folder
+        self._study = study
 
     def load(self) -> SelectionState:
         """Read the stored state, or make a fresh one."""
-        stored = read_record(self._folder / "state.json", SelectionState)
+        stored = self._study.read(STATE, SelectionState)
         if stored is not None:
             return stored
         numbers = tuple(range(len(self._candidates)))
@@ -139,7 +138,7 @@ class SpreadSelectionStage:
 
     def save(self, state: SelectionState) -> SelectionState:
         """Store the state."""
-        write_record(self._folder / "state.json", state)
+        self._study.write(STATE, state)
         return state
 
     def specs(self, state: SelectionState) -> list[TrialSpec]:

@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 
-from nasproxy.storage.files import read_record
-from nasproxy.storage.study import StudyFolder
+from nasproxy.storage.study_stores import StudyStore
 from nasproxy.trials.spec import Architecture
+
+STATE = "references/state"
+"""Name of the state in a study."""
 
 
 @dataclass(frozen=True)
@@ -66,12 +68,12 @@ class SelectionState:
     baseline: Reference | None = None
 
 
-def read_selection(folder: StudyFolder) -> SelectionState | None:
+def read_selection(study: StudyStore) -> SelectionState | None:
     """Read the state of a study's selection of reference models; None before it."""
-    return read_record(folder.selection / "state.json", SelectionState)
+    return study.read(STATE, SelectionState)
 
 
-def read_references(folder: StudyFolder) -> tuple[Reference, ...]:
+def read_references(study: StudyStore) -> tuple[Reference, ...]:
     """Read the reference models of a study, best first; empty before all of them are trained."""
-    state = read_selection(folder)
+    state = read_selection(study)
     return () if state is None else state.references or ()

@@ -9,7 +9,7 @@ from nasproxy.stages.schedule_comparison.stage import ScheduleComparisonStage, l
 from nasproxy.stages.schedule_comparison.state import ScheduleComparisonState, read_comparison
 from nasproxy.stages.schedule_comparison.workload import plan_schedules
 from nasproxy.stages.workload import StageWork, list_checks
-from nasproxy.storage.study import StudyFolder
+from nasproxy.storage.study_stores import StudyStore
 from nasproxy.trials.identity import check_overrides_decide
 from nasproxy.trials.spec import Split, TrialSpec
 
@@ -26,16 +26,16 @@ def run(context: StageContext) -> ScheduleComparisonState:
         recipe=design.recipe,
         architecture=design.comparison_architecture,
         seed=design.seed,
-        folder=context.study.folder.schedules,
+        study=context.study,
     )
     context.preflight()
     with context.hold(ScheduleComparisonStage.name):
         return context.run(stage)
 
 
-def load(folder: StudyFolder) -> ScheduleComparisonState | None:
+def load(study: StudyStore) -> ScheduleComparisonState | None:
     """Read the measured comparison of a study; None before it."""
-    state = read_comparison(folder)
+    state = read_comparison(study)
     return None if state is None or not state.is_measured else state
 
 

@@ -7,14 +7,13 @@ measures their effect.
 import itertools
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 
 from nasproxy.errors import StageStoppedError
 from nasproxy.stages.runner import Decide, Records, Train
 from nasproxy.stages.schedule_comparison.settings import CompareSchedulesSettings
-from nasproxy.stages.schedule_comparison.state import ScheduleComparisonState, ScheduleCurve
+from nasproxy.stages.schedule_comparison.state import STATE, ScheduleComparisonState, ScheduleCurve
 from nasproxy.statistics.variance import roughness
-from nasproxy.storage.files import read_record, write_record
+from nasproxy.storage.study_stores import StudyStore
 from nasproxy.tracking.events import Progress
 from nasproxy.trials.objective import Objective
 from nasproxy.trials.proxy_task import ProxyTask
@@ -46,7 +45,7 @@ class ScheduleComparisonStage:
         recipe: Recipe,
         architecture: Architecture,
         seed: int,
-        folder: Path,
+        study: StudyStore,
     ) -> None:
         """Configure the stage.
 
@@ -55,10 +54,10 @@ class ScheduleComparisonStage:
             recipe: The study's recipe.
             architecture: The architecture to train.
             seed: Seed of all trainings.
-            folder: Folder of the state.
+            study: The study.
         """
         self._architecture = architecture
-        self._folder = folder
+        self._study = study
         self._objective = recipe.objective
         self._specs = {pair: TrialSpec(architecture, task, Split.FULL, seed, recipe) for pair, task in tasks.items()}
 
@@ -72,14 +71,14 @@ class ScheduleComparisonStage:
             self._architecture,
             tuple(ScheduleCurve(*pair, spec.key) for pair, spec in self._specs.items()),
         )
-        stored = read_record(self._folder / "state.json", ScheduleComparisonState)
+        stored = self._study.read(STATE, ScheduleComparisonState)
         if stored is None or [curve.key for curve in stored.curves] != [curve.key for curve in fresh.curves]:
             return fresh
         return fresh if any(curve.score is None for curve in stored.curves) else stored
 
     def save(self, state: ScheduleComparisonState) -> ScheduleComparisonState:
         """Store the state."""
-        write_record(self._folder / "state.json", state)
+        self._study.write(STATE, state)
         return state
 
     def specs(self, state: ScheduleComparisonState) -> list[TrialSpec]:

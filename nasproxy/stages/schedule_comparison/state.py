@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 
-from nasproxy.storage.files import read_record
-from nasproxy.storage.study import StudyFolder
+from nasproxy.storage.study_stores import StudyStore
 from nasproxy.trials.spec import Architecture
+
+STATE = "schedule_comparison/state"
+"""Name of the state in a study."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,6 @@ class ScheduleComparisonState:
     is_measured: bool = False
 
 
-def read_comparison(folder: StudyFolder) -> ScheduleComparisonState | None:
+def read_comparison(study: StudyStore) -> ScheduleComparisonState | None:
     """Read the state of a study's schedule comparison; None before it."""
-    return read_record(folder.schedules / "state.json", ScheduleComparisonState)
+    return study.read(STATE, ScheduleComparisonState)

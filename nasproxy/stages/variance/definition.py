@@ -7,7 +7,7 @@ from nasproxy.stages.variance.stage import VarianceStage, check_variance
 from nasproxy.stages.variance.state import VarianceState, read_variance
 from nasproxy.stages.variance.workload import plan_variance
 from nasproxy.stages.workload import StageWork
-from nasproxy.storage.study import StudyFolder
+from nasproxy.storage.study_stores import StudyStore
 
 
 def run(context: StageContext) -> VarianceState | None:
@@ -19,8 +19,8 @@ def run(context: StageContext) -> VarianceState | None:
     Raises:
         StageStoppedError: No model trains, or training is too noisy to rank models.
     """
-    design, folder = context.design, context.study.folder
-    settings, selection = design.settings(VarianceSettings), read_selection(folder)
+    design, study = context.design, context.study
+    settings, selection = design.settings(VarianceSettings), read_selection(study)
     context.preflight()
     if not settings.enabled:
         context.say("seed noise is not measured (variance.enabled=false): the noise ceiling stays unknown")
@@ -30,7 +30,7 @@ def run(context: StageContext) -> VarianceState | None:
         recipe=design.recipe,
         candidates=design.variance_candidates,
         seed=design.seed,
-        folder=folder.variance,
+        study=study,
         model_scores=[reference.score for reference in (selection and selection.references) or ()],
     )
     with context.hold(VarianceStage.name):
@@ -39,9 +39,9 @@ def run(context: StageContext) -> VarianceState | None:
     return state
 
 
-def load(folder: StudyFolder) -> VarianceState | None:
+def load(study: StudyStore) -> VarianceState | None:
     """Read the measured variance of a study; None before it is measured."""
-    state = read_variance(folder)
+    state = read_variance(study)
     return None if state is None or state.result is None else state
 
 

@@ -7,15 +7,14 @@ schedule, and judge how much its final scores vary and whether its curves rise s
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from nasproxy.errors import StageStoppedError
 from nasproxy.stages.common_steps import probe_common_steps
 from nasproxy.stages.runner import Decide, Records, Train
 from nasproxy.stages.variance.settings import VarianceSettings
-from nasproxy.stages.variance.state import VarianceResult, VarianceState
+from nasproxy.stages.variance.state import STATE, VarianceResult, VarianceState
 from nasproxy.statistics.variance import judge_variance, seed_deviation
-from nasproxy.storage.files import read_record, write_record
+from nasproxy.storage.study_stores import StudyStore
 from nasproxy.tracking.events import Progress
 from nasproxy.trials.objective import describe_opposite_direction, has_opposite_direction
 from nasproxy.trials.proxy_task import ProxyTask
@@ -35,7 +34,7 @@ class VarianceStage:
         recipe: Recipe,
         candidates: Sequence[Architecture],
         seed: int,
-        folder: Path,
+        study: StudyStore,
         model_scores: Sequence[float] = (),
     ) -> None:
         """Configure the stage.
@@ -45,7 +44,7 @@ class VarianceStage:
             recipe: The study's recipe.
             candidates: Architectures, of which the first trainable one is measured.
             seed: Seed of the first training; the others use the following integers.
-            folder: Folder of the state.
+            study: The study.
             model_scores: Full-training scores of the reference models that the study has so far.
         """
         settings.check()
@@ -54,16 +53,16 @@ class VarianceStage:
         self._recipe = replace(recipe, total_steps=steps)
         self._candidates = tuple(candidates[: settings.max_tries])
         self._seed = seed
-        self._folder = folder
+        self._study = study
         self._model_scores = tuple(model_scores) if steps == recipe.total_steps else ()
 
     def load(self) -> VarianceState:
         """Read the stored state, or make a fresh one."""
-        return read_record(self._folder / "state.json", VarianceState) or VarianceState()
+        return self._study.read(STATE, VarianceState) or VarianceState()
 
     def save(self, state: VarianceState) -> VarianceState:
         """Store the state."""
-        write_record(self._folder / "state.json", state)
+        self._study.write(STATE, state)
         return state
 
     def specs(self, state: VarianceState) -> list[TrialSpec]:

@@ -3,9 +3,11 @@
 from dataclasses import dataclass
 
 from nasproxy.statistics.variance import SeedDeviation, VarianceVerdict
-from nasproxy.storage.files import read_record
-from nasproxy.storage.study import StudyFolder
+from nasproxy.storage.study_stores import StudyStore
 from nasproxy.trials.spec import Architecture
+
+STATE = "variance/state"
+"""Name of the state in a study."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,6 @@ class VarianceState:
     result: VarianceResult | None = None
 
 
-def read_variance(folder: StudyFolder) -> VarianceState | None:
+def read_variance(study: StudyStore) -> VarianceState | None:
     """Read the state of a study's variance measurement; None before it."""
-    return read_record(folder.variance / "state.json", VarianceState)
+    return study.read(STATE, VarianceState)

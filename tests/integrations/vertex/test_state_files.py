@@ -9,7 +9,7 @@ from nasproxy.integrations.vertex.state_files import VertexStateFiles, describe_
 from nasproxy.stages.references.state import Iteration, SelectionState
 from nasproxy.statistics.variance import judge_variance
 from nasproxy.storage.files import write_record
-from nasproxy.storage.study import StudyFolder
+from nasproxy.storage.study_stores import FolderStudyStore
 from nasproxy.tracking.dispatch import Trackers
 from nasproxy.tracking.events import DecisionTaken, Event, StageEnded
 from nasproxy.tracking.tracker import NullTracker
@@ -82,7 +82,7 @@ def test_final_training_steps_is_a_count_and_training_steps_are_0_based(tmp_path
 
 def test_links_are_text_and_name_a_file_with_the_trials(tmp_path: Path) -> None:
     state = ComputedStudy(tmp_path, report_epochs(10)).search(TASKS)
-    folder = StudyFolder(tmp_path)
+    folder = FolderStudyStore(tmp_path)
     selected = SelectionState(({"quality": 1}, {"quality": 2}), ("one", "two"), (Iteration((0, 1), 1.0, 160),))
     write_record(folder.selection / "state.json", selected)
     files = VertexStateFiles(study=tmp_path)

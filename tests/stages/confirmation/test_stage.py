@@ -23,6 +23,7 @@ from nasproxy.stages.references.state import Reference
 from nasproxy.stages.runner import Runtime
 from nasproxy.statistics.acceptance import Criterion, Evidence, Verdict, VerdictKind
 from nasproxy.statistics.criteria.first_crossing import FirstCrossing
+from nasproxy.storage.study_stores import FolderStudyStore
 from nasproxy.storage.trial_files import retry_failed_trials
 from nasproxy.storage.trial_stores import FolderTrialStore
 from nasproxy.testing import synthetic
@@ -90,7 +91,7 @@ class Study:
             candidate_pool=EMPTY_POOL,
             recipe=RECIPE,
             seed=1,
-            folder=self.folder / "proxy_search" / "tasks",
+            study=FolderStudyStore(self.folder),
             confirmations=read_confirmations(self.folder / "confirmation"),
         )
         return runner.run_stage(self.watched(stage), self.runtime)
@@ -109,7 +110,7 @@ class Study:
             recipe=RECIPE,
             full_seed=0,
             proxy_seed=1,
-            folder=self.folder / "confirmation",
+            study=FolderStudyStore(self.folder),
         )
 
     def confirm(self, task: TaskState, **settings: Any) -> ConfirmationState:

@@ -13,6 +13,7 @@ from nasproxy.stages.runner import Decide, Runtime
 from nasproxy.stages.schedule_comparison.settings import CompareSchedulesSettings
 from nasproxy.stages.schedule_comparison.stage import ScheduleComparisonStage, list_compared_tasks
 from nasproxy.stages.schedule_comparison.state import ScheduleComparisonState
+from nasproxy.storage.study_stores import FolderStudyStore
 from nasproxy.storage.trial_files import retry_failed_trials
 from nasproxy.testing import synthetic
 from nasproxy.trials.proxy_task import ProxyTask
@@ -32,7 +33,8 @@ def compare(folder: Path, runtime: Runtime, tasks: Any = TASKS, fault: str = "no
 
 def make_stage(folder: Path, tasks: Any = TASKS, fault: str = "none") -> ScheduleComparisonStage:
     architecture: Architecture = {"quality": 60, "fault": fault}
-    return ScheduleComparisonStage(tasks, recipe=RECIPE, architecture=architecture, seed=0, folder=folder / "schedules")
+    study = FolderStudyStore(folder)
+    return ScheduleComparisonStage(tasks, recipe=RECIPE, architecture=architecture, seed=0, study=study)
 
 
 def test_a_rough_curve_has_a_larger_roughness_than_a_smooth_one(tmp_path: Path, make_runtime: MakeRuntime) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from nasproxy.storage.files import append_line
+from nasproxy.storage.files import append_line, get_size, read_from
 from nasproxy.storage.locks import FileLock
 
 
@@ -29,15 +29,10 @@ class SharedLines:
         """Append lines in one write; only valid during a turn."""
         if lines:
             append_line(self.path, "\n".join(lines))
-            self._read_to = self.path.stat().st_size
+            self._read_to = get_size(self.path)
 
     def _read_new_lines(self) -> list[str]:
-        try:
-            with self.path.open("rb") as file:
-                file.seek(self._read_to)
-                content = file.read()
-        except FileNotFoundError:
-            return []
+        content = read_from(self.path, self._read_to)
         whole = content[: content.rfind(b"\n") + 1]
         self._read_to += len(whole)
         # Only \n ends a line: splitlines would also split at separators inside strings.
