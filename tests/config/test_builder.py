@@ -191,6 +191,13 @@ def test_a_trial_occupies_the_slots_of_its_devices(monkeypatch: pytest.MonkeyPat
     assert design().slots_of(2) == 2
 
 
+def test_attempts_may_change_at_any_time_and_are_written_into_each_order() -> None:
+    patient = design("failures.max_attempts=9")
+    assert patient.base == design().base
+    assert patient.base_defaults == design().base_defaults
+    assert patient.make_order_template(Path("study")).max_attempts == 9
+
+
 def test_a_preflight_is_known_by_its_kind_its_time_and_the_models_it_chooses_from() -> None:
     def digests(*overrides: str) -> set[str]:
         chosen = design(*overrides)

@@ -147,6 +147,7 @@ def test_a_trainer_without_the_argument_has_no_retry() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
+        ({"max_attempts": 0}, "failures.max_attempts must be at least 1, got 0: 1 repeats no trial"),
         ({"max_oom_retries": -1}, "failures.max_oom_retries must be at least 0, got -1"),
         ({"on_nan": "retry"}, "failures.on_nan must be one of fail, lower_rate, clip, got 'retry'"),
         ({"learning_rate_factor": 1.0}, "failures.learning_rate_factor must lie between 0 and 1, got 1"),
