@@ -6,12 +6,11 @@ import pytest
 
 from helpers import cli
 from nasproxy.stages.proxy_search.state import TaskState, find_best_task, read_rules, read_tasks
-from nasproxy.stages.references.state import SelectionState, read_selection
+from nasproxy.stages.references.state import read_selection
 from nasproxy.stages.variance.state import VarianceState
 from nasproxy.statistics.ceiling import compare_spread_with_noise, compute_noise_ceiling
 from nasproxy.storage.files import read_record
 from nasproxy.storage.study_stores import FolderStudyStore
-from nasproxy.storage.trial_stores import FolderTrialStore
 from nasproxy.trials.records import State
 
 
@@ -29,8 +28,8 @@ def test_the_chosen_proxy_task_costs_less_than_half_in_wall_time(embedded: Folde
     assert len(tasks) >= 6
     best = find_best_task(tasks, read_rules(embedded).judged_by, time_tolerance=0.05)
     assert best is not None
-    store = FolderTrialStore(embedded.trials)
-    selected = read_record(embedded.selection / "state.json", SelectionState)
+    store = embedded.trials
+    selected = read_selection(embedded)
     assert selected is not None
     full = [store.read(reference.key).status.wall_seconds for reference in selected.references or ()]
     proxy = [store.read(key).status.wall_seconds for key in best.keys]
@@ -39,7 +38,7 @@ def test_the_chosen_proxy_task_costs_less_than_half_in_wall_time(embedded: Folde
 
 @pytest.mark.gate
 def test_the_noise_ceiling_is_high_and_the_better_half_spreads_beyond_noise(embedded: FolderStudyStore) -> None:
-    selected = read_record(embedded.selection / "state.json", SelectionState)
+    selected = read_selection(embedded)
     measured = read_record(embedded.variance / "state.json", VarianceState)
     assert selected is not None
     assert selected.references is not None
@@ -56,7 +55,7 @@ def test_the_noise_ceiling_is_high_and_the_better_half_spreads_beyond_noise(embe
 
 @pytest.mark.gate
 def test_no_step_is_trained_twice_and_no_trial_is_left_running(embedded: FolderStudyStore) -> None:
-    store = FolderTrialStore(embedded.trials)
+    store = embedded.trials
     for key in store.keys():
         record = store.read(key)
         steps = [check.step for check in record.checks]

@@ -8,7 +8,6 @@ import pytest
 from helpers import cli
 from nasproxy.stages.proxy_search.state import read_tasks
 from nasproxy.storage.study_stores import FolderStudyStore
-from nasproxy.storage.trial_stores import FolderTrialStore
 from nasproxy.trials.records import State
 
 SHORT = (
@@ -35,7 +34,7 @@ def test_an_example_designs_a_proxy_task(tmp_path: Path, name: str) -> None:
     folder = FolderStudyStore(tmp_path / name)
     assert set(read_tasks(folder)) == {"width50"}
     assert (folder.path / "report" / "index.html").exists()
-    store = FolderTrialStore(folder.trials)
+    store = folder.trials
     records = [store.read(key) for key in store.keys()]
     assert len(records) >= 5 + 5, "references and proxy trials"
     assert {record.status.state for record in records} <= {State.DONE, State.PAUSED}

@@ -8,10 +8,8 @@ from helpers import cli
 from nasproxy.data.dataset import size_subset
 from nasproxy.stages.confirmation.state import read_confirmations
 from nasproxy.stages.proxy_search.state import read_tasks
-from nasproxy.stages.references.state import SelectionState
-from nasproxy.storage.files import read_record
+from nasproxy.stages.references.state import read_selection
 from nasproxy.storage.study_stores import FolderStudyStore
-from nasproxy.storage.trial_stores import FolderTrialStore
 from nasproxy.trials.records import State
 
 DEBUG = ("experiment=imagenet_mnasnet_debug",)
@@ -43,13 +41,13 @@ def test_the_debug_version_runs_all_stages_on_two_devices_per_training(tmp_path:
     code, output = cli.run(*DEBUG, cache, folder=tmp_path, seconds=600)
     assert code == 0, output
     folder = FolderStudyStore(tmp_path / "imagenet_mnasnet_debug")
-    selected = read_record(folder.selection / "state.json", SelectionState)
+    selected = read_selection(folder)
     assert selected is not None
     assert len(selected.references or ()) == 5
     assert set(read_tasks(folder)) == {"data50", "data95"}
     assert len(read_confirmations(folder)) == 1
     assert (folder.report / "index.html").exists()
-    store = FolderTrialStore(folder.trials)
+    store = folder.trials
     states = {store.read(key).status.state for key in store.keys()}
     assert states <= {State.DONE, State.PAUSED}
     assert {store.spec(key).devices for key in store.keys()} == {2}

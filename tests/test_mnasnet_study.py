@@ -9,11 +9,10 @@ import pytest
 from helpers import cli
 from nasproxy.stages.confirmation.state import read_confirmations
 from nasproxy.stages.proxy_search.state import read_tasks
-from nasproxy.stages.references.state import SelectionState
+from nasproxy.stages.references.state import read_selection
 from nasproxy.stages.variance.state import VarianceState
 from nasproxy.storage.files import read_record
 from nasproxy.storage.study_stores import FolderStudyStore
-from nasproxy.storage.trial_stores import FolderTrialStore
 from nasproxy.trials.records import Cause, State
 
 TASKS = (
@@ -67,7 +66,7 @@ SMALL = (
 def check_everything(folder: FolderStudyStore) -> None:
     """Check the results of all stages, and that every proxy task trained with its settings."""
     variance = read_record(folder.variance / "state.json", VarianceState)
-    selection = read_record(folder.selection / "state.json", SelectionState)
+    selection = read_selection(folder)
     assert variance is not None
     assert variance.result is not None
     assert selection is not None
@@ -75,7 +74,7 @@ def check_everything(folder: FolderStudyStore) -> None:
     tasks = read_tasks(folder)
     assert set(tasks) == set(re.findall(r"name: (\w+)", " ".join(TASKS)))
     assert all(task.stopping_state is not None for task in tasks.values())
-    store = FolderTrialStore(folder.trials)
+    store = folder.trials
 
     def trained(name: str, what: str) -> set[object]:
         return {store.spec(key).recipe.trainer[what] for key in tasks[name].keys}

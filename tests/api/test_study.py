@@ -178,7 +178,7 @@ def test_a_damaged_file_is_named(full_study: Any, tmp_path: Path) -> None:
     folder = tmp_path / "damaged"
     shutil.copytree(full_study.folder.path, folder)
     (folder / "references" / "state.json").write_text("{")
-    with pytest.raises(nasproxy.NasproxyError, match=r"selection/state.json cannot be read"):
+    with pytest.raises(nasproxy.NasproxyError, match=r"references/state.json cannot be read"):
         nasproxy.load_study(folder)
 
 

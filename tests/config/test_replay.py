@@ -14,7 +14,6 @@ import nasproxy
 from helpers import cli
 from nasproxy.errors import NasproxyError
 from nasproxy.stages.variance.state import VarianceState
-from nasproxy.storage.files import read_record
 from nasproxy.storage.study import RECORD, StudyRecord
 from nasproxy.storage.study_stores import FolderStudyStore
 from nasproxy.testing import curves
@@ -190,7 +189,7 @@ def test_the_variance_is_measured_on_an_architecture_with_enough_seeds(tmp_path:
     path.write_text("\n".join([header, *once]) + "\n")
     replay(path, tmp_path, "job=measure_variance")
     folder = FolderStudyStore(tmp_path / "one")
-    state = read_record(folder.variance / "state.json", VarianceState)
+    state = folder.read("variance/state", VarianceState)
     assert state is not None
     assert state.result is not None
     assert (state.architecture, len(state.result.keys)) == ({"architecture": "model000017"}, 3)

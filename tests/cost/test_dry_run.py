@@ -8,9 +8,7 @@ from helpers import cli
 from nasproxy.cost.estimate import ESTIMATE, Estimate
 from nasproxy.report import estimate_tables
 from nasproxy.stages.study_results import read_results
-from nasproxy.storage.files import read_record
 from nasproxy.storage.study_stores import FolderStudyStore
-from nasproxy.storage.trial_stores import FolderTrialStore
 from nasproxy.storage.zero_cost_scores import read_scores
 
 DEBUG = ("experiment=debug", "references.initial=8", "references.max=0", "criterion=first_crossing")
@@ -87,26 +85,26 @@ def test_a_new_study_stores_its_estimate_and_compares_its_cost_with_it(tmp_path:
     assert code == 0, output
     assert output.index("estimate: ") < output.index("variance: ")
     folder = FolderStudyStore(tmp_path / "debug")
-    estimate = read_record(folder.estimate, Estimate)
+    estimate = folder.read(ESTIMATE, Estimate)
     assert estimate is not None
     results = read_results(folder, time_tolerance=0.05)
     compared = {row["stage"]: row for row in estimate_tables.make_comparison(results, estimate).rows}
-    trials = FolderTrialStore(folder.trials).keys()
+    trials = folder.trials.keys()
     assert compared["total"]["actual_trials"] == len(trials)
     for stage in ("variance", "references"):
         assert compared[stage]["actual_trials"] == compared[stage]["trials_middle"]
         assert compared[stage]["actual_trainings"] == compared[stage]["trainings_middle"]
     assert compared["total"]["ratio"] is not None
-    before = folder.estimate.read_bytes(), folder.zero_cost.stat().st_mtime_ns
+    before = folder.version(ESTIMATE), (folder.path / "zero_cost.json").stat().st_mtime_ns
     assert len(read_scores(FolderStudyStore(folder.path)).scores) >= 8
     code, output = cli.run(*DEBUG, "proxy=full", folder=tmp_path)
     assert code == 0, output
     assert "estimate: " not in output
-    assert (folder.estimate.read_bytes(), folder.zero_cost.stat().st_mtime_ns) == before, "measured once"
+    assert (folder.version(ESTIMATE), (folder.path / "zero_cost.json").stat().st_mtime_ns) == before, "measured once"
     code, output = cli.run(*DEBUG, "dry_run=true", folder=tmp_path)
     assert "study debug exists: its finished trials are counted here" in output
-    assert folder.estimate.read_bytes() == before[0]
-    assert FolderTrialStore(folder.trials).keys() == trials, "the proxy task was judged before"
+    assert folder.version(ESTIMATE) == before[0]
+    assert folder.trials.keys() == trials, "the proxy task was judged before"
 
 
 def test_estimate_first_false_makes_no_estimate(tmp_path: Path) -> None:

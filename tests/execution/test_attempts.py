@@ -1,6 +1,7 @@
 """How the end of a worker is classified, whatever backend ran it."""
 
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -61,11 +62,11 @@ def test_a_trial_that_another_worker_runs_is_left_alone(tmp_path: Path) -> None:
     store = FolderTrialStore(tmp_path / "trials")
     folder = store.folder("a")
     folder.path.mkdir(parents=True)
-    write_status(folder, RUNNING)
+    write_status(folder, RUNNING, generation=1)
     lock = FileLock(folder.lock)
     assert lock.acquire()
     settle(store, Ended("a", signal=9), max_attempts=1)
-    assert read_record(folder.status, Status) == RUNNING
+    assert read_record(folder.status, Status) == replace(RUNNING, generation=1)
     lock.release()
     settle(store, Ended("a", signal=9), max_attempts=1)
     assert store.read("a").status.state is State.FAILED

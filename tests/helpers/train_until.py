@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from nasproxy.stages.runner import Decide, Records, Train
 from nasproxy.tracking.events import Progress
+from nasproxy.trials.records import TrialPurpose
 from nasproxy.trials.spec import TrialSpec
 
 
@@ -25,6 +26,9 @@ class TrainUntil:
 
     def specs(self, state: None) -> list[TrialSpec]:
         return self._specs
+
+    def purpose(self, spec: TrialSpec) -> TrialPurpose:
+        return TrialPurpose(self.name)
 
     def next_action(self, state: None, records: Records) -> Train | Decide[None] | None:
         self.records = records

@@ -11,7 +11,6 @@ from nasproxy.report import tables, verdict, wording
 from nasproxy.report.baselines import make_baselines
 from nasproxy.report.page import write_report
 from nasproxy.stages.study_results import StudyResults, read_results
-from nasproxy.storage.files import write_record
 from nasproxy.storage.study_stores import FolderStudyStore
 from nasproxy.storage.zero_cost_scores import ZeroCost, ZeroCostScores
 from nasproxy.trials.spec import to_canonical_json
@@ -31,7 +30,7 @@ def scored(full_study: Any, tmp_path: Path) -> Scored:
         folder = FolderStudyStore(Path(shutil.copytree(full_study.folder.path, tmp_path / "copy")))
         models = results(folder).references
         scores = {to_canonical_json(model.architecture): function(place) for place, model in enumerate(models)}
-        write_record(folder.zero_cost, ZeroCostScores(scores))
+        folder.write("zero_cost", ZeroCostScores(scores))
         return folder
 
     return score

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from nasproxy.errors import CorruptFileError
-from nasproxy.report.content import make_plain, read_content, write_content
+from nasproxy.report.content import encode_content, make_plain, read_content
 from nasproxy.report.page import Page
 
 FRAME = {"Proxy task report: which cheap training setting ranks models as full training does?", "Verdict"}
@@ -102,7 +102,7 @@ def test_the_verdict_has_its_text_and_overrides(page: Page) -> None:
 
 def test_the_content_is_read_as_it_was_written(page: Page, tmp_path: Path) -> None:
     content = read_content(page.path.parent / "report.json")
-    write_content(tmp_path / "report.json", content)
+    (tmp_path / "report.json").write_bytes(encode_content(content))
     assert read_content(tmp_path / "report.json") == content
     assert (tmp_path / "report.json").read_bytes() == (page.path.parent / "report.json").read_bytes()
 

@@ -11,7 +11,6 @@ from nasproxy.cost.estimate import Amount, Assumption, Estimate, StageEstimate
 from nasproxy.report import estimate_tables
 from nasproxy.report.page import write_report
 from nasproxy.stages.study_results import Purpose, read_results
-from nasproxy.storage.files import write_record
 from nasproxy.storage.study_stores import FolderStudyStore
 from nasproxy.trials.proxy_task import ProxyTask
 
@@ -51,7 +50,7 @@ def test_the_forecast_shows_the_middle_estimate_with_its_range_and_cost() -> Non
 def test_a_finished_study_is_compared_with_its_estimate(full_study: Any, tmp_path: Path) -> None:
     folder = FolderStudyStore(Path(shutil.copytree(full_study.folder.path, tmp_path / "copy")))
     assert not estimate_tables.make_comparison(read_results(folder, time_tolerance=0.05), None).rows
-    write_record(folder.estimate, ESTIMATE)
+    folder.write("estimate", ESTIMATE)
     page = write_report(folder, time_tolerance=0.05)
     costs = {row["stage"]: row for row in page.tables["costs"] if row["proxy_task"] is None}
     rows = {row["stage"]: row for row in page.tables["estimate"]}

@@ -220,7 +220,7 @@ class TestNothingAccepted:
 
     def test_an_unfinished_search_has_no_verdict_yet(self, hopeless_study: Any, tmp_path: Path) -> None:
         folder = FolderStudyStore(Path(shutil.copytree(hopeless_study.folder.path, tmp_path / "copy")))
-        path = folder.proxy_tasks / "width25.json"
+        path = folder.path / "proxy_search" / "tasks" / "width25.json"
         state = json.loads(path.read_text())
         state.update(stopping_state=None, final_step=None, final_train_seconds=None, checks=state["checks"][:2])
         path.write_text(json.dumps(state))

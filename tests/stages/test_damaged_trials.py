@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from helpers.train_until import TrainUntil
+from nasproxy.execution.backends.backend import BackendContext
 from nasproxy.execution.backends.local import LocalBackend
+from nasproxy.execution.work_order import OrderTemplate
 from nasproxy.stages import runner
 from nasproxy.stages.runner import Runtime
 from nasproxy.storage.leases import FolderLease
@@ -19,6 +21,8 @@ from nasproxy.storage.locks import FileLock
 from nasproxy.storage.trial_folder import TrialFolder
 from nasproxy.storage.trial_stores import FolderTrialStore
 from nasproxy.testing.backend_contract import make_spec
+from nasproxy.testing.backend_driver import BackendDriver
+from nasproxy.tracking.events import Event, Noted
 from nasproxy.tracking.tracker import NullTracker
 from nasproxy.trials.records import Cause, State, Status, TrialRecord
 from nasproxy.trials.spec import TrialSpec
@@ -33,8 +37,9 @@ class Messages(NullTracker):
         super().__init__(study=Path())
         self.messages: list[str] = []
 
-    def say(self, message: str) -> None:
-        self.messages.append(message)
+    def receive(self, event: Event) -> None:
+        if isinstance(event, Noted):
+            self.messages.append(event.message)
 
 
 def train(runtime: Runtime, *specs: TrialSpec, until: int = 100) -> tuple[list[TrialRecord], list[str]]:
@@ -99,11 +104,11 @@ def test_a_damaged_checkpoint_starts_the_trial_again_and_its_checks_stay(
 def test_a_worker_that_wakes_after_another_took_over_its_trial_writes_nothing_and_ends(tmp_path: Path) -> None:
     store, spec = FolderTrialStore(tmp_path / "trials"), make_spec(check_seconds=0.3)
     folder = store.folder(spec.key)
-    backend = LocalBackend(store, slots=1)
+    backend = LocalBackend(context=BackendContext(store, tmp_path), slots=1)
+    driver = BackendDriver(backend, store, OrderTemplate(tmp_path))
     try:
-        backend.submit(spec.key, store.create(spec))
-        while not store.read(spec.key).checks:
-            backend.wait(0.02)
+        driver.submit(spec)
+        driver.poll_until_checked(spec)
         worker = FileLock(folder.lock).owner_pid()
         assert worker is not None
         os.kill(worker, signal.SIGSTOP)
@@ -113,9 +118,9 @@ def test_a_worker_that_wakes_after_another_took_over_its_trial_writes_nothing_an
         store.write(spec.key, taken, generation=lease.generation)
         os.kill(worker, signal.SIGCONT)
         deadline = time.monotonic() + 30
-        while spec.key in backend.live():
+        while driver.live:
             assert time.monotonic() < deadline
-            backend.wait(0.05)
+            driver.poll(0.05)
         assert store.read(spec.key) == taken
         assert store.read(spec.key).status.generation == lease.generation
         assert "needs generation 2, got 1" in folder.log.read_text()

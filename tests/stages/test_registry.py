@@ -20,7 +20,6 @@ from nasproxy.errors import ConfigError
 from nasproxy.stages.definition import StageDefinition
 from nasproxy.stages.runner import Decide, Train
 from nasproxy.stages.section import StageSection
-from nasproxy.storage.files import read_record, write_record
 from nasproxy.tracking.events import Progress
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.records import TrialPurpose
@@ -44,14 +43,14 @@ class LongestState:
 class LongestStage:
     name = "longest"
 
-    def __init__(self, specs, folder):
-        self._specs, self._path = specs, folder / "longest.json"
+    def __init__(self, specs, study):
+        self._specs, self._study = specs, study
 
     def load(self):
-        return read_record(self._path, LongestState) or LongestState()
+        return load(self._study) or LongestState()
 
     def save(self, state):
-        write_record(self._path, state)
+        self._study.write("longest/state", state)
         return state
 
     def specs(self, state):
@@ -78,11 +77,11 @@ def run(context):
     specs = [TrialSpec(model, ProxyTask(), Split.FULL, 7, design.recipe) for model in models]
     context.preflight()
     with context.hold("longest"):
-        return context.run(LongestStage(specs, context.study.folder.path))
+        return context.run(LongestStage(specs, context.study))
 
 
-def load(folder):
-    return read_record(folder.path / "longest.json", LongestState)
+def load(study):
+    return study.read("longest/state", LongestState)
 
 
 def report(state, results):

@@ -25,7 +25,7 @@ from nasproxy.testing import synthetic
 from nasproxy.tracking.events import Event, Noted, TrialEnded
 from nasproxy.tracking.tracker import NullTracker
 from nasproxy.trials.proxy_task import ProxyTask
-from nasproxy.trials.records import Cause, Request, RetryLink, State, TrialRecord
+from nasproxy.trials.records import Cause, Request, RetryLink, State, TrialPurpose, TrialRecord
 from nasproxy.trials.retry import find_retry
 from nasproxy.trials.retry_settings import RetrySettings
 from nasproxy.trials.spec import Choice, Split, TrialSpec
@@ -217,8 +217,8 @@ class DyingStore(FolderTrialStore):
         super().__init__(root)
         self._moment = moment
 
-    def create(self, spec: TrialSpec) -> str:
-        digest = super().create(spec)
+    def create(self, spec: TrialSpec, purpose: TrialPurpose | None = None) -> str:
+        digest = super().create(spec, purpose)
         self._die("made", is_now=spec.recipe.micro_batch is not None)
         return digest
 

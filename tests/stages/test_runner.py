@@ -13,6 +13,7 @@ from nasproxy.stages import runner
 from nasproxy.stages.proxy_search import state as states
 from nasproxy.stages.proxy_search.stage import ProxySearchStage
 from nasproxy.stages.references.random_selection import RandomSelectionStage
+from nasproxy.storage.study_stores import FolderStudyStore
 from nasproxy.testing import curves
 
 MakeTable = Callable[..., CurveTable]
@@ -69,10 +70,10 @@ def test_a_failed_candidate_is_replaced_while_others_train(make_table: MakeTable
 def test_states_of_proxy_tasks_are_not_read_again(make_table: MakeTable, tmp_path: Path) -> None:
     study = Study(make_table(10), 10, tmp_path)
     stage = study.make_stage(study.select())
-    with patch.object(states, "read_record", wraps=states.read_record) as reading:
+    with patch.object(FolderStudyStore, "read", autospec=True, side_effect=FolderStudyStore.read) as reading:
         state = runner.run_stage(stage, study.runtime)
     assert sum(len(task.checks) for task in state.tasks.values()) == 8
-    kinds = Counter(call.args[1].__name__ for call in reading.call_args_list)
+    kinds = Counter(call.args[2].__name__ for call in reading.call_args_list)
     assert kinds["TaskState"] == 0, "states written by this process are cached"
 
 
@@ -82,7 +83,7 @@ def test_states_written_by_another_job_are_read(make_table: MakeTable, tmp_path:
     one, two = (study.make_stage(study.select()) for study in (first, second))
     state = two.save(two.load())
     ended = runner.run_stage(one, first.runtime)
-    known = states.read_tasks(tmp_path / "proxy_search" / "tasks")
+    known = states.read_tasks(FolderStudyStore(tmp_path))
     assert known == ended.tasks
     assert state.tasks != ended.tasks
     assert two.load().tasks == ended.tasks

@@ -188,7 +188,7 @@ class TestSelection:
             candidates=make_architectures(6),
             baseline=None,
             seed=0,
-            folder=tmp_path,
+            study=FolderStudyStore(tmp_path),
         )
         state = stage.load()
         checks = tuple(Check(step, 0.5, 1.0) for step in (96, 100))

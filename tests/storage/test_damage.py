@@ -14,7 +14,7 @@ from nasproxy.stages.study_results import read_results
 from nasproxy.storage.files import append_line, append_shared_line, read_record, replace_text, write_record
 from nasproxy.storage.leases import FolderLease
 from nasproxy.storage.locks import FileLock, is_locked
-from nasproxy.storage.study import StudyRecord
+from nasproxy.storage.study import RECORD, StudyRecord
 from nasproxy.storage.study_stores import FolderStudyStore
 from nasproxy.storage.trial_files import discard_checkpoints, retry_failed_trials
 from nasproxy.storage.trial_folder import TrialFolder
@@ -202,9 +202,9 @@ def test_a_damaged_index_is_made_up_for_by_the_folders(tmp_path: Path, damage: D
 
 def test_a_report_shows_a_damaged_trial_as_pending_with_a_note(tmp_path: Path) -> None:
     folder = FolderStudyStore(tmp_path / "study")
-    write_record(folder.record, StudyRecord({}))
-    make_trial(folder.trials, STATES["finished"])
-    TrialFolder(folder.trials / SPEC.key).metrics.write_text("")
+    folder.write(RECORD, StudyRecord({}))
+    make_trial(folder.path / "trials", STATES["finished"])
+    TrialFolder(folder.path / "trials" / SPEC.key).metrics.write_text("")
     results = read_results(folder, time_tolerance=0.0)
     record = results.trials[SPEC.key].record
     assert record.status.state is State.PENDING

@@ -1,4 +1,3 @@
-import json
 import os
 import signal
 from collections.abc import Callable
@@ -32,42 +31,42 @@ START = Progress("proxy_search", "data50", steps_done=0, steps_total=100)
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "digits" / "events.jsonl"
+def study(tmp_path: Path) -> FolderStudyStore:
+    return FolderStudyStore(tmp_path / "digits")
 
 
-def read(path: Path) -> list[Event]:
-    return list(read_events(path))
+def read(study: FolderStudyStore) -> list[Event]:
+    return list(read_events(study))
 
 
-def test_a_resumed_study_appends(path: Path) -> None:
+def test_a_resumed_study_appends(study: FolderStudyStore) -> None:
     for stage in ("variance", "selection"):
-        log = EventLog(path)
+        log = EventLog(study)
         log.receive(StageStarted(stage))
         log.close()
-    assert [event.stage for event in read(path) if isinstance(event, StageStarted)] == ["variance", "selection"]
+    assert [event.stage for event in read(study) if isinstance(event, StageStarted)] == ["variance", "selection"]
 
 
-def test_progress_is_written_every_ten_seconds_and_when_the_activity_changes(path: Path) -> None:
-    log = EventLog(path)
+def test_progress_is_written_every_ten_seconds_and_when_the_activity_changes(study: FolderStudyStore) -> None:
+    log = EventLog(study)
     for second in range(25):
         log.receive(StageProgressed(replace(START, steps_done=second), at=1000.0 + second))
     log.receive(StageProgressed(replace(START, detail="data75"), at=1025.0))
     log.receive(StageProgressed(Progress("confirmation"), at=1025.5))
     log.receive(StageProgressed(Progress("confirmation"), at=500.0))
-    assert [event.at for event in read(path)] == [1000.0, 1010.0, 1020.0, 1025.0, 1025.5, 500.0]
+    assert [event.at for event in read(study)] == [1000.0, 1010.0, 1020.0, 1025.0, 1025.5, 500.0]
 
 
 def test_the_end_of_an_attempt_is_written_once_also_after_a_restart_and_by_another_job(
-    path: Path, make_spec: Callable[..., TrialSpec], end_trial: Callable[..., TrialEnded]
+    study: FolderStudyStore, make_spec: Callable[..., TrialSpec], end_trial: Callable[..., TrialEnded]
 ) -> None:
     spec = make_spec()
-    one, two = EventLog(path), EventLog(path)
-    for log in (one, two, one, EventLog(path)):
+    one, two = EventLog(study), EventLog(study)
+    for log in (one, two, one, EventLog(study)):
         log.receive(end_trial(spec, [20]))
-    for log in (two, one, EventLog(path)):
+    for log in (two, one, EventLog(study)):
         log.receive(end_trial(spec, [20, 40], State.DONE))
-    ends = [event for event in read(path) if isinstance(event, TrialEnded)]
+    ends = [event for event in read(study) if isinstance(event, TrialEnded)]
     assert [(event.key, event.step, event.state) for event in ends] == [
         (spec.key, 20, State.PAUSED),
         (spec.key, 40, State.DONE),
@@ -75,12 +74,12 @@ def test_the_end_of_an_attempt_is_written_once_also_after_a_restart_and_by_anoth
 
 
 def test_a_search_tells_its_looks_and_decisions_and_a_resumed_one_repeats_no_end_of_a_trial(tmp_path: Path) -> None:
-    path, study = tmp_path / "events.jsonl", ComputedStudy(tmp_path, report_epochs(10))
+    store, study = FolderStudyStore(tmp_path), ComputedStudy(tmp_path, report_epochs(10))
     stage = study.make_search({"half": ProxyTask(width=0.5)})
-    runner.run_stage(stage, replace(study.make_runtime(), tracker=EventLog(path)))
-    events = read(path)
+    runner.run_stage(stage, replace(study.make_runtime(), tracker=EventLog(store)))
+    events = read(store)
     assert (type(events[0]), type(events[-1])) == (StageStarted, StageEnded)
-    task = read_tasks(FolderStudyStore(tmp_path))["half"]
+    task = read_tasks(store)["half"]
     looks = [event.look for event in events if isinstance(event, LookTaken)]
     assert [(look.step, look.tau) for look in looks] == [
         (check.step, None if check.correlation is None else check.correlation.tau) for check in task.checks
@@ -89,33 +88,32 @@ def test_a_search_tells_its_looks_and_decisions_and_a_resumed_one_repeats_no_end
     ends = [event for event in events if isinstance(event, TrialEnded)]
     assert {event.key for event in ends} == set(task.keys)
     again = study.make_search({"half": ProxyTask(width=0.5), "full": ProxyTask()}, early_stop_if_not_best=False)
-    runner.run_stage(again, replace(study.make_runtime(), tracker=EventLog(path)))
-    keys = [(event.key, event.step, event.state) for event in read(path) if isinstance(event, TrialEnded)]
+    runner.run_stage(again, replace(study.make_runtime(), tracker=EventLog(store)))
+    keys = [(event.key, event.step, event.state) for event in read(store) if isinstance(event, TrialEnded)]
     assert len(keys) == len(set(keys)) > len(ends)
 
 
-def write_many(path: Path, name: str, count: int, is_killed: bool) -> None:
-    log = EventLog(path)
+def write_many(study: FolderStudyStore, name: str, count: int, is_killed: bool) -> None:
+    log = EventLog(study)
     for number in range(count):
         log.receive(Noted(f"{name} {number}"))
     if is_killed:
-        with path.open("ab") as file:
+        with (study.path / "events.jsonl").open("ab") as file:
             file.write(b'{"schema": 1, "kind": "no')
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_jobs_of_a_sweep_append_whole_lines_and_a_killed_one_leaves_a_readable_file(path: Path) -> None:
+def test_jobs_of_a_sweep_append_whole_lines_and_a_killed_one_leaves_a_readable_file(study: FolderStudyStore) -> None:
     writers = [
-        get_context("fork").Process(target=write_many, args=(path, name, 30, name == "killed"))
+        get_context("fork").Process(target=write_many, args=(study, name, 30, name == "killed"))
         for name in ("killed", "a", "b")
     ]
     for writer in writers:
         writer.start()
     for writer in writers:
         writer.join()
-    EventLog(path).receive(Noted("after"))
-    messages = [event.message for event in read(path) if isinstance(event, Noted)]
+    EventLog(study).receive(Noted("after"))
+    messages = [event.message for event in read(study) if isinstance(event, Noted)]
     for name in ("killed", "a", "b"):
         assert [m for m in messages if m.startswith(f"{name} ")] == [f"{name} {number}" for number in range(30)]
     assert messages[-1] == "after"
-    assert all(json.loads(line) for line in path.read_text().splitlines())

@@ -8,7 +8,6 @@ from helpers.reported_curves import ComputedStudy, DecisionTracker, report_epoch
 from nasproxy.integrations.vertex.state_files import VertexStateFiles, describe_variance_and_smoothness
 from nasproxy.stages.references.state import Iteration, SelectionState
 from nasproxy.statistics.variance import judge_variance
-from nasproxy.storage.files import write_record
 from nasproxy.storage.study_stores import FolderStudyStore
 from nasproxy.tracking.dispatch import Trackers
 from nasproxy.tracking.events import DecisionTaken, Event, StageEnded
@@ -84,13 +83,13 @@ def test_links_are_text_and_name_a_file_with_the_trials(tmp_path: Path) -> None:
     state = ComputedStudy(tmp_path, report_epochs(10)).search(TASKS)
     folder = FolderStudyStore(tmp_path)
     selected = SelectionState(({"quality": 1}, {"quality": 2}), ("one", "two"), (Iteration((0, 1), 1.0, 160),))
-    write_record(folder.selection / "state.json", selected)
+    folder.write("references/state", selected)
     files = VertexStateFiles(study=tmp_path)
-    for stage in ("proxy_search", "selection"):
+    for stage in ("proxy_search", "references"):
         files.receive(StageEnded(stage))
     for name, task in read_search(tmp_path)["proxy_tasks_map"].items():
         assert state.tasks[name].keys[0] in Path(task["search_job_link"]).read_text()
-    (iteration,) = json.loads((folder.selection / "MODEL_SELECTION_STATE.json").read_text())["iterations"]
+    (iteration,) = json.loads((tmp_path / "references" / "MODEL_SELECTION_STATE.json").read_text())["iterations"]
     assert "two" in Path(iteration["search_job_link"]).read_text()
     assert iteration["num_trials"] == 2
 
