@@ -83,7 +83,7 @@ def study(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 @pytest.mark.gate
 def test_an_adapted_training_designs_a_proxy_task(study: FolderStudyStore) -> None:
     first, metrics = REPORTED[study.path.name]
-    store = FolderTrialStore(study.trials, metrics[0])
+    store = FolderTrialStore(study.path / "trials", metrics[0])
     records = [store.read(key) for key in store.keys()]
     assert {record.status.state for record in records} <= {State.DONE, State.PAUSED}
     (task,) = read_tasks(study).values()
@@ -93,4 +93,4 @@ def test_an_adapted_training_designs_a_proxy_task(study: FolderStudyStore) -> No
     assert confirmation.void is None
     full = next(store.read(key) for key in store.keys() if store.spec(key).proxy_task == ProxyTask())
     assert (full.checks[0].step, sorted(full.checks[0].metrics)) == (first, metrics)
-    assert (study.report / "index.html").exists()
+    assert (study.path / "report" / "index.html").exists()

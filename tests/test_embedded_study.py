@@ -9,7 +9,6 @@ from nasproxy.stages.proxy_search.state import TaskState, find_best_task, read_r
 from nasproxy.stages.references.state import read_selection
 from nasproxy.stages.variance.state import VarianceState
 from nasproxy.statistics.ceiling import compare_spread_with_noise, compute_noise_ceiling
-from nasproxy.storage.files import read_record
 from nasproxy.storage.study_stores import FolderStudyStore
 from nasproxy.trials.records import State
 
@@ -39,7 +38,7 @@ def test_the_chosen_proxy_task_costs_less_than_half_in_wall_time(embedded: Folde
 @pytest.mark.gate
 def test_the_noise_ceiling_is_high_and_the_better_half_spreads_beyond_noise(embedded: FolderStudyStore) -> None:
     selected = read_selection(embedded)
-    measured = read_record(embedded.variance / "state.json", VarianceState)
+    measured = embedded.read("variance/state", VarianceState)
     assert selected is not None
     assert selected.references is not None
     assert measured is not None

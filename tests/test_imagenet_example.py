@@ -46,7 +46,7 @@ def test_the_debug_version_runs_all_stages_on_two_devices_per_training(tmp_path:
     assert len(selected.references or ()) == 5
     assert set(read_tasks(folder)) == {"data50", "data95"}
     assert len(read_confirmations(folder)) == 1
-    assert (folder.report / "index.html").exists()
+    assert (folder.path / "report" / "index.html").exists()
     store = folder.trials
     states = {store.read(key).status.state for key in store.keys()}
     assert states <= {State.DONE, State.PAUSED}

@@ -21,7 +21,7 @@ FEW = (
 
 def read_decisions(study: FolderStudyStore) -> dict[str, Any]:
     """Read what a study decided, without the values of its metric."""
-    tasks = [json.loads(path.read_text()) for path in sorted(study.proxy_tasks.glob("*.json"))]
+    tasks = [json.loads(path.read_text()) for path in sorted((study.path / "proxy_search" / "tasks").glob("*.json"))]
     references = json.loads((study.path / "references" / "state.json").read_text())["references"]
     return {
         "references": [reference["architecture"] for reference in references],

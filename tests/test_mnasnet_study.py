@@ -11,7 +11,6 @@ from nasproxy.stages.confirmation.state import read_confirmations
 from nasproxy.stages.proxy_search.state import read_tasks
 from nasproxy.stages.references.state import read_selection
 from nasproxy.stages.variance.state import VarianceState
-from nasproxy.storage.files import read_record
 from nasproxy.storage.study_stores import FolderStudyStore
 from nasproxy.trials.records import Cause, State
 
@@ -65,7 +64,7 @@ SMALL = (
 
 def check_everything(folder: FolderStudyStore) -> None:
     """Check the results of all stages, and that every proxy task trained with its settings."""
-    variance = read_record(folder.variance / "state.json", VarianceState)
+    variance = folder.read("variance/state", VarianceState)
     selection = read_selection(folder)
     assert variance is not None
     assert variance.result is not None
@@ -89,7 +88,7 @@ def check_everything(folder: FolderStudyStore) -> None:
     assert {by.cause for record in hot for by in record.retries} == {Cause.NAN}, "each was retried, with clipping"
     others = {key for name, task in tasks.items() if name != "too_hot" for key in task.keys}
     assert all(store.read(key).status.state in (State.DONE, State.PAUSED) for key in others)
-    page = (folder.report / "index.html").read_text()
+    page = (folder.path / "report" / "index.html").read_text()
     assert all(name in page for name in tasks)
 
 

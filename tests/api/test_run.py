@@ -103,7 +103,7 @@ def test_a_study_without_the_variance_measurement_has_its_preflight_and_no_cost_
     assert not (tmp_path / "studies" / "debug" / "variance" / "state.json").exists()
     estimate = nasproxy.run([*off, "dry_run=true"]).estimate
     assert estimate is not None
-    assert {"selection", "proxy search"} <= set(estimate.stages)
+    assert {"references", "proxy search"} <= set(estimate.stages)
     assert "variance" not in estimate.stages
 
 
