@@ -16,6 +16,7 @@ from nasproxy.stages.proxy_search.state import find_best_task, read_rules, read_
 from nasproxy.stages.references.state import read_selection
 from nasproxy.storage.locks import is_locked
 from nasproxy.storage.study_stores import FolderStudyStore
+from nasproxy.storage.trial_folder import TrialFolder
 
 SETTING = (
     *cli.SMALL,
@@ -109,8 +110,44 @@ def writer(checkpoint: Path) -> int:
     return int((checkpoint.parent.parent / "worker.lock").read_text().split()[1])
 
 
-def survive(folder: Path, strikes: int, chance: random.Random, setting: Sequence[str] = SETTING) -> list[str]:
-    """Run the study to its end with at most `strikes` kills, and return their targets."""
+def empty_metrics(trial: TrialFolder) -> None:
+    trial.metrics.write_bytes(b"")
+
+
+def cut_status(trial: TrialFolder) -> None:
+    trial.status.write_bytes(trial.status.read_bytes()[:20])
+
+
+def spoil_checkpoints(trial: TrialFolder) -> None:
+    for path in trial.checkpoints.iterdir():
+        path.write_bytes(b"damaged")
+
+
+def damage_trial(folder: Path, chance: random.Random) -> str | None:
+    """Damage a file of a trial that no worker runs, and return the trial's folder; None if there is none."""
+    trials = [TrialFolder(path.parent) for path in sorted((folder / "crash" / "trials").glob("*/status.json"))]
+    idle = [trial for trial in trials if trial.metrics.exists() and not is_locked(trial.lock)]
+    if not idle:
+        return None
+    trial, damage = chance.choice(idle), chance.choice([empty_metrics, cut_status, spoil_checkpoints])
+    if damage is spoil_checkpoints and not trial.checkpoints.is_dir():
+        return None
+    damage(trial)
+    return f"{damage.__name__} of {trial.path.name}"
+
+
+def survive(
+    folder: Path, strikes: int, chance: random.Random, setting: Sequence[str] = SETTING, *, is_damaged: bool = False
+) -> list[str]:
+    """Run the study to its end with at most `strikes` kills, and return their targets.
+
+    Args:
+        folder: Folder of the studies.
+        strikes: Largest number of kills.
+        chance: Source of their times and targets.
+        setting: Arguments of the command.
+        is_damaged: Whether files of trials are damaged after each kill of the controller.
+    """
     done: list[str] = []
     while True:
         process = cli.start(*setting, folder=folder)
@@ -121,6 +158,8 @@ def survive(folder: Path, strikes: int, chance: random.Random, setting: Sequence
         if process.returncode == 0:
             return done
         assert process.returncode == -signal.SIGKILL, output
+        if is_damaged and (damaged := damage_trial(folder, chance)) is not None:
+            print(damaged)
 
 
 @pytest.fixture(scope="module")
@@ -133,15 +172,15 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("strikes", "seed"), [pytest.param(5, 1, marks=pytest.mark.gate), pytest.param(20, 2, marks=pytest.mark.slow)]
+    ("strikes", "seed"), [pytest.param(5, 1, marks=pytest.mark.gate), pytest.param(50, 2, marks=pytest.mark.slow)]
 )
-def test_a_study_killed_at_random_times_has_the_same_decisions_and_trials(
+def test_a_study_killed_and_damaged_at_random_times_has_the_same_decisions_and_trials(
     undisturbed: Path, tmp_path: Path, strikes: int, seed: int
 ) -> None:
     chance, killed = random.Random(seed), list[str]()
     while len(killed) < strikes:  # start another study if one ends too early
         folder = tmp_path / str(len(killed))
-        now = survive(folder, strikes - len(killed), chance)
+        now = survive(folder, strikes - len(killed), chance, is_damaged=True)
         assert now, "each study must be killed at least once"
         killed += now
         assert decisions(folder) == decisions(undisturbed), killed

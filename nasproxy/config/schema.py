@@ -273,12 +273,14 @@ def read_config(config: Any) -> Config:
     return result
 
 
-def _check_stage(name: str) -> None:
+def _check_stage(name: object) -> None:
     """Refuse a name that is neither a stage nor an action.
 
     Raises:
         ConfigError: There is no such stage.
     """
+    if not isinstance(name, str):
+        raise ConfigError(f"job.stages must list names of stages, got {name!r}: take job.stages=[references] for one")
     if name in RENAMED_STAGES:
         raise ConfigError(f"the stage {name} is named {RENAMED_STAGES[name]} now: list that in job.stages")
     if name not in ACTIONS:

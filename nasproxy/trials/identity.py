@@ -34,12 +34,7 @@ def identify(node: Any) -> Any:
         return [identify(value) for value in node] if isinstance(node, list | tuple) else node
     if "_target_" not in node:
         return {key: identify(value) for key, value in node.items()}
-    excluded = node.get("identity_exclude") or ()
-    if not isinstance(excluded, list | tuple) or not set(map(str, excluded)) <= set(node):
-        raise ConfigError(
-            f"identity_exclude must be a list of arguments of {node['_target_']}, got {excluded!r}: name some of "
-            f"{', '.join(key for key in node if key != '_target_' and key not in IDENTITY_KEYS) or 'none'}"
-        )
+    excluded = _read_exclusions(node)
     return {
         "_target_": _name_code(node),
         **{
@@ -48,6 +43,16 @@ def identify(node: Any) -> Any:
             if key not in ("_target_", "identity_name", "identity_exclude", *excluded)
         },
     }
+
+
+def _read_exclusions(node: Mapping[str, Any]) -> Collection[Any]:
+    excluded = node.get("identity_exclude") or ()
+    if not isinstance(excluded, list | tuple) or not set(map(str, excluded)) <= set(node):
+        raise ConfigError(
+            f"identity_exclude must be a list of arguments of {node['_target_']}, got {excluded!r}: name some of "
+            f"{', '.join(key for key in node if key != '_target_' and key not in IDENTITY_KEYS) or 'none'}"
+        )
+    return excluded
 
 
 def _name_code(node: Mapping[str, Any]) -> Any:
@@ -62,10 +67,14 @@ def _name_code(node: Mapping[str, Any]) -> Any:
 
 
 def list_excluded(node: Any, path: str = "") -> list[str]:
-    """List the dotted paths of the arguments that nodes exclude from their identity."""
+    """List the dotted paths of the arguments that nodes exclude from their identity.
+
+    Raises:
+        ConfigError: An `identity_exclude` is no list of its node's arguments.
+    """
     if not isinstance(node, Mapping):
         return []
-    own = [f"{path}{key}" for key in node.get("identity_exclude") or ()] if "_target_" in node else []
+    own = [f"{path}{key}" for key in _read_exclusions(node)] if "_target_" in node else []
     return own + [each for key, value in node.items() for each in list_excluded(value, f"{path}{key}.")]
 
 

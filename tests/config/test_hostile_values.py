@@ -79,7 +79,7 @@ def prepare_job(config: DictConfig, folder: Path) -> None:
     read = schema.read_config(config)
     builder = StudyBuilder(read)
     builder.check()
-    builder.open_backend(builder.open_study(folder), folder).close()
+    builder.open_backend(builder.open_study(folder).trials, folder).close()
     build_target("tracking", read.tracking, study=folder).close()
 
 

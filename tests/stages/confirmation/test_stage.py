@@ -92,7 +92,7 @@ class Study:
             recipe=RECIPE,
             seed=1,
             study=FolderStudyStore(self.folder),
-            confirmations=read_confirmations(self.folder / "confirmation"),
+            confirmations=read_confirmations(FolderStudyStore(self.folder)),
         )
         return runner.run_stage(self.watched(stage), self.runtime)
 
@@ -120,7 +120,7 @@ class Study:
         return stage
 
     def best(self) -> TaskState:
-        best = find_best_task(read_tasks(self.folder / "proxy_search" / "tasks"), f"{self.target} {self.alpha}")
+        best = find_best_task(read_tasks(FolderStudyStore(self.folder)), f"{self.target} {self.alpha}")
         assert best is not None
         return best
 
@@ -417,9 +417,9 @@ def test_a_study_killed_at_every_decision_has_the_same_results(tmp_path: Path, m
         except KilledError:
             continue
     assert 16 < fragile.kills < 500
-    folders = [study.folder / "proxy_search" / "tasks" for study in (calm, fragile)]
-    assert read_tasks(folders[0]) == read_tasks(folders[1])
-    confirmations = [read_confirmations(study.folder / "confirmation") for study in (calm, fragile)]
+    stores = [FolderStudyStore(study.folder) for study in (calm, fragile)]
+    assert read_tasks(stores[0]) == read_tasks(stores[1])
+    confirmations = [read_confirmations(store) for store in stores]
     assert confirmations[0] == confirmations[1]
     assert set(calm.records()) == set(fragile.records())
     for record in fragile.records().values():
