@@ -70,7 +70,9 @@ class Study:
         selection = RandomSelection(models=self.models)
         candidates = [{CHOICE: name} for name in self.table.architectures(list(self.table.check_steps))]
         context = {"recipe": self.recipe, "candidates": candidates, "baseline": None, "seed": 0}
-        state = runner.run_stage(selection.make_stage(**context, study=FolderStudyStore(self.folder)), self.runtime)
+        state = runner.run_stage(
+            selection.make_stage(**context, study=FolderStudyStore(self.folder, durable=False)), self.runtime
+        )
         return state.references or ()
 
     def make_stage(self, references: tuple[Reference, ...]) -> ProxySearchStage:
@@ -84,7 +86,7 @@ class Study:
             candidate_pool=CandidatePool([], len(references), step=5, maximum=0, search_trials=1, full_seconds=1.0),
             recipe=self.recipe,
             seed=0,
-            study=FolderStudyStore(self.folder),
+            study=FolderStudyStore(self.folder, durable=False),
         )
 
 

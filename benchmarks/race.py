@@ -36,6 +36,7 @@ from nasproxy.stages.proxy_search.state import ProxySearchState, find_best_task
 from nasproxy.stages.references.candidate_pool import CandidatePool
 from nasproxy.stages.references.state import Reference
 from nasproxy.statistics.acceptance import Criterion
+from nasproxy.storage.study_stores import FolderStudyStore
 from nasproxy.storage.trial_stores import MemoryTrialStore
 from nasproxy.tracking.tracker import NullTracker
 from nasproxy.trials.objective import Objective
@@ -98,7 +99,7 @@ class Grid:
             context=BackendContext(store), curves=self.table, proxies=list(proxies), slots=self.slots
         )
         with tempfile.TemporaryDirectory() as folder:
-            stage = self._make_stage(backend.replayed, ProxySearchSettings(**settings), Path(folder) / "tasks")
+            stage = self._make_stage(backend.replayed, ProxySearchSettings(**settings), Path(folder))
             runtime = runner.Runtime(
                 store,
                 backend,
@@ -130,7 +131,7 @@ class Grid:
                 objective=self.objective,
             ),
             seed=1,
-            folder=folder,
+            study=FolderStudyStore(folder, durable=False),
         )
 
     def _make_reference(self, number: int, name: str, proxy: str) -> Reference:
