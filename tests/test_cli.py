@@ -111,13 +111,30 @@ def test_an_invalid_override_stops_before_the_first_trial_with_one_message(
     tmp_path: Path, overrides: list[str], message: str
 ) -> None:
     elsewhere = [] if any(override.startswith("studies_dir") for override in overrides) else [f"studies_dir={tmp_path}"]
-    process = cli.start_plain("experiment=debug", *overrides, *elsewhere)
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == 2
-    assert message in output
-    assert "Traceback" not in output
-    assert len([line for line in output.splitlines() if line.startswith("nasproxy: ")]) <= 1
+    refusal = cli.find_refusal("experiment=debug", *overrides, *elsewhere)
+    assert message in refusal
+    assert "Traceback" not in refusal
     assert not list(tmp_path.glob("*/trials/*")), "nothing was trained"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["trainr=1"], "the configuration has no trainr: did you mean trainer?"),
+        (["criterion.target=65"], "must lie in (0, 1], got 65"),
+        (["backend.memory_gib=0.01"], "backend.memory_gib must exceed the memory of a worker before training"),
+    ],
+    ids=["composition", "check", "preflight"],
+)
+def test_the_command_prints_a_refusal_in_one_line_and_exits_with_2(
+    tmp_path: Path, overrides: list[str], message: str
+) -> None:
+    code, output = cli.run("experiment=debug", *overrides, folder=tmp_path)
+    assert code == 2
+    (line,) = (line for line in output.splitlines() if line.startswith("nasproxy: "))
+    assert message in line
+    assert line == output.splitlines()[-1]
+    assert "Traceback" not in output
 
 
 @pytest.mark.parametrize("flags", [["-m"], ["--cfg", "job"], ["--help"]])
@@ -142,9 +159,8 @@ def test_a_trainers_advice_is_printed_once(tmp_path: Path) -> None:
 
 
 def test_an_unknown_experiment_is_refused(tmp_path: Path) -> None:
-    code, output = cli.run("experiment=nosuch", folder=tmp_path)
-    assert code == 2
-    assert "experiment has no choice 'nosuch': choose among" in output
+    refusal = cli.find_refusal("experiment=nosuch", f"studies_dir={tmp_path}")
+    assert "experiment has no choice 'nosuch': choose among" in refusal
 
 
 def test_a_repeated_study_trains_nothing_again(tmp_path: Path) -> None:
@@ -217,9 +233,8 @@ def test_a_larger_grid_extends_the_study_and_a_changed_base_is_refused(tmp_path:
     assert code == 0, output
     assert len(set(keys(tmp_path)) - before) == 8, "one more proxy task on eight models"
     assert set(read_tasks(FolderStudyStore(tmp_path / "debug"))) == {"width50", "data50_width50"}
-    code, output = cli.run(*job, "training.total_steps=200", folder=tmp_path)
-    assert code == 2
-    assert "was begun with another configuration (training.total_steps: 100 -> 200)" in output
+    refusal = cli.find_refusal(*job, "training.total_steps=200", f"studies_dir={tmp_path}")
+    assert "was begun with another configuration (training.total_steps: 100 -> 200)" in refusal
     code, output = cli.run(*job, "backend.slots=1", "proxy=width50", folder=tmp_path)
     assert code == 0, "the backend does not change the identity of a trial"
 
@@ -266,7 +281,7 @@ def test_a_replayed_study_states_that_its_winner_cannot_be_confirmed(tmp_path: P
 
 
 def test_a_study_without_trials_accepts_a_corrected_configuration(tmp_path: Path) -> None:
-    assert cli.run(*DEBUG, "trainer.noise=loud", "job=measure_variance", folder=tmp_path)[0] == 2
+    assert cli.find_refusal(*DEBUG, "trainer.noise=loud", "job=measure_variance", f"studies_dir={tmp_path}")
     code, output = cli.run(*DEBUG, "job=measure_variance", folder=tmp_path)
     assert code == 0, output
 

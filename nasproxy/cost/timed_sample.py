@@ -132,7 +132,7 @@ class TimedSample:
 
     def _choose_cycle(self, trials: int) -> int:
         recipe, config = self.design.recipe, self.design.config
-        trainings = config.variance.seeds + self.design.selection.models
+        trainings = self.design.selection.models + (config.variance.seeds if config.variance.enabled else 0)
         shortest = min(
             spec.total_steps for spec in [self._make_full_spec(self._middle), *map(self._make_task_spec, self.settings)]
         )

@@ -61,8 +61,11 @@ def test_jobs_without_an_estimate_are_refused(tmp_path: Path, overrides: list[st
     overrides = [override.replace("TABLE", str(write_table(tmp_path))) for override in overrides]
     flags, others = [o for o in overrides if o == "-m"], [o for o in overrides if o != "-m"]
     debug = () if "experiment=replay" in overrides else (*DEBUG, "training.check_every_steps=1")
-    code, output = cli.run(*flags, *debug, *others, "dry_run=true", folder=tmp_path)
-    assert code != 0
+    if flags:
+        code, output = cli.run(*flags, *debug, *others, "dry_run=true", folder=tmp_path)
+        assert code == 2, output
+    else:
+        output = cli.find_refusal(*debug, *others, "dry_run=true", f"studies_dir={tmp_path}")
     assert message in output
     assert "Traceback" not in output
 

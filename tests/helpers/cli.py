@@ -1,4 +1,4 @@
-"""Run the command line in a subprocess, on studies that are small enough for tests."""
+"""Run the command line in a subprocess, or its job in this process, on studies that are small enough for tests."""
 
 import os
 import signal
@@ -9,7 +9,9 @@ from typing import Any
 
 import yaml
 
+import nasproxy
 from nasproxy.data.loading import load_dataset
+from nasproxy.errors import NasproxyError
 from nasproxy.trials.overrides import flatten
 from nasproxy.trials.proxy_task import ProxyTask
 from nasproxy.trials.spec import Recipe, Split, TrialSpec
@@ -67,6 +69,22 @@ def run(*overrides: str, folder: Path, seconds: float = 300.0) -> tuple[int, str
     process = start(*overrides, folder=folder)
     output, _ = process.communicate(timeout=seconds)
     return process.returncode, output
+
+
+def find_refusal(*overrides: str) -> str:
+    """Run a job in this process and return the message of the error that refuses it.
+
+    The command prints this message after `nasproxy: ` and exits with 2 (`tests/test_cli.py` runs some commands); a
+    process of its own would take seconds to start.
+    """
+    path = [*sys.path]
+    try:
+        nasproxy.run(overrides)
+    except NasproxyError as error:
+        return str(error)
+    finally:
+        sys.path[:] = path
+    raise AssertionError(f"not refused: {' '.join(overrides)}")
 
 
 def conf(name: str) -> Any:
