@@ -120,14 +120,14 @@ def test_a_job_that_fails_leaves_the_others_and_the_exit_status_says_so(tmp_path
 def test_jobs_that_share_a_study_under_other_rules_are_refused_with_advice_that_works(tmp_path: Path) -> None:
     sweep = ("-m", *SMALL, "proxy=data50", "criterion.target=0.5,0.6")
     code, output = cli.run(*sweep, folder=tmp_path)
-    advice = "'study=debug-${criterion.target}'"
+    advice = "'study=debug-${hydra:job.num}'"
     assert code == 2, output
     assert f"need the same rules, got criterion.target: 0.5 -> 0.6: name a study for each, such as {advice}" in output
     assert output.endswith("1 of 2 jobs failed: job 1 (criterion.target=0.6); no decision on study debug\n")
     assert read_decision(tmp_path / "debug") == {"best": None}
     code, output = cli.run(*sweep, advice.strip("'"), folder=tmp_path)
     assert code == 0, output
-    assert all(read_decision(tmp_path / study)["best"] for study in ("debug-0.5", "debug-0.6"))
+    assert all(read_decision(tmp_path / study)["best"] for study in ("debug-0", "debug-1"))
 
 
 @pytest.mark.gate

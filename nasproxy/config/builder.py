@@ -96,8 +96,8 @@ class StudyBuilder:
         is_replay = bool(getattr(load_target("backend", self.config.backend), "is_replay", False))
         if is_replay and not self._is_in_memory:
             raise ConfigError(
-                "backend=replay needs the settings that its table decides, got others: type experiment=replay "
-                "backend.table=FILE"
+                "backend=replay needs storage.trials=memory and the settings that its table decides, got others: type "
+                "experiment=replay backend.table=FILE, without storage.trials"
             )
         if self._is_in_memory and not is_replay:
             raise ConfigError(

@@ -111,6 +111,8 @@ SETTINGS: Mapping[str, Callable[[ReplayedTable, Any], Any]] = MappingProxyType(
 
 def _resolve_setting(name: str, *, _root_: Any) -> Any:
     """Compute the setting `name` from the table that `backend.table` names."""
+    if name not in SETTINGS:
+        raise ConfigError(f"${{table:NAME}} takes one of {', '.join(SETTINGS)}, got {name!r}: name one of these")
     if "backend" not in _root_:
         return []  # OmegaConf asks, while it merges the file alone, whether the value is null
     backend = OmegaConf.to_container(_root_.backend, resolve=True) if OmegaConf.is_dict(_root_.backend) else {}

@@ -25,6 +25,7 @@ from nasproxy.report import estimate_tables
 from nasproxy.report.terminal import print_table, show_busy
 from nasproxy.stages import runner
 from nasproxy.stages.definition import StageDefinition
+from nasproxy.stages.proxy_search.definition import PROXY_SEARCH
 from nasproxy.stages.references.state import Reference
 from nasproxy.stages.registry import find_stage
 from nasproxy.stages.runner import Stage
@@ -99,7 +100,7 @@ def run_job(config: Config, *, sweep: SweepJob | None = None) -> JobResult:
             retry_failed_trials(session.folder.trials)
         job = Job(design, session, stack, sweep)
         job.restore_trials()
-        with job.record() if is_training else nullcontext():
+        with job.record(parts) if is_training else nullcontext():
             if is_training:
                 job.estimate()
             actions = {"report": job.report, "list_trials": job.list_trials}
@@ -124,7 +125,7 @@ def _check_requirements(design: StudyBuilder, path: Path) -> None:
     for stage in design.stages:
         missing = [name for name in stage.requires if name not in known and find_stage(name).load(study) is None]
         if missing:
-            stages = [*missing, *(each.name for each in design.stages)]
+            stages = dict.fromkeys([*missing, *design.config.job.stages])
             raise ConfigError(
                 f"stage {stage.name} needs the result of {' and '.join(missing)}, and study {study.name} has "
                 f"none: run job=design, or job.stages=[{','.join(stages)}]"
@@ -149,7 +150,8 @@ class Job:
         self._session = session
         self._stack = stack
         self._results: dict[str, Any] = {}
-        self.is_judging = sweep is not None and not sweep.is_merge
+        judges = PROXY_SEARCH.name in design.config.job.stages  # else the sweep has no merge
+        self.is_judging = sweep is not None and not sweep.is_merge and judges
         self.is_merge = sweep is not None and sweep.is_merge
         self._report: Path | None = None
 
@@ -159,10 +161,14 @@ class Job:
         return JobResult(self.study, self._report)
 
     @contextmanager
-    def record(self) -> Iterator[None]:
-        """Send the events of the job's start and its end around a block, with the error that ended it early."""
+    def record(self, parts: Sequence[str]) -> Iterator[None]:
+        """Send the events of the job's start and its end around a block, with the error that ended it early.
+
+        Args:
+            parts: The stages and actions that it runs.
+        """
         name = self.design.config.job.name
-        self._send(JobStarted(name, tuple(self.design.config.job.stages)))
+        self._send(JobStarted(name, tuple(parts)))
         try:
             yield
         except BaseException as error:
@@ -195,10 +201,10 @@ class Job:
         except SetupFailedError:
             raise
         except StageStoppedError as error:
-            self._send(Noted(f"the cost could not be estimated: {error}"))
+            self.say(f"the cost could not be estimated: {error}")
             return
         self.study.write(ESTIMATE, estimate)
-        self._send(Noted(estimate_tables.write_estimate(estimate)))
+        self.say(estimate_tables.write_estimate(estimate))
 
     def run_stage(self, stage: StageDefinition[Any]) -> None:
         """Run a stage from its stored state on."""
@@ -285,7 +291,9 @@ class Job:
     def _tracker(self) -> Tracker:
         config = self.design.config
         chosen: Tracker = build_target("tracking", config.tracking, study=self.study.path)
-        is_terminal_taken = self._session.is_shared or self._backend.capabilities.uses_terminal
+        # A job that trains nothing needs no backend, which may lack its data or its GPUs here.
+        is_inline = bool(self.design.stages) and self._backend.capabilities.uses_terminal
+        is_terminal_taken = self._session.is_shared or is_inline
         console = Console(live=False if is_terminal_taken else None)
         selection = self.design.selection
         vertex = VertexStateFiles(

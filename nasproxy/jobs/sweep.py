@@ -85,7 +85,9 @@ class SweepJob:
             return
         tasks = design.tasks if PROXY_SEARCH.name in config.job.stages else {}
         self._write(replace(self._record, study=study, tasks=tasks, rules=_list_rules(design) if tasks else {}))
-        check_rules([job for job in read_jobs(self.folder) if job.study == study])
+        jobs = [job for job in read_jobs(self.folder) if job.study == study]
+        check_rules(jobs)
+        collect_tasks([replace(job, has_ended=True, error=None) for job in jobs], FolderStudyStore(study))
 
     def end(self, error: str | None = None) -> None:
         """Record the end of this job, and its error if it failed."""
@@ -141,10 +143,10 @@ def check_rules(jobs: Sequence[JobRecord]) -> None:
     for job in judging[1:]:
         changed = list_differences(judging[0].rules, job.rules)
         if changed:
-            path, name = changed[0].partition(":")[0], job.study.name if job.study is not None else "STUDY"
+            name = job.study.name if job.study is not None else "STUDY"
             raise ConfigError(
                 f"jobs of a sweep that share study {name} need the same rules, got {'; '.join(changed)}: name a "
-                f"study for each, such as 'study={name}-${{{path}}}'"
+                f"study for each, such as 'study={name}-${{hydra:job.num}}'"
             )
 
 

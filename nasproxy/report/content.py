@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from pydantic import ValidationError
 
 from nasproxy.report.tables import Table
@@ -172,6 +173,8 @@ def make_plain(value: Any) -> Any:
     """
     if isinstance(value, enum.Enum):
         return value.value
+    if isinstance(value, np.generic):
+        return make_plain(value.item())
     if isinstance(value, Mapping):
         return {str(name): make_plain(each) for name, each in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str):

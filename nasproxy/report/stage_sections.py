@@ -19,7 +19,7 @@ PREFIX = "stage_"
 def make_sections(results: StudyResults) -> tuple[Section, ...]:
     """Make the section of each stage that has one."""
     return tuple(
-        Section(name, section.title, section.title, tuple(_write_section(name, section)))
+        Section(f"{PREFIX}{name}", section.title, section.title, tuple(_write_section(name, section)))
         for name, section in _list_sections(results)
     )
 

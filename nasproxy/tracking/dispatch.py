@@ -8,7 +8,7 @@ from nasproxy.errors import NasproxyError, describe_error
 from nasproxy.tracking.events import Event, StageProgressed, TrackerFailed
 from nasproxy.tracking.tracker import Tracker
 
-CLOSE_SECONDS = 60.0
+CLOSE_SECONDS = 180.0
 """Longest wait at the end for a tracker that finishes no event meanwhile."""
 
 
@@ -51,8 +51,8 @@ class Trackers:
                 if not thread.wait(self._close_seconds):
                     self._report(
                         thread.name,
-                        f"it has finished no event for {self._close_seconds:g} s, and its last events may be missing; "
-                        f"run the command again to send them",
+                        f"it has finished no event for {self._close_seconds:g} s, so that its last events are missing "
+                        f"there; the study has them",
                     )
         finally:
             for tracker in self._front:

@@ -20,7 +20,7 @@ class EventLog:
         self._study = study
         self._read_to = 0
         self._shown: StageProgressed | None = None
-        self._ended: dict[str, tuple[int, State, str | None]] = {}
+        self._ended: dict[str, tuple[int, State, int, str | None]] = {}
 
     def receive(self, event: Event) -> None:
         """Append the event, unless it is progress shortly after other progress, or an end that is in the file."""
@@ -52,5 +52,5 @@ class EventLog:
         return not is_same or abs(event.at - self._shown.at) >= PROGRESS_SECONDS  # a clock may be set back
 
 
-def _describe_end(event: TrialEnded) -> tuple[int, State, str | None]:
-    return event.step, event.state, event.retried_as
+def _describe_end(event: TrialEnded) -> tuple[int, State, int, str | None]:
+    return event.step, event.state, event.failures, event.retried_as

@@ -142,7 +142,7 @@ class StageEnded(Event):
 
 @dataclass(frozen=True)
 class TrialEnded(Event):
-    """An attempt at a trial ended: the trial is done, has failed, or is paused.
+    """An attempt at a trial ended: the trial is done, has failed, is paused, or is pending another attempt.
 
     Sent again, with the same content, by a stage that takes up a trial of an earlier run: the attempt may have ended
     while no controller ran. Trackers ignore what they have.
@@ -159,6 +159,7 @@ class TrialEnded(Event):
         split: Data that it is trained and validated on.
         seed: Its seed.
         retried_as: Key of its retry.
+        failures: Consecutive failed attempts without a new check.
         spec: Its specification.
         record: Its record with all checks so far, including those sent before, not merged with those of its retries.
     """
@@ -174,6 +175,7 @@ class TrialEnded(Event):
     split: Split
     seed: int
     retried_as: str | None = None
+    failures: int = 0
     spec: TrialSpec | None = field(default=None, compare=False, repr=False, metadata=IN_PROCESS)
     record: TrialRecord | None = field(default=None, compare=False, repr=False, metadata=IN_PROCESS)
 
@@ -267,6 +269,7 @@ def describe_trial(spec: TrialSpec, record: TrialRecord, *, stage: str) -> Trial
         split=spec.split,
         seed=spec.seed,
         retried_as=record.retries[0].key if record.retries else None,
+        failures=record.status.failures,
         spec=spec,
         record=record,
     )

@@ -146,7 +146,7 @@ def test_what_the_table_decides_cannot_be_set(table: Path, tmp_path: Path, overr
             "variance.enabled=true",
             r"variance.seeds must be at most the seeds of a full training .*, 1, got 5: lower",
         ),
-        ("storage.trials=folder", r"backend=replay needs the settings that its table decides.*type experiment=replay"),
+        ("storage.trials=folder", r"backend=replay needs storage.trials=memory .*type experiment=replay .*without"),
         ("storage.trials=disk", "storage.trials must be one of folder, memory, got 'disk'"),
     ],
 )

@@ -89,7 +89,7 @@ class VertexStateFiles:
             self._write("references/MODEL_SELECTION_STATE.json", content)
 
     def _write_search(self) -> None:
-        # The jobs of a sweep share this file. The lock makes the last of them write what all have stored.
+        # What jobs of a sweep judge is not decided before their merge, which writes this file.
         with hold_lease(self._study.lease("search_controller_state"), "the result file", wait_seconds=None):
             tasks = read_tasks(self._study, cache=self._cache)
             best = find_best_task(tasks, read_rules(self._study).judged_by, time_tolerance=self._time_tolerance)

@@ -8,7 +8,7 @@ from nasproxy.stages.confirmation.workload import plan_confirmation
 from nasproxy.stages.definition import Design, Forecast, StageContext, StageDefinition
 from nasproxy.stages.proxy_search import definition as proxy_search
 from nasproxy.stages.proxy_search.settings import ProxySearchSettings
-from nasproxy.stages.proxy_search.state import TaskState, find_best_task, read_tasks
+from nasproxy.stages.proxy_search.state import TaskState, find_best_task, read_rules, read_tasks
 from nasproxy.stages.references.state import read_references
 from nasproxy.stages.workload import StageWork
 from nasproxy.storage.study_stores import StudyStore
@@ -18,7 +18,8 @@ def run(context: StageContext) -> ConfirmationState | None:
     """Confirm the winner; while it is contradicted, search again and confirm the next winner.
 
     Returns:
-        The last confirmation; None if no task is accepted, if another job judges it, or if none is wanted.
+        The last confirmation; None if no task is accepted, if the job lacks the accepted one, or if none is
+            wanted.
 
     Raises:
         StageStoppedError: A stage cannot reach a result.
@@ -31,9 +32,10 @@ def run(context: StageContext) -> ConfirmationState | None:
 
 
 def load(study: StudyStore) -> ConfirmationState | None:
-    """Read the last confirmation of a study that has an outcome; None if there is none."""
+    """Read the confirmation of the study's winner; None if there is no winner, or no outcome yet."""
+    best = find_best_task(read_tasks(study), read_rules(study).judged_by)
     states = [state for state in read_confirmations(study) if state.outcome is not None]
-    return states[-1] if states else None
+    return next((state for state in states if best is not None and state.is_of(best)), None)
 
 
 def check(design: Design) -> None:
@@ -72,12 +74,15 @@ def verify(state: ConfirmationState | None) -> None:
 
 
 def _confirm_winner(context: StageContext) -> tuple[TaskState, ConfirmationState] | None:
-    """Confirm the study's best proxy task; None if there is none, or if another job judges it."""
+    """Confirm the study's best proxy task; None if there is none, or the job lacks it."""
     design, study = context.design, context.study
     tolerance = design.settings(ProxySearchSettings).time_tolerance
     with context.hold(ConfirmationStage.name):
         best = find_best_task(read_tasks(study), design.judged_by, time_tolerance=tolerance)
-        if best is None or best.name not in design.tasks:
+        if best is None:
+            return None
+        if best.name not in design.tasks:
+            context.say(f"{best.name} is not confirmed, as this job has other proxy tasks: add it to proxy=")
             return None
         stage = ConfirmationStage(
             design.settings(ConfirmSettings),

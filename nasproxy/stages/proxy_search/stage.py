@@ -213,6 +213,8 @@ class ProxySearchStage:
     def _resume_or_create(self, name: str, stored: Mapping[str, TaskState]) -> TaskState:
         task = stored.get(name)
         if task is not None and task.proxy_task != self._proxy_tasks[name]:
+            if self._prefix != PREFIX:
+                return self._resume_or_create(name, {other: stored[other] for other in stored if other != name})
             raise ConfigError(
                 f"proxy task {name!r} must keep its setting during a study, got another setting than before: give the "
                 f"new setting another name"
