@@ -90,6 +90,10 @@ class StorageFullError(NasproxyError):
     """A file of the study cannot be written because the disk is full; what was there is kept."""
 
 
+class StorageUnavailableError(NasproxyError):
+    """A file of the study cannot be read now, which says nothing about its content; no file was changed."""
+
+
 class StaleLeaseError(NasproxyError):
     """Another process has taken over what this one was working on; nothing was written."""
 

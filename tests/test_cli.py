@@ -70,7 +70,7 @@ def keys(folder: Path, name: str = "debug") -> list[str]:
         ),
         (["seed=-1"], "seed must be at least 0, got -1"),
         (
-            ["job=compare_schedules", "training.check_every_steps=null"],
+            ["job=compare_schedules", "trainer=image_classifier", "training.check_every_steps=null"],
             "compare_schedules needs 2 checks of a training",
         ),
         (["training.check_at=[20,10]"], "training.check_at must hold increasing steps of at least 1, got [20, 10]"),
@@ -277,7 +277,7 @@ def test_a_replayed_study_states_that_its_winner_cannot_be_confirmed(tmp_path: P
     assert "its winner cannot be confirmed" in output
     folder = FolderStudyStore(tmp_path / "curves")
     assert read_tasks(folder)
-    assert not folder.confirmation.exists()
+    assert not read_confirmations(folder)
 
 
 def test_a_study_without_trials_accepts_a_corrected_configuration(tmp_path: Path) -> None:

@@ -6,12 +6,15 @@ writes from what the backend knows of its end, in the same way for every backend
 
 import signal
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
-from nasproxy.errors import CorruptFileError
+from nasproxy.errors import CorruptFileError, StaleLeaseError
 from nasproxy.execution.failure_causes import TrialFailure
 from nasproxy.storage.files import read_record
-from nasproxy.storage.leases import FolderLease
+from nasproxy.storage.leases import FolderLease, keep_renewed
+from nasproxy.storage.locks import CONTROLLER
 from nasproxy.storage.trial_files import measure_wall_seconds, read_last_step, write_status
 from nasproxy.storage.trial_folder import TrialFolder
 from nasproxy.storage.trial_stores import FolderTrialStore, TrialStore
@@ -21,6 +24,8 @@ EXIT_ENDED = 0
 """Exit status of a worker that wrote how its attempt ended, or the answer to its order."""
 EXIT_BUSY = 75
 """Exit status of a worker that found another worker on its trial; nothing was changed."""
+SETTLE_SECONDS = 0.2
+"""Seconds to wait for the lease on a trial whose worker ended: another controller may look at it just now."""
 NO_STATUS = "its worker ended without a status"
 
 
@@ -63,20 +68,22 @@ def describe_end(ended: Ended) -> str:
             "backend.memory_gib, with which a trial that is too large fails as oom"
         )
     if ended.signal is not None:
-        return f"its worker was ended by {_name_signal(ended.signal)}, see worker.log"
+        return f"its worker was ended by {name_signal(ended.signal)}, see worker.log"
     if ended.is_normal:
         return NO_STATUS
     return f"its worker ended with exit status {ended.exit_status}, see worker.log"
 
 
-def classify_end(status: Status, ended: Ended, *, step: int, max_attempts: int) -> Status:
+def classify_end(status: Status, ended: Ended, *, step: int, max_attempts: int, has_begun: bool = False) -> Status:
     """Compute the status of a trial from its last status and from how its worker ended.
 
     Args:
-        status: What the worker wrote last.
-        ended: How it ended.
+        status: Its last status.
+        ended: How the worker ended.
         step: Step of the trial's last check; 0 if it has none.
         max_attempts: Consecutive failures without a new check after which the trial fails.
+        has_begun: Whether the worker wrote the status; else one that ended otherwise than by itself is counted also if
+            the trial is not marked as running.
 
     Returns:
         The same status if the worker wrote how the attempt ended, or had not begun one; pending if it was cancelled;
@@ -85,32 +92,35 @@ def classify_end(status: Status, ended: Ended, *, step: int, max_attempts: int) 
     is_running = status.state is State.RUNNING
     if ended.is_cancelled:
         return replace(status, state=State.PENDING, started_at=None) if is_running else status
-    died_before_it_began = status.state in (State.PENDING, State.PAUSED) and not ended.is_normal
+    is_waiting = status.state in (State.PENDING, State.PAUSED)
+    died_before_it_began = is_waiting and not has_begun and not ended.is_normal
     if is_running or died_before_it_began:
         return status.failed(Cause.LOST, describe_end(ended), step=step, max_attempts=max_attempts)
     return status
 
 
-def settle(trials: TrialStore, ended: Ended, *, max_attempts: int) -> None:
+def settle(trials: TrialStore, ended: Ended, *, max_attempts: int, submitted: int = 0) -> None:
     """Write the status of a trial whose worker ended without writing it.
 
     Args:
         trials: Store of the trial; one in memory has hosts that write every end themselves.
         ended: How the worker ended.
         max_attempts: Consecutive failures without a new check after which the trial fails.
+        submitted: Generation of the trial's status when its order was submitted.
     """
     if not isinstance(trials, FolderTrialStore):
         return
     folder = trials.folder(ended.key)
-    lease = FolderLease(folder.lock)
-    if not lease.acquire():
-        return  # another worker runs the trial
+    lease = FolderLease(folder.lock, role=CONTROLLER)
     try:
-        _settle(folder, ended, max_attempts, lease.generation)
+        if not lease.acquire(SETTLE_SECONDS):
+            return  # another worker runs the trial
+        try:
+            _settle(folder, ended, max_attempts, lease.generation, submitted)
+        finally:
+            lease.release()
     except CorruptFileError:
         return  # whoever reads the trial next sets it aside
-    finally:
-        lease.release()
 
 
 def settle_predecessor(folder: TrialFolder, *, max_attempts: int, generation: int) -> Status:
@@ -121,12 +131,13 @@ def settle_predecessor(folder: TrialFolder, *, max_attempts: int, generation: in
         max_attempts: Consecutive failures without a new check after which the trial fails.
         generation: Generation of the trial's lease, which this process holds.
     """
-    return _settle(folder, Ended(folder.path.name), max_attempts, generation)
+    return _settle(folder, Ended(folder.path.name), max_attempts, generation, submitted=0)
 
 
-def _settle(folder: TrialFolder, ended: Ended, max_attempts: int, generation: int) -> Status:
-    before = read_record(folder.status, Status) or Status()
-    after = classify_end(before, ended, step=read_last_step(folder), max_attempts=max_attempts)
+def _settle(folder: TrialFolder, ended: Ended, max_attempts: int, generation: int, submitted: int) -> Status:
+    before, step = read_record(folder.status, Status) or Status(), read_last_step(folder)
+    has_begun = before.generation > submitted
+    after = classify_end(before, ended, step=step, max_attempts=max_attempts, has_begun=has_begun)
     if after != before:
         after = replace(after, wall_seconds=measure_wall_seconds(folder, before))
         write_status(folder, after, generation=generation)
@@ -165,6 +176,10 @@ class Attempt:
         step = read_last_step(self.folder)
         self._write(self._status.failed(failure.cause, failure.message, step=step, max_attempts=self._max_attempts))
 
+    def keep_renewed(self, lost: Callable[[StaleLeaseError], object]) -> AbstractContextManager[None]:
+        """Renew the lease on the trial during a block; `lost` is called if another worker takes it over."""
+        return keep_renewed(self.folder.lock, self._generation, lost)
+
     def interrupt(self) -> None:
         """Write that the user ended the attempt, which is no failure."""
         self._write(replace(self._status, state=State.PENDING))
@@ -175,7 +190,8 @@ class Attempt:
         write_status(self.folder, ended, generation=self._generation)
 
 
-def _name_signal(number: int) -> str:
+def name_signal(number: int) -> str:
+    """Return the name of a signal, such as SIGKILL."""
     try:
         return signal.Signals(number).name
     except ValueError:

@@ -4,7 +4,7 @@ import signal
 from collections.abc import Sequence
 
 from nasproxy.errors import ConfigError
-from nasproxy.execution.attempts import Ended
+from nasproxy.execution.attempts import Ended, name_signal
 from nasproxy.execution.backends.backend import Backend
 from nasproxy.execution.work_order import OrderTemplate, WorkOrder
 from nasproxy.storage.answers import Answer, take_answer
@@ -76,15 +76,19 @@ def _ask(backend: Backend, order: WorkOrder) -> Answer:
         raise
     answer = take_answer(order.study, order.key)
     if answer is None:
-        is_killed = ended.signal == signal.SIGKILL
-        status = ended.exit_status if ended.signal is None else -ended.signal
-        raise _DiedError(
-            f"the preflight process must return a result, got exit status {status}: "
-            + ("free memory for data and model" if is_killed else "remove the exit from the study's code")
-        )
+        raise _DiedError(f"the {order.kind.value} process must return a result, got {_describe_death(ended)}")
     if answer.error is not None:
         raise ConfigError(answer.error)
     return answer
+
+
+def _describe_death(ended: Ended) -> str:
+    """Describe the end of a process without an answer, and what to do about it."""
+    if ended.signal is None:
+        return f"exit status {ended.exit_status}: remove the exit from the study's code"
+    if ended.signal == signal.SIGKILL:
+        return "SIGKILL: free memory for data and model"
+    return f"{name_signal(ended.signal)}: remove the call that crashes, which is in the stack above"
 
 
 def _wait(backend: Backend, key: str) -> Ended:

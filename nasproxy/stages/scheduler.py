@@ -119,6 +119,7 @@ class TrialScheduler:
         self._originals: dict[str, set[str]] = {}
         self._specs: dict[str, TrialSpec] = {}
         self._orders: dict[str, WorkOrder] = {}
+        self._submitted: dict[str, int] = {}  # generation of the status at the submission
         self._requests: dict[str, Request] = {}
         self._live: set[str] = set()
         self._cancelled: set[str] = set()
@@ -207,10 +208,13 @@ class TrialScheduler:
 
     def _stop(self, key: str) -> None:
         """Stop a trial at its next check, or at once if it does not train yet."""
-        if self._is_running(key):
-            self._send_request(key, Request(stop=True, lease=self._lease))
-        else:
+        if not self._is_running(key):
             self._cancel(key)
+            return
+        try:
+            self._send_request(key, Request(stop=True, lease=self._lease))
+        except CorruptTrialError:
+            self._cancel(key)  # it cannot be asked; the stage that needs it next sets it aside
 
     def _cancel(self, key: str) -> None:
         if key not in self._cancelled:
@@ -232,8 +236,14 @@ class TrialScheduler:
             return  # it is submitted again when it has ended
         if spec.key not in self._orders:
             self._orders[spec.key] = self._runtime.orders.train(spec, self._create(spec, self._chains[key].purpose))
-        self._send_request(spec.key, Request(until_step=until, lease=self._lease))
+        try:
+            self._send_request(spec.key, Request(until_step=until, lease=self._lease))
+        except CorruptTrialError as error:
+            self._begin_again(key, error)
+            self._submit(key, action)
+            return
         self._live.add(spec.key)
+        self._submitted[spec.key] = self._records[key].status.generation
         self._runtime.backend.submit(self._orders[spec.key])
 
     def _wait(self, seconds: float) -> tuple[set[str], set[str]]:
@@ -257,7 +267,12 @@ class TrialScheduler:
         ended = set()
         for end in self._runtime.backend.poll(seconds):
             if end.key in self._live:
-                settle(self._runtime.store, end, max_attempts=self._runtime.orders.max_attempts)
+                settle(
+                    self._runtime.store,
+                    end,
+                    max_attempts=self._runtime.orders.max_attempts,
+                    submitted=self._submitted[end.key],
+                )
                 ended.add(end.key)
         self._live -= ended
         self._cancelled -= ended
@@ -292,11 +307,15 @@ class TrialScheduler:
         try:
             self._follow(key)
         except CorruptTrialError as error:
-            self._set_aside(error)
-            self._chains[key] = RetryChain(self._chains[key].specs[0], self._chains[key].purpose)
-            self._refresh(key)
+            self._begin_again(key, error)
             return True
         return False
+
+    def _begin_again(self, key: str, damage: CorruptTrialError) -> None:
+        """Set a damaged trial, or its damaged retry, aside and follow the trial from its beginning."""
+        self._set_aside(damage)
+        self._chains[key] = RetryChain(self._chains[key].specs[0], self._chains[key].purpose)
+        self._refresh(key)
 
     def _follow(self, key: str) -> None:
         chain = self._chains[key]

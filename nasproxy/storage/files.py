@@ -18,7 +18,7 @@ from typing import Any, NoReturn, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from nasproxy.errors import ConfigError, CorruptFileError, StorageFullError
+from nasproxy.errors import ConfigError, CorruptFileError, NasproxyError, StorageFullError, StorageUnavailableError
 
 SCHEMA = 5
 """Schema version of all files; a file with another version is refused."""
@@ -26,6 +26,8 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Error numbers of a full disk, an exhausted quota and a file beyond its largest size."""
 MISPLACED = (errno.ELOOP, errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY, errno.ENXIO)
 """Error numbers of a link, a folder or a device in place of a file, or a file in place of a folder."""
+FORBIDDEN = (errno.EACCES, errno.EPERM)
+"""Error numbers of a file that this user may not read."""
 MAX_DIGITS = 100
 """Largest number of digits of an integer in a file; a larger one overflows when it is used as a number."""
 
@@ -68,19 +70,20 @@ def read_bytes(path: Path) -> bytes | None:
     """Read a whole file; None if it does not exist.
 
     Raises:
-        CorruptFileError: It is no regular file, or cannot be read.
+        CorruptFileError: It is no regular file, or may not be read.
+        StorageUnavailableError: It cannot be read now.
     """
     try:
         descriptor = open_file(path, os.O_RDONLY)
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise make_corrupt_error(path, error.strerror or str(error)) from error
+        raise _make_unread_error(path, error) from error
     with os.fdopen(descriptor, "rb") as file:
         try:
             return file.read()
         except OSError as error:
-            raise make_corrupt_error(path, error.strerror or str(error)) from error
+            raise _make_unread_error(path, error) from error
 
 
 def read_from(path: Path, offset: int) -> bytes:
@@ -438,6 +441,17 @@ def make_misplaced_error(path: Path) -> CorruptFileError:
         f"{reason}. Nothing was changed: move that away, put what belongs there in its place if you have it, and run "
         f"the command again.",
         reason,
+    )
+
+
+def _make_unread_error(path: Path, error: OSError) -> NasproxyError:
+    """Make the error for a file that exists and cannot be read now, which says nothing about its content."""
+    reason = error.strerror or str(error)
+    if error.errno in FORBIDDEN:
+        return make_corrupt_error(path, reason)
+    return StorageUnavailableError(
+        f"{path} cannot be read: {reason}. Nothing was changed: run the command again once its file system answers and "
+        f"this machine has memory and free file descriptors"
     )
 
 

@@ -7,19 +7,21 @@ raises the generation, every write carries its owner's, and one that is too old 
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from nasproxy.errors import CorruptFileError, StaleLeaseError, StorageFullError, StudyBusyError
+from nasproxy.errors import CorruptFileError, NasproxyError, StaleLeaseError, StorageFullError, StudyBusyError
 from nasproxy.storage.files import parse_record, read_bytes, write_record
-from nasproxy.storage.locks import FileLock, describe_process
+from nasproxy.storage.locks import PROCESS, FileLock, describe_process
 from nasproxy.trials.clock import Clock, SystemClock
 
 TTL_SECONDS = 60.0
 """Default time without a renewal after which an owner on another node counts as gone."""
+RENEWAL_SECONDS = 15.0
+"""Seconds between two renewals, several of which fit into the default time to live."""
 POLL_SECONDS = 0.05
 """Seconds between two attempts to acquire a lease."""
 
@@ -140,6 +142,7 @@ class FolderLease:
         ttl_seconds: Time without a renewal after which an owner on another node counts as gone.
         clock: The observer's clock.
         node: Name of this machine; None for its host name.
+        role: What the owner is, as in `FileLock`.
     """
 
     def __init__(
@@ -149,8 +152,11 @@ class FolderLease:
         ttl_seconds: float = TTL_SECONDS,
         clock: Clock | None = None,
         node: str | None = None,
+        role: str = PROCESS,
     ) -> None:
         self.path = path
+        self._ttl_seconds = ttl_seconds
+        self._role = role
         self._clock = clock or SystemClock()
         self._patience = _Patience(ttl_seconds, self._clock)
         self._node = os.uname().nodename if node is None else node
@@ -174,6 +180,21 @@ class FolderLease:
             CorruptFileError: There is a link, a folder or a device in place of one of the lease's files.
         """
         return _try_until(self._try_acquire, wait_seconds, self._clock)
+
+    def acquire_or_outwait(self, wait_seconds: float = 0.0) -> bool:
+        """Acquire the lease; from an owner on another node, wait for its time to live, in which a live one renews it.
+
+        A study whose machine was renamed, such as a container that was started again, has only such owners.
+
+        Args:
+            wait_seconds: Seconds to wait for an owner on this node.
+
+        Raises:
+            CorruptFileError: As in `acquire`.
+        """
+        if self.acquire(wait_seconds):
+            return True
+        return self._is_elsewhere(_read_lease(self.path)) and self.acquire(self._ttl_seconds)
 
     def renew(self) -> None:
         """Show that the owner is alive.
@@ -203,22 +224,25 @@ class FolderLease:
     def _try_acquire(self) -> bool:
         with _hold_guard(self.path):
             record = _read_lease(self.path)
-            is_elsewhere = record.owner is not None and record.node != self._node
+            is_elsewhere = self._is_elsewhere(record)
             if is_elsewhere and not self._patience.is_over(record):
                 return False
-            lock = FileLock(self.path)
+            lock = FileLock(self.path, role=self._role)
             if not lock.acquire():
                 if not is_elsewhere:
                     return False
                 lock.take_over()
             self._lock, self._generation = lock, record.generation + 1
             try:
-                _write_lease(self.path, LeaseRecord(self._generation, describe_process(), self._node))
+                _write_lease(self.path, LeaseRecord(self._generation, describe_process(self._role), self._node))
             except BaseException:
                 lock.release()
                 self._lock = None
                 raise
             return True
+
+    def _is_elsewhere(self, record: LeaseRecord) -> bool:
+        return record.owner is not None and record.node != self._node
 
 
 @contextmanager
@@ -247,6 +271,36 @@ def renew_generation(path: Path, generation: int) -> None:
     """
     with hold_generation(path, generation) as record:
         _write_lease(path, replace(record, beat=record.beat + 1))
+
+
+@contextmanager
+def keep_renewed(path: Path, generation: int, lost: Callable[[StaleLeaseError], object]) -> Iterator[None]:
+    """Renew a lease in a folder during a block, in a thread of its own.
+
+    Args:
+        path: The lock file of the lease.
+        generation: Generation of its owner.
+        lost: Called in the thread with the error if another owner has taken the lease over.
+    """
+    has_ended = threading.Event()
+
+    def renew() -> None:
+        while not has_ended.wait(RENEWAL_SECONDS):
+            try:
+                renew_generation(path, generation)
+            except StaleLeaseError as error:
+                lost(error)
+                return
+            except (NasproxyError, OSError):
+                continue  # the disk is full, or its server does not answer: the next renewal may succeed
+
+    thread = threading.Thread(target=renew, daemon=True, name="lease")
+    thread.start()
+    try:
+        yield
+    finally:
+        has_ended.set()
+        thread.join()
 
 
 def check_generation(what: str, generation: int, newest: int, owner: str | None = None) -> None:

@@ -11,6 +11,10 @@ from pathlib import Path
 from nasproxy.errors import CorruptFileError, StudyBusyError
 from nasproxy.storage.files import open_file, read_bytes
 
+PROCESS = "process"
+"""Role of an owner in the texts that describe it."""
+CONTROLLER = "controller"
+"""Role of a controller that holds, for a moment, what workers hold: no host may adopt and kill it."""
 _HELD: set[int] = set()
 """Descriptors of the locks that this process holds."""
 
@@ -35,11 +39,13 @@ class FileLock:
     Args:
         path: The lock file.
         is_signed: Whether to write the owner into it; not worth the time for one that is held for a moment.
+        role: What the owner is; `owner_pid` returns only an owner with the default.
     """
 
-    def __init__(self, path: Path, *, is_signed: bool = True) -> None:
+    def __init__(self, path: Path, *, is_signed: bool = True, role: str = PROCESS) -> None:
         self.path = path
         self._is_signed = is_signed
+        self._role = role
         self._descriptor: int | None = None
 
     def acquire(self, *, shared: bool = False, wait_seconds: float | None = 0.0) -> bool:
@@ -81,7 +87,7 @@ class FileLock:
             return
         with suppress(OSError):  # a full disk; the owner is for messages
             os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"{describe_process()}\n".encode(), 0)
+            os.pwrite(descriptor, f"{describe_process(self._role)}\n".encode(), 0)
 
     def release(self) -> None:
         """Release the lock; does nothing if it is not held."""
@@ -91,10 +97,10 @@ class FileLock:
             self._descriptor = None
 
     def owner_pid(self) -> int | None:
-        """Return the process id of the last owner; None if it ran on another machine or is unknown."""
-        parts = self.owner().split()  # "process PID on HOST"
-        is_on_this_host = len(parts) == 4 and parts[3] == os.uname().nodename and parts[1].isdecimal()
-        return int(parts[1]) if is_on_this_host else None
+        """Return the process id of the last owner; None if it ran on another machine, had a role, or is unknown."""
+        role, *parts = self.owner().split()  # "process PID on HOST"
+        is_on_this_host = len(parts) == 3 and parts[2] == os.uname().nodename and parts[0].isdecimal()
+        return int(parts[0]) if is_on_this_host and role == PROCESS else None
 
     def owner(self) -> str:
         """Describe the last owner: its process id and host."""
@@ -127,9 +133,9 @@ class FileLock:
             self.release()
 
 
-def describe_process() -> str:
-    """Describe this process: its id and node."""
-    return f"process {os.getpid()} on {os.uname().nodename}"
+def describe_process(role: str = PROCESS) -> str:
+    """Describe this process: its role, id and node."""
+    return f"{role} {os.getpid()} on {os.uname().nodename}"
 
 
 def _is_at(path: Path, descriptor: int) -> bool:

@@ -26,6 +26,7 @@ from nasproxy.storage.files import (
     write_record,
 )
 from nasproxy.storage.leases import FolderLease, hold_generation
+from nasproxy.storage.locks import CONTROLLER
 from nasproxy.storage.trial_folder import TrialFolder
 from nasproxy.storage.trial_index import TrialIndex, add_news
 from nasproxy.trials.objective import Objective
@@ -34,8 +35,6 @@ from nasproxy.trials.spec import TrialSpec
 
 MAX_STEP = 2**53
 """Largest step of a check; a larger one is damage, and no float holds it."""
-WORKER_TTL_SECONDS = 600.0
-"""Time without a heartbeat after which a worker on another node counts as gone."""
 GENERATION_VARIABLE = "NASPROXY_GENERATION"
 """Environment variable of workers, and of the programs that they start, with the generation of the worker's lease."""
 
@@ -295,17 +294,27 @@ def retry_failed_trials(root: Path) -> int:
     for key in TrialIndex(root).read():
         folder = TrialFolder(root / key)
         try:
-            status = read_record(folder.status, Status)
+            status = read_record(folder.status, Status) or Status()
         except CorruptFileError:
             continue
-        if status is None or status.state is not State.FAILED or status.cause is None or status.cause.is_models_fault:
+        if status.state is not State.FAILED or status.cause is None or status.cause.is_models_fault:
             continue
-        lease = FolderLease(folder.lock)
-        if lease.acquire():
-            write_status(folder, replace(status, state=State.PENDING, failures=0), generation=lease.generation)
-            lease.release()
-            retried += 1
+        retried += _retry(folder, replace(status, state=State.PENDING, failures=0))
     return retried
+
+
+def _retry(folder: TrialFolder, status: Status) -> bool:
+    lease = FolderLease(folder.lock, role=CONTROLLER)
+    try:
+        if not lease.acquire():
+            return False
+        try:
+            write_status(folder, status, generation=lease.generation)
+        finally:
+            lease.release()
+    except CorruptFileError:
+        return False
+    return True
 
 
 def discard_checkpoints(folder: TrialFolder) -> Path | None:

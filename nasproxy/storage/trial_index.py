@@ -1,10 +1,12 @@
 """The index of a study's trials, which spares listing their folders, and the news of which records have changed."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from nasproxy.errors import StorageFullError
 from nasproxy.storage.files import append_shared_line, get_adapter, get_size, read_from, touch_file
 from nasproxy.storage.trial_folder import TrialFolder
 from nasproxy.trials.records import TrialPurpose
@@ -31,11 +33,19 @@ class TrialIndex:
         self._listed: dict[str, TrialPurpose | None] = {}
 
     def add(self, key: str, purpose: TrialPurpose | None) -> None:
-        """Add a trial, unless it is there; processes that add it at once leave two lines, of which the first counts."""
-        if key not in self._purposes:
-            self.read()
-        if key not in self._purposes:
-            append_shared_line(self._path, get_adapter(_Entry).dump_json(_Entry(key, purpose)).decode())
+        """Add a trial, unless it is there; processes that add it at once leave two lines, of which the first counts.
+
+        The trials that a damaged or lost index lacks are added with it; the first purpose that is given for them
+        counts.
+        """
+        if self._purposes.get(key) is not None:
+            return
+        self.read()
+        if key in self._purposes and (purpose is None or self._purposes[key] is not None):
+            return
+        missing = {**self._listed, key: purpose}
+        entries = [_Entry(name, missing[name]) for name in missing if name == key or name not in self._purposes]
+        append_shared_line(self._path, "\n".join(get_adapter(_Entry).dump_json(entry).decode() for entry in entries))
 
     def read(self) -> dict[str, TrialPurpose | None]:
         """Return what each trial was created for, by key; None where that is unknown.
@@ -45,6 +55,8 @@ class TrialIndex:
         Raises:
             CorruptFileError: There is no regular file in place of the index.
         """
+        if get_size(self._path) < self._offset:  # it was lost while this process ran
+            self._listed, self._purposes, self._offset = {**self._listed, **self._purposes}, {}, 0
         content = read_from(self._path, self._offset)
         content = content[: content.rfind(b"\n") + 1]
         is_first, self._offset = self._offset == 0, self._offset + len(content)
@@ -52,11 +64,12 @@ class TrialIndex:
         for line in content.split(b"\n")[:-1]:
             try:
                 entry = get_adapter(_Entry).validate_json(line)
-                self._purposes.setdefault(entry.key, entry.purpose)
+                if self._purposes.get(entry.key) is None:
+                    self._purposes[entry.key] = entry.purpose
             except ValidationError:
                 is_whole = False
         if not is_whole:
-            self._listed = dict.fromkeys(_list_folders(self._root))
+            self._listed = {**dict.fromkeys(_list_folders(self._root)), **self._listed}
         return {**self._listed, **self._purposes} if self._listed else self._purposes
 
 
@@ -87,8 +100,9 @@ class TrialNews:
 
 
 def add_news(folder: TrialFolder) -> None:
-    """Tell the readers of a trial's record that it has changed."""
-    append_shared_line(folder.path.parent / "news", folder.path.name, create=False)
+    """Tell the readers of a trial's record that it has changed; with a full disk they see it when the attempt ends."""
+    with suppress(StorageFullError):  # what changed is written
+        append_shared_line(folder.path.parent / "news", folder.path.name, create=False)
 
 
 def _list_folders(root: Path) -> list[str]:

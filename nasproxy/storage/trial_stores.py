@@ -21,6 +21,7 @@ from nasproxy.storage.files import (
     write_record,
 )
 from nasproxy.storage.leases import FolderLease, check_generation, hold_generation
+from nasproxy.storage.locks import CONTROLLER
 from nasproxy.storage.trial_files import (
     digest_config,
     parse_checks,
@@ -247,9 +248,10 @@ class FolderTrialStore(_RetryReadingStore):
 
     def set_aside(self, key: str) -> str | None:
         """Move the folder of a damaged trial to `damaged`, as in `TrialStore.set_aside`."""
-        folder, lease = self.folder(key), FolderLease(self.folder(key).lock)
+        folder = self.folder(key)
+        lease = FolderLease(folder.lock, role=CONTROLLER)
         try:
-            is_free = lease.acquire(SET_ASIDE_SECONDS)
+            is_free = lease.acquire_or_outwait(SET_ASIDE_SECONDS)
         except CorruptFileError:
             is_free = True  # nobody can hold a lock without its file
         if not is_free:

@@ -206,8 +206,7 @@ class ProcessBackendContract(ParallelBackendContract):
         digest = store.create(spec)
         config = store.folder(spec.key).config
         config.write_text(config.read_text().replace("version: 1", "version: 2"))
-        driver.live.add(spec.key)
-        driver.backend.submit(driver.orders.train(spec, digest))
+        driver.submit_order(driver.orders.train(spec, digest))
         driver.finish()
         status = store.read(spec.key).status
         assert status.state is State.FAILED

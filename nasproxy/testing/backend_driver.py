@@ -4,7 +4,7 @@ import time
 
 from nasproxy.execution.attempts import Ended, settle
 from nasproxy.execution.backends.backend import Backend
-from nasproxy.execution.work_order import OrderTemplate
+from nasproxy.execution.work_order import OrderTemplate, WorkOrder
 from nasproxy.storage.trial_stores import TrialStore
 from nasproxy.trials.records import TrialRecord
 from nasproxy.trials.spec import TrialSpec
@@ -29,12 +29,18 @@ class BackendDriver:
         self.store = store
         self.orders = orders
         self.live: set[str] = set()
+        self._submitted: dict[str, int] = {}
 
     def submit(self, *specs: TrialSpec) -> None:
         """Create trials and submit the orders to train them."""
         for spec in specs:
-            self.live.add(spec.key)
-            self.backend.submit(self.orders.train(spec, self.store.create(spec)))
+            self.submit_order(self.orders.train(spec, self.store.create(spec)))
+
+    def submit_order(self, order: WorkOrder) -> None:
+        """Submit an order to train a trial that exists."""
+        self.live.add(order.key)
+        self._submitted[order.key] = self.store.read_alone(order.key).status.generation
+        self.backend.submit(order)
 
     def poll(self, seconds: float) -> list[Ended]:
         """Poll once, settle the trials that ended, and return their ends."""
@@ -42,7 +48,7 @@ class BackendDriver:
         for end in ended:
             assert end.key in self.live, f"{end} was not submitted, or its end was returned before"
             self.live.discard(end.key)
-            settle(self.store, end, max_attempts=self.orders.max_attempts)
+            settle(self.store, end, max_attempts=self.orders.max_attempts, submitted=self._submitted[end.key])
         return ended
 
     def poll_until_checked(self, spec: TrialSpec, step: int = 1, seconds: float = 60.0) -> None:

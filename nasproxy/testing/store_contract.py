@@ -67,7 +67,7 @@ class StoreContract:
         assert store.read(SPEC.key) == TrialRecord(Status(State.PAUSED), CHECKS)
         assert store.keys() == [SPEC.key]
 
-    def test_a_failed_trial_is_read_as_those_that_stand_in_for_it(self, store: TrialStore) -> None:
+    def test_a_failed_trial_is_read_with_its_retries(self, store: TrialStore) -> None:
         for spec in (SPEC, *OTHERS):
             store.create(spec)
         store.write(SPEC.key, TrialRecord(FAILED, CHECKS[:1]), generation=1)
@@ -90,7 +90,7 @@ class StoreContract:
         store.link_retries(SPEC.key, (FIRST,))
         assert store.read_alone(SPEC.key) == TrialRecord(FAILED, CHECKS[:1], (FIRST,))
 
-    def test_another_stand_in_takes_the_place_of_the_first(self, store: TrialStore) -> None:
+    def test_another_retry_replaces_the_first(self, store: TrialStore) -> None:
         store.write(SPEC.key, TrialRecord(FAILED), generation=1)
         store.link_retries(SPEC.key, (FIRST,))
         store.link_retries(SPEC.key, (SECOND,))

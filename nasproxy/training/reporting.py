@@ -13,7 +13,7 @@ from pathlib import Path
 
 from nasproxy.errors import ConfigError, NonFiniteScoreError
 from nasproxy.storage.files import read_record, touch_file, write_record
-from nasproxy.storage.leases import hold_generation, renew_generation
+from nasproxy.storage.leases import hold_generation
 from nasproxy.storage.locks import is_locked
 from nasproxy.storage.trial_files import append_check, find_generation, read_last_check
 from nasproxy.storage.trial_folder import TrialFolder
@@ -25,12 +25,8 @@ HEARTBEAT_SECONDS = 0.5
 """Shortest time between two heartbeats."""
 METRIC_VARIABLE = "NASPROXY_METRIC"
 """Environment variable of workers, and of the programs that they start, with the name of the study's metric."""
-RENEWAL_SECONDS = 20.0
-"""Shortest time between two renewals of the lease on a trial."""
 _heartbeat_times: dict[str, float] = {}
 """Time of this process's last heartbeat, by trial folder."""
-_renewal_times: dict[str, float] = {}
-"""Time of this process's last renewal of the lease on a trial, by trial folder."""
 
 
 @dataclass(frozen=True)
@@ -183,25 +179,13 @@ def report_alive(model_dir: str | os.PathLike[str]) -> bool:
 
     Returns:
         Whether a heartbeat was written: an occasion for work that is too expensive for every batch.
-
-    Raises:
-        StaleLeaseError: Another worker has taken over the trial.
     """
     name, now = os.fspath(model_dir), time.monotonic()
     is_due = now - _heartbeat_times.get(name, -math.inf) >= HEARTBEAT_SECONDS
     if is_due:
         _heartbeat_times[name] = now
         touch_file(TrialFolder(Path(name)).heartbeat)
-        _renew_lease(name, now)
     return is_due
-
-
-def _renew_lease(name: str, now: float) -> None:
-    """Renew the worker's lease on a trial, for nodes that do not see its lock."""
-    generation = find_generation()
-    if generation is not None and now - _renewal_times.setdefault(name, now) >= RENEWAL_SECONDS:
-        _renewal_times[name] = now
-        renew_generation(TrialFolder(Path(name)).lock, generation)
 
 
 def check_loss(loss: float, step: int) -> None:

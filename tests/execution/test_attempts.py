@@ -53,6 +53,28 @@ def test_what_the_worker_wrote_is_kept(status: Status, ended: Ended) -> None:
     assert classify_end(status, ended, step=0, max_attempts=1) == status
 
 
+@pytest.mark.parametrize("state", [State.PENDING, State.PAUSED])
+def test_a_worker_that_is_killed_after_it_wrote_its_end_costs_no_further_attempt(tmp_path: Path, state: State) -> None:
+    store = FolderTrialStore(tmp_path / "trials")
+    folder = store.folder("a")
+    folder.path.mkdir(parents=True)
+    write_status(folder, Status(state, failures=1), generation=2)
+    settle(store, Ended("a", signal=9), max_attempts=3, submitted=1)
+    assert store.read("a").status == Status(state, failures=1)
+    settle(store, Ended("a", signal=9), max_attempts=3, submitted=2)
+    assert store.read("a").status.cause is Cause.LOST, "it was killed before it began"
+
+
+@pytest.mark.parametrize("file", ["lock", "guard", "status"])
+def test_the_end_of_a_damaged_trial_is_left_to_the_stage_that_needs_it(tmp_path: Path, file: str) -> None:
+    store = FolderTrialStore(tmp_path / "trials")
+    folder = store.folder("a")
+    folder.path.mkdir(parents=True)
+    getattr(folder, file).mkdir()
+    settle(store, Ended("a", signal=9), max_attempts=3)
+    assert not folder.status.is_file()
+
+
 def test_a_cancelled_attempt_is_no_failure() -> None:
     after = classify_end(RUNNING, Ended("a", signal=9, is_cancelled=True), step=0, max_attempts=1)
     assert after == Status(State.PENDING)

@@ -9,7 +9,6 @@ import pytest
 from nasproxy.errors import ConfigError
 from nasproxy.jobs.sweep import JobRecord, SweepJob, check_rules, collect_tasks, find_merges, read_jobs
 from nasproxy.stages.proxy_search.state import TaskState
-from nasproxy.storage.files import write_record
 from nasproxy.storage.study_stores import FolderStudyStore
 from nasproxy.trials.proxy_task import ProxyTask
 
@@ -42,7 +41,7 @@ def test_a_job_that_judges_no_proxy_task_needs_no_merge() -> None:
 def test_a_merge_includes_tasks_decided_on_before_and_refuses_two_settings_of_one_name(tmp_path: Path) -> None:
     study = FolderStudyStore(tmp_path / "one")
     for name in ("width50", "data50"):
-        write_record(study.proxy_tasks / f"{name}.json", TaskState(name, 0, NARROW, "rules", (), 100))
+        study.write(f"proxy_search/tasks/{name}", TaskState(name, 0, NARROW, "rules", (), 100))
     jobs = [replace(job, study=study.path) for job in JOBS]
     assert collect_tasks(jobs[:1], study) == {"data50": NARROW, "width50": NARROW, "data25": QUARTER}
     with pytest.raises(ConfigError, match="proxy task 'data50' must keep its setting during a study"):
@@ -52,9 +51,7 @@ def test_a_merge_includes_tasks_decided_on_before_and_refuses_two_settings_of_on
 def test_jobs_that_share_a_study_need_the_same_rules() -> None:
     check_rules([JOBS[0], JOBS[1], replace(JOBS[1], tasks={}, rules={})])
     other = replace(JOBS[1], rules={"criterion.target": 0.7})
-    with pytest.raises(
-        ConfigError, match=r"criterion.target: 0.65 -> 0.7: name a .* 'study=one-\$\{criterion.target\}'"
-    ):
+    with pytest.raises(ConfigError, match=r"criterion.target: 0.65 -> 0.7: name a .* 'study=one-\$\{hydra:job.num\}'"):
         check_rules([JOBS[0], other])
 
 

@@ -18,13 +18,14 @@ from nasproxy.stages import runner
 from nasproxy.stages.runner import Runtime
 from nasproxy.storage.leases import FolderLease
 from nasproxy.storage.locks import FileLock
+from nasproxy.storage.trial_files import write_status
 from nasproxy.storage.trial_folder import TrialFolder
 from nasproxy.storage.trial_stores import FolderTrialStore
 from nasproxy.testing.backend_contract import make_spec
 from nasproxy.testing.backend_driver import BackendDriver
 from nasproxy.tracking.events import Event, Noted
 from nasproxy.tracking.tracker import NullTracker
-from nasproxy.trials.records import Cause, State, Status, TrialRecord
+from nasproxy.trials.records import Cause, Request, State, Status, TrialRecord
 from nasproxy.trials.spec import TrialSpec
 
 MakeRuntime = Callable[..., Runtime]
@@ -99,6 +100,37 @@ def test_a_damaged_checkpoint_starts_the_trial_again_and_its_checks_stay(
     assert [check.step for check in record.checks] == list(spec.check_steps)
     assert [path.name for path in folder.path.glob("checkpoints*/position.json")] == ["position.json"] * 2
     assert "training anew" in folder.log.read_text()
+
+
+def test_a_checkpoint_with_which_a_trial_has_made_progress_since_it_crashed_is_kept(
+    tmp_path: Path, make_runtime: MakeRuntime
+) -> None:
+    spec, folder = make_spec(), TrialFolder(tmp_path / "trials" / make_spec().key)
+    train(make_runtime(tmp_path), spec, until=40)
+    crashed = Status(State.PAUSED, failures=2, failed_at_step=20, cause=Cause.CRASH)
+    write_status(folder, crashed, generation=9)
+    (record,), _ = train(make_runtime(tmp_path), spec)
+    assert record.status.state is State.DONE
+    assert not list(folder.path.glob("checkpoints.damaged*"))
+
+
+class DamagingStore(FolderTrialStore):
+    """A store whose first request finds a folder in its place."""
+
+    is_damaged = False
+
+    def request(self, key: str, request: Request) -> None:
+        if not self.is_damaged:
+            self.is_damaged = True
+            (self.folder(key).request / "x").mkdir(parents=True)
+        super().request(key, request)
+
+
+def test_a_trial_that_cannot_be_requested_begins_again(tmp_path: Path, make_runtime: MakeRuntime) -> None:
+    runtime = replace(make_runtime(tmp_path), store=DamagingStore(tmp_path / "trials"))
+    (record,), messages = train(runtime, make_spec())
+    assert record.status.state is State.DONE
+    assert any("begins again" in message and "request.json" in message for message in messages)
 
 
 def test_a_worker_that_wakes_after_another_took_over_its_trial_writes_nothing_and_ends(tmp_path: Path) -> None:

@@ -147,7 +147,7 @@ def test_settings_of_a_registered_stage_are_checked(longest: StageDefinition[Any
         (
             "[proxy_search,report]",
             r"stage proxy_search needs the result of references, and study new has none: run job=design, or "
-            r"job.stages=\[references,proxy_search\]",
+            r"job.stages=\[references,proxy_search,report\]",
         ),
         ("[confirmation]", r"stage confirmation needs the result of references and proxy_search"),
         ("[search_proxy_task]", "the stage search_proxy_task is named proxy_search now"),

@@ -1,14 +1,23 @@
 """Each kind of file of a study with each kind of damage: a sentence, and a damaged trial costs that trial."""
 
+import errno
 import os
 import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
 import pytest
 
-from nasproxy.errors import ConfigError, CorruptFileError, CorruptTrialError, StorageFullError, StudyBusyError
+from nasproxy.errors import (
+    ConfigError,
+    CorruptFileError,
+    CorruptTrialError,
+    StorageFullError,
+    StorageUnavailableError,
+    StudyBusyError,
+)
 from nasproxy.execution.host.devices import find_lease_folder
 from nasproxy.stages.study_results import read_results
 from nasproxy.storage.files import append_line, append_shared_line, read_record, replace_text, write_record
@@ -16,10 +25,10 @@ from nasproxy.storage.leases import FolderLease
 from nasproxy.storage.locks import FileLock, is_locked
 from nasproxy.storage.study import RECORD, StudyRecord
 from nasproxy.storage.study_stores import FolderStudyStore
-from nasproxy.storage.trial_files import discard_checkpoints, retry_failed_trials
+from nasproxy.storage.trial_files import discard_checkpoints, retry_failed_trials, write_status
 from nasproxy.storage.trial_folder import TrialFolder
 from nasproxy.storage.trial_stores import FolderTrialStore
-from nasproxy.testing.store_contract import CHECKS, FIRST, SPEC
+from nasproxy.testing.store_contract import CHECKS, FIRST, OTHERS, SPEC
 from nasproxy.trials.records import Cause, Check, Request, State, Status, TrialPurpose, TrialRecord
 
 DEEP = 100_000
@@ -188,6 +197,9 @@ def test_new_attempts_leave_damaged_trials_to_the_stage_that_needs_them(tmp_path
     store = make_trial(tmp_path, STATES["failed"])
     store.folder(SPEC.key).status.write_text("{")
     assert retry_failed_trials(tmp_path) == 0
+    store = make_trial(tmp_path / "locked", replace(STATES["failed"], status=Status(State.FAILED, cause=Cause.CRASH)))
+    replace_by_folder(store.folder(SPEC.key).lock)
+    assert retry_failed_trials(tmp_path / "locked") == 0
 
 
 @pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_bytes(b"\xff\n")])
@@ -198,6 +210,34 @@ def test_a_damaged_index_is_made_up_for_by_the_folders(tmp_path: Path, damage: D
     store = FolderTrialStore(tmp_path)
     store.create(SPEC, TrialPurpose("references"))
     assert store.purpose(SPEC.key) == TrialPurpose("references")
+
+
+@pytest.mark.parametrize("is_same_process", [True, False])
+def test_a_new_trial_in_a_lost_index_brings_the_others_with_it(tmp_path: Path, is_same_process: bool) -> None:
+    store = make_trial(tmp_path, STATES["finished"])
+    (tmp_path / "index.jsonl").unlink()
+    store = store if is_same_process else FolderTrialStore(tmp_path)
+    store.create(OTHERS[0], TrialPurpose("references"))
+    for each in (store, FolderTrialStore(tmp_path)):
+        assert each.keys() == sorted([SPEC.key, OTHERS[0].key])
+        assert each.purpose(OTHERS[0].key) == TrialPurpose("references")
+
+
+def test_a_file_that_cannot_be_read_now_is_not_damaged(tmp_path: Path) -> None:
+    store = make_trial(tmp_path, STATES["finished"])
+    for number, error in ((errno.EMFILE, StorageUnavailableError), (errno.EACCES, CorruptTrialError)):
+        refuse = mock.patch("nasproxy.storage.files.os.open", side_effect=OSError(number, os.strerror(number)))
+        with refuse, pytest.raises(error, match=rf"status.json cannot be read: {os.strerror(number)}. Nothing was"):
+            store.read(SPEC.key)
+    assert store.read(SPEC.key) == STATES["finished"]
+
+
+def test_news_that_cannot_be_written_undo_no_end(tmp_path: Path) -> None:
+    store = make_trial(tmp_path, STATES["unfinished"])
+    full = mock.patch("nasproxy.storage.trial_index.append_shared_line", side_effect=StorageFullError("full"))
+    with full:
+        write_status(store.folder(SPEC.key), Status(State.PAUSED), generation=1)
+    assert store.read(SPEC.key).status.state is State.PAUSED
 
 
 def test_a_report_shows_a_damaged_trial_as_pending_with_a_note(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 import multiprocessing
 import os
 import signal
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,12 +11,12 @@ from typing import Any
 import pytest
 
 from nasproxy.errors import CorruptFileError, StaleLeaseError
-from nasproxy.storage.leases import FolderLease, Lease, MemoryLease, MemoryObjects, hold_generation
-from nasproxy.storage.locks import is_locked
+from nasproxy.storage.leases import FolderLease, Lease, MemoryLease, MemoryObjects, hold_generation, keep_renewed
+from nasproxy.storage.locks import CONTROLLER, FileLock, is_locked
 from nasproxy.storage.trial_stores import FolderTrialStore
 from nasproxy.testing.lease_contract import TTL_SECONDS, LeaseContract, MakeLease
 from nasproxy.testing.store_contract import CHECKS, SPEC
-from nasproxy.trials.clock import Clock
+from nasproxy.trials.clock import Clock, VirtualClock
 from nasproxy.trials.records import State, Status, TrialRecord
 
 CONTEXT = multiprocessing.get_context("spawn")
@@ -111,6 +113,81 @@ def test_a_killed_owner_on_the_same_machine_is_taken_over_at_once_and_a_stopped_
         process.join()
         assert lease.acquire()
         assert lease.generation == 2
+
+
+class RenewingClock(VirtualClock):
+    """A clock on which another owner renews its lease at each moment, for a while."""
+
+    def __init__(self, owner: Lease, *, until: float) -> None:
+        super().__init__()
+        self._owner = owner
+        self._until = until
+
+    def sleep(self, seconds: float) -> None:
+        super().sleep(seconds)
+        if self.now() < self._until:
+            self._owner.renew()
+
+
+def test_an_owner_on_a_machine_that_was_renamed_is_outwaited(tmp_path: Path) -> None:
+    assert FolderLease(tmp_path / "x.lock", node="before").acquire()
+    clock = VirtualClock()
+    lease = FolderLease(tmp_path / "x.lock", ttl_seconds=30.0, clock=clock, node="after")
+    assert not lease.acquire(1.0)
+    assert lease.acquire_or_outwait(1.0)
+    assert clock.now() == pytest.approx(30.0, abs=2.0)
+    assert lease.generation == 2
+
+
+def test_a_living_owner_on_another_machine_is_not_taken_over(tmp_path: Path) -> None:
+    owner = FolderLease(tmp_path / "x.lock", node="elsewhere")
+    assert owner.acquire()
+    clock = RenewingClock(owner, until=20.0)
+    lease = FolderLease(tmp_path / "x.lock", ttl_seconds=30.0, clock=clock)
+    assert not lease.acquire_or_outwait(1.0)
+    assert clock.now() == pytest.approx(31.0, abs=2.0), "one time to live, and no longer"
+
+
+def test_an_owner_on_this_machine_is_not_waited_for(tmp_path: Path) -> None:
+    assert FolderLease(tmp_path / "x.lock").acquire()
+    clock = VirtualClock()
+    assert not FolderLease(tmp_path / "x.lock", clock=clock).acquire_or_outwait(1.0)
+    assert clock.now() < 2.0
+
+
+def test_a_lease_is_renewed_as_long_as_its_owner_works_and_its_loss_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nasproxy.storage.leases.RENEWAL_SECONDS", 0.01)
+    path, is_lost = tmp_path / "x.lock", threading.Event()
+    owner = FolderLease(path)
+    assert owner.acquire()
+
+    def read_beat() -> int:
+        with hold_generation(path, None) as record:
+            return record.beat
+
+    with keep_renewed(path, owner.generation, lambda _: is_lost.set()):
+        deadline = time.monotonic() + 30
+        while read_beat() < 3:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert not is_lost.is_set()
+        assert FolderLease(path, ttl_seconds=0.0, node="elsewhere").acquire()
+        assert is_lost.wait(30)
+    beat = read_beat()
+    time.sleep(0.05)
+    assert read_beat() == beat
+
+
+def test_a_controller_that_holds_the_lease_on_a_trial_is_not_taken_for_its_worker(tmp_path: Path) -> None:
+    lease = FolderLease(tmp_path / "x.lock", role=CONTROLLER)
+    assert lease.acquire()
+    assert lease.owner() == f"controller {os.getpid()} on {os.uname().nodename}"
+    assert FileLock(tmp_path / "x.lock").owner_pid() is None
+    lease.release()
+    assert FolderLease(tmp_path / "x.lock").acquire()
+    assert FileLock(tmp_path / "x.lock").owner_pid() == os.getpid()
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\0\0\0", b'{"schema": 99}'])

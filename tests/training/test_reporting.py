@@ -18,7 +18,7 @@ from nasproxy.storage.trial_files import read_checks
 from nasproxy.storage.trial_folder import TrialFolder
 from nasproxy.storage.trial_stores import FolderTrialStore
 from nasproxy.testing.store_contract import SPEC
-from nasproxy.training.reporting import record_check, report_alive
+from nasproxy.training.reporting import record_check
 from nasproxy.trials.clock import VirtualClock
 from nasproxy.trials.objective import Objective
 from nasproxy.trials.records import Check, Request
@@ -172,23 +172,6 @@ def test_a_program_whose_worker_lost_the_trial_reports_nothing(tmp_path: Path, m
     monkeypatch.setenv("NASPROXY_GENERATION", "two")
     with pytest.raises(ConfigError, match=r"NASPROXY_GENERATION must be a whole number, got 'two'"):
         record_check(folder, 20, {"accuracy": 0.5}, 1.0)
-
-
-def test_heartbeats_renew_the_lease_on_the_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder, clock = TrialFolder(tmp_path), VirtualClock()
-    lease = own_twice(folder.lock)
-    monkeypatch.setattr("nasproxy.training.reporting.HEARTBEAT_SECONDS", 0.0)
-    monkeypatch.setattr("nasproxy.training.reporting.RENEWAL_SECONDS", 0.0)
-    monkeypatch.setenv("NASPROXY_GENERATION", str(lease.generation))
-    observer = FolderLease(folder.lock, ttl_seconds=10.0, clock=clock, node="elsewhere")
-    for _ in range(3):
-        report_alive(tmp_path)
-        assert not observer.acquire()
-        clock.sleep(9.0)
-    clock.sleep(1.0)
-    assert observer.acquire()
-    with pytest.raises(StaleLeaseError, match=r"needs generation 3, got 2"):
-        report_alive(tmp_path)
 
 
 def test_a_check_is_news_and_has_the_time_of_its_report(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from multiprocessing.context import ForkServerProcess
 from selectors import EVENT_READ, DefaultSelector
 
+from nasproxy.errors import CorruptFileError
 from nasproxy.execution.attempts import Ended
 from nasproxy.execution.host.devices import Pool
 from nasproxy.execution.host.fork_server import ForkServer
@@ -244,7 +245,10 @@ def _read_heartbeat(order: WorkOrder) -> tuple[int, ...]:
     if order.kind is not OrderKind.TRAIN:
         return ()
     folder = find_trial_folder(order)
-    status = read_record(folder.status, Status)
+    try:
+        status = read_record(folder.status, Status)
+    except CorruptFileError:
+        return ()  # the controller sets the trial aside
     if status is None or status.state is not State.RUNNING:
         return ()
     stats = [file.stat() for file in (folder.status, folder.metrics, folder.heartbeat, folder.log) if file.exists()]

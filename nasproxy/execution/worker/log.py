@@ -11,6 +11,9 @@ import threading
 import time
 from pathlib import Path
 
+from nasproxy.errors import CorruptFileError
+from nasproxy.storage.files import open_file
+
 KEPT_BYTES = 2**20
 """Bytes that are kept of the beginning of a log, and of its end."""
 SPARE_BYTES = 2**21
@@ -21,8 +24,12 @@ NOTICE = re.compile(rb"\n\[(\d+) bytes of output were left out here\]\n")
 
 
 def open_log(path: Path) -> int:
-    """Open a log for appending, without following a link, and return its descriptor."""
-    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    """Open a log for appending and return its descriptor.
+
+    Raises:
+        CorruptFileError: There is something else than a regular file at `path`.
+    """
+    return open_file(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
 
 def keep_bounded(path: Path) -> None:
@@ -33,8 +40,8 @@ def keep_bounded(path: Path) -> None:
 def bound_log(path: Path) -> None:
     """Shorten a log that is too long: keep its head and its tail, with a line that says how much was left out."""
     try:
-        log = os.open(path, os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW)
-    except OSError:
+        log = open_file(path, os.O_RDWR | os.O_APPEND)
+    except (OSError, CorruptFileError):
         return  # no worker has written any
     try:
         size = os.fstat(log).st_size

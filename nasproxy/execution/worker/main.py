@@ -36,9 +36,9 @@ from nasproxy.execution.worker.preflight import preflight
 from nasproxy.storage.answers import Answer, write_answer
 from nasproxy.storage.files import read_record
 from nasproxy.storage.leases import FolderLease
+from nasproxy.storage.locks import CONTROLLER
 from nasproxy.storage.trial_files import (
     GENERATION_VARIABLE,
-    WORKER_TTL_SECONDS,
     digest_config,
     discard_checkpoints,
     drop_checks_beyond,
@@ -54,6 +54,8 @@ from nasproxy.trials.spec import TrialSpec
 
 INTERRUPTIONS = (KeyboardInterrupt, bdb.BdbQuit)
 """What ends the study, and not only the trial, if the trial runs inline."""
+BUSY_SECONDS = 1.0
+"""Seconds to wait for the lease on a trial: the worker before may be ending, or a controller look at it."""
 
 
 def run_order(order: WorkOrder, pool: Pool | None = None) -> None:
@@ -66,6 +68,7 @@ def run_order(order: WorkOrder, pool: Pool | None = None) -> None:
     if os.getpgrp() != os.getpid():
         os.setsid()  # Ctrl-C reaches the controller only, and killing the group ends all processes of the worker
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    faulthandler.enable()
     os.environ.update(order.environment)
     if order.kind is OrderKind.TRAIN:
         _train_alone(order, pool)
@@ -91,8 +94,8 @@ def run_inline(order: WorkOrder) -> int:
         write_answer(order.study, order.key, _find_answer(order, None, is_inline=True))
         return EXIT_ENDED
     folder = find_trial_folder(order)
-    lease = FolderLease(folder.lock, ttl_seconds=WORKER_TTL_SECONDS)
-    if not lease.acquire():
+    lease = FolderLease(folder.lock, role=CONTROLLER)
+    if not lease.acquire_or_outwait(BUSY_SECONDS):
         return EXIT_BUSY
     os.environ[GENERATION_VARIABLE] = str(lease.generation)
     try:
@@ -112,20 +115,18 @@ def find_trial_folder(order: WorkOrder) -> TrialFolder:
 
 def _train_alone(order: WorkOrder, pool: Pool | None) -> None:
     folder = find_trial_folder(order)
-    lease = FolderLease(folder.lock, ttl_seconds=WORKER_TTL_SECONDS)
-    if not lease.acquire(wait_seconds=1.0):
+    lease = FolderLease(folder.lock)
+    if not lease.acquire_or_outwait(BUSY_SECONDS):
         sys.exit(EXIT_BUSY)
     os.environ[GENERATION_VARIABLE] = str(lease.generation)
     log = open_log(folder.log)
     for stream in (1, 2):
         os.dup2(log, stream)
     os.close(log)
-    faulthandler.enable()
     try:
         _run_attempt(order, folder, pool, lease.generation)
     except StaleLeaseError as error:
-        print(error, file=sys.stderr, flush=True)
-        os._exit(EXIT_BUSY)
+        _leave(error)
     lease.release()
 
 
@@ -166,7 +167,8 @@ def _run_attempt(
     status = settle_predecessor(folder, max_attempts=order.max_attempts, generation=generation)
     if status.state is State.FAILED:
         return
-    if status.suspects_checkpoint and (place := discard_checkpoints(folder)) is not None:
+    has_moved = read_last_step(folder) > (status.failed_at_step or 0)  # with a checkpoint that it made anew
+    if status.suspects_checkpoint and not has_moved and (place := discard_checkpoints(folder)) is not None:
         print(f"the last attempts crashed with the checkpoints in {place}: training anew", flush=True)
     threads = status.threads or order.resources.threads or count_cores()
     attempt = Attempt(folder, replace(status, threads=threads), max_attempts=order.max_attempts, generation=generation)
@@ -188,6 +190,17 @@ def _run_attempt(
             if failure.cause is not Cause.NAN:
                 traceback.print_exc()
             attempt.fail(failure)
+
+
+def _leave(error: StaleLeaseError) -> None:
+    """End this process with all that it started: its trial is another worker's by now."""
+    print(error, file=sys.stderr, flush=True)
+    kill_own_group()
+    os._exit(EXIT_BUSY)
+
+
+def _stay(_: StaleLeaseError) -> None:
+    """Go on, in the controller's process: the next write of the trial fails."""
 
 
 def _check_inline(spec: TrialSpec) -> None:
@@ -226,7 +239,8 @@ def _call_trainer(
         name = f"{device}:{rank}" if device == "cuda" and world_size > 1 else device
         context = TrialContext(folder.path, spec, name, threads, rank, world_size)
         os.environ[METRIC_VARIABLE] = context.objective.name  # for the hooks, which are not told their trial
-        trainer(trial=context, **get_trainer_arguments(spec.recipe.trainer))
+        with attempt.keep_renewed(_stay if is_inline else _leave) if rank == 0 else nullcontext():
+            trainer(trial=context, **get_trainer_arguments(spec.recipe.trainer))
 
     def fail_at_once(failure: TrialFailure) -> None:
         """Write that a rank failed and end this process, which may be waiting for it."""
