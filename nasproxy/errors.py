@@ -91,7 +91,7 @@ class StorageFullError(NasproxyError):
 
 
 class StorageUnavailableError(NasproxyError):
-    """A file of the study cannot be read now, which says nothing about its content; no file was changed."""
+    """A file of the study cannot be used now, which says nothing about its content; no file was changed."""
 
 
 class StaleLeaseError(NasproxyError):

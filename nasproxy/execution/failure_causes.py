@@ -3,18 +3,24 @@
 Torch is imported inside functions, because the controller's process imports this module and must start fast.
 """
 
+import errno
 import resource
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from nasproxy.errors import (
     ConfigError,
     ContractError,
+    CorruptFileError,
     DataError,
     MissingExtraError,
     NasproxyError,
     NonFiniteScoreError,
+    StorageFullError,
+    StorageUnavailableError,
 )
+from nasproxy.storage.files import FULL
 from nasproxy.trials.records import Cause
 
 OUT_OF_MEMORY_MESSAGES = (
@@ -28,6 +34,10 @@ OUT_OF_MEMORY_MESSAGES = (
 )
 """Parts of out-of-memory messages: PyTorch on CPU and GPU, CUDA's libraries, the kernel, oneDNN."""
 
+TRANSIENT = (errno.EIO, errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.ETIMEDOUT, errno.EREMOTEIO, errno.ENOLCK)
+"""Error numbers of a file system, or a machine, that may work again."""
+FREE_BYTES = 2**20
+"""Free bytes below which a disk counts as full; what could not be written whole has taken the rest."""
 SETUP_ERRORS = (ConfigError, ContractError, DataError, MissingExtraError)
 """Errors in what all models share: a trial of any model would fail."""
 
@@ -55,7 +65,23 @@ def find_cause(error: BaseException) -> Cause:
         chain.append(cause)
     results = filter(None, map(_find_result, chain))
     ours = next((link for link in chain if isinstance(link, NasproxyError)), None)
-    return next(results, Cause.SETUP if isinstance(ours, SETUP_ERRORS) else Cause.CRASH)
+    return next(results, Cause.SETUP if isinstance(ours, SETUP_ERRORS) else _find_storage_fault(error) or Cause.CRASH)
+
+
+def _find_storage_fault(error: BaseException) -> Cause | None:
+    """Return the cause of a failure of the file system, which says nothing about the model and its checkpoints.
+
+    A full disk is full for all models, so that it stops the study; what may work again is a lost attempt.
+    """
+    link: BaseException | None = error
+    while link is not None:
+        if isinstance(link, StorageFullError) or (isinstance(link, OSError) and link.errno in FULL):
+            return Cause.SETUP
+        is_unavailable = isinstance(link, StorageUnavailableError | CorruptFileError)
+        if is_unavailable or (isinstance(link, OSError) and link.errno in TRANSIENT):
+            return Cause.LOST
+        link = link.__cause__ or link.__context__  # torch.save raises another error, without a cause
+    return None
 
 
 def _find_result(error: BaseException) -> Cause | None:
@@ -71,11 +97,21 @@ def _find_result(error: BaseException) -> Cause | None:
     return Cause.OOM if is_oom else None
 
 
-def describe_failure(error: BaseException) -> TrialFailure:
-    """Make the cause and message that go into the status of a trial whose trainer raised an exception."""
+def describe_failure(error: BaseException, folder: Path | None = None) -> TrialFailure:
+    """Make the cause and message that go into the status of a trial whose trainer raised an exception.
+
+    Args:
+        error: The exception.
+        folder: The trial's folder: a crash on a full disk counts as caused by it, since libraries hide the reason.
+    """
     cause = find_cause(error)
     is_message_enough = str(error) and (cause is not Cause.CRASH or isinstance(error, NasproxyError))
-    return TrialFailure(cause, str(error) if is_message_enough else f"{type(error).__name__}: {error}")
+    message = str(error) if is_message_enough else f"{type(error).__name__}: {error}"
+    is_hidden = cause is Cause.CRASH and folder is not None and shutil.disk_usage(folder).free < FREE_BYTES
+    is_known = cause is Cause.SETUP and _find_storage_fault(error) is Cause.SETUP
+    if isinstance(error, StorageFullError) or not (is_hidden or is_known):
+        return TrialFailure(cause, message)
+    return TrialFailure(Cause.SETUP, f"the disk is full: free space and run the command again ({message})")
 
 
 def bound_memory(gib: float) -> None:

@@ -7,7 +7,7 @@ from nasproxy.errors import ConfigError
 from nasproxy.execution.attempts import Ended, name_signal
 from nasproxy.execution.backends.backend import Backend
 from nasproxy.execution.work_order import OrderTemplate, WorkOrder
-from nasproxy.storage.answers import Answer, take_answer
+from nasproxy.storage.answers import Answer, drop_answer, take_answer
 from nasproxy.storage.zero_cost_scores import ZeroCost
 from nasproxy.trials.spec import Architecture, TrialSpec
 
@@ -67,7 +67,7 @@ def _ask(backend: Backend, order: WorkOrder) -> Answer:
         _DiedError: The process ended without an answer.
         ConfigError: The answer is an error.
     """
-    take_answer(order.study, order.key)  # of a controller that was killed before it read it
+    drop_answer(order.study, order.key)  # of a controller that was killed before it read it
     backend.submit(order)
     try:
         ended = _wait(backend, order.key)
@@ -85,7 +85,7 @@ def _ask(backend: Backend, order: WorkOrder) -> Answer:
 def _describe_death(ended: Ended) -> str:
     """Describe the end of a process without an answer, and what to do about it."""
     if ended.signal is None:
-        return f"exit status {ended.exit_status}: remove the exit from the study's code"
+        return f"exit status {ended.exit_status}: remove the exit from the study's code, or fix the error above"
     if ended.signal == signal.SIGKILL:
         return "SIGKILL: free memory for data and model"
     return f"{name_signal(ended.signal)}: remove the call that crashes, which is in the stack above"

@@ -17,6 +17,21 @@ def is_alive(pid: int) -> bool:
         return False
 
 
+def has_open(pid: int, path: Path) -> bool:
+    """Return whether a process has a file open."""
+    with suppress(OSError):  # it has ended, or is another user's
+        return any(link.readlink() == path.resolve() for link in (Path("/proc") / str(pid) / "fd").iterdir())
+    return False
+
+
+def has_living_fork_server(pid: int) -> bool:
+    """Return whether the parent of a process is a fork server, which ends with its controller."""
+    with suppress(OSError, ValueError, IndexError):  # one of them has ended
+        parent = (Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()[1]
+        return b"multiprocessing.forkserver" in (Path("/proc") / parent / "cmdline").read_bytes()
+    return False
+
+
 def kill_group(pid: int) -> None:
     """Kill a process and its group, if it leads one: a worker does once it is set up."""
     with suppress(ProcessLookupError):

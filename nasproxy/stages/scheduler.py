@@ -1,11 +1,11 @@
 """Schedules the trials of a stage: submits them to a backend, asks them to stop, and follows their records."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nasproxy.errors import CorruptTrialError
+from nasproxy.errors import CorruptTrialError, NasproxyError
 from nasproxy.execution.attempts import settle
 from nasproxy.execution.backends.backend import Backend
 from nasproxy.execution.work_order import OrderTemplate, WorkOrder
@@ -123,6 +123,7 @@ class TrialScheduler:
         self._requests: dict[str, Request] = {}
         self._live: set[str] = set()
         self._cancelled: set[str] = set()
+        self._damaged: dict[str, CorruptTrialError] = {}  # by the key of the original trial
         runtime.store.news()  # what changed before is read when a stage first asks for a trial
 
     def records(self, specs: Sequence[TrialSpec]) -> Records:
@@ -131,7 +132,7 @@ class TrialScheduler:
             if spec.key not in self._chains:
                 self._chains[spec.key] = RetryChain(spec, self._purpose(spec))
                 self._refresh(spec.key)
-                for trained in self._chains[spec.key].specs:
+                for trained in () if spec.key in self._damaged else self._chains[spec.key].specs:
                     record = self._runtime.store.read_alone(trained.key)
                     if record.checks or record.is_failed:
                         # It may have ended while no controller ran; trackers ignore records they have.
@@ -182,22 +183,28 @@ class TrialScheduler:
 
     @contextmanager
     def stop_trials_at_end(self) -> Iterator[None]:
-        """Stop or cancel all trials when the block ends, also after an error."""
+        """Stop or cancel all trials when the block ends, also after an error, which stays the one that is raised."""
         try:
             yield
-        finally:
-            try:
-                deadline = self._runtime.clock.now() + self._runtime.grace_seconds
-                while self._live and self._runtime.clock.now() < deadline:
-                    for key in self._live:
-                        self._stop(key)
-                    self._wait(self._runtime.poll_seconds)
-            finally:
-                self._cancel_all()
+        except BaseException:
+            with suppress(NasproxyError):
+                self._stop_all()
+            raise
+        self._stop_all()
 
     @property
     def _lease(self) -> str | None:
         return None if self._runtime.lease is None else str(self._runtime.lease)
+
+    def _stop_all(self) -> None:
+        try:
+            deadline = self._runtime.clock.now() + self._runtime.grace_seconds
+            while self._live and self._runtime.clock.now() < deadline:
+                for key in self._live:
+                    self._stop(key)
+                self._wait(self._runtime.poll_seconds)
+        finally:
+            self._cancel_all()
 
     def _cancel_all(self) -> None:
         for key in self._live:
@@ -228,22 +235,25 @@ class TrialScheduler:
 
     def _submit(self, key: str, action: Train) -> None:
         """Submit a trial, unless it has reached its step or has ended."""
+        self._begin_damaged_again(key)
         until = action.until[key]
         if _is_settled(self._records[key], until, action.to_end):
             return
         spec = self._chains[key].current
         if spec.key in self._cancelled:
             return  # it is submitted again when it has ended
-        if spec.key not in self._orders:
-            self._orders[spec.key] = self._runtime.orders.train(spec, self._create(spec, self._chains[key].purpose))
         try:
+            if spec.key not in self._orders:
+                digest = self._runtime.store.create(spec, self._chains[key].purpose)
+                self._orders[spec.key] = self._runtime.orders.train(spec, digest)
             self._send_request(spec.key, Request(until_step=until, lease=self._lease))
         except CorruptTrialError as error:
-            self._begin_again(key, error)
+            self._damaged[key] = error
             self._submit(key, action)
             return
-        self._live.add(spec.key)
-        self._submitted[spec.key] = self._records[key].status.generation
+        if spec.key not in self._live:
+            self._live.add(spec.key)
+            self._submitted[spec.key] = self._records[key].status.generation
         self._runtime.backend.submit(self._orders[spec.key])
 
     def _wait(self, seconds: float) -> tuple[set[str], set[str]]:
@@ -255,41 +265,29 @@ class TrialScheduler:
         updated = self._find_originals(ended | (self._runtime.store.news() & self._live))
         ended_originals = self._find_originals(ended)
         for key in updated:
-            if self._refresh(key):
-                ended_originals.add(key)  # it begins again
+            self._refresh(key)
         for key in ended:
-            chain = self._chains[min(self._originals[key])]
-            self._send_trial(self._specs[key], self._runtime.store.read_alone(key), chain)
-        return updated, ended_originals
+            original = min(self._originals[key])
+            if original not in self._damaged:
+                self._send_trial(self._specs[key], self._runtime.store.read_alone(key), self._chains[original])
+        return updated, ended_originals | (updated & self._damaged.keys())
 
     def _collect_ended(self, seconds: float) -> set[str]:
         """Wait for the backend, count the attempts that ended, and return the keys of their trials."""
-        ended = set()
-        for end in self._runtime.backend.poll(seconds):
-            if end.key in self._live:
-                settle(
-                    self._runtime.store,
-                    end,
-                    max_attempts=self._runtime.orders.max_attempts,
-                    submitted=self._submitted[end.key],
-                )
-                ended.add(end.key)
-        self._live -= ended
-        self._cancelled -= ended
-        for key in ended:
+        ends = {end.key: end for end in self._runtime.backend.poll(seconds) if end.key in self._live}
+        self._live -= ends.keys()
+        self._cancelled -= ends.keys()
+        for key, end in ends.items():
             self._requests.pop(key, None)  # another job of a sweep may replace the request
-        return ended
+            if not end.is_normal:
+                self._orders.pop(key, None)  # what its folder holds is looked at before the next attempt
+            max_attempts, submitted = self._runtime.orders.max_attempts, self._submitted[key]
+            settle(self._runtime.store, end, max_attempts=max_attempts, submitted=submitted)
+        return set(ends)
 
     def _find_originals(self, trained: Set[str]) -> set[str]:
         """Return the keys of the original trials whose current trainings have these keys."""
         return {key for other in trained for key in self._originals.get(other, ())}
-
-    def _create(self, spec: TrialSpec, purpose: TrialPurpose) -> str:
-        try:
-            return self._runtime.store.create(spec, purpose)
-        except CorruptTrialError as error:
-            self._set_aside(error)
-            return self._runtime.store.create(spec, purpose)
 
     def _set_aside(self, damage: CorruptTrialError) -> None:
         """Set a damaged trial aside, so that it begins again."""
@@ -302,26 +300,24 @@ class TrialScheduler:
             message = f"trial {damage.key} begins again: {damage.reason}. Its files are in {place}"
             self._runtime.tracker.receive(Noted(message))
 
-    def _refresh(self, key: str) -> bool:
-        """Read the records of a trial and its retries; return whether one was damaged and begins again."""
-        try:
-            self._follow(key)
-        except CorruptTrialError as error:
-            self._begin_again(key, error)
-            return True
-        return False
-
-    def _begin_again(self, key: str, damage: CorruptTrialError) -> None:
-        """Set a damaged trial, or its damaged retry, aside and follow the trial from its beginning."""
-        self._set_aside(damage)
-        self._chains[key] = RetryChain(self._chains[key].specs[0], self._chains[key].purpose)
-        self._refresh(key)
-
-    def _follow(self, key: str) -> None:
+    def _refresh(self, key: str) -> None:
+        """Read the records of a trial and its retries; a damaged one counts as pending, and begins again if trained."""
         chain = self._chains[key]
-        for message in chain.follow(self._runtime.store, self._runtime.retry_policy):
-            self._runtime.tracker.receive(Noted(message))
-        self._records[key] = chain.record
+        try:
+            for message in chain.follow(self._runtime.store, self._runtime.retry_policy):
+                self._runtime.tracker.receive(Noted(message))
+            self._records[key] = chain.record
+            self._damaged.pop(key, None)
+        except CorruptTrialError as error:
+            self._records[key] = TrialRecord()
+            self._damaged[key] = error
         for spec in chain.specs:
             self._specs[spec.key] = spec
             self._originals.setdefault(spec.key, set()).add(key)
+
+    def _begin_damaged_again(self, key: str) -> None:
+        """Set what is damaged of a trial and its retries aside, and follow the trial from its beginning."""
+        while (damage := self._damaged.pop(key, None)) is not None:
+            self._set_aside(damage)
+            self._chains[key] = RetryChain(self._chains[key].specs[0], self._chains[key].purpose)
+            self._refresh(key)

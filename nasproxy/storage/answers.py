@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from nasproxy.storage.files import read_record, write_record
+from nasproxy.storage.files import read_record, remove_file, write_record
 from nasproxy.storage.zero_cost_scores import ZeroCost
 
 
@@ -36,9 +36,14 @@ def take_answer(study: Path, key: str) -> Answer | None:
     """Read and remove the answer to an order; None if there is none.
 
     Raises:
-        CorruptFileError: It cannot be read.
+        CorruptFileError: It cannot be read; it is removed all the same, as the order can be repeated.
     """
-    path = find_answer(study, key)
-    answer = read_record(path, Answer)
-    path.unlink(missing_ok=True)
-    return answer
+    try:
+        return read_record(find_answer(study, key), Answer)
+    finally:
+        drop_answer(study, key)
+
+
+def drop_answer(study: Path, key: str) -> None:
+    """Remove the answer to an order, if there is one."""
+    remove_file(find_answer(study, key))

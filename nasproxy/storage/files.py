@@ -11,14 +11,14 @@ import math
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from nasproxy.errors import ConfigError, CorruptFileError, NasproxyError, StorageFullError, StorageUnavailableError
+from nasproxy.errors import ConfigError, CorruptFileError, StorageFullError, StorageUnavailableError
 
 SCHEMA = 5
 """Schema version of all files; a file with another version is refused."""
@@ -26,8 +26,8 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Error numbers of a full disk, an exhausted quota and a file beyond its largest size."""
 MISPLACED = (errno.ELOOP, errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY, errno.ENXIO)
 """Error numbers of a link, a folder or a device in place of a file, or a file in place of a folder."""
-FORBIDDEN = (errno.EACCES, errno.EPERM)
-"""Error numbers of a file that this user may not read."""
+FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+"""Error numbers of a file that this user may not read or write."""
 MAX_DIGITS = 100
 """Largest number of digits of an integer in a file; a larger one overflows when it is used as a number."""
 
@@ -56,6 +56,7 @@ def open_file(path: Path, flags: int) -> int:
         FileNotFoundError: The file does not exist.
         CorruptFileError: There is something else than a regular file at `path`.
         StorageFullError: The file cannot be created because the disk is full.
+        StorageUnavailableError: It cannot be opened now, or not by this user.
     """
     with _explain_errors(path):
         # Without O_NONBLOCK, opening a named pipe waits for its other end.
@@ -70,20 +71,15 @@ def read_bytes(path: Path) -> bytes | None:
     """Read a whole file; None if it does not exist.
 
     Raises:
-        CorruptFileError: It is no regular file, or may not be read.
+        CorruptFileError: It is no regular file.
         StorageUnavailableError: It cannot be read now.
     """
     try:
         descriptor = open_file(path, os.O_RDONLY)
     except FileNotFoundError:
         return None
-    except OSError as error:
-        raise _make_unread_error(path, error) from error
-    with os.fdopen(descriptor, "rb") as file:
-        try:
-            return file.read()
-        except OSError as error:
-            raise _make_unread_error(path, error) from error
+    with _explain_errors(path), os.fdopen(descriptor, "rb") as file:
+        return file.read()
 
 
 def read_from(path: Path, offset: int) -> bytes:
@@ -96,7 +92,7 @@ def read_from(path: Path, offset: int) -> bytes:
         descriptor = open_file(path, os.O_RDONLY)
     except FileNotFoundError:
         return b""
-    with os.fdopen(descriptor, "rb") as file:
+    with _explain_errors(path), os.fdopen(descriptor, "rb") as file:
         file.seek(offset)
         return file.read()
 
@@ -349,11 +345,17 @@ def split_lines(path: Path, content: bytes) -> list[str]:
     return text.split("\n")[:-1]
 
 
-def touch_file(path: Path) -> None:
-    """Set a file's time of modification to now, creating it if needed."""
+def create_file(path: Path) -> None:
+    """Create an empty file, unless there is one."""
+    os.close(open_file(path, os.O_WRONLY | os.O_CREAT))
+
+
+def overwrite_bytes(path: Path, content: bytes) -> None:
+    """Write content of constant length into a file in place, creating it if needed; not atomic, but cheap."""
     descriptor = open_file(path, os.O_WRONLY | os.O_CREAT)
     try:
-        os.utime(descriptor)
+        with _explain_errors(path):
+            os.pwrite(descriptor, content, 0)
     finally:
         os.close(descriptor)
 
@@ -377,15 +379,24 @@ def remove_file(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def list_folder(path: Path) -> list[str]:
+def list_files(path: Path) -> list[str]:
     """List the names of the regular files in a folder, sorted, without hidden ones; empty if it does not exist."""
+    return _list(path, lambda entry: entry.is_file(follow_symlinks=False))
+
+
+def list_folders(path: Path) -> list[str]:
+    """List the names of the folders in a folder, sorted, without hidden ones; empty if it does not exist."""
+    return _list(path, lambda entry: entry.is_dir(follow_symlinks=False))
+
+
+def _list(path: Path, is_listed: Callable[[os.DirEntry[str]], bool]) -> list[str]:
     with _explain_errors(path):
         try:
             with os.scandir(path) as entries:
-                files = [entry.name for entry in entries if entry.is_file(follow_symlinks=False)]
+                names = [entry.name for entry in entries if is_listed(entry)]
         except FileNotFoundError:
             return []
-    return sorted(name for name in files if not name.startswith("."))
+    return sorted(name for name in names if not name.startswith("."))
 
 
 def move_path(path: Path, target: Path) -> None:
@@ -444,15 +455,15 @@ def make_misplaced_error(path: Path) -> CorruptFileError:
     )
 
 
-def _make_unread_error(path: Path, error: OSError) -> NasproxyError:
-    """Make the error for a file that exists and cannot be read now, which says nothing about its content."""
-    reason = error.strerror or str(error)
+def _make_unavailable_error(path: Path, error: OSError) -> StorageUnavailableError:
+    """Make the error for a file that cannot be used now, which says nothing about its content."""
     if error.errno in FORBIDDEN:
-        return make_corrupt_error(path, reason)
-    return StorageUnavailableError(
-        f"{path} cannot be read: {reason}. Nothing was changed: run the command again once its file system answers and "
-        f"this machine has memory and free file descriptors"
-    )
+        advice = "let this user read and write it, and run the command again"
+    else:
+        advice = (
+            "run the command again once its file system answers and this machine has memory and free file descriptors"
+        )
+    return StorageUnavailableError(f"{path} cannot be used: {error.strerror or error}. Nothing was changed: {advice}")
 
 
 def _name_kind(mode: int) -> str:
@@ -474,7 +485,9 @@ def _explain_errors(path: Path) -> Iterator[None]:
             ) from None
         if error.errno in MISPLACED or isinstance(error, FileExistsError):
             raise make_misplaced_error(path) from None
-        raise
+        if isinstance(error, FileNotFoundError):  # callers know what a missing file means
+            raise
+        raise _make_unavailable_error(path, error) from error
 
 
 def _write_all(descriptor: int, content: bytes) -> None:

@@ -303,6 +303,11 @@ def keep_renewed(path: Path, generation: int, lost: Callable[[StaleLeaseError], 
         thread.join()
 
 
+def begin_above(path: Path) -> None:
+    """Begin a lease whose files are lost with a generation above all before it, in case an owner of these lives."""
+    _write_lease(path, LeaseRecord(int(time.time())))
+
+
 def check_generation(what: str, generation: int, newest: int, owner: str | None = None) -> None:
     """Refuse a generation that is too old.
 
@@ -354,7 +359,7 @@ def _read_lease(path: Path) -> LeaseRecord:
     try:
         return parse_record(place, content, LeaseRecord)
     except CorruptFileError:
-        return LeaseRecord(generation=int(time.time()))
+        return LeaseRecord(int(time.time()))
 
 
 class VersionConflictError(Exception):

@@ -3,6 +3,7 @@
 import fcntl
 import os
 import secrets
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,18 +16,38 @@ PROCESS = "process"
 """Role of an owner in the texts that describe it."""
 CONTROLLER = "controller"
 """Role of a controller that holds, for a moment, what workers hold: no host may adopt and kill it."""
-_HELD: set[int] = set()
-"""Descriptors of the locks that this process holds."""
+_OPEN: set[int] = set()
+"""Descriptors of the lock files that this process has open."""
+_OPENING = threading.Lock()
+"""Held while a lock file is opened or closed, so that a fork by another thread copies no descriptor unseen."""
 
 
 def _close_forked_copies() -> None:
     """Close descriptors that a fork copied: the kernel keeps a lock until all copies of its descriptor are closed."""
-    for descriptor in _HELD:
+    for descriptor in _OPEN:
         os.close(descriptor)
-    _HELD.clear()
+    _OPEN.clear()
+    _OPENING.release()
 
 
-os.register_at_fork(after_in_child=_close_forked_copies)
+os.register_at_fork(before=_OPENING.acquire, after_in_parent=_OPENING.release, after_in_child=_close_forked_copies)
+
+
+def _open(path: Path, flags: int) -> int:
+    """Open a lock file, known to forks from the beginning."""
+    with _OPENING:
+        descriptor = open_file(path, flags)
+        _OPEN.add(descriptor)
+    return descriptor
+
+
+def _close(descriptor: int) -> None:
+    """Unlock and close a lock file."""
+    with _OPENING:
+        # A child that another thread starts without these rules, such as a program before its exec, may have a copy.
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+        _OPEN.discard(descriptor)
+        os.close(descriptor)
 
 
 class FileLock:
@@ -46,6 +67,7 @@ class FileLock:
         self.path = path
         self._is_signed = is_signed
         self._role = role
+        self._is_shared = False
         self._descriptor: int | None = None
 
     def acquire(self, *, shared: bool = False, wait_seconds: float | None = 0.0) -> bool:
@@ -62,27 +84,31 @@ class FileLock:
             CorruptFileError: There is a link, a folder or a device in place of the lock file.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = open_file(self.path, os.O_RDWR | os.O_CREAT)
-        if not _lock(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX, wait_seconds):
-            os.close(descriptor)
-            return False
-        if not _is_at(self.path, descriptor):  # another process has replaced the file in between
-            os.close(descriptor)
-            return self.acquire(shared=shared, wait_seconds=wait_seconds)
-        self._keep(descriptor)
-        return True
+        descriptor = _open(self.path, os.O_RDWR | os.O_CREAT)
+        try:
+            is_acquired = _lock(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX, wait_seconds)
+            is_replaced = is_acquired and not _is_at(self.path, descriptor)  # by another process in between
+            if is_acquired and not is_replaced:
+                self._is_shared = shared
+                self._keep(descriptor)
+                return True
+        except BaseException:  # Ctrl-C too must leave nothing locked
+            self._descriptor = None
+            _close(descriptor)
+            raise
+        _close(descriptor)
+        return is_replaced and self.acquire(shared=shared, wait_seconds=wait_seconds)
 
     def take_over(self) -> None:
         """Replace the lock file by a new one and lock that: the owner before, if it lives, locks nothing any more."""
         temporary = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}.tmp")
-        descriptor = open_file(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+        descriptor = _open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         temporary.replace(self.path)
         self._keep(descriptor)
 
     def _keep(self, descriptor: int) -> None:
         self._descriptor = descriptor
-        _HELD.add(descriptor)
         if not self._is_signed:
             return
         with suppress(OSError):  # a full disk; the owner is for messages
@@ -91,10 +117,13 @@ class FileLock:
 
     def release(self) -> None:
         """Release the lock; does nothing if it is not held."""
-        if self._descriptor is not None:
-            _HELD.discard(self._descriptor)
-            os.close(self._descriptor)
-            self._descriptor = None
+        if self._descriptor is None:
+            return
+        if self._is_signed and not self._is_shared:
+            with suppress(OSError):
+                os.ftruncate(self._descriptor, 0)  # its process id may soon be that of another process
+        _close(self._descriptor)
+        self._descriptor = None
 
     def owner_pid(self) -> int | None:
         """Return the process id of the last owner; None if it ran on another machine, had a role, or is unknown."""
@@ -170,7 +199,7 @@ def is_locked(path: Path) -> bool:
         CorruptFileError: There is a link, a folder or a device in place of the lock file.
     """
     try:
-        descriptor = open_file(path, os.O_RDWR)
+        descriptor = _open(path, os.O_RDWR)
     except FileNotFoundError:
         return False
     try:
@@ -178,5 +207,5 @@ def is_locked(path: Path) -> bool:
     except BlockingIOError:
         return True
     finally:
-        os.close(descriptor)
+        _close(descriptor)
     return False

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from nasproxy.errors import ConfigError, CorruptFileError, StudyChangedError, StudyVersionError
-from nasproxy.storage.files import SCHEMA, read_record, read_schema, write_record
+from nasproxy.storage.files import SCHEMA, read_record, read_schema, remove_file, write_record
 from nasproxy.storage.locks import FileLock
 from nasproxy.storage.study_stores import FolderStudyStore
 from nasproxy.storage.trial_files import read_last_check
@@ -25,6 +25,8 @@ UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDI
 
 RECORD = "study"
 """Name of the `StudyRecord` in a study."""
+COMPUTED_FROM_BASE = ("estimate.json", "zero_cost.json")
+"""Files with what the base configuration alone decides; another base makes them wrong."""
 
 
 @dataclass(frozen=True)
@@ -194,8 +196,10 @@ def open_study(
         folder.trials.mkdir(parents=True, exist_ok=True)
         what, lock = f"study {name}", FileLock(folder.lease)
         if is_shared and lock.acquire():  # no other job of the sweep has begun, so that the record may be replaced
-            _record_base(folder, base, is_replaceable=True)
-            lock.release()
+            try:
+                _record_base(folder, base, is_replaceable=True)
+            finally:
+                lock.release()
         with lock.hold(what, shared=is_shared, wait_seconds=2.0):
             yield _begin(folder, base, is_shared, defaults or {})
     except OSError as error:
@@ -235,6 +239,9 @@ def _record_base(folder: StudyFolder, base: Mapping[str, Any], *, is_replaceable
     """Record the base configuration, unless there is a record on which trials depend; return the record."""
     record = read_record(folder.record, StudyRecord)
     if record is None or (is_replaceable and not _has_results(folder)):
+        if record is not None and list_differences(record.base, base):
+            for name in COMPUTED_FROM_BASE:
+                remove_file(folder.path / name)
         record = StudyRecord(dict(base))
         write_record(folder.record, record)
     return record

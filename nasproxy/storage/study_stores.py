@@ -13,7 +13,7 @@ from nasproxy.storage.files import (
     digest_bytes,
     encode_record,
     get_etag,
-    list_folder,
+    list_files,
     parse_record,
     read_bytes,
     read_from,
@@ -229,7 +229,7 @@ class FolderStudyStore:
 
     def list_files(self, prefix: str) -> list[str]:
         """List the names of the files right below a prefix, sorted; links, folders and hidden files are left out."""
-        return [f"{prefix}/{name}" for name in list_folder(self._place(prefix))]
+        return [f"{prefix}/{name}" for name in list_files(self._place(prefix))]
 
     @property
     def _events(self) -> Path:
@@ -281,7 +281,7 @@ class MemoryStudyStore:
 
     def write(self, name: str, record: object, *, lease: Lease | None = None) -> None:
         """Write a record, as in `StudyStore.write`."""
-        generation = 0
+        generation = None
         if lease is not None:
             generation, found = lease.generation, self._objects.get(f"leases/{lease.name}")
             newest = LeaseRecord() if found is None else found[0]
@@ -342,15 +342,17 @@ class MemoryStudyStore:
         found = self._objects.get(name)
         return None if found is None else found[0].content
 
-    def _put(self, name: str, content: bytes, generation: int = 0) -> None:
+    def _put(self, name: str, content: bytes, generation: int | None = None) -> None:
         check_name(name)
         while True:
             found = self._objects.get(name)
             before, version = found or (_Written(b"", 0), None)
             # The lease may have been taken over since it was checked: the new owner's record is not replaced.
-            check_generation(name, generation, before.generation)
+            if generation is not None:
+                check_generation(name, generation, before.generation)
+            newest = before.generation if generation is None else generation
             try:
-                self._objects.put(name, _Written(content, generation), replaces=version)
+                self._objects.put(name, _Written(content, newest), replaces=version)
             except VersionConflictError:
                 continue
             return

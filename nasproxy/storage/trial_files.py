@@ -16,8 +16,10 @@ from nasproxy.storage.files import (
     SCHEMA,
     append_line,
     get_adapter,
+    get_size,
     make_corrupt_error,
     move_path,
+    overwrite_bytes,
     read_bytes,
     read_record,
     replace_text,
@@ -33,6 +35,8 @@ from nasproxy.trials.objective import Objective
 from nasproxy.trials.records import Check, State, Status
 from nasproxy.trials.spec import TrialSpec
 
+Progress = tuple[int, int, int, bytes | None]
+"""What changes while a worker trains: generation, sizes of metrics and log in bytes, and the heartbeat."""
 MAX_STEP = 2**53
 """Largest step of a check; a larger one is damage, and no float holds it."""
 GENERATION_VARIABLE = "NASPROXY_GENERATION"
@@ -229,6 +233,39 @@ def replace_status(folder: TrialFolder, status: Status, generation: int) -> None
         sync_file(folder.metrics)
     step = read_last_step(folder) if status.is_settled else None
     write_record(folder.status, replace(status, generation=generation, step=step), durable=status.is_settled)
+
+
+def write_heartbeat(folder: TrialFolder) -> None:
+    """Show that the trial's worker is alive."""
+    overwrite_bytes(folder.heartbeat, b"%020d" % time.monotonic_ns())
+
+
+def read_generation(folder: TrialFolder) -> int:
+    """Read the generation of the trial's status; 0 without one.
+
+    Raises:
+        CorruptFileError: The status cannot be read.
+    """
+    return (read_record(folder.status, Status) or Status()).generation
+
+
+def read_progress(folder: TrialFolder, *, after: int) -> Progress | None:
+    """Read what a worker changes while it trains; no time of a file system's clock is part of it.
+
+    Args:
+        folder: The trial's folder.
+        after: Generation of the status before the worker was started.
+
+    Returns:
+        Values that differ after each check, heartbeat and output; None if the worker does not train (yet).
+
+    Raises:
+        CorruptFileError: A file cannot be read.
+    """
+    status = read_record(folder.status, Status)
+    if status is None or status.state is not State.RUNNING or status.generation <= after:
+        return None
+    return status.generation, get_size(folder.metrics), get_size(folder.log), read_bytes(folder.heartbeat)
 
 
 def _write_line(check: ReportedCheck) -> str:

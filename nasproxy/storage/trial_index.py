@@ -6,8 +6,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from nasproxy.errors import StorageFullError
-from nasproxy.storage.files import append_shared_line, get_adapter, get_size, read_from, touch_file
+from nasproxy.errors import NasproxyError
+from nasproxy.storage.files import append_shared_line, create_file, get_adapter, get_size, list_folders, read_from
 from nasproxy.storage.trial_folder import TrialFolder
 from nasproxy.trials.records import TrialPurpose
 
@@ -46,11 +46,13 @@ class TrialIndex:
         missing = {**self._listed, key: purpose}
         entries = [_Entry(name, missing[name]) for name in missing if name == key or name not in self._purposes]
         append_shared_line(self._path, "\n".join(get_adapter(_Entry).dump_json(entry).decode() for entry in entries))
+        self._purposes |= {entry.key: entry.purpose for entry in entries}
 
     def read(self) -> dict[str, TrialPurpose | None]:
         """Return what each trial was created for, by key; None where that is unknown.
 
-        If the index is damaged or lost, the folders are listed once instead.
+        The first call compares the index with the names of the folders, because a loss of power may have taken its last
+        lines; so does the first call after a line was found damaged.
 
         Raises:
             CorruptFileError: There is no regular file in place of the index.
@@ -59,8 +61,7 @@ class TrialIndex:
             self._listed, self._purposes, self._offset = {**self._listed, **self._purposes}, {}, 0
         content = read_from(self._path, self._offset)
         content = content[: content.rfind(b"\n") + 1]
-        is_first, self._offset = self._offset == 0, self._offset + len(content)
-        is_whole = bool(content) or not is_first
+        is_whole, self._offset = self._offset > 0, self._offset + len(content)
         for line in content.split(b"\n")[:-1]:
             try:
                 entry = get_adapter(_Entry).validate_json(line)
@@ -69,8 +70,12 @@ class TrialIndex:
             except ValidationError:
                 is_whole = False
         if not is_whole:
-            self._listed = {**dict.fromkeys(_list_folders(self._root)), **self._listed}
+            listed = {**dict.fromkeys(list_folders(self._root)), **self._listed}
+            self._listed = {key: listed[key] for key in listed if self._is_missing(key)}
         return {**self._listed, **self._purposes} if self._listed else self._purposes
+
+    def _is_missing(self, key: str) -> bool:
+        return key not in self._purposes and TrialFolder(self._root / key).config.exists()
 
 
 class TrialNews:
@@ -86,13 +91,15 @@ class TrialNews:
 
     def open(self) -> None:
         """Create the file; without it, nothing is added to it."""
-        touch_file(self._path)
+        create_file(self._path)
 
     def read_new(self) -> set[str]:
         """Return the keys that were added since the last call; none at the first one, which marks the end."""
         if self._offset is None:
             self._offset = get_size(self._path)
             return set()
+        if get_size(self._path) < self._offset:  # it was replaced: what it holds may be new
+            self._offset = 0
         content = read_from(self._path, self._offset)
         content = content[: content.rfind(b"\n") + 1]
         self._offset += len(content)
@@ -100,10 +107,6 @@ class TrialNews:
 
 
 def add_news(folder: TrialFolder) -> None:
-    """Tell the readers of a trial's record that it has changed; with a full disk they see it when the attempt ends."""
-    with suppress(StorageFullError):  # what changed is written
+    """Tell the readers of a trial's record that it has changed; if that fails they see it when the attempt ends."""
+    with suppress(NasproxyError, FileNotFoundError):  # what changed is written, which must not be undone
         append_shared_line(folder.path.parent / "news", folder.path.name, create=False)
-
-
-def _list_folders(root: Path) -> list[str]:
-    return sorted(path.parent.name for path in root.glob("*/config.yaml"))

@@ -20,8 +20,8 @@ from nasproxy.storage.files import (
     replace_bytes,
     write_record,
 )
-from nasproxy.storage.leases import FolderLease, check_generation, hold_generation
-from nasproxy.storage.locks import CONTROLLER
+from nasproxy.storage.leases import FolderLease, begin_above, check_generation, hold_generation
+from nasproxy.storage.locks import CONTROLLER, FileLock, is_locked
 from nasproxy.storage.trial_files import (
     digest_config,
     parse_checks,
@@ -251,13 +251,14 @@ class FolderTrialStore(_RetryReadingStore):
         folder = self.folder(key)
         lease = FolderLease(folder.lock, role=CONTROLLER)
         try:
-            is_free = lease.acquire_or_outwait(SET_ASIDE_SECONDS)
+            is_free, is_lease_damaged = lease.acquire_or_outwait(SET_ASIDE_SECONDS), False
         except CorruptFileError:
-            is_free = True  # nobody can hold a lock without its file
+            is_free, is_lease_damaged = _is_unlocked(folder.lock), True
         if not is_free:
+            worker = FileLock(folder.lock).owner()
             raise StudyBusyError(
-                f"trial {key} is damaged and must not run to be set aside, and {lease.owner()} runs it: stop that "
-                f"process and run the command again"
+                f"trial {key} is damaged and must not run to be set aside, and {worker} runs it: stop "
+                f"that process and run the command again"
             )
         try:
             if not self._is_damaged(key):
@@ -265,6 +266,8 @@ class FolderTrialStore(_RetryReadingStore):
             numbered = (self.root / "damaged" / f"{key}-{number}" for number in count(1))
             place = next(path for path in numbered if not path.exists())
             move_path(folder.path, place)
+            if is_lease_damaged:
+                begin_above(folder.lock)
         finally:
             lease.release()
         add_news(folder)
@@ -281,6 +284,13 @@ class FolderTrialStore(_RetryReadingStore):
         except CorruptFileError:
             return True
         return False
+
+
+def _is_unlocked(path: Path) -> bool:
+    try:
+        return not is_locked(path)
+    except CorruptFileError:
+        return True  # a worker holds a file, and this is none
 
 
 class MemoryTrialStore(_RetryReadingStore):

@@ -86,6 +86,10 @@ class StudyStoreContract:
         with pytest.raises(StaleLeaseError, match=r"needs generation 2, got 1"):
             old.write("variance/state", Decision(3), lease=first)
         assert new.read("variance/state", Decision) == Decision(2)
+        open_store().write("variance/state", Decision(4))
+        assert new.read("variance/state", Decision) == Decision(4), "a write without a lease is not compared"
+        with pytest.raises(StaleLeaseError, match=r"needs generation 2, got 1"):
+            old.write("variance/state", Decision(3), lease=first)
 
     def test_leases_of_other_names_are_other_leases(self, open_store: OpenStore) -> None:
         assert open_store().lease("variance").acquire()

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nasproxy.errors import ConfigError, NonFiniteScoreError
-from nasproxy.storage.files import read_record, touch_file, write_record
+from nasproxy.storage.files import read_record, write_record
 from nasproxy.storage.leases import hold_generation
 from nasproxy.storage.locks import is_locked
-from nasproxy.storage.trial_files import append_check, find_generation, read_last_check
+from nasproxy.storage.trial_files import append_check, find_generation, read_last_check, write_heartbeat
 from nasproxy.storage.trial_folder import TrialFolder
 from nasproxy.storage.trial_index import add_news
 from nasproxy.trials.clock import Clock, SystemClock
@@ -184,7 +184,7 @@ def report_alive(model_dir: str | os.PathLike[str]) -> bool:
     is_due = now - _heartbeat_times.get(name, -math.inf) >= HEARTBEAT_SECONDS
     if is_due:
         _heartbeat_times[name] = now
-        touch_file(TrialFolder(Path(name)).heartbeat)
+        write_heartbeat(TrialFolder(Path(name)))
     return is_due
 
 

@@ -1,5 +1,6 @@
 """Real trainings that run out of memory, or diverge, and are retried with a changed recipe."""
 
+import errno
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,9 +12,10 @@ import pytest
 
 from helpers.cli import conf, digits_spec
 from helpers.train_until import TrainUntil
-from nasproxy.errors import ConfigError
+from nasproxy.errors import ConfigError, CorruptFileError, StorageFullError, StorageUnavailableError
 from nasproxy.execution.backends.backend import BackendContext
 from nasproxy.execution.backends.local import LocalBackend
+from nasproxy.execution.failure_causes import describe_failure, find_cause
 from nasproxy.execution.orders import run_preflight
 from nasproxy.execution.work_order import OrderTemplate
 from nasproxy.stages import runner
@@ -96,3 +98,42 @@ def test_a_diverged_training_is_retried_by_the_policy(
 def test_a_diverged_training_fails_by_default(tmp_path: Path, make_runtime: MakeRuntime) -> None:
     record = run(make_runtime(tmp_path, trusted_modules=TRAINED, slots=1), make_spec(**ABSURD))
     assert (record.status.state, record.status.cause, record.retries) == (State.FAILED, Cause.NAN, ())
+
+
+def wrap(error: BaseException, *, has_cause: bool) -> RuntimeError:
+    """Wrap an error as a library does that raises another one for it."""
+    try:
+        try:
+            raise error
+        except BaseException as caught:
+            raise RuntimeError("unexpected pos 832 vs 726") from (caught if has_cause else None)
+    except RuntimeError as wrapped:
+        return wrapped
+
+
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        (StorageFullError("full"), Cause.SETUP),
+        (OSError(errno.ENOSPC, "No space left on device"), Cause.SETUP),
+        (StorageUnavailableError("away"), Cause.LOST),
+        (CorruptFileError("damaged"), Cause.LOST),
+        (OSError(errno.EIO, "Input/output error"), Cause.LOST),
+        (OSError(errno.EMFILE, "Too many open files"), Cause.LOST),
+    ],
+)
+def test_an_error_of_the_file_system_is_not_the_models_and_suspects_no_checkpoint(
+    error: BaseException, cause: Cause
+) -> None:
+    for each in (error, wrap(error, has_cause=True), wrap(error, has_cause=False)):
+        assert find_cause(each) is cause
+
+
+def test_a_crash_on_a_full_disk_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    crash = RuntimeError("unexpected pos 832 vs 726")
+    assert describe_failure(crash, tmp_path).cause is Cause.CRASH
+    monkeypatch.setattr("nasproxy.execution.failure_causes.FREE_BYTES", 2**70)
+    failure = describe_failure(crash, tmp_path)
+    assert failure.cause is Cause.SETUP
+    assert failure.message.startswith("the disk is full: free space and run the command again (RuntimeError: unexp")
+    assert describe_failure(MemoryError("x"), tmp_path).cause is Cause.OOM

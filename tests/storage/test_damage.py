@@ -163,6 +163,27 @@ def test_a_damaged_trial_that_still_runs_is_not_set_aside(tmp_path: Path) -> Non
     worker.release()
 
 
+@pytest.mark.parametrize("file", ["guard", "lease"])
+def test_a_trial_whose_lease_is_damaged_while_it_runs_is_not_set_aside_and_later_begins_above_it(
+    tmp_path: Path, file: str
+) -> None:
+    store = make_trial(tmp_path, STATES["unfinished"])
+    folder = store.folder(SPEC.key)
+    lease = FolderLease(folder.lock)
+    assert lease.acquire()
+    path: Path = getattr(folder, file)
+    path.unlink()
+    path.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StudyBusyError, match=rf"trial {SPEC.key} is damaged and must not run"):
+        store.set_aside(SPEC.key)
+    FileLock(folder.lock).take_over()  # the worker is killed
+    folder.lock.unlink()
+    assert store.set_aside(SPEC.key) is not None
+    later = FolderLease(folder.lock)
+    assert later.acquire()
+    assert later.generation > lease.generation + 1, "in case that the worker lives, its writes are refused"
+
+
 @pytest.mark.parametrize("file", ["heartbeat", "log", "lock", "lease", "guard", "checkpoints", "request", "retries"])
 def test_a_link_among_a_trials_files_is_found_before_it_runs(tmp_path: Path, file: str) -> None:
     store = make_trial(tmp_path, STATES["paused"])
@@ -225,10 +246,13 @@ def test_a_new_trial_in_a_lost_index_brings_the_others_with_it(tmp_path: Path, i
 
 def test_a_file_that_cannot_be_read_now_is_not_damaged(tmp_path: Path) -> None:
     store = make_trial(tmp_path, STATES["finished"])
-    for number, error in ((errno.EMFILE, StorageUnavailableError), (errno.EACCES, CorruptTrialError)):
+    index = FolderTrialStore(tmp_path)
+    for number, advice in ((errno.EMFILE, "run the command again once"), (errno.EACCES, "let this user read")):
         refuse = mock.patch("nasproxy.storage.files.os.open", side_effect=OSError(number, os.strerror(number)))
-        with refuse, pytest.raises(error, match=rf"status.json cannot be read: {os.strerror(number)}. Nothing was"):
-            store.read(SPEC.key)
+        for use in (lambda: store.read(SPEC.key), index.keys, lambda: store.request(SPEC.key, Request())):
+            message = rf"cannot be used: {os.strerror(number)}. Nothing was changed: {advice}"
+            with refuse, pytest.raises(StorageUnavailableError, match=message):
+                use()
     assert store.read(SPEC.key) == STATES["finished"]
 
 

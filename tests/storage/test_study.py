@@ -6,6 +6,7 @@ import pytest
 
 from nasproxy.errors import ConfigError, CorruptFileError, StudyBusyError, StudyChangedError, StudyVersionError
 from nasproxy.storage.files import SCHEMA, read_record
+from nasproxy.storage.locks import is_locked
 from nasproxy.storage.study import StudyFolder, StudyRecord, list_differences, open_study
 from nasproxy.storage.trial_stores import FolderTrialStore
 from nasproxy.testing.store_contract import SPEC
@@ -74,6 +75,32 @@ def test_a_study_in_which_no_trial_could_begin_takes_another_base_configuration(
         record = read_record(study.folder.record, StudyRecord)
     assert record is not None
     assert record.base == BASE
+
+
+@pytest.mark.parametrize("is_shared", [False, True])
+def test_another_base_configuration_takes_what_was_computed_from_the_one_before_along(
+    tmp_path: Path, is_shared: bool
+) -> None:
+    with open_study(tmp_path, "one", BASE, is_shared=is_shared) as study:
+        files = [study.folder.path / name for name in ("estimate.json", "zero_cost.json")]
+    for base, is_kept in ((BASE, True), ({**BASE, "seed": 1}, False)):
+        for file in files:
+            file.write_text("{}")
+        with open_study(tmp_path, "one", base, is_shared=is_shared):
+            assert [file.exists() for file in files] == [is_kept] * 2
+
+
+@pytest.mark.parametrize("is_shared", [False, True])
+def test_a_study_whose_record_is_damaged_is_left_unlocked(tmp_path: Path, is_shared: bool) -> None:
+    with open_study(tmp_path, "one", BASE, is_shared=is_shared) as study:
+        study.folder.record.write_text("[" * 100_000)
+    for _ in range(2):
+        with (
+            pytest.raises(CorruptFileError, match=r"study.json cannot be read"),
+            open_study(tmp_path, "one", BASE, is_shared=is_shared),
+        ):
+            pass
+    assert not is_locked(study.folder.lease)
 
 
 @pytest.mark.parametrize("is_shared", [False, True])

@@ -11,14 +11,13 @@ from nasproxy.errors import CorruptFileError
 from nasproxy.execution.attempts import Ended
 from nasproxy.execution.host.devices import Pool
 from nasproxy.execution.host.fork_server import ForkServer
-from nasproxy.execution.process_groups import is_alive, kill_group, kill_remaining
+from nasproxy.execution.process_groups import has_living_fork_server, has_open, is_alive, kill_group, kill_remaining
 from nasproxy.execution.work_order import OrderKind, WorkOrder
 from nasproxy.execution.worker.log import bound_log
 from nasproxy.execution.worker.main import find_trial_folder
-from nasproxy.storage.files import read_record
 from nasproxy.storage.locks import FileLock, is_locked
+from nasproxy.storage.trial_files import Progress, read_generation, read_progress
 from nasproxy.trials.clock import Clock, SystemClock
-from nasproxy.trials.records import State, Status
 
 POLL_SECONDS = 0.2
 """Seconds between two polls of workers that are no children of this host's server."""
@@ -38,6 +37,7 @@ class _Running:
         order: The order.
         pid: Its process id; None for one that another controller started on another machine.
         process: Its process; None for that of another controller.
+        generation: Generation of the trial's status before; a heartbeat of an earlier worker says nothing.
         heartbeat: What `_read_heartbeat` last gave.
         silent_seconds: How long that has not changed.
     """
@@ -45,7 +45,8 @@ class _Running:
     order: WorkOrder
     pid: int | None
     process: ForkServerProcess | None = None
-    heartbeat: tuple[int, ...] = ()
+    generation: int = -1
+    heartbeat: Progress | None = None
     silent_seconds: float = 0.0
 
 
@@ -95,7 +96,9 @@ class Host:
             return
         lock = find_trial_folder(order).lock
         if order.kind is OrderKind.TRAIN and is_locked(lock):
-            self._running[order.key] = _Running(order, FileLock(lock).owner_pid())
+            pid = FileLock(lock).owner_pid()
+            # The file may name a worker that has ended, while another process looks whether it is locked.
+            self._running[order.key] = _Running(order, pid if pid is not None and has_open(pid, lock) else None)
             self._polled.add(order.key)
             return
         self._queue[order.key] = order
@@ -116,6 +119,9 @@ class Host:
         if self._queue.pop(key, None) is not None:
             self._ended.append(Ended(key, is_cancelled=True))
         elif key in self._running:
+            if self._is_of_living_host(key):
+                self._forget(key, Ended(key, is_cancelled=True))
+                return
             self._kill(key)
             self._finish(key, Ended(key, is_cancelled=True))
 
@@ -136,8 +142,9 @@ class Host:
                 threads=order.resources.threads or self._compute_threads(order.resources.devices),
                 memory_gib=order.resources.memory_gib or self._memory_gib,
             )
+            generation = _read_generation(order)
             process = self._fork_server.start(replace(order, resources=resources), self._pool)
-            self._running[key] = _Running(order, process.pid, process)
+            self._running[key] = _Running(order, process.pid, process, generation)
             self._selector.register(process.sentinel, EVENT_READ, key)
 
     def _has_room(self, order: WorkOrder) -> bool:
@@ -185,16 +192,26 @@ class Host:
 
     def _finish(self, key: str, ended: Ended) -> None:
         """Forget a worker that has ended, end what it left in its process group, and start the next orders."""
-        running = self._running.pop(key)
-        self._polled.discard(key)
+        running = self._running[key]
         if running.process is not None:
             running.process.close()  # not before its end: it would look to the worker like that of the controller
         if running.pid is not None:
             kill_remaining(running.pid)
         if running.order.kind is OrderKind.TRAIN:
             bound_log(find_trial_folder(running.order).log)
+        self._forget(key, ended)
+
+    def _forget(self, key: str, ended: Ended) -> None:
+        """Say that an order has ended, and start the next ones."""
+        del self._running[key]
+        self._polled.discard(key)
         self._ended.append(ended)
         self._start_queued()
+
+    def _is_of_living_host(self, key: str) -> bool:
+        """Return whether another host started this worker and waits for it, so that it is not this one's to kill."""
+        running = self._running[key]
+        return running.process is None and running.pid is not None and has_living_fork_server(running.pid)
 
     def _kill(self, key: str) -> None:
         """Kill a worker with all processes that it started, and wait until it has ended."""
@@ -218,8 +235,8 @@ class Host:
         passed = min(now - self._hang_checked_at, 2 * interval)  # this process may have been stopped meanwhile
         self._hang_checked_at = now
         for key, running in list(self._running.items()):
-            heartbeat = _read_heartbeat(running.order)
-            is_silent = bool(heartbeat) and heartbeat == running.heartbeat
+            heartbeat = _read_heartbeat(running)
+            is_silent = heartbeat is not None and heartbeat == running.heartbeat
             running.heartbeat, running.silent_seconds = heartbeat, is_silent * (running.silent_seconds + passed)
             if running.silent_seconds > self._hang_seconds:
                 self._kill(key)
@@ -240,16 +257,18 @@ def _is_alive(running: _Running) -> bool:
     return running.pid is not None and is_alive(running.pid)
 
 
-def _read_heartbeat(order: WorkOrder) -> tuple[int, ...]:
-    """Read what changes while a trial trains; empty for one that waits for devices, and for other orders."""
-    if order.kind is not OrderKind.TRAIN:
-        return ()
-    folder = find_trial_folder(order)
+def _read_generation(order: WorkOrder) -> int:
     try:
-        status = read_record(folder.status, Status)
+        return read_generation(find_trial_folder(order)) if order.kind is OrderKind.TRAIN else 0
     except CorruptFileError:
-        return ()  # the controller sets the trial aside
-    if status is None or status.state is not State.RUNNING:
-        return ()
-    stats = [file.stat() for file in (folder.status, folder.metrics, folder.heartbeat, folder.log) if file.exists()]
-    return tuple(part for stat in stats for part in (stat.st_mtime_ns, stat.st_size))
+        return 0
+
+
+def _read_heartbeat(running: _Running) -> Progress | None:
+    """Read what changes while a trial trains; None for one that waits for devices or its lease, and other orders."""
+    if running.order.kind is not OrderKind.TRAIN:
+        return None
+    try:
+        return read_progress(find_trial_folder(running.order), after=running.generation)
+    except CorruptFileError:
+        return None  # the controller sets the trial aside

@@ -76,7 +76,7 @@ def run_order(order: WorkOrder, pool: Pool | None = None) -> None:
         _answer_alone(order, pool)
     sys.stdout.flush()
     parent = parent_process()
-    if parent is not None and not parent.is_alive():
+    if parent is None or not parent.is_alive():
         kill_own_group()  # else the host does
     os._exit(EXIT_ENDED)  # nothing is left to clean up, and the interpreter's shutdown takes tens of milliseconds
 
@@ -116,10 +116,13 @@ def find_trial_folder(order: WorkOrder) -> TrialFolder:
 def _train_alone(order: WorkOrder, pool: Pool | None) -> None:
     folder = find_trial_folder(order)
     lease = FolderLease(folder.lock)
-    if not lease.acquire_or_outwait(BUSY_SECONDS):
-        sys.exit(EXIT_BUSY)
+    try:
+        if not lease.acquire_or_outwait(BUSY_SECONDS):
+            sys.exit(EXIT_BUSY)
+        log = open_log(folder.log)
+    except NasproxyError as error:
+        sys.exit(f"trial {order.key} cannot begin: {error}")  # there is no log, and the status may not be writable
     os.environ[GENERATION_VARIABLE] = str(lease.generation)
-    log = open_log(folder.log)
     for stream in (1, 2):
         os.dup2(log, stream)
     os.close(log)
@@ -186,7 +189,7 @@ def _run_attempt(
             if is_inline and isinstance(error, INTERRUPTIONS):
                 attempt.interrupt()
                 raise KeyboardInterrupt from error
-            failure = describe_failure(error)
+            failure = describe_failure(error, folder.path)
             if failure.cause is not Cause.NAN:
                 traceback.print_exc()
             attempt.fail(failure)
