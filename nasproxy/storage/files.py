@@ -411,8 +411,12 @@ def move_path(path: Path, target: Path) -> None:
         path.rename(target)
 
 
-def make_private_folder(path: Path) -> Path:
+def make_private_folder(path: Path, variable: str) -> Path:
     """Create a folder that only this user can write to, in one that all users can write to, and return it.
+
+    Args:
+        path: The folder.
+        variable: Environment variable that names another place for it.
 
     Raises:
         ConfigError: There is a link, a file or the folder of another user at `path`.
@@ -424,7 +428,7 @@ def make_private_folder(path: Path) -> Path:
         owner = "" if found.st_uid == os.getuid() else f" of user {found.st_uid}"
         raise ConfigError(
             f"{path} must be a folder of user {os.getuid()}, got {_name_kind(found.st_mode)}{owner}: remove it, or set "
-            f"XDG_RUNTIME_DIR to a folder of your own"
+            f"{variable} to a folder of your own"
         )
     if stat.S_IMODE(found.st_mode) & 0o077:
         path.chmod(0o700)

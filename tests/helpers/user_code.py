@@ -3,6 +3,7 @@
 import bdb
 import ctypes
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -240,3 +241,14 @@ def print_much(trial: TrialContext, *, megabytes: int) -> None:
 def segfault(trial: TrialContext) -> None:
     """Read from address 0."""
     ctypes.string_at(0)
+
+
+def use_scratch(trial: TrialContext, dies: bool) -> None:
+    """Leave a file in the scratch folder, write where it is, and end or be killed."""
+    file = trial.scratch_dir / "shard"
+    file.write_text("text")
+    (trial.model_dir / "scratch_file").write_text(str(file))
+    if dies:
+        os.kill(os.getpid(), signal.SIGKILL)
+    for step in trial.check_steps:
+        trial.report(step, {"accuracy": 0.5}, 1.0)

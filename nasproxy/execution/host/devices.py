@@ -64,7 +64,7 @@ def find_lease_folder() -> Path:
         ConfigError: There is a link, a file or the folder of another user in its place.
     """
     shared = Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir())
-    return make_private_folder(shared / f"nasproxy-gpus-{os.getuid()}")
+    return make_private_folder(shared / f"nasproxy-gpus-{os.getuid()}", "XDG_RUNTIME_DIR")
 
 
 class Pool(Protocol):

@@ -16,6 +16,7 @@ from nasproxy.execution.work_order import OrderKind, WorkOrder
 from nasproxy.execution.worker.log import bound_log
 from nasproxy.execution.worker.main import find_trial_folder
 from nasproxy.storage.locks import FileLock, is_locked
+from nasproxy.storage.scratch import remove_scratch
 from nasproxy.storage.trial_files import Progress, read_generation, read_progress
 from nasproxy.trials.clock import Clock, SystemClock
 
@@ -198,7 +199,9 @@ class Host:
         if running.pid is not None:
             kill_remaining(running.pid)
         if running.order.kind is OrderKind.TRAIN:
-            bound_log(find_trial_folder(running.order).log)
+            folder = find_trial_folder(running.order)
+            bound_log(folder.log)
+            remove_scratch(folder)
         self._forget(key, ended)
 
     def _forget(self, key: str, ended: Ended) -> None:

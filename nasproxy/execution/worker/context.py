@@ -10,6 +10,7 @@ from nasproxy.data.dataset import ImageSplit, TrialImages, take_split
 from nasproxy.data.image_folder import FileSplit
 from nasproxy.data.loading import Datasets, load_dataset
 from nasproxy.errors import ConfigError, DataError, ModelError
+from nasproxy.storage.scratch import make_scratch
 from nasproxy.storage.trial_folder import TrialFolder
 from nasproxy.targets import build_target
 from nasproxy.training.reporting import CheckReporter, is_stop_requested, make_checkpoint_dir, report_alive
@@ -97,6 +98,11 @@ class TrialContext:
     def checkpoint_dir(self) -> Path:
         """Folder for the trial's checkpoints; it exists, and is empty for a new trial."""
         return make_checkpoint_dir(TrialFolder(self.model_dir))
+
+    @property
+    def scratch_dir(self) -> Path:
+        """Folder on this machine's own disk for temporary files of this attempt; removed once its worker has ended."""
+        return make_scratch(TrialFolder(self.model_dir))
 
     def report(self, step: int, metrics: Mapping[str, float], train_seconds: float | None = None) -> None:
         """Report one check; a step that was reported before, by an earlier attempt too, is not recorded again.

@@ -37,6 +37,7 @@ from nasproxy.storage.answers import Answer, write_answer
 from nasproxy.storage.files import read_record
 from nasproxy.storage.leases import FolderLease
 from nasproxy.storage.locks import CONTROLLER
+from nasproxy.storage.scratch import remove_scratch
 from nasproxy.storage.trial_files import (
     GENERATION_VARIABLE,
     digest_config,
@@ -104,6 +105,7 @@ def run_inline(order: WorkOrder) -> int:
         return EXIT_BUSY
     finally:
         del os.environ[GENERATION_VARIABLE]
+        remove_scratch(folder)
         lease.release()
     return EXIT_ENDED
 
@@ -123,6 +125,7 @@ def _train_alone(order: WorkOrder, pool: Pool | None) -> None:
     except NasproxyError as error:
         sys.exit(f"trial {order.key} cannot begin: {error}")  # there is no log, and the status may not be writable
     os.environ[GENERATION_VARIABLE] = str(lease.generation)
+    remove_scratch(folder)  # of an attempt that was killed, by a host that was too
     for stream in (1, 2):
         os.dup2(log, stream)
     os.close(log)
@@ -130,6 +133,7 @@ def _train_alone(order: WorkOrder, pool: Pool | None) -> None:
         _run_attempt(order, folder, pool, lease.generation)
     except StaleLeaseError as error:
         _leave(error)
+    remove_scratch(folder)
     lease.release()
 
 

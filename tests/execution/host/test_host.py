@@ -3,6 +3,7 @@
 import os
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -89,3 +90,17 @@ def test_heartbeats_are_those_of_the_worker_that_was_started(store: FolderTrialS
     assert len({first, second, read_progress(folder, after=2)}) == 3
     write_status(folder, Status(State.PAUSED), generation=3)
     assert read_progress(folder, after=2) is None
+
+
+@pytest.mark.parametrize("dies", [False, True])
+def test_the_scratch_folder_of_a_trial_ends_with_its_worker(store: FolderTrialStore, dies: bool) -> None:
+    trainer = {"_target_": "helpers.user_code.use_scratch", "version": 1, "dies": dies}
+    spec = replace(SPEC, recipe=replace(SPEC.recipe, trainer=trainer))
+    orders = OrderTemplate(store.root.parent, ("helpers",), max_attempts=1)
+    backend = LocalBackend(context=BackendContext(store, store.root.parent), slots=1)
+    status = BackendDriver(backend, store, orders).run(spec).status
+    assert status.state is (State.FAILED if dies else State.DONE)
+    file = Path((store.folder(spec.key).path / "scratch_file").read_text())
+    assert file.name == "shard"
+    assert not file.parent.exists()
+    assert file.parent.parent.stat().st_mode & 0o777 == 0o700
