@@ -307,7 +307,7 @@ class Job:
             "tracking": chosen,
             "vertex_state_files": vertex,
         }
-        tracker = Trackers([console], others)
+        tracker = Trackers({"console": console}, others)
         self._stack.callback(tracker.close)
         return tracker
 

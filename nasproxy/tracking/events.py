@@ -278,9 +278,12 @@ def describe_trial(spec: TrialSpec, record: TrialRecord, *, stage: str) -> Trial
 def to_json(event: Event) -> str:
     """Write an event as one line of JSON, without what only trackers of this process receive."""
     kind = type(event)
-    hidden = {each.name for each in fields(kind) if "in_process" in each.metadata}
-    content = get_adapter(kind).dump_python(event, mode="json", exclude=hidden)
+    content = get_adapter(kind).dump_python(event, mode="json", exclude=_list_hidden(kind))
     return json.dumps({"schema": SCHEMA, "kind": _NAMES[kind], **content}, allow_nan=False)
+
+
+def _list_hidden(kind: type[Event]) -> set[str]:
+    return {each.name for each in fields(kind) if "in_process" in each.metadata}
 
 
 def from_json(line: str) -> Event | None:
@@ -292,16 +295,22 @@ def from_json(line: str) -> Event | None:
     Raises:
         ValueError: The line is not an event, or one of another schema.
     """
-    content: Any = json.loads(line)
-    if not isinstance(content, dict) or content.pop("schema", None) != SCHEMA or "kind" not in content:
+    try:
+        content: Any = json.loads(line)
+    except RecursionError as error:
+        raise ValueError(f"an event is nested less deeply than {line[:200]!r}") from error
+    name = content.pop("kind", None) if isinstance(content, dict) else None
+    if not isinstance(name, str) or content.pop("schema", None) != SCHEMA:
         raise ValueError(f"an event is a JSON object with a kind and schema {SCHEMA}, got {line[:200]!r}")
-    kind = KINDS.get(content.pop("kind"))
+    kind = KINDS.get(name)
     if kind is None:
         return None
+    for hidden in _list_hidden(kind):
+        content.pop(hidden, None)
     try:
         event: Event = get_adapter(kind).validate_python(content)
-    except ValidationError as error:
-        raise ValueError(f"{error.error_count()} fields are not valid for {kind.__name__}: {line[:200]!r}") from error
+    except (ValidationError, RecursionError, OverflowError) as error:
+        raise ValueError(f"the fields are not valid for {kind.__name__}: {line[:200]!r}") from error
     return event
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from nasproxy.storage.study_stores import FolderStudyStore, MemoryStudyStore
 from nasproxy.tracking.cells import TableRows
+from nasproxy.tracking.event_log import EventLog
 from nasproxy.tracking.events import (
     KINDS,
     DecisionTaken,
@@ -81,7 +82,23 @@ def test_kinds_and_fields_of_a_later_version_are_ignored() -> None:
     assert list(read_events(study)) == [Noted("known", at=2.0)]
 
 
-@pytest.mark.parametrize("line", ["no json", "[]", '{"kind": "noted"}', '{"schema": 1, "kind": "noted", "at": 1.0}'])
+NO_EVENTS = {
+    "no_json": "no json",
+    "list": "[]",
+    "no_schema": '{"kind": "noted"}',
+    "no_message": '{"schema": 1, "kind": "noted", "at": 1.0}',
+    "nested_deeply": "[" * 100_000,
+    "nested_deeply_in_a_field": f'{{"schema": 1, "kind": "noted", "message": {"[" * 5000}{"]" * 5000}}}',
+    "kind_is_a_list": '{"schema": 1, "kind": ["a"]}',
+    "kind_is_null": '{"schema": 1, "kind": null}',
+    "schema_is_a_list": '{"schema": [1], "kind": "noted"}',
+    "time_is_a_text": '{"schema": 1, "kind": "noted", "at": "noon", "message": "a"}',
+    "step_is_infinite": '{"schema": 1, "kind": "look_taken", "stage": "a", "look": {"step": Infinity}}',
+    "long_number": f'{{"schema": 1, "kind": "noted", "at": {"9" * 5000}, "message": "a"}}',
+}
+
+
+@pytest.mark.parametrize("line", NO_EVENTS.values(), ids=NO_EVENTS)
 def test_a_line_that_is_no_event_is_left_out(tmp_path: Path, line: str) -> None:
     study = FolderStudyStore(tmp_path)
     assert list(read_events(study)) == []
@@ -90,4 +107,12 @@ def test_a_line_that_is_no_event_is_left_out(tmp_path: Path, line: str) -> None:
         file.write(line)  # as a process leaves it that was killed while it wrote
     assert list(read_events(study)) == [Noted("before", at=1.0)]
     study.append_event(to_json(Noted("after", at=2.0)))
-    assert list(read_events(study)) == [Noted("before", at=1.0), Noted("after", at=2.0)]
+    EventLog(study).receive(Noted("logged", at=3.0))
+    assert [event.at for event in read_events(study)] == [1.0, 2.0, 3.0]
+
+
+def test_objects_of_this_process_are_not_read_from_a_line() -> None:
+    study = MemoryStudyStore("digits")
+    event = next(event for event in EVERY_KIND if isinstance(event, TrialEnded))
+    study.append_event(json.dumps({**json.loads(to_json(event)), "spec": {"architecture": 7}, "record": [[]]}))
+    assert list(read_events(study)) == [event]
