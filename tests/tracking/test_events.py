@@ -1,5 +1,6 @@
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,11 +24,13 @@ from nasproxy.tracking.events import (
     StageStarted,
     TrackerFailed,
     TrialEnded,
+    TrialStarted,
+    describe_start,
     from_json,
     read_events,
     to_json,
 )
-from nasproxy.trials.records import Cause, State
+from nasproxy.trials.records import Cause, Check, State, Status, TrialRecord
 from nasproxy.trials.spec import Split, TrialSpec
 
 LOOK = Look("data50", 20, 60, 10, tau=0.6, needed=0.5, median_score=0.7, train_seconds=3.5, verdict="accepted")
@@ -37,6 +40,7 @@ EVERY_KIND = (
     StageStarted("variance", at=3.0),
     StageProgressed(Progress("variance", "5 seeds", 1, 5, 20, 300, tau=None), running=2, at=4.0),
     StageEnded("variance", at=5.0),
+    TrialStarted("variance", "3f9a", 20, "full", Split.SEARCH, 1, "cuda", at=5.5),
     TrialEnded("variance", "3f9a", State.FAILED, 20, 0.2, 10.0, Cause.OOM, "full", Split.SEARCH, 1, "77b0", at=6.0),
     LookTaken("proxy_search", LOOK, at=7.0),
     DecisionTaken("proxy_search", "data50: accepted\u2028in two lines\n", at=8.0),
@@ -116,3 +120,18 @@ def test_objects_of_this_process_are_not_read_from_a_line() -> None:
     event = next(event for event in EVERY_KIND if isinstance(event, TrialEnded))
     study.append_event(json.dumps({**json.loads(to_json(event)), "spec": {"architecture": 7}, "record": [[]]}))
     assert list(read_events(study)) == [event]
+
+
+def test_the_start_of_an_attempt_is_described_once_whatever_it_reports(make_spec: Callable[..., TrialSpec]) -> None:
+    spec = make_spec(seed=3, data_fraction=0.5)
+    paused = TrialRecord(Status(State.PAUSED), (Check(20, 0.5, 1.0),))
+    running = TrialRecord(Status(State.RUNNING, started_at=7.0), paused.checks)
+    started = TrialStarted("variance", spec.key, 20, "data50", Split.SEARCH, 3, "cpu", at=7.0)
+    assert describe_start(paused, running, spec, stage="variance") == started
+    assert describe_start(None, running, spec, stage="variance") == started, "it started while no controller looked"
+    later = replace(running, checks=(*running.checks, Check(40, 0.6, 2.0)))
+    assert describe_start(running, later, spec, stage="variance") is None
+    again = replace(later, status=replace(later.status, started_at=9.0))
+    assert describe_start(later, again, spec, stage="variance") == replace(started, step=40, at=9.0)
+    assert describe_start(again, paused, spec, stage="variance") is None
+    assert "spec" not in json.loads(to_json(started))
