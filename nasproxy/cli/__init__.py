@@ -30,9 +30,15 @@ def main() -> NoReturn:
         status = end.code
     except (NasproxyError, BrokenPipeError, KeyboardInterrupt) as error:
         status = _report(error)
+    except OSError as error:  # of an answer that Hydra prints, such as --help
+        from nasproxy.tracking.lost_output import discard_output, is_full
+
+        if not is_full(error):
+            raise
+        discard_output(error)
     _on_interrupt(_end_at_once)
-    is_unread = not _flush()
-    sys.exit(status or (UNREAD if is_unread else None))
+    lost = _flush()
+    sys.exit(status or (None if lost is None else _report_lost(lost)))
 
 
 def _run(arguments: list[str]) -> None:
@@ -63,21 +69,34 @@ def _report(error: BaseException) -> int:
 
 def _print_error(line: str) -> None:
     try:
-        print(line, file=sys.stderr)
-    except BrokenPipeError:
-        return  # nobody reads it
+        print(line, file=sys.stderr, flush=True)
+    except OSError:
+        return  # nobody reads it, or its disk is full
 
 
-def _flush() -> bool:
-    """Flush stdout and stderr, and return whether both are read."""
-    is_read = True
+def _flush() -> OSError | None:
+    """Flush stdout and stderr, and return the error if one of them could not be written, now or before."""
+    from nasproxy.tracking.lost_output import find_lost_output
+
+    lost = find_lost_output()
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except BrokenPipeError:
-            is_read = False
+        except OSError as error:
+            lost = lost or error
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # the interpreter flushes again at its end
-    return is_read
+    return lost
+
+
+def _report_lost(error: OSError) -> int:
+    """Print in one line why output is missing, unless its reader has left, and return the exit status."""
+    if isinstance(error, BrokenPipeError):
+        return UNREAD
+    _print_error(
+        f"nasproxy: standard output needs a place that can be written to, got an error ({error.strerror or error}): "
+        f"free space for it; what a job has done since is in its study's folder, in events.jsonl"
+    )
+    return REFUSED
 
 
 def _is_unread(stream: Any) -> bool:

@@ -16,6 +16,7 @@ from nasproxy.config.compose import add_to_path
 from nasproxy.config.composition_errors import Composition
 from nasproxy.config.typed_task import keep_typed_name
 from nasproxy.errors import NasproxyError, SweepFailedError
+from nasproxy.tracking.lost_output import discard_output, is_full
 
 if TYPE_CHECKING:
     from nasproxy.jobs.sweep import SweepJob
@@ -54,7 +55,10 @@ def run(config: DictConfig) -> None:
 
     def run_job(sweep: "SweepJob | None" = None) -> None:
         job.run_job(keep_typed_name(schema.read_config(config), hydra_config), sweep=sweep)
-        sys.stdout.flush()  # Hydra flushes too, but ignores a closed pipe
+        try:
+            sys.stdout.flush()  # Hydra flushes too, but ignores a closed pipe
+        except OSError as error:
+            discard_output(error)  # the job has ended, and the other jobs of a sweep go on
 
     try:
         if hydra_config.mode is RunMode.MULTIRUN:
@@ -63,3 +67,7 @@ def run(config: DictConfig) -> None:
             run_job()
     except (NasproxyError, BrokenPipeError) as error:
         raise JobError(error) from error
+    except OSError as error:
+        if not is_full(error):
+            raise
+        discard_output(error)

@@ -25,6 +25,7 @@ from omegaconf import DictConfig, open_dict, read_write
 
 from nasproxy.cli.parent_watch import end_with
 from nasproxy.errors import ConfigError, NasproxyError, SweepFailedError, describe_error
+from nasproxy.tracking.lost_output import print_line
 
 if TYPE_CHECKING:
     from nasproxy.jobs.sweep import JobRecord, SweepJob
@@ -113,12 +114,12 @@ def run_sweep_job(run: Callable[["SweepJob"], None], study: str, hydra_config: H
         except BrokenPipeError:
             raise
         except NasproxyError as error:
+            job.end(str(error))  # first: standard error may be closed
             print(f"nasproxy: {name}: {error}", file=sys.stderr, flush=True)
-            job.end(str(error))
         except Exception as error:  # a bug, which must not end the other jobs
+            job.end(describe_error(error))
             traceback.print_exc()
             print(f"nasproxy: {name}: {describe_error(error)}", file=sys.stderr, flush=True)
-            job.end(describe_error(error))
         else:
             job.end()
 
@@ -129,7 +130,7 @@ def _run_merges(config: DictConfig, folder: Path, jobs: Sequence["JobRecord"]) -
     Returns:
         Whether the merge succeeded, by the study's folder.
     """
-    from nasproxy.jobs.sweep import check_rules, find_merges, read_jobs
+    from nasproxy.jobs.sweep import check_rules, find_merged, find_merges, read_jobs
 
     merged: dict[Path, bool] = {}
     due: dict[Path, JobRecord] = {}
@@ -141,10 +142,9 @@ def _run_merges(config: DictConfig, folder: Path, jobs: Sequence["JobRecord"]) -
             merged[study] = False
     if not due:
         return merged
-    print(f"the jobs have ended; deciding on the proxy tasks of {', '.join(study.name for study in due)}", flush=True)
+    print_line(f"the jobs have ended; deciding on the proxy tasks of {', '.join(study.name for study in due)}")
     _launch(config, [[*job.overrides, f"+{NODE}.is_merge=true"] for job in due.values()])
-    good = [record.is_good for record in read_jobs(folder, merges=True)]
-    return {**merged, **dict(zip(due, good, strict=True))}
+    return {**merged, **find_merged(due, read_jobs(folder, merges=True))}
 
 
 def _launch(config: DictConfig, overrides: Sequence[Sequence[str]]) -> None:

@@ -96,8 +96,8 @@ def run_job(config: Config, *, sweep: SweepJob | None = None) -> JobResult:
         stack.enter_context(_handle_sigterm())
         if sweep is not None and sweep.is_merge:
             stack.enter_context(session.hold_stage("sweep_merge"))  # another sweep's merge may decide now
-        if is_training and (sweep is None or sweep.is_first_of(session.folder.path)):
-            retry_failed_trials(session.folder.trials)
+        if is_training:
+            give_new_attempts(session, sweep)
         job = Job(design, session, stack, sweep)
         job.restore_trials()
         with job.record(parts) if is_training else nullcontext():
@@ -111,6 +111,16 @@ def run_job(config: Config, *, sweep: SweepJob | None = None) -> JobResult:
                     job.run_stage(find_stage(name))
             job.verify()
         return job.result
+
+
+def give_new_attempts(session: OpenStudy, sweep: SweepJob | None) -> None:
+    """Give trials that crashed, were lost or failed for the setup new attempts, once in a sweep.
+
+    Every job of a sweep waits for the first one: it would refuse a failure whose cause has been fixed.
+    """
+    with session.hold_stage("new_attempts"):
+        if sweep is None or sweep.is_first_of(session.folder.path):
+            retry_failed_trials(session.folder.trials)
 
 
 def _check_requirements(design: StudyBuilder, path: Path) -> None:
@@ -307,7 +317,7 @@ class Job:
             "tracking": chosen,
             "vertex_state_files": vertex,
         }
-        tracker = Trackers([console], others)
+        tracker = Trackers({"console": console}, others)
         self._stack.callback(tracker.close)
         return tracker
 

@@ -70,7 +70,7 @@ class SweepJob:
         self._write(JobRecord(self.number, self.overrides))
 
     def begin(self, design: StudyBuilder) -> None:
-        """Record the study, the proxy tasks and the rules of this job; a merge takes the tasks of all jobs instead.
+        """Record the study, the proxy tasks and the rules of this job; a merge takes the tasks of all jobs.
 
         Args:
             design: The configured study.
@@ -81,6 +81,7 @@ class SweepJob:
         config = design.config
         study = Path(config.studies_dir).absolute() / config.study
         if self.is_merge:
+            self._write(replace(self._record, study=study))
             design.tasks = collect_tasks(read_jobs(self.folder), FolderStudyStore(study))
             return
         tasks = design.tasks if PROXY_SEARCH.name in config.job.stages else {}
@@ -160,6 +161,20 @@ def find_merges(jobs: Iterable[JobRecord]) -> dict[Path, JobRecord]:
     )
     by_study = {job.study: job for job in good if job.study is not None}
     return {study: by_study[study] for study in sorted(by_study)}
+
+
+def find_merged(studies: Iterable[Path], merges: Iterable[JobRecord]) -> dict[Path, bool]:
+    """Find which studies their merges have decided on.
+
+    Args:
+        studies: Folders of the studies that needed a merge.
+        merges: Records of the merges; one that was killed early, or did not start, may have left none.
+
+    Returns:
+        Whether the merge succeeded, by the study's folder.
+    """
+    decided = {record.study for record in merges if record.is_good}
+    return {study: study in decided for study in studies}
 
 
 def collect_tasks(jobs: Iterable[JobRecord], study: FolderStudyStore) -> dict[str, ProxyTask]:

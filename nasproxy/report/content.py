@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from nasproxy.report.tables import Table
 from nasproxy.report.verdict import StudyVerdict
-from nasproxy.storage.files import get_adapter, make_corrupt_error
+from nasproxy.storage.files import get_adapter, make_corrupt_error, parse_json, read_bytes
 
 SCHEMA = 1
 """Schema of `report.json`. New fields leave it as it is; a field that changes or goes raises it."""
@@ -197,15 +197,18 @@ def read_content(path: Path) -> ReportContent:
 
     Raises:
         CorruptFileError: The file cannot be read, or has another schema.
+        StorageUnavailableError: Its file system does not answer now.
     """
-    try:
-        plain = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise make_corrupt_error(path, str(error)) from error
+    encoded = read_bytes(path)
+    if encoded is None:
+        raise make_corrupt_error(path, "it does not exist")
+    plain = parse_json(path, encoded)
     if not isinstance(plain, dict) or plain.pop("schema", None) != SCHEMA:
         raise make_corrupt_error(path, f"it is not a report of schema {SCHEMA}")
     try:
         content: ReportContent = get_adapter(ReportContent).validate_python(plain)
     except ValidationError as error:
         raise make_corrupt_error(path, f"{error.error_count()} fields are not valid") from error
+    except (RecursionError, OverflowError) as error:
+        raise make_corrupt_error(path, f"{type(error).__name__}: {error}") from error
     return content

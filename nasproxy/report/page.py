@@ -78,7 +78,8 @@ def write_report(study: FolderStudyStore, *, time_tolerance: float) -> Page:
     results = read_results(study, time_tolerance=time_tolerance)
     words, expected = verdict.judge_study(results), predict_search(results)
     estimate = study.read(ESTIMATE, Estimate)
-    pictures = [*gallery.draw_all(results), *stage_sections.list_pictures(results)]
+    of_stages = stage_sections.collect_sections(results)
+    pictures = [*gallery.draw_all(results), *stage_sections.list_pictures(of_stages)]
     shown = {
         "proxy_tasks": tables.make_proxy_tasks(results),
         "zero_cost": baselines.make_baselines(results),
@@ -93,12 +94,12 @@ def write_report(study: FolderStudyStore, *, time_tolerance: float) -> Page:
         "failures": tables.make_failures(results),
         "settings": tables.make_settings(results),
         "rules": tables.make_rules(results),
-        **stage_sections.make_tables(results),
+        **stage_sections.make_tables(of_stages),
     }
     content = ReportContent(
         study=results.name,
         verdict=words,
-        sections=(*make_sections(results, expected, estimate, shown), *stage_sections.make_sections(results)),
+        sections=(*make_sections(results, expected, estimate, shown), *stage_sections.make_sections(of_stages)),
         tables={name: make_table_content(table) for name, table in shown.items()},
         pictures={picture.name: picture.alt for picture in pictures},
     )

@@ -1,6 +1,6 @@
 """Sections of stages that bring their own: a stage returns data, the report formats it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -16,15 +16,26 @@ PREFIX = "stage_"
 """Beginning of the names of tables and figures, so that they differ from those of the report."""
 
 
-def make_sections(results: StudyResults) -> tuple[Section, ...]:
+def collect_sections(results: StudyResults) -> dict[str, StageSection]:
+    """Collect the section of each stage that has one, by the stage's name; a stage draws its figures for it."""
+    sections = {}
+    for stage in list_stages():
+        result = results.stage_results.get(stage.name)
+        section = None if result is None else stage.report(result, results)
+        if section is not None:
+            sections[stage.name] = section
+    return sections
+
+
+def make_sections(collected: Mapping[str, StageSection]) -> tuple[Section, ...]:
     """Make the section of each stage that has one."""
     return tuple(
         Section(f"{PREFIX}{name}", section.title, section.title, tuple(_write_section(name, section)))
-        for name, section in _list_sections(results)
+        for name, section in collected.items()
     )
 
 
-def make_tables(results: StudyResults) -> dict[str, Table]:
+def make_tables(collected: Mapping[str, StageSection]) -> dict[str, Table]:
     """Make the table of each stage that has one, by the name under which its section shows it."""
     return {
         f"{PREFIX}{name}": Table(
@@ -32,24 +43,16 @@ def make_tables(results: StudyResults) -> dict[str, Table]:
             [_make_column(heading, field, section) for field, heading in section.columns.items()],
             tuple(section.columns),
         )
-        for name, section in _list_sections(results)
+        for name, section in collected.items()
         if section.columns
     }
 
 
-def list_pictures(results: StudyResults) -> Iterator[Picture]:
+def list_pictures(collected: Mapping[str, StageSection]) -> Iterator[Picture]:
     """List the figures of all stages' sections."""
-    for name, section in _list_sections(results):
+    for name, section in collected.items():
         for picture_name, picture in section.pictures.items():
             yield Picture(f"{PREFIX}{name}_{picture_name}.png", picture.alternative, picture.png)
-
-
-def _list_sections(results: StudyResults) -> Iterator[tuple[str, StageSection]]:
-    for stage in list_stages():
-        result = results.stage_results.get(stage.name)
-        section = None if result is None else stage.report(result, results)
-        if section is not None:
-            yield stage.name, section
 
 
 def _write_section(name: str, section: StageSection) -> Iterator[Block]:

@@ -1,6 +1,7 @@
 """Show a study's progress on the console."""
 
 import atexit
+import sys
 
 import rich.console
 from rich.live import Live
@@ -17,6 +18,7 @@ from nasproxy.tracking.events import (
     StageProgressed,
     TrackerFailed,
 )
+from nasproxy.tracking.lost_output import discard_output
 from nasproxy.tracking.standard_output import StandardOutput
 from nasproxy.trials.clock import Clock, SystemClock
 
@@ -86,7 +88,19 @@ class Console:
         self._shown_at = 0.0
 
     def receive(self, event: Event) -> None:
-        """Show progress, and print messages above it; other events have none, or are counted in the progress."""
+        """Show progress, and print messages above it; other events have none, or are counted in the progress.
+
+        Raises:
+            OSError: Standard output cannot be written; it is discarded from then on.
+        """
+        try:
+            self._render(event)
+        except OSError as error:
+            if self._console.file is sys.stdout:
+                discard_output(error)
+            raise
+
+    def _render(self, event: Event) -> None:
         match event:
             case StageProgressed():
                 self._show(event.progress, event.running)

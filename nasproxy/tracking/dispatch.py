@@ -2,48 +2,63 @@
 
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from functools import partial
 
 from nasproxy.errors import NasproxyError, describe_error
 from nasproxy.tracking.events import Event, StageProgressed, TrackerFailed
-from nasproxy.tracking.tracker import Tracker
+from nasproxy.tracking.tracker import SteppedTracker, Tracker
 
 CLOSE_SECONDS = 180.0
-"""Longest wait at the end for a tracker that finishes no event meanwhile."""
+"""Longest wait at the end for a tracker that finishes no event, and no step of its work, meanwhile."""
 
 
 class Trackers:
     """Sends every event to the trackers in front at once, and to each other tracker in its thread.
 
-    A slow tracker in a thread delays neither the controller nor other trackers. One that raises an error receives no
-    more events: all others receive `TrackerFailed`, which the console prints, and the study continues.
+    A slow tracker in a thread delays neither the controller nor other trackers. A tracker that raises an error, in
+    front or in a thread, receives no more events: all others receive `TrackerFailed`, which the console prints, and
+    the study continues.
     """
 
     def __init__(
-        self, front: Sequence[Tracker], others: Mapping[str, Tracker], *, close_seconds: float = CLOSE_SECONDS
+        self, front: Mapping[str, Tracker], others: Mapping[str, Tracker], *, close_seconds: float = CLOSE_SECONDS
     ) -> None:
         """Start the threads.
 
         Args:
-            front: Trackers that render each event before the controller continues, such as the console.
-            others: Further trackers, by the names that messages give them.
-            close_seconds: Longest wait at the end for a tracker that finishes no event meanwhile.
+            front: Trackers that render each event before the controller continues, such as the console, by the names
+                that messages give them.
+            others: Further trackers, by name.
+            close_seconds: Longest wait at the end for a tracker that finishes no event, and no step of its work,
+                meanwhile.
         """
-        self._front = tuple(front)
+        self._front = dict(front)
         self._turn = threading.Lock()  # the threads report failures to the console too
         self._close_seconds = close_seconds
         self._threads = [_TrackerThread(name, tracker, self._report) for name, tracker in others.items()]
 
     def receive(self, event: Event) -> None:
         """Give the event to the trackers in front, and leave it to the threads of the others."""
+        failed = {}
         with self._turn:
-            for tracker in self._front:
-                tracker.receive(event)
+            for name, tracker in self._front.items():
+                problem = _find_problem(partial(tracker.receive, event))
+                if problem is not None:
+                    failed[name] = problem
+                    _find_problem(tracker.close)  # the first error says what happened
+            for name in failed:
+                del self._front[name]
         for thread in self._threads:
             thread.add(event)
+        for name, problem in failed.items():
+            self._report(name, problem)
 
     def close(self) -> None:
-        """Wait until every tracker has rendered its events or finishes none for too long; close those in front."""
+        """Wait until every tracker has rendered its events or finishes none for too long; close those in front.
+
+        An error of a tracker in front is ignored: no other tracker is left to report it.
+        """
         try:
             for thread in self._threads:
                 thread.end()
@@ -51,12 +66,12 @@ class Trackers:
                 if not thread.wait(self._close_seconds):
                     self._report(
                         thread.name,
-                        f"it has finished no event for {self._close_seconds:g} s, so that its last events are missing "
+                        f"it has made no progress for {self._close_seconds:g} s, so that its last events are missing "
                         f"there; the study has them",
                     )
         finally:
-            for tracker in self._front:
-                tracker.close()
+            for tracker in self._front.values():
+                _find_problem(tracker.close)
 
     def _report(self, tracker: str, problem: str) -> None:
         self.receive(TrackerFailed(tracker, f"tracker {tracker} stopped, and the study continues: {problem}"))
@@ -95,7 +110,7 @@ class _TrackerThread:
             self._changed.notify()
 
     def wait(self, seconds: float) -> bool:
-        """Wait until the tracker is closed; return False once it has finished no event for `seconds`."""
+        """Wait until the tracker is closed; return False once it has made no progress for `seconds`."""
         while self._thread.is_alive():
             before = self._n_finished
             self._thread.join(seconds)
@@ -111,14 +126,14 @@ class _TrackerThread:
         while (event := self._take()) is not None:
             self._tracker.receive(event)
             self._n_finished += 1
+            while isinstance(self._tracker, SteppedTracker) and self._tracker.send_next():
+                self._n_finished += 1
 
     def _guard(self, work: Callable[[], None]) -> None:
         """Do the tracker's work; an error ends it and is reported, once if it is closed with the same error."""
-        try:
-            work()
-        except (Exception, SystemExit) as error:
+        problem = _find_problem(work)
+        if problem is not None:
             self.end()
-            problem = str(error) if isinstance(error, NasproxyError) else describe_error(error)
             if problem != self._problem:
                 self._problem = problem
                 self._report(self.name, problem)
@@ -128,3 +143,12 @@ class _TrackerThread:
         with self._changed:
             self._changed.wait_for(lambda: self._events or self._has_ended)
             return self._events.popleft() if self._events else None
+
+
+def _find_problem(work: Callable[[], None]) -> str | None:
+    """Do a tracker's work and return what its error says; None without one."""
+    try:
+        work()
+    except (Exception, SystemExit) as error:  # whatever a tracker does, the study continues
+        return str(error) if isinstance(error, NasproxyError) else describe_error(error)
+    return None

@@ -1,7 +1,7 @@
 """Append a study's events to its store: in a folder, to the file `events.jsonl`."""
 
 from nasproxy.storage.study_stores import StudyStore
-from nasproxy.tracking.events import Event, StageProgressed, TrialEnded, parse_line, to_json
+from nasproxy.tracking.events import Event, StageProgressed, TrialEnded, TrialStarted, parse_line, to_json
 from nasproxy.trials.records import State
 
 PROGRESS_SECONDS = 10.0
@@ -11,8 +11,8 @@ PROGRESS_SECONDS = 10.0
 class EventLog:
     """Appends every event as a line, shared by the jobs of a sweep and continued by a resumed study.
 
-    Progress is written when the stage or its activity changes, else at most every `PROGRESS_SECONDS`; the end of an
-    attempt is written once, also if it is received again after a restart.
+    Progress is written when the stage or its activity changes, else at most every `PROGRESS_SECONDS`; the start and the
+    end of an attempt are written once, also if they are received again after a restart.
     """
 
     def __init__(self, study: StudyStore) -> None:
@@ -20,10 +20,11 @@ class EventLog:
         self._study = study
         self._read_to = 0
         self._shown: StageProgressed | None = None
+        self._started: dict[str, float] = {}
         self._ended: dict[str, tuple[int, State, int, str | None]] = {}
 
     def receive(self, event: Event) -> None:
-        """Append the event, unless it is progress shortly after other progress, or an end that is in the file."""
+        """Append the event, unless it is progress shortly after other progress, or of a trial and in the file."""
         if isinstance(event, StageProgressed):
             if not self._is_due(event):
                 return
@@ -37,11 +38,18 @@ class EventLog:
         lines, self._read_to = self._study.read_events(self._read_to)
         for line in lines:
             self._remember(parse_line(line))
-        if not (isinstance(event, TrialEnded) and self._ended.get(event.key) == _describe_end(event)):
+        if not self._has(event):
             self._study.append_event(to_json(event))
 
+    def _has(self, event: Event) -> bool:
+        if isinstance(event, TrialStarted):
+            return self._started.get(event.key) == event.at
+        return isinstance(event, TrialEnded) and self._ended.get(event.key) == _describe_end(event)
+
     def _remember(self, event: Event | None) -> None:
-        if isinstance(event, TrialEnded):
+        if isinstance(event, TrialStarted):
+            self._started[event.key] = event.at
+        elif isinstance(event, TrialEnded):
             self._ended[event.key] = _describe_end(event)
 
     def _is_due(self, event: StageProgressed) -> bool:

@@ -141,6 +141,34 @@ class StageEnded(Event):
 
 
 @dataclass(frozen=True)
+class TrialStarted(Event):
+    """An attempt at a trial started to train; `at` is when its worker did, if that is known.
+
+    Sent when a controller sees it: an attempt that starts and ends between two looks has none, and one that runs on
+    while a controller is started again has it twice, with the same time.
+
+    Attributes:
+        stage: Name of the stage that trains it.
+        key: The trial's key.
+        step: Step of its last check, from which it goes on; 0 before the first one.
+        proxy_task: Name of its proxy task, derived from the setting.
+        split: Data that it is trained and validated on.
+        seed: Its seed.
+        device_type: Type of the devices that it is specified for, `cpu` or `cuda`.
+        spec: Its specification.
+    """
+
+    stage: str
+    key: str
+    step: int
+    proxy_task: str
+    split: Split
+    seed: int
+    device_type: str
+    spec: TrialSpec | None = field(default=None, compare=False, repr=False, metadata=IN_PROCESS)
+
+
+@dataclass(frozen=True)
 class TrialEnded(Event):
     """An attempt at a trial ended: the trial is done, has failed, is paused, or is pending another attempt.
 
@@ -246,12 +274,40 @@ class TrackerFailed(Event):
 KINDS: Mapping[str, type[Event]] = {
     re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower(): kind
     for kind in (
-        *(JobStarted, JobEnded, StageStarted, StageProgressed, StageEnded, TrialEnded, LookTaken, DecisionTaken),
-        *(Noted, ReportWritten, TrackerFailed),
+        *(JobStarted, JobEnded, StageStarted, StageProgressed, StageEnded, TrialStarted, TrialEnded),
+        *(LookTaken, DecisionTaken, Noted, ReportWritten, TrackerFailed),
     )
 }
 """Kinds of events by their name in a line."""
 _NAMES = {kind: name for name, kind in KINDS.items()}
+
+
+def describe_start(
+    before: TrialRecord | None, record: TrialRecord, spec: TrialSpec, *, stage: str
+) -> TrialStarted | None:
+    """Make the event of an attempt that has started since a trial's record was last read; None if none has.
+
+    Args:
+        before: The record when it was last read; None if it is read for the first time.
+        record: The record now.
+        spec: Specification of the trial that trains, which may be a retry.
+        stage: Name of the stage that trains it.
+    """
+    status = record.status
+    was = None if before is None else (before.status.state, before.status.started_at)
+    if status.state is not State.RUNNING or was == (status.state, status.started_at):
+        return None
+    return TrialStarted(
+        stage=stage,
+        key=spec.key,
+        step=record.step,
+        proxy_task=spec.proxy_task.default_name,
+        split=spec.split,
+        seed=spec.seed,
+        device_type=spec.recipe.device_type,
+        spec=spec,
+        at=time.time() if status.started_at is None else status.started_at,
+    )
 
 
 def describe_trial(spec: TrialSpec, record: TrialRecord, *, stage: str) -> TrialEnded:
@@ -278,9 +334,12 @@ def describe_trial(spec: TrialSpec, record: TrialRecord, *, stage: str) -> Trial
 def to_json(event: Event) -> str:
     """Write an event as one line of JSON, without what only trackers of this process receive."""
     kind = type(event)
-    hidden = {each.name for each in fields(kind) if "in_process" in each.metadata}
-    content = get_adapter(kind).dump_python(event, mode="json", exclude=hidden)
+    content = get_adapter(kind).dump_python(event, mode="json", exclude=_list_hidden(kind))
     return json.dumps({"schema": SCHEMA, "kind": _NAMES[kind], **content}, allow_nan=False)
+
+
+def _list_hidden(kind: type[Event]) -> set[str]:
+    return {each.name for each in fields(kind) if "in_process" in each.metadata}
 
 
 def from_json(line: str) -> Event | None:
@@ -292,16 +351,22 @@ def from_json(line: str) -> Event | None:
     Raises:
         ValueError: The line is not an event, or one of another schema.
     """
-    content: Any = json.loads(line)
-    if not isinstance(content, dict) or content.pop("schema", None) != SCHEMA or "kind" not in content:
+    try:
+        content: Any = json.loads(line)
+    except RecursionError as error:
+        raise ValueError(f"an event is nested less deeply than {line[:200]!r}") from error
+    name = content.pop("kind", None) if isinstance(content, dict) else None
+    if not isinstance(name, str) or content.pop("schema", None) != SCHEMA:
         raise ValueError(f"an event is a JSON object with a kind and schema {SCHEMA}, got {line[:200]!r}")
-    kind = KINDS.get(content.pop("kind"))
+    kind = KINDS.get(name)
     if kind is None:
         return None
+    for hidden in _list_hidden(kind):
+        content.pop(hidden, None)
     try:
         event: Event = get_adapter(kind).validate_python(content)
-    except ValidationError as error:
-        raise ValueError(f"{error.error_count()} fields are not valid for {kind.__name__}: {line[:200]!r}") from error
+    except (ValidationError, RecursionError, OverflowError) as error:
+        raise ValueError(f"the fields are not valid for {kind.__name__}: {line[:200]!r}") from error
     return event
 
 

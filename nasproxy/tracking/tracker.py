@@ -1,7 +1,7 @@
 """The protocol of trackers: they receive a study's events and are never queried."""
 
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from nasproxy.tracking.events import Event
 
@@ -24,6 +24,22 @@ class Tracker(Protocol):
 
     def close(self) -> None:
         """Release resources; called in the same thread after the last event."""
+        ...
+
+
+@runtime_checkable
+class SteppedTracker(Tracker, Protocol):
+    """Tracker to which an event may leave much work, such as an upload for each of many trials, done step by step.
+
+    At the end of a command a tracker is abandoned once it has finished nothing for a while: each step counts as
+    progress, so that the whole work may take longer.
+    """
+
+    def send_next(self) -> bool:
+        """Do one step of the work that the events so far have left; return whether there was one.
+
+        Called after each event, in the same thread, until it returns False.
+        """
         ...
 
 

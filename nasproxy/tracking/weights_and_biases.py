@@ -1,6 +1,7 @@
 """Log a study to Weights & Biases: one run per trial, and one for the controller."""
 
 import hashlib
+import io
 import json
 import netrc
 import os
@@ -12,10 +13,22 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+from PIL import Image
+
 from nasproxy.errors import ConfigError, MissingExtraError, advise_install
+from nasproxy.storage.files import read_bytes
 from nasproxy.storage.locks import FileLock
 from nasproxy.tracking.cells import TableRows
-from nasproxy.tracking.events import DecisionTaken, Event, Noted, ReportWritten, TrackerFailed, TrialEnded
+from nasproxy.tracking.events import (
+    DecisionTaken,
+    Event,
+    JobEnded,
+    Noted,
+    ReportWritten,
+    StageEnded,
+    TrackerFailed,
+    TrialEnded,
+)
 from nasproxy.tracking.sent_records import SentRecords, SentTrial
 from nasproxy.trials.records import State, TrialRecord
 from nasproxy.trials.spec import TrialSpec, to_canonical_json
@@ -45,8 +58,8 @@ QUIET = {
 class WandbTracker:
     """Logs a study to Weights & Biases, with all files in the study's folder.
 
-    A trial becomes a run when it is done or has failed; a paused trial may continue many times, so it is
-    logged when the controller ends. A run is opened, logged and finished in one go. The controller's run is
+    A trial becomes a run when it is done or has failed; a paused trial may continue many times within a stage, so it
+    is logged when the stage or the job ends. A run is opened, logged and finished in one go. The controller's run is
     open from the first decision to the end; of the jobs of a sweep, one at a time holds it and logs the
     messages of the others too.
 
@@ -86,12 +99,13 @@ class WandbTracker:
         self._journal = SentRecords(self._folder / "wandb.jsonl")
         self._lease = FileLock(self._folder / "wandb.lock")
         self._unfinished: dict[str, tuple[TrialSpec, TrialRecord]] = {}
+        self._is_stage_over = False
         self._controller: Any = None
         self._events_logged = 0
         self._result_logged: str | None = None
 
     def receive(self, event: Event) -> None:
-        """Log a trial that is done or has failed, keeping others until the end; log messages, tables and figures."""
+        """Log a trial that is done or has failed, keeping others for `send_next`; log messages, tables and figures."""
         if self._mode == "disabled":
             return
         match event:
@@ -102,13 +116,24 @@ class WandbTracker:
             case ReportWritten():
                 self._log_result(event.tables, event.pictures)
                 self._log_messages(event.verdict, f"report: {event.path}")
+            case StageEnded() | JobEnded():
+                self._is_stage_over = True
+
+    def send_next(self) -> bool:
+        """Log one trial that an ended stage has left unfinished; return whether there was one."""
+        if not self._is_stage_over or not self._unfinished:
+            self._is_stage_over = False
+            return False
+        self._log_trial(*self._unfinished.pop(next(iter(self._unfinished))))
+        return True
 
     def close(self) -> None:
         """Log everything that is left, and finish."""
         if self._mode == "disabled":
             return
-        for spec, record in self._unfinished.values():
-            self._log_trial(spec, record)
+        self._is_stage_over = True
+        while self.send_next():
+            pass
         events = self._journal.events()
         if events.sent < len(events.lines):
             self._log_events()
@@ -149,13 +174,14 @@ class WandbTracker:
             self._log_lines(len(self._journal.events().lines))
 
     def _log_result(self, tables: Mapping[str, TableRows], pictures: Sequence[Path]) -> None:
-        digest = _digest(tables, pictures)
+        drawn = _read_pictures(pictures)
+        digest = _digest(tables, drawn)
         if not self._open_controller() or digest == self._result_logged:
             return
         number = self._journal.add_event(None)
         self._log_lines(number)
         content = {f"tables/{name}": self._make_table(table) for name, table in tables.items()}
-        content |= {f"pictures/{path.stem}": self._make_picture(path) for path in pictures}
+        content |= {f"pictures/{path.stem}": self._make_picture(path, each) for path, each in drawn.items()}
         with _stage_tables_in(self._folder / "wandb"):
             self._controller.log(content, step=number)
         self._events_logged, self._result_logged = number + 1, digest
@@ -220,10 +246,10 @@ class WandbTracker:
     def _make_table(self, table: TableRows) -> Any:
         return self._wandb.Table(columns=list(table.columns), data=table.cells, allow_mixed_types=True)
 
-    def _make_picture(self, path: Path) -> Any:
+    def _make_picture(self, path: Path, content: bytes) -> Any:
         if path.suffix.lower() in (".svg", ".html"):
-            return self._wandb.Html(path.read_text(encoding="utf-8"), inject=False)
-        return self._wandb.Image(str(path))
+            return self._wandb.Html(content.decode("utf-8"), inject=False)
+        return self._wandb.Image(Image.open(io.BytesIO(content)))
 
 
 def make_run_id(study_id: str, what: str) -> str:
@@ -306,11 +332,17 @@ def _finish(run: Any, *, exit_code: int) -> None:
         _warn(f"run {run.name!r} was not uploaded in time: upload it with `wandb sync --include-online {run.dir}/..`")
 
 
-def _digest(tables: Mapping[str, TableRows], pictures: Sequence[Path]) -> str:
+def _read_pictures(paths: Sequence[Path]) -> dict[Path, bytes]:
+    """Read pictures; one that a later report has removed meanwhile is left out, and that report's event follows."""
+    contents = {path: read_bytes(path) for path in paths}
+    return {path: content for path, content in contents.items() if content is not None}
+
+
+def _digest(tables: Mapping[str, TableRows], pictures: Mapping[Path, bytes]) -> str:
     digest = hashlib.sha256()
     digest.update(json.dumps({name: [table.columns, table.cells] for name, table in tables.items()}).encode())
-    for path in pictures:
-        digest.update(path.name.encode() + path.read_bytes())
+    for path, content in pictures.items():
+        digest.update(path.name.encode() + content)
     return digest.hexdigest()
 
 

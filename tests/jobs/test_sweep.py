@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from nasproxy.errors import ConfigError
-from nasproxy.jobs.sweep import JobRecord, SweepJob, check_rules, collect_tasks, find_merges, read_jobs
+from nasproxy.jobs.sweep import JobRecord, SweepJob, check_rules, collect_tasks, find_merged, find_merges, read_jobs
 from nasproxy.stages.proxy_search.state import TaskState
 from nasproxy.storage.study_stores import FolderStudyStore
 from nasproxy.trials.proxy_task import ProxyTask
@@ -69,6 +69,13 @@ def test_a_record_tells_whether_its_job_failed_or_still_runs(tmp_path: Path) -> 
         (2, False, True, "no data"),
     ]
     assert [job.number for job in read_jobs(tmp_path, merges=True)] == [0]
+
+
+def test_a_merge_without_a_record_has_failed_and_leaves_the_others_their_result(tmp_path: Path) -> None:
+    three = Path("/studies/three")
+    merges = [JobRecord(1, (), TWO, has_ended=True), JobRecord(2, (), three, has_ended=True, error="no data")]
+    assert find_merged([ONE, TWO, three], merges) == {ONE: False, TWO: True, three: False}
+    assert find_merged([ONE], [JobRecord(0, (), has_ended=True, error="it has no valid configuration")]) == {ONE: False}
 
 
 def test_only_the_first_job_of_a_study_in_a_sweep_retries_failed_trials(tmp_path: Path) -> None:

@@ -111,8 +111,23 @@ def test_values_that_json_has_not_are_converted() -> None:
     assert make_plain([float("inf"), float("nan"), {1: Path("a")}, None]) == [None, None, {"1": "a"}, None]
 
 
-@pytest.mark.parametrize("text", ["no json", "[]", "{}", '{"schema": 99}', '{"schema": 1}'])
+DEEP = f"{'[' * 5000}{']' * 5000}"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["no json", "[]", "{}", '{"schema": 99}', '{"schema": 1}', "[" * 100_000, f'{{"schema": 1, "sections": {DEEP}}}'],
+    ids=["no_json", "list", "empty", "other_schema", "no_fields", "nested_deeply", "nested_deeply_in_a_field"],
+)
 def test_another_file_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "report.json").write_text(text)
     with pytest.raises(CorruptFileError, match=r"report.json cannot be read: .*restore the file"):
+        read_content(tmp_path / "report.json")
+
+
+def test_a_missing_file_and_a_link_are_refused(page: Page, tmp_path: Path) -> None:
+    with pytest.raises(CorruptFileError, match=r"report.json cannot be read: it does not exist"):
+        read_content(tmp_path / "report.json")
+    (tmp_path / "report.json").symlink_to(page.path.parent / "report.json")
+    with pytest.raises(CorruptFileError, match=r"it is a symbolic link, which is not followed"):
         read_content(tmp_path / "report.json")

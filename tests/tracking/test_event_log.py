@@ -21,10 +21,12 @@ from nasproxy.tracking.events import (
     StageProgressed,
     StageStarted,
     TrialEnded,
+    TrialStarted,
+    describe_start,
     read_events,
 )
 from nasproxy.trials.proxy_task import ProxyTask
-from nasproxy.trials.records import State
+from nasproxy.trials.records import State, Status, TrialRecord
 from nasproxy.trials.spec import TrialSpec
 
 START = Progress("proxy_search", "data50", steps_done=0, steps_total=100)
@@ -71,6 +73,23 @@ def test_the_end_of_an_attempt_is_written_once_also_after_a_restart_and_by_anoth
         (spec.key, 20, State.PAUSED),
         (spec.key, 40, State.DONE),
     ]
+
+
+def test_the_start_of_an_attempt_is_written_once_also_after_a_restart_and_by_another_job(
+    study: FolderStudyStore, make_spec: Callable[..., TrialSpec]
+) -> None:
+    def start(moment: float) -> TrialStarted:
+        status = Status(State.RUNNING, started_at=moment)
+        started = describe_start(None, TrialRecord(status), make_spec(), stage="variance")
+        assert started is not None
+        return started
+
+    one, two = EventLog(study), EventLog(study)
+    for log in (one, two, one, EventLog(study)):
+        log.receive(start(7.25))
+    for log in (two, one, EventLog(study)):
+        log.receive(start(9.5))
+    assert read(study) == [start(7.25), start(9.5)]
 
 
 def test_a_search_tells_its_looks_and_decisions_and_a_resumed_one_repeats_no_end_of_a_trial(tmp_path: Path) -> None:

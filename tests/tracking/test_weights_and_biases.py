@@ -16,7 +16,7 @@ from PIL import Image
 from nasproxy.errors import ConfigError, CorruptFileError, MissingExtraError
 from nasproxy.targets import build_target
 from nasproxy.tracking import weights_and_biases
-from nasproxy.tracking.events import Noted, ReportWritten, TrialEnded
+from nasproxy.tracking.events import Event, JobEnded, Noted, ReportWritten, StageEnded, TrialEnded
 from nasproxy.tracking.sent_records import SentRecords
 from nasproxy.tracking.weights_and_biases import WandbTracker, make_run_id
 from nasproxy.trials.records import Cause, RetryLink, State
@@ -162,6 +162,40 @@ def test_a_paused_trial_is_logged_when_the_controller_ends(study: Path, make_spe
     assert [step for step, _, _ in paused.curve()] == [20, 40]
 
 
+@pytest.mark.parametrize("end", [StageEnded("proxy_search"), JobEnded("design")], ids=["stage", "job"])
+def test_paused_trials_are_logged_one_at_a_time_when_their_stage_or_job_ends(
+    study: Path, make_spec: Make, end_trial: End, end: Event
+) -> None:
+    tracker = offline(study)
+    for seed in range(3):
+        tracker.receive(end_trial(make_spec(seed=seed), [20]))
+    assert not tracker.send_next(), "a paused trial may continue within the stage"
+    tracker.receive(end)
+    for number in range(3):
+        assert len(read_runs(study, "trial")) == number
+        assert tracker.send_next()
+    assert not tracker.send_next()
+    tracker.receive(end_trial(make_spec(), [20, 40]))
+    assert not tracker.send_next(), "the next stage has not ended"
+    tracker.close()
+    assert [run.curve()[-1][0] for run in read_runs(study, "trial")] == [20, 20, 20, 40]
+
+
+def test_a_picture_is_read_without_following_a_link(
+    study: Path, write_report: Report, picture: Path, tmp_path: Path
+) -> None:
+    link, gone = tmp_path / "link.png", tmp_path / "gone.png"
+    link.symlink_to(picture)
+    with pytest.raises(CorruptFileError, match=r"link\.png cannot be read: it is a symbolic link"):
+        offline(study).receive(write_report({}, [link]))
+    tracker = offline(study)
+    tracker.receive(write_report({}, [picture, gone]))
+    tracker.close()
+    (run,) = read_runs(study, "controller")
+    (shown,) = (point for point in run.history if "pictures/tau/_type" in point)
+    assert "pictures/gone/_type" not in shown, "a later report has removed it"
+
+
 def test_a_resumed_study_continues_its_runs_and_logs_nothing_twice(
     study: Path, make_spec: Make, end_trial: End, write_report: Report, picture: Path
 ) -> None:
@@ -263,7 +297,7 @@ def test_one_job_of_a_sweep_holds_the_controllers_run_and_logs_the_messages_of_a
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from nasproxy.tracking.events import Noted
+from nasproxy.tracking.events import Event, JobEnded, Noted, ReportWritten, StageEnded, TrialEnded
 from nasproxy.tracking.weights_and_biases import WandbTracker
 tracker = WandbTracker(study=Path(sys.argv[1]), mode="offline")
 tracker.receive(Noted("before the kill"))

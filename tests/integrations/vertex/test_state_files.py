@@ -60,7 +60,7 @@ def test_looks_that_come_while_it_writes_lead_to_one_file(tmp_path: Path) -> Non
 
 def test_the_last_state_is_written_before_the_trackers_are_closed(tmp_path: Path) -> None:
     state = ComputedStudy(tmp_path, report_epochs(10)).search(TASKS)
-    trackers = Trackers([NullTracker(study=tmp_path)], {"state files": VertexStateFiles(study=tmp_path)})
+    trackers = Trackers({"none": NullTracker(study=tmp_path)}, {"state files": VertexStateFiles(study=tmp_path)})
     trackers.receive(StageEnded("proxy_search"))
     trackers.close()
     found = read_search(tmp_path)["proxy_tasks_map"]

@@ -1,17 +1,21 @@
 """Ledger of replayed trials, from which the backend of a resumed study replays them again.
 
 The first line holds the study's recipe, each other line a trial: architecture, proxy (null for full training), split,
-seed, and the step up to which it was replayed (null if it ended). The last line of a trial counts.
+seed, the step up to which it was replayed (null if it ended), its purpose. The jobs of a sweep append to one ledger,
+so several lines may hold the recipe or one trial: the line with the furthest step of a trial counts.
 """
 
 import json
+import math
+from collections.abc import Iterable
 from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
 from nasproxy.errors import CorruptFileError
 from nasproxy.execution.backends.replay.replayed_table import CHOICE
-from nasproxy.storage.files import append_line, get_adapter, read_lines
+from nasproxy.storage.files import get_adapter, read_lines
+from nasproxy.storage.shared_lines import SharedLines
 from nasproxy.trials.records import TrialPurpose
 from nasproxy.trials.spec import Recipe, Split, TrialSpec
 
@@ -34,39 +38,53 @@ class Ledger:
         Raises:
             CorruptFileError: A line is not valid.
         """
-        self._path = path
+        self._lines = SharedLines(path)
         self.recipe: Recipe | None = None
         self.steps: dict[LedgerEntry, int | None] = {}
         self.purposes: dict[LedgerEntry, TrialPurpose | None] = {}
-        try:
-            for line in map(json.loads, read_lines(path)):
-                self._read_line(line)
-            if self.steps and self.recipe is None:
-                raise ValueError("it has trials, but no recipe")
-        except (ValueError, TypeError, KeyError) as error:
-            raise CorruptFileError(
-                f"{path} cannot be read: {str(error).splitlines()[0]}. Nothing was changed: restore the file, or move "
-                f"the study's folder away and run the command again, a replay takes seconds"
-            ) from error
+        self._read(read_lines(path))
 
     def add(self, spec: TrialSpec, until: int | None, purpose: TrialPurpose | None) -> None:
-        """Append a trial, unless it was last replayed up to the same step.
+        """Append a trial, unless this job or another one of the sweep has replayed it up to this step before.
 
         Args:
             spec: The trial.
             until: Its last step; None if it ended.
             purpose: What it was created for.
+
+        Raises:
+            CorruptFileError: A line that another job has written is not valid.
         """
         proxy = spec.proxy_task.overrides.get("trainer.proxy")
         entry = (str(spec.architecture[CHOICE]), None if proxy is None else str(proxy), spec.split.value, spec.seed)
-        if entry in self.steps and self.steps[entry] == until:
+        if self._has(entry, until):
             return
+        with self._lines.turn() as others:
+            self._read(others)
+            if self._has(entry, until):
+                return
+            lines = [json.dumps([*entry, until, purpose and astuple(purpose)], ensure_ascii=False)]
+            if self.recipe is None:
+                lines.insert(0, json.dumps({"recipe": get_adapter(Recipe).dump_python(spec.recipe, mode="json")}))
+            self._lines.append(lines)
+        self.recipe = self.recipe or spec.recipe
         self.steps[entry], self.purposes[entry] = until, purpose
-        line = json.dumps([*entry, until, purpose and astuple(purpose)], ensure_ascii=False)
-        if self.recipe is None:
-            self.recipe = spec.recipe
-            line = json.dumps({"recipe": get_adapter(Recipe).dump_python(spec.recipe, mode="json")}) + "\n" + line
-        append_line(self._path, line)
+
+    def _has(self, entry: LedgerEntry, until: int | None) -> bool:
+        return entry in self.steps and _rank(self.steps[entry]) >= _rank(until)
+
+    def _read(self, lines: Iterable[str]) -> None:
+        # No damaged line is skipped: a writer holds a lock, and removes an incomplete last line before it appends.
+        try:
+            for line in lines:
+                self._read_line(json.loads(line))
+            if self.steps and self.recipe is None:
+                raise ValueError("it has trials, but no recipe")
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
+            raise CorruptFileError(
+                f"{self._lines.path} cannot be read: {str(error).splitlines()[0]}. Nothing was changed: restore the "
+                f"file, or move the study's folder away and run the command again, a replay takes seconds"
+            ) from error
 
     def _read_line(self, line: Any) -> None:
         if isinstance(line, dict):
@@ -74,5 +92,11 @@ class Ledger:
             return
         architecture, proxy, split, seed, until, purpose = line
         entry = architecture, proxy, Split(split).value, int(seed)
-        self.steps[entry] = None if until is None else int(until)
-        self.purposes[entry] = None if purpose is None else TrialPurpose(*purpose)
+        until = None if until is None else int(until)
+        if not self._has(entry, until):
+            self.steps[entry] = until
+            self.purposes[entry] = None if purpose is None else TrialPurpose(*purpose)
+
+
+def _rank(until: int | None) -> float:
+    return math.inf if until is None else until

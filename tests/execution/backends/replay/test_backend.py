@@ -183,7 +183,7 @@ def test_a_new_backend_replays_what_the_study_replayed(table: CurveTable, tmp_pa
     replay(again, paused)
     third = MemoryTrialStore()
     open_backend(third)
-    assert third.read(paused.key).step == 100, "the last line of a trial counts"
+    assert third.read(paused.key).step == 100, "the furthest line of a trial counts"
 
 
 def test_a_table_is_read_again_only_after_a_change(tmp_path: Path) -> None:
