@@ -73,18 +73,11 @@ def program(*overrides: str, options: Sequence[str] = (), ignores: bool = False)
         started.process.kill()
 
 
-@pytest.mark.parametrize(
-    "module",
-    [
-        "nasproxy.cli",
-        "omegaconf",
-        "nasproxy.config",
-        "nasproxy.cli.hydra_app",
-        "scipy",
-        "nasproxy.jobs.job",
-        "antlr4.LL1Analyzer",  # imported during composition
-    ],
-)
+MODULES = ("nasproxy.cli", "omegaconf", "nasproxy.jobs.job", "antlr4.LL1Analyzer")
+"""Imported first, before Hydra starts, after it has, and during composition."""
+
+
+@pytest.mark.parametrize("module", MODULES)
 def test_an_interrupt_after_any_import_ends_the_program_with_one_line(tmp_path: Path, module: str) -> None:
     with program(*DEBUG, f"studies_dir={tmp_path}", options=["-X", "importtime"]) as started:
         started.wait_for(f" {module}")
@@ -94,7 +87,7 @@ def test_an_interrupt_after_any_import_ends_the_program_with_one_line(tmp_path: 
     assert not list(tmp_path.iterdir()), "no study is created"
 
 
-@pytest.mark.parametrize("seconds", [0.05, 0.2, 0.5, 1.0, 2.0, 3.0])
+@pytest.mark.parametrize("seconds", [1.0, 2.0, 3.0])
 def test_an_interrupt_in_the_first_seconds_ends_the_program_with_one_line(tmp_path: Path, seconds: float) -> None:
     with program(*DEBUG, f"studies_dir={tmp_path}", options=["-X", "importtime"]) as started:
         started.wait_for(" nasproxy.cli")
