@@ -101,13 +101,13 @@ def test_an_interrupt_in_the_first_seconds_ends_the_program_with_one_line(tmp_pa
 
 
 def test_an_interrupt_while_the_worker_server_starts_ends_the_server_too(tmp_path: Path) -> None:
-    with program(*DEBUG, f"studies_dir={tmp_path}") as started:
-        started.wait_for("0:00 elapsed")  # the warm-up
-        time.sleep(0.3)
+    trainer = "trainer._target_=helpers.module_that_takes_long_in_the_server.train"
+    with program(*DEBUG, trainer, f"studies_dir={tmp_path}") as started:
+        started.wait_for("takes long")
         started.interrupt()
-        *progress, last = started.finish(seconds=2.0)  # a live server would hold the output open for longer
+        *progress, last = started.finish()  # a live server would hold the output open for minutes
     assert (started.process.returncode, last) == (130, INTERRUPTED)
-    assert [line.partition(":")[0] for line in progress] == ["warming up"]
+    assert [line.partition(":")[0] for line in progress] == ["warming up", "takes long"]
 
 
 def test_an_interrupt_during_an_import_is_not_reported_as_an_error_of_the_module(tmp_path: Path) -> None:

@@ -185,7 +185,9 @@ class ProcessBackendContract(ParallelBackendContract):
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
         driver.finish()
-        assert _describe(store.read(spec.key).status) == (State.PENDING, Cause.LOST, 1)
+        status = store.read(spec.key).status
+        assert _describe(status) == (State.PENDING, Cause.LOST, 1)
+        assert "often by the kernel because memory ran out: set backend.memory_gib" in str(status.message)
         record = driver.run(spec)
         assert record.status.state is State.DONE
         assert [check.step for check in record.checks] == list(spec.check_steps)
