@@ -73,18 +73,11 @@ def program(*overrides: str, options: Sequence[str] = (), ignores: bool = False)
         started.process.kill()
 
 
-@pytest.mark.parametrize(
-    "module",
-    [
-        "nasproxy.cli",
-        "omegaconf",
-        "nasproxy.config",
-        "nasproxy.cli.hydra_app",
-        "scipy",
-        "nasproxy.jobs.job",
-        "antlr4.LL1Analyzer",  # imported during composition
-    ],
-)
+MODULES = ("nasproxy.cli", "omegaconf", "nasproxy.jobs.job", "antlr4.LL1Analyzer")
+"""Imported first, before Hydra starts, after it has, and during composition."""
+
+
+@pytest.mark.parametrize("module", MODULES)
 def test_an_interrupt_after_any_import_ends_the_program_with_one_line(tmp_path: Path, module: str) -> None:
     with program(*DEBUG, f"studies_dir={tmp_path}", options=["-X", "importtime"]) as started:
         started.wait_for(f" {module}")
@@ -94,7 +87,7 @@ def test_an_interrupt_after_any_import_ends_the_program_with_one_line(tmp_path: 
     assert not list(tmp_path.iterdir()), "no study is created"
 
 
-@pytest.mark.parametrize("seconds", [0.05, 0.2, 0.5, 1.0, 2.0, 3.0])
+@pytest.mark.parametrize("seconds", [1.0, 2.0, 3.0])
 def test_an_interrupt_in_the_first_seconds_ends_the_program_with_one_line(tmp_path: Path, seconds: float) -> None:
     with program(*DEBUG, f"studies_dir={tmp_path}", options=["-X", "importtime"]) as started:
         started.wait_for(" nasproxy.cli")
@@ -108,13 +101,13 @@ def test_an_interrupt_in_the_first_seconds_ends_the_program_with_one_line(tmp_pa
 
 
 def test_an_interrupt_while_the_worker_server_starts_ends_the_server_too(tmp_path: Path) -> None:
-    with program(*DEBUG, f"studies_dir={tmp_path}") as started:
-        started.wait_for("0:00 elapsed")  # the warm-up
-        time.sleep(0.3)
+    trainer = "trainer._target_=helpers.module_that_takes_long_in_the_server.train"
+    with program(*DEBUG, trainer, f"studies_dir={tmp_path}") as started:
+        started.wait_for("takes long")
         started.interrupt()
-        *progress, last = started.finish(seconds=2.0)  # a live server would hold the output open for longer
+        *progress, last = started.finish()  # a live server would hold the output open for minutes
     assert (started.process.returncode, last) == (130, INTERRUPTED)
-    assert [line.partition(":")[0] for line in progress] == ["warming up"]
+    assert [line.partition(":")[0] for line in progress] == ["warming up", "takes long"]
 
 
 def test_an_interrupt_during_an_import_is_not_reported_as_an_error_of_the_module(tmp_path: Path) -> None:

@@ -100,10 +100,9 @@ def test_the_merge_includes_earlier_tasks_and_runs_the_stages_after_the_search(t
 
 
 @pytest.mark.gate
-@pytest.mark.parametrize("launcher", ["basic", "joblib"])
-def test_a_job_that_fails_leaves_the_others_and_the_exit_status_says_so(tmp_path: Path, launcher: str) -> None:
+def test_a_job_that_fails_leaves_the_others_and_the_exit_status_says_so(tmp_path: Path) -> None:
     fractions = ("proxy=data50", "proxy.data_fraction=0.5,7,0.75")
-    code, output = cli.run("-m", *SMALL, *fractions, f"hydra/launcher={launcher}", folder=tmp_path)
+    code, output = cli.run("-m", *SMALL, *fractions, "hydra/launcher=joblib", folder=tmp_path)
     lines = [line for line in output.splitlines() if line.startswith("nasproxy: ")]
     assert code == 2, output
     assert len(lines) == 2, output
@@ -131,15 +130,6 @@ def test_jobs_that_share_a_study_under_other_rules_are_refused_with_advice_that_
 
 
 @pytest.mark.gate
-def test_jobs_without_a_proxy_search_need_no_merge(tmp_path: Path) -> None:
-    sweep = ("-m", *QUICK, "job=measure_variance", "seed=0,1", "study=seed${seed}")
-    code, output = cli.run(*sweep, folder=tmp_path)
-    assert code == 0, output
-    assert "deciding on" not in output
-    assert all((tmp_path / f"seed{seed}" / "variance" / "state.json").exists() for seed in (0, 1))
-
-
-@pytest.mark.gate
 def test_an_interrupt_ends_the_whole_sweep(tmp_path: Path) -> None:
     sweep = ("-m", *SMALL, "job=measure_variance", "seed=0,1", "study=seed${seed}", "trainer.check_seconds=0.3")
     process = cli.start(*sweep, folder=tmp_path)
@@ -164,7 +154,10 @@ def list_marked(marker: str) -> set[int]:
 
 
 def is_worker_of_joblib(pid: int) -> bool:
-    return b"LokyProcess" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    try:
+        return b"LokyProcess" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return False  # it has ended
 
 
 @pytest.mark.gate

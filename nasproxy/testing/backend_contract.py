@@ -146,12 +146,13 @@ class ParallelBackendContract(BackendContract):
         self, drive: Drive, store: TrialStore, make_spec: MakeSpec
     ) -> None:
         driver = drive()
-        stopped, cancelled = (make_spec(seed, check_seconds=0.2) for seed in range(2))
-        driver.submit(stopped, cancelled)
-        for spec in (stopped, cancelled):
-            driver.poll_until_checked(spec)
-        store.request(stopped.key, Request(stop=True))
+        stopped, cancelled = make_spec(0, check_seconds=0.5), make_spec(1, check_seconds=0.2)
+        driver.submit(cancelled)
+        driver.poll_until_checked(cancelled)
         driver.backend.cancel(cancelled.key)
+        driver.submit(stopped)
+        driver.poll_until_checked(stopped)
+        store.request(stopped.key, Request(stop=True))
         driver.finish()
         record = store.read(stopped.key)
         assert record.status.state is State.PAUSED
@@ -184,7 +185,9 @@ class ProcessBackendContract(ParallelBackendContract):
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
         driver.finish()
-        assert _describe(store.read(spec.key).status) == (State.PENDING, Cause.LOST, 1)
+        status = store.read(spec.key).status
+        assert _describe(status) == (State.PENDING, Cause.LOST, 1)
+        assert "often by the kernel because memory ran out: set backend.memory_gib" in str(status.message)
         record = driver.run(spec)
         assert record.status.state is State.DONE
         assert [check.step for check in record.checks] == list(spec.check_steps)

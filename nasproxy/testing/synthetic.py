@@ -19,7 +19,7 @@ import numpy as np
 from nasproxy.errors import ConfigError
 from nasproxy.execution.worker.context import TrialContext
 from nasproxy.storage.files import replace_text
-from nasproxy.trials.spec import Recipe, Split
+from nasproxy.trials.spec import Recipe, Split, TrialSpec
 
 FAULTS = ("none", "oom", "nan", "crash", "crash_after", "oom_after", "broken", "die", "die_once", "hang", "orphan")
 
@@ -71,7 +71,7 @@ def train(
             _fail(fault, trial)
         train_seconds += (step - done) * compute_step_seconds(trial.architecture, trial.proxy_task.width)
         progress = step / (schedule_steps or trial.total_steps)
-        accuracy = compute_score(trial, step, progress, noise, is_reversed=trial.total_steps < reversed_below)
+        accuracy = compute_score(trial.spec, step, progress, noise, is_reversed=trial.total_steps < reversed_below)
         trial.report(step, {"accuracy": accuracy, "loss": 1.0 - accuracy}, train_seconds)
         replace_text(position, json.dumps({"step": step}))
         done = step
@@ -97,12 +97,12 @@ def compute_step_seconds(architecture: Mapping[str, object], width: float) -> fl
     return 0.01 * width * (1 + 0.01 * float(quality if isinstance(quality, int | float) else 0))
 
 
-def compute_score(trial: TrialContext, step: int, progress: float, noise: float, *, is_reversed: bool = False) -> float:
+def compute_score(spec: TrialSpec, step: int, progress: float, noise: float, *, is_reversed: bool = False) -> float:
     """Compute the accuracy at a share of the schedule: ranks are random at first and converge to those of `quality`."""
-    quality = float(trial.architecture["quality"])
-    settled = min(1.0, progress / (0.8 - 0.4 * trial.proxy_task.data_fraction * trial.proxy_task.width))
+    quality = float(spec.architecture["quality"])
+    settled = min(1.0, progress / (0.8 - 0.4 * spec.proxy_task.data_fraction * spec.proxy_task.width))
     shuffled = float(np.random.default_rng(int(quality)).random())
-    seed = [trial.seed, step, int(quality), int(trial.spec.split is Split.FULL)]
+    seed = [spec.seed, step, int(quality), int(spec.split is Split.FULL)]
     jitter = float(np.random.default_rng(seed).normal(0.0, noise))
     return (
         0.5 * progress

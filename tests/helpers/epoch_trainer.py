@@ -14,12 +14,12 @@ def train(trial: TrialContext, *, epoch_steps: int = 16, check_seconds: float = 
     position = trial.checkpoint_dir / "position.json"
     done, train_seconds = (int(json.loads(position.read_text())) if position.exists() else 0), 0.0
     if done == 0:
-        trial.report(0, {"accuracy": compute_score(trial, 0, 0.0, noise=0.01)}, 0.0)
+        trial.report(0, {"accuracy": compute_score(trial.spec, 0, 0.0, noise=0.01)}, 0.0)
     while not trial.should_stop(done):
         end = min(done + epoch_steps, trial.total_steps)
         time.sleep(check_seconds)
         train_seconds += epoch_steps * compute_step_seconds(trial.architecture, trial.proxy_task.width)
-        accuracy = compute_score(trial, end, end / trial.total_steps, noise=0.01)
+        accuracy = compute_score(trial.spec, end, end / trial.total_steps, noise=0.01)
         trial.report(end, {"accuracy": accuracy}, train_seconds)
         replace_text(position, json.dumps(end))
         done = end

@@ -17,7 +17,7 @@ from nasproxy.execution.work_order import OrderTemplate
 from nasproxy.stages import runner
 from nasproxy.stages.runner import Runtime
 from nasproxy.storage.leases import FolderLease
-from nasproxy.storage.locks import FileLock
+from nasproxy.storage.locks import FileLock, is_locked
 from nasproxy.storage.trial_files import write_status
 from nasproxy.storage.trial_folder import TrialFolder
 from nasproxy.storage.trial_stores import FolderTrialStore
@@ -133,6 +133,18 @@ def test_a_trial_that_cannot_be_requested_begins_again(tmp_path: Path, make_runt
     assert any("begins again" in message and "request.json" in message for message in messages)
 
 
+def stop_outside_guard(worker: int, folder: TrialFolder) -> None:
+    """Stop a worker at a moment at which it does not hold its guard, for which a take-over would wait."""
+    while True:
+        os.kill(worker, signal.SIGSTOP)
+        while Path(f"/proc/{worker}/stat").read_text().rpartition(")")[2].split()[0] != "T":
+            time.sleep(0.001)
+        if not is_locked(folder.lock.with_suffix(".guard")):
+            return
+        os.kill(worker, signal.SIGCONT)
+        time.sleep(0.01)
+
+
 def test_a_worker_that_wakes_after_another_took_over_its_trial_writes_nothing_and_ends(tmp_path: Path) -> None:
     store, spec = FolderTrialStore(tmp_path / "trials"), make_spec(check_seconds=0.3)
     folder = store.folder(spec.key)
@@ -143,7 +155,7 @@ def test_a_worker_that_wakes_after_another_took_over_its_trial_writes_nothing_an
         driver.poll_until_checked(spec)
         worker = FileLock(folder.lock).owner_pid()
         assert worker is not None
-        os.kill(worker, signal.SIGSTOP)
+        stop_outside_guard(worker, folder)
         lease = FolderLease(folder.lock, ttl_seconds=0.2, node="elsewhere")
         assert lease.acquire(wait_seconds=30)
         taken = TrialRecord(Status(State.PAUSED), store.read(spec.key).checks)

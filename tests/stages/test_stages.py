@@ -1,4 +1,4 @@
-"""Variance, selection and proxy search on a real backend, with synthetic trials."""
+"""Variance, selection and proxy search with synthetic trials: on a real backend, or in virtual time."""
 
 import json
 from collections.abc import Callable
@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from helpers.synthetic_curves import make_synthetic_runtime
 from nasproxy.errors import ConfigError, StageStoppedError
 from nasproxy.stages import runner
 from nasproxy.stages.proxy_search.settings import ProxySearchSettings
@@ -96,7 +97,14 @@ class Search:
 
 
 @pytest.fixture
-def search(tmp_path: Path, make_runtime: MakeRuntime) -> Search:
+def search(tmp_path: Path) -> Search:
+    """A search on the curves of the synthetic trainer, without processes."""
+    return Search(tmp_path, make_synthetic_runtime(tmp_path))
+
+
+@pytest.fixture
+def real_search(tmp_path: Path, make_runtime: MakeRuntime) -> Search:
+    """A search whose trials are processes."""
     return Search(tmp_path, make_runtime(tmp_path, max_attempts=1))
 
 
@@ -340,17 +348,18 @@ def candidate_pool(count: int, faults: dict[int, str] | None = None, **settings:
 
 
 class TestAddedReferences:
-    def test_an_inconclusive_verdict_adds_models_and_judges_the_same_check_again(self, search: Search) -> None:
-        task = search.run({"wide": ProxyTask()}, criterion=Unsure(20), candidate_pool=candidate_pool(30)).tasks["wide"]
+    def test_an_inconclusive_verdict_adds_models_and_judges_the_same_check_again(self, real_search: Search) -> None:
+        task = real_search.run({"wide": ProxyTask()}, criterion=Unsure(20), candidate_pool=candidate_pool(30)).tasks[
+            "wide"
+        ]
         assert task.stopping_state is StoppingState.MET_CORRELATION
         assert len(task.checks) == 1, "five models were added twice at the first check"
         assert (task.checks[0].models, len(task.keys), len(task.added)) == (20, 20, 10)
         assert [model.number for model in task.added] == list(range(100, 110))
         for model in task.added:
-            assert search.runtime.store.read(model.key).step == RECIPE.total_steps, "references are trained fully"
+            assert real_search.runtime.store.read(model.key).step == RECIPE.total_steps, "references are trained fully"
 
-    def test_a_candidate_that_does_not_train_is_not_added(self, tmp_path: Path, make_runtime: MakeRuntime) -> None:
-        search = Search(tmp_path, make_runtime(tmp_path, max_attempts=1))
+    def test_a_candidate_that_does_not_train_is_not_added(self, search: Search) -> None:
         requested_specs = candidate_pool(30, {1: "nan"})
         task = search.run({"wide": ProxyTask()}, criterion=Unsure(14), candidate_pool=requested_specs).tasks["wide"]
         assert [model.number for model in task.added] == [100, 102, 103, 104]
@@ -367,10 +376,7 @@ class TestAddedReferences:
         task = search.run(tasks, criterion=Unsure(15), candidate_pool=candidate_pool(30, search_trials=1)).tasks["wide"]
         assert [check.models for check in task.checks] == [10] * 24 + [15]
 
-    def test_a_task_stops_after_its_last_look_if_all_added_models_fail(
-        self, tmp_path: Path, make_runtime: MakeRuntime
-    ) -> None:
-        search = Search(tmp_path, make_runtime(tmp_path, max_attempts=1))
+    def test_a_task_stops_after_its_last_look_if_all_added_models_fail(self, search: Search) -> None:
         failing = candidate_pool(5, dict.fromkeys(range(5), "nan"), search_trials=1)
         task = search.run({"wide": ProxyTask()}, criterion=Unsure(15), candidate_pool=failing).tasks["wide"]
         assert task.stopping_state is StoppingState.RAN_TO_COMPLETION
@@ -415,11 +421,11 @@ RACERS = {"full": ProxyTask(), "half": ProxyTask(width=0.5), "tenth": ProxyTask(
 
 
 class TestRace:
-    def test_the_order_of_the_grid_does_not_change_the_winner(self, tmp_path: Path, make_runtime: MakeRuntime) -> None:
+    def test_the_order_of_the_grid_does_not_change_the_winner(self, tmp_path: Path) -> None:
         winners: set[tuple[str, int | None]] = set()
         for place, names in enumerate((("full", "half", "tenth"), ("tenth", "half", "full"))):
             folder = tmp_path / str(place)
-            state = Search(folder, make_runtime(folder)).run({name: RACERS[name] for name in names})
+            state = Search(folder, make_synthetic_runtime(folder)).run({name: RACERS[name] for name in names})
             best = find_best_task(state.tasks, state.tasks["half"].judged_by)
             assert best is not None
             winners.add((best.name, best.final_step))
@@ -460,10 +466,10 @@ class TestProxySearch:
         assert all(tau < 0.65 for tau in taus[:-1])
         assert task.final_step == task.checks[-1].step < RECIPE.total_steps
 
-    def test_trials_stop_soon_after_acceptance(self, search: Search) -> None:
-        state = search.run({"wide": ProxyTask()})
+    def test_trials_stop_soon_after_acceptance(self, real_search: Search) -> None:
+        state = real_search.run({"wide": ProxyTask()})
         task = state.tasks["wide"]
-        steps = [search.runtime.store.read(key).step for key in task.keys]
+        steps = [real_search.runtime.store.read(key).step for key in task.keys]
         assert task.final_step is not None
         assert max(steps) <= max(1.5 * task.final_step + 4, 12), "no trial trains to the end"
 
@@ -553,18 +559,16 @@ class TestProxySearch:
         assert lax.tasks["half"].keys == strict.tasks["half"].keys
         assert (lax.tasks["half"].final_step or 0) <= (strict.tasks["half"].final_step or 0)
 
-    def test_the_verdict_does_not_depend_on_the_number_of_slots(
-        self, tmp_path: Path, make_runtime: MakeRuntime
-    ) -> None:
+    def test_the_verdict_does_not_depend_on_the_number_of_slots(self, tmp_path: Path) -> None:
         tasks = {"half": ProxyTask(width=0.5), "full": ProxyTask()}
         states = [
-            Search(tmp_path / str(slots), make_runtime(tmp_path / str(slots), slots=slots)).run(tasks)
+            Search(tmp_path / str(slots), make_synthetic_runtime(tmp_path / str(slots), slots=slots)).run(tasks)
             for slots in (2, 10)
         ]
         assert states[0].tasks == states[1].tasks
 
-    def test_no_trial_runs_after_the_search(self, search: Search) -> None:
-        state = search.run({"wide": ProxyTask()})
-        assert not search.runtime.backend.poll(0.0)
-        states = {search.runtime.store.read(key).status.state for key in state.tasks["wide"].keys}
+    def test_no_trial_runs_after_the_search(self, real_search: Search) -> None:
+        state = real_search.run({"wide": ProxyTask()})
+        assert not real_search.runtime.backend.poll(0.0)
+        states = {real_search.runtime.store.read(key).status.state for key in state.tasks["wide"].keys}
         assert states <= {State.PAUSED, State.DONE}

@@ -116,10 +116,12 @@ def begin_again(store: FolderTrialStore) -> str:
 @pytest.mark.parametrize(("file", "name", "damage"), CASES, ids=lambda value: value if isinstance(value, str) else "")
 def test_a_damaged_trial_costs_that_trial(tmp_path: Path, file: str, name: str, damage: Damage, state: str) -> None:
     store = make_trial(tmp_path, STATES[state])
-    damage(getattr(store.folder(SPEC.key), file))
+    folder = store.folder(SPEC.key)
+    damage(getattr(folder, file))
+    before = {path.name for path in folder.path.iterdir()}
     place = Path(begin_again(FolderTrialStore(tmp_path)))
     assert place == tmp_path / "damaged" / f"{SPEC.key}-1"
-    assert sorted(path.name for path in place.iterdir()) != [], "nothing is deleted"
+    assert {path.name for path in place.iterdir()} == before, "nothing is deleted"
     assert store.keys() == [SPEC.key]
     assert store.purpose(SPEC.key) == TrialPurpose("variance")
 

@@ -18,7 +18,7 @@ class Kept:
     is_open: threading.Event = field(default_factory=threading.Event)
     events: list[Event] = field(default_factory=list)
     threads: set[str] = field(default_factory=set)
-    is_closed: bool = False
+    closed: threading.Event = field(default_factory=threading.Event)
 
     def receive(self, event: Event) -> None:
         self.is_open.wait()
@@ -28,9 +28,13 @@ class Kept:
         self.events.append(event)
 
     def close(self) -> None:
-        self.is_closed = True
+        self.closed.set()
         if self.closing_error is not None:
             raise self.closing_error
+
+    @property
+    def is_closed(self) -> bool:
+        return self.closed.is_set()
 
     @property
     def messages(self) -> list[str]:
@@ -133,7 +137,7 @@ def test_a_tracker_that_hangs_is_left_behind_with_a_warning() -> None:
     trackers = Trackers({"console": console}, {"hung": hung, "good": good}, close_seconds=0.05)
     trackers.receive(Noted("a line"))
     trackers.close()
-    assert good.is_closed
+    assert good.closed.wait(60), "it is closed, whether or not it was too late for the trackers' short wait"
     assert console.is_closed
     assert console.messages[1].startswith("tracker hung stopped, and the study continues: it has made no progress")
     hung.is_open.set()

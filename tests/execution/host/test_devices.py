@@ -3,6 +3,7 @@ import os
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -167,6 +168,16 @@ def test_uuids_are_asked_of_the_driver(tmp_path: Path, monkeypatch: pytest.Monke
     assert find_uuids(("MIG-x", "1")) == ("MIG-x", "GPU-b")
 
 
-def test_the_slots_of_two_machines_on_one_disk_are_apart(tmp_path: Path) -> None:
-    with CorePool(1, tmp_path).lease():
-        assert is_locked(tmp_path / f"{os.uname().nodename}-slot0.lock")
+def test_the_slots_of_two_machines_on_one_disk_are_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = CorePool(1, tmp_path)
+
+    def move_to(machine: str) -> None:
+        monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(nodename=machine))
+
+    move_to("first")
+    with pool.lease():
+        assert pool._try_lease(1) is None, "the machine has one slot"
+        move_to("second")
+        with pool.lease():
+            assert pool._try_lease(1) is None
+            assert all(is_locked(tmp_path / f"{machine}-slot0.lock") for machine in ("first", "second"))
