@@ -255,7 +255,7 @@ def interrupt_search(folder: Path) -> list[str]:
     def begun() -> list[str]:
         paths = (folder / "crash" / "trials").glob("*/metrics.jsonl")
         keys = sorted(path.parent.name for path in paths if path.stat().st_size)
-        return [key for key in keys if (purpose := study.trials.purpose(key)) and purpose.stage == "proxy_search"]
+        return [key for key in keys if (purpose := study.trials.purposes()[key]) and purpose.stage == "proxy_search"]
 
     while process.poll() is None and len(begun()) < 3:
         time.sleep(0.002)

@@ -367,7 +367,8 @@ def rank_purpose(purpose: str) -> tuple[int, str]:
 def _read_trials(store: TrialStore) -> tuple[dict[str, Trial], dict[str, str]]:
     """Read all trials, and what is wrong with those that are damaged, by key."""
     alone, specs, damaged = {}, {}, {}
-    for key in store.keys():
+    purposes = store.purposes()
+    for key in sorted(purposes):
         try:
             specs[key] = store.spec(key)
             alone[key] = store.read_alone(key)
@@ -379,7 +380,7 @@ def _read_trials(store: TrialStore) -> tuple[dict[str, Trial], dict[str, str]]:
     originals = {retry.key: key for key, record in by_length for retry in record.retries}
     trials = {}
     for key, spec in specs.items():
-        purpose = store.purpose(originals.get(key, key))
+        purpose = purposes.get(originals.get(key, key))
         task = None if purpose is None else purpose.task
         is_readable = damaged.keys().isdisjoint((key, *(retry.key for retry in alone[key].retries)))
         trials[key] = Trial(

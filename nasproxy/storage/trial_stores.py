@@ -2,7 +2,7 @@
 
 import stat
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import count
@@ -57,8 +57,8 @@ class TrialStore(Protocol):
         """List the keys of all trials, sorted."""
         ...
 
-    def purpose(self, key: str) -> TrialPurpose | None:
-        """Return what the trial was first created for; None if unknown."""
+    def purposes(self) -> Mapping[str, TrialPurpose | None]:
+        """Return what each trial was first created for, by key; None where that is unknown."""
         ...
 
     def spec(self, key: str) -> TrialSpec:
@@ -178,9 +178,9 @@ class FolderTrialStore(_RetryReadingStore):
         """List the keys of all created trials, sorted."""
         return sorted(self._index.read())
 
-    def purpose(self, key: str) -> TrialPurpose | None:
-        """Return what the trial was first created for; None if unknown."""
-        return self._index.read().get(key)
+    def purposes(self) -> Mapping[str, TrialPurpose | None]:
+        """Return what each trial was first created for, by key; None where that is unknown."""
+        return self._index.read()
 
     def spec(self, key: str) -> TrialSpec:
         """Read the trial's specification.
@@ -314,9 +314,9 @@ class MemoryTrialStore(_RetryReadingStore):
         """List the keys of all created trials, sorted."""
         return sorted(self._specs)
 
-    def purpose(self, key: str) -> TrialPurpose | None:
-        """Return what the trial was first created for; None if unknown."""
-        return self._purposes.get(key)
+    def purposes(self) -> Mapping[str, TrialPurpose | None]:
+        """Return what each trial was first created for, by key; None where that is unknown."""
+        return self._purposes
 
     def spec(self, key: str) -> TrialSpec:
         """Return the trial's specification.

@@ -109,8 +109,7 @@ class StoreContract:
         store.create(SPEC, first)
         store.create(SPEC, second)
         store.create(OTHERS[0])
-        assert (store.purpose(SPEC.key), store.purpose(OTHERS[0].key)) == (first, None)
-        assert store.purpose("unknown") is None
+        assert store.purposes() == {SPEC.key: first, OTHERS[0].key: None}
 
     def test_a_request_replaces_the_one_before(self, store: TrialStore) -> None:
         store.create(SPEC)

@@ -123,7 +123,7 @@ def test_a_damaged_trial_costs_that_trial(tmp_path: Path, file: str, name: str, 
     assert place == tmp_path / "damaged" / f"{SPEC.key}-1"
     assert {path.name for path in place.iterdir()} == before, "nothing is deleted"
     assert store.keys() == [SPEC.key]
-    assert store.purpose(SPEC.key) == TrialPurpose("variance")
+    assert store.purposes()[SPEC.key] == TrialPurpose("variance")
 
 
 @pytest.mark.parametrize("state", ["paused", "finished", "failed"])
@@ -232,7 +232,7 @@ def test_a_damaged_index_is_made_up_for_by_the_folders(tmp_path: Path, damage: D
     assert FolderTrialStore(tmp_path).keys() == [SPEC.key]
     store = FolderTrialStore(tmp_path)
     store.create(SPEC, TrialPurpose("references"))
-    assert store.purpose(SPEC.key) == TrialPurpose("references")
+    assert store.purposes()[SPEC.key] == TrialPurpose("references")
 
 
 @pytest.mark.parametrize("is_same_process", [True, False])
@@ -243,7 +243,7 @@ def test_a_new_trial_in_a_lost_index_brings_the_others_with_it(tmp_path: Path, i
     store.create(OTHERS[0], TrialPurpose("references"))
     for each in (store, FolderTrialStore(tmp_path)):
         assert each.keys() == sorted([SPEC.key, OTHERS[0].key])
-        assert each.purpose(OTHERS[0].key) == TrialPurpose("references")
+        assert each.purposes()[OTHERS[0].key] == TrialPurpose("references")
 
 
 def test_a_file_that_cannot_be_read_now_is_not_damaged(tmp_path: Path) -> None:

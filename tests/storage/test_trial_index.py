@@ -27,7 +27,7 @@ def test_an_index_that_lost_its_last_lines_hides_no_trial(
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:n_lines]))
     later = FolderTrialStore(tmp_path)
     assert later.keys() == store.keys() == sorted(spec.key for spec in (SPEC, *OTHERS))
-    assert later.purpose(SPEC.key) == (PURPOSE if n_lines else None)
+    assert later.purposes()[SPEC.key] == (PURPOSE if n_lines else None)
     later.create(SPEC, TrialPurpose("confirmation"))
     assert FolderTrialStore(tmp_path).keys() == store.keys()
 

@@ -207,7 +207,7 @@ class ReplayBackend:
         record = TrialRecord(status, run.curve.checks[: run.checks])
         self.store.write(key, record, generation=GENERATION)
         if self._ledger is not None:
-            self._ledger.add(self.store.spec(key), None if run.is_whole else record.step, self.store.purpose(key))
+            self._ledger.add(self.store.spec(key), None if run.is_whole else record.step, self.store.purposes()[key])
 
     def _restore_trials(self) -> None:
         """Replay the trials of the ledger, each up to its last step."""
