@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from helpers.debug_study import debug_study
 from helpers.written_studies import (
     full_study,
     grown_page,
@@ -25,6 +26,7 @@ from nasproxy.stages.runner import Runtime
 from nasproxy.storage.trial_stores import FolderTrialStore
 
 __all__ = [
+    "debug_study",
     "full_study",
     "grown_page",
     "grown_study",

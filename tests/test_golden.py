@@ -11,7 +11,7 @@ import html
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import pytest
 import yaml
 
 from helpers import cli
+from helpers.debug_study import DebugStudy
 from nasproxy.testing import curves
 
 GOLDEN = cli.ROOT / "tests" / "golden"
@@ -144,11 +145,6 @@ def _json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def decide_debug(folder: Path) -> Decisions:
-    """Run all stages on computed curves."""
-    return _decide("debug", folder, "experiment=debug")
-
-
 def decide_replay(folder: Path) -> Decisions:
     """Replay a table with three seeds of each training, failures, and proxies of three kinds."""
     table = folder / "curves.csv"
@@ -162,25 +158,32 @@ def decide_replay(folder: Path) -> Decisions:
         failures=0.08,
     )
     curves.write_table(table, rows)
-    return _decide("curves", folder, "experiment=replay", f"backend.table={table}")
-
-
-def _decide(name: str, folder: Path, *overrides: str) -> Decisions:
+    overrides = ("experiment=replay", f"backend.table={table}")
     status, output = cli.run(*overrides, folder=folder)
     assert status == 0, output
+    return _read_study("curves", folder, output, *overrides)
+
+
+def _read_study(name: str, folder: Path, output: str, *overrides: str) -> Decisions:
     status, listing = cli.run(*overrides, "job=list_trials", folder=folder)
     assert status == 0, listing
     return rounded(read_decisions(folder / name, output, listing))
 
 
-STUDIES: Mapping[str, Callable[[Path], Decisions]] = {"debug": decide_debug, "replay": decide_replay}
 EXPERIMENTS = ("default", *sorted(path.stem for path in (cli.ROOT / "conf" / "experiment").glob("*.yaml")))
 
 
 @pytest.mark.gate
-@pytest.mark.parametrize("name", STUDIES)
-def test_a_whole_run_decides_what_it_decided_before(name: str, tmp_path: Path) -> None:
-    decisions = STUDIES[name](tmp_path)
+def test_a_debug_study_decides_what_it_decided_before(debug_study: DebugStudy) -> None:
+    compare_with_golden("debug", _read_study("debug", debug_study.folder, debug_study.output, "experiment=debug"))
+
+
+@pytest.mark.gate
+def test_a_replay_decides_what_it_decided_before(tmp_path: Path) -> None:
+    compare_with_golden("replay", decide_replay(tmp_path))
+
+
+def compare_with_golden(name: str, decisions: Decisions) -> None:
     path = GOLDEN / f"{name}.json"
     write_or_find(path, as_lines(decisions))
     found = list_differences(_json(path), decisions)

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from helpers import cli
+from helpers.debug_study import DebugStudy
 from nasproxy.cost.estimate import ESTIMATE, Estimate
 from nasproxy.report import estimate_tables
 from nasproxy.stages.study_results import read_results
@@ -83,11 +84,10 @@ def write_table(folder: Path) -> Path:
     return path
 
 
-def test_a_new_study_stores_its_estimate_and_compares_its_cost_with_it(tmp_path: Path) -> None:
-    code, output = cli.run(*DEBUG, folder=tmp_path)
-    assert code == 0, output
-    assert output.index("estimate: ") < output.index("variance: ")
-    folder = FolderStudyStore(tmp_path / "debug")
+@pytest.mark.gate
+def test_a_new_study_stores_its_estimate_and_compares_its_cost_with_it(debug_study: DebugStudy, tmp_path: Path) -> None:
+    assert debug_study.output.index("estimate: ") < debug_study.output.index("variance: ")
+    folder = FolderStudyStore(debug_study.copy_to(tmp_path))
     estimate = folder.read(ESTIMATE, Estimate)
     assert estimate is not None
     results = read_results(folder, time_tolerance=0.05)
@@ -100,11 +100,11 @@ def test_a_new_study_stores_its_estimate_and_compares_its_cost_with_it(tmp_path:
     assert compared["total"]["ratio"] is not None
     before = folder.version(ESTIMATE), (folder.path / "zero_cost.json").stat().st_mtime_ns
     assert len(read_scores(FolderStudyStore(folder.path)).scores) >= 8
-    code, output = cli.run(*DEBUG, "proxy=full", folder=tmp_path)
+    code, output = cli.run("experiment=debug", "proxy=full", folder=tmp_path)
     assert code == 0, output
     assert "estimate: " not in output
     assert (folder.version(ESTIMATE), (folder.path / "zero_cost.json").stat().st_mtime_ns) == before, "measured once"
-    code, output = cli.run(*DEBUG, "dry_run=true", folder=tmp_path)
+    code, output = cli.run("experiment=debug", "dry_run=true", folder=tmp_path)
     assert "study debug exists: its finished trials are counted here" in output
     assert folder.version(ESTIMATE) == before[0]
     assert folder.trials.keys() == trials, "the proxy task was judged before"

@@ -245,20 +245,41 @@ def _run_controller(folder: Path, moment: str, specs: list[TrialSpec]) -> None:
     runner.run_stage(TrainUntil(specs, 100), replace(runtime, retry_policy=partial(find_retry, policy=RetrySettings())))
 
 
+KILLED = (make_spec("oom>4"), make_spec("oom>8", quality=10))
+"""Trials whose controller is killed."""
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], list[TrialRecord]]:
+    """Train the trials without a kill, and return all keys and the records of the trials."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    store = FolderTrialStore(folder / "trials")
+    backend = LocalBackend(context=BackendContext(store, folder), slots=2)
+    policy = partial(find_retry, policy=RetrySettings())
+    try:
+        records = run(Runtime(store, backend, Notes(), OrderTemplate(folder), retry_policy=policy), *KILLED)
+    finally:
+        backend.close()
+    return store.keys(), records
+
+
 @pytest.mark.parametrize("moment", ["made", "linked", "half linked", "asked"])
 def test_a_kill_while_a_retry_is_created_changes_no_result(
-    make_retrying_runtime: MakeRuntime, make_runtime: MakeRuntime, tmp_path: Path, moment: str
+    make_retrying_runtime: MakeRuntime,
+    undisturbed: tuple[list[str], list[TrialRecord]],
+    tmp_path: Path,
+    moment: str,
 ) -> None:
-    specs = [make_spec("oom>4"), make_spec("oom>8", quality=10)]
-    killed = multiprocessing.get_context("spawn").Process(target=_run_controller, args=(tmp_path, moment, specs))
-    killed.start()
-    killed.join()
-    assert killed.exitcode == -signal.SIGKILL
+    controller = multiprocessing.get_context("spawn").Process(
+        target=_run_controller, args=(tmp_path, moment, list(KILLED))
+    )
+    controller.start()
+    controller.join()
+    assert controller.exitcode == -signal.SIGKILL
     runtime = make_retrying_runtime()
-    found = run(runtime, *specs)
-    undisturbed = replace(make_runtime(tmp_path / "undisturbed"), retry_policy=runtime.retry_policy, tracker=Notes())
-    expected = run(undisturbed, *specs)
-    assert runtime.store.keys() == undisturbed.store.keys()
+    found = run(runtime, *KILLED)
+    keys, expected = undisturbed
+    assert runtime.store.keys() == keys
     for one, other in zip(found, expected, strict=True):
         assert (one.checks, one.retries) == (other.checks, other.retries)
 
@@ -281,7 +302,7 @@ def test_a_failure_of_the_setup_stops_the_study_at_once(make_retrying_runtime: M
 
 def test_a_trial_that_failed_by_the_setup_goes_on_with_the_next_command(make_retrying_runtime: MakeRuntime) -> None:
     runtime, bad = make_retrying_runtime(), make_spec("no such fault")
-    with pytest.raises(SetupFailedError):
+    with pytest.raises(SetupFailedError, match="a trial of any model would fail, so the study stops"):
         run(runtime, bad)
     assert isinstance(runtime.store, FolderTrialStore)
     assert retry_failed_trials(runtime.store.root) == 1
@@ -296,6 +317,6 @@ def test_a_trial_that_failed_by_the_setup_is_received_by_trackers(make_retrying_
             if isinstance(event, TrialEnded):
                 received.append(event)
 
-    with pytest.raises(SetupFailedError):
+    with pytest.raises(SetupFailedError, match="a trial of any model would fail, so the study stops"):
         run(replace(make_retrying_runtime(), tracker=Keeping(study=Path())), make_spec("no such fault"))
     assert [event.cause for event in received] == [Cause.SETUP]
