@@ -1,25 +1,21 @@
-import multiprocessing
 import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from nasproxy.errors import CorruptFileError, StaleLeaseError
 from nasproxy.storage.leases import FolderLease, Lease, MemoryLease, MemoryObjects, hold_generation, keep_renewed
 from nasproxy.storage.locks import CONTROLLER, FileLock, is_locked
-from nasproxy.storage.trial_stores import FolderTrialStore
+from nasproxy.storage.study_stores import FolderStudyStore, StudyStore
+from nasproxy.storage.trial_folder import TrialFolder
 from nasproxy.testing.lease_contract import TTL_SECONDS, LeaseContract, MakeLease
-from nasproxy.testing.store_contract import CHECKS, SPEC
+from nasproxy.testing.shared_place_contract import SharedPlaceContract, run_owner
+from nasproxy.testing.store_contract import SPEC
 from nasproxy.trials.clock import Clock, VirtualClock
-from nasproxy.trials.records import State, Status, TrialRecord
-
-CONTEXT = multiprocessing.get_context("spawn")
 
 
 class TestFolderLease(LeaseContract):
@@ -42,72 +38,46 @@ class TestMemoryLease(LeaseContract):
         return make
 
 
-def own_trial(root: Path, node: str | None, news: Any) -> None:
-    """Acquire a trial, write a first check, and once woken try to write another."""
-    store = FolderTrialStore(root)
-    lease = FolderLease(store.folder(SPEC.key).lock, node=node)
-    lease.acquire()
-    store.write(SPEC.key, TrialRecord(Status(State.RUNNING), CHECKS[:1]), generation=lease.generation)
-    news.send(lease.generation)
-    news.recv()
-    for write in (
-        lambda: store.write(SPEC.key, TrialRecord(Status(State.DONE), CHECKS), generation=lease.generation),
-        lease.renew,
-    ):
-        try:
-            write()
-            news.send("written")
-        except StaleLeaseError as error:
-            news.send(str(error))
-    lease.release()
-    news.send("released")
+@dataclass(frozen=True)
+class Folder:
+    """A study in a folder, for other processes."""
+
+    path: Path
+
+    def open(self) -> StudyStore:
+        return FolderStudyStore(self.path)
+
+    def lease(self, trial: str | None, node: str, ttl_seconds: float) -> Lease:
+        locks = self.path / "locks" / "variance.lock"
+        lock = locks if trial is None else TrialFolder(self.path / "trials" / trial).lock
+        return FolderLease(lock, ttl_seconds=ttl_seconds, node=node)
 
 
-@contextmanager
-def run_owner(root: Path, node: str | None) -> Iterator[tuple[Any, Any]]:
-    ours, theirs = CONTEXT.Pipe()
-    process = CONTEXT.Process(target=own_trial, args=(root, node, theirs))
-    process.start()
-    try:
-        assert ours.poll(60)
-        assert ours.recv() == 1
-        yield process, ours
-    finally:
-        process.kill()
-        process.join()
+class TestFolder(SharedPlaceContract):
+    @pytest.fixture
+    def place(self, tmp_path: Path) -> Folder:
+        return Folder(tmp_path)
 
 
-def test_a_zombie_writer_is_refused(tmp_path: Path) -> None:
-    store = FolderTrialStore(tmp_path)
-    store.create(SPEC)
-    with run_owner(tmp_path, "elsewhere") as (process, pipe):
-        os.kill(process.pid, signal.SIGSTOP)
-        lease = FolderLease(store.folder(SPEC.key).lock, ttl_seconds=0.2)
-        assert not lease.acquire()
-        assert lease.acquire(wait_seconds=30)
-        assert lease.generation == 2
-        assert is_locked(store.folder(SPEC.key).lock), "also processes that know no leases see the new owner"
-        taken = TrialRecord(Status(State.PAUSED), CHECKS[:1])
-        store.write(SPEC.key, taken, generation=lease.generation)
-        pipe.send("write")
-        os.kill(process.pid, signal.SIGCONT)
-        for _ in range(2):
-            assert pipe.poll(30)
-            assert "needs generation 2, got 1: process" in pipe.recv()
-        assert pipe.poll(30)
-        assert pipe.recv() == "released"
-        assert store.read(SPEC.key) == taken
-        lease.renew()
-        third = FolderLease(store.folder(SPEC.key).lock, node="third")
-        assert not third.acquire(), "the lease was not the zombie's to release"
+def test_a_take_over_is_seen_by_processes_that_know_no_leases(tmp_path: Path) -> None:
+    first = FolderLease(tmp_path / "x.lock", node="elsewhere")
+    assert first.acquire()
+    second = FolderLease(tmp_path / "x.lock", ttl_seconds=0.0)
+    assert second.acquire()
+    first.release()
+    assert is_locked(tmp_path / "x.lock")
+    second.release()
+    assert not is_locked(tmp_path / "x.lock")
 
 
 def test_a_killed_owner_on_the_same_machine_is_taken_over_at_once_and_a_stopped_one_never(tmp_path: Path) -> None:
-    store = FolderTrialStore(tmp_path)
-    store.create(SPEC)
-    with run_owner(tmp_path, None) as (process, _):
+    place = Folder(tmp_path)
+    place.open().trials.create(SPEC)
+    lock = TrialFolder(tmp_path / "trials" / SPEC.key).lock
+    with run_owner(place, SPEC.key) as (process, _):
+        assert process.pid is not None
         os.kill(process.pid, signal.SIGSTOP)
-        lease = FolderLease(store.folder(SPEC.key).lock, ttl_seconds=0.0)
+        lease = FolderLease(lock, ttl_seconds=0.0, node="elsewhere")
         assert not lease.acquire(wait_seconds=0.2)
         process.kill()
         process.join()
