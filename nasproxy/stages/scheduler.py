@@ -11,7 +11,7 @@ from nasproxy.execution.backends.backend import Backend
 from nasproxy.execution.work_order import OrderTemplate, WorkOrder
 from nasproxy.stages.retries import RetryChain, RetryPolicy, refuse_setup_failure, retry_nothing
 from nasproxy.storage.trial_stores import TrialStore
-from nasproxy.tracking.events import Noted, describe_trial
+from nasproxy.tracking.events import Noted, describe_start, describe_trial
 from nasproxy.tracking.tracker import Tracker
 from nasproxy.trials.clock import Clock, SystemClock
 from nasproxy.trials.records import Request, State, TrialPurpose, TrialRecord
@@ -306,8 +306,11 @@ class TrialScheduler:
         try:
             for message in chain.follow(self._runtime.store, self._runtime.retry_policy):
                 self._runtime.tracker.receive(Noted(message))
-            self._records[key] = chain.record
+            before, self._records[key] = self._records.get(key), chain.record
             self._damaged.pop(key, None)
+            started = describe_start(before, self._records[key], chain.current, stage=chain.purpose.stage)
+            if started is not None:
+                self._runtime.tracker.receive(started)
         except CorruptTrialError as error:
             self._records[key] = TrialRecord()
             self._damaged[key] = error

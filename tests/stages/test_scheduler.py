@@ -14,6 +14,7 @@ from nasproxy.stages.scheduler import Runtime, Train, TrialScheduler
 from nasproxy.storage.trial_files import write_status
 from nasproxy.storage.trial_stores import FolderTrialStore
 from nasproxy.testing.backend_contract import make_spec
+from nasproxy.tracking.events import Event, TrialEnded, TrialStarted
 from nasproxy.tracking.tracker import NullTracker
 from nasproxy.trials.records import State, Status, TrialRecord
 
@@ -57,6 +58,26 @@ def test_a_worker_that_is_killed_after_its_order_was_extended_and_it_paused_cost
     for until in (20, 40):
         next(iter(scheduler.act(Train({SPEC.key: until}))))
     assert store.read(SPEC.key).status == Status(State.PAUSED)
+
+
+def test_the_start_of_an_attempt_is_an_event_once(tmp_path: Path) -> None:
+    class Events(NullTracker):
+        """Keeps all events."""
+
+        def receive(self, event: Event) -> None:
+            events.append(event)
+
+    events: list[Event] = []
+    store = FolderTrialStore(tmp_path / "trials")
+    runtime = Runtime(store, KilledLate(store), Events(study=tmp_path), OrderTemplate(tmp_path))
+    scheduler = TrialScheduler(runtime, TrainUntil([SPEC], 100).purpose)
+    scheduler.records([SPEC])
+    for _ in range(2):
+        next(iter(scheduler.act(Train({SPEC.key: 20}))))
+    started, ended = events
+    assert isinstance(started, TrialStarted)
+    assert (started.key, started.stage, started.step) == (SPEC.key, "train_until", 0)
+    assert isinstance(ended, TrialEnded)
 
 
 class Decided(TrainUntil):
