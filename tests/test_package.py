@@ -84,7 +84,7 @@ def test_the_command_runs_from_an_empty_folder(command: Path, tmp_path: Path) ->
     assert (tmp_path / "studies" / "debug" / "report" / "index.html").exists()
     assert {path.name for path in tmp_path.iterdir()} == {"studies"}
     program = "import nasproxy; print(len(nasproxy.load_study('studies/debug').trials), 'trials')"
-    trials = len(list((tmp_path / "studies" / "debug" / "trials").iterdir()))
+    trials = len(list((tmp_path / "studies" / "debug" / "trials").glob("*/config.yaml")))
     assert execute([command.with_name("python"), "-c", program], tmp_path) == f"{trials} trials\n"
 
 
