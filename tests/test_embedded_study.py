@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from helpers import cli
-from nasproxy.execution.worker.measure import measure_zero_cost
+from nasproxy.execution.worker.measure import measure_zero_costs
 from nasproxy.stages.proxy_search.state import TaskState, find_best_task, read_rules, read_tasks
 from nasproxy.stages.references.state import read_selection
 from nasproxy.stages.variance.state import VarianceState
@@ -42,7 +42,7 @@ def test_the_chosen_proxy_task_costs_less_than_half_of_full_training(embedded: F
 
 def count_operations(study: FolderStudyStore, keys: Sequence[str]) -> float:
     """Count the operations per image of trials, times their steps, on average; seconds depend on what else runs."""
-    scores = measure_zero_cost([study.trials.spec(key) for key in keys])
+    scores = measure_zero_costs([study.trials.spec(key) for key in keys])
     counted = [score.flops for score in scores if score is not None and score.flops is not None]
     assert len(counted) == len(keys)
     steps = [study.trials.read(key).step for key in keys]

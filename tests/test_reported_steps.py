@@ -12,7 +12,7 @@ from helpers import cli
 from nasproxy.cost.vertex_comparison import compare_with_vertex
 from nasproxy.stages.study_results import read_results
 from nasproxy.storage.study_stores import FolderStudyStore
-from test_crash import compare, curves, decisions, survive
+from test_crash import compare, decisions, read_curves, survive
 
 SETTING = (
     "experiment=debug",
@@ -52,7 +52,7 @@ def test_every_stage_uses_the_steps_that_the_trainer_reports(undisturbed: Path) 
     assert len(decided["confirmations"]) == 1
     looks = {name: [check.step for check in checks] for name, (_, _, checks) in decided["tasks"].items()}
     assert all(steps == EPOCHS[1 : len(steps) + 1] for steps in looks.values()), looks
-    for curve in curves(undisturbed).values():
+    for curve in read_curves(undisturbed).values():
         steps = [step for step, _ in curve]
         assert steps[:-1] == EPOCHS[: len(steps) - 1]
 
@@ -84,4 +84,4 @@ def test_the_comparison_with_vertex_uses_the_reported_steps(undisturbed: Path) -
 def test_killed_at_random_moments_it_decides_the_same(undisturbed: Path, tmp_path: Path) -> None:
     assert survive(tmp_path, 4, random.Random(4), SETTING)
     assert decisions(tmp_path) == decisions(undisturbed)
-    compare(curves(tmp_path), curves(undisturbed))
+    compare(tmp_path, undisturbed)
