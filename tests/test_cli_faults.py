@@ -79,7 +79,7 @@ def test_a_study_name_cannot_leave_the_folder_of_studies(tmp_path: Path, flags: 
         if "-m" in flags:
             code, output = cli.run(*flags, "experiment=debug", f"study={name}", folder=folder)
             assert code == 2, output
-            refusal = output.splitlines()[0]
+            refusal = output
         else:
             refusal = cli.find_refusal(*flags, "experiment=debug", f"study={name}", f"studies_dir={folder}")
         assert "study must be a name of 1 to 64 letters" in refusal
