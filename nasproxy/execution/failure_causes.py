@@ -12,7 +12,6 @@ from pathlib import Path
 from nasproxy.errors import (
     ConfigError,
     ContractError,
-    CorruptFileError,
     DataError,
     MissingExtraError,
     NasproxyError,
@@ -71,14 +70,14 @@ def find_cause(error: BaseException) -> Cause:
 def _find_storage_fault(error: BaseException) -> Cause | None:
     """Return the cause of a failure of the file system, which says nothing about the model and its checkpoints.
 
-    A full disk is full for all models, so that it stops the study; what may work again is a lost attempt.
+    A full disk is full for all models, so that it stops the study; what may work again is a lost attempt. A damaged
+    file is neither: it may be the checkpoint, which only crashes bring under suspicion.
     """
     link: BaseException | None = error
     while link is not None:
         if isinstance(link, StorageFullError) or (isinstance(link, OSError) and link.errno in FULL):
             return Cause.SETUP
-        is_unavailable = isinstance(link, StorageUnavailableError | CorruptFileError)
-        if is_unavailable or (isinstance(link, OSError) and link.errno in TRANSIENT):
+        if isinstance(link, StorageUnavailableError) or (isinstance(link, OSError) and link.errno in TRANSIENT):
             return Cause.LOST
         link = link.__cause__ or link.__context__  # torch.save raises another error, without a cause
     return None

@@ -12,7 +12,7 @@ import pytest
 
 from helpers.cli import conf, digits_spec
 from helpers.train_until import TrainUntil
-from nasproxy.errors import ConfigError, CorruptFileError, StorageFullError, StorageUnavailableError
+from nasproxy.errors import ConfigError, StorageFullError, StorageUnavailableError
 from nasproxy.execution.backends.backend import BackendContext
 from nasproxy.execution.backends.local import LocalBackend
 from nasproxy.execution.failure_causes import describe_failure, find_cause
@@ -117,7 +117,6 @@ def wrap(error: BaseException, *, has_cause: bool) -> RuntimeError:
         (StorageFullError("full"), Cause.SETUP),
         (OSError(errno.ENOSPC, "No space left on device"), Cause.SETUP),
         (StorageUnavailableError("away"), Cause.LOST),
-        (CorruptFileError("damaged"), Cause.LOST),
         (OSError(errno.EIO, "Input/output error"), Cause.LOST),
         (OSError(errno.EMFILE, "Too many open files"), Cause.LOST),
     ],

@@ -29,6 +29,7 @@ FOREIGN = {
     "execution/worker/preflight.py": "the log of a preflight, in a temporary folder",
     "testing/backend_contract.py": "a test",
     "testing/curves.py": "a table for a user",
+    "testing/shared_place_contract.py": "a method of the place under test, which opens the study's store",
     "testing/synthetic.py": "a trainer's own files, as every trainer has",
     "tracking/lost_output.py": "the null device",
     "tracking/weights_and_biases.py": "a picture in memory",
