@@ -124,9 +124,14 @@ def test_jobs_that_share_a_study_under_other_rules_are_refused_with_advice_that_
     assert f"need the same rules, got criterion.target: 0.5 -> 0.6: name a study for each, such as {advice}" in output
     assert output.endswith("1 of 2 jobs failed: job 1 (criterion.target=0.6); no decision on study debug\n")
     assert read_decision(tmp_path / "debug") == {"best": None}
+    # The first job fails, so that the merges, which Hydra numbers from 0, have other numbers than their studies' jobs.
+    sweep = ("-m", *SMALL, "proxy=data50", "criterion.target=7,0.5,0.6", "search.trials=100${hydra:job.num}")
     code, output = cli.run(*sweep, advice.strip("'"), folder=tmp_path)
-    assert code == 0, output
-    assert all(read_decision(tmp_path / study)["best"] for study in ("debug-0", "debug-1"))
+    assert code == 2, output
+    assert output.endswith("1 of 3 jobs failed: job 0 (criterion.target=7)\n"), output
+    assert all(read_decision(tmp_path / study)["best"] for study in ("debug-1", "debug-2"))
+    assert "criterion.target=0.6 search.trials=1002 study=debug-" in output
+    assert not (tmp_path / "debug-0" / "proxy_search").exists()
 
 
 @pytest.mark.gate

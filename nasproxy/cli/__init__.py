@@ -62,16 +62,11 @@ def _report(error: BaseException) -> int:
         if not any(map(_is_unread, (sys.stdout, sys.stderr))):
             raise error  # another pipe: a bug in nasproxy
         return UNREAD
+    from nasproxy.tracking.lost_output import print_error
+
     is_interrupted = isinstance(error, KeyboardInterrupt)
-    _print_error(INTERRUPTION if is_interrupted else f"nasproxy: {error}")
+    print_error(INTERRUPTION if is_interrupted else f"nasproxy: {error}")
     return INTERRUPTED if is_interrupted else REFUSED
-
-
-def _print_error(line: str) -> None:
-    try:
-        print(line, file=sys.stderr, flush=True)
-    except OSError:
-        return  # nobody reads it, or its disk is full
 
 
 def _flush() -> OSError | None:
@@ -92,7 +87,9 @@ def _report_lost(error: OSError) -> int:
     """Print in one line why output is missing, unless its reader has left, and return the exit status."""
     if isinstance(error, BrokenPipeError):
         return UNREAD
-    _print_error(
+    from nasproxy.tracking.lost_output import print_error
+
+    print_error(
         f"nasproxy: standard output needs a place that can be written to, got an error ({error.strerror or error}): "
         f"free space for it; what a job has done since is in its study's folder, in events.jsonl"
     )

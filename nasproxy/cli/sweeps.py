@@ -5,8 +5,8 @@ Hydra calls the callback in the parent process. Jobs and merges run wherever the
 
 import inspect
 import os
+import re
 import shutil
-import sys
 import traceback
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -25,13 +25,16 @@ from omegaconf import DictConfig, open_dict, read_write
 
 from nasproxy.cli.parent_watch import end_with
 from nasproxy.errors import ConfigError, NasproxyError, SweepFailedError, describe_error
-from nasproxy.tracking.lost_output import print_line
+from nasproxy.tracking.lost_output import print_error, print_line
 
 if TYPE_CHECKING:
     from nasproxy.jobs.sweep import JobRecord, SweepJob
 
 NODE = "hydra.callbacks.sweep"
 """Where the configuration of each job has what its parent tells it: the arguments of the callback."""
+
+NUMBER = re.compile(r"\$\\?\{hydra\\?:job\.num\\?\}")
+"""The number of a job in its overrides, which Hydra's sweeper escapes."""
 
 
 class JobError(BaseException):
@@ -57,10 +60,9 @@ class SweepCallback(Callback):
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Choose the folder of the records, name it to each job, and start no more workers than jobs."""
         folder = str(Path(config.hydra.sweep.dir).absolute() / f"s{uuid.uuid4().hex}")
-        quoted = folder.replace("\\", "\\\\").replace('"', '\\"')
         with read_write(config.hydra), open_dict(config.hydra):
             config.hydra.callbacks.sweep.folder = folder
-            config.hydra.overrides.hydra += [f'+{NODE}.folder="{quoted}"', f"+{NODE}.parent={os.getpid()}"]
+            config.hydra.overrides.hydra += [f"+{NODE}.folder={_quote(folder)}", f"+{NODE}.parent={os.getpid()}"]
             if "n_jobs" in config.hydra.launcher and (jobs := _count_jobs(config)):
                 from joblib import effective_n_jobs
 
@@ -114,12 +116,11 @@ def run_sweep_job(run: Callable[["SweepJob"], None], study: str, hydra_config: H
         except BrokenPipeError:
             raise
         except NasproxyError as error:
-            job.end(str(error))  # first: standard error may be closed
-            print(f"nasproxy: {name}: {error}", file=sys.stderr, flush=True)
+            job.end(str(error))
+            print_error(f"nasproxy: {name}: {error}")
         except Exception as error:  # a bug, which must not end the other jobs
             job.end(describe_error(error))
-            traceback.print_exc()
-            print(f"nasproxy: {name}: {describe_error(error)}", file=sys.stderr, flush=True)
+            print_error(f"{traceback.format_exc()}nasproxy: {name}: {describe_error(error)}")
         else:
             job.end()
 
@@ -143,8 +144,23 @@ def _run_merges(config: DictConfig, folder: Path, jobs: Sequence["JobRecord"]) -
     if not due:
         return merged
     print_line(f"the jobs have ended; deciding on the proxy tasks of {', '.join(study.name for study in due)}")
-    _launch(config, [[*job.overrides, f"+{NODE}.is_merge=true"] for job in due.values()])
+    _launch(config, [_list_overrides(study, job) for study, job in due.items()])
     return {**merged, **find_merged(due, read_jobs(folder, merges=True))}
+
+
+def _list_overrides(study: Path, job: "JobRecord") -> list[str]:
+    """List the overrides of the merge of a study: those of one of its jobs, with that job's number, and its study.
+
+    Hydra numbers merges from 0, and a job's overrides or configuration may contain its number.
+    """
+    own = [NUMBER.sub(str(job.number), override) for override in job.overrides]
+    return [*own, f"study={_quote(study.name)}", f"studies_dir={_quote(str(study.parent))}", f"+{NODE}.is_merge=true"]
+
+
+def _quote(text: str) -> str:
+    """Quote a text as the value of an override."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
 
 
 def _launch(config: DictConfig, overrides: Sequence[Sequence[str]]) -> None:

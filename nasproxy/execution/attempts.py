@@ -15,7 +15,7 @@ from nasproxy.execution.failure_causes import TrialFailure
 from nasproxy.storage.files import read_record
 from nasproxy.storage.leases import FolderLease, keep_renewed
 from nasproxy.storage.locks import CONTROLLER
-from nasproxy.storage.trial_files import measure_wall_seconds, read_last_step, write_status
+from nasproxy.storage.trial_files import measure_wall_seconds, read_generation, read_last_step, write_status
 from nasproxy.storage.trial_folder import TrialFolder
 from nasproxy.storage.trial_stores import FolderTrialStore, TrialStore
 from nasproxy.trials.records import Cause, State, Status
@@ -24,6 +24,8 @@ EXIT_ENDED = 0
 """Exit status of a worker that wrote how its attempt ended, or the answer to its order."""
 EXIT_BUSY = 75
 """Exit status of a worker that found another worker on its trial; nothing was changed."""
+EXIT_UNWRITTEN = 1
+"""Exit status of a worker that could not write how its attempt ended."""
 SETTLE_SECONDS = 0.2
 """Seconds to wait for the lease on a trial whose worker ended: another controller may look at it just now."""
 NO_STATUS = "its worker ended without a status"
@@ -64,8 +66,8 @@ def describe_end(ended: Ended) -> str:
         return "the machine of its worker was lost"
     if ended.signal == signal.SIGKILL:
         return (
-            "its worker was killed by another process, often by the kernel because memory ran out: set "
-            "backend.memory_gib, with which a trial that is too large fails as oom"
+            "its worker was killed by another process, often by the kernel because memory ran out: free memory, or "
+            "limit a trial's (backend.memory_gib of the local backend), so that one that is too large fails as oom"
         )
     if ended.signal is not None:
         return f"its worker was ended by {name_signal(ended.signal)}, see worker.log"
@@ -113,7 +115,7 @@ def settle(trials: TrialStore, ended: Ended, *, max_attempts: int, submitted: in
     folder = trials.folder(ended.key)
     lease = FolderLease(folder.lock, role=CONTROLLER)
     try:
-        if not lease.acquire(SETTLE_SECONDS):
+        if not (lease.acquire(SETTLE_SECONDS) or _take_over_from_ended(lease, folder, submitted)):
             return  # another worker runs the trial
         try:
             _settle(folder, ended, max_attempts, lease.generation, submitted)
@@ -121,6 +123,12 @@ def settle(trials: TrialStore, ended: Ended, *, max_attempts: int, submitted: in
             lease.release()
     except CorruptFileError:
         return  # whoever reads the trial next sets it aside
+
+
+def _take_over_from_ended(lease: FolderLease, folder: TrialFolder, submitted: int) -> bool:
+    """Take the lease over from a worker on another node that began an attempt and is known to have ended."""
+    begun = read_generation(folder)
+    return begun > submitted and lease.take_over_from(begun)
 
 
 def settle_predecessor(folder: TrialFolder, *, max_attempts: int, generation: int) -> Status:

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from nasproxy.execution.failure_causes import TrialFailure
+from nasproxy.execution.process_groups import kill_own_group
 from nasproxy.trials.records import Cause
 
 if TYPE_CHECKING:
@@ -136,8 +137,12 @@ def _set_rendezvous(port: int, rank: int, world_size: int) -> None:
 
 
 def end_with_parent() -> None:
-    """End this process as soon as the one that started it has ended; for a thread of its own."""
+    """End this process as soon as the one that started it has ended; for a thread of its own.
+
+    The leader of a process group ends the group.
+    """
     parent = parent_process()
     assert parent is not None
     parent.join()
+    kill_own_group()
     os._exit(1)

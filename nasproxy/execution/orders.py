@@ -4,7 +4,7 @@ import signal
 from collections.abc import Sequence
 
 from nasproxy.errors import ConfigError
-from nasproxy.execution.attempts import Ended, name_signal
+from nasproxy.execution.attempts import Ended, describe_end, name_signal
 from nasproxy.execution.backends.backend import Backend
 from nasproxy.execution.work_order import OrderTemplate, WorkOrder
 from nasproxy.storage.answers import Answer, drop_answer, take_answer
@@ -84,6 +84,8 @@ def _ask(backend: Backend, order: WorkOrder) -> Answer:
 
 def _describe_death(ended: Ended) -> str:
     """Describe the end of a process without an answer, and what to do about it."""
+    if ended.reason is not None or ended.is_host_lost:
+        return f"none, because {describe_end(ended)}"
     if ended.signal is None:
         return f"exit status {ended.exit_status}: remove the exit from the study's code, or fix the error above"
     if ended.signal == signal.SIGKILL:

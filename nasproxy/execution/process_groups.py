@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,16 +21,30 @@ def is_alive(pid: int) -> bool:
 def has_open(pid: int, path: Path) -> bool:
     """Return whether a process has a file open."""
     with suppress(OSError):  # it has ended, or is another user's
-        return any(link.readlink() == path.resolve() for link in (Path("/proc") / str(pid) / "fd").iterdir())
+        return any(link.readlink() == path.resolve() for link in _list_open(pid))
     return False
 
 
-def has_living_fork_server(pid: int) -> bool:
-    """Return whether the parent of a process is a fork server, which ends with its controller."""
+def has_open_in(pid: int, folder: Path) -> bool:
+    """Return whether a process has a file in a folder open."""
+    with suppress(OSError):  # it has ended, or is another user's
+        return any(link.readlink().parent == folder.resolve() for link in _list_open(pid))
+    return False
+
+
+def find_controller(worker: int) -> int | None:
+    """Find the process whose fork server started a worker; what adopted the server if that process has ended."""
     with suppress(OSError, ValueError, IndexError):  # one of them has ended
-        parent = (Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()[1]
-        return b"multiprocessing.forkserver" in (Path("/proc") / parent / "cmdline").read_bytes()
-    return False
+        return _read_parent(_read_parent(worker))
+    return None
+
+
+def _read_parent(pid: int) -> int:
+    return int((Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()[1])
+
+
+def _list_open(pid: int) -> Iterator[Path]:
+    return (Path("/proc") / str(pid) / "fd").iterdir()
 
 
 def kill_group(pid: int) -> None:

@@ -113,6 +113,22 @@ def get_size(path: Path) -> int:
         os.close(descriptor)
 
 
+def read_version(path: Path) -> tuple[bytes, int] | None:
+    """Read the content of a small file and the time of its last change in ns; None if it does not exist.
+
+    The time is for comparison with that of an earlier reading only, since it is of another machine's clock.
+
+    Raises:
+        CorruptFileError: It is no regular file.
+    """
+    try:
+        descriptor = open_file(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    with _explain_errors(path), os.fdopen(descriptor, "rb") as file:
+        return file.read(), os.fstat(file.fileno()).st_mtime_ns
+
+
 def get_etag(path: Path) -> str | None:
     """Return a digest of a file's content, which changes with it; None if the file does not exist.
 
@@ -343,6 +359,16 @@ def split_lines(path: Path, content: bytes) -> list[str]:
     except UnicodeDecodeError as error:
         raise make_corrupt_error(path, str(error)) from error
     return text.split("\n")[:-1]
+
+
+def make_folder(path: Path) -> None:
+    """Create a folder with the folders above it, unless there is one.
+
+    Raises:
+        CorruptFileError: There is something else in its place.
+    """
+    with _explain_errors(path):
+        path.mkdir(parents=True, exist_ok=True)
 
 
 def create_file(path: Path) -> None:

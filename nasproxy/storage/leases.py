@@ -196,6 +196,20 @@ class FolderLease:
             return True
         return self._is_elsewhere(_read_lease(self.path)) and self.acquire(self._ttl_seconds)
 
+    def take_over_from(self, generation: int) -> bool:
+        """Acquire the lease from an owner on another node that is known to have ended, without waiting.
+
+        Args:
+            generation: Number of that owner.
+
+        Returns:
+            Whether it was acquired; not if another owner has it by now.
+
+        Raises:
+            CorruptFileError: As in `acquire`.
+        """
+        return self._try_acquire(ended=generation)
+
     def renew(self) -> None:
         """Show that the owner is alive.
 
@@ -221,11 +235,11 @@ class FolderLease:
         """Describe the last owner: its process id and node."""
         return _read_lease(self.path).owner or FileLock(self.path).owner()
 
-    def _try_acquire(self) -> bool:
+    def _try_acquire(self, ended: int | None = None) -> bool:
         with _hold_guard(self.path):
             record = _read_lease(self.path)
             is_elsewhere = self._is_elsewhere(record)
-            if is_elsewhere and not self._patience.is_over(record):
+            if is_elsewhere and record.generation != ended and not self._patience.is_over(record):
                 return False
             lock = FileLock(self.path, role=self._role)
             if not lock.acquire():

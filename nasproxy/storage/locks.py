@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from nasproxy.errors import CorruptFileError, StudyBusyError
-from nasproxy.storage.files import open_file, read_bytes
+from nasproxy.storage.files import make_folder, open_file, read_bytes
 
 PROCESS = "process"
 """Role of an owner in the texts that describe it."""
@@ -81,9 +81,10 @@ class FileLock:
             Whether it was acquired.
 
         Raises:
-            CorruptFileError: There is a link, a folder or a device in place of the lock file.
+            CorruptFileError: There is a link, a folder or a device in place of the lock file, or something else in
+                place of its folder.
         """
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(self.path.parent)
         descriptor = _open(self.path, os.O_RDWR | os.O_CREAT)
         try:
             is_acquired = _lock(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX, wait_seconds)

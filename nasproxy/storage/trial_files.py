@@ -22,6 +22,7 @@ from nasproxy.storage.files import (
     overwrite_bytes,
     read_bytes,
     read_record,
+    read_version,
     replace_text,
     split_lines,
     sync_file,
@@ -35,8 +36,8 @@ from nasproxy.trials.objective import Objective
 from nasproxy.trials.records import Check, State, Status
 from nasproxy.trials.spec import TrialSpec
 
-Progress = tuple[int, int, int, bytes | None]
-"""What changes while a worker trains: generation, sizes of metrics and log in bytes, and the heartbeat."""
+Progress = tuple[int, int, int, tuple[bytes, int] | None]
+"""What changes while a worker trains: generation, sizes of metrics and log in bytes, and version of the heartbeat."""
 MAX_STEP = 2**53
 """Largest step of a check; a larger one is damage, and no float holds it."""
 GENERATION_VARIABLE = "NASPROXY_GENERATION"
@@ -211,7 +212,7 @@ def find_generation() -> int | None:
 def write_status(folder: TrialFolder, status: Status, *, generation: int) -> None:
     """Write a trial's status as the holder of its lease.
 
-    A status with which an attempt ends outlasts a loss of power, as do the checks before it.
+    A status with which a trial ends or pauses outlasts a loss of power, as do the checks before it.
 
     Args:
         folder: The trial's folder.
@@ -250,7 +251,7 @@ def read_generation(folder: TrialFolder) -> int:
 
 
 def read_progress(folder: TrialFolder, *, after: int) -> Progress | None:
-    """Read what a worker changes while it trains; no time of a file system's clock is part of it.
+    """Read what a worker changes while it trains.
 
     Args:
         folder: The trial's folder.
@@ -265,7 +266,7 @@ def read_progress(folder: TrialFolder, *, after: int) -> Progress | None:
     status = read_record(folder.status, Status)
     if status is None or status.state is not State.RUNNING or status.generation <= after:
         return None
-    return status.generation, get_size(folder.metrics), get_size(folder.log), read_bytes(folder.heartbeat)
+    return status.generation, get_size(folder.metrics), get_size(folder.log), read_version(folder.heartbeat)
 
 
 def _write_line(check: ReportedCheck) -> str:

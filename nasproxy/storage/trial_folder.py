@@ -32,7 +32,7 @@ class TrialFolder:
 
     @property
     def heartbeat(self) -> Path:
-        """Empty file that the trainer touches while it trains."""
+        """File that the trainer writes or touches while it trains."""
         return self.path / "heartbeat"
 
     @property

@@ -187,7 +187,7 @@ class ProcessBackendContract(ParallelBackendContract):
         driver.finish()
         status = store.read(spec.key).status
         assert _describe(status) == (State.PENDING, Cause.LOST, 1)
-        assert "often by the kernel because memory ran out: set backend.memory_gib" in str(status.message)
+        assert "often by the kernel because memory ran out: free memory" in str(status.message)
         record = driver.run(spec)
         assert record.status.state is State.DONE
         assert [check.step for check in record.checks] == list(spec.check_steps)

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from contextlib import suppress
 
 _error: OSError | None = None
 
@@ -36,6 +37,12 @@ def is_full(error: OSError) -> bool:
 def find_lost_output() -> OSError | None:
     """Return the error after which standard output was discarded; None if it was not."""
     return _error
+
+
+def print_error(text: str) -> None:
+    """Print a line to standard error at once; if that cannot be written, the exit status alone tells."""
+    with suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
 
 
 def print_line(text: str) -> None:

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from nasproxy.errors import StaleLeaseError
 from nasproxy.execution.attempts import Ended, classify_end, settle, write_status
 from nasproxy.storage.files import read_record
+from nasproxy.storage.leases import FolderLease
 from nasproxy.storage.locks import FileLock
 from nasproxy.storage.trial_stores import FolderTrialStore
 from nasproxy.trials.records import Cause, State, Status
@@ -73,6 +75,31 @@ def test_the_end_of_a_damaged_trial_is_left_to_the_stage_that_needs_it(tmp_path:
     getattr(folder, file).mkdir()
     settle(store, Ended("a", signal=9), max_attempts=3)
     assert not folder.status.is_file()
+
+
+@pytest.mark.parametrize(
+    ("ended", "state", "cause", "failures"),
+    [
+        (Ended("a", is_cancelled=True), State.PENDING, None, 0),
+        (Ended("a", is_host_lost=True), State.PENDING, Cause.LOST, 1),
+        (Ended("a", reason="the queue's time limit"), State.PENDING, Cause.LOST, 1),
+    ],
+)
+def test_the_end_of_a_worker_on_another_node_is_written_at_once(
+    tmp_path: Path, ended: Ended, state: State, cause: Cause | None, failures: int
+) -> None:
+    store = FolderTrialStore(tmp_path / "trials")
+    folder = store.folder("a")
+    worker = FolderLease(folder.lock, node="another node")
+    assert worker.acquire()
+    write_status(folder, RUNNING, generation=worker.generation)
+    settle(store, ended, max_attempts=3, submitted=worker.generation)
+    assert store.read("a").status.state is State.RUNNING, "the status is of a worker before it"
+    settle(store, ended, max_attempts=3)
+    status = store.read("a").status
+    assert (status.state, status.cause, status.failures) == (state, cause, failures)
+    with pytest.raises(StaleLeaseError):
+        write_status(folder, RUNNING, generation=worker.generation)
 
 
 def test_a_cancelled_attempt_is_no_failure() -> None:

@@ -45,6 +45,11 @@ def three_outputs(**_: object) -> object:
     return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.LazyLinear(3))
 
 
+def hang(**_: object) -> None:
+    """A model that is never built."""
+    time.sleep(3600.0)
+
+
 def mortal(**_: object) -> object:
     """Build a model that exits its process in double precision."""
     import torch

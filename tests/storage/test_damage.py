@@ -100,6 +100,25 @@ def read_all(store: FolderTrialStore) -> TrialRecord:
     return store.read(SPEC.key)
 
 
+@pytest.mark.parametrize("place", ["file", "dangling link", "link"])
+def test_something_else_in_place_of_a_trials_folder_costs_that_trial(tmp_path: Path, place: str) -> None:
+    store = make_trial(tmp_path / "trials", STATES["finished"])
+    folder = store.folder(SPEC.key).path
+    folder.rename(tmp_path / "elsewhere")
+    if place == "file":
+        folder.write_text("")
+    else:
+        folder.symlink_to(tmp_path / ("nowhere" if place == "dangling link" else "elsewhere"))
+    with pytest.raises(CorruptTrialError, match="cannot be read"):
+        store.create(SPEC)
+    moved = store.set_aside(SPEC.key)
+    assert moved is not None
+    assert Path(moved).is_symlink() == (place != "file")
+    store.create(SPEC)
+    assert read_all(store) == TrialRecord()
+    assert store.keys() == [SPEC.key]
+
+
 def begin_again(store: FolderTrialStore) -> str:
     """Do what a controller does with a damaged trial; return where its files are."""
     with pytest.raises(CorruptTrialError, match=r"cannot be read: .*") as caught:

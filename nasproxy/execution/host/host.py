@@ -11,7 +11,14 @@ from nasproxy.errors import CorruptFileError
 from nasproxy.execution.attempts import Ended
 from nasproxy.execution.host.devices import Pool
 from nasproxy.execution.host.fork_server import ForkServer
-from nasproxy.execution.process_groups import has_living_fork_server, has_open, is_alive, kill_group, kill_remaining
+from nasproxy.execution.process_groups import (
+    find_controller,
+    has_open,
+    has_open_in,
+    is_alive,
+    kill_group,
+    kill_remaining,
+)
 from nasproxy.execution.work_order import OrderKind, WorkOrder
 from nasproxy.execution.worker.log import bound_log
 from nasproxy.execution.worker.main import find_trial_folder
@@ -26,6 +33,7 @@ SERVER_LOST = 255
 """Exit status that Python reports for all children of a fork server that died, whether they live or not."""
 KILL_SECONDS = 5.0
 """Longest wait for the end of a killed worker that is no child of the server; it takes milliseconds."""
+NO_SIGN: Progress = (0, 0, 0, None)
 HANG_CHECKS = 4
 """Looks at the heartbeats of a worker within the time after which it counts as hung."""
 
@@ -212,9 +220,12 @@ class Host:
         self._start_queued()
 
     def _is_of_living_host(self, key: str) -> bool:
-        """Return whether another host started this worker and waits for it, so that it is not this one's to kill."""
+        """Return whether another controller of the study started this worker, so that it is not this one's to kill."""
         running = self._running[key]
-        return running.process is None and running.pid is not None and has_living_fork_server(running.pid)
+        if running.process is not None or running.pid is None:
+            return False
+        controller = find_controller(running.pid)
+        return controller is not None and has_open_in(controller, running.order.study / "locks")
 
     def _kill(self, key: str) -> None:
         """Kill a worker with all processes that it started, and wait until it has ended."""
@@ -249,7 +260,7 @@ class Host:
     def _hang_message(self) -> str:
         return (
             f"its worker was killed after {self._hang_seconds:g} s without a heartbeat: if it was training, call "
-            f"trial.report_alive between checks, or raise backend.hang_seconds"
+            f"trial.report_alive between checks; if it was not done, raise backend.hang_seconds"
         )
 
 
@@ -268,9 +279,12 @@ def _read_generation(order: WorkOrder) -> int:
 
 
 def _read_heartbeat(running: _Running) -> Progress | None:
-    """Read what changes while a trial trains; None for one that waits for devices or its lease, and other orders."""
+    """Read what changes while a trial trains; None for one that waits for devices or its lease.
+
+    A preflight or a measurement gives no sign until its end.
+    """
     if running.order.kind is not OrderKind.TRAIN:
-        return None
+        return NO_SIGN
     try:
         return read_progress(find_trial_folder(running.order), after=running.generation)
     except CorruptFileError:

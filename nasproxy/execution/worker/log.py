@@ -11,7 +11,7 @@ import threading
 import time
 from pathlib import Path
 
-from nasproxy.errors import CorruptFileError
+from nasproxy.errors import NasproxyError
 from nasproxy.storage.files import open_file
 
 KEPT_BYTES = 2**20
@@ -41,8 +41,8 @@ def bound_log(path: Path) -> None:
     """Shorten a log that is too long: keep its head and its tail, with a line that says how much was left out."""
     try:
         log = open_file(path, os.O_RDWR | os.O_APPEND)
-    except (OSError, CorruptFileError):
-        return  # no worker has written any
+    except (OSError, NasproxyError):
+        return  # no worker has written any, or its file system does not answer now
     try:
         size = os.fstat(log).st_size
         if size <= 2 * KEPT_BYTES + SPARE_BYTES:

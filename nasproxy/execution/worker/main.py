@@ -22,7 +22,7 @@ from nasproxy.errors import (
     UntrustedTrialError,
     describe_error,
 )
-from nasproxy.execution.attempts import EXIT_BUSY, EXIT_ENDED, Attempt, settle_predecessor
+from nasproxy.execution.attempts import EXIT_BUSY, EXIT_ENDED, EXIT_UNWRITTEN, Attempt, settle_predecessor
 from nasproxy.execution.distributed import RankProcesses, end_with_parent
 from nasproxy.execution.failure_causes import TrialFailure, bound_memory, describe_failure
 from nasproxy.execution.host.cores import count_cores
@@ -71,15 +71,22 @@ def run_order(order: WorkOrder, pool: Pool | None = None) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     faulthandler.enable()
     os.environ.update(order.environment)
-    if order.kind is OrderKind.TRAIN:
-        _train_alone(order, pool)
-    else:
-        _answer_alone(order, pool)
-    sys.stdout.flush()
+    try:
+        if order.kind is OrderKind.TRAIN:
+            _train_alone(order, pool)
+        else:
+            _answer_alone(order, pool)
+    finally:
+        sys.stdout.flush()
+        _end_group()
+    os._exit(EXIT_ENDED)  # nothing is left to clean up, and the interpreter's shutdown takes tens of milliseconds
+
+
+def _end_group() -> None:
+    """End the processes that this worker has started, unless there is a host that does so after the worker's end."""
     parent = parent_process()
     if parent is None or not parent.is_alive():
-        kill_own_group()  # else the host does
-    os._exit(EXIT_ENDED)  # nothing is left to clean up, and the interpreter's shutdown takes tens of milliseconds
+        kill_own_group()
 
 
 def run_inline(order: WorkOrder) -> int:
@@ -251,9 +258,18 @@ def _call_trainer(
 
     def fail_at_once(failure: TrialFailure) -> None:
         """Write that a rank failed and end this process, which may be waiting for it."""
-        attempt.fail(failure)
-        sys.stdout.flush()
-        os._exit(EXIT_ENDED)
+        exit_status = EXIT_UNWRITTEN
+        try:
+            attempt.fail(failure)
+            exit_status = EXIT_ENDED
+        except StaleLeaseError:
+            exit_status = EXIT_BUSY
+        except NasproxyError:
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            _end_group()
+            os._exit(exit_status)
 
     # Ranks are forked before Torch starts threads or uses a GPU, because neither works after a fork.
     ranks = RankProcesses(world_size, train, describe_failure, fail_at_once) if world_size > 1 else nullcontext()

@@ -17,6 +17,8 @@ from nasproxy.data.loading import Datasets
 from nasproxy.errors import ConfigError, ModelError, NasproxyError, describe_error, forbid_exit
 from nasproxy.execution.host.cores import count_cores
 from nasproxy.execution.worker.context import TrialContext, get_trainer_arguments
+from nasproxy.storage.scratch import remove_scratch
+from nasproxy.storage.trial_folder import TrialFolder
 from nasproxy.targets import check_arguments, load_target
 from nasproxy.trials.identity import IDENTITY_KEYS
 from nasproxy.trials.proxy_task import DIMENSIONS, ProxyTask
@@ -185,6 +187,8 @@ class _Preflight:
                 notes = run(trial, seconds=self._left, **get_trainer_arguments(spec.recipe.trainer))
             except NasproxyError as error:
                 raise ConfigError(f"{error} {place}") from error
+            finally:
+                remove_scratch(TrialFolder(Path(folder)))
             self._left -= time.monotonic() - began
             return [f"{note} {place}" for note in notes]
 

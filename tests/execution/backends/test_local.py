@@ -71,7 +71,7 @@ def abandon_worker(
 
 def _run_controller(root: Path, spec: TrialSpec) -> None:
     store = FolderTrialStore(root)
-    lease = FileLock(root.parent / "controller.lock")
+    lease = FileLock(root.parent / "locks" / "controller.lock")
     lease.acquire()
     store.request(spec.key, Request(lease=str(lease.path)))
     driver = drive(store, slots=1)
@@ -95,14 +95,16 @@ class WatchingHost(Host):
 
     capabilities = Capabilities(slots=1)
 
-    def __init__(self, *, context: BackendContext) -> None:
+    def __init__(self, *, context: BackendContext, passes: float = 0.0) -> None:
         assert context.study is not None
+        self._passes = passes
         self.time = VirtualClock()
         super().__init__(CorePool(1, context.study / "locks"), slots=1, cores=1, hang_seconds=1.0, clock=self.time)
 
     def poll(self, seconds: float) -> list[Ended]:
         """Look once at the workers: in a wait no virtual time would pass."""
         time.sleep(0.01)
+        self.time.sleep(self._passes)
         return super().poll(0.0)
 
 
@@ -129,6 +131,26 @@ def test_a_hung_worker_is_killed_and_its_trial_counts_as_lost(tmp_path: Path, is
     assert (status.state, status.cause, status.failures) == (State.FAILED, Cause.LOST, 1)
     assert str(status.message).startswith("its worker was killed after 1 s without a heartbeat: ")
     assert "raise backend.hang_seconds" in str(status.message)
+
+
+def test_a_worker_whose_controller_was_killed_is_adopted_and_killed_when_its_trial_is_cancelled(tmp_path: Path) -> None:
+    store, spec = FolderTrialStore(tmp_path / "trials"), make_spec(fault="hang")
+    abandon_worker(store, spec, after_step=40)  # it hangs before the next check
+    driver = drive(store, slots=1)
+    driver.submit(spec)
+    driver.backend.cancel(spec.key)
+    assert not is_locked(store.folder(spec.key).lock)
+    assert driver.poll(10.0) == [Ended(spec.key, is_cancelled=True)]
+
+
+def test_a_preflight_that_hangs_is_killed_with_a_sentence(tmp_path: Path) -> None:
+    full = digits_spec(ProxyTask())
+    spec = replace(full, recipe=replace(full.recipe, model={"_target_": "helpers.user_code.hang"}))
+    host = WatchingHost(context=BackendContext(FolderTrialStore(tmp_path / "trials"), tmp_path), passes=0.1)
+    message = "preflight process must return a result, got none, because its worker was killed after 1 s without a"
+    with pytest.raises(ConfigError, match=message):
+        run_preflight(host, OrderTemplate(tmp_path, ("helpers", "nasproxy")), [spec])
+    host.close()
 
 
 def test_zero_cost_scores_are_measured_in_worker_processes(tmp_path: Path) -> None:

@@ -61,6 +61,8 @@ def test_a_process_that_a_lock_file_names_without_holding_it_is_not_killed(
 def test_a_worker_of_another_living_host_is_followed_and_not_killed(store: FolderTrialStore) -> None:
     spec = make_spec(check_seconds=0.1)
     owner, other = drive(store), drive(store)
+    study = FileLock(store.root.parent / "locks" / "study.lock")  # which a controller holds
+    assert study.acquire()
     try:
         owner.submit(spec)
         owner.poll_until_checked(spec)
@@ -71,6 +73,7 @@ def test_a_worker_of_another_living_host_is_followed_and_not_killed(store: Folde
         status = store.read(spec.key).status
         assert (status.state, status.failures) == (State.DONE, 0)
     finally:
+        study.release()
         owner.backend.close()
         other.backend.close()
 
@@ -87,7 +90,9 @@ def test_heartbeats_are_those_of_the_worker_that_was_started(store: FolderTrialS
     write_heartbeat(folder)
     second = read_progress(folder, after=2)
     write_heartbeat(folder)
-    assert len({first, second, read_progress(folder, after=2)}) == 3
+    third = read_progress(folder, after=2)
+    os.utime(folder.heartbeat, (1, 1))  # as `touch` does, by whatever clock
+    assert len({first, second, third, read_progress(folder, after=2)}) == 4
     write_status(folder, Status(State.PAUSED), generation=3)
     assert read_progress(folder, after=2) is None
 
