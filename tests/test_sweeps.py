@@ -144,6 +144,7 @@ def test_an_interrupt_ends_the_whole_sweep(tmp_path: Path) -> None:
     assert process.returncode == 130, output
     assert output.endswith("nasproxy: interrupted; the same command goes on from here\n")
     assert not (tmp_path / "seed1").exists()
+    assert not any((tmp_path / ".sweep").glob("s*"))
 
 
 def list_marked(marker: str) -> set[int]:

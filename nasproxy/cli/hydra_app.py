@@ -10,7 +10,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from nasproxy import torchvision_gap as torchvision_gap  # before anything imports torchvision
-from nasproxy.cli.sweeps import JobError, run_sweep_job
+from nasproxy.cli.sweeps import JobError, remove_records, run_sweep_job
 from nasproxy.config import schema
 from nasproxy.config.compose import add_to_path
 from nasproxy.config.composition_errors import Composition
@@ -42,6 +42,8 @@ def compose_and_run() -> None:
             "the worker processes of a sweep must live until it ends, and one was killed, perhaps because memory ran "
             "out: free memory or lower hydra.launcher.n_jobs, and run the same command again; finished trials are kept"
         ) from error
+    finally:
+        remove_records()
 
 
 @hydra.main(version_base="1.3", config_path="pkg://nasproxy.conf", config_name="config")

@@ -36,6 +36,9 @@ NODE = "hydra.callbacks.sweep"
 NUMBER = re.compile(r"\$\\?\{hydra\\?:job\.num\\?\}")
 """The number of a job in its overrides, which Hydra's sweeper escapes."""
 
+_folders: list[str] = []
+"""Folders of the jobs' records of the sweeps that this process runs."""
+
 
 class JobError(BaseException):
     """Carries an error out of a job past Hydra, which prints an `Exception` with its traceback."""
@@ -60,6 +63,7 @@ class SweepCallback(Callback):
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Choose the folder of the records, name it to each job, and start no more workers than jobs."""
         folder = str(Path(config.hydra.sweep.dir).absolute() / f"s{uuid.uuid4().hex}")
+        _folders.append(folder)
         with read_write(config.hydra), open_dict(config.hydra):
             config.hydra.callbacks.sweep.folder = folder
             config.hydra.overrides.hydra += [f"+{NODE}.folder={_quote(folder)}", f"+{NODE}.parent={os.getpid()}"]
@@ -78,8 +82,6 @@ class SweepCallback(Callback):
             merged = _run_merges(config, folder, jobs)
         except Exception as error:  # Hydra would turn it into a warning
             raise JobError(error) from error
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
         shared = set.intersection(*(set(job.overrides) for job in jobs)) if len(jobs) > 1 else set()
         failed = [
             _describe(job.number, [one for one in job.overrides if one not in shared])
@@ -90,6 +92,12 @@ class SweepCallback(Callback):
         problems += [f"no decision on study {study.name}" for study, is_good in merged.items() if not is_good]
         if problems:
             raise JobError(SweepFailedError("; ".join(problems)))
+
+
+def remove_records() -> None:
+    """Remove the records of the sweeps that this process has run, whether they ended or were interrupted."""
+    while _folders:
+        shutil.rmtree(_folders.pop(), ignore_errors=True)
 
 
 def run_sweep_job(run: Callable[["SweepJob"], None], study: str, hydra_config: HydraConf) -> None:
