@@ -1,5 +1,9 @@
 """Append a study's events to its store: in a folder, to the file `events.jsonl`."""
 
+from collections import deque
+from contextlib import suppress
+
+from nasproxy.errors import StorageUnavailableError
 from nasproxy.storage.study_stores import StudyStore
 from nasproxy.tracking.events import Event, StageProgressed, TrialEnded, TrialStarted, parse_line, to_json
 from nasproxy.trials.records import State
@@ -12,7 +16,8 @@ class EventLog:
     """Appends every event as a line, shared by the jobs of a sweep and continued by a resumed study.
 
     Progress is written when the stage or its activity changes, else at most every `PROGRESS_SECONDS`; the start and the
-    end of an attempt are written once, also if they are received again after a restart.
+    end of an attempt are written once, also if they are received again after a restart. What cannot be written because
+    the file system does not answer is written with the next event, or at the end.
     """
 
     def __init__(self, study: StudyStore) -> None:
@@ -22,6 +27,7 @@ class EventLog:
         self._shown: StageProgressed | None = None
         self._started: dict[str, float] = {}
         self._ended: dict[str, tuple[int, State, int, str | None]] = {}
+        self._waiting: deque[Event] = deque()
 
     def receive(self, event: Event) -> None:
         """Append the event, unless it is progress shortly after other progress, or of a trial and in the file."""
@@ -29,10 +35,22 @@ class EventLog:
             if not self._is_due(event):
                 return
             self._shown = event
-        self._append(event)
+        self._waiting.append(event)
+        with suppress(StorageUnavailableError):
+            self._append_waiting()
 
     def close(self) -> None:
-        """Do nothing: no file is open between two events."""
+        """Append what could not be written before.
+
+        Raises:
+            StorageUnavailableError: It still cannot be written.
+        """
+        self._append_waiting()
+
+    def _append_waiting(self) -> None:
+        while self._waiting:
+            self._append(self._waiting[0])
+            self._waiting.popleft()
 
     def _append(self, event: Event) -> None:
         lines, self._read_to = self._study.read_events(self._read_to)

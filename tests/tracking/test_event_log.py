@@ -1,3 +1,4 @@
+import errno
 import os
 import signal
 from collections.abc import Callable
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from helpers.reported_curves import ComputedStudy, report_epochs
+from nasproxy.errors import StorageUnavailableError
 from nasproxy.stages import runner
 from nasproxy.stages.proxy_search.state import read_tasks
 from nasproxy.storage.study_stores import FolderStudyStore
@@ -47,6 +49,25 @@ def test_a_resumed_study_appends(study: FolderStudyStore) -> None:
         log.receive(StageStarted(stage))
         log.close()
     assert [event.stage for event in read(study) if isinstance(event, StageStarted)] == ["variance", "selection"]
+
+
+def test_what_a_file_system_that_does_not_answer_held_up_is_written_later(
+    study: FolderStudyStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = EventLog(study)
+    log.receive(StageStarted("variance"))
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", raise_input_output_error)
+        log.receive(StageStarted("references"))
+        with pytest.raises(StorageUnavailableError, match=r"events.jsonl cannot be used: Input/output error"):
+            log.close()
+    log.receive(StageStarted("proxy_search"))
+    stages = [event.stage for event in read(study) if isinstance(event, StageStarted)]
+    assert stages == ["variance", "references", "proxy_search"]
+
+
+def raise_input_output_error(*_: object) -> int:
+    raise OSError(errno.EIO, os.strerror(errno.EIO))
 
 
 def test_progress_is_written_every_ten_seconds_and_when_the_activity_changes(study: FolderStudyStore) -> None:
