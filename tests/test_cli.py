@@ -216,11 +216,11 @@ def test_retries_are_reported_in_output_remarks_and_list_of_trials(tmp_path: Pat
 
 
 def test_a_larger_grid_extends_the_study_and_a_changed_base_is_refused(tmp_path: Path) -> None:
-    job = (*DEBUG, "job=search_proxy_task")
-    code, output = cli.run(*job, "proxy=width50", folder=tmp_path)
+    job = (*DEBUG, "job=search_proxy_task", "cost.estimate_first=false")
+    code, output = cli.run(*job, "proxy=width50", "backend=inline", folder=tmp_path)
     assert code == 0, output
     before = set(keys(tmp_path))
-    code, output = cli.run(*job, "proxy.data_fraction=[0.5,1.0]", "proxy.width=0.5", folder=tmp_path)
+    code, output = cli.run(*job, "proxy.data_fraction=[0.5,1.0]", "proxy.width=0.5", "backend=inline", folder=tmp_path)
     assert code == 0, output
     assert len(set(keys(tmp_path)) - before) == 8, "one more proxy task on eight models"
     assert set(read_tasks(FolderStudyStore(tmp_path / "debug"))) == {"width50", "data50_width50"}
@@ -239,7 +239,7 @@ TRICKY = (
 
 
 def test_the_search_continues_after_a_contradicted_winner(tmp_path: Path) -> None:
-    job = (*DEBUG, *TRICKY, "job=confirm")
+    job = (*DEBUG, *TRICKY, "job=confirm", "cost.estimate_first=false", "backend=inline")
     code, output = cli.run(*job, "confirm.enabled=false", folder=tmp_path)
     assert code == 0, output
     folder = FolderStudyStore(tmp_path / "debug")

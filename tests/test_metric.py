@@ -16,6 +16,7 @@ FEW = (
     "references.max=0",
     "confirm.enabled=false",
     "cost.estimate_first=false",
+    "backend=inline",
 )
 
 
@@ -61,7 +62,7 @@ def test_the_embedded_study_on_its_validation_loss_decides_as_on_the_negated_los
 
 @pytest.mark.gate
 def test_a_metric_with_the_wrong_mode_gets_a_hint_and_an_unreported_one_is_refused(tmp_path: Path) -> None:
-    flags = ("experiment=debug", "job=measure_variance", "cost.estimate_first=false")
+    flags = ("experiment=debug", "job=measure_variance", "cost.estimate_first=false", "backend=inline")
     status, output = cli.run(*flags, "metric=loss", "metric.mode=max", folder=tmp_path / "up")
     assert status == 0, output
     assert "curves of loss fall, and metric.mode=max prefers the opposite: set metric.mode=min" in " ".join(

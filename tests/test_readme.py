@@ -2,11 +2,13 @@
 
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
 
 from helpers import cli
+from nasproxy.config.compose import compose_config
 from nasproxy.stages.proxy_search.state import read_tasks
 from nasproxy.storage.study_stores import FolderStudyStore
 
@@ -22,6 +24,7 @@ SHORT = (
     "proxy=width50",
     "criterion=first_crossing",
     "criterion.target=0.1",
+    "cost.estimate_first=false",
 )
 
 
@@ -60,7 +63,10 @@ def test_a_worked_example_designs_a_proxy_task(tmp_path: Path, title: str, monke
     assert (folder / "report" / "index.html").exists()
 
 
-def test_every_override_that_the_readme_shows_composes() -> None:
+def test_every_override_that_the_readme_shows_composes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.chdir(tmp_path)
+    Path("curves.csv").write_text("architecture,proxy,seed,step,score,train_seconds\na,full,0,1,0.5,1\n")
     commands = [
         shlex.split(line, comments=True)[2:]
         for line in section_use().splitlines()
@@ -70,9 +76,7 @@ def test_every_override_that_the_readme_shows_composes() -> None:
     for overrides in commands:
         if overrides[:1] == ["-m"]:
             overrides = [override.replace("data25,data50,data75", "data25") for override in overrides[1:]]
-        process = cli.start_plain("--cfg", "job", *overrides)
-        output, _ = process.communicate(timeout=60)
-        assert process.returncode == 0, (overrides, output)
+        compose_config(overrides)
 
 
 def section_use() -> str:

@@ -19,6 +19,7 @@ SETTING = (
     "study=crash",
     "job=design",
     "tracking=csv",
+    "cost.estimate_first=false",
     "trainer._target_=helpers.epoch_trainer.train",
     "trainer.check_seconds=0.01",
     "training.total_steps=96",

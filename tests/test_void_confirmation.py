@@ -32,6 +32,7 @@ def run(tmp_path: Path) -> Run:
             "variance": {"seeds": 2, "min_seeds": 2, "on_failure": "warn"},
             "references": {"initial": 5, "max": 0},
             "cost": {"estimate_first": False},
+            "controller": {"poll_seconds": 0.05},
         }
         path = tmp_path / "conf" / "experiment" / "program.yaml"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -45,6 +46,7 @@ GROUPS = {
     "search_space": None,
     "data": "none",
     "trainer": "command",
+    "backend": "inline",
     "criterion": "first_crossing",
     "proxy": "data50",
     "tracking": "csv",
