@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from nasproxy.config.builder import StudyBuilder
-from nasproxy.config.schema import Config, TrialPlace
+from nasproxy.config.schema import ACTIONS, Config, TrialPlace
 from nasproxy.cost import dry_run
 from nasproxy.cost.estimate import ESTIMATE, Estimate
 from nasproxy.errors import ConfigError, SetupFailedError, StageStoppedError, forbid_exit
@@ -31,7 +31,7 @@ from nasproxy.stages.registry import find_stage
 from nasproxy.stages.runner import Stage
 from nasproxy.storage.locks import FileLock
 from nasproxy.storage.study import OpenStudy, StudyFolder, check_study_name, check_study_version, open_study
-from nasproxy.storage.study_stores import FolderStudyStore
+from nasproxy.storage.study_stores import FolderStudyStore, StudyStore
 from nasproxy.storage.trial_files import retry_failed_trials
 from nasproxy.storage.zero_cost_scores import ZeroCost
 from nasproxy.targets import build_target
@@ -135,12 +135,33 @@ def _check_requirements(design: StudyBuilder, path: Path) -> None:
     for stage in design.stages:
         missing = [name for name in stage.requires if name not in known and find_stage(name).load(study) is None]
         if missing:
-            stages = dict.fromkeys([*missing, *design.config.job.stages])
+            stages = _add_requirements(design.config.job.stages, study)
+            is_designed = all(find_stage(name).is_part_of_design for name in missing)
+            advice = "run job=design, or " if is_designed else "use "
             raise ConfigError(
                 f"stage {stage.name} needs the result of {' and '.join(missing)}, and study {study.name} has "
-                f"none: run job=design, or job.stages=[{','.join(stages)}]"
+                f"none: {advice}job.stages=[{','.join(stages)}]"
             )
         known.add(stage.name)
+
+
+def _add_requirements(names: Sequence[str], study: StudyStore) -> list[str]:
+    """List stages and actions of a job, each stage after those that it requires and the study has no result of."""
+    ordered: list[str] = []
+    visited: set[str] = set()
+
+    def visit(name: str) -> None:
+        if name in visited:
+            return
+        visited.add(name)
+        for required in () if name in ACTIONS else find_stage(name).requires:
+            if required in names or find_stage(required).load(study) is None:
+                visit(required)
+        ordered.append(name)
+
+    for name in names:
+        visit(name)
+    return ordered
 
 
 class Job:
