@@ -24,7 +24,7 @@ FAILURE_SHARE = 0.01
 PROGRESS_SHARE = 0.1
 """Updates of trial records, as a share of all trials, after which progress is reported, because that reads them all."""
 CANCEL_SECONDS = 30.0
-"""Longest wait for the ends of cancelled trials; a backend that cannot end them is closed."""
+"""Longest wait for the ends of cancelled trials; the job closes its backend at its end, with what has not ended."""
 
 
 @dataclass(frozen=True)
