@@ -170,7 +170,7 @@ class Job:
     Args:
         design: The configured study.
         session: The open study.
-        stack: Closes the backend, tracker and lease of the job.
+        stack: Closes the backend and the tracker of the job, and releases its lock.
         sweep: The job's place in a sweep; None for a job on its own.
     """
 
@@ -255,7 +255,7 @@ class Job:
         return runner.run_stage(stage, replace(self._runtime, stop_at_setup_failure=stop_at_setup_failure))
 
     def hold(self, name: str) -> AbstractContextManager[None]:
-        """Hold a lease of the study during a block; in a sweep the other jobs wait for it."""
+        """Hold a lock of the study during a block; in a sweep the other jobs wait for it."""
         return self._session.hold_stage(name)
 
     def preflight(self) -> None:
@@ -310,13 +310,13 @@ class Job:
         return self.design.make_order_template(self.study.path)
 
     @cached_property
-    def _lease(self) -> Path:
-        """This controller's own lease: its trials stop when it ends, even if another controller runs the study."""
-        lease = FileLock(self._session.folder.locks / f"controller-{os.getpid()}-{time.time_ns()}.lock")
-        lease.acquire()
-        self._stack.callback(lease.path.unlink, missing_ok=True)
-        self._stack.callback(lease.release)
-        return lease.path
+    def _lock(self) -> Path:
+        """This controller's own lock file: its trials stop when it ends, even if another controller runs the study."""
+        lock = FileLock(self._session.folder.locks / f"controller-{os.getpid()}-{time.time_ns()}.lock")
+        lock.acquire()
+        self._stack.callback(lock.path.unlink, missing_ok=True)
+        self._stack.callback(lock.release)
+        return lock.path
 
     @cached_property
     def _tracker(self) -> Tracker:
@@ -350,7 +350,7 @@ class Job:
             tracker=self._tracker,
             orders=self._orders,
             retry_policy=self.design.retry_policy,
-            lease=self._lease,
+            lock=self._lock,
             poll_seconds=self._backend.capabilities.poll_seconds or self.design.config.controller.poll_seconds,
             grace_seconds=self.design.config.controller.grace_seconds,
         )

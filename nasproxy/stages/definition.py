@@ -117,7 +117,7 @@ class StageContext(Protocol):
         ...
 
     def hold(self, name: str) -> AbstractContextManager[None]:
-        """Hold a lease of the study during a block; in a sweep the other jobs wait for it."""
+        """Hold a lock of the study during a block; in a sweep the other jobs wait for it."""
         ...
 
     def run(self, stage: Stage[S], *, stop_at_setup_failure: bool = True) -> S:
