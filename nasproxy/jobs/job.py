@@ -222,7 +222,7 @@ class Job:
         if not set(stages) & set(self.design.config.job.stages):
             return  # a schedule comparison alone is not estimated
         is_new = not (self._session.is_shared or self.study.version(ESTIMATE) is not None or self.study.trials.keys())
-        if not self.design.config.cost.estimate_first or not is_new or self._backend.capabilities.is_replay:
+        if not self.design.config.cost.estimate_first or not is_new or self.design.is_replay:
             return
         self.preflight()
         self._send(StageProgressed(Progress("estimate", "a few steps of a few models")))
