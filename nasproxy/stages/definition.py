@@ -227,3 +227,8 @@ class StageDefinition(Generic[R]):
     def label(self) -> str:
         """Name for readers, in the report and in estimates."""
         return self.name.replace("_", " ")
+
+    @property
+    def shows_result(self) -> bool:
+        """Whether the stage brings its own part of the report or its own decisions, made from its result."""
+        return self.report is not report_nothing or self.list_decisions is not list_no_decisions

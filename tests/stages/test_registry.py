@@ -131,6 +131,7 @@ def test_a_registered_stage_runs_with_its_own_settings(
     assert list(result.study.decisions.decision) == ["trained"]
     assert result.report is not None
     assert "Longest trainings" in result.report.read_text()
+    assert set(result.study.results.stage_results) == {"longest"}, "the results of other stages are read once"
     assert len(result.study.trials) == 3
     stored = longest.load(FolderStudyStore(result.study.path))
     assert sorted(stored.scores) == sorted(result.study.trials.score)
