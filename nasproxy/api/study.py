@@ -1,7 +1,6 @@
 """A study that was read from its folder, as pandas frames."""
 
 import warnings
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -10,8 +9,7 @@ from typing import TYPE_CHECKING
 from nasproxy.api import frames
 from nasproxy.errors import ConfigError
 from nasproxy.report.verdict import StudyVerdict, judge_study
-from nasproxy.stages.proxy_search.rules import read_settings
-from nasproxy.stages.proxy_search.settings import ProxySearchSettings
+from nasproxy.stages.proxy_search.rules import read_time_tolerance
 from nasproxy.stages.proxy_search.state import read_rules
 from nasproxy.stages.study_results import StudyResults, read_results
 from nasproxy.storage.study import StudyFolder, list_studies, open_study_store
@@ -125,8 +123,7 @@ def read_study(study: FolderStudyStore) -> LoadedStudy:
     Raises:
         CorruptFileError: A file of the study cannot be read.
     """
-    rules: Mapping[str, float] = read_settings(read_rules(study).judged_by)
-    tolerance = rules.get("time_tolerance", ProxySearchSettings.time_tolerance)
+    tolerance = read_time_tolerance(read_rules(study).judged_by)
     return LoadedStudy(study.path, read_results(study, time_tolerance=tolerance))
 
 

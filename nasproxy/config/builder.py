@@ -87,13 +87,18 @@ class StudyBuilder:
         """Return the section of the configuration that has this type."""
         return next(value for value in vars(self.config).values() if isinstance(value, kind))
 
+    @property
+    def is_replay(self) -> bool:
+        """Whether the backend shows trials from a table and trains nothing."""
+        return bool(getattr(load_target("backend", self.config.backend), "is_replay", False))
+
     def _check_replay(self) -> None:
         """Refuse a backend that replays without the settings of its table, and trials in memory without such a backend.
 
         Raises:
             ConfigError: Backend and settings do not belong together.
         """
-        is_replay = bool(getattr(load_target("backend", self.config.backend), "is_replay", False))
+        is_replay = self.is_replay
         if is_replay and not self._is_in_memory:
             raise ConfigError(
                 "backend=replay needs storage.trials=memory and the settings that its table decides, got others: type "

@@ -52,11 +52,9 @@ def estimate_dry(design: StudyBuilder, tracker: Tracker) -> Estimate:
     Raises:
         NasproxyError: Nothing is trained, a preflight failed, or no trial could be timed.
     """
+    if design.is_replay:
+        raise ConfigError("dry_run estimates the cost of trainings, got a replay, which trains nothing: remove dry_run")
     with _open_temporary_study(design) as (study, backend):
-        if backend.capabilities.is_replay:
-            raise ConfigError(
-                "dry_run estimates the cost of trainings, got a replay, which trains nothing: remove dry_run"
-            )
         tracker.receive(StageProgressed(Progress("warming up", "loading the trainer, the data and a model")))
         orders = design.make_order_template(study.path)
         for note in run_preflight(backend, orders, design.preflight_specs, **design.preflight_options):

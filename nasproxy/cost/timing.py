@@ -117,7 +117,7 @@ def _open_runtime(
             NullTracker(study=folder.path),
             replace(orders, study=folder.path),
             retry_policy,
-            lease=lock.path,
+            lock=lock.path,
             poll_seconds=POLL_SECONDS,
             stop_at_setup_failure=False,
         )

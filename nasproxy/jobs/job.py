@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from nasproxy.config.builder import StudyBuilder
-from nasproxy.config.schema import Config, TrialPlace
+from nasproxy.config.schema import ACTIONS, Config, TrialPlace
 from nasproxy.cost import dry_run
 from nasproxy.cost.estimate import ESTIMATE, Estimate
 from nasproxy.errors import ConfigError, SetupFailedError, StageStoppedError, forbid_exit
@@ -31,7 +31,7 @@ from nasproxy.stages.registry import find_stage
 from nasproxy.stages.runner import Stage
 from nasproxy.storage.locks import FileLock
 from nasproxy.storage.study import OpenStudy, StudyFolder, check_study_name, check_study_version, open_study
-from nasproxy.storage.study_stores import FolderStudyStore
+from nasproxy.storage.study_stores import FolderStudyStore, StudyStore
 from nasproxy.storage.trial_files import retry_failed_trials
 from nasproxy.storage.zero_cost_scores import ZeroCost
 from nasproxy.targets import build_target
@@ -135,12 +135,33 @@ def _check_requirements(design: StudyBuilder, path: Path) -> None:
     for stage in design.stages:
         missing = [name for name in stage.requires if name not in known and find_stage(name).load(study) is None]
         if missing:
-            stages = dict.fromkeys([*missing, *design.config.job.stages])
+            stages = _add_requirements(design.config.job.stages, study)
+            is_designed = all(find_stage(name).is_part_of_design for name in missing)
+            advice = "run job=design, or " if is_designed else "use "
             raise ConfigError(
                 f"stage {stage.name} needs the result of {' and '.join(missing)}, and study {study.name} has "
-                f"none: run job=design, or job.stages=[{','.join(stages)}]"
+                f"none: {advice}job.stages=[{','.join(stages)}]"
             )
         known.add(stage.name)
+
+
+def _add_requirements(names: Sequence[str], study: StudyStore) -> list[str]:
+    """List stages and actions of a job, each stage after those that it requires and the study has no result of."""
+    ordered: list[str] = []
+    visited: set[str] = set()
+
+    def visit(name: str) -> None:
+        if name in visited:
+            return
+        visited.add(name)
+        for required in () if name in ACTIONS else find_stage(name).requires:
+            if required in names or find_stage(required).load(study) is None:
+                visit(required)
+        ordered.append(name)
+
+    for name in names:
+        visit(name)
+    return ordered
 
 
 class Job:
@@ -149,7 +170,7 @@ class Job:
     Args:
         design: The configured study.
         session: The open study.
-        stack: Closes the backend, tracker and lease of the job.
+        stack: Closes the backend and the tracker of the job, and releases its lock.
         sweep: The job's place in a sweep; None for a job on its own.
     """
 
@@ -201,7 +222,7 @@ class Job:
         if not set(stages) & set(self.design.config.job.stages):
             return  # a schedule comparison alone is not estimated
         is_new = not (self._session.is_shared or self.study.version(ESTIMATE) is not None or self.study.trials.keys())
-        if not self.design.config.cost.estimate_first or not is_new or self._backend.capabilities.is_replay:
+        if not self.design.config.cost.estimate_first or not is_new or self.design.is_replay:
             return
         self.preflight()
         self._send(StageProgressed(Progress("estimate", "a few steps of a few models")))
@@ -234,7 +255,7 @@ class Job:
         return runner.run_stage(stage, replace(self._runtime, stop_at_setup_failure=stop_at_setup_failure))
 
     def hold(self, name: str) -> AbstractContextManager[None]:
-        """Hold a lease of the study during a block; in a sweep the other jobs wait for it."""
+        """Hold a lock of the study during a block; in a sweep the other jobs wait for it."""
         return self._session.hold_stage(name)
 
     def preflight(self) -> None:
@@ -289,13 +310,13 @@ class Job:
         return self.design.make_order_template(self.study.path)
 
     @cached_property
-    def _lease(self) -> Path:
-        """This controller's own lease: its trials stop when it ends, even if another controller runs the study."""
-        lease = FileLock(self._session.folder.locks / f"controller-{os.getpid()}-{time.time_ns()}.lock")
-        lease.acquire()
-        self._stack.callback(lease.path.unlink, missing_ok=True)
-        self._stack.callback(lease.release)
-        return lease.path
+    def _lock(self) -> Path:
+        """This controller's own lock file: its trials stop when it ends, even if another controller runs the study."""
+        lock = FileLock(self._session.folder.locks / f"controller-{os.getpid()}-{time.time_ns()}.lock")
+        lock.acquire()
+        self._stack.callback(lock.path.unlink, missing_ok=True)
+        self._stack.callback(lock.release)
+        return lock.path
 
     @cached_property
     def _tracker(self) -> Tracker:
@@ -329,7 +350,7 @@ class Job:
             tracker=self._tracker,
             orders=self._orders,
             retry_policy=self.design.retry_policy,
-            lease=self._lease,
+            lock=self._lock,
             poll_seconds=self._backend.capabilities.poll_seconds or self.design.config.controller.poll_seconds,
             grace_seconds=self.design.config.controller.grace_seconds,
         )

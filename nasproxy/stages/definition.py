@@ -117,7 +117,7 @@ class StageContext(Protocol):
         ...
 
     def hold(self, name: str) -> AbstractContextManager[None]:
-        """Hold a lease of the study during a block; in a sweep the other jobs wait for it."""
+        """Hold a lock of the study during a block; in a sweep the other jobs wait for it."""
         ...
 
     def run(self, stage: Stage[S], *, stop_at_setup_failure: bool = True) -> S:
@@ -227,3 +227,8 @@ class StageDefinition(Generic[R]):
     def label(self) -> str:
         """Name for readers, in the report and in estimates."""
         return self.name.replace("_", " ")
+
+    @property
+    def shows_result(self) -> bool:
+        """Whether the stage brings its own part of the report or its own decisions, made from its result."""
+        return self.report is not report_nothing or self.list_decisions is not list_no_decisions

@@ -24,7 +24,7 @@ FAILURE_SHARE = 0.01
 PROGRESS_SHARE = 0.1
 """Updates of trial records, as a share of all trials, after which progress is reported, because that reads them all."""
 CANCEL_SECONDS = 30.0
-"""Longest wait for the ends of cancelled trials; a backend that cannot end them is closed."""
+"""Longest wait for the ends of cancelled trials; the job closes its backend at its end, with what has not ended."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Runtime:
         tracker: Tracker that receives progress, decisions and trials.
         orders: Template of the study's work orders.
         retry_policy: Retries for out-of-memory and diverged trials.
-        lease: Lease file of this process; trials stop when it is released. None for trials that run on.
+        lock: Lock file of this process; trials stop when it is released. None for trials that run on.
         poll_seconds: Seconds between two polls for new checks.
         grace_seconds: Seconds that trials get to reach their next check at the end of a stage, before they are killed.
         stop_at_setup_failure: Whether a trial that failed in a way in which one of any model would fail ends the stage;
@@ -65,7 +65,7 @@ class Runtime:
     tracker: Tracker
     orders: OrderTemplate
     retry_policy: RetryPolicy = retry_nothing
-    lease: Path | None = None
+    lock: Path | None = None
     poll_seconds: float = 0.25
     grace_seconds: float = 10.0
     stop_at_setup_failure: bool = True
@@ -193,8 +193,8 @@ class TrialScheduler:
         self._stop_all()
 
     @property
-    def _lease(self) -> str | None:
-        return None if self._runtime.lease is None else str(self._runtime.lease)
+    def _lock(self) -> str | None:
+        return None if self._runtime.lock is None else str(self._runtime.lock)
 
     def _stop_all(self) -> None:
         try:
@@ -219,7 +219,7 @@ class TrialScheduler:
             self._cancel(key)
             return
         try:
-            self._send_request(key, Request(stop=True, lease=self._lease))
+            self._send_request(key, Request(stop=True, lease=self._lock))
         except CorruptTrialError:
             self._cancel(key)  # it cannot be asked; the stage that needs it next sets it aside
 
@@ -246,7 +246,7 @@ class TrialScheduler:
             if spec.key not in self._orders:
                 digest = self._runtime.store.create(spec, self._chains[key].purpose)
                 self._orders[spec.key] = self._runtime.orders.train(spec, digest)
-            self._send_request(spec.key, Request(until_step=until, lease=self._lease))
+            self._send_request(spec.key, Request(until_step=until, lease=self._lock))
         except CorruptTrialError as error:
             self._damaged[key] = error
             self._submit(key, action)

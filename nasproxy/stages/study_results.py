@@ -128,7 +128,8 @@ class StudyResults:
         confirmations: Confirmations of accepted proxy tasks.
         zero_cost: Zero-cost scores of the models.
         schedules: The schedule comparison; None before it is measured.
-        stage_results: Result of each stage, by the stage's name; None for one without a result.
+        stage_results: Result of each stage that brings its own part of the report or its own decisions, by the stage's
+            name; None for one without a result. The stages of this package have the attributes above.
         damaged: What is wrong with the files of each damaged trial, by key. It counts as pending, and begins again when
             the study goes on; one whose specification is damaged is not among `trials`.
     """
@@ -322,7 +323,7 @@ def read_results(study: StudyStore, *, time_tolerance: float) -> StudyResults:
         confirmations=confirmations,
         zero_cost=read_scores(study),
         schedules=schedules if schedules is not None and schedules.is_measured else None,
-        stage_results={stage.name: stage.load(study) for stage in list_stages()},
+        stage_results={stage.name: stage.load(study) for stage in list_stages() if stage.shows_result},
         damaged=damaged,
     )
 

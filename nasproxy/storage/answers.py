@@ -36,12 +36,12 @@ def take_answer(study: Path, key: str) -> Answer | None:
     """Read and remove the answer to an order; None if there is none.
 
     Raises:
-        CorruptFileError: It cannot be read; it is removed all the same, as the order can be repeated.
+        CorruptFileError: It cannot be read, and is kept: the order is repeated by the next command, which drops it.
+        StorageUnavailableError: It cannot be read now, and is kept.
     """
-    try:
-        return read_record(find_answer(study, key), Answer)
-    finally:
-        drop_answer(study, key)
+    answer = read_record(find_answer(study, key), Answer)
+    drop_answer(study, key)
+    return answer
 
 
 def drop_answer(study: Path, key: str) -> None:

@@ -21,8 +21,8 @@ class SharedLines:
     @contextmanager
     def turn(self) -> Iterator[list[str]]:
         """Hold the exclusive right to append; yields the lines that others wrote since the last turn."""
-        lease = FileLock(self.path.with_name(f".{self.path.name}.lock"))
-        with lease.hold(str(self.path), wait_seconds=None):
+        lock = FileLock(self.path.with_name(f".{self.path.name}.lock"))
+        with lock.hold(str(self.path), wait_seconds=None):
             yield self._read_new_lines()
 
     def append(self, lines: Sequence[str]) -> None:

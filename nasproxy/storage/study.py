@@ -59,13 +59,13 @@ class StudyFolder:
         return self.path / "study.json"
 
     @property
-    def lease(self) -> Path:
-        """Lease of the controllers that work on the study."""
+    def lock(self) -> Path:
+        """Lock file of the controllers that work on the study."""
         return self.locks / "study.lock"
 
     @property
     def locks(self) -> Path:
-        """Folder of the lease files; a lease file without a process that holds it has no effect."""
+        """Folder of the lock files; a lock file that no process has locked has no effect."""
         return self.path / "locks"
 
     @property
@@ -81,7 +81,7 @@ class StudyFolder:
 
 @dataclass
 class OpenStudy:
-    """An open study, leased by this controller or, in a sweep, by its jobs together.
+    """An open study, locked by this controller or, in a sweep, by its jobs together.
 
     Attributes:
         folder: Paths of the study's files.
@@ -95,13 +95,13 @@ class OpenStudy:
 
     @contextmanager
     def hold_stage(self, name: str) -> Iterator[None]:
-        """Hold the lease of one stage; in a sweep one job runs the stage and the others wait for its result.
+        """Hold the lock of one stage; in a sweep one job runs the stage and the others wait for its result.
 
         Raises:
             StudyBusyError: Another process holds it and the study is not shared.
         """
-        lease = FileLock(self.folder.locks / f"{name}.lock")
-        with lease.hold(f"stage {name} of study {self.folder.path.name}", wait_seconds=None if self.is_shared else 5.0):
+        lock = FileLock(self.folder.locks / f"{name}.lock")
+        with lock.hold(f"stage {name} of study {self.folder.path.name}", wait_seconds=None if self.is_shared else 5.0):
             yield
 
     def add_preflighted(self, digests: Sequence[str]) -> None:
@@ -194,7 +194,7 @@ def open_study(
         return
     try:
         folder.trials.mkdir(parents=True, exist_ok=True)
-        what, lock = f"study {name}", FileLock(folder.lease)
+        what, lock = f"study {name}", FileLock(folder.lock)
         if is_shared and lock.acquire():  # no other job of the sweep has begun, so that the record may be replaced
             try:
                 _record_base(folder, base, is_replaceable=True)

@@ -97,7 +97,7 @@ class WandbTracker:
         self._project = project
         self._entity = entity
         self._journal = SentRecords(self._folder / "wandb.jsonl")
-        self._lease = FileLock(self._folder / "wandb.lock")
+        self._lock = FileLock(self._folder / "wandb.lock")
         self._unfinished: dict[str, tuple[TrialSpec, TrialRecord]] = {}
         self._is_stage_over = False
         self._controller: Any = None
@@ -195,7 +195,7 @@ class WandbTracker:
 
     def _open_controller(self) -> bool:
         """Open the controller's run unless another job of a sweep holds it; return whether it is open here."""
-        if self._controller is None and self._lease.acquire():
+        if self._controller is None and self._lock.acquire():
             self._controller = self._open("controller", name=self._study, job_type="controller")
             events = self._journal.events()
             self._events_logged, self._result_logged = events.sent, events.result
@@ -206,7 +206,7 @@ class WandbTracker:
             _finish(self._controller, exit_code=0)
             self._journal.add_sent(self._events_logged, self._result_logged)
             self._controller = None
-            self._lease.release()
+            self._lock.release()
 
     def _open(self, what: str, **about: Any) -> Any:
         try:

@@ -157,7 +157,7 @@ def is_stop_requested(folder: TrialFolder, step: int, total_steps: int) -> bool:
     """Return whether to stop after `step` finished steps.
 
     Returns:
-        True at the end of training, if the controller requested a stop, or if the controller no longer holds its lease.
+        True at the end of training, if the controller requested a stop, or if the controller no longer holds its lock.
 
     Raises:
         CorruptFileError: The request cannot be read.

@@ -81,7 +81,7 @@ class Request:
     Attributes:
         until_step: Stop at the first check at or after this step; None runs to the end.
         stop: Stop at the next check.
-        lease: Lease file of the controller; the trial stops at its next check once nobody holds it.
+        lease: Lock file of the controller; the trial stops at its next check once nobody holds it.
     """
 
     until_step: int | None = None

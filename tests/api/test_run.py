@@ -206,4 +206,8 @@ def test_the_guide_runs_unchanged_in_a_notebook(tmp_path: Path) -> None:
     shown = [output.get("text", "") for cell in notebook.cells for output in cell.outputs]
     assert any("Accepted: width50" in text for text in shown)
     assert any("got 50: give a fraction" in text for text in shown)
+    curves_by_quality = re.compile(r"^architecture.quality( +\S+)+\s*\nstep[ \n]*\n?\d+( +\S+)+", flags=re.MULTILINE)
+    assert any(curves_by_quality.search(text) for text in shown), "the guide selects trials that the study has"
+    assert not any("Empty DataFrame" in text for text in shown)
+    assert any("'Reference models'" in text and "'proxy_tasks'" in text for text in shown), "report.json is read"
     assert (tmp_path / "studies" / "debug" / "report" / "index.html").exists()

@@ -1,5 +1,6 @@
 """A stage from a folder of its own, registered in one call; and jobs whose requirements are missing."""
 
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from nasproxy.errors import ConfigError
 from nasproxy.stages import registry
 from nasproxy.stages.definition import StageDefinition
 from nasproxy.storage.study_stores import FolderStudyStore
+from nasproxy.testing import curves
 
 STAGE = """
 from dataclasses import dataclass
@@ -129,6 +131,7 @@ def test_a_registered_stage_runs_with_its_own_settings(
     assert list(result.study.decisions.decision) == ["trained"]
     assert result.report is not None
     assert "Longest trainings" in result.report.read_text()
+    assert set(result.study.results.stage_results) == {"longest"}, "the results of other stages are read once"
     assert len(result.study.trials) == 3
     stored = longest.load(FolderStudyStore(result.study.path))
     assert sorted(stored.scores) == sorted(result.study.trials.score)
@@ -149,7 +152,11 @@ def test_settings_of_a_registered_stage_are_checked(longest: StageDefinition[Any
             r"stage proxy_search needs the result of references, and study new has none: run job=design, or "
             r"job.stages=\[references,proxy_search,report\]",
         ),
-        ("[confirmation]", r"stage confirmation needs the result of references and proxy_search"),
+        (
+            "[confirmation]",
+            r"stage confirmation needs the result of references and proxy_search, and study new has none: run "
+            r"job=design, or job.stages=\[references,proxy_search,confirmation\]",
+        ),
         ("[search_proxy_task]", "the stage search_proxy_task is named proxy_search now"),
         ("[varianse]", r"job.stages must list stages, got 'varianse': did you mean 'variance'\?"),
         ("[longest]", "job.stages must list stages, got 'longest': choose among variance, references"),
@@ -162,6 +169,59 @@ def test_a_job_whose_requirements_are_missing_is_refused(
     with pytest.raises(ConfigError, match=message):
         nasproxy.run(["experiment=debug", "study=new", f"job.stages={stages}"])
     assert not (tmp_path / "studies").exists(), "nothing was made"
+
+
+def register_trivial(name: str, requires: tuple[str, ...]) -> None:
+    """Register a stage that trains nothing, and of which a study never has a result."""
+    registry.register(StageDefinition(name, lambda context: name, lambda study: None, requires=requires))
+
+
+@pytest.fixture
+def replay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return overrides of a study that is replayed within a second."""
+    monkeypatch.chdir(tmp_path)
+    rows = curves.generate_rows(architectures=60, checks=12, proxies={"fast": "steady"}, costs={"fast": 0.2})
+    curves.write_table(tmp_path / "curves.csv", rows)
+    return ["experiment=replay", "backend.table=curves.csv", "references.max=0", "criterion=first_crossing"]
+
+
+@pytest.mark.parametrize(
+    ("requires", "stages", "advised"),
+    [
+        (("proxy_search",), "mine", "references,proxy_search,mine"),
+        (("confirmation", "references"), "mine", "references,proxy_search,confirmation,mine"),
+        (("references",), "mine,report,references", "references,mine,report"),
+        (("other",), "mine", "references,proxy_search,other,mine"),
+        (("other",), "references,mine,other", "references,proxy_search,other,mine"),
+    ],
+)
+def test_the_advice_on_missing_requirements_is_accepted(
+    replay: list[str], requires: tuple[str, ...], stages: str, advised: str
+) -> None:
+    register_trivial("other", ("proxy_search",))
+    register_trivial("mine", requires)
+    try:
+        with pytest.raises(ConfigError, match="stage mine needs the result of") as refused:
+            nasproxy.run([*replay, "study=new", f"job.stages=[{stages}]"])
+        advice = re.search(r"job\.stages=\S+", str(refused.value))
+        assert advice is not None
+        assert advice[0] == f"job.stages=[{advised}]"
+        assert ("run job=design" in str(refused.value)) == ("other" not in requires), "that job lacks the stage other"
+        nasproxy.run([*replay, "study=new", advice[0]])
+    finally:
+        registry.unregister("mine")
+        registry.unregister("other")
+
+
+def test_only_what_the_study_lacks_is_advised(replay: list[str]) -> None:
+    register_trivial("mine", ("proxy_search", "confirmation"))
+    try:
+        nasproxy.run([*replay, "study=new", "job.stages=[references]"])
+        with pytest.raises(ConfigError, match=r"job\.stages=\[proxy_search,confirmation,mine\]$") as refused:
+            nasproxy.run([*replay, "study=new", "job.stages=[mine]"])
+        nasproxy.run([*replay, "study=new", str(refused.value).rpartition(" ")[2]])
+    finally:
+        registry.unregister("mine")
 
 
 def test_a_name_that_no_configuration_can_hold_is_refused() -> None:

@@ -238,10 +238,10 @@ class DyingStore(FolderTrialStore):
 
 def _run_controller(folder: Path, moment: str, specs: list[TrialSpec]) -> None:
     store = DyingStore(folder / "trials", moment)
-    lease = FileLock(folder / "controller.lock")
-    lease.acquire()
+    lock = FileLock(folder / "controller.lock")
+    lock.acquire()
     backend = LocalBackend(context=BackendContext(store, folder), slots=2)
-    runtime = Runtime(store, backend, NullTracker(study=folder), OrderTemplate(folder), lease=lease.path)
+    runtime = Runtime(store, backend, NullTracker(study=folder), OrderTemplate(folder), lock=lock.path)
     runner.run_stage(TrainUntil(specs, 100), replace(runtime, retry_policy=partial(find_retry, policy=RetrySettings())))
 
 

@@ -100,7 +100,7 @@ def test_a_study_whose_record_is_damaged_is_left_unlocked(tmp_path: Path, is_sha
             open_study(tmp_path, "one", BASE, is_shared=is_shared),
         ):
             pass
-    assert not is_locked(study.folder.lease)
+    assert not is_locked(study.folder.lock)
 
 
 @pytest.mark.parametrize("is_shared", [False, True])

@@ -121,12 +121,12 @@ def test_a_trial_stops_at_the_requested_step(tmp_path: Path, request_: Request |
     assert make_trial(tmp_path, 100).should_stop(step) is stops
 
 
-def test_a_trial_stops_when_its_controller_no_longer_holds_the_lease(tmp_path: Path) -> None:
-    lease, trial = FileLock(tmp_path / "study.lock"), make_trial(tmp_path, 100)
-    lease.acquire()
-    write_record(TrialFolder(tmp_path).request, Request(lease=str(lease.path)))
+def test_a_trial_stops_when_its_controller_no_longer_holds_its_lock(tmp_path: Path) -> None:
+    lock, trial = FileLock(tmp_path / "study.lock"), make_trial(tmp_path, 100)
+    lock.acquire()
+    write_record(TrialFolder(tmp_path).request, Request(lease=str(lock.path)))
     assert not trial.should_stop(10)
-    lease.release()
+    lock.release()
     assert trial.should_stop(10)
 
 

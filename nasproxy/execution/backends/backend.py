@@ -17,13 +17,11 @@ class Capabilities:
     Attributes:
         slots: Orders on one device each that run at once.
         poll_seconds: Seconds between two polls, for a backend whose time is virtual; None for the controller's setting.
-        is_replay: Whether trials are shown from a table and not trained.
         uses_terminal: Whether trials use the terminal of the controller, which then draws nothing on it.
     """
 
     slots: int
     poll_seconds: float | None = None
-    is_replay: bool = False
     uses_terminal: bool = False
 
 

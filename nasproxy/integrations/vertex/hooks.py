@@ -49,7 +49,7 @@ def get_stop_training(model_dir: ModelDir, end_training_cycle_step: int, total_t
         total_training_steps: Total steps of the training.
 
     Returns:
-        True at the end of training, if the controller requested a stop, or if the controller no longer holds its lease.
+        True at the end of training, if the controller requested a stop, or if the controller no longer holds its lock.
 
     Raises:
         CorruptFileError: The request cannot be read.

@@ -7,6 +7,7 @@ from nasproxy.stages.confirmation.state import ConfirmationOutcome, Confirmation
 from nasproxy.stages.confirmation.workload import plan_confirmation
 from nasproxy.stages.definition import Design, Forecast, StageContext, StageDefinition
 from nasproxy.stages.proxy_search import definition as proxy_search
+from nasproxy.stages.proxy_search.rules import read_time_tolerance
 from nasproxy.stages.proxy_search.settings import ProxySearchSettings
 from nasproxy.stages.proxy_search.state import TaskState, find_best_task, read_rules, read_tasks
 from nasproxy.stages.references.state import read_references
@@ -33,7 +34,8 @@ def run(context: StageContext) -> ConfirmationState | None:
 
 def load(study: StudyStore) -> ConfirmationState | None:
     """Read the confirmation of the study's winner; None if there is no winner, or no outcome yet."""
-    best = find_best_task(read_tasks(study), read_rules(study).judged_by)
+    judged_by = read_rules(study).judged_by
+    best = find_best_task(read_tasks(study), judged_by, time_tolerance=read_time_tolerance(judged_by))
     states = [state for state in read_confirmations(study) if state.outcome is not None]
     return next((state for state in states if best is not None and state.is_of(best)), None)
 

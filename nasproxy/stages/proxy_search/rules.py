@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from nasproxy.stages.proxy_search.settings import ProxySearchSettings
 from nasproxy.trials.overrides import flatten
 
 ELSEWHERE = {
@@ -22,6 +23,12 @@ def read_settings(judged_by: str | None) -> Mapping[str, Any]:
     except ValueError:
         return {}
     return rules if isinstance(rules, dict) else {}
+
+
+def read_time_tolerance(judged_by: str | None) -> float:
+    """Read the share by which a task had to be cheaper than the best one; the default if it is not stored."""
+    tolerance = read_settings(judged_by).get("time_tolerance")
+    return float(tolerance) if isinstance(tolerance, int | float) else ProxySearchSettings.time_tolerance
 
 
 def list_by_path(judged_by: str | None, policy: str | None) -> Mapping[str, Any]:

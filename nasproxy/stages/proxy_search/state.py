@@ -129,9 +129,7 @@ class Rules:
     policy: str | None = None
 
 
-def find_best_task(
-    tasks: Mapping[str, TaskState], judged_by: str | None, *, time_tolerance: float = 0.0
-) -> TaskState | None:
+def find_best_task(tasks: Mapping[str, TaskState], judged_by: str | None, *, time_tolerance: float) -> TaskState | None:
     """Find the accepted proxy task with the shortest rated training time; the first one within the tolerance.
 
     Args:

@@ -71,9 +71,9 @@ def abandon_worker(
 
 def _run_controller(root: Path, spec: TrialSpec) -> None:
     store = FolderTrialStore(root)
-    lease = FileLock(root.parent / "locks" / "controller.lock")
-    lease.acquire()
-    store.request(spec.key, Request(lease=str(lease.path)))
+    lock = FileLock(root.parent / "locks" / "controller.lock")
+    lock.acquire()
+    store.request(spec.key, Request(lease=str(lock.path)))
     driver = drive(store, slots=1)
     driver.submit(spec)
     while True:

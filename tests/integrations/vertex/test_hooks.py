@@ -98,12 +98,12 @@ def test_without_a_request_a_trial_continues(tmp_path: Path) -> None:
     assert not get_stop_training(tmp_path, 0, 100)
 
 
-def test_a_trial_stops_when_its_controller_no_longer_holds_the_lease(tmp_path: Path) -> None:
-    lease = FileLock(tmp_path / "study.lock")
-    lease.acquire()
-    write_record(TrialFolder(tmp_path).request, Request(lease=str(lease.path)))
+def test_a_trial_stops_when_its_controller_no_longer_holds_its_lock(tmp_path: Path) -> None:
+    lock = FileLock(tmp_path / "study.lock")
+    lock.acquire()
+    write_record(TrialFolder(tmp_path).request, Request(lease=str(lock.path)))
     assert not get_stop_training(tmp_path, 9, 100)
-    lease.release()
+    lock.release()
     assert get_stop_training(tmp_path, 9, 100)
 
 

@@ -120,7 +120,8 @@ class Study:
         return stage
 
     def best(self) -> TaskState:
-        best = find_best_task(read_tasks(FolderStudyStore(self.folder)), f"{self.target} {self.alpha}")
+        tasks = read_tasks(FolderStudyStore(self.folder))
+        best = find_best_task(tasks, f"{self.target} {self.alpha}", time_tolerance=0.05)
         assert best is not None
         return best
 

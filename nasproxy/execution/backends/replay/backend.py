@@ -37,6 +37,7 @@ class ReplayBackend:
     Trials are in memory. Those that the study replayed before are replayed again when the backend is made.
 
     Attributes:
+        is_replay: Whether trials are shown from a table and not trained; read of the class, before a backend is made.
         replayed: The table, and the roles of its proxies.
     """
 
@@ -90,7 +91,7 @@ class ReplayBackend:
     @property
     def capabilities(self) -> Capabilities:
         """Slots in virtual time."""
-        return Capabilities(slots=self._slots, poll_seconds=self.replayed.look_seconds, is_replay=True)
+        return Capabilities(slots=self._slots, poll_seconds=self.replayed.look_seconds)
 
     def submit(self, order: WorkOrder) -> None:
         """Queue a trial; answer a preflight, and a measurement: a table has no models."""
