@@ -1,9 +1,7 @@
 """Run a job: the stages that a composed configuration lists, on one study."""
 
-import os
 import signal
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -312,7 +310,7 @@ class Job:
     @cached_property
     def _lock(self) -> Path:
         """This controller's own lock file: its trials stop when it ends, even if another controller runs the study."""
-        lock = FileLock(self._session.folder.locks / f"controller-{os.getpid()}-{time.time_ns()}.lock")
+        lock = FileLock(self._session.folder.name_controller_lock())
         lock.acquire()
         self._stack.callback(lock.path.unlink, missing_ok=True)
         self._stack.callback(lock.release)

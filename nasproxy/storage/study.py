@@ -2,6 +2,8 @@
 
 import errno
 import math
+import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -67,6 +69,14 @@ class StudyFolder:
     def locks(self) -> Path:
         """Folder of the lock files; a lock file that no process has locked has no effect."""
         return self.path / "locks"
+
+    def name_controller_lock(self) -> Path:
+        """Return a new path for the lock file of this process as a controller."""
+        return self.locks / f"controller-{os.getpid()}-{time.time_ns()}.lock"
+
+    def list_controller_locks(self) -> list[Path]:
+        """List the lock files of controllers, of which those that were killed have left theirs."""
+        return list(self.locks.glob("controller-*.lock"))
 
     @property
     def trials(self) -> Path:
@@ -197,10 +207,13 @@ def open_study(
         what, lock = f"study {name}", FileLock(folder.lock)
         if is_shared and lock.acquire():  # no other job of the sweep has begun, so that the record may be replaced
             try:
+                _remove_left_locks(folder)
                 _record_base(folder, base, is_replaceable=True)
             finally:
                 lock.release()
         with lock.hold(what, shared=is_shared, wait_seconds=2.0):
+            if not is_shared:
+                _remove_left_locks(folder)
             yield _begin(folder, base, is_shared, defaults or {})
     except OSError as error:
         if error.errno not in UNWRITABLE or not str(error.filename).startswith(str(root)):
@@ -209,6 +222,12 @@ def open_study(
             f"study {name} needs a folder it can write to, got {folder.path}: {error.strerror}; choose another place "
             f"with studies_dir=FOLDER"
         ) from error
+
+
+def _remove_left_locks(folder: StudyFolder) -> None:
+    """Remove the lock files of controllers that were killed; called by the only controller of the study."""
+    for path in folder.list_controller_locks():
+        remove_file(path)
 
 
 def _known(folder: StudyFolder) -> OpenStudy:

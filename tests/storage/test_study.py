@@ -1,4 +1,5 @@
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,18 @@ def test_a_study_opens_again_with_the_same_base_configuration(tmp_path: Path) ->
     create_study(tmp_path)
     with open_study(tmp_path, "one", BASE, is_shared=False) as study:
         assert study.folder.path == tmp_path / "one"
+
+
+@pytest.mark.parametrize("is_shared", [False, True])
+def test_the_lock_file_of_a_killed_controller_is_removed_by_one_that_is_alone(tmp_path: Path, is_shared: bool) -> None:
+    create_study(tmp_path)
+    left = StudyFolder(tmp_path / "one").name_controller_lock()
+    left.touch()
+    with open_study(tmp_path, "one", BASE, is_shared=is_shared):
+        assert not left.exists()
+        left.touch()
+        with open_study(tmp_path, "one", BASE, is_shared=True) if is_shared else nullcontext():
+            assert left.exists(), "it may be of the other job"
 
 
 def test_a_changed_base_configuration_is_refused_with_the_differences(tmp_path: Path) -> None:
