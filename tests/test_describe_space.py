@@ -27,7 +27,7 @@ def described(*overrides: str, folder: Path, space: object = None) -> tuple[int,
 
 @pytest.mark.gate
 def test_a_description_counts_the_space_and_builds_some_of_its_models(tmp_path: Path) -> None:
-    code, output = described("data.loader.train_size=200", "job.samples=2", folder=tmp_path)
+    code, output = described("backend=inline", "data.loader.train_size=200", "job.samples=2", folder=tmp_path)
     assert code == 0, output
     for line in ("digits_cnn: 10 decisions", "points: 3,072", "│   ├── channels: 8 | 16 | 32"):
         assert line in output.splitlines()
@@ -66,7 +66,8 @@ def test_a_space_with_every_feature_can_be_configured(tmp_path: Path) -> None:
 
 @pytest.mark.gate
 def test_models_that_cannot_be_built_are_reported(tmp_path: Path) -> None:
-    code, output = described("data.loader.train_size=200", "job.samples=1", folder=tmp_path, space=SPACE)
+    small = ("backend=inline", "data.loader.train_size=200", "job.samples=1")
+    code, output = described(*small, folder=tmp_path, space=SPACE)
     assert code == 0, output
     assert "a model could not be built: " in output
 

@@ -26,8 +26,10 @@ SHORT = (
 )
 
 
-@pytest.mark.gate
-@pytest.mark.parametrize("name", ["example_perl", "example_sklearn"])
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param("example_perl", marks=pytest.mark.gate), pytest.param("example_sklearn", marks=pytest.mark.slow)],
+)
 def test_an_example_designs_a_proxy_task(tmp_path: Path, name: str) -> None:
     code, output = cli.run(f"experiment={name}", *SHORT, folder=tmp_path)
     assert code == 0, output

@@ -40,7 +40,7 @@ def test_no_limit_based_on_the_tau_of_ten_models_alone_covers_95_of_100_at_a_tru
     assert not any(0.94 <= share <= 0.98 for share in shares)
 
 
-@pytest.mark.parametrize("is_correlated", [True, False])
+@pytest.mark.parametrize("is_correlated", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_the_default_criterion_rarely_accepts_any_of_eight_bad_proxy_tasks_at_any_of_twenty_looks(
     is_correlated: bool,
 ) -> None:

@@ -112,8 +112,8 @@ def test_code_of_a_study_may_move() -> None:
 
 
 def test_every_default_of_a_base_configuration_is_known() -> None:
-    known = design().base_defaults
-    differing = {path: (value, design().base[path]) for path, value in known.items() if path in design().base}
+    known, base = design().base_defaults, design().base
+    differing = {path: (value, base[path]) for path, value in known.items() if path in base}
     assert {path for path, (default, value) in differing.items() if default == value} > {
         "training.devices",
         "failures.on_nan",
