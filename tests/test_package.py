@@ -14,6 +14,12 @@ from helpers.cli import ROOT
 
 pytestmark = pytest.mark.gate
 
+FEW = (
+    *("criterion=first_crossing", "references.initial=5", "references.max=0", "variance.seeds=3"),
+    *("cost.estimate_first=false", "controller.poll_seconds=0.05"),
+)
+"""A study that runs through all stages: what is tested is where the installed package finds its files."""
+
 
 def execute(command: Sequence[str | Path], cwd: Path, *, expected: int = 0) -> str:
     """Run a command without this checkout on its path, and return its output."""
@@ -79,7 +85,7 @@ def test_the_wheel_adds_only_the_package_to_site_packages(command: Path) -> None
 
 
 def test_the_command_runs_from_an_empty_folder(command: Path, tmp_path: Path) -> None:
-    output = execute([command, "experiment=debug", "references.max=0", "references.initial=8"], tmp_path)
+    output = execute([command, "experiment=debug", "proxy=data50", *FEW], tmp_path)
     assert "report: " in output
     assert (tmp_path / "studies" / "debug" / "report" / "index.html").exists()
     assert {path.name for path in tmp_path.iterdir()} == {"studies"}
@@ -114,14 +120,14 @@ def test_controller_and_workers_find_modules_in_the_working_directory_and_next_t
         "_target_: my_trainer.train\nversion: 1\nnoise: 0.01\n"
     )
     (work / "my_tasks.py").write_text("def tasks():\n    return [{'name': 'half', 'width': 0.5}]\n")
-    overrides = ["trainer=mine", "proxy=generator", "proxy.generator._target_=my_tasks.tasks", "references.max=0"]
+    overrides = ["trainer=mine", "proxy=generator", "proxy.generator._target_=my_tasks.tasks", "confirm.enabled=false"]
     arguments = [
         *sweep,
         "--config-dir",
         elsewhere / "my_conf",
         "experiment=debug",
         *overrides,
-        "criterion=first_crossing",
+        *FEW,
     ]
     output = execute([command, *arguments], work)
     assert "Accepted: half" in output
