@@ -71,14 +71,15 @@ def test_a_reader_that_leaves_stops_no_trial(tmp_path: Path, unread: int) -> Non
     assert [event.error for event in read(tmp_path / "debug", JobEnded)] == [None]
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["job=list_trials"]], ids=" ".join)
-@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    ("question", "unbuffered"), [("--help", ""), ("--version", ""), ("job=list_trials", ""), ("job=list_trials", "1")]
+)
 def test_a_question_whose_answer_cannot_be_written_gives_one_line(
-    full_study: Any, full: int, arguments: list[str], unbuffered: str
+    full_study: Any, full: int, question: str, unbuffered: str
 ) -> None:
     study = full_study.folder.path
-    of_study = [f"studies_dir={study.parent}", f"study={study.name}"] if "job" in arguments[0] else []
-    ended = run(*arguments, *of_study, stdout=full, unbuffered=unbuffered)
+    of_study = [f"studies_dir={study.parent}", f"study={study.name}"] if "job" in question else []
+    ended = run(question, *of_study, stdout=full, unbuffered=unbuffered)
     assert ended.returncode == 2, ended.stderr
     assert ended.stderr.startswith(FULL)
     assert len(ended.stderr.splitlines()) == 1

@@ -5,13 +5,17 @@ import random
 import signal
 import subprocess
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 from helpers import cli
-from nasproxy.errors import CorruptTrialError
+from helpers.counted_seconds import REPORTS
+from helpers.damaged_files import CONTENTS, Damage, cut, empty, replace_by_folder, replace_by_link
+from nasproxy.errors import CorruptFileError, CorruptTrialError
 from nasproxy.stages.confirmation.state import read_confirmations
 from nasproxy.stages.proxy_search.state import find_best_task, read_rules, read_tasks
 from nasproxy.stages.references.state import read_selection
@@ -20,6 +24,7 @@ from nasproxy.stages.variance.state import read_variance
 from nasproxy.storage.locks import FileLock, is_locked
 from nasproxy.storage.study_stores import FolderStudyStore
 from nasproxy.storage.trial_folder import TrialFolder
+from nasproxy.trials.records import State, TrialRecord
 
 SETTING = (
     *cli.SMALL,
@@ -88,8 +93,15 @@ def find_needed_steps(folder: Path) -> dict[str, int]:
 
 def living_workers(folder: Path) -> list[int]:
     """List the process ids of the running workers."""
-    locks = [lock for lock in (folder / "crash" / "trials").glob("*/worker.lock") if is_locked(lock)]
+    locks = [lock for lock in (folder / "crash" / "trials").glob("*/worker.lock") if _is_held(lock)]
     return [pid for lock in locks if (pid := FileLock(lock).owner_pid()) is not None]
+
+
+def _is_held(lock: Path) -> bool:
+    try:
+        return is_locked(lock)
+    except CorruptFileError:
+        return False  # damaged while nothing held it
 
 
 def kill(pid: int) -> None:
@@ -99,19 +111,26 @@ def kill(pid: int) -> None:
         return
 
 
+def writer(checkpoint: Path) -> int | None:
+    """Read the process id of the worker that writes a checkpoint; None if it has not signed its lease yet."""
+    return FileLock(checkpoint.parent.parent / "worker.lock").owner_pid()
+
+
 def strike(process: "subprocess.Popen[str]", folder: Path, chance: random.Random) -> str | None:
-    """Kill the controller or a worker at a random time, or a worker that is writing a checkpoint.
+    """Kill the controller, a worker or all of them at a random time, or a worker that is writing a checkpoint.
 
     Returns:
         The kind of target, or None if the study ended first.
     """
-    target = chance.choice(["controller", "worker", "checkpoint"])
+    target = chance.choice(["controller", "worker", "group", "checkpoint"])
     until = time.monotonic() + chance.uniform(0.0, 1.5)
     while process.poll() is None and (time.monotonic() < until or not living_workers(folder)):
         time.sleep(0.002)
     while process.poll() is None:
-        if target == "controller":
-            kill(process.pid)
+        if target in ("controller", "group"):
+            workers = living_workers(folder) if target == "group" else []
+            for pid in (process.pid, *workers):
+                kill(pid)
             process.wait()
             return target
         writing = (folder / "crash" / "trials").glob("*/checkpoints/.*.tmp")
@@ -123,43 +142,128 @@ def strike(process: "subprocess.Popen[str]", folder: Path, chance: random.Random
     return None
 
 
-def writer(checkpoint: Path) -> int | None:
-    """Read the process id of the worker that writes a checkpoint; None if it has not signed its lease yet."""
-    return FileLock(checkpoint.parent.parent / "worker.lock").owner_pid()
+FILES: dict[str, Callable[[TrialFolder], Path]] = {
+    "status": lambda trial: trial.status,
+    "metrics": lambda trial: trial.metrics,
+    "config": lambda trial: trial.config,
+    "request": lambda trial: trial.request,
+    "checkpoint": lambda trial: trial.checkpoints / "last.pt",
+    "lock": lambda trial: trial.lock,
+    "lease": lambda trial: trial.lease,
+}
+WAYS: dict[str, Damage] = {"cut": cut, "empty": empty, **CONTENTS, "folder": replace_by_folder, "link": replace_by_link}
 
 
-def empty_metrics(trial: TrialFolder) -> None:
-    trial.metrics.write_bytes(b"")
+@dataclass
+class Disturbances:
+    """What is done to a study, and what it costs.
+
+    Attributes:
+        chance: Source of times, targets and damage.
+        damage_share: Share of the strikes after which a file is damaged, too.
+        kills: Targets of the kills, and the damage after them, in order.
+        damaged: Names of the damaged files, by the key of their trial.
+        finished: Records of the trials that had finished at a strike, without those that were damaged since.
+    """
+
+    chance: random.Random
+    damage_share: float = 0.0
+    kills: list[str] = field(default_factory=list)
+    damaged: dict[str, list[str]] = field(default_factory=dict)
+    finished: dict[str, TrialRecord] = field(default_factory=dict)
+
+    def strike(self, process: "subprocess.Popen[str]", folder: Path) -> None:
+        """Kill what runs, unless the study ends before, and damage a file of a random trial, finished or not."""
+        target = strike(process, folder, self.chance)
+        if target is None:
+            return
+        self.kills.append(target)
+        self.finished.update(read_finished(folder))
+        if self.chance.random() < self.damage_share:
+            kill(process.pid)
+            process.wait()
+            while living_workers(folder):  # they end at their next check
+                time.sleep(0.02)
+            self.finished.update(read_finished(folder))
+            self._damage(folder)
+
+    def _damage(self, folder: Path) -> None:
+        trials = [TrialFolder(path.parent) for path in sorted((folder / "crash" / "trials").glob("*/config.yaml"))]
+        files = [(t, name) for t in trials for name, find in FILES.items() if _is_file(find(t))]
+        trial, name = self.chance.choice(files)
+        way = self.chance.choice(sorted(WAYS))
+        WAYS[way](FILES[name](trial))
+        key = trial.path.name
+        self.kills[-1] += f", then {name} of {key}: {way}"
+        self.damaged.setdefault(key, []).append(name)
+        self.finished.pop(key, None)
+
+    def find_lost(self, folder: Path) -> list[str]:
+        """Return the trials that had finished, were not damaged, and have other checks now."""
+        now = read_finished(folder)
+        return [key for key, record in self.finished.items() if key not in now or now[key].checks != record.checks]
+
+    def find_trained_again(self, folder: Path) -> set[str]:
+        """Return the damaged trials that were trained again.
+
+        Each damage is worth one new beginning: of the whole trial, or from its start if a checkpoint was damaged.
+        """
+        beginnings = count_beginnings(folder)
+        return {key for key in self.damaged if beginnings.get(key, 0) > 1}
+
+    def find_trained_twice(self, folder: Path) -> list[str]:
+        """Return the trials that were trained from their start more often than their damage explains."""
+        allowed = {key: 1 + len(names) for key, names in self.damaged.items()}
+        return [key for key, count in count_beginnings(folder).items() if count > allowed.get(key, 1)]
 
 
-def cut_status(trial: TrialFolder) -> None:
-    trial.status.write_bytes(trial.status.read_bytes()[:20])
+def _is_file(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink()
 
 
-def spoil_checkpoints(trial: TrialFolder) -> None:
-    for path in trial.checkpoints.iterdir():
-        path.write_bytes(b"damaged")
+def read_finished(folder: Path) -> dict[str, TrialRecord]:
+    """Read the trials that have been trained to their end, without damaged ones."""
+    store, finished = FolderStudyStore(folder / "crash").trials, dict[str, TrialRecord]()
+    for key in store.keys():
+        with suppress(CorruptTrialError):
+            record = store.read(key)
+            if record.status.state is State.DONE:
+                finished[key] = record
+    return finished
 
 
-def survive(folder: Path, strikes: int, chance: random.Random, setting: Sequence[str] = SETTING) -> list[str]:
-    """Run the study to its end with at most `strikes` kills, and return their targets.
+def count_beginnings(folder: Path) -> dict[str, int]:
+    """Count how often each trial was trained from its start: a report of a step below an earlier one, or a new folder.
+
+    A kill between a report and its checkpoint costs a repetition of the last step, which is none.
+    """
+    trials, beginnings = folder / "crash" / "trials", dict[str, int]()
+    for path in (*trials.glob(f"*/{REPORTS}"), *trials.glob(f"damaged/*/{REPORTS}")):
+        key, highest = path.parent.name.split("-")[0], 0
+        beginnings[key] = beginnings.get(key, 0) + 1
+        for step in map(int, path.read_text().split()):
+            beginnings[key] += step < highest
+            highest = step
+    return beginnings
+
+
+def survive(folder: Path, strikes: int, disturbances: Disturbances, setting: Sequence[str] = SETTING) -> None:
+    """Run the study to its end, again after each kill of its controller.
 
     Args:
         folder: Folder of the studies.
-        strikes: Largest number of kills.
-        chance: Source of their times and targets.
+        strikes: Largest number of kills, of all studies with these disturbances.
+        disturbances: What is done to it.
         setting: Arguments of the command.
     """
-    done: list[str] = []
     while True:
         process = cli.start(*setting, folder=folder)
-        while process.poll() is None and len(done) < strikes:
-            target = strike(process, folder, chance)
-            done += [target] if target else []
+        while process.poll() is None and len(disturbances.kills) < strikes:
+            disturbances.strike(process, folder)
         output, _ = process.communicate(timeout=300)
         if process.returncode == 0:
-            return done
-        assert process.returncode == -signal.SIGKILL, output
+            return
+        assert process.returncode == -signal.SIGKILL, f"{disturbances.kills}\n{output}"
 
 
 @pytest.fixture(scope="module")
@@ -172,64 +276,83 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("strikes", "seed"), [pytest.param(5, 1, marks=pytest.mark.gate), pytest.param(50, 2, marks=pytest.mark.slow)]
+    ("strikes", "seed"),
+    [
+        pytest.param(5, 1, marks=pytest.mark.gate),
+        pytest.param(50, 2, marks=[pytest.mark.slow, pytest.mark.timeout(2400)]),
+    ],
 )
-def test_a_study_killed_at_random_times_has_the_same_decisions_and_trials(
-    undisturbed: Path, tmp_path: Path, strikes: int, seed: int
+def test_a_study_killed_and_damaged_at_random_has_the_same_decisions_and_trials(
+    undisturbed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], strikes: int, seed: int
 ) -> None:
-    chance, killed = random.Random(seed), list[str]()
-    while len(killed) < strikes:  # start another study if one ends too early
-        folder = tmp_path / str(len(killed))
-        now = survive(folder, strikes - len(killed), chance)
-        assert now, "each study must be killed at least once"
-        killed += now
-        assert decisions(folder) == decisions(undisturbed), killed
-        compare(folder, undisturbed)
-    assert len(killed) == strikes
+    chance, kills = random.Random(seed), 0
+    studies = damaged = again = lost = trained_twice = wrong = 0
+    while kills < strikes:  # start another study if one ends too early
+        folder = tmp_path / str(studies)
+        now = Disturbances(chance, damage_share=0.5)
+        survive(folder, strikes - kills, now)
+        assert now.kills, "each study must be killed at least once"
+        studies, kills, damaged = studies + 1, kills + len(now.kills), damaged + sum(map(len, now.damaged.values()))
+        again += len(now.find_trained_again(folder))
+        lost += len(now.find_lost(folder))
+        trained_twice += len(now.find_trained_twice(folder))
+        wrong += decisions(folder) != decisions(undisturbed)
+        counts = f"{lost} finished trials lost, {trained_twice} trained twice, {wrong} studies with other decisions"
+        history = f"{counts}; seed {seed}, study {studies}: " + "; ".join(now.kills)
+        assert (lost, trained_twice, wrong) == (0, 0, 0), history
+        compare(folder, undisturbed, now.damaged, history)
+    with capsys.disabled():
+        print(f"\n{kills} kills, {damaged} damaged files: {counts}; {again} damaged trials trained again")
+    assert kills == strikes
 
 
-def compare(folder: Path, undisturbed: Path, damaged: Collection[str] = ()) -> None:
+def compare(folder: Path, undisturbed: Path, damaged: Collection[str] = (), history: str = "") -> None:
     """Check that a study has the trials of an undisturbed one, with the same curves as far as decisions need them.
 
     Args:
         folder: Folder of the study.
         undisturbed: Folder of the undisturbed one.
-        damaged: Trials that are damaged, on which everything is decided.
+        damaged: Trials that were damaged; what was decided on them before needs no checks any more.
+        history: What was done to the study, for messages.
     """
     found, expected = read_curves(folder), read_curves(undisturbed)
-    assert set(found) == set(expected), "the same trials"
+    assert set(found) == set(expected), f"the same trials; {history}"
     needed = find_needed_steps(undisturbed)
     for key, curve in found.items():
-        if key in damaged:
-            assert not curve
-            continue
+        what = f"trial {key}; {history}"
         steps = [step for step, _ in curve]
-        assert steps == sorted(set(steps)), "no check is repeated"
+        assert steps == sorted(set(steps)), f"no check is repeated: {what}"
         both = min(len(curve), len(expected[key]))
-        assert curve[:both] == expected[key][:both], "no check differs"
-        reached = max((step for step, _ in expected[key]), default=0)  # a failed model ends earlier
-        assert max(steps, default=0) >= min(needed.get(key, 0), reached), "no check that a decision needs is missing"
+        assert curve[:both] == expected[key][:both], f"no check differs: {what}"
+        if key not in damaged:
+            reached = max((step for step, _ in expected[key]), default=0)  # a failed model ends earlier
+            assert max(steps, default=0) >= min(needed.get(key, 0), reached), f"no needed check is missing: {what}"
 
 
 @pytest.mark.gate
 def test_a_study_whose_trials_are_damaged_has_the_same_decisions_and_repeats_what_it_needs(
     undisturbed: Path, tmp_path: Path
 ) -> None:
+    study = FolderStudyStore(tmp_path / "crash")
+    spoiled = interrupt_selection(tmp_path)
+    for path in study.trials.folder(spoiled).checkpoints.iterdir():
+        path.write_bytes(b"damaged")
     code, output = cli.run(*SETTING, "job=select_models", folder=tmp_path)
     assert code == 0, output
-    study = FolderStudyStore(tmp_path / "crash")
+    assert study.trials.read(spoiled).step == study.trials.spec(spoiled).total_steps
+    assert "training anew" in study.trials.folder(spoiled).log.read_text()
+
     selected, variance = read_selection(study), read_variance(study)
     assert selected is not None
     assert selected.references is not None
     assert variance is not None
     assert variance.result is not None
-    decided = {selected.references[-1].key: cut_status, variance.result.keys[-1]: empty_metrics}
+    decided = {selected.references[-1].key: cut, variance.result.keys[-1]: empty}
     assert len(decided) == 2
-    undecided = dict(zip(interrupt_search(tmp_path), (empty_metrics, cut_status, spoil_checkpoints), strict=True))
-    step_before = study.trials.read(list(undecided)[2]).step
+    undecided = dict(zip(interrupt_search(tmp_path), (empty, cut), strict=True))
     for key, damage in {**decided, **undecided}.items():
-        damage(study.trials.folder(key))
-    for key in [*decided, *list(undecided)[:2]]:
+        trial = study.trials.folder(key)
+        damage(trial.metrics if damage is empty else trial.status)
         with pytest.raises(CorruptTrialError, match="cannot be read"):
             study.trials.read(key)
 
@@ -237,19 +360,34 @@ def test_a_study_whose_trials_are_damaged_has_the_same_decisions_and_repeats_wha
     assert code == 0, output
     assert decisions(tmp_path) == decisions(undisturbed)
     compare(tmp_path, undisturbed, decided)
-    for key in list(undecided)[:2]:
+    for key in undecided:
         assert f"trial {key} begins again" in output
-    spoiled = list(undecided)[2]
-    has_trained_on = study.trials.read(spoiled).step > step_before
-    assert ("training anew" in study.trials.folder(spoiled).log.read_text()) == has_trained_on
+    assert count_beginnings(tmp_path) == dict.fromkeys(read_curves(undisturbed), 1) | dict.fromkeys(
+        [spoiled, *undecided], 2
+    ), "nothing else was trained again"
     code, output = cli.run(*SETTING, "job=list_trials", folder=tmp_path)
     assert code == 0, output
     for key in decided:
+        assert not read_curves(tmp_path)[key]
         assert f"trial {key} is damaged and begins again when the study goes on" in output, "nothing needs it now"
 
 
+def interrupt_selection(folder: Path) -> str:
+    """Kill controller and workers during a training, and return a trial that must go on from its checkpoint."""
+    process = cli.start(*SETTING, "job=select_models", "backend.slots=1", folder=folder)
+    study, begun = FolderStudyStore(folder / "crash"), list[str]()
+    while process.poll() is None and not begun:
+        begun = [key for key in study.trials.keys() if study.trials.read(key).step >= 20]
+        time.sleep(0.002)
+    for pid in (process.pid, *living_workers(folder)):
+        kill(pid)
+    process.communicate()
+    assert study.trials.read(begun[0]).step < study.trials.spec(begun[0]).total_steps
+    return begun[0]
+
+
 def interrupt_search(folder: Path) -> list[str]:
-    """Kill the controller in its proxy search, and return three trials that it has begun and decided nothing on."""
+    """Kill the controller in its proxy search, and return two trials that it has begun and decided nothing on."""
     process = cli.start(*SETTING, "backend.slots=1", folder=folder)
     study = FolderStudyStore(folder / "crash")
 
@@ -258,7 +396,7 @@ def interrupt_search(folder: Path) -> list[str]:
         keys = sorted(path.parent.name for path in paths if path.stat().st_size)
         return [key for key in keys if (purpose := study.trials.purposes()[key]) and purpose.stage == "proxy_search"]
 
-    while process.poll() is None and len(begun()) < 3:
+    while process.poll() is None and len(begun()) < 2:
         time.sleep(0.002)
     kill(process.pid)
     output, _ = process.communicate()
@@ -266,7 +404,7 @@ def interrupt_search(folder: Path) -> list[str]:
     while living_workers(folder):
         time.sleep(0.02)
     assert all(task.stopping_state is None for task in read_tasks(study).values())
-    return begun()[:3]
+    return begun()[:2]
 
 
 @pytest.mark.slow
@@ -274,6 +412,8 @@ def test_a_study_killed_during_retries_has_the_same_decisions_and_trials(tmp_pat
     code, output = cli.run(*FAULTY, folder=tmp_path / "undisturbed")
     assert code == 0, output
     assert "retrying it as trial" in output
-    assert survive(tmp_path / "killed", 6, random.Random(3), FAULTY)
+    disturbances = Disturbances(random.Random(3))
+    survive(tmp_path / "killed", 6, disturbances, FAULTY)
+    assert disturbances.kills
     assert decisions(tmp_path / "killed") == decisions(tmp_path / "undisturbed")
-    compare(tmp_path / "killed", tmp_path / "undisturbed")
+    compare(tmp_path / "killed", tmp_path / "undisturbed", history=str(disturbances.kills))

@@ -98,7 +98,7 @@ def judged(task: TaskState) -> tuple[object, ...]:
 @pytest.mark.parametrize(
     "overrides",
     [
-        pytest.param(cli.SMALL, id="small", marks=pytest.mark.gate),
+        pytest.param(cli.SMALL, id="small", marks=pytest.mark.slow),
         pytest.param((), id="whole", marks=[pytest.mark.slow, pytest.mark.timeout(1800)]),
     ],
 )

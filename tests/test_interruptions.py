@@ -87,6 +87,7 @@ def test_an_interrupt_after_any_import_ends_the_program_with_one_line(tmp_path: 
     assert not list(tmp_path.iterdir()), "no study is created"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seconds", [1.0, 2.0, 3.0])
 def test_an_interrupt_in_the_first_seconds_ends_the_program_with_one_line(tmp_path: Path, seconds: float) -> None:
     with program(*DEBUG, f"studies_dir={tmp_path}", options=["-X", "importtime"]) as started:

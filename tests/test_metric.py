@@ -11,7 +11,9 @@ from nasproxy.storage.study_stores import FolderStudyStore
 
 FEW = (
     "experiment=debug",
-    "proxy=[data50,width]",
+    "proxy=[data50,width50]",
+    "variance.seeds=3",
+    "controller.poll_seconds=0.05",
     "references.initial=8",
     "references.max=0",
     "confirm.enabled=false",

@@ -59,8 +59,13 @@ def as_one_job(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return decision
 
 
-@pytest.mark.gate
-@pytest.mark.parametrize(("launcher", "tasks"), [("basic", "data25,data50"), ("joblib", "data50,data25")])
+@pytest.mark.parametrize(
+    ("launcher", "tasks"),
+    [
+        pytest.param("basic", "data25,data50", marks=pytest.mark.gate),
+        pytest.param("joblib", "data50,data25", marks=pytest.mark.slow),
+    ],
+)
 def test_a_sweep_decides_as_one_job_does_whatever_the_order_of_its_jobs(
     as_one_job: dict[str, Any], tmp_path: Path, launcher: str, tasks: str
 ) -> None:

@@ -10,6 +10,9 @@ from nasproxy.storage.trial_folder import TrialFolder
 from nasproxy.trainers import plain_pytorch
 from nasproxy.training.reporting import check_metrics, record_check
 
+REPORTS = "reports.txt"
+"""File in a trial's folder with the step of every report, also of those that were recorded before."""
+
 
 class CountedTrial(TrialContext):
     """A trial whose training time follows from its steps; it reports the negated loss, too."""
@@ -21,6 +24,8 @@ class CountedTrial(TrialContext):
         seconds = 0.001 * steps * (0.5 + 0.5 * self.proxy_task.width)
         metrics = {**metrics, "negated_loss": -metrics["loss"]}
         if self.rank == 0:
+            with (self.model_dir / REPORTS).open("a") as file:
+                file.write(f"{step}\n")
             record_check(folder, step, check_metrics(metrics, self.objective.name, step), seconds)
 
 

@@ -10,6 +10,7 @@ from unittest import mock
 
 import pytest
 
+from helpers.damaged_files import CONTENTS, PLACES, Damage, replace_by_folder
 from nasproxy.errors import (
     ConfigError,
     CorruptFileError,
@@ -31,33 +32,6 @@ from nasproxy.storage.trial_stores import FolderTrialStore
 from nasproxy.testing.store_contract import CHECKS, FIRST, OTHERS, SPEC
 from nasproxy.trials.records import Cause, Check, Request, State, Status, TrialPurpose, TrialRecord
 
-DEEP = 100_000
-
-
-def replace_by_folder(path: Path) -> None:
-    path.unlink()
-    path.mkdir()
-    (path / "file").touch()
-
-
-def replace_by_link(path: Path) -> None:
-    path.rename(path.with_name("target"))
-    path.symlink_to(path.with_name("target"))
-
-
-def replace_by_pipe(path: Path) -> None:
-    path.unlink()
-    os.mkfifo(path)
-
-
-Damage = Callable[[Path], object]
-CONTENTS: dict[str, Damage] = {
-    "no text": lambda path: path.write_bytes(b"\xff\xfe{}\n"),
-    "zeros": lambda path: path.write_bytes(b"\0" * 40 + b"\n"),
-    "deep": lambda path: path.write_text("[" * DEEP + "\n"),
-    "another kind": lambda path: path.write_text('{"a": [1]}\n'),
-}
-PLACES: dict[str, Damage] = {"folder": replace_by_folder, "link": replace_by_link, "pipe": replace_by_pipe}
 NUMBERS: dict[str, Damage] = {
     "NaN": lambda path: path.write_text('{"schema": 5, "state": "running", "wall_seconds": NaN}'),
     "infinity": lambda path: path.write_text('{"schema": 5, "state": "running", "wall_seconds": 1e999}'),

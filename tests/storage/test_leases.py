@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from helpers.damaged_files import CONTENTS, replace_by_folder, replace_by_link
 from nasproxy.errors import CorruptFileError, StaleLeaseError
 from nasproxy.storage.leases import FolderLease, Lease, MemoryLease, MemoryObjects, hold_generation, keep_renewed
 from nasproxy.storage.locks import CONTROLLER, FileLock, is_locked
 from nasproxy.storage.study_stores import FolderStudyStore, StudyStore
 from nasproxy.storage.trial_folder import TrialFolder
 from nasproxy.testing.lease_contract import TTL_SECONDS, LeaseContract, MakeLease
-from nasproxy.testing.shared_place_contract import SharedPlaceContract, run_owner
+from nasproxy.testing.shared_place_contract import DamagedPlaceContract, run_owner
 from nasproxy.testing.store_contract import SPEC
 from nasproxy.trials.clock import Clock, VirtualClock
 
@@ -38,6 +39,10 @@ class TestMemoryLease(LeaseContract):
         return make
 
 
+FILES = ("status", "metrics", "config")
+WAYS = {**CONTENTS, "folder": replace_by_folder, "link": replace_by_link}
+
+
 @dataclass(frozen=True)
 class Folder:
     """A study in a folder, for other processes."""
@@ -52,8 +57,18 @@ class Folder:
         lock = locks if trial is None else TrialFolder(self.path / "trials" / trial).lock
         return FolderLease(lock, ttl_seconds=ttl_seconds, node=node)
 
+    def damage(self, trial: str | None, way: str) -> None:
+        if trial is None:
+            WAYS[way](self.path / "variance" / "state.json")
+        else:
+            file, _, way = way.partition(": ")
+            WAYS[way](getattr(TrialFolder(self.path / "trials" / trial), file))
 
-class TestFolder(SharedPlaceContract):
+
+class TestFolder(DamagedPlaceContract):
+    trial_damages = tuple(f"{file}: {way}" for file in FILES for way in WAYS)
+    decision_damages = tuple(WAYS)
+
     @pytest.fixture
     def place(self, tmp_path: Path) -> Folder:
         return Folder(tmp_path)
