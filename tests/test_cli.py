@@ -193,7 +193,9 @@ def test_too_many_failures_stop_selection_with_a_table_of_causes(tmp_path: Path)
 
 def test_retries_are_reported_in_output_remarks_and_list_of_trials(tmp_path: Path) -> None:
     faults = ("search_space.choices.fault=[none,'oom>4','oom>8 nan>0.1']", "failures.on_nan=lower_rate")
-    code, output = cli.run(*FAULTY, *faults, "criterion=first_crossing", "criterion.target=0.4", folder=tmp_path)
+    code, output = cli.run(
+        *FAULTY, *faults, "criterion=first_crossing", "criterion.target=0.4", "backend=inline", folder=tmp_path
+    )
     assert code == 0, output
     assert "with a micro-batch of 8 instead of 16" in output
     results = read_results(FolderStudyStore(tmp_path / "debug"), time_tolerance=0.05)

@@ -16,9 +16,11 @@ from nasproxy.stages.proxy_search.state import find_best_task, read_rules, read_
 from nasproxy.storage.study_stores import FolderStudyStore
 
 QUICK = ("experiment=debug", "controller.poll_seconds=0.05", "cost.estimate_first=false", "variance.seeds=3")
-ADDING = (*QUICK, "job=search_proxy_task", "training.check_every_steps=10")
+DECIDING = (*QUICK, "job=search_proxy_task", "backend=inline")
+"""What is tested is the decision; other tests here have jobs with workers."""
+ADDING = (*DECIDING, "training.check_every_steps=10")
 """Two proxy tasks, data25 and data50, that add references: the first one to be judged used to win."""
-SMALL = (*QUICK, "job=search_proxy_task", "criterion=first_crossing", "references.initial=5", "references.max=0")
+SMALL = (*DECIDING, "criterion=first_crossing", "references.initial=5", "references.max=0")
 MARKER = "NASPROXY_TEST_SWEEP"
 
 
@@ -107,7 +109,7 @@ def test_the_merge_includes_earlier_tasks_and_runs_the_stages_after_the_search(t
 @pytest.mark.gate
 def test_a_job_that_fails_leaves_the_others_and_the_exit_status_says_so(tmp_path: Path) -> None:
     fractions = ("proxy=data50", "proxy.data_fraction=0.5,7,0.75")
-    code, output = cli.run("-m", *SMALL, *fractions, "hydra/launcher=joblib", folder=tmp_path)
+    code, output = cli.run("-m", *SMALL, *fractions, "backend=local", "hydra/launcher=joblib", folder=tmp_path)
     lines = [line for line in output.splitlines() if line.startswith("nasproxy: ")]
     assert code == 2, output
     assert len(lines) == 2, output
@@ -141,7 +143,7 @@ def test_jobs_that_share_a_study_under_other_rules_are_refused_with_advice_that_
 
 @pytest.mark.gate
 def test_an_interrupt_ends_the_whole_sweep(tmp_path: Path) -> None:
-    sweep = ("-m", *SMALL, "job=measure_variance", "seed=0,1", "study=seed${seed}", "trainer.check_seconds=0.3")
+    sweep = ("-m", *QUICK, "job=measure_variance", "seed=0,1", "study=seed${seed}", "trainer.check_seconds=0.3")
     process = cli.start(*sweep, folder=tmp_path)
     read_until(process, "variance: ")
     process.send_signal(signal.SIGINT)
