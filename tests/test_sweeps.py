@@ -18,7 +18,11 @@ from nasproxy.storage.study_stores import FolderStudyStore
 QUICK = ("experiment=debug", "controller.poll_seconds=0.05", "cost.estimate_first=false", "variance.seeds=3")
 ADDING = (*QUICK, "job=search_proxy_task", "training.check_every_steps=10")
 """Two proxy tasks, data25 and data50, that add references: the first one to be judged used to win."""
-SMALL = (*QUICK, "job=search_proxy_task", "criterion=first_crossing", "references.initial=5", "references.max=0")
+SMALL = (
+    *QUICK,
+    *("job=search_proxy_task", "training.check_every_steps=20", "criterion=first_crossing"),
+    *("references.initial=5", "references.max=0"),
+)
 MARKER = "NASPROXY_TEST_SWEEP"
 
 
