@@ -20,7 +20,11 @@ DECIDING = (*QUICK, "job=search_proxy_task", "backend=inline")
 """What is tested is the decision; other tests here have jobs with workers."""
 ADDING = (*DECIDING, "training.check_every_steps=10")
 """Two proxy tasks, data25 and data50, that add references: the first one to be judged used to win."""
-SMALL = (*DECIDING, "criterion=first_crossing", "references.initial=5", "references.max=0")
+SMALL = (
+    *DECIDING,
+    *("training.check_every_steps=20", "criterion=first_crossing"),
+    *("references.initial=5", "references.max=0"),
+)
 MARKER = "NASPROXY_TEST_SWEEP"
 
 
