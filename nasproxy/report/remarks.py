@@ -86,8 +86,8 @@ def remark_on_verdict(
         yield Remark(
             f"Stated error rate: at most {alpha:g}.",
             f"This bounds the probability that any proxy task of one grid whose true tau is {wanted - MARGIN:.2f} at "
-            f"every check is accepted at any of its checks. Extending the grid later, or a sweep, raises the total "
-            f"error rate.",
+            f"every check is accepted at any of its checks. Extending the grid later raises the "
+            f"total error rate; the jobs of a sweep count as one grid.",
         )
     if best.added:
         yield _remark_on_additions(results, best)

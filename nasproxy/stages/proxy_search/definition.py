@@ -63,7 +63,7 @@ def search(context: StageContext, *, is_fresh: bool = False) -> ProxySearchState
     )
     context.preflight()
     with ExitStack() as held:
-        # Leases are named by the settings, because jobs of a sweep share trials of equal settings under any name.
+        # Locks are named by the settings, because jobs of a sweep share trials of equal settings under any name.
         for digest in sorted(map(_digest_task, design.tasks.values())):
             held.enter_context(context.hold(f"proxy_task_{digest}"))
         state = context.run(stage)
