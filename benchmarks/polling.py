@@ -86,7 +86,7 @@ def write_news(root: Path, keys: Sequence[str], per_second: float, ready: Event)
     began, count = time.monotonic(), 0
     while True:
         folder, step = folders[count % len(folders)], count // len(folders) + 1
-        append_check(folder.metrics, step, {"accuracy": 0.5}, float(step))
+        append_check(folder, step, {"accuracy": 0.5}, float(step), number=step)
         add_news(folder)
         count += 1
         time.sleep(max(0.0, began + count / per_second - time.monotonic()))

@@ -21,11 +21,10 @@ from nasproxy.stages.proxy_search.state import find_best_task, read_rules, read_
 from nasproxy.stages.references.state import read_selection
 from nasproxy.stages.study_results import read_results
 from nasproxy.stages.variance.state import read_variance
-from nasproxy.storage.files import read_record
 from nasproxy.storage.locks import FileLock, is_locked
 from nasproxy.storage.study_stores import FolderStudyStore
 from nasproxy.storage.trial_folder import TrialFolder
-from nasproxy.trials.records import State, Status, TrialRecord
+from nasproxy.trials.records import State, TrialRecord
 
 SETTING = (
     *cli.SMALL,
@@ -167,9 +166,6 @@ FILES: dict[str, Callable[[TrialFolder], Path]] = {
 }
 WAYS: dict[str, Damage] = {"cut": cut, "empty": empty, **CONTENTS, "folder": replace_by_folder, "link": replace_by_link}
 
-UNNOTICED = {"cut", "empty"}
-"""Damage of the metrics of a killed trial: nothing states its last step, and it goes on from its checkpoint."""
-
 
 @dataclass
 class Disturbances:
@@ -208,8 +204,7 @@ class Disturbances:
         trials = [TrialFolder(path.parent) for path in sorted((folder / "crash" / "trials").glob("*/config.yaml"))]
         files = [(t, name) for t in trials for name, find in FILES.items() if _is_file(find(t))]
         trial, name = self.chance.choice(files)
-        is_noticed = name != "metrics" or _states_step(trial)
-        way = self.chance.choice(sorted(WAYS if is_noticed else WAYS.keys() - UNNOTICED))
+        way = self.chance.choice(sorted(WAYS))
         WAYS[way](FILES[name](trial))
         key = trial.path.name
         self.kills[-1] += f", then {name} of {key}: {way}"
@@ -233,15 +228,6 @@ class Disturbances:
         """Return the trials that were trained from their start more often than their damage explains."""
         allowed = {key: 1 + len(names) for key, names in self.damaged.items()}
         return [key for key, count in count_beginnings(folder).items() if count > allowed.get(key, 1)]
-
-
-def _states_step(trial: TrialFolder) -> bool:
-    """Return whether the status states the step of the last check, with which missing checks are noticed."""
-    try:
-        status = read_record(trial.status, Status)
-    except CorruptFileError:
-        return True  # the trial begins again in any case
-    return status is not None and status.step is not None
 
 
 def _is_file(path: Path) -> bool:

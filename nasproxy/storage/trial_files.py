@@ -3,6 +3,7 @@
 import hashlib
 import math
 import os
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -38,6 +39,8 @@ from nasproxy.trials.spec import TrialSpec
 
 Progress = tuple[int, int, int, tuple[bytes, int] | None]
 """What changes while a worker trains: generation, sizes of metrics and log in bytes, and version of the heartbeat."""
+COUNT = re.compile(rb"\d{20} (\d{10})\n")
+"""A heartbeat after a check: the time of a clock in ns, and the number of checks."""
 MAX_STEP = 2**53
 """Largest step of a check; a larger one is damage, and no float holds it."""
 GENERATION_VARIABLE = "NASPROXY_GENERATION"
@@ -179,9 +182,35 @@ def _get_score(path: Path, line: ReportedCheck, metric: str) -> float:
     return score
 
 
-def append_check(path: Path, step: int, metrics: Mapping[str, float | None], train_seconds: float) -> None:
-    """Append one check to a trial's metrics, with the time of now; arguments as in `Check`."""
-    append_line(path, _write_line(ReportedCheck(step, metrics, train_seconds, time.time())))
+def append_check(
+    folder: TrialFolder, step: int, metrics: Mapping[str, float | None], train_seconds: float, *, number: int
+) -> None:
+    """Append one check to a trial's metrics, with the time of now.
+
+    Args:
+        folder: The trial's folder.
+        step: As in `Check`, like the following.
+        metrics: Metrics by name.
+        train_seconds: Training time in seconds.
+        number: Number of the trial's checks with this one.
+    """
+    append_line(folder.metrics, _write_line(ReportedCheck(step, metrics, train_seconds, time.time())))
+    _write_count(folder, number)
+
+
+def _write_count(folder: TrialFolder, checks: int) -> None:
+    """Write how many checks a trial has, after these, so that a loss of some is noticed while it trains."""
+    overwrite_bytes(folder.heartbeat, b"%020d %010d\n" % (time.monotonic_ns(), checks))
+
+
+def read_count(folder: TrialFolder) -> int:
+    """Read how many checks a trial has at least; 0 if that is unknown.
+
+    Raises:
+        CorruptFileError: There is something else than a file.
+    """
+    found = COUNT.fullmatch(read_bytes(folder.heartbeat) or b"")
+    return 0 if found is None else int(found[1])
 
 
 def write_checks(folder: TrialFolder, checks: Sequence[Check], metric: str) -> None:
@@ -189,10 +218,12 @@ def write_checks(folder: TrialFolder, checks: Sequence[Check], metric: str) -> N
     lines = [ReportedCheck(c.step, c.metrics or {metric: c.score}, c.train_seconds, c.reported_at) for c in checks]
     known = read_reported_checks(folder.metrics)
     if tuple(lines[: len(known)]) != known:
+        _write_count(folder, 0)
         replace_text(folder.metrics, "".join(f"{_write_line(line)}\n" for line in lines))
-        return
-    for line in lines[len(known) :]:
-        append_line(folder.metrics, _write_line(line))
+    else:
+        for line in lines[len(known) :]:
+            append_line(folder.metrics, _write_line(line))
+    _write_count(folder, len(lines))
 
 
 def find_generation() -> int | None:
@@ -237,7 +268,7 @@ def replace_status(folder: TrialFolder, status: Status, generation: int) -> None
 
 
 def write_heartbeat(folder: TrialFolder) -> None:
-    """Show that the trial's worker is alive."""
+    """Show that the trial's worker is alive; the number of checks behind the time stays."""
     overwrite_bytes(folder.heartbeat, b"%020d" % time.monotonic_ns())
 
 
@@ -290,6 +321,7 @@ def drop_checks_beyond(folder: TrialFolder, total_steps: int) -> int | None:
         return None
     with hold_generation(folder.lock, find_generation()):
         kept = [_write_line(check) for check in checks if check.step < total_steps]
+        _write_count(folder, len(kept))
         replace_text(folder.metrics, "".join(f"{line}\n" for line in kept))
     add_news(folder)
     return checks[-1].step

@@ -32,7 +32,7 @@ class TrialFolder:
 
     @property
     def heartbeat(self) -> Path:
-        """File that the trainer writes or touches while it trains."""
+        """File that changes while the trial trains, with the number of its checks; programs may touch it."""
         return self.path / "heartbeat"
 
     @property

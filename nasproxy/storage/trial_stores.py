@@ -25,6 +25,7 @@ from nasproxy.storage.locks import CONTROLLER, FileLock, is_locked
 from nasproxy.storage.trial_files import (
     digest_config,
     parse_checks,
+    read_count,
     read_spec,
     replace_status,
     write_checks,
@@ -153,7 +154,7 @@ class FolderTrialStore(_RetryReadingStore):
         self._metric = metric
         self._index = TrialIndex(root)
         self._news = TrialNews(root)
-        self._cache: dict[str, tuple[tuple[str | None, ...], TrialRecord]] = {}
+        self._cache: dict[str, tuple[tuple[int | str | None, ...], TrialRecord]] = {}
 
     def folder(self, key: str) -> TrialFolder:
         """Return the paths of one trial's files."""
@@ -199,12 +200,13 @@ class FolderTrialStore(_RetryReadingStore):
         """
         folder = self.folder(key)
         with _name_trial(key):
-            # The status first: it is written last, so that the checks that it states are there.
+            # Count and status first: they are written last, so that the checks that they state are there.
+            count = read_count(folder)
             contents = tuple(read_bytes(path) for path in (folder.status, folder.metrics, folder.retries))
-            version = tuple(None if content is None else digest_bytes(content) for content in contents)
+            version = (count, *(None if content is None else digest_bytes(content) for content in contents))
             cached = self._cache.get(key)
             if cached is None or cached[0] != version:
-                cached = self._cache[key] = version, _parse_trial(folder, contents, self._metric)
+                cached = self._cache[key] = version, _parse_trial(folder, contents, self._metric, count)
         return cached[1]
 
     def write(self, key: str, record: TrialRecord, *, generation: int) -> None:
@@ -385,13 +387,20 @@ def _name_trial(key: str) -> Iterator[None]:
         raise CorruptTrialError(str(error), error.reason, key) from error
 
 
-def _parse_trial(folder: TrialFolder, contents: tuple[bytes | None, ...], metric: str) -> TrialRecord:
+def _parse_trial(
+    folder: TrialFolder, contents: tuple[bytes | None, ...], metric: str, least_checks: int
+) -> TrialRecord:
     written, lines, links = contents
     status = Status() if written is None else parse_record(folder.status, written, Status)
     checks = parse_checks(folder.metrics, lines or b"", metric)
     last = checks[-1].step if checks else 0
+    lack = None
     if status.step is not None and last < status.step:
-        reason = f"{folder.metrics} cannot be read: it ends at step {last}, and the trial had reached {status.step}"
+        lack = f"it ends at step {last}, and the trial had reached {status.step}"
+    elif len(checks) < least_checks:
+        lack = f"it has {len(checks)} checks, and the trial had {least_checks}"
+    if lack is not None:
+        reason = f"{folder.metrics} cannot be read: {lack}"
         raise CorruptFileError(
             f"{reason}. Nothing was changed: restore the file, or run the study's command again to repeat the trial.",
             reason,

@@ -15,7 +15,7 @@ from nasproxy.errors import ConfigError, NonFiniteScoreError
 from nasproxy.storage.files import read_record, write_record
 from nasproxy.storage.leases import hold_generation
 from nasproxy.storage.locks import is_locked
-from nasproxy.storage.trial_files import append_check, find_generation, read_last_check, write_heartbeat
+from nasproxy.storage.trial_files import append_check, find_generation, read_reported_checks, write_heartbeat
 from nasproxy.storage.trial_folder import TrialFolder
 from nasproxy.storage.trial_index import add_news
 from nasproxy.trials.clock import Clock, SystemClock
@@ -97,11 +97,11 @@ def record_check(folder: TrialFolder, step: int, metrics: Mapping[str, float | N
         StaleLeaseError: Another worker has taken over the trial; nothing is changed.
     """
     with hold_generation(folder.lock, find_generation()):
-        before = read_last_check(folder)
-        if before is not None and before.step >= step:
+        before = read_reported_checks(folder.metrics)
+        if before and before[-1].step >= step:
             return
-        spent = 0.0 if before is None else before.train_seconds
-        append_check(folder.metrics, step, metrics, spent + float(cycle_seconds))
+        spent = before[-1].train_seconds if before else 0.0
+        append_check(folder, step, metrics, spent + float(cycle_seconds), number=len(before) + 1)
     add_news(folder)
 
 

@@ -10,7 +10,7 @@ from unittest import mock
 
 import pytest
 
-from helpers.damaged_files import CONTENTS, PLACES, Damage, replace_by_folder
+from helpers.damaged_files import CONTENTS, PLACES, Damage, empty, replace_by_folder
 from nasproxy.errors import (
     ConfigError,
     CorruptFileError,
@@ -44,6 +44,9 @@ LINES: dict[str, Damage] = {
     "step twice": lambda path: path.write_text(CHECK % (10, 0.5, 1.0) * 2),
     "NaN": lambda path: path.write_text(CHECK % (10, "NaN", 1.0)),
     "infinity": lambda path: path.write_text(CHECK % (10, 0.5, "1e999")),
+    "cut": lambda path: path.write_bytes(path.read_bytes()[:-10]),
+    "empty": empty,
+    "a line less": lambda path: path.write_text("".join(path.read_text().splitlines(keepends=True)[1:])),
     "huge step": lambda path: path.write_text(CHECK % ("1" + "0" * 30, 0.5, 1.0)),
 }
 CASES = [

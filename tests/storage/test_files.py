@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from nasproxy.errors import CorruptFileError, StudyBusyError
 from nasproxy.storage.files import SCHEMA, append_line, read_lines, read_record, write_record
 from nasproxy.storage.locks import FileLock, is_locked
-from nasproxy.storage.trial_files import append_check, read_checks, read_spec, write_spec
+from nasproxy.storage.trial_files import append_check, read_checks, read_count, read_spec, write_spec
+from nasproxy.storage.trial_folder import TrialFolder
 from nasproxy.storage.trial_stores import FolderTrialStore, MemoryTrialStore
 from nasproxy.testing import synthetic
 from nasproxy.testing.store_contract import SPEC, StoreContract
@@ -54,10 +55,11 @@ def test_an_incomplete_line_is_ignored_and_removed_by_the_next_append(tmp_path: 
 def test_a_truncated_file_of_checks_gives_a_prefix_of_the_checks(
     tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[int, float, float]], cut: int
 ) -> None:
-    path = tmp_path_factory.mktemp("checks") / "metrics.jsonl"
-    checks = [Check(*row) for row in sorted(rows)]
-    for check in checks:
-        append_check(path, check.step, {"accuracy": check.score}, check.train_seconds)
+    folder = TrialFolder(tmp_path_factory.mktemp("checks"))
+    path, checks = folder.metrics, [Check(*row) for row in sorted(rows)]
+    for number, check in enumerate(checks, 1):
+        append_check(folder, check.step, {"accuracy": check.score}, check.train_seconds, number=number)
+    assert read_count(folder) == len(checks)
     if checks:
         path.write_bytes(path.read_bytes()[: -cut or None])
     read = list(read_checks(path))
