@@ -342,7 +342,7 @@ def compare(folder: Path, undisturbed: Path, damaged: Collection[str] = (), hist
             assert max(steps, default=0) >= min(needed.get(key, 0), reached), f"no needed check is missing: {what}"
 
 
-@pytest.mark.gate
+@pytest.mark.slow
 def test_a_study_whose_trials_are_damaged_has_the_same_decisions_and_repeats_what_it_needs(
     undisturbed: Path, tmp_path: Path
 ) -> None:
