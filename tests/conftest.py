@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from helpers.debug_study import debug_study
 from helpers.written_studies import (
@@ -37,6 +38,9 @@ __all__ = [
     "vertex_page",
     "vertex_study",
 ]
+
+settings.register_profile("no stopwatch", deadline=None)
+settings.load_profile("no stopwatch")
 
 MakeRuntime = Callable[..., Runtime]
 

@@ -182,19 +182,19 @@ def is_worker_of_joblib(pid: int) -> bool:
 def test_all_processes_of_a_joblib_sweep_end_with_its_parent_or_a_worker(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed: str
 ) -> None:
-    monkeypatch.setenv(MARKER, tmp_path.name)
+    monkeypatch.setenv(MARKER, str(tmp_path))
     slow = (*QUICK, "job=measure_variance", "trainer.check_seconds=0.5", "hydra/launcher=joblib")
     process = cli.start("-m", *slow, "hydra.launcher.n_jobs=2", "study=a,b", folder=tmp_path)
     try:
         wait_for(lambda: all(any(tmp_path.glob(f"{study}/trials/*/metrics.jsonl")) for study in ("a", "b")))
-        processes = list_marked(f"{MARKER}={tmp_path.name}")
+        processes = list_marked(f"{MARKER}={tmp_path}")
         assert len(processes) >= 7, "parent, two workers, their servers and trials"
         if killed == "worker":
             os.kill(next(filter(is_worker_of_joblib, processes)), signal.SIGKILL)
             process.wait(timeout=60)
     finally:
         process.kill()
-    wait_for(lambda: not list_marked(f"{MARKER}={tmp_path.name}"), seconds=30.0)
+    wait_for(lambda: not list_marked(f"{MARKER}={tmp_path}"), seconds=30.0)
     output, _ = process.communicate()
     if killed == "worker":
         assert process.returncode == 2, output

@@ -66,7 +66,6 @@ def test_a_real_training_out_of_memory_ends_on_smaller_micro_batches(
     record = run(small, spec, max_oom_retries=8)
     assert record.status.state is State.DONE
     assert {retry.cause for retry in record.retries} == {Cause.OOM}
-    assert "can't allocate memory" in str(small.store.read_alone(spec.key).status.message)
     assert [check.step for check in record.checks] == [2, 3], "steps and checks are those of the original trial"
     trained = small.store.spec(record.retries[-1].key)
     assert trained.recipe.micro_batch == HUGE_BATCH // 2 ** len(record.retries)

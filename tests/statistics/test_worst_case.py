@@ -41,7 +41,7 @@ def scores_of(models: list[tuple[float, float]]) -> tuple[np.ndarray, np.ndarray
     return proxy, reference
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(MODELS, st.integers(1, 3), st.booleans())
 def test_bounds_are_the_extremes_of_all_completions_of_one_side(
     models: list[tuple[float, float]], lost: int, is_reference_lost: bool
@@ -57,7 +57,7 @@ def test_bounds_are_the_extremes_of_all_completions_of_one_side(
         assert bounds.lost == min(lost, len(models))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(MODELS, st.integers(0, 1))
 def test_bounds_are_the_extremes_if_models_lack_both_scores(
     models: list[tuple[float, float]], lost_besides: int
@@ -71,7 +71,7 @@ def test_bounds_are_the_extremes_if_models_lack_both_scores(
         assert (bounds.low, bounds.high) == pytest.approx(expected, abs=1e-12)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.tuples(RANK, RANK), min_size=3, max_size=5), st.integers(1, 2))
 def test_bounds_hold_if_models_lack_different_scores(models: list[tuple[float, float]], lost_proxies: int) -> None:
     proxy, reference = scores_of(models)
