@@ -12,7 +12,7 @@ from helpers import cli
 from nasproxy.cost.vertex_comparison import compare_with_vertex
 from nasproxy.stages.study_results import read_results
 from nasproxy.storage.study_stores import FolderStudyStore
-from test_crash import compare, decisions, read_curves, survive
+from test_crash import Disturbances, compare, decisions, read_curves, survive
 
 SETTING = (
     "experiment=debug",
@@ -83,6 +83,8 @@ def test_the_comparison_with_vertex_uses_the_reported_steps(undisturbed: Path) -
 
 @pytest.mark.slow
 def test_killed_at_random_moments_it_decides_the_same(undisturbed: Path, tmp_path: Path) -> None:
-    assert survive(tmp_path, 4, random.Random(4), SETTING)
+    disturbances = Disturbances(random.Random(4))
+    survive(tmp_path, 4, disturbances, SETTING)
+    assert disturbances.kills
     assert decisions(tmp_path) == decisions(undisturbed)
     compare(tmp_path, undisturbed)
