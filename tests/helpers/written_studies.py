@@ -77,14 +77,13 @@ class InstantBackend:
         seconds = record.checks[-1].train_seconds if record.checks else 0.0
         status = Status(State.PAUSED, wall_seconds=record.status.wall_seconds + 0.6)
         until = next(step for step in spec.check_steps if step >= request.until_step)
-        for step in spec.check_steps:
+        for number, step in enumerate(spec.check_steps, 1):
             if record.step < step <= until and status.state is not State.FAILED:
                 seconds += CHECK_EVERY * seconds_per_step(spec)
                 status = replace(status, wall_seconds=status.wall_seconds + 1.2 * CHECK_EVERY * seconds_per_step(spec))
                 if cause and step > 20:
                     status = replace(status, state=State.FAILED, cause=Cause(cause), message=MESSAGES[Cause(cause)])
                 else:
-                    number = step // CHECK_EVERY
                     append_check(folder, step, {"accuracy": score(spec, step)}, seconds, number=number)
         if self._store.read(key).step == spec.total_steps:
             status = replace(status, state=State.DONE)
