@@ -8,7 +8,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 # three on two cores: many tests wait for processes that they start
 WORKERS ?= 3
-PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --durations=20
 
 .PHONY: run test check slow lint wheel install install-dev clean
 

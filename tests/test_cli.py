@@ -138,13 +138,12 @@ def test_an_invalid_override_with_a_flag_gives_a_one_line_error(tmp_path: Path, 
 
 
 def test_a_trainers_advice_is_printed_once(tmp_path: Path) -> None:
-    code, output = cli.run(
-        *DEBUG, "job=measure_variance", "trainer._target_=helpers.user_code.advised", folder=tmp_path
-    )
+    advised = (*DEBUG, "trainer._target_=helpers.user_code.advised", "backend=inline")
+    code, output = cli.run(*advised, "job=measure_variance", folder=tmp_path)
     assert code == 0, output
     assert output.count("choose warmer colours") == 1
     assert output.index("choose warmer colours") < output.index("variance")
-    code, output = cli.run(*DEBUG, "dry_run=true", "trainer._target_=helpers.user_code.advised", folder=tmp_path)
+    code, output = cli.run(*advised, "dry_run=true", folder=tmp_path)
     assert (code, output.count("choose warmer colours")) == (0, 1), output
 
 
@@ -274,8 +273,9 @@ def test_a_replayed_study_states_that_its_winner_cannot_be_confirmed(tmp_path: P
 
 
 def test_a_study_without_trials_accepts_a_corrected_configuration(tmp_path: Path) -> None:
-    assert cli.find_refusal(*DEBUG, "trainer.noise=loud", "job=measure_variance", f"studies_dir={tmp_path}")
-    code, output = cli.run(*DEBUG, "job=measure_variance", folder=tmp_path)
+    job = (*DEBUG, "job=measure_variance", "cost.estimate_first=false", "backend=inline")
+    assert cli.find_refusal(*job, "trainer.noise=loud", f"studies_dir={tmp_path}")
+    code, output = cli.run(*job, folder=tmp_path)
     assert code == 0, output
 
 

@@ -100,18 +100,19 @@ def test_a_new_study_stores_its_estimate_and_compares_its_cost_with_it(debug_stu
     assert compared["total"]["ratio"] is not None
     before = folder.version(ESTIMATE), (folder.path / "zero_cost.json").stat().st_mtime_ns
     assert len(read_scores(FolderStudyStore(folder.path)).scores) >= 8
-    code, output = cli.run("experiment=debug", "proxy=full", folder=tmp_path)
+    code, output = cli.run("experiment=debug", "proxy=full", "backend=inline", folder=tmp_path)
     assert code == 0, output
     assert "estimate: " not in output
     assert (folder.version(ESTIMATE), (folder.path / "zero_cost.json").stat().st_mtime_ns) == before, "measured once"
-    code, output = cli.run("experiment=debug", "dry_run=true", folder=tmp_path)
+    code, output = cli.run("experiment=debug", "dry_run=true", "backend=inline", folder=tmp_path)
     assert "study debug exists: its finished trials are counted here" in output
     assert folder.version(ESTIMATE) == before[0]
     assert folder.trials.keys() == trials, "the proxy task was judged before"
 
 
 def test_estimate_first_false_makes_no_estimate(tmp_path: Path) -> None:
-    code, output = cli.run(*DEBUG, "job=measure_variance", "cost.estimate_first=false", folder=tmp_path)
+    job = ("job=measure_variance", "cost.estimate_first=false", "backend=inline")
+    code, output = cli.run(*DEBUG, *job, folder=tmp_path)
     assert code == 0, output
     assert FolderStudyStore(tmp_path / "debug").version(ESTIMATE) is None
 
