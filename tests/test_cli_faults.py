@@ -15,7 +15,7 @@ from PIL import Image
 
 from helpers import cli
 from helpers.written_studies import NewStudy
-from nasproxy.storage.files import SCHEMA
+from nasproxy.storage.json_records import SCHEMA
 from nasproxy.storage.study import RECORD
 
 DEBUG = ("experiment=debug", "references.initial=8", "references.max=0", "cost.estimate_first=false")

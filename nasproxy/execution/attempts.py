@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 
 from nasproxy.errors import CorruptFileError, StaleLeaseError
 from nasproxy.execution.failure_causes import TrialFailure
-from nasproxy.storage.files import read_record
-from nasproxy.storage.leases import FolderLease, keep_renewed
+from nasproxy.storage.folder_leases import FolderLease, keep_renewed
+from nasproxy.storage.json_records import read_record
 from nasproxy.storage.locks import CONTROLLER
 from nasproxy.storage.trial_files import measure_wall_seconds, read_generation, read_last_step, write_status
 from nasproxy.storage.trial_folder import TrialFolder

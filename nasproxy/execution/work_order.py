@@ -7,7 +7,7 @@ from enum import Enum
 from pathlib import Path
 
 from nasproxy.errors import CorruptFileError
-from nasproxy.storage.files import read_record, write_record
+from nasproxy.storage.json_records import read_record, write_record
 from nasproxy.trials.spec import Architecture, TrialSpec, to_canonical_json
 
 KEY_LENGTH = 16

@@ -14,7 +14,7 @@ from nasproxy.errors import ConfigError
 from nasproxy.stages.proxy_search.definition import PROXY_SEARCH
 from nasproxy.stages.proxy_search.rules import list_by_path
 from nasproxy.stages.proxy_search.state import read_tasks
-from nasproxy.storage.files import read_record, write_record
+from nasproxy.storage.json_records import read_record, write_record
 from nasproxy.storage.study import list_differences
 from nasproxy.storage.study_stores import FolderStudyStore
 from nasproxy.trials.overrides import flatten

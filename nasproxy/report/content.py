@@ -13,7 +13,8 @@ from pydantic import ValidationError
 
 from nasproxy.report.tables import Table
 from nasproxy.report.verdict import StudyVerdict
-from nasproxy.storage.files import get_adapter, make_corrupt_error, parse_json, read_bytes
+from nasproxy.storage.files import make_corrupt_error, read_bytes
+from nasproxy.storage.json_records import get_adapter, parse_json
 
 SCHEMA = 1
 """Schema of `report.json`. New fields leave it as it is; a field that changes or goes raises it."""

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from nasproxy.storage.files import read_record, remove_file, write_record
+from nasproxy.storage.files import remove_file
+from nasproxy.storage.json_records import read_record, write_record
 from nasproxy.storage.zero_cost_scores import ZeroCost
 
 

@@ -12,7 +12,8 @@ from types import MappingProxyType
 from typing import Any
 
 from nasproxy.errors import ConfigError, CorruptFileError, StudyChangedError, StudyVersionError
-from nasproxy.storage.files import SCHEMA, read_record, read_schema, remove_file, write_record
+from nasproxy.storage.files import remove_file
+from nasproxy.storage.json_records import SCHEMA, read_record, read_schema, write_record
 from nasproxy.storage.locks import FileLock
 from nasproxy.storage.study_stores import FolderStudyStore
 from nasproxy.storage.trial_files import read_last_check

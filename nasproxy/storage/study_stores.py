@@ -11,26 +11,17 @@ from nasproxy.errors import ConfigError
 from nasproxy.storage.files import (
     append_shared_line,
     digest_bytes,
-    encode_record,
     get_etag,
     list_files,
-    parse_record,
     read_bytes,
     read_from,
     remove_file,
     replace_bytes,
 )
-from nasproxy.storage.leases import (
-    TTL_SECONDS,
-    FolderLease,
-    Lease,
-    LeaseRecord,
-    MemoryLease,
-    MemoryObjects,
-    VersionConflictError,
-    check_generation,
-    hold_generation,
-)
+from nasproxy.storage.folder_leases import FolderLease, hold_generation
+from nasproxy.storage.json_records import encode_record, parse_record
+from nasproxy.storage.leases import TTL_SECONDS, Lease, LeaseRecord, check_generation
+from nasproxy.storage.memory_objects import MemoryLease, MemoryObjects, VersionConflictError
 from nasproxy.storage.trial_stores import FolderTrialStore, MemoryTrialStore, TrialStore
 from nasproxy.trials.clock import Clock
 from nasproxy.trials.objective import Objective

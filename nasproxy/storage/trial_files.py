@@ -14,22 +14,19 @@ from pydantic import ValidationError
 
 from nasproxy.errors import ConfigError, CorruptFileError, NasproxyError
 from nasproxy.storage.files import (
-    SCHEMA,
     append_line,
-    get_adapter,
     get_size,
     make_corrupt_error,
     move_path,
     overwrite_bytes,
     read_bytes,
-    read_record,
     read_version,
     replace_text,
     split_lines,
     sync_file,
-    write_record,
 )
-from nasproxy.storage.leases import FolderLease, hold_generation
+from nasproxy.storage.folder_leases import FolderLease, hold_generation
+from nasproxy.storage.json_records import SCHEMA, get_adapter, read_record, write_record
 from nasproxy.storage.locks import CONTROLLER
 from nasproxy.storage.trial_folder import TrialFolder
 from nasproxy.storage.trial_index import TrialIndex, add_news

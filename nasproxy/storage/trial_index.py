@@ -7,7 +7,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from nasproxy.errors import NasproxyError
-from nasproxy.storage.files import append_shared_line, create_file, get_adapter, get_size, list_folders, read_from
+from nasproxy.storage.files import append_shared_line, create_file, get_size, list_folders, read_from
+from nasproxy.storage.json_records import get_adapter
 from nasproxy.storage.trial_folder import TrialFolder
 from nasproxy.trials.records import TrialPurpose
 

@@ -10,17 +10,10 @@ from pathlib import Path
 from typing import Protocol
 
 from nasproxy.errors import CorruptFileError, CorruptTrialError, StudyBusyError
-from nasproxy.storage.files import (
-    digest_bytes,
-    make_misplaced_error,
-    move_path,
-    parse_record,
-    read_bytes,
-    read_record,
-    replace_bytes,
-    write_record,
-)
-from nasproxy.storage.leases import FolderLease, begin_above, check_generation, hold_generation
+from nasproxy.storage.files import digest_bytes, make_misplaced_error, move_path, read_bytes, replace_bytes
+from nasproxy.storage.folder_leases import FolderLease, begin_above, hold_generation
+from nasproxy.storage.json_records import parse_record, read_record, write_record
+from nasproxy.storage.leases import check_generation
 from nasproxy.storage.locks import CONTROLLER, FileLock, is_locked
 from nasproxy.storage.trial_files import (
     digest_config,

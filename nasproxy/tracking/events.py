@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from nasproxy.storage.files import get_adapter
+from nasproxy.storage.json_records import get_adapter
 from nasproxy.storage.study_stores import StudyStore
 from nasproxy.tracking.cells import TableRows
 from nasproxy.trials.records import Cause, State, TrialRecord

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nasproxy.errors import ConfigError, NonFiniteScoreError
-from nasproxy.storage.files import read_record, write_record
-from nasproxy.storage.leases import hold_generation
+from nasproxy.storage.folder_leases import hold_generation
+from nasproxy.storage.json_records import read_record, write_record
 from nasproxy.storage.locks import is_locked
 from nasproxy.storage.trial_files import append_check, find_generation, read_reported_checks, write_heartbeat
 from nasproxy.storage.trial_folder import TrialFolder

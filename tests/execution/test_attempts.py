@@ -8,8 +8,8 @@ import pytest
 
 from nasproxy.errors import StaleLeaseError
 from nasproxy.execution.attempts import Ended, classify_end, settle, write_status
-from nasproxy.storage.files import read_record
-from nasproxy.storage.leases import FolderLease
+from nasproxy.storage.folder_leases import FolderLease
+from nasproxy.storage.json_records import read_record
 from nasproxy.storage.locks import FileLock
 from nasproxy.storage.trial_stores import FolderTrialStore
 from nasproxy.trials.records import Cause, State, Status

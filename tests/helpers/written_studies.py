@@ -35,7 +35,7 @@ from nasproxy.stages.variance.stage import VarianceStage
 from nasproxy.stages.variance.state import VarianceState
 from nasproxy.statistics.acceptance import Criterion
 from nasproxy.statistics.criteria.first_crossing import FirstCrossing
-from nasproxy.storage.files import read_record, write_record
+from nasproxy.storage.json_records import read_record, write_record
 from nasproxy.storage.study import RECORD, StudyRecord
 from nasproxy.storage.study_stores import FolderStudyStore
 from nasproxy.storage.trial_files import append_check

@@ -14,7 +14,7 @@ from nasproxy.report.page import Page, write_report
 from nasproxy.stages.confirmation.state import ConfirmationOutcome, ConfirmationState
 from nasproxy.stages.proxy_search.state import StoppingState, read_tasks
 from nasproxy.stages.study_results import Purpose, read_results
-from nasproxy.storage.files import read_record
+from nasproxy.storage.json_records import read_record
 from nasproxy.storage.study import RECORD, StudyRecord
 from nasproxy.trials.proxy_task import ProxyTask
 

@@ -16,7 +16,7 @@ from nasproxy.execution.backends.local import LocalBackend
 from nasproxy.execution.work_order import OrderTemplate
 from nasproxy.stages import runner
 from nasproxy.stages.runner import Runtime
-from nasproxy.storage.leases import FolderLease
+from nasproxy.storage.folder_leases import FolderLease
 from nasproxy.storage.locks import FileLock, is_locked
 from nasproxy.storage.trial_files import write_status
 from nasproxy.storage.trial_folder import TrialFolder

@@ -21,8 +21,9 @@ from nasproxy.errors import (
 )
 from nasproxy.execution.host.devices import find_lease_folder
 from nasproxy.stages.study_results import read_results
-from nasproxy.storage.files import append_line, append_shared_line, read_record, replace_text, write_record
-from nasproxy.storage.leases import FolderLease
+from nasproxy.storage.files import append_line, append_shared_line, replace_text
+from nasproxy.storage.folder_leases import FolderLease
+from nasproxy.storage.json_records import read_record, write_record
 from nasproxy.storage.locks import FileLock, is_locked
 from nasproxy.storage.study import RECORD, StudyRecord
 from nasproxy.storage.study_stores import FolderStudyStore

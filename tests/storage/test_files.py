@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nasproxy.errors import CorruptFileError, StudyBusyError
-from nasproxy.storage.files import SCHEMA, append_line, read_lines, read_record, write_record
+from nasproxy.storage.files import append_line, read_lines
+from nasproxy.storage.json_records import SCHEMA, read_record, write_record
 from nasproxy.storage.locks import FileLock, is_locked
 from nasproxy.storage.trial_files import append_check, read_checks, read_count, read_spec, write_spec
 from nasproxy.storage.trial_folder import TrialFolder

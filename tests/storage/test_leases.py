@@ -9,8 +9,10 @@ import pytest
 
 from helpers.damaged_files import CONTENTS, replace_by_folder, replace_by_link
 from nasproxy.errors import CorruptFileError, StaleLeaseError
-from nasproxy.storage.leases import FolderLease, Lease, MemoryLease, MemoryObjects, hold_generation, keep_renewed
+from nasproxy.storage.folder_leases import FolderLease, hold_generation, keep_renewed
+from nasproxy.storage.leases import Lease
 from nasproxy.storage.locks import CONTROLLER, FileLock, is_locked
+from nasproxy.storage.memory_objects import MemoryLease, MemoryObjects
 from nasproxy.storage.study_stores import FolderStudyStore, StudyStore
 from nasproxy.storage.trial_folder import TrialFolder
 from nasproxy.testing.lease_contract import TTL_SECONDS, LeaseContract, MakeLease
@@ -143,7 +145,7 @@ def test_an_owner_on_this_machine_is_not_waited_for(tmp_path: Path) -> None:
 def test_a_lease_is_renewed_as_long_as_its_owner_works_and_its_loss_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nasproxy.storage.leases.RENEWAL_SECONDS", 0.01)
+    monkeypatch.setattr("nasproxy.storage.folder_leases.RENEWAL_SECONDS", 0.01)
     path, is_lost = tmp_path / "x.lock", threading.Event()
     owner = FolderLease(path)
     assert owner.acquire()

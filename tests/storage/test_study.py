@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from nasproxy.errors import ConfigError, CorruptFileError, StudyBusyError, StudyChangedError, StudyVersionError
-from nasproxy.storage.files import SCHEMA, read_record
+from nasproxy.storage.json_records import SCHEMA, read_record
 from nasproxy.storage.locks import is_locked
 from nasproxy.storage.study import StudyFolder, StudyRecord, list_differences, open_study
 from nasproxy.storage.trial_stores import FolderTrialStore

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from nasproxy.errors import CorruptFileError
-from nasproxy.storage.leases import MemoryObjects
+from nasproxy.storage.memory_objects import MemoryObjects
 from nasproxy.storage.study_stores import FolderStudyStore, MemoryStudyStore
 from nasproxy.testing.study_store_contract import Decision, OpenStore, StudyStoreContract
 

@@ -22,7 +22,7 @@ from nasproxy.execution.backends.local import LocalBackend
 from nasproxy.execution.work_order import OrderTemplate
 from nasproxy.execution.worker.context import TrialContext, get_trainer_arguments
 from nasproxy.execution.worker.preflight import preflight
-from nasproxy.storage.files import write_record
+from nasproxy.storage.json_records import write_record
 from nasproxy.storage.trial_files import read_checks
 from nasproxy.storage.trial_folder import TrialFolder
 from nasproxy.storage.trial_stores import FolderTrialStore

@@ -11,7 +11,7 @@ from torch import nn
 
 from nasproxy.data.dataset import ImageSplit
 from nasproxy.execution.worker.context import TrialContext
-from nasproxy.storage.files import write_record
+from nasproxy.storage.json_records import write_record
 from nasproxy.storage.trial_files import read_checks
 from nasproxy.storage.trial_folder import TrialFolder
 from nasproxy.trainers import image_classifier, plain_pytorch

@@ -11,8 +11,8 @@ import torch
 
 from helpers.trial_contexts import make_trial
 from nasproxy.errors import ConfigError, CorruptFileError, NonFiniteScoreError, StaleLeaseError
-from nasproxy.storage.files import write_record
-from nasproxy.storage.leases import FolderLease
+from nasproxy.storage.folder_leases import FolderLease
+from nasproxy.storage.json_records import write_record
 from nasproxy.storage.locks import FileLock
 from nasproxy.storage.trial_files import read_checks
 from nasproxy.storage.trial_folder import TrialFolder

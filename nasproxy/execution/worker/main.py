@@ -34,8 +34,8 @@ from nasproxy.execution.worker.log import keep_bounded, open_log
 from nasproxy.execution.worker.measure import measure_zero_costs
 from nasproxy.execution.worker.preflight import preflight
 from nasproxy.storage.answers import Answer, write_answer
-from nasproxy.storage.files import read_record
-from nasproxy.storage.leases import FolderLease
+from nasproxy.storage.folder_leases import FolderLease
+from nasproxy.storage.json_records import read_record
 from nasproxy.storage.locks import CONTROLLER
 from nasproxy.storage.scratch import remove_scratch
 from nasproxy.storage.trial_files import (

@@ -9,7 +9,7 @@ from nasproxy.integrations.vertex.hooks import (
     update_trial_training_accuracy_metric,
     update_trial_training_latency_metric,
 )
-from nasproxy.storage.files import write_record
+from nasproxy.storage.json_records import write_record
 from nasproxy.storage.locks import FileLock
 from nasproxy.storage.trial_files import read_checks
 from nasproxy.storage.trial_folder import TrialFolder

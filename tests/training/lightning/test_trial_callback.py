@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from helpers.cli import ROOT
 from helpers.trial_contexts import make_trial
 from nasproxy.errors import ConfigError, CorruptFileError, NonFiniteScoreError
-from nasproxy.storage.files import write_record
+from nasproxy.storage.json_records import write_record
 from nasproxy.storage.trial_files import read_checks
 from nasproxy.storage.trial_folder import TrialFolder
 from nasproxy.training.lightning import TrialCallback, resume_path

@@ -14,7 +14,8 @@ from typing import Any
 
 from nasproxy.errors import CorruptFileError
 from nasproxy.execution.backends.replay.replayed_table import CHOICE
-from nasproxy.storage.files import get_adapter, read_lines
+from nasproxy.storage.files import read_lines
+from nasproxy.storage.json_records import get_adapter
 from nasproxy.storage.shared_lines import SharedLines
 from nasproxy.trials.records import TrialPurpose
 from nasproxy.trials.spec import Recipe, Split, TrialSpec
