@@ -1,7 +1,8 @@
 """Files that stay readable after a kill at any time: atomic replacement and whole-line appends.
 
 Every file of a study is opened here, so that each rule has one place: links are not followed, only regular files are
-read, what cannot be read is a `CorruptFileError` and a full disk a `StorageFullError`, with the path and what to do.
+read. Content that cannot be read is a `CorruptFileError`, a full disk a `StorageFullError`, and a file system that does
+not answer a `StorageUnavailableError`, with the path and what to do.
 """
 
 import errno
@@ -12,6 +13,7 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from nasproxy.errors import ConfigError, CorruptFileError, StorageFullError, StorageUnavailableError
 
@@ -45,6 +47,20 @@ def open_file(path: Path, flags: int) -> int:
     return descriptor
 
 
+@contextmanager
+def _open_existing(path: Path) -> Iterator[BinaryIO | None]:
+    """Open a regular file for reading during a block; None if it does not exist."""
+    try:
+        descriptor = open_file(path, os.O_RDONLY)
+    except FileNotFoundError:
+        descriptor = None
+    if descriptor is None:
+        yield None
+        return
+    with _explain_errors(path), os.fdopen(descriptor, "rb") as file:
+        yield file
+
+
 def read_bytes(path: Path) -> bytes | None:
     """Read a whole file; None if it does not exist.
 
@@ -52,12 +68,8 @@ def read_bytes(path: Path) -> bytes | None:
         CorruptFileError: It is no regular file.
         StorageUnavailableError: It cannot be read now.
     """
-    try:
-        descriptor = open_file(path, os.O_RDONLY)
-    except FileNotFoundError:
-        return None
-    with _explain_errors(path), os.fdopen(descriptor, "rb") as file:
-        return file.read()
+    with _open_existing(path) as file:
+        return None if file is None else file.read()
 
 
 def read_from(path: Path, offset: int) -> bytes:
@@ -66,11 +78,9 @@ def read_from(path: Path, offset: int) -> bytes:
     Raises:
         CorruptFileError: It is no regular file.
     """
-    try:
-        descriptor = open_file(path, os.O_RDONLY)
-    except FileNotFoundError:
-        return b""
-    with _explain_errors(path), os.fdopen(descriptor, "rb") as file:
+    with _open_existing(path) as file:
+        if file is None:
+            return b""
         file.seek(offset)
         return file.read()
 
@@ -81,14 +91,8 @@ def get_size(path: Path) -> int:
     Raises:
         CorruptFileError: It is no regular file.
     """
-    try:
-        descriptor = open_file(path, os.O_RDONLY)
-    except FileNotFoundError:
-        return 0
-    try:
-        return os.fstat(descriptor).st_size
-    finally:
-        os.close(descriptor)
+    with _open_existing(path) as file:
+        return 0 if file is None else os.fstat(file.fileno()).st_size
 
 
 def read_version(path: Path) -> tuple[bytes, int] | None:
@@ -99,12 +103,8 @@ def read_version(path: Path) -> tuple[bytes, int] | None:
     Raises:
         CorruptFileError: It is no regular file.
     """
-    try:
-        descriptor = open_file(path, os.O_RDONLY)
-    except FileNotFoundError:
-        return None
-    with _explain_errors(path), os.fdopen(descriptor, "rb") as file:
-        return file.read(), os.fstat(file.fileno()).st_mtime_ns
+    with _open_existing(path) as file:
+        return None if file is None else (file.read(), os.fstat(file.fileno()).st_mtime_ns)
 
 
 def get_etag(path: Path) -> str | None:
@@ -262,15 +262,9 @@ def overwrite_bytes(path: Path, content: bytes) -> None:
 
 def sync_file(path: Path) -> None:
     """Make the content of a file outlast a loss of power; does nothing if it does not exist."""
-    try:
-        descriptor = open_file(path, os.O_RDONLY)
-    except FileNotFoundError:
-        return
-    with _explain_errors(path):
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    with _open_existing(path) as file:
+        if file is not None:
+            os.fsync(file.fileno())
 
 
 def remove_file(path: Path) -> None:

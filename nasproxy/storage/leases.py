@@ -4,10 +4,10 @@ A process that was stopped, or whose machine was cut off, may wake after another
 raises the generation, every write carries its owner's, and one that is too old is refused.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from nasproxy.errors import StaleLeaseError, StudyBusyError
 from nasproxy.trials.clock import Clock
@@ -138,7 +138,7 @@ def check_generation(what: str, generation: int, newest: int, owner: str | None 
         )
 
 
-def try_until(attempt: Any, wait_seconds: float | None, clock: Clock) -> bool:
+def try_until(attempt: Callable[[], bool], wait_seconds: float | None, clock: Clock) -> bool:
     """Attempt to acquire a lease until that succeeds or the time is over, and return whether it succeeded."""
     deadline = None if wait_seconds is None else clock.now() + wait_seconds
     while not attempt():

@@ -3,7 +3,6 @@
 import hashlib
 import math
 import os
-import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -36,8 +35,6 @@ from nasproxy.trials.spec import TrialSpec
 
 Progress = tuple[int, int, int, tuple[bytes, int] | None]
 """What changes while a worker trains: generation, sizes of metrics and log in bytes, and version of the heartbeat."""
-COUNT = re.compile(rb"\d{20} (\d{10})\n")
-"""A heartbeat after a check: the time of a clock in ns, and the number of checks."""
 MAX_STEP = 2**53
 """Largest step of a check; a larger one is damage, and no float holds it."""
 GENERATION_VARIABLE = "NASPROXY_GENERATION"
@@ -196,8 +193,8 @@ def append_check(
 
 
 def _write_count(folder: TrialFolder, checks: int) -> None:
-    """Write how many checks a trial has, after these, so that a loss of some is noticed while it trains."""
-    overwrite_bytes(folder.heartbeat, b"%020d %010d\n" % (time.monotonic_ns(), checks))
+    """Write how many checks a trial has, after these, so that a loss of some is noticed."""
+    overwrite_bytes(folder.check_count, b"%010d\n" % checks)
 
 
 def read_count(folder: TrialFolder) -> int:
@@ -206,8 +203,8 @@ def read_count(folder: TrialFolder) -> int:
     Raises:
         CorruptFileError: There is something else than a file.
     """
-    found = COUNT.fullmatch(read_bytes(folder.heartbeat) or b"")
-    return 0 if found is None else int(found[1])
+    content = (read_bytes(folder.check_count) or b"").strip()
+    return int(content) if content.isdigit() else 0
 
 
 def write_checks(folder: TrialFolder, checks: Sequence[Check], metric: str) -> None:
@@ -244,7 +241,7 @@ def write_status(folder: TrialFolder, status: Status, *, generation: int) -> Non
 
     Args:
         folder: The trial's folder.
-        status: The status; its generation and step are filled in.
+        status: The status; its generation is filled in.
         generation: Generation of the lease.
 
     Raises:
@@ -260,12 +257,12 @@ def replace_status(folder: TrialFolder, status: Status, generation: int) -> None
     """Write a trial's status under its guard, as `write_status` does."""
     if status.is_settled:
         sync_file(folder.metrics)
-    step = read_last_step(folder) if status.is_settled else None
-    write_record(folder.status, replace(status, generation=generation, step=step), durable=status.is_settled)
+        sync_file(folder.check_count)
+    write_record(folder.status, replace(status, generation=generation), durable=status.is_settled)
 
 
 def write_heartbeat(folder: TrialFolder) -> None:
-    """Show that the trial's worker is alive; the number of checks behind the time stays."""
+    """Show that the trial's worker is alive."""
     overwrite_bytes(folder.heartbeat, b"%020d" % time.monotonic_ns())
 
 

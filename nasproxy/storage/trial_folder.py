@@ -32,8 +32,13 @@ class TrialFolder:
 
     @property
     def heartbeat(self) -> Path:
-        """File that changes while the trial trains, with the number of its checks; programs may touch it."""
+        """File that changes while the trial trains; programs may touch it."""
         return self.path / "heartbeat"
+
+    @property
+    def check_count(self) -> Path:
+        """Number of the trial's checks, written after each."""
+        return self.path / "check_count"
 
     @property
     def retries(self) -> Path:
@@ -74,7 +79,7 @@ class TrialFolder:
     def files(self) -> tuple[Path, ...]:
         """All files of the trial besides its checkpoints."""
         records = (self.config, self.metrics, self.request, self.status, self.retries, self.latency)
-        return (*records, self.heartbeat, self.lock, self.lease, self.guard, self.log)
+        return (*records, self.check_count, self.heartbeat, self.lock, self.lease, self.guard, self.log)
 
     @property
     def log(self) -> Path:

@@ -193,7 +193,7 @@ class FolderTrialStore(_RetryReadingStore):
         """
         folder = self.folder(key)
         with _name_trial(key):
-            # Count and status first: they are written last, so that the checks that they state are there.
+            # The count first, then the status: both are written after the checks that they speak of.
             count = read_count(folder)
             contents = tuple(read_bytes(path) for path in (folder.status, folder.metrics, folder.retries))
             version = (count, *(None if content is None else digest_bytes(content) for content in contents))
@@ -386,14 +386,8 @@ def _parse_trial(
     written, lines, links = contents
     status = Status() if written is None else parse_record(folder.status, written, Status)
     checks = parse_checks(folder.metrics, lines or b"", metric)
-    last = checks[-1].step if checks else 0
-    lack = None
-    if status.step is not None and last < status.step:
-        lack = f"it ends at step {last}, and the trial had reached {status.step}"
-    elif len(checks) < least_checks:
-        lack = f"it has {len(checks)} checks, and the trial had {least_checks}"
-    if lack is not None:
-        reason = f"{folder.metrics} cannot be read: {lack}"
+    if len(checks) < least_checks:
+        reason = f"{folder.metrics} cannot be read: it has {len(checks)} checks, and the trial had {least_checks}"
         raise CorruptFileError(
             f"{reason}. Nothing was changed: restore the file, or run the study's command again to repeat the trial.",
             reason,

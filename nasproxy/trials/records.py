@@ -104,7 +104,6 @@ class Status:
         cause: Cause of the last failure.
         message: Error message of the last failure.
         generation: Generation of the lease of the process that wrote it.
-        step: Step of the last check of a trial that has ended or paused, which shows missing checks; else None.
     """
 
     state: State = State.PENDING
@@ -116,7 +115,6 @@ class Status:
     cause: Cause | None = None
     message: str | None = None
     generation: int = field(default=0, compare=False)
-    step: int | None = field(default=None, compare=False)
 
     @property
     def is_settled(self) -> bool:

@@ -65,7 +65,7 @@ def link_log(folder: TrialFolder) -> None:
 @pytest.mark.parametrize(
     ("damage", "until", "reason"),
     [
-        (empty_metrics, 100, r"metrics.jsonl cannot be read: it ends at step 0, and the trial had reached 100"),
+        (empty_metrics, 100, r"metrics.jsonl cannot be read: it has 0 checks, and the trial had 10"),
         (cut_status, 40, r"status.json cannot be read: "),
         (link_log, 40, r"worker.log cannot be read: it is a symbolic link"),
     ],

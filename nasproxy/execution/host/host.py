@@ -34,6 +34,7 @@ SERVER_LOST = 255
 KILL_SECONDS = 5.0
 """Longest wait for the end of a killed worker that is no child of the server; it takes milliseconds."""
 NO_SIGN: Progress = (0, 0, 0, None)
+"""Heartbeat of an order that gives none until its end."""
 HANG_CHECKS = 4
 """Looks at the heartbeats of a worker within the time after which it counts as hung."""
 
