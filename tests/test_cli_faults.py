@@ -5,9 +5,7 @@ import os
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -157,50 +155,6 @@ def test_every_job_refuses_a_study_of_another_version(new_study: NewStudy, schem
             refusal = cli.find_refusal(*command, f"studies_dir={study.path.parent}")
         assert f"study {study.path.name} was written by {which} version of nasproxy" in refusal
     assert {path: path.stat().st_mtime_ns for path in study.path.rglob("*")} == before
-
-
-@pytest.fixture
-def unread() -> Iterator[int]:
-    """Return the writing end of a pipe whose reading end is closed."""
-    reader, writer = os.pipe()
-    os.close(reader)
-    yield writer
-    os.close(writer)
-
-
-QUESTIONS = ("--version", "job=list_trials")
-"""Answered before Hydra starts, and by a job that only prints; `tests/test_cli_outputs.py` has one that trains."""
-
-
-@pytest.mark.parametrize("question", QUESTIONS)
-def test_a_closed_output_ends_the_program_without_a_message(full_study: Any, unread: int, question: str) -> None:
-    study = full_study.folder.path
-    of_study = [f"studies_dir={study.parent}", f"study={study.name}"] if "job" in question else []
-    ended = run_with(question, *of_study, stdout=unread)
-    assert (ended.returncode, ended.stderr) == (141, ""), "status of a program that is ended by SIGPIPE"
-
-
-def test_an_invalid_override_with_closed_outputs_exits_with_its_status(tmp_path: Path, unread: int) -> None:
-    ended = run_with("experiment=debug", "seed=-1", f"studies_dir={tmp_path}", stdout=unread, stderr=unread)
-    assert ended.returncode == 2
-
-
-def test_closed_standard_streams_do_not_change_the_exit_status(full_study: Any) -> None:
-    study = full_study.folder.path
-    command = [sys.executable, "run.py", f"studies_dir={study.parent}", f"study={study.name}"]
-    for job, status in (("job=list_trials", 0), ("job=nosuch", 2)):
-        shell = ["sh", "-c", 'exec "$@" <&- 2>&-', "sh", *command, job]
-        ended = subprocess.run(shell, cwd=cli.ROOT, env=cli.environment(), stdout=subprocess.PIPE, text=True)
-        assert ended.returncode == status
-        assert ended.stdout.startswith("trial\t") == (status == 0)
-
-
-def run_with(*arguments: str, stdout: Any, stderr: Any = subprocess.PIPE) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "run.py", *arguments]
-    buffered = {**cli.environment(), "PYTHONUNBUFFERED": ""}
-    return subprocess.run(
-        command, cwd=cli.ROOT, env=buffered, stdout=stdout, stderr=stderr, text=True, timeout=120, check=False
-    )
 
 
 DIGITS = ("references.initial=8", "references.max=0", "cost.estimate_first=false", "training.check_every_steps=10")

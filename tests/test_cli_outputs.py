@@ -37,13 +37,15 @@ def unread() -> Iterator[int]:
     os.close(writer)
 
 
-def run(*arguments: str, stdout: int, unbuffered: str = "") -> "subprocess.CompletedProcess[str]":
+def run(
+    *arguments: str, stdout: int, stderr: int = subprocess.PIPE, unbuffered: str = ""
+) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         [sys.executable, "run.py", *arguments],
         cwd=cli.ROOT,
         env={**cli.environment(), "PYTHONUNBUFFERED": unbuffered},
         stdout=stdout,
-        stderr=subprocess.PIPE,
+        stderr=stderr,
         text=True,
         timeout=300,
         check=False,
@@ -71,15 +73,40 @@ def test_a_reader_that_leaves_stops_no_trial(tmp_path: Path, unread: int) -> Non
     assert [event.error for event in read(tmp_path / "debug", JobEnded)] == [None]
 
 
+@pytest.mark.parametrize("question", ["--version", "job=list_trials"])
+def test_a_reader_that_leaves_ends_an_answer_without_a_message(full_study: Any, unread: int, question: str) -> None:
+    ended = run(question, *name_study(full_study, question), stdout=unread)
+    assert (ended.returncode, ended.stderr) == (141, ""), "status of a program that is ended by SIGPIPE"
+
+
+def name_study(written: Any, question: str) -> list[str]:
+    """Return the arguments that name a study, if the question is about one."""
+    study = written.folder.path
+    return [f"studies_dir={study.parent}", f"study={study.name}"] if "job" in question else []
+
+
+def test_an_invalid_override_with_closed_outputs_exits_with_its_status(tmp_path: Path, unread: int) -> None:
+    ended = run("experiment=debug", "seed=-1", f"studies_dir={tmp_path}", stdout=unread, stderr=unread)
+    assert ended.returncode == 2
+
+
+def test_closed_standard_streams_do_not_change_the_exit_status(full_study: Any) -> None:
+    study = full_study.folder.path
+    command = [sys.executable, "run.py", f"studies_dir={study.parent}", f"study={study.name}"]
+    for job, status in (("job=list_trials", 0), ("job=nosuch", 2)):
+        shell = ["sh", "-c", 'exec "$@" <&- 2>&-', "sh", *command, job]
+        ended = subprocess.run(shell, cwd=cli.ROOT, env=cli.environment(), stdout=subprocess.PIPE, text=True)
+        assert ended.returncode == status
+        assert ended.stdout.startswith("trial\t") == (status == 0)
+
+
 @pytest.mark.parametrize(
     ("question", "unbuffered"), [("--help", ""), ("--version", ""), ("job=list_trials", ""), ("job=list_trials", "1")]
 )
 def test_a_question_whose_answer_cannot_be_written_gives_one_line(
     full_study: Any, full: int, question: str, unbuffered: str
 ) -> None:
-    study = full_study.folder.path
-    of_study = [f"studies_dir={study.parent}", f"study={study.name}"] if "job" in question else []
-    ended = run(question, *of_study, stdout=full, unbuffered=unbuffered)
+    ended = run(question, *name_study(full_study, question), stdout=full, unbuffered=unbuffered)
     assert ended.returncode == 2, ended.stderr
     assert ended.stderr.startswith(FULL)
     assert len(ended.stderr.splitlines()) == 1

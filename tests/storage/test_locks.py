@@ -17,11 +17,13 @@ from nasproxy.storage.locks import FileLock, is_locked
 
 def test_a_fork_while_a_lock_is_acquired_copies_no_lock(tmp_path: Path) -> None:
     lock, children, really_lock = FileLock(tmp_path / "x.lock"), [], fcntl.flock
+    reader, writer = os.pipe()
 
     def fork_and_lock(descriptor: int, kind: int) -> Any:
         if not children:
             child = os.fork()
             if child == 0:
+                os.write(writer, b"forked")
                 signal.pause()
             children.append(child)
         return really_lock(descriptor, kind)
@@ -30,10 +32,13 @@ def test_a_fork_while_a_lock_is_acquired_copies_no_lock(tmp_path: Path) -> None:
         assert lock.acquire()
     try:
         assert has_open(os.getpid(), lock.path)
+        assert os.read(reader, 6), "the child has run what follows a fork"
         assert not has_open(children[0], lock.path)
     finally:
         os.kill(children[0], signal.SIGKILL)
         os.waitpid(children[0], 0)
+        os.close(reader)
+        os.close(writer)
 
 
 def test_a_released_lock_is_free_although_a_program_has_a_copy_of_its_descriptor(tmp_path: Path) -> None:
