@@ -282,6 +282,15 @@ def _call_trainer(
         raise ContractError(
             f"the trainer must end after step {spec.total_steps}, got a report of step {beyond}: train for total_steps"
         )
+    return _find_state(folder, spec, before)
+
+
+def _find_state(folder: TrialFolder, spec: TrialSpec, before: int) -> State:
+    """Find the state of a trial whose trainer has returned, and which had reached step `before` when it was called.
+
+    Raises:
+        ContractError: The trainer returned although nobody had asked it to stop.
+    """
     step = read_last_step(folder)
     if step == spec.total_steps:
         return State.DONE
