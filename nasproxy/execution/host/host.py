@@ -261,7 +261,7 @@ class Host:
     def _hang_message(self) -> str:
         return (
             f"its worker was killed after {self._hang_seconds:g} s without a heartbeat: if it was training, call "
-            f"trial.report_alive between checks; if it was not done, raise backend.hang_seconds"
+            f"trial.report_alive between checks, or raise backend.hang_seconds if it needs longer"
         )
 
 
