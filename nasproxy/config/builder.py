@@ -195,9 +195,10 @@ class StudyBuilder:
         return grid.span_grid(settings)
 
     @property
-    def comparison_architecture(self) -> Architecture:
-        """Architecture to compare schedules on: the user's baseline, or the first candidate."""
-        return self.candidates[0] if self.space.baseline is None else self.space.baseline
+    def comparison_architectures(self) -> list[Architecture]:
+        """Architectures to compare schedules on: the user's baseline, if there is one, then the candidates."""
+        baseline = [] if self.space.baseline is None else [self.space.baseline]
+        return [*baseline, *(each for each in self.candidates if each not in baseline)]
 
     @property
     def preflight_specs(self) -> list[TrialSpec]:
