@@ -63,6 +63,10 @@ def keys(folder: Path, name: str = "debug") -> list[str]:
         ),
         (["seed=-1"], "seed must be at least 0, got -1"),
         (
+            ["job=compare_schedules", "trainer=image_classifier", "compare_schedules.models=50"],
+            "compare_schedules.models must be at most 14, the baseline and the candidates",
+        ),
+        (
             ["job=compare_schedules", "trainer=image_classifier", "training.check_every_steps=null"],
             "compare_schedules needs 2 checks of a training",
         ),

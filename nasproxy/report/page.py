@@ -11,9 +11,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from nasproxy.cost.estimate import ESTIMATE, Estimate
 from nasproxy.report import (
+    baseline_remarks,
     baselines,
     confirmation_section,
     estimate_tables,
+    range_remarks,
     schedule_section,
     stage_sections,
     tables,
@@ -95,6 +97,8 @@ def write_report(study: FolderStudyStore, *, time_tolerance: float) -> Page:
         "not_chosen": tables.make_not_chosen(results),
         "confirmations": confirmation_section.make_confirmations(results),
         "references": tables.make_references(results),
+        "baseline": baseline_remarks.make_comparison(results),
+        "reference_range": range_remarks.make_sampling(results),
         "schedules": schedule_section.make_schedules(results),
         "costs": tables.make_costs(results),
         "vertex_comparison": tables.make_vertex_comparison(results),

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from nasproxy.cost.account import Cost
 from nasproxy.report import baselines, confirmation_section, wording
 from nasproxy.report.added_references import list_additions
+from nasproxy.report.baseline_remarks import remark_on_baseline
+from nasproxy.report.range_remarks import remark_on_sampling
 from nasproxy.report.wording import Remark
 from nasproxy.stages.proxy_search.state import StoppingState, TaskState
 from nasproxy.stages.study_results import Purpose, StudyResults, read_criterion, read_target
@@ -181,7 +183,7 @@ def _remark_on_sequential_policy(results: StudyResults, best: TaskState) -> Rema
 
 
 def remark_on_noise(results: StudyResults, found: RankCorrelation | None) -> Iterator[Remark]:
-    """Remark on seed noise that limits the ranking."""
+    """Remark on what limits the ranking of any proxy task: seed noise, and the scores of the reference models."""
     ceiling = results.ceiling
     if ceiling is not None and found is not None and found.tau > ceiling.tau:
         yield Remark(
@@ -191,6 +193,8 @@ def remark_on_noise(results: StudyResults, found: RankCorrelation | None) -> Ite
         )
     if results.range is not None and not results.range.is_usable:
         yield Remark("Reference scores are too close together.", _write_sentence(results.range.message))
+    yield from remark_on_sampling(results, results.best)
+    yield from remark_on_baseline(results)
     measured = results.measured
     if measured is not None and not measured.verdict.is_good:
         yield Remark("Training is noisy.", " ".join(measured.verdict.advice))

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from nasproxy.cost.estimate import Estimate
 from nasproxy.errors import TooFewTrialsError
-from nasproxy.report import estimate_tables, wording
+from nasproxy.report import estimate_tables, range_remarks, wording
 from nasproxy.report.added_references import list_additions
 from nasproxy.report.content import Block, Bullets, Figure, FigureGrid, Heading, Paragraph, Section, ShownTable
 from nasproxy.report.figures import gallery
@@ -138,12 +138,17 @@ def _write_references(results: StudyResults) -> Iterator[Block]:
         )
         is_passed = "passed" if results.range.is_usable else "not passed"
         yield Paragraph(f"Range check: {is_passed}. {_capitalise(message)}.{noise}")
+    if sampling := range_remarks.write_sampling(results):
+        yield Paragraph(sampling)
     yield Figure(
         "reference_scores",
         "Full-training scores of the reference models with ±1 seed SD, and of the baseline model.",
         is_medium=True,
     )
     yield ShownTable("references")
+    if results.baseline_comparison is not None:
+        yield Heading("Reference models and the baseline", anchor="baseline")
+        yield Paragraph(results.baseline_comparison.message)
 
 
 def _describe_selection(results: StudyResults) -> str:
