@@ -73,12 +73,12 @@ def write_sampling(results: StudyResults) -> str:
     distinct = (
         ""
         if sampling.effective_values is None
-        else f" Given the seed noise, they are worth {sampling.effective_values:.1f} distinct scores (at most "
-        f"{sampling.n})."
+        else f" Given the seed noise, their effective number is {sampling.effective_values:.1f} of "
+        f"{sampling.n} (equal scores count once)."
     )
-    found = f"Sampling of the range: {_describe_gap(sampling)}{distinct}"
+    found = f"{_describe_gap(sampling)}{distinct}"
     influence = _find_best_influence(results)
-    return found if influence is None else f"{found} {_describe_influence(results, influence)}"
+    return found if influence is None else f"{found} {_describe_influence(results, sampling, influence)}"
 
 
 def remark_on_sampling(results: StudyResults, best: TaskState | None) -> Iterator[Remark]:
@@ -144,35 +144,37 @@ def _name_model(results: StudyResults, key: str) -> str:
 
 
 def _describe_gap(sampling: RangeSampling) -> str:
-    usual = f"{sampling.usual_gap:.0%}".replace("%", PERCENT)
-    gap = f"{sampling.largest_gap:.0%}".replace("%", PERCENT)
-    sides = f"{sampling.below} below and {sampling.n - sampling.below} above"
-    compared = "at most" if sampling.is_usual else "more than"
+    gap, usual = (f"{100 * share:.0f}{PERCENT}" for share in (sampling.largest_gap, sampling.usual_gap))
+    compared = f"(95{PERCENT} of samples of {sampling.n} normal scores have {usual} or less)"
+    if sampling.is_usual:
+        return (
+            f"The full-training scores cover their range: the largest gap between two neighbours is {gap} of it "
+            f"{compared}."
+        )
     return (
-        f"The largest gap between two of the {sampling.n} full-training scores is {gap} of their range, with {sides} "
-        f"it: {compared} the {usual} that 95{PERCENT} of samples of normal scores have."
+        f"The full-training scores do not cover their range: a gap of {gap} of it {compared} separates the "
+        f"{sampling.below} lowest from the {sampling.n - sampling.below} highest."
     )
 
 
-def _describe_influence(results: StudyResults, influence: Influence) -> str:
+def _describe_influence(results: StudyResults, sampling: RangeSampling, influence: Influence) -> str:
     assert results.best is not None
+    within = "" if sampling.is_usual else f" {_describe_within(influence)}"
     return (
-        f"Tau of {results.best.name} at its deciding check is {wording.format_tau(influence.tau)}; "
-        f"{_describe_within(influence, is_clause=True)} Without any one model it is at least "
-        f"{wording.format_tau(influence.lowest)} (without {influence.model})."
+        f"Tau of {results.best.name} at its deciding check is {wording.format_tau(influence.tau)}, and without any one "
+        f"model at least {wording.format_tau(influence.lowest)} (without {influence.model}).{within}"
     )
 
 
-def _describe_within(influence: Influence, *, is_clause: bool = False) -> str:
-    where = "without the model beyond the gap" if influence.is_of_one_model else "within the two groups"
-    where = where if is_clause else f"{where[0].upper()}{where[1:]}"
+def _describe_within(influence: Influence) -> str:
+    where = "Without the model beyond the gap" if influence.is_of_one_model else "Within the two groups"
     if influence.within is None:
-        return f"{where}, it is undefined." if is_clause else f"{where}, tau is undefined."
-    tau = wording.format_tau(influence.within.tau)
+        return f"{where}, tau is undefined."
     pairs = f"{influence.within.within} of {influence.within.pairs} pairs"
-    if is_clause:
-        return f"{where} it is {tau} ({pairs})."
-    return f"{where}, tau is {tau} ({pairs}), instead of {wording.format_tau(influence.tau)} over all pairs."
+    return (
+        f"{where}, tau is {wording.format_tau(influence.within.tau)} ({pairs}), instead of "
+        f"{wording.format_tau(influence.tau)} over all pairs."
+    )
 
 
 def _advise(sampling: RangeSampling) -> str:
