@@ -133,7 +133,7 @@ class StudyBuilder:
     def space(self) -> SearchSpace:
         """Search space of the study."""
         space = self.config.search_space
-        return SearchSpace(name=space.name, choices=space.choices, baseline=space.baseline)
+        return SearchSpace(space.name, space.choices, space.baseline, tuple(map(str, space.augmentation)))
 
     @cached_property
     def selection(self) -> Selection:
@@ -375,6 +375,7 @@ class StudyBuilder:
     def base_defaults(self) -> dict[str, Any]:
         """Defaults of the values of `base`: a study that was created before one of them existed has these."""
         values = {
+            "search_space": {"augmentation": self.config.search_space.augmentation},  # says what the choices decide
             "metric": asdict(Objective()),
             "data": _plain(asdict(DataConfig())),
             "training": _plain(asdict(TrainingConfig())),

@@ -5,7 +5,9 @@ from collections.abc import Iterator
 from nasproxy.cost.account import Cost
 from nasproxy.report import baselines, confirmation_section, wording
 from nasproxy.report.added_references import list_additions
+from nasproxy.report.augmentation_remarks import remark_on_augmentation
 from nasproxy.report.baseline_remarks import remark_on_baseline
+from nasproxy.report.duration_remarks import remark_on_duration
 from nasproxy.report.range_remarks import remark_on_sampling
 from nasproxy.report.wording import Remark
 from nasproxy.stages.proxy_search.state import StoppingState, TaskState
@@ -183,7 +185,7 @@ def _remark_on_sequential_policy(results: StudyResults, best: TaskState) -> Rema
 
 
 def remark_on_noise(results: StudyResults, found: RankCorrelation | None) -> Iterator[Remark]:
-    """Remark on what limits the ranking of any proxy task: seed noise, and the scores of the reference models."""
+    """Remark on what limits any proxy task: seed noise, the reference models, what is searched, long trials."""
     ceiling = results.ceiling
     if ceiling is not None and found is not None and found.tau > ceiling.tau:
         yield Remark(
@@ -195,6 +197,8 @@ def remark_on_noise(results: StudyResults, found: RankCorrelation | None) -> Ite
         yield Remark("Reference scores are too close together.", _write_sentence(results.range.message))
     yield from remark_on_sampling(results, results.best)
     yield from remark_on_baseline(results)
+    yield from remark_on_augmentation(results)
+    yield from remark_on_duration(results)
     measured = results.measured
     if measured is not None and not measured.verdict.is_good:
         yield Remark("Training is noisy.", " ".join(measured.verdict.advice))
