@@ -167,6 +167,8 @@ def test_a_repeated_study_trains_nothing_again(debug_study: DebugStudy, tmp_path
     assert f"report: {page}" in output.replace("\n", "")
     after = {path: path.stat().st_mtime_ns for path in (tmp_path / "debug" / "trials").rglob("metrics.jsonl")}
     assert after == before, "nothing was trained again"
+    assert debug_study.output.count("baseline: ") == 1
+    assert "baseline: " not in output, "the references are not new"
     code, output = cli.run("experiment=debug", "job=list_trials", folder=tmp_path)
     assert code == 0, output
     assert all(key[:8] in output for key in keys(tmp_path))
