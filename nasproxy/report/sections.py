@@ -140,15 +140,14 @@ def _write_references(results: StudyResults) -> Iterator[Block]:
         yield Paragraph(f"Range check: {is_passed}. {_capitalise(message)}.{noise}")
     if sampling := range_remarks.write_sampling(results):
         yield Paragraph(sampling)
+    if results.baseline_comparison is not None:
+        yield Paragraph(f"Baseline: {results.baseline_comparison.message}")
     yield Figure(
         "reference_scores",
         "Full-training scores of the reference models with ±1 seed SD, and of the baseline model.",
         is_medium=True,
     )
     yield ShownTable("references")
-    if results.baseline_comparison is not None:
-        yield Heading("Reference models and the baseline", anchor="baseline")
-        yield Paragraph(results.baseline_comparison.message)
 
 
 def _describe_selection(results: StudyResults) -> str:
