@@ -63,6 +63,10 @@ def keys(folder: Path, name: str = "debug") -> list[str]:
         ),
         (["seed=-1"], "seed must be at least 0, got -1"),
         (
+            ["job=compare_schedules", "trainer=image_classifier", "compare_schedules.models=50"],
+            "compare_schedules.models must be at most 14, the baseline and the candidates",
+        ),
+        (
             ["job=compare_schedules", "trainer=image_classifier", "training.check_every_steps=null"],
             "compare_schedules needs 2 checks of a training",
         ),
@@ -163,6 +167,8 @@ def test_a_repeated_study_trains_nothing_again(debug_study: DebugStudy, tmp_path
     assert f"report: {page}" in output.replace("\n", "")
     after = {path: path.stat().st_mtime_ns for path in (tmp_path / "debug" / "trials").rglob("metrics.jsonl")}
     assert after == before, "nothing was trained again"
+    assert debug_study.output.count("baseline: ") == 1
+    assert "baseline: " not in output, "the references are not new"
     code, output = cli.run("experiment=debug", "job=list_trials", folder=tmp_path)
     assert code == 0, output
     assert all(key[:8] in output for key in keys(tmp_path))

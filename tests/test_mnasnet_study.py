@@ -116,5 +116,5 @@ def test_schedules_of_mnasnet_are_compared(tmp_path: Path) -> None:
     steps = ("training.total_steps=40", "training.check_every_steps=10", "compare_schedules.smoothing=[none,ema,swa]")
     code, output = cli.run("experiment=mnasnet", "job=compare_schedules", *steps, folder=tmp_path, seconds=1500)
     assert code == 0, output
-    assert output.count("(0.") == 9, "a final score for each of three schedules with three smoothings"
+    assert output.count("(0.") == 9, "a late change for each of three schedules with three smoothings"
     assert (tmp_path / "mnasnet" / "report" / "schedules.png").exists()

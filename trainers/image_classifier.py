@@ -118,8 +118,9 @@ class ImageClassifier(pl.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Log the metrics, and save the weights of the final score."""
         metrics = optimization.read_totals(collectives.sum_over_ranks(self._totals))
+        rate = {"learning_rate": self._optimizer.param_groups[0]["lr"]}  # of the last step
         # Already equal on all ranks, so the maximum does not change them.
-        self.log_dict(metrics, sync_dist=self.trial.world_size > 1, reduce_fx="max")
+        self.log_dict({**metrics, **rate}, sync_dist=self.trial.world_size > 1, reduce_fx="max")
         is_last = self.trainer.global_step == self.trial.total_steps
         if is_last and self.trial.rank == 0 and math.isfinite(metrics["accuracy"]):
             optimization.save_weights(self.average.model, TrialFolder(self.trial.model_dir).weights)

@@ -146,7 +146,8 @@ class _Training:
         trial = self.trial
         if self.step == trial.total_steps and math.isfinite(metrics["accuracy"]):
             optimization.save_weights(self.average.model, TrialFolder(trial.model_dir).weights)
-        trial.report(self.step, metrics, self.reported_seconds)
+        rate = {"learning_rate": self.optimizer.param_groups[0]["lr"]}  # of the last step
+        trial.report(self.step, {**metrics, **rate}, self.reported_seconds)
         self._save()
 
     def _save(self) -> None:

@@ -133,7 +133,7 @@ class StudyBuilder:
     def space(self) -> SearchSpace:
         """Search space of the study."""
         space = self.config.search_space
-        return SearchSpace(name=space.name, choices=space.choices, baseline=space.baseline)
+        return SearchSpace(space.name, space.choices, space.baseline, tuple(map(str, space.augmentation)))
 
     @cached_property
     def selection(self) -> Selection:
@@ -195,9 +195,10 @@ class StudyBuilder:
         return grid.span_grid(settings)
 
     @property
-    def comparison_architecture(self) -> Architecture:
-        """Architecture to compare schedules on: the user's baseline, or the first candidate."""
-        return self.candidates[0] if self.space.baseline is None else self.space.baseline
+    def comparison_architectures(self) -> list[Architecture]:
+        """Architectures to compare schedules on: the user's baseline, if there is one, then the candidates."""
+        baseline = [] if self.space.baseline is None else [self.space.baseline]
+        return [*baseline, *(each for each in self.candidates if each not in baseline)]
 
     @property
     def preflight_specs(self) -> list[TrialSpec]:
@@ -374,6 +375,7 @@ class StudyBuilder:
     def base_defaults(self) -> dict[str, Any]:
         """Defaults of the values of `base`: a study that was created before one of them existed has these."""
         values = {
+            "search_space": {"augmentation": self.config.search_space.augmentation},  # says what the choices decide
             "metric": asdict(Objective()),
             "data": _plain(asdict(DataConfig())),
             "training": _plain(asdict(TrainingConfig())),

@@ -72,12 +72,16 @@ class JobConfig:
 
 @dataclass
 class SearchSpaceConfig:
-    """Search space, and the function that builds a module from an architecture."""
+    """Search space, and the function that builds a module from an architecture.
+
+    `augmentation` lists the paths of choices, or groups of them, that decide augmentation.
+    """
 
     name: Text = MISSING
     model: dict[str, Any] = MISSING
     choices: dict[str, Any] = MISSING
     baseline: Any = None
+    augmentation: list[Text] = field(default_factory=list)
 
 
 @dataclass

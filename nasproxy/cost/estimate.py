@@ -57,12 +57,14 @@ class Assumption:
         step: Step at which it is accepted; None if no task is accepted.
         total_steps: Steps of its whole training.
         added: Number of reference models added until then.
+        trial_seconds: Seconds of one trial of the search under it, up to that step; None if unknown.
     """
 
     task: str
     step: int | None
     total_steps: int
     added: int
+    trial_seconds: float | None = None
 
 
 @dataclass(frozen=True)

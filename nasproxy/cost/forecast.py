@@ -17,7 +17,7 @@ from nasproxy.stages.proxy_search.settings import ProxySearchSettings
 from nasproxy.stages.proxy_search.workload import RaceWork
 from nasproxy.stages.references.settings import ReferencesSettings
 from nasproxy.stages.registry import find_stage
-from nasproxy.stages.workload import list_checks
+from nasproxy.stages.workload import count_checks, list_checks
 
 
 @dataclass(frozen=True)
@@ -98,8 +98,11 @@ def forecast_costs(
     assumption = None
     if PROXY_SEARCH.name in stages:
         expected = forecast.expected
-        total = forecast.race.task_speeds[expected.task].check_steps[-1]
-        assumption = Assumption(expected.task, expected.step, total, expected.added)
+        steps = forecast.race.task_speeds[expected.task].check_steps
+        until = steps[-1] if expected.step is None else expected.step
+        timing = speeds.timing(forecast.race.models, expected.task)
+        seconds = timing.seconds(starts=1, steps=until, checks=count_checks(steps, until))
+        assumption = Assumption(expected.task, expected.step, steps[-1], expected.added, seconds)
     full = design.recipe.devices
     devices: dict[str | None, int] = {None: full, **{name: task.devices or full for name, task in design.tasks.items()}}
 

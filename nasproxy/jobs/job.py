@@ -365,7 +365,7 @@ def _print_costs(design: StudyBuilder, *, is_sweep: bool) -> Estimate:
         stack.callback(console.close)
         estimate = dry_run.estimate_dry(design, console)
     print_table(estimate_tables.make_forecast(estimate), "Estimated cost of the study: expected (minimum to maximum)")
-    for line in estimate_tables.write_assumptions(estimate):
+    for line in (*estimate_tables.write_assumptions(estimate), *estimate_tables.list_advice(estimate, design.space)):
         print(line)
     if folder.record.exists():
         print(f"study {design.config.study} exists: its finished trials are counted here, but not trained again")

@@ -1,11 +1,14 @@
 """Cost estimate of a study: a forecast before it starts, and a comparison with actual costs afterwards."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from nasproxy.cost.account import Cost
 from nasproxy.cost.estimate import Amount, Estimate, StageEstimate
 from nasproxy.report import wording
+from nasproxy.report.augmentation_remarks import advise_on_kind
+from nasproxy.report.duration_remarks import advise_on_duration
 from nasproxy.report.tables import Column, Row, Table
+from nasproxy.space import SearchSpace
 from nasproxy.stages.confirmation.state import ConfirmationOutcome
 from nasproxy.stages.proxy_search.state import TaskState
 from nasproxy.stages.study_results import Purpose, StudyResults, Trial
@@ -98,6 +101,13 @@ def write_assumptions(estimate: Estimate) -> list[str]:
         "what may be trained; each step is assumed to cost what it cost in the timing."
     )
     return [*words, *estimate.notes]
+
+
+def list_advice(estimate: Estimate, space: SearchSpace) -> Iterator[str]:
+    """Yield advice on a study before it starts: on what its space decides, and on long trials."""
+    yield from advise_on_kind(space)
+    if (advice := advise_on_duration(estimate.assumption)) is not None:
+        yield f"advice: {advice}"
 
 
 def _add_total(estimate: Estimate) -> Mapping[str, StageEstimate]:

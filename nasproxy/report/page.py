@@ -10,7 +10,17 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from nasproxy.cost.estimate import ESTIMATE, Estimate
-from nasproxy.report import baselines, confirmation_section, estimate_tables, stage_sections, tables, verdict
+from nasproxy.report import (
+    baseline_remarks,
+    baselines,
+    confirmation_section,
+    estimate_tables,
+    range_remarks,
+    schedule_section,
+    stage_sections,
+    tables,
+    verdict,
+)
 from nasproxy.report.content import ReportContent, encode_content, make_table_content
 from nasproxy.report.figures import gallery
 from nasproxy.report.figures.style import Picture
@@ -87,7 +97,9 @@ def write_report(study: FolderStudyStore, *, time_tolerance: float) -> Page:
         "not_chosen": tables.make_not_chosen(results),
         "confirmations": confirmation_section.make_confirmations(results),
         "references": tables.make_references(results),
-        "schedules": tables.make_schedules(results),
+        "baseline": baseline_remarks.make_comparison(results),
+        "reference_range": range_remarks.make_sampling(results),
+        "schedules": schedule_section.make_schedules(results),
         "costs": tables.make_costs(results),
         "vertex_comparison": tables.make_vertex_comparison(results),
         "estimate": estimate_tables.make_comparison(results, estimate),

@@ -5,6 +5,10 @@ from collections.abc import Iterator
 from nasproxy.cost.account import Cost
 from nasproxy.report import baselines, confirmation_section, wording
 from nasproxy.report.added_references import list_additions
+from nasproxy.report.augmentation_remarks import remark_on_augmentation
+from nasproxy.report.baseline_remarks import remark_on_baseline
+from nasproxy.report.duration_remarks import remark_on_duration
+from nasproxy.report.range_remarks import remark_on_sampling
 from nasproxy.report.wording import Remark
 from nasproxy.stages.proxy_search.state import StoppingState, TaskState
 from nasproxy.stages.study_results import Purpose, StudyResults, read_criterion, read_target
@@ -181,7 +185,7 @@ def _remark_on_sequential_policy(results: StudyResults, best: TaskState) -> Rema
 
 
 def remark_on_noise(results: StudyResults, found: RankCorrelation | None) -> Iterator[Remark]:
-    """Remark on seed noise that limits the ranking."""
+    """Remark on what limits any proxy task: seed noise, the reference models, what is searched, long trials."""
     ceiling = results.ceiling
     if ceiling is not None and found is not None and found.tau > ceiling.tau:
         yield Remark(
@@ -191,6 +195,10 @@ def remark_on_noise(results: StudyResults, found: RankCorrelation | None) -> Ite
         )
     if results.range is not None and not results.range.is_usable:
         yield Remark("Reference scores are too close together.", _write_sentence(results.range.message))
+    yield from remark_on_sampling(results, results.best)
+    yield from remark_on_baseline(results)
+    yield from remark_on_augmentation(results)
+    yield from remark_on_duration(results)
     measured = results.measured
     if measured is not None and not measured.verdict.is_good:
         yield Remark("Training is noisy.", " ".join(measured.verdict.advice))

@@ -4,10 +4,11 @@ from collections.abc import Iterator, Mapping
 
 from nasproxy.cost.estimate import Estimate
 from nasproxy.errors import TooFewTrialsError
-from nasproxy.report import estimate_tables, wording
+from nasproxy.report import estimate_tables, range_remarks, wording
 from nasproxy.report.added_references import list_additions
 from nasproxy.report.content import Block, Bullets, Figure, FigureGrid, Heading, Paragraph, Section, ShownTable
 from nasproxy.report.figures import gallery
+from nasproxy.report.schedule_section import write_schedules
 from nasproxy.report.search_prediction import SearchPrediction
 from nasproxy.report.tables import Table
 from nasproxy.stages.proxy_search.state import TaskState
@@ -34,7 +35,7 @@ def make_sections(
     if results.measured is not None:
         seed_noise += f": SD {wording.format_number(results.measured.deviation.sd, 3)}"
     found = [
-        Section("variance", "Seed noise", seed_noise, tuple(_write_variance(results, tables))),
+        Section("variance", "Seed noise", seed_noise, tuple(_write_variance(results))),
         Section("references", "Reference models", "Reference models", tuple(_write_references(results))),
         Section("proxy-tasks", "Proxy tasks", "Proxy tasks", tuple(_write_proxy_tasks(results, tables))),
         Section("costs", "Costs", "Cost of the study", tuple(_write_costs(results, estimate, tables))),
@@ -53,7 +54,7 @@ def _write_search(expected: SearchPrediction, tables: Tables) -> Iterator[Block]
         yield Paragraph(sentence)
 
 
-def _write_variance(results: StudyResults, tables: Tables) -> Iterator[Block]:
+def _write_variance(results: StudyResults) -> Iterator[Block]:
     measured, state = results.measured, results.variance
     if measured is None:
         why = "" if state is None else ": no model has been trained with all seeds"
@@ -63,8 +64,7 @@ def _write_variance(results: StudyResults, tables: Tables) -> Iterator[Block]:
     if state is not None and state.trainable:
         drawn = wording.format_count(state.trainable, "candidate")
         yield Paragraph(f"{drawn} drawn before this model failed to train.")
-    if tables["schedules"].rows:
-        yield from _write_schedules(results)
+    yield from write_schedules(results)
     ceiling = results.ceiling
     if ceiling is not None:
         tau = wording.format_tau(ceiling.tau)
@@ -111,22 +111,6 @@ def _write_seed_noise(results: StudyResults, measured: VarianceResult) -> Iterat
     )
 
 
-def _write_schedules(results: StudyResults) -> Iterator[Block]:
-    architecture = {} if results.schedules is None else results.schedules.architecture
-    yield Heading("Comparison of learning-rate schedules", anchor="schedules")
-    yield Paragraph(
-        f"One model ({wording.format_architecture(architecture)}), trained once under each learning-rate schedule, "
-        f"with and without weight averaging. Roughness is how much a curve falls on its way, relative to its range: 0 "
-        f"if it never falls. One training each: small differences may be chance."
-    )
-    yield Figure(
-        "schedules",
-        "Validation curves of the same model with the same seed and images. With weight averaging, the averaged "
-        "weights are validated.",
-    )
-    yield ShownTable("schedules")
-
-
 def _write_references(results: StudyResults) -> Iterator[Block]:
     selection = results.selection
     if selection is None:
@@ -154,6 +138,10 @@ def _write_references(results: StudyResults) -> Iterator[Block]:
         )
         is_passed = "passed" if results.range.is_usable else "not passed"
         yield Paragraph(f"Range check: {is_passed}. {_capitalise(message)}.{noise}")
+    if sampling := range_remarks.write_sampling(results):
+        yield Paragraph(sampling)
+    if results.baseline_comparison is not None:
+        yield Paragraph(f"Baseline: {results.baseline_comparison.message}")
     yield Figure(
         "reference_scores",
         "Full-training scores of the reference models with ±1 seed SD, and of the baseline model.",

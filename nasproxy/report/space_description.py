@@ -9,6 +9,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from nasproxy.report import wording
+from nasproxy.report.augmentation_remarks import advise_on_kind
 from nasproxy.report.tables import Column, Table
 from nasproxy.report.terminal import print_tree
 from nasproxy.space import SearchSpace
@@ -54,7 +55,8 @@ def describe_size(space: SearchSpace) -> Iterator[str]:
 
 
 def advise_on_space(space: SearchSpace) -> Iterator[str]:
-    """Yield advice for a space that is hard to search."""
+    """Yield advice for a space that is hard to search, or whose search is no architecture search."""
+    yield from advise_on_kind(space)
     if space.size > MANY_ARCHITECTURES:
         yield (
             f"advice: more than {_format_scientific(MANY_ARCHITECTURES)} architectures are too many to search well: "

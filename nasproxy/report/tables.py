@@ -12,7 +12,6 @@ from nasproxy.report.search_prediction import TOP, SearchCost, SearchPrediction
 from nasproxy.report.task_outcomes import TaskOutcome, explain_outcome, get_models_needed, get_outcome
 from nasproxy.stages.proxy_search.rules import list_by_path
 from nasproxy.stages.proxy_search.state import TaskState
-from nasproxy.stages.schedule_comparison.state import ScheduleCurve
 from nasproxy.stages.study_results import ModelScores, StudyResults, Trial, find_decisive_check, rank_purpose
 from nasproxy.statistics.rank_correlation import (
     RankCorrelation,
@@ -212,25 +211,6 @@ def make_references(results: StudyResults) -> Table:
         Column("trial", lambda row: row["trial"], is_number=False),
     ]
     return Table(rows, columns, REFERENCES, frozenset(i for i, model in enumerate(models) if model is baseline))
-
-
-def make_schedules(results: StudyResults) -> Table:
-    """Tabulate the compared schedules, the smoothest curve first."""
-    curves = [] if results.schedules is None else list(results.schedules.curves)
-    rows: list[Row] = [asdict(curve) for curve in curves]
-    never = float("inf")
-    rows.sort(key=lambda row: (row["score"] is None, never if row["roughness"] is None else row["roughness"]))
-    columns = [
-        Column("schedule", lambda row: row["schedule"], is_number=False),
-        Column("weight averaging", lambda row: row["smoothing"], is_number=False),
-        Column("roughness", lambda row: wording.format_number(row["roughness"], 3)),
-        Column(
-            f"final {results.objective.name}",
-            lambda row: "failed" if row["score"] is None else wording.format_number(row["score"]),
-        ),
-        Column("trial", lambda row: row["key"], is_number=False),
-    ]
-    return Table(rows, columns, _list_fields(ScheduleCurve))
 
 
 def make_costs(results: StudyResults) -> Table:

@@ -14,6 +14,7 @@ from nasproxy.space import language
 from nasproxy.space.choice import Decision, OneOf
 from nasproxy.space.conditions import resolve_conditions
 from nasproxy.space.enumeration import Enumeration
+from nasproxy.space.search_kind import is_within
 from nasproxy.trials.overrides import flatten, number_lists
 from nasproxy.trials.spec import Architecture, Choice, to_canonical_json
 
@@ -34,15 +35,17 @@ class SearchSpace:
         name: Name of the space.
         choices: Tree of choices, in the language of `nasproxy.space.language`.
         baseline: Existing architecture of the user that candidates are compared with, nested or by path; or None.
+        augmentation: Paths of the choices, or groups of them, that decide augmentation instead of an architecture.
 
     Raises:
-        SpaceError: The choices do not conform to the language, the space has only one architecture, or the baseline is
-            not in it.
+        SpaceError: The choices do not conform to the language, the space has only one architecture, or the baseline or
+            a path of `augmentation` is not in it.
     """
 
     name: str
     choices: Mapping[str, Any]
     baseline: Architecture | None = None
+    augmentation: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.size < 2:
@@ -50,6 +53,12 @@ class SearchSpace:
                 f"search space {self.name!r} needs at least 2 architectures to rank, got a single one: give "
                 f"a choice a second value"
             )
+        for path in self.augmentation:
+            if not any(is_within(decision.path, path) for decision in self.declared):
+                raise SpaceError(
+                    f"search space {self.name!r} needs choices or groups of choices in augmentation, got {path!r}: "
+                    f"name some of {_format_names([decision.path for decision in self.declared])}"
+                )
         if self.baseline is not None:
             object.__setattr__(self, "baseline", self.canonical(self._spell_out(self.baseline)))
 

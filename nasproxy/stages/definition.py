@@ -64,8 +64,8 @@ class Design(Protocol):
         ...
 
     @property
-    def comparison_architecture(self) -> Architecture:
-        """Architecture to compare trainings on: the user's baseline, or the first candidate."""
+    def comparison_architectures(self) -> Sequence[Architecture]:
+        """Architectures to compare schedules on: the user's baseline, if there is one, then the candidates."""
         ...
 
     @property

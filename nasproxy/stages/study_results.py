@@ -18,13 +18,16 @@ from nasproxy.stages.proxy_search import reopening
 from nasproxy.stages.proxy_search.rules import read_settings
 from nasproxy.stages.proxy_search.settings import SearchSettings
 from nasproxy.stages.proxy_search.state import TaskCheck, TaskState, find_best_task, read_rules, read_tasks
+from nasproxy.stages.references.baseline import find_baseline_comparison
 from nasproxy.stages.references.state import Reference, SelectionState, read_selection
 from nasproxy.stages.registry import list_stages
 from nasproxy.stages.schedule_comparison.state import ScheduleComparisonState, read_comparison
 from nasproxy.stages.variance.settings import VarianceSettings
 from nasproxy.stages.variance.state import VarianceResult, VarianceState, read_variance
+from nasproxy.statistics.baseline_comparison import BaselineComparison
 from nasproxy.statistics.ceiling import NoiseCeiling, RangeCheck, check_range
 from nasproxy.statistics.missing import Floats
+from nasproxy.statistics.range_sampling import RangeSampling, measure_sampling
 from nasproxy.statistics.rank_correlation import RankCorrelation, kendall_tau, rank_failed_last
 from nasproxy.statistics.variance import compute_noise_ratio
 from nasproxy.statistics.worst_case import TauBounds, worst_case_tau
@@ -239,10 +242,24 @@ class StudyResults:
 
     @cached_property
     def range(self) -> RangeCheck | None:
-        """Comparison of the range of reference scores with seed noise; None before both are measured."""
+        """Comparison of the range of all reference scores with seed noise; None before both are measured."""
         if self.seed_sd is None or not self.references:
             return None
-        return check_range([reference.score for reference in self.references], self.seed_sd)
+        return check_range([model.score for model in (*self.references, *self.added)], self.seed_sd)
+
+    @cached_property
+    def sampling(self) -> RangeSampling | None:
+        """How all reference scores cover their range; None for fewer than 5, or if all are equal."""
+        try:
+            scores = [self.objective.orient(model.score) for model in (*self.references, *self.added)]
+            return measure_sampling(scores, self.seed_sd)
+        except TooFewTrialsError:
+            return None
+
+    @cached_property
+    def baseline_comparison(self) -> BaselineComparison | None:
+        """Comparison of all reference models with the baseline model; None before both are trained."""
+        return find_baseline_comparison(self.selection, self.variance, self.objective, added=self.added)
 
     def confirmation_of(self, task: TaskState) -> ConfirmationState | None:
         """Return the confirmation of a proxy task's current verdict; None if there is none."""

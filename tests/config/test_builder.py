@@ -10,6 +10,7 @@ from hydra import compose, initialize_config_dir
 from nasproxy.config import schema
 from nasproxy.config.builder import StudyBuilder
 from nasproxy.errors import ConfigError, NasproxyError
+from nasproxy.storage.study import list_differences
 from nasproxy.trials.overrides import flatten
 from nasproxy.trials.spec import DATA_DEFAULTS, to_canonical_json
 
@@ -109,6 +110,13 @@ def test_code_of_a_study_may_move() -> None:
     moved = design("trainer._target_=nasproxy.elsewhere.train")
     assert moved.base == design().base
     assert moved.preflight_specs[0].key == design().preflight_specs[0].key
+
+
+def test_a_study_begun_before_its_space_said_what_it_decides_goes_on() -> None:
+    policies = design("search_space.augmentation=[quality]")
+    old = {path: value for path, value in policies.base.items() if path != "search_space.augmentation"}
+    assert list_differences(old, policies.base, policies.base_defaults) == []
+    assert policies.preflight_specs[0].key == design().preflight_specs[0].key
 
 
 def test_every_default_of_a_base_configuration_is_known() -> None:

@@ -169,9 +169,9 @@ class Author:
         )
         return runner.run_stage(stage, self.runtime)
 
-    def compare_schedules(self, tasks: Mapping[tuple[str, str], ProxyTask]) -> ScheduleComparisonState:
+    def compare_schedules(self, tasks: Mapping[tuple[str, str], ProxyTask], models: int = 1) -> ScheduleComparisonState:
         stage = ScheduleComparisonStage(
-            tasks, recipe=RECIPE, architecture=self.architectures[0], seed=0, study=self.folder
+            tasks, recipe=RECIPE, architectures=self.architectures[:models], seed=0, study=self.folder
         )
         return runner.run_stage(stage, self.runtime)
 

@@ -10,6 +10,7 @@ import pytest
 from nasproxy.cost.estimate import Amount, Assumption, Estimate, StageEstimate
 from nasproxy.report import estimate_tables
 from nasproxy.report.page import write_report
+from nasproxy.space import SearchSpace
 from nasproxy.stages.study_results import Purpose, read_results
 from nasproxy.storage.study_stores import FolderStudyStore
 from nasproxy.trials.proxy_task import ProxyTask
@@ -45,6 +46,15 @@ def test_the_forecast_shows_the_middle_estimate_with_its_range_and_cost() -> Non
     (assumed, *_, failed) = estimate_tables.write_assumptions(ESTIMATE)
     assert "data50 is accepted after 120 of 500 steps, with 5 reference models added" in assumed
     assert failed.startswith("not timed")
+
+
+def test_advice_names_an_augmentation_search_and_long_trials() -> None:
+    assumed = Assumption("data50", 120, 500, 5, trial_seconds=4 * 3600.0)
+    policies = SearchSpace("test", {"magnitude": [1, 2]}, augmentation=("magnitude",))
+    augmentation, duration = estimate_tables.list_advice(replace(ESTIMATE, assumption=assumed), policies)
+    assert augmentation.startswith("advice: This is an augmentation search")
+    assert duration.startswith("advice: A trial of the search under data50")
+    assert list(estimate_tables.list_advice(ESTIMATE, SearchSpace("test", {"depth": [1, 2]}))) == []
 
 
 def test_a_finished_study_is_compared_with_its_estimate(full_study: Any, tmp_path: Path) -> None:

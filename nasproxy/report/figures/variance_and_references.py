@@ -1,6 +1,7 @@
 """Figures of the first two stages: seed noise, compared schedules, selection and reference models."""
 
 import itertools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +12,11 @@ from nasproxy.report import wording
 from nasproxy.report.figures.style import BLACK, BLUE, DPI, ORANGE, SERIES, SMALL, STYLE, VERMILION, WIDE, make_figure
 from nasproxy.stages.references.selection import sort_best_first
 from nasproxy.stages.references.state import Iteration
+from nasproxy.stages.schedule_comparison.state import ScheduleCurve
 from nasproxy.stages.study_results import StudyResults
+
+LEARNING_RATE = "learning_rate"
+"""Metric with the learning rate of the last step before a check."""
 
 
 def draw_variance_curves(results: StudyResults) -> Figure:
@@ -52,27 +57,52 @@ def draw_variance_curves(results: StudyResults) -> Figure:
 
 
 def draw_schedule_curves(results: StudyResults) -> Figure:
-    """Draw learning curves of one model under each schedule, with a pair of axes per kind of weight averaging."""
+    """Draw learning curves of one model under each schedule, a panel per kind of weight averaging, and the rates."""
     assert results.schedules is not None
     curves = [curve for curve in results.schedules.curves if curve.key in results.trials]
     smoothings = list(dict.fromkeys(curve.smoothing for curve in curves))
     styles = dict(zip(dict.fromkeys(curve.schedule for curve in curves), itertools.cycle(SERIES), strict=False))
-    figure = Figure(figsize=WIDE, dpi=DPI)
-    every = figure.subplots(1, len(smoothings), sharey=True, squeeze=False)[0]
-    for axes, smoothing in zip(every, smoothings, strict=True):
-        for curve in curves:
-            if curve.smoothing != smoothing:
-                continue
+    has_rates = any(_list_rates(results, curve) for curve in curves)
+    panels = len(smoothings) + has_rates
+    rows = math.ceil(panels / 2)
+    figure = Figure(figsize=(WIDE[0], WIDE[1] * rows), dpi=DPI)
+    every = [figure.add_subplot(rows, min(panels, 2), place + 1) for place in range(panels)]
+    for axes, smoothing in zip(every, smoothings, strict=False):
+        if axes is not every[0]:
+            axes.sharey(every[0])
+        for curve in (curve for curve in curves if curve.smoothing == smoothing):
             checks = results.trials[curve.key].record.checks
-            dashes, (colour, marker) = styles[curve.schedule]
-            words = "failed" if curve.score is None else f"roughness {wording.format_number(curve.roughness, 3)}"
-            steps, scores = [check.step for check in checks], [check.score for check in checks]
-            axes.plot(steps, scores, dashes, color=colour, marker=marker, label=f"{curve.schedule} ({words})")
+            points = [(check.step, check.score) for check in checks]
+            _draw_schedule(axes, points, styles[curve.schedule], f"{curve.schedule} ({_label_curve(curve)})")
         weights = "no weight averaging" if smoothing == "none" else f"weight averaging: {smoothing}"
-        axes.set(xlabel="training steps", title=weights)
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17))  # below the axes, where it hides no curve
-    every[0].set(ylabel=results.metric_label)
+        axes.set(xlabel="training steps", ylabel=results.metric_label, title=weights)
+        axes.legend(loc="lower right")
+    if has_rates:
+        for schedule, style in styles.items():
+            shown = next(curve for curve in curves if curve.schedule == schedule)
+            _draw_schedule(every[-1], _list_rates(results, shown), style, schedule)
+        every[-1].set(xlabel="training steps", ylabel="learning rate", title="learning rate at each check")
+        every[-1].legend(loc="center right")
     return figure
+
+
+def _draw_schedule(axes: Any, points: Sequence[tuple[int, float]], style: Any, label: str) -> None:
+    dashes, (colour, marker) = style
+    steps, values = [step for step, _ in points], [value for _, value in points]
+    axes.plot(steps, values, dashes, color=colour, marker=marker, label=label)
+
+
+def _label_curve(curve: ScheduleCurve) -> str:
+    if curve.score is None:
+        return "failed"
+    score, change = wording.format_number(curve.score, 3), wording.format_number(curve.late_change, 2)
+    return f"{score}, late change {change}"
+
+
+def _list_rates(results: StudyResults, curve: ScheduleCurve) -> list[tuple[int, float]]:
+    """List the learning rate at each check, if the trainer reported it."""
+    checks = results.trials[curve.key].record.checks
+    return [(check.step, rate) for check in checks if (rate := check.metrics.get(LEARNING_RATE)) is not None]
 
 
 def draw_selection_scatter(results: StudyResults, iteration: Iteration) -> Figure:

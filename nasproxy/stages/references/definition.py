@@ -1,10 +1,12 @@
 """The selection and training of the reference models as a stage of jobs."""
 
 from nasproxy.stages.definition import Forecast, StageContext, StageDefinition
+from nasproxy.stages.references.baseline import find_baseline_comparison
 from nasproxy.stages.references.settings import ReferencesSettings
 from nasproxy.stages.references.state import SelectionState, read_selection
 from nasproxy.stages.references.workload import plan_selection
 from nasproxy.stages.variance.settings import VarianceSettings
+from nasproxy.stages.variance.state import read_variance
 from nasproxy.stages.workload import StageWork
 from nasproxy.storage.study_stores import StudyStore
 
@@ -27,9 +29,19 @@ def run(context: StageContext) -> SelectionState:
     )
     context.preflight()
     with context.hold(NAME):
+        is_new = load(context.study) is None
         state = context.run(stage)
+        if is_new:
+            _note_baseline(context, state)
     context.score_untrained(state.references or ())
     return state
+
+
+def _note_baseline(context: StageContext, state: SelectionState) -> None:
+    """Say what the reference models show of the search space, compared with the baseline model."""
+    found = find_baseline_comparison(state, read_variance(context.study), context.design.recipe.objective)
+    if found is not None:
+        context.say(f"baseline: {found.message}")
 
 
 def load(study: StudyStore) -> SelectionState | None:

@@ -15,16 +15,17 @@ from nasproxy.trials.spec import Split, TrialSpec
 
 
 def run(context: StageContext) -> ScheduleComparisonState:
-    """Train one model under each schedule.
+    """Train the models under each schedule.
 
     Raises:
-        StageStoppedError: The model trains under no schedule.
+        StageStoppedError: No model trains under any schedule.
     """
     design = context.design
+    settings = design.settings(CompareSchedulesSettings)
     stage = ScheduleComparisonStage(
-        list_compared_tasks(design.settings(CompareSchedulesSettings)),
+        list_compared_tasks(settings),
         recipe=design.recipe,
-        architecture=design.comparison_architecture,
+        architectures=design.comparison_architectures[: settings.models],
         seed=design.seed,
         study=context.study,
     )
@@ -40,7 +41,7 @@ def load(study: StudyStore) -> ScheduleComparisonState | None:
 
 
 def check(design: Design) -> None:
-    """Refuse a comparison that its trainer does not support, or whose trainings have one check.
+    """Refuse a comparison that its trainer does not support, with too many models, or whose trainings have one check.
 
     Raises:
         ConfigError: The comparison cannot be made.
@@ -52,6 +53,11 @@ def check(design: Design) -> None:
             f"compare_schedules needs 2 checks of a training to compare curves by, got one in {recipe.total_steps} "
             f"steps: check more often"
         )
+    if settings.models > (known := len(design.comparison_architectures)):
+        raise ConfigError(
+            f"compare_schedules.models must be at most {known}, the baseline and the candidates that this study draws "
+            f"first, got {settings.models}: choose fewer"
+        )
     for (schedule, smoothing), task in list_compared_tasks(settings).items():
         check_overrides_decide(f"{schedule} {smoothing}", task.overrides, recipe.excluded)
 
@@ -59,15 +65,16 @@ def check(design: Design) -> None:
 def list_kinds(design: Design) -> Sequence[TrialSpec]:
     """List the full training of one model under each schedule."""
     tasks = list_compared_tasks(design.settings(CompareSchedulesSettings)).values()
-    model, recipe = design.comparison_architecture, design.recipe
+    model, recipe = design.comparison_architectures[0], design.recipe
     return [TrialSpec(model, task, Split.FULL, design.seed, recipe) for task in tasks]
 
 
 def plan(forecast: Forecast) -> StageWork:
-    """Plan one full training under each schedule."""
+    """Plan one full training of each model under each schedule."""
     design = forecast.design
-    trainings = len(list_compared_tasks(design.settings(CompareSchedulesSettings)))
-    return plan_schedules(design.recipe, design.comparison_architecture, trainings)
+    settings = design.settings(CompareSchedulesSettings)
+    architectures = tuple(design.comparison_architectures[: settings.models])
+    return plan_schedules(design.recipe, architectures, len(list_compared_tasks(settings)))
 
 
 SCHEDULE_COMPARISON = StageDefinition(
