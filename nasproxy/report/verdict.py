@@ -121,7 +121,7 @@ def _describe_accepted(results: StudyResults, best: TaskState, final_step: int) 
     )
     confirmation = results.confirmation_of(best)
     outcome = None if confirmation is None else confirmation.outcome
-    accepted = "Accepted, confirmation void" if outcome is ConfirmationOutcome.VOID else "Accepted"
+    accepted = f"Accepted{confirmation_section.qualify_acceptance(confirmation)}"
     where = f"after {final_step:,} of {best.total_steps:,} steps"
     cost = f"; {wording.write_saving(train.ratio, 'by training time')}" if train else ""
     by_wall_time = f" ({wording.write_saving(wall.ratio, 'by wall time', than='')})" if wall else ""
