@@ -70,8 +70,8 @@ class Void:
         """What to do, in sentences."""
         if self.reason is VoidReason.NOT_IN_TABLE:
             return (
-                f"To confirm it, add such trainings to the table, with {self.step} in the column schedule, or leave out "
-                f"the checks of this proxy task at which no schedule ends; then use another study=NAME."
+                f"To confirm it, add such trainings to the table, with {self.step} in the column schedule, or leave "
+                f"out the checks of this proxy task at which no schedule ends; then use another study=NAME."
             )
         if self.reason is VoidReason.FAILED_TRIALS:
             return (

@@ -1,8 +1,12 @@
 """The selection and training of the reference models as a stage of jobs."""
 
+from collections.abc import Sequence
+
+from nasproxy.errors import StageStoppedError
 from nasproxy.stages.definition import Forecast, StageContext, StageDefinition
 from nasproxy.stages.references.settings import ReferencesSettings
-from nasproxy.stages.references.state import SelectionState, read_selection
+from nasproxy.stages.references.state import Reference, SelectionState, read_selection
+from nasproxy.stages.references.ties import describe_equal_scores, describe_ties, have_equal_scores
 from nasproxy.stages.references.workload import plan_selection
 from nasproxy.stages.variance.settings import VarianceSettings
 from nasproxy.stages.workload import StageWork
@@ -15,7 +19,7 @@ def run(context: StageContext) -> SelectionState:
     """Select the reference models and train them fully.
 
     Raises:
-        StageStoppedError: Too many candidates failed.
+        StageStoppedError: Too many candidates failed, or all reference models have the same score.
     """
     design = context.design
     stage = design.selection.make_stage(
@@ -28,8 +32,23 @@ def run(context: StageContext) -> SelectionState:
     context.preflight()
     with context.hold(NAME):
         state = context.run(stage)
-    context.score_untrained(state.references or ())
+    references = state.references or ()
+    refuse_equal_scores(context, references)
+    if (ties := describe_ties(references)) is not None:
+        context.say(ties)
+    context.score_untrained(references)
     return state
+
+
+def refuse_equal_scores(context: StageContext, references: Sequence[Reference]) -> None:
+    """Stop if all reference models have the same score.
+
+    Raises:
+        StageStoppedError: They have.
+    """
+    if have_equal_scores(references):
+        records = [context.study.trials.read(reference.key) for reference in references]
+        raise StageStoppedError(describe_equal_scores(references, records, context.design.recipe.objective))
 
 
 def load(study: StudyStore) -> SelectionState | None:
