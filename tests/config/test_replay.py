@@ -296,7 +296,10 @@ def test_a_table_with_compressed_schedules_confirms_its_winner(
 ) -> None:
     path = write_scheduled(tmp_path / "curves.csv")
     result = replay(path, tmp_path, "confirm.fresh_models=5")
-    assert "accepted at the end of a schedule that the table has (fast: 2, 4, 6; early: 2, 4, 6)" in capsys.readouterr().out
+    assert (
+        "accepted at the end of a schedule that the table has (fast: 2, 4, 6; early: 2, 4, 6)"
+        in capsys.readouterr().out
+    )
     state = read_confirmation(tmp_path)
     assert (state.task, state.outcome) == ("fast", ConfirmationOutcome.STANDS)
     assert state.final_step in SCHEDULES
