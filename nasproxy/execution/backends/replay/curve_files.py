@@ -27,7 +27,7 @@ class Chunk:
 
     Attributes:
         numbers: Number of each row in the file.
-        columns: Text of each column of a table, one per row, without blanks at the ends.
+        columns: Text of each column of a table, one per row.
     """
 
     numbers: Sequence[int]
@@ -63,29 +63,42 @@ def _read_csv_chunks(path: Path, metric: str) -> Iterator[Chunk]:
             else ""
         )
         places = _find_columns(f"{path}, row {form.lines_before + 1}", header, metric, hint)
-        rows = _list_rows(path, reader, header, form)
-        while part := list(itertools.islice(rows, CHUNK_ROWS)):
-            columns = list(zip(*(row for _, row in part), strict=True))
-            texts = {name: [text.strip() for text in columns[place]] for name, place in places.items()}
-            numbers = [number for number, _ in part]
-            yield Chunk(numbers, _read_decimal_commas(path, numbers, texts) if form.has_decimal_commas else texts)
+        width = next((place for place in range(len(header), 0, -1) if header[place - 1]), 0)
+        first = form.lines_before + FIRST_ROW
+        while rows := list(itertools.islice(reader, CHUNK_ROWS)):
+            numbers: Sequence[int] = range(first, first + len(rows))
+            first += len(rows)
+            if any(len(row) != width or not row[0] for row in rows):
+                numbers, rows = _drop_empty(path, numbers, rows, width, form)
+            if rows:
+                columns = list(zip(*rows, strict=True))
+                texts = {name: columns[place] for name, place in places.items()}
+                yield Chunk(numbers, _read_decimal_commas(path, numbers, texts) if form.has_decimal_commas else texts)
 
 
-def _list_rows(
-    path: Path, reader: Iterator[list[str]], header: Sequence[str], form: CsvFormat
-) -> Iterator[tuple[int, list[str]]]:
-    """Iterate over the rows that are not empty, with their numbers, as many values each as the header has names."""
-    width = next((place for place in range(len(header), 0, -1) if header[place - 1]), 0)
-    for number, row in enumerate(reader, start=form.lines_before + FIRST_ROW):
-        if len(row) < width and not any(map(str.strip, row)):
-            continue
+def _drop_empty(
+    path: Path, numbers: Sequence[int], rows: Sequence[list[str]], width: int, form: CsvFormat
+) -> tuple[Sequence[int], list[list[str]]]:
+    """Drop empty rows, and empty values beyond the header.
+
+    Args:
+        path: The file.
+        numbers: Number of each row.
+        rows: The rows.
+        width: Number of columns of the header.
+        form: How the file is written.
+
+    Raises:
+        DataError: A row has fewer values than the header, or more.
+    """
+    kept = [(number, row) for number, row in zip(numbers, rows, strict=True) if any(map(str.strip, row))]
+    for number, row in kept:
         if len(row) < width or any(map(str.strip, row[width:])):
             raise DataError(
                 f"{path}, row {number}: a row needs {width} values, as many as the header, got {len(row)}: separate "
                 f"values by {form.separator_name}, and quote texts that contain one"
             )
-        if row[0].strip() or any(map(str.strip, row)):
-            yield number, row[:width]
+    return [number for number, _ in kept], [row[:width] for _, row in kept]
 
 
 def _read_decimal_commas(
@@ -137,7 +150,7 @@ def _read_parquet_chunks(path: Path, metric: str) -> Iterator[Chunk]:
 
 def _read_texts(values: Sequence[str | None]) -> Sequence[str]:
     """Replace None by empty text, as in a CSV file, so that both formats pass the same checks."""
-    return ["" if value is None else value.strip() for value in values]
+    return ["" if value is None else value for value in values]
 
 
 def _find_columns(place: str, header: Sequence[str], metric: str, hint: str = "") -> dict[str, int]:

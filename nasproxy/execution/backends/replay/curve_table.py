@@ -189,8 +189,12 @@ class _Rows:
                 texts = chunk.columns.get(name) or absent
                 columns.setdefault(name, []).append(self._encode_texts(name, codes, texts, chunk.numbers))
             for name in NUMBER_COLUMNS:
-                values = chunk.columns.get(name) or absent
-                columns.setdefault(name, []).append(self._parse_numbers(name, values, chunk.numbers))
+                values = chunk.columns.get(name)
+                columns.setdefault(name, []).append(
+                    np.full(len(chunk.numbers), np.nan)
+                    if values is None
+                    else self._parse_numbers(name, values, chunk.numbers)
+                )
             numbers.append(np.array(chunk.numbers, dtype=np.int64))
         if not numbers:
             raise DataError(f"{path} needs a row for each check of each training, got none below its header: add rows")
@@ -276,7 +280,7 @@ class _Rows:
         found: list[int] = []
         for text in texts:
             if text not in known:
-                read = self._read_text(name, text, numbers[len(found)])
+                read = self._read_text(name, text.strip(), numbers[len(found)])
                 known[text] = codes.setdefault(read, len(codes))
             found.append(known[text])
         return np.array(found, dtype=np.int64)
@@ -303,8 +307,11 @@ class _Rows:
         try:
             return np.array([value or "nan" for value in values], dtype=np.float64)
         except ValueError:
-            place = next(i for i, value in enumerate(values) if not _is_number(value or "nan"))
-            text = values[place]
+            texts = [value.strip() or "nan" for value in values]
+            place = next((i for i, text in enumerate(texts) if not _is_number(text)), None)
+            if place is None:  # only blanks were too much
+                return np.array(texts, dtype=np.float64)
+            text = texts[place]
             remedy = (
                 "write decimals with a point, and no separator of thousands"
                 if _is_number(text.replace(",", ""))
