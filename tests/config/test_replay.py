@@ -443,3 +443,13 @@ def test_times_that_hardly_rise_are_noted(tmp_path: Path, capsys: pytest.Capture
     path.write_text("\n".join(["architecture,proxy,seed,step,score,train_seconds", *rows]) + "\n")
     replay(path, tmp_path)
     assert "train_seconds of proxy 'small' hardly rise from check to check" in capsys.readouterr().out
+
+
+def test_the_example_in_the_docs_is_a_table_with_a_compressed_schedule(tmp_path: Path) -> None:
+    example = re.search(r"```csv\n(.*?)```", (cli.ROOT / "docs" / "replay.md").read_text(), re.DOTALL)
+    assert example is not None
+    (tmp_path / "curves.csv").write_text(example[1])
+    table = read_table(tmp_path / "curves.csv")
+    assert table.check_steps == {"full": (20, 40), "small": (10, 20, 40)}
+    assert table.schedules == {"small": (20,)}
+    assert [curve.scores.tolist() for curve in table.find_compressed("resnet_a", "small", 20)] == [[0.6]]
