@@ -53,19 +53,24 @@ def describe_ties(references: Sequence[Reference]) -> str | None:
 
 
 def _explain(records: Sequence[TrialRecord]) -> str:
-    """Explain equal scores by the learning curves: scores that never change, or that become equal."""
-    curves = [{check.score for check in record.checks} for record in records if len(record.checks) > 1]
-    if curves and all(len(scores) == 1 for scores in curves):
+    """Explain equal scores by the learning curves: they never change, are the same for all models, or become equal."""
+    curves = {tuple(check.score for check in record.checks) for record in records}
+    if min(map(len, curves), default=0) < 2:
+        return (
+            "The metric may be constant, saturated or too coarse: check what the trainer reports, use harder or more "
+            "validation images, or set metric.name to another metric."
+        )
+    if all(len(set(curve)) == 1 for curve in curves):
         return (
             "No training changes its score from check to check, so the metric does not measure the models: check what "
             "the trainer reports, or set metric.name to a metric that differs."
         )
-    if curves:
+    if len(curves) == 1:
         return (
-            "The scores differ before the end of training, so the metric is saturated there, or too coarse: shorten "
-            "training.total_steps, use harder or more validation images, or set metric.name to a finer metric."
+            "All models have the same scores at all checks: check that the choices of the search space reach the "
+            "model, or set metric.name to a metric that differs."
         )
     return (
-        "The metric may be constant, saturated or too coarse: check what the trainer reports, use harder or more "
-        "validation images, or set metric.name to another metric."
+        "The scores differ before the end of training, so the metric is saturated there, or too coarse: shorten "
+        "training.total_steps, use harder or more validation images, or set metric.name to a finer metric."
     )

@@ -28,6 +28,7 @@ def test_scores_of_several_models_are_equal_or_not(scores: tuple[float, ...], ex
     ("curves", "cause"),
     [
         ([CONSTANT, CONSTANT], "No training changes its score from check to check"),
+        ([LEVELLED, LEVELLED], "check that the choices of the search space reach the model"),
         ([CONSTANT, LEVELLED], "saturated there, or too coarse: shorten training.total_steps"),
         ([(0.1,), (0.1,)], "may be constant, saturated or too coarse"),
     ],
