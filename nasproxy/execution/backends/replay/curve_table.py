@@ -236,15 +236,15 @@ class _Rows:
     def _find_lengths(self) -> Floats:
         """Find the steps of a whole training of each proxy task, and give them to rows without a schedule.
 
-        They are the last step of its trainings without a schedule; if all have one, the longest schedule.
+        They are the last check of its trainings without a schedule; if all have one, the longest schedule.
         """
         columns = self._columns
-        schedule, step = columns["schedule"], columns["step"]
+        schedule, step = columns["schedule"], np.where(np.isnan(columns["score"]), 0.0, columns["step"])
         lengths = np.zeros(len(self._names["proxy"]))
         for proxy in range(len(lengths)):
             is_of_proxy = columns["proxy"] == proxy
             is_whole = is_of_proxy & np.isnan(schedule)
-            lengths[proxy] = np.nanmax(step[is_whole], initial=0.0) if is_whole.any() else schedule[is_of_proxy].max()
+            lengths[proxy] = step[is_whole].max() if is_whole.any() else schedule[is_of_proxy].max()
         columns["schedule"] = np.where(np.isnan(schedule), lengths[columns["proxy"]], schedule)
         return lengths
 

@@ -6,8 +6,6 @@ from statistics import median
 import numpy as np
 import numpy.typing as npt
 
-FEWEST_CHECKS = 3
-"""Checks of a training whose times are judged; between two, start-up may take most of the time."""
 HARDLY = 0.1
 """Rise below which times are questioned: a training whose start-up takes ten times as long as the rest has it."""
 
@@ -21,14 +19,14 @@ def compute_rise(steps: npt.NDArray[np.int64], train_seconds: npt.NDArray[np.flo
 
     Returns:
         Growth of the time from the first to the last check, as a share of the growth of the steps: 1 for a cumulative
-        time without start-up, 0 for a constant one; None with fewer than `FEWEST_CHECKS` checks.
+        time without start-up, 0 for a constant one; None with fewer than two checks.
 
     >>> compute_rise(np.array([1, 2, 3]), np.array([5.0, 10.0, 15.0]))
     1.0
     >>> compute_rise(np.array([1, 2, 3]), np.array([5.0, 5.0, 5.0]))
     0.0
     """
-    if steps.size < FEWEST_CHECKS:
+    if steps.size < 2:
         return None
     return float((train_seconds[-1] / train_seconds[0] - 1) / (steps[-1] / steps[0] - 1))
 

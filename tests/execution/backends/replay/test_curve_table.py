@@ -193,6 +193,11 @@ class TestSchedules:
         curves = read_table(write(tmp_path, *lines, header=header)).find_compressed("a", "full", 1)
         assert [curve.cause for curve in curves] == [Cause.OOM]
 
+    def test_a_failure_after_the_last_check_makes_no_training_longer(self, tmp_path: Path) -> None:
+        lines = [*(f"{line}," for line in GOOD), "b,full,0,3,,3,lost"]
+        table = read_table(write(tmp_path, *lines, header=f"{HEADER},status"))
+        assert (table.check_steps, table.schedules) == ({"full": (1, 2)}, {})
+
     @pytest.mark.parametrize(
         ("line", "message"),
         [
@@ -233,10 +238,10 @@ class TestTimes:
         lines = [f"{name},full,0,{step},0.{step},{10 + 0.1 * step}" for name in "abc" for step in (1, 2, 3)]
         assert read_table(write(tmp_path, *lines)).has_flat_times("full")
 
-    def test_one_quick_training_and_two_checks_say_nothing(self, tmp_path: Path) -> None:
+    def test_one_quick_training_and_single_checks_say_nothing(self, tmp_path: Path) -> None:
         lines = [f"{name},full,0,{step},0.{step},{step}" for name in "ab" for step in (1, 2, 3)]
         quick = [f"c,full,0,{step},0.{step},1" for step in (1, 2, 3)]
         table = read_table(write(tmp_path, *lines, *quick))
         assert not table.has_flat_times("full")
-        two = read_table(write(tmp_path, "a,full,0,1,0.5,5", "a,full,0,2,0.5,5", name="two.csv"))
-        assert not two.has_flat_times("full")
+        single = read_table(write(tmp_path, "a,full,0,2,0.5,5", "b,full,0,2,0.5,5", name="single.csv"))
+        assert not single.has_flat_times("full")
