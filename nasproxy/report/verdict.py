@@ -235,17 +235,18 @@ def _list_advice(results: StudyResults) -> Iterator[str]:
     useless = [task for task in results.tasks.values() if get_outcome(results, task) is TaskOutcome.USELESS]
     if useless:
         yield (
-            f"No cheaper than full training, so of no use: {', '.join(task.name for task in useless)}. Add proxy tasks "
-            f"whose steps are cheaper, such as proxy.width=[0.5] or proxy.image_size=[0.5], or train models fully."
+            f"No cheaper than full training, so of no use: {', '.join(task.name for task in useless)}. Try proxy tasks "
+            f"whose steps are cheaper, with a smaller width or smaller images, or train models fully."
         )
     inconclusive = [task for task in results.tasks.values() if get_outcome(results, task) is TaskOutcome.INCONCLUSIVE]
     if inconclusive:
         names = ", ".join(task.name for task in inconclusive)
         yield f"Inconclusive, not rejected: {names}. More reference models might suffice: raise references.max."
-    yield (
-        "Add proxy tasks that reduce less, such as proxy.data_fraction=[0.75,1.0] or proxy.width=[0.75,1.0], to the "
-        "same study: finished trials are reused."
-    )
+    if len(useless) < len(results.tasks):
+        yield (
+            "Add proxy tasks that reduce less, such as proxy.data_fraction=[0.75,1.0] or proxy.width=[0.75,1.0], to "
+            "the same study: finished trials are reused."
+        )
     ties = describe_ties(results.references)
     if ties is not None:
         yield f"{ties}."
