@@ -9,8 +9,8 @@ the oracle, over accepted draws. For a table without an oracle, no acceptance is
 
 import argparse
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -41,12 +41,15 @@ class Population:
         reference: Full-training scores, shape (architectures,).
         steps: Steps of the checks.
         looks: Indices of the checks with a look.
+        confirmed: Scores of the trainings whose compressed schedule ends at a step, by that step, shape
+            (architectures,); NaN where the table has none.
     """
 
     scores: Floats
     reference: Floats
     steps: Sequence[int]
     looks: Sequence[int]
+    confirmed: Mapping[int, Floats] = field(default_factory=dict)
 
     @property
     def fractions(self) -> Floats:
@@ -80,7 +83,7 @@ def read_population(table: CurveTable, looks: int, proxy: str | None, objective:
     full = "full" if "full" in proxies else proxies[0]
     judged = proxy or full
     steps = table.check_steps[judged]
-    columns, finals = [], []
+    columns, finals, names = [], [], []
     for architecture in table.architectures([full, judged]):
         reference_seed = table.seeds[architecture, full][0]
         seeds = table.seeds[architecture, judged]
@@ -90,8 +93,17 @@ def read_population(table: CurveTable, looks: int, proxy: str | None, objective:
         if len(curve.scores) == len(steps) and len(reference.scores) == len(table.check_steps[full]):
             columns.append(curve.scores)
             finals.append(reference.scores[-1])
+            names.append(architecture)
     orient = objective.orient
-    return Population(orient(np.array(columns).T), orient(np.array(finals)), steps, select_geometric(steps, looks))
+    confirmed = {step: orient(read_confirmed(table, judged, step, names)) for step in table.schedules.get(judged, ())}
+    looks_at = select_geometric(steps, looks)
+    return Population(orient(np.array(columns).T), orient(np.array(finals)), steps, looks_at, confirmed)
+
+
+def read_confirmed(table: CurveTable, proxy: str, schedule: int, architectures: Sequence[str]) -> Floats:
+    """Return the final scores on a compressed schedule, as in the table; NaN for architectures without such a one."""
+    curves = [next(iter(table.find_compressed(name, proxy, schedule)), None) for name in architectures]
+    return np.array([np.nan if curve is None or curve.cause is not None else curve.scores[-1] for curve in curves])
 
 
 def select_geometric(steps: Sequence[int], looks: int) -> list[int]:

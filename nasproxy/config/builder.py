@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from nasproxy.config.schema import ACTIONS, Config, DataConfig, StorageConfig, TrainingConfig, TrialPlace
+from nasproxy.config.table_resolvers import read_replayed_table
 from nasproxy.config.table_settings import check_table_settings
 from nasproxy.config.value_checks import check_values
 from nasproxy.data.loading import load_dataset
 from nasproxy.errors import ConfigError, NasproxyError, forbid_exit
 from nasproxy.execution.backends.backend import Backend, BackendContext
+from nasproxy.execution.backends.replay.replayed_table import ReplayedTable
 from nasproxy.execution.host.devices import count_gpus, list_gpus
 from nasproxy.execution.work_order import OrderTemplate
 from nasproxy.space import SearchSpace
@@ -91,6 +93,11 @@ class StudyBuilder:
     def is_replay(self) -> bool:
         """Whether the backend shows trials from a table and trains nothing."""
         return bool(getattr(load_target("backend", self.config.backend), "is_replay", False))
+
+    @property
+    def replayed(self) -> ReplayedTable | None:
+        """The table that the study replays; None if it trains."""
+        return read_replayed_table(self.config.backend) if self.is_replay else None
 
     def _check_replay(self) -> None:
         """Refuse a backend that replays without the settings of its table, and trials in memory without such a backend.

@@ -101,6 +101,7 @@ SETTINGS: Mapping[str, Callable[[ReplayedTable, Any], Any]] = MappingProxyType(
         "tasks": lambda replayed, _: list_tasks(replayed),
         "total_steps": lambda replayed, _: replayed.steps[-1],
         "check_at": lambda replayed, _: list(replayed.steps),
+        "has_schedules": lambda replayed, _: bool(replayed.schedules),
         "has_seeds": _has_seeds,
         "seeds": _count_seeds,
         "repeated": _list_repeated,

@@ -6,6 +6,7 @@ from nasproxy.report import wording
 from nasproxy.report.tables import Column, Row, Table
 from nasproxy.report.wording import Remark
 from nasproxy.stages.confirmation.state import ConfirmationOutcome, ConfirmationState, FreshModels
+from nasproxy.stages.confirmation.void import Void, VoidReason
 from nasproxy.stages.proxy_search.state import TaskState
 from nasproxy.stages.study_results import StudyResults, find_decisive_check
 from nasproxy.statistics.contradiction import Confirmation
@@ -51,13 +52,20 @@ def make_confirmations(results: StudyResults) -> Table:
     return Table(rows, columns, CONFIRMATIONS)
 
 
+def qualify_acceptance(state: ConfirmationState | None) -> str:
+    """Write what follows "Accepted" in a headline if the confirmation is void; else nothing."""
+    if state is None or state.void is None:
+        return ""
+    return ", not confirmed" if state.void.reason is VoidReason.NOT_IN_TABLE else ", confirmation void"
+
+
 def write_confirmation(results: StudyResults, task: TaskState) -> str:
     """Write what a verdict's sentence says of its confirmation; empty if none was needed or possible."""
     state = results.confirmation_of(task)
     if (state is None or state.outcome is None) and not results.is_replayed:
         return " Not confirmed yet."
     if state is not None and state.void is not None:
-        return f" The confirmation is void: {state.void.reason.value}."
+        return f" {_name_void(state.void)}: {state.void.reason.value}."
     if (
         state is None
         or state.outcome is not ConfirmationOutcome.STANDS
@@ -73,7 +81,7 @@ def warn_of_confirmation(results: StudyResults, task: TaskState) -> Iterator[Rem
     state = results.confirmation_of(task)
     if state is not None and state.void is not None:
         reason = state.void.description
-        yield Remark("The confirmation is void.", f"{reason[:1].upper()}{reason[1:]}. {state.void.advice}")
+        yield Remark(f"{_name_void(state.void)}.", f"{reason[:1].upper()}{reason[1:]}. {state.void.advice}")
     if state is not None and state.fresh is not None and _is_contradicted_by(state.fresh):
         yield _remark_on_fresh_models(state.fresh)
     contradicted = list(list_contradictions(results))
@@ -132,7 +140,7 @@ def _remark_on_missing_runs(results: StudyResults, task: TaskState) -> Remark:
         else "at the end of the full training"
     )
     how = (
-        "A table of learning curves has no such trainings: only your own trainings can confirm the verdict."
+        f"A replay confirms the verdict if the table has trainings with {steps} in its column schedule."
         if results.is_replayed
         else "Run the study's command with job=confirm to train the models once on that schedule."
     )
@@ -180,7 +188,13 @@ def _remark_on_fresh_models(fresh: FreshModels) -> Remark:
     )
 
 
+def _name_void(void: Void) -> str:
+    return "Not confirmed" if void.reason is VoidReason.NOT_IN_TABLE else "The confirmation is void"
+
+
 def _describe_outcome(state: ConfirmationState) -> str:
+    if state.void is not None and state.void.reason is VoidReason.NOT_IN_TABLE:
+        return f"not confirmed ({state.void.reason.value})"
     outcome = OUTCOMES[state.outcome]
     return outcome if state.void is None else f"{outcome} ({state.void.reason.value})"
 

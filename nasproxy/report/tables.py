@@ -98,13 +98,13 @@ def make_proxy_tasks(results: StudyResults) -> Table:
     never = float("inf")
     rows.sort(key=lambda row: (not row["is_accepted"], never if row["train_seconds"] is None else row["train_seconds"]))
     best = frozenset(place for place, row in enumerate(rows) if row["is_best"])
-    by_wall_time = Column("speedup, wall time", lambda row: wording.format_times(row["wall_ratio"]))
+    by_wall_time = Column("speedup, wall time", lambda row: wording.format_speedup(row["wall_ratio"]))
     columns = [
         Column("proxy task", lambda row: row["proxy_task"], is_number=False),
         *make_rank_columns(),
         Column("steps", lambda row: wording.format_number(row["step"])),
         Column("training time", lambda row: wording.format_duration(row["train_seconds"])),
-        Column("speedup", lambda row: wording.format_times(row["train_ratio"])),
+        Column("speedup", lambda row: wording.format_speedup(row["train_ratio"])),
         *([by_wall_time] if any(row["wall_ratio"] for row in rows) else []),
         Column("outcome", _format_outcome, is_number=False),
     ]
@@ -295,7 +295,7 @@ def _make_proxy_task_row(results: StudyResults, task: TaskState) -> Row:
     return {
         "proxy_task": task.name,
         "is_best": task is results.best,
-        "is_accepted": task.stopping_state is not None and task.stopping_state.is_success,
+        "is_accepted": task.is_accepted,
         "state": None if task.stopping_state is None else task.stopping_state.value,
         "outcome": get_outcome(results, task).value,
         "models_needed": get_models_needed(task),

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from enum import Enum
+from statistics import median
 
 from nasproxy.report import wording
 from nasproxy.stages.proxy_search.state import StoppingState, TaskCheck, TaskState
@@ -20,6 +21,7 @@ class TaskOutcome(str, Enum):
     TIMED_OUT = "time limit reached"
     FAILED = "failed"
     CONTRADICTED = "contradicted"
+    USELESS = "no cheaper than full training"
     RUNNING = "not finished"
     OTHER_SETTINGS = "other settings"
 
@@ -47,6 +49,8 @@ def get_outcome(results: StudyResults, task: TaskState) -> TaskOutcome:
         return TaskOutcome.RUNNING
     if task.is_accepted:
         return TaskOutcome.ACCEPTED
+    if task.saves_nothing or (task.stopping_state is StoppingState.EXCEEDED_BEST_TIME and task.beaten_by is None):
+        return TaskOutcome.USELESS
     is_inconclusive = task.verdict is not None and task.verdict.kind is VerdictKind.INCONCLUSIVE
     return ENDED.get(task.stopping_state, TaskOutcome.INCONCLUSIVE if is_inconclusive else TaskOutcome.REJECTED)
 
@@ -63,6 +67,8 @@ def explain_outcome(results: StudyResults, task: TaskState) -> str:
         return "Judged with other settings than the study's last ones; run its grid again to compare it"
     if outcome is TaskOutcome.FAILED:
         return _explain_failed(results, task)
+    if outcome is TaskOutcome.USELESS:
+        return _explain_useless(results, task, check)
     if outcome is TaskOutcome.DROPPED:
         return _explain_dropped(results, check)
     if outcome is TaskOutcome.CONTRADICTED:
@@ -114,6 +120,15 @@ def _explain_dropped(results: StudyResults, check: TaskCheck | None) -> str:
         else f"after {wording.format_duration(check.rated_seconds)} of training"
     )
     return f"Dropped {when}: no later check could be cheaper than {name}; tau after more training is unknown"
+
+
+def _explain_useless(results: StudyResults, task: TaskState, check: TaskCheck | None) -> str:
+    full = median(reference.train_seconds for reference in results.references) if results.references else None
+    than = f"full training ({wording.format_duration(full)} per model)"
+    if not task.saves_nothing:
+        return f"Of no use: training on would make it more expensive than {than}; so far: {explain_shortfall(check)}"
+    seconds = None if check is None else check.rated_seconds
+    return f"Of no use: it met the criterion after {wording.format_duration(seconds)}, no cheaper than {than}"
 
 
 def _explain_accepted(results: StudyResults, task: TaskState) -> str:

@@ -20,6 +20,7 @@ from nasproxy.report.task_outcomes import TaskOutcome, get_outcome
 from nasproxy.report.wording import Remark
 from nasproxy.stages.confirmation.state import ConfirmationOutcome
 from nasproxy.stages.proxy_search.state import StoppingState, TaskState
+from nasproxy.stages.references.ties import describe_ties
 from nasproxy.stages.study_results import StudyResults, find_decisive_check, read_target
 from nasproxy.statistics.rank_correlation import RankCorrelation
 from nasproxy.trials.overrides import Override
@@ -121,7 +122,7 @@ def _describe_accepted(results: StudyResults, best: TaskState, final_step: int) 
     )
     confirmation = results.confirmation_of(best)
     outcome = None if confirmation is None else confirmation.outcome
-    accepted = "Accepted, confirmation void" if outcome is ConfirmationOutcome.VOID else "Accepted"
+    accepted = f"Accepted{confirmation_section.qualify_acceptance(confirmation)}"
     where = f"after {final_step:,} of {best.total_steps:,} steps"
     cost = f"; {wording.write_saving(train.ratio, 'by training time')}" if train else ""
     by_wall_time = f" ({wording.write_saving(wall.ratio, 'by wall time', than='')})" if wall else ""
@@ -168,7 +169,7 @@ def _list_facts(
                 f"{wording.format_duration(saving.full_seconds)} \N{RIGHTWARDS ARROW} "
                 f"{wording.format_duration(saving.proxy_seconds)}"
             )
-            yield f"speedup per model, {name}", f"{wording.format_times(saving.ratio)} ({seconds})"
+            yield f"speedup per model, {name}", f"{wording.format_speedup(saving.ratio)} ({seconds})"
     spent = Cost.of(list(results.trials.values()))
     for name, saving, seconds_spent in (
         ("training time", train, spent.train_seconds),
@@ -231,14 +232,24 @@ def _list_advice(results: StudyResults) -> Iterator[str]:
             "The shortened schedule ranks models differently from the start of the full schedule: raise "
             "criterion.target, so that tasks stop later, or search on the full schedule and stop each training early."
         )
+    useless = [task for task in results.tasks.values() if get_outcome(results, task) is TaskOutcome.USELESS]
+    if useless:
+        yield (
+            f"No cheaper than full training, so of no use: {', '.join(task.name for task in useless)}. Try proxy tasks "
+            f"whose steps are cheaper, with a smaller width or smaller images, or train models fully."
+        )
     inconclusive = [task for task in results.tasks.values() if get_outcome(results, task) is TaskOutcome.INCONCLUSIVE]
     if inconclusive:
         names = ", ".join(task.name for task in inconclusive)
         yield f"Inconclusive, not rejected: {names}. More reference models might suffice: raise references.max."
-    yield (
-        "Add proxy tasks that reduce less, such as proxy.data_fraction=[0.75,1.0] or proxy.width=[0.75,1.0], to the "
-        "same study: finished trials are reused."
-    )
+    if len(useless) < len(results.tasks):
+        yield (
+            "Add proxy tasks that reduce less, such as proxy.data_fraction=[0.75,1.0] or proxy.width=[0.75,1.0], to "
+            "the same study: finished trials are reused."
+        )
+    ties = describe_ties(results.references)
+    if ties is not None:
+        yield f"{ties}."
     ceiling = results.ceiling
     targets = [wanted for task in results.tasks.values() if (wanted := read_target(task)) is not None]
     if ceiling is not None and targets and max(targets) > ceiling.low:

@@ -105,6 +105,15 @@ def write_saving(ratio: float, by: str, than: str = " than full training") -> st
     return f"{format_times(max(ratio, 1 / ratio))} {'faster' if ratio >= 1 else 'slower'}{than} {by}"
 
 
+def format_speedup(ratio: float | None) -> str:
+    """Format the ratio of a longer time to a shorter one; a ratio below 1 is no speedup.
+
+    >>> format_speedup(8.26), format_speedup(0.5)
+    ('8.3\N{MULTIPLICATION SIGN}', 'none (2.0\N{MULTIPLICATION SIGN} slower)')
+    """
+    return format_times(ratio) if ratio is None or ratio >= 1 else f"none ({format_times(1 / ratio)} slower)"
+
+
 def format_times(ratio: float | None) -> str:
     """Format a ratio.
 

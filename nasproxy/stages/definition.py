@@ -25,6 +25,18 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 
+class RecordedTrainings(Protocol):
+    """The trainings of a table that a study replays."""
+
+    def has_training(self, spec: TrialSpec) -> bool:
+        """Return whether the table has the training of a trial, if that has a compressed schedule."""
+        ...
+
+    def list_schedules(self, spec: TrialSpec) -> Sequence[int]:
+        """List the compressed schedules that the table has under the proxy task of a trial, in steps."""
+        ...
+
+
 class Design(Protocol):
     """A configured study: the objects that stages are made from."""
 
@@ -86,6 +98,11 @@ class Design(Protocol):
     @property
     def judged_by(self) -> str:
         """The rules of the proxy search, as canonical JSON."""
+        ...
+
+    @property
+    def replayed(self) -> RecordedTrainings | None:
+        """The table that the study replays; None if it trains."""
         ...
 
     def settings(self, kind: type[T]) -> T:

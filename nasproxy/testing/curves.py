@@ -4,11 +4,14 @@
 
 Each architecture has a quality, which determines its rank after full training. The kind of a proxy task determines how
 its curves depend on the quality.
+
+A training on a compressed schedule ends sooner. At its end its scores are those that a whole training has at the
+geometric mean of the share of its steps and of its whole length: it has trained less, but its learning rate is low.
 """
 
 import argparse
 import csv
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +20,8 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 COLUMNS = ("architecture", "proxy", "seed", "step", "score", "train_seconds", "status")
+Row = tuple[str, str, int, int, float, float, str]
+ScheduledRow = tuple[str, str, int, int, float, float, str, int]
 CAUSES = ("oom", "nan", "crash", "lost")
 REFERENCE = "full"
 PROXY_COST = 0.5
@@ -87,8 +92,9 @@ def generate_rows(
     seeds: int = 1,
     noise: Noise | None = None,
     failures: float = 0.0,
+    schedules: Sequence[int] = (),
     seed: int = 0,
-) -> Iterator[tuple[str, str, int, int, float, float, str]]:
+) -> Iterator[Row | ScheduledRow]:
     """Generate the rows of a table of synthetic learning curves.
 
     Args:
@@ -99,47 +105,68 @@ def generate_rows(
         seeds: Trainings of each model under each proxy task.
         noise: Noise of the scores.
         failures: Share of trainings that fail, at a random check.
+        schedules: Steps of compressed schedules, on which each model is trained too, under each proxy task. Rows then
+            have the schedule as an eighth value.
         seed: Seed of the table.
     """
     random = np.random.default_rng(seed)
-    noise = noise or Noise()
     models = SyntheticModels(random.normal(size=(architectures, 1)), random.normal(size=(architectures, 1)))
     step_seconds = random.lognormal(0.0, 0.3, size=architectures)
-    steps = np.arange(1, checks + 1)
-    progress = steps / checks
-    sd = noise.late + (noise.early - noise.late) * (1 - np.sqrt(progress))
-    for proxy, kind in {REFERENCE: "steady", **(proxies or {})}.items():
+    made = _Trainings(models, checks, noise or Noise(), failures, random)
+    kinds = {REFERENCE: "steady", **(proxies or {})}
+    for proxy, kind in kinds.items():
         cost = step_seconds * (1.0 if proxy == REFERENCE else (costs or {}).get(proxy, PROXY_COST))
-        for number in range(seeds):
-            shown = KINDS[kind](models, progress) + sd * random.normal(size=(architectures, checks))
-            shown += noise.seed * random.normal(size=(architectures, 1))
-            scores = 0.5 + 0.3 * (1 - np.exp(-5 * progress)) + 0.05 * shown
-            for model in range(architectures):
-                length, cause = checks, ""
-                if random.random() < failures:
-                    length, cause = int(random.integers(checks)), str(random.choice(CAUSES))
-                seconds = (steps[:length] * cost[model]).tolist()
-                name = f"model{model:06}"
-                values = zip(steps[:length].tolist(), scores[model, :length].tolist(), seconds, strict=True)
-                yield from ((name, proxy, number, step, round(score, 6), round(s, 4), "") for step, score, s in values)
-                if cause:
-                    yield (
-                        name,
-                        proxy,
-                        number,
-                        length + 1,
-                        float("nan"),
-                        round((length + 1) * float(cost[model]), 4),
-                        cause,
-                    )
+        for length in (checks, *schedules):
+            for number in range(seeds):
+                for row in made.make(proxy, KINDS[kind], cost, number, length):
+                    yield (*row, length) if schedules else row
 
 
-def write_table(path: Path, rows: Iterator[tuple[str, str, int, int, float, float, str]]) -> None:
-    """Write rows to a CSV file."""
+@dataclass(frozen=True)
+class _Trainings:
+    """Makes the trainings of all models under one proxy task, with one seed, on one schedule."""
+
+    models: SyntheticModels
+    checks: int
+    noise: Noise
+    failures: float
+    random: np.random.Generator
+
+    def make(
+        self, proxy: str, kind: Callable[[SyntheticModels, Floats], Floats], cost: Floats, number: int, length: int
+    ) -> Iterator[Row]:
+        """Make the rows of these trainings; `length` is the number of steps of their schedule."""
+        steps = np.arange(1, length + 1)
+        scores = self._make_scores(kind, steps / np.sqrt(self.checks * length))
+        for model, model_scores in enumerate(scores):
+            names = (f"model{model:06}", proxy, number)
+            reached, cause = length, ""
+            if self.random.random() < self.failures:
+                reached, cause = int(self.random.integers(length)), str(self.random.choice(CAUSES))
+            seconds = (steps[:reached] * cost[model]).tolist()
+            values = zip(steps[:reached].tolist(), model_scores[:reached].tolist(), seconds, strict=True)
+            yield from ((*names, step, round(score, 6), round(s, 4), "") for step, score, s in values)
+            if cause:
+                yield (*names, reached + 1, float("nan"), round((reached + 1) * float(cost[model]), 4), cause)
+
+    def _make_scores(self, kind: Callable[[SyntheticModels, Floats], Floats], progress: Floats) -> Floats:
+        """Make the scores of all models, shape (n_models, n_checks), at these shares of a whole training."""
+        shape = (self.models.quality.size, progress.size)
+        sd = self.noise.late + (self.noise.early - self.noise.late) * (1 - np.sqrt(progress))
+        shown = kind(self.models, progress) + sd * self.random.normal(size=shape)
+        shown += self.noise.seed * self.random.normal(size=(shape[0], 1))
+        scores: Floats = 0.5 + 0.3 * (1 - np.exp(-5 * progress)) + 0.05 * shown
+        return scores
+
+
+def write_table(path: Path, rows: Iterator[Row | ScheduledRow]) -> None:
+    """Write rows to a CSV file, with the schedule as the last column if they have one."""
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows(rows)
+        for place, row in enumerate(rows):
+            if place == 0:
+                writer.writerow((*COLUMNS, "schedule")[: len(row)])
+            writer.writerow(row)
 
 
 def _parse_cost(text: str) -> float:
@@ -148,6 +175,11 @@ def _parse_cost(text: str) -> float:
         return float(text) if text else PROXY_COST
     except ValueError:
         return 0.0
+
+
+def _parse_schedules(text: str) -> tuple[int, ...]:
+    """Parse the schedules of the command line; argparse reports one that is not a whole number."""
+    return tuple(sorted({int(steps) for steps in text.split(",")}))
 
 
 def main() -> None:
@@ -168,6 +200,13 @@ def main() -> None:
         help=f"proxy task, its kind ({', '.join(KINDS)}) and its cost per step relative to full training "
         f"(default: {PROXY_COST}); repeatable",
     )
+    parser.add_argument(
+        "--schedules",
+        type=_parse_schedules,
+        default=(),
+        metavar="N,N,...",
+        help="steps of compressed schedules, on which each model is trained too, so that proxy tasks can be confirmed",
+    )
     parser.add_argument("--failures", type=float, default=0.0, help="share of trainings that fail")
     parser.add_argument(
         "--early-noise", type=float, default=Noise.early, help="noise of a check at the beginning of training"
@@ -187,6 +226,8 @@ def main() -> None:
             )
     if given.architectures < 1 or given.checks < 1 or given.seeds < 1 or not 0 <= given.failures <= 1:
         parser.error("architectures, checks and seeds must be at least 1, --failures a share in [0, 1]")
+    if not all(0 < steps < given.checks for steps in given.schedules):
+        parser.error(f"--schedules must lie between 1 and {given.checks - 1}, the checks of a whole training less one")
     rows = generate_rows(
         architectures=given.architectures,
         checks=given.checks,
@@ -195,6 +236,7 @@ def main() -> None:
         seeds=given.seeds,
         noise=Noise(given.early_noise, given.late_noise, given.seed_noise),
         failures=given.failures,
+        schedules=given.schedules,
         seed=given.seed,
     )
     write_table(given.path, rows)

@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ import pytest
 import nasproxy
 from helpers import cli
 from nasproxy.errors import NasproxyError
+from nasproxy.execution.backends.replay.curve_table import read_table
+from nasproxy.stages.confirmation.state import ConfirmationOutcome, ConfirmationState, read_confirmations
+from nasproxy.stages.references.state import read_references
 from nasproxy.stages.variance.state import VarianceState
 from nasproxy.storage.study import RECORD, StudyRecord
 from nasproxy.storage.study_stores import FolderStudyStore
@@ -259,3 +263,193 @@ def test_the_script_in_the_docs_converts_logs_to_a_table(tmp_path: Path) -> None
     result = replay(tmp_path / "curves.csv", tmp_path / "studies")
     assert result.verdict is not None
     assert result.verdict.headline.startswith("Accepted: small")
+
+
+SCHEDULES = (2, 4, 6)
+
+
+def write_scheduled(path: Path, keep: Callable[[list[str]], bool] = lambda row: True) -> Path:
+    """Write a table whose proxy tasks are also trained on compressed schedules; only rows to keep, without the header.
+
+    The checks of whole trainings are every second step, where schedules end.
+    """
+    noise = curves.Noise(early=0.3, late=0.02)
+    kinds = {"fast": "steady", "early": "crossing"}
+    rows = curves.generate_rows(
+        architectures=60, checks=12, proxies=kinds, costs={"fast": 0.2}, noise=noise, schedules=SCHEDULES
+    )
+    curves.write_table(path, rows)
+    header, *lines = path.read_text().splitlines()
+    kept = [line for line in lines if int(line.split(",")[3]) % 2 == 0 and keep(line.split(","))]
+    path.write_text("\n".join([header, *kept]) + "\n")
+    return path
+
+
+def read_confirmation(folder: Path, name: str = "one") -> ConfirmationState:
+    states = read_confirmations(FolderStudyStore(folder / name))
+    assert len(states) == 1
+    return states[0]
+
+
+def test_a_table_with_compressed_schedules_confirms_its_winner(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_scheduled(tmp_path / "curves.csv")
+    result = replay(path, tmp_path, "confirm.fresh_models=5")
+    assert (
+        "accepted at the end of a schedule that the table has (fast: 2, 4, 6; early: 2, 4, 6)"
+        in capsys.readouterr().out
+    )
+    state = read_confirmation(tmp_path)
+    assert (state.task, state.outcome) == ("fast", ConfirmationOutcome.STANDS)
+    assert state.final_step in SCHEDULES
+    assert state.fresh is not None
+    assert (state.fresh.trainable, state.fresh.result is not None) == (5, True)
+    assert result.verdict is not None
+    assert "Confirmation runs do not contradict it" in result.verdict.text
+    assert result.study is not None
+    trials = result.study.trials
+    own = trials[trials.stage == "confirmation"]
+    table = read_table(path)
+    for _, trial in own[own.proxy_task == "fast"].iterrows():
+        curves_of_model = table.find_compressed(trial["architecture.architecture"], "fast", state.final_step)
+        if trial.split == "search":
+            assert trial.score == curves_of_model[0].scores[-1], "the score of the compressed training"
+    ledger = (tmp_path / "one" / "replayed.jsonl").read_text()
+    again = replay(path, tmp_path, "confirm.fresh_models=5")
+    assert again.verdict == result.verdict
+    assert (tmp_path / "one" / "replayed.jsonl").read_text() == ledger, "nothing is replayed further"
+
+
+def test_a_misleading_start_of_the_schedule_is_contradicted(tmp_path: Path) -> None:
+    def is_shuffled(row: list[str]) -> bool:
+        return row[1] == "fast" and row[7] != "12"
+
+    path = write_scheduled(tmp_path / "curves.csv")
+    header, *lines = path.read_text().splitlines()
+    changed = []
+    for row in (line.split(",") for line in lines):
+        upside_down = str(1 - float(row[4])) if is_shuffled(row) else row[4]
+        changed.append(",".join([*row[:4], upside_down, *row[5:]]))
+    path.write_text("\n".join([header, *changed]) + "\n")
+    replay(path, tmp_path, "backend.proxies=[fast]")
+    assert read_confirmation(tmp_path).outcome is ConfirmationOutcome.CONTRADICTED
+    assert decided(tmp_path)["fast"]["stopping_state"] == "Contradicted by its confirmation"
+
+
+def test_full_training_is_confirmed_on_compressed_schedules_too(tmp_path: Path) -> None:
+    path = write_scheduled(tmp_path / "curves.csv", lambda row: row[1] == "full")
+    replay(path, tmp_path)
+    state = read_confirmation(tmp_path)
+    assert (state.task, state.outcome) == ("full", ConfirmationOutcome.STANDS)
+
+
+def test_models_without_a_confirmation_run_count_as_lost(tmp_path: Path) -> None:
+    path = write_scheduled(tmp_path / "curves.csv")
+    replay(path, tmp_path)
+    state = read_confirmation(tmp_path)
+    store = FolderStudyStore(tmp_path / "one")
+    names = [reference.architecture["architecture"] for reference in read_references(store)]
+    lost = write_scheduled(tmp_path / "lost.csv", lambda row: row[7] == "12" or row[0] not in names[:2])
+    result = replay(lost, tmp_path, "study=lost")
+    found = read_confirmation(tmp_path, "lost")
+    assert (found.final_step, found.outcome) == (state.final_step, ConfirmationOutcome.STANDS)
+    assert found.result is not None
+    assert found.result.correlation is not None
+    assert found.result.correlation.n == 8
+    assert result.study is not None
+    trials = result.study.trials
+    failed = trials[trials.cause == "lost"]
+    assert len(failed) == 2
+    assert all(failed.message.str.contains("the table has no architecture .* under proxy 'fast' .* and schedule"))
+    again = replay(lost, tmp_path, "study=lost", "job=report")
+    assert again.study is not None
+    assert len(again.study.trials) == len(trials), "lost runs are listed again"
+
+
+def test_a_verdict_whose_schedule_the_table_lacks_is_not_confirmed_and_the_advice_works(tmp_path: Path) -> None:
+    path = write_scheduled(tmp_path / "curves.csv")
+    replay(path, tmp_path)
+    step = read_confirmation(tmp_path).final_step
+    others = ", ".join(str(schedule) for schedule in SCHEDULES if schedule != step)
+    lacking = write_scheduled(tmp_path / "lacking.csv", lambda row: row[7] != str(step))
+    result = replay(lacking, tmp_path, "study=lacking")
+    assert read_confirmation(tmp_path, "lacking").outcome is ConfirmationOutcome.VOID
+    assert result.verdict is not None
+    assert result.verdict.headline.startswith("Accepted, not confirmed: fast, stopped after")
+    first = result.verdict.remarks[0]
+    assert first.title == "Not confirmed."
+    assert f"trainings on a schedule of {step} steps for 0 of 10 models, and 7 are needed" in first.text
+    assert f"its compressed schedules of this proxy task end after {others} steps" in first.text
+    assert f"add such trainings to the table, with {step} in the column schedule, or leave out the checks" in first.text
+    kept = {*others.split(", "), "12"}
+    fewer = write_scheduled(
+        tmp_path / "fewer.csv", lambda row: row[7] != str(step) and (row[1] == "full" or row[3] in kept)
+    )
+    replay(fewer, tmp_path, "study=fewer", "backend.proxies=[fast]")
+    assert read_confirmation(tmp_path, "fewer").outcome is ConfirmationOutcome.STANDS
+
+
+def test_only_judged_proxies_decide_whether_there_is_a_confirmation(tmp_path: Path) -> None:
+    path = write_scheduled(tmp_path / "curves.csv", lambda row: row[7] == "12" or row[1] == "early")
+    replay(path, tmp_path, "backend.proxies=[fast]")
+    assert not read_confirmations(FolderStudyStore(tmp_path / "one"))
+    replay(path, tmp_path, "study=asked", "backend.proxies=[fast]", "confirm.enabled=true")
+    state = read_confirmation(tmp_path, "asked")
+    assert state.void is not None
+    assert "it has no compressed schedules of this proxy task" in state.void.description
+
+
+def test_constant_reference_scores_stop_the_study_before_the_proxy_search_and_the_advice_works(tmp_path: Path) -> None:
+    path = tmp_path / "curves.csv"
+    rows = [
+        f"a{model},{proxy},0,{step},0.1,{model / 10 + step},{step}"
+        for model in range(20)
+        for proxy in ("full", "small")
+        for step in (1, 2, 3, 4)
+    ]
+    path.write_text("\n".join(["architecture,proxy,seed,step,score,quality,train_seconds", *rows]) + "\n")
+    message = r"need scores that differ, got accuracy 0\.1 for all 10: they cannot be ranked.*or set metric\.name to a"
+    for _ in range(2):
+        with pytest.raises(NasproxyError, match=message):
+            replay(path, tmp_path)
+    assert not decided(tmp_path)
+    assert replay(path, tmp_path, "study=other", "metric.name=quality").verdict is not None
+
+
+def test_a_proxy_more_expensive_than_full_training_is_never_a_saving(tmp_path: Path) -> None:
+    noise = curves.Noise(early=0.5, late=0.02)
+    rows = curves.generate_rows(
+        architectures=40, checks=12, proxies={"slow": "steady"}, costs={"slow": 12.0}, noise=noise
+    )
+    curves.write_table(tmp_path / "curves.csv", rows)
+    result = replay(tmp_path / "curves.csv", tmp_path)
+    assert result.verdict is not None
+    assert result.verdict.headline == "No proxy task was accepted"
+    assert "No cheaper than full training, so of no use: slow" in result.verdict.text
+    page = (tmp_path / "one" / "report" / "index.html").read_text()
+    assert "of no use" in page
+    assert not re.search(r"0\.\d\N{MULTIPLICATION SIGN}", page)
+
+
+def test_times_that_hardly_rise_are_noted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "curves.csv"
+    rows = [
+        f"a{model},{proxy},0,{step},{model * step},{5 + step / 100}"
+        for model in range(12)
+        for proxy in ("full", "small")
+        for step in (1, 2, 3, 4)
+    ]
+    path.write_text("\n".join(["architecture,proxy,seed,step,score,train_seconds", *rows]) + "\n")
+    replay(path, tmp_path)
+    assert "train_seconds of proxy 'small' hardly rise from check to check" in capsys.readouterr().out
+
+
+def test_the_example_in_the_docs_is_a_table_with_a_compressed_schedule(tmp_path: Path) -> None:
+    example = re.search(r"```csv\n(.*?)```", (cli.ROOT / "docs" / "replay.md").read_text(), re.DOTALL)
+    assert example is not None
+    (tmp_path / "curves.csv").write_text(example[1])
+    table = read_table(tmp_path / "curves.csv")
+    assert table.check_steps == {"full": (20, 40), "small": (10, 20, 40)}
+    assert table.schedules == {"small": (20,)}
+    assert [curve.scores.tolist() for curve in table.find_compressed("resnet_a", "small", 20)] == [[0.6]]

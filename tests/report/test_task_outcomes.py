@@ -1,6 +1,7 @@
 """Outcomes of proxy tasks, and the reasons why they were not chosen."""
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from helpers.user_code import LessOfMore
 from nasproxy.report import tables, verdict, wording
 from nasproxy.report.task_outcomes import TaskOutcome, explain_outcome, get_outcome
+from nasproxy.stages.proxy_search.state import StoppingState
 from nasproxy.stages.study_results import read_results
 from nasproxy.trials.proxy_task import ProxyTask
 
@@ -120,3 +122,26 @@ def test_a_task_without_a_final_decision_is_not_finished(small_study: Any) -> No
     assert get_outcome(results, results.tasks["width25"]) is TaskOutcome.RUNNING
     assert explain_outcome(results, results.tasks["width25"]).startswith("So far: tau ")
     assert verdict.judge_study(results).headline.startswith("Proxy search not finished")
+
+
+def test_a_task_that_is_no_cheaper_than_full_training_is_of_no_use(small_study: Any) -> None:
+    small_study.search({"width25": ProxyTask(width=0.25)}, target=0.1)
+    rewrite(small_study, lambda state: state.update(saves_nothing=True))
+    row = rows(small_study)["width25"]
+    assert row["outcome"] == "no cheaper than full training"
+    assert re.fullmatch(
+        r"Of no use: it met the criterion after .*, no cheaper than full training \(.* per model\)", row["reason"]
+    )
+    results = read_results(small_study.folder, time_tolerance=0.05)
+    text = verdict.judge_study(results).text
+    assert text.startswith("No proxy task was accepted.")
+    assert "No cheaper than full training, so of no use: width25. Try proxy tasks whose steps are cheaper" in text
+    assert "reduce less" not in text, "a task that reduces less is no cheaper"
+
+
+def test_a_task_that_was_stopped_at_the_cost_of_full_training_is_of_no_use(small_study: Any) -> None:
+    small_study.search({"width25": ProxyTask(width=0.25)}, target=1.0)
+    stopped = StoppingState.EXCEEDED_BEST_TIME.value
+    rewrite(small_study, lambda state: state.update(stopping_state=stopped, beaten_by=None))
+    reason = rows(small_study)["width25"]["reason"]
+    assert reason.startswith("Of no use: training on would make it more expensive than full training (")

@@ -1,6 +1,7 @@
 """Variance, selection and proxy search with synthetic trials: on a real backend, or in virtual time."""
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -77,6 +78,7 @@ class Search:
         criterion = settings.pop("criterion", FirstCrossing(target=target))
         candidate_pool = settings.pop("candidate_pool", EMPTY_POOL)
         is_fresh = settings.pop("is_fresh", False)
+        full_seconds = settings.pop("full_seconds", math.inf)
         references = [
             Reference(i, architecture, f"reference{i}", float(str(architecture["quality"])), 1.0)
             for i, architecture in enumerate(make_architectures(10, faults))
@@ -91,6 +93,7 @@ class Search:
             recipe=RECIPE,
             seed=1,
             study=FolderStudyStore(self.folder),
+            full_seconds=full_seconds,
             is_fresh=is_fresh,
         )
         return runner.run_stage(stage, self.runtime)
@@ -539,6 +542,35 @@ class TestProxySearch:
         assert lax.tasks["half"].stopping_state is StoppingState.MET_CORRELATION
         strict = search.run({"hopeless": HOPELESS}, target=1.0)
         assert strict.tasks["hopeless"].stopping_state is StoppingState.RAN_TO_COMPLETION
+
+    def test_a_task_that_is_accepted_when_it_is_no_cheaper_than_full_training_is_of_no_use(
+        self, search: Search
+    ) -> None:
+        state = search.run({"full": ProxyTask()}, target=0.8)
+        accepted = state.tasks["full"]
+        assert (accepted.is_accepted, accepted.saves_nothing) == (True, False)
+        assert accepted.final_rated_seconds is not None
+        nearly = accepted.final_rated_seconds / 0.97
+        again = search.run({"full": ProxyTask()}, target=0.8, full_seconds=nearly, is_fresh=True).tasks["full"]
+        assert (again.stopping_state, again.final_step) == (StoppingState.MET_CORRELATION, accepted.final_step)
+        assert (again.is_accepted, again.saves_nothing) == (False, True), "3 % lie within time_tolerance"
+
+    def test_a_useless_task_does_not_stop_a_cheaper_one(self, search: Search) -> None:
+        tasks = {"full": ProxyTask(), "half": ProxyTask(width=0.5)}
+        state = search.run(tasks, full_seconds=0.29, policy="sequential")
+        assert state.tasks["full"].saves_nothing
+        assert state.tasks["half"].is_accepted
+
+    def test_a_task_stops_where_it_becomes_more_expensive_than_full_training(self, search: Search) -> None:
+        task = search.run({"hopeless": HOPELESS}, target=1.0, full_seconds=0.7).tasks["hopeless"]
+        assert (task.stopping_state, task.beaten_by) == (StoppingState.EXCEEDED_BEST_TIME, None)
+        assert (
+            task.checks[-1].rated_seconds < 1.05 * 0.7 <= task.checks[-1].rated_seconds * (1 + 4 / task.checks[-1].step)
+        )
+        to_its_end = search.run(
+            {"hopeless": HOPELESS}, target=1.0, full_seconds=0.7, early_stop_if_not_best=False
+        ).tasks["hopeless"]
+        assert to_its_end.stopping_state is StoppingState.RAN_TO_COMPLETION
 
     def test_another_setting_under_the_same_name_is_refused(self, search: Search) -> None:
         search.run({"mine": ProxyTask(width=0.5)})

@@ -21,6 +21,7 @@ FOREIGN = {
     "cli/sweeps.py": "the folder of a sweep's records, outside of studies",
     "cost/timing.py": "the folder of an estimate, which is removed",
     "data/generated.py": "data",
+    "execution/backends/replay/csv_format.py": "the user's table",
     "execution/backends/replay/curve_files.py": "the user's table",
     "execution/failure_causes.py": "/proc",
     "execution/host/cores.py": "/proc and control groups",

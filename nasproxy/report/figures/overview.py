@@ -110,7 +110,7 @@ def _draw_training_times(axes: Any, results: StudyResults, tasks: Sequence[TaskS
         outcome = get_outcome(results, task)
         axes.barh(place, seconds / size, height=0.65, linewidth=0, **BARS.get(outcome, OTHER_BAR))
         saving = measure_train_saving(results, task) if outcome.is_accepted else None
-        note = outcome.value if saving is None else f"{outcome.value}, speedup {wording.format_times(saving.ratio)}"
+        note = outcome.value if saving is None else f"{outcome.value}, speedup {wording.format_speedup(saving.ratio)}"
         axes.annotate(note, (seconds / size, place), (3, 0), textcoords="offset points", va="center", fontsize=6.5)
     names = [task.name for task, _ in rows]
     if full:

@@ -4,6 +4,7 @@ from nasproxy.errors import ConfigError, StageStoppedError
 from nasproxy.stages.confirmation.settings import ConfirmSettings
 from nasproxy.stages.confirmation.stage import ConfirmationStage
 from nasproxy.stages.confirmation.state import ConfirmationOutcome, ConfirmationState, read_confirmations
+from nasproxy.stages.confirmation.void import VoidReason
 from nasproxy.stages.confirmation.workload import plan_confirmation
 from nasproxy.stages.definition import Design, Forecast, StageContext, StageDefinition
 from nasproxy.stages.proxy_search import definition as proxy_search
@@ -63,12 +64,14 @@ def plan(forecast: Forecast) -> StageWork | None:
 
 
 def verify(state: ConfirmationState | None) -> None:
-    """Check that a confirmation is not void.
+    """Check that a confirmation is not void; a table that lacks its runs is no failure of the job.
 
     Raises:
         StageStoppedError: It is void.
     """
-    if state is not None and state.outcome is ConfirmationOutcome.VOID and state.void is not None:
+    if state is None or state.void is None or state.void.reason is VoidReason.NOT_IN_TABLE:
+        return
+    if state.outcome is ConfirmationOutcome.VOID:
         raise StageStoppedError(
             f"the confirmation of {state.task} needs runs that test its verdict, and is void: "
             f"{state.void.description}. {state.void.advice}"
@@ -96,6 +99,7 @@ def _confirm_winner(context: StageContext) -> tuple[TaskState, ConfirmationState
             full_seed=design.seed,
             proxy_seed=design.seed + proxy_search.PROXY_SEED_OFFSET,
             study=study,
+            table=design.replayed,
         )
         return best, context.run(stage, stop_at_setup_failure=False)
 

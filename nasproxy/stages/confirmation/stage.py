@@ -12,7 +12,8 @@ from dataclasses import replace
 from nasproxy.errors import TooFewTrialsError
 from nasproxy.stages.confirmation.settings import ConfirmSettings
 from nasproxy.stages.confirmation.state import STATES, ConfirmationOutcome, ConfirmationState, FreshModels
-from nasproxy.stages.confirmation.void import Void, find_void
+from nasproxy.stages.confirmation.void import Void, VoidReason, find_absent, find_void
+from nasproxy.stages.definition import RecordedTrainings
 from nasproxy.stages.proxy_search.judge import Judge, JudgedModels
 from nasproxy.stages.proxy_search.state import StoppingState, TaskState
 from nasproxy.stages.references.selection import make_reference
@@ -44,6 +45,7 @@ class ConfirmationStage:
         full_seed: int,
         proxy_seed: int,
         study: StudyStore,
+        table: RecordedTrainings | None = None,
     ) -> None:
         """Configure the stage.
 
@@ -57,6 +59,7 @@ class ConfirmationStage:
             full_seed: Seed of full trainings.
             proxy_seed: Seed of the proxy search's trainings and of the confirmation runs.
             study: The study.
+            table: The table that the study replays; None if it trains.
         """
         settings.check()
         assert task.final_step is not None
@@ -66,6 +69,7 @@ class ConfirmationStage:
         self._judge = judge
         self._objective = recipe.objective
         self._study = study
+        self._table = table
         self._name = f"{STATES}/{task.name}_{task.final_step}"
         self._references = (*references, *task.added)
         compressed = compress_schedule(task.proxy_task, recipe, task.final_step)
@@ -109,6 +113,8 @@ class ConfirmationStage:
 
     def next_action(self, state: ConfirmationState, records: Records) -> Train | Decide[ConfirmationState] | None:
         """Retrain all models and judge them, then train and judge fresh ones."""
+        if not state.is_begun and (absent := self._find_absent()) is not None:
+            return self._void(state, absent)
         if not state.is_begun:
             message = f"{state.task}: training its confirmation runs, {self._final_step:,} steps each"
             return Decide(replace(state, is_begun=True), None if state.is_trained_already else message)
@@ -141,14 +147,22 @@ class ConfirmationStage:
         models = JudgedModels(self._references, tuple(records[spec.key] for spec in self._specs), self._objective)
         void = None if state.is_trained_already else self._find_void(models, records)
         if void is not None:
-            voided = replace(state, outcome=ConfirmationOutcome.VOID, void=void)
-            return Decide(voided, f"{state.task}: confirmation void, {void.description}")
+            return self._void(state, void)
         last = self._task.checks[-1].correlation if self._task.checks else None
         result = self._compare(models, last)
         outcome = ConfirmationOutcome.CONTRADICTED if result.is_contradicted else ConfirmationOutcome.STANDS
         return Decide(
             replace(state, outcome=outcome, result=result), f"{state.task}: {_describe_outcome(outcome, result)}"
         )
+
+    def _void(self, state: ConfirmationState, void: Void) -> Decide[ConfirmationState]:
+        voided = replace(state, is_begun=True, outcome=ConfirmationOutcome.VOID, void=void)
+        outcome = "not confirmed" if void.reason is VoidReason.NOT_IN_TABLE else "confirmation void"
+        return Decide(voided, f"{state.task}: {outcome}, {void.description}")
+
+    def _find_absent(self) -> Void | None:
+        models = JudgedModels(self._references, (TrialRecord(),) * len(self._specs), self._objective)
+        return find_absent(self._specs, self._table, step=self._final_step, needed=self._judge.needed(models))
 
     def _list_unended(self, state: ConfirmationState, records: Records) -> Mapping[str, int]:
         """List the confirmation runs that must still end: whether they crash after their last check matters too."""

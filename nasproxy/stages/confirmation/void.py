@@ -5,7 +5,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from nasproxy.stages.definition import RecordedTrainings
 from nasproxy.trials.records import Cause, TrialRecord
+from nasproxy.trials.spec import TrialSpec
 
 MIN_DISTINCT_SCORES = 5
 """Distinct scores from which on equality is evidence: a coarse or saturated metric repeats itself by chance."""
@@ -19,6 +21,7 @@ class VoidReason(str, enum.Enum):
 
     IDENTICAL_SCORES = "identical scores"
     FAILED_TRIALS = "failed trials"
+    NOT_IN_TABLE = "trainings that the table lacks"
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,8 @@ class Void:
         needed: Minimum number of models whose runs did not fail in such a way.
         failed: Number of runs that failed by no fault of their models, by cause.
         error: Error message of the first of these; None without one.
+        absent: Number of runs that the replayed table lacks.
+        schedules: Compressed schedules that the table has of the proxy task.
     """
 
     reason: VoidReason
@@ -40,6 +45,8 @@ class Void:
     needed: int
     failed: tuple[tuple[str, int], ...] = ()
     error: str | None = None
+    absent: int = 0
+    schedules: tuple[int, ...] = ()
 
     @property
     def description(self) -> str:
@@ -50,12 +57,22 @@ class Void:
                 f"schedule ends there, so the trainer does not use its total number of steps"
             )
             return f"{ignored}; {self._write_failures()}" if self.failed else ignored
+        if self.reason is VoidReason.NOT_IN_TABLE:
+            return (
+                f"the table has trainings on a schedule of {self.step:,} steps for {self.models - self.absent} of "
+                f"{self.models} models, and {self.needed} are needed; {_write_schedules(self.schedules)}"
+            )
         left = self.models - self._count_failed()
         return f"{left} of at least {self.needed} models are left: {self._write_failures()}"
 
     @property
     def advice(self) -> str:
         """What to do, in sentences."""
+        if self.reason is VoidReason.NOT_IN_TABLE:
+            return (
+                f"To confirm it, add such trainings to the table, with {self.step} in the column schedule, or leave "
+                f"out the checks of this proxy task at which no schedule ends; then use another study=NAME."
+            )
         if self.reason is VoidReason.FAILED_TRIALS:
             return (
                 "Fix the cause and run the command again: failed runs are retried. If the fix changes scores, raise "
@@ -79,6 +96,25 @@ class Void:
         causes = ", ".join(f"{number} {cause}" for cause, number in self.failed)
         error = f", the first with {self.error}" if self.error else ""
         return f"{self._count_failed()} of {self.models} confirmation runs failed ({causes}){error}"
+
+
+def find_absent(runs: Sequence[TrialSpec], table: RecordedTrainings | None, *, step: int, needed: int) -> Void | None:
+    """Find out before any run whether the table of a replay has too few of them.
+
+    Args:
+        runs: The confirmation runs.
+        table: The table; None for trainings of one's own, which can all run.
+        step: Step at which the schedule of the confirmation runs ends.
+        needed: Minimum number of models with a run.
+
+    Returns:
+        The void confirmation; None if there are enough runs.
+    """
+    absent = 0 if table is None else sum(not table.has_training(spec) for spec in runs)
+    if table is None or len(runs) - absent >= needed:
+        return None
+    schedules = tuple(table.list_schedules(runs[0]))
+    return Void(VoidReason.NOT_IN_TABLE, step, len(runs), needed, absent=absent, schedules=schedules)
 
 
 def find_void(
@@ -120,6 +156,13 @@ def _are_identical(runs: Sequence[TrialRecord], raced: Sequence[TrialRecord], st
     scores = [(new.score, old.score) for new, old in checks if new is not None and old is not None]
     is_coarse = len({old for _, old in scores}) < MIN_DISTINCT_SCORES
     return len(scores) >= needed and not is_coarse and all(new == old for new, old in scores)
+
+
+def _write_schedules(schedules: Sequence[int]) -> str:
+    if not schedules:
+        return "it has no compressed schedules of this proxy task"
+    listed = ", ".join(f"{steps:,}" for steps in schedules)
+    return f"its compressed schedules of this proxy task end after {listed} steps"
 
 
 def _shorten(message: str) -> str:

@@ -15,6 +15,7 @@ from nasproxy.stages.proxy_search.stage import ProxySearchStage
 from nasproxy.stages.proxy_search.state import JUDGED_PREFIX, PREFIX, ProxySearchState, read_tasks
 from nasproxy.stages.proxy_search.workload import plan_proxy_search
 from nasproxy.stages.references.candidate_pool import CandidatePool
+from nasproxy.stages.references.definition import refuse_equal_scores
 from nasproxy.stages.references.settings import ReferencesSettings
 from nasproxy.stages.references.state import read_references, read_selection
 from nasproxy.stages.variance.state import read_variance
@@ -32,7 +33,7 @@ def run(context: StageContext) -> ProxySearchState:
     """Search a proxy task; the merge of a sweep judges all tasks anew.
 
     Raises:
-        StageStoppedError: With this seed noise no proxy can reach the target.
+        StageStoppedError: The reference models cannot be ranked, or with this seed noise no proxy can reach the target.
     """
     return search(context, is_fresh=context.is_merge)
 
@@ -41,10 +42,11 @@ def search(context: StageContext, *, is_fresh: bool = False) -> ProxySearchState
     """Search a proxy task, from the stored decisions on or anew.
 
     Raises:
-        StageStoppedError: With this seed noise no proxy can reach the target.
+        StageStoppedError: The reference models cannot be ranked, or with this seed noise no proxy can reach the target.
     """
     design, study = context.design, context.study
     references = read_references(study)
+    refuse_equal_scores(context, references)
     _refuse_unreachable_target(design, study)
     full_seconds = median(reference.train_seconds for reference in references)
     stage = ProxySearchStage(
@@ -57,6 +59,7 @@ def search(context: StageContext, *, is_fresh: bool = False) -> ProxySearchState
         recipe=design.recipe,
         seed=design.seed + PROXY_SEED_OFFSET,
         study=study,
+        full_seconds=full_seconds,
         prefix=JUDGED_PREFIX if context.is_judging else PREFIX,
         confirmations=read_confirmations(study),
         is_fresh=is_fresh,

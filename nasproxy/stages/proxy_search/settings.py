@@ -34,10 +34,11 @@ class ProxySearchSettings:
     Attributes:
         policy: `race`: all proxy tasks in lockstep of training time; `sequential`: one after the other, in the order
             of the grid.
-        early_stop_if_not_best: Stop a task that can no longer be cheaper than the best one.
+        early_stop_if_not_best: Stop a task that can no longer be cheaper than the best one, or than full training.
         desired_score: Also accept a task whose median score reaches this value; None for correlation only.
         train_seconds_limit: Stop a task whose models have trained for so many seconds; None for no limit.
-        time_tolerance: Share by which a task must be cheaper than the best one to replace it, in [0, 1].
+        time_tolerance: Share by which a task must be cheaper than the best one to replace it, and than full training to
+            be of use, in [0, 1].
         rung_growth: Ratio between the ends of two successive rungs of the race, above 1.
         min_models: Minimum number of models with a score, at least 5.
         min_valid_ratio: Minimum share of the reference models with a score, in [0, 1].

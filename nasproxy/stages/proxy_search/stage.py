@@ -5,6 +5,7 @@ step that all of its models have reported, and looks are taken in the order of r
 depend neither on which trial was fastest nor on how many run at once.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -58,6 +59,7 @@ class ProxySearchStage:
         recipe: Recipe,
         seed: int,
         study: StudyStore,
+        full_seconds: float = math.inf,
         prefix: str = PREFIX,
         confirmations: Sequence[ConfirmationState] = (),
         is_fresh: bool = False,
@@ -74,6 +76,8 @@ class ProxySearchStage:
             recipe: The study's recipe.
             seed: Seed of all proxy trainings; differs from the references' seed.
             study: The study.
+            full_seconds: Median time of a full training, in seconds, of all its devices together: a task that is no
+                cheaper is of no use.
             prefix: Prefix of the names of its decisions in the study.
             confirmations: Confirmations of earlier winners; a contradicted winner is withdrawn.
             is_fresh: Judge all tasks from the start, on the trials that there are, instead of resuming their states,
@@ -93,6 +97,7 @@ class ProxySearchStage:
         self._objective = recipe.objective
         self._seed = seed
         self._study = study
+        self._full_seconds = full_seconds
         self._prefix = prefix
         self._confirmations = tuple(confirmations)
         self._is_fresh = is_fresh
@@ -243,7 +248,8 @@ class ProxySearchStage:
             return None
         best = self._find_best({other: task for other, task in state.tasks.items() if other != name})
         if best is None or best.final_rated_seconds is None:
-            return None
+            # Times are measured within a tolerance: a task as expensive as full training is judged to its end.
+            return _TimeToBeat(None, self._full_seconds * (1 + self._settings.time_tolerance))
         return _TimeToBeat(best.name, best.final_rated_seconds * (1 - self._settings.time_tolerance))
 
     def _find_best(self, tasks: Mapping[str, TaskState]) -> TaskState | None:
@@ -335,7 +341,13 @@ class ProxySearchStage:
             if requested > task.requested:
                 return replace(judged, requested=requested)
         stopping = self._choose_stopping_state(check, verdict, speed, is_last=is_last)
-        return judged if stopping is None else _stop_task(judged, stopping)
+        if stopping is None:
+            return judged
+        return replace(_stop_task(judged, stopping), saves_nothing=stopping.is_success and self._saves_nothing(check))
+
+    def _saves_nothing(self, check: TaskCheck) -> bool:
+        """Return whether training up to a check is no cheaper than full training."""
+        return check.rated_seconds > self._full_seconds * (1 - self._settings.time_tolerance)
 
     def _add_references(self, task: TaskState, records: Records) -> TaskState | None:
         """Return the task with its requested references added; None while they still train."""
@@ -372,9 +384,9 @@ class ProxySearchStage:
 
 @dataclass(frozen=True)
 class _TimeToBeat:
-    """The best accepted task, and the rated training time (seconds) that another task must stay below."""
+    """The best accepted task, None for full training, and the rated training time that another task must stay below."""
 
-    name: str
+    name: str | None
     seconds: float
 
 
@@ -427,4 +439,5 @@ def _describe_change(before: TaskState, task: TaskState) -> str | None:
     last = task.checks[-1].correlation if task.checks else None
     tau = "" if last is None else f", tau {last.tau:.2f} on {last.n} models"
     seconds = "" if task.final_train_seconds is None else f" after {task.final_train_seconds:.1f} s of training"
-    return f"{task.name}: {task.stopping_state.value}{seconds}{tau}"
+    useless = ", but it is no cheaper than full training" if task.saves_nothing else ""
+    return f"{task.name}: {task.stopping_state.value}{seconds}{tau}{useless}"

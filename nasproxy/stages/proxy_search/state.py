@@ -79,7 +79,9 @@ class TaskState:
         stopping_state: Why it was stopped; None while it is undecided.
         final_step: Step at which it was stopped.
         final_train_seconds: Median training time up to the final step, in seconds, of all devices together.
-        beaten_by: Name of the accepted task that it can no longer be cheaper than, if this stopped it.
+        beaten_by: Name of the accepted task that it can no longer be cheaper than, if this stopped it; None if it was
+            stopped because it can no longer be cheaper than full training.
+        saves_nothing: Whether it met the criterion too late to be cheaper than full training, so that it is of no use.
     """
 
     name: str
@@ -97,11 +99,12 @@ class TaskState:
     final_step: int | None = None
     final_train_seconds: float | None = None
     beaten_by: str | None = None
+    saves_nothing: bool = False
 
     @property
     def is_accepted(self) -> bool:
-        """Whether the task was accepted."""
-        return self.stopping_state is not None and self.stopping_state.is_success
+        """Whether the task was accepted: it met the criterion, and is cheaper than full training."""
+        return self.stopping_state is not None and self.stopping_state.is_success and not self.saves_nothing
 
     @property
     def final_rated_seconds(self) -> float | None:

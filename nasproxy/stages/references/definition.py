@@ -1,9 +1,13 @@
 """The selection and training of the reference models as a stage of jobs."""
 
+from collections.abc import Sequence
+
+from nasproxy.errors import StageStoppedError
 from nasproxy.stages.definition import Forecast, StageContext, StageDefinition
 from nasproxy.stages.references.baseline import find_baseline_comparison
 from nasproxy.stages.references.settings import ReferencesSettings
-from nasproxy.stages.references.state import SelectionState, read_selection
+from nasproxy.stages.references.state import Reference, SelectionState, read_selection
+from nasproxy.stages.references.ties import describe_equal_scores, describe_ties, have_equal_scores
 from nasproxy.stages.references.workload import plan_selection
 from nasproxy.stages.variance.settings import VarianceSettings
 from nasproxy.stages.variance.state import read_variance
@@ -17,7 +21,7 @@ def run(context: StageContext) -> SelectionState:
     """Select the reference models and train them fully.
 
     Raises:
-        StageStoppedError: Too many candidates failed.
+        StageStoppedError: Too many candidates failed, or all reference models have the same score.
     """
     design = context.design
     stage = design.selection.make_stage(
@@ -31,10 +35,25 @@ def run(context: StageContext) -> SelectionState:
     with context.hold(NAME):
         is_new = load(context.study) is None
         state = context.run(stage)
-        if is_new:
-            _note_baseline(context, state)
-    context.score_untrained(state.references or ())
+    references = state.references or ()
+    refuse_equal_scores(context, references)
+    if (ties := describe_ties(references)) is not None:
+        context.say(ties)
+    if is_new:
+        _note_baseline(context, state)
+    context.score_untrained(references)
     return state
+
+
+def refuse_equal_scores(context: StageContext, references: Sequence[Reference]) -> None:
+    """Stop if all reference models have the same score.
+
+    Raises:
+        StageStoppedError: They have.
+    """
+    if have_equal_scores(references):
+        records = [context.study.trials.read(reference.key) for reference in references]
+        raise StageStoppedError(describe_equal_scores(references, records, context.design.recipe.objective))
 
 
 def _note_baseline(context: StageContext, state: SelectionState) -> None:

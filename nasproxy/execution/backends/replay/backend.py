@@ -3,7 +3,7 @@
 import heapq
 import math
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -12,7 +12,7 @@ import numpy as np
 from nasproxy.errors import ConfigError
 from nasproxy.execution.attempts import EXIT_ENDED, Ended
 from nasproxy.execution.backends.backend import BackendContext, Capabilities
-from nasproxy.execution.backends.replay.curve_table import Curve, CurveTable, TableTraining, read_table
+from nasproxy.execution.backends.replay.curve_table import Curve, CurveTable, read_table
 from nasproxy.execution.backends.replay.ledger import Ledger
 from nasproxy.execution.backends.replay.replayed_table import CHOICE, ReplayedTable, choose_proxies
 from nasproxy.execution.work_order import OrderKind, WorkOrder
@@ -204,19 +204,21 @@ class ReplayBackend:
         else:
             checks = run.curve.checks
             step = checks[-1].step if checks else 0
-            status = status.failed(cause, "failed according to the table", step=step, max_attempts=run.max_attempts)
+            status = status.failed(cause, run.curve.failure, step=step, max_attempts=run.max_attempts)
         record = TrialRecord(status, run.curve.checks[: run.checks])
         self.store.write(key, record, generation=GENERATION)
         if self._ledger is not None:
-            self._ledger.add(self.store.spec(key), None if run.is_whole else record.step, self.store.purposes()[key])
+            spec = self.store.spec(key)
+            until = None if run.is_whole else record.step
+            self._ledger.add(spec, self.replayed.find_schedule(spec), until, self.store.purposes()[key])
 
     def _restore_trials(self) -> None:
         """Replay the trials of the ledger, each up to its last step."""
         if self._ledger is None or self._ledger.recipe is None:
             return
         for entry, until in self._ledger.steps.items():
-            architecture, proxy, split, seed = entry
-            task = ProxyTask() if proxy is None else self.replayed.make_proxy_task(proxy)
+            architecture, proxy, schedule, split, seed = entry
+            task = ProxyTask() if proxy is None else self.replayed.make_proxy_task(proxy, schedule)
             spec = TrialSpec({CHOICE: architecture}, task, Split(split), seed, self._ledger.recipe)
             self.store.create(spec, self._ledger.purposes[entry])
             run = _Run(self._find_curve(spec), started_at=0.0, checks_at_start=0, status=Status(), max_attempts=1)
@@ -233,10 +235,13 @@ class ReplayBackend:
         left_out = len(replayed.table.architectures([replayed.reference])) - len(replayed.architectures)
         if left_out:
             yield f"{left_out} architectures of the table were not trained under every proxy and are left out"
-        yield (
-            "the table has no trainings on schedules that end where a proxy task was stopped: its winner cannot be "
-            "confirmed"
-        )
+        yield _describe_schedules(replayed.schedules)
+        for proxy in dict.fromkeys((replayed.reference, *replayed.proxies)):
+            if replayed.table.has_flat_times(proxy):
+                yield (
+                    f"train_seconds of proxy {proxy!r} hardly rise from check to check: if they are times of each "
+                    f"check, use the time since the start of the training"
+                )
         if replayed.reference in replayed.proxies and replayed.seeds == 1:
             yield (
                 f"proxy {replayed.reference!r} is the reference itself, and the table has one seed of it: each "
@@ -244,30 +249,18 @@ class ReplayBackend:
             )
 
     def _find_curve(self, spec: TrialSpec) -> Curve:
-        """Return the curve of a trial.
+        return self.replayed.find_curve(spec)
 
-        Raises:
-            ConfigError: The table lacks the curve, or has it with other steps.
-        """
-        recipe, architecture = spec.recipe.under(spec.proxy_task), str(spec.architecture[CHOICE])
-        proxy = str(recipe.trainer["proxy"])
-        table = self.replayed.table
-        steps = table.check_steps[proxy]
-        if spec.check_steps != steps:
-            raise ConfigError(
-                f"a replay needs trainings of {steps[-1]} steps with {len(steps)} checks, as in the table under proxy "
-                f"{proxy!r}, got {spec.total_steps} steps with {len(spec.check_steps)}: do not change the schedule"
-            )
-        seeds = table.seeds.get((architecture, proxy), ())
-        number = spec.seed - int(recipe.trainer["first_seed"])
-        if spec.split is Split.SEARCH:
-            number = min(number, len(seeds) - 1)
-        if not 0 <= number < len(seeds):
-            raise ConfigError(
-                f"a replay needs {number + 1} seeds of architecture {architecture!r} under proxy {proxy!r}, and the "
-                f"table has {len(seeds)}: use fewer seeds, or add them to the table"
-            )
-        return table.curves[TableTraining(architecture, proxy, seeds[number])]
+
+def _describe_schedules(schedules: Mapping[str, Sequence[int]]) -> str:
+    """Describe for which schedules a table can confirm its proxy tasks."""
+    if not schedules:
+        return (
+            "the table has no trainings on schedules that end where a proxy task was stopped: its winner cannot be "
+            "confirmed"
+        )
+    listed = "; ".join(f"{proxy}: {', '.join(map(str, steps))}" for proxy, steps in schedules.items())
+    return f"a proxy task can be confirmed if it is accepted at the end of a schedule that the table has ({listed})"
 
 
 def read_named_table(path: str | None, metric: str) -> CurveTable:

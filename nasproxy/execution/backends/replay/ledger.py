@@ -1,8 +1,9 @@
 """Ledger of replayed trials, from which the backend of a resumed study replays them again.
 
 The first line holds the study's recipe, each other line a trial: architecture, proxy (null for full training), split,
-seed, the step up to which it was replayed (null if it ended), its purpose. The jobs of a sweep append to one ledger,
-so several lines may hold the recipe or one trial: the line with the furthest step of a trial counts.
+seed, the step up to which it was replayed (null if it ended), its purpose, and its schedule if that is compressed. The
+jobs of a sweep append to one ledger, so several lines may hold the recipe or one trial: the line with the furthest step
+of a trial counts.
 """
 
 import json
@@ -20,8 +21,8 @@ from nasproxy.storage.shared_lines import SharedLines
 from nasproxy.trials.records import TrialPurpose
 from nasproxy.trials.spec import Recipe, Split, TrialSpec
 
-LedgerEntry = tuple[str, str | None, str, int]
-"""Architecture, proxy (None for full training), split and seed of a trial."""
+LedgerEntry = tuple[str, str | None, int | None, str, int]
+"""Architecture, proxy (None for full training), compressed schedule (None if whole), split and seed of a trial."""
 
 
 class Ledger:
@@ -45,11 +46,12 @@ class Ledger:
         self.purposes: dict[LedgerEntry, TrialPurpose | None] = {}
         self._read(read_lines(path))
 
-    def add(self, spec: TrialSpec, until: int | None, purpose: TrialPurpose | None) -> None:
+    def add(self, spec: TrialSpec, schedule: int | None, until: int | None, purpose: TrialPurpose | None) -> None:
         """Append a trial, unless this job or another one of the sweep has replayed it up to this step before.
 
         Args:
             spec: The trial.
+            schedule: Its schedule if that is compressed; None for a whole training.
             until: Its last step; None if it ended.
             purpose: What it was created for.
 
@@ -57,14 +59,17 @@ class Ledger:
             CorruptFileError: A line that another job has written is not valid.
         """
         proxy = spec.proxy_task.overrides.get("trainer.proxy")
-        entry = (str(spec.architecture[CHOICE]), None if proxy is None else str(proxy), spec.split.value, spec.seed)
+        named = (str(spec.architecture[CHOICE]), None if proxy is None else str(proxy))
+        entry = (*named, schedule, spec.split.value, spec.seed)
         if self._has(entry, until):
             return
         with self._lines.turn() as others:
             self._read(others)
             if self._has(entry, until):
                 return
-            lines = [json.dumps([*entry, until, purpose and astuple(purpose)], ensure_ascii=False)]
+            compressed = [] if schedule is None else [schedule]
+            line = [*named, spec.split.value, spec.seed, until, purpose and astuple(purpose), *compressed]
+            lines = [json.dumps(line, ensure_ascii=False)]
             if self.recipe is None:
                 lines.insert(0, json.dumps({"recipe": get_adapter(Recipe).dump_python(spec.recipe, mode="json")}))
             self._lines.append(lines)
@@ -91,8 +96,9 @@ class Ledger:
         if isinstance(line, dict):
             self.recipe = get_adapter(Recipe).validate_python(line["recipe"])
             return
-        architecture, proxy, split, seed, until, purpose = line
-        entry = architecture, proxy, Split(split).value, int(seed)
+        architecture, proxy, split, seed, until, purpose, *compressed = line
+        schedule = int(compressed[0]) if compressed else None
+        entry = architecture, proxy, schedule, Split(split).value, int(seed)
         until = None if until is None else int(until)
         if not self._has(entry, until):
             self.steps[entry] = until

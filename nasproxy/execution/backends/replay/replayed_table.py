@@ -1,15 +1,19 @@
 """A table of learning curves as a study replays it: which of its proxies is full training, and which are judged."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import median
 from typing import Any
 
+import numpy as np
+
 from nasproxy.errors import ConfigError
-from nasproxy.execution.backends.replay.curve_table import CurveTable
+from nasproxy.execution.backends.replay.curve_table import Curve, CurveTable, TableTraining
 from nasproxy.trials.overrides import Override
 from nasproxy.trials.proxy_task import ProxyTask
+from nasproxy.trials.records import Cause
+from nasproxy.trials.spec import Split, TrialSpec
 
 CHOICE = "architecture"
 """The only choice of a table's search space: the architecture's name in the table."""
@@ -66,15 +70,85 @@ class ReplayedTable:
         """
         return {"version": 1, "proxy": self.reference, "first_seed": first_seed}
 
-    def make_proxy_task(self, proxy: str) -> ProxyTask:
-        """Make the proxy task that replays a proxy of the table."""
+    def make_proxy_task(self, proxy: str, schedule: int | None = None) -> ProxyTask:
+        """Make the proxy task that replays a proxy of the table.
+
+        Args:
+            proxy: Name of the proxy.
+            schedule: Steps of a compressed schedule; None for whole trainings.
+        """
         steps = self.table.check_steps[proxy]
         overrides: dict[str, Override] = {
             "trainer.proxy": proxy,
-            "training.total_steps": steps[-1],
+            "training.total_steps": schedule or steps[-1],
             "training.check_at": steps,
         }
         return ProxyTask(overrides=overrides)
+
+    @cached_property
+    def schedules(self) -> Mapping[str, tuple[int, ...]]:
+        """Compressed schedules of each judged proxy that has any, increasing: those on which it can be confirmed."""
+        return {proxy: self.table.schedules[proxy] for proxy in self.proxies if proxy in self.table.schedules}
+
+    def find_curve(self, spec: TrialSpec) -> Curve:
+        """Return the curve of a trial; that of a lost training if the table lacks it on the trial's schedule.
+
+        Raises:
+            ConfigError: The table lacks the whole training, or has it with other steps.
+        """
+        proxy = self._name_proxy(spec)
+        if self._is_compressed(spec, proxy):
+            return self._find_compressed(spec, proxy)
+        return self._find_whole(spec, proxy)
+
+    def has_training(self, spec: TrialSpec) -> bool:
+        """Return whether the table has the training of a trial, if that has a compressed schedule."""
+        proxy, name = self._name_proxy(spec), str(spec.architecture[CHOICE])
+        return not self._is_compressed(spec, proxy) or bool(self.table.find_compressed(name, proxy, spec.total_steps))
+
+    def find_schedule(self, spec: TrialSpec) -> int | None:
+        """Return the compressed schedule of a trial; None if its training is whole."""
+        return spec.total_steps if self._is_compressed(spec, self._name_proxy(spec)) else None
+
+    def list_schedules(self, spec: TrialSpec) -> Sequence[int]:
+        """List the compressed schedules that the table has under the proxy of a trial."""
+        return self.table.schedules.get(self._name_proxy(spec), ())
+
+    def _name_proxy(self, spec: TrialSpec) -> str:
+        return str(spec.recipe.under(spec.proxy_task).trainer["proxy"])
+
+    def _is_compressed(self, spec: TrialSpec, proxy: str) -> bool:
+        return spec.total_steps < self.table.check_steps[proxy][-1]
+
+    def _find_compressed(self, spec: TrialSpec, proxy: str) -> Curve:
+        """Return the curve on a compressed schedule: of the seed that the trial has, or of the last one."""
+        name, schedule = str(spec.architecture[CHOICE]), spec.total_steps
+        curves = self.table.find_compressed(name, proxy, schedule)
+        if not curves:
+            absent = TableTraining(name, proxy, spec.seed, schedule)
+            none = np.zeros(0)
+            return Curve(none.astype(np.int64), none, none, 0.0, Cause.LOST, failure=f"the table has no {absent}")
+        return curves[min(self._number_seed(spec), len(curves) - 1)]
+
+    def _find_whole(self, spec: TrialSpec, proxy: str) -> Curve:
+        name, steps = str(spec.architecture[CHOICE]), self.table.check_steps[proxy]
+        if spec.check_steps != steps:
+            raise ConfigError(
+                f"a replay needs trainings of {steps[-1]} steps with {len(steps)} checks, as in the table under proxy "
+                f"{proxy!r}, got {spec.total_steps} steps with {len(spec.check_steps)}: do not change the schedule"
+            )
+        seeds, number = self.table.seeds.get((name, proxy), ()), self._number_seed(spec)
+        if spec.split is Split.SEARCH:
+            number = min(number, len(seeds) - 1)
+        if not 0 <= number < len(seeds):
+            raise ConfigError(
+                f"a replay needs {number + 1} seeds of architecture {name!r} under proxy {proxy!r}, and the "
+                f"table has {len(seeds)}: use fewer seeds, or add them to the table"
+            )
+        return self.table.curves[TableTraining(name, proxy, seeds[number])]
+
+    def _number_seed(self, spec: TrialSpec) -> int:
+        return spec.seed - int(spec.recipe.trainer["first_seed"])
 
 
 def choose_proxies(

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nasproxy.errors import DataError
-from nasproxy.execution.backends.replay.curve_table import TableTraining, read_table
+from nasproxy.execution.backends.replay.curve_table import CurveTable, TableTraining, read_table
 from nasproxy.trials.records import Cause
 
 HEADER = "architecture,proxy,seed,step,score,train_seconds"
@@ -148,3 +148,100 @@ def test_written_scores_are_read_in_any_order(
     assert {key.architecture: curve.scores.tolist() for key, curve in table.curves.items()} == {
         f"m{m}": row for m, row in enumerate(scores)
     }
+
+
+SCHEDULED = (
+    *(f"a,full,0,{step},0.{step},{step}," for step in (1, 2, 3, 4)),
+    "a,full,0,1,0.5,1,2.0",
+    "a,full,0,2.0,0.7,2,2",
+    "a,full,1,2,0.8,2,2",
+    "b,full,0,2,0.9,2.5,2",
+    *(f"b,full,0,{step},0.{step},{step},4" for step in (1, 2, 3, 4)),
+)
+"""Whole trainings of 4 steps, with and without their schedule, and compressed ones of 2 steps, with other checks."""
+
+
+class TestSchedules:
+    header = f"{HEADER},schedule"
+
+    def read(self, folder: Path, *lines: str) -> CurveTable:
+        return read_table(write(folder, *lines, header=self.header))
+
+    def test_trainings_on_compressed_schedules_are_kept_apart(self, tmp_path: Path) -> None:
+        table = self.read(tmp_path, *SCHEDULED)
+        assert [str(training) for training in table.curves] == [
+            "architecture 'a' under proxy 'full' with seed 0",
+            "architecture 'b' under proxy 'full' with seed 0",
+        ]
+        assert table.check_steps == {"full": (1, 2, 3, 4)}
+        assert table.schedules == {"full": (2,)}
+        assert [curve.scores.tolist() for curve in table.find_compressed("a", "full", 2)] == [[0.5, 0.7], [0.8]]
+        assert [curve.scores.tolist() for curve in table.find_compressed("b", "full", 2)] == [[0.9]]
+        assert table.find_compressed("b", "full", 3) == ()
+
+    def test_the_longest_schedule_is_that_of_whole_trainings_if_all_have_one(self, tmp_path: Path) -> None:
+        table = self.read(tmp_path, "a,full,0,1,0.5,1,1", "a,full,0,1,0.4,1,3", "a,full,0,3,0.6,3,3.0")
+        assert (table.check_steps, table.schedules) == ({"full": (1, 3)}, {"full": (1,)})
+
+    def test_a_table_without_the_column_or_values_has_no_compressed_schedules(self, tmp_path: Path) -> None:
+        assert self.read(tmp_path, *(f"{line}," for line in GOOD)).schedules == {}
+        assert read_table(write(tmp_path, *GOOD, name="other.csv")).schedules == {}
+
+    def test_a_compressed_training_may_fail(self, tmp_path: Path) -> None:
+        header = f"{self.header},status"
+        lines = [*(f"{line},," for line in GOOD), "a,full,0,,,,1,oom"]
+        curves = read_table(write(tmp_path, *lines, header=header)).find_compressed("a", "full", 1)
+        assert [curve.cause for curve in curves] == [Cause.OOM]
+
+    def test_a_failure_after_the_last_check_makes_no_training_longer(self, tmp_path: Path) -> None:
+        lines = [*(f"{line}," for line in GOOD), "b,full,0,3,,3,lost"]
+        table = read_table(write(tmp_path, *lines, header=f"{HEADER},status"))
+        assert (table.check_steps, table.schedules) == ({"full": (1, 2)}, {})
+
+    @pytest.mark.parametrize(
+        ("line", "message"),
+        [
+            ("b,full,0,1,0.5,1,1.5", r"row 6: schedule must be a whole number of at least 1, got 1.5: give the step"),
+            ("b,full,0,1,0.5,1,0", r"row 6: schedule must be a whole number of at least 1, got 0"),
+            ("b,full,0,2,0.5,1,1", r"row 6: a training must end with its schedule, got step 2 after .* schedule 1"),
+            (
+                "b,full,0,3,0.5,1,3",
+                r"row 6: schedule must be at most 2, the steps of a whole .*, got 3: leave",
+            ),
+            ("b,full,0,2,0.5,3,2", r"row 6: .*one check per step, got step 2 of architecture 'b'"),
+        ],
+    )
+    def test_an_invalid_schedule_is_refused(self, tmp_path: Path, line: str, message: str) -> None:
+        with pytest.raises(DataError, match=message):
+            self.read(tmp_path, *(f"{good}," for good in GOOD), line)
+
+    def test_a_training_that_ends_before_its_schedule_is_refused(self, tmp_path: Path) -> None:
+        lines = [f"a,full,0,{step},0.5,{step},{schedule}" for schedule in (3, 9) for step in (1, 2, schedule)]
+        assert self.read(tmp_path, *lines).schedules == {"full": (3,)}
+        message = r"row 3: a training must have a check at the end .*, got step 2 as the last one of schedule 3 \(arch"
+        with pytest.raises(DataError, match=message):
+            self.read(tmp_path, *lines[:2], *lines[3:])
+
+
+class TestTimes:
+    def test_times_of_each_check_are_refused_where_they_are_all_equal(self, tmp_path: Path) -> None:
+        lines = [f"{name},full,0,{step},0.{step},10" for name in "abc" for step in (1, 2, 3)]
+        message = r"row 4: train_seconds must rise .*, got 3 of 3 trainings under proxy 'full' .*: use the time since"
+        with pytest.raises(DataError, match=message):
+            read_table(write(tmp_path, *lines))
+        cumulative = [f"{name},full,0,{step},0.{step},{10 * step}" for name in "abc" for step in (1, 2, 3)]
+        assert not read_table(write(tmp_path, *cumulative)).has_flat_times("full")
+        steps = [f"{name},full,0,{step},0.{step},{step}" for name in "abc" for step in (1, 2, 3)]
+        assert read_table(write(tmp_path, *steps)).curves, "the step is the time, if time was not logged"
+
+    def test_times_that_hardly_rise_are_questioned(self, tmp_path: Path) -> None:
+        lines = [f"{name},full,0,{step},0.{step},{10 + 0.1 * step}" for name in "abc" for step in (1, 2, 3)]
+        assert read_table(write(tmp_path, *lines)).has_flat_times("full")
+
+    def test_one_quick_training_and_single_checks_say_nothing(self, tmp_path: Path) -> None:
+        lines = [f"{name},full,0,{step},0.{step},{step}" for name in "ab" for step in (1, 2, 3)]
+        quick = [f"c,full,0,{step},0.{step},1" for step in (1, 2, 3)]
+        table = read_table(write(tmp_path, *lines, *quick))
+        assert not table.has_flat_times("full")
+        single = read_table(write(tmp_path, "a,full,0,2,0.5,5", "b,full,0,2,0.5,5", name="single.csv"))
+        assert not single.has_flat_times("full")
