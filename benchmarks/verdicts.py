@@ -39,12 +39,14 @@ class Population:
     Attributes:
         scores: Scores at every check of the table, shape (checks, architectures).
         reference: Full-training scores, shape (architectures,).
+        seconds: Time of full training, same shape.
         steps: Steps of the checks.
         looks: Indices of the checks with a look.
     """
 
     scores: Floats
     reference: Floats
+    seconds: Floats
     steps: Sequence[int]
     looks: Sequence[int]
 
@@ -80,18 +82,20 @@ def read_population(table: CurveTable, looks: int, proxy: str | None, objective:
     full = "full" if "full" in proxies else proxies[0]
     judged = proxy or full
     steps = table.check_steps[judged]
-    columns, finals = [], []
+    columns, finals, seconds = [], [], []
     for architecture in table.architectures([full, judged]):
         reference_seed = table.seeds[architecture, full][0]
         seeds = table.seeds[architecture, judged]
         seed = seeds[1] if judged == full and len(seeds) > 1 else seeds[0]
-        reference = table.curves[TableTraining(architecture, full, reference_seed)]
+        reference_curve = table.curves[TableTraining(architecture, full, reference_seed)]
         curve = table.curves[TableTraining(architecture, judged, seed)]
-        if len(curve.scores) == len(steps) and len(reference.scores) == len(table.check_steps[full]):
+        if len(curve.scores) == len(steps) and len(reference_curve.scores) == len(table.check_steps[full]):
             columns.append(curve.scores)
-            finals.append(reference.scores[-1])
+            finals.append(reference_curve.scores[-1])
+            seconds.append(reference_curve.train_seconds[-1])
     orient = objective.orient
-    return Population(orient(np.array(columns).T), orient(np.array(finals)), steps, select_geometric(steps, looks))
+    scores, reference = orient(np.array(columns).T), orient(np.array(finals))
+    return Population(scores, reference, np.array(seconds), steps, select_geometric(steps, looks))
 
 
 def select_geometric(steps: Sequence[int], looks: int) -> list[int]:
