@@ -3,10 +3,10 @@
 Each draw takes reference models from the table, judges the proxy task as a study does, designs a ladder, and searches
 other architectures of the table, drawn without replacement, with each strategy. Costs are in full trainings, of the
 study and its search; more candidates than half of the table's rows count for cost only. The **oracle** searches without
-a study at the first check from which the population tau stays at or above the target. The **regret** is the percentage of
-all architectures that are better than the best one found, less that of training all candidates fully. **Inside** is the
-share of draws whose percentage lies in the predicted 95 % interval, where a table of n rows tells percentages of 100/n
-apart. A draw is **wrong** as in `benchmarks.verdicts`.
+a study at the first check from which the population tau stays at or above the target. The **regret** is the percentage
+of all architectures that are better than the best one found, less that of training all candidates fully. **Inside** is
+the share of draws whose percentage lies in the predicted 95 % interval; a table of n rows resolves percentages to
+100 / n. A draw is **wrong** as in `benchmarks.verdicts`.
 """
 
 import argparse
@@ -27,7 +27,6 @@ from nasproxy.statistics.acceptance import MARGIN, Criterion
 from nasproxy.statistics.criteria.first_crossing import FirstCrossing
 from nasproxy.statistics.criteria.group_sequential import GroupSequential
 from nasproxy.statistics.ladder import design_ladder
-from nasproxy.statistics.missing import Floats
 from nasproxy.statistics.strategies import (
     FULL_TRAINING,
     Candidates,
@@ -39,12 +38,15 @@ from nasproxy.statistics.strategies import (
     train_all,
     use_fixed_fraction,
     use_proxy,
+    use_zero_cost,
 )
 from nasproxy.statistics.worth import Forecaster, Prospect, compare_strategies
 from nasproxy.trials.objective import Objective
 
 SEEDS = 5
 """Trainings that measure variance."""
+SIZE = Place("seconds per step", 0)
+"""The zero-cost score of a table: larger models take longer."""
 FIRST = 10
 WORLDS = 50
 
@@ -67,8 +69,9 @@ class Searches:
         self.population = population
         self.order = list(order)
         size = population.reference.size
-        self.places = [Place(FULL_TRAINING, look) for look, f in zip(population.looks, population.fractions) if f < 1]
-        self.costs = dict(zip(self.places, population.fractions.tolist()))
+        fractions = dict(zip(population.looks, population.fractions.tolist(), strict=True))
+        self.costs = {Place(FULL_TRAINING, look): fraction for look, fraction in fractions.items() if fraction < 1}
+        self.places = list(self.costs)
         self.candidates = candidates
         self.pool = self.take(self.order[-min(candidates, size // 2) :])
         self.best_share = self.share_above(float(self.pool.finals.max()))
@@ -76,7 +79,8 @@ class Searches:
     def take(self, models: Sequence[int]) -> Candidates:
         """Return scores of models at all looks and after full training."""
         scores = {place: self.population.scores[place.step, models] for place in self.places}
-        return Candidates(scores, self.costs, self.population.reference[models])
+        scores[SIZE] = self.population.seconds[models]
+        return Candidates(scores, {**self.costs, SIZE: 0.0}, self.population.reference[models])
 
     def share_above(self, score: float) -> float:
         """Compute the percentage of all architectures that are better."""
@@ -144,16 +148,13 @@ class Benchmark:
     ) -> None:
         chosen = searches.order[:models]
         references = searches.take(chosen)
-        size = Place("seconds per step", 0)
-        searches.pool = with_scores(searches.pool, size, -self.population.seconds[searches.order[-searches.pool.finals.size :]])
-        references = with_scores(references, size, -self.population.seconds[chosen])
         ladder = design_ladder(
             {place: references.scores[place] for place in searches.places},
             searches.costs,
             references.finals,
             max_risk=self.max_risk,
         )
-        strategies = [train_all(), halve(searches.costs), use_fixed_fraction(searches.costs)]
+        strategies = [train_all(), halve(searches.costs), use_fixed_fraction(searches.costs), use_zero_cost(SIZE.task)]
         strategies += [] if ladder is None else [ladder.strategy]
         strategies += [proxy] if proxy.rungs else []
         forecaster = Forecaster(references, study, worlds=WORLDS, seed=seed)
@@ -206,11 +207,6 @@ class Benchmark:
         }
 
 
-def with_scores(models: Candidates, place: Place, scores: Floats) -> Candidates:
-    """Add scores at another place, which cost nothing."""
-    return Candidates({**models.scores, place: scores}, {**models.costs, place: 0.0}, models.finals)
-
-
 def format_rows(found: Mapping[str, Any]) -> Iterator[list[str]]:
     """Format the results as rows of a table."""
     for name, figures in found.items():
@@ -245,7 +241,11 @@ def main() -> None:
             benchmark.add(select_references(population, FIRST, "random", random), number)
         found = benchmark.summarize()
         summary[str(count)] = {"strategies": found, "recommended": dict(benchmark.recommended)}
-        shown = Table("strategy", *next(iter(found.values())), title=f"{count} candidates; recommended: {dict(benchmark.recommended)}")
+        shown = Table(
+            "strategy",
+            *next(iter(found.values())),
+            title=f"{count} candidates; recommended: {dict(benchmark.recommended)}",
+        )
         for row in format_rows(found):
             shown.add_row(*row)
         console.print(shown)

@@ -1,8 +1,10 @@
 """Simulated candidates that rank as the reference models do: a smoothed empirical copula.
 
-Each world draws the reference models anew, with replacement, and each of its candidates lies near one of them: in normal
-scores, a weighted sum of the model's and of normal noise with the models' own correlations. The noise smooths the
-ranks, the resampling shows what is not known from so few models.
+Each world draws the reference models anew, with replacement, and each of its candidates lies near one of them: in
+normal scores, a weighted sum of the model's and of normal noise with the models' own correlations. The noise smooths
+the ranks, the resampling shows what is not known from so few models.
+
+Source: the smoothed bootstrap, Silverman and Young (1987).
 """
 
 import math

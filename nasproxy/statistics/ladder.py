@@ -17,15 +17,7 @@ from itertools import combinations
 import numpy as np
 
 from nasproxy.statistics.missing import Floats
-from nasproxy.statistics.strategies import (
-    FULL_TRAINING,
-    Place,
-    Rung,
-    Strategy,
-    Threshold,
-    cost_between,
-    cost_to_end,
-)
+from nasproxy.statistics.strategies import Mask, Place, Rung, Strategy, Threshold, cost_between, cost_to_end
 
 LEAST = 5
 """Models that are trained fully at least, as long as there are so many."""
@@ -138,8 +130,8 @@ def design_ladder(
     order = np.argsort(-finals, kind="stable")
     best, others = order[:m], order[m:]
     places = list(scores)
-    ranks = np.stack([_rank_among(values[others], values) for values in scores.values()]) if places else np.ones((0, n))
-    allowed = ranks[:, others[:m]].max(axis=1, initial=0.0)  # what the next best models needed: the plan
+    ranks = np.array([_rank_among(values[others], values) for values in scores.values()]).reshape(len(places), n)
+    allowed: Floats = np.max(ranks[:, others[:m]], axis=1, initial=0.0)  # what the next best models needed: the plan
     planned = _plan_rungs(places, costs, allowed / (others.size + 1))
     if not planned:
         return Ladder((), n, m, 1.0)
@@ -156,8 +148,7 @@ def design_ladder(
 def _rank_among(others: Floats, values: Floats) -> Floats:
     """Compute the rank of each value among other values, 1 for one that none exceeds."""
     ascending = np.sort(others)
-    ranks: Floats = 1.0 + others.size - np.searchsorted(ascending, values, side="right")
-    return ranks
+    return np.asarray(1.0 + others.size - np.searchsorted(ascending, values, side="right"), dtype=np.float64)
 
 
 def _score_of_rank(others: Floats, rank: int) -> float:
@@ -190,7 +181,7 @@ def _plan_rungs(places: Sequence[Place], costs: Mapping[Place, float], shares: F
 
 
 def _keep_cheapest(
-    rungs: Sequence[tuple[Place, float, np.ndarray[tuple[int], np.dtype[np.bool_]]]],
+    rungs: Sequence[tuple[Place, float, Mask]],
     costs: Mapping[Place, float],
     n: int,
     m: int,

@@ -136,7 +136,9 @@ class Forecaster:
             for strategy, count, size, cost, share in zip(strategies, counts, sizes, costs.T, shares.T, strict=True)
         ]
 
-    def predict_within(self, planned: Sequence[Prospect], strategies: Sequence[Strategy], cost: float) -> list[Prospect]:
+    def predict_within(
+        self, planned: Sequence[Prospect], strategies: Sequence[Strategy], cost: float
+    ) -> list[Prospect]:
         """Predict what each strategy finds within a total cost, with the best number of fully trained models.
 
         Args:
@@ -183,9 +185,9 @@ def compare_strategies(
 ) -> Worth:
     """Compare strategies for a search and recommend one.
 
-    The recommended search is the cheapest, study included, whose expected rank is within a tolerance of the best rank
-    of all strategies with the planned number of candidates: 0.1 % of all models, or 20 % of that rank. It may start with
-    fewer candidates.
+    The recommended search is the cheapest, study included, that is nearly as good as the best strategy with the planned
+    number of candidates: the expected share of better models, and the upper end of its interval, are at most 0.1 % of
+    all models, or 20 %, above the smallest ones. It may start with fewer candidates.
 
     Args:
         strategies: The strategies.
@@ -196,8 +198,8 @@ def compare_strategies(
     counts = [max(TOP, round(share * trials)) for share in SMALLER]
     found = forecaster.predict([s for s in strategies for _ in counts], counts * len(strategies))
     planned = found[:: len(counts)]
-    best = min(prospect.rank for prospect in planned)
-    good = [p for p in found if p.rank <= best + max(TOLERANCE, RELATIVE_TOLERANCE * best)]
+    rank, high = _tolerate(min(p.rank for p in planned)), _tolerate(min(p.high for p in planned))
+    good = [p for p in found if p.rank <= rank and p.high <= high] or planned
     recommended = min(good, key=lambda prospect: prospect.cost)
     of_proxy = next((prospect for prospect in planned if prospect.strategy == proxy), None)
     return Worth(
@@ -206,6 +208,11 @@ def compare_strategies(
         tuple(forecaster.predict_within(planned, strategies, recommended.cost)),
         recommended,
     )
+
+
+def _tolerate(share: float) -> float:
+    """Return the largest share that counts as equally good."""
+    return share + max(TOLERANCE, RELATIVE_TOLERANCE * share)
 
 
 def vary_top(strategy: Strategy) -> list[Strategy]:
@@ -218,7 +225,8 @@ def vary_top(strategy: Strategy) -> list[Strategy]:
 
 def _in_normal_scores(strategy: Strategy, references: Candidates) -> Strategy:
     """Express the thresholds of a strategy on the scale of normal scores."""
-    return replace(strategy, rungs=tuple(_convert_rung(rung, references.scores[rung.place]) for rung in strategy.rungs))
+    rungs = tuple(_convert_rung(rung, references.scores[rung.place]) for rung in strategy.rungs)
+    return replace(strategy, rungs=rungs)
 
 
 def _convert_rung(rung: Rung, scores: Floats) -> Rung:

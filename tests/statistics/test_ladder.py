@@ -19,7 +19,9 @@ CORRELATIONS = {
 """Correlation of the scores at each look with those after full training, by kind of early ranks."""
 
 
-def draw_curves(correlations: Floats, models: int, random: np.random.Generator, *, shared: bool) -> tuple[Floats, Floats]:
+def draw_curves(
+    correlations: Floats, models: int, random: np.random.Generator, *, shared: bool
+) -> tuple[Floats, Floats]:
     """Draw early scores, shape (looks, models), and final scores of exchangeable models.
 
     Args:
@@ -112,7 +114,7 @@ def test_a_cheaper_proxy_task_may_come_first():
     random = np.random.default_rng(3)
     scores, finals = draw_curves(CORRELATIONS["rising"], 60, random, shared=False)
     narrow = Place("width25", 100)
-    good, _ = 0.98 * finals + 0.2 * random.standard_normal(60), None
+    good = 0.98 * finals + 0.2 * random.standard_normal(60)
     ladder = design_ladder(
         {narrow: good, **dict(zip(PLACES, scores, strict=True))}, {narrow: 0.01, **COSTS}, finals, max_risk=0.25
     )
