@@ -11,12 +11,14 @@ from nasproxy.statistics.deviation import tau_lower_limit
 from nasproxy.statistics.fisher import fisher_z
 from nasproxy.statistics.missing import Floats
 from nasproxy.statistics.rank_correlation import kendall_tau
-from nasproxy.statistics.selection_bound import SelectionMargin, bound_selected_tau, measure_margin
+from nasproxy.statistics.selection_bound import TRUE_TAUS, SelectionMargin, bound_selected_tau, measure_margin
 
 FRACTIONS = np.array([0.1, 0.2, 0.5, 1.0])
 """Looks too far apart to be smoothed, so that a bound depends on one tau."""
 TRUE_TAU = 0.55
 STUDIES = 400
+MOST = 0.075
+"""Largest share of 400 studies in which a bound that holds with 95 % may fail: 5 %, and over two standard errors."""
 
 
 def draw_study(random: np.random.Generator, n: int, tau: float = TRUE_TAU) -> tuple[Floats, Floats]:
@@ -50,8 +52,8 @@ def test_the_bound_holds_at_all_looks_at_once(n: int) -> None:
         highest = max(kendall_taus(proxy[: FRACTIONS.size], reference).tolist())
         wrong += find_highest_bound(reference, proxy, margins) > TRUE_TAU
         wrong_alone += (tau_lower_limit(highest, n) or -1.0) > TRUE_TAU
-    assert wrong <= 0.06 * STUDIES
-    assert wrong_alone > 0.08 * STUDIES, "the limit of one look alone does not hold for the best of four"
+    assert wrong <= MOST * STUDIES
+    assert wrong_alone > MOST * STUDIES, "the limit of one look alone does not hold for the best of four"
 
 
 def test_the_bound_holds_for_all_tasks_and_numbers_of_models_at_once() -> None:
@@ -66,7 +68,7 @@ def test_the_bound_holds_for_all_tasks_and_numbers_of_models_at_once() -> None:
             for size in plan.sizes
         ]
         wrong += max(bounds) > TRUE_TAU
-    assert wrong <= 0.06 * STUDIES
+    assert wrong <= MOST * STUDIES
 
 
 def test_the_bound_of_another_training_of_the_selected_models_holds_too() -> None:
@@ -79,7 +81,7 @@ def test_the_bound_of_another_training_of_the_selected_models_holds_too() -> Non
         selected = margins[int(np.argmax(taus[:-1]))]
         bound = selected.bound_tau(float(fisher_z(taus[-1], n)), n)
         wrong += bound is not None and bound > TRUE_TAU
-    assert wrong <= 0.06 * STUDIES
+    assert wrong <= MOST * STUDIES
 
 
 def test_the_bound_lies_below_the_observed_tau() -> None:
@@ -114,16 +116,16 @@ def test_more_looks_and_more_tasks_lower_the_bound_and_more_models_raise_it() ->
 
 
 def test_the_bound_rises_with_the_observed_tau() -> None:
-    margin = SelectionMargin((2.0, 2.4, 3.0), 10)
+    margin = SelectionMargin((2.0, 2.4, 3.0, 3.4), 10)
     bounds = [margin.bound_tau(z, 10) for z in np.linspace(-0.5, 2.5, 61)]
     assert bounds == sorted(bounds, key=float)
     assert len(set(bounds)) == 61
 
 
 def test_each_calibrated_tau_is_just_not_rejected_at_its_own_boundary() -> None:
-    margin = SelectionMargin((2.0, 2.4, 3.0), 10)
+    margin = SelectionMargin((2.0, 2.4, 3.0, 3.4), 10)
     unit = math.sqrt(0.48 / 4)
-    for tau, boundary in zip((0.2, 0.5, 0.8), margin.boundaries, strict=True):
+    for tau, boundary in zip(TRUE_TAUS, margin.boundaries, strict=True):
         assert margin.bound_tau(math.atanh(tau) + boundary * unit, 10) == pytest.approx(tau)
 
 
