@@ -7,9 +7,14 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Protocol
 
+import numpy as np
+
 from nasproxy.errors import ConfigError, TooFewTrialsError
+from nasproxy.statistics.concordance import kendall_taus
+from nasproxy.statistics.fisher import fisher_z
 from nasproxy.statistics.missing import Floats
 from nasproxy.statistics.rank_correlation import RankCorrelation, kendall_tau
+from nasproxy.statistics.tau_smoothing import select_recent
 
 ROUNDING = 1e-12
 """Tolerance on tau, which is computed with square roots: 27/45 can come out just below 0.6."""
@@ -99,6 +104,24 @@ class Evidence:
             return kendall_tau(self.proxy[-1], self.reference) if len(self.proxy) else None
         except TooFewTrialsError:
             return None
+
+    @cached_property
+    def earlier_z(self) -> Floats:
+        """Fisher's z of the neighbouring checks before the last one, without undefined taus."""
+        if not len(self.proxy):
+            return np.zeros(0)
+        rows = self.proxy[select_recent(self.fractions)][:-1]
+        counts = (~np.isnan(rows) & ~np.isnan(self.reference)).sum(axis=1)
+        taus = kendall_taus(rows, self.reference)
+        return fisher_z(taus, np.maximum(counts, 2))[~np.isnan(taus)]
+
+    @property
+    def smoothed_z(self) -> float | None:
+        """Mean of Fisher's z over the last check and its neighbours before it; None if the last tau is undefined."""
+        if self.correlation is None:
+            return None
+        last = float(fisher_z(self.correlation.tau, self.correlation.n))
+        return (last + float(self.earlier_z.sum())) / (self.earlier_z.size + 1)
 
 
 @dataclass(frozen=True)
