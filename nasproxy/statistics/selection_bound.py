@@ -26,7 +26,6 @@ from nasproxy.statistics.missing import Floats
 
 ERROR = 0.05
 """Probability that the bound of any proxy task of a grid lies above the true tau at any look."""
-MEDIAN = 0.5
 TRUE_TAUS = (0.2, 0.5, 0.75, 0.9)
 """True taus that boundaries are calibrated at: few models raise z further by chance where the true tau is higher."""
 
@@ -62,15 +61,14 @@ class SelectionMargin:
         return math.tanh(z - float(np.interp(z, np.arctanh(TRUE_TAUS) + reaches, reaches)))
 
 
-def measure_margin(fractions: Floats, plan: LookPlan, error: float | None = None) -> SelectionMargin:
+def measure_margin(fractions: Floats, plan: LookPlan) -> SelectionMargin:
     """Measure how far chance can raise a tau that is selected at the last of the looks so far.
 
     Args:
         fractions: Training fraction of each look so far, shape (looks,), increasing, at least one look.
         plan: Number of proxy tasks, and sizes of the reference set.
-        error: Probability that chance raises the tau of one proxy task further; None for `ERROR` over all tasks.
     """
-    spacings, error = measure_spacing(fractions), ERROR / plan.tasks if error is None else error
+    spacings, error = measure_spacing(fractions), ERROR / plan.tasks
     found = [max(_calibrate(each, plan.sizes, tau, error) for each in spacings) for tau in TRUE_TAUS]
     return SelectionMargin(tuple(np.maximum.accumulate(found).tolist()), plan.sizes[-1])
 
@@ -91,25 +89,6 @@ def bound_selected_tau(evidence: Evidence) -> float | None:
         return None
     bound = measure_margin(evidence.fractions, evidence.plan).bound_tau(z, correlation.n)
     return None if bound is None else min(bound, correlation.tau)
-
-
-def estimate_selected_tau(evidence: Evidence) -> float | None:
-    """Estimate the true tau at the last check without the bias of its selection, so that it is too high half the time.
-
-    Tasks of one grid rank similarly, so their number counts by its square root.
-
-    Args:
-        evidence: Scores at the looks so far, of random reference models.
-
-    Returns:
-        The estimate, at most the observed tau; None if tau is undefined, or with fewer than 8 models.
-    """
-    correlation, z = evidence.correlation, evidence.smoothed_z
-    if correlation is None or z is None:
-        return None
-    margin = measure_margin(evidence.fractions, evidence.plan, MEDIAN / math.sqrt(evidence.plan.tasks))
-    estimate = margin.bound_tau(z, correlation.n)
-    return None if estimate is None else min(estimate, correlation.tau)
 
 
 @lru_cache(maxsize=1024)
