@@ -28,7 +28,10 @@ from nasproxy.statistics.strategies import (
 
 LEVEL = 0.95
 """Level of the intervals."""
-WORLDS = 200
+WORLDS = 100
+LEAST_COST = 10
+"""Smallest total cost of the curves, in full trainings."""
+CURVE_POINTS = 7
 MOST_CANDIDATES = 2_000
 """Largest simulated search; a larger one finds at least as good a model."""
 TOLERANCE = 0.001
@@ -71,12 +74,14 @@ class Worth:
         planned: Each strategy with the planned number of candidates.
         at_proxy_cost: The best setting of each strategy within the total cost of the proxy task; empty without one.
         at_recommended_cost: The same within the total cost of the recommended strategy.
+        curves: The same within several total costs.
         recommended: Recommended strategy and number of candidates.
     """
 
     planned: tuple[Prospect, ...]
     at_proxy_cost: tuple[Prospect, ...]
     at_recommended_cost: tuple[Prospect, ...]
+    curves: tuple[Prospect, ...]
     recommended: Prospect
 
 
@@ -137,27 +142,32 @@ class Forecaster:
         ]
 
     def predict_within(
-        self, planned: Sequence[Prospect], strategies: Sequence[Strategy], cost: float
-    ) -> list[Prospect]:
-        """Predict what each strategy finds within a total cost, with the best number of fully trained models.
+        self, planned: Sequence[Prospect], strategies: Sequence[Strategy], costs: Sequence[float]
+    ) -> list[list[Prospect]]:
+        """Predict what each strategy finds within total costs, with the best number of fully trained models.
 
         Args:
             planned: Prospects of the strategies with their planned numbers of candidates.
             strategies: The strategies, in the same order.
-            cost: Total cost, in full trainings.
+            costs: Total costs, in full trainings.
 
         Returns:
-            One prospect for each strategy that can train a model within this cost.
+            For each cost, one prospect for each strategy that can train a model within it.
         """
         settings = [
-            (varied, count)
+            (number, varied, count)
+            for number, cost in enumerate(costs)
             for prospect, strategy in zip(planned, strategies, strict=True)
             for varied in vary_top(strategy)
             if (count := self._count_within(prospect, varied, cost)) >= max(1, find_top(varied) or 1)
         ]
-        found = self.predict(*zip(*settings, strict=True)) if settings else []
-        names = dict.fromkeys(prospect.strategy for prospect in found)
-        return [min((p for p in found if p.strategy == name), key=lambda p: p.rank) for name in names]
+        found = self.predict([each[1] for each in settings], [each[2] for each in settings]) if settings else []
+        best: list[dict[str, Prospect]] = [{} for _ in costs]
+        for (number, _, _), prospect in zip(settings, found, strict=True):
+            before = best[number].get(prospect.strategy)
+            if before is None or prospect.rank < before.rank:
+                best[number][prospect.strategy] = prospect
+        return [list(each.values()) for each in best]
 
     def _draw(self, scores: Floats, places: Sequence[Place], random: np.random.Generator) -> Candidates:
         for column, place in enumerate(places):
@@ -202,12 +212,33 @@ def compare_strategies(
     good = [p for p in found if p.rank <= rank and p.high <= high] or planned
     recommended = min(good, key=lambda prospect: prospect.cost)
     of_proxy = next((prospect for prospect in planned if prospect.strategy == proxy), None)
+    limit = recommended.cost if of_proxy is None else of_proxy.cost
+    shown = np.geomspace(LEAST_COST, max(LEAST_COST, trials), CURVE_POINTS).tolist()
+    within_proxy, within_recommended, *curves = forecaster.predict_within(
+        planned, strategies, [limit, recommended.cost, *shown]
+    )
     return Worth(
         tuple(planned),
-        () if of_proxy is None else tuple(forecaster.predict_within(planned, strategies, of_proxy.cost)),
-        tuple(forecaster.predict_within(planned, strategies, recommended.cost)),
+        () if of_proxy is None else tuple(within_proxy),
+        tuple(within_recommended),
+        tuple(prospect for each in curves for prospect in each),
         recommended,
     )
+
+
+def score_of_share(finals: Floats, share: float) -> float | None:
+    """Find the score that a share of all models exceeds, from scores of random models.
+
+    Args:
+        finals: Scores of random models, shape (n_models,), higher is better.
+        share: Share of better models, in [0, 1].
+
+    Returns:
+        The score; None if it lies above the best of the random models.
+    """
+    ascending = np.sort(finals)
+    places = 1 - (np.arange(ascending.size) + 0.5) / ascending.size
+    return None if share < places[-1] else float(np.interp(1 - share, 1 - places, ascending))
 
 
 def _tolerate(share: float) -> float:

@@ -16,7 +16,7 @@ from nasproxy.statistics.strategies import (
     use_fixed_fraction,
     use_proxy,
 )
-from nasproxy.statistics.worth import Forecaster, Prospect, compare_strategies
+from nasproxy.statistics.worth import Forecaster, Prospect, compare_strategies, score_of_share
 
 STEPS = (1, 3, 10, 25, 50, 75)
 COSTS = {Place(FULL_TRAINING, step): step / 100 for step in STEPS}
@@ -119,3 +119,10 @@ def test_a_larger_search_than_simulated_costs_in_proportion():
     references = draw_models(30, GOOD)
     found = Forecaster(references, 0.0, worlds=10).predict([train_all(), use_proxy(EARLY)], [10_000, 10_000])
     assert [prospect.cost for prospect in found] == pytest.approx([10_000, 1_009])
+
+
+def test_a_score_beyond_the_best_reference_model_is_open():
+    finals = np.arange(10.0)
+    assert score_of_share(finals, 0.05) == 9.0
+    assert score_of_share(finals, 0.5) == pytest.approx(4.5)
+    assert score_of_share(finals, 0.01) is None
