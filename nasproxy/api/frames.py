@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from nasproxy.report import confirmation_section, tables
+from nasproxy.report import confirmation_section, tables, worth_section
 from nasproxy.report.tables import Row
 from nasproxy.stages.proxy_search.state import StoppingState, TaskCheck, TaskState
 from nasproxy.stages.registry import list_stages
@@ -65,6 +65,20 @@ PROXY_TASKS = {
     "wall_seconds": NUMBER,
     "train_ratio": NUMBER,
     "wall_ratio": NUMBER,
+}
+STRATEGIES = {
+    "compared_at": TEXT,
+    "strategy": TEXT,
+    "candidates": COUNT,
+    "trained_fully": COUNT,
+    "cost": NUMBER,
+    "better": NUMBER,
+    "better_low": NUMBER,
+    "better_high": NUMBER,
+    "score": NUMBER,
+    "score_low": NUMBER,
+    "score_high": NUMBER,
+    "is_recommended": FLAG,
 }
 DECISIONS = {
     "stage": TEXT,
@@ -139,6 +153,22 @@ def make_decisions(results: StudyResults) -> "DataFrame":
         ],
         DECISIONS,
     )
+
+
+def make_strategies(results: StudyResults) -> "DataFrame":
+    """Return a frame with a row for each compared strategy."""
+    worth = results.worth
+    if worth is None:
+        return _make_frame([], STRATEGIES)
+    compared = {
+        "planned candidates": worth.planned,
+        "cost of the proxy task": worth.at_proxy_cost,
+        "cost of the recommendation": worth.at_recommended_cost,
+    }
+    rows = [
+        {"compared_at": at, **row} for at, found in compared.items() for row in worth_section.list_rows(worth, found)
+    ]
+    return _make_frame(rows, STRATEGIES)
 
 
 def _make_frame(rows: Sequence[Row], types: Mapping[str, str]) -> "DataFrame":

@@ -12,6 +12,7 @@ from nasproxy.report.verdict import StudyVerdict, judge_study
 from nasproxy.stages.proxy_search.rules import read_time_tolerance
 from nasproxy.stages.proxy_search.state import read_rules
 from nasproxy.stages.study_results import StudyResults, read_results
+from nasproxy.stages.worth.state import LadderState
 from nasproxy.storage.study import StudyFolder, list_studies, open_study_store
 from nasproxy.storage.study_stores import FolderStudyStore
 
@@ -78,6 +79,22 @@ class LoadedStudy:
         threshold), `lower_limit` (one-sided 95 %, of the true tau), `median_score`, `train_seconds`, `decision`.
         """
         return frames.make_decisions(self.results)
+
+    @cached_property
+    def strategies(self) -> "DataFrame":
+        """A row for each strategy for the search, with the planned candidates and at equal cost.
+
+        Columns: `compared_at`, `strategy`, `candidates`, `trained_fully` (where it is a fixed number), `cost` (total,
+        in full trainings), `better` with `better_low` and `better_high` (share of all models that are better than the
+        best found, 95 %), `score` with `score_low` and `score_high` (missing above the best reference model),
+        `is_recommended`.
+        """
+        return frames.make_strategies(self.results)
+
+    @property
+    def ladder(self) -> LadderState | None:
+        """The certified ladder, as in `ladder.json`; None before it is designed."""
+        return self.results.ladder
 
     @cached_property
     def verdict(self) -> StudyVerdict:

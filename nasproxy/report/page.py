@@ -10,7 +10,15 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from nasproxy.cost.estimate import ESTIMATE, Estimate
-from nasproxy.report import baselines, confirmation_section, estimate_tables, stage_sections, tables, verdict
+from nasproxy.report import (
+    baselines,
+    confirmation_section,
+    estimate_tables,
+    stage_sections,
+    tables,
+    verdict,
+    worth_section,
+)
 from nasproxy.report.content import ReportContent, encode_content, make_table_content
 from nasproxy.report.figures import gallery
 from nasproxy.report.figures.style import Picture
@@ -32,6 +40,8 @@ WRITTEN_PICTURES = (
     "reference_scores.png",
     "proxy_task*.png",
     "schedules.png",
+    "worth.png",
+    "ladder.png",
     "stage_*.png",
 )
 """Figures that a report writes; files of an earlier report that the new one does not write are outdated."""
@@ -84,6 +94,10 @@ def write_report(study: FolderStudyStore, *, time_tolerance: float) -> Page:
         "proxy_tasks": tables.make_proxy_tasks(results),
         "zero_cost": baselines.make_baselines(results),
         "search": tables.make_search(expected),
+        "worth": worth_section.make_planned(results),
+        "worth_at_equal_cost": worth_section.make_equal_cost(results),
+        "worth_at_recommended_cost": worth_section.make_at_recommended(results),
+        "ladder": worth_section.make_ladder(results),
         "not_chosen": tables.make_not_chosen(results),
         "confirmations": confirmation_section.make_confirmations(results),
         "references": tables.make_references(results),

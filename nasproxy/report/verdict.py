@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from nasproxy.cost.account import Cost, Saving, measure_train_saving, measure_wall_saving
-from nasproxy.report import confirmation_section, wording
+from nasproxy.report import confirmation_section, wording, worth_section
 from nasproxy.report.remarks import (
     list_reduced_dimensions,
     remark_on_damage,
@@ -45,6 +45,7 @@ class StudyVerdict:
         next_steps: Advice if no proxy task is accepted.
         warning: A remark to show before the numbers.
         confirmation: Outcome of the accepted proxy task's confirmation; None without one, or before its end.
+        recommendation: Which strategy to search with, in a sentence; empty before strategies are compared.
     """
 
     is_accepted: bool
@@ -56,6 +57,7 @@ class StudyVerdict:
     next_steps: tuple[str, ...] = ()
     warning: Remark | None = None
     confirmation: ConfirmationOutcome | None = None
+    recommendation: str = ""
 
     @property
     def is_void(self) -> bool:
@@ -71,14 +73,16 @@ class StudyVerdict:
     def text(self) -> str:
         """The verdict as plain text."""
         use = f" Use it with: {self.use}" if self.use else ""
+        recommended = f" {self.recommendation}" if self.recommendation else ""
         warned = f" {self.warning.title}" if self.warning else ""
-        return " ".join([f"{self.headline}.", self.sentence, *self.next_steps]) + use + warned
+        return " ".join([f"{self.headline}.", self.sentence, *self.next_steps]) + use + recommended + warned
 
 
 def judge_study(results: StudyResults) -> StudyVerdict:
     """Summarise the results of a study so far."""
     verdict = _describe_results(results)
-    verdict = replace(verdict, remarks=(*verdict.remarks, *remark_on_damage(results)))
+    remarks = (*verdict.remarks, *remark_on_damage(results))
+    verdict = replace(verdict, remarks=remarks, recommendation=worth_section.recommend(results) or "")
     warning = warn_of_direction(results)
     return verdict if warning is None else replace(verdict, warning=warning)
 

@@ -23,6 +23,7 @@ from nasproxy.stages.registry import list_stages
 from nasproxy.stages.schedule_comparison.state import ScheduleComparisonState, read_comparison
 from nasproxy.stages.variance.settings import VarianceSettings
 from nasproxy.stages.variance.state import VarianceResult, VarianceState, read_variance
+from nasproxy.stages.worth.state import LadderState, WorthState, read_ladder, read_worth
 from nasproxy.statistics.ceiling import NoiseCeiling, RangeCheck, check_range
 from nasproxy.statistics.missing import Floats
 from nasproxy.statistics.rank_correlation import RankCorrelation, kendall_tau, rank_failed_last
@@ -128,6 +129,8 @@ class StudyResults:
         confirmations: Confirmations of accepted proxy tasks.
         zero_cost: Zero-cost scores of the models.
         schedules: The schedule comparison; None before it is measured.
+        ladder: The certified ladder, or why there is none; None before it is designed.
+        worth: The comparison of strategies for the search; None before it is made.
         stage_results: Result of each stage that brings its own part of the report or its own decisions, by the stage's
             name; None for one without a result. The stages of this package have the attributes above.
         damaged: What is wrong with the files of each damaged trial, by key. It counts as pending, and begins again when
@@ -146,6 +149,8 @@ class StudyResults:
     confirmations: Sequence[ConfirmationState] = ()
     zero_cost: ZeroCostScores = field(default_factory=ZeroCostScores)
     schedules: ScheduleComparisonState | None = None
+    ladder: LadderState | None = None
+    worth: WorthState | None = None
     damaged: Mapping[str, str] = field(default_factory=dict)
     stage_results: Mapping[str, Any] = field(default_factory=dict)
 
@@ -323,6 +328,8 @@ def read_results(study: StudyStore, *, time_tolerance: float) -> StudyResults:
         confirmations=confirmations,
         zero_cost=read_scores(study),
         schedules=schedules if schedules is not None and schedules.is_measured else None,
+        ladder=read_ladder(study),
+        worth=read_worth(study),
         stage_results={stage.name: stage.load(study) for stage in list_stages() if stage.shows_result},
         damaged=damaged,
     )

@@ -32,7 +32,7 @@ WORLDS = 100
 LEAST_COST = 10
 """Smallest total cost of the curves, in full trainings."""
 CURVE_POINTS = 7
-MOST_CANDIDATES = 2_000
+MOST_CANDIDATES = 5_000
 """Largest simulated search; a larger one finds at least as good a model."""
 TOLERANCE = 0.001
 """Share of all models by which two strategies may differ and count as equally good."""

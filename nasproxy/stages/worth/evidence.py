@@ -197,10 +197,9 @@ class _Collection:
 
 def _list_confirmed(confirmation: ConfirmationState | None, best: TaskState) -> list[str] | None:
     """Return the keys of the runs that did not contradict a proxy task; None without such runs."""
-    stands = confirmation is not None and confirmation.outcome is ConfirmationOutcome.STANDS
-    return (
-        confirmation.keys if confirmation is not None and stands and len(confirmation.keys) == len(best.keys) else None
-    )
+    if confirmation is None or confirmation.outcome is not ConfirmationOutcome.STANDS:
+        return None
+    return list(confirmation.keys) if len(confirmation.keys) == len(best.keys) else None
 
 
 def _rank_failed(scores: Floats) -> Floats:
