@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from nasproxy.report import confirmation_section, tables, worth_section
+from nasproxy.report import confirmation_section, strategies, tables
 from nasproxy.report.tables import Row
 from nasproxy.stages.proxy_search.state import StoppingState, TaskCheck, TaskState
 from nasproxy.stages.registry import list_stages
@@ -165,9 +165,7 @@ def make_strategies(results: StudyResults) -> "DataFrame":
         "cost of the proxy task": worth.at_proxy_cost,
         "cost of the recommendation": worth.at_recommended_cost,
     }
-    rows = [
-        {"compared_at": at, **row} for at, found in compared.items() for row in worth_section.list_rows(worth, found)
-    ]
+    rows = [{"compared_at": at, **row} for at, found in compared.items() for row in strategies.list_rows(worth, found)]
     return _make_frame(rows, STRATEGIES)
 
 

@@ -15,9 +15,9 @@ from nasproxy.report import (
     confirmation_section,
     estimate_tables,
     stage_sections,
+    strategies,
     tables,
     verdict,
-    worth_section,
 )
 from nasproxy.report.content import ReportContent, encode_content, make_table_content
 from nasproxy.report.figures import gallery
@@ -94,10 +94,10 @@ def write_report(study: FolderStudyStore, *, time_tolerance: float) -> Page:
         "proxy_tasks": tables.make_proxy_tasks(results),
         "zero_cost": baselines.make_baselines(results),
         "search": tables.make_search(expected),
-        "worth": worth_section.make_planned(results),
-        "worth_at_equal_cost": worth_section.make_equal_cost(results),
-        "worth_at_recommended_cost": worth_section.make_at_recommended(results),
-        "ladder": worth_section.make_ladder(results),
+        "worth": strategies.make_planned(results),
+        "worth_at_equal_cost": strategies.make_equal_cost(results),
+        "worth_at_recommended_cost": strategies.make_at_recommended(results),
+        "ladder": strategies.make_ladder(results),
         "not_chosen": tables.make_not_chosen(results),
         "confirmations": confirmation_section.make_confirmations(results),
         "references": tables.make_references(results),

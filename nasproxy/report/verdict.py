@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from nasproxy.cost.account import Cost, Saving, measure_train_saving, measure_wall_saving
-from nasproxy.report import confirmation_section, wording, worth_section
+from nasproxy.report import confirmation_section, strategies, wording
 from nasproxy.report.remarks import (
     list_reduced_dimensions,
     remark_on_damage,
@@ -82,7 +82,7 @@ def judge_study(results: StudyResults) -> StudyVerdict:
     """Summarise the results of a study so far."""
     verdict = _describe_results(results)
     remarks = (*verdict.remarks, *remark_on_damage(results))
-    verdict = replace(verdict, remarks=remarks, recommendation=worth_section.recommend(results) or "")
+    verdict = replace(verdict, remarks=remarks, recommendation=strategies.recommend(results) or "")
     warning = warn_of_direction(results)
     return verdict if warning is None else replace(verdict, warning=warning)
 

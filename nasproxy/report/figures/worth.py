@@ -4,7 +4,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
 from nasproxy.report.figures.style import BLUE, GREY, MARKED, VERMILION, WIDE, make_figure
-from nasproxy.report.worth_section import name_strategy
+from nasproxy.report.strategies import name_strategy
 from nasproxy.stages.study_results import StudyResults
 from nasproxy.stages.worth.state import LadderState, WorthState
 
