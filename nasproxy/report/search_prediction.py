@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from nasproxy.cost.account import Cost, Saving, measure_train_saving, measure_wall_saving
 from nasproxy.report import wording
+from nasproxy.stages.headline import find_headline
 from nasproxy.stages.proxy_search.state import TaskState
 from nasproxy.stages.study_results import StudyResults, find_decisive_check
 from nasproxy.statistics.rank_correlation import tau_in_better_half
@@ -40,8 +41,9 @@ class SearchPrediction:
     Attributes:
         trials: Models to search.
         costs: Costs, training time first.
-        tau: Measured tau; None where undefined.
-        lower_limit: One-sided 95 % lower confidence bound of the true tau; None where unknown.
+        tau: Tau of the confirmation runs, else of the proxy search; None where undefined.
+        is_selected: Whether that tau was selected for being high, so that the prediction is optimistic.
+        lower_limit: One-sided 95 % lower confidence bound of the true tau after selection; None where unknown.
         tau_better_half: Tau among the better half of the reference models; None where undefined.
     """
 
@@ -49,6 +51,7 @@ class SearchPrediction:
     costs: tuple[SearchCost, ...]
     tau: float | None
     lower_limit: float | None
+    is_selected: bool = False
     tau_better_half: float | None = None
 
     @property
@@ -67,7 +70,8 @@ class SearchPrediction:
         )
         yield (
             f"Decision accuracy, the share of pairs of random models that the proxy task orders as full training does: "
-            f"{_format_accuracy(self.tau)} at tau {wording.format_tau(self.tau)}{at_limit}; chance is 50 %."
+            f"{_format_accuracy(self.tau)} at tau {wording.format_tau(self.tau)}{self._source}{at_limit}; chance is "
+            f"50 %."
         )
         yield from self._write_expected_rank(self.tau)
 
@@ -93,6 +97,10 @@ class SearchPrediction:
         )
 
     @property
+    def _source(self) -> str:
+        return " of the proxy search, which is optimistic," if self.is_selected else " of the confirmation runs"
+
+    @property
     def _note_on_better_half(self) -> str:
         if self.tau_better_half is None:
             return ""
@@ -108,12 +116,15 @@ def predict_search(results: StudyResults) -> SearchPrediction | None:
     check = None if best is None else find_decisive_check(best)
     if best is None or check is None:
         return None
-    found = check.correlation
-    tau, low = (None, None) if found is None else (found.tau, found.low)
-    limit = low if check.lower_limit is None else check.lower_limit
+    shown = find_headline(best, results.confirmation_of(best))
     half = results.scores_at(best, check.step).measure(tau_in_better_half)
     return SearchPrediction(
-        results.search_trials, tuple(_list_costs(results, best)), tau, limit, None if half is None else half.tau
+        trials=results.search_trials,
+        costs=tuple(_list_costs(results, best)),
+        tau=None if shown.correlation is None else shown.correlation.tau,
+        lower_limit=shown.bound,
+        is_selected=shown.is_selected,
+        tau_better_half=None if half is None else half.tau,
     )
 
 
