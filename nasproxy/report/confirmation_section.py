@@ -178,7 +178,8 @@ def _remark_on_fresh_models(fresh: FreshModels) -> Remark:
     return Remark(
         f"Fresh models {verb} the verdict.",
         f"{tried} and under the proxy task: {_write_correlation(fresh.result)}. They were not used for any choice, so "
-        f"this tau has no selection bias, and its bound needs no correction.{_write_test(fresh.result)}{_write_power(fresh.result)}{failed}",
+        f"this tau has no selection bias, and its bound needs no correction.{_write_test(fresh.result)}"
+        f"{_write_power(fresh.result)}{failed}",
     )
 
 

@@ -64,7 +64,7 @@ class Page:
     def event(self) -> ReportWritten:
         """The event that tells trackers of it."""
         tables = {name: TableRows(table.fields, table.rows) for name, table in self.shown.items()}
-        return ReportWritten(self.path, self.verdict, self.accepted, tables, self.pictures)
+        return ReportWritten(self.path, self.verdict, tables, self.pictures, self.accepted)
 
 
 def write_report(study: FolderStudyStore, *, time_tolerance: float) -> Page:

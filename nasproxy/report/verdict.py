@@ -135,7 +135,7 @@ def _describe_accepted(results: StudyResults, best: TaskState, final_step: int) 
     by_wall_time = f" ({wording.write_saving(wall.ratio, 'by wall time', than='')})" if wall else ""
     return StudyVerdict(
         is_accepted=True,
-        headline=f"Accepted ({shown.grade.value}){void}: {best.name}, stopped {where}",
+        headline=f"Accepted{void}: {best.name}, grade {shown.grade.value}, stopped {where}",
         sentence=(
             f"{met}. {numbers[:1].upper()}{numbers[1:]}{cost}{by_wall_time}.{headline_words.write_raced(shown)}"
             f"{confirmation_section.write_confirmation(results, best)}"

@@ -173,7 +173,7 @@ class Console:
         text = Text(report.verdict)
         if report.accepted is not None:
             grade = report.accepted.grade
-            text.highlight_regex(rf"(?<=^Accepted \(){grade.value}", GRADE_STYLES[grade])
+            text.highlight_regex(rf"(?<=, grade ){grade.value}(?=, stopped)", GRADE_STYLES[grade])
         self._console.print(text, soft_wrap=True)
         self._console.file.flush()
 

@@ -270,16 +270,16 @@ class ReportWritten(Event):
     Attributes:
         path: File of the page.
         verdict: The verdict as plain text.
-        accepted: The accepted proxy task; None without one.
         tables: The study's tables by name.
         pictures: Files of the figures.
+        accepted: The accepted proxy task; None without one.
     """
 
     path: Path
     verdict: str
-    accepted: AcceptedTask | None = None
     tables: Mapping[str, TableRows] = field(default_factory=dict, compare=False, repr=False, metadata=IN_PROCESS)
     pictures: Sequence[Path] = field(default=(), compare=False, repr=False, metadata=IN_PROCESS)
+    accepted: AcceptedTask | None = None
 
 
 @dataclass(frozen=True)
