@@ -5,17 +5,12 @@ from collections.abc import Iterator
 from nasproxy.report import wording
 from nasproxy.report.wording import Remark
 from nasproxy.stages.headline import Headline
-from nasproxy.statistics.acceptance import Grade
+from nasproxy.statistics.acceptance import MARGIN, MODERATE_MARGIN, Grade
 from nasproxy.statistics.contradiction import Confirmation
 from nasproxy.statistics.deviation import MIN_MODELS
 
 FEW_MODELS = 20
 OPTIMISTIC = "optimistic, since it was selected for being high"
-MEANINGS = {
-    Grade.STRONG: "confirmation runs do not contradict the verdict, and the bound is at most 0.10 below the target",
-    Grade.MODERATE: "confirmation runs do not contradict the verdict, and the bound is at most 0.25 below the target",
-    Grade.WEAK: "the bound is more than 0.25 below the target or unknown, or the verdict is not confirmed",
-}
 
 
 def write_numbers(shown: Headline, *, is_spread: bool) -> str:
@@ -49,7 +44,7 @@ def list_facts(shown: Headline, fresh: Confirmation | None, *, is_spread: bool) 
         fresh: Result on fresh models; None without one.
         is_spread: Whether the reference models were selected for their spread.
     """
-    yield "grade", f"{shown.grade.value}: {MEANINGS[shown.grade]}"
+    yield "grade", f"{shown.grade.value}: {_explain_grade(shown)}"
     goal = "" if shown.target is None else f" (target {shown.target:g})"
     if not shown.is_selected:
         tau = "undefined" if shown.correlation is None else wording.format_tau(shown.correlation.tau)
@@ -86,6 +81,17 @@ def remark_on_bound(shown: Headline, *, is_spread: bool) -> Iterator[Remark]:
         f"ordinary confidence interval does not hold for a tau that was selected; the p-value tests whether the "
         f"rankings are unrelated, not whether tau reaches the target.",
     )
+
+
+def _explain_grade(shown: Headline) -> str:
+    """Explain the grade by what decides it."""
+    if not shown.is_confirmed:
+        return "the verdict is not confirmed"
+    if shown.bound is None or shown.target is None:
+        return "the true tau has no lower confidence bound, or no target"
+    margin = MARGIN if shown.grade is Grade.STRONG else MODERATE_MARGIN
+    where = "more than" if shown.grade is Grade.WEAK else "at most"
+    return f"confirmed, with a lower confidence bound {where} {margin:.2f} below the target"
 
 
 def _explain_missing(shown: Headline, *, is_spread: bool) -> str:

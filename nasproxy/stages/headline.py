@@ -18,6 +18,7 @@ class Headline:
         bound: One-sided 95 % lower confidence bound of its true tau, which holds after selection; None if unknown.
         grade: How far the task can be trusted.
         target: Tau of a good proxy task; None if it is not stored.
+        is_confirmed: Whether confirmation runs were judged and do not contradict the verdict.
         is_selected: Whether this tau itself was selected for being high, so that it is optimistic: there are no
             confirmation runs, or none were needed.
         raced: Rank correlation by which the task was selected in the proxy search; None if undefined.
@@ -27,6 +28,7 @@ class Headline:
     bound: float | None
     grade: Grade
     target: float | None
+    is_confirmed: bool
     is_selected: bool
     raced: RankCorrelation | None
 
@@ -44,6 +46,6 @@ def find_headline(task: TaskState, confirmation: ConfirmationState | None) -> He
     is_confirmed = confirmation is not None and confirmation.outcome is ConfirmationOutcome.STANDS
     if confirmation is None or confirmation.is_trained_already or result is None:
         grade = grade_acceptance(task.bound, target, is_confirmed=is_confirmed)
-        return Headline(raced, task.bound, grade, target, True, raced)
+        return Headline(raced, task.bound, grade, target, is_confirmed, True, raced)
     grade = grade_acceptance(result.bound, target, is_confirmed=is_confirmed)
-    return Headline(result.correlation, result.bound, grade, target, False, raced)
+    return Headline(result.correlation, result.bound, grade, target, is_confirmed, False, raced)
