@@ -65,6 +65,9 @@ PROXY_TASKS = {
     "wall_seconds": NUMBER,
     "train_ratio": NUMBER,
     "wall_ratio": NUMBER,
+    "tau_confirmed": NUMBER,
+    "bound": NUMBER,
+    "grade": TEXT,
 }
 STRATEGIES = {
     "compared_at": TEXT,
@@ -90,6 +93,7 @@ DECISIONS = {
     "tau_high": NUMBER,
     "needed": NUMBER,
     "lower_limit": NUMBER,
+    "bound": NUMBER,
     "median_score": NUMBER,
     "train_seconds": NUMBER,
     "decision": TEXT,
@@ -226,6 +230,7 @@ def _look(task: TaskState, check: TaskCheck) -> Row:
         "tau_high": found and found.high,
         "needed": check.needed,
         "lower_limit": check.lower_limit,
+        "bound": task.bound if check.step == task.final_step else None,
         "median_score": check.median_score,
         "train_seconds": check.median_train_seconds,
         "decision": "Continue" if end is None else end.value,

@@ -66,7 +66,8 @@ class LoadedStudy:
         `total_steps`), `tau` with `tau_low` and `tau_high` (95 %), `p_value`, `models`, `needed` (acceptance
         threshold), `spearman`, `weighted_tau`, `tau_better_half`, `top_regret`, `median_score`; and the costs of a
         model up to there: `train_seconds`, `wall_seconds`, and how many times cheaper than full training that is,
-        `train_ratio`, `wall_ratio`.
+        `train_ratio`, `wall_ratio`; and of accepted ones `tau_confirmed` (of confirmation runs), `bound` (one-sided
+        95 %, of the true tau, holds after selection) and `grade` (strong, moderate, weak).
         """
         return frames.make_proxy_tasks(self.results)
 
@@ -76,7 +77,8 @@ class LoadedStudy:
 
         Looks are sorted by training time, or by task where tasks were judged one after the other. Columns:
         `stage`, `proxy_task`, `step`, `models`, `tau` with `tau_low` and `tau_high` (95 %), `needed` (acceptance
-        threshold), `lower_limit` (one-sided 95 %, of the true tau), `median_score`, `train_seconds`, `decision`.
+        threshold), `lower_limit` (one-sided 95 %, of the true tau, at this look alone), `bound` (the same after
+        selection, where a task was accepted or confirmed), `median_score`, `train_seconds`, `decision`.
         """
         return frames.make_decisions(self.results)
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from nasproxy.cost.account import Cost, Saving, measure_train_saving, measure_wall_saving
 from nasproxy.report import wording
+from nasproxy.stages.headline import find_headline
 from nasproxy.stages.proxy_search.state import TaskState
 from nasproxy.stages.study_results import StudyResults, find_decisive_check
 
@@ -38,14 +39,16 @@ class SearchPrediction:
     Attributes:
         trials: Models to search.
         costs: Costs, training time first.
-        tau: Measured tau; None where undefined.
-        lower_limit: One-sided 95 % lower confidence bound of the true tau; None where unknown.
+        tau: Tau of the confirmation runs, else of the proxy search; None where undefined.
+        is_selected: Whether that tau was selected for being high, so that the prediction is optimistic.
+        lower_limit: One-sided 95 % lower confidence bound of the true tau after selection; None where unknown.
     """
 
     trials: int
     costs: tuple[SearchCost, ...]
     tau: float | None
     lower_limit: float | None
+    is_selected: bool = False
 
     @property
     def sentences(self) -> tuple[str, ...]:
@@ -63,8 +66,13 @@ class SearchPrediction:
         )
         yield (
             f"Decision accuracy, the share of pairs of random models that the proxy task orders as full training does: "
-            f"{_format_accuracy(self.tau)} at tau {wording.format_tau(self.tau)}{at_limit}; chance is 50 %."
+            f"{_format_accuracy(self.tau)} at tau {wording.format_tau(self.tau)}{self._source}{at_limit}; chance is "
+            f"50 %."
         )
+
+    @property
+    def _source(self) -> str:
+        return " of the proxy search, which is optimistic," if self.is_selected else " of the confirmation runs"
 
 
 def predict_search(results: StudyResults) -> SearchPrediction | None:
@@ -73,10 +81,14 @@ def predict_search(results: StudyResults) -> SearchPrediction | None:
     check = None if best is None else find_decisive_check(best)
     if best is None or check is None:
         return None
-    found = check.correlation
-    tau, low = (None, None) if found is None else (found.tau, found.low)
-    limit = low if check.lower_limit is None else check.lower_limit
-    return SearchPrediction(results.search_trials, tuple(_list_costs(results, best)), tau, limit)
+    shown = find_headline(best, results.confirmation_of(best))
+    return SearchPrediction(
+        trials=results.search_trials,
+        costs=tuple(_list_costs(results, best)),
+        tau=None if shown.correlation is None else shown.correlation.tau,
+        lower_limit=shown.bound,
+        is_selected=shown.is_selected,
+    )
 
 
 def _list_costs(results: StudyResults, best: TaskState) -> Iterator[SearchCost]:

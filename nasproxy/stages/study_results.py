@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from nasproxy.errors import CorruptTrialError, TooFewTrialsError
 from nasproxy.stages.common_steps import list_common_steps
 from nasproxy.stages.confirmation.state import ConfirmationState, read_confirmations
+from nasproxy.stages.headline import Headline, find_headline
 from nasproxy.stages.noise_ceiling import find_noise_ceiling
 from nasproxy.stages.proxy_search import reopening
-from nasproxy.stages.proxy_search.rules import read_settings
+from nasproxy.stages.proxy_search.rules import read_criterion_setting, read_settings
 from nasproxy.stages.proxy_search.settings import SearchSettings
 from nasproxy.stages.proxy_search.state import TaskCheck, TaskState, find_best_task, read_rules, read_tasks
 from nasproxy.stages.references.state import Reference, SelectionState, read_selection
@@ -253,6 +254,11 @@ class StudyResults:
         """Return the confirmation of a proxy task's current verdict; None if there is none."""
         return next((state for state in self.confirmations if state.is_of(task)), None)
 
+    @cached_property
+    def headline(self) -> Headline | None:
+        """Tau, bound and grade of the chosen proxy task; None if none is chosen."""
+        return None if self.best is None else find_headline(self.best, self.confirmation_of(self.best))
+
     def scores_at(self, task: TaskState, step: int) -> ModelScores:
         """Return proxy and full-training scores of a proxy task's models at a step."""
         records = [self.trials[key].record if key in self.trials else TrialRecord() for key in task.keys]
@@ -354,8 +360,7 @@ def read_criterion(task: TaskState) -> Mapping[str, Any]:
 
 def read_target(task: TaskState) -> float | None:
     """Read the target tau of a proxy task; None if it is not stored."""
-    value = read_criterion(task).get("target")
-    return float(value) if isinstance(value, int | float) else None
+    return read_criterion_setting(task.judged_by, "target")
 
 
 def describe_purpose(purpose: TrialPurpose | None) -> str:

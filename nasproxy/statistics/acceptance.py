@@ -22,6 +22,8 @@ FRACTION_ROUNDING = 1e-9
 """Tolerance on the fraction of training at the last look."""
 MARGIN = 0.10
 """A proxy task is wrongly accepted if its true tau is more than this below the target."""
+MODERATE_MARGIN = 0.25
+"""A confirmed proxy task whose bound is more than this below the target has the grade weak."""
 MOST_MODELS = 200
 """Largest set of reference models that a verdict asks for; more full trainings are impractical."""
 
@@ -32,6 +34,14 @@ class VerdictKind(str, Enum):
     ACCEPTED = "accepted"
     REJECTED = "rejected"
     INCONCLUSIVE = "inconclusive"
+
+
+class Grade(str, Enum):
+    """How far an accepted proxy task can be trusted."""
+
+    STRONG = "strong"
+    MODERATE = "moderate"
+    WEAK = "weak"
 
 
 @dataclass(frozen=True)
@@ -216,6 +226,24 @@ def decide_acceptance(
     reason = f"tau {tau:.3f} on {n} models {where}{shortfall}{suffice}"
     kind = pending if more is None else VerdictKind.INCONCLUSIVE
     return Verdict(kind, correlation, reason, models_needed=more, needed=limit, lower_limit=lower_limit)
+
+
+def grade_acceptance(bound: float | None, target: float | None, *, is_confirmed: bool) -> Grade:
+    """Grade an accepted proxy task.
+
+    Args:
+        bound: Lower confidence bound of the true tau after selection; None if unknown.
+        target: Tau of a good proxy task; None if unknown.
+        is_confirmed: Whether confirmation runs were judged and do not contradict the verdict.
+
+    >>> grade_acceptance(0.55, 0.65, is_confirmed=True), grade_acceptance(0.9, 0.65, is_confirmed=False)
+    (<Grade.STRONG: 'strong'>, <Grade.WEAK: 'weak'>)
+    """
+    if bound is None or target is None or not is_confirmed:
+        return Grade.WEAK
+    if bound >= target - MARGIN - ROUNDING:
+        return Grade.STRONG
+    return Grade.MODERATE if bound >= target - MODERATE_MARGIN - ROUNDING else Grade.WEAK
 
 
 def count_models_to_add(verdict: Verdict, models: int, *, step: int, maximum: int) -> int:

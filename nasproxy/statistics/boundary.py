@@ -57,7 +57,13 @@ def choose_sizes(sizes: Sequence[int]) -> list[int]:
 
 
 def simulate_excess(
-    true_tau: float, fractions: Sequence[float], sizes: Sequence[int], noise_share: float, seed: int = 0
+    true_tau: float,
+    fractions: Sequence[float],
+    sizes: Sequence[int],
+    noise_share: float,
+    *,
+    studies: int | None = None,
+    seed: int = 0,
 ) -> tuple[NDArray[np.float32], Floats]:
     """Simulate by how much the smoothed z of studies exceeds the true one.
 
@@ -66,12 +72,13 @@ def simulate_excess(
         fractions: Fraction of training at each look, increasing.
         sizes: Possible sizes of the reference set, increasing.
         noise_share: Share of the variance that is independent noise of each look, in [0, 1].
+        studies: Number of studies; None to choose it by the number of models.
         seed: Seed of the simulation.
 
     Returns:
         Taus and excess, both of shape (sizes, studies, looks).
     """
-    number = count_studies(sizes[-1])
+    number = studies or count_studies(sizes[-1])
     taus = simulate_taus(true_tau, fractions, sizes, noise_share=noise_share, studies=number, seed=seed)
     models = np.array(sizes)[:, None, None]
     return taus, smooth(fisher_z(taus, models), fractions) - math.atanh(true_tau)

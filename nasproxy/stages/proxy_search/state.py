@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from nasproxy.stages.references.state import Reference
 from nasproxy.statistics.acceptance import Verdict
 from nasproxy.statistics.rank_correlation import RankCorrelation
+from nasproxy.statistics.selection_bound import SelectionMargin
 from nasproxy.storage.study_stores import StudyStore
 from nasproxy.trials.proxy_task import ProxyTask
 
@@ -80,6 +81,10 @@ class TaskState:
         final_step: Step at which it was stopped.
         final_train_seconds: Median training time up to the final step, in seconds, of all devices together.
         beaten_by: Name of the accepted task that it can no longer be cheaper than, if this stopped it.
+        margin: How far chance can have raised the tau by which it was accepted; None if it was not, or if its reference
+            models are not random.
+        bound: One-sided 95 % lower confidence bound of the true tau at the final step, which holds after selection;
+            None without a margin, or with too few models.
     """
 
     name: str
@@ -97,6 +102,8 @@ class TaskState:
     final_step: int | None = None
     final_train_seconds: float | None = None
     beaten_by: str | None = None
+    margin: SelectionMargin | None = None
+    bound: float | None = None
 
     @property
     def is_accepted(self) -> bool:

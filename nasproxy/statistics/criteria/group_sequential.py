@@ -151,7 +151,7 @@ class SimulatedStudies:
     ) -> None:
         floor = target - MARGIN
         tau = floor if true_tau is None else true_tau
-        taus, excess = simulate_excess(tau, fractions, sizes, noise_share, seed)
+        taus, excess = simulate_excess(tau, fractions, sizes, noise_share, seed=seed)
         above = excess + (math.atanh(tau) - math.atanh(floor))
         self._above = np.where(taus >= target - 1e-6, above, -np.inf)  # float32 taus
         self._units = list_units(sizes)
