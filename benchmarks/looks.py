@@ -20,7 +20,8 @@ from rich.table import Table
 from benchmarks.coverage import compute_upper95
 from nasproxy.errors import NasproxyError
 from nasproxy.statistics.acceptance import MARGIN, LookPlan
-from nasproxy.statistics.criteria.group_sequential import SIMULATED_MODELS, GroupSequential, SimulatedStudies
+from nasproxy.statistics.boundary import SIMULATED_MODELS
+from nasproxy.statistics.criteria.group_sequential import GroupSequential, SimulatedStudies
 from nasproxy.statistics.missing import Floats
 
 NOISE_SHARES = (0.0, 0.5, 1.0)

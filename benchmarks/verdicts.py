@@ -4,7 +4,8 @@ Each draw takes reference models from the table and applies each criterion at ea
 *population tau* at a check is that of all architectures of the table. A draw is **wrong** if the criterion accepts at a
 check whose population tau is more than 0.10 below the target; shares are of all draws. The **oracle** is the first
 check from which the population tau stays at or above the target; **stop** is the median ratio of the accepted check to
-the oracle, over accepted draws. For a table without an oracle, no acceptance is correct.
+the oracle, over accepted draws. For a table without an oracle, no acceptance is correct. **Coverage** is the share of
+accepted draws whose lower confidence bound after selection lies at or below the population tau at the accepted check.
 """
 
 import argparse
@@ -20,15 +21,28 @@ from rich.table import Table
 from scipy import stats
 
 from benchmarks.criteria import CRITERIA
-from nasproxy.errors import NasproxyError
+from nasproxy.errors import ConfigError, DataError, NasproxyError
 from nasproxy.execution.backends.replay.curve_table import CurveTable, TableTraining, read_table
-from nasproxy.statistics.acceptance import MARGIN, Criterion, Evidence, LookPlan, VerdictKind, count_models_to_add
+from nasproxy.statistics.acceptance import (
+    MARGIN,
+    Criterion,
+    Evidence,
+    LookPlan,
+    VerdictKind,
+    check_error,
+    check_target,
+    count_models_to_add,
+)
+from nasproxy.statistics.criteria.group_sequential import GroupSequential
 from nasproxy.statistics.missing import Floats
 from nasproxy.statistics.rank_correlation import kendall_tau
+from nasproxy.statistics.selection_bound import bound_selected_tau
 from nasproxy.statistics.spread import cumulative_fractions, removal_count, remove_closest
 from nasproxy.trials.objective import Objective
 
 STEP, MAXIMUM = 5, 30
+MIN_PAIRS = 5
+"""Minimum number of models for a rank correlation."""
 SPREAD_POOL = 30
 
 
@@ -39,6 +53,7 @@ class Population:
     Attributes:
         scores: Scores at every check of the table, shape (checks, architectures).
         reference: Full-training scores, shape (architectures,).
+        seconds: Time of full training, same shape.
         steps: Steps of the checks.
         looks: Indices of the checks with a look.
         confirmed: Scores of the trainings whose compressed schedule ends at a step, by that step, shape
@@ -47,6 +62,7 @@ class Population:
 
     scores: Floats
     reference: Floats
+    seconds: Floats
     steps: Sequence[int]
     looks: Sequence[int]
     confirmed: Mapping[int, Floats] = field(default_factory=dict)
@@ -71,10 +87,17 @@ class Population:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Result of a criterion on one draw: the look of acceptance, or None, and the number of references added."""
+    """Result of a criterion on one draw.
+
+    Attributes:
+        look: The look of acceptance; None without one.
+        added: Number of references added.
+        bound: Lower confidence bound of the true tau after selection; None without acceptance, or for too few models.
+    """
 
     look: int | None
     added: int
+    bound: float | None = None
 
 
 def read_population(table: CurveTable, looks: int, proxy: str | None, objective: Objective) -> Population:
@@ -83,21 +106,28 @@ def read_population(table: CurveTable, looks: int, proxy: str | None, objective:
     full = "full" if "full" in proxies else proxies[0]
     judged = proxy or full
     steps = table.check_steps[judged]
-    columns, finals, names = [], [], []
+    columns, finals, seconds, names = [], [], [], []
     for architecture in table.architectures([full, judged]):
         reference_seed = table.seeds[architecture, full][0]
         seeds = table.seeds[architecture, judged]
         seed = seeds[1] if judged == full and len(seeds) > 1 else seeds[0]
-        reference = table.curves[TableTraining(architecture, full, reference_seed)]
+        reference_curve = table.curves[TableTraining(architecture, full, reference_seed)]
         curve = table.curves[TableTraining(architecture, judged, seed)]
-        if len(curve.scores) == len(steps) and len(reference.scores) == len(table.check_steps[full]):
+        if len(curve.scores) == len(steps) and len(reference_curve.scores) == len(table.check_steps[full]):
             columns.append(curve.scores)
-            finals.append(reference.scores[-1])
+            finals.append(reference_curve.scores[-1])
+            seconds.append(reference_curve.train_seconds[-1])
             names.append(architecture)
     orient = objective.orient
     confirmed = {step: orient(read_confirmed(table, judged, step, names)) for step in table.schedules.get(judged, ())}
-    looks_at = select_geometric(steps, looks)
-    return Population(orient(np.array(columns).T), orient(np.array(finals)), steps, looks_at, confirmed)
+    return Population(
+        scores=orient(np.array(columns).reshape(-1, len(steps)).T),
+        reference=orient(np.array(finals)),
+        seconds=np.array(seconds),
+        steps=steps,
+        looks=select_geometric(steps, looks),
+        confirmed=confirmed,
+    )
 
 
 def read_confirmed(table: CurveTable, proxy: str, schedule: int, architectures: Sequence[str]) -> Floats:
@@ -155,9 +185,10 @@ def judge(draw: Draw, rule: Criterion) -> Outcome:
     models = first
     for look in range(draw.looks):
         while True:
-            verdict = rule.judge(draw.evidence(look, models))
+            evidence = draw.evidence(look, models)
+            verdict = rule.judge(evidence)
             if verdict.kind is VerdictKind.ACCEPTED:
-                return Outcome(look, models - first)
+                return Outcome(look, models - first, bound_selected_tau(evidence))
             more = count_models_to_add(verdict, models, step=STEP, maximum=most)
             if not more:
                 break
@@ -170,8 +201,10 @@ def summarize(population: Population, outcomes: Sequence[Outcome], target: float
     oracle = population.oracle(target)
     accepted = [outcome.look for outcome in outcomes if outcome.look is not None]
     figures: dict[str, Any] = {"accepted": len(accepted) / len(outcomes)}
+    stated = summarize_bounds(population, outcomes)
     if oracle is None:
-        return {**figures, "wrong": None, "wrong_upper95": None, "stop_over_oracle": None, "references_added": None}
+        missing = dict.fromkeys(("wrong", "wrong_upper95", "stop_over_oracle", "references_added"))
+        return {**figures, **missing, **stated}
     wrong = sum(population.taus[look] < target - MARGIN for look in accepted)
     upper = 1.0 if wrong == len(outcomes) else float(stats.beta.ppf(0.95, wrong + 1, len(outcomes) - wrong))
     stops = [population.fractions[look] / oracle for look in accepted]
@@ -181,6 +214,17 @@ def summarize(population: Population, outcomes: Sequence[Outcome], target: float
         "wrong_upper95": upper,
         "stop_over_oracle": float(np.median(stops)) if stops else None,
         "references_added": float(np.mean([outcome.added for outcome in outcomes])),
+        **stated,
+    }
+
+
+def summarize_bounds(population: Population, outcomes: Sequence[Outcome]) -> dict[str, float | None]:
+    """Compute coverage and median of the bounds of accepted draws; None without a bound."""
+    bounds = [(outcome.bound, population.taus[outcome.look]) for outcome in outcomes if outcome.look is not None]
+    known = [(bound, tau) for bound, tau in bounds if bound is not None]
+    return {
+        "coverage": float(np.mean([bound <= tau for bound, tau in known])) if known else None,
+        "median_bound": float(np.median([bound for bound, _ in known])) if known else None,
     }
 
 
@@ -204,6 +248,42 @@ def format_rows(found: dict[str, Any]) -> Iterator[list[str]]:
         yield [name, *("" if value is None else f"{value:.3g}" for value in figures.values())]
 
 
+def _check_options(arguments: argparse.Namespace) -> None:
+    """Refuse options that no table suits.
+
+    Raises:
+        ConfigError: An option is out of range, or two do not go together.
+    """
+    if arguments.adaptive and arguments.references == "spread":
+        raise ConfigError("--adaptive adds random models, so it needs --references random")
+    if min(arguments.draws, arguments.looks) < 1:
+        raise ConfigError(f"--draws and --looks must be at least 1, got {arguments.draws} and {arguments.looks}")
+    check_target(arguments.target)
+    check_error(arguments.target, GroupSequential().alpha)
+
+
+def _read_judged(arguments: argparse.Namespace) -> Population:
+    """Read the table, and check that criteria can be compared on it.
+
+    Raises:
+        NasproxyError: The table cannot be read, or has too few complete curves.
+    """
+    table = read_table(arguments.table)
+    if arguments.proxy is not None and arguments.proxy not in table.check_steps:
+        raise ConfigError(f"--proxy must be one of {', '.join(table.check_steps)}, got {arguments.proxy}")
+    population = read_population(table, arguments.looks, arguments.proxy, Objective(mode=arguments.mode))
+    needed = SPREAD_POOL if arguments.references == "spread" else arguments.models
+    if not MIN_PAIRS <= arguments.models <= needed <= population.reference.size:
+        raise ConfigError(
+            f"--models must lie between {MIN_PAIRS} and the table's complete curves, {population.reference.size} "
+            f"({SPREAD_POOL} at least for --references spread), got {arguments.models}: give fewer models, or a table "
+            f"with more"
+        )
+    if not np.isfinite(population.taus).any():
+        raise DataError(f"{arguments.table} needs scores that differ between architectures, got equal ones")
+    return population
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--table", required=True, help="CSV or Parquet file with one check per row (docs/replay.md)")
@@ -219,20 +299,13 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
     arguments = parser.parse_args()
     try:
-        table = read_table(arguments.table)
+        _check_options(arguments)
+        population = _read_judged(arguments)
     except NasproxyError as error:
         parser.exit(2, f"{error}\n")
-    if arguments.proxy is not None and arguments.proxy not in table.check_steps:
-        parser.error(f"--proxy must be one of {', '.join(table.check_steps)}, got {arguments.proxy}")
-    if arguments.adaptive and arguments.references == "spread":
-        parser.error("--adaptive adds random models, so it needs --references random")
-    if min(arguments.draws, arguments.looks) < 1:
-        parser.error("--draws and --looks must be at least 1")
-    population = read_population(table, arguments.looks, arguments.proxy, Objective(mode=arguments.mode))
-    needed = SPREAD_POOL if arguments.references == "spread" else arguments.models
-    if not 5 <= arguments.models <= needed <= population.reference.size:
-        parser.error(f"--models must lie between 5 and {population.reference.size}, got {arguments.models}")
     found = measure(population, arguments)
+    if arguments.references == "spread":
+        print("The bound holds for random reference models only: nasproxy states none for models selected for spread.")
     shown = Table("criterion", *next(iter(found["rules"].values())), title=f"oracle at {found['oracle']} of training")
     for row in format_rows(found):
         shown.add_row(*row)

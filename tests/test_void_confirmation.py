@@ -69,11 +69,11 @@ def test_failed_runs_void_the_confirmation_until_their_cause_is_fixed(tmp_path: 
     assert "the program is broken. Fix the cause and run the command again: failed runs are retried." in output
     assert "data50: confirmed" not in output
     study = nasproxy.load_study(tmp_path / "program")
-    assert study.verdict.headline == "Accepted, confirmation void: data50, stopped after 40 of 100 steps"
+    assert study.verdict.headline == "Accepted, confirmation void: data50, grade weak, stopped after 40 of 100 steps"
     assert study.verdict.confirmation is ConfirmationOutcome.VOID
     assert study.decisions.decision.iloc[-1] == "reference models: void (failed trials)"
     page = (tmp_path / "program" / "report" / "index.html").read_text(encoding="utf-8")
-    assert "<h2>Accepted, confirmation void: data50" in page, "the report is written before the command ends"
+    assert "Accepted, confirmation void: data50, grade weak" in page, "the report is written before the command ends"
     assert "void (failed trials)" in (tmp_path / "program" / "tracking" / "confirmations.csv").read_text()
     before = list_keys(tmp_path)
     fixed.touch()

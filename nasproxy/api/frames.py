@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from nasproxy.report import confirmation_section, tables
+from nasproxy.report import confirmation_section, strategies, tables
 from nasproxy.report.tables import Row
 from nasproxy.stages.proxy_search.state import StoppingState, TaskCheck, TaskState
 from nasproxy.stages.registry import list_stages
@@ -65,6 +65,23 @@ PROXY_TASKS = {
     "wall_seconds": NUMBER,
     "train_ratio": NUMBER,
     "wall_ratio": NUMBER,
+    "tau_confirmed": NUMBER,
+    "bound": NUMBER,
+    "grade": TEXT,
+}
+STRATEGIES = {
+    "compared_at": TEXT,
+    "strategy": TEXT,
+    "candidates": COUNT,
+    "trained_fully": COUNT,
+    "cost": NUMBER,
+    "better": NUMBER,
+    "better_low": NUMBER,
+    "better_high": NUMBER,
+    "score": NUMBER,
+    "score_low": NUMBER,
+    "score_high": NUMBER,
+    "is_recommended": FLAG,
 }
 DECISIONS = {
     "stage": TEXT,
@@ -76,6 +93,7 @@ DECISIONS = {
     "tau_high": NUMBER,
     "needed": NUMBER,
     "lower_limit": NUMBER,
+    "bound": NUMBER,
     "median_score": NUMBER,
     "train_seconds": NUMBER,
     "decision": TEXT,
@@ -141,6 +159,20 @@ def make_decisions(results: StudyResults) -> "DataFrame":
     )
 
 
+def make_strategies(results: StudyResults) -> "DataFrame":
+    """Return a frame with a row for each compared strategy."""
+    worth = results.worth
+    if worth is None:
+        return _make_frame([], STRATEGIES)
+    compared = {
+        "planned candidates": worth.planned,
+        "cost of the proxy task": worth.at_proxy_cost,
+        "cost of the recommendation": worth.at_recommended_cost,
+    }
+    rows = [{"compared_at": at, **row} for at, found in compared.items() for row in strategies.list_rows(worth, found)]
+    return _make_frame(rows, STRATEGIES)
+
+
 def _make_frame(rows: Sequence[Row], types: Mapping[str, str]) -> "DataFrame":
     import pandas as pd
 
@@ -198,6 +230,7 @@ def _look(task: TaskState, check: TaskCheck) -> Row:
         "tau_high": found and found.high,
         "needed": check.needed,
         "lower_limit": check.lower_limit,
+        "bound": task.bound if check.step == task.final_step else None,
         "median_score": check.median_score,
         "train_seconds": check.median_train_seconds,
         "decision": "Continue" if end is None else end.value,

@@ -12,6 +12,7 @@ from nasproxy.report.verdict import StudyVerdict, judge_study
 from nasproxy.stages.proxy_search.rules import read_time_tolerance
 from nasproxy.stages.proxy_search.state import read_rules
 from nasproxy.stages.study_results import StudyResults, read_results
+from nasproxy.stages.worth.state import LadderState
 from nasproxy.storage.study import StudyFolder, list_studies, open_study_store
 from nasproxy.storage.study_stores import FolderStudyStore
 
@@ -65,7 +66,8 @@ class LoadedStudy:
         `total_steps`), `tau` with `tau_low` and `tau_high` (95 %), `p_value`, `models`, `needed` (acceptance
         threshold), `spearman`, `weighted_tau`, `tau_better_half`, `top_regret`, `median_score`; and the costs of a
         model up to there: `train_seconds`, `wall_seconds`, and how many times cheaper than full training that is,
-        `train_ratio`, `wall_ratio`.
+        `train_ratio`, `wall_ratio`; and of accepted ones `tau_confirmed` (of confirmation runs), `bound` (one-sided
+        95 %, of the true tau, holds after selection) and `grade` (strong, moderate, weak).
         """
         return frames.make_proxy_tasks(self.results)
 
@@ -75,9 +77,26 @@ class LoadedStudy:
 
         Looks are sorted by training time, or by task where tasks were judged one after the other. Columns:
         `stage`, `proxy_task`, `step`, `models`, `tau` with `tau_low` and `tau_high` (95 %), `needed` (acceptance
-        threshold), `lower_limit` (one-sided 95 %, of the true tau), `median_score`, `train_seconds`, `decision`.
+        threshold), `lower_limit` (one-sided 95 %, of the true tau, at this look alone), `bound` (the same after
+        selection, where a task was accepted or confirmed), `median_score`, `train_seconds`, `decision`.
         """
         return frames.make_decisions(self.results)
+
+    @cached_property
+    def strategies(self) -> "DataFrame":
+        """A row for each strategy for the search, with the planned candidates and at equal cost.
+
+        Columns: `compared_at`, `strategy`, `candidates`, `trained_fully` (where it is a fixed number), `cost` (total,
+        in full trainings), `better` with `better_low` and `better_high` (share of all models that are better than the
+        best found, 95 %), `score` with `score_low` and `score_high` (missing above the best reference model),
+        `is_recommended`.
+        """
+        return frames.make_strategies(self.results)
+
+    @property
+    def ladder(self) -> LadderState | None:
+        """The certified ladder, as in `ladder.json`; None before it is designed."""
+        return self.results.ladder
 
     @cached_property
     def verdict(self) -> StudyVerdict:

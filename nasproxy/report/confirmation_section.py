@@ -18,8 +18,8 @@ OUTCOMES = {
     ConfirmationOutcome.VOID: "void",
 }
 CONFIRMATIONS = (
-    *("proxy_task", "kind", "final_step", "models", "tau_truncated", "tau", "tau_low", "tau_high", "tau_pooled"),
-    *("p_value", "noticeable_tau", "outcome"),
+    *("proxy_task", "kind", "final_step", "models", "tau_truncated", "tau", "tau_low", "tau_high", "bound"),
+    *("tau_pooled", "p_value", "noticeable_tau", "outcome"),
 )
 """Values of a row of the table."""
 
@@ -43,7 +43,7 @@ def make_confirmations(results: StudyResults) -> Table:
         Column("total steps", lambda row: wording.format_number(row["final_step"])),
         Column("tau, proxy search", lambda row: wording.format_tau(row["tau_truncated"])),
         Column("tau, confirmation runs", lambda row: wording.format_tau(row["tau"])),
-        Column("95 % CI", lambda row: wording.format_interval(row["tau_low"], row["tau_high"])),
+        Column("lower bound (95 %)", lambda row: wording.format_tau(row["bound"])),
         Column("pooled tau", lambda row: wording.format_tau(row["tau_pooled"])),
         Column("p (one-sided)", lambda row: wording.format_p_value(row["p_value"])),
         Column("detectable tau", lambda row: wording.format_tau(row["noticeable_tau"])),
@@ -73,7 +73,7 @@ def write_confirmation(results: StudyResults, task: TaskState) -> str:
         or state.is_trained_already
     ):
         return ""
-    return f" Confirmation runs do not contradict it: {_write_correlation(state.result)}."
+    return " Confirmation runs do not contradict it."
 
 
 def warn_of_confirmation(results: StudyResults, task: TaskState) -> Iterator[Remark]:
@@ -125,6 +125,7 @@ def _make_row(state: ConfirmationState, kind: str, result: Confirmation | None, 
         "tau": found and found.tau,
         "tau_low": found and found.low,
         "tau_high": found and found.high,
+        "bound": result and result.bound,
         "tau_pooled": result and result.pooled and result.pooled.tau,
         "p_value": result and result.p_value,
         "noticeable_tau": result and result.noticeable_tau,
@@ -169,8 +170,9 @@ def _remark_on_result(state: ConfirmationState, result: Confirmation) -> Remark:
     return Remark(
         "Confirmation runs do not contradict the verdict.",
         f"The same models were trained once more for {state.final_step:,} steps in total, as in a search: "
-        f"{_write_correlation(result)}.{_write_test(result)}{_write_power(result)}{pooled} Whether the verdict depends "
-        f"on this sample of models can only be tested with fresh ones (confirm.fresh_models).",
+        f"{_write_correlation(result)}.{_write_test(result)}{_write_power(result)}{pooled} These are the models on "
+        f"which the proxy task was selected, so the luck of their draw counts again: the bound allows for it, and "
+        f"fresh models measure it (confirm.fresh_models).",
     )
 
 
@@ -184,7 +186,8 @@ def _remark_on_fresh_models(fresh: FreshModels) -> Remark:
     return Remark(
         f"Fresh models {verb} the verdict.",
         f"{tried} and under the proxy task: {_write_correlation(fresh.result)}. They were not used for any choice, so "
-        f"this tau has no selection bias.{_write_test(fresh.result)}{_write_power(fresh.result)}{failed}",
+        f"this tau has no selection bias, and its bound needs no correction.{_write_test(fresh.result)}"
+        f"{_write_power(fresh.result)}{failed}",
     )
 
 
@@ -213,7 +216,10 @@ def _is_contradicted_by(fresh: FreshModels) -> bool:
 
 def _write_correlation(result: Confirmation) -> str:
     found = result.correlation
-    return "tau is undefined, since the scores do not differ" if found is None else wording.write_correlation(found)
+    if found is None:
+        return "tau is undefined, since the scores do not differ"
+    bound = "" if result.bound is None else f", lower confidence bound {wording.format_tau(result.bound)}"
+    return f"{wording.write_tau(found)}{bound}"
 
 
 def _write_test(result: Confirmation) -> str:

@@ -18,6 +18,7 @@ from nasproxy.report import (
     range_remarks,
     schedule_section,
     stage_sections,
+    strategies,
     tables,
     verdict,
 )
@@ -27,10 +28,10 @@ from nasproxy.report.figures.style import Picture
 from nasproxy.report.search_prediction import predict_search
 from nasproxy.report.sections import make_sections
 from nasproxy.report.tables import Table
-from nasproxy.stages.study_results import read_results
+from nasproxy.stages.study_results import StudyResults, read_results
 from nasproxy.storage.study_stores import FolderStudyStore
 from nasproxy.tracking.cells import TableRows
-from nasproxy.tracking.events import ReportWritten
+from nasproxy.tracking.events import AcceptedTask, ReportWritten
 
 TEMPLATE = "page.html.jinja"
 FOLDER = "report"
@@ -42,6 +43,8 @@ WRITTEN_PICTURES = (
     "reference_scores.png",
     "proxy_task*.png",
     "schedules.png",
+    "worth.png",
+    "ladder.png",
     "stage_*.png",
 )
 """Figures that a report writes; files of an earlier report that the new one does not write are outdated."""
@@ -54,12 +57,14 @@ class Page:
     Attributes:
         path: The HTML file.
         verdict: The verdict as plain text.
+        accepted: The accepted proxy task; None without one.
         shown: Tables by name, and that of all trials.
         pictures: Files of the figures.
     """
 
     path: Path
     verdict: str
+    accepted: AcceptedTask | None
     shown: Mapping[str, Table]
     pictures: Sequence[Path]
 
@@ -72,7 +77,7 @@ class Page:
     def event(self) -> ReportWritten:
         """The event that tells trackers of it."""
         tables = {name: TableRows(table.fields, table.rows) for name, table in self.shown.items()}
-        return ReportWritten(self.path, self.verdict, tables, self.pictures)
+        return ReportWritten(self.path, self.verdict, tables, self.pictures, self.accepted)
 
 
 def write_report(study: FolderStudyStore, *, time_tolerance: float) -> Page:
@@ -94,6 +99,10 @@ def write_report(study: FolderStudyStore, *, time_tolerance: float) -> Page:
         "proxy_tasks": tables.make_proxy_tasks(results),
         "zero_cost": baselines.make_baselines(results),
         "search": tables.make_search(expected),
+        "worth": strategies.make_planned(results),
+        "worth_at_equal_cost": strategies.make_equal_cost(results),
+        "worth_at_recommended_cost": strategies.make_at_recommended(results),
+        "ladder": strategies.make_ladder(results),
         "not_chosen": tables.make_not_chosen(results),
         "confirmations": confirmation_section.make_confirmations(results),
         "references": tables.make_references(results),
@@ -118,7 +127,21 @@ def write_report(study: FolderStudyStore, *, time_tolerance: float) -> Page:
     written = _write_pictures(study, pictures)
     study.write_file(f"{FOLDER}/report.json", encode_content(content))
     study.write_file(PAGE, _render(content, pictures).encode())
-    return Page(study.path / PAGE, words.text, {**shown, "trials": tables.make_trials(results)}, written)
+    return Page(
+        study.path / PAGE,
+        words.text,
+        _describe_accepted(results),
+        {**shown, "trials": tables.make_trials(results)},
+        written,
+    )
+
+
+def _describe_accepted(results: StudyResults) -> AcceptedTask | None:
+    best, shown = results.best, results.headline
+    if best is None or shown is None:
+        return None
+    tau, raced = (None if found is None else found.tau for found in (shown.correlation, shown.raced))
+    return AcceptedTask(best.name, shown.grade, tau, shown.bound, raced, is_confirmed=not shown.is_selected)
 
 
 def _render(content: ReportContent, pictures: Iterable[Picture]) -> str:

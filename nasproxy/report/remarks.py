@@ -3,13 +3,14 @@
 from collections.abc import Iterator
 
 from nasproxy.cost.account import Cost
-from nasproxy.report import baselines, confirmation_section, wording
+from nasproxy.report import baselines, confirmation_section, headline_words, wording
 from nasproxy.report.added_references import list_additions
 from nasproxy.report.augmentation_remarks import remark_on_augmentation
 from nasproxy.report.baseline_remarks import remark_on_baseline
 from nasproxy.report.duration_remarks import remark_on_duration
 from nasproxy.report.range_remarks import remark_on_sampling
 from nasproxy.report.wording import Remark
+from nasproxy.stages.headline import Headline
 from nasproxy.stages.proxy_search.state import StoppingState, TaskState
 from nasproxy.stages.study_results import Purpose, StudyResults, read_criterion, read_target
 from nasproxy.statistics.acceptance import MARGIN
@@ -21,7 +22,6 @@ from nasproxy.trials.records import Cause
 
 BETTER_HALF_DROP = 0.2
 """Difference between tau on all models and tau on the better half from which on a remark is made."""
-FEW_MODELS = 20
 
 
 def warn_of_vertex_practice(results: StudyResults) -> Remark | None:
@@ -65,9 +65,7 @@ def is_first_crossing(task: TaskState) -> bool:
     return str(read_criterion(task).get("_target_", "")).endswith("FirstCrossing")
 
 
-def remark_on_verdict(
-    results: StudyResults, best: TaskState, final_step: int, found: RankCorrelation | None
-) -> Iterator[Remark]:
+def remark_on_verdict(results: StudyResults, best: TaskState, final_step: int, shown: Headline) -> Iterator[Remark]:
     """List the limits of an accepted proxy task's verdict, the most important first."""
     wanted = read_target(best)
     yield from confirmation_section.warn_of_confirmation(results, best)
@@ -82,8 +80,7 @@ def remark_on_verdict(
             "Accepted by score, not by rank correlation.",
             "The models' median score reached proxy_search.desired_score; tau was not tested.",
         )
-    if found is not None:
-        yield _remark_on_sampling(found, wanted)
+    yield from headline_words.remark_on_bound(shown, is_spread=results.is_spread)
     if is_first_crossing(best):
         yield _remark_on_first_crossing(results, best)
     if isinstance(alpha := read_criterion(best).get("alpha"), float) and wanted is not None and not results.is_spread:
@@ -100,7 +97,7 @@ def remark_on_verdict(
     if results.policy == "sequential" and len(results.tasks) > 1:
         yield _remark_on_sequential_policy(results, best)
     yield from confirmation_section.remark_on_confirmation(results, best)
-    yield from remark_on_noise(results, found)
+    yield from remark_on_noise(results, shown.correlation)
     yield from remark_on_retries(results)
     yield from _remark_on_better_half(results, best, final_step)
     yield from baselines.remark_on_baselines(results, best, final_step)
@@ -110,22 +107,6 @@ def remark_on_verdict(
         "Training time excludes validation. Wall time is that of the trials' processes, including validation, "
         "start-up and lost work. Both are multiplied by the devices of a training, and were measured with trials "
         "running side by side on this study's machines, with one seed per model.",
-    )
-
-
-def _remark_on_sampling(found: RankCorrelation, wanted: float | None) -> Remark:
-    misses = (
-        f", so the true tau may well lie below the target of {wanted:g}"
-        if wanted is not None and found.low < wanted
-        else ""
-    )
-    margin = (found.high - found.low) / 2
-    few = "Only " if found.n < FEW_MODELS else ""
-    return Remark(
-        f"{few}{found.n} models: tau is known to about \N{PLUS-MINUS SIGN}{margin:.2f}.",
-        f"Its 95 % confidence interval is {wording.format_interval(found.low, found.high)}{misses}. The interval is "
-        f"not adjusted for choosing among checks and proxy tasks. The p-value tests whether the rankings are "
-        f"unrelated, not whether tau reaches the target.",
     )
 
 

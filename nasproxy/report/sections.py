@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from nasproxy.cost.estimate import Estimate
 from nasproxy.errors import TooFewTrialsError
-from nasproxy.report import estimate_tables, range_remarks, wording
+from nasproxy.report import estimate_tables, range_remarks, wording, worth_section
 from nasproxy.report.added_references import list_additions
 from nasproxy.report.content import Block, Bullets, Figure, FigureGrid, Heading, Paragraph, Section, ShownTable
 from nasproxy.report.figures import gallery
@@ -41,6 +41,9 @@ def make_sections(
         Section("costs", "Costs", "Cost of the study", tuple(_write_costs(results, estimate, tables))),
         Section("settings", "Settings", "Settings", tuple(_write_settings(tables))),
     ]
+    worth = worth_section.make_section(results)
+    if worth is not None:
+        found.insert(0, worth)
     if expected is None:
         return tuple(found)
     title = f"Predicted cost and outcome of a search of {wording.format_count(expected.trials, 'model')}"

@@ -10,6 +10,7 @@ from nasproxy.cost.account import Cost, count_stage_costs, measure_train_saving,
 from nasproxy.report import wording
 from nasproxy.report.search_prediction import TOP, SearchCost, SearchPrediction
 from nasproxy.report.task_outcomes import TaskOutcome, explain_outcome, get_models_needed, get_outcome
+from nasproxy.stages.headline import Headline, find_headline
 from nasproxy.stages.proxy_search.rules import list_by_path
 from nasproxy.stages.proxy_search.state import TaskState
 from nasproxy.stages.study_results import ModelScores, StudyResults, Trial, find_decisive_check, rank_purpose
@@ -32,7 +33,7 @@ RANKS = (
 PROXY_TASKS = (
     *("proxy_task", "is_best", "is_accepted", "state", "outcome", "models_needed", *RANKS, "needed", "lost"),
     *("lost_tau_low", "lost_tau_high", "step", "total_steps", "median_score", "train_seconds", "wall_seconds"),
-    *("train_ratio", "wall_ratio"),
+    *("train_ratio", "wall_ratio", "tau_confirmed", "bound", "grade"),
 )
 NOT_CHOSEN = ("proxy_task", "outcome", "models_needed", "step", "tau", "needed", "models", "reason")
 COMPARISON = ("stage", "proxy_task", *vertex_comparison.WAYS)
@@ -107,6 +108,9 @@ def make_proxy_tasks(results: StudyResults) -> Table:
         Column("speedup", lambda row: wording.format_speedup(row["train_ratio"])),
         *([by_wall_time] if any(row["wall_ratio"] for row in rows) else []),
         Column("outcome", _format_outcome, is_number=False),
+        Column("grade", lambda row: row["grade"] or "", is_number=False),
+        Column("tau, confirmed", lambda row: wording.format_tau(row["tau_confirmed"])),
+        Column("lower bound", lambda row: wording.format_tau(row["bound"])),
     ]
     if any(row["lost"] for row in rows):
         columns.insert(3, Column("tau bounds, lost models", _format_lost_bounds))
@@ -117,7 +121,7 @@ def make_rank_columns() -> list[Column]:
     """Make the columns of rank statistics, for rows of `measure_ranks`."""
     return [
         Column("tau", lambda row: wording.format_tau(row["tau"])),
-        Column("95 % CI", lambda row: wording.format_interval(row["tau_low"], row["tau_high"])),
+        Column("95 % CI, one look", lambda row: wording.format_interval(row["tau_low"], row["tau_high"])),
         Column("p", lambda row: wording.format_p_value(row["p_value"])),
         Column("models", lambda row: wording.format_number(row["models"])),
         Column("Spearman", lambda row: wording.format_tau(row["spearman"])),
@@ -292,6 +296,7 @@ def _make_proxy_task_row(results: StudyResults, task: TaskState) -> Row:
     scores = ModelScores.none() if check is None else results.scores_at(task, check.step)
     train, wall = measure_train_saving(results, task), measure_wall_saving(results, task)
     bounds = None if check is None else results.lost_bounds(task, check.step)
+    shown = find_headline(task, results.confirmation_of(task)) if task.is_accepted else None
     return {
         "proxy_task": task.name,
         "is_best": task is results.best,
@@ -311,7 +316,16 @@ def _make_proxy_task_row(results: StudyResults, task: TaskState) -> Row:
         "wall_seconds": wall and wall.proxy_seconds,
         "train_ratio": train and train.ratio,
         "wall_ratio": wall and wall.ratio,
+        "tau_confirmed": _get_confirmed_tau(shown),
+        "bound": shown and shown.bound,
+        "grade": shown and shown.grade.value,
     }
+
+
+def _get_confirmed_tau(shown: Headline | None) -> float | None:
+    if shown is None or shown.is_selected or shown.correlation is None:
+        return None
+    return shown.correlation.tau
 
 
 def _format_outcome(row: Row) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from nasproxy.cost.account import Cost, Saving, measure_train_saving, measure_wall_saving
-from nasproxy.report import confirmation_section, wording
+from nasproxy.report import confirmation_section, headline_words, strategies, wording
 from nasproxy.report.remarks import (
     list_reduced_dimensions,
     remark_on_damage,
@@ -19,9 +19,11 @@ from nasproxy.report.remarks import (
 from nasproxy.report.task_outcomes import TaskOutcome, get_outcome
 from nasproxy.report.wording import Remark
 from nasproxy.stages.confirmation.state import ConfirmationOutcome
+from nasproxy.stages.headline import Headline, find_headline
 from nasproxy.stages.proxy_search.state import StoppingState, TaskState
 from nasproxy.stages.references.ties import describe_ties
 from nasproxy.stages.study_results import StudyResults, find_decisive_check, read_target
+from nasproxy.statistics.acceptance import Grade
 from nasproxy.statistics.rank_correlation import RankCorrelation
 from nasproxy.trials.overrides import Override
 from nasproxy.trials.proxy_task import ProxyTask
@@ -46,6 +48,12 @@ class StudyVerdict:
         next_steps: Advice if no proxy task is accepted.
         warning: A remark to show before the numbers.
         confirmation: Outcome of the accepted proxy task's confirmation; None without one, or before its end.
+        recommendation: Which strategy to search with, in a sentence; empty before strategies are compared.
+        grade: How far the accepted proxy task can be trusted; None if none is accepted.
+        tau: Tau of its confirmation runs, else of the proxy search; None if undefined.
+        bound: One-sided 95 % lower confidence bound of the true tau, which holds after selection; None if unknown.
+        raced_tau: Tau by which it was selected in the proxy search, which is optimistic; None if undefined.
+        target: Tau of a good proxy task.
     """
 
     is_accepted: bool
@@ -57,6 +65,12 @@ class StudyVerdict:
     next_steps: tuple[str, ...] = ()
     warning: Remark | None = None
     confirmation: ConfirmationOutcome | None = None
+    recommendation: str = ""
+    grade: Grade | None = None
+    tau: float | None = None
+    bound: float | None = None
+    raced_tau: float | None = None
+    target: float | None = None
 
     @property
     def is_void(self) -> bool:
@@ -72,14 +86,16 @@ class StudyVerdict:
     def text(self) -> str:
         """The verdict as plain text."""
         use = f" Use it with: {self.use}" if self.use else ""
+        recommended = f" {self.recommendation}" if self.recommendation else ""
         warned = f" {self.warning.title}" if self.warning else ""
-        return " ".join([f"{self.headline}.", self.sentence, *self.next_steps]) + use + warned
+        return " ".join([f"{self.headline}.", self.sentence, *self.next_steps]) + use + recommended + warned
 
 
 def judge_study(results: StudyResults) -> StudyVerdict:
     """Summarise the results of a study so far."""
     verdict = _describe_results(results)
-    verdict = replace(verdict, remarks=(*verdict.remarks, *remark_on_damage(results)))
+    remarks = (*verdict.remarks, *remark_on_damage(results))
+    verdict = replace(verdict, remarks=remarks, recommendation=strategies.recommend(results) or "")
     warning = warn_of_direction(results)
     return verdict if warning is None else replace(verdict, warning=warning)
 
@@ -107,7 +123,7 @@ def write_overrides(task: ProxyTask, final_step: int) -> list[str]:
 
 def _describe_accepted(results: StudyResults, best: TaskState, final_step: int) -> StudyVerdict:
     check = find_decisive_check(best)
-    found = None if check is None else check.correlation
+    shown = find_headline(best, results.confirmation_of(best))
     train, wall = measure_train_saving(results, best), measure_wall_saving(results, best)
     by_score = best.stopping_state is StoppingState.MET_ACCURACY
     met = (
@@ -115,26 +131,30 @@ def _describe_accepted(results: StudyResults, best: TaskState, final_step: int) 
         if by_score and check
         else "Acceptance threshold met"
     )
-    tau = (
-        ", but tau is undefined"
-        if found is None
-        else f": {wording.write_correlation(found)}, {wording.write_p_value(found.p_value)}"
-    )
+    numbers = headline_words.write_numbers(shown, is_spread=results.is_spread)
     confirmation = results.confirmation_of(best)
     outcome = None if confirmation is None else confirmation.outcome
-    accepted = f"Accepted{confirmation_section.qualify_acceptance(confirmation)}"
+    qualified = confirmation_section.qualify_acceptance(confirmation)
     where = f"after {final_step:,} of {best.total_steps:,} steps"
     cost = f"; {wording.write_saving(train.ratio, 'by training time')}" if train else ""
     by_wall_time = f" ({wording.write_saving(wall.ratio, 'by wall time', than='')})" if wall else ""
     return StudyVerdict(
         is_accepted=True,
-        headline=f"{accepted}: {best.name}, stopped {where}",
-        sentence=f"{met}{tau}{cost}{by_wall_time}.{confirmation_section.write_confirmation(results, best)}",
-        facts=tuple(_list_facts(results, best, final_step, found, train, wall)),
+        headline=f"Accepted{qualified}: {best.name}, grade {shown.grade.value}, stopped {where}",
+        sentence=(
+            f"{met}. {numbers[:1].upper()}{numbers[1:]}{cost}{by_wall_time}.{headline_words.write_raced(shown)}"
+            f"{confirmation_section.write_confirmation(results, best)}"
+        ),
+        facts=tuple(_list_facts(results, best, final_step, shown, train, wall)),
         use="" if results.is_replayed else " ".join(write_overrides(best.proxy_task, final_step)),
-        remarks=tuple(remark_on_verdict(results, best, final_step, found)),
+        remarks=tuple(remark_on_verdict(results, best, final_step, shown)),
         warning=warn_of_vertex_practice(results),
         confirmation=outcome,
+        grade=shown.grade,
+        tau=None if shown.correlation is None else shown.correlation.tau,
+        bound=shown.bound,
+        raced_tau=None if shown.raced is None else shown.raced.tau,
+        target=shown.target,
     )
 
 
@@ -142,24 +162,21 @@ def _list_facts(
     results: StudyResults,
     best: TaskState,
     final_step: int,
-    found: RankCorrelation | None,
+    shown: Headline,
     train: Saving | None,
     wall: Saving | None,
 ) -> Iterator[tuple[str, str]]:
+    confirmation = results.confirmation_of(best)
+    fresh = None if confirmation is None or confirmation.fresh is None else confirmation.fresh.result
+    yield from headline_words.list_facts(shown, fresh, is_spread=results.is_spread)
+    check, found = find_decisive_check(best), shown.correlation
+    if check is not None and check.needed is not None:
+        yield "acceptance threshold at this check", wording.format_tau(check.needed)
+    bounds = results.lost_bounds(best, final_step)
+    if bounds is not None:
+        lost = wording.format_count(bounds.lost, "lost model")
+        yield f"tau-b bounds over any scores of {lost}", wording.format_interval(bounds.low, bounds.high)
     if found is not None:
-        wanted, ends = read_target(best), wording.format_interval(found.low, found.high)
-        goal = "" if wanted is None else f"; target {wanted:g}"
-        yield "tau-b", f"{wording.format_tau(found.tau)} (95 % confidence interval {ends}{goal})"
-        check = find_decisive_check(best)
-        if check is not None and check.needed is not None:
-            yield "acceptance threshold at this check", wording.format_tau(check.needed)
-        if check is not None and check.lower_limit is not None:
-            limit = f"{wording.format_tau(check.lower_limit)} (one-sided 95 %, this look alone)"
-            yield "lower confidence bound of tau", limit
-        bounds = results.lost_bounds(best, final_step)
-        if bounds is not None:
-            lost = wording.format_count(bounds.lost, "lost model")
-            yield f"tau-b bounds over any scores of {lost}", wording.format_interval(bounds.low, bounds.high)
         yield "p-value (H0: tau = 0)", wording.format_p_value(found.p_value)
         yield "reference models", wording.format_number(found.n)
     yield "stopped at step", f"{final_step:,} of {best.total_steps:,}"
@@ -204,7 +221,7 @@ def _describe_none_accepted(results: StudyResults) -> StudyVerdict:
     if highest is not None and not contradicted:
         name, step, found = highest
         where = wording.format_count(step, "step")
-        sentence += f" Highest tau: {name} after {where}, {wording.write_correlation(found)}."
+        sentence += f" Highest tau: {name} after {where}, {wording.write_tau(found)}, {headline_words.OPTIMISTIC}."
     sentence = " ".join([sentence, *contradicted])
     return StudyVerdict(
         is_accepted=False,

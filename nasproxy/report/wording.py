@@ -96,6 +96,11 @@ def write_correlation(found: RankCorrelation) -> str:
     return f"tau-b {format_tau(found.tau)} ({interval}, {format_count(found.n, 'model')})"
 
 
+def write_tau(found: RankCorrelation) -> str:
+    """Write tau-b with its number of models, without an interval: none holds for a tau that was selected."""
+    return f"tau-b {format_tau(found.tau)} on {format_count(found.n, 'model')}"
+
+
 def write_saving(ratio: float, by: str, than: str = " than full training") -> str:
     """Write how much less time a proxy task takes than full training, by a kind of time.
 

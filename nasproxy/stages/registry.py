@@ -11,9 +11,10 @@ from nasproxy.stages.proxy_search.definition import PROXY_SEARCH
 from nasproxy.stages.references.definition import REFERENCES
 from nasproxy.stages.schedule_comparison.definition import SCHEDULE_COMPARISON
 from nasproxy.stages.variance.definition import VARIANCE
+from nasproxy.stages.worth.definition import WORTH
 
 _STAGES: dict[str, StageDefinition[Any]] = {
-    stage.name: stage for stage in (VARIANCE, REFERENCES, PROXY_SEARCH, CONFIRMATION, SCHEDULE_COMPARISON)
+    stage.name: stage for stage in (VARIANCE, REFERENCES, PROXY_SEARCH, CONFIRMATION, WORTH, SCHEDULE_COMPARISON)
 }
 
 

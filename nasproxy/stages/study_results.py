@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from nasproxy.errors import CorruptTrialError, TooFewTrialsError
 from nasproxy.stages.common_steps import list_common_steps
 from nasproxy.stages.confirmation.state import ConfirmationState, read_confirmations
+from nasproxy.stages.headline import Headline, find_headline
 from nasproxy.stages.noise_ceiling import find_noise_ceiling
 from nasproxy.stages.proxy_search import reopening
-from nasproxy.stages.proxy_search.rules import read_settings
+from nasproxy.stages.proxy_search.rules import read_criterion_setting, read_settings
 from nasproxy.stages.proxy_search.settings import SearchSettings
 from nasproxy.stages.proxy_search.state import TaskCheck, TaskState, find_best_task, read_rules, read_tasks
 from nasproxy.stages.references.baseline import find_baseline_comparison
@@ -24,6 +25,7 @@ from nasproxy.stages.registry import list_stages
 from nasproxy.stages.schedule_comparison.state import ScheduleComparisonState, read_comparison
 from nasproxy.stages.variance.settings import VarianceSettings
 from nasproxy.stages.variance.state import VarianceResult, VarianceState, read_variance
+from nasproxy.stages.worth.state import LadderState, WorthState, read_ladder, read_worth
 from nasproxy.statistics.baseline_comparison import BaselineComparison
 from nasproxy.statistics.ceiling import NoiseCeiling, RangeCheck, check_range
 from nasproxy.statistics.missing import Floats
@@ -131,6 +133,8 @@ class StudyResults:
         confirmations: Confirmations of accepted proxy tasks.
         zero_cost: Zero-cost scores of the models.
         schedules: The schedule comparison; None before it is measured.
+        ladder: The certified ladder, or why there is none; None before it is designed.
+        worth: The comparison of strategies for the search; None before it is made.
         stage_results: Result of each stage that brings its own part of the report or its own decisions, by the stage's
             name; None for one without a result. The stages of this package have the attributes above.
         damaged: What is wrong with the files of each damaged trial, by key. It counts as pending, and begins again when
@@ -149,6 +153,8 @@ class StudyResults:
     confirmations: Sequence[ConfirmationState] = ()
     zero_cost: ZeroCostScores = field(default_factory=ZeroCostScores)
     schedules: ScheduleComparisonState | None = None
+    ladder: LadderState | None = None
+    worth: WorthState | None = None
     damaged: Mapping[str, str] = field(default_factory=dict)
     stage_results: Mapping[str, Any] = field(default_factory=dict)
 
@@ -265,6 +271,11 @@ class StudyResults:
         """Return the confirmation of a proxy task's current verdict; None if there is none."""
         return next((state for state in self.confirmations if state.is_of(task)), None)
 
+    @cached_property
+    def headline(self) -> Headline | None:
+        """Tau, bound and grade of the chosen proxy task; None if none is chosen."""
+        return None if self.best is None else find_headline(self.best, self.confirmation_of(self.best))
+
     def scores_at(self, task: TaskState, step: int) -> ModelScores:
         """Return proxy and full-training scores of a proxy task's models at a step."""
         records = [self.trials[key].record if key in self.trials else TrialRecord() for key in task.keys]
@@ -340,6 +351,8 @@ def read_results(study: StudyStore, *, time_tolerance: float) -> StudyResults:
         confirmations=confirmations,
         zero_cost=read_scores(study),
         schedules=schedules if schedules is not None and schedules.is_measured else None,
+        ladder=read_ladder(study),
+        worth=read_worth(study),
         stage_results={stage.name: stage.load(study) for stage in list_stages() if stage.shows_result},
         damaged=damaged,
     )
@@ -364,8 +377,7 @@ def read_criterion(task: TaskState) -> Mapping[str, Any]:
 
 def read_target(task: TaskState) -> float | None:
     """Read the target tau of a proxy task; None if it is not stored."""
-    value = read_criterion(task).get("target")
-    return float(value) if isinstance(value, int | float) else None
+    return read_criterion_setting(task.judged_by, "target")
 
 
 def describe_purpose(purpose: TrialPurpose | None) -> str:

@@ -7,9 +7,14 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Protocol
 
+import numpy as np
+
 from nasproxy.errors import ConfigError, TooFewTrialsError
+from nasproxy.statistics.concordance import kendall_taus
+from nasproxy.statistics.fisher import fisher_z
 from nasproxy.statistics.missing import Floats
 from nasproxy.statistics.rank_correlation import RankCorrelation, kendall_tau
+from nasproxy.statistics.tau_smoothing import select_recent
 
 ROUNDING = 1e-12
 """Tolerance on tau, which is computed with square roots: 27/45 can come out just below 0.6."""
@@ -17,6 +22,8 @@ FRACTION_ROUNDING = 1e-9
 """Tolerance on the fraction of training at the last look."""
 MARGIN = 0.10
 """A proxy task is wrongly accepted if its true tau is more than this below the target."""
+MODERATE_MARGIN = 0.25
+"""A confirmed proxy task whose bound is more than this below the target has the grade weak."""
 MOST_MODELS = 200
 """Largest set of reference models that a verdict asks for; more full trainings are impractical."""
 
@@ -27,6 +34,14 @@ class VerdictKind(str, Enum):
     ACCEPTED = "accepted"
     REJECTED = "rejected"
     INCONCLUSIVE = "inconclusive"
+
+
+class Grade(str, Enum):
+    """How far an accepted proxy task can be trusted."""
+
+    STRONG = "strong"
+    MODERATE = "moderate"
+    WEAK = "weak"
 
 
 @dataclass(frozen=True)
@@ -99,6 +114,24 @@ class Evidence:
             return kendall_tau(self.proxy[-1], self.reference) if len(self.proxy) else None
         except TooFewTrialsError:
             return None
+
+    @cached_property
+    def earlier_z(self) -> Floats:
+        """Fisher's z of the neighbouring checks before the last one, without undefined taus."""
+        if not len(self.proxy):
+            return np.zeros(0)
+        rows = self.proxy[select_recent(self.fractions)][:-1]
+        counts = (~np.isnan(rows) & ~np.isnan(self.reference)).sum(axis=1)
+        taus = kendall_taus(rows, self.reference)
+        return fisher_z(taus, np.maximum(counts, 2))[~np.isnan(taus)]
+
+    @property
+    def smoothed_z(self) -> float | None:
+        """Mean of Fisher's z over the last check and its neighbours before it; None if the last tau is undefined."""
+        if self.correlation is None:
+            return None
+        last = float(fisher_z(self.correlation.tau, self.correlation.n))
+        return (last + float(self.earlier_z.sum())) / (self.earlier_z.size + 1)
 
 
 @dataclass(frozen=True)
@@ -193,6 +226,24 @@ def decide_acceptance(
     reason = f"tau {tau:.3f} on {n} models {where}{shortfall}{suffice}"
     kind = pending if more is None else VerdictKind.INCONCLUSIVE
     return Verdict(kind, correlation, reason, models_needed=more, needed=limit, lower_limit=lower_limit)
+
+
+def grade_acceptance(bound: float | None, target: float | None, *, is_confirmed: bool) -> Grade:
+    """Grade an accepted proxy task.
+
+    Args:
+        bound: Lower confidence bound of the true tau after selection; None if unknown.
+        target: Tau of a good proxy task; None if unknown.
+        is_confirmed: Whether confirmation runs were judged and do not contradict the verdict.
+
+    >>> grade_acceptance(0.55, 0.65, is_confirmed=True), grade_acceptance(0.9, 0.65, is_confirmed=False)
+    (<Grade.STRONG: 'strong'>, <Grade.WEAK: 'weak'>)
+    """
+    if bound is None or target is None or not is_confirmed:
+        return Grade.WEAK
+    if bound >= target - MARGIN - ROUNDING:
+        return Grade.STRONG
+    return Grade.MODERATE if bound >= target - MODERATE_MARGIN - ROUNDING else Grade.WEAK
 
 
 def count_models_to_add(verdict: Verdict, models: int, *, step: int, maximum: int) -> int:

@@ -41,6 +41,8 @@ class Confirmation:
         pooled: Combined tau of both trainings; None if there is only one, or one is undefined.
         p_value: One-sided p-value (H0: the true tau is the stated one); None without a test.
         noticeable_tau: True tau that the test detects with 80 % power; None without a test.
+        bound: One-sided 95 % lower confidence bound of the true tau, which holds after the selection of the proxy task;
+            None with too few models, or if the reference models are not random.
     """
 
     stated_tau: float | None
@@ -49,6 +51,7 @@ class Confirmation:
     pooled: PooledTau | None = None
     p_value: float | None = None
     noticeable_tau: float | None = None
+    bound: float | None = None
 
     @property
     def is_contradicted(self) -> bool:

@@ -9,6 +9,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from nasproxy.statistics.acceptance import Grade
 from nasproxy.tracking.events import (
     DecisionTaken,
     Event,
@@ -24,6 +25,7 @@ from nasproxy.trials.clock import Clock, SystemClock
 
 LINE_SECONDS = 10.0
 """Minimum time between two lines of the same stage if the output is not a terminal."""
+GRADE_STYLES = {Grade.STRONG: "bold green", Grade.MODERATE: "bold yellow", Grade.WEAK: "bold red"}
 DRAW_SECONDS = 0.25
 """Minimum time between two redraws of the live display."""
 
@@ -107,7 +109,7 @@ class Console:
             case Noted(message) | TrackerFailed(message=message) | DecisionTaken(message=str(message)):
                 self._print(message)
             case ReportWritten():
-                self._print(event.verdict)
+                self._print_verdict(event)
                 self._print(f"report: {event.path}")
 
     def close(self) -> None:
@@ -165,6 +167,15 @@ class Console:
         return f"{_format_duration(elapsed)} elapsed" + (
             "" if left is None else f", at most {_format_duration(left)} left"
         )
+
+    def _print_verdict(self, report: ReportWritten) -> None:
+        """Print the verdict; on a terminal the word of its grade has a colour."""
+        text = Text(report.verdict)
+        if report.accepted is not None:
+            grade = report.accepted.grade
+            text.highlight_regex(rf"(?<=, grade ){grade.value}(?=, stopped)", GRADE_STYLES[grade])
+        self._console.print(text, soft_wrap=True)
+        self._console.file.flush()
 
     def _print(self, text: str) -> None:
         # A Text, not a string: brackets in messages are not markup.

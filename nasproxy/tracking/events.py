@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from nasproxy.statistics.acceptance import Grade
 from nasproxy.storage.json_records import get_adapter
 from nasproxy.storage.study_stores import StudyStore
 from nasproxy.tracking.cells import TableRows
@@ -242,6 +243,27 @@ class Noted(Event):
 
 
 @dataclass(frozen=True)
+class AcceptedTask:
+    """The accepted proxy task of a report.
+
+    Attributes:
+        task: Name of the proxy task.
+        grade: How far it can be trusted.
+        tau: Tau of its confirmation runs, else of the proxy search; None if undefined.
+        bound: One-sided 95 % lower confidence bound of the true tau, which holds after selection; None if unknown.
+        raced_tau: Tau by which it was selected in the proxy search, which is optimistic; None if undefined.
+        is_confirmed: Whether `tau` is that of confirmation runs.
+    """
+
+    task: str
+    grade: Grade
+    tau: float | None
+    bound: float | None
+    raced_tau: float | None
+    is_confirmed: bool
+
+
+@dataclass(frozen=True)
 class ReportWritten(Event):
     """A report was written.
 
@@ -250,12 +272,14 @@ class ReportWritten(Event):
         verdict: The verdict as plain text.
         tables: The study's tables by name.
         pictures: Files of the figures.
+        accepted: The accepted proxy task; None without one.
     """
 
     path: Path
     verdict: str
     tables: Mapping[str, TableRows] = field(default_factory=dict, compare=False, repr=False, metadata=IN_PROCESS)
     pictures: Sequence[Path] = field(default=(), compare=False, repr=False, metadata=IN_PROCESS)
+    accepted: AcceptedTask | None = None
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from nasproxy.storage.files import read_bytes
 from nasproxy.storage.locks import FileLock
 from nasproxy.tracking.cells import TableRows
 from nasproxy.tracking.events import (
+    AcceptedTask,
     DecisionTaken,
     Event,
     JobEnded,
@@ -115,6 +116,7 @@ class WandbTracker:
                 self._log_messages(message)
             case ReportWritten():
                 self._log_result(event.tables, event.pictures)
+                self._summarise(event.accepted)
                 self._log_messages(event.verdict, f"report: {event.path}")
             case StageEnded() | JobEnded():
                 self._is_stage_over = True
@@ -185,6 +187,11 @@ class WandbTracker:
         with _stage_tables_in(self._folder / "wandb"):
             self._controller.log(content, step=number)
         self._events_logged, self._result_logged = number + 1, digest
+
+    def _summarise(self, accepted: AcceptedTask | None) -> None:
+        """Set the accepted proxy task in the summary of the controller's run: its tau is not the selected one."""
+        if accepted is not None and self._open_controller():
+            self._controller.summary.update({**asdict(accepted), "grade": accepted.grade.value})
 
     def _log_lines(self, end: int) -> None:
         lines = self._journal.events().lines

@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from benchmarks.verdicts import Draw, Population, judge, select_geometric
+from benchmarks.verdicts import Draw, Outcome, Population, judge, main, select_geometric, summarize
 from helpers import cli
 from nasproxy.statistics.criteria.first_crossing import FirstCrossing
 from nasproxy.statistics.criteria.group_sequential import GroupSequential
+from nasproxy.statistics.selection_bound import bound_selected_tau
+
+KEYS = ("accepted", "wrong", "wrong_upper95", "stop_over_oracle", "references_added")
 
 
 def run(*arguments: str) -> dict[str, Any]:
@@ -45,11 +48,11 @@ def made(taus: list[float], n: int = 400) -> Population:
 
 
 def test_the_last_line_is_json_with_every_criterion(table: Path) -> None:
-    found = run("--table", str(table), "--draws", "20")
+    found = run("--table", str(table), "--draws", "20", "--looks", "5")
     assert 0 < found["oracle"] <= 1
     assert list(found["rules"]) == ["first_crossing", "weak_prior", "alpha_spending", "group_sequential"]
     for figures in found["rules"].values():
-        assert list(figures) == ["accepted", "wrong", "wrong_upper95", "stop_over_oracle", "references_added"]
+        assert list(figures) == [*KEYS, "coverage", "median_bound"]
         assert figures["wrong"] <= figures["wrong_upper95"]
     upper = found["rules"]["group_sequential"]["wrong_upper95"]
     wrong = round(20 * found["rules"]["group_sequential"]["wrong"])
@@ -57,15 +60,18 @@ def test_the_last_line_is_json_with_every_criterion(table: Path) -> None:
 
 
 def test_adding_references_is_counted(table: Path) -> None:
-    plain = run("--table", str(table), "--draws", "20")["rules"]["group_sequential"]
-    adaptive = run("--table", str(table), "--draws", "20", "--adaptive")["rules"]["group_sequential"]
+    plain = run("--table", str(table), "--draws", "20", "--looks", "5")["rules"]["group_sequential"]
+    adaptive = run("--table", str(table), "--draws", "20", "--looks", "5", "--adaptive")["rules"]["group_sequential"]
     assert plain["references_added"] == 0
     assert adaptive["references_added"] > 0
 
 
 def test_spread_references_are_selected_from_thirty_models(table: Path) -> None:
     assert (
-        run("--table", str(table), "--draws", "5", "--references", "spread")["rules"]["first_crossing"]["accepted"] > 0
+        run("--table", str(table), "--draws", "5", "--looks", "5", "--references", "spread")["rules"]["first_crossing"][
+            "accepted"
+        ]
+        > 0
     )
 
 
@@ -105,3 +111,55 @@ def test_looks_are_geometric_and_distinct() -> None:
     assert select_geometric(list(range(1, 51)), 8) == [0, 1, 2, 4, 8, 15, 27, 48], (
         "from the first check if it is after 1 %"
     )
+
+
+def test_coverage_counts_bounds_at_or_below_the_population_tau() -> None:
+    population = made([0.5, 0.8])
+    low, high = population.taus
+    outcomes = [Outcome(0, 0, low), Outcome(0, 0, low + 0.01), Outcome(1, 0, high - 0.2), Outcome(None, 0)]
+    figures = summarize(population, outcomes, 0.65)
+    assert figures["coverage"] == pytest.approx(2 / 3), "the draw that was not accepted does not count"
+    assert figures["median_bound"] == pytest.approx(low + 0.01)
+
+
+def test_without_an_accepted_draw_there_is_no_coverage() -> None:
+    figures = summarize(made([0.1, 0.2]), [Outcome(None, 0)] * 5, 0.65)
+    assert figures["coverage"] is None
+    assert figures["median_bound"] is None
+
+
+def test_the_bound_of_an_accepted_draw_is_that_of_its_evidence() -> None:
+    draw = Draw(made([0.9]), list(range(20)), 20, is_adaptive=False)
+    assert judge(draw, GroupSequential()).bound == bound_selected_tau(draw.evidence(0, 20))
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "message"),
+    [
+        ("architecture,proxy\na,full\n", (), "step"),
+        ("{header}a,full,0,1,0.5,1\nb,full,0,1,0.6,1\n", (), "complete curves, 2"),
+        ("{header}a,full,0,1,0.5,1\nb,small,0,1,0.6,1\n", ("--proxy", "small"), "complete curves, 0"),
+        ("{equal}", (), "scores that differ"),
+        ("{equal}", ("--proxy", "small"), "--proxy must be one of full, got small"),
+        ("{equal}", ("--draws", "0"), "--draws and --looks must be at least 1"),
+        ("{equal}", ("--target", "0"), "target must lie in"),
+    ],
+)
+def test_a_table_that_cannot_be_used_gets_a_sentence(
+    content: str,
+    options: tuple[str, ...],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    header = "architecture,proxy,seed,step,score,train_seconds\n"
+    equal = header + "".join(f"a{number},full,0,1,0.5,1\n" for number in range(12))
+    path = tmp_path / "curves.csv"
+    path.write_text(content.format(header=header, equal=equal))
+    monkeypatch.setattr(sys, "argv", ["verdicts", "--table", str(path), *options])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    told = capsys.readouterr().err
+    assert message in told
+    assert len(told.splitlines()) == 1

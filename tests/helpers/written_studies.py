@@ -228,6 +228,7 @@ class Author:
             recipe=RECIPE,
             seed=1,
             study=self.folder,
+            is_random=not any(iteration.removed for iteration in state.iterations),
         )
         return runner.run_stage(stage, self.runtime)
 

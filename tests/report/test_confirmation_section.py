@@ -81,7 +81,8 @@ class TestConfirmed:
         assert f"With 8 models the test detects tau <= {detectable} with 80 % power." in text
         assert "Fresh models do not contradict the verdict." in text
         assert "Not confirmed yet" not in text
-        assert "Confirmation runs do not contradict it: tau-b" in page.verdict
+        assert f"Confirmation runs: {wording.write_tau(state.result.correlation)}; lower" in page.verdict
+        assert "Confirmation runs do not contradict it." in page.verdict
 
     def test_confirmation_runs_are_a_stage_in_the_cost_table(self, confirmed: Any) -> None:
         page, state = report(confirmed), only_confirmation(confirmed)
@@ -155,7 +156,7 @@ class TestNotConfirmed:
         words = study.verdict
         assert (words.is_accepted, words.is_void) == (True, True), "it does not withdraw the winner"
         assert words.confirmation is ConfirmationOutcome.VOID
-        assert words.headline.startswith(f"Accepted, confirmation void: {state.task}, stopped after")
+        assert words.headline.startswith(f"Accepted, confirmation void: {state.task}, grade weak, stopped after")
         assert "The confirmation is void: failed trials." in page.verdict
         assert "do not contradict" not in page.verdict
         first = words.remarks[0]
@@ -170,7 +171,7 @@ class TestNotConfirmed:
         cost, _ = estimate_tables.make_comparison(study.results, estimate).rows
         assert (cost["actual_trials"], cost["ratio"]) == (8, None), "the stage has not ended: runs may be retried"
         text = page.path.read_text(encoding="utf-8")
-        assert '<section id="verdict" class="verdict">' in text, "not in the colour of an accepted task"
+        assert '<section id="verdict" class="verdict weak">' in text
         assert "The confirmation is void." in text
         written = json.loads((author.folder.path / "proxy_search" / "SEARCH_CONTROLLER_STATE.json").read_text())
         assert written["best_proxy_task_name"] == state.task

@@ -5,8 +5,17 @@ from pathlib import Path
 import pytest
 import rich.console
 
+from nasproxy.statistics.acceptance import Grade
 from nasproxy.tracking.console import Console, StepRate
-from nasproxy.tracking.events import DecisionTaken, Noted, Progress, ReportWritten, StageProgressed, TrackerFailed
+from nasproxy.tracking.events import (
+    AcceptedTask,
+    DecisionTaken,
+    Noted,
+    Progress,
+    ReportWritten,
+    StageProgressed,
+    TrackerFailed,
+)
 from nasproxy.trials.clock import VirtualClock
 
 START = Progress("proxy_search", "data50 (1 of 2)", trials_done=0, trials_total=20, steps_done=1000, steps_total=5000)
@@ -107,15 +116,26 @@ def test_messages_are_printed_unchanged(plain: Console, file: io.StringIO, messa
     assert file.getvalue() == message + "\n"
 
 
+WEAK = AcceptedTask("data50", Grade.WEAK, tau=0.9, bound=0.3, raced_tau=0.9, is_confirmed=False)
+
+
+def test_the_grade_has_a_colour_on_a_terminal(clock: VirtualClock) -> None:
+    file = io.StringIO()
+    terminal = rich.console.Console(file=file, force_terminal=True, color_system="standard", width=200)
+    console = Console(console=terminal, live=False, clock=clock)
+    console.receive(ReportWritten(Path("index.html"), "Accepted: weak, grade weak, stopped early.", accepted=WEAK))
+    assert "Accepted: weak, grade \x1b[1;31mweak\x1b[0m, stopped early." in file.getvalue()
+
+
 def test_decisions_reports_and_failed_trackers_are_lines(plain: Console, file: io.StringIO) -> None:
     plain.receive(DecisionTaken("proxy_search", "data50: Met desired correlation"))
     plain.receive(DecisionTaken("proxy_search"))
     plain.receive(TrackerFailed("csv", "tracker csv stopped"))
-    plain.receive(ReportWritten(Path("report") / "index.html", "Accepted: data50."))
+    plain.receive(ReportWritten(Path("report") / "index.html", "Accepted: data50, grade weak, stopped.", accepted=WEAK))
     assert file.getvalue().splitlines() == [
         "data50: Met desired correlation",
         "tracker csv stopped",
-        "Accepted: data50.",
+        "Accepted: data50, grade weak, stopped.",
         "report: report/index.html",
     ]
 

@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from nasproxy.statistics.acceptance import Grade
 from nasproxy.storage.study_stores import FolderStudyStore, MemoryStudyStore
 from nasproxy.tracking.cells import TableRows
 from nasproxy.tracking.event_log import EventLog
 from nasproxy.tracking.events import (
     KINDS,
+    AcceptedTask,
     DecisionTaken,
     Event,
     JobEnded,
@@ -34,6 +36,7 @@ from nasproxy.trials.records import Cause, Check, State, Status, TrialRecord
 from nasproxy.trials.spec import Split, TrialSpec
 
 LOOK = Look("data50", 20, 60, 10, tau=0.6, needed=0.5, median_score=0.7, train_seconds=3.5, verdict="accepted")
+ACCEPTED = AcceptedTask("data50", Grade.STRONG, tau=0.8, bound=0.6, raced_tau=0.9, is_confirmed=True)
 EVERY_KIND = (
     JobStarted("design", ("measure_variance", "report"), at=1.0),
     JobEnded("design", "variance stopped the study", at=2.0),
@@ -45,7 +48,7 @@ EVERY_KIND = (
     LookTaken("proxy_search", LOOK, at=7.0),
     DecisionTaken("proxy_search", "data50: accepted\u2028in two lines\n", at=8.0),
     Noted("a note", at=9.0),
-    ReportWritten(Path("report/index.html"), "Accepted: data50.", at=10.0),
+    ReportWritten(Path("report/index.html"), "Accepted: data50.", accepted=ACCEPTED, at=10.0),
     TrackerFailed("csv", "tracker csv stopped", at=11.0),
 )
 

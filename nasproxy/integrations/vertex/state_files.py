@@ -2,14 +2,18 @@
 
 Its units are used only here and in the hooks: percent of training, hours, 0-based inclusive steps. Missing is null.
 `training_steps` are 0-based: the last step before each check. `final_training_steps` is a count of steps, which a user
-copies into the configuration of a search. Links are paths of the files with the trials' keys.
+copies into the configuration of a search. Links are paths of the files with the trials' keys. The tool has no
+confirmation: its correlations over steps stay those of the proxy search, and keys of this program's own hold the tau of
+the confirmation runs, the lower confidence bound that holds after selection, and the grade.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from nasproxy.stages.confirmation.state import ConfirmationState, read_confirmations
+from nasproxy.stages.headline import find_headline
 from nasproxy.stages.proxy_search.state import (
     PREFIX,
     StoppingState,
@@ -61,6 +65,7 @@ class VertexStateFiles:
             "variance": self._write_variance,
             "references": self._write_selection,
             "proxy_search": self._write_search,
+            "confirmation": self._write_search,
         }
 
     def receive(self, event: Event) -> None:
@@ -93,7 +98,10 @@ class VertexStateFiles:
         with hold_lease(self._study.lease("search_controller_state"), "the result file", wait_seconds=None):
             tasks = read_tasks(self._study, cache=self._cache)
             best = find_best_task(tasks, read_rules(self._study).judged_by, time_tolerance=self._time_tolerance)
-            content = describe_search_controller(tasks, best, folder=self._study.path / f"{PREFIX}/tasks")
+            confirmations = read_confirmations(self._study)
+            content = describe_search_controller(
+                tasks, best, folder=self._study.path / f"{PREFIX}/tasks", confirmations=confirmations
+            )
             self._write(f"{PREFIX}/SEARCH_CONTROLLER_STATE.json", content)
 
     def _write(self, name: str, content: Mapping[str, Any]) -> None:
@@ -161,7 +169,11 @@ def describe_model_selection(
 
 
 def describe_search_controller(
-    tasks: Mapping[str, TaskState], best: TaskState | None, *, folder: Path
+    tasks: Mapping[str, TaskState],
+    best: TaskState | None,
+    *,
+    folder: Path,
+    confirmations: Sequence[ConfirmationState] = (),
 ) -> dict[str, Any]:
     """Describe the content of `SEARCH_CONTROLLER_STATE.json`.
 
@@ -169,14 +181,17 @@ def describe_search_controller(
         tasks: Proxy tasks by name.
         best: The best accepted one; None without one.
         folder: Folder with a file for each proxy task, which holds the keys of its trials.
+        confirmations: Confirmations of accepted proxy tasks.
     """
     return {
-        "proxy_tasks_map": {name: _describe_proxy_task(task, folder / f"{name}.json") for name, task in tasks.items()},
+        "proxy_tasks_map": {
+            name: _describe_proxy_task(task, folder / f"{name}.json", confirmations) for name, task in tasks.items()
+        },
         "best_proxy_task_name": "" if best is None else best.name,
     }
 
 
-def _describe_proxy_task(task: TaskState, link: Path) -> dict[str, Any]:
+def _describe_proxy_task(task: TaskState, link: Path, confirmations: Sequence[ConfirmationState]) -> dict[str, Any]:
     correlations = [check.correlation for check in task.checks]
     seconds, stopping = task.final_train_seconds, task.stopping_state
     return {
@@ -194,10 +209,25 @@ def _describe_proxy_task(task: TaskState, link: Path) -> dict[str, Any]:
             "posted_stop_trials_message": task.stopping_state is not None,
             "final_training_time_in_hours": None if seconds is None else seconds / SECONDS_PER_HOUR,
             "final_training_steps": task.final_step,
+            **_describe_confirmed(task, confirmations),
         },
         "proxy_task_name": task.name,
         "search_job_name": task.name,
         "search_job_link": str(link),
         "latency_calculator_job_name": None,
         "latency_calculator_job_link": None,
+    }
+
+
+def _describe_confirmed(task: TaskState, confirmations: Sequence[ConfirmationState]) -> dict[str, Any]:
+    """Describe what the tool does not have: its correlations over steps are those that the task was selected by."""
+    shown = None
+    if task.is_accepted:
+        shown = find_headline(task, next((state for state in confirmations if state.is_of(task)), None))
+    found = None if shown is None or shown.is_selected else shown.correlation
+    return {
+        "confirmed_accuracy_correlation": found and found.tau,
+        "confirmed_accuracy_correlation_p_value": found and found.p_value,
+        "accuracy_correlation_lower_bound": shown and shown.bound,
+        "grade": shown and shown.grade.value,
     }

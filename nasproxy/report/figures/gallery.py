@@ -11,6 +11,7 @@ from nasproxy.report.figures.variance_and_references import (
     draw_selection_scatter,
     draw_variance_curves,
 )
+from nasproxy.report.figures.worth import draw_ladder, draw_worth
 from nasproxy.stages.proxy_search.state import TaskState
 from nasproxy.stages.study_results import StudyResults, find_decisive_check
 
@@ -39,6 +40,12 @@ def draw_all(results: StudyResults) -> Iterator[Picture]:
         yield make_picture(
             "proxy_tasks_overview", "Tau and training time of all proxy tasks", draw_overview, results, judged
         )
+    if results.worth is not None and results.worth.recommended is not None:
+        alt = "Expected share of better models over total cost, for each strategy"
+        yield make_picture("worth", alt, draw_worth, results.worth)
+    if results.ladder is not None and any(rung.proxy_task is None for rung in results.ladder.rungs):
+        alt = "Learning curves of the reference models with the thresholds of the ladder"
+        yield make_picture("ladder", alt, draw_ladder, results, results.ladder)
     for task in judged:
         yield from _draw_task(results, task)
 

@@ -20,7 +20,9 @@ from nasproxy.stages.references.selection import make_reference
 from nasproxy.stages.references.state import Reference
 from nasproxy.stages.runner import Decide, Records, Train
 from nasproxy.statistics.contradiction import Confirmation, compare_retraining
+from nasproxy.statistics.fisher import fisher_z
 from nasproxy.statistics.rank_correlation import RankCorrelation
+from nasproxy.statistics.score_test import score_lower_limits
 from nasproxy.storage.study_stores import StudyStore
 from nasproxy.tracking.events import Progress
 from nasproxy.trials.proxy_task import ProxyTask
@@ -149,7 +151,7 @@ class ConfirmationStage:
         if void is not None:
             return self._void(state, void)
         last = self._task.checks[-1].correlation if self._task.checks else None
-        result = self._compare(models, last)
+        result = self._bound_selected(self._compare(models, last), state)
         outcome = ConfirmationOutcome.CONTRADICTED if result.is_contradicted else ConfirmationOutcome.STANDS
         return Decide(
             replace(state, outcome=outcome, result=result), f"{state.task}: {_describe_outcome(outcome, result)}"
@@ -187,6 +189,18 @@ class ConfirmationStage:
             alpha=self._settings.alpha,
             truncated=truncated,
         )
+
+    def _bound_selected(self, result: Confirmation, state: ConfirmationState) -> Confirmation:
+        """Return the result with the lower confidence bound of its tau.
+
+        The confirmation runs are one more training of the models on which the task was selected. Their luck is that of
+        the selected look, so the same margin holds; their own noise had no part in the selection.
+        """
+        found, margin = result.correlation, self._task.margin
+        if state.is_trained_already or found is None or margin is None:
+            return replace(result, bound=self._task.bound)
+        bound = margin.bound_tau(float(fisher_z(found.tau, found.n)), found.n)
+        return replace(result, bound=None if bound is None else min(bound, found.tau))
 
     def _has_enough_fresh(self, fresh: FreshModels) -> bool:
         """Return whether the stored fresh models suffice: as many as required now, and with a result if judged."""
@@ -234,7 +248,7 @@ class ConfirmationStage:
         references = tuple(make_reference(number, full, records) for number, (full, _) in enumerate(trainable))
         models = JudgedModels(references, tuple(records[proxy.key] for _, proxy in trainable), self._objective)
         try:
-            result = self._compare(models, None)
+            result = _bound_fresh(self._compare(models, None))
         except TooFewTrialsError:
             result = None
         failed_statuses = [
@@ -265,6 +279,12 @@ def compress_schedule(task: ProxyTask, recipe: Recipe, final_step: int) -> Proxy
     if final_step == whole.total_steps:
         return task
     return replace(task, overrides={**task.overrides, "training.total_steps": final_step})
+
+
+def _bound_fresh(result: Confirmation) -> Confirmation:
+    """Return the result with the ordinary lower limit of its tau: fresh models had no part in any selection."""
+    found = result.correlation
+    return result if found is None else replace(result, bound=float(score_lower_limits(found.tau, found.n)))
 
 
 def _has_failed(record: TrialRecord, spec: TrialSpec) -> bool:

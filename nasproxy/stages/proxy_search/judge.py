@@ -83,6 +83,11 @@ class Judge:
         """Return how many models must not have crashed or been lost."""
         return max(self.min_models, math.ceil(self.min_valid_ratio * len(models.records)))
 
+    def collect(self, models: JudgedModels, steps: Sequence[int], plan: LookPlan, *, total_steps: int) -> Evidence:
+        """Collect the scores of all looks so far; arguments as for `look`."""
+        fractions = np.array(steps) / total_steps
+        return Evidence(models.reference_scores, models.scores_over(steps), fractions, plan)
+
     def look(
         self, models: JudgedModels, steps: Sequence[int], speed: TaskSpeed, plan: LookPlan, *, total_steps: int
     ) -> tuple[TaskCheck, Verdict]:
@@ -99,14 +104,13 @@ class Judge:
             Measures at the last step, and the verdict.
         """
         step = steps[-1]
-        scores = models.scores_over(steps)
-        fractions = np.array(steps) / total_steps
-        verdict = self.criterion.judge(Evidence(models.reference_scores, scores, fractions, plan))
+        evidence = self.collect(models, steps, plan, total_steps=total_steps)
+        verdict = self.criterion.judge(evidence)
         at_step = [check for record in models.records if (check := record.check_at(step)) is not None]
         shown = TaskCheck(
             step=step,
             models=len(models.records),
-            correlation=kendall_tau(scores[-1], models.reference_scores, min_pairs=self.min_models),
+            correlation=kendall_tau(evidence.proxy[-1], evidence.reference, min_pairs=self.min_models),
             needed=verdict.needed,
             lower_limit=verdict.lower_limit,
             median_score=median(check.score for check in at_step),

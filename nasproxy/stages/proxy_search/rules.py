@@ -25,6 +25,13 @@ def read_settings(judged_by: str | None) -> Mapping[str, Any]:
     return rules if isinstance(rules, dict) else {}
 
 
+def read_criterion_setting(judged_by: str | None, name: str) -> float | None:
+    """Read a number among the settings of the criterion; None if it is not stored."""
+    criterion = read_settings(judged_by).get("criterion")
+    value = criterion.get(name) if isinstance(criterion, dict) else None
+    return float(value) if isinstance(value, int | float) else None
+
+
 def read_time_tolerance(judged_by: str | None) -> float:
     """Read the share by which a task had to be cheaper than the best one; the default if it is not stored."""
     tolerance = read_settings(judged_by).get("time_tolerance")

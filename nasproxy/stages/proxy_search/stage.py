@@ -33,6 +33,7 @@ from nasproxy.stages.references.candidate_pool import CandidatePool
 from nasproxy.stages.references.state import Reference
 from nasproxy.stages.runner import Decide, Records, Train
 from nasproxy.statistics.acceptance import Criterion, LookPlan, Verdict, VerdictKind
+from nasproxy.statistics.selection_bound import bound_selected_tau, measure_margin
 from nasproxy.storage.leases import hold_lease
 from nasproxy.storage.study_stores import StudyStore
 from nasproxy.tracking.events import Look, Progress
@@ -63,6 +64,7 @@ class ProxySearchStage:
         prefix: str = PREFIX,
         confirmations: Sequence[ConfirmationState] = (),
         is_fresh: bool = False,
+        is_random: bool = True,
     ) -> None:
         """Configure the stage.
 
@@ -82,6 +84,7 @@ class ProxySearchStage:
             confirmations: Confirmations of earlier winners; a contradicted winner is withdrawn.
             is_fresh: Judge all tasks from the start, on the trials that there are, instead of resuming their states,
                 which may have been judged in another order or with other tasks.
+            is_random: Whether the references are random models, as the bound after selection assumes.
 
         Raises:
             ConfigError: A setting or an override of a task is invalid.
@@ -101,6 +104,7 @@ class ProxySearchStage:
         self._prefix = prefix
         self._confirmations = tuple(confirmations)
         self._is_fresh = is_fresh
+        self._is_random = is_random
         self._cache: TaskCache = {}
         self._specs: dict[tuple[str, int], TrialSpec] = {}
         self._task_names: dict[str, str] = {}
@@ -343,7 +347,14 @@ class ProxySearchStage:
         stopping = self._choose_stopping_state(check, verdict, speed, is_last=is_last)
         if stopping is None:
             return judged
-        return replace(_stop_task(judged, stopping), saves_nothing=stopping.is_success and self._saves_nothing(check))
+        stopped = _stop_task(judged, stopping)
+        if not stopping.is_success:
+            return stopped
+        stopped = replace(stopped, saves_nothing=self._saves_nothing(check))
+        if not self._is_random:
+            return stopped
+        evidence = self._judge.collect(models, steps, plan, total_steps=task.total_steps)
+        return replace(stopped, margin=measure_margin(evidence.fractions, plan), bound=bound_selected_tau(evidence))
 
     def _saves_nothing(self, check: TaskCheck) -> bool:
         """Return whether training up to a check is no cheaper than full training."""

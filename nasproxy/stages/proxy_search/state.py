@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from nasproxy.stages.references.state import Reference
 from nasproxy.statistics.acceptance import Verdict
 from nasproxy.statistics.rank_correlation import RankCorrelation
+from nasproxy.statistics.selection_bound import SelectionMargin
 from nasproxy.storage.study_stores import StudyStore
 from nasproxy.trials.proxy_task import ProxyTask
 
@@ -82,6 +83,10 @@ class TaskState:
         beaten_by: Name of the accepted task that it can no longer be cheaper than, if this stopped it; None if it was
             stopped because it can no longer be cheaper than full training.
         saves_nothing: Whether it met the criterion too late to be cheaper than full training, so that it is of no use.
+        margin: How far chance can have raised the tau by which it was accepted; None if it was not, or if its reference
+            models are not random.
+        bound: One-sided 95 % lower confidence bound of the true tau at the final step, which holds after selection;
+            None without a margin, or with too few models.
     """
 
     name: str
@@ -100,6 +105,8 @@ class TaskState:
     final_train_seconds: float | None = None
     beaten_by: str | None = None
     saves_nothing: bool = False
+    margin: SelectionMargin | None = None
+    bound: float | None = None
 
     @property
     def is_accepted(self) -> bool:

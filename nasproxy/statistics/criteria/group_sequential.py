@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
-from scipy import stats
 
 from nasproxy.statistics.acceptance import (
     MARGIN,
@@ -16,24 +15,22 @@ from nasproxy.statistics.acceptance import (
     check_target,
     decide_acceptance,
 )
-from nasproxy.statistics.concordance import kendall_taus
-from nasproxy.statistics.deviation import MIN_MODELS, atanh_deviation, tau_lower_limit
+from nasproxy.statistics.boundary import (
+    LEAST_CROSSING,
+    NOISE_SHARES,
+    choose_sizes,
+    extrapolate_boundary,
+    list_units,
+    raise_to_floor,
+    simulate_excess,
+)
+from nasproxy.statistics.deviation import MIN_MODELS, tau_lower_limit
 from nasproxy.statistics.fisher import fisher_z
 from nasproxy.statistics.look_spacing import LookSpacing, measure_spacing
 from nasproxy.statistics.missing import Floats
-from nasproxy.statistics.simulation import count_studies, simulate_taus
-from nasproxy.statistics.tau_smoothing import select_recent, smooth
 
-NOISE_SHARES = (0.0, 1.0)
-"""Shares of a check's variance that are independent noise; the boundary holds at both extremes."""
 FEW_MODELS = 10
 """Number of models up to which the whole error is spent."""
-STRICTER_WHILE_FEW = 0.25
-"""Exponent of the standard deviation that raises the boundary of smaller sets, to which models can be added."""
-SIMULATED_MODELS = 60
-"""Largest simulated set; larger plans are scaled down in proportion, since tau is nearly normal by then."""
-LEAST_ACCEPTED = 20
-"""Minimum number of accepted simulated studies for a reliable share; smaller errors are extrapolated."""
 HALVINGS = 12
 HIGHEST = 8.0
 """Upper end of the search for the boundary, in standard deviations."""
@@ -81,7 +78,7 @@ class GroupSequential:
         """Compare the smoothed tau with the boundary."""
         correlation = evidence.correlation
         limit = None if correlation is None else tau_lower_limit(correlation.tau, correlation.n)
-        before, floor = keep_earlier_z(evidence), math.atanh(self.target - MARGIN)
+        before, floor = evidence.earlier_z, math.atanh(self.target - MARGIN)
         quantile = self.find_boundary(evidence.fractions, evidence.plan) if evidence.fractions.size else math.inf
 
         def needed(n: int) -> float | None:
@@ -104,30 +101,6 @@ class GroupSequential:
         return max(calibrate_boundary(spacing, plan.sizes, self.target, alpha) for spacing in spacings)
 
 
-def raise_to_floor(n: int, most: int, quantile: float) -> float | None:
-    """Compute how far the smoothed z of n models must exceed atanh(target - 0.10); None if there are too few models.
-
-    Args:
-        n: Number of models.
-        most: Largest planned number of models.
-        quantile: Boundary at the largest number of models, in standard deviations.
-    """
-    deviation, least = atanh_deviation(n), atanh_deviation(max(n, most))
-    if deviation is None or least is None:
-        return None
-    return quantile * deviation * math.pow(deviation / least, STRICTER_WHILE_FEW)
-
-
-def keep_earlier_z(evidence: Evidence) -> Floats:
-    """Compute Fisher's z of the neighbouring checks before the last one, skipping undefined taus."""
-    if not len(evidence.proxy):
-        return np.zeros(0)
-    rows = evidence.proxy[select_recent(evidence.fractions)][:-1]
-    counts = (~np.isnan(rows) & ~np.isnan(evidence.reference)).sum(axis=1)
-    taus = kendall_taus(rows, evidence.reference)
-    return fisher_z(taus, np.maximum(counts, 2))[~np.isnan(taus)]
-
-
 @lru_cache(maxsize=1024)
 def calibrate_boundary(spacing: LookSpacing, sizes: tuple[int, ...], target: float, alpha: float) -> float:
     """Calibrate the boundary of the smoothed z by simulation, in standard deviations above atanh(target - 0.10).
@@ -143,7 +116,7 @@ def calibrate_boundary(spacing: LookSpacing, sizes: tuple[int, ...], target: flo
     """
     models = choose_sizes(sizes)
     simulated = [SimulatedStudies(spacing.fractions, models, target, share) for share in NOISE_SHARES]
-    told_apart = max(alpha, LEAST_ACCEPTED / min(studies.number for studies in simulated))
+    told_apart = max(alpha, LEAST_CROSSING / min(studies.number for studies in simulated))
     low, high = 0.0, HIGHEST
     for _ in range(HALVINGS):
         middle = (low + high) / 2
@@ -151,23 +124,7 @@ def calibrate_boundary(spacing: LookSpacing, sizes: tuple[int, ...], target: flo
             high = middle
         else:
             low = middle
-    return high if told_apart == alpha else _further_out(high, told_apart, alpha)
-
-
-def _further_out(quantile: float, known: float, alpha: float) -> float:
-    """Extrapolate the boundary to a smaller error, with the number of independent looks that fits the known one."""
-    looks = max(1.0, known / float(stats.norm.sf(quantile)))
-    return max(quantile, float(stats.norm.isf(alpha / looks)))
-
-
-def choose_sizes(sizes: Sequence[int]) -> list[int]:
-    """Choose the sizes that are simulated for a plan.
-
-    >>> choose_sizes((10, 15, 20)), choose_sizes((100, 200)), choose_sizes((5, 6))
-    ([10, 15, 20], [30, 60], [8])
-    """
-    share = min(1.0, SIMULATED_MODELS / sizes[-1])
-    return sorted({max(MIN_MODELS, round(size * share)) for size in sizes})
+    return high if told_apart == alpha else extrapolate_boundary(high, told_apart, alpha)
 
 
 class SimulatedStudies:
@@ -192,13 +149,12 @@ class SimulatedStudies:
         true_tau: float | None = None,
         seed: int = 0,
     ) -> None:
-        floor, number = target - MARGIN, count_studies(sizes[-1])
+        floor = target - MARGIN
         tau = floor if true_tau is None else true_tau
-        taus = simulate_taus(tau, fractions, sizes, noise_share=noise_share, studies=number, seed=seed)
-        models = np.array(sizes)[:, None, None]
-        above = smooth(fisher_z(taus, models), fractions) - math.atanh(floor)
+        taus, excess = simulate_excess(tau, fractions, sizes, noise_share, seed=seed)
+        above = excess + (math.atanh(tau) - math.atanh(floor))
         self._above = np.where(taus >= target - 1e-6, above, -np.inf)  # float32 taus
-        self._units = np.array([raise_to_floor(size, sizes[-1], 1.0) or np.inf for size in sizes])
+        self._units = list_units(sizes)
 
     @property
     def number(self) -> int:

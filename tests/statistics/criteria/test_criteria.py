@@ -16,13 +16,9 @@ from scipy import stats
 
 from nasproxy.errors import ConfigError
 from nasproxy.statistics.acceptance import Criterion, Evidence, LookPlan, VerdictKind, count_models_to_add
+from nasproxy.statistics.boundary import raise_to_floor
 from nasproxy.statistics.criteria.first_crossing import FirstCrossing
-from nasproxy.statistics.criteria.group_sequential import (
-    GroupSequential,
-    SimulatedStudies,
-    calibrate_boundary,
-    raise_to_floor,
-)
+from nasproxy.statistics.criteria.group_sequential import GroupSequential, SimulatedStudies, calibrate_boundary
 from nasproxy.statistics.deviation import atanh_deviation, tau_lower_limit
 from nasproxy.statistics.look_spacing import LookSpacing
 

@@ -1,0 +1,63 @@
+"""Figures of the strategies' expected results and of the ladder."""
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter, StrMethodFormatter
+
+from nasproxy.report.figures.style import BLUE, GREY, MARKED, VERMILION, WIDE, make_figure
+from nasproxy.report.strategies import name_strategy
+from nasproxy.stages.study_results import StudyResults
+from nasproxy.stages.worth.state import LadderState, WorthState
+
+
+def draw_worth(worth: WorthState) -> Figure:
+    """Draw the expected share of better models over total cost, for each strategy."""
+    figure, axes = make_figure(WIDE)
+    names = list(dict.fromkeys(outlook.prospect.strategy for outlook in worth.planned))
+    for name, (colour, marker) in zip(names, MARKED, strict=False):
+        points = sorted((p for p in worth.curves if p.strategy == name), key=lambda each: each.cost)
+        if not points:
+            continue
+        costs = [point.cost for point in points]
+        ranks = [100 * point.rank for point in points]
+        low, high = [100 * point.low for point in points], [100 * point.high for point in points]
+        label = name_strategy(worth, next(o.prospect for o in worth.planned if o.prospect.strategy == name))
+        axes.fill_between(costs, low, high, color=colour, alpha=0.08, linewidth=0)
+        axes.plot(costs, ranks, color=colour, marker=marker, label=label)
+    if worth.recommended is not None:
+        best = worth.recommended.prospect
+        axes.scatter([best.cost], [100 * best.rank], marker="*", s=110, color=VERMILION, zorder=5, label="recommended")
+    axes.set(xscale="log", yscale="log", xlabel="total cost, full trainings", ylabel="better models, % of all")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+        axis.set_minor_formatter(NullFormatter())
+    figure.legend(loc="outside right center")
+    return figure
+
+
+def draw_ladder(results: StudyResults, ladder: LadderState) -> Figure:
+    """Draw the reference models' full-training curves and the thresholds on them."""
+    figure, axes = make_figure(WIDE)
+    models = [*results.references, *results.added]
+    curves = [
+        (results.objective.orient(model.score), results.trials[model.key].record.checks)
+        for model in models
+        if model.key in results.trials
+    ]
+    curves.sort(key=lambda curve: curve[0])
+    for place, (_, checks) in enumerate(curves):
+        share = (place + 1) / len(curves)
+        colour = BLUE if share > 0.8 else GREY
+        axes.plot([c.step for c in checks], [c.score for c in checks], color=colour, linewidth=0.8, alpha=0.7)
+    rungs = [rung for rung in ladder.rungs if rung.proxy_task is None]
+    steps, thresholds = [rung.step for rung in rungs], [rung.threshold for rung in rungs]
+    axes.plot(steps, thresholds, linestyle="", marker="_", markersize=16, markeredgewidth=2.5, color=VERMILION)
+    for rung in rungs:
+        axes.annotate(
+            f"keeps {100 * rung.share:.0f} %",
+            (rung.step, rung.threshold),
+            (6, -10),
+            textcoords="offset points",
+            fontsize=7,
+        )
+    axes.set(xlabel="step", ylabel=results.metric_label)
+    return figure

@@ -1,0 +1,157 @@
+"""Strategies for the search: tables, the ladder's rungs, and one recommendation."""
+
+from nasproxy.report import wording
+from nasproxy.report.tables import Column, Row, Table
+from nasproxy.stages.study_results import StudyResults
+from nasproxy.stages.worth.state import Outlook, WorthState
+from nasproxy.statistics.strategies import ETA, FIXED_FRACTION, TOP
+from nasproxy.statistics.worth import Prospect
+
+COMPARED = (
+    *("strategy", "candidates", "trained_fully", "cost", "better", "better_low", "better_high"),
+    *("score", "score_low", "score_high", "is_recommended"),
+)
+"""Values of a row of a comparison of strategies; `better` are shares of all models."""
+RUNGS = ("rung", "proxy_task", "step", "threshold", "share", "cost")
+"""Values of a row of the ladder's table."""
+
+
+def name_strategy(worth: WorthState, prospect: Prospect) -> str:
+    """Name a strategy for readers."""
+    top = TOP if prospect.top is None else prospect.top
+    names = {
+        "random": "full training of random models",
+        "halving": f"successive halving (eta {ETA})",
+        "fixed_fraction": f"{100 * FIXED_FRACTION:.0f} % of full training + top {top}",
+        "ladder": "certified ladder",
+        "proxy": f"{worth.proxy_task} + top {top}",
+        "zero_cost": f"{worth.zero_cost} + top {top}",
+    }
+    return names[prospect.strategy]
+
+
+def make_comparison(results: StudyResults, outlooks: tuple[Outlook, ...]) -> Table:
+    """Tabulate strategies, the best expected rank first."""
+    worth = results.worth
+    if worth is None or worth.recommended is None:
+        return Table([], [], COMPARED)
+    rows = list_rows(worth, outlooks)
+    columns = [
+        Column("strategy", lambda row: row["strategy"], is_number=False),
+        Column("candidates", lambda row: wording.format_number(row["candidates"])),
+        Column("total cost, full trainings", lambda row: wording.format_about(row["cost"])),
+        Column("better models", lambda row: format_share(row["better"])),
+        Column("95 % interval", lambda row: _format_shares(row["better_low"], row["better_high"])),
+        Column(f"{results.objective.name} of the best found", _format_score),
+    ]
+    emphasised = frozenset(place for place, row in enumerate(rows) if row["is_recommended"])
+    return Table(rows, columns, COMPARED, emphasised)
+
+
+def list_rows(worth: WorthState, outlooks: tuple[Outlook, ...]) -> list[Row]:
+    """List rows of plain values, the best expected rank first."""
+    return [_make_row(worth, outlook) for outlook in sorted(outlooks, key=lambda each: each.prospect.rank)]
+
+
+def make_planned(results: StudyResults) -> Table:
+    """Tabulate all strategies with the planned number of candidates."""
+    return make_comparison(results, () if results.worth is None else results.worth.planned)
+
+
+def make_equal_cost(results: StudyResults) -> Table:
+    """Tabulate what each strategy finds within the total cost of the accepted proxy task."""
+    return make_comparison(results, () if results.worth is None else results.worth.at_proxy_cost)
+
+
+def make_at_recommended(results: StudyResults) -> Table:
+    """Tabulate what each strategy finds within the total cost of the recommended one."""
+    return make_comparison(results, () if results.worth is None else results.worth.at_recommended_cost)
+
+
+def make_ladder(results: StudyResults) -> Table:
+    """Tabulate the rungs of the ladder."""
+    ladder = results.ladder
+    rows: list[Row] = [
+        {"rung": number, **{name: getattr(rung, name) for name in RUNGS[1:]}}
+        for number, rung in enumerate(() if ladder is None else ladder.rungs, start=1)
+    ]
+    bound = "at most" if ladder is not None and ladder.mode == "min" else "at least"
+    columns = [
+        Column("rung", lambda row: wording.format_number(row["rung"])),
+        Column("training", lambda row: row["proxy_task"] or "full training", is_number=False),
+        Column("step", lambda row: wording.format_number(row["step"])),
+        Column(f"{results.objective.name} {bound}", lambda row: wording.format_number(row["threshold"])),
+        Column("candidates kept up to here", lambda row: format_percent(row["share"])),
+        Column("cost of the training so far", lambda row: format_percent(row["cost"])),
+    ]
+    return Table(rows, columns, RUNGS)
+
+
+def recommend(results: StudyResults) -> str | None:
+    """Write the recommendation in a sentence; None without a comparison."""
+    worth = results.worth
+    if worth is None or worth.recommended is None:
+        return None
+    best = worth.recommended.prospect
+    searched = wording.format_count(best.candidates, "candidate")
+    what = {
+        "random": f"train {wording.format_count(best.candidates, 'random model')} fully",
+        "halving": f"use successive halving (eta {ETA}) on {searched}",
+        "fixed_fraction": f"train {searched} for {100 * FIXED_FRACTION:.0f} % of full training, and the best "
+        f"{best.top} fully",
+        "ladder": f"use the certified ladder on {searched}",
+        "proxy": f"use {worth.proxy_task} on {searched}, and train the best {best.top} fully",
+        "zero_cost": f"rank {searched} by {worth.zero_cost}, and train the best {best.top} fully",
+    }[best.strategy]
+    fewer = "" if best.candidates == worth.trials else f" instead of {worth.trials:,}"
+    cheaper = f", against {worth.trials:,} for training all of them" if best.cost < worth.trials else ""
+    return (
+        f"For a search of {wording.format_count(worth.trials, 'model')}: {what}{fewer}. Expected total cost "
+        f"{wording.format_about(best.cost)} full trainings{cheaper}; {format_share(best.rank)} of all models are "
+        f"expected to be better than the best one found (95 % interval {_format_shares(best.low, best.high)})."
+    )
+
+
+def _make_row(worth: WorthState, outlook: Outlook) -> Row:
+    prospect = outlook.prospect
+    best = worth.recommended.prospect if worth.recommended else None
+    return {
+        "strategy": name_strategy(worth, prospect),
+        "candidates": prospect.candidates,
+        "trained_fully": prospect.top,
+        "cost": prospect.cost,
+        "better": prospect.rank,
+        "better_low": prospect.low,
+        "better_high": prospect.high,
+        "score": outlook.score,
+        "score_low": outlook.score_low,
+        "score_high": outlook.score_high,
+        "is_recommended": best is not None and prospect.strategy == best.strategy,
+    }
+
+
+def format_share(share: float) -> str:
+    """Format a share of all models in percent with two significant digits.
+
+    >>> format_share(0.00123), format_share(0.25)
+    ('0.12 %', '25 %')
+    """
+    return f"{100 * share:.2g} %"
+
+
+def _format_shares(low: float, high: float) -> str:
+    return f"{100 * low:.2g} to {format_share(high)}"
+
+
+def format_percent(share: float | None) -> str:
+    """Format a share in whole percent; a dash if it is missing."""
+    return wording.MISSING if share is None else f"{100 * share:.0f} %"
+
+
+def _format_score(row: Row) -> str:
+    low, high = row["score_low"], row["score_high"]
+    if low is None:
+        return "above the best reference model"
+    middle = wording.format_number(row["score"], 3) if row["score"] is not None else "above the best reference model"
+    end = "above the best reference model" if high is None else wording.format_number(high, 3)
+    return f"{middle} ({wording.format_number(low, 3)} to {end})"

@@ -1,0 +1,76 @@
+"""Section of the report on what the study is worth: strategies for the search, and the ladder."""
+
+from collections.abc import Iterator
+
+from nasproxy.report import wording
+from nasproxy.report.content import Block, Figure, Heading, Paragraph, Section, ShownTable
+from nasproxy.report.strategies import format_percent, recommend
+from nasproxy.stages.study_results import StudyResults
+from nasproxy.stages.worth.state import LadderState, WorthState
+
+
+def make_section(results: StudyResults) -> Section | None:
+    """Make the section; None before strategies are compared."""
+    worth = results.worth
+    if worth is None:
+        return None
+    title = f"Is it worth it? Strategies for a search of {wording.format_count(worth.trials, 'model')}"
+    return Section("worth", "Worth", title, tuple(_write(results, worth)))
+
+
+def _write(results: StudyResults, worth: WorthState) -> Iterator[Block]:
+    if worth.reason:
+        yield Paragraph(f"Strategies are not compared: {worth.reason}.", is_note=True)
+    recommended = recommend(results)
+    if recommended is not None and worth.recommended is not None:
+        yield Paragraph(recommended)
+        study = wording.format_about(worth.study_cost or 0.0)
+        yield ShownTable(
+            "worth",
+            f"Expected result with {worth.trials:,} candidates. Total cost includes the study's {study} full trainings "
+            f"for the strategies that need reference models. Better models: share of all models that are better than "
+            f"the best one found.",
+        )
+        if worth.at_proxy_cost:
+            yield ShownTable("worth_at_equal_cost", summary=f"At the total cost of {worth.proxy_task}")
+        if worth.recommended.prospect.strategy != "proxy":
+            yield ShownTable("worth_at_recommended_cost", summary="At the total cost of the recommendation")
+        yield Figure("worth", "Expected share of better models over total cost, with 95 % intervals.")
+        yield Paragraph(_explain(worth), is_note=True)
+    if results.ladder is not None:
+        yield from _write_ladder(results.ladder)
+
+
+def _explain(worth: WorthState) -> str:
+    optimism = (
+        ""
+        if worth.optimism is None
+        else f" The tau of the accepted task is reduced by its optimism of {worth.optimism:.2f} (cross-fitting)."
+    )
+    return (
+        f"Predicted from the ranks of {wording.format_count(worth.models, 'reference model')} in populations that rank "
+        f"like them (a smoothed empirical copula, resampled).{optimism} Scores beyond the best reference model are not "
+        f"extrapolated. A strategy is recommended if it is the cheapest whose expected share of better models, and the "
+        f"upper end of its interval, are within 0.1 % of all models, or 20 %, of the best."
+    )
+
+
+def _write_ladder(ladder: LadderState) -> Iterator[Block]:
+    yield Heading("Certified ladder", anchor="ladder")
+    if ladder.reason:
+        yield Paragraph(f"No ladder: {ladder.reason}.")
+        return
+    risk, top = format_percent(ladder.risk), format_percent(ladder.top_share)
+    yield Paragraph(
+        f"Train each candidate to the first rung, train on only those that reach its score, and so on; the "
+        f"{ladder.least} best are always kept. A random candidate of the top {top} of all models is eliminated at any "
+        f"rung with a probability of at most {risk}, whatever the distribution of scores (ladder.max_risk="
+        f"{ladder.max_risk:g}; {wording.format_count(ladder.models, 'reference model')}). Of the very best candidate "
+        f"nothing holds without a distribution. Expected cost of a candidate: {format_percent(ladder.cost)} of a full "
+        f"training. It holds for candidates drawn at random, as the reference models were, not for those that an "
+        f"adaptive sampler proposes. The same in ladder.json."
+    )
+    yield ShownTable("ladder")
+    yield Figure(
+        "ladder", "Learning curves of the reference models, and the score to reach at each rung of full training."
+    )

@@ -1,0 +1,1 @@
+"""Worth: designs the certified ladder, and compares strategies for the search by what they cost and find."""

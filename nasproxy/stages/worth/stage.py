@@ -1,0 +1,106 @@
+"""Design the ladder and compare strategies, from the curves of the reference models. Pure functions."""
+
+from dataclasses import replace
+
+from nasproxy.stages.worth.evidence import ReferenceCurves
+from nasproxy.stages.worth.state import LadderState, Outlook, StoredRung, WorthState
+from nasproxy.statistics.ladder import LEAST, Ladder, count_needed, design_ladder, suggest_references
+from nasproxy.statistics.strategies import (
+    FULL_TRAINING,
+    Strategy,
+    halve,
+    train_all,
+    use_fixed_fraction,
+    use_proxy,
+    use_zero_cost,
+)
+from nasproxy.statistics.worth import Forecaster, Prospect, compare_strategies, score_of_share
+from nasproxy.trials.objective import Objective
+
+LEAST_MODELS = 8
+"""Reference models below which a comparison of strategies says little."""
+NO_RUNG = "no rung would make a search cheaper than training all candidates fully"
+
+
+def find_ladder(curves: ReferenceCurves, max_risk: float) -> Ladder | None:
+    """Design the ladder; None with too few reference models."""
+    scores = curves.rung_scores
+    costs = {place: curves.models.costs[place] for place in scores}
+    return design_ladder(scores, costs, curves.models.finals, max_risk=max_risk)
+
+
+def describe_ladder(
+    ladder: Ladder | None, curves: ReferenceCurves, objective: Objective, *, max_risk: float, trials: int
+) -> LadderState:
+    """Describe the ladder as it is stored, with scores as the trainer reports them."""
+    models = curves.models.finals.size
+    empty = LadderState(objective.name, objective.mode, max_risk, models)
+    if ladder is None:
+        needed, suggested = count_needed(max_risk), suggest_references(trials, max_risk)
+        return replace(
+            empty,
+            reason=f"a ladder of risk {max_risk:g} needs {needed} reference models at least, and there are {models}; "
+            f"{suggested} would make study and search cheapest (references.initial)",
+        )
+    if not ladder.rungs:
+        return replace(empty, reason=NO_RUNG)
+    rungs = [
+        StoredRung(
+            None if rung.place.task == FULL_TRAINING else rung.place.task,
+            rung.place.step,
+            float(objective.orient(rung.threshold)),
+            rung.share,
+            rung.cost,
+        )
+        for rung in ladder.rungs
+    ]
+    return replace(
+        empty, rungs=tuple(rungs), risk=ladder.risk, top_share=ladder.top_share, cost=ladder.cost, least=LEAST
+    )
+
+
+def list_strategies(curves: ReferenceCurves, ladder: Ladder | None) -> list[Strategy]:
+    """List the strategies that the reference models can compare."""
+    strategies = [train_all()]
+    early = {place: c for place, c in curves.models.costs.items() if place.task == FULL_TRAINING}
+    if early:
+        strategies += [halve(early), use_fixed_fraction(early)]
+    if ladder is not None and ladder.rungs:
+        strategies.append(ladder.strategy)
+    if curves.proxy is not None:
+        strategies.append(use_proxy(curves.proxy))
+    if curves.zero_cost is not None:
+        strategies.append(use_zero_cost(curves.zero_cost.task))
+    return strategies
+
+
+def compare(
+    curves: ReferenceCurves, ladder: Ladder | None, objective: Objective, *, trials: int, proxy_task: str | None
+) -> WorthState:
+    """Compare the strategies for a search of so many models."""
+    finals = curves.models.finals
+    if finals.size < LEAST_MODELS:
+        reason = f"strategies are compared on {LEAST_MODELS} reference models at least, and there are {finals.size}"
+        return WorthState(trials, finals.size, reason)
+    weakening = {} if curves.proxy is None else {curves.proxy: curves.weakening}
+    forecaster = Forecaster(curves.models, curves.study_cost, weakening=weakening)
+    worth = compare_strategies(list_strategies(curves, ladder), trials, forecaster, proxy="proxy")
+
+    def look_out(prospect: Prospect) -> Outlook:
+        scores = [score_of_share(finals, share) for share in (prospect.rank, prospect.high, prospect.low)]
+        return Outlook(prospect, *(None if score is None else float(objective.orient(score)) for score in scores))
+
+    return WorthState(
+        trials,
+        finals.size,
+        study_cost=curves.study_cost,
+        full_seconds=curves.full_seconds,
+        proxy_task=None if curves.proxy is None else proxy_task,
+        zero_cost=None if curves.zero_cost is None else curves.zero_cost.task,
+        optimism=curves.optimism,
+        planned=tuple(map(look_out, worth.planned)),
+        at_proxy_cost=tuple(map(look_out, worth.at_proxy_cost)),
+        at_recommended_cost=tuple(map(look_out, worth.at_recommended_cost)),
+        curves=worth.curves,
+        recommended=look_out(worth.recommended),
+    )

@@ -1,0 +1,267 @@
+"""What each strategy of a search is expected to find, and what it costs in total: is the study's proxy task worth it?
+
+Ranks are shares of all models that are better than the best model found. They are predicted for populations that rank
+like the reference models (`nasproxy.statistics.copula`), so they include what is not known from so few models.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy import stats
+
+from nasproxy.statistics.copula import normal_scores, resample
+from nasproxy.statistics.missing import Floats
+from nasproxy.statistics.strategies import (
+    TOP,
+    BestCount,
+    Candidates,
+    Place,
+    Rung,
+    Strategy,
+    Threshold,
+    find_top,
+    run_strategy,
+    scale_cost,
+)
+
+LEVEL = 0.95
+"""Level of the intervals."""
+WORLDS = 100
+LEAST_COST = 10
+"""Smallest total cost of the curves, in full trainings."""
+CURVE_POINTS = 7
+MOST_CANDIDATES = 5_000
+"""Largest simulated search; a larger one finds at least as good a model."""
+TOLERANCE = 0.001
+"""Share of all models by which two strategies may differ and count as equally good."""
+RELATIVE_TOLERANCE = 0.2
+SMALLER = (1.0, 0.7, 0.5, 0.35, 0.25)
+"""Shares of the planned candidates that a recommended search may start with."""
+TOPS = (10, 30, 100)
+"""Numbers of models that a strategy with a fixed number trains fully, when it is adjusted to a cost."""
+
+
+@dataclass(frozen=True)
+class Prospect:
+    """What a strategy is expected to find.
+
+    Attributes:
+        strategy: Name of the strategy.
+        candidates: Number of models that it starts with.
+        top: Number of models that it trains fully, where it is fixed.
+        cost: Expected total cost in full trainings, the study included where it needs one.
+        rank: Expected share of all models that are better than the best one found, in [0, 1].
+        low: Lower end of the 95 % prediction interval of this share.
+        high: Upper end.
+    """
+
+    strategy: str
+    candidates: int
+    top: int | None
+    cost: float
+    rank: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Worth:
+    """Comparison of strategies.
+
+    Attributes:
+        planned: Each strategy with the planned number of candidates.
+        at_proxy_cost: The best setting of each strategy within the total cost of the proxy task; empty without one.
+        at_recommended_cost: The same within the total cost of the recommended strategy.
+        curves: The same within several total costs.
+        recommended: Recommended strategy and number of candidates.
+    """
+
+    planned: tuple[Prospect, ...]
+    at_proxy_cost: tuple[Prospect, ...]
+    at_recommended_cost: tuple[Prospect, ...]
+    curves: tuple[Prospect, ...]
+    recommended: Prospect
+
+
+class Forecaster:
+    """Predicts what strategies find.
+
+    Args:
+        references: The reference models: scores at the places that strategies use, and after full training.
+        study_cost: Cost of the study, in full trainings.
+        weakening: Factor in [0, 1] of the correlation of a place's scores with all others, for places whose scores
+            were selected for their correlation; 1 for the others.
+        worlds: Number of simulated populations.
+        seed: Seed of the simulation.
+    """
+
+    def __init__(
+        self,
+        references: Candidates,
+        study_cost: float,
+        *,
+        weakening: Mapping[Place, float] | None = None,
+        worlds: int = WORLDS,
+        seed: int = 0,
+    ) -> None:
+        self._references = references
+        self._study_cost = study_cost
+        self._weakening = weakening or {}
+        self._worlds = worlds
+        self._seed = seed
+
+    def predict(self, strategies: Sequence[Strategy], counts: Sequence[int]) -> list[Prospect]:
+        """Predict what strategies find among so many candidates each."""
+        places = list(dict.fromkeys(rung.place for strategy in strategies for rung in strategy.rungs))
+        observed = [self._references.scores[place] for place in places]
+        scores = normal_scores(np.column_stack([*observed, self._references.finals]))
+        searches = [_in_normal_scores(strategy, self._references) for strategy in strategies]
+        sizes = [min(count, MOST_CANDIDATES) for count in counts]
+        random = np.random.default_rng(self._seed)
+        costs, shares = np.zeros((2, self._worlds, len(searches)))
+        for number in range(self._worlds):
+            world = resample(scores, random)
+            pool = self._draw(world.draw(max(sizes), random), places, random)
+            found = [run_strategy(search, pool.first(size)) for search, size in zip(searches, sizes, strict=True)]
+            costs[number] = [result.cost for result in found]
+            shares[number] = world.share_above(np.array([result.best for result in found]), -1)
+        tail = (1 - LEVEL) / 2
+        return [
+            Prospect(
+                strategy.name,
+                count,
+                find_top(strategy),
+                scale_cost(strategy, self._references.costs, float(cost.mean()), size, count)
+                + self._study_cost * strategy.needs_study,
+                float(share.mean()),
+                *np.quantile(share, [tail, 1 - tail]).tolist(),
+            )
+            for strategy, count, size, cost, share in zip(strategies, counts, sizes, costs.T, shares.T, strict=True)
+        ]
+
+    def predict_within(
+        self, planned: Sequence[Prospect], strategies: Sequence[Strategy], costs: Sequence[float]
+    ) -> list[list[Prospect]]:
+        """Predict what each strategy finds within total costs, with the best number of fully trained models.
+
+        Args:
+            planned: Prospects of the strategies with their planned numbers of candidates.
+            strategies: The strategies, in the same order.
+            costs: Total costs, in full trainings.
+
+        Returns:
+            For each cost, one prospect for each strategy that can train a model within it.
+        """
+        settings = [
+            (number, varied, count)
+            for number, cost in enumerate(costs)
+            for prospect, strategy in zip(planned, strategies, strict=True)
+            for varied in vary_top(strategy)
+            if (count := self._count_within(prospect, varied, cost)) >= max(1, find_top(varied) or 1)
+        ]
+        found = self.predict([each[1] for each in settings], [each[2] for each in settings]) if settings else []
+        best: list[dict[str, Prospect]] = [{} for _ in costs]
+        for (number, _, _), prospect in zip(settings, found, strict=True):
+            before = best[number].get(prospect.strategy)
+            if before is None or prospect.rank < before.rank:
+                best[number][prospect.strategy] = prospect
+        return [list(each.values()) for each in best]
+
+    def _draw(self, scores: Floats, places: Sequence[Place], random: np.random.Generator) -> Candidates:
+        for column, place in enumerate(places):
+            kept = self._weakening.get(place, 1.0)
+            if kept < 1:
+                noise = random.standard_normal(len(scores))
+                scores[:, column] = kept * scores[:, column] + math.sqrt(1 - kept**2) * noise
+        columns = {place: scores[:, column] for column, place in enumerate(places)}
+        return Candidates(columns, self._references.costs, scores[:, -1])
+
+    def _count_within(self, planned: Prospect, strategy: Strategy, cost: float) -> int:
+        """Compute how many candidates a strategy can start with within a total cost."""
+        study = self._study_cost * strategy.needs_study
+        top = find_top(strategy)
+        if top is None:
+            return math.floor((cost - study) * planned.candidates / (planned.cost - study))
+        first = self._references.costs[strategy.rungs[0].place]
+        rest = 1.0 if planned.top is None else (planned.cost - study - first * planned.candidates) / planned.top
+        left = cost - study - top * rest
+        return MOST_CANDIDATES if first == 0 and left >= 0 else math.floor(left / first) if first else 0
+
+
+def compare_strategies(
+    strategies: Sequence[Strategy], trials: int, forecaster: Forecaster, *, proxy: str | None = None
+) -> Worth:
+    """Compare strategies for a search and recommend one.
+
+    The recommended search is the cheapest, study included, that is nearly as good as the best strategy with the planned
+    number of candidates: the expected share of better models, and the upper end of its interval, are at most 0.1 % of
+    all models, or 20 %, above the smallest ones. It may start with fewer candidates.
+
+    Args:
+        strategies: The strategies.
+        trials: Number of models of the search.
+        forecaster: Predicts what they find.
+        proxy: Name of the strategy that uses the accepted proxy task; None if none is accepted.
+    """
+    counts = [max(TOP, round(share * trials)) for share in SMALLER]
+    found = forecaster.predict([s for s in strategies for _ in counts], counts * len(strategies))
+    planned = found[:: len(counts)]
+    rank, high = _tolerate(min(p.rank for p in planned)), _tolerate(min(p.high for p in planned))
+    good = [p for p in found if p.rank <= rank and p.high <= high] or planned
+    recommended = min(good, key=lambda prospect: prospect.cost)
+    of_proxy = next((prospect for prospect in planned if prospect.strategy == proxy), None)
+    limit = recommended.cost if of_proxy is None else of_proxy.cost
+    shown = np.geomspace(LEAST_COST, max(LEAST_COST, trials), CURVE_POINTS).tolist()
+    within_proxy, within_recommended, *curves = forecaster.predict_within(
+        planned, strategies, [limit, recommended.cost, *shown]
+    )
+    return Worth(
+        tuple(planned),
+        () if of_proxy is None else tuple(within_proxy),
+        tuple(within_recommended),
+        tuple(prospect for each in curves for prospect in each),
+        recommended,
+    )
+
+
+def score_of_share(finals: Floats, share: float) -> float | None:
+    """Find the score that a share of all models exceeds, from scores of random models.
+
+    Args:
+        finals: Scores of random models, shape (n_models,), higher is better.
+        share: Share of better models, in [0, 1].
+
+    Returns:
+        The score; None if it lies above the best of the random models.
+    """
+    ascending = np.sort(finals)
+    places = 1 - (np.arange(ascending.size) + 0.5) / ascending.size
+    return None if share < places[-1] else float(np.interp(1 - share, 1 - places, ascending))
+
+
+def _tolerate(share: float) -> float:
+    """Return the largest share that counts as equally good."""
+    return share + max(TOLERANCE, RELATIVE_TOLERANCE * share)
+
+
+def vary_top(strategy: Strategy) -> list[Strategy]:
+    """List the settings of a strategy with several numbers of fully trained models."""
+    if find_top(strategy) is None:
+        return [strategy]
+    *before, last = strategy.rungs
+    return [replace(strategy, rungs=(*before, Rung(last.place, BestCount(top)))) for top in TOPS]
+
+
+def _in_normal_scores(strategy: Strategy, references: Candidates) -> Strategy:
+    """Express the thresholds of a strategy on the scale of normal scores."""
+    rungs = tuple(_convert_rung(rung, references.scores[rung.place]) for rung in strategy.rungs)
+    return replace(strategy, rungs=rungs)
+
+
+def _convert_rung(rung: Rung, scores: Floats) -> Rung:
+    if not isinstance(rung.rule, Threshold):
+        return rung
+    below = np.count_nonzero(scores < rung.rule.score) / scores.size
+    return Rung(rung.place, replace(rung.rule, score=float(stats.norm.ppf(below))))
