@@ -15,6 +15,7 @@ from nasproxy.statistics.acceptance import (
     check_error,
     check_target,
     decide_acceptance,
+    find_near_target,
 )
 from nasproxy.statistics.concordance import kendall_taus
 from nasproxy.statistics.deviation import MIN_MODELS, atanh_deviation, tau_lower_limit
@@ -34,6 +35,8 @@ SIMULATED_MODELS = 60
 """Largest simulated set; larger plans are scaled down in proportion, since tau is nearly normal by then."""
 LEAST_ACCEPTED = 20
 """Minimum number of accepted simulated studies for a reliable share; smaller errors are extrapolated."""
+FLOAT32_ROUNDING = 1e-6
+"""Tolerance on simulated taus, which are float32."""
 HALVINGS = 12
 HIGHEST = 8.0
 """Upper end of the search for the boundary, in standard deviations."""
@@ -91,7 +94,8 @@ class GroupSequential:
             z = (before.size + 1) * (floor + limit) - float(before.sum())
             return max(self.target, math.tanh(z)) if z <= fisher_z(1.0, n) else None
 
-        return decide_acceptance(evidence, needed, target=self.target, lower_limit=limit)
+        near = None if correlation is None else find_near_target(self.target, correlation.n)
+        return decide_acceptance(evidence, needed, target=self.target, lower_limit=limit, near_target=near)
 
     def error_spent(self, plan: LookPlan) -> float:
         """Compute the error rate of one proxy task for the planned sizes of the reference set."""
@@ -195,9 +199,10 @@ class SimulatedStudies:
         floor, number = target - MARGIN, count_studies(sizes[-1])
         tau = floor if true_tau is None else true_tau
         taus = simulate_taus(tau, fractions, sizes, noise_share=noise_share, studies=number, seed=seed)
-        models = np.array(sizes)[:, None, None]
+        models, near = np.array(sizes)[:, None, None], [find_near_target(target, size) or 1.0 for size in sizes]
         above = smooth(fisher_z(taus, models), fractions) - math.atanh(floor)
-        self._above = np.where(taus >= target - 1e-6, above, -np.inf)  # float32 taus
+        self._above = np.where(taus >= target - FLOAT32_ROUNDING, above, -np.inf)
+        self._is_near = taus[:, :, -1] >= np.array(near)[:, None] - FLOAT32_ROUNDING
         self._units = np.array([raise_to_floor(size, sizes[-1], 1.0) or np.inf for size in sizes])
 
     @property
@@ -206,7 +211,7 @@ class SimulatedStudies:
         return int(self._above.shape[1])
 
     def accepted(self, quantiles: float | Floats) -> float:
-        """Compute the share accepted at any look; inconclusive studies add models while acceptance is possible.
+        """Compute the share accepted at any look; inconclusive studies add models as the criterion does.
 
         Args:
             quantiles: Boundary of each look, shape (looks,), or of all looks, in standard deviations.
@@ -220,6 +225,9 @@ class SimulatedStudies:
                 asked = np.flatnonzero(is_open & (size == place))
                 above = self._above[place, asked, look]
                 is_open[asked[above >= limit]] = False
-                grows = (above < limit) & (above >= limits[-1]) & (place + 1 < len(limits))
+                can_suffice = above >= limits[-1]
+                if look == looks - 1:
+                    can_suffice |= self._is_near[place, asked]
+                grows = (above < limit) & can_suffice & (place + 1 < len(limits))
                 size[asked[grows]] = place + 1
         return 1.0 - float(is_open.mean())
