@@ -20,6 +20,7 @@ from nasproxy.execution.work_order import OrderTemplate
 from nasproxy.space import SearchSpace
 from nasproxy.spelling import find_nearest
 from nasproxy.stages.definition import StageDefinition
+from nasproxy.stages.proxy_search.state import TaskOrigin
 from nasproxy.stages.references.selection import MAX_CANDIDATES, Selection
 from nasproxy.stages.registry import find_stage, list_stages
 from nasproxy.stages.variance.settings import VarianceSettings
@@ -193,6 +194,23 @@ class StudyBuilder:
         if generator is not None:
             settings["tasks"] = _generate(generator)
         return grid.span_grid(settings)
+
+    @property
+    def task_origin(self) -> TaskOrigin:
+        """How the proxy tasks were given."""
+        proxy = self.config.proxy
+        kind = (
+            "table"
+            if self.is_replay
+            else "generator"
+            if proxy.generator
+            else "axes"
+            if proxy.tasks is None
+            else "tasks"
+        )
+        given = {name: getattr(proxy, name) for name in grid.AXES if getattr(proxy, name) is not None}
+        axes = {name: tuple(each) if isinstance(each, list | tuple) else (each,) for name, each in given.items()}
+        return TaskOrigin(kind, axes, min(self.space.size, MAX_CANDIDATES))
 
     @property
     def comparison_architecture(self) -> Architecture:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from nasproxy.stages.proxy_search.expected_acceptance import ExpectedAcceptance
+from nasproxy.stages.proxy_search.state import TaskOrigin
 from nasproxy.stages.proxy_search.workload import RaceWork
 from nasproxy.stages.references.selection import Selection
 from nasproxy.stages.references.state import Reference
@@ -76,6 +77,11 @@ class Design(Protocol):
     @property
     def tasks(self) -> Mapping[str, ProxyTask]:
         """The proxy tasks to judge, by name."""
+        ...
+
+    @property
+    def task_origin(self) -> TaskOrigin:
+        """How the proxy tasks were given."""
         ...
 
     @property

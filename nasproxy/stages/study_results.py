@@ -17,7 +17,14 @@ from nasproxy.stages.noise_ceiling import find_noise_ceiling
 from nasproxy.stages.proxy_search import reopening
 from nasproxy.stages.proxy_search.rules import read_settings
 from nasproxy.stages.proxy_search.settings import SearchSettings
-from nasproxy.stages.proxy_search.state import TaskCheck, TaskState, find_best_task, read_rules, read_tasks
+from nasproxy.stages.proxy_search.state import (
+    TaskCheck,
+    TaskOrigin,
+    TaskState,
+    find_best_task,
+    read_rules,
+    read_tasks,
+)
 from nasproxy.stages.references.state import Reference, SelectionState, read_selection
 from nasproxy.stages.registry import list_stages
 from nasproxy.stages.schedule_comparison.state import ScheduleComparisonState, read_comparison
@@ -125,6 +132,7 @@ class StudyResults:
         time_tolerance: Share by which a task must be cheaper than the best one to replace it.
         judged_by: Rules by which proxy tasks were last judged; None before.
         policy: Policy of the proxy search, `race` or `sequential`; None if it is not stored.
+        origin: How the proxy tasks were given; None if it is not stored.
         confirmations: Confirmations of accepted proxy tasks.
         zero_cost: Zero-cost scores of the models.
         schedules: The schedule comparison; None before it is measured.
@@ -143,6 +151,7 @@ class StudyResults:
     time_tolerance: float
     judged_by: str | None
     policy: str | None = None
+    origin: TaskOrigin | None = None
     confirmations: Sequence[ConfirmationState] = ()
     zero_cost: ZeroCostScores = field(default_factory=ZeroCostScores)
     schedules: ScheduleComparisonState | None = None
@@ -320,6 +329,7 @@ def read_results(study: StudyStore, *, time_tolerance: float) -> StudyResults:
         time_tolerance=time_tolerance,
         judged_by=rules.judged_by,
         policy=rules.policy,
+        origin=rules.origin,
         confirmations=confirmations,
         zero_cost=read_scores(study),
         schedules=schedules if schedules is not None and schedules.is_measured else None,

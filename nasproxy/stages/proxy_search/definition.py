@@ -60,6 +60,7 @@ def search(context: StageContext, *, is_fresh: bool = False) -> ProxySearchState
         prefix=JUDGED_PREFIX if context.is_judging else PREFIX,
         confirmations=read_confirmations(study),
         is_fresh=is_fresh,
+        origin=design.task_origin,
     )
     context.preflight()
     with ExitStack() as held:

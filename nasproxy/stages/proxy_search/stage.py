@@ -22,6 +22,7 @@ from nasproxy.stages.proxy_search.state import (
     StoppingState,
     TaskCache,
     TaskCheck,
+    TaskOrigin,
     TaskState,
     find_best_task,
     read_rules,
@@ -61,6 +62,7 @@ class ProxySearchStage:
         prefix: str = PREFIX,
         confirmations: Sequence[ConfirmationState] = (),
         is_fresh: bool = False,
+        origin: TaskOrigin | None = None,
     ) -> None:
         """Configure the stage.
 
@@ -78,6 +80,7 @@ class ProxySearchStage:
             confirmations: Confirmations of earlier winners; a contradicted winner is withdrawn.
             is_fresh: Judge all tasks from the start, on the trials that there are, instead of resuming their states,
                 which may have been judged in another order or with other tasks.
+            origin: How the tasks were given; recorded for the report.
 
         Raises:
             ConfigError: A setting or an override of a task is invalid.
@@ -96,6 +99,7 @@ class ProxySearchStage:
         self._prefix = prefix
         self._confirmations = tuple(confirmations)
         self._is_fresh = is_fresh
+        self._origin = origin
         self._cache: TaskCache = {}
         self._specs: dict[tuple[str, int], TrialSpec] = {}
         self._task_names: dict[str, str] = {}
@@ -118,7 +122,7 @@ class ProxySearchStage:
                 self._write_task(task)
             others = {name: task for name, task in stored.items() if name not in self._proxy_tasks}
             merged = ProxySearchState(sort_tasks({**state.tasks, **others}))
-            rules = Rules(self._judged_by, self._settings.policy)
+            rules = Rules(self._judged_by, self._settings.policy, self._origin)
             if read_rules(self._study, self._prefix) != rules:
                 self._study.write(f"{self._prefix}/rules", rules)
         return merged
