@@ -2,9 +2,11 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats
 
 from nasproxy.statistics.acceptance import (
@@ -147,6 +149,16 @@ def calibrate_boundary(spacing: LookSpacing, sizes: tuple[int, ...], target: flo
     """
     models = choose_sizes(sizes)
     simulated = [SimulatedStudies(spacing.fractions, models, target, share) for share in NOISE_SHARES]
+    return find_lowest_boundary(simulated, alpha)
+
+
+def find_lowest_boundary(simulated: Sequence["SimulatedLooks"], alpha: float) -> float:
+    """Find the lowest boundary that at most a share `alpha` of each kind of simulated studies crosses.
+
+    Args:
+        simulated: Simulated studies whose true tau is target - 0.10.
+        alpha: Error of one proxy task.
+    """
     told_apart = max(alpha, LEAST_ACCEPTED / min(studies.number for studies in simulated))
     low, high = 0.0, HIGHEST
     for _ in range(HALVINGS):
@@ -174,7 +186,63 @@ def choose_sizes(sizes: Sequence[int]) -> list[int]:
     return sorted({max(MIN_MODELS, round(size * share)) for size in sizes})
 
 
-class SimulatedStudies:
+@dataclass(frozen=True, eq=False)
+class SimulatedLooks:
+    """Simulated looks at proxy tasks, to which the criterion is applied.
+
+    Attributes:
+        above: Smoothed z above atanh(target - 0.10), shape (sizes, studies, looks); -inf if tau is below the target.
+        is_near: Whether tau at the last look is near the target or above, shape (sizes, studies).
+        units: Boundary of each size for a quantile of 1, shape (sizes,).
+    """
+
+    above: Floats
+    is_near: NDArray[np.bool_]
+    units: Floats
+
+    def follow(
+        self, quantiles: float | Floats, may_grow: NDArray[np.bool_] | None = None
+    ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Follow studies from look to look; inconclusive ones add models as the criterion does.
+
+        Args:
+            quantiles: Boundary of each look, shape (looks,), or of all looks, in standard deviations.
+            may_grow: Whether models may be added at each look and size, shape (looks, sizes); None for always.
+
+        Returns:
+            Look of acceptance, -1 for none, and index of the last size, each of shape (studies,).
+        """
+        places, studies, looks = self.above.shape
+        size, accepted = np.zeros(studies, dtype=np.intp), np.full(studies, -1, dtype=np.intp)
+        for look, quantile in enumerate(np.broadcast_to(quantiles, looks)):
+            limits = quantile * self.units
+            for place, limit in enumerate(limits):
+                asked = np.flatnonzero((accepted < 0) & (size == place))
+                above = self.above[place, asked, look]
+                is_accepted = above >= limit
+                accepted[asked[is_accepted]] = look
+                if place + 1 < places and (may_grow is None or may_grow[look, place]):
+                    can_suffice = above >= limits[-1]
+                    if look == looks - 1:
+                        can_suffice |= self.is_near[place, asked]
+                    size[asked[~is_accepted & can_suffice]] = place + 1
+        return accepted, size
+
+    def accepted(self, quantiles: float | Floats) -> float:
+        """Compute the share accepted at any look; inconclusive studies add models as the criterion does.
+
+        Args:
+            quantiles: Boundary of each look, shape (looks,), or of all looks, in standard deviations.
+        """
+        return float((self.follow(quantiles)[0] >= 0).mean())
+
+    @property
+    def number(self) -> int:
+        """Number of simulated studies."""
+        return int(self.above.shape[1])
+
+
+class SimulatedStudies(SimulatedLooks):
     """Simulated studies of a proxy task with a constant true tau.
 
     Args:
@@ -201,33 +269,13 @@ class SimulatedStudies:
         taus = simulate_taus(tau, fractions, sizes, noise_share=noise_share, studies=number, seed=seed)
         models, near = np.array(sizes)[:, None, None], [find_near_target(target, size) or 1.0 for size in sizes]
         above = smooth(fisher_z(taus, models), fractions) - math.atanh(floor)
-        self._above = np.where(taus >= target - FLOAT32_ROUNDING, above, -np.inf)
-        self._is_near = taus[:, :, -1] >= np.array(near)[:, None] - FLOAT32_ROUNDING
-        self._units = np.array([raise_to_floor(size, sizes[-1], 1.0) or np.inf for size in sizes])
+        super().__init__(
+            above=np.where(taus >= target - FLOAT32_ROUNDING, above, -np.inf),
+            is_near=taus[:, :, -1] >= np.array(near)[:, None] - FLOAT32_ROUNDING,
+            units=compute_units(sizes),
+        )
 
-    @property
-    def number(self) -> int:
-        """Number of simulated studies."""
-        return int(self._above.shape[1])
 
-    def accepted(self, quantiles: float | Floats) -> float:
-        """Compute the share accepted at any look; inconclusive studies add models as the criterion does.
-
-        Args:
-            quantiles: Boundary of each look, shape (looks,), or of all looks, in standard deviations.
-        """
-        _, studies, looks = self._above.shape
-        size = np.zeros(studies, dtype=np.intp)
-        is_open = np.ones(studies, dtype=np.bool_)
-        for look, quantile in enumerate(np.broadcast_to(quantiles, looks)):
-            limits = quantile * self._units
-            for place, limit in enumerate(limits):
-                asked = np.flatnonzero(is_open & (size == place))
-                above = self._above[place, asked, look]
-                is_open[asked[above >= limit]] = False
-                can_suffice = above >= limits[-1]
-                if look == looks - 1:
-                    can_suffice |= self._is_near[place, asked]
-                grows = (above < limit) & can_suffice & (place + 1 < len(limits))
-                size[asked[grows]] = place + 1
-        return 1.0 - float(is_open.mean())
+def compute_units(sizes: Sequence[int]) -> Floats:
+    """Compute the boundary of each size of a plan for a quantile of 1; infinite for too few models."""
+    return np.array([raise_to_floor(size, sizes[-1], 1.0) or np.inf for size in sizes])
