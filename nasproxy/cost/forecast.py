@@ -15,7 +15,6 @@ from nasproxy.stages.proxy_search.expected_acceptance import ExpectedAcceptance,
 from nasproxy.stages.proxy_search.race import TaskSpeed
 from nasproxy.stages.proxy_search.settings import ProxySearchSettings
 from nasproxy.stages.proxy_search.workload import RaceWork
-from nasproxy.stages.references.settings import ReferencesSettings
 from nasproxy.stages.registry import find_stage
 from nasproxy.stages.workload import list_checks
 
@@ -51,7 +50,7 @@ class TimedForecast:
             task_speeds=task_speeds,
             models=models,
             candidate_pool=tuple(design.candidate_pool),
-            maximum=design.settings(ReferencesSettings).max,
+            maximum=design.references.max,
             full_steps=list_checks(design.recipe),
             settings=design.settings(ProxySearchSettings),
         )

@@ -24,6 +24,7 @@ from nasproxy.report.terminal import print_table, show_busy
 from nasproxy.stages import runner
 from nasproxy.stages.definition import StageDefinition
 from nasproxy.stages.proxy_search.definition import PROXY_SEARCH
+from nasproxy.stages.references.count_decision import settle_references
 from nasproxy.stages.references.state import Reference
 from nasproxy.stages.registry import find_stage
 from nasproxy.stages.runner import Stage
@@ -235,8 +236,13 @@ class Job:
         self.study.write(ESTIMATE, estimate)
         self.say(estimate_tables.write_estimate(estimate))
 
+    def use_references(self, initial: int, maximum: int) -> None:
+        """Use chosen numbers of reference models in place of `auto` from now on."""
+        self.design = self.design.with_references(initial, maximum)
+
     def run_stage(self, stage: StageDefinition[Any]) -> None:
-        """Run a stage from its stored state on."""
+        """Run a stage from its stored state on, with the numbers of references that the study has chosen."""
+        settle_references(self)
         self._results[stage.name] = stage.run(self)
 
     def verify(self) -> None:

@@ -9,6 +9,7 @@ from nasproxy.stages.proxy_search.expected_acceptance import ExpectedAcceptance
 from nasproxy.stages.proxy_search.state import TaskOrigin
 from nasproxy.stages.proxy_search.workload import RaceWork
 from nasproxy.stages.references.selection import Selection
+from nasproxy.stages.references.settings import ReferencesSettings
 from nasproxy.stages.references.state import Reference
 from nasproxy.stages.runner import Stage
 from nasproxy.stages.section import StageSection
@@ -90,6 +91,11 @@ class Design(Protocol):
         ...
 
     @property
+    def references(self) -> ReferencesSettings:
+        """Numbers of reference models; those to begin with where they are to be chosen."""
+        ...
+
+    @property
     def judged_by(self) -> str:
         """The rules of the proxy search, as canonical JSON."""
         ...
@@ -132,6 +138,10 @@ class StageContext(Protocol):
 
     def preflight(self) -> None:
         """Run the preflight of every kind of trials, unless it has passed before."""
+        ...
+
+    def use_references(self, initial: int, maximum: int) -> None:
+        """Use chosen numbers of reference models in place of `auto` from now on."""
         ...
 
     def say(self, message: str) -> None:

@@ -37,7 +37,6 @@ STUDIES = 1000
 MOST_LOOKS = 16
 NOISE_SHARE = 0.5
 """Share of a check's variance that is independent noise, between the extremes that the boundary holds at."""
-STEP = 5
 
 
 @dataclass(frozen=True)
@@ -102,6 +101,7 @@ def choose_references(
     alpha: float,
     initial: int | None = None,
     maximum: int | None = None,
+    step: int = 5,
     least: int = FEWEST,
     most: int = MOST_MODELS,
 ) -> CountChoice:
@@ -116,13 +116,14 @@ def choose_references(
         alpha: Error rate of the criterion over all looks and tasks.
         initial: Given initial number; None to choose it.
         maximum: Given maximum; None to choose it.
+        step: Models that are added at a time.
         least: Fewest initial models.
         most: Largest number of models, such as the number of architectures in the search space.
 
     Returns:
         The chosen numbers and two alternatives.
     """
-    simulation = StudySimulation(economy, curve, target, alpha)
+    simulation = StudySimulation(economy, curve, target, alpha, step=step)
     designs = list_designs(initial, maximum, least, most)
     counts = [simulation.expect(first, largest) for first, largest in designs]
     chosen = min(counts, key=lambda count: (count.cost, count.maximum, count.initial))
@@ -130,21 +131,34 @@ def choose_references(
     return CountChoice(chosen, _choose_alternatives(chosen, others))
 
 
+def find_largest(initial: int) -> int:
+    """Find the largest maximum that is considered for an initial number of models.
+
+    >>> find_largest(10), find_largest(100)
+    (40, 200)
+    """
+    return max(initial, *(size for size in GROWTH if size <= LARGEST_FACTOR * initial), 0)
+
+
 def list_designs(initial: int | None, maximum: int | None, least: int, most: int) -> list[tuple[int, int]]:
     """List the pairs of initial number and maximum to choose among.
 
+    >>> list_designs(None, 20, 10, 200)
+    [(10, 20), (15, 20), (20, 20)]
     >>> list_designs(10, None, 10, 20)
     [(10, 10), (10, 15), (10, 20)]
     """
     sizes = sorted({min(most, max(least, size)) for size in GROWTH})
     firsts = sizes if initial is None else [initial]
-    if maximum is not None:
-        return [(first, max(first, maximum)) for first in firsts if first <= max(maximum, firsts[0])]
-    return [
-        (first, largest)
-        for first in firsts
-        for largest in sorted({first, *(size for size in sizes if first < size <= LARGEST_FACTOR * first)})
-    ]
+    if maximum is None:
+        return [
+            (first, largest)
+            for first in firsts
+            for largest in (first, *(size for size in sizes if first < size <= find_largest(first)))
+        ]
+    if maximum < firsts[0]:
+        return [(first, first) for first in firsts]
+    return [(first, maximum) for first in firsts if first <= maximum]
 
 
 def _choose_alternatives(chosen: ReferenceCount, others: Sequence[ReferenceCount]) -> tuple[ReferenceCount, ...]:
@@ -165,15 +179,17 @@ class StudySimulation:
         curve: What is known of how tau rises.
         target: Tau of a good proxy task.
         alpha: Error rate of the criterion over all looks and tasks.
+        step: Models that are added at a time.
         studies: Number of simulated studies.
     """
 
     def __init__(
-        self, economy: Economy, curve: TauCurve, target: float, alpha: float, *, studies: int = STUDIES
+        self, economy: Economy, curve: TauCurve, target: float, alpha: float, *, step: int = 5, studies: int = STUDIES
     ) -> None:
         self._economy = economy
         self._target = target
         self._rule = GroupSequential(target=target, alpha=alpha)
+        self._step = step
         self._studies = studies
         self._fractions = thin_out(economy.fractions)
         random = np.random.default_rng(0)
@@ -181,7 +197,7 @@ class StudySimulation:
 
     def expect(self, initial: int, maximum: int) -> ReferenceCount:
         """Compute the expected cost of study and search for numbers of reference models."""
-        sizes = (*range(initial, maximum, STEP), maximum)
+        sizes = (*range(initial, maximum, self._step), maximum)
         alpha = self._rule.error_spent(LookPlan(self._economy.tasks, sizes))
         floor = np.full((self._studies, self._fractions.size), math.atanh(self._target - MARGIN))
         boundary = find_lowest_boundary([self._look(floor, sizes, share) for share in NOISE_SHARES], alpha)

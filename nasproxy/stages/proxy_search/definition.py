@@ -15,7 +15,6 @@ from nasproxy.stages.proxy_search.stage import ProxySearchStage
 from nasproxy.stages.proxy_search.state import JUDGED_PREFIX, PREFIX, ProxySearchState, read_tasks
 from nasproxy.stages.proxy_search.workload import plan_proxy_search
 from nasproxy.stages.references.candidate_pool import CandidatePool
-from nasproxy.stages.references.settings import ReferencesSettings
 from nasproxy.stages.references.state import read_references, read_selection
 from nasproxy.stages.variance.state import read_variance
 from nasproxy.stages.workload import StageWork
@@ -90,7 +89,7 @@ def check(design: Design) -> None:
         _check_length(name, recipe.under(task).total_steps, recipe.total_steps)
     initial, most = design.selection.models, design.selection.models
     if design.selection.is_random:
-        most = max(most, design.settings(ReferencesSettings).max)
+        most = max(most, design.references.max)
     if initial < settings.min_models:
         raise ConfigError(
             f"references.initial must be at least proxy_search.min_models, {settings.min_models}, got {initial}: raise "
@@ -128,7 +127,7 @@ def make_candidate_pool(design: Design, architectures: Sequence[Architecture], f
         architectures: The candidates, in the order in which they are added.
         full_seconds: Median time of a full training, in seconds, of all its devices together.
     """
-    references, recipe = design.settings(ReferencesSettings), design.recipe
+    references, recipe = design.references, design.recipe
     return CandidatePool(
         candidates=[TrialSpec(each, ProxyTask(), Split.FULL, design.seed, recipe) for each in architectures],
         first_number=design.selection.candidates,

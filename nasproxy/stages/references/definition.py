@@ -1,6 +1,7 @@
 """The selection and training of the reference models as a stage of jobs."""
 
 from nasproxy.stages.definition import Forecast, StageContext, StageDefinition
+from nasproxy.stages.references.count_decision import settle_references
 from nasproxy.stages.references.settings import ReferencesSettings
 from nasproxy.stages.references.state import SelectionState, read_selection
 from nasproxy.stages.references.workload import plan_selection
@@ -12,11 +13,20 @@ NAME = "references"
 
 
 def run(context: StageContext) -> SelectionState:
-    """Select the reference models and train them fully.
+    """Select the reference models and train them fully; the first ones decide how many, unless that is given.
 
     Raises:
         StageStoppedError: Too many candidates failed.
     """
+    context.preflight()
+    state = _select(context)
+    if settle_references(context):
+        state = _select(context)
+    context.score_untrained(state.references or ())
+    return state
+
+
+def _select(context: StageContext) -> SelectionState:
     design = context.design
     stage = design.selection.make_stage(
         recipe=design.recipe,
@@ -25,11 +35,8 @@ def run(context: StageContext) -> SelectionState:
         seed=design.seed,
         study=context.study,
     )
-    context.preflight()
     with context.hold(NAME):
-        state = context.run(stage)
-    context.score_untrained(state.references or ())
-    return state
+        return context.run(stage)
 
 
 def load(study: StudyStore) -> SelectionState | None:
