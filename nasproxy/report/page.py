@@ -14,6 +14,7 @@ from nasproxy.report import baselines, confirmation_section, estimate_tables, st
 from nasproxy.report.content import ReportContent, encode_content, make_table_content
 from nasproxy.report.figures import gallery
 from nasproxy.report.figures.style import Picture
+from nasproxy.report.reference_count import make_count_table
 from nasproxy.report.search_prediction import predict_search
 from nasproxy.report.sections import make_sections
 from nasproxy.report.tables import Table
@@ -87,6 +88,7 @@ def write_report(study: FolderStudyStore, *, time_tolerance: float) -> Page:
         "not_chosen": tables.make_not_chosen(results),
         "confirmations": confirmation_section.make_confirmations(results),
         "references": tables.make_references(results),
+        "reference_count": make_count_table(results.reference_count),
         "schedules": tables.make_schedules(results),
         "costs": tables.make_costs(results),
         "vertex_comparison": tables.make_vertex_comparison(results),

@@ -25,6 +25,7 @@ from nasproxy.stages.proxy_search.state import (
     read_rules,
     read_tasks,
 )
+from nasproxy.stages.references.count_decision import CountDecision, read_decision
 from nasproxy.stages.references.state import Reference, SelectionState, read_selection
 from nasproxy.stages.registry import list_stages
 from nasproxy.stages.schedule_comparison.state import ScheduleComparisonState, read_comparison
@@ -127,6 +128,7 @@ class StudyResults:
         base: Base configuration of the study, by dotted path; empty if unknown.
         variance: State of the variance measurement; None before it.
         selection: State of the selection of reference models; None before it.
+        reference_count: How many reference models were chosen, and why; None if the numbers were given.
         tasks: States of the proxy tasks, by name.
         trials: All trials, by key.
         time_tolerance: Share by which a task must be cheaper than the best one to replace it.
@@ -152,6 +154,7 @@ class StudyResults:
     judged_by: str | None
     policy: str | None = None
     origin: TaskOrigin | None = None
+    reference_count: CountDecision | None = None
     confirmations: Sequence[ConfirmationState] = ()
     zero_cost: ZeroCostScores = field(default_factory=ZeroCostScores)
     schedules: ScheduleComparisonState | None = None
@@ -330,6 +333,7 @@ def read_results(study: StudyStore, *, time_tolerance: float) -> StudyResults:
         judged_by=rules.judged_by,
         policy=rules.policy,
         origin=rules.origin,
+        reference_count=read_decision(study),
         confirmations=confirmations,
         zero_cost=read_scores(study),
         schedules=schedules if schedules is not None and schedules.is_measured else None,

@@ -79,7 +79,7 @@ def settle_references(context: "StageContext") -> bool:
         decision = read_decision(study)
         if decision is None or decision.decided_by != design.judged_by:
             economy = describe_economy(design, None if context.is_judging or context.is_merge else study)
-            decision = decide(design, economy, observe_curve(design, study, references), len(references))
+            decision = decide(design, economy, observe_curve(design, study, references), design.references.initial)
             study.write(DECISION, decision)
             context.say(write_decision(decision))
     chosen = decision.choice.chosen
@@ -155,21 +155,29 @@ def update_curve(
 def write_decision(decision: CountDecision) -> str:
     """Write the decision and its reason in a sentence or two."""
     chosen, trials = decision.choice.chosen, decision.economy.trials
-    numbers = f"{chosen.initial}" if chosen.maximum == chosen.initial else f"{chosen.initial} to {chosen.maximum}"
-    known = "published learning curves" if not decision.models else f"the first {decision.models} references' curves"
+    known = f"the first {decision.models} references' curves" if decision.models else "published learning curves"
     others = " and ".join(
-        f"{each.cost:,.0f} with {each.initial} to {each.maximum}" for each in decision.choice.alternatives
+        f"{each.cost:,.0f} with {write_numbers(each.initial, each.maximum)}" for each in decision.choice.alternatives
     )
     compared = f", against {others}" if others else ""
     worth = (
-        f" Full training of all {trials:,} models costs less than a study and its search: a study does not pay here."
+        f" Full training of all {trials:,} models is expected to cost no more: a study does not pay for this search."
         if chosen.cost >= trials
         else ""
     )
     return (
-        f"{numbers} reference models, for a search of {trials:,} models: study and search are expected to cost "
-        f"{chosen.cost:,.0f} full trainings{compared}, from {known}.{worth}"
+        f"{write_numbers(chosen.initial, chosen.maximum)} reference models for a search of {trials:,} models: study "
+        f"and search are expected to cost {chosen.cost:,.0f} full trainings{compared}, judged by {known}.{worth}"
     )
+
+
+def write_numbers(initial: int, maximum: int) -> str:
+    """Write the initial number of reference models and the maximum.
+
+    >>> write_numbers(10, 10), write_numbers(10, 30)
+    ('10', '10 to 30')
+    """
+    return f"{initial}" if maximum == initial else f"{initial} to {maximum}"
 
 
 def _read_score(record: TrialRecord, step: int) -> float:
