@@ -29,10 +29,10 @@ from nasproxy.statistics.tau_smoothing import smooth
 
 FEWEST = 10
 """Fewest reference models that are chosen, and those that are trained before the number is revised."""
-GROWTH = (10, 15, 20, 30, 40, 60, 80, 100, 130, 160, MOST_MODELS)
-"""Numbers of models to choose among, about 1.4 apart."""
-LARGEST_FACTOR = 4
-"""Largest ratio of the maximum to the initial number that is considered."""
+INITIAL = (10, 15, 20, 30, 40, 60, 80, 100, 140, MOST_MODELS)
+"""Initial numbers of models to choose among."""
+FACTORS = (1, 2, 4)
+"""Ratios of the maximum to the initial number to choose among."""
 STUDIES = 1000
 MOST_LOOKS = 16
 NOISE_SHARE = 0.5
@@ -131,31 +131,19 @@ def choose_references(
     return CountChoice(chosen, _choose_alternatives(chosen, others))
 
 
-def find_largest(initial: int) -> int:
-    """Find the largest maximum that is considered for an initial number of models.
-
-    >>> find_largest(10), find_largest(100)
-    (40, 200)
-    """
-    return max(initial, *(size for size in GROWTH if size <= LARGEST_FACTOR * initial), 0)
-
-
 def list_designs(initial: int | None, maximum: int | None, least: int, most: int) -> list[tuple[int, int]]:
     """List the pairs of initial number and maximum to choose among.
 
     >>> list_designs(None, 20, 10, 200)
     [(10, 20), (15, 20), (20, 20)]
-    >>> list_designs(10, None, 10, 20)
-    [(10, 10), (10, 15), (10, 20)]
+    >>> list_designs(10, None, 10, 200)
+    [(10, 10), (10, 20), (10, 40)]
     """
-    sizes = sorted({min(most, max(least, size)) for size in GROWTH})
+    sizes = sorted({min(most, max(least, size)) for size in INITIAL})
     firsts = sizes if initial is None else [initial]
     if maximum is None:
-        return [
-            (first, largest)
-            for first in firsts
-            for largest in (first, *(size for size in sizes if first < size <= find_largest(first)))
-        ]
+        factors = [(first, min(factor * first, max(first, most))) for first in firsts for factor in FACTORS]
+        return list(dict.fromkeys(factors))
     if maximum < firsts[0]:
         return [(first, first) for first in firsts]
     return [(first, maximum) for first in firsts if first <= maximum]
@@ -191,33 +179,22 @@ class StudySimulation:
         self._rule = GroupSequential(target=target, alpha=alpha)
         self._step = step
         self._studies = studies
-        self._fractions = thin_out(economy.fractions)
+        self._fractions = tuple(thin_out(economy.fractions).tolist())
         random = np.random.default_rng(0)
-        self._true = curve.draw(self._fractions, studies, random, best_of=math.ceil(math.sqrt(economy.tasks)))
+        self._true = curve.draw(np.array(self._fractions), studies, random, best_of=math.ceil(math.sqrt(economy.tasks)))
 
     def expect(self, initial: int, maximum: int) -> ReferenceCount:
         """Compute the expected cost of study and search for numbers of reference models."""
         sizes = (*range(initial, maximum, self._step), maximum)
         alpha = self._rule.error_spent(LookPlan(self._economy.tasks, sizes))
-        floor = np.full((self._studies, self._fractions.size), math.atanh(self._target - MARGIN))
-        boundary = find_lowest_boundary([self._look(floor, sizes, share) for share in NOISE_SHARES], alpha)
-        looks, places = self._look(self._true, sizes, NOISE_SHARE).follow(boundary, self._pays(sizes))
+        boundary = calibrate_normal_boundary(self._fractions, sizes, self._target, alpha, self._studies)
+        seen = simulate_looks(self._true, self._fractions, sizes, self._target, NOISE_SHARE)
+        looks, places = seen.follow(boundary, self._pays(sizes))
         return self._price(initial, maximum, looks, np.array(sizes, dtype=np.float64)[places])
-
-    def _look(self, true: Floats, sizes: Sequence[int], noise_share: float) -> SimulatedLooks:
-        """Add sampling noise to true values of z, shape (studies, looks)."""
-        noisy = true + draw_noise(self._fractions, sizes, noise_share, self._studies)
-        above = smooth(noisy, self._fractions) - math.atanh(self._target - MARGIN)
-        near = np.array([math.atanh(find_near_target(self._target, size) or 0.999) for size in sizes])
-        return SimulatedLooks(
-            above=np.where(noisy >= math.atanh(self._target), above, -np.inf),
-            is_near=noisy[:, :, -1] >= near[:, None],
-            units=compute_units(sizes),
-        )
 
     def _pays(self, sizes: Sequence[int]) -> np.typing.NDArray[np.bool_]:
         """Tell at which looks and sizes added models cost less than longer trainings, shape (looks, sizes)."""
-        proxy, trials = self._economy.proxy * self._fractions[:, None], self._economy.trials
+        proxy, trials = self._economy.proxy * np.array(self._fractions)[:, None], self._economy.trials
         added = np.array([*(after - before for before, after in pairwise(sizes)), 0])
         pays = added * (1 + proxy) <= trials * proxy
         pays[-1] = True
@@ -226,7 +203,7 @@ class StudySimulation:
     def _price(self, initial: int, maximum: int, looks: np.typing.NDArray[np.intp], models: Floats) -> ReferenceCount:
         """Average the costs of simulated studies, given their looks of acceptance and numbers of models."""
         economy, is_accepted = self._economy, looks >= 0
-        fraction = np.where(is_accepted, self._fractions[looks], 1.0)
+        fraction = np.where(is_accepted, np.array(self._fractions)[looks], 1.0)
         proxy = economy.proxy * fraction
         study = models * (1 + economy.tasks * proxy)
         is_right = is_accepted & (self._true[np.arange(looks.size), looks] >= math.atanh(self._target - MARGIN))
@@ -243,6 +220,37 @@ class StudySimulation:
         )
 
 
+@lru_cache(maxsize=1024)
+def calibrate_normal_boundary(
+    fractions: tuple[float, ...], sizes: tuple[int, ...], target: float, alpha: float, studies: int
+) -> float:
+    """Calibrate the criterion's boundary on normal values of z, which takes a fraction of the time of simulated ranks.
+
+    Args:
+        fractions: Fraction of training at each look, increasing.
+        sizes: Possible sizes of the reference set, increasing.
+        target: Tau of a good proxy task.
+        alpha: Error of one proxy task whose true tau is always target - 0.10.
+        studies: Number of simulated studies.
+    """
+    floor = np.full((studies, len(fractions)), math.atanh(target - MARGIN))
+    return find_lowest_boundary([simulate_looks(floor, fractions, sizes, target, each) for each in NOISE_SHARES], alpha)
+
+
+def simulate_looks(
+    true: Floats, fractions: Sequence[float], sizes: Sequence[int], target: float, noise_share: float
+) -> SimulatedLooks:
+    """Add sampling noise to true values of z, shape (studies, looks)."""
+    noisy = true + draw_noise(fractions, sizes, noise_share, len(true))
+    near = np.array([math.atanh(find_near_target(target, size) or 0.999) for size in sizes])
+    above = smooth(noisy, fractions) - math.atanh(target - MARGIN)
+    return SimulatedLooks(
+        above=np.where(noisy >= math.atanh(target), above, -np.inf),
+        is_near=noisy[:, :, -1] >= near[:, None],
+        units=compute_units(sizes),
+    )
+
+
 def thin_out(fractions: Sequence[float]) -> Floats:
     """Select at most 16 looks, about equally far apart in the logarithm, the first and the last among them."""
     places = np.asarray(fractions, dtype=np.float64)
@@ -253,7 +261,7 @@ def thin_out(fractions: Sequence[float]) -> Floats:
     return np.asarray(places[np.unique(nearest)], dtype=np.float64)
 
 
-def draw_noise(fractions: Floats, sizes: Sequence[int], noise_share: float, studies: int) -> Floats:
+def draw_noise(fractions: Sequence[float], sizes: Sequence[int], noise_share: float, studies: int) -> Floats:
     """Draw the sampling noise of Fisher's z of nested sets of models, shape (sizes, studies, looks).
 
     The noise has variance 0.48 / (n - 6). That of a set is the noise of the largest one plus independent parts, so that
@@ -264,18 +272,18 @@ def draw_noise(fractions: Floats, sizes: Sequence[int], noise_share: float, stud
     deviations = np.array([atanh_deviation(size) or np.inf for size in sizes])
     variances = deviations**2
     parts = np.sqrt(variances - np.append(variances[1:], 0.0))
-    noise = np.zeros((studies, fractions.size))
-    found = np.empty((len(sizes), studies, fractions.size))
+    noise = np.zeros((studies, len(fractions)))
+    found = np.empty((len(sizes), studies, len(fractions)))
     for place in reversed(range(len(sizes))):
         noise = noise + parts[place] * _draw_looks(fractions, noise_share, studies, random)
         found[place] = noise
     return found
 
 
-def _draw_looks(fractions: Floats, noise_share: float, studies: int, random: np.random.Generator) -> Floats:
+def _draw_looks(fractions: Sequence[float], noise_share: float, studies: int, random: np.random.Generator) -> Floats:
     """Draw standard normal deviations at looks, shape (studies, looks)."""
     waning = random.standard_normal(studies)
-    found = np.empty((studies, fractions.size))
+    found = np.empty((studies, len(fractions)))
     for look, fraction in enumerate(fractions):
         if look:
             kept = fractions[look - 1] / fraction
