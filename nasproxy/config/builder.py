@@ -3,7 +3,7 @@
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from enum import Enum
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +22,9 @@ from nasproxy.execution.work_order import OrderTemplate
 from nasproxy.space import SearchSpace
 from nasproxy.spelling import find_nearest
 from nasproxy.stages.definition import StageDefinition
+from nasproxy.stages.proxy_search.state import TaskOrigin
 from nasproxy.stages.references.selection import MAX_CANDIDATES, Selection
+from nasproxy.stages.references.settings import ReferencesSettings
 from nasproxy.stages.registry import find_stage, list_stages
 from nasproxy.stages.variance.settings import VarianceSettings
 from nasproxy.statistics.acceptance import Criterion
@@ -145,8 +147,21 @@ class StudyBuilder:
     @cached_property
     def selection(self) -> Selection:
         """Selection of the reference models."""
-        selection: Selection = build_target("selection", self.config.selection, models=self.config.references.initial)
+        selection: Selection = build_target("selection", self.config.selection, models=self.references.initial)
         return selection
+
+    @cached_property
+    def references(self) -> ReferencesSettings:
+        """Numbers of reference models; those to begin with where they are to be chosen."""
+        least = max(self.config.proxy_search.min_models, self.criterion.min_models)
+        return self.config.references.begin(least, self.space.size)
+
+    def with_references(self, initial: int, maximum: int) -> "StudyBuilder":
+        """Make the design with chosen numbers of reference models in place of `auto`; preflights stay the same."""
+        resolved = StudyBuilder(replace(self.config, references=self.config.references.resolve(initial, maximum)))
+        resolved.tasks = self.tasks
+        resolved.preflight_options = self.preflight_options
+        return resolved
 
     @cached_property
     def candidates(self) -> list[Architecture]:
@@ -167,7 +182,7 @@ class StudyBuilder:
     @property
     def _drawn_on(self) -> int:
         """Number of random architectures that selection, added references and the variance stage may use."""
-        added = max(0, self.config.references.max - self.selection.models)
+        added = max(0, int(self.references.max) - self.selection.models)
         return max(self.selection.candidates + math.ceil(SPARE_SHARE * added), self.config.variance.max_tries)
 
     @cached_property
@@ -202,6 +217,23 @@ class StudyBuilder:
         return grid.span_grid(settings)
 
     @property
+    def task_origin(self) -> TaskOrigin:
+        """How the proxy tasks were given."""
+        proxy = self.config.proxy
+        kind = (
+            "table"
+            if self.is_replay
+            else "generator"
+            if proxy.generator
+            else "axes"
+            if proxy.tasks is None
+            else "tasks"
+        )
+        given = {name: getattr(proxy, name) for name in grid.AXES if getattr(proxy, name) is not None}
+        axes = {name: tuple(each) if isinstance(each, list | tuple) else (each,) for name, each in given.items()}
+        return TaskOrigin(kind, axes, min(self.space.size, MAX_CANDIDATES))
+
+    @property
     def comparison_architectures(self) -> list[Architecture]:
         """Architectures to compare schedules on: the user's baseline, if there is one, then the candidates."""
         baseline = [] if self.space.baseline is None else [self.space.baseline]
@@ -213,7 +245,7 @@ class StudyBuilder:
         full = TrialSpec(self.candidates[0], ProxyTask(), Split.FULL, self.seed, self.recipe)
         return [full, *(spec for stage in self.stages for spec in stage.list_kinds(self))]
 
-    @property
+    @cached_property
     def preflight_options(self) -> dict[str, Any]:
         """Keyword arguments of `run_preflight`."""
         baseline = [] if self.space.baseline is None else [self.space.baseline]
@@ -396,7 +428,7 @@ class StudyBuilder:
     @property
     def _selection_defaults(self) -> dict[str, Any]:
         """Base of a selection with its default arguments; nothing if it needs others."""
-        node, models = {"_target_": self.config.selection["_target_"]}, self.config.references.initial
+        node, models = {"_target_": self.config.selection["_target_"]}, self.references.initial
         try:
             selection: Selection = build_target("selection", node, models=models)
         except ConfigError:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from nasproxy.cost.speed import Speeds, Timing
+from nasproxy.stages.references.count_decision import CountDecision
 from nasproxy.stages.workload import StageWork, Work
 
 ESTIMATE = "estimate"
@@ -79,6 +80,7 @@ class Estimate:
         assumption: Assumption of the middle estimate of the proxy search; None without this stage.
         timed: Timings of models in full training, from small to large.
         notes: Notes on the timing, one per line.
+        references: How many reference models were chosen for it, from the prior and these costs; None if given.
         slots_by_devices: Slots that a trial occupies, by its number of devices (as text); 1 if missing.
     """
 
@@ -89,6 +91,7 @@ class Estimate:
     assumption: Assumption | None = None
     timed: tuple[Timing, ...] = ()
     notes: tuple[str, ...] = ()
+    references: CountDecision | None = None
     slots_by_devices: Mapping[str, float] = field(default_factory=dict)
 
     def slots_of(self, devices: int) -> float:

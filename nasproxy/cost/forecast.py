@@ -15,9 +15,11 @@ from nasproxy.stages.proxy_search.expected_acceptance import ExpectedAcceptance,
 from nasproxy.stages.proxy_search.race import TaskSpeed
 from nasproxy.stages.proxy_search.settings import ProxySearchSettings
 from nasproxy.stages.proxy_search.workload import RaceWork
-from nasproxy.stages.references.settings import ReferencesSettings
+from nasproxy.stages.references.count_decision import CountDecision, decide, describe_economy, is_chosen
 from nasproxy.stages.registry import find_stage
 from nasproxy.stages.workload import count_checks, list_checks
+from nasproxy.statistics.tau_curve import TauCurve
+from nasproxy.trials.proxy_task import ProxyTask
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class TimedForecast:
             task_speeds=task_speeds,
             models=models,
             candidate_pool=tuple(design.candidate_pool),
-            maximum=design.settings(ReferencesSettings).max,
+            maximum=design.references.max,
             full_steps=list_checks(design.recipe),
             settings=design.settings(ProxySearchSettings),
         )
@@ -75,6 +77,19 @@ class TimedForecast:
         )
 
 
+def forecast_references(design: StudyBuilder, speeds: Speeds) -> CountDecision:
+    """Choose the numbers of references from estimated costs and the prior on how tau rises."""
+    recipe, models = design.recipe, tuple(design.candidates[: design.selection.models])
+    full = recipe.total_steps * recipe.devices * speeds.timing(models, None).step_seconds
+
+    def compare(name: str, task: ProxyTask) -> float:
+        own = recipe.under(task)
+        return own.total_steps * own.devices * speeds.timing(models, name).step_seconds / full
+
+    costs = {name: compare(name, task) for name, task in design.tasks.items()}
+    return decide(design, describe_economy(design, costs=costs), TauCurve(), 0)
+
+
 def forecast_costs(
     design: StudyBuilder, backend: Backend, orders: OrderTemplate, score: Score, stages: Collection[str]
 ) -> Estimate:
@@ -93,6 +108,10 @@ def forecast_costs(
     """
     sample = TimedSample(design, backend, orders, score(draw_architectures(design)))
     speeds, notes = sample.speeds(design.open_backend)
+    references = forecast_references(design, speeds) if is_chosen(design) else None
+    if references is not None:
+        chosen = references.choice.chosen
+        design = design.with_references(chosen.initial, chosen.maximum)
     forecast = TimedForecast(design, stages, speeds)
     planned = {stage.label: stage.plan(forecast) for stage in map(find_stage, stages)}
     assumption = None
@@ -120,5 +139,6 @@ def forecast_costs(
         assumption=assumption,
         timed=tuple(model.timing for model in speeds.models),
         notes=notes,
+        references=references,
         slots_by_devices={str(number): design.slots_of(number) for number in sorted(set(devices.values()))},
     )

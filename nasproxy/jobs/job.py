@@ -20,10 +20,12 @@ from nasproxy.execution.work_order import OrderTemplate
 from nasproxy.integrations.vertex.state_files import VertexStateFiles
 from nasproxy.jobs.sweep import SweepJob
 from nasproxy.report import estimate_tables
+from nasproxy.report.reference_count import make_count_table
 from nasproxy.report.terminal import print_table, show_busy
 from nasproxy.stages import runner
 from nasproxy.stages.definition import StageDefinition
 from nasproxy.stages.proxy_search.definition import PROXY_SEARCH
+from nasproxy.stages.references.count_decision import FORECAST, settle_references
 from nasproxy.stages.references.state import Reference
 from nasproxy.stages.registry import find_stage
 from nasproxy.stages.runner import Stage
@@ -233,10 +235,17 @@ class Job:
             self.say(f"the cost could not be estimated: {error}")
             return
         self.study.write(ESTIMATE, estimate)
+        if estimate.references is not None:
+            self.study.write(FORECAST, estimate.references)
         self.say(estimate_tables.write_estimate(estimate))
 
+    def use_references(self, initial: int, maximum: int) -> None:
+        """Use chosen numbers of reference models in place of `auto` from now on."""
+        self.design = self.design.with_references(initial, maximum)
+
     def run_stage(self, stage: StageDefinition[Any]) -> None:
-        """Run a stage from its stored state on."""
+        """Run a stage from its stored state on, with the numbers of references that the study has chosen."""
+        settle_references(self)
         self._results[stage.name] = stage.run(self)
 
     def verify(self) -> None:
@@ -365,6 +374,8 @@ def _print_costs(design: StudyBuilder, *, is_sweep: bool) -> Estimate:
         stack.callback(console.close)
         estimate = dry_run.estimate_dry(design, console)
     print_table(estimate_tables.make_forecast(estimate), "Estimated cost of the study: expected (minimum to maximum)")
+    if estimate.references is not None:
+        print_table(make_count_table(estimate.references), "Reference models: the chosen numbers and two alternatives")
     for line in (*estimate_tables.write_assumptions(estimate), *estimate_tables.list_advice(estimate, design.space)):
         print(line)
     if folder.record.exists():

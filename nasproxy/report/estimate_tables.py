@@ -11,6 +11,7 @@ from nasproxy.report.tables import Column, Row, Table
 from nasproxy.space import SearchSpace
 from nasproxy.stages.confirmation.state import ConfirmationOutcome
 from nasproxy.stages.proxy_search.state import TaskState
+from nasproxy.stages.references.count_decision import write_decision
 from nasproxy.stages.study_results import Purpose, StudyResults, Trial
 
 TOTAL = "total"
@@ -96,6 +97,8 @@ def write_assumptions(estimate: Estimate) -> list[str]:
             f"proxy task is accepted at its first check. Upper end: every task is trained to the end on the maximum "
             f"number of reference models."
         )
+    if estimate.references is not None:
+        words.append(f"{write_decision(estimate.references)} The numbers are revised when the first ones are trained.")
     words.append(
         "Device time is that of busy slots: of GPUs, or of the machine if trials share its cores. The range covers "
         "what may be trained; each step is assumed to cost what it cost in the timing."

@@ -25,6 +25,7 @@ from nasproxy.report import (
 from nasproxy.report.content import ReportContent, encode_content, make_table_content
 from nasproxy.report.figures import gallery
 from nasproxy.report.figures.style import Picture
+from nasproxy.report.reference_count import make_count_table
 from nasproxy.report.search_prediction import predict_search
 from nasproxy.report.sections import make_sections
 from nasproxy.report.tables import Table
@@ -108,6 +109,7 @@ def write_report(study: FolderStudyStore, *, time_tolerance: float) -> Page:
         "references": tables.make_references(results),
         "baseline": baseline_remarks.make_comparison(results),
         "reference_range": range_remarks.make_sampling(results),
+        "reference_count": make_count_table(results.reference_count),
         "schedules": schedule_section.make_schedules(results),
         "costs": tables.make_costs(results),
         "vertex_comparison": tables.make_vertex_comparison(results),

@@ -12,6 +12,7 @@ from nasproxy.report.schedule_section import write_schedules
 from nasproxy.report.search_prediction import SearchPrediction
 from nasproxy.report.tables import Table
 from nasproxy.stages.proxy_search.state import TaskState
+from nasproxy.stages.references.count_decision import write_decision
 from nasproxy.stages.study_results import StudyResults
 from nasproxy.stages.variance.state import VarianceResult
 from nasproxy.statistics.ceiling import compare_spread_with_noise
@@ -128,6 +129,10 @@ def _write_references(results: StudyResults) -> Iterator[Block]:
         )
     if not results.references:
         return
+    if results.reference_count is not None:
+        yield Heading("Number of reference models")
+        yield Paragraph(write_decision(results.reference_count))
+        yield ShownTable("reference_count")
     yield Heading(f"Full-training scores: {results.metric_label}")
     if results.range is not None:
         message, spread = results.range.message, _measure_spread_over_noise(results)

@@ -2,11 +2,12 @@
 
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from nasproxy.cost.account import Cost, Saving, measure_train_saving, measure_wall_saving
 from nasproxy.report import confirmation_section, headline_words, strategies, wording
+from nasproxy.report.none_accepted import NoneAccepted
 from nasproxy.report.remarks import (
     list_reduced_dimensions,
     remark_on_damage,
@@ -16,15 +17,12 @@ from nasproxy.report.remarks import (
     warn_of_direction,
     warn_of_vertex_practice,
 )
-from nasproxy.report.task_outcomes import TaskOutcome, get_outcome
 from nasproxy.report.wording import Remark
 from nasproxy.stages.confirmation.state import ConfirmationOutcome
 from nasproxy.stages.headline import Headline, find_headline
 from nasproxy.stages.proxy_search.state import StoppingState, TaskState
-from nasproxy.stages.references.ties import describe_ties
-from nasproxy.stages.study_results import StudyResults, find_decisive_check, read_target
+from nasproxy.stages.study_results import StudyResults, find_decisive_check
 from nasproxy.statistics.acceptance import Grade
-from nasproxy.statistics.rank_correlation import RankCorrelation
 from nasproxy.trials.overrides import Override
 from nasproxy.trials.proxy_task import ProxyTask
 
@@ -214,68 +212,15 @@ def _describe_unfinished_search(results: StudyResults) -> StudyVerdict:
 
 
 def _describe_none_accepted(results: StudyResults) -> StudyVerdict:
-    highest = _find_highest_tau(list(results.tasks.values()))
-    contradicted = list(confirmation_section.list_contradictions(results))
-    what = "none accepted" + (" and confirmed" if contradicted else "")
-    sentence = f"{wording.format_count(len(results.tasks), 'proxy task')} judged, {what}."
-    if highest is not None and not contradicted:
-        name, step, found = highest
-        where = wording.format_count(step, "step")
-        sentence += f" Highest tau: {name} after {where}, {wording.write_tau(found)}, {headline_words.OPTIMISTIC}."
-    sentence = " ".join([sentence, *contradicted])
+    shown = NoneAccepted(results)
     return StudyVerdict(
         is_accepted=False,
-        headline="No proxy task was accepted",
-        sentence=sentence,
+        headline=shown.headline,
+        sentence=shown.sentence,
         remarks=(*remark_on_noise(results, None), *remark_on_retries(results)),
-        next_steps=tuple(_list_advice(results)),
+        next_steps=tuple(shown.list_advice()),
         warning=warn_of_vertex_practice(results),
     )
-
-
-def _find_highest_tau(tasks: Sequence[TaskState]) -> tuple[str, int, RankCorrelation] | None:
-    known = [(t.name, c.step, c.correlation) for t in tasks for c in t.checks if c.correlation is not None]
-    return max(known, key=lambda found: found[2].tau, default=None)
-
-
-def _list_advice(results: StudyResults) -> Iterator[str]:
-    states = {task.stopping_state for task in results.tasks.values()}
-    if StoppingState.EXCESS_FAILURES in states:
-        yield "Some proxy tasks have too many failed trials to be judged: fix the causes listed under Failures."
-    if StoppingState.EXCEEDED_TIME_LIMIT in states:
-        yield "Some proxy tasks were stopped by proxy_search.train_seconds_limit: raise it to train them to the end."
-    if StoppingState.CONTRADICTED in states:
-        yield (
-            "The shortened schedule ranks models differently from the start of the full schedule: raise "
-            "criterion.target, so that tasks stop later, or search on the full schedule and stop each training early."
-        )
-    useless = [task for task in results.tasks.values() if get_outcome(results, task) is TaskOutcome.USELESS]
-    if useless:
-        yield (
-            f"No cheaper than full training, so of no use: {', '.join(task.name for task in useless)}. Try proxy tasks "
-            f"whose steps are cheaper, with a smaller width or smaller images, or train models fully."
-        )
-    inconclusive = [task for task in results.tasks.values() if get_outcome(results, task) is TaskOutcome.INCONCLUSIVE]
-    if inconclusive:
-        names = ", ".join(task.name for task in inconclusive)
-        yield f"Inconclusive, not rejected: {names}. More reference models might suffice: raise references.max."
-    if len(useless) < len(results.tasks):
-        yield (
-            "Add proxy tasks that reduce less, such as proxy.data_fraction=[0.75,1.0] or proxy.width=[0.75,1.0], to "
-            "the same study: finished trials are reused."
-        )
-    ties = describe_ties(results.references)
-    if ties is not None:
-        yield f"{ties}."
-    ceiling = results.ceiling
-    targets = [wanted for task in results.tasks.values() if (wanted := read_target(task)) is not None]
-    if ceiling is not None and targets and max(targets) > ceiling.low:
-        yield (
-            f"Seed noise may be too large for the target: the noise ceiling is {wording.format_tau(ceiling.tau)} "
-            f"(95 % confidence interval {wording.format_interval(ceiling.low, ceiling.high)}). Train longer, average "
-            f"the weights, or validate on more images."
-        )
-    yield "Do not lower the target to fit these results; the valid alternative is a search with full training."
 
 
 def _describe_unfinished_study(results: StudyResults) -> StudyVerdict:

@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from nasproxy.stages.proxy_search.expected_acceptance import ExpectedAcceptance
+from nasproxy.stages.proxy_search.state import TaskOrigin
 from nasproxy.stages.proxy_search.workload import RaceWork
 from nasproxy.stages.references.selection import Selection
+from nasproxy.stages.references.settings import ReferencesSettings
 from nasproxy.stages.references.state import Reference
 from nasproxy.stages.runner import Stage
 from nasproxy.stages.section import StageSection
@@ -91,8 +93,18 @@ class Design(Protocol):
         ...
 
     @property
+    def task_origin(self) -> TaskOrigin:
+        """How the proxy tasks were given."""
+        ...
+
+    @property
     def criterion(self) -> Criterion:
         """Criterion that judges the proxy tasks."""
+        ...
+
+    @property
+    def references(self) -> ReferencesSettings:
+        """Numbers of reference models; those to begin with where they are to be chosen."""
         ...
 
     @property
@@ -143,6 +155,10 @@ class StageContext(Protocol):
 
     def preflight(self) -> None:
         """Run the preflight of every kind of trials, unless it has passed before."""
+        ...
+
+    def use_references(self, initial: int, maximum: int) -> None:
+        """Use chosen numbers of reference models in place of `auto` from now on."""
         ...
 
     def say(self, message: str) -> None:

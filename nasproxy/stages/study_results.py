@@ -18,8 +18,16 @@ from nasproxy.stages.noise_ceiling import find_noise_ceiling
 from nasproxy.stages.proxy_search import reopening
 from nasproxy.stages.proxy_search.rules import read_criterion_setting, read_settings
 from nasproxy.stages.proxy_search.settings import SearchSettings
-from nasproxy.stages.proxy_search.state import TaskCheck, TaskState, find_best_task, read_rules, read_tasks
+from nasproxy.stages.proxy_search.state import (
+    TaskCheck,
+    TaskOrigin,
+    TaskState,
+    find_best_task,
+    read_rules,
+    read_tasks,
+)
 from nasproxy.stages.references.baseline import find_baseline_comparison
+from nasproxy.stages.references.count_decision import CountDecision, read_decision
 from nasproxy.stages.references.state import Reference, SelectionState, read_selection
 from nasproxy.stages.registry import list_stages
 from nasproxy.stages.schedule_comparison.state import ScheduleComparisonState, read_comparison
@@ -125,11 +133,13 @@ class StudyResults:
         base: Base configuration of the study, by dotted path; empty if unknown.
         variance: State of the variance measurement; None before it.
         selection: State of the selection of reference models; None before it.
+        reference_count: How many reference models were chosen, and why; None if the numbers were given.
         tasks: States of the proxy tasks, by name.
         trials: All trials, by key.
         time_tolerance: Share by which a task must be cheaper than the best one to replace it.
         judged_by: Rules by which proxy tasks were last judged; None before.
         policy: Policy of the proxy search, `race` or `sequential`; None if it is not stored.
+        origin: How the proxy tasks were given; None if it is not stored.
         confirmations: Confirmations of accepted proxy tasks.
         zero_cost: Zero-cost scores of the models.
         schedules: The schedule comparison; None before it is measured.
@@ -150,6 +160,8 @@ class StudyResults:
     time_tolerance: float
     judged_by: str | None
     policy: str | None = None
+    origin: TaskOrigin | None = None
+    reference_count: CountDecision | None = None
     confirmations: Sequence[ConfirmationState] = ()
     zero_cost: ZeroCostScores = field(default_factory=ZeroCostScores)
     schedules: ScheduleComparisonState | None = None
@@ -348,6 +360,8 @@ def read_results(study: StudyStore, *, time_tolerance: float) -> StudyResults:
         time_tolerance=time_tolerance,
         judged_by=rules.judged_by,
         policy=rules.policy,
+        origin=rules.origin,
+        reference_count=read_decision(study),
         confirmations=confirmations,
         zero_cost=read_scores(study),
         schedules=schedules if schedules is not None and schedules.is_measured else None,

@@ -1,5 +1,6 @@
 """Acceptance of proxy tasks: the evidence, the verdict and the protocol of criteria."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -11,6 +12,7 @@ import numpy as np
 
 from nasproxy.errors import ConfigError, TooFewTrialsError
 from nasproxy.statistics.concordance import kendall_taus
+from nasproxy.statistics.deviation import atanh_deviation
 from nasproxy.statistics.fisher import fisher_z
 from nasproxy.statistics.missing import Floats
 from nasproxy.statistics.rank_correlation import RankCorrelation, kendall_tau
@@ -142,7 +144,10 @@ class Verdict:
         kind: Accepted, rejected (at the last check, when more models would not help) or inconclusive.
         correlation: Rank correlation at the last check; None if undefined.
         reason: Text that explains the decision.
-        models_needed: Number of reference models to add before the next decision; None if that would not help.
+        models_needed: Number of reference models to add until this tau, or the target if tau is near it, would suffice;
+            None if no number would.
+        is_near_target: Whether this is the last check and tau is so close to the target that models are added up to the
+            maximum, even if the present tau would not suffice there.
         needed: Acceptance threshold of tau; None if no tau would suffice.
         lower_limit: One-sided 95 % lower confidence limit of the true tau at this check alone; None if the criterion
             gives none.
@@ -154,6 +159,7 @@ class Verdict:
     models_needed: int | None = None
     needed: float | None = None
     lower_limit: float | None = None
+    is_near_target: bool = False
 
 
 class Criterion(Protocol):
@@ -200,14 +206,16 @@ def decide_acceptance(
     *,
     target: float,
     lower_limit: float | None = None,
+    near_target: float | None = None,
 ) -> Verdict:
     """Compare the last check's tau with the acceptance threshold.
 
     Args:
         evidence: Scores so far.
         needed: Maps a number of models to the acceptance threshold of tau; None if no tau suffices.
-        target: Tau of a good proxy task; below it, no models are added.
+        target: Tau of a good proxy task; below it, no models are added before the last check.
         lower_limit: Lower confidence limit of the true tau, to be recorded in the verdict.
+        near_target: Tau from which models are added at the last check; None for the rule of the other checks.
     """
     correlation = evidence.correlation
     where = f"after {100 * evidence.fractions[-1]:.3g} % of training" if len(evidence.fractions) else "before a check"
@@ -219,13 +227,17 @@ def decide_acceptance(
     if limit is not None and tau >= limit - ROUNDING:
         reason = f"tau {tau:.3f} on {n} models {where} reaches the acceptance threshold {limit:.3f}"
         return Verdict(VerdictKind.ACCEPTED, correlation, reason, needed=limit, lower_limit=lower_limit)
-    more = _models_needed(n, tau, needed) if tau >= target - ROUNDING else None
+    is_near = near_target is not None and evidence.is_last_look and tau >= near_target - ROUNDING
+    assumed = max(tau, target) if is_near else tau
+    more = _models_needed(n, assumed, needed) if assumed >= target - ROUNDING else None
     too_few = "; too few models for acceptance at any tau"
     shortfall = too_few if limit is None else f" is below the acceptance threshold {limit:.3f}"
     suffice = "" if more is None else f"; {more} more model{'s' if more > 1 else ''} might suffice"
     reason = f"tau {tau:.3f} on {n} models {where}{shortfall}{suffice}"
-    kind = pending if more is None else VerdictKind.INCONCLUSIVE
-    return Verdict(kind, correlation, reason, models_needed=more, needed=limit, lower_limit=lower_limit)
+    kind = pending if more is None and not is_near else VerdictKind.INCONCLUSIVE
+    return Verdict(
+        kind, correlation, reason, models_needed=more, needed=limit, lower_limit=lower_limit, is_near_target=is_near
+    )
 
 
 def grade_acceptance(bound: float | None, target: float | None, *, is_confirmed: bool) -> Grade:
@@ -247,7 +259,7 @@ def grade_acceptance(bound: float | None, target: float | None, *, is_confirmed:
 
 
 def count_models_to_add(verdict: Verdict, models: int, *, step: int, maximum: int) -> int:
-    """Compute the number of reference models to add now; 0 if even the maximum would not lead to acceptance.
+    """Compute the number of reference models to add now; 0 if even the maximum could not lead to acceptance.
 
     Args:
         verdict: Verdict of the criterion.
@@ -255,9 +267,25 @@ def count_models_to_add(verdict: Verdict, models: int, *, step: int, maximum: in
         step: Number of models to add at a time.
         maximum: Maximum number of reference models.
     """
-    if verdict.models_needed is None or models + verdict.models_needed > maximum:
-        return 0
-    return min(step, maximum - models)
+    suffices = verdict.models_needed is not None and models + verdict.models_needed <= maximum
+    return max(0, min(step, maximum - models)) if suffices or verdict.is_near_target else 0
+
+
+def find_near_target(target: float, n: int) -> float | None:
+    """Find the tau from which models are added at the last check: a standard deviation of z below the target.
+
+    Args:
+        target: Tau of a good proxy task.
+        n: Number of models.
+
+    Returns:
+        The tau, or None for fewer than 8 models.
+
+    >>> round(find_near_target(0.65, 10), 2), round(find_near_target(0.65, 30), 2)
+    (0.41, 0.56)
+    """
+    deviation = atanh_deviation(n)
+    return None if deviation is None else math.tanh(float(fisher_z(target, n)) - deviation)
 
 
 def _models_needed(n: int, tau: float, needed: Callable[[int], float | None]) -> int | None:

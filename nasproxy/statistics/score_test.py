@@ -81,6 +81,15 @@ def score_lower_limits(taus: ArrayLike, n: ArrayLike, *, alpha: float = 0.05) ->
     return np.where(np.isnan(observed), np.nan, np.sin(low))
 
 
+def score_upper_limits(taus: ArrayLike, n: ArrayLike, *, alpha: float = 0.05) -> Floats:
+    """Compute one-sided upper confidence limits of the true taus; arguments and errors as for the lower ones.
+
+    >>> score_upper_limits([0.0, 0.6], 10).round(3).tolist()
+    [0.447, 0.846]
+    """
+    return -score_lower_limits(-np.asarray(taus, dtype=np.float64), n, alpha=alpha)
+
+
 def _reduced(taus: ArrayLike, n: ArrayLike) -> Floats:
     """Compute arcsines of observed taus after the continuity correction of Yates."""
     models = np.asarray(n, dtype=np.float64)

@@ -45,6 +45,11 @@ def three_outputs(**_: object) -> object:
     return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.LazyLinear(3))
 
 
+def list_tasks() -> list[dict[str, object]]:
+    """Make proxy tasks."""
+    return [{"name": "narrow", "width": 0.5}]
+
+
 def hang(**_: object) -> None:
     """A model that is never built."""
     time.sleep(3600.0)

@@ -212,7 +212,7 @@ class TestNothingAccepted:
         page = hopeless_page
         (task,) = read_tasks(hopeless_study.folder).values()
         highest = max(check.correlation.tau for check in task.checks if check.correlation is not None)
-        assert "No proxy task was accepted. 1 proxy task judged, none accepted." in page.verdict
+        assert "No proxy task was accepted: none is good enough. 1 proxy task judged, none accepted." in page.verdict
         assert "Highest tau: width25 after" in page.verdict
         assert f"tau-b {wording.format_tau(highest)}" in page.verdict
         assert "Add proxy tasks that reduce less" in page.verdict

@@ -4,7 +4,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nasproxy.statistics.acceptance import Evidence, LookPlan, VerdictKind, count_models_to_add, decide_acceptance
+from nasproxy.statistics.acceptance import (
+    Evidence,
+    LookPlan,
+    VerdictKind,
+    count_models_to_add,
+    decide_acceptance,
+    find_near_target,
+)
 from nasproxy.statistics.rank_correlation import kendall_tau
 
 NAN = float("nan")
@@ -78,6 +85,27 @@ def test_models_are_added_step_by_step_up_to_the_maximum() -> None:
 def test_no_models_are_added_if_the_maximum_would_not_decide() -> None:
     asks = decide_acceptance(evidence(REFERENCE), lambda n: 1.1 if n < 25 else 0.5, target=0.65)
     assert count_models_to_add(asks, 10, step=5, maximum=24) == 0
+
+
+def test_at_the_last_check_a_tau_near_the_target_adds_models() -> None:
+    turned = REFERENCE[[1, 0, 4, 3, 2, 7, 6, 5, 9, 8]]  # tau 29/45, 0.644
+    last, early = evidence(turned, planned=1), evidence(turned, planned=2)
+    asks = decide_acceptance(last, lambda n: 0.9 - n / 100, target=0.65, near_target=0.6)
+    assert (asks.kind, asks.is_near_target) == (VerdictKind.INCONCLUSIVE, True)
+    assert asks.models_needed == 15, "25 models accept a tau of 0.65"
+    assert count_models_to_add(asks, 10, step=5, maximum=20) == 5, "the next models may raise tau"
+    assert count_models_to_add(asks, 20, step=5, maximum=20) == 0
+    far = decide_acceptance(last, lambda n: 0.9 - n / 100, target=0.65, near_target=0.7)
+    assert (far.kind, far.models_needed) == (VerdictKind.REJECTED, None)
+    waiting = decide_acceptance(early, lambda n: 0.9 - n / 100, target=0.65, near_target=0.6)
+    assert (waiting.models_needed, waiting.is_near_target) == (None, False), "a later check is cheaper than models"
+
+
+def test_near_the_target_is_one_standard_deviation() -> None:
+    near = find_near_target(0.65, 20)
+    assert near is not None
+    assert np.arctanh(0.65) - np.arctanh(near) == pytest.approx(np.sqrt(0.48 / 14))
+    assert find_near_target(0.65, 7) is None
 
 
 def test_the_last_look_is_the_one_at_the_end_of_the_training() -> None:

@@ -16,7 +16,6 @@ from nasproxy.stages.proxy_search.state import JUDGED_PREFIX, PREFIX, ProxySearc
 from nasproxy.stages.proxy_search.workload import plan_proxy_search
 from nasproxy.stages.references.candidate_pool import CandidatePool
 from nasproxy.stages.references.definition import refuse_equal_scores
-from nasproxy.stages.references.settings import ReferencesSettings
 from nasproxy.stages.references.state import read_references, read_selection
 from nasproxy.stages.variance.state import read_variance
 from nasproxy.stages.workload import StageWork
@@ -64,6 +63,7 @@ def search(context: StageContext, *, is_fresh: bool = False) -> ProxySearchState
         confirmations=read_confirmations(study),
         is_fresh=is_fresh,
         is_random=design.selection.is_random,
+        origin=design.task_origin,
     )
     context.preflight()
     with ExitStack() as held:
@@ -93,7 +93,7 @@ def check(design: Design) -> None:
         _check_length(name, recipe.under(task).total_steps, recipe.total_steps)
     initial, most = design.selection.models, design.selection.models
     if design.selection.is_random:
-        most = max(most, design.settings(ReferencesSettings).max)
+        most = max(most, design.references.max)
     if initial < settings.min_models:
         raise ConfigError(
             f"references.initial must be at least proxy_search.min_models, {settings.min_models}, got {initial}: raise "
@@ -131,7 +131,7 @@ def make_candidate_pool(design: Design, architectures: Sequence[Architecture], f
         architectures: The candidates, in the order in which they are added.
         full_seconds: Median time of a full training, in seconds, of all its devices together.
     """
-    references, recipe = design.settings(ReferencesSettings), design.recipe
+    references, recipe = design.references, design.recipe
     return CandidatePool(
         candidates=[TrialSpec(each, ProxyTask(), Split.FULL, design.seed, recipe) for each in architectures],
         first_number=design.selection.candidates,

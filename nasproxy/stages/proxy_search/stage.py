@@ -23,6 +23,7 @@ from nasproxy.stages.proxy_search.state import (
     StoppingState,
     TaskCache,
     TaskCheck,
+    TaskOrigin,
     TaskState,
     find_best_task,
     read_rules,
@@ -65,6 +66,7 @@ class ProxySearchStage:
         confirmations: Sequence[ConfirmationState] = (),
         is_fresh: bool = False,
         is_random: bool = True,
+        origin: TaskOrigin | None = None,
     ) -> None:
         """Configure the stage.
 
@@ -85,6 +87,7 @@ class ProxySearchStage:
             is_fresh: Judge all tasks from the start, on the trials that there are, instead of resuming their states,
                 which may have been judged in another order or with other tasks.
             is_random: Whether the references are random models, as the bound after selection assumes.
+            origin: How the tasks were given; recorded for the report.
 
         Raises:
             ConfigError: A setting or an override of a task is invalid.
@@ -105,6 +108,7 @@ class ProxySearchStage:
         self._confirmations = tuple(confirmations)
         self._is_fresh = is_fresh
         self._is_random = is_random
+        self._origin = origin
         self._cache: TaskCache = {}
         self._specs: dict[tuple[str, int], TrialSpec] = {}
         self._task_names: dict[str, str] = {}
@@ -127,7 +131,7 @@ class ProxySearchStage:
                 self._write_task(task)
             others = {name: task for name, task in stored.items() if name not in self._proxy_tasks}
             merged = ProxySearchState(sort_tasks({**state.tasks, **others}))
-            rules = Rules(self._judged_by, self._settings.policy)
+            rules = Rules(self._judged_by, self._settings.policy, self._origin)
             if read_rules(self._study, self._prefix) != rules:
                 self._study.write(f"{self._prefix}/rules", rules)
         return merged

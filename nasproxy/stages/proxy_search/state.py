@@ -127,16 +127,33 @@ class ProxySearchState:
 
 
 @dataclass(frozen=True)
+class TaskOrigin:
+    """How the proxy tasks were given, so that the report can advise what the configuration accepts.
+
+    Attributes:
+        kind: `axes` of the group `proxy`, a list of `tasks`, a `generator`, or a `table` of learning curves.
+        axes: Values of each axis, by name; empty for the other kinds.
+        architectures: Number of architectures in the search space, at most 100,000.
+    """
+
+    kind: str = "axes"
+    axes: Mapping[str, tuple[float | str, ...]] = field(default_factory=dict)
+    architectures: int | None = None
+
+
+@dataclass(frozen=True)
 class Rules:
     """Rules by which proxy tasks were last judged; tasks judged by other rules are not compared with them.
 
     Attributes:
         judged_by: Criterion and settings as JSON; None if nothing was judged yet.
         policy: Policy of the proxy search, which changes no verdict; None if it is not stored.
+        origin: How the proxy tasks were given last; None if it is not stored.
     """
 
     judged_by: str | None = None
     policy: str | None = None
+    origin: TaskOrigin | None = None
 
 
 def find_best_task(tasks: Mapping[str, TaskState], judged_by: str | None, *, time_tolerance: float) -> TaskState | None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from nasproxy.errors import StageStoppedError
 from nasproxy.stages.definition import Forecast, StageContext, StageDefinition
 from nasproxy.stages.references.baseline import find_baseline_comparison
+from nasproxy.stages.references.count_decision import settle_references
 from nasproxy.stages.references.settings import ReferencesSettings
 from nasproxy.stages.references.state import Reference, SelectionState, read_selection
 from nasproxy.stages.references.ties import describe_equal_scores, describe_ties, have_equal_scores
@@ -18,11 +19,27 @@ NAME = "references"
 
 
 def run(context: StageContext) -> SelectionState:
-    """Select the reference models and train them fully.
+    """Select the reference models and train them fully; the first ones decide how many, unless that is given.
 
     Raises:
         StageStoppedError: Too many candidates failed, or all reference models have the same score.
     """
+    context.preflight()
+    is_new = load(context.study) is None
+    state = _select(context)
+    refuse_equal_scores(context, state.references or ())
+    if settle_references(context):
+        state = _select(context)
+    references = state.references or ()
+    if (ties := describe_ties(references)) is not None:
+        context.say(ties)
+    if is_new:
+        _note_baseline(context, state)
+    context.score_untrained(references)
+    return state
+
+
+def _select(context: StageContext) -> SelectionState:
     design = context.design
     stage = design.selection.make_stage(
         recipe=design.recipe,
@@ -31,18 +48,8 @@ def run(context: StageContext) -> SelectionState:
         seed=design.seed,
         study=context.study,
     )
-    context.preflight()
     with context.hold(NAME):
-        is_new = load(context.study) is None
-        state = context.run(stage)
-    references = state.references or ()
-    refuse_equal_scores(context, references)
-    if (ties := describe_ties(references)) is not None:
-        context.say(ties)
-    if is_new:
-        _note_baseline(context, state)
-    context.score_untrained(references)
-    return state
+        return context.run(stage)
 
 
 def refuse_equal_scores(context: StageContext, references: Sequence[Reference]) -> None:

@@ -2,9 +2,11 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nasproxy.statistics.acceptance import (
     MARGIN,
@@ -14,6 +16,7 @@ from nasproxy.statistics.acceptance import (
     check_error,
     check_target,
     decide_acceptance,
+    find_near_target,
 )
 from nasproxy.statistics.boundary import (
     LEAST_CROSSING,
@@ -31,6 +34,8 @@ from nasproxy.statistics.missing import Floats
 
 FEW_MODELS = 10
 """Number of models up to which the whole error is spent."""
+FLOAT32_ROUNDING = 1e-6
+"""Tolerance on simulated taus, which are float32."""
 HALVINGS = 12
 HIGHEST = 8.0
 """Upper end of the search for the boundary, in standard deviations."""
@@ -88,7 +93,8 @@ class GroupSequential:
             z = (before.size + 1) * (floor + limit) - float(before.sum())
             return max(self.target, math.tanh(z)) if z <= fisher_z(1.0, n) else None
 
-        return decide_acceptance(evidence, needed, target=self.target, lower_limit=limit)
+        near = None if correlation is None else find_near_target(self.target, correlation.n)
+        return decide_acceptance(evidence, needed, target=self.target, lower_limit=limit, near_target=near)
 
     def error_spent(self, plan: LookPlan) -> float:
         """Compute the error rate of one proxy task for the planned sizes of the reference set."""
@@ -116,6 +122,16 @@ def calibrate_boundary(spacing: LookSpacing, sizes: tuple[int, ...], target: flo
     """
     models = choose_sizes(sizes)
     simulated = [SimulatedStudies(spacing.fractions, models, target, share) for share in NOISE_SHARES]
+    return find_lowest_boundary(simulated, alpha)
+
+
+def find_lowest_boundary(simulated: Sequence["SimulatedLooks"], alpha: float) -> float:
+    """Find the lowest boundary that at most a share `alpha` of each kind of simulated studies crosses.
+
+    Args:
+        simulated: Simulated studies whose true tau is target - 0.10.
+        alpha: Error of one proxy task.
+    """
     told_apart = max(alpha, LEAST_CROSSING / min(studies.number for studies in simulated))
     low, high = 0.0, HIGHEST
     for _ in range(HALVINGS):
@@ -127,7 +143,63 @@ def calibrate_boundary(spacing: LookSpacing, sizes: tuple[int, ...], target: flo
     return high if told_apart == alpha else extrapolate_boundary(high, told_apart, alpha)
 
 
-class SimulatedStudies:
+@dataclass(frozen=True, eq=False)
+class SimulatedLooks:
+    """Simulated looks at proxy tasks, to which the criterion is applied.
+
+    Attributes:
+        above: Smoothed z above atanh(target - 0.10), shape (sizes, studies, looks); -inf if tau is below the target.
+        is_near: Whether tau at the last look is near the target or above, shape (sizes, studies).
+        units: Boundary of each size for a quantile of 1, shape (sizes,).
+    """
+
+    above: Floats
+    is_near: NDArray[np.bool_]
+    units: Floats
+
+    def follow(
+        self, quantiles: float | Floats, may_grow: NDArray[np.bool_] | None = None
+    ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Follow studies from look to look; inconclusive ones add models as the criterion does.
+
+        Args:
+            quantiles: Boundary of each look, shape (looks,), or of all looks, in standard deviations.
+            may_grow: Whether models may be added at each look and size, shape (looks, sizes); None for always.
+
+        Returns:
+            Look of acceptance, -1 for none, and index of the last size, each of shape (studies,).
+        """
+        places, studies, looks = self.above.shape
+        size, accepted = np.zeros(studies, dtype=np.intp), np.full(studies, -1, dtype=np.intp)
+        for look, quantile in enumerate(np.broadcast_to(quantiles, looks)):
+            limits = quantile * self.units
+            for place, limit in enumerate(limits):
+                asked = np.flatnonzero((accepted < 0) & (size == place))
+                above = self.above[place, asked, look]
+                is_accepted = above >= limit
+                accepted[asked[is_accepted]] = look
+                if place + 1 < places and (may_grow is None or may_grow[look, place]):
+                    can_suffice = above >= limits[-1]
+                    if look == looks - 1:
+                        can_suffice |= self.is_near[place, asked]
+                    size[asked[~is_accepted & can_suffice]] = place + 1
+        return accepted, size
+
+    def accepted(self, quantiles: float | Floats) -> float:
+        """Compute the share accepted at any look; inconclusive studies add models as the criterion does.
+
+        Args:
+            quantiles: Boundary of each look, shape (looks,), or of all looks, in standard deviations.
+        """
+        return float((self.follow(quantiles)[0] >= 0).mean())
+
+    @property
+    def number(self) -> int:
+        """Number of simulated studies."""
+        return int(self.above.shape[1])
+
+
+class SimulatedStudies(SimulatedLooks):
     """Simulated studies of a proxy task with a constant true tau.
 
     Args:
@@ -153,29 +225,9 @@ class SimulatedStudies:
         tau = floor if true_tau is None else true_tau
         taus, excess = simulate_excess(tau, fractions, sizes, noise_share, seed=seed)
         above = excess + (math.atanh(tau) - math.atanh(floor))
-        self._above = np.where(taus >= target - 1e-6, above, -np.inf)  # float32 taus
-        self._units = list_units(sizes)
-
-    @property
-    def number(self) -> int:
-        """Number of simulated studies."""
-        return int(self._above.shape[1])
-
-    def accepted(self, quantiles: float | Floats) -> float:
-        """Compute the share accepted at any look; inconclusive studies add models while acceptance is possible.
-
-        Args:
-            quantiles: Boundary of each look, shape (looks,), or of all looks, in standard deviations.
-        """
-        _, studies, looks = self._above.shape
-        size = np.zeros(studies, dtype=np.intp)
-        is_open = np.ones(studies, dtype=np.bool_)
-        for look, quantile in enumerate(np.broadcast_to(quantiles, looks)):
-            limits = quantile * self._units
-            for place, limit in enumerate(limits):
-                asked = np.flatnonzero(is_open & (size == place))
-                above = self._above[place, asked, look]
-                is_open[asked[above >= limit]] = False
-                grows = (above < limit) & (above >= limits[-1]) & (place + 1 < len(limits))
-                size[asked[grows]] = place + 1
-        return 1.0 - float(is_open.mean())
+        near = np.array([find_near_target(target, size) or 1.0 for size in sizes])
+        super().__init__(
+            above=np.where(taus >= target - FLOAT32_ROUNDING, above, -np.inf),
+            is_near=taus[:, :, -1] >= near[:, None] - FLOAT32_ROUNDING,
+            units=list_units(sizes),
+        )

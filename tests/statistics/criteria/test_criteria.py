@@ -94,6 +94,30 @@ def is_accepted(rule: Criterion, fractions: np.ndarray, plan: LookPlan, scores: 
     return False
 
 
+def test_a_task_near_the_target_adds_models_after_the_last_check_only() -> None:
+    reference = np.arange(10.0)
+    near = reference[[1, 0, 4, 3, 2, 7, 6, 9, 8, 5]]
+    assert stats.kendalltau(near, reference).statistic == pytest.approx(25 / 45)
+    for fractions, adds in (((1.0,), True), ((0.5,), False)):
+        verdict = GroupSequential().judge(seen(fractions, near, reference, sizes=(10, 15, 20)))
+        assert (count_models_to_add(verdict, 10, step=5, maximum=20) == 5) is adds
+    assert FirstCrossing().judge(seen((1.0,), near, reference, sizes=(10, 15, 20))).kind is VerdictKind.REJECTED
+
+
+@pytest.mark.parametrize(("true_tau", "least"), [(0.69, 0.44), (0.75, 0.78)])
+def test_models_added_after_the_last_check_find_good_tasks_at_the_stated_error(true_tau: float, least: float) -> None:
+    """Simulate one of three tasks judged at one check; without these models 0.33 and 0.58 are accepted."""
+    sizes = (10, 15, 20, 25, 30)
+    alpha = GroupSequential().error_spent(LookPlan(3, sizes))
+    quantile = calibrate_boundary(AT_THE_END, sizes, 0.65, alpha)
+
+    def share(tau: float) -> float:
+        return SimulatedStudies([1.0], sizes, 0.65, 0.5, true_tau=tau, seed=5).accepted(quantile)
+
+    assert share(0.55) < 1.3 * alpha, "other seeds than the calibration's"
+    assert share(true_tau) > least
+
+
 @pytest.mark.gate
 @pytest.mark.parametrize(
     "fractions",

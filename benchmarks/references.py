@@ -1,0 +1,168 @@
+"""Total cost of study and search by the number of references: `python -m benchmarks.references --table FILE`.
+
+Each draw takes reference models from the table, judges the table's curves as a study does, and searches with what it
+accepted. Costs are in full trainings: a study costs its references and their proxy trainings up to the accepted check,
+the search the number of candidates times the accepted fraction of training; if nothing is accepted, all candidates are
+trained fully. **Cost** is the mean total cost relative to that of the oracle, which knows the first check from which
+the population tau stays at or above the target, and needs no study. A draw is **wrong** if the population tau at the
+accepted check is more than 0.10 below the target. `auto` chooses the numbers of references from the number of
+candidates and the curves of the first ten references; the other rows are fixed numbers, initial -> maximum.
+"""
+
+import argparse
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.verdicts import STEP, Population, read_population
+from nasproxy.errors import NasproxyError
+from nasproxy.execution.backends.replay.curve_table import read_table
+from nasproxy.statistics.acceptance import MARGIN, Evidence, LookPlan, VerdictKind, count_models_to_add
+from nasproxy.statistics.concordance import kendall_taus
+from nasproxy.statistics.criteria.group_sequential import GroupSequential
+from nasproxy.statistics.fisher import fisher_z
+from nasproxy.statistics.reference_count import FEWEST, Economy, choose_references
+from nasproxy.statistics.tau_curve import TauCurve
+from nasproxy.trials.objective import Objective
+
+FIXED = ((10, 30), (30, 60), (60, 100))
+AUTO = "auto"
+
+
+@dataclass(frozen=True)
+class Study:
+    """Result of one draw.
+
+    Attributes:
+        look: Look of acceptance; None if nothing was accepted.
+        models: Reference models at the end.
+        initial: Initial number of reference models.
+        maximum: Maximum number of reference models.
+    """
+
+    look: int | None
+    models: int
+    initial: int
+    maximum: int
+
+
+def choose_counts(
+    population: Population, order: Sequence[int], rule: GroupSequential, candidates: int
+) -> tuple[int, int]:
+    """Choose the numbers of references from the curves of the first ten, as a study does."""
+    first, fractions = order[:FEWEST], population.fractions
+    taus = kendall_taus(population.scores[np.ix_(population.looks, first)], population.reference[first])
+    curve = TauCurve().update(tuple(fisher_z(taus, FEWEST).tolist()), tuple(fractions.tolist()), FEWEST)
+    economy, size = Economy(candidates, fractions=tuple(fractions.tolist())), population.reference.size
+    chosen = choose_references(economy, curve, target=rule.target, alpha=rule.alpha, most=min(size, 200)).chosen
+    return chosen.initial, chosen.maximum
+
+
+def run_study(
+    population: Population, order: Sequence[int], rule: GroupSequential, counts: tuple[int, int], candidates: int
+) -> Study:
+    """Judge the curves look by look; models are added while they cost less than longer training of the candidates."""
+    models, most = counts[0], min(counts[1], len(order))
+    plan = LookPlan(sizes=(*range(models, most, STEP), most))
+    for look, fraction in enumerate(population.fractions):
+        while True:
+            chosen, looks = order[:models], population.looks[: look + 1]
+            proxy = population.scores[np.ix_(looks, chosen)]
+            seen = Evidence(population.reference[chosen], proxy, population.fractions[: look + 1], plan)
+            verdict = rule.judge(seen)
+            if verdict.kind is VerdictKind.ACCEPTED:
+                return Study(look, models, *counts)
+            more = count_models_to_add(verdict, models, step=STEP, maximum=most)
+            if not more or more * (1 + fraction) > candidates * fraction:
+                break
+            models += more
+    return Study(None, models, *counts)
+
+
+def price(population: Population, study: Study, candidates: int) -> float:
+    """Compute the cost of a study and its search, in full trainings."""
+    fraction = float(population.fractions[-1 if study.look is None else study.look])
+    return study.models * (1 + fraction) + candidates * (1.0 if study.look is None else fraction)
+
+
+def summarize(population: Population, studies: Sequence[Study], candidates: int, target: float) -> dict[str, Any]:
+    """Summarize the draws of one way to choose the numbers of references."""
+    oracle = population.oracle(target)
+    costs = np.array([price(population, study, candidates) for study in studies])
+    accepted = [study.look for study in studies if study.look is not None]
+    wrong = sum(population.taus[look] < target - MARGIN for look in accepted)
+    (initial, maximum), _ = Counter((study.initial, study.maximum) for study in studies).most_common(1)[0]
+    return {
+        "cost_over_oracle": None if oracle is None else float(costs.mean()) / (candidates * oracle),
+        "cost": float(costs.mean()),
+        "wrong": wrong / len(studies),
+        "none_accepted": 1 - len(accepted) / len(studies),
+        "models": float(np.mean([study.models for study in studies])),
+        "initial": initial,
+        "maximum": maximum,
+    }
+
+
+def measure(population: Population, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Apply all ways to choose the numbers to the same draws, for each number of candidates."""
+    rule = GroupSequential(target=arguments.target)
+    random = np.random.default_rng(arguments.seed)
+    orders = [random.permutation(population.reference.size).tolist() for _ in range(arguments.draws)]
+    found: dict[str, Any] = {}
+    for candidates in arguments.candidates:
+        studies: dict[str, list[Study]] = {}
+        for order in orders:
+            ways = {f"{low} -> {high}": (low, high) for low, high in FIXED if low <= len(order)}
+            ways[AUTO] = choose_counts(population, order, rule, candidates)
+            for name, counts in ways.items():
+                studies.setdefault(name, []).append(run_study(population, order, rule, counts, candidates))
+        found[str(candidates)] = {
+            name: summarize(population, of_way, candidates, arguments.target) for name, of_way in studies.items()
+        }
+    return {"oracle": population.oracle(arguments.target), "candidates": found}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--table", required=True, help="CSV or Parquet file with one check per row (docs/replay.md)")
+    parser.add_argument("--candidates", default="200,2000", help="models of the search, separated by commas")
+    parser.add_argument("--target", type=float, default=0.65)
+    parser.add_argument("--draws", type=int, default=200)
+    parser.add_argument("--looks", type=int, default=16)
+    parser.add_argument("--mode", choices=("max", "min"), default="max", help="which scores are better")
+    parser.add_argument("--proxy", help="proxy task to judge (default: `full`, or the table's only one)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", action="store_true", help="end with one line of JSON")
+    arguments = parser.parse_args()
+    try:
+        table = read_table(arguments.table)
+        arguments.candidates = [int(number) for number in arguments.candidates.split(",")]
+    except NasproxyError as error:
+        parser.exit(2, f"{error}\n")
+    except ValueError:
+        parser.error(f"--candidates must be whole numbers separated by commas, got {arguments.candidates}")
+    if min(arguments.draws, arguments.looks, *arguments.candidates) < 1:
+        parser.error("--draws, --looks and --candidates must be at least 1")
+    population = read_population(table, arguments.looks, arguments.proxy, Objective(mode=arguments.mode))
+    if population.reference.size < FEWEST:
+        parser.error(f"--table must have {FEWEST} architectures or more, got {population.reference.size}")
+    found = measure(population, arguments)
+    columns = ("cost_over_oracle", "cost", "wrong", "none_accepted", "models", "initial", "maximum")
+    shown = Table("candidates", "references", *columns, title=f"oracle at {found['oracle']} of training")
+    for candidates, ways in found["candidates"].items():
+        for name, figures in ways.items():
+            values = ("" if figures[each] is None else f"{figures[each]:.3g}" for each in columns)
+            shown.add_row(candidates, name, *values)
+    Console(width=140).print(shown)
+    if arguments.json:
+        print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,44 @@
+"""How many reference models a study trains: the chosen numbers and two alternatives, as a table."""
+
+from nasproxy.report import wording
+from nasproxy.report.tables import Column, Row, Table
+from nasproxy.stages.references.count_decision import CountDecision, write_numbers
+from nasproxy.statistics.reference_count import ReferenceCount
+
+FIELDS = ("is_chosen", "initial", "maximum", "models", "accepted", "fraction", "study", "search", "total")
+
+
+def make_count_table(decision: CountDecision | None) -> Table:
+    """Tabulate the chosen numbers of reference models and two alternatives, with their expected costs."""
+    if decision is None:
+        return Table([], [], FIELDS)
+    chosen = decision.choice.chosen
+    rows = [_make_row(count, is_chosen=count == chosen) for count in (chosen, *decision.choice.alternatives)]
+    columns = [
+        Column("reference models", _write_name, is_number=False),
+        Column("expected number", lambda row: wording.format_number(row["models"], 2)),
+        Column("a proxy task is accepted", lambda row: f"{row['accepted']:.0%}"),
+        Column("after", lambda row: wording.MISSING if row["fraction"] is None else f"{row['fraction']:.1%}"),
+        Column("study, full trainings", lambda row: f"{row['study']:,.0f}"),
+        Column("search, full trainings", lambda row: f"{row['search']:,.0f}"),
+        Column("total", lambda row: f"{row['total']:,.0f}"),
+    ]
+    return Table(rows, columns, FIELDS, frozenset([0]))
+
+
+def _make_row(count: ReferenceCount, *, is_chosen: bool) -> Row:
+    return {
+        "is_chosen": is_chosen,
+        "initial": count.initial,
+        "maximum": count.maximum,
+        "models": count.models,
+        "accepted": count.accepted,
+        "fraction": count.fraction,
+        "study": count.study,
+        "search": count.cost - count.study,
+        "total": count.cost,
+    }
+
+
+def _write_name(row: Row) -> str:
+    return f"{write_numbers(row['initial'], row['maximum'])}{' (chosen)' if row['is_chosen'] else ''}"
