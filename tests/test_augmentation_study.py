@@ -25,7 +25,7 @@ SMALL = (
 
 
 def test_a_proxy_task_has_as_many_epochs_as_full_training_and_one_check_at_its_end() -> None:
-    total_steps = cli.conf("config")["training"]["total_steps"]
+    total_steps = EXPERIMENT["training"]["total_steps"]
     for task in span_grid(EXPERIMENT["proxy"]).values():
         assert task.overrides["training.total_steps"] == total_steps * task.data_fraction
         assert task.overrides["training.check_every_steps"] == task.overrides["training.total_steps"]

@@ -8,10 +8,12 @@ import pytest
 
 from helpers import cli
 from nasproxy.execution.worker.measure import measure_zero_costs
+from nasproxy.stages.confirmation.state import ConfirmationOutcome, read_confirmations
 from nasproxy.stages.proxy_search.state import TaskState, find_best_task, read_rules, read_tasks
 from nasproxy.stages.references.state import read_selection
 from nasproxy.stages.variance.state import VarianceState
 from nasproxy.statistics.ceiling import compare_spread_with_noise, compute_noise_ceiling
+from nasproxy.statistics.rank_correlation import kendall_tau
 from nasproxy.storage.study_stores import FolderStudyStore
 from nasproxy.trials.records import State
 
@@ -29,11 +31,41 @@ def embedded(tmp_path_factory: pytest.TempPathFactory) -> FolderStudyStore:
 
 
 @pytest.mark.gate
-def test_the_chosen_proxy_task_costs_less_than_half_of_full_training(embedded: FolderStudyStore) -> None:
-    tasks = read_tasks(embedded)
-    assert len(tasks) >= 6
-    best = find_best_task(tasks, read_rules(embedded).judged_by, time_tolerance=0.05)
+def test_one_of_at_least_six_proxy_tasks_is_accepted_and_confirmed(embedded: FolderStudyStore) -> None:
+    assert len(read_tasks(embedded)) >= 6
+    best = find_winner(embedded)
+    outcomes = {state.task: state.outcome for state in read_confirmations(embedded)}
+    assert outcomes[best.name] is ConfirmationOutcome.STANDS
+
+
+@pytest.mark.gate
+def test_the_chosen_proxy_task_reduces_image_or_model(embedded: FolderStudyStore) -> None:
+    task = find_winner(embedded).proxy_task
+    assert task.image_size < 1 or task.width < 1
+
+
+def find_winner(study: FolderStudyStore) -> TaskState:
+    best = find_best_task(read_tasks(study), read_rules(study).judged_by, time_tolerance=0.05)
     assert best is not None
+    return best
+
+
+@pytest.mark.gate
+def test_counting_parameters_does_not_rank_the_reference_models(embedded: FolderStudyStore) -> None:
+    selected = read_selection(embedded)
+    assert selected is not None
+    references = selected.references or ()
+    counts = [
+        score.parameters for score in measure_zero_costs([embedded.trials.spec(r.key) for r in references]) if score
+    ]
+    tau = kendall_tau(counts, [reference.score for reference in references])
+    assert tau is not None
+    assert tau.tau <= 0.5
+
+
+@pytest.mark.gate
+def test_the_chosen_proxy_task_costs_less_than_half_of_full_training(embedded: FolderStudyStore) -> None:
+    best = find_winner(embedded)
     selected = read_selection(embedded)
     assert selected is not None
     full = [reference.key for reference in selected.references or ()]

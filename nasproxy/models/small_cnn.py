@@ -12,20 +12,48 @@ from nasproxy.trials.spec import Choice
 DIVISOR = 4
 """Channels are rounded to multiples of this; a larger divisor would round small networks to the same width."""
 STEM_CHANNELS = 16
-STAGES = ("stage1", "stage2")
-KERNELS = (1, 3, 5, 7)
-ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = {"relu": nn.ReLU, "silu": nn.SiLU}
+STRIDES = {"stage1": 2, "stage2": 1}
+"""Strides of the stages, after a stem of stride 2."""
+STEM_KERNELS = (3, 5, 7)
+DILATIONS = (1, 2)
+NORM_MOMENTUM = 0.3
+"""Weight of a batch in the running statistics. With torch's 0.1, checks in the first tenth of a training of 120 steps
+validate networks whose statistics still depend on their initial values."""
+ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = {"relu": nn.ReLU, "silu": nn.SiLU, "tanh": nn.Tanh}
+
+
+def average_positions(features: Tensor) -> Tensor:
+    """Average features (n, channels, height, width) over all positions."""
+    return features.mean(dim=(2, 3))
+
+
+def take_strongest(features: Tensor) -> Tensor:
+    """Take the largest value of each channel of features (n, channels, height, width)."""
+    return features.amax(dim=(2, 3))
+
+
+POOLS: Mapping[str, Callable[[Tensor], Tensor]] = {"avg": average_positions, "max": take_strongest}
 
 
 class ConvNormAct(nn.Sequential):
     """Same-padded convolution, batch normalization, activation."""
 
     def __init__(
-        self, inputs: int, outputs: int, *, kernel: int, activation: str, stride: int = 1, groups: int = 1
+        self,
+        inputs: int,
+        outputs: int,
+        *,
+        kernel: int,
+        activation: str,
+        stride: int = 1,
+        dilation: int = 1,
+        groups: int = 1,
+        norm_momentum: float = 0.1,
     ) -> None:
+        padding = dilation * (kernel // 2)
         super().__init__(
-            nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, groups=groups, bias=False),
-            nn.BatchNorm2d(outputs),
+            nn.Conv2d(inputs, outputs, kernel, stride, padding, dilation, groups, bias=False),
+            nn.BatchNorm2d(outputs, momentum=norm_momentum),
             ACTIVATIONS[activation](),
         )
 
@@ -45,44 +73,33 @@ class Residual(nn.Module):
 
 @dataclass(frozen=True)
 class CnnStage:
-    """Configuration of one stage, with width and depth already scaled."""
+    """Configuration of one stage of 3 x 3 convolutions, with width and depth already scaled."""
 
-    block: str
     channels: int
     repeats: int
-    kernel: int
+    dilation: int
+    stride: int
     activation: str
 
-    def layers(self, inputs: int, *, stride: int) -> list[nn.Module]:
-        """Build the stage's blocks: the first changes channels and stride, the others are residual."""
-        layers = [self._build_block(inputs, stride)]
-        return layers + [Residual(self._build_block(self.channels, 1)) for _ in range(self.repeats - 1)]
+    def layers(self, inputs: int) -> list[nn.Module]:
+        """Build the stage's convolutions: the first changes channels and stride, the others are residual."""
+        first = self._build_block(inputs, self.stride)
+        return [first, *(Residual(self._build_block(self.channels, 1)) for _ in range(self.repeats - 1))]
 
     def _build_block(self, inputs: int, stride: int) -> nn.Module:
-        return BLOCKS[self.block](inputs, self.channels, self.kernel, self.activation, stride)
-
-
-def make_conv_block(inputs: int, outputs: int, kernel: int, activation: str, stride: int) -> nn.Module:
-    """Build a full convolution."""
-    return ConvNormAct(inputs, outputs, kernel=kernel, activation=activation, stride=stride)
-
-
-def make_separable_block(inputs: int, outputs: int, kernel: int, activation: str, stride: int) -> nn.Module:
-    """Build a depthwise separable convolution."""
-    return nn.Sequential(
-        ConvNormAct(inputs, inputs, kernel=kernel, activation=activation, stride=stride, groups=inputs),
-        ConvNormAct(inputs, outputs, kernel=1, activation=activation),
-    )
-
-
-BLOCKS: Mapping[str, Callable[[int, int, int, str, int], nn.Module]] = {
-    "conv": make_conv_block,
-    "separable": make_separable_block,
-}
+        return ConvNormAct(
+            inputs,
+            self.channels,
+            kernel=3,
+            activation=self.activation,
+            stride=stride,
+            dilation=self.dilation,
+            norm_momentum=NORM_MOMENTUM,
+        )
 
 
 class SmallCnn(nn.Module):
-    """Stem and stage 1 at output stride 2, stage 2 at 4, average pool, linear classifier.
+    """Stem at output stride 2, two stages at 4, pool over positions, linear classifier.
 
     Attributes:
         num_classes: Number of classes.
@@ -90,17 +107,18 @@ class SmallCnn(nn.Module):
     """
 
     def __init__(
-        self, stem: ConvNormAct, stages: list[CnnStage], *, inputs: int, num_classes: int, dropout: float
+        self, stem: ConvNormAct, stages: list[CnnStage], *, inputs: int, pool: str, num_classes: int, dropout: float
     ) -> None:
         super().__init__()
         self.num_classes = num_classes
         self.stem = stem
         layers: list[nn.Module] = []
-        for position, stage in enumerate(stages):
-            layers += stage.layers(inputs, stride=1 if position == 0 else 2)
+        for stage in stages:
+            layers += stage.layers(inputs)
             inputs = stage.channels
         self.stages = nn.Sequential(*layers)
         self.num_features = inputs
+        self.pool = POOLS[pool]
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(inputs, num_classes)
 
@@ -115,7 +133,7 @@ class SmallCnn(nn.Module):
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Map features to logits (n, num_classes), or to pooled features (n, num_features) if `pre_logits`."""
-        pooled: Tensor = self.dropout(x.mean(dim=(2, 3)))
+        pooled: Tensor = self.dropout(self.pool(x))
         if pre_logits:
             return pooled
         logits: Tensor = self.classifier(pooled)
@@ -139,8 +157,8 @@ def build(
     """Build the network of an architecture, with weights initialized from torch's default generator.
 
     Args:
-        architecture: `activation`, `stem.kernel`, and `block`, `channels`, `repeats`, `kernel` of `stage1`
-            and of `stage2`.
+        architecture: `activation`, `pool` (over positions), `stem.kernel`, and `channels`, `repeats`, `dilation` of
+            `stage1` and of `stage2`.
         width: Multiplier of all channels.
         depth: Multiplier of the repeats.
         num_classes: Number of classes.
@@ -155,19 +173,20 @@ def build(
     del image_size_px
     choices = Choices(architecture, "small_cnn")
     activation = choices.one_of("activation", tuple(ACTIVATIONS))
-    kernel = choices.one_of("stem.kernel", KERNELS)
-    stages = [_read_stage(choices, name, activation, width, depth) for name in STAGES]
+    pool = choices.one_of("pool", tuple(POOLS))
+    kernel = choices.one_of("stem.kernel", STEM_KERNELS)
+    stages = [_read_stage(choices, name, stride, activation, width, depth) for name, stride in STRIDES.items()]
     choices.finish()
     inputs = scale_channels(STEM_CHANNELS, width, DIVISOR)
-    stem = ConvNormAct(channels, inputs, kernel=kernel, activation=activation, stride=2)
-    return SmallCnn(stem, stages, inputs=inputs, num_classes=num_classes, dropout=dropout)
+    stem = ConvNormAct(channels, inputs, kernel=kernel, activation=activation, stride=2, norm_momentum=NORM_MOMENTUM)
+    return SmallCnn(stem, stages, inputs=inputs, pool=pool, num_classes=num_classes, dropout=dropout)
 
 
-def _read_stage(choices: Choices, name: str, activation: str, width: float, depth: float) -> CnnStage:
+def _read_stage(choices: Choices, name: str, stride: int, activation: str, width: float, depth: float) -> CnnStage:
     return CnnStage(
-        block=choices.one_of(f"{name}.block", tuple(BLOCKS)),
         channels=scale_channels(choices.whole(f"{name}.channels", least=1), width, DIVISOR),
         repeats=scale_repeats(choices.whole(f"{name}.repeats", least=1), depth),
-        kernel=choices.one_of(f"{name}.kernel", KERNELS),
+        dilation=choices.one_of(f"{name}.dilation", DILATIONS),
+        stride=stride,
         activation=activation,
     )

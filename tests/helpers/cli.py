@@ -29,6 +29,7 @@ SMALL = (
     "criterion=first_crossing",
     "proxy.data_fraction=[0.5,1.0]",
     "proxy.width=[0.5]",
+    "proxy.image_size=1.0",
     "controller.grace_seconds=5",
     "cost.estimate_first=false",
 )

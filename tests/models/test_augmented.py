@@ -13,9 +13,10 @@ from nasproxy.models.fixed import spell_out
 
 FIXED = {
     "activation": "relu",
+    "pool": "avg",
     "stem": {"kernel": 3},
-    "stage1": {"block": "conv", "channels": 16, "repeats": 1, "kernel": 3},
-    "stage2": {"block": "conv", "channels": 32, "repeats": 1, "kernel": 3},
+    "stage1": {"channels": 16, "repeats": 1, "dilation": 1},
+    "stage2": {"channels": 32, "repeats": 1, "dilation": 1},
 }
 SETTINGS = {
     "model": partial(small_cnn.build, dropout=0.0),

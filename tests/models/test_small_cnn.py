@@ -9,15 +9,14 @@ from nasproxy.models.small_cnn import build
 
 ARCHITECTURE = {
     "activation": "relu",
+    "pool": "avg",
     "stem.kernel": 3,
-    "stage1.block": "conv",
     "stage1.channels": 16,
     "stage1.repeats": 2,
-    "stage1.kernel": 3,
-    "stage2.block": "separable",
+    "stage1.dilation": 1,
     "stage2.channels": 32,
     "stage2.repeats": 2,
-    "stage2.kernel": 5,
+    "stage2.dilation": 2,
 }
 
 
@@ -37,11 +36,10 @@ def weights(module):
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-@pytest.mark.parametrize("block", ["conv", "separable"])
-@pytest.mark.parametrize("activation", ["relu", "silu"])
+@pytest.mark.parametrize("pool", ["avg", "max"])
 @pytest.mark.parametrize("size", [7, 8, 16, 20])
-def test_images_of_any_size_give_logits(block, activation, size):
-    model = network(activation=activation, **{"stage1.block": block, "stage2.block": block})
+def test_images_of_any_size_give_logits(pool, size):
+    model = network(pool=pool)
     images = torch.randn(2, 1, size, size)
     assert model(images).shape == (2, 10)
     assert model.forward_head(model.forward_features(images)).shape == (2, 10)
@@ -63,9 +61,32 @@ def test_width_and_depth_shrink_the_network():
     assert len(network().stages) == 4
 
 
-@pytest.mark.parametrize("choice", ["stage1.repeats", "stage2.channels", "stage1.kernel", "stem.kernel"])
-def test_each_choice_changes_the_network(choice):
-    assert weights(network(**{choice: 1})) < weights(network())
+@pytest.mark.parametrize(
+    ("choice", "value"), [("stage1.repeats", 3), ("stage2.repeats", 3), ("stage2.channels", 64), ("stem.kernel", 5)]
+)
+def test_some_choices_add_weights(choice, value):
+    assert weights(network(**{choice: value})) > weights(network())
+
+
+@pytest.mark.parametrize(
+    ("choice", "value"),
+    [
+        ("activation", "silu"),
+        ("activation", "tanh"),
+        ("pool", "max"),
+        ("stage1.dilation", 2),
+        ("stage2.dilation", 1),
+    ],
+)
+def test_other_choices_change_the_network_at_equal_weights(choice, value):
+    images = torch.randn(2, 1, 16, 16)
+    logits = []
+    for changes in ({}, {choice: value}):
+        torch.manual_seed(5)
+        model = network(**changes)
+        assert weights(model) == weights(network())
+        logits.append(model(images))
+    assert not torch.allclose(*logits)
 
 
 def test_equal_seeds_give_equal_weights():
@@ -89,13 +110,13 @@ def test_dropout_acts_in_training_only():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"activation": "gelu"}, r"activation must be one of \('relu', 'silu'\), got 'gelu'"),
-        ({"stage1.block": "mbconv"}, "stage1.block must be one of"),
-        ({"stage2.kernel": 4}, "stage2.kernel must be one of .* got 4"),
+        ({"activation": "gelu"}, r"activation must be one of \('relu', 'silu', 'tanh'\), got 'gelu'"),
+        ({"pool": "min"}, r"pool must be one of \('avg', 'max'\), got 'min'"),
+        ({"stage2.dilation": 3}, "stage2.dilation must be one of .* got 3"),
         ({"stage1.channels": 0}, "stage1.channels must be a whole number of at least 1, got 0"),
         ({"stage1.repeats": 1.5}, "stage1.repeats must be a whole number of at least 1, got 1.5"),
         ({"stage1.repeats": True}, "stage1.repeats must be a whole number of at least 1, got True"),
-        ({"stage3.kernel": 3}, "small_cnn takes the choices .*, got 'stage3.kernel' too"),
+        ({"stage3.channels": 8}, "small_cnn takes the choices .*, got 'stage3.channels' too"),
     ],
 )
 def test_an_architecture_that_cannot_be_built_is_refused(change, message):
@@ -104,8 +125,8 @@ def test_an_architecture_that_cannot_be_built_is_refused(change, message):
 
 
 def test_a_missing_choice_is_named():
-    without = {name: value for name, value in ARCHITECTURE.items() if name != "stage2.block"}
-    with pytest.raises(SpaceError, match=r"small_cnn needs the choice 'stage2.block'"):
+    without = {name: value for name, value in ARCHITECTURE.items() if name != "stage2.dilation"}
+    with pytest.raises(SpaceError, match=r"small_cnn needs the choice 'stage2.dilation'"):
         build(without, width=1.0, depth=1.0, num_classes=10, channels=1, image_size_px=16)
 
 

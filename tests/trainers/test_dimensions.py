@@ -20,18 +20,17 @@ from nasproxy.trials.proxy_task import ProxyTask
 
 TWO_LAYERS = {
     "activation": "relu",
+    "pool": "avg",
     "stem.kernel": 3,
-    "stage1.block": "conv",
     "stage1.channels": 16,
     "stage1.repeats": 2,
-    "stage1.kernel": 3,
-    "stage2.block": "conv",
+    "stage1.dilation": 1,
     "stage2.channels": 32,
     "stage2.repeats": 2,
-    "stage2.kernel": 3,
+    "stage2.dilation": 1,
 }
 MODEL = conf("search_space/digits_cnn")["model"]
-HALF_IMAGE_PX = 6
+HALF_IMAGE_PX = 12
 STEPS = 4
 
 
