@@ -4,7 +4,9 @@ Each draw takes reference models from the table and applies each criterion at ea
 *population tau* at a check is that of all architectures of the table. A draw is **wrong** if the criterion accepts at a
 check whose population tau is more than 0.10 below the target; shares are of all draws. The **oracle** is the first
 check from which the population tau stays at or above the target; **stop** is the median ratio of the accepted check to
-the oracle, over accepted draws. For a table without an oracle, no acceptance is correct.
+the oracle, over accepted draws. For a table without an oracle, no acceptance is correct. **Below** are the shares of
+accepted draws whose population tau at the accepted check is below the target, and more than 0.10 below it, which a
+report states as probabilities.
 """
 
 import argparse
@@ -158,8 +160,16 @@ def summarize(population: Population, outcomes: Sequence[Outcome], target: float
     oracle = population.oracle(target)
     accepted = [outcome.look for outcome in outcomes if outcome.look is not None]
     figures: dict[str, Any] = {"accepted": len(accepted) / len(outcomes)}
+    below = measure_below([population.taus[look] for look in accepted], target)
     if oracle is None:
-        return {**figures, "wrong": None, "wrong_upper95": None, "stop_over_oracle": None, "references_added": None}
+        return {
+            **figures,
+            "wrong": None,
+            "wrong_upper95": None,
+            "stop_over_oracle": None,
+            "references_added": None,
+            **below,
+        }
     wrong = sum(population.taus[look] < target - MARGIN for look in accepted)
     upper = 1.0 if wrong == len(outcomes) else float(stats.beta.ppf(0.95, wrong + 1, len(outcomes) - wrong))
     stops = [population.fractions[look] / oracle for look in accepted]
@@ -169,7 +179,14 @@ def summarize(population: Population, outcomes: Sequence[Outcome], target: float
         "wrong_upper95": upper,
         "stop_over_oracle": float(np.median(stops)) if stops else None,
         "references_added": float(np.mean([outcome.added for outcome in outcomes])),
+        **below,
     }
+
+
+def measure_below(taus: Sequence[float], target: float) -> dict[str, float | None]:
+    """Measure the shares of accepted draws whose population tau is below the target, and below target - 0.10."""
+    limits = {"below_target": target, "below_margin": target - MARGIN}
+    return {name: float(np.mean([tau < limit for tau in taus])) if taus else None for name, limit in limits.items()}
 
 
 def measure(population: Population, arguments: argparse.Namespace) -> dict[str, Any]:

@@ -49,7 +49,10 @@ def test_the_last_line_is_json_with_every_criterion(table: Path) -> None:
     assert 0 < found["oracle"] <= 1
     assert list(found["rules"]) == ["first_crossing", "weak_prior", "alpha_spending", "group_sequential"]
     for figures in found["rules"].values():
-        assert list(figures) == ["accepted", "wrong", "wrong_upper95", "stop_over_oracle", "references_added"]
+        keys = ["accepted", "wrong", "wrong_upper95", "stop_over_oracle", "references_added"]
+        assert list(figures) == [*keys, "below_target", "below_margin"]
+        assert figures["below_margin"] * figures["accepted"] == pytest.approx(figures["wrong"])
+        assert figures["below_margin"] <= figures["below_target"]
         assert figures["wrong"] <= figures["wrong_upper95"]
     upper = found["rules"]["group_sequential"]["wrong_upper95"]
     wrong = round(20 * found["rules"]["group_sequential"]["wrong"])

@@ -243,14 +243,14 @@ class SimulatedLooks:
 
 
 class SimulatedStudies(SimulatedLooks):
-    """Simulated studies of a proxy task with a constant true tau.
+    """Simulated studies of a proxy task with a given true tau.
 
     Args:
         fractions: Fraction of training at each look, increasing.
         sizes: Possible sizes of the reference set, increasing.
         target: Tau of a good proxy task.
         noise_share: Share of the variance that is independent noise of each look, in [0, 1].
-        true_tau: True tau at every look; None for target - 0.10.
+        true_tau: True tau at every look, or of shape (studies, looks); None for target - 0.10 at every look.
         seed: Seed of the simulation.
     """
 
@@ -261,7 +261,7 @@ class SimulatedStudies(SimulatedLooks):
         target: float,
         noise_share: float,
         *,
-        true_tau: float | None = None,
+        true_tau: float | Floats | None = None,
         seed: int = 0,
     ) -> None:
         floor, number = target - MARGIN, count_studies(sizes[-1])
