@@ -5,14 +5,14 @@ Each draw takes reference models from the table and applies each criterion at ea
 check whose population tau is more than 0.10 below the target; shares are of all draws. The **oracle** is the first
 check from which the population tau stays at or above the target; **stop** is the median ratio of the accepted check to
 the oracle, over accepted draws. For a table without an oracle, no acceptance is correct. **Below** are the shares of
-accepted draws whose population tau at the accepted check is below the target, and more than 0.10 below it, which a
-report states as probabilities.
+accepted draws whose population tau at the accepted check is below the target, and more than 0.10 below it; **stated**
+are the probabilities of these that a report gives, under each prior of the true tau.
 """
 
 import argparse
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
@@ -25,6 +25,8 @@ from benchmarks.criteria import CRITERIA
 from nasproxy.errors import NasproxyError
 from nasproxy.execution.backends.replay.curve_table import CurveTable, TableTraining, read_table
 from nasproxy.statistics.acceptance import MARGIN, Criterion, Evidence, LookPlan, VerdictKind, count_models_to_add
+from nasproxy.statistics.acceptance_error import estimate_crossing_errors, estimate_sequential_errors
+from nasproxy.statistics.criteria.group_sequential import GroupSequential
 from nasproxy.statistics.missing import Floats
 from nasproxy.statistics.rank_correlation import kendall_tau
 from nasproxy.statistics.spread import cumulative_fractions, removal_count, remove_closest
@@ -118,12 +120,17 @@ def select_references(population: Population, n: int, way: str, random: np.rando
     return pool
 
 
+def make_plan(n: int, available: int, *, is_adaptive: bool) -> LookPlan:
+    """Make the plan of a study of one proxy task with `n` reference models of those available."""
+    most = max(n, min(MAXIMUM, available)) if is_adaptive else n
+    return LookPlan(sizes=(*range(n, most, STEP), most))
+
+
 class Draw:
     """Reference models of one study, with a cache of evidence that all criteria share."""
 
     def __init__(self, population: Population, order: Sequence[int], n: int, *, is_adaptive: bool) -> None:
-        most = max(n, min(MAXIMUM, len(order))) if is_adaptive else n
-        self.plan = LookPlan(sizes=(*range(n, most, STEP), most))
+        self.plan = make_plan(n, len(order), is_adaptive=is_adaptive)
         self.looks = len(population.looks)
         self._population = population
         self._order = list(order)
@@ -189,6 +196,18 @@ def measure_below(taus: Sequence[float], target: float) -> dict[str, float | Non
     return {name: float(np.mean([tau < limit for tau in taus])) if taus else None for name, limit in limits.items()}
 
 
+def state_errors(population: Population, arguments: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
+    """State the errors of the criteria that a study can choose, as a report does, for looks like the table's."""
+    target, fractions = arguments.target, tuple(population.fractions.tolist())
+    plan = make_plan(arguments.models, population.reference.size, is_adaptive=arguments.adaptive)
+    alpha = GroupSequential(target=target).alpha
+    stated = {
+        "first_crossing": estimate_crossing_errors(fractions, arguments.models, target=target),
+        "group_sequential": estimate_sequential_errors(fractions, plan, target=target, alpha=alpha),
+    }
+    return {name: [asdict(error) for error in errors] for name, errors in stated.items()}
+
+
 def measure(population: Population, arguments: argparse.Namespace) -> dict[str, Any]:
     """Apply all criteria to the same draws."""
     rules = {name: make(arguments.target) for name, make in CRITERIA.items()}
@@ -200,7 +219,8 @@ def measure(population: Population, arguments: argparse.Namespace) -> dict[str, 
         for name, rule in rules.items():
             outcomes[name].append(judge(draw, rule))
     found = {name: summarize(population, of_rule, arguments.target) for name, of_rule in outcomes.items()}
-    return {"oracle": population.oracle(arguments.target), "rules": found}
+    stated = state_errors(population, arguments)
+    return {"oracle": population.oracle(arguments.target), "rules": found, "stated": stated}
 
 
 def format_rows(found: dict[str, Any]) -> Iterator[list[str]]:

@@ -10,7 +10,15 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from nasproxy.cost.estimate import ESTIMATE, Estimate
-from nasproxy.report import baselines, confirmation_section, estimate_tables, stage_sections, tables, verdict
+from nasproxy.report import (
+    acceptance_errors,
+    baselines,
+    confirmation_section,
+    estimate_tables,
+    stage_sections,
+    tables,
+    verdict,
+)
 from nasproxy.report.content import ReportContent, encode_content, make_table_content
 from nasproxy.report.figures import gallery
 from nasproxy.report.figures.style import Picture
@@ -83,6 +91,7 @@ def write_report(study: FolderStudyStore, *, time_tolerance: float) -> Page:
     shown = {
         "proxy_tasks": tables.make_proxy_tasks(results),
         "zero_cost": baselines.make_baselines(results),
+        "acceptance_errors": acceptance_errors.make_errors(results),
         "search": tables.make_search(expected),
         "not_chosen": tables.make_not_chosen(results),
         "confirmations": confirmation_section.make_confirmations(results),

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from nasproxy.cost.account import Cost, Saving, measure_train_saving, measure_wall_saving
-from nasproxy.report import confirmation_section, wording
+from nasproxy.report import acceptance_errors, confirmation_section, wording
 from nasproxy.report.none_accepted import NoneAccepted
 from nasproxy.report.remarks import (
     list_reduced_dimensions,
@@ -152,6 +152,7 @@ def _list_facts(
         check = find_decisive_check(best)
         if check is not None and check.needed is not None:
             yield "acceptance threshold at this check", wording.format_tau(check.needed)
+        yield from acceptance_errors.list_facts(results, best)
         if check is not None and check.lower_limit is not None:
             limit = f"{wording.format_tau(check.lower_limit)} (one-sided 95 %, this look alone)"
             yield "lower confidence bound of tau", limit

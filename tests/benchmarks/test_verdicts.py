@@ -12,6 +12,7 @@ from scipy import stats
 
 from benchmarks.verdicts import Draw, Population, judge, select_geometric
 from helpers import cli
+from nasproxy.statistics.acceptance_error import TauPrior
 from nasproxy.statistics.criteria.first_crossing import FirstCrossing
 from nasproxy.statistics.criteria.group_sequential import GroupSequential
 
@@ -54,6 +55,8 @@ def test_the_last_line_is_json_with_every_criterion(table: Path) -> None:
         assert figures["below_margin"] * figures["accepted"] == pytest.approx(figures["wrong"])
         assert figures["below_margin"] <= figures["below_target"]
         assert figures["wrong"] <= figures["wrong_upper95"]
+    assert list(found["stated"]) == ["first_crossing", "group_sequential"]
+    assert [error["prior"] for error in found["stated"]["group_sequential"]] == list(TauPrior)
     upper = found["rules"]["group_sequential"]["wrong_upper95"]
     wrong = round(20 * found["rules"]["group_sequential"]["wrong"])
     assert upper == pytest.approx(stats.binomtest(wrong, 20, alternative="less").proportion_ci(0.95).high)
