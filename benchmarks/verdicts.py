@@ -6,12 +6,14 @@ check whose population tau is more than 0.10 below the target; shares are of all
 check from which the population tau stays at or above the target; **stop** is the median ratio of the accepted check to
 the oracle, over accepted draws. For a table without an oracle, no acceptance is correct. **Coverage** is the share of
 accepted draws whose lower confidence bound after selection lies at or below the population tau at the accepted check.
+**Below** are the shares of accepted draws whose population tau at the accepted check is below the target, and more than
+0.10 below it; **stated** are the probabilities of these that a report gives, under each prior of the true tau.
 """
 
 import argparse
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -33,6 +35,7 @@ from nasproxy.statistics.acceptance import (
     check_target,
     count_models_to_add,
 )
+from nasproxy.statistics.acceptance_error import estimate_crossing_errors, estimate_sequential_errors
 from nasproxy.statistics.criteria.group_sequential import GroupSequential
 from nasproxy.statistics.missing import Floats
 from nasproxy.statistics.rank_correlation import kendall_tau
@@ -158,12 +161,17 @@ def select_references(population: Population, n: int, way: str, random: np.rando
     return pool
 
 
+def make_plan(n: int, available: int, *, is_adaptive: bool) -> LookPlan:
+    """Make the plan of a study of one proxy task with `n` reference models of those available."""
+    most = max(n, min(MAXIMUM, available)) if is_adaptive else n
+    return LookPlan(sizes=(*range(n, most, STEP), most))
+
+
 class Draw:
     """Reference models of one study, with a cache of evidence that all criteria share."""
 
     def __init__(self, population: Population, order: Sequence[int], n: int, *, is_adaptive: bool) -> None:
-        most = max(n, min(MAXIMUM, len(order))) if is_adaptive else n
-        self.plan = LookPlan(sizes=(*range(n, most, STEP), most))
+        self.plan = make_plan(n, len(order), is_adaptive=is_adaptive)
         self.looks = len(population.looks)
         self._population = population
         self._order = list(order)
@@ -201,7 +209,8 @@ def summarize(population: Population, outcomes: Sequence[Outcome], target: float
     oracle = population.oracle(target)
     accepted = [outcome.look for outcome in outcomes if outcome.look is not None]
     figures: dict[str, Any] = {"accepted": len(accepted) / len(outcomes)}
-    stated = summarize_bounds(population, outcomes)
+    at_acceptance = [population.taus[look] for look in accepted]
+    stated = {**summarize_bounds(population, outcomes), **measure_below(at_acceptance, target)}
     if oracle is None:
         missing = dict.fromkeys(("wrong", "wrong_upper95", "stop_over_oracle", "references_added"))
         return {**figures, **missing, **stated}
@@ -228,6 +237,24 @@ def summarize_bounds(population: Population, outcomes: Sequence[Outcome]) -> dic
     }
 
 
+def measure_below(taus: Sequence[float], target: float) -> dict[str, float | None]:
+    """Measure the shares of accepted draws whose population tau is below the target, and below target - 0.10."""
+    limits = {"below_target": target, "below_margin": target - MARGIN}
+    return {name: float(np.mean([tau < limit for tau in taus])) if taus else None for name, limit in limits.items()}
+
+
+def state_errors(population: Population, arguments: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
+    """State the errors of the criteria that a study can choose, as a report does, for looks like the table's."""
+    target, fractions = arguments.target, tuple(population.fractions.tolist())
+    plan = make_plan(arguments.models, population.reference.size, is_adaptive=arguments.adaptive)
+    alpha = GroupSequential(target=target).alpha
+    stated = {
+        "first_crossing": estimate_crossing_errors(fractions, arguments.models, target=target),
+        "group_sequential": estimate_sequential_errors(fractions, plan, target=target, alpha=alpha),
+    }
+    return {name: [asdict(error) for error in errors] for name, errors in stated.items()}
+
+
 def measure(population: Population, arguments: argparse.Namespace) -> dict[str, Any]:
     """Apply all criteria to the same draws."""
     rules = {name: make(arguments.target) for name, make in CRITERIA.items()}
@@ -239,7 +266,8 @@ def measure(population: Population, arguments: argparse.Namespace) -> dict[str, 
         for name, rule in rules.items():
             outcomes[name].append(judge(draw, rule))
     found = {name: summarize(population, of_rule, arguments.target) for name, of_rule in outcomes.items()}
-    return {"oracle": population.oracle(arguments.target), "rules": found}
+    stated = state_errors(population, arguments)
+    return {"oracle": population.oracle(arguments.target), "rules": found, "stated": stated}
 
 
 def format_rows(found: dict[str, Any]) -> Iterator[list[str]]:

@@ -11,6 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from nasproxy.cost.estimate import ESTIMATE, Estimate
 from nasproxy.report import (
+    acceptance_errors,
     baseline_remarks,
     baselines,
     confirmation_section,
@@ -99,6 +100,7 @@ def write_report(study: FolderStudyStore, *, time_tolerance: float) -> Page:
     shown = {
         "proxy_tasks": tables.make_proxy_tasks(results),
         "zero_cost": baselines.make_baselines(results),
+        "acceptance_errors": acceptance_errors.make_errors(results),
         "search": tables.make_search(expected),
         "worth": strategies.make_planned(results),
         "worth_at_equal_cost": strategies.make_equal_cost(results),

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from nasproxy.cost.account import Cost
-from nasproxy.report import baselines, confirmation_section, headline_words, wording
+from nasproxy.report import acceptance_errors, baselines, confirmation_section, headline_words, wording
 from nasproxy.report.added_references import list_additions
 from nasproxy.report.augmentation_remarks import remark_on_augmentation
 from nasproxy.report.baseline_remarks import remark_on_baseline
@@ -90,6 +90,7 @@ def remark_on_verdict(results: StudyResults, best: TaskState, final_step: int, s
             f"every check is accepted at any of its checks. Extending the grid later raises the "
             f"total error rate; the jobs of a sweep count as one grid.",
         )
+    yield from acceptance_errors.remark_on_errors(results, best)
     if best.added:
         yield _remark_on_additions(results, best)
     if results.is_spread:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from nasproxy.cost.estimate import Estimate
 from nasproxy.errors import TooFewTrialsError
-from nasproxy.report import estimate_tables, range_remarks, wording, worth_section
+from nasproxy.report import acceptance_errors, estimate_tables, range_remarks, wording, worth_section
 from nasproxy.report.added_references import list_additions
 from nasproxy.report.content import Block, Bullets, Figure, FigureGrid, Heading, Paragraph, Section, ShownTable
 from nasproxy.report.figures import gallery
@@ -206,6 +206,7 @@ def _write_proxy_tasks(results: StudyResults, tables: Tables) -> Iterator[Block]
         "only. Top-3 regret: score lost if only the proxy's best three models are trained fully.",
         is_note=True,
     )
+    yield from acceptance_errors.write_errors(tables["acceptance_errors"])
     if tables["confirmations"].rows:
         yield from _write_confirmations()
     yield Figure(

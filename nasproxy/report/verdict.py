@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from nasproxy.cost.account import Cost, Saving, measure_train_saving, measure_wall_saving
-from nasproxy.report import confirmation_section, headline_words, strategies, wording
+from nasproxy.report import acceptance_errors, confirmation_section, headline_words, strategies, wording
 from nasproxy.report.none_accepted import NoneAccepted
 from nasproxy.report.remarks import (
     list_reduced_dimensions,
@@ -170,6 +170,7 @@ def _list_facts(
     check, found = find_decisive_check(best), shown.correlation
     if check is not None and check.needed is not None:
         yield "acceptance threshold at this check", wording.format_tau(check.needed)
+    yield from acceptance_errors.list_facts(results, best)
     bounds = results.lost_bounds(best, final_step)
     if bounds is not None:
         lost = wording.format_count(bounds.lost, "lost model")

@@ -56,8 +56,8 @@ def choose_sizes(sizes: Sequence[int]) -> list[int]:
     return sorted({max(MIN_MODELS, round(size * share)) for size in sizes})
 
 
-def simulate_excess(
-    true_tau: float,
+def simulate_z(
+    true_tau: float | Floats,
     fractions: Sequence[float],
     sizes: Sequence[int],
     noise_share: float,
@@ -65,10 +65,10 @@ def simulate_excess(
     studies: int | None = None,
     seed: int = 0,
 ) -> tuple[NDArray[np.float32], Floats]:
-    """Simulate by how much the smoothed z of studies exceeds the true one.
+    """Simulate tau and the smoothed z of studies.
 
     Args:
-        true_tau: True tau at every look, in (-1, 1).
+        true_tau: True tau, in (-1, 1): the same at every look, or of shape (studies, looks).
         fractions: Fraction of training at each look, increasing.
         sizes: Possible sizes of the reference set, increasing.
         noise_share: Share of the variance that is independent noise of each look, in [0, 1].
@@ -76,12 +76,12 @@ def simulate_excess(
         seed: Seed of the simulation.
 
     Returns:
-        Taus and excess, both of shape (sizes, studies, looks).
+        Taus and smoothed z, both of shape (sizes, studies, looks).
     """
     number = studies or count_studies(sizes[-1])
     taus = simulate_taus(true_tau, fractions, sizes, noise_share=noise_share, studies=number, seed=seed)
     models = np.array(sizes)[:, None, None]
-    return taus, smooth(fisher_z(taus, models), fractions) - math.atanh(true_tau)
+    return taus, smooth(fisher_z(taus, models), fractions)
 
 
 def extrapolate_boundary(quantile: float, known: float, error: float) -> float:

@@ -19,7 +19,7 @@ from nasproxy.statistics.boundary import (
     extrapolate_boundary,
     list_units,
     raise_to_floor,
-    simulate_excess,
+    simulate_z,
 )
 from nasproxy.statistics.look_spacing import WINDOW, LookSpacing, measure_spacing
 from nasproxy.statistics.missing import Floats
@@ -102,8 +102,8 @@ def _calibrate(spacing: LookSpacing, sizes: tuple[int, ...], true_tau: float, er
     """
     models = choose_sizes(sizes)
     share = min(NOISE_SHARES) if spacing.apart < WINDOW else max(NOISE_SHARES)
-    _, excess = simulate_excess(true_tau, spacing.fractions, models, share, studies=STUDIES)
-    highest = (excess / list_units(models)[:, None, None]).max(axis=(0, 2))
+    _, z = simulate_z(true_tau, spacing.fractions, models, share, studies=STUDIES)
+    highest = ((z - math.atanh(true_tau)) / list_units(models)[:, None, None]).max(axis=(0, 2))
     told_apart = max(error, LEAST_CROSSING / STUDIES)
     boundary = float(np.quantile(highest, 1 - told_apart, method="higher"))
     return boundary if told_apart == error else extrapolate_boundary(boundary, told_apart, error)

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from nasproxy.statistics.missing import Floats
+
 MOST_PAIRS = 1_000_000
 """Maximum number of pairs of models per look, over all studies."""
 
@@ -21,7 +23,7 @@ def count_studies(models: int, *, least: int = 1_000, most: int = 5_000) -> int:
 
 
 def simulate_taus(
-    tau: float,
+    tau: float | Floats,
     fractions: Sequence[float],
     sizes: Sequence[int],
     *,
@@ -29,13 +31,13 @@ def simulate_taus(
     studies: int,
     seed: int = 0,
 ) -> NDArray[np.float32]:
-    """Simulate the observed taus of a proxy task whose true tau is the same at every look.
+    """Simulate the observed taus of a proxy task with a given true tau.
 
     Scores are normal. A proxy score is a multiple of the full-training score plus two components: one with correlation
     f_i / f_j between fractions f_i < f_j of training, and independent noise of each check.
 
     Args:
-        tau: True tau, in (-1, 1).
+        tau: True tau, in [-1, 1]: the same at every look, or of shape (studies, looks).
         fractions: Fraction of training at each look, shape (looks,), increasing.
         sizes: Numbers of models, increasing; each set contains the smaller ones.
         noise_share: Share of the variance that is independent noise of each check, in [0, 1].
@@ -50,7 +52,9 @@ def simulate_taus(
     random = np.random.default_rng(seed)
     shape = (studies, sizes[-1])
     first, second, ends = _nested_pairs(sizes)
-    correlation = math.sin(math.pi / 2 * tau)
+    correlations = np.broadcast_to(np.sin(math.pi / 2 * np.asarray(tau)), (studies, len(fractions)))
+    remainders = np.sqrt(1 - correlations**2).astype(np.float32)
+    correlations = correlations.astype(np.float32)
     reference = random.standard_normal(shape, dtype=np.float32)
     signs = np.sign(reference[:, first] - reference[:, second]).astype(np.int8)
     waning = random.standard_normal(shape, dtype=np.float32)
@@ -61,7 +65,7 @@ def simulate_taus(
             waning = kept * waning + math.sqrt(1 - kept**2) * random.standard_normal(shape, dtype=np.float32)
         own = random.standard_normal(shape, dtype=np.float32)
         apart = math.sqrt(1 - noise_share) * waning + math.sqrt(noise_share) * own
-        proxy = correlation * reference + math.sqrt(1 - correlation**2) * apart
+        proxy = correlations[:, look, None] * reference + remainders[:, look, None] * apart
         agree = np.sign(proxy[:, first] - proxy[:, second]).astype(np.int8) * signs
         parts = np.add.reduceat(agree, np.concatenate([[0], ends[:-1]]), axis=1, dtype=np.int32)
         taus[:, :, look] = (np.cumsum(parts, axis=1) / ends).T

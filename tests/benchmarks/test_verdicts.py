@@ -12,6 +12,7 @@ from scipy import stats
 
 from benchmarks.verdicts import Draw, Outcome, Population, judge, main, select_geometric, summarize
 from helpers import cli
+from nasproxy.statistics.acceptance_error import TauPrior
 from nasproxy.statistics.criteria.first_crossing import FirstCrossing
 from nasproxy.statistics.criteria.group_sequential import GroupSequential
 from nasproxy.statistics.selection_bound import bound_selected_tau
@@ -52,8 +53,12 @@ def test_the_last_line_is_json_with_every_criterion(table: Path) -> None:
     assert 0 < found["oracle"] <= 1
     assert list(found["rules"]) == ["first_crossing", "weak_prior", "alpha_spending", "group_sequential"]
     for figures in found["rules"].values():
-        assert list(figures) == [*KEYS, "coverage", "median_bound"]
+        assert list(figures) == [*KEYS, "coverage", "median_bound", "below_target", "below_margin"]
+        assert figures["below_margin"] * figures["accepted"] == pytest.approx(figures["wrong"])
+        assert figures["below_margin"] <= figures["below_target"]
         assert figures["wrong"] <= figures["wrong_upper95"]
+    assert list(found["stated"]) == ["first_crossing", "group_sequential"]
+    assert [error["prior"] for error in found["stated"]["group_sequential"]] == list(TauPrior)
     upper = found["rules"]["group_sequential"]["wrong_upper95"]
     wrong = round(20 * found["rules"]["group_sequential"]["wrong"])
     assert upper == pytest.approx(stats.binomtest(wrong, 20, alternative="less").proportion_ci(0.95).high)

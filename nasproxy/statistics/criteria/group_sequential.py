@@ -25,7 +25,7 @@ from nasproxy.statistics.boundary import (
     extrapolate_boundary,
     list_units,
     raise_to_floor,
-    simulate_excess,
+    simulate_z,
 )
 from nasproxy.statistics.deviation import MIN_MODELS, tau_lower_limit
 from nasproxy.statistics.fisher import fisher_z
@@ -200,14 +200,14 @@ class SimulatedLooks:
 
 
 class SimulatedStudies(SimulatedLooks):
-    """Simulated studies of a proxy task with a constant true tau.
+    """Simulated studies of a proxy task with a given true tau.
 
     Args:
         fractions: Fraction of training at each look, increasing.
         sizes: Possible sizes of the reference set, increasing.
         target: Tau of a good proxy task.
         noise_share: Share of the variance that is independent noise of each look, in [0, 1].
-        true_tau: True tau at every look; None for target - 0.10.
+        true_tau: True tau at every look, or of shape (studies, looks); None for target - 0.10 at every look.
         seed: Seed of the simulation.
     """
 
@@ -218,13 +218,13 @@ class SimulatedStudies(SimulatedLooks):
         target: float,
         noise_share: float,
         *,
-        true_tau: float | None = None,
+        true_tau: float | Floats | None = None,
         seed: int = 0,
     ) -> None:
         floor = target - MARGIN
         tau = floor if true_tau is None else true_tau
-        taus, excess = simulate_excess(tau, fractions, sizes, noise_share, seed=seed)
-        above = excess + (math.atanh(tau) - math.atanh(floor))
+        taus, z = simulate_z(tau, fractions, sizes, noise_share, seed=seed)
+        above = z - math.atanh(floor)
         near = np.array([find_near_target(target, size) or 1.0 for size in sizes])
         super().__init__(
             above=np.where(taus >= target - FLOAT32_ROUNDING, above, -np.inf),
