@@ -98,7 +98,7 @@ def remark_on_verdict(results: StudyResults, best: TaskState, final_step: int, s
     if results.policy == "sequential" and len(results.tasks) > 1:
         yield _remark_on_sequential_policy(results, best)
     yield from confirmation_section.remark_on_confirmation(results, best)
-    yield from remark_on_noise(results, shown.correlation)
+    yield from remark_on_study(results, shown.correlation)
     yield from remark_on_retries(results)
     yield from _remark_on_better_half(results, best, final_step)
     yield from baselines.remark_on_baselines(results, best, final_step)
@@ -166,7 +166,7 @@ def _remark_on_sequential_policy(results: StudyResults, best: TaskState) -> Rema
     )
 
 
-def remark_on_noise(results: StudyResults, found: RankCorrelation | None) -> Iterator[Remark]:
+def remark_on_study(results: StudyResults, found: RankCorrelation | None) -> Iterator[Remark]:
     """Remark on what limits any proxy task: seed noise, the reference models, what is searched, long trials."""
     ceiling = results.ceiling
     if ceiling is not None and found is not None and found.tau > ceiling.tau:

@@ -11,8 +11,8 @@ from nasproxy.report.none_accepted import NoneAccepted
 from nasproxy.report.remarks import (
     list_reduced_dimensions,
     remark_on_damage,
-    remark_on_noise,
     remark_on_retries,
+    remark_on_study,
     remark_on_verdict,
     warn_of_direction,
     warn_of_vertex_practice,
@@ -218,7 +218,7 @@ def _describe_none_accepted(results: StudyResults) -> StudyVerdict:
         is_accepted=False,
         headline=shown.headline,
         sentence=shown.sentence,
-        remarks=(*remark_on_noise(results, None), *remark_on_retries(results)),
+        remarks=(*remark_on_study(results, None), *remark_on_retries(results)),
         next_steps=tuple(shown.list_advice()),
         warning=warn_of_vertex_practice(results),
     )
@@ -237,7 +237,7 @@ def _describe_unfinished_study(results: StudyResults) -> StudyVerdict:
         is_accepted=False,
         headline="The study is not finished",
         sentence=f"{so_far}Missing: {', '.join(missing)}.",
-        remarks=(*remark_on_noise(results, None), *remark_on_retries(results)),
+        remarks=(*remark_on_study(results, None), *remark_on_retries(results)),
         next_steps=("Run the study's command with job=design to resume it.",),
     )
 

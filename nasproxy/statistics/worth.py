@@ -14,7 +14,6 @@ from scipy import stats
 from nasproxy.statistics.copula import normal_scores, resample
 from nasproxy.statistics.missing import Floats
 from nasproxy.statistics.strategies import (
-    TOP,
     BestCount,
     Candidates,
     Place,
@@ -205,7 +204,7 @@ def compare_strategies(
         forecaster: Predicts what they find.
         proxy: Name of the strategy that uses the accepted proxy task; None if none is accepted.
     """
-    counts = [max(TOP, round(share * trials)) for share in SMALLER]
+    counts = [max(1, round(share * trials)) for share in SMALLER]
     found = forecaster.predict([s for s in strategies for _ in counts], counts * len(strategies))
     planned = found[:: len(counts)]
     rank, high = _tolerate(min(p.rank for p in planned)), _tolerate(min(p.high for p in planned))
