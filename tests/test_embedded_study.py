@@ -55,7 +55,9 @@ def test_counting_parameters_does_not_rank_the_reference_models(embedded: Folder
     selected = read_selection(embedded)
     assert selected is not None
     references = selected.references or ()
-    counts = [score.parameters for score in measure_zero_costs([embedded.trials.spec(r.key) for r in references]) if score]
+    counts = [
+        score.parameters for score in measure_zero_costs([embedded.trials.spec(r.key) for r in references]) if score
+    ]
     tau = kendall_tau(counts, [reference.score for reference in references])
     assert tau is not None
     assert tau.tau <= 0.5

@@ -178,9 +178,7 @@ def build(
     stages = [_read_stage(choices, name, stride, activation, width, depth) for name, stride in STRIDES.items()]
     choices.finish()
     inputs = scale_channels(STEM_CHANNELS, width, DIVISOR)
-    stem = ConvNormAct(
-        channels, inputs, kernel=kernel, activation=activation, stride=2, norm_momentum=NORM_MOMENTUM
-    )
+    stem = ConvNormAct(channels, inputs, kernel=kernel, activation=activation, stride=2, norm_momentum=NORM_MOMENTUM)
     return SmallCnn(stem, stages, inputs=inputs, pool=pool, num_classes=num_classes, dropout=dropout)
 
 
