@@ -29,7 +29,7 @@ def described(*overrides: str, folder: Path, space: object = None) -> tuple[int,
 def test_a_description_counts_the_space_and_builds_some_of_its_models(tmp_path: Path) -> None:
     code, output = described("backend=inline", "data.loader.train_size=200", "job.samples=2", folder=tmp_path)
     assert code == 0, output
-    for line in ("digits_cnn: 9 decisions", "points: 2,592", "│   ├── channels: 12 | 24 | 32"):
+    for line in ("digits_cnn: 9 decisions", "points: 2,592", "│   ├── channels: 8 | 16 | 32"):
         assert line in output.splitlines()
     rows = [line.split("\t") for line in output.splitlines() if "\t" in line]
     assert [row[0] for row in rows] == ["", "baseline", "0", "1"]

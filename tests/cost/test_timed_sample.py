@@ -65,7 +65,7 @@ def test_proxy_tasks_that_differ_only_in_data_or_schedule_are_timed_once(backend
     tasks = (
         "proxy.tasks=[{name: a, training.total_steps: 30}, {name: b, trainer.batch_size: 32}, {name: c, width: 0.5}]"
     )
-    of = make_builder("proxy=custom", "proxy.data_fraction=null", "proxy.width=null", tasks)
+    of = make_builder("proxy=custom", "proxy.data_fraction=null", "proxy.width=null", "proxy.image_size=null", tasks)
     assert TimedSample(of, backend, ORDERS, ZeroCostScores()).settings == [
         ProxyTask(),
         ProxyTask(overrides={"trainer.batch_size": 32}),
