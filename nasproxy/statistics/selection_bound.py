@@ -97,8 +97,8 @@ def bound_selected_tau(evidence: Evidence) -> float | None:
 def _calibrate(spacing: LookSpacing, sizes: tuple[int, ...], true_tau: float, error: float) -> float:
     """Calibrate the boundary that the smoothed z crosses at any look and size with probability `error` at most.
 
-    Smoothing removes independent noise: of looks near enough to be smoothed, those with slowly decaying deviations cross
-    more often; of looks farther apart, those with independent ones.
+    Smoothing removes independent noise: of looks near enough to be smoothed, those with slowly decaying deviations
+    cross more often; of looks farther apart, those with independent ones.
     """
     models = choose_sizes(sizes)
     share = min(NOISE_SHARES) if spacing.apart < WINDOW else max(NOISE_SHARES)
