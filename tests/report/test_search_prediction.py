@@ -43,8 +43,8 @@ def test_the_cost_includes_full_training_of_the_top_models(full_study: Any) -> N
     assert [row["name"] for row in tables.make_search(expected).rows] == ["training time", "wall time"]
 
 
-def test_decision_accuracy_and_best_rank_are_given_at_tau_and_at_its_lower_confidence_bound(full_study: Any) -> None:
-    expected = prediction_of(full_study)
+def test_decision_accuracy_and_best_rank_are_given_at_tau_and_at_its_lower_confidence_bound(grown_study: Any) -> None:
+    expected = prediction_of(grown_study)
     assert expected.tau is not None
     assert expected.lower_limit is not None
     pairs, best = expected.sentences
@@ -54,7 +54,7 @@ def test_decision_accuracy_and_best_rank_are_given_at_tau_and_at_its_lower_confi
     for tau in (expected.tau, expected.lower_limit):
         assert f" {wording.format_about(predict_outcome(tau, 300).best_rank)} of 300 (top " in best
     assert "These ranks assume normally distributed scores" in best
-    (row,) = [row for row in tables.make_proxy_tasks(results_of(full_study)).rows if row["is_best"]]
+    (row,) = [row for row in tables.make_proxy_tasks(results_of(grown_study)).rows if row["is_best"]]
     assert f"top half of the reference models: {wording.format_tau(row['tau_better_half'])})" in best
 
 
