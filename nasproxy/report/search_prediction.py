@@ -98,7 +98,7 @@ class SearchPrediction:
 
     @property
     def _source(self) -> str:
-        return " of the proxy search, which is optimistic," if self.is_selected else " of the confirmation runs"
+        return " of the proxy search, which is optimistic" if self.is_selected else " of the confirmation runs"
 
     @property
     def _note_on_better_half(self) -> str:
