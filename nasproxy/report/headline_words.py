@@ -89,6 +89,8 @@ def _explain_grade(shown: Headline) -> str:
         return "the verdict is not confirmed"
     if shown.bound is None or shown.target is None:
         return "the true tau has no lower confidence bound, or no target"
+    if shown.bound >= shown.target:
+        return "confirmed, with a lower confidence bound that reaches the target"
     margin = MARGIN if shown.grade is Grade.STRONG else MODERATE_MARGIN
     where = "more than" if shown.grade is Grade.WEAK else "at most"
     return f"confirmed, with a lower confidence bound {where} {margin:.2f} below the target"

@@ -72,7 +72,7 @@ class SearchPrediction:
 
     @property
     def _source(self) -> str:
-        return " of the proxy search, which is optimistic," if self.is_selected else " of the confirmation runs"
+        return " of the proxy search, which is optimistic" if self.is_selected else " of the confirmation runs"
 
 
 def predict_search(results: StudyResults) -> SearchPrediction | None:

@@ -26,7 +26,7 @@ from nasproxy.statistics.missing import Floats
 
 ERROR = 0.05
 """Probability that the bound of any proxy task of a grid lies above the true tau at any look."""
-TRUE_TAUS = (0.4, 0.7, 0.9)
+TRUE_TAUS = (0.4, 0.6, 0.8, 0.9)
 """True taus that boundaries are calibrated at: few models raise z further by chance where the true tau is higher."""
 STUDIES = 1500
 """Number of simulated studies; the error that a boundary is calibrated at has a standard error of 0.6 %."""

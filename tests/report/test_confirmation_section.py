@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from html import unescape
 from typing import Any
 
@@ -12,11 +13,15 @@ from nasproxy import load_study
 from nasproxy.cost.estimate import Amount, Estimate, StageEstimate
 from nasproxy.report import estimate_tables, verdict, wording
 from nasproxy.report.page import Page, write_report
+from nasproxy.report.search_prediction import predict_search
 from nasproxy.stages.confirmation.state import ConfirmationOutcome, ConfirmationState
 from nasproxy.stages.proxy_search.state import StoppingState, read_tasks
 from nasproxy.stages.study_results import Purpose, read_results
+from nasproxy.statistics.acceptance import grade_acceptance
+from nasproxy.statistics.score_test import score_lower_limits
 from nasproxy.storage.json_records import read_record
 from nasproxy.storage.study import RECORD, StudyRecord
+from nasproxy.tracking.events import AcceptedTask
 from nasproxy.trials.proxy_task import ProxyTask
 
 NewStudy = Callable[..., Any]
@@ -84,6 +89,48 @@ class TestConfirmed:
         assert f"Confirmation runs: {wording.write_tau(state.result.correlation)}; lower" in page.verdict
         assert "Confirmation runs do not contradict it." in page.verdict
 
+    def test_every_place_states_the_tau_of_the_confirmation_runs_and_its_bound(self, confirmed: Any) -> None:
+        page, state = report(confirmed), only_confirmation(confirmed)
+        study = load_study(confirmed.folder.path)
+        assert state.result is not None
+        assert state.result.correlation is not None
+        tau, bound = state.result.correlation.tau, state.result.bound
+        raced = read_tasks(confirmed.folder)[state.task].checks[-1].correlation
+        assert raced is not None
+        assert bound is not None
+        assert bound < tau
+        words = study.verdict
+        assert (words.tau, words.bound, words.raced_tau, words.target) == (tau, bound, raced.tau, 0.65)
+        assert words.grade is grade_acceptance(bound, 0.65, is_confirmed=True)
+        assert words.headline.startswith(f"Accepted: {state.task}, grade {words.grade.value}, stopped after")
+        assert page.event.accepted == AcceptedTask(state.task, words.grade, tau, bound, raced.tau, is_confirmed=True)
+        expected = predict_search(study.results)
+        assert expected is not None
+        assert (expected.tau, expected.lower_limit, expected.is_selected) == (tau, bound, False)
+        row = study.proxy_tasks.set_index("proxy_task").loc[state.task]
+        assert (row.tau, row.tau_confirmed, row.bound, row.grade) == (raced.tau, tau, bound, words.grade.value)
+        written = json.loads((confirmed.folder.path / "proxy_search" / "SEARCH_CONTROLLER_STATE.json").read_text())
+        stats = written["proxy_tasks_map"][state.task]["proxy_task_stats"]
+        assert stats["accuracy_correlation_over_step"][-1] == raced.tau, "as Vertex AI NAS writes it"
+        assert (stats["confirmed_accuracy_correlation"], stats["grade"]) == (tau, words.grade.value)
+        assert stats["accuracy_correlation_lower_bound"] == bound
+        content = json.loads(page.path.with_name("report.json").read_text())["verdict"]
+        assert (content["tau"], content["bound"], content["grade"]) == (tau, bound, words.grade.value)
+        html = page.path.read_text(encoding="utf-8")
+        assert f'<section id="verdict" class="verdict {words.grade.value}">' in html
+
+    def test_fresh_models_have_an_ordinary_bound_since_nothing_selected_them(self, confirmed: Any) -> None:
+        state = only_confirmation(confirmed)
+        assert state.fresh is not None
+        assert state.fresh.result is not None
+        found = state.fresh.result.correlation
+        assert found is not None
+        assert state.fresh.result.bound == score_lower_limits(found.tau, found.n)
+        facts = dict(load_study(confirmed.folder.path).verdict.facts)
+        assert facts["tau-b, fresh models"].startswith(
+            f"{wording.format_tau(found.tau)} (6 models, not selected, lower"
+        )
+
     def test_confirmation_runs_are_a_stage_in_the_cost_table(self, confirmed: Any) -> None:
         page, state = report(confirmed), only_confirmation(confirmed)
         (row,) = [row for row in page.tables["costs"] if row["stage"] == Purpose.CONFIRMATION.value]
@@ -149,6 +196,20 @@ class TestContradicted:
 
 
 class TestNotConfirmed:
+    @pytest.mark.parametrize("is_replayed", [False, True])
+    def test_without_confirmation_the_grade_is_weak_and_the_selected_tau_is_called_optimistic(
+        self, new_study: NewStudy, is_replayed: bool
+    ) -> None:
+        results = read_results(searched(new_study).folder, time_tolerance=0.05)
+        if is_replayed:
+            results = replace(results, base={**results.base, "storage.trials": "memory"})
+        words = verdict.judge_study(results)
+        assert results.best is not None
+        assert words.headline.startswith(f"Accepted: {results.best.name}, grade weak, stopped after")
+        assert f"Proxy search: tau-b {words.tau:.2f} on 8 models, optimistic, since it was selected" in words.sentence
+        assert dict(words.facts)["grade"] == "weak: the verdict is not confirmed"
+        assert words.bound == results.best.bound
+
     def test_a_void_confirmation_is_said_wherever_the_verdict_is(self, new_study: NewStudy) -> None:
         author = searched(new_study, compressed_cause=lambda place: "crash" if place < 4 else "")
         state = author.confirm()

@@ -42,8 +42,8 @@ def test_the_cost_includes_full_training_of_the_top_models(full_study: Any) -> N
     assert [row["name"] for row in tables.make_search(expected).rows] == ["training time", "wall time"]
 
 
-def test_decision_accuracy_is_given_at_tau_and_at_its_lower_confidence_bound(full_study: Any) -> None:
-    expected = prediction_of(full_study)
+def test_decision_accuracy_is_given_at_tau_and_at_its_lower_confidence_bound(grown_study: Any) -> None:
+    expected = prediction_of(grown_study)
     assert expected.tau is not None
     assert expected.lower_limit is not None
     (pairs,) = expected.sentences

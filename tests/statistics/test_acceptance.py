@@ -6,12 +6,15 @@ import pytest
 
 from nasproxy.statistics.acceptance import (
     Evidence,
+    Grade,
     LookPlan,
     VerdictKind,
     count_models_to_add,
     decide_acceptance,
     find_near_target,
+    grade_acceptance,
 )
+from nasproxy.statistics.fisher import fisher_z
 from nasproxy.statistics.rank_correlation import kendall_tau
 
 NAN = float("nan")
@@ -30,6 +33,30 @@ def test_tau_is_that_of_the_last_check() -> None:
     too_few = np.where(np.arange(10) < 4, REFERENCE, NAN)
     for undefined in (evidence(), evidence(REFERENCE, FLAT), evidence(REFERENCE, too_few)):
         assert undefined.correlation is None
+
+
+@pytest.mark.parametrize(
+    ("bound", "target", "grade"),
+    [
+        (0.55, 0.65, Grade.STRONG),
+        (0.9, 0.65, Grade.STRONG),
+        (0.549, 0.65, Grade.MODERATE),
+        (0.65 - 0.25, 0.65, Grade.MODERATE),
+        (0.399, 0.65, Grade.WEAK),
+        (None, 0.65, Grade.WEAK),
+        (0.9, None, Grade.WEAK),
+    ],
+)
+def test_a_confirmed_task_is_graded_by_its_bound(bound: float | None, target: float | None, grade: Grade) -> None:
+    assert grade_acceptance(bound, target, is_confirmed=True) is grade
+    assert grade_acceptance(bound, target, is_confirmed=False) is Grade.WEAK
+
+
+def test_z_is_averaged_over_the_near_checks() -> None:
+    near = Evidence(REFERENCE, np.array([TURNED, REFERENCE, REFERENCE]), np.array([0.5, 0.9, 1.0]), LookPlan())
+    assert near.earlier_z == pytest.approx(fisher_z([1.0], 10))
+    assert near.smoothed_z == pytest.approx(float(fisher_z(1.0, 10)))
+    assert Evidence(REFERENCE, FLAT[None], np.array([1.0]), LookPlan()).smoothed_z is None
 
 
 def test_a_sufficient_tau_is_accepted() -> None:

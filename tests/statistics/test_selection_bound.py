@@ -116,14 +116,14 @@ def test_more_looks_and_more_tasks_lower_the_bound_and_more_models_raise_it() ->
 
 
 def test_the_bound_rises_with_the_observed_tau() -> None:
-    margin = SelectionMargin((2.0, 2.4, 3.0), 10)
+    margin = SelectionMargin((2.0, 2.4, 3.0, 3.4), 10)
     bounds = [margin.bound_tau(z, 10) for z in np.linspace(-0.5, 2.5, 61)]
     assert bounds == sorted(bounds, key=float)
     assert len(set(bounds)) == 61
 
 
 def test_each_calibrated_tau_is_just_not_rejected_at_its_own_boundary() -> None:
-    margin = SelectionMargin((2.0, 2.4, 3.0), 10)
+    margin = SelectionMargin((2.0, 2.4, 3.0, 3.4), 10)
     unit = math.sqrt(0.48 / 4)
     for tau, boundary in zip(TRUE_TAUS, margin.boundaries, strict=True):
         assert margin.bound_tau(math.atanh(tau) + boundary * unit, 10) == pytest.approx(tau)

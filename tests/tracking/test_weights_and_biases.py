@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,10 @@ import pytest
 from PIL import Image
 
 from nasproxy.errors import ConfigError, CorruptFileError, MissingExtraError
+from nasproxy.statistics.acceptance import Grade
 from nasproxy.targets import build_target
 from nasproxy.tracking import weights_and_biases
-from nasproxy.tracking.events import Event, JobEnded, Noted, ReportWritten, StageEnded, TrialEnded
+from nasproxy.tracking.events import AcceptedTask, Event, JobEnded, Noted, ReportWritten, StageEnded, TrialEnded
 from nasproxy.tracking.sent_records import SentRecords
 from nasproxy.tracking.weights_and_biases import WandbTracker, make_run_id
 from nasproxy.trials.records import Cause, RetryLink, State
@@ -229,6 +230,20 @@ def test_a_resumed_study_continues_its_runs_and_logs_nothing_twice(
     steps = [point["_step"] for run in controllers for point in run.history]
     assert steps == list(range(9))
     assert sum("tables/proxy_tasks/_type" in point for run in controllers for point in run.history) == 1
+
+
+def test_the_controllers_summary_has_the_tau_of_the_confirmation_runs_its_bound_and_the_grade(
+    study: Path, write_report: Report
+) -> None:
+    accepted = AcceptedTask("data50", Grade.MODERATE, tau=0.8, bound=0.5, raced_tau=0.9, is_confirmed=True)
+    tracker = offline(study)
+    tracker.receive(replace(write_report({}), accepted=accepted))
+    tracker.close()
+    (run,) = read_runs(study, "controller")
+    assert {name: run.summary[name] for name in ("task", "grade", "tau", "bound", "raced_tau", "is_confirmed")} == {
+        **asdict(accepted),
+        "grade": "moderate",
+    }
 
 
 def test_tables_and_figures_are_logged_to_the_controllers_run(
