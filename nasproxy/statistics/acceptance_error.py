@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from nasproxy.statistics.acceptance import FRACTION_ROUNDING, MARGIN, LookPlan
 from nasproxy.statistics.criteria.group_sequential import (
     FLOAT32_ROUNDING,
+    SIMULATED_MODELS,
     GroupSequential,
     SimulatedStudies,
     calibrate_boundary,
@@ -113,7 +114,7 @@ def estimate_crossing_errors(
         The error under each prior.
     """
     looks = continue_looks(fractions)
-    models = choose_sizes([models])[0]
+    models = min(models, SIMULATED_MODELS)
     studies = count_studies(models)
 
     def find_looks(true: Floats) -> NDArray[np.intp]:
