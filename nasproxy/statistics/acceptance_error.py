@@ -131,8 +131,8 @@ def continue_looks(fractions: tuple[float, ...]) -> Floats:
     Args:
         fractions: Fraction of training at each look so far, increasing.
 
-    >>> continue_looks((0.1, 0.4)).tolist()
-    [0.1, 0.4, 0.7, 1.0]
+    >>> continue_looks((0.25, 0.5)).tolist()
+    [0.25, 0.5, 0.75, 1.0]
     """
     last, before = fractions[-1], (0.0, *fractions)[-2]
     later = np.arange(1, math.floor((1 - last) / (last - before) + FRACTION_ROUNDING) + 1)
