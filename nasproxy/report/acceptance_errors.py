@@ -20,7 +20,7 @@ from nasproxy.statistics.acceptance_error import (
     estimate_sequential_errors,
 )
 
-FIELDS = ("prior", "assumption", "target", "accepted", "below_target", "below_margin")
+FIELDS = ("prior", "accepted", "below_target", "below_margin", "assumption", "target")
 """Values of a row of the table."""
 
 

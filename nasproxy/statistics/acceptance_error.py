@@ -18,6 +18,7 @@ from nasproxy.statistics.acceptance import FRACTION_ROUNDING, MARGIN, LookPlan
 from nasproxy.statistics.boundary import choose_sizes
 from nasproxy.statistics.criteria.group_sequential import (
     FLOAT32_ROUNDING,
+    SIMULATED_MODELS,
     GroupSequential,
     SimulatedStudies,
     calibrate_boundary,
@@ -113,7 +114,7 @@ def estimate_crossing_errors(
         The error under each prior.
     """
     looks = continue_looks(fractions)
-    models = choose_sizes([models])[0]
+    models = min(models, SIMULATED_MODELS)
     studies = count_studies(models)
 
     def find_looks(true: Floats) -> NDArray[np.intp]:
@@ -130,8 +131,8 @@ def continue_looks(fractions: tuple[float, ...]) -> Floats:
     Args:
         fractions: Fraction of training at each look so far, increasing.
 
-    >>> continue_looks((0.1, 0.4)).tolist()
-    [0.1, 0.4, 0.7, 1.0]
+    >>> continue_looks((0.25, 0.5)).tolist()
+    [0.25, 0.5, 0.75, 1.0]
     """
     last, before = fractions[-1], (0.0, *fractions)[-2]
     later = np.arange(1, math.floor((1 - last) / (last - before) + FRACTION_ROUNDING) + 1)

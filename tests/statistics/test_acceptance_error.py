@@ -92,6 +92,12 @@ def test_first_crossing_errs_several_times_as_often() -> None:
     assert crossing[2] > 10 * default[2]
 
 
+def test_first_crossing_on_fewer_models_errs_more_often() -> None:
+    five, eight = (of(estimate_crossing_errors(LOOKS, n, target=0.65), TauPrior.UNIFORM) for n in (5, 8))
+    assert five[1] > eight[1]
+    assert five[2] > eight[2]
+
+
 def test_it_is_1_if_no_true_tau_can_reach_the_target() -> None:
     assert of(estimate_crossing_errors(LOOKS, 10, target=1.0), TauPrior.UNIFORM)[1] == 1.0
 
