@@ -15,10 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nasproxy.statistics.acceptance import FRACTION_ROUNDING, MARGIN, LookPlan
-from nasproxy.statistics.boundary import choose_sizes
+from nasproxy.statistics.boundary import SIMULATED_MODELS, choose_sizes
 from nasproxy.statistics.criteria.group_sequential import (
     FLOAT32_ROUNDING,
-    SIMULATED_MODELS,
     GroupSequential,
     SimulatedStudies,
     calibrate_boundary,
