@@ -56,19 +56,19 @@ class Population:
     Attributes:
         scores: Scores at every check of the table, shape (checks, architectures).
         reference: Full-training scores, shape (architectures,).
-        seconds: Time of full training, same shape.
         steps: Steps of the checks.
         looks: Indices of the checks with a look.
         confirmed: Scores of the trainings whose compressed schedule ends at a step, by that step, shape
             (architectures,); NaN where the table has none.
+        seconds: Time of full training, shape (architectures,).
     """
 
     scores: Floats
     reference: Floats
-    seconds: Floats
     steps: Sequence[int]
     looks: Sequence[int]
     confirmed: Mapping[int, Floats] = field(default_factory=dict)
+    seconds: Floats = field(default_factory=lambda: np.zeros(0))
 
     @property
     def fractions(self) -> Floats:

@@ -9,7 +9,7 @@ from nasproxy.api.study import LoadedStudy, read_study
 from nasproxy.config.compose import compose_config
 from nasproxy.cost.estimate import Estimate
 from nasproxy.jobs.job import run_job
-from nasproxy.report.verdict import StudyVerdict
+from nasproxy.report.study_verdict import StudyVerdict
 
 
 @dataclass(frozen=True)

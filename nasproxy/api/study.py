@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from nasproxy.api import frames
 from nasproxy.errors import ConfigError
-from nasproxy.report.verdict import StudyVerdict, judge_study
+from nasproxy.report.study_verdict import StudyVerdict
+from nasproxy.report.verdict import judge_study
 from nasproxy.stages.proxy_search.rules import read_time_tolerance
 from nasproxy.stages.proxy_search.state import read_rules
 from nasproxy.stages.study_results import StudyResults, read_results

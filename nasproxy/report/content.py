@@ -11,8 +11,8 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import ValidationError
 
+from nasproxy.report.study_verdict import StudyVerdict
 from nasproxy.report.tables import Table
-from nasproxy.report.verdict import StudyVerdict
 from nasproxy.storage.files import make_corrupt_error, read_bytes
 from nasproxy.storage.json_records import get_adapter, parse_json
 

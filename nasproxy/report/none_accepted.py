@@ -54,9 +54,10 @@ class NoneAccepted:
 
     @cached_property
     def limits(self) -> tuple[TaskLimit, ...]:
-        """Limits of the tasks whose last check has a tau, the highest tau first."""
-        tasks = self.results.tasks.values()
-        limits = [limit for task in tasks if (limit := _limit_task(task, len(tasks))) is not None]
+        """Limits of the tasks of use whose last check has a tau, the highest tau first."""
+        every = self.results.tasks.values()
+        tasks = [task for task in every if get_outcome(self.results, task) is not TaskOutcome.USELESS]
+        limits = [limit for task in tasks if (limit := _limit_task(task, len(every))) is not None]
         return tuple(sorted(limits, key=lambda limit: -limit.found.tau))
 
     @property

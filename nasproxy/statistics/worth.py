@@ -28,6 +28,7 @@ from nasproxy.statistics.strategies import (
 LEVEL = 0.95
 """Level of the intervals."""
 WORLDS = 100
+ROUNDING = 1e-9
 LEAST_COST = 10
 """Smallest total cost of the curves, in full trainings."""
 CURVE_POINTS = 7
@@ -237,7 +238,7 @@ def score_of_share(finals: Floats, share: float) -> float | None:
     """
     ascending = np.sort(finals)
     places = 1 - (np.arange(ascending.size) + 0.5) / ascending.size
-    return None if share < places[-1] else float(np.interp(1 - share, 1 - places, ascending))
+    return None if share < places[-1] - ROUNDING else float(np.interp(1 - share, 1 - places, ascending))
 
 
 def _tolerate(share: float) -> float:

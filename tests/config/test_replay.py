@@ -376,7 +376,7 @@ def test_a_verdict_whose_schedule_the_table_lacks_is_not_confirmed_and_the_advic
     result = replay(lacking, tmp_path, "study=lacking")
     assert read_confirmation(tmp_path, "lacking").outcome is ConfirmationOutcome.VOID
     assert result.verdict is not None
-    assert result.verdict.headline.startswith("Accepted, not confirmed: fast, stopped after")
+    assert result.verdict.headline.startswith("Accepted, not confirmed: fast, grade weak, stopped after")
     first = result.verdict.remarks[0]
     assert first.title == "Not confirmed."
     assert f"trainings on a schedule of {step} steps for 0 of 10 models, and 7 are needed" in first.text
