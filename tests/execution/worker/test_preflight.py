@@ -52,8 +52,8 @@ def test_a_proxy_task_reduces_data_and_model() -> None:
     whole, half = (TrialContext(Path(), spec).load_data() for spec in (full, small))
     assert len(half.train_images) == len(whole.train_images) // 2
     assert len(half.valid_images) == len(whole.valid_images), "validation data is never reduced"
-    assert half.train_images.shape[2:] == (9, 9)
-    assert whole.train_images.shape[2:] == (12, 12)
+    assert half.train_images.shape[2:] == (18, 18)
+    assert whole.train_images.shape[2:] == (24, 24)
     sizes = [
         sum(p.numel() for p in TrialContext(Path(), spec).build_model(data).parameters())
         for spec, data in ((full, whole), (small, half))
