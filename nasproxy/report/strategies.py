@@ -1,5 +1,7 @@
 """Strategies for the search: tables, the ladder's rungs, and one recommendation."""
 
+from functools import partial
+
 from nasproxy.report import wording
 from nasproxy.report.tables import Column, Row, Table
 from nasproxy.stages.study_results import StudyResults
@@ -42,7 +44,7 @@ def make_comparison(results: StudyResults, outlooks: tuple[Outlook, ...]) -> Tab
         Column("total cost, full trainings", lambda row: wording.format_about(row["cost"])),
         Column("better models", lambda row: format_share(row["better"])),
         Column("95 % interval", lambda row: _format_shares(row["better_low"], row["better_high"])),
-        Column(f"{results.objective.name} of the best found", _format_score),
+        Column(f"{results.objective.name} of the best found", partial(_format_score, beyond=_name_beyond(results))),
     ]
     emphasised = frozenset(place for place, row in enumerate(rows) if row["is_recommended"])
     return Table(rows, columns, COMPARED, emphasised)
@@ -148,10 +150,16 @@ def format_percent(share: float | None) -> str:
     return wording.MISSING if share is None else f"{100 * share:.0f} %"
 
 
-def _format_score(row: Row) -> str:
-    low, high = row["score_low"], row["score_high"]
-    if low is None:
-        return "above the best reference model"
-    middle = wording.format_number(row["score"], 3) if row["score"] is not None else "above the best reference model"
-    end = "above the best reference model" if high is None else wording.format_number(high, 3)
-    return f"{middle} ({wording.format_number(low, 3)} to {end})"
+def _name_beyond(results: StudyResults) -> str:
+    """Name scores beyond the best reference model's, which are not extrapolated."""
+    scores = [model.score for model in (*results.references, *results.added)]
+    best = max(scores, key=results.objective.orient, default=None)
+    return f"better than {wording.format_number(best, 3)}"
+
+
+def _format_score(row: Row, *, beyond: str) -> str:
+    low, middle, high = (
+        beyond if row[name] is None else wording.format_number(row[name], 3)
+        for name in ("score_low", "score", "score_high")
+    )
+    return beyond if low == beyond else f"{middle} ({low} to {high})"
