@@ -1,5 +1,6 @@
 """The command line: errors and resumed studies."""
 
+import json
 import signal
 import time
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 from helpers import cli
 from helpers.debug_study import DebugStudy
+from nasproxy.config.compose import compose_config
 from nasproxy.cost.account import Cost
 from nasproxy.report.verdict import judge_study
 from nasproxy.stages.confirmation.state import ConfirmationOutcome, read_confirmations
@@ -157,6 +159,19 @@ def test_an_unknown_experiment_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.gate
+def test_a_study_ends_with_a_ladder_and_a_recommendation(debug_study: DebugStudy) -> None:
+    ladder = json.loads((debug_study.folder / "debug" / "ladder.json").read_text(encoding="utf-8"))
+    assert (ladder["metric"], ladder["mode"], ladder["max_risk"], ladder["risk"]) == ("accuracy", "max", 0.25, 0.25)
+    assert [rung["share"] for rung in ladder["rungs"]] == sorted((r["share"] for r in ladder["rungs"]), reverse=True)
+    assert "For a search of 2,000 models: " in debug_study.output
+
+
+@pytest.mark.parametrize("job", ["design", "search_proxy_task", "confirm"])
+def test_jobs_that_judge_proxy_tasks_compare_the_strategies_that_use_them(job: str) -> None:
+    stages = compose_config([f"job={job}"]).job.stages
+    assert stages.index("worth") > stages.index("proxy_search")
+
+
 def test_a_repeated_study_trains_nothing_again(debug_study: DebugStudy, tmp_path: Path) -> None:
     debug_study.copy_to(tmp_path)
     page = tmp_path / "debug" / "report" / "index.html"
