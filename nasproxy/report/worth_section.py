@@ -51,7 +51,8 @@ def _explain(worth: WorthState) -> str:
         f"Predicted from the ranks of {wording.format_count(worth.models, 'reference model')} in populations that rank "
         f"like them (a smoothed empirical copula, resampled).{optimism} Scores beyond the best reference model are not "
         f"extrapolated. A strategy is recommended if it is the cheapest whose expected share of better models, and the "
-        f"upper end of its interval, are within 0.1 % of all models, or 20 %, of the best."
+        f"share that is exceeded with a probability of 0.5 %, are within 0.1 % of all models, or 20 %, of the best; a "
+        f"zero-cost score is not."
     )
 
 

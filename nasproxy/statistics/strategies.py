@@ -17,6 +17,8 @@ from nasproxy.statistics.missing import Floats
 
 FULL_TRAINING = "full training"
 """Name of full training among the proxy tasks, whose names have no blanks."""
+ZERO_COST = "zero_cost"
+"""Name of the strategy that ranks by a zero-cost score."""
 TOP = 10
 """Models that are trained fully after a search with a proxy task."""
 ETA = 3
@@ -201,7 +203,7 @@ def use_proxy(place: Place, top: int = TOP) -> Strategy:
 
 def use_zero_cost(score: str, top: int = TOP) -> Strategy:
     """Make the strategy that ranks by a zero-cost score and trains the best fully."""
-    return Strategy("zero_cost", (Rung(Place(score, 0), BestCount(top)),), needs_study=True)
+    return Strategy(ZERO_COST, (Rung(Place(score, 0), BestCount(top)),), needs_study=True)
 
 
 def halve(costs: Mapping[Place, float]) -> Strategy:

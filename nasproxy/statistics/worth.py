@@ -14,6 +14,7 @@ from scipy import stats
 from nasproxy.statistics.copula import normal_scores, resample
 from nasproxy.statistics.missing import Floats
 from nasproxy.statistics.strategies import (
+    ZERO_COST,
     BestCount,
     Candidates,
     Place,
@@ -27,6 +28,8 @@ from nasproxy.statistics.strategies import (
 
 LEVEL = 0.95
 """Level of the intervals."""
+LIMIT = 0.995
+"""Quantile by which strategies are recommended: what fails in few populations fails in few studies, too."""
 WORLDS = 100
 ROUNDING = 1e-9
 LEAST_COST = 10
@@ -55,6 +58,7 @@ class Prospect:
         rank: Expected share of all models that are better than the best one found, in [0, 1].
         low: Lower end of the 95 % prediction interval of this share.
         high: Upper end.
+        limit: Share that is exceeded with a probability of 0.5 %, on which recommendations are based.
     """
 
     strategy: str
@@ -64,6 +68,7 @@ class Prospect:
     rank: float
     low: float
     high: float
+    limit: float
 
 
 @dataclass(frozen=True)
@@ -136,7 +141,7 @@ class Forecaster:
                 scale_cost(strategy, self._references.costs, float(cost.mean()), size, count)
                 + self._study_cost * strategy.needs_study,
                 float(share.mean()),
-                *np.quantile(share, [tail, 1 - tail]).tolist(),
+                *np.quantile(share, [tail, 1 - tail, LIMIT]).tolist(),
             )
             for strategy, count, size, cost, share in zip(strategies, counts, sizes, costs.T, shares.T, strict=True)
         ]
@@ -196,8 +201,9 @@ def compare_strategies(
     """Compare strategies for a search and recommend one.
 
     The recommended search is the cheapest, study included, that is nearly as good as the best strategy with the planned
-    number of candidates: the expected share of better models, and the upper end of its interval, are at most 0.1 % of
-    all models, or 20 %, above the smallest ones. It may start with fewer candidates.
+    number of candidates: the expected share of better models, and the share that is exceeded with a probability of
+    0.5 %, are at most 0.1 % of all models, or 20 %, above the smallest ones. It may start with fewer candidates. A
+    zero-cost score is compared and not recommended: reference models tell least of it where it matters, at the top.
 
     Args:
         strategies: The strategies.
@@ -208,14 +214,14 @@ def compare_strategies(
     counts = [max(1, round(share * trials)) for share in SMALLER]
     found = forecaster.predict([s for s in strategies for _ in counts], counts * len(strategies))
     planned = found[:: len(counts)]
-    rank, high = _tolerate(min(p.rank for p in planned)), _tolerate(min(p.high for p in planned))
-    good = [p for p in found if p.rank <= rank and p.high <= high] or planned
-    recommended = min(good, key=lambda prospect: prospect.cost)
+    rank, limit = _tolerate(min(p.rank for p in planned)), _tolerate(min(p.limit for p in planned))
+    good = [p for p in found if p.rank <= rank and p.limit <= limit and p.strategy != ZERO_COST]
+    recommended = min(good or [p for p in planned if p.strategy != ZERO_COST], key=lambda prospect: prospect.cost)
     of_proxy = next((prospect for prospect in planned if prospect.strategy == proxy), None)
-    limit = recommended.cost if of_proxy is None else of_proxy.cost
+    proxy_cost = recommended.cost if of_proxy is None else of_proxy.cost
     shown = np.geomspace(LEAST_COST, max(LEAST_COST, trials), CURVE_POINTS).tolist()
     within_proxy, within_recommended, *curves = forecaster.predict_within(
-        planned, strategies, [limit, recommended.cost, *shown]
+        planned, strategies, [proxy_cost, recommended.cost, *shown]
     )
     return Worth(
         tuple(planned),

@@ -15,6 +15,7 @@ from nasproxy.statistics.strategies import (
     train_all,
     use_fixed_fraction,
     use_proxy,
+    use_zero_cost,
 )
 from nasproxy.statistics.worth import Forecaster, Prospect, compare_strategies, score_of_share
 
@@ -126,3 +127,14 @@ def test_a_score_beyond_the_best_reference_model_is_open():
     assert score_of_share(finals, 0.05) == 9.0
     assert score_of_share(finals, 0.5) == pytest.approx(4.5)
     assert score_of_share(finals, 0.01) is None
+
+
+def test_a_zero_cost_score_is_compared_and_not_recommended():
+    models = draw_models(40, GOOD)
+    parameters = Place("parameters", 0)
+    references = Candidates({**models.scores, parameters: models.finals}, {**COSTS, parameters: 0.0}, models.finals)
+    strategies = [train_all(), use_zero_cost("parameters")]
+    worth = compare_strategies(strategies, 200, Forecaster(references, 40.0, worlds=40))
+    free = next(prospect for prospect in worth.planned if prospect.strategy == "zero_cost")
+    assert free.cost < 60
+    assert worth.recommended.strategy == "random"
