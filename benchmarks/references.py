@@ -20,16 +20,14 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.verdicts import STEP, Population, read_population
+from benchmarks.verdicts import STEP, Population, add_table_options, parse_counts, read_judged
 from nasproxy.errors import NasproxyError
-from nasproxy.execution.backends.replay.curve_table import read_table
 from nasproxy.statistics.acceptance import MARGIN, Evidence, LookPlan, VerdictKind, count_models_to_add
 from nasproxy.statistics.concordance import kendall_taus
 from nasproxy.statistics.criteria.group_sequential import GroupSequential
 from nasproxy.statistics.fisher import fisher_z
 from nasproxy.statistics.reference_count import FEWEST, Economy, choose_references
 from nasproxy.statistics.tau_curve import TauCurve
-from nasproxy.trials.objective import Objective
 
 FIXED = ((10, 30), (30, 60), (60, 100))
 AUTO = "auto"
@@ -130,28 +128,13 @@ def measure(population: Population, arguments: argparse.Namespace) -> dict[str, 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--table", required=True, help="CSV or Parquet file with one check per row (docs/replay.md)")
-    parser.add_argument("--candidates", default="200,2000", help="models of the search, separated by commas")
-    parser.add_argument("--target", type=float, default=0.65)
-    parser.add_argument("--draws", type=int, default=200)
-    parser.add_argument("--looks", type=int, default=16)
-    parser.add_argument("--mode", choices=("max", "min"), default="max", help="which scores are better")
-    parser.add_argument("--proxy", help="proxy task to judge (default: `full`, or the table's only one)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", action="store_true", help="end with one line of JSON")
+    add_table_options(parser, draws=200)
+    parser.add_argument("--candidates", type=parse_counts, default="200,2000", help="models of the search")
     arguments = parser.parse_args()
     try:
-        table = read_table(arguments.table)
-        arguments.candidates = [int(number) for number in arguments.candidates.split(",")]
+        population = read_judged(arguments, FEWEST)
     except NasproxyError as error:
         parser.exit(2, f"{error}\n")
-    except ValueError:
-        parser.error(f"--candidates must be whole numbers separated by commas, got {arguments.candidates}")
-    if min(arguments.draws, arguments.looks, *arguments.candidates) < 1:
-        parser.error("--draws, --looks and --candidates must be at least 1")
-    population = read_population(table, arguments.looks, arguments.proxy, Objective(mode=arguments.mode))
-    if population.reference.size < FEWEST:
-        parser.error(f"--table must have {FEWEST} architectures or more, got {population.reference.size}")
     found = measure(population, arguments)
     columns = ("cost_over_oracle", "cost", "wrong", "none_accepted", "models", "initial", "maximum")
     shown = Table("candidates", "references", *columns, title=f"oracle at {found['oracle']} of training")

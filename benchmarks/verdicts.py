@@ -276,30 +276,61 @@ def format_rows(found: dict[str, Any]) -> Iterator[list[str]]:
         yield [name, *("" if value is None else f"{value:.3g}" for value in figures.values())]
 
 
-def _check_options(arguments: argparse.Namespace) -> None:
-    """Refuse options that no table suits.
+def add_table_options(parser: argparse.ArgumentParser, *, draws: int) -> None:
+    """Add the options of benchmarks on a table of learning curves."""
+    parser.add_argument("--table", required=True, help="CSV or Parquet file with one check per row (docs/replay.md)")
+    parser.add_argument("--target", type=float, default=0.65)
+    parser.add_argument("--draws", type=int, default=draws)
+    parser.add_argument("--looks", type=int, default=16)
+    parser.add_argument("--mode", choices=("max", "min"), default="max", help="which scores are better")
+    parser.add_argument("--proxy", help="proxy task to judge (default: `full`, or the table's only one)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", action="store_true", help="end with one line of JSON")
+
+
+def parse_counts(text: str) -> list[int]:
+    """Parse numbers of candidates that are separated by commas."""
+    counts = [int(number) for number in text.split(",")]
+    if min(counts) < 1:
+        raise argparse.ArgumentTypeError(f"needs numbers of at least 1, got {text}: give 200,2000")
+    return counts
+
+
+def read_judged(arguments: argparse.Namespace, least: int) -> Population:
+    """Read the table of the options, and check that proxy tasks can be judged on it.
+
+    Args:
+        arguments: Parsed options of `add_table_options`.
+        least: Minimum number of complete curves.
 
     Raises:
-        ConfigError: An option is out of range, or two do not go together.
+        NasproxyError: An option is out of range, or the table cannot be read, or has too few complete curves.
     """
-    if arguments.adaptive and arguments.references == "spread":
-        raise ConfigError("--adaptive adds random models, so it needs --references random")
-    if min(arguments.draws, arguments.looks) < 1:
-        raise ConfigError(f"--draws and --looks must be at least 1, got {arguments.draws} and {arguments.looks}")
     check_target(arguments.target)
     check_error(arguments.target, GroupSequential().alpha)
-
-
-def _read_judged(arguments: argparse.Namespace) -> Population:
-    """Read the table, and check that criteria can be compared on it.
-
-    Raises:
-        NasproxyError: The table cannot be read, or has too few complete curves.
-    """
+    if min(arguments.draws, arguments.looks) < 1:
+        raise ConfigError(f"--draws and --looks must be at least 1, got {arguments.draws} and {arguments.looks}")
     table = read_table(arguments.table)
     if arguments.proxy is not None and arguments.proxy not in table.check_steps:
         raise ConfigError(f"--proxy must be one of {', '.join(table.check_steps)}, got {arguments.proxy}")
     population = read_population(table, arguments.looks, arguments.proxy, Objective(mode=arguments.mode))
+    if population.reference.size < least:
+        raise DataError(
+            f"{arguments.table} needs {least} architectures with complete curves, got {population.reference.size}: "
+            f"give a table with more"
+        )
+    if not np.isfinite(population.taus).any():
+        raise DataError(f"{arguments.table} needs scores that differ between architectures, got equal ones")
+    return population
+
+
+def _read_for_models(arguments: argparse.Namespace) -> Population:
+    """Read the table, and check the number of reference models.
+
+    Raises:
+        NasproxyError: The table cannot be used, or has too few complete curves for so many models.
+    """
+    population = read_judged(arguments, MIN_PAIRS)
     needed = SPREAD_POOL if arguments.references == "spread" else arguments.models
     if not MIN_PAIRS <= arguments.models <= needed <= population.reference.size:
         raise ConfigError(
@@ -307,28 +338,20 @@ def _read_judged(arguments: argparse.Namespace) -> Population:
             f"({SPREAD_POOL} at least for --references spread), got {arguments.models}: give fewer models, or a table "
             f"with more"
         )
-    if not np.isfinite(population.taus).any():
-        raise DataError(f"{arguments.table} needs scores that differ between architectures, got equal ones")
     return population
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--table", required=True, help="CSV or Parquet file with one check per row (docs/replay.md)")
+    add_table_options(parser, draws=500)
     parser.add_argument("--models", type=int, default=10, help="reference models of a study")
-    parser.add_argument("--target", type=float, default=0.65)
-    parser.add_argument("--draws", type=int, default=500)
-    parser.add_argument("--looks", type=int, default=16)
-    parser.add_argument("--mode", choices=("max", "min"), default="max", help="which scores are better")
     parser.add_argument("--references", choices=("random", "spread"), default="random")
     parser.add_argument("--adaptive", action="store_true", help=f"add {STEP} models at a time, up to {MAXIMUM}")
-    parser.add_argument("--proxy", help="proxy task to judge (default: `full`, or the table's only one)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", action="store_true", help="end with one line of JSON")
     arguments = parser.parse_args()
     try:
-        _check_options(arguments)
-        population = _read_judged(arguments)
+        if arguments.adaptive and arguments.references == "spread":
+            raise ConfigError("--adaptive adds random models, so it needs --references random")
+        population = _read_for_models(arguments)
     except NasproxyError as error:
         parser.exit(2, f"{error}\n")
     found = measure(population, arguments)

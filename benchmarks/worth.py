@@ -20,9 +20,19 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.verdicts import Draw, Outcome, Population, judge, read_population, select_references
+from benchmarks.verdicts import (
+    MAXIMUM,
+    Draw,
+    Outcome,
+    Population,
+    add_table_options,
+    judge,
+    parse_counts,
+    read_judged,
+    select_references,
+)
 from nasproxy.errors import NasproxyError
-from nasproxy.execution.backends.replay.curve_table import read_table
+from nasproxy.stages.worth.settings import LadderSettings
 from nasproxy.statistics.acceptance import MARGIN, Criterion
 from nasproxy.statistics.criteria.first_crossing import FirstCrossing
 from nasproxy.statistics.criteria.group_sequential import GroupSequential
@@ -41,7 +51,6 @@ from nasproxy.statistics.strategies import (
     use_zero_cost,
 )
 from nasproxy.statistics.worth import Forecaster, Prospect, compare_strategies
-from nasproxy.trials.objective import Objective
 
 SEEDS = 5
 """Trainings that measure variance."""
@@ -215,26 +224,17 @@ def format_rows(found: Mapping[str, Any]) -> Iterator[list[str]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--table", required=True, help="CSV or Parquet file with one check per row (docs/replay.md)")
-    parser.add_argument("--candidates", default="200,2000", help="models of the search, separated by commas")
-    parser.add_argument("--target", type=float, default=0.65)
+    add_table_options(parser, draws=200)
+    parser.add_argument("--candidates", type=parse_counts, default="200,2000", help="models of the search")
     parser.add_argument("--max-risk", type=float, default=0.25, help="risk of the ladder")
-    parser.add_argument("--draws", type=int, default=200)
-    parser.add_argument("--looks", type=int, default=16)
-    parser.add_argument("--mode", choices=("max", "min"), default="max", help="which scores are better")
-    parser.add_argument("--proxy", help="proxy task to judge (default: `full`, or the table's only one)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", action="store_true", help="end with one line of JSON")
     arguments = parser.parse_args()
     try:
-        population = read_population(
-            read_table(arguments.table), arguments.looks, arguments.proxy, Objective(mode=arguments.mode)
-        )
-        counts = [int(text) for text in arguments.candidates.split(",")]
-    except (NasproxyError, ValueError) as error:
+        LadderSettings(arguments.max_risk).check()
+        population = read_judged(arguments, 2 * MAXIMUM)
+    except NasproxyError as error:
         parser.exit(2, f"{error}\n")
     console, summary = Console(width=140), {}
-    for count in counts:
+    for count in arguments.candidates:
         random = np.random.default_rng(arguments.seed)
         benchmark = Benchmark(population, count, arguments.target, arguments.max_risk)
         for number in range(arguments.draws):

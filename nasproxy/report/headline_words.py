@@ -92,8 +92,8 @@ def _explain_grade(shown: Headline) -> str:
     if shown.bound >= shown.target:
         return "confirmed, with a lower confidence bound that reaches the target"
     margin = MARGIN if shown.grade is Grade.STRONG else MODERATE_MARGIN
-    where = "more than" if shown.grade is Grade.WEAK else "at most"
-    return f"confirmed, with a lower confidence bound {where} {margin:.2f} below the target"
+    where = "more" if shown.grade is Grade.WEAK else "no more"
+    return f"confirmed, with a lower confidence bound {where} than {margin:.2f} below the target"
 
 
 def _explain_missing(shown: Headline, *, is_spread: bool) -> str:

@@ -90,12 +90,6 @@ def write_p_value(value: float) -> str:
     return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
 
 
-def write_correlation(found: RankCorrelation) -> str:
-    """Write tau-b with its confidence interval and number of models."""
-    interval = f"95 % confidence interval {format_interval(found.low, found.high)}"
-    return f"tau-b {format_tau(found.tau)} ({interval}, {format_count(found.n, 'model')})"
-
-
 def write_tau(found: RankCorrelation) -> str:
     """Write tau-b with its number of models, without an interval: none holds for a tau that was selected."""
     return f"tau-b {format_tau(found.tau)} on {format_count(found.n, 'model')}"

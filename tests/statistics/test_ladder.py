@@ -142,3 +142,10 @@ def test_too_few_reference_models_give_no_ladder():
 def test_more_reference_models_are_suggested_for_larger_searches_and_smaller_risks():
     assert suggest_references(200, 0.25) < suggest_references(2000, 0.25) < suggest_references(2000, 0.1)
     assert suggest_references(1, 0.1) == count_needed(0.1)
+
+
+@pytest.mark.parametrize("max_risk", [0.1, 0.25, 0.5])
+def test_the_smallest_number_of_models_that_is_named_suffices(max_risk: float):
+    models = count_needed(max_risk)
+    scores, finals = draw_curves(CORRELATIONS["good"], models, np.random.default_rng(0), shared=False)
+    assert design(scores, finals, max_risk).risk <= max_risk

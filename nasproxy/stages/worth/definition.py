@@ -11,7 +11,7 @@ from nasproxy.stages.worth.state import LADDER, STATE, LadderState, WorthState, 
 NAME = "worth"
 SPREAD = (
     "the reference models were selected for their spread, so they do not rank as the random candidates of a search do: "
-    "use selection=random"
+    "begin another study with selection=random study=NAME"
 )
 
 
