@@ -68,4 +68,4 @@ def test_the_last_line_is_json_with_every_way_and_number_of_candidates(tmp_path:
     assert list(found["candidates"]["50"]) == ["10 -> 30", "30 -> 60", "60 -> 100", "auto"]
     refused = subprocess.run([*command[:-1], "--draws", "0"], cwd=cli.ROOT, capture_output=True, text=True, check=False)
     assert refused.returncode == 2
-    assert "--draws, --looks and --candidates must be at least 1" in refused.stderr
+    assert "--draws and --looks must be at least 1" in refused.stderr

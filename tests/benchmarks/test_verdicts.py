@@ -142,8 +142,8 @@ def test_the_bound_of_an_accepted_draw_is_that_of_its_evidence() -> None:
     ("content", "options", "message"),
     [
         ("architecture,proxy\na,full\n", (), "step"),
-        ("{header}a,full,0,1,0.5,1\nb,full,0,1,0.6,1\n", (), "complete curves, 2"),
-        ("{header}a,full,0,1,0.5,1\nb,small,0,1,0.6,1\n", ("--proxy", "small"), "complete curves, 0"),
+        ("{header}a,full,0,1,0.5,1\nb,full,0,1,0.6,1\n", (), "complete curves, got 2"),
+        ("{header}a,full,0,1,0.5,1\nb,small,0,1,0.6,1\n", ("--proxy", "small"), "complete curves, got 0"),
         ("{equal}", (), "scores that differ"),
         ("{equal}", ("--proxy", "small"), "--proxy must be one of full, got small"),
         ("{equal}", ("--draws", "0"), "--draws and --looks must be at least 1"),
