@@ -17,8 +17,8 @@ def make_count_table(decision: CountDecision | None) -> Table:
     columns = [
         Column("reference models", _write_name, is_number=False),
         Column("expected number", lambda row: wording.format_number(row["models"], 2)),
-        Column("a proxy task is accepted", lambda row: f"{row['accepted']:.0%}"),
-        Column("after", lambda row: wording.MISSING if row["fraction"] is None else f"{row['fraction']:.1%}"),
+        Column("a proxy task is accepted", lambda row: f"{100 * row['accepted']:.0f} %"),
+        Column("after", lambda row: wording.MISSING if row["fraction"] is None else f"{100 * row['fraction']:.3g} %"),
         Column("study, full trainings", lambda row: f"{row['study']:,.0f}"),
         Column("search, full trainings", lambda row: f"{row['search']:,.0f}"),
         Column("total", lambda row: f"{row['total']:,.0f}"),

@@ -232,7 +232,8 @@ def _remark_on_reduction(best: TaskState, final_step: int) -> Iterator[Remark]:
         yield Remark(
             "Less data does not make a step cheaper.",
             f"The number of steps is unchanged: savings come from stopping after {final_step:,} of "
-            f"{best.total_steps:,} steps, not from training on {best.proxy_task.data_fraction:.0%} of the images.",
+            f"{best.total_steps:,} steps, not from training on {100 * best.proxy_task.data_fraction:.0f} % of the "
+            f"images.",
         )
     elif not reduced and not best.proxy_task.overrides:
         yield Remark(

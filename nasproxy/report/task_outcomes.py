@@ -141,7 +141,7 @@ def _explain_accepted(results: StudyResults, task: TaskState) -> str:
     )
     if seconds > best.final_rated_seconds:
         return f"Accepted, but more expensive than {best.name}: {times}"
-    return f"Accepted, but at most {results.time_tolerance:.0%} cheaper than {best.name}: {times}"
+    return f"Accepted, but at most {100 * results.time_tolerance:.0f} % cheaper than {best.name}: {times}"
 
 
 def _explain_contradicted(results: StudyResults, task: TaskState) -> str:

@@ -122,6 +122,20 @@ def test_a_task_without_a_final_decision_is_not_finished(small_study: Any) -> No
     assert verdict.judge_study(results).headline.startswith("Proxy search not finished")
 
 
+def test_an_acceptance_that_was_stored_without_a_bound_gets_one_when_the_study_goes_on(new_study: Any) -> None:
+    author = new_study(10)
+    author.measure_variance()
+    author.select_randomly()
+    author.search({"width25": ProxyTask(width=0.25)}, target=0.3)
+    before = read_results(author.folder, time_tolerance=0.05)
+    assert before.best is not None
+    rewrite(author, lambda state: state.update(margin=None, bound=None))
+    author.search({"width25": ProxyTask(width=0.25)}, target=0.3)
+    after = read_results(author.folder, time_tolerance=0.05)
+    assert after.best == before.best
+    assert set(after.trials) == set(before.trials)
+
+
 def test_a_task_that_is_no_cheaper_than_full_training_is_of_no_use(small_study: Any) -> None:
     small_study.search({"width25": ProxyTask(width=0.25)}, target=0.1)
     rewrite(small_study, lambda state: state.update(saves_nothing=True))

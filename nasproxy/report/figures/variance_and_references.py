@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from nasproxy.report import wording
 from nasproxy.report.figures.style import BLACK, BLUE, DPI, ORANGE, SERIES, SMALL, STYLE, VERMILION, WIDE, make_figure
@@ -44,6 +45,7 @@ def draw_variance_curves(results: StudyResults) -> Figure:
     )
     whole.set(xlabel="training steps", ylabel=results.metric_label, title="whole training")
     end.set(xlabel="training steps", title="last third")
+    end.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
     verdict = result.verdict
     figure.suptitle(
         f"CV {wording.format_number(verdict.variation, 3)}, roughness "

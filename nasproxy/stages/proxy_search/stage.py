@@ -234,11 +234,16 @@ class ProxySearchStage:
             )
         keys = tuple(self._make_spec(name, model).key for model in self._references)
         is_same = task is not None and task.keys[: len(keys)] == keys and task.judged_by == self._judged_by
-        if task is not None and is_same and task.stopping_state is not StoppingState.EXCESS_FAILURES:
-            return task  # excess failures may have been fixed, so the task is judged again
+        if task is not None and is_same and not self._is_judged_again(task):
+            return task
         new = [other for other in self._proxy_tasks if other not in stored]
         number = task.number if task is not None else len(stored) + new.index(name)
         return TaskState(name, number, self._proxy_tasks[name], self._judged_by, keys, self._steps[name][-1])
+
+    def _is_judged_again(self, task: TaskState) -> bool:
+        """Return whether a task's failures may have been fixed, or its acceptance was stored before it had a bound."""
+        lacks_bound = task.is_accepted and self._is_random and task.margin is None
+        return lacks_bound or task.stopping_state is StoppingState.EXCESS_FAILURES
 
     def _measure_speed(self, name: str, models: JudgedModels) -> TaskSpeed | None:
         """Measure a task's speed on the selected references only, so that added references do not change it."""
