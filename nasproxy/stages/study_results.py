@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from nasproxy.errors import CorruptTrialError, TooFewTrialsError
 from nasproxy.stages.common_steps import list_common_steps
-from nasproxy.stages.confirmation.state import ConfirmationState, read_confirmations
+from nasproxy.stages.confirmation.state import ConfirmationState, find_confirmation, read_confirmations
 from nasproxy.stages.headline import Headline, find_headline
 from nasproxy.stages.noise_ceiling import find_noise_ceiling
 from nasproxy.stages.proxy_search import reopening
@@ -281,7 +281,7 @@ class StudyResults:
 
     def confirmation_of(self, task: TaskState) -> ConfirmationState | None:
         """Return the confirmation of a proxy task's current verdict; None if there is none."""
-        return next((state for state in self.confirmations if state.is_of(task)), None)
+        return find_confirmation(self.confirmations, task)
 
     @cached_property
     def headline(self) -> Headline | None:

@@ -14,7 +14,7 @@ from nasproxy.cost.estimate import Amount, Estimate, StageEstimate
 from nasproxy.report import estimate_tables, verdict, wording
 from nasproxy.report.page import Page, write_report
 from nasproxy.report.search_prediction import predict_search
-from nasproxy.stages.confirmation.state import ConfirmationOutcome, ConfirmationState
+from nasproxy.stages.confirmation.state import ConfirmationOutcome, ConfirmationState, find_confirmation
 from nasproxy.stages.proxy_search.state import StoppingState, read_tasks
 from nasproxy.stages.study_results import Purpose, read_results
 from nasproxy.statistics.acceptance import grade_acceptance
@@ -94,8 +94,12 @@ class TestConfirmed:
         study = load_study(confirmed.folder.path)
         assert state.result is not None
         assert state.result.correlation is not None
-        tau, bound = state.result.correlation.tau, state.result.bound
-        raced = read_tasks(confirmed.folder)[state.task].checks[-1].correlation
+        task = read_tasks(confirmed.folder)[state.task]
+        found = find_confirmation([state], task)
+        assert found is not None
+        assert found.result is not None
+        tau, bound = state.result.correlation.tau, found.result.bound
+        raced = task.checks[-1].correlation
         assert raced is not None
         assert bound is not None
         assert bound < tau

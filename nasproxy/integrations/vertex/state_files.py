@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nasproxy.stages.confirmation.state import ConfirmationState, read_confirmations
+from nasproxy.stages.confirmation.state import ConfirmationState, find_confirmation, read_confirmations
 from nasproxy.stages.headline import find_headline
 from nasproxy.stages.proxy_search.state import (
     PREFIX,
@@ -223,7 +223,7 @@ def _describe_confirmed(task: TaskState, confirmations: Sequence[ConfirmationSta
     """Describe what the tool does not have: its correlations over steps are those that the task was selected by."""
     shown = None
     if task.is_accepted:
-        shown = find_headline(task, next((state for state in confirmations if state.is_of(task)), None))
+        shown = find_headline(task, find_confirmation(confirmations, task))
     found = None if shown is None or shown.is_selected else shown.correlation
     return {
         "confirmed_accuracy_correlation": found and found.tau,

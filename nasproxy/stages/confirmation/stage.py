@@ -20,7 +20,6 @@ from nasproxy.stages.references.selection import make_reference
 from nasproxy.stages.references.state import Reference
 from nasproxy.stages.runner import Decide, Records, Train
 from nasproxy.statistics.contradiction import Confirmation, compare_retraining
-from nasproxy.statistics.fisher import fisher_z
 from nasproxy.statistics.rank_correlation import RankCorrelation
 from nasproxy.statistics.score_test import score_lower_limits
 from nasproxy.storage.study_stores import StudyStore
@@ -151,7 +150,7 @@ class ConfirmationStage:
         if void is not None:
             return self._void(state, void)
         last = self._task.checks[-1].correlation if self._task.checks else None
-        result = self._bound_selected(self._compare(models, last), state)
+        result = self._compare(models, last)
         outcome = ConfirmationOutcome.CONTRADICTED if result.is_contradicted else ConfirmationOutcome.STANDS
         return Decide(
             replace(state, outcome=outcome, result=result), f"{state.task}: {_describe_outcome(outcome, result)}"
@@ -189,18 +188,6 @@ class ConfirmationStage:
             alpha=self._settings.alpha,
             truncated=truncated,
         )
-
-    def _bound_selected(self, result: Confirmation, state: ConfirmationState) -> Confirmation:
-        """Return the result with the lower confidence bound of its tau.
-
-        The confirmation runs are one more training of the models on which the task was selected. Their luck is that of
-        the selected look, so the same margin holds; their own noise had no part in the selection.
-        """
-        found, margin = result.correlation, self._task.margin
-        if state.is_trained_already or found is None or margin is None:
-            return replace(result, bound=self._task.bound)
-        bound = margin.bound_tau(float(fisher_z(found.tau, found.n)), found.n)
-        return replace(result, bound=None if bound is None else min(bound, found.tau))
 
     def _has_enough_fresh(self, fresh: FreshModels) -> bool:
         """Return whether the stored fresh models suffice: as many as required now, and with a result if judged."""

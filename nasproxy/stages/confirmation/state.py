@@ -1,11 +1,13 @@
 """Stored state of confirmations."""
 
 import enum
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from nasproxy.stages.confirmation.void import Void
 from nasproxy.stages.proxy_search.state import TaskState
 from nasproxy.statistics.contradiction import Confirmation
+from nasproxy.statistics.fisher import fisher_z
 from nasproxy.storage.study_stores import StudyStore
 
 STATES = "confirmation"
@@ -85,6 +87,26 @@ class ConfirmationState:
     def contradicts(self, task: TaskState) -> bool:
         """Return whether this confirmation contradicts the task's verdict."""
         return self.outcome is ConfirmationOutcome.CONTRADICTED and self.is_of(task)
+
+
+def find_confirmation(states: Sequence[ConfirmationState], task: TaskState) -> ConfirmationState | None:
+    """Find the confirmation of a proxy task's current verdict, with the lower confidence bound of its tau.
+
+    The confirmation runs are one more training of the models on which the task was selected. Their luck is that of the
+    selected look, so the same margin holds; their own noise had no part in the selection.
+    """
+    state = next((state for state in states if state.is_of(task)), None)
+    if state is None or state.result is None:
+        return state
+    return replace(state, result=replace(state.result, bound=_bound_tau(state, task)))
+
+
+def _bound_tau(state: ConfirmationState, task: TaskState) -> float | None:
+    found = None if state.result is None else state.result.correlation
+    if state.is_trained_already or found is None or task.margin is None:
+        return task.bound
+    bound = task.margin.bound_tau(float(fisher_z(found.tau, found.n)), found.n)
+    return None if bound is None else min(bound, found.tau)
 
 
 def read_confirmations(study: StudyStore) -> list[ConfirmationState]:
