@@ -13,83 +13,32 @@ import argparse
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.verdicts import STEP, Population, add_table_options, parse_counts, read_judged
+from benchmarks.population import Population, add_table_options, parse_counts, read_judged
+from benchmarks.table_studies import Draw, Outcome, choose_counts, judge
 from nasproxy.errors import NasproxyError
-from nasproxy.statistics.acceptance import MARGIN, Evidence, LookPlan, VerdictKind, count_models_to_add
-from nasproxy.statistics.concordance import kendall_taus
+from nasproxy.statistics.acceptance import (
+    MARGIN,
+)
 from nasproxy.statistics.criteria.group_sequential import GroupSequential
-from nasproxy.statistics.fisher import fisher_z
-from nasproxy.statistics.reference_count import FEWEST, Economy, choose_references
-from nasproxy.statistics.tau_curve import TauCurve
+from nasproxy.statistics.reference_count import FEWEST
 
 FIXED = ((10, 30), (30, 60), (60, 100))
 AUTO = "auto"
 
 
-@dataclass(frozen=True)
-class Study:
-    """Result of one draw.
-
-    Attributes:
-        look: Look of acceptance; None if nothing was accepted.
-        models: Reference models at the end.
-        initial: Initial number of reference models.
-        maximum: Maximum number of reference models.
-    """
-
-    look: int | None
-    models: int
-    initial: int
-    maximum: int
-
-
-def choose_counts(
-    population: Population, order: Sequence[int], rule: GroupSequential, candidates: int
-) -> tuple[int, int]:
-    """Choose the numbers of references from the curves of the first ten, as a study does."""
-    first, fractions = order[:FEWEST], population.fractions
-    taus = kendall_taus(population.scores[np.ix_(population.looks, first)], population.reference[first])
-    curve = TauCurve().update(tuple(fisher_z(taus, FEWEST).tolist()), tuple(fractions.tolist()), FEWEST)
-    economy, size = Economy(candidates, fractions=tuple(fractions.tolist())), population.reference.size
-    chosen = choose_references(economy, curve, target=rule.target, alpha=rule.alpha, most=min(size, 200)).chosen
-    return chosen.initial, chosen.maximum
-
-
-def run_study(
-    population: Population, order: Sequence[int], rule: GroupSequential, counts: tuple[int, int], candidates: int
-) -> Study:
-    """Judge the curves look by look; models are added while they cost less than longer training of the candidates."""
-    models, most = counts[0], min(counts[1], len(order))
-    plan = LookPlan(sizes=(*range(models, most, STEP), most))
-    for look, fraction in enumerate(population.fractions):
-        while True:
-            chosen, looks = order[:models], population.looks[: look + 1]
-            proxy = population.scores[np.ix_(looks, chosen)]
-            seen = Evidence(population.reference[chosen], proxy, population.fractions[: look + 1], plan)
-            verdict = rule.judge(seen)
-            if verdict.kind is VerdictKind.ACCEPTED:
-                return Study(look, models, *counts)
-            more = count_models_to_add(verdict, models, step=STEP, maximum=most)
-            if not more or more * (1 + fraction) > candidates * fraction:
-                break
-            models += more
-    return Study(None, models, *counts)
-
-
-def price(population: Population, study: Study, candidates: int) -> float:
+def price(population: Population, study: Outcome, candidates: int) -> float:
     """Compute the cost of a study and its search, in full trainings."""
     fraction = float(population.fractions[-1 if study.look is None else study.look])
     return study.models * (1 + fraction) + candidates * (1.0 if study.look is None else fraction)
 
 
-def summarize(population: Population, studies: Sequence[Study], candidates: int, target: float) -> dict[str, Any]:
+def summarize(population: Population, studies: Sequence[Outcome], candidates: int, target: float) -> dict[str, Any]:
     """Summarize the draws of one way to choose the numbers of references."""
     oracle = population.oracle(target)
     costs = np.array([price(population, study, candidates) for study in studies])
@@ -114,12 +63,14 @@ def measure(population: Population, arguments: argparse.Namespace) -> dict[str, 
     orders = [random.permutation(population.reference.size).tolist() for _ in range(arguments.draws)]
     found: dict[str, Any] = {}
     for candidates in arguments.candidates:
-        studies: dict[str, list[Study]] = {}
+        studies: dict[str, list[Outcome]] = {}
         for order in orders:
             ways = {f"{low} -> {high}": (low, high) for low, high in FIXED if low <= len(order)}
             ways[AUTO] = choose_counts(population, order, rule, candidates)
             for name, counts in ways.items():
-                studies.setdefault(name, []).append(run_study(population, order, rule, counts, candidates))
+                studies.setdefault(name, []).append(
+                    judge(Draw(population, order, counts[0], min(counts[1], len(order))), rule, candidates)
+                )
         found[str(candidates)] = {
             name: summarize(population, of_way, candidates, arguments.target) for name, of_way in studies.items()
         }

@@ -23,8 +23,8 @@ LEAST = 5
 """Models that are trained fully at least, as long as there are so many."""
 RUNG_COST = 0.01
 """Cost of a rung in the plan, in full trainings: each one more lets the largest excess of a good model grow."""
-SHARE_FACTOR = 1.35
-"""Factor by which a ladder keeps more models than m + 1 of n + 1, fitted to five published tables."""
+RUNGS_COST, SHARE_FACTOR = 0.10, 1.4
+"""A candidate is expected to cost 0.10 + 1.4 (m + 1) / (n + 1) full trainings, fitted to five published tables."""
 
 
 @dataclass(frozen=True)
@@ -94,17 +94,34 @@ def count_needed(max_risk: float) -> int:
 def suggest_references(trials: int, max_risk: float) -> int:
     """Suggest the number of reference models for a ladder: study and search together are cheapest.
 
-    With n reference models a ladder trains about k (m + 1) / (n + 1) of the candidates fully, k = 1.35; so the number
-    that minimises n + trials k (m + 1) / (n + 1) is a square root.
+    A candidate costs a + k (m + 1) / (n + 1) (`expect_cost`), so the number n that minimises n + trials times this is a
+    square root.
 
     Args:
         trials: Number of models of the search.
         max_risk: Accepted risk of the ladder.
 
     >>> suggest_references(200, 0.25), suggest_references(2000, 0.25)
-    (32, 103)
+    (32, 105)
     """
     return max(count_needed(max_risk), round(math.sqrt(SHARE_FACTOR * (count_best(max_risk) + 1) * trials) - 1))
+
+
+def expect_cost(models: Floats, max_risk: float) -> Floats:
+    """Compute the cost of a candidate that a ladder is expected to have, in full trainings, before it is designed.
+
+    Args:
+        models: Numbers of reference models, any shape.
+        max_risk: Accepted risk of the ladder.
+
+    Returns:
+        The costs, same shape; 1, full training, where no ladder can be designed or it would not be cheaper.
+
+    >>> expect_cost(np.array([5.0, 30.0, 60.0]), 0.25).round(2).tolist()
+    [1.0, 0.28, 0.19]
+    """
+    cost = RUNGS_COST + SHARE_FACTOR * (count_best(max_risk) + 1) / (models + 1)
+    return np.where(models < count_needed(max_risk), 1.0, np.minimum(cost, 1.0))
 
 
 def design_ladder(

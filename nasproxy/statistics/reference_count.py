@@ -18,6 +18,7 @@ from nasproxy.statistics.acceptance import MARGIN, MOST_MODELS, LookPlan, find_n
 from nasproxy.statistics.boundary import NOISE_SHARES, list_units
 from nasproxy.statistics.criteria.group_sequential import GroupSequential, SimulatedLooks, find_lowest_boundary
 from nasproxy.statistics.deviation import atanh_deviation
+from nasproxy.statistics.ladder import expect_cost
 from nasproxy.statistics.missing import Floats
 from nasproxy.statistics.tau_curve import TauCurve
 from nasproxy.statistics.tau_smoothing import smooth
@@ -43,12 +44,15 @@ class Economy:
         proxy: Cost of a whole training under the proxy task relative to a full training.
         tasks: Proxy tasks that are judged together.
         fractions: Fraction of the proxy training at each look, increasing; at most 16 of them are simulated.
+        max_risk: Risk of the certified ladder that the search uses where that is cheaper than an accepted proxy task,
+            or none is accepted; None if all candidates are trained fully then.
     """
 
     trials: int
     proxy: float = 1.0
     tasks: int = 1
     fractions: tuple[float, ...] = tuple(float(f) for f in np.geomspace(0.01, 1.0, MOST_LOOKS))
+    max_risk: float | None = None
 
 
 @dataclass(frozen=True)
@@ -202,7 +206,9 @@ class StudySimulation:
         proxy = economy.proxy * fraction
         study = models * (1 + economy.tasks * proxy)
         is_right = is_accepted & (self._true[np.arange(looks.size), looks] >= math.atanh(self._target - MARGIN))
-        search = economy.trials * (np.where(is_accepted, proxy, 0.0) + ~is_right)
+        other = np.ones(models.size) if economy.max_risk is None else expect_cost(models, economy.max_risk)
+        is_used = is_accepted & (proxy < other)
+        search = economy.trials * np.where(is_used, proxy + ~is_right * other, other)
         accepted = float(is_accepted.mean())
         return ReferenceCount(
             initial=initial,

@@ -7,7 +7,7 @@ under another proxy task, survivors start anew.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -182,6 +182,14 @@ def find_top(strategy: Strategy) -> int | None:
     """Return the number of models that a strategy trains fully; None if it follows from the candidates."""
     last = strategy.rungs[-1].rule if strategy.rungs else None
     return last.count if isinstance(last, BestCount) else None
+
+
+def set_top(strategy: Strategy, top: int | None) -> Strategy:
+    """Set the number of models that a strategy trains fully, where it is fixed; None keeps it."""
+    if top is None or find_top(strategy) is None:
+        return strategy
+    *before, last = strategy.rungs
+    return replace(strategy, rungs=(*before, Rung(last.place, BestCount(top))))
 
 
 def scale_cost(strategy: Strategy, costs: Mapping[Place, float], cost: float, candidates: int, wanted: int) -> float:

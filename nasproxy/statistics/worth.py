@@ -15,7 +15,6 @@ from nasproxy.statistics.copula import normal_scores, resample
 from nasproxy.statistics.missing import Floats
 from nasproxy.statistics.strategies import (
     ZERO_COST,
-    BestCount,
     Candidates,
     Place,
     Rung,
@@ -24,6 +23,7 @@ from nasproxy.statistics.strategies import (
     find_top,
     run_strategy,
     scale_cost,
+    set_top,
 )
 
 LEVEL = 0.95
@@ -254,10 +254,7 @@ def _tolerate(share: float) -> float:
 
 def vary_top(strategy: Strategy) -> list[Strategy]:
     """List the settings of a strategy with several numbers of fully trained models."""
-    if find_top(strategy) is None:
-        return [strategy]
-    *before, last = strategy.rungs
-    return [replace(strategy, rungs=(*before, Rung(last.place, BestCount(top)))) for top in TOPS]
+    return [strategy] if find_top(strategy) is None else [set_top(strategy, top) for top in TOPS]
 
 
 def _in_normal_scores(strategy: Strategy, references: Candidates) -> Strategy:

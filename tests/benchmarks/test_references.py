@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.references import Study, choose_counts, price, run_study, summarize
-from benchmarks.verdicts import Population
+from benchmarks.population import Population
+from benchmarks.references import price, summarize
+from benchmarks.table_studies import Draw, Outcome, choose_counts, judge
 from helpers import cli
 from nasproxy.statistics.criteria.group_sequential import GroupSequential
 
@@ -24,16 +25,16 @@ def make_population(noise: float, models: int = 80) -> Population:
 
 def test_costs_are_references_their_proxy_trainings_and_the_search() -> None:
     population = make_population(0.5)
-    assert price(population, Study(1, 20, 10, 30), 200) == pytest.approx(20 * 1.1 + 200 * 0.1)
-    assert price(population, Study(None, 20, 10, 30), 200) == pytest.approx(20 * 2 + 200)
+    assert price(population, Outcome(1, 20, 10, 30), 200) == pytest.approx(20 * 1.1 + 200 * 0.1)
+    assert price(population, Outcome(None, 20, 10, 30), 200) == pytest.approx(20 * 2 + 200)
 
 
 def test_shares_and_means_are_over_all_draws() -> None:
     population = make_population(0.5)
     oracle = population.oracle(0.65)
     assert oracle is not None
-    found = summarize(population, [Study(1, 20, 10, 30), Study(None, 30, 10, 30)], 200, 0.65)
-    costs = (price(population, Study(1, 20, 10, 30), 200) + price(population, Study(None, 30, 10, 30), 200)) / 2
+    found = summarize(population, [Outcome(1, 20, 10, 30), Outcome(None, 30, 10, 30)], 200, 0.65)
+    costs = (price(population, Outcome(1, 20, 10, 30), 200) + price(population, Outcome(None, 30, 10, 30), 200)) / 2
     assert found["cost"] == pytest.approx(costs)
     assert found["cost_over_oracle"] == pytest.approx(costs / (200 * oracle))
     assert (found["none_accepted"], found["models"], found["initial"]) == (0.5, 25, 10)
@@ -42,7 +43,7 @@ def test_shares_and_means_are_over_all_draws() -> None:
 def test_models_are_added_only_while_they_cost_less_than_longer_training() -> None:
     population, rule = make_population(1.5), GroupSequential()
     order = np.random.default_rng(1).permutation(80).tolist()
-    worth, not_worth = (run_study(population, order, rule, (10, 40), candidates) for candidates in (10_000, 1))
+    worth, not_worth = (judge(Draw(population, order, 10, 40), rule, candidates) for candidates in (10_000, 1))
     assert not_worth.models == 10
     assert worth.models >= 10
 

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from benchmarks.verdicts import Draw, Outcome, Population, judge, main, select_geometric, summarize
+from benchmarks.population import Population, select_geometric
+from benchmarks.table_studies import Draw, Outcome, judge
+from benchmarks.verdicts import Verdict, bound_confirmed, bound_outcome, main, summarize
 from helpers import cli
 from nasproxy.statistics.acceptance_error import TauPrior
 from nasproxy.statistics.criteria.first_crossing import FirstCrossing
@@ -18,6 +21,7 @@ from nasproxy.statistics.criteria.group_sequential import GroupSequential
 from nasproxy.statistics.selection_bound import bound_selected_tau
 
 KEYS = ("accepted", "wrong", "wrong_upper95", "stop_over_oracle", "references_added")
+BOUNDS = ("coverage", "median_bound", "confirmed_coverage", "median_confirmed_bound")
 
 
 def run(*arguments: str) -> dict[str, Any]:
@@ -53,7 +57,7 @@ def test_the_last_line_is_json_with_every_criterion(table: Path) -> None:
     assert 0 < found["oracle"] <= 1
     assert list(found["rules"]) == ["first_crossing", "weak_prior", "alpha_spending", "group_sequential"]
     for figures in found["rules"].values():
-        assert list(figures) == [*KEYS, "coverage", "median_bound", "below_target", "below_margin"]
+        assert list(figures) == [*KEYS, *BOUNDS, "below_target", "below_margin"]
         assert figures["below_margin"] * figures["accepted"] == pytest.approx(figures["wrong"])
         assert figures["below_margin"] <= figures["below_target"]
         assert figures["wrong"] <= figures["wrong_upper95"]
@@ -99,12 +103,12 @@ def test_the_first_crossing_is_the_first_look_of_the_drawn_models_at_the_target(
             stats.kendalltau(row[order[:10]], population.reference[order[:10]]).statistic for row in population.scores
         ]
         expected = next((look for look, tau in enumerate(taus) if tau >= 0.65 - 1e-12), None)
-        assert judge(Draw(population, order, 10, is_adaptive=False), FirstCrossing()).look == expected
+        assert judge(Draw(population, order, 10, 10), FirstCrossing()).look == expected
 
 
 def test_added_models_are_the_next_of_the_draw_up_to_thirty() -> None:
     order = list(range(400))
-    draws = [Draw(made([0.6, 0.72]), order[k:], 10, is_adaptive=True) for k in range(0, 200, 10)]
+    draws = [Draw(made([0.6, 0.72]), order[k:], 10, 30) for k in range(0, 200, 10)]
     outcomes = [judge(draw, GroupSequential()) for draw in draws]
     assert {outcome.added for outcome in outcomes} <= {0, 5, 10, 15, 20}
     assert max(outcome.added for outcome in outcomes) > 0
@@ -121,21 +125,46 @@ def test_looks_are_geometric_and_distinct() -> None:
 def test_coverage_counts_bounds_at_or_below_the_population_tau() -> None:
     population = made([0.5, 0.8])
     low, high = population.taus
-    outcomes = [Outcome(0, 0, low), Outcome(0, 0, low + 0.01), Outcome(1, 0, high - 0.2), Outcome(None, 0)]
-    figures = summarize(population, outcomes, 0.65)
+    at_low, at_high, none = (Outcome(look, 10, 10, 10) for look in (0, 1, None))
+    verdicts = [Verdict(at_low, low), Verdict(at_low, low + 0.01), Verdict(at_high, high - 0.2), Verdict(none)]
+    figures = summarize(population, verdicts, 0.65)
     assert figures["coverage"] == pytest.approx(2 / 3), "the draw that was not accepted does not count"
     assert figures["median_bound"] == pytest.approx(low + 0.01)
 
 
 def test_without_an_accepted_draw_there_is_no_coverage() -> None:
-    figures = summarize(made([0.1, 0.2]), [Outcome(None, 0)] * 5, 0.65)
+    figures = summarize(made([0.1, 0.2]), [Verdict(Outcome(None, 10, 10, 10))] * 5, 0.65)
     assert figures["coverage"] is None
     assert figures["median_bound"] is None
 
 
 def test_the_bound_of_an_accepted_draw_is_that_of_its_evidence() -> None:
-    draw = Draw(made([0.9]), list(range(20)), 20, is_adaptive=False)
-    assert judge(draw, GroupSequential()).bound == bound_selected_tau(draw.evidence(0, 20))
+    draw = Draw(made([0.9]), list(range(20)), 20, 20)
+    verdict = bound_outcome(draw, judge(draw, GroupSequential()))
+    assert verdict.bound == bound_selected_tau(draw.evidence(0, 20))
+    assert verdict.confirmed_bound is None, "the table has no compressed schedules"
+
+
+def test_the_bound_of_confirmation_runs_covers_the_population_tau_of_such_trainings() -> None:
+    raced, compressed = made([0.9]), made([0.5])
+    population = replace(raced, confirmed={1: compressed.scores[0] + raced.reference})
+    confirmed = population.confirmed_tau(0)
+    assert confirmed is not None
+    verdicts = [
+        bound_outcome(draw, judge(draw, GroupSequential()))
+        for draw in (Draw(population, list(range(k, k + 20)), 20, 20) for k in range(0, 400, 20))
+    ]
+    bounds = [verdict.confirmed_bound for verdict in verdicts if verdict.confirmed_bound is not None]
+    assert len(bounds) == 20
+    figures = summarize(population, verdicts, 0.65)
+    assert figures["confirmed_coverage"] == np.mean([bound <= confirmed for bound in bounds])
+    assert figures["median_confirmed_bound"] == pytest.approx(np.median(bounds))
+
+
+def test_few_models_have_no_bound_of_confirmation_runs() -> None:
+    raced = made([0.9])
+    draw = Draw(replace(raced, confirmed={1: raced.reference}), list(range(7)), 7, 7)
+    assert bound_confirmed(draw, 0, 7) is None
 
 
 @pytest.mark.parametrize(

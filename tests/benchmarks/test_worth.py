@@ -8,13 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.verdicts import Outcome, Population
-from benchmarks.worth import Benchmark, Searches, cost_study, use_outcome
-from nasproxy.statistics.strategies import train_all
+from benchmarks.population import Population
+from benchmarks.shares import design_shares
+from benchmarks.table_studies import Outcome
+from benchmarks.worth import RISKS, Benchmark, Searches, cost_study, weaken_accepted
+from nasproxy.statistics.strategies import FULL_TRAINING, BestShare, Place, train_all
 from nasproxy.testing import curves
 
 STRATEGIES = {"default", "first_crossing", "random", "halving", "fixed_fraction", "zero_cost", "ladder", "recommended"}
-FIGURES = ["cost", "cost_over_oracle", "none_accepted", "wrong", "regret", "regret_99", "inside"]
+FIGURES = ["cost", "regret", "regret_99", "cost_over_oracle", "none_accepted", "wrong", "inside"]
 
 
 def make_population(noise: float, models: int = 120) -> Population:
@@ -25,28 +27,52 @@ def make_population(noise: float, models: int = 120) -> Population:
     return Population(np.array(rows), reference, steps, list(range(len(steps))), seconds=random.random(models))
 
 
-def test_candidates_are_other_models_than_the_references() -> None:
+def make_study(look: int | None, models: int) -> Outcome:
+    return Outcome(look, models, models, models)
+
+
+def test_candidates_are_other_models_than_those_of_the_study() -> None:
     searches = Searches(make_population(0.5), range(120), 200)
     assert searches.pool.finals.size == 60
-    assert set(searches.pool.finals).isdisjoint(searches.take(range(30)).finals)
+    assert set(searches.pool.finals).isdisjoint(searches.take(searches.for_study).finals)
 
 
-def test_training_all_candidates_has_no_regret_and_costs_each_of_them() -> None:
+def test_training_all_candidates_costs_each_of_them_and_finds_the_best() -> None:
     searches = Searches(make_population(0.5), range(120), 200)
     cost, share = searches.run(train_all(), 200)
     assert (cost, share) == (pytest.approx(200), searches.best_share)
 
 
 def test_a_study_costs_its_seeds_its_references_and_their_proxy_trainings() -> None:
-    searches = Searches(make_population(0.5), range(120), 200)
-    assert cost_study(searches, Outcome(1, 10), 20) == pytest.approx(5 + 20 * 1.1)
-    assert cost_study(searches, Outcome(None, 0), 10) == pytest.approx(5 + 10 * 2)
+    population = make_population(0.5)
+    assert cost_study(population, make_study(1, 20)) == pytest.approx(4 + 20 * 1.1)
+    assert cost_study(population, make_study(None, 10)) == pytest.approx(4 + 10 * 2)
+
+
+def test_the_best_of_a_proxy_task_start_anew() -> None:
+    searches = Searches(make_population(0.0), range(120), 60)
+    cost, _ = searches.run(searches.use_accepted(make_study(1, 20)), 60)
+    assert cost == pytest.approx(60 * 0.1 + 10)
 
 
 def test_nothing_accepted_is_followed_by_full_training() -> None:
     searches = Searches(make_population(0.5), range(120), 200)
-    assert use_outcome(searches, Outcome(None, 0)).rungs == ()
-    assert use_outcome(searches, Outcome(1, 0)).rungs[0].place.step == 1
+    assert searches.use_accepted(make_study(None, 10)).rungs == ()
+
+
+def test_only_a_selected_correlation_is_weakened() -> None:
+    population = make_population(2.0)
+    assert weaken_accepted(population, make_study(None, 10), range(10)) == 1
+    assert 0 < weaken_accepted(population, make_study(3, 20), range(20)) < 1
+
+
+def test_the_ladder_of_shares_keeps_what_the_best_reference_models_needed() -> None:
+    finals = np.arange(9.0)
+    early = np.array([0.0, 1, 2, 3, 4, 5, 8, 6, 7])  # the third best model ranks first early, the second best third
+    place = Place(FULL_TRAINING, 1)
+    (rung,) = design_shares({place: early}, {place: 0.1}, finals, 2).rungs
+    assert rung.place == place
+    assert rung.rule == BestShare((1 + 3) / 10)
 
 
 def test_all_strategies_are_summarized_over_the_same_draws() -> None:
@@ -55,10 +81,15 @@ def test_all_strategies_are_summarized_over_the_same_draws() -> None:
     for seed in range(3):
         benchmark.add(random.permutation(120).tolist(), seed)
     found = benchmark.summarize()
-    assert set(found) >= STRATEGIES
+    strategies, equal = found["strategies"], found["equal_cost"]
+    assert set(strategies) >= STRATEGIES
     assert {len(each.costs) for name, each in benchmark.figures.items() if name in STRATEGIES} == {3}
-    assert all(list(figures) == FIGURES for figures in found.values())
-    assert sum(benchmark.recommended.values()) == 3
+    assert all(list(figures) == FIGURES for figures in strategies.values())
+    assert sum(found["recommended"].values()) == 3
+    assert set(found["frontier"]) == {*(f"{risk:g}" for risk in RISKS), "shares"}
+    assert found["frontier"]["0.25"]["cost"] == strategies["ladder"]["cost"]
+    assert equal["excess"] == pytest.approx(strategies["recommended"]["regret"] - min(equal["regrets"].values()))
+    assert equal["low"] <= equal["excess"] <= equal["high"]
 
 
 def run(*options: str) -> subprocess.CompletedProcess[str]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from benchmarks.verdicts import read_population
+from benchmarks.population import read_population
 from helpers import cli
 from nasproxy.execution.backends.replay.curve_table import read_table
 from nasproxy.testing import curves

@@ -1,7 +1,7 @@
 """How many reference models a study trains: the decision, from what the first ones have shown."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ from nasproxy.stages.proxy_search.settings import SearchSettings
 from nasproxy.stages.references.settings import ReferencesSettings
 from nasproxy.stages.references.state import Reference, read_references
 from nasproxy.stages.workload import list_checks
+from nasproxy.stages.worth.settings import LadderSettings
 from nasproxy.statistics.acceptance import MOST_MODELS
 from nasproxy.statistics.concordance import kendall_taus
 from nasproxy.statistics.criteria.group_sequential import GroupSequential
@@ -118,15 +119,19 @@ def describe_economy(
             the ratio of their steps.
     """
     recipe = design.recipe
-    trials, looks = design.settings(SearchSettings).trials, [step / recipe.total_steps for step in list_checks(recipe)]
-    fractions = tuple(thin_out(looks).tolist())
+    looks = [step / recipe.total_steps for step in list_checks(recipe)]
+    economy = Economy(
+        design.settings(SearchSettings).trials,
+        fractions=tuple(thin_out(looks).tolist()),
+        max_risk=design.settings(LadderSettings).max_risk,
+    )
     if study is None and costs is None:
-        return Economy(trials, fractions=fractions)
+        return economy
     forecast = None if study is None else study.read(FORECAST, CountDecision)
     if costs is None and forecast is not None:
-        return Economy(trials, forecast.economy.proxy, len(design.tasks), fractions)
+        return replace(economy, proxy=forecast.economy.proxy, tasks=len(design.tasks))
     ratios = costs or {name: recipe.under(task).total_steps / recipe.total_steps for name, task in design.tasks.items()}
-    return Economy(trials, median(ratios.values()), len(design.tasks), fractions)
+    return replace(economy, proxy=median(ratios.values()), tasks=len(design.tasks))
 
 
 def observe_curve(design: "Design", study: StudyStore, references: Sequence[Reference]) -> TauCurve:
