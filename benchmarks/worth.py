@@ -70,7 +70,6 @@ STRATEGIES = ("random", "halving", "fixed_fraction", "ladder", "proxy", ZERO_COS
 SIZE = Place("seconds per step", 0)
 """The zero-cost score of a table: larger models take longer."""
 FIRST = 10
-WORLDS = 50
 
 
 @dataclass
@@ -192,7 +191,7 @@ class Benchmark:
         strategies += [] if ladder is None else [ladder.strategy]
         strategies += [proxy] if proxy.rungs else []
         weakening = {rung.place: weaken_accepted(self.population, study, models) for rung in proxy.rungs}
-        forecaster = Forecaster(references, paid, weakening=weakening, worlds=WORLDS, seed=seed)
+        forecaster = Forecaster(references, paid, weakening=weakening, seed=seed)
         worth = compare_strategies(strategies, self.candidates, forecaster, proxy="proxy")
         inside = forecaster.predict(strategies, [searches.pool.finals.size] * len(strategies))
         named = {strategy.name: strategy for strategy in strategies}

@@ -78,7 +78,8 @@ class Threshold:
 
     def keep(self, scores: Floats) -> Mask:
         """Return which models are kept."""
-        return np.asarray((scores >= self.score) | BestCount(self.least).keep(scores), dtype=np.bool_)
+        reached = np.asarray(scores >= self.score, dtype=np.bool_)
+        return reached if np.count_nonzero(reached) >= self.least else BestCount(self.least).keep(scores)
 
 
 @dataclass(frozen=True)
@@ -89,8 +90,14 @@ class BestCount:
 
     def keep(self, scores: Floats) -> Mask:
         """Return which models are kept; of equal ones those that come first."""
-        kept = np.zeros(scores.size, dtype=np.bool_)
-        kept[np.argsort(-scores, kind="stable")[: self.count]] = True
+        if self.count >= scores.size:
+            return np.ones(scores.size, dtype=np.bool_)
+        if self.count < 1:
+            return np.zeros(scores.size, dtype=np.bool_)
+        lowest = np.partition(scores, -self.count)[-self.count]
+        kept = np.asarray(scores > lowest, dtype=np.bool_)
+        equal = np.flatnonzero(scores == lowest)
+        kept[equal[: self.count - np.count_nonzero(kept)]] = True
         return kept
 
 

@@ -30,7 +30,7 @@ LEVEL = 0.95
 """Level of the intervals."""
 LIMIT = 0.995
 """Quantile by which strategies are recommended: what fails in few populations fails in few studies, too."""
-WORLDS = 100
+WORLDS = 200
 ROUNDING = 1e-9
 LEAST_COST = 10
 """Smallest total cost of the curves, in full trainings."""
