@@ -51,7 +51,7 @@ AUTO = "auto"
 
 
 @dataclass(frozen=True)
-class Verdict:
+class BoundedOutcome:
     """Result of a criterion on one draw, with the lower confidence bounds of a report.
 
     Attributes:
@@ -65,12 +65,12 @@ class Verdict:
     confirmed_bound: float | None = None
 
 
-def bound_outcome(draw: Draw, outcome: Outcome) -> Verdict:
+def bound_outcome(draw: Draw, outcome: Outcome) -> BoundedOutcome:
     """Compute the bounds of an accepted draw."""
     if outcome.look is None:
-        return Verdict(outcome)
+        return BoundedOutcome(outcome)
     evidence = draw.evidence(outcome.look, outcome.models)
-    return Verdict(outcome, bound_selected_tau(evidence), bound_confirmed(draw, outcome.look, outcome.models))
+    return BoundedOutcome(outcome, bound_selected_tau(evidence), bound_confirmed(draw, outcome.look, outcome.models))
 
 
 def bound_confirmed(draw: Draw, look: int, models: int) -> float | None:
@@ -84,13 +84,13 @@ def bound_confirmed(draw: Draw, look: int, models: int) -> float | None:
     return None if bound is None else min(bound, found.tau)
 
 
-def summarize(population: Population, verdicts: Sequence[Verdict], target: float) -> dict[str, Any]:
-    """Summarize the verdicts; `wrong_upper95` is the one-sided 95 % upper limit of `wrong` (Clopper and Pearson)."""
-    oracle, outcomes = population.oracle(target), [verdict.outcome for verdict in verdicts]
+def summarize(population: Population, judged: Sequence[BoundedOutcome], target: float) -> dict[str, Any]:
+    """Summarize the outcomes; `wrong_upper95` is the one-sided 95 % upper limit of `wrong` (Clopper and Pearson)."""
+    oracle, outcomes = population.oracle(target), [each.outcome for each in judged]
     accepted = [outcome.look for outcome in outcomes if outcome.look is not None]
     figures: dict[str, Any] = {"accepted": len(accepted) / len(outcomes)}
     at_acceptance = [population.taus[look] for look in accepted]
-    stated = {**summarize_bounds(population, verdicts), **measure_below(at_acceptance, target)}
+    stated = {**summarize_bounds(population, judged), **measure_below(at_acceptance, target)}
     if oracle is None:
         missing = dict.fromkeys(("wrong", "wrong_upper95", "stop_over_oracle", "references_added"))
         return {**figures, **missing, **stated}
@@ -107,13 +107,13 @@ def summarize(population: Population, verdicts: Sequence[Verdict], target: float
     }
 
 
-def summarize_bounds(population: Population, verdicts: Sequence[Verdict]) -> dict[str, float | None]:
+def summarize_bounds(population: Population, judged: Sequence[BoundedOutcome]) -> dict[str, float | None]:
     """Compute coverage and median of the bounds of accepted draws; None without a bound."""
-    accepted = [(verdict, verdict.outcome.look) for verdict in verdicts if verdict.outcome.look is not None]
+    accepted = [(each, each.outcome.look) for each in judged if each.outcome.look is not None]
     confirmed = {look: population.confirmed_tau(look) for _, look in accepted}
     return {
-        **_cover("", [(verdict.bound, population.taus[look]) for verdict, look in accepted]),
-        **_cover("confirmed_", [(verdict.confirmed_bound, confirmed[look]) for verdict, look in accepted]),
+        **_cover("", [(each.bound, population.taus[look]) for each, look in accepted]),
+        **_cover("confirmed_", [(each.confirmed_bound, confirmed[look]) for each, look in accepted]),
     }
 
 
@@ -158,14 +158,14 @@ def measure(population: Population, arguments: argparse.Namespace) -> dict[str, 
     """Apply all criteria to the same draws."""
     rules: dict[str, Criterion] = {name: make(arguments.target) for name, make in CRITERIA.items()}
     candidates = arguments.candidates if arguments.models == AUTO else None
-    verdicts: dict[str, list[Verdict]] = {name: [] for name in rules}
+    judged: dict[str, list[BoundedOutcome]] = {name: [] for name in rules}
     random, plans = np.random.default_rng(arguments.seed), Counter[tuple[int, int]]()
     for _ in range(arguments.draws):
         draw = take_draw(population, arguments, random)
         plans[draw.plan.sizes[0], draw.plan.sizes[-1]] += 1
         for name, rule in rules.items():
-            verdicts[name].append(bound_outcome(draw, judge(draw, rule, candidates)))
-    found = {name: summarize(population, of_rule, arguments.target) for name, of_rule in verdicts.items()}
+            judged[name].append(bound_outcome(draw, judge(draw, rule, candidates)))
+    found = {name: summarize(population, of_rule, arguments.target) for name, of_rule in judged.items()}
     stated = state_errors(population, arguments.target, *plans.most_common(1)[0][0])
     return {"oracle": population.oracle(arguments.target), "rules": found, "stated": stated}
 

@@ -32,7 +32,7 @@ from rich.table import Table
 from benchmarks import shares
 from benchmarks.population import Population, add_table_options, parse_counts, read_judged
 from benchmarks.table_studies import MAXIMUM, Draw, Outcome, choose_counts, judge
-from nasproxy.errors import NasproxyError
+from nasproxy.errors import DataError, NasproxyError
 from nasproxy.stages.worth.settings import LadderSettings
 from nasproxy.statistics.acceptance import MARGIN
 from nasproxy.statistics.concordance import kendall_taus
@@ -40,6 +40,7 @@ from nasproxy.statistics.criteria.first_crossing import FirstCrossing
 from nasproxy.statistics.criteria.group_sequential import GroupSequential
 from nasproxy.statistics.cross_fit import find_weakening, measure_optimism
 from nasproxy.statistics.ladder import Ladder, count_best, design_ladder
+from nasproxy.statistics.reference_count import FEWEST
 from nasproxy.statistics.strategies import (
     FULL_TRAINING,
     TOP,
@@ -56,7 +57,7 @@ from nasproxy.statistics.strategies import (
     use_proxy,
     use_zero_cost,
 )
-from nasproxy.statistics.worth import Forecaster, Prospect, compare_strategies
+from nasproxy.statistics.worth import Prospect, SearchSimulation, compare_strategies
 
 SEEDS = 4
 """Trainings that measure variance, besides that of a reference model."""
@@ -69,7 +70,6 @@ AS_IN_A_SEARCH = "as in a search"
 STRATEGIES = ("random", "halving", "fixed_fraction", "ladder", "proxy", ZERO_COST)
 SIZE = Place("seconds per step", 0)
 """The zero-cost score of a table: larger models take longer."""
-FIRST = 10
 
 
 @dataclass
@@ -170,7 +170,7 @@ class Benchmark:
         rule, first = GroupSequential(target=self.target), FirstCrossing(target=self.target)
         counts = choose_counts(self.population, searches.for_study, rule, self.candidates, self.max_risk)
         study = judge(Draw(self.population, searches.for_study, *counts), rule, self.candidates)
-        crossing = judge(Draw(self.population, searches.for_study, FIRST, FIRST), first)
+        crossing = judge(Draw(self.population, searches.for_study, FEWEST, FEWEST), first)
         self._judge("default", searches, study)
         self._judge("first_crossing", searches, crossing)
         self.models.append(study.models)
@@ -191,9 +191,9 @@ class Benchmark:
         strategies += [] if ladder is None else [ladder.strategy]
         strategies += [proxy] if proxy.rungs else []
         weakening = {rung.place: weaken_accepted(self.population, study, models) for rung in proxy.rungs}
-        forecaster = Forecaster(references, paid, weakening=weakening, seed=seed)
-        worth = compare_strategies(strategies, self.candidates, forecaster, proxy="proxy")
-        inside = forecaster.predict(strategies, [searches.pool.finals.size] * len(strategies))
+        simulation = SearchSimulation(references, paid, weakening=weakening, seed=seed)
+        worth = compare_strategies(strategies, self.candidates, simulation, proxy="proxy")
+        inside = simulation.predict(strategies, [searches.pool.finals.size] * len(strategies))
         named = {strategy.name: strategy for strategy in strategies}
         for strategy, predicted in zip(strategies, inside, strict=True):
             own = paid * strategy.needs_study
@@ -322,6 +322,8 @@ def main() -> None:
     try:
         LadderSettings(arguments.max_risk).check()
         population = read_judged(arguments, 2 * MAXIMUM)
+        if population.fractions[0] >= 1:
+            raise DataError(f"{arguments.table} needs checks before the end of training, got one at its end")
     except NasproxyError as error:
         parser.exit(2, f"{error}\n")
     console, summary = Console(width=140), {}

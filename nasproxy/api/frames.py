@@ -165,7 +165,7 @@ def make_strategies(results: StudyResults) -> "DataFrame":
     if worth is None:
         return _make_frame([], STRATEGIES)
     compared = {
-        "planned candidates": worth.planned,
+        "planned candidates": strategies.list_planned(worth),
         "cost of the proxy task": worth.at_proxy_cost,
         "cost of the recommendation": worth.at_recommended_cost,
     }

@@ -56,8 +56,14 @@ def list_rows(worth: WorthState, outlooks: tuple[Outlook, ...]) -> list[Row]:
 
 
 def make_planned(results: StudyResults) -> Table:
-    """Tabulate all strategies with the planned number of candidates."""
-    return make_comparison(results, () if results.worth is None else results.worth.planned)
+    """Tabulate all strategies with the planned number of candidates, and the recommended one with its own."""
+    return make_comparison(results, () if results.worth is None else list_planned(results.worth))
+
+
+def list_planned(worth: WorthState) -> tuple[Outlook, ...]:
+    """List the strategies with the planned number of candidates, and the recommended one if it starts with fewer."""
+    recommended = () if worth.recommended is None else (worth.recommended,)
+    return tuple(dict.fromkeys((*worth.planned, *recommended)))
 
 
 def make_equal_cost(results: StudyResults) -> Table:
@@ -128,7 +134,7 @@ def _make_row(worth: WorthState, outlook: Outlook) -> Row:
         "score": outlook.score,
         "score_low": outlook.score_low,
         "score_high": outlook.score_high,
-        "is_recommended": best is not None and prospect.strategy == best.strategy,
+        "is_recommended": prospect == best,
     }
 
 

@@ -153,7 +153,7 @@ def _estimate_errors(
     weights = {
         TauPrior.PUBLISHED: is_rising / studies,
         TauPrior.UNIFORM: ~is_rising / studies,
-        TauPrior.HALF_HOPELESS: is_rising / (2 * studies) + is_hopeless / (2 * is_hopeless.sum()),
+        TauPrior.HALF_HOPELESS: is_rising / (2 * studies) + is_hopeless / (2 * max(1, is_hopeless.sum())),
     }
     return tuple(_weigh(prior, true, np.where(looks >= 0, each, 0.0), target) for prior, each in weights.items())
 

@@ -1,8 +1,8 @@
 """Simulated candidates that rank as the reference models do: a smoothed empirical copula.
 
-Each world draws the reference models anew, with replacement, and each of its candidates lies near one of them: in
-normal scores, a weighted sum of the model's and of normal noise with the models' own correlations. The noise smooths
-the ranks, the resampling shows what is not known from so few models.
+Each simulated population draws the reference models anew, with replacement, and each of its candidates lies near one of
+them: in normal scores, a weighted sum of the model's and of normal noise with the models' own correlations. The noise
+smooths the ranks, the resampling shows what is not known from so few models.
 
 Source: the smoothed bootstrap, Silverman and Young (1987).
 """
@@ -20,7 +20,7 @@ SMOOTHING = 1.06
 
 
 @dataclass(frozen=True, eq=False)
-class World:
+class SimulatedPopulation:
     """A population of models.
 
     Attributes:
@@ -59,12 +59,12 @@ def normal_scores(scores: Floats) -> Floats:
     return ranks
 
 
-def resample(scores: Floats, random: np.random.Generator) -> World:
-    """Make a world from reference models drawn with replacement.
+def resample(scores: Floats, random: np.random.Generator) -> SimulatedPopulation:
+    """Make a population from reference models drawn with replacement.
 
     Args:
         scores: Normal scores of the reference models, shape (n_models, n_columns).
         random: Generator.
     """
     n = len(scores)
-    return World(scores[random.integers(n, size=n)], min(0.9, SMOOTHING * n**-0.2))
+    return SimulatedPopulation(scores[random.integers(n, size=n)], min(0.9, SMOOTHING * n**-0.2))

@@ -17,7 +17,7 @@ import numpy as np
 from nasproxy.statistics.acceptance import MARGIN, MOST_MODELS, LookPlan, find_near_target
 from nasproxy.statistics.boundary import NOISE_SHARES, list_units
 from nasproxy.statistics.criteria.group_sequential import GroupSequential, SimulatedLooks, find_lowest_boundary
-from nasproxy.statistics.deviation import atanh_deviation
+from nasproxy.statistics.deviation import MIN_MODELS, atanh_deviation
 from nasproxy.statistics.ladder import expect_cost
 from nasproxy.statistics.missing import Floats
 from nasproxy.statistics.tau_curve import TauCurve
@@ -31,6 +31,8 @@ FACTORS = (1, 2, 4)
 """Ratios of the maximum to the initial number to choose among."""
 STUDIES = 1000
 MOST_LOOKS = 16
+HIGHEST_TAU = 0.999
+"""Tau that counts as 1, whose Fisher's z is infinite."""
 NOISE_SHARE = 0.5
 """Share of a check's variance that is independent noise, between the extremes that the boundary holds at."""
 
@@ -137,14 +139,18 @@ def list_designs(initial: int | None, maximum: int | None, least: int, most: int
     [(10, 20), (15, 20), (20, 20)]
     >>> list_designs(10, None, 10, 200)
     [(10, 10), (10, 20), (10, 40)]
+    >>> list_designs(None, 0, 10, 20), list_designs(None, 5, 10, 20)
+    ([(10, 10), (15, 15), (20, 20)], [(10, 10)])
     """
     sizes = sorted({min(most, max(least, size)) for size in INITIAL})
     firsts = sizes if initial is None else [initial]
     if maximum is None:
         factors = [(first, min(factor * first, max(first, most))) for first in firsts for factor in FACTORS]
         return list(dict.fromkeys(factors))
-    if maximum < firsts[0]:
+    if not maximum:
         return [(first, first) for first in firsts]
+    if maximum < firsts[0]:
+        return [(firsts[0], firsts[0])]
     return [(first, maximum) for first in firsts if first <= maximum]
 
 
@@ -243,10 +249,10 @@ def simulate_looks(
 ) -> SimulatedLooks:
     """Add sampling noise to true values of z, shape (studies, looks)."""
     noisy = true + draw_noise(fractions, sizes, noise_share, len(true))
-    near = np.array([math.atanh(find_near_target(target, size) or 0.999) for size in sizes])
+    near = np.array([math.atanh(find_near_target(target, size) or HIGHEST_TAU) for size in sizes])
     above = smooth(noisy, fractions) - math.atanh(target - MARGIN)
     return SimulatedLooks(
-        above=np.where(noisy >= math.atanh(target), above, -np.inf),
+        above=np.where(noisy >= math.atanh(min(target, HIGHEST_TAU)), above, -np.inf),
         is_near=noisy[:, :, -1] >= near[:, None],
         units=list_units(sizes),
     )
@@ -270,7 +276,7 @@ def draw_noise(fractions: Sequence[float], sizes: Sequence[int], noise_share: fl
     `nasproxy.statistics.simulation.simulate_taus`.
     """
     random = np.random.default_rng(1)
-    deviations = np.array([atanh_deviation(size) or np.inf for size in sizes])
+    deviations = np.array([atanh_deviation(max(size, MIN_MODELS)) for size in sizes])
     variances = deviations**2
     parts = np.sqrt(variances - np.append(variances[1:], 0.0))
     noise = np.zeros((studies, len(fractions)))

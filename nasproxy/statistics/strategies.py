@@ -24,6 +24,7 @@ TOP = 10
 ETA = 3
 """Of so many models successive halving keeps one at each rung, which is so many times later than the one before."""
 HALVINGS = 3
+"""Number of rungs of successive halving."""
 FIXED_FRACTION = 0.25
 """Fraction of full training after which the strategy without a study keeps the best models."""
 

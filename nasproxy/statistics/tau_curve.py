@@ -49,10 +49,12 @@ class TauCurve:
         """
         level, both, slope = self.variances
         lines = random.multivariate_normal([self.level, self.slope], [[level, both], [both, slope]], number)
-        spread = self.task_variance or level
-        others = random.standard_normal((number, best_of))
-        best = others.max(axis=1) - (0.0 if self.task_variance else others[:, 0])
-        offset = math.sqrt(spread) * best
+        levels = random.standard_normal((number, best_of))
+        if self.task_variance:
+            offset = math.sqrt(self.task_variance) * levels.max(axis=1)
+        else:  # the line is that of the first task
+            levels[:, 0] = (lines[:, 0] - self.level) / math.sqrt(level)
+            offset = math.sqrt(level) * (levels.max(axis=1) - levels[:, 0])
         return np.asarray(lines[:, :1] + offset[:, None] + lines[:, 1:] * (np.log(fractions) - CENTRE))
 
     def update(self, z: Sequence[float], fractions: Sequence[float], models: int) -> "TauCurve":

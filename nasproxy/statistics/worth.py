@@ -28,9 +28,16 @@ from nasproxy.statistics.strategies import (
 
 LEVEL = 0.95
 """Level of the intervals."""
-LIMIT = 0.995
-"""Quantile by which strategies are recommended: what fails in few populations fails in few studies, too."""
-WORLDS = 200
+CERTIFIED = ("random", "ladder")
+"""Strategies that find a good model with a known probability, whatever the distribution."""
+WORST = 0.05
+"""Share of simulated populations, those in which a strategy misses most, that decide beside the mean."""
+POPULATIONS = 400
+"""Number of simulated populations for the planned number of candidates."""
+ADJUSTED_POPULATIONS = 100
+"""Number of simulated populations for strategies that are adjusted to a total cost."""
+WITHIN = 1.05
+"""Predicted cost over the allowed one up to which an adjusted strategy counts as within it."""
 ROUNDING = 1e-9
 LEAST_COST = 10
 """Smallest total cost of the curves, in full trainings."""
@@ -40,8 +47,8 @@ MOST_CANDIDATES = 5_000
 TOLERANCE = 0.001
 """Share of all models by which two strategies may differ and count as equally good."""
 RELATIVE_TOLERANCE = 0.2
-SMALLER = (1.0, 0.7, 0.5, 0.35, 0.25)
-"""Shares of the planned candidates that a recommended search may start with."""
+SCALES = (1.0, 0.25, 0.35, 0.5, 0.7, 1.5, 2.0, 3.0)
+"""Numbers of candidates that a recommended search may start with, over the planned number, which comes first."""
 TOPS = (10, 30, 100)
 """Numbers of models that a strategy with a fixed number trains fully, when it is adjusted to a cost."""
 
@@ -58,7 +65,8 @@ class Prospect:
         rank: Expected share of all models that are better than the best one found, in [0, 1].
         low: Lower end of the 95 % prediction interval of this share.
         high: Upper end.
-        limit: Share that is exceeded with a probability of 0.5 %, on which recommendations are based.
+        missed: Expected share of models between the best candidate and the best one found, in the worst 5 % of
+            simulated populations.
     """
 
     strategy: str
@@ -68,7 +76,7 @@ class Prospect:
     rank: float
     low: float
     high: float
-    limit: float
+    missed: float
 
 
 @dataclass(frozen=True)
@@ -81,6 +89,7 @@ class Worth:
         at_recommended_cost: The same within the total cost of the recommended strategy.
         curves: The same within several total costs.
         recommended: Recommended strategy and number of candidates.
+        from_here: The same by the cost that is left to pay, now that the study is paid.
     """
 
     planned: tuple[Prospect, ...]
@@ -88,17 +97,18 @@ class Worth:
     at_recommended_cost: tuple[Prospect, ...]
     curves: tuple[Prospect, ...]
     recommended: Prospect
+    from_here: Prospect
 
 
-class Forecaster:
-    """Predicts what strategies find.
+class SearchSimulation:
+    """Searches of populations that rank like the reference models.
 
     Args:
         references: The reference models: scores at the places that strategies use, and after full training.
         study_cost: Cost of the study, in full trainings.
         weakening: Factor in [0, 1] of the correlation of a place's scores with all others, for places whose scores
             were selected for their correlation; 1 for the others.
-        worlds: Number of simulated populations.
+        populations: Number of simulated populations.
         seed: Seed of the simulation.
     """
 
@@ -108,43 +118,75 @@ class Forecaster:
         study_cost: float,
         *,
         weakening: Mapping[Place, float] | None = None,
-        worlds: int = WORLDS,
+        populations: int = POPULATIONS,
         seed: int = 0,
     ) -> None:
         self._references = references
-        self._study_cost = study_cost
+        self.study_cost = study_cost
         self._weakening = weakening or {}
-        self._worlds = worlds
+        self._populations = populations
         self._seed = seed
 
-    def predict(self, strategies: Sequence[Strategy], counts: Sequence[int]) -> list[Prospect]:
-        """Predict what strategies find among so many candidates each."""
+    def predict(
+        self, strategies: Sequence[Strategy], counts: Sequence[int], *, populations: int | None = None
+    ) -> list[Prospect]:
+        """Predict what strategies find among so many candidates each.
+
+        Args:
+            strategies: The strategies.
+            counts: Number of candidates of each.
+            populations: Number of simulated populations; None for that of the simulation.
+        """
         places = list(dict.fromkeys(rung.place for strategy in strategies for rung in strategy.rungs))
         observed = [self._references.scores[place] for place in places]
         scores = normal_scores(np.column_stack([*observed, self._references.finals]))
         searches = [_in_normal_scores(strategy, self._references) for strategy in strategies]
         sizes = [min(count, MOST_CANDIDATES) for count in counts]
         random = np.random.default_rng(self._seed)
-        costs, shares = np.zeros((2, self._worlds, len(searches)))
-        for number in range(self._worlds):
-            world = resample(scores, random)
-            pool = self._draw(world.draw(max(sizes), random), places, random)
+        number_simulated = populations or self._populations
+        costs, shares = np.zeros((2, number_simulated, len(searches)))
+        lowest = {size: np.zeros(number_simulated) for size in sizes}
+        for number in range(number_simulated):
+            population = resample(scores, random)
+            pool = self._draw(population.draw(max(sizes), random), places, random)
             found = [run_strategy(search, pool.first(size)) for search, size in zip(searches, sizes, strict=True)]
             costs[number] = [result.cost for result in found]
-            shares[number] = world.share_above(np.array([result.best for result in found]), -1)
-        tail = (1 - LEVEL) / 2
+            shares[number] = population.share_above(np.array([result.best for result in found]), -1)
+            best = population.share_above(np.array([pool.finals[:size].max() for size in lowest]), -1)
+            for size, share_of_best in zip(lowest, best.tolist(), strict=True):
+                lowest[size][number] = share_of_best
+        summarized = zip(strategies, counts, sizes, costs.T, shares.T, strict=True)
         return [
-            Prospect(
-                strategy.name,
-                count,
-                find_top(strategy),
-                scale_cost(strategy, self._references.costs, float(cost.mean()), size, count)
-                + self._study_cost * strategy.needs_study,
-                float(share.mean()),
-                *np.quantile(share, [tail, 1 - tail, LIMIT]).tolist(),
-            )
-            for strategy, count, size, cost, share in zip(strategies, counts, sizes, costs.T, shares.T, strict=True)
+            self._summarize(strategy, count, size, float(cost.mean()), share, share - lowest[size])
+            for strategy, count, size, cost, share in summarized
         ]
+
+    def _summarize(
+        self, strategy: Strategy, count: int, size: int, cost: float, shares: Floats, missed: Floats
+    ) -> Prospect:
+        """Summarize the searches of all populations.
+
+        Args:
+            strategy: The strategy.
+            count: Number of candidates.
+            size: Number of simulated candidates.
+            cost: Mean cost of the simulated searches.
+            shares: Share of better models in each population.
+            missed: The same less that of the best candidate, whose expectation is known, 1 / (size + 1).
+        """
+        tail, number_worst = (1 - LEVEL) / 2, max(1, round(WORST * shares.size))
+        low, high = np.quantile(shares, [tail, 1 - tail])
+        return Prospect(
+            strategy=strategy.name,
+            candidates=count,
+            top=find_top(strategy),
+            cost=scale_cost(strategy, self._references.costs, cost, size, count)
+            + self.study_cost * strategy.needs_study,
+            rank=1 / (size + 1) + float(missed.mean()),
+            low=float(low),
+            high=float(high),
+            missed=float(np.sort(missed)[-number_worst:].mean()),
+        )
 
     def predict_within(
         self, planned: Sequence[Prospect], strategies: Sequence[Strategy], costs: Sequence[float]
@@ -166,10 +208,14 @@ class Forecaster:
             for varied in vary_top(strategy)
             if (count := self._count_within(prospect, varied, cost)) >= max(1, find_top(varied) or 1)
         ]
-        found = self.predict([each[1] for each in settings], [each[2] for each in settings]) if settings else []
+        adjusted, counts = [each[1] for each in settings], [each[2] for each in settings]
+        populations = min(self._populations, ADJUSTED_POPULATIONS)
+        found = self.predict(adjusted, counts, populations=populations) if settings else []
         best: list[dict[str, Prospect]] = [{} for _ in costs]
         for (number, _, _), prospect in zip(settings, found, strict=True):
             before = best[number].get(prospect.strategy)
+            if prospect.cost > WITHIN * costs[number]:
+                continue
             if before is None or prospect.rank < before.rank:
                 best[number][prospect.strategy] = prospect
         return [list(each.values()) for each in best]
@@ -185,42 +231,54 @@ class Forecaster:
 
     def _count_within(self, planned: Prospect, strategy: Strategy, cost: float) -> int:
         """Compute how many candidates a strategy can start with within a total cost."""
-        study = self._study_cost * strategy.needs_study
+        study = self.study_cost * strategy.needs_study
         top = find_top(strategy)
         if top is None:
             return math.floor((cost - study) * planned.candidates / (planned.cost - study))
         first = self._references.costs[strategy.rungs[0].place]
-        rest = 1.0 if planned.top is None else (planned.cost - study - first * planned.candidates) / planned.top
+        trained = min(planned.top or 1, planned.candidates)
+        rest = 1.0 if planned.top is None else (planned.cost - study - first * planned.candidates) / trained
         left = cost - study - top * rest
         return MOST_CANDIDATES if first == 0 and left >= 0 else math.floor(left / first) if first else 0
 
 
 def compare_strategies(
-    strategies: Sequence[Strategy], trials: int, forecaster: Forecaster, *, proxy: str | None = None
+    strategies: Sequence[Strategy], trials: int, simulation: SearchSimulation, *, proxy: str | None = None
 ) -> Worth:
     """Compare strategies for a search and recommend one.
 
     The recommended search is the cheapest, study included, that is nearly as good as the best strategy with the planned
-    number of candidates: the expected share of better models, and the share that is exceeded with a probability of
-    0.5 %, are at most 0.1 % of all models, or 20 %, above the smallest ones. It may start with fewer candidates. A
-    zero-cost score is compared and not recommended: reference models tell least of it where it matters, at the top.
+    number of candidates: its expected share of better models is at most 0.1 % of all models, or 20 %, above the
+    smallest one. Since few reference models may rank well by luck, a strategy without a certificate must also find
+    nearly the best of its candidates in the worst 5 % of the simulated populations: what it misses is at most 0.1 % of
+    all models, or 20 % of the share above the best candidate in the worst 5 % of draws of candidates. It may start with
+    a quarter to three times as many candidates as planned. A zero-cost score is compared and not recommended: reference
+    models tell least of it where it matters, at the top.
 
     Args:
-        strategies: The strategies.
+        strategies: The strategies, full training of random models among them.
         trials: Number of models of the search.
-        forecaster: Predicts what they find.
+        simulation: Predicts what they find.
         proxy: Name of the strategy that uses the accepted proxy task; None if none is accepted.
     """
-    counts = [max(1, round(share * trials)) for share in SMALLER]
-    found = forecaster.predict([s for s in strategies for _ in counts], counts * len(strategies))
-    planned = found[:: len(counts)]
-    rank, limit = _tolerate(min(p.rank for p in planned)), _tolerate(min(p.limit for p in planned))
-    good = [p for p in found if p.rank <= rank and p.limit <= limit and p.strategy != ZERO_COST]
-    recommended = min(good or [p for p in planned if p.strategy != ZERO_COST], key=lambda prospect: prospect.cost)
+    found = _predict_scaled(strategies, trials, simulation)
+    planned = [prospect for prospect in found if prospect.candidates == trials]
+    rank = _tolerate(min(prospect.rank for prospect in planned))
+    missed = max(TOLERANCE, RELATIVE_TOLERANCE * (1 - math.log(WORST)) / (trials + 1))
+    good = [
+        prospect
+        for prospect in found
+        if prospect.rank <= rank
+        and (prospect.missed <= missed or prospect.strategy in CERTIFIED)
+        and prospect.strategy != ZERO_COST
+    ]
+    recommended = min(good, key=lambda prospect: prospect.cost)
+    needs_study = {strategy.name: strategy.needs_study for strategy in strategies}
+    from_here = min(good, key=lambda prospect: prospect.cost - simulation.study_cost * needs_study[prospect.strategy])
     of_proxy = next((prospect for prospect in planned if prospect.strategy == proxy), None)
     proxy_cost = recommended.cost if of_proxy is None else of_proxy.cost
     shown = np.geomspace(LEAST_COST, max(LEAST_COST, trials), CURVE_POINTS).tolist()
-    within_proxy, within_recommended, *curves = forecaster.predict_within(
+    within_proxy, within_recommended, *curves = simulation.predict_within(
         planned, strategies, [proxy_cost, recommended.cost, *shown]
     )
     return Worth(
@@ -229,7 +287,15 @@ def compare_strategies(
         tuple(within_recommended),
         tuple(prospect for each in curves for prospect in each),
         recommended,
+        from_here,
     )
+
+
+def _predict_scaled(strategies: Sequence[Strategy], trials: int, simulation: SearchSimulation) -> list[Prospect]:
+    """Predict all strategies with the planned number of candidates and, where they can be told apart, with others."""
+    scaled = [max(1, round(scale * trials)) for scale in SCALES]
+    counts = [count for count in dict.fromkeys(scaled) if count == trials or max(count, trials) <= MOST_CANDIDATES]
+    return simulation.predict([each for each in strategies for _ in counts], counts * len(strategies))
 
 
 def score_of_share(finals: Floats, share: float) -> float | None:

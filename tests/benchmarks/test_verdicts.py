@@ -13,7 +13,7 @@ from scipy import stats
 
 from benchmarks.population import Population, select_geometric
 from benchmarks.table_studies import Draw, Outcome, judge
-from benchmarks.verdicts import Verdict, bound_confirmed, bound_outcome, main, summarize
+from benchmarks.verdicts import BoundedOutcome, bound_confirmed, bound_outcome, main, summarize
 from helpers import cli
 from nasproxy.statistics.acceptance_error import TauPrior
 from nasproxy.statistics.criteria.first_crossing import FirstCrossing
@@ -126,14 +126,19 @@ def test_coverage_counts_bounds_at_or_below_the_population_tau() -> None:
     population = made([0.5, 0.8])
     low, high = population.taus
     at_low, at_high, none = (Outcome(look, 10, 10, 10) for look in (0, 1, None))
-    verdicts = [Verdict(at_low, low), Verdict(at_low, low + 0.01), Verdict(at_high, high - 0.2), Verdict(none)]
+    verdicts = [
+        BoundedOutcome(at_low, low),
+        BoundedOutcome(at_low, low + 0.01),
+        BoundedOutcome(at_high, high - 0.2),
+        BoundedOutcome(none),
+    ]
     figures = summarize(population, verdicts, 0.65)
     assert figures["coverage"] == pytest.approx(2 / 3), "the draw that was not accepted does not count"
     assert figures["median_bound"] == pytest.approx(low + 0.01)
 
 
 def test_without_an_accepted_draw_there_is_no_coverage() -> None:
-    figures = summarize(made([0.1, 0.2]), [Verdict(Outcome(None, 10, 10, 10))] * 5, 0.65)
+    figures = summarize(made([0.1, 0.2]), [BoundedOutcome(Outcome(None, 10, 10, 10))] * 5, 0.65)
     assert figures["coverage"] is None
     assert figures["median_bound"] is None
 

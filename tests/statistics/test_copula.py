@@ -28,25 +28,25 @@ def test_equal_scores_get_equal_normal_scores():
 def test_candidates_have_the_correlation_of_the_models(correlation: float):
     random = np.random.default_rng(1)
     models = normal_scores(draw_models(correlation, 200))
-    worlds = [resample(models, random) for _ in range(20)]
-    found = [np.corrcoef(world.draw(2000, random), rowvar=False)[0, 1] for world in worlds]
+    populations = [resample(models, random) for _ in range(20)]
+    found = [np.corrcoef(population.draw(2000, random), rowvar=False)[0, 1] for population in populations]
     assert np.mean(found) == pytest.approx(np.corrcoef(models, rowvar=False)[0, 1], abs=0.05)
 
 
 def test_the_share_above_is_that_of_drawn_candidates():
     random = np.random.default_rng(2)
-    world = resample(normal_scores(draw_models(0.5, 30)), random)
-    drawn = world.draw(20_000, random)[:, 1]
+    population = resample(normal_scores(draw_models(0.5, 30)), random)
+    drawn = population.draw(20_000, random)[:, 1]
     values = np.array([-1.0, 0.0, 1.5])
-    assert world.share_above(values, 1) == pytest.approx([(drawn > value).mean() for value in values], abs=0.015)
+    assert population.share_above(values, 1) == pytest.approx([(drawn > value).mean() for value in values], abs=0.015)
 
 
-def test_worlds_of_few_models_differ_more():
+def test_populations_of_few_models_differ_more():
     random = np.random.default_rng(3)
 
     def spread(models: int) -> float:
         scores = normal_scores(draw_models(0.7, models))
-        worlds = [resample(scores, random) for _ in range(50)]
-        return float(np.std([np.corrcoef(world.centres, rowvar=False)[0, 1] for world in worlds]))
+        populations = [resample(scores, random) for _ in range(50)]
+        return float(np.std([np.corrcoef(population.centres, rowvar=False)[0, 1] for population in populations]))
 
     assert spread(10) > 2 * spread(100)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from nasproxy.statistics.deviation import atanh_deviation
+from nasproxy.statistics.ladder import expect_cost
 from nasproxy.statistics.reference_count import (
     CountChoice,
     Economy,
@@ -52,6 +53,26 @@ def test_given_numbers_are_kept_each_by_itself() -> None:
     assert fixed.initial == fixed.maximum, "none are added"
     both = choose(2000, initial=12, maximum=24)
     assert (both.chosen.initial, both.chosen.maximum, both.alternatives) == (12, 24, ())
+
+
+def test_fewer_models_than_the_criterion_needs_accept_nothing() -> None:
+    assert expect((5, 5)).accepted == 0
+    assert expect((7, 9)).models > 7
+    assert choose(2000, initial=5).chosen.maximum >= 10
+
+
+def test_a_target_of_one_is_expected_to_accept_nothing() -> None:
+    economy = Economy(200, fractions=LOOKS)
+    assert choose_references(economy, TauCurve(), target=1.0, alpha=0.2).chosen.accepted < 0.01
+
+
+def test_the_ladder_is_the_alternative_to_a_proxy_task() -> None:
+    hopeless = TauCurve(level=-1.0, slope=0.0, variances=(1e-6, 0.0, 1e-6))
+    found = StudySimulation(Economy(300, fractions=LOOKS, max_risk=0.25), hopeless, 0.65, 0.2).expect(30, 30)
+    assert found.cost == pytest.approx(30 + 30 + 300 * float(expect_cost(np.array(30.0), 0.25)), rel=0.02)
+    many = choose_references(Economy(2000, fractions=LOOKS, max_risk=0.25), hopeless, target=0.65, alpha=0.2).chosen
+    none = choose_references(Economy(2000, fractions=LOOKS), hopeless, target=0.65, alpha=0.2).chosen
+    assert many.initial > none.initial, "the ladder is worth more reference models, though no task is accepted"
 
 
 def test_no_more_models_are_chosen_than_the_search_space_has() -> None:

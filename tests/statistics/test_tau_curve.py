@@ -28,6 +28,14 @@ def test_the_best_of_several_tasks_lies_higher() -> None:
     assert three.mean() - one.mean() == pytest.approx(math.sqrt(0.5) * 0.846, abs=0.03), "largest of 3 deviates"
 
 
+@pytest.mark.parametrize("tasks", [2, 5])
+def test_the_best_level_of_several_tasks_is_the_largest_of_as_many_normal_values(tasks: int) -> None:
+    levels = draw(TauCurve(), best_of=tasks)[:, 1]
+    largest = np.random.default_rng(1).standard_normal((20_000, tasks)).max(axis=1)
+    assert levels.mean() == pytest.approx(prior_mean(0.14) + math.sqrt(0.5) * largest.mean(), abs=0.02)
+    assert levels.std() == pytest.approx(math.sqrt(0.5) * largest.std(), abs=0.02)
+
+
 def test_observed_checks_move_the_curve_and_more_models_move_it_further() -> None:
     fractions = (0.02, 0.05, 0.14, 0.3)
     low = [prior_mean(fraction) - 0.8 for fraction in fractions]

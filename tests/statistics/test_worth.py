@@ -17,7 +17,7 @@ from nasproxy.statistics.strategies import (
     use_proxy,
     use_zero_cost,
 )
-from nasproxy.statistics.worth import Forecaster, Prospect, compare_strategies, score_of_share
+from nasproxy.statistics.worth import Prospect, SearchSimulation, compare_strategies, score_of_share
 
 STEPS = (1, 3, 10, 25, 50, 75)
 COSTS = {Place(FULL_TRAINING, step): step / 100 for step in STEPS}
@@ -46,7 +46,7 @@ def list_strategies(references: Candidates) -> list[Strategy]:
 def predict(references: Candidates, trials: int) -> dict[str, Prospect]:
     """Predict what all strategies find, by name."""
     strategies = list_strategies(references)
-    found = Forecaster(references, 40.0, worlds=60).predict(strategies, [trials] * len(strategies))
+    found = SearchSimulation(references, 40.0, populations=60).predict(strategies, [trials] * len(strategies))
     return {prospect.strategy: prospect for prospect in found}
 
 
@@ -74,8 +74,8 @@ def test_the_study_is_part_of_the_cost_of_the_strategies_that_need_it():
 def test_a_weakened_place_ranks_candidates_worse():
     references = draw_models(40, GOOD)
     strategies = [use_proxy(EARLY)]
-    plain = Forecaster(references, 0.0, worlds=60).predict(strategies, [200])[0]
-    weakened = Forecaster(references, 0.0, worlds=60, weakening={EARLY: 0.5}).predict(strategies, [200])[0]
+    plain = SearchSimulation(references, 0.0, populations=60).predict(strategies, [200])[0]
+    weakened = SearchSimulation(references, 0.0, populations=60, weakening={EARLY: 0.5}).predict(strategies, [200])[0]
     assert weakened.rank > 2 * plain.rank
 
 
@@ -86,9 +86,8 @@ def test_the_realised_rank_lies_in_the_interval_in_most_draws():
         references = Candidates({p: s[:30] for p, s in models.scores.items()}, COSTS, models.finals[:30])
         searched = Candidates({p: s[30:230] for p, s in models.scores.items()}, COSTS, models.finals[30:230])
         strategies = [halve(COSTS), use_fixed_fraction(COSTS)]
-        for strategy, found in zip(
-            strategies, Forecaster(references, 0.0, worlds=60).predict(strategies, [200, 200]), strict=True
-        ):
+        simulation = SearchSimulation(references, 0.0, populations=60)
+        for strategy, found in zip(strategies, simulation.predict(strategies, [200, 200]), strict=True):
             share = float(np.mean(models.finals > run_strategy(strategy, searched).best))
             inside.append(found.low - 1 / 2000 <= share <= found.high)
     assert np.mean(inside) >= 0.85
@@ -96,20 +95,22 @@ def test_the_realised_rank_lies_in_the_interval_in_most_draws():
 
 def test_where_early_ranks_are_useless_no_strategy_without_a_certificate_is_recommended():
     references = draw_models(40, USELESS)
-    worth = compare_strategies(list_strategies(references), 200, Forecaster(references, 40.0, worlds=60), proxy="proxy")
+    simulation = SearchSimulation(references, 40.0, populations=60)
+    worth = compare_strategies(list_strategies(references), 200, simulation, proxy="proxy")
     assert worth.recommended.strategy in ("random", "ladder")
 
 
 def test_a_small_search_is_recommended_to_train_without_the_cost_of_a_study():
     references = draw_models(30, USELESS)
-    worth = compare_strategies(list_strategies(references), 20, Forecaster(references, 40.0, worlds=60))
+    worth = compare_strategies(list_strategies(references), 20, SearchSimulation(references, 40.0, populations=60))
     assert worth.recommended.strategy == "random"
     assert worth.recommended.cost <= 20
 
 
 def test_strategies_are_compared_within_equal_cost():
     references = draw_models(40, np.linspace(0.3, 0.95, len(STEPS)))
-    worth = compare_strategies(list_strategies(references), 500, Forecaster(references, 40.0, worlds=40), proxy="proxy")
+    simulation = SearchSimulation(references, 40.0, populations=40)
+    worth = compare_strategies(list_strategies(references), 500, simulation, proxy="proxy")
     limit = next(prospect.cost for prospect in worth.planned if prospect.strategy == "proxy")
     assert {prospect.strategy for prospect in worth.at_proxy_cost} >= {"random", "halving", "proxy"}
     assert all(prospect.cost <= 1.1 * limit for prospect in worth.at_proxy_cost)
@@ -118,7 +119,7 @@ def test_strategies_are_compared_within_equal_cost():
 
 def test_a_larger_search_than_simulated_costs_in_proportion():
     references = draw_models(30, GOOD)
-    found = Forecaster(references, 0.0, worlds=10).predict([train_all(), use_proxy(EARLY)], [10_000, 10_000])
+    found = SearchSimulation(references, 0.0, populations=10).predict([train_all(), use_proxy(EARLY)], [10_000, 10_000])
     assert [prospect.cost for prospect in found] == pytest.approx([10_000, 1_009])
 
 
@@ -134,7 +135,34 @@ def test_a_zero_cost_score_is_compared_and_not_recommended():
     parameters = Place("parameters", 0)
     references = Candidates({**models.scores, parameters: models.finals}, {**COSTS, parameters: 0.0}, models.finals)
     strategies = [train_all(), use_zero_cost("parameters")]
-    worth = compare_strategies(strategies, 200, Forecaster(references, 40.0, worlds=40))
+    worth = compare_strategies(strategies, 200, SearchSimulation(references, 40.0, populations=40))
     free = next(prospect for prospect in worth.planned if prospect.strategy == "zero_cost")
     assert free.cost < 60
     assert worth.recommended.strategy == "random"
+
+
+@pytest.mark.parametrize("trials", [1, 5, 8])
+def test_a_small_search_within_a_cost_does_not_exceed_it(trials: int):
+    references = draw_models(40, GOOD)
+    simulation = SearchSimulation(references, 40.0, populations=20)
+    worth = compare_strategies(list_strategies(references), trials, simulation, proxy="proxy")
+    limit = next(prospect.cost for prospect in worth.planned if prospect.strategy == "proxy")
+    assert all(prospect.cost <= 1.05 * limit for prospect in worth.at_proxy_cost)
+
+
+def test_fewer_candidates_are_not_recommended_where_larger_searches_are_not_simulated():
+    references = draw_models(30, GOOD)
+    simulation = SearchSimulation(references, 40.0, populations=4)
+    strategies = [train_all(), halve(COSTS)]
+    assert compare_strategies(strategies, 20_000, simulation).recommended.candidates == 20_000
+
+
+def test_the_recommendation_does_not_depend_on_the_draw_of_populations():
+    references = draw_models(30, np.linspace(0.3, 0.95, len(STEPS)))
+    recommended = {
+        compare_strategies(
+            list_strategies(references), 200, SearchSimulation(references, 40.0, seed=seed), proxy="proxy"
+        ).recommended.strategy
+        for seed in range(4)
+    }
+    assert len(recommended) == 1

@@ -80,7 +80,7 @@ def settle_references(context: "StageContext") -> bool:
         decision = read_decision(study)
         if decision is None or decision.decided_by != design.judged_by:
             economy = describe_economy(design, None if context.is_judging or context.is_merge else study)
-            decision = decide(design, economy, observe_curve(design, study, references), design.references.initial)
+            decision = decide(design, economy, *observe_curve(design, study, references))
             study.write(DECISION, decision)
             context.say(write_decision(decision))
     chosen = decision.choice.chosen
@@ -134,11 +134,16 @@ def describe_economy(
     return replace(economy, proxy=median(ratios.values()), tasks=len(design.tasks))
 
 
-def observe_curve(design: "Design", study: StudyStore, references: Sequence[Reference]) -> TauCurve:
-    """Update the prior by the first references' own checks against their final scores."""
+def observe_curve(design: "Design", study: StudyStore, references: Sequence[Reference]) -> tuple[TauCurve, int]:
+    """Update the prior by the first references' own checks against their final scores.
+
+    Returns:
+        The curve, and the number of reference models that it is updated by; 0 if too few of them have early checks.
+    """
     first = references[: design.references.initial]
     records = [study.trials.read(reference.key) for reference in first]
-    return update_curve(first, records, design.recipe.objective, design.recipe.total_steps)
+    curve = update_curve(first, records, design.recipe.objective, design.recipe.total_steps)
+    return curve, 0 if curve == TauCurve() else len(first)
 
 
 def update_curve(

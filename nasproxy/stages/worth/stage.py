@@ -14,7 +14,7 @@ from nasproxy.statistics.strategies import (
     use_proxy,
     use_zero_cost,
 )
-from nasproxy.statistics.worth import Forecaster, Prospect, compare_strategies, score_of_share
+from nasproxy.statistics.worth import Prospect, SearchSimulation, compare_strategies, score_of_share
 from nasproxy.trials.objective import Objective
 
 LEAST_MODELS = 8
@@ -83,8 +83,8 @@ def compare(
         reason = f"strategies are compared on {LEAST_MODELS} reference models at least, and there are {finals.size}"
         return WorthState(trials, finals.size, reason)
     weakening = {} if curves.proxy is None else {curves.proxy: curves.weakening}
-    forecaster = Forecaster(curves.models, curves.study_cost, weakening=weakening)
-    worth = compare_strategies(list_strategies(curves, ladder), trials, forecaster, proxy="proxy")
+    simulation = SearchSimulation(curves.models, curves.study_cost, weakening=weakening)
+    worth = compare_strategies(list_strategies(curves, ladder), trials, simulation, proxy="proxy")
 
     def look_out(prospect: Prospect) -> Outlook:
         scores = [score_of_share(finals, share) for share in (prospect.rank, prospect.high, prospect.low)]
