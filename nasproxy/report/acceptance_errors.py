@@ -50,11 +50,12 @@ def estimate_errors(results: StudyResults, best: TaskState) -> tuple[AcceptanceE
 
 
 def list_facts(results: StudyResults, best: TaskState) -> Iterator[tuple[str, str]]:
-    """List the probabilities under the default prior as a (name, value) pair; nothing for other criteria."""
-    for error in estimate_errors(results, best)[:1]:
+    """List the shares under the default prior as a (name, value) pair; nothing if they do not hold for this study."""
+    for error in () if results.is_spread else estimate_errors(results, best)[:1]:
         target = read_target(best) or 0.0
-        name = f"probability that the true tau is below {target:g}, below {target - MARGIN:.2f}"
-        yield name, f"{_format_share(error.below_target)}, {_format_share(error.below_margin)}"
+        name = f"accepted tasks with a true tau below {target:g}, below {target - MARGIN:.2f}"
+        shares = f"{_format_share(error.below_target)}, {_format_share(error.below_margin)}"
+        yield name, f"{shares} (average over simulated studies)"
 
 
 def remark_on_errors(results: StudyResults, best: TaskState) -> Iterator[Remark]:

@@ -44,13 +44,14 @@ def list_facts(shown: Headline, fresh: Confirmation | None, *, is_spread: bool) 
         fresh: Result on fresh models; None without one.
         is_spread: Whether the reference models were selected for their spread.
     """
-    yield "grade", f"{shown.grade.value}: {_explain_grade(shown)}"
+    missing = _explain_missing(shown, is_spread=is_spread)
+    yield "grade", f"{shown.grade.value}: {_explain_grade(shown, missing)}"
     goal = "" if shown.target is None else f" (target {shown.target:g})"
     if not shown.is_selected:
         tau = "undefined" if shown.correlation is None else wording.format_tau(shown.correlation.tau)
         yield "tau-b, confirmation runs", f"{tau}{goal}"
     bound = (
-        f"none: {_explain_missing(shown, is_spread=is_spread)}"
+        f"none: {missing}"
         if shown.bound is None
         else f"{wording.format_tau(shown.bound)} (one-sided 95 %, holds after selection)"
     )
@@ -83,12 +84,12 @@ def remark_on_bound(shown: Headline, *, is_spread: bool) -> Iterator[Remark]:
     )
 
 
-def _explain_grade(shown: Headline) -> str:
-    """Explain the grade by what decides it."""
+def _explain_grade(shown: Headline, reason: str) -> str:
+    """Explain the grade by what decides it, given the reason why a missing bound is missing."""
     if not shown.is_confirmed:
         return "the verdict is not confirmed"
     if shown.bound is None or shown.target is None:
-        return "the true tau has no lower confidence bound, or no target"
+        return "no target is stored" if shown.bound is not None else f"no bound, since {reason}"
     if shown.bound >= shown.target:
         return "confirmed, with a lower confidence bound that reaches the target"
     margin = MARGIN if shown.grade is Grade.STRONG else MODERATE_MARGIN

@@ -17,11 +17,14 @@ def make_count_table(decision: CountDecision | None) -> Table:
     columns = [
         Column("reference models", _write_name, is_number=False),
         Column("expected number", lambda row: wording.format_number(row["models"], 2)),
-        Column("a proxy task is accepted", lambda row: f"{100 * row['accepted']:.0f} %"),
-        Column("after", lambda row: wording.MISSING if row["fraction"] is None else f"{100 * row['fraction']:.3g} %"),
-        Column("study, full trainings", lambda row: f"{row['study']:,.0f}"),
-        Column("search, full trainings", lambda row: f"{row['search']:,.0f}"),
-        Column("total", lambda row: f"{row['total']:,.0f}"),
+        Column("probability of an accepted task", lambda row: f"{100 * row['accepted']:.0f} %"),
+        Column(
+            "accepted after, share of training",
+            lambda row: wording.MISSING if row["fraction"] is None else f"{100 * row['fraction']:.3g} %",
+        ),
+        Column("study, full trainings", lambda row: f"{row['study']:,.1f}"),
+        Column("search, full trainings", lambda row: f"{row['search']:,.1f}"),
+        Column("total", lambda row: f"{row['total']:,.1f}"),
     ]
     return Table(rows, columns, FIELDS, frozenset([0]))
 

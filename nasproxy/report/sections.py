@@ -247,7 +247,7 @@ def _write_confirmations() -> Iterator[Block]:
 
 def _write_task(results: StudyResults, task: TaskState, outcome: str, is_accepted: bool) -> Iterator[Block]:
     yield Heading(task.name, badge=outcome, is_accepted=is_accepted)
-    reason = "No check reached by all models yet." if task.verdict is None else f"{_capitalise(task.verdict.reason)}."
+    reason = "No look yet." if task.verdict is None else f"{_capitalise(task.verdict.reason)}."
     overrides = ""
     if task.proxy_task.overrides and not results.is_replayed:
         overrides = f" Overrides: {wording.format_architecture(task.proxy_task.overrides)}."

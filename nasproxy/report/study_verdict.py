@@ -59,7 +59,7 @@ class StudyVerdict:
     @property
     def text(self) -> str:
         """The verdict as plain text."""
-        use = f" Use it with: {self.use}" if self.use else ""
+        use = f" To search with it: {self.use}." if self.use else ""
         recommended = f" {self.recommendation}" if self.recommendation else ""
         warned = f" {self.warning.title}" if self.warning else ""
         return " ".join([f"{self.headline}.", self.sentence, *self.next_steps]) + use + recommended + warned

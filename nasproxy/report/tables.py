@@ -102,18 +102,18 @@ def make_proxy_tasks(results: StudyResults) -> Table:
     by_wall_time = Column("speedup, wall time", lambda row: wording.format_speedup(row["wall_ratio"]))
     columns = [
         Column("proxy task", lambda row: row["proxy_task"], is_number=False),
-        *make_rank_columns(),
-        Column("steps", lambda row: wording.format_number(row["step"])),
-        Column("training time", lambda row: wording.format_duration(row["train_seconds"])),
-        Column("speedup", lambda row: wording.format_speedup(row["train_ratio"])),
-        *([by_wall_time] if any(row["wall_ratio"] for row in rows) else []),
         Column("outcome", _format_outcome, is_number=False),
         Column("grade", lambda row: row["grade"] or "", is_number=False),
         Column("tau, confirmed", lambda row: wording.format_tau(row["tau_confirmed"])),
         Column("lower bound", lambda row: wording.format_tau(row["bound"])),
+        Column("steps", lambda row: wording.format_number(row["step"])),
+        Column("training time", lambda row: wording.format_duration(row["train_seconds"])),
+        Column("speedup", lambda row: wording.format_speedup(row["train_ratio"])),
+        *([by_wall_time] if any(row["wall_ratio"] for row in rows) else []),
+        *make_rank_columns(),
     ]
     if any(row["lost"] for row in rows):
-        columns.insert(3, Column("tau bounds, lost models", _format_lost_bounds))
+        columns.insert(-len(make_rank_columns()) + 2, Column("tau bounds, lost models", _format_lost_bounds))
     return Table(rows, columns, PROXY_TASKS, best)
 
 

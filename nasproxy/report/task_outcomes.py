@@ -76,7 +76,7 @@ def explain_outcome(results: StudyResults, task: TaskState) -> str:
     if outcome is TaskOutcome.ACCEPTED:
         return _explain_accepted(results, task)
     if outcome is TaskOutcome.RUNNING and check is None:
-        return "No check reached by all of its models yet"
+        return "No look yet"
     limit = "" if results.time_limit is None else f" of {wording.format_duration(results.time_limit)}"
     ended = {
         TaskOutcome.TIMED_OUT: f"Reached proxy_search.train_seconds_limit{limit}",
@@ -115,7 +115,7 @@ def _explain_dropped(results: StudyResults, check: TaskCheck | None) -> str:
         else f"{best.name} ({wording.format_duration(seconds)})"
     )
     when = (
-        "before its first check"
+        "before its first look"
         if check is None
         else f"after {wording.format_duration(check.rated_seconds)} of training"
     )

@@ -134,7 +134,10 @@ def _list_facts(
     ):
         if saving is not None:
             models = saving.break_even(seconds_spent)
-            yield f"break-even, {name}", "never" if models is None else wording.format_count(models, "searched model")
+            yield (
+                f"break-even with full training, {name}",
+                "never" if models is None else wording.format_count(models, "searched model"),
+            )
 
 
 def _describe_unfinished_search(results: StudyResults) -> StudyVerdict:

@@ -62,12 +62,12 @@ class Ladder:
 
     @property
     def risk(self) -> float:
-        """Largest probability that a candidate of the top `top_share` is eliminated at any rung."""
+        """Largest probability that a candidate better than all but the m best reference models is ever eliminated."""
         return 1 / (self.best + 1) if self.rungs else 0.0
 
     @property
     def top_share(self) -> float:
-        """Share of best models that the risk holds for: (m + 1) / (n + 1)."""
+        """Share of all models that are expected to be better than all but the m best references: (m + 1) / (n + 1)."""
         return (self.best + 1) / (self.models + 1)
 
     @property

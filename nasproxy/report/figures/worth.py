@@ -1,17 +1,19 @@
 """Figures of the strategies' expected results and of the ladder."""
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter, StrMethodFormatter
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-from nasproxy.report.figures.style import BLUE, GREY, MARKED, VERMILION, WIDE, make_figure
+from nasproxy.report.figures.style import BLACK, BLUE, GREY, MARKED, VERMILION, WIDE, make_figure
 from nasproxy.report.strategies import name_strategy
 from nasproxy.stages.study_results import StudyResults
 from nasproxy.stages.worth.state import LadderState, WorthState
+from nasproxy.statistics.ladder import count_best
 
 
 def draw_worth(worth: WorthState) -> Figure:
-    """Draw the expected share of better models over total cost, for each strategy."""
+    """Draw the expected share of better models over total cost, and two intervals: more would hide each other."""
     figure, axes = make_figure(WIDE)
+    banded = {"random"} if worth.recommended is None else {"random", worth.recommended.prospect.strategy}
     names = list(dict.fromkeys(outlook.prospect.strategy for outlook in worth.planned))
     for name, (colour, marker) in zip(names, MARKED, strict=False):
         points = sorted((p for p in worth.curves if p.strategy == name), key=lambda each: each.cost)
@@ -21,12 +23,16 @@ def draw_worth(worth: WorthState) -> Figure:
         ranks = [100 * point.rank for point in points]
         low, high = [100 * point.low for point in points], [100 * point.high for point in points]
         label = name_strategy(worth, next(o.prospect for o in worth.planned if o.prospect.strategy == name))
-        axes.fill_between(costs, low, high, color=colour, alpha=0.08, linewidth=0)
+        if name in banded:
+            axes.fill_between(costs, low, high, color=colour, alpha=0.12, linewidth=0)
         axes.plot(costs, ranks, color=colour, marker=marker, label=label)
     if worth.recommended is not None:
         best = worth.recommended.prospect
-        axes.scatter([best.cost], [100 * best.rank], marker="*", s=110, color=VERMILION, zorder=5, label="recommended")
-    axes.set(xscale="log", yscale="log", xlabel="total cost, full trainings", ylabel="better models, % of all")
+        axes.scatter([best.cost], [100 * best.rank], marker="*", s=110, color=BLACK, zorder=5, label="recommended")
+    axes.set(
+        xscale="log", yscale="log", xlabel="total cost, full trainings", ylabel="models better than the best found, %"
+    )
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(StrMethodFormatter("{x:,g}"))
         axis.set_minor_formatter(NullFormatter())
@@ -44,13 +50,29 @@ def draw_ladder(results: StudyResults, ladder: LadderState) -> Figure:
         if model.key in results.trials
     ]
     curves.sort(key=lambda curve: curve[0])
+    best = count_best(ladder.max_risk)
     for place, (_, checks) in enumerate(curves):
-        share = (place + 1) / len(curves)
-        colour = BLUE if share > 0.8 else GREY
-        axes.plot([c.step for c in checks], [c.score for c in checks], color=colour, linewidth=0.8, alpha=0.7)
+        is_best = place >= len(curves) - best
+        axes.plot(
+            [check.step for check in checks],
+            [check.score for check in checks],
+            color=BLUE if is_best else GREY,
+            linewidth=0.8,
+            alpha=0.7,
+            label={0: "reference models", len(curves) - 1: f"best {best}"}.get(place),
+        )
     rungs = [rung for rung in ladder.rungs if rung.proxy_task is None]
     steps, thresholds = [rung.step for rung in rungs], [rung.threshold for rung in rungs]
-    axes.plot(steps, thresholds, linestyle="", marker="_", markersize=16, markeredgewidth=2.5, color=VERMILION)
+    axes.plot(
+        steps,
+        thresholds,
+        linestyle="",
+        marker="_",
+        markersize=16,
+        markeredgewidth=2.5,
+        color=VERMILION,
+        label="score to reach",
+    )
     for rung in rungs:
         axes.annotate(
             f"keeps {100 * rung.share:.0f} %",
@@ -58,6 +80,8 @@ def draw_ladder(results: StudyResults, ladder: LadderState) -> Figure:
             (6, -10),
             textcoords="offset points",
             fontsize=7,
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1},
         )
     axes.set(xlabel="step", ylabel=results.metric_label)
+    figure.legend(loc="outside right center")
     return figure
