@@ -96,7 +96,7 @@ class Forecaster:
     Args:
         references: The reference models: scores at the places that strategies use, and after full training.
         study_cost: Cost of the study, in full trainings.
-        weakening: Factor in [0, 1] of the correlation of a place's scores with all others, for places whose scores
+        attenuation: Factor in [0, 1] of the correlation of a place's scores with all others, for places whose scores
             were selected for their correlation; 1 for the others.
         worlds: Number of simulated populations.
         seed: Seed of the simulation.
@@ -107,13 +107,13 @@ class Forecaster:
         references: Candidates,
         study_cost: float,
         *,
-        weakening: Mapping[Place, float] | None = None,
+        attenuation: Mapping[Place, float] | None = None,
         worlds: int = WORLDS,
         seed: int = 0,
     ) -> None:
         self._references = references
         self._study_cost = study_cost
-        self._weakening = weakening or {}
+        self._attenuation = attenuation or {}
         self._worlds = worlds
         self._seed = seed
 
@@ -176,7 +176,7 @@ class Forecaster:
 
     def _draw(self, scores: Floats, places: Sequence[Place], random: np.random.Generator) -> Candidates:
         for column, place in enumerate(places):
-            kept = self._weakening.get(place, 1.0)
+            kept = self._attenuation.get(place, 1.0)
             if kept < 1:
                 noise = random.standard_normal(len(scores))
                 scores[:, column] = kept * scores[:, column] + math.sqrt(1 - kept**2) * noise

@@ -27,8 +27,8 @@ def compared(full_study: Any, tmp_path_factory: pytest.TempPathFactory) -> Folde
     folder, objective = FolderStudyStore(Path(path)), Objective()
     curves = collect_curves(folder, objective, time_tolerance=0.05)
     ladder = find_ladder(curves, 0.25)
-    folder.write(LADDER, describe_ladder(ladder, curves, objective, max_risk=0.25, trials=300))
-    folder.write(STATE, compare(curves, ladder, objective, trials=300, proxy_task=curves.proxy_task))
+    folder.write(LADDER, describe_ladder(ladder, curves, objective, max_risk=0.25, trials=300, most=200))
+    folder.write(STATE, compare(curves, ladder, objective, trials=300))
     return folder
 
 
