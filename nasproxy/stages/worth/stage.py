@@ -38,7 +38,7 @@ def describe_ladder(
         objective: The study's metric.
         max_risk: Accepted risk.
         trials: Number of models of the search.
-        most: Largest number of reference models that the study can have.
+        most: Largest practical number of reference models.
     """
     empty = LadderState(objective.name, objective.mode, max_risk, curves.models.finals.size)
     if ladder is None:
@@ -62,17 +62,15 @@ def describe_ladder(
 
 def _explain_missing_ladder(curves: ReferenceCurves, max_risk: float, trials: int, most: int) -> str:
     """Explain that there are too few reference models, with advice that this study can follow."""
-    models, needed, usable = curves.models.finals.size, count_needed(max_risk), most - curves.left_out
+    models, needed = curves.models.finals.size, count_needed(max_risk)
+    usable = max(models, most - curves.left_out)
     others = f" with a score under {curves.proxy_task}" if curves.left_out else ""
     missing = f"a ladder of risk {max_risk:g} needs {needed} reference models at least, and there are {models}{others}"
     if needed <= usable:
         wanted = min(suggest_references(trials, max_risk), usable) + curves.left_out
         return f"{missing}; {wanted} would make study and search cheapest (references.initial)"
-    limit = f"{missing}; the study can have {usable} at most"
-    risk = find_least_risk(models)
-    return (
-        limit if risk is None else f"{limit}, so raise the accepted risk: {models} suffice for ladder.max_risk={risk:g}"
-    )
+    limit, risk = f"{missing}; at most {usable} are practical in this study", find_least_risk(models)
+    return limit if risk is None else f"{limit}: {models} suffice for the larger risk ladder.max_risk={risk:g}"
 
 
 def find_least_risk(models: int) -> float | None:

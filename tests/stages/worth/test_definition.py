@@ -99,8 +99,16 @@ def test_models_selected_for_their_spread_are_not_compared(author: Author) -> No
     [
         (None, 0.1, "would make study and search cheapest (references.initial)"),
         (24, 0.1, "; 24 would make study and search cheapest (references.initial)"),
-        (19, 0.1, "the study can have 19 at most, so raise the accepted risk: 10 suffice for ladder.max_risk=0.2"),
-        (None, 0.002, "the study can have 200 at most, so raise the accepted risk: 10 suffice for ladder.max_risk=0.2"),
+        (
+            19,
+            0.1,
+            "at most 19 are practical in this study: 10 suffice for the larger risk ladder.max_risk=0.2",
+        ),
+        (
+            None,
+            0.002,
+            "at most 200 are practical in this study: 10 suffice for the larger risk ladder.max_risk=0.2",
+        ),
     ],
 )
 def test_the_advised_number_of_models_fits_the_search_space_and_the_criterion(

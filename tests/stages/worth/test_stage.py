@@ -68,14 +68,16 @@ def test_the_advised_number_of_models_is_possible_and_gives_a_ladder(most: int, 
     assert find_ladder(make_curves(int(found[1]) - left_out, 0.95), 0.1) is not None
 
 
-@pytest.mark.parametrize(("models", "max_risk", "most"), [(15, 0.1, 19), (15, 0.1, 15), (30, 0.005, 200)])
+@pytest.mark.parametrize(
+    ("models", "max_risk", "most"), [(15, 0.1, 19), (15, 0.1, 15), (30, 0.005, 200), (220, 0.002, 200)]
+)
 def test_a_risk_that_no_possible_number_of_models_allows_is_to_be_raised(
     models: int, max_risk: float, most: int
 ) -> None:
     curves = make_curves(models, 0.95)
     reason = describe(curves, Objective(), max_risk, most=most).reason
     assert "references.initial" not in reason
-    assert f"the study can have {most} at most" in reason
+    assert f"at most {max(most, models)} are practical in this study" in reason
     found = re.search(r"ladder\.max_risk=([\d.]+)$", reason)
     assert found is not None
     LadderSettings(float(found[1])).check()
@@ -84,7 +86,7 @@ def test_a_risk_that_no_possible_number_of_models_allows_is_to_be_raised(
 
 def test_no_risk_is_advised_where_none_allows_a_ladder() -> None:
     reason = describe(make_curves(3, 0.95), Objective(), most=3).reason
-    assert reason.endswith("and there are 3; the study can have 3 at most")
+    assert reason.endswith("and there are 3; at most 3 are practical in this study")
 
 
 def test_equal_early_scores_give_no_ladder_and_say_why() -> None:
