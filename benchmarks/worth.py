@@ -38,7 +38,7 @@ from nasproxy.statistics.acceptance import MARGIN
 from nasproxy.statistics.concordance import kendall_taus
 from nasproxy.statistics.criteria.first_crossing import FirstCrossing
 from nasproxy.statistics.criteria.group_sequential import GroupSequential
-from nasproxy.statistics.cross_fit import find_weakening, measure_optimism
+from nasproxy.statistics.cross_fit import find_attenuation, measure_optimism
 from nasproxy.statistics.ladder import Ladder, count_best, design_ladder
 from nasproxy.statistics.reference_count import FEWEST
 from nasproxy.statistics.strategies import (
@@ -140,14 +140,14 @@ def cost_study(population: Population, study: Outcome) -> float:
     return SEEDS + study.models * (1 + float(population.fractions[-1 if study.look is None else study.look]))
 
 
-def weaken_accepted(population: Population, study: Outcome, models: Sequence[int]) -> float:
-    """Measure the factor by which a study weakens the accepted task's correlation, for the optimism of its choice."""
+def measure_attenuation(population: Population, study: Outcome, models: Sequence[int]) -> float:
+    """Measure the factor that takes the optimism of its choice from the accepted task's correlation."""
     if study.look is None:
         return 1.0
     proxy = population.scores[np.ix_(population.looks[: study.look + 1], models)]
     reference = population.reference[models]
     tau = float(kendall_taus(proxy[-1:], reference)[0])
-    return find_weakening(tau, tau - measure_optimism(proxy, reference, level=tau))
+    return find_attenuation(tau, tau - measure_optimism(proxy, reference, level=tau))
 
 
 class Benchmark:
@@ -190,8 +190,8 @@ class Benchmark:
         strategies = [train_all(), halve(searches.costs), use_fixed_fraction(searches.costs), use_zero_cost(SIZE.task)]
         strategies += [] if ladder is None else [ladder.strategy]
         strategies += [proxy] if proxy.rungs else []
-        weakening = {rung.place: weaken_accepted(self.population, study, models) for rung in proxy.rungs}
-        simulation = SearchSimulation(references, paid, weakening=weakening, seed=seed)
+        attenuation = {rung.place: measure_attenuation(self.population, study, models) for rung in proxy.rungs}
+        simulation = SearchSimulation(references, paid, attenuation=attenuation, seed=seed)
         worth = compare_strategies(strategies, self.candidates, simulation, proxy="proxy")
         inside = simulation.predict(strategies, [searches.pool.finals.size] * len(strategies))
         named = {strategy.name: strategy for strategy in strategies}

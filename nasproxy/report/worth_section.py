@@ -37,6 +37,8 @@ def _write(results: StudyResults, worth: WorthState) -> Iterator[Block]:
             yield ShownTable("worth_at_recommended_cost", summary="At the total cost of the recommendation")
         yield Figure("worth", "Expected share of better models over total cost, with 95 % intervals.")
         yield Paragraph(_explain(worth), is_note=True)
+        if worth.proxy_reason:
+            yield Paragraph(f"The accepted proxy task is not compared: {worth.proxy_reason}.", is_note=True)
     if results.ladder is not None:
         yield from _write_ladder(results.ladder)
 
@@ -47,12 +49,13 @@ def _explain(worth: WorthState) -> str:
         if worth.optimism is None
         else f" The tau of the accepted task is reduced by its optimism of {worth.optimism:.2f} (cross-fitting)."
     )
+    left_out = f" ({worth.left_out} without a score under {worth.proxy_task} left out)" if worth.left_out else ""
     return (
-        f"Predicted from the ranks of {wording.format_count(worth.models, 'reference model')} in populations that rank "
-        f"like them (a smoothed empirical copula, resampled).{optimism} Scores beyond the best reference model are not "
-        f"extrapolated. A strategy is recommended if it is the cheapest whose expected share of better models, and the "
-        f"share that is exceeded with a probability of 0.5 %, are within 0.1 % of all models, or 20 %, of the best; a "
-        f"zero-cost score is not."
+        f"Predicted from the ranks of {wording.format_count(worth.models, 'reference model')}{left_out} in populations "
+        f"that rank like them (a smoothed empirical copula, resampled).{optimism} Scores beyond the best reference "
+        f"model are not extrapolated. A strategy is recommended if it is the cheapest whose expected share of better "
+        f"models, and the share that is exceeded with a probability of 0.5 %, are within 0.1 % of all models, or 20 %, "
+        f"of the best; a zero-cost score is not."
     )
 
 

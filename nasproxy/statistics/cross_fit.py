@@ -46,7 +46,7 @@ def measure_optimism(proxy: Floats, reference: Floats, *, level: float, seed: in
     return max(0.0, found)
 
 
-def find_weakening(tau: float, corrected: float) -> float:
+def find_attenuation(tau: float, corrected: float) -> float:
     """Compute the factor by which the correlation of normal scores falls if tau falls, in [0, 1].
 
     Args:

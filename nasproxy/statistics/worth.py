@@ -106,7 +106,7 @@ class SearchSimulation:
     Args:
         references: The reference models: scores at the places that strategies use, and after full training.
         study_cost: Cost of the study, in full trainings.
-        weakening: Factor in [0, 1] of the correlation of a place's scores with all others, for places whose scores
+        attenuation: Factor in [0, 1] of the correlation of a place's scores with all others, for places whose scores
             were selected for their correlation; 1 for the others.
         populations: Number of simulated populations.
         seed: Seed of the simulation.
@@ -117,13 +117,13 @@ class SearchSimulation:
         references: Candidates,
         study_cost: float,
         *,
-        weakening: Mapping[Place, float] | None = None,
+        attenuation: Mapping[Place, float] | None = None,
         populations: int = POPULATIONS,
         seed: int = 0,
     ) -> None:
         self._references = references
         self.study_cost = study_cost
-        self._weakening = weakening or {}
+        self._attenuation = attenuation or {}
         self._populations = populations
         self._seed = seed
 
@@ -222,7 +222,7 @@ class SearchSimulation:
 
     def _draw(self, scores: Floats, places: Sequence[Place], random: np.random.Generator) -> Candidates:
         for column, place in enumerate(places):
-            kept = self._weakening.get(place, 1.0)
+            kept = self._attenuation.get(place, 1.0)
             if kept < 1:
                 noise = random.standard_normal(len(scores))
                 scores[:, column] = kept * scores[:, column] + math.sqrt(1 - kept**2) * noise

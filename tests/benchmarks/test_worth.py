@@ -11,7 +11,7 @@ import pytest
 from benchmarks.population import Population
 from benchmarks.shares import design_shares
 from benchmarks.table_studies import Outcome
-from benchmarks.worth import RISKS, Benchmark, Searches, cost_study, weaken_accepted
+from benchmarks.worth import RISKS, Benchmark, Searches, cost_study, measure_attenuation
 from nasproxy.statistics.strategies import FULL_TRAINING, BestShare, Place, train_all
 from nasproxy.testing import curves
 
@@ -60,10 +60,10 @@ def test_nothing_accepted_is_followed_by_full_training() -> None:
     assert searches.use_accepted(make_study(None, 10)).rungs == ()
 
 
-def test_only_a_selected_correlation_is_weakened() -> None:
+def test_only_a_selected_correlation_is_attenuated() -> None:
     population = make_population(2.0)
-    assert weaken_accepted(population, make_study(None, 10), range(10)) == 1
-    assert 0 < weaken_accepted(population, make_study(3, 20), range(20)) < 1
+    assert measure_attenuation(population, make_study(None, 10), range(10)) == 1
+    assert 0 < measure_attenuation(population, make_study(3, 20), range(20)) < 1
 
 
 def test_the_ladder_of_shares_keeps_what_the_best_reference_models_needed() -> None:

@@ -1,6 +1,7 @@
 """The comparison of strategies and the ladder in the report and in the Python API."""
 
 import shutil
+from dataclasses import replace
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from nasproxy.report import strategies
 from nasproxy.report.page import Page, write_report
 from nasproxy.report.strategies import recommend
 from nasproxy.report.verdict import judge_study
+from nasproxy.report.worth_section import make_section
 from nasproxy.stages.study_results import StudyResults, read_results
 from nasproxy.stages.worth.evidence import collect_curves
 from nasproxy.stages.worth.stage import compare, describe_ladder, find_ladder
@@ -27,8 +29,8 @@ def compared(full_study: Any, tmp_path_factory: pytest.TempPathFactory) -> Folde
     folder, objective = FolderStudyStore(Path(path)), Objective()
     curves = collect_curves(folder, objective, time_tolerance=0.05)
     ladder = find_ladder(curves, 0.25)
-    folder.write(LADDER, describe_ladder(ladder, curves, objective, max_risk=0.25, trials=300))
-    folder.write(STATE, compare(curves, ladder, objective, trials=300, proxy_task=curves.proxy_task))
+    folder.write(LADDER, describe_ladder(ladder, curves, objective, max_risk=0.25, trials=300, most=200))
+    folder.write(STATE, compare(curves, ladder, objective, trials=300))
     return folder
 
 
@@ -97,6 +99,22 @@ def test_the_page_states_the_risk_of_the_ladder_or_why_there_is_none(
         assert len(strategies.make_ladder(results).rows) == len(results.ladder.rungs)
     else:
         assert f"No ladder: {results.ladder.reason}." in html
+
+
+def test_the_page_says_why_the_accepted_task_is_not_compared(compared: FolderStudyStore, tmp_path: Path) -> None:
+    folder = FolderStudyStore(Path(shutil.copytree(compared.path, tmp_path / "study")))
+    reason = "7 of 10 reference models have a score under data50, and 8 are needed"
+    worth = worth_of(read_results(folder, time_tolerance=0.05))
+    folder.write(STATE, replace(worth, proxy_reason=reason))
+    html = unescape(write_report(folder, time_tolerance=0.05).path.read_text(encoding="utf-8"))
+    assert f"The accepted proxy task is not compared: {reason}." in html
+
+
+def test_the_page_says_how_many_models_are_left_out(results: StudyResults) -> None:
+    worth = worth_of(results)
+    blocks = make_section(replace(results, worth=replace(worth, left_out=2)))
+    assert f"reference models (2 without a score under {worth.proxy_task} left out)" in str(blocks)
+    assert "left out" not in str(make_section(results))
 
 
 def test_a_study_without_a_comparison_recommends_nothing(full_study: Any) -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from nasproxy.statistics.cross_fit import find_weakening, measure_optimism
+from nasproxy.statistics.cross_fit import find_attenuation, measure_optimism
 
 
 def test_a_look_chosen_among_many_useless_ones_is_optimistic():
@@ -33,4 +33,4 @@ def test_equal_scores_have_no_estimate():
 
 @pytest.mark.parametrize(("tau", "corrected", "factor"), [(0.7, 0.7, 1.0), (0.7, 0.0, 0.0), (1.0, 1 / 3, 0.5)])
 def test_the_correlation_falls_with_tau(tau: float, corrected: float, factor: float):
-    assert find_weakening(tau, corrected) == pytest.approx(factor)
+    assert find_attenuation(tau, corrected) == pytest.approx(factor)

@@ -71,12 +71,14 @@ def test_the_study_is_part_of_the_cost_of_the_strategies_that_need_it():
     assert found["proxy"].cost == pytest.approx(40 + 100 * 0.1 + 10 * 0.9)
 
 
-def test_a_weakened_place_ranks_candidates_worse():
+def test_an_attenuated_place_ranks_candidates_worse():
     references = draw_models(40, GOOD)
     strategies = [use_proxy(EARLY)]
     plain = SearchSimulation(references, 0.0, populations=60).predict(strategies, [200])[0]
-    weakened = SearchSimulation(references, 0.0, populations=60, weakening={EARLY: 0.5}).predict(strategies, [200])[0]
-    assert weakened.rank > 2 * plain.rank
+    attenuated = SearchSimulation(references, 0.0, populations=60, attenuation={EARLY: 0.5}).predict(strategies, [200])[
+        0
+    ]
+    assert attenuated.rank > 2 * plain.rank
 
 
 def test_the_realised_rank_lies_in_the_interval_in_most_draws():

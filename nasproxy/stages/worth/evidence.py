@@ -1,40 +1,52 @@
 """What strategies are compared on: the curves of the reference models, and what the study has cost."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from nasproxy.stages.common_steps import list_common_steps
-from nasproxy.stages.confirmation.state import ConfirmationOutcome, ConfirmationState, read_confirmations
+from nasproxy.stages.confirmation.state import ConfirmationOutcome, read_confirmations
 from nasproxy.stages.proxy_search import reopening
+from nasproxy.stages.proxy_search.judge import JudgedModels
 from nasproxy.stages.proxy_search.state import TaskState, find_best_task, read_rules, read_tasks
 from nasproxy.stages.references.state import Reference, read_references
-from nasproxy.statistics.cross_fit import find_weakening, measure_optimism
+from nasproxy.statistics.cross_fit import find_attenuation, measure_optimism
 from nasproxy.statistics.missing import Floats
 from nasproxy.statistics.rank_correlation import kendall_tau
-from nasproxy.statistics.strategies import FULL_TRAINING, Candidates, Place
+from nasproxy.statistics.strategies import FULL_TRAINING, Candidates, Mask, Place
 from nasproxy.storage.study_stores import StudyStore
 from nasproxy.storage.zero_cost_scores import read_scores
 from nasproxy.trials.objective import Objective
 from nasproxy.trials.records import TrialRecord
+from nasproxy.trials.spec import to_canonical_json
 
-ZERO_COST = ("parameters", "flops", "synflow")
+LEAST_MODELS = 8
+"""Reference models below which a comparison of strategies says little."""
+LEAST_RANKED = 5
+"""Reference models below which zero-cost scores are not ranked."""
+ZERO_COST_SCORES = ("parameters", "flops", "synflow")
 
 
 @dataclass(frozen=True, eq=False)
 class ReferenceCurves:
     """Scores of the reference models wherever they can be compared.
 
+    Reference models whose training under the accepted proxy task crashed or was lost are left out. Whether a training
+    crashes does not depend on its score, so the others are still a random sample. Models that ran out of memory or
+    diverged rank below all others.
+
     Attributes:
         models: The scores, and the cost of each place.
         full_seconds: Mean time of a full training in seconds, of all its devices.
         study_cost: Cost of all trainings of the study, in full trainings.
         proxy_task: Name of the accepted proxy task; None without one.
-        proxy: Place of the accepted proxy task, on the schedule of a search where it was confirmed; None without one.
-        optimism: Optimism of the accepted task's tau; None without one.
-        weakening: Factor of the correlation of the accepted task's scores that takes its optimism away.
+        proxy: Place of the accepted proxy task, on the schedule of a search where it was confirmed; None without one,
+            and if it cannot be compared.
+        proxy_reason: Why the accepted proxy task cannot be compared; empty if it can, and without one.
+        left_out: Number of reference models that are left out.
+        optimism: Optimism of the accepted task's tau; None if it is not compared.
+        attenuation: Factor of the correlation of the accepted task's scores that takes its optimism away.
         zero_cost: Place of the zero-cost score that ranks the models best; None if none ranks them at all.
     """
 
@@ -43,8 +55,10 @@ class ReferenceCurves:
     study_cost: float
     proxy_task: str | None = None
     proxy: Place | None = None
+    proxy_reason: str = ""
+    left_out: int = 0
     optimism: float | None = None
-    weakening: float = 1.0
+    attenuation: float = 1.0
     zero_cost: Place | None = None
 
     @property
@@ -69,14 +83,15 @@ class _Collection:
     def __init__(self, study: StudyStore, objective: Objective, time_tolerance: float) -> None:
         self._study = study
         self._objective = objective
-        confirmations = read_confirmations(study)
-        self._tasks = reopening.apply_confirmations(read_tasks(study), confirmations)
-        self._best = find_best_task(self._tasks, read_rules(study).judged_by, time_tolerance=time_tolerance)
-        self._confirmation = next((c for c in confirmations if self._best and c.is_of(self._best)), None)
-        selected = read_references(study)
-        self._selected = selected
+        self._confirmations = read_confirmations(study)
+        rules, tasks = read_rules(study), reopening.apply_confirmations(read_tasks(study), self._confirmations)
+        self._tasks = {name: task for name, task in tasks.items() if task.judged_by == rules.judged_by}
+        self._best = find_best_task(self._tasks, rules.judged_by, time_tolerance=time_tolerance)
         added = self._best.added if self._best else max((t.added for t in self._tasks.values()), key=len, default=())
-        self._models: tuple[Reference, ...] = (*selected, *added)
+        self._trained: tuple[Reference, ...] = (*read_references(study), *added)
+        self._models = self._trained
+        self._proxy_reason = ""
+        self._proxy_keys = None if self._best is None else self._choose_runs(self._best)
         self._full_seconds = float(np.mean([model.train_seconds for model in self._models]))
         self._scores: dict[Place, Floats] = {}
         self._costs: dict[Place, float] = {}
@@ -85,25 +100,59 @@ class _Collection:
         finals = self._objective.orient(np.array([model.score for model in self._models]))
         self._add_full_training()
         for task in self._tasks.values():
-            keys = self._match_keys(task)
-            if keys is not None:
-                self._add_places(task.name, keys)
-        proxy, optimism, weakening = self._add_proxy(finals)
+            self._add_places(task.name, task.keys)
+        proxy, optimism, attenuation = self._add_proxy(finals)
         zero_cost = self._add_zero_cost(finals)
         return ReferenceCurves(
             Candidates(self._scores, self._costs, finals),
             self._full_seconds,
             self._measure_study() / self._full_seconds,
-            None if self._best is None else self._best.name,
-            proxy,
-            optimism,
-            weakening,
-            zero_cost,
+            proxy_task=None if self._best is None else self._best.name,
+            proxy=proxy,
+            proxy_reason=self._proxy_reason,
+            left_out=len(self._trained) - len(self._models),
+            optimism=optimism,
+            attenuation=attenuation,
+            zero_cost=zero_cost,
         )
 
+    def _choose_runs(self, best: TaskState) -> tuple[str, ...] | None:
+        """Choose the trials that the accepted task is compared by, and leave out the models without a score there.
+
+        The confirmation runs have the schedule of a search. If too few models have a score in them, those of the proxy
+        search are used; if these are too few as well, the task is not compared, and no model is left out.
+        """
+        assert best.final_step is not None
+        raced = self._has_scores(best.keys, best.final_step)
+        for keys in self._list_runs(best):
+            has_both = raced & self._has_scores(keys, best.final_step)
+            if np.count_nonzero(has_both) >= LEAST_MODELS:
+                self._models = tuple(model for model, has in zip(self._trained, has_both, strict=True) if has)
+                return keys
+        self._proxy_reason = (
+            f"{np.count_nonzero(raced)} of {len(self._trained)} reference models have a score under {best.name}, and "
+            f"{LEAST_MODELS} are needed"
+        )
+        return None
+
+    def _list_runs(self, best: TaskState) -> list[tuple[str, ...]]:
+        """List the trials that the accepted task can be compared by, in order of preference."""
+        of_best = [each for each in self._confirmations if each.is_of(best)]
+        return [*(each.keys for each in of_best if each.outcome is ConfirmationOutcome.STANDS), best.keys]
+
+    def _has_scores(self, keys: Sequence[str], step: int) -> Mask:
+        return ~np.isnan(self._find_runs(keys).scores_at(step))
+
+    def _find_runs(self, keys: Sequence[str]) -> JudgedModels:
+        """Find the models' trials, by their architectures; a model without one has an empty record."""
+        trials = self._study.trials
+        known = {to_canonical_json(trials.spec(key).architecture): key for key in keys}
+        found = [known.get(to_canonical_json(model.architecture)) for model in self._models]
+        records = tuple(TrialRecord() if key is None else trials.read(key) for key in found)
+        return JudgedModels(self._models, records, self._objective)
+
     def _add_full_training(self) -> None:
-        keys = [model.key for model in self._models]
-        self._add_places(FULL_TRAINING, keys)
+        self._add_places(FULL_TRAINING, [model.key for model in self._models])
         last = max((place.step for place in self._scores), default=0)
         for place in list(self._scores):
             if place.step == last:
@@ -111,75 +160,42 @@ class _Collection:
             else:
                 self._costs[place] = place.step / last
 
-    def _match_keys(self, task: TaskState) -> list[str] | None:
-        """Return the keys of a task's trials in the order of the models; None if it was not judged on all of them."""
-        known = {model.key: key for model, key in zip((*self._selected, *task.added), task.keys, strict=False)}
-        return [known[model.key] for model in self._models] if all(m.key in known for m in self._models) else None
-
     def _add_places(self, name: str, keys: Sequence[str]) -> None:
-        """Add the scores at all steps that the models have in common; failed models rank last."""
-        records = [self._study.trials.read(key) for key in keys]
-        devices = self._study.trials.spec(keys[0]).devices
-        for step in list_common_steps(records):
-            scores = self._score_at(records, step)
+        """Add the scores at all steps at which each model has one."""
+        runs = self._find_runs(keys)
+        for step in list_common_steps(runs.records):
+            scores = runs.scores_at(step)
             if not np.isnan(scores).any():
-                place = Place(name, step)
-                self._scores[place] = scores
-                self._costs[place] = self._cost_at(records, step, devices)
+                self._scores[Place(name, step)] = scores
+                self._costs[Place(name, step)] = self._cost_at(runs, step, keys[0])
 
-    def _score_at(self, records: Sequence[TrialRecord], step: int) -> Floats:
-        checks = [record.check_at(step) for record in records]
-        scores = self._objective.orient(np.array([math.nan if check is None else check.score for check in checks]))
-        has_failed = np.array([record.has_failed_by(step) for record in records])
-        return np.where(has_failed, -math.inf, scores)
-
-    def _cost_at(self, records: Sequence[TrialRecord], step: int, devices: int) -> float:
-        seconds = [check.train_seconds for record in records if (check := record.check_at(step)) is not None]
-        return devices * float(np.mean(seconds)) / self._full_seconds
+    def _cost_at(self, runs: JudgedModels, step: int, key: str) -> float:
+        seconds = [check.train_seconds for record in runs.records if (check := record.check_at(step)) is not None]
+        return self._study.trials.spec(key).devices * float(np.mean(seconds)) / self._full_seconds
 
     def _add_proxy(self, finals: Floats) -> tuple[Place | None, float | None, float]:
-        """Add the accepted proxy task as a search will train it."""
-        best = self._best
-        keys = None if best is None else self._match_keys(best)
-        if best is None or keys is None or best.final_step is None:
+        """Add the accepted proxy task as a search will train it; returns its place, optimism and attenuation."""
+        best, keys = self._best, self._proxy_keys
+        if best is None or best.final_step is None or keys is None:
             return None, None, 1.0
-        raced = {place.step: s for place, s in self._scores.items() if place.task == best.name}
-        looks = [check.step for check in best.checks if check.step <= best.final_step and check.step in raced]
-        used, scores = keys, raced.get(best.final_step)
-        confirmed = _list_confirmed(self._confirmation, best)
-        if confirmed is not None:
-            used, scores = (
-                confirmed,
-                self._score_at([self._study.trials.read(key) for key in confirmed], best.final_step),
-            )
-        if scores is None or np.isnan(scores).any() or not looks:
-            return None, None, 1.0
-        place = Place(f"{best.name}, as in a search", best.final_step)
-        records = [self._study.trials.read(key) for key in used]
-        self._scores[place] = scores
-        self._costs[place] = self._cost_at(records, best.final_step, self._study.trials.spec(used[0]).devices)
-        optimism, weakening = self._measure_optimism(best, np.stack([raced[step] for step in looks]), scores, finals)
-        return place, optimism, weakening
-
-    def _measure_optimism(
-        self, best: TaskState, raced: Floats, scores: Floats, finals: Floats
-    ) -> tuple[float | None, float]:
-        accepted, used = (kendall_tau(_rank_failed(values), finals) for values in (raced[-1], scores))
-        if accepted is None or used is None:
-            return None, 1.0
-        optimism = measure_optimism(_rank_failed(raced), finals, level=accepted.tau)
-        return optimism, find_weakening(used.tau, used.tau - optimism)
+        runs, place = self._find_runs(keys), Place(f"{best.name}, as in a search", best.final_step)
+        scores = self._scores[place] = runs.scores_at(best.final_step)
+        self._costs[place] = self._cost_at(runs, best.final_step, keys[0])
+        looks = [check.step for check in best.checks if check.step <= best.final_step]
+        optimism, attenuation = _measure_optimism(self._find_runs(best.keys).scores_over(looks), scores, finals)
+        return place, optimism, attenuation
 
     def _add_zero_cost(self, finals: Floats) -> Place | None:
         """Add the zero-cost score that ranks the models best."""
-        stored = [read_scores(self._study).of(model.architecture) for model in self._models]
+        stored = read_scores(self._study)
+        known = [stored.of(model.architecture) for model in self._models]
         taus: dict[Place, float] = {}
-        for name in ZERO_COST:
-            values = [None if each is None else getattr(each, name) for each in stored]
+        for name in ZERO_COST_SCORES if len(known) >= LEAST_RANKED else ():
+            values = [None if each is None else getattr(each, name) for each in known]
             if any(value is None for value in values):
                 continue
             scores = np.array(values, dtype=np.float64)
-            found = kendall_tau(scores, finals) if scores.size >= 5 else None
+            found = kendall_tau(scores, finals)
             if found is not None and found.tau > 0:
                 place = Place(name, 0)
                 self._scores[place], self._costs[place], taus[place] = scores, 0.0, found.tau
@@ -195,15 +211,16 @@ class _Collection:
         return sum(record.checks[-1].train_seconds * devices for record, devices in records if record.checks)
 
 
-def _list_confirmed(confirmation: ConfirmationState | None, best: TaskState) -> list[str] | None:
-    """Return the keys of the runs that did not contradict a proxy task; None without such runs."""
-    if confirmation is None or confirmation.outcome is not ConfirmationOutcome.STANDS:
-        return None
-    return list(confirmation.keys) if len(confirmation.keys) == len(best.keys) else None
+def _measure_optimism(raced: Floats, scores: Floats, finals: Floats) -> tuple[float | None, float]:
+    """Measure the optimism of an accepted tau, and the attenuation of the scores' correlation that takes it away.
 
-
-def _rank_failed(scores: Floats) -> Floats:
-    """Give failed models a finite score below all others, so that they tie there."""
-    finite = scores[np.isfinite(scores)]
-    lowest = float(finite.min()) - 1.0 if finite.size else 0.0
-    return np.where(np.isneginf(scores), lowest, scores)
+    Args:
+        raced: Scores in the proxy search at the looks up to the accepted one, shape (looks, n_models).
+        scores: Scores that the task is compared by, shape (n_models,).
+        finals: Scores after full training, shape (n_models,).
+    """
+    accepted, used = (kendall_tau(values, finals) for values in (raced[-1], scores))
+    if accepted is None or used is None:
+        return None, 1.0
+    optimism = measure_optimism(raced, finals, level=accepted.tau)
+    return optimism, find_attenuation(used.tau, used.tau - optimism)

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from nasproxy.stages.worth.evidence import ReferenceCurves
+from nasproxy.stages.worth.evidence import LEAST_MODELS, ReferenceCurves
 from nasproxy.stages.worth.state import LadderState, Outlook, StoredRung, WorthState
 from nasproxy.statistics.ladder import LEAST, Ladder, count_needed, design_ladder, suggest_references
 from nasproxy.statistics.strategies import (
@@ -17,8 +17,6 @@ from nasproxy.statistics.strategies import (
 from nasproxy.statistics.worth import Prospect, SearchSimulation, compare_strategies, score_of_share
 from nasproxy.trials.objective import Objective
 
-LEAST_MODELS = 8
-"""Reference models below which a comparison of strategies says little."""
 NO_RUNG = "no rung would make a search cheaper than training all candidates fully"
 
 
@@ -30,18 +28,21 @@ def find_ladder(curves: ReferenceCurves, max_risk: float) -> Ladder | None:
 
 
 def describe_ladder(
-    ladder: Ladder | None, curves: ReferenceCurves, objective: Objective, *, max_risk: float, trials: int
+    ladder: Ladder | None, curves: ReferenceCurves, objective: Objective, *, max_risk: float, trials: int, most: int
 ) -> LadderState:
-    """Describe the ladder as it is stored, with scores as the trainer reports them."""
-    models = curves.models.finals.size
-    empty = LadderState(objective.name, objective.mode, max_risk, models)
+    """Describe the ladder as it is stored, with scores as the trainer reports them.
+
+    Args:
+        ladder: The ladder; None with too few reference models.
+        curves: Curves of the reference models.
+        objective: The study's metric.
+        max_risk: Accepted risk.
+        trials: Number of models of the search.
+        most: Largest practical number of reference models.
+    """
+    empty = LadderState(objective.name, objective.mode, max_risk, curves.models.finals.size)
     if ladder is None:
-        needed, suggested = count_needed(max_risk), suggest_references(trials, max_risk)
-        return replace(
-            empty,
-            reason=f"a ladder of risk {max_risk:g} needs {needed} reference models at least, and there are {models}; "
-            f"{suggested} would make study and search cheapest (references.initial)",
-        )
+        return replace(empty, reason=_explain_missing_ladder(curves, max_risk, trials, most))
     if not ladder.rungs:
         return replace(empty, reason=NO_RUNG)
     rungs = [
@@ -59,6 +60,29 @@ def describe_ladder(
     )
 
 
+def _explain_missing_ladder(curves: ReferenceCurves, max_risk: float, trials: int, most: int) -> str:
+    """Explain that there are too few reference models, with advice that this study can follow."""
+    models, needed = curves.models.finals.size, count_needed(max_risk)
+    usable = max(models, most - curves.left_out)
+    others = f" with a score under {curves.proxy_task}" if curves.left_out else ""
+    missing = f"a ladder of risk {max_risk:g} needs {needed} reference models at least, and there are {models}{others}"
+    if needed <= usable:
+        wanted = min(suggest_references(trials, max_risk), usable) + curves.left_out
+        return f"{missing}; {wanted} would make study and search cheapest (references.initial)"
+    limit, risk = f"{missing}; at most {usable} are practical in this study", find_least_risk(models)
+    return limit if risk is None else f"{limit}: {models} suffice for the larger risk ladder.max_risk={risk:g}"
+
+
+def find_least_risk(models: int) -> float | None:
+    """Find the smallest risk, in whole thousandths, that a ladder can be designed for on so many reference models.
+
+    >>> find_least_risk(8), find_least_risk(20), find_least_risk(3)
+    (0.25, 0.1, None)
+    """
+    risks = (thousandths / 1000 for thousandths in range(1, 501))
+    return next((risk for risk in risks if count_needed(risk) <= models), None)
+
+
 def list_strategies(curves: ReferenceCurves, ladder: Ladder | None) -> list[Strategy]:
     """List the strategies that the reference models can compare."""
     strategies = [train_all()]
@@ -74,16 +98,14 @@ def list_strategies(curves: ReferenceCurves, ladder: Ladder | None) -> list[Stra
     return strategies
 
 
-def compare(
-    curves: ReferenceCurves, ladder: Ladder | None, objective: Objective, *, trials: int, proxy_task: str | None
-) -> WorthState:
+def compare(curves: ReferenceCurves, ladder: Ladder | None, objective: Objective, *, trials: int) -> WorthState:
     """Compare the strategies for a search of so many models."""
     finals = curves.models.finals
     if finals.size < LEAST_MODELS:
         reason = f"strategies are compared on {LEAST_MODELS} reference models at least, and there are {finals.size}"
         return WorthState(trials, finals.size, reason)
-    weakening = {} if curves.proxy is None else {curves.proxy: curves.weakening}
-    simulation = SearchSimulation(curves.models, curves.study_cost, weakening=weakening)
+    attenuation = {} if curves.proxy is None else {curves.proxy: curves.attenuation}
+    simulation = SearchSimulation(curves.models, curves.study_cost, attenuation=attenuation)
     worth = compare_strategies(list_strategies(curves, ladder), trials, simulation, proxy="proxy")
 
     def look_out(prospect: Prospect) -> Outlook:
@@ -95,7 +117,9 @@ def compare(
         finals.size,
         study_cost=curves.study_cost,
         full_seconds=curves.full_seconds,
-        proxy_task=None if curves.proxy is None else proxy_task,
+        proxy_task=None if curves.proxy is None else curves.proxy_task,
+        proxy_reason=curves.proxy_reason,
+        left_out=curves.left_out,
         zero_cost=None if curves.zero_cost is None else curves.zero_cost.task,
         optimism=curves.optimism,
         planned=tuple(map(look_out, worth.planned)),

@@ -88,6 +88,8 @@ class WorthState:
         study_cost: Cost of the study so far, in full trainings; None without a comparison.
         full_seconds: Mean time of a full training in seconds, of all its devices; None without a comparison.
         proxy_task: Accepted proxy task that is among the strategies; None if there is none.
+        proxy_reason: Why an accepted proxy task is not among the strategies; empty if it is, and without one.
+        left_out: Number of reference models that are left out, since they have no score under the accepted task.
         zero_cost: Zero-cost score that is among the strategies; None if there is none.
         optimism: Optimism of the accepted task's tau by cross-fitting; None without an accepted task.
         planned: Each strategy with the planned number of candidates.
@@ -103,6 +105,8 @@ class WorthState:
     study_cost: float | None = None
     full_seconds: float | None = None
     proxy_task: str | None = None
+    proxy_reason: str = ""
+    left_out: int = 0
     zero_cost: str | None = None
     optimism: float | None = None
     planned: tuple[Outlook, ...] = ()

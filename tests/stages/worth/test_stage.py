@@ -1,5 +1,6 @@
 """The ladder and the comparison of strategies, from the curves of a study's reference models."""
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 from nasproxy.errors import ConfigError
-from nasproxy.stages.worth.evidence import ReferenceCurves, collect_curves
+from nasproxy.stages.worth.evidence import ReferenceCurves
 from nasproxy.stages.worth.settings import LadderSettings
 from nasproxy.stages.worth.stage import NO_RUNG, compare, describe_ladder, find_ladder
 from nasproxy.statistics.strategies import FULL_TRAINING, Candidates, Place
@@ -28,9 +29,11 @@ def make_curves(models: int, correlation: float, **others: Any) -> ReferenceCurv
     return ReferenceCurves(Candidates(dict(zip(places, scores, strict=True)), costs, finals), 3.0, 40.0, **others)
 
 
-def describe(curves: ReferenceCurves, objective: Objective, max_risk: float = 0.25) -> Any:
+def describe(
+    curves: ReferenceCurves, objective: Objective, max_risk: float = 0.25, *, trials: int = 200, most: int = 200
+) -> Any:
     ladder = find_ladder(curves, max_risk)
-    return describe_ladder(ladder, curves, objective, max_risk=max_risk, trials=200)
+    return describe_ladder(ladder, curves, objective, max_risk=max_risk, trials=trials, most=most)
 
 
 def test_thresholds_of_a_loss_are_losses() -> None:
@@ -53,6 +56,39 @@ def test_a_smaller_risk_than_the_models_allow_is_explained_with_the_number_that_
     assert "needs 20 reference models at least, and there are 15" in state.reason
 
 
+@pytest.mark.parametrize("most", [200, 60, 21])
+@pytest.mark.parametrize("left_out", [0, 1])
+def test_the_advised_number_of_models_is_possible_and_gives_a_ladder(most: int, left_out: int) -> None:
+    curves = make_curves(15, 0.95, proxy_task="width50", left_out=left_out)
+    reason = describe(curves, Objective(), 0.1, trials=20_000, most=most).reason
+    assert (" with a score under width50;" in reason) is (left_out > 0)
+    found = re.search(r"(\d+) would make study and search cheapest \(references\.initial\)", reason)
+    assert found is not None
+    assert int(found[1]) <= most
+    assert find_ladder(make_curves(int(found[1]) - left_out, 0.95), 0.1) is not None
+
+
+@pytest.mark.parametrize(
+    ("models", "max_risk", "most"), [(15, 0.1, 19), (15, 0.1, 15), (30, 0.005, 200), (220, 0.002, 200)]
+)
+def test_a_risk_that_no_possible_number_of_models_allows_is_to_be_raised(
+    models: int, max_risk: float, most: int
+) -> None:
+    curves = make_curves(models, 0.95)
+    reason = describe(curves, Objective(), max_risk, most=most).reason
+    assert "references.initial" not in reason
+    assert f"at most {max(most, models)} are practical in this study" in reason
+    found = re.search(r"ladder\.max_risk=([\d.]+)$", reason)
+    assert found is not None
+    LadderSettings(float(found[1])).check()
+    assert describe(curves, Objective(), float(found[1]), most=most).rungs
+
+
+def test_no_risk_is_advised_where_none_allows_a_ladder() -> None:
+    reason = describe(make_curves(3, 0.95), Objective(), most=3).reason
+    assert reason.endswith("and there are 3; at most 3 are practical in this study")
+
+
 def test_equal_early_scores_give_no_ladder_and_say_why() -> None:
     curves = make_curves(30, 0.95)
     flat = Candidates(
@@ -62,14 +98,22 @@ def test_equal_early_scores_give_no_ladder_and_say_why() -> None:
 
 
 def test_too_few_models_are_not_compared() -> None:
-    worth = compare(make_curves(6, 0.9), None, Objective(), trials=100, proxy_task=None)
+    worth = compare(make_curves(6, 0.9), None, Objective(), trials=100)
     assert worth.recommended is None
     assert "8 reference models at least, and there are 6" in worth.reason
 
 
+def test_an_accepted_task_that_cannot_be_compared_is_stored_with_the_reason() -> None:
+    curves = make_curves(20, 0.9, proxy_task="width50", proxy_reason="7 of 20 have a score", left_out=0)
+    worth = compare(curves, None, Objective(), trials=12)
+    assert (worth.proxy_task, worth.proxy_reason) == (None, "7 of 20 have a score")
+    assert worth.recommended is not None
+    assert "proxy" not in {outlook.prospect.strategy for outlook in worth.planned}
+
+
 def test_scores_of_the_best_found_model_are_values_of_the_metric() -> None:
     curves = make_curves(40, 0.9)
-    worth = compare(curves, find_ladder(curves, 0.25), LOSS, trials=12, proxy_task=None)
+    worth = compare(curves, find_ladder(curves, 0.25), LOSS, trials=12)
     random = next(outlook for outlook in worth.planned if outlook.prospect.strategy == "random")
     assert random.score is not None
     assert random.score_low is not None
@@ -80,34 +124,3 @@ def test_scores_of_the_best_found_model_are_values_of_the_metric() -> None:
 def test_a_risk_out_of_range_is_refused(risk: float) -> None:
     with pytest.raises(ConfigError, match=r"ladder\.max_risk must lie in \(0, 0\.5\]"):
         LadderSettings(risk).check()
-
-
-@pytest.fixture(scope="module")
-def curves(full_study: Any) -> ReferenceCurves:
-    """Curves collected from a study."""
-    return collect_curves(full_study.folder, Objective(), time_tolerance=0.05)
-
-
-def test_full_training_can_be_compared_at_each_of_its_checks_but_the_last(curves: ReferenceCurves) -> None:
-    places = [place for place in curves.models.costs if place.task == FULL_TRAINING]
-    assert len(places) > 3
-    assert max(curves.models.costs[place] for place in places) < 1
-    assert [curves.models.costs[place] for place in places] == sorted(curves.models.costs[p] for p in places)
-
-
-def test_all_models_have_scores_at_all_places(curves: ReferenceCurves) -> None:
-    for scores in curves.models.scores.values():
-        assert scores.shape == curves.models.finals.shape
-        assert not np.isnan(scores).any()
-
-
-def test_the_accepted_task_is_one_of_the_places_and_no_rung(curves: ReferenceCurves) -> None:
-    assert curves.proxy is not None
-    assert curves.proxy not in curves.rung_scores
-    assert curves.proxy_task is not None
-    assert curves.proxy.task.startswith(curves.proxy_task)
-    assert 0 < curves.models.costs[curves.proxy] < 1
-
-
-def test_the_study_costs_more_than_its_reference_models(curves: ReferenceCurves) -> None:
-    assert curves.study_cost > curves.models.finals.size
