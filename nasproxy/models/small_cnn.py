@@ -17,7 +17,7 @@ STRIDES = {"stage1": 2, "stage2": 1}
 STEM_KERNELS = (3, 5, 7)
 DILATIONS = (1, 2)
 NORM_MOMENTUM = 0.3
-"""Weight of a batch in the running statistics. With torch's 0.1, checks in the first tenth of a training of 100 steps
+"""Weight of a batch in the running statistics. With torch's 0.1, checks in the first tenth of a training of 120 steps
 validate networks whose statistics still depend on their initial values."""
 ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = {"relu": nn.ReLU, "silu": nn.SiLU, "tanh": nn.Tanh}
 

@@ -6,16 +6,20 @@ from nasproxy.report import wording
 from nasproxy.report.tables import Column, Row, Table
 from nasproxy.stages.study_results import StudyResults
 from nasproxy.stages.worth.state import Outlook, WorthState
-from nasproxy.statistics.strategies import ETA, FIXED_FRACTION, TOP
+from nasproxy.statistics.strategies import ETA, FIXED_FRACTION, TOP, ZERO_COST
 from nasproxy.statistics.worth import Prospect
 
 COMPARED = (
-    *("strategy", "candidates", "trained_fully", "cost", "better", "better_low", "better_high"),
-    *("score", "score_low", "score_high", "is_recommended"),
+    *("strategy", "candidates", "trained_fully", "cost", "cost_from_here", "better", "better_low", "better_high"),
+    *("missed", "score", "score_low", "score_high", "is_recommended"),
 )
 """Values of a row of a comparison of strategies; `better` are shares of all models."""
 RUNGS = ("rung", "proxy_task", "step", "threshold", "share", "cost")
 """Values of a row of the ladder's table."""
+
+
+SMALLEST_SHARE = 0.0001
+"""Smallest share of all models that is written as a number."""
 
 
 def name_strategy(worth: WorthState, prospect: Prospect) -> str:
@@ -41,9 +45,11 @@ def make_comparison(results: StudyResults, outlooks: tuple[Outlook, ...]) -> Tab
     columns = [
         Column("strategy", lambda row: row["strategy"], is_number=False),
         Column("candidates", lambda row: wording.format_number(row["candidates"])),
-        Column("total cost, full trainings", lambda row: wording.format_about(row["cost"])),
+        Column("total cost", lambda row: wording.format_about(row["cost"])),
+        Column("still to pay", lambda row: wording.format_about(row["cost_from_here"])),
         Column("better models", lambda row: format_share(row["better"])),
         Column("95 % interval", lambda row: _format_shares(row["better_low"], row["better_high"])),
+        Column("missed, worst 5 %", lambda row: format_share(row["missed"])),
         Column(f"{results.objective.name} of the best found", partial(_format_score, beyond=_name_beyond(results))),
     ]
     emphasised = frozenset(place for place, row in enumerate(rows) if row["is_recommended"])
@@ -90,7 +96,7 @@ def make_ladder(results: StudyResults) -> Table:
         Column("step", lambda row: wording.format_number(row["step"])),
         Column(f"{results.objective.name} {bound}", lambda row: wording.format_number(row["threshold"])),
         Column("candidates kept up to here", lambda row: format_percent(row["share"])),
-        Column("cost of the training so far", lambda row: format_percent(row["cost"])),
+        Column("cost of reaching this step, of a full training", lambda row: format_percent(row["cost"])),
     ]
     return Table(rows, columns, RUNGS)
 
@@ -101,8 +107,43 @@ def recommend(results: StudyResults) -> str | None:
     if worth is None or worth.recommended is None:
         return None
     best = worth.recommended.prospect
+    others = "" if best.candidates == worth.trials else f" instead of {worth.trials:,}"
+    cheaper = f", against {worth.trials:,} for training all {worth.trials:,}" if best.cost < worth.trials else ""
+    return (
+        f"For a search of {wording.format_count(worth.trials, 'model')}: {_instruct(worth, best)}{others}. Expected "
+        f"total cost {wording.format_about(best.cost)} full trainings{cheaper}; {format_share(best.rank)} of models "
+        f"are expected to be better than the best one found (95 % interval {_format_shares(best.low, best.high)})"
+        f"{_compare_with_all(worth, best)}.{_continue_from_here(worth)}"
+    )
+
+
+def _compare_with_all(worth: WorthState, best: Prospect) -> str:
+    """State what training all planned candidates is expected to find."""
+    everything = next((o.prospect for o in worth.planned if o.prospect.strategy == "random"), None)
+    if everything is None or format_share(everything.rank) == format_share(best.rank):
+        return ""
+    return f", {format_share(everything.rank)} if all {worth.trials:,} are trained fully"
+
+
+def _continue_from_here(worth: WorthState) -> str:
+    """Write which strategy is cheapest now that the study is paid, if that is another one."""
+    if worth.from_here is None or worth.from_here == worth.recommended:
+        return ""
+    cheapest = worth.from_here.prospect
+    left = wording.format_about(cost_from_here(worth, cheapest))
+    return f" Now that the study is paid, the cheapest is to {_instruct(worth, cheapest)}: {left} full trainings more."
+
+
+def cost_from_here(worth: WorthState, prospect: Prospect) -> float:
+    """Compute what a strategy still costs after the study, in full trainings."""
+    needs_study = prospect.strategy in ("proxy", "ladder", ZERO_COST)
+    return prospect.cost - (worth.study_cost or 0.0) * needs_study
+
+
+def _instruct(worth: WorthState, best: Prospect) -> str:
+    """Write what to do, beginning with a verb."""
     searched = wording.format_count(best.candidates, "candidate")
-    what = {
+    return {
         "random": f"train {wording.format_count(best.candidates, 'random model')} fully",
         "halving": f"use successive halving (eta {ETA}) on {searched}",
         "fixed_fraction": f"train {searched} for {100 * FIXED_FRACTION:.0f} % of full training, and the best "
@@ -111,13 +152,6 @@ def recommend(results: StudyResults) -> str | None:
         "proxy": f"use {worth.proxy_task} on {searched}, and train the best {best.top} fully",
         "zero_cost": f"rank {searched} by {worth.zero_cost}, and train the best {best.top} fully",
     }[best.strategy]
-    fewer = "" if best.candidates == worth.trials else f" instead of {worth.trials:,}"
-    cheaper = f", against {worth.trials:,} for training all of them" if best.cost < worth.trials else ""
-    return (
-        f"For a search of {wording.format_count(worth.trials, 'model')}: {what}{fewer}. Expected total cost "
-        f"{wording.format_about(best.cost)} full trainings{cheaper}; {format_share(best.rank)} of all models are "
-        f"expected to be better than the best one found (95 % interval {_format_shares(best.low, best.high)})."
-    )
 
 
 def _make_row(worth: WorthState, outlook: Outlook) -> Row:
@@ -128,9 +162,11 @@ def _make_row(worth: WorthState, outlook: Outlook) -> Row:
         "candidates": prospect.candidates,
         "trained_fully": prospect.top,
         "cost": prospect.cost,
+        "cost_from_here": cost_from_here(worth, prospect),
         "better": prospect.rank,
         "better_low": prospect.low,
         "better_high": prospect.high,
+        "missed": prospect.missed,
         "score": outlook.score,
         "score_low": outlook.score_low,
         "score_high": outlook.score_high,
@@ -141,14 +177,14 @@ def _make_row(worth: WorthState, outlook: Outlook) -> Row:
 def format_share(share: float) -> str:
     """Format a share of all models in percent with two significant digits.
 
-    >>> format_share(0.00123), format_share(0.25)
-    ('0.12 %', '25 %')
+    >>> format_share(0.00123), format_share(0.25), format_share(0.00001), format_share(0.0)
+    ('0.12 %', '25 %', 'below 0.01 %', '0 %')
     """
-    return f"{100 * share:.2g} %"
+    return "below 0.01 %" if 0 < share < SMALLEST_SHARE else f"{100 * share:.2g} %"
 
 
 def _format_shares(low: float, high: float) -> str:
-    return f"{100 * low:.2g} to {format_share(high)}"
+    return f"{format_share(low)} to {format_share(high)}"
 
 
 def format_percent(share: float | None) -> str:

@@ -11,7 +11,7 @@ afterwards, or lowering thresholds, can only reduce it.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -52,22 +52,24 @@ class Ladder:
         rungs: Its rungs, in order; none if no ladder is cheaper than full training.
         models: Number n of reference models.
         best: Number m of best reference models that it is calibrated on.
+        good_score: Full-training score of the best of the others: candidates that exceed it are good.
         cost: Expected cost of a candidate, in full trainings.
     """
 
     rungs: tuple[LadderRung, ...]
     models: int
     best: int
-    cost: float
+    good_score: float
+    cost: float = 1.0
 
     @property
     def risk(self) -> float:
-        """Largest probability that a candidate better than all but the m best reference models is ever eliminated."""
+        """Largest probability that a good candidate is eliminated at any rung."""
         return 1 / (self.best + 1) if self.rungs else 0.0
 
     @property
     def top_share(self) -> float:
-        """Share of all models that are expected to be better than all but the m best references: (m + 1) / (n + 1)."""
+        """Share of all models that are good, on average over studies: (m + 1) / (n + 1)."""
         return (self.best + 1) / (self.models + 1)
 
     @property
@@ -130,7 +132,8 @@ def design_ladder(
     """Design the cheapest ladder of a given risk from the curves of random reference models.
 
     Args:
-        scores: Scores of the reference models at each place, shape (n_models,), higher is better; failed models -inf.
+        scores: Scores of the reference models at each place, shape (n_models,), higher is better; failed models below
+            all others.
         costs: Cost of training one model from the start to each place, in full trainings.
         finals: Scores after full training, same shape, higher is better.
         max_risk: Largest probability that a candidate better than all but the best reference models is eliminated, in
@@ -146,12 +149,13 @@ def design_ladder(
         return None
     order = np.argsort(-finals, kind="stable")
     best, others = order[:m], order[m:]
+    useless = Ladder((), n, m, float(finals[others[0]]))
     places = list(scores)
     ranks = np.array([_rank_among(values[others], values) for values in scores.values()]).reshape(len(places), n)
     allowed: Floats = np.max(ranks[:, others[:m]], axis=1, initial=0.0)  # what the next best models needed: the plan
     planned = _plan_rungs(places, costs, allowed / (others.size + 1))
     if not planned:
-        return Ladder((), n, m, 1.0)
+        return useless
     excess = (ranks[planned] / allowed[planned, None]).max(axis=0)
     largest = float(excess[best].max())
     limits = np.floor(largest * allowed[planned] + 1e-9)
@@ -159,7 +163,7 @@ def design_ladder(
         (places[place], _score_of_rank(scores[places[place]][others], int(limit)), ranks[place] <= limit)
         for place, limit in zip(planned, limits, strict=True)
     ]
-    return _keep_cheapest([rung for rung in rungs if not rung[2].all()], costs, n, m)
+    return _keep_cheapest([rung for rung in rungs if not rung[2].all()], costs, useless)
 
 
 def _rank_among(others: Floats, values: Floats) -> Floats:
@@ -200,11 +204,10 @@ def _plan_rungs(places: Sequence[Place], costs: Mapping[Place, float], shares: F
 def _keep_cheapest(
     rungs: Sequence[tuple[Place, float, Mask]],
     costs: Mapping[Place, float],
-    n: int,
-    m: int,
+    useless: Ladder,
 ) -> Ladder:
     """Choose the subset of rungs with the least expected cost; the shares kept are those of the reference models."""
-    cheapest = Ladder((), n, m, 1.0)
+    cheapest, n = useless, useless.models
     for count in range(1, len(rungs) + 1):
         for chosen in combinations(rungs, count):
             kept, share, cost, before = np.ones(n, dtype=np.bool_), 1.0, 0.0, None
@@ -216,5 +219,5 @@ def _keep_cheapest(
                 steps.append(LadderRung(place, threshold, share, costs[place]))
             cost += share * cost_to_end(costs, before)
             if cost < cheapest.cost:
-                cheapest = Ladder(tuple(steps), n, m, cost)
+                cheapest = replace(useless, rungs=tuple(steps), cost=cost)
     return cheapest

@@ -95,7 +95,7 @@ def test_the_page_states_the_risk_of_the_ladder_or_why_there_is_none(
     html = unescape(compared_page.path.read_text(encoding="utf-8"))
     assert results.ladder is not None
     if results.ladder.rungs:
-        assert "is eliminated at any rung with a probability of at most 25 %" in html
+        assert "is eliminated, over all rungs together, is at most 25 %" in html
         assert len(strategies.make_ladder(results).rows) == len(results.ladder.rungs)
     else:
         assert f"No ladder: {results.ladder.reason}." in html

@@ -7,7 +7,6 @@ from nasproxy.report.figures.style import BLACK, BLUE, GREY, MARKED, VERMILION, 
 from nasproxy.report.strategies import name_strategy
 from nasproxy.stages.study_results import StudyResults
 from nasproxy.stages.worth.state import LadderState, WorthState
-from nasproxy.statistics.ladder import count_best
 
 
 def draw_worth(worth: WorthState) -> Figure:
@@ -50,7 +49,7 @@ def draw_ladder(results: StudyResults, ladder: LadderState) -> Figure:
         if model.key in results.trials
     ]
     curves.sort(key=lambda curve: curve[0])
-    best = count_best(ladder.max_risk)
+    best = ladder.best or 0
     for place, (_, checks) in enumerate(curves):
         is_best = place >= len(curves) - best
         axes.plot(

@@ -56,7 +56,14 @@ def describe_ladder(
         for rung in ladder.rungs
     ]
     return replace(
-        empty, rungs=tuple(rungs), risk=ladder.risk, top_share=ladder.top_share, cost=ladder.cost, least=LEAST
+        empty,
+        rungs=tuple(rungs),
+        risk=ladder.risk,
+        best=ladder.best,
+        good_score=float(objective.orient(ladder.good_score)),
+        top_share=ladder.top_share,
+        cost=ladder.cost,
+        least=LEAST,
     )
 
 
@@ -127,4 +134,5 @@ def compare(curves: ReferenceCurves, ladder: Ladder | None, objective: Objective
         at_recommended_cost=tuple(map(look_out, worth.at_recommended_cost)),
         curves=worth.curves,
         recommended=look_out(worth.recommended),
+        from_here=look_out(worth.from_here),
     )

@@ -41,9 +41,11 @@ class LadderState:
         models: Number of reference models that it is designed on.
         reason: Why there is no ladder; empty if there is one.
         rungs: Its rungs, in order.
-        risk: Largest probability that a random candidate of the top `top_share` is eliminated at any rung; None without
-            a ladder.
-        top_share: Share of best models that the risk holds for; None without a ladder.
+        risk: Largest probability that a random candidate that is better than `good_score` after full training is
+            eliminated at any rung; None without a ladder.
+        best: Number of best reference models whose scores the risk rests on; None without a ladder.
+        good_score: Full-training score of the next one; None without a ladder.
+        top_share: Share of all models that are better than that, on average over studies; None without a ladder.
         cost: Expected cost of one candidate, in full trainings; None without a ladder.
         least: Number of best candidates that are always kept.
     """
@@ -55,6 +57,8 @@ class LadderState:
     reason: str = ""
     rungs: tuple[StoredRung, ...] = ()
     risk: float | None = None
+    best: int | None = None
+    good_score: float | None = None
     top_share: float | None = None
     cost: float | None = None
     least: int = 0
@@ -97,6 +101,7 @@ class WorthState:
         at_recommended_cost: The same within the total cost of the recommended one.
         curves: Each strategy within several total costs, for the picture.
         recommended: The recommended strategy; None without a comparison.
+        from_here: The strategy that is cheapest now that the study is paid; None without a comparison.
     """
 
     trials: int
@@ -114,6 +119,7 @@ class WorthState:
     at_recommended_cost: tuple[Outlook, ...] = ()
     curves: tuple[Prospect, ...] = ()
     recommended: Outlook | None = None
+    from_here: Outlook | None = None
 
 
 def read_ladder(study: StudyStore) -> LadderState | None:
