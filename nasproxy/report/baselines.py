@@ -63,13 +63,14 @@ def remark_on_baselines(results: StudyResults, best: TaskState, step: int) -> It
     if least.tau <= 0:
         yield Remark(
             f"Not better than {baseline} ({taus}).",
-            f"Tau {where}; the baseline needs no training. Check whether a search needs proxy trainings at all.",
+            f"Tau in the proxy search {where}; the baseline needs no training. Check whether a search needs proxy "
+            f"trainings at all.",
         )
     elif least.low is not None and least.low <= 0:
         yield Remark(
             f"Not significantly better than {baseline} ({taus}).",
-            f"Tau {where}; the baseline needs no training. Over samples of models from this space, the 95 % confidence "
-            f"interval of the difference is {wording.format_interval(least.low, least.high)}.",
+            f"Tau in the proxy search {where}; the baseline needs no training. Over samples of models from this space, "
+            f"the 95 % confidence interval of the difference is {wording.format_interval(least.low, least.high)}.",
         )
 
 

@@ -102,10 +102,12 @@ def make_ladder(results: StudyResults) -> Table:
 
 
 def recommend(results: StudyResults) -> str | None:
-    """Write the recommendation in a sentence; None without a comparison."""
+    """Write the recommendation, or why there is none; None before strategies are compared."""
     worth = results.worth
-    if worth is None or worth.recommended is None:
+    if worth is None:
         return None
+    if worth.recommended is None:
+        return f"No recommendation: {worth.reason}."
     best = worth.recommended.prospect
     others = "" if best.candidates == worth.trials else f" instead of {worth.trials:,}"
     cheaper = f", against {worth.trials:,} for training all {worth.trials:,}" if best.cost < worth.trials else ""

@@ -19,11 +19,8 @@ def make_section(results: StudyResults) -> Section | None:
 
 
 def _write(results: StudyResults, worth: WorthState) -> Iterator[Block]:
-    if worth.reason:
-        yield Paragraph(f"Strategies are not compared: {worth.reason}.", is_note=True)
-    recommended = recommend(results)
-    if recommended is not None and worth.recommended is not None:
-        yield Paragraph(recommended)
+    yield Paragraph(recommend(results) or "")
+    if worth.recommended is not None:
         study = wording.format_about(worth.study_cost or 0.0)
         yield ShownTable(
             "worth",

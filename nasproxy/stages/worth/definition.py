@@ -5,8 +5,8 @@ from nasproxy.stages.proxy_search.settings import ProxySearchSettings, SearchSet
 from nasproxy.stages.references.state import read_references
 from nasproxy.stages.worth.evidence import collect_curves
 from nasproxy.stages.worth.settings import LadderSettings
-from nasproxy.stages.worth.stage import compare, describe_ladder, find_ladder
-from nasproxy.stages.worth.state import LADDER, STATE, LadderState, WorthState, read_worth
+from nasproxy.stages.worth.stage import compare, describe_ladder, find_ladder, write_ladder
+from nasproxy.stages.worth.state import LADDER, STATE, LadderState, WorthState, read_ladder, read_worth
 from nasproxy.statistics.acceptance import MOST_MODELS
 from nasproxy.storage.study_stores import StudyStore
 
@@ -29,6 +29,8 @@ def run(context: StageContext) -> WorthState | None:
         return read_worth(context.study)
     with context.hold(NAME):
         ladder, worth = _assess(context.design, context.study)
+        if ladder != read_ladder(context.study):
+            context.say(write_ladder(ladder))
         context.study.write(LADDER, ladder)
         context.study.write(STATE, worth)
     return worth

@@ -73,10 +73,15 @@ def _explain_missing_ladder(curves: ReferenceCurves, max_risk: float, trials: in
     usable = max(models, most - curves.left_out)
     others = f" with a score under {curves.proxy_task}" if curves.left_out else ""
     missing = f"a ladder of risk {max_risk:g} needs {needed} reference models at least, and there are {models}{others}"
-    if needed <= usable:
+    if needed < trials and needed <= usable:
         wanted = min(suggest_references(trials, max_risk), usable) + curves.left_out
         return f"{missing}; {wanted} would make study and search cheapest (references.initial)"
-    limit, risk = f"{missing}; at most {usable} are practical in this study", find_least_risk(models)
+    why = (
+        f"at most {usable} are practical in this study"
+        if needed > usable
+        else f"a search of {trials} does not pay them"
+    )
+    limit, risk = f"{missing}; {why}", find_least_risk(models)
     return limit if risk is None else f"{limit}: {models} suffice for the larger risk ladder.max_risk={risk:g}"
 
 
@@ -88,6 +93,17 @@ def find_least_risk(models: int) -> float | None:
     """
     risks = (thousandths / 1000 for thousandths in range(1, 501))
     return next((risk for risk in risks if count_needed(risk) <= models), None)
+
+
+def write_ladder(ladder: LadderState) -> str:
+    """Write the ladder in a line."""
+    if ladder.reason or ladder.cost is None or ladder.risk is None:
+        return f"no ladder: {ladder.reason}"
+    rungs = f"{len(ladder.rungs)} rung{'s' if len(ladder.rungs) > 1 else ''}"
+    return (
+        f"certified ladder: {rungs}, risk {ladder.risk:.2g}, {100 * ladder.cost:.0f} % of a full training for each "
+        f"candidate, in ladder.json"
+    )
 
 
 def list_strategies(curves: ReferenceCurves, ladder: Ladder | None) -> list[Strategy]:

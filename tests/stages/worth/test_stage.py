@@ -10,7 +10,7 @@ import pytest
 from nasproxy.errors import ConfigError
 from nasproxy.stages.worth.evidence import ReferenceCurves
 from nasproxy.stages.worth.settings import LadderSettings
-from nasproxy.stages.worth.stage import NO_RUNG, compare, describe_ladder, find_ladder
+from nasproxy.stages.worth.stage import NO_RUNG, compare, describe_ladder, find_ladder, write_ladder
 from nasproxy.statistics.strategies import FULL_TRAINING, Candidates, Place
 from nasproxy.trials.objective import Objective
 
@@ -54,6 +54,23 @@ def test_a_smaller_risk_than_the_models_allow_is_explained_with_the_number_that_
     state = describe(make_curves(15, 0.95), Objective(), max_risk=0.1)
     assert state.rungs == ()
     assert "needs 20 reference models at least, and there are 15" in state.reason
+
+
+def test_a_small_search_is_not_advised_more_reference_models_than_it_has_candidates() -> None:
+    reason = describe(make_curves(10, 0.95), Objective(), max_risk=0.05, trials=20).reason
+    assert "needs 40 reference models at least, and there are 10; a search of 20 does not pay them" in reason
+    assert "references.initial" not in reason
+    assert reason.endswith("10 suffice for the larger risk ladder.max_risk=0.2")
+
+
+def test_the_ladder_is_written_in_a_line() -> None:
+    found = describe(make_curves(39, 0.95), Objective())
+    share = f"{100 * found.cost:.0f} % of a full training for each candidate"
+    assert write_ladder(found).startswith(f"certified ladder: {len(found.rungs)} rung")
+    assert f"risk 0.25, {share}, in ladder.json" in write_ladder(found)
+    assert write_ladder(describe(make_curves(5, 0.95), Objective())).startswith(
+        "no ladder: a ladder of risk 0.25 needs 8"
+    )
 
 
 @pytest.mark.parametrize("most", [200, 60, 21])
