@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from nasproxy.api.study import read_study
-from nasproxy.report import strategies
+from nasproxy.report import strategies, wording
 from nasproxy.report.page import Page, write_report
 from nasproxy.report.strategies import recommend
 from nasproxy.report.verdict import judge_study
@@ -53,7 +53,7 @@ def test_the_verdict_recommends_one_strategy_with_its_cost_and_what_it_finds(res
     sentence = recommend(results)
     assert sentence is not None
     assert sentence.startswith("For a search of 300 models: ")
-    assert "of all models are expected to be better than the best one found (95 % interval " in sentence
+    assert "of models are expected to be better than the best one found (95 % interval " in sentence
     assert judge_study(results).recommendation == sentence
     assert sentence in judge_study(results).text
 
@@ -115,6 +115,25 @@ def test_the_page_says_how_many_models_are_left_out(results: StudyResults) -> No
     blocks = make_section(replace(results, worth=replace(worth, left_out=2)))
     assert f"reference models (2 without a score under {worth.proxy_task} left out)" in str(blocks)
     assert "left out" not in str(make_section(results))
+
+
+def test_what_is_cheapest_now_that_the_study_is_paid_is_said_if_it_is_another_strategy(results: StudyResults) -> None:
+    worth = worth_of(results)
+    assert worth.recommended is not None
+    other = next(outlook for outlook in worth.planned if outlook.prospect.strategy == "proxy")
+    left = other.prospect.cost - (worth.study_cost or 0)
+    said = recommend(replace(results, worth=replace(worth, from_here=other)))
+    assert said is not None
+    assert "Now that the study is paid, the cheapest is to use " in said
+    assert said.endswith(f": {wording.format_about(left)} full trainings more.")
+    same = recommend(replace(results, worth=replace(worth, from_here=worth.recommended)))
+    assert same is not None
+    assert "Now that the study is paid" not in same
+
+
+def test_a_study_that_cannot_be_compared_says_why_there_is_no_recommendation(results: StudyResults) -> None:
+    none = replace(results, worth=WorthState(300, 5, "there are 5 reference models"))
+    assert recommend(none) == "No recommendation: there are 5 reference models."
 
 
 def test_a_study_without_a_comparison_recommends_nothing(full_study: Any) -> None:

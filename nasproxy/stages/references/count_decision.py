@@ -177,8 +177,8 @@ def write_decision(decision: CountDecision) -> str:
     )
     return (
         f"{write_numbers(chosen.initial, chosen.maximum)} reference models for a search of {trials:,} models: study "
-        f"and search are expected to cost {chosen.cost:,.0f} full trainings{compared}, judged by {known}; variance, "
-        f"confirmation and the final full trainings are the same for all and not counted.{worth}"
+        f"and search are expected to cost {chosen.cost:,.0f} full trainings without variance and confirmation"
+        f"{compared}, judged by {known}.{worth}"
     )
 
 

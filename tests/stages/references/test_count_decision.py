@@ -118,8 +118,8 @@ def test_a_search_that_is_too_small_is_told_so() -> None:
     )
     assert small.endswith("40 models is expected to cost no more: a study does not pay for this search.")
     assert large == (
-        "10 reference models for a search of 400 models: study and search are expected to cost 44 full trainings, "
-        "against 46 with 10 to 15, judged by published learning curves."
+        "10 reference models for a search of 400 models: study and search are expected to cost 44 full trainings "
+        "without variance and confirmation, against 46 with 10 to 15, judged by published learning curves."
     )
 
 

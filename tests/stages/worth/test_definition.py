@@ -32,6 +32,10 @@ class WorthJob:
     max_risk: float = 0.25
     is_judging: bool = False
     meanwhile: Callable[[], object] = lambda: None
+    said: list[str] = field(default_factory=list)
+
+    def say(self, message: str) -> None:
+        self.said.append(message)
 
     @property
     def design(self) -> Any:
@@ -70,6 +74,16 @@ def test_a_job_stores_the_ladder_and_the_comparison(author: Author) -> None:
     ladder = read_ladder(author.folder)
     assert ladder is not None
     assert ladder.models == 10
+
+
+def test_a_job_says_the_ladder_once(author: Author) -> None:
+    author.search(NARROW)
+    first, again = WorthJob(author.folder), WorthJob(author.folder)
+    first.run()
+    again.run()
+    (line,) = first.said
+    assert line.startswith(("certified ladder: ", "no ladder: "))
+    assert again.said == []
 
 
 def test_a_job_of_a_sweep_leaves_the_stage_to_the_merge(author: Author) -> None:
