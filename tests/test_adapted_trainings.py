@@ -32,7 +32,7 @@ SHORT = (
 SHORTER = {
     "epoch_loop": ("training.total_steps=96", "training.check_every_steps=10"),
     "lightning_module": ("training.total_steps=60", "training.check_every_steps=10"),
-    "char_script": ("training.total_steps=60", "cost.estimate_first=false"),  # a process starts for seconds
+    "char_script": ("training.total_steps=40", "cost.estimate_first=false"),  # a process starts for seconds
     "regression": ("training.total_steps=100",),
 }
 """Fewer steps for the gating test; requested checks that the epochs of 16 and 24 steps do not meet."""

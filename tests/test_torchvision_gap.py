@@ -27,9 +27,7 @@ def library(tmp_path: Path) -> str:
     return str(tmp_path)
 
 
-@pytest.mark.parametrize(
-    "package", ["nasproxy.models", "nasproxy.training.lightning", "nasproxy.cli.hydra_app", "nasproxy.trainers"]
-)
+@pytest.mark.parametrize("package", ["nasproxy.models", "nasproxy.cli.hydra_app"])
 def test_a_process_that_imports_one_of_our_packages_first_can_import_timm(package: str) -> None:
     ended = run(f"import {package}, timm; print(timm.create_model('test_resnet').__class__.__name__)")
     assert (ended.stdout.strip(), ended.returncode) == ("ResNet", 0), ended.stderr

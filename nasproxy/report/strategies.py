@@ -109,10 +109,9 @@ def recommend(results: StudyResults) -> str | None:
     if worth.recommended is None:
         return f"No recommendation: {worth.reason}."
     best = worth.recommended.prospect
-    others = "" if best.candidates == worth.trials else f" instead of {worth.trials:,}"
     cheaper = f", against {worth.trials:,} for training all {worth.trials:,}" if best.cost < worth.trials else ""
     return (
-        f"For a search of {wording.format_count(worth.trials, 'model')}: {_instruct(worth, best)}{others}. Expected "
+        f"For a search of {wording.format_count(worth.trials, 'model')}: {_instruct(worth, best)}. Expected "
         f"total cost {wording.format_about(best.cost)} full trainings{cheaper}; {format_share(best.rank)} of models "
         f"are expected to be better than the best one found (95 % interval {_format_shares(best.low, best.high)})"
         f"{_compare_with_all(worth, best)}.{_continue_from_here(worth)}"
@@ -144,9 +143,10 @@ def cost_from_here(worth: WorthState, prospect: Prospect) -> float:
 
 def _instruct(worth: WorthState, best: Prospect) -> str:
     """Write what to do, beginning with a verb."""
-    searched = wording.format_count(best.candidates, "candidate")
+    others = "" if best.candidates == worth.trials else f" instead of {worth.trials:,}"
+    searched = f"{wording.format_count(best.candidates, 'candidate')}{others}"
     return {
-        "random": f"train {wording.format_count(best.candidates, 'random model')} fully",
+        "random": f"train {wording.format_count(best.candidates, 'random model')} fully{others}",
         "halving": f"use successive halving (eta {ETA}) on {searched}",
         "fixed_fraction": f"train {searched} for {100 * FIXED_FRACTION:.0f} % of full training, and the best "
         f"{best.top} fully",

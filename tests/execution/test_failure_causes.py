@@ -12,6 +12,7 @@ import pytest
 
 from helpers.cli import conf, digits_spec
 from helpers.train_until import TrainUntil
+from nasproxy.config.builder import FRAMEWORKS
 from nasproxy.errors import ConfigError, StorageFullError, StorageUnavailableError
 from nasproxy.execution.backends.backend import BackendContext
 from nasproxy.execution.backends.local import LocalBackend
@@ -49,15 +50,21 @@ def run(runtime: Runtime, spec: TrialSpec, **policy: Any) -> TrialRecord:
 def fresh_gib(tmp_path_factory: pytest.TempPathFactory) -> float:
     """Measure the memory of a worker before it trains, in GiB."""
     folder = tmp_path_factory.mktemp("fresh")
-    backend = LocalBackend(context=BackendContext(FolderTrialStore(folder / "trials"), folder), memory_gib=0.01)
+    context = BackendContext(FolderTrialStore(folder / "trials"), folder, preload=FRAMEWORKS)
+    backend = LocalBackend(context=context, memory_gib=0.01)
     with pytest.raises(ConfigError, match="memory of a worker") as refused:
         run_preflight(backend, OrderTemplate(folder), [make_spec()])
     (held,) = re.findall(r"([\d.]+) GiB", str(refused.value))
     return float(held)
 
 
-@pytest.mark.gate
-@pytest.mark.parametrize("trainer", TRAINERS)
+@pytest.mark.parametrize(
+    "trainer",
+    [
+        pytest.param(name, marks=pytest.mark.gate if name == "image_classifier" else pytest.mark.slow)
+        for name in TRAINERS
+    ],
+)
 def test_a_real_training_out_of_memory_ends_on_smaller_micro_batches(
     tmp_path: Path, make_runtime: MakeRuntime, fresh_gib: float, trainer: str
 ) -> None:

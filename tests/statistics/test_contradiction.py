@@ -38,8 +38,10 @@ def contradicted(n: int, stated: float, taus: tuple[float, float], shared: float
 
 
 @pytest.mark.gate
-@pytest.mark.parametrize("shared", [0.0, 0.9])
-@pytest.mark.parametrize(("n", "stated"), [(5, 0.65), (10, 0.55), (10, 0.75), (20, 0.65), (30, 0.85)])
+@pytest.mark.parametrize(
+    ("n", "stated", "shared"),
+    [(5, 0.65, 0.0), (10, 0.55, 0.9), (10, 0.75, 0.0), (20, 0.65, 0.9), (30, 0.85, 0.0), (30, 0.85, 0.9)],
+)
 def test_a_verdict_with_the_stated_true_tau_is_contradicted_in_at_most_alpha_of_cases(
     n: int, stated: float, shared: float
 ) -> None:
