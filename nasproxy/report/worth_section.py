@@ -33,7 +33,11 @@ def _write(results: StudyResults, worth: WorthState) -> Iterator[Block]:
             yield ShownTable("worth_at_equal_cost", summary=f"At the total cost of {worth.proxy_task}")
         if worth.recommended.prospect.strategy != "proxy":
             yield ShownTable("worth_at_recommended_cost", summary="At the total cost of the recommendation")
-        yield Figure("worth", "Expected share of better models over total cost, with 95 % intervals.")
+        yield Figure(
+            "worth",
+            "Expected share of better models over total cost. Bands: 95 % intervals of full training and of the "
+            "recommended strategy.",
+        )
         yield Paragraph(_explain(worth), is_note=True)
         if worth.proxy_reason:
             yield Paragraph(f"The accepted proxy task is not compared: {worth.proxy_reason}.", is_note=True)
@@ -88,6 +92,4 @@ def _write_ladder(ladder: LadderState) -> Iterator[Block]:
     )
     yield Paragraph(_state_risk(ladder))
     yield ShownTable("ladder")
-    yield Figure(
-        "ladder", "Learning curves of the reference models, and the score to reach at each rung of full training."
-    )
+    yield Figure("ladder", "Learning curves of the reference models, and the score to reach at each rung.")

@@ -10,6 +10,7 @@ import pytest
 
 from nasproxy.api.study import read_study
 from nasproxy.report import strategies, wording
+from nasproxy.report.figures.worth import draw_ladder
 from nasproxy.report.page import Page, write_report
 from nasproxy.report.strategies import recommend
 from nasproxy.report.verdict import judge_study
@@ -17,7 +18,7 @@ from nasproxy.report.worth_section import make_section
 from nasproxy.stages.study_results import StudyResults, read_results
 from nasproxy.stages.worth.evidence import collect_curves
 from nasproxy.stages.worth.stage import compare, describe_ladder, find_ladder
-from nasproxy.stages.worth.state import LADDER, STATE, WorthState
+from nasproxy.stages.worth.state import LADDER, STATE, LadderState, StoredRung, WorthState
 from nasproxy.storage.study_stores import FolderStudyStore
 from nasproxy.trials.objective import Objective
 
@@ -134,6 +135,21 @@ def test_what_is_cheapest_now_that_the_study_is_paid_is_said_if_it_is_another_st
 def test_a_study_that_cannot_be_compared_says_why_there_is_no_recommendation(results: StudyResults) -> None:
     none = replace(results, worth=WorthState(300, 5, "there are 5 reference models"))
     assert recommend(none) == "No recommendation: there are 5 reference models."
+
+
+def test_the_picture_of_the_ladder_has_a_panel_for_each_training_with_rungs(results: StudyResults) -> None:
+    name, task = next((name, task) for name, task in results.tasks.items() if task.is_accepted)
+    rungs = (
+        StoredRung(name, 5, 0.3, 0.5, 0.1),
+        StoredRung(None, 20, 0.4, 0.3, 0.2),
+        StoredRung(None, 40, 0.5, 0.2, 0.4),
+    )
+    ladder = LadderState("accuracy", "max", 0.25, len(task.keys), rungs=rungs, best=3)
+    panels = draw_ladder(results, ladder).axes
+    assert [axes.get_title() for axes in panels] == [name, "full training"]
+    models = len([*results.references, *results.added])
+    assert [len(axes.lines) - 1 for axes in panels] == [len(task.keys), models], "curves, and the scores to reach"
+    assert panels[1].lines[-1].get_ydata().tolist() == [0.4, 0.5]
 
 
 def test_a_study_without_a_comparison_recommends_nothing(full_study: Any) -> None:

@@ -43,7 +43,7 @@ def draw_all(results: StudyResults) -> Iterator[Picture]:
     if results.worth is not None and results.worth.recommended is not None:
         alt = "Expected share of better models over total cost, for each strategy"
         yield make_picture("worth", alt, draw_worth, results.worth)
-    if results.ladder is not None and any(rung.proxy_task is None for rung in results.ladder.rungs):
+    if results.ladder is not None and results.ladder.rungs:
         alt = "Learning curves of the reference models with the thresholds of the ladder"
         yield make_picture("ladder", alt, draw_ladder, results, results.ladder)
     for task in judged:

@@ -1,12 +1,17 @@
 """Figures of the strategies' expected results and of the ladder."""
 
+from collections.abc import Sequence
+from typing import Any
+
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-from nasproxy.report.figures.style import BLACK, BLUE, GREY, MARKED, VERMILION, WIDE, make_figure
+from nasproxy.report.figures.style import BLACK, BLUE, DPI, GREY, MARKED, VERMILION, WIDE, make_figure
 from nasproxy.report.strategies import name_strategy
 from nasproxy.stages.study_results import StudyResults
-from nasproxy.stages.worth.state import LadderState, WorthState
+from nasproxy.stages.worth.state import LadderState, StoredRung, WorthState
+from nasproxy.trials.records import Check
+from nasproxy.trials.spec import to_canonical_json
 
 
 def draw_worth(worth: WorthState) -> Figure:
@@ -40,17 +45,31 @@ def draw_worth(worth: WorthState) -> Figure:
 
 
 def draw_ladder(results: StudyResults, ladder: LadderState) -> Figure:
-    """Draw the reference models' full-training curves and the thresholds on them."""
-    figure, axes = make_figure(WIDE)
-    models = [*results.references, *results.added]
-    curves = [
-        (results.objective.orient(model.score), results.trials[model.key].record.checks)
-        for model in models
-        if model.key in results.trials
-    ]
-    curves.sort(key=lambda curve: curve[0])
-    best = ladder.best or 0
-    for place, (_, checks) in enumerate(curves):
+    """Draw the reference models' curves and the scores to reach, one panel for each training that has rungs."""
+    tasks = list(dict.fromkeys(rung.proxy_task for rung in ladder.rungs))
+    figure = Figure(figsize=WIDE, dpi=DPI)
+    panels = figure.subplots(1, max(1, len(tasks)), squeeze=False)[0]
+    for axes, task in zip(panels, tasks, strict=False):
+        _draw_curves(axes, _list_curves(results, task), ladder.best or 0)
+        _draw_rungs(axes, [rung for rung in ladder.rungs if rung.proxy_task == task])
+        axes.set(xlabel="step", title=task or "full training")
+    panels[0].set(ylabel=results.metric_label)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center")
+    return figure
+
+
+def _list_curves(results: StudyResults, task: str | None) -> list[Sequence[Check]]:
+    """List the checks of the reference models under a proxy task or full training, the best model last."""
+    finals = {to_canonical_json(m.architecture): m.score for m in (*results.references, *results.added)}
+    keys = results.tasks[task].keys if task else [model.key for model in (*results.references, *results.added)]
+    found = [results.trials[key] for key in keys if key in results.trials]
+    scores = [(finals.get(to_canonical_json(trial.spec.architecture)), trial.record.checks) for trial in found]
+    known = [(results.objective.orient(score), checks) for score, checks in scores if score is not None]
+    return [checks for _, checks in sorted(known, key=lambda curve: curve[0])]
+
+
+def _draw_curves(axes: Any, curves: Sequence[Sequence[Check]], best: int) -> None:
+    for place, checks in enumerate(curves):
         is_best = place >= len(curves) - best
         axes.plot(
             [check.step for check in checks],
@@ -58,20 +77,14 @@ def draw_ladder(results: StudyResults, ladder: LadderState) -> Figure:
             color=BLUE if is_best else GREY,
             linewidth=0.8,
             alpha=0.7,
-            label={0: "reference models", len(curves) - 1: f"best {best}"}.get(place),
+            label={0: "reference models", len(curves) - 1: f"best {best} after\nfull training"}.get(place),
         )
-    rungs = [rung for rung in ladder.rungs if rung.proxy_task is None]
+
+
+def _draw_rungs(axes: Any, rungs: Sequence[StoredRung]) -> None:
     steps, thresholds = [rung.step for rung in rungs], [rung.threshold for rung in rungs]
-    axes.plot(
-        steps,
-        thresholds,
-        linestyle="",
-        marker="_",
-        markersize=16,
-        markeredgewidth=2.5,
-        color=VERMILION,
-        label="score to reach",
-    )
+    marks = {"linestyle": "", "marker": "_", "markersize": 16, "markeredgewidth": 2.5, "color": VERMILION}
+    axes.plot(steps, thresholds, label="score to reach", **marks)
     for rung in rungs:
         axes.annotate(
             f"keeps {100 * rung.share:.0f} %",
@@ -81,6 +94,3 @@ def draw_ladder(results: StudyResults, ladder: LadderState) -> Figure:
             fontsize=7,
             bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1},
         )
-    axes.set(xlabel="step", ylabel=results.metric_label)
-    figure.legend(loc="outside right center")
-    return figure
