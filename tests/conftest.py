@@ -19,7 +19,6 @@ from helpers.written_studies import (
     vertex_study,
 )
 from nasproxy import torchvision_gap as torchvision_gap  # before a test imports torchvision
-from nasproxy.config.builder import FRAMEWORKS
 from nasproxy.execution.backends.backend import BackendContext
 from nasproxy.execution.backends.local import LocalBackend
 from nasproxy.execution.work_order import OrderTemplate
@@ -55,8 +54,7 @@ def make_runtime() -> Iterator[MakeRuntime]:
         folder: Path, *, max_attempts: int = 2, trusted_modules: Sequence[str] = ("nasproxy",), **options: Any
     ) -> Runtime:
         store = FolderTrialStore(folder / "trials")
-        context = BackendContext(store, folder, preload=FRAMEWORKS)
-        made.append(LocalBackend(context=context, **{"slots": 2, **options}))
+        made.append(LocalBackend(context=BackendContext(store, folder), **{"slots": 2, **options}))
         orders = OrderTemplate(folder, tuple(trusted_modules), max_attempts=max_attempts)
         return Runtime(store, made[-1], VertexStateFiles(study=folder), orders, poll_seconds=0.1, grace_seconds=5.0)
 

@@ -47,8 +47,6 @@ SPARE_SHARE = 1.25
 """Architectures sampled for each reference that may be added, and for each fresh model: one in five may fail."""
 LONGEST_RECORDED = 50
 """Most values of a list that a study records as they are."""
-FRAMEWORKS = ("pytorch_lightning", "timm")
-"""Modules that trainers may import when they train."""
 MAX_PREFLIGHT_MODELS = 32
 """Models whose parameters the preflight counts, to try the smallest and the largest."""
 
@@ -360,20 +358,10 @@ class StudyBuilder:
 
     def open_backend(self, store: TrialStore, study: Path) -> Backend:
         """Build the backend for the trials of a store, in a study's folder."""
-        context = BackendContext(store, study, self.device_type, self.preload)
+        preload = tuple(sorted({target.rpartition(".")[0] for target in self._named_targets} - {""}))
+        context = BackendContext(store, study, self.device_type, preload)
         backend: Backend = build_target("backend", self.config.backend, context=context)
         return backend
-
-    @property
-    def preload(self) -> tuple[str, ...]:
-        """Modules that are worth importing before the first trial.
-
-        Modules of this package import what they need. Others may do so when they train, so that the frameworks, which
-        take seconds, are imported for them.
-        """
-        modules = sorted({target.rpartition(".")[0] for target in self._named_targets} - {""})
-        is_own = all(module.startswith("nasproxy.") for module in modules)
-        return (*(() if is_own else FRAMEWORKS), *modules)
 
     def make_order_template(self, study: Path) -> OrderTemplate:
         """Make the template of the study's work orders."""

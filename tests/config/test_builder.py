@@ -73,16 +73,6 @@ def test_whether_the_variance_is_measured_may_change_during_a_study() -> None:
     assert design("variance.enabled=false").base == design().base
 
 
-def test_frameworks_are_imported_beforehand_for_code_of_others_only() -> None:
-    own = design()
-    assert "nasproxy.testing.synthetic" in own.preload
-    assert not {"pytorch_lightning", "timm"} & set(own.preload), "a program or a synthetic curve needs neither"
-    trainer = {**own.config.trainer, "_target_": "my_trainer.train"}
-    other = StudyBuilder(replace(own.config, trainer=trainer))
-    assert other.preload[:2] == ("pytorch_lightning", "timm")
-    assert "my_trainer" in other.preload
-
-
 def test_long_lists_are_recorded_by_number_and_digest() -> None:
     def record(count: int, last: int) -> Any:
         values = [*range(count - 1), last]

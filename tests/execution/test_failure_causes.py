@@ -12,7 +12,6 @@ import pytest
 
 from helpers.cli import conf, digits_spec
 from helpers.train_until import TrainUntil
-from nasproxy.config.builder import FRAMEWORKS
 from nasproxy.errors import ConfigError, StorageFullError, StorageUnavailableError
 from nasproxy.execution.backends.backend import BackendContext
 from nasproxy.execution.backends.local import LocalBackend
@@ -50,8 +49,7 @@ def run(runtime: Runtime, spec: TrialSpec, **policy: Any) -> TrialRecord:
 def fresh_gib(tmp_path_factory: pytest.TempPathFactory) -> float:
     """Measure the memory of a worker before it trains, in GiB."""
     folder = tmp_path_factory.mktemp("fresh")
-    context = BackendContext(FolderTrialStore(folder / "trials"), folder, preload=FRAMEWORKS)
-    backend = LocalBackend(context=context, memory_gib=0.01)
+    backend = LocalBackend(context=BackendContext(FolderTrialStore(folder / "trials"), folder), memory_gib=0.01)
     with pytest.raises(ConfigError, match="memory of a worker") as refused:
         run_preflight(backend, OrderTemplate(folder), [make_spec()])
     (held,) = re.findall(r"([\d.]+) GiB", str(refused.value))

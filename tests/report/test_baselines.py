@@ -61,7 +61,9 @@ def test_a_baseline_that_ranks_no_worse_than_the_proxy_task_is_named_with_both_t
     parameters, *_ = make_baselines(results(folder)).rows
     (proxy,) = [row for row in tables.make_proxy_tasks(results(folder)).rows if row["is_best"]]
     taus = f"{wording.format_tau(proxy['tau'])} vs {wording.format_tau(parameters['tau'])}"
-    assert text.startswith(f"Not better than counting parameters ({taus}). Tau on the same 10 models;")
+    assert text.startswith(
+        f"Not better than counting parameters ({taus}). Tau in the proxy search on the same 10 models;"
+    )
 
 
 def test_a_baseline_that_is_not_significantly_worse_is_named_with_the_interval_of_the_difference(

@@ -16,6 +16,7 @@ from nasproxy.report.page import Page
 FRAME = {"Proxy task report: which cheap training setting ranks models as full training does?", "Verdict"}
 """Texts of the page that say nothing about a study."""
 VERDICT_FRAME = {
+    "Evidence",
     *(
         "Overrides for a search with this proxy task",
         "Use the study's search space, trainer and data with these overrides:",

@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from helpers.cli import conf
-from nasproxy.config.builder import FRAMEWORKS
 from nasproxy.data.loading import load_dataset
 from nasproxy.errors import ConfigError
 from nasproxy.execution.backends.backend import BackendContext
@@ -56,7 +55,7 @@ def driver(store: FolderTrialStore) -> Iterator[BackendDriver]:
 
 def drive(store: FolderTrialStore, slots: int = 2) -> BackendDriver:
     study = store.root.parent
-    backend = LocalBackend(context=BackendContext(store, study, preload=FRAMEWORKS), slots=slots)
+    backend = LocalBackend(context=BackendContext(store, study), slots=slots)
     return BackendDriver(backend, store, OrderTemplate(study, ("nasproxy", "helpers"), max_attempts=1))
 
 

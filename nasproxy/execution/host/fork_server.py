@@ -1,7 +1,7 @@
 """The warm fork server: starts fresh worker processes that have torch imported already.
 
-Each controller process has one server. The server has imported torch and the study's modules, but has run nothing and
-has not initialised CUDA, so that a process forked from it starts within milliseconds and can still choose its device.
+Each controller process has one server. The server has imported torch, Lightning and timm, but has run nothing and has
+not initialised CUDA, so that a process forked from it starts within milliseconds and can still choose its device.
 """
 
 import multiprocessing
@@ -22,7 +22,7 @@ from nasproxy.execution.host.devices import Pool
 from nasproxy.execution.work_order import WorkOrder
 from nasproxy.execution.worker.main import run_order
 
-FRAMEWORKS = ("nasproxy.torchvision_gap", "torch", "nasproxy.execution.worker.main")
+FRAMEWORKS = ("nasproxy.torchvision_gap", "torch", "pytorch_lightning", "timm", "nasproxy.execution.worker.main")
 RESTART_SECONDS = 0.2
 """Seconds to wait until a killed server is recognised as dead."""
 
