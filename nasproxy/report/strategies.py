@@ -6,7 +6,7 @@ from nasproxy.report import wording
 from nasproxy.report.tables import Column, Row, Table
 from nasproxy.stages.study_results import StudyResults
 from nasproxy.stages.worth.state import Outlook, WorthState
-from nasproxy.statistics.strategies import ETA, FIXED_FRACTION, TOP, ZERO_COST
+from nasproxy.statistics.strategies import ETA, FIXED_FRACTION, TOP
 from nasproxy.statistics.worth import Prospect
 
 COMPARED = (
@@ -67,7 +67,7 @@ def make_planned(results: StudyResults) -> Table:
 
 
 def list_planned(worth: WorthState) -> tuple[Outlook, ...]:
-    """List the strategies with the planned number of candidates, and the recommended one if it starts with fewer."""
+    """List the strategies with the planned number of candidates, and the recommended one if it has another."""
     recommended = () if worth.recommended is None else (worth.recommended,)
     return tuple(dict.fromkeys((*worth.planned, *recommended)))
 
@@ -131,14 +131,8 @@ def _continue_from_here(worth: WorthState) -> str:
     if worth.from_here is None or worth.from_here == worth.recommended:
         return ""
     cheapest = worth.from_here.prospect
-    left = wording.format_about(cost_from_here(worth, cheapest))
+    left = wording.format_about(cheapest.cost_from_here)
     return f" Now that the study is paid, the cheapest is to {_instruct(worth, cheapest)}: {left} full trainings more."
-
-
-def cost_from_here(worth: WorthState, prospect: Prospect) -> float:
-    """Compute what a strategy still costs after the study, in full trainings."""
-    needs_study = prospect.strategy in ("proxy", "ladder", ZERO_COST)
-    return prospect.cost - (worth.study_cost or 0.0) * needs_study
 
 
 def _instruct(worth: WorthState, best: Prospect) -> str:
@@ -152,7 +146,6 @@ def _instruct(worth: WorthState, best: Prospect) -> str:
         f"{best.top} fully",
         "ladder": f"use the certified ladder on {searched}",
         "proxy": f"use {worth.proxy_task} on {searched}, and train the best {best.top} fully",
-        "zero_cost": f"rank {searched} by {worth.zero_cost}, and train the best {best.top} fully",
     }[best.strategy]
 
 
@@ -164,7 +157,7 @@ def _make_row(worth: WorthState, outlook: Outlook) -> Row:
         "candidates": prospect.candidates,
         "trained_fully": prospect.top,
         "cost": prospect.cost,
-        "cost_from_here": cost_from_here(worth, prospect),
+        "cost_from_here": prospect.cost_from_here,
         "better": prospect.rank,
         "better_low": prospect.low,
         "better_high": prospect.high,

@@ -42,7 +42,8 @@ class Confirmation:
         p_value: One-sided p-value (H0: the true tau is the stated one); None without a test.
         noticeable_tau: True tau that the test detects with 80 % power; None without a test.
         bound: One-sided 95 % lower confidence bound of the true tau, which holds after the selection of the proxy task;
-            None with too few models, or if the reference models are not random.
+            None with too few models, or if the reference models are not random. That of confirmation runs follows from
+            the margin of the selection and is not stored.
     """
 
     stated_tau: float | None

@@ -76,7 +76,7 @@ class Ladder:
     def strategy(self) -> Strategy:
         """The ladder as a strategy."""
         rungs = tuple(Rung(rung.place, Threshold(rung.threshold, LEAST)) for rung in self.rungs)
-        return Strategy("ladder", rungs, needs_study=True)
+        return Strategy("ladder", rungs, needs_study=True, is_certified=True)
 
 
 def count_best(max_risk: float) -> int:

@@ -28,8 +28,6 @@ from nasproxy.statistics.strategies import (
 
 LEVEL = 0.95
 """Level of the intervals."""
-CERTIFIED = ("random", "ladder")
-"""Strategies that find a good model with a known probability, whatever the distribution."""
 WORST = 0.05
 """Share of simulated populations, those in which a strategy misses most, that decide beside the mean."""
 POPULATIONS = 400
@@ -62,6 +60,7 @@ class Prospect:
         candidates: Number of models that it starts with.
         top: Number of models that it trains fully, where it is fixed.
         cost: Expected total cost in full trainings, the study included where it needs one.
+        cost_from_here: The same without the study, which is paid.
         rank: Expected share of all models that are better than the best one found, in [0, 1].
         low: Lower end of the 95 % prediction interval of this share.
         high: Upper end.
@@ -73,6 +72,7 @@ class Prospect:
     candidates: int
     top: int | None
     cost: float
+    cost_from_here: float
     rank: float
     low: float
     high: float
@@ -122,7 +122,7 @@ class SearchSimulation:
         seed: int = 0,
     ) -> None:
         self._references = references
-        self.study_cost = study_cost
+        self._study_cost = study_cost
         self._attenuation = attenuation or {}
         self._populations = populations
         self._seed = seed
@@ -176,12 +176,13 @@ class SearchSimulation:
         """
         tail, number_worst = (1 - LEVEL) / 2, max(1, round(WORST * shares.size))
         low, high = np.quantile(shares, [tail, 1 - tail])
+        of_search = scale_cost(strategy, self._references.costs, cost, size, count)
         return Prospect(
             strategy=strategy.name,
             candidates=count,
             top=find_top(strategy),
-            cost=scale_cost(strategy, self._references.costs, cost, size, count)
-            + self.study_cost * strategy.needs_study,
+            cost=of_search + self._study_cost * strategy.needs_study,
+            cost_from_here=of_search,
             rank=1 / (size + 1) + float(missed.mean()),
             low=float(low),
             high=float(high),
@@ -231,13 +232,12 @@ class SearchSimulation:
 
     def _count_within(self, planned: Prospect, strategy: Strategy, cost: float) -> int:
         """Compute how many candidates a strategy can start with within a total cost."""
-        study = self.study_cost * strategy.needs_study
-        top = find_top(strategy)
+        study, top = self._study_cost * strategy.needs_study, find_top(strategy)
         if top is None:
-            return math.floor((cost - study) * planned.candidates / (planned.cost - study))
+            return math.floor((cost - study) * planned.candidates / planned.cost_from_here)
         first = self._references.costs[strategy.rungs[0].place]
         trained = min(planned.top or 1, planned.candidates)
-        rest = 1.0 if planned.top is None else (planned.cost - study - first * planned.candidates) / trained
+        rest = 1.0 if planned.top is None else (planned.cost_from_here - first * planned.candidates) / trained
         left = cost - study - top * rest
         return MOST_CANDIDATES if first == 0 and left >= 0 else math.floor(left / first) if first else 0
 
@@ -265,16 +265,16 @@ def compare_strategies(
     planned = [prospect for prospect in found if prospect.candidates == trials]
     rank = _tolerate(min(prospect.rank for prospect in planned))
     missed = max(TOLERANCE, RELATIVE_TOLERANCE * (1 - math.log(WORST)) / (trials + 1))
+    certified = {strategy.name for strategy in strategies if strategy.is_certified}
     good = [
         prospect
         for prospect in found
         if prospect.rank <= rank
-        and (prospect.missed <= missed or prospect.strategy in CERTIFIED)
+        and (prospect.missed <= missed or prospect.strategy in certified)
         and prospect.strategy != ZERO_COST
     ]
     recommended = min(good, key=lambda prospect: prospect.cost)
-    needs_study = {strategy.name: strategy.needs_study for strategy in strategies}
-    from_here = min(good, key=lambda prospect: prospect.cost - simulation.study_cost * needs_study[prospect.strategy])
+    from_here = min(good, key=lambda prospect: prospect.cost_from_here)
     of_proxy = next((prospect for prospect in planned if prospect.strategy == proxy), None)
     proxy_cost = recommended.cost if of_proxy is None else of_proxy.cost
     shown = np.geomspace(LEAST_COST, max(LEAST_COST, trials), CURVE_POINTS).tolist()

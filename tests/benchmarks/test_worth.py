@@ -120,3 +120,11 @@ def test_what_cannot_be_used_is_answered_in_a_sentence(options: list[str], answe
     assert done.returncode == 2
     assert answer in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_table_without_early_checks_is_answered_in_a_sentence(tmp_path: Path) -> None:
+    curves.write_table(tmp_path / "curves.csv", curves.generate_rows(architectures=70, checks=1))
+    done = run("--table", str(tmp_path / "curves.csv"), "--draws", "1")
+    assert done.returncode == 2
+    assert "needs checks before the end of training" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -135,3 +135,9 @@ def test_later_looks_are_as_far_apart_as_the_last_two() -> None:
 def test_published_taus_have_the_distribution_of_the_prior() -> None:
     at_end = of(estimate_crossing_errors((1.0,), 60, target=0.92), TauPrior.PUBLISHED)[0]
     assert at_end == pytest.approx(stats.norm.sf(math.atanh(0.92), 1.6, math.sqrt(0.5 + 4 * 0.04)), abs=0.08)
+
+
+def test_a_target_without_hopeless_tasks_has_errors_under_every_prior() -> None:
+    errors = estimate_crossing_errors(LOOKS, 10, target=0.1)
+    assert of(errors, TauPrior.HALF_HOPELESS)[1:] == pytest.approx(of(errors, TauPrior.PUBLISHED)[1:])
+    assert all(math.isfinite(value) for prior in TauPrior for value in of(errors, prior))
