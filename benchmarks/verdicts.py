@@ -172,7 +172,12 @@ def measure(population: Population, arguments: argparse.Namespace) -> dict[str, 
 
 def parse_models(text: str) -> int | str:
     """Parse a number of reference models, or `auto`."""
-    return text if text == AUTO else int(text)
+    if text == AUTO:
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"needs a number such as 10, or {AUTO}, got {text}") from None
 
 
 def format_rows(found: dict[str, Any]) -> Iterator[list[str]]:

@@ -1,5 +1,6 @@
 """The benchmark of criteria, compared with a direct computation of its definitions."""
 
+import argparse
 import json
 import subprocess
 import sys
@@ -11,14 +12,24 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from benchmarks.population import Population, select_geometric
+from benchmarks.population import Population, read_population, select_geometric
 from benchmarks.table_studies import Draw, Outcome, judge
-from benchmarks.verdicts import BoundedOutcome, bound_confirmed, bound_outcome, main, summarize
+from benchmarks.verdicts import (
+    BoundedOutcome,
+    bound_confirmed,
+    bound_outcome,
+    main,
+    parse_models,
+    summarize,
+    take_draw,
+)
 from helpers import cli
+from nasproxy.execution.backends.replay.curve_table import read_table
 from nasproxy.statistics.acceptance_error import TauPrior
 from nasproxy.statistics.criteria.first_crossing import FirstCrossing
 from nasproxy.statistics.criteria.group_sequential import GroupSequential
 from nasproxy.statistics.selection_bound import bound_selected_tau
+from nasproxy.trials.objective import Objective
 
 KEYS = ("accepted", "wrong", "wrong_upper95", "stop_over_oracle", "references_added")
 BOUNDS = ("coverage", "median_bound", "confirmed_coverage", "median_confirmed_bound")
@@ -73,6 +84,22 @@ def test_adding_references_is_counted(table: Path) -> None:
     adaptive = run("--table", str(table), "--draws", "20", "--looks", "5", "--adaptive")["rules"]["group_sequential"]
     assert plain["references_added"] == 0
     assert adaptive["references_added"] > 0
+
+
+def test_chosen_numbers_of_models_follow_from_the_search(table: Path) -> None:
+    arguments = argparse.Namespace(models="auto", candidates=50, references="random", target=0.65)
+    population = read_population(read_table(str(table)), 5, None, Objective())
+    few = take_draw(population, arguments, np.random.default_rng(0)).plan.sizes
+    arguments.candidates = 2000
+    many = take_draw(population, arguments, np.random.default_rng(0)).plan.sizes
+    assert few[-1] < many[-1] <= 60, "no more than the table has"
+    options = ("--table", str(table), "--models", "auto", "--candidates", "50", "--draws", "3", "--looks", "5")
+    assert set(run(*options)["rules"]) >= {"first_crossing", "group_sequential"}
+
+
+def test_a_number_of_models_that_is_none_is_refused() -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="needs a number such as 10, or auto, got many"):
+        parse_models("many")
 
 
 def test_spread_references_are_selected_from_thirty_models(table: Path) -> None:
@@ -182,6 +209,7 @@ def test_few_models_have_no_bound_of_confirmation_runs() -> None:
         ("{equal}", ("--proxy", "small"), "--proxy must be one of full, got small"),
         ("{equal}", ("--draws", "0"), "--draws and --looks must be at least 1"),
         ("{equal}", ("--target", "0"), "target must lie in"),
+        ("{equal}", ("--models", "auto", "--adaptive"), "leave out --adaptive and spread"),
     ],
 )
 def test_a_table_that_cannot_be_used_gets_a_sentence(
