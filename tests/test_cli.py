@@ -172,6 +172,23 @@ def test_jobs_that_judge_proxy_tasks_compare_the_strategies_that_use_them(job: s
     assert stages.index("worth") > stages.index("proxy_search")
 
 
+@pytest.mark.gate
+def test_strategies_are_compared_again_for_a_larger_search_without_a_training(
+    debug_study: DebugStudy, tmp_path: Path
+) -> None:
+    folder = debug_study.copy_to(tmp_path)
+    before = keys(tmp_path)
+    larger = ("search.trials=9000", "ladder.max_risk=0.3", "references.initial=auto", "references.max=auto")
+    code, output = cli.run("experiment=debug", "job=compare_strategies", *larger, folder=tmp_path)
+    assert code == 0, output
+    assert "For a search of 9,000 models: " in output
+    assert "reference models for a search" not in output, "no number of models is decided where none is trained"
+    assert json.loads((folder / "ladder.json").read_text(encoding="utf-8"))["max_risk"] == 0.3
+    page = (folder / "report" / "index.html").read_text(encoding="utf-8")
+    assert "Predicted cost and outcome of a search of 9,000 models" in page
+    assert keys(tmp_path) == before
+
+
 def test_a_repeated_study_trains_nothing_again(debug_study: DebugStudy, tmp_path: Path) -> None:
     debug_study.copy_to(tmp_path)
     page = tmp_path / "debug" / "report" / "index.html"

@@ -80,7 +80,8 @@ class Estimate:
         assumption: Assumption of the middle estimate of the proxy search; None without this stage.
         timed: Timings of models in full training, from small to large.
         notes: Notes on the timing, one per line.
-        references: How many reference models were chosen for it, from the prior and these costs; None if given.
+        references: How many reference models were chosen for it, from the prior and these costs; in a dry run also
+            given numbers beside the chosen ones; else None.
         slots_by_devices: Slots that a trial occupies, by its number of devices (as text); 1 if missing.
     """
 

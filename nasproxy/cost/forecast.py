@@ -15,7 +15,14 @@ from nasproxy.stages.proxy_search.expected_acceptance import ExpectedAcceptance,
 from nasproxy.stages.proxy_search.race import TaskSpeed
 from nasproxy.stages.proxy_search.settings import ProxySearchSettings
 from nasproxy.stages.proxy_search.workload import RaceWork
-from nasproxy.stages.references.count_decision import CountDecision, decide, describe_economy, is_chosen
+from nasproxy.stages.references.count_decision import (
+    CountDecision,
+    can_choose,
+    decide,
+    describe_economy,
+    is_chosen,
+    weigh_given,
+)
 from nasproxy.stages.registry import find_stage
 from nasproxy.stages.workload import count_checks, list_checks
 from nasproxy.statistics.tau_curve import TauCurve
@@ -78,7 +85,7 @@ class TimedForecast:
 
 
 def forecast_references(design: StudyBuilder, speeds: Speeds) -> CountDecision:
-    """Choose the numbers of references from estimated costs and the prior on how tau rises."""
+    """Choose the numbers of references, or weigh given ones, from estimated costs and the prior of how tau rises."""
     recipe, models = design.recipe, tuple(design.candidates[: design.selection.models])
     full = recipe.total_steps * recipe.devices * speeds.timing(models, None).step_seconds
 
@@ -87,7 +94,8 @@ def forecast_references(design: StudyBuilder, speeds: Speeds) -> CountDecision:
         return own.total_steps * own.devices * speeds.timing(models, name).step_seconds / full
 
     costs = {name: compare(name, task) for name, task in design.tasks.items()}
-    return decide(design, describe_economy(design, costs=costs), TauCurve(), 0)
+    economy = describe_economy(design, costs=costs)
+    return decide(design, economy, TauCurve(), 0) if is_chosen(design) else weigh_given(design, economy)
 
 
 def forecast_costs(
@@ -108,8 +116,10 @@ def forecast_costs(
     """
     sample = TimedSample(design, backend, orders, score(draw_architectures(design)))
     speeds, notes = sample.speeds(design.open_backend)
-    references = forecast_references(design, speeds) if is_chosen(design) else None
-    if references is not None:
+    # Given numbers are weighed only where a person reads the result: it takes a second or two.
+    is_weighed = design.config.dry_run and can_choose(design)
+    references = forecast_references(design, speeds) if is_weighed or is_chosen(design) else None
+    if references is not None and not references.is_given:
         chosen = references.choice.chosen
         design = design.with_references(chosen.initial, chosen.maximum)
     forecast = TimedForecast(design, stages, speeds)

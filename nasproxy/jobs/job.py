@@ -245,7 +245,8 @@ class Job:
 
     def run_stage(self, stage: StageDefinition[Any]) -> None:
         """Run a stage from its stored state on, with the numbers of references that the study has chosen."""
-        settle_references(self)
+        if stage.has_trials:
+            settle_references(self)
         self._results[stage.name] = stage.run(self)
 
     def verify(self) -> None:
@@ -375,7 +376,9 @@ def _print_costs(design: StudyBuilder, *, is_sweep: bool) -> Estimate:
         estimate = dry_run.estimate_dry(design, console)
     print_table(estimate_tables.make_forecast(estimate), "Estimated cost of the study: expected (minimum to maximum)")
     if estimate.references is not None:
-        print_table(make_count_table(estimate.references), "Reference models: the chosen numbers and two alternatives")
+        given = "the given numbers and those of auto"
+        shown = given if estimate.references.is_given else "the chosen numbers and two alternatives"
+        print_table(make_count_table(estimate.references), f"Reference models: {shown}")
     for line in (*estimate_tables.write_assumptions(estimate), *estimate_tables.list_advice(estimate, design.space)):
         print(line)
     if folder.record.exists():

@@ -72,7 +72,7 @@ def list_additions(results: StudyResults) -> list[Addition]:
         new = tuple(model for model in models if model.key not in trained)
         trained.update(model.key for model in new)
         is_last = check.step == task.total_steps
-        waiting = results.search_trials * check.rated_seconds
+        waiting = results.decided_trials * check.rated_seconds
         result.append(Addition(task.name, check, is_last, before, models, new, waiting))
     return result
 

@@ -9,7 +9,7 @@ from nasproxy.stages.confirmation.state import ConfirmationOutcome, Confirmation
 from nasproxy.stages.confirmation.void import Void, VoidReason
 from nasproxy.stages.proxy_search.state import TaskState
 from nasproxy.stages.study_results import StudyResults, find_decisive_check
-from nasproxy.statistics.contradiction import Confirmation
+from nasproxy.statistics.contradiction import HIGHEST_TAU, Confirmation
 
 OUTCOMES = {
     None: "not finished",
@@ -228,7 +228,8 @@ def _write_test(result: Confirmation) -> str:
         return " The criterion states no tau to test against."
     if result.p_value is None:
         return ""
-    return f" One-sided test against {result.stated_tau:g}: {wording.write_p_value(result.p_value)}."
+    limit = ", the highest tau that can be tested" if result.stated_tau >= HIGHEST_TAU else ""
+    return f" One-sided test against {result.stated_tau:g}{limit}: {wording.write_p_value(result.p_value)}."
 
 
 def _write_power(result: Confirmation) -> str:

@@ -98,7 +98,8 @@ def write_assumptions(estimate: Estimate) -> list[str]:
             f"number of reference models."
         )
     if estimate.references is not None:
-        words.append(f"{write_decision(estimate.references)} The numbers are revised when the first ones are trained.")
+        revised = "" if estimate.references.is_given else " The numbers are revised when the first ones are trained."
+        words.append(f"{write_decision(estimate.references)}{revised}")
     words.append(
         "Device time is that of busy slots: of GPUs, or of the machine if trials share its cores. The range covers "
         "what may be trained; each step is assumed to cost what it cost in the timing."

@@ -5,7 +5,7 @@ from nasproxy.report.tables import Column, Row, Table
 from nasproxy.stages.references.count_decision import CountDecision, write_numbers
 from nasproxy.statistics.reference_count import ReferenceCount
 
-FIELDS = ("is_chosen", "initial", "maximum", "models", "accepted", "fraction", "study", "search", "total")
+FIELDS = ("kind", "initial", "maximum", "models", "accepted", "fraction", "study", "search", "total")
 
 
 def make_count_table(decision: CountDecision | None) -> Table:
@@ -13,7 +13,8 @@ def make_count_table(decision: CountDecision | None) -> Table:
     if decision is None:
         return Table([], [], FIELDS)
     chosen = decision.choice.chosen
-    rows = [_make_row(count, is_chosen=count == chosen) for count in (chosen, *decision.choice.alternatives)]
+    first, other = ("given", "auto") if decision.is_given else ("chosen", "")
+    rows = [_make_row(chosen, first), *(_make_row(count, other) for count in decision.choice.alternatives)]
     columns = [
         Column("reference models", _write_name, is_number=False),
         Column("expected number", lambda row: wording.format_number(row["models"], 2)),
@@ -29,9 +30,9 @@ def make_count_table(decision: CountDecision | None) -> Table:
     return Table(rows, columns, FIELDS, frozenset([0]))
 
 
-def _make_row(count: ReferenceCount, *, is_chosen: bool) -> Row:
+def _make_row(count: ReferenceCount, kind: str) -> Row:
     return {
-        "is_chosen": is_chosen,
+        "kind": kind,
         "initial": count.initial,
         "maximum": count.maximum,
         "models": count.models,
@@ -44,4 +45,4 @@ def _make_row(count: ReferenceCount, *, is_chosen: bool) -> Row:
 
 
 def _write_name(row: Row) -> str:
-    return f"{write_numbers(row['initial'], row['maximum'])}{' (chosen)' if row['is_chosen'] else ''}"
+    return f"{write_numbers(row['initial'], row['maximum'])}{f' ({kind})' if (kind := row['kind']) else ''}"

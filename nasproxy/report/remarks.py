@@ -128,7 +128,7 @@ def _remark_on_additions(results: StudyResults, best: TaskState) -> Remark:
     own = [addition for addition in list_additions(results) if addition.task == best.name and not addition.is_last]
     waiting = (
         f" Waiting instead, for a verdict after about twice the training time, would have cost the search of "
-        f"{results.search_trials:,} models {wording.format_duration(own[0].waiting_seconds)}."
+        f"{results.decided_trials:,} models {wording.format_duration(own[0].waiting_seconds)}."
         if own
         else ""
     )

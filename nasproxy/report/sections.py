@@ -268,10 +268,10 @@ def _write_costs(results: StudyResults, estimate: Estimate | None, tables: Table
         )
     else:
         yield Paragraph("No trial yet.", is_note=True)
-    additions = tuple(addition.sentence(results.search_trials) for addition in list_additions(results))
+    additions = tuple(addition.sentence(results.decided_trials) for addition in list_additions(results))
     if additions:
         yield Heading("Added reference models")
-        searched = wording.format_count(results.search_trials, "model")
+        searched = wording.format_count(results.decided_trials, "model")
         yield Paragraph(f"Cost, compared with that of waiting in a search of {searched}:")
         yield Bullets(additions)
     if tables["vertex_comparison"].rows:

@@ -262,6 +262,11 @@ class StageDefinition(Generic[R]):
         return self.name.replace("_", " ")
 
     @property
+    def has_trials(self) -> bool:
+        """Whether the stage trains anything."""
+        return self.plan is not plan_nothing or self.list_kinds is not list_no_trials
+
+    @property
     def shows_result(self) -> bool:
         """Whether the stage brings its own part of the report or its own decisions, made from its result."""
         return self.report is not report_nothing or self.list_decisions is not list_no_decisions

@@ -202,7 +202,12 @@ class StudyResults:
 
     @property
     def search_trials(self) -> int:
-        """Number of models of the search that will use the proxy task."""
+        """Number of models of the search: that for which strategies were compared last, or that of the proxy search."""
+        return self.decided_trials if self.worth is None else self.worth.trials
+
+    @property
+    def decided_trials(self) -> int:
+        """Number of models of the search that decided whether reference models were added."""
         trials = read_settings(self.judged_by).get("trials")
         return trials if isinstance(trials, int) else SearchSettings().trials
 

@@ -35,6 +35,17 @@ def test_a_dry_run_prints_the_stages_and_creates_no_study(tmp_path: Path) -> Non
     assert not (tmp_path / "studies").exists()
 
 
+def test_a_dry_run_weighs_given_numbers_of_references_against_those_of_auto(tmp_path: Path) -> None:
+    given = ("criterion=group_sequential", "references.initial=8", "references.max=8", "search.trials=3000")
+    code, output = cli.run(*cli.SMALL, *given, "dry_run=true", folder=tmp_path)
+    assert code == 0, output
+    table = read_rows(output)
+    (auto,) = [name for name in table if name.endswith(" (auto)")]
+    assert float(table[auto][-1].replace(",", "")) < float(table["8 (given)"][-1].replace(",", ""))
+    assert "The numbers were given; auto would choose the latter (references.initial=auto" in output
+    assert "revised when the first ones are trained" not in output
+
+
 def test_a_trial_that_cannot_be_timed_is_reported_and_the_rest_is_estimated(tmp_path: Path) -> None:
     faults = ("search_space.choices.fault=[none,crash]", "training.total_steps=12", "training.check_every_steps=1")
     code, output = cli.run(*DEBUG, *faults, "dry_run=true", folder=tmp_path)

@@ -82,6 +82,17 @@ def test_the_overview_shows_the_end_of_the_race_and_every_outcome(full_study: An
     assert sorted(note.partition(",")[0] for note in notes) == ["chosen", "dropped", "dropped"]
 
 
+def test_the_mark_of_an_outcome_leaves_the_marker_of_its_task_visible(full_study: Any) -> None:
+    results = results_of(full_study)
+    left = draw_overview(results, list(results.tasks.values())).axes[0]
+    curves = {line.get_label(): line for line in left.lines if line.get_label() in results.tasks}
+    front = [line for line in left.lines if line.get_zorder() > max(mark.get_zorder() for mark in left.collections)]
+    assert {(line.get_color(), line.get_marker(), line.get_xdata()[0]) for line in front} == {
+        (curve.get_color(), curve.get_marker(), curve.get_xdata()[-1]) for curve in curves.values()
+    }
+    assert curves
+
+
 def test_the_overview_of_a_sequential_search_marks_the_chosen_task_instead(vertex_study: Any) -> None:
     results = results_of(vertex_study)
     left = draw_overview(results, list(results.tasks.values())).axes[0]

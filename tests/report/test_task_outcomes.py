@@ -61,7 +61,10 @@ def test_the_reason_for_a_rejected_task_is_its_tau_and_threshold(small_study: An
     row = rows(small_study)["width25"]
     assert row["outcome"] == "rejected"
     tau = wording.format_tau(row["tau"])
-    assert row["reason"] == f"Trained to the end: tau {tau} on 8 models, acceptance threshold 1.00"
+    assert row["reason"] == (
+        f"Trained to the end: tau {tau} on 8 models, acceptance threshold 1.00; more reference models with this tau "
+        f"would not suffice"
+    ), "unlike an inconclusive one"
 
 
 def test_a_task_between_target_and_threshold_needs_more_models(new_study: Any) -> None:

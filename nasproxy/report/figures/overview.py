@@ -15,7 +15,7 @@ from nasproxy.stages.proxy_search.state import TaskState
 from nasproxy.stages.study_results import StudyResults, find_decisive_check, read_target
 
 RING = {"marker": "o", "facecolors": "none", "edgecolors": BLACK, "s": 70, "linewidths": 1.2}
-CROSS = {"marker": "x", "color": BLACK, "s": 55, "linewidths": 1.6}
+CROSS = {"marker": "x", "color": BLACK, "s": 85, "linewidths": 1.0}
 SQUARE = {"marker": "s", "facecolors": "none", "edgecolors": VERMILION, "s": 65, "linewidths": 1.3}
 ENDS: dict[TaskOutcome, dict[str, Any]] = {
     TaskOutcome.CHOSEN: RING,
@@ -58,6 +58,8 @@ def _draw_taus(axes: Any, results: StudyResults, tasks: Sequence[TaskState]) -> 
         x, taus = zip(*known, strict=True)
         axes.plot(x, taus, dashes, color=colour, marker=marker, markersize=2.5, label=task.name)
         ends.append((x[-1], taus[-1], get_outcome(results, task)))
+        # in front of the outcome's mark, which would hide whose it is
+        axes.plot(x[-1:], taus[-1:], color=colour, marker=marker, markersize=3.5, zorder=6)
     _mark_ends(axes, ends)
     full = list(results.full_training_curve())
     if full:

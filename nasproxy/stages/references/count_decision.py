@@ -9,7 +9,7 @@ import numpy as np
 
 from nasproxy.stages.common_steps import list_common_steps
 from nasproxy.stages.proxy_search.settings import SearchSettings
-from nasproxy.stages.references.settings import ReferencesSettings
+from nasproxy.stages.references.settings import AUTO, ReferencesSettings
 from nasproxy.stages.references.state import Reference, read_references
 from nasproxy.stages.workload import list_checks
 from nasproxy.stages.worth.settings import LadderSettings
@@ -17,7 +17,7 @@ from nasproxy.statistics.acceptance import MOST_MODELS
 from nasproxy.statistics.concordance import kendall_taus
 from nasproxy.statistics.criteria.group_sequential import GroupSequential
 from nasproxy.statistics.fisher import fisher_z
-from nasproxy.statistics.reference_count import CountChoice, Economy, choose_references, thin_out
+from nasproxy.statistics.reference_count import FEWEST, CountChoice, Economy, choose_references, thin_out
 from nasproxy.statistics.tau_curve import TauCurve
 from nasproxy.storage.study_stores import StudyStore
 from nasproxy.trials.objective import Objective
@@ -43,7 +43,8 @@ class CountDecision:
         economy: What study and search cost.
         curve: What was known of how tau rises with the training fraction.
         models: Reference models whose own early checks were known.
-        choice: The chosen numbers and two alternatives.
+        choice: The chosen numbers and two alternatives; of given numbers these and what `auto` would choose instead.
+        is_given: Whether the numbers were given.
     """
 
     decided_by: str
@@ -51,6 +52,7 @@ class CountDecision:
     curve: TauCurve
     models: int
     choice: CountChoice
+    is_given: bool = False
 
 
 def read_decision(study: StudyStore) -> CountDecision | None:
@@ -60,8 +62,12 @@ def read_decision(study: StudyStore) -> CountDecision | None:
 
 def is_chosen(design: "Design") -> bool:
     """Return whether numbers of references follow from the cost of the search: the criterion states its error."""
-    is_wanted = design.selection.is_random and design.settings(ReferencesSettings).is_auto
-    return is_wanted and isinstance(design.criterion, GroupSequential)
+    return can_choose(design) and design.settings(ReferencesSettings).is_auto
+
+
+def can_choose(design: "Design") -> bool:
+    """Return whether numbers of references can be chosen: models are random, and the criterion states its error."""
+    return design.selection.is_random and isinstance(design.criterion, GroupSequential)
 
 
 def settle_references(context: "StageContext") -> bool:
@@ -91,9 +97,26 @@ def settle_references(context: "StageContext") -> bool:
 
 def decide(design: "Design", economy: Economy, curve: TauCurve, models: int) -> CountDecision:
     """Choose the numbers of references, given costs and what is known of how tau rises."""
-    criterion, wanted, begun = design.criterion, design.settings(ReferencesSettings), design.references
+    wanted = design.settings(ReferencesSettings)
+    choice = _choose(design, economy, curve, wanted, least=design.references.initial)
+    return CountDecision(design.judged_by, economy, curve, models, choice)
+
+
+def weigh_given(design: "Design", economy: Economy) -> CountDecision:
+    """Compare given numbers of references with those that `auto` would choose, by the prior of how tau rises."""
+    given = design.settings(ReferencesSettings)
+    own = _choose(design, economy, TauCurve(), given, least=design.references.initial).chosen
+    auto = _choose(design, economy, TauCurve(), replace(given, initial=AUTO, max=AUTO), least=FEWEST).chosen
+    others = () if (auto.initial, auto.maximum) == (own.initial, own.maximum) else (auto,)
+    return CountDecision(design.judged_by, economy, TauCurve(), 0, CountChoice(own, others), is_given=True)
+
+
+def _choose(
+    design: "Design", economy: Economy, curve: TauCurve, wanted: ReferencesSettings, *, least: int
+) -> CountChoice:
+    criterion = design.criterion
     assert isinstance(criterion, GroupSequential)
-    choice = choose_references(
+    return choose_references(
         economy,
         curve,
         target=criterion.target,
@@ -101,10 +124,9 @@ def decide(design: "Design", economy: Economy, curve: TauCurve, models: int) -> 
         initial=wanted.given_initial,
         maximum=wanted.given_max,
         step=wanted.step,
-        least=begun.initial,
-        most=max(begun.initial, min(MOST_MODELS, design.task_origin.architectures or MOST_MODELS)),
+        least=least,
+        most=max(least, min(MOST_MODELS, design.task_origin.architectures or MOST_MODELS)),
     )
-    return CountDecision(design.judged_by, economy, curve, models, choice)
 
 
 def describe_economy(
@@ -175,10 +197,14 @@ def write_decision(decision: CountDecision) -> str:
         if chosen.cost >= trials
         else ""
     )
+    auto = ""
+    if decision.is_given:
+        other = "auto would choose the latter" if others else "auto would choose the same"
+        auto = f" The numbers were given; {other} (references.initial=auto references.max=auto)."
     return (
         f"{write_numbers(chosen.initial, chosen.maximum)} reference models for a search of {trials:,} models: study "
         f"and search are expected to cost {chosen.cost:,.0f} full trainings without variance and confirmation"
-        f"{compared}, judged by {known}.{worth}"
+        f"{compared}, judged by {known}.{auto}{worth}"
     )
 
 
