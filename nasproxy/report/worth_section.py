@@ -24,8 +24,8 @@ def _write(results: StudyResults, worth: WorthState) -> Iterator[Block]:
         study = wording.format_about(worth.study_cost or 0.0)
         yield ShownTable(
             "worth",
-            f"Expected result with {worth.trials:,} candidates. Costs are in full trainings, by training time; the total includes the "
-            f"study's {study} for the strategies that need reference models. Better models: share of all models that "
+            f"Expected result with {worth.trials:,} candidates. Costs are in full trainings, by training time; the "
+            f"total includes the study's {study} for the strategies that need reference models. Better models: share of all models that "
             f"are better than the best one found. Missed, worst 5 %: share of models between the best candidate and "
             f"the best one found, in the worst 5 % of simulated populations.",
         )
