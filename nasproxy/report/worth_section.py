@@ -24,10 +24,10 @@ def _write(results: StudyResults, worth: WorthState) -> Iterator[Block]:
         study = wording.format_about(worth.study_cost or 0.0)
         yield ShownTable(
             "worth",
-            f"Expected result with {worth.trials:,} candidates. Costs are in full trainings, by training time; the total "
-            f"includes the study's {study} for the strategies that need reference models. Better models: share of all "
-            f"models that are better than the best one found. Missed, worst 5 %: share of models between the best "
-            f"candidate and the best one found, in the worst 5 % of simulated populations.",
+            f"Expected result with {worth.trials:,} candidates. Costs are in full trainings, by training time; the "
+            f"total includes the study's {study} for the strategies that need reference models. Better models: share "
+            f"of all models that are better than the best one found. Missed, worst 5 %: share of models between the "
+            f"best candidate and the best one found, in the worst 5 % of simulated populations.",
         )
         if worth.at_proxy_cost:
             yield ShownTable("worth_at_equal_cost", summary=f"At the total cost of {worth.proxy_task}")

@@ -51,14 +51,15 @@ def simulate_taus(
     """
     random = np.random.default_rng(seed)
     shape = (studies, sizes[-1])
-    first, second, ends = _nested_pairs(sizes)
     correlations = np.broadcast_to(np.sin(math.pi / 2 * np.asarray(tau)), (studies, len(fractions)))
     remainders = np.sqrt(1 - correlations**2).astype(np.float32)
     correlations = correlations.astype(np.float32)
     reference = random.standard_normal(shape, dtype=np.float32)
-    signs = np.sign(reference[:, first] - reference[:, second]).astype(np.int8)
+    order = _compare_with_earlier(reference)
     waning = random.standard_normal(shape, dtype=np.float32)
     taus = np.empty((len(sizes), studies, len(fractions)), dtype=np.float32)
+    models = np.array(sizes)
+    pairs = models * (models - 1) // 2
     for look, fraction in enumerate(fractions):
         if look:
             kept = fractions[look - 1] / fraction
@@ -66,14 +67,18 @@ def simulate_taus(
         own = random.standard_normal(shape, dtype=np.float32)
         apart = math.sqrt(1 - noise_share) * waning + math.sqrt(noise_share) * own
         proxy = correlations[:, look, None] * reference + remainders[:, look, None] * apart
-        agree = np.sign(proxy[:, first] - proxy[:, second]).astype(np.int8) * signs
-        parts = np.add.reduceat(agree, np.concatenate([[0], ends[:-1]]), axis=1, dtype=np.int32)
-        taus[:, :, look] = (np.cumsum(parts, axis=1) / ends).T
+        same = [np.count_nonzero(a == b, axis=0) for a, b in zip(_compare_with_earlier(proxy), order, strict=True)]
+        concordant = np.cumsum(same, axis=0)[models - 2]  # each model adds its pairs with those before it
+        taus[:, :, look] = 2 * concordant / pairs[:, None] - 1
     return taus
 
 
-def _nested_pairs(sizes: Sequence[int]) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
-    """List all pairs of models, pairs of smaller sets first, and the end of each set's pairs."""
-    second, first = np.tril_indices(sizes[-1], -1)  # row by row: the pairs of a smaller set come first
-    models = np.array(sizes)
-    return first, second, models * (models - 1) // 2
+def _compare_with_earlier(scores: NDArray[np.float32]) -> list[NDArray[np.bool_]]:
+    """Compare each model but the first with those before it, in studies of shape (studies, models).
+
+    Returns:
+        For each of these models, whether its score is higher, shape (earlier models, studies). Normal scores have no
+        ties, but for a few in a million pairs.
+    """
+    by_model = np.ascontiguousarray(scores.T)
+    return [by_model[model] > by_model[:model] for model in range(1, len(by_model))]
