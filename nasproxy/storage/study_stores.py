@@ -1,16 +1,14 @@
-"""Stores of what a study has decided: records by name, events, leases and the report's files; in a folder or memory."""
+"""Stores of what a study has decided: records by name, events, leases and the report's files; in a folder."""
 
 import re
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
 
 from nasproxy.errors import ConfigError
 from nasproxy.storage.files import (
     append_shared_line,
-    digest_bytes,
     get_etag,
     list_files,
     read_bytes,
@@ -20,9 +18,8 @@ from nasproxy.storage.files import (
 )
 from nasproxy.storage.folder_leases import FolderLease, hold_generation
 from nasproxy.storage.json_records import encode_record, parse_record
-from nasproxy.storage.leases import TTL_SECONDS, Lease, LeaseRecord, check_generation
-from nasproxy.storage.memory_objects import MemoryLease, MemoryObjects, VersionConflictError
-from nasproxy.storage.trial_stores import FolderTrialStore, MemoryTrialStore, TrialStore
+from nasproxy.storage.leases import TTL_SECONDS, Lease
+from nasproxy.storage.trial_stores import FolderTrialStore, TrialStore
 from nasproxy.trials.clock import Clock
 from nasproxy.trials.objective import Objective
 
@@ -197,7 +194,7 @@ class FolderStudyStore:
 
     def append_event(self, line: str) -> None:
         """Append one line to the study's events."""
-        append_shared_line(self._events, _check_line(line))
+        append_shared_line(self._events, check_line(line))
 
     def read_events(self, after: int = 0) -> tuple[Sequence[str], int]:
         """Read the complete lines of events after a position in bytes, as in `StudyStore.read_events`."""
@@ -237,132 +234,12 @@ class FolderStudyStore:
         return nullcontext() if lease is None else hold_generation(self._place_lease(lease.name), lease.generation)
 
 
-class MemoryStudyStore:
-    """A study in this process's memory.
+def check_line(line: str) -> str:
+    """Refuse an event of several lines.
 
-    Args:
-        name: Name of the study.
-        trials: Store of the trials; None for a new one in memory.
-        objects: Where its records are; None for a new place. Stores with the same objects are the same study.
+    Raises:
+        ConfigError: It has a line break.
     """
-
-    def __init__(self, name: str, *, trials: TrialStore | None = None, objects: MemoryObjects | None = None) -> None:
-        self._name = name
-        self._trials = MemoryTrialStore() if trials is None else trials
-        self._objects = MemoryObjects() if objects is None else objects
-
-    @property
-    def name(self) -> str:
-        """Name of the study."""
-        return self._name
-
-    @property
-    def trials(self) -> TrialStore:
-        """The study's trials."""
-        return self._trials
-
-    def read(self, name: str, kind: type[R]) -> R | None:
-        """Read a record; None if there is none.
-
-        Raises:
-            CorruptFileError: It is not of this kind.
-        """
-        content = self._get(f"records/{name}")
-        return None if content is None else parse_record(Path(name), content, kind)
-
-    def write(self, name: str, record: object, *, lease: Lease | None = None) -> None:
-        """Write a record, as in `StudyStore.write`."""
-        generation = None
-        if lease is not None:
-            generation, found = lease.generation, self._objects.get(f"leases/{lease.name}")
-            newest = LeaseRecord() if found is None else found[0]
-            check_generation(name, generation, newest.generation, newest.owner)
-        self._put(f"records/{name}", encode_record(record), generation)
-
-    def list_names(self, prefix: str) -> list[str]:
-        """List the names of the records right below a prefix, sorted."""
-        return self._list("records/", prefix)
-
-    def version(self, name: str) -> str | None:
-        """Return a digest of a record's content; None if there is no such record."""
-        content = self._get(f"records/{name}")
-        return None if content is None else digest_bytes(content)
-
-    def lease(self, name: str, *, ttl_seconds: float = TTL_SECONDS, clock: Clock | None = None) -> Lease:
-        """Return a lease by name, which this does not acquire."""
-        check_name(name)
-        return MemoryLease(self._objects, name, ttl_seconds=ttl_seconds, clock=clock)
-
-    def append_event(self, line: str) -> None:
-        """Append one line to the study's events."""
-        _check_line(line)
-        while True:
-            found = self._objects.get("events")
-            lines, version = found or ((), None)
-            try:
-                self._objects.put("events", (*lines, line), replaces=version)
-            except VersionConflictError:
-                continue
-            return
-
-    def read_events(self, after: int = 0) -> tuple[Sequence[str], int]:
-        """Read the events after a number of lines, as in `StudyStore.read_events`."""
-        found = self._objects.get("events")
-        lines: tuple[str, ...] = () if found is None else found[0]
-        return lines[after:], len(lines)
-
-    def read_file(self, name: str) -> bytes | None:
-        """Read a file; None if there is none."""
-        return self._get(f"files/{name}")
-
-    def write_file(self, name: str, content: bytes) -> None:
-        """Write a file."""
-        self._put(f"files/{name}", content)
-
-    def remove_file(self, name: str) -> None:
-        """Remove a file; does nothing if there is none."""
-        check_name(name)
-        self._objects.remove(f"files/{name}")
-
-    def list_files(self, prefix: str) -> list[str]:
-        """List the names of the files right below a prefix, sorted."""
-        return self._list("files/", prefix)
-
-    def _get(self, name: str) -> bytes | None:
-        check_name(name)
-        found = self._objects.get(name)
-        return None if found is None else found[0].content
-
-    def _put(self, name: str, content: bytes, generation: int | None = None) -> None:
-        check_name(name)
-        while True:
-            found = self._objects.get(name)
-            before, version = found or (_Written(b"", 0), None)
-            # The lease may have been taken over since it was checked: the new owner's record is not replaced.
-            if generation is not None:
-                check_generation(name, generation, before.generation)
-            newest = before.generation if generation is None else generation
-            try:
-                self._objects.put(name, _Written(content, newest), replaces=version)
-            except VersionConflictError:
-                continue
-            return
-
-    def _list(self, kind: str, prefix: str) -> list[str]:
-        check_name(prefix)
-        names = [name.removeprefix(kind) for name in self._objects.list_names(f"{kind}{prefix}/")]
-        return [name for name in names if "/" not in name.removeprefix(f"{prefix}/")]
-
-
-@dataclass(frozen=True)
-class _Written:
-    """Content of an object, with the generation of the lease under which it was written."""
-
-    content: bytes
-    generation: int
-
-
-def _check_line(line: str) -> str:
     if "\n" in line:
         raise ConfigError(f"an event must be one line, got {line.count(chr(10)) + 1}: write it as JSON")
     return line

@@ -111,7 +111,7 @@ class TrialStore(Protocol):
         ...
 
 
-class _RetryReadingStore(ABC):
+class RetryReadingStore(ABC):
     """Merges the record of a trial with those of its retries; subclasses read single records."""
 
     def __init__(self) -> None:
@@ -133,7 +133,7 @@ class _RetryReadingStore(ABC):
         return self._merged[key][1]
 
 
-class FolderTrialStore(_RetryReadingStore):
+class FolderTrialStore(RetryReadingStore):
     """Trials as folders that controller and workers share; a file is parsed again only if its content has changed.
 
     Args:
@@ -160,7 +160,7 @@ class FolderTrialStore(_RetryReadingStore):
             CorruptTrialError: There is a link or a folder in place of one of the trial's files.
         """
         text, folder = write_spec(spec), self.folder(spec.key)
-        with _name_trial(spec.key):
+        with name_trial(spec.key):
             _check_folder(folder)
             if read_bytes(folder.config) != text.encode():
                 replace_bytes(folder.config, text.encode())
@@ -182,7 +182,7 @@ class FolderTrialStore(_RetryReadingStore):
         Raises:
             CorruptTrialError: The config is missing or invalid.
         """
-        with _name_trial(key):
+        with name_trial(key):
             return read_spec(self.folder(key).config)
 
     def read_alone(self, key: str) -> TrialRecord:
@@ -192,7 +192,7 @@ class FolderTrialStore(_RetryReadingStore):
             CorruptTrialError: A file is damaged, or checks are missing that the status states.
         """
         folder = self.folder(key)
-        with _name_trial(key):
+        with name_trial(key):
             # The count first, then the status: both are written after the checks that they speak of.
             count = read_count(folder)
             contents = tuple(read_bytes(path) for path in (folder.status, folder.metrics, folder.retries))
@@ -210,7 +210,7 @@ class FolderTrialStore(_RetryReadingStore):
             CorruptTrialError: The checks or the status before cannot be read.
         """
         folder = self.folder(key)
-        with _name_trial(key), hold_generation(folder.lock, generation):
+        with name_trial(key), hold_generation(folder.lock, generation):
             before = read_record(folder.status, Status) or Status()
             check_generation(f"trial {key}", generation, before.generation)
             write_checks(folder, record.checks, self._metric)
@@ -229,7 +229,7 @@ class FolderTrialStore(_RetryReadingStore):
 
     def request(self, key: str, request: Request) -> None:
         """Replace the trial's request, atomically."""
-        with _name_trial(key):
+        with name_trial(key):
             write_record(self.folder(key).request, request, durable=False)
 
     def get_request(self, key: str) -> Request:
@@ -238,7 +238,7 @@ class FolderTrialStore(_RetryReadingStore):
         Raises:
             CorruptTrialError: The request cannot be read.
         """
-        with _name_trial(key):
+        with name_trial(key):
             return read_record(self.folder(key).request, Request) or UNLIMITED
 
     def set_aside(self, key: str) -> str | None:
@@ -288,7 +288,7 @@ def _is_unlocked(path: Path) -> bool:
         return True  # a worker holds a file, and this is none
 
 
-class MemoryTrialStore(_RetryReadingStore):
+class MemoryTrialStore(RetryReadingStore):
     """Trials in this process's memory, for replays, which can be repeated and need no files."""
 
     def __init__(self) -> None:
@@ -370,7 +370,7 @@ class _Retries:
 
 
 @contextmanager
-def _name_trial(key: str) -> Iterator[None]:
+def name_trial(key: str) -> Iterator[None]:
     """Say which trial a damaged file belongs to."""
     try:
         yield

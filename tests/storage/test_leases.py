@@ -12,7 +12,8 @@ from nasproxy.errors import CorruptFileError, StaleLeaseError
 from nasproxy.storage.folder_leases import FolderLease, hold_generation, keep_renewed
 from nasproxy.storage.leases import Lease
 from nasproxy.storage.locks import CONTROLLER, FileLock, is_locked
-from nasproxy.storage.memory_objects import MemoryLease, MemoryObjects
+from nasproxy.storage.object_leases import ObjectLease
+from nasproxy.storage.objects import MemoryObjects
 from nasproxy.storage.study_stores import FolderStudyStore, StudyStore
 from nasproxy.storage.trial_folder import TrialFolder
 from nasproxy.testing.lease_contract import TTL_SECONDS, LeaseContract, MakeLease
@@ -30,13 +31,13 @@ class TestFolderLease(LeaseContract):
         return make
 
 
-class TestMemoryLease(LeaseContract):
+class TestObjectLease(LeaseContract):
     @pytest.fixture
     def make_lease(self) -> MakeLease:
         objects = MemoryObjects()
 
         def make(node: str, *, ttl_seconds: float = TTL_SECONDS, clock: Clock | None = None) -> Lease:
-            return MemoryLease(objects, "x", ttl_seconds=ttl_seconds, clock=clock, node=node)
+            return ObjectLease(objects, "x", ttl_seconds=ttl_seconds, clock=clock, node=node)
 
         return make
 

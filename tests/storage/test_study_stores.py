@@ -3,8 +3,9 @@ from pathlib import Path
 import pytest
 
 from nasproxy.errors import CorruptFileError
-from nasproxy.storage.memory_objects import MemoryObjects
-from nasproxy.storage.study_stores import FolderStudyStore, MemoryStudyStore
+from nasproxy.storage.object_study_store import ObjectStudyStore
+from nasproxy.storage.objects import MemoryObjects
+from nasproxy.storage.study_stores import FolderStudyStore
 from nasproxy.testing.study_store_contract import Decision, OpenStore, StudyStoreContract
 
 
@@ -37,8 +38,8 @@ class TestFolderStudyStore(StudyStoreContract):
             store.read("confirmation/b", Decision)
 
 
-class TestMemoryStudyStore(StudyStoreContract):
+class TestObjectStudyStore(StudyStoreContract):
     @pytest.fixture
     def open_store(self) -> OpenStore:
         objects = MemoryObjects()
-        return lambda: MemoryStudyStore("study", objects=objects)
+        return lambda: ObjectStudyStore("study", objects=objects)

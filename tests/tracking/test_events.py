@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from nasproxy.statistics.acceptance import Grade
-from nasproxy.storage.study_stores import FolderStudyStore, MemoryStudyStore
+from nasproxy.storage.object_study_store import ObjectStudyStore
+from nasproxy.storage.study_stores import FolderStudyStore
 from nasproxy.tracking.cells import TableRows
 from nasproxy.tracking.event_log import EventLog
 from nasproxy.tracking.events import (
@@ -83,7 +84,7 @@ def test_what_only_trackers_of_this_process_receive_is_not_in_the_line(
 
 
 def test_kinds_and_fields_of_a_later_version_are_ignored() -> None:
-    study = MemoryStudyStore("digits")
+    study = ObjectStudyStore("digits")
     study.append_event(json.dumps({"schema": 1, "kind": "reader_laughed", "at": 1.0, "why": "unknown"}))
     study.append_event(json.dumps({**json.loads(to_json(Noted("known", at=2.0))), "colour": "red"}))
     assert list(read_events(study)) == [Noted("known", at=2.0)]
@@ -119,7 +120,7 @@ def test_a_line_that_is_no_event_is_left_out(tmp_path: Path, line: str) -> None:
 
 
 def test_objects_of_this_process_are_not_read_from_a_line() -> None:
-    study = MemoryStudyStore("digits")
+    study = ObjectStudyStore("digits")
     event = next(event for event in EVERY_KIND if isinstance(event, TrialEnded))
     study.append_event(json.dumps({**json.loads(to_json(event)), "spec": {"architecture": 7}, "record": [[]]}))
     assert list(read_events(study)) == [event]

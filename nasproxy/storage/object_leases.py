@@ -1,64 +1,19 @@
-"""Objects in this process's memory that are replaced on condition of their version, and leases made of them."""
+"""Leases as objects that are replaced on condition of their version; only renewals show that an owner lives."""
 
 import os
-import threading
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
 
+from nasproxy.storage.json_records import encode_record, parse_record
 from nasproxy.storage.leases import TTL_SECONDS, LeaseRecord, Patience, check_generation, try_until
 from nasproxy.storage.locks import describe_process
+from nasproxy.storage.objects import Objects, VersionConflictError
 from nasproxy.trials.clock import Clock, SystemClock
 
 
-class VersionConflictError(Exception):
-    """An object has another version than the one that was to be replaced."""
-
-
-class MemoryObjects:
-    """Objects by name in this process's memory, created and replaced on condition of their version, as in the cloud."""
-
-    def __init__(self) -> None:
-        self._objects: dict[str, tuple[Any, int]] = {}
-        self._lock = threading.Lock()
-        self._versions = 0
-
-    def get(self, name: str) -> tuple[Any, int] | None:
-        """Return an object and its version; None if it does not exist."""
-        return self._objects.get(name)
-
-    def put(self, name: str, value: Any, *, replaces: int | None) -> int:
-        """Write an object and return its new version.
-
-        Args:
-            name: Name of the object.
-            value: Its new value.
-            replaces: Version that it must have; None if it must not exist.
-
-        Raises:
-            VersionConflictError: It has another version.
-        """
-        with self._lock:
-            found = self._objects.get(name)
-            if (None if found is None else found[1]) != replaces:
-                raise VersionConflictError(name)
-            self._versions += 1
-            self._objects[name] = value, self._versions
-            return self._versions
-
-    def remove(self, name: str) -> None:
-        """Remove an object; does nothing if it does not exist."""
-        with self._lock:
-            self._objects.pop(name, None)
-
-    def list_names(self, prefix: str) -> list[str]:
-        """List the names of all objects with a prefix, sorted."""
-        with self._lock:
-            return sorted(name for name in self._objects if name.startswith(prefix))
-
-
-class MemoryLease:
-    """A lease as one object that is replaced on condition of its version; only renewals show that its owner lives.
+class ObjectLease:
+    """A lease as one object.
 
     Args:
         objects: Where it is.
@@ -70,7 +25,7 @@ class MemoryLease:
 
     def __init__(
         self,
-        objects: MemoryObjects,
+        objects: Objects,
         name: str,
         *,
         ttl_seconds: float = TTL_SECONDS,
@@ -135,8 +90,20 @@ class MemoryLease:
         self._generation, self._is_held = record.generation + 1, True
         return True
 
-    def _read(self) -> tuple[LeaseRecord, int | None]:
-        return self._objects.get(f"leases/{self._name}") or (LeaseRecord(), None)
+    def _read(self) -> tuple[LeaseRecord, str | None]:
+        return read_lease(self._objects, self._name)
 
-    def _write(self, record: LeaseRecord, version: int | None) -> None:
-        self._objects.put(f"leases/{self._name}", record, replaces=version)
+    def _write(self, record: LeaseRecord, version: str | None) -> None:
+        self._objects.put(_place(self._name), encode_record(record), replaces=version)
+
+
+def read_lease(objects: Objects, name: str) -> tuple[LeaseRecord, str | None]:
+    """Read what is stored of a lease, and the version of its object; None if nobody has acquired it yet."""
+    found = objects.get(_place(name))
+    if found is None:
+        return LeaseRecord(), None
+    return parse_record(Path(_place(name)), found.content, LeaseRecord), found.version
+
+
+def _place(name: str) -> str:
+    return f"leases/{name}"
