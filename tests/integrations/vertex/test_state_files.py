@@ -103,7 +103,7 @@ def test_an_undecided_task_has_null_where_a_value_is_missing(tmp_path: Path) -> 
     stats = content["proxy_tasks_map"]["half"]["proxy_task_stats"]
     assert (stats["final_training_steps"], stats["final_training_time_in_hours"]) == (None, None)
     assert (stats["stopping_state"], content["best_proxy_task_name"]) == ("", "")
-    assert "-1" not in json.dumps(content)
+    assert "-1" not in json.dumps(content).replace(str(tmp_path), ""), "no number stands for a missing one"
 
 
 STEPS = [10, 20, 30, 40]
