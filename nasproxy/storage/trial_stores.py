@@ -111,6 +111,22 @@ class TrialStore(Protocol):
         ...
 
 
+def read_intact(store: TrialStore, key: str) -> TrialRecord | None:
+    """Read a trial's record; None if it is damaged: it stays where it is until a stage trains it again."""
+    try:
+        return store.read(key)
+    except CorruptTrialError:
+        return None
+
+
+def read_intact_spec(store: TrialStore, key: str) -> TrialSpec | None:
+    """Read a trial's specification; None if it is damaged."""
+    try:
+        return store.spec(key)
+    except CorruptTrialError:
+        return None
+
+
 class RetryReadingStore(ABC):
     """Merges the record of a trial with those of its retries; subclasses read single records."""
 

@@ -20,6 +20,7 @@ from nasproxy.statistics.fisher import fisher_z
 from nasproxy.statistics.reference_count import FEWEST, CountChoice, Economy, choose_references, thin_out
 from nasproxy.statistics.tau_curve import TauCurve
 from nasproxy.storage.study_stores import StudyStore
+from nasproxy.storage.trial_stores import read_intact
 from nasproxy.trials.objective import Objective
 from nasproxy.trials.records import TrialRecord
 
@@ -162,8 +163,9 @@ def observe_curve(design: "Design", study: StudyStore, references: Sequence[Refe
     Returns:
         The curve, and the number of reference models that it is updated by; 0 if too few of them have early checks.
     """
-    first = references[: design.references.initial]
-    records = [study.trials.read(reference.key) for reference in first]
+    found = [(each, read_intact(study.trials, each.key)) for each in references[: design.references.initial]]
+    first = [reference for reference, record in found if record is not None]
+    records = [record for _, record in found if record is not None]
     curve = update_curve(first, records, design.recipe.objective, design.recipe.total_steps)
     return curve, 0 if curve == TauCurve() else len(first)
 

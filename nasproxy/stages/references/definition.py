@@ -14,6 +14,7 @@ from nasproxy.stages.variance.settings import VarianceSettings
 from nasproxy.stages.variance.state import read_variance
 from nasproxy.stages.workload import StageWork
 from nasproxy.storage.study_stores import StudyStore
+from nasproxy.storage.trial_stores import read_intact
 
 NAME = "references"
 
@@ -59,7 +60,8 @@ def refuse_equal_scores(context: StageContext, references: Sequence[Reference]) 
         StageStoppedError: They have.
     """
     if have_equal_scores(references):
-        records = [context.study.trials.read(reference.key) for reference in references]
+        found = [read_intact(context.study.trials, reference.key) for reference in references]
+        records = [record for record in found if record is not None]
         raise StageStoppedError(describe_equal_scores(references, records, context.design.recipe.objective))
 
 

@@ -1,10 +1,12 @@
 """What strategies are compared on: the curves of the reference models, and what the study has cost."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
 
+from nasproxy.errors import CorruptTrialError
 from nasproxy.stages.common_steps import list_common_steps
 from nasproxy.stages.confirmation.state import ConfirmationOutcome, read_confirmations
 from nasproxy.stages.proxy_search import reopening
@@ -16,6 +18,7 @@ from nasproxy.statistics.missing import Floats
 from nasproxy.statistics.rank_correlation import kendall_tau
 from nasproxy.statistics.strategies import FULL_TRAINING, Candidates, Mask, Place
 from nasproxy.storage.study_stores import StudyStore
+from nasproxy.storage.trial_stores import TrialStore, read_intact, read_intact_spec
 from nasproxy.storage.zero_cost_scores import read_scores
 from nasproxy.trials.objective import Objective
 from nasproxy.trials.records import TrialRecord
@@ -32,9 +35,9 @@ ZERO_COST_SCORES = ("parameters", "flops", "synflow")
 class ReferenceCurves:
     """Scores of the reference models wherever they can be compared.
 
-    Reference models whose training under the accepted proxy task crashed or was lost are left out. Whether a training
-    crashes does not depend on its score, so the others are still a random sample. Models that ran out of memory or
-    diverged rank below all others.
+    Reference models whose training under the accepted proxy task crashed or was lost, or whose files are damaged, are
+    left out. That does not depend on their scores, so the others are still a random sample. Models that ran out of
+    memory or diverged rank below all others.
 
     Attributes:
         models: The scores, and the cost of each place.
@@ -88,11 +91,12 @@ class _Collection:
         self._tasks = {name: task for name, task in tasks.items() if task.judged_by == rules.judged_by}
         self._best = find_best_task(self._tasks, rules.judged_by, time_tolerance=time_tolerance)
         added = self._best.added if self._best else max((t.added for t in self._tasks.values()), key=len, default=())
-        self._trained: tuple[Reference, ...] = (*read_references(study), *added)
-        self._models = self._trained
+        every: tuple[Reference, ...] = (*read_references(study), *added)
+        self._models = self._trained = tuple(model for model in every if _is_intact(study.trials, model.key))
+        self._damaged = len(every) - len(self._trained)
         self._proxy_reason = ""
         self._proxy_keys = None if self._best is None else self._choose_runs(self._best)
-        self._full_seconds = float(np.mean([model.train_seconds for model in self._models]))
+        self._full_seconds = float(np.mean([model.train_seconds for model in self._models or every]))
         self._scores: dict[Place, Floats] = {}
         self._costs: dict[Place, float] = {}
 
@@ -110,7 +114,7 @@ class _Collection:
             proxy_task=None if self._best is None else self._best.name,
             proxy=proxy,
             proxy_reason=self._proxy_reason,
-            left_out=len(self._trained) - len(self._models),
+            left_out=len(self._trained) - len(self._models) + self._damaged,
             optimism=optimism,
             attenuation=attenuation,
             zero_cost=zero_cost,
@@ -145,10 +149,12 @@ class _Collection:
 
     def _find_runs(self, keys: Sequence[str]) -> JudgedModels:
         """Find the models' trials, by their architectures; a model without one has an empty record."""
-        trials = self._study.trials
-        known = {to_canonical_json(trials.spec(key).architecture): key for key in keys}
+        specs = {key: spec for key in keys if (spec := read_intact_spec(self._study.trials, key)) is not None}
+        known = {to_canonical_json(spec.architecture): key for key, spec in specs.items()}
         found = [known.get(to_canonical_json(model.architecture)) for model in self._models]
-        records = tuple(TrialRecord() if key is None else trials.read(key) for key in found)
+        records = tuple(
+            (None if key is None else read_intact(self._study.trials, key)) or TrialRecord() for key in found
+        )
         return JudgedModels(self._models, records, self._objective)
 
     def _add_full_training(self) -> None:
@@ -167,11 +173,14 @@ class _Collection:
             scores = runs.scores_at(step)
             if not np.isnan(scores).any():
                 self._scores[Place(name, step)] = scores
-                self._costs[Place(name, step)] = self._cost_at(runs, step, keys[0])
+                self._costs[Place(name, step)] = self._cost_at(runs, step, keys)
 
-    def _cost_at(self, runs: JudgedModels, step: int, key: str) -> float:
+    def _cost_at(self, runs: JudgedModels, step: int, keys: Sequence[str]) -> float:
+        devices = next(
+            (spec.devices for key in keys if (spec := read_intact_spec(self._study.trials, key)) is not None), 1
+        )
         seconds = [check.train_seconds for record in runs.records if (check := record.check_at(step)) is not None]
-        return self._study.trials.spec(key).devices * float(np.mean(seconds)) / self._full_seconds
+        return devices * float(np.mean(seconds)) / self._full_seconds
 
     def _add_proxy(self, finals: Floats) -> tuple[Place | None, float | None, float]:
         """Add the accepted proxy task as a search will train it; returns its place, optimism and attenuation."""
@@ -180,7 +189,7 @@ class _Collection:
             return None, None, 1.0
         runs, place = self._find_runs(keys), Place(f"{best.name}, as in a search", best.final_step)
         scores = self._scores[place] = runs.scores_at(best.final_step)
-        self._costs[place] = self._cost_at(runs, best.final_step, keys[0])
+        self._costs[place] = self._cost_at(runs, best.final_step, keys)
         looks = [check.step for check in best.checks if check.step <= best.final_step]
         optimism, attenuation = _measure_optimism(self._find_runs(best.keys).scores_over(looks), scores, finals)
         return place, optimism, attenuation
@@ -205,10 +214,17 @@ class _Collection:
         return best
 
     def _measure_study(self) -> float:
-        """Sum the training time of all trials, in seconds of one device."""
-        store = self._study.trials
-        records = ((store.read_alone(key), store.spec(key).devices) for key in store.keys())
-        return sum(record.checks[-1].train_seconds * devices for record, devices in records if record.checks)
+        """Sum the training time of all trials, in seconds of one device; what a damaged one has cost is not known."""
+        total, store = 0.0, self._study.trials
+        for key in store.keys():
+            with suppress(CorruptTrialError):
+                checks = store.read_alone(key).checks
+                total += checks[-1].train_seconds * store.spec(key).devices if checks else 0.0
+        return total
+
+
+def _is_intact(store: TrialStore, key: str) -> bool:
+    return read_intact(store, key) is not None and read_intact_spec(store, key) is not None
 
 
 def _measure_optimism(raced: Floats, scores: Floats, finals: Floats) -> tuple[float | None, float]:

@@ -84,6 +84,32 @@ def test_the_study_costs_more_than_its_reference_models(curves: ReferenceCurves)
     assert curves.study_cost > curves.models.finals.size
 
 
+@pytest.mark.parametrize("file", ["status", "metrics", "config"])
+@pytest.mark.parametrize("of", ["reference", "task"])
+def test_a_damaged_trial_costs_its_model_and_stays_where_it_is(of: str, file: str, new_study: NewStudy) -> None:
+    author = begin(new_study, {})
+    author.search(NARROW)
+    whole = collect(author.folder)
+    (task,) = read_tasks(author.folder).values()
+    key = task.keys[3] if of == "task" else read_references(author.folder)[3].key
+    path = getattr(author.folder.trials.folder(key), file)
+    path.write_bytes(b"\xff")
+    curves = collect(author.folder)
+    assert (curves.left_out, curves.models.finals.size) == (1, 9)
+    assert curves.models.scores.keys() == whole.models.scores.keys()
+    assert curves.study_cost * curves.full_seconds <= whole.study_cost * whole.full_seconds
+    assert path.read_bytes() == b"\xff"
+
+
+def test_a_study_whose_reference_models_are_all_damaged_compares_nothing(new_study: NewStudy) -> None:
+    author = begin(new_study, {})
+    author.search(NARROW)
+    for reference in read_references(author.folder):
+        author.folder.trials.folder(reference.key).status.write_bytes(b"")
+    curves = collect(author.folder)
+    assert (curves.left_out, curves.models.finals.size, curves.proxy) == (10, 0, None)
+
+
 @pytest.mark.parametrize("cause", ["crash", "lost"])
 def test_a_model_that_crashed_or_was_lost_is_left_out_and_the_accepted_task_is_compared(
     cause: str, new_study: NewStudy
