@@ -52,6 +52,10 @@ EVERYTHING = (
     "study=everything",
 )
 SMALL = (
+    # After so few steps all models may have the accuracy of chance, and losses differ more by seed than by model.
+    "metric=loss",
+    "variance.enabled=false",
+    "confirm.allow_identical=true",  # the constant schedule of a task may win
     "data.loader.train_size=64",
     "data.loader.valid_size=32",
     "trainer.batch_size=16",
@@ -64,10 +68,7 @@ SMALL = (
 
 def check_everything(folder: FolderStudyStore) -> None:
     """Check the results of all stages, and that every proxy task trained with its settings."""
-    variance = folder.read("variance/state", VarianceState)
     selection = read_selection(folder)
-    assert variance is not None
-    assert variance.result is not None
     assert selection is not None
     assert len(selection.references or ()) == 5
     tasks = read_tasks(folder)
@@ -106,6 +107,9 @@ def test_a_study_of_mnasnet_completes_all_stages_with_all_features(tmp_path: Pat
     assert code == 0, output
     folder = FolderStudyStore(tmp_path / "everything")
     check_everything(folder)
+    variance = folder.read("variance/state", VarianceState)
+    assert variance is not None
+    assert variance.result is not None
     assert read_confirmations(folder)
     curves = [path.read_text().splitlines() for path in folder.trials.glob("*/metrics.jsonl")]
     assert all(json.loads(line)["train_seconds"] > 0 for curve in curves for line in curve)
