@@ -387,7 +387,7 @@ def test_a_study_whose_trials_are_damaged_has_the_same_decisions_and_repeats_wha
 
 def interrupt_selection(folder: Path) -> str:
     """Kill controller and workers during a training, and return a trial that must go on from its checkpoint."""
-    process = cli.start(*SETTING, "job=select_models", "backend.slots=1", folder=folder)
+    process = cli.start(*SETTING, "job=select_models", folder=folder)
     study, begun = FolderStudyStore(folder / "crash"), list[str]()
     while process.poll() is None and not begun:
         begun = [key for key in study.trials.keys() if study.trials.read(key).step >= 20]
@@ -401,7 +401,7 @@ def interrupt_selection(folder: Path) -> str:
 
 def interrupt_search(folder: Path) -> list[str]:
     """Kill the controller in its proxy search, and return two trials that it has begun and decided nothing on."""
-    process = cli.start(*SETTING, "backend.slots=1", folder=folder)
+    process = cli.start(*SETTING, folder=folder)
     study = FolderStudyStore(folder / "crash")
 
     def begun() -> list[str]:
