@@ -8,6 +8,7 @@ import pytest
 from hypothesis import settings
 
 from helpers.debug_study import debug_study
+from helpers.s3_server import make_bucket, s3_endpoint
 from helpers.written_studies import (
     full_study,
     grown_page,
@@ -31,9 +32,11 @@ __all__ = [
     "full_study",
     "grown_page",
     "grown_study",
+    "make_bucket",
     "make_runtime",
     "new_study",
     "page",
+    "s3_endpoint",
     "tasks",
     "vertex_page",
     "vertex_study",

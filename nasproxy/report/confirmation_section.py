@@ -110,7 +110,7 @@ def list_contradictions(results: StudyResults) -> Iterator[str]:
         yield (
             f"{task.name} was accepted after {state.final_step:,} of {task.total_steps:,} steps and contradicted by "
             f"confirmation runs of {state.final_step:,} steps: {_write_correlation(state.result)}."
-            f"{_write_test(state.result)}"
+            f"{write_test(state.result)}"
         )
 
 
@@ -170,7 +170,7 @@ def _remark_on_result(state: ConfirmationState, result: Confirmation) -> Remark:
     return Remark(
         "Confirmation runs do not contradict the verdict.",
         f"The same models were trained once more for {state.final_step:,} steps in total, as in a search: "
-        f"{_write_correlation(result)}.{_write_test(result)}{_write_power(result)}{pooled} These are the models on "
+        f"{_write_correlation(result)}.{write_test(result)}{_write_power(result)}{pooled} These are the models on "
         f"which the proxy task was selected, so the luck of their draw counts again: the bound allows for it, and "
         f"fresh models measure it (confirm.fresh_models).",
     )
@@ -186,7 +186,7 @@ def _remark_on_fresh_models(fresh: FreshModels) -> Remark:
     return Remark(
         f"Fresh models {verb} the verdict.",
         f"{tried} and under the proxy task: {_write_correlation(fresh.result)}. They were not used for any choice, so "
-        f"this tau has no selection bias, and its bound needs no correction.{_write_test(fresh.result)}"
+        f"this tau has no selection bias, and its bound needs no correction.{write_test(fresh.result)}"
         f"{_write_power(fresh.result)}{failed}",
     )
 
@@ -222,7 +222,7 @@ def _write_correlation(result: Confirmation) -> str:
     return f"{wording.write_tau(found)}{bound}"
 
 
-def _write_test(result: Confirmation) -> str:
+def write_test(result: Confirmation) -> str:
     """State the one-sided test of tau against the verdict's."""
     if result.stated_tau is None:
         return " The criterion states no tau to test against."

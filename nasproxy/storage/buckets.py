@@ -41,7 +41,6 @@ class Bucket:
             except FileNotFoundError:
                 return None
             return StoredObject(bytes(found.bytes()), str(found.meta["e_tag"]))
-        raise AssertionError  # for mypy: the block returns or raises
 
     def put(self, name: str, content: bytes, *, replaces: str | None) -> str:
         """Write an object on condition of its version, as in `Objects.put`."""
@@ -53,10 +52,9 @@ class Bucket:
             except (exceptions.AlreadyExistsError, exceptions.PreconditionError) as error:
                 raise VersionConflictError(name) from error
             except FileNotFoundError as error:
-                if replaces is None:  # it is the bucket that does not exist
-                    raise StorageUnavailableError(f"{self.url} did not write {name}: {_shorten(error)}") from error
+                if replaces is None:
+                    raise  # it is the bucket that does not exist
                 raise VersionConflictError(name) from error
-        raise AssertionError
 
     def overwrite(self, name: str, content: bytes) -> None:
         """Write an object, whatever it was before."""
@@ -76,13 +74,11 @@ class Bucket:
         with self._name_errors(f"list {prefix}"):
             pages = self._obstore.list(self._store, prefix.rstrip("/") or None, offset=after or None)
             return sorted(entry["path"] for page in pages for entry in page)
-        raise AssertionError
 
     def list_folders(self, prefix: str) -> list[str]:
         """List the prefixes right below a prefix that ends with `/`, without their last `/`, sorted."""
         with self._name_errors(f"list {prefix}"):
             return sorted(self._obstore.list_with_delimiter(self._store, prefix.rstrip("/"))["common_prefixes"])
-        raise AssertionError
 
     @property
     def _obstore(self) -> Any:
@@ -112,7 +108,7 @@ class Bucket:
         exceptions = self._obstore.exceptions
         try:
             yield
-        except exceptions.BaseError as error:
+        except (exceptions.BaseError, OSError) as error:
             raise StorageUnavailableError(f"{self.url} did not {what}: {_shorten(error)}") from error
 
 

@@ -38,14 +38,16 @@ class ObjectLog:
         Returns:
             The additions, and the number of the last one.
         """
-        found = [self._objects.get(name) for name in self._list(after)]
-        contents = [each.content for each in found if each is not None]
-        return contents, after + len(contents)
+        names = self._list(after)
+        found = [self._objects.get(name) for name in names]
+        return [each.content for each in found if each is not None], self._read_number(names, after)
 
     def find_last(self) -> int:
         """Find the number of the last addition, from the last one that is known on; 0 without any."""
-        names = self._list(self._last)
-        return self._last if not names else int(names[-1].removeprefix(f"{self._name}/"))
+        return self._read_number(self._list(self._last), self._last)
+
+    def _read_number(self, names: Sequence[str], before: int) -> int:
+        return int(names[-1].removeprefix(f"{self._name}/")) if names else before
 
     def _list(self, after: int) -> list[str]:
         return self._objects.list_names(f"{self._name}/", after=self._place(after))

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from nasproxy.errors import CorruptFileError, StudyBusyError
 from nasproxy.storage.files import make_corrupt_error
 from nasproxy.storage.json_records import encode_record, get_adapter, parse_record
@@ -13,7 +15,7 @@ from nasproxy.storage.leases import check_generation
 from nasproxy.storage.object_leases import ObjectLease, read_lease
 from nasproxy.storage.object_logs import ObjectLog
 from nasproxy.storage.objects import Objects, VersionConflictError
-from nasproxy.storage.trial_files import digest_config, parse_spec, write_spec
+from nasproxy.storage.trial_files import decode_config, digest_config, parse_spec, write_spec
 from nasproxy.storage.trial_stores import PENDING, SET_ASIDE_SECONDS, UNLIMITED, RetryReadingStore, name_trial
 from nasproxy.trials.records import Check, Request, RetryLink, Status, TrialPurpose, TrialRecord
 from nasproxy.trials.spec import TrialSpec
@@ -58,16 +60,13 @@ class ObjectTrialStore(RetryReadingStore):
         self._news: dict[str, int] | None = None
 
     def create(self, spec: TrialSpec, purpose: TrialPurpose | None = None) -> str:
-        """Write the trial's config, unless it exists, and return the digest of the config; the first purpose is kept.
-
-        Raises:
-            CorruptTrialError: Another config is in its place.
-        """
+        """Write the trial's config, unless it exists with the same content, and return the digest of the config."""
         text, name = write_spec(spec), _place(spec.key, "config")
         try:
             self._objects.put(name, text.encode(), replaces=None)
         except VersionConflictError:
-            if self._read_config(spec.key) != text:
+            found = self._objects.get(name)
+            if found is None or found.content != text.encode():
                 self._objects.overwrite(name, text.encode())
         known = self.purposes()
         if spec.key not in known or (known[spec.key] is None and purpose is not None):
@@ -79,10 +78,18 @@ class ObjectTrialStore(RetryReadingStore):
         return sorted(self.purposes())
 
     def purposes(self) -> Mapping[str, TrialPurpose | None]:
-        """Return what each trial was first created for, by key; None where that is unknown."""
-        lines, self._indexed = self._index.read(self._indexed)
-        for line in lines:
-            entry = get_adapter(_Entry).validate_json(line)
+        """Return what each trial was first created for, by key; None where that is unknown.
+
+        The trials that a damaged entry of the index may have named are found by their objects.
+        """
+        entries, self._indexed = self._index.read(self._indexed)
+        for content in entries:
+            try:
+                entry = get_adapter(_Entry).validate_json(content)
+            except ValidationError:
+                for place in self._objects.list_folders("trials/"):
+                    self._purposes.setdefault(place.removeprefix("trials/"), None)
+                continue
             if self._purposes.get(entry.key) is None:
                 self._purposes[entry.key] = entry.purpose
         return self._purposes
@@ -93,12 +100,12 @@ class ObjectTrialStore(RetryReadingStore):
         Raises:
             CorruptTrialError: The config is missing or invalid.
         """
+        path = Path(_place(key, "config"))
         with name_trial(key):
-            text = self._read_config(key)
-            path = Path(_place(key, "config"))
-            if text is None:
+            found = self._objects.get(str(path))
+            if found is None:
                 raise make_corrupt_error(path, "it is missing")
-            return parse_spec(path, text)
+            return parse_spec(path, decode_config(path, found.content))
 
     def read_alone(self, key: str) -> TrialRecord:
         """Read status and checks and, for a failed trial, the links to its retries.
@@ -203,15 +210,6 @@ class ObjectTrialStore(RetryReadingStore):
 
     def _list_writers(self) -> list[str]:
         return [name.removeprefix("news/") for name in self._objects.list_folders("news/")]
-
-    def _read_config(self, key: str) -> str | None:
-        found = self._objects.get(_place(key, "config"))
-        if found is None:
-            return None
-        try:
-            return found.content.decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise make_corrupt_error(Path(_place(key, "config")), str(error)) from error
 
     def _is_damaged(self, key: str) -> bool:
         try:

@@ -65,6 +65,15 @@ def read_config(path: Path) -> str:
     content = read_bytes(path)
     if content is None:
         raise make_corrupt_error(path, "it is missing")
+    return decode_config(path, content)
+
+
+def decode_config(path: Path, content: bytes) -> str:
+    """Decode the content of a trial's config.
+
+    Raises:
+        CorruptFileError: It is not UTF-8.
+    """
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:

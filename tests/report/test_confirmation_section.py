@@ -12,12 +12,14 @@ import pytest
 from nasproxy import load_study
 from nasproxy.cost.estimate import Amount, Estimate, StageEstimate
 from nasproxy.report import estimate_tables, verdict, wording
+from nasproxy.report.confirmation_section import write_test
 from nasproxy.report.page import Page, write_report
 from nasproxy.report.search_prediction import predict_search
 from nasproxy.stages.confirmation.state import ConfirmationOutcome, ConfirmationState, find_confirmation
 from nasproxy.stages.proxy_search.state import StoppingState, read_tasks
 from nasproxy.stages.study_results import Purpose, read_results
 from nasproxy.statistics.acceptance import grade_acceptance
+from nasproxy.statistics.contradiction import compare_retraining
 from nasproxy.statistics.score_test import score_lower_limits
 from nasproxy.storage.json_records import read_record
 from nasproxy.storage.study import RECORD, StudyRecord
@@ -64,6 +66,13 @@ def only_confirmation(author: Any) -> ConfirmationState:
     state = read_record(path, ConfirmationState)
     assert state is not None
     return state
+
+
+@pytest.mark.parametrize(("target", "limit"), [(0.65, ""), (0.95, ", the highest tau that can be tested")])
+def test_a_target_above_the_highest_tau_that_can_be_tested_is_explained(target: float, limit: str) -> None:
+    scores = list(range(10))
+    found = compare_retraining(scores, scores, stated_tau=target)
+    assert write_test(found).startswith(f" One-sided test against {min(target, 0.85):g}{limit}: p")
 
 
 class TestConfirmed:

@@ -12,8 +12,6 @@ from nasproxy.errors import CorruptFileError, StaleLeaseError
 from nasproxy.storage.folder_leases import FolderLease, hold_generation, keep_renewed
 from nasproxy.storage.leases import Lease
 from nasproxy.storage.locks import CONTROLLER, FileLock, is_locked
-from nasproxy.storage.object_leases import ObjectLease
-from nasproxy.storage.objects import MemoryObjects
 from nasproxy.storage.study_stores import FolderStudyStore, StudyStore
 from nasproxy.storage.trial_folder import TrialFolder
 from nasproxy.testing.lease_contract import TTL_SECONDS, LeaseContract, MakeLease
@@ -27,17 +25,6 @@ class TestFolderLease(LeaseContract):
     def make_lease(self, tmp_path: Path) -> MakeLease:
         def make(node: str, *, ttl_seconds: float = TTL_SECONDS, clock: Clock | None = None) -> Lease:
             return FolderLease(tmp_path / "x.lock", ttl_seconds=ttl_seconds, clock=clock, node=node)
-
-        return make
-
-
-class TestObjectLease(LeaseContract):
-    @pytest.fixture
-    def make_lease(self) -> MakeLease:
-        objects = MemoryObjects()
-
-        def make(node: str, *, ttl_seconds: float = TTL_SECONDS, clock: Clock | None = None) -> Lease:
-            return ObjectLease(objects, "x", ttl_seconds=ttl_seconds, clock=clock, node=node)
 
         return make
 

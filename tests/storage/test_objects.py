@@ -1,5 +1,6 @@
 """Objects in memory and in buckets, and the leases, trials and studies that are made of them."""
 
+import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -9,8 +10,8 @@ from typing import Any
 import pytest
 
 from helpers.damaged_files import CONTENTS
-from helpers.s3_server import MakeBucket, make_bucket, s3_endpoint  # noqa: F401
-from nasproxy.errors import ConfigError, CorruptTrialError, StorageUnavailableError
+from helpers.s3_server import MakeBucket
+from nasproxy.errors import ConfigError, CorruptTrialError, MissingExtraError, StorageUnavailableError
 from nasproxy.storage.buckets import Bucket
 from nasproxy.storage.leases import Lease
 from nasproxy.storage.object_leases import ObjectLease
@@ -93,7 +94,7 @@ class TestSharedBucket(DamagedPlaceContract):
     decision_damages = tuple(CONTENTS)
 
     @pytest.fixture
-    def place(self, make_bucket: MakeBucket) -> InBucket:  # noqa: F811
+    def place(self, make_bucket: MakeBucket) -> InBucket:
         return InBucket(*make_bucket())
 
 
@@ -182,11 +183,32 @@ def test_an_option_that_is_unknown_is_refused_in_a_sentence() -> None:
 
 
 @pytest.mark.gate
-def test_a_bucket_that_does_not_exist_is_unavailable_in_a_sentence(make_bucket: MakeBucket) -> None:  # noqa: F811
+@pytest.mark.parametrize("use", ["put", "overwrite", "list_names", "list_folders"])
+def test_a_bucket_that_does_not_exist_is_unavailable_in_a_sentence(use: str, make_bucket: MakeBucket) -> None:
     _, options = make_bucket()
     bucket = Bucket("s3://nosuch/study", {**options, "retry_config": {"max_retries": 0}})
-    with pytest.raises(StorageUnavailableError, match=r"^s3://nosuch/study did not write a: [^\n]+$"):
-        bucket.put("a", b"", replaces=None)
+    uses: dict[str, Callable[[], object]] = {
+        "put": lambda: bucket.put("a/", b"", replaces=None),
+        "overwrite": lambda: bucket.overwrite("a/", b""),
+        "list_names": lambda: bucket.list_names("a/"),
+        "list_folders": lambda: bucket.list_folders("a/"),
+    }
+    with pytest.raises(StorageUnavailableError, match=r"^s3://nosuch/study did not (write|list) a/: [^\n]+$"):
+        uses[use]()
+
+
+def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "obstore", None)
+    with pytest.raises(MissingExtraError, match=r"^a study at s3://b/x needs obstore, .*'nasproxy\[buckets\]'"):
+        Bucket("s3://b/x").get("a")
+
+
+def test_a_damaged_entry_of_the_index_loses_no_trial(
+    trials: Callable[[], ObjectTrialStore], open_objects: OpenObjects
+) -> None:
+    open_objects().overwrite(open_objects().list_names("index/")[0], b"{")
+    assert trials().keys() == [SPEC.key]
+    assert trials().purposes() == {SPEC.key: None}
 
 
 def test_a_request_is_read_as_it_was_written(trials: Callable[[], ObjectTrialStore]) -> None:

@@ -3,8 +3,6 @@ from pathlib import Path
 import pytest
 
 from nasproxy.errors import CorruptFileError
-from nasproxy.storage.object_study_store import ObjectStudyStore
-from nasproxy.storage.objects import MemoryObjects
 from nasproxy.storage.study_stores import FolderStudyStore
 from nasproxy.testing.study_store_contract import Decision, OpenStore, StudyStoreContract
 
@@ -36,10 +34,3 @@ class TestFolderStudyStore(StudyStoreContract):
         assert store.list_names("confirmation") == ["confirmation/a"]
         with pytest.raises(CorruptFileError, match=r"b.json cannot be read: it is a symbolic link"):
             store.read("confirmation/b", Decision)
-
-
-class TestObjectStudyStore(StudyStoreContract):
-    @pytest.fixture
-    def open_store(self) -> OpenStore:
-        objects = MemoryObjects()
-        return lambda: ObjectStudyStore("study", objects=objects)

@@ -18,11 +18,11 @@ from nasproxy.statistics.missing import Floats
 from nasproxy.statistics.rank_correlation import kendall_tau
 from nasproxy.statistics.strategies import FULL_TRAINING, Candidates, Mask, Place
 from nasproxy.storage.study_stores import StudyStore
-from nasproxy.storage.trial_stores import TrialStore, read_intact, read_intact_spec
+from nasproxy.storage.trial_stores import read_intact, read_intact_spec
 from nasproxy.storage.zero_cost_scores import read_scores
 from nasproxy.trials.objective import Objective
 from nasproxy.trials.records import TrialRecord
-from nasproxy.trials.spec import to_canonical_json
+from nasproxy.trials.spec import TrialSpec, to_canonical_json
 
 LEAST_MODELS = 8
 """Reference models below which a comparison of strategies says little."""
@@ -85,6 +85,7 @@ def collect_curves(study: StudyStore, objective: Objective, *, time_tolerance: f
 class _Collection:
     def __init__(self, study: StudyStore, objective: Objective, time_tolerance: float) -> None:
         self._study = study
+        self._specs: dict[str, TrialSpec | None] = {}
         self._objective = objective
         self._confirmations = read_confirmations(study)
         rules, tasks = read_rules(study), reopening.apply_confirmations(read_tasks(study), self._confirmations)
@@ -92,7 +93,7 @@ class _Collection:
         self._best = find_best_task(self._tasks, rules.judged_by, time_tolerance=time_tolerance)
         added = self._best.added if self._best else max((t.added for t in self._tasks.values()), key=len, default=())
         every: tuple[Reference, ...] = (*read_references(study), *added)
-        self._models = self._trained = tuple(model for model in every if _is_intact(study.trials, model.key))
+        self._models = self._trained = tuple(model for model in every if self._is_intact(model.key))
         self._damaged = len(every) - len(self._trained)
         self._proxy_reason = ""
         self._proxy_keys = None if self._best is None else self._choose_runs(self._best)
@@ -149,13 +150,22 @@ class _Collection:
 
     def _find_runs(self, keys: Sequence[str]) -> JudgedModels:
         """Find the models' trials, by their architectures; a model without one has an empty record."""
-        specs = {key: spec for key in keys if (spec := read_intact_spec(self._study.trials, key)) is not None}
+        specs = {key: spec for key in keys if (spec := self._read_spec(key)) is not None}
         known = {to_canonical_json(spec.architecture): key for key, spec in specs.items()}
         found = [known.get(to_canonical_json(model.architecture)) for model in self._models]
         records = tuple(
             (None if key is None else read_intact(self._study.trials, key)) or TrialRecord() for key in found
         )
         return JudgedModels(self._models, records, self._objective)
+
+    def _is_intact(self, key: str) -> bool:
+        return read_intact(self._study.trials, key) is not None and self._read_spec(key) is not None
+
+    def _read_spec(self, key: str) -> TrialSpec | None:
+        """Read a trial's specification once; None if it is damaged."""
+        if key not in self._specs:
+            self._specs[key] = read_intact_spec(self._study.trials, key)
+        return self._specs[key]
 
     def _add_full_training(self) -> None:
         self._add_places(FULL_TRAINING, [model.key for model in self._models])
@@ -176,9 +186,7 @@ class _Collection:
                 self._costs[Place(name, step)] = self._cost_at(runs, step, keys)
 
     def _cost_at(self, runs: JudgedModels, step: int, keys: Sequence[str]) -> float:
-        devices = next(
-            (spec.devices for key in keys if (spec := read_intact_spec(self._study.trials, key)) is not None), 1
-        )
+        devices = next((spec.devices for key in keys if (spec := self._read_spec(key)) is not None), 1)
         seconds = [check.train_seconds for record in runs.records if (check := record.check_at(step)) is not None]
         return devices * float(np.mean(seconds)) / self._full_seconds
 
@@ -218,13 +226,9 @@ class _Collection:
         total, store = 0.0, self._study.trials
         for key in store.keys():
             with suppress(CorruptTrialError):
-                checks = store.read_alone(key).checks
-                total += checks[-1].train_seconds * store.spec(key).devices if checks else 0.0
+                checks, spec = store.read_alone(key).checks, self._read_spec(key)
+                total += checks[-1].train_seconds * spec.devices if checks and spec is not None else 0.0
         return total
-
-
-def _is_intact(store: TrialStore, key: str) -> bool:
-    return read_intact(store, key) is not None and read_intact_spec(store, key) is not None
 
 
 def _measure_optimism(raced: Floats, scores: Floats, finals: Floats) -> tuple[float | None, float]:
