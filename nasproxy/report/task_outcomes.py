@@ -98,13 +98,13 @@ def explain_shortfall(check: TaskCheck | None) -> str:
 
 
 def _note_models_needed(task: TaskState, check: TaskCheck | None) -> str:
-    """State whether more reference models might suffice, and how many; empty before the end if none would."""
+    """State how many more reference models might suffice, or that none would; empty if neither is known."""
     more = get_models_needed(task)
-    if check is None:
+    if check is None or check.correlation is None:
         return ""
     if more is None:
-        is_judged = task.stopping_state is not None and check.correlation is not None
-        return "; more reference models with this tau would not suffice" if is_judged else ""
+        is_rejected = task.verdict is not None and task.verdict.kind is VerdictKind.REJECTED
+        return "; more reference models with this tau would not suffice" if is_rejected else ""
     beyond = "" if task.stopping_state is None else ", which exceeds references.max"
     return f"; {wording.format_count(more, 'more reference model')} might suffice{beyond}"
 

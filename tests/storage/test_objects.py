@@ -156,6 +156,15 @@ def test_a_poll_reads_news_and_no_trial(open_objects: OpenObjects) -> None:
     assert sorted(counted.requests) == ["get", "list_folders", "list_names", "list_names"]
 
 
+def test_a_change_of_a_trial_takes_four_requests(open_objects: OpenObjects) -> None:
+    counted = Counted(open_objects())
+    writer = ObjectTrialStore(counted)
+    for number in (1, 2):
+        counted.requests.clear()
+        writer.write(SPEC.key, TrialRecord(Status(State.RUNNING), CHECKS[:number]), generation=1)
+        assert counted.requests == ["get", "get", "put", "put"], "its lease, its record, the new record, the news"
+
+
 class Counted:
     """Objects that list the requests of a test."""
 

@@ -105,9 +105,9 @@ def decide(design: "Design", economy: Economy, curve: TauCurve, models: int) -> 
 
 def weigh_given(design: "Design", economy: Economy) -> CountDecision:
     """Compare given numbers of references with those that `auto` would choose, by the prior of how tau rises."""
-    given = design.settings(ReferencesSettings)
+    given, fewest = design.settings(ReferencesSettings), min(FEWEST, design.task_origin.architectures or FEWEST)
     own = _choose(design, economy, TauCurve(), given, least=design.references.initial).chosen
-    auto = _choose(design, economy, TauCurve(), replace(given, initial=AUTO, max=AUTO), least=FEWEST).chosen
+    auto = _choose(design, economy, TauCurve(), replace(given, initial=AUTO, max=AUTO), least=fewest).chosen
     others = () if (auto.initial, auto.maximum) == (own.initial, own.maximum) else (auto,)
     return CountDecision(design.judged_by, economy, TauCurve(), 0, CountChoice(own, others), is_given=True)
 
