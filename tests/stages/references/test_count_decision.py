@@ -7,8 +7,16 @@ import numpy as np
 import pytest
 
 import nasproxy
+from nasproxy.config.builder import StudyBuilder
+from nasproxy.config.compose import compose_config
 from nasproxy.errors import ConfigError
-from nasproxy.stages.references.count_decision import CountDecision, read_decision, update_curve, write_decision
+from nasproxy.stages.references.count_decision import (
+    CountDecision,
+    read_decision,
+    update_curve,
+    weigh_given,
+    write_decision,
+)
 from nasproxy.stages.references.settings import ReferencesSettings
 from nasproxy.stages.references.state import Reference, read_references
 from nasproxy.statistics.reference_count import CountChoice, Economy, ReferenceCount
@@ -127,3 +135,14 @@ def test_a_search_that_is_too_small_is_told_so() -> None:
 def test_a_number_that_is_none_is_refused(value: Any) -> None:
     with pytest.raises(ConfigError, match=r"references.initial must be a whole number or auto, got .*: give one such"):
         ReferencesSettings(initial=value).check()
+
+
+def test_given_numbers_are_compared_with_those_of_auto_within_the_search_space() -> None:
+    few = ("experiment=debug", "search_space.choices.quality=[1,2,3,4,5,6,7,8]", "search_space.choices.twin=[0]")
+    given = ("search_space.baseline=null", "references.initial=8", "references.max=8")
+    design = StudyBuilder(compose_config([*few, *given]))
+    assert design.task_origin.architectures == 8
+    decision = weigh_given(design, Economy(200, tasks=6))
+    assert decision.is_given
+    assert decision.choice.alternatives == (), "eight are all there are"
+    assert "auto would choose the same" in write_decision(decision)
